@@ -1,0 +1,242 @@
+"""Every setting of a run, in one place: its type, default, meaning and bounds.
+
+The command line's options, the keys of a configuration file, the ``LSG_*`` variables, the tables of the documentation and
+the configuration stored in a checkpoint are all derived from :class:`RunConfig`. To add a setting, add a field.
+``lsgcli.resolve`` lays the sources over each other; here is what the settings are and when they are valid.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lsgcli import registry
+from lsgcli.errors import ConfigError
+
+
+def setting(
+    default: Any,
+    help: str,
+    panel: str,
+    *,
+    kind: str | None = None,
+    choices: tuple[str, ...] | None = None,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    flag: str | None = None,
+    preset: bool = False,
+    check: "Callable[[Any], str | None] | None" = None,
+) -> Any:
+    """A field of RunConfig: ``kind`` names a registry, ``choices`` a fixed list, the bounds a range, ``check`` a function
+    that returns what was expected instead (or None), and ``preset`` says that a data set may bring a default of its own."""
+    bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    meta = {
+        "help": help,
+        "panel": panel,
+        "kind": kind,
+        "choices": choices,
+        "flag": flag,
+        "preset": preset,
+        "check": check,
+        "bounds": bounds,
+    }
+    return field(default=default, metadata=meta)
+
+
+def _sensor(text: str) -> str | None:
+    return None if re.fullmatch(r"[1-9]\d*x[1-9]\d*", text) else "width x height in pixels, such as 128x128"
+
+
+def _augmentations(text: str) -> str | None:
+    known = registry.names("augmentation")
+    bad = [name for name in text.split(",") if name not in known and text != "none"]
+    return f"'none' or a comma-separated list of {', '.join(known)}" if bad else None
+
+
+DATA, NETWORK, NEURON, TRAINING, MACHINE = "Data", "Network", "Neuron", "Training", "Machine"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, completely described. A data set's preset may change the defaults."""
+
+    # Data
+    dataset: str = setting("digits-dvs", "Data set.", DATA, kind="dataset")
+    data_dir: str | None = setting(None, "Folder the data set is read from, or downloaded to.", DATA)
+    T: int = setting(4, "Timesteps.", DATA, at_least=1, at_most=1024, flag="-T", preset=True)
+    size: int = setting(
+        48, "Height and width of the frames or images that the network sees, in pixels.", DATA, at_least=1, preset=True
+    )
+    slicing: str = setting(
+        "count",
+        "How a recording is cut into T frames: slices of equal event count, or of equal duration.",
+        DATA,
+        choices=("count", "time"),
+    )
+    resize: str = setting(
+        "bin",
+        "How event frames reach --size: bin the events' coordinates, or bilinear with antialias.",
+        DATA,
+        choices=("bin", "bilinear"),
+    )
+    sensor: str | None = setting(
+        None, "Sensor of an event-folder, as WIDTHxHEIGHT; found from the recordings if not given.", DATA, check=_sensor
+    )
+    split: str = setting(
+        "last",
+        "cifar-dvs: which numbers of each class are the test set: 900-999 (last) or 0-99 (first).",
+        DATA,
+        choices=("last", "first"),
+    )
+    augment: str = setting(
+        "none", "Augmentations of the training data, comma-separated, or none.", DATA, check=_augmentations, preset=True
+    )
+    val_fraction: float = setting(
+        0.1,
+        "Share of the training set held out, per class, to choose the best epoch on.",
+        DATA,
+        at_least=0.0,
+        below=1.0,
+        preset=True,
+    )
+    split_seed: int = setting(
+        0, "Seed of the validation split; apart from --seed, so that seeds share one split.", DATA, at_least=0
+    )
+    # Network
+    arch: str = setting("vggsnn", "Network.", NETWORK, kind="arch", preset=True)
+    width_multiplier: float = setting(1.0, "Scales all channel counts of the network.", NETWORK, above=0.0, preset=True)
+    residual: str = setting(
+        "add", "resnet19: add currents before the neuron, or spikes after it (sew).", NETWORK, choices=("add", "sew")
+    )
+    # Neuron
+    method: str = setting("lsg", "How decay and surrogate width are set.", NEURON, kind="method")
+    decay: float = setting(
+        0.2, "Decay beta of the membrane potential per timestep; where it is learned, its start.", NEURON, above=0.0, below=1.0
+    )
+    threshold: float = setting(0.5, "Firing threshold v_th.", NEURON, above=0.0)
+    width: float = setting(
+        1.0, "Width alpha of the surrogate, in units of u, where the method keeps it fixed.", NEURON, above=0.0
+    )
+    surrogate: str = setting("rectangular", "Shape of the surrogate gradient.", NEURON, kind="surrogate")
+    # Training
+    epochs: int = setting(100, "Passes over the training set.", TRAINING, at_least=1, preset=True)
+    batch_size: int = setting(32, "Samples per step.", TRAINING, at_least=1, preset=True)
+    optimizer: str = setting("sgd", "Optimiser of the weights.", TRAINING, choices=("sgd", "adamw"))
+    lr: float = setting(0.1, "Learning rate at the start; a cosine takes it to 0.", TRAINING, above=0.0, preset=True)
+    momentum: float = setting(0.9, "Momentum of SGD.", TRAINING, at_least=0.0, below=1.0)
+    weight_decay: float = setting(
+        5e-4,
+        "Weight decay of convolution and linear weights (never of norms, biases and decays).",
+        TRAINING,
+        at_least=0.0,
+        preset=True,
+    )
+    decay_lr: float = setting(
+        3e-4,
+        "Learning rate of the neurons' decay parameters, which have an Adam of their own.",
+        TRAINING,
+        at_least=0.0,
+        preset=True,
+    )
+    loss: str = setting("ce", "Loss.", TRAINING, kind="loss", preset=True)
+    tet_lambda: float = setting(1e-3, "TET loss: weight of its regularising term.", TRAINING, at_least=0.0, at_most=1.0)
+    clip_grad: float = setting(
+        0.0, "Scale gradients down to this global L2 norm; 0 leaves them alone.", TRAINING, at_least=0.0, preset=True
+    )
+    seed: int = setting(0, "Seed of weights, order and augmentation.", TRAINING, at_least=0)
+    # Machine
+    device: str = setting("auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", MACHINE)
+    precision: str = setting(
+        "fp32", "fp32, or bf16 for convolutions and linears (membrane potentials stay fp32).", MACHINE, choices=("fp32", "bf16")
+    )
+    backend: str = setting("auto", "Implementation of the neurons.", MACHINE, kind="backend")
+    deterministic: bool = setting(False, "Refuse operations that may give other bits when run again.", MACHINE)
+    threads: int | None = setting(None, "CPU threads; all cores if not given.", MACHINE, at_least=1)
+    workers: int = setting(2, "Processes that prepare recordings, and batches prepared ahead of the step.", MACHINE, at_least=0)
+    cache_dir: str | None = setting(
+        None, "Folder of prepared data; ~/.cache/lsg (or $XDG_CACHE_HOME/lsg) if not given.", MACHINE
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as JSON types."""
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any) -> "RunConfig":
+        """A copy with some settings changed."""
+        return dataclasses.replace(self, **changes)
+
+
+FIELDS: Mapping[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(RunConfig)}
+
+DEFAULTS: Mapping[str, Any] = {name: f.default for name, f in FIELDS.items()}
+
+
+def base_type(name: str) -> type:
+    """int, float, str or bool: the type of a setting, None aside."""
+    annotation: Any = FIELDS[name].type
+    members: tuple[type, ...] = getattr(annotation, "__args__", (annotation,))
+    return next(member for member in members if member is not type(None))
+
+
+def option_name(name: str) -> str:
+    """The setting's name in the command line: ``batch_size`` is ``--batch-size``, ``T`` is ``-T``."""
+    flag: str | None = FIELDS[name].metadata["flag"]
+    return flag or "--" + name.replace("_", "-")
+
+
+def check(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the given settings: one line each, empty if nothing is."""
+    problems = []
+    for name, value in values.items():
+        if name not in FIELDS:
+            problems.append(registry.unknown("setting", str(name), list(FIELDS)))
+        elif value is not None:
+            problem = _check_value(name, value)
+            if problem:
+                problems.append(problem)
+    return problems
+
+
+def _check_value(name: str, value: Any) -> str | None:
+    meta: dict[str, Any] = dict(FIELDS[name].metadata)
+    wanted = base_type(name)
+    told = f"{option_name(name)}: found {value!r}, expected "
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if type(value) is not wanted or value in (float("inf"), -float("inf")):
+        return told + {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}[wanted]
+    if meta["kind"] and value not in registry.names(meta["kind"]):
+        return f"{option_name(name)}: " + registry.unknown(meta["kind"], str(value), registry.names(meta["kind"]))
+    if meta["choices"] and value not in meta["choices"]:
+        return told + " or ".join(meta["choices"])
+    if meta["check"] and (expected := meta["check"](value)):
+        return told + expected
+    return _check_bounds(told, value, meta["bounds"])
+
+
+def _check_bounds(told: str, value: Any, bounds: Mapping[str, float | None]) -> str | None:
+    inside = {
+        "at_least": lambda bound: value >= bound,
+        "above": lambda bound: value > bound,
+        "at_most": lambda bound: value <= bound,
+        "below": lambda bound: value < bound,
+    }
+    limits = {key: bound for key, bound in bounds.items() if bound is not None}
+    if all(inside[key](bound) for key, bound in limits.items()):  # NaN is inside nothing
+        return None
+    return told + " and ".join(f"{key.replace('_', ' ')} {bound:g}" for key, bound in limits.items())
+
+
+def from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """A RunConfig from stored settings.
+
+    Raises:
+        ConfigError: a name or value that this version does not know.
+    """
+    problems = check(values)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return RunConfig(**values)

@@ -1,0 +1,110 @@
+"""Settings: where they come from, which win, and what is said about wrong ones."""
+
+import dataclasses
+
+import pytest
+
+from lsgcli import config, registry
+from lsgcli.config import FIELDS, RunConfig
+from lsgcli.errors import ConfigError
+from lsgcli.resolve import resolve
+
+
+def toml(tmp_path, text):
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    return file
+
+
+def test_precedence(tmp_path):
+    file = toml(tmp_path, "lr = 0.3\nepochs = 7\nbatch_size = 3\n")
+    environment = {"LSG_LR": "0.2", "LSG_EPOCHS": "5", "HOME": "/"}
+    found = resolve({"lr": 0.1, "dataset": "digits-dvs"}, file=file, environment=environment)
+    preset = registry.get("dataset", "digits-dvs").preset
+    assert (found.lr, found.epochs, found.batch_size) == (0.1, 5, 3)  # option, environment, file
+    assert found.T == preset["T"]
+    assert found.momentum == 0.9  # neither preset nor anybody else says
+
+
+def test_tables_of_a_file_only_group(tmp_path):
+    found = resolve({}, file=toml(tmp_path, "[training]\nlr = 0.3\n[neuron]\nmethod = 'none'\n"), environment={})
+    assert (found.lr, found.method) == (0.3, "none")
+
+
+def test_all_errors_at_once(tmp_path):
+    file = toml(tmp_path, "bach_size = 3\nlr = 'fast'\n")
+    with pytest.raises(ConfigError) as error:
+        resolve({"T": 0, "method": "lsq"}, file=file, environment={"LSG_EPOCS": "3", "LSG_SEED": "x"})
+    text = str(error.value)
+    for part in (
+        "did you mean batch_size",
+        "--lr: found 'fast'",
+        "-T: found 0",
+        "did you mean lsg",
+        "LSG_EPOCHS",
+        "LSG_SEED: found 'x'",
+    ):
+        assert part in text
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("T", 0),
+        ("T", 1.5),
+        ("T", True),
+        ("lr", 0.0),
+        ("lr", float("nan")),
+        ("lr", "0.1"),
+        ("decay", 1.0),
+        ("decay", 0),
+        ("val_fraction", 1.0),
+        ("val_fraction", -0.1),
+        ("sensor", "128"),
+        ("sensor", "0x128"),
+        ("augment", "flip,spin"),
+        ("optimizer", "adam"),
+        ("surrogate", "triangle"),
+        ("deterministic", 1),
+        ("seed", -1),
+    ],
+)
+def test_bad_values(name, value):
+    (line,) = config.check({name: value})
+    assert config.option_name(name) in line
+    assert "expected" in line or "did you mean" in line
+
+
+def test_bad_file(tmp_path):
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        resolve({}, file=toml(tmp_path, "lr = = 3"), environment={})
+    with pytest.raises(ConfigError, match="No such file"):
+        resolve({}, file=tmp_path / "absent.toml", environment={})
+    with pytest.raises(ConfigError, match="set twice"):
+        resolve({}, file=toml(tmp_path, "lr = 0.1\n[training]\nlr = 0.2"), environment={})
+
+
+def test_environment_flags():
+    assert resolve({}, environment={"LSG_DETERMINISTIC": "yes"}).deterministic is True
+    assert resolve({}, environment={"LSG_DETERMINISTIC": "0"}).deterministic is False
+
+
+def test_round_trip_through_a_dictionary():
+    first = resolve({"lr": 1, "method": "none"}, environment={})
+    assert config.from_dict(first.to_dict()) == first
+    assert isinstance(first.lr, float)
+
+
+@pytest.mark.parametrize("name", registry.names("dataset"))
+def test_presets_are_valid_and_set_only_what_help_says(name):
+    preset = registry.get("dataset", name).preset
+    assert config.check(preset) == []
+    assert all(FIELDS[key].metadata["preset"] for key in preset)
+
+
+def test_every_field_explains_itself():
+    for field in dataclasses.fields(RunConfig):
+        assert field.metadata["help"].endswith(".")
+        assert field.metadata["panel"]
+    assert config.check({f.name: f.default for f in dataclasses.fields(RunConfig)}) == []
