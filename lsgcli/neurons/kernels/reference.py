@@ -1,0 +1,81 @@
+"""The whole sequence as one autograd function in plain torch: the membrane potential is all that is kept for the backward pass.
+
+A layer holds two buffers of the size of its activations, u and the spikes; with ``overwrite`` u takes the place of the current.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lsgcli.registry import register
+
+if TYPE_CHECKING:
+    from lsgcli.neurons.lif import LIFParameters
+
+
+@register("backend", "reference")
+def reference(current: Tensor, p: "LIFParameters", overwrite: bool = False) -> Tensor:
+    """Spikes (T, ...) with the method's gradient; see ``lsgcli.neurons.kernels`` for the contract."""
+    return LIFSequence.apply(current, p.beta, p, overwrite)
+
+
+class LIFSequence(torch.autograd.Function):
+    """Forward integrates and fires step by step; backward walks the same steps in reverse."""
+
+    @staticmethod
+    def forward(ctx: Any, current: Tensor, beta: Tensor, p: "LIFParameters", overwrite: bool) -> Tensor:
+        """(T, ...) -> (T, ...)."""
+        wide = torch.promote_types(current.dtype, torch.float32)
+        reuse = overwrite and wide == current.dtype and not _repeats(current)
+        membrane = current if reuse else torch.empty_like(current, dtype=wide)
+        spikes = torch.empty_like(membrane, dtype=current.dtype)
+        decay = beta.detach().to(wide)
+        rest = torch.empty_like(membrane[0])
+        for t in range(len(current)):
+            u = membrane[t]
+            if t > 0:
+                before = membrane[t - 1]
+                # u - u * o: after a spike the membrane starts from 0, else from the decayed potential.
+                torch.addcmul(before, before, spikes[t - 1].to(wide), value=-1, out=rest)
+                torch.add(current[t], rest.mul_(decay), out=u)
+            elif not reuse:
+                u.copy_(current[t])
+            torch.ge(u, p.threshold, out=spikes[t])
+        ctx.save_for_backward(membrane, beta, p.alpha)
+        ctx.p, ctx.dtype = p, current.dtype
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """Gradients of the current and of beta."""
+        membrane, beta, alpha = ctx.saved_tensors
+        decay = beta.to(membrane.dtype)
+        per_step = alpha.dim() == membrane.dim()
+        d_current = torch.empty_like(membrane, dtype=ctx.dtype)
+        d_beta = torch.zeros_like(beta, dtype=torch.promote_types(beta.dtype, membrane.dtype))
+        carried: Tensor | None = None  # du[t+1]
+        for t in reversed(range(len(membrane))):
+            u = membrane[t]
+            du = ctx.p.surrogate(u - ctx.p.threshold, (alpha[t] if per_step else alpha).to(u.dtype))
+            if carried is None:
+                du *= grad[t]
+            else:
+                # 1 where the neuron did not fire; a product with it is several times faster than a masked fill.
+                kept = torch.lt(u, ctx.p.threshold, out=torch.empty_like(u))
+                through_reset = carried * u
+                scaled = carried.mul_(decay)
+                du *= torch.addcmul(grad[t].to(u.dtype), decay, through_reset, value=-1)
+                du += scaled.mul_(kept)
+                if ctx.needs_input_grad[1]:
+                    d_beta += through_reset.mul_(kept).sum_to_size(beta.shape)
+            d_current[t] = du
+            carried = du
+        return d_current, d_beta.to(beta.dtype), None, None
+
+
+def _repeats(x: Tensor) -> bool:
+    """Whether several elements of x share memory, as in an image expanded over time."""
+    return any(stride == 0 and size > 1 for stride, size in zip(x.stride(), x.shape, strict=True))

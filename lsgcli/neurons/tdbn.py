@@ -1,0 +1,81 @@
+"""Threshold-dependent batch normalisation (tdBN).
+
+Per channel, with statistics over T, B and all positions together:
+
+    I_hat = eta * v_th * (I - mean) / sqrt(var + eps);    I_bar = gamma * I_hat + mu
+
+gamma (``weight``) starts at 1 and mu (``bias``) at 0, so a layer's input starts with standard deviation eta * v_th.
+Where two branches are summed before a neuron, eta = 1/sqrt(2) in each keeps the variance of the sum.
+
+Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks", AAAI 2021.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lsgcli.errors import ConfigError
+
+
+class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Shared by the two below: parameters, buffers and running statistics are those of ``torch.nn.BatchNorm``."""
+
+    dimensions: int
+    shape: str
+
+    def __init__(self, num_features: int, threshold: float = 0.5, eta: float = 1.0, eps: float = 1e-5, momentum: float = 0.1):
+        super().__init__(num_features, eps=eps, momentum=momentum)
+        self.threshold = float(threshold)
+        self.eta = float(eta)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalised input, of its shape.
+
+        Raises:
+            ConfigError: an input of another number of dimensions or channels.
+        """
+        if input.dim() != self.dimensions or input.shape[2] != self.num_features:
+            raise ConfigError(
+                f"{type(self).__name__}: found an input of shape {tuple(input.shape)}, expected {self.shape} with C = {self.num_features}"
+            )
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        normalised = F.batch_norm(
+            input.flatten(0, 1),
+            self.running_mean,
+            self.running_var,
+            self.weight * self.scale,
+            self.bias,
+            training=self.training,
+            momentum=self.momentum or 0.0,
+            eps=self.eps,
+        )
+        return normalised.unflatten(0, input.shape[:2])
+
+    @property
+    def scale(self) -> float:
+        """eta * v_th: the standard deviation of the output while gamma is 1."""
+        return self.eta * self.threshold
+
+    def extra_repr(self) -> str:
+        """The layer's settings."""
+        return f"{self.num_features}, threshold={self.threshold}, eta={self.eta:.4g}"
+
+
+class TdBatchNorm2d(_TdBatchNorm):
+    """tdBN of (T, B, C, H, W).
+
+    Args:
+        num_features: C.
+        threshold: v_th of the neurons that follow.
+        eta: 1, or 1/sqrt(2) where two branches are summed.
+        eps: added to the variance.
+        momentum: weight of a batch in the running statistics.
+    """
+
+    dimensions, shape = 5, "(T, B, C, H, W)"
+
+
+class TdBatchNorm1d(_TdBatchNorm):
+    """tdBN of (T, B, C); arguments as of :class:`TdBatchNorm2d`."""
+
+    dimensions, shape = 3, "(T, B, C)"

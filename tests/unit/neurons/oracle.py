@@ -1,0 +1,94 @@
+"""The equations of the neuron, of the methods and of tdBN once more, in float64 numpy: what the torch code is compared with.
+
+Nothing here is taken from the package. The surrogates are written from what their docstrings state (the shape, area 1 and
+peak 1/alpha), in another algebraic form where there is one. A surrogate or a method that is added to the package gets its
+formula here too, and every backend is then compared with it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SURROGATES = {
+    "rectangular": lambda x, a: np.where(np.abs(x) < a / 2, 1.0, 0.0) / a,
+    "triangular": lambda x, a: np.maximum(a - np.abs(x), 0.0) / a**2,
+    "exponential": lambda x, a: np.exp(-2 * np.abs(x) / a) / a,
+    "sigmoid": lambda x, a: 1 / (a * np.cosh(2 * x / a) ** 2),
+    "tanh": lambda x, a: 4 / (a * (np.exp(2 * x / a) + np.exp(-2 * x / a)) ** 2),
+    "atan": lambda x, a: a / (a**2 + np.pi**2 * x**2),
+}
+
+# Width alpha at a decay beta, for a threshold and the width that a method with a fixed width keeps.
+WIDTHS = {
+    "none": lambda beta, threshold, width: width,
+    "trainable-decay": lambda beta, threshold, width: width,
+    "lsg": lambda beta, threshold, width: 2 * threshold * np.sqrt(1 + beta**2),
+}
+
+# Where a surrogate jumps, in units of alpha: there, the last bit of u decides about the gradient.
+JUMPS = {"rectangular": 0.5}
+
+
+@dataclass
+class Result:
+    """Everything that a layer computes. All but ``d_beta`` are (T, ...); ``d_beta`` is per neuron, summed over t only."""
+
+    u: np.ndarray
+    o: np.ndarray
+    d_current: np.ndarray
+    d_beta: np.ndarray
+
+
+def lif(current, grad, beta, alpha, threshold, surrogate):
+    """Forward and backward pass of a layer.
+
+    Args:
+        current: I, (T, ...).
+        grad: g, the gradient that arrives at the spikes, (T, ...).
+        beta: decay; broadcasts against one timestep.
+        alpha: width; broadcasts against one timestep, or (T, ...) as ``current``.
+        threshold: v_th.
+        surrogate: a key of SURROGATES.
+    """
+    T, h = len(current), SURROGATES[surrogate]
+    alphas = alpha if np.ndim(alpha) == current.ndim else [alpha] * T
+    u, o = np.zeros_like(current), np.zeros_like(current)
+    for t in range(T):
+        before_u, before_o = (u[t - 1], o[t - 1]) if t else (np.zeros_like(current[0]), np.zeros_like(current[0]))
+        u[t] = beta * before_u * (1 - before_o) + current[t]
+        o[t] = np.where(u[t] >= threshold, 1.0, 0.0)
+
+    d_current, d_beta = np.zeros_like(current), np.zeros_like(current[0])
+    du_next = np.zeros_like(current[0])
+    for t in range(T - 1, -1, -1):
+        do = grad[t] - beta * u[t] * du_next
+        du = do * h(u[t] - threshold, alphas[t]) + beta * (1 - o[t]) * du_next
+        d_current[t] = du
+        if t > 0:
+            d_beta = d_beta + du * u[t - 1] * (1 - o[t - 1])
+        du_next = du
+    return Result(u, o, d_current, d_beta)
+
+
+def decay(b):
+    """beta = sigmoid(b), and dbeta/db."""
+    beta = 1 / (1 + np.exp(-b))
+    return beta, beta * (1 - beta)
+
+
+def margin(u, threshold, alpha, surrogate):
+    """Distance of the nearest membrane potential to a switch: to the threshold, or to a jump of the surrogate."""
+    distances = [np.abs(u - threshold).min()]
+    if surrogate in JUMPS:
+        distances.append(np.abs(np.abs(u - threshold) - JUMPS[surrogate] * alpha).min())
+    return min(distances)
+
+
+def tdbn(current, gamma, mu, threshold, eta=1.0, eps=1e-5, mean=None, var=None):
+    """tdBN of (T, B, C, ...), with the statistics of the current itself unless ``mean`` and ``var`` (C,) are given."""
+    axes = (0, 1, *range(3, current.ndim))
+    per_channel = (-1, *(1,) * (current.ndim - 3))
+    mean = current.mean(axis=axes) if mean is None else mean
+    var = ((current - mean.reshape(per_channel)) ** 2).mean(axis=axes) if var is None else var
+    i_hat = eta * threshold * (current - mean.reshape(per_channel)) / np.sqrt(var.reshape(per_channel) + eps)
+    return gamma.reshape(per_channel) * i_hat + mu.reshape(per_channel)

@@ -1,0 +1,174 @@
+"""Every backend against plain autograd of the same equations: memory layouts, reuse of memory, types."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from lsgcli.errors import ConfigError
+from lsgcli.neurons import LIF, TdBatchNorm2d, initial_state, step
+from tests.unit.neurons.helpers import BACKENDS, SURROGATES, Run, close, normal, parameters, run_backend, same
+
+OTHERS = [name for name in BACKENDS if name != "autograd"]
+
+# name -> (shape of a leaf, how the current is made of it); each is a differentiable view, or the leaf itself.
+LAYOUTS = {
+    "contiguous": ((5, 2, 3, 4, 4), lambda x: x),
+    "transposed": ((4, 3, 2, 5), lambda x: x.permute(3, 2, 1, 0)),
+    "every second": ((5, 2, 6, 4), lambda x: x[:, :, ::2, 1:]),
+    "every second step": ((10, 2, 3), lambda x: x[::2]),
+    "channels last": ((10, 4, 4, 3), lambda x: x.permute(0, 3, 1, 2).unflatten(0, (5, 2))),
+    "static": ((2, 3, 4, 4), lambda x: x.expand(5, *x.shape)),
+    "static channels last": ((2, 4, 4, 3), lambda x: x.permute(0, 3, 1, 2).expand(5, 2, 3, 4, 4)),
+    "same in all channels": ((5, 2, 1, 4, 4), lambda x: x.expand(5, 2, 3, 4, 4)),
+    "one step": ((1, 2, 3), lambda x: x),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("backend", OTHERS)
+def test_memory_layouts(backend, layout):
+    """Spikes and gradients do not depend on how the current lies in memory, and the current is left as it was."""
+    shape, view = LAYOUTS[layout]
+    leaf = normal(*shape, seed=1, mean=0.2)
+    before, p = leaf.clone(), parameters(0.6, 1.2)
+    grad = normal(*view(leaf).shape, seed=2)
+    expected = run_backend("autograd", leaf, grad, p, shape=view)
+    assert expected.spikes.any()
+    assert same(run_backend(backend, leaf, grad, p, shape=view), expected)
+    assert torch.equal(leaf, before)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_overwrite_gives_the_same(backend, layout):
+    """Leave to use the current's memory changes no result, and a current that repeats itself in memory is not written to."""
+    shape, view = LAYOUTS[layout]
+    leaf, p = normal(*shape, seed=1, mean=0.2), parameters(0.6, 1.2)
+    grad = normal(*view(leaf).shape, seed=2)
+    expected = run_backend(backend, leaf, grad, p, shape=view)
+    # Times 1: a tensor that nobody reads again, as the permission asks for.
+    assert same(run_backend(backend, leaf, grad, p, shape=lambda x: view(x * 1), overwrite=True), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_without_overwrite_the_current_is_untouched(backend):
+    """Without that leave, the values of the current are the same before and after both passes."""
+    current = normal(4, 3, seed=1, mean=0.2).requires_grad_()
+    before = current.detach().clone()
+    LIF(backend=backend).double()(current).sum().backward()
+    assert torch.equal(current.detach(), before)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_overwrite_behind_batch_norm(backend, training):
+    """Convolution, tdBN, LIF, LIF on top: all gradients and running statistics are the same with overwrite as without."""
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(2, 4, 3, padding=1, bias=False).double(), TdBatchNorm2d(4).double()
+    lif = LIF(method="lsg", backend=backend).double()
+    x, grad = normal(3 * 2, 2, 5, 5, seed=1), normal(3, 2, 4, 5, 5, seed=2)
+
+    def run(overwrite):
+        layers = copy.deepcopy(nn.ModuleList([conv, norm, lif])).train(training)
+        image = x.clone().requires_grad_()
+        spikes = layers[2](layers[1](layers[0](image).unflatten(0, (3, 2))), overwrite=overwrite)
+        spikes.backward(grad)
+        return spikes.detach(), [image.grad, *(p.grad for p in layers.parameters())], list(layers.buffers())
+
+    (spikes, grads, buffers), (kept_spikes, kept_grads, kept_buffers) = run(True), run(False)
+    assert 0.02 < kept_spikes.mean() < 0.98
+    assert torch.equal(spikes, kept_spikes)
+    assert all(torch.equal(a, b) for a, b in zip(grads, kept_grads, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(buffers, kept_buffers, strict=True))
+    assert all(g.abs().max() > 0 for g in grads)
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("backend", OTHERS)
+def test_decay_and_width_that_broadcast(backend, surrogate):
+    """beta per channel and per neuron, alpha per timestep, per channel and per neuron and timestep."""
+    current, grad = normal(4, 2, 3, 2, 2, seed=1, mean=0.2), normal(4, 2, 3, 2, 2, seed=2)
+    betas = [(), (1,), (3, 1, 1), (3, 2, 2), (2, 1, 1, 1)]
+    alphas = [(), (3, 1, 1), (4, 1, 1, 1, 1), (4, 1, 3, 1, 1), (4, 2, 3, 2, 2), (1, 1, 1, 1)]
+    for beta_shape in betas:
+        for alpha_shape in alphas:
+            beta, alpha = normal(*beta_shape, seed=3).sigmoid(), normal(*alpha_shape, seed=4).exp()
+            p = parameters(beta, alpha, surrogate=surrogate)
+            found, expected = (run_backend(name, current, grad, p) for name in (backend, "autograd"))
+            assert found.d_beta.shape == beta_shape
+            assert same(found, expected), (beta_shape, alpha_shape)
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sequence_is_the_repeated_step(backend, surrogate):
+    """The pure step, repeated by hand from the initial state, gives the sequence's spikes and gradients."""
+    leaf, grad, p = normal(5, 2, 3, seed=1, mean=0.2), normal(5, 2, 3, seed=2), parameters(0.7, 0.9, surrogate=surrogate)
+    current, state, spikes = leaf.clone().requires_grad_(), initial_state(leaf[0]), []
+    for t in range(5):
+        before = (state.u.clone(), state.o.clone())
+        o, after = step(current[t], state, p)
+        assert torch.equal(state.u, before[0])
+        assert torch.equal(state.o, before[1])
+        assert after.o is o
+        spikes.append(o)
+        state = after
+    stacked = torch.stack(spikes)
+    expected = Run(stacked.detach(), *torch.autograd.grad(stacked, (current, p.beta), grad))
+    assert same(run_backend(backend, leaf, grad, p), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bf16_current_keeps_a_float32_membrane(backend):
+    """bf16 currents give bf16 spikes and gradients, with the arithmetic of float32 in between."""
+    current = normal(10, 4, 50, seed=1, mean=0.08, std=0.1).to(torch.bfloat16)
+    grad = normal(10, 4, 50, seed=2).to(torch.bfloat16)
+    p = parameters(0.9, 1.0, surrogate="triangular", dtype=torch.float32)
+    low = run_backend(backend, current, grad, p)
+    wide = run_backend(backend, current.float(), grad.float(), p)
+    assert (low.spikes.dtype, low.d_current.dtype, low.d_beta.dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)
+    assert torch.equal(low.spikes.float(), wide.spikes)
+    assert torch.equal(low.d_current, wide.d_current.to(torch.bfloat16))
+    assert close(low.d_beta, wide.d_beta, 1e-5)
+
+    u, o, rounded = torch.zeros(4, 50), torch.zeros(4, 50), []
+    for t in range(10):
+        u = (0.9 * u * (1 - o) + current[t].float()).to(torch.bfloat16).float()
+        o = (u >= 0.5).float()
+        rounded.append(o)
+    assert not torch.equal(torch.stack(rounded), wide.spikes)  # a bf16 membrane would have been seen
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_float32(backend):
+    """In float32 the gradients are those of float64 to single precision, where the spikes are the same."""
+    current, grad = normal(6, 3, 8, seed=1, mean=0.2), normal(6, 3, 8, seed=2)
+    exact = run_backend(backend, current, grad, parameters(0.6, 1.2, surrogate="atan"))
+    single = run_backend(backend, current.float(), grad.float(), parameters(0.6, 1.2, surrogate="atan", dtype=torch.float32))
+    assert single.spikes.dtype == single.d_current.dtype == torch.float32
+    assert torch.equal(single.spikes.double(), exact.spikes)
+    assert close(single.d_current, exact.d_current, 1e-5)
+    assert close(single.d_beta, exact.d_beta, 1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_gradient_where_none_is_asked_for(backend):
+    """Under no_grad, and for a current without gradient, the spikes are the same; beta still gets its gradient."""
+    current, layer = normal(4, 3, seed=1, mean=0.3), LIF(method="lsg", backend=backend).double()
+    with torch.no_grad():
+        quiet = layer(current)
+    spikes = layer(current)
+    spikes.sum().backward()
+    assert not quiet.requires_grad
+    assert torch.equal(quiet, spikes.detach())
+    assert layer.b.grad != 0
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 2, 3, 4, 4)])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_timestep_is_an_error(backend, shape):
+    """A current without a time axis, or of no timestep, is refused with its shape."""
+    with pytest.raises(ConfigError, match="at least one timestep"):
+        LIF(backend=backend)(torch.zeros(shape))

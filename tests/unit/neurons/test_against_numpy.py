@@ -1,0 +1,148 @@
+"""Every backend against the numpy form of the equations and against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lsgcli.neurons import LIF
+from tests.unit.neurons import oracle
+from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, normal, parameters, run_backend
+
+DECAYS = (0.05, 0.2, 0.5, 0.9)
+WIDTHS = (0.4, 1.0, 2.5)
+
+
+def test_the_oracle_knows_every_name():
+    """A surrogate or method without a formula of its own in oracle.py would not be compared with anything."""
+    assert set(SURROGATES) <= set(oracle.SURROGATES)
+    assert set(METHODS) <= set(oracle.WIDTHS)
+
+
+def draw(T, threshold, surrogate, alpha, beta, seed):
+    """A current and an arriving gradient for which no membrane potential is within 1e-9 of a switch."""
+    current = normal(T, 2, 3, 2, 2, seed=seed, mean=0.4 * threshold, std=threshold).numpy()
+    grad = normal(T, 2, 3, 2, 2, seed=seed + 1000).numpy()
+    expected = oracle.lif(current, grad, beta, alpha, threshold, surrogate)
+    assert oracle.margin(expected.u, threshold, alpha, surrogate) > 1e-9
+    return current, grad, expected
+
+
+@pytest.mark.parametrize("threshold", [0.5, 1.0])
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_layer_equals_numpy(backend, method, surrogate, threshold):
+    """Spikes, dI and db of a layer, for T = 1 to 10, four decays and three widths."""
+    fired = 0
+    for T in range(1, 11):
+        for i, start in enumerate(DECAYS):
+            width = WIDTHS[(T + i) % 3]
+            layer = LIF(start, threshold, method, width, surrogate, backend).double()
+            beta, slope = oracle.decay(layer.b.item())
+            alpha = oracle.WIDTHS[method](beta, threshold, width)
+            current, grad, expected = draw(T, threshold, surrogate, alpha, beta, seed=100 * T + i)
+            leaf = torch.tensor(current, requires_grad=True)
+            spikes = layer(leaf)
+            spikes.backward(torch.tensor(grad))
+            assert np.array_equal(spikes.detach().numpy(), expected.o), (T, start, width)
+            assert close(leaf.grad, expected.d_current), (T, start, width)
+            if layer.method.learns_decay:
+                assert close(layer.b.grad, expected.d_beta.sum() * slope), (T, start, width)
+                assert T == 1 or layer.b.grad != 0
+            fired += expected.o.mean()
+    assert 0.1 < fired / 40 < 0.6  # both branches of the reset were taken
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sequence_equals_numpy(backend, surrogate, width):
+    """Spikes, dI and dbeta without the module around it, for every shape and width at one decay."""
+    current, grad, expected = draw(6, 0.5, surrogate, width, 0.6, seed=7)
+    found = run_backend(backend, torch.tensor(current), torch.tensor(grad), parameters(0.6, width, 0.5, surrogate))
+    assert np.array_equal(found.spikes.numpy(), expected.o)
+    assert close(found.d_current, expected.d_current)
+    assert close(found.d_beta, expected.d_beta.sum())
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 4), (5, 2, 3), (5, 2, 3, 4), (5, 1, 2, 3, 4, 2)])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_any_number_of_dimensions(backend, shape):
+    """A single neuron (T,) up to six dimensions."""
+    current, grad = normal(*shape, seed=3, mean=0.2), normal(*shape, seed=4)
+    expected = oracle.lif(current.numpy(), grad.numpy(), 0.5, 1.0, 0.5, "triangular")
+    found = run_backend(backend, current, grad, parameters(0.5, 1.0, 0.5, "triangular"))
+    assert np.array_equal(found.spikes.numpy(), expected.o)
+    assert close(found.d_current, expected.d_current)
+    assert close(found.d_beta, expected.d_beta.sum())
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_decay_per_channel_and_width_per_timestep(backend, surrogate):
+    """beta (C, 1, 1) gets a gradient per channel; alpha (T, 1, 1, 1, 1) is another width at each step."""
+    current, grad = normal(4, 2, 3, 2, 2, seed=5, mean=0.2), normal(4, 2, 3, 2, 2, seed=6)
+    beta, alpha = np.array([0.1, 0.5, 0.9]).reshape(3, 1, 1), np.array([0.3, 0.8, 1.5, 3.0]).reshape(4, 1, 1, 1, 1)
+    expected = oracle.lif(current.numpy(), grad.numpy(), beta, alpha, 0.5, surrogate)
+    assert oracle.margin(expected.u, 0.5, alpha, surrogate) > 1e-9
+    found = run_backend(backend, current, grad, parameters(beta, alpha, 0.5, surrogate))
+    assert np.array_equal(found.spikes.numpy(), expected.o)
+    assert close(found.d_current, expected.d_current)
+    assert close(found.d_beta, expected.d_beta.sum(axis=(0, 2, 3)).reshape(3, 1, 1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_potential_equal_to_the_threshold_fires(backend):
+    """u >= v_th, not u > v_th; and the surrogate is at its peak there. 0.5 * 0.25 + 0.375 is exact."""
+    current = torch.tensor([0.5, 0.5, 0.25, 0.375], dtype=torch.float64)
+    found = run_backend(backend, current, torch.ones(4, dtype=torch.float64), parameters(0.5, 2.0))
+    assert found.spikes.tolist() == [1, 1, 0, 1]
+    assert found.d_current[3] == 0.5
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_three_steps_by_hand(backend):
+    """One neuron, beta 0.2, v_th 0.5, rectangular of width 0.5: gradient passes where u is in (0.25, 0.75).
+
+    ====  ====  ======================  ====  ====  =======================================  =====================================
+    t     I     u                       o     h     do                                       du
+    ====  ====  ======================  ====  ====  =======================================  =====================================
+    1     0.2   0.2                     0     0     1 - 0.2 * 0.20 * 2.704 = 0.89184         0.89184 * 0 + 0.2 * 2.704 = 0.5408
+    2     0.5   0.2 * 0.2 + 0.5 = 0.54  1     2     2 - 0.2 * 0.54 * 6     = 1.352           1.352 * 2 + 0 (reset)     = 2.704
+    3     0.3   0.3 (after reset)       0     2     3                                        3 * 2                     = 6
+    ====  ====  ======================  ====  ====  =======================================  =====================================
+
+    dbeta = du[2] u[1] (1 - o[1]) + du[3] u[2] (1 - o[2]) = 2.704 * 0.2 + 0 = 0.5408;  db = 0.5408 * 0.2 * 0.8 = 0.086528.
+    """
+    layer = LIF(decay=0.2, threshold=0.5, method="trainable-decay", width=0.5, backend=backend).double()
+    with torch.no_grad():
+        layer.b.fill_(math.log(0.25))  # beta = 0.2 to double precision
+    current = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64, requires_grad=True)
+    spikes = layer(current)
+    spikes.backward(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
+    assert spikes.tolist() == [0, 1, 0]
+    assert current.grad.tolist() == pytest.approx([0.5408, 2.704, 6.0], rel=1e-12)
+    assert layer.b.grad.item() == pytest.approx(0.086528, rel=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_learnable_width_by_hand(backend):
+    """One neuron, method lsg, beta 0.2: alpha = sqrt(1.04), so h = 0.98058067569092 wherever abs(u - 0.5) < 0.50990.
+
+    I = 0.3, 0.6:  u = 0.3, 0.66;  o = 0, 1;  g = 1, 1.
+    du[2] = h = 0.98058067569092
+    do[1] = 1 - 0.2 * 0.3 h = 0.94116515945854
+    du[1] = do[1] h + 0.2 h = 1.2 h - 0.06 / 1.04 = 1.11900450313680
+    dbeta = du[2] * 0.3 = 0.29417420270728;  db = dbeta * 0.16 = 0.04706787243316; alpha adds nothing to it.
+    """
+    layer = LIF(decay=0.2, method="lsg", backend=backend).double()
+    with torch.no_grad():
+        layer.b.fill_(math.log(0.25))
+    current = torch.tensor([0.3, 0.6], dtype=torch.float64, requires_grad=True)
+    spikes = layer(current)
+    spikes.backward(torch.ones(2, dtype=torch.float64))
+    assert spikes.tolist() == [0, 1]
+    assert current.grad.tolist() == pytest.approx([1.11900450313680, 0.98058067569092], rel=1e-12)
+    assert layer.b.grad.item() == pytest.approx(0.04706787243316, rel=1e-12)

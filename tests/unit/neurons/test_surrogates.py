@@ -1,0 +1,103 @@
+"""Surrogate shapes: one meaning of width, and each the derivative that its docstring states."""
+
+import math
+
+import pytest
+import torch
+
+from lsgcli import registry
+from tests.unit.neurons import oracle
+from tests.unit.neurons.helpers import SURROGATES, close, normal
+
+WIDTHS = (0.25, 1.0, 3.0)
+ZERO = torch.zeros((), dtype=torch.float64)
+# What a shape is the derivative of, where it has a name.
+PRIMITIVES = {
+    "sigmoid": lambda x, width: torch.sigmoid(4 * x / width),
+    "tanh": lambda x, width: torch.tanh(2 * x / width) / 2,
+    "atan": lambda x, width: torch.atan(math.pi * x / width) / math.pi,
+}
+
+
+@pytest.fixture(params=SURROGATES)
+def shape(request):
+    """Each registered surrogate."""
+    return registry.get("surrogate", request.param)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_area_is_one(shape, width):
+    """The integral over the whole line, x = width tan(y), by the midpoint rule."""
+    count = 200_001
+    y = math.pi * ((torch.arange(count, dtype=torch.float64) + 0.5) / count - 0.5)
+    area = (shape(width * y.tan(), width) * width / y.cos().square()).sum() * math.pi / count
+    assert area.item() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_peak_is_one_over_width(shape, width):
+    """h(0) = 1/width, and nowhere more; so width is area over peak."""
+    x = torch.linspace(-5, 5, 2001, dtype=torch.float64)
+    assert shape(ZERO, width).item() == pytest.approx(1 / width, rel=1e-12)
+    assert shape(x, width).max() <= 1 / width * (1 + 1e-12)
+    assert shape(x, width).min() >= 0
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_even_and_falling(shape, width):
+    """h(-x) = h(x), and h does not grow away from the threshold."""
+    x = torch.linspace(0, 5, 1001, dtype=torch.float64)
+    assert close(shape(-x, width), shape(x, width), 1e-12)
+    assert (shape(x, width).diff() <= 1e-15).all()
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_equals_the_numpy_form(name):
+    """Each value equals that of the independently written formula."""
+    x = torch.linspace(-4, 4, 1000, dtype=torch.float64)
+    for width in WIDTHS:
+        assert close(registry.get("surrogate", name)(x, width), oracle.SURROGATES[name](x.numpy(), width), 1e-12)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_is_the_derivative_of_its_primitive(name, width):
+    """The derivative by autograd of the function that the docstring names."""
+    x = torch.linspace(-3, 3, 601, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(PRIMITIVES[name](x, width).sum(), x)
+    assert close(registry.get("surrogate", name)(x.detach(), width), slope, 1e-12)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_tanh_is_sigmoid(width):
+    """At one equivalent width the two shapes are one function."""
+    x = torch.linspace(-4, 4, 1000, dtype=torch.float64)
+    assert close(registry.get("surrogate", "tanh")(x, width), registry.get("surrogate", "sigmoid")(x, width), 1e-12)
+
+
+def test_support():
+    """Rectangular: abs(x) < width/2, edges excluded; triangular: zero from abs(x) = width on; atan: tails as 1/x^2."""
+    edges = torch.tensor([-0.5, -0.49, 0.49, 0.5], dtype=torch.float64)
+    assert registry.get("surrogate", "rectangular")(edges, 1.0).tolist() == [0, 1, 1, 0]
+    assert registry.get("surrogate", "triangular")(2 * edges, 1.0).tolist() == pytest.approx([0, 0.02, 0.02, 0])
+    far = torch.tensor([1e3, 2e3], dtype=torch.float64)
+    near, further = registry.get("surrogate", "atan")(far, 1.0)
+    assert (near / further).item() == pytest.approx(4, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_width_broadcasts_and_type_stays(shape, dtype):
+    """A width per channel, (C, 1, 1), gives each channel what its number would; the result has x's shape and type."""
+    x = normal(2, 3, 4, 4, seed=1, dtype=dtype)
+    widths = torch.tensor([0.5, 1.0, 2.0], dtype=dtype)
+    h = shape(x, widths.view(3, 1, 1))
+    assert (h.shape, h.dtype) == (x.shape, dtype)
+    assert shape(x, torch.tensor(0.7)).dtype == dtype
+    for channel, width in enumerate(widths):
+        assert torch.equal(h[:, channel], shape(x[:, channel], width))
+
+
+def test_finite_far_from_the_threshold(shape):
+    """No overflow at membrane potentials of any size."""
+    x = torch.tensor([-1e30, -1e4, 1e4, 1e30])
+    assert shape(x, torch.tensor(0.5)).isfinite().all()
