@@ -1,0 +1,64 @@
+"""Networks: one file each; :func:`build` makes one by name."""
+
+from typing import TYPE_CHECKING, Any
+
+from lsgcli import registry
+from lsgcli.config import check
+from lsgcli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lsgcli.models.base import SpikingNet
+
+NEURON = ("decay", "threshold", "method", "width", "surrogate", "backend")
+
+
+def build(
+    name: str,
+    *,
+    method: str = "lsg",
+    T: int | None = None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    input_size: int | None = None,
+    width_multiplier: float = 1.0,
+    residual: str = "add",
+    **neuron: Any,
+) -> "SpikingNet":
+    """A new network, its weights drawn from torch's global generator.
+
+    Args:
+        name: of the network, such as ``vggsnn`` or ``resnet19``.
+        method: how decay and surrogate width are set.
+        T: timesteps that a static image is shown for.
+        num_classes: C of the output.
+        in_channels: C of the input.
+        input_size: H and W of the input.
+        width_multiplier: scales all channel counts.
+        residual: ``add`` or ``sew``.
+        neuron: further arguments of :class:`~lsgcli.neurons.LIF`: decay, threshold, width, surrogate, backend.
+
+    What is None is the network's own default (vggsnn: 2 x 48 x 48, T=10; resnet19: 3 x 32 x 32, T=2; 10 classes).
+
+    Returns:
+        A module of (T, B, C, H, W), or (B, C, H, W) for a static image shown at every step, to logits (T, B, classes).
+
+    Raises:
+        ConfigError: an unknown name, an argument that no neuron has, or sizes that do not fit the network.
+    """
+    from lsgcli.models.base import NetworkSpec
+
+    kind = registry.get("arch", name)
+    given = {"T": T, "num_classes": num_classes, "in_channels": in_channels, "input_size": input_size}
+    sizes = {**kind.defaults, **{key: value for key, value in given.items() if value is not None}}
+    problems = [registry.unknown("argument", key, list(NEURON)) for key in sorted(set(neuron) - set(NEURON))]
+    problems += check(
+        {"T": sizes["T"], "size": sizes["input_size"], "width_multiplier": width_multiplier, "residual": residual}
+    )
+    for key in ("num_classes", "in_channels"):
+        if type(sizes[key]) is not int or sizes[key] < 1:
+            problems.append(f"{key}: found {sizes[key]!r}, expected a whole number, at least 1")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    spec = NetworkSpec(**sizes, width_multiplier=width_multiplier, residual=residual, neuron={"method": method, **neuron})
+    model: SpikingNet = kind(spec)
+    return model

@@ -1,0 +1,113 @@
+"""ResNet-19 for static images: the network of the paper's CIFAR results."""
+
+import math
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
+from lsgcli.models.layers import ConvNorm, SpikingConv, fire
+from lsgcli.registry import register
+
+# (channels at full width, blocks, stride of the first block)
+STAGES = ((128, 3, 1), (256, 3, 2), (512, 2, 2))
+HIDDEN = 256
+
+
+class AddBlock(nn.Module):
+    """conv-tdBN-LIF-conv-tdBN, plus the shortcut, then LIF: currents are summed."""
+
+    def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        eta = 1 / math.sqrt(2)
+        self.first = SpikingConv(spec, in_channels, out_channels, stride=stride)
+        self.second = ConvNorm(spec, out_channels, out_channels, eta=eta)
+        changes = stride != 1 or in_channels != out_channels
+        self.shortcut = (
+            ConvNorm(spec, in_channels, out_channels, kernel=1, stride=stride, eta=eta) if changes else nn.Identity()
+        )
+        self.lif = spec.lif()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes (T, B, C, H, W) -> spikes (T, B, C', H', W')."""
+        return fire(self.lif, self.second(self.first(x)) + self.shortcut(x))
+
+    def spiking_layers(self, name: str) -> list[SpikingLayer]:
+        """Both layers of neurons."""
+        return [
+            self.first.spiking_layer(f"{name}.lif1"),
+            SpikingLayer(f"{name}.lif2", self.lif, self.second.conv, self.second.norm),
+        ]
+
+
+class SewBlock(nn.Module):
+    """conv-tdBN-LIF-conv-tdBN-LIF, plus the shortcut: spikes are summed, so the output counts 0, 1, 2, ...
+
+    Source: Fang et al., "Deep Residual Learning in Spiking Neural Networks", NeurIPS 2021.
+    """
+
+    def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.first = SpikingConv(spec, in_channels, out_channels, stride=stride)
+        self.second = SpikingConv(spec, out_channels, out_channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = SpikingConv(spec, in_channels, out_channels, kernel=1, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T, B, C, H, W) -> sums of spikes (T, B, C', H', W')."""
+        return self.second(self.first(x)) + self.shortcut(x)
+
+    def spiking_layers(self, name: str) -> list[SpikingLayer]:
+        """Two layers of neurons, and a third where the shortcut has one."""
+        layers = [self.first.spiking_layer(f"{name}.lif1"), self.second.spiking_layer(f"{name}.lif2")]
+        if isinstance(self.shortcut, SpikingConv):
+            layers.append(self.shortcut.spiking_layer(f"{name}.shortcut"))
+        return layers
+
+
+BLOCKS = {"add": AddBlock, "sew": SewBlock}
+
+
+@register("arch", "resnet19")
+class ResNet19(SpikingNet):
+    """Stem conv3x3 128; 3 blocks of 128, 3 of 256, 2 of 512; global average pool; linear 256 + LIF; linear.
+
+    Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks", AAAI 2021.
+    """
+
+    defaults: ClassVar = {"T": 2, "num_classes": 10, "in_channels": 3, "input_size": 32}
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__(spec)
+        channels = spec.channels(STAGES[0][0])
+        self.stem = SpikingConv(spec, spec.in_channels, channels)
+        stages = []
+        for full, count, stride in STAGES:
+            blocks = []
+            for index in range(count):
+                blocks.append(BLOCKS[spec.residual](spec, channels, spec.channels(full), stride if index == 0 else 1))
+                channels = spec.channels(full)
+            stages.append(nn.ModuleList(blocks))
+        self.stages = nn.ModuleList(stages)
+        self.hidden = nn.Linear(channels, spec.channels(HIDDEN))
+        self.hidden_lif = spec.lif()
+        self.classifier = nn.Linear(spec.channels(HIDDEN), spec.num_classes)
+        self.start_weights()
+
+    def forward_sequence(self, x: Tensor, T: int) -> Tensor:
+        """(T or 1, B, C, H, W) -> (T, B, classes)."""
+        x = self.stem(x, T)
+        for stage in self.stages:
+            for block in stage:  # type: ignore[attr-defined]
+                x = block(x)
+        x = x.mean((3, 4))
+        return self.classifier(fire(self.hidden_lif, self.hidden(x)))
+
+    def spiking_layers(self) -> list[SpikingLayer]:
+        """stem, block1.1.lif1, ..., block3.2.lif2, hidden."""
+        layers = [self.stem.spiking_layer("stem")]
+        for s, stage in enumerate(self.stages, start=1):
+            for b, block in enumerate(stage, start=1):  # type: ignore[var-annotated,arg-type]
+                layers += block.spiking_layers(f"block{s}.{b}")
+        return [*layers, SpikingLayer("hidden", self.hidden_lif, self.hidden, None)]

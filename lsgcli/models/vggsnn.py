@@ -1,0 +1,52 @@
+"""VGGSNN: eight convolutions in four stages, the usual network for CIFAR10-DVS."""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from lsgcli.errors import ConfigError
+from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
+from lsgcli.models.layers import SpikingConv
+from lsgcli.registry import register
+
+# (channels at full width, side of the average pooling behind the layer)
+STAGES = ((64, 1), (128, 2), (256, 1), (256, 2), (512, 1), (512, 2), (512, 1), (512, 2))
+
+
+@register("arch", "vggsnn")
+class VGGSNN(SpikingNet):
+    """conv3x3 64, 128, pool, 256, 256, pool, 512, 512, pool, 512, 512, pool, linear; each convolution with tdBN and LIF.
+
+    Source: Deng et al., "Temporal Efficient Training of Spiking Neural Network via Gradient Re-weighting", ICLR 2022.
+
+    Raises:
+        ConfigError: an input size that four poolings do not divide.
+    """
+
+    defaults: ClassVar = {"T": 10, "num_classes": 10, "in_channels": 2, "input_size": 48}
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__(spec)
+        if spec.input_size % 16:
+            raise ConfigError(
+                f"vggsnn: found an input of {spec.input_size} x {spec.input_size}, expected a multiple of 16",
+                hint="Choose another --size: 16, 32, 48, 64, ...",
+            )
+        blocks, channels = [], spec.in_channels
+        for full, pool in STAGES:
+            blocks.append(SpikingConv(spec, channels, spec.channels(full), pool=pool))
+            channels = spec.channels(full)
+        self.features = nn.ModuleList(blocks)
+        self.classifier = nn.Linear(channels * (spec.input_size // 16) ** 2, spec.num_classes)
+        self.start_weights()
+
+    def forward_sequence(self, x: Tensor, T: int) -> Tensor:
+        """(T or 1, B, C, H, W) -> (T, B, classes)."""
+        for index, block in enumerate(self.features):
+            x = block(x, T) if index == 0 else block(x)
+        return self.classifier(x.flatten(2))
+
+    def spiking_layers(self) -> list[SpikingLayer]:
+        """conv1 to conv8."""
+        blocks = [block for block in self.features if isinstance(block, SpikingConv)]
+        return [block.spiking_layer(f"conv{index}") for index, block in enumerate(blocks, start=1)]

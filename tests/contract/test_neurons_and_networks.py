@@ -1,0 +1,98 @@
+"""What holds for every registered surrogate, method, backend and network, whoever adds it."""
+
+import inspect
+
+import pytest
+import torch
+
+from lsgcli import models, registry
+from lsgcli.models.base import SpikingNet
+from lsgcli.models.fold import fold
+from lsgcli.neurons import LIF, LIFParameters
+
+KINDS = ("surrogate", "method", "backend", "arch")
+EVERYTHING = [(kind, name) for kind in KINDS for name in registry.names(kind)]
+
+
+def lif_runs(**arguments):
+    """Forward and backward of a layer with these arguments: spikes are 0 or 1, gradients finite and not all 0."""
+    layer = LIF(**arguments)
+    current = torch.randn(4, 2, 3, 5, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    spikes = layer(current)
+    spikes.sum().backward()
+    assert spikes.shape == current.shape
+    assert set(spikes.detach().unique().tolist()) == {0, 1}
+    assert current.grad.isfinite().all()
+    assert current.grad.any()
+    for parameter in layer.parameters():
+        assert parameter.grad.isfinite().all()
+        assert parameter.grad.any()
+    return layer
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERYTHING)
+def test_has_a_docstring(kind, name):
+    """The docstring is the thing's entry in the documentation."""
+    assert inspect.getdoc(registry.get(kind, name))
+    assert inspect.getdoc(registry.get(kind, name)) != inspect.getdoc(SpikingNet)
+
+
+@pytest.mark.parametrize("surrogate", registry.names("surrogate"))
+def test_surrogate(surrogate):
+    """Area 1 and peak 1/width, for a number and for a tensor; and a layer runs with it."""
+    h, width = registry.get("surrogate", surrogate), torch.tensor(0.6, dtype=torch.float64)
+    y = torch.pi * ((torch.arange(100_001, dtype=torch.float64) + 0.5) / 100_001 - 0.5)
+    x = width * y.tan()  # the whole line
+    area = (h(x, width) * width / y.cos().square()).sum() * torch.pi / len(y)
+    assert area.item() == pytest.approx(1, abs=1e-3)
+    assert h(x, 0.6).max().item() == pytest.approx(1 / 0.6)
+    assert h(x, width).dtype == torch.float64
+    lif_runs(surrogate=surrogate, method="lsg")
+
+
+@pytest.mark.parametrize("method", registry.names("method"))
+def test_method(method):
+    """The width is positive, broadcasts like the decay, and has no gradient; b is learned where the method says so."""
+    layer = lif_runs(method=method)
+    assert bool(list(layer.parameters())) == layer.method.learns_decay
+    for beta in (torch.tensor(0.3), torch.tensor([0.1, 0.9]).view(2, 1, 1)):
+        alpha = layer.method.alpha(beta)
+        assert (alpha > 0).all()
+        assert torch.broadcast_shapes(alpha.shape, beta.shape) == beta.shape
+    assert not layer.alpha.requires_grad
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("backend", registry.names("backend"))
+def test_backend(backend, dtype, overwrite):
+    """Spikes and gradients have the types and shapes of the current and of beta."""
+    lif_runs(backend=backend, method="lsg")
+    leaf = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
+    beta = torch.tensor(0.4).requires_grad_()
+    p = LIFParameters(beta, torch.tensor(1.0), 0.5, registry.get("surrogate", "triangular"))
+    spikes = registry.get("backend", backend)(leaf * 1, p, overwrite)
+    spikes.sum().backward()
+    assert (spikes.shape, spikes.dtype) == (leaf.shape, dtype)
+    assert (leaf.grad.shape, leaf.grad.dtype) == (leaf.shape, dtype)
+    assert (beta.grad.shape, beta.grad.dtype) == ((), torch.float32)
+    assert leaf.grad.isfinite().all()
+    assert beta.grad.isfinite()
+
+
+@pytest.mark.parametrize("residual", ["add", "sew"])
+@pytest.mark.parametrize("arch", registry.names("arch"))
+def test_network(arch, residual):
+    """Builds by name, takes sequences and images, trains, folds, and describes itself and its layers."""
+    torch.manual_seed(0)
+    size = registry.get("arch", arch).defaults["input_size"]
+    net = models.build(arch, T=2, num_classes=3, in_channels=2, input_size=size, width_multiplier=1 / 64, residual=residual)
+    assert isinstance(net, SpikingNet)
+    logits = net(torch.rand(3, 2, 2, size, size))
+    assert logits.shape == (3, 2, 3)
+    logits.logsumexp(-1).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert net.eval()(torch.rand(2, 2, size, size)).shape == (2, 2, 3)
+    assert fold(net)(torch.rand(2, 2, size, size)).shape == (2, 2, 3)
+    assert net.spiking_layers()
+    assert net.describe()["num_classes"] == 3

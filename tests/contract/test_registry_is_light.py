@@ -1,0 +1,21 @@
+"""Names are listed without importing the things: help pages and completion must not wait for torch."""
+
+import subprocess
+import sys
+
+HEAVY = ("torch", "torchvision", "tonic", "numba", "scipy", "sklearn", "matplotlib")
+SCRIPT = f"""
+import sys
+from lsgcli import config, registry
+listed = {{kind: registry.names(kind) for kind in registry.PACKAGES}}
+assert all(listed[kind] for kind in ("surrogate", "method", "backend", "arch", "dataset", "loss")), listed
+assert not config.check({{"method": "lsg", "surrogate": "atan", "backend": "auto", "arch": "vggsnn"}})
+print(*(name for name in {HEAVY!r} if name in sys.modules))
+"""
+
+
+def test_listing_all_names_imports_nothing_heavy():
+    """A fresh interpreter lists every kind and checks a configuration, and has imported none of the large packages."""
+    found = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split() == []

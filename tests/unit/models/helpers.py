@@ -1,0 +1,67 @@
+"""Small networks and what passes through them, for the tests of networks."""
+
+import torch
+from torch import nn
+
+from lsgcli import models
+from lsgcli.neurons import TdBatchNorm2d
+from tests.unit.neurons.helpers import normal
+
+# name -> arguments of a network of a few channels.
+SMALL = {
+    "vggsnn": {"name": "vggsnn", "width_multiplier": 1 / 64, "input_size": 16, "T": 3},
+    "resnet19-add": {"name": "resnet19", "width_multiplier": 1 / 32, "input_size": 8, "T": 3, "residual": "add"},
+    "resnet19-sew": {"name": "resnet19", "width_multiplier": 1 / 32, "input_size": 8, "T": 3, "residual": "sew"},
+}
+
+
+def small(which, *, seed=2, dtype=torch.float64, **arguments):
+    """A network with a decay, a gamma and a mu of its own in each layer, so that all of them matter; it spikes everywhere."""
+    torch.manual_seed(seed)
+    net = models.build(**{**SMALL[which], **arguments}).to(dtype)
+    with torch.no_grad():
+        for index, layer in enumerate(net.spiking_layers()):
+            layer.lif.b.add_(0.15 * index)
+        for module in net.modules():
+            if isinstance(module, TdBatchNorm2d):
+                module.weight.uniform_(0.8, 2.5)
+                module.bias.uniform_(-0.1, 0.5)
+        for module in net.modules():
+            if isinstance(module, nn.Linear):
+                module.weight.mul_(2)
+    return net
+
+
+def sequence(net, batch=2, seed=1):
+    """Frames (T, B, C, H, W) for a network."""
+    spec = net.spec
+    x = normal(net.T, batch, spec.in_channels, spec.input_size, spec.input_size, seed=seed)
+    return x.to(next(net.parameters()).dtype)
+
+
+def image(net, batch=2, seed=1):
+    """Static images (B, C, H, W) for a network."""
+    return sequence(net, batch, seed)[0]
+
+
+def backward(net, x, seed=2):
+    """Logits, after a backward pass of a fixed random loss; gradients are left at the parameters."""
+    logits = net(x)
+    (logits * normal(*logits.shape, seed=seed).to(logits.dtype)).sum().backward()
+    return logits.detach()
+
+
+def firing_rates(net, x):
+    """Name -> mean of the spikes of each layer of neurons, under the network's present mode."""
+    rates, hooks = {}, []
+    for layer in net.spiking_layers():
+
+        def record(module, args, output, name=layer.name):
+            rates[name] = output.detach().mean().item()
+
+        hooks.append(layer.lif.register_forward_hook(record))
+    with torch.no_grad():
+        net(x)
+    for hook in hooks:
+        hook.remove()
+    return rates

@@ -1,0 +1,90 @@
+"""Folding tdBN into the convolutions: the same function, in another structure."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from lsgcli import models
+from lsgcli.models.fold import fold, fold_structure
+from lsgcli.models.layers import ConvNorm
+from lsgcli.neurons import TdBatchNorm2d
+from tests.unit.models.helpers import SMALL, firing_rates, image, sequence, small
+from tests.unit.neurons.helpers import close
+
+
+@pytest.fixture(params=SMALL)
+def which(request):
+    """Each small network."""
+    return request.param
+
+
+def seasoned(which, dtype=torch.float64):
+    """A network in evaluation mode with the running statistics of its own activations: it spikes in all layers."""
+    net = small(which, dtype=dtype)
+    for module in net.modules():
+        if isinstance(module, TdBatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        for seed in range(3):
+            net(sequence(net, batch=4, seed=seed))
+    return net.eval()
+
+
+def test_folded_network_is_the_same_function(which):
+    """Logits within 1e-6 of the unfolded network in evaluation, for sequences and static images; all layers spike."""
+    net = seasoned(which)
+    norms = [m for m in net.modules() if isinstance(m, TdBatchNorm2d)]
+    assert all(n.running_mean.abs().max() > 1e-3 and (n.running_var - 1).abs().max() > 1e-2 for n in norms)
+    assert all(rate > 0.02 for rate in firing_rates(net, sequence(net, seed=9)).values())
+    folded = fold(net)
+    with torch.no_grad():
+        for make in (sequence, image):
+            x = make(net, batch=4, seed=9)
+            assert (folded(x) - net(x)).abs().max() < 1e-6
+            assert net(x).std() > 0.01
+    assert firing_rates(folded, sequence(net, seed=9)) == firing_rates(net, sequence(net, seed=9))
+
+
+def test_folding_in_float32(which):
+    """Each folded convolution gives the currents of convolution and tdBN, to single precision."""
+    net = seasoned(which, torch.float32)
+    folded = dict(fold(net).named_modules())
+    before = {name: module for name, module in net.named_modules() if isinstance(module, ConvNorm)}
+    assert before
+    for name, module in before.items():
+        x = torch.randn(2, 2, module.conv.in_channels, 4, 4)
+        assert close(folded[name](x), module(x), 1e-5)
+
+
+def test_folded_network_has_plain_convolutions(which):
+    """No tdBN is left, each convolution has a bias, and the network that was folded is as it was."""
+    net = seasoned(which).train()
+    before = copy.deepcopy(net.state_dict())
+    folded = fold(net)
+    assert not any(isinstance(m, TdBatchNorm2d) for m in folded.modules())
+    assert all(m.bias is not None for m in folded.modules() if isinstance(m, nn.Conv2d))
+    assert not folded.training
+    assert net.training
+    assert net.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_folding_twice(which):
+    """A folded network folds to itself."""
+    folded = fold(seasoned(which))
+    again = fold(folded)
+    assert again.state_dict().keys() == folded.state_dict().keys()
+    assert all(torch.equal(value, folded.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_folded_weights_load_into_a_folded_structure(which):
+    """fold_structure takes a folded state dict strictly, and then computes the same."""
+    folded = fold(seasoned(which))
+    fresh = fold_structure(models.build(**SMALL[which])).double()
+    fresh.load_state_dict(folded.state_dict(), strict=True)
+    assert not fresh.training
+    x = sequence(folded, seed=9)
+    with torch.no_grad():
+        assert torch.equal(fresh(x), folded(x))

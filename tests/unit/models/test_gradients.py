@@ -1,0 +1,123 @@
+"""The gradient of whole networks: every backend against plain autograd, and a static image against its repetition."""
+
+import pytest
+import torch
+from torch import nn
+
+from lsgcli import models
+from lsgcli.neurons import LIF
+from tests.unit.models.helpers import SMALL, backward, firing_rates, image, sequence, small
+from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close
+
+
+def compare(which, backend, static=False, **arguments):
+    """Logits and all gradients of a network under ``backend`` against those under ``autograd``."""
+    found, expected = (small(which, backend=name, **arguments) for name in (backend, "autograd"))
+    make = image if static else sequence
+    assert close(backward(found, make(found)), backward(expected, make(expected)))
+    gradients = dict(expected.named_parameters())
+    assert gradients.keys() == dict(found.named_parameters()).keys()
+    for name, parameter in found.named_parameters():
+        assert close(parameter.grad, gradients[name].grad), name
+    return found, gradients
+
+
+@pytest.mark.parametrize("static", [False, True], ids=["sequence", "static"])
+@pytest.mark.parametrize("which", SMALL)
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "autograd"])
+def test_network_equals_autograd(backend, which, static):
+    """Method lsg: every weight's, norm's and decay's gradient, to 1e-9; and each of them is there."""
+    net, gradients = compare(which, backend, static)
+    assert all(0.02 < rate < 0.98 for rate in firing_rates(net, sequence(net)).values())
+    assert all(p.grad.abs().max() > 0 for p in gradients.values())
+    assert sum(name.endswith(".b") for name in gradients) == len(net.spiking_layers())
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_and_surrogates_in_a_network(method, surrogate):
+    """The same for the reference backend under every method and shape, at another threshold and width."""
+    compare("vggsnn", "reference", method=method, surrogate=surrogate, threshold=1.0, width=1.7, decay=0.4)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("which", SMALL)
+def test_static_image_is_the_repeated_sequence(which, training):
+    """(B, C, H, W) gives what T copies of it give: outputs, gradients, running statistics."""
+    once, repeated = (small(which).train(training) for _ in range(2))
+    x = image(once)
+    logits = backward(once, x)
+    assert logits.shape == (3, 2, 10)
+    assert close(logits, backward(repeated, x.expand(3, *x.shape)))
+    for (name, a), b in zip(once.named_parameters(), repeated.parameters(), strict=True):
+        assert close(a.grad, b.grad), name
+    for (name, a), b in zip(once.named_buffers(), repeated.buffers(), strict=True):
+        assert close(a, b), name
+
+
+@pytest.mark.parametrize("which", SMALL)
+def test_stem_runs_once_for_a_static_image(which):
+    """The first convolution sees B images, not T * B; a sequence is convolved at every step, and so are all later layers."""
+    net, batches = small(which), []
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda module, args, output: batches.append(len(args[0])))
+    net(image(net))
+    assert batches[0] == 2
+    assert set(batches[1:]) == {6}
+    batches.clear()
+    net(sequence(net))
+    assert set(batches) == {6}
+
+
+@pytest.mark.parametrize("which", SMALL)
+def test_samples_do_not_mix(which):
+    """In evaluation the logits of a sample do not depend on its neighbours in the batch, nor those of a step on later steps."""
+    net = small(which)
+    net(sequence(net))
+    net.eval()
+    x = sequence(net, batch=3)
+    with torch.no_grad():
+        logits = net(x)
+        assert close(net(x[:, 1:2]), logits[:, 1:2])
+        assert close(net(x[:2]), logits[:2])
+    assert not close(logits[0], logits[1])
+
+
+@pytest.mark.parametrize("which", SMALL)
+def test_bf16_autocast(which):
+    """Under bf16 autocast a network trains: logits and gradients are finite, parameters stay float32."""
+    net = small(which, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = net(sequence(net))
+    logits.float().logsumexp(-1).sum().backward()
+    assert logits.isfinite().all()
+    assert all(p.dtype == torch.float32 and p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("which", SMALL)
+def test_weights_follow_the_seed(which):
+    """torch's generator decides about the weights: the same seed the same network, another seed another."""
+
+    def weights(seed):
+        torch.manual_seed(seed)
+        return list(models.build(**SMALL[which]).state_dict().values())
+
+    first, again, other = weights(0), weights(0), weights(1)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("which", SMALL)
+def test_neuron_arguments_reach_every_layer(which):
+    """Decay, threshold, method, width, surrogate and backend of the call are those of all layers; tdBN knows the threshold."""
+    torch.manual_seed(0)
+    neuron = {"decay": 0.6, "threshold": 0.8, "method": "none", "width": 1.7, "surrogate": "atan", "backend": "reference"}
+    net = models.build(**SMALL[which], **neuron)
+    lifs = [module for module in net.modules() if isinstance(module, LIF)]
+    assert {id(layer.lif) for layer in net.spiking_layers()} == {id(lif) for lif in lifs}
+    for lif in lifs:
+        assert (lif.threshold, lif.method_name, lif.surrogate_name, lif.backend) == (0.8, "none", "atan", "reference")
+        assert lif.beta.item() == pytest.approx(0.6)
+        assert lif.alpha.item() == pytest.approx(1.7)
+    assert {layer.norm.threshold for layer in net.spiking_layers() if layer.norm} == {0.8}
