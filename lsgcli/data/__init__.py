@@ -1,0 +1,1 @@
+"""Data: from recordings and images to batches."""

@@ -1,0 +1,124 @@
+"""Batches: what a training step reads. Everything about them is a function of (seed, epoch, index)."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsgcli.data import random
+from lsgcli.data.augment import Augmentation, chain
+from lsgcli.data.bundle import Split
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples.
+
+    Attributes:
+        x: float32, images (B, C, H, W) normalised per channel, or frames of counts (T, B, 2, H, W).
+        y: (B,) int64 labels.
+        index: which batch of the epoch this is.
+    """
+
+    x: Tensor
+    y: Tensor
+    index: int
+
+
+class Batches:
+    """The batches of one epoch.
+
+    ``len()`` is the number of batches of the whole epoch, wherever iteration starts.
+
+    Args:
+        split: samples.
+        start: index of the first batch to give: an epoch that was interrupted goes on with the same batches.
+        shuffle: a new order for each (seed, epoch); otherwise the split's own.
+        drop_last: leave out a last batch that is not full, unless it is the only one.
+        augment: names, comma-separated, or ``none``.
+        mean, std: per channel on the 0..1 scale, for images.
+        static: images rather than frames.
+        workers: batches prepared ahead by as many threads; the batches are the same for any number.
+
+    Raises:
+        ConfigError: an augmentation that does not suit the data.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        start: int = 0,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        augment: str | None = "none",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        static: bool,
+        workers: int = 0,
+    ):
+        self.split, self.batch_size, self.static = split, batch_size, static
+        self.seed, self.epoch, self.start, self.workers = seed, epoch, start, workers
+        self.early = [one for one in chain(augment, static) if not one.late]
+        self.late = [one for one in chain(augment, static) if one.late]
+        self.mean, self.std = _column(mean), _column(std)
+        self.order = random.order(seed, epoch, split.ids) if shuffle else np.arange(len(split))
+        whole, rest = divmod(len(split), batch_size)
+        self.count = whole if drop_last and whole else whole + (rest > 0)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.workers < 1:
+            yield from map(self.batch, range(self.start, self.count))
+            return
+        executor = ThreadPoolExecutor(self.workers, thread_name_prefix="batches")
+        ahead: deque[Future[Batch]] = deque()
+        try:
+            for index in range(self.start, self.count):
+                ahead.append(executor.submit(self.batch, index))
+                if len(ahead) > self.workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+
+    def batch(self, index: int) -> Batch:
+        """The batch of that index; whatever was asked for before, the same bits."""
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        ids, y = self.split.ids[rows], torch.from_numpy(self.split.y[rows])
+        x = np.asarray(self.split.x[rows])
+        for one in self.early:
+            x = one(x, self._draws(ids, one))
+        # Converted and laid out in one copy; (B, T, C, H, W) is laid out time-first.
+        x = (x if self.static else x.swapaxes(0, 1)).astype(np.float32, order="C")
+        if self.static:
+            x /= 255
+            if self.mean is not None and self.std is not None:
+                x -= self.mean
+                x /= self.std
+        for one in self.late:
+            x = self._batch_first(one, x, ids)
+        return Batch(torch.from_numpy(np.ascontiguousarray(x)), y, index)
+
+    def _batch_first(self, one: Augmentation, x: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """An augmentation of x in the layout of a batch."""
+        u = self._draws(ids, one)
+        return one(x, u) if self.static else one(x.swapaxes(0, 1), u).swapaxes(0, 1)
+
+    def _draws(self, ids: np.ndarray, one: Augmentation) -> np.ndarray:
+        return random.uniforms(self.seed, self.epoch, ids, one.n, f"augment/{one.name}")
+
+
+def _column(values: Sequence[float] | None) -> np.ndarray | None:
+    """(C, 1, 1), to broadcast over (B, C, H, W)."""
+    return None if values is None else np.array(list(values), dtype=np.float32).reshape(-1, 1, 1)

@@ -1,0 +1,82 @@
+"""Prepared data, ready for batches."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+class Rows:
+    """Some rows of an array, picked only when they are read: a part of a memory-mapped file stays on disk."""
+
+    def __init__(self, base: np.ndarray, rows: np.ndarray):
+        self.base, self.rows = base, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.asarray(self.base[self.rows[index]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.base[self.rows], dtype=dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one prepared sample."""
+        return (len(self.rows), *self.base.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return self.base.dtype
+
+
+@dataclass(frozen=True)
+class Split:
+    """N prepared samples.
+
+    Attributes:
+        x: frames (N, T, 2, S, S) or images (N, C, S, S); an array, a memory map, or rows of one.
+        y: (N,) int64 labels.
+        ids: (N,) uint64, what order and augmentation are drawn from.
+        keys: N stable names.
+    """
+
+    x: np.ndarray | Rows
+    y: np.ndarray
+    ids: np.ndarray
+    keys: list[str]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def part(self, rows: np.ndarray) -> "Split":
+        """The samples at ``rows``."""
+        base, index = (self.x.base, self.x.rows[rows]) if isinstance(self.x, Rows) else (self.x, rows)
+        return Split(Rows(base, index), self.y[rows], self.ids[rows], [self.keys[i] for i in rows])
+
+
+@dataclass(frozen=True)
+class DataBundle:
+    """A prepared data set.
+
+    Attributes:
+        classes: names, in label order.
+        train, val: None where they were not asked for, or where nothing is held out.
+        channels: C of images, or 2.
+        static: images rather than frames of recordings.
+        mean, std: per channel, on the 0..1 scale, for images; None for frames, or where the training part was not read.
+        info: facts about the data for the checkpoint, as JSON types.
+    """
+
+    classes: tuple[str, ...]
+    train: Split | None
+    val: Split | None
+    test: Split
+    channels: int
+    static: bool
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    info: Mapping[str, Any] = field(default_factory=dict)

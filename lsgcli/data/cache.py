@@ -1,0 +1,170 @@
+"""Prepared samples on disk: one packed ``.npy`` per (data set, split, digest of everything that they depend on).
+
+A file is written under a name of its own and renamed when it is complete and on the disk, so a preparation that was killed
+never looks finished and two at once do not clash. A changed setting, or a source that changed, has another digest.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsgcli.config import RunConfig
+
+log = logging.getLogger("lsg")
+VERSION = 1  # of the packed format
+
+
+def folder(config: RunConfig) -> Path:
+    """--cache-dir, or ``lsg`` in the user's cache folder."""
+    if config.cache_dir:
+        return Path(config.cache_dir)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "lsg"
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """Digest of settings of JSON types; their order does not matter."""
+    text = json.dumps({**settings, "cache_version": VERSION}, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def read(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray | None:
+    """The packed array, memory-mapped; None if there is none, or one that is damaged (it is prepared anew)."""
+    if not path.exists():
+        return None
+    try:
+        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        if found.shape == shape and found.dtype == dtype:
+            return found
+        problem = f"found {found.dtype} of shape {found.shape}, expected {dtype} of shape {shape}"
+    except (OSError, ValueError, EOFError) as error:  # too short for what its header says, or no header
+        problem = str(error)
+    log.warning("%s: damaged (%s); preparing it again", path, problem)
+    return None
+
+
+class Writer:
+    """Room for a packed array: ``array`` is filled by the caller, :meth:`finish` makes it last.
+
+    Where the folder cannot be written, or has no room, a warning is logged and the array stays in memory.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], settings: Mapping[str, Any]):
+        self.path, self.settings = path, settings
+        self.temporary: Path | None = None
+        self._lock: int | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(path)
+            self.array = self._create(shape, dtype)
+        except OSError as error:
+            log.warning(
+                "%s: cannot keep prepared data there (%s); keeping them in memory", path.parent, error.strerror or error
+            )
+            self.discard()
+            self.array = np.empty(shape, dtype)
+
+    def _claim(self) -> Path:
+        """A new file of our own, locked. One that a sweep took in the moment before it was locked is given up."""
+        while True:
+            path = self.path.with_name(f".{self.path.stem}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            self.temporary = path
+            _lock(self._lock, wait=True)
+            if os.fstat(self._lock).st_nlink:
+                return path
+            os.close(self._lock)
+
+    def _create(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        temporary = self._claim()
+        with open(temporary, "rb+") as stream:
+            header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype))
+            np.lib.format.write_array_header_1_0(stream, {**header, "shape": shape})
+            start, length = stream.tell(), math.prod(shape) * dtype.itemsize
+            # Reserve the room now: writing through a map to a full disk would end the process with SIGBUS.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, start + length)
+            else:
+                stream.truncate(start + length)
+        return np.memmap(temporary, dtype, "r+", start, shape)
+
+    def finish(self) -> np.ndarray:
+        """The complete array, under its final name and for reading only, or in memory."""
+        if self.temporary is not None:
+            try:
+                self._publish(self.temporary)
+            except OSError as error:
+                log.warning("%s: cannot be completed (%s); prepared data are not kept", self.path, error.strerror or error)
+            self.discard()
+        self.array.flags.writeable = False
+        return self.array
+
+    def _publish(self, temporary: Path) -> None:
+        assert isinstance(self.array, np.memmap)
+        self.array.flush()
+        _write_note(self.path.with_suffix(".json"), self.settings)
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, self.path)
+        self.temporary = None
+        _sync_folder(self.path.parent)
+
+    def discard(self) -> None:
+        """Give up what was not finished; harmless afterwards."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        if self.temporary is not None:
+            self.temporary.unlink(missing_ok=True)
+            self.temporary = None
+
+
+def _write_note(path: Path, settings: Mapping[str, Any]) -> None:
+    """What the packed file beside it holds, for people who wonder which of them to delete."""
+    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}.tmp")  # not a name that _sweep looks for
+    temporary.write_text(json.dumps(settings, indent=1, default=str) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _lock(handle: int, *, wait: bool) -> bool:
+    """Lock an open file, and say whether that worked. The system drops the lock when the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:
+        return wait  # without locks, nothing is ever swept away
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed preparations of this very file left: nobody holds the lock on it."""
+    for left in path.parent.glob(f".{path.stem}.*.tmp"):
+        try:
+            handle = os.open(left, os.O_RDWR)
+        except OSError:
+            continue  # gone, or not ours to remove
+        try:
+            if _lock(handle, wait=False):
+                left.unlink(missing_ok=True)
+        finally:
+            os.close(handle)

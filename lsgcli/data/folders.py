@@ -1,0 +1,110 @@
+"""Data sets laid out as ``<root>/<split>/<class>/<file>``."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from lsgcli.data.base import Sample
+from lsgcli.errors import DataError
+
+log = logging.getLogger("lsg")
+Found = dict[str, list[Sample]]  # class -> its samples
+
+
+def scan_folders(
+    root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
+    """List the files of each class of each split, sorted by name; hidden files and folders are left out.
+
+    Args:
+        splits: split -> name of its folder, such as ``{"train": "Train"}``.
+        suffixes: endings of the files that count, lower case.
+
+    Returns:
+        (classes, samples). The training part, where it is asked for, decides which classes there are.
+
+    Raises:
+        DataError: a folder is missing or empty, or the test part has a class that the training part lacks.
+    """
+    _check_root(root, splits)
+    parts = {split: _scan_split(root, split, folder, suffixes) for split, folder in splits.items()}
+    classes = tuple(next(iter(parts.values())))
+    for split, part in parts.items():
+        for name in part:
+            if name not in classes:
+                raise DataError(
+                    f"{root / splits[split] / name}: found a class that the training part lacks,"
+                    f" expected one of {_some(classes)}",
+                    hint="Rename the folder as in the training part, or take it out.",
+                )
+    label = {name: i for i, name in enumerate(classes)}
+    named = [(label[name], sample) for part in parts.values() for name, samples in part.items() for sample in samples]
+    return classes, tuple(Sample(s.key, i, s.split, s.source, s.stamp) for i, s in named)
+
+
+def stamp(status: os.stat_result) -> str:
+    """Size and modification time of a file: when it changes, so has the file."""
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def visible(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, sorted by name, hidden entries left out.
+
+    Raises:
+        DataError: it cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed: {error.strerror}", hint="Check the path and its permissions.") from error
+
+
+def _check_root(root: Path, splits: Mapping[str, str]) -> None:
+    want = ", ".join(f"{folder}/<class>/" for folder in splits.values())
+    if not root.is_dir():
+        found = "a file" if root.exists() else "no such folder"
+        raise DataError(
+            f"{root}: found {found}, expected a folder with {want}", hint="Give --data-dir the folder that holds them."
+        )
+    for split, folder in splits.items():
+        if not (root / folder).is_dir():
+            there = _some([entry.name for entry in visible(root)]) or "nothing"
+            raise DataError(
+                f"{root}: the {split} part is missing: found {there}, expected {want}", hint=f"Put it in {root / folder}."
+            )
+
+
+def _scan_split(root: Path, split: str, folder: str, suffixes: tuple[str, ...]) -> Found:
+    classes = [entry for entry in visible(root / folder) if entry.is_dir()]
+    if not classes:
+        raise DataError(
+            f"{root / folder}: found no folders, expected one per class", hint=f"Put files in {root / folder}/<class>/."
+        )
+    found: Found = {}
+    ignored: list[str] = []
+    for entry in classes:
+        found[entry.name] = _scan_class(Path(entry.path), split, suffixes, ignored)
+    if ignored:
+        log.warning("%s: left out %d files of other types, such as %s", root / folder, len(ignored), ignored[0])
+    return found
+
+
+def _scan_class(folder: Path, split: str, suffixes: tuple[str, ...], ignored: list[str]) -> list[Sample]:
+    samples = []
+    for entry in visible(folder):
+        if not entry.name.lower().endswith(suffixes):
+            ignored.append(entry.name)
+        elif entry.is_file():
+            samples.append(Sample(f"{split}/{folder.name}/{entry.name}", 0, split, entry.path, stamp(entry.stat())))
+    if not samples:
+        raise DataError(
+            f"{folder}: found no samples of this class, expected files ending in {_some(suffixes)}",
+            hint="Put its files there, or take the folder out.",
+        )
+    return samples
+
+
+def _some(names: tuple[str, ...] | list[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -1,0 +1,71 @@
+"""Data sets of still images, shown to the network at every timestep."""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsgcli.data.base import Dataset, Listing, Sample
+from lsgcli.data.guard import foreign
+
+
+class ImageDataset(Dataset):
+    """A data set whose samples are images (C, S, S) of uint8. A subclass lists them and reads one as (H, W) or (H, W, C)."""
+
+    static = True
+
+    @abstractmethod
+    def pixels(self, sample: Sample) -> np.ndarray:
+        """One image as stored, (H, W, 3) or (H, W), uint8.
+
+        Raises:
+            DataError: its file is damaged.
+        """
+
+    def load(self, sample: Sample, listing: Listing) -> np.ndarray:
+        """An image (C, S, S) of uint8.
+
+        Raises:
+            DataError: its file is damaged.
+        """
+        pixels = fit(self.pixels(sample), self.size)
+        return np.ascontiguousarray(np.moveaxis(np.atleast_3d(pixels), -1, 0))
+
+    def shape(self, listing: Listing) -> tuple[int, ...]:
+        """Shape of one prepared sample."""
+        return (listing.channels, self.size, self.size)
+
+    def preparation(self) -> dict[str, Any]:
+        """What a prepared sample depends on."""
+        return {"size": self.config.size, "images_version": 1}
+
+
+def fit(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Resize (H, W[, C]) uint8 to (size, size[, C]), bilinear with antialias; the aspect is not kept."""
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """An image file as (H, W, 3) uint8.
+
+    Raises:
+        DataError: not an image, or damaged.
+    """
+    with foreign(path, "an image", hint="Replace it, or take it out of the folder."):
+        from PIL import Image
+
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+
+
+def image_suffixes() -> tuple[str, ...]:
+    """The endings of file names that Pillow can read."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(sorted(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN))

@@ -1,0 +1,14 @@
+"""CIFAR-100 (Krizhevsky 2009), through torchvision."""
+
+from lsgcli.data.cifar import Cifar
+from lsgcli.registry import register
+
+
+@register("dataset", "cifar100")
+class Cifar100(Cifar):
+    """50,000 + 10,000 images of 32x32 pixels, 100 classes (the fine labels)."""
+
+    title = "CIFAR-100, 50,000 + 10,000 images, 100 classes; downloaded if absent."
+    source = "CIFAR100"
+    mean = (0.50707516, 0.48654887, 0.44091784)
+    std = (0.26733429, 0.25643846, 0.27615047)

@@ -1,0 +1,123 @@
+"""CIFAR10-DVS (Li et al. 2017), in both releases: AEDAT 2.0 as first published, and tonic's copy in AEDAT 4."""
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lsgcli.data.base import SPLITS, Listing, Sample, need_folder
+from lsgcli.data.events import Events
+from lsgcli.data.folders import stamp
+from lsgcli.data.readers import read
+from lsgcli.data.recordings import EventDataset
+from lsgcli.errors import DataError
+from lsgcli.registry import register
+
+log = logging.getLogger("lsg")
+NAME = re.compile(r"cifar10_([a-z]+)_(\d+)\.(aedat4?)")
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# Release: suffix -> what the checkpoint records. The original lies on its side in the sensor's own coordinates.
+RELEASES = {
+    "aedat": {"release": "original, AEDAT 2.0", "orientation": "row = 127 - x, column = 127 - y of the sensor"},
+    "aedat4": {"release": "tonic, AEDAT 4", "orientation": "as stored"},
+}
+SIDE = 128
+TEST = {"last": (900, 999), "first": (0, 99)}  # numbers of each class
+
+
+@register("dataset", "cifar-dvs")
+class CifarDvs(EventDataset):
+    """``cifar10_<class>_<number>.aedat`` or ``.aedat4``, anywhere below --data-dir; the number decides the split."""
+
+    title = "CIFAR10-DVS, 10,000 recordings of 10 classes, either release; unpacked by hand below --data-dir."
+    preset: ClassVar[Mapping[str, Any]] = {
+        "arch": "vggsnn",
+        "T": 10,
+        "size": 48,
+        "width_multiplier": 1.0,
+        "epochs": 100,
+        "batch_size": 32,
+        "lr": 0.1,
+        "weight_decay": 1e-3,
+        "decay_lr": 1e-3,
+        "loss": "tet",
+        "augment": "flip,roll",
+    }
+
+    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
+        """List the samples of the given splits."""
+        root = need_folder(self.config)
+        found = _recordings(root)
+        suffix = _release(root, found)
+        low, high = TEST[self.config.split]
+        samples = []
+        for (kind, number), path in sorted(found[suffix].items()):
+            split = "test" if low <= number <= high else "train"
+            if split in splits:
+                key = f"{kind}/{number}"
+                samples.append(Sample(key, CLASSES.index(kind), split, str(path), stamp(path.stat())))
+        self._check_parts(root, splits, samples)
+        return Listing(
+            CLASSES, tuple(samples), 2, False, {"sensor": [SIDE, SIDE], "split": self.config.split, **RELEASES[suffix]}
+        )
+
+    def _check_parts(self, root: Path, splits: tuple[str, ...], samples: list[Sample]) -> None:
+        low, high = TEST[self.config.split]
+        for split in splits:
+            kinds = {sample.label for sample in samples if sample.split == split}
+            lacking = [name for i, name in enumerate(CLASSES) if i not in kinds]
+            if lacking and (split == "train" or not kinds):
+                raise DataError(
+                    f"{root}: found no recordings of {lacking[0]} for the {split} part;"
+                    f" numbers {low} to {high} of a class are the test part",
+                    hint="Put all recordings of all ten classes there, or choose another --split.",
+                )
+
+    def events(self, sample: Sample, listing: Listing) -> Events:
+        """The events of one sample, upright."""
+        events = read(Path(sample.source))
+        if sample.source.endswith(".aedat"):
+            return Events(events.y, events.x, events.t, events.on, events.sensor)
+        return events
+
+
+def _recordings(root: Path) -> dict[str, dict[tuple[str, int], Path]]:
+    """Suffix -> (class, number) -> path."""
+    found: dict[str, dict[tuple[str, int], Path]] = {suffix: {} for suffix in RELEASES}
+    zips = []
+    if not root.is_dir():
+        raise DataError(f"{root}: found no such folder, expected one with the recordings of CIFAR10-DVS", hint=_by_hand(root))
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        zips += [Path(folder, name) for name in files if name.lower().endswith(".zip")]
+        for name in sorted(files):
+            match = NAME.fullmatch(name)
+            if match and match[1] in CLASSES:
+                _add(found[match[3]], (match[1], int(match[2])), Path(folder, name))
+    if not any(found.values()):
+        if zips:
+            raise DataError(f"{min(zips)}: found an archive that is still packed, expected recordings", hint=_by_hand(root))
+        raise DataError(f"{root}: found no cifar10_<class>_<number>.aedat or .aedat4 in it or below", hint=_by_hand(root))
+    return found
+
+
+def _add(found: dict[tuple[str, int], Path], key: tuple[str, int], path: Path) -> None:
+    if key in found:
+        raise DataError(f"{path}: found this recording twice, the other is {found[key]}", hint="Take one of the two out.")
+    found[key] = path
+
+
+def _release(root: Path, found: dict[str, dict[tuple[str, int], Path]]) -> str:
+    there = [suffix for suffix, recordings in found.items() if recordings]
+    if len(there) > 1:
+        log.warning("%s: found both releases of CIFAR10-DVS; reading the original (.aedat)", root)
+    return there[0]
+
+
+def _by_hand(root: Path) -> str:
+    return (
+        f"Fetch the ten <class>.zip of CIFAR10-DVS (https://doi.org/10.6084/m9.figshare.4724671) or tonic's CIFAR10DVS.zip"
+        f" by hand, and unpack them in {root}, for example with: unzip airplane.zip -d {root}"
+    )

@@ -1,0 +1,59 @@
+"""Your own recordings: a folder per class."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lsgcli.data.base import SPLITS, Listing, Sample, need_folder
+from lsgcli.data.folders import scan_folders
+from lsgcli.data.readers import read, suffixes
+from lsgcli.data.recordings import EventDataset
+from lsgcli.errors import DataError
+from lsgcli.registry import register
+
+
+@register("dataset", "event-folder")
+class EventFolder(EventDataset):
+    """Recordings in ``train/<class>/`` and ``test/<class>/``, of any format that a reader knows."""
+
+    title = "Your own recordings (.aedat, .aedat4, .bin, .npy, .npz): train/<class>/ and test/<class>/ in --data-dir."
+    preset: ClassVar[Mapping[str, Any]] = {
+        "arch": "vggsnn",
+        "T": 10,
+        "size": 48,
+        "width_multiplier": 0.25,
+        "epochs": 30,
+        "batch_size": 32,
+        "lr": 0.05,
+        "decay_lr": 5e-3,
+        "loss": "tet",
+        "augment": "roll",
+    }
+
+    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
+        """List the samples of the given splits."""
+        root = need_folder(self.config)
+        classes, samples = scan_folders(root, {split: split for split in splits}, suffixes())
+        width, height = self._sensor(samples)
+        return Listing(classes, samples, 2, False, {"sensor": [width, height]})
+
+    def _sensor(self, samples: tuple[Sample, ...]) -> tuple[int, int]:
+        """--sensor, or what the first recording states, or the furthest pixels of all recordings."""
+        if self.config.sensor is not None:
+            width, height = self.config.sensor.split("x")
+            return int(width), int(height)
+        stated = read(Path(samples[0].source)).sensor
+        return stated or _extent(samples)
+
+
+def _extent(samples: tuple[Sample, ...]) -> tuple[int, int]:
+    width, height = 1, 1
+    for sample in samples:
+        events = read(Path(sample.source))
+        if events.sensor is not None:
+            raise DataError(
+                f"{sample.source}: found a recording that states its sensor among others that do not, expected one kind",
+                hint="Give --sensor WIDTHxHEIGHT.",
+            )
+        width, height = max(width, int(events.x.max()) + 1), max(height, int(events.y.max()) + 1)
+    return width, height

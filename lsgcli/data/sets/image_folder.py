@@ -1,0 +1,37 @@
+"""Your own images: a folder per class."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lsgcli.data.base import SPLITS, Listing, Sample, need_folder
+from lsgcli.data.folders import scan_folders
+from lsgcli.data.images import ImageDataset, image_suffixes, read_rgb
+from lsgcli.registry import register
+
+
+@register("dataset", "image-folder")
+class ImageFolder(ImageDataset):
+    """Images in ``train/<class>/`` and ``test/<class>/``, of any type that Pillow reads, resized to --size, RGB."""
+
+    title = "Your own images: train/<class>/ and test/<class>/ in --data-dir."
+    preset: ClassVar[Mapping[str, Any]] = {
+        "arch": "resnet19",
+        "T": 2,
+        "size": 32,
+        "epochs": 100,
+        "batch_size": 64,
+        "augment": "crop,flip",
+    }
+
+    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
+        """List the samples of the given splits."""
+        root = need_folder(self.config)
+        classes, samples = scan_folders(root, {split: split for split in splits}, image_suffixes())
+        return Listing(classes, samples, 3, True)
+
+    def pixels(self, sample: Sample) -> np.ndarray:
+        """One image as stored."""
+        return read_rgb(Path(sample.source))

@@ -1,0 +1,108 @@
+"""A simulated event camera before a moving image: recordings without a camera, and without a download.
+
+The image moves along a closed path. Every pixel compares the log of its intensity, log(I + eps), with a reference of its own
+and reports an event each time the two differ by its threshold; the reference then moves by the threshold. Thresholds differ
+between pixels, N(c, sigma), as they do in a real sensor; some events are noise.
+"""
+
+import numpy as np
+
+from lsgcli.data.events import Events, in_order
+
+VERSION = 1  # part of the cache's digest: raise it when the same image gives other events
+EPS = 0.1  # intensity of the dark
+
+
+def simulate(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    duration_us: int = 300_000,
+    frames: int = 25,
+    amplitude: float = 3.0,
+    threshold: float = 0.25,
+    sigma: float = 0.03,
+    noise: float = 0.02,
+) -> Events:
+    """Record an image that moves once around a closed path.
+
+    Args:
+        image: (H, W) intensities, 0..1; H x W is also the sensor.
+        rng: draws thresholds, the start of the path and noise.
+        duration_us: length of the recording in microseconds.
+        frames: positions along the path at which intensities are computed; between them, times are interpolated.
+        amplitude: half the extent of the path, pixels.
+        threshold: mean contrast threshold c, in log intensity.
+        sigma: standard deviation of the thresholds.
+        noise: noise events, as a share of the others.
+
+    Returns:
+        The events; at least one, whatever the image.
+    """
+    height, width = image.shape
+    phase = rng.uniform(-np.pi / 4, np.pi / 4)  # a display starts its path at about the same place
+    thresholds = np.maximum(rng.normal(threshold, sigma, height * width), 0.05).astype(np.float32)
+    angle = phase + np.linspace(0, 2 * np.pi, frames)
+    scene = _shifted(image.astype(np.float32), amplitude * np.sin(angle), amplitude * np.cos(angle))
+    level = np.log(scene + np.float32(EPS)).reshape(frames, -1) / thresholds  # in units of each pixel's threshold
+    steps, before = _crossings(level)
+    return _events(level, steps, before, width, height, duration_us, noise, rng)
+
+
+def _shifted(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(K, H, W): the image moved by each of K sub-pixel shifts, bilinear; darkness comes in at the edges."""
+    height, width = image.shape
+    margin = int(np.ceil(max(np.abs(rows).max(), np.abs(columns).max()))) + 1
+    padded = np.pad(image, margin)
+    row, column = np.floor(rows).astype(int), np.floor(columns).astype(int)
+    down, right = ((part - whole).astype(np.float32)[:, None, None] for part, whole in ((rows, row), (columns, column)))
+    above = margin + row[:, None] + np.arange(height + 1)
+    left = margin + column[:, None] + np.arange(width + 1)
+    patch = padded[above[:, :, None], left[:, None, :]]
+    patch = patch[:, :-1] + down * (patch[:, 1:] - patch[:, :-1])
+    return patch[:, :, :-1] + right * (patch[:, :, 1:] - patch[:, :, :-1])
+
+
+def _crossings(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How often, and in which direction, each pixel crosses its threshold between two frames.
+
+    Args:
+        level: (K, P) log intensities in units of the threshold.
+
+    Returns:
+        (K - 1, P) signed numbers of crossings, and the references before them.
+    """
+    reference = level[0].copy()
+    steps, before = np.empty_like(level[1:]), np.empty_like(level[1:])
+    for k in range(1, len(level)):  # a reference depends on those before it
+        before[k - 1] = reference
+        np.trunc(level[k] - reference, out=steps[k - 1])
+        reference += steps[k - 1]
+    return steps, before
+
+
+def _events(
+    level: np.ndarray,
+    steps: np.ndarray,
+    before: np.ndarray,
+    width: int,
+    height: int,
+    duration_us: int,
+    noise: float,
+    rng: np.random.Generator,
+) -> Events:
+    frame, pixel = np.nonzero(steps)
+    count = np.abs(steps[frame, pixel]).astype(np.int64)
+    source = np.repeat(np.arange(len(frame)), count)
+    nth = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count) + 1  # 1, 2, ... within a pixel's crossings
+    frame, pixel = frame[source], pixel[source]
+    sign = np.sign(steps[frame, pixel])
+    start, end = level[frame, pixel], level[frame + 1, pixel]
+    share = (before[frame, pixel] + sign * nth - start) / (end - start)
+    period = duration_us / (len(level) - 1)
+    t = ((frame + np.clip(share, 0, 1)) * period).astype(np.int64)
+    extra = max(rng.poisson(noise * len(t)), 0 if len(t) else 1)
+    pixel = np.concatenate([pixel, rng.integers(0, width * height, extra)])
+    t = np.concatenate([t, rng.integers(0, duration_us, extra)])
+    on = np.concatenate([sign > 0, rng.random(extra) < 0.5])
+    return in_order(pixel % width, pixel // width, t, on, (width, height))

@@ -1,0 +1,99 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from lsgcli.data import random
+from lsgcli.data.batches import Batches
+from lsgcli.data.bundle import Split
+
+
+def made(count=23, static=False):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (count, 3, 12, 12) if static else (count, 4, 2, 12, 12)).astype(np.uint8)
+    keys = [str(i) for i in range(count)]
+    return Split(x, np.arange(count), random.ids(keys), keys)
+
+
+def same(a, b):
+    a, b = list(a), list(b)
+    return len(a) == len(b) and all(
+        p.index == q.index and torch.equal(p.x, q.x) and torch.equal(p.y, q.y) for p, q in zip(a, b, strict=True)
+    )
+
+
+AUGMENTED = {"batch_size": 4, "seed": 3, "epoch": 2, "shuffle": True, "augment": "crop,flip,roll,cutout", "static": False}
+
+
+def test_frames_are_time_first_counts():
+    split = made()
+    batch = next(iter(Batches(split, 4, static=False)))
+    assert batch.x.shape == (4, 4, 2, 12, 12)
+    assert (batch.x.dtype, batch.y.dtype) == (torch.float32, torch.int64)
+    np.testing.assert_array_equal(batch.x.numpy(), split.x[:4].swapaxes(0, 1))
+
+
+def test_images_are_normalised():
+    split = made(static=True)
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    batch = next(iter(Batches(split, 5, mean=mean, std=std, static=True)))
+    expected = (split.x[:5] / 255 - np.array(mean)[:, None, None]) / np.array(std)[:, None, None]
+    np.testing.assert_allclose(batch.x.numpy(), expected, atol=1e-6)
+
+
+def test_cutout_of_images_is_the_mean_colour():
+    batch = next(iter(Batches(made(static=True), 5, augment="cutout", mean=(0.5,) * 3, std=(0.2,) * 3, static=True)))
+    assert (batch.x == 0).all(dim=1).any()
+
+
+@pytest.mark.parametrize("workers", [1, 3, 50])
+def test_same_bits_for_any_number_of_workers(workers):
+    assert same(Batches(made(), **AUGMENTED), Batches(made(), **AUGMENTED, workers=workers))
+
+
+@pytest.mark.parametrize("start", [0, 1, 5, 6])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resume_in_the_middle(start, workers):
+    rest = Batches(made(), **AUGMENTED, start=start, workers=workers)
+    assert len(rest) == 6
+    assert same(list(Batches(made(), **AUGMENTED))[start:], rest)
+
+
+def test_augmentation_of_a_sample_does_not_depend_on_its_batch():
+    small, large = (
+        {int(y): batch.x[:, i] for batch in Batches(made(), **{**AUGMENTED, "batch_size": size}) for i, y in enumerate(batch.y)}
+        for size in (3, 23)
+    )
+    assert all(torch.equal(small[y], large[y]) for y in range(23))
+
+
+def test_every_sample_once_and_a_new_order_each_epoch():
+    seen = [torch.cat([batch.y for batch in Batches(made(), 4, epoch=epoch, shuffle=True, static=False)]) for epoch in (0, 1)]
+    assert all(sorted(order.tolist()) == list(range(23)) for order in seen)
+    assert not torch.equal(*seen)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(23, [4] * 5), (24, [4] * 6), (3, [3])])
+def test_drop_last(count, expected):
+    batches = Batches(made(count), 4, drop_last=True, static=False)
+    assert [len(batch.y) for batch in batches] == expected
+    assert len(batches) == len(expected)
+
+
+def test_a_consumer_that_stops_leaves_no_threads():
+    for batch in Batches(made(), **AUGMENTED, workers=3):
+        if batch.index == 1:
+            break
+    batches = iter(Batches(made(), **AUGMENTED, workers=3))
+    next(batches)
+    batches.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+def test_the_samples_are_left_alone():
+    split = made()
+    before = split.x.copy()
+    for _ in Batches(split, **AUGMENTED):
+        pass
+    np.testing.assert_array_equal(split.x, before)

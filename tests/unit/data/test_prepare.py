@@ -1,0 +1,170 @@
+import logging
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from lsgcli.data import pool
+from lsgcli.data.prepare import prepare
+from lsgcli.errors import ConfigError, DataError
+
+
+def test_recordings(config, recordings):
+    told = []
+    made = config("event-folder", data_dir=str(recordings), T=3, size=16, val_fraction=0.2)
+    bundle = prepare(made, progress=lambda done, total: told.append((done, total)))
+    assert bundle.classes == ("cup", "pen")
+    assert (len(bundle.train), len(bundle.val), len(bundle.test)) == (5, 2, 4)
+    assert bundle.train.x.shape == (5, 3, 2, 16, 16)
+    assert told == [(i, 11) for i in range(1, 12)]
+    assert (bundle.channels, bundle.static, bundle.mean) == (2, False, None)
+    assert bundle.info["sensor"] == [128, 128]
+    assert bundle.test.keys == ["test/cup/0.aedat", "test/cup/1.aedat", "test/pen/0.aedat", "test/pen/1.aedat"]
+    assert bundle.test.y.tolist() == [0, 0, 1, 1]
+    assert np.asarray(bundle.test.x).sum(axis=(1, 2, 3, 4)).tolist() == [60] * 4
+
+
+def test_slicing_reaches_the_frames(config, recordings):
+    """In slices of equal count all have as many events; in slices of equal time they do not."""
+    made = config("event-folder", data_dir=str(recordings), T=3, size=16)
+    count, time = (np.asarray(prepare(made.replace(slicing=name)).test.x).sum(axis=(2, 3, 4)) for name in ("count", "time"))
+    assert (count == 20).all()
+    assert (time.sum(axis=1) == 60).all()
+    assert (time != 20).any()
+
+
+def test_images(config, images):
+    bundle = prepare(config("image-folder", data_dir=str(images), size=8))
+    assert bundle.static
+    assert bundle.train.x.shape[1:] == (3, 8, 8)
+    whole = np.concatenate([np.asarray(bundle.train.x), np.asarray(bundle.val.x)]) / 255
+    np.testing.assert_allclose(bundle.mean, whole.mean((0, 2, 3)), atol=1e-12)
+    np.testing.assert_allclose(bundle.std, whole.std((0, 2, 3)), atol=1e-12)
+
+
+def loads(monkeypatch):
+    """Counts the samples that are not taken from the cache."""
+    count = []
+    real = pool.load_all
+    monkeypatch.setattr("lsgcli.data.prepare.load_all", lambda *args: (count.append(len(args[2])), real(*args))[1])
+    return count
+
+
+def test_second_time_from_the_cache(config, recordings, monkeypatch):
+    count, made = loads(monkeypatch), config("event-folder", data_dir=str(recordings))
+    first, second = prepare(made), prepare(made)
+    assert count == [7, 4]
+    np.testing.assert_array_equal(np.asarray(first.train.x), np.asarray(second.train.x))
+    # Evaluation reads the same file as training did.
+    prepare(made, splits=("test",), classes=("cup", "pen"))
+    assert count == [7, 4]
+
+
+@pytest.mark.parametrize(
+    "change", [{"T": 4}, {"size": 32}, {"slicing": "time"}, {"resize": "bilinear"}, {"sensor": "200x200"}], ids=str
+)
+def test_a_changed_setting_does_not_read_the_old_cache(config, recordings, monkeypatch, change):
+    count = loads(monkeypatch)
+    prepare(config("event-folder", data_dir=str(recordings)))
+    prepare(config("event-folder", data_dir=str(recordings), **change))
+    assert count == [7, 4, 7, 4]
+
+
+def test_a_changed_recording_does_not_read_the_old_cache(config, recordings, monkeypatch):
+    count, made = loads(monkeypatch), config("event-folder", data_dir=str(recordings))
+    prepare(made)
+    os.utime(recordings / "test" / "pen" / "1.aedat", ns=(1, 1))
+    prepare(made)
+    assert count == [7, 4, 4]
+
+
+def test_a_damaged_cache_is_made_again(config, recordings, tmp_path, caplog):
+    made = config("event-folder", data_dir=str(recordings))
+    expected = np.array(prepare(made).test.x)
+    (file,) = (tmp_path / "cache").rglob("test-*.npy")
+    os.truncate(file, file.stat().st_size - 1)
+    with caplog.at_level(logging.WARNING, "lsg"):
+        np.testing.assert_array_equal(np.asarray(prepare(made).test.x), expected)
+    assert "damaged" in caplog.text
+
+
+def test_same_from_several_processes(config, recordings, monkeypatch):
+    made = config("event-folder", data_dir=str(recordings))
+    expected = np.array(prepare(made).train.x)
+    shutil.rmtree(made.cache_dir)
+    monkeypatch.setattr(pool, "PROBE", -1.0)
+    monkeypatch.setattr(pool, "WORTH", -1.0)
+    np.testing.assert_array_equal(np.asarray(prepare(made.replace(workers=2), splits=("train", "test")).train.x), expected)
+
+
+def test_a_damaged_recording_in_a_process_is_named(config, recordings, monkeypatch):
+    (recordings / "train" / "pen" / "2.aedat").write_bytes(b"#!AER-DAT2.0\r\n1234567")
+    monkeypatch.setattr(pool, "PROBE", -1.0)
+    monkeypatch.setattr(pool, "WORTH", -1.0)
+    with pytest.raises(DataError, match=r"pen/2\.aedat: byte 14") as caught:
+        prepare(config("event-folder", data_dir=str(recordings), workers=2))
+    assert caught.value.hint
+
+
+def test_labels_follow_the_checkpoint(config, recordings):
+    shutil.rmtree(recordings / "train")
+    made = config("event-folder", data_dir=str(recordings))
+    bundle = prepare(made, splits=("test",), classes=("pen", "spoon", "cup"))
+    assert bundle.classes == ("pen", "spoon", "cup")
+    assert bundle.test.y.tolist() == [2, 2, 0, 0]
+    assert bundle.train is None
+    assert bundle.val is None
+    with pytest.raises(DataError, match="'cup', expected those of the checkpoint: pen, spoon"):
+        prepare(made, splits=("test",), classes=("pen", "spoon"))
+
+
+def test_hidden_and_strange_files_are_left_out(config, recordings, caplog):
+    (recordings / "train" / ".git").mkdir()
+    (recordings / "train" / "cup" / ".DS_Store").write_bytes(b"x")
+    (recordings / "train" / "cup" / "notes.txt").write_text("x")
+    with caplog.at_level(logging.WARNING, "lsg"):
+        bundle = prepare(config("event-folder", data_dir=str(recordings)))
+    assert len(bundle.train) + len(bundle.val) == 7
+    assert "notes.txt" in caplog.text
+    assert "DS_Store" not in caplog.text
+
+
+def remove(root, *paths):
+    for path in paths:
+        shutil.rmtree(root / path)
+
+
+BROKEN = {
+    "no such folder": (lambda root: remove(root, "."), "no such folder"),
+    "empty folder": (lambda root: remove(root, "train", "test"), "train part is missing"),
+    "no test part": (lambda root: remove(root, "test"), "test part is missing"),
+    "no classes": (lambda root: remove(root, "train/cat", "train/dog"), "one per class"),
+    "one class": (lambda root: remove(root, "train/dog", "test/dog"), "at least 2"),
+    "class without samples": (
+        lambda root: [file.unlink() for file in (root / "train/dog").iterdir()],
+        "train/dog: found no samples",
+    ),
+    "class only in test": (lambda root: remove(root, "train/dog"), "test/dog"),
+    "corrupt image": (lambda root: (root / "train/dog/3.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20)), "train/dog/3.png"),
+    "truncated image": (lambda root: os.truncate(root / "test/cat/1.png", 90), "test/cat/1.png"),
+    "empty image": (lambda root: (root / "test/cat/0.png").write_bytes(b""), "test/cat/0.png"),
+    "a file instead": (lambda root: (remove(root, "."), root.write_text("x")), "found a file"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_wrong_with_a_folder_is_told(config, images, tmp_path, case):
+    damage, told = BROKEN[case]
+    damage(images)
+    with pytest.raises(DataError) as caught:
+        prepare(config("image-folder", data_dir=str(images)))
+    assert told in caught.value.message
+    assert str(images) in caught.value.message
+    assert caught.value.hint
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_folder_set_needs_a_folder(config):
+    with pytest.raises(ConfigError, match="--data-dir"):
+        prepare(config("event-folder"))

@@ -1,0 +1,163 @@
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lsgcli import registry
+from lsgcli.config import FIELDS, check
+from lsgcli.data.prepare import prepare
+from lsgcli.errors import DataError
+from lsgcli.resolve import resolve
+
+NAMES = registry.names("dataset")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_presets_and_titles(name):
+    kind = registry.get("dataset", name)
+    assert set(kind.preset) <= set(FIELDS)
+    assert check({key: value for key, value in kind.preset.items() if key in ("T", "size", "epochs", "lr", "augment")}) == []
+    assert kind.title.endswith(".")
+    assert "\n" not in kind.title
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory):
+    return prepare(resolve({"dataset": "digits-dvs", "cache_dir": str(tmp_path_factory.mktemp("cache"))}, environment={}))
+
+
+def test_digits_and_digits_dvs_share_their_split(config, moving):
+    still = prepare(config("digits"))
+    assert still.test.keys == moving.test.keys
+    assert len(still.test) == 359
+    assert len(still.train) + len(still.val) == 1438
+    assert set(still.train.keys + still.val.keys).isdisjoint(still.test.keys)
+    assert still.train.x.shape[1:] == (1, 16, 16)
+    assert moving.train.x.shape[1:] == (4, 2, 16, 16)
+    assert np.bincount(still.test.y).min() >= 34
+
+
+def test_the_simulated_camera_differs_between_samples():
+    """Same image, another sample: other thresholds, start and noise."""
+    made = registry.get("dataset", "digits-dvs")(resolve({}, environment={}))
+    listing = made.scan(("test",))
+    first, second = (replace(listing.samples[0], key=key) for key in ("a", "b"))
+    assert len(made.events(first, listing)) != len(made.events(second, listing))
+    assert np.array_equal(made.events(first, listing).t, made.events(first, listing).t)
+
+
+def by_ridge(bundle):
+    """Test accuracy of a ridge regression on the prepared arrays."""
+    x, z = (np.sqrt(np.asarray(part.x).reshape(len(part), -1).astype(float)) for part in (bundle.train, bundle.test))
+    gram = x @ x.T + 300 * np.eye(len(x))
+    weights = x.T @ np.linalg.solve(gram, np.eye(len(bundle.classes))[bundle.train.y] - 0.1)
+    return (np.argmax(z @ weights, 1) == bundle.test.y).mean()
+
+
+def test_digits_dvs_can_be_learned(moving):
+    assert by_ridge(moving) > 0.9
+
+
+def cifar_dvs(root, numbers, suffix="aedat"):
+    from lsgcli.data.sets.cifar_dvs import CLASSES
+
+    for name in CLASSES:
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in numbers:
+            # One ON event at x_raw = 100, y_raw = 10: row 27, column 117 when upright.
+            content = b"#!AER-DAT2.0\r\n" + (10 << 8 | 100 << 1).to_bytes(4, "big") + bytes(4)
+            (root / name / f"cifar10_{name}_{number}.{suffix}").write_bytes(content)
+
+
+@pytest.mark.parametrize(("split", "test"), [("last", {900, 999}), ("first", {0, 99})])
+def test_cifar_dvs_splits_by_number(config, tmp_path, split, test):
+    cifar_dvs(tmp_path / "d", [0, 99, 100, 899, 900, 999])
+    bundle = prepare(config("cifar-dvs", data_dir=str(tmp_path / "d"), T=1, size=128, split=split))
+    assert {int(key.split("/")[1]) for key in bundle.test.keys} == test
+    assert {int(key.split("/")[1]) for key in bundle.train.keys + bundle.val.keys} == {0, 99, 100, 899, 900, 999} - test
+    assert bundle.info["split"] == split
+    np.testing.assert_array_equal(np.argwhere(bundle.test.x[0]), [[0, 0, 27, 117]])
+    assert bundle.test.keys[0].startswith("airplane/")
+    assert "original" in bundle.info["release"]
+
+
+def test_cifar_dvs_lacks_a_part(config, tmp_path):
+    cifar_dvs(tmp_path / "d", range(3))
+    with pytest.raises(DataError, match="test part; numbers 900 to 999") as caught:
+        prepare(config("cifar-dvs", data_dir=str(tmp_path / "d")))
+    assert "--split" in caught.value.hint
+
+
+def test_cifar_dvs_still_packed(config, tmp_path):
+    with zipfile.ZipFile(tmp_path / "airplane.zip", "w") as archive:
+        archive.writestr("x", "x")
+    with pytest.raises(DataError, match=r"airplane\.zip: found an archive") as caught:
+        prepare(config("cifar-dvs", data_dir=str(tmp_path)))
+    assert "unzip" in caught.value.hint
+
+
+def test_cifar_dvs_twice(config, tmp_path):
+    cifar_dvs(tmp_path / "d" / "a", [1])
+    cifar_dvs(tmp_path / "d" / "b", [1])
+    with pytest.raises(DataError, match="twice"):
+        prepare(config("cifar-dvs", data_dir=str(tmp_path / "d")))
+
+
+@pytest.mark.parametrize("below", ["", "NMNIST"])
+def test_n_mnist_layouts(config, tmp_path, below):
+    for part in ("Train", "Test"):
+        for digit in "01":
+            folder = tmp_path / below / part / digit
+            folder.mkdir(parents=True)
+            (folder / "00001.bin").write_bytes(bytes([3, 4, 0x80, 0, 1]))
+    bundle = prepare(config("n-mnist", data_dir=str(tmp_path), T=1, size=34))
+    assert bundle.classes == ("0", "1")
+    np.testing.assert_array_equal(np.argwhere(bundle.test.x[0]), [[0, 0, 4, 3]])
+
+
+@pytest.mark.parametrize(
+    ("name", "fails", "file"),
+    [
+        ("cifar10", "torchvision.datasets.CIFAR10.download", "cifar-10-python.tar.gz"),
+        ("cifar100", "torchvision.datasets.CIFAR100.download", "cifar-100-python.tar.gz"),
+        ("n-mnist", "tonic.datasets.NMNIST.download", "train.zip"),
+    ],
+)
+def test_a_download_that_fails_says_what_to_fetch(config, tmp_path, monkeypatch, name, fails, file):
+    def refused(self):
+        raise OSError("403 Forbidden")
+
+    monkeypatch.setattr(fails, refused)
+    with pytest.raises(DataError, match="403 Forbidden") as caught:
+        prepare(config(name, data_dir=str(tmp_path)))
+    assert file in caught.value.hint
+    assert str(tmp_path) in caught.value.hint
+
+
+def test_cifar_from_torchvision(config, tmp_path, monkeypatch):
+    class Small:
+        tgz_md5, url, filename, classes = "0", "", "", ["cat", "dog"]
+
+        def __init__(self, root, train, download):
+            count = 8 if train else 4
+            self.data = np.arange(count * 32 * 32 * 3, dtype=np.uint64).reshape(count, 32, 32, 3).astype(np.uint8)
+            self.targets = [i % 2 for i in range(count)]
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", Small)
+    bundle = prepare(config("cifar10", data_dir=str(tmp_path)))
+    assert bundle.test.x.shape == (4, 3, 32, 32)
+    np.testing.assert_array_equal(bundle.test.x[1], Small("", False, True).data[1].transpose(2, 0, 1))
+    assert bundle.mean[0] == pytest.approx(0.4914, abs=1e-4)
+    assert bundle.test.y.tolist() == [0, 1, 0, 1]
+
+
+def test_sensor_of_recordings_that_do_not_state_it(config, tmp_path):
+    for part in ("train", "test"):
+        for i, name in enumerate("ab"):
+            (tmp_path / part / name).mkdir(parents=True)
+            (tmp_path / part / name / "0.bin").write_bytes(bytes([20 * i + 9, 7, 0x80, 0, 1]))
+    assert prepare(config("event-folder", data_dir=str(tmp_path))).info["sensor"] == [30, 8]
+    assert prepare(config("event-folder", data_dir=str(tmp_path), sensor="34x34")).info["sensor"] == [34, 34]
+    with pytest.raises(DataError, match=r"0\.bin: event 0 is at x=29"):
+        prepare(config("event-folder", data_dir=str(tmp_path), sensor="20x20"))
