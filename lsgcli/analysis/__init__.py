@@ -1,0 +1,1 @@
+"""Measurements on networks, as plain records: nothing here prints."""

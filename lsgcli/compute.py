@@ -1,0 +1,66 @@
+"""Where and how to compute: device, precision, threads, determinism."""
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lsgcli.config import RunConfig
+from lsgcli.errors import ConfigError
+from lsgcli.memory import keep_large_buffers
+
+log = logging.getLogger("lsg")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device, and the type of its convolutions and linears."""
+
+    device: torch.device
+    precision: str = "fp32"
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Context in which the network runs: bf16 where asked for; membrane potentials stay float32 in any case."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def full_precision(x: torch.Tensor) -> torch.Tensor:
+    """x in float32, unless it is wider already: what a loss is computed from."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def set_up(config: RunConfig) -> Compute:
+    """Make the process ready to compute as configured.
+
+    Raises:
+        ConfigError: a device that is not there.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    keep_large_buffers()
+    torch.use_deterministic_algorithms(config.deterministic)
+    compute = Compute(pick_device(config.device), config.precision)
+    log.debug("computing on %s in %s with %d threads", compute.device, compute.precision, torch.get_num_threads())
+    return compute
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called ``name``; ``auto`` is a GPU where there is one.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device("cuda" if there["cuda"] else "mps" if there["mps"] else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in there or (index and not index.isdigit()):
+        raise ConfigError(f"--device: found {name!r}, expected auto, cpu, cuda, cuda:N or mps")
+    if not there[kind] or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
+        found = ", ".join(k for k, is_there in there.items() if is_there)
+        raise ConfigError(f"--device: {name!r} is not on this machine, which has {found}", hint="Use --device auto.")
+    return torch.device(name)

@@ -1,0 +1,159 @@
+"""Run directories: where a run keeps what it was told and what it found.
+
+runs/<dataset>-<arch>-<method>/<UTC time>-s<seed>-<tail>/
+    config.json            settings, versions, command line, device
+    metrics.jsonl          one line an epoch
+    gradient-flow.jsonl    one line an epoch: beta, alpha, coverage, firing rate, gradient norm of every layer
+    best.safetensors       the best epoch, on the split that ``metrics.jsonl`` names
+    last.safetensors       the last epoch, with all that is needed to go on
+    gradient-flow.json     the full measures of the network that the run ended with
+    report.html            the whole run on a page
+    result.json            accuracies of the finished run
+"""
+
+import datetime
+import fcntl
+import json
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from lsgcli import files
+from lsgcli.config import RunConfig, from_dict
+from lsgcli.errors import ConfigError, RunInUseError
+
+RUNS = Path("runs")
+
+
+def new_path(config: RunConfig) -> Path:
+    """A path that no other run has, below ``runs/``."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    return RUNS / f"{config.dataset}-{config.arch}-{config.method}" / f"{now}-s{config.seed}-{secrets.token_hex(3)}"
+
+
+class RunDir:
+    """An open run directory, locked against other processes until it is closed.
+
+    Args:
+        path: of the directory.
+        force: remove what an earlier run left there.
+        resume: go on with the run that is there.
+
+    Raises:
+        RunInUseError: another process holds it, or it has a run and neither ``force`` nor ``resume`` is given.
+        ConfigError: nothing is there to resume.
+        StorageError: it cannot be created or written.
+    """
+
+    def __init__(self, path: Path, *, force: bool = False, resume: bool = False):
+        self.path = path
+        check_free(path, force=force, resume=resume)
+        self._made = [p for p in (path, *path.parents) if not p.exists()]
+        files.make_folder(path)
+        self._lock = _lock(path)
+        if force:
+            self._clear()
+        files.remove_partial(path)
+
+    config_file = property(lambda self: self.path / "config.json")
+    metrics_file = property(lambda self: self.path / "metrics.jsonl")
+    gradient_flow_file = property(lambda self: self.path / "gradient-flow.jsonl")
+    best = property(lambda self: self.path / "best.safetensors")
+    last = property(lambda self: self.path / "last.safetensors")
+    report = property(lambda self: self.path / "report.html")
+
+    def __enter__(self) -> "RunDir":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the directory; one in which nothing was written is removed again."""
+        (self.path / ".lock").unlink(missing_ok=True)
+        self._lock.close()
+        if not any(self.path.iterdir()):
+            for folder in self._made:  # from the innermost outwards
+                if any(folder.iterdir()):
+                    break
+                folder.rmdir()
+
+    def trim(self, epochs: int) -> None:
+        """Drop what was written about epochs from ``epochs`` on, which a killed process did but its checkpoint does not know."""
+        for file in (self.metrics_file, self.gradient_flow_file):
+            lines = files.read_json_lines(file)
+            kept = [line for line in lines if line["epoch"] < epochs and line.get("event") != "diverged"]
+            if file.exists():
+                files.write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def _clear(self) -> None:
+        owned = ("config.json", "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json", "report.html", "result.json")
+        for name in (*owned, "best.safetensors", "last.safetensors", "diverged.safetensors"):
+            (self.path / name).unlink(missing_ok=True)
+
+
+def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None:
+    """See, before anything costly is done, that a run may use ``path``. Writes nothing.
+
+    Raises:
+        RunInUseError, ConfigError, StorageError: as :class:`RunDir`.
+    """
+    if path.exists() and not path.is_dir():
+        raise files.storage_error(NotADirectoryError(20, "a file of that name exists"), path)
+    has_run = (path / "config.json").exists()
+    if resume and not has_run:
+        raise ConfigError(
+            f"--resume {path}: found no config.json there, expected the directory of a run", hint="`ls runs/*/*` lists runs."
+        )
+    if has_run and not (force or resume):
+        raise RunInUseError(
+            f"{path}: holds a run already, expected a new or empty directory",
+            hint="Go on with it (--resume), replace it (--force), or choose another --out.",
+        )
+    if path.is_dir() and not has_run and any(p.name != ".lock" for p in path.iterdir()):
+        raise RunInUseError(
+            f"{path}: is not empty and holds no run, expected a new or empty directory", hint="Choose another --out."
+        )
+    nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise files.storage_error(NotADirectoryError(20, f"{nearest} is not a folder"), path)
+    probe = nearest / f"{files.PARTIAL}{secrets.token_hex(4)}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise files.storage_error(error, path) from error
+
+
+def read_config(path: Path) -> RunConfig:
+    """The settings of the run in a directory.
+
+    Raises:
+        ConfigError: there is no readable config.json.
+    """
+    try:
+        stored = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        return from_dict(stored["settings"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{path / 'config.json'}: cannot be read as a run's configuration: {error}") from error
+
+
+def _lock(path: Path) -> IO[str]:
+    try:
+        stream = open(path / ".lock", "w")  # noqa: SIM115 (held open as long as the run)
+    except OSError as error:
+        raise files.storage_error(error, path) from error
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        stream.close()
+        raise RunInUseError(
+            f"{path}: another process is writing this run", hint="Wait for it, stop it, or choose another --out."
+        ) from error
+    return stream
+
+
+def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:
+    """Write config.json: the settings, and facts about the program, machine and data that they met."""
+    files.write_json(run.config_file, {"settings": config.to_dict(), **facts})

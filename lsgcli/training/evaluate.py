@@ -1,0 +1,124 @@
+"""Evaluation: what a network says about a split of the data."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lsgcli.compute import Compute, full_precision
+from lsgcli.data.batches import Batches
+from lsgcli.data.prepare import DataBundle, Split
+from lsgcli.models.base import SpikingNet
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of :func:`evaluate`.
+
+    Attributes:
+        confusion: (classes, classes) counts: row the label, column the prediction.
+        loss: cross-entropy of the mean logits, averaged over samples.
+        firing_rate: mean of o of each layer of neurons; empty if not asked for.
+        seconds: of computing, data included.
+    """
+
+    confusion: Tensor
+    loss: float
+    firing_rate: dict[str, float]
+    seconds: float
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return int(self.confusion.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of samples whose prediction is their label."""
+        return int(self.confusion.diagonal().sum()) / max(1, self.samples)
+
+    def record(self, classes: tuple[str, ...]) -> dict[str, Any]:
+        """As JSON types. A class without samples has the accuracy None."""
+        totals = self.confusion.sum(1).tolist()
+        right = self.confusion.diagonal().tolist()
+        per_class = {name: r / n if n else None for name, r, n in zip(classes, right, totals, strict=True)}
+        return {
+            "accuracy": self.accuracy,
+            "loss": self.loss,
+            "samples": self.samples,
+            "per_class": per_class,
+            "confusion": self.confusion.tolist(),
+            "firing_rate": self.firing_rate,
+            "samples_per_s": self.samples / self.seconds,
+        }
+
+
+@torch.no_grad()
+def evaluate(
+    model: SpikingNet,
+    split: Split,
+    bundle: DataBundle,
+    compute: Compute,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    firing_rate: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Accuracy, loss and confusion of ``model`` on ``split``; the model is left in the mode it was in.
+
+    Args:
+        model: of the bundle's channels and size.
+        split: its samples are seen in order, without augmentation.
+        bundle: gives classes and normalisation.
+        compute: device and precision.
+        batch_size: samples at a time.
+        workers: batches prepared ahead.
+        firing_rate: also measure each layer's.
+        progress: called with (batches done, batches).
+    """
+    was_training = model.training
+    model.eval()
+    n_classes = len(bundle.classes)
+    confusion = torch.zeros(n_classes, n_classes, dtype=torch.int64)
+    loss, begin = 0.0, time.perf_counter()
+    rates = _FiringRates(model) if firing_rate else None
+    batches = Batches(split, batch_size, static=bundle.static, mean=bundle.mean, std=bundle.std, workers=workers)
+    for done, batch in enumerate(batches, start=1):
+        with compute.autocast():
+            logits = model(batch.x.to(compute.device))
+        mean = full_precision(logits).mean(0).cpu()
+        loss += F.cross_entropy(mean, batch.y, reduction="sum").item()
+        confusion += torch.bincount(batch.y * n_classes + mean.argmax(1), minlength=n_classes**2).view(n_classes, n_classes)
+        if progress:
+            progress(done, len(batches))
+    model.train(was_training)
+    seconds = time.perf_counter() - begin
+    return Evaluation(confusion, loss / max(1, len(split)), rates.close() if rates else {}, seconds)
+
+
+class _FiringRates:
+    """Mean spike count per neuron and step of every layer, over all forward passes."""
+
+    def __init__(self, model: SpikingNet):
+        self.totals: dict[str, list[float]] = {}
+        self.handles = [layer.lif.register_forward_hook(self._counter(layer.name)) for layer in model.spiking_layers()]
+
+    def _counter(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        total = self.totals.setdefault(name, [0.0, 0.0])
+
+        def count(module: nn.Module, arguments: Any, spikes: Tensor) -> None:
+            total[0] += spikes.sum(dtype=torch.float64).item()
+            total[1] += spikes.numel()
+
+        return count
+
+    def close(self) -> dict[str, float]:
+        """Remove the hooks; the rates by layer."""
+        for handle in self.handles:
+            handle.remove()
+        return {name: spikes / max(1.0, n) for name, (spikes, n) in self.totals.items()}

@@ -1,0 +1,1 @@
+"""Losses over a sequence of logits: one file each."""

@@ -1,0 +1,89 @@
+"""Optimisers: one for the weights, and an Adam of its own for the neurons' decays.
+
+dL/db of a decay parameter is about 1e-4 to 1e-3: SGD at the weights' learning rate moves b by 1e-4 a step, and the decay stays
+where it began through whole epochs. Adam moves b by about its learning rate at every step, so ``decay_lr`` times the number of
+steps says how far a decay can go.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from lsgcli.config import RunConfig
+from lsgcli.neurons import LIF
+
+WEIGHT_OPTIMIZERS = {
+    "sgd": lambda groups, config: SGD(groups, lr=config.lr, momentum=config.momentum),
+    "adamw": lambda groups, config: AdamW(groups, lr=config.lr),
+}
+
+
+class Optimizers:
+    """All optimisers of a model, stepped together.
+
+    Attributes:
+        all: the weights' optimiser, then the decays' where the method learns them.
+    """
+
+    def __init__(self, model: nn.Module, config: RunConfig):
+        decays = {id(p) for module in model.modules() if isinstance(module, LIF) for p in module.parameters(recurse=False)}
+        self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+        decayed = [p for p in self.names if p.dim() > 1]
+        plain = [p for p in self.names if p.dim() <= 1 and id(p) not in decays]
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.weights: Optimizer = WEIGHT_OPTIMIZERS[config.optimizer](groups, config)
+        self.all = [self.weights]
+        if decays:
+            self.all.append(Adam([p for p in self.names if id(p) in decays], lr=config.decay_lr))
+
+    def step(self, rate: float) -> None:
+        """One step of each, at ``rate`` times the learning rates that the configuration gives."""
+        for optimizer in self.all:
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+                group["lr"] = group["initial_lr"] * rate
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self.all:
+            optimizer.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """State of every parameter, as ``optim/<parameter>/<entry>``."""
+        found = {}
+        for optimizer in self.all:
+            for p, entries in optimizer.state.items():
+                for key, value in entries.items():
+                    if value is not None:
+                        found[f"optim/{self.names[p]}/{key}"] = torch.as_tensor(value)
+        return found
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`tensors` gave."""
+        by_parameter: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition("/")
+            if kind == "optim":
+                parameter, _, key = rest.rpartition("/")
+                by_parameter.setdefault(parameter, {})[key] = tensor
+        for optimizer in self.all:
+            for group in optimizer.param_groups:
+                for p in group["params"]:
+                    for key, value in by_parameter.get(self.names[p], {}).items():
+                        optimizer.state[p][key] = _laid_out_like(value, p)
+
+
+def _laid_out_like(value: Tensor, p: Tensor) -> Tensor:
+    """``value`` in p's memory layout: a sum over another layout could round differently, and resuming would not be exact."""
+    if value.shape != p.shape:
+        return value.clone()
+    return torch.empty_like(p, dtype=value.dtype).copy_(value)
+
+
+def cosine(step: int, steps: int) -> float:
+    """Share of the starting learning rate at ``step`` of ``steps``: 1 at the first, towards 0 at the last."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps))

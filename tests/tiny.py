@@ -1,0 +1,45 @@
+"""A data set and settings so small that a whole training takes a second."""
+
+import numpy as np
+
+from lsgcli.config import RunConfig
+from lsgcli.data import random
+from lsgcli.data.bundle import DataBundle, Split
+
+CLASSES = ("left", "right", "top")
+
+
+def config(**changes) -> RunConfig:
+    """Settings of a tiny VGGSNN."""
+    settings = {
+        "T": 3,
+        "size": 16,
+        "arch": "vggsnn",
+        "width_multiplier": 1 / 16,
+        "epochs": 3,
+        "batch_size": 8,
+        "lr": 0.05,
+        "decay_lr": 5e-3,
+        "augment": "roll",
+        "workers": 0,
+    }
+    return RunConfig(**{**settings, **changes})
+
+
+def split(n: int, name: str, T: int = 3, size: int = 16) -> Split:
+    """n recordings of a blob that lies left, right or at the top, in noise."""
+    rng = np.random.default_rng([n, *name.encode()])
+    y = np.arange(n) % len(CLASSES)
+    x = rng.poisson(0.1, (n, T, 2, size, size)).astype(np.uint8)
+    half = size // 2
+    where = [(slice(None), slice(0, half)), (slice(None), slice(half, None)), (slice(0, half), slice(None))]
+    for i, label in enumerate(y):
+        x[i][:, 0][:, *where[label]] += rng.poisson(1.5, x[i][:, 0][:, *where[label]].shape).astype(np.uint8)
+    keys = [f"{name}/{CLASSES[label]}/{i}" for i, label in enumerate(y)]
+    return Split(x, y.astype(np.int64), random.ids(keys), keys)
+
+
+def bundle(val: bool = True, n: int = 48) -> DataBundle:
+    """Train, validation (if wanted) and test parts of such recordings."""
+    parts = {"train": split(n, "train"), "val": split(12, "val") if val else None, "test": split(15, "test")}
+    return DataBundle(CLASSES, **parts, channels=2, static=False, mean=None, std=None, info={"sensor": [16, 16]})

@@ -1,0 +1,86 @@
+"""Run directories: one run each, nothing left of what did not begin."""
+
+import os
+
+import pytest
+
+from lsgcli import files
+from lsgcli.errors import ConfigError, RunInUseError, StorageError
+from lsgcli.rundir import RunDir, check_free, new_path, read_config, write_config
+from tests import tiny
+
+
+def test_new_paths_differ():
+    config = tiny.config(dataset="digits-dvs")
+    assert new_path(config) != new_path(config)
+    assert new_path(config).parent.name == "digits-dvs-vggsnn-lsg"
+
+
+def test_second_process_is_refused(tmp_path):
+    with RunDir(tmp_path / "run") as run:
+        write_config(run, tiny.config(), {})
+        with pytest.raises(RunInUseError, match="another process"):
+            RunDir(tmp_path / "run", resume=True)
+        with pytest.raises(RunInUseError, match="another process"):
+            RunDir(tmp_path / "run", force=True)
+
+
+def test_finished_run_is_not_overwritten(tmp_path):
+    with RunDir(tmp_path / "run") as run:
+        write_config(run, tiny.config(seed=3), {})
+        run.last.write_text("x")
+    with pytest.raises(RunInUseError, match="holds a run already"):
+        RunDir(tmp_path / "run")
+    assert run.last.read_text() == "x"
+    assert read_config(tmp_path / "run").seed == 3
+    with RunDir(tmp_path / "run", force=True):
+        assert not run.last.exists()
+
+
+def test_folder_of_somebody_else_is_not_touched(tmp_path):
+    (tmp_path / "precious.txt").write_text("x")
+    for force in (False, True):
+        with pytest.raises(RunInUseError, match="holds no run"):
+            RunDir(tmp_path, force=force)
+    assert [p.name for p in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_nothing_is_left_of_a_run_that_wrote_nothing(tmp_path):
+    with RunDir(tmp_path / "a" / "b" / "run"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_needs_a_run(tmp_path):
+    with pytest.raises(ConfigError, match=r"no config\.json"):
+        RunDir(tmp_path / "absent", resume=True)
+    assert not (tmp_path / "absent").exists()
+
+
+def test_file_in_the_way(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="cannot be written"):
+        check_free(tmp_path / "file")
+    with pytest.raises(StorageError, match="not a folder"):
+        check_free(tmp_path / "file" / "run")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folder(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageError, match="Permission denied"):
+        check_free(tmp_path / "run")
+    tmp_path.chmod(0o700)
+
+
+def test_partial_files_of_a_killed_process_are_removed(tmp_path):
+    with RunDir(tmp_path / "run") as run:
+        write_config(run, tiny.config(), {})
+    (tmp_path / "run" / f"{files.PARTIAL}0123-last.safetensors").write_text("half")
+    with RunDir(tmp_path / "run", resume=True):
+        assert not list((tmp_path / "run").glob(f"{files.PARTIAL}*"))
+
+
+def test_unfinished_last_line_is_passed_over(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"epoch": 0}\n{"epo')
+    assert files.read_json_lines(tmp_path / "x.jsonl") == [{"epoch": 0}]

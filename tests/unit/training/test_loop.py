@@ -1,0 +1,175 @@
+"""The training loop: it learns, it resumes to the bit, it stops before a step that would ruin the weights."""
+
+import json
+
+import pytest
+import torch
+
+from lsgcli import checkpoint, files, registry
+from lsgcli.compute import Compute
+from lsgcli.errors import DivergedError, Stopped
+from lsgcli.rundir import RunDir, write_config
+from lsgcli.training.loop import Trainer
+from lsgcli.training.signals import StopRequest
+from tests import tiny
+
+CPU = Compute(torch.device("cpu"))
+
+
+def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record: None):
+    """Train in ``path``; a stop is asked for after so many steps."""
+    stop, steps = StopRequest(), 0
+
+    def count(record):
+        nonlocal steps
+        steps += record["event"] == "step"
+        if stop_after is not None and steps >= stop_after:
+            stop.signal_name = "SIGTERM"
+        emit(record)
+
+    with RunDir(path, resume=resume) as directory:
+        trainer = Trainer(config, bundle, CPU, directory, count, stop, resume=resume)
+        if not resume:
+            write_config(directory, config, {})
+        return trainer.train()
+
+
+def metrics(path):
+    """The epochs' records without what depends on the clock."""
+    lines = files.read_json_lines(path / "metrics.jsonl")
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def same_tensors(first, second):
+    """Whether two checkpoints hold the same bits under the same names."""
+    a, b = checkpoint.read(first), checkpoint.read(second)
+    tensors = [{**content.weights, **content.extra} for content in (a, b)]
+    assert tensors[0].keys() == tensors[1].keys()
+    return all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0]) and a.state == b.state
+
+
+def test_learns(tmp_path):
+    end = run(tmp_path / "run", tiny.config(epochs=12), tiny.bundle())
+    assert end["test_accuracy_last"] > 0.8
+    losses = [line["train_loss"] for line in metrics(tmp_path / "run")]
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_resumed_run_has_the_bits_of_an_undisturbed_one(tmp_path, optimizer):
+    config, bundle = tiny.config(optimizer=optimizer, lr=0.05 if optimizer == "sgd" else 1e-3, clip_grad=1.0), tiny.bundle()
+    run(tmp_path / "whole", config, bundle)
+    path, resume = tmp_path / "parts", False
+    for steps in (1, 4, 1, 7):  # in the middle of an epoch, at its end, twice in one epoch
+        with pytest.raises(Stopped):
+            run(path, config, bundle, stop_after=steps, resume=resume)
+        resume = True
+    run(path, config, bundle, resume=True)
+    assert same_tensors(tmp_path / "whole" / "last.safetensors", path / "last.safetensors")
+    assert same_tensors(tmp_path / "whole" / "best.safetensors", path / "best.safetensors")
+    assert metrics(tmp_path / "whole") == metrics(path)
+    flows = [(p / "gradient-flow.jsonl").read_text() for p in (tmp_path / "whole", path)]
+    assert flows[0] == flows[1]
+
+
+def test_lines_of_an_epoch_that_the_checkpoint_does_not_know_are_dropped(tmp_path):
+    config, bundle, path = tiny.config(), tiny.bundle(), tmp_path / "run"
+    run(tmp_path / "whole", config, bundle)
+    with pytest.raises(Stopped):
+        run(path, config, bundle, stop_after=8)
+    for name in ("metrics.jsonl", "gradient-flow.jsonl"):  # as a process killed between metrics and checkpoint leaves them
+        with open(path / name, "a") as stream:
+            stream.write(json.dumps({"epoch": 1, "layers": []}) + "\n" + '{"epo')
+    run(path, config, bundle, resume=True)
+    assert metrics(path) == metrics(tmp_path / "whole")
+
+
+def test_finished_run_resumes_to_the_same_result(tmp_path):
+    config, bundle = tiny.config(epochs=1), tiny.bundle()
+    first = run(tmp_path / "run", config, bundle)
+    again = run(tmp_path / "run", config, bundle, resume=True)
+    assert first == again
+
+
+def test_number_of_workers_changes_nothing(tmp_path):
+    for workers in (0, 3):
+        run(tmp_path / str(workers), tiny.config(epochs=1, workers=workers), tiny.bundle())
+    weights = [checkpoint.read(tmp_path / name / "last.safetensors").weights for name in ("0", "3")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_seed_changes_the_weights_and_repeats(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(tmp_path / name, tiny.config(epochs=1, seed=seed), tiny.bundle())
+    a, b, c = (checkpoint.read(tmp_path / name / "last.safetensors").weights["classifier.weight"] for name in "abc")
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_decay_moves_and_is_recorded(tmp_path):
+    run(tmp_path / "lsg", tiny.config(), tiny.bundle())
+    run(tmp_path / "none", tiny.config(method="none"), tiny.bundle())
+    betas = {}
+    for name in ("lsg", "none"):
+        lines = files.read_json_lines(tmp_path / name / "gradient-flow.jsonl")
+        betas[name] = [[layer["beta"] for layer in line["layers"]] for line in lines]
+    assert len(betas["lsg"]) == 3
+    assert max(abs(beta - 0.2) for beta in betas["lsg"][-1]) > 0.005
+    assert all(beta == pytest.approx(0.2) for line in betas["none"] for beta in line)
+
+
+@pytest.mark.parametrize(("val", "chosen", "used"), [(True, "val", "best"), (False, "test", "last")])
+def test_only_a_validation_split_chooses_the_result(tmp_path, val, chosen, used):
+    end = run(tmp_path / "run", tiny.config(), tiny.bundle(val=val))
+    assert end["best_chosen_on"] == chosen
+    assert end["checkpoint"].endswith(f"{used}.safetensors")
+    assert end["accuracy"] == end[f"test_accuracy_{used}"]
+    assert all(f"{chosen}_accuracy" in line for line in metrics(tmp_path / "run"))
+
+
+def test_best_is_the_best_epoch(tmp_path):
+    end = run(tmp_path / "run", tiny.config(epochs=5), tiny.bundle())
+    accuracies = [line["val_accuracy"] for line in metrics(tmp_path / "run")]
+    assert accuracies[end["best_epoch"]] == max(accuracies)
+    assert max(accuracies) not in accuracies[end["best_epoch"] + 1 :]  # of equals the last
+
+
+@pytest.fixture
+def nan_loss():
+    """A loss that is NaN from its third call on."""
+    calls = 0
+
+    @registry.register("loss", "nan-third")
+    def nan_third(logits, labels, config):
+        nonlocal calls
+        calls += 1
+        loss = torch.nn.functional.cross_entropy(logits.mean(0), labels)
+        return loss * float("nan") if calls >= 3 else loss
+
+    yield "nan-third"
+    del registry._things["loss", "nan-third"]
+
+
+def test_nan_stops_before_the_step(tmp_path, nan_loss):
+    seen = []
+    with pytest.raises(DivergedError) as error:
+        run(tmp_path / "run", tiny.config(loss=nan_loss), tiny.bundle(), emit=seen.append)
+    assert error.value.exit_code == 5
+    line = files.read_json_lines(tmp_path / "run" / "gradient-flow.jsonl")[-1]
+    assert line["event"] == "diverged"
+    assert line["step"] == 2
+    assert len(line["layers"]) == 8
+    weights = checkpoint.read(tmp_path / "run" / "diverged.safetensors").weights
+    assert all(weights[name].isfinite().all() for name in weights)
+    # Exactly the weights after two good steps.
+    assert sum(record["event"] == "step" for record in seen) == 2
+
+
+def test_bf16_runs_and_keeps_weights_in_float32(tmp_path):
+    compute = Compute(torch.device("cpu"), "bf16")
+    with RunDir(tmp_path / "run") as directory:
+        trainer = Trainer(tiny.config(epochs=1), tiny.bundle(), compute, directory, lambda record: None, StopRequest())
+        write_config(directory, tiny.config(), {})
+        end = trainer.train()
+    assert 0 <= end["accuracy"] <= 1
+    assert trainer.model.classifier.weight.dtype == torch.float32
