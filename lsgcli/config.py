@@ -171,8 +171,6 @@ class RunConfig:
 
 FIELDS: Mapping[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(RunConfig)}
 
-DEFAULTS: Mapping[str, Any] = {name: f.default for name, f in FIELDS.items()}
-
 
 def base_type(name: str) -> type:
     """int, float, str or bool: the type of a setting, None aside."""

@@ -22,7 +22,7 @@ def test_precedence(tmp_path):
     found = resolve({"lr": 0.1, "dataset": "digits-dvs"}, file=file, environment=environment)
     preset = registry.get("dataset", "digits-dvs").preset
     assert (found.lr, found.epochs, found.batch_size) == (0.1, 5, 3)  # option, environment, file
-    assert found.T == preset["T"]
+    assert preset["T"] == found.T
     assert found.momentum == 0.9  # neither preset nor anybody else says
 
 

@@ -1,0 +1,77 @@
+"""What several commands do: set up messages, and open a checkpoint with its data."""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lsgcli.config import RunConfig, from_dict
+
+if TYPE_CHECKING:
+    from lsgcli.compute import Compute
+    from lsgcli.data.prepare import DataBundle
+    from lsgcli.models.base import SpikingNet
+
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors on stderr.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="The result as JSON.")]
+CheckpointPath = Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint that lsg wrote.")]
+DataDir = Annotated[str | None, typer.Option(help="Folder of the data, if not where the data set is by default.")]
+CacheDir = Annotated[str | None, typer.Option(help="Folder of prepared data; ~/.cache/lsg if not given.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples at a time; as in training if not given.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+
+
+def messages(quiet: bool, verbose: bool) -> None:
+    """Send warnings, and with ``verbose`` more, to stderr."""
+    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("lsg")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A checkpoint, ready to be used on data.
+
+    Attributes:
+        model: in evaluation mode, on the device.
+        stored: the checkpoint's configuration.
+        config: the run's settings, with what the command line changed.
+        bundle: data prepared as in training.
+        compute: device and precision.
+    """
+
+    model: "SpikingNet"
+    stored: dict[str, Any]
+    config: RunConfig
+    bundle: "DataBundle"
+    compute: "Compute"
+
+
+def open_checkpoint(path: Path, changes: dict[str, Any], splits: tuple[str, ...], quiet: bool) -> Opened:
+    """Load a checkpoint and prepare the data it was trained on, or those that ``changes`` point to.
+
+    Raises:
+        CheckpointError, DataError, ConfigError: as the parts do.
+    """
+    from lsgcli import checkpoint
+    from lsgcli.compute import set_up
+    from lsgcli.data.prepare import prepare
+    from lsgcli.report.terminal import preparing
+
+    model, stored = checkpoint.load(path)
+    settings = dict(stored["settings"])
+    if "sensor" in stored["data"]:  # a part of the recordings need not show how large the sensor was
+        settings["sensor"] = "{}x{}".format(*stored["data"]["sensor"])
+    config = from_dict({**settings, **{key: value for key, value in changes.items() if value is not None}})
+    compute = set_up(config)
+    with preparing(quiet) as progress:
+        bundle = prepare(config, splits, classes=tuple(stored["classes"]), progress=progress)
+    bundle = dataclasses.replace(bundle, mean=stored["data"]["mean"], std=stored["data"]["std"])
+    return Opened(model.to(compute.device), stored, config, bundle, compute)

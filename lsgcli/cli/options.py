@@ -1,0 +1,59 @@
+"""Command-line options made from :class:`~lsgcli.config.RunConfig`: a field there is an option here."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Optional
+
+import typer
+
+from lsgcli import registry
+from lsgcli.config import FIELDS, base_type, option_name
+
+
+def with_settings(leave_out: Iterable[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command every setting as an option; those given arrive as the dictionary ``settings``.
+
+    Args:
+        leave_out: settings that the command has no option for.
+    """
+    names = [name for name in FIELDS if name not in set(leave_out)]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
+
+        @functools.wraps(command)
+        def wrapper(**arguments: Any) -> None:
+            settings = {name: arguments.pop(name) for name in names}
+            command(settings={name: value for name, value in settings.items() if value is not None}, **arguments)
+
+        parameters = [*own, *(_parameter(name) for name in names)]
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+        return wrapper
+
+    return decorate
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    meta, kind = FIELDS[name].metadata, base_type(name)
+    flags = [option_name(name)]
+    if name == "T":
+        flags = ["-T", "--timesteps"]
+    elif kind is bool:
+        flags = [f"{flags[0]}/--no-{flags[0].removeprefix('--')}"]
+    option = typer.Option(*flags, help=describe(name), rich_help_panel=meta["panel"], show_default=False)
+    annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def describe(name: str) -> str:
+    """The setting's meaning, what it can be, and its default."""
+    field = FIELDS[name]
+    choices = registry.names(field.metadata["kind"]) if field.metadata["kind"] else field.metadata["choices"]
+    text: str = field.metadata["help"]
+    if choices:
+        text += f" One of: {', '.join(choices)}."
+    if field.default is not None and not isinstance(field.default, bool):
+        text += f" Default: {field.default}{', or what suits the data set' if field.metadata['preset'] else ''}."
+    return text

@@ -1,0 +1,1 @@
+"""Turns records into what a person sees: tables, pages and plots."""

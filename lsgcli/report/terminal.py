@@ -1,0 +1,197 @@
+"""What a person sees in a terminal: progress, one line an epoch, tables."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import IO, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+WIDE = 160  # columns of a table that goes into a file or pipe, where nothing wraps it
+
+
+def console(stream: IO[str]) -> Console:
+    """A console for stdout or stderr: colours only on a terminal (and not under NO_COLOR), no markup surprises."""
+    width = None if stream.isatty() or "COLUMNS" in os.environ else WIDE
+    return Console(file=stream, highlight=False, soft_wrap=False, width=width, emoji=False)
+
+
+def progress_bar(unit: str = "") -> Progress:
+    """A bar on stderr with elapsed and remaining time; invisible off a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn(unit + "{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console(sys.stderr),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+        expand=True,
+    )
+
+
+@contextmanager
+def preparing(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress callback for data preparation, drawn on a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    with progress_bar() as bar:
+        task = bar.add_task("preparing data", total=None, note="")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class TrainingDisplay:
+    """Follows a run on stderr: bars on a terminal, one line an epoch in any case, nothing when quiet.
+
+    Call it with the records that the training loop emits.
+    """
+
+    def __init__(self, quiet: bool):
+        self.quiet = quiet
+        self.out = console(sys.stderr)
+        self.bar = progress_bar()
+        self.run_task: TaskID | None = None
+        self.task: TaskID | None = None
+        self.epochs = 0
+
+    def __enter__(self) -> "TrainingDisplay":
+        if not self.quiet:
+            self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def preparing(self, done: int, total: int) -> None:
+        """Progress of data preparation."""
+        if self.task is None:
+            self.task = self.bar.add_task("preparing data", total=total, note="")
+        self.bar.update(self.task, completed=done, total=total, visible=done < total)
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        """Show a record; kinds that have nothing to show are passed over."""
+        show = getattr(self, f"_on_{record['event']}", None)
+        if show is not None and not self.quiet:
+            show(record)
+
+    def heading(self, text: str) -> None:
+        """A line that says what follows."""
+        if not self.quiet:
+            self._say(text)
+
+    def _on_start(self, record: dict[str, Any]) -> None:
+        self.epochs = record["epochs"]
+        self._say(f"run {record['run']}")
+        total = record["epochs"] * record["steps"]
+        self.run_task = self.bar.add_task("training", total=total, completed=record["epoch"] * record["steps"], note="")
+
+    def _on_step(self, record: dict[str, Any]) -> None:
+        if self.run_task is not None:
+            done = record["epoch"] * record["steps"] + record["step"]
+            self.bar.update(self.run_task, completed=done, note=f"loss {record['loss']:.3f}")
+
+    def _on_epoch(self, record: dict[str, Any]) -> None:
+        split = "val" if "val_accuracy" in record else "test"
+        self._say(
+            f"epoch {record['epoch'] + 1:>3}/{self.epochs}  loss {record['train_loss']:.4f}  train {record['train_accuracy']:.4f}  "
+            f"{split} {record[f'{split}_accuracy']:.4f}{' *' if record['best'] else '  '}  "
+            f"beta {_span([layer['beta'] for layer in record['layers']])}  {record['seconds']:.1f} s"
+        )
+
+    def _on_end(self, record: dict[str, Any]) -> None:
+        chosen = "validation split" if record["best_chosen_on"] == "val" else "test set, which flatters"
+        self._say(
+            f"test accuracy: last epoch {record['test_accuracy_last']:.4f}, best epoch {record['test_accuracy_best']:.4f} "
+            f"(epoch {record['best_epoch'] + 1}, chosen on the {chosen})"
+        )
+
+    def _on_diverged(self, record: dict[str, Any]) -> None:
+        for line in gradient_flow_lines(record["table"], console(sys.stderr)):
+            self.out.print(line)
+
+    def _say(self, text: str) -> None:
+        self.out.print(text, soft_wrap=True, markup=False)
+
+
+def _span(values: list[float]) -> str:
+    return f"{min(values):.2f}..{max(values):.2f}" if values else "-"
+
+
+def cost_text(cost: dict[str, Any]) -> str:
+    """A dry run's result, a line each."""
+    lines = {
+        "data set": f"{cost['settings']['dataset']}: " + ", ".join(f"{n} {name}" for name, n in cost["samples"].items() if n),
+        "network": f"{cost['settings']['arch']}, width x {cost['settings']['width_multiplier']:g}, method {cost['settings']['method']}",
+        "input": "x".join(map(str, cost["input"])) + (" (T, B, C, H, W)" if len(cost["input"]) == 5 else " (B, C, H, W)"),
+        "logits": "x".join(map(str, cost["output"])) + " (T, B, classes)",
+        "parameters": f"{cost['parameters']:,} ({cost['parameter_bytes'] / 2**20:.1f} MiB)",
+        "MACs": f"{cost['macs_per_sample'] / 1e6:,.1f} million a sample, forward, all timesteps",
+        "peak memory": f"{cost['peak_bytes'] / 2**20:,.0f} MiB, the whole process, one step",
+        "time": f"{cost['seconds_per_step']:.3f} s a step, {cost['seconds_per_epoch']:.1f} s an epoch, {cost['seconds_total'] / 60:.1f} min in all, without evaluation",
+    }
+    return "\n".join(f"{name + ':':<13} {text}" for name, text in lines.items())
+
+
+def evaluation_tables(record: dict[str, Any]) -> list[Any]:
+    """Accuracy, per class, confusion (where it is small enough to read) and firing rates."""
+    head = f"accuracy {record['accuracy']:.4f}  loss {record['loss']:.4f}  {record['samples']} samples  {record['samples_per_s']:.1f} samples/s"
+    names = list(record["per_class"])
+    parts: list[Any] = [head]
+    with_confusion = len(names) <= 12
+    table = Table(title="per class: row label, column prediction" if with_confusion else "per class", title_justify="left")
+    table.add_column("class")
+    table.add_column("accuracy", justify="right")
+    for index in range(len(names) if with_confusion else 0):
+        table.add_column(str(index), justify="right")
+    for index, name in enumerate(names):
+        accuracy = record["per_class"][name]
+        row = [f"{index} {name}", "-" if accuracy is None else f"{accuracy:.3f}"]
+        table.add_row(*row, *(str(n) for n in (record["confusion"][index] if with_confusion else [])))
+    rates = Table(title="firing rate", title_justify="left")
+    rates.add_column("layer")
+    rates.add_column("spikes per neuron and step", justify="right")
+    for layer, rate in record["firing_rate"].items():
+        rates.add_row(layer, f"{rate:.4f}")
+    return [*parts, table, rates]
+
+
+COLUMNS: tuple[tuple[str, str, Callable[[dict[str, Any]], Any]], ...] = (
+    ("beta", ".3f", lambda r: r["beta"]),
+    ("alpha", ".3f", lambda r: r["alpha"]),
+    ("coverage", ".3f", lambda r: r["coverage"]),
+    ("E[h]", ".3f", lambda r: r["sg_mean"]),
+    ("rate", ".3f", lambda r: r["firing_rate"]),
+    ("u mean", ".2f", lambda r: r["u_mean"]),
+    ("u std", ".2f", lambda r: r["u_std"]),
+    ("(theory)", ".2f", lambda r: r["u_std_predicted"]["paper"]),
+    ("rho", ".2f", lambda r: r["rho"]),
+    ("|dL/dW|", ".2e", lambda r: r["grad_norm"]),
+    ("ratio", ".2g", lambda r: r["grad_ratio"]),
+    ("dL/du=0", ".3f", lambda r: r["grad_zero"]),
+)
+
+
+def gradient_flow_lines(flow: dict[str, Any], out: Console) -> list[Any]:
+    """A gradient-flow record as a table; on a narrow terminal the columns that matter least are left out."""
+    room = (out.width - 34) // 10
+    shown = COLUMNS if room >= len(COLUMNS) else tuple(c for c in COLUMNS if c[0] in KEEP_WHEN_NARROW)[: max(2, room)]
+    table = Table(caption="u in units of v_th; rate: spikes per neuron and step", caption_justify="left")
+    table.add_column("layer", no_wrap=True)
+    for name, _, _ in shown:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for record in flow["layers"]:
+        cells = [format(value, form) if (value := get(record)) is not None else "-" for _, form, get in shown]
+        colour = "green" if record["verdict"] == "ok" else "red"
+        table.add_row(record["name"], *cells, f"[{colour}]{record['verdict']}[/{colour}]")
+    return [table]
+
+
+KEEP_WHEN_NARROW = ("beta", "alpha", "coverage", "rate", "|dL/dW|")

@@ -1,0 +1,106 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from lsgcli.cli.app import app
+
+TINY = ["--arch", "vggsnn", "-T", "2", "--size", "16", "--width-multiplier", "0.03125", "--epochs", "2", "--batch-size", "8"]
+
+
+@pytest.fixture(autouse=True)
+def clean(tmp_path, monkeypatch):
+    """A folder of its own for each test, and no settings from the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in [name for name in os.environ if name.startswith("LSG_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """An image folder of three classes that differ in colour: 16 + 6 images each, 16 x 16."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 16), ("test", 6)):
+        for channel, name in enumerate(("red", "green", "blue")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for index in range(n):
+                pixels = rng.integers(0, 120, (16, 16, 3), dtype=np.uint8)
+                pixels[..., channel] += 120
+                Image.fromarray(pixels).save(folder / f"{index:02}.png")
+    return root
+
+
+@pytest.fixture
+def lsg():
+    """Run a command in this process: ``lsg("train", ...)`` -> result with exit_code, stdout, stderr."""
+
+    def run(*arguments):
+        return CliRunner().invoke(app, [str(a) for a in arguments])
+
+    return run
+
+
+@pytest.fixture
+def train(lsg, images):
+    """Train the tiny network on the images: ``train(*options)`` -> result."""
+
+    def run(*options):
+        return lsg("train", "--dataset", "image-folder", "--data-dir", images, *TINY, *options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(images, tmp_path_factory):
+    """A finished run's directory."""
+    folder = tmp_path_factory.mktemp("trained")
+    command = [
+        "train",
+        "--dataset",
+        "image-folder",
+        "--data-dir",
+        images,
+        "--out",
+        folder / "run",
+        *TINY,
+        "-q",
+        "--epochs",
+        "4",
+    ]
+    result = CliRunner().invoke(app, [str(a) for a in command])
+    assert result.exit_code == 0, result.stderr
+    return folder / "run"
+
+
+@pytest.fixture
+def process():
+    """Start a command as a process of its own: ``process("train", ...)`` -> Popen with text pipes."""
+    started = []
+
+    def start(*arguments, **named):
+        command = [sys.executable, "-m", "lsgcli", *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, **{**pipes, **named}))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+        one.wait()
+        for stream in (one.stdout, one.stderr):
+            if stream:
+                stream.close()
+
+
+@pytest.fixture
+def lines():
+    """The records of JSONL text."""
+    return lambda text: [json.loads(line) for line in text.splitlines()]

@@ -1,0 +1,167 @@
+"""eval, inspect-gradients, export and ablate, on a trained network."""
+
+import copy
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from lsgcli import checkpoint
+from lsgcli.export.safetensors import SafeTensors
+from tests.cli.conftest import TINY
+
+
+def test_eval(lsg, trained, images):
+    record = json.loads(lsg("eval", trained / "best.safetensors", "--data-dir", images, "--json", "-q").stdout)
+    assert record["samples"] == 18
+    assert record["per_class"].keys() == {"blue", "green", "red"}
+    right = sum(record["confusion"][i][i] for i in range(3))
+    assert record["accuracy"] == pytest.approx(right / 18)
+    assert all(0 <= rate <= 1 for rate in record["firing_rate"].values())
+    assert list(record["firing_rate"]) == [f"conv{i}" for i in range(1, 9)]
+    result = json.loads((trained / "result.json").read_text())
+    assert record["accuracy"] == pytest.approx(result["test_accuracy_best"])
+
+
+def test_eval_needs_the_test_part_only(lsg, trained, images, tmp_path):
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "test").symlink_to(images / "test")
+    whole, part = (
+        lsg("eval", trained / "best.safetensors", "--data-dir", d, "--json", "-q") for d in (images, tmp_path / "only")
+    )
+    assert part.exit_code == 0, part.stderr
+    assert {**json.loads(whole.stdout), "samples_per_s": 0} == {**json.loads(part.stdout), "samples_per_s": 0}
+
+
+def test_eval_table(lsg, trained, images):
+    result = lsg("eval", trained / "best.safetensors", "--data-dir", images, "-q")
+    assert result.exit_code == 0, result.stderr
+    for text in ("accuracy", "green", "conv8", "spikes per neuron and step"):
+        assert text in result.stdout
+
+
+def test_inspect_gradients(lsg, trained, images):
+    before = (trained / "best.safetensors").read_bytes()
+    result = lsg("inspect-gradients", trained / "best.safetensors", "--data-dir", images, "--json", "-q", "--batches", "2")
+    flow = json.loads(result.stdout)
+    assert flow["schema"] == "lsg.gradient-flow/1"
+    assert flow["threshold"] == 0.5
+    assert len(flow["layers"]) == 8
+    layer = flow["layers"][0]
+    assert layer["alpha"] == pytest.approx((1 + layer["beta"] ** 2) ** 0.5)
+    assert layer["verdict"] in {"ok", "blocked", "silent", "saturated", "vanishing", "exploding"}
+    assert (trained / "best.safetensors").read_bytes() == before
+
+
+def test_inspect_several(lsg, trained, images):
+    both = [trained / "best.safetensors", trained / "last.safetensors"]
+    flows = json.loads(lsg("inspect-gradients", *both, "--data-dir", images, "--json", "-q").stdout)
+    assert [flow["checkpoint"] for flow in flows] == [str(path) for path in both]
+    table = lsg("inspect-gradients", *both, "--data-dir", images, "-q")
+    assert table.stdout.count("conv1 ") == 2
+
+
+def test_fail_on(lsg, trained, images, tmp_path):
+    content = checkpoint.read(trained / "best.safetensors")
+    quiet = {name: t - 100 if name.endswith("norm.bias") else t for name, t in content.weights.items()}
+    checkpoint.save(tmp_path / "silent.safetensors", checkpoint.Checkpoint(quiet, content.config))
+    result = lsg("inspect-gradients", tmp_path / "silent.safetensors", "--data-dir", images, "--fail-on", "silent", "--json")
+    assert result.exit_code == 9
+    assert "conv1 is silent" in result.stderr
+    assert len(json.loads(result.stdout)["layers"]) == 8
+    assert lsg("inspect-gradients", trained / "best.safetensors", "--fail-on", "sleepy").exit_code == 2
+
+
+def test_export_folded_and_verified(lsg, trained, images, tmp_path):
+    result = lsg(
+        "export", trained / "best.safetensors", "-o", "out.safetensors", "--verify", "18", "--data-dir", images, "--json", "-q"
+    )
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert record["samples"] == 18
+    assert record["spikes_different"] == 0
+    assert record["predictions_different"] == 0
+    assert record["spikes_compared"] > 1000
+    weights = load_file(tmp_path / "out.safetensors")
+    assert not any("norm" in name or name.startswith("optim/") for name in weights)
+    first, second = (
+        json.loads(lsg("eval", path, "--data-dir", images, "--json", "-q").stdout)["accuracy"]
+        for path in (trained / "best.safetensors", "out.safetensors")
+    )
+    assert first == second
+
+
+def test_export_without_folding(lsg, trained, tmp_path):
+    assert lsg("export", trained / "last.safetensors", "-o", "plain.safetensors", "--no-fold-bn").exit_code == 0
+    model = checkpoint.load(trained / "last.safetensors")[0]
+    weights = load_file(tmp_path / "plain.safetensors")
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_export_carries_no_path_of_the_machine(lsg, trained, tmp_path, images):
+    lsg("export", trained / "best.safetensors", "-o", "out.safetensors")
+    for path in (tmp_path / "out.safetensors", trained / "best.safetensors"):
+        with safe_open(path, "pt") as stream:
+            text = json.dumps(stream.metadata())
+        assert str(images) not in text
+        assert str(trained) not in text
+
+
+def test_a_fault_is_caught_and_no_file_is_left(lsg, trained, images, tmp_path, monkeypatch):
+    write = SafeTensors.write
+
+    def broken(self, model, content, path):
+        faulty = copy.deepcopy(model)
+        with torch.no_grad():
+            faulty.features[0].current.conv.weight[0] *= 1.1
+        write(self, faulty, content, path)
+
+    monkeypatch.setattr(SafeTensors, "write", broken)
+    result = lsg("export", trained / "best.safetensors", "-o", "out.safetensors", "--verify", "8", "--data-dir", images)
+    assert result.exit_code == 9, result.stderr
+    assert "not the same network" in result.stderr
+    assert not any("out" in p.name for p in tmp_path.iterdir())
+
+
+def test_ablate(lsg, images, tmp_path):
+    command = ["ablate", "--dataset", "image-folder", "--data-dir", images, *TINY, "--out", "abl", "--seeds", "0-1", "-q"]
+    result = lsg(*command, "--grid", "method=none,lsg", "T=1,2", "--json")
+    assert result.exit_code == 0, result.stderr
+    rows = json.loads(result.stdout)["rows"]
+    assert [(row["method"], row["T"]) for row in rows] == [("none", 1), ("none", 2), ("lsg", 1), ("lsg", 2)]
+    for row in rows:
+        assert row["n"] == len(row["accuracies"]) == len(row["last"]) == 2
+        assert row["mean"] == pytest.approx(sum(row["accuracies"]) / 2)
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "abl").rglob("last.safetensors")}
+    assert len(times) == 8
+    again = lsg(*command, "--grid", "method=none,lsg", "T=1,2", "--json")
+    assert json.loads(again.stdout)["rows"] == rows
+    assert times == {p: p.stat().st_mtime_ns for p in times}  # nothing ran again
+
+
+def test_ablate_table_formats(lsg, images):
+    command = ["ablate", "--dataset", "image-folder", "--data-dir", images, *TINY, "--epochs", "1", "--seeds", "3", "-q"]
+    for form, sign in (("table", "trainable-decay"), ("markdown", "| trainable-decay |"), ("csv", "trainable-decay,1.0")):
+        result = lsg(*command, "--format", form)
+        assert result.exit_code == 0, result.stderr
+        assert sign in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seeds", "a"], "--seeds"),
+        (["--table", "9"], "--table"),
+        (["--grid", "methods=none"], "did you mean method"),
+        (["--grid", "T=two"], "whole number"),
+        (["--table", "1", "--grid", "T=1"], "expected one of them"),
+        (["--format", "word"], "--format"),
+    ],
+)
+def test_ablate_usage(lsg, options, message):
+    result = lsg("ablate", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr

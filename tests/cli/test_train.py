@@ -1,0 +1,149 @@
+"""`lsg train` as a user sees it: streams, run directory, resuming."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.cli.conftest import TINY
+
+
+def test_stdout_is_the_path_alone(train):
+    result = train()
+    assert result.exit_code == 0, result.stderr
+    path = result.stdout.strip()
+    assert path.endswith("best.safetensors")
+    assert len(result.stdout.splitlines()) == 1
+    assert "epoch   2/2" in result.stderr
+    assert "\x1b" not in result.stdout + result.stderr
+    assert load_file(path)
+
+
+def test_run_directory(trained):
+    names = {p.name for p in trained.iterdir()}
+    expected = {"config.json", "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json", "best.safetensors"}
+    assert expected | {"last.safetensors", "report.html", "result.json"} == names
+    config = json.loads((trained / "config.json").read_text())
+    assert config["settings"]["arch"] == "vggsnn"
+    assert config["versions"]["torch"] == torch.__version__
+    assert config["samples"] == {"train": 42, "val": 6, "test": 18}
+    page = (trained / "report.html").read_text()
+    assert "<svg" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_quiet(train):
+    result = train("-q")
+    assert result.stderr == ""
+    assert result.exit_code == 0
+
+
+def test_json_events(train, lines):
+    events = lines(train("--json", "-q").stdout)
+    assert [e["event"] for e in events if e["event"] != "checkpoint"] == ["start", "epoch", "epoch", "end"]
+    epoch = next(e for e in events if e["event"] == "epoch")
+    assert {"epoch", "train_loss", "val_accuracy", "lr", "seconds"} <= epoch.keys()
+    assert events[-1]["checkpoint"].endswith("best.safetensors")
+
+
+def test_without_validation_split_the_last_epoch_is_the_result(train):
+    result = train("--val-fraction", "0")
+    assert result.stdout.strip().endswith("last.safetensors")
+    assert "chosen on the test set" in result.stderr
+
+
+def test_dry_run_writes_nothing(train, tmp_path):
+    result = train("--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert "parameters" in result.stdout
+    assert "MACs" in result.stdout
+    assert not (tmp_path / "runs").exists()
+    cost = json.loads(train("--dry-run", "--json").stdout)
+    assert cost["input"] == [8, 3, 16, 16]
+    assert cost["output"] == [2, 8, 3]
+
+
+def test_run_directory_holds_a_run(train, tmp_path):
+    assert train("--out", "run", "-q").exit_code == 0
+    before = (tmp_path / "run" / "last.safetensors").read_bytes()
+    again = train("--out", "run", "-q")
+    assert again.exit_code == 6
+    assert "--resume" in again.stderr
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
+    assert train("--out", "run", "-q", "--force", "--seed", "1").exit_code == 0
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() != before
+
+
+def test_resume_refuses_other_settings(train, lsg):
+    train("--out", "run", "-q")
+    result = lsg("train", "--resume", "run", "--lr", "0.3", "--out", "other")
+    assert result.exit_code == 2
+    assert "--lr" in result.stderr
+    assert "--out" in result.stderr
+    assert lsg("train", "--resume", "run", "-q").stdout.strip() == "run/best.safetensors"
+
+
+def test_config_file_and_environment(lsg, images, tmp_path, monkeypatch):
+    (tmp_path / "run.toml").write_text(
+        f'dataset = "image-folder"\ndata-dir = "{images}"\n[network]\nwidth-multiplier = 0.03125\n'
+    )
+    monkeypatch.setenv("LSG_EPOCHS", "1")
+    result = lsg("train", "--config", "run.toml", "--arch", "vggsnn", "--size", "16", "-T", "2", "--json", "-q")
+    assert result.exit_code == 0, result.stderr
+    assert sum('"event": "epoch"' in line for line in result.stdout.splitlines()) == 1
+
+
+def test_sigterm_saves_and_resume_completes(process, images, tmp_path):
+    options = ["--dataset", "image-folder", "--data-dir", images, *TINY, "--epochs", "6", "--workers", "1"]
+    whole = process("train", *options, "--out", "whole", "-q")
+    assert whole.wait(120) == 0
+    run = process("train", *options, "--out", "parts", "--json", "-q")
+    for line in run.stdout:
+        if json.loads(line)["event"] == "epoch":
+            run.send_signal(signal.SIGTERM)
+            break
+    run.stdout.read()
+    assert run.wait(120) == 75
+    assert "--resume parts" in run.stderr.read()
+    resumed = process("train", "--resume", "parts", "-q")
+    assert resumed.wait(120) == 0
+    assert resumed.stdout.read().strip() == "parts/best.safetensors"
+    for name in ("last.safetensors", "best.safetensors"):
+        first, second = (load_file(tmp_path / folder / name) for folder in ("whole", "parts"))
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_closed_pipe_ends_quietly(process, images):
+    run = process("train", "--dataset", "image-folder", "--data-dir", images, *TINY, "--json", "-q")
+    assert json.loads(run.stdout.readline())["event"] == "start"
+    run.stdout.close()
+    assert run.wait(120) == 141
+    assert run.stderr.read() == ""
+
+
+def test_diverged(train, tmp_path):
+    result = train("--lr", "1e38", "--out", "run", "--clip-grad", "0", "--epochs", "5")
+    assert result.exit_code == 5, result.stderr
+    assert "no step was taken" in result.stderr
+    line = json.loads((tmp_path / "run" / "gradient-flow.jsonl").read_text().splitlines()[-1])
+    assert line["event"] == "diverged"
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["eval"], ["ablate"], ["inspect-gradients"], ["export"]])
+def test_help_imports_nothing_heavy(command):
+    code = (
+        "import sys; from lsgcli.cli.app import app\n"
+        f"try: app({[*command, '--help']!r})\n"
+        "except SystemExit as e: assert not e.code\n"
+        "bad = {'torch', 'torchvision', 'tonic', 'numba', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {bad}' if bad else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
