@@ -1,6 +1,8 @@
 """Where and how to compute: device, precision, threads, determinism."""
 
 import logging
+import os
+import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +44,8 @@ def set_up(config: RunConfig) -> Compute:
     if config.threads:
         torch.set_num_threads(config.threads)
     keep_large_buffers()
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may round differently each time
     torch.use_deterministic_algorithms(config.deterministic)
     compute = Compute(pick_device(config.device), config.precision)
     log.debug("computing on %s in %s with %d threads", compute.device, compute.precision, torch.get_num_threads())
@@ -49,18 +53,19 @@ def set_up(config: RunConfig) -> Compute:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called ``name``; ``auto`` is a GPU where there is one.
+    """The device called ``name``; ``auto`` is a CUDA GPU where there is one.
 
     Raises:
         ConfigError: no such device on this machine.
     """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    gpus = torch.cuda.device_count()
     if name == "auto":
-        return torch.device("cuda" if there["cuda"] else "mps" if there["mps"] else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in there or (index and not index.isdigit()):
-        raise ConfigError(f"--device: found {name!r}, expected auto, cpu, cuda, cuda:N or mps")
-    if not there[kind] or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
-        found = ", ".join(k for k, is_there in there.items() if is_there)
-        raise ConfigError(f"--device: {name!r} is not on this machine, which has {found}", hint="Use --device auto.")
+        return torch.device("cuda" if gpus else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    match = re.fullmatch(r"cuda(?::(\d+))?", name)
+    if match is None:
+        raise ConfigError(f"--device: found {name!r}, expected auto, cpu, cuda or cuda:N")
+    if int(match[1] or 0) >= gpus:
+        raise ConfigError(f"--device: {name!r} is not on this machine, which has {gpus} CUDA GPUs", hint="Use --device auto.")
     return torch.device(name)

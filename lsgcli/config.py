@@ -78,9 +78,10 @@ class RunConfig:
     )
     resize: str = setting(
         "bin",
-        "How event frames reach --size: bin the events' coordinates, or bilinear with antialias.",
+        "How event frames reach --size: bin the events' coordinates, bilinear with antialias, or the centre, cut or padded.",
         DATA,
-        choices=("bin", "bilinear"),
+        choices=("bin", "bilinear", "centre"),
+        preset=True,
     )
     sensor: str | None = setting(
         None, "Sensor of an event-folder, as WIDTHxHEIGHT; found from the recordings if not given.", DATA, check=_sensor
@@ -148,7 +149,7 @@ class RunConfig:
     )
     seed: int = setting(0, "Seed of weights, order and augmentation.", TRAINING, at_least=0)
     # Machine
-    device: str = setting("auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", MACHINE)
+    device: str = setting("auto", "Where to compute: auto (a CUDA GPU where there is one), cpu, cuda, cuda:1.", MACHINE)
     precision: str = setting(
         "fp32", "fp32, or bf16 for convolutions and linears (membrane potentials stay fp32).", MACHINE, choices=("fp32", "bf16")
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterator
@@ -47,14 +48,14 @@ def write_text(target: Path, text: str) -> None:
 
 def write_json(target: Path, value: Any) -> None:
     """Write ``value`` as indented JSON."""
-    write_text(target, json.dumps(value, indent=2) + "\n")
+    write_text(target, json.dumps(finite(value), indent=2) + "\n")
 
 
 def append_json_line(target: Path, value: Any) -> None:
     """Add one line to a JSONL file."""
     try:
         with open(target, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(value) + "\n")
+            stream.write(json.dumps(finite(value)) + "\n")
             stream.flush()
     except OSError as error:
         raise storage_error(error, target) from error
@@ -66,6 +67,15 @@ def read_json_lines(source: Path) -> list[dict[str, Any]]:
         return []
     lines = source.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines[:-1] if line]
+
+
+def finite(value: Any) -> Any:
+    """``value`` as JSON can hold it: NaN and infinity, which it does not have, become None."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def make_folder(folder: Path) -> None:

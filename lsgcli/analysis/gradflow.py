@@ -15,6 +15,7 @@ from torch import Tensor
 from lsgcli.analysis.observe import LayerSums, observing
 from lsgcli.compute import Compute, full_precision
 from lsgcli.data.batches import Batch
+from lsgcli.files import finite
 from lsgcli.models.base import SpikingLayer, SpikingNet
 from lsgcli.neurons import TdBatchNorm2d
 
@@ -99,13 +100,13 @@ def measure(
         record = {"name": layer.name, **_state(layer), **_moments(sums[layer.name], layer)}
         record |= _gradients(layer, _mean(norms[layer.name]), reference, _mean(zeros[layer.name]), sums[layer.name])
         record["verdict"], record["reason"] = verdict(record, limits)
-        records.append(_finite(record))
+        records.append(finite(record))
     return {
         "schema": SCHEMA,
         "threshold": layers[0].lif.threshold,
         "T": len(sums[layers[0].name].n),
         "batches": len(losses),
-        "loss": _finite({"loss": _mean(losses)})["loss"],
+        "loss": finite(_mean(losses)),
         "layers": records,
     }
 
@@ -206,16 +207,3 @@ def _norm(tensor: Tensor | None) -> float:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else math.nan
-
-
-def _finite(record: dict[str, Any]) -> dict[str, Any]:
-    """NaN and infinity, which JSON does not have, become None."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: clean(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [clean(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return {key: clean(value) for key, value in record.items()}

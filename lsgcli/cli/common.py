@@ -21,7 +21,7 @@ CheckpointPath = Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint
 DataDir = Annotated[str | None, typer.Option(help="Folder of the data, if not where the data set is by default.")]
 CacheDir = Annotated[str | None, typer.Option(help="Folder of prepared data; ~/.cache/lsg if not given.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples at a time; as in training if not given.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 
 
 def messages(quiet: bool, verbose: bool) -> None:

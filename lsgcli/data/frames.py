@@ -27,9 +27,9 @@ def frames(
         size: height and width S of a frame. A sensor that is not square is padded to one, so the aspect is kept.
         sensor: (width, height) of the sensor in pixels.
         slicing: ``count`` gives every slice the same number of events (but for one), ``time`` the same duration.
-            Neither drops an event.
         resize: ``bin`` counts in a coarser grid, keeping the sum (a grid finer than the sensor leaves gaps); ``bilinear``
-            counts at full size, then interpolates with antialias, keeping the mean.
+            counts at full size, then interpolates with antialias, keeping the mean; ``centre`` leaves pixels as they are, and
+            cuts off or pads with zeros at the edges: the only one that drops events.
         name: what an error calls the recording.
 
     Returns:
@@ -81,13 +81,26 @@ def _count(events: Events, edges: np.ndarray, size: int, sensor: tuple[int, int]
     side, left, top = _square(sensor)
     # A table per coordinate is cheaper than the division per event.
     column = (np.arange(sensor[0]) + left) * size // side
-    row = (np.arange(sensor[1]) + top) * size // side * size
+    row = (np.arange(sensor[1]) + top) * size // side
+    return _histogram(events, edges, size, column, row)
+
+
+def _histogram(events: Events, edges: np.ndarray, size: int, column: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Counts (T, 2, S, S) of events whose pixel (x, y) goes to (column[x], row[y]), int64."""
     place = column.astype(np.int32)[events.x]
-    place += row.astype(np.int32)[events.y]
+    place += (row * size).astype(np.int32)[events.y]
     place += np.array([size * size, 0], np.int32)[events.on.view(np.uint8)]
     cells = 2 * size * size
     counts = [np.bincount(place[a:b], minlength=cells) for a, b in pairwise(edges.tolist())]
     return np.stack(counts).reshape(len(counts), 2, size, size)
+
+
+def _centre(events: Events, edges: np.ndarray, size: int, sensor: tuple[int, int]) -> np.ndarray:
+    column, row = (np.arange(length) + (size - length) // 2 for length in sensor)
+    inside = ((column >= 0) & (column < size))[events.x] & ((row >= 0) & (row < size))[events.y]
+    kept = Events(events.x[inside], events.y[inside], events.t[inside], events.on[inside], events.sensor)
+    edges = np.append(0, np.cumsum(inside))[edges]  # how many of those before each border are kept
+    return np.minimum(_histogram(kept, edges, size, column, row), 255).astype(np.uint8)
 
 
 def _bin(events: Events, edges: np.ndarray, size: int, sensor: tuple[int, int]) -> np.ndarray:
@@ -104,4 +117,4 @@ def _bilinear(events: Events, edges: np.ndarray, size: int, sensor: tuple[int, i
 
 
 SLICINGS = {"count": _by_count, "time": _by_time}
-RESIZES = {"bin": _bin, "bilinear": _bilinear}
+RESIZES = {"bin": _bin, "bilinear": _bilinear, "centre": _centre}

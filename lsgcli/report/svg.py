@@ -98,7 +98,7 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
     if log:
         first, last = round(math.log10(low)), round(math.log10(high))
         return [10.0**e for e in range(first, last + 1, max(1, (last - first) // 5))]
-    raw = (high - low) / 4
+    raw = (high - low) / 6
     unit = 10 ** math.floor(math.log10(raw))
     step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= raw)
     return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -23,14 +23,14 @@ class DigitsDvs(EventDataset):
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "vggsnn",
         "T": 4,
-        "size": 16,
+        "size": 32,
         "width_multiplier": 0.125,
-        "epochs": 15,
+        "epochs": 12,
         "batch_size": 32,
         "lr": 0.05,
         "decay_lr": 5e-3,
         "loss": "tet",
-        "augment": "none",
+        "augment": "rotate",
         "val_fraction": 0.1,
     }
 

@@ -23,7 +23,7 @@ class EventFolder(EventDataset):
         "size": 48,
         "width_multiplier": 0.25,
         "epochs": 30,
-        "batch_size": 32,
+        "batch_size": 16,
         "lr": 0.05,
         "decay_lr": 5e-3,
         "loss": "tet",

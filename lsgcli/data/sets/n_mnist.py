@@ -25,14 +25,15 @@ class NMnist(EventDataset):
         "arch": "vggsnn",
         "T": 10,
         "size": 32,
+        "resize": "centre",
         "width_multiplier": 0.25,
-        "epochs": 30,
-        "batch_size": 32,
+        "epochs": 40,
+        "batch_size": 16,
         "lr": 0.05,
         "decay_lr": 5e-3,
         "weight_decay": 5e-4,
         "loss": "tet",
-        "augment": "roll",
+        "augment": "crop,rotate",
     }
 
     def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:

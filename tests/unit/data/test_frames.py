@@ -74,3 +74,17 @@ def test_no_events():
     none = np.zeros(0, np.int64)
     with pytest.raises(DataError, match="no events"):
         frames(Events(none, none, none, none > 0), 2, 8, (8, 8))
+
+
+@pytest.mark.parametrize(("size", "sensor"), [(32, (34, 34)), (16, (40, 24)), (48, (34, 34)), (21, (34, 20))])
+def test_centre_is_the_full_frame_cut_or_padded(size, sensor):
+    events = made(997, *sensor)
+    found = frames(events, 5, size, sensor, resize="centre")
+    side = max(*sensor, size)
+    full = np.zeros((5, 2, side, side), int)
+    for i in range(len(events)):
+        k = next(k for k in range(5) if k * 997 // 5 <= i < (k + 1) * 997 // 5)
+        place = [int(v) + (size - length) // 2 for v, length in zip((events.y[i], events.x[i]), sensor[::-1], strict=True)]
+        if all(0 <= v < size for v in place):
+            full[k, 0 if events.on[i] else 1, place[0], place[1]] += 1
+    np.testing.assert_array_equal(found, full[..., :size, :size])

@@ -157,7 +157,7 @@ def test_nan_stops_before_the_step(tmp_path, nan_loss):
     assert error.value.exit_code == 5
     line = files.read_json_lines(tmp_path / "run" / "gradient-flow.jsonl")[-1]
     assert line["event"] == "diverged"
-    assert line["step"] == 2
+    assert (line["step"], line["loss"]) == (2, "nan")
     assert len(line["layers"]) == 8
     weights = checkpoint.read(tmp_path / "run" / "diverged.safetensors").weights
     assert all(weights[name].isfinite().all() for name in weights)
