@@ -1,0 +1,140 @@
+"""Write the parts of the documentation that the program itself knows: `python docs/generate.py`, or `--check` to compare only.
+
+`docs/cli.md` is written whole; in other pages, what stands between `<!-- generated: NAME -->` and `<!-- end -->` is replaced.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from lsgcli import registry
+from lsgcli.cli.app import app
+from lsgcli.config import FIELDS
+
+DOCS = Path(__file__).parent
+
+
+def command_line() -> str:
+    """Every command with its arguments and options."""
+    group: Any = typer.main.get_command(app)
+    parts = [
+        "# Command line",
+        "_Written by `python docs/generate.py` from the program; `lsg COMMAND --help` says the same._",
+        group.help,
+        EXIT_STATUS,
+        SOURCES,
+    ]
+    for name, command in group.commands.items():
+        parts.append(f"## lsg {name}")
+        parts.append(command.help)
+        parts.append(_arguments(command))
+        panels: dict[str, list[Any]] = {}
+        for option in command.params:
+            if option.param_type_name == "option":
+                panels.setdefault(getattr(option, "rich_help_panel", None) or "Options", []).append(option)
+        for panel, options in panels.items():
+            if panel != "Options" and name != "train":
+                parts.append(f"**{panel}**: the settings of `lsg train`.")
+                continue
+            rows = "\n".join(f"| {_flags(option)} | {(option.help or '').replace('|', chr(92) + '|')} |" for option in options)
+            parts.append(f"| {panel} | |\n|---|---|\n{rows}")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+EXIT_STATUS = """Results go to stdout; progress, warnings and errors go to stderr.
+
+| exit status | meaning |
+|---|---|
+| 0 | done |
+| 1 | an error that was not foreseen |
+| 2 | usage or configuration |
+| 3 | data missing, damaged, or not as described |
+| 4 | checkpoint missing, damaged, or foreign |
+| 5 | diverged: loss or gradient became NaN or infinite |
+| 6 | run directory in use, or it holds a run already |
+| 7 | storage: something cannot be written |
+| 8 | out of memory |
+| 9 | a gate (`--fail-on`, `--verify`) did not hold |
+| 75 | stopped by SIGTERM or SIGINT; saved, can be resumed |
+| 141 | whoever read stdout stopped reading (a closed pipe) |"""
+
+SOURCES = """Every setting of `lsg train` can also come from the environment (`LSG_BATCH_SIZE=64`) or from a TOML file (`--config
+run.toml`, keys as below with underscores, flat or grouped in tables). Command line beats environment beats file beats the data
+set's preset beats the default. A key that does not exist is an error, and all errors are reported at once."""
+
+
+def _arguments(command: Any) -> str:
+    rows = [f"- `{p.metavar or p.name.upper()}`: {p.help}" for p in command.params if p.param_type_name == "argument"]
+    return "\n".join(rows)
+
+
+def _flags(option: Any) -> str:
+    return ", ".join(f"`{flag}`" for flag in [*option.opts, *option.secondary_opts])
+
+
+def _first_line(thing: Any) -> str:
+    documented = getattr(thing, "apply", thing)  # an augmentation is a record around its function
+    return (documented.__doc__ or "").strip().splitlines()[0]
+
+
+def datasets() -> str:
+    """Data sets and what their presets fill in."""
+    rows = ["| `--dataset` | what | network | T | size | epochs | batch | augmentation |", "|---|---|---|---|---|---|---|---|"]
+    for name in registry.names("dataset"):
+        thing = registry.get("dataset", name)
+        preset = {**{key: field.default for key, field in FIELDS.items()}, **thing.preset}
+        network = f"{preset['arch']} x {preset['width_multiplier']:g}"
+        cells = (network, preset["T"], preset["size"], preset["epochs"], preset["batch_size"], preset["augment"])
+        rows.append(f"| `{name}` | {thing.title} | " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(rows)
+
+
+def things(kind: str, head: str) -> str:
+    """Everything of a kind with the first line of its docstring."""
+    rows = [f"| {head} | |", "|---|---|"]
+    rows += [f"| `{name}` | {_first_line(registry.get(kind, name))} |" for name in registry.names(kind)]
+    return "\n".join(rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "datasets": datasets,
+    "augmentations": lambda: things("augmentation", "`--augment`"),
+    "readers": lambda: things("reader", "format"),
+    "surrogates": lambda: things("surrogate", "`--surrogate`"),
+    "methods": lambda: things("method", "`--method`"),
+}
+
+
+def pages() -> dict[Path, str]:
+    """Every page with generated parts, as it should be."""
+    found = {DOCS / "cli.md": command_line()}
+    for page in [*DOCS.glob("*.md"), DOCS.parent / "README.md"]:
+        if page.name != "cli.md":
+            text = page.read_text(encoding="utf-8")
+            found[page] = re.sub(
+                r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)",
+                lambda m: f"{m[1]}{PARTS[m[2]]()}\n{m[3]}",
+                text,
+                flags=re.DOTALL,
+            )
+    return found
+
+
+def main() -> int:
+    """Write the pages, or with --check say which are out of date."""
+    stale = [(page, text) for page, text in pages().items() if not page.exists() or page.read_text(encoding="utf-8") != text]
+    for page, text in stale:
+        if "--check" in sys.argv:
+            print(f"{page.name} is out of date: run `python docs/generate.py`", file=sys.stderr)
+        else:
+            page.write_text(text, encoding="utf-8")
+            print(f"wrote {page.name}")
+    return 1 if stale and "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
