@@ -60,6 +60,7 @@ EXIT_STATUS = """Results go to stdout; progress, warnings and errors go to stder
 | 8 | out of memory |
 | 9 | a gate (`--fail-on`, `--verify`) did not hold |
 | 75 | stopped by SIGTERM or SIGINT; saved, can be resumed |
+| 130 | interrupted (Ctrl-C) outside of training, where there is nothing to save |
 | 141 | whoever read stdout stopped reading (a closed pipe) |"""
 
 SOURCES = """Every setting of `lsg train` can also come from the environment (`LSG_BATCH_SIZE=64`) or from a TOML file (`--config

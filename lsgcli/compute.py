@@ -3,6 +3,8 @@
 import logging
 import os
 import re
+import resource
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +30,18 @@ class Compute:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def wait(self) -> None:
+        """Wait until everything that was started is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def peak_bytes(self) -> int:
+        """Most memory that was in use so far: the device's, or on a CPU the whole process's."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def full_precision(x: torch.Tensor) -> torch.Tensor:

@@ -172,6 +172,9 @@ class RunConfig:
 
 FIELDS: Mapping[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(RunConfig)}
 
+# What may differ when a run goes on: where things are, not what is computed.
+MAY_CHANGE = frozenset({"data_dir", "cache_dir", "workers", "device", "threads"})
+
 
 def base_type(name: str) -> type:
     """int, float, str or bool: the type of a setting, None aside."""

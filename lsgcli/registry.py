@@ -29,7 +29,7 @@ PACKAGES = {
     "format": "lsgcli.export",
 }
 # Modules that stand in such a package without being a thing of its kind.
-HELPERS = {"arch": {"base", "layers", "fold"}, "dataset": {"archive"}, "format": {"verify"}}
+HELPERS = {"arch": {"base", "layers", "fold"}, "format": {"verify"}}
 
 _things: dict[tuple[str, str], Any] = {}
 T = TypeVar("T")

@@ -23,14 +23,14 @@ def resolve(options: Mapping[str, Any], *, file: Path | None = None, environment
         ConfigError: with one line for every problem found in any of the sources.
     """
     problems: list[str] = []
-    layers = [
-        _from_file(file, problems),
-        _from_environment(environment, problems),
-        {name: value for name, value in options.items() if value is not None},
-    ]
+    layers = {
+        f"--config {file}: ": _from_file(file, problems),
+        "environment: ": _from_environment(environment, problems),
+        "": {name: value for name, value in options.items() if value is not None},
+    }
     given: dict[str, Any] = {}
-    for layer in layers:
-        problems += check(layer)
+    for source, layer in layers.items():
+        problems += [source + problem for problem in check(layer)]
         given.update(layer)
     if problems:
         raise ConfigError("\n".join(problems), hint="`lsg train --help` lists every setting.")
@@ -38,6 +38,20 @@ def resolve(options: Mapping[str, Any], *, file: Path | None = None, environment
     preset = registry.get("dataset", name).preset
     values = {**preset, **given}
     return RunConfig(**{key: base_type(key)(value) for key, value in values.items()})
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that ``LSG_*`` variables give.
+
+    Raises:
+        ConfigError: a variable that is no setting, or a value that is not one.
+    """
+    problems: list[str] = []
+    found = _from_environment(environment, problems)
+    problems += ["environment: " + problem for problem in check(found)]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return found
 
 
 def _from_file(file: Path | None, problems: list[str]) -> dict[str, Any]:
@@ -76,13 +90,19 @@ def _from_environment(environment: Mapping[str, str], problems: list[str]) -> di
             continue
         name = by_variable[variable]
         try:
-            settings[name] = _parse(text, base_type(name))
+            settings[name] = parse(name, text)
         except ValueError:
             problems.append(f"{variable}: found {text!r}, expected {base_type(name).__name__}")
     return settings
 
 
-def _parse(text: str, kind: type) -> Any:
+def parse(name: str, text: str) -> Any:
+    """The value that ``text`` means for the setting ``name``.
+
+    Raises:
+        ValueError: it means none.
+    """
+    kind = base_type(name)
     if kind is bool:
         known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
         if text.lower() not in known:

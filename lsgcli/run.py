@@ -1,9 +1,9 @@
 """A run from its settings to its report: what ``lsg train``, and each cell of ``lsg ablate``, does."""
 
 import datetime
+import itertools
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -17,67 +17,99 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lsgcli import __version__, files, registry
 from lsgcli.analysis import gradflow
-from lsgcli.compute import Compute, set_up
+from lsgcli.compute import Compute, full_precision, pick_device, set_up
 from lsgcli.config import RunConfig
-from lsgcli.data.batches import Batches
-from lsgcli.data.prepare import DataBundle, prepare
+from lsgcli.data.augment import chain
+from lsgcli.data.batches import batches
+from lsgcli.data.bundle import DataBundle
+from lsgcli.data.prepare import prepare
+from lsgcli.errors import ConfigError
+from lsgcli.models.base import SpikingNet
 from lsgcli.report import html
 from lsgcli.rundir import RunDir, write_config
 from lsgcli.training.loop import Emit, Trainer, new_model
-from lsgcli.training.signals import stop_on_signals
+from lsgcli.training.signals import StopRequest
 
 Progress = Callable[[int, int], None]
 
 
+def check(config: RunConfig) -> None:
+    """Find settings that do not go together, before anything costly is done.
+
+    Raises:
+        ConfigError: with one line for each problem.
+    """
+    dataset = registry.get("dataset", config.dataset)
+
+    def build() -> None:
+        with torch.device("meta"):  # shapes alone, no memory
+            new_model(config, classes=2, channels=2)
+
+    problems = []
+    for attempt in (lambda: pick_device(config.device), lambda: chain(config.augment, dataset.static), build):
+        try:
+            attempt()
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
 def train(
-    config: RunConfig, path: Path, emit: Emit, *, force: bool = False, resume: bool = False, progress: Progress | None = None
+    config: RunConfig,
+    path: Path,
+    emit: Emit,
+    stop: StopRequest,
+    *,
+    force: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Prepare data, train in the run directory ``path``, write the reports.
+
+    Args:
+        stop: looked at between two steps.
+        force: replace the run that is there.
+        resume: go on with it.
 
     Returns:
         The final record, as :meth:`lsgcli.training.loop.Trainer.train`.
 
     Raises:
-        LsgError: of the kinds that data, run directory, checkpoint and training raise.
+        LsgError: of the kinds that settings, data, run directory, checkpoint and training raise.
     """
+    check(config)
     compute = set_up(config)
     bundle = prepare(config, progress=progress)
-    with RunDir(path, force=force, resume=resume) as run, stop_on_signals() as stop:
+    with RunDir(path, force=force, resume=resume) as run:
         trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume)
         if not resume:
+            run.clear()
             write_config(run, config, facts(compute, bundle))
         end = trainer.train()
         flow = full_flow(trainer.model, bundle, config, compute)
         files.write_json(run.path / "gradient-flow.json", flow)
         files.write_text(run.report, html.run_page(run, end, flow))
-        files.write_json(run.path / "result.json", end)
+        files.write_json(run.result, end)
         emit(end)
     return end
 
 
 def full_flow(
-    model: Any,
+    model: SpikingNet,
     bundle: DataBundle,
     config: RunConfig,
     compute: Compute,
-    batches: int = 4,
+    n_batches: int = 4,
     thresholds: gradflow.Thresholds | None = None,
 ) -> dict[str, Any]:
     """The complete gradient-flow record of a model over the first batches of its training data, without augmentation."""
-    split = bundle.train if bundle.train is not None else bundle.test
+    assert bundle.train is not None
     loss = registry.get("loss", config.loss)
-    stream = Batches(
-        split,
-        config.batch_size,
-        seed=config.seed,
-        shuffle=True,
-        drop_last=True,
-        mean=bundle.mean,
-        std=bundle.std,
-        static=bundle.static,
+    stream = batches(bundle, bundle.train, config.batch_size, seed=config.seed, shuffle=True, drop_last=True)
+    return gradflow.measure(
+        model, itertools.islice(stream, n_batches), lambda y, labels: loss(y, labels, config), compute, thresholds
     )
-    first = (batch for batch, _ in zip(stream, range(batches), strict=False))
-    return gradflow.measure(model, first, lambda y, labels: loss(y, labels, config), compute, thresholds)
 
 
 def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
@@ -96,36 +128,26 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
         "versions": {name: _version(name) for name in ("torch", "torchvision", "tonic", "numpy", "safetensors")},
         "device": {"type": compute.device.type, "name": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()},
         "classes": list(bundle.classes),
-        "samples": {
-            name: len(split)
-            for name, split in (("train", bundle.train), ("val", bundle.val), ("test", bundle.test))
-            if split is not None
-        },
+        "samples": bundle.sizes(),
         "data": bundle.info,
     }
 
 
 def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, Any]:
-    """Build everything, run one training step without changing anything on disk, and say what it costs.
+    """Prepare the data (they stay in the cache), build everything, run one training step, and say what it costs.
+
+    No run directory is made.
 
     Returns:
-        Settings, shapes, number of parameters, multiply-accumulates per sample, bytes and seconds of a step.
+        Settings, shapes, number of parameters, multiply-accumulates per sample, peak memory in bytes and seconds of a step.
     """
+    check(config)
     compute = set_up(config)
     bundle = prepare(config, progress=progress)
     assert bundle.train is not None
-    model = new_model(config, bundle).to(compute.device)
-    batches = Batches(
-        bundle.train,
-        config.batch_size,
-        augment=config.augment,
-        mean=bundle.mean,
-        std=bundle.std,
-        static=bundle.static,
-        drop_last=True,
-    )
-    batch = next(iter(batches))
-    x = batch.x.to(compute.device)
+    model = new_model(config, len(bundle.classes), bundle.channels).to(compute.device)
+    stream = batches(bundle, bundle.train, config.batch_size, augment=config.augment, drop_last=True)
+    x = next(iter(stream)).x.to(compute.device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(x[:, :1] if x.dim() == 5 else x[:1])
     seconds = []
@@ -133,22 +155,22 @@ def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, An
         begin = time.perf_counter()
         with compute.autocast():
             logits = model.train()(x)
-        logits.float().mean().backward()
+        full_precision(logits).mean().backward()
+        compute.wait()
         seconds.append(time.perf_counter() - begin)
-    steps = len(batches)
     return {
         "settings": config.to_dict(),
         "input": list(x.shape),
         "output": list(logits.shape),
         "classes": list(bundle.classes),
-        "samples": {"train": len(bundle.train), "val": len(bundle.val) if bundle.val else 0, "test": len(bundle.test)},
+        "samples": bundle.sizes(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "parameter_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
         "macs_per_sample": counter.get_total_flops() // 2,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": compute.peak_bytes(),
         "seconds_per_step": seconds[-1],
-        "seconds_per_epoch": seconds[-1] * steps,
-        "seconds_total": seconds[-1] * steps * config.epochs,
+        "seconds_per_epoch": seconds[-1] * len(stream),
+        "seconds_total": seconds[-1] * len(stream) * config.epochs,
     }
 
 

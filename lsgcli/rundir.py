@@ -37,7 +37,7 @@ class RunDir:
 
     Args:
         path: of the directory.
-        force: remove what an earlier run left there.
+        force: an earlier run may be there; :meth:`clear` removes it.
         resume: go on with the run that is there.
 
     Raises:
@@ -52,8 +52,6 @@ class RunDir:
         self._made = [p for p in (path, *path.parents) if not p.exists()]
         files.make_folder(path)
         self._lock = _lock(path)
-        if force:
-            self._clear()
         files.remove_partial(path)
 
     config_file = property(lambda self: self.path / "config.json")
@@ -62,6 +60,7 @@ class RunDir:
     best = property(lambda self: self.path / "best.safetensors")
     last = property(lambda self: self.path / "last.safetensors")
     report = property(lambda self: self.path / "report.html")
+    result = property(lambda self: self.path / "result.json")
 
     def __enter__(self) -> "RunDir":
         return self
@@ -87,18 +86,21 @@ class RunDir:
             if file.exists():
                 files.write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Remove what an earlier run left. To be called when the new one is certain to start."""
         owned = ("config.json", "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json", "report.html", "result.json")
         for name in (*owned, "best.safetensors", "last.safetensors", "diverged.safetensors"):
             (self.path / name).unlink(missing_ok=True)
 
 
 def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None:
-    """See, before anything costly is done, that a run may use ``path``. Writes nothing.
+    """See, before anything costly is done, that a run may use ``path``. Nothing is left there.
 
     Raises:
         RunInUseError, ConfigError, StorageError: as :class:`RunDir`.
     """
+    if resume and path.is_file():
+        raise ConfigError(f"--resume {path}: found a file, expected a run directory", hint=f"Try --resume {path.parent}.")
     if path.exists() and not path.is_dir():
         raise files.storage_error(NotADirectoryError(20, "a file of that name exists"), path)
     has_run = (path / "config.json").exists()

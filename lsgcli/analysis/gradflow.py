@@ -27,16 +27,16 @@ class Thresholds:
     """Where a verdict begins. A layer gets the first that applies, in this order.
 
     Attributes:
-        blocked: share of exactly zero entries of dL/du from which no gradient gets through.
         silent: firing rate below which a layer is silent.
         saturated: firing rate above which a layer is saturated.
+        blocked: share of exactly zero entries of dL/du above which no gradient gets through.
         vanishing: gradient norm over that of the last layer of neurons, below which it vanishes.
         exploding: the same ratio, above which it explodes.
     """
 
-    blocked: float = 0.999
     silent: float = 0.001
     saturated: float = 0.9
+    blocked: float = 0.999
     vanishing: float = 1e-3
     exploding: float = 1e3
 
@@ -168,7 +168,7 @@ def _predictions(layer: SpikingLayer, T: int) -> dict[str, float | None]:
     return {
         "paper": paper,
         "with_gamma": None if gamma is None else abs(gamma) * paper,
-        "without_reset": math.sqrt((1 - beta ** (2 * T)) / (1 - beta**2)),
+        "without_reset": math.sqrt(sum(beta ** (2 * k) for k in range(T))),  # = (1 - beta^2T) / (1 - beta^2), also at beta = 1
     }
 
 

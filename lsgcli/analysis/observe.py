@@ -27,7 +27,6 @@ class LayerSums:
         u, u_squared, u_cubed: of u / v_th.
         current, current_squared, product: of I[t], I[t]^2, I[t] I[t+1].
         du_zero: entries of dL/du that are exactly zero.
-        du_squared: of (dL/du)^2.
         ever, always: per neuron (without the batch axis): fired in any sample; at every step of every sample.
     """
 
@@ -105,7 +104,6 @@ class LayerObserver:
     def _backward(self, grad: Tensor) -> None:
         for t, du in enumerate(grad):
             self.sums.add("du_zero", t, (du == 0).sum())
-            self.sums.add("du_squared", t, du.square().sum(dtype=torch.float64))
 
 
 @contextmanager

@@ -9,10 +9,11 @@ import typer
 from lsgcli import config as settings_of
 from lsgcli.cli.common import Quiet, Verbose, messages
 from lsgcli.cli.options import with_settings
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, Stopped
 
 if TYPE_CHECKING:
     from lsgcli.ablation import Variant
+    from lsgcli.config import RunConfig
 
 
 @with_settings(leave_out={"seed"})
@@ -51,30 +52,54 @@ def ablate(
 
     if form not in FORMATS:
         raise ConfigError(f"--format: found {form!r}, expected one of {', '.join(FORMATS)}")
-    from lsgcli import ablation
+    from lsgcli import ablation, run
     from lsgcli.report.terminal import TrainingDisplay
-    from lsgcli.resolve import resolve
+    from lsgcli.training.signals import stop_on_signals
 
-    variants = _variants(table, axes, ablation.TABLES)
-    cells = ablation.cells(resolve(settings, file=config), variants, seed_list, out)
+    variants, table = _variants(table, axes, ablation.TABLES)
+    cells = ablation.cells(_configs(settings, variants, config), variants, seed_list, out)
+    for cell in cells[: len(variants)]:
+        run.check(cell.config)
     records = []
-    for number, cell in enumerate(cells, start=1):
-        with TrainingDisplay(quiet=quiet) as display:
-            display.heading(f"[{number}/{len(cells)}] {cell.path}")
-            records.append(ablation.run_cell(cell, display))
-    print(FORMATS[form](ablation.rows(cells, records)), flush=True)
+    with stop_on_signals() as stop:
+        for number, cell in enumerate(cells, start=1):
+            with TrainingDisplay(quiet=quiet) as display:
+                display.heading(f"[{number}/{len(cells)}] {cell.path}")
+                try:
+                    if stop:
+                        raise Stopped(f"stopped by {stop.signal_name} after {number - 1} of {len(cells)} runs")
+                    records.append(ablation.run_cell(cell, display, stop))
+                except Stopped as error:
+                    raise Stopped(error.message, hint="Give the same command again to go on.") from None
+    print(FORMATS[form](ablation.rows(cells, records, table)), flush=True)
 
 
-def _variants(table: str | None, axes: list[str], tables: "dict[str, tuple[Variant, ...]]") -> "tuple[Variant, ...]":
+def _variants(
+    table: str | None, axes: list[str], tables: "dict[str, tuple[Variant, ...]]"
+) -> "tuple[tuple[Variant, ...], str | None]":
+    """The rows of the table, and which of the paper's tables it is."""
     from lsgcli.ablation import grid
 
     if axes:
         if table is not None:
             raise ConfigError("--table and --grid: found both, expected one of them")
-        return grid(_axes(axes))
+        return grid(_axes(axes)), None
     if (table or "1") not in tables:
         raise ConfigError(f"--table: found {table!r}, expected one of {', '.join(tables)}")
-    return tables[table or "1"]
+    return tables[table or "1"], table or "1"
+
+
+def _configs(settings: dict[str, Any], variants: "tuple[Variant, ...]", file: Path | None) -> "list[RunConfig]":
+    """Complete settings of each row; a data set brings its own preset."""
+    from lsgcli.resolve import resolve
+
+    both = sorted({name for variant in variants for name in variant} & set(settings))
+    if both:
+        names = ", ".join(settings_of.option_name(name) for name in both)
+        raise ConfigError(
+            f"{names}: is given, but is also what the rows of the table differ in", hint="Leave the option away, or use --grid."
+        )
+    return [resolve({**settings, **variant}, file=file) for variant in variants]
 
 
 def _axes(texts: list[str]) -> dict[str, list[Any]]:
@@ -82,11 +107,15 @@ def _axes(texts: list[str]) -> dict[str, list[Any]]:
     problems = []
     for text in texts:
         name, equals, values = text.partition("=")
-        name = name.replace("-", "_")
+        name = name.strip().replace("-", "_")
         if not equals or not values:
             problems.append(f"--grid: found {text!r}, expected KEY=VALUE,VALUE,...")
         elif name not in settings_of.FIELDS:
             problems += settings_of.check({name: None})
+        elif name == "seed":
+            problems.append("--grid: found seed, expected settings; seeds are given by --seeds")
+        elif name in axes:
+            problems.append(f"--grid: found {name} twice")
         else:
             axes[name] = [_value(name, value) for value in values.split(",")]
             problems += [line for value in axes[name] for line in settings_of.check({name: value})]
@@ -96,8 +125,10 @@ def _axes(texts: list[str]) -> dict[str, list[Any]]:
 
 
 def _value(name: str, text: str) -> Any:
+    from lsgcli.resolve import parse
+
     try:
-        return settings_of.base_type(name)(text)
+        return parse(name, text)
     except ValueError:
         return text  # check() says what was expected
 

@@ -2,12 +2,15 @@
 
 import dataclasses
 import logging
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lsgcli.config import RunConfig, from_dict
+from lsgcli.resolve import from_environment
 
 if TYPE_CHECKING:
     from lsgcli.compute import Compute
@@ -23,12 +26,17 @@ CacheDir = Annotated[str | None, typer.Option(help="Folder of prepared data; ~/.
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples at a time; as in training if not given.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 
+# Settings of LSG_* variables that also matter to a checkpoint: where things are and how to compute, not what was trained.
+AROUND = {"data_dir", "cache_dir", "batch_size", "device", "threads", "workers", "backend", "precision", "deterministic"}
+
 
 def messages(quiet: bool, verbose: bool) -> None:
     """Send warnings, and with ``verbose`` more, to stderr."""
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
+    if quiet or not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # the progress bars of libraries that download
     logger = logging.getLogger("lsg")
     logger.handlers[:] = [handler]
     logger.setLevel(level)
@@ -66,12 +74,12 @@ def open_checkpoint(path: Path, changes: dict[str, Any], splits: tuple[str, ...]
     from lsgcli.report.terminal import preparing
 
     model, stored = checkpoint.load(path)
-    settings = dict(stored["settings"])
-    if "sensor" in stored["data"]:  # a part of the recordings need not show how large the sensor was
-        settings["sensor"] = "{}x{}".format(*stored["data"]["sensor"])
-    config = from_dict({**settings, **{key: value for key, value in changes.items() if value is not None}})
+    given = {key: value for key, value in changes.items() if value is not None}
+    around = {name: value for name, value in from_environment(os.environ).items() if name in AROUND}
+    config = from_dict({**stored["settings"], **around, **given})
+    expected = stored["data"] if config.dataset == stored["settings"]["dataset"] else None
     compute = set_up(config)
     with preparing(quiet) as progress:
-        bundle = prepare(config, splits, classes=tuple(stored["classes"]), progress=progress)
+        bundle = prepare(config, splits, classes=tuple(stored["classes"]), progress=progress, expected=expected)
     bundle = dataclasses.replace(bundle, mean=stored["data"]["mean"], std=stored["data"]["std"])
     return Opened(model.to(compute.device), stored, config, bundle, compute)

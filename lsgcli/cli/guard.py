@@ -20,7 +20,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     def wrapper(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed by the shell: lsg ... >&-
+                sys.stdout.flush()
         except LsgError as error:
             fail(error)
         except BrokenPipeError:

@@ -8,11 +8,8 @@ import typer
 
 from lsgcli.cli.common import Quiet, Verbose, messages
 from lsgcli.cli.options import with_settings
-from lsgcli.config import RunConfig, option_name
+from lsgcli.config import MAY_CHANGE, RunConfig, from_dict, option_name
 from lsgcli.errors import ConfigError
-
-# What may differ when a run goes on: where things are, not what is computed.
-RESUME_MAY_CHANGE = {"data_dir", "cache_dir", "workers", "device", "threads"}
 
 
 @with_settings()
@@ -39,9 +36,10 @@ def train(
     """
     messages(quiet, verbose)
     run_config, path = _settings(settings, config, out, resume, force)
-    from lsgcli import run
+    from lsgcli import files, run
     from lsgcli.report.terminal import TrainingDisplay, cost_text
     from lsgcli.rundir import check_free
+    from lsgcli.training.signals import stop_on_signals
 
     if not dry_run:
         check_free(path, force=force, resume=resume is not None)
@@ -54,9 +52,10 @@ def train(
         def emit(record: dict[str, Any]) -> None:
             display(record)
             if as_json and record["event"] != "step":
-                print(json.dumps({k: v for k, v in record.items() if k != "table"}), flush=True)
+                print(json.dumps(files.finite({k: v for k, v in record.items() if k != "table"})), flush=True)
 
-        end = run.train(run_config, path, emit, force=force, resume=resume is not None, progress=display.preparing)
+        with stop_on_signals() as stop:
+            end = run.train(run_config, path, emit, stop, force=force, resume=resume is not None, progress=display.preparing)
     if not as_json:
         print(end["checkpoint"], flush=True)
 
@@ -72,7 +71,7 @@ def _settings(
             raise ConfigError("--force: found no --out, expected the run directory that is to be replaced")
         run_config = resolve(settings, file=file)
         return run_config, out or new_path(run_config)
-    problems = [f"{option_name(name)}: a resumed run keeps its own" for name in settings if name not in RESUME_MAY_CHANGE]
+    problems = [f"{option_name(name)}: a resumed run keeps its own" for name in settings if name not in MAY_CHANGE]
     problems += [
         f"{option}: cannot be combined with --resume"
         for option, given in (("--out", out), ("--force", force), ("--config", file))
@@ -83,4 +82,4 @@ def _settings(
     from lsgcli.rundir import check_free
 
     check_free(resume, resume=True)
-    return read_config(resume).replace(**settings), resume
+    return from_dict({**read_config(resume).to_dict(), **settings}), resume

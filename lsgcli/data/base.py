@@ -88,6 +88,7 @@ class Dataset(ABC):
 
     def __init__(self, config: RunConfig):
         self.config = config
+        self.expected: Mapping[str, Any] = {}  # the ``info`` of the data that a checkpoint was trained on
 
     @property
     def root(self) -> Path:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from lsgcli.data import random
 from lsgcli.data.augment import Augmentation, chain
-from lsgcli.data.bundle import Split
+from lsgcli.data.bundle import DataBundle, Split
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,11 @@ class Batches:
 
     def _draws(self, ids: np.ndarray, one: Augmentation) -> np.ndarray:
         return random.uniforms(self.seed, self.epoch, ids, one.n, f"augment/{one.name}")
+
+
+def batches(bundle: DataBundle, split: Split, batch_size: int, **options: Any) -> Batches:
+    """:class:`Batches` of a part of ``bundle``, normalised as the bundle says; further options as there."""
+    return Batches(split, batch_size, mean=bundle.mean, std=bundle.std, static=bundle.static, **options)
 
 
 def _column(values: Sequence[float] | None) -> np.ndarray | None:

@@ -1,5 +1,6 @@
 """Prepared data, ready for batches."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +59,11 @@ class Split:
         return Split(Rows(base, index), self.y[rows], self.ids[rows], [self.keys[i] for i in rows])
 
 
+def head(split: Split, n: int) -> Split:
+    """The first n samples, or all if there are fewer."""
+    return split.part(np.arange(min(n, len(split))))
+
+
 @dataclass(frozen=True)
 class DataBundle:
     """A prepared data set.
@@ -80,3 +86,17 @@ class DataBundle:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     info: Mapping[str, Any] = field(default_factory=dict)
+
+    def sizes(self) -> dict[str, int]:
+        """Number of samples of each part that there is."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: len(split) for name, split in parts.items() if split is not None}
+
+    def digest(self) -> str:
+        """Digest of which samples train and validate, with which labels: what a run that goes on must find again."""
+        found = hashlib.blake2b(digest_size=12)
+        for split in (self.train, self.val):
+            if split is not None:
+                found.update(split.ids.tobytes() + split.y.tobytes())
+            found.update(b"|")
+        return found.hexdigest()

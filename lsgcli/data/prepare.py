@@ -1,6 +1,7 @@
 """From a configuration to prepared data: list, load or take from the cache, hold a validation part out."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lsgcli.errors import DataError
 
 __all__ = ["DataBundle", "Rows", "Split", "prepare"]
 
+log = logging.getLogger("lsg")
 Progress = Callable[[int, int], None]
 
 
@@ -23,6 +25,7 @@ def prepare(
     splits: tuple[str, ...] = SPLITS,
     classes: tuple[str, ...] | None = None,
     progress: Progress | None = None,
+    expected: Mapping[str, Any] | None = None,
 ) -> DataBundle:
     """Everything that a run reads.
 
@@ -30,13 +33,17 @@ def prepare(
         splits: ``("test",)`` reads the test part only, and only that need be there.
         classes: the labels' names, from a checkpoint; otherwise the data decide.
         progress: is called with (samples done, samples in all).
+        expected: ``info`` of the data that a checkpoint was trained on. Another sensor is an error; another release or
+            orientation gets a warning.
 
     Raises:
         ConfigError: a setting is missing.
         DataError: the data are missing, damaged, or of other classes.
     """
     dataset: Dataset = registry.get("dataset", config.dataset)(config)
+    dataset.expected = expected or {}
     listing = dataset.scan(splits)
+    _check_expected(listing, dataset.expected, config)
     names = _classes(listing, classes, config)
     parts = _parts(listing, splits, config)
     report = _Counter(sum(map(len, parts.values())), progress)
@@ -64,6 +71,16 @@ def _classes(listing: Listing, classes: tuple[str, ...] | None, config: RunConfi
             hint="Rename its folder, take it out, or give --data-dir the data that the checkpoint was trained for.",
         )
     return tuple(classes)
+
+
+def _check_expected(listing: Listing, expected: Mapping[str, Any], config: RunConfig) -> None:
+    for key, value in listing.info.items():
+        if key not in expected or expected[key] == value:
+            continue
+        told = f"{config.data_dir or config.dataset}: found {key} {value}, expected {expected[key]} as in training"
+        if key == "sensor":
+            raise DataError(told, hint="Give --data-dir recordings of the same sensor.")
+        log.warning("%s: results will differ", told)
 
 
 def _parts(listing: Listing, splits: Sequence[str], config: RunConfig) -> dict[str, tuple[Sample, ...]]:

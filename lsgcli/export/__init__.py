@@ -1,11 +1,11 @@
 """Export formats: one file each.
 
-A format is a class with a name; :func:`lsgcli.export.verify.compare` checks what it wrote against the network in torch.
+A format is a class with a name; :func:`lsgcli.export.verify.verify` checks what it wrote against the network in torch.
 """
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lsgcli.checkpoint import Checkpoint
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 class Format(ABC):
     """A way of writing a trained network."""
-
-    suffix: ClassVar[str]
-    title: ClassVar[str]
 
     @abstractmethod
     def write(self, model: "SpikingNet", content: "Checkpoint", path: Path) -> None:

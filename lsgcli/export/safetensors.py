@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 class SafeTensors(Format):
     """A checkpoint without anything that only training needs; every command that takes a checkpoint takes it too."""
 
-    suffix = ".safetensors"
-    title = "weights and configuration in one safetensors file"
-
     def write(self, model: "SpikingNet", content: "Checkpoint", path: Path) -> None:
         """Write weights and configuration."""
         from lsgcli import checkpoint

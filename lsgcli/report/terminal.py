@@ -8,16 +8,25 @@ from types import TracebackType
 from typing import IO, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 WIDE = 160  # columns of a table that goes into a file or pipe, where nothing wraps it
 
 
+class PipeConsole(Console):
+    """A console that leaves a closed pipe to its caller, rather than end the program itself."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise BrokenPipeError, which is being handled, again."""
+        raise
+
+
 def console(stream: IO[str]) -> Console:
     """A console for stdout or stderr: colours only on a terminal (and not under NO_COLOR), no markup surprises."""
     width = None if stream.isatty() or "COLUMNS" in os.environ else WIDE
-    return Console(file=stream, highlight=False, soft_wrap=False, width=width, emoji=False)
+    return PipeConsole(file=stream, highlight=False, soft_wrap=False, width=width, emoji=False)
 
 
 def progress_bar(unit: str = "") -> Progress:
@@ -152,7 +161,7 @@ def evaluation_tables(record: dict[str, Any]) -> list[Any]:
         table.add_column(str(index), justify="right")
     for index, name in enumerate(names):
         accuracy = record["per_class"][name]
-        row = [f"{index} {name}", "-" if accuracy is None else f"{accuracy:.3f}"]
+        row = [escape(f"{index} {name}"), "-" if accuracy is None else f"{accuracy:.3f}"]
         table.add_row(*row, *(str(n) for n in (record["confusion"][index] if with_confusion else [])))
     rates = Table(title="firing rate", title_justify="left")
     rates.add_column("layer")
@@ -180,8 +189,9 @@ COLUMNS: tuple[tuple[str, str, Callable[[dict[str, Any]], Any]], ...] = (
 
 def gradient_flow_lines(flow: dict[str, Any], out: Console) -> list[Any]:
     """A gradient-flow record as a table; on a narrow terminal the columns that matter least are left out."""
-    room = (out.width - 34) // 10
-    shown = COLUMNS if room >= len(COLUMNS) else tuple(c for c in COLUMNS if c[0] in KEEP_WHEN_NARROW)[: max(2, room)]
+    room = max(2, (out.width - 34) // 10)
+    kept = [*PRIORITY, *(name for name, _, _ in COLUMNS if name not in PRIORITY)][:room]
+    shown = [column for column in COLUMNS if column[0] in kept]
     table = Table(caption="u in units of v_th; rate: spikes per neuron and step", caption_justify="left")
     table.add_column("layer", no_wrap=True)
     for name, _, _ in shown:
@@ -194,4 +204,4 @@ def gradient_flow_lines(flow: dict[str, Any], out: Console) -> list[Any]:
     return [table]
 
 
-KEEP_WHEN_NARROW = ("beta", "alpha", "coverage", "rate", "|dL/dW|")
+PRIORITY = ("coverage", "|dL/dW|", "beta", "rate", "alpha", "u std", "ratio")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lsgcli.compute import Compute, full_precision
-from lsgcli.data.batches import Batches
+from lsgcli.data.batches import batches
 from lsgcli.data.prepare import DataBundle, Split
 from lsgcli.models.base import SpikingNet
 
@@ -87,15 +87,15 @@ def evaluate(
     confusion = torch.zeros(n_classes, n_classes, dtype=torch.int64)
     loss, begin = 0.0, time.perf_counter()
     rates = _FiringRates(model) if firing_rate else None
-    batches = Batches(split, batch_size, static=bundle.static, mean=bundle.mean, std=bundle.std, workers=workers)
-    for done, batch in enumerate(batches, start=1):
+    stream = batches(bundle, split, batch_size, workers=workers)
+    for done, batch in enumerate(stream, start=1):
         with compute.autocast():
             logits = model(batch.x.to(compute.device))
         mean = full_precision(logits).mean(0).cpu()
         loss += F.cross_entropy(mean, batch.y, reduction="sum").item()
         confusion += torch.bincount(batch.y * n_classes + mean.argmax(1), minlength=n_classes**2).view(n_classes, n_classes)
         if progress:
-            progress(done, len(batches))
+            progress(done, len(stream))
     model.train(was_training)
     seconds = time.perf_counter() - begin
     return Evaluation(confusion, loss / max(1, len(split)), rates.close() if rates else {}, seconds)

@@ -19,9 +19,9 @@ from lsgcli.analysis.observe import observing
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.compute import Compute, full_precision
 from lsgcli.config import RunConfig
-from lsgcli.data.batches import Batch, Batches
+from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.prepare import DataBundle, Split
-from lsgcli.errors import CheckpointError, DivergedError, Stopped
+from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
 from lsgcli.models.base import SpikingNet
 from lsgcli.rundir import RunDir
 from lsgcli.training.evaluate import evaluate
@@ -51,15 +51,15 @@ class State:
         self.loss_sum = self.seconds = 0.0
 
 
-def new_model(config: RunConfig, bundle: DataBundle) -> SpikingNet:
-    """The network that ``config`` describes for the data in ``bundle``; its weights follow from the seed alone."""
+def new_model(config: RunConfig, classes: int, channels: int) -> SpikingNet:
+    """The network that ``config`` describes for data of so many classes and channels; its weights follow from the seed alone."""
     torch.manual_seed(config.seed)
     return models.build(
         config.arch,
         method=config.method,
         T=config.T,
-        num_classes=len(bundle.classes),
-        in_channels=bundle.channels,
+        num_classes=classes,
+        in_channels=channels,
         input_size=config.size,
         width_multiplier=config.width_multiplier,
         residual=config.residual,
@@ -100,12 +100,14 @@ class Trainer:
         self.chosen_on = "val" if bundle.val is not None else "test"  # the split that "best" is chosen on
         self.eval_split: Split = bundle.val if bundle.val is not None else bundle.test
         self.loss = registry.get("loss", config.loss)
-        self.model = new_model(config, bundle).to(compute.device)
+        self.model = new_model(config, len(bundle.classes), bundle.channels).to(compute.device)
         self.optimizers = Optimizers(self.model, config)
         self.state = State()
-        if resume and run.last.exists():
-            self._restore()
-        run.trim(self.state.epoch)
+        self.steps = len(self._batches())  # of an epoch
+        if resume:
+            if run.last.exists():
+                self._restore()
+            run.trim(self.state.epoch)
 
     def train(self) -> dict[str, Any]:
         """Run to the end.
@@ -115,10 +117,11 @@ class Trainer:
 
         Raises:
             Stopped: a signal came; the state is saved.
-            DivergedError: loss or gradient became NaN or infinite; the weights are as before that step.
+            DivergedError: loss or gradient became NaN or infinite; the weights are as before that step (running statistics have
+            seen its batch).
         """
         config, state = self.config, self.state
-        steps = len(self._batches())
+        steps = self.steps
         self.emit({"event": "start", "run": str(self.run.path), "epochs": config.epochs, "steps": steps, "epoch": state.epoch})
         while state.epoch < config.epochs:
             begin = time.perf_counter() - state.seconds
@@ -147,8 +150,9 @@ class Trainer:
         return self._end()
 
     def _batches(self, start: int = 0) -> Batches:
-        config, bundle = self.config, self.bundle
-        return Batches(
+        config = self.config
+        return batches(
+            self.bundle,
             self.train_split,
             config.batch_size,
             seed=config.seed,
@@ -157,9 +161,6 @@ class Trainer:
             shuffle=True,
             drop_last=True,
             augment=config.augment,
-            mean=bundle.mean,
-            std=bundle.std,
-            static=bundle.static,
             workers=config.workers,
         )
 
@@ -222,6 +223,8 @@ class Trainer:
         self.model.load_state_dict(dict(checkpoint.read(self.run.best).weights))
         best = self._evaluate(self.bundle.test).accuracy
         use_best = self.chosen_on == "val"
+        if not use_best:  # leave the model with the weights of the checkpoint that is the result
+            self.model.load_state_dict(dict(checkpoint.read(self.run.last).weights))
         return {
             "event": "end",
             "run": str(self.run.path),
@@ -235,7 +238,14 @@ class Trainer:
 
     def _checkpoint(self, extra: Mapping[str, Tensor]) -> Checkpoint:
         bundle, config = self.bundle, self.config
-        data = {"channels": bundle.channels, "static": bundle.static, "mean": bundle.mean, "std": bundle.std, **bundle.info}
+        data = {
+            "channels": bundle.channels,
+            "static": bundle.static,
+            "mean": bundle.mean,
+            "std": bundle.std,
+            "samples": bundle.digest(),
+            **bundle.info,
+        }
         # Where files lie is this machine's business, and a checkpoint travels.
         settings = config.replace(data_dir=None, cache_dir=None).to_dict()
         described = checkpoint.describe(self.model, config.arch)
@@ -252,6 +262,11 @@ class Trainer:
 
     def _restore(self) -> None:
         content = checkpoint.read(self.run.last)
+        if content.config["data"]["samples"] != self.bundle.digest():
+            raise DataError(
+                f"{self.run.path}: found other training samples, or another validation split, than the run began with",
+                hint="Give --data-dir the same data, or start a new run.",
+            )
         known = {field.name for field in dataclasses.fields(State)}
         try:
             self.model.load_state_dict(dict(content.weights))
@@ -264,7 +279,7 @@ class Trainer:
             ) from error
 
     def _diverged(self, batch: Batch, loss: float, norm: float) -> None:
-        """Write the gradient flow of this very batch, keep the weights from before the step, and give up."""
+        """Write the gradient flow of this very batch, save the weights from before the step, and give up."""
         state, config = self.state, self.config
         table = gradflow.measure(self.model, [batch], lambda y, labels: self.loss(y, labels, config), self.compute)
         line = {

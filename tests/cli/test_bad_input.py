@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 
+import numpy as np
 import pytest
 
 from lsgcli.rundir import RunDir, write_config
@@ -128,3 +129,20 @@ def test_data_of_other_classes(lsg, trained, images, tmp_path):
     result = lsg("eval", trained / "best.safetensors", "--data-dir", data)
     assert result.exit_code == 3
     assert "purple" in result.stderr
+
+
+def test_recordings_of_another_sensor(lsg, tmp_path):
+    rng = np.random.default_rng(0)
+    for folder, side in (("small", 32), ("large", 64)):
+        for split in ("train", "test"):
+            for name in ("a", "b"):
+                (tmp_path / folder / split / name).mkdir(parents=True)
+                for index in range(8):
+                    x, y = rng.integers(0, side, (2, 200))
+                    events = {"x": x, "y": y, "t": np.arange(200) * 100, "p": rng.integers(0, 2, 200), "sensor": [side, side]}
+                    np.savez(tmp_path / folder / split / name / f"{index}.npz", **events)
+    path = lsg("train", "--dataset", "event-folder", "--data-dir", tmp_path / "large", *TINY, "-q").stdout.strip()
+    assert lsg("eval", path, "--data-dir", tmp_path / "large").exit_code == 0
+    result = lsg("eval", path, "--data-dir", tmp_path / "small")
+    assert result.exit_code == 3
+    assert "sensor [32, 32], expected [64, 64]" in result.stderr

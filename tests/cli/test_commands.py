@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from lsgcli import checkpoint
 from lsgcli.export.safetensors import SafeTensors
+from lsgcli.models import fold as fold_module
 from tests.cli.conftest import TINY
 
 
@@ -126,20 +127,104 @@ def test_a_fault_is_caught_and_no_file_is_left(lsg, trained, images, tmp_path, m
     assert not any("out" in p.name for p in tmp_path.iterdir())
 
 
+def test_a_wrong_fold_is_caught(lsg, trained, images, tmp_path, monkeypatch):
+    fold_weights = fold_module._fold_weights
+
+    def wrong(conv, norm):
+        fold_weights(conv, norm)
+        with torch.no_grad():
+            conv.weight[0] *= 1.1
+
+    monkeypatch.setattr(fold_module, "_fold_weights", wrong)
+    result = lsg("export", trained / "best.safetensors", "-o", "out2.safetensors", "--verify", "8", "--data-dir", images)
+    assert result.exit_code == 9
+    assert "folding" in result.stderr
+    assert not (tmp_path / "out2.safetensors").exists()
+
+
+def test_export_into_no_folder(lsg, trained):
+    result = lsg("export", trained / "best.safetensors", "-o", "nowhere/out.safetensors")
+    assert result.exit_code == 7
+    assert "no such folder: nowhere" in result.stderr
+
+
+def test_folded_export_has_no_gradient_flow(lsg, trained, images):
+    lsg("export", trained / "best.safetensors", "-o", "out.safetensors")
+    result = lsg("inspect-gradients", "out.safetensors", "--data-dir", images)
+    assert result.exit_code == 4
+    assert "folded" in result.stderr
+
+
+def test_settings_around_a_checkpoint_come_from_the_environment_too(lsg, trained, images, monkeypatch):
+    monkeypatch.setenv("LSG_DATA_DIR", str(images))
+    monkeypatch.setenv("LSG_METHOD", "none")  # of the training, which is past
+    assert lsg("eval", trained / "best.safetensors", "--json", "-q").exit_code == 0
+
+
+def test_closed_pipe(process, trained, images):
+    for command in ("eval", "inspect-gradients"):
+        run = process(command, trained / "best.safetensors", "--data-dir", images, "-q")
+        run.stdout.close()
+        assert run.wait(60) == 141
+        assert run.stderr.read() == ""
+
+
+@pytest.mark.parametrize("text", ["", "sleepy", "ok"])
+def test_gates_that_do_not_exist(lsg, trained, text):
+    assert lsg("inspect-gradients", trained / "best.safetensors", "--fail-on", text).exit_code == 2
+
+
+def test_limits_move_verdicts(lsg, trained, images):
+    arguments = ["inspect-gradients", trained / "best.safetensors", "--data-dir", images, "--json", "-q"]
+    flow = json.loads(lsg(*arguments, "--limit", "saturated=0").stdout)
+    assert "saturated" in {layer["verdict"] for layer in flow["layers"]}
+    assert lsg(*arguments, "--limit", "tired=1").exit_code == 2
+
+
 def test_ablate(lsg, images, tmp_path):
     command = ["ablate", "--dataset", "image-folder", "--data-dir", images, *TINY, "--out", "abl", "--seeds", "0-1", "-q"]
-    result = lsg(*command, "--grid", "method=none,lsg", "T=1,2", "--json")
+    result = lsg(*command, "--grid", "method=none,lsg", "width=0.5,1", "--json")
     assert result.exit_code == 0, result.stderr
     rows = json.loads(result.stdout)["rows"]
-    assert [(row["method"], row["T"]) for row in rows] == [("none", 1), ("none", 2), ("lsg", 1), ("lsg", 2)]
+    assert [(row["method"], row["width"]) for row in rows] == [("none", 0.5), ("none", 1.0), ("lsg", None), ("lsg", None)]
     for row in rows:
         assert row["n"] == len(row["accuracies"]) == len(row["last"]) == 2
         assert row["mean"] == pytest.approx(sum(row["accuracies"]) / 2)
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "abl").rglob("last.safetensors")}
     assert len(times) == 8
-    again = lsg(*command, "--grid", "method=none,lsg", "T=1,2", "--json")
+    again = lsg(*command, "--grid", "method=none,lsg", "width=0.5,1", "--json")
     assert json.loads(again.stdout)["rows"] == rows
     assert times == {p: p.stat().st_mtime_ns for p in times}  # nothing ran again
+
+
+def test_ablate_does_not_take_runs_of_other_settings(lsg, images):
+    command = ["ablate", "--dataset", "image-folder", "--data-dir", images, *TINY, "--grid", "method=lsg", "--seeds", "0", "-q"]
+    assert lsg(*command, "--out", "abl", "--epochs", "1").exit_code == 0
+    result = lsg(*command, "--out", "abl", "--epochs", "2")
+    assert result.exit_code == 6
+    assert "--epochs 1 there, 2 now" in result.stderr
+
+
+def test_ablate_keeps_a_diverged_run_as_a_result(lsg, images, tmp_path):
+    command = [
+        "ablate",
+        "--dataset",
+        "image-folder",
+        "--data-dir",
+        images,
+        *TINY,
+        "--grid",
+        "lr=0.05,1e38",
+        "--seeds",
+        "0",
+        "-q",
+    ]
+    first = lsg(*command, "--out", "abl", "--json")
+    assert first.exit_code == 0, first.stderr
+    assert [(row["n"], row["diverged"]) for row in json.loads(first.stdout)["rows"]] == [(1, 0), (0, 1)]
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "abl").rglob("*.json*")}
+    assert lsg(*command, "--out", "abl", "--json").stdout == first.stdout
+    assert times == {p: p.stat().st_mtime_ns for p in times}
 
 
 def test_ablate_table_formats(lsg, images):
@@ -157,6 +242,11 @@ def test_ablate_table_formats(lsg, images):
         (["--table", "9"], "--table"),
         (["--grid", "methods=none"], "did you mean method"),
         (["--grid", "T=two"], "whole number"),
+        (["--grid", "seed=0,1"], "--seeds"),
+        (["--grid", "T=2", "T=4"], "T twice"),
+        (["--grid", "deterministic=maybe"], "true or false"),
+        (["--grid", "size=16,20", "arch=vggsnn"], "multiple of 16"),
+        (["--table", "1", "--method", "none"], "--method"),
         (["--table", "1", "--grid", "T=1"], "expected one of them"),
         (["--format", "word"], "--format"),
     ],

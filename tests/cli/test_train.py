@@ -1,6 +1,7 @@
 """`lsg train` as a user sees it: streams, run directory, resuming."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,3 +148,53 @@ def test_help_imports_nothing_heavy(command):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
+
+
+def test_force_keeps_the_old_run_until_the_new_one_can_start(train, tmp_path):
+    train("--out", "run", "-q")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    for wrong in (["--size", "20"], ["--device", "cuda:7"], ["--data-dir", "nowhere"]):
+        assert train("--out", "run", "-q", "--force", *wrong).exit_code in (2, 3)
+    assert before == {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+
+
+def test_settings_that_do_not_go_together_are_told_at_once(lsg):
+    result = lsg("train", "--size", "20", "--augment", "autoaugment", "--device", "cuda:7", "--out", "run")
+    assert result.exit_code == 2
+    for part in ("multiple of 16", "autoaugment", "cuda:7"):
+        assert part in result.stderr
+
+
+@pytest.mark.parametrize(("option", "value"), [("--threads", "-3"), ("--device", "tpu")])
+def test_resume_checks_what_it_is_given(train, lsg, option, value):
+    train("--out", "run", "-q")
+    result = lsg("train", "--resume", "run", option, value)
+    assert result.exit_code == 2
+    assert option in result.stderr
+
+
+def test_resume_wants_the_directory(train, lsg):
+    train("--out", "run", "-q")
+    result = lsg("train", "--resume", "run/last.safetensors")
+    assert result.exit_code == 2
+    assert "Try --resume run." in result.stderr
+
+
+def test_resume_refuses_other_data(train, lsg, images, tmp_path):
+    train("--out", "run", "-q")
+    shutil.copytree(images, tmp_path / "fewer")
+    (tmp_path / "fewer" / "train" / "red" / "03.png").unlink()
+    result = lsg("train", "--resume", "run", "--data-dir", tmp_path / "fewer")
+    assert result.exit_code == 3
+    assert "other training samples" in result.stderr
+
+
+def test_flow_of_the_final_network_is_that_of_the_result(train, lsg, images, tmp_path):
+    result = train("--val-fraction", "0", "--out", "run", "-q", "--epochs", "3")
+    written = json.loads((tmp_path / "run" / "gradient-flow.json").read_text())
+    seen = json.loads(lsg("inspect-gradients", result.stdout.strip(), "--data-dir", images, "--json", "-q").stdout)
+    assert seen["layers"] == written["layers"]
+
+
+def test_decay_next_to_one(train):
+    assert train("--decay", "0.999999999", "--epochs", "1", "-q").exit_code == 0

@@ -66,20 +66,37 @@ def test_papers_tables():
     assert [variant["method"] for variant in ablation.TABLES["1"]] == ["none", "trainable-decay", "lsg"]
     assert sorted(v.get("width", 0) for v in ablation.TABLES["2"]) == [0, 0.5, 1.0, 2.5, 5.0, 10.0]
     assert [variant["T"] for variant in ablation.TABLES["3"]] == [2, 4, 6]
-    cells = ablation.cells(tiny.config(dataset="cifar10", T=2, width=1.0), ablation.TABLES["2"], [0])
-    rows = ablation.rows(cells, [{"accuracy": 0.9, "test_accuracy_last": 0.9}] * 6)
-    assert [row["paper"] for row in rows] == [0.9268, 0.9212, 0.9068, 0.6154, 0.3082, 0.9441]
+
+
+def papers_column(table, **settings):
+    """What the paper reports, in the rows of one of its tables under some settings."""
+    base = tiny.config(**{"arch": "resnet19", "width_multiplier": 1.0, "T": 2, **settings})
+    variants = ablation.TABLES[table]
+    cells = ablation.cells([base.replace(**variant) for variant in variants], variants, [0])
+    return [row["paper"] for row in ablation.rows(cells, [{"accuracy": 0.9, "test_accuracy_last": 0.9}] * len(cells), table)]
+
+
+def test_papers_figures_stand_beside_the_same_network_only():
+    assert papers_column("2", dataset="cifar10") == [0.9268, 0.9212, 0.9068, 0.6154, 0.3082, 0.9441]
+    assert papers_column("1", dataset="cifar100") == [0.7387, 0.7412, 0.7622]
+    assert papers_column("3", dataset="cifar100") == [0.7632, 0.7685, 0.7713]  # the two tables differ in the paper
+    assert papers_column("1", dataset="cifar-dvs", arch="vggsnn", T=10) == [0.7380, 0.7540, 0.7750]
+    for other in ({"width_multiplier": 0.5}, {"arch": "vggsnn"}, {"T": 4}, {"residual": "sew"}, {"surrogate": "atan"}):
+        assert papers_column("1", **{"dataset": "cifar10", **other}) == [None, None, None]
 
 
 def test_cells_are_found_again_and_settings_matter():
     variants = ablation.grid({"method": ["lsg", "none"], "T": [2, 4]})
-    first = ablation.cells(tiny.config(), variants, [0, 1])
+
+    def cells(seeds, **changes):
+        return ablation.cells([tiny.config(**{**changes, **variant}) for variant in variants], variants, seeds)
+
+    first = cells([0, 1])
     assert len({cell.path for cell in first}) == 8
     assert [(cell.config.method, cell.config.T) for cell in first[:4]] == [("lsg", 2), ("lsg", 4), ("none", 2), ("none", 4)]
-    assert [cell.path for cell in ablation.cells(tiny.config(), variants, [0, 1])] == [cell.path for cell in first]
-    other = ablation.cells(tiny.config(lr=0.2), variants, [0, 1])
-    assert not {cell.path for cell in other} & {cell.path for cell in first}
-    more_seeds = ablation.cells(tiny.config(), variants, [1, 2])
+    assert [cell.path for cell in cells([0, 1], workers=5, data_dir="elsewhere")] == [cell.path for cell in first]
+    assert not {cell.path for cell in cells([0, 1], lr=0.2)} & {cell.path for cell in first}
+    more_seeds = cells([1, 2])
     assert {c.path for c in more_seeds} & {c.path for c in first} == {c.path for c in first if c.config.seed == 1}
 
 

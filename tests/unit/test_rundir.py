@@ -33,8 +33,11 @@ def test_finished_run_is_not_overwritten(tmp_path):
         RunDir(tmp_path / "run")
     assert run.last.read_text() == "x"
     assert read_config(tmp_path / "run").seed == 3
-    with RunDir(tmp_path / "run", force=True):
+    with RunDir(tmp_path / "run", force=True) as forced:
+        assert run.last.exists()  # until the new run is certain to start
+        forced.clear()
         assert not run.last.exists()
+        write_config(forced, tiny.config(seed=4), {})
 
 
 def test_folder_of_somebody_else_is_not_touched(tmp_path):

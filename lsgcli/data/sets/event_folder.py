@@ -38,11 +38,14 @@ class EventFolder(EventDataset):
         return Listing(classes, samples, 2, False, {"sensor": [width, height]})
 
     def _sensor(self, samples: tuple[Sample, ...]) -> tuple[int, int]:
-        """--sensor, or what the first recording states, or the furthest pixels of all recordings."""
+        """--sensor, or what the first recording states, or what a checkpoint expects, or the furthest pixels of all recordings."""
         if self.config.sensor is not None:
             width, height = self.config.sensor.split("x")
             return int(width), int(height)
         stated = read(Path(samples[0].source)).sensor
+        if stated is None and "sensor" in self.expected:  # a part of the recordings need not show how large it was
+            width, height = self.expected["sensor"]
+            return width, height
         return stated or _extent(samples)
 
 

@@ -23,6 +23,7 @@ class ImageFolder(ImageDataset):
         "size": 32,
         "epochs": 100,
         "batch_size": 64,
+        "decay_lr": 1e-3,
         "augment": "crop,flip",
     }
 

@@ -34,7 +34,7 @@ def test_digits_and_digits_dvs_share_their_split(config, moving):
     assert len(still.train) + len(still.val) == 1438
     assert set(still.train.keys + still.val.keys).isdisjoint(still.test.keys)
     assert still.train.x.shape[1:] == (1, 16, 16)
-    assert moving.train.x.shape[1:] == (4, 2, 16, 16)
+    assert moving.train.x.shape[1:] == (4, 2, 32, 32)
     assert np.bincount(still.test.y).min() >= 34
 
 
