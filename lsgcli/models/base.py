@@ -100,10 +100,17 @@ class SpikingNet(nn.Module):
         raise NotImplementedError
 
     def start_weights(self) -> None:
-        """Kaiming-normal (fan_out) for convolutions; linear layers keep torch's own start."""
+        """Kaiming-normal (fan_out) for all weights that feed neurons, tdBN or not; the last layer keeps torch's own start.
+
+        A linear layer without tdBN would otherwise start with currents far below the threshold, and its neurons silent.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for layer in self.spiking_layers():
+            if isinstance(layer.synapse, nn.Linear):
+                nn.init.kaiming_normal_(layer.synapse.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(layer.synapse.bias)
         # Convolutions of a channels-last network are about 20 % faster on CPUs, with the same result.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -22,7 +22,8 @@ class ImageFolder(ImageDataset):
         "T": 2,
         "size": 32,
         "epochs": 100,
-        "batch_size": 64,
+        "batch_size": 32,
+        "lr": 0.05,
         "decay_lr": 1e-3,
         "augment": "crop,flip",
     }

@@ -33,6 +33,7 @@ class NMnist(EventDataset):
         "decay_lr": 5e-3,
         "weight_decay": 5e-4,
         "loss": "tet",
+        "val_fraction": 0.0,
         "augment": "crop,rotate",
     }
 
