@@ -286,9 +286,9 @@ class Trainer:
             "event": "diverged",
             "epoch": state.epoch,
             "step": batch.index,
+            **table,
             "loss": str(loss),
             "grad_norm": str(norm),
-            **table,
         }
         files.append_json_line(self.run.gradient_flow_file, line)
         checkpoint.save(self.run.path / "diverged.safetensors", self._checkpoint({}))

@@ -52,7 +52,7 @@ def test_learns(tmp_path):
     end = run(tmp_path / "run", tiny.config(epochs=12), tiny.bundle())
     assert end["test_accuracy_last"] > 0.8
     losses = [line["train_loss"] for line in metrics(tmp_path / "run")]
-    assert losses[-1] < losses[0] / 2
+    assert losses[-1] < 0.7 * losses[0]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -107,14 +107,14 @@ def test_seed_changes_the_weights_and_repeats(tmp_path):
 
 
 def test_decay_moves_and_is_recorded(tmp_path):
-    run(tmp_path / "lsg", tiny.config(), tiny.bundle())
-    run(tmp_path / "none", tiny.config(method="none"), tiny.bundle())
+    run(tmp_path / "lsg", tiny.config(decay_lr=0.05), tiny.bundle())
+    run(tmp_path / "none", tiny.config(decay_lr=0.05, method="none"), tiny.bundle())
     betas = {}
     for name in ("lsg", "none"):
         lines = files.read_json_lines(tmp_path / name / "gradient-flow.jsonl")
         betas[name] = [[layer["beta"] for layer in line["layers"]] for line in lines]
     assert len(betas["lsg"]) == 3
-    assert max(abs(beta - 0.2) for beta in betas["lsg"][-1]) > 0.005
+    assert max(abs(beta - 0.2) for beta in betas["lsg"][-1]) > 0.02
     assert all(beta == pytest.approx(0.2) for line in betas["none"] for beta in line)
 
 
