@@ -195,7 +195,7 @@ def gradient_flow_lines(flow: dict[str, Any], out: Console) -> list[Any]:
     table = Table(caption="u in units of v_th; rate: spikes per neuron and step", caption_justify="left")
     table.add_column("layer", no_wrap=True)
     for name, _, _ in shown:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(escape(name), justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for record in flow["layers"]:
         cells = [format(value, form) if (value := get(record)) is not None else "-" for _, form, get in shown]

@@ -255,3 +255,9 @@ def test_ablate_usage(lsg, options, message):
     result = lsg("ablate", *options)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_inspect_table_names_its_columns(lsg, trained, images):
+    text = lsg("inspect-gradients", trained / "best.safetensors", "--data-dir", images, "-q").stdout
+    for column in ("beta", "alpha", "coverage", "E[h]", "rate", "u std", "|dL/dW|", "verdict"):
+        assert column in text
