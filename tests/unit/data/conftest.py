@@ -64,13 +64,13 @@ def images(tmp_path):
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
     """Unpack an archive of real data, once per session; skip where there are none."""
-    base = Path(os.environ.get("LSG_SHARED_DATA") or Path(__file__).parents[4] / "shared" / "data")
+    base = Path(os.environ.get("LSGCLI_TEST_DATA") or Path(__file__).parents[4] / "shared" / "data")
     unpacked = {}
 
     def get(name: str) -> Path:
         found = sorted(base.glob(f"{name}.tar.*"))
         if not found:
-            pytest.skip(f"no {name} archive in {base}: set LSG_SHARED_DATA to the folder of real data")
+            pytest.skip(f"no {name} archive in {base}: set LSGCLI_TEST_DATA to the folder of real data")
         if name not in unpacked:
             target = tmp_path_factory.mktemp(name)
             with tarfile.open(found[0]) as archive:
