@@ -216,15 +216,5 @@ def paired(differences: Sequence[float], confidence: float = 0.95) -> tuple[floa
     return mean, [mean - margin, mean + margin]
 
 
-def conclusion(row: Mapping[str, Any]) -> str:
-    """Whether a row differs from the baseline by more than noise, in plain words."""
-    if row["interval"] is None:
-        return "" if row["difference"] is None else "one seed: nothing can be said"
-    low, high = row["interval"]
-    if low <= 0 <= high:
-        return "within noise"
-    return "better than the baseline" if low > 0 else "worse than the baseline"
-
-
 def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]

@@ -3,12 +3,20 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from lsgcli.ablation import conclusion
-
 HEAD = ("method", "width", "T", "accuracy %", "n", "each seed", "difference", "95 % interval", "", "paper %")
+
+
+def conclusion(row: Mapping[str, Any]) -> str:
+    """Whether a row differs from the baseline by more than noise, in plain words."""
+    if row["interval"] is None:
+        return "" if row["difference"] is None else "one seed: nothing can be said"
+    low, high = row["interval"]
+    if low <= 0 <= high:
+        return "within noise"
+    return "better than the baseline" if low > 0 else "worse than the baseline"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from scipy import stats
 
 from lsgcli import ablation
 from lsgcli.ablation import Cell
-from lsgcli.report.tables import FORMATS
+from lsgcli.report.tables import FORMATS, conclusion
 from tests import tiny
 
 
@@ -53,7 +53,7 @@ def test_interval_is_that_of_a_paired_t_test():
     ],
 )
 def test_conclusion(base, other, expected):
-    assert ablation.conclusion(table(("none", base), ("lsg", other))[1]) == expected
+    assert conclusion(table(("none", base), ("lsg", other))[1]) == expected
 
 
 def test_a_diverged_run_is_a_result():

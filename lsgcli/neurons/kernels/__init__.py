@@ -4,26 +4,16 @@ A backend is a function
 
     run(current, p, overwrite) -> spikes
 
-with ``current`` and ``spikes`` of shape (T, ...) and one floating type, ``p`` the :class:`~lsgcli.neurons.lif.LIFParameters`
+with ``current`` and ``spikes`` of shape (T, ...) and one floating type, ``p`` the :class:`~lsgcli.neurons.LIFParameters`
 of the layer, and the gradient with respect to ``current`` and ``p.beta`` that ``lsgcli.neurons.lif`` states. The membrane
 potential is kept in float32 or better, whatever the type of the current. ``beta`` broadcasts against one timestep; ``alpha``
 does too, or has a leading axis T for a width per timestep. ``overwrite`` permits reuse of the current's memory.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from lsgcli import registry
+from lsgcli.neurons.step import LIFParameters
 
-if TYPE_CHECKING:
-    from lsgcli.neurons.lif import LIFParameters
-
-Backend = Callable[[Tensor, "LIFParameters", bool], Tensor]
-
-
-def pick(name: str, current: Tensor) -> Backend:
-    """The backend called ``name``; for ``auto``, the fastest that runs where ``current`` is."""
-    run: Backend = registry.get("backend", name)
-    return run
+Backend = Callable[[Tensor, LIFParameters, bool], Tensor]

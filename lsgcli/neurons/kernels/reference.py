@@ -3,20 +3,18 @@
 A layer holds two buffers of the size of its activations, u and the spikes; with ``overwrite`` u takes the place of the current.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lsgcli.neurons.step import LIFParameters
 from lsgcli.registry import register
-
-if TYPE_CHECKING:
-    from lsgcli.neurons.lif import LIFParameters
 
 
 @register("backend", "reference")
-def reference(current: Tensor, p: "LIFParameters", overwrite: bool = False) -> Tensor:
+def reference(current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
     """Spikes (T, ...) with the method's gradient; see ``lsgcli.neurons.kernels`` for the contract."""
     return LIFSequence.apply(current, p.beta, p, overwrite)
 
@@ -25,7 +23,7 @@ class LIFSequence(torch.autograd.Function):
     """Forward integrates and fires step by step; backward walks the same steps in reverse."""
 
     @staticmethod
-    def forward(ctx: Any, current: Tensor, beta: Tensor, p: "LIFParameters", overwrite: bool) -> Tensor:
+    def forward(ctx: Any, current: Tensor, beta: Tensor, p: LIFParameters, overwrite: bool) -> Tensor:
         """(T, ...) -> (T, ...)."""
         wide = torch.promote_types(current.dtype, torch.float32)
         reuse = overwrite and wide == current.dtype and not _repeats(current)

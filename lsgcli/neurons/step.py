@@ -1,0 +1,64 @@
+"""One timestep of leaky integrate-and-fire neurons, as a pure function; the equations are in ``lsgcli.neurons.lif``."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lsgcli.neurons.surrogates import Surrogate
+
+
+class LIFState(NamedTuple):
+    """What a layer carries from one step to the next: membrane potential before reset, and spikes; each shaped like I[t]."""
+
+    u: Tensor
+    o: Tensor
+
+
+class LIFParameters(NamedTuple):
+    """Parameters of a step. ``beta`` and ``alpha`` are tensors that broadcast against I[t]."""
+
+    beta: Tensor
+    alpha: Tensor
+    threshold: float
+    surrogate: Surrogate
+
+
+class Spike(torch.autograd.Function):
+    """o = 1[u >= v_th] forward, do/du = h(u - v_th, alpha) backward."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, p: LIFParameters) -> Tensor:
+        """Spikes of u's shape and type."""
+        ctx.save_for_backward(u, p.alpha)
+        ctx.p = p
+        return (u >= p.threshold).to(u.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """The gradient times the surrogate."""
+        u, alpha = ctx.saved_tensors
+        return grad * ctx.p.surrogate(u - ctx.p.threshold, alpha), None
+
+
+def initial_state(current: Tensor) -> LIFState:
+    """u = o = 0, for a step whose input is shaped like ``current``."""
+    return LIFState(torch.zeros_like(current), torch.zeros_like(current))
+
+
+def step(current: Tensor, state: LIFState, p: LIFParameters) -> tuple[Tensor, LIFState]:
+    """One timestep. Nothing is modified; gradients follow the equations above through plain autograd.
+
+    Args:
+        current: I[t], (B, ...) or any shape.
+        state: of the step before; :func:`initial_state` before the first.
+        p: decay, width, threshold and surrogate.
+
+    Returns:
+        The spikes o[t] and the state to give to the next step.
+    """
+    u = p.beta * state.u * (1 - state.o) + current
+    o = Spike.apply(u, p)
+    return o, LIFState(u, o)
