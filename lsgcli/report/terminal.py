@@ -64,8 +64,8 @@ class TrainingDisplay:
 
     def __init__(self, quiet: bool):
         self.quiet = quiet
-        self.out = console(sys.stderr)
         self.bar = progress_bar()
+        self.out = self.bar.console  # another console would write into the middle of the bar
         self.run_task: TaskID | None = None
         self.task: TaskID | None = None
         self.epochs = 0
@@ -122,7 +122,7 @@ class TrainingDisplay:
         )
 
     def _on_diverged(self, record: dict[str, Any]) -> None:
-        for line in gradient_flow_lines(record["table"], console(sys.stderr)):
+        for line in gradient_flow_lines(record["table"], self.out):
             self.out.print(line)
 
     def _say(self, text: str) -> None:
