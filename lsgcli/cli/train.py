@@ -41,8 +41,8 @@ def train(
     from lsgcli.rundir import check_free
     from lsgcli.training.signals import stop_on_signals
 
-    if not dry_run:
-        check_free(path, force=force, resume=resume is not None)
+    if resume is None and not dry_run:  # a run that goes on was looked at when its settings were read
+        check_free(path, force=force)
     with TrainingDisplay(quiet=quiet) as display:
         if dry_run:
             cost = run.dry_run(run_config, progress=display.preparing)

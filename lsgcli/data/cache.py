@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from lsgcli.config import RunConfig
+from lsgcli.files import sync_folder
 
 log = logging.getLogger("lsg")
 VERSION = 1  # of the packed format
@@ -115,7 +116,7 @@ class Writer:
             os.fsync(stream.fileno())
         os.replace(temporary, self.path)
         self.temporary = None
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def discard(self) -> None:
         """Give up what was not finished; harmless afterwards."""
@@ -132,15 +133,6 @@ def _write_note(path: Path, settings: Mapping[str, Any]) -> None:
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}.tmp")  # not a name that _sweep looks for
     temporary.write_text(json.dumps(settings, indent=1, default=str) + "\n", encoding="utf-8")
     os.replace(temporary, path)
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _lock(handle: int, *, wait: bool) -> bool:

@@ -1,6 +1,7 @@
 """What every network shares: its specification, how a sequence or a static image enters, how logits leave."""
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
@@ -57,7 +58,7 @@ class SpikingLayer(NamedTuple):
     norm: nn.Module | None
 
 
-class SpikingNet(nn.Module):
+class SpikingNet(nn.Module, ABC):
     """Base of the networks. A subclass sets ``defaults`` and implements ``__init__``, ``forward_sequence`` and ``spiking_layers``."""
 
     defaults: ClassVar[Mapping[str, Any]]  # of NetworkSpec, where build() is not told
@@ -91,13 +92,13 @@ class SpikingNet(nn.Module):
             return self.forward_sequence(x, len(x))
         return self.forward_sequence(x.unsqueeze(0), self.T)
 
+    @abstractmethod
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """Logits (T, B, classes) of x (T, B, C, H, W); a static image comes as (1, B, C, H, W) with T > 1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def spiking_layers(self) -> list[SpikingLayer]:
         """The layers of neurons, in order from the input."""
-        raise NotImplementedError
 
     def start_weights(self) -> None:
         """Kaiming-normal (fan_out) for all weights that feed neurons, tdBN or not; the last layer keeps torch's own start.
