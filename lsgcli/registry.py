@@ -29,7 +29,12 @@ PACKAGES = {
     "format": "lsgcli.export",
 }
 # Modules that stand in such a package without being a thing of its kind.
-HELPERS = {"arch": {"base", "layers", "fold"}, "format": {"verify"}}
+HELPERS = {
+    "arch": {"base", "layers", "fold"},
+    "dataset": {"cifar", "cifar_dvs_files", "handwriting"},
+    "reader": {"aedat4_packets", "columns", "prophesee"},
+    "format": {"verify"},
+}
 
 _things: dict[tuple[str, str], Any] = {}
 T = TypeVar("T")

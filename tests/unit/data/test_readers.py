@@ -48,9 +48,10 @@ def test_events_of_one_microsecond_keep_their_order(tmp_path):
         (HEADER + bytes(21), f"byte {len(HEADER) + 16}"),
         (b"#!AER-DAT2.0\r\n# no end", "byte 14"),
         (HEADER + bytes(8) + b"\x00\x01\x00\x00" + bytes(4), f"byte {len(HEADER) + 8}"),
+        (HEADER + bytes(8) + b"\x00\x00\x80\x00" + bytes(4), f"byte {len(HEADER) + 8}: found address 0x00008000"),
         (b"GIF89a" * 9, "#!AER-DAT2.0"),
     ],
-    ids=["empty", "no events", "cut off", "header without end", "address too large", "no header"],
+    ids=["empty", "no events", "cut off", "header without end", "address too large", "bit 15", "no header"],
 )
 def test_aedat2_damage_names_file_and_byte(tmp_path, content, told):
     path = write(tmp_path / "bad.aedat", content)

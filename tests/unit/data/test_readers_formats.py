@@ -1,0 +1,314 @@
+"""Formats, each against files that were written by hand, or by another library."""
+
+import struct
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from lsgcli.data.readers import identify, read
+from lsgcli.errors import DataError
+from tests.stress import seeds
+
+
+@pytest.fixture
+def spikingjelly(monkeypatch):
+    """Import a module of spikingjelly, the peer whose readers ours must agree with."""
+
+    def get(name):
+        # Its data sets import torchaudio, which none of what is used here needs, and which may not fit the torch there is.
+        monkeypatch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
+        return pytest.importorskip(f"spikingjelly.{name}", reason="spikingjelly is not installed")
+
+    return get
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def listed(events):
+    return list(zip(events.x.tolist(), events.y.tolist(), events.t.tolist(), events.on.tolist(), strict=True))
+
+
+# Reader -> (file name, writer, sensor that the events are on, sensor that the file states).
+WRITERS = {
+    "aedat2": ("a.aedat", seeds.aedat2, (128, 128), (128, 128)),
+    "aedat31": ("a.aedat", seeds.aedat31, (128, 128), (128, 128)),
+    "aedat4": ("a.aedat4", seeds.aedat4, (128, 128), (128, 128)),
+    "nmnist-bin": ("a.bin", seeds.nmnist, (240, 180), None),
+    "prophesee-dat": ("a.dat", seeds.dat, (304, 240), (304, 240)),
+    "prophesee-evt2": ("a.raw", seeds.evt2, (640, 480), (640, 480)),
+    "prophesee-evt3": ("a.raw", seeds.evt3, (1280, 720), (1280, 720)),
+    "npy": ("a.npy", seeds.npy, (128, 128), None),
+    "mat": ("a.mat", seeds.mat, (128, 128), None),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_was_written_is_read(tmp_path, name):
+    file, writer, (width, height), stated = WRITERS[name]
+    events = seeds.rows(5, 700, width, height)
+    path = write(tmp_path / file, writer(events))
+    found = read(path)
+    assert identify(path) == name
+    assert listed(found) == events
+    assert found.sensor == stated
+    assert (found.x.dtype, found.y.dtype, found.t.dtype, found.on.dtype) == (np.uint16, np.uint16, np.int64, np.bool_)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_event_outside_the_sensor_is_named(tmp_path, name):
+    file, writer, (width, height), _ = WRITERS[name]
+    events = seeds.rows(6, 40, width // 2, height // 2)
+    events[30] = (width // 2 + 1, 3, events[30][2], True)
+    path = write(tmp_path / file, writer(events))
+    assert listed(read(path, (width // 2 + 2, height // 2))) == events
+    with pytest.raises(DataError, match=rf"(byte|event) \d+: found an event at x={width // 2 + 1}, y=3") as caught:
+        read(path, (width // 2, height // 2))
+    assert str(path) in caught.value.message
+    with pytest.raises(DataError, match=r"found an event at x="):
+        read(path, (width // 2 + 2, max(y for _, y, _, _ in events)))  # the first row below the sensor
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("aedat2", lambda content: len(content) - 10 * 8),
+        ("aedat31", lambda content: len(content) - 36 - 11 * 8),  # an invalid event and a packet of another type follow
+        ("nmnist-bin", lambda content: len(content) - 10 * 5),
+        ("prophesee-dat", lambda content: len(content) - 10 * 8),
+    ],
+)
+def test_the_byte_of_an_event_outside(tmp_path, name, place):
+    file, writer, _, _ = WRITERS[name]
+    events = seeds.rows(6, 40, 30, 30)
+    events[30] = (31, 3, events[30][2], True)
+    content = writer(events)
+    with pytest.raises(DataError, match=f"byte {place(content)}: found an event at x=31, y=3, expected x below 31"):
+        read(write(tmp_path / file, content), (31, 31))
+
+
+def test_the_word_of_an_event_outside(tmp_path):
+    for name, kind, width in (("evt2", "<I", 4), ("evt3", "<H", 2)):
+        content = getattr(seeds, name)([(3, 4, 77, True), (9, 4, 77, False), (2, 1, 78, True)])
+        word = {"evt2": (77 & 63) << 22 | 9 << 11 | 4, "evt3": 2 << 12 | 9}[name]
+        byte = content.index(struct.pack(kind, word))
+        with pytest.raises(DataError, match=f"byte {byte}: found an event at x=9, y=4"):
+            read(write(tmp_path / f"{width}.raw", content), (9, 9))
+
+
+def test_a_stated_sensor_is_always_checked(tmp_path):
+    events = [(120, 7, 100, True)]
+    for name, content in {
+        "a.dat": seeds.dat(events, b"% Width 120\n% Height 99\n"),
+        "b.raw": seeds.evt2(events, b"% geometry 120x99\n"),
+        "c.raw": seeds.evt3(events, b"% format EVT3;height=99;width=120\n"),
+        "d.aedat4": seeds.aedat4(events, 120, 99),
+    }.items():
+        with pytest.raises(DataError, match=r"x=120, y=7, expected x below 120 and y below 99"):
+            read(write(tmp_path / name, content), (1000, 1000))
+
+
+def test_readers_are_found_by_content_where_suffixes_collide(tmp_path):
+    events = seeds.rows(1, 20, 30, 30)
+    for content, name in (
+        (seeds.aedat2(events), "aedat2"),
+        (seeds.aedat31(events), "aedat31"),
+        (seeds.aedat4(events), "aedat4"),
+        (seeds.evt2(events), "prophesee-evt2"),
+        (seeds.evt3(events), "prophesee-evt3"),
+        (seeds.evt3(events, b"% end\n").replace(b"% evt 3.0", b"% format EVT3"), "prophesee-evt3"),
+        (seeds.dat(events), "prophesee-dat"),
+        (seeds.npy(events), "npy"),
+        (seeds.mat(events), "mat"),
+    ):
+        assert identify(write(tmp_path / "a.aedat", content)) == name
+    assert identify(write(tmp_path / "a.bin", seeds.nmnist(events))) == "nmnist-bin"
+
+
+# ---- AEDAT 3.1 ----
+
+
+def test_aedat31_bits_by_hand(tmp_path):
+    head = b"#!AER-DAT3.1\r\n#Source 0: DAVIS240C\r\n#!END-HEADER\r\n"
+    packet = struct.pack("<hhiiiiii", 1, 0, 8, 4, 3, 3, 3, 2)
+    # column << 17 | row << 2 | polarity << 1 | valid: 7, 3, ON; 239, 179, OFF; the third is not valid
+    body = bytes.fromhex("0f000e00 0a000000" + "cd02de01 0b000000" + "0e000e00 0c000000")
+    events = read(write(tmp_path / "a.aedat", head + packet + body))
+    assert listed(events) == [(7, 3, 10 + (3 << 31), True), (239, 179, 11 + (3 << 31), False)]
+    assert events.sensor == (240, 180)
+
+
+def test_aedat31_agrees_with_spikingjelly(tmp_path, spikingjelly):
+    utils = spikingjelly("datasets.utils")
+    events = seeds.rows(3, 500, 128, 128, 2**31 - 90_000, 2**31 - 5)
+    events += seeds.rows(4, 100, 128, 128, 2**31 + 3, 2**31 + 4000)
+    path = write(tmp_path / "a.aedat", seeds.aedat31(events, invalid=False))
+    found, theirs = read(path), utils.load_aedat_v3(path)
+    for ours, key in ((found.x, "x"), (found.y, "y"), (found.t, "t"), (found.on, "p")):
+        assert (ours == theirs[key]).all()
+    assert found.t[-1] > 2**31
+
+
+# ---- Prophesee ----
+
+
+def test_dat_times_wrap_and_go_back(tmp_path):
+    times = [2**32 - 20, 2**32 + 5, 2**32 - 3, 2**32 + 30]  # the third is late by 8 us
+    events = [(i, 0, t, True) for i, t in enumerate(times)]
+    found = read(write(tmp_path / "a.dat", seeds.dat(events)))
+    assert found.t.tolist() == sorted(times)
+    assert found.x.tolist() == [0, 2, 1, 3]
+
+
+def test_evt2_times_wrap(tmp_path):
+    events = [(1, 2, 2**34 - 70, True), (3, 4, 2**34 + 65, False)]
+    assert listed(read(write(tmp_path / "a.raw", seeds.evt2(events)))) == events
+
+
+def test_evt2_words_that_look_like_text(tmp_path):
+    # The first data byte is a %: as a row, or as the lower bits of the time.
+    events = [(1, 0x25, 64 * 0x25, True), (3, 4, 64 * 0x25, False)]
+    assert listed(read(write(tmp_path / "a.raw", seeds.evt2(events, b"% geometry 640x480\n% end\n")))) == events
+
+
+def test_evt_events_before_the_first_time_are_left_out(tmp_path):
+    two = struct.pack("<III", 1 << 28 | 5 << 11 | 6, 8 << 28 | 9, 1 << 28 | 7 << 11 | 8)
+    assert listed(read(write(tmp_path / "2.raw", b"% evt 2.0\n" + two))) == [(7, 8, 9 << 6, True)]
+    three = struct.pack("<8H", 6, 2 << 12 | 5, 6 << 12 | 3, 2 << 12 | 5, 8 << 12 | 9, 2 << 12 | 7, 6 << 12 | 1, 2 << 12 | 8)
+    events = read(write(tmp_path / "3.raw", b"% evt 3.0\n" + three))
+    assert listed(events) == [(7, 6, 9 << 12, False), (8, 6, (9 << 12) + 1, False)]
+
+
+def test_evt3_times_are_not_counted_twice(tmp_path):
+    words = [8 << 12 | 5, 6 << 12 | 4095, 2 << 12 | 1, 8 << 12 | 6, 6 << 12 | 2, 2 << 12 | 2, 6 << 12 | 1, 2 << 12 | 3]
+    events = read(write(tmp_path / "a.raw", b"% evt 3.0\n" + struct.pack("<8H", *words)))
+    assert events.t.tolist() == [5 * 4096 + 4095, 6 * 4096 + 1, 6 * 4096 + 2]
+    assert events.x.tolist() == [1, 3, 2]  # the last came 1 us late
+
+
+def test_evt3_times_wrap_after_24_bits(tmp_path):
+    events = [(1, 2, 2**24 - 5, True), (3, 4, 2**24 + 7, False), (5, 6, 2**25 + 1, True)]
+    quiet = struct.pack("<3H", *(8 << 12 | i for i in (1500, 3000, 0)))  # words of time alone go round once more
+    last = struct.pack("<3H", 6 << 12 | 1, 6, 2 << 12 | 1 << 11 | 5)
+    assert listed(read(write(tmp_path / "a.raw", seeds.evt3(events[:2]) + quiet + last))) == events
+
+
+def slow_evt3(content):
+    """One word after another, as the format is described."""
+    found, row, base, polarity, high, low, lap, before = [], 0, 0, False, None, 0, 0, None
+    start = content.rindex(b"\n", 0, 60) + 1
+    for (word,) in struct.iter_unpack("<H", content[start:]):
+        kind, value = word >> 12, word & 0xFFF
+        if kind == 0:
+            row = value & 0x7FF
+        elif kind == 3:
+            base, polarity = value & 0x7FF, bool(value >> 11)
+        elif kind in (6, 8):
+            if kind == 8 and value != high:
+                high, low = value, 0
+            elif kind == 6:
+                low = value
+            if high is not None:
+                time = high << 12 | low
+                lap += 0 if before is None or abs(time - before) <= 2**23 else (1 if time < before else -1)
+                before = time
+        elif kind in (2, 4, 5):
+            time = None if high is None else lap * 2**24 + (high << 12 | low)
+            if kind == 2:
+                found.append((value & 0x7FF, row, time, bool(value >> 11)))
+            else:
+                width = 12 if kind == 4 else 8
+                found += [(base + i, row, time, polarity) for i in range(width) if value >> i & 1]
+                base += width
+    return sorted((event for event in found if event[2] is not None), key=lambda event: event[2])
+
+
+def test_evt3_agrees_with_a_slow_decoder(tmp_path):
+    rng = np.random.default_rng(8)
+    kinds = rng.choice([0, 2, 3, 4, 5, 6, 6, 8, 10, 15], 30_000)
+    words = kinds << 12 | rng.integers(0, 4096, 30_000)
+    words[kinds == 3] &= 0xF8FF  # so that vectors stay inside 2048 columns
+    vectors = np.flatnonzero((kinds == 4) | (kinds == 5))
+    # No more than some vectors in a row without a new base.
+    words[vectors[::3]] = 3 << 12 | rng.integers(0, 1800, len(vectors[::3]))
+    words[kinds == 8] = 8 << 12 | (np.arange((kinds == 8).sum()) * 7 + rng.integers(0, 2, (kinds == 8).sum())) % 4096
+    content = b"% evt 3.0\n" + words.astype("<u2").tobytes()
+    assert listed(read(write(tmp_path / "a.raw", content))) == slow_evt3(content)
+
+
+@pytest.mark.parametrize("name", ["dat", "evt2", "evt3"])
+def test_prophesee_readers_agree_with_expelliarmus(tmp_path, name):
+    from expelliarmus import Wizard
+
+    file = tmp_path / ("a.dat" if name == "dat" else "a.raw")
+    events = seeds.rows(2, 3000, 300, 200, 0, 4000)  # within 4096 us, where its EVT3 times are right
+    write(file, getattr(seeds, name)(events))
+    theirs = Wizard(encoding=name).read(file)
+    assert listed(read(file)) == list(zip(*(theirs[key].tolist() for key in "xytp"), strict=True))
+
+
+def test_expelliarmus_counts_the_time_of_evt3_twice(tmp_path):
+    """Why there is a reader of our own; when this fails, it may go."""
+    from expelliarmus import Wizard
+
+    path = write(tmp_path / "a.raw", seeds.evt3([(1, 2, 4095, True), (1, 2, 4097, True)]))
+    assert read(path).t.tolist() == [4095, 4097]
+    assert Wizard(encoding="evt3").read(path)["t"].tolist() != [4095, 4097]
+
+
+# ---- MATLAB ----
+
+
+def test_mat_of_st_mnist(tmp_path):
+    import scipy.io
+
+    train = np.zeros((101, 4))
+    train[100] = [0.5, 0.0000019, 0.25, 0.25]
+    train[23, 0], train[99, 1], train[0, 2], train[10, 2] = 1, -1, -1, 1  # the fourth column has no event
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"spiketrain": train, "other": np.zeros(5)}, do_compression=True)
+    events = read(path)
+    assert listed(events) == [(9, 9, 1, False), (0, 0, 250_000, False), (0, 1, 250_000, True), (3, 2, 500_000, True)]
+    assert events.sensor == (10, 10)
+
+
+def test_mat_of_asl_dvs_is_turned_upright(tmp_path):
+    path = write(tmp_path / "a.mat", seeds.mat([(3, 4, 20, True), (239, 179, 10, False)], "x y ts pol"))
+    events = read(path)
+    assert listed(events) == [(239, 0, 10, False), (3, 175, 20, True)]
+    assert events.sensor == (240, 180)
+
+
+def test_mat_with_a_sensor(tmp_path):
+    events = [(3, 4, 20, True), (5, 6, 30, False)]
+    assert read(write(tmp_path / "a.mat", seeds.mat(events, sensor=[64, 48]))).sensor == (64, 48)
+
+
+def test_mat_without_events(tmp_path):
+    path = write(tmp_path / "a.mat", seeds.mat([(1, 2, 3, True)], "a b c d"))
+    with pytest.raises(DataError, match=r"a\.mat: found arrays a, b, c, d, expected spiketrain; or ts, x, y, pol"):
+        read(path)
+
+
+# ---- N-MNIST and N-Caltech101 ----
+
+
+def test_bin_agrees_with_tonic_where_times_overflow(tmp_path):
+    from tonic.io import read_mnist_file
+
+    events = [(x, 240 if i % 7 == 3 else y, t, on) for i, (x, y, t, on) in enumerate(seeds.rows(4, 900, 240, 180))]
+    path = write(tmp_path / "a.bin", seeds.nmnist(events))
+    theirs = read_mnist_file(str(path), dtype=np.dtype([("x", int), ("y", int), ("t", int), ("p", bool)]))
+    assert listed(read(path)) == [tuple(row) for row in theirs[np.argsort(theirs["t"], kind="stable")].tolist()]
+    assert len(theirs) < len(events)
+
+
+def test_the_byte_of_an_event_after_an_overflow(tmp_path):
+    path = write(tmp_path / "a.bin", seeds.nmnist([(1, 2, 3, True), (0, 240, 4, True), (0, 240, 4, True), (34, 5, 6, True)]))
+    assert read(path).t.tolist() == [3, 6 + 2 * 8192]
+    with pytest.raises(DataError, match="byte 15: found an event at x=34, y=5"):
+        read(path, (34, 34))

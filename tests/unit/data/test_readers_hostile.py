@@ -1,0 +1,302 @@
+"""Files made to do harm: each is refused by name, or read into events, and takes little memory."""
+
+import io
+import os
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lsgcli.data.readers import read
+from lsgcli.errors import DataError
+from tests.stress import fuzz, seeds
+
+ROWS = seeds.rows(0, 50, 100, 100)
+
+
+def refused(path, content, told):
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert str(path) in caught.value.message
+    assert told in caught.value.message
+
+
+# ---- AEDAT 3.1 ----
+
+HEAD31 = b"#!AER-DAT3.1\r\n#!END-HEADER\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"#!AER-DAT3.0\r\n#!END-HEADER\r\n", "expected #!AER-DAT3.1"),
+        (b"#!AER-DAT3.1\r\n#Format: RAW\r\n", "byte 28: found no line #!END-HEADER"),
+        (b"#!AER-DAT3.1\r\n#Format: Serial-TS\r\n#!END-HEADER\r\n", "byte 14: found 'Serial-TS'"),
+        (HEAD31, "no valid polarity event"),
+        (HEAD31 + bytes(20), f"byte {len(HEAD31)}: found 20 bytes"),
+        (HEAD31 + struct.pack("<hhiiiiii", 1, 0, 8, 4, 0, 2**31 - 1, 1, 1), "found a packet of 2147483647 times 8 bytes"),
+        (HEAD31 + struct.pack("<hhiiiiii", 0, 0, -8, 4, 0, -3, 1, 1) + bytes(24), "found a packet of -3 times -8 bytes"),
+        (HEAD31 + struct.pack("<hhiiiiii", 1, 0, 8, 4, 0, 1, 9, 9) + bytes(8), "9 of 1"),
+        (HEAD31 + struct.pack("<hhiiiiiiIi", 1, 0, 8, 4, 0, 1, 1, 1, 1, -5), f"byte {len(HEAD31) + 32}: found a time below 0"),
+    ],
+)
+def test_aedat31(tmp_path, content, told):
+    refused(tmp_path / "bad.aedat", content, told)
+
+
+# ---- AEDAT 4 ----
+
+
+def packet(content, stream=0):
+    return struct.pack("<iI", stream, len(content)) + content
+
+
+def lz4_bomb(blocks):
+    """Blocks of 16 KiB that each say: these bytes again, 4 MiB long."""
+    block = b"\x1f\x00\x01\x00" + b"\xff" * 16440
+    return struct.pack("<IBBB", 0x184D2204, 0x40, 0x70, 0) + (struct.pack("<I", len(block)) + block) * blocks + bytes(4)
+
+
+def zstd_bomb(blocks):
+    """Blocks that each say: this byte, 128 KiB times."""
+    return struct.pack("<IBB", 0xFD2FB528, 0, 0x58) + (struct.pack("<I", 1 << 1 | 1 << 17 << 3)[:3] + b"\0") * blocks
+
+
+HEAD4 = seeds.aedat4_header()
+
+
+def spoilt(at, value):
+    """A file whose header has another u32 at a place of its flatbuffer."""
+    return HEAD4[: 18 + at] + struct.pack("<I", value) + HEAD4[22 + at :] + seeds.aedat4_packets(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"#!AER-DAT4.0\r\n", "byte 14: found the end"),
+        (b"#!AER-DAT4.0\r\n" + struct.pack("<I", 2**31), "byte 14: found a header of 2147483648 bytes"),
+        (HEAD4, "found no events"),
+        (HEAD4 + seeds.aedat4_packets(ROWS)[:-1], f"byte {len(HEAD4) + 4}: found a packet of"),
+        (HEAD4 + packet(b"short"), f"byte {len(HEAD4) + 4}: found a packet of 5 bytes"),
+        (HEAD4 + struct.pack("<iI", 0, 2**32 - 1), "found a packet of 4294967295 bytes"),
+        (HEAD4 + bytes(3), f"byte {len(HEAD4)}: found 3 bytes"),
+        (seeds.aedat4_header(table=10**9) + seeds.aedat4_packets(ROWS), "found a table at byte 1000000000"),
+        (seeds.aedat4_header(compression=9) + seeds.aedat4_packets(ROWS), "found compression 9"),
+        (seeds.aedat4_header(compression=1) + packet(lz4_bomb(20)), "MiB to read"),
+        (seeds.aedat4_header(compression=3) + packet(zstd_bomb(9000)), "MiB to read"),
+        (HEAD4 + seeds.aedat4_packets([(1, 2, -5, True)]), "event 0: found the time -5 us"),
+        (spoilt(0, 2**32 - 1), "a header that is damaged"),
+        (spoilt(0, 2), "a header that is damaged"),
+        (spoilt(20, 2**31), "a header that is damaged"),
+        (spoilt(28, 2**32 - 9), "a header that is damaged"),
+        (spoilt(40, 2**30), "a header that is damaged"),
+        (spoilt(8, 0xFFFF0004), "a header that is damaged"),
+        (HEAD4.replace(b"outInfo", b"out\xffnfo") + seeds.aedat4_packets(ROWS), "a header that is damaged"),
+        (seeds.aedat4_header(text=b'<?xml version="1.0" encoding="ISO-8859-1"?><dv>\xff</dv>'), "can't decode byte 0xff"),
+        (HEAD4.replace(b"</dv>", b"</dw>") + seeds.aedat4_packets(ROWS), "a description that is no XML"),
+        (seeds.aedat4_header(text=b"<a>" * 50_000), "nests deeper than 64"),
+        (seeds.aedat4_header(text=b"<a>" * 100_000), "a description of 300000 bytes"),
+        (seeds.aedat4_header(text=b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'), "entities of its own"),
+    ],
+)
+def test_aedat4(tmp_path, content, told, capfd):
+    refused(tmp_path / "bad.aedat4", content, told)
+
+
+def test_aedat4_events_outside_are_no_huge_columns(tmp_path):
+    path = tmp_path / "a.aedat4"
+    path.write_bytes(HEAD4 + seeds.aedat4_packets([(1, 2, 3, True), (-1, 5, 4, True)]))
+    with pytest.raises(DataError, match="event 1: found an event at x=65535, y=5"):
+        read(path)
+
+
+# ---- Prophesee ----
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.dat", b"% Data file containing events, without end", "byte 0: found a header line without end"),
+        ("a.dat", b"% Data file\n", "byte 12: found the end of the file"),
+        ("a.dat", b"% Data file\n\0", "byte 12: found the end of the file"),
+        ("a.dat", b"% Data file\n\0\x08", "byte 14: found the end of the file"),
+        ("a.dat", b"% Data file\n\0\x09" + bytes(8), "events of type 0 and 9 bytes"),
+        ("a.dat", b"% Data file\n\0\x08" + bytes(11), "byte 22: found 3 bytes"),
+        ("a.dat", b"\0" * 80, "byte 0: found"),
+        ("a.dat", b"% Height 0\n% Width 70000000000000\n\0\x08" + bytes(8), "found a sensor of 700000000x0"),
+        ("a.dat", b"% Height 0\n% Width 70\n\0\x08" + bytes(8), "found a sensor of 70x0"),
+        ("a.dat", b"% Height 9\n% Width 16385\n\0\x08" + bytes(8), "found a sensor of 16385x9"),
+        ("a.raw", b"% evt 2.0", "byte 0: found a header line without end"),
+        ("a.raw", b"% evt 2.0\n", "no event with a time"),
+        ("a.raw", b"% evt 2.0\n" + bytes(9), "byte 18: found 1 bytes"),
+        ("a.raw", b"% evt 2.0\n" + struct.pack("<II", 8 << 28, 5 << 28), "byte 14: found a word of type 5"),
+        ("a.raw", b"% evt 3.0\n", "no event with a time"),
+        ("a.raw", b"% evt 3.0\n\0", "byte 10: found 1 byte"),
+        ("a.raw", b"% evt 3.0\n" + struct.pack("<HH", 8 << 12, 11 << 12), "byte 12: found a word of type 11"),
+        ("a.raw", b"% evt 3.0\n" + struct.pack("<4H", 8 << 12, 3 << 12 | 2040, 4 << 12 | 0xFFF, 0), "x=2048, y=0"),
+        ("a.raw", b"% evt 2.1\n" + bytes(8), "found EVT 2.1, expected EVT 2.0 or EVT 3.0"),
+        ("a.raw", bytes(80), "byte 0: found"),
+    ],
+)
+def test_prophesee(tmp_path, name, content, told):
+    refused(tmp_path / name, content, told)
+
+
+def test_evt3_that_is_all_vectors_may_not_fill_the_memory(tmp_path):
+    head = b"% evt 3.0\n" + struct.pack("<HHH", 8 << 12, 6 << 12, 3 << 12)
+    refused(tmp_path / "a.raw", head + struct.pack("<HH", 3 << 12, 4 << 12 | 0xFFF) * 300_000, "MiB to read")
+
+
+# ---- numpy ----
+
+
+def npy_header(shape, kind="[('x','<u2'),('y','<u2'),('t','<i8'),('p','?')]"):
+    text = f"{{'descr': {kind}, 'fortran_order': False, 'shape': {shape}}}"
+    text = text.ljust(118).encode() + b"\n"
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text
+
+
+def npz(**members):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (npy_header("(10**15,)".replace("10**15", str(10**15))) + bytes(26), "found the end, expected 1000000000000000 events"),
+        (npy_header("(-3,)"), "shape"),
+        (npy_header("(3, 3)") + bytes(999), "found shapes"),
+        (npy_header("(0,)"), "found shapes"),
+        (npy_header("(1,)", "[('x','<u2'),('y','<u2'),('t','<i8'),('p','O')]") + bytes(20), "Python objects"),
+        (npy_header("(1,)", "[('x','<u2',(999,)),('y','<u2'),('t','<i8'),('p','?')]") + bytes(3000), "one number an event"),
+        (npy_header("-" * 9000 + "1"), "a header that cannot be parsed"),
+        (b"\x93NUMPY\x09\0" + bytes(40), "version"),
+    ],
+)
+def test_npy(tmp_path, content, told):
+    refused(tmp_path / "a.npz", content, told)
+
+
+def test_npz_that_claims_to_be_huge(tmp_path):
+    huge = npy_header(f"({10**13},)", "'<i8'") + bytes(80)
+    refused(tmp_path / "a.npz", npz(x=huge, y=huge, t=huge, p=huge), "MiB to read")
+
+
+def test_npz_that_unpacks_to_much(tmp_path):
+    count = 3_000_000
+    many = npy_header(f"({count},)", "'<i8'") + bytes(8 * count)
+    content = npz(x=many, y=many, t=many, p=many)
+    assert len(content) < 200_000
+    refused(tmp_path / "a.npz", content, "MiB to read")
+
+
+def test_npz_that_is_cut_inside(tmp_path):
+    short = npy_header("(9,)", "'<i8'") + bytes(80)
+    refused(tmp_path / "a.npz", npz(x=short[:-30], y=short, t=short, p=short), "array x: found 6 numbers, expected 9")
+
+
+def test_npz_with_a_long_list_of_contents(tmp_path):
+    part = npy_header("(1,)", "'<i8'") + bytes(8)
+    more = {f"a{i}": b"" for i in range(2000)}
+    refused(tmp_path / "a.npz", npz(x=part, y=part, t=part, p=part, **more), "found a list of contents of")
+
+
+# ---- MATLAB ----
+
+HEAD_MAT = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H2s", 0x0100, b"IM")
+
+
+def element(content, kind=15):
+    return struct.pack("<II", kind, len(content)) + content
+
+
+def matrix(name, shape, data, kind=6):
+    """A matrix of doubles, or of another class."""
+    flags = struct.pack("<IIII", 6, 8, kind, 0)
+    sides = struct.pack(f"<II{len(shape)}i", 5, 4 * len(shape), *shape) + bytes(-4 * len(shape) % 8)
+    label = struct.pack("<II", 1, len(name)) + name.encode() + bytes(-len(name) % 8)
+    return element(flags + sides + label + struct.pack("<II", 9, len(data)) + data, 14)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (HEAD_MAT, "found arrays none"),
+        (HEAD_MAT[:124] + b"\0\2IM", "version 5"),
+        (bytes(300), "version 5"),
+        (HEAD_MAT + struct.pack("<II", 15, 2**31), "byte 132: found an array of 2147483648 bytes"),
+        (HEAD_MAT + element(b"garbage"), "a.mat: expected a MATLAB file"),
+        (HEAD_MAT + element(zlib.compress(bytes(60 << 20))), "MiB to read"),
+        (HEAD_MAT + matrix("spiketrain", (101, 2**20), bytes(80)), "array spiketrain: found 105,906,176 numbers"),
+        (HEAD_MAT + matrix("spiketrain", (100, 1), bytes(800)), "has shape (100, 1)"),
+        (HEAD_MAT + matrix("spiketrain", (101, 1), bytes(808)), "found no event"),
+        (HEAD_MAT + matrix("spiketrain", (101, 1), struct.pack("<d", 1) + bytes(792) + struct.pack("<d", np.nan)), "nan s"),
+        (HEAD_MAT + matrix("spiketrain", (2**15, 2**15), bytes(80), kind=1), "found arrays none"),  # cells
+    ],
+)
+def test_mat(tmp_path, content, told):
+    refused(tmp_path / "a.mat", content, told)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("x", -1, "found x = -1"),
+        ("y", 0.5, "found y = 0.5"),
+        ("t", np.inf, "found t = inf"),
+        ("t", 1e19, "found t = 1e"),
+        ("p", np.nan, "found p = nan"),
+    ],
+)
+def test_numbers_that_are_no_events(tmp_path, name, value, told):
+    import scipy.io
+
+    arrays = {key: np.array([1.0, 2.0, 3.0]) for key in "xytp"}
+    arrays[name][1] = value
+    scipy.io.savemat(tmp_path / "a.mat", arrays)
+    np.savez(tmp_path / "a.npz", **arrays)
+    for file in ("a.mat", "a.npz"):
+        with pytest.raises(DataError, match=f"event 1: {told}"):
+            read(tmp_path / file)
+
+
+# ---- memory and time ----
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="only Linux tells the peak of memory")
+@pytest.mark.parametrize("name", seeds.FORMATS)
+def test_memory_of_a_large_recording(tmp_path, name):
+    file, content = seeds.LARGE[name]()
+    path = tmp_path / file
+    path.write_bytes(content)
+    small = tmp_path / f"small{path.suffix}"
+    small.write_bytes(seeds.FORMATS[name][1](None)[0][1])
+    read(small)  # libraries are imported once
+    report = fuzz.judge(path, None)
+    assert report["outcome"] == "events", report
+    assert report["share"] < 1
+
+
+def test_a_bin_of_overflows_alone_takes_no_time(tmp_path):
+    refused(tmp_path / "a.bin", bytes([0, 240, 0, 0, 0]) * 400_000, "only time overflows")
+    path = tmp_path / "b.bin"
+    path.write_bytes((bytes([0, 240, 0, 0, 0]) + bytes([1, 2, 0, 0, 9])) * 200_000)
+    events = read(path)
+    assert int(events.t[-1]) == 9 + 200_000 * 8192
+
+
+def test_no_file(tmp_path):
+    for path in (tmp_path, tmp_path / "none.aedat"):
+        with pytest.raises(DataError, match=path.name):
+            read(path)
+    os.mkfifo(tmp_path / "pipe.aedat")
+    with pytest.raises(DataError, match=r"pipe\.aedat: found no file"):
+        read(Path(tmp_path / "pipe.aedat"))
