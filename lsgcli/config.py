@@ -72,26 +72,67 @@ class RunConfig:
     )
     slicing: str = setting(
         "count",
-        "How a recording is cut into T frames: slices of equal event count, or of equal duration.",
+        "How a recording is cut into T frames: slices of equal event count, of equal duration, or windows of --window-us.",
         DATA,
-        choices=("count", "time"),
+        choices=("count", "time", "window"),
+        preset=True,
+    )
+    window_us: int = setting(5000, "Length of a slice of --slicing window, in microseconds.", DATA, at_least=1, preset=True)
+    window_start: str = setting(
+        "first",
+        "Where the windows of --slicing window lie in a recording; random is drawn once per recording, from its name.",
+        DATA,
+        choices=("first", "middle", "random"),
     )
     resize: str = setting(
-        "bin",
-        "How event frames reach --size: bin the events' coordinates, bilinear with antialias, or the centre, cut or padded.",
+        "bilinear",
+        "How event frames reach --size: bilinear with antialias or without, the nearest pixel, the events' coordinates "
+        "binned, or the centre of the sensor, cut or padded.",
         DATA,
-        choices=("bin", "bilinear", "centre"),
+        choices=("bilinear", "bilinear-aliased", "nearest", "bin", "centre"),
         preset=True,
+    )
+    value: str = setting(
+        "count",
+        "What a frame holds: how many events, whether there were any, or log(1 + count).",
+        DATA,
+        choices=("count", "binary", "log1p"),
+        preset=True,
+    )
+    normalise: str = setting(
+        "none",
+        "Divide event frames by the maximum of each frame, or of the whole sample.",
+        DATA,
+        choices=("none", "frame", "sample"),
+        preset=True,
+    )
+    orientation: str = setting(
+        "upright",
+        "How to turn recordings, from how the data set shows them: mirrored exchanges left and right, rotated-90 is clockwise.",
+        DATA,
+        choices=(
+            "upright",
+            "mirrored",
+            "upside-down",
+            "rotated-90",
+            "rotated-180",
+            "rotated-270",
+            "transposed",
+            "anti-transposed",
+        ),
     )
     sensor: str | None = setting(
         None, "Sensor of an event-folder, as WIDTHxHEIGHT; found from the recordings if not given.", DATA, check=_sensor
     )
-    split: str = setting(
-        "last",
-        "cifar-dvs: which numbers of each class are the test set: 900-999 (last) or 0-99 (first).",
+    split: str | None = setting(
+        None,
+        "Test part of a data set that has no published one: of each class, the numbers 900-999 (last) or 0-99 (first) of the "
+        "file names, the last tenth in alphabetical order, or a tenth drawn by --split-seed (stratified).",
         DATA,
-        choices=("last", "first"),
+        choices=("last", "first", "lexicographic", "stratified"),
+        preset=True,
     )
+    skip_bad: bool = setting(False, "Leave out recordings and images that cannot be read, and list them.", DATA)
     augment: str = setting(
         "none", "Augmentations of the training data, comma-separated, or none.", DATA, check=_augmentations, preset=True
     )
@@ -104,7 +145,10 @@ class RunConfig:
         preset=True,
     )
     split_seed: int = setting(
-        0, "Seed of the validation split; apart from --seed, so that seeds share one split.", DATA, at_least=0
+        0,
+        "Seed of the validation split and of --split stratified; apart from --seed, so that seeds share one split.",
+        DATA,
+        at_least=0,
     )
     # Network
     arch: str = setting("vggsnn", "Network.", NETWORK, kind="arch", preset=True)

@@ -3,8 +3,6 @@
 import ctypes
 import sys
 
-import torch
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 KEEP = 1 << 30  # bytes
 
@@ -25,6 +23,9 @@ def keep_large_buffers() -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that host or device memory was not enough."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if isinstance(error, MemoryError):
+        return True
+    torch = sys.modules.get("torch")  # whoever never loaded it cannot have one of its errors
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -7,7 +7,6 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,13 @@ from lsgcli.config import RunConfig
 from lsgcli.data.augment import chain
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle
-from lsgcli.data.prepare import prepare
+from lsgcli.data.prepare import Progress, prepare
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.report import html
 from lsgcli.rundir import RunDir, write_config
 from lsgcli.training.loop import Emit, Trainer, new_model
 from lsgcli.training.signals import StopRequest
-
-Progress = Callable[[int, int], None]
 
 
 def check(config: RunConfig) -> None:
@@ -43,10 +40,15 @@ def check(config: RunConfig) -> None:
 
     def build() -> None:
         with torch.device("meta"):  # shapes alone, no memory
-            new_model(config, classes=2, channels=2)
+            new_model(config, classes=2, channels=2, height=1 if dataset.line else None)
 
     problems = []
-    for attempt in (lambda: pick_device(config.device), lambda: chain(config.augment, dataset.static), build):
+    for attempt in (
+        dataset(config).check,
+        lambda: pick_device(config.device),
+        lambda: chain(config.augment, dataset.static),
+        build,
+    ):
         try:
             attempt()
         except ConfigError as error:
@@ -145,7 +147,7 @@ def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, An
     compute = set_up(config)
     bundle = prepare(config, progress=progress)
     assert bundle.train is not None
-    model = new_model(config, len(bundle.classes), bundle.channels).to(compute.device)
+    model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
     stream = batches(bundle, bundle.train, config.batch_size, augment=config.augment, drop_last=True)
     x = next(iter(stream)).x.to(compute.device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():

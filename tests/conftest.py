@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 
@@ -6,3 +8,12 @@ import torch
 def one_thread():
     """Tiny tensors gain nothing from more threads, and on a busy machine they wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fresh_logger():
+    """Commands set the logger up for a terminal; a test that looks at messages needs it as it is for a library."""
+    logger = logging.getLogger("lsg")
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)

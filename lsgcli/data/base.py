@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -78,17 +78,43 @@ class Dataset(ABC):
         preset: settings that suit this data set; keys are fields of RunConfig.
         title: one line for help pages and documentation.
         static: images rather than recordings.
+        line: frames of one row, 1 x S, which not every network takes.
+        rules: which ``--split`` it takes; none where a test part is published, or given by folders.
+        published: how many samples there are, of each part or (``all``) in all, where that is published.
         packed: prepared samples are worth a cache file; False where loading one is as quick as reading it back.
     """
 
     preset: ClassVar[Mapping[str, Any]] = {}
     title: ClassVar[str] = ""
     static: ClassVar[bool] = False
+    line: ClassVar[bool] = False
+    rules: ClassVar[tuple[str, ...]] = ()
+    published: ClassVar[Mapping[str, int]] = {}
     packed: ClassVar[bool] = True
 
     def __init__(self, config: RunConfig):
         self.config = config
         self.expected: Mapping[str, Any] = {}  # the ``info`` of the data that a checkpoint was trained on
+        self.fetches = True  # what is not there is downloaded, where the data set can be
+        self.downloading: Callable[[str, int, int], None] | None = None  # is told a file's name, bytes done, bytes in all
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the callback: processes that load samples do not download."""
+        return {**self.__dict__, "downloading": None}
+
+    def check(self) -> None:
+        """Look at the settings before anything is read.
+
+        Raises:
+            ConfigError: a ``--split`` that this data set has no use for.
+        """
+        split = self.config.split
+        if split is not None and split not in self.rules:
+            expected = f"one of {', '.join(self.rules)}" if self.rules else "none: its test part is given"
+            raise ConfigError(
+                f"--split: found {split!r} for the data set {self.config.dataset}, expected {expected}",
+                hint="Leave --split out, or choose another.",
+            )
 
     @property
     def root(self) -> Path:
@@ -146,6 +172,6 @@ def need_folder(config: RunConfig) -> Path:
     if config.data_dir is None:
         raise ConfigError(
             f"--data-dir is missing: the data set {config.dataset} reads a folder of yours",
-            hint="Give --data-dir FOLDER, with FOLDER/train/<class>/ and FOLDER/test/<class>/ in it.",
+            hint="`lsg data info --help` and docs/data.md say how it is laid out.",
         )
     return Path(config.data_dir)

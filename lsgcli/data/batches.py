@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from lsgcli.data import random
-from lsgcli.data.augment import Augmentation, chain
+from lsgcli.data.augment import Augmentation, EventAugmentation, chain
 from lsgcli.data.bundle import DataBundle, Split
+from lsgcli.data.events import Events
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ class Batches:
     ):
         self.split, self.batch_size, self.static = split, batch_size, static
         self.seed, self.epoch, self.start, self.workers = seed, epoch, start, workers
-        self.early = [one for one in chain(augment, static) if not one.late]
-        self.late = [one for one in chain(augment, static) if one.late]
+        every = chain(augment, static)
+        self.of_events = [one for one in every if isinstance(one, EventAugmentation)]
+        self.early = [one for one in every if isinstance(one, Augmentation) and not one.late]
+        self.late = [one for one in every if isinstance(one, Augmentation) and one.late]
         self.mean, self.std = _column(mean), _column(std)
         self.order = random.order(seed, epoch, split.ids) if shuffle else np.arange(len(split))
         whole, rest = divmod(len(split), batch_size)
@@ -97,7 +100,7 @@ class Batches:
         """The batch of that index; whatever was asked for before, the same bits."""
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         ids, y = self.split.ids[rows], torch.from_numpy(self.split.y[rows])
-        x = np.asarray(self.split.x[rows])
+        x = self._changed(rows, ids) if self.of_events else np.asarray(self.split.x[rows])
         for one in self.early:
             x = one(x, self._draws(ids, one))
         # Converted and laid out in one copy; (B, T, C, H, W) is laid out time-first.
@@ -110,6 +113,17 @@ class Batches:
         for one in self.late:
             x = self._batch_first(one, x, ids)
         return Batch(torch.from_numpy(np.ascontiguousarray(x)), y, index)
+
+    def _changed(self, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Frames made anew, after the augmentations of events."""
+        assert self.split.live is not None  # chain() has seen that the data are recordings
+
+        def change(position: int, events: Events, sensor: tuple[int, int]) -> Events:
+            for one in self.of_events:
+                events = one(events, sensor, random.generator(self.seed, self.epoch, ids[position], f"augment/{one.name}"))
+            return events
+
+        return self.split.live.frames(rows, change)
 
     def _batch_first(self, one: Augmentation, x: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """An augmentation of x in the layout of a batch."""

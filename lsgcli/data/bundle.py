@@ -1,11 +1,14 @@
 """Prepared data, ready for batches."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from lsgcli.data.live import Live
 
 
 class Rows:
@@ -43,20 +46,29 @@ class Split:
         y: (N,) int64 labels.
         ids: (N,) uint64, what order and augmentation are drawn from.
         keys: N stable names.
+        live: where the same samples are made anew from their recordings; None for images.
     """
 
     x: np.ndarray | Rows
     y: np.ndarray
     ids: np.ndarray
     keys: list[str]
+    live: Live | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def path(self) -> str | None:
+        """The file that the samples are in; None where they are in memory."""
+        base = self.x.base if isinstance(self.x, Rows) else self.x
+        return str(base.filename) if isinstance(base, np.memmap) else None
+
     def part(self, rows: np.ndarray) -> "Split":
         """The samples at ``rows``."""
         base, index = (self.x.base, self.x.rows[rows]) if isinstance(self.x, Rows) else (self.x, rows)
-        return Split(Rows(base, index), self.y[rows], self.ids[rows], [self.keys[i] for i in rows])
+        live = None if self.live is None else self.live.part(rows)
+        return Split(Rows(base, index), self.y[rows], self.ids[rows], [self.keys[i] for i in rows], live)
 
 
 def head(split: Split, n: int) -> Split:
@@ -87,10 +99,30 @@ class DataBundle:
     std: tuple[float, ...] | None
     info: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def height(self) -> int:
+        """H of the frames or images; W is the setting ``size``."""
+        return int(self.test.x.shape[-2])
+
     def sizes(self) -> dict[str, int]:
         """Number of samples of each part that there is."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
         return {name: len(split) for name, split in parts.items() if split is not None}
+
+    def record(self) -> dict[str, Any]:
+        """What there is of each part, as JSON types: recordings per class, shape of a sample, bytes, and the file they are in."""
+        return {
+            name: {
+                "recordings": len(split),
+                "classes": dict(zip(self.classes, np.bincount(split.y, minlength=len(self.classes)).tolist(), strict=True)),
+                "shape": list(split.x.shape[1:]),
+                "dtype": str(split.x.dtype),
+                "bytes": len(split) * math.prod(split.x.shape[1:]) * split.x.dtype.itemsize,
+                "path": split.path,
+            }
+            for name, split in (("train", self.train), ("val", self.val), ("test", self.test))
+            if split is not None
+        }
 
     def digest(self) -> str:
         """Digest of which samples train and validate, with which labels: what a run that goes on must find again."""

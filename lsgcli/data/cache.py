@@ -52,6 +52,15 @@ def read(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray
     return None
 
 
+def note(path: Path) -> dict[str, Any] | None:
+    """What is written beside a packed file: its settings, and which samples were left out; None if that is gone."""
+    try:
+        found: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
 class Writer:
     """Room for a packed array: ``array`` is filled by the caller, :meth:`finish` makes it last.
 
@@ -59,7 +68,7 @@ class Writer:
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], settings: Mapping[str, Any]):
-        self.path, self.settings = path, settings
+        self.path, self.note = path, dict(settings)
         self.temporary: Path | None = None
         self._lock: int | None = None
         try:
@@ -97,8 +106,13 @@ class Writer:
                 stream.truncate(start + length)
         return np.memmap(temporary, dtype, "r+", start, shape)
 
-    def finish(self) -> np.ndarray:
-        """The complete array, under its final name and for reading only, or in memory."""
+    def finish(self, **note: Any) -> np.ndarray:
+        """The complete array, under its final name and for reading only, or in memory.
+
+        Args:
+            note: more to be written beside it.
+        """
+        self.note.update(note)
         if self.temporary is not None:
             try:
                 self._publish(self.temporary)
@@ -111,12 +125,13 @@ class Writer:
     def _publish(self, temporary: Path) -> None:
         assert isinstance(self.array, np.memmap)
         self.array.flush()
-        _write_note(self.path.with_suffix(".json"), self.settings)
+        _write_note(self.path.with_suffix(".json"), self.note)
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, self.path)
         self.temporary = None
         sync_folder(self.path.parent)
+        self.array = np.load(self.path, mmap_mode="r", allow_pickle=False)
 
     def discard(self) -> None:
         """Give up what was not finished; harmless afterwards."""

@@ -1,15 +1,28 @@
-"""Data sets laid out as ``<root>/<split>/<class>/<file>``."""
+"""Data sets laid out as ``<root>/<split>/<class>/<file>``, or ``<root>/<class>/<file>`` where a rule makes the test part."""
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from lsgcli.data.base import Sample
+from lsgcli.config import RunConfig
+from lsgcli.data.base import Sample, need_folder
+from lsgcli.data.splits import assign
 from lsgcli.errors import DataError
 
 log = logging.getLogger("lsg")
 Found = dict[str, list[Sample]]  # class -> its samples
+
+
+def scan_own(
+    config: RunConfig, splits: tuple[str, ...], suffixes: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
+    """List a folder of the user's: with its own parts, or with those that --split makes. As the two functions below."""
+    root = need_folder(config)
+    if config.split is None:
+        return scan_folders(root, {split: split for split in splits}, suffixes)
+    return scan_classes(root, splits, suffixes, config.split, config.split_seed)
 
 
 def scan_folders(
@@ -43,6 +56,36 @@ def scan_folders(
     return classes, tuple(Sample(s.key, i, s.split, s.source, s.stamp) for i, s in named)
 
 
+def scan_classes(
+    root: Path, splits: tuple[str, ...], suffixes: tuple[str, ...], rule: str, seed: int
+) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
+    """List the files of each class of a folder without parts; ``rule`` and ``seed`` say which are the test part.
+
+    A file's number, for rules that go by it, is the last one in its name.
+
+    Returns:
+        (classes, samples of the given splits).
+
+    Raises:
+        DataError: the folder is missing or empty, or a file has no number where the rule needs one.
+    """
+    _check_root(root, {})
+    found = _scan_split(root, "", "", suffixes)
+    labelled = [(label, sample) for label, samples in enumerate(found.values()) for sample in samples]
+    parts = assign([(sample.key, label, _number(sample.key)) for label, sample in labelled], rule, seed)
+    samples = [
+        Sample(s.key, label, part, s.source, s.stamp)
+        for (label, s), part in zip(labelled, parts, strict=True)
+        if part in splits
+    ]
+    return tuple(found), tuple(samples)
+
+
+def _number(name: str) -> int | None:
+    digits = re.findall(r"\d+", Path(name).stem)
+    return int(digits[-1]) if digits else None
+
+
 def stamp(status: os.stat_result) -> str:
     """Size and modification time of a file: when it changes, so has the file."""
     return f"{status.st_size}:{status.st_mtime_ns}"
@@ -62,7 +105,7 @@ def visible(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _check_root(root: Path, splits: Mapping[str, str]) -> None:
-    want = ", ".join(f"{folder}/<class>/" for folder in splits.values())
+    want = ", ".join(f"{folder}/<class>/" for folder in splits.values()) or "<class>/"
     if not root.is_dir():
         found = "a file" if root.exists() else "no such folder"
         raise DataError(
@@ -72,7 +115,8 @@ def _check_root(root: Path, splits: Mapping[str, str]) -> None:
         if not (root / folder).is_dir():
             there = _some([entry.name for entry in visible(root)]) or "nothing"
             raise DataError(
-                f"{root}: the {split} part is missing: found {there}, expected {want}", hint=f"Put it in {root / folder}."
+                f"{root}: the {split} part is missing: found {there}, expected {want}",
+                hint=f"Put it in {root / folder}; or, where {root} holds the classes themselves, give --split stratified.",
             )
 
 
@@ -97,7 +141,8 @@ def _scan_class(folder: Path, split: str, suffixes: tuple[str, ...], ignored: li
         if not entry.name.lower().endswith(suffixes):
             ignored.append(entry.name)
         elif entry.is_file():
-            samples.append(Sample(f"{split}/{folder.name}/{entry.name}", 0, split, entry.path, stamp(entry.stat())))
+            key = f"{split}/{folder.name}/{entry.name}".lstrip("/")
+            samples.append(Sample(key, 0, split, entry.path, stamp(entry.stat())))
     if not samples:
         raise DataError(
             f"{folder}: found no samples of this class, expected files ending in {_some(suffixes)}",

@@ -1,120 +1,183 @@
-"""From events to the frames that a network sees."""
+"""From events to the frames that a network sees: cut in time, counted per pixel and polarity, brought to size, valued."""
 
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from lsgcli.config import RunConfig
 from lsgcli.data.events import Events
+from lsgcli.data.resampling import RESIZES
 from lsgcli.errors import DataError
 
-VERSION = 1  # part of the cache's digest: raise it when the same events give other frames
+MOST = 1 << 28  # pixels of all frames at the sensor's size; 10 frames of 5000 x 5000
+VERSION = 2  # part of the cache's digest: raise it when the same events give other frames
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """How frames are made. The fields are settings of the same names.
+
+    Attributes:
+        T: number of slices.
+        size: height and width S of a frame. A sensor that is not square is padded to one, so the aspect is kept.
+        slicing: ``count`` gives every slice the same number of events (but for one), ``time`` the same share of the recording,
+            ``window`` makes each ``window_us`` long, one after the other, and leaves out what lies before and after.
+        window_us: length of a slice of ``window``, microseconds.
+        window_start: where the windows lie in the recording: ``first``, ``middle`` or ``random``.
+        resize: how counts reach S x S, see :mod:`lsgcli.data.resampling`.
+        value: ``count`` of events, ``binary`` presence, or ``log1p`` of the count; taken before frames are interpolated.
+        normalise: divide by the maximum of each ``frame`` or of the whole ``sample``, or ``none``.
+    """
+
+    T: int
+    size: int
+    slicing: str = "count"
+    window_us: int = 5000
+    window_start: str = "first"
+    resize: str = "bin"
+    value: str = "count"
+    normalise: str = "none"
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "FrameSettings":
+        """Those of a run."""
+        return cls(**{name: getattr(config, name) for name in cls.__dataclass_fields__})
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 where all values are whole numbers, else float16."""
+        whole = RESIZES[self.resize].whole and self.value != "log1p" and self.normalise == "none"
+        return np.dtype(np.uint8 if whole else np.float16)
+
+    def digest(self) -> dict[str, Any]:
+        """What prepared frames depend on, as JSON types; settings that have no effect are left out."""
+        found = asdict(self)
+        if self.slicing != "window":
+            del found["window_us"], found["window_start"]
+        return {**found, "frames_version": VERSION}
 
 
 def frames(
-    events: Events,
-    T: int,
-    size: int,
-    sensor: tuple[int, int],
-    slicing: str = "count",
-    resize: str = "bin",
-    *,
-    name: str = "recording",
+    events: Events, sensor: tuple[int, int], settings: FrameSettings, *, name: str = "recording", draw: float = 0.0
 ) -> np.ndarray:
     """Count the events of T slices of a recording, per pixel and polarity.
 
     Args:
-        T: number of slices.
-        size: height and width S of a frame. A sensor that is not square is padded to one, so the aspect is kept.
         sensor: (width, height) of the sensor in pixels.
-        slicing: ``count`` gives every slice the same number of events (but for one), ``time`` the same duration.
-        resize: ``bin`` counts in a coarser grid, keeping the sum (a grid finer than the sensor leaves gaps); ``bilinear``
-            counts at full size, then interpolates with antialias, keeping the mean; ``centre`` leaves pixels as they are, and
-            cuts off or pads with zeros at the edges: the only one that drops events.
         name: what an error calls the recording.
+        draw: in [0, 1), where ``window_start`` is ``random``: the place of the windows.
 
     Returns:
-        (T, 2, S, S), channel 0 ON and channel 1 OFF: uint8 counts, saturating at 255, or float16 if bilinear.
+        (T, 2, S, S), channel 0 ON and channel 1 OFF, of ``settings.dtype``; whole numbers saturate at 255.
 
     Raises:
         DataError: no events, or events outside the sensor.
     """
+    _check(events, sensor, name)
+    edges = edges_of(events.t, settings, draw)
+    resize = RESIZES[settings.resize]
+    grid = resize.grid(sensor, settings.size)
+    if settings.T * grid.height * grid.width > MOST:
+        raise DataError(
+            f"{name}: found a sensor of {sensor[0]}x{sensor[1]}, which takes too much memory at full size in {settings.T} frames",
+            hint="Use --resize bin, or give --sensor if that is not its size.",
+        )
+    if resize.crops:
+        events, edges = _crop(events, edges, grid)
+    place, cells = _places(events, grid), grid.height * grid.width
+    found = np.empty((settings.T, 2, grid.height, grid.width), np.uint8 if settings.dtype == np.uint8 else np.float32)
+    for out, (start, end) in zip(found.reshape(settings.T, -1), pairwise(edges), strict=True):
+        VALUES[settings.value](np.bincount(place[start:end], minlength=2 * cells), out)
+    if resize.interpolate is None:
+        return _finished(found, settings)
+    return _finished(resize.interpolate(found, settings.size), settings)
+
+
+def edges_of(t: np.ndarray, settings: FrameSettings, draw: float = 0.0) -> list[int]:
+    """T + 1 indices into times ``t`` (sorted, microseconds): slice k holds the events ``edges[k]`` to ``edges[k + 1] - 1``."""
+    return SLICINGS[settings.slicing](t, settings, draw)
+
+
+def _check(events: Events, sensor: tuple[int, int], name: str) -> None:
     if len(events) == 0:
         raise DataError(
             f"{name}: found no events, expected at least one", hint="Record it again, or take it out of the folder."
         )
-    _check_inside(events, sensor, name)
-    edges = SLICINGS[slicing](events.t, T)
-    return RESIZES[resize](events, edges, size, sensor)
-
-
-def _check_inside(events: Events, sensor: tuple[int, int], name: str) -> None:
     width, height = sensor
-    outside = (events.x >= width) | (events.y >= height)
-    if outside.any():
-        i = int(outside.argmax())
-        raise DataError(
-            f"{name}: event {i} is at x={events.x[i]}, y={events.y[i]}, expected a sensor of {width}x{height}",
-            hint="Give the right --sensor WIDTHxHEIGHT, or take the recording out of the folder.",
-        )
+    if int(events.x.max()) < width and int(events.y.max()) < height:
+        return
+    i = int(((events.x >= width) | (events.y >= height)).argmax())
+    raise DataError(
+        f"{name}: event {i} is at x={events.x[i]}, y={events.y[i]}, expected a sensor of {width}x{height}",
+        hint="Give the right --sensor WIDTHxHEIGHT, or take the recording out of the folder.",
+    )
 
 
-def _by_count(t: np.ndarray, T: int) -> np.ndarray:
-    return np.arange(T + 1) * len(t) // T
+def _by_count(t: np.ndarray, settings: FrameSettings, draw: float) -> list[int]:
+    return [k * len(t) // settings.T for k in range(settings.T + 1)]
 
 
-def _by_time(t: np.ndarray, T: int) -> np.ndarray:
-    # Python's integers: a span of days times T would overflow nothing either way, but garbage times might.
+def _by_time(t: np.ndarray, settings: FrameSettings, draw: float) -> list[int]:
+    # Python's integers: garbage times times T might overflow others.
     start, span = int(t[0]), int(t[-1]) - int(t[0]) + 1
-    borders = [start + span * k // T for k in range(T)]
-    return np.append(np.searchsorted(t, borders), len(t))
+    borders = [start + span * k // settings.T for k in range(settings.T)]
+    return [*np.searchsorted(t, borders).tolist(), len(t)]
 
 
-def _square(sensor: tuple[int, int]) -> tuple[int, int, int]:
-    """Side of the square around the sensor, and where in it the sensor's left and top edges are."""
-    width, height = sensor
-    side = max(width, height)
-    return side, (side - width) // 2, (side - height) // 2
+def _by_window(t: np.ndarray, settings: FrameSettings, draw: float) -> list[int]:
+    length = settings.window_us
+    room = max(int(t[-1]) - int(t[0]) + 1 - settings.T * length, 0)
+    start = int(t[0]) + int(STARTS[settings.window_start](draw) * room)
+    return [int(i) for i in np.searchsorted(t, [start + k * length for k in range(settings.T + 1)])]
 
 
-def _count(events: Events, edges: np.ndarray, size: int, sensor: tuple[int, int]) -> np.ndarray:
-    """Counts (T, 2, S, S) in a grid of S x S, int64."""
-    side, left, top = _square(sensor)
-    # A table per coordinate is cheaper than the division per event.
-    column = (np.arange(sensor[0]) + left) * size // side
-    row = (np.arange(sensor[1]) + top) * size // side
-    return _histogram(events, edges, size, column, row)
+def _places(events: Events, grid: Any) -> np.ndarray:
+    """(N,) int32: the cell of each event in (2, grid.height, grid.width), ON first."""
+    place = grid.rows(events.y)
+    place *= grid.width
+    place += grid.columns(events.x)
+    place += (~events.on).view(np.uint8) * np.int32(grid.height * grid.width)
+    return np.asarray(place)
 
 
-def _histogram(events: Events, edges: np.ndarray, size: int, column: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Counts (T, 2, S, S) of events whose pixel (x, y) goes to (column[x], row[y]), int64."""
-    place = column.astype(np.int32)[events.x]
-    place += (row * size).astype(np.int32)[events.y]
-    place += np.array([size * size, 0], np.int32)[events.on.view(np.uint8)]
-    cells = 2 * size * size
-    counts = [np.bincount(place[a:b], minlength=cells) for a, b in pairwise(edges.tolist())]
-    return np.stack(counts).reshape(len(counts), 2, size, size)
-
-
-def _centre(events: Events, edges: np.ndarray, size: int, sensor: tuple[int, int]) -> np.ndarray:
-    column, row = (np.arange(length) + (size - length) // 2 for length in sensor)
-    inside = ((column >= 0) & (column < size))[events.x] & ((row >= 0) & (row < size))[events.y]
+def _crop(events: Events, edges: list[int], grid: Any) -> tuple[Events, list[int]]:
+    """Only the events inside the grid."""
+    inside = grid.contains(events.x, events.y)
     kept = Events(events.x[inside], events.y[inside], events.t[inside], events.on[inside], events.sensor)
-    edges = np.append(0, np.cumsum(inside))[edges]  # how many of those before each border are kept
-    return np.minimum(_histogram(kept, edges, size, column, row), 255).astype(np.uint8)
+    return kept, np.append(0, np.cumsum(inside))[edges].tolist()  # how many of those before each border are kept
 
 
-def _bin(events: Events, edges: np.ndarray, size: int, sensor: tuple[int, int]) -> np.ndarray:
-    return np.minimum(_count(events, edges, size, sensor), 255).astype(np.uint8)
+def _count(counts: np.ndarray, out: np.ndarray) -> None:
+    most = 255 if out.dtype == np.uint8 else 2**24  # what out can hold exactly
+    out[:] = counts if counts.max() <= most else np.minimum(counts, most)
 
 
-def _bilinear(events: Events, edges: np.ndarray, size: int, sensor: tuple[int, int]) -> np.ndarray:
-    import torch
-
-    side = _square(sensor)[0]
-    counts = torch.from_numpy(_count(events, edges, side, sensor).astype(np.float32))
-    small = torch.nn.functional.interpolate(counts, (size, size), mode="bilinear", antialias=True)
-    return small.clamp_(max=float(np.finfo(np.float16).max)).numpy().astype(np.float16)
+def _binary(counts: np.ndarray, out: np.ndarray) -> None:
+    out[:] = counts > 0
 
 
-SLICINGS = {"count": _by_count, "time": _by_time}
-RESIZES = {"bin": _bin, "bilinear": _bilinear, "centre": _centre}
+def _log1p(counts: np.ndarray, out: np.ndarray) -> None:
+    out[:] = np.log1p(counts)
+
+
+def _finished(found: np.ndarray, settings: FrameSettings) -> np.ndarray:
+    axes = NORMALISATIONS[settings.normalise]
+    if axes is not None:
+        most = found.max(axes, keepdims=True)
+        found /= np.where(most > 0, most, 1)
+    if found.dtype == settings.dtype:
+        return found
+    return np.minimum(found, np.finfo(np.float16).max).astype(settings.dtype)
+
+
+SLICINGS: dict[str, Callable[[np.ndarray, FrameSettings, float], list[int]]] = {
+    "count": _by_count,
+    "time": _by_time,
+    "window": _by_window,
+}
+STARTS: dict[str, Callable[[float], float]] = {"first": lambda u: 0.0, "middle": lambda u: 0.5, "random": lambda u: u}
+VALUES: dict[str, Callable[[np.ndarray, np.ndarray], None]] = {"count": _count, "binary": _binary, "log1p": _log1p}
+NORMALISATIONS: dict[str, tuple[int, ...] | None] = {"none": None, "frame": (1, 2, 3), "sample": (0, 1, 2, 3)}

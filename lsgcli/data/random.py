@@ -42,6 +42,11 @@ def uniforms(seed: int, epoch: int, ids: np.ndarray, n: int, stream: str) -> np.
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def generator(seed: int, epoch: int, sample: np.uint64, stream: str) -> np.random.Generator:
+    """A generator of one sample's own, where it needs more numbers than can be said beforehand."""
+    return np.random.Generator(np.random.PCG64(int(_states(seed, epoch, np.array([sample]), stream)[0])))
+
+
 def order(seed: int, epoch: int, ids: np.ndarray) -> np.ndarray:
     """(N,) int64: a permutation, drawn anew for every epoch."""
     return np.argsort(_states(seed, epoch, ids, "order"), kind="stable")

@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from lsgcli.data import frames as making
+from lsgcli.data import random
 from lsgcli.data.base import Dataset, Listing, Sample
 from lsgcli.data.events import Events
+from lsgcli.data.frames import FrameSettings, frames
+from lsgcli.data.orientation import turned, turned_sensor
 from lsgcli.data.readers import read
+from lsgcli.data.resampling import shape
 from lsgcli.errors import DataError
 
 
@@ -26,42 +29,57 @@ class EventDataset(Dataset):
         Raises:
             DataError: the recording is damaged.
         """
-        return read(Path(sample.source))
+        return read(Path(sample.source), sensor_of(listing))
 
     def load(self, sample: Sample, listing: Listing) -> np.ndarray:
-        """Frames (T, 2, S, S): counts as uint8, or float16 where --resize interpolates.
+        """Frames (T, 2, S, S), uint8 or float16: see :class:`~lsgcli.data.frames.FrameSettings`.
 
         Raises:
             DataError: the recording is damaged, or from another sensor than the rest.
         """
+        return self.frames(self.events(sample, listing), sample, listing)
+
+    def frames(self, events: Events, sample: Sample, listing: Listing) -> np.ndarray:
+        """Frames of events that were read, and perhaps changed, before.
+
+        Raises:
+            DataError: no events, or from another sensor than the rest.
+        """
         name = str(sample.source) if isinstance(sample.source, str | Path) else sample.key
-        events = self.events(sample, listing)
-        width, height = listing.info["sensor"]
-        if events.sensor not in (None, (width, height)) and self.config.sensor is None:
+        sensor = sensor_of(listing)
+        if events.sensor not in (None, sensor) and self.config.sensor is None:
             assert events.sensor is not None
             raise DataError(
-                f"{name}: found a sensor of {events.sensor[0]}x{events.sensor[1]}, expected {width}x{height} like the rest",
+                f"{name}: found a sensor of {events.sensor[0]}x{events.sensor[1]}, expected {sensor[0]}x{sensor[1]}"
+                " like the rest",
                 hint="Keep recordings of one sensor together, or give --sensor WIDTHxHEIGHT to read all of them as that.",
             )
-        config = self.config
-        return making.frames(events, config.T, self.size, (width, height), config.slicing, config.resize, name=name)
+        draw = float(random.uniforms(0, 0, random.ids([sample.key]), 1, "window")[0, 0])
+        orientation = self.config.orientation
+        return frames(
+            turned(events, sensor, orientation), turned_sensor(sensor, orientation), self.settings, name=name, draw=draw
+        )
+
+    @property
+    def settings(self) -> FrameSettings:
+        """How frames are made."""
+        return FrameSettings.of(self.config)
 
     def shape(self, listing: Listing) -> tuple[int, ...]:
         """Shape of one prepared sample."""
-        return (self.config.T, 2, self.size, self.size)
+        return (self.config.T, 2, *shape(turned_sensor(sensor_of(listing), self.config.orientation), self.size))
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the elements."""
-        return np.dtype(np.float16 if self.config.resize == "bilinear" else np.uint8)
+        return self.settings.dtype
 
     def preparation(self) -> dict[str, Any]:
         """What a prepared sample depends on."""
-        config = self.config
-        return {
-            "T": config.T,
-            "size": config.size,
-            "slicing": config.slicing,
-            "resize": config.resize,
-            "frames_version": making.VERSION,
-        }
+        return {"orientation": self.config.orientation, "sensor": self.config.sensor, **self.settings.digest()}
+
+
+def sensor_of(listing: Listing) -> tuple[int, int]:
+    """(width, height) of the sensor, in pixels, as the data set shows it."""
+    width, height = listing.info["sensor"]
+    return width, height

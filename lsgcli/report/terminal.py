@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -11,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from lsgcli.data.prepare import PREPARING
 
 WIDE = 160  # columns of a table that goes into a file or pipe, where nothing wraps it
 
@@ -45,15 +48,51 @@ def progress_bar(unit: str = "") -> Progress:
     )
 
 
+class Preparation:
+    """Shows how far data preparation has come, with its rate; call it with what is done, how much, and how much there is."""
+
+    def __init__(self, bar: Progress):
+        self.bar = bar
+        self.tasks: dict[str, tuple[TaskID, float, int]] = {}  # what -> its bar, when it began, what was done by then
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Samples, or bytes of a file that is downloaded."""
+        if what not in self.tasks:
+            self.tasks[what] = (self.bar.add_task(what, total=total, note=""), time.monotonic(), done)
+        task, begin, before = self.tasks[what]
+        rate = (done - before) / max(time.monotonic() - begin, 1e-3)
+        if what == PREPARING:
+            self.bar.update(task, completed=done, total=total, note=f"{rate:.0f}/s", visible=done < total)
+        else:
+            mib = 2**20
+            self.bar.update(
+                task, completed=done // mib, total=total // mib, note=f"MiB, {rate / mib:.1f}/s", visible=done < total
+            )
+
+
 @contextmanager
-def preparing(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+def preparing(quiet: bool) -> Iterator[Preparation | None]:
     """A progress callback for data preparation, drawn on a terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
     with progress_bar() as bar:
-        task = bar.add_task("preparing data", total=None, note="")
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield Preparation(bar)
+
+
+def preparation_table(record: dict[str, Any]) -> Table:
+    """What ``lsg data prepare`` has prepared."""
+    table = Table("part", "recordings", "a sample", "MB", "file", title=f"{record['dataset']}, {record['seconds']:.1f} s")
+    for name, part in record["parts"].items():
+        shape = " x ".join(map(str, part["shape"]))
+        table.add_row(
+            name,
+            str(part["recordings"]),
+            f"{shape} {part['dtype']}",
+            f"{part['bytes'] / 1e6:.1f}",
+            escape(part["path"] or "in memory"),
+        )
+    return table
 
 
 class TrainingDisplay:
@@ -65,9 +104,9 @@ class TrainingDisplay:
     def __init__(self, quiet: bool):
         self.quiet = quiet
         self.bar = progress_bar()
+        self.preparing = Preparation(self.bar)
         self.out = self.bar.console  # another console would write into the middle of the bar
         self.run_task: TaskID | None = None
-        self.task: TaskID | None = None
         self.epochs = 0
 
     def __enter__(self) -> "TrainingDisplay":
@@ -77,12 +116,6 @@ class TrainingDisplay:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bar.stop()
-
-    def preparing(self, done: int, total: int) -> None:
-        """Progress of data preparation."""
-        if self.task is None:
-            self.task = self.bar.add_task("preparing data", total=total, note="")
-        self.bar.update(self.task, completed=done, total=total, visible=done < total)
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Show a record; kinds that have nothing to show are passed over."""

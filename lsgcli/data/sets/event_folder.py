@@ -1,13 +1,16 @@
 """Your own recordings: a folder per class."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lsgcli.data.base import SPLITS, Listing, Sample, need_folder
-from lsgcli.data.folders import scan_folders
+from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data.events import Events
+from lsgcli.data.folders import scan_own
 from lsgcli.data.readers import read, suffixes
 from lsgcli.data.recordings import EventDataset
+from lsgcli.data.splits import RULES
 from lsgcli.errors import DataError
 from lsgcli.registry import register
 
@@ -16,7 +19,8 @@ from lsgcli.registry import register
 class EventFolder(EventDataset):
     """Recordings in ``train/<class>/`` and ``test/<class>/``, of any format that a reader knows."""
 
-    title = "Your own recordings (.aedat, .aedat4, .bin, .npy, .npz): train/<class>/ and test/<class>/ in --data-dir."
+    title = "Your own recordings, in any format that can be read: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
+    rules = tuple(RULES)
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "vggsnn",
         "T": 10,
@@ -27,13 +31,13 @@ class EventFolder(EventDataset):
         "lr": 0.05,
         "decay_lr": 5e-3,
         "loss": "tet",
+        "resize": "bin",
         "augment": "roll",
     }
 
     def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
         """List the samples of the given splits."""
-        root = need_folder(self.config)
-        classes, samples = scan_folders(root, {split: split for split in splits}, suffixes())
+        classes, samples = scan_own(self.config, splits, suffixes())
         width, height = self._sensor(samples)
         return Listing(classes, samples, 2, False, {"sensor": [width, height]})
 
@@ -42,21 +46,33 @@ class EventFolder(EventDataset):
         if self.config.sensor is not None:
             width, height = self.config.sensor.split("x")
             return int(width), int(height)
-        stated = read(Path(samples[0].source)).sensor
+        stated = self._first(samples).sensor
         if stated is None and "sensor" in self.expected:  # a part of the recordings need not show how large it was
             width, height = self.expected["sensor"]
             return width, height
-        return stated or _extent(samples)
+        return stated or self._extent(samples)
 
+    def _first(self, samples: tuple[Sample, ...]) -> Events:
+        """The first recording, or with --skip-bad the first that can be read."""
+        for sample in samples[:-1] if self.config.skip_bad else ():
+            with contextlib.suppress(DataError):
+                return read(Path(sample.source))
+        return read(Path(samples[-1 if self.config.skip_bad else 0].source))
 
-def _extent(samples: tuple[Sample, ...]) -> tuple[int, int]:
-    width, height = 1, 1
-    for sample in samples:
-        events = read(Path(sample.source))
-        if events.sensor is not None:
-            raise DataError(
-                f"{sample.source}: found a recording that states its sensor among others that do not, expected one kind",
-                hint="Give --sensor WIDTHxHEIGHT.",
-            )
-        width, height = max(width, int(events.x.max()) + 1), max(height, int(events.y.max()) + 1)
-    return width, height
+    def _extent(self, samples: tuple[Sample, ...]) -> tuple[int, int]:
+        """The furthest pixels of all recordings."""
+        width, height = 1, 1
+        for sample in samples:
+            try:
+                events = read(Path(sample.source))
+            except DataError:
+                if self.config.skip_bad:
+                    continue
+                raise
+            if events.sensor is not None:
+                raise DataError(
+                    f"{sample.source}: found a recording that states its sensor among others that do not, expected one kind",
+                    hint="Give --sensor WIDTHxHEIGHT.",
+                )
+            width, height = max(width, int(events.x.max()) + 1), max(height, int(events.y.max()) + 1)
+        return width, height

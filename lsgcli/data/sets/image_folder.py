@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lsgcli.data.base import SPLITS, Listing, Sample, need_folder
-from lsgcli.data.folders import scan_folders
+from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data.folders import scan_own
 from lsgcli.data.images import ImageDataset, image_suffixes, read_rgb
+from lsgcli.data.splits import RULES
 from lsgcli.registry import register
 
 
@@ -16,7 +17,8 @@ from lsgcli.registry import register
 class ImageFolder(ImageDataset):
     """Images in ``train/<class>/`` and ``test/<class>/``, of any type that Pillow reads, resized to --size, RGB."""
 
-    title = "Your own images: train/<class>/ and test/<class>/ in --data-dir."
+    title = "Your own images: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
+    rules = tuple(RULES)
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "resnet19",
         "T": 2,
@@ -30,8 +32,7 @@ class ImageFolder(ImageDataset):
 
     def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
         """List the samples of the given splits."""
-        root = need_folder(self.config)
-        classes, samples = scan_folders(root, {split: split for split in splits}, image_suffixes())
+        classes, samples = scan_own(self.config, splits, image_suffixes())
         return Listing(classes, samples, 3, True)
 
     def pixels(self, sample: Sample) -> np.ndarray:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
 from lsgcli.data.events import Events
-from lsgcli.data.frames import frames
+from lsgcli.data.frames import FrameSettings, frames
 from lsgcli.errors import DataError
 
 
@@ -12,74 +13,167 @@ def made(count, width, height, seed=0, last=1_000_000):
     return Events(x, y, np.sort(rng.integers(0, last, count)), rng.random(count) < 0.5)
 
 
-def by_loop(events, T, size, sensor, slicing):
+def make(events, T, size, sensor, slicing="count", resize="bin", draw=0.0, **settings):
+    return frames(events, sensor, FrameSettings(T, size, slicing, resize=resize, **settings), draw=draw)
+
+
+def by_loop(events, T, size, sensor, slice_of):
+    """Counts by one event after the other; ``slice_of(i, t)`` is the slice of event i, None where it has none."""
     side = max(sensor)
     left, top = (side - sensor[0]) // 2, (side - sensor[1]) // 2
     out = np.zeros((T, 2, size, size), int)
-    n, start, span = len(events), int(events.t[0]), int(events.t[-1] - events.t[0]) + 1
-    for i in range(n):
-        if slicing == "count":
-            k = next(k for k in range(T) if k * n // T <= i < (k + 1) * n // T)
-        else:
-            k = max(k for k in range(T) if start + span * k // T <= events.t[i])
-        row, column = (int(events.y[i]) + top) * size // side, (int(events.x[i]) + left) * size // side
-        out[k, 0 if events.on[i] else 1, row, column] += 1
+    for i in range(len(events)):
+        k = slice_of(i, int(events.t[i]))
+        if k is not None:
+            row, column = (int(events.y[i]) + top) * size // side, (int(events.x[i]) + left) * size // side
+            out[k, 0 if events.on[i] else 1, row, column] += 1
     return out
+
+
+def slicer(slicing, events, T):
+    n, start, span = len(events), int(events.t[0]), int(events.t[-1] - events.t[0]) + 1
+    by_count = lambda i, t: next(k for k in range(T) if k * n // T <= i < (k + 1) * n // T)  # noqa: E731
+    by_time = lambda i, t: max(k for k in range(T) if start + span * k // T <= t)  # noqa: E731
+    return {"count": by_count, "time": by_time}[slicing]
 
 
 @pytest.mark.parametrize("slicing", ["count", "time"])
 @pytest.mark.parametrize(("T", "size", "sensor"), [(1, 16, (16, 16)), (7, 11, (34, 34)), (10, 16, (40, 24)), (3, 40, (24, 32))])
 def test_equal_to_a_plain_loop(slicing, T, size, sensor):
     events = made(997, *sensor)
-    found = frames(events, T, size, sensor, slicing)
+    found = make(events, T, size, sensor, slicing)
     assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, by_loop(events, T, size, sensor, slicing))
+    np.testing.assert_array_equal(found, by_loop(events, T, size, sensor, slicer(slicing, events, T)))
     assert found.sum() == len(events)
+
+
+@pytest.mark.parametrize(("start", "draw", "begin"), [("first", 0.9, 0), ("middle", 0.9, 0.5), ("random", 0.25, 0.25)])
+def test_windows(start, draw, begin):
+    """T windows of a fixed length, one after the other; what lies outside is left out."""
+    events, T, length = made(2000, 16, 16, last=100_000), 4, 7000
+    first = int(events.t[0]) + int(begin * (int(events.t[-1]) - int(events.t[0]) + 1 - T * length))
+
+    def slice_of(i, t):
+        k = (t - first) // length
+        return k if 0 <= k < T else None
+
+    found = make(events, T, 16, (16, 16), "window", window_us=length, window_start=start, draw=draw)
+    np.testing.assert_array_equal(found, by_loop(events, T, 16, (16, 16), slice_of))
+    assert 0 < found.sum() < len(events)
+
+
+@pytest.mark.parametrize("start", ["first", "middle", "random"])
+def test_windows_longer_than_the_recording(start):
+    events = made(50, 8, 8, last=900)
+    found = make(events, 3, 8, (8, 8), "window", window_us=1000, window_start=start, draw=0.7)
+    assert found[0].sum() == 50
+    assert found[1:].sum() == 0
 
 
 def test_time_slices_by_hand():
     """Times 0 to 9 in two halves of 5 us each: the border belongs to the second."""
     same = np.zeros(4, np.uint16)
     events = Events(same, same, np.array([0, 4, 5, 9]), same == 0)
-    assert frames(events, 2, 1, (1, 1), "time")[:, 0, 0, 0].tolist() == [2, 2]
-    assert frames(events, 5, 1, (1, 1), "time")[:, 0, 0, 0].tolist() == [1, 0, 2, 0, 1]
+    assert make(events, 2, 1, (1, 2), "time")[:, 0, 0, 0].tolist() == [2, 2]
+    assert make(events, 5, 1, (1, 2), "time")[:, 0, 0, 0].tolist() == [1, 0, 2, 0, 1]
 
 
 @pytest.mark.parametrize("slicing", ["count", "time"])
 def test_fewer_events_than_slices(slicing):
-    assert frames(made(3, 8, 8), 10, 8, (8, 8), slicing).sum() == 3
+    assert make(made(3, 8, 8), 10, 8, (8, 8), slicing).sum() == 3
 
 
 def test_counts_saturate():
     same = np.zeros(300, np.uint16)
-    assert frames(Events(same, same, np.arange(300), same == 0), 1, 4, (4, 4))[0, 0, 0, 0] == 255
+    assert make(Events(same, same, np.arange(300), same == 0), 1, 4, (4, 4))[0, 0, 0, 0] == 255
 
 
-def test_bilinear_keeps_the_mean_and_has_halves():
-    events = made(5000, 32, 32)
-    small = frames(events, 2, 16, (32, 32), resize="bilinear")
-    assert small.dtype == np.float16
-    assert small.shape == (2, 2, 16, 16)
-    assert small.astype(float).mean() == pytest.approx(5000 / (2 * 2 * 32 * 32), rel=0.02)
-    assert not np.array_equal(small, np.round(small))
+@pytest.mark.parametrize(
+    ("resize", "mode"),
+    [
+        ("bilinear", {"mode": "bilinear", "antialias": True}),
+        ("bilinear-aliased", {"mode": "bilinear", "align_corners": False}),
+        ("nearest", {"mode": "nearest"}),
+    ],
+)
+@pytest.mark.parametrize(("size", "sensor"), [(48, (128, 128)), (17, (40, 24)), (32, (34, 34)), (30, (12, 20)), (24, (24, 24))])
+def test_interpolation_is_torchs(resize, mode, size, sensor):
+    events, T = made(3000, *sensor), 3
+    full = by_loop(events, T, max(sensor), sensor, slicer("count", events, T))
+    expected = torch.nn.functional.interpolate(torch.tensor(full, dtype=torch.float64), (size, size), **mode).numpy()
+    found = make(events, T, size, sensor, resize=resize)
+    assert found.dtype == (np.uint8 if resize == "nearest" else np.float16)
+    np.testing.assert_allclose(found.astype(float), expected, rtol=1e-3, atol=1e-3)  # float16 has 11 bits
+
+
+@pytest.mark.parametrize("resize", ["bin", "bilinear", "nearest", "centre"])
+@pytest.mark.parametrize("normalise", ["none", "frame", "sample"])
+@pytest.mark.parametrize("value", ["count", "binary", "log1p"])
+def test_values_and_normalisation(resize, normalise, value):
+    events, T, side = made(1500, 16, 16), 4, 16
+    counts = by_loop(events, T, side, (side, side), slicer("count", events, T)).astype(float)
+    counts[:, :, :8] = 0  # an unequal picture, so that a frame's maximum is not the other's
+    kept = events.y >= 8
+    events = Events(events.x[kept], events.y[kept], events.t[kept], events.on[kept])
+    counts = by_loop(events, T, side, (side, side), slicer("count", events, T)).astype(float)
+    valued = {"count": counts, "binary": counts > 0, "log1p": np.log1p(counts)}[value].astype(float)
+    most = {"none": 1.0, "frame": valued.max((1, 2, 3), keepdims=True), "sample": valued.max()}[normalise]
+    found = make(events, T, side, (side, side), resize=resize, value=value, normalise=normalise)
+    np.testing.assert_allclose(found.astype(float), valued / most, rtol=1e-3)
+    whole = value != "log1p" and normalise == "none" and resize != "bilinear"
+    assert found.dtype == (np.uint8 if whole else np.float16)
+
+
+def test_binary_is_taken_before_interpolation():
+    """Two events in one pixel of four count as one: a quarter, not a half, of the pixel they become."""
+    same = np.zeros(2, np.uint16)
+    events = Events(same, same, np.arange(2), same == 0)
+    assert make(events, 1, 1, (2, 2), resize="bilinear", value="binary")[0, 0, 0, 0] == 0.25
+
+
+def test_normalising_an_empty_frame():
+    same = np.zeros(2, np.uint16)
+    events = Events(same, same, np.array([0, 999]), same == 0)
+    found = make(events, 3, 2, (2, 2), "time", normalise="frame")
+    assert found[:, 0, 0, 0].tolist() == [1, 0, 1]
+
+
+def test_a_line_stays_a_line():
+    """A sensor of one row, such as 700 cochlea channels, gives frames of one row."""
+    events = Events(np.array([0, 4, 5, 9], np.uint16), np.zeros(4, np.uint16), np.arange(4), np.ones(4, bool))
+    found = make(events, 2, 2, (10, 1))
+    assert found.shape == (2, 2, 1, 2)
+    assert found[:, 0, 0].tolist() == [[2, 0], [0, 2]]
+    assert make(events, 2, 10, (10, 1), resize="bilinear")[:, 0, 0].sum(1).tolist() == [2, 2]
+    assert make(events, 1, 5, (10, 1), resize="nearest").shape == (1, 2, 1, 5)
+    assert make(events, 1, 5, (10, 1), resize="bilinear").shape == (1, 2, 1, 5)
+    assert make(events, 1, 6, (10, 1), resize="centre")[0, 0, 0].tolist() == [0, 0, 1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("sensor", [(20, 32), (32, 20)])
 def test_events_outside_the_sensor(sensor):
     with pytest.raises(DataError, match=r"cup: event \d+ is at .* expected a sensor of"):
-        frames(made(100, 32, 32), 2, 8, sensor, name="cup")
+        frames(made(100, 32, 32), sensor, FrameSettings(2, 8), name="cup")
+
+
+def test_a_sensor_too_large_to_count_at_full_size():
+    events = made(100, 32, 32)
+    with pytest.raises(DataError, match="sensor of 65535x65535") as caught:
+        make(events, 2, 8, (65535, 65535), resize="bilinear")
+    assert "--resize bin" in caught.value.hint
+    assert make(events, 2, 8, (65535, 65535)).sum() == 100
 
 
 def test_no_events():
     none = np.zeros(0, np.int64)
     with pytest.raises(DataError, match="no events"):
-        frames(Events(none, none, none, none > 0), 2, 8, (8, 8))
+        make(Events(none, none, none, none > 0), 2, 8, (8, 8))
 
 
 @pytest.mark.parametrize(("size", "sensor"), [(32, (34, 34)), (16, (40, 24)), (48, (34, 34)), (21, (34, 20))])
 def test_centre_is_the_full_frame_cut_or_padded(size, sensor):
     events = made(997, *sensor)
-    found = frames(events, 5, size, sensor, resize="centre")
+    found = make(events, 5, size, sensor, resize="centre")
     side = max(*sensor, size)
     full = np.zeros((5, 2, side, side), int)
     for i in range(len(events)):
@@ -88,3 +182,22 @@ def test_centre_is_the_full_frame_cut_or_padded(size, sensor):
         if all(0 <= v < size for v in place):
             full[k, 0 if events.on[i] else 1, place[0], place[1]] += 1
     np.testing.assert_array_equal(found, full[..., :size, :size])
+
+
+def test_equal_to_tonics_frames_but_for_the_events_it_drops():
+    """tonic drops the last event when it slices by time, and what does not fill a slice when it slices by count."""
+    from tonic.transforms import ToFrame
+
+    events, T = made(20_003, 32, 32), 10
+    t = events.t.copy()
+    t[0], t[-1] = 0, 1_000_000  # a multiple of T: both put the borders at the same microseconds
+    kind = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", bool)])
+    theirs = np.empty(len(events), kind)
+    theirs["x"], theirs["y"], theirs["t"], theirs["p"] = events.x, events.y, t, events.on
+    by_count = ToFrame(sensor_size=(32, 32, 2), n_event_bins=T)(theirs)[:, ::-1]  # its channel 0 is OFF
+    whole = len(events) // T * T
+    kept = Events(events.x[:whole], events.y[:whole], t[:whole], events.on[:whole])
+    np.testing.assert_array_equal(make(kept, T, 32, (32, 32)), by_count)
+    by_time = ToFrame(sensor_size=(32, 32, 2), n_time_bins=T)(theirs)[:, ::-1].copy()
+    by_time[-1, 0 if events.on[-1] else 1, events.y[-1], events.x[-1]] += 1
+    np.testing.assert_array_equal(make(Events(events.x, events.y, t, events.on), T, 32, (32, 32), "time"), by_time)

@@ -5,7 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from lsgcli.data import pool
+from lsgcli.config import FIELDS
+from lsgcli.data import loading, parallel
+from lsgcli.data.batches import batches
+from lsgcli.data.frames import FrameSettings
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError
 
@@ -13,11 +16,11 @@ from lsgcli.errors import ConfigError, DataError
 def test_recordings(config, recordings):
     told = []
     made = config("event-folder", data_dir=str(recordings), T=3, size=16, val_fraction=0.2)
-    bundle = prepare(made, progress=lambda done, total: told.append((done, total)))
+    bundle = prepare(made, progress=lambda *args: told.append(args))
     assert bundle.classes == ("cup", "pen")
     assert (len(bundle.train), len(bundle.val), len(bundle.test)) == (5, 2, 4)
     assert bundle.train.x.shape == (5, 3, 2, 16, 16)
-    assert told == [(i, 11) for i in range(1, 12)]
+    assert told == [("preparing data", i, 11) for i in range(1, 12)]
     assert (bundle.channels, bundle.static, bundle.mean) == (2, False, None)
     assert bundle.info["sensor"] == [128, 128]
     assert bundle.test.keys == ["test/cup/0.aedat", "test/cup/1.aedat", "test/pen/0.aedat", "test/pen/1.aedat"]
@@ -46,7 +49,7 @@ def test_images(config, images):
 def loads(monkeypatch):
     """Counts the samples that are not taken from the cache."""
     count = []
-    real = pool.load_all
+    real = loading.load_all
     monkeypatch.setattr("lsgcli.data.prepare.load_all", lambda *args: (count.append(len(args[2])), real(*args))[1])
     return count
 
@@ -61,14 +64,127 @@ def test_second_time_from_the_cache(config, recordings, monkeypatch):
     assert count == [7, 4]
 
 
-@pytest.mark.parametrize(
-    "change", [{"T": 4}, {"size": 32}, {"slicing": "time"}, {"resize": "bilinear"}, {"sensor": "200x200"}], ids=str
-)
-def test_a_changed_setting_does_not_read_the_old_cache(config, recordings, monkeypatch, change):
+WINDOW = {"slicing": "window", "window_us": 1000, "window_start": "first"}
+CHANGES = [
+    ({}, {"T": 4}),
+    ({}, {"size": 32}),
+    ({}, {"slicing": "time"}),
+    ({}, WINDOW),
+    (WINDOW, {**WINDOW, "window_us": 2000}),
+    (WINDOW, {**WINDOW, "window_start": "middle"}),
+    (WINDOW, {**WINDOW, "window_start": "random"}),
+    *(({}, {"resize": choice}) for choice in FIELDS["resize"].metadata["choices"] if choice != "bin"),
+    *(({}, {"value": choice}) for choice in ("binary", "log1p")),
+    *(({}, {"normalise": choice}) for choice in ("frame", "sample")),
+    *(({}, {"orientation": choice}) for choice in FIELDS["orientation"].metadata["choices"][1:]),
+    ({}, {"sensor": "200x200"}),
+    ({}, {"skip_bad": True}),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), CHANGES, ids=str)
+def test_a_changed_setting_does_not_read_the_old_cache(config, recordings, monkeypatch, old, new):
+    """Each prepares anew, and each gives what a preparation without any cache gives."""
     count = loads(monkeypatch)
-    prepare(config("event-folder", data_dir=str(recordings)))
-    prepare(config("event-folder", data_dir=str(recordings), **change))
+    prepare(config("event-folder", data_dir=str(recordings), **old))
+    changed = config("event-folder", data_dir=str(recordings), **new)
+    found = prepare(changed)
     assert count == [7, 4, 7, 4]
+    apart = prepare(changed.replace(cache_dir=changed.cache_dir + "-2"))
+    np.testing.assert_array_equal(np.asarray(found.test.x), np.asarray(apart.test.x))
+
+
+def test_every_setting_of_the_preparation_was_tried():
+    """A new setting of frames must be added to CHANGES above."""
+    assert set(FrameSettings.__dataclass_fields__) <= {name for _, change in CHANGES for name in change}
+
+
+def test_settings_without_effect_share_the_cache(config, recordings, monkeypatch):
+    count = loads(monkeypatch)
+    prepare(config("event-folder", data_dir=str(recordings), slicing="count", window_us=1000))
+    prepare(config("event-folder", data_dir=str(recordings), slicing="count", window_us=2000))
+    assert count == [7, 4]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_recordings_are_left_out_and_listed(config, recordings, monkeypatch, caplog, workers):
+    bad = recordings / "train" / "pen" / "2.aedat"
+    bad.write_bytes(b"#!AER-DAT2.0\r\n1234567")
+    if workers:
+        monkeypatch.setattr(parallel, "PROBE", -1.0)
+        monkeypatch.setattr(parallel, "WORTH", -1.0)
+    count = loads(monkeypatch)
+    made = config("event-folder", data_dir=str(recordings), workers=workers, val_fraction=0.0)
+    with pytest.raises(DataError, match=r"pen/2\.aedat"):
+        prepare(made)
+    for _ in range(2):  # prepared, and from the cache
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "lsg"):
+            bundle = prepare(made.replace(skip_bad=True))
+        assert "left out 1 that cannot be read" in caplog.text
+        assert f"{bad}: byte 14" in caplog.text
+        assert bundle.info["left_out"] == ["train/pen/2.aedat"]
+        assert len(bundle.train) == 6
+        assert "train/pen/2.aedat" not in bundle.train.keys
+        assert bundle.train.y.tolist() == [0, 0, 0, 0, 1, 1]
+        whole = prepare(made.replace(skip_bad=True, cache_dir=made.cache_dir + "-2"))
+        np.testing.assert_array_equal(np.asarray(bundle.train.x), np.asarray(whole.train.x))
+    assert count[:3] == [7, 7, 4]
+    assert len(count) == 5  # and twice in the folder -2, but not again in the first
+
+
+def test_a_bad_first_recording_does_not_hide_the_sensor(config, recordings):
+    (recordings / "train" / "cup" / "0.aedat").write_bytes(b"#!AER-DAT2.0\r\n1")
+    bundle = prepare(config("event-folder", data_dir=str(recordings), skip_bad=True))
+    assert bundle.info["sensor"] == [128, 128]
+
+
+def test_nothing_that_can_be_read(config, recordings):
+    for file in (recordings / "test").rglob("*.aedat"):
+        file.write_bytes(b"#!AER-DAT2.0\r\n1")
+    with pytest.raises(DataError, match=r"none of the test part can be read: .*aedat: byte"):
+        prepare(config("event-folder", data_dir=str(recordings), skip_bad=True))
+
+
+def test_orientation_turns_the_frames(config, recordings):
+    made = config("event-folder", data_dir=str(recordings), T=2, size=64)
+    upright, turned = prepare(made), prepare(made.replace(orientation="rotated-90"))
+    np.testing.assert_array_equal(np.asarray(turned.test.x), np.rot90(np.asarray(upright.test.x), -1, axes=(-2, -1)))
+
+
+def test_a_folder_without_parts(config, recordings):
+    flat = recordings / "train"
+    bundle = prepare(config("event-folder", data_dir=str(flat), split="stratified", val_fraction=0.0))
+    assert (len(bundle.train), len(bundle.test)) == (5, 2)
+    assert bundle.classes == ("cup", "pen")
+    assert {key.split("/")[0] for key in bundle.test.keys} == {"cup", "pen"}
+
+
+def test_a_split_rule_where_the_test_part_is_given(config):
+    with pytest.raises(ConfigError, match="--split: found 'first' for the data set digits-dvs"):
+        prepare(config("digits-dvs", split="first"))
+
+
+def test_events_are_augmented_anew_in_every_epoch(config, recordings):
+    bundle = prepare(config("event-folder", data_dir=str(recordings), T=2, val_fraction=0.0))
+
+    def epoch(number, augment, workers=0):
+        stream = batches(bundle, bundle.train, 3, seed=1, epoch=number, augment=augment, workers=workers)
+        return np.concatenate([batch.x.numpy().swapaxes(0, 1) for batch in stream])
+
+    plain = np.asarray(bundle.train.x, np.float32)
+    np.testing.assert_array_equal(epoch(0, "none"), plain)
+    first, second = epoch(0, "drop-events"), epoch(1, "drop-events")
+    assert (first.sum((2, 3, 4)).sum(1) < plain.sum((2, 3, 4)).sum(1)).any()
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(first, epoch(0, "drop-events", workers=2))
+    jittered = epoch(0, "spatial-jitter,time-jitter")
+    assert jittered.sum() == plain.sum()
+    assert not np.array_equal(jittered, plain)
+    # A held-out part and its batches are made from the recordings that belong to it.
+    part = bundle.train.part(np.array([6, 2]))
+    again = np.concatenate([b.x.numpy() for b in batches(bundle, part, 1, seed=1, augment="drop-events")], axis=1)
+    np.testing.assert_array_equal(again.swapaxes(0, 1), first[[6, 2]])
 
 
 def test_a_changed_recording_does_not_read_the_old_cache(config, recordings, monkeypatch):
@@ -93,15 +209,15 @@ def test_same_from_several_processes(config, recordings, monkeypatch):
     made = config("event-folder", data_dir=str(recordings))
     expected = np.array(prepare(made).train.x)
     shutil.rmtree(made.cache_dir)
-    monkeypatch.setattr(pool, "PROBE", -1.0)
-    monkeypatch.setattr(pool, "WORTH", -1.0)
+    monkeypatch.setattr(parallel, "PROBE", -1.0)
+    monkeypatch.setattr(parallel, "WORTH", -1.0)
     np.testing.assert_array_equal(np.asarray(prepare(made.replace(workers=2), splits=("train", "test")).train.x), expected)
 
 
 def test_a_damaged_recording_in_a_process_is_named(config, recordings, monkeypatch):
     (recordings / "train" / "pen" / "2.aedat").write_bytes(b"#!AER-DAT2.0\r\n1234567")
-    monkeypatch.setattr(pool, "PROBE", -1.0)
-    monkeypatch.setattr(pool, "WORTH", -1.0)
+    monkeypatch.setattr(parallel, "PROBE", -1.0)
+    monkeypatch.setattr(parallel, "WORTH", -1.0)
     with pytest.raises(DataError, match=r"pen/2\.aedat: byte 14") as caught:
         prepare(config("event-folder", data_dir=str(recordings), workers=2))
     assert caught.value.hint

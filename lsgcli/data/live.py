@@ -1,0 +1,38 @@
+"""Frames made from recordings while a network trains, for augmentations that change events before they are counted."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lsgcli.data.base import Listing, Sample
+from lsgcli.data.events import Events
+
+if TYPE_CHECKING:
+    from lsgcli.data.recordings import EventDataset
+
+Changed = Callable[[int, Events, tuple[int, int]], Events]  # position in the batch, events, sensor -> events
+
+
+class Live:
+    """Some samples of a data set of recordings."""
+
+    def __init__(self, dataset: "EventDataset", listing: Listing, samples: Sequence[Sample]):
+        self.dataset, self.listing, self.samples = dataset, listing, samples
+
+    def part(self, rows: np.ndarray) -> "Live":
+        """The samples at ``rows``."""
+        return Live(self.dataset, self.listing, [self.samples[i] for i in rows])
+
+    def frames(self, rows: np.ndarray, change: Changed) -> np.ndarray:
+        """Frames (B, T, 2, S, S) of the samples at ``rows`` (B,), their events changed before.
+
+        Raises:
+            DataError: a recording is damaged or gone.
+        """
+        made = []
+        for position, sample in enumerate(self.samples[i] for i in rows):
+            events = self.dataset.events(sample, self.listing)
+            width, height = self.listing.info["sensor"]
+            made.append(self.dataset.frames(change(position, events, (width, height)), sample, self.listing))
+        return np.stack(made)

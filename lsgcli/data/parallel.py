@@ -1,0 +1,119 @@
+"""One function over many items, in this process or in several."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from lsgcli.memory import keep_large_buffers
+
+log = logging.getLogger("lsg")
+PROBE = 1.0  # seconds of work here, from which the rest is estimated
+WORTH = 4.0  # seconds left from which starting processes pays
+CHUNK = 8  # items a task
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def each(work: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None) -> Iterator[tuple[int, Result]]:
+    """Do ``work`` on every item and yield (its index, what came out), in the order in which they are done.
+
+    Args:
+        work: picklable, as are items and results. What it raises ends the iteration.
+        workers: processes to use where that pays; as many as there are cores if not given.
+    """
+    workers = cores() if workers is None else workers
+    left = dict.fromkeys(range(len(items)))
+    for i, result in _here(work, items, workers):
+        del left[i]
+        yield i, result
+    try:
+        for i, result in _in_processes(work, items, list(left), workers):
+            del left[i]
+            yield i, result
+    except BrokenProcessPool:
+        # For instance a script without `if __name__ == "__main__"`, which cannot be started a second time.
+        log.warning("the processes that share the work ended early; going on in one process")
+        for i in list(left):
+            yield i, work(items[i])
+
+
+def _here(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[int, Result]]:
+    """Work in this process on all items, or (with workers) until it is clear that processes pay for the others."""
+    start, decided = time.monotonic(), workers < 2
+    # Several threads of BLAS gain nothing on matrices of 48 x 128, and wait for each other where other programs run.
+    with threadpool_limits(1, user_api="blas"):
+        for i, item in enumerate(items):
+            yield i, work(item)
+            spent = time.monotonic() - start
+            if not decided and spent > PROBE:
+                decided = True
+                if spent / (i + 1) * (len(items) - i - 1) > WORTH:
+                    return
+
+
+def _in_processes(
+    work: Callable[[Item], Result], items: Sequence[Item], indices: Sequence[int], workers: int
+) -> Iterator[tuple[int, Result]]:
+    if not indices:
+        return
+    # Forking is not safe once a library has started threads.
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (work,))
+    chunks = iter([indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)])
+    running: dict[Future[list[Result]], Sequence[int]] = {}
+    try:
+        while True:
+            while len(running) < 3 * workers and (chunk := next(chunks, None)) is not None:
+                running[executor.submit(_chunk, [items[i] for i in chunk])] = chunk
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield from zip(running.pop(future), future.result(), strict=True)
+    except BaseException:
+        # Nobody wants what they are at. Waiting for it, a second Ctrl-C would leave the program hanging.
+        for process in list((getattr(executor, "_processes", None) or {}).values()):
+            process.kill()
+        raise
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+_work: Any = None
+
+
+def _begin(work: Any) -> None:
+    """Set a process up."""
+    global _work
+    _work = work
+    threadpool_limits(1)  # the processes are the parallelism
+    keep_large_buffers()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End when the parent was killed; otherwise the process would wait for tasks for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _chunk(items: list[Any]) -> list[Any]:
+    return [_work(item) for item in items]

@@ -1,0 +1,138 @@
+"""From a sensor's pixels to the square of S x S pixels that a network sees; a sensor of one line stays one, 1 x S.
+
+Events are counted in a :class:`Grid`; where that is not yet S x S, the counts are interpolated. The interpolation is a
+product with two small matrices, which is quick enough, and the processes that prepare recordings need not load torch for it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+Sensor = tuple[int, int]  # width, height
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells that events are counted in: pixel x goes to column (x + left) * width // side, y to a row likewise.
+
+    Attributes:
+        height, width: of the grid.
+        side: of the square that the sensor is padded to, in pixels of the sensor.
+        left, top: where the sensor's corner lies in that square; negative where it is cut.
+    """
+
+    height: int
+    width: int
+    side: int
+    left: int
+    top: int
+
+    def columns(self, x: np.ndarray) -> np.ndarray:
+        """(N,) int32."""
+        return _scaled(x, self.left, self.width, self.side)
+
+    def rows(self, y: np.ndarray) -> np.ndarray:
+        """(N,) int32."""
+        return _scaled(y, self.top, self.height, self.side)
+
+    def contains(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """(N,) bool: which events fall into the grid, for grids that do not scale."""
+        return (x >= -self.left) & (x < self.width - self.left) & (y >= -self.top) & (y < self.height - self.top)
+
+
+def _scaled(place: np.ndarray, shift: int, length: int, side: int) -> np.ndarray:
+    found = place.astype(np.int32)
+    if shift:
+        found += shift
+    if length != side:
+        found *= length
+        found //= side
+    return found
+
+
+def shape(sensor: Sensor, size: int) -> tuple[int, int]:
+    """Height and width of a frame."""
+    return (1 if sensor[1] == 1 else size), size
+
+
+def _square(sensor: Sensor) -> tuple[int, int, int]:
+    """Side of the square around the sensor, and where in it the sensor's left and top edges are."""
+    width, height = sensor
+    side = max(width, height)
+    return side, (side - width) // 2, 0 if height == 1 else (side - height) // 2
+
+
+def _coarse(sensor: Sensor, size: int) -> Grid:
+    return Grid(*shape(sensor, size), *_square(sensor))
+
+
+def _full(sensor: Sensor, size: int) -> Grid:
+    square = _square(sensor)
+    return Grid(*shape(sensor, square[0]), *square)
+
+
+def _middle(sensor: Sensor, size: int) -> Grid:
+    width, height = sensor
+    rows, columns = shape(sensor, size)
+    return Grid(rows, columns, columns, (columns - width) // 2, (rows - height) // 2)
+
+
+def _weighted(weights: Callable[[int, int], np.ndarray]) -> Callable[[np.ndarray, int], np.ndarray]:
+    def interpolate(x: np.ndarray, size: int) -> np.ndarray:
+        if x.shape[-1] == size:
+            return x
+        table = weights(size, x.shape[-1])
+        found = x @ table.T
+        return np.asarray(table @ found if x.shape[-2] > 1 else found)
+
+    return interpolate
+
+
+@lru_cache(maxsize=8)
+def triangle(size: int, source: int) -> np.ndarray:
+    """(size, source) float32: bilinear interpolation along one axis; edges repeated, pixels' centres aligned."""
+    place = np.clip((np.arange(size) + 0.5) * source / size - 0.5, 0, source - 1)
+    weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(source)))
+    return np.asarray(weights.astype(np.float32))
+
+
+@lru_cache(maxsize=8)
+def antialiased(size: int, source: int) -> np.ndarray:
+    """(size, source) float32: as :func:`triangle`, but where it shrinks, the triangle is as wide as the scale asks for."""
+    scale = source / size
+    centre = (np.arange(size) + 0.5) * scale - 0.5
+    weights = np.maximum(0, 1 - np.abs(centre[:, None] - np.arange(source)) / max(scale, 1.0))
+    return np.asarray((weights / weights.sum(1, keepdims=True)).astype(np.float32))
+
+
+def _nearest(x: np.ndarray, size: int) -> np.ndarray:
+    pick = np.arange(size) * x.shape[-1] // size
+    return np.ascontiguousarray(x[..., pick[:, None], pick] if x.shape[-2] > 1 else x[..., pick])
+
+
+@dataclass(frozen=True)
+class Resize:
+    """One way to reach S x S.
+
+    Attributes:
+        grid: (sensor, S) -> cells to count in.
+        interpolate: (..., H, W) and S -> (..., S, S), where the grid is not S x S.
+        whole: counts stay whole numbers.
+        crops: events outside the grid are dropped.
+    """
+
+    grid: Callable[[Sensor, int], Grid]
+    interpolate: Callable[[np.ndarray, int], np.ndarray] | None = None
+    whole: bool = True
+    crops: bool = False
+
+
+RESIZES = {
+    "bilinear": Resize(_full, _weighted(antialiased), whole=False),
+    "bilinear-aliased": Resize(_full, _weighted(triangle), whole=False),
+    "nearest": Resize(_full, _nearest),
+    "bin": Resize(_coarse),
+    "centre": Resize(_middle, crops=True),
+}

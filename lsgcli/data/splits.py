@@ -1,0 +1,97 @@
+"""Which recordings of a data set without a published split are its test part."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lsgcli.data import random
+from lsgcli.errors import DataError
+
+Item = tuple[str, int, int | None]  # key, label, and the number in the file's name where it has one
+TEST_SHARE = 0.1
+
+
+def assign(items: Sequence[Item], rule: str, seed: int) -> list[str]:
+    """``train`` or ``test`` for every item.
+
+    Args:
+        items: (key, label, number) of every recording; never an index, which depends on the order that a system lists files in.
+        rule: ``last`` (numbers 900-999 test), ``first`` (0-99 test), ``lexicographic`` (the last tenth of each class in the
+            alphabetical order of the numbers, so 91-99 and 909-999 of 1000: what spikingjelly's split function gives), or
+            ``stratified`` (a tenth of each class, drawn by ``seed``).
+        seed: of ``stratified``.
+
+    Raises:
+        DataError: a rule that goes by numbers, and a recording without one.
+    """
+    return RULES[rule].apply(items, seed)
+
+
+def _by_number(rule: str, low: int, high: int) -> Callable[[Sequence[Item], int], list[str]]:
+    def assign(items: Sequence[Item], seed: int) -> list[str]:
+        return ["test" if low <= _number(item, rule) <= high else "train" for item in items]
+
+    return assign
+
+
+def _number(item: Item, rule: str) -> int:
+    key, _, number = item
+    if number is None:
+        raise DataError(
+            f"{key}: found no number in its name, expected one for --split {rule}", hint="Use --split stratified instead."
+        )
+    return number
+
+
+def _lexicographic(items: Sequence[Item], seed: int) -> list[str]:
+    split = ["train"] * len(items)
+    classes = defaultdict(list)
+    for index, item in enumerate(items):
+        classes[item[1]].append(index)
+    for members in classes.values():
+        members.sort(key=lambda index: str(_number(items[index], "lexicographic")))
+        for index in members[math.ceil((1 - TEST_SHARE) * len(members)) :]:
+            split[index] = "test"
+    return split
+
+
+def _stratified(items: Sequence[Item], seed: int) -> list[str]:
+    ids, y = random.ids([item[0] for item in items]), np.array([item[1] for item in items], dtype=np.int64)
+    return ["test" if test else "train" for test in drawn(ids, y, TEST_SHARE, seed, "test part")]
+
+
+def drawn(ids: np.ndarray, y: np.ndarray, share: float, seed: int, stream: str) -> np.ndarray:
+    """(N,) bool: a share of each class, chosen by a hash of (seed, sample).
+
+    A class of n samples gives round(share * n) of them, but at least 1 where n >= 2, and never its last one.
+
+    Args:
+        ids: (N,) uint64 of :func:`lsgcli.data.random.ids`.
+        y: (N,) labels.
+        stream: keeps one use from another.
+    """
+    draw = random.uniforms(seed, 0, ids, 1, stream)[:, 0]
+    chosen = np.zeros(len(ids), dtype=bool)
+    for label in np.unique(y):
+        members = np.flatnonzero(y == label)
+        count = min(max(round(share * len(members)), 1), len(members) - 1)
+        chosen[members[np.argsort(draw[members], kind="stable")[:count]]] = True
+    return chosen
+
+
+class Rule(NamedTuple):
+    """A way to choose the test part, and what an error says about it."""
+
+    apply: Callable[[Sequence[Item], int], list[str]]
+    told: str
+
+
+RULES = {
+    "last": Rule(_by_number("last", 900, 999), "numbers 900 to 999 of each class"),
+    "first": Rule(_by_number("first", 0, 99), "numbers 0 to 99 of each class"),
+    "lexicographic": Rule(_lexicographic, "the last tenth of each class in alphabetical order"),
+    "stratified": Rule(_stratified, "a tenth of each class"),
+}

@@ -1,0 +1,67 @@
+import functools
+import os
+import time
+
+import pytest
+
+from lsgcli.data import parallel
+from lsgcli.errors import DataError
+
+
+def square(x):
+    return x * x
+
+
+def process(x):
+    return x, os.getpid()
+
+
+def fail_at(bad, x):
+    if x == bad:
+        raise DataError(f"{x}: is bad", hint="Leave it out.")
+    return x
+
+
+def die_elsewhere(home, x):
+    if os.getpid() != home and x >= 30:
+        time.sleep(0.5)  # the others' results are there by then
+        os._exit(3)
+    return x
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Start processes after the first item, whatever it took."""
+    monkeypatch.setattr(parallel, "PROBE", -1.0)
+    monkeypatch.setattr(parallel, "WORTH", -1.0)
+
+
+@pytest.mark.parametrize("workers", [None, 0, 1, 2])
+def test_every_item_once(always, workers):
+    found = dict(parallel.each(square, range(1, 41), workers))
+    assert found == {i: (i + 1) ** 2 for i in range(40)}
+
+
+def test_several_processes_share_the_work(always):
+    results = [result for _, result in parallel.each(process, range(60), 2)]
+    assert sorted(x for x, _ in results) == list(range(60))
+    assert os.getpid() in {pid for _, pid in results}
+    assert len({pid for _, pid in results} - {os.getpid()}) >= 1
+
+
+def test_work_that_is_almost_done_stays_here(monkeypatch):
+    monkeypatch.setattr(parallel, "PROBE", -1.0)
+    assert {pid for _, (_, pid) in parallel.each(process, range(60), 2)} == {os.getpid()}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_keeps_its_kind_and_hint(always, workers):
+    with pytest.raises(DataError, match="30: is bad") as caught:
+        list(parallel.each(functools.partial(fail_at, 30), range(40), workers))
+    assert caught.value.hint == "Leave it out."
+
+
+def test_processes_that_die_are_done_without(always, caplog):
+    found = list(parallel.each(functools.partial(die_elsewhere, os.getpid()), range(60), 2))
+    assert sorted(found) == [(i, i) for i in range(60)]
+    assert "going on in one process" in caplog.text
