@@ -20,6 +20,7 @@ def build(
     num_classes: int | None = None,
     in_channels: int | None = None,
     input_size: int | None = None,
+    input_height: int | None = None,
     width_multiplier: float = 1.0,
     residual: str = "add",
     **neuron: Any,
@@ -32,12 +33,14 @@ def build(
         T: timesteps that a static image is shown for.
         num_classes: C of the output.
         in_channels: C of the input.
-        input_size: H and W of the input.
+        input_size: W of the input, and H unless ``input_height`` says otherwise.
+        input_height: H of the input where it is not square.
         width_multiplier: scales all channel counts.
         residual: ``add`` or ``sew``.
         neuron: further arguments of :class:`~lsgcli.neurons.LIF`: decay, threshold, width, surrogate, backend.
 
-    What is None is the network's own default (vggsnn: 2 x 48 x 48, T=10; resnet19: 3 x 32 x 32, T=2; 10 classes).
+    What is None is the network's own default (vggsnn: 2 x 48 x 48, T=10; resnet19: 3 x 32 x 32, T=2; 10 classes;
+    mlp: 1 x 1 x 140, T=100; 20 classes).
 
     Returns:
         A module of (T, B, C, H, W), or (B, C, H, W) for a static image shown at every step, to logits (T, B, classes).
@@ -50,11 +53,15 @@ def build(
     kind = registry.get("arch", name)
     given = {"T": T, "num_classes": num_classes, "in_channels": in_channels, "input_size": input_size}
     sizes = {**kind.defaults, **{key: value for key, value in given.items() if value is not None}}
+    if input_size is not None or input_height is not None:  # the default height belongs to the default width
+        sizes["input_height"] = input_height
     problems = [registry.unknown("argument", key, list(NEURON)) for key in sorted(set(neuron) - set(NEURON))]
     problems += check(
         {"T": sizes["T"], "size": sizes["input_size"], "width_multiplier": width_multiplier, "residual": residual}
     )
-    for key in ("num_classes", "in_channels"):
+    for key in ("num_classes", "in_channels", "input_height"):
+        if key == "input_height" and sizes.get(key) is None:
+            continue
         if type(sizes[key]) is not int or sizes[key] < 1:
             problems.append(f"{key}: found {sizes[key]!r}, expected a whole number, at least 1")
     if problems:

@@ -21,7 +21,8 @@ class NetworkSpec:
         T: timesteps a static image is shown for; a sequence brings its own.
         num_classes: width of the last linear layer.
         in_channels: C of the input.
-        input_size: H and W of the input.
+        input_size: W of the input, and H unless ``input_height`` says otherwise.
+        input_height: H of the input where it is not square.
         width_multiplier: scales all channel counts.
         residual: ``add`` or ``sew``, for networks with residual blocks.
         neuron: arguments of every :class:`~lsgcli.neurons.LIF`.
@@ -33,7 +34,13 @@ class NetworkSpec:
     input_size: int
     width_multiplier: float = 1.0
     residual: str = "add"
+    input_height: int | None = None
     neuron: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def height(self) -> int:
+        """H of the input."""
+        return self.input_size if self.input_height is None else self.input_height
 
     def channels(self, full: int) -> int:
         """``full`` channels, scaled."""
@@ -81,11 +88,11 @@ class SpikingNet(nn.Module, ABC):
         Raises:
             ConfigError: an input of another shape than the network was built for.
         """
-        size = self.spec.input_size
-        if x.dim() not in (4, 5) or x.shape[-3:] != (self.spec.in_channels, size, size):
+        expected = (self.spec.in_channels, self.spec.height, self.spec.input_size)
+        if x.dim() not in (4, 5) or x.shape[-3:] != expected:
             raise ConfigError(
                 f"{type(self).__name__}: found an input of shape {tuple(x.shape)}, expected (T, B, C, H, W) or (B, C, H, W) "
-                f"with C = {self.spec.in_channels} and H = W = {size}",
+                f"with C, H, W = {expected}",
                 hint="Build the network with the in_channels and input_size of the data.",
             )
         if x.dim() == 5:

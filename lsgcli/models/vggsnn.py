@@ -27,17 +27,17 @@ class VGGSNN(SpikingNet):
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
-        if spec.input_size % 16:
+        if spec.input_size % 16 or spec.height % 16:
             raise ConfigError(
-                f"vggsnn: found an input of {spec.input_size} x {spec.input_size}, expected a multiple of 16",
-                hint="Choose another --size: 16, 32, 48, 64, ...",
+                f"vggsnn: found an input of {spec.height} x {spec.input_size}, expected a multiple of 16",
+                hint="Choose another --size: 16, 32, 48, 64, ...; for data of one row, --arch mlp.",
             )
         blocks, channels = [], spec.in_channels
         for full, pool in STAGES:
             blocks.append(SpikingConv(spec, channels, spec.channels(full), pool=pool))
             channels = spec.channels(full)
         self.features = nn.ModuleList(blocks)
-        self.classifier = nn.Linear(channels * (spec.input_size // 16) ** 2, spec.num_classes)
+        self.classifier = nn.Linear(channels * (spec.height // 16) * (spec.input_size // 16), spec.num_classes)
         self.start_weights()
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:

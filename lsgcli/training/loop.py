@@ -51,8 +51,8 @@ class State:
         self.loss_sum = self.seconds = 0.0
 
 
-def new_model(config: RunConfig, classes: int, channels: int) -> SpikingNet:
-    """The network that ``config`` describes for data of so many classes and channels; its weights follow from the seed alone."""
+def new_model(config: RunConfig, classes: int, channels: int, height: int | None = None) -> SpikingNet:
+    """The network that ``config`` describes for data of so many classes, channels and rows; weights follow from the seed alone."""
     torch.manual_seed(config.seed)
     return models.build(
         config.arch,
@@ -61,6 +61,7 @@ def new_model(config: RunConfig, classes: int, channels: int) -> SpikingNet:
         num_classes=classes,
         in_channels=channels,
         input_size=config.size,
+        input_height=None if height == config.size else height,
         width_multiplier=config.width_multiplier,
         residual=config.residual,
         decay=config.decay,
@@ -100,7 +101,7 @@ class Trainer:
         self.chosen_on = "val" if bundle.val is not None else "test"  # the split that "best" is chosen on
         self.eval_split: Split = bundle.val if bundle.val is not None else bundle.test
         self.loss = registry.get("loss", config.loss)
-        self.model = new_model(config, len(bundle.classes), bundle.channels).to(compute.device)
+        self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
         self.optimizers = Optimizers(self.model, config)
         self.state = State()
         self.steps = len(self._batches())  # of an epoch

@@ -85,14 +85,16 @@ def test_backend(backend, dtype, overwrite):
 def test_network(arch, residual):
     """Builds by name, takes sequences and images, trains, folds, and describes itself and its layers."""
     torch.manual_seed(0)
-    size = registry.get("arch", arch).defaults["input_size"]
-    net = models.build(arch, T=2, num_classes=3, in_channels=2, input_size=size, width_multiplier=1 / 64, residual=residual)
+    defaults = registry.get("arch", arch).defaults
+    width, height = defaults["input_size"], defaults.get("input_height") or defaults["input_size"]
+    size = {"input_size": width, "input_height": height}
+    net = models.build(arch, T=2, num_classes=3, in_channels=2, width_multiplier=1 / 64, residual=residual, **size)
     assert isinstance(net, SpikingNet)
-    logits = net(torch.rand(3, 2, 2, size, size))
+    logits = net(torch.rand(3, 2, 2, height, width))
     assert logits.shape == (3, 2, 3)
     logits.logsumexp(-1).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
-    assert net.eval()(torch.rand(2, 2, size, size)).shape == (2, 2, 3)
-    assert fold(net)(torch.rand(2, 2, size, size)).shape == (2, 2, 3)
+    assert net.eval()(torch.rand(2, 2, height, width)).shape == (2, 2, 3)
+    assert fold(net)(torch.rand(2, 2, height, width)).shape == (2, 2, 3)
     assert net.spiking_layers()
     assert net.describe()["num_classes"] == 3

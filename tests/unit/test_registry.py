@@ -9,7 +9,7 @@ from lsgcli.errors import ConfigError
 def test_nearest_name_is_suggested():
     with pytest.raises(ConfigError, match="did you mean rectangular"):
         registry.get("surrogate", "rectangle")
-    with pytest.raises(ConfigError, match="expected one of resnet19, vggsnn"):
+    with pytest.raises(ConfigError, match="expected one of mlp, resnet19, vggsnn"):
         registry.get("arch", "transformer")
 
 

@@ -1,6 +1,6 @@
 """CIFAR-10 (Krizhevsky 2009), through torchvision."""
 
-from lsgcli.data.cifar import Cifar
+from lsgcli.data.sets.cifar import Cifar
 from lsgcli.registry import register
 
 

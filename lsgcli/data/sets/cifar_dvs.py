@@ -9,9 +9,12 @@ from typing import Any, ClassVar
 
 from lsgcli.data.base import SPLITS, Listing, Sample, need_folder
 from lsgcli.data.events import Events
+from lsgcli.data.fetching.download import RemoteFile
+from lsgcli.data.fetching.obtain import Downloaded
 from lsgcli.data.folders import stamp
 from lsgcli.data.readers import read
-from lsgcli.data.recordings import EventDataset
+from lsgcli.data.sets import cifar_dvs_files
+from lsgcli.data.splits import RULES, assign
 from lsgcli.errors import DataError
 from lsgcli.registry import register
 
@@ -24,14 +27,13 @@ RELEASES = {
     "aedat4": {"release": "tonic, AEDAT 4", "orientation": "as stored"},
 }
 SIDE = 128
-TEST = {"last": (900, 999), "first": (0, 99)}  # numbers of each class
 
 
 @register("dataset", "cifar-dvs")
-class CifarDvs(EventDataset):
+class CifarDvs(Downloaded):
     """``cifar10_<class>_<number>.aedat`` or ``.aedat4``, anywhere below --data-dir; the number decides the split."""
 
-    title = "CIFAR10-DVS, 10,000 recordings of 10 classes, either release; unpacked by hand below --data-dir."
+    title = "CIFAR10-DVS, 10,000 recordings of 10 classes, either release; the original is downloaded if absent."
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "vggsnn",
         "T": 10,
@@ -44,62 +46,71 @@ class CifarDvs(EventDataset):
         "decay_lr": 1e-3,
         "loss": "tet",
         "augment": "flip,roll",
+        "split": "last",
     }
+    rules = tuple(RULES)
+    published: ClassVar[Mapping[str, int]] = {"all": 10_000}
+
+    @classmethod
+    def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
+        """What a download fetches: the original release, whatever the splits."""
+        return tuple(cifar_dvs_files.FILES.values())
 
     def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
         """List the samples of the given splits."""
         root = need_folder(self.config)
         found = _recordings(root)
+        if cifar_dvs_files.settle(self, root, {kind for recordings in found.values() for kind, _ in recordings}):
+            found = _recordings(root)
+        if not any(found.values()):
+            raise DataError(f"{root}: found no cifar10_<class>_<number>.aedat or .aedat4 in it or below", hint=_by_hand(root))
         suffix = _release(root, found)
-        low, high = TEST[self.config.split]
-        samples = []
-        for (kind, number), path in sorted(found[suffix].items()):
-            split = "test" if low <= number <= high else "train"
-            if split in splits:
-                key = f"{kind}/{number}"
-                samples.append(Sample(key, CLASSES.index(kind), split, str(path), stamp(path.stat())))
+        recordings = sorted(found[suffix].items())
+        rule = self.config.split or "last"
+        items = [(f"{kind}/{number}", CLASSES.index(kind), number) for (kind, number), _ in recordings]
+        samples = [
+            Sample(key, label, split, str(path), stamp(path.stat()))
+            for (key, label, _), split, (_, path) in zip(
+                items, assign(items, rule, self.config.split_seed), recordings, strict=True
+            )
+            if split in splits
+        ]
         self._check_parts(root, splits, samples)
-        return Listing(
-            CLASSES, tuple(samples), 2, False, {"sensor": [SIDE, SIDE], "split": self.config.split, **RELEASES[suffix]}
-        )
+        return Listing(CLASSES, tuple(samples), 2, False, {"sensor": [SIDE, SIDE], "split": rule, **RELEASES[suffix]})
 
     def _check_parts(self, root: Path, splits: tuple[str, ...], samples: list[Sample]) -> None:
-        low, high = TEST[self.config.split]
+        told = RULES[self.config.split or "last"].told
         for split in splits:
             kinds = {sample.label for sample in samples if sample.split == split}
             lacking = [name for i, name in enumerate(CLASSES) if i not in kinds]
             if lacking and (split == "train" or not kinds):
                 raise DataError(
-                    f"{root}: found no recordings of {lacking[0]} for the {split} part;"
-                    f" numbers {low} to {high} of a class are the test part",
+                    f"{root}: found no recordings of {lacking[0]} for the {split} part; {told} are the test part",
                     hint="Put all recordings of all ten classes there, or choose another --split.",
                 )
 
     def events(self, sample: Sample, listing: Listing) -> Events:
         """The events of one sample, upright."""
-        events = read(Path(sample.source))
+        events = read(Path(sample.source), (SIDE, SIDE))
         if sample.source.endswith(".aedat"):
             return Events(events.y, events.x, events.t, events.on, events.sensor)
         return events
 
 
 def _recordings(root: Path) -> dict[str, dict[tuple[str, int], Path]]:
-    """Suffix -> (class, number) -> path."""
+    """Suffix -> (class, number) -> path; nothing where there is nothing yet."""
     found: dict[str, dict[tuple[str, int], Path]] = {suffix: {} for suffix in RELEASES}
     zips = []
-    if not root.is_dir():
-        raise DataError(f"{root}: found no such folder, expected one with the recordings of CIFAR10-DVS", hint=_by_hand(root))
     for folder, folders, files in os.walk(root):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))  # hidden: being unpacked
         zips += [Path(folder, name) for name in files if name.lower().endswith(".zip")]
         for name in sorted(files):
             match = NAME.fullmatch(name)
             if match and match[1] in CLASSES:
                 _add(found[match[3]], (match[1], int(match[2])), Path(folder, name))
-    if not any(found.values()):
-        if zips:
-            raise DataError(f"{min(zips)}: found an archive that is still packed, expected recordings", hint=_by_hand(root))
-        raise DataError(f"{root}: found no cifar10_<class>_<number>.aedat or .aedat4 in it or below", hint=_by_hand(root))
+    strange = [archive for archive in zips if not cifar_dvs_files.expected(archive, root)]
+    if strange and not any(found.values()):
+        raise DataError(f"{min(strange)}: found an archive that is still packed, expected recordings", hint=_by_hand(root))
     return found
 
 

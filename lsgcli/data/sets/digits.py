@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lsgcli.data import handwriting
 from lsgcli.data.base import SPLITS, Listing, Sample
 from lsgcli.data.images import ImageDataset
+from lsgcli.data.sets import handwriting
 from lsgcli.registry import register
 
 

@@ -5,10 +5,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lsgcli.data import handwriting, random, simulate
+from lsgcli.data import random
 from lsgcli.data.base import SPLITS, Listing, Sample
 from lsgcli.data.events import Events
 from lsgcli.data.recordings import EventDataset
+from lsgcli.data.sets import handwriting
+from lsgcli.data.simulation import camera
 from lsgcli.registry import register
 
 SENSOR = 32  # pixels, square
@@ -24,6 +26,7 @@ class DigitsDvs(EventDataset):
         "arch": "vggsnn",
         "T": 4,
         "size": 32,
+        "resize": "bin",
         "width_multiplier": 0.125,
         "epochs": 12,
         "batch_size": 32,
@@ -36,7 +39,7 @@ class DigitsDvs(EventDataset):
 
     def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
         """List the samples of the given splits."""
-        info = {"sensor": [SENSOR, SENSOR], "simulator_version": simulate.VERSION}
+        info = {"sensor": [SENSOR, SENSOR], "simulator_version": camera.VERSION}
         return handwriting.listing(splits, "scikit-learn", 2, False, info)
 
     def events(self, sample: Sample, listing: Listing) -> Events:
@@ -44,7 +47,7 @@ class DigitsDvs(EventDataset):
         margin = (SENSOR - INK) // 2
         image = np.pad(handwriting.enlarge(handwriting.digits()[0][sample.source], INK), margin)
         seed = int(random.ids([f"digits-dvs/{sample.key}"])[0])
-        return simulate.simulate(image, np.random.Generator(np.random.PCG64(seed)))
+        return camera.simulate(image, np.random.Generator(np.random.PCG64(seed)))
 
     def preparation(self) -> dict[str, Any]:
         """What a prepared sample depends on."""

@@ -11,6 +11,7 @@ SMALL = {
     "vggsnn": {"name": "vggsnn", "width_multiplier": 1 / 64, "input_size": 16, "T": 3},
     "resnet19-add": {"name": "resnet19", "width_multiplier": 1 / 32, "input_size": 8, "T": 3, "residual": "add"},
     "resnet19-sew": {"name": "resnet19", "width_multiplier": 1 / 32, "input_size": 8, "T": 3, "residual": "sew"},
+    "mlp": {"name": "mlp", "width_multiplier": 1 / 32, "input_size": 9, "input_height": 1, "T": 3, "num_classes": 10},
 }
 
 
@@ -32,7 +33,7 @@ def small(which, *, seed=2, dtype=torch.float64, **arguments):
 def sequence(net, batch=2, seed=1):
     """Frames (T, B, C, H, W) for a network."""
     spec = net.spec
-    x = normal(net.T, batch, spec.in_channels, spec.input_size, spec.input_size, seed=seed)
+    x = normal(net.T, batch, spec.in_channels, spec.height, spec.input_size, seed=seed)
     return x.to(next(net.parameters()).dtype)
 
 

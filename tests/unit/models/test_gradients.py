@@ -14,7 +14,8 @@ def compare(which, backend, static=False, **arguments):
     """Logits and all gradients of a network under ``backend`` against those under ``autograd``."""
     found, expected = (small(which, backend=name, **arguments) for name in (backend, "autograd"))
     make = image if static else sequence
-    assert close(backward(found, make(found)), backward(expected, make(expected)))
+    batch = 6 if which == "mlp" else 2  # over one pixel, a norm of two values has no gradient
+    assert close(backward(found, make(found, batch)), backward(expected, make(expected, batch)))
     gradients = dict(expected.named_parameters())
     assert gradients.keys() == dict(found.named_parameters()).keys()
     for name, parameter in found.named_parameters():

@@ -138,10 +138,9 @@ def test_layers_are_listed_with_what_feeds_them(which):
 @pytest.mark.parametrize("which", SMALL)
 def test_width_multiplier_classes_and_channels(which):
     """Widths scale, never below one channel; the number of classes and input channels is what was asked for."""
-    net = models.build(**{**SMALL[which], "width_multiplier": 1 / 1000}, num_classes=7, in_channels=4)
-    assert {c.out_channels for c in convolutions(net, 3)} == {1}
-    size = net.spec.input_size
-    assert net.eval()(torch.zeros(2, 1, 4, size, size)).shape == (2, 1, 7)
+    net = models.build(**{**SMALL[which], "width_multiplier": 1 / 1000, "num_classes": 7, "in_channels": 4})
+    assert {layer.synapse.weight.shape[0] for layer in net.spiking_layers()} == {1}
+    assert net.eval()(torch.zeros(2, 1, 4, net.spec.height, net.spec.input_size)).shape == (2, 1, 7)
 
 
 def test_start_weights():
@@ -177,10 +176,40 @@ def test_vggsnn_needs_a_multiple_of_sixteen(size):
         models.build("vggsnn", input_size=size)
 
 
+def test_mlp():
+    """Two hidden layers of 256, and any shape of input; by default the 140 channels of SHD."""
+    net = models.build("mlp")
+    assert [layer.synapse.weight.shape for layer in net.spiking_layers()] == [(256, 140, 1, 1), (256, 256, 1, 1)]
+    assert net.eval()(torch.zeros(2, 3, 1, 1, 140)).shape == (2, 3, 20)
+    square = models.build("mlp", in_channels=2, input_size=8, num_classes=4).eval()
+    assert square(torch.zeros(2, 3, 2, 8, 8)).shape == (2, 3, 4)
+    with pytest.raises(ConfigError, match=r"expected .* with C, H, W = \(2, 8, 8\)"):
+        square(torch.zeros(2, 3, 2, 1, 8))
+
+
+def test_mlp_is_fully_connected():
+    """Its first currents are a matrix product of the flattened input, normalised."""
+    torch.manual_seed(0)
+    net = models.build("mlp", T=2, in_channels=2, input_size=3, width_multiplier=1 / 64, num_classes=2).double().eval()
+    x, seen = torch.randn(2, 5, 2, 3, 3, dtype=torch.float64), []
+    net.hidden[0].lif.register_forward_pre_hook(lambda module, args: seen.append(args[0].flatten(2).clone()))
+    net(x)
+    weight = net.hidden[0].current.conv.weight.flatten(1)
+    expected = x.flatten(2) @ weight.T * 0.5 / (1 + net.hidden[0].current.norm.eps) ** 0.5  # v_th, running variance 1, mean 0
+    torch.testing.assert_close(seen[0], expected)
+
+
+def test_one_row_needs_a_network_for_it():
+    with pytest.raises(ConfigError, match="found an input of 1 x 48, expected a multiple of 16") as caught:
+        models.build("vggsnn", input_size=48, input_height=1)
+    assert "--arch mlp" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         {"T": 0},
+        {"input_height": 0},
         {"input_size": 0},
         {"input_size": -16},
         {"input_size": 16.0},

@@ -53,7 +53,7 @@ class Cifar(ImageDataset):
 
             kind = getattr(datasets, self.source)
             with contextlib.redirect_stdout(sys.stderr):
-                return kind(root=str(self.root), train=split == "train", download=True)
+                return kind(root=str(self.root), train=split == "train", download=self.fetches)
 
     def _by_hand(self) -> str:
         from torchvision import datasets

@@ -1,0 +1,185 @@
+"""``SHA256SUMS`` of a folder, as ``sha256sum`` writes and checks it: which files belong to a data set, and what is in them.
+
+A line is 64 hexadecimal digits, two spaces (or a space and ``*``), and a path relative to the folder. Where a name has a
+backslash, a line feed or a carriage return, the line begins with a backslash and the name has ``\\\\``, ``\\n``, ``\\r``.
+"""
+
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from lsgcli.errors import DataError
+from lsgcli.files import replacing
+
+NAME = "SHA256SUMS"
+LINE = re.compile(rb"(\\?)([0-9A-Fa-f]{64}) [ *](.+)")
+ESCAPES = {b"\\\\": b"\\", b"\\n": b"\n", b"\\r": b"\r"}
+THREADS = 8
+HINT = "Restore it from where it came from, or remove it and write it anew."
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a folder holds, held against its manifest. Paths are relative to the folder, sorted.
+
+    Attributes:
+        files: how many files the manifest lists.
+        ok: how many of them are there and unchanged.
+        missing: those that are not there.
+        changed: those with other content.
+        extra: files that are there and not listed; hidden ones, and parts of downloads, are not counted.
+    """
+
+    files: int
+    ok: int
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+    extra: tuple[str, ...]
+
+    @property
+    def good(self) -> bool:
+        """All that is listed is there, unchanged."""
+        return self.ok == self.files
+
+
+def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress | None = None) -> Path:
+    """Write the manifest of ``paths``, or of all files in and below ``folder`` but hidden ones; returns its path.
+
+    Args:
+        progress: is called with (bytes done, bytes in all).
+
+    Raises:
+        DataError: a file cannot be read, or lies outside the folder.
+        StorageError: the manifest cannot be written; what was there is as it was.
+    """
+    return _store(folder, _hashed(folder, _relative(folder, paths), progress))
+
+
+def extend(folder: Path, paths: Iterable[Path], progress: Progress | None = None) -> Path:
+    """As :func:`write`, but what the manifest lists already, of other files, stays listed."""
+    known = read(folder) if (folder / NAME).exists() else {}
+    return _store(folder, known | _hashed(folder, _relative(folder, paths), progress))
+
+
+def read(folder: Path) -> dict[str, str]:
+    """Path relative to the folder -> SHA-256 as 64 lower-case hexadecimal digits.
+
+    Raises:
+        DataError: there is none, or a line is not as it should be, or names a file outside the folder; the message says which.
+    """
+    source = folder / NAME
+    try:
+        lines = source.read_bytes().split(b"\n")
+    except OSError as error:
+        raise DataError(
+            f"{source}: cannot be read: {error.strerror}", hint="lsg writes one for the data sets that it downloads."
+        ) from error
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if line and not line.startswith(b"#"):
+            name, digest = _parse(f"{source}: line {number}", line)
+            if found.setdefault(name, digest) != digest:
+                raise DataError(f"{source}: line {number}: found {name!r} again, with another checksum", hint=HINT)
+    return found
+
+
+def check(folder: Path, progress: Progress | None = None) -> Report:
+    """Compare every file with the manifest.
+
+    Args:
+        progress: is called with (bytes done, bytes in all).
+
+    Raises:
+        DataError: no manifest, a malformed one, or a file that cannot be read.
+    """
+    listed = read(folder)
+    there = {name for name in listed if (folder / name).is_file()}
+    found = _hashed(folder, sorted(there), progress)
+    missing = tuple(sorted(listed.keys() - there))
+    changed = tuple(name for name, digest in sorted(found.items()) if digest != listed[name])
+    extra = tuple(sorted(set(_relative(folder, None)) - listed.keys()))
+    return Report(len(listed), len(there) - len(changed), missing, changed, extra)
+
+
+def _parse(where: str, line: bytes) -> tuple[str, str]:
+    match = LINE.fullmatch(line)
+    if match is None:
+        raise DataError(f"{where}: found {line[:80]!r}, expected a SHA-256 sum, two spaces and a path", hint=HINT)
+    name = match[3]
+    if match[1]:
+        if re.search(rb"\\(?![\\nr])", re.sub(rb"\\\\", b"", name)):
+            raise DataError(f"{where}: found an escape that is none in {name[:80]!r}", hint=HINT)
+        name = re.sub(rb"\\[\\nr]", lambda escape: ESCAPES[escape[0]], name)
+    text = os.fsdecode(name)
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if text.startswith("/") or ".." in parts or not parts or "\0" in text:
+        raise DataError(f"{where}: found the path {text!r}, expected one inside the folder", hint=HINT)
+    return "/".join(parts), match[2].decode().lower()
+
+
+def _store(folder: Path, digests: Mapping[str, str]) -> Path:
+    target = folder / NAME
+    with replacing(target) as temporary:
+        temporary.write_bytes(b"".join(_line(name, digest) for name, digest in sorted(digests.items())))
+    return target
+
+
+def _line(name: str, digest: str) -> bytes:
+    raw = os.fsencode(name)
+    escaped = raw.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    return (b"\\" if escaped != raw else b"") + digest.encode() + b"  " + escaped + b"\n"
+
+
+def _relative(folder: Path, paths: Iterable[Path] | None) -> list[str]:
+    if paths is None:
+        return sorted(_below(folder))
+    try:
+        return sorted({Path(os.path.abspath(path)).relative_to(os.path.abspath(folder)).as_posix() for path in paths})
+    except ValueError as error:
+        raise DataError(f"{folder / NAME}: {error}", hint="List files inside the folder only.") from error
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """All files but hidden ones, the manifest itself, and parts of downloads."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = (Path(place) / name).relative_to(folder).as_posix()
+            if path != NAME and not name.startswith(".") and not name.endswith((".part", ".part.json")):
+                yield path
+
+
+def _hashed(folder: Path, names: list[str], progress: Progress | None) -> dict[str, str]:
+    """SHA-256 of files, several at a time: hashing and reading leave the interpreter to the others."""
+    counter = _Counter(folder, names, progress)
+    pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1))
+    try:
+        return dict(zip(names, pool.map(counter.digest, names), strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Counter:
+    def __init__(self, folder: Path, names: list[str], progress: Progress | None):
+        self.folder, self.progress, self.done, self.lock = folder, progress, 0, threading.Lock()
+        self.total = sum(os.path.getsize(folder / name) for name in names if (folder / name).is_file()) if progress else 0
+
+    def digest(self, name: str) -> str:
+        path = self.folder / name
+        try:
+            with open(path, "rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+                size = stream.tell()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
+        if self.progress:
+            with self.lock:
+                self.done += size
+                self.progress(self.done, self.total)
+        return found

@@ -1,0 +1,139 @@
+"""DVS128 Gesture (Amir et al. 2017): hand and arm gestures of 29 people, in the edition that tonic publishes.
+
+There, the recordings have been cut into one file per gesture, and their times into whole milliseconds.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data.events import Events, in_order
+from lsgcli.data.fetching.download import RemoteFile
+from lsgcli.data.fetching.obtain import Downloaded, figshare, under_way_in
+from lsgcli.data.folders import stamp, visible
+from lsgcli.data.guard import foreign
+from lsgcli.errors import DataError
+from lsgcli.registry import register
+
+SIDE = 128
+LATEST = 1 << 50  # milliseconds; as microseconds, they fit int64
+FOLDERS = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
+CLASSES = (
+    "Hand clapping",
+    "Right hand wave",
+    "Left hand wave",
+    "Right arm cw",
+    "Right arm ccw",
+    "Left arm cw",
+    "Left arm ccw",
+    "Arm roll",
+    "Air drums",
+    "Air guitar",
+    "Other gestures",
+)
+REMOTE = {
+    "train": RemoteFile("ibmGestureTrain.tar.gz", figshare(38022171), md5="3a8f0d4120a166bac7591f77409cb105"),
+    "test": RemoteFile("ibmGestureTest.tar.gz", figshare(38020584), md5="56070e45dadaa85fff82e0fbfbc06de5"),
+}
+HINT = "Fetch it again, or take it out of the folder."
+
+
+@register("dataset", "dvs-gesture")
+class DvsGesture(Downloaded):
+    """``ibmGestureTrain/user*/<label>.npy`` and ``ibmGestureTest/`` in --data-dir, or in DVSGesture below it, as tonic has it."""
+
+    title = "DVS128 Gesture, 1077 + 264 recordings of gestures, 11 classes; downloaded if absent."
+    published: ClassVar[Mapping[str, int]] = {"train": 1077, "test": 264}
+    # Not flipped: that would make a left hand of a right one.
+    preset: ClassVar[Mapping[str, Any]] = {
+        "arch": "vggsnn",
+        "T": 16,
+        "size": 48,
+        "width_multiplier": 0.25,
+        "epochs": 60,
+        "batch_size": 16,
+        "lr": 0.05,
+        "decay_lr": 5e-3,
+        "loss": "tet",
+        "augment": "roll",
+    }
+
+    @classmethod
+    def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
+        """What a download of these splits fetches."""
+        return tuple(REMOTE[split] for split in splits)
+
+    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
+        """List the samples of the given splits."""
+        folder = self._folder(splits)
+        samples = [sample for split in splits for sample in _part(folder / FOLDERS[split], split)]
+        return Listing(CLASSES, tuple(samples), 2, False, {"sensor": [SIDE, SIDE]})
+
+    def _folder(self, splits: tuple[str, ...]) -> Path:
+        below = self.root / "DVSGesture"
+        roots = (self.root, below)
+        folder = next(filter(_there, roots), None) or under_way_in(roots, REMOTE.values()) or below
+        self.complete(folder, {FOLDERS[split]: REMOTE[split] for split in splits}, _there(folder), any_archive=True)
+        return folder
+
+    def events(self, sample: Sample, listing: Listing) -> Events:
+        """The events of one sample, upright."""
+        path = Path(sample.source)
+        with foreign(path, "a numpy array (N, 4) of x, y, polarity and milliseconds", hint=HINT):
+            # Mapped: a header that claims more than the file holds is found out before memory is taken for it.
+            found: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(found, np.ndarray) or found.ndim != 2 or found.shape[1] != 4 or found.dtype.kind not in "iuf":
+            told = f"an array {found.shape} of {found.dtype}" if isinstance(found, np.ndarray) else "several arrays"
+            raise DataError(f"{path}: found {told}, expected numbers of shape (N, 4): x, y, polarity, milliseconds", hint=HINT)
+        if not len(found):
+            raise DataError(f"{path}: found no events, expected at least one", hint=HINT)
+        for column, (name, most) in enumerate((("x", SIDE - 1), ("y", SIDE - 1), ("polarity", 1), ("time", LATEST))):
+            _check(path, name, found[:, column], most)
+        t = np.rint(found[:, 3] * 1000.0) if found.dtype.kind == "f" else found[:, 3].astype(np.int64) * 1000
+        return in_order(found[:, 0], found[:, 1], t, found[:, 2] > 0, (SIDE, SIDE))
+
+
+def _check(path: Path, name: str, values: np.ndarray, most: int) -> None:
+    """Refuse a value that is none: x and y are whole numbers inside the sensor, times are not negative."""
+    good = (values >= 0) & (values <= most)  # NaN is neither
+    if values.dtype.kind == "f" and name != "time":
+        good &= values == np.trunc(values)
+    if not good.all():
+        row = int(good.argmin())
+        raise DataError(f"{path}: row {row}: found {name} {values[row]}, expected 0 to {most}", hint=HINT)
+
+
+def _there(root: Path) -> set[str]:
+    return {name for name in FOLDERS.values() if (root / name).is_dir()}
+
+
+def _part(folder: Path, split: str) -> list[Sample]:
+    """The recordings of one part: ``user<number>_<lighting>/<label>.npy``."""
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: the {split} part is missing, expected user*/<label>.npy in it",
+            hint=REMOTE[split].by_hand(folder.parent),
+        )
+    users = [entry for entry in visible(folder) if entry.is_dir()]
+    samples = [
+        Sample(f"{split}/{user.name}/{entry.name}", _label(entry.path), split, entry.path, stamp(entry.stat()))
+        for user in users
+        for entry in visible(Path(user.path))
+        if entry.name.endswith(".npy")
+    ]
+    if not samples:
+        raise DataError(f"{folder}: found no user*/<label>.npy, expected recordings", hint="Unpack its archive again.")
+    return samples
+
+
+def _label(path: str) -> int:
+    match = re.fullmatch(r"(\d{1,2})\.npy", Path(path).name)
+    if match is None or int(match[1]) >= len(CLASSES):
+        raise DataError(
+            f"{path}: expected a name that is a label, 0.npy to {len(CLASSES) - 1}.npy", hint="Take it out of the folder."
+        )
+    return int(match[1])

@@ -1,0 +1,81 @@
+"""N-Caltech101: Caltech101's pictures of objects, recorded by an event camera under three saccades (Orchard et al. 2015)."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lsgcli.data.base import SPLITS, Listing
+from lsgcli.data.fetching import archives
+from lsgcli.data.fetching.download import RemoteFile
+from lsgcli.data.fetching.obtain import Downloaded, under_way_in
+from lsgcli.data.folders import scan_classes
+from lsgcli.registry import register
+
+SENSOR = [240, 180]  # width and height; most recordings fill a part of it
+FOLDER = "Caltech101"
+INNER = f"{FOLDER}.zip"
+ARCHIVE = RemoteFile(
+    "N-Caltech101-archive.zip",
+    ("https://data.mendeley.com/public-files/datasets/cy6cvx3ryv/files/36b5c52a-b49d-4853-addb-a836a8883e49/file_downloaded",),
+    md5="66201824eabb0239c7ab992480b50ba3",
+    page="https://data.mendeley.com/datasets/cy6cvx3ryv",
+)
+
+
+@register("dataset", "n-caltech101")
+class NCaltech101(Downloaded):
+    """``Caltech101/<class>/*.bin`` in --data-dir, or in NCALTECH101 below it, as tonic has it, or --data-dir itself.
+
+    No test part is published: --split draws one.
+    """
+
+    title = "N-Caltech101, 8709 recordings of objects, 101 classes; downloaded if absent."
+    rules = ("stratified", "lexicographic")
+    published: ClassVar[Mapping[str, int]] = {"all": 8709}
+    preset: ClassVar[Mapping[str, Any]] = {
+        "arch": "vggsnn",
+        "T": 10,
+        "size": 48,
+        "width_multiplier": 0.5,
+        "epochs": 60,
+        "batch_size": 16,
+        "lr": 0.05,
+        "decay_lr": 5e-3,
+        "loss": "tet",
+        "augment": "flip,roll",
+        "split": "stratified",
+    }
+
+    @classmethod
+    def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
+        """What a download fetches: one archive, whatever the splits."""
+        return (ARCHIVE,)
+
+    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
+        """List the samples of the given splits."""
+        rule = self.config.split or "stratified"
+        classes, samples = scan_classes(self._folder(), splits, (".bin",), rule, self.config.split_seed)
+        return Listing(classes, samples, 2, False, {"sensor": SENSOR, "split": rule})
+
+    def _folder(self) -> Path:
+        below = self.root / "NCALTECH101"
+        found = next((root / FOLDER for root in (self.root, below) if (root / FOLDER).is_dir()), None)
+        if found is not None:
+            return found
+        if any(self.root.glob("*/*.bin")):
+            return self.root
+        folder = under_way_in((self.root, below), (ARCHIVE,)) or below
+        self.complete(folder, {FOLDER: ARCHIVE}, ())
+        return folder / FOLDER
+
+    def unpack(self, archive: Path, folder: Path, name: str) -> list[Path]:
+        """Unpack the archive, or the one in it: as it was published, the recordings are a zip in a zip."""
+        if not any(Path(member).name == INNER for member in archives.names(archive)):
+            return super().unpack(archive, folder, name)
+        outer = folder / f".{archive.stem}"
+        try:
+            found = archives.unpack(archive, outer, self.telling(f"unpacking {archive.name}"))
+            return super().unpack(next(path for path in found if path.name == INNER), folder, name)
+        finally:
+            shutil.rmtree(outer, ignore_errors=True)

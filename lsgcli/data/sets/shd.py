@@ -1,0 +1,131 @@
+"""SHD, the Spiking Heidelberg Digits: spoken digits as spikes of an artificial cochlea (Cramer et al., IEEE TNNLS 2020)."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data.events import Events, in_order
+from lsgcli.data.fetching import archives
+from lsgcli.data.fetching.download import RemoteFile
+from lsgcli.data.fetching.obtain import Downloaded, under_way_in
+from lsgcli.data.folders import stamp
+from lsgcli.data.guard import foreign
+from lsgcli.errors import DataError
+from lsgcli.registry import register
+
+UNITS = 700  # channels of the cochlea
+ENGLISH = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+GERMAN = ("null", "eins", "zwei", "drei", "vier", "fuenf", "sechs", "sieben", "acht", "neun")
+PAGE = "https://zenkelab.org/resources/spiking-heidelberg-datasets-shd/"
+FILES = {"train": "shd_train.h5", "test": "shd_test.h5"}
+REMOTE = {
+    "train": RemoteFile(
+        "shd_train.h5.zip",
+        ("https://zenkelab.org/datasets/shd_train.h5.zip",),
+        md5="f3252aeb598ac776c1b526422d90eecb",
+        page=PAGE,
+    ),
+    "test": RemoteFile(
+        "shd_test.h5.zip",
+        ("https://zenkelab.org/datasets/shd_test.h5.zip",),
+        md5="1503a5064faa34311c398fb0a1ed0a6f",
+        page=PAGE,
+    ),
+}
+
+
+@register("dataset", "shd")
+class Shd(Downloaded):
+    """``shd_train.h5`` and ``shd_test.h5`` in --data-dir, or in SHD below it, where tonic puts them."""
+
+    title = "SHD, 8156 + 2264 spoken digits as spikes of 700 channels, 20 classes; downloaded if absent."
+    line = True
+    published: ClassVar[Mapping[str, int]] = {"train": 8156, "test": 2264}
+    preset: ClassVar[Mapping[str, Any]] = {
+        "arch": "mlp",
+        "T": 100,
+        "size": 140,
+        "slicing": "window",
+        "window_us": 10_000,
+        "resize": "bin",
+        "epochs": 30,
+        "batch_size": 64,
+        "lr": 0.05,
+        "decay_lr": 5e-3,
+    }
+
+    @classmethod
+    def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
+        """What a download of these splits fetches."""
+        return tuple(REMOTE[split] for split in splits)
+
+    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
+        """List the samples of the given splits."""
+        folder = self._folder(splits)
+        samples = [sample for split in splits for sample in _part(folder / FILES[split], split)]
+        return Listing((*ENGLISH, *GERMAN), tuple(samples), 1, False, {"sensor": [UNITS, 1]})
+
+    def _folder(self, splits: tuple[str, ...]) -> Path:
+        roots = (self.root, self.root / "SHD")
+        folder = next(filter(_there, roots), None) or under_way_in(roots, REMOTE.values()) or roots[1]
+        self.complete(folder, {FILES[split]: REMOTE[split] for split in splits}, _there(folder), any_archive=True)
+        return folder
+
+    def unpack(self, archive: Path, folder: Path, name: str) -> list[Path]:
+        """Unpack a part's archive, which holds the file ``name``, into ``folder``."""
+        return archives.unpack(archive, folder, self.telling(f"unpacking {archive.name}"))
+
+    def events(self, sample: Sample, listing: Listing) -> Events:
+        """The spikes of one recording: x is the channel, y is 0, all are ON."""
+        path, index = sample.source
+        with foreign(path, f"spikes of recording {index}"):
+            times, units, _ = _arrays(Path(path))
+            t, x = np.asarray(times[index], np.float64), np.asarray(units[index])
+        if t.shape != x.shape or t.ndim != 1 or not np.isfinite(t).all() or (len(x) and int(x.max()) >= UNITS):
+            raise DataError(
+                f"{path}: recording {index}: found times and channels that do not fit,"
+                f" expected as many of both, and channels below {UNITS}",
+                hint="Fetch the file again.",
+            )
+        micro = np.rint(t * 1e6).astype(np.int64)
+        return in_order(x, np.zeros(len(x), np.uint16), micro, np.ones(len(x), bool), (UNITS, 1))
+
+    def frames(self, events: Events, sample: Sample, listing: Listing) -> np.ndarray:
+        """Frames (T, 1, 1, S): spikes have no polarity."""
+        return super().frames(events, sample, listing)[:, :1]
+
+    def shape(self, listing: Listing) -> tuple[int, ...]:
+        """Shape of one prepared sample."""
+        return (self.config.T, 1, 1, self.size)
+
+
+def _there(root: Path) -> set[str]:
+    return {name for name in FILES.values() if (root / name).is_file()}
+
+
+def _part(path: Path, split: str) -> list[Sample]:
+    if not path.is_file():
+        raise DataError(f"{path}: the {split} part is missing", hint=REMOTE[split].by_hand(path.parent))
+    labels = _arrays(path)[2]
+    bad = np.flatnonzero((labels < 0) | (labels >= len(ENGLISH) + len(GERMAN)))
+    if len(bad):
+        raise DataError(f"{path}: recording {bad[0]}: found label {labels[bad[0]]}, expected 0 to 19", hint="Fetch it again.")
+    told = stamp(path.stat())
+    return [Sample(f"{split}/{i:05d}", int(label), split, (str(path), i), f"{i}:{told}") for i, label in enumerate(labels)]
+
+
+@lru_cache(maxsize=4)
+def _arrays(path: Path) -> tuple[Any, Any, np.ndarray]:
+    """Times (seconds) and units of all recordings, read when indexed, and the labels (N,)."""
+    with foreign(path, "an HDF5 file with spikes/times, spikes/units and labels", hint="Fetch it again."):
+        import h5py
+
+        content = h5py.File(path, "r")
+        times, units, labels = content["spikes/times"], content["spikes/units"], np.asarray(content["labels"], np.int64)
+    if not len(times) == len(units) == len(labels):
+        raise DataError(f"{path}: found {len(times)} times, {len(units)} units, {len(labels)} labels, expected as many of each")
+    return times, units, labels

@@ -1,0 +1,44 @@
+"""A small fully connected network, for input that is no picture, such as the 700 channels of SHD."""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
+from lsgcli.models.layers import SpikingConv
+from lsgcli.registry import register
+
+HIDDEN = (256, 256)  # neurons at full width
+
+
+@register("arch", "mlp")
+class MLP(SpikingNet):
+    """linear 256, linear 256, each with tdBN and LIF; linear. Takes input of any height and width.
+
+    The linear layers before neurons are 1x1 convolutions of an image of one pixel, so that tdBN, folding and the analysis see
+    the same layers as in the other networks.
+    """
+
+    defaults: ClassVar = {"T": 100, "num_classes": 20, "in_channels": 1, "input_size": 140, "input_height": 1}
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__(spec)
+        layers, features = [], spec.in_channels * spec.height * spec.input_size
+        for full in HIDDEN:
+            layers.append(SpikingConv(spec, features, spec.channels(full), kernel=1))
+            features = spec.channels(full)
+        self.hidden = nn.ModuleList(layers)
+        self.classifier = nn.Linear(features, spec.num_classes)
+        self.start_weights()
+
+    def forward_sequence(self, x: Tensor, T: int) -> Tensor:
+        """(T or 1, B, C, H, W) -> (T, B, classes)."""
+        x = x.flatten(2)[..., None, None]
+        for index, layer in enumerate(self.hidden):
+            x = layer(x, T) if index == 0 else layer(x)
+        return self.classifier(x.flatten(2))
+
+    def spiking_layers(self) -> list[SpikingLayer]:
+        """hidden1, hidden2."""
+        layers = [layer for layer in self.hidden if isinstance(layer, SpikingConv)]
+        return [layer.spiking_layer(f"hidden{index}") for index, layer in enumerate(layers, start=1)]

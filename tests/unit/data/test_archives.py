@@ -1,0 +1,219 @@
+import errno
+import io
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections import namedtuple
+
+import pytest
+
+from lsgcli.data.fetching import archives
+from lsgcli.data.fetching.archives import names, sweep, unpack
+from lsgcli.errors import DataError, StorageError
+from tests.unit.data.hostile import CONTENT, HOSTILE, MAKERS, good, zipped
+
+
+def tree(folder):
+    """All there is in and below a folder: links as their target, files as their content."""
+    found = {}
+    for place, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = os.path.join(place, name)
+            mode = os.lstat(path).st_mode
+            if stat.S_ISLNK(mode):
+                found[path] = ("link", os.readlink(path))
+            elif stat.S_ISREG(mode):
+                with open(path, "rb") as stream:
+                    found[path] = (mode, stream.read())
+            else:
+                found[path] = mode
+    return found
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("there", [False, True])
+def test_what_is_packed_comes_out(tmp_path, kind, there):
+    archive, folder, told = good(tmp_path / kind), tmp_path / "out" / "d", []
+    if there:
+        (folder / "set").mkdir(parents=True)
+        (folder / "set" / "mine").write_bytes(b"mine")
+        (folder / "LICENSE").write_bytes(b"old")
+    found = unpack(archive, folder, lambda *report: told.append(report))
+    assert found == sorted(folder / name for name in CONTENT)
+    assert files(folder) == CONTENT | ({"set/mine": b"mine"} if there else {})
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1] > 0
+    assert [path.name for path in folder.parent.iterdir()] == ["d"]
+    assert (folder / "LICENSE").stat().st_mode & 0o111 == 0
+    assert sorted(name.removeprefix("./") for name in names(archive) if name[-1] != "/") == sorted(CONTENT)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_inside_leaves_a_top_folder_out(tmp_path, kind):
+    archive = good(tmp_path / kind)
+    assert unpack(archive, tmp_path / "set", inside="set") == sorted(
+        tmp_path / name for name in CONTENT if name.startswith("set/")
+    )
+    assert files(tmp_path / "set") == {name[4:]: content for name, content in CONTENT.items() if name.startswith("set/")}
+    unpack(archive, tmp_path / "all", inside="another")
+    assert files(tmp_path / "all") == CONTENT
+
+
+def test_attributes_of_macos_are_left_out(tmp_path):
+    archive = zipped(tmp_path / "a.zip", [("set/1.bin", b"1"), ("__MACOSX/set/._1.bin", b"junk")])
+    assert unpack(archive, tmp_path / "out") == [tmp_path / "out" / "set" / "1.bin"]
+    assert files(tmp_path / "out") == {"set/1.bin": b"1"}
+
+
+def test_archives_in_an_archive_stay_packed(tmp_path):
+    zipped(tmp_path / "inner.zip", [("x", b"x")])
+    archive = zipped(tmp_path / "a.zip", [("inner.zip", (tmp_path / "inner.zip").read_bytes())])
+    assert unpack(archive, tmp_path / "out") == [tmp_path / "out" / "inner.zip"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_archives_write_nothing(tmp_path, case, there):
+    kind, make, told = HOSTILE[case]
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "x").write_bytes(b"sentinel")
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "x").write_bytes(b"sentinel")
+    folder = place / "data"
+    if there:
+        folder.mkdir()
+        (folder / "mine").write_bytes(b"mine")
+    archive = make(tmp_path / kind)
+    before = tree(tmp_path)
+    with pytest.raises(DataError, match=told) as caught:
+        unpack(archive, folder)
+    assert tree(tmp_path) == before
+    assert str(archive) in caught.value.message
+    assert "\x1b" not in caught.value.message
+    assert not os.path.exists("/evil")
+
+
+def test_there_are_many_hostile_archives():
+    assert len(HOSTILE) >= 18
+
+
+def test_the_member_is_named(tmp_path):
+    archive = zipped(tmp_path / "a.zip", [("good", b"1"), ("a/../../evil\u202e", b"evil")])
+    with pytest.raises(DataError, match=r"a\.zip: member a/\.\./\.\./evil.u202e: found"):
+        unpack(archive, tmp_path / "d")
+
+
+@pytest.mark.parametrize("link", ["set", "set/cat", "set/cat/1.bin"])
+@pytest.mark.parametrize("kind", MAKERS)
+def test_nothing_is_written_through_a_link_that_is_there(tmp_path, kind, link):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "1.bin").write_bytes(b"sentinel")
+    path = tmp_path / "d" / link
+    path.parent.mkdir(parents=True)
+    path.symlink_to(outside / "1.bin" if link.endswith("bin") else outside)
+    archive = good(tmp_path / kind)
+    before = tree(tmp_path)
+    with pytest.raises(DataError, match=rf"member {link}: found a link in its place"):
+        unpack(archive, tmp_path / "d")
+    assert tree(tmp_path) == before
+
+
+def test_a_folder_that_is_a_link_is_the_users_choice(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "d").symlink_to(tmp_path / "disk")
+    unpack(good(tmp_path / "a.zip"), tmp_path / "d")
+    assert files(tmp_path / "disk") == CONTENT
+
+
+@pytest.mark.parametrize(("there", "told"), [("LICENSE/x", "a folder in its place"), ("set", "a file in its place")])
+def test_files_and_folders_do_not_replace_each_other(tmp_path, there, told):
+    path = tmp_path / "d" / there
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    archive = good(tmp_path / "a.zip")
+    before = tree(tmp_path)
+    with pytest.raises(DataError, match=told):
+        unpack(archive, tmp_path / "d")
+    assert tree(tmp_path) == before
+
+
+def test_too_little_room(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 70_000, 70_000))
+    for kind in MAKERS:
+        archive = good(tmp_path / kind)
+        with pytest.raises(StorageError, match="found 70,000 free"):
+            unpack(archive, tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_disk_that_fills_up(tmp_path, monkeypatch, there):
+    archive, folder = good(tmp_path / "a.tar"), tmp_path / "d"
+    if there:
+        folder.mkdir()
+
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archives, "open", lambda path, mode: Full(), raising=False)
+    with pytest.raises(StorageError, match="d: cannot be written: No space left"):
+        unpack(archive, folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "d"][: 1 + there]
+    assert not there or not list(folder.iterdir())
+
+
+def test_no_such_archive(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        unpack(tmp_path / "a.zip", tmp_path / "d")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "d").write_text("a file")
+    with pytest.raises(StorageError):
+        unpack(good(tmp_path / "a.zip"), tmp_path / "d")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lsgcli.data.fetching.archives import unpack
+def progress(done, total):
+    print("going", flush=True)
+    signal.pause()
+unpack(Path(sys.argv[1]), Path(sys.argv[2]), progress)
+"""
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_killed_unpacking_never_looks_finished(tmp_path, there):
+    archive, folder = good(tmp_path / "a.zip"), tmp_path / "d"
+    if there:
+        folder.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(archive), str(folder)], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"going\n"
+        place = folder if there else tmp_path
+        (left,) = place.glob(".lsg-unpacking-*")
+        sweep(place)
+        assert left.exists()  # a process is at it
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert left.exists()
+    assert folder.exists() == there
+    assert not there or [path.name for path in folder.iterdir()] == [left.name]
+    unpack(archive, folder)
+    assert files(folder) == CONTENT
+    assert not left.exists()

@@ -1,0 +1,395 @@
+import errno
+import hashlib
+import json
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+from collections import namedtuple
+from functools import partial
+
+import pytest
+
+from lsgcli.data.fetching import download
+from lsgcli.data.fetching import partial as arriving
+from lsgcli.data.fetching.download import RemoteFile, fetch
+from lsgcli.errors import DataError, StorageError
+from tests.unit.data.serving import Site, cut, in_turn, ranged, reply, status, whole
+
+CONTENT = bytes(range(256)) * 400  # 102,400 bytes
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(download, "PAUSES", (0.0, 0.0, 0.0))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def site():
+    with Site().running() as running:
+        yield running
+
+
+@pytest.fixture
+def remote(site):
+    def make(*paths, **facts):
+        return RemoteFile("a.bin", tuple(site.base + path for path in paths or ("/a",)), **{"md5": MD5, **facts})
+
+    return make
+
+
+def nothing_left(folder):
+    return [path.name for path in folder.iterdir()] == ["a.bin"]
+
+
+def test_a_file_is_fetched_with_its_progress(site, remote, tmp_path):
+    site.pages["/a"] = whole(CONTENT)
+    told = []
+    (path,) = fetch([remote()], tmp_path / "new", lambda *report: told.append(report))
+    assert path == tmp_path / "new" / "a.bin"
+    assert path.read_bytes() == CONTENT
+    assert told[-1] == ("a.bin", len(CONTENT), len(CONTENT))
+    assert nothing_left(path.parent)
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_file_that_is_there_is_kept(site, remote, tmp_path):
+    (tmp_path / "a.bin").write_bytes(CONTENT)
+    assert fetch([remote()], tmp_path) == [tmp_path / "a.bin"]
+    assert site.requests == []
+
+
+def test_a_file_with_other_content_is_never_replaced(site, remote, tmp_path):
+    site.pages["/a"] = whole(CONTENT)
+    (tmp_path / "a.bin").write_bytes(b"mine")
+    found = hashlib.md5(b"mine").hexdigest()
+    with pytest.raises(DataError, match=rf"a\.bin: found 4 bytes with md5 {found}, expected {MD5}") as caught:
+        fetch([remote()], tmp_path)
+    assert "Move it away" in caught.value.hint
+    assert (tmp_path / "a.bin").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (status(403), "HTTP 403 Forbidden"),
+        (status(202), "HTTP 202 without data"),
+        (status(200), "HTTP 200 without data"),
+        (status(204), "HTTP 204"),
+        (status(500), r"HTTP 500 .*\(4 tries\)"),
+        (status(200, b"<!DOCTYPE html><html>Are you a robot?</html>", Content_Type="text/html"), "a web page"),
+        (status(200, b"<p>Are you a robot?</p>", Content_Type="text/html; charset=utf-8"), "a web page"),
+        (status(200, b"\n <HTML lang=en>Are you a robot?</HTML>", Content_Type="application/zip"), "a web page"),
+        (status(200, b"another file"), f"found 12 bytes with md5 .*, expected {MD5}"),
+        (status(200, CONTENT, Content_Encoding="gzip"), "content encoded as gzip"),
+        (status(302, Location="ftp://127.0.0.1/a"), "redirect to ftp://127.0.0.1/a, expected http or https"),
+        (status(302, Location="file:///etc/passwd"), "file:///etc/passwd"),
+        (lambda handler: None, "no connection"),
+    ],
+)
+def test_where_the_plain_link_fails_the_next_one_works(site, remote, tmp_path, answer, told):
+    site.pages |= {"/plain": answer, "/api": whole(CONTENT)}
+    (path,) = fetch([remote("/plain", "/api")], tmp_path)
+    assert path.read_bytes() == CONTENT
+    assert nothing_left(tmp_path)
+    site.pages["/api"] = status(404)
+    path.unlink()
+    with pytest.raises(DataError, match=rf"a\.bin: cannot be fetched\n    {site.base}/plain: .*{told}") as caught:
+        fetch([remote("/plain", "/api")], tmp_path)
+    assert f"{site.base}/api: HTTP 404" in caught.value.message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_redirect_is_followed_with_the_range(site, remote, tmp_path):
+    site.pages |= {"/a": status(302, Location="/b"), "/b": ranged(CONTENT)}
+    (tmp_path / "a.bin.part").write_bytes(CONTENT[:1000])
+    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
+    assert site.ranges("/b") == ["bytes=1000-"]
+
+
+def test_a_cut_connection_goes_on_where_it_was_cut(site, remote, tmp_path):
+    site.pages["/a"] = in_turn(cut(CONTENT, 5000, ETag='"1"'), ranged(CONTENT, '"1"'))
+    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
+    assert site.ranges("/a") == [None, "bytes=5000-"]
+    assert site.requests[1][1]["If-Range"] == '"1"'
+    assert nothing_left(tmp_path)
+
+
+def test_tries_count_anew_after_progress(site, remote, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "ENOUGH", 1000)
+
+    def a_little(handler):
+        start = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        end = min(start + 10_000, len(CONTENT))
+        code, span = (206, f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}") if start else (200, "")
+        reply(handler, code, CONTENT[start:end], length=len(CONTENT) - start, Content_Range=span)
+
+    site.pages["/a"] = a_little
+    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
+    assert site.ranges("/a") == [None, *(f"bytes={start}-" for start in range(10_000, 102_400, 10_000))]
+
+
+def test_without_progress_the_tries_end_and_the_part_stays(site, remote, tmp_path):
+    site.pages["/a"] = cut(CONTENT, 5000)
+    with pytest.raises(DataError, match=r"cut off after 5000 of 102400 bytes \(4 tries\)"):
+        fetch([remote()], tmp_path)
+    assert (tmp_path / "a.bin.part").read_bytes() == CONTENT[:5000]
+    assert not (tmp_path / "a.bin").exists()
+
+
+def test_a_file_that_changed_on_the_server_is_fetched_from_the_start(site, remote, tmp_path):
+    old = bytes(len(CONTENT))
+    site.pages["/a"] = in_turn(cut(old, 5000, ETag='"old"'), ranged(CONTENT, '"new"'))
+    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
+    assert [headers.get("If-Range") for _, headers in site.requests] == [None, '"old"']
+
+
+def test_a_weak_etag_is_no_proof(site, remote, tmp_path):
+    date = "Wed, 01 Jan 2025 00:00:00 GMT"
+    site.pages["/a"] = in_turn(cut(CONTENT, 5000, ETag='W/"1"', Last_Modified=date), ranged(CONTENT, date))
+    fetch([remote()], tmp_path)
+    assert site.requests[1][1]["If-Range"] == date
+
+
+def test_a_server_without_ranges_starts_over(site, remote, tmp_path):
+    site.pages["/a"] = whole(CONTENT)
+    (tmp_path / "a.bin.part").write_bytes(CONTENT[:5000])
+    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
+    assert site.ranges("/a") == ["bytes=5000-"]
+
+
+def test_a_whole_part_needs_no_data(site, remote, tmp_path):
+    site.pages["/a"] = ranged(CONTENT)
+    (tmp_path / "a.bin.part").write_bytes(CONTENT)
+    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
+    assert len(site.requests) == 1  # answered by 416
+
+
+def test_a_part_longer_than_the_file_is_given_up(site, remote, tmp_path):
+    site.pages["/a"] = ranged(CONTENT, '"1"')
+    (tmp_path / "a.bin.part").write_bytes(CONTENT + b"more")
+    (tmp_path / "a.bin.part.json").write_text(json.dumps({"url": f"{site.base}/a", "validator": '"1"'}))
+    assert fetch([remote(md5=None)], tmp_path)[0].read_bytes() == CONTENT
+    assert site.ranges("/a") == ["bytes=102404-", None]
+
+
+def test_a_file_of_another_size_that_is_there(site, remote, tmp_path):
+    (tmp_path / "a.bin").write_bytes(CONTENT)
+    with pytest.raises(DataError, match=r"a\.bin: found 102400 bytes, expected 7"):
+        fetch([remote(md5=None, size=7)], tmp_path)
+
+
+@pytest.mark.parametrize(("code", "tries"), [(socket.EAI_NONAME, 1), (socket.EAI_AGAIN, 4)])
+def test_a_name_that_no_server_has_is_not_tried_again(tmp_path, monkeypatch, code, tries):
+    asked = []
+
+    def lookup(*args, **kwargs):
+        asked.append(args)
+        raise socket.gaierror(code, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    with pytest.raises(DataError, match=r"no connection: .*no such name"):
+        fetch([RemoteFile("a.bin", ("http://no-such-server.invalid/a",), md5=MD5)], tmp_path)
+    assert len(asked) == tries
+
+
+def test_a_part_of_another_file_is_fetched_once_more_from_the_start(site, remote, tmp_path):
+    site.pages["/a"] = ranged(CONTENT)
+    (tmp_path / "a.bin.part").write_bytes(b"x" * 5000)
+    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
+    assert site.ranges("/a") == ["bytes=5000-", None]
+
+
+def test_a_wrong_file_is_fetched_twice_and_then_from_the_next_address(site, remote, tmp_path):
+    site.pages |= {"/a": whole(b"wrong"), "/b": whole(CONTENT)}
+    assert fetch([remote("/a", "/b")], tmp_path)[0].read_bytes() == CONTENT
+    assert site.ranges("/a") == [None, None]
+    assert site.ranges("/b") == [None]  # of the wrong one nothing is left to go on from
+
+
+def test_a_range_that_was_not_asked_for_is_not_glued_on(site, remote, tmp_path):
+    strange = status(206, CONTENT[700:], Content_Range=f"bytes 700-{len(CONTENT) - 1}/{len(CONTENT)}")
+    site.pages["/a"] = in_turn(cut(CONTENT, 5000, ETag='"1"'), strange, whole(CONTENT))
+    assert fetch([remote(md5=None)], tmp_path)[0].read_bytes() == CONTENT  # no checksum would mend it
+    assert site.ranges("/a") == [None, "bytes=5000-", None]
+
+
+@pytest.mark.parametrize("page", [status(202), whole(b"<html>robot?</html>", Content_Type="text/html"), status(403)])
+def test_an_error_page_does_not_cost_what_has_arrived(site, remote, tmp_path, page):
+    site.pages |= {"/plain": page, "/api": ranged(CONTENT)}
+    (tmp_path / "a.bin.part").write_bytes(CONTENT[:5000])
+    assert fetch([remote("/plain", "/api")], tmp_path)[0].read_bytes() == CONTENT
+    assert site.ranges("/api") == ["bytes=5000-"]
+
+
+def test_without_checksum_only_the_same_version_is_continued(site, remote, tmp_path):
+    site.pages["/a"] = cut(CONTENT, 5000, ETag='"1"')
+    with pytest.raises(DataError):
+        fetch([remote(md5=None)], tmp_path)
+    site.requests.clear()
+    site.pages["/a"] = ranged(CONTENT, '"1"')
+    assert fetch([remote(md5=None)], tmp_path)[0].read_bytes() == CONTENT
+    assert site.ranges("/a") == ["bytes=5000-"]
+    (tmp_path / "a.bin").rename(tmp_path / "a.bin.part")  # of unknown origin
+    site.requests.clear()
+    fetch([remote(md5=None)], tmp_path)
+    assert site.ranges("/a") == [None]
+
+
+def test_sha256_and_size_are_checked(site, remote, tmp_path):
+    site.pages["/a"] = whole(CONTENT)
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    with pytest.raises(DataError, match=f"sha256 {sha256}, expected 0000"):
+        fetch([remote(sha256="0" * 64)], tmp_path)
+    with pytest.raises(DataError, match="found 102400 bytes, expected 7"):
+        fetch([remote(size=7)], tmp_path)
+    assert fetch([remote(sha256=sha256.upper(), size=len(CONTENT))], tmp_path)
+
+
+def test_an_endless_answer_ends(site, remote, tmp_path):
+    def endless(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        while True:
+            handler.wfile.write(bytes(1 << 16))
+
+    site.pages["/a"] = endless
+    with pytest.raises(DataError, match="found more bytes than the expected 102400"):
+        fetch([remote(size=len(CONTENT))], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_silent_server_is_left(site, remote, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    waiting = threading.Event()
+    site.pages["/a"] = lambda handler: waiting.wait(20)
+    with pytest.raises(DataError, match="timed out"):
+        fetch([remote()], tmp_path)
+    waiting.set()
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://127.0.0.1/a", "data:,x", "a.bin"])
+def test_other_schemes_are_refused(tmp_path, address):
+    with pytest.raises(DataError, match="neither http nor https"):
+        fetch([RemoteFile("a.bin", (address,), md5=MD5)], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_network_the_error_says_what_to_do(tmp_path):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/a"
+    file = RemoteFile("a.bin", (url,), md5=MD5, page="https://example.org/data")
+    with pytest.raises(DataError, match=rf"a\.bin: cannot be fetched\n    {url}: no connection.*refused") as caught:
+        fetch([file], tmp_path / "d")
+    for part in ("a.bin", "https://example.org/data", MD5, str(tmp_path / "d" / "a.bin"), url):
+        assert part in caught.value.hint
+    assert caught.value.exit_code == 3
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from lsgcli.data.fetching.download import RemoteFile, fetch
+fetch([RemoteFile("a.bin", (sys.argv[1],), md5=sys.argv[2])], Path(sys.argv[3]))
+"""
+
+
+def test_a_killed_download_goes_on(site, remote, tmp_path):
+    sent, ended = threading.Event(), threading.Event()
+
+    def stalls(handler):
+        reply(handler, 200, CONTENT[:60_000], length=len(CONTENT), ETag='"1"')
+        handler.wfile.flush()
+        sent.set()
+        ended.wait(60)
+
+    site.pages["/a"] = in_turn(stalls, ranged(CONTENT, '"1"'))
+    process = subprocess.Popen([sys.executable, "-c", KILLED, site.base + "/a", MD5, str(tmp_path)])
+    part = tmp_path / "a.bin.part"
+    try:
+        assert sent.wait(60)
+        while not part.exists() or part.stat().st_size < 60_000:
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        ended.set()
+    assert not (tmp_path / "a.bin").exists()
+    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
+    assert site.ranges("/a") == [None, "bytes=60000-"]
+    assert nothing_left(tmp_path)
+
+
+def test_two_at_once_share_one_transfer(site, remote, tmp_path):
+    first = threading.Event()
+
+    def slow(handler):
+        reply(handler, 200, CONTENT[:1000], length=len(CONTENT))
+        handler.wfile.flush()
+        first.wait(20)
+        handler.wfile.write(CONTENT[1000:])
+
+    site.pages["/a"] = slow
+    threads = [threading.Thread(target=partial(fetch, [remote()], tmp_path)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while not site.requests:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    first.set()
+    for thread in threads:
+        thread.join()
+    assert len(site.requests) == 1
+    assert nothing_left(tmp_path)
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+
+
+def test_a_full_disk(site, remote, tmp_path, monkeypatch):
+    site.pages["/a"] = whole(CONTENT)
+
+    def full(handle, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(arriving.os, "write", full)
+    with pytest.raises(StorageError, match=r"a\.bin\.part: cannot be written: No space left") as caught:
+        fetch([remote()], tmp_path)
+    assert "--data-dir" in caught.value.hint
+
+
+def test_too_little_room_is_found_before_anything_is_fetched(site, remote, tmp_path, monkeypatch):
+    site.pages["/a"] = whole(CONTENT)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 1000, 1000))
+    with pytest.raises(StorageError, match="needs 102,400 bytes more, found 1,000 free"):
+        fetch([remote()], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(site, remote, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError):
+        fetch([remote()], tmp_path / "file")
+
+
+def test_a_certificate_that_is_not_trusted_is_not_tried_again(tmp_path, monkeypatch):
+    asked = []
+
+    class Opener:
+        def open(self, request, timeout):
+            asked.append(request.full_url)
+            raise urllib.error.URLError(ssl.SSLCertVerificationError("certificate verify failed"))
+
+    monkeypatch.setattr(download, "_opener", Opener)
+    with pytest.raises(DataError, match=r"no connection: .*certificate verify failed"):
+        fetch([RemoteFile("a.bin", ("https://127.0.0.1/a", "https://127.0.0.1/b"), md5=MD5)], tmp_path)
+    assert asked == ["https://127.0.0.1/a", "https://127.0.0.1/b"]

@@ -1,0 +1,106 @@
+import io
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+from lsgcli import registry
+from lsgcli.data.sets import dvs_gesture
+from lsgcli.errors import DataError
+
+
+def gesture(rows):
+    stream = io.BytesIO()
+    np.save(stream, np.asarray(rows))
+    return stream.getvalue()
+
+
+@pytest.fixture
+def one_gesture(config, tmp_path):
+    def read(content):
+        for part in dvs_gesture.FOLDERS.values():
+            folder = tmp_path / part / "user01_fluorescent_led"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "3.npy").write_bytes(content if isinstance(content, bytes) else gesture(content))
+        dataset = registry.get("dataset", "dvs-gesture")(config("dvs-gesture", data_dir=str(tmp_path)))
+        listing = dataset.scan(("test",))
+        assert listing.classes[listing.samples[0].label] == "Right arm cw"
+        return dataset.events(listing.samples[0], listing)
+
+    return read
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint16, np.int32, np.float64, np.float32])
+def test_gestures_are_read_in_microseconds(one_gesture, kind):
+    events = one_gesture(np.array([[0, 127, 1, 40_000], [127, 0, 0, 12], [5, 6, 1, 40_000]], kind))
+    assert events.t.tolist() == [12_000, 40_000_000, 40_000_000]
+    assert events.x.tolist() == [127, 0, 5]
+    assert events.y.tolist() == [0, 127, 6]
+    assert np.asarray(events.on).tolist() == [False, True, True]
+    assert events.sensor == (128, 128)
+
+
+def test_fractions_of_a_millisecond_are_kept(one_gesture):
+    assert one_gesture([[1.0, 2.0, 0.0, 1.2345]]).t.tolist() == [1234]
+
+
+GOOD = [1, 2, 1, 3]
+
+
+def lying(shape):
+    """A header that claims more than there is."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<i8", "fortran_order": False, "shape": shape})
+    return stream.getvalue() + bytes(320)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ([GOOD, [128, 0, 0, 1]], "row 1: found x 128, expected 0 to 127"),
+        ([GOOD, GOOD, [0, 128, 0, 1]], "row 2: found y 128"),
+        ([[-1, 0, 0, 1]], "row 0: found x -1"),
+        ([GOOD, [0, 0, 2, 1]], "row 1: found polarity 2, expected 0 to 1"),
+        ([GOOD, [0, 0, 1, -1]], "row 1: found time -1"),
+        ([GOOD, [0, 0, 1, 1 << 60]], "row 1: found time 1152921504606846976"),
+        ([GOOD, [0.5, 0, 1, 1]], "row 1: found x 0.5"),
+        ([GOOD, [np.nan, 0, 1, 1]], "row 1: found x nan"),
+        ([GOOD, [0, 0, 1, np.inf]], "row 1: found time inf"),
+        (np.zeros((0, 4)), "found no events"),
+        (np.zeros((5, 3)), r"found an array \(5, 3\) of float64, expected numbers of shape \(N, 4\)"),
+        (np.zeros(4), r"found an array \(4,\)"),
+        (np.zeros((5, 4), complex), "of complex128"),
+        (lying((1 << 40, 4)), "expected a numpy array"),
+        (lying((11, 4)), "expected a numpy array"),
+        (b"", "expected a numpy array"),
+        (b"nonsense" * 10, "expected a numpy array"),
+        (gesture([GOOD])[:-3], "expected a numpy array"),
+        (pickle.dumps([1]), "expected a numpy array"),
+    ],
+)
+def test_damaged_gestures(one_gesture, content, told):
+    with pytest.raises(DataError, match=rf"3\.npy: .*{told}"):
+        one_gesture(content)
+
+
+def test_pickled_gestures_are_refused(one_gesture):
+    stream = io.BytesIO()
+    np.save(stream, np.array([[{}] * 4], object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"3\.npy: expected a numpy array"):
+        one_gesture(stream.getvalue())
+
+
+def test_several_arrays_are_no_gesture(one_gesture):
+    stream = io.BytesIO()
+    np.savez(stream, x=np.zeros(3))
+    with pytest.raises(DataError, match=r"3\.npy"):
+        one_gesture(stream.getvalue())
+
+
+@pytest.mark.parametrize("name", ["11.npy", "x.npy", "1_2.npy"])
+def test_a_gesture_without_a_label(config, tmp_path, name):
+    (tmp_path / "ibmGestureTest" / "user01_led").mkdir(parents=True)
+    (tmp_path / "ibmGestureTest" / "user01_led" / name).write_bytes(gesture([GOOD]))
+    with pytest.raises(DataError, match=rf"{re.escape(name)}: expected a name that is a label"):
+        registry.get("dataset", "dvs-gesture")(config("dvs-gesture", data_dir=str(tmp_path))).scan(("test",))

@@ -1,0 +1,426 @@
+"""Data sets that are downloaded, from a server of our own that has tiny archives."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+
+from lsgcli import registry
+from lsgcli.data.base import SPLITS
+from lsgcli.data.fetching import download, manifest
+from lsgcli.data.fetching.download import RemoteFile
+from lsgcli.data.fetching.obtain import Downloaded
+from lsgcli.data.prepare import prepare
+from lsgcli.data.sets import cifar_dvs, cifar_dvs_files, dvs_gesture, n_caltech101, n_mnist, shd
+from lsgcli.errors import DataError
+from tests.unit.data.recordings_of import write_shd
+from tests.unit.data.serving import Site, ranged, status, whole
+
+EVENT = bytes([3, 4, 0x80, 0, 1])  # of N-MNIST: ON at x=3, y=4
+AEDAT = b"#!AER-DAT2.0\r\n" + (10 << 8 | 100 << 1).to_bytes(4, "big") + bytes(4)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(download, "PAUSES", ())
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def site():
+    with Site().running() as running:
+        yield running
+
+
+def zipped(members):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def tarred(members):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def gesture(rows):
+    stream = io.BytesIO()
+    np.save(stream, np.asarray(rows))
+    return stream.getvalue()
+
+
+@pytest.fixture
+def publish(site, monkeypatch):
+    """Put an archive on the server, in place of the real one."""
+
+    def make(table, key, content):
+        file = table[key]
+        site.pages[f"/{file.name}"] = ranged(content)
+        url = f"{site.base}/{file.name}"
+        here = dataclasses.replace(file, urls=(url,), md5=hashlib.md5(content).hexdigest())
+        monkeypatch.setitem(table, key, here)
+        return here
+
+    return make
+
+
+def asked(site):
+    return [path.removeprefix("/") for path, _ in site.requests]
+
+
+@pytest.fixture
+def nmnist(publish):
+    for split, folder in n_mnist.FOLDERS.items():
+        publish(n_mnist.REMOTE, split, zipped({f"{folder}/{digit}/00001.bin": EVENT for digit in range(2)}))
+
+
+@pytest.fixture
+def gestures(publish):
+    for split, folder in dvs_gesture.FOLDERS.items():
+        members = {f"{folder}/user{i:02d}_led/{label}.npy": gesture([[5, 6, 1, 7]]) for i in (1, 2) for label in (0, 10)}
+        publish(dvs_gesture.REMOTE, split, tarred(members))
+
+
+@pytest.fixture
+def cifar(publish):
+    for name in cifar_dvs.CLASSES:
+        members = {f"{name}/cifar10_{name}_{number}.aedat": AEDAT for number in (0, 1, 900)}
+        publish(cifar_dvs_files.FILES, name, zipped(members))
+
+
+# --- what is published ------------------------------------------------------------------------------------------------
+
+DOWNLOADED = [name for name in registry.names("dataset") if issubclass(registry.get("dataset", name), Downloaded)]
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_what_a_download_fetches(name):
+    kind = registry.get("dataset", name)
+    files = kind.remote()
+    assert files
+    assert kind.published
+    for file in files:
+        assert isinstance(file, RemoteFile)
+        assert re.fullmatch("[0-9a-f]{32}", file.md5)
+        assert file.urls
+        assert all(url.startswith("https://") for url in file.urls)
+    assert len({file.md5 for file in files}) == len(files)
+    assert set(kind.remote(("test",))) <= set(files)
+
+
+def test_facts_agree_with_tonics():
+    """Names, addresses and checksums as another program has them."""
+    datasets = pytest.importorskip("tonic.datasets")
+    for ours, theirs in ((n_mnist, datasets.NMNIST), (dvs_gesture, datasets.DVSGesture)):
+        for split in SPLITS:
+            file = ours.REMOTE[split]
+            assert file.name == getattr(theirs, f"{split}_filename")
+            assert file.md5 == getattr(theirs, f"{split}_md5")
+            assert file.urls[0] == getattr(theirs, f"{split}_url")
+    for file, theirs in ((n_caltech101.ARCHIVE, datasets.NCALTECH101), (cifar_dvs_files.COPY, datasets.CIFAR10DVS)):
+        assert (file.name, file.md5, file.urls[0]) == (theirs.filename, theirs.file_md5, theirs.url)
+    for split in SPLITS:
+        file, theirs = shd.REMOTE[split], datasets.SHD
+        assert (file.name, file.md5) == (getattr(theirs, f"{split}_zip"), getattr(theirs, f"{split}_md5"))
+        assert file.urls[0] == theirs.base_url + file.name
+    assert list(dvs_gesture.CLASSES) == datasets.DVSGesture.classes
+    assert datasets.DVSGesture.sensor_size[0] == dvs_gesture.SIDE
+
+
+def test_figshare_comes_by_three_ways():
+    assert cifar_dvs_files.FILES["airplane"].urls == (
+        "https://figshare.com/ndownloader/files/7712788",
+        "https://api.figshare.com/v2/file/download/7712788",
+        "https://ndownloader.figshare.com/files/7712788",
+    )
+
+
+# --- downloads --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "folder"), [("n-mnist", "nmnist", "NMNIST"), ("dvs-gesture", "gestures", "DVSGesture")]
+)
+def test_a_set_of_two_parts(config, site, tmp_path, request, name, published, folder):
+    request.getfixturevalue(published)
+    settings = config(name, data_dir=str(tmp_path), T=1, size=16, val_fraction=0)
+    files = [file.name for file in registry.get("dataset", name).remote()]
+    dataset, told = registry.get("dataset", name)(settings), []
+    dataset.downloading = lambda *report: told.append(report)
+    test = dataset.scan(("test",))
+    assert asked(site) == files[1:]  # the training part was not asked for
+    both = dataset.scan()
+    assert asked(site) == [files[1], files[0]]
+    assert both.part("test") == test.samples
+    dataset.scan()
+    assert len(site.requests) == 2
+    report = manifest.check(tmp_path / folder)
+    assert report.good
+    assert report.files == len(both.samples)
+    assert set(report.extra) == set(files)
+    assert {what for what, _, _ in told} >= {*files, *(f"unpacking {file}" for file in files), f"checksums of {folder}"}
+    assert prepare(settings).test.x.shape[1:3] == (1, 2)
+
+
+def test_shd(config, site, tmp_path, publish):
+    for split in SPLITS:
+        made = tmp_path / shd.FILES[split]
+        write_shd(made, [[(0.0, 1), (0.5, 699)], [(0.1, 2)]], [0, 11])
+        publish(shd.REMOTE, split, zipped({made.name: made.read_bytes()}))
+        made.unlink()
+    settings = config("shd", data_dir=str(tmp_path), val_fraction=0)
+    bundle = prepare(settings, ("test",), classes=(*shd.ENGLISH, *shd.GERMAN))
+    assert asked(site) == ["shd_test.h5.zip"]
+    assert len(bundle.test) == 2
+    assert len(prepare(settings).train) == 2
+    assert asked(site) == ["shd_test.h5.zip", "shd_train.h5.zip"]
+    assert manifest.check(tmp_path / "SHD").files == 2
+    shd._arrays.cache_clear()
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_looking_downloads_nothing(config, site, tmp_path, name):
+    dataset = registry.get("dataset", name)(config(name, data_dir=str(tmp_path)))
+    dataset.fetches = False
+    with pytest.raises(DataError, match="found neither the data nor") as caught:
+        dataset.scan()
+    assert f"lsg data prepare --dataset {name}" in caught.value.hint
+    assert site.requests == []
+
+
+@pytest.mark.parametrize("archive", ["zip", "zip of a zip"])
+def test_n_caltech101(config, site, tmp_path, publish, monkeypatch, archive):
+    members = {
+        f"Caltech101/{name}/image_{i:04d}.bin": EVENT for name in ("ant", "Faces_easy", "BACKGROUND_Google") for i in range(20)
+    }
+    content = zipped(members)
+    if archive != "zip":
+        content = zipped(
+            {"N-Caltech101-archive/Caltech101.zip": content, "N-Caltech101-archive/Caltech101_annotations.zip": b""}
+        )
+    table = {"one": n_caltech101.ARCHIVE}
+    monkeypatch.setattr(n_caltech101, "ARCHIVE", publish(table, "one", content))
+    settings = config("n-caltech101", data_dir=str(tmp_path), T=1, size=16)
+    listing = registry.get("dataset", "n-caltech101")(settings).scan()
+    assert listing.classes == ("BACKGROUND_Google", "Faces_easy", "ant")
+    assert listing.info["sensor"] == [240, 180]
+    for part, count in (("train", 18), ("test", 2)):  # a tenth of each class
+        labels = [sample.label for sample in listing.part(part)]
+        assert np.bincount(labels).tolist() == [count] * 3
+    again = registry.get("dataset", "n-caltech101")(settings).scan(("test",))
+    assert again.samples == listing.part("test")
+    other = registry.get("dataset", "n-caltech101")(settings.replace(split_seed=1)).scan(("test",))
+    assert {sample.key for sample in other.samples} != {sample.key for sample in again.samples}
+    assert asked(site) == ["N-Caltech101-archive.zip"]
+    assert manifest.check(tmp_path / "NCALTECH101").good
+    assert sorted(path.name for path in (tmp_path / "NCALTECH101").iterdir()) == [
+        "Caltech101",
+        "N-Caltech101-archive.zip",
+        "SHA256SUMS",
+    ]
+
+
+@pytest.mark.parametrize("below", ["", "Caltech101", "NCALTECH101/Caltech101"])
+def test_n_caltech101_layouts(config, tmp_path, below):
+    for name in "ab":
+        (tmp_path / below / name).mkdir(parents=True)
+        for i in range(4):
+            (tmp_path / below / name / f"image_{i}.bin").write_bytes(EVENT)
+    listing = registry.get("dataset", "n-caltech101")(config("n-caltech101", data_dir=str(tmp_path))).scan()
+    assert listing.part("test")[0].key.startswith("a/")
+    assert len(listing.samples) == 8
+
+
+def test_cifar_dvs_is_downloaded(config, site, tmp_path, cifar):
+    settings = config("cifar-dvs", data_dir=str(tmp_path / "new"), T=1, size=16, val_fraction=0)
+    listing = registry.get("dataset", "cifar-dvs")(settings).scan()
+    assert asked(site) == [f"{name}.zip" for name in cifar_dvs.CLASSES]
+    assert (len(listing.part("train")), len(listing.part("test"))) == (20, 10)
+    assert manifest.check(tmp_path / "new").files == 30
+    assert (tmp_path / "new" / "dog" / "cifar10_dog_900.aedat").read_bytes() == AEDAT
+    registry.get("dataset", "cifar-dvs")(settings).scan()
+    assert len(site.requests) == 10
+
+
+def test_cifar_dvs_zips_that_are_there_are_unpacked(config, site, tmp_path, cifar, publish):
+    for name in cifar_dvs.CLASSES[:9]:
+        (tmp_path / f"{name}.zip").write_bytes(zipped({f"cifar10_{name}_{i}.aedat": AEDAT for i in (0, 1, 900)}))
+        publish(cifar_dvs_files.FILES, name, (tmp_path / f"{name}.zip").read_bytes())  # without a folder in it
+    listing = registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(tmp_path))).scan()
+    assert asked(site) == ["truck.zip"]
+    assert len(listing.samples) == 30
+    assert (tmp_path / "airplane" / "cifar10_airplane_0.aedat").is_file()
+
+
+def test_cifar_dvs_with_recordings_nothing_is_downloaded(config, site, tmp_path, cifar):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "cifar10_cat_0.aedat").write_bytes(AEDAT)
+    with pytest.raises(DataError, match="found no recordings of airplane"):
+        registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(tmp_path))).scan()
+    assert site.requests == []
+
+
+def test_cifar_dvs_a_wrong_zip_stops_before_any_download(config, site, tmp_path, cifar):
+    mine = zipped({"dog/cifar10_dog_0.aedat4": b"another release"})
+    (tmp_path / "dog.zip").write_bytes(mine)
+    with pytest.raises(DataError, match=r"dog\.zip: found \d+ bytes with md5 .*, expected") as caught:
+        registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(tmp_path))).scan()
+    assert "unzip" in caught.value.hint
+    assert site.requests == []
+    assert (tmp_path / "dog.zip").read_bytes() == mine
+
+
+@pytest.mark.parametrize("place", ["other.zip", "below/airplane.zip"])
+def test_cifar_dvs_archives_elsewhere_are_mentioned(config, site, tmp_path, cifar, place):
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_bytes(b"")
+    with pytest.raises(DataError, match=f"{place}: found an archive that is still packed"):
+        registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(tmp_path))).scan()
+    assert site.requests == []
+
+
+@pytest.mark.parametrize("place", ["", "CIFAR10DVS"])
+def test_cifar_dvs_tonics_copy_is_unpacked(config, site, tmp_path, monkeypatch, place):
+    inner = {
+        f"{name}.zip": zipped({f"{name}/cifar10_{name}_{i}.aedat4": b"not read here" for i in (0, 900)})
+        for name in cifar_dvs.CLASSES
+    }
+    content = zipped(inner)
+    monkeypatch.setattr(
+        cifar_dvs_files, "COPY", dataclasses.replace(cifar_dvs_files.COPY, md5=hashlib.md5(content).hexdigest())
+    )
+    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / place / "CIFAR10DVS.zip").write_bytes(content)
+    listing = registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(tmp_path))).scan()
+    assert "tonic" in listing.info["release"]
+    assert len(listing.samples) == 20
+    assert site.requests == []
+    assert manifest.check(tmp_path).files == 20
+    assert not list(tmp_path.rglob("airplane.zip"))
+    (tmp_path / "CIFAR10DVS" / "airplane" / "cifar10_airplane_0.aedat4").rename(tmp_path / "gone")
+    (tmp_path / "CIFAR10DVS" / "airplane" / "cifar10_airplane_900.aedat4").unlink()
+    assert len(registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(tmp_path))).scan().samples) == 20
+
+
+# --- what is partly there ---------------------------------------------------------------------------------------------
+
+
+def test_a_missing_part_is_not_fetched_into_data_of_the_users(config, site, tmp_path, nmnist):
+    for digit in "01":
+        (tmp_path / "Test" / digit).mkdir(parents=True)
+        (tmp_path / "Test" / digit / "1.bin").write_bytes(EVENT)
+    dataset = registry.get("dataset", "n-mnist")(config("n-mnist", data_dir=str(tmp_path)))
+    assert len(dataset.scan(("test",)).samples) == 2
+    with pytest.raises(DataError, match="the train part is missing"):
+        dataset.scan()
+    assert site.requests == []
+
+
+def test_a_missing_part_of_gestures_says_what_to_fetch(config, site, tmp_path, gestures):
+    (tmp_path / "ibmGestureTest" / "user01_led").mkdir(parents=True)
+    (tmp_path / "ibmGestureTest" / "user01_led" / "0.npy").write_bytes(gesture([[5, 6, 1, 7]]))
+    dataset = registry.get("dataset", "dvs-gesture")(config("dvs-gesture", data_dir=str(tmp_path)))
+    with pytest.raises(DataError, match="ibmGestureTrain: the train part is missing") as caught:
+        dataset.scan()
+    assert "ibmGestureTrain.tar.gz" in caught.value.hint
+    assert site.requests == []
+
+
+@pytest.mark.parametrize("place", ["", "NMNIST"])
+def test_archives_put_there_by_hand_are_unpacked(config, site, tmp_path, publish, place):
+    (tmp_path / place).mkdir(exist_ok=True)
+    for split, folder in n_mnist.FOLDERS.items():
+        content = zipped({f"{folder}/{digit}/1.bin": EVENT for digit in range(2)})
+        file = publish(n_mnist.REMOTE, split, content)
+        (tmp_path / place / file.name).write_bytes(content)
+    assert len(registry.get("dataset", "n-mnist")(config("n-mnist", data_dir=str(tmp_path))).scan().samples) == 4
+    assert site.requests == []
+
+
+def test_a_download_that_fails_says_what_to_fetch(config, site, tmp_path, nmnist):
+    site.pages["/train.zip"] = status(403)
+    with pytest.raises(DataError, match=r"train\.zip: cannot be fetched\n.*HTTP 403 Forbidden") as caught:
+        prepare(config("n-mnist", data_dir=str(tmp_path)))
+    for part in ("mendeley.com", n_mnist.REMOTE["train"].md5, str(tmp_path / "NMNIST" / "train.zip")):
+        assert part in caught.value.hint
+
+
+def test_a_failed_second_archive_leaves_the_first_for_the_next_time(config, site, tmp_path, nmnist):
+    served = site.pages["/test.zip"]
+    site.pages["/test.zip"] = status(403)
+    dataset = registry.get("dataset", "n-mnist")(config("n-mnist", data_dir=str(tmp_path)))
+    with pytest.raises(DataError):
+        dataset.scan()
+    assert [path.name for path in (tmp_path / "NMNIST").iterdir()] == ["train.zip"]  # nothing looks finished
+    site.pages["/test.zip"] = served
+    assert len(dataset.scan().samples) == 4
+    assert asked(site) == ["train.zip", "test.zip", "test.zip"]
+
+
+KILLED = """
+import dataclasses, json, os, signal, sys
+from lsgcli import registry
+from lsgcli.data.sets import cifar_dvs_files
+from lsgcli.resolve import resolve
+facts, root, stop = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
+for name, (url, md5) in facts.items():
+    cifar_dvs_files.FILES[name] = dataclasses.replace(cifar_dvs_files.FILES[name], urls=(url,), md5=md5)
+dataset = registry.get("dataset", "cifar-dvs")(resolve({"dataset": "cifar-dvs", "data_dir": root}, environment={}))
+def downloading(what, done, total):
+    if what == stop:
+        os.kill(os.getpid(), signal.SIGKILL)
+dataset.downloading = downloading
+dataset.scan()
+"""
+
+
+@pytest.mark.parametrize("stop", ["airplane.zip", "frog.zip", "unpacking airplane.zip", "unpacking frog.zip", "checksums of d"])
+def test_a_killed_download_is_completed(config, site, tmp_path, cifar, stop):
+    root = tmp_path / "d"
+    facts = json.dumps({name: (file.urls[0], file.md5) for name, file in cifar_dvs_files.FILES.items()})
+    process = subprocess.run([sys.executable, "-c", KILLED, facts, str(root), stop], capture_output=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    requests = len(site.requests)
+    listing = registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(root))).scan()
+    assert len(listing.samples) == 30
+    expected = {f"{name}/cifar10_{name}_{i}.aedat" for name in cifar_dvs.CLASSES for i in (0, 1, 900)}
+    assert {path.relative_to(root).as_posix() for path in root.rglob("*.aedat")} == expected
+    assert not list(root.glob(".lsg-unpacking-*")) + list(root.glob("*.part*"))
+    if stop.endswith("zip") and not stop.startswith("unpacking"):
+        assert 10 <= len(site.requests) <= 11  # nothing that had arrived was asked for again
+    else:
+        assert len(site.requests) == requests == 10
+
+
+def test_the_callback_stays_behind_when_processes_are_started(config, tmp_path):
+    dataset = registry.get("dataset", "n-mnist")(config("n-mnist", data_dir=str(tmp_path)))
+    dataset.downloading = lambda what, done, total: None
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert copy.downloading is None
+    assert copy.config == dataset.config
+    assert dataset.downloading is not None
+
+
+def test_what_a_server_without_the_right_file_gives_is_not_unpacked(config, site, tmp_path, nmnist):
+    site.pages["/train.zip"] = whole(zipped({"Train/0/1.bin": EVENT}))
+    with pytest.raises(DataError, match=r"train\.zip: cannot be fetched\n.*found \d+ bytes with md5"):
+        registry.get("dataset", "n-mnist")(config("n-mnist", data_dir=str(tmp_path))).scan()
+    assert list((tmp_path / "NMNIST").iterdir()) == []
