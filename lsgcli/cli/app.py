@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lsgcli import __version__
-from lsgcli.cli import ablate, evaluate, export, inspect_gradients, train
+from lsgcli.cli import ablate, data, evaluate, export, inspect_gradients, train
 from lsgcli.cli.guard import guarded
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ for name, command in (
     ("export", export.export),
 ):
     app.command(name)(guarded(command))
+app.add_typer(data.app, name="data")
 
 
 def _version(wanted: bool) -> None:

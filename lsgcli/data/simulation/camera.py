@@ -11,6 +11,7 @@ from lsgcli.data.events import Events, in_order
 
 VERSION = 1  # part of the cache's digest: raise it when the same image gives other events
 EPS = 0.1  # intensity of the dark
+AROUND = {"dark": "constant", "edge": "edge"}  # what comes in at the edges, in the words of numpy.pad
 
 
 def simulate(
@@ -23,8 +24,10 @@ def simulate(
     threshold: float = 0.25,
     sigma: float = 0.03,
     noise: float = 0.02,
+    loops: int = 1,
+    around: str = "dark",
 ) -> Events:
-    """Record an image that moves once around a closed path.
+    """Record an image that moves around a closed path.
 
     Args:
         image: (H, W) intensities, 0..1; H x W is also the sensor.
@@ -35,6 +38,8 @@ def simulate(
         threshold: mean contrast threshold c, in log intensity.
         sigma: standard deviation of the thresholds.
         noise: noise events, as a share of the others.
+        loops: how often the image goes around.
+        around: what comes in at the edges: ``dark``, or the image's own ``edge``, as if the camera saw a part of it.
 
     Returns:
         The events; at least one, whatever the image.
@@ -42,25 +47,30 @@ def simulate(
     height, width = image.shape
     phase = rng.uniform(-np.pi / 4, np.pi / 4)  # a display starts its path at about the same place
     thresholds = np.maximum(rng.normal(threshold, sigma, height * width), 0.05).astype(np.float32)
-    angle = phase + np.linspace(0, 2 * np.pi, frames)
-    scene = _shifted(image.astype(np.float32), amplitude * np.sin(angle), amplitude * np.cos(angle))
-    level = np.log(scene + np.float32(EPS)).reshape(frames, -1) / thresholds  # in units of each pixel's threshold
+    angle = phase + np.linspace(0, 2 * np.pi * loops, frames)
+    scene = _shifted(image.astype(np.float32), amplitude * np.sin(angle), amplitude * np.cos(angle), AROUND[around])
+    level = scene.reshape(frames, -1)
+    level += np.float32(EPS)
+    np.log(level, out=level)  # in place: fresh memory of this size costs more than the arithmetic
+    level /= thresholds  # in units of each pixel's threshold
     steps, before = _crossings(level)
     return _events(level, steps, before, width, height, duration_us, noise, rng)
 
 
-def _shifted(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """(K, H, W): the image moved by each of K sub-pixel shifts, bilinear; darkness comes in at the edges."""
+def _shifted(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, pad: str) -> np.ndarray:
+    """(K, H, W): the image moved by each of K sub-pixel shifts, bilinear; ``pad`` is numpy's word for what is around it."""
     height, width = image.shape
     margin = int(np.ceil(max(np.abs(rows).max(), np.abs(columns).max()))) + 1
-    padded = np.pad(image, margin)
+    padded = np.pad(image, margin, pad)  # type: ignore[call-overload]
     row, column = np.floor(rows).astype(int), np.floor(columns).astype(int)
-    down, right = ((part - whole).astype(np.float32)[:, None, None] for part, whole in ((rows, row), (columns, column)))
-    above = margin + row[:, None] + np.arange(height + 1)
-    left = margin + column[:, None] + np.arange(width + 1)
-    patch = padded[above[:, :, None], left[:, None, :]]
-    patch = patch[:, :-1] + down * (patch[:, 1:] - patch[:, :-1])
-    return patch[:, :, :-1] + right * (patch[:, :, 1:] - patch[:, :, :-1])
+    down, right = ((part - whole).astype(np.float32) for part, whole in ((rows, row), (columns, column)))
+    scene = np.empty((len(rows), height, width), np.float32)
+    for k in range(len(rows)):  # a slice at a time stays in the processor's cache
+        above, left = margin + row[k], margin + column[k]
+        patch = padded[above : above + height + 1, left : left + width + 1]
+        patch = patch[:-1] + down[k] * (patch[1:] - patch[:-1])
+        np.add(patch[:, :-1], right[k] * (patch[:, 1:] - patch[:, :-1]), out=scene[k])
+    return scene
 
 
 def _crossings(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -72,12 +82,12 @@ def _crossings(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (K - 1, P) signed numbers of crossings, and the references before them.
     """
-    reference = level[0].copy()
+    reference = level[0]
     steps, before = np.empty_like(level[1:]), np.empty_like(level[1:])
     for k in range(1, len(level)):  # a reference depends on those before it
         before[k - 1] = reference
         np.trunc(level[k] - reference, out=steps[k - 1])
-        reference += steps[k - 1]
+        reference = reference + steps[k - 1]
     return steps, before
 
 
@@ -91,18 +101,19 @@ def _events(
     noise: float,
     rng: np.random.Generator,
 ) -> Events:
-    frame, pixel = np.nonzero(steps)
-    count = np.abs(steps[frame, pixel]).astype(np.int64)
-    source = np.repeat(np.arange(len(frame)), count)
-    nth = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count) + 1  # 1, 2, ... within a pixel's crossings
-    frame, pixel = frame[source], pixel[source]
-    sign = np.sign(steps[frame, pixel])
-    start, end = level[frame, pixel], level[frame + 1, pixel]
-    share = (before[frame, pixel] + sign * nth - start) / (end - start)
+    pixels = width * height
+    place = np.flatnonzero(steps != 0)
+    count = np.abs(steps.ravel()[place]).astype(np.int64)
+    nth = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count) + 1  # 1, 2, ... within a pixel's crossings
+    place = np.repeat(place, count)
+    sign = np.sign(steps.ravel()[place])
+    start, end = level.ravel()[place], level.ravel()[place + pixels]
+    share = (before.ravel()[place] + sign * nth - start) / (end - start)
+    frame, pixel = np.divmod(place, pixels)
     period = duration_us / (len(level) - 1)
     t = ((frame + np.clip(share, 0, 1)) * period).astype(np.int64)
     extra = max(rng.poisson(noise * len(t)), 0 if len(t) else 1)
-    pixel = np.concatenate([pixel, rng.integers(0, width * height, extra)])
+    pixel = np.concatenate([pixel, rng.integers(0, pixels, extra)])
     t = np.concatenate([t, rng.integers(0, duration_us, extra)])
     on = np.concatenate([sign > 0, rng.random(extra) < 0.5])
     return in_order(pixel % width, pixel // width, t, on, (width, height))

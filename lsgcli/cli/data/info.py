@@ -1,0 +1,57 @@
+"""``lsg data info``: what recordings are there."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lsgcli.cli.common import Json, Quiet, Verbose, messages
+from lsgcli.cli.data.common import NOT_WHERE, Workers, counting, one_of, open_dataset
+from lsgcli.cli.options import with_settings
+from lsgcli.errors import DataError
+
+
+@with_settings(leave_out=NOT_WHERE)
+def info(
+    settings: dict[str, Any],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="PATH", help="A recording, or a folder of recordings.", show_default=False)
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="End with status 3 if a recording cannot be read.")] = False,
+    workers: Workers = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say what a recording, a folder of recordings or a data set holds.
+
+    Counts per class, durations, event rates, sensor, format, which release of CIFAR10-DVS it is, and a digest. Recordings that
+    cannot be read are counted and listed.
+    """
+    messages(quiet, verbose)
+    one_of(path, settings)
+    from lsgcli.data import facts
+
+    with counting("reading", "recordings", quiet) as progress:
+        if path is not None:
+            record = facts.of_path(path, workers=workers, progress=progress)
+        else:
+            record = facts.of_dataset(*open_dataset(settings), workers=workers, progress=progress)
+    if as_json:
+        print(json.dumps(record))
+    else:
+        from lsgcli.report import terminal
+        from lsgcli.report.recordings import info_tables
+
+        out = terminal.console(sys.stdout)
+        for part in info_tables(record):
+            out.print(part)
+    bad = record.get("unreadable", [])
+    if bad and not quiet:
+        print(f"{len(bad)} cannot be read:", *(f"  {one['problem']}" for one in bad), sep="\n", file=sys.stderr)
+    if bad and strict:
+        raise DataError(
+            f"{len(bad)} of {len(bad) + record['recordings']} recordings cannot be read", hint="--strict was given."
+        )

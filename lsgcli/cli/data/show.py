@@ -1,0 +1,55 @@
+"""``lsg data show``: a contact sheet of frames."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lsgcli.cli.common import Json, Quiet, Verbose, messages
+from lsgcli.cli.data.common import one_of, open_dataset
+from lsgcli.cli.options import with_settings
+from lsgcli.config import DATA, FIELDS
+
+# What a sheet does not depend on: all but data and preparation.
+NOT_SHOWN = {name for name, field in FIELDS.items() if field.metadata["panel"] != DATA} | {
+    "augment",
+    "val_fraction",
+    "skip_bad",
+}
+
+
+@with_settings(leave_out=NOT_SHOWN)
+def show(
+    settings: dict[str, Any],
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PATH", help="Recordings, or folders of recordings.", show_default=False),
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write: .png or .svg.")] = ...,  # type: ignore[assignment]
+    samples: Annotated[int, typer.Option(min=1, help="Samples of a data set or folder, spread over its classes.")] = 8,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw frames of a few samples, a row each, and print the file's path: to see orientation and slicing with one's eyes.
+
+    ON events are orange and OFF events blue. Samples are prepared as for training, without augmentation.
+    """
+    messages(quiet, verbose)
+    one_of(paths[0] if paths else None, {name: settings[name] for name in ("dataset", "data_dir") if name in settings})
+    from lsgcli.report import contact_sheet, sheet_rows
+
+    contact_sheet.check_name(output)
+    if paths:
+        from lsgcli.resolve import resolve
+
+        config = resolve({**settings, "dataset": "event-folder"})
+        rows, name = sheet_rows.of_paths(paths, config, samples), ", ".join(map(str, paths))
+    else:
+        dataset, listing = open_dataset(settings)
+        config = dataset.config
+        rows, name = sheet_rows.of_dataset(dataset, listing, samples), config.dataset
+    static = not paths and listing.static
+    contact_sheet.write(output, contact_sheet.layout(name, sheet_rows.told(config, static), rows, events=not static))
+    print(json.dumps({"path": str(output), "samples": len(rows)}) if as_json else output)

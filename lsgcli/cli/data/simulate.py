@@ -1,0 +1,44 @@
+"""``lsg data simulate``: recordings of images, without a camera."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lsgcli.cli.common import Json, Quiet, Verbose, messages
+from lsgcli.cli.data.common import Workers, counting
+
+
+def simulate(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with a folder of images per class.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to, a folder per class.")],
+    per_class: Annotated[
+        int | None, typer.Option(min=1, help="The first N images of each class, by name; all if not given.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="aedat2, lying on its side as CIFAR10-DVS does, or npz, upright.")
+    ] = "aedat2",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the camera's noise.")] = 0,
+    workers: Workers = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Record images with a simulated event camera, laid out as CIFAR10-DVS is, and print the folder.
+
+    Each image is moved along a closed path before a model of a 128x128 sensor for 1.2 s. A class of CIFAR-10 becomes
+    OUT/<class>/cifar10_<class>_<number>.aedat, any other OUT/<class>/<class>_<number>.aedat, with numbers spread over 0 to 999.
+    A run that was stopped goes on when the same command is given again.
+    """
+    messages(quiet, verbose)
+    from lsgcli.data.simulation.folder import simulate_folder
+
+    with counting("simulating", "recordings", quiet) as progress:
+        result = simulate_folder(source, out, per_class=per_class, form=form, seed=seed, workers=workers, progress=progress)
+    if not quiet:
+        kept = f", {result.kept:,} of them there before" if result.kept else ""
+        told = f"{result.recordings:,} recordings{kept}, {result.events:,} events, {result.seconds:.1f} s"
+        print(f"{told} ({result.recordings / max(result.seconds, 1e-3):,.1f} recordings/s)", file=sys.stderr)
+    print(json.dumps(result.record()) if as_json else out)

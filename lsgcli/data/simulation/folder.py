@@ -1,0 +1,250 @@
+"""Simulated recordings of a whole folder of images, laid out as CIFAR10-DVS is.
+
+CIFAR10-DVS was recorded by moving each image of CIFAR-10 along a closed path before a DVS128. Here the camera is a model
+(:mod:`lsgcli.data.simulation.camera`); the rest is kept: 128x128 pixels, about 1.2 s, about 200,000 events, file names, numbers and
+orientation.
+"""
+
+import functools
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsgcli import files
+from lsgcli.data import parallel, random
+from lsgcli.data.base import Sample, fingerprint
+from lsgcli.data.events import Events
+from lsgcli.data.fetching import manifest
+from lsgcli.data.folders import scan_folders, visible
+from lsgcli.data.images import image_suffixes, read_rgb
+from lsgcli.data.sets.cifar_dvs import CLASSES
+from lsgcli.data.simulation import camera
+from lsgcli.data.writers import SIDE, write_aedat2, write_npz
+from lsgcli.errors import ConfigError, DataError
+from lsgcli.registry import unknown
+
+VERSION = 1  # raise it when the same image gives another recording
+NOTE = "simulation.json"  # in the folder of recordings: how they are made. SHA256SUMS beside it says that all are there.
+NUMBERS = 1000  # recordings of a class in CIFAR10-DVS, numbered from 0
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue, ITU-R BT.601
+# Three times around a circle of 4 pixels. The thresholds are such that CIFAR-10's images give 200,000 events in the mean.
+MODEL: dict[str, Any] = {
+    "duration_us": 1_200_000,
+    "frames": 97,
+    "loops": 3,
+    "amplitude": 4.0,
+    "threshold": 0.11,
+    "sigma": 0.015,
+    "noise": 0.02,
+    "around": "edge",
+}
+
+Progress = Callable[[int, int], None]
+
+
+def _aedat2(path: Path, events: Events, comment: str) -> None:
+    """AEDAT 2.0 as in CIFAR10-DVS, which lies on its side: upright row = 127 - bits 1-7, column = 127 - bits 8-14."""
+    lying = Events(events.y, events.x, events.t, events.on, events.sensor)
+    layout = "Upright, as in CIFAR10-DVS: row = 127 - bits 1-7, column = 127 - bits 8-14"
+    write_aedat2(path, lying, comments=(comment, layout))
+
+
+def _npz(path: Path, events: Events, comment: str) -> None:
+    write_npz(path, events)
+
+
+# Format -> ending, and how upright events are written.
+FORMATS: dict[str, tuple[str, Callable[[Path, Events, str], None]]] = {"aedat2": (".aedat", _aedat2), "npz": (".npz", _npz)}
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What came out.
+
+    Attributes:
+        folder: holds the recordings, in a folder per class.
+        recordings: all of them.
+        kept: how many of them were there before.
+        events: of all recordings.
+        classes: recordings per class.
+        seconds: what it took.
+    """
+
+    folder: str
+    recordings: int
+    kept: int
+    events: int
+    classes: dict[str, int]
+    seconds: float
+
+    def record(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+
+def simulate_folder(
+    source: Path,
+    out: Path,
+    *,
+    per_class: int | None = None,
+    form: str = "aedat2",
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Simulated:
+    """Record the images of ``source/<class>/`` into ``out/<class>/``.
+
+    A recording depends on the seed, its class and the image's file name and pixels, and on nothing else. Numbers are spread
+    over 0..999, so that any rule that takes a tenth of CIFAR10-DVS's numbers as the test part finds a tenth here.
+    Recordings that an earlier call with the same settings finished are kept. ``SHA256SUMS`` is written when all are there.
+
+    Args:
+        per_class: the first N images of each class, by name; all if not given.
+        form: ``aedat2``, or ``npz``, which is upright.
+        workers: processes; as many as there are cores if not given.
+        progress: is called with (recordings done, recordings in all).
+
+    Raises:
+        ConfigError: unknown format, or ``out`` holds recordings made with other settings.
+        DataError: no images, or a damaged one.
+        StorageError: ``out`` cannot be written.
+    """
+    start = time.monotonic()
+    if form not in FORMATS:
+        raise ConfigError("--format: " + unknown("format", form, list(FORMATS)))
+    samples, classes = _images(source, per_class)
+    _check_apart(source, out)
+    names = [classes[sample.label] for sample in samples]
+    suffix = FORMATS[form][0]
+    targets = _targets(out, names, suffix)
+    settings = {
+        "format": form,
+        "seed": seed,
+        "per_class": per_class,
+        "images": fingerprint(samples),
+        "versions": [VERSION, camera.VERSION],
+        "model": MODEL,
+    }
+    complete = _claim(out, settings, targets, suffix)
+    for name in classes:
+        files.make_folder(out / name)
+        files.remove_partial(out / name)
+    jobs = [
+        _Job(str(sample.source), str(target), f"{name}/{Path(sample.source).name}")
+        for sample, target, name in zip(samples, targets, names, strict=True)
+    ]
+    events, kept = 0, 0
+    for done, (_, (count, found)) in enumerate(parallel.each(functools.partial(_record, form, seed), jobs, workers), start=1):
+        events, kept = events + count, kept + found
+        if progress:
+            progress(done, len(jobs))
+    if not (complete and kept == len(jobs)):
+        manifest.write(out, [*targets, out / NOTE])
+    return Simulated(str(out), len(jobs), kept, events, dict(Counter(names)), round(time.monotonic() - start, 3))
+
+
+def shown(path: Path) -> np.ndarray:
+    """An image file as the camera sees it: luminance (128, 128) float32, 0..1, resized bilinearly; the aspect is not kept.
+
+    Raises:
+        DataError: not an image, or damaged.
+    """
+    from PIL import Image
+
+    luminance = read_rgb(path).astype(np.float32) @ LUMINANCE / 255
+    return np.asarray(Image.fromarray(luminance).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def numbers(count: int) -> list[int]:
+    """Numbers of a class's recordings, spread over 0..999 where there are no more than that."""
+    return [k * NUMBERS // count if count <= NUMBERS else k for k in range(count)]
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: str
+    target: str
+    key: str
+
+
+def _record(form: str, seed: int, job: _Job) -> tuple[int, bool]:
+    """Make one recording, unless it is there; returns its number of events, and whether it was there."""
+    from lsgcli.data import readers
+
+    target = Path(job.target)
+    if target.exists():
+        try:
+            return len(readers.read(target)), True
+        except DataError:
+            pass  # damaged since; make it again
+    state = int(random.ids([f"simulate/{seed}/{job.key}"])[0])
+    events = camera.simulate(shown(Path(job.source)), np.random.Generator(np.random.PCG64(state)), **MODEL)
+    FORMATS[form][1](target, events, f"Simulated, not recorded: {job.key}, seed {seed}")
+    return len(events), False
+
+
+def _images(source: Path, per_class: int | None) -> tuple[list[Sample], tuple[str, ...]]:
+    hint = "Give a folder that holds a folder of images per class."
+    if not source.is_dir():
+        raise DataError(f"{source}: found {'a file' if source.exists() else 'no such folder'}, expected a folder", hint=hint)
+    for name in ("train", "test"):
+        inner = source / name
+        # A class may be called "train", as in CIFAR-100; it then holds images.
+        if inner.is_dir() and any(entry.is_dir() for entry in visible(inner)):
+            raise DataError(
+                f"{source}: found {name}/ with folders in it, expected a folder per class", hint=f"Give {inner} instead."
+            )
+    source = Path(os.path.abspath(source))
+    classes, found = scan_folders(source.parent, {"image": source.name}, image_suffixes())
+    by_class = [[sample for sample in found if sample.label == label] for label in range(len(classes))]
+    return [sample for part in by_class for sample in part[:per_class]], classes
+
+
+def _check_apart(source: Path, out: Path) -> None:
+    inner, outer = (Path(os.path.realpath(path)) for path in (out, source))
+    if inner.is_relative_to(outer):
+        raise ConfigError(
+            f"{out}: lies in the folder of images {source}, expected a folder apart from it",
+            hint="Recordings in there would be taken for a class of images.",
+        )
+
+
+def _targets(out: Path, names: list[str], suffix: str) -> list[Path]:
+    """The file of each recording, in the order of the images."""
+    left = {name: iter(numbers(count)) for name, count in Counter(names).items()}
+    prefix = {name: f"cifar10_{name}" if name in CLASSES else name for name in left}
+    return [out / name / f"{prefix[name]}_{next(left[name])}{suffix}" for name in names]
+
+
+def _claim(out: Path, settings: Mapping[str, Any], targets: list[Path], suffix: str) -> bool:
+    """Make sure that ``out`` holds nothing made otherwise, and note how it is made; says whether all is there."""
+    hint = "Give another folder, or remove this one."
+    try:
+        note = json.loads((out / NOTE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        note = None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{out / NOTE}: cannot be read ({error}), expected the note of a simulation", hint=hint) from error
+    plain = json.loads(json.dumps(settings))
+    if note is None:
+        strange = next((path for folder in {target.parent for target in targets} for path in folder.glob(f"*{suffix}")), None)
+        if strange is not None:
+            raise ConfigError(f"{strange}: found a recording, but no {NOTE} that says how it was made", hint=hint)
+        files.make_folder(out)
+    else:
+        there = note if isinstance(note, dict) else {}
+        other = [f"{key} {there.get(key)}, not {value}" for key, value in plain.items() if there.get(key) != value]
+        if other:
+            raise ConfigError(f"{out}: found recordings made with {'; '.join(other)}", hint=hint)
+        if (out / manifest.NAME).exists() and all(target.exists() for target in targets):
+            return True
+    (out / manifest.NAME).unlink(missing_ok=True)  # from here on, it is not complete
+    files.write_json(out / NOTE, settings)
+    return False

@@ -1,0 +1,161 @@
+"""Is a folder of data whole? Against its checksums, by reading every recording, and against published counts."""
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lsgcli.data import facts, parallel, readers
+from lsgcli.data.base import Dataset, Listing, Sample
+from lsgcli.data.fetching import manifest
+from lsgcli.errors import DataError
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found.
+
+    Attributes:
+        path: the folder.
+        manifest: whether it has a ``SHA256SUMS``; without one, the next three are empty.
+        missing, changed: files of the manifest that are not there, or have another checksum.
+        extra: files that the manifest does not know. They are no fault.
+        samples: recordings (or images) that were opened.
+        unreadable: name -> what is wrong.
+        counts: samples per part; ``all`` for those of a plain folder.
+        warnings: what is odd, but no fault.
+    """
+
+    path: str
+    manifest: bool
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+    extra: tuple[str, ...]
+    samples: int
+    unreadable: dict[str, str]
+    counts: dict[str, int]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def faults(self) -> list[str]:
+        """A line for each file that is missing, changed or unreadable."""
+        return [
+            *(f"missing: {name}" for name in self.missing),
+            *(f"changed: {name}" for name in self.changed),
+            *(f"unreadable: {problem}" for problem in self.unreadable.values()),
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {"ok": not self.faults, **asdict(self)}
+
+
+def of_path(path: Path, *, workers: int | None = None, progress: Progress | None = None) -> Verdict:
+    """Verify a folder of recordings.
+
+    Raises:
+        DataError: no such folder, nothing in it, or a manifest that cannot be read.
+    """
+    _need_folder(path)
+    found = facts.recordings(path)
+    problems = _problems(functools.partial(_read, path), [name for name, _ in found], workers, progress)
+    unreadable = {found[i][0]: problem for i, problem in problems.items()}
+    compared = _compared(path)
+    if not found and not compared["manifest"]:
+        raise DataError(f"{path}: found neither recordings nor a {manifest.NAME}", hint="Give a folder of recordings.")
+    return Verdict(str(path), **compared, samples=len(found), unreadable=unreadable, counts={"all": len(found)})
+
+
+def of_dataset(dataset: Dataset, listing: Listing, *, workers: int | None = None, progress: Progress | None = None) -> Verdict:
+    """Verify a data set: its folder, if it has one, each of its samples, and how many there are.
+
+    Raises:
+        DataError: a manifest that cannot be read.
+    """
+    work = functools.partial(_load, dataset, replace(listing, samples=()))
+    problems = _problems(work, listing.samples, workers, progress)
+    unreadable = {listing.samples[i].key: problem for i, problem in problems.items()}
+    counts = dict(Counter(sample.split for sample in listing.samples))
+    root = Path(dataset.config.data_dir) if dataset.config.data_dir else None
+    return Verdict(
+        dataset.config.data_dir or dataset.config.dataset,
+        **_compared(root),
+        samples=len(listing.samples),
+        unreadable=unreadable,
+        counts=counts,
+        warnings=_against(getattr(dataset, "published", None) or {}, counts),
+    )
+
+
+def written(verdict: Verdict) -> Verdict:
+    """Write ``SHA256SUMS`` of all files in the folder of a verdict; the verdict that then holds.
+
+    Raises:
+        DataError: something in it is unreadable, so that its checksum is not worth keeping, or it is no folder.
+        StorageError: it cannot be written.
+    """
+    root = Path(verdict.path)
+    _need_folder(root)
+    if verdict.unreadable:
+        raise DataError(
+            "\n".join(f"unreadable: {problem}" for problem in verdict.unreadable.values()),
+            hint="Mend or remove these first; no manifest was written.",
+        )
+    manifest.write(root)
+    return replace(verdict, manifest=True, missing=(), changed=(), extra=())
+
+
+def _need_folder(path: Path) -> None:
+    if not path.is_dir():
+        raise DataError(
+            f"{path}: found {'a file' if path.exists() else 'no such folder'}, expected a folder of recordings",
+            hint="Give a folder; `lsg data info` also looks at a single recording.",
+        )
+
+
+def _compared(root: Path | None) -> dict[str, Any]:
+    """The fields of a verdict that come from the manifest."""
+    if root is None or not (root / manifest.NAME).is_file():
+        return {"manifest": False, "missing": (), "changed": (), "extra": ()}
+    report = manifest.check(root)
+    return {"manifest": True, "missing": report.missing, "changed": report.changed, "extra": report.extra}
+
+
+def _problems(work: Callable[[Any], str | None], items: Any, workers: int | None, progress: Progress | None) -> dict[int, str]:
+    """Index -> what is wrong, of those that have something wrong."""
+    problems = {}
+    for done, (i, problem) in enumerate(parallel.each(work, items, workers), start=1):
+        if problem is not None:
+            problems[i] = problem
+        if progress:
+            progress(done, len(items))
+    return dict(sorted(problems.items()))
+
+
+def _read(folder: Path, name: str) -> str | None:
+    try:
+        readers.read(folder / name)
+    except DataError as error:
+        return error.message
+    return None
+
+
+def _load(dataset: Dataset, listing: Listing, sample: Sample) -> str | None:
+    try:
+        dataset.load(sample, listing)
+    except DataError as error:
+        return error.message
+    return None
+
+
+def _against(published: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:
+    whole = {**counts, "all": sum(counts.values())}
+    return [
+        f"found {whole.get(part, 0):,} samples in {'all' if part == 'all' else f'the {part} part'}, published are {number:,}"
+        for part, number in published.items()
+        if whole.get(part, 0) != number
+    ]

@@ -1,0 +1,237 @@
+"""lsg data simulate, info, show and verify."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lsgcli.cli import data
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Two classes of CIFAR-10's and one that is none, 2 images each."""
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for name in ("bird", "cat", "pen"):
+        (root / name).mkdir()
+        for i in range(2):
+            Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def made(pictures, tmp_path_factory):
+    """Recordings of them."""
+    from typer.testing import CliRunner
+
+    from lsgcli.cli.app import app
+
+    out = tmp_path_factory.mktemp("made") / "recordings"
+    result = CliRunner().invoke(app, ["data", "simulate", str(pictures), str(out), "-q", "--workers", "0"])
+    assert result.exit_code == 0, result.stderr
+    return out
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """The same, to be damaged."""
+    return shutil.copytree(made, tmp_path / "copied")
+
+
+def test_simulate(lsg, pictures, tmp_path):
+    result = lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--workers", "0")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{tmp_path / 'out'}\n"
+    assert "3 recordings" in result.stderr
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.aedat")) == [
+        "cifar10_bird_0.aedat",
+        "cifar10_cat_0.aedat",
+        "pen_0.aedat",
+    ]
+    quiet = lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--json", "-q", "--workers", "0")
+    record = json.loads(quiet.stdout)
+    assert quiet.stderr == ""
+    assert (record["recordings"], record["kept"]) == (3, 3)
+    assert record["classes"] == {"bird": 1, "cat": 1, "pen": 1}
+    assert record["events"] > 1000
+    assert record["seconds"] >= 0
+    other = lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--seed", "5")
+    assert other.exit_code == 2
+    assert "seed 0, not 5" in other.stderr
+    assert other.stdout == ""
+
+
+def test_simulate_npz(lsg, pictures, tmp_path):
+    result = lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--format", "npz", "-q", "--workers", "0")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "out/cat/cifar10_cat_0.npz").is_file()
+    assert lsg("data", "simulate", pictures, tmp_path / "other", "--format", "mp4").exit_code == 2
+    assert lsg("data", "simulate", tmp_path / "nowhere", tmp_path / "other").exit_code == 3
+
+
+def test_simulate_parts(lsg, images, tmp_path):
+    result = lsg("data", "simulate", images, tmp_path / "out")
+    assert result.exit_code == 3
+    assert f"Give {images / 'train'} instead" in result.stderr
+
+
+def test_info_json(lsg, made):
+    result = lsg("data", "info", made, "--json", "--workers", "0")
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert record["recordings"] == 6
+    assert record["classes"] == {"bird": 2, "cat": 2, "pen": 2}
+    assert record["sensor"] == [128, 128]
+    assert record["format"] == "aedat2"
+    assert 1_100_000 < record["duration_us"]["min"] <= record["duration_us"]["max"] <= 1_200_000
+    one = json.loads(lsg("data", "info", made / "cat/cifar10_cat_500.aedat", "--json").stdout)
+    assert one["recordings"] == 1
+    assert 0 < one["events"] < record["events"]
+
+
+def test_info_table(lsg, made):
+    result = lsg("data", "info", made, "--workers", "0")
+    for text in ("recordings", "128 x 128", "aedat2 (6)", "CIFAR10-DVS, original", "row = 127 - x", "seed 0", "bird"):
+        assert text in result.stdout
+    assert "\x1b" not in result.stdout + result.stderr
+    assert result.stderr == ""
+
+
+def test_info_of_data_sets(lsg, made, images):
+    record = json.loads(lsg("data", "info", "--dataset", "image-folder", "--data-dir", images, "--json").stdout)
+    assert record["samples"] == 66
+    assert record["parts"] == {"train": 48, "test": 18}
+    assert record["size"] == [16, 16]
+    assert "16 x 16" in lsg("data", "info", "--dataset", "image-folder", "--data-dir", images).stdout
+
+
+def test_info_lists_what_cannot_be_read(lsg, copied):
+    (copied / "cat/cifar10_cat_0.aedat").write_bytes(b"#!AER-DAT2.0\r\n\0")
+    result = lsg("data", "info", copied, "--json", "--workers", "0")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["recordings"] == 5
+    assert "1 cannot be read" in result.stderr
+    assert "cifar10_cat_0.aedat: byte 14" in result.stderr
+    strict = lsg("data", "info", copied, "--json", "--strict", "-q", "--workers", "0")
+    assert strict.exit_code == 3
+    assert json.loads(strict.stdout)["recordings"] == 5
+    alone = lsg("data", "info", copied / "cat/cifar10_cat_0.aedat", "--json")
+    assert (alone.exit_code, alone.stdout) == (3, "")
+    assert "byte 14" in alone.stderr
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_a_path_or_a_data_set(lsg, made, command):
+    assert lsg("data", command).exit_code == 2
+    both = lsg("data", command, made, "--dataset", "cifar-dvs")
+    assert both.exit_code == 2
+    assert "PATH together with --dataset" in both.stderr
+    assert lsg("data", command, "nowhere").exit_code == 3
+    absent = lsg("data", command, "--dataset", "n-mnist", "--data-dir", "nowhere")
+    assert absent.exit_code == 3
+    assert "nowhere: found no such folder" in absent.stderr
+
+
+def test_verify(lsg, copied):
+    result = lsg("data", "verify", copied, "--workers", "0")
+    assert result.exit_code == 0, result.stderr
+    assert "verdict:   whole" in result.stdout
+    record = json.loads(lsg("data", "verify", copied, "--json", "--workers", "0").stdout)
+    assert record["ok"]
+    assert record["manifest"]
+    path = copied / "pen/pen_500.aedat"
+    path.write_bytes(path.read_bytes()[:-8])
+    (copied / "bird/cifar10_bird_0.aedat").unlink()
+    bad = lsg("data", "verify", copied, "--json", "--workers", "0")
+    assert bad.exit_code == 3
+    record = json.loads(bad.stdout)
+    assert not record["ok"]
+    assert record["changed"] == ["pen/pen_500.aedat"]
+    assert record["missing"] == ["bird/cifar10_bird_0.aedat"]
+    assert "missing: bird/cifar10_bird_0.aedat" in bad.stderr
+    assert "changed: pen/pen_500.aedat" in bad.stderr
+    assert lsg("data", "verify", copied, "--write", "-q", "--workers", "0").exit_code == 0
+    assert lsg("data", "verify", copied, "-q", "--workers", "0").exit_code == 0
+
+
+def test_verify_without_a_manifest(lsg, copied):
+    (copied / "SHA256SUMS").unlink()
+    result = lsg("data", "verify", copied, "--workers", "0")
+    assert result.exit_code == 0
+    assert "none (--write makes one)" in result.stdout
+    (copied / "cat/cifar10_cat_0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
+    result = lsg("data", "verify", copied, "--workers", "0")
+    assert result.exit_code == 3
+    assert "unreadable" in result.stderr
+    assert "NOT whole" in result.stdout
+
+
+def test_verify_a_data_set(lsg, copied, images):
+    assert lsg("data", "verify", "--dataset", "image-folder", "--data-dir", images, "-q").exit_code == 0
+    parts = copied.parent / "parts"
+    for split in ("train", "test"):
+        shutil.copytree(copied, parts / split, ignore=shutil.ignore_patterns("*.json", "SHA*"))
+    result = lsg("data", "verify", "--dataset", "event-folder", "--data-dir", parts, "--json", "--workers", "0")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["counts"] == {"train": 6, "test": 6}
+
+
+@pytest.mark.parametrize("name", ["sheet.png", "sheet.svg"])
+def test_show_paths(lsg, made, tmp_path, name):
+    result = lsg("data", "show", made / "cat/cifar10_cat_0.aedat", made / "pen", "-o", tmp_path / name, "-T", "3")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{tmp_path / name}\n"
+    assert result.stderr == ""
+    assert (tmp_path / name).stat().st_size > 5000
+
+
+def test_show_a_data_set(lsg, images, tmp_path):
+    result = lsg("data", "show", "--dataset", "digits-dvs", "-o", tmp_path / "a.svg", "--samples", "3", "-T", "2", "--json")
+    assert json.loads(result.stdout) == {"path": str(tmp_path / "a.svg"), "samples": 3}
+    text = (tmp_path / "a.svg").read_text()
+    assert text.count("<image ") == 6
+    assert "T = 2, slicing count" in text
+    still = lsg("data", "show", "--dataset", "image-folder", "--data-dir", images, "-o", tmp_path / "b.svg", "--samples", "5")
+    assert still.exit_code == 0, still.stderr
+    assert (tmp_path / "b.svg").read_text().count("<image ") == 5
+    assert "ON, brighter" not in (tmp_path / "b.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        ([], 2, "neither a PATH nor --dataset"),
+        (["--dataset", "digits-dvs", "-o", "a.gif"], 2, "expected one of .png, .svg"),
+        (["nowhere", "-o", "a.png"], 3, "nowhere"),
+        (["--dataset", "digits-dvs", "-o", "a.png", "-T", "0"], 2, "-T: found 0"),
+        (["--dataset", "digits-dvs", "-o", "no/such/folder/a.png", "-T", "1", "--samples", "1"], 7, "cannot be written"),
+    ],
+)
+def test_show_refuses(lsg, arguments, status, told):
+    result = lsg("data", "show", *(arguments or ["-o", "a.png"]))
+    assert result.exit_code == status
+    assert told in result.stderr
+    assert result.stdout == ""
+
+
+def test_every_command_explains_itself(lsg):
+    for command in data.app.registered_commands:
+        result = lsg("data", command.name, "--help")
+        assert result.exit_code == 0
+        assert f"data {command.name}" in result.stdout
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys\nfrom lsgcli.cli.app import app\n"
+        "try:\n    app(['data', 'show', '--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = [n for n in ('numpy', 'torch', 'tonic', 'PIL', 'scipy', 'h5py', 'aedat', 'rich.progress') if n in sys.modules]\n"
+        "print(*heavy, file=sys.stderr)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stderr.split() == []

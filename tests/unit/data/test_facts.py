@@ -1,0 +1,166 @@
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from lsgcli import registry
+from lsgcli.data import facts
+from lsgcli.data.writers import write_npz
+from lsgcli.errors import DataError
+from tests.unit.data.conftest import aedat2_bytes, blob
+from tests.unit.data.test_writers import many
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes: a cup of 3 events in 400 us and one of 5 in 1000 us, a pen of 2 in 0 us; and files that are none."""
+    root = tmp_path / "things"
+    for name in ("cup", "pen", ".hidden"):
+        (root / name).mkdir(parents=True)
+    recordings = {
+        "cup/a.aedat": [(1, 2, 100, True), (3, 4, 300, False), (5, 6, 500, True)],
+        "cup/b.aedat": [(i, i, 250 * i, True) for i in range(5)],
+        "pen/c.aedat": [(9, 9, 7, False), (9, 9, 7, False)],
+    }
+    for name, events in recordings.items():
+        (root / name).write_bytes(aedat2_bytes(events))
+    (root / "README.txt").write_text("none")
+    (root / "cup/.partial-12-b.aedat").write_bytes(b"unfinished")
+    (root / ".hidden/d.aedat").write_bytes(b"")
+    return root
+
+
+def test_of_a_folder(folder):
+    found = facts.of_path(folder, workers=0)
+    assert found["recordings"] == 3
+    assert found["events"] == 10
+    assert found["classes"] == {"cup": 2, "pen": 1}
+    assert found["sensor"] == [128, 128]
+    assert found["format"] == "aedat2"
+    assert found["duration_us"] == {"min": 0, "median": 400, "max": 1000}
+    assert found["events_per_recording"] == {"min": 2, "median": 3, "max": 5}
+    assert found["events_per_s"] == {"min": 5000, "median": 7500, "max": 2_000_000}  # 5 in 1 ms, 3 in 0.4 ms, 2 at once
+    assert found["on_share"] == 0.7
+    assert found["bytes"] == sum(path.stat().st_size for path in folder.rglob("[abc].aedat"))
+    assert found["release"] is found["orientation"] is None
+    assert found["unreadable"] == []
+    json.dumps(found)
+
+
+def test_of_a_file(folder):
+    found = facts.of_path(folder / "cup/a.aedat")
+    assert (found["recordings"], found["events"], found["classes"]) == (1, 3, {})
+    assert found["duration_us"] == {"min": 400, "median": 400, "max": 400}
+
+
+def test_several_formats_and_sensors(folder):
+    write_npz(folder / "pen/e.npz", many(50, sensor=(200, 100)))
+    found = facts.of_path(folder, workers=0)
+    assert found["format"] == "aedat2, npy"
+    assert found["formats"] == {"aedat2": 3, "npy": 1}
+    assert found["sensor"] == [200, 128]
+    assert found["sensors"] == {"128x128": 3, "200x100": 1}
+    assert found["sensor_stated"]
+
+
+def test_a_sensor_that_is_not_stated(tmp_path):
+    events = many(50, sensor=(30, 20))
+    write_npz(tmp_path / "a.npz", type(events)(events.x, events.y, events.t, events.on, None))
+    found = facts.of_path(tmp_path / "a.npz")
+    assert found["sensor"] == [int(events.x.max()) + 1, int(events.y.max()) + 1]
+    assert not found["sensor_stated"]
+
+
+def test_unreadable_recordings_are_listed(folder):
+    (folder / "cup/broken.aedat").write_bytes(b"#!AER-DAT2.0\r\n\0\0")
+    found = facts.of_path(folder, workers=0)
+    assert found["recordings"] == 3
+    assert [one["name"] for one in found["unreadable"]] == ["cup/broken.aedat"]
+    assert "broken.aedat: byte 14" in found["unreadable"][0]["problem"]
+    for name in ("cup/a.aedat", "cup/b.aedat", "pen/c.aedat"):
+        (folder / name).unlink()
+    with pytest.raises(DataError, match=r"none of the 1 recordings.*byte 14"):
+        facts.of_path(folder, workers=0)
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(DataError, match=r"found no recordings, expected files ending in \.aedat"):
+        facts.of_path(tmp_path)
+    with pytest.raises(DataError, match="nowhere"):
+        facts.of_path(tmp_path / "nowhere")
+
+
+def test_the_digest_follows_names_sizes_and_counts(folder, tmp_path):
+    first = facts.of_path(folder, workers=0)["digest"]
+    shutil.copytree(folder, tmp_path / "copy")  # other times, another place
+    assert facts.of_path(tmp_path / "copy", workers=0)["digest"] == first
+    (folder / "pen/c.aedat").rename(folder / "pen/d.aedat")
+    second = facts.of_path(folder, workers=0)["digest"]
+    (folder / "pen/d.aedat").write_bytes(aedat2_bytes(blob(0, 3)))
+    third = facts.of_path(folder, workers=0)["digest"]
+    (folder / "pen/d.aedat").write_bytes(aedat2_bytes(blob(0, 2), b"#!AER-DAT2.0\r\n# a comment, 8 more\r\n"))  # as long
+    assert len({first, second, third, facts.of_path(folder, workers=0)["digest"]}) == 4
+
+
+def test_release_of_cifar10_dvs(tmp_path):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat/cifar10_cat_12.aedat").write_bytes(aedat2_bytes(blob(0)))
+    found = facts.of_path(tmp_path)
+    assert "original" in found["release"]
+    assert found["orientation"].startswith("row = 127 - x")
+
+
+def test_a_simulation_says_so(tmp_path, caplog):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat/cifar10_cat_12.aedat").write_bytes(aedat2_bytes(blob(0)))
+    (tmp_path / "simulation.json").write_text('{"seed": 3, "per_class": null}')
+    assert facts.of_path(tmp_path)["simulated"] == {"seed": 3, "per_class": None, "complete": False}
+    assert "has not finished" in caplog.text
+    (tmp_path / "SHA256SUMS").write_text("")
+    assert facts.of_path(tmp_path)["simulated"]["complete"]
+
+
+def opened(config, name, **settings):
+    dataset = registry.get("dataset", name)(config(name, **settings))
+    return dataset, dataset.scan()
+
+
+def test_of_a_data_set_of_recordings(recordings, config):
+    dataset, listing = opened(config, "event-folder", data_dir=str(recordings))
+    (recordings / "train/cup/0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
+    found = facts.of_dataset(dataset, listing, workers=0)
+    assert found["recordings"] == 10
+    assert found["parts"] == {"train": 7, "test": 4}
+    assert found["classes"] == {"cup": 5, "pen": 5}
+    assert found["events"] == 600
+    assert [one["name"] for one in found["unreadable"]] == ["train/cup/0.aedat"]
+    json.dumps(found)
+
+
+def test_of_a_data_set_of_images(images, config):
+    dataset, listing = opened(config, "image-folder", data_dir=str(images))
+    found = facts.of_dataset(dataset, listing)
+    assert found["samples"] == 16
+    assert found["classes"] == {"cat": 8, "dog": 8}
+    assert found["size"] == [10, 8]
+    assert found["channels"] == 3
+
+
+def test_counts_of_the_format_samples(shared):
+    """Every file has the number of events that the README beside it states."""
+    root = shared("event-format-samples-dev")
+    stated = {}
+    for line in (root / "README.txt").read_text().splitlines():
+        match = re.match(r"(\S+\.(?:aedat4|dat|bin|raw)) \|.*?([\d,]+) events", line)
+        if match:
+            stated[match[1]] = int(match[2].replace(",", ""))
+    assert len(stated) == 6
+    for name, count in stated.items():
+        assert facts.of_path(root / name)["events"] == count, name
+
+
+def test_spread():
+    assert facts._spread([3, 1, 2, 10]) == {"min": 1, "median": 3, "max": 10}
+    assert facts._spread(np.array([5]).tolist()) == {"min": 5, "median": 5, "max": 5}

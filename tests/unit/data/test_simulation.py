@@ -1,0 +1,292 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lsgcli.data import parallel, readers
+from lsgcli.data.base import Sample
+from lsgcli.data.fetching import manifest
+from lsgcli.data.sets.cifar_dvs import CifarDvs
+from lsgcli.data.simulation import folder
+from lsgcli.data.simulation.folder import numbers, shown, simulate_folder
+from lsgcli.errors import ConfigError, DataError
+from tests.unit.data import peers
+
+
+def pictures(root, classes=("cat", "pen"), count=3):
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def source(tmp_path):
+    return pictures(tmp_path / "source")
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("count", [1, 7, 60, 999, 1000, 1001, 3000])
+def test_numbers_are_spread(count):
+    found = numbers(count)
+    assert len(set(found)) == count
+    assert found == sorted(found)
+    if count >= 1000:
+        assert found == list(range(count))
+    else:
+        assert max(found) < 1000
+
+
+def test_sixty_of_a_class_give_six_of_each_tenth():
+    counts = np.bincount(np.array(numbers(60)) // 100, minlength=10)
+    assert counts[0] == counts[9] == 6
+
+
+def test_names_and_folders(source, tmp_path):
+    result = simulate_folder(source, tmp_path / "out", per_class=2, workers=0)
+    assert result.classes == {"cat": 2, "pen": 2}
+    assert (result.recordings, result.kept) == (4, 0)
+    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.aedat"))
+    assert found == ["cat/cifar10_cat_0.aedat", "cat/cifar10_cat_500.aedat", "pen/pen_0.aedat", "pen/pen_500.aedat"]
+    assert result.events == sum(len(readers.read(tmp_path / "out" / name)) for name in found)
+    assert manifest.check(tmp_path / "out").good
+    assert set(manifest.read(tmp_path / "out")) == {*found, "simulation.json"}
+
+
+def test_a_recording_depends_on_seed_class_and_image_alone(source, tmp_path, monkeypatch):
+    simulate_folder(source, tmp_path / "a", workers=0)
+    monkeypatch.setattr(parallel, "PROBE", -1.0)
+    monkeypatch.setattr(parallel, "WORTH", -1.0)
+    simulate_folder(source, tmp_path / "b", workers=2)
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    simulate_folder(source, tmp_path / "fewer", per_class=1, workers=0)
+    assert (tmp_path / "fewer/cat/cifar10_cat_0.aedat").read_bytes() == (tmp_path / "a/cat/cifar10_cat_0.aedat").read_bytes()
+    simulate_folder(source, tmp_path / "other", per_class=1, seed=1, workers=0)
+    one, other = (readers.read(tmp_path / name / "cat/cifar10_cat_0.aedat") for name in ("a", "other"))
+    assert not np.array_equal(one.t, other.t)
+
+
+def ramp(axis):
+    """Bright in the first half along an axis, dark in the second."""
+    image = np.zeros((32, 32), np.uint8)
+    image[(slice(None),) * axis + (slice(0, 16),)] = 255
+    return image
+
+
+def test_upright_for_cifar_dvs_and_as_npz(tmp_path, config):
+    """A horizontal edge, bright above, moves: its events lie in rows around 64, in every column, and as image and path say."""
+    (tmp_path / "source/ship").mkdir(parents=True)
+    picture = ramp(0)
+    picture[:8, 24:] = 0  # and something that no turn or mirroring leaves as it is
+    Image.fromarray(picture).save(tmp_path / "source/ship/a.png")
+    simulate_folder(tmp_path / "source", tmp_path / "raw", workers=0)
+    simulate_folder(tmp_path / "source", tmp_path / "npz", form="npz", workers=0)
+    upright = readers.read(tmp_path / "npz/ship/cifar10_ship_0.npz")
+    path = tmp_path / "raw/ship/cifar10_ship_0.aedat"
+    listed = CifarDvs(config("cifar-dvs", data_dir=str(tmp_path / "raw")))
+    with pytest.raises(DataError):
+        listed.scan(("train",))  # one recording is no data set; its events are what matters here
+    found = listed.events(Sample("ship/0", 8, "train", str(path)), None)
+    for name in ("x", "y", "t", "on"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(upright, name))
+    counts = np.zeros((128, 128), int)
+    np.add.at(counts, (upright.y, upright.x), 1)
+    assert counts[56:72, 8:120].sum() > 0.5 * counts.sum()
+    assert counts[:24, 88:104].sum() > 10 * counts[:24, 24:40].sum()  # the notch is above, on the right
+    column, row, t, on = peers.spikingjelly(path)
+    for one, other in zip((column, row, t, on), (upright.x, upright.y, upright.t, upright.on), strict=True):
+        np.testing.assert_array_equal(one, other)
+    low, high, t, on = peers.tonic(path)
+    for one, other in zip((127 - high, 127 - low, t, on), (upright.x, upright.y, upright.t, upright.on), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_colours_become_luminance(tmp_path):
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    pixels[0, 0], pixels[0, 1], pixels[1, 0], pixels[1, 1] = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    found = shown(tmp_path / "a.png")
+    assert found.shape == (128, 128)
+    assert found.dtype == np.float32
+    corners = found[[0, 0, 127, 127], [0, 127, 0, 127]]
+    np.testing.assert_allclose(corners, [0.299, 0.587, 0.114, 1.0], atol=1e-6)
+    share = (np.arange(128) + 0.5) / 64 - 0.5  # place between the two pixels' centres
+    expected = 0.299 + (0.587 - 0.299) * np.clip(share, 0, 1)
+    np.testing.assert_allclose(found[0], expected, atol=2e-3)
+
+
+def test_finished_recordings_are_kept(source, tmp_path):
+    out = tmp_path / "out"
+    simulate_folder(source, out, workers=0)
+    before = content(out)
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.aedat")}
+    (out / "cat/cifar10_cat_333.aedat").unlink()
+    (out / "pen/.partial-0123-pen_0.aedat").write_bytes(b"left by a killed process")
+    result = simulate_folder(source, out, workers=0)
+    assert (result.kept, result.recordings) == (5, 6)
+    assert content(out) == before
+    again = simulate_folder(source, out, workers=0)
+    assert (again.kept, again.events, again.classes) == (6, result.events, result.classes)
+    assert [path for path in times if path.stat().st_mtime_ns != times[path]] == [out / "cat/cifar10_cat_333.aedat"]
+
+
+def test_a_damaged_recording_is_made_again(source, tmp_path):
+    out = tmp_path / "out"
+    simulate_folder(source, out, workers=0)
+    before = content(out)
+    (out / "pen/pen_0.aedat").write_bytes(before["pen/pen_0.aedat"][:-3])
+    assert simulate_folder(source, out, workers=0).kept == 5
+    assert content(out) == before
+
+
+def test_a_stopped_run_does_not_look_finished(source, tmp_path):
+    def stop(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        simulate_folder(source, out, workers=0, progress=stop)
+    assert not (out / manifest.NAME).exists()
+    assert simulate_folder(source, out, workers=0).kept == 2
+    simulate_folder(source, tmp_path / "whole", workers=0)
+    assert content(out) == content(tmp_path / "whole")
+    (out / "pen/pen_0.aedat").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        simulate_folder(source, out, workers=0, progress=stop)
+    assert not (out / manifest.NAME).exists()  # it was complete, and no longer is
+
+
+def test_killed_at_once(tmp_path):
+    """kill -9 in the middle: what is there is whole, nothing says that it is complete, and the next run completes it."""
+    source, out = pictures(tmp_path / "source", ("cat", "dog", "pen"), 40), tmp_path / "out"
+    command = [sys.executable, "-m", "lsgcli", "data", "simulate", str(source), str(out), "-q"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(out.rglob("cifar10_*.aedat"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    there = list(out.rglob("*_*.aedat"))
+    assert 5 <= len(there) < 120
+    assert not (out / manifest.NAME).exists()
+    result = simulate_folder(source, out)
+    assert 5 <= result.kept < 120
+    assert manifest.check(out).good
+    assert len(manifest.read(out)) == 121
+    assert not list(out.rglob(".partial-*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seed": 1}, "seed 0, not 1"),
+        ({"per_class": 2}, "per_class None, not 2"),
+        ({"form": "npz"}, "format aedat2, not npz"),
+    ],
+)
+def test_another_simulation_in_the_folder_is_refused(source, tmp_path, change, told):
+    simulate_folder(source, tmp_path / "out", workers=0)
+    before = content(tmp_path / "out")
+    with pytest.raises(ConfigError, match=told):
+        simulate_folder(source, tmp_path / "out", workers=0, **change)
+    assert content(tmp_path / "out") == before
+
+
+def test_other_images_are_refused(source, tmp_path):
+    simulate_folder(source, tmp_path / "out", workers=0)
+    shutil.copy(source / "cat/0.png", source / "cat/9.png")
+    with pytest.raises(ConfigError, match="images"):
+        simulate_folder(source, tmp_path / "out", workers=0)
+
+
+def test_recordings_of_unknown_origin_are_refused(source, tmp_path):
+    (tmp_path / "out/cat").mkdir(parents=True)
+    (tmp_path / "out/cat/cifar10_cat_7.aedat").write_bytes(b"somebody's")
+    with pytest.raises(ConfigError, match=r"cifar10_cat_7.*no simulation\.json"):
+        simulate_folder(source, tmp_path / "out", workers=0)
+    (tmp_path / "out/cat/cifar10_cat_7.aedat").unlink()
+    (tmp_path / "out/simulation.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"simulation\.json: cannot be read"):
+        simulate_folder(source, tmp_path / "out", workers=0)
+    (tmp_path / "out/simulation.json").write_text("[]")
+    with pytest.raises(ConfigError, match="seed None, not 0"):
+        simulate_folder(source, tmp_path / "out", workers=0)
+
+
+@pytest.mark.parametrize("place", ["source", "source/cat", "source/new"])
+def test_out_inside_the_images_is_refused(source, tmp_path, place):
+    with pytest.raises(ConfigError, match="lies in the folder of images"):
+        simulate_folder(source, tmp_path / place, workers=0)
+    assert not (source / "simulation.json").exists()
+
+
+def test_parts_instead_of_classes(images, tmp_path):
+    with pytest.raises(DataError, match="found train/ with folders in it") as caught:
+        simulate_folder(images, tmp_path / "out", workers=0)
+    assert str(images / "train") in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    source = pictures(tmp_path / "source", ("train", "tank"), 1)
+    assert simulate_folder(source, tmp_path / "out", workers=0).classes == {"tank": 1, "train": 1}
+
+
+@pytest.mark.parametrize("what", ["missing", "file", "empty"])
+def test_no_images(tmp_path, what):
+    source = tmp_path / "source"
+    if what == "file":
+        source.write_text("")
+    if what == "empty":
+        source.mkdir()
+    with pytest.raises(DataError, match="source"):
+        simulate_folder(source, tmp_path / "out", workers=0)
+
+
+def test_a_damaged_image_is_named(source, tmp_path):
+    (source / "pen/1.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"pen/1\.png"):
+        simulate_folder(source, tmp_path / "out", workers=0)
+    assert not (tmp_path / "out" / manifest.NAME).exists()
+
+
+def test_unknown_format(source, tmp_path):
+    with pytest.raises(ConfigError, match="did you mean aedat2"):
+        simulate_folder(source, tmp_path / "out", form="aedat4", workers=0)
+
+
+def test_relative_paths(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(source)
+    result = simulate_folder(Path("."), Path("../out"), per_class=1, workers=0)
+    assert result.recordings == 2
+    assert json.loads((tmp_path / "out/simulation.json").read_text())["seed"] == 0
+    assert os.path.exists(tmp_path / "out/cat/cifar10_cat_0.aedat")
+
+
+def test_statistics_are_those_of_cifar10_dvs(shared):
+    """About 1.2 s and 200,000 events, from the images that it was made of."""
+    root = shared("cifar10-png-dev") / "train"
+    images = [path for folder in sorted(root.iterdir()) for path in sorted(folder.iterdir())[::250]]
+    counts = []
+    for i, path in enumerate(images):
+        rng = np.random.Generator(np.random.PCG64(i))
+        events = folder.camera.simulate(shown(path), rng, **folder.MODEL)
+        counts.append(len(events))
+        assert 1_150_000 < events.t[-1] - events.t[0] <= 1_200_000
+        assert 0.4 < events.on.mean() < 0.6
+    assert len(counts) == 40
+    assert 160_000 < np.mean(counts) < 250_000

@@ -1,0 +1,104 @@
+import json
+
+import pytest
+
+from lsgcli import registry
+from lsgcli.data import verification
+from lsgcli.data.fetching import manifest
+from lsgcli.errors import DataError
+
+
+@pytest.fixture
+def dataset(recordings, config):
+    one = registry.get("dataset", "event-folder")(config("event-folder", data_dir=str(recordings)))
+    return one, one.scan()
+
+
+def test_whole(recordings):
+    manifest.write(recordings)
+    verdict = verification.of_path(recordings, workers=0)
+    assert verdict.manifest
+    assert verdict.samples == 11
+    assert verdict.faults == []
+    assert json.loads(json.dumps(verdict.record()))["ok"] is True
+
+
+def test_every_kind_of_fault(recordings):
+    manifest.write(recordings)
+    (recordings / "train/cup/0.aedat").unlink()
+    other = recordings / "train/cup/1.aedat"
+    other.write_bytes(other.read_bytes()[:-8])  # one event less: it can be read, but is not what it was
+    broken = recordings / "test/pen/0.aedat"
+    broken.write_bytes(broken.read_bytes()[:-3])
+    (recordings / "test/pen/new.aedat").write_bytes(other.read_bytes())
+    verdict = verification.of_path(recordings, workers=0)
+    assert verdict.missing == ("train/cup/0.aedat",)
+    assert set(verdict.changed) == {"train/cup/1.aedat", "test/pen/0.aedat"}
+    assert verdict.extra == ("test/pen/new.aedat",)
+    assert list(verdict.unreadable) == ["test/pen/0.aedat"]
+    assert len(verdict.faults) == 4
+    assert not any("new.aedat" in fault for fault in verdict.faults)  # more than what is listed is no fault
+    assert verdict.record()["ok"] is False
+
+
+def test_without_a_manifest(recordings, tmp_path):
+    verdict = verification.of_path(recordings, workers=0)
+    assert not verdict.manifest
+    assert verdict.faults == []
+    (tmp_path / "empty").mkdir()
+    for path, told in ((tmp_path / "empty", "neither recordings nor"), (tmp_path / "nowhere", "no such folder")):
+        with pytest.raises(DataError, match=told):
+            verification.of_path(path, workers=0)
+    with pytest.raises(DataError, match="found a file"):
+        verification.of_path(recordings / "train/cup/0.aedat", workers=0)
+
+
+def test_writing_the_manifest(recordings):
+    verdict = verification.written(verification.of_path(recordings, workers=0))
+    assert verdict.manifest
+    assert manifest.check(recordings).good
+    other = recordings / "train/cup/1.aedat"
+    other.write_bytes(other.read_bytes()[:-8])
+    changed = verification.of_path(recordings, workers=0)
+    assert changed.faults == ["changed: train/cup/1.aedat"]
+    assert verification.written(changed).faults == []
+    assert verification.of_path(recordings, workers=0).faults == []
+    other.write_bytes(b"no recording")
+    listed = manifest.read(recordings)
+    with pytest.raises(DataError, match=r"1\.aedat"):
+        verification.written(verification.of_path(recordings, workers=0))
+    assert manifest.read(recordings) == listed
+
+
+def test_a_data_set(recordings, dataset):
+    manifest.write(recordings)
+    (recordings / "test/pen/0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
+    verdict = verification.of_dataset(*dataset, workers=0)
+    assert list(verdict.unreadable) == ["test/pen/0.aedat"]
+    assert verdict.changed == ("test/pen/0.aedat",)
+    assert verdict.counts == {"train": 7, "test": 4}
+    assert verdict.warnings == []
+
+
+def test_published_counts(dataset, monkeypatch):
+    monkeypatch.setattr(type(dataset[0]), "published", {"train": 7, "test": 5})
+    assert verification.of_dataset(*dataset, workers=0).warnings == ["found 4 samples in the test part, published are 5"]
+    monkeypatch.setattr(type(dataset[0]), "published", {"all": 12})
+    verdict = verification.of_dataset(*dataset, workers=0)
+    assert verdict.warnings == ["found 11 samples in all, published are 12"]
+    assert verdict.faults == []
+
+
+def test_images_are_opened_too(images, config):
+    one = registry.get("dataset", "image-folder")(config("image-folder", data_dir=str(images)))
+    listing = one.scan()
+    (images / "test/dog/0.png").write_bytes(b"no image")
+    assert list(verification.of_dataset(one, listing, workers=0).unreadable) == ["test/dog/0.png"]
+
+
+def test_what_is_embedded_has_no_folder(config):
+    one = registry.get("dataset", "digits")(config("digits"))
+    verdict = verification.of_dataset(one, one.scan(("test",)), workers=0)
+    assert (verdict.path, verdict.manifest, verdict.faults) == ("digits", False, [])
+    with pytest.raises(DataError, match="expected a folder"):
+        verification.written(verdict)

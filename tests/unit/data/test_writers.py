@@ -1,0 +1,145 @@
+import os
+import struct
+
+import numpy as np
+import pytest
+
+from lsgcli.data import readers
+from lsgcli.data.events import Events
+from lsgcli.data.writers import write_aedat2, write_npz
+from lsgcli.errors import DataError, StorageError
+from tests.unit.data import peers
+
+
+def made(*rows, sensor=(128, 128)):
+    """Events from (x, y, t, on)."""
+    x, y, t, on = (np.array(column) for column in zip(*rows, strict=True))
+    return Events(x.astype(np.uint16), y.astype(np.uint16), t.astype(np.int64), on.astype(bool), sensor)
+
+
+def many(count=5000, sensor=(128, 128), latest=2**32, seed=0):
+    rng = np.random.default_rng(seed)
+    t = np.sort(np.append(rng.integers(0, latest, count - 1), latest - 1))
+    x, y = (rng.integers(0, side, count).astype(np.uint16) for side in sensor)
+    return Events(x, y, t, rng.random(count) < 0.5, sensor)
+
+
+def same(a, b):
+    assert a.sensor == b.sensor
+    for name in ("x", "y", "t", "on"):
+        one, other = getattr(a, name), getattr(b, name)
+        assert one.dtype == other.dtype, name
+        np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+def test_aedat2_reads_back_exactly(tmp_path):
+    events = many()
+    write_aedat2(tmp_path / "a.aedat", events)
+    same(readers.read(tmp_path / "a.aedat"), events)
+
+
+def test_aedat2_bytes(tmp_path):
+    """Against bytes put together by hand from the format's description."""
+    rows = [(0, 0, 0, True), (127, 1, 5, False), (3, 127, 2**32 - 1 - 2**31, True), (64, 63, 2**32 - 1, False)]
+    write_aedat2(tmp_path / "a.aedat", made(*rows), comments=("one more",))
+    content = (tmp_path / "a.aedat").read_bytes()
+    header, body = content[: -8 * len(rows)], content[-8 * len(rows) :]
+    assert body == b"".join(struct.pack(">II", (127 - y) * 256 + (127 - x) * 2 + (0 if on else 1), t) for x, y, t, on in rows)
+    lines = header.split(b"\r\n")
+    assert lines[0] == b"#!AER-DAT2.0"
+    assert lines[-2:] == [b"# one more", b""]
+    assert all(line.startswith(b"#") and b"\n" not in line and line.isascii() for line in lines[:-1])
+
+
+def test_the_first_data_byte_is_zero(tmp_path):
+    """Else a parser of # lines might take data for one: 0x23 is a possible high byte of other layouts."""
+    for x in (0, 92, 127):
+        write_aedat2(tmp_path / "a.aedat", made((x, x, 0x23232323, True)))
+        assert (tmp_path / "a.aedat").read_bytes()[-8] == 0
+
+
+@pytest.mark.parametrize("comment", ["two\nlines", "two\r\nlines\r\n#!AER-DAT4.0", "größer \u2192 \U0001f600", "\udcff name"])
+def test_a_comment_stays_one_line(tmp_path, comment):
+    events = many(50)
+    write_aedat2(tmp_path / "a.aedat", events, comments=(comment, "after"))
+    same(readers.read(tmp_path / "a.aedat"), events)
+    content = (tmp_path / "a.aedat").read_bytes()
+    plain = len(b"".join(line for line in content.split(b"\r\n") if line.startswith(b"#")))
+    assert content.index(b"\x00") >= plain
+
+
+def test_other_libraries_read_the_same_events(tmp_path):
+    events = many()
+    write_aedat2(tmp_path / "a.aedat", events)
+    low, high, t, on = peers.tonic(tmp_path / "a.aedat")
+    expected = (events.x.astype(int), events.y.astype(int), events.t, events.on.astype(int))
+    for found, wanted in zip((127 - low, 127 - high, t, on), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    column, row, t, on = peers.spikingjelly(tmp_path / "a.aedat")
+    for found, wanted in zip((row, column, t, on), expected, strict=True):  # for it, the recording lies on its side
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        (made((1, 1, 0, True), (128, 0, 5, True), sensor=None), "event 1 is at x=128, y=0"),
+        (made((1, 128, 0, True), sensor=None), "event 0 is at x=1, y=128"),
+        (made((1, 1, 0, True), (1, 1, 2**31, True), (1, 1, 2**32, True)), "times from 0 to 4294967296 us"),
+        (made((1, 1, -1, True)), "times from -1 to -1 us"),
+        (made((1, 1, 5, True), (1, 1, 4, True)), "event 1 comes -1 us after"),
+        (made((1, 1, 0, True), (1, 1, 2**31 + 1, True)), "event 1 comes 2147483649 us after"),
+        (Events(*(np.empty(0, np.uint16),) * 2, np.empty(0, np.int64), np.empty(0, bool)), "found no events"),
+    ],
+)
+def test_what_aedat2_cannot_hold_is_refused(tmp_path, events, told):
+    with pytest.raises(DataError, match=told):
+        write_aedat2(tmp_path / "a.aedat", events)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_longest_pause_reads_back(tmp_path):
+    """A pause of exactly half the counter's range is the longest that a reader does not take for a wrap."""
+    events = made((1, 2, 7, True), (3, 4, 7 + 2**31, False))
+    write_aedat2(tmp_path / "a.aedat", events)
+    same(readers.read(tmp_path / "a.aedat"), events)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        many(),
+        many(sensor=(1280, 720), latest=2**40),
+        made((5, 9, 0, True), sensor=None),
+        made((5, 300, -(2**40), True), (5, 9, 3, False), sensor=(400, 301)),
+    ],
+)
+def test_npz_reads_back_exactly(tmp_path, events):
+    write_npz(tmp_path / "a.npz", events)
+    same(readers.read(tmp_path / "a.npz"), events)
+
+
+def test_npz_is_small_and_plain(tmp_path):
+    events = many(10_000, latest=1_200_000)
+    write_npz(tmp_path / "a.npz", events)
+    assert (tmp_path / "a.npz").stat().st_size < 8 * 10_000 + 2000  # x, y, p of one byte, t of four
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as content:
+        assert content["sensor"].tolist() == [128, 128]
+        assert set(content["p"].tolist()) == {0, 1}
+    with pytest.raises(DataError, match="no events"):
+        write_npz(tmp_path / "b.npz", Events(*(np.empty(0, np.uint16),) * 2, np.empty(0, np.int64), np.empty(0, bool)))
+
+
+@pytest.mark.parametrize("write", [write_aedat2, write_npz])
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, write):
+    target = tmp_path / "a"
+    target.write_bytes(b"old")
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(StorageError, match="No space left"):
+        write(target, many(20))
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
