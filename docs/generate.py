@@ -5,7 +5,7 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def command_line() -> str:
         EXIT_STATUS,
         SOURCES,
     ]
-    for name, command in group.commands.items():
+    for name, command in _commands(group):
         parts.append(f"## lsg {name}")
         parts.append(command.help)
         parts.append(_arguments(command))
@@ -43,6 +43,15 @@ def command_line() -> str:
             rows = "\n".join(f"| {_flags(option)} | {(option.help or '').replace('|', chr(92) + '|')} |" for option in options)
             parts.append(f"| {panel} | |\n|---|---|\n{rows}")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Name -> command, those of groups such as `lsg data` after the group's name."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 EXIT_STATUS = """Results go to stdout; progress, warnings and errors go to stderr.
@@ -94,6 +103,25 @@ def datasets() -> str:
     return "\n".join(rows)
 
 
+def layouts() -> str:
+    """What each data set reads, and how many samples are published."""
+    rows = ["| `--dataset` | what it reads | published | `--split` |", "|---|---|---|---|"]
+    for name in registry.names("dataset"):
+        thing = registry.get("dataset", name)
+        counts = ", ".join(f"{count:,} {part}" for part, count in thing.published.items()).replace(" all", "")
+        rows.append(f"| `{name}` | {_first_line(thing).replace('``', '`')} | {counts} | {', '.join(thing.rules)} |")
+    return "\n".join(rows)
+
+
+def readers() -> str:
+    """Formats of recordings, and what names of such files end in."""
+    rows = ["| format | files | |", "|---|---|---|"]
+    for name in registry.names("reader"):
+        thing = registry.get("reader", name)
+        rows.append(f"| `{name}` | {', '.join(f'`{suffix}`' for suffix in thing.suffixes)} | {_first_line(thing)} |")
+    return "\n".join(rows)
+
+
 def things(kind: str, head: str) -> str:
     """Everything of a kind with the first line of its docstring."""
     rows = [f"| {head} | |", "|---|---|"]
@@ -104,7 +132,8 @@ def things(kind: str, head: str) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "augmentations": lambda: things("augmentation", "`--augment`"),
-    "readers": lambda: things("reader", "format"),
+    "layouts": layouts,
+    "readers": readers,
     "surrogates": lambda: things("surrogate", "`--surrogate`"),
     "methods": lambda: things("method", "`--method`"),
 }
@@ -113,7 +142,7 @@ PARTS: dict[str, Callable[[], str]] = {
 def pages() -> dict[Path, str]:
     """Every page with generated parts, as it should be."""
     found = {DOCS / "cli.md": command_line()}
-    for page in [*DOCS.glob("*.md"), DOCS.parent / "README.md"]:
+    for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
         if page.name != "cli.md":
             text = page.read_text(encoding="utf-8")
             found[page] = re.sub(

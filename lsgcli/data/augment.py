@@ -120,7 +120,7 @@ def picked(x: np.ndarray, place: np.ndarray) -> np.ndarray:
     planes = x.reshape(len(x), -1, x.shape[-2] * x.shape[-1])
     index = place.reshape(len(x), 1, -1)
     found = np.take_along_axis(planes, np.maximum(index, 0), axis=2)
-    found *= index >= 0
+    np.copyto(found, 0, where=index < 0)  # arithmetic would be slow on float16
     return found.reshape(x.shape)
 
 
@@ -148,7 +148,7 @@ def without_square(x: np.ndarray, u: np.ndarray, side: int) -> np.ndarray:
     """x (B, ..., H, W) with zeros in a square; its centre is any pixel, drawn by u (B, 2), so part of it may lie outside."""
     rows, columns = (_within(u[:, axis], length, side) for axis, length in enumerate(x.shape[-2:]))
     keep = ~(rows[:, :, None] & columns[:, None, :])
-    return x * keep.reshape(len(x), *[1] * (x.ndim - 3), *x.shape[-2:])
+    return np.where(keep.reshape(len(x), *[1] * (x.ndim - 3), *x.shape[-2:]), x, np.zeros((), x.dtype))
 
 
 def _within(u: np.ndarray, length: int, side: int) -> np.ndarray:

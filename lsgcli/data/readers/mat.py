@@ -39,7 +39,7 @@ Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[int, int] 
 
 @register("reader", "mat")
 class Mat:
-    """Events in MATLAB files."""
+    """MATLAB files of ST-MNIST (a tactile sensor, 10x10) and ASL-DVS."""
 
     suffixes = (".mat",)
 

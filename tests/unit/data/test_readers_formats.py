@@ -7,7 +7,7 @@ import types
 import numpy as np
 import pytest
 
-from lsgcli.data.readers import identify, read
+from lsgcli.data.readers import identify, nmnist_bin, read
 from lsgcli.errors import DataError
 from tests.stress import seeds
 
@@ -297,14 +297,19 @@ def test_mat_without_events(tmp_path):
 # ---- N-MNIST and N-Caltech101 ----
 
 
-def test_bin_agrees_with_tonic_where_times_overflow(tmp_path):
-    from tonic.io import read_mnist_file
-
-    events = [(x, 240 if i % 7 == 3 else y, t, on) for i, (x, y, t, on) in enumerate(seeds.rows(4, 900, 240, 180))]
-    path = write(tmp_path / "a.bin", seeds.nmnist(events))
-    theirs = read_mnist_file(str(path), dtype=np.dtype([("x", int), ("y", int), ("t", int), ("p", bool)]))
-    assert listed(read(path)) == [tuple(row) for row in theirs[np.argsort(theirs["t"], kind="stable")].tolist()]
-    assert len(theirs) < len(events)
+def test_bin_with_overflows_in_several_pieces(tmp_path, monkeypatch):
+    """Against one event after the other; a piece may begin or end with an overflow, or hold nothing else."""
+    monkeypatch.setattr(nmnist_bin, "PIECE", 8)
+    overflows = {*range(3, 900, 7), *range(100, 140)}
+    events = [(x, 240 if i in overflows else y, t, on) for i, (x, y, t, on) in enumerate(seeds.rows(4, 900, 240, 180))]
+    expected, late = [], 0
+    for x, y, t, on in events:
+        if y == 240:
+            late += 8192
+        else:
+            expected.append((x, y, t + late, on))
+    expected.sort(key=lambda event: event[2])
+    assert listed(read(write(tmp_path / "a.bin", seeds.nmnist(events)))) == expected
 
 
 def test_the_byte_of_an_event_after_an_overflow(tmp_path):

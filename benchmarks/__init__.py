@@ -1,0 +1,1 @@
+"""Measurements of speed, run by hand: ``python -m benchmarks.data``. Their results are committed in ``benchmarks/results``."""
