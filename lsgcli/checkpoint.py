@@ -113,6 +113,22 @@ def read(path: Path | str) -> Checkpoint:
     return Checkpoint(weights, json.loads(metadata["lsg.config"]), json.loads(metadata["lsg.state"]), extra)
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration of a checkpoint, without its tensors.
+
+    Raises:
+        CheckpointError: as :func:`read`; but tensors that are damaged are not noticed.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, f"not a whole safetensors file ({error})") from error
+    _check_metadata(path, metadata)
+    config: dict[str, Any] = json.loads(metadata["lsg.config"])
+    return config
+
+
 def load(path: Path | str) -> tuple["SpikingNet", dict[str, Any]]:
     """The network of a checkpoint, in evaluation mode, and its configuration.
 

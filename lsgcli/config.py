@@ -46,8 +46,12 @@ def setting(
     return field(default=default, metadata=meta)
 
 
+SENSOR = 1 << 16  # events have coordinates of 16 bits
+
+
 def _sensor(text: str) -> str | None:
-    return None if re.fullmatch(r"[1-9]\d*x[1-9]\d*", text) else "width x height in pixels, such as 128x128"
+    fits = re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", text) and max(map(int, text.split("x"))) <= SENSOR
+    return None if fits else f"width x height in pixels, such as 128x128, of at most {SENSOR} each"
 
 
 def _augmentations(text: str) -> str | None:
@@ -68,7 +72,12 @@ class RunConfig:
     data_dir: str | None = setting(None, "Folder the data set is read from, or downloaded to.", DATA)
     T: int = setting(4, "Timesteps.", DATA, at_least=1, at_most=1024, flag="-T", preset=True)
     size: int = setting(
-        48, "Height and width of the frames or images that the network sees, in pixels.", DATA, at_least=1, preset=True
+        48,
+        "Height and width of the frames or images that the network sees, in pixels.",
+        DATA,
+        at_least=1,
+        at_most=4096,
+        preset=True,
     )
     slicing: str = setting(
         "count",

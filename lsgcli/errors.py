@@ -31,6 +31,18 @@ class DataError(LsgError):
     exit_code = 3
 
 
+class MissingPart(DataError):
+    """One part of a data set is not there; the other may be.
+
+    Attributes:
+        part: ``train`` or ``test``.
+    """
+
+    def __init__(self, message: str, *, part: str = "", hint: str | None = None):
+        super().__init__(message, hint=hint)
+        self.part = part
+
+
 class CheckpointError(LsgError):
     """A file that is not a whole checkpoint of ours."""
 

@@ -33,7 +33,8 @@ def replacing(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise storage_error(error, target) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what kept it from being written is what there is to tell
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -100,7 +101,7 @@ def storage_error(error: OSError, target: Path) -> StorageError:
     """The StorageError that says why ``target`` could not be written."""
     return StorageError(
         f"{target}: cannot be written: {error.strerror or error}",
-        hint="Choose a folder that is writable and has room (--out for runs, --cache-dir for prepared data).",
+        hint="Choose a folder that can be written and has room.",
     )
 
 

@@ -33,7 +33,9 @@ def resolve(options: Mapping[str, Any], *, file: Path | None = None, environment
         problems += [source + problem for problem in check(layer)]
         given.update(layer)
     if problems:
-        raise ConfigError("\n".join(problems), hint="`lsg train --help` lists every setting.")
+        raise ConfigError(
+            "\n".join(problems), hint="`--help` says what each option takes; a variable LSG_NAME takes what --name does."
+        )
     name = given.get("dataset", FIELDS["dataset"].default)
     preset = registry.get("dataset", name).preset
     values = {**preset, **given}

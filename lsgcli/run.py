@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lsgcli import __version__, files, registry
+from lsgcli import __version__, checkpoint, files, registry
 from lsgcli.analysis import gradflow
 from lsgcli.compute import Compute, full_precision, pick_device, set_up
 from lsgcli.config import RunConfig
@@ -82,7 +82,7 @@ def train(
     """
     check(config)
     compute = set_up(config)
-    bundle = prepare(config, progress=progress)
+    bundle = prepare(config, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
     with RunDir(path, force=force, resume=resume) as run:
         trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume)
         if not resume:
@@ -95,6 +95,15 @@ def train(
         files.write_json(run.result, end)
         emit(end)
     return end
+
+
+def _trained_on(path: Path) -> dict[str, Any] | None:
+    """What the last checkpoint of a run directory records about its data; None where there is none yet."""
+    last = path / "last.safetensors"
+    if not last.exists():
+        return None
+    data: dict[str, Any] = checkpoint.read_config(last)["data"]
+    return data
 
 
 def full_flow(

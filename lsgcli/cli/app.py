@@ -6,7 +6,7 @@ import typer
 
 from lsgcli import __version__
 from lsgcli.cli import ablate, data, evaluate, export, inspect_gradients, train
-from lsgcli.cli.guard import guarded
+from lsgcli.cli.guard import guarded, reopen_streams
 
 app = typer.Typer(
     name="lsg",
@@ -45,4 +45,5 @@ def top(
 
 def main() -> None:
     """Entry point of the program ``lsg``."""
+    reopen_streams()
     app()

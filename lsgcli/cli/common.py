@@ -4,11 +4,13 @@ import dataclasses
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lsgcli import registry
 from lsgcli.config import RunConfig, from_dict
 from lsgcli.resolve import from_environment
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from lsgcli.data.prepare import DataBundle
     from lsgcli.models.base import SpikingNet
 
+log = logging.getLogger("lsg")
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors on stderr.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON.")]
@@ -76,10 +79,28 @@ def open_checkpoint(path: Path, changes: dict[str, Any], splits: tuple[str, ...]
     model, stored = checkpoint.load(path)
     given = {key: value for key, value in changes.items() if value is not None}
     around = {name: value for name, value in from_environment(os.environ).items() if name in AROUND}
-    config = from_dict({**stored["settings"], **around, **given})
-    expected = stored["data"] if config.dataset == stored["settings"]["dataset"] else None
+    trained_on = stored["settings"]["dataset"]
+    same = given.get("dataset", trained_on) == trained_on
+    config = from_dict({**stored["settings"], **({} if same else _of_its_own(given["dataset"])), **around, **given})
     compute = set_up(config)
     with preparing(quiet) as progress:
+        expected = stored["data"] if same else None
         bundle = prepare(config, splits, classes=tuple(stored["classes"]), progress=progress, expected=expected)
+    if not same:
+        _compare(config.dataset, bundle.info, trained_on, stored["data"])
     bundle = dataclasses.replace(bundle, mean=stored["data"]["mean"], std=stored["data"]["std"])
     return Opened(model.to(compute.device), stored, config, bundle, compute)
+
+
+def _of_its_own(name: str) -> dict[str, Any]:
+    """Settings that say how a data set is read, and so do not carry over from another: its own."""
+    preset = registry.get("dataset", name).preset
+    return {name: preset.get(name) for name in ("split", "sensor")}
+
+
+def _compare(name: str, found: Mapping[str, Any], trained_on: str, expected: Mapping[str, Any]) -> None:
+    """Warn where another data set than the one trained on shows things otherwise. Releases and rules do not compare."""
+    for key in ("sensor", "orientation"):
+        one, other = found.get(key, "not stated"), expected.get(key, "not stated")
+        if one != other:
+            log.warning("%s: found %s %s, %s had %s in training: results may differ", name, key, one, trained_on, other)

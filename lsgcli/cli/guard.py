@@ -20,8 +20,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     def wrapper(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-            if sys.stdout is not None:  # closed by the shell: lsg ... >&-
-                sys.stdout.flush()
+            sys.stdout.flush()
         except LsgError as error:
             fail(error)
         except BrokenPipeError:
@@ -40,6 +39,13 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             fail(foreseen)
 
     return wrapper
+
+
+def reopen_streams() -> None:
+    """Let what goes to a closed stdout or stderr (``lsg ... >&-``) go nowhere, rather than into the next file that is opened."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open as long as the program)
 
 
 def fail(error: LsgError) -> None:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from lsgcli import registry
 from lsgcli.config import RunConfig
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, DataError
 
 SPLITS = ("train", "test")
 
@@ -25,7 +26,7 @@ class Sample:
         label: index into the listing's classes.
         split: ``train`` or ``test``.
         source: what ``Dataset.load`` needs to find it: a path, or a number.
-        stamp: size and modification time of the source, or a version: when it changes, prepared data are stale.
+        stamp: size and times of the source, or a version: when it changes, prepared data are stale.
     """
 
     key: str
@@ -55,7 +56,7 @@ class Listing:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of names, sizes and modification times of all samples."""
+        """Digest of names, sizes and times of all samples."""
         return fingerprint(self.samples)
 
     def part(self, split: str) -> tuple[Sample, ...]:
@@ -81,7 +82,10 @@ class Dataset(ABC):
         line: frames of one row, 1 x S, which not every network takes.
         rules: which ``--split`` it takes; none where a test part is published, or given by folders.
         published: how many samples there are, of each part or (``all``) in all, where that is published.
+        downloads: what is not there is fetched, unless :attr:`fetches` is False.
+        takes_sensor: ``--sensor`` has a meaning for it.
         packed: prepared samples are worth a cache file; False where loading one is as quick as reading it back.
+        version: of this class; raise it when it makes other samples of the same source.
     """
 
     preset: ClassVar[Mapping[str, Any]] = {}
@@ -90,7 +94,10 @@ class Dataset(ABC):
     line: ClassVar[bool] = False
     rules: ClassVar[tuple[str, ...]] = ()
     published: ClassVar[Mapping[str, int]] = {}
+    downloads: ClassVar[bool] = False
+    takes_sensor: ClassVar[bool] = False
     packed: ClassVar[bool] = True
+    version: ClassVar[int] = 1
 
     def __init__(self, config: RunConfig):
         self.config = config
@@ -106,7 +113,8 @@ class Dataset(ABC):
         """Look at the settings before anything is read.
 
         Raises:
-            ConfigError: a ``--split`` that this data set has no use for.
+            ConfigError: a ``--split`` or ``--sensor`` that this data set has no use for.
+            DataError: a ``--data-dir`` that is a file.
         """
         split = self.config.split
         if split is not None and split not in self.rules:
@@ -114,6 +122,16 @@ class Dataset(ABC):
             raise ConfigError(
                 f"--split: found {split!r} for the data set {self.config.dataset}, expected {expected}",
                 hint="Leave --split out, or choose another.",
+            )
+        if self.config.sensor is not None and not self.takes_sensor:
+            raise ConfigError(
+                f"--sensor: found {self.config.sensor} for the data set {self.config.dataset}, expected none: its sensor is known",
+                hint="Leave --sensor out; it is for --dataset event-folder.",
+            )
+        if self.root.exists() and not self.root.is_dir() and (self.downloads or self.config.data_dir is not None):
+            raise DataError(
+                f"{self.root}: found a file, expected the folder of the data set {self.config.dataset}",
+                hint="Give --data-dir a folder." + (" Archives in it are unpacked." if self.downloads else ""),
             )
 
     @property
@@ -153,7 +171,11 @@ class Dataset(ABC):
 
     @abstractmethod
     def preparation(self) -> dict[str, Any]:
-        """The settings, and versions of our own code, that a prepared sample depends on."""
+        """The settings that a prepared sample depends on."""
+
+    def versions(self, samples: Iterable[Sample]) -> dict[str, int]:
+        """Versions of the code that prepares these samples: where one was raised, what was prepared before is stale."""
+        return {"dataset": self.version}
 
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Published mean and standard deviation per channel, on the 0..1 scale.
@@ -164,14 +186,15 @@ class Dataset(ABC):
 
 
 def need_folder(config: RunConfig) -> Path:
-    """The --data-dir of a data set that cannot be downloaded.
+    """The --data-dir of a data set that has no folder by default.
 
     Raises:
         ConfigError: it was not given.
     """
     if config.data_dir is None:
+        title = registry.get("dataset", config.dataset).title
         raise ConfigError(
-            f"--data-dir is missing: the data set {config.dataset} reads a folder of yours",
-            hint="`lsg data info --help` and docs/data.md say how it is laid out.",
+            f"--data-dir is missing: the data set {config.dataset} has no folder by default",
+            hint=f"Give --data-dir DIR. {config.dataset} is: {title}",
         )
     return Path(config.data_dir)

@@ -1,6 +1,7 @@
 """Prepared data, ready for batches."""
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from lsgcli.data.live import Live
+
+OUTCOMES = ("left_out", "saturated")  # of a bundle's info: what came of loading; the rest describes the data
 
 
 class Rows:
@@ -125,8 +128,11 @@ class DataBundle:
         }
 
     def digest(self) -> str:
-        """Digest of which samples train and validate, with which labels: what a run that goes on must find again."""
+        """Digest of which samples train and validate, with which labels, and how they were prepared: what a run that goes on
+        must find again."""
         found = hashlib.blake2b(digest_size=12)
+        described = {key: value for key, value in self.info.items() if key not in OUTCOMES}
+        found.update(json.dumps(described, sort_keys=True).encode() + b"|")
         for split in (self.train, self.val):
             if split is not None:
                 found.update(split.ids.tobytes() + split.y.tobytes())

@@ -53,12 +53,12 @@ def read(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray
 
 
 def note(path: Path) -> dict[str, Any] | None:
-    """What is written beside a packed file: its settings, and which samples were left out; None if that is gone."""
+    """What is written beside a packed file: its settings, and what :meth:`Writer.finish` was told; None if that is gone."""
     try:
-        found: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
-    return found
+    return found if isinstance(found, dict) else None
 
 
 class Writer:

@@ -17,6 +17,7 @@ from lsgcli.data import parallel, readers
 from lsgcli.data.base import Dataset, Listing, Sample
 from lsgcli.data.events import Events
 from lsgcli.data.fetching import manifest
+from lsgcli.data.folders import walk
 from lsgcli.data.recordings import EventDataset
 from lsgcli.data.sets.cifar_dvs import NAME, RELEASES
 from lsgcli.data.simulation.folder import NOTE
@@ -104,14 +105,9 @@ def of_dataset(
 def recordings(folder: Path) -> list[tuple[str, str]]:
     """(Path from ``folder``, class) of each recording in and below it, sorted; hidden files and folders are left out."""
     endings, found = readers.suffixes(), []
-    for at, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for at, names in walk(folder):
         kind = os.path.basename(os.path.abspath(at))
-        found += [
-            (os.path.relpath(os.path.join(at, name), folder), kind)
-            for name in names
-            if not name.startswith(".") and name.lower().endswith(endings)
-        ]
+        found += [(os.path.relpath(at / name, folder), kind) for name in names if name.lower().endswith(endings)]
     return sorted(found)
 
 

@@ -3,13 +3,15 @@
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import NoReturn
 
 from lsgcli.config import RunConfig
 from lsgcli.data.base import Sample, need_folder
-from lsgcli.data.splits import assign
-from lsgcli.errors import DataError
+from lsgcli.data.splits import assign, check
+from lsgcli.errors import DataError, MissingPart
 
 log = logging.getLogger("lsg")
 Found = dict[str, list[Sample]]  # class -> its samples
@@ -21,26 +23,34 @@ def scan_own(
     """List a folder of the user's: with its own parts, or with those that --split makes. As the two functions below."""
     root = need_folder(config)
     if config.split is None:
-        return scan_folders(root, {split: split for split in splits}, suffixes)
+        other = f"or, where {root} holds the classes themselves, give --split stratified."
+        return scan_folders(
+            root,
+            {split: split for split in splits},
+            suffixes,
+            {split: f"Put it in {root / split}; {other}" for split in splits},
+        )
     return scan_classes(root, splits, suffixes, config.split, config.split_seed)
 
 
 def scan_folders(
-    root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...]
+    root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...], hints: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
     """List the files of each class of each split, sorted by name; hidden files and folders are left out.
 
     Args:
         splits: split -> name of its folder, such as ``{"train": "Train"}``.
         suffixes: endings of the files that count, lower case.
+        hints: split -> what to do where its folder is not there.
 
     Returns:
         (classes, samples). The training part, where it is asked for, decides which classes there are.
 
     Raises:
-        DataError: a folder is missing or empty, or the test part has a class that the training part lacks.
+        MissingPart: the folder of a split is not there.
+        DataError: a folder is empty, or the test part has a class that the training part lacks.
     """
-    _check_root(root, splits)
+    _check_root(root, splits, hints)
     parts = {split: _scan_split(root, split, folder, suffixes) for split, folder in splits.items()}
     classes = tuple(next(iter(parts.values())))
     for split, part in parts.items():
@@ -67,9 +77,10 @@ def scan_classes(
         (classes, samples of the given splits).
 
     Raises:
+        MissingPart: the rule leaves a class nothing to train with, or nothing at all to test on.
         DataError: the folder is missing or empty, or a file has no number where the rule needs one.
     """
-    _check_root(root, {})
+    _check_root(root, {}, {})
     found = _scan_split(root, "", "", suffixes)
     labelled = [(label, sample) for label, samples in enumerate(found.values()) for sample in samples]
     parts = assign([(sample.key, label, _number(sample.key)) for label, sample in labelled], rule, seed)
@@ -78,6 +89,7 @@ def scan_classes(
         for (label, s), part in zip(labelled, parts, strict=True)
         if part in splits
     ]
+    check(root, tuple(found), {split: {s.label for s in samples if s.split == split} for split in splits}, rule)
     return tuple(found), tuple(samples)
 
 
@@ -86,9 +98,22 @@ def _number(name: str) -> int | None:
     return int(digits[-1]) if digits else None
 
 
-def stamp(status: os.stat_result) -> str:
-    """Size and modification time of a file: when it changes, so has the file."""
-    return f"{status.st_size}:{status.st_mtime_ns}"
+def stamp(path: "str | os.PathLike[str]") -> str:
+    """Size, and times of modification and change, of a file: when it changes, so has the file.
+
+    Programs can set the time of modification back, as those that unpack and copy do; that of change they cannot.
+
+    Raises:
+        DataError: it is not there, such as a link to nothing.
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise DataError(
+            f"{os.fspath(path)}: cannot be read: {error.strerror}",
+            hint="Fetch or record it again, or take it out of the folder.",
+        ) from error
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 def visible(folder: Path) -> list[os.DirEntry[str]]:
@@ -101,10 +126,35 @@ def visible(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror}", hint="Check the path and its permissions.") from error
+        _cannot_list(error)
 
 
-def _check_root(root: Path, splits: Mapping[str, str]) -> None:
+def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder in and below ``root``, and the names of its files, sorted; hidden files and folders are left out.
+
+    Symbolic links are followed. A folder that is reached a second time, in a circle or not, is passed over.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    seen = set()
+    for at, folders, names in os.walk(root, followlinks=True, onerror=_cannot_list):
+        status = os.stat(at)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        yield Path(at), sorted(name for name in names if not name.startswith("."))
+
+
+def _cannot_list(error: OSError) -> NoReturn:
+    raise DataError(
+        f"{error.filename}: cannot be listed: {error.strerror}", hint="Check the path and its permissions."
+    ) from error
+
+
+def _check_root(root: Path, splits: Mapping[str, str], hints: Mapping[str, str]) -> None:
     want = ", ".join(f"{folder}/<class>/" for folder in splits.values()) or "<class>/"
     if not root.is_dir():
         found = "a file" if root.exists() else "no such folder"
@@ -114,9 +164,10 @@ def _check_root(root: Path, splits: Mapping[str, str]) -> None:
     for split, folder in splits.items():
         if not (root / folder).is_dir():
             there = _some([entry.name for entry in visible(root)]) or "nothing"
-            raise DataError(
+            raise MissingPart(
                 f"{root}: the {split} part is missing: found {there}, expected {want}",
-                hint=f"Put it in {root / folder}; or, where {root} holds the classes themselves, give --split stratified.",
+                part=split,
+                hint=hints.get(split, f"Put it in {root / folder}."),
             )
 
 
@@ -142,7 +193,7 @@ def _scan_class(folder: Path, split: str, suffixes: tuple[str, ...], ignored: li
             ignored.append(entry.name)
         elif entry.is_file():
             key = f"{split}/{folder.name}/{entry.name}".lstrip("/")
-            samples.append(Sample(key, 0, split, entry.path, stamp(entry.stat())))
+            samples.append(Sample(key, 0, split, entry.path, stamp(entry)))
     if not samples:
         raise DataError(
             f"{folder}: found no samples of this class, expected files ending in {_some(suffixes)}",

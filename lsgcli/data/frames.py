@@ -13,7 +13,8 @@ from lsgcli.data.resampling import RESIZES
 from lsgcli.errors import DataError
 
 MOST = 1 << 28  # pixels of all frames at the sensor's size; 10 frames of 5000 x 5000
-VERSION = 2  # part of the cache's digest: raise it when the same events give other frames
+VERSION = 2  # raise it when the same events give other frames
+FULL = 255  # the most that a whole number of a frame holds
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class FrameSettings:
     slicing: str = "count"
     window_us: int = 5000
     window_start: str = "first"
-    resize: str = "bin"
+    resize: str = "bilinear"
     value: str = "count"
     normalise: str = "none"
 
@@ -57,7 +58,7 @@ class FrameSettings:
         found = asdict(self)
         if self.slicing != "window":
             del found["window_us"], found["window_start"]
-        return {**found, "frames_version": VERSION}
+        return found
 
 
 def frames(
@@ -151,7 +152,7 @@ def _crop(events: Events, edges: list[int], grid: Any) -> tuple[Events, list[int
 
 
 def _count(counts: np.ndarray, out: np.ndarray) -> None:
-    most = 255 if out.dtype == np.uint8 else 2**24  # what out can hold exactly
+    most = FULL if out.dtype == np.uint8 else 2**24  # what out can hold exactly
     out[:] = counts if counts.max() <= most else np.minimum(counts, most)
 
 

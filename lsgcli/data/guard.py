@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lsgcli.errors import DataError, LsgError
+from lsgcli.errors import ConfigError, DataError, LsgError
 from lsgcli.files import storage_error
 
 HINT = "Fetch or record it again, or take it out of the folder."
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT}
 BASE = 16 << 20  # bytes that reading a file may take whatever its size
 TIMES = 8  # and as many times its size
 
@@ -25,14 +27,22 @@ def foreign(path: Path | str, expected: str, *, hint: str = HINT) -> Iterator[No
     Raises:
         DataError: the block failed.
         StorageError: for want of room on the disk.
+        ConfigError: a library cannot be loaded, which says nothing about the file.
     """
     try:
         yield
     except (LsgError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
         raise
+    except ImportError as error:
+        raise ConfigError(
+            f"{path}: the library that reads it cannot be loaded: {error}", hint="Install it, or install it again."
+        ) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno in FULL:
             raise storage_error(error, Path(path)) from error
+        if error.errno in PASSING:
+            told = "The file may be whole: look at its permissions, its disk and the limits of the system, and try again."
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}", hint=told) from error
         raise _damaged(path, expected, hint, error) from error
     except BaseException as error:  # a panic in a reader written in Rust is no Exception
         raise _damaged(path, expected, hint, error) from error

@@ -1,6 +1,7 @@
 """Data sets of still images, shown to the network at every timestep."""
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 
 from lsgcli.data.base import Dataset, Listing, Sample
 from lsgcli.data.guard import foreign
+
+VERSION = 1  # raise it when the same pixels give other images
 
 
 class ImageDataset(Dataset):
@@ -38,7 +41,11 @@ class ImageDataset(Dataset):
 
     def preparation(self) -> dict[str, Any]:
         """What a prepared sample depends on."""
-        return {"size": self.config.size, "images_version": 1}
+        return {"size": self.config.size}
+
+    def versions(self, samples: Iterable[Sample]) -> dict[str, int]:
+        """Versions of the code that prepares these samples."""
+        return {**super().versions(samples), "images": VERSION}
 
 
 def fit(pixels: np.ndarray, size: int) -> np.ndarray:

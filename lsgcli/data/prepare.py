@@ -1,6 +1,7 @@
 """From a configuration to prepared data: list, load or take from the cache, hold a validation part out."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from lsgcli.config import RunConfig
 from lsgcli.data import cache, random
 from lsgcli.data.base import SPLITS, Dataset, Listing, Sample, fingerprint
 from lsgcli.data.bundle import DataBundle, Rows, Split
+from lsgcli.data.frames import FULL
 from lsgcli.data.live import Live
-from lsgcli.data.loading import load_all
+from lsgcli.data.loading import Outcome, load_all, readable
 from lsgcli.data.recordings import EventDataset
 from lsgcli.data.splits import drawn
 from lsgcli.errors import DataError
@@ -32,6 +34,7 @@ def prepare(
     classes: tuple[str, ...] | None = None,
     progress: Progress | None = None,
     expected: Mapping[str, Any] | None = None,
+    strict: bool = False,
 ) -> DataBundle:
     """Everything that a run reads.
 
@@ -40,25 +43,28 @@ def prepare(
         classes: the labels' names, from a checkpoint; otherwise the data decide.
         progress: is called with (``PREPARING``, samples done, samples in all), and while a file is downloaded with its name
             and bytes.
-        expected: ``info`` of the data that a checkpoint was trained on. Another sensor is an error; another release or
-            orientation gets a warning.
+        expected: ``info`` of the data that a checkpoint was trained on. Another sensor is an error; another release,
+            orientation or version of our code gets a warning.
+        strict: any such difference is an error.
 
     Raises:
         ConfigError: a setting is missing.
-        DataError: the data are missing, damaged, or of other classes.
+        DataError: the data are missing, damaged, of other classes, or not those that were expected.
     """
     dataset: Dataset = registry.get("dataset", config.dataset)(config)
     dataset.check()
     dataset.expected, dataset.downloading = expected or {}, progress
     listing = dataset.scan(splits)
     dataset.downloading = None
-    _check_expected(listing, dataset.expected, config)
+    info = {**listing.info, "versions": dataset.versions(listing.samples)}
+    _check_expected(info, dataset.expected, config, strict)
     names = _classes(listing, classes, config)
     parts = _parts(listing, splits, config)
     report = _Counter(sum(map(len, parts.values())), progress)
-    left_out: dict[str, str] = {}
-    loaded = {split: _split(dataset, listing, split, samples, names, report, left_out) for split, samples in parts.items()}
-    info = {**listing.info, **_told(left_out, config)}
+    found = {split: _split(dataset, listing, split, samples, names, report) for split, samples in parts.items()}
+    loaded = {split: one for split, (one, _) in found.items()}
+    outcomes = {split: outcome for split, (_, outcome) in found.items()}
+    info |= _left_out(outcomes, parts, config) | _saturated(outcomes, parts, math.prod(dataset.shape(listing)), config)
     train, val = loaded.get("train"), None
     mean, std = _normalisation(dataset, train)
     if train is not None:
@@ -84,14 +90,24 @@ def _classes(listing: Listing, classes: tuple[str, ...] | None, config: RunConfi
     return tuple(classes)
 
 
-def _check_expected(listing: Listing, expected: Mapping[str, Any], config: RunConfig) -> None:
-    for key, value in listing.info.items():
-        if key not in expected or expected[key] == value:
-            continue
-        told = f"{config.data_dir or config.dataset}: found {key} {value}, expected {expected[key]} as in training"
-        if key == "sensor":
-            raise DataError(told, hint="Give --data-dir recordings of the same sensor.")
-        log.warning("%s: results will differ", told)
+def _check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config: RunConfig, strict: bool) -> None:
+    """Compare what both know of the data. Paths and what came of loading are not among it."""
+    found, trained = _flat(info), _flat(expected)
+    differing = [key for key in found if key in trained and found[key] != trained[key]]
+    where = config.data_dir or config.dataset
+    told = {key: f"{where}: found {key} {found[key]}, expected {trained[key]} as in training" for key in differing}
+    if strict and told:
+        raise DataError("\n".join(told.values()), hint="Give --data-dir the data that the run began with, or start a new run.")
+    if "sensor" in told:
+        raise DataError(told["sensor"], hint="Give --data-dir recordings of the same sensor.")
+    for line in told.values():
+        log.warning("%s: results will differ", line)
+
+
+def _flat(info: Mapping[str, Any]) -> dict[str, Any]:
+    """With an entry for each version."""
+    versions = {f"{name} version": version for name, version in info.get("versions", {}).items()}
+    return {key: value for key, value in info.items() if key != "versions"} | versions
 
 
 def _parts(listing: Listing, splits: Sequence[str], config: RunConfig) -> dict[str, tuple[Sample, ...]]:
@@ -102,20 +118,41 @@ def _parts(listing: Listing, splits: Sequence[str], config: RunConfig) -> dict[s
     return parts
 
 
-def _told(left_out: dict[str, str], config: RunConfig) -> dict[str, Any]:
+def _left_out(outcomes: Mapping[str, Outcome], parts: Mapping[str, Sequence[Sample]], config: RunConfig) -> dict[str, Any]:
     """Warn about what --skip-bad left out; what the checkpoint records about it."""
-    if not left_out:
+    problems = {
+        parts[split][row].key: problem for split, outcome in outcomes.items() for row, problem in outcome.left_out.items()
+    }
+    if not problems:
         return {}
-    shown = list(left_out.values())[:SHOWN]
-    more = f"\n  ... and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
+    shown = list(problems.values())[:SHOWN]
+    more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
     log.warning(
         "%s: left out %d that cannot be read:\n  %s%s",
         config.data_dir or config.dataset,
-        len(left_out),
+        len(problems),
         "\n  ".join(shown),
         more,
     )
-    return {"left_out": sorted(left_out)}
+    return {"left_out": sorted(problems)}
+
+
+def _saturated(
+    outcomes: Mapping[str, Outcome], parts: Mapping[str, Sequence[Sample]], size: int, config: RunConfig
+) -> dict[str, Any]:
+    """Warn about frames that may have lost events, ``size`` values each; what the checkpoint records about it."""
+    values, recordings = (sum(outcome.saturated[i] for outcome in outcomes.values()) for i in (0, 1))
+    if not values:
+        return {}
+    count = sum(map(len, parts.values()))
+    log.warning(
+        "%s: %s of %s values, in %s of %s recordings, reached the most that a frame holds (%d), so events may be lost;"
+        " use --value log1p, a larger --size or -T, or --resize bilinear",
+        config.data_dir or config.dataset,
+        *(f"{number:,}" for number in (values, count * size, recordings, count)),
+        FULL,
+    )
+    return {"saturated": {"values": values, "recordings": recordings}}
 
 
 class _Counter:
@@ -131,35 +168,28 @@ class _Counter:
 
 
 def _split(
-    dataset: Dataset,
-    listing: Listing,
-    split: str,
-    samples: tuple[Sample, ...],
-    names: tuple[str, ...],
-    report: _Counter,
-    left_out: dict[str, str],
-) -> Split:
+    dataset: Dataset, listing: Listing, split: str, samples: tuple[Sample, ...], names: tuple[str, ...], report: _Counter
+) -> tuple[Split, Outcome]:
     keys = [sample.key for sample in samples]
     label = {name: i for i, name in enumerate(names)}
     y = np.array([label[listing.classes[sample.label]] for sample in samples], dtype=np.int64)
     live = Live(dataset, listing, samples) if isinstance(dataset, EventDataset) else None
-    array, bad = _array(dataset, listing, split, samples, report)
-    whole = Split(array, y, random.ids(keys), keys, live)
+    array, outcome = _array(dataset, listing, split, samples, report)
+    whole, bad = Split(array, y, random.ids(keys), keys, live), outcome.left_out
     if not bad:
-        return whole
-    left_out.update({keys[row]: problem for row, problem in bad.items()})
+        return whole, outcome
     if len(bad) == len(samples):
         raise DataError(
             f"{dataset.config.data_dir}: none of the {split} part can be read: {next(iter(bad.values()))}",
             hint="Look at one of the files with `lsg data info`.",
         )
-    return whole.part(np.setdiff1d(np.arange(len(samples)), list(bad)))
+    return whole.part(np.setdiff1d(np.arange(len(samples)), list(bad))), outcome
 
 
 def _array(
     dataset: Dataset, listing: Listing, split: str, samples: tuple[Sample, ...], report: _Counter
-) -> tuple[np.ndarray, dict[int, str]]:
-    """Prepared samples (N, ...), from the cache or made and put there, and which of them could not be read."""
+) -> tuple[np.ndarray, Outcome]:
+    """Prepared samples (N, ...), from the cache or made and put there, and what came of it."""
     config, shape = dataset.config, (len(samples), *dataset.shape(listing))
     if not dataset.packed:
         out = np.empty(shape, dataset.dtype)
@@ -170,28 +200,43 @@ def _array(
         "samples": len(samples),
         "fingerprint": fingerprint(samples),
         "preparation": dataset.preparation(),
+        "versions": dataset.versions(samples),
         "info": listing.info,
-        "skip_bad": config.skip_bad,
     }
     path = cache.folder(config) / config.dataset / f"{split}-{cache.digest(settings)}.npy"
-    found = _cached(path, shape, dataset)
+    found = _cached(path, shape, dataset, listing, samples)
     if found is not None:
         report(len(samples))
         return found
     writer = cache.Writer(path, shape, dataset.dtype, settings)
     try:
-        bad = load_all(dataset, listing, samples, writer.array, config.workers, report)
-        return writer.finish(left_out=bad), bad
+        outcome = load_all(dataset, listing, samples, writer.array, config.workers, report)
+        if outcome.left_out:
+            writer.path = _partial(path)
+        return writer.finish(**outcome.note()), outcome
     finally:
         writer.discard()
 
 
-def _cached(path: Path, shape: tuple[int, ...], dataset: Dataset) -> tuple[np.ndarray, dict[int, str]] | None:
-    found = cache.read(path, shape, dataset.dtype)
-    if found is None or not dataset.config.skip_bad:
-        return None if found is None else (found, {})
-    note = cache.note(path)  # says which rows are not samples
-    return None if note is None else (found, {int(row): problem for row, problem in note["left_out"].items()})
+def _partial(path: Path) -> Path:
+    """Where samples are kept of which some were left out: apart, as only --skip-bad may use them."""
+    return path.with_name(f"{path.stem}-partial.npy")
+
+
+def _cached(
+    path: Path, shape: tuple[int, ...], dataset: Dataset, listing: Listing, samples: Sequence[Sample]
+) -> tuple[np.ndarray, Outcome] | None:
+    array, outcome = cache.read(path, shape, dataset.dtype), Outcome.noted(cache.note(path), len(samples)) or Outcome()
+    if array is not None and not outcome.left_out:
+        return array, outcome
+    if not dataset.config.skip_bad:
+        return None
+    path = _partial(path)
+    array, partial = cache.read(path, shape, dataset.dtype), Outcome.noted(cache.note(path), len(samples))
+    # What failed may have been the disk, or a limit of the system, rather than the file.
+    if array is None or partial is None or any(readable(dataset, listing, samples[row]) for row in partial.left_out):
+        return None
+    return array, partial
 
 
 def _normalisation(dataset: Dataset, train: Split | None) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:

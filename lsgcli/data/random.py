@@ -42,6 +42,11 @@ def uniforms(seed: int, epoch: int, ids: np.ndarray, n: int, stream: str) -> np.
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def window(key: str) -> float:
+    """Where, from 0 to below 1, the windows of ``--window-start random`` begin in the recording of this key."""
+    return float(uniforms(0, 0, ids([key]), 1, "window")[0, 0])
+
+
 def generator(seed: int, epoch: int, sample: np.uint64, stream: str) -> np.random.Generator:
     """A generator of one sample's own, where it needs more numbers than can be said beforehand."""
     return np.random.Generator(np.random.PCG64(int(_states(seed, epoch, np.array([sample]), stream)[0])))

@@ -1,13 +1,16 @@
 """Data sets of recordings: files that become frames."""
 
+from collections.abc import Iterable
+from os.path import splitext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lsgcli.data import random
+from lsgcli.data import random, readers
 from lsgcli.data.base import Dataset, Listing, Sample
 from lsgcli.data.events import Events
+from lsgcli.data.frames import VERSION as FRAMES_VERSION
 from lsgcli.data.frames import FrameSettings, frames
 from lsgcli.data.orientation import turned, turned_sensor
 from lsgcli.data.readers import read
@@ -54,7 +57,7 @@ class EventDataset(Dataset):
                 " like the rest",
                 hint="Keep recordings of one sensor together, or give --sensor WIDTHxHEIGHT to read all of them as that.",
             )
-        draw = float(random.uniforms(0, 0, random.ids([sample.key]), 1, "window")[0, 0])
+        draw = random.window(sample.key)
         orientation = self.config.orientation
         return frames(
             turned(events, sensor, orientation), turned_sensor(sensor, orientation), self.settings, name=name, draw=draw
@@ -77,6 +80,12 @@ class EventDataset(Dataset):
     def preparation(self) -> dict[str, Any]:
         """What a prepared sample depends on."""
         return {"orientation": self.config.orientation, "sensor": self.config.sensor, **self.settings.digest()}
+
+    def versions(self, samples: Iterable[Sample]) -> dict[str, int]:
+        """Versions of the code that prepares these samples."""
+        endings = {splitext(sample.source)[1].lower() for sample in samples if isinstance(sample.source, str | Path)}
+        read_by = {f"reader {name}": version for name, version in readers.versions(endings).items()}
+        return {**super().versions(samples), "frames": FRAMES_VERSION, **read_by}
 
 
 def sensor_of(listing: Listing) -> tuple[int, int]:

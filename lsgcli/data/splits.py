@@ -1,17 +1,22 @@
 """Which recordings of a data set without a published split are its test part."""
 
+import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from lsgcli.data import random
-from lsgcli.errors import DataError
+from lsgcli.errors import DataError, MissingPart
 
 Item = tuple[str, int, int | None]  # key, label, and the number in the file's name where it has one
 TEST_SHARE = 0.1
+SHOWN = 12  # of the classes without test samples
+
+log = logging.getLogger("lsg")
 
 
 def assign(items: Sequence[Item], rule: str, seed: int) -> list[str]:
@@ -28,6 +33,33 @@ def assign(items: Sequence[Item], rule: str, seed: int) -> list[str]:
         DataError: a rule that goes by numbers, and a recording without one.
     """
     return RULES[rule].apply(items, seed)
+
+
+def check(root: Path, classes: Sequence[str], labels: Mapping[str, Collection[int]], rule: str, *, hint: str = "") -> None:
+    """See whether a rule left something of every class for each part; warn of classes without test samples.
+
+    Args:
+        root: the folder, for messages.
+        labels: part -> the labels of its samples.
+        hint: what else can be done.
+
+    Raises:
+        MissingPart: a class has nothing to train with, or there is nothing at all to test on.
+    """
+    other = "" if rule == "stratified" else "choose another --split, such as --split stratified, a tenth of each class"
+    advice = "; or ".join(filter(None, (hint, other))) or "add recordings"
+    advice = f"{advice[0].upper()}{advice[1:]}."
+    for part, found in labels.items():
+        lacking = [name for label, name in enumerate(classes) if label not in found]
+        told = f"{RULES[rule].told} are the test part"
+        if lacking and (part == "train" or len(lacking) == len(classes)):
+            raise MissingPart(
+                f"{root}: found no recordings of {lacking[0]} for the {part} part; {told}", part=part, hint=advice
+            )
+        if lacking:
+            shown = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
+            told = f"no test samples of {len(lacking)} of {len(classes)} classes: {shown}; {told}"
+            log.warning("%s: found %s. %s", root, told, advice)
 
 
 def _by_number(rule: str, low: int, high: int) -> Callable[[Sequence[Item], int], list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 from lsgcli.data import facts, parallel, readers
 from lsgcli.data.base import Dataset, Listing, Sample
 from lsgcli.data.fetching import manifest
+from lsgcli.data.folders import visible
 from lsgcli.errors import DataError
 
 Progress = Callable[[int, int], None]
@@ -20,10 +21,11 @@ class Verdict:
     """What was found.
 
     Attributes:
-        path: the folder.
-        manifest: whether it has a ``SHA256SUMS``; without one, the next three are empty.
-        missing, changed: files of the manifest that are not there, or have another checksum.
-        extra: files that the manifest does not know. They are no fault.
+        path: the folder; the name of a data set that has none.
+        folder: whether it is a folder.
+        manifests: each ``SHA256SUMS`` in it or one level below; without any, the next three are empty.
+        missing, changed: files of the manifests that are not there, or have another checksum.
+        extra: files beside or below a manifest that none knows. They are no fault.
         samples: recordings (or images) that were opened.
         unreadable: name -> what is wrong.
         counts: samples per part; ``all`` for those of a plain folder.
@@ -31,7 +33,8 @@ class Verdict:
     """
 
     path: str
-    manifest: bool
+    folder: bool
+    manifests: tuple[str, ...]
     missing: tuple[str, ...]
     changed: tuple[str, ...]
     extra: tuple[str, ...]
@@ -39,6 +42,11 @@ class Verdict:
     unreadable: dict[str, str]
     counts: dict[str, int]
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def manifest(self) -> bool:
+        """Whether there is a ``SHA256SUMS``."""
+        return bool(self.manifests)
 
     @property
     def faults(self) -> list[str]:
@@ -51,11 +59,17 @@ class Verdict:
 
     def record(self) -> dict[str, Any]:
         """As JSON types."""
-        return {"ok": not self.faults, **asdict(self)}
+        return {"ok": not self.faults, "manifest": self.manifest, **asdict(self)}
 
 
-def of_path(path: Path, *, workers: int | None = None, progress: Progress | None = None) -> Verdict:
+def of_path(
+    path: Path, *, workers: int | None = None, progress: Progress | None = None, hashing: Progress | None = None
+) -> Verdict:
     """Verify a folder of recordings.
+
+    Args:
+        progress: is called with (recordings read, recordings in all).
+        hashing: is called with (bytes hashed, bytes in all).
 
     Raises:
         DataError: no such folder, nothing in it, or a manifest that cannot be read.
@@ -64,14 +78,24 @@ def of_path(path: Path, *, workers: int | None = None, progress: Progress | None
     found = facts.recordings(path)
     problems = _problems(functools.partial(_read, path), [name for name, _ in found], workers, progress)
     unreadable = {found[i][0]: problem for i, problem in problems.items()}
-    compared = _compared(path)
-    if not found and not compared["manifest"]:
+    compared = _compared(path, hashing)
+    if not found and not compared["manifests"]:
         raise DataError(f"{path}: found neither recordings nor a {manifest.NAME}", hint="Give a folder of recordings.")
     return Verdict(str(path), **compared, samples=len(found), unreadable=unreadable, counts={"all": len(found)})
 
 
-def of_dataset(dataset: Dataset, listing: Listing, *, workers: int | None = None, progress: Progress | None = None) -> Verdict:
+def of_dataset(
+    dataset: Dataset,
+    listing: Listing,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    hashing: Progress | None = None,
+) -> Verdict:
     """Verify a data set: its folder, if it has one, each of its samples, and how many there are.
+
+    Args:
+        progress, hashing: as in :func:`of_path`.
 
     Raises:
         DataError: a manifest that cannot be read.
@@ -80,33 +104,39 @@ def of_dataset(dataset: Dataset, listing: Listing, *, workers: int | None = None
     problems = _problems(work, listing.samples, workers, progress)
     unreadable = {listing.samples[i].key: problem for i, problem in problems.items()}
     counts = dict(Counter(sample.split for sample in listing.samples))
-    root = Path(dataset.config.data_dir) if dataset.config.data_dir else None
+    root = dataset.root if dataset.downloads or dataset.config.data_dir is not None else None
     return Verdict(
-        dataset.config.data_dir or dataset.config.dataset,
-        **_compared(root),
+        dataset.config.dataset if root is None else str(root),
+        **_compared(root, hashing),
         samples=len(listing.samples),
         unreadable=unreadable,
         counts=counts,
-        warnings=_against(getattr(dataset, "published", None) or {}, counts),
+        warnings=_against(dataset.published, counts),
     )
 
 
-def written(verdict: Verdict) -> Verdict:
-    """Write ``SHA256SUMS`` of all files in the folder of a verdict; the verdict that then holds.
+def written(verdict: Verdict, hashing: Progress | None = None) -> Verdict:
+    """Write ``SHA256SUMS`` of all files in the folder of a verdict, or where it has some, those; the verdict that then holds.
 
     Raises:
         DataError: something in it is unreadable, so that its checksum is not worth keeping, or it is no folder.
         StorageError: it cannot be written.
     """
     root = Path(verdict.path)
+    if not verdict.folder:
+        raise DataError(
+            f"{verdict.path}: comes with the program, expected a folder to write {manifest.NAME} in", hint="Leave --write out."
+        )
     _need_folder(root)
     if verdict.unreadable:
         raise DataError(
             "\n".join(f"unreadable: {problem}" for problem in verdict.unreadable.values()),
             hint="Mend or remove these first; no manifest was written.",
         )
-    manifest.write(root)
-    return replace(verdict, manifest=True, missing=(), changed=(), extra=())
+    found = verdict.manifests or (manifest.NAME,)
+    for name in reversed(found):  # the one of the whole folder lists the others
+        manifest.write((root / name).parent, progress=hashing)
+    return replace(verdict, manifests=found, missing=(), changed=(), extra=())
 
 
 def _need_folder(path: Path) -> None:
@@ -117,12 +147,25 @@ def _need_folder(path: Path) -> None:
         )
 
 
-def _compared(root: Path | None) -> dict[str, Any]:
-    """The fields of a verdict that come from the manifest."""
-    if root is None or not (root / manifest.NAME).is_file():
-        return {"manifest": False, "missing": (), "changed": (), "extra": ()}
-    report = manifest.check(root)
-    return {"manifest": True, "missing": report.missing, "changed": report.changed, "extra": report.extra}
+def _compared(root: Path | None, hashing: Progress | None) -> dict[str, Any]:
+    """The fields of a verdict that come from the folder and its manifests; their paths are relative to the folder."""
+    found: dict[str, set[str]] = {"missing": set(), "changed": set(), "extra": set()}
+    folders = [] if root is None else _with_manifest(root)
+    manifests, known = tuple((folder / manifest.NAME).as_posix() for folder in folders), set()
+    for folder in folders:
+        assert root is not None
+        report = manifest.check(root / folder, hashing)
+        known |= {(folder / name).as_posix() for name in manifest.read(root / folder)}
+        for kind, names in found.items():
+            names |= {(folder / name).as_posix() for name in getattr(report, kind)}
+    found["extra"] -= known | set(manifests)
+    return {"folder": root is not None, "manifests": manifests, **{kind: tuple(sorted(names)) for kind, names in found.items()}}
+
+
+def _with_manifest(root: Path) -> list[Path]:
+    """The folder itself and those in it, as paths from it, that have a manifest."""
+    below = [Path(entry.name) for entry in visible(root) if entry.is_dir()]
+    return [folder for folder in (Path(), *below) if (root / folder / manifest.NAME).is_file()]
 
 
 def _problems(work: Callable[[Any], str | None], items: Any, workers: int | None, progress: Progress | None) -> dict[int, str]:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,13 +11,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, StorageError
 from lsgcli.files import replacing
 
 # Complementary, so that a pixel with as many ON as OFF events is white; told apart under every common colour blindness.
 ON, OFF = (255, 142, 0), (0, 113, 255)
 GROUND, TILE, INK, PALE = (27, 29, 34), (0, 0, 0), (236, 237, 240), (158, 163, 173)
 LABEL = 216  # pixels of the column of labels
+LEGEND = 350  # pixels of what the colours mean
 GAP, MARGIN = 6, 18
 TARGET = 144  # pixels that a tile should at least have, and half of that where there are many
 LIMIT = 30_000  # pixels of a sheet's side
@@ -173,7 +175,8 @@ def layout(title: str, subtitle: str, rows: Sequence[Row], *, events: bool = Tru
     step = max(high, SMALL + 4 * TEXT) + 6 + lines * (SMALL + 3) + 2 * GAP
     top = MARGIN + BIG + 2 * TEXT + 26
     total = (2 * MARGIN + LABEL + columns * (wide + GAP) - GAP, top + len(rows) * step + MARGIN)
-    total = (max(total[0], 2 * MARGIN + 640), total[1])
+    heading = math.ceil(min(len(subtitle), 100) * ADVANCE * TEXT) + (LEGEND if events else 0)
+    total = (max(total[0], 2 * MARGIN + max(640, heading)), total[1])
     if max(total) > LIMIT:
         raise ConfigError(
             f"found a sheet of {total[0]} x {total[1]} pixels, expected at most {LIMIT} on a side",
@@ -202,7 +205,7 @@ def layout(title: str, subtitle: str, rows: Sequence[Row], *, events: bool = Tru
 def _heading(title: str, subtitle: str, events: bool, width: int) -> list[Item]:
     y = MARGIN + BIG
     items: list[Item] = [Text(MARGIN, y, _short(title, width - 2 * MARGIN, BIG), BIG)]
-    items += [Text(MARGIN, y + TEXT + 7, _short(subtitle, width - 2 * MARGIN - (350 if events else 0), TEXT), TEXT, PALE)]
+    items += [Text(MARGIN, y + TEXT + 7, _short(subtitle, width - 2 * MARGIN - (LEGEND if events else 0), TEXT), TEXT, PALE)]
     if events:
         x = width - MARGIN - 338
         for name, colour, room in (
@@ -277,10 +280,15 @@ def check_name(path: Path) -> None:
 
     Raises:
         ConfigError: its ending is not one of :data:`FORMATS`.
+        StorageError: its folder is not there, or it is a folder.
     """
     if path.suffix.lower() not in FORMATS:
         found = repr(path.suffix) if path.suffix else "no ending"
         raise ConfigError(f"{path}: found {found}, expected one of {', '.join(FORMATS)}", hint="For example: -o sheet.png")
+    if not path.parent.is_dir():
+        raise StorageError(f"{path}: cannot be written: found no folder {path.parent}", hint="Create it, or give another -o.")
+    if path.is_dir():
+        raise StorageError(f"{path}: cannot be written: found a folder", hint="Give -o the name of a file.")
 
 
 def write(path: Path, sheet: Sheet) -> None:

@@ -15,9 +15,7 @@ def _times(spread: dict[str, int]) -> str:
 
 # Field of the record -> what it is called, and how it is shown. Those that a record lacks are passed over.
 LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("path", "path", str),
     ("dataset", "data set", str),
-    ("data_dir", "folder", str),
     ("recordings", "recordings", "{:,}".format),
     ("samples", "images", "{:,}".format),
     ("parts", "parts", lambda parts: ", ".join(f"{name} {count:,}" for name, count in parts.items())),
@@ -33,25 +31,33 @@ LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("release", "release", lambda text: f"CIFAR10-DVS, {text}"),
     ("orientation", "orientation", str),
     ("simulated", "simulated", lambda note: f"seed {note['seed']}" + ("" if note["complete"] else ", not finished")),
+    ("unreadable", "cannot be read", lambda bad: some([one["name"] for one in bad])),
     ("digest", "digest", str),
 )
+MOST = 5  # names that are shown of many
+
+
+def some(names: list[str]) -> str:
+    """How many there are, and the first of them."""
+    more = f" and {len(names) - MOST:,} more" if len(names) > MOST else ""
+    return f"{len(names):,}: {', '.join(names[:MOST])}{more}"
 
 
 def info_tables(record: dict[str, Any]) -> list[Any]:
-    """A table of facts, and one of counts per class where there are classes."""
+    """The path, a table of facts, and one of counts per class where there are classes."""
     facts = Table(show_header=False, caption="three numbers: minimum / median / maximum", caption_justify="left")
-    facts.add_column("what", no_wrap=True)
-    facts.add_column("value")
+    facts.add_column("what", overflow="fold")
+    facts.add_column("value", overflow="fold")
     for key, name, show in LINES:
         if record.get(key) not in (None, {}, []):
-            note = "" if key != "sensor" or record.get("sensor_stated", True) else ", as far as events reach: not stated"
-            facts.add_row(name, escape(show(record[key]) + note))
+            facts.add_row(name, escape(show(record[key]) + (_unstated(record) if key == "sensor" else "")))
     if record.get("recordings", 1) == 1:
         facts.caption = None
-    parts: list[Any] = [facts]
+    where = record.get("path") or record.get("data_dir")
+    parts: list[Any] = [facts] if where is None else [where, facts]  # outside, a path is not cut in pieces
     if record["classes"]:
         table = Table()
-        table.add_column("class")
+        table.add_column("class", overflow="fold")
         table.add_column("recordings" if "recordings" in record else "images", justify="right")
         for name, count in record["classes"].items():
             table.add_row(escape(name), f"{count:,}")
@@ -59,12 +65,33 @@ def info_tables(record: dict[str, Any]) -> list[Any]:
     return parts
 
 
+def _unstated(record: dict[str, Any]) -> str:
+    if record.get("sensor_stated", True):
+        return ""
+    return f", as far as events reach: not stated{' by all' if record.get('sensors') else ''}"
+
+
+def preparation_parts(record: dict[str, Any]) -> list[Any]:
+    """What ``lsg data prepare`` has prepared, and the file of each part."""
+    table = Table("part", title=f"{record['dataset']}, {record['seconds']:.1f} s")
+    for name in ("recordings", "a sample", "MB"):
+        table.add_column(name, justify="right", overflow="fold")
+    paths = []
+    for name, part in record["parts"].items():
+        shape = f"{' x '.join(map(str, part['shape']))} {part['dtype']}"
+        table.add_row(name, f"{part['recordings']:,}", shape, f"{part['bytes'] / 1e6:,.1f}")
+        paths.append(f"{name}: {part['path'] or 'in memory, no file'}")
+    return [table, *paths]  # outside the table, a path is not cut in pieces
+
+
 def verdict_text(record: dict[str, Any]) -> str:
     """What `lsg data verify` found, a line each."""
-    known = f"{len(record['missing'])} missing, {len(record['changed'])} changed, {len(record['extra'])} not in it"
+    known = f"{len(record['missing'])} missing, {len(record['changed'])} changed"
+    extra = f", not in it {some(record['extra'])}" if record["extra"] else ""
+    none = "none (--write makes one)" if record["folder"] else "none"
     lines = {
-        "folder": record["path"],
-        "manifest": f"SHA256SUMS: {known}" if record["manifest"] else "none (--write makes one)",
+        "folder" if record["folder"] else "data set": record["path"],
+        "manifest": f"{', '.join(record['manifests'])}: {known}{extra}" if record["manifests"] else none,
         "samples": f"{record['samples']:,} read, {len(record['unreadable'])} of them cannot be",
         "verdict": "whole" if record["ok"] else "NOT whole",
     }

@@ -99,12 +99,8 @@ def _file_row(path: Path, kind: str, key: str, config: RunConfig) -> Row:
     sensor = asked or events.sensor or (int(events.x.max()) + 1, int(events.y.max()) + 1)
     upright = turned(events, sensor, config.orientation)
     settings = FrameSettings.of(config)
-    made = frames(upright, turned_sensor(sensor, config.orientation), settings, name=str(path), draw=_draw(key))
+    made = frames(upright, turned_sensor(sensor, config.orientation), settings, name=str(path), draw=random.window(key))
     return _row(kind, key, events, made, settings)
-
-
-def _draw(key: str) -> float:
-    return float(random.uniforms(0, 0, random.ids([key]), 1, "window")[0, 0])
 
 
 def _row(label: str, key: str, events: Events, made: np.ndarray, settings: FrameSettings) -> Row:
@@ -113,14 +109,14 @@ def _row(label: str, key: str, events: Events, made: np.ndarray, settings: Frame
     if made.shape[2] == 1:  # a sensor of one line: all of its time fits into one picture
         tile = event_tiles(np.moveaxis(made[:, :, 0], 0, 2)[None])
         return Row(label, key, told, tile, (("down: the sensor's pixels; right: timesteps",),))
-    edges = edges_of(events.t, settings, _draw(key))
+    edges = edges_of(events.t, settings, random.window(key))
     return Row(label, key, told, event_tiles(made), [_note(events.t, a, b, start) for a, b in pairwise(edges)])
 
 
 def _brightest(made: np.ndarray, settings: FrameSettings) -> str:
-    most = float(made.max())
-    unit = "events" if settings.value == "count" and settings.normalise == "none" else f"({settings.value})"
-    return f"most in a pixel: {most:.3g} {unit}"
+    units = {"count": "events", "binary": "(binary)", "log1p": "log(1+n)"}
+    unit = units[settings.value] if settings.normalise == "none" else "(normalised)"
+    return f"most in a pixel: {float(made.max()):.3g} {unit}"
 
 
 def _note(t: np.ndarray, a: int, b: int, start: int) -> tuple[str, str]:

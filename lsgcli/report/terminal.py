@@ -80,21 +80,6 @@ def preparing(quiet: bool) -> Iterator[Preparation | None]:
         yield Preparation(bar)
 
 
-def preparation_table(record: dict[str, Any]) -> Table:
-    """What ``lsg data prepare`` has prepared."""
-    table = Table("part", "recordings", "a sample", "MB", "file", title=f"{record['dataset']}, {record['seconds']:.1f} s")
-    for name, part in record["parts"].items():
-        shape = " x ".join(map(str, part["shape"]))
-        table.add_row(
-            name,
-            str(part["recordings"]),
-            f"{shape} {part['dtype']}",
-            f"{part['bytes'] / 1e6:.1f}",
-            escape(part["path"] or "in memory"),
-        )
-    return table
-
-
 class TrainingDisplay:
     """Follows a run on stderr: bars on a terminal, one line an epoch in any case, nothing when quiet.
 

@@ -265,7 +265,7 @@ class Trainer:
         content = checkpoint.read(self.run.last)
         if content.config["data"]["samples"] != self.bundle.digest():
             raise DataError(
-                f"{self.run.path}: found other training samples, or another validation split, than the run began with",
+                f"{self.run.path}: found other training samples, validation split or preparation than the run began with",
                 hint="Give --data-dir the same data, or start a new run.",
             )
         known = {field.name for field in dataclasses.fields(State)}

@@ -2,13 +2,18 @@
 
 import copy
 import json
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from lsgcli import checkpoint
+from lsgcli.cli.app import app
 from lsgcli.export.safetensors import SafeTensors
 from lsgcli.models import fold as fold_module
 from tests.cli.conftest import TINY
@@ -261,3 +266,61 @@ def test_inspect_table_names_its_columns(lsg, trained, images):
     text = lsg("inspect-gradients", trained / "best.safetensors", "--data-dir", images, "-q").stdout
     for column in ("beta", "alpha", "coverage", "E[h]", "rate", "u std", "|dL/dW|", "verdict"):
         assert column in text
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize("options", ["", "--json"])
+def test_closed_streams(closed, options, trained, images):
+    command = f"{sys.executable} -m lsgcli eval {trained}/best.safetensors --data-dir {images} {options} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.fixture(scope="session")
+def on_recordings(tmp_path_factory):
+    """The checkpoint of a network trained on a folder of recordings under a split rule, and that folder."""
+    root = tmp_path_factory.mktemp("on-recordings")
+    rng = np.random.default_rng(0)
+    for name in ("cup", "pen"):
+        (root / "flat" / name).mkdir(parents=True)
+        for i in (*range(8), 900):
+            events = {"x": rng.integers(0, 34, 50), "y": rng.integers(0, 34, 50), "t": np.arange(50), "p": np.ones(50, np.int8)}
+            np.savez(root / "flat" / name / f"{i}.npz", **events, sensor=(34, 34))
+    command = ["train", "--dataset", "event-folder", "--data-dir", root / "flat", "--split", "last", *TINY, "-T", "4"]
+    command += ["--sensor", "34x34", "--epochs", "1", "--val-fraction", "0", "--out", root / "run", "-q"]
+    result = CliRunner().invoke(app, [str(a) for a in command])
+    assert result.exit_code == 0, result.stderr
+    return root / "run" / "last.safetensors", root / "flat"
+
+
+def test_eval_on_the_data_set_itself_keeps_its_split(lsg, on_recordings):
+    checkpoint, folder = on_recordings
+    result = lsg("eval", checkpoint, "--data-dir", folder, "--dataset", "event-folder", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["samples"] == 2
+    assert result.stderr == ""
+
+
+def test_eval_on_another_data_set_reads_it_as_itself(lsg, on_recordings, tmp_path):
+    """--split and --sensor say how the training data are read; other data have their own."""
+    checkpoint, _ = on_recordings
+    for name in ("cup", "pen"):
+        (tmp_path / "Test" / name).mkdir(parents=True)
+        (tmp_path / "Test" / name / "0.bin").write_bytes(bytes([3, 4, 128, 0, 9]) * 8)
+    result = lsg("eval", checkpoint, "--dataset", "n-mnist", "--data-dir", tmp_path, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["samples"] == 2
+    assert result.stderr == ""  # the sensor is as large
+
+
+def test_eval_on_another_data_set_tells_what_differs(lsg, on_recordings, tmp_path):
+    checkpoint, _ = on_recordings
+    for name in ("cup", "pen"):
+        (tmp_path / "Caltech101" / name).mkdir(parents=True)
+        for i in range(3):
+            (tmp_path / "Caltech101" / name / f"{i}.bin").write_bytes(bytes([3, 4, 128, 0, 9]) * 8)
+    result = lsg("eval", checkpoint, "--dataset", "n-caltech101", "--data-dir", tmp_path, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["samples"] == 2  # of its own preset, stratified
+    assert "n-caltech101: found sensor [240, 180], event-folder had [34, 34] in training" in result.stderr

@@ -63,6 +63,10 @@ def test_all_errors_at_once(tmp_path):
         ("val_fraction", -0.1),
         ("sensor", "128"),
         ("sensor", "0x128"),
+        ("sensor", "65537x128"),
+        ("sensor", "128x65537"),
+        ("sensor", "1x" + "9" * 5000),
+        ("size", 4097),
         ("augment", "flip,spin"),
         ("optimizer", "adam"),
         ("surrogate", "triangle"),
@@ -74,6 +78,10 @@ def test_bad_values(name, value):
     (line,) = config.check({name: value})
     assert config.option_name(name) in line
     assert "expected" in line or "did you mean" in line
+
+
+def test_the_largest_values():
+    assert config.check({"sensor": "65536x65536", "size": 4096}) == []
 
 
 def test_bad_file(tmp_path):

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from lsgcli.errors import ConfigError
 from lsgcli.report.contact_sheet import OFF, ON, TILE, Row, check_name, event_tiles, image_tile, layout, write
@@ -53,6 +53,15 @@ def test_on_and_off_differ_for_the_colour_blind():
         on, off = (np.clip(np.array(matrix) @ linear(colour), 0, 1) ** (1 / 2.2) * 255 for colour in (ON, OFF))
         assert np.abs(on - off).max() > 100, name
         assert min(on.max(), off.max()) > 120, name  # and neither drowns in the dark ground
+
+
+def test_a_long_subtitle_is_shown_whole_beside_the_legend():
+    subtitle = "a folder with a long name, count slices, bilinear, most in a pixel 17 events"
+    sheet = layout("title", subtitle, [row()])
+    texts = [item for item in sheet.items if getattr(item, "text", None) is not None]
+    (shown,) = [item for item in texts if item.text == subtitle]
+    legend = min(item.x for item in texts if item.text == "ON, brighter")
+    assert shown.x + ImageFont.load_default(shown.size).getlength(subtitle) < legend
 
 
 def test_no_events_and_one_channel():

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,21 @@ def test_a_data_set_is_shown_as_it_is_prepared(tmp_path):
         expected = event_tiles(dataset.load(by_key[row.key], listing))
         for tile, other in zip(row.tiles, expected, strict=True):
             np.testing.assert_array_equal(tile, other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, r"most in a pixel: \d+ events"),
+        ({"value": "log1p"}, r"most in a pixel: [\d.]+ log\(1\+n\)"),
+        ({"value": "binary"}, r"most in a pixel: 1 \(binary\)"),
+        ({"value": "log1p", "normalise": "frame"}, r"most in a pixel: 1 \(normalised\)"),
+        ({"normalise": "sample"}, r"most in a pixel: 1 \(normalised\)"),
+    ],
+)
+def test_the_brightest_pixel_has_a_unit(tmp_path, settings, told):
+    write_aedat2(tmp_path / "a.aedat", events())
+    assert re.fullmatch(told, of_paths([tmp_path / "a.aedat"], config(**settings), 1)[0].facts[1])
 
 
 def test_a_sensor_of_one_line_is_one_picture():

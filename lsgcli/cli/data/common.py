@@ -1,6 +1,7 @@
-"""What several commands of ``lsg data`` do: a bar with a rate, and a data set or a path to work on."""
+"""What several commands of ``lsg data`` do: bars with a rate, and a data set or a path to work on."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,10 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsgcli.config import FIELDS
-from lsgcli.errors import ConfigError, DataError
+from lsgcli.errors import ConfigError, DataError, MissingPart
 
 if TYPE_CHECKING:
     from lsgcli.data.base import Dataset, Listing
+
+log = logging.getLogger("lsg")
+MIB = 1 << 20
+Progress = Callable[[int, int], None]
 
 # Settings that say which samples there are. A command that makes no frames has options for these alone.
 WHERE = {"dataset", "data_dir", "sensor", "split", "split_seed"}
@@ -22,19 +27,31 @@ Workers = Annotated[int | None, typer.Option(min=0, help="Processes; as many as 
 
 
 @contextlib.contextmanager
-def counting(what: str, unit: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress callback (done, total), drawn on a terminal with its rate."""
+def counting(quiet: bool) -> Iterator[Callable[..., Progress]]:
+    """Makes progress callbacks (done, total), each drawn on a terminal as a bar with its rate.
+
+    It is called with what is done, the unit that is shown, and how many of what is counted are one of these.
+    """
     from lsgcli.report.terminal import progress_bar
 
-    start = time.monotonic()
     with progress_bar() as bar:
-        task = bar.add_task(what, total=None, note="", visible=not quiet)
 
-        def update(done: int, total: int) -> None:
-            rate = done / max(time.monotonic() - start, 1e-9)
-            bar.update(task, completed=done, total=total, note=f"{rate:,.1f} {unit}/s")
+        def make(what: str, unit: str, scale: int = 1) -> Progress:
+            task = bar.add_task(what, total=None, note="", visible=False)
+            began: tuple[float, int] | None = None  # when, and what was done by then
 
-        yield update
+            def update(done: int, total: int) -> None:
+                nonlocal began
+                start, before = began = began or (time.monotonic(), done)
+                rate = (done - before) / scale / max(time.monotonic() - start, 1e-3)
+                visible, note = not quiet and done < total, f"{unit}, {rate:,.1f}/s"
+                bar.update(task, completed=done // scale, total=total // scale, note=note, visible=visible)
+                if done >= total:
+                    began = None  # something else may be counted next
+
+            return update
+
+        yield make
 
 
 def one_of(path: Path | None, settings: dict[str, Any]) -> None:
@@ -51,11 +68,11 @@ def one_of(path: Path | None, settings: dict[str, Any]) -> None:
 
 
 def open_dataset(settings: dict[str, Any]) -> "tuple[Dataset, Listing]":
-    """A data set, and all its samples: both parts, or the only one that is there.
+    """A data set, and all its samples: both parts, or the only one that is there. Nothing is downloaded.
 
     Raises:
         ConfigError: a setting is missing or unusable.
-        DataError: the data are not there.
+        DataError: the data are not there, or damaged.
     """
     from lsgcli import registry
     from lsgcli.data.base import SPLITS
@@ -63,16 +80,25 @@ def open_dataset(settings: dict[str, Any]) -> "tuple[Dataset, Listing]":
 
     config = resolve(settings)
     dataset: Dataset = registry.get("dataset", config.dataset)(config)
+    dataset.fetches = False
     dataset.check()
-    fetched = hasattr(dataset, "remote")
-    if (fetched or config.data_dir is not None) and not dataset.root.is_dir():
-        hint = "Give --data-dir the folder of the data" + ("; `lsg data prepare` downloads them." if fetched else ".")
+    if (dataset.downloads or config.data_dir is not None) and not dataset.root.is_dir():
+        hint = "Give --data-dir the folder of the data" + ("; `lsg data prepare` downloads them." if dataset.downloads else ".")
         raise DataError(f"{dataset.root}: found no such folder, expected the data set {config.dataset}", hint=hint)
     try:
         return dataset, dataset.scan(SPLITS)
-    except DataError:
-        if not fetched:  # else it would be asked once more
-            for split in reversed(SPLITS):
-                with contextlib.suppress(DataError):
-                    return dataset, dataset.scan((split,))
-        raise
+    except MissingPart as missing:
+        return dataset, _other_part(dataset, missing)
+
+
+def _other_part(dataset: "Dataset", missing: MissingPart) -> "Listing":
+    """The samples of the part that is there, with a warning about the other; if neither is, that error again."""
+    from lsgcli.data.base import SPLITS
+
+    other = next(split for split in SPLITS if split != missing.part)
+    try:
+        listing = dataset.scan((other,))
+    except MissingPart:
+        raise missing from None
+    log.warning("%s\n  Going on with the %s part alone.", missing.message, other)
+    return listing

@@ -34,11 +34,13 @@ def info(
     one_of(path, settings)
     from lsgcli.data import facts
 
-    with counting("reading", "recordings", quiet) as progress:
-        if path is not None:
+    opened = open_dataset(settings) if path is None else None
+    with counting(quiet) as bar:
+        progress = bar("reading", "recordings")
+        if opened is not None:
+            record = facts.of_dataset(*opened, workers=workers, progress=progress)
+        elif path is not None:
             record = facts.of_path(path, workers=workers, progress=progress)
-        else:
-            record = facts.of_dataset(*open_dataset(settings), workers=workers, progress=progress)
     if as_json:
         print(json.dumps(record))
     else:
@@ -47,7 +49,7 @@ def info(
 
         out = terminal.console(sys.stdout)
         for part in info_tables(record):
-            out.print(part)
+            out.print(part, soft_wrap=isinstance(part, str), markup=False)
     bad = record.get("unreadable", [])
     if bad and not quiet:
         print(f"{len(bad)} cannot be read:", *(f"  {one['problem']}" for one in bad), sep="\n", file=sys.stderr)

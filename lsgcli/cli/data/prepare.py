@@ -9,6 +9,7 @@ from lsgcli.cli.common import Json, Quiet, Verbose, messages
 from lsgcli.cli.data.common import Workers
 from lsgcli.cli.options import with_settings
 from lsgcli.config import DATA, FIELDS
+from lsgcli.errors import StorageError
 
 # What prepared data depend on, and where they are read from and kept. What is only applied to them in training is not here.
 NEEDED = {name for name, field in FIELDS.items() if field.metadata["panel"] == DATA} - {"augment", "val_fraction"}
@@ -28,12 +29,19 @@ def prepare(
     already is not prepared again, and what was not finished does not count.
     """
     messages(quiet, verbose)
+    from lsgcli import registry
+    from lsgcli.data import cache
     from lsgcli.data.parallel import cores
     from lsgcli.data.prepare import prepare as run
+    from lsgcli.files import make_folder
     from lsgcli.report import terminal
+    from lsgcli.report.recordings import preparation_parts
     from lsgcli.resolve import resolve
 
     config = resolve(settings).replace(workers=cores() if workers is None else workers, val_fraction=0.0)
+    kept = cache.folder(config) / config.dataset if registry.get("dataset", config.dataset).packed else None
+    if kept is not None:
+        make_folder(kept)  # sooner than an hour's work is found to be for nothing
     begin = time.monotonic()
     with terminal.preparing(quiet) as progress:
         bundle = run(config, progress=progress)
@@ -41,5 +49,12 @@ def prepare(
     record["seconds"] = round(time.monotonic() - begin, 2)
     if as_json:
         print(json.dumps(record))
-        return
-    terminal.console(sys.stdout).print(terminal.preparation_table(record))
+    else:
+        out = terminal.console(sys.stdout)
+        for part in preparation_parts(record):
+            out.print(part, soft_wrap=isinstance(part, str), markup=False)
+    if kept is not None and not all(part["path"] for part in record["parts"].values()):
+        raise StorageError(
+            f"{kept}: the prepared data could not be kept there",
+            hint="Give --cache-dir a folder that can be written and has room.",
+        )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lsgcli.cli.common import Json, Quiet, Verbose, messages
-from lsgcli.cli.data.common import one_of, open_dataset
+from lsgcli.cli.data.common import WHERE, one_of, open_dataset
 from lsgcli.cli.options import with_settings
 from lsgcli.config import DATA, FIELDS
 
@@ -37,7 +37,8 @@ def show(
     ON events are orange and OFF events blue. Samples are prepared as for training, without augmentation.
     """
     messages(quiet, verbose)
-    one_of(paths[0] if paths else None, {name: settings[name] for name in ("dataset", "data_dir") if name in settings})
+    # Of these settings, --sensor also has a meaning for a recording.
+    one_of(paths[0] if paths else None, {name: settings[name] for name in settings if name in WHERE - {"sensor"}})
     from lsgcli.report import contact_sheet, sheet_rows
 
     contact_sheet.check_name(output)

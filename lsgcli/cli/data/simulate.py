@@ -30,12 +30,14 @@ def simulate(
 
     Each image is moved along a closed path before a model of a 128x128 sensor for 1.2 s. A class of CIFAR-10 becomes
     OUT/<class>/cifar10_<class>_<number>.aedat, any other OUT/<class>/<class>_<number>.aedat, with numbers spread over 0 to 999.
-    A run that was stopped goes on when the same command is given again.
+    A run that was stopped goes on when the same command is given again, for the same images: their names and contents, wherever
+    they are.
     """
     messages(quiet, verbose)
     from lsgcli.data.simulation.folder import simulate_folder
 
-    with counting("simulating", "recordings", quiet) as progress:
+    with counting(quiet) as bar:
+        progress = bar("simulating", "recordings")
         result = simulate_folder(source, out, per_class=per_class, form=form, seed=seed, workers=workers, progress=progress)
     if not quiet:
         kept = f", {result.kept:,} of them there before" if result.kept else ""

@@ -92,7 +92,7 @@ def sweep(folder: Path) -> None:
         with contextlib.suppress(OSError):
             handle = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
             try:
-                if _lock(handle):
+                if _lock(handle, without=False):  # without locks, nothing is ever swept away
                     shutil.rmtree(left, ignore_errors=True)
             finally:
                 os.close(handle)
@@ -105,7 +105,7 @@ def _workplace(place: Path) -> Iterator[Path]:
         work = place / f"{WORK}{secrets.token_hex(4)}"
         work.mkdir()
         handle = os.open(work, os.O_RDONLY)
-        if _lock(handle) and work.exists():  # a sweep may have come between
+        if _lock(handle, without=True) and work.exists():  # a sweep may have come between
             break
         os.close(handle)
     try:
@@ -115,14 +115,20 @@ def _workplace(place: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def _lock(handle: int) -> bool:
-    """Lock an open folder, and say whether that worked. The system drops the lock when the process ends, however it ends."""
-    import fcntl
+def _lock(handle: int, *, without: bool) -> bool:
+    """Lock an open folder, and say whether that worked. The system drops the lock when the process ends, however it ends.
 
+    Args:
+        without: what to say where the platform or the file system has no locks.
+    """
     try:
+        import fcntl
+
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except (ImportError, OSError):
+        return without
     return True
 
 

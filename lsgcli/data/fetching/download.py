@@ -82,9 +82,20 @@ class RemoteFile:
 
     def by_hand(self, folder: Path) -> str:
         """What somebody does who fetches it without us, for the data in ``folder``."""
-        where = f"from {self.page} ({self.urls[0]})" if self.page else f"with a browser from {self.urls[0]}"
+        return f"Fetch {self.name} by hand {self._where()}. Put it there as {folder / self.name}, and start again."
+
+    def _where(self) -> str:
+        page = f" (the data set's page is {self.page})" if self.page else ""
         check = f"; its {self.checksum[0]} is {self.checksum[1]}" if self.checksum else ""
-        return f"Fetch {self.name} by hand {where}{check}. Put it there as {folder / self.name}, and start again."
+        return f"with a browser from {self.urls[0]}{page}{check}"
+
+
+def by_hand(files: Sequence[RemoteFile], folder: Path) -> str:
+    """What somebody does who fetches ``files`` without us, for the data in ``folder``."""
+    if len(files) == 1:
+        return files[0].by_hand(folder)
+    lines = [f"{folder / file.name}: {file._where()}" for file in files]
+    return "\n    ".join(["Fetch these by hand, put each there under its name, and start again:", *lines])
 
 
 def fetch(files: Sequence[RemoteFile], root: Path, progress: Progress | None = None) -> list[Path]:
@@ -98,28 +109,34 @@ def fetch(files: Sequence[RemoteFile], root: Path, progress: Progress | None = N
 
     Raises:
         DataError: a file is there with other content, or every address of one failed; the message says how, and the hint
-            what to fetch by hand.
+            all that is still to be fetched by hand.
         StorageError: the disk is full, or the folder cannot be written. What has arrived is kept where there is room.
     """
     make_folder(root)
     # All that is there is looked at before anything is fetched: gigabytes should not come before an error.
-    for file in [file for file in files if not _is_there(file, root / file.name)]:
-        _have(file, root / file.name, progress or (lambda name, done, total: None))
+    lacking = [file for file in files if not _is_there(file, root / file.name)]
+    for number, file in enumerate(lacking):
+        failures = _have(file, root / file.name, progress or (lambda name, done, total: None))
+        if failures:
+            message = "\n    ".join([f"{file.name}: cannot be fetched", *failures])
+            raise DataError(message, hint=by_hand(lacking[number:], root))
     return [root / file.name for file in files]
 
 
-def _have(file: RemoteFile, target: Path, progress: Progress) -> None:
+def _have(file: RemoteFile, target: Path, progress: Progress) -> list[str]:
+    """Fetch a file from the first address that gives it; if none does, what each of them answered."""
     told = []
     with Part.claimed(target) as part:
         if part.waited and _is_there(file, target):
-            return  # somebody else has just fetched it
+            return []  # somebody else has just fetched it
         for url in file.urls:
             try:
                 _from(url, file, part, progress)
-                return part.publish()
+                part.publish()
+                return []
             except _Failed as error:
                 told.append(f"{url}: {error}")
-    raise DataError("\n    ".join([f"{file.name}: cannot be fetched", *told]), hint=file.by_hand(target.parent))
+    return told
 
 
 def _is_there(file: RemoteFile, target: Path) -> bool:

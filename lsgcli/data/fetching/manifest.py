@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from lsgcli.data.folders import walk
 from lsgcli.errors import DataError
 from lsgcli.files import replacing
 
@@ -147,11 +148,10 @@ def _relative(folder: Path, paths: Iterable[Path] | None) -> list[str]:
 
 def _below(folder: Path) -> Iterator[str]:
     """All files but hidden ones, the manifest itself, and parts of downloads."""
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = (Path(place) / name).relative_to(folder).as_posix()
-            if path != NAME and not name.startswith(".") and not name.endswith((".part", ".part.json")):
+    for place, names in walk(folder):
+        for name in names:
+            path = (place / name).relative_to(folder).as_posix()
+            if path != NAME and not name.endswith((".part", ".part.json")):
                 yield path
 
 

@@ -36,6 +36,8 @@ class Downloaded(EventDataset):
     missing. An archive that lies in the folder, or a part of one, shows that a download was under way: that one goes on.
     """
 
+    downloads = True
+
     @classmethod
     @abstractmethod
     def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
@@ -65,10 +67,7 @@ class Downloaded(EventDataset):
             return False
         names = ", ".join(parts[name].name for name in wanted)
         if not self.fetches:
-            raise DataError(
-                f"{folder}: found neither the data nor what they are unpacked from, expected {names}",
-                hint=f"`lsg data prepare --dataset {self.config.dataset} --data-dir DIR` downloads them.",
-            )
+            raise self._absent(folder, names, [parts[name].name for name in found])
         log.info("%s: the data are not there; downloading what is missing of %s", folder, names)
         made: list[Path] = []
         fetched = fetch([parts[name] for name in wanted], folder, self.downloading)
@@ -77,6 +76,18 @@ class Downloaded(EventDataset):
         manifest.extend(folder, made, self.telling(f"checksums of {folder.name}"))
         log.info("%s: complete; the archives are no longer needed: %s", folder, names)
         return True
+
+    def _absent(self, folder: Path, names: str, archives: list[str]) -> DataError:
+        command = f"`lsg data prepare --dataset {self.config.dataset} --data-dir {self.root}`"
+        if archives:
+            return DataError(
+                f"{folder}: found a download that has not been finished: {', '.join(archives)}, expected the data",
+                hint=f"{command} fetches what is missing of {names}, and unpacks it.",
+            )
+        return DataError(
+            f"{folder}: found neither the data nor what they are unpacked from, expected {names}",
+            hint=f"{command} downloads them.",
+        )
 
     def unpack(self, archive: Path, folder: Path, name: str) -> list[Path]:
         """Unpack a part's archive into ``folder/name``, whether or not the archive has a folder of that name."""

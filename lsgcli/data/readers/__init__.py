@@ -4,6 +4,7 @@ Whatever the bytes of a file are, reading it gives events inside the sensor or a
 no more memory than 8 times the file's size + 16 MiB, beyond what the reader's library takes once when it is imported.
 """
 
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,8 @@ class Reader(Protocol):
 
     Attributes:
         suffixes: what names of such files end in, lower case.
+
+    It may have a ``version``, 1 if not: raise it when the same file gives other events.
     """
 
     suffixes: tuple[str, ...]
@@ -49,6 +52,15 @@ def _readers() -> dict[str, type[Reader]]:
 def suffixes() -> tuple[str, ...]:
     """The endings of file names that some reader knows."""
     return tuple(sorted({suffix for reader in _readers().values() for suffix in reader.suffixes}))
+
+
+def versions(endings: Collection[str]) -> dict[str, int]:
+    """Name -> version of the readers of files whose names end so."""
+    return {
+        name: getattr(reader, "version", 1)
+        for name, reader in _readers().items()
+        if not set(endings).isdisjoint(reader.suffixes)
+    }
 
 
 def identify(path: Path) -> str:

@@ -103,7 +103,8 @@ def events_of(
     with foreign(path, f"a recording of {count} events"):
         from expelliarmus import Wizard
 
-        wizard = Wizard(encoding=kind, fpath=path, chunk_size=min(CHUNK, count))
+        wizard = Wizard(encoding=kind, chunk_size=min(CHUNK, count))
+        wizard._fpath = path.resolve()  # set_file would refuse names that do not end in .dat or .raw, and links to such
         # It would look for the end of the text itself, and take events for text that happen to begin with a %.
         wizard.cargo.events_info.start_byte = start
         for chunk in wizard.read_chunk():

@@ -10,6 +10,7 @@ import numpy as np
 from lsgcli.data.base import SPLITS, Listing, Sample
 from lsgcli.data.guard import foreign
 from lsgcli.data.images import ImageDataset
+from lsgcli.errors import DataError
 
 
 class Cifar(ImageDataset):
@@ -24,6 +25,7 @@ class Cifar(ImageDataset):
     mean: ClassVar[tuple[float, ...]]
     std: ClassVar[tuple[float, ...]]
     packed = False  # already one array
+    downloads = True
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "resnet19",
         "T": 2,
@@ -53,7 +55,18 @@ class Cifar(ImageDataset):
 
             kind = getattr(datasets, self.source)
             with contextlib.redirect_stdout(sys.stderr):
-                return kind(root=str(self.root), train=split == "train", download=self.fetches)
+                try:
+                    return kind(root=str(self.root), train=split == "train", download=self.fetches)
+                except RuntimeError as error:  # its message speaks of arguments
+                    if self.fetches:
+                        raise
+                    raise self._absent() from error
+
+    def _absent(self) -> DataError:
+        return DataError(
+            f"{self.root}: found no {self.source}, or a damaged one, expected its files",
+            hint=f"`lsg data prepare --dataset {self.config.dataset} --data-dir {self.root}` downloads it.",
+        )
 
     def _by_hand(self) -> str:
         from torchvision import datasets

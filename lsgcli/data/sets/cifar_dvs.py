@@ -1,7 +1,6 @@
 """CIFAR10-DVS (Li et al. 2017), in both releases: AEDAT 2.0 as first published, and tonic's copy in AEDAT 4."""
 
 import logging
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +10,10 @@ from lsgcli.data.base import SPLITS, Listing, Sample, need_folder
 from lsgcli.data.events import Events
 from lsgcli.data.fetching.download import RemoteFile
 from lsgcli.data.fetching.obtain import Downloaded
-from lsgcli.data.folders import stamp
+from lsgcli.data.folders import stamp, walk
 from lsgcli.data.readers import read
 from lsgcli.data.sets import cifar_dvs_files
-from lsgcli.data.splits import RULES, assign
+from lsgcli.data.splits import RULES, assign, check
 from lsgcli.errors import DataError
 from lsgcli.registry import register
 
@@ -69,7 +68,7 @@ class CifarDvs(Downloaded):
         rule = self.config.split or "last"
         items = [(f"{kind}/{number}", CLASSES.index(kind), number) for (kind, number), _ in recordings]
         samples = [
-            Sample(key, label, split, str(path), stamp(path.stat()))
+            Sample(key, label, split, str(path), stamp(path))
             for (key, label, _), split, (_, path) in zip(
                 items, assign(items, rule, self.config.split_seed), recordings, strict=True
             )
@@ -79,15 +78,8 @@ class CifarDvs(Downloaded):
         return Listing(CLASSES, tuple(samples), 2, False, {"sensor": [SIDE, SIDE], "split": rule, **RELEASES[suffix]})
 
     def _check_parts(self, root: Path, splits: tuple[str, ...], samples: list[Sample]) -> None:
-        told = RULES[self.config.split or "last"].told
-        for split in splits:
-            kinds = {sample.label for sample in samples if sample.split == split}
-            lacking = [name for i, name in enumerate(CLASSES) if i not in kinds]
-            if lacking and (split == "train" or not kinds):
-                raise DataError(
-                    f"{root}: found no recordings of {lacking[0]} for the {split} part; {told} are the test part",
-                    hint="Put all recordings of all ten classes there, or choose another --split.",
-                )
+        labels = {split: {sample.label for sample in samples if sample.split == split} for split in splits}
+        check(root, CLASSES, labels, self.config.split or "last", hint="put all recordings of all ten classes there")
 
     def events(self, sample: Sample, listing: Listing) -> Events:
         """The events of one sample, upright."""
@@ -101,13 +93,12 @@ def _recordings(root: Path) -> dict[str, dict[tuple[str, int], Path]]:
     """Suffix -> (class, number) -> path; nothing where there is nothing yet."""
     found: dict[str, dict[tuple[str, int], Path]] = {suffix: {} for suffix in RELEASES}
     zips = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))  # hidden: being unpacked
-        zips += [Path(folder, name) for name in files if name.lower().endswith(".zip")]
-        for name in sorted(files):
+    for folder, names in walk(root) if root.exists() else ():  # a hidden folder is being unpacked
+        zips += [folder / name for name in names if name.lower().endswith(".zip")]
+        for name in names:
             match = NAME.fullmatch(name)
             if match and match[1] in CLASSES:
-                _add(found[match[3]], (match[1], int(match[2])), Path(folder, name))
+                _add(found[match[3]], (match[1], int(match[2])), folder / name)
     strange = [archive for archive in zips if not cifar_dvs_files.expected(archive, root)]
     if strange and not any(found.values()):
         raise DataError(f"{min(strange)}: found an archive that is still packed, expected recordings", hint=_by_hand(root))

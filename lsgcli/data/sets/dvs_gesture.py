@@ -16,7 +16,7 @@ from lsgcli.data.fetching.download import RemoteFile
 from lsgcli.data.fetching.obtain import Downloaded, figshare, under_way_in
 from lsgcli.data.folders import stamp, visible
 from lsgcli.data.guard import foreign
-from lsgcli.errors import DataError
+from lsgcli.errors import DataError, MissingPart
 from lsgcli.registry import register
 
 SIDE = 128
@@ -35,9 +35,10 @@ CLASSES = (
     "Air guitar",
     "Other gestures",
 )
+PAGE = "https://research.ibm.com/interactive/dvsgesture/"
 REMOTE = {
-    "train": RemoteFile("ibmGestureTrain.tar.gz", figshare(38022171), md5="3a8f0d4120a166bac7591f77409cb105"),
-    "test": RemoteFile("ibmGestureTest.tar.gz", figshare(38020584), md5="56070e45dadaa85fff82e0fbfbc06de5"),
+    "train": RemoteFile("ibmGestureTrain.tar.gz", figshare(38022171), md5="3a8f0d4120a166bac7591f77409cb105", page=PAGE),
+    "test": RemoteFile("ibmGestureTest.tar.gz", figshare(38020584), md5="56070e45dadaa85fff82e0fbfbc06de5", page=PAGE),
 }
 HINT = "Fetch it again, or take it out of the folder."
 
@@ -114,13 +115,14 @@ def _there(root: Path) -> set[str]:
 def _part(folder: Path, split: str) -> list[Sample]:
     """The recordings of one part: ``user<number>_<lighting>/<label>.npy``."""
     if not folder.is_dir():
-        raise DataError(
+        raise MissingPart(
             f"{folder}: the {split} part is missing, expected user*/<label>.npy in it",
+            part=split,
             hint=REMOTE[split].by_hand(folder.parent),
         )
     users = [entry for entry in visible(folder) if entry.is_dir()]
     samples = [
-        Sample(f"{split}/{user.name}/{entry.name}", _label(entry.path), split, entry.path, stamp(entry.stat()))
+        Sample(f"{split}/{user.name}/{entry.name}", _label(entry.path), split, entry.path, stamp(entry))
         for user in users
         for entry in visible(Path(user.path))
         if entry.name.endswith(".npy")

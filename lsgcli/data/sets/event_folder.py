@@ -1,17 +1,21 @@
 """Your own recordings: a folder per class."""
 
 import contextlib
+import functools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data import cache, parallel
+from lsgcli.data.base import SPLITS, Listing, Sample, fingerprint
 from lsgcli.data.events import Events
 from lsgcli.data.folders import scan_own
 from lsgcli.data.readers import read, suffixes
 from lsgcli.data.recordings import EventDataset
 from lsgcli.data.splits import RULES
-from lsgcli.errors import DataError
+from lsgcli.errors import DataError, StorageError
+from lsgcli.files import make_folder, write_json
 from lsgcli.registry import register
 
 
@@ -21,6 +25,7 @@ class EventFolder(EventDataset):
 
     title = "Your own recordings, in any format that can be read: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
     rules = tuple(RULES)
+    takes_sensor = True
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "vggsnn",
         "T": 10,
@@ -60,19 +65,33 @@ class EventFolder(EventDataset):
         return read(Path(samples[-1 if self.config.skip_bad else 0].source))
 
     def _extent(self, samples: tuple[Sample, ...]) -> tuple[int, int]:
-        """The furthest pixels of all recordings."""
-        width, height = 1, 1
-        for sample in samples:
-            try:
-                events = read(Path(sample.source))
-            except DataError:
-                if self.config.skip_bad:
-                    continue
-                raise
-            if events.sensor is not None:
-                raise DataError(
-                    f"{sample.source}: found a recording that states its sensor among others that do not, expected one kind",
-                    hint="Give --sensor WIDTHxHEIGHT.",
-                )
-            width, height = max(width, int(events.x.max()) + 1), max(height, int(events.y.max()) + 1)
+        """The furthest pixels of all recordings, remembered beside the prepared data until a recording changes."""
+        depends = {"fingerprint": fingerprint(samples), "versions": self.versions(samples), "skip_bad": self.config.skip_bad}
+        name = cache.digest(depends)
+        note = cache.folder(self.config) / self.config.dataset / f"extent-{name}.json"
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            width, height = json.loads(note.read_text(encoding="utf-8"))
+            return int(width), int(height)
+        work = functools.partial(_reach, skip_bad=self.config.skip_bad)
+        reached = [found for _, found in parallel.each(work, [str(sample.source) for sample in samples], self.config.workers)]
+        width, height = (max(axis) for axis in zip(*reached, strict=True))
+        with contextlib.suppress(StorageError):  # then it is found out anew the next time
+            make_folder(note.parent)
+            write_json(note, [width, height])
         return width, height
+
+
+def _reach(path: str, *, skip_bad: bool) -> tuple[int, int]:
+    """How far the events of one recording reach; (1, 1) of one that is skipped."""
+    try:
+        events = read(Path(path))
+    except DataError:
+        if skip_bad:
+            return 1, 1
+        raise
+    if events.sensor is not None:
+        raise DataError(
+            f"{path}: found a recording that states its sensor among others that do not, expected one kind",
+            hint="Give --sensor WIDTHxHEIGHT.",
+        )
+    return int(events.x.max()) + 1, int(events.y.max()) + 1

@@ -1,11 +1,12 @@
 """The 1797 handwritten digits that come with scikit-learn (UCI optdigits): data that need no download."""
 
 import hashlib
-from functools import cache, lru_cache
+from functools import cache
 
 import numpy as np
 
 from lsgcli.data.base import Listing, Sample
+from lsgcli.data.resampling import triangle
 
 CLASSES = tuple("0123456789")
 TEST_SHARE = 0.2
@@ -35,15 +36,7 @@ def _first_fifth(members: list[int]) -> list[str]:
     return keys[: round(TEST_SHARE * len(keys))]
 
 
-@lru_cache(maxsize=8)
-def _weights(size: int, source: int) -> np.ndarray:
-    """(size, source): bilinear interpolation along one axis, pixel centres aligned, edges repeated."""
-    place = np.clip((np.arange(size) + 0.5) * source / size - 0.5, 0, source - 1)
-    weights: np.ndarray = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(source))).astype(np.float32)
-    return weights
-
-
 def enlarge(image: np.ndarray, size: int) -> np.ndarray:
     """A small square image (s, s) as (size, size), bilinear."""
-    weights = _weights(size, image.shape[0])
+    weights = triangle(size, image.shape[0])
     return np.asarray(weights @ image @ weights.T)

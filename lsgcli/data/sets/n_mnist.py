@@ -60,7 +60,8 @@ class NMnist(Downloaded):
     def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
         """List the samples of the given splits."""
         names = {split: FOLDERS[split] for split in splits}
-        classes, samples = scan_folders(self._folder(splits), names, (".bin",))
+        folder = self._folder(splits)
+        classes, samples = scan_folders(folder, names, (".bin",), {split: REMOTE[split].by_hand(folder) for split in splits})
         return Listing(classes, samples, 2, False, {"sensor": [SENSOR, SENSOR]})
 
     def _folder(self, splits: tuple[str, ...]) -> Path:

@@ -14,10 +14,11 @@ from lsgcli.data.fetching.download import RemoteFile
 from lsgcli.data.fetching.obtain import Downloaded, under_way_in
 from lsgcli.data.folders import stamp
 from lsgcli.data.guard import foreign
-from lsgcli.errors import DataError
+from lsgcli.errors import DataError, MissingPart
 from lsgcli.registry import register
 
 UNITS = 700  # channels of the cochlea
+LATEST = 1_000_000  # seconds; a spoken digit takes about one
 ENGLISH = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 GERMAN = ("null", "eins", "zwei", "drei", "vier", "fuenf", "sechs", "sieben", "acht", "neun")
 PAGE = "https://zenkelab.org/resources/spiking-heidelberg-datasets-shd/"
@@ -85,12 +86,7 @@ class Shd(Downloaded):
         with foreign(path, f"spikes of recording {index}"):
             times, units, _ = _arrays(Path(path))
             t, x = np.asarray(times[index], np.float64), np.asarray(units[index])
-        if t.shape != x.shape or t.ndim != 1 or not np.isfinite(t).all() or (len(x) and int(x.max()) >= UNITS):
-            raise DataError(
-                f"{path}: recording {index}: found times and channels that do not fit,"
-                f" expected as many of both, and channels below {UNITS}",
-                hint="Fetch the file again.",
-            )
+        _check(f"{path}: recording {index}", t, x)
         micro = np.rint(t * 1e6).astype(np.int64)
         return in_order(x, np.zeros(len(x), np.uint16), micro, np.ones(len(x), bool), (UNITS, 1))
 
@@ -103,18 +99,31 @@ class Shd(Downloaded):
         return (self.config.T, 1, 1, self.size)
 
 
+def _check(where: str, t: np.ndarray, x: np.ndarray) -> None:
+    """Refuse times (seconds) and channels that are none."""
+    hint = "Fetch the file again."
+    if t.shape != x.shape or t.ndim != 1:
+        raise DataError(f"{where}: found times {t.shape} and channels {x.shape}, expected as many of both", hint=hint)
+    good = (x >= 0) & (x < UNITS) & (x == np.trunc(x))  # NaN is neither
+    if not good.all():
+        raise DataError(f"{where}: found channel {x[good.argmin()]}, expected a whole number, 0 to {UNITS - 1}", hint=hint)
+    good = np.abs(t) <= LATEST
+    if not good.all():
+        raise DataError(f"{where}: found time {t[good.argmin()]} s, expected at most {LATEST:,} s", hint=hint)
+
+
 def _there(root: Path) -> set[str]:
     return {name for name in FILES.values() if (root / name).is_file()}
 
 
 def _part(path: Path, split: str) -> list[Sample]:
     if not path.is_file():
-        raise DataError(f"{path}: the {split} part is missing", hint=REMOTE[split].by_hand(path.parent))
+        raise MissingPart(f"{path}: the {split} part is missing", part=split, hint=REMOTE[split].by_hand(path.parent))
     labels = _arrays(path)[2]
     bad = np.flatnonzero((labels < 0) | (labels >= len(ENGLISH) + len(GERMAN)))
     if len(bad):
         raise DataError(f"{path}: recording {bad[0]}: found label {labels[bad[0]]}, expected 0 to 19", hint="Fetch it again.")
-    told = stamp(path.stat())
+    told = stamp(path)
     return [Sample(f"{split}/{i:05d}", int(label), split, (str(path), i), f"{i}:{told}") for i, label in enumerate(labels)]
 
 

@@ -6,6 +6,7 @@ orientation.
 """
 
 import functools
+import hashlib
 import json
 import os
 import time
@@ -19,10 +20,11 @@ import numpy as np
 
 from lsgcli import files
 from lsgcli.data import parallel, random
-from lsgcli.data.base import Sample, fingerprint
+from lsgcli.data.base import Sample
 from lsgcli.data.events import Events
 from lsgcli.data.fetching import manifest
 from lsgcli.data.folders import scan_folders, visible
+from lsgcli.data.guard import foreign
 from lsgcli.data.images import image_suffixes, read_rgb
 from lsgcli.data.sets.cifar_dvs import CLASSES
 from lsgcli.data.simulation import camera
@@ -128,7 +130,7 @@ def simulate_folder(
         "format": form,
         "seed": seed,
         "per_class": per_class,
-        "images": fingerprint(samples),
+        "images": _digest(samples),
         "versions": [VERSION, camera.VERSION],
         "model": MODEL,
     }
@@ -207,6 +209,20 @@ def _images(source: Path, per_class: int | None) -> tuple[list[Sample], tuple[st
     return [sample for part in by_class for sample in part[:per_class]], classes
 
 
+def _digest(samples: list[Sample]) -> str:
+    """Digest of the images' names and contents: a copy of them, or one that was touched, is the same."""
+    digest = hashlib.blake2b(digest_size=16)
+    for sample in samples:
+        with foreign(sample.source, "an image", hint="Check its permissions."), open(sample.source, "rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{sample.key}\0{content}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _difference(key: str, found: Any, expected: Any) -> str:
+    return "other images" if key == "images" else f"{key} {found}, not {expected}"
+
+
 def _check_apart(source: Path, out: Path) -> None:
     inner, outer = (Path(os.path.realpath(path)) for path in (out, source))
     if inner.is_relative_to(outer):
@@ -240,7 +256,7 @@ def _claim(out: Path, settings: Mapping[str, Any], targets: list[Path], suffix: 
         files.make_folder(out)
     else:
         there = note if isinstance(note, dict) else {}
-        other = [f"{key} {there.get(key)}, not {value}" for key, value in plain.items() if there.get(key) != value]
+        other = [_difference(key, there.get(key), value) for key, value in plain.items() if there.get(key) != value]
         if other:
             raise ConfigError(f"{out}: found recordings made with {'; '.join(other)}", hint=hint)
         if (out / manifest.NAME).exists() and all(target.exists() for target in targets):

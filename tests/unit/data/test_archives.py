@@ -217,3 +217,19 @@ def test_a_killed_unpacking_never_looks_finished(tmp_path, there):
     unpack(archive, folder)
     assert files(folder) == CONTENT
     assert not left.exists()
+
+
+@pytest.mark.parametrize("missing", ["platform", "file system"])
+def test_without_locks_archives_are_unpacked_and_nothing_is_swept(tmp_path, monkeypatch, missing):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    if missing == "platform":
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    else:
+        monkeypatch.setattr("fcntl.flock", refused)
+    other = tmp_path / f"{archives.WORK}12345678"  # of a process that may still be at work
+    other.mkdir()
+    unpack(good(tmp_path / "a.zip"), tmp_path / "d")
+    assert files(tmp_path / "d") == CONTENT
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "a.zip", "d"]

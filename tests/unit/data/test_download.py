@@ -295,6 +295,18 @@ def test_without_network_the_error_says_what_to_do(tmp_path):
     assert caught.value.exit_code == 3
 
 
+def test_all_that_is_lacking_is_named(site, tmp_path):
+    files = [RemoteFile(f"{i}.zip", (f"{site.base}/{i}.zip",), md5=MD5, page="https://example.org/data") for i in range(3)]
+    with pytest.raises(DataError, match=r"0\.zip: cannot be fetched\n.*HTTP 404") as caught:
+        fetch(files, tmp_path)
+    lines = caught.value.hint.splitlines()[1:]
+    assert len(lines) == 3
+    for i, line in enumerate(lines):
+        for told in (str(tmp_path / f"{i}.zip"), files[i].urls[0], MD5, "https://example.org/data"):
+            assert told in line
+    assert len(site.requests) == 1
+
+
 KILLED = """
 import sys
 from pathlib import Path

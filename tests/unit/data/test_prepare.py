@@ -78,7 +78,6 @@ CHANGES = [
     *(({}, {"normalise": choice}) for choice in ("frame", "sample")),
     *(({}, {"orientation": choice}) for choice in FIELDS["orientation"].metadata["choices"][1:]),
     ({}, {"sensor": "200x200"}),
-    ({}, {"skip_bad": True}),
 ]
 
 

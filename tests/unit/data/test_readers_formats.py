@@ -251,6 +251,21 @@ def test_prophesee_readers_agree_with_expelliarmus(tmp_path, name):
     assert listed(read(file)) == list(zip(*(theirs[key].tolist() for key in "xytp"), strict=True))
 
 
+@pytest.mark.parametrize("ending", ["", ".other", ".UPPER"])
+@pytest.mark.parametrize("name", ["dat", "evt2"])
+def test_prophesee_files_of_any_name(tmp_path, name, ending):
+    """Also behind a link to a file of another name; nothing is written beside them."""
+    ending = ending.replace("UPPER", "DAT" if name == "dat" else "RAW")
+    events = seeds.rows(2, 300, 300, 200, 0, 4000)
+    file = write(tmp_path / f"a{ending}", getattr(seeds, name)(events))
+    expected = listed(read(write(tmp_path / ("b.dat" if name == "dat" else "b.raw"), file.read_bytes())))
+    link = tmp_path / "link.raw"
+    link.symlink_to(file)
+    before = sorted(tmp_path.iterdir())
+    assert listed(read(file)) == listed(read(link)) == expected
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_expelliarmus_counts_the_time_of_evt3_twice(tmp_path):
     """Why there is a reader of our own; when this fails, it may go."""
     from expelliarmus import Wizard

@@ -7,7 +7,8 @@ import pytest
 from lsgcli import registry
 from lsgcli.config import FIELDS, check
 from lsgcli.data.prepare import prepare
-from lsgcli.errors import DataError
+from lsgcli.data.sets import event_folder
+from lsgcli.errors import ConfigError, DataError
 from lsgcli.resolve import resolve
 
 NAMES = registry.names("dataset")
@@ -151,6 +152,18 @@ def test_cifar_from_torchvision(config, tmp_path, monkeypatch):
     assert bundle.test.y.tolist() == [0, 1, 0, 1]
 
 
+def test_looking_at_cifar_downloads_nothing(config, tmp_path, monkeypatch):
+    def download(*arguments):
+        raise AssertionError("a download was tried")
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.download", download)
+    dataset = registry.get("dataset", "cifar10")(config("cifar10", data_dir=str(tmp_path)))
+    dataset.fetches = False
+    with pytest.raises(DataError) as caught:
+        dataset.scan()
+    assert f"lsg data prepare --dataset cifar10 --data-dir {tmp_path}" in caught.value.hint
+
+
 def test_sensor_of_recordings_that_do_not_state_it(config, tmp_path):
     for part in ("train", "test"):
         for i, name in enumerate("ab"):
@@ -160,3 +173,48 @@ def test_sensor_of_recordings_that_do_not_state_it(config, tmp_path):
     assert prepare(config("event-folder", data_dir=str(tmp_path), sensor="34x34")).info["sensor"] == [34, 34]
     with pytest.raises(DataError, match=r"0\.bin: byte 0: found an event at x=29"):
         prepare(config("event-folder", data_dir=str(tmp_path), sensor="20x20"))
+
+
+def test_how_far_recordings_reach_is_remembered(config, tmp_path, monkeypatch):
+    root = tmp_path / "data"
+    for part in ("train", "test"):
+        for i, name in enumerate("ab"):
+            (root / part / name).mkdir(parents=True)
+            (root / part / name / "0.bin").write_bytes(bytes([20 * i + 9, 7, 0x80, 0, 1]))
+    scanned = []
+    whole = event_folder.read
+    monkeypatch.setattr(event_folder, "read", lambda path: scanned.append(path.name) or whole(path))
+
+    def sensor(**settings):
+        scanned.clear()
+        return (
+            registry.get("dataset", "event-folder")(config("event-folder", data_dir=str(root), **settings))
+            .scan()
+            .info["sensor"]
+        )
+
+    assert sensor() == [30, 8]
+    assert len(scanned) == 5  # the first, for what it states, and then all
+    assert sensor() == [30, 8]
+    assert len(scanned) == 1
+    with monkeypatch.context() as other:
+        other.setattr("lsgcli.data.readers.nmnist_bin.NmnistBin.version", 2, raising=False)
+        sensor()
+    assert len(scanned) == 5
+    (root / "test" / "b" / "0.bin").write_bytes(bytes([49, 7, 0x80, 0, 1]) * 2)
+    assert sensor() == [50, 8]
+    (tmp_path / "file").write_text("no folder")
+    assert sensor(cache_dir=str(tmp_path / "file")) == [50, 8]
+
+
+@pytest.mark.parametrize("name", registry.names("dataset"))
+def test_settings_that_a_data_set_has_no_use_for(config, tmp_path, name):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(DataError, match=r"file: found a file, expected the folder of the data set"):
+        registry.get("dataset", name)(config(name, data_dir=str(tmp_path / "file"))).check()
+    dataset = registry.get("dataset", name)(config(name, data_dir=str(tmp_path), sensor="34x34"))
+    if name == "event-folder":
+        dataset.check()
+    else:
+        with pytest.raises(ConfigError, match=f"--sensor: found 34x34 for the data set {name}"):
+            dataset.check()

@@ -341,6 +341,7 @@ def test_a_missing_part_of_gestures_says_what_to_fetch(config, site, tmp_path, g
     with pytest.raises(DataError, match="ibmGestureTrain: the train part is missing") as caught:
         dataset.scan()
     assert "ibmGestureTrain.tar.gz" in caught.value.hint
+    assert "research.ibm.com" in caught.value.hint
     assert site.requests == []
 
 

@@ -48,12 +48,25 @@ def test_a_network_for_it(config, folder):
     ("change", "message"),
     [
         (lambda path: path.write_bytes(b"not hdf5" * 100), "shd_test.h5: expected an HDF5 file"),
-        (lambda path: write_shd(path, [[(0.0, 700)]], [0]), "recording 0: found times and channels that do not fit"),
+        (
+            lambda path: write_shd(path, [[(0.0, 700)]], [0]),
+            "recording 0: found channel 700, expected a whole number, 0 to 699",
+        ),
+        (lambda path: write_shd(path, [[(0.0, 3), (0.0, -1)]], [0]), "recording 0: found channel -1, expected a whole number"),
+        (
+            lambda path: write_shd(path, [[(0.0, 1.5)]], [0], units=np.float32),
+            "recording 0: found channel 1.5, expected a whole",
+        ),
+        (
+            lambda path: write_shd(path, [[(2e9, 1)]], [0], times=np.float64),
+            r"recording 0: found time 2000000000\.0 s, expected",
+        ),
+        (lambda path: write_shd(path, [[(np.nan, 1)]], [0]), "recording 0: found time nan s, expected"),
         (lambda path: write_shd(path, [[(0.0, 1)]], [20]), "recording 0: found label 20"),
         (lambda path: write_shd(path, [[(0.0, 1)]], [0, 1]), "found 1 times, 1 units, 2 labels"),
         (lambda path: write_shd(path, [[]], [0]), "found no events"),
     ],
-    ids=["no hdf5", "channel", "label", "lengths", "silence"],
+    ids=["no hdf5", "channel", "negative", "fraction", "late", "no time", "label", "lengths", "silence"],
 )
 def test_damaged(config, folder, change, message):
     change(folder / "SHD" / "shd_test.h5")

@@ -213,6 +213,13 @@ def test_other_images_are_refused(source, tmp_path):
         simulate_folder(source, tmp_path / "out", workers=0)
 
 
+def test_touched_or_copied_images_are_the_same(source, tmp_path):
+    simulate_folder(source, tmp_path / "out", workers=0)
+    os.utime(source / "cat" / "0.png", (1, 1))
+    assert simulate_folder(source, tmp_path / "out", workers=0).kept == 6
+    assert simulate_folder(Path(shutil.move(source, tmp_path / "elsewhere")), tmp_path / "out", workers=0).kept == 6
+
+
 def test_recordings_of_unknown_origin_are_refused(source, tmp_path):
     (tmp_path / "out/cat").mkdir(parents=True)
     (tmp_path / "out/cat/cifar10_cat_7.aedat").write_bytes(b"somebody's")

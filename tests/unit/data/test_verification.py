@@ -100,5 +100,57 @@ def test_what_is_embedded_has_no_folder(config):
     one = registry.get("dataset", "digits")(config("digits"))
     verdict = verification.of_dataset(one, one.scan(("test",)), workers=0)
     assert (verdict.path, verdict.manifest, verdict.faults) == ("digits", False, [])
+    assert not verdict.folder
     with pytest.raises(DataError, match="expected a folder"):
         verification.written(verdict)
+
+
+def test_manifests_one_level_below(recordings):
+    """Such as the SHA256SUMS that a download writes into DIR/NMNIST."""
+    root, below = recordings.parent / "root", recordings.parent / "root" / "below"
+    root.mkdir()
+    recordings.rename(below)
+    (root / "note.txt").write_text("no recording, and no manifest beside it")
+    manifest.write(below)
+    other = below / "train/cup/1.aedat"
+    other.write_bytes(other.read_bytes()[:-8])
+    (below / "test/pen/0.aedat").unlink()
+    (below / "test/pen/new.aedat").write_bytes(other.read_bytes())
+    verdict = verification.of_path(root, workers=0)
+    assert verdict.manifests == ("below/SHA256SUMS",)
+    assert verdict.changed == ("below/train/cup/1.aedat",)
+    assert verdict.missing == ("below/test/pen/0.aedat",)
+    assert verdict.extra == ("below/test/pen/new.aedat",)
+    assert verification.written(verdict).manifests == ("below/SHA256SUMS",)
+    assert not (root / "SHA256SUMS").exists()
+    assert manifest.check(below).good
+    manifest.write(root, [root / "note.txt"])
+    both = verification.of_path(root, workers=0)
+    assert both.manifests == ("SHA256SUMS", "below/SHA256SUMS")
+    assert both.extra == ()  # what the lower one lists is known
+    verification.written(both)
+    assert manifest.check(root).good
+    assert manifest.check(below).good
+
+
+def test_the_folder_by_default(recordings, config, monkeypatch):
+    """A data set that is downloaded has one without --data-dir, too."""
+    monkeypatch.chdir(recordings.parent)
+    root = recordings.parent / "data" / "NMNIST"
+    for part in ("Train", "Test"):
+        (root / part / "0").mkdir(parents=True)
+        (root / part / "0" / "1.bin").write_bytes(bytes([3, 4, 0x80, 0, 1]))
+    manifest.write(root)
+    (root / "Test" / "0" / "1.bin").write_bytes(bytes([3, 5, 0x80, 0, 1]))
+    one = registry.get("dataset", "n-mnist")(config("n-mnist"))
+    verdict = verification.of_dataset(one, one.scan(), workers=0)
+    assert (verdict.path, verdict.changed) == ("data", ("NMNIST/Test/0/1.bin",))
+
+
+def test_hashing_is_reported(recordings):
+    manifest.write(recordings)
+    told = []
+    verification.of_path(recordings, workers=0, hashing=lambda done, total: told.append((done, total)))
+    size = sum(path.stat().st_size for path in recordings.rglob("*.aedat"))
+    assert told[-1] == (size, size)
+    assert len(told) == 11

@@ -1,0 +1,170 @@
+"""`lsg data` for somebody who does not know it: data that are half there, wrong places, narrow terminals."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from lsgcli import registry
+from lsgcli.data import cache
+
+EVENT = bytes([3, 4, 0x80, 0, 1])  # of N-MNIST: ON at x=3, y=4
+
+
+@pytest.fixture
+def nmnist(tmp_path):
+    """A root with two recordings of each of two digits, in both parts."""
+    for part in ("Train", "Test"):
+        for digit in "01":
+            (tmp_path / "root" / part / digit).mkdir(parents=True)
+            for i in range(2):
+                (tmp_path / "root" / part / digit / f"{i}.bin").write_bytes(EVENT * (i + 1))
+    return tmp_path / "root"
+
+
+def at(root, dataset="n-mnist"):
+    return ("--dataset", dataset, "--data-dir", root)
+
+
+# --- half there -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("gone", "left"), [("Train", "test"), ("Test", "train")])
+def test_one_part_alone_is_looked_at_with_a_warning(lsg, nmnist, gone, left):
+    shutil.rmtree(nmnist / gone)
+    result = lsg("data", "info", *at(nmnist), "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["parts"] == {left: 4}
+    assert "part is missing" in result.stderr
+    assert f"Going on with the {left} part alone" in result.stderr
+
+
+def test_another_fault_is_not_taken_for_a_missing_part(lsg, nmnist):
+    for part in ("Train", "Test"):
+        (nmnist / part).rename(nmnist / part.lower())
+    shutil.rmtree(nmnist / "test" / "0")
+    (nmnist / "test" / "0").mkdir()  # a class without samples
+    result = lsg("data", "info", *at(nmnist, "event-folder"), "--json")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "found no samples of this class" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "show"])
+@pytest.mark.parametrize("name", [name for name in registry.names("dataset") if registry.get("dataset", name).downloads])
+def test_looking_never_downloads(lsg, tmp_path, monkeypatch, command, name):
+    def download(*arguments, **named):
+        raise AssertionError("a download was tried")
+
+    monkeypatch.setattr("lsgcli.data.fetching.obtain.fetch", download)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.download", download)  # CIFAR100 inherits it
+    (tmp_path / "empty").mkdir()
+    result = lsg("data", command, *at(tmp_path / "empty", name), *(("-o", "a.png") if command == "show" else ()))
+    assert result.exit_code == 3
+    assert f"lsg data prepare --dataset {name}" in result.stderr
+    assert os.listdir(tmp_path / "empty") == []
+
+
+def test_a_download_under_way_is_told(lsg, tmp_path):
+    (tmp_path / "train.zip.part").write_bytes(b"half")
+    result = lsg("data", "info", *at(tmp_path))
+    assert result.exit_code == 3
+    assert "found a download that has not been finished: train.zip" in result.stderr
+
+
+# --- wrong places -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("data", "info"), ("data", "prepare"), ("train", "--dry-run")])
+@pytest.mark.parametrize("name", registry.names("dataset"))
+def test_a_data_dir_that_is_a_file(lsg, tmp_path, command, name):
+    (tmp_path / "file").write_text("no folder")
+    result = lsg(*command, *at(tmp_path / "file", name))
+    assert result.exit_code == 3
+    assert "file: found a file, expected the folder of the data set" in result.stderr
+
+
+def test_a_data_set_without_a_folder_by_default(lsg):
+    result = lsg("data", "info", "--dataset", "event-folder")
+    assert result.exit_code == 2
+    assert "train/<class>/" in result.stderr
+
+
+def test_prepared_data_that_cannot_be_kept(lsg, nmnist, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    early = lsg("data", "prepare", *at(nmnist), "-T", "1", "--cache-dir", tmp_path / "file", "--workers", "0")
+    assert early.exit_code == 7
+    assert "cannot be written" in early.stderr
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache.Writer, "_create", full)
+    late = lsg("data", "prepare", *at(nmnist), "-T", "1", "--json", "--workers", "0")
+    assert late.exit_code == 7
+    assert json.loads(late.stdout)["parts"]["train"]["path"] is None
+    assert "could not be kept" in late.stderr
+    assert "--cache-dir" in late.stderr
+    assert lsg("data", "prepare", "--dataset", "digits", "-q").exit_code == 0  # what is never kept is no failure
+
+
+@pytest.mark.parametrize("place", ["no/such/folder/a.png", "file/a.png", "folder.png"])
+def test_show_refuses_before_the_work(lsg, tmp_path, monkeypatch, place):
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "folder.png").mkdir()
+    monkeypatch.setattr("lsgcli.report.sheet_rows.of_dataset", None)  # the work
+    result = lsg("data", "show", "--dataset", "digits-dvs", "-o", place)
+    assert result.exit_code == 7
+    assert f"{place}: cannot be written" in result.stderr
+    assert ".partial" not in result.stderr
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [None, "40", "80"])
+def test_paths_are_whole(lsg, nmnist, monkeypatch, columns):
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    deep = nmnist.parent / ("a-long-name-of-a-folder-" * 4) / "[deeper]" / ("another-long-name-" * 5)
+    deep.parent.mkdir(parents=True)
+    nmnist.rename(deep)
+    told = lsg("data", "info", *at(deep)).stdout
+    assert f"{deep}\n" in told
+    kept = deep.parent / "cache"
+    assert "\u2026" not in told  # nothing is cut off
+    told = lsg("data", "prepare", *at(deep), "-T", "1", "--cache-dir", kept, "-q").stdout
+    assert "\u2026" not in told
+    for part in ("train", "test"):
+        (path,) = (kept / "n-mnist").glob(f"{part}-*.npy")
+        assert f"{part}: {path}\n" in told
+
+
+def test_quiet_info_still_names_what_cannot_be_read(lsg, nmnist):
+    (nmnist / "Test" / "1" / "0.bin").write_bytes(b"abc")
+    plain = lsg("data", "info", nmnist, "-q")
+    assert (plain.exit_code, plain.stderr) == (0, "")
+    assert "1: Test/1/0.bin" in plain.stdout
+    assert json.loads(lsg("data", "info", nmnist, "-q", "--json").stdout)["unreadable"][0]["name"] == "Test/1/0.bin"
+
+
+def test_verify_names_extra_files(lsg, nmnist):
+    assert lsg("data", "verify", nmnist, "--write", "-q").exit_code == 0
+    for i in range(7):
+        (nmnist / "Test" / "1" / f"new{i}.bin").write_bytes(EVENT)
+    told = lsg("data", "verify", nmnist).stdout
+    assert "not in it 7: Test/1/new0.bin, " in told
+    assert "Test/1/new4.bin and 2 more" in told
+
+
+def test_verify_advises_what_can_be_done(lsg, nmnist):
+    assert "--write" not in lsg("data", "verify", "--dataset", "digits").stdout  # it has no folder
+    (nmnist / "Test" / "1" / "0.bin").write_bytes(b"abc")
+    unreadable = lsg("data", "verify", nmnist)
+    assert unreadable.exit_code == 3
+    assert "--write" not in unreadable.stderr  # it would refuse
+    assert "--skip-bad" in unreadable.stderr
+    (nmnist / "Test" / "1" / "0.bin").write_bytes(EVENT)
+    lsg("data", "verify", nmnist, "--write", "-q")
+    (nmnist / "Test" / "1" / "0.bin").write_bytes(EVENT * 2)
+    assert "--write makes SHA256SUMS anew" in lsg("data", "verify", nmnist).stderr

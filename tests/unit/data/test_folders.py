@@ -1,0 +1,88 @@
+"""Folders with links in them, and folders that lack a part."""
+
+import os
+
+import pytest
+
+from lsgcli import registry
+from lsgcli.data import facts
+from lsgcli.data.fetching import manifest
+from lsgcli.data.folders import walk
+from lsgcli.errors import DataError, MissingPart
+from tests.unit.data.conftest import aedat2_bytes, blob
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """Two classes of CIFAR10-DVS that lie elsewhere, behind links, and a circle."""
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("cat", "dog"):
+        away = tmp_path / "away" / name
+        away.mkdir(parents=True)
+        for number in (0, 900):
+            (away / f"cifar10_{name}_{number}.aedat").write_bytes(aedat2_bytes(blob(number)))
+        (root / name).symlink_to(away)
+    (root / "cat" / "circle").symlink_to(root)
+    return root
+
+
+def test_links_are_followed_and_circles_are_not(linked):
+    found = {at.relative_to(linked).as_posix(): names for at, names in walk(linked)}
+    assert found == {
+        ".": [],
+        "cat": ["cifar10_cat_0.aedat", "cifar10_cat_900.aedat"],
+        "dog": ["cifar10_dog_0.aedat", "cifar10_dog_900.aedat"],
+    }
+
+
+def test_everything_that_looks_into_folders_follows_links(linked, config, monkeypatch):
+    assert [kind for _, kind in facts.recordings(linked)] == ["cat", "cat", "dog", "dog"]
+    manifest.write(linked)
+    assert len(manifest.read(linked)) == 4
+    monkeypatch.setattr("lsgcli.data.sets.cifar_dvs.CLASSES", ("cat", "dog"))
+    listing = registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(linked))).scan()
+    assert [sample.key for sample in listing.samples] == ["cat/0", "cat/900", "dog/0", "dog/900"]
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(linked, monkeypatch):
+    whole = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match="dog: cannot be listed: Permission denied"):
+        list(walk(linked))
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "missing"),
+    [
+        ("event-folder", "test/a/0.bin", "train"),
+        ("n-mnist", "Train/0/0.bin", "test"),
+        ("dvs-gesture", "ibmGestureTrain/user01_led/0.npy", "test"),
+        ("shd", "shd_test.h5", "train"),
+    ],
+)
+def test_a_part_that_is_not_there(config, tmp_path, name, there, missing):
+    (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / there).write_bytes(bytes([3, 4, 0x80, 0, 1]))
+    dataset = registry.get("dataset", name)(config(name, data_dir=str(tmp_path)))
+    with pytest.raises(MissingPart, match=f"the {missing} part is missing") as caught:
+        dataset.scan((missing,))
+    assert caught.value.part == missing
+    assert caught.value.exit_code == 3
+    if name == "event-folder":
+        assert "--split stratified" in caught.value.hint
+    else:
+        assert dataset.remote((missing,))[0].name in caught.value.hint
+
+
+def test_a_link_to_nothing_is_named(linked, config, monkeypatch):
+    monkeypatch.setattr("lsgcli.data.sets.cifar_dvs.CLASSES", ("cat", "dog"))
+    (linked / "cat" / "cifar10_cat_7.aedat").symlink_to(linked / "gone")
+    with pytest.raises(DataError, match=r"cifar10_cat_7\.aedat: cannot be read: No such file"):
+        registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(linked))).scan()

@@ -1,0 +1,279 @@
+"""What was prepared before is used again only where it is what would be prepared now, and other data are told from the same."""
+
+import dataclasses
+import errno
+import json
+import logging
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from lsgcli.config import RunConfig
+from lsgcli.data import guard
+from lsgcli.data import recordings as recording_sets
+from lsgcli.data.frames import FrameSettings
+from lsgcli.data.prepare import prepare
+from lsgcli.data.readers.aedat2 import Aedat2
+from lsgcli.data.sets import handwriting
+from lsgcli.data.sets.event_folder import EventFolder
+from lsgcli.errors import ConfigError, DataError, MissingPart
+from tests import tiny
+from tests.unit.data.conftest import aedat2_bytes, blob
+from tests.unit.data.test_prepare import loads
+
+BAD = b"#!AER-DAT2.0\r\n1234567"
+
+
+def folder(config, recordings, **settings):
+    return config("event-folder", data_dir=str(recordings), T=2, size=16, val_fraction=0.0, **settings)
+
+
+# The same file?
+
+
+def test_a_change_that_keeps_size_and_time(config, recordings, monkeypatch):
+    count, made, file = loads(monkeypatch), folder(config, recordings), recordings / "test" / "pen" / "1.aedat"
+    before, status = np.array(prepare(made).test.x), file.stat()
+    file.write_bytes(aedat2_bytes(blob(seed=12345)))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = file.stat()
+    assert (after.st_size, after.st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert not np.array_equal(np.asarray(prepare(made).test.x), before)
+    assert count == [7, 4, 4]
+
+
+# The same code?
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(recording_sets, "FRAMES_VERSION"), (Aedat2, "version"), (EventFolder, "version")], ids=str
+)
+def test_other_versions_of_our_code_prepare_anew_and_are_told(config, recordings, monkeypatch, caplog, owner, name):
+    count, made = loads(monkeypatch), folder(config, recordings)
+    before = prepare(made)
+    monkeypatch.setattr(owner, name, getattr(owner, name, 1) + 1, raising=False)
+    with caplog.at_level(logging.WARNING, "lsg"):
+        prepare(made, splits=("test",), expected=before.info)
+    assert count == [7, 4, 4]
+    assert "version" in caplog.text
+    assert "as in training" in caplog.text
+
+
+def test_a_reader_that_is_not_used_matters_to_nobody(config, recordings, monkeypatch):
+    from lsgcli.data.readers.mat import Mat
+
+    count, made = loads(monkeypatch), folder(config, recordings)
+    prepare(made)
+    monkeypatch.setattr(Mat, "version", 2, raising=False)
+    prepare(made)
+    assert count == [7, 4]
+
+
+# The same data?
+
+
+def test_the_digest_knows_how_the_data_were_made():
+    bundle = tiny.bundle()
+
+    def digest(**info):
+        return dataclasses.replace(bundle, info={**bundle.info, **info}).digest()
+
+    assert digest() == bundle.digest()
+    assert (
+        len({digest(), digest(sensor=[32, 32]), digest(release="x"), digest(split="first"), digest(versions={"frames": 3})})
+        == 5
+    )
+    assert digest(release="x", split="y") == digest(split="y", release="x")
+    assert digest(left_out=["a"], saturated={"values": 1}) == digest()
+
+
+def test_what_differs_is_a_warning_or_an_error(config, recordings, caplog):
+    made = folder(config, recordings)
+    info = prepare(made).info
+    other = {**info, "versions": {**info["versions"], "frames": 1, "reader aedat2": 0}}
+    with caplog.at_level(logging.WARNING, "lsg"):
+        prepare(made, expected=other)
+    assert "found frames version 2, expected 1 as in training" in caplog.text
+    with pytest.raises(DataError, match=r"(?s)frames version 2, expected 1.*reader aedat2 version 1, expected 0") as caught:
+        prepare(made, expected=other, strict=True)
+    assert "start a new run" in caught.value.hint
+    prepare(made, expected=info, strict=True)
+
+
+# --skip-bad
+
+
+def test_nothing_left_out_shares_the_cache(config, recordings, monkeypatch):
+    count, made = loads(monkeypatch), folder(config, recordings)
+    prepare(made)
+    prepare(made.replace(skip_bad=True))
+    assert count == [7, 4]
+
+
+def test_what_was_left_out_stops_a_run_that_must_have_it(config, recordings, monkeypatch):
+    (recordings / "train" / "pen" / "2.aedat").write_bytes(BAD)
+    count, made = loads(monkeypatch), folder(config, recordings)
+    assert len(prepare(made.replace(skip_bad=True)).train) == 6
+    with pytest.raises(DataError, match=r"pen/2\.aedat: byte 14"):
+        prepare(made)
+    assert len(prepare(made.replace(skip_bad=True)).train) == 6
+    assert count == [7, 4, 7]
+
+
+def test_a_failure_that_passes_is_not_remembered(config, recordings, monkeypatch):
+    made, read = folder(config, recordings, skip_bad=True), recording_sets.read
+
+    def failing(path, sensor=None):
+        if path.match("train/pen/2.aedat"):
+            with guard.foreign(path, "a recording"):
+                raise OSError(errno.EMFILE, "Too many open files")
+        return read(path, sensor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recording_sets, "read", failing)
+        assert prepare(made).info["left_out"] == ["train/pen/2.aedat"]
+    bundle = prepare(made)
+    assert len(bundle.train) == 7
+    assert "left_out" not in bundle.info
+    assert np.asarray(bundle.train.x[6]).sum() == 60
+
+
+def test_a_library_that_is_not_there_is_no_damaged_file(images, monkeypatch):
+    with (
+        pytest.raises(ConfigError, match=r"cup\.aedat4: the library that reads it cannot be loaded: no aedat here"),
+        guard.foreign("cup.aedat4", "a recording"),
+    ):
+        raise ImportError("no aedat here")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    from lsgcli.data.images import read_rgb
+
+    with pytest.raises(ConfigError, match="library"):
+        read_rgb(images / "train" / "cat" / "0.png")
+
+
+NOTES = [
+    "[]",
+    "{}",
+    "3",
+    "nonsense",
+    "[" * 100_000,
+    '{"left_out": [], "saturated": [0, 0]}',
+    '{"left_out": {"x": "y"}, "saturated": [0, 0]}',
+    '{"left_out": {"99": "y"}, "saturated": [0, 0]}',
+    '{"left_out": {"-1": "y"}, "saturated": [0, 0]}',
+    '{"left_out": {"6": 3}, "saturated": [0, 0]}',
+    '{"left_out": {"6": "y"}, "saturated": [Infinity, 0]}',
+    '{"left_out": {"6": "y"}, "saturated": 3}',
+]
+
+
+@pytest.mark.parametrize("note", NOTES, ids=lambda note: note[:40])
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_note_of_the_wrong_shape_counts_as_missing(config, recordings, tmp_path, note, bad):
+    if bad:
+        (recordings / "train" / "pen" / "2.aedat").write_bytes(BAD)
+    made = folder(config, recordings, skip_bad=True)
+    expected = np.array(prepare(made).train.x)
+    assert len(expected) == 7 - bad
+    for file in (tmp_path / "cache").rglob("*.json"):
+        file.write_text(note)
+    np.testing.assert_array_equal(np.asarray(prepare(made).train.x), expected)
+
+
+# Values that are full
+
+
+def bright(recordings, file="train/cup/0.aedat", pixels=1, count=600):
+    (recordings / file).write_bytes(aedat2_bytes([(10 * p, 5, t, True) for t in range(count) for p in range(pixels)]))
+
+
+def test_values_that_are_full_are_told_once_and_from_the_cache(config, recordings, caplog):
+    bright(recordings, pixels=2)  # two frames of 300 events in each of two pixels
+    bright(recordings, "test/pen/0.aedat", count=508)  # 254 are not full
+    made = config("event-folder", data_dir=str(recordings), T=2, size=128)
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "lsg"):
+            bundle = prepare(made)
+        assert caplog.text.count("(255)") == 1
+        assert f"4 of {11 * 2 * 2 * 128 * 128:,} values, in 1 of 11 recordings" in caplog.text
+        assert "--value log1p" in caplog.text
+        assert bundle.info["saturated"] == {"values": 4, "recordings": 1}
+
+
+@pytest.mark.parametrize("settings", [{"value": "log1p"}, {"value": "binary"}, {"resize": "bilinear"}, {"T": 5}])
+def test_values_that_fit_are_not_told(config, recordings, caplog, settings):
+    bright(recordings)
+    with caplog.at_level(logging.WARNING, "lsg"):
+        bundle = prepare(config("event-folder", data_dir=str(recordings), **{"T": 2, "size": 128, **settings}))
+    assert "255" not in caplog.text
+    assert "saturated" not in bundle.info
+
+
+def test_white_images_are_not_full(config, images, caplog):
+    from PIL import Image
+
+    Image.new("RGB", (10, 8), "white").save(images / "train" / "cat" / "0.png")
+    with caplog.at_level(logging.WARNING, "lsg"):
+        prepare(config("image-folder", data_dir=str(images), size=8))
+    assert "255" not in caplog.text
+
+
+# Split rules
+
+
+def flat(recordings):
+    return recordings / "train"  # cup 0 to 3, pen 0 to 2
+
+
+@pytest.mark.parametrize(("rule", "part"), [("last", "test"), ("first", "train")])
+def test_a_rule_that_leaves_a_part_empty_says_what_can_be_done(config, recordings, rule, part):
+    with pytest.raises(MissingPart, match=r"numbers .* of each class") as caught:
+        prepare(config("event-folder", data_dir=str(flat(recordings)), split=rule))
+    assert "--split stratified" in caught.value.hint
+    assert str(flat(recordings)) in caught.value.message
+    assert caught.value.part == part
+
+
+def test_classes_without_test_samples_are_told(config, recordings, caplog):
+    (flat(recordings) / "cup" / "0.aedat").rename(flat(recordings) / "cup" / "900.aedat")
+    with caplog.at_level(logging.WARNING, "lsg"):
+        bundle = prepare(config("event-folder", data_dir=str(flat(recordings)), split="last"))
+    assert bundle.test.keys == ["cup/900.aedat"]
+    assert "no test samples of 1 of 2 classes: pen" in caplog.text
+    assert "stratified" in caplog.text
+
+
+def test_every_class_must_have_something_to_train_with(config, recordings):
+    for i in range(3):
+        file = flat(recordings) / "pen" / f"{i}.aedat"
+        file.rename(file.with_name(f"90{i}.aedat"))
+    with pytest.raises(DataError, match="found no recordings of pen for the train part"):
+        prepare(config("event-folder", data_dir=str(flat(recordings)), split="last"))
+
+
+# One default, one formula
+
+
+def test_frames_have_the_defaults_of_the_options():
+    fields = FrameSettings.__dataclass_fields__
+    defaults = {name: field.default for name, field in fields.items() if name not in ("T", "size")}
+    assert defaults == {name: getattr(RunConfig(), name) for name in defaults}
+
+
+def test_digits_are_enlarged_to_the_same_bits():
+    """The formula of bilinear interpolation written down again: place of each pixel's centre, weights 1 - distance."""
+    image = handwriting.digits()[0][17]
+    for size in (16, 24, 48):
+        place = np.clip((np.arange(size) + 0.5) * 8 / size - 0.5, 0, 7)
+        weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(8))).astype(np.float32)
+        np.testing.assert_array_equal(handwriting.enlarge(image, size), weights @ image @ weights.T)
+
+
+def test_notes_are_json(config, recordings, tmp_path):
+    bright(recordings)
+    prepare(config("event-folder", data_dir=str(recordings), T=2, size=128))
+    notes = [json.loads(file.read_text()) for file in (tmp_path / "cache").rglob("train-*.json")]
+    assert [note["saturated"] for note in notes] == [[2, 1]]
