@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from benchmarks.measuring import interleaved, machine, spread, write
 
@@ -122,8 +123,8 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with tempfile.TemporaryDirectory() as folder:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands
+    with threadpool_limits(1), tempfile.TemporaryDirectory() as folder:  # as in a process that prepares recordings
         work = Path(folder)
         record: dict[str, Any] = {"machine": machine(), "frames": frames()}
         simulated = lsg("data", "simulate", options.images, work / "recordings", "--per-class", options.per_class)

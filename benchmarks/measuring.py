@@ -3,11 +3,13 @@
 import json
 import os
 import platform
+import random
+import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +35,63 @@ def interleaved(work: Mapping[str, Callable[[], Any]], rounds: int, warm: int = 
 
 def spread(values: list[float]) -> Timing:
     """Median, quartiles and minimum."""
-    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
     return {"median": middle, "low": low, "high": high, "min": min(values), "n": len(values)}
 
 
-def machine() -> dict[str, Any]:
-    """Processor, cores, versions, and the command that was typed."""
+def ratio(theirs: Sequence[float], ours: Sequence[float], draws: int = 2000) -> Timing:
+    """How many times as long theirs takes as ours, round by round: a disturbed round counts against both.
+
+    Args:
+        theirs: seconds in every round.
+        ours: seconds in the same rounds.
+        draws: how often the rounds are drawn anew, with replacement.
+
+    Returns:
+        ``ratio``, the median of the rounds' ratios; ``low`` and ``high``, between which 95 % of the medians of redrawn rounds
+        lie; ``min`` and ``max`` of the rounds.
+    """
+    generator, rounds = random.Random(0), [a / b for a, b in zip(theirs, ours, strict=True)]
+    redrawn = sorted(statistics.median(generator.choices(rounds, k=len(rounds))) for _ in range(draws))
     return {
-        "command": "python -m benchmarks." + Path(sys.argv[0]).stem + "".join(f" {word}" for word in sys.argv[1:]),
+        "ratio": statistics.median(rounds),
+        "low": redrawn[int(0.025 * draws)],
+        "high": redrawn[int(0.975 * draws)],
+        "min": min(rounds),
+        "max": max(rounds),
+    }
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """Processor, cores, memory, versions (of ``packages`` too, where they are installed), and the command that was typed."""
+    return {
+        "command": " ".join(["python -m benchmarks." + Path(sys.argv[0]).stem, *map(without_folders, sys.argv[1:])]),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("numpy", "torch", "tonic", "lsg")},
+        "versions": {name: found for name in ("numpy", "torch", "tonic", "lsg", *packages) if (found := _version(name))},
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
+
+
+def without_folders(word: str) -> str:
+    """A word of a command line with an absolute path cut down to its last name: where files lie is this machine's business."""
+    return re.sub(r"(^|=)/\S*?([^/\s]*)/?$", r"\1.../\2", word)
+
+
+def kilobytes(path: str, key: str) -> int:
+    """A value of a file such as ``/proc/self/status``."""
+    lines = Path(path).read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

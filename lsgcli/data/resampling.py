@@ -6,6 +6,7 @@ product with two small matrices, which is quick enough, and the processes that p
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from functools import lru_cache
 
 import numpy as np
@@ -29,13 +30,19 @@ class Grid:
     left: int
     top: int
 
+    @property
+    def dtype(self) -> type[np.integer[Any]]:
+        """Of numbers of cells: the smallest that holds any in (2, height, width), and what comes up on the way to it."""
+        largest = max(2 * self.height * self.width, self.side * max(self.height, self.width))
+        return np.uint16 if largest <= 1 << 16 and min(self.left, self.top) >= 0 else np.int32
+
     def columns(self, x: np.ndarray) -> np.ndarray:
-        """(N,) int32."""
-        return _scaled(x, self.left, self.width, self.side)
+        """(N,) of ``dtype``; x itself where nothing is to be done."""
+        return _scaled(x.astype(self.dtype, copy=False), self.left, self.width, self.side)
 
     def rows(self, y: np.ndarray) -> np.ndarray:
-        """(N,) int32."""
-        return _scaled(y, self.top, self.height, self.side)
+        """(N,) of ``dtype``; y itself where nothing is to be done."""
+        return _scaled(y.astype(self.dtype, copy=False), self.top, self.height, self.side)
 
     def contains(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """(N,) bool: which events fall into the grid, for grids that do not scale."""
@@ -43,13 +50,12 @@ class Grid:
 
 
 def _scaled(place: np.ndarray, shift: int, length: int, side: int) -> np.ndarray:
-    found = place.astype(np.int32)
     if shift:
-        found += shift
+        place = place + shift
     if length != side:
-        found *= length
-        found //= side
-    return found
+        place = place * length
+        place //= side
+    return place
 
 
 def shape(sensor: Sensor, size: int) -> tuple[int, int]:

@@ -88,6 +88,30 @@ def test_counts_saturate():
     assert make(Events(same, same, np.arange(300), same == 0), 1, 4, (4, 4))[0, 0, 0, 0] == 255
 
 
+@pytest.mark.parametrize("n", [65_535, 65_536, 70_000])
+def test_a_pixel_that_fires_without_end(n):
+    same = np.zeros(n, np.uint16)
+    events = Events(same, same, np.arange(n), same == 0)
+    assert make(events, 1, 4, (4, 4))[0, 0, 0, 0] == 255
+    assert make(events, 1, 4, (4, 4), value="log1p")[0, 0, 0, 0] == np.float16(np.log(n + 1.0))
+
+
+@pytest.mark.parametrize("sensor", [(181, 181), (182, 182), (1280, 720)])
+def test_cells_beyond_16_bits(sensor):
+    """Just what still fits into small numbers, and what does not: at the furthest pixel."""
+    width, height = sensor
+    events = Events(
+        np.array([width - 1], np.uint16), np.array([height - 1], np.uint16), np.zeros(1, np.int64), np.array([False])
+    )
+    for size, resize in ((max(sensor), "bin"), (48, "bin"), (100, "centre")):
+        found = make(events, 1, size, sensor, resize=resize)
+        if resize == "bin":
+            assert found[0, 1].sum() == 1
+            assert found[0, 1].reshape(-1).argmax() // size == (height - 1 + (width - height) // 2) * size // width
+        else:
+            assert found.sum() == 0
+
+
 @pytest.mark.parametrize(
     ("resize", "mode"),
     [
