@@ -6,8 +6,8 @@ product with two small matrices, which is quick enough, and the processes that p
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
