@@ -11,11 +11,13 @@ from typing import Any
 
 import typer.main
 
-from lsgcli import registry
-from lsgcli.cli.app import app
-from lsgcli.config import FIELDS
-
 DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent))  # for benchmarks, which is not installed
+
+from benchmarks import documented  # noqa: E402
+from lsgcli import registry  # noqa: E402
+from lsgcli.cli.app import app  # noqa: E402
+from lsgcli.config import FIELDS  # noqa: E402
 
 
 def command_line() -> str:
@@ -136,6 +138,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "readers": readers,
     "surrogates": lambda: things("surrogate", "`--surrogate`"),
     "methods": lambda: things("method", "`--method`"),
+    **documented.parts(),
 }
 
 

@@ -31,6 +31,7 @@ PACKAGES = {
 # Modules that stand in such a package without being a thing of its kind.
 HELPERS = {
     "arch": {"base", "layers", "fold"},
+    "backend": {"cpu", "gpu"},
     "dataset": {"cifar", "cifar_dvs_files", "handwriting"},
     "reader": {"aedat4_packets", "columns", "prophesee"},
     "format": {"verify"},

@@ -1,7 +1,13 @@
 import logging
+import os
+from pathlib import Path
 
 import pytest
 import torch
+
+# Tests give programs cache folders of their own; kernels need not be compiled for each of them.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+os.environ.setdefault("NUMBA_CACHE_DIR", str(CACHE / "lsg" / "kernels"))
 
 
 @pytest.fixture(autouse=True, scope="session")

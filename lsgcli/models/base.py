@@ -2,15 +2,17 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lsgcli.errors import ConfigError
-from lsgcli.neurons import LIF
+from lsgcli.neurons import LIF, TdBatchNorm1d, TdBatchNorm2d
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,22 @@ class NetworkSpec:
 
 
 class SpikingLayer(NamedTuple):
-    """A layer of neurons with what feeds it: ``synapse`` holds the weights, ``norm`` (if any) normalises its output."""
+    """A layer of neurons with what feeds it.
+
+    Attributes:
+        name: of the layer.
+        lif: the neurons.
+        synapse: holds the weights.
+        norm: normalises the synapse's output, if any does.
+        block: a module around the neurons whose output has the same mean as their spikes, if there is one: to watch the neurons
+            themselves would keep a backend from fusing them with what stands around them.
+    """
 
     name: str
     lif: LIF
     synapse: nn.Conv2d | nn.Linear
     norm: nn.Module | None
+    block: nn.Module | None = None
 
 
 class SpikingNet(nn.Module, ABC):
@@ -73,6 +85,7 @@ class SpikingNet(nn.Module, ABC):
     def __init__(self, spec: NetworkSpec):
         super().__init__()
         self.spec = spec
+        self.checkpoint_activations = False  # keep what enters each block only, and compute the rest again to go backward
 
     @property
     def T(self) -> int:
@@ -103,6 +116,13 @@ class SpikingNet(nn.Module, ABC):
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """Logits (T, B, classes) of x (T, B, C, H, W); a static image comes as (1, B, C, H, W) with T > 1."""
 
+    def run(self, block: nn.Module, *arguments: Any) -> Tensor:
+        """The output of a block, which ``forward_sequence`` calls by this."""
+        if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
+            return block(*arguments)
+        again = (nullcontext(), _seen(block))
+        return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=False)
+
     @abstractmethod
     def spiking_layers(self) -> list[SpikingLayer]:
         """The layers of neurons, in order from the input."""
@@ -125,3 +145,16 @@ class SpikingNet(nn.Module, ABC):
     def describe(self) -> dict[str, Any]:
         """The specification as JSON types."""
         return dataclasses.asdict(self.spec)
+
+
+@contextmanager
+def _seen(block: nn.Module) -> Iterator[None]:
+    """While a block is computed again, its running statistics stay as they are."""
+    norms = [module for module in block.modules() if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d))]
+    for norm in norms:
+        norm.seen = True
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.seen = False

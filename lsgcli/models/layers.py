@@ -36,8 +36,12 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
         """Normalised currents. A static image, (1, B, C, H, W) with ``T`` > 1, is convolved once and repeated after."""
+        return self.norm(self.convolved(x, T))
+
+    def convolved(self, x: Tensor, T: int | None = None) -> Tensor:
+        """The convolution's output, which the tdBN has yet to see."""
         z = over_time(self.conv, x)
-        return self.norm(z.expand(T, *z.shape[1:]) if T is not None and len(z) != T else z)
+        return z.expand(T, *z.shape[1:]) if T is not None and len(z) != T else z
 
 
 class SpikingConv(nn.Module):
@@ -51,14 +55,46 @@ class SpikingConv(nn.Module):
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
         """(T, B, C, H, W) -> spikes, or their averages, (T, B, C', H', W')."""
-        spikes = fire(self.lif, self.current(x, T))
-        return spikes if self.pool is None else over_time(self.pool, spikes)
+        return fire_behind(self.current.norm, self.current.convolved(x, T), self.lif, pool=self.pool)
 
     def spiking_layer(self, name: str) -> SpikingLayer:
-        """This block's neurons with the weights that feed them."""
-        return SpikingLayer(name, self.lif, self.current.conv, self.current.norm)
+        """This block's neurons with the weights that feed them. (A pool must divide the image for its averages to have all spikes.)"""
+        return SpikingLayer(name, self.lif, self.current.conv, self.current.norm, self)
 
 
 def fire(lif: LIF, current: Tensor) -> Tensor:
     """Spikes of a current that nobody else reads, so that its memory may be reused."""
     return lif(current, overwrite=True)
+
+
+def fire_behind(
+    norm: nn.Module, z: Tensor, lif: LIF, *, addend: Tensor | None = None, pool: nn.AvgPool2d | None = None
+) -> Tensor:
+    """Spikes of neurons behind a convolution's output z (T, B, C, H, W), averaged where there is a pool.
+
+    The backend does all of it at once, except where hooks want to see what enters or leaves one of the modules.
+
+    Args:
+        norm: tdBN, or the identity where it is folded into the convolution.
+        z: read by nobody else, so that its memory may be reused.
+        lif: the neurons.
+        addend: a second current, where another branch ends here too.
+        pool: average pooling of the spikes.
+    """
+    modules = [norm, lif] if pool is None else [norm, lif, pool]
+    if any(_has_hooks(module) for module in modules):
+        current = norm(z)
+        spikes = fire(lif, current if addend is None else current + addend)
+        return spikes if pool is None else over_time(pool, spikes)
+    parameters = norm.parameters_for(z) if isinstance(norm, TdBatchNorm2d) else None
+    return lif.behind(parameters, z, addend=addend, pool=1 if pool is None else _side(pool))
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks)
+
+
+def _side(pool: nn.AvgPool2d) -> int:
+    side = pool.kernel_size
+    assert isinstance(side, int)
+    return side

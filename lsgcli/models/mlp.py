@@ -35,7 +35,7 @@ class MLP(SpikingNet):
         """(T or 1, B, C, H, W) -> (T, B, classes)."""
         x = x.flatten(2)[..., None, None]
         for index, layer in enumerate(self.hidden):
-            x = layer(x, T) if index == 0 else layer(x)
+            x = self.run(layer, x, T) if index == 0 else self.run(layer, x)
         return self.classifier(x.flatten(2))
 
     def spiking_layers(self) -> list[SpikingLayer]:

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
-from lsgcli.models.layers import ConvNorm, SpikingConv, fire
+from lsgcli.models.layers import ConvNorm, SpikingConv, fire, fire_behind
 from lsgcli.registry import register
 
 # (channels at full width, blocks, stride of the first block)
@@ -30,13 +30,14 @@ class AddBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes (T, B, C, H, W) -> spikes (T, B, C', H', W')."""
-        return fire(self.lif, self.second(self.first(x)) + self.shortcut(x))
+        z = self.second.convolved(self.first(x))
+        return fire_behind(self.second.norm, z, self.lif, addend=self.shortcut(x))
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
         """Both layers of neurons."""
         return [
             self.first.spiking_layer(f"{name}.lif1"),
-            SpikingLayer(f"{name}.lif2", self.lif, self.second.conv, self.second.norm),
+            SpikingLayer(f"{name}.lif2", self.lif, self.second.conv, self.second.norm, self),
         ]
 
 
@@ -97,10 +98,10 @@ class ResNet19(SpikingNet):
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """(T or 1, B, C, H, W) -> (T, B, classes)."""
-        x = self.stem(x, T)
+        x = self.run(self.stem, x, T)
         for stage in self.stages:
             for block in stage:  # type: ignore[attr-defined]
-                x = block(x)
+                x = self.run(block, x)
         x = x.mean((3, 4))
         return self.classifier(fire(self.hidden_lif, self.hidden(x)))
 

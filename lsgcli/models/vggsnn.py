@@ -43,7 +43,7 @@ class VGGSNN(SpikingNet):
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """(T or 1, B, C, H, W) -> (T, B, classes)."""
         for index, block in enumerate(self.features):
-            x = block(x, T) if index == 0 else block(x)
+            x = self.run(block, x, T) if index == 0 else self.run(block, x)
         return self.classifier(x.flatten(2))
 
     def spiking_layers(self) -> list[SpikingLayer]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lsgcli import registry
 from lsgcli.config import check
 from lsgcli.errors import ConfigError
-from lsgcli.neurons.kernels import Backend
+from lsgcli.neurons.kernels import Backend, NormParameters
 from lsgcli.neurons.step import LIFParameters
 from lsgcli.neurons.surrogates import Surrogate
 
@@ -96,12 +96,20 @@ class LIF(nn.Module):
             overwrite: allow the backend to use the memory of ``current``, whose values are then lost. Only for a tensor that
                 nobody, autograd included, reads again.
         """
-        if current.dim() == 0 or current.shape[0] == 0:
-            raise ConfigError(
-                f"LIF: found a current of shape {tuple(current.shape)}, expected (T, ...) with at least one timestep"
-            )
-        run: Backend = registry.get("backend", self.backend)
-        return run(current, self.parameters_now(), overwrite)
+        _check_time(current)
+        return self._run(current, self.parameters_now(), overwrite)
+
+    def behind(self, norm: NormParameters | None, z: Tensor, *, addend: Tensor | None = None, pool: int = 1) -> Tensor:
+        """Averages, over ``pool`` x ``pool`` positions, of the spikes of the current tdBN(z) + addend; without hooks.
+
+        Arguments and result are those of :meth:`lsgcli.neurons.kernels.Backend.normalised`.
+        """
+        _check_time(z)
+        return self._run.normalised(z, norm, self.parameters_now(), addend=addend, pool=pool)
+
+    @property
+    def _run(self) -> Backend:
+        return registry.get("backend", self.backend)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """The layer's settings and current decay and width."""
@@ -109,3 +117,8 @@ class LIF(nn.Module):
             f"method={self.method_name}, beta={self.beta.item():.3f}, alpha={self.alpha.item():.3f}, "
             f"threshold={self.threshold}, surrogate={self.surrogate_name}, backend={self.backend}"
         )
+
+
+def _check_time(current: Tensor) -> None:
+    if current.dim() == 0 or current.shape[0] == 0:
+        raise ConfigError(f"LIF: found a current of shape {tuple(current.shape)}, expected (T, ...) with at least one timestep")

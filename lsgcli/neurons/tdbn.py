@@ -11,9 +11,9 @@ Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural 
 """
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lsgcli.errors import ConfigError
+from lsgcli.neurons.kernels import NormParameters, normalise
 
 
 class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -26,9 +26,18 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         super().__init__(num_features, eps=eps, momentum=momentum)
         self.threshold = float(threshold)
         self.eta = float(eta)
+        self.seen = False  # set while a batch is computed once more: running statistics know it already
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalised input, of its shape.
+
+        Raises:
+            ConfigError: an input of another number of dimensions or channels.
+        """
+        return normalise(input, self.parameters_for(input))
+
+    def parameters_for(self, input: Tensor) -> NormParameters:
+        """What a backend needs to normalise ``input``, which counts as seen from here on.
 
         Raises:
             ConfigError: an input of another number of dimensions or channels.
@@ -37,19 +46,20 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
             raise ConfigError(
                 f"{type(self).__name__}: found an input of shape {tuple(input.shape)}, expected {self.shape} with C = {self.num_features}"
             )
-        if self.training and self.num_batches_tracked is not None:
+        if self.training and not self.seen and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-        normalised = F.batch_norm(
-            input.flatten(0, 1),
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        return NormParameters(
+            self.weight,
+            self.bias,
             self.running_mean,
             self.running_var,
-            self.weight * self.scale,
-            self.bias,
             training=self.training,
-            momentum=self.momentum or 0.0,
+            momentum=0.0 if self.seen else self.momentum or 0.0,
             eps=self.eps,
+            scale=self.scale,
         )
-        return normalised.unflatten(0, input.shape[:2])
 
     @property
     def scale(self) -> float:

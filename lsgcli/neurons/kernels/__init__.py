@@ -1,19 +1,119 @@
-"""Backends of the LIF sequence: one file each, all with the same contract.
+"""Backends of the LIF sequence, alone or behind tdBN: one file each, all with the same contract.
 
-A backend is a function
+A backend is an instance of a subclass of :class:`Backend`, registered by its name. Calling it runs the neurons; ``normalised``
+runs tdBN, the neurons and average pooling together, which is what a backend may fuse into fewer passes over memory.
 
-    run(current, p, overwrite) -> spikes
-
-with ``current`` and ``spikes`` of shape (T, ...) and one floating type, ``p`` the :class:`~lsgcli.neurons.LIFParameters`
-of the layer, and the gradient with respect to ``current`` and ``p.beta`` that ``lsgcli.neurons.lif`` states. The membrane
-potential is kept in float32 or better, whatever the type of the current. ``beta`` broadcasts against one timestep; ``alpha``
-does too, or has a leading axis T for a width per timestep. ``overwrite`` permits reuse of the current's memory.
+Every backend gives the gradient that ``lsgcli.neurons.lif`` states. The membrane potential is kept in float32 or better,
+whatever the type of the current. ``p.beta`` broadcasts against one timestep; ``p.alpha`` does too, or has a leading axis T for
+a width per timestep.
 """
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from lsgcli.errors import ConfigError
 from lsgcli.neurons.step import LIFParameters
 
-Backend = Callable[[Tensor, LIFParameters, bool], Tensor]
+
+class NormParameters(NamedTuple):
+    """What tdBN does to its input; (C,) each where not said otherwise.
+
+    Attributes:
+        weight: gamma.
+        bias: mu.
+        running_mean: of the input; updated in place in training, used in evaluation.
+        running_var: likewise, unbiased.
+        training: whether the statistics are those of the input itself.
+        momentum: weight of the input in the running statistics.
+        eps: added to the variance.
+        scale: eta * v_th.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    training: bool
+    momentum: float
+    eps: float
+    scale: float
+
+
+class Backend(ABC):
+    """One way to run a layer of neurons over a whole sequence."""
+
+    def check(self, device: torch.device) -> None:
+        """See that it can run on that device, with what is installed.
+
+        Raises:
+            ConfigError: it cannot; says what is missing.
+        """
+        return None
+
+    def available(self, device: torch.device) -> bool:
+        """Whether :meth:`check` finds nothing missing; ``auto`` asks."""
+        try:
+            self.check(device)
+        except ConfigError:
+            return False
+        return True
+
+    @abstractmethod
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        """Spikes (T, ...) of the shape and type of ``current``.
+
+        Args:
+            current: I, time first, of any floating type, any shape and any layout in memory.
+            p: of the layer.
+            overwrite: permits reuse of the current's memory, whose values are then lost.
+        """
+
+    def normalised(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, addend: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        """Average pooling of the spikes of the current tdBN(z) + addend, of z's type: (T, B, C, H / pool, W / pool), rounded down.
+
+        Here one operation after the other: the definition that the others are compared with.
+
+        Args:
+            z: a convolution's output, (T, B, C, H, W), that nobody else reads: its memory may be reused.
+            norm: of the tdBN; None where there is none, as when it is folded into the convolution.
+            p: of the neurons.
+            addend: a second current, shaped like z.
+            pool: side of the pooling window, and its stride.
+        """
+        current = z if norm is None else normalise(z, norm)
+        spikes = self(current if addend is None else current + addend, p, overwrite=True)
+        return spikes if pool == 1 else average(spikes, pool)
+
+
+def is_followed(x: Tensor) -> bool:
+    """Whether somebody follows tensors through the program, to export or to compile it, and has to see operations of torch."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in (Tensor, nn.Parameter):  # type: ignore[attr-defined]
+        return True
+    return _get_current_dispatch_mode() is not None
+
+
+def normalise(z: Tensor, norm: NormParameters) -> Tensor:
+    """tdBN of (T, B, C, ...); updates the running statistics in training."""
+    out = F.batch_norm(
+        z.flatten(0, 1),
+        norm.running_mean,
+        norm.running_var,
+        norm.weight * norm.scale,
+        norm.bias,
+        training=norm.training,
+        momentum=norm.momentum,
+        eps=norm.eps,
+    )
+    return out.unflatten(0, z.shape[:2])
+
+
+def average(spikes: Tensor, pool: int) -> Tensor:
+    """Average pooling over windows of ``pool`` x ``pool`` positions: (T, B, C, H, W) -> (T, B, C, H / pool, W / pool)."""
+    return F.avg_pool2d(spikes.flatten(0, 1), pool).unflatten(0, spikes.shape[:2])

@@ -2,12 +2,34 @@
 
 from torch import Tensor
 
-from lsgcli.neurons.kernels.fused import fused
+from lsgcli import registry
+from lsgcli.neurons.kernels import Backend, NormParameters, is_followed
+from lsgcli.neurons.kernels.autograd import autograd
+from lsgcli.neurons.kernels.reference import reference
 from lsgcli.neurons.step import LIFParameters
 from lsgcli.registry import register
 
+FASTEST = {"cpu": "fused", "cuda": "triton"}  # of each type of device
 
-@register("backend", "auto")
-def auto(current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
-    """Spikes (T, ...) with the method's gradient."""
-    return fused(current, p, overwrite)
+
+class Auto(Backend):
+    """The fastest backend that can run on the device of the current: fused, triton, or else reference; autograd to export or compile."""
+
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        return fastest(current)(current, p, overwrite)
+
+    def normalised(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, addend: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        return fastest(z).normalised(z, norm, p, addend=addend, pool=pool)
+
+
+def fastest(current: Tensor) -> Backend:
+    """The backend for this current."""
+    if is_followed(current):
+        return autograd
+    backend: Backend = registry.get("backend", FASTEST.get(current.device.type, "reference"))
+    return backend if backend.available(current.device) else reference
+
+
+auto = register("backend", "auto")(Auto())

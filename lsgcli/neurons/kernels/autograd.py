@@ -3,17 +3,22 @@
 import torch
 from torch import Tensor
 
+from lsgcli.neurons.kernels import Backend
 from lsgcli.neurons.step import LIFParameters, initial_state, step
 from lsgcli.registry import register
 
 
-@register("backend", "autograd")
-def autograd(current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+class Autograd(Backend):
     """The oracle that other backends are compared with; ``overwrite`` is not made use of."""
-    wide = current.to(torch.promote_types(current.dtype, torch.float32))
-    alphas = p.alpha if p.alpha.dim() == current.dim() else p.alpha.expand(len(current), *p.alpha.shape)
-    state, spikes = initial_state(wide[0]), []
-    for current_t, alpha_t in zip(wide, alphas, strict=True):
-        o, state = step(current_t, state, p._replace(alpha=alpha_t))
-        spikes.append(o)
-    return torch.stack(spikes).to(current.dtype)
+
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        wide = current.to(torch.promote_types(current.dtype, torch.float32))
+        alphas = p.alpha if p.alpha.dim() == current.dim() else p.alpha.expand(len(current), *p.alpha.shape)
+        state, spikes = initial_state(wide[0]), []
+        for current_t, alpha_t in zip(wide, alphas, strict=True):
+            o, state = step(current_t, state, p._replace(alpha=alpha_t))
+            spikes.append(o)
+        return torch.stack(spikes).to(current.dtype)
+
+
+autograd = register("backend", "autograd")(Autograd())

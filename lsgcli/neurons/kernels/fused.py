@@ -1,13 +1,91 @@
-"""The backend for speed; until a kernel of its own exists it is the reference."""
+"""The backend for speed on CPUs: tdBN, neurons and average pooling in one pass over channels-last memory.
 
+Beside its result, it keeps for the backward pass only what came in, and computes the membrane potentials anew. It runs on the
+threads of torch, with the same bits for any number of them. The kernels are in ``lsgcli.neurons.kernels.cpu``.
+"""
+
+from functools import cache
+from importlib.util import find_spec
+
+import torch
 from torch import Tensor
 
+from lsgcli.errors import ConfigError
+from lsgcli.neurons.kernels import Backend, NormParameters, average, is_followed
+from lsgcli.neurons.kernels.autograd import autograd
 from lsgcli.neurons.kernels.reference import reference
 from lsgcli.neurons.step import LIFParameters
 from lsgcli.registry import register
 
+TYPES = (torch.float32, torch.bfloat16)
 
-@register("backend", "fused")
-def fused(current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
-    """Spikes (T, ...) with the method's gradient."""
-    return reference(current, p, overwrite)
+
+class Fused(Backend):
+    """Kernels for CPUs, compiled by numba when first used and kept between runs.
+
+    For float32 and bfloat16, one decay and width per layer or along one axis (a width also per timestep), and every surrogate of
+    ``lsgcli.neurons.kernels.cpu.shapes``; anything else runs on the reference, with the same result. A current that does not lie
+    step after step in memory, or whose decay varies along an axis that is not innermost, is copied first.
+    """
+
+    def check(self, device: torch.device) -> None:
+        if not _has_numba():
+            raise ConfigError(
+                "backend 'fused': found no installed package numba",
+                hint="Install it with `pip install numba`, or use --backend auto.",
+            )
+        if device.type != "cpu":
+            raise ConfigError(
+                f"backend 'fused': found the device {device}, expected cpu",
+                hint="Use --device cpu, or --backend auto, which takes the fastest backend of each device.",
+            )
+
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        if other := self._other(current, p):
+            return other(current, p, overwrite)
+        from lsgcli.neurons.kernels.cpu import function
+        from lsgcli.neurons.kernels.cpu.layout import channel_axes, layout
+
+        order = layout(current, channel_axes(p.beta, current) | channel_axes(p.alpha, current))
+        if order is None:
+            return reference(current, p, overwrite)
+        return function.run(current, function.Setting(None, p, order, 1))
+
+    def normalised(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, addend: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        other = self._other(z, p)
+        if other is None and (z.dim() != 5 or (norm is not None and norm.training and z[:, :, 0].numel() == 1)):
+            other = reference  # which has words for what is wrong with that
+        if other is not None:
+            return other.normalised(z, norm, p, addend=addend, pool=pool)
+        from lsgcli.neurons.kernels.cpu import function
+        from lsgcli.neurons.kernels.cpu.layout import Layout, channel_axes
+
+        if not channel_axes(p.beta, z) | channel_axes(p.alpha, z) <= {2}:
+            return reference.normalised(z, norm, p, addend=addend, pool=pool)
+        if addend is not None:
+            addend = addend.to(z.dtype).expand_as(z)
+        # Where the window does not divide the image, neurons at its edge have spikes but no place in the average.
+        divides = z.shape[3] % pool == 0 and z.shape[4] % pool == 0
+        setting = function.Setting(norm, p, Layout((0, 1, 3, 4, 2), z.shape[2]), pool if divides else 1)
+        out = function.run(z, setting, addend)
+        return out if divides else average(out, pool)
+
+    def _other(self, current: Tensor, p: LIFParameters) -> Backend | None:
+        """The backend that runs what the kernels do not."""
+        if is_followed(current):
+            return autograd
+        self.check(current.device)
+        from lsgcli.neurons.kernels.cpu.shapes import SCALARS
+
+        known = current.dtype in TYPES and p.surrogate in SCALARS
+        return None if known and current.numel() > 0 else reference
+
+
+@cache
+def _has_numba() -> bool:
+    return find_spec("numba") is not None
+
+
+fused = register("backend", "fused")(Fused())

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lsgcli.neurons.kernels import Backend
 from lsgcli.neurons.step import LIFParameters
 from lsgcli.registry import register
 
 
-@register("backend", "reference")
-def reference(current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
-    """Spikes (T, ...) with the method's gradient; see ``lsgcli.neurons.kernels`` for the contract."""
-    return LIFSequence.apply(current, p.beta, p, overwrite)
+class Reference(Backend):
+    """The whole sequence as one autograd function in plain torch, on any device and in any floating type."""
+
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        return LIFSequence.apply(current, p.beta, p, overwrite)
 
 
 class LIFSequence(torch.autograd.Function):
@@ -72,6 +74,9 @@ class LIFSequence(torch.autograd.Function):
             d_current[t] = du
             carried = du
         return d_current, d_beta.to(beta.dtype), None, None
+
+
+reference = register("backend", "reference")(Reference())
 
 
 def _repeats(x: Tensor) -> bool:

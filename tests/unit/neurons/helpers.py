@@ -8,7 +8,7 @@ import torch
 from lsgcli import registry
 from lsgcli.neurons import LIFParameters
 
-BACKENDS = registry.names("backend")
+BACKENDS = [name for name in registry.names("backend") if registry.get("backend", name).available(torch.device("cpu"))]
 SURROGATES = registry.names("surrogate")
 METHODS = registry.names("method")
 

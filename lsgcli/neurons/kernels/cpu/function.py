@@ -1,0 +1,158 @@
+"""The autograd function around the kernels: tdBN where there is one, neurons, average pooling.
+
+For the backward pass it keeps z, the addend where there is one, and vectors per channel.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lsgcli.neurons.kernels import NormParameters
+from lsgcli.neurons.kernels.cpu import build
+from lsgcli.neurons.kernels.cpu.job import Job
+from lsgcli.neurons.kernels.cpu.layout import Layout
+from lsgcli.neurons.step import LIFParameters
+
+WORDS = {torch.float32: np.float32, torch.bfloat16: np.uint16}
+Vector = NDArray[np.float64]
+quiet = np.errstate(all="ignore")  # NaN and infinity pass through, as in torch; whoever trains looks for them
+
+
+class Setting(NamedTuple):
+    """What takes no gradient itself."""
+
+    norm: NormParameters | None
+    p: LIFParameters
+    layout: Layout
+    pool: int
+
+
+class Affine(NamedTuple):
+    """tdBN as I = scale z + shift, (C,) each, with the statistics it came from; ``deviation`` is sqrt(var + eps)."""
+
+    scale: Vector
+    shift: Vector
+    mean: Vector
+    deviation: Vector
+
+
+def run(z: Tensor, setting: Setting, addend: Tensor | None = None) -> Tensor:
+    """Spikes, or their averages, of z or tdBN(z), plus the addend."""
+    norm, p = setting.norm, setting.p
+    return FusedNeurons.apply(
+        z, None if norm is None else norm.weight, None if norm is None else norm.bias, addend, p.beta, setting
+    )
+
+
+class FusedNeurons(torch.autograd.Function):
+    """(T, ...) -> spikes (T, ...), or their averages (T, B, C, H / pool, W / pool)."""
+
+    @staticmethod
+    @quiet
+    def forward(
+        ctx: Any, z: Tensor, gamma: Tensor | None, mu: Tensor | None, addend: Tensor | None, beta: Tensor, setting: Setting
+    ) -> Tensor:
+        layout, pool = setting.layout, setting.pool
+        # An image repeated over time is the same memory at every step.
+        laid = layout.lay(z[:1] if z.stride(0) == 0 else z)
+        more = None if addend is None else layout.lay(addend)
+        pooled = z.shape if pool == 1 else torch.Size((*z.shape[:3], z.shape[3] // pool, z.shape[4] // pool))
+        out = layout.like(pooled, z)
+        affine = _affine(laid, len(z), setting)
+        job = Job(laid, len(z), layout, setting.p.threshold, pool)
+        job.point(addend=more, out=out)
+        job.vectors(scale=affine.scale, shift=affine.shift, beta=_vector(beta))
+        job.run(build.forward(WORDS[z.dtype]))
+        ctx.save_for_backward(laid, more, beta, setting.p.alpha, gamma, mu)
+        ctx.setting, ctx.affine, ctx.shape = setting, affine, z.shape
+        return layout.back(out)
+
+    @staticmethod
+    @once_differentiable
+    @quiet
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        laid, more, beta, alpha, gamma, mu = ctx.saved_tensors
+        norm, p, layout, pool = ctx.setting
+        affine: Affine = ctx.affine
+        wants_z, wants_gamma, wants_mu, wants_addend, wants_beta, _ = ctx.needs_input_grad
+        worker = build.backward(WORDS[laid.dtype], p.surrogate)
+        job = Job(laid, ctx.shape[0], layout, p.threshold, pool)
+        job.point(addend=more, grad=layout.lay(grad.to(laid.dtype)))
+        job.vectors(scale=affine.scale, shift=affine.shift, mean=affine.mean, beta=_vector(beta))
+        job.widths(_table(alpha, steps=alpha.dim() == len(ctx.shape)))
+
+        through_statistics = norm is not None and norm.training and wants_z
+        moments = job.sums("moments", 2) if wants_gamma or wants_mu or through_statistics else None
+        d_beta = job.sums("d_beta", 1) if wants_beta else None
+        total = np.zeros((2, layout.channels))  # of du and du (z - mean)
+        if through_statistics:
+            # The statistics' share needs the sums over everything before the first d_z can be written; u and du are
+            # computed once more then, which is cheaper than to write du and read it again.
+            assert moments is not None
+            job.run(worker)
+            total = moments.sum(0)
+            n = ctx.shape.numel() / layout.channels
+            job.vectors(slope=-affine.scale / affine.deviation**2 * total[1] / n, offset=-affine.scale * total[0] / n)
+            job.point(moments=None, d_beta=None)
+        d_z = layout.like(ctx.shape, laid) if wants_z else None
+        d_addend = layout.like(ctx.shape, laid) if wants_addend else None
+        job.point(d_z=d_z, d_addend=d_addend)
+        job.run(worker)
+        if moments is not None and not through_statistics:
+            total = moments.sum(0)
+        scale = 1.0 if norm is None else norm.scale
+        return (
+            None if d_z is None else layout.back(d_z),
+            _parameter(total[1] * scale / affine.deviation, gamma) if wants_gamma else None,
+            _parameter(total[0], mu) if wants_mu else None,
+            None if d_addend is None else layout.back(d_addend),
+            None if d_beta is None else _parameter(d_beta.sum(0)[0], beta),
+            None,
+        )
+
+
+def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
+    """tdBN with the statistics of this batch, which also enter the running ones, or with those."""
+    norm, channels = setting.norm, setting.layout.channels
+    if norm is None:
+        one, zero = np.ones(channels), np.zeros(channels)
+        return Affine(one, zero, zero, one)
+    if norm.training:
+        job = Job(laid, T, setting.layout, setting.p.threshold).over_all()
+        # Deviations from some value of each channel: squares of the values themselves would cancel where the mean is large.
+        origin = laid.view(-1, channels)[0].double().numpy()
+        job.vectors(mean=origin)
+        sums = job.sums("moments", 2)
+        job.run(build.statistics(WORDS[laid.dtype]))
+        n = laid.numel() // channels
+        deviation, square = sums.sum(0) / n
+        mean, var = origin + deviation, np.maximum(square - deviation**2, 0)
+        n *= T // len(laid)
+        for running, now in ((norm.running_mean, mean), (norm.running_var, var * (n / (n - 1)))):
+            running.lerp_(torch.from_numpy(now).to(running.dtype), norm.momentum)
+    else:
+        mean, var = _vector(norm.running_mean), _vector(norm.running_var)
+    deviation = np.sqrt(var + norm.eps)
+    scale = _vector(norm.weight) * norm.scale / deviation
+    return Affine(scale, _vector(norm.bias) - scale * mean, mean, deviation)
+
+
+def _vector(parameter: Tensor) -> Vector:
+    """A parameter per channel, or of one number, as (C,) or (1,)."""
+    return parameter.detach().double().reshape(-1).numpy()
+
+
+def _table(alpha: Tensor, steps: bool) -> Vector:
+    """Widths as (T or 1, C or 1)."""
+    return alpha.detach().double().reshape(len(alpha) if steps else 1, -1).numpy()
+
+
+def _parameter(per_channel: Vector, parameter: Tensor) -> Tensor:
+    """A gradient per channel in the parameter's shape and type."""
+    if parameter.numel() == 1:
+        per_channel = per_channel.sum(keepdims=True)
+    return torch.from_numpy(np.ascontiguousarray(per_channel)).to(parameter.dtype).view(parameter.shape)

@@ -1,0 +1,82 @@
+"""The surrogates once more, as functions of one number in float32: what the compiler builds into a backward kernel.
+
+The key is the torch function of the shape, which is where formula and source are stated. A shape that is missing here, such as
+one of a plug-in, runs on the reference backend; :func:`scalar` adds it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lsgcli.neurons.kernels.cpu.words import loop, power_of_two
+from lsgcli.neurons.surrogates import Surrogate
+from lsgcli.neurons.surrogates.atan import atan
+from lsgcli.neurons.surrogates.exponential import exponential
+from lsgcli.neurons.surrogates.rectangular import rectangular
+from lsgcli.neurons.surrogates.sigmoid import sigmoid
+from lsgcli.neurons.surrogates.tanh import tanh
+from lsgcli.neurons.surrogates.triangular import triangular
+
+Scalar = Callable[[Any, Any, Any], Any]
+SCALARS: dict[Surrogate, Scalar] = {}
+
+# A literal is a double to the compiler, and makes one of all it meets.
+ZERO, HALF, ONE, TWO, FOUR, PI = (np.float32(x) for x in (0, 0.5, 1, 2, 4, math.pi))
+LOWEST, LOG2_E = np.float32(-87.0), np.float32(math.log2(math.e))
+LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(math.log(2) - 0.693359375)
+C2, C3, C4, C5, C6 = (np.float32(1 / math.factorial(n)) for n in range(2, 7))
+
+
+def scalar(surrogate: Surrogate) -> Callable[[Scalar], Scalar]:
+    """Decorate the same as ``surrogate`` of three float32: x = u - v_th, half the width, and 1 / width."""
+
+    def decorate(function: Scalar) -> Scalar:
+        SCALARS[surrogate] = loop(function)
+        return SCALARS[surrogate]
+
+    return decorate
+
+
+@loop
+def exp_of_negative(x):  # type: ignore[no-untyped-def]
+    """exp(x) for x <= 0, to about 2e-7 relative down to exp(-87), which stands for all below.
+
+    By 2^n times the series around 0; the library's own function would be called once per element, instead of vectorised.
+    """
+    x = max(x, LOWEST)
+    n = np.int32(x * LOG2_E - HALF)
+    r = x - np.float32(n) * LN2_HIGH - np.float32(n) * LN2_LOW
+    series = ONE + r * (ONE + r * (C2 + r * (C3 + r * (C4 + r * (C5 + r * C6)))))
+    return series * power_of_two(n)
+
+
+@scalar(rectangular)
+def _rectangular(x, half, inverse):  # type: ignore[no-untyped-def]
+    return inverse if abs(x) < half else ZERO
+
+
+@scalar(triangular)
+def _triangular(x, half, inverse):  # type: ignore[no-untyped-def]
+    return max(ONE - abs(x) * inverse, ZERO) * inverse
+
+
+@scalar(exponential)
+def _exponential(x, half, inverse):  # type: ignore[no-untyped-def]
+    return exp_of_negative(-TWO * abs(x) * inverse) * inverse
+
+
+@scalar(atan)
+def _atan(x, half, inverse):  # type: ignore[no-untyped-def]
+    y = PI * x * inverse
+    return inverse / (ONE + y * y)
+
+
+def _logistic(x, half, inverse):  # type: ignore[no-untyped-def]
+    e = exp_of_negative(-FOUR * abs(x) * inverse)
+    return FOUR * e * inverse / ((ONE + e) * (ONE + e))
+
+
+scalar(sigmoid)(_logistic)
+scalar(tanh)(_logistic)  # the same function at one equivalent width

@@ -1,0 +1,242 @@
+"""The kernels: moments, forward pass, backward pass, and the gradient of the normalisation's input.
+
+All work on (T, rows, columns) as ``layout`` lays it out, in tiles of BLOCK_R rows x BLOCK_C columns, with sums in an order that depends
+on shapes only. ``wide`` is the type of arithmetic: float32, or float64 where the input has it. Where spikes are averaged over windows
+of POOL x POOL, a row counts windows, and the tile has WINDOW = POOL^2, rounded up to a power of 2, lanes a row.
+
+Pointers of a tile are moved from step to step by adding a step's distance, in a loop over T inside the program. Offsets within a step
+are 64 bits wide. A kernel is compiled once for all T, batches and image sizes.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
+import triton
+import triton.language as tl
+
+from lsgcli.neurons.kernels.gpu import interpreted
+
+INTERPRETED = tl.constexpr(interpreted())
+
+# Triton would compile once more where one of these is 1, or a multiple of 16; only of strides and columns does it gain by that.
+SIZES = ["T", "rows", "height", "width", "tiles", "blocks"]
+
+
+@triton.jit
+def _narrow(x, type: tl.constexpr):
+    """x in that type, rounded to the nearest, ties to even."""
+    if INTERPRETED and type == tl.bfloat16:
+        # The interpreter cuts the digits off; a GPU rounds.
+        bits = x.to(tl.float32).to(tl.int32, bitcast=True)
+        x = ((bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000).to(tl.float32, bitcast=True)
+    return x.to(type)
+
+
+@triton.jit
+def _columns(columns, BLOCK_C: tl.constexpr):
+    """Index of this program's block of rows, (1, BLOCK_C) columns, and which of these exist."""
+    blocks = tl.cdiv(columns, BLOCK_C)
+    # One axis of the grid for both: the others end at 65,535 programs.
+    c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    return (tl.program_id(0) // blocks).to(tl.int64), c[None, :].to(tl.int64), (c < columns)[None, :]
+
+
+@triton.jit
+def _address(row, c, columns, inner):
+    """Offset of (row, column) in a step."""
+    return row // inner * inner * columns + row % inner + c * inner
+
+
+@triton.jit
+def _places(
+    block, c, exists, rows, columns, inner, height, width, POOL: tl.constexpr, WINDOW: tl.constexpr, BLOCK_R: tl.constexpr
+):
+    """Offsets of the tile's neurons in a step and of their outputs, and which of them exist; a window's lanes share an output."""
+    lane = tl.arange(0, BLOCK_R * WINDOW)[:, None]
+    out = block * BLOCK_R + lane // WINDOW
+    window = lane % WINDOW
+    if POOL == 1:
+        at = _address(out, c, columns, inner)
+        return at, at, (out < rows) & exists
+    else:
+        across, down = width // POOL, height // POOL
+        x = out % across * POOL + window % POOL
+        y = out // across % down * POOL + window // POOL
+        row = (out // (across * down) * height + y) * width + x
+        return row * columns + c, out * columns + c, (out < rows) & (window < POOL * POOL) & exists
+
+
+@triton.jit
+def _current(z, addend, mean, factor, shift, valid, NORM: tl.constexpr, ADDEND: tl.constexpr, wide: tl.constexpr):
+    """I of a tile: tdBN of z, or z itself, and the addend."""
+    current = tl.load(z, mask=valid, other=0.0).to(wide)
+    if NORM:
+        # From the mean on, so that a mean far from 0 costs no digits. fma: forward and backward pass see the same bits.
+        current = tl.fma(current - mean, factor, shift)
+    if ADDEND:
+        current += tl.load(addend, mask=valid, other=0.0).to(wide)
+    return current
+
+
+@triton.jit(do_not_specialize=SIZES)
+def moments(z, means, squares, rows, columns, tiles, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr):
+    """Mean and sum of squared distances from it, of ``tiles`` tiles of rows: (blocks, columns), float64.
+
+    Each lane follows its own mean (Welford), which loses no digits however large the mean; lanes are combined in float64.
+    """
+    block, c, exists = _columns(columns, BLOCK_C)
+    row = block * BLOCK_R * tiles + tl.arange(0, BLOCK_R)[:, None]
+    z += row * columns + c
+    left = rows - row  # above 0 where the lane's next row exists
+    mean = tl.zeros((BLOCK_R, BLOCK_C), dtype=wide)
+    square = tl.zeros((BLOCK_R, BLOCK_C), dtype=wide)
+    count = tl.zeros((1, 1), dtype=wide)
+    for _ in range(tiles):
+        value = tl.load(z, mask=(left > 0) & exists, other=0.0).to(wide)
+        count += 1.0  # of rows in a lane, while it has any
+        share = 1.0 / count
+        distance = tl.where(left > 0, value - mean, 0.0)
+        mean += distance * share
+        square += distance * (value - mean)
+        left -= BLOCK_R
+        z += BLOCK_R * columns
+    weights = tl.minimum(tl.maximum((rows - row + BLOCK_R - 1) // BLOCK_R, 0), tiles).to(tl.float64)
+    lanes = mean.to(tl.float64)
+    total = tl.sum(weights * lanes, axis=0, keep_dims=True) / tl.sum(weights, axis=0, keep_dims=True)
+    around = tl.sum(square.to(tl.float64) + weights * (lanes - total) * (lanes - total), axis=0, keep_dims=True)
+    tl.store(means + block * columns + c, total, mask=exists)
+    tl.store(squares + block * columns + c, around, mask=exists)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def forward(
+    z, addend, out, mean, factor, shift, beta,
+    T, rows, columns, inner, height, width, z_step, addend_step, out_step,
+    THRESHOLD: tl.constexpr, NORM: tl.constexpr, ADDEND: tl.constexpr, POOL: tl.constexpr, WINDOW: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr,
+):  # fmt: skip
+    """Spikes of all T steps, averaged over windows; ``rows`` counts outputs. The membrane potential lives in registers."""
+    block, c, exists = _columns(columns, BLOCK_C)
+    at, out_at, valid = _places(block, c, exists, rows, columns, inner, height, width, POOL, WINDOW, BLOCK_R)
+    decay = tl.load(beta + c, mask=exists, other=0.0)
+    centre = tl.load(mean + c, mask=exists, other=0.0)
+    scale = tl.load(factor + c, mask=exists, other=0.0)
+    offset = tl.load(shift + c, mask=exists, other=0.0)
+    threshold = tl.full((1, 1), THRESHOLD, wide)  # a literal would be float32
+    rest = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
+    z += at
+    addend += at
+    if POOL == 1:
+        out += out_at
+    else:
+        row = block * BLOCK_R + tl.arange(0, BLOCK_R)[:, None]
+        out_valid = (row < rows) & exists
+        out += row * columns + c
+    for _ in range(T):
+        current = _current(z, addend, centre, scale, offset, valid, NORM, ADDEND, wide)
+        u = tl.fma(decay, rest, current)
+        fired = u >= threshold
+        rest = tl.where(fired, 0.0, u)
+        spikes = tl.where(fired & valid, 1.0, 0.0).to(wide)
+        if POOL == 1:
+            tl.store(out, _narrow(spikes, out.dtype.element_ty), mask=valid)
+        else:
+            total = tl.sum(tl.reshape(spikes, (BLOCK_R, WINDOW, BLOCK_C)), axis=1)
+            if wide == tl.float32:
+                total = tl.div_rn(total, 1.0 * POOL * POOL)  # a plain division of float32 is not rounded correctly
+            else:
+                total /= POOL * POOL
+            tl.store(out, _narrow(total, out.dtype.element_ty), mask=out_valid)
+        z += z_step
+        addend += addend_step
+        out += out_step
+
+
+@triton.jit(do_not_specialize=SIZES)
+def backward(
+    z, addend, grad, mean, factor, shift, beta, alpha, potential, d_current, sums,
+    T, rows, columns, inner, height, width, z_step, addend_step, grad_step, alpha_step, step, blocks,
+    THRESHOLD: tl.constexpr, SHAPE: tl.constexpr, NORM: tl.constexpr, ADDEND: tl.constexpr, POOL: tl.constexpr,
+    WINDOW: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr,
+):  # fmt: skip
+    """du of all T steps, and sums per block of rows and column.
+
+    u is computed once more on the way up, kept in ``potential``, and read on the way down, where du takes its place if
+    ``d_current`` is the same memory. ``sums`` is (1 or 3, blocks, columns): of du[t] u[t-1] (1 - o[t-1]), of du, of du (z - mean).
+    """
+    block, c, exists = _columns(columns, BLOCK_C)
+    at, out_at, valid = _places(block, c, exists, rows, columns, inner, height, width, POOL, WINDOW, BLOCK_R)
+    decay = tl.load(beta + c, mask=exists, other=0.0)
+    centre = tl.load(mean + c, mask=exists, other=0.0)
+    scale = tl.load(factor + c, mask=exists, other=0.0)
+    offset = tl.load(shift + c, mask=exists, other=0.0)
+    threshold = tl.full((1, 1), THRESHOLD, wide)
+    rest = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
+    z += at
+    addend += at
+    grad += out_at
+    alpha += c
+    potential += at
+    d_current += at
+    for _ in range(T):
+        u = tl.fma(decay, rest, _current(z, addend, centre, scale, offset, valid, NORM, ADDEND, wide))
+        tl.store(potential, u, mask=valid)
+        rest = tl.where(u >= threshold, 0.0, u)
+        z += z_step
+        addend += addend_step
+        grad += grad_step
+        alpha += alpha_step
+        potential += step
+        d_current += step
+    # What one thread has stored another may load.
+    tl.debug_barrier()
+    du = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
+    sum_decay = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
+    sum_du = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
+    sum_product = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
+    for _ in range(T):
+        z -= z_step
+        grad -= grad_step
+        alpha -= alpha_step
+        potential -= step
+        d_current -= step
+        u = tl.load(potential, mask=valid, other=0.0)
+        arriving = tl.load(grad, mask=valid, other=0.0).to(wide)
+        if POOL > 1:
+            arriving = arriving / (POOL * POOL)
+        h = SHAPE(u - threshold, tl.load(alpha, mask=exists, other=1.0))
+        quiet = u < threshold
+        through_reset = du * u
+        sum_decay += tl.where(quiet, through_reset, 0.0)
+        du = (arriving - decay * through_reset) * h + tl.where(quiet, decay * du, 0.0)
+        tl.store(d_current, _narrow(du, d_current.dtype.element_ty), mask=valid)
+        if NORM:
+            sum_du += du
+            sum_product += du * (tl.load(z, mask=valid, other=0.0).to(wide) - centre)
+    sums += block * columns + c
+    tl.store(sums, tl.sum(sum_decay, axis=0, keep_dims=True), mask=exists)
+    if NORM:
+        sums += blocks * columns
+        tl.store(sums, tl.sum(sum_du, axis=0, keep_dims=True), mask=exists)
+        sums += blocks * columns
+        tl.store(sums, tl.sum(sum_product, axis=0, keep_dims=True), mask=exists)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def input_gradient(
+    z, du, dz, mean, by_du, by_distance, always,
+    rows, columns, z_step, step,
+    BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr,
+):  # fmt: skip
+    """dz = by_du * du + by_distance * (z - mean) + always, per channel; one step a program. dz may be du's memory."""
+    block, c, exists = _columns(columns, BLOCK_C)
+    t = tl.program_id(1).to(tl.int64)
+    row = block * BLOCK_R + tl.arange(0, BLOCK_R)[:, None]
+    at = row * columns + c
+    valid = (row < rows) & exists
+    distance = tl.load(z + t * z_step + at, mask=valid, other=0.0).to(wide) - tl.load(mean + c, mask=exists, other=0.0)
+    value = tl.fma(
+        tl.load(by_du + c, mask=exists, other=0.0),
+        tl.load(du + t * step + at, mask=valid, other=0.0).to(wide),
+        tl.fma(tl.load(by_distance + c, mask=exists, other=0.0), distance, tl.load(always + c, mask=exists, other=0.0)),
+    )
+    tl.store(dz + t * step + at, _narrow(value, dz.dtype.element_ty), mask=valid)

@@ -1,0 +1,118 @@
+"""How a tensor of one timestep lies in memory, seen as rows x columns x inner, which is what the kernels work on.
+
+A column is a set of neurons that share decay, width and normalisation. A kernel's tile is some rows of some columns, so that sums
+per column, as the decay's gradient, are sums over rows. Element (row, column) of a step is found at
+
+    (row // inner) * columns * inner + column * inner + row % inner
+
+Channels-last images have inner = 1 and their channels as columns; images in torch's usual order and a decay per channel have
+inner = H * W; where all neurons share everything there is one column.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The layout of one timestep.
+
+    Attributes:
+        order: of the step's dimensions in memory, slowest first; counted without the time axis.
+        sizes: of the dimensions, in that order.
+        first: the first dimension, in that order, that is part of the columns.
+        last: the one behind the last such dimension.
+        pool: side of the window that is averaged; where above 1, the sizes are (B, H, W, C).
+    """
+
+    order: tuple[int, ...]
+    sizes: tuple[int, ...]
+    first: int
+    last: int
+    pool: int = 1
+
+    @property
+    def columns(self) -> int:
+        """How many there are."""
+        return prod(self.sizes[self.first : self.last])
+
+    @property
+    def inner(self) -> int:
+        """Distance in memory of neighbouring columns."""
+        return prod(self.sizes[self.last :])
+
+    @property
+    def rows(self) -> int:
+        """Neurons per column."""
+        return prod(self.sizes) // self.columns
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """Height and width; (1, 1) where nothing is pooled and nobody asks."""
+        return (self.sizes[1], self.sizes[2]) if self.pool > 1 else (1, 1)
+
+    @property
+    def pooled_sizes(self) -> tuple[int, ...]:
+        """The sizes behind the pool, rounded down."""
+        if self.pool == 1:
+            return self.sizes
+        batch, height, width, channels = self.sizes
+        return (batch, height // self.pool, width // self.pool, channels)
+
+    def stored(self, x: Tensor) -> Tensor:
+        """(T, ...) as it lies in memory, (T, *sizes), each step without gaps; a copy where it lies otherwise.
+
+        Steps may have any distance, and none at all, as in an image that is expanded over time.
+        """
+        x = x.permute(0, *(d + 1 for d in self.order))
+        return x if x[0].is_contiguous() else x.contiguous()
+
+    def empty(self, T: int, like: Tensor, dtype: torch.dtype, pooled: bool = False, zero: bool = False) -> Tensor:
+        """A new (T, *sizes) on the device of ``like``."""
+        make = torch.zeros if zero else torch.empty
+        return make((T, *(self.pooled_sizes if pooled else self.sizes)), dtype=dtype, device=like.device)
+
+    def logical(self, x: Tensor) -> Tensor:
+        """(T, *sizes) with its dimensions in the caller's order."""
+        return x.permute(0, *(d + 1 for d in self._back()))
+
+    def per_column(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """(N, columns) of (N, ...), whose dimensions broadcast against (N, step) and are 1 outside of the columns' dimensions."""
+        places = [slice(None) if self.first <= i < self.last else slice(1) for i in range(len(self.sizes))]
+        full = x.expand(len(x), *(self.sizes[i] for i in self._back())).permute(0, *(d + 1 for d in self.order))
+        return full[(slice(None), *places)].reshape(len(x), self.columns).to(dtype).contiguous()
+
+    def from_columns(self, x: Tensor, shape: torch.Size) -> Tensor:
+        """(columns,) summed to ``shape``, which broadcasts against a step: the reverse of :meth:`per_column`."""
+        places = [size if self.first <= i < self.last else 1 for i, size in enumerate(self.sizes)]
+        return x.reshape(places).permute(self._back()).sum_to_size(shape)
+
+    def _back(self) -> tuple[int, ...]:
+        return tuple(self.order.index(d) for d in range(len(self.order)))
+
+
+def of_neurons(current: Tensor, *vectors: Tensor) -> Layout:
+    """The layout of a current (T, ...) as it is, with the dimensions in which the vectors differ as columns.
+
+    ``vectors`` broadcast against one timestep.
+    """
+    step = current[0]
+    strides = step.stride()
+    order = tuple(sorted(range(step.dim()), key=lambda d: (-strides[d], d)))
+    if not step.permute(order).is_contiguous():
+        order = tuple(range(step.dim()))
+    sizes = tuple(step.shape[d] for d in order)
+    varying = [
+        i for i, d in enumerate(order) if any(v.dim() >= step.dim() - d and v.shape[d - step.dim()] > 1 for v in vectors)
+    ]
+    first, last = (varying[0], varying[-1] + 1) if varying else (len(sizes), len(sizes))
+    return Layout(order, sizes, first, last)
+
+
+def of_images(z: Tensor, pool: int) -> Layout:
+    """The layout of channels-last images (T, B, C, H, W), with the channels as columns."""
+    _, batch, channels, height, width = z.shape
+    return Layout((0, 2, 3, 1), (batch, height, width, channels), 3, 4, pool)

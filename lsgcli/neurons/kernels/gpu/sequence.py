@@ -1,0 +1,224 @@
+"""tdBN, LIF and average pooling over a whole sequence as one autograd function, which launches the kernels.
+
+Between the passes it keeps its inputs and vectors per channel, nothing of the size of the activations. The backward pass needs one
+buffer of that size in the type of arithmetic, where the gradient itself ends up if it has that type.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lsgcli.neurons.kernels import NormParameters
+from lsgcli.neurons.kernels.gpu.layout import Layout
+from lsgcli.neurons.step import LIFParameters
+
+# Neurons a tile: 8 a thread at the 4 warps that Triton starts a program with. Chosen by thought, not by measurement.
+TILE = 1024
+# The backward pass holds more in registers, and so less in each thread.
+BACKWARD_WARPS = 8
+# Of these, columns: 64 neighbours in memory, 256 bytes of float32.
+COLUMNS = 64
+# No multiply-adds but those that the kernels spell out, so that forward and backward pass compute the same bits of u.
+EXACT = {"enable_fp_fusion": False}
+# Most partial sums per channel that the moments are combined of.
+PARTS = 512
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run needs besides the tensors that may take a gradient."""
+
+    layout: Layout
+    norm: NormParameters | None
+    p: LIFParameters
+    shape: Any  # the surrogate as the kernels know it
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The tile of a kernel, and how many cover ``rows`` x ``columns``."""
+
+    rows: int
+    columns: int
+    block_rows: int
+    block_columns: int
+
+    @classmethod
+    def of(cls, rows: int, columns: int, inner: int, window: int = 1) -> "Tiles":
+        """Tiles of TILE neurons, with neighbours in memory side by side; rows of ``window`` neurons each."""
+        side = 1 if inner > 1 else min(COLUMNS, TILE // window, _power(columns))
+        return cls(rows, columns, max(1, min(TILE // window // side, _power(rows))), side)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of rows."""
+        return -(-self.rows // self.block_rows)
+
+    @property
+    def programs(self) -> int:
+        """All blocks."""
+        return self.blocks * -(-self.columns // self.block_columns)
+
+
+class Sequence(torch.autograd.Function):
+    """Forward and backward pass; see ``lsgcli.neurons.lif`` for the equations."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, addend: Tensor | None, weight: Tensor | None, bias: Tensor | None, beta: Tensor, job: Job
+    ) -> Tensor:
+        """(T, step) -> spikes (T, step), or their averages (T, B, C, H / pool, W / pool)."""
+        from lsgcli.neurons.kernels.gpu import kernels
+
+        layout, wide = job.layout, torch.promote_types(z.dtype, torch.float32)
+        x = layout.stored(z)
+        y = x if addend is None else layout.stored(addend)
+        decay = layout.per_column(beta.detach()[None], wide)[0]
+        centre, deviation = decay, decay  # not looked at without a norm
+        factor, shift = decay, decay
+        if job.norm is not None:
+            mean, variance = _moments(x, job)
+            inverse = (variance + job.norm.eps).rsqrt()
+            centre, deviation = mean.to(wide), inverse
+            factor = (job.norm.weight.detach() * inverse * job.norm.scale).to(wide)
+            shift = job.norm.bias.detach().to(wide)
+        out = layout.empty(len(z), x, z.dtype, pooled=True)
+        window = _power(layout.pool**2)
+        rows = out[0].numel() // layout.columns
+        tiles = Tiles.of(rows, layout.columns, layout.inner, window)
+        with torch.cuda.device_of(x):
+            kernels.forward[(tiles.programs,)](
+                *(x, y, out, centre, factor, shift, decay),
+                *(len(z), rows, layout.columns, layout.inner, *layout.image),
+                *(x.stride(0), y.stride(0), out.stride(0)),
+                **_choices(job, tiles, window, addend is not None, wide),
+            )
+        ctx.save_for_backward(x, y, centre, deviation, factor, shift, beta, job.p.alpha)
+        ctx.job, ctx.wide, ctx.type = job, wide, z.dtype
+        ctx.types = tuple(None if given is None else given.dtype for given in (addend, weight, bias))
+        return layout.logical(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of z, addend, weight, bias and beta."""
+        from lsgcli.neurons.kernels.gpu import kernels
+
+        x, y, centre, deviation, factor, shift, beta, alpha = ctx.saved_tensors
+        job, wide, layout = ctx.job, ctx.wide, ctx.job.layout
+        addend_type, weight_type, bias_type = ctx.types
+        T, norm = len(x), job.norm
+        per_step = alpha.dim() == grad.dim()
+        decay = layout.per_column(beta[None], wide)[0]
+        width = layout.per_column(alpha if per_step else alpha[None], wide)
+        g = layout.stored(grad)
+        window = _power(layout.pool**2)
+        rows = g[0].numel() // layout.columns
+        tiles = Tiles.of(rows, layout.columns, layout.inner, window)
+        # Neurons outside of all windows have du = 0 and are not visited.
+        potential = layout.empty(T, x, wide, zero=g[0].numel() * layout.pool**2 != x[0].numel())
+        du = potential if norm is not None or ctx.type == wide else layout.empty(T, x, ctx.type)
+        if du is not potential and potential.numel() != g.numel():
+            du.zero_()
+        sums = potential.new_empty((1 if norm is None else 3, tiles.blocks, layout.columns))
+        with torch.cuda.device_of(x):
+            kernels.backward[(tiles.programs,)](
+                *(x, y, g, centre, factor, shift, decay, width, potential, du, sums),
+                *(T, rows, layout.columns, layout.inner, *layout.image),
+                *(x.stride(0), y.stride(0), g.stride(0), layout.columns if per_step else 0, potential.stride(0), tiles.blocks),
+                SHAPE=job.shape,
+                num_warps=BACKWARD_WARPS,
+                **_choices(job, tiles, window, addend_type is not None, wide),
+            )
+        totals = sums.sum(1, dtype=torch.float64)
+        d_beta = layout.from_columns(totals[0], beta.shape).to(beta.dtype)
+        d_addend = None if addend_type is None else layout.logical(du).to(addend_type)
+        if norm is None:
+            return layout.logical(du), d_addend, None, None, d_beta, None
+        d_weight = (totals[2] * deviation * norm.scale).to(weight_type)
+        dz = du if ctx.type == wide and d_addend is None else layout.empty(T, x, ctx.type)
+        _through_norm(x, du, dz, centre, deviation, factor, totals, job)
+        return layout.logical(dz), d_addend, d_weight, totals[1].to(bias_type), d_beta, None
+
+
+def _moments(x: Tensor, job: Job) -> tuple[Tensor, Tensor]:
+    """Mean and variance per channel, (C,), float64: of the input, which updates the running ones, or the running ones."""
+    from lsgcli.neurons.kernels.gpu import kernels
+
+    norm, layout = job.norm, job.layout
+    assert norm is not None
+    if not norm.training:
+        return norm.running_mean.double(), norm.running_var.double()
+    # Of an image that is expanded over time, one step has the moments of all.
+    rows = (x[:1] if x.stride(0) == 0 else x).reshape(-1, layout.columns)
+    tile = Tiles.of(len(rows), layout.columns, layout.inner)
+    deep = -(-tile.blocks // PARTS)
+    parts = Tiles(len(rows), layout.columns, tile.block_rows * deep, tile.block_columns)
+    means, squares = x.new_empty((2, parts.blocks, layout.columns), dtype=torch.float64)
+    with torch.cuda.device_of(x):
+        kernels.moments[(parts.programs,)](
+            *(rows, means, squares, len(rows), layout.columns, deep),
+            BLOCK_R=tile.block_rows,
+            BLOCK_C=tile.block_columns,
+            wide=_triton_type(torch.promote_types(x.dtype, torch.float32)),
+            **EXACT,
+        )
+    starts = torch.arange(parts.blocks, device=x.device, dtype=torch.float64)[:, None] * parts.block_rows
+    counts = (len(rows) - starts).clamp(max=parts.block_rows)
+    mean = (counts * means).sum(0) / len(rows)
+    variance = (squares.sum(0) + (counts * (means - mean).square()).sum(0)) / len(rows)
+    values = len(x) * layout.rows
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+    norm.running_var.lerp_((variance * (values / (values - 1))).to(norm.running_var.dtype), norm.momentum)
+    return mean, variance
+
+
+def _through_norm(
+    x: Tensor, du: Tensor, dz: Tensor, centre: Tensor, deviation: Tensor, factor: Tensor, totals: Tensor, job: Job
+) -> None:
+    """Write the gradient of the normalisation's input, given that of its output and the latter's sums."""
+    from lsgcli.neurons.kernels.gpu import kernels
+
+    layout, norm = job.layout, job.norm
+    assert norm is not None
+    exact = factor.double() * (-1 / (len(x) * layout.rows) if norm.training else 0.0)
+    by_distance, always = ((exact * v).to(factor.dtype) for v in (deviation.square() * totals[2], totals[1]))
+    tiles = Tiles.of(layout.rows, layout.columns, 1)
+    with torch.cuda.device_of(x):
+        kernels.input_gradient[(tiles.programs, len(x))](
+            *(x, du, dz, centre, factor, by_distance, always),
+            *(layout.rows, layout.columns, x.stride(0), du.stride(0)),
+            BLOCK_R=tiles.block_rows,
+            BLOCK_C=tiles.block_columns,
+            wide=_triton_type(factor.dtype),
+            **EXACT,
+        )
+
+
+def _choices(job: Job, tiles: Tiles, window: int, addend: bool, wide: torch.dtype) -> dict[str, Any]:
+    """What forward and backward kernel are compiled for."""
+    return {
+        "THRESHOLD": job.p.threshold,
+        "NORM": job.norm is not None,
+        "ADDEND": addend,
+        "POOL": job.layout.pool,
+        "WINDOW": window,
+        "BLOCK_R": tiles.block_rows,
+        "BLOCK_C": tiles.block_columns,
+        "wide": _triton_type(wide),
+        **EXACT,
+    }
+
+
+def _triton_type(dtype: torch.dtype) -> Any:
+    import triton.language as tl
+
+    return {torch.float32: tl.float32, torch.float64: tl.float64}[dtype]
+
+
+def _power(n: int) -> int:
+    """The least power of 2 that is not below n."""
+    return 1 << (n - 1).bit_length()

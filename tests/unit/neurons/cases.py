@@ -1,0 +1,163 @@
+"""Random layers for backends that fuse: any size, memory layout, shape of the surrogate, decay, width, type and pooling.
+
+A case is run by a backend in the type it is of, and by ``reference`` in float64; all numbers that go in are exact in both.
+"""
+
+import random
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lsgcli import registry
+from lsgcli.neurons import LIFParameters
+from lsgcli.neurons.kernels import NormParameters, normalise
+from tests.unit.neurons.helpers import METHODS, SURROGATES, normal
+
+NEAR = 1e-6  # of a switch: there, the last bit of u decides about a spike or a gradient
+TOLERANCE = 2e-4  # of gradients and statistics, relative to the largest
+
+# Other ways for the values of x, (T, B, C, H, W), to lie in memory.
+LAYOUTS = {
+    "channels last": lambda x: x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3),
+    "contiguous": lambda x: x.contiguous(),
+    "batch first": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+    "static": lambda x: x[:1].contiguous().expand_as(x),
+    "every second": lambda x: torch.stack([x, x + 1], -1)[..., 0],
+}
+
+
+@dataclass
+class Case:
+    """What goes into ``normalised``, or, with ``pool`` 0, into the neurons alone; in float64."""
+
+    z: Tensor
+    beta: Tensor
+    alpha: Tensor
+    threshold: float
+    surrogate: str
+    dtype: torch.dtype
+    pool: int = 0
+    addend: Tensor | None = None
+    norm: NormParameters | None = None
+    layout: str = "channels last"
+
+    def run(self, backend: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Outcome":
+        """Forward and backward with z and the addend in a type, and all else in float32 or better; the outcome is on the CPU."""
+        wide = torch.promote_types(dtype, torch.float32)
+        arrange = LAYOUTS[self.layout] if self.z.dim() == 5 else lambda x: x
+        leaves = {"z": self.z.to(device, dtype, copy=True)}
+        if self.addend is not None:
+            leaves["addend"] = self.addend.to(device, dtype, copy=True)
+        leaves["beta"] = self.beta.to(device, wide, copy=True)
+        norm = self.norm
+        if norm is not None:
+            leaves["gamma"], leaves["mu"], *running = (vector.to(device, wide, copy=True) for vector in norm[:4])
+            norm = NormParameters(leaves["gamma"], leaves["mu"], *running, *norm[4:])
+        for leaf in leaves.values():
+            leaf.requires_grad_()
+        p = LIFParameters(
+            leaves["beta"], self.alpha.to(device, wide), self.threshold, registry.get("surrogate", self.surrogate)
+        )
+        chosen = registry.get("backend", backend)
+        z = arrange(leaves["z"])
+        behind = {"addend": leaves.get("addend"), "pool": self.pool}
+        out = chosen.normalised(z, norm, p, **behind) if self.pool else chosen(z, p)
+        grad = normal(*out.shape, seed=7).to(torch.bfloat16).to(out)
+        gradients = dict(zip(leaves, torch.autograd.grad(out, list(leaves.values()), grad), strict=True))
+        statistics = {} if norm is None else {"running mean": norm.running_mean, "running variance": norm.running_var}
+        return Outcome(out.detach().cpu(), {name: value.cpu() for name, value in (gradients | statistics).items()})
+
+    def near_a_switch(self) -> bool:
+        """Whether any u, in float64, is so near the threshold, or a jump of the surrogate, that rounding decides."""
+        z = LAYOUTS[self.layout](self.z) if self.z.dim() == 5 else self.z
+        current = z if self.norm is None else normalise(z, self._fresh())
+        current = current if self.addend is None else current + self.addend
+        alphas = self.alpha if self.alpha.dim() == current.dim() else [self.alpha] * len(current)
+        u = torch.zeros_like(current[0])
+        for alpha, current_t in zip(alphas, current, strict=True):
+            u = self.beta * u.where(u < self.threshold, 0) + current_t
+            distance = (u - self.threshold).abs()
+            edge = (distance - alpha / 2).abs() if self.surrogate == "rectangular" else distance
+            if torch.minimum(distance, edge).min() < NEAR * max(1.0, float(current.abs().max())):
+                return True
+        return False
+
+    def _fresh(self) -> NormParameters:
+        assert self.norm is not None
+        running = (self.norm.running_mean.clone(), self.norm.running_var.clone())
+        return self.norm._replace(running_mean=running[0], running_var=running[1])
+
+    def __str__(self) -> str:
+        """In words."""
+        kind = "neurons alone" if not self.pool else f"pool {self.pool}"
+        norm = "no tdBN" if self.norm is None else f"tdBN {'in training' if self.norm.training else 'in evaluation'}"
+        shapes = f"z {tuple(self.z.shape)}, beta {tuple(self.beta.shape)}, alpha {tuple(self.alpha.shape)}"
+        return f"{kind}, {norm}, addend {self.addend is not None}, {shapes}, {self.surrogate}, {self.dtype}, {self.layout}"
+
+
+@dataclass
+class Outcome:
+    """What came out of a case: spikes or averages; gradients and statistics by name."""
+
+    out: Tensor
+    others: dict[str, Tensor] = field(default_factory=dict)
+
+
+def differences(case: Case, found: Outcome, exact: Outcome) -> list[str]:
+    """What differs from the outcome in float64 by more than is allowed."""
+    dtype, wide = case.dtype, torch.promote_types(case.dtype, torch.float32)
+    wrong = [] if torch.equal(found.out, exact.out.to(wide).to(dtype)) else ["spikes"]
+    for name, expected in exact.others.items():
+        value, kept = found.others[name], dtype if name in ("z", "addend") else wide
+        if value.shape != expected.shape or value.dtype != kept:
+            wrong.append(f"{name}: {tuple(value.shape)} {value.dtype}")
+        elif not bool(((value.double() - expected).abs() <= _allowed(case, value.dtype, expected)).all()):
+            wrong.append(f"{name}: {float((value.double() - expected).abs().max() / expected.abs().max()):.1e} of the largest")
+    return wrong
+
+
+def _allowed(case: Case, dtype: torch.dtype, expected: Tensor) -> Tensor:
+    """TOLERANCE and one rounding; in bfloat16 also what autograd rounds outside of the backend."""
+    eps, largest = torch.finfo(dtype).eps, expected.abs().max()
+    allowed = TOLERANCE * largest + eps * expected.abs()
+    if expected.dim() == 0:  # a sum over all neurons may cancel to a small part of its terms
+        allowed = allowed + torch.finfo(torch.float32).eps * case.z.numel() ** 0.5
+    if case.dtype == torch.bfloat16 and case.pool and (case.z.shape[3] % case.pool or case.z.shape[4] % case.pool):
+        return allowed + torch.inf  # average pooling by itself gives a bfloat16 gradient
+    return allowed + eps * largest if case.layout == "static" else allowed  # a sum over time of rounded gradients
+
+
+def random_case(seed: int) -> Case:
+    """The case of that number; two of three are tdBN, neurons and pool, the others neurons alone."""
+    r, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    dtype = r.choice([torch.float32, torch.float32, torch.bfloat16])
+    surrogate, threshold = r.choice(SURROGATES), r.choice([0.5, 1.0])
+    sizes = [(1, 2, 3, 5, 8), (1, 2, 3), (1, 2, 3, 5, 8, 16, 17), (2, 3, 4, 5, 7), (2, 3, 4, 6, 9)]
+    shape = [r.choice(choices) for choices in sizes]
+    alone = r.random() < 1 / 3
+    if alone:
+        shape = shape[: r.choice([1, 2, 3, 4, 5])]
+    z = (draw(*shape) * r.choice([0.3, 1.0]) + r.choice([0.0, 0.5])).to(dtype).double()
+    per_channel = (shape[2], *[1] * (len(shape) - 3)) if len(shape) > 2 else ()
+    per_step = (shape[0], *[1] * (len(shape) - 1))
+    beta = draw(*r.choice([(), (), (1,), per_channel] if len(shape) > 1 else [()])).sigmoid().float().double()
+    method = registry.get("method", r.choice(METHODS))(threshold, r.choice([0.5, 1.0, 2.0]))
+    per_both = per_step[:2] + per_channel if len(shape) > 2 else per_step
+    drawn = draw(*r.choice([(), per_channel, per_step, per_both])).mul(0.3).exp()
+    alpha = r.choice([method.alpha(beta), drawn]).float().double()
+    case = Case(z, beta, alpha, threshold, surrogate, dtype, layout=r.choice(list(LAYOUTS)))
+    if not alone:
+        C, H, W = shape[2:]
+        case.pool = r.choice([1, 1, 2, 2, 3] if min(H, W) > 2 else [1, 2])
+        if r.random() < 0.5:
+            case.addend = draw(*shape).to(dtype).double()
+        if r.random() < 0.75:
+            vectors = [v.float().double() for v in (1 + 0.3 * draw(C), 0.3 * draw(C), draw(C), draw(C).exp())]
+            training = r.random() < 2 / 3 and LAYOUTS[case.layout](z)[:, :, 0].numel() > 1
+            case.norm = NormParameters(*vectors, training, 0.1, 1e-5, threshold * r.choice([1.0, 0.7071]))
+    return case
