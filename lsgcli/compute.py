@@ -7,10 +7,12 @@ import resource
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from lsgcli import registry
 from lsgcli.config import RunConfig
 from lsgcli.errors import ConfigError
 from lsgcli.memory import keep_large_buffers
@@ -20,16 +22,31 @@ log = logging.getLogger("lsg")
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, and the type of its convolutions and linears."""
+    """A device, and the type of its convolutions and linears.
+
+    Attributes:
+        precision: fp32 or bf16.
+        reason: why that precision.
+    """
 
     device: torch.device
     precision: str = "fp32"
+    reason: str = "as asked for"
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Context in which the network runs: bf16 where asked for; membrane potentials stay float32 in any case."""
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def described(self) -> str:
+        """In words: where, in which precision, and why in that."""
+        return f"on {self.device} in {self.precision} ({self.reason})"
+
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether operations return before they are done, so that to look at a result is to wait."""
+        return self.device.type == "cuda"
 
     def wait(self) -> None:
         """Wait until everything that was started is done."""
@@ -53,7 +70,7 @@ def set_up(config: RunConfig) -> Compute:
     """Make the process ready to compute as configured.
 
     Raises:
-        ConfigError: a device that is not there.
+        ConfigError: a device that is not there, or a backend that cannot run on it.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -61,9 +78,30 @@ def set_up(config: RunConfig) -> Compute:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may round differently each time
     torch.use_deterministic_algorithms(config.deterministic)
-    compute = Compute(pick_device(config.device), config.precision)
-    log.debug("computing on %s in %s with %d threads", compute.device, compute.precision, torch.get_num_threads())
+    device = pick_device(config.device)
+    registry.get("backend", config.backend).check(device)
+    compute = Compute(device, *pick_precision(config.precision, device))
+    log.debug("computing %s with %d threads", compute.described(), torch.get_num_threads())
     return compute
+
+
+def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
+    """fp32 or bf16, and why; ``auto`` is bf16 where the hardware multiplies it faster than fp32."""
+    if name != "auto":
+        return name, "as asked for"
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        return ("bf16" if major >= 8 else "fp32"), f"CUDA capability {major}.{minor}"
+    found = sorted(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
+    return ("bf16", f"the processor has {' and '.join(found)}") if found else ("fp32", "the processor has no bf16 instructions")
+
+
+def _cpu_flags() -> set[str]:
+    """What the processor can do, in Linux's words; nothing where it cannot be asked."""
+    try:
+        return set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return set()
 
 
 def pick_device(name: str) -> torch.device:

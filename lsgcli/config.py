@@ -200,13 +200,30 @@ class RunConfig:
     clip_grad: float = setting(
         0.0, "Scale gradients down to this global L2 norm; 0 leaves them alone.", TRAINING, at_least=0.0, preset=True
     )
+    accumulate: int = setting(
+        1,
+        "Parts that a batch is computed in, one after the other, for one step: less memory; tdBN takes its statistics of each part.",
+        TRAINING,
+        at_least=1,
+    )
     seed: int = setting(0, "Seed of weights, order and augmentation.", TRAINING, at_least=0)
     # Machine
     device: str = setting("auto", "Where to compute: auto (a CUDA GPU where there is one), cpu, cuda, cuda:1.", MACHINE)
     precision: str = setting(
-        "fp32", "fp32, or bf16 for convolutions and linears (membrane potentials stay fp32).", MACHINE, choices=("fp32", "bf16")
+        "auto",
+        "fp32, or bf16 for convolutions and linears (membrane potentials and statistics stay fp32); auto is bf16 where the "
+        "processor or GPU has instructions for it.",
+        MACHINE,
+        choices=("auto", "fp32", "bf16"),
     )
     backend: str = setting("auto", "Implementation of the neurons.", MACHINE, kind="backend")
+    checkpoint_activations: str = setting(
+        "none",
+        "layers: keep only what enters each layer or block, and compute the rest again in the backward pass; less memory, about "
+        "a third more time, the same result.",
+        MACHINE,
+        choices=("none", "layers"),
+    )
     deterministic: bool = setting(False, "Refuse operations that may give other bits when run again.", MACHINE)
     threads: int | None = setting(None, "CPU threads; all cores if not given.", MACHINE, at_least=1)
     workers: int = setting(2, "Processes that prepare recordings, and batches prepared ahead of the step.", MACHINE, at_least=0)
@@ -226,7 +243,7 @@ class RunConfig:
 FIELDS: Mapping[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(RunConfig)}
 
 # What may differ when a run goes on: where things are, not what is computed.
-MAY_CHANGE = frozenset({"data_dir", "cache_dir", "workers", "device", "threads"})
+MAY_CHANGE = frozenset({"data_dir", "cache_dir", "workers", "device", "threads", "checkpoint_activations"})
 
 
 def base_type(name: str) -> type:

@@ -6,17 +6,15 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from lsgcli import __version__, checkpoint, files, registry
 from lsgcli.analysis import gradflow
-from lsgcli.compute import Compute, full_precision, pick_device, set_up
+from lsgcli.compute import Compute, pick_device, set_up
 from lsgcli.config import RunConfig
 from lsgcli.data.augment import chain
 from lsgcli.data.batches import batches
@@ -25,7 +23,7 @@ from lsgcli.data.prepare import Progress, prepare
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.report import html
-from lsgcli.rundir import RunDir, write_config
+from lsgcli.rundir import RunDir, read_precision, write_config
 from lsgcli.training.loop import Emit, Trainer, new_model
 from lsgcli.training.signals import StopRequest
 
@@ -45,7 +43,7 @@ def check(config: RunConfig) -> None:
     problems = []
     for attempt in (
         dataset(config).check,
-        lambda: pick_device(config.device),
+        lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
         lambda: chain(config.augment, dataset.static),
         build,
     ):
@@ -81,7 +79,7 @@ def train(
         LsgError: of the kinds that settings, data, run directory, checkpoint and training raise.
     """
     check(config)
-    compute = set_up(config)
+    compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
     bundle = prepare(config, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
     with RunDir(path, force=force, resume=resume) as run:
         trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume)
@@ -136,52 +134,12 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
         "argv": sys.argv,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("torch", "torchvision", "tonic", "numpy", "safetensors")},
+        "versions": {name: _version(name) for name in ("torch", "torchvision", "tonic", "numpy", "numba", "safetensors")},
         "device": {"type": compute.device.type, "name": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()},
+        "precision": {"used": compute.precision, "because": compute.reason},
         "classes": list(bundle.classes),
         "samples": bundle.sizes(),
         "data": bundle.info,
-    }
-
-
-def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, Any]:
-    """Prepare the data (they stay in the cache), build everything, run one training step, and say what it costs.
-
-    No run directory is made.
-
-    Returns:
-        Settings, shapes, number of parameters, multiply-accumulates per sample, peak memory in bytes and seconds of a step.
-    """
-    check(config)
-    compute = set_up(config)
-    bundle = prepare(config, progress=progress)
-    assert bundle.train is not None
-    model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
-    stream = batches(bundle, bundle.train, config.batch_size, augment=config.augment, drop_last=True)
-    x = next(iter(stream)).x.to(compute.device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(x[:, :1] if x.dim() == 5 else x[:1])
-    seconds = []
-    for _ in range(2):  # the first step also sets up kernels and memory
-        begin = time.perf_counter()
-        with compute.autocast():
-            logits = model.train()(x)
-        full_precision(logits).mean().backward()
-        compute.wait()
-        seconds.append(time.perf_counter() - begin)
-    return {
-        "settings": config.to_dict(),
-        "input": list(x.shape),
-        "output": list(logits.shape),
-        "classes": list(bundle.classes),
-        "samples": bundle.sizes(),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "parameter_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
-        "macs_per_sample": counter.get_total_flops() // 2,
-        "peak_bytes": compute.peak_bytes(),
-        "seconds_per_step": seconds[-1],
-        "seconds_per_epoch": seconds[-1] * len(stream),
-        "seconds_total": seconds[-1] * len(stream) * config.epochs,
     }
 
 

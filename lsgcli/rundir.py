@@ -141,6 +141,17 @@ def read_config(path: Path) -> RunConfig:
         raise ConfigError(f"{path / 'config.json'}: cannot be read as a run's configuration: {error}") from error
 
 
+def read_precision(path: Path) -> str:
+    """The precision that the run in a directory computes in, which it keeps wherever it goes on.
+
+    Raises:
+        ConfigError: as :func:`read_config`.
+    """
+    settings = read_config(path)
+    facts: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    return str(facts.get("precision", {}).get("used", settings.precision))
+
+
 def _lock(path: Path) -> IO[str]:
     try:
         stream = open(path / ".lock", "w")  # noqa: SIM115 (held open as long as the run)

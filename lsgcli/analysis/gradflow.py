@@ -77,6 +77,7 @@ def measure(
         Gradient norms are means over the batches; a value that is NaN or infinite, or undefined, is None.
     """
     net = copy.deepcopy(model).to(compute.device).train()
+    net.checkpoint_activations = False  # hooks would see everything twice
     layers = net.spiking_layers()
     norms: dict[str, list[float]] = {layer.name: [] for layer in layers}
     zeros: dict[str, list[float]] = {layer.name: [] for layer in layers}

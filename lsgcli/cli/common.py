@@ -28,6 +28,7 @@ DataDir = Annotated[str | None, typer.Option(help="Folder of the data, if not wh
 CacheDir = Annotated[str | None, typer.Option(help="Folder of prepared data; ~/.cache/lsg if not given.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples at a time; as in training if not given.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Precision = Annotated[str | None, typer.Option(help="auto, fp32 or bf16; as in training if not given.")]
 
 # Settings of LSG_* variables that also matter to a checkpoint: where things are and how to compute, not what was trained.
 AROUND = {"data_dir", "cache_dir", "batch_size", "device", "threads", "workers", "backend", "precision", "deterministic"}

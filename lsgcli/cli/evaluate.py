@@ -13,6 +13,7 @@ from lsgcli.cli.common import (
     DataDir,
     Device,
     Json,
+    Precision,
     Quiet,
     Verbose,
     messages,
@@ -27,6 +28,7 @@ def evaluate(
     cache_dir: CacheDir = None,
     batch_size: BatchSize = None,
     device: Device = "auto",
+    precision: Precision = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -36,7 +38,8 @@ def evaluate(
     Data set and preparation come from the checkpoint; --data-dir may point elsewhere, and only a test part need be there.
     """
     messages(quiet, verbose)
-    changes = {"dataset": dataset, "data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size, "device": device}
+    changes = {"dataset": dataset, "data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size}
+    changes |= {"device": device, "precision": precision}
     opened = open_checkpoint(checkpoint, changes, ("test",), quiet)
     from lsgcli.report import terminal
     from lsgcli.training.evaluate import evaluate as run

@@ -45,7 +45,9 @@ def train(
         check_free(path, force=force)
     with TrainingDisplay(quiet=quiet) as display:
         if dry_run:
-            cost = run.dry_run(run_config, progress=display.preparing)
+            from lsgcli.dry_run import dry_run as measure
+
+            cost = measure(run_config, progress=display.preparing)
             typer.echo(json.dumps(cost) if as_json else cost_text(cost))
             return
 

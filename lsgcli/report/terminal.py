@@ -116,6 +116,7 @@ class TrainingDisplay:
     def _on_start(self, record: dict[str, Any]) -> None:
         self.epochs = record["epochs"]
         self._say(f"run {record['run']}")
+        self._say(f"computing {record['computing']}")
         total = record["epochs"] * record["steps"]
         self.run_task = self.bar.add_task("training", total=total, completed=record["epoch"] * record["steps"], note="")
 
@@ -130,6 +131,7 @@ class TrainingDisplay:
             f"epoch {record['epoch'] + 1:>3}/{self.epochs}  loss {record['train_loss']:.4f}  train {record['train_accuracy']:.4f}  "
             f"{split} {record[f'{split}_accuracy']:.4f}{' *' if record['best'] else '  '}  "
             f"beta {_span([layer['beta'] for layer in record['layers']])}  {record['seconds']:.1f} s"
+            f"  data {record['data_wait']:.0%}"
         )
 
     def _on_end(self, record: dict[str, Any]) -> None:
@@ -160,7 +162,10 @@ def cost_text(cost: dict[str, Any]) -> str:
         "logits": "x".join(map(str, cost["output"])) + " (T, B, classes)",
         "parameters": f"{cost['parameters']:,} ({cost['parameter_bytes'] / 2**20:.1f} MiB)",
         "MACs": f"{cost['macs_per_sample'] / 1e6:,.1f} million a sample, forward, all timesteps",
-        "peak memory": f"{cost['peak_bytes'] / 2**20:,.0f} MiB, the whole process, one step",
+        "spikes": f"{cost['spikes_per_sample'] / 1e3:,.1f} thousand a sample, all timesteps, before training",
+        "precision": f"{cost['precision']['used']} ({cost['precision']['because']})",
+        "peak memory": f"{cost['peak_bytes'] / 2**20:,.0f} MiB, the whole process, some steps",
+        "floor": f"{cost['floor_seconds_per_step']:.3f} s a step for the convolutions and linear layers alone",
         "time": f"{cost['seconds_per_step']:.3f} s a step, {cost['seconds_per_epoch']:.1f} s an epoch, {cost['seconds_total'] / 60:.1f} min in all, without evaluation",
     }
     return "\n".join(f"{name + ':':<13} {text}" for name, text in lines.items())

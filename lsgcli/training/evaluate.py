@@ -13,6 +13,7 @@ from lsgcli.compute import Compute, full_precision
 from lsgcli.data.batches import batches
 from lsgcli.data.prepare import DataBundle, Split
 from lsgcli.models.base import SpikingNet
+from lsgcli.models.fold import fold
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Evaluation:
         }
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def evaluate(
     model: SpikingNet,
     split: Split,
@@ -69,7 +70,7 @@ def evaluate(
     firing_rate: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Accuracy, loss and confusion of ``model`` on ``split``; the model is left in the mode it was in.
+    """Accuracy, loss and confusion of ``model`` on ``split``, computed by a copy of it with its tdBN folded.
 
     Args:
         model: of the bundle's channels and size.
@@ -81,12 +82,11 @@ def evaluate(
         firing_rate: also measure each layer's.
         progress: called with (batches done, batches).
     """
-    was_training = model.training
-    model.eval()
+    model = fold(model)
     n_classes = len(bundle.classes)
     confusion = torch.zeros(n_classes, n_classes, dtype=torch.int64)
     loss, begin = 0.0, time.perf_counter()
-    rates = _FiringRates(model) if firing_rate else None
+    rates = FiringRates(model) if firing_rate else None
     stream = batches(bundle, split, batch_size, workers=workers)
     for done, batch in enumerate(stream, start=1):
         with compute.autocast():
@@ -96,23 +96,25 @@ def evaluate(
         confusion += torch.bincount(batch.y * n_classes + mean.argmax(1), minlength=n_classes**2).view(n_classes, n_classes)
         if progress:
             progress(done, len(stream))
-    model.train(was_training)
     seconds = time.perf_counter() - begin
     return Evaluation(confusion, loss / max(1, len(split)), rates.close() if rates else {}, seconds)
 
 
-class _FiringRates:
+class FiringRates:
     """Mean spike count per neuron and step of every layer, over all forward passes."""
 
     def __init__(self, model: SpikingNet):
         self.totals: dict[str, list[float]] = {}
-        self.handles = [layer.lif.register_forward_hook(self._counter(layer.name)) for layer in model.spiking_layers()]
+        self.handles = [
+            (layer.block or layer.lif).register_forward_hook(self._counter(layer.name)) for layer in model.spiking_layers()
+        ]
 
     def _counter(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         total = self.totals.setdefault(name, [0.0, 0.0])
 
         def count(module: nn.Module, arguments: Any, spikes: Tensor) -> None:
-            total[0] += spikes.sum(dtype=torch.float64).item()
+            # Of each step by itself in float32, which is exact there, and far quicker than float64 for a whole tensor.
+            total[0] += float(spikes.sum(tuple(range(1, spikes.dim())), dtype=torch.float32).sum(dtype=torch.float64))
             total[1] += spikes.numel()
 
         return count

@@ -2,13 +2,16 @@
 
 Order, augmentation and learning rate are pure functions of (seed, epoch, step, sample), so a checkpoint stores where the loop
 stood and nothing else: going on from it gives the same bits as never having stopped.
+
+The loop never waits for the device: sums stay there, and are read now and then. Whether a step was finite is read when the next
+one is under way; the device itself has kept the weights as they were, if it was not. (A CPU has nothing to wait for.)
 """
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +20,7 @@ from lsgcli import checkpoint, files, models, registry
 from lsgcli.analysis import gradflow
 from lsgcli.analysis.observe import observing
 from lsgcli.checkpoint import Checkpoint
-from lsgcli.compute import Compute, full_precision
+from lsgcli.compute import Compute
 from lsgcli.config import RunConfig
 from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.prepare import DataBundle, Split
@@ -27,8 +30,10 @@ from lsgcli.rundir import RunDir
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.optim import Optimizers, cosine
 from lsgcli.training.signals import StopRequest
+from lsgcli.training.step import gradients
 
 Emit = Callable[[dict[str, Any]], None]
+READ = 0.2  # seconds between two looks at the loss on a device that runs ahead
 
 
 @dataclass
@@ -43,18 +48,28 @@ class State:
     best_accuracy: float = -1.0
     best_epoch: int = -1
     seconds: float = 0.0  # of this epoch so far
+    waited: float = 0.0  # of these, for data
 
     def next_epoch(self) -> None:
         """Move to the first step of the next epoch."""
         self.epoch += 1
         self.step = self.right = self.seen = 0
-        self.loss_sum = self.seconds = 0.0
+        self.loss_sum = self.seconds = self.waited = 0.0
+
+
+class Taken(NamedTuple):
+    """A step whose numbers nobody has read yet: on the device, 0-dimensional."""
+
+    batch: Batch
+    finite: Tensor
+    loss: Tensor
+    norm: Tensor
 
 
 def new_model(config: RunConfig, classes: int, channels: int, height: int | None = None) -> SpikingNet:
     """The network that ``config`` describes for data of so many classes, channels and rows; weights follow from the seed alone."""
     torch.manual_seed(config.seed)
-    return models.build(
+    model = models.build(
         config.arch,
         method=config.method,
         T=config.T,
@@ -70,6 +85,8 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
         surrogate=config.surrogate,
         backend=config.backend,
     )
+    model.checkpoint_activations = config.checkpoint_activations == "layers"
+    return model
 
 
 class Trainer:
@@ -104,6 +121,10 @@ class Trainer:
         self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
         self.optimizers = Optimizers(self.model, config)
         self.state = State()
+        self.sums = torch.zeros(
+            2, dtype=torch.float64, device=compute.device
+        )  # of loss and right answers, not yet in the state
+        self.unread: Taken | None = None
         self.steps = len(self._batches())  # of an epoch
         if resume:
             if run.last.exists():
@@ -123,11 +144,12 @@ class Trainer:
         """
         config, state = self.config, self.state
         steps = self.steps
-        self.emit({"event": "start", "run": str(self.run.path), "epochs": config.epochs, "steps": steps, "epoch": state.epoch})
+        begun = {"run": str(self.run.path), "epochs": config.epochs, "steps": steps, "epoch": state.epoch}
+        self.emit({"event": "start", **begun, "computing": self.compute.described()})
         while state.epoch < config.epochs:
-            begin = time.perf_counter() - state.seconds
+            begin, read, loss = time.perf_counter() - state.seconds, 0.0, 0.0
             flow: list[dict[str, Any]] = []
-            for batch in self._batches(start=state.step):
+            for batch in self._waited_for(self._batches(start=state.step)):
                 if self.stop:
                     state.seconds = time.perf_counter() - begin
                     self._save_last()
@@ -138,17 +160,20 @@ class Trainer:
                 rate = cosine(state.epoch * steps + batch.index, config.epochs * steps)
                 flow = self._step(batch, rate, observe=batch.index == steps - 1)
                 state.step = batch.index + 1
-                self.emit(
-                    {
-                        "event": "step",
-                        "epoch": state.epoch,
-                        "step": state.step,
-                        "steps": steps,
-                        "loss": state.loss_sum / state.seen,
-                    }
-                )
+                if not self.compute.runs_ahead or time.perf_counter() - read > READ:
+                    self._settle()
+                    loss, read = state.loss_sum / state.seen, time.perf_counter()
+                self.emit({"event": "step", "epoch": state.epoch, "step": state.step, "steps": steps, "loss": loss})
             self._end_epoch(rate, flow, begin)
         return self._end()
+
+    def _waited_for(self, stream: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches; the time that each takes to come is counted."""
+        begin = time.perf_counter()
+        for batch in stream:
+            self.state.waited += time.perf_counter() - begin
+            yield batch
+            begin = time.perf_counter()
 
     def _batches(self, start: int = 0) -> Batches:
         config = self.config
@@ -169,29 +194,43 @@ class Trainer:
         """One step of the optimisers; where asked, also the light gradient-flow record of this very step."""
         layers = self.model.spiking_layers()
         self.model.train()
-        with observing({layer.name: layer.lif for layer in layers} if observe else {}, full=False) as sums:
-            with self.compute.autocast():
-                logits = self.model(batch.x.to(self.compute.device))
-            labels = batch.y.to(self.compute.device)
-            loss: Tensor = self.loss(full_precision(logits), labels, self.config)
-            loss.backward()
+        with observing({layer.name: layer.lif for layer in layers} if observe else {}, full=False) as observed:
+            sums = gradients(self.model, batch, self.config, self.compute)
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            self._diverged(batch, loss.item(), norm.item())
-        flow = gradflow.light_record(layers, sums) if observe else []
+        norm, loss = torch.nn.utils.get_total_norm(grads), sums[0] / len(batch.y)
+        self._read()
+        finite = torch.isfinite(loss) & torch.isfinite(norm)
+        self.unread = Taken(batch, finite, loss, norm)
+        if not self.compute.runs_ahead:
+            self._read()
+        flow = gradflow.light_record(layers, observed) if observe else []
         if self.config.clip_grad:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_grad, norm)
-        self.optimizers.step(rate)
+        self.optimizers.step(rate, skip=~finite)
         self.optimizers.zero_grad()
-        self.state.loss_sum += loss.item() * len(labels)
-        self.state.right += int((logits.detach().mean(0).argmax(1) == labels).sum())
-        self.state.seen += len(labels)
+        self.sums += torch.where(finite, sums, 0)
+        self.state.seen += len(batch.y)
         return flow
+
+    def _read(self) -> None:
+        """See whether the step before was finite."""
+        taken, self.unread = self.unread, None
+        if taken is not None and not taken.finite:
+            self._diverged(taken.batch, taken.loss.item(), taken.norm.item())
+
+    def _settle(self) -> None:
+        """Bring the state up to date with the device."""
+        self._read()
+        loss, right = self.sums.tolist()
+        self.state.loss_sum += loss
+        self.state.right += int(right)
+        self.sums.zero_()
 
     def _end_epoch(self, rate: float, flow: list[dict[str, Any]], begin: float) -> None:
         """Evaluate, write the epoch's records and checkpoints, and move on to the next epoch."""
         state, config = self.state, self.config
+        self._settle()
+        data_wait = state.waited / (time.perf_counter() - begin)
         result = self._evaluate(self.eval_split)
         is_best = result.accuracy >= state.best_accuracy  # of equals the later, which has seen more
         if is_best:
@@ -204,6 +243,7 @@ class Trainer:
             f"{self.chosen_on}_loss": result.loss,
             "lr": config.lr * rate,
             "seconds": round(time.perf_counter() - begin, 3),
+            "data_wait": round(data_wait, 4),
         }
         files.append_json_line(self.run.metrics_file, record)
         files.append_json_line(self.run.gradient_flow_file, {"epoch": state.epoch, "layers": flow})
@@ -258,6 +298,7 @@ class Trainer:
         )
 
     def _save_last(self) -> None:
+        self._settle()
         checkpoint.save(self.run.last, self._checkpoint({**self.optimizers.tensors(), "rng/torch": torch.get_rng_state()}))
         self.emit({"event": "checkpoint", "path": str(self.run.last), "epoch": self.state.epoch, "step": self.state.step})
 

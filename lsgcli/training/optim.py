@@ -15,9 +15,10 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from lsgcli.config import RunConfig
 from lsgcli.neurons import LIF
 
+# Fused: one pass over memory, which also leaves everything as it is where ``found_inf`` says so.
 WEIGHT_OPTIMIZERS = {
-    "sgd": lambda groups, config: SGD(groups, lr=config.lr, momentum=config.momentum),
-    "adamw": lambda groups, config: AdamW(groups, lr=config.lr),
+    "sgd": lambda groups, config: SGD(groups, lr=config.lr, momentum=config.momentum, fused=True),
+    "adamw": lambda groups, config: AdamW(groups, lr=config.lr, fused=True),
 }
 
 
@@ -37,11 +38,16 @@ class Optimizers:
         self.weights: Optimizer = WEIGHT_OPTIMIZERS[config.optimizer](groups, config)
         self.all = [self.weights]
         if decays:
-            self.all.append(Adam([p for p in self.names if id(p) in decays], lr=config.decay_lr))
+            self.all.append(Adam([p for p in self.names if id(p) in decays], lr=config.decay_lr, fused=True))
 
-    def step(self, rate: float) -> None:
-        """One step of each, at ``rate`` times the learning rates that the configuration gives."""
+    def step(self, rate: float, skip: Tensor | None = None) -> None:
+        """One step of each, at ``rate`` times the learning rates that the configuration gives.
+
+        Args:
+            skip: 0-dimensional, on the device; where it is true, nothing is changed. Nobody waits for its value.
+        """
         for optimizer in self.all:
+            optimizer.found_inf = None if skip is None else skip.float()  # type: ignore[attr-defined]
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
                 group["lr"] = group["initial_lr"] * rate

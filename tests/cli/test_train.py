@@ -67,6 +67,9 @@ def test_dry_run_writes_nothing(train, tmp_path):
     cost = json.loads(train("--dry-run", "--json").stdout)
     assert cost["input"] == [8, 3, 16, 16]
     assert cost["output"] == [2, 8, 3]
+    assert cost["spikes_per_sample"] > 0
+    assert cost["seconds_per_step"] > 0
+    assert cost["floor_seconds_per_step"] > 0
 
 
 def test_run_directory_holds_a_run(train, tmp_path):
@@ -87,6 +90,17 @@ def test_resume_refuses_other_settings(train, lsg):
     assert "--lr" in result.stderr
     assert "--out" in result.stderr
     assert lsg("train", "--resume", "run", "-q").stdout.strip() == "run/best.safetensors"
+
+
+def test_precision_is_recorded_and_kept(train, lsg, tmp_path, monkeypatch):
+    """What ``auto`` chose is in the log and in config.json; the run goes on with it where it would choose otherwise."""
+    monkeypatch.setattr("lsgcli.compute._cpu_flags", lambda: {"amx_bf16"})
+    first = train("--out", "run")
+    assert "in bf16 (the processor has amx_bf16)" in first.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["precision"]["used"] == "bf16"
+    monkeypatch.setattr("lsgcli.compute._cpu_flags", set)
+    assert "in bf16" in lsg("train", "--resume", "run").stderr
+    assert "in fp32 (the processor has no bf16 instructions)" in train("--out", "other", "--epochs", "1").stderr
 
 
 def test_config_file_and_environment(lsg, images, tmp_path, monkeypatch):

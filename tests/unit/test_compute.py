@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lsgcli.compute import Compute, full_precision, pick_device
+from lsgcli.compute import Compute, full_precision, pick_device, pick_precision
 from lsgcli.errors import ConfigError
 
 
@@ -26,3 +26,16 @@ def test_precision():
             assert linear(x).dtype == dtype
     assert full_precision(x.bfloat16()).dtype == torch.float32
     assert full_precision(x.double()).dtype == torch.float64
+
+
+def test_precision_follows_the_hardware(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for flags, expected in (({"avx512f"}, "fp32"), ({"avx512f", "avx512_bf16"}, "bf16"), ({"amx_bf16"}, "bf16")):
+        monkeypatch.setattr("lsgcli.compute._cpu_flags", lambda flags=flags: flags)
+        found, reason = pick_precision("auto", cpu)
+        assert found == expected
+        assert "bf16" in reason
+    for capability, expected in (((7, 5), "fp32"), ((8, 0), "bf16"), ((12, 0), "bf16")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        assert pick_precision("auto", gpu)[0] == expected
+    assert [pick_precision(name, cpu)[0] for name in ("fp32", "bf16")] == ["fp32", "bf16"]

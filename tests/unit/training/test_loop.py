@@ -1,16 +1,19 @@
 """The training loop: it learns, it resumes to the bit, it stops before a step that would ruin the weights."""
 
 import json
+import time
 
 import pytest
 import torch
 
 from lsgcli import checkpoint, files, registry
 from lsgcli.compute import Compute
+from lsgcli.data.batches import Batch
 from lsgcli.errors import DivergedError, Stopped
 from lsgcli.rundir import RunDir, write_config
-from lsgcli.training.loop import Trainer
+from lsgcli.training.loop import Trainer, new_model
 from lsgcli.training.signals import StopRequest
+from lsgcli.training.step import gradients
 from tests import tiny
 
 CPU = Compute(torch.device("cpu"))
@@ -34,10 +37,10 @@ def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record:
         return trainer.train()
 
 
-def metrics(path):
-    """The epochs' records without what depends on the clock."""
+def metrics(path, keep=False):
+    """The epochs' records, without what depends on the clock unless that is to be kept."""
     lines = files.read_json_lines(path / "metrics.jsonl")
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [{key: value for key, value in line.items() if keep or key not in ("seconds", "data_wait")} for line in lines]
 
 
 def same_tensors(first, second):
@@ -163,6 +166,88 @@ def test_nan_stops_before_the_step(tmp_path, nan_loss):
     assert all(weights[name].isfinite().all() for name in weights)
     # Exactly the weights after two good steps.
     assert sum(record["event"] == "step" for record in seen) == 2
+
+
+class RunningAhead(Compute):
+    """A CPU that is treated like a device whose results are waited for."""
+
+    runs_ahead = True
+
+
+def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch, nan_loss):
+    """What is seen later is the same: the record, the batch, and weights as before the step that was not finite."""
+    outcomes = []
+    for name, compute in (("at once", CPU), ("later", RunningAhead(torch.device("cpu")))):
+        monkeypatch.setattr("tests.unit.training.test_loop.CPU", compute)
+        monkeypatch.setattr("lsgcli.training.loop.READ", float("inf"))
+        run(tmp_path / name, tiny.config(epochs=1), tiny.bundle())
+        outcomes.append(metrics(tmp_path / name))
+    assert outcomes[0] == outcomes[1]
+    assert same_tensors(tmp_path / "at once" / "last.safetensors", tmp_path / "later" / "last.safetensors")
+
+    seen = []
+    with pytest.raises(DivergedError):
+        run(tmp_path / "nan", tiny.config(loss=nan_loss), tiny.bundle(), emit=seen.append)
+    line = files.read_json_lines(tmp_path / "nan" / "gradient-flow.jsonl")[-1]
+    assert (line["step"], line["loss"]) == (2, "nan")
+    assert sum(record["event"] == "step" for record in seen) == 3  # the third was under way
+    found = checkpoint.read(tmp_path / "nan" / "diverged.safetensors").weights
+    monkeypatch.setattr("tests.unit.training.test_loop.CPU", Compute(torch.device("cpu")))
+    with pytest.raises(Stopped):
+        run(tmp_path / "two", tiny.config(), tiny.bundle(), stop_after=2)
+    expected = checkpoint.read(tmp_path / "two" / "last.safetensors").weights
+    assert all(torch.equal(found[name], expected[name]) for name in expected if "running" not in name and "num_b" not in name)
+
+
+def test_parts_of_a_batch_add_up():
+    """Where no statistics are taken of a part, its gradients and losses add up to the batch's, whatever the sizes of the parts."""
+    found, bundle = [], tiny.bundle()
+    x = torch.from_numpy(bundle.train.x[:8]).double().transpose(0, 1)
+    for parts in (1, 3, 20):
+        config = tiny.config(accumulate=parts)
+        model = new_model(config, 3, 2).double().eval()
+        sums = gradients(model, Batch(x, torch.from_numpy(bundle.train.y[:8]), 0), config, CPU)
+        found.append([sums, *(p.grad for p in model.parameters())])
+    assert found[0][0][0] > 0
+    for other in found[1:]:
+        assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("arch", ["vggsnn", "resnet19", "mlp"])
+def test_checkpointed_activations_change_nothing(arch):
+    """Losses, gradients, running statistics and their counts are the same bits, though every layer was computed twice."""
+    outcomes = []
+    for wanted in ("none", "layers"):
+        model = new_model(tiny.config(arch=arch, checkpoint_activations=wanted), 3, 2)
+        x = torch.from_numpy(tiny.split(4, "x").x).float().transpose(0, 1)
+        calls = []
+        for layer in model.spiking_layers():
+            layer.synapse.register_forward_hook(lambda *arguments, calls=calls: calls.append(1))
+        for _ in range(2):
+            model(x).square().sum().backward()
+        outcomes.append(([p.grad for p in model.parameters()] + list(model.buffers()), len(calls)))
+    (plain, once), (again, twice) = outcomes
+    assert twice > once
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+
+
+def test_the_share_of_waiting_is_reported(tmp_path, monkeypatch):
+    """Batches that come late are seen in the epoch's record."""
+    slow = Trainer._batches
+
+    def late(self, start=0):
+        for batch in slow(self, start):
+            time.sleep(0.05)
+            yield batch
+
+    run(tmp_path / "quick", tiny.config(epochs=1), tiny.bundle())
+    with RunDir(tmp_path / "slow") as directory:
+        trainer = Trainer(tiny.config(epochs=1), tiny.bundle(), CPU, directory, lambda record: None, StopRequest())
+        monkeypatch.setattr(Trainer, "_batches", late)
+        write_config(directory, tiny.config(), {})
+        trainer.train()
+    quick, slow_share = (metrics(tmp_path / name, keep=True)[0]["data_wait"] for name in ("quick", "slow"))
+    assert 0 <= quick < slow_share < 1
 
 
 def test_bf16_runs_and_keeps_weights_in_float32(tmp_path):

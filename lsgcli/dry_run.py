@@ -1,0 +1,131 @@
+"""What a run will cost, measured on a few steps: ``lsg train --dry-run``."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lsgcli.compute import Compute, set_up
+from lsgcli.config import RunConfig
+from lsgcli.data.batches import Batch, batches
+from lsgcli.data.prepare import Progress, prepare
+from lsgcli.models.base import SpikingNet
+from lsgcli.run import check
+from lsgcli.training.loop import new_model
+from lsgcli.training.optim import Optimizers
+from lsgcli.training.step import gradients
+
+STEPS, SECONDS = 5, 30.0  # timed steps: fewer where they take longer in all, but one
+
+
+def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, Any]:
+    """Prepare the data (they stay in the cache), build everything, run some training steps, and say what they cost.
+
+    No run directory is made.
+
+    Returns:
+        Settings, shapes, number of parameters, multiply-accumulates and spikes per sample, peak memory in bytes, seconds of a
+        step (the median of several, optimiser included), and seconds of its convolutions and linear layers alone.
+    """
+    check(config)
+    compute = set_up(config)
+    bundle = prepare(config, progress=progress)
+    assert bundle.train is not None
+    model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
+    stream = batches(bundle, bundle.train, config.batch_size, augment=config.augment, drop_last=True)
+    batch = next(iter(stream))
+    seconds, peak = _steps(model, batch, config, compute)
+    seen = _observe(model, batch, compute)
+    return {
+        "settings": config.to_dict(),
+        "input": list(batch.x.shape),
+        "output": seen.output,
+        "classes": list(bundle.classes),
+        "samples": bundle.sizes(),
+        "precision": {"used": compute.precision, "because": compute.reason},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameter_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
+        "macs_per_sample": seen.macs // len(batch.y),
+        "spikes_per_sample": seen.spikes / len(batch.y),
+        "peak_bytes": peak,
+        "seconds_per_step": seconds,
+        "floor_seconds_per_step": _floor(seen.inputs, compute),
+        "seconds_per_epoch": seconds * len(stream),
+        "seconds_total": seconds * len(stream) * config.epochs,
+    }
+
+
+def _steps(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute) -> tuple[float, int]:
+    """Seconds of a training step, and the most memory that was in use."""
+    optimizers = Optimizers(model.train(), config)
+
+    def step() -> None:
+        gradients(model, batch, config, compute)
+        optimizers.step(1.0)
+        optimizers.zero_grad()
+
+    return _median(step, compute), compute.peak_bytes()
+
+
+def _median(work: Callable[[], object], compute: Compute) -> float:
+    """Seconds that it takes, the first time aside, which also sets up kernels and memory."""
+    work()
+    times: list[float] = []
+    while not times or (len(times) < STEPS and sum(times) < SECONDS):
+        compute.wait()
+        begin = time.perf_counter()
+        work()
+        compute.wait()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+@dataclass
+class Seen:
+    """What happened in one forward pass over a batch: the input of each convolution and linear layer among it."""
+
+    output: list[int]
+    macs: int
+    spikes: float
+    inputs: list[tuple[nn.Module, Tensor]]
+
+
+def _observe(model: SpikingNet, batch: Batch, compute: Compute) -> Seen:
+    inputs: list[tuple[nn.Module, Tensor]] = []
+
+    def keep(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        inputs.append((module, torch.empty_like(arguments[0])))  # not its values: in memory it lies the same way
+
+    spikes: list[Tensor] = []
+
+    def count(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        spikes.append(output.sum(dtype=torch.float64))
+
+    weights = [module for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    handles = [module.register_forward_pre_hook(keep) for module in weights]
+    handles += [layer.lif.register_forward_hook(count) for layer in model.spiking_layers()]
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), compute.autocast():
+        output = list(model(batch.x.to(compute.device)).shape)
+    for handle in handles:
+        handle.remove()
+    return Seen(output, counter.get_total_flops() // 2, float(sum(spikes)), inputs)
+
+
+def _floor(inputs: list[tuple[nn.Module, Tensor]], compute: Compute) -> float:
+    """Seconds of the convolutions and linear layers alone, forward and backward; the first layer's input needs no gradient."""
+    total = 0.0
+    for index, (module, x) in enumerate(inputs):
+        leaf = x.bernoulli_(0.2).requires_grad_(index > 0)
+
+        def work(module: nn.Module = module, leaf: Tensor = leaf) -> None:
+            with compute.autocast():
+                out = module(leaf)
+            out.backward(torch.ones_like(out))
+
+        total += _median(work, compute)
+    return total

@@ -1,0 +1,31 @@
+"""The gradients of one step."""
+
+import torch
+from torch import Tensor
+
+from lsgcli import registry
+from lsgcli.compute import Compute, full_precision
+from lsgcli.config import RunConfig
+from lsgcli.data.batches import Batch
+from lsgcli.models.base import SpikingNet
+
+
+def gradients(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute) -> Tensor:
+    """Add the gradients of the mean loss over a batch to those of the parameters, part by part.
+
+    Returns:
+        (2,) float64 on the device: the loss summed over the samples, and how many were right.
+    """
+    compute_loss = registry.get("loss", config.loss)
+    sums = torch.zeros(2, dtype=torch.float64, device=compute.device)
+    along = 1 if batch.x.dim() == 5 else 0  # the axis of samples
+    parts = min(config.accumulate, len(batch.y))
+    for x, y in zip(batch.x.tensor_split(parts, along), batch.y.tensor_split(parts), strict=True):
+        labels = y.to(compute.device)
+        with compute.autocast():
+            logits = model(x.to(compute.device))
+        loss: Tensor = compute_loss(full_precision(logits), labels, config)
+        (loss * (len(y) / len(batch.y))).backward()
+        right = (logits.detach().mean(0).argmax(1) == labels).sum()
+        sums += torch.stack([loss.detach().double() * len(y), right.double()])
+    return sums
