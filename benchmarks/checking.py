@@ -1,0 +1,77 @@
+"""What a contender's network is and does: whether a race between such networks compares like with like."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.steps import Prepared
+
+SILENT, ALWAYS = 1e-4, 0.999  # firing rates beyond which a layer is degenerate
+
+
+def facts(prepared: Prepared) -> dict[str, Any]:
+    """Sizes, work, firing and gradients of one forward pass, and where the case trains, one backward pass.
+
+    Returns:
+        ``weights``: numbers in convolutions and linears; ``parameters``: all that are trained; ``parameters_without_decays``: those
+        that all networks with neurons share, None for the floor. ``macs_per_frame``: multiply-accumulates of every layer for one
+        frame; ``macs_per_sample``: those done for a sample, less where a static image is convolved once.
+        ``firing_rates`` of the layers of neurons, ``gradient_norms`` of the layers with weights, both in order.
+        ``degenerate``: what is wrong with them, in words.
+    """
+    network, case = prepared.built.network, prepared.case
+    network.train(case.mode == "train")
+    weighted = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    neurons = [module for module in network.modules() if prepared.built.neurons and isinstance(module, prepared.built.neurons)]
+    work: dict[nn.Module, tuple[int, int]] = {}
+    rates: dict[nn.Module, float] = {}
+
+    def multiplied(module: nn.Module, args: Any, out: Tensor) -> None:
+        work[module] = macs(module, out)
+
+    def fired(module: nn.Module, args: Any, out: Tensor) -> None:
+        rates[module] = out.detach().float().mean().item()
+
+    handles = [module.register_forward_hook(multiplied) for module in weighted]
+    handles += [module.register_forward_hook(fired) for module in neurons]
+    with torch.set_grad_enabled(case.mode == "train"):
+        logits = prepared.forward()
+    for handle in handles:
+        handle.remove()
+    norms = []
+    if case.mode == "train":
+        F.cross_entropy(logits.mean(0), prepared.labels).backward()
+        norms = [module.weight.grad.norm().item() for module in weighted]  # type: ignore[union-attr]
+        network.zero_grad()
+    prepared.built.forget(network)
+
+    count = sum(p.numel() for p in network.parameters())
+    decays = sum(p.numel() for module in neurons for p in module.parameters())
+    firing = [rates[module] for module in neurons]
+    return {
+        "weights": sum(p.numel() for module in weighted for p in module.parameters()),
+        "parameters": count,
+        "parameters_without_decays": count - decays if neurons else None,
+        "macs_per_frame": sum(work[module][0] for module in weighted),
+        "macs_per_sample": sum(work[module][0] * work[module][1] for module in weighted) // len(prepared.labels),
+        "firing_rates": firing,
+        "gradient_norms": norms,
+        "degenerate": degenerate(firing, norms),
+    }
+
+
+def macs(module: nn.Module, out: Tensor) -> tuple[int, int]:
+    """Multiply-accumulates of a convolution or linear for one frame, and how many frames it saw."""
+    if isinstance(module, nn.Linear):
+        return module.weight.numel(), out.shape[:-1].numel()
+    assert isinstance(module, nn.Conv2d)
+    return module.weight.numel() * out.shape[-2:].numel(), out.shape[:-3].numel()
+
+
+def degenerate(firing: list[float], norms: list[float]) -> str:
+    """What is wrong: layers that never or always fire, or that no gradient reaches; empty if nothing."""
+    wrong = [f"layer {i} of neurons fires at {rate:.2g}" for i, rate in enumerate(firing) if not SILENT < rate < ALWAYS]
+    wrong += [f"gradient of weights {i} is {norm:g}" for i, norm in enumerate(norms) if not 0 < norm < float("inf")]
+    return "; ".join(wrong)

@@ -1,0 +1,82 @@
+"""The tables of ``docs/performance.md``, from ``benchmarks/results``; ``python docs/generate.py`` writes them there."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks import profile, scaling, startup, step, wait
+from benchmarks.measuring import RESULTS
+from benchmarks.plot import load, steps
+from benchmarks.tables import Table, megabytes
+from benchmarks.workers import Case
+
+PEERS = ("spikingjelly", "spikingjelly-best", "snntorch", "snntorch-best", "floor")
+NOTHING = "_No results yet._"
+
+
+def pairs(record: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """lsg, who it is compared with, and the comparison: in the same precision, and its bf16 with spikingjelly's fp32."""
+    for ours, others in record["ratios"].items():
+        if ours.split()[0] == "lsg":
+            for other, found in others.items():
+                name, precision = other.split()
+                across = name == "spikingjelly" and ours.endswith("bf16")
+                if name in PEERS and (precision == ours.split()[1] or across):
+                    yield ours, other, found
+
+
+def comparison(records: list[dict[str, Any]]) -> Table:
+    """One line for everything lsg is compared with."""
+    head = ("case", "", "samples/s", "peak MB", "against", "samples/s", "peak MB", "times as fast", "95 %", "peak")
+    table = Table("", head)
+    for record in records:
+        for ours, other, found in pairs(record):
+            a, b = record["contenders"][ours], record["contenders"][other]
+            speed, spread = f"**{found['ratio']:.2f} x**", f"{found['low']:.2f} to {found['high']:.2f}"
+            compared = (speed, spread, f"{found['peak']:.2f} x")
+            table.rows.append((Case(**record["case"]).title, ours, *_figures(a), other, *_figures(b), *compared))
+    return table
+
+
+def _figures(found: dict[str, Any]) -> tuple[float, str]:
+    return found["samples_per_second"], megabytes(found["peak_bytes"])
+
+
+def where(records: list[dict[str, Any]]) -> str:
+    """Machines, versions, dates and commands of records, each once."""
+    machines = [record["machine"] for record in records]
+    lines = dict.fromkeys(
+        f"{m['processor']}, {m['cores']} cores, {m['memory_bytes'] / 1e9:.0f} GB, {m['system']}, Python {m['python']}, "
+        + ", ".join(f"{name} {found}" for name, found in m["versions"].items())
+        + f"; {m['date']}."
+        for m in machines
+    )
+    commands = dict.fromkeys(m["command"] for m in machines)
+    return "\n".join([*lines, "", *(f"    {command}" for command in commands)])
+
+
+def part(records: list[dict[str, Any]], tables: Callable[[dict[str, Any]], list[Table]]) -> str:
+    """Tables of records below what they were measured on."""
+    if not records:
+        return NOTHING
+    return "\n\n".join([where(records), *(table.markdown() for record in records for table in tables(record))])
+
+
+def compared(folder: Path, mode: str) -> str:
+    """The comparison of a mode's steps."""
+    records = steps(folder, mode)
+    return "\n\n".join([where(records), comparison(records).markdown()]) if records else NOTHING
+
+
+def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
+    """Name in the page -> what stands there."""
+    every = lambda: [*steps(folder, "train"), *steps(folder, "inference")]  # noqa: E731
+    return {
+        "performance-train": lambda: compared(folder, "train"),
+        "performance-inference": lambda: compared(folder, "inference"),
+        "performance-contenders": lambda: part(every(), step.tables),
+        "performance-scaling": lambda: part(load(folder, "scaling-*.json"), scaling.tables),
+        "performance-profile": lambda: part(load(folder, "profile-*.json"), profile.tables),
+        "performance-wait": lambda: part(load(folder, "wait*.json"), wait.tables),
+        "performance-startup": lambda: part(load(folder, "startup*.json"), startup.tables),
+    }

@@ -1,0 +1,129 @@
+"""A race between contenders: one step each in turn, round after round, so that a machine that drifts does so for all alike.
+
+Before it, every contender is looked at in a process that does not count, on at most two samples: whether it has the weights and does
+the multiplications that the others do, whether its neurons fire and its gradients arrive. That process also compiles lsg's kernels,
+so that they come from the cache in the race, as in every run but a user's first.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from benchmarks.measuring import kilobytes, ratio, spread
+from benchmarks.workers import CONTENDERS, Case, Worker
+
+LEAST_FREE = 700_000_000  # bytes that must stay available while contenders run
+
+
+def race(
+    case: Case,
+    entries: Iterable[tuple[str, str]],
+    *,
+    rounds: int,
+    warm: int = 2,
+    threads: int | None = None,
+    after_round: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Let contenders run in turn.
+
+    Args:
+        case: what they run.
+        entries: names and precisions.
+        rounds: that count.
+        warm: rounds before, in which memory and kernels are set up.
+        threads: for each; all cores by default.
+        after_round: is given the record so far.
+
+    Returns:
+        The record: ``case``, ``protocol``, ``contenders`` (seconds, samples a second, peak) and ``ratios`` of lsg to the others.
+
+    Raises:
+        SystemExit: a contender's process ended, contenders differ in what they compute, or the machine's memory is not enough for
+            all of them at once.
+    """
+    threads = threads or len(os.sched_getaffinity(0))
+    entries = list(entries)
+    looked_at = look_at(case, entries, threads)
+    protocol = {"warm": warm, "threads": threads, "idle": "SIGSTOP", "load_before": os.getloadavg()[0]}
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(Worker(name, precision, case, threads)) for name, precision in entries]
+        facts = {worker: worker.ready() | {"network": looked_at[str(worker)]} for worker in workers}
+        seconds: dict[Worker, list[float]] = {worker: [] for worker in workers}
+        # A short step is repeated within a turn, equally often by all: caches are cold after another's turn.
+        steps, shortest = 1, float("inf")
+        record: dict[str, Any] = {}
+        for round_ in range(-warm, rounds):
+            for worker in workers:
+                found = worker.turn(steps)
+                facts[worker]["peak_bytes"] = found["peak_bytes"]
+                _check_memory(worker)
+                took = sum(found["seconds"]) / steps
+                if round_ >= 0:
+                    seconds[worker].append(took)
+                else:
+                    shortest = min(shortest, took)
+            if round_ == -1:
+                steps = max(1, min(10, round(0.5 / shortest)))
+            if round_ >= 0:
+                done = {**protocol, "rounds": round_ + 1, "of": rounds, "steps_a_turn": steps}
+                record = {"case": dataclasses.asdict(case), "protocol": done, **_results(case, facts, seconds)}
+                if after_round is not None:
+                    after_round(record)
+    return record
+
+
+def look_at(case: Case, entries: Iterable[tuple[str, str]], threads: int) -> dict[str, dict[str, Any]]:
+    """Contender and precision -> the facts of ``benchmarks.checking``.
+
+    Raises:
+        SystemExit: two contenders have other weights, or multiply another number of times for a frame.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, precision in entries:
+        with Worker(name, precision, dataclasses.replace(case, batch=min(case.batch, 2)), threads) as worker:
+            worker.ready()
+            worker.turn()  # compiles kernels
+            found[str(worker)] = worker.ask("facts")
+    for key in ("weights", "parameters_without_decays", "macs_per_frame"):
+        values = {name: facts[key] for name, facts in found.items() if facts[key] is not None}
+        if len(set(values.values())) > 1:
+            raise SystemExit(f"{case}: contenders differ in {key}: {values}")
+    return found
+
+
+def _results(case: Case, facts: Mapping[Worker, dict[str, Any]], seconds: Mapping[Worker, list[float]]) -> dict[str, Any]:
+    contenders = {
+        str(worker): {
+            "settings": {**CONTENDERS[worker.name]._asdict(), "precision": worker.precision},
+            "seconds": spread(values),
+            "every_round": values,
+            "samples_per_second": case.batch / spread(values)["median"],
+            "peak_bytes": facts[worker]["peak_bytes"],
+            "idle_bytes": facts[worker]["idle_bytes"],
+            "network": facts[worker]["network"],
+        }
+        for worker, values in seconds.items()
+    }
+    ratios = {
+        str(ours): {
+            str(other): {
+                **ratio(seconds[other], seconds[ours]),
+                "peak": facts[ours]["peak_bytes"] / facts[other]["peak_bytes"],
+            }
+            for other in seconds
+            if other is not ours
+        }
+        for ours in seconds
+        if CONTENDERS[ours.name].kit == "lsg"
+    }
+    return {"contenders": contenders, "ratios": ratios}
+
+
+def _check_memory(worker: Worker) -> None:
+    free = kilobytes("/proc/meminfo", "MemAvailable") * 1024
+    if free < LEAST_FREE:
+        raise SystemExit(
+            f"after a turn of {worker}: {free / 1e6:.0f} MB of memory are left. Name fewer --contenders, or one --precision."
+        )

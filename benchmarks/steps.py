@@ -1,0 +1,143 @@
+"""A contender's step: what its process does at each turn."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.workers import Case, Contender
+
+# So small that nothing drifts in hundreds of steps; the time of a step does not depend on it.
+RATE, MOMENTUM = 1e-4, 0.9
+CHANNELS = {"vggsnn": 2, "resnet19": 3}
+
+
+class Built(NamedTuple):
+    """A network, what drops its state after a sequence, what makes it ready for inference, and the class of its neurons."""
+
+    network: nn.Module
+    forget: Callable[[nn.Module], object]
+    deploy: Callable[[Any], nn.Module]
+    neurons: type[nn.Module] | None
+
+
+class Prepared(NamedTuple):
+    """A contender ready to go: what it was built from, and one step of it."""
+
+    built: Built
+    case: Case
+    precision: str
+    x: Tensor
+    labels: Tensor
+    step: Callable[[], Any]
+
+    def forward(self) -> Tensor:
+        """Logits (T, B, classes) in float32, in the case's precision; the network keeps its state."""
+        with autocast(self.precision):
+            return self.built.network(self.x).float()
+
+
+def prepare(contender: Contender, case: Case, precision: str, threads: int) -> Prepared:
+    """Build the network and its input.
+
+    Raises:
+        ImportError: the contender's library is not installed.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    if contender.keep:
+        from lsgcli.memory import keep_large_buffers
+
+        keep_large_buffers()
+    x, labels = inputs(case)
+    built = build(contender, case)
+    return Prepared(built, case, precision, x, labels, MODES[case.mode](built, x, labels, lambda: autocast(precision)))
+
+
+def build(contender: Contender, case: Case) -> Built:
+    """The contender's network."""
+    if contender.kit == "lsg":
+        from lsgcli import models
+        from lsgcli.models.fold import fold
+        from lsgcli.neurons import LIF
+
+        network: nn.Module = models.build(
+            case.network,
+            T=case.T,
+            in_channels=CHANNELS[case.network],
+            input_size=case.size,
+            width_multiplier=case.width,
+            backend=contender.backend,
+        )
+        return Built(network, lambda network: None, fold, LIF)
+    from benchmarks import peers
+
+    kit: peers.Kit = getattr(peers, contender.kit)(contender.best)
+    network = peers.NETWORKS[case.network](kit, case.T, case.size, case.width)
+    fires = type(kit.neurons())
+    return Built(network, kit.forget, nn.Module.eval, None if fires is nn.Identity else fires)
+
+
+def inputs(case: Case) -> tuple[Tensor, Tensor]:
+    """Frames of events (T, B, 2, H, W), mostly zero, or static images (B, 3, H, W); and labels (B,)."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, 10, (case.batch,), generator=generator)
+    if case.network == "resnet19":
+        return torch.randn(case.batch, 3, case.size, case.size, generator=generator), labels
+    return torch.poisson(torch.full((case.T, case.batch, 2, case.size, case.size), 0.3), generator=generator), labels
+
+
+def autocast(precision: str) -> AbstractContextManager[Any]:
+    """Context of the forward pass."""
+    return torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+Context = Callable[[], AbstractContextManager[Any]]
+
+
+def train(built: Built, x: Tensor, labels: Tensor, context: Context) -> Callable[[], Any]:
+    """Forward, cross-entropy of the mean logits, backward, SGD with momentum: the same for everybody."""
+    network = built.network.train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM)
+
+    def step() -> None:
+        with context():
+            logits = network(x)
+        F.cross_entropy(logits.float().mean(0), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        built.forget(network)
+
+    return step
+
+
+def inference(built: Built, x: Tensor, labels: Tensor, context: Context) -> Callable[[], Any]:
+    """Forward, in evaluation mode; lsg with its tdBN folded into the convolutions, as it is exported and evaluated."""
+    calibrate(built, x)
+    network = built.deploy(built.network)
+
+    def step() -> None:
+        with torch.inference_mode(), context():
+            network(x).float().mean(0)
+        built.forget(network)
+
+    return step
+
+
+def calibrate(built: Built, x: Tensor) -> None:
+    """Running statistics of a sample, so that the deep layers' neurons fire; a small one, to leave the peak alone."""
+    norms = [module for module in built.network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        built.network.train()(x[:1] if x.dim() == 4 else x[:1, :1])
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+    built.forget(built.network)
+
+
+MODES = {"train": train, "inference": inference}

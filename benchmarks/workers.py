@@ -1,0 +1,205 @@
+"""Contenders in processes of their own.
+
+Every contender is a fresh interpreter with the same number of threads. It builds its network, then waits for its turn. Between
+its turns it is stopped (SIGSTOP), so that whatever its thread pools do while idle costs nobody else anything, and all run with
+their libraries' own thread settings.
+
+The peak is the most memory the whole process ever held (VmHWM), interpreter and libraries included.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.measuring import kilobytes
+
+ROOT = Path(__file__).resolve().parents[1]
+PR_SET_PDEATHSIG = 1  # from the kernel's prctl.h
+DEFAULTS = {"vggsnn": {"T": 10, "batch": 8, "size": 48}, "resnet19": {"T": 2, "batch": 16, "size": 32}}
+
+
+class Contender(NamedTuple):
+    """Who runs, and how.
+
+    Args:
+        kit: a class of ``benchmarks.peers``, or ``lsg``.
+        best: channels-last memory and what else makes a peer fastest; lsg always is channels-last.
+        keep: tell glibc to keep large buffers between steps, as ``lsg train`` does.
+        backend: of lsg.
+    """
+
+    kit: str
+    best: bool = False
+    keep: bool = False
+    backend: str = "auto"
+
+
+CONTENDERS = {
+    "lsg": Contender("lsg", best=True, keep=True),
+    "spikingjelly": Contender("SpikingJelly"),
+    "spikingjelly-best": Contender("SpikingJelly", best=True, keep=True),
+    "snntorch": Contender("SnnTorch"),
+    "snntorch-best": Contender("SnnTorch", best=True, keep=True),
+    "floor": Contender("Floor", best=True, keep=True),
+    # Not among those that run unless asked for:
+    "lsg-reference": Contender("lsg", best=True, keep=True, backend="reference"),
+    "lsg-unkept": Contender("lsg", best=True),
+    "spikingjelly-kept": Contender("SpikingJelly", keep=True),
+    "spikingjelly-last": Contender("SpikingJelly", best=True),
+    "floor-unkept": Contender("Floor", best=True),
+}
+USUAL = ("lsg", "spikingjelly", "spikingjelly-best", "snntorch", "snntorch-best", "floor")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is run.
+
+    Args:
+        network: ``vggsnn`` or ``resnet19``.
+        T: timesteps.
+        batch: samples in a step.
+        size: pixels of a side.
+        width: multiplier of all channels.
+        mode: ``train`` (forward, backward, SGD with momentum) or ``inference`` (lsg: with folded tdBN).
+    """
+
+    network: str
+    T: int
+    batch: int
+    size: int
+    width: float = 1.0
+    mode: str = "train"
+
+    def __str__(self) -> str:
+        return f"{self.network}-w{self.width:g}-T{self.T}-b{self.batch}-{self.size}px-{self.mode}"
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        return f"{self.network} x {self.width:g}, T={self.T}, {self.size} px, batch {self.batch}, {self.mode}"
+
+
+def case(network: str, mode: str = "train", width: float = 1.0, **sizes: int | None) -> Case:
+    """A case of a network's usual sizes, but for those given."""
+    given = {name: value for name, value in sizes.items() if value is not None}
+    return Case(network, mode=mode, width=width, **{**DEFAULTS[network], **given})
+
+
+class Worker:
+    """A contender's process; a context manager that ends it.
+
+    Args:
+        name: of the contender.
+        precision: ``fp32`` or ``bf16`` (autocast).
+        case: what it runs.
+        threads: that it may use.
+    """
+
+    def __init__(self, name: str, precision: str, case: Case, threads: int, environment: Mapping[str, str] | None = None):
+        self.name, self.precision = name, precision
+        job = {"contender": name, "precision": precision, "case": dataclasses.asdict(case), "threads": threads}
+        pools = {f"{pool}_NUM_THREADS": str(threads) for pool in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.workers", json.dumps(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            cwd=ROOT,
+            env={**os.environ, **pools, **(environment or {})},
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.precision}"
+
+    def ready(self) -> dict[str, Any]:
+        """Wait until it is built, and stop it."""
+        return self._answer()
+
+    def turn(self, steps: int = 1) -> dict[str, Any]:
+        """Let it run some steps: seconds of each, the peak in bytes."""
+        return self.ask("steps", count=steps)
+
+    def ask(self, task: str, **arguments: Any) -> dict[str, Any]:
+        """Let it do one of its tasks; see :func:`main`."""
+        assert self.process.stdin is not None
+        self.process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(BrokenPipeError):  # it ended; the missing answer says so
+            self.process.stdin.write(json.dumps({"task": task, "arguments": arguments}) + "\n")
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self}: ended with status {self.process.wait()}; what it said stands above")
+        self.process.send_signal(signal.SIGSTOP)
+        return json.loads(line)
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()  # type: ignore[union-attr]
+
+
+def main() -> None:
+    """What a contender's process does: build, say so, then what each line on stdin asks for.
+
+    Tasks: ``steps``; ``facts``, of ``benchmarks.checking``; ``profile``, of ``benchmarks.profiling``.
+    """
+    job = json.loads(sys.argv[1])
+    # Whoever started this may die while it is stopped, and then nobody would end it.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print must not end up among the answers
+
+    def answer(facts: Mapping[str, Any]) -> None:
+        answers.write(json.dumps(facts) + "\n")
+
+    from benchmarks.steps import prepare
+
+    prepared = prepare(CONTENDERS[job["contender"]], Case(**job["case"]), job["precision"], job["threads"])
+    answer({"idle_bytes": kilobytes("/proc/self/status", "VmRSS") * 1024})
+
+    def steps(count: int) -> dict[str, Any]:
+        seconds = []
+        for _ in range(count):
+            begin = time.perf_counter()
+            prepared.step()
+            seconds.append(time.perf_counter() - begin)
+        return {"seconds": seconds, "peak_bytes": kilobytes("/proc/self/status", "VmHWM") * 1024}
+
+    def facts() -> dict[str, Any]:
+        from benchmarks.checking import facts
+
+        return facts(prepared)
+
+    def profile(count: int) -> dict[str, Any]:
+        from benchmarks.profiling import profile
+
+        return profile(prepared, count)
+
+    tasks = {task.__name__: task for task in (steps, facts, profile)}
+    for line in sys.stdin:
+        asked = json.loads(line)
+        answer(tasks[asked["task"]](**asked["arguments"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,368 @@
+"""The benchmarks' peers compute what lsg's networks compute, and their figures are what they say."""
+
+import dataclasses
+import itertools
+import json
+import math
+import platform
+import statistics
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import checking, documented, measuring, peers, plot, profiling, race, scaling, step, wait, workers
+from benchmarks.steps import MODES, build, inputs, prepare
+from benchmarks.tables import Table
+from lsgcli import models
+from lsgcli.neurons import LIF, TdBatchNorm2d
+
+TINY = {
+    "vggsnn": workers.case("vggsnn", width=1 / 16, T=3, batch=2, size=16),
+    "resnet19": workers.case("resnet19", width=1 / 16, T=2, batch=2, size=16),
+}
+NETWORKS = sorted(TINY)
+CHANNELS = (2, 4, 8, 16, 16, 32, 32, 32, 32)  # of vggsnn's convolutions at that width
+SIDES = (16, 16, 8, 8, 4, 4, 2, 2)  # of what they put out
+KITS = {"SpikingJelly": "spikingjelly", "SnnTorch": "snntorch", "Floor": "torch"}
+
+
+def kit(name, **settings):
+    pytest.importorskip(KITS[name])
+    return getattr(peers, name)(**settings)
+
+
+def ours(network):
+    case = TINY[network]
+    torch.manual_seed(0)
+    channels = 2 if network == "vggsnn" else 3
+    return models.build(
+        network,
+        method="none",
+        T=case.T,
+        in_channels=channels,
+        input_size=case.size,
+        width_multiplier=case.width,
+        backend="reference",
+    )
+
+
+def peer(network, name, **settings):
+    case = TINY[network]
+    return peers.NETWORKS[network](kit(name, **settings), case.T, case.size, case.width)
+
+
+def carry_over(source, target):
+    """lsg's weights, in a peer: tdBN's scale is a factor of its own in lsg, and part of the weight in peers."""
+    scales = {id(m.weight): m.scale for m in source.modules() if isinstance(m, TdBatchNorm2d)}
+    with torch.no_grad():
+        for mine, theirs in zip(source.parameters(), target.parameters(), strict=True):
+            theirs.copy_(mine * scales.get(id(mine), 1.0))
+    return scales
+
+
+def layers(network, kind):
+    return [module for module in network.modules() if isinstance(module, kind)]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", ["SpikingJelly", "SnnTorch"])
+def test_a_peer_has_the_parameters_of_lsg(network, name):
+    found = peer(network, name, best=True)
+    assert [tuple(p.shape) for p in found.parameters()] == [tuple(p.shape) for p in ours(network).parameters()]
+    assert len(layers(found, type(found.kit.neurons()))) == len(layers(ours(network), LIF))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_floor_does_the_convolutions_of_lsg_and_nothing_else(network):
+    traced = {}
+    for name, model in {"ours": ours(network), "floor": peer(network, "Floor", best=True)}.items():
+        seen = traced[name] = []
+
+        def record(module, args, out, seen=seen):
+            seen.append((type(module).__name__, tuple(module.weight.shape), tuple(args[0].shape), tuple(out.shape)))
+
+        for module in layers(model, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(record)
+        model(inputs(TINY[network])[0])
+    assert traced["floor"] == traced["ours"]
+    floor = peer(network, "Floor", best=True)
+    assert not layers(floor, nn.BatchNorm2d)
+    assert len(layers(floor, nn.AvgPool2d)) == len(layers(ours(network), nn.AvgPool2d))
+
+
+@pytest.mark.parametrize("best", [False, True])
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", ["SpikingJelly", "SnnTorch"])
+def test_a_peer_with_the_weights_of_lsg_fires_the_same_spikes(network, name, best):
+    model, theirs = ours(network), peer(network, name, best=best)
+    carry_over(model, theirs)
+    spikes = {"model": [], "theirs": []}
+    for module in layers(model, LIF):
+        module.register_forward_hook(lambda module, args, out: spikes["model"].append(out.detach()))
+    for module in layers(theirs, type(theirs.kit.neurons())):
+        module.register_forward_hook(lambda module, args, out: spikes["theirs"].append(out.detach()))
+    x, _ = inputs(TINY[network])
+    for mode in (True, False):  # batch statistics, then running ones
+        logits = model.train(mode)(x)
+        torch.testing.assert_close(theirs.train(mode)(x), logits, rtol=1e-4, atol=1e-5)
+        theirs.kit.forget(theirs)
+    assert len(spikes["model"]) == len(spikes["theirs"])
+    for layer, (a, b) in enumerate(zip(*spikes.values(), strict=True)):
+        assert torch.equal(a, b), f"layer {layer}: {(a != b).sum()} of {a.numel()} spikes differ"
+    assert sum(s.sum() for s in spikes["model"][:4]) > 100
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_spikingjelly_with_the_rectangular_surrogate_has_the_gradients_of_lsg(network):
+    surrogates = pytest.importorskip("spikingjelly.activation_based.surrogate")
+    model, theirs = ours(network), peer(network, "SpikingJelly", surrogate=surrogates.Rect(alpha=1.0))
+    scales = carry_over(model, theirs)
+    x, labels = inputs(TINY[network])
+    for each in (model, theirs):
+        nn.functional.cross_entropy(each(x).mean(0), labels).backward()
+    for mine, their in zip(model.parameters(), theirs.parameters(), strict=True):
+        scaled = their.grad * scales.get(id(mine), 1.0)
+        torch.testing.assert_close(scaled, mine.grad, rtol=2e-4, atol=2e-5 * max(1.0, mine.grad.abs().max().item()))
+
+
+@pytest.mark.parametrize("mode", sorted(MODES))
+@pytest.mark.parametrize("name", ["lsg", "SpikingJelly", "SnnTorch", "Floor"])
+def test_a_step_can_be_repeated(name, mode):
+    if name in KITS:
+        pytest.importorskip(KITS[name])
+    case = TINY["resnet19"]
+    built = build(workers.Contender(name, best=True), case)
+    before = [p.detach().clone() for p in built.network.parameters()]
+    run = MODES[mode](built, *inputs(case), lambda: torch.autocast("cpu", dtype=torch.bfloat16))
+    for _ in range(3):
+        run()
+    moved = [not torch.equal(a, b) for a, b in zip(before, built.network.parameters(), strict=True)]
+    assert any(moved) == (mode == "train")
+    assert all(torch.isfinite(p).all() for p in built.network.parameters())
+
+
+def test_every_contender_is_built_from_something_that_exists():
+    for contender in workers.CONTENDERS.values():
+        assert contender.kit == "lsg" or issubclass(getattr(peers, contender.kit), peers.Kit)
+    assert set(workers.USUAL) <= set(workers.CONTENDERS)
+    assert set(workers.DEFAULTS) == set(peers.NETWORKS)
+
+
+def test_ratio():
+    rng = torch.Generator().manual_seed(0)
+    drift = [1 + 0.5 * i / 20 for i in range(21)]  # hits both alike
+    a = [2 * d * (1 + 0.01 * torch.randn((), generator=rng).item()) for d in drift]
+    b = [d * (1 + 0.01 * torch.randn((), generator=rng).item()) for d in drift]
+    found, rounds = measuring.ratio(a, b), [x / y for x, y in zip(a, b, strict=True)]
+    assert found["ratio"] == statistics.median(rounds)
+    assert (found["min"], found["max"]) == (min(rounds), max(rounds))
+    assert found["min"] < found["low"] < 2 < found["high"] < found["max"]
+    assert measuring.ratio([3.0, 3.0], [1.5, 1.5]) == {"ratio": 2, "low": 2, "high": 2, "min": 2, "max": 2}
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        ("--width", "--width"),
+        ("0.25", "0.25"),
+        ("some/folder", "some/folder"),
+        ("/home/somebody/cifar/train", ".../train"),
+        ("/home/somebody/cifar/train/", ".../train"),
+        ("--images=/home/somebody/train", "--images=.../train"),
+    ],
+)
+def test_commands_are_kept_without_the_folders_of_this_machine(word, kept):
+    assert measuring.without_folders(word) == kept
+
+
+def test_facts_of_the_machine_do_not_name_it():
+    found = measuring.machine("snntorch")
+    assert found["memory_bytes"] > 1e8
+    assert found["cores"] >= 1
+    assert not any(platform.node() == word for word in json.dumps(found).split('"'))
+
+
+def test_quartiles_lie_among_the_values():
+    found = measuring.spread([1.0, 3.0])
+    assert (found["median"], found["low"], found["high"], found["min"]) == (2.0, 1.5, 2.5, 1.0)
+
+
+@pytest.mark.skipif(not hasattr(__import__("signal"), "SIGSTOP"), reason="no stopped processes here")
+def test_a_race_in_processes_of_their_own():
+    records = []
+    record = race.race(
+        TINY["vggsnn"], [("lsg", "fp32"), ("floor", "fp32")], rounds=2, warm=1, threads=1, after_round=records.append
+    )
+    assert [r["protocol"]["rounds"] for r in records] == [1, 2]
+    assert set(record["contenders"]) == {"lsg fp32", "floor fp32"}
+    assert set(record["ratios"]) == {"lsg fp32"}
+    for found in record["contenders"].values():
+        assert len(found["every_round"]) == 2
+        assert found["peak_bytes"] >= found["idle_bytes"] > 50e6
+        assert found["network"]["weights"] == 10 * (32 + 1) + 9 * sum(a * b for a, b in itertools.pairwise(CHANNELS))
+        assert found["network"]["degenerate"] == ""
+        assert found["samples_per_second"] == pytest.approx(2 / found["seconds"]["median"])
+    assert record["ratios"]["lsg fp32"]["floor fp32"]["peak"] > 0.5
+    speeds, ratios, networks = (table.markdown() for table in step.tables(record))
+    assert "| lsg fp32 | floor fp32 |" in ratios
+    assert speeds.count("| floor fp32 |") == networks.count("| floor fp32 |") == 1
+    assert "floor fp32" in documented.comparison([record]).markdown()
+
+
+def test_a_contender_that_fails_is_named():
+    wrong = workers.case("vggsnn", size=17)  # four poolings do not divide it
+    with pytest.raises(SystemExit, match="lsg fp32: ended with status 1"):
+        race.race(wrong, [("lsg", "fp32")], rounds=1, threads=1)
+
+
+def prepared(name, network="vggsnn", mode="train", best=True):
+    if name in KITS:
+        pytest.importorskip(KITS[name])
+    case = dataclasses.replace(TINY[network], mode=mode)
+    return prepare(workers.Contender(name, best=best), case, "fp32", torch.get_num_threads())
+
+
+@pytest.mark.parametrize("mode", sorted(MODES))
+@pytest.mark.parametrize("name", ["lsg", "SpikingJelly", "SnnTorch", "Floor"])
+def test_what_a_network_computes(name, mode):
+    found = checking.facts(prepared(name, mode=mode))
+    a_frame = 10 * 32 + sum(9 * a * b * side**2 for a, b, side in zip(CHANNELS, CHANNELS[1:], SIDES, strict=False))
+    assert found["macs_per_frame"] == a_frame
+    assert found["macs_per_sample"] == 3 * a_frame
+    spiking = name != "Floor"
+    assert found["parameters"] - found["weights"] == (2 * sum(CHANNELS[1:]) if spiking else 0) + (8 if name == "lsg" else 0)
+    assert found["parameters_without_decays"] == (found["weights"] + 2 * sum(CHANNELS[1:]) if spiking else None)
+    assert len(found["firing_rates"]) == (8 if spiking else 0)
+    assert len(found["gradient_norms"]) == (9 if mode == "train" else 0)
+    assert found["degenerate"] == ""
+
+
+def test_an_image_shown_at_every_step_is_convolved_once_or_every_time():
+    once, always = (checking.facts(prepared("SpikingJelly", "resnet19", best=best)) for best in (True, False))
+    assert once["macs_per_frame"] == always["macs_per_frame"]
+    assert always["macs_per_sample"] - once["macs_per_sample"] == 9 * 3 * 8 * 16**2
+    assert always["macs_per_sample"] == 2 * always["macs_per_frame"]
+
+
+def test_networks_that_do_nothing_are_told():
+    assert checking.degenerate([0.1, 0.2], [1.0]) == ""
+    assert "layer 1 of neurons" in checking.degenerate([0.1, 0.0], [1.0])
+    assert "layer 0 of neurons" in checking.degenerate([1.0], [])
+    for norm in (0.0, math.nan, math.inf):
+        assert "gradient of weights 1" in checking.degenerate([], [1.0, norm])
+
+
+def test_contenders_with_other_weights_do_not_race(monkeypatch):
+    class Worker:
+        def __init__(self, name, precision, case, threads):
+            self.name = name
+
+        def __str__(self):
+            return self.name
+
+        def ask(self, task):
+            return {"weights": len(self.name), "parameters_without_decays": None, "macs_per_frame": 1}
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda self, *_: None  # noqa: E731
+        ready = turn = lambda self: None
+
+    monkeypatch.setattr(race, "Worker", Worker)
+    assert set(race.look_at(TINY["vggsnn"], [("lsg", "fp32"), ("abc", "fp32")], 1)) == {"lsg", "abc"}
+    with pytest.raises(SystemExit, match=r"differ in weights: \{'lsg': 3, 'floor': 5\}"):
+        race.look_at(TINY["vggsnn"], [("lsg", "fp32"), ("floor", "fp32")], 1)
+
+
+@pytest.mark.parametrize(("name", "network"), [("lsg", "vggsnn"), ("Floor", "vggsnn"), ("Floor", "resnet19")])
+def test_memory_kept_for_the_backward_pass_is_found_once(name, network):
+    ready = prepared(name, network)
+    seen = {}  # storage -> bytes
+    for module in layers(ready.built.network, nn.Conv2d):
+        # The floor keeps what its convolutions read; so does lsg, and its neurons also what the convolutions put out.
+        module.register_forward_hook(lambda module, args, out: seen.update(kept(out if name == "lsg" else args[0])))
+
+    def kept(tensor):
+        return {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()}
+
+    held = profiling.memory(ready)
+    expected = sum(bytes_ for pointer, bytes_ in seen.items() if pointer != ready.x.untyped_storage().data_ptr())
+    part = "saved by neurons and normalisation" if name == "lsg" else "saved by convolutions"
+    assert held[part] == pytest.approx(expected, rel=0.02)  # lsg: and vectors per channel
+    assert held["weights"] == 4 * sum(p.numel() for p in ready.built.network.parameters())
+    assert held["peak"] > 50e6
+
+
+def test_a_profile_accounts_for_all_of_a_step():
+    found = profiling.profile(prepared("lsg"), 2)
+    assert sum(found["seconds"].values()) == pytest.approx(found["total_seconds"], rel=0.05)
+    for part in ("data", "convolutions, forward", "convolutions, backward", "optimiser", "linears"):
+        assert found["seconds"][part] > 0
+    for part in ("neurons and normalisation, forward", "neurons and normalisation, backward"):
+        assert found["seconds"][part] > found["seconds"]["linears"]
+
+
+def test_waiting_is_the_time_until_an_item_is_there():
+    now = [0.0]
+
+    def items():
+        for seconds in (3.0, 1.0):
+            now[0] += seconds
+            yield seconds
+        now[0] += 0.5
+
+    timed = wait.Timed(items(), clock=lambda: now[0])
+    for _ in timed:
+        now[0] += 2.0  # a step
+    assert timed.waited == [3.0, 1.0, 0.5]
+    assert timed.total == 8.5
+    found = wait.share([timed])
+    assert found["share"]["median"] == 4.5 / 8.5
+    assert found["share_without_first"]["median"] == 1.5 / 8.5
+    assert found["longest_wait"] == 3.0
+
+
+def test_tables_in_markdown():
+    table = Table("Speed", ("", "a|b"), [("one", 1234.56), ("two", 12_345_678), ("three", 0.000123456)])
+    assert table.markdown().splitlines() == [
+        "**Speed**",
+        "",
+        "|  | a\\|b |",
+        "|---|---|",
+        "| one | 1235 |",
+        "| two | 12,345,678 |",
+        "| three | 0.0001235 |",
+    ]
+
+
+def test_the_documentation_says_when_nothing_was_measured(tmp_path):
+    for write in documented.parts(tmp_path).values():
+        assert write() == documented.NOTHING
+
+
+def test_slope():
+    assert scaling.slope([4, 8, 16], [100.0, 140.0, 220.0]) == pytest.approx(10)
+
+
+def test_memory_per_timestep():
+    points = {str(t): {"contenders": {"lsg fp32": {"peak_bytes": 300e6 + 15e6 * t}}} for t in (4, 8, 16)}
+    assert scaling.memory_per_timestep(points) == {"lsg fp32": pytest.approx(15e6)}
+
+
+def test_the_picture_shows_every_contender_and_its_figures():
+    pytest.importorskip("matplotlib")
+    seconds = {"median": 2.0, "low": 1.9, "high": 2.2, "min": 1.9, "n": 7}
+    contenders = {
+        name: {"seconds": seconds, "samples_per_second": 8 / 2.0 * scale, "peak_bytes": 1e9 * scale}
+        for name, scale in {"lsg fp32": 1.0, "spikingjelly <fp32>": 0.5}.items()
+    }
+    record = {"case": dataclasses.asdict(workers.case("vggsnn")), "contenders": contenders}
+    text = plot.picture([record])
+    assert text == plot.picture([record])  # the same bytes
+    root = ElementTree.fromstring(text)
+    words = " ".join(e.text or "" for e in root.iter() if e.tag.endswith("text"))
+    for part in ("vggsnn x 1, T=10, 48 px, batch 8", "lsg fp32", "spikingjelly <fp32>", "4", "2", "1000", "500"):
+        assert part in words
+    assert "prefers-color-scheme:dark" in text
+    assert plot.INK not in text.replace(plot.STYLE, "")
