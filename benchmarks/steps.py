@@ -16,12 +16,14 @@ CHANNELS = {"vggsnn": 2, "resnet19": 3}
 
 
 class Built(NamedTuple):
-    """A network, what drops its state after a sequence, what makes it ready for inference, and the class of its neurons."""
+    """A network, what drops its state after a sequence, what makes it ready for inference, the class of its neurons, and
+    SGD with momentum over its parameters: what takes a step and then forgets the gradients."""
 
     network: nn.Module
     forget: Callable[[nn.Module], object]
     deploy: Callable[[Any], nn.Module]
     neurons: type[nn.Module] | None
+    optimizer: Callable[[Any], Callable[[], object]]
 
 
 class Prepared(NamedTuple):
@@ -72,13 +74,38 @@ def build(contender: Contender, case: Case) -> Built:
             width_multiplier=case.width,
             backend=contender.backend,
         )
-        return Built(network, lambda network: None, fold, LIF)
+        return Built(network, lambda network: None, fold, LIF, lsg_sgd)
     from benchmarks import peers
 
     kit: peers.Kit = getattr(peers, contender.kit)(contender.best)
     network = peers.NETWORKS[case.network](kit, case.T, case.size, case.width)
     fires = type(kit.neurons())
-    return Built(network, kit.forget, nn.Module.eval, None if fires is nn.Identity else fires)
+    return Built(network, kit.forget, nn.Module.eval, None if fires is nn.Identity else fires, torch_sgd)
+
+
+def torch_sgd(network: nn.Module) -> Callable[[], object]:
+    """torch's, as users of the peers have it."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM)
+
+    def step() -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def lsg_sgd(network: nn.Module) -> Callable[[], object]:
+    """As ``lsg train`` has it; the decays' Adam with it."""
+    from lsgcli.config import RunConfig
+    from lsgcli.training.optim import Optimizers
+
+    optimizers = Optimizers(network, RunConfig(lr=RATE, momentum=MOMENTUM, weight_decay=0.0, decay_lr=RATE))
+
+    def step() -> None:
+        optimizers.step(1.0)
+        optimizers.zero_grad()
+
+    return step
 
 
 def inputs(case: Case) -> tuple[Tensor, Tensor]:
@@ -101,14 +128,13 @@ Context = Callable[[], AbstractContextManager[Any]]
 def train(built: Built, x: Tensor, labels: Tensor, context: Context) -> Callable[[], Any]:
     """Forward, cross-entropy of the mean logits, backward, SGD with momentum: the same for everybody."""
     network = built.network.train()
-    optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM)
+    update = built.optimizer(network)
 
     def step() -> None:
         with context():
             logits = network(x)
         F.cross_entropy(logits.float().mean(0), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        update()
         built.forget(network)
 
     return step

@@ -3,7 +3,8 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -120,7 +121,7 @@ class SpikingNet(nn.Module, ABC):
         """The output of a block, which ``forward_sequence`` calls by this."""
         if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
             return block(*arguments)
-        again = (nullcontext(), _seen(block))
+        again = (_keeping_nothing(), _seen(block))
         return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=False)
 
     @abstractmethod
@@ -147,6 +148,20 @@ class SpikingNet(nn.Module, ABC):
         return dataclasses.asdict(self.spec)
 
 
+# Whether what operations keep for the backward pass is somebody else's to decide.
+KEEPING_NOTHING = ContextVar("KEEPING_NOTHING", default=False)
+
+
+@contextmanager
+def _keeping_nothing() -> Iterator[None]:
+    """While a block is computed that will be computed again."""
+    token = KEEPING_NOTHING.set(True)
+    try:
+        yield
+    finally:
+        KEEPING_NOTHING.reset(token)
+
+
 @contextmanager
 def _seen(block: nn.Module) -> Iterator[None]:
     """While a block is computed again, its running statistics stay as they are."""
@@ -154,7 +169,8 @@ def _seen(block: nn.Module) -> Iterator[None]:
     for norm in norms:
         norm.seen = True
     try:
-        yield
+        with _keeping_nothing():
+            yield
     finally:
         for norm in norms:
             norm.seen = False

@@ -1,18 +1,45 @@
 """Layers over time: convolutions that see (T, B) as one batch, and convolution + tdBN with or without neurons."""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
-from lsgcli.models.base import NetworkSpec, SpikingLayer
+from lsgcli.models.base import KEEPING_NOTHING, NetworkSpec, SpikingLayer
 from lsgcli.neurons import LIF, TdBatchNorm2d
+from lsgcli.neurons.kernels import is_followed
 
 
-def over_time(module: nn.Module, x: Tensor) -> Tensor:
-    """Apply a module of (N, C, H, W) to (T, B, C, H, W), in channels-last memory."""
+def over_time(module: nn.Module, x: Tensor, levels: int | None = None) -> Tensor:
+    """Apply a module of (N, C, H, W) to (T, B, C, H, W), in channels-last memory.
+
+    Args:
+        module: keeps its input for the backward pass, if it wants to.
+        x: its input.
+        levels: where given, every element of x is one of 0, 1/levels, 2/levels, ... up to 255/levels, and is kept as one byte.
+    """
     flat = x.flatten(0, 1)
     if flat.dim() == 4:
         flat = flat.contiguous(memory_format=torch.channels_last)
-    return module(flat).unflatten(0, x.shape[:2])
+    keeps = levels is not None and torch.is_grad_enabled() and not KEEPING_NOTHING.get() and not is_followed(flat)
+    with _kept_as_bytes(flat, levels) if keeps and levels is not None else nullcontext():
+        return module(flat).unflatten(0, x.shape[:2])
+
+
+def _kept_as_bytes(x: Tensor, levels: int) -> AbstractContextManager[Any]:
+    """What an operation in this context keeps of x is one byte an element; ``levels`` is a power of two, so nothing is lost."""
+
+    def pack(kept: Tensor) -> Any:
+        if kept.data_ptr() != x.data_ptr() or kept.shape != x.shape:
+            return kept
+        return (kept * levels).to(torch.uint8), kept.dtype
+
+    def unpack(kept: Any) -> Tensor:
+        return kept if isinstance(kept, Tensor) else kept[0].to(kept[1]).div_(levels)
+
+    return saved_tensors_hooks(pack, unpack)
 
 
 class ConvNorm(nn.Module):
@@ -25,12 +52,21 @@ class ConvNorm(nn.Module):
         kernel: side of the square kernel; padding keeps the size at stride 1.
         stride: of the convolution.
         eta: of the tdBN; 1/sqrt(2) where two branches are summed.
+        levels: where the input is spikes, or averages of ``levels`` of them: it is kept for the backward pass as bytes then.
     """
 
     def __init__(
-        self, spec: NetworkSpec, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, eta: float = 1.0
+        self,
+        spec: NetworkSpec,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        eta: float = 1.0,
+        levels: int | None = None,
     ):
         super().__init__()
+        self.levels = levels
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
         self.norm: nn.Module = TdBatchNorm2d(out_channels, threshold=spec.threshold, eta=eta)
 
@@ -40,16 +76,25 @@ class ConvNorm(nn.Module):
 
     def convolved(self, x: Tensor, T: int | None = None) -> Tensor:
         """The convolution's output, which the tdBN has yet to see."""
-        z = over_time(self.conv, x)
+        z = over_time(self.conv, x, self.levels)
         return z.expand(T, *z.shape[1:]) if T is not None and len(z) != T else z
 
 
 class SpikingConv(nn.Module):
     """Convolution, tdBN, LIF and, where ``pool`` > 1, average pooling of the spikes."""
 
-    def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, pool: int = 1):
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        pool: int = 1,
+        levels: int | None = None,
+    ):
         super().__init__()
-        self.current = ConvNorm(spec, in_channels, out_channels, kernel=kernel, stride=stride)
+        self.current = ConvNorm(spec, in_channels, out_channels, kernel=kernel, stride=stride, levels=levels)
         self.lif: LIF = spec.lif()
         self.pool = nn.AvgPool2d(pool) if pool > 1 else None
 
@@ -86,7 +131,11 @@ def fire_behind(
         current = norm(z)
         spikes = fire(lif, current if addend is None else current + addend)
         return spikes if pool is None else over_time(pool, spikes)
-    parameters = norm.parameters_for(z) if isinstance(norm, TdBatchNorm2d) else None
+    parameters = None
+    if type(norm) is TdBatchNorm2d:
+        parameters = norm.parameters_for(z)
+    elif not isinstance(norm, nn.Identity):
+        z = norm(z)  # one of somebody else's
     return lif.behind(parameters, z, addend=addend, pool=1 if pool is None else _side(pool))
 
 

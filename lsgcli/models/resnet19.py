@@ -20,12 +20,13 @@ class AddBlock(nn.Module):
     def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, stride: int):
         super().__init__()
         eta = 1 / math.sqrt(2)
-        self.first = SpikingConv(spec, in_channels, out_channels, stride=stride)
-        self.second = ConvNorm(spec, out_channels, out_channels, eta=eta)
         changes = stride != 1 or in_channels != out_channels
-        self.shortcut = (
-            ConvNorm(spec, in_channels, out_channels, kernel=1, stride=stride, eta=eta) if changes else nn.Identity()
-        )
+        levels = 1 if changes else None  # an identity keeps the input as it is; to keep bytes too would be more
+        self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=levels)
+        self.second = ConvNorm(spec, out_channels, out_channels, eta=eta, levels=1)
+        self.shortcut: nn.Module = nn.Identity()
+        if changes:
+            self.shortcut = ConvNorm(spec, in_channels, out_channels, kernel=1, stride=stride, eta=eta, levels=levels)
         self.lif = spec.lif()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,11 +50,11 @@ class SewBlock(nn.Module):
 
     def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, stride: int):
         super().__init__()
-        self.first = SpikingConv(spec, in_channels, out_channels, stride=stride)
-        self.second = SpikingConv(spec, out_channels, out_channels)
+        self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=1)
+        self.second = SpikingConv(spec, out_channels, out_channels, levels=1)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
-            self.shortcut = SpikingConv(spec, in_channels, out_channels, kernel=1, stride=stride)
+            self.shortcut = SpikingConv(spec, in_channels, out_channels, kernel=1, stride=stride, levels=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, B, C, H, W) -> sums of spikes (T, B, C', H', W')."""

@@ -32,10 +32,11 @@ class VGGSNN(SpikingNet):
                 f"vggsnn: found an input of {spec.height} x {spec.input_size}, expected a multiple of 16",
                 hint="Choose another --size: 16, 32, 48, 64, ...; for data of one row, --arch mlp.",
             )
-        blocks, channels = [], spec.in_channels
+        blocks: list[SpikingConv] = []
+        channels, levels = spec.in_channels, None
         for full, pool in STAGES:
-            blocks.append(SpikingConv(spec, channels, spec.channels(full), pool=pool))
-            channels = spec.channels(full)
+            blocks.append(SpikingConv(spec, channels, spec.channels(full), pool=pool, levels=levels))
+            channels, levels = spec.channels(full), pool**2
         self.features = nn.ModuleList(blocks)
         self.classifier = nn.Linear(channels * (spec.height // 16) * (spec.input_size // 16), spec.num_classes)
         self.start_weights()

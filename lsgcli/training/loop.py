@@ -288,7 +288,7 @@ class Trainer:
             **bundle.info,
         }
         # Where files lie is this machine's business, and a checkpoint travels.
-        settings = config.replace(data_dir=None, cache_dir=None).to_dict()
+        settings = config.replace(data_dir=None, cache_dir=None, precision=self.compute.precision).to_dict()
         described = checkpoint.describe(self.model, config.arch)
         return Checkpoint(
             weights=self.model.state_dict(),

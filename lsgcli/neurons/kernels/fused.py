@@ -4,6 +4,8 @@ Beside its result, it keeps for the backward pass only what came in, and compute
 threads of torch, with the same bits for any number of them. The kernels are in ``lsgcli.neurons.kernels.cpu``.
 """
 
+import importlib
+import logging
 from functools import cache
 from importlib.util import find_spec
 
@@ -17,6 +19,7 @@ from lsgcli.neurons.kernels.reference import reference
 from lsgcli.neurons.step import LIFParameters
 from lsgcli.registry import register
 
+log = logging.getLogger("lsg")
 TYPES = (torch.float32, torch.bfloat16)
 
 
@@ -29,9 +32,9 @@ class Fused(Backend):
     """
 
     def check(self, device: torch.device) -> None:
-        if not _has_numba():
+        if problem := _numba_problem():
             raise ConfigError(
-                "backend 'fused': found no installed package numba",
+                f"backend 'fused': found {problem}, expected numba",
                 hint="Install it with `pip install numba`, or use --backend auto.",
             )
         if device.type != "cpu":
@@ -84,8 +87,16 @@ class Fused(Backend):
 
 
 @cache
-def _has_numba() -> bool:
-    return find_spec("numba") is not None
+def _numba_problem() -> str:
+    """Why there can be no kernels; an empty text where there can be. One that is installed but broken is warned of, once."""
+    if find_spec("numba") is None:
+        return "no installed package numba"
+    try:
+        importlib.import_module("lsgcli.neurons.kernels.cpu.build")
+    except ImportError as error:  # most often of another version of NumPy
+        log.warning("numba is installed but cannot be used (%s); --backend auto goes on without it, more slowly", error)
+        return f"a numba that cannot be imported ({error})"
+    return ""
 
 
 fused = register("backend", "fused")(Fused())

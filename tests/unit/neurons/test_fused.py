@@ -15,6 +15,7 @@ from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, LIFParameters, TdBatchNorm2d
 from lsgcli.neurons.kernels import NormParameters, fused
+from lsgcli.neurons.kernels.auto import fastest
 from lsgcli.neurons.kernels.cpu import threads
 from tests.unit.neurons import oracle
 from tests.unit.neurons.cases import Case, differences, random_case
@@ -244,7 +245,7 @@ def test_export_sees_operations_of_torch():
 
 def test_without_numba(monkeypatch):
     """``auto`` goes on with the reference; whoever asked for ``fused`` is told what to install."""
-    monkeypatch.setattr(fused, "_has_numba", lambda: False)
+    monkeypatch.setattr(fused, "_numba_problem", lambda: "no installed package numba")
     z = normal(3, 2, 4, dtype=torch.float32)
     assert torch.equal(LIF(backend="auto")(z), LIF(backend="reference")(z))
     with pytest.raises(ConfigError, match="pip install numba"):
@@ -257,3 +258,19 @@ def test_another_device():
     """It is for CPUs, and says so."""
     with pytest.raises(ConfigError, match="expected cpu"):
         registry.get("backend", "fused").check(torch.device("cuda"))
+
+
+def test_a_numba_that_is_installed_but_broken_is_told_and_done_without(monkeypatch, caplog):
+    monkeypatch.setattr(fused.importlib, "import_module", _raise_import_error)
+    fused._numba_problem.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match="cannot be imported \\(numpy is too new\\)"):
+            registry.get("backend", "fused").check(torch.device("cpu"))
+        assert fastest(torch.zeros(1)) is registry.get("backend", "reference")
+        assert caplog.text.count("numba is installed but cannot be used") == 1
+    finally:
+        fused._numba_problem.cache_clear()
+
+
+def _raise_import_error(name):
+    raise ImportError("numpy is too new")

@@ -40,9 +40,9 @@ def folder() -> Path | None:
     return path if os.access(path, os.W_OK) else None
 
 
-def _compiled(worker: workers.Worker) -> int:
-    """The address of a worker's machine code."""
-    path, before = folder(), config.CACHE_DIR
+def _compiled(worker: workers.Worker, keep: bool = True) -> int:
+    """The address of a worker's machine code, which is kept for the next process unless that is unwanted."""
+    path, before = folder() if keep else None, config.CACHE_DIR
     function = None
     if path is not None:
         config.CACHE_DIR = str(path)
@@ -76,4 +76,6 @@ def forward(words: type) -> int:
 @cache
 def backward(words: type, surrogate: Surrogate) -> int:
     """Address of the worker for the backward pass with a shape of SCALARS."""
-    return _compiled(workers.backward(words, SCALARS[surrogate]))
+    shape = SCALARS[surrogate]
+    # The digest in the folder's name does not know the sources of a plug-in's shape.
+    return _compiled(workers.backward(words, shape), keep=shape.__module__.startswith("lsgcli."))

@@ -14,9 +14,9 @@ ADDRESSES = (
     *("counter", "z", "addend", "out", "scale", "shift", "beta", "half", "inverse", "mean", "slope", "offset"),
     *("grad", "d_z", "d_addend", "moments", "d_beta"),
 )
-# All in elements: a run of one block, a row of pixels, a step of a tensor; z_step is 0 where z is the same at all steps.
+# All in elements, but for the numbers of rows, pieces, blocks and chunks; z_step is 0 where z is the same at all steps.
 SIZES = (
-    *("T", "channels", "side", "run", "row", "pieces", "size", "step", "z_step", "out_step", "width_step"),
+    *("T", "channels", "side", "period", "run", "row", "rows", "pieces", "size", "step", "z_step", "out_step", "width_step"),
     *("blocks", "chunks", "per_chunk"),
 )
 JOB = np.dtype([(name, np.int64) for name in (*ADDRESSES, *SIZES)] + [("v_th", np.float32), ("area", np.float32)], align=True)
@@ -38,17 +38,16 @@ class Job:
         step = laid[0].numel()
         row = laid.shape[3] * layout.channels if pool > 1 else step
         blocks = cut(T, step, row, layout.channels, pool)
-        self.run_length, self.chunks = blocks.run, blocks.chunks
+        self.period, self.chunks = blocks.period, blocks.chunks
         self._size(**blocks._asdict(), T=T, channels=layout.channels, side=pool, size=laid.numel())
         self._size(step=step, z_step=step if len(laid) > 1 else 0, out_step=step // pool**2, v_th=v_th, area=pool**2)
         self.point(z=laid)
 
     def over_all(self) -> "Job":
         """The same job with all steps as one run of memory, for sums over them."""
-        blocks = math.ceil(int(self.record["size"][0]) / self.run_length)
-        per_chunk = max(1, CHUNK // self.run_length)
-        self.chunks = math.ceil(blocks / per_chunk)
-        self._size(blocks=blocks, per_chunk=per_chunk, chunks=self.chunks)
+        per_chunk = max(1, CHUNK // self.period)
+        self.chunks = math.ceil(int(self.record["size"][0]) / (per_chunk * self.period))
+        self._size(per_chunk=per_chunk, chunks=self.chunks)
         return self
 
     def point(self, **memory: Tensor | NDArray[Any] | None) -> None:
@@ -58,13 +57,13 @@ class Job:
             self.record[name] = 0 if x is None else x.data_ptr() if isinstance(x, Tensor) else x.ctypes.data
 
     def vectors(self, **vectors: NDArray[Any]) -> None:
-        """Set vectors per channel: float32, repeated to the length of a run."""
+        """Set vectors per channel: float32, repeated to the length of a period."""
         self.point(**{name: self._repeated(x[None]) for name, x in vectors.items()})
 
     def widths(self, table: NDArray[Any]) -> None:
         """Set the surrogate's widths, (T or 1, C or 1)."""
         self.point(half=self._repeated(table / 2), inverse=self._repeated(1 / table))
-        self._size(width_step=self.run_length if len(table) > 1 else 0)
+        self._size(width_step=self.period if len(table) > 1 else 0)
 
     def sums(self, name: str, n: int) -> NDArray[np.float64]:
         """Room for n sums per chunk and channel, all 0: (chunks, n, C)."""
@@ -78,11 +77,11 @@ class Job:
         threads.run(worker, self.record.ctypes.data, self.chunks)
 
     def _repeated(self, table: NDArray[Any]) -> NDArray[np.float32]:
-        """Each row of (n, C or 1) repeated to the length of a run, one behind the other."""
-        n, period = table.shape
-        runs = np.empty((n, self.run_length // period, period), np.float32)
-        runs[:] = table[:, None]
-        return runs
+        """Each row of (n, C or 1) repeated to the length of a period, one behind the other."""
+        n, size = table.shape
+        repeated = np.empty((n, self.period // size, size), np.float32)
+        repeated[:] = table[:, None]
+        return repeated
 
     def _size(self, **sizes: float) -> None:
         for name, value in sizes.items():

@@ -9,7 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-RUN = 1024  # elements of a block's row: the vectors that go with it stay in the first-level cache
+PERIOD = 1024  # elements at a time: the vectors per channel, repeated to this length, stay in the first-level cache
+BLOCK = 16384  # elements of one timestep of a block: memory gives long runs faster than many short ones
+SCRATCH = 1 << 17  # elements of all timesteps of a block: its membrane potentials stay in the second-level cache
+SHARES = 16  # blocks that there should be at least, for threads to share
 CHUNK = 1 << 16  # elements between two folds of float32 sums into float64
 
 
@@ -38,11 +41,24 @@ class Layout(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """The cut; names as in :data:`~lsgcli.neurons.kernels.cpu.job.JOB`."""
+    """The cut.
 
+    Attributes:
+        period: elements that a loop takes at a time; whole pixels, and whole pooling windows of a row.
+        run: elements of a block in one row.
+        row: elements of a row.
+        pieces: runs of a row.
+        rows: of a block; as many as there are, in the last one.
+        blocks: of one timestep.
+        chunks: of blocks.
+        per_chunk: blocks.
+    """
+
+    period: int
     run: int
     row: int
     pieces: int
+    rows: int
     blocks: int
     chunks: int
     per_chunk: int
@@ -67,11 +83,13 @@ def layout(current: Tensor, axes: set[int]) -> Layout | None:
 
 
 def cut(T: int, step: int, row: int, channels: int, side: int = 1) -> Blocks:
-    """Cut ``step`` elements, in rows of ``row``, into blocks of ``side`` rows."""
-    width = row // channels
-    pieces = math.ceil(width / max(side, RUN // channels))
-    run = math.ceil(width / pieces / side) * side * channels
+    """Cut ``step`` elements, in rows of ``row``, into blocks that are pieces of a row or some whole rows, ``side`` of them or more."""
+    unit = side * channels
+    period = max(1, min(PERIOD, row) // unit) * unit
+    target = max(period, min(BLOCK, SCRATCH // T, step // SHARES) // period * period)
+    run = min(row, max(period, target // side // period * period))
     pieces = math.ceil(row / run)
-    blocks = step // row // side * pieces
-    per_chunk = max(1, CHUNK // (T * run * side))
-    return Blocks(run, row, pieces, blocks, math.ceil(blocks / per_chunk), per_chunk)
+    rows = min(step // row, max(1, target // (row * side)) * side) if pieces == 1 else side
+    blocks = math.ceil(step // row / rows) * pieces
+    per_chunk = max(1, CHUNK // (T * run * rows))
+    return Blocks(period, run, row, pieces, rows, blocks, math.ceil(blocks / per_chunk), per_chunk)

@@ -1,8 +1,9 @@
 """What one thread does: take the next chunk of blocks, run every timestep of each block while it lies in cache, until none is left.
 
-Memory is (T, rows of pixels, C), channels innermost. A *block* is a run of pixels of one image row, or of as many rows one below
-the other as the pooling window is high; a *chunk* is a fixed number of blocks, with sums of its own. Which thread takes
-which chunk therefore changes nothing in any result. A worker is a C function of one pointer, to a :data:`JOB`.
+Memory is (T, rows, C), channels innermost; rows are those of the images where windows are averaged, or else a whole step is one.
+A *block* is a piece of a row, or some rows, as many as the pooling window is high or a multiple; loops go over a *period* of it
+at a time. A *chunk* is a fixed number of blocks, with sums of its own: which thread takes which chunk changes nothing
+in any result. A worker is a C function of one pointer, to a :data:`JOB`.
 """
 
 from collections.abc import Callable
@@ -41,20 +42,19 @@ def statistics(words: type) -> Worker:
 
     def worker(at):  # type: ignore[no-untyped-def]
         job = carray(at, (1,))[0]
-        z = carray(pointer(job.z), (job.size,), words)
-        origin = floats(job.mean, job.run)
-        total, squares = np.zeros(job.run, np.float32), np.zeros(job.run, np.float32)
+        run = job.period
+        z, origin = carray(pointer(job.z), (job.size,), words), floats(job.mean, run)
+        total, squares = np.zeros(run, np.float32), np.zeros(run, np.float32)
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
                 break
-            for block in range(chunk * job.per_chunk, min((chunk + 1) * job.per_chunk, job.blocks)):
-                first = block * job.run
-                n = min(job.run, job.size - first)
-                add_deviations(total, squares, z[first : first + n], origin, n)
+            for at_n in range(chunk * job.per_chunk * run, min((chunk + 1) * job.per_chunk * run, job.size), run):
+                n = min(run, job.size - at_n)
+                add_deviations(total, squares, z[at_n : at_n + n], origin, n)
             sums = doubles(job.moments + 16 * chunk * job.channels, 2 * job.channels)
-            fold(sums[: job.channels], total, job.channels, job.run)
-            fold(sums[job.channels :], squares, job.channels, job.run)
+            fold(sums[: job.channels], total, job.channels, run)
+            fold(sums[job.channels :], squares, job.channels, run)
 
     return worker
 
@@ -64,41 +64,43 @@ def forward(words: type) -> Worker:
 
     def worker(at):  # type: ignore[no-untyped-def]
         job = carray(at, (1,))[0]
-        run, side = job.run, job.side
+        run, row, side, period = job.run, job.row, job.side, job.period
         z = carray(pointer(job.z), (job.size,), words)
         addend = carray(pointer(job.addend), (job.T * job.step,), words)
         out = carray(pointer(job.out), (job.T * job.out_step,), words)
-        scale, shift, beta = floats(job.scale, run), floats(job.shift, run), floats(job.beta, run)
-        here, there, total = np.empty(run * side, np.float32), np.empty(run * side, np.float32), np.empty(run, np.float32)
+        scale, shift, beta = floats(job.scale, period), floats(job.shift, period), floats(job.beta, period)
+        membranes, total = np.empty((2, job.rows * run), np.float32), np.empty(period, np.float32)
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
                 break
             for block in range(chunk * job.per_chunk, min((chunk + 1) * job.per_chunk, job.blocks)):
-                group, piece = block // job.pieces, block % job.pieces
-                start = group * side * job.row + piece * run
-                n = min(run, job.row - piece * run)
-                here[:] = ZERO
+                first, left = block // job.pieces * job.rows, block % job.pieces * run
+                rows, n = min(job.rows, job.step // row - first), min(run, row - left)
+                membranes[1] = ZERO
                 for t in range(job.T):
-                    u, before = (there, here) if t % 2 == 0 else (here, there)
-                    total[:] = ZERO
-                    for p in range(side):
-                        at_z = t * job.z_step + start + p * job.row
-                        u_p, before_p = u[p * run : (p + 1) * run], before[p * run : (p + 1) * run]
-                        if job.addend:
-                            at_a = t * job.step + start + p * job.row
-                            more = addend[at_a : at_a + n]
-                            integrate_two(u_p, before_p, z[at_z : at_z + n], more, scale, shift, beta, job.v_th, n)
-                        else:
-                            integrate(u_p, before_p, z[at_z : at_z + n], scale, shift, beta, job.v_th, n)
-                        if side > 1:
-                            count(total, u_p, job.v_th, n)
-                    if side > 1:
-                        at_o = t * job.out_step + group * (job.row // side) + piece * (run // side)
-                        average(out[at_o : at_o + n // side], total, job.area, side, job.channels, n // side // job.channels)
-                    else:
-                        at_o = t * job.step + start
-                        fire(out[at_o : at_o + n], u, job.v_th, n)
+                    now, before = membranes[t % 2], membranes[(t + 1) % 2]
+                    for group in range(0, rows, side):
+                        at_o = t * job.out_step + (first + group) // side * (row // side) + left // side
+                        for at_n in range(0, n, period):
+                            m = min(period, n - at_n)
+                            total[:] = ZERO
+                            for r in range(group, group + side):
+                                here = (first + r) * row + left + at_n
+                                at_u, at_z, at_a = r * run + at_n, t * job.z_step + here, t * job.step + here
+                                u, u_before = now[at_u : at_u + m], before[at_u : at_u + m]
+                                if job.addend:
+                                    more = addend[at_a : at_a + m]
+                                    integrate_two(u, u_before, z[at_z : at_z + m], more, scale, shift, beta, job.v_th, m)
+                                else:
+                                    integrate(u, u_before, z[at_z : at_z + m], scale, shift, beta, job.v_th, m)
+                                if side > 1:
+                                    count(total, u, job.v_th, m)
+                                else:
+                                    fire(out[at_a : at_a + m], u, job.v_th, m)
+                            if side > 1:
+                                into = out[at_o + at_n // side : at_o + (at_n + m) // side]
+                                average(into, total, job.area, side, job.channels, m // side // job.channels)
 
     return worker
 
@@ -106,12 +108,13 @@ def forward(words: type) -> Worker:
 def backward(words: type, shape: Any) -> Worker:
     """Gradients of whatever the job has an address for, ``moments`` being the sums of du and du (z - mean) per chunk and channel.
 
-    Where there is a ``slope``, d_z includes what the batch's own statistics pass back. The membrane potentials of a block are computed anew, into scratch memory that stays in cache.
+    Where there is a ``slope``, d_z includes what the batch's own statistics pass back. The membrane potentials of a block are computed
+    anew, into scratch memory that stays in cache.
     """
 
     def worker(at):  # type: ignore[no-untyped-def]
         job = carray(at, (1,))[0]
-        run, side, T, v_th = job.run, job.side, job.T, job.v_th
+        run, row, side, period, T, v_th = job.run, job.row, job.side, job.period, job.T, job.v_th
         z = carray(pointer(job.z), (job.size,), words)
         addend = carray(pointer(job.addend), (T * job.step,), words)
         grad = carray(pointer(job.grad), (T * job.out_step,), words)
@@ -119,63 +122,67 @@ def backward(words: type, shape: Any) -> Worker:
             carray(pointer(job.d_z), (T * job.step,), words),
             carray(pointer(job.d_addend), (T * job.step,), words),
         )
-        scale, shift, beta = floats(job.scale, run), floats(job.shift, run), floats(job.beta, run)
-        mean, slope, offset = floats(job.mean, run), floats(job.slope, run), floats(job.offset, run)
-        widths = job.width_step * (T - 1) + run
+        scale, shift, beta = floats(job.scale, period), floats(job.shift, period), floats(job.beta, period)
+        mean, slope, offset = floats(job.mean, period), floats(job.slope, period), floats(job.offset, period)
+        widths = job.width_step * (T - 1) + period
         halves, inverses = floats(job.half, widths), floats(job.inverse, widths)
-        membrane, rest = np.empty((T, run * side), np.float32), np.zeros(run, np.float32)
-        carried, g = np.empty((side, run), np.float32), np.empty(run, np.float32)
-        total, weighted, for_beta = np.zeros(run, np.float32), np.zeros(run, np.float32), np.zeros(run, np.float32)
+        membrane, rest = np.empty((T, job.rows * run), np.float32), np.zeros(period, np.float32)
+        carried, g = np.empty(job.rows * run, np.float32), np.empty(period, np.float32)
+        total, weighted, for_beta = np.zeros(period, np.float32), np.zeros(period, np.float32), np.zeros(period, np.float32)
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
                 break
             for block in range(chunk * job.per_chunk, min((chunk + 1) * job.per_chunk, job.blocks)):
-                group, piece = block // job.pieces, block % job.pieces
-                start = group * side * job.row + piece * run
-                n = min(run, job.row - piece * run)
-                for p in range(side):
-                    before = rest
-                    for t in range(T):
-                        at_z = t * job.z_step + start + p * job.row
-                        u = membrane[t, p * run : (p + 1) * run]
-                        if job.addend:
-                            at_a = t * job.step + start + p * job.row
-                            more = addend[at_a : at_a + n]
-                            integrate_two(u, before, z[at_z : at_z + n], more, scale, shift, beta, v_th, n)
-                        else:
-                            integrate(u, before, z[at_z : at_z + n], scale, shift, beta, v_th, n)
-                        before = u
+                first, left = block // job.pieces * job.rows, block % job.pieces * run
+                rows, n = min(job.rows, job.step // row - first), min(run, row - left)
+                for t in range(T):
+                    for r in range(rows):
+                        for at_n in range(0, n, period):
+                            m = min(period, n - at_n)
+                            here, at_u = (first + r) * row + left + at_n, r * run + at_n
+                            u = membrane[t, at_u : at_u + m]
+                            before = membrane[t - 1, at_u : at_u + m] if t > 0 else rest[:m]
+                            at_z, at_a = t * job.z_step + here, t * job.step + here
+                            if job.addend:
+                                more = addend[at_a : at_a + m]
+                                integrate_two(u, before, z[at_z : at_z + m], more, scale, shift, beta, v_th, m)
+                            else:
+                                integrate(u, before, z[at_z : at_z + m], scale, shift, beta, v_th, m)
                 carried[:] = ZERO
                 for t in range(T - 1, -1, -1):
-                    if side > 1:
-                        at_g = t * job.out_step + group * (job.row // side) + piece * (run // side)
-                        spread(g, grad[at_g : at_g + n // side], job.area, side, job.channels, n // side // job.channels)
-                    else:
-                        at_g = t * job.step + start
-                        widen(g, grad[at_g : at_g + n], n)
                     at_w = t * job.width_step
-                    half, inverse = halves[at_w : at_w + run], inverses[at_w : at_w + run]
-                    for p in range(side):
-                        du, u = carried[p], membrane[t, p * run : (p + 1) * run]
-                        step_back(shape, du, u, g, half, inverse, beta, v_th, n)
-                        here, at_z = t * job.step + start + p * job.row, t * job.z_step + start + p * job.row
-                        if job.moments:
-                            add_moments(total, weighted, du, z[at_z : at_z + n], mean, n)
-                        if job.d_beta and t > 0:
-                            add_beta(for_beta, du, membrane[t - 1, p * run : (p + 1) * run], v_th, n)
-                        if job.d_z and job.slope:
-                            target, source = d_z[here : here + n], z[at_z : at_z + n]
-                            write_through_statistics(target, du, source, scale, mean, slope, offset, n)
-                        elif job.d_z:
-                            write_scaled(d_z[here : here + n], du, scale, n)
-                        if job.d_addend:
-                            write(d_addend[here : here + n], du, n)
+                    half, inverse = halves[at_w : at_w + period], inverses[at_w : at_w + period]
+                    for group in range(0, rows, side):
+                        at_g = t * job.out_step + (first + group) // side * (row // side) + left // side
+                        for at_n in range(0, n, period):
+                            m = min(period, n - at_n)
+                            source = grad[at_g + at_n // side : at_g + (at_n + m) // side]
+                            if side > 1:
+                                spread(g, source, job.area, side, job.channels, m // side // job.channels)
+                            else:
+                                widen(g, source, m)
+                            for r in range(group, group + side):
+                                at_u, at = r * run + at_n, (first + r) * row + left + at_n
+                                du, u = carried[at_u : at_u + m], membrane[t, at_u : at_u + m]
+                                step_back(shape, du, u, g, half, inverse, beta, v_th, m)
+                                here, at_z = t * job.step + at, t * job.z_step + at
+                                if job.moments:
+                                    add_moments(total, weighted, du, z[at_z : at_z + m], mean, m)
+                                if job.d_beta and t > 0:
+                                    add_beta(for_beta, du, membrane[t - 1, at_u : at_u + m], v_th, m)
+                                if job.d_z and job.slope:
+                                    target, seen = d_z[here : here + m], z[at_z : at_z + m]
+                                    write_through_statistics(target, du, seen, scale, mean, slope, offset, m)
+                                elif job.d_z:
+                                    write_scaled(d_z[here : here + m], du, scale, m)
+                                if job.d_addend:
+                                    write(d_addend[here : here + m], du, m)
             if job.moments:
                 sums = doubles(job.moments + 16 * chunk * job.channels, 2 * job.channels)
-                fold(sums[: job.channels], total, job.channels, run)
-                fold(sums[job.channels :], weighted, job.channels, run)
+                fold(sums[: job.channels], total, job.channels, period)
+                fold(sums[job.channels :], weighted, job.channels, period)
             if job.d_beta:
-                fold(doubles(job.d_beta + 8 * chunk * job.channels, job.channels), for_beta, job.channels, run)
+                fold(doubles(job.d_beta + 8 * chunk * job.channels, job.channels), for_beta, job.channels, period)
 
     return worker

@@ -1,0 +1,82 @@
+"""What layers keep for the backward pass, and what they hand to a backend."""
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from lsgcli import models
+from lsgcli.models.base import NetworkSpec
+from lsgcli.models.layers import ConvNorm, SpikingConv, over_time
+
+
+def gradients(model, x):
+    model.zero_grad()
+    y = model(x)
+    y.square().sum().backward()
+    return [y.detach(), *(p.grad.clone() for p in model.parameters())]
+
+
+@pytest.mark.parametrize(
+    ("arch", "changes"),
+    [("vggsnn", {}), ("resnet19", {"residual": "add"}), ("resnet19", {"residual": "sew"})],
+    ids=["vggsnn", "add", "sew"],
+)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_inputs_that_are_kept_as_bytes_change_no_bit(arch, changes, bf16):
+    torch.manual_seed(0)
+    model = models.build(arch, T=2, input_size=16, width_multiplier=1 / 16, **changes).train()
+    x = torch.randn(2, 3, model.spec.in_channels, 16, 16).abs().mul(3)
+
+    def run():
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            return gradients(model, x)
+
+    found, convolutions = run(), [module for module in model.modules() if isinstance(module, ConvNorm)]
+    assert sum(module.levels is not None for module in convolutions) >= len(convolutions) // 2
+    for module in convolutions:
+        module.levels = None
+    assert all(torch.equal(a, b) for a, b in zip(found, run(), strict=True))
+
+
+@pytest.mark.parametrize("levels", [1, 4])
+def test_a_convolution_keeps_its_input_as_bytes(levels):
+    kept = []
+
+    def pack(x):
+        kept.append(x)
+        return x
+
+    conv = nn.Conv2d(3, 4, 3)
+    x = (torch.randint(0, levels + 1, (2, 2, 3, 8, 8)) / levels).requires_grad_()
+    y = over_time(conv, x, levels)
+    state = y.grad_fn.next_functions[0][0]  # before the last reshaping
+    with pytest.raises(RuntimeError, match="hooks"):  # torch's word for: somebody else packed it
+        state._raw_saved_input.register_hooks(pack, lambda x: x)
+    y.sum().backward()
+    expected = torch.autograd.grad(over_time(conv, x.detach(), None).sum(), conv.weight)[0]
+    assert torch.equal(conv.weight.grad, expected)
+
+
+def test_checkpointed_activations_keep_no_bytes():
+    """What a checkpointed block would keep is dropped, bytes too."""
+    torch.manual_seed(0)
+    model = models.build("vggsnn", T=2, input_size=16, width_multiplier=1 / 16).train()
+    model.checkpoint_activations = True
+    seen = []
+    with saved_tensors_hooks(lambda x: seen.append(x.dtype) or x, lambda x: x):
+        model(torch.rand(2, 3, 2, 16, 16)).sum().backward()
+    assert torch.uint8 not in seen
+    plain = gradients(model, torch.ones(2, 3, 2, 16, 16))
+    model.checkpoint_activations = False
+    assert all(torch.equal(a, b) for a, b in zip(plain, gradients(model, torch.ones(2, 3, 2, 16, 16)), strict=True))
+
+
+def test_a_norm_that_is_not_ours_is_used():
+    class High(nn.Module):
+        def forward(self, z):
+            return z + 100
+
+    block = SpikingConv(NetworkSpec(T=2, num_classes=2, in_channels=1, input_size=4), 1, 2)
+    block.current.norm = High()
+    assert block(torch.zeros(2, 1, 1, 4, 4)).min() == 1
