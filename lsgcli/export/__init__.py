@@ -6,6 +6,7 @@ A format is a subclass of :class:`Format`, registered by its name. It writes a n
 
 import importlib.util
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,16 +23,15 @@ if TYPE_CHECKING:
     from lsgcli.models.base import SpikingNet
 
 VERSION = "1"  # of what :func:`metadata` writes
-READOUT = "mean of the logits over T"
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a format may be asked for; it reads those that its ``options`` name.
+    """What a format may be asked for; it reads those that its ``options`` name, and :func:`chosen` fills in what is not given.
 
     Attributes:
-        mode: one of the format's ``modes``; None where it has none.
-        dt: seconds that one timestep stands for; None is the format's own.
+        mode: one of the format's ``modes``.
+        dt: seconds that one timestep stands for.
         fold_bn: whether tdBN is folded into the convolutions of the network that is written.
     """
 
@@ -87,8 +87,8 @@ class Format(ABC):
         is_checkpoint: its files are checkpoints, which every command takes.
         extra: of ``pip install 'lsg[extra]'``, where it needs more than lsg does.
         packages: what the extra installs, by the names that are imported.
-        options: names of the fields of :class:`ExportOptions` that it reads.
-        modes: what ``mode`` can be; the first is the default.
+        options: fields of :class:`ExportOptions` that it reads, with the values they have where none is given.
+        modes: what ``mode`` can be.
     """
 
     suffix: ClassVar[str] = ""
@@ -96,7 +96,7 @@ class Format(ABC):
     is_checkpoint: ClassVar[bool] = False
     extra: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
-    options: ClassVar[frozenset[str]] = frozenset({"fold_bn"})
+    options: ClassVar[Mapping[str, Any]] = {"fold_bn": True}
     modes: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -123,11 +123,11 @@ class Format(ABC):
 
         Args:
             network: in evaluation mode, on the CPU; folded unless ``options.fold_bn`` is False.
-            content: its weights, its configuration without any path of this machine (to be stored in the file), and the state
-                of the training that it comes from (not to be stored).
+            content: its weights; its configuration, which has no path of this machine in it and is to be stored in the file
+                (``config["export"]`` are format, version, readout and options); the state of the training it comes from.
             path: where nothing is yet; another process never sees it. Files are written by ``path.write_bytes`` or the like,
                 so that a full disk is an OSError.
-            options: with a mode where the format has modes.
+            options: complete.
 
         Raises:
             ConfigError: the format cannot say what the network does; the message says what and why.
@@ -145,6 +145,33 @@ class Format(ABC):
     def conclude(self, path: Path, content: "Checkpoint", record: Mapping[str, Any]) -> None:
         """Add what was measured of the file just written and opened: the record that ``lsg export --json`` prints."""
         return None
+
+
+def chosen(name: str, **given: Any) -> ExportOptions:
+    """The options of the format ``name``; None is not given.
+
+    Raises:
+        ConfigError: an option that this format does not take, or a value that is not one.
+    """
+    form: type[Format] = registry.get("format", name)
+    values = {key: value for key, value in given.items() if value is not None}
+    for key, value in values.items():
+        if key not in form.options and value != getattr(ExportOptions, key):
+            takers = [other for other in registry.names("format") if key in registry.get("format", other).options]
+            raise ConfigError(
+                f"{_flag(key, value)}: found with --format {name}, which does not take it; expected one of {', '.join(takers)}",
+                hint="Leave it out, or choose another format.",
+            )
+    options = ExportOptions(**{**form.options, **values})
+    if options.mode not in (form.modes or (None,)):
+        raise ConfigError(f"--mode: found {options.mode!r} with --format {name}, expected {' or '.join(form.modes)}")
+    if options.dt is not None and not 0 < options.dt < math.inf:
+        raise ConfigError(f"--dt: found {options.dt}, expected seconds, above 0")
+    return options
+
+
+def _flag(key: str, value: Any) -> str:
+    return ("--no-" if value is False else "--") + key.replace("_", "-")
 
 
 def metadata(content: "Checkpoint") -> dict[str, str]:
