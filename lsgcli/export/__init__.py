@@ -124,7 +124,7 @@ class Format(ABC):
         Args:
             network: in evaluation mode, on the CPU; folded unless ``options.fold_bn`` is False.
             content: its weights; its configuration, which has no path of this machine in it and is to be stored in the file
-                (``config["export"]`` are format, version, readout and options); the state of the training it comes from.
+                (``config["export"]`` is of this export: format, version, options, readout, decay and threshold of each layer); the state of the training it comes from.
             path: where nothing is yet; another process never sees it. Files are written by ``path.write_bytes`` or the like,
                 so that a full disk is an OSError.
             options: complete.

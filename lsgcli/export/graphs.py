@@ -8,6 +8,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels import Backend, NormParameters
@@ -32,6 +33,14 @@ class Unrolled(nn.Module):
             history.u = None
         logits = self.network(x)
         return logits, *(history.spikes for history in self._histories.values())
+
+
+class Logits(Unrolled):
+    """The same, of which only the logits (T, B, classes) are wanted."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Logits."""
+        return super().forward(x)[0]
 
 
 class Stepping(nn.Module):
@@ -107,8 +116,19 @@ class _Followed(nn.Module):
 
 
 def _followed(network: SpikingNet) -> tuple[SpikingNet, dict[str, _History]]:
-    """A copy of the network without gradients, and by layer what its neurons did last."""
+    """A copy of the network without gradients, and by layer what its neurons did last.
+
+    Raises:
+        ConfigError: neurons of another kind than LIF.
+    """
     network = copy.deepcopy(network).eval().requires_grad_(False)
+    for layer in network.spiking_layers():
+        if type(layer.lif) is not LIF:
+            raise ConfigError(
+                f"{layer.name}: found neurons of class {type(layer.lif).__name__}, expected LIF, which resets to 0: the graph would "
+                "not be theirs",
+                hint="Use --format safetensors or hf, which hold weights alone.",
+            )
     histories = {}
     for layer in network.spiking_layers():
         histories[layer.name] = _History()

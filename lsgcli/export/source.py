@@ -49,7 +49,16 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
     written = fold(trained) if options.fold_bn else trained
     described = checkpoint.describe(written, config["arch"], folded=is_folded(written))
     settings = {**config["settings"], "T": written.T, "data_dir": None, "cache_dir": None}
-    export = {"format": form, "lsg": __version__, "readout": READOUT, **dataclasses.asdict(options)}
+    export = {
+        "format": form,
+        "lsg": __version__,
+        **dataclasses.asdict(options),
+        "readout": READOUT,
+        "trained_T": config["settings"]["T"],
+        "layers": {
+            layer.name: {"beta": layer.lif.beta.item(), "threshold": layer.lif.threshold} for layer in written.spiking_layers()
+        },
+    }
     content = Checkpoint(
         written.state_dict(), {**config, **described, "settings": settings, "export": export}, checkpoint.read(path).state
     )
