@@ -25,10 +25,7 @@ def replacing(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name}")
     try:
         yield temporary
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        # A library may have made it readable for the owner alone: follow the umask, as any new file does.
-        temporary.chmod(0o666 & ~_umask())
+        _finish(temporary)
         os.replace(temporary, target)
         sync_folder(target.parent)
     except OSError as error:
@@ -50,8 +47,7 @@ def creating_folder(target: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         for file in temporary.iterdir():
-            with open(file, "rb") as stream:
-                os.fsync(stream.fileno())
+            _finish(file)
         sync_folder(temporary)
         os.rename(temporary, target)  # refuses what is there already, but for an empty folder
         sync_folder(target.parent)
@@ -137,6 +133,13 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _finish(file: Path) -> None:
+    with open(file, "rb") as stream:
+        os.fsync(stream.fileno())
+    # A library may have made it readable for the owner alone: follow the umask, as any new file does.
+    file.chmod(0o666 & ~_umask())
 
 
 def _umask() -> int:

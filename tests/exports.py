@@ -66,3 +66,10 @@ def samples(config, *sizes, seed=0):
     for index, size in enumerate(sizes):
         shape = (size, *frame) if config["data"]["static"] else (model["T"], size, *frame)
         yield Batch(torch.randn(shape, generator=generator), torch.zeros(size, dtype=torch.int64), index)
+
+
+def by_ten_percent(network, layer=1):
+    """The largest weight that feeds a layer, by 10 %."""
+    with torch.no_grad():
+        weight = network.spiking_layers()[layer].synapse.weight
+        weight[torch.unravel_index(weight.abs().argmax(), weight.shape)] *= 1.1

@@ -97,6 +97,8 @@ class _History(Backend):
 class _Followed(nn.Module):
     """Stands in the network for a layer of neurons; its decay is a number, no longer a parameter that makes one."""
 
+    beta: Tensor
+
     def __init__(self, lif: LIF, history: _History):
         super().__init__()
         self.register_buffer("beta", lif.beta.detach().clone())

@@ -29,10 +29,10 @@ class HF(Format):
         return (path / WEIGHTS).is_file() and (path / CONFIG).is_file()
 
     def write(self, network: "SpikingNet", content: "Checkpoint", path: Path, options: ExportOptions) -> None:
-        from lsgcli import checkpoint, files
+        from lsgcli import checkpoint
 
-        checkpoint.save(path / WEIGHTS, checkpoint.Checkpoint(content.weights, content.config))
-        files.write_json(path / CONFIG, content.config)
+        checkpoint.write(path / WEIGHTS, checkpoint.Checkpoint(content.weights, content.config))
+        (path / CONFIG).write_text(json.dumps(content.config, indent=2) + "\n", encoding="utf-8")
 
     def open(self, path: Path) -> Runner:
         from lsgcli import checkpoint
@@ -50,9 +50,7 @@ class HF(Format):
         return NetworkRunner(network, config)
 
     def conclude(self, path: Path, content: "Checkpoint", record: Mapping[str, Any]) -> None:
-        from lsgcli import files
-
-        files.write_text(path / CARD, card(content, record))
+        (path / CARD).write_text(card(content, record), encoding="utf-8")
 
 
 def card(content: "Checkpoint", record: Mapping[str, Any]) -> str:

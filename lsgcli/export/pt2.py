@@ -11,6 +11,7 @@ from lsgcli.registry import register
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
+    from torch.fx import Node
     from torch.nn import Module
 
     from lsgcli.checkpoint import Checkpoint
@@ -37,13 +38,16 @@ class PT2(Format):
         frame = torch.zeros(2, spec.in_channels, spec.height, spec.input_size)
         # The example becomes a part of the file: zeros, and a batch of 2, which stands for any.
         if options.mode == "step":
-            stepping = _laid_out(Stepping(network))
+            stepping = Stepping(network)
+            _lay_out(stepping)
             rest = stepping.rest(frame)
             shapes = {"x": {0: batch}, "u": tuple({0: batch} for _ in rest)}
             program = torch.export.export(stepping, (frame, *rest), dynamic_shapes=shapes)
         else:
             x = frame if static else frame.expand(network.T, *frame.shape).clone()
-            program = torch.export.export(_laid_out(Logits(network)), (x,), dynamic_shapes={"x": {0 if static else 1: batch}})
+            logits = Logits(network)
+            _lay_out(logits)
+            program = torch.export.export(logits, (x,), dynamic_shapes={"x": {0 if static else 1: batch}})
         _strip(program)
         buffer = io.BytesIO()
         torch.export.save(program, buffer, extra_files=metadata(content))
@@ -62,18 +66,30 @@ class PT2(Format):
             ) from error
         texts = {key: text.decode() if isinstance(text, bytes) else text for key, text in found.items() if text}
         config = read_metadata(texts, path)
-        return (_Steps if config["export"]["mode"] == "step" else _Whole)(program, config)
+        return _Steps(program, config) if config["export"]["mode"] == "step" else _Whole(program, config)
 
 
 class _Whole(Runner):
-    """Runs all timesteps at once; shows no spikes."""
+    """Runs all timesteps at once, node by node, to see the spikes of each layer go by: where its steps are stacked."""
 
     def __init__(self, program: "ExportedProgram", config: dict[str, Any]):
         super().__init__(config)
         self.module = program.module()
 
     def run(self, x: "Tensor") -> Outcome:
-        return Outcome(self.module(x))
+        import torch
+
+        stacked = []
+
+        class Watching(torch.fx.Interpreter):
+            def run_node(self, n: "Node") -> Any:
+                value = super().run_node(n)
+                if n.target is torch.ops.aten.stack.default:
+                    stacked.append(value)
+                return value
+
+        logits = Watching(self.module).run(x)
+        return Outcome(logits, dict(zip(self.config["export"]["layers"], stacked, strict=True)))
 
 
 class _Steps(Runner):
@@ -103,11 +119,11 @@ class _Steps(Runner):
         return Outcome(torch.stack(logits), shown)
 
 
-def _laid_out(module: "Module") -> "Module":
-    """With weights in the order that their shapes say: torch.export cannot store channels-last ones without a warning."""
+def _lay_out(module: "Module") -> None:
+    """Order weights in memory as their shapes say: torch.export does not store channels-last ones whole."""
     import torch
 
-    return module.to(memory_format=torch.contiguous_format)
+    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _strip(program: "ExportedProgram") -> None:

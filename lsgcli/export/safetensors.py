@@ -21,7 +21,7 @@ class SafeTensors(Format):
     def write(self, network: "SpikingNet", content: "Checkpoint", path: Path, options: ExportOptions) -> None:
         from lsgcli import checkpoint
 
-        checkpoint.save(path, checkpoint.Checkpoint(content.weights, content.config))
+        checkpoint.write(path, checkpoint.Checkpoint(content.weights, content.config))
 
     def open(self, path: Path) -> Runner:
         from lsgcli import checkpoint
