@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsgcli.errors import CheckpointError
+from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.export import ExportOptions, Format, Outcome, Runner, metadata, read_metadata
 from lsgcli.registry import register
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
     from torch.fx import Node
-    from torch.nn import Module
 
     from lsgcli.checkpoint import Checkpoint
     from lsgcli.models.base import SpikingNet
@@ -22,7 +21,7 @@ KEYS = ("lsg.export_version", "lsg.config")
 
 @register("format", "pt2")
 class PT2(Format):
-    """A program of `torch.export`, of all timesteps or of one; gives the same bits wherever the same torch runs it."""
+    """A program of `torch.export`, of all timesteps or of one, which needs torch and nothing else."""
 
     suffix = ".pt2"
     modes = ("unroll", "step")
@@ -35,19 +34,28 @@ class PT2(Format):
 
         static = content.config["data"]["static"]
         spec, batch = network.spec, torch.export.Dim("batch")
-        frame = torch.zeros(2, spec.in_channels, spec.height, spec.input_size)
         # The example becomes a part of the file: zeros, and a batch of 2, which stands for any.
+        frame = torch.zeros(2, spec.in_channels, spec.height, spec.input_size)
+        graph: Stepping | Logits
         if options.mode == "step":
-            stepping = Stepping(network)
-            _lay_out(stepping)
-            rest = stepping.rest(frame)
-            shapes = {"x": {0: batch}, "u": tuple({0: batch} for _ in rest)}
-            program = torch.export.export(stepping, (frame, *rest), dynamic_shapes=shapes)
+            graph = Stepping(network)
+            rest = graph.rest(frame)
+            example, shapes = (frame, *rest), {"x": {0: batch}, "u": tuple({0: batch} for _ in rest)}
         else:
-            x = frame if static else frame.expand(network.T, *frame.shape).clone()
-            logits = Logits(network)
-            _lay_out(logits)
-            program = torch.export.export(logits, (x,), dynamic_shapes={"x": {0 if static else 1: batch}})
+            graph = Logits(network)
+            example, shapes = (
+                (frame if static else frame.expand(network.T, *frame.shape).clone(),),
+                {"x": {0 if static else 1: batch}},
+            )
+        # Weights in the order that their shapes say: torch.export does not store channels-last ones whole.
+        graph.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        try:
+            program = torch.export.export(graph, example, dynamic_shapes=shapes)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"PT2: torch.export cannot follow {type(network).__name__}: {str(error).splitlines()[0]}",
+                hint="The format safetensors holds any network.",
+            ) from error
         _strip(program)
         buffer = io.BytesIO()
         torch.export.save(program, buffer, extra_files=metadata(content))
@@ -117,13 +125,6 @@ class _Steps(Runner):
             for (name, layer), of_layer in zip(layers, zip(*membranes, strict=True), strict=True)
         }
         return Outcome(torch.stack(logits), shown)
-
-
-def _lay_out(module: "Module") -> None:
-    """Order weights in memory as their shapes say: torch.export does not store channels-last ones whole."""
-    import torch
-
-    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _strip(program: "ExportedProgram") -> None:
