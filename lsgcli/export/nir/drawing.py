@@ -6,6 +6,7 @@ forward Euler, and some ignore r, so r = 1. With v_leak = v_reset = 0 and tau = 
     v[t] = beta v[t-1] + (1 - beta) I[t]
 
 which is our u times 1 - beta. So v_threshold = (1 - beta) v_th, and the weights and the spikes on a shortcut stay as they are.
+NIR's neuron fires above the threshold, ours at it too: what is stored is the float32 just below.
 
 Further: averages are SumPool2d, with 1/k^2 in the weights behind it, since readers lack AvgPool2d; a linear layer is a
 convolution as large as its input, since readers mistake the batch for a dimension of Flatten and Linear; a node with several
@@ -117,7 +118,8 @@ class Drawing:
             )
         shape = currents[0].shape
         tau = (self.dt / (1 - lif.beta.detach().double())).float().numpy()
-        threshold = lif.threshold * self.dt / tau.astype(np.float64)  # from tau as it is stored: the same rounding in both
+        scaled = lif.threshold * self.dt / tau.astype(np.float64)  # from tau as it is stored: the same rounding in both
+        threshold = np.nextafter(scaled.astype(np.float32), np.float32(0))
         zero, one = np.zeros(shape, np.float32), np.ones(shape, np.float32)
         self.add(
             name,
@@ -125,7 +127,7 @@ class Drawing:
                 tau=np.broadcast_to(tau, shape).copy(),
                 r=one,
                 v_leak=zero,
-                v_threshold=np.broadcast_to(threshold, shape).astype(np.float32),
+                v_threshold=np.broadcast_to(threshold, shape).copy(),
                 v_reset=zero,
             ),
             *currents,

@@ -30,6 +30,11 @@ class GraphRunner(Runner):
             raise CheckpointError(f"{path}: not a NIR graph ({error})", hint="Copy or export the file again.") from error
         about = self.graph.metadata
         super().__init__(read_metadata(about, path))
+        if (list(self.graph.inputs), list(self.graph.outputs)) != (["input"], ["output"]):
+            found = ", ".join([*self.graph.inputs, *self.graph.outputs])
+            raise CheckpointError(
+                f"{path}: found {found}, expected one input and one output", hint="Export the checkpoint again."
+            )
         self.dt = float(about["dt"])
         self.layers: dict[str, list[int]] = json.loads(about["layers"])
         self.sources: dict[str, list[str]] = {name: [] for name in self.graph.nodes}
@@ -93,9 +98,10 @@ def _neurons(node: nir.LIF, x: Tensor, dt: float) -> Tensor:
     tau, r, leak, threshold, reset = (
         torch.from_numpy(value) for value in (node.tau, node.r, node.v_leak, node.v_threshold, node.v_reset)
     )
+    gain = (dt / tau.double()).to(tau.dtype)
     v, spikes = leak.expand(x.shape[1:]), []
     for current in x:
-        v = v + dt / tau * (leak - v + r * current)
+        v = v + gain * (leak - v + r * current)
         fired = v > threshold
         v = torch.where(fired, reset, v)
         spikes.append(fired.to(x.dtype))

@@ -15,6 +15,7 @@ from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.export import chosen
 from lsgcli.export.nir import NIR
 from lsgcli.export.nir.graph import draw
+from lsgcli.export.nir.runner import execute
 from lsgcli.export.verify import KINDS, compare
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
@@ -71,7 +72,7 @@ def test_form(written):
             (node.v_threshold, (1 - beta) * layer.lif.threshold),
         ]:
             assert value.dtype == np.float32
-            np.testing.assert_allclose(value, expected, rtol=2e-7)
+            np.testing.assert_allclose(value, expected, rtol=3e-7)
         assert np.unique(node.tau).size == 1
     first = network.spiking_layers()[0]
     np.testing.assert_array_equal(graph.nodes[f"{first.name}.synapse"].weight, first.synapse.weight.detach().numpy())
@@ -89,6 +90,21 @@ def test_pool_is_in_the_next_weights(tmp_path):
     np.testing.assert_array_equal(graph.nodes["conv4.synapse"].weight, network.features[3].current.conv.weight.detach().numpy())
     classifier = network.classifier.weight.detach().numpy() / 4
     np.testing.assert_array_equal(graph.nodes["classifier"].weight.reshape(classifier.shape), classifier)
+
+
+def test_at_the_threshold(tmp_path):
+    """u = v_th exactly fires with us; NIR asks for more than the threshold."""
+    network = fold(small("vggsnn", dtype=torch.float32))
+    first = network.spiking_layers()[0]
+    with torch.no_grad():
+        first.synapse.weight.zero_()
+        first.synapse.bias.fill_(first.lif.threshold)
+    for b in torch.linspace(-3, 3, 20):
+        first.lif.b.data.fill_(b)
+        write(network, tmp_path / "net.nir")
+        assert NIR().open(tmp_path / "net.nir").run(sequence(network)).spikes["conv1"].all()
+        node = nir.read(tmp_path / "net.nir").nodes["conv1"]
+        assert np.all(node.v_threshold < first.lif.threshold * DT / node.tau.astype(np.float64))
 
 
 def test_about_itself(written):
@@ -197,6 +213,31 @@ def test_every_part_of_the_file_counts(fault, tmp_path):
     FAULTS[fault](graph)
     nir.write(path, graph)
     assert differences(network, path, x)[1] > 0
+
+
+def test_neurons_follow_their_equation():
+    """tau dv/dt = (v_leak - v) + r I by forward Euler, v_reset after a spike: against a loop in double precision."""
+    rng = np.random.default_rng(5)
+    values = {
+        "tau": rng.uniform(2e-4, 9e-4, 40),
+        "r": rng.uniform(0.5, 2, 40),
+        "v_leak": rng.uniform(-0.2, 0.2, 40),
+        "v_threshold": rng.uniform(0.2, 0.4, 40),
+        "v_reset": rng.uniform(-0.1, 0.1, 40),
+    }
+    currents = rng.normal(0.3, 0.6, (9, 2, 40))
+    found = execute(nir.LIF(**values), torch.from_numpy(currents), DT).numpy()
+    expected = np.zeros_like(currents)
+    for b in range(2):
+        for i in range(40):
+            tau, r, leak, threshold, reset = (array[i] for array in values.values())
+            v = leak
+            for t in range(9):
+                v += DT * ((leak - v) + r * currents[t, b, i]) / tau
+                if v > threshold:
+                    expected[t, b, i], v = 1, reset
+    np.testing.assert_array_equal(found, expected)
+    assert 0.1 < expected.mean() < 0.9
 
 
 class SoftReset(LIF):
