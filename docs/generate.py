@@ -124,6 +124,19 @@ def readers() -> str:
     return "\n".join(rows)
 
 
+def formats() -> str:
+    """Export formats: what each is, its options, and what it needs installed."""
+    rows = ["| `--format` | what | options | needs |", "|---|---|---|---|"]
+    for name in registry.names("format"):
+        thing = registry.get("format", name)
+        options = [f"`--mode {' or '.join(thing.modes)}`"] if thing.modes else []
+        options += [f"`--{key}`" for key in thing.options if key not in ("mode", "fold_bn")]
+        options += ["`--no-fold-bn`"] if "fold_bn" in thing.options else []
+        needs = f"`lsg[{thing.extra}]`" if thing.extra else ""
+        rows.append(f"| [`{name}`](export/{name}.md) | {_first_line(thing)} | {', '.join(options)} | {needs} |")
+    return "\n".join(rows)
+
+
 def things(kind: str, head: str) -> str:
     """Everything of a kind with the first line of its docstring."""
     rows = [f"| {head} | |", "|---|---|"]
@@ -136,6 +149,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "augmentations": lambda: things("augmentation", "`--augment`"),
     "layouts": layouts,
     "readers": readers,
+    "formats": formats,
     "surrogates": lambda: things("surrogate", "`--surrogate`"),
     "methods": lambda: things("method", "`--method`"),
     **documented.parts(),

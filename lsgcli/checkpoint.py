@@ -72,6 +72,16 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         StorageError: it cannot be written; a file that was there before is untouched.
     """
+    with files.replacing(path) as temporary:
+        write(temporary, checkpoint)
+
+
+def write(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the file where it is to be, for whoever takes care that nobody sees a part of it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     both = {**checkpoint.weights, **checkpoint.extra}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in both.items()}
     metadata = {
@@ -81,11 +91,10 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     }
     metadata["lsg.sha256"] = tensor_digest(tensors)
     metadata["lsg.metadata_sha256"] = _text_digest(metadata)
-    with files.replacing(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:  # its form of an input/output error
-            raise OSError(str(error)) from error
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:  # its form of an input/output error
+        raise OSError(str(error)) from error
 
 
 def read(path: Path | str) -> Checkpoint:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,7 @@ def replacing(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name}")
     try:
         yield temporary
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        # A library may have made it readable for the owner alone: follow the umask, as any new file does.
-        temporary.chmod(0o666 & ~_umask())
+        _finish(temporary)
         os.replace(temporary, target)
         sync_folder(target.parent)
     except OSError as error:
@@ -35,6 +33,28 @@ def replacing(target: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # what kept it from being written is what there is to tell
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def creating_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside ``target``, which takes its place, its files synced, when the block ends without an error.
+
+    Raises:
+        StorageError: the place or the disk does not allow it, or ``target`` is there and not an empty folder.
+    """
+    temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name}")
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.iterdir():
+            _finish(file)
+        sync_folder(temporary)
+        os.rename(temporary, target)  # refuses what is there already, but for an empty folder
+        sync_folder(target.parent)
+    except OSError as error:
+        raise storage_error(error, target) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -113,6 +133,13 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _finish(file: Path) -> None:
+    with open(file, "rb") as stream:
+        os.fsync(stream.fileno())
+    # A library may have made it readable for the owner alone: follow the umask, as any new file does.
+    file.chmod(0o666 & ~_umask())
 
 
 def _umask() -> int:

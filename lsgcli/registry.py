@@ -34,7 +34,7 @@ HELPERS = {
     "backend": {"cpu", "gpu"},
     "dataset": {"cifar", "cifar_dvs_files", "handwriting"},
     "reader": {"aedat4_packets", "columns", "prophesee"},
-    "format": {"verify"},
+    "format": {"evaluate", "graphs", "network", "source", "verify"},
 }
 
 _things: dict[tuple[str, str], Any] = {}

@@ -17,6 +17,7 @@ from lsgcli.resolve import from_environment
 if TYPE_CHECKING:
     from lsgcli.compute import Compute
     from lsgcli.data.prepare import DataBundle
+    from lsgcli.export import Runner
     from lsgcli.models.base import SpikingNet
 
 log = logging.getLogger("lsg")
@@ -73,11 +74,40 @@ def open_checkpoint(path: Path, changes: dict[str, Any], splits: tuple[str, ...]
         CheckpointError, DataError, ConfigError: as the parts do.
     """
     from lsgcli import checkpoint
+
+    model, stored = checkpoint.load(path)
+    config, bundle, compute = open_data(stored, changes, splits, quiet)
+    return Opened(model.to(compute.device), stored, config, bundle, compute)
+
+
+def open_exported(path: Path) -> "Runner | None":
+    """What an export wrote, ready to run; None for a checkpoint, or whatever :func:`open_checkpoint` has to say of it.
+
+    Raises:
+        ConfigError: what the format needs is not installed.
+        CheckpointError: it is not what ``lsg export`` wrote.
+    """
+    from lsgcli.export import format_of
+
+    form = format_of(path)
+    if form is None or form.is_checkpoint or not path.exists():
+        return None
+    form.check()
+    return form().open(path)
+
+
+def open_data(
+    stored: Mapping[str, Any], changes: dict[str, Any], splits: tuple[str, ...], quiet: bool
+) -> tuple[RunConfig, "DataBundle", "Compute"]:
+    """The settings of a stored configuration with ``changes``, the data as they say, and where to compute.
+
+    Raises:
+        DataError, ConfigError: as the parts do.
+    """
     from lsgcli.compute import set_up
     from lsgcli.data.prepare import prepare
     from lsgcli.report.terminal import preparing
 
-    model, stored = checkpoint.load(path)
     given = {key: value for key, value in changes.items() if value is not None}
     around = {name: value for name, value in from_environment(os.environ).items() if name in AROUND}
     trained_on = stored["settings"]["dataset"]
@@ -89,8 +119,7 @@ def open_checkpoint(path: Path, changes: dict[str, Any], splits: tuple[str, ...]
         bundle = prepare(config, splits, classes=tuple(stored["classes"]), progress=progress, expected=expected)
     if not same:
         _compare(config.dataset, bundle.info, trained_on, stored["data"])
-    bundle = dataclasses.replace(bundle, mean=stored["data"]["mean"], std=stored["data"]["std"])
-    return Opened(model.to(compute.device), stored, config, bundle, compute)
+    return config, dataclasses.replace(bundle, mean=stored["data"]["mean"], std=stored["data"]["std"]), compute
 
 
 def _of_its_own(name: str) -> dict[str, Any]:

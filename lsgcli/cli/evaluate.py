@@ -1,8 +1,9 @@
 """``lsg eval``: what a checkpoint says about test data."""
 
+import functools
 import json
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,12 +14,21 @@ from lsgcli.cli.common import (
     DataDir,
     Device,
     Json,
+    Opened,
     Precision,
     Quiet,
     Verbose,
     messages,
     open_checkpoint,
+    open_data,
+    open_exported,
 )
+from lsgcli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lsgcli.data.bundle import DataBundle
+    from lsgcli.export import Runner
+    from lsgcli.training.evaluate import Evaluation
 
 
 def evaluate(
@@ -36,30 +46,54 @@ def evaluate(
     """Evaluate a checkpoint: accuracy, per class, confusion, loss, firing rate per layer, throughput.
 
     Data set and preparation come from the checkpoint; --data-dir may point elsewhere, and only a test part need be there.
+    What `lsg export` wrote is evaluated too, of every format: in its own runtime, on the CPU, in float32.
     """
     messages(quiet, verbose)
     changes = {"dataset": dataset, "data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size}
     changes |= {"device": device, "precision": precision}
-    opened = open_checkpoint(checkpoint, changes, ("test",), quiet)
+    runner = open_exported(checkpoint)
+    if runner is None:
+        opened = open_checkpoint(checkpoint, changes, ("test",), quiet)
+        config, bundle = opened.config, opened.bundle
+        run = functools.partial(_trained, opened)
+    else:
+        _on_cpu(device, precision)
+        config, bundle, _ = open_data(runner.config, {**changes, "device": "cpu"}, ("test",), quiet)
+        run = functools.partial(_exported, runner, bundle)
     from lsgcli.report import terminal
-    from lsgcli.training.evaluate import evaluate as run
 
     with terminal.progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, note="", visible=not quiet)
         result = run(
-            opened.model,
-            opened.bundle.test,
-            opened.bundle,
-            opened.compute,
-            batch_size=opened.config.batch_size,
-            workers=opened.config.workers,
-            firing_rate=True,
+            batch_size=config.batch_size,
+            workers=config.workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    record = result.record(opened.bundle.classes)
+    record = result.record(bundle.classes)
     if as_json:
         print(json.dumps(record))
         return
     out = terminal.console(sys.stdout)
     for part in terminal.evaluation_tables(record):
         out.print(part)
+
+
+def _trained(opened: Opened, **options: Any) -> "Evaluation":
+    from lsgcli.training.evaluate import evaluate as run
+
+    return run(opened.model, opened.bundle.test, opened.bundle, opened.compute, firing_rate=True, **options)
+
+
+def _exported(runner: "Runner", bundle: "DataBundle", **options: Any) -> "Evaluation":
+    from lsgcli.export.evaluate import evaluate as run
+
+    return run(runner, bundle.test, bundle, **options)
+
+
+def _on_cpu(device: str, precision: str | None) -> None:
+    for flag, found, taken in (("--device", device, ("auto", "cpu")), ("--precision", precision, (None, "auto", "fp32"))):
+        if found not in taken:
+            raise ConfigError(
+                f"{flag}: found {found}, expected none: exported networks run on the CPU in float32",
+                hint="Evaluate the checkpoint, or leave it out.",
+            )

@@ -1,22 +1,31 @@
 """``lsg export``: take a trained network elsewhere."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lsgcli import registry
-from lsgcli.cli.common import CacheDir, CheckpointPath, DataDir, Json, Quiet, Verbose, messages, open_checkpoint
+from lsgcli.cli.common import CacheDir, CheckpointPath, DataDir, Json, Quiet, Verbose, messages, open_data
 from lsgcli.errors import ConfigError, StorageError
+
+log = logging.getLogger("lsg")
 
 
 def export(
     checkpoint: CheckpointPath,
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, or folder to create (hf).")],
     form: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(registry.names('format'))}.")] = "safetensors",
+    mode: Annotated[
+        str | None,
+        typer.Option(help="onnx, pt2: unroll, all timesteps in one graph (default), or step, one timestep with its state."),
+    ] = None,
     fold_bn: Annotated[bool, typer.Option(help="Fold tdBN into the convolutions before it.")] = True,
-    verify: Annotated[int, typer.Option(min=0, help="Compare the file with the network on this many test samples.")] = 0,
+    T: Annotated[int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps; as in training.")] = None,
+    dt: Annotated[float | None, typer.Option(help="nir: seconds that a timestep stands for. Default: 0.0001.")] = None,
+    verify: Annotated[int, typer.Option(min=0, help="Run the export on this many test samples, and compare.")] = 0,
     data_dir: DataDir = None,
     cache_dir: CacheDir = None,
     as_json: Json = False,
@@ -25,32 +34,44 @@ def export(
 ) -> None:
     """Export a network, with tdBN folded into the convolutions, and print the path.
 
-    With --verify, the folded network is compared with the trained one in double precision, and what the file holds with the
-    folded one, spike for spike; a difference ends with status 9 and leaves no file.
+    With --verify, the folded network is compared with the trained one in double precision, and what was written, run by the
+    format's own runtime, with the folded one: spikes where the format shows them, logits, predictions. A difference beyond
+    rounding ends with status 9 and leaves no file.
     """
     messages(quiet, verbose)
     exporter = registry.get("format", form)()
+    exporter.check()
+    from lsgcli import export as exporting
+
+    options = exporting.chosen(form, mode=mode, dt=dt, fold_bn=fold_bn)
+    _check_target(output, checkpoint, exporter.folder)
+    from lsgcli import files
+    from lsgcli.data.batches import batches
+    from lsgcli.data.bundle import spread
+    from lsgcli.export import source
+    from lsgcli.export import verify as verifying
+
+    trained, written, content = source.read(checkpoint, form, options, T)
+    record = {"format": form, "path": str(output), **verifying.NOTHING}
+    writing = files.creating_folder if exporter.folder else files.replacing
+    with writing(output) as temporary:
+        exporter.write(written, content, temporary, options)
+        if verify:
+            changes = {"data_dir": data_dir, "cache_dir": cache_dir, "device": "cpu"}
+            _, bundle, _ = open_data(content.config, changes, ("test",), quiet)
+            samples = batches(bundle, spread(bundle.test, verify), 32)
+            record |= verifying.verify(trained, written, exporter.open(temporary), samples, str(output))
+            log.info("%s", verifying.described(record))
+        exporter.conclude(temporary, content, record)
+    print(json.dumps(record) if as_json else output)
+
+
+def _check_target(output: Path, checkpoint: Path, folder: bool) -> None:
     if output.resolve() == checkpoint.resolve():
         raise ConfigError(f"-o {output}: is the checkpoint itself, expected another path")
     if not output.absolute().parent.is_dir():
         raise StorageError(f"-o {output}: no such folder: {output.parent}", hint="Create it first.")
-    from lsgcli import checkpoint as checkpoints
-    from lsgcli import files
-    from lsgcli.data.batches import batches
-    from lsgcli.data.bundle import head
-    from lsgcli.export import verify as verifying
-    from lsgcli.models.fold import fold
-
-    content = checkpoints.read(checkpoint)
-    trained = checkpoints.load(checkpoint)[0]
-    written = fold(trained) if fold_bn else trained
-    record = {"format": form, "path": str(output), "samples": 0, "spikes_compared": 0, "spikes_different": 0}
-    record |= {"max_logit_error": 0.0, "predictions_different": 0}
-    with files.replacing(output) as temporary:
-        exporter.write(written, content, temporary)
-        if verify:
-            changes = {"data_dir": data_dir, "cache_dir": cache_dir, "device": "cpu"}
-            opened = open_checkpoint(checkpoint, changes, ("test",), quiet)
-            samples = batches(opened.bundle, head(opened.bundle.test, verify), 32)
-            record |= verifying.verify(trained, written, exporter.open(temporary), samples, str(output))
-    print(json.dumps(record) if as_json else output)
+    if folder and output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise ConfigError(f"-o {output}: is there already, expected a folder that is not, or that is empty")
+    if not folder and output.is_dir():
+        raise ConfigError(f"-o {output}: found a folder, expected the path of a file")

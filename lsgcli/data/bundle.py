@@ -74,9 +74,10 @@ class Split:
         return Split(Rows(base, index), self.y[rows], self.ids[rows], [self.keys[i] for i in rows], live)
 
 
-def head(split: Split, n: int) -> Split:
-    """The first n samples, or all if there are fewer."""
-    return split.part(np.arange(min(n, len(split))))
+def spread(split: Split, n: int) -> Split:
+    """n samples at equal distances, or all if there are fewer: of all classes, where samples are in the order of their classes."""
+    n = min(n, len(split))
+    return split.part(np.arange(n) * len(split) // max(1, n))
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,202 @@
 """Export formats: one file each.
 
-A format is a class with a name; :func:`lsgcli.export.verify.verify` checks what it wrote against the network in torch.
+A format is a subclass of :class:`Format`, registered by its name. It writes a network, and opens what it wrote as a
+:class:`Runner`, with which :mod:`lsgcli.export.verify` and ``lsg eval`` run it. Class attributes say what the format takes.
 """
 
+import importlib.util
+import json
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lsgcli import registry
+from lsgcli.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lsgcli.checkpoint import Checkpoint
     from lsgcli.models.base import SpikingNet
 
+VERSION = "1"  # of what :func:`metadata` writes
 
-class Format(ABC):
-    """A way of writing a trained network."""
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a format may be asked for; it reads those that its ``options`` name, and :func:`chosen` fills in what is not given.
+
+    Attributes:
+        mode: one of the format's ``modes``.
+        dt: seconds that one timestep stands for.
+        fold_bn: whether tdBN is folded into the convolutions of the network that is written.
+    """
+
+    mode: str | None = None
+    dt: float | None = None
+    fold_bn: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an exported network says.
+
+    Attributes:
+        logits: (T, B, classes).
+        spikes: (T, B, ...) by layer, named as in :meth:`~lsgcli.models.base.SpikingNet.spiking_layers`; those that the format shows.
+    """
+
+    logits: "Tensor"
+    spikes: Mapping[str, "Tensor"] = field(default_factory=dict)
+
+
+class Runner(ABC):
+    """An exported network, made from its file and nothing else.
+
+    Attributes:
+        config: as it was given to :meth:`Format.write` in ``content.config``.
+    """
+
+    def __init__(self, config: dict[str, Any]):
+        self.config = config
+
+    @property
+    def T(self) -> int:
+        """Timesteps."""
+        return int(self.config["model"]["T"])
+
+    @property
+    def static(self) -> bool:
+        """Whether the network sees images, each shown T times, rather than frames of recordings."""
+        return bool(self.config["data"]["static"])
 
     @abstractmethod
-    def write(self, model: "SpikingNet", content: "Checkpoint", path: Path) -> None:
-        """Write ``model``, whose configuration ``content`` gives, to ``path``.
+    def run(self, x: "Tensor") -> Outcome:
+        """Run float32 frames (T, B, C, H, W), or images (B, C, H, W) where ``static``; every call starts at rest."""
+
+
+class Format(ABC):
+    """A way of writing a trained network.
+
+    Attributes:
+        suffix: what names of its files end in; "" for a folder.
+        folder: it writes a folder rather than a file.
+        is_checkpoint: its files are checkpoints, which every command takes.
+        extra: of ``pip install 'lsg[extra]'``, where it needs more than lsg does.
+        packages: what the extra installs, by the names that are imported.
+        options: fields of :class:`ExportOptions` that it reads, with the values they have where none is given.
+        modes: what ``mode`` can be.
+    """
+
+    suffix: ClassVar[str] = ""
+    folder: ClassVar[bool] = False
+    is_checkpoint: ClassVar[bool] = False
+    extra: ClassVar[str] = ""
+    packages: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[Mapping[str, Any]] = {"fold_bn": True}
+    modes: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def check(cls) -> None:
+        """See that what it needs is installed.
 
         Raises:
-            ConfigError: the format cannot say what the network does.
+            ConfigError: it is not; says how to install it.
+        """
+        missing = [name for name in cls.packages if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ConfigError(
+                f"{cls.__name__}: {', '.join(missing)} cannot be imported", hint=f"Install with: pip install 'lsg[{cls.extra}]'"
+            )
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether ``path`` looks like one of its files."""
+        return bool(cls.suffix) and path.suffix == cls.suffix
+
+    @abstractmethod
+    def write(self, network: "SpikingNet", content: "Checkpoint", path: Path, options: ExportOptions) -> None:
+        """Write a network.
+
+        Args:
+            network: in evaluation mode, on the CPU; folded unless ``options.fold_bn`` is False.
+            content: its weights; its configuration, which has no path of this machine in it and is to be stored in the file
+                (``config["export"]`` is of this export: format, version, options, readout, decay and threshold of each layer); the state of the training it comes from.
+            path: where nothing is yet; another process never sees it. Files are written by ``path.write_bytes`` or the like,
+                so that a full disk is an OSError.
+            options: complete.
+
+        Raises:
+            ConfigError: the format cannot say what the network does; the message says what and why.
+            OSError: it cannot be written.
         """
 
     @abstractmethod
-    def open(self, path: Path) -> "SpikingNet":
-        """The network that ``path`` holds, read from the file and nothing else."""
+    def open(self, path: Path) -> Runner:
+        """What ``path`` holds, ready to run.
+
+        Raises:
+            CheckpointError: it is not a file of this format that lsg wrote.
+        """
+
+    def conclude(self, path: Path, content: "Checkpoint", record: Mapping[str, Any]) -> None:
+        """Add what was measured of the file just written and opened: the record that ``lsg export --json`` prints."""
+        return None
+
+
+def chosen(name: str, **given: Any) -> ExportOptions:
+    """The options of the format ``name``; None is not given.
+
+    Raises:
+        ConfigError: an option that this format does not take, or a value that is not one.
+    """
+    form: type[Format] = registry.get("format", name)
+    values = {key: value for key, value in given.items() if value is not None}
+    for key, value in values.items():
+        if key not in form.options and value != getattr(ExportOptions, key):
+            takers = [other for other in registry.names("format") if key in registry.get("format", other).options]
+            raise ConfigError(
+                f"{_flag(key, value)}: found with --format {name}, which does not take it; expected one of {', '.join(takers)}",
+                hint="Leave it out, or choose another format.",
+            )
+    options = ExportOptions(**{**form.options, **values})
+    if options.mode not in (form.modes or (None,)):
+        raise ConfigError(f"--mode: found {options.mode!r} with --format {name}, expected {' or '.join(form.modes)}")
+    if options.dt is not None and not 0 < options.dt < math.inf:
+        raise ConfigError(f"--dt: found {options.dt}, expected seconds, above 0")
+    return options
+
+
+def _flag(key: str, value: Any) -> str:
+    return ("--no-" if value is False else "--") + key.replace("_", "-")
+
+
+def metadata(content: "Checkpoint") -> dict[str, str]:
+    """Texts that a file carries about itself, for formats that hold such a dictionary."""
+    return {"lsg.export_version": VERSION, "lsg.config": json.dumps(content.config)}
+
+
+def read_metadata(found: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """The configuration that :func:`metadata` put into a file.
+
+    Raises:
+        CheckpointError: it is not there, or of another version.
+    """
+    version = found.get("lsg.export_version")
+    if version != VERSION:
+        raise CheckpointError(
+            f"{path}: found {'no metadata of lsg' if version is None else f'export version {version!r}'}, "
+            f"expected a file that `lsg export` wrote, of version {VERSION!r}",
+            hint="Export the checkpoint again with this version of lsg.",
+        )
+    config: dict[str, Any] = json.loads(found["lsg.config"])
+    return config
+
+
+def format_of(path: Path) -> type[Format] | None:
+    """The format of a file or folder, by its name or by what lies in it; None where none recognises it."""
+    every: list[type[Format]] = [registry.get("format", name) for name in registry.names("format")]
+    return next((one for one in every if one.recognises(path)), None)

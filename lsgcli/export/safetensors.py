@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lsgcli.export import Format
+from lsgcli.export import ExportOptions, Format, Runner
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -15,17 +15,16 @@ if TYPE_CHECKING:
 class SafeTensors(Format):
     """A checkpoint without anything that only training needs; every command that takes a checkpoint takes it too."""
 
-    def write(self, model: "SpikingNet", content: "Checkpoint", path: Path) -> None:
-        """Write weights and configuration."""
-        from lsgcli import checkpoint
-        from lsgcli.models.fold import is_folded
+    suffix = ".safetensors"
+    is_checkpoint = True
 
-        folded = is_folded(model)
-        config = {**content.config, **checkpoint.describe(model, content.config["arch"], folded=folded)}
-        checkpoint.save(path, checkpoint.Checkpoint(model.state_dict(), config))
-
-    def open(self, path: Path) -> "SpikingNet":
-        """Read it back as a checkpoint."""
+    def write(self, network: "SpikingNet", content: "Checkpoint", path: Path, options: ExportOptions) -> None:
         from lsgcli import checkpoint
 
-        return checkpoint.load(path)[0]
+        checkpoint.write(path, checkpoint.Checkpoint(content.weights, content.config))
+
+    def open(self, path: Path) -> Runner:
+        from lsgcli import checkpoint
+        from lsgcli.export.network import NetworkRunner
+
+        return NetworkRunner(*checkpoint.load(path))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -83,21 +83,37 @@ def evaluate(
         progress: called with (batches done, batches).
     """
     model = fold(model)
+    rates = FiringRates(model) if firing_rate else None
+
+    def logits(x: Tensor) -> Tensor:
+        with compute.autocast():
+            return full_precision(model(x.to(compute.device)))
+
+    result = measure(logits, split, bundle, batch_size=batch_size, workers=workers, progress=progress)
+    return replace(result, firing_rate=rates.close()) if rates else result
+
+
+def measure(
+    logits: Callable[[Tensor], Tensor],
+    split: Split,
+    bundle: DataBundle,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """What :func:`evaluate` does, for anything that gives logits (T, B, classes); without firing rates."""
     n_classes = len(bundle.classes)
     confusion = torch.zeros(n_classes, n_classes, dtype=torch.int64)
     loss, begin = 0.0, time.perf_counter()
-    rates = FiringRates(model) if firing_rate else None
     stream = batches(bundle, split, batch_size, workers=workers)
     for done, batch in enumerate(stream, start=1):
-        with compute.autocast():
-            logits = model(batch.x.to(compute.device))
-        mean = full_precision(logits).mean(0).cpu()
+        mean = logits(batch.x).mean(0).cpu()
         loss += F.cross_entropy(mean, batch.y, reduction="sum").item()
         confusion += torch.bincount(batch.y * n_classes + mean.argmax(1), minlength=n_classes**2).view(n_classes, n_classes)
         if progress:
             progress(done, len(stream))
-    seconds = time.perf_counter() - begin
-    return Evaluation(confusion, loss / max(1, len(split)), rates.close() if rates else {}, seconds)
+    return Evaluation(confusion, loss / max(1, len(split)), {}, time.perf_counter() - begin)
 
 
 class FiringRates:

@@ -1,21 +1,15 @@
-"""eval, inspect-gradients, export and ablate, on a trained network."""
+"""eval, inspect-gradients and ablate, on a trained network."""
 
-import copy
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from lsgcli import checkpoint
 from lsgcli.cli.app import app
-from lsgcli.export.safetensors import SafeTensors
-from lsgcli.models import fold as fold_module
 from tests.cli.conftest import TINY
 
 
@@ -78,86 +72,6 @@ def test_fail_on(lsg, trained, images, tmp_path):
     assert "conv1 is silent" in result.stderr
     assert len(json.loads(result.stdout)["layers"]) == 8
     assert lsg("inspect-gradients", trained / "best.safetensors", "--fail-on", "sleepy").exit_code == 2
-
-
-def test_export_folded_and_verified(lsg, trained, images, tmp_path):
-    result = lsg(
-        "export", trained / "best.safetensors", "-o", "out.safetensors", "--verify", "18", "--data-dir", images, "--json", "-q"
-    )
-    assert result.exit_code == 0, result.stderr
-    record = json.loads(result.stdout)
-    assert record["samples"] == 18
-    assert record["spikes_different"] == 0
-    assert record["predictions_different"] == 0
-    assert record["spikes_compared"] > 1000
-    weights = load_file(tmp_path / "out.safetensors")
-    assert not any("norm" in name or name.startswith("optim/") for name in weights)
-    first, second = (
-        json.loads(lsg("eval", path, "--data-dir", images, "--json", "-q").stdout)["accuracy"]
-        for path in (trained / "best.safetensors", "out.safetensors")
-    )
-    assert first == second
-
-
-def test_export_without_folding(lsg, trained, tmp_path):
-    assert lsg("export", trained / "last.safetensors", "-o", "plain.safetensors", "--no-fold-bn").exit_code == 0
-    model = checkpoint.load(trained / "last.safetensors")[0]
-    weights = load_file(tmp_path / "plain.safetensors")
-    assert weights.keys() == model.state_dict().keys()
-    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
-
-
-def test_export_carries_no_path_of_the_machine(lsg, trained, tmp_path, images):
-    lsg("export", trained / "best.safetensors", "-o", "out.safetensors")
-    for path in (tmp_path / "out.safetensors", trained / "best.safetensors"):
-        with safe_open(path, "pt") as stream:
-            text = json.dumps(stream.metadata())
-        assert str(images) not in text
-        assert str(trained) not in text
-
-
-def test_a_fault_is_caught_and_no_file_is_left(lsg, trained, images, tmp_path, monkeypatch):
-    write = SafeTensors.write
-
-    def broken(self, model, content, path):
-        faulty = copy.deepcopy(model)
-        with torch.no_grad():
-            faulty.features[0].current.conv.weight[0] *= 1.1
-        write(self, faulty, content, path)
-
-    monkeypatch.setattr(SafeTensors, "write", broken)
-    result = lsg("export", trained / "best.safetensors", "-o", "out.safetensors", "--verify", "8", "--data-dir", images)
-    assert result.exit_code == 9, result.stderr
-    assert "not the same network" in result.stderr
-    assert not any("out" in p.name for p in tmp_path.iterdir())
-
-
-def test_a_wrong_fold_is_caught(lsg, trained, images, tmp_path, monkeypatch):
-    fold_weights = fold_module._fold_weights
-
-    def wrong(conv, norm):
-        fold_weights(conv, norm)
-        with torch.no_grad():
-            conv.weight[0] *= 1.1
-
-    monkeypatch.setattr(fold_module, "_fold_weights", wrong)
-    result = lsg("export", trained / "best.safetensors", "-o", "out2.safetensors", "--verify", "8", "--data-dir", images)
-    assert result.exit_code == 9
-    assert "folding" in result.stderr
-    assert not (tmp_path / "out2.safetensors").exists()
-
-
-def test_export_into_no_folder(lsg, trained):
-    result = lsg("export", trained / "best.safetensors", "-o", "nowhere/out.safetensors")
-    assert result.exit_code == 7
-    assert "no such folder: nowhere" in result.stderr
-
-
-def test_folded_export_has_no_gradient_flow(lsg, trained, images):
-    lsg("export", trained / "best.safetensors", "-o", "out.safetensors")
-    result = lsg("inspect-gradients", "out.safetensors", "--data-dir", images)
-    assert result.exit_code == 4
-    assert "folded" in result.stderr
 
 
 def test_settings_around_a_checkpoint_come_from_the_environment_too(lsg, trained, images, monkeypatch):

@@ -1,0 +1,139 @@
+"""The network in forms that tracers follow: all timesteps in one graph, or one timestep with the state as an argument.
+
+Both are plain operations of torch, without gradients. Formats that hold a graph of operations write them.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from lsgcli.errors import ConfigError
+from lsgcli.models.base import SpikingNet
+from lsgcli.neurons import LIF
+from lsgcli.neurons.kernels import Backend, NormParameters
+from lsgcli.neurons.step import LIFParameters
+
+
+class Unrolled(nn.Module):
+    """All T steps: frames (T, B, C, H, W), or images (B, C, H, W), -> logits (T, B, classes), then the spikes of each layer.
+
+    Attributes:
+        names: of the layers, in the order of the outputs after the first.
+    """
+
+    def __init__(self, network: SpikingNet):
+        super().__init__()
+        self.network, self._histories = _followed(network)
+        self.names = list(self._histories)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(logits, spikes of the first layer (T, B, ...), ...)."""
+        for history in self._histories.values():
+            history.u = None
+        logits = self.network(x)
+        return logits, *(history.spikes for history in self._histories.values())
+
+
+class Logits(Unrolled):
+    """The same, of which only the logits (T, B, classes) are wanted."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Logits."""
+        return super().forward(x)[0]
+
+
+class Stepping(nn.Module):
+    """One step: a frame x[t] (B, C, H, W) and each layer's u[t-1] -> logits (B, classes), then each layer's u[t].
+
+    u is the membrane potential before the reset, zero before the first step; so a layer's spikes are u[t] >= v_th.
+
+    Attributes:
+        names: of the layers, in the order of the arguments and outputs after the first.
+        thresholds: v_th of each layer, likewise.
+    """
+
+    def __init__(self, network: SpikingNet):
+        super().__init__()
+        self.thresholds = [layer.lif.threshold for layer in network.spiking_layers()]
+        self.network, self._histories = _followed(network)
+        self.names = list(self._histories)
+
+    def forward(self, x: Tensor, *u: Tensor) -> tuple[Tensor, ...]:
+        """(logits, u[t] of the first layer (B, ...), ...)."""
+        for history, before in zip(self._histories.values(), u, strict=True):
+            history.u = before
+        logits = self.network(x.unsqueeze(0))[0]
+        return logits, *(history.u for history in self._histories.values() if history.u is not None)
+
+    @torch.no_grad()
+    def rest(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Each layer's u before the first step, zeros, for frames shaped like ``x`` (B, C, H, W)."""
+        for history in self._histories.values():
+            history.u = None
+        self.network(x.unsqueeze(0))
+        return tuple(torch.zeros_like(history.u) for history in self._histories.values() if history.u is not None)
+
+
+class _History(Backend):
+    """Runs a layer as :mod:`lsgcli.neurons.lif` says, from ``u`` (None is rest), and keeps the last u and all spikes.
+
+    No module, since tracers take tensors that a module keeps for weights.
+    """
+
+    def __init__(self) -> None:
+        self.u: Tensor | None = None
+        self.spikes: Tensor | None = None
+
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        u, spikes = self.u, []
+        for now in current:
+            u = now if u is None else p.beta * u * (u < p.threshold).to(u.dtype) + now
+            spikes.append((u >= p.threshold).to(u.dtype))
+        self.u, self.spikes = u, torch.stack(spikes)
+        return self.spikes
+
+
+class _Followed(nn.Module):
+    """Stands in the network for a layer of neurons; its decay is a number, no longer a parameter that makes one."""
+
+    beta: Tensor
+
+    def __init__(self, lif: LIF, history: _History):
+        super().__init__()
+        self.register_buffer("beta", lif.beta.detach().clone())
+        self.threshold, self.surrogate, self.history = lif.threshold, lif.surrogate, history
+
+    def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
+        """Spikes (T, ...) of currents (T, ...), as :meth:`~lsgcli.neurons.LIF.forward`."""
+        return self.history(current, self._as_written())
+
+    def behind(self, norm: NormParameters | None, z: Tensor, *, addend: Tensor | None = None, pool: int = 1) -> Tensor:
+        """As :meth:`~lsgcli.neurons.LIF.behind`."""
+        return self.history.normalised(z, norm, self._as_written(), addend=addend, pool=pool)
+
+    def _as_written(self) -> LIFParameters:
+        # The width, in alpha's place, matters to gradients alone.
+        return LIFParameters(self.beta, self.beta, self.threshold, self.surrogate)
+
+
+def _followed(network: SpikingNet) -> tuple[SpikingNet, dict[str, _History]]:
+    """A copy of the network without gradients, and by layer what its neurons did last.
+
+    Raises:
+        ConfigError: neurons of another kind than LIF.
+    """
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    for layer in network.spiking_layers():
+        if type(layer.lif) is not LIF:
+            raise ConfigError(
+                f"{layer.name}: found neurons of class {type(layer.lif).__name__}, expected LIF, which resets to 0: the graph would "
+                "not be theirs",
+                hint="Use --format safetensors or hf, which hold weights alone.",
+            )
+    histories = {}
+    for layer in network.spiking_layers():
+        histories[layer.name] = _History()
+        path = next(name for name, module in network.named_modules() if module is layer.lif)
+        network.set_submodule(path, _Followed(layer.lif, histories[layer.name]))
+    return network, histories

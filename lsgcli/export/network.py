@@ -1,0 +1,58 @@
+"""A network in torch as a :class:`~lsgcli.export.Runner`: what others are compared with, and what formats of plain weights hold."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lsgcli.export import Outcome, Runner
+from lsgcli.models.base import SpikingNet
+from lsgcli.neurons import LIF
+
+
+class NetworkRunner(Runner):
+    """Runs a network in evaluation mode, in its own precision."""
+
+    def __init__(self, network: SpikingNet, config: dict[str, Any]):
+        super().__init__(config)
+        self.network = network.eval()
+
+    def run(self, x: Tensor) -> Outcome:
+        logits, seen = self._run(x)
+        return Outcome(logits, {name: spikes for name, (_, spikes) in seen.items()})
+
+    def membranes(self, x: Tensor) -> dict[str, Tensor]:
+        """u (T, B, ...) of each layer before reset, computed from its currents and spikes as the neuron's equation says."""
+        layers = {layer.name: layer.lif for layer in self.network.spiking_layers()}
+        return {name: _membrane(layers[name], *both) for name, both in self._run(x)[1].items()}
+
+    @torch.no_grad()
+    def _run(self, x: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+        """Logits, and each layer's currents and spikes."""
+        currents: dict[str, Tensor] = {}
+        spikes: dict[str, Tensor] = {}
+
+        def before(name: str) -> Any:
+            # A copy, since a backend may reuse the current's memory.
+            return lambda module, arguments: currents.__setitem__(name, arguments[0].clone())
+
+        def after(name: str) -> Any:
+            return lambda module, arguments, output: spikes.__setitem__(name, output)
+
+        handles = []
+        for layer in self.network.spiking_layers():
+            lif: nn.Module = layer.lif
+            handles += [lif.register_forward_pre_hook(before(layer.name)), lif.register_forward_hook(after(layer.name))]
+        try:
+            logits = self.network(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return logits, {name: (currents[name], spikes[name]) for name in spikes}
+
+
+def _membrane(lif: LIF, current: Tensor, spikes: Tensor) -> Tensor:
+    u = [current[0]]
+    for now, fired in zip(current[1:], spikes[:-1], strict=True):
+        u.append(lif.beta.detach() * u[-1] * (1 - fired) + now)
+    return torch.stack(u)

@@ -1,0 +1,135 @@
+"""The network as a program of torch (``torch.export``): needs torch to run, and nothing of lsg."""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lsgcli.errors import CheckpointError, ConfigError
+from lsgcli.export import ExportOptions, Format, Outcome, Runner, metadata, read_metadata
+from lsgcli.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.export import ExportedProgram
+    from torch.fx import Node
+
+    from lsgcli.checkpoint import Checkpoint
+    from lsgcli.models.base import SpikingNet
+
+KEYS = ("lsg.export_version", "lsg.config")
+
+
+@register("format", "pt2")
+class PT2(Format):
+    """A program of `torch.export`, of all timesteps or of one, which needs torch and nothing else."""
+
+    suffix = ".pt2"
+    modes = ("unroll", "step")
+    options = {"mode": "unroll", "fold_bn": True}
+
+    def write(self, network: "SpikingNet", content: "Checkpoint", path: Path, options: ExportOptions) -> None:
+        import torch
+
+        from lsgcli.export.graphs import Logits, Stepping
+
+        static = content.config["data"]["static"]
+        spec, batch = network.spec, torch.export.Dim("batch")
+        # The example becomes a part of the file: zeros, and a batch of 2, which stands for any.
+        frame = torch.zeros(2, spec.in_channels, spec.height, spec.input_size)
+        graph: Stepping | Logits
+        if options.mode == "step":
+            graph = Stepping(network)
+            rest = graph.rest(frame)
+            example, shapes = (frame, *rest), {"x": {0: batch}, "u": tuple({0: batch} for _ in rest)}
+        else:
+            graph = Logits(network)
+            example, shapes = (
+                (frame if static else frame.expand(network.T, *frame.shape).clone(),),
+                {"x": {0 if static else 1: batch}},
+            )
+        # Weights in the order that their shapes say: torch.export does not store channels-last ones whole.
+        graph.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        try:
+            program = torch.export.export(graph, example, dynamic_shapes=shapes)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"PT2: torch.export cannot follow {type(network).__name__}: {str(error).splitlines()[0]}",
+                hint="The format safetensors holds any network.",
+            ) from error
+        _strip(program)
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer, extra_files=metadata(content))
+        path.write_bytes(buffer.getvalue())
+
+    def open(self, path: Path) -> Runner:
+        import torch
+
+        found: dict[str, Any] = dict.fromkeys(KEYS, "")
+        try:
+            program = torch.export.load(path, extra_files=found)
+        except Exception as error:  # of many kinds, none of them documented
+            raise CheckpointError(
+                f"{path}: not a whole program of torch.export: {str(error).splitlines()[0] if str(error) else error!r}",
+                hint="Export the checkpoint again.",
+            ) from error
+        texts = {key: text.decode() if isinstance(text, bytes) else text for key, text in found.items() if text}
+        config = read_metadata(texts, path)
+        return _Steps(program, config) if config["export"]["mode"] == "step" else _Whole(program, config)
+
+
+class _Whole(Runner):
+    """Runs all timesteps at once, node by node, to see the spikes of each layer go by: where its steps are stacked."""
+
+    def __init__(self, program: "ExportedProgram", config: dict[str, Any]):
+        super().__init__(config)
+        self.module = program.module()
+
+    def run(self, x: "Tensor") -> Outcome:
+        import torch
+
+        stacked = []
+
+        class Watching(torch.fx.Interpreter):
+            def run_node(self, n: "Node") -> Any:
+                value = super().run_node(n)
+                if n.target is torch.ops.aten.stack.default:
+                    stacked.append(value)
+                return value
+
+        logits = Watching(self.module).run(x)
+        return Outcome(logits, dict(zip(self.config["export"]["layers"], stacked, strict=True)))
+
+
+class _Steps(Runner):
+    """Loops over time, from zeros of the shapes of the example."""
+
+    def __init__(self, program: "ExportedProgram", config: dict[str, Any]):
+        super().__init__(config)
+        self.module = program.module()
+        assert program.example_inputs is not None
+        self.rest = program.example_inputs[0][1:]
+
+    def run(self, x: "Tensor") -> Outcome:
+        import torch
+
+        frames = x.expand(self.T, *x.shape) if self.static else x
+        u = [zeros.new_zeros(frames.shape[1], *zeros.shape[1:]) for zeros in self.rest]
+        logits, membranes = [], []
+        for frame in frames:
+            now, *u = self.module(frame, *u)
+            logits.append(now)
+            membranes.append(u)
+        layers = self.config["export"]["layers"].items()
+        shown = {
+            name: (torch.stack(of_layer) >= layer["threshold"]).to(x.dtype)
+            for (name, layer), of_layer in zip(layers, zip(*membranes, strict=True), strict=True)
+        }
+        return Outcome(torch.stack(logits), shown)
+
+
+def _strip(program: "ExportedProgram") -> None:
+    """Remove where in the sources of this machine each operation comes from."""
+    for module in program.graph_module.modules():
+        for node in getattr(getattr(module, "graph", None), "nodes", ()):
+            for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):
+                node.meta.pop(key, None)

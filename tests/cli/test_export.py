@@ -1,0 +1,263 @@
+"""lsg export in every format, its gates and refusals, and lsg eval of what was exported."""
+
+import copy
+import json
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lsgcli import checkpoint, registry
+from lsgcli.models import fold as fold_module
+from tests.exports import WAYS, by_ten_percent, exported, saved
+
+FORMATS = registry.names("format")
+
+
+@pytest.fixture
+def export(lsg, trained, images):
+    """Export the trained network: ``export("pt2", "out.pt2", *options)`` -> result."""
+
+    def run(form, target, *options):
+        command = ["export", trained / "best.safetensors", "--format", form, "-o", target, "--data-dir", images]
+        return lsg(*command, *options)
+
+    return run
+
+
+def test_folded_and_verified(lsg, export, trained, images, tmp_path):
+    """As a checkpoint, which is the default; eval and a second export take it, inspect-gradients says that it is folded."""
+    result = lsg(
+        "export", trained / "best.safetensors", "-o", "out.safetensors", "--data-dir", images, "--verify", "18", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert (record["format"], record["path"], record["samples"]) == ("safetensors", "out.safetensors", 18)
+    assert (record["spikes_different"], record["ties"], record["predictions_different"]) == (0, 0, 0)
+    assert record["max_logit_error"] == 0
+    assert record["spikes_compared"] > 1000
+    assert record["folding"]["spikes_compared"] == record["spikes_compared"]
+    assert f"0 of {record['spikes_compared']} spikes and 0 of 18 predictions differ" in result.stderr
+    weights = load_file(tmp_path / "out.safetensors")
+    assert not any("norm" in name or name.startswith("optim/") for name in weights)
+    assert lsg("export", "out.safetensors", "-o", "again.safetensors").exit_code == 0
+    assert lsg("export", "out.safetensors", "-o", "no.safetensors", "--no-fold-bn").exit_code == 2
+    result = lsg("inspect-gradients", "out.safetensors", "--data-dir", images)
+    assert result.exit_code == 4
+    assert "folded" in result.stderr
+
+
+def test_without_folding(lsg, trained, tmp_path):
+    assert lsg("export", trained / "last.safetensors", "-o", "plain.safetensors", "--no-fold-bn").exit_code == 0
+    model = checkpoint.load(trained / "last.safetensors")[0]
+    weights = load_file(tmp_path / "plain.safetensors")
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("form", "mode"), WAYS)
+def test_every_format_is_verified_and_evaluated(lsg, export, trained, images, form, mode, tmp_path):
+    """What eval says of an export is what it says of the checkpoint; and no path of the machine is in it."""
+    options = ["--mode", mode] if mode else []
+    target = f"out{registry.get('format', form).suffix}"
+    result = export(form, target, *options, "--verify", "18", "--json", "-q")
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert record["samples"] == 18
+    assert (record["spikes_different"], record["predictions_different"]) == (0, 0)
+    assert record["max_logit_error"] <= 1e-5
+    command = ["--data-dir", images, "--json", "-q", "--batch-size", "7", "--precision", "fp32"]
+    ours = json.loads(lsg("eval", trained / "best.safetensors", *command).stdout)
+    theirs = json.loads(lsg("eval", target, *command).stdout)
+    assert theirs["confusion"] == ours["confusion"]
+    assert theirs["loss"] == pytest.approx(ours["loss"], abs=1e-5)
+    assert theirs["firing_rate"] == pytest.approx(ours["firing_rate"], abs=1e-9)
+    assert record["accuracy"] == ours["accuracy"]
+    table = lsg("eval", target, "--data-dir", images, "-q")
+    assert table.exit_code == 0, table.stderr
+    for file in [tmp_path / target] if (tmp_path / target).is_file() else (tmp_path / target).iterdir():
+        content = file.read_bytes()
+        assert not any(str(place).encode() in content for place in (images, trained, tmp_path))
+
+
+def test_eval_of_an_export_is_on_the_cpu(lsg, export, images):
+    export("pt2", "out.pt2")
+    for options in (["--device", "cuda"], ["--precision", "bf16"]):
+        result = lsg("eval", "out.pt2", "--data-dir", images, *options)
+        assert result.exit_code == 2
+        assert "CPU" in result.stderr
+    assert lsg("eval", "nothing.pt2").exit_code == 4
+
+
+def test_eval_of_a_damaged_export(lsg, export, images, tmp_path):
+    export("pt2", "out.pt2")
+    whole = (tmp_path / "out.pt2").read_bytes()
+    (tmp_path / "out.pt2").write_bytes(whole[: len(whole) // 2])
+    result = lsg("eval", "out.pt2", "--data-dir", images)
+    assert result.exit_code == 4
+    assert "out.pt2" in result.stderr
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_fault_is_caught_and_nothing_is_left(export, form, tmp_path, monkeypatch):
+    """One weight of the first convolution by 10 %, planted in what is written."""
+    kind = registry.get("format", form)
+    write = kind.write
+
+    def broken(self, network, content, path, options):
+        network = copy.deepcopy(network)
+        by_ten_percent(network, layer=0)
+        content.weights = network.state_dict()
+        write(self, network, content, path, options)
+
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(kind, "write", broken)
+    result = export(form, "out" + kind.suffix, "--verify", "8")
+    assert result.exit_code == 9, result.stderr
+    assert "not the same network" in result.stderr
+    assert [path for path in sorted(tmp_path.iterdir()) if path.name != "cache"] == before
+
+
+def test_a_wrong_fold_is_caught(export, tmp_path, monkeypatch):
+    fold_weights = fold_module._fold_weights
+
+    def wrong(conv, norm):
+        fold_weights(conv, norm)
+        with torch.no_grad():
+            conv.weight[0] *= 1.1
+
+    monkeypatch.setattr(fold_module, "_fold_weights", wrong)
+    result = export("safetensors", "out2.safetensors", "--verify", "8")
+    assert result.exit_code == 9
+    assert "folding" in result.stderr
+    assert not (tmp_path / "out2.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "message"),
+    [
+        (
+            "safetensors",
+            ["--mode", "step"],
+            "--mode: found with --format safetensors, which does not take it; expected one of onnx, pt2",
+        ),
+        ("pt2", ["--dt", "0.001"], "--dt: found with --format pt2, which does not take it; expected one of nir"),
+        ("nir", ["--no-fold-bn"], "--no-fold-bn: found with --format nir"),
+        ("onnx", ["--mode", "scan"], "expected unroll or step"),
+        ("nir", ["--dt", "0"], "--dt: found 0.0, expected seconds, above 0"),
+        ("nir", ["--dt", "nan"], "--dt: found nan"),
+        ("onxx", [], "did you mean onnx?"),
+        ("pt2", ["-T", "0"], "--timesteps"),
+    ],
+)
+def test_options_that_do_not_fit(export, form, options, message, tmp_path):
+    result = export(form, "out", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", [name for name in FORMATS if registry.get("format", name).packages])
+def test_missing_extra(form, trained, tmp_path):
+    """In a process that cannot import the packages: status 2, the line to install them, before anything is read."""
+    blocked = "".join(f"sys.modules[{name!r}] = None; " for name in registry.get("format", form).packages)
+    script = f"import sys; {blocked}from lsgcli.cli.app import main; main()"
+    command = [sys.executable, "-c", script, "export", "nothing.safetensors", "--format", form, "-o", "out"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert f"pip install 'lsg[{registry.get('format', form).extra}]'" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_folder_that_cannot_be_written(export, form, tmp_path):
+    """None there: status 7, before work is done; and one that takes no files, whoever asks."""
+    result = export(form, "nowhere/out")
+    assert result.exit_code == 7
+    assert "no such folder: nowhere" in result.stderr
+    result = export(form, "/proc/self/out")
+    assert result.exit_code == 7, result.stderr
+    assert "/proc/self/out: cannot be written" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_full_disk(export, form, tmp_path, monkeypatch):
+    """A file may not grow beyond 4 kB here: status 7, and nothing half-written."""
+    target = "out" + registry.get("format", form).suffix
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        result = export(form, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert result.exit_code == 7, result.stderr
+    assert target in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_something_is(export, tmp_path, trained):
+    """A folder is never replaced; a file is, whole; the checkpoint itself is not."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "README.md").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    assert export("hf", "full").exit_code == 2
+    assert export("hf", "file").exit_code == 2
+    assert export("pt2", "full").exit_code == 2
+    assert [path.read_text() for path in (tmp_path / "full" / "README.md", tmp_path / "file")] == ["mine", "mine"]
+    (tmp_path / "empty").mkdir()
+    assert export("hf", "empty").exit_code == 0
+    assert export("safetensors", "file").exit_code == 0
+    assert checkpoint.load(tmp_path / "file")
+    assert export("safetensors", trained / "best.safetensors").exit_code == 2
+
+
+def test_folder_for_a_hub(export, tmp_path):
+    """Weights, configuration, and a card with what was measured and the commands that made it."""
+    result = export("hf", "net", "--verify", "18", "--json", "-q")
+    record = json.loads(result.stdout)
+    folder = tmp_path / "net"
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config == checkpoint.load(folder / "model.safetensors")[1]
+    assert list(config["export"]["layers"]) == [f"conv{i}" for i in range(1, 9)]
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\n")
+    assert "# vggsnn on image-folder" in card
+    assert f"Accuracy {record['accuracy']:.4f} on 18 samples spread over the test part" in card
+    assert "0 of 18 predictions differ" in card
+    train = "lsg train -q --dataset image-folder --size 16 --arch vggsnn --width-multiplier 0.03125 --epochs 4 --batch-size 8"
+    assert f"ckpt=$({train})" in card
+    assert 'lsg export "$ckpt" --format hf -o net --verify 18' in card
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_card_without_measurements(lsg, tmp_path):
+    """Of what was not measured the card says nothing: an accuracy of another T, or of another epoch."""
+    path = saved("resnet19-add", tmp_path / "c.safetensors")
+    assert lsg("export", path, "--format", "hf", "-o", "same").exit_code == 0
+    assert "Accuracy 0.8750 on the validation part" in (tmp_path / "same" / "README.md").read_text()
+    assert lsg("export", path, "--format", "hf", "-o", "other", "-T", "5").exit_code == 0
+    card = (tmp_path / "other" / "README.md").read_text()
+    assert "Nothing: it was exported without `--verify`." in card
+    assert "-T 5" in card.split("lsg export")[1]
+    content = checkpoint.read(path)
+    content.state["epoch"] = 9
+    checkpoint.save(path, content)
+    assert lsg("export", path, "--format", "hf", "-o", "later").exit_code == 0
+    assert "Accuracy" not in (tmp_path / "later" / "README.md").read_text()
+
+
+def test_a_changed_configuration_beside_the_weights(lsg, tmp_path):
+    exported(saved("vggsnn", tmp_path / "c.safetensors"), "hf", tmp_path / "net")
+    config = json.loads((tmp_path / "net" / "config.json").read_text())
+    config["model"]["neuron"]["threshold"] = 0.7
+    (tmp_path / "net" / "config.json").write_text(json.dumps(config))
+    result = lsg("eval", tmp_path / "net")
+    assert result.exit_code == 4
+    assert "another configuration" in result.stderr

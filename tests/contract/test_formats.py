@@ -1,0 +1,141 @@
+"""What holds for every registered export format, whoever adds it."""
+
+import getpass
+import inspect
+import json
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import lsgcli
+from lsgcli import registry
+from lsgcli.errors import CheckpointError, ConfigError, GateError
+from lsgcli.export import ExportOptions, Format, chosen, format_of
+from lsgcli.export.verify import compare, verify
+from tests.exports import NETWORKS, WAYS, by_ten_percent, exported, samples, saved
+
+ROOT = Path(lsgcli.__file__).parents[1]
+PLACES = [str(ROOT), str(Path.cwd()), str(Path.home()) + "/", sysconfig.get_paths()["purelib"], tempfile.gettempdir() + "/"]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Checkpoint of each small network."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return {which: saved(which, folder / f"{which}.safetensors") for which in NETWORKS}
+
+
+@pytest.fixture
+def target(tmp_path):
+    """Path for a file of a format."""
+    return lambda form: tmp_path / f"net{registry.get('format', form).suffix}"
+
+
+@pytest.mark.parametrize("name", registry.names("format"))
+def test_describes_itself(name):
+    """A docstring and a page of its own; its options are options, with a default; it says how to install what it needs."""
+    form = registry.get("format", name)
+    assert issubclass(form, Format)
+    assert inspect.getdoc(form) != inspect.getdoc(Format)
+    assert "**Lost:**" in (ROOT / "docs" / "export" / f"{name}.md").read_text()
+    assert form.options.keys() <= ExportOptions.__dataclass_fields__.keys()
+    assert ("mode" in form.options) == bool(form.modes)
+    assert bool(form.packages) == bool(form.extra)
+    assert bool(form.suffix) != form.folder
+    chosen(name)
+
+
+@pytest.mark.parametrize(("name", "mode"), WAYS)
+@pytest.mark.parametrize("which", NETWORKS)
+def test_is_the_same_network(which, name, mode, checkpoints, target):
+    """Every spike that it shows, every logit, for batches of any size; it knows what it is, and names no place and no user."""
+    path = target(name)
+    found = exported(checkpoints[which], name, path, mode=mode)
+    runner = registry.get("format", name)().open(path)
+    result = compare(found.written, runner, samples(found.content.config, 4, 1, 3))
+    assert result["samples"] == 8
+    assert result["per_layer"].keys() == found.content.config["export"]["layers"].keys()
+    assert (result["spikes_different"], result["ties"], result["predictions_different"]) == (0, 0, 0)
+    assert result["max_logit_error"] <= 1e-5
+    assert runner.config == json.loads(json.dumps(found.content.config))
+    assert format_of(path) is registry.get("format", name)
+    for file in [path] if path.is_file() else path.iterdir():
+        content = file.read_bytes()
+        assert content
+        for place in [*PLACES, str(path.parent), f"/{getpass.getuser()}/"]:
+            assert place.encode() not in content, file.name
+
+
+def one_weight(network, content):
+    by_ten_percent(network)
+
+
+def one_threshold(network, content):
+    network.spiking_layers()[1].lif.threshold *= 1.02
+    content.config["model"]["neuron"] = {**content.config["model"]["neuron"], "threshold": 0.51}  # where a format has it from
+
+
+def one_decay(network, content):
+    with torch.no_grad():
+        network.spiking_layers()[1].lif.b += 0.1
+
+
+@pytest.mark.parametrize("fault", [one_weight, one_threshold, one_decay])
+@pytest.mark.parametrize(("name", "mode"), WAYS)
+def test_a_fault_is_caught(name, mode, fault, checkpoints, target):
+    """One weight by 10 %, the threshold of one layer by 2 %, the decay of one layer by about 2 %."""
+    path = target(name)
+    found = exported(checkpoints["mlp"], name, path, mode=mode, faulty=fault)  # of few layers, so that it is traced quickly
+    runner = registry.get("format", name)().open(path)
+    with pytest.raises(GateError, match="not the same network"):
+        verify(found.trained, found.written, runner, samples(found.content.config, 16), "net")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in registry.names("format") if "fold_bn" in registry.get("format", name).options]
+)
+def test_without_folding(name, checkpoints, target):
+    """tdBN as trained, where the format can."""
+    path = target(name)
+    found = exported(checkpoints["resnet19-add"], name, path, fold_bn=False)
+    assert not found.content.config["folded"]
+    result = compare(found.written, registry.get("format", name)().open(path), samples(found.content.config, 4))
+    assert (result["spikes_different"], result["predictions_different"]) == (0, 0)
+    assert result["max_logit_error"] <= 1e-5
+
+
+@pytest.mark.parametrize("name", registry.names("format"))
+def test_other_timesteps(name, checkpoints, target):
+    """T of the export, not of the training."""
+    path = target(name)
+    found = exported(checkpoints["resnet19-add"], name, path, T=2)
+    runner = registry.get("format", name)().open(path)
+    assert runner.T == 2
+    batch = next(samples(found.content.config, 3))
+    assert runner.run(batch.x).logits.shape == (2, 3, 10)
+    assert found.content.config["export"]["trained_T"] == 3
+
+
+@pytest.mark.parametrize("name", registry.names("format"))
+def test_foreign_files(name, target):
+    """What lsg did not write is refused with a message that names it."""
+    form, path = registry.get("format", name), target(name)
+    if form.folder:
+        path.mkdir()
+    else:
+        path.write_bytes(b"no such thing")
+    with pytest.raises(CheckpointError, match="net"):
+        form().open(path)
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names("format") if registry.get("format", name).packages])
+def test_missing_packages(name, monkeypatch):
+    """Without its extra a format names the packages and the line that installs them."""
+    form = registry.get("format", name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
+    with pytest.raises(ConfigError, match=form.packages[0]) as caught:
+        form.check()
+    assert f"pip install 'lsg[{form.extra}]'" in caught.value.hint

@@ -1,0 +1,75 @@
+"""Checkpoints of small networks that spike in every layer, and samples for them, for the tests of export."""
+
+import copy
+
+import torch
+
+from lsgcli import checkpoint, registry
+from lsgcli.config import RunConfig
+from lsgcli.data.batches import Batch
+from lsgcli.export import chosen, source
+from lsgcli.neurons import TdBatchNorm2d
+from tests.unit.models.helpers import SMALL, sequence, small
+
+# Every format in every mode that it has.
+WAYS = [(name, mode) for name in registry.names("format") for mode in registry.get("format", name).modes or (None,)]
+NETWORKS = list(SMALL)
+
+
+def trained(which):
+    """A network in evaluation mode, in float32, with running statistics of its own activations."""
+    net = small(which, dtype=torch.float32)
+    for module in net.modules():
+        if isinstance(module, TdBatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        for seed in range(3):
+            net(sequence(net, batch=8, seed=seed))
+    return net.eval()
+
+
+def saved(which, path):
+    """The same as a checkpoint, as a run of training would have written it."""
+    net = trained(which)
+    arch, static = SMALL[which]["name"], which.startswith("resnet19")
+    settings = RunConfig(arch=arch, T=net.T, size=net.spec.input_size, dataset="cifar10" if static else "digits-dvs")
+    config = {
+        **checkpoint.describe(net, arch),
+        "classes": [f"class {i}" for i in range(net.spec.num_classes)],
+        "settings": settings.to_dict(),
+        "data": {"channels": net.spec.in_channels, "static": static, "mean": None, "std": None, "samples": "none"},
+    }
+    state = {"epoch": 3, "step": 0, "best_epoch": 2, "best_accuracy": 0.875, "best_chosen_on": "val"}
+    checkpoint.save(path, checkpoint.Checkpoint(net.state_dict(), config, state))
+    return path
+
+
+def exported(path, form, target, *, T=None, faulty=None, **options):
+    """Write a checkpoint in a format; ``faulty(network, content)`` changes what is written. -> (source, options)."""
+    options = chosen(form, **options)
+    found = source.read(path, form, options, T)
+    network, content = copy.deepcopy(found.written), copy.deepcopy(found.content)
+    if faulty is not None:
+        faulty(network, content)
+        content.weights = network.state_dict()
+    writer = registry.get("format", form)()
+    if writer.folder:
+        target.mkdir()
+    writer.write(network, content, target, options)
+    return found
+
+
+def samples(config, *sizes, seed=0):
+    """Batches of so many random samples, such as the data set of ``config`` would give."""
+    model, generator = config["model"], torch.Generator().manual_seed(seed)
+    frame = (model["in_channels"], model["input_height"] or model["input_size"], model["input_size"])
+    for index, size in enumerate(sizes):
+        shape = (size, *frame) if config["data"]["static"] else (model["T"], size, *frame)
+        yield Batch(torch.randn(shape, generator=generator), torch.zeros(size, dtype=torch.int64), index)
+
+
+def by_ten_percent(network, layer=1):
+    """The largest weight that feeds a layer, by 10 %."""
+    with torch.no_grad():
+        weight = network.spiking_layers()[layer].synapse.weight
+        weight[torch.unravel_index(weight.abs().argmax(), weight.shape)] *= 1.1

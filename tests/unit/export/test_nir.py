@@ -1,0 +1,340 @@
+"""NIR: the form of the graph, what it says about itself, what is refused; that it is the same network is in tests/contract."""
+
+import copy
+import json
+
+import nir
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lsgcli.checkpoint import Checkpoint, describe
+from lsgcli.data.batches import Batch
+from lsgcli.errors import CheckpointError, ConfigError
+from lsgcli.export import chosen
+from lsgcli.export.nir import NIR
+from lsgcli.export.nir.graph import draw
+from lsgcli.export.nir.runner import execute
+from lsgcli.export.verify import KINDS, compare
+from lsgcli.models.base import SpikingNet
+from lsgcli.models.fold import fold
+from lsgcli.models.vggsnn import VGGSNN
+from lsgcli.neurons import LIF, TdBatchNorm2d
+from tests.exports import NETWORKS, exported, saved
+from tests.unit.models.helpers import sequence, small
+
+DT = 1e-4
+# Inputs that are no squares of even sides: the kernel of a linear layer, and the convolutions of zeros, take other forms.
+ODD = {"vggsnn": [(16, 48), (32, 16)], "resnet19-add": [(10, 11), (9, 10)], "resnet19-sew": [(10, 9), (7, 12)]}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def written(request, tmp_path_factory):
+    """(network, path of its graph, configuration)."""
+    folder = tmp_path_factory.mktemp(request.param)
+    found = exported(saved(request.param, folder / "net.safetensors"), "nir", folder / "net.nir")
+    return found.written, folder / "net.nir", found.content.config
+
+
+def write(network, path, **options):
+    """Write a folded network with a configuration of its own making."""
+    config = {**describe(network, "unknown"), "classes": ["a", "b"], "data": {"static": False}}
+    NIR().write(network, Checkpoint(network.state_dict(), config), path, chosen("nir", **options))
+    return config
+
+
+def frames(height, width, which):
+    """A folded network for such frames, and frames."""
+    net = fold(small(which, dtype=torch.float32, input_size=width, input_height=height))
+    return net, sequence(net, batch=3, seed=7)
+
+
+def differences(network, path, x):
+    """The comparison of a folded network with its file on frames x, and how many spikes differ."""
+    result = compare(network, NIR().open(path), [Batch(x, torch.zeros(x.shape[1], dtype=torch.int64), 0)])
+    return result, sum(result[kind] for kind in KINDS)
+
+
+def test_form(written):
+    """Nodes that all readers take, r = 1, tau and threshold as the Euler step of dt needs them; weights as they are."""
+    network, path, _ = written
+    graph = nir.read(path)
+    kinds = {type(node) for node in graph.nodes.values()}
+    assert kinds <= {nir.Input, nir.Conv2d, nir.SumPool2d, nir.LIF, nir.Output}
+    for layer in network.spiking_layers():
+        node, beta = graph.nodes[layer.name], layer.lif.beta.item()
+        for value, expected in [
+            (node.r, 1),
+            (node.v_leak, 0),
+            (node.v_reset, 0),
+            (node.tau, DT / (1 - beta)),
+            (node.v_threshold, (1 - beta) * layer.lif.threshold),
+        ]:
+            assert value.dtype == np.float32
+            np.testing.assert_allclose(value, expected, rtol=3e-7)
+        assert np.unique(node.tau).size == 1
+    first = network.spiking_layers()[0]
+    np.testing.assert_array_equal(graph.nodes[f"{first.name}.synapse"].weight, first.synapse.weight.detach().numpy())
+    np.testing.assert_array_equal(graph.nodes[f"{first.name}.synapse"].bias, first.synapse.bias.detach().numpy())
+
+
+def test_pool_is_in_the_next_weights(tmp_path):
+    """Sums of 2 x 2, and a quarter of the weights behind them; the last layer too."""
+    network = fold(small("vggsnn", dtype=torch.float32))
+    write(network, tmp_path / "net.nir")
+    graph = nir.read(tmp_path / "net.nir")
+    assert graph.nodes["conv2.pool"].kernel_size.tolist() == [2, 2]
+    synapse = network.spiking_layers()[2].synapse
+    np.testing.assert_array_equal(graph.nodes["conv3.synapse"].weight, synapse.weight.detach().numpy() / 4)
+    np.testing.assert_array_equal(graph.nodes["conv4.synapse"].weight, network.features[3].current.conv.weight.detach().numpy())
+    classifier = network.classifier.weight.detach().numpy() / 4
+    np.testing.assert_array_equal(graph.nodes["classifier"].weight.reshape(classifier.shape), classifier)
+
+
+def test_at_the_threshold(tmp_path):
+    """u = v_th exactly fires with us; NIR asks for more than the threshold."""
+    network = fold(small("vggsnn", dtype=torch.float32))
+    first = network.spiking_layers()[0]
+    with torch.no_grad():
+        first.synapse.weight.zero_()
+        first.synapse.bias.fill_(first.lif.threshold)
+    for b in torch.linspace(-3, 3, 20):
+        first.lif.b.data.fill_(b)
+        write(network, tmp_path / "net.nir")
+        assert NIR().open(tmp_path / "net.nir").run(sequence(network)).spikes["conv1"].all()
+        node = nir.read(tmp_path / "net.nir").nodes["conv1"]
+        assert np.all(node.v_threshold < first.lif.threshold * DT / node.tau.astype(np.float64))
+
+
+def test_about_itself(written):
+    network, path, config = written
+    about = nir.read(path).metadata
+    assert about["T"] == network.T
+    assert about["dt"] == DT
+    assert about["readout"] == "mean over T"
+    assert json.loads(about["classes"]) == config["classes"]
+    assert "v_threshold = (1 - beta) v_th" in about["scaling"]
+    assert list(json.loads(about["layers"])) == [layer.name for layer in network.spiking_layers()]
+    assert about["lsg.export_version"] == "1"
+    assert json.loads(about["lsg.config"]) == json.loads(json.dumps(config))
+
+
+def test_joins():
+    """add sums currents in front of the block's last neurons, sew sums spikes in front of what reads them."""
+    sources = {}
+    for which in ("resnet19-add", "resnet19-sew"):
+        for source, target in draw(fold(small(which, dtype=torch.float32)), DT).edges:
+            sources.setdefault((which[9:], target), set()).add(source)
+    assert sources["add", "block1.2.lif2"] == {"block1.2.lif2.synapse", "block1.1.lif2"}
+    assert sources["add", "block2.1.lif2"] == {"block2.1.lif2.synapse", "block2.1.lif2.shortcut"}
+    assert sources["sew", "block1.3.lif1.synapse"] == {"stem", "block1.1.lif2", "block1.2.lif2"}
+    assert sources["sew", "block2.2.lif1.synapse"] == {"block2.1.lif2", "block2.1.shortcut"}
+
+
+def test_depth_first_meets_both_branches_before_a_join(written):
+    """The order in which norse goes through a graph (nirtorch's trace_execution): what a node needs was there before it."""
+    edges = nir.read(written[1]).edges
+    order = []
+
+    def visit(name):
+        if name not in order:
+            order.append(name)
+            for source, target in edges:
+                if source == name:
+                    visit(target)
+
+    visit("input")
+    assert len(order) == len({name for edge in edges for name in edge})
+    assert all(order.index(source) < order.index(target) for source, target in edges)
+
+
+@pytest.mark.parametrize(("which", "height", "width"), [(which, *size) for which, sizes in ODD.items() for size in sizes])
+def test_inputs_that_are_no_squares(which, height, width, tmp_path):
+    network, x = frames(height, width, which)
+    write(network, tmp_path / "net.nir")
+    result, different = differences(network, tmp_path / "net.nir", x)
+    assert different == 0
+    assert result["spikes_compared"] > 1000
+    assert result["max_logit_error"] < 1e-5
+
+
+def test_other_dt(tmp_path):
+    """tau follows dt; the spikes stay."""
+    network, x = frames(16, 16, "vggsnn")
+    write(network, tmp_path / "net.nir", dt=1e-3)
+    graph = nir.read(tmp_path / "net.nir")
+    beta = network.spiking_layers()[3].lif.beta.item()
+    np.testing.assert_allclose(graph.nodes["conv4"].tau, 1e-3 / (1 - beta), rtol=2e-7)
+    assert graph.metadata["dt"] == 1e-3
+    assert differences(network, tmp_path / "net.nir", x)[1] == 0
+
+
+def test_a_decay_per_channel(tmp_path):
+    """One value per neuron is what NIR stores, so decays of channels can be said."""
+    network, x = frames(16, 16, "vggsnn")
+    for layer in network.spiking_layers():
+        layer.lif.backend = "reference"
+    second = network.spiking_layers()[1]
+    second.lif.b = nn.Parameter(torch.linspace(-2, 2, second.synapse.out_channels).view(-1, 1, 1))
+    write(network, tmp_path / "net.nir")
+    assert np.unique(nir.read(tmp_path / "net.nir").nodes["conv2"].tau).size > 1
+    assert differences(network, tmp_path / "net.nir", x)[1] == 0
+
+
+FAULTS = {
+    "weight": lambda graph: _times(graph.nodes["conv3.synapse"].weight[0, 0], 1.1),
+    "bias": lambda graph: _times(graph.nodes["conv3.synapse"].bias[:1], 1.1),
+    "threshold": lambda graph: _times(graph.nodes["conv3"].v_threshold, 1.02),
+    "decay": lambda graph: _times(graph.nodes["conv3"].tau, 1.02),
+    "resistance": lambda graph: _times(graph.nodes["conv3"].r, 1.02),
+    "leak": lambda graph: _plus(graph.nodes["conv3"].v_leak, 0.05),
+    "reset": lambda graph: _plus(graph.nodes["conv3"].v_reset, 0.05),
+}
+
+
+def _times(array, factor):
+    array *= factor
+
+
+def _plus(array, addend):
+    array += addend
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_part_of_the_file_counts(fault, tmp_path):
+    """The runner takes all it does from the file: each change there changes spikes."""
+    network = fold(small("vggsnn", dtype=torch.float32))
+    x = sequence(network, batch=8)
+    path = tmp_path / "net.nir"
+    write(network, path)
+    assert differences(network, path, x)[1] == 0
+    graph = nir.read(path)
+    FAULTS[fault](graph)
+    nir.write(path, graph)
+    assert differences(network, path, x)[1] > 0
+
+
+def test_neurons_follow_their_equation():
+    """tau dv/dt = (v_leak - v) + r I by forward Euler, v_reset after a spike: against a loop in double precision."""
+    rng = np.random.default_rng(5)
+    values = {
+        "tau": rng.uniform(2e-4, 9e-4, 40),
+        "r": rng.uniform(0.5, 2, 40),
+        "v_leak": rng.uniform(-0.2, 0.2, 40),
+        "v_threshold": rng.uniform(0.2, 0.4, 40),
+        "v_reset": rng.uniform(-0.1, 0.1, 40),
+    }
+    currents = rng.normal(0.3, 0.6, (9, 2, 40))
+    found = execute(nir.LIF(**values), torch.from_numpy(currents), DT).numpy()
+    expected = np.zeros_like(currents)
+    for b in range(2):
+        for i in range(40):
+            tau, r, leak, threshold, reset = (array[i] for array in values.values())
+            v = leak
+            for t in range(9):
+                v += DT * ((leak - v) + r * currents[t, b, i]) / tau
+                if v > threshold:
+                    expected[t, b, i], v = 1, reset
+    np.testing.assert_array_equal(found, expected)
+    assert 0.1 < expected.mean() < 0.9
+
+
+class SoftReset(LIF):
+    """Neurons that subtract the threshold."""
+
+
+def soft_reset(network):
+    network.features[3].lif.__class__ = SoftReset
+
+
+def unknown_network(network):
+    network.__class__ = type(
+        "OtherNet", (SpikingNet,), {name: getattr(VGGSNN, name) for name in ("forward_sequence", "spiking_layers")}
+    )
+
+
+def unknown_block(network):
+    network.features[2] = nn.Sequential(network.features[2])
+
+
+def unfolded(network):
+    network.features[1].current.norm = TdBatchNorm2d(network.spec.channels(128))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (soft_reset, "conv4 is a SoftReset.*\n.*soft reset"),
+        (unknown_network, "OtherNet: no graph is known for this network"),
+        (unknown_block, "Sequential: no graph is known for this block"),
+        (unfolded, "conv2.synapse has a TdBatchNorm2d, expected it folded"),
+    ],
+)
+def test_refused(change, message, tmp_path):
+    """What the graph cannot say is refused, and nothing is written."""
+    network = fold(small("vggsnn", dtype=torch.float32))
+    change(network)
+    with pytest.raises(ConfigError, match=message):
+        write(network, tmp_path / "net.nir")
+    assert not list(tmp_path.iterdir())
+
+
+def foreign(graph):
+    graph.metadata = {}
+
+
+def unknown_node(graph):
+    graph.nodes["conv2.pool"] = nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
+
+
+def wrong_shape(graph):
+    graph.nodes["conv2.pool"].padding += 1
+
+
+def lost_edge(graph):
+    graph.edges.remove(("input", "conv1.synapse"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (foreign, "no metadata of lsg"),
+        (unknown_node, "AvgPool2d"),
+        (wrong_shape, "not a NIR graph .*mismatch"),
+        (lost_edge, "expected one input"),
+    ],
+)
+def test_graphs_that_lsg_did_not_write(change, message, tmp_path):
+    path = tmp_path / "net.nir"
+    network = fold(small("vggsnn", dtype=torch.float32))
+    write(network, path)
+    graph = nir.read(path)
+    change(graph)
+    nir.write(path, graph)
+    with pytest.raises(CheckpointError, match=message):
+        NIR().open(path).run(sequence(network))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_truncated(share, tmp_path):
+    path = tmp_path / "net.nir"
+    write(fold(small("vggsnn", dtype=torch.float32)), path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(CheckpointError, match=r"net\.nir"):
+        NIR().open(path)
+
+
+def test_input_of_another_shape(tmp_path):
+    network = fold(small("vggsnn", dtype=torch.float32))
+    write(network, tmp_path / "net.nir")
+    with pytest.raises(ConfigError, match=r"found \(3, 2, 2, 16, 24\), expected .* \(2, 16, 16\)"):
+        NIR().open(tmp_path / "net.nir").run(torch.zeros(3, 2, 2, 16, 24))
+
+
+def test_the_same_bytes_twice(tmp_path):
+    """No time, no order of a set: the file is a function of the network."""
+    network = fold(small("resnet19-sew", dtype=torch.float32))
+    write(network, tmp_path / "a.nir")
+    write(copy.deepcopy(network), tmp_path / "b.nir")
+    assert (tmp_path / "a.nir").read_bytes() == (tmp_path / "b.nir").read_bytes()

@@ -1,0 +1,259 @@
+"""The ONNX file itself: what it is called inside, that onnxruntime alone runs it, and that nothing else is in it."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import numpy_helper
+
+import lsgcli
+from lsgcli.data.events import Events
+from lsgcli.data.frames import FrameSettings, frames
+from lsgcli.data.writers import write_npz
+from lsgcli.errors import CheckpointError, ConfigError, GateError
+from lsgcli.export import onnx as exporting
+from lsgcli.export.verify import verify
+from tests.exports import exported, samples, saved
+
+PAGE = Path(lsgcli.__file__).parents[1] / "docs" / "export" / "onnx.md"
+EXAMPLE = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
+WAYS = [("vggsnn", "unroll"), ("vggsnn", "step"), ("resnet19-add", "unroll"), ("resnet19-add", "step")]
+every_way = pytest.mark.parametrize(("which", "mode"), WAYS)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(network, mode) -> (path of the file, what was exported); each is written once."""
+    folder, known = tmp_path_factory.mktemp("onnx"), {}
+
+    def make(which, mode):
+        if (which, mode) not in known:
+            (folder / f"{which}-{mode}").mkdir()
+            path = folder / f"{which}-{mode}" / "net.onnx"
+            checkpoint = saved(which, folder / "checkpoint.safetensors")
+            known[which, mode] = path, exported(checkpoint, "onnx", path, mode=mode)
+        return known[which, mode]
+
+    return make
+
+
+def shape(value):
+    return [dimension.dim_param or dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+
+
+def session_of(path):
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def logits_of(found, x):
+    with torch.no_grad():
+        return found.written(x).numpy()
+
+
+@every_way
+def test_names_shapes_and_opset(which, mode, made):
+    path, found = made(which, mode)
+    model = onnx.load(path)
+    static, spec, layers = which == "resnet19-add", found.written.spec, found.written.spiking_layers()
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 20)]
+    frame, what = ["batch", spec.in_channels, spec.height, spec.input_size], "image" if static else "frame"
+    inputs, outputs = ({value.name: shape(value) for value in values} for values in (model.graph.input, model.graph.output))
+    if mode == "unroll":
+        assert inputs == {f"{what}s": frame if static else [3, *frame]}
+        assert outputs == {"logits": [3, "batch", 10]}
+        assert [value.name for value in model.graph.value_info] == [f"spikes.{layer.name}" for layer in layers]
+    else:
+        assert list(inputs) == [what, *(f"u.{layer.name}" for layer in layers)]
+        assert list(outputs) == ["logits", *(f"u_next.{layer.name}" for layer in layers)]
+        assert inputs[what] == frame
+        assert outputs["logits"] == ["batch", 10]
+        for layer in layers:
+            assert inputs[f"u.{layer.name}"] == outputs[f"u_next.{layer.name}"]
+            assert inputs[f"u.{layer.name}"][0] == "batch"
+
+
+@every_way
+@pytest.mark.parametrize("batch", [1, 5])
+def test_runs_in_onnxruntime_alone(which, mode, batch, made):
+    """The file as it is, without what lsg's runner does to it; and that runner says the same."""
+    path, found = made(which, mode)
+    x = next(samples(found.content.config, batch)).x
+    session = session_of(path)
+    if mode == "unroll":
+        (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    else:
+        frame, *layers = session.get_inputs()
+        u, steps = [np.zeros((batch, *layer.shape[1:]), np.float32) for layer in layers], []
+        for now in x.expand(3, *x.shape) if which == "resnet19-add" else x:
+            now_logits, *u = session.run(
+                None, {frame.name: now.numpy(), **{layer.name: of for layer, of in zip(layers, u, strict=True)}}
+            )
+            steps.append(now_logits)
+        logits = np.stack(steps)
+    expected = logits_of(found, x)
+    assert logits.shape == expected.shape
+    assert np.abs(logits - expected).max() <= 1e-5
+    assert expected.std() > 0.01
+    assert np.array_equal(exporting.ONNX().open(path).run(x).logits.numpy(), logits)
+
+
+@every_way
+def test_shows_the_spikes_of_every_layer(which, mode, made):
+    path, found = made(which, mode)
+    spikes = exporting.ONNX().open(path).run(next(samples(found.content.config, 4)).x).spikes
+    assert list(spikes) == [layer.name for layer in found.written.spiking_layers()]
+    for name, of_layer in spikes.items():
+        assert of_layer.shape[:2] == (3, 4)
+        assert of_layer.dtype == torch.float32
+        assert 0 < of_layer.mean() < 1, name
+
+
+@every_way
+def test_holds_the_weights_and_nothing_about_the_program(which, mode, made):
+    """One file; weights under their own names; no stack traces or texts anywhere, and lsg's metadata alone."""
+    path, found = made(which, mode)
+    assert list(path.parent.iterdir()) == [path]
+    model = onnx.load(path)
+    weights = {weight.name: numpy_helper.to_array(weight) for weight in model.graph.initializer}
+    convolutions = [key for key in found.content.weights if ".conv." in key]
+    assert convolutions
+    for key in convolutions:
+        assert np.array_equal(weights[key], found.content.weights[key].numpy())
+    assert {prop.key for prop in model.metadata_props} == {"lsg.export_version", "lsg.config"}
+    assert json.loads(model.metadata_props[1].value)["export"]["mode"] == mode
+    model.ClearField("metadata_props")
+    told = [name for message in messages(model) for name in ("metadata_props", "doc_string") if tell(message, name)]
+    assert told == []
+
+
+def messages(message):
+    """Every message of protobuf in this one."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in value if field.is_repeated else [value]:
+                yield from messages(inner)
+
+
+def tell(message, name):
+    return name in message.DESCRIPTOR.fields_by_name and len(getattr(message, name))
+
+
+def test_says_nothing_while_it_writes(tmp_path, capfd):
+    """Neither on stdout, which is the result's, nor on stderr."""
+    exported(saved("mlp", tmp_path / "c.safetensors"), "onnx", tmp_path / "net.onnx", mode="step")
+    assert capfd.readouterr() == ("", "")
+
+
+def weight_by_a_tenth(graph):
+    """The largest weight of a convolution."""
+    (weight,) = [one for one in graph.initializer if one.name.endswith("conv.weight")][2:3]
+    values = numpy_helper.to_array(weight).copy()
+    values.flat[np.abs(values).argmax()] *= 1.1
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+
+
+def threshold(graph):
+    """Of one layer's spikes, by a tenth: the layers share one constant, so one comparison gets a constant of its own."""
+    node = [node for node in graph.node if node.op_type == "GreaterOrEqual"][7]
+    assert numpy_helper.to_array(constant(graph, node.input[1])) == 0.5
+    graph.initializer.append(numpy_helper.from_array(np.array(0.55, np.float32), "another"))
+    node.input[1] = "another"
+
+
+def decay(graph):
+    (beta,) = [one for one in graph.initializer if one.name.endswith("lif.beta")][1:2]
+    beta.CopyFrom(numpy_helper.from_array(np.float32(1.1) * numpy_helper.to_array(beta), beta.name))
+
+
+def constant(graph, name):
+    (found,) = [one for one in graph.initializer if one.name == name]
+    return found
+
+
+@pytest.mark.parametrize("fault", [weight_by_a_tenth, threshold, decay])
+@every_way
+def test_a_fault_in_the_file_is_caught(which, mode, fault, made, tmp_path):
+    path, found = made(which, mode)
+    model = onnx.load(path)
+    fault(model.graph)
+    onnx.save(model, tmp_path / "net.onnx")
+    sixteen = list(samples(found.content.config, 16))
+    verify(found.trained, found.written, exporting.ONNX().open(path), sixteen, "net")
+    with pytest.raises(GateError, match="not the same network"):
+        verify(found.trained, found.written, exporting.ONNX().open(tmp_path / "net.onnx"), sixteen, "net")
+
+
+def test_shapes_that_it_does_not_take(made):
+    path, found = made("vggsnn", "unroll")
+    x = next(samples(found.content.config, 2)).x
+    runner = exporting.ONNX().open(path)
+    for wrong in (x[:2], x[0], x[..., :8]):
+        with pytest.raises(ConfigError, match=r"frames of shape .* expected \(3, 'batch', 2, 16, 16\)"):
+            runner.run(wrong)
+    stepping = exporting.ONNX().open(made("vggsnn", "step")[0])
+    assert stepping.run(x[:2]).logits.shape == (2, 2, 10)  # any number of steps
+    with pytest.raises(ConfigError, match="frame of shape"):
+        stepping.run(x[..., :8])
+
+
+@pytest.mark.parametrize("bad", ["cut off", "of others", "not a graph"])
+def test_files_that_are_not_its_own(bad, made, tmp_path):
+    path, _ = made("vggsnn", "step")
+    content = path.read_bytes()
+    if bad == "cut off":
+        content = content[: len(content) // 2]
+    elif bad == "of others":
+        model = onnx.load(path)
+        model.ClearField("metadata_props")
+        content = model.SerializeToString()
+    else:
+        model = onnx.load(path)
+        del model.graph.node[3]
+        content = model.SerializeToString()
+    (tmp_path / "net.onnx").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"net\.onnx"):
+        exporting.ONNX().open(tmp_path / "net.onnx")
+
+
+def test_more_than_a_file_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "MOST", 100)
+    with pytest.raises(ConfigError, match=r"found \d+ bytes of weights, expected at most 100,"):
+        exported(saved("mlp", tmp_path / "c.safetensors"), "onnx", tmp_path / "net.onnx")
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def test_a_network_that_cannot_be_followed(tmp_path):
+    """Its reason is told, as for any bad input."""
+
+    def choose(network, content):
+        network.register_forward_pre_hook(lambda module, x: x[0] if x[0].sum() > 0 else 2 * x[0])
+
+    with pytest.raises(ConfigError, match="cannot follow VGGSNN"):
+        exported(saved("vggsnn", tmp_path / "c.safetensors"), "onnx", tmp_path / "net.onnx", faulty=choose)
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def test_the_documented_example(made, tmp_path):
+    """Twenty lines without torch, a recording frame by frame: the logits of the folded network, for frames as lsg makes them."""
+    assert len(EXAMPLE.splitlines()) <= 20
+    path, found = made("vggsnn", "step")
+    rng, n = np.random.default_rng(0), 4001
+    places = rng.integers(0, 64, (2, n))
+    events = Events(*places.astype(np.uint16), np.arange(n), rng.random(n) < 0.4, (64, 64))
+    write_npz(tmp_path / "recording.npz", events)
+    script = f"{EXAMPLE}\nimport sys\nassert not {{'torch', 'lsgcli'}} & sys.modules.keys()\nnp.save('total.npy', total)"
+    (tmp_path / "step.onnx").write_bytes(path.read_bytes())
+    ran = subprocess.run([sys.executable, "-I", "-c", script], check=True, cwd=tmp_path, capture_output=True, text=True)
+    x = torch.from_numpy(frames(events, (64, 64), FrameSettings(T=3, size=16, resize="bin"))).float()
+    expected = logits_of(found, x.unsqueeze(1)).cumsum(0)[:, 0]
+    assert np.abs(np.load(tmp_path / "total.npy")[0] - expected[-1]).max() <= 1e-5
+    assert ran.stdout.splitlines() == [f"{t} class {logits.argmax()}" for t, logits in enumerate(expected)]
+    assert expected.std() > 0.01
