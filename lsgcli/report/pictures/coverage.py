@@ -1,0 +1,28 @@
+"""Coverage by layer: Figure 5 of Lian et al. (IJCAI 2023)."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from lsgcli.registry import register
+from lsgcli.report.axes import Scale
+from lsgcli.report.measures import measure
+from lsgcli.report.pictures.base import Flow, Panel, View, legend
+from lsgcli.report.pictures.by_layer import by_layer
+
+
+@register("picture", "coverage")
+class Coverage:
+    """A line per checkpoint, from 0, so that a small difference looks small."""
+
+    place: ClassVar = 10
+    title: ClassVar = "Coverage by layer"
+    shows: ClassVar = "The share of membrane potentials that lie inside the surrogate's interval, where gradient can pass."
+    hides: ClassVar = (
+        "Whether more of it is better. Any wider interval covers more, but a wider rectangle is also lower: compare E[h], the mean "
+        "surrogate gradient, in the table."
+    )
+
+    def views(self, flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
+        shown = measure("coverage")
+        y = Scale.over((shown.of(layer) for flow in flows for layer in flow["layers"]), zero=True)
+        return [View("coverage", [Panel(by_layer(flows, labels, shown, y))], legend=legend(labels))]
