@@ -20,10 +20,10 @@ from lsgcli.data.augment import chain
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.prepare import Progress, prepare
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, DivergedError
 from lsgcli.models.base import SpikingNet
 from lsgcli.report import html
-from lsgcli.rundir import RunDir, read_precision, write_config
+from lsgcli.rundir import FULL_FLOW, LAST, RunDir, read_precision, write_config
 from lsgcli.training.loop import Emit, Trainer, new_model
 from lsgcli.training.signals import StopRequest
 
@@ -83,12 +83,18 @@ def train(
     bundle = prepare(config, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
     with RunDir(path, force=force, resume=resume) as run:
         trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume)
-        if not resume:
+        if resume:
+            run.result.unlink(missing_ok=True)  # until it is at its end again
+        else:
             run.clear()
             write_config(run, config, facts(compute, bundle))
-        end = trainer.train()
+        try:
+            end = trainer.train()
+        except DivergedError as error:
+            files.write_json(run.result, {"run": str(path), "accuracy": None, "diverged": error.message})
+            raise
         flow = full_flow(trainer.model, bundle, config, compute)
-        files.write_json(run.path / "gradient-flow.json", flow)
+        files.write_json(run.path / FULL_FLOW, flow)
         files.write_text(run.report, html.run_page(run, end, flow))
         files.write_json(run.result, end)
         emit(end)
@@ -97,7 +103,7 @@ def train(
 
 def _trained_on(path: Path) -> dict[str, Any] | None:
     """What the last checkpoint of a run directory records about its data; None where there is none yet."""
-    last = path / "last.safetensors"
+    last = path / LAST
     if not last.exists():
         return None
     data: dict[str, Any] = checkpoint.read_config(last)["data"]
