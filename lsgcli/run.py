@@ -24,27 +24,35 @@ from lsgcli.errors import ConfigError, DivergedError
 from lsgcli.models.base import SpikingNet
 from lsgcli.report import html
 from lsgcli.rundir import FULL_FLOW, LAST, RunDir, read_precision, write_config
+from lsgcli.training import widths
 from lsgcli.training.loop import Emit, Trainer, new_model
 from lsgcli.training.signals import StopRequest
 
 
-def check(config: RunConfig) -> None:
+def check(config: RunConfig, fresh: bool = True) -> None:
     """Find settings that do not go together, before anything costly is done.
+
+    Args:
+        fresh: the run is at its beginning. One that goes on has taken what it needs from other files.
 
     Raises:
         ConfigError: with one line for each problem.
+        CheckpointError: what ``--width-from`` names is no checkpoint.
     """
     dataset = registry.get("dataset", config.dataset)
 
     def build() -> None:
         with torch.device("meta"):  # shapes alone, no memory
-            new_model(config, classes=2, channels=2, height=1 if dataset.line else None)
+            model = new_model(config, classes=2, channels=2, height=1 if dataset.line else None)
+        if fresh:
+            widths.start(model, config)
 
     problems = []
     for attempt in (
         dataset(config).check,
         lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
         lambda: chain(config.augment, dataset.static),
+        lambda: widths.check(config),
         build,
     ):
         try:
@@ -78,7 +86,7 @@ def train(
     Raises:
         LsgError: of the kinds that settings, data, run directory, checkpoint and training raise.
     """
-    check(config)
+    check(config, fresh=not (resume and (path / LAST).exists()))
     compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
     bundle = prepare(config, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
     with RunDir(path, force=force, resume=resume) as run:

@@ -71,13 +71,13 @@ class LayerObserver:
         current: Tensor = arguments[0]
         if current.requires_grad and self.full:
             current.register_hook(self._backward)
-        p = self.lif.parameters_now()
+        p = self.lif.parameters_for(current)
         state = initial_state(current[0].to(torch.promote_types(current.dtype, torch.float32)))
         spiked = torch.zeros_like(state.o, dtype=torch.bool)
         always = torch.ones_like(spiked)
-        for t, current_t in enumerate(current):
-            o, state = step(current_t.to(state.u.dtype), state, p)
-            self._count(t, current_t, current[t + 1] if t + 1 < len(current) else None, state.u, o)
+        for t, (current_t, p_t) in enumerate(zip(current, p.each_step(current), strict=True)):
+            o, state = step(current_t.to(state.u.dtype), state, p_t)
+            self._count(t, current_t, current[t + 1] if t + 1 < len(current) else None, state.u, o, p_t.alpha)
             spiked |= o.bool()
             always &= o.bool()
         if self.full:
@@ -85,8 +85,8 @@ class LayerObserver:
             self.sums.ever = ever if self.sums.ever is None else self.sums.ever | ever
             self.sums.always = every if self.sums.always is None else self.sums.always & every
 
-    def _count(self, t: int, current: Tensor, following: Tensor | None, u: Tensor, o: Tensor) -> None:
-        sums, threshold, alpha = self.sums, self.lif.threshold, self.lif.alpha
+    def _count(self, t: int, current: Tensor, following: Tensor | None, u: Tensor, o: Tensor, alpha: Tensor) -> None:
+        sums, threshold = self.sums, self.lif.threshold
         sums.count(t, u.numel())
         sums.add("spikes", t, o.sum())
         sums.add("inside", t, ((u - threshold).abs() < alpha / 2).sum())

@@ -50,7 +50,7 @@ class SpikingConv(nn.Module):
     def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, pool: int = 1):
         super().__init__()
         self.current = ConvNorm(spec, in_channels, out_channels, kernel=kernel, stride=stride)
-        self.lif: LIF = spec.lif()
+        self.lif: LIF = spec.lif(out_channels, self.current.norm)
         self.pool = nn.AvgPool2d(pool) if pool > 1 else None
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:

@@ -27,6 +27,7 @@ from lsgcli.data.prepare import DataBundle, Split
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
 from lsgcli.models.base import SpikingNet
 from lsgcli.rundir import RunDir
+from lsgcli.training import widths
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.optim import Optimizers, cosine
 from lsgcli.training.signals import StopRequest
@@ -84,6 +85,7 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
         width=config.width,
         surrogate=config.surrogate,
         backend=config.backend,
+        decay_per=config.decay_per,
     )
     model.checkpoint_activations = config.checkpoint_activations == "layers"
     return model
@@ -126,9 +128,11 @@ class Trainer:
         )  # of loss and right answers, not yet in the state
         self.unread: Taken | None = None
         self.steps = len(self._batches())  # of an epoch
+        if resume and run.last.exists():
+            self._restore()
+        else:
+            widths.start(self.model, config)
         if resume:
-            if run.last.exists():
-                self._restore()
             run.trim(self.state.epoch)
 
     def train(self) -> dict[str, Any]:
@@ -207,6 +211,7 @@ class Trainer:
         if self.config.clip_grad:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_grad, norm)
         self.optimizers.step(rate, skip=~finite)
+        self.model.end_step(skip=~finite)
         self.optimizers.zero_grad()
         self.sums += torch.where(finite, sums, 0)
         self.state.seen += len(batch.y)
@@ -288,7 +293,7 @@ class Trainer:
             **bundle.info,
         }
         # Where files lie is this machine's business, and a checkpoint travels.
-        settings = config.replace(data_dir=None, cache_dir=None).to_dict()
+        settings = config.replace(data_dir=None, cache_dir=None, width_from=None).to_dict()
         described = checkpoint.describe(self.model, config.arch)
         return Checkpoint(
             weights=self.model.state_dict(),

@@ -16,6 +16,7 @@ from lsgcli.neurons.kernels.cpu.stages import (
     add_beta,
     add_deviations,
     add_moments,
+    add_squares,
     average,
     count,
     fire,
@@ -60,7 +61,7 @@ def statistics(words: type) -> Worker:
 
 
 def forward(words: type) -> Worker:
-    """Spikes, or their averages over the pooling window."""
+    """Spikes, or their averages over the pooling window; ``moments`` being the sums of u and its square per chunk and channel."""
 
     def worker(at):  # type: ignore[no-untyped-def]
         job = carray(at, (1,))[0]
@@ -70,6 +71,7 @@ def forward(words: type) -> Worker:
         out = carray(pointer(job.out), (job.T * job.out_step,), words)
         scale, shift, beta = floats(job.scale, run), floats(job.shift, run), floats(job.beta, run)
         here, there, total = np.empty(run * side, np.float32), np.empty(run * side, np.float32), np.empty(run, np.float32)
+        of_u, of_squares = np.zeros(run, np.float32), np.zeros(run, np.float32)
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
@@ -91,6 +93,8 @@ def forward(words: type) -> Worker:
                             integrate_two(u_p, before_p, z[at_z : at_z + n], more, scale, shift, beta, job.v_th, n)
                         else:
                             integrate(u_p, before_p, z[at_z : at_z + n], scale, shift, beta, job.v_th, n)
+                        if job.moments:
+                            add_squares(of_u, of_squares, u_p, n)
                         if side > 1:
                             count(total, u_p, job.v_th, n)
                     if side > 1:
@@ -99,6 +103,10 @@ def forward(words: type) -> Worker:
                     else:
                         at_o = t * job.step + start
                         fire(out[at_o : at_o + n], u, job.v_th, n)
+            if job.moments:
+                sums = doubles(job.moments + 16 * chunk * job.channels, 2 * job.channels)
+                fold(sums[: job.channels], of_u, job.channels, run)
+                fold(sums[job.channels :], of_squares, job.channels, run)
 
     return worker
 
