@@ -79,10 +79,11 @@ class Axes:
             x_step: added to these numbers.
         """
         marks: list[Mark] = []
-        for tick in self.y.ticks():
+        ticks = self.y.ticks()
+        for tick, text in zip(ticks, numbers(ticks), strict=True):
             _, y = self.at(self.x.low, tick)
             marks.append(Line([(self.left, y), (self.width - self.right, y)], "grid"))
-            marks.append(Text(self.left - 6, y + 4, f"{tick:.3g}", size=SIZE, anchor="end"))
+            marks.append(Text(self.left - 6, y + 4, text, size=SIZE, anchor="end"))
         floor = self.height - self.bottom
         marks += [Text(self.at(t, self.y.low)[0], floor + 16, f"{t + x_step:g}", size=SIZE, anchor="middle") for t in x_ticks]
         marks.append(Text((self.left + self.width - self.right) / 2, self.height - 5, x_label, size=SIZE, anchor="middle"))
@@ -99,6 +100,17 @@ class Axes:
                 runs.append([])
         marks: list[Mark] = [Line(run, style.colour, width, style.dash) for run in runs if len(run) > 1]
         return marks + [Dot(*run[0], style.colour, style.shape or "circle", 3) for run in runs if len(run) == 1]
+
+
+def numbers(ticks: Sequence[float]) -> list[str]:
+    """Ticks as text, of three significant digits or as many as they have, at most six."""
+    texts = [[f"{tick:.{digits}g}" for tick in ticks] for digits in range(3, 7)]
+    exact = (found for found in texts if all(map(_same, map(float, found), ticks)))
+    return next(exact, texts[-1])
+
+
+def _same(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-15)
 
 
 def whole_ticks(n: int, most: int = 10) -> list[int]:

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import time
 
 import pytest
 
+from lsgcli.errors import Stopped
+from lsgcli.training.loop import Trainer
 from tests.cli.conftest import TINY
 
 
@@ -187,3 +190,15 @@ def test_a_partial_table_says_what_is_missing(lsg, small, tmp_path):
 def test_collect_says_nothing_on_stderr(lsg, small):
     lsg(*small, "--print-commands")
     assert lsg("ablate", "--collect", "abl").stderr == ""
+
+
+def test_a_run_that_goes_on_has_no_result_until_its_end(trained, images, monkeypatch, tmp_path, lsg):
+    shutil.copytree(trained, tmp_path / "run")
+    assert (tmp_path / "run" / "result.json").exists()
+
+    def train(self):
+        raise Stopped("stopped")
+
+    monkeypatch.setattr(Trainer, "train", train)
+    assert lsg("train", "--resume", tmp_path / "run", "--data-dir", images, "-q").exit_code == 75
+    assert not (tmp_path / "run" / "result.json").exists()

@@ -64,10 +64,11 @@ def test_commands_say_only_what_the_preset_does_not():
 
 def test_commands_outdo_the_environment(understood, monkeypatch):
     config = resolve({"dataset": "digits-dvs", "epochs": 12}, environment={})
-    assert config.epochs == 12  # as the preset has it
+    assert (config.epochs, config.deterministic) == (12, False)  # as the preset and the default have it
     monkeypatch.setenv("LSG_EPOCHS", "1")
+    monkeypatch.setenv("LSG_DETERMINISTIC", "yes")
     cell = Cell(0, config, plan("abl", {}).cells()[0].path)
-    assert understood(command(cell))[0].epochs == 12
+    assert understood(command(cell))[0] == config
 
 
 def test_every_setting_can_be_said():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lsgcli.report.axes import Axes, Scale
+from lsgcli.report.axes import Axes, Scale, numbers
 from lsgcli.report.colours import COLOURS, DARK, LIGHT, SEQUENTIAL, Style, ink_on, ramp
 from lsgcli.report.marks import shortened
 from lsgcli.report.svg import line_chart
@@ -91,3 +91,9 @@ def test_shortened():
     assert text.startswith("runs/")
     assert text.endswith(".safetensors")
     assert len(text) * 12 * 0.54 <= 150
+
+
+def test_numbers_of_ticks_are_told_apart():
+    assert numbers([0.2, 0.4, 0.6]) == ["0.2", "0.4", "0.6"]
+    assert numbers([1.015, 1.0175, 1.02]) == ["1.015", "1.0175", "1.02"]
+    assert numbers([100.0, 1000.0, 1e-5]) == ["100", "1e+03", "1e-05"]
