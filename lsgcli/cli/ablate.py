@@ -55,10 +55,11 @@ def ablate(
     ] = None,
     form: Annotated[str, typer.Option("--format", help="table, markdown, csv, latex or json.")] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
-    plots: Annotated[
+    plot: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Also write SVG charts: accuracy, loss, coverage by layer, alpha and beta over training."
+            metavar="DIR",
+            help="Also write charts, SVG and PNG: accuracy, loss, coverage by layer, alpha and beta over training.",
         ),
     ] = None,
     quiet: Quiet = False,
@@ -85,7 +86,7 @@ def ablate(
         found = find(collect)
     else:
         if print_commands:
-            _refuse("--print-commands", {"--plots": plots, "--json": as_json})
+            _refuse("--print-commands", {"--plot": plot, "--json": as_json})
         plan = _plan(settings, table, axes, _seeds(seeds or SEEDS), config, out)
         if print_commands:
             _print_commands(plan, quiet)
@@ -93,8 +94,8 @@ def ablate(
         found = _run(plan, quiet)
     summary = found.summary()
     print(FORMATS[form](summary), flush=True)
-    if plots is not None:
-        _plot(found, summary, plots)
+    if plot is not None:
+        _plot(found, summary, plot)
 
 
 def _run(plan: "Plan", quiet: bool) -> "Found":
@@ -152,10 +153,11 @@ def _print_commands(plan: "Plan", quiet: bool) -> None:
 
 def _plot(found: "Found", summary: dict[str, Any], folder: Path) -> None:
     from lsgcli.ablation.curves import finished
-    from lsgcli.report.ablation_charts import write_charts
+    from lsgcli.report.ablation_charts import charts
+    from lsgcli.report.drawing import save
 
     rows = finished([row["label"] for row in summary["rows"]], found.cells, found.records)
-    written = write_charts(rows, folder)
+    written = save(charts(rows), folder)
     log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished, so there is nothing to draw")
 
 

@@ -1,21 +1,17 @@
 """An ablation's runs as charts: mean over seeds, in a band of one standard deviation on either side."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from lsgcli import files
 from lsgcli.ablation import curves
 from lsgcli.ablation.curves import Curve, Rows
 from lsgcli.ablation.plan import safe_name
 from lsgcli.report.axes import SIZE, Axes, Scale, whole_ticks
 from lsgcli.report.colours import Style, ordered, styles
 from lsgcli.report.drawing import Drawing
-from lsgcli.report.marks import ADVANCE, Area, Dot, Group, Mark, Text
-from lsgcli.report.svg import swatch
+from lsgcli.report.marks import Area, Dot, Group, Mark, Text
+from lsgcli.report.svg import drawn_legend
 
-WIDTH, HEIGHT = 640, 340
-LINE = 20  # of the legend, pixels
-SWATCH = 32
+WIDTH, HEIGHT, MARGIN = 640, 340, 12
 
 
 def charts(rows: Rows) -> dict[str, Drawing]:
@@ -42,20 +38,6 @@ def charts(rows: Rows) -> dict[str, Drawing]:
     return found
 
 
-def write_charts(rows: Rows, folder: Path) -> list[Path]:
-    """Write the charts as SVG files into a folder, and say which.
-
-    Raises:
-        StorageError: they cannot be written.
-    """
-    files.make_folder(folder)
-    written = []
-    for name, drawing in charts(rows).items():
-        written.append(folder / f"{name}.svg")
-        files.write_text(written[-1], drawing.svg())
-    return written
-
-
 def chart(
     lines: Sequence[Curve], looks: Sequence[Style], x_label: str, y_label: str, *, bands: bool = True, markers: bool = False
 ) -> Drawing:
@@ -79,11 +61,12 @@ def chart(
         if markers:
             drawn += [Dot(*axes.at(x, value), look.colour, look.shape or "circle") for x, value in enumerate(curve.mean, 1)]
         marks.append(Group(drawn, f"{curve.label}: {curve.mean[-1]:.4g} at the end"))
-    entries, height = _legend({curve.label: look for curve, look in zip(lines, looks, strict=True)})
+    named = [(curve.label, look) for curve, look in zip(lines, looks, strict=True)]
+    entries, height = drawn_legend(named, WIDTH - 2 * MARGIN)
     note = f"mean {'and standard deviation ' if bands else ''}over {_seeds(lines)}"
-    marks += [*entries, Text(WIDTH - axes.right, 13, note, size=SIZE, anchor="end")]
+    marks += [Group(entries, dx=MARGIN, dy=HEIGHT), Text(WIDTH - axes.right, 13, note, size=SIZE, anchor="end")]
     told = "; ".join(f"{curve.label} {curve.mean[-1]:.4g}" for curve in lines)
-    return Drawing(WIDTH, HEIGHT + height, marks, f"{y_label} by {x_label}, {note}. At the end: {told}")
+    return Drawing(WIDTH, HEIGHT + height + MARGIN / 2, marks, f"{y_label} by {x_label}, {note}. At the end: {told}")
 
 
 def _edges(curve: Curve) -> tuple[list[float], list[float]]:
@@ -101,16 +84,3 @@ def _seeds(lines: Sequence[Curve]) -> str:
     counts = sorted({curve.n for curve in lines})
     told = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"{told} {'seed' if counts == [1] else 'seeds'}"
-
-
-def _legend(entries: Mapping[str, Style]) -> tuple[list[Mark], float]:
-    """Swatches and names below the chart, as many lines as they need, and their height."""
-    marks: list[Mark] = []
-    x, y = 12.0, float(HEIGHT)
-    for name, look in entries.items():
-        width = SWATCH + ADVANCE * SIZE * len(name) + 20
-        if x > 12 and x + width > WIDTH:
-            x, y = 12.0, y + LINE
-        marks += [Group(swatch(look), dx=x, dy=y + 4), Text(x + SWATCH, y + 14, name, "ink", SIZE)]
-        x += width
-    return marks, y + LINE + 6 - HEIGHT

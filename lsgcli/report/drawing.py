@@ -1,10 +1,12 @@
 """A picture made of marks: on a page, as an SVG file, as a PNG file. All three show the same."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
+from lsgcli.files import make_folder, replacing, write_text
 from lsgcli.report.colours import LIGHT, PAGE
 from lsgcli.report.marks import Mark, Pen
 
@@ -45,3 +47,19 @@ class Drawing:
         content = io.BytesIO()
         canvas.reduce(SMOOTH).save(content, "PNG", compress_level=4)
         return content.getvalue()
+
+
+def save(drawings: Mapping[str, Drawing], folder: Path) -> list[Path]:
+    """Write each drawing as NAME.svg and NAME.png into a folder, which is made if it is not there; return the files.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    make_folder(folder)
+    written = []
+    for name, drawing in drawings.items():
+        write_text(folder / f"{name}.svg", drawing.svg())
+        with replacing(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(drawing.png())
+        written += [folder / f"{name}.svg", folder / f"{name}.png"]
+    return written

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, Any
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from lsgcli.data.prepare import PREPARING
+from lsgcli.report.measures import MEASURES, measure
 
 WIDE = 160  # columns of a table that goes into a file or pipe, where nothing wraps it
 
@@ -194,37 +195,25 @@ def evaluation_tables(record: dict[str, Any]) -> list[Any]:
     return [*parts, table, rates]
 
 
-COLUMNS: tuple[tuple[str, str, Callable[[dict[str, Any]], Any]], ...] = (
-    ("beta", ".3f", lambda r: r["beta"]),
-    ("alpha", ".3f", lambda r: r["alpha"]),
-    ("coverage", ".3f", lambda r: r["coverage"]),
-    ("E[h]", ".3f", lambda r: r["sg_mean"]),
-    ("rate", ".3f", lambda r: r["firing_rate"]),
-    ("u mean", ".2f", lambda r: r["u_mean"]),
-    ("u std", ".2f", lambda r: r["u_std"]),
-    ("(theory)", ".2f", lambda r: r["u_std_predicted"]["paper"]),
-    ("rho", ".2f", lambda r: r["rho"]),
-    ("|dL/dW|", ".2e", lambda r: r["grad_norm"]),
-    ("ratio", ".2g", lambda r: r["grad_ratio"]),
-    ("dL/du=0", ".3f", lambda r: r["grad_zero"]),
-)
+# Measures of gradient flow in a terminal's table, those that matter most first.
+SHOWN = ("coverage", "grad_norm", "beta", "firing_rate", "alpha", "u_std", "grad_ratio", "sg_mean", "u_mean")
+SHOWN += ("u_std_predicted.paper", "rho", "grad_zero")
 
 
 def gradient_flow_lines(flow: dict[str, Any], out: Console) -> list[Any]:
     """A gradient-flow record as a table; on a narrow terminal the columns that matter least are left out."""
-    room = max(2, (out.width - 34) // 10)
-    kept = [*PRIORITY, *(name for name, _, _ in COLUMNS if name not in PRIORITY)][:room]
-    shown = [column for column in COLUMNS if column[0] in kept]
-    table = Table(caption="u in units of v_th; rate: spikes per neuron and step", caption_justify="left")
+    room = out.width - max(5, *(len(record["name"]) for record in flow["layers"])) - 16  # beside the layer's name and verdict
+    kept: list[str] = []
+    for key in SHOWN:
+        room -= max(8 if key == "grad_norm" else 5, len(measure(key).title)) + 3
+        kept += [key] if room >= 0 or len(kept) < 2 else []
+    shown = [one for one in MEASURES if one.key in kept]
+    table = Table(caption="u in units of v_th; firing rate: spikes per neuron and step", caption_justify="left")
     table.add_column("layer", no_wrap=True)
-    for name, _, _ in shown:
-        table.add_column(escape(name), justify="right", no_wrap=True)
+    for one in shown:
+        table.add_column(escape(one.title), justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for record in flow["layers"]:
-        cells = [format(value, form) if (value := get(record)) is not None else "-" for _, form, get in shown]
         colour = "green" if record["verdict"] == "ok" else "red"
-        table.add_row(record["name"], *cells, f"[{colour}]{record['verdict']}[/{colour}]")
+        table.add_row(record["name"], *(one.text(record) for one in shown), f"[{colour}]{record['verdict']}[/{colour}]")
     return [table]
-
-
-PRIORITY = ("coverage", "|dL/dW|", "beta", "rate", "alpha", "u std", "ratio")

@@ -31,7 +31,7 @@ def test_ablate(lsg, images, tmp_path):
     again = lsg(*command, "--grid", "method=none,lsg", "width=0.5,1", "--json")
     assert json.loads(again.stdout)["rows"] == rows
     assert times == {p: p.stat().st_mtime_ns for p in times}  # nothing ran again
-    collected = lsg("ablate", "--collect", "abl", "--json", "--plots", "plots")
+    collected = lsg("ablate", "--collect", "abl", "--json", "--plot", "plots")
     assert collected.stdout == result.stdout
     assert {p.name for p in (tmp_path / "plots").iterdir()} >= {"accuracy.svg", "loss.svg", "coverage.svg"}
 
@@ -97,7 +97,7 @@ def test_ablate_table_formats(lsg, images):
         (["--collect", ".", "--table", "1", "--lr", "0.1"], "--table, --lr: cannot be combined with --collect"),
         (["--collect", "."], "found no run there"),
         (["--collect", ".", "--print-commands"], "--print-commands: cannot be combined"),
-        (["--print-commands", "--plots", "p"], "--plots: cannot be combined"),
+        (["--print-commands", "--plot", "p"], "--plot: cannot be combined"),
     ],
 )
 def test_ablate_usage(lsg, options, message):

@@ -50,7 +50,7 @@ def kill_and_start_again(folder: Path, times: int, rng: random.Random, options: 
     length, seen = time.monotonic() - begin, []
     for _ in range(times):
         pair = [start(folder / "parts", options) for _ in range(2)]
-        time.sleep(rng.uniform(1, 1 + 2 * length / times))
+        time.sleep(rng.uniform(0.1, 0.6) * length)  # most have begun by then, none has finished
         for process in pair:
             process.kill()
         for process in pair:

@@ -8,7 +8,8 @@ import pytest
 
 from lsgcli import files
 from lsgcli.ablation import curves
-from lsgcli.report.ablation_charts import charts, write_charts
+from lsgcli.report.ablation_charts import charts
+from lsgcli.report.drawing import save
 from tests.unit.ablation.helpers import plan, write_run
 
 EPOCHS, LAYERS = 5, 3
@@ -89,9 +90,9 @@ def test_charts(rows, tmp_path):
         "alpha-lsg",
         "beta-lsg",
     ]
-    written = write_charts(rows, tmp_path / "plots")
-    assert [path.name for path in written] == [f"{name}.svg" for name in charts(rows)]
-    for path in written:
+    written = save(charts(rows), tmp_path / "plots")
+    assert [path.name for path in written] == [f"{name}.{kind}" for name in charts(rows) for kind in ("svg", "png")]
+    for path in written[::2]:
         root = ElementTree.parse(path).getroot()
         assert root.tag.endswith("svg")
         text = " ".join(element.text or "" for element in root.iter() if element.tag.endswith("text"))
@@ -100,4 +101,4 @@ def test_charts(rows, tmp_path):
 
 
 def test_no_runs_no_charts(tmp_path):
-    assert write_charts({}, tmp_path / "plots") == []
+    assert save(charts({}), tmp_path / "plots") == []
