@@ -29,6 +29,9 @@ def evaluate(
     batch_size: BatchSize = None,
     device: Device = "auto",
     precision: Precision = None,
+    synops: Annotated[
+        bool, typer.Option("--synops", help="Also count synaptic operations, and estimate the energy of their arithmetic.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -54,6 +57,7 @@ def evaluate(
             batch_size=opened.config.batch_size,
             workers=opened.config.workers,
             firing_rate=True,
+            synops=synops,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     record = result.record(opened.bundle.classes)
@@ -61,5 +65,10 @@ def evaluate(
         print(json.dumps(record))
         return
     out = terminal.console(sys.stdout)
-    for part in terminal.evaluation_tables(record):
+    parts = terminal.evaluation_tables(record)
+    if synops:
+        from lsgcli.report.energy import synops_table
+
+        parts += synops_table(record["synops"])
+    for part in parts:
         out.print(part)

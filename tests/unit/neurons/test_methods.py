@@ -50,6 +50,7 @@ def test_mpd_agl_per_channel_and_step():
     alpha = registry.get("method", "mpd-agl")().alpha(state(T=3, beta=[0.0, 0.75]))
     assert alpha.tolist() == [pytest.approx(row) for row in ([1.5, 1.5], [1.5, 1.875], [1.5, 1.875])]
     assert registry.get("method", "mpd-agl")().alpha(state(T=1)).tolist() == pytest.approx([1.5])
+    assert registry.get("method", "mpd-agl")().alpha(state(T=1, gamma=-1.5)).tolist() == pytest.approx([1.5])
 
 
 @pytest.mark.parametrize("decay_per", ["layer", "channel"])
