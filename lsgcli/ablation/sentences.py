@@ -44,7 +44,7 @@ def _compared(row: Mapping[str, Any]) -> tuple[str, str]:
     told = f"{points} (95 % interval {100 * low:+.2f} to {100 * high:+.2f}, {seeds})"
     if low <= 0 <= high:
         return "within noise", f"{told}, within noise: the interval includes 0"
-    few = "; with two seeds this rests on one difference between them, so run more" if shared == 2 else ""
+    few = "; two seeds are few to say so, run more" if shared == 2 else ""
     verdict = "better" if low > 0 else "worse"
     return verdict, f"{told}, {verdict} than the baseline by more than noise{few}"
 

@@ -5,6 +5,7 @@ that of an undisturbed ablation, to the last digit.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import subprocess
@@ -43,21 +44,36 @@ def states(folder: Path) -> dict[str, int]:
     }
 
 
+def newest(folder: Path) -> float:
+    """When anything was last written in the runs of a folder."""
+    times = []
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # partial files come and go
+            times.append(file.stat().st_mtime)
+    return max(times, default=0.0)
+
+
 def kill_and_start_again(folder: Path, times: int, rng: random.Random, options: list[str]) -> dict[str, object]:
-    """Kill both processes ``times`` times."""
+    """Kill both processes ``times`` times, or until all is done."""
     begin = time.monotonic()
     expected = rows(start(folder / "whole", options))
-    length, seen = time.monotonic() - begin, []
+    n, seen = states(folder / "whole")["finished"], []
+    cell = (time.monotonic() - begin) / n
     for _ in range(times):
+        before = newest(folder / "parts")
         pair = [start(folder / "parts", options) for _ in range(2)]
-        time.sleep(rng.uniform(0.1, 0.6) * length)  # most have begun by then, none has finished
+        while newest(folder / "parts") == before and any(process.poll() is None for process in pair):
+            time.sleep(0.01)  # until they have loaded, and write
+        time.sleep(rng.uniform(0, 1.5 * cell))  # the first step of a process takes longer than others
         for process in pair:
             process.kill()
         for process in pair:
             process.communicate()
         seen.append(states(folder / "parts"))
+        if seen[-1]["finished"] == n:
+            break
     pair = [start(folder / "parts", options) for _ in range(2)]
-    return {"kills": times, "equal": [rows(process) == expected for process in pair], "when_killed": seen}
+    return {"kills": len(seen), "equal": [rows(process) == expected for process in pair], "when_killed": seen}
 
 
 def main() -> None:
@@ -65,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
-    tiny = "--dataset digits --arch mlp -T 2 --size 8 --epochs 4 --seeds 0-1 --threads 1 --workers 0"
+    tiny = "--width-multiplier 0.03125 -T 2 --epochs 6 --seeds 0-2 --threads 1 --workers 0"
     parser.add_argument("options", nargs="*", default=tiny.split(), help="of lsg ablate")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -52,7 +52,7 @@ def test_quantiles_of_t(n, t):
         ([0.5, 0.6, 0.7], [0.7, 0.5, 0.7], "within noise", "within noise: the interval includes 0"),
         ([0.5], [0.9], "unknown", "+40.00 points with one seed; whether that is more than noise cannot be said"),
         ([0.5, 0.6], [0.6, 0.75], "within noise", "2 seeds"),
-        ([0.5, 0.6], [0.6, 0.701], "better", "with two seeds this rests on one difference between them, so run more"),
+        ([0.5, 0.6], [0.6, 0.701], "better", "two seeds are few to say so, run more"),
         ([0.5, 0.6, 0.7], [0.6, 0.7, 0.8], "unknown", "+10.00 points with each of 3 seeds; differences without any spread"),
         ([0.5, 0.6, 0.7], [0.5, 0.6, 0.7], "within noise", "the same accuracy as the baseline with each of 3 seeds"),
         ([None, None], [0.5, 0.6], "unknown", "the baseline has no result to compare with"),
