@@ -73,7 +73,7 @@ def _section(name: str, picture: Picture, views: Sequence[View]) -> str:
         body = f'<style>{rules}</style><div class="choice" role="group" aria-label="Measure">{"".join(choices)}{bodies}</div>'
     hides = f'<p class="hides">Not to be seen here: {_small(picture.hides)}</p>'
     narrow = ' class="narrow"' if all(len(view.panels) == 1 and not view.natural for view in views) and views else ""
-    return f'<section{narrow}><h2 id="{name}">{escape(picture.title)}</h2><p>{escape(picture.shows)}</p>{body}{hides}</section>'
+    return f'<section{narrow}><h2 id="{name}">{escape(picture.title)}</h2><p>{escape(picture.shows)}</p><div>{body}</div>{hides}</section>'
 
 
 def _view(view: View, name: str, title: str) -> str:
@@ -87,8 +87,8 @@ def _view(view: View, name: str, title: str) -> str:
     elif view.columns == 0 and len(view.panels) > 1:
         content = f'<div class="panels many">{panels}</div>'
     elif view.columns > 1:
-        least = 150 if len(view.panels) > 2 * view.columns else 260
-        grid = f'<div class="panels" style="grid-template-columns:repeat({view.columns},minmax({least}px,1fr))">{panels}</div>'
+        widths = "150px,260px" if len(view.panels) > 2 * view.columns else "260px,1fr"
+        grid = f'<div class="panels" style="grid-template-columns:repeat({view.columns},minmax({widths}))">{panels}</div>'
         content = scrolling(grid, title)
     else:
         content = f'<div class="panels">{panels}</div>'

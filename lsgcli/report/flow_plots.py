@@ -17,7 +17,7 @@ ACROSS = 880  # pixels: a sheet's width where its panels leave it open
 
 
 def write(flows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
-    """Write each picture as NAME.svg and NAME.png; where there is a choice, one for each measure.
+    """Write each picture as NAME.svg and NAME.png; where there is a choice, one for each.
 
     Args:
         flows: records as :func:`lsgcli.report.flow_page.page` takes them.
@@ -44,10 +44,10 @@ def sheets(flows: Sequence[dict[str, Any]]) -> dict[str, Drawing]:
     names = labels(flows)
     found = {}
     for name, picture in pictures().items():
-        views = picture.views(flows, names)
-        for view in views:
-            file = name if len(views) == 1 else f"{name}-{_file_name(view.name)}"
-            found[file] = sheet(picture.title if len(views) == 1 else f"{picture.title}: {view.name}", view)
+        for view in picture.views(flows, names):
+            plain = view.name == name
+            file = name if plain else f"{name}-{_file_name(view.name)}"
+            found[file] = sheet(picture.title if plain else f"{picture.title}: {view.name}", view)
     return found
 
 

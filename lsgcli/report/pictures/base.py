@@ -27,7 +27,7 @@ class View:
     """Panels that are seen at the same time. A picture has one view, or several to choose from.
 
     Attributes:
-        name: of the choice.
+        name: of the choice; that of the picture if it is the only or the main one.
         panels: row by row.
         columns: how many stand side by side; 0 for as many as there is room for.
         natural: drawings keep their size, whatever the room, and scroll.

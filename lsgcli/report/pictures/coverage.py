@@ -12,17 +12,20 @@ from lsgcli.report.pictures.by_layer import by_layer
 
 @register("picture", "coverage")
 class Coverage:
-    """A line per checkpoint, from 0, so that a small difference looks small."""
+    """A line per checkpoint, from 0, so that a small difference looks small; the mean surrogate gradient as another choice."""
 
     place: ClassVar = 10
     title: ClassVar = "Coverage by layer"
     shows: ClassVar = "The share of membrane potentials that lie inside the surrogate's interval, where gradient can pass."
     hides: ClassVar = (
-        "Whether more of it is better. Any wider interval covers more, but a wider rectangle is also lower: compare E[h], the mean "
-        "surrogate gradient, in the table."
+        "Whether more of it is better. Any wider interval covers more, but a wider surrogate is also lower: its mean, E[h], is what "
+        "gradient is multiplied by on average, and need not grow."
     )
 
     def views(self, flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
-        shown = measure("coverage")
-        y = Scale.over((shown.of(layer) for flow in flows for layer in flow["layers"]), zero=True)
-        return [View("coverage", [Panel(by_layer(flows, labels, shown, y))], legend=legend(labels))]
+        found = []
+        for name, key in (("coverage", "coverage"), ("mean surrogate E[h]", "sg_mean")):
+            shown = measure(key)
+            y = Scale.over((shown.of(layer) for flow in flows for layer in flow["layers"]), zero=True)
+            found.append(View(name, [Panel(by_layer(flows, labels, shown, y))], legend=legend(labels)))
+        return found

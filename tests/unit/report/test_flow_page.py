@@ -98,6 +98,15 @@ def test_records_come_back(name):
     assert "<" not in data
 
 
+def test_numbers_that_json_does_not_have_are_null():
+    record = flow(1, loss=float("nan"))
+    record["layers"][0]["snr"] = float("inf")
+    (data,) = Reader(page([record])).text("script", type="application/json")
+    (back,) = json.loads(data, parse_constant=pytest.fail)
+    assert back["loss"] is None
+    assert back["layers"][0]["snr"] is None
+
+
 def test_policy_allows_this_script_and_nothing_else():
     reader = Reader(page([flow()]))
     (policy,) = [e[1]["content"] for e in reader.all("meta") if e[1].get("http-equiv") == "Content-Security-Policy"]
@@ -179,10 +188,11 @@ def test_what_cannot_be_compared_is_said():
 
 def test_choice_works_without_a_script():
     reader = Reader(page([flow()]))
-    radios = reader.all("input", type="radio", name="steps")
-    assert [("checked" in e[1]) for e in radios] == [True] + [False] * (len(radios) - 1)
     styles = "".join(reader.text("style"))
-    for e in radios:
+    for name, choices in (("coverage", 2), ("steps", 6)):
+        radios = reader.all("input", type="radio", name=name)
+        assert [("checked" in e[1]) for e in radios] == [True] + [False] * (choices - 1)
+    for e in reader.all("input"):
         assert f"#{e[1]['id']}:checked~.view-" in styles
 
 

@@ -8,13 +8,24 @@ import pytest
 from PIL import Image
 
 from lsgcli.errors import StorageError
+from lsgcli.report.colours import styles
 from lsgcli.report.drawing import Drawing
 from lsgcli.report.flow_plots import sheets, write
 from lsgcli.report.marks import Area, Box, Dot, Group, Line, Text
+from lsgcli.report.svg import drawn_legend
 from tests.flows import flow, hollow
 from tests.unit.report import reading
 
-NAMES = ["coverage", "gradient-norm", "potential", "steps-coverage", "steps-firing-rate", "steps-u-mean", "steps-u-std"]
+NAMES = [
+    "coverage",
+    "coverage-mean-surrogate-e-h",
+    "gradient-norm",
+    "potential",
+    "steps-coverage",
+    "steps-firing-rate",
+    "steps-u-mean",
+    "steps-u-std",
+]
 NAMES += ["steps-dl-du-0", "steps-rho", "training"]
 
 
@@ -46,11 +57,23 @@ def test_folder_that_cannot_be(tmp_path):
 @pytest.mark.parametrize(
     "flows", [[flow(17, T=10)], [flow(1, T=1)], [hollow(flow(2))], [flow(2, checkpoint=f"{k}") for k in range(4)]]
 )
-def test_nothing_lies_outside_its_sheet(flows):
+def test_nothing_lies_outside_its_sheet_or_on_something_else(flows):
     for name, drawing in sheets(flows).items():
-        for text, x, y in reading.texts(drawing.svg()):
+        texts = reading.texts(drawing.svg())
+        for text, x, y in texts:
             assert -1 <= x <= drawing.width, (name, text)
             assert 0 < y <= drawing.height, (name, text)
+        assert len({(round(x), round(y)) for _, x, y in texts}) == len(texts), name
+
+
+def test_a_long_legend_takes_as_many_rows_as_it_needs():
+    entries = [(f"a checkpoint with a long name {k}", style) for k, style in enumerate(styles(5))]
+    marks, height = drawn_legend(entries, 420)
+    svg = Drawing(420, height, marks, "").svg()
+    rows = [y for _, _, y in reading.texts(svg)]
+    assert len(set(rows)) == 5
+    assert rows == sorted(rows)
+    assert rows[-1] < height <= rows[-1] + 18
 
 
 def test_legend_names_the_checkpoints():
@@ -68,6 +91,7 @@ def test_marks_are_painted_where_svg_has_them():
     red = (image == [255, 0, 0]).all(2)
     assert red.sum() == 32
     assert red[5:9, 10:18].all()
+    assert (image[~red] == 255).all()
     moved = pixels(Group([Box(10, 5, 8, 4, "#ff0000")], dx=3, dy=-2))
     assert (moved[3:7, 13:21] == [255, 0, 0]).all()
     half = pixels(Box(0, 0, 40, 30, "#000000", 0.5))
