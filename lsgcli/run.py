@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from lsgcli import __version__, checkpoint, files, registry
-from lsgcli.analysis import gradflow
+from lsgcli.analysis import Sample, Thresholds, gradflow
 from lsgcli.compute import Compute, pick_device, set_up
 from lsgcli.config import RunConfig
 from lsgcli.data.augment import chain
@@ -124,14 +124,20 @@ def full_flow(
     config: RunConfig,
     compute: Compute,
     n_batches: int = 4,
-    thresholds: gradflow.Thresholds | None = None,
+    thresholds: Thresholds | None = None,
+    sample: Sample | None = None,
 ) -> dict[str, Any]:
     """The complete gradient-flow record of a model over the first batches of its training data, without augmentation."""
     assert bundle.train is not None
     loss = registry.get("loss", config.loss)
     stream = batches(bundle, bundle.train, config.batch_size, seed=config.seed, shuffle=True, drop_last=True)
-    return gradflow.measure(
-        model, itertools.islice(stream, n_batches), lambda y, labels: loss(y, labels, config), compute, thresholds
+    return gradflow.inspect(
+        model,
+        itertools.islice(stream, n_batches),
+        loss=lambda y, labels: loss(y, labels, config),
+        thresholds=thresholds,
+        compute=compute,
+        sample=sample,
     )
 
 

@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from lsgcli.data.prepare import PREPARING
-from lsgcli.report.measures import MEASURES, measure
 
 WIDE = 160  # columns of a table that goes into a file or pipe, where nothing wraps it
 
@@ -143,7 +142,9 @@ class TrainingDisplay:
         )
 
     def _on_diverged(self, record: dict[str, Any]) -> None:
-        for line in gradient_flow_lines(record["table"], self.out):
+        from lsgcli.report.flow_terminal import lines
+
+        for line in lines([record["table"]], self.out):
             self.out.print(line)
 
     def _say(self, text: str) -> None:
@@ -193,27 +194,3 @@ def evaluation_tables(record: dict[str, Any]) -> list[Any]:
     for layer, rate in record["firing_rate"].items():
         rates.add_row(layer, f"{rate:.4f}")
     return [*parts, table, rates]
-
-
-# Measures of gradient flow in a terminal's table, those that matter most first.
-SHOWN = ("coverage", "grad_norm", "beta", "firing_rate", "alpha", "u_std", "grad_ratio", "sg_mean", "u_mean")
-SHOWN += ("u_std_predicted.paper", "rho", "grad_zero")
-
-
-def gradient_flow_lines(flow: dict[str, Any], out: Console) -> list[Any]:
-    """A gradient-flow record as a table; on a narrow terminal the columns that matter least are left out."""
-    room = out.width - max(5, *(len(record["name"]) for record in flow["layers"])) - 16  # beside the layer's name and verdict
-    kept: list[str] = []
-    for key in SHOWN:
-        room -= max(8 if key == "grad_norm" else 5, len(measure(key).title)) + 3
-        kept += [key] if room >= 0 or len(kept) < 2 else []
-    shown = [one for one in MEASURES if one.key in kept]
-    table = Table(caption="u in units of v_th; firing rate: spikes per neuron and step", caption_justify="left")
-    table.add_column("layer", no_wrap=True)
-    for one in shown:
-        table.add_column(escape(one.title), justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    for record in flow["layers"]:
-        colour = "green" if record["verdict"] == "ok" else "red"
-        table.add_row(record["name"], *(one.text(record) for one in shown), f"[{colour}]{record['verdict']}[/{colour}]")
-    return [table]

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from lsgcli import checkpoint, files, models, registry
-from lsgcli.analysis import gradflow
-from lsgcli.analysis.observe import observing
+from lsgcli.analysis import gradflow, own
+from lsgcli.analysis.watching import observing
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.compute import Compute
 from lsgcli.config import RunConfig
@@ -196,9 +196,9 @@ class Trainer:
 
     def _step(self, batch: Batch, rate: float, observe: bool) -> list[dict[str, Any]]:
         """One step of the optimisers; where asked, also the light gradient-flow record of this very step."""
-        layers = self.model.spiking_layers()
+        layers = own.layers(self.model) if observe else []
         self.model.train()
-        with observing({layer.name: layer.lif for layer in layers} if observe else {}, full=False) as observed:
+        with observing(layers, full=False) as observed:
             sums = gradients(self.model, batch, self.config, self.compute)
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm, loss = torch.nn.utils.get_total_norm(grads), sums[0] / len(batch.y)
@@ -207,7 +207,7 @@ class Trainer:
         self.unread = Taken(batch, finite, loss, norm)
         if not self.compute.runs_ahead:
             self._read()
-        flow = gradflow.light_record(layers, observed) if observe else []
+        flow = gradflow.light_record(layers, observed)
         if self.config.clip_grad:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_grad, norm)
         self.optimizers.step(rate, skip=~finite)
@@ -328,7 +328,7 @@ class Trainer:
     def _diverged(self, batch: Batch, loss: float, norm: float) -> None:
         """Write the gradient flow of this very batch, save the weights from before the step, and give up."""
         state, config = self.state, self.config
-        table = gradflow.measure(self.model, [batch], lambda y, labels: self.loss(y, labels, config), self.compute)
+        table = gradflow.inspect(self.model, [batch], loss=lambda y, labels: self.loss(y, labels, config), compute=self.compute)
         line = {
             "event": "diverged",
             "epoch": state.epoch,

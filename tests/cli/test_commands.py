@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from lsgcli import checkpoint
+from lsgcli.analysis.fields import problems
 from lsgcli.cli.app import app
 from lsgcli.export.safetensors import SafeTensors
 from lsgcli.models import fold as fold_module
@@ -52,6 +53,7 @@ def test_inspect_gradients(lsg, trained, images):
     before = (trained / "best.safetensors").read_bytes()
     result = lsg("inspect-gradients", trained / "best.safetensors", "--data-dir", images, "--json", "-q", "--batches", "2")
     flow = json.loads(result.stdout)
+    assert problems(flow) == []
     assert flow["schema"] == "lsg.gradient-flow/1"
     assert flow["threshold"] == 0.5
     assert len(flow["layers"]) == 8
@@ -65,8 +67,11 @@ def test_inspect_several(lsg, trained, images):
     both = [trained / "best.safetensors", trained / "last.safetensors"]
     flows = json.loads(lsg("inspect-gradients", *both, "--data-dir", images, "--json", "-q").stdout)
     assert [flow["checkpoint"] for flow in flows] == [str(path) for path in both]
-    table = lsg("inspect-gradients", *both, "--data-dir", images, "-q")
-    assert table.stdout.count("conv1 ") == 2
+    table = lsg("inspect-gradients", *both, "--data-dir", images, "-q").stdout
+    (row,) = [line for line in table.splitlines() if line.startswith("conv1 ")]
+    for flow in flows:  # side by side
+        assert f"{flow['layers'][0]['coverage']:.3f} " in row
+        assert f"{flow['layers'][0]['grad_norm']:.2e}" in row
 
 
 def test_fail_on(lsg, trained, images, tmp_path):
