@@ -174,6 +174,14 @@ class RunConfig:
     width: float = setting(
         1.0, "Width alpha of the surrogate, in units of u, where the method keeps it fixed.", NEURON, above=0.0
     )
+    width_from: str | None = setting(
+        None,
+        "Checkpoint whose final widths, layer by layer, are those of --method matched-width. The new run's checkpoints carry them.",
+        NEURON,
+    )
+    decay_per: str = setting(
+        "layer", "One decay for each layer of neurons, or for each of its channels.", NEURON, choices=("layer", "channel")
+    )
     surrogate: str = setting("rectangular", "Shape of the surrogate gradient.", NEURON, kind="surrogate")
     # Training
     epochs: int = setting(100, "Passes over the training set.", TRAINING, at_least=1, preset=True)

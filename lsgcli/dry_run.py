@@ -67,6 +67,7 @@ def _steps(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute)
     def step() -> None:
         gradients(model, batch, config, compute)
         optimizers.step(1.0)
+        model.end_step()
         optimizers.zero_grad()
 
     return _median(step, compute), compute.peak_bytes()

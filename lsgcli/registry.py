@@ -27,6 +27,7 @@ PACKAGES = {
     "augmentation": "lsgcli.data.augmentations",
     "loss": "lsgcli.training.losses",
     "format": "lsgcli.export",
+    "picture": "lsgcli.report.pictures",
 }
 # Modules that stand in such a package without being a thing of its kind.
 HELPERS = {
@@ -35,6 +36,7 @@ HELPERS = {
     "dataset": {"cifar", "cifar_dvs_files", "handwriting"},
     "reader": {"aedat4_packets", "columns", "prophesee"},
     "format": {"evaluate", "graphs", "network", "source", "verify"},
+    "picture": {"base", "by_layer"},
 }
 
 _things: dict[tuple[str, str], Any] = {}

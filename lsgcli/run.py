@@ -13,38 +13,46 @@ from typing import Any
 import torch
 
 from lsgcli import __version__, checkpoint, files, registry
-from lsgcli.analysis import gradflow
+from lsgcli.analysis import Sample, Thresholds, gradflow
 from lsgcli.compute import Compute, pick_device, set_up
 from lsgcli.config import RunConfig
 from lsgcli.data.augment import chain
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.prepare import Progress, prepare
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, DivergedError
 from lsgcli.models.base import SpikingNet
 from lsgcli.report import html
-from lsgcli.rundir import RunDir, read_precision, write_config
+from lsgcli.rundir import FULL_FLOW, LAST, RunDir, read_precision, write_config
+from lsgcli.training import widths
 from lsgcli.training.loop import Emit, Trainer, new_model
 from lsgcli.training.signals import StopRequest
 
 
-def check(config: RunConfig) -> None:
+def check(config: RunConfig, fresh: bool = True) -> None:
     """Find settings that do not go together, before anything costly is done.
+
+    Args:
+        fresh: the run is at its beginning. One that goes on has taken what it needs from other files.
 
     Raises:
         ConfigError: with one line for each problem.
+        CheckpointError: what ``--width-from`` names is no checkpoint.
     """
     dataset = registry.get("dataset", config.dataset)
 
     def build() -> None:
         with torch.device("meta"):  # shapes alone, no memory
-            new_model(config, classes=2, channels=2, height=1 if dataset.line else None)
+            model = new_model(config, classes=2, channels=2, height=1 if dataset.line else None)
+        if fresh:
+            widths.start(model, config)
 
     problems = []
     for attempt in (
         dataset(config).check,
         lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
         lambda: chain(config.augment, dataset.static),
+        lambda: widths.check(config),
         build,
     ):
         try:
@@ -78,17 +86,23 @@ def train(
     Raises:
         LsgError: of the kinds that settings, data, run directory, checkpoint and training raise.
     """
-    check(config)
+    check(config, fresh=not (resume and (path / LAST).exists()))
     compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
     bundle = prepare(config, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
     with RunDir(path, force=force, resume=resume) as run:
         trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume)
-        if not resume:
+        if resume:
+            run.result.unlink(missing_ok=True)  # until it is at its end again
+        else:
             run.clear()
             write_config(run, config, facts(compute, bundle))
-        end = trainer.train()
+        try:
+            end = trainer.train()
+        except DivergedError as error:
+            files.write_json(run.result, {"run": str(path), "accuracy": None, "diverged": error.message})
+            raise
         flow = full_flow(trainer.model, bundle, config, compute)
-        files.write_json(run.path / "gradient-flow.json", flow)
+        files.write_json(run.path / FULL_FLOW, flow)
         files.write_text(run.report, html.run_page(run, end, flow))
         files.write_json(run.result, end)
         emit(end)
@@ -97,7 +111,7 @@ def train(
 
 def _trained_on(path: Path) -> dict[str, Any] | None:
     """What the last checkpoint of a run directory records about its data; None where there is none yet."""
-    last = path / "last.safetensors"
+    last = path / LAST
     if not last.exists():
         return None
     data: dict[str, Any] = checkpoint.read_config(last)["data"]
@@ -110,14 +124,20 @@ def full_flow(
     config: RunConfig,
     compute: Compute,
     n_batches: int = 4,
-    thresholds: gradflow.Thresholds | None = None,
+    thresholds: Thresholds | None = None,
+    sample: Sample | None = None,
 ) -> dict[str, Any]:
     """The complete gradient-flow record of a model over the first batches of its training data, without augmentation."""
     assert bundle.train is not None
     loss = registry.get("loss", config.loss)
     stream = batches(bundle, bundle.train, config.batch_size, seed=config.seed, shuffle=True, drop_last=True)
-    return gradflow.measure(
-        model, itertools.islice(stream, n_batches), lambda y, labels: loss(y, labels, config), compute, thresholds
+    return gradflow.inspect(
+        model,
+        itertools.islice(stream, n_batches),
+        loss=lambda y, labels: loss(y, labels, config),
+        thresholds=thresholds,
+        compute=compute,
+        sample=sample,
     )
 
 

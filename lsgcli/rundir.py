@@ -8,13 +8,15 @@ runs/<dataset>-<arch>-<method>/<UTC time>-s<seed>-<tail>/
     last.safetensors       the last epoch, with all that is needed to go on
     gradient-flow.json     the full measures of the network that the run ended with
     report.html            the whole run on a page
-    result.json            accuracies of the finished run
+    result.json            accuracies of the finished run, or that it diverged
 """
 
 import datetime
 import fcntl
 import json
+import os
 import secrets
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -24,6 +26,10 @@ from lsgcli.config import RunConfig, from_dict
 from lsgcli.errors import ConfigError, RunInUseError
 
 RUNS = Path("runs")
+CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW = "config.json", "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"
+BEST, LAST, REPORT, RESULT = "best.safetensors", "last.safetensors", "report.html", "result.json"
+LOCK = ".lock"
+ATTEMPTS = 5  # to lock a directory, 20 ms apart: whoever asks whether it is in use holds it for a moment
 
 
 def new_path(config: RunConfig) -> Path:
@@ -50,17 +56,16 @@ class RunDir:
         self.path = path
         check_free(path, force=force, resume=resume)
         self._made = [p for p in (path, *path.parents) if not p.exists()]
-        files.make_folder(path)
         self._lock = _lock(path)
         files.remove_partial(path)
 
-    config_file = property(lambda self: self.path / "config.json")
-    metrics_file = property(lambda self: self.path / "metrics.jsonl")
-    gradient_flow_file = property(lambda self: self.path / "gradient-flow.jsonl")
-    best = property(lambda self: self.path / "best.safetensors")
-    last = property(lambda self: self.path / "last.safetensors")
-    report = property(lambda self: self.path / "report.html")
-    result = property(lambda self: self.path / "result.json")
+    config_file = property(lambda self: self.path / CONFIG)
+    metrics_file = property(lambda self: self.path / METRICS)
+    gradient_flow_file = property(lambda self: self.path / GRADIENT_FLOW)
+    best = property(lambda self: self.path / BEST)
+    last = property(lambda self: self.path / LAST)
+    report = property(lambda self: self.path / REPORT)
+    result = property(lambda self: self.path / RESULT)
 
     def __enter__(self) -> "RunDir":
         return self
@@ -70,13 +75,13 @@ class RunDir:
 
     def close(self) -> None:
         """Release the directory; one in which nothing was written is removed again."""
-        (self.path / ".lock").unlink(missing_ok=True)
+        (self.path / LOCK).unlink(missing_ok=True)
         self._lock.close()
-        if not any(self.path.iterdir()):
-            for folder in self._made:  # from the innermost outwards
-                if any(folder.iterdir()):
-                    break
+        for folder in self._made:  # from the innermost outwards
+            try:
                 folder.rmdir()
+            except OSError:  # something is in it
+                break
 
     def trim(self, epochs: int) -> None:
         """Drop what was written about epochs from ``epochs`` on, which a killed process did but its checkpoint does not know."""
@@ -88,8 +93,7 @@ class RunDir:
 
     def clear(self) -> None:
         """Remove what an earlier run left. To be called when the new one is certain to start."""
-        owned = ("config.json", "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json", "report.html", "result.json")
-        for name in (*owned, "best.safetensors", "last.safetensors", "diverged.safetensors"):
+        for name in (CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW, REPORT, RESULT, BEST, LAST, "diverged.safetensors"):
             (self.path / name).unlink(missing_ok=True)
 
 
@@ -103,7 +107,7 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
         raise ConfigError(f"--resume {path}: found a file, expected a run directory", hint=f"Try --resume {path.parent}.")
     if path.exists() and not path.is_dir():
         raise files.storage_error(NotADirectoryError(20, "a file of that name exists"), path)
-    has_run = (path / "config.json").exists()
+    has_run = (path / CONFIG).exists()
     if resume and not has_run:
         raise ConfigError(
             f"--resume {path}: found no config.json there, expected the directory of a run", hint="`ls runs/*/*` lists runs."
@@ -113,7 +117,8 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
             f"{path}: holds a run already, expected a new or empty directory",
             hint="Go on with it (--resume), replace it (--force), or choose another --out.",
         )
-    if path.is_dir() and not has_run and any(p.name != ".lock" for p in path.iterdir()):
+    strangers = (p for p in path.iterdir() if p.name != LOCK and not p.name.startswith(files.PARTIAL)) if path.is_dir() else ()
+    if not has_run and any(strangers):
         raise RunInUseError(
             f"{path}: is not empty and holds no run, expected a new or empty directory", hint="Choose another --out."
         )
@@ -123,7 +128,7 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
     probe = nearest / f"{files.PARTIAL}{secrets.token_hex(4)}"
     try:
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process may have tidied it away
     except OSError as error:
         raise files.storage_error(error, path) from error
 
@@ -135,10 +140,10 @@ def read_config(path: Path) -> RunConfig:
         ConfigError: there is no readable config.json.
     """
     try:
-        stored = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        stored = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         return from_dict(stored["settings"])
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"{path / 'config.json'}: cannot be read as a run's configuration: {error}") from error
+        raise ConfigError(f"{path / CONFIG}: cannot be read as a run's configuration: {error}") from error
 
 
 def read_precision(path: Path) -> str:
@@ -148,23 +153,59 @@ def read_precision(path: Path) -> str:
         ConfigError: as :func:`read_config`.
     """
     settings = read_config(path)
-    facts: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    facts: dict[str, Any] = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     return str(facts.get("precision", {}).get("used", settings.precision))
 
 
+def read_result(path: Path) -> dict[str, Any] | None:
+    """The final record of the run in a directory; None where it has not finished.
+
+    A run that diverged has finished too: its ``accuracy`` is None, and ``diverged`` says what happened.
+    """
+    try:
+        record = json.loads((path / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "accuracy" in record else None
+
+
+def in_use(path: Path) -> bool:
+    """Whether a process is writing the run in a directory."""
+    try:
+        with open(path / LOCK) as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no lock
+        return False
+    return False
+
+
 def _lock(path: Path) -> IO[str]:
+    """Create the directory and take its lock."""
+    for attempt in range(ATTEMPTS):
+        time.sleep(0.02 * (attempt > 0))
+        files.make_folder(path)
+        try:
+            stream = open(path / LOCK, "w")  # noqa: SIM115 (held open as long as the run)
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.close()
+            continue
+        except OSError as error:
+            raise files.storage_error(error, path) from error
+        if _is_at(stream, path / LOCK):
+            return stream
+        stream.close()  # its holder removed it just before: this locks nothing
+    raise RunInUseError(f"{path}: another process is writing this run", hint="Wait for it, stop it, or choose another --out.")
+
+
+def _is_at(stream: IO[str], path: Path) -> bool:
+    """Whether the open file is still the one at ``path``."""
     try:
-        stream = open(path / ".lock", "w")  # noqa: SIM115 (held open as long as the run)
-    except OSError as error:
-        raise files.storage_error(error, path) from error
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        stream.close()
-        raise RunInUseError(
-            f"{path}: another process is writing this run", hint="Wait for it, stop it, or choose another --out."
-        ) from error
-    return stream
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:

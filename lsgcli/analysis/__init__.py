@@ -1,1 +1,29 @@
-"""Measurements on networks, as plain records: nothing here prints."""
+"""Measurements on networks, as plain records: nothing here prints.
+
+:func:`inspect` measures the gradient flow of any network of spiking neurons, ours or another library's.
+"""
+
+from lsgcli.analysis.dynamics import (
+    Dynamics,
+    decayed_then_subtracted,
+    no_reset,
+    reset_by_subtraction,
+    reset_to_zero,
+)
+from lsgcli.analysis.gradflow import inspect
+from lsgcli.analysis.hooks import Adapter, Layer
+from lsgcli.analysis.mismatch import Sample
+from lsgcli.analysis.verdicts import Thresholds
+
+__all__ = [
+    "Adapter",
+    "Dynamics",
+    "Layer",
+    "Sample",
+    "Thresholds",
+    "decayed_then_subtracted",
+    "inspect",
+    "no_reset",
+    "reset_by_subtraction",
+    "reset_to_zero",
+]

@@ -4,207 +4,166 @@ Definitions are in ``docs/gradient-flow.md``. Arrays are time-first; u and its m
 """
 
 import copy
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from lsgcli.analysis.observe import LayerSums, observing
+from lsgcli.analysis import own
+from lsgcli.analysis.hooks import Adapter, Layer
+from lsgcli.analysis.mismatch import Sample, mismatch
+from lsgcli.analysis.moments import light, moments
+from lsgcli.analysis.verdicts import Thresholds, verdict
+from lsgcli.analysis.watching import Watcher, observing
+from lsgcli.analysis.weights import WeightGradients, mean, norm
 from lsgcli.compute import Compute, full_precision
 from lsgcli.data.batches import Batch
+from lsgcli.errors import ConfigError
 from lsgcli.files import finite
-from lsgcli.models.base import SpikingLayer, SpikingNet
-from lsgcli.neurons import TdBatchNorm2d
+from lsgcli.models.base import SpikingNet
 
 SCHEMA = "lsg.gradient-flow/1"
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """Where a verdict begins. A layer gets the first that applies, in this order.
-
-    Attributes:
-        silent: firing rate below which a layer is silent.
-        saturated: firing rate above which a layer is saturated.
-        blocked: share of exactly zero entries of dL/du above which no gradient gets through.
-        vanishing: gradient norm over that of the last layer of neurons, below which it vanishes.
-        exploding: the same ratio, above which it explodes.
-    """
-
-    silent: float = 0.001
-    saturated: float = 0.9
-    blocked: float = 0.999
-    vanishing: float = 1e-3
-    exploding: float = 1e3
+def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of outputs averaged over time, (T, B, classes), or of outputs without a time axis, (B, classes)."""
+    return F.cross_entropy(outputs.mean(0) if outputs.dim() == 3 else outputs, labels)
 
 
-def light_record(layers: list[SpikingLayer], sums: dict[str, LayerSums]) -> list[dict[str, Any]]:
-    """beta, alpha, coverage, firing rate and gradient norm of each layer, after a backward pass."""
-    return [
-        {
-            "name": layer.name,
-            "beta": _number(layer.lif.beta),
-            "alpha": _number(layer.lif.alpha),
-            "coverage": sums[layer.name].mean("inside"),
-            "firing_rate": sums[layer.name].mean("spikes"),
-            "grad_norm": _norm(layer.synapse.weight.grad),
-        }
-        for layer in layers
-    ]
-
-
-def measure(
-    model: SpikingNet,
-    batches: Iterable[Batch],
-    loss: Callable[[Tensor, Tensor], Tensor],
-    compute: Compute,
+def inspect(
+    model: nn.Module,
+    batches: Iterable[Batch | tuple[Tensor, Tensor]],
+    *,
+    loss: Loss = cross_entropy,
+    adapter: Adapter | None = None,
+    reset: Callable[[Any], object] | None = None,
     thresholds: Thresholds | None = None,
+    compute: Compute | None = None,
+    sample: Sample | None = None,
 ) -> dict[str, Any]:
     """Gradient flow of ``model`` over some mini-batches, forward and backward as in training, on a copy of it.
 
     Args:
         model: stays as it is, running statistics included.
-        batches: of training data.
-        loss: (logits (T, B, classes), labels (B,)) -> scalar.
-        compute: device and precision.
+        batches: of training data: inputs and labels.
+        loss: (outputs, labels) -> scalar.
+        adapter: says what the network's layers of neurons are; not needed for our own networks.
+        reset: is called with the copy before each batch, for neurons that keep their state from one to the next.
         thresholds: of the verdicts.
+        compute: device and precision; those of the model if not given.
+        sample: weights for ``mismatch``, which is not measured if not given: two forward passes for each.
 
     Returns:
-        ``{"schema", "threshold", "T", "batches", "loss", "layers": [{"name", "beta", ...}, ...]}``, JSON types throughout.
-        Gradient norms are means over the batches; a value that is NaN or infinite, or undefined, is None.
+        ``{"schema", "threshold", "T", "batches", "loss", "thresholds", "layers": [{"name", "beta", ...}, ...]}``, JSON types
+        throughout; ``docs/gradient-flow.md`` says what each is. What is undefined, NaN or infinite is None.
+
+    Raises:
+        ConfigError: a network that is not ours without an adapter, or an adapter that does not fit the network; no batches.
     """
+    compute = compute or Compute(next(model.parameters()).device)
     net = copy.deepcopy(model).to(compute.device).train()
-    net.checkpoint_activations = False  # hooks would see everything twice
-    layers = net.spiking_layers()
-    norms: dict[str, list[float]] = {layer.name: [] for layer in layers}
-    zeros: dict[str, list[float]] = {layer.name: [] for layer in layers}
-    losses = []
-    with observing({layer.name: layer.lif for layer in layers}, full=True) as sums:
+    layers = _layers(net, adapter)
+    gradients = {layer.name: WeightGradients() for layer in layers}
+    losses: list[float] = []
+    first: tuple[Tensor, Tensor] | None = None
+
+    def forward(x: Tensor, y: Tensor) -> Tensor:
+        if reset is not None:
+            reset(net)
+        with compute.autocast():
+            outputs = net(x)
+        return loss(full_precision(outputs), y)
+
+    with observing(layers, full=True) as watchers:
         for batch in batches:
+            x, y = (batch.x, batch.y) if isinstance(batch, Batch) else batch
+            x, y = x.to(compute.device), y.to(compute.device)
+            first = first or (x, y)
             net.zero_grad(set_to_none=True)
-            with compute.autocast():
-                logits = net(batch.x.to(compute.device))
-            value = loss(full_precision(logits), batch.y.to(compute.device))
-            value.backward()
-            losses.append(value.item())
-            for layer in layers:
-                grad = layer.synapse.weight.grad
-                norms[layer.name].append(_norm(grad))
-                zeros[layer.name].append(float((grad == 0).float().mean()) if grad is not None else 1.0)
-    reference = _mean(norms[layers[-1].name])
-    limits = thresholds or Thresholds()
-    records = []
-    for layer in layers:
-        record = {"name": layer.name, **_state(layer), **_moments(sums[layer.name], layer)}
-        record |= _gradients(layer, _mean(norms[layer.name]), reference, _mean(zeros[layer.name]), sums[layer.name])
-        record["verdict"], record["reason"] = verdict(record, limits)
-        records.append(finite(record))
+            losses.append(_backward(forward(x, y), layers, watchers, gradients))
+    if first is None:
+        raise ConfigError("inspect: found no mini-batches, expected at least one")
+    cosines = _mismatches(net, layers, lambda: forward(*first), sample) if sample is not None else {}
+    records = _records(layers, watchers, gradients, cosines, thresholds or Thresholds())
+    sums = watchers[layers[0].name].sums
     return {
         "schema": SCHEMA,
-        "threshold": layers[0].lif.threshold,
-        "T": len(sums[layers[0].name].n),
+        "threshold": sums.threshold,
+        "T": len(sums.values["n"]),
         "batches": len(losses),
-        "loss": finite(_mean(losses)),
+        "loss": finite(mean(losses)),
+        "thresholds": asdict(thresholds or Thresholds()),
         "layers": records,
     }
 
 
-def verdict(record: dict[str, Any], limits: Thresholds) -> tuple[str, str]:
-    """The verdict on a layer, and the measurement that decided it."""
-    rate, ratio, zero = record["firing_rate"], record["grad_ratio"], record["grad_zero"]
-    if rate < limits.silent:
-        return "silent", f"firing_rate {rate:.2g} < {limits.silent:g}"
-    if rate > limits.saturated:
-        return "saturated", f"firing_rate {rate:.2g} > {limits.saturated:g}"
-    if zero > limits.blocked:
-        return "blocked", f"grad_zero {zero:.4g} > {limits.blocked:g}"
-    if ratio < limits.vanishing:
-        return "vanishing", f"grad_ratio {ratio:.2g} < {limits.vanishing:g}"
-    if not ratio <= limits.exploding:  # NaN counts as exploded
-        return "exploding", f"grad_ratio {ratio:.2g} > {limits.exploding:g}"
-    return "ok", ""
+def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> list[dict[str, Any]]:
+    """beta, alpha, coverage, firing rate and gradient norm of each layer, after a backward pass."""
+    return [{"name": layer.name, **light(watchers[layer.name].sums), "grad_norm": norm(layer.weight.grad)} for layer in layers]
 
 
-def _state(layer: SpikingLayer) -> dict[str, Any]:
-    beta, alpha, threshold = _number(layer.lif.beta), _number(layer.lif.alpha), layer.lif.threshold
-    return {"beta": beta, "alpha": alpha, "interval": [threshold - alpha / 2, threshold + alpha / 2]}
+def _layers(net: nn.Module, adapter: Adapter | None) -> Sequence[Layer]:
+    if adapter is None and not isinstance(net, SpikingNet):
+        raise ConfigError(
+            f"inspect: found a {type(net).__name__} without an adapter, expected one that says what its layers of neurons are",
+            hint="docs/gradient-flow.md shows adapters for other libraries.",
+        )
+    if isinstance(net, SpikingNet):
+        net.checkpoint_activations = False  # everything would be seen twice
+    layers = (adapter or own.layers)(net)
+    if not layers or len({layer.name for layer in layers}) != len(layers):
+        raise ConfigError(
+            f"inspect: found the layers {[layer.name for layer in layers]}, expected at least one, each with a name"
+        )
+    return layers
 
 
-def _moments(sums: LayerSums, layer: SpikingLayer) -> dict[str, Any]:
-    """Everything that is measured in the forward pass."""
-    mean, square, cube = (sums.mean(name) for name in ("u", "u_squared", "u_cubed"))
-    variance = max(0.0, square - mean**2)
-    std = math.sqrt(variance)
-    skew = (cube - 3 * mean * square + 2 * mean**3) / std**3 if std > 0 else math.nan
-    steps = range(len(sums.n))
-    return {
-        "coverage": sums.mean("inside"),
-        "sg_mean": sums.mean("h"),
-        "sg_sq_mean": sums.mean("h_squared"),
-        "firing_rate": sums.mean("spikes"),
-        "silent": float((~sums.ever).float().mean()) if sums.ever is not None else math.nan,
-        "saturated": float(sums.always.float().mean()) if sums.always is not None else math.nan,
-        "u_mean": mean,
-        "u_std": std,
-        "u_skew": skew,
-        "u_std_predicted": _predictions(layer, len(sums.n)),
-        "rho": _rho(sums),
-        "per_step": {
-            "coverage": [sums.mean("inside", t) for t in steps],
-            "firing_rate": [sums.mean("spikes", t) for t in steps],
-            "u_mean": [sums.mean("u", t) for t in steps],
-            "u_std": [math.sqrt(max(0.0, sums.mean("u_squared", t) - sums.mean("u", t) ** 2)) for t in steps],
-        },
-    }
+def _backward(
+    value: Tensor, layers: Sequence[Layer], watchers: Mapping[str, Watcher], gradients: Mapping[str, WeightGradients]
+) -> float:
+    """The backward pass as in training, and where there is more than one timestep, another without the recurrence."""
+    recurs = any(watcher.T > 1 for watcher in watchers.values())
+    value.backward(retain_graph=recurs)
+    whole = [layer.weight.grad for layer in layers]
+    for layer, grad in zip(layers, whole, strict=True):
+        gradients[layer.name].add(grad)
+    spatial: Sequence[Tensor | None] = whole
+    if recurs:
+        for watcher in watchers.values():
+            watcher.spatial = True
+        spatial = torch.autograd.grad(value, [layer.weight for layer in layers], allow_unused=True)
+    for layer, total, rest in zip(layers, whole, spatial, strict=True):
+        gradients[layer.name].add_spatial(total, rest)
+    for watcher in watchers.values():
+        watcher.spatial = False
+        watcher.finish()
+    return value.item()
 
 
-def _predictions(layer: SpikingLayer, T: int) -> dict[str, float | None]:
-    """Standard deviations of u / v_th that theory gives: the paper's, the same with the tdBN's gamma, and without reset at t = T."""
-    beta = _number(layer.lif.beta)
-    paper = math.sqrt(1 + beta**2)
-    gamma = _number(layer.norm.weight) if isinstance(layer.norm, TdBatchNorm2d) else None
-    return {
-        "paper": paper,
-        "with_gamma": None if gamma is None else abs(gamma) * paper,
-        "without_reset": math.sqrt(sum(beta ** (2 * k) for k in range(T))),  # = (1 - beta^2T) / (1 - beta^2), also at beta = 1
-    }
+def _mismatches(net: nn.Module, layers: Sequence[Layer], loss: Callable[[], Tensor], sample: Sample) -> dict[str, float | None]:
+    net.zero_grad(set_to_none=True)
+    loss().backward()
+    grads = {layer.name: layer.weight.grad for layer in layers}
+    return {layer.name: mismatch(layer.weight, grads[layer.name], loss, sample) for layer in layers}
 
 
-def _rho(sums: LayerSums) -> float:
-    """corr(I[t], I[t+1]), from sums pooled over t = 1 .. T-1."""
-    if len(sums.n) < 2:
-        return math.nan
-    n = sum(sums.n[:-1])
-    first, second = slice(None, -1), slice(1, None)
-    moment = {name: sums.values[name] for name in ("current", "current_squared")}
-    means = [sum(moment["current"][part]) / n for part in (first, second)]
-    variances = [sum(moment["current_squared"][part]) / n - m**2 for part, m in zip((first, second), means, strict=True)]
-    covariance = sum(sums.values["product"][: len(sums.n) - 1]) / n - means[0] * means[1]
-    return covariance / math.sqrt(variances[0] * variances[1]) if min(variances) > 0 else math.nan
-
-
-def _gradients(layer: SpikingLayer, norm: float, reference: float, weight_zero: float, sums: LayerSums) -> dict[str, Any]:
-    steps = range(len(sums.values.get("du_zero", [])))
-    return {
-        "grad_norm": norm,
-        "grad_ratio": norm / reference if reference > 0 else math.nan,
-        "grad_relative": norm / _norm(layer.synapse.weight.detach()),
-        "grad_zero": sums.mean("du_zero") if steps else 1.0,
-        "grad_zero_weight": weight_zero,
-        "grad_zero_per_step": [sums.mean("du_zero", t) for t in steps],
-    }
-
-
-def _number(tensor: Tensor) -> float:
-    return float(tensor.detach().mean())
-
-
-def _norm(tensor: Tensor | None) -> float:
-    return 0.0 if tensor is None else float(torch.linalg.vector_norm(tensor, dtype=torch.float64))
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
+def _records(
+    layers: Sequence[Layer],
+    watchers: Mapping[str, Watcher],
+    gradients: Mapping[str, WeightGradients],
+    cosines: Mapping[str, float | None],
+    limits: Thresholds,
+) -> list[dict[str, Any]]:
+    reference = mean(gradients[layers[-1].name].norms)
+    records = []
+    for layer in layers:
+        record = {"name": layer.name, **moments(watchers[layer.name].sums, layer.gamma)}
+        record |= gradients[layer.name].record(layer.weight, reference)
+        record["mismatch"] = cosines.get(layer.name)
+        record["verdict"], record["reason"] = verdict(record, limits)
+        records.append(finite(record))
+    return records

@@ -1,19 +1,23 @@
 """``lsg ablate``: variants of a run over several seeds, and a table of what came out."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lsgcli import config as settings_of
-from lsgcli.cli.common import Quiet, Verbose, messages
+from lsgcli.cli.common import Quiet, Verbose, log, messages
 from lsgcli.cli.options import with_settings
 from lsgcli.errors import ConfigError, Stopped
 
 if TYPE_CHECKING:
-    from lsgcli.ablation import Variant
+    from lsgcli.ablation.collect import Found
+    from lsgcli.ablation.plan import Cell, Plan, Variant
     from lsgcli.config import RunConfig
+
+SEEDS = "0-2"
 
 
 @with_settings(leave_out={"seed"})
@@ -29,64 +33,174 @@ def ablate(
         str | None,
         typer.Option(metavar="KEY=V,V...", help="Instead: all combinations of settings, such as method=lsg,none T=2,4."),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds, such as 0-4 or 0,1,7.")] = "0-2",
+    seeds: Annotated[
+        str | None, typer.Option(help=f"Seeds, such as 0-4 or 0,1,7. Default: {SEEDS}.", show_default=False)
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; options and LSG_* variables override it.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the runs; the same settings find theirs again below runs/ if not given.")
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="table, markdown, csv or json.")] = "table",
+    print_commands: Annotated[
+        bool,
+        typer.Option(
+            "--print-commands",
+            help="Run nothing; print an `lsg train` a line for each run that has not finished, for xargs and others.",
+        ),
+    ] = False,
+    collect: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Run nothing; make the table of whatever runs have finished below DIR, say what is missing."
+        ),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="table, markdown, csv, latex or json.")] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write charts, SVG and PNG: accuracy, loss, coverage by layer, alpha and beta over training.",
+        ),
+    ] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Run variants over seeds, and print mean, spread and paired difference to the first row.
 
     Every cell is an ordinary run in its own directory. Finished cells are not run again and stopped ones are resumed, so the same
-    command, given again, completes the table.
+    command, given again, completes the table; given twice at the same time, both share the work. With --print-commands another
+    program runs the cells, and --collect makes the table.
     """
     messages(quiet, verbose)
     form = "json" if as_json else form
-    axes = [text for text in [grid, *(more or [])] if text]
-    seed_list = _seeds(seeds)
     from lsgcli.report.tables import FORMATS
 
     if form not in FORMATS:
         raise ConfigError(f"--format: found {form!r}, expected one of {', '.join(FORMATS)}")
-    from lsgcli import ablation, run
+    axes = [text for text in [grid, *(more or [])] if text]
+    others = {"--table": table, "--grid": axes, "--seeds": seeds, "--config": config, "--out": out}
+    if collect is not None:
+        _refuse("--collect", {**others, "--print-commands": print_commands, **_named(settings)})
+        from lsgcli.ablation.collect import collect as find
+
+        found = find(collect)
+    else:
+        if print_commands:
+            _refuse("--print-commands", {"--plot": plot, "--json": as_json})
+        plan = _plan(settings, table, axes, _seeds(seeds or SEEDS), config, out)
+        if print_commands:
+            _print_commands(plan, quiet)
+            return
+        found = _run(plan, quiet)
+    summary = found.summary()
+    print(FORMATS[form](summary), flush=True)
+    if plot is not None:
+        _plot(found, summary, plot)
+
+
+def _run(plan: "Plan", quiet: bool) -> "Found":
+    """Run every cell, those that other processes run aside."""
+    from lsgcli.ablation.cells import complete, run_cell
+    from lsgcli.ablation.collect import Found
     from lsgcli.report.terminal import TrainingDisplay
     from lsgcli.training.signals import stop_on_signals
 
-    variants, table = _variants(table, axes, ablation.TABLES)
-    cells = ablation.cells(_configs(settings, variants, config), variants, seed_list, out)
-    for cell in cells[: len(variants)]:
-        run.check(cell.config)
-    records = []
+    cells = plan.cells()
+
+    def attempt(cell: "Cell") -> dict[str, Any]:
+        with TrainingDisplay(quiet=quiet) as display:
+            display.heading(f"[{cells.index(cell) + 1}/{len(cells)}] {cell.path}")
+
+            def emit(record: dict[str, Any]) -> None:
+                if record["event"] == "start":  # only now is it certain that there is something to plan for
+                    plan.save()
+                display(record)
+
+            return run_cell(cell, emit, stop)
+
+    def waiting(left: "Sequence[Cell]") -> None:
+        log.info("waiting for %d runs that other processes are writing: %s", len(left), ", ".join(str(c.path) for c in left))
+
     with stop_on_signals() as stop:
-        for number, cell in enumerate(cells, start=1):
-            with TrainingDisplay(quiet=quiet) as display:
-                display.heading(f"[{number}/{len(cells)}] {cell.path}")
-                try:
-                    if stop:
-                        raise Stopped(f"stopped by {stop.signal_name} after {number - 1} of {len(cells)} runs")
-                    records.append(ablation.run_cell(cell, display, stop))
-                except Stopped as error:
-                    raise Stopped(error.message, hint="Give the same command again to go on.") from None
-    print(FORMATS[form](ablation.rows(cells, records, table)), flush=True)
+        try:
+            return Found(cells, list(complete(cells, attempt, stop, waiting)), plan.table)
+        except Stopped as error:
+            raise Stopped(error.message, hint="Give the same command again to go on.") from None
 
 
-def _variants(
-    table: str | None, axes: list[str], tables: "dict[str, tuple[Variant, ...]]"
-) -> "tuple[tuple[Variant, ...], str | None]":
+def _print_commands(plan: "Plan", quiet: bool) -> None:
+    """A line for each cell that has neither finished nor is being run."""
+    import shlex
+    import shutil
+
+    from lsgcli.ablation.commands import command, is_plain
+    from lsgcli.rundir import in_use, read_result
+
+    plan.save()
+    cells = plan.cells()
+    left = [cell for cell in cells if read_result(cell.path) is None and not in_use(cell.path)]
+    lines = [command(cell, ("-q",) if quiet else ()) for cell in left]
+    if len(left) < len(cells):
+        log.info("%d of %d runs have finished or are being run", len(cells) - len(left), len(cells))
+    if not all(map(is_plain, lines)):
+        log.warning("these lines have quotes, which xargs takes away: ... | tr '\\n' '\\0' | xargs -0 -P2 -I{} sh -c '{}'")
+    if shutil.which("lsg") is None:
+        log.warning("there is no lsg on the PATH here: the shell that runs these lines needs the environment that has it")
+    for words in lines:
+        print(shlex.join(words), flush=True)
+    log.info("the table: lsg ablate --collect %s", shlex.quote(str(plan.root)))
+
+
+def _plot(found: "Found", summary: dict[str, Any], folder: Path) -> None:
+    from lsgcli.ablation.curves import finished
+    from lsgcli.report.ablation_charts import charts
+    from lsgcli.report.drawing import save
+
+    rows = finished([row["label"] for row in summary["rows"]], found.cells, found.records)
+    written = save(charts(rows), folder)
+    log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished, so there is nothing to draw")
+
+
+def _refuse(option: str, others: dict[str, Any]) -> None:
+    given = [name for name, value in others.items() if value]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: cannot be combined with {option}")
+
+
+def _named(settings: dict[str, Any]) -> dict[str, Any]:
+    return {settings_of.option_name(name): True for name in settings}
+
+
+def _plan(
+    settings: dict[str, Any], table: str | None, axes: list[str], seeds: list[int], file: Path | None, out: Path | None
+) -> "Plan":
+    """The runs, of settings that go together, in directories that hold no others."""
+    from lsgcli import run
+    from lsgcli.ablation.cells import check_same
+    from lsgcli.ablation.plan import Plan, folder_of
+
+    variants, table = _variants(table, axes)
+    configs = _configs(settings, variants, file)
+    plan = Plan(out or folder_of(configs), variants, tuple(configs), tuple(seeds), table)
+    for config in plan.configs:
+        run.check(config)
+    for cell in plan.cells():
+        check_same(cell)
+    return plan
+
+
+def _variants(table: str | None, axes: list[str]) -> "tuple[tuple[Variant, ...], str | None]":
     """The rows of the table, and which of the paper's tables it is."""
-    from lsgcli.ablation import grid
+    from lsgcli.ablation.paper import TABLES
+    from lsgcli.ablation.plan import grid
 
     if axes:
         if table is not None:
             raise ConfigError("--table and --grid: found both, expected one of them")
         return grid(_axes(axes)), None
-    if (table or "1") not in tables:
-        raise ConfigError(f"--table: found {table!r}, expected one of {', '.join(tables)}")
-    return tables[table or "1"], table or "1"
+    if (table or "1") not in TABLES:
+        raise ConfigError(f"--table: found {table!r}, expected one of {', '.join(TABLES)}")
+    return TABLES[table or "1"], table or "1"
 
 
 def _configs(settings: dict[str, Any], variants: "tuple[Variant, ...]", file: Path | None) -> "list[RunConfig]":
@@ -116,6 +230,8 @@ def _axes(texts: list[str]) -> dict[str, list[Any]]:
             problems.append("--grid: found seed, expected settings; seeds are given by --seeds")
         elif name in axes:
             problems.append(f"--grid: found {name} twice")
+        elif name in settings_of.MAY_CHANGE:
+            problems.append(f"--grid: found {name}, which does not change what is computed")
         else:
             axes[name] = [_value(name, value) for value in values.split(",")]
             problems += [line for value in axes[name] for line in settings_of.check({name: value})]

@@ -39,6 +39,9 @@ def evaluate(
     batch_size: BatchSize = None,
     device: Device = "auto",
     precision: Precision = None,
+    synops: Annotated[
+        bool, typer.Option("--synops", help="Also count synaptic operations, and estimate the energy of their arithmetic.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -55,9 +58,13 @@ def evaluate(
     if runner is None:
         opened = open_checkpoint(checkpoint, changes, ("test",), quiet)
         config, bundle = opened.config, opened.bundle
-        run = functools.partial(_trained, opened)
+        run = functools.partial(_trained, opened, synops=synops)
     else:
         _on_cpu(device, precision)
+        if synops:
+            raise ConfigError(
+                "--synops: found an exported file, expected a checkpoint", hint="It counts inside of lsg's own networks."
+            )
         config, bundle, _ = open_data(runner.config, {**changes, "device": "cpu"}, ("test",), quiet)
         run = functools.partial(_exported, runner, bundle)
     from lsgcli.report import terminal
@@ -74,7 +81,12 @@ def evaluate(
         print(json.dumps(record))
         return
     out = terminal.console(sys.stdout)
-    for part in terminal.evaluation_tables(record):
+    parts = terminal.evaluation_tables(record)
+    if synops:
+        from lsgcli.report.energy import synops_table
+
+        parts += synops_table(record["synops"])
+    for part in parts:
         out.print(part)
 
 

@@ -3,12 +3,16 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lsgcli import files
 from lsgcli.cli.common import BatchSize, CacheDir, DataDir, Device, Json, Quiet, Verbose, messages, open_checkpoint
 from lsgcli.errors import CheckpointError, ConfigError, GateError
+
+if TYPE_CHECKING:
+    from lsgcli.analysis import Sample, Thresholds
 
 VERDICTS = ("blocked", "silent", "saturated", "vanishing", "exploding")
 
@@ -16,6 +20,12 @@ VERDICTS = ("blocked", "silent", "saturated", "vanishing", "exploding")
 def inspect_gradients(
     checkpoints: Annotated[list[Path], typer.Argument(metavar="CKPT...", help="Checkpoints that lsg wrote.")],
     batches: Annotated[int, typer.Option(min=1, help="Mini-batches of training data to measure over.")] = 4,
+    mismatch: Annotated[
+        int, typer.Option(min=0, help="Weights of each layer to compare with finite differences; two forward passes each.")
+    ] = 0,
+    mismatch_step: Annotated[
+        float, typer.Option(help="By how much these are moved, in units of the root mean square of the layer's weights.")
+    ] = 0.1,
     data_dir: DataDir = None,
     cache_dir: CacheDir = None,
     batch_size: BatchSize = None,
@@ -28,44 +38,39 @@ def inspect_gradients(
         typer.Option(metavar="VERDICT=X", help="Move the threshold of a verdict, such as vanishing=1e-4; repeatable."),
     ] = None,
     as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="The result as CSV, a row for each checkpoint and layer.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a page that needs no network to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also write pictures, SVG and PNG, to this folder.")] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Measure gradient flow, layer by layer, over mini-batches of real data, forward and backward as in training.
 
-    Per layer: decay beta, surrogate width alpha, coverage (share of neurons with u inside the surrogate's interval), mean
-    surrogate E[h], firing rate, moments of u, correlation rho of successive currents, gradient norms, and a verdict.
+    Per layer and timestep: decay beta, surrogate width alpha, coverage (share of neurons with u inside the surrogate's interval),
+    mean surrogate E[h], firing rate, moments of u beside their prediction, correlation rho of successive currents; gradient norms,
+    the share of the gradient that came through time, its signal-to-noise ratio; and a verdict. Several checkpoints stand side by
+    side.
     """
     messages(quiet, verbose)
+    if as_json and as_csv:
+        raise ConfigError("found both --json and --csv, expected one of them")
+    if mismatch_step <= 0:
+        raise ConfigError(f"--mismatch-step: found {mismatch_step:g}, expected a number above 0")
     gates, limits = _gates(fail_on), _limits(limit or [])
-    flows = []
-    for path in checkpoints:
-        changes = {"data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size, "device": device}
-        opened = open_checkpoint(path, changes, ("train", "test"), quiet)
-        if opened.stored["folded"]:
-            raise CheckpointError(
-                f"{path}: is an export whose tdBN is folded away, expected a checkpoint as training wrote it",
-                hint="Gradient flow is measured as in training, with batch statistics.",
-            )
-        from lsgcli.analysis.gradflow import Thresholds
-        from lsgcli.run import full_flow
+    from lsgcli.analysis import Sample, Thresholds
 
-        flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, Thresholds(**limits))
-        flows.append({**flow, "checkpoint": str(path), "method": opened.config.method})
-    if as_json:
-        print(json.dumps(flows[0] if len(flows) == 1 else flows))
-    else:
-        from lsgcli.report import terminal
+    sample = Sample(mismatch, mismatch_step) if mismatch else None
+    changes = {"data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size, "device": device}
+    flows = [_flow(path, changes, batches, Thresholds(**limits), sample, quiet) for path in checkpoints]
+    _print(flows, as_json, as_csv)
+    if html is not None:
+        from lsgcli.report.flow_page import page
 
-        out = terminal.console(sys.stdout)
-        for flow in flows:
-            out.print(
-                f"{flow['checkpoint']}: method {flow['method']}, T={flow['T']}, loss {flow['loss']:.4f}",
-                soft_wrap=True,
-                markup=False,
-            )
-            for part in terminal.gradient_flow_lines(flow, out):
-                out.print(part)
+        files.write_text(html, page(flows))
+    if plot is not None:
+        from lsgcli.report import flow_plots
+
+        flow_plots.write(flows, plot)
     found = [
         f"{f['checkpoint']}: {r['name']} is {r['verdict']} ({r['reason']})"
         for f in flows
@@ -74,6 +79,40 @@ def inspect_gradients(
     ]
     if found:
         raise GateError("\n".join(found), hint="--fail-on asked for this.")
+
+
+def _flow(
+    path: Path, changes: dict[str, Any], batches: int, thresholds: "Thresholds", sample: "Sample | None", quiet: bool
+) -> dict[str, Any]:
+    """The record of one checkpoint."""
+    opened = open_checkpoint(path, changes, ("train", "test"), quiet)
+    if opened.stored["folded"]:
+        raise CheckpointError(
+            f"{path}: is an export whose tdBN is folded away, expected a checkpoint as training wrote it",
+            hint="Gradient flow is measured as in training, with batch statistics.",
+        )
+    from lsgcli.analysis.history import history
+    from lsgcli.run import full_flow
+
+    flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, thresholds, sample)
+    return {**flow, "checkpoint": str(path), "method": opened.config.method, "history": files.finite(history(path))}
+
+
+def _print(flows: list[dict[str, Any]], as_json: bool, as_csv: bool) -> None:
+    """The result on stdout."""
+    if as_json:
+        print(json.dumps(flows[0] if len(flows) == 1 else flows))
+        return
+    if as_csv:
+        from lsgcli.analysis.fields import csv_text
+
+        print(csv_text(flows), end="")
+        return
+    from lsgcli.report import flow_terminal, terminal
+
+    out = terminal.console(sys.stdout)
+    for part in flow_terminal.lines(flows, out):
+        out.print(part, soft_wrap=isinstance(part, str), markup=False)
 
 
 def _gates(text: str | None) -> set[str]:

@@ -9,7 +9,7 @@ from lsgcli.errors import ConfigError
 if TYPE_CHECKING:
     from lsgcli.models.base import SpikingNet
 
-NEURON = ("decay", "threshold", "method", "width", "surrogate", "backend")
+NEURON = ("decay", "threshold", "method", "width", "surrogate", "backend", "decay_per")
 
 
 def build(
@@ -37,7 +37,7 @@ def build(
         input_height: H of the input where it is not square.
         width_multiplier: scales all channel counts.
         residual: ``add`` or ``sew``.
-        neuron: further arguments of :class:`~lsgcli.neurons.LIF`: decay, threshold, width, surrogate, backend.
+        neuron: further arguments of :class:`~lsgcli.neurons.LIF`: decay, threshold, width, surrogate, backend, decay_per.
 
     What is None is the network's own default (vggsnn: 2 x 48 x 48, T=10; resnet19: 3 x 32 x 32, T=2; 10 classes;
     mlp: 1 x 1 x 140, T=100; 20 classes).

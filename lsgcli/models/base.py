@@ -49,9 +49,9 @@ class NetworkSpec:
         """``full`` channels, scaled."""
         return max(1, round(full * self.width_multiplier))
 
-    def lif(self) -> LIF:
-        """A new layer of neurons."""
-        return LIF(**self.neuron)
+    def lif(self, channels: int | None = None, norm: nn.Module | None = None) -> LIF:
+        """A new layer of neurons, of so many channels, behind a tdBN if there is one."""
+        return LIF(**self.neuron, channels=channels, norm=norm)
 
     @property
     def threshold(self) -> float:
@@ -124,6 +124,13 @@ class SpikingNet(nn.Module, ABC):
         again = (_keeping_nothing(), _seen(block))
         return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=False)
 
+    def end_step(self, skip: Tensor | None = None) -> None:
+        """Have the layers take in what they measured: to be called once after every step of the optimiser, which a loop of your
+        own does, too. Arguments as of :meth:`lsgcli.neurons.LIF.end_step`."""
+        for module in self.modules():
+            if isinstance(module, LIF):
+                module.end_step(skip)
+
     @abstractmethod
     def spiking_layers(self) -> list[SpikingLayer]:
         """The layers of neurons, in order from the input."""
@@ -164,13 +171,13 @@ def _keeping_nothing() -> Iterator[None]:
 
 @contextmanager
 def _seen(block: nn.Module) -> Iterator[None]:
-    """While a block is computed again, its running statistics stay as they are."""
-    norms = [module for module in block.modules() if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d))]
-    for norm in norms:
-        norm.seen = True
+    """While a block is computed again, its running statistics, and what its neurons measured, stay as they are."""
+    modules = [module for module in block.modules() if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, LIF))]
+    for module in modules:
+        module.seen = True
     try:
         with _keeping_nothing():
             yield
     finally:
-        for norm in norms:
-            norm.seen = False
+        for module in modules:
+            module.seen = False

@@ -11,7 +11,7 @@ from torch import nn
 
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.layers import ConvNorm
-from lsgcli.neurons import TdBatchNorm2d
+from lsgcli.neurons import LIF, TdBatchNorm2d
 
 
 def fold(model: SpikingNet) -> SpikingNet:
@@ -21,6 +21,8 @@ def fold(model: SpikingNet) -> SpikingNet:
         if isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d):
             _fold_weights(module.conv, module.norm)
             module.norm = nn.Identity()
+        elif isinstance(module, LIF):
+            module.forget_norm()
     return folded
 
 
@@ -30,6 +32,8 @@ def fold_structure(model: SpikingNet) -> SpikingNet:
         if isinstance(module, ConvNorm):
             module.conv.bias = nn.Parameter(module.conv.weight.new_zeros(module.conv.out_channels))
             module.norm = nn.Identity()
+        elif isinstance(module, LIF):
+            module.forget_norm()
     return model.eval()
 
 

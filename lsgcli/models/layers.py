@@ -95,7 +95,7 @@ class SpikingConv(nn.Module):
     ):
         super().__init__()
         self.current = ConvNorm(spec, in_channels, out_channels, kernel=kernel, stride=stride, levels=levels)
-        self.lif: LIF = spec.lif()
+        self.lif: LIF = spec.lif(out_channels, self.current.norm)
         self.pool = nn.AvgPool2d(pool) if pool > 1 else None
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:

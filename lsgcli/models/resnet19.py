@@ -27,7 +27,7 @@ class AddBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if changes:
             self.shortcut = ConvNorm(spec, in_channels, out_channels, kernel=1, stride=stride, eta=eta, levels=levels)
-        self.lif = spec.lif()
+        self.lif = spec.lif(out_channels, self.second.norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes (T, B, C, H, W) -> spikes (T, B, C', H', W')."""
@@ -93,7 +93,7 @@ class ResNet19(SpikingNet):
             stages.append(nn.ModuleList(blocks))
         self.stages = nn.ModuleList(stages)
         self.hidden = nn.Linear(channels, spec.channels(HIDDEN))
-        self.hidden_lif = spec.lif()
+        self.hidden_lif = spec.lif(spec.channels(HIDDEN))
         self.classifier = nn.Linear(spec.channels(HIDDEN), spec.num_classes)
         self.start_weights()
 

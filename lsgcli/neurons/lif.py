@@ -22,8 +22,11 @@ from lsgcli import registry
 from lsgcli.config import check
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels import Backend, NormParameters
+from lsgcli.neurons.methods import Layer, Method
 from lsgcli.neurons.step import LIFParameters
 from lsgcli.neurons.surrogates import Surrogate
+
+MOMENTUM = 0.1  # weight of a step in the running average of the measured standard deviation; tdBN's
 
 
 class LIF(nn.Module):
@@ -36,13 +39,24 @@ class LIF(nn.Module):
         width: alpha where the method keeps it fixed, in units of u.
         surrogate: the shape of h, by name.
         backend: which implementation runs the sequence; ``auto`` picks the fastest that can.
+        decay_per: ``layer`` for one decay, or ``channel`` for one of each channel of (T, B, C, ...).
+        channels: C, where the decay is per channel.
+        norm: the tdBN before the neurons, whose mean weight some methods ask for. It does not become a part of this module.
 
     Attributes:
-        b: beta = sigmoid(b); a parameter where the decay is learned, else a buffer.
+        b: beta = sigmoid(b), () or (C,); a parameter where the decay is learned, else a buffer.
+        width: () or (C,), a buffer, where the method stores a width of the layer's own.
+        sigma: (), a buffer, where the method measures u: running average of its standard deviation. :meth:`end_step` moves it.
+        seen: set while a batch is computed once more: it has been measured already.
 
     Raises:
         ConfigError: an unknown name, or a value out of its range.
     """
+
+    b: Tensor
+    width: float | Tensor
+    sigma: Tensor
+    measured: Tensor
 
     def __init__(
         self,
@@ -52,6 +66,10 @@ class LIF(nn.Module):
         width: float = 1.0,
         surrogate: str = "rectangular",
         backend: str = "auto",
+        decay_per: str = "layer",
+        *,
+        channels: int | None = None,
+        norm: nn.Module | None = None,
     ):
         super().__init__()
         given = {
@@ -61,32 +79,95 @@ class LIF(nn.Module):
             "width": width,
             "surrogate": surrogate,
             "backend": backend,
+            "decay_per": decay_per,
         }
         if problems := check(given):
             raise ConfigError("\n".join(problems))
+        if decay_per == "channel" and channels is None:
+            raise ConfigError("LIF: found decay_per 'channel' without channels, expected their number")
         self.threshold = float(threshold)
-        self.method_name, self.surrogate_name, self.backend = method, surrogate, backend
-        self.method = registry.get("method", method)(self.threshold, float(width))
+        self.method_name, self.surrogate_name = method, surrogate
+        self.backend: str | Backend = backend
+        self.method: Method = registry.get("method", method)()
         self.surrogate: Surrogate = registry.get("surrogate", surrogate)
-        b = torch.tensor(math.log(decay / (1 - decay)))
+        self.seen = False
+        self._norm = () if norm is None else (norm,)  # in a tuple, or it would count as a part of this module
+        shape = (channels,) if decay_per == "channel" and channels is not None else ()
+        b = torch.full(shape, math.log(decay / (1 - decay)))
         if self.method.learns_decay:
             self.b = nn.Parameter(b)
         else:
             self.register_buffer("b", b)
+        if self.method.stores_width:
+            self.register_buffer("width", torch.full(shape, float(width)))
+        else:
+            self.width = float(width)
+        if self.method.measures:
+            self.register_buffer("sigma", torch.tensor(self.threshold * math.sqrt(1 + decay**2)))
+            self.register_buffer("measured", torch.zeros(3, dtype=torch.float64), persistent=False)
 
     @property
     def beta(self) -> Tensor:
-        """Decay per timestep, 0-dimensional; carries b's gradient."""
+        """Decay per timestep, () or (C,); carries b's gradient."""
         return self.b.sigmoid()
 
     @property
     def alpha(self) -> Tensor:
-        """Width of the surrogate at the current decay; carries no gradient."""
-        return self.method.alpha(self.beta.detach())
+        """Width of the surrogate at present, () or (C,); where it differs between timesteps, that of the last. Without a gradient."""
+        alpha, per_step = self._alpha(2)
+        return alpha[-1] if per_step else alpha
 
-    def parameters_now(self) -> LIFParameters:
-        """The parameters of :func:`step` at the current weights."""
-        return LIFParameters(self.beta, self.alpha, self.threshold, self.surrogate)
+    def parameters_for(self, current: Tensor) -> LIFParameters:
+        """Decay and width at the current weights, in shapes that broadcast against a current (T, ...) or one step of it.
+
+        Raises:
+            ConfigError: a current without timesteps, or of other channels than the decay.
+        """
+        if current.dim() == 0 or current.shape[0] == 0:
+            raise ConfigError(
+                f"LIF: found a current of shape {tuple(current.shape)}, expected (T, ...) with at least one timestep"
+            )
+        beta, (alpha, per_step) = self.beta, self._alpha(len(current))
+        if self.b.dim() == 1:
+            if current.dim() < 3 or current.shape[2] != len(self.b):
+                raise ConfigError(f"LIF: found a current of shape {tuple(current.shape)}, expected (T, B, {len(self.b)}, ...)")
+            behind = (1,) * (current.dim() - 3)  # axes behind the channels
+            beta = beta.reshape(-1, *behind)
+            alpha = alpha.reshape(*alpha.shape, *behind) if alpha.dim() > 0 else alpha
+        if per_step:
+            alpha = alpha.reshape(len(alpha), *(1,) * (current.dim() - alpha.dim()), *alpha.shape[1:])
+        measured = self.measured if self.method.measures and self.training and not self.seen else None
+        return LIFParameters(beta, alpha, self.threshold, self.surrogate, measured)
+
+    def _alpha(self, T: int) -> tuple[Tensor, bool]:
+        """The method's width for T timesteps, and whether it has one for each."""
+        beta = self.beta.detach()
+        width = self.width if isinstance(self.width, Tensor) else beta.new_full((), self.width)
+        gamma = beta.new_ones(())
+        if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
+            gamma = weight.detach().mean()
+        alpha = self.method.alpha(Layer(T, self.threshold, beta, width, gamma, self.sigma if self.method.measures else None))
+        return alpha, alpha.dim() > beta.dim()
+
+    @torch.no_grad()
+    def end_step(self, skip: Tensor | None = None) -> None:
+        """Move sigma towards what was measured since the last call: to be called once after every step of the optimiser.
+
+        Args:
+            skip: 0-dimensional; where it is true, what was measured is dropped. Nobody waits for its value.
+        """
+        if not self.method.measures:
+            return
+        n, total, squares = self.measured
+        variance = squares / n - (total / n).square()  # NaN where nothing was measured
+        moved = self.sigma.lerp(variance.clamp_min(0).sqrt().to(self.sigma.dtype), MOMENTUM)
+        keep = n == 0 if skip is None else (n == 0) | skip
+        self.sigma.copy_(torch.where(keep, self.sigma, moved))
+        self.measured.zero_()
+
+    def forget_norm(self) -> None:
+        """There is no tdBN before the neurons any more."""
+        self._norm = ()
 
     def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
         """Spikes (T, ...) of the type of ``current`` (T, ...).
@@ -96,29 +177,24 @@ class LIF(nn.Module):
             overwrite: allow the backend to use the memory of ``current``, whose values are then lost. Only for a tensor that
                 nobody, autograd included, reads again.
         """
-        _check_time(current)
-        return self._run(current, self.parameters_now(), overwrite)
+        return self.run(current, self.parameters_for(current), overwrite)
 
     def behind(self, norm: NormParameters | None, z: Tensor, *, addend: Tensor | None = None, pool: int = 1) -> Tensor:
         """Averages, over ``pool`` x ``pool`` positions, of the spikes of the current tdBN(z) + addend; without hooks.
 
         Arguments and result are those of :meth:`lsgcli.neurons.kernels.Backend.normalised`.
         """
-        _check_time(z)
-        return self._run.normalised(z, norm, self.parameters_now(), addend=addend, pool=pool)
+        return self.run.normalised(z, norm, self.parameters_for(z), addend=addend, pool=pool)
 
     @property
-    def _run(self) -> Backend:
-        return registry.get("backend", self.backend)  # type: ignore[no-any-return]
+    def run(self) -> Backend:
+        """The backend: the one of that name, or the one put in its place, as by whoever watches the layer."""
+        return self.backend if isinstance(self.backend, Backend) else registry.get("backend", self.backend)
 
     def extra_repr(self) -> str:
         """The layer's settings and current decay and width."""
+        per = "" if self.b.dim() == 0 else f" (mean of {len(self.b)})"
         return (
-            f"method={self.method_name}, beta={self.beta.item():.3f}, alpha={self.alpha.item():.3f}, "
+            f"method={self.method_name}, beta={self.beta.mean().item():.3f}{per}, alpha={self.alpha.mean().item():.3f}, "
             f"threshold={self.threshold}, surrogate={self.surrogate_name}, backend={self.backend}"
         )
-
-
-def _check_time(current: Tensor) -> None:
-    if current.dim() == 0 or current.shape[0] == 0:
-        raise ConfigError(f"LIF: found a current of shape {tuple(current.shape)}, expected (T, ...) with at least one timestep")

@@ -1,5 +1,6 @@
 """One timestep of leaky integrate-and-fire neurons, as a pure function; the equations are in ``lsgcli.neurons.lif``."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -17,12 +18,28 @@ class LIFState(NamedTuple):
 
 
 class LIFParameters(NamedTuple):
-    """Parameters of a step. ``beta`` and ``alpha`` are tensors that broadcast against I[t]."""
+    """Parameters of a sequence of steps.
+
+    Attributes:
+        beta: decay; broadcasts against I[t].
+        alpha: width; broadcasts against I[t], or has a leading axis T for a width per timestep.
+        threshold: v_th.
+        surrogate: shape of do/du in the backward pass.
+        measured: (3,), float64; where given, a backend adds to it the number of membrane potentials that it computed in the
+            forward pass, their sum, and the sum of their squares.
+    """
 
     beta: Tensor
     alpha: Tensor
     threshold: float
     surrogate: Surrogate
+    measured: Tensor | None = None
+
+    def each_step(self, current: Tensor) -> "Iterator[LIFParameters]":
+        """Those of every timestep of a current (T, ...), for :func:`step`."""
+        per_step = self.alpha.dim() == current.dim()
+        for t in range(len(current)):
+            yield self._replace(alpha=self.alpha[t] if per_step else self.alpha)
 
 
 class Spike(torch.autograd.Function):
@@ -54,7 +71,7 @@ def step(current: Tensor, state: LIFState, p: LIFParameters) -> tuple[Tensor, LI
     Args:
         current: I[t], (B, ...) or any shape.
         state: of the step before; :func:`initial_state` before the first.
-        p: decay, width, threshold and surrogate.
+        p: decay, width, threshold and surrogate of this step.
 
     Returns:
         The spikes o[t] and the state to give to the next step.
@@ -62,3 +79,11 @@ def step(current: Tensor, state: LIFState, p: LIFParameters) -> tuple[Tensor, LI
     u = p.beta * state.u * (1 - state.o) + current
     o = Spike.apply(u, p)
     return o, LIFState(u, o)
+
+
+@torch.no_grad()
+def measure(measured: Tensor, u: Tensor) -> None:
+    """Add the number of elements of u, their sum, and the sum of their squares to ``measured``, (3,) float64."""
+    measured[0] += u.numel()
+    measured[1] += u.sum(dtype=torch.float64)
+    measured[2] += u.square().sum(dtype=torch.float64)

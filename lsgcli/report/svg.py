@@ -1,19 +1,24 @@
-"""Small line charts as inline SVG, in the colours of the page around them."""
+"""Line charts, and what their lines are."""
 
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-WIDTH, HEIGHT = 640, 260
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
-# Distinct under the common forms of colour blindness, on light and on dark ground.
-COLOURS = ("#3b82c4", "#d97706", "#2f9e6e", "#b4559b", "#7c6ad6", "#c2413b", "#8a7a2f", "#4aa3a8")
+from lsgcli.report.axes import SIZE, Axes, Scale, whole_ticks
+from lsgcli.report.colours import COLOURS, PAGE, Style, ordered
+from lsgcli.report.drawing import Drawing
+from lsgcli.report.marks import ADVANCE, Dot, Group, Line, Mark, Text, shortened
+
+__all__ = ["COLOURS", "drawn_legend", "legend", "line_chart", "line_drawing"]
+
+WIDTH, HEIGHT = 420, 250
+ROW = 18  # of a legend, pixels
+Legend = Sequence[tuple[str, Style]]
 
 
 def line_chart(
     lines: Mapping[str, Sequence[float | None]], *, x_label: str, y_label: str, x_first: int = 0, log: bool = False
 ) -> str:
-    """An SVG of one line per name over 0, 1, 2, ...; a value of None (or, on a log scale, of 0) leaves a gap.
+    """An SVG of one line per name over 0, 1, 2, ..., and its legend; a value of None (or, on a log scale, of 0) leaves a gap.
 
     Args:
         lines: values by name.
@@ -21,84 +26,92 @@ def line_chart(
         x_first: number of the first point.
         log: logarithmic y axis.
     """
-    known = [v for values in lines.values() for v in values if v is not None and math.isfinite(v) and (v > 0 or not log)]
-    if not known:
+    styles = _styles(len(lines))
+    drawing = line_drawing(lines, styles, x_label=x_label, y_label=y_label, x_first=x_first, log=log)
+    if drawing is None:
         return "<p>Nothing to draw.</p>"
-    low, high = _range(min(known), max(known), log)
-    n = max(len(values) for values in lines.values())
+    return drawing.element() + legend(list(zip(lines, styles, strict=True)))
 
-    def x(index: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (index / (n - 1) if n > 1 else 0.5)
 
-    def y(value: float) -> float:
-        share = (
-            (math.log10(value) - math.log10(low)) / (math.log10(high) - math.log10(low))
-            if log
-            else (value - low) / (high - low)
-        )
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+def line_drawing(
+    lines: Mapping[str, Sequence[float | None]],
+    styles: Sequence[Style],
+    *,
+    x_label: str,
+    y_label: str,
+    x_first: int = 0,
+    log: bool = False,
+    y: Scale | None = None,
+    numbered: bool = False,
+) -> Drawing | None:
+    """The same as a drawing; None where there is nothing to draw.
 
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)} by {escape(x_label)}">']
-    for tick in _ticks(low, high, log):
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.3g}</text>')
-    step = max(1, math.ceil(n / 10))
-    parts += [
-        f'<text class="tick" x="{x(i):.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{i + x_first}</text>'
-        for i in range(0, n, step)
+    Args:
+        styles: of the lines.
+        y: scale of the values, if it is not their own.
+        numbered: lines are layers, 1, 2, 3, ...: their numbers stand at their ends.
+    """
+    y = y or Scale.over((v for values in lines.values() for v in values), log)
+    n = max((len(values) for values in lines.values()), default=0)
+    axes = Axes(WIDTH, HEIGHT, Scale(0, n - 1) if n > 1 else Scale(-1, 1), y, right=30 if numbered else 12)
+    drawn = [
+        Group(own, name, number if numbered else None)
+        for number, ((name, values), style) in enumerate(zip(lines.items(), styles, strict=True), 1)
+        if (own := axes.line(list(enumerate(values)), style))
     ]
-    parts.append(
-        f'<text class="tick" x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>'
-    )
-    for (name, values), colour in zip(lines.items(), _colours(len(lines)), strict=True):
-        parts += _path(name, values, colour, x, y, log)
-    parts.append("</svg>")
-    legend = "".join(
-        f'<span><i style="background:{colour}"></i>{escape(name)}</span>'
-        for name, colour in zip(lines, _colours(len(lines)), strict=True)
-    )
-    return "".join(parts) + f'<p class="legend">{legend}</p>'
+    if not drawn:
+        return None
+    marks: list[Mark] = [*axes.frame(whole_ticks(n), x_label, y_label, x_first), *drawn]
+    if numbered:
+        marks += _numbers(axes, [values[-1] if values else None for values in lines.values()], styles)
+    return Drawing(WIDTH, HEIGHT, marks, f"{y_label} by {x_label}")
 
 
-def _path(name: str, values: Sequence[float | None], colour: str, x, y, log: bool) -> list[str]:  # type: ignore[no-untyped-def]
-    """Line segments between gaps, and a dot where a point stands alone."""
-    runs: list[list[str]] = [[]]
-    for index, value in enumerate(values):
-        if value is None or not math.isfinite(value) or (log and value <= 0):
-            runs.append([])
-        else:
-            runs[-1].append(f"{x(index):.1f},{y(value):.1f}")
-    drawn = []
-    for points in runs:
-        if len(points) > 1:
-            drawn.append(
-                f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"><title>{escape(name)}</title></polyline>'
-            )
-        elif points:
-            cx, cy = points[0].split(",")
-            drawn.append(f'<circle cx="{cx}" cy="{cy}" r="3" fill="{colour}"><title>{escape(name)}</title></circle>')
-    return drawn
+def legend(entries: Legend) -> str:
+    """What the lines of a chart are, for a page."""
+    return '<p class="legend">' + "".join(f"<span>{_swatch(s)}{escape(name)}</span>" for name, s in entries) + "</p>"
 
 
-def _colours(n: int) -> list[str]:
-    """Distinct colours for a few lines; for many, one hue from pale (the first) to deep, since their order is what matters."""
-    if n <= len(COLOURS):
-        return list(COLOURS[:n])
-    return [f"hsl({210 + 110 * i / (n - 1):.0f} 60% 52%)" for i in range(n)]
+def swatch(style: Style) -> list[Mark]:
+    """A piece of a line with its marker, 26 x 12 pixels."""
+    marks: list[Mark] = [Line([(1, 6), (25, 6)], style.colour, 2.5, style.dash)]
+    return marks + ([Dot(13, 6, style.colour, style.shape)] if style.shape else [])
 
 
-def _range(low: float, high: float, log: bool) -> tuple[float, float]:
-    if log:
-        return 10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high) + 1e-9) if high > low else low * 10
-    margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
-    return low - margin, high + margin
+def drawn_legend(entries: Legend, width: float) -> tuple[list[Mark], float]:
+    """What the lines of a drawing are, as a part of it: as many rows of swatches and names as they need, and their height."""
+    marks: list[Mark] = []
+    x, y = 0.0, 0.0
+    for name, style in entries:
+        text = shortened(name, width - 32)
+        room = 32 + ADVANCE * SIZE * len(text) + 18
+        if x > 0 and x + room > width:
+            x, y = 0.0, y + ROW
+        marks += [Group(swatch(style), dx=x, dy=y + 3), Text(x + 32, y + 13, text, "ink", SIZE)]
+        x += room
+    return marks, y + ROW if marks else 0.0
 
 
-def _ticks(low: float, high: float, log: bool) -> list[float]:
-    if log:
-        first, last = round(math.log10(low)), round(math.log10(high))
-        return [10.0**e for e in range(first, last + 1, max(1, (last - first) // 5))]
-    raw = (high - low) / 6
-    unit = 10 ** math.floor(math.log10(raw))
-    step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= raw)
-    return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+def _swatch(style: Style) -> str:
+    return f'<svg class="swatch" viewBox="0 0 26 12" aria-hidden="true">{"".join(m.svg(PAGE) for m in swatch(style))}</svg>'
+
+
+def _styles(n: int) -> list[Style]:
+    """Distinct colours for a few lines; for many, a ramp in their order, which is what matters."""
+    return [Style(colour) for colour in (COLOURS[:n] if n <= len(COLOURS) else ordered(n))]
+
+
+def _numbers(axes: Axes, ends: Sequence[float | None], styles: Sequence[Style]) -> list[Mark]:
+    """Numbers at the lines' ends, as many as there is room for; the first and the last line before others."""
+    order = sorted(range(len(ends)), key=lambda i: (i not in (0, len(ends) - 1), -i))
+    marks: list[Mark] = []
+    taken: list[float] = []
+    for index in order:
+        value = ends[index]
+        if value is None or not axes.y.low <= value <= axes.y.high:
+            continue
+        _, y = axes.at(axes.x.high, value)
+        if all(abs(y - other) >= 11 for other in taken):
+            taken.append(y)
+            marks.append(Text(axes.width - 26, y + 4, str(index + 1), styles[index].colour, 11))
+    return marks

@@ -1,78 +1,153 @@
-"""An ablation's rows as text: for a terminal, a page, a spreadsheet or a program."""
+"""An ablation's rows as text: for a terminal, a page, a paper, a spreadsheet or a program.
+
+Each format is a function from the record that :meth:`lsgcli.ablation.collect.Found.summary` returns.
+"""
 
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+import re
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-HEAD = ("method", "width", "T", "accuracy %", "n", "each seed", "difference", "95 % interval", "", "paper %")
+Row = Mapping[str, Any]
+NOTHING = "-"
 
 
-def conclusion(row: Mapping[str, Any]) -> str:
-    """Whether a row differs from the baseline by more than noise, in plain words."""
-    if row["interval"] is None:
-        return "" if row["difference"] is None else "one seed: nothing can be said"
-    low, high = row["interval"]
-    if low <= 0 <= high:
-        return "within noise"
-    return "better than the baseline" if low > 0 else "worse than the baseline"
+def _percent(value: float | None, form: str = ".2f") -> str:
+    return NOTHING if value is None else format(100 * value, form)
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    def percent(value: float | None, form: str = ".2f") -> str:
-        return "-" if value is None else format(100 * value, form)
-
-    spread = "" if row["std"] is None else f" +- {percent(row['std'])}"
-    interval = (
-        "-" if row["interval"] is None else f"{percent(row['interval'][0], '+.2f')} to {percent(row['interval'][1], '+.2f')}"
-    )
-    return [
-        row["method"],
-        "2 v_th sqrt(1+beta^2)" if row["width"] is None else f"{row['width']:g}",
-        str(row["T"]),
-        percent(row["mean"]) + spread,
-        str(row["n"]) + (f" ({row['diverged']} diverged)" if row["diverged"] else ""),
-        " ".join(percent(accuracy) for accuracy in row["accuracies"]),
-        percent(row["difference"], "+.2f"),
-        interval,
-        conclusion(row),
-        percent(row["paper"]),
-    ]
+def _mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return _percent(statistics.fmean(known) if known else None) + _spread(statistics.stdev(known) if len(known) > 1 else None)
 
 
-def as_table(rows: list[dict[str, Any]]) -> str:
+def _spread(std: float | None) -> str:
+    return "" if std is None else f" +- {_percent(std)}"
+
+
+def _seeds(row: Row) -> str:
+    known = {seed: _percent(accuracy) for seed, accuracy in zip(row["seeds"], row["accuracies"], strict=True)}
+    known |= dict.fromkeys(row["diverged"], "diverged") | dict.fromkeys(row["missing"], "missing")
+    return " ".join(known[seed] for seed in sorted(known))
+
+
+def _interval(row: Row) -> str:
+    return NOTHING if row["interval"] is None else " to ".join(_percent(end, "+.2f") for end in row["interval"])
+
+
+# Head of a column, and what stands in a row. Settings in which rows differ otherwise come after the first three.
+Column = tuple[str, Callable[[Row], str]]
+FIRST: tuple[Column, ...] = (
+    ("method", lambda row: row["method"]),
+    ("width", lambda row: row["width_formula"] or f"{row['width']:g}"),
+    ("T", lambda row: str(row["T"])),
+)
+SECOND: tuple[Column, ...] = (
+    ("accuracy %", lambda row: _percent(row["mean"]) + _spread(row["std"])),
+    ("n", lambda row: str(row["n"])),
+    ("each seed", _seeds),
+    ("last %", lambda row: _mean(row["last"])),
+    ("best %", lambda row: _mean(row["best"])),
+    ("difference", lambda row: _percent(row["difference"], "+.2f")),
+    ("95 % interval", _interval),
+    ("verdict", lambda row: row["verdict"]),
+    ("paper %", lambda row: _percent(row["paper"]) + _spread(row["paper_std"])),
+)
+
+
+def _lines(rows: Sequence[Row]) -> list[list[str]]:
+    """Heads, then cells of each row."""
+    others: list[Column] = [(name, lambda row, name=name: str(row["settings"][name])) for name in rows[0]["settings"]]  # type: ignore[misc]
+    columns = [*FIRST, *others, *SECOND]
+    return [[head for head, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
+
+
+def _said(summary: Mapping[str, Any]) -> list[str]:
+    """What stands below the table: a sentence on each row, what is missing, and what to know."""
+    missing = [f"Missing: {one['row']}, seed {one['seed']}: {one['state']} ({one['run']})." for one in summary["missing"]]
+    return [*(row["conclusion"] for row in summary["rows"]), *missing, *summary["notes"]]
+
+
+def as_table(summary: Mapping[str, Any]) -> str:
     """Aligned columns."""
-    lines = [list(HEAD), *(_cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+    lines = _lines(summary["rows"])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*table, "", *_said(summary)])
 
 
-def as_markdown(rows: list[dict[str, Any]]) -> str:
-    """A Markdown table."""
-    lines = [list(HEAD), ["---"] * len(HEAD), *(_cells(row) for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def as_markdown(summary: Mapping[str, Any]) -> str:
+    """A Markdown table, and a list of what is to be said about it."""
+    lines = _lines(summary["rows"])
+    lines.insert(1, ["---"] * len(lines[0]))
+    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return "\n".join([*table, "", *(f"- {text}" for text in _said(summary))])
 
 
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """Comma-separated values, numbers as they are; lists separated by spaces."""
+def as_csv(summary: Mapping[str, Any]) -> str:
+    """Comma-separated values, numbers as they are, accuracies 0 to 1; lists separated by spaces."""
+    flat = []
+    for row in summary["rows"]:
+        own = {key: row[key] for key in ("method", "width", "T")}
+        flat.append({**own, **row["settings"], **{key: value for key, value in row.items() if key not in {*own, "settings"}}})
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(flat[0]), lineterminator="\n")
     writer.writeheader()
-    for row in rows:
+    for row in flat:
         writer.writerow({key: " ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()})
     return text.getvalue().rstrip("\n")
 
 
-def as_json(rows: list[dict[str, Any]]) -> str:
-    """``{"rows": [...]}``."""
-    return json.dumps({"rows": rows})
+def as_latex(summary: Mapping[str, Any]) -> str:
+    r"""A ``tabular`` with the rules of the package booktabs; what is to be said stands below it in comments."""
+    head, *body = [[_latex(cell) for cell in line] for line in _lines(summary["rows"])]
+    return "\n".join(
+        [
+            r"% \usepackage{booktabs}",
+            rf"\begin{{tabular}}{{{'l' * len(head)}}}",
+            r"\toprule",
+            *_latex_rows([head]),
+            r"\midrule",
+            *_latex_rows(body),
+            r"\bottomrule",
+            r"\end{tabular}",
+            *(f"% {text}" for text in _said(summary)),
+        ]
+    )
 
 
-FORMATS: dict[str, Callable[[list[dict[str, Any]]], str]] = {
+def _latex_rows(lines: Iterable[list[str]]) -> list[str]:
+    return [" & ".join(line) + r" \\" for line in lines]
+
+
+LATEX = {char: "\\" + char for char in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def _latex(text: str) -> str:
+    text = "".join(LATEX.get(char, char) for char in text)
+    text = text.replace("+-", r"$\pm$")
+    return re.sub(r"(?<!\S)([+-])(?=\d)", r"$\1$", "--" if text == NOTHING else text)
+
+
+def as_json(summary: Mapping[str, Any]) -> str:
+    """``{"rows": [...], "missing": [...], ...}``, accuracies 0 to 1."""
+    return json.dumps(summary)
+
+
+FORMATS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "table": as_table,
     "markdown": as_markdown,
     "csv": as_csv,
+    "latex": as_latex,
     "json": as_json,
 }

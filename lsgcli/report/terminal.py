@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, Any
@@ -142,7 +142,9 @@ class TrainingDisplay:
         )
 
     def _on_diverged(self, record: dict[str, Any]) -> None:
-        for line in gradient_flow_lines(record["table"], self.out):
+        from lsgcli.report.flow_terminal import lines
+
+        for line in lines([record["table"]], self.out):
             self.out.print(line)
 
     def _say(self, text: str) -> None:
@@ -192,39 +194,3 @@ def evaluation_tables(record: dict[str, Any]) -> list[Any]:
     for layer, rate in record["firing_rate"].items():
         rates.add_row(layer, f"{rate:.4f}")
     return [*parts, table, rates]
-
-
-COLUMNS: tuple[tuple[str, str, Callable[[dict[str, Any]], Any]], ...] = (
-    ("beta", ".3f", lambda r: r["beta"]),
-    ("alpha", ".3f", lambda r: r["alpha"]),
-    ("coverage", ".3f", lambda r: r["coverage"]),
-    ("E[h]", ".3f", lambda r: r["sg_mean"]),
-    ("rate", ".3f", lambda r: r["firing_rate"]),
-    ("u mean", ".2f", lambda r: r["u_mean"]),
-    ("u std", ".2f", lambda r: r["u_std"]),
-    ("(theory)", ".2f", lambda r: r["u_std_predicted"]["paper"]),
-    ("rho", ".2f", lambda r: r["rho"]),
-    ("|dL/dW|", ".2e", lambda r: r["grad_norm"]),
-    ("ratio", ".2g", lambda r: r["grad_ratio"]),
-    ("dL/du=0", ".3f", lambda r: r["grad_zero"]),
-)
-
-
-def gradient_flow_lines(flow: dict[str, Any], out: Console) -> list[Any]:
-    """A gradient-flow record as a table; on a narrow terminal the columns that matter least are left out."""
-    room = max(2, (out.width - 34) // 10)
-    kept = [*PRIORITY, *(name for name, _, _ in COLUMNS if name not in PRIORITY)][:room]
-    shown = [column for column in COLUMNS if column[0] in kept]
-    table = Table(caption="u in units of v_th; rate: spikes per neuron and step", caption_justify="left")
-    table.add_column("layer", no_wrap=True)
-    for name, _, _ in shown:
-        table.add_column(escape(name), justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    for record in flow["layers"]:
-        cells = [format(value, form) if (value := get(record)) is not None else "-" for _, form, get in shown]
-        colour = "green" if record["verdict"] == "ok" else "red"
-        table.add_row(record["name"], *cells, f"[{colour}]{record['verdict']}[/{colour}]")
-    return [table]
-
-
-PRIORITY = ("coverage", "|dL/dW|", "beta", "rate", "alpha", "u std", "ratio")

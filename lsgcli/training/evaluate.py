@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lsgcli.analysis.energy import SynapticOperations
 from lsgcli.compute import Compute, full_precision
 from lsgcli.data.batches import batches
 from lsgcli.data.prepare import DataBundle, Split
@@ -24,6 +25,8 @@ class Evaluation:
         confusion: (classes, classes) counts: row the label, column the prediction.
         loss: cross-entropy of the mean logits, averaged over samples.
         firing_rate: mean of o of each layer of neurons; empty if not asked for.
+        synops: synaptic operations and their energy, as :meth:`lsgcli.analysis.energy.SynapticOperations.close`; None if not asked
+            for.
         seconds: of computing, data included.
     """
 
@@ -31,6 +34,7 @@ class Evaluation:
     loss: float
     firing_rate: dict[str, float]
     seconds: float
+    synops: dict[str, Any] | None = None
 
     @property
     def samples(self) -> int:
@@ -47,6 +51,7 @@ class Evaluation:
         totals = self.confusion.sum(1).tolist()
         right = self.confusion.diagonal().tolist()
         per_class = {name: r / n if n else None for name, r, n in zip(classes, right, totals, strict=True)}
+        counted = {} if self.synops is None else {"synops": self.synops}
         return {
             "accuracy": self.accuracy,
             "loss": self.loss,
@@ -55,6 +60,7 @@ class Evaluation:
             "confusion": self.confusion.tolist(),
             "firing_rate": self.firing_rate,
             "samples_per_s": self.samples / self.seconds,
+            **counted,
         }
 
 
@@ -68,6 +74,7 @@ def evaluate(
     batch_size: int,
     workers: int = 0,
     firing_rate: bool = False,
+    synops: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Accuracy, loss and confusion of ``model`` on ``split``, computed by a copy of it with its tdBN folded.
@@ -80,17 +87,21 @@ def evaluate(
         batch_size: samples at a time.
         workers: batches prepared ahead.
         firing_rate: also measure each layer's.
+        synops: also count synaptic operations, which takes some time of its own.
         progress: called with (batches done, batches).
     """
     model = fold(model)
-    rates = FiringRates(model) if firing_rate else None
+    rates = FiringRates(model) if firing_rate or synops else None
+    operations = SynapticOperations(model, events=not bundle.static) if synops else None
 
     def logits(x: Tensor) -> Tensor:
         with compute.autocast():
             return full_precision(model(x.to(compute.device)))
 
     result = measure(logits, split, bundle, batch_size=batch_size, workers=workers, progress=progress)
-    return replace(result, firing_rate=rates.close()) if rates else result
+    found = rates.close() if rates else {}
+    counted = operations.close(len(split), found) if operations else None
+    return replace(result, firing_rate=found if firing_rate else {}, synops=counted)
 
 
 def measure(

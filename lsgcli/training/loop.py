@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from lsgcli import checkpoint, files, models, registry
-from lsgcli.analysis import gradflow
-from lsgcli.analysis.observe import observing
+from lsgcli.analysis import gradflow, own
+from lsgcli.analysis.watching import observing
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.compute import Compute
 from lsgcli.config import RunConfig
@@ -27,6 +27,7 @@ from lsgcli.data.prepare import DataBundle, Split
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
 from lsgcli.models.base import SpikingNet
 from lsgcli.rundir import RunDir
+from lsgcli.training import widths
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.optim import Optimizers, cosine
 from lsgcli.training.signals import StopRequest
@@ -84,6 +85,7 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
         width=config.width,
         surrogate=config.surrogate,
         backend=config.backend,
+        decay_per=config.decay_per,
     )
     model.checkpoint_activations = config.checkpoint_activations == "layers"
     return model
@@ -126,9 +128,11 @@ class Trainer:
         )  # of loss and right answers, not yet in the state
         self.unread: Taken | None = None
         self.steps = len(self._batches())  # of an epoch
+        if resume and run.last.exists():
+            self._restore()
+        else:
+            widths.start(self.model, config)
         if resume:
-            if run.last.exists():
-                self._restore()
             run.trim(self.state.epoch)
 
     def train(self) -> dict[str, Any]:
@@ -192,9 +196,9 @@ class Trainer:
 
     def _step(self, batch: Batch, rate: float, observe: bool) -> list[dict[str, Any]]:
         """One step of the optimisers; where asked, also the light gradient-flow record of this very step."""
-        layers = self.model.spiking_layers()
+        layers = own.layers(self.model) if observe else []
         self.model.train()
-        with observing({layer.name: layer.lif for layer in layers} if observe else {}, full=False) as observed:
+        with observing(layers, full=False) as observed:
             sums = gradients(self.model, batch, self.config, self.compute)
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm, loss = torch.nn.utils.get_total_norm(grads), sums[0] / len(batch.y)
@@ -203,10 +207,11 @@ class Trainer:
         self.unread = Taken(batch, finite, loss, norm)
         if not self.compute.runs_ahead:
             self._read()
-        flow = gradflow.light_record(layers, observed) if observe else []
+        flow = gradflow.light_record(layers, observed)
         if self.config.clip_grad:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_grad, norm)
         self.optimizers.step(rate, skip=~finite)
+        self.model.end_step(skip=~finite)
         self.optimizers.zero_grad()
         self.sums += torch.where(finite, sums, 0)
         self.state.seen += len(batch.y)
@@ -288,7 +293,8 @@ class Trainer:
             **bundle.info,
         }
         # Where files lie is this machine's business, and a checkpoint travels.
-        settings = config.replace(data_dir=None, cache_dir=None, precision=self.compute.precision).to_dict()
+        there = {"data_dir": None, "cache_dir": None, "width_from": None}
+        settings = config.replace(**there, precision=self.compute.precision).to_dict()
         described = checkpoint.describe(self.model, config.arch)
         return Checkpoint(
             weights=self.model.state_dict(),
@@ -323,7 +329,7 @@ class Trainer:
     def _diverged(self, batch: Batch, loss: float, norm: float) -> None:
         """Write the gradient flow of this very batch, save the weights from before the step, and give up."""
         state, config = self.state, self.config
-        table = gradflow.measure(self.model, [batch], lambda y, labels: self.loss(y, labels, config), self.compute)
+        table = gradflow.inspect(self.model, [batch], loss=lambda y, labels: self.loss(y, labels, config), compute=self.compute)
         line = {
             "event": "diverged",
             "epoch": state.epoch,

@@ -9,6 +9,7 @@ from lsgcli import models, registry
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 from lsgcli.neurons import LIF, LIFParameters
+from lsgcli.neurons.methods import Layer
 
 KINDS = ("surrogate", "method", "backend", "arch")
 EVERYTHING = [(kind, name) for kind in KINDS for name in registry.names(kind)]
@@ -55,11 +56,53 @@ def test_method(method):
     """The width is positive, broadcasts like the decay, and has no gradient; b is learned where the method says so."""
     layer = lif_runs(method=method)
     assert bool(list(layer.parameters())) == layer.method.learns_decay
-    for beta in (torch.tensor(0.3), torch.tensor([0.1, 0.9]).view(2, 1, 1)):
-        alpha = layer.method.alpha(beta)
-        assert (alpha > 0).all()
-        assert torch.broadcast_shapes(alpha.shape, beta.shape) == beta.shape
     assert not layer.alpha.requires_grad
+    assert layer.method.formula
+    one = torch.tensor(1.0)
+    for beta in (torch.tensor(0.3), torch.tensor([0.1, 0.9])):
+        for T in (1, 3):
+            alpha = layer.method.alpha(Layer(T, 0.5, beta, width=one, gamma=2 * one, sigma=0.7 * one))
+            assert (alpha > 0).all()
+            assert alpha.isfinite().all()
+            per_step = alpha.dim() > beta.dim()
+            assert torch.broadcast_shapes(alpha.shape[per_step:], beta.shape) == beta.shape
+            assert not per_step or len(alpha) == T
+
+
+@pytest.mark.parametrize("gamma", [0.0, -0.5])
+@pytest.mark.parametrize("method", registry.names("method"))
+def test_method_of_a_dead_layer(method, gamma):
+    """A width is divided by: it stays above 0 where u has stood still, and whatever becomes of the tdBN's weights."""
+    zero = torch.tensor(0.0)
+    alpha = registry.get("method", method)().alpha(Layer(2, 0.5, zero, zero + 1, zero + gamma, sigma=zero))
+    assert (alpha > 1e-3).all()
+
+
+@pytest.mark.parametrize("decay_per", ["layer", "channel"])
+@pytest.mark.parametrize("backend", registry.names("backend"))
+@pytest.mark.parametrize("method", registry.names("method"))
+def test_method_in_a_network(method, backend, decay_per):
+    """Trains some steps with any backend, in float32 and under bf16; is stored and built again; folds without a change of spikes."""
+    if not registry.get("backend", backend).available(torch.device("cpu")):
+        pytest.skip(f"{backend} cannot run here")
+    torch.manual_seed(0)
+    small = {"T": 2, "in_channels": 2, "input_size": 16, "width_multiplier": 1 / 16, "num_classes": 3}
+    net = models.build("vggsnn", method=method, backend=backend, decay_per=decay_per, **small)
+    again = models.build("vggsnn", method=method, backend=backend, decay_per=decay_per, **small)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    x = torch.rand(2, 3, 2, 16, 16, generator=torch.Generator().manual_seed(1))
+    for precise in (True, False):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not precise):
+            net(x).float().logsumexp(-1).sum().backward()
+        assert all(p.grad.isfinite().all() for p in net.parameters())
+        optimizer.step()
+        net.end_step()
+    again.load_state_dict(net.state_dict())
+    for one, other in zip(net.spiking_layers(), again.spiking_layers(), strict=True):
+        assert torch.equal(one.lif.alpha, other.lif.alpha)
+        assert one.lif.alpha.dim() <= one.lif.beta.dim() == (decay_per == "channel")
+    assert torch.equal(net.eval()(x), again.eval()(x))
+    torch.testing.assert_close(fold(net.double())(x.double()), net(x.double()))
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -72,7 +115,9 @@ def test_backend(backend, dtype, overwrite):
     lif_runs(backend=backend, method="lsg")
     leaf = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
     beta = torch.tensor(0.4).requires_grad_()
-    p = LIFParameters(beta, torch.tensor(1.0), 0.5, registry.get("surrogate", "triangular"))
+    measured = torch.ones(3, dtype=torch.float64)
+    p = LIFParameters(beta, torch.tensor(1.0), 0.5, registry.get("surrogate", "triangular"), measured)
+    current = leaf.detach().double()
     spikes = registry.get("backend", backend)(leaf * 1, p, overwrite)
     spikes.sum().backward()
     assert (spikes.shape, spikes.dtype) == (leaf.shape, dtype)
@@ -80,6 +125,11 @@ def test_backend(backend, dtype, overwrite):
     assert (beta.grad.shape, beta.grad.dtype) == ((), torch.float32)
     assert leaf.grad.isfinite().all()
     assert beta.grad.isfinite()
+    u, moments = torch.zeros(2, 4).double(), torch.ones(3).double()  # added to what is there
+    for current_t in current:
+        u = 0.4 * u * (u < 0.5) + current_t
+        moments += torch.stack([torch.tensor(u.numel()).double(), u.sum(), u.square().sum()])
+    torch.testing.assert_close(measured, moments, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("residual", ["add", "sew"])

@@ -1,12 +1,13 @@
 """Run directories: one run each, nothing left of what did not begin."""
 
+import fcntl
 import os
 
 import pytest
 
 from lsgcli import files
 from lsgcli.errors import ConfigError, RunInUseError, StorageError
-from lsgcli.rundir import RunDir, check_free, new_path, read_config, write_config
+from lsgcli.rundir import RunDir, check_free, in_use, new_path, read_config, read_result, write_config
 from tests import tiny
 
 
@@ -87,3 +88,49 @@ def test_partial_files_of_a_killed_process_are_removed(tmp_path):
 def test_unfinished_last_line_is_passed_over(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"epoch": 0}\n{"epo')
     assert files.read_json_lines(tmp_path / "x.jsonl") == [{"epoch": 0}]
+
+
+def test_a_directory_knows_whether_it_is_in_use(tmp_path):
+    assert not in_use(tmp_path / "run")
+    with RunDir(tmp_path / "run") as run:
+        write_config(run, tiny.config(), {})
+        assert in_use(tmp_path / "run")
+    assert not in_use(tmp_path / "run")
+    (tmp_path / "run" / ".lock").touch()  # of a process that was killed
+    assert not in_use(tmp_path / "run")
+
+
+def test_a_run_killed_while_it_wrote_its_configuration_can_begin_again(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / f"{files.PARTIAL}1234-config.json").write_text("{")
+    (tmp_path / "run" / ".lock").touch()
+    with RunDir(tmp_path / "run") as run:
+        assert [p.name for p in run.path.iterdir()] == [".lock"]
+
+
+def test_a_lock_that_its_holder_removes_locks_nothing(tmp_path, monkeypatch):
+    """Between opening the file and locking it, whoever held it may remove it; a third process would then make a new one."""
+    path, lock = tmp_path / "run" / ".lock", fcntl.flock
+    calls = []
+
+    def flock(stream, operation):
+        calls.append(operation)
+        if len(calls) == 1:
+            path.unlink()
+        lock(stream, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with RunDir(tmp_path / "run") as run:
+        write_config(run, tiny.config(), {})
+        assert path.exists()
+        with pytest.raises(RunInUseError, match="another process"):
+            RunDir(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "3"])
+def test_a_result_that_is_none(tmp_path, text):
+    assert read_result(tmp_path) is None
+    (tmp_path / "result.json").write_text(text)
+    assert read_result(tmp_path) is None
+    (tmp_path / "result.json").write_text('{"accuracy": null, "diverged": "x"}')
+    assert read_result(tmp_path) == {"accuracy": None, "diverged": "x"}

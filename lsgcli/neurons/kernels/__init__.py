@@ -5,7 +5,7 @@ runs tdBN, the neurons and average pooling together, which is what a backend may
 
 Every backend gives the gradient that ``lsgcli.neurons.lif`` states. The membrane potential is kept in float32 or better,
 whatever the type of the current. ``p.beta`` broadcasts against one timestep; ``p.alpha`` does too, or has a leading axis T for
-a width per timestep.
+a width per timestep. Where ``p.measured`` is given, a backend adds the moments of u to it (see ``LIFParameters``).
 """
 
 from abc import ABC, abstractmethod

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lsgcli.neurons.kernels import Backend
-from lsgcli.neurons.step import LIFParameters, initial_state, step
+from lsgcli.neurons.step import LIFParameters, initial_state, measure, step
 from lsgcli.registry import register
 
 
@@ -13,10 +13,11 @@ class Autograd(Backend):
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         wide = current.to(torch.promote_types(current.dtype, torch.float32))
-        alphas = p.alpha if p.alpha.dim() == current.dim() else p.alpha.expand(len(current), *p.alpha.shape)
         state, spikes = initial_state(wide[0]), []
-        for current_t, alpha_t in zip(wide, alphas, strict=True):
-            o, state = step(current_t, state, p._replace(alpha=alpha_t))
+        for current_t, p_t in zip(wide, p.each_step(wide), strict=True):
+            o, state = step(current_t, state, p_t)
+            if p.measured is not None:
+                measure(p.measured, state.u)
             spikes.append(o)
         return torch.stack(spikes).to(current.dtype)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lsgcli.neurons.kernels import Backend
-from lsgcli.neurons.step import LIFParameters
+from lsgcli.neurons.step import LIFParameters, measure
 from lsgcli.registry import register
 
 
@@ -43,6 +43,8 @@ class LIFSequence(torch.autograd.Function):
             elif not reuse:
                 u.copy_(current[t])
             torch.ge(u, p.threshold, out=spikes[t])
+            if p.measured is not None:
+                measure(p.measured, u)
         ctx.save_for_backward(membrane, beta, p.alpha)
         ctx.p, ctx.dtype = p, current.dtype
         return spikes

@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from lsgcli import models
-from lsgcli.analysis import gradflow
-from lsgcli.analysis.gradflow import Thresholds, verdict
-from lsgcli.analysis.observe import observing
+from lsgcli.analysis import gradflow, own
+from lsgcli.analysis.verdicts import Thresholds, verdict
+from lsgcli.analysis.watching import observing
 from lsgcli.compute import Compute
 from lsgcli.data.batches import Batch
 
@@ -106,7 +106,7 @@ def measures(current, du, norm, layer):
 
 
 def test_every_measure(model, batches, expected):
-    flow = gradflow.measure(model, batches, loss, CPU)
+    flow = gradflow.inspect(model, batches, loss=loss, compute=CPU)
     assert [layer["name"] for layer in flow["layers"]] == list(expected)
     assert flow["batches"] == 2
     assert flow["T"] == T
@@ -122,7 +122,7 @@ def test_every_measure(model, batches, expected):
 
 
 def test_predictions(model, batches):
-    flow = gradflow.measure(model, batches[:1], loss, CPU)
+    flow = gradflow.inspect(model, batches[:1], loss=loss, compute=CPU)
     stem, hidden = flow["layers"][0], flow["layers"][-1]
     gamma = model.stem.current.norm.weight.mean().item()
     assert stem["u_std_predicted"]["paper"] == pytest.approx(math.sqrt(1 + stem["beta"] ** 2))
@@ -134,18 +134,18 @@ def test_predictions(model, batches):
 def test_the_network_stays_as_it_is(model, batches):
     model.eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    gradflow.measure(model, batches, loss, CPU)
+    gradflow.inspect(model, batches, loss=loss, compute=CPU)
     assert not model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_light_record_agrees_with_the_full_one(model, batches):
-    full = gradflow.measure(model, batches[:1], loss, CPU)["layers"]
-    layers = model.spiking_layers()
+    full = gradflow.inspect(model, batches[:1], loss=loss, compute=CPU)["layers"]
+    layers = own.layers(model)
     model.train().zero_grad()
-    with observing({layer.name: layer.lif for layer in layers}, full=False) as sums:
+    with observing(layers, full=False) as watchers:
         loss(model(batches[0].x), batches[0].y).backward()
-    for light, whole in zip(gradflow.light_record(layers, sums), full, strict=True):
+    for light, whole in zip(gradflow.light_record(layers, watchers), full, strict=True):
         assert light == pytest.approx({key: whole[key] for key in light})
 
 
@@ -172,4 +172,4 @@ def test_one_step_has_no_rho(batches):
     torch.manual_seed(0)
     net = models.build("resnet19", T=1, input_size=8, width_multiplier=1 / 32, in_channels=2).double()
     batch = Batch(batches[0].x[:1], batches[0].y, 0)
-    assert all(layer["rho"] is None for layer in gradflow.measure(net, [batch], loss, CPU)["layers"])
+    assert all(layer["rho"] is None for layer in gradflow.inspect(net, [batch], loss=loss)["layers"])

@@ -12,6 +12,7 @@ from torch import Tensor
 from lsgcli import registry
 from lsgcli.neurons import LIFParameters
 from lsgcli.neurons.kernels import NormParameters, normalise
+from lsgcli.neurons.methods import Layer
 from tests.unit.neurons.helpers import METHODS, SURROGATES, normal
 
 NEAR = 1e-6  # of a switch: there, the last bit of u decides about a spike or a gradient
@@ -56,9 +57,8 @@ class Case:
             norm = NormParameters(leaves["gamma"], leaves["mu"], *running, *norm[4:])
         for leaf in leaves.values():
             leaf.requires_grad_()
-        p = LIFParameters(
-            leaves["beta"], self.alpha.to(device, wide), self.threshold, registry.get("surrogate", self.surrogate)
-        )
+        surrogate, measured = registry.get("surrogate", self.surrogate), torch.zeros(3, dtype=torch.float64, device=device)
+        p = LIFParameters(leaves["beta"], self.alpha.to(device, wide), self.threshold, surrogate, measured)
         chosen = registry.get("backend", backend)
         z = arrange(leaves["z"])
         behind = {"addend": leaves.get("addend"), "pool": self.pool}
@@ -66,7 +66,8 @@ class Case:
         grad = normal(*out.shape, seed=7).to(torch.bfloat16).to(out)
         gradients = dict(zip(leaves, torch.autograd.grad(out, list(leaves.values()), grad), strict=True))
         statistics = {} if norm is None else {"running mean": norm.running_mean, "running variance": norm.running_var}
-        return Outcome(out.detach().cpu(), {name: value.cpu() for name, value in (gradients | statistics).items()})
+        others = {name: value.cpu() for name, value in (gradients | statistics).items()}
+        return Outcome(out.detach().cpu(), others, measured.cpu())
 
     def near_a_switch(self) -> bool:
         """Whether any u, in float64, is so near the threshold, or a jump of the surrogate, that rounding decides."""
@@ -98,16 +99,18 @@ class Case:
 
 @dataclass
 class Outcome:
-    """What came out of a case: spikes or averages; gradients and statistics by name."""
+    """What came out of a case: spikes or averages; gradients and statistics by name; number, sum and sum of squares of u."""
 
     out: Tensor
     others: dict[str, Tensor] = field(default_factory=dict)
+    measured: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
 
 
 def differences(case: Case, found: Outcome, exact: Outcome) -> list[str]:
     """What differs from the outcome in float64 by more than is allowed."""
     dtype, wide = case.dtype, torch.promote_types(case.dtype, torch.float32)
     wrong = [] if torch.equal(found.out, exact.out.to(wide).to(dtype)) else ["spikes"]
+    wrong += [] if _same_moments(case, found.measured, exact.measured) else [f"u: {found.measured}, not {exact.measured}"]
     for name, expected in exact.others.items():
         value, kept = found.others[name], dtype if name in ("z", "addend") else wide
         if value.shape != expected.shape or value.dtype != kept:
@@ -115,6 +118,16 @@ def differences(case: Case, found: Outcome, exact: Outcome) -> list[str]:
         elif not bool(((value.double() - expected).abs() <= _allowed(case, value.dtype, expected)).all()):
             wrong.append(f"{name}: {float((value.double() - expected).abs().max() / expected.abs().max()):.1e} of the largest")
     return wrong
+
+
+def _same_moments(case: Case, found: Tensor, exact: Tensor) -> bool:
+    """Whether u was measured as exactly as float32 is. Neurons outside of all windows may be left out."""
+    if exact[0] != case.z.numel():
+        return False
+    if case.pool and (case.z.shape[3] % case.pool or case.z.shape[4] % case.pool):
+        return bool(0 < found[0] <= exact[0])
+    scale = torch.stack([torch.tensor(1.0).double(), exact[2].sqrt() * exact[0].sqrt(), exact[2]])
+    return bool(((found - exact).abs() <= scale * torch.tensor([0, 1e-5, 1e-5])).all())
 
 
 def _allowed(case: Case, dtype: torch.dtype, expected: Tensor) -> Tensor:
@@ -146,10 +159,13 @@ def random_case(seed: int) -> Case:
     per_channel = (shape[2], *[1] * (len(shape) - 3)) if len(shape) > 2 else ()
     per_step = (shape[0], *[1] * (len(shape) - 1))
     beta = draw(*r.choice([(), (), (1,), per_channel] if len(shape) > 1 else [()])).sigmoid().float().double()
-    method = registry.get("method", r.choice(METHODS))(threshold, r.choice([0.5, 1.0, 2.0]))
+    method, width = registry.get("method", r.choice(METHODS))(), torch.tensor(r.choice([0.5, 1.0, 2.0])).double()
+    by_rule = method.alpha(Layer(shape[0], threshold, beta, width, gamma=1.5 * width, sigma=0.6 * width))
+    if by_rule.dim() > beta.dim():
+        by_rule = by_rule.view(shape[0], *[1] * (len(shape) - by_rule.dim()), *beta.shape)
     per_both = per_step[:2] + per_channel if len(shape) > 2 else per_step
     drawn = draw(*r.choice([(), per_channel, per_step, per_both])).mul(0.3).exp()
-    alpha = r.choice([method.alpha(beta), drawn]).float().double()
+    alpha = r.choice([by_rule, drawn]).float().double()
     case = Case(z, beta, alpha, threshold, surrogate, dtype, layout=r.choice(list(LAYOUTS)))
     if not alone:
         C, H, W = shape[2:]

@@ -71,6 +71,9 @@ def layers(backend):
         current = torch.zeros(3, 2, 5, 4, 4, dtype=dtype, requires_grad=True)
         for beta in (torch.tensor(0.3), torch.rand(5, 1, 1), torch.rand(2, 5, 4, 4)):
             backend(current, p._replace(beta=beta, alpha=torch.ones(3, 1, 1, 1, 1))).float().sum().backward()
+        measuring = p._replace(measured=torch.zeros(3, dtype=torch.float64))
+        for pool in (1, 2):
+            backend.normalised(z, norm, measuring, pool=pool)
 
 
 def other_sizes(backend):

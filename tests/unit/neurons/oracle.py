@@ -18,12 +18,29 @@ SURROGATES = {
     "atan": lambda x, a: a / (a**2 + np.pi**2 * x**2),
 }
 
-# Width alpha at a decay beta, for a threshold and the width that a method with a fixed width keeps.
+# Width alpha by timestep, (T,), at a state: T, decay beta, threshold, the fixed width, mean weight gamma of the tdBN, and the
+# measured standard deviation sigma.
 WIDTHS = {
-    "none": lambda beta, threshold, width: width,
-    "trainable-decay": lambda beta, threshold, width: width,
-    "lsg": lambda beta, threshold, width: 2 * threshold * np.sqrt(1 + beta**2),
+    "none": lambda s: np.full(s.T, s.width),
+    "trainable-decay": lambda s: np.full(s.T, s.width),
+    "matched-width": lambda s: np.full(s.T, s.width),
+    "lsg": lambda s: np.full(s.T, 2 * s.threshold * np.sqrt(1 + s.beta**2)),
+    "mpd-agl": lambda s: 2 * s.gamma * s.threshold * np.sqrt([1 + s.beta**2 * (t > 0) for t in range(s.T)]),
+    "measured-sigma": lambda s: np.full(s.T, 2 * s.sigma),
 }
+
+
+@dataclass
+class State:
+    """What a width follows from."""
+
+    T: int
+    beta: float
+    threshold: float
+    width: float = 1.0
+    gamma: float = 1.0
+    sigma: float = 1.0
+
 
 # Where a surrogate jumps, in units of alpha: there, the last bit of u decides about the gradient.
 JUMPS = {"rectangular": 0.5}

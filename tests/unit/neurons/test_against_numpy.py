@@ -41,7 +41,8 @@ def test_layer_equals_numpy(backend, method, surrogate, threshold):
             width = WIDTHS[(T + i) % 3]
             layer = LIF(start, threshold, method, width, surrogate, backend).double()
             beta, slope = oracle.decay(layer.b.item())
-            alpha = oracle.WIDTHS[method](beta, threshold, width)
+            stored = {"width": float(layer.width), "sigma": float(getattr(layer, "sigma", 0.0))}  # rounded to float32
+            alpha = oracle.WIDTHS[method](oracle.State(T, beta, threshold, **stored)).reshape(T, 1, 1, 1, 1)
             current, grad, expected = draw(T, threshold, surrogate, alpha, beta, seed=100 * T + i)
             leaf = torch.tensor(current, requires_grad=True)
             spikes = layer(leaf)

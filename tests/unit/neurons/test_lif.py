@@ -10,7 +10,8 @@ from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
 from tests.unit.neurons.helpers import METHODS, normal
 
-LEARNED = {"none": False, "trainable-decay": True, "lsg": True}
+LEARNED = {name: name != "none" for name in METHODS}
+STORED = {"measured-sigma": ["sigma"], "matched-width": ["width"]}  # besides b
 
 
 def at(beta, **arguments):
@@ -43,7 +44,7 @@ def test_b_is_a_parameter_where_learned(method):
     assert layer.method.learns_decay == LEARNED[method]
     assert isinstance(layer.b, nn.Parameter) == LEARNED[method]
     assert [name for name, _ in layer.named_parameters()] == (["b"] if LEARNED[method] else [])
-    assert list(layer.state_dict()) == ["b"]
+    assert list(layer.state_dict()) == ["b", *STORED.get(method, [])]
 
 
 def test_weights_travel_between_methods():

@@ -195,7 +195,8 @@ def test_steps_far_apart_in_memory(tmp_path):
 @runs
 def test_an_addend_of_another_shape():
     """It is expanded as by the operator +, its gradient summed; what does not fit is refused, and nothing read out of bounds."""
-    z, p = large_case().z.to(DEVICE), LIF(backend="triton").double().to(DEVICE).parameters_now()
+    z = large_case().z.to(DEVICE)
+    p = LIF(backend="triton").double().to(DEVICE).parameters_for(z)
     addend = normal(70, 1, 1, seed=2).to(DEVICE).requires_grad_()
     gradients = []
     for given in (addend, addend.expand_as(z)):

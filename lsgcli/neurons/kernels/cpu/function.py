@@ -66,7 +66,11 @@ class FusedNeurons(torch.autograd.Function):
         job = Job(laid, len(z), layout, setting.p.threshold, pool)
         job.point(addend=more, out=out)
         job.vectors(scale=affine.scale, shift=affine.shift, beta=_vector(beta))
+        measured = setting.p.measured
+        of_u = None if measured is None else job.sums("moments", 2)
         job.run(build.forward(WORDS[z.dtype]))
+        if measured is not None and of_u is not None:
+            measured += torch.tensor([z.numel(), *of_u.sum((0, 2))], dtype=measured.dtype)
         ctx.save_for_backward(laid, more, beta, setting.p.alpha, gamma, mu)
         ctx.setting, ctx.affine, ctx.shape = setting, affine, z.shape
         return layout.back(out)

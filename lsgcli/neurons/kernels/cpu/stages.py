@@ -32,6 +32,15 @@ def integrate_two(u, before, z, addend, scale, shift, beta, v_th, n):
 
 
 @loop
+def add_squares(total, squares, u, n):
+    """Add u, and its square."""
+    for j in range(n):
+        x = u[j]
+        total[j] += x
+        squares[j] += x * x
+
+
+@loop
 def fire(out, u, v_th, n):
     """out = 1 where u reaches v_th, else 0."""
     for j in range(n):

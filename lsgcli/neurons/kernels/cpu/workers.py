@@ -17,6 +17,7 @@ from lsgcli.neurons.kernels.cpu.stages import (
     add_beta,
     add_deviations,
     add_moments,
+    add_squares,
     average,
     count,
     fire,
@@ -60,7 +61,7 @@ def statistics(words: type) -> Worker:
 
 
 def forward(words: type) -> Worker:
-    """Spikes, or their averages over the pooling window."""
+    """Spikes, or their averages over the pooling window; ``moments`` being the sums of u and its square per chunk and channel."""
 
     def worker(at):  # type: ignore[no-untyped-def]
         job = carray(at, (1,))[0]
@@ -70,6 +71,7 @@ def forward(words: type) -> Worker:
         out = carray(pointer(job.out), (job.T * job.out_step,), words)
         scale, shift, beta = floats(job.scale, period), floats(job.shift, period), floats(job.beta, period)
         membranes, total = np.empty((2, job.rows * run), np.float32), np.empty(period, np.float32)
+        of_u, of_squares = np.zeros(period, np.float32), np.zeros(period, np.float32)
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
@@ -94,6 +96,8 @@ def forward(words: type) -> Worker:
                                     integrate_two(u, u_before, z[at_z : at_z + m], more, scale, shift, beta, job.v_th, m)
                                 else:
                                     integrate(u, u_before, z[at_z : at_z + m], scale, shift, beta, job.v_th, m)
+                                if job.moments:
+                                    add_squares(of_u, of_squares, u, m)
                                 if side > 1:
                                     count(total, u, job.v_th, m)
                                 else:
@@ -101,6 +105,10 @@ def forward(words: type) -> Worker:
                             if side > 1:
                                 into = out[at_o + at_n // side : at_o + (at_n + m) // side]
                                 average(into, total, job.area, side, job.channels, m // side // job.channels)
+            if job.moments:
+                sums = doubles(job.moments + 16 * chunk * job.channels, 2 * job.channels)
+                fold(sums[: job.channels], of_u, job.channels, period)
+                fold(sums[job.channels :], of_squares, job.channels, period)
 
     return worker
 

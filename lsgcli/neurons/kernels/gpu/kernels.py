@@ -109,12 +109,16 @@ def moments(z, means, squares, rows, columns, tiles, BLOCK_R: tl.constexpr, BLOC
 
 @triton.jit(do_not_specialize=SIZES)
 def forward(
-    z, addend, out, mean, factor, shift, beta,
-    T, rows, columns, inner, height, width, z_step, addend_step, out_step,
+    z, addend, out, mean, factor, shift, beta, sums,
+    T, rows, columns, inner, height, width, z_step, addend_step, out_step, blocks,
+    MEASURE: tl.constexpr,
     THRESHOLD: tl.constexpr, NORM: tl.constexpr, ADDEND: tl.constexpr, POOL: tl.constexpr, WINDOW: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
-    """Spikes of all T steps, averaged over windows; ``rows`` counts outputs. The membrane potential lives in registers."""
+    """Spikes of all T steps, averaged over windows; ``rows`` counts outputs. The membrane potential lives in registers.
+
+    Where it is to be measured, ``sums`` is (2, blocks, columns): of u and of u^2, over T and a block of rows.
+    """
     block, c, exists = _columns(columns, BLOCK_C)
     at, out_at, valid = _places(block, c, exists, rows, columns, inner, height, width, POOL, WINDOW, BLOCK_R)
     decay = tl.load(beta + c, mask=exists, other=0.0)
@@ -131,11 +135,17 @@ def forward(
         row = block * BLOCK_R + tl.arange(0, BLOCK_R)[:, None]
         out_valid = (row < rows) & exists
         out += row * columns + c
+    sum_u = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
+    sum_squares = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     for _ in range(T):
         current = _current(z, addend, centre, scale, offset, valid, NORM, ADDEND, wide)
         u = tl.fma(decay, rest, current)
         fired = u >= threshold
         rest = tl.where(fired, 0.0, u)
+        if MEASURE:
+            there = tl.where(valid, u, 0.0)
+            sum_u += there
+            sum_squares += there * there
         spikes = tl.where(fired & valid, 1.0, 0.0).to(wide)
         if POOL == 1:
             tl.store(out, _narrow(spikes, out.dtype.element_ty), mask=valid)
@@ -149,6 +159,10 @@ def forward(
         z += z_step
         addend += addend_step
         out += out_step
+    if MEASURE:
+        sums += block * columns + c
+        tl.store(sums, tl.sum(sum_u, axis=0, keep_dims=True), mask=exists)
+        tl.store(sums + blocks * columns, tl.sum(sum_squares, axis=0, keep_dims=True), mask=exists)
 
 
 @triton.jit(do_not_specialize=SIZES)

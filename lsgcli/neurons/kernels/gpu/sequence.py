@@ -89,13 +89,19 @@ class Sequence(torch.autograd.Function):
         window = _power(layout.pool**2)
         rows = out[0].numel() // layout.columns
         tiles = Tiles.of(rows, layout.columns, layout.inner, window)
+        measured = job.p.measured
+        sums = decay if measured is None else decay.new_empty((2, tiles.blocks, layout.columns))
         with torch.cuda.device_of(x):
             kernels.forward[(tiles.programs,)](
-                *(x, y, out, centre, factor, shift, decay),
+                *(x, y, out, centre, factor, shift, decay, sums),
                 *(len(z), rows, layout.columns, layout.inner, *layout.image),
-                *(x.stride(0), y.stride(0), out.stride(0)),
+                *(x.stride(0), y.stride(0), out.stride(0), tiles.blocks),
+                MEASURE=measured is not None,
                 **_choices(job, tiles, window, addend is not None, wide),
             )
+        if measured is not None:
+            measured[0] += out.numel() * layout.pool**2  # neurons outside of all windows are not looked at
+            measured[1:] += sums.sum((1, 2), dtype=torch.float64)
         ctx.save_for_backward(x, y, centre, deviation, factor, shift, beta, job.p.alpha)
         ctx.job, ctx.wide, ctx.type = job, wide, z.dtype
         ctx.types = tuple(None if given is None else given.dtype for given in (addend, weight, bias))

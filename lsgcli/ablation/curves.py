@@ -1,0 +1,109 @@
+"""How an ablation's runs came to their results, averaged over seeds, as plain records for charts."""
+
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lsgcli import files
+from lsgcli.ablation.plan import Cell
+from lsgcli.rundir import FULL_FLOW, GRADIENT_FLOW, METRICS
+
+MOVED = 1e-6  # of beta or alpha over training, below which they count as fixed
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean and sample standard deviation over ``n`` seeds, point by point; the deviation is 0 of a single seed."""
+
+    label: str
+    mean: list[float]
+    std: list[float]
+    n: int
+
+
+def accuracy(rows: "Rows") -> list[Curve]:
+    """Accuracy by epoch on the split that is evaluated after each, one curve a row. Figure 4 of the paper."""
+    return _by_epoch(rows, "accuracy")
+
+
+def loss(rows: "Rows") -> list[Curve]:
+    """Cross-entropy by epoch on that split, one curve a row. Figure 4 of the paper."""
+    return _by_epoch(rows, "loss")
+
+
+def coverage(rows: "Rows") -> list[Curve]:
+    """Share of u inside the surrogate's interval by layer, of the final network, one curve a row. Figure 5 of the paper."""
+    return _curves(rows, lambda path: [layer["coverage"] for layer in _final(path)])
+
+
+def over_training(paths: Sequence[Path], measure: str) -> list[Curve]:
+    """``beta`` or ``alpha`` by epoch, one curve a layer, of the runs of one row. Figures 6 and 7 of the paper.
+
+    None where it does not move.
+    """
+    histories = [
+        [line["layers"] for line in files.read_json_lines(path / GRADIENT_FLOW) if "event" not in line] for path in paths
+    ]
+    histories = [history for history in histories if history]
+    names = [layer["name"] for layer in histories[0][0]] if histories else []
+    curves = [
+        _over_seeds(name, [[epoch[index][measure] for epoch in history] for history in histories])
+        for index, name in enumerate(names)
+    ]
+    moved = any(max(curve.mean) - min(curve.mean) > MOVED for curve in curves if curve.mean)
+    return curves if moved else []
+
+
+Rows = Mapping[str, Sequence[Path]]  # label of a row -> directories of its finished runs
+
+
+def finished(
+    labels: Sequence[str], cells: Sequence[Cell], records: Sequence[Mapping[str, Any] | None]
+) -> dict[str, list[Path]]:
+    """Directories of the runs that have finished and not diverged, by row."""
+    found: dict[str, list[Path]] = {label: [] for label in labels}
+    for cell, record in zip(cells, records, strict=True):
+        if record is not None and record["accuracy"] is not None:
+            found[labels[cell.row]].append(cell.path)
+    return {label: paths for label, paths in found.items() if paths}
+
+
+def evaluated_on(rows: Rows) -> str:
+    """The split whose accuracy the runs record after each epoch: ``val``, ``test``, or both."""
+    lines = [files.read_json_lines(path / METRICS) for paths in rows.values() for path in paths]
+    return " and ".join(split for split in ("val", "test") if any(f"{split}_accuracy" in line for run in lines for line in run))
+
+
+def _by_epoch(rows: Rows, measure: str) -> list[Curve]:
+    def values(path: Path) -> list[float | None]:
+        lines = files.read_json_lines(path / METRICS)
+        return [line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in lines]
+
+    return _curves(rows, values)
+
+
+def _curves(rows: Rows, values: Callable[[Path], list[float | None]]) -> list[Curve]:
+    curves = [_over_seeds(label, [values(path) for path in paths]) for label, paths in rows.items()]
+    return [curve for curve in curves if curve.mean]
+
+
+def _over_seeds(label: str, runs: Sequence[Sequence[float | None]]) -> Curve:
+    """As far as all runs reach, and have a number."""
+    points = []
+    for values in zip(*(run for run in runs if run), strict=False):
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            break
+        points.append((statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else 0.0))
+    return Curve(label, [mean for mean, _ in points], [std for _, std in points], len([run for run in runs if run]))
+
+
+def _final(path: Path) -> list[dict[str, Any]]:
+    try:
+        layers: list[dict[str, Any]] = json.loads((path / FULL_FLOW).read_text(encoding="utf-8"))["layers"]
+    except (OSError, ValueError, KeyError):
+        return []
+    return layers

@@ -1,0 +1,176 @@
+"""What the analysis has to know about a layer of neurons, and the membrane potential computed once more from that.
+
+    u[t] = carry(u[t-1], o[t-1]) + gain * I[t]        u = o = 0 before the first step
+    o[t] = 1 if u[t] >= v_th else 0                   (or u[t] > v_th)
+
+It is computed in blocks that stay in the processor's cache, so that no layer's potentials are ever in memory as a whole.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from lsgcli.analysis.threads import in_order
+from lsgcli.neurons.surrogates import Surrogate
+
+ELEMENTS = 1 << 18  # of a block, all timesteps together
+Result = TypeVar("Result")
+Carry = Callable[[Tensor, Tensor, "Dynamics"], Tensor]
+
+
+def reset_to_zero(u: Tensor, o: Tensor, p: "Dynamics") -> Tensor:
+    """decay * u * (1 - o): our own neurons."""
+    return p.decay * torch.addcmul(u, u, o, value=-1)
+
+
+def reset_by_subtraction(u: Tensor, o: Tensor, p: "Dynamics") -> Tensor:
+    """decay * (u - v_th * o)."""
+    return p.decay * (u - p.threshold * o)
+
+
+def decayed_then_subtracted(u: Tensor, o: Tensor, p: "Dynamics") -> Tensor:
+    """decay * u - v_th * o: the threshold is taken away at the next step, after the leak."""
+    return p.decay * u - p.threshold * o
+
+
+def no_reset(u: Tensor, o: Tensor, p: "Dynamics") -> Tensor:
+    """decay * u."""
+    return p.decay * u
+
+
+class Dynamics(NamedTuple):
+    """A layer of neurons.
+
+    Attributes:
+        decay: what a potential is multiplied by in a timestep; broadcasts against I[t].
+        threshold: v_th, where a neuron fires; above its potential at rest, which is 0.
+        width: alpha, the surrogate's equivalent width (area over peak), in units of u; broadcasts against I[t], or has a leading
+            axis T.
+        surrogate: h(u - v_th, width), what stands for do/du in the backward pass.
+        carry: what is left of the step before; one of the functions above, or another.
+        gain: of the current.
+        strict: a neuron at the threshold does not fire.
+    """
+
+    decay: Tensor
+    threshold: float
+    width: Tensor
+    surrogate: Surrogate
+    carry: Carry = reset_to_zero
+    gain: float = 1.0
+    strict: bool = False
+
+    def fires(self, u: Tensor, out: Tensor) -> Tensor:
+        """Spikes as 0 and 1, written to ``out``."""
+        return torch.gt(u, self.threshold, out=out) if self.strict else torch.ge(u, self.threshold, out=out)
+
+
+class Passage(NamedTuple):
+    """What entered a layer in one forward pass.
+
+    Attributes:
+        x: (T, B, C, ...), or T tensors (B, C, ...): the current, or what a norm makes it from.
+        p: of the layer.
+        scale, shift: (C,); the current is scale * x + shift. None where x is the current.
+        addend: a second current, shaped like x.
+        side: blocks hold whole windows of ``side`` rows.
+    """
+
+    x: Tensor | Sequence[Tensor]
+    p: Dynamics
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+    addend: Tensor | None = None
+    side: int = 1
+
+
+class Block(NamedTuple):
+    """Some of a layer's neurons, at all timesteps; (T, samples, rows, ..., C) each.
+
+    Attributes:
+        samples: which of the batch.
+        rows: which of the axis behind the channels, where there is one.
+        current: I.
+        u: membrane potential before the reset.
+        o: spikes, 0 and 1.
+        p: of these neurons.
+    """
+
+    samples: slice
+    rows: slice
+    current: Tensor
+    u: Tensor
+    o: Tensor
+    p: Dynamics
+
+
+def laid(x: Tensor) -> Tensor:
+    """(T, B, C, rows, ...) -> (T, B, rows, ..., C), a view; axes that are missing have one element."""
+    if x.dim() > 3:
+        return x.movedim(2, -1)
+    while x.dim() < 3:
+        x = x.unsqueeze(-1)
+    return x.unsqueeze(2)
+
+
+def part(x: Tensor | Sequence[Tensor], samples: slice, rows: slice) -> Tensor:
+    """Some samples and rows of (T, B, C, rows, ...), laid out."""
+    some = x[:, samples] if isinstance(x, Tensor) else torch.stack([step[samples] for step in x])
+    return laid(some)[:, :, rows]
+
+
+def cut(shape: torch.Size, side: int = 1, elements: int = ELEMENTS) -> Iterator[tuple[slice, slice]]:
+    """Samples and rows of the blocks of a layer whose laid-out shape is (T, B, rows, ..., C)."""
+    T, B, height = shape[:3]
+    row = max(1, T * shape[3:].numel())
+    samples = max(1, elements // (row * height))
+    rows = height if samples > 1 else min(height, max(1, elements // row // side) * side)
+    for b in range(0, B, samples):
+        for first in range(0, height, rows):
+            yield slice(b, min(b + samples, B)), slice(first, min(first + rows, height))
+
+
+def blocks(passage: Passage, work: Callable[[Block], Result]) -> Iterator[Result]:
+    """``work`` of every block of a layer, in their order."""
+    first = passage.x[0]
+    shape = laid(first[None].expand(len(passage.x), *first.shape)).shape
+    return in_order(lambda where: work(block(passage, *where)), cut(shape, passage.side), first.device)
+
+
+def block(passage: Passage, samples: slice, rows: slice) -> Block:
+    """Some samples and rows, with their potentials and spikes."""
+    some, p, dimensions = part(passage.x, samples, rows), passage.p, passage.x[0].dim()
+    wide = torch.promote_types(some.dtype, torch.float32)
+    current = torch.empty(some.shape, dtype=wide, device=some.device)
+    if passage.scale is None or passage.shift is None:
+        current.copy_(some)
+    else:
+        torch.addcmul(passage.shift, some.to(wide), passage.scale, out=current)
+    if passage.addend is not None:
+        current += part(passage.addend, samples, rows)
+    decay, width = (_of(one, dimensions, samples, rows) for one in (p.decay, p.width))
+    here = p._replace(decay=decay[0] if decay.dim() else decay, width=width)
+    return Block(samples, rows, current, *integrate(current, here), here)
+
+
+def integrate(current: Tensor, p: Dynamics) -> tuple[Tensor, Tensor]:
+    """Membrane potentials and spikes of a current, (T, ...) each."""
+    u, o = torch.empty_like(current), torch.empty_like(current)
+    for t in range(len(current)):
+        if t == 0:
+            torch.mul(current[0], p.gain, out=u[0])
+        else:
+            torch.add(p.carry(u[t - 1], o[t - 1], p), current[t], alpha=p.gain, out=u[t])
+        p.fires(u[t], out=o[t])
+    return u, o
+
+
+def _of(parameter: Tensor, dimensions: int, samples: slice, rows: slice) -> Tensor:
+    """A parameter of one step, or with a leading axis T, for a block: a single number, or (T or 1, ...), laid out."""
+    if parameter.numel() == 1:
+        return parameter.reshape(())
+    steps = parameter if parameter.dim() > dimensions else parameter[None]
+    full = laid(steps.reshape(len(steps), *(1,) * (dimensions + 1 - steps.dim()), *steps.shape[1:]))
+    return full[:, samples if full.shape[1] > 1 else slice(None), rows if full.shape[2] > 1 else slice(None)]

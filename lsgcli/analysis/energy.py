@@ -1,0 +1,206 @@
+"""Synaptic operations of a network at inference, and the energy of their arithmetic: counted, layer by layer, on real samples.
+
+Every input of a convolution or linear layer reaches a number of outputs, its *fan-out*, which is smaller at borders. What an input
+costs depends on what it is, which is found from the values that arrive:
+
+==========  ==================================================  ==========================================================
+input       values                                              operations
+==========  ==================================================  ==========================================================
+real        the network's own input, real-valued                a MAC for every synapse, the input being 0 or not
+events      the network's own input: whole numbers of events    an AC per event and synapse that it reaches
+spikes      0 and 1                                             an AC per spike and synapse
+sums        whole numbers of spikes (``sew``)                   an AC per spike and synapse
+averages    multiples of 1/n: averages over n neurons           the cheaper of: an AC per spike and synapse, with the weights
+                                                                divided by n beforehand; or an AC per spike to take the
+                                                                average, and a MAC per average that is not 0 and synapse
+graded      anything else                                       a MAC per value that is not 0 and synapse
+==========  ==================================================  ==========================================================
+
+AC: accumulate, an addition. MAC: multiply and accumulate. The *same-shape ANN* takes a MAC for every synapse, once. Not counted:
+biases, the neurons themselves (per neuron and step a multiplication, an addition and a comparison), the addition of a shortcut's
+current, and memory, which on most hardware costs more than arithmetic.
+
+Energies: 45 nm, 32-bit floating point, M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014:
+0.9 pJ for an addition, 3.7 pJ for a multiplication.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import lcm
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lsgcli.models.base import SpikingNet
+
+AC_PJ, MAC_PJ = 0.9, 4.6
+LARGEST_AVERAGE = 4096  # neurons that an average is taken over, as far as it is looked for
+EPS = torch.finfo(torch.float32).eps
+SAMPLE = 1 << 16  # values that are looked at to find out how many neurons they are averages over
+NOTE = "an estimate of arithmetic alone: 45 nm, 32-bit floating point (Horowitz, ISSCC 2014); no memory, no neurons"
+
+
+@dataclass
+class Arrived:
+    """What arrived at a layer of weights, over all samples and steps; tensors lie on the device.
+
+    Attributes:
+        fan_out: synapses that an input reaches: () for a linear layer, (H, W) for a convolution.
+        per_position: inputs at each position of one pass: features of a linear layer are positions of their own.
+        first: whether it is the network's own input.
+        passes: samples times steps.
+        nonzero: (like fan_out) inputs that were not 0.
+        total: (like fan_out) sum of the inputs.
+        low, high: of all values.
+        parts: n, where all values are multiples of 1/n; None where they are not, 1 for whole numbers.
+    """
+
+    fan_out: Tensor
+    per_position: int
+    first: bool
+    passes: int = 0
+    nonzero: Tensor = field(default_factory=lambda: torch.zeros(()))
+    total: Tensor = field(default_factory=lambda: torch.zeros(()))
+    low: float = 0.0
+    high: float = 0.0
+    parts: int | None = 1
+
+    def add(self, x: Tensor) -> None:
+        """One batch: (N, C, H, W) of a convolution, (..., features) of a linear layer."""
+        others = (0, 1) if self.fan_out.dim() else tuple(range(x.dim()))
+        self.passes += x.numel() // (self.per_position * max(1, self.fan_out.numel()))
+        self.nonzero = self.nonzero.to(x.device) + (x != 0).sum(others)
+        self.total = self.total.to(x.device) + x.float().sum(others).double()
+        low, high = x.aminmax()
+        self.low, self.high = min(self.low, low.item()), max(self.high, high.item())
+        if self.parts is not None and not _whole(x, self.parts):
+            found = _parts(x.flatten()[:SAMPLE].float().unique())
+            self.parts = None if found is None else lcm(self.parts, found)
+            if self.parts is not None and not _whole(x, self.parts):
+                self.parts = None
+
+    @property
+    def dense(self) -> int:
+        """Synapses of one pass."""
+        return round(float(self.fan_out.double().sum())) * self.per_position
+
+    def record(self, events: bool) -> dict[str, Any]:
+        """Kind of the input, ACs and MACs of all passes; the keys ``input``, ``averages_over``, ``density``, ``ac``, ``mac``."""
+        inputs = self.passes * self.per_position * max(1, self.fan_out.numel())
+        found: dict[str, Any] = {"averages_over": None, "density": float(self.nonzero.sum()) / max(1, inputs)}
+        fan_out = self.fan_out.to(self.total.device).double()
+        reached, carried = float((self.nonzero * fan_out).sum()), float((self.total * fan_out).sum())
+        counts = self.low >= 0 and self.parts == 1
+        if self.first and not (events and counts):
+            return {**found, "input": "real", "ac": 0.0, "mac": float(self.passes * self.dense)}
+        if counts:
+            kind = "events" if self.first else "spikes" if self.high <= 1 else "sums"
+            return {**found, "input": kind, "ac": carried, "mac": 0.0}
+        if self.parts is None or self.low < 0:
+            return {**found, "input": "graded", "ac": 0.0, "mac": reached}
+        ways = ((carried * self.parts, 0.0), (float(self.total.sum()) * self.parts, reached))
+        ac, mac = min(ways, key=lambda way: energy(*way))
+        return {**found, "input": "averages", "averages_over": self.parts, "ac": ac, "mac": mac}
+
+
+class SynapticOperations:
+    """Counts through hooks on a network's convolutions and linear layers, from construction until :meth:`close`.
+
+    Args:
+        model: in evaluation mode, tdBN folded or not, which changes nothing here.
+        events: the network's input counts events, where it consists of whole numbers; an image's whole numbers are real-valued.
+    """
+
+    def __init__(self, model: SpikingNet, events: bool):
+        self.events = events
+        self.layers: dict[str, Arrived] = {}
+        names = {id(layer.synapse): layer.name for layer in model.spiking_layers()}
+        self.handles = [
+            module.register_forward_pre_hook(self._counter(names.get(id(module), name)))
+            for name, module in model.named_modules()
+            if isinstance(module, (nn.Conv2d, nn.Linear))
+        ]
+
+    def _counter(self, name: str) -> Any:
+        @torch.no_grad()
+        def count(module: nn.Conv2d | nn.Linear, arguments: tuple[Tensor, ...]) -> None:
+            x = arguments[0]
+            if name not in self.layers:
+                inputs = module.in_features if isinstance(module, nn.Linear) else module.in_channels
+                self.layers[name] = Arrived(fan_out(module, x), inputs, first=not self.layers)
+            self.layers[name].add(x)
+
+        return count
+
+    def close(self, samples: int, firing_rate: Mapping[str, float]) -> dict[str, Any]:
+        """Remove the hooks.
+
+        Args:
+            samples: that have passed.
+            firing_rate: of the layers of neurons, by name.
+
+        Returns:
+            Everything per sample, as JSON types: ``{"layers": [{"name", "input", "averages_over", "density", "passes",
+            "firing_rate", "ac", "mac", "energy_pj", "ann_mac", "ann_energy_pj"}, ...], "total": {"ac", "mac", "energy_pj",
+            "ann_mac", "ann_energy_pj"}, "ac_pj", "mac_pj", "note"}``, in the order in which the layers run. ``firing_rate`` is None
+            where no neurons follow the weights directly.
+        """
+        for handle in self.handles:
+            handle.remove()
+        n = max(1, samples)
+        layers = []
+        for name, arrived in self.layers.items():
+            record = arrived.record(self.events)
+            ac, mac = record.pop("ac") / n, record.pop("mac") / n
+            layers.append(
+                {
+                    "name": name,
+                    **record,
+                    "passes": arrived.passes / n,
+                    "firing_rate": firing_rate.get(name),
+                    "ac": ac,
+                    "mac": mac,
+                    "energy_pj": energy(ac, mac),
+                    "ann_mac": arrived.dense,
+                    "ann_energy_pj": energy(0, arrived.dense),
+                }
+            )
+        total = {key: sum(layer[key] for layer in layers) for key in ("ac", "mac", "energy_pj", "ann_mac", "ann_energy_pj")}
+        return {"layers": layers, "total": total, "ac_pj": AC_PJ, "mac_pj": MAC_PJ, "note": NOTE}
+
+
+def energy(ac: float, mac: float) -> float:
+    """Energy of so many operations, in pJ."""
+    return ac * AC_PJ + mac * MAC_PJ
+
+
+def fan_out(module: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
+    """Synapses from an input to outputs: () of a linear layer; (H, W) of a convolution of x (N, C, H, W), the same for all channels."""
+    if isinstance(module, nn.Linear):
+        return torch.tensor(module.out_features)
+    assert not isinstance(module.padding, str)
+    sizes = zip(x.shape[2:], module.kernel_size, module.stride, module.padding, module.dilation, strict=True)
+    rows, columns = (_reached(*of_axis) for of_axis in sizes)
+    return rows[:, None] * columns * (module.out_channels // module.groups)
+
+
+def _reached(size: int, kernel: int, stride: int, padding: int, dilation: int) -> Tensor:
+    """(size,) how many outputs each position of one axis reaches: output o takes in o * stride - padding + k * dilation."""
+    outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    at = (torch.arange(outputs)[:, None] * stride - padding + torch.arange(kernel) * dilation).flatten()
+    return torch.bincount(at[(at >= 0) & (at < size)], minlength=size)
+
+
+def _whole(x: Tensor, parts: int) -> bool:
+    """Whether all values are multiples of 1/parts, but for the rounding of a division in float32."""
+    scaled = x * parts
+    return bool(((scaled - scaled.round()).abs() <= scaled.abs() * (4 * EPS if parts > 1 else 0)).all())
+
+
+def _parts(values: Tensor) -> int | None:
+    """The least n for which all values are multiples of 1/n."""
+    for n in range(1, LARGEST_AVERAGE + 1):
+        if _whole(values, n):
+            return n
+    return None

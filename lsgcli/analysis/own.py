@@ -1,0 +1,262 @@
+"""Our own layers: watched from within the backend, so that it goes on fusing tdBN, neurons and pooling.
+
+Nothing is kept beside what the backend keeps: what entered a layer is there until its backward pass, and then everything about it
+is counted, block by block.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, cut, laid, part
+from lsgcli.analysis.hooks import Layer
+from lsgcli.analysis.sums import Counted, LayerSums, count, nonzero
+from lsgcli.analysis.threads import in_order
+from lsgcli.analysis.watching import Watcher
+from lsgcli.neurons import LIF
+from lsgcli.neurons.kernels import Backend, NormParameters, average
+from lsgcli.neurons.step import LIFParameters
+
+
+@dataclass(frozen=True)
+class OwnLayer(Layer):
+    """A layer whose module is a :class:`~lsgcli.neurons.LIF`."""
+
+    def watch(self, sums: LayerSums, *, full: bool) -> Watcher:
+        """Begin to watch."""
+        assert isinstance(self.module, LIF)
+        return BackendWatcher(self.module, sums, full)
+
+
+def layers(network: Any) -> Sequence[Layer]:
+    """The adapter of our own networks, :class:`~lsgcli.models.base.SpikingNet`."""
+    return [
+        OwnLayer(
+            one.name,
+            one.lif,
+            one.synapse.weight,
+            partial(present, one.lif),
+            gamma=getattr(one.norm, "weight", None),
+        )
+        for one in network.spiking_layers()
+    ]
+
+
+def present(lif: LIF) -> Dynamics:
+    """A layer at its present decay and width."""
+    return Dynamics(lif.beta.detach(), lif.threshold, lif.alpha, lif.surrogate)
+
+
+def dynamics(p: LIFParameters) -> Dynamics:
+    """Our neurons in the analysis' words."""
+    return Dynamics(p.beta.detach(), p.threshold, p.alpha.detach(), p.surrogate)
+
+
+class BackendWatcher(Watcher):
+    """Stands in for the backend of a LIF and has that backend do the work."""
+
+    def __init__(self, lif: LIF, sums: LayerSums, full: bool):
+        super().__init__(sums, full)
+        self.lif, self.before = lif, lif.backend
+        self.unseen: dict[int, Passage] = {}  # that no backward pass came by yet
+        lif.backend = WatchedBackend(lif.run, self)
+
+    def finish(self) -> None:
+        for passage in self.unseen.values():
+            self.count_forward(passage)
+        self.unseen.clear()
+
+    def close(self) -> None:
+        self.lif.backend = self.before
+
+    def count(self, passage: Passage, grad: Tensor) -> None:
+        """Add a forward and backward pass to the sums; ``grad`` is dL/do, or that of averages over windows."""
+        del self.unseen[id(passage)]
+        self.note(passage.p, passage)
+
+        def counted(block: Block) -> Counted:
+            found = count(block, full=True)
+            assert found.h is not None
+            found.values["du"] = nonzero(membrane_gradient(block, found.h, arriving(grad, block, passage.side)))
+            return replace(found, h=None)
+
+        for found in blocks(passage, counted):
+            self.sums.take(found)
+
+
+class WatchedBackend(Backend):
+    """A backend that is watched.
+
+    Args:
+        inner: does the work.
+        watcher: is shown everything.
+    """
+
+    def __init__(self, inner: Backend, watcher: BackendWatcher):
+        self.inner, self.watcher = inner, watcher
+
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        return self._run(Call(self, None, p, 1), current, None)
+
+    def normalised(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, addend: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        if norm is None:  # the backend might overwrite what entered
+            spikes = self(z if addend is None else z + addend, p)
+            return spikes if pool == 1 else average(spikes, pool)
+        if not norm.training:
+            return self._run(Call(self, norm, p, pool), z, addend)
+        # Whose running statistics are new, with momentum 1, has those of this batch in them afterwards.
+        fresh = norm._replace(running_mean=norm.running_mean.clone(), running_var=norm.running_var.clone(), momentum=1.0)
+        out = self._run(Call(self, fresh, p, pool), z, addend)
+        norm.running_mean.lerp_(fresh.running_mean, norm.momentum)
+        norm.running_var.lerp_(fresh.running_var, norm.momentum)
+        return out
+
+    def _run(self, call: "Call", x: Tensor, addend: Tensor | None) -> Tensor:
+        watcher, norm = self.watcher, call.norm
+        watcher.T = len(x)
+        if watcher.full and torch.is_grad_enabled():
+            weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
+            return Watched.apply(x, addend, weight, bias, call.p.beta, call)
+        out = call.run(x, addend)
+        watcher.count_forward(call.passage(x, addend))
+        return out
+
+
+class Call(NamedTuple):
+    """One run of a layer."""
+
+    backend: WatchedBackend
+    norm: NormParameters | None
+    p: LIFParameters
+    pool: int
+
+    def run(self, x: Tensor, addend: Tensor | None) -> Tensor:
+        """Spikes or their averages."""
+        if self.norm is None:
+            return self.backend.inner(x, self.p)
+        return self.backend.inner.normalised(x, self.norm, self.p, addend=addend, pool=self.pool)
+
+    @torch.no_grad()
+    def passage(self, x: Tensor, addend: Tensor | None) -> Passage:
+        """What entered, once it has run."""
+        p, norm = dynamics(self.p), self.norm
+        if norm is None:
+            return Passage(x.detach(), p)
+        scale, _ = self.affine(x)
+        more = None if addend is None else addend.detach().expand_as(x)
+        return Passage(x.detach(), p, scale, norm.bias - norm.running_mean * scale, more, self.pool)
+
+    def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What tdBN multiplies by, and sqrt(var + eps) of its input; (C,) each."""
+        assert self.norm is not None
+        var, n = self.norm.running_var, x.numel() // x.shape[2]
+        if self.norm.training:
+            var = var * ((n - 1) / n)  # running variances are unbiased
+        deviation = (var + self.norm.eps).sqrt()
+        return self.norm.weight * self.norm.scale / deviation, deviation
+
+
+class Watched(torch.autograd.Function):
+    """What the backend does, with somebody looking at the gradient that arrives, or leaving the recurrence out of it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, addend: Tensor | None, weight: Tensor | None, bias: Tensor | None, beta: Tensor, call: Call
+    ) -> Tensor:
+        given = (x, addend, weight, bias, beta)
+        inputs = [
+            None if one is None else one.detach().requires_grad_(wanted)
+            for one, wanted in zip(given, ctx.needs_input_grad, strict=False)
+        ]
+        z, more, gamma, mu, decay = inputs
+        assert z is not None
+        assert decay is not None
+        norm = call.norm if gamma is None or mu is None or call.norm is None else call.norm._replace(weight=gamma, bias=mu)
+        with torch.enable_grad():
+            out = call._replace(norm=norm, p=call.p._replace(beta=decay)).run(z, more)
+        ctx.inputs, ctx.out, ctx.call, ctx.passage = inputs, out, call, call.passage(x, addend)
+        call.backend.watcher.unseen[id(ctx.passage)] = ctx.passage
+        return out.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        call, watcher = ctx.call, ctx.call.backend.watcher
+        if watcher.spatial:
+            return *without_recurrence(call, ctx.passage, grad, ctx.needs_input_grad), None, None, None, None
+        watcher.count(ctx.passage, grad)
+        wanted = [one for one in ctx.inputs if one is not None and one.requires_grad]
+        found = dict(zip(map(id, wanted), torch.autograd.grad(ctx.out, wanted, grad, allow_unused=True), strict=True))
+        result = [found.get(id(one)) for one in ctx.inputs]
+        ctx.inputs = ctx.out = None
+        return *result, None
+
+
+def arriving(grad: Tensor, block: Block, side: int) -> Tensor:
+    """dL/do of a block's neurons, from that of averages over windows of side x side."""
+    if side == 1:
+        return laid(grad)[:, block.samples, block.rows].to(block.u.dtype)
+    some = laid(grad)[:, block.samples, block.rows.start // side : block.rows.stop // side].to(block.u.dtype) / side**2
+    T, B, rows, columns, channels = some.shape
+    spread = some[:, :, :, None, :, None].expand(T, B, rows, side, columns, side, channels)
+    spread = spread.reshape(T, B, rows * side, columns * side, channels)
+    # Where the window does not divide the image, neurons at its edge have no place in an average.
+    return F.pad(spread, (0, 0, 0, block.u.shape[3] - columns * side, 0, block.u.shape[2] - rows * side))
+
+
+def membrane_gradient(block: Block, h: Tensor, g: Tensor) -> Tensor:
+    """dL/du of our neurons, (T, ...): du[t] = (g[t] - beta u[t] du[t+1]) h[t] + beta (1 - o[t]) du[t+1]; du[T+1] = 0."""
+    u, o, du = block.u, block.o, torch.empty_like(h)
+    torch.mul(g[-1], h[-1], out=du[-1])
+    for t in range(len(du) - 2, -1, -1):
+        carried = block.p.decay * du[t + 1]
+        do = torch.addcmul(g[t], carried, u[t], value=-1)
+        torch.addcmul(carried.addcmul_(carried, o[t], value=-1), do, h[t], out=du[t])
+    return du
+
+
+@torch.no_grad()
+def without_recurrence(
+    call: Call, passage: Passage, grad: Tensor, wanted: tuple[bool, ...]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of x and of the addend with dL/du[t] = dL/do[t] h[t]."""
+    x = passage.x
+    assert isinstance(x, Tensor)
+    d_x = torch.empty_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
+    room, norm = laid(d_x), call.norm
+    mean = norm.running_mean if norm is not None and norm.training else None  # then the gradient also passes through it
+
+    def write(block: Block) -> Tensor:
+        """Sums of du and du (x - mean), by channel, where the latter matter."""
+        h = passage.p.surrogate(block.u - passage.p.threshold, block.p.width)
+        du = torch.mul(arriving(grad, block, passage.side), h, out=h)
+        room[:, block.samples, block.rows] = du
+        if mean is None:
+            return du.new_zeros(2, 1, dtype=torch.float64)
+        deviation = part(x, block.samples, block.rows).to(du.dtype) - mean
+        return torch.stack([one.flatten(0, -2).sum(0).double() for one in (du, deviation.mul_(du))])
+
+    total = sum(blocks(passage, write), torch.zeros(2, 1, dtype=torch.float64, device=x.device))
+    d_addend = d_x.to(x.dtype, copy=True) if wanted[1] else None
+    if norm is None or passage.scale is None:
+        return d_x.to(x.dtype), d_addend
+    scale, deviation = call.affine(x)
+    n = x.numel() / x.shape[2]
+    slope = (-scale / deviation**2 * total[1] / n).to(d_x.dtype)
+    offset = (-scale * total[0] / n).to(d_x.dtype) - slope * (0 if mean is None else mean)
+
+    def scaled(where: tuple[slice, slice]) -> None:
+        some = room[:, *where].mul_(scale)
+        if mean is not None:
+            some.addcmul_(part(x, *where).to(some.dtype), slope).add_(offset)
+
+    list(in_order(scaled, cut(room.shape), x.device))
+    return d_x.to(x.dtype), d_addend

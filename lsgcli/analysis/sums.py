@@ -1,0 +1,122 @@
+"""Sums over everything that a layer does, per timestep: all that is kept of it."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lsgcli.analysis.dynamics import Block
+
+# Of the histogram, in units of v_th: 1 is the threshold, and the paper's interval lies within [-0.42, 2.42].
+LOWEST, HIGHEST, BINS = -4.0, 6.0, 100
+
+
+@dataclass
+class LayerSums:
+    """Sums over samples and neurons, (T,) float64 each, and what is kept beside them.
+
+    Attributes:
+        values: by name:
+
+            - ``n``: how many entries a step has;
+            - ``spikes``: of o;
+            - ``inside``: of 1[abs(u - v_th) < alpha/2];
+            - ``h``, ``h_squared``: of the surrogate and its square;
+            - ``u``, ``u_squared``, ``u_cubed``: of u / v_th;
+            - ``current``, ``current_squared``, ``product``: of I[t], I[t]^2, I[t] I[t+1];
+            - ``du``: entries of dL/du that are not exactly zero.
+        histogram: counts of u / v_th: below ``LOWEST``, in each bin, from ``HIGHEST`` on.
+        ever, always: per neuron (without the batch axis): fired in any sample; at every step of every sample.
+        beta: mean decay, as the neurons last ran.
+        alpha: (T,) or (1,) mean width.
+        threshold: v_th.
+    """
+
+    values: dict[str, Tensor] = field(default_factory=dict)
+    histogram: Tensor | None = None
+    ever: Tensor | None = None
+    always: Tensor | None = None
+    beta: Tensor | None = None
+    alpha: Tensor | None = None
+    threshold: float = 1.0
+
+    def take(self, part: "Counted") -> None:
+        """Add what was counted of some neurons."""
+        for name, per_step in part.values.items():
+            self.add(name, per_step)
+        if part.histogram is not None:
+            self.histogram = part.histogram if self.histogram is None else self.histogram + part.histogram
+        if part.ever is not None and part.always is not None:
+            assert self.ever is not None
+            assert self.always is not None
+            self.ever[part.rows] |= part.ever
+            self.always[part.rows] &= part.always
+
+    def add(self, name: str, per_step: Tensor) -> None:
+        """Add (T,) to a sum. It stays where it is computed: to read it would be to wait for the device."""
+        before, more = self.values.get(name), per_step.double()
+        if before is None:
+            self.values[name] = more
+            return
+        if (longer := len(more) - len(before)) != 0:
+            before, more = F.pad(before, (0, max(0, longer))), F.pad(more, (0, max(0, -longer)))
+        self.values[name] = before + more
+
+    def neurons(self, shape: torch.Size, device: torch.device) -> None:
+        """Make room for neurons of a laid-out shape (rows, ..., C), where there is none yet."""
+        if self.ever is None or self.ever.shape != shape:
+            self.ever = torch.zeros(shape, dtype=torch.bool, device=device)
+            self.always = torch.ones(shape, dtype=torch.bool, device=device)
+
+
+@dataclass
+class Counted:
+    """What is added to a layer's sums for a block; ``h`` is its surrogate, (T, ...), where it was computed."""
+
+    rows: slice
+    values: dict[str, Tensor]
+    histogram: Tensor | None = None
+    ever: Tensor | None = None
+    always: Tensor | None = None
+    h: Tensor | None = None
+
+
+def count(block: Block, *, full: bool) -> Counted:
+    """All sums of a block but ``du``; or spikes and coverage only."""
+    current, threshold, width = block.current, block.p.threshold, block.p.width
+    distance = block.u - threshold
+    inside = distance.abs()
+    torch.lt(inside, width / 2, out=inside)
+    n = torch.full((len(current),), float(current[0].numel()), device=current.device)
+    values = {"n": n, "spikes": _sum(block.o), "inside": _sum(inside)}
+    if not full:
+        return Counted(block.rows, values)
+    h = block.p.surrogate(distance, width)
+    u = block.u / threshold
+    squared = u.square()
+    values |= {"h": _sum(h), "h_squared": _dot(h, h)}
+    values |= {"u": _sum(u), "u_squared": _sum(squared), "u_cubed": _dot(squared, u)}
+    values |= {"current": _sum(current), "current_squared": _dot(current, current)}
+    values["product"] = F.pad(_dot(current[:-1], current[1:]), (0, 1))
+    return Counted(block.rows, values, _histogram(u), block.o.amax((0, 1)) > 0, block.o.amin((0, 1)) > 0, h)
+
+
+def nonzero(du: Tensor) -> Tensor:
+    """How many entries of dL/du, (T, ...), are not exactly zero: (T,)."""
+    return _sum(torch.ne(du, 0, out=torch.empty_like(du, dtype=torch.promote_types(du.dtype, torch.float32))))
+
+
+def _histogram(u: Tensor) -> Tensor:
+    per_unit = BINS / (HIGHEST - LOWEST)
+    # The first place is that of everything below. Clamped twice: numbers too large for an integer, and what is no number.
+    places = torch.add(1 - LOWEST * per_unit, u, alpha=per_unit).clamp_(0, BINS + 1).to(torch.int32).clamp_(0, BINS + 1)
+    return torch.bincount(places.flatten(), minlength=BINS + 2)
+
+
+def _sum(x: Tensor) -> Tensor:
+    return x.flatten(1).sum(1)
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    return torch.linalg.vecdot(x.flatten(1), y.flatten(1))

@@ -1,0 +1,81 @@
+"""What the gradients of a layer's weights say, over mini-batches."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class WeightGradients:
+    """Norms and moments of dL/dW of one layer; two tensors of the weight's size are kept."""
+
+    def __init__(self) -> None:
+        self.norms: list[float] = []
+        self.zeros: list[float] = []
+        self.temporal: list[float] = []
+        self.n = 0
+        self.mean: Tensor | None = None  # of each entry, and the sum of squared deviations from it (Welford)
+        self.squares: Tensor | None = None
+
+    @torch.no_grad()
+    def add(self, grad: Tensor | None) -> None:
+        """Take in the gradient of a mini-batch; None where none arrived, which is 0."""
+        self.norms.append(norm(grad))
+        self.zeros.append(1.0 if grad is None else 1 - int(torch.count_nonzero(grad)) / max(1, grad.numel()))
+        self.n += 1
+        if grad is None:
+            grad = torch.zeros(()) if self.mean is None else torch.zeros_like(self.mean)
+        if self.mean is None or self.squares is None or self.mean.shape != grad.shape:
+            self.mean, self.squares = torch.zeros_like(grad), torch.zeros_like(grad)
+        deviation = grad - self.mean
+        self.mean.add_(deviation, alpha=1 / self.n)
+        self.squares.addcmul_(deviation, deviation, value=(self.n - 1) / self.n)
+
+    @torch.no_grad()
+    def add_spatial(self, whole: Tensor | None, spatial: Tensor | None) -> None:
+        """Take in a gradient, and what is left of it without the recurrence."""
+        total = norm(whole)
+        if whole is not None and total > 0:
+            self.temporal.append(norm(whole if spatial is None else whole - spatial) / total)
+
+    def snr(self) -> float:
+        """Median of abs(mean) / std over the entries that varied; std with n - 1. NaN for a single mini-batch."""
+        if self.n < 2 or self.mean is None or self.squares is None:
+            return math.nan
+        varied = self.squares > 0
+        ratios = self.mean[varied].abs() / (self.squares[varied] / (self.n - 1)).sqrt()
+        return float(middle(ratios)) if len(ratios) else math.nan
+
+    def record(self, weight: Tensor, reference: float) -> dict[str, Any]:
+        """The measures.
+
+        Args:
+            weight: W.
+            reference: the gradient norm of the last layer of neurons.
+        """
+        size, own = mean(self.norms), norm(weight.detach())
+        return {
+            "grad_norm": size,
+            "grad_ratio": size / reference if reference > 0 else math.nan,
+            "grad_relative": size / own if own > 0 else math.nan,
+            "grad_zero_weight": mean(self.zeros),
+            "temporal_share": mean(self.temporal),
+            "snr": self.snr(),
+        }
+
+
+def middle(values: Tensor) -> Tensor:
+    """The median: of an even number, halfway between the two in the middle."""
+    ordered = values.flatten().sort().values
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
+def norm(x: Tensor | None) -> float:
+    """L2 norm; 0 for None."""
+    return 0.0 if x is None else float(torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float64)))
+
+
+def mean(values: list[float]) -> float:
+    """Mean; NaN of nothing."""
+    return sum(values) / len(values) if values else math.nan

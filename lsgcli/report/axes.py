@@ -1,0 +1,136 @@
+"""Scales and axes of charts."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lsgcli.report.colours import Style
+from lsgcli.report.marks import Dot, Line, Mark, Point, Text
+
+SIZE = 12  # of text, pixels
+
+
+def drawable(value: float | None, log: bool = False) -> bool:
+    """Whether a value has a place on a scale."""
+    return value is not None and math.isfinite(value) and (value > 0 or not log)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From values to shares of an axis: low is 0, high is 1; in proportion, or by logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @classmethod
+    def over(cls, values: Iterable[float | None], log: bool = False, zero: bool = False) -> "Scale":
+        """A scale that shows all values that can be drawn, and 0 if ``zero``."""
+        known = [v for v in values if v is not None and drawable(v, log)]
+        if log:
+            return cls(*_decade_steps(min(known, default=0.1), max(known, default=1.0)), log=True)
+        low, high = min(known, default=0.0), max(known, default=1.0)
+        if zero and low >= 0:
+            return cls(0.0, 1.05 * high or 1.0)
+        margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
+        return cls(low - margin, high + margin)
+
+    def share(self, value: float) -> float:
+        """Where a value lies, 0 .. 1 within the scale."""
+        low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
+        return ((math.log10(value) if self.log else value) - low) / (high - low)
+
+    def ticks(self, most: int = 7) -> list[float]:
+        """Round values at suitable distances."""
+        if self.log:
+            return _log_ticks(self.low, self.high, most)
+        raw = (self.high - self.low) / (most - 1)
+        unit = 10 ** math.floor(math.log10(raw))
+        step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= raw * (1 - 1e-9))
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [step * i for i in range(first, last + 1)]
+
+
+@dataclass(frozen=True)
+class Axes:
+    """A chart's frame: from values to pixels, y upwards."""
+
+    width: float
+    height: float
+    x: Scale
+    y: Scale
+    left: float = 50
+    right: float = 12
+    top: float = 26
+    bottom: float = 38
+
+    def at(self, x: float, y: float) -> Point:
+        """Where a value lies on the drawing."""
+        return (
+            self.left + self.x.share(x) * (self.width - self.left - self.right),
+            self.height - self.bottom - self.y.share(y) * (self.height - self.top - self.bottom),
+        )
+
+    def frame(self, x_ticks: Iterable[float], x_label: str, y_label: str, x_step: float = 0.0) -> list[Mark]:
+        """Grid, numbers at the axes, and what they are.
+
+        Args:
+            x_ticks: values where the x axis has numbers.
+            x_step: added to these numbers.
+        """
+        marks: list[Mark] = []
+        ticks = self.y.ticks()
+        for tick, text in zip(ticks, numbers(ticks), strict=True):
+            _, y = self.at(self.x.low, tick)
+            marks.append(Line([(self.left, y), (self.width - self.right, y)], "grid"))
+            marks.append(Text(self.left - 6, y + 4, text, size=SIZE, anchor="end"))
+        floor = self.height - self.bottom
+        marks += [Text(self.at(t, self.y.low)[0], floor + 16, f"{t + x_step:g}", size=SIZE, anchor="middle") for t in x_ticks]
+        marks.append(Text((self.left + self.width - self.right) / 2, self.height - 5, x_label, size=SIZE, anchor="middle"))
+        marks.append(Text(2, 13, y_label, "ink", size=SIZE))
+        return marks
+
+    def line(self, points: Sequence[tuple[float, float | None]], style: Style, width: float = 2.0) -> list[Mark]:
+        """A line through points, with gaps where there is no value; a point alone between gaps is a dot."""
+        runs: list[list[Point]] = [[]]
+        for x, value in points:
+            if value is not None and drawable(value, self.y.log):
+                runs[-1].append(self.at(x, value))
+            else:
+                runs.append([])
+        marks: list[Mark] = [Line(run, style.colour, width, style.dash) for run in runs if len(run) > 1]
+        return marks + [Dot(*run[0], style.colour, style.shape or "circle", 3) for run in runs if len(run) == 1]
+
+
+def numbers(ticks: Sequence[float]) -> list[str]:
+    """Ticks as text, of three significant digits or as many as they have, at most six."""
+    texts = [[f"{tick:.{digits}g}" for tick in ticks] for digits in range(3, 7)]
+    exact = (found for found in texts if all(map(_same, map(float, found), ticks)))
+    return next(exact, texts[-1])
+
+
+def _same(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-15)
+
+
+def whole_ticks(n: int, most: int = 10) -> list[int]:
+    """At most ``most`` of 0 .. n - 1, evenly spaced."""
+    return list(range(0, n, max(1, math.ceil(n / most))))
+
+
+def _decade_steps(low: float, high: float) -> tuple[float, float]:
+    """The nearest of 1, 2 and 5 times a power of ten, below and above, apart in any case."""
+    steps = [m * 10.0**e for e in range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2) for m in (1, 2, 5)]
+    below = max(step for step in steps if step <= low * (1 + 1e-9) or step == steps[0])
+    above = min(step for step in steps if step >= high * (1 - 1e-9) or step == steps[-1])
+    return (below, above) if above > below else (below, 2 * below)
+
+
+def _log_ticks(low: float, high: float, most: int) -> list[float]:
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [m * 10.0**e for e in exponents for m in factors]
+        ticks = [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
+        if len(ticks) <= most:
+            return ticks
+    return ticks[:: math.ceil(len(ticks) / most)]

@@ -1,0 +1,64 @@
+"""Colours of pages and pictures: told apart under the common forms of colour blindness, on light and on dark ground."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# What a mark's colour may be called besides a hexadecimal number; a page gives these by its style sheet, a file has the light ones.
+LIGHT = {"ink": "#1c2733", "soft": "#5b6875", "grid": "#d9dfe5", "ground": "#ffffff", "shade": "#eef2f6", "bad": "#b3261e"}
+DARK = {"ink": "#e3e8ed", "soft": "#98a4b0", "grid": "#303943", "ground": "#14191f", "shade": "#1e252d", "bad": "#ff8a80"}
+PAGE = {name: f"var(--{name})" for name in LIGHT}
+
+COLOURS = ("#3b82c4", "#d97706", "#2f9e6e", "#b4559b", "#7c6ad6", "#c2413b", "#8a7a2f", "#3f979c")
+SHAPES = ("circle", "square", "triangle", "diamond")
+DASHES = ((), (7.0, 3.0), (2.0, 3.0), (9.0, 3.0, 2.0, 3.0))
+# From little to much: lightness alone tells the order. From below zero to above: blue, pale, orange.
+SEQUENTIAL = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
+DIVERGING = ("#1f5fa8", "#8fb8de", "#f2f2f2", "#f0b070", "#b5560b")
+DEPTH = ("#3b82c4", "#b4559b", "#d97706")  # layers in their order, from the input
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a line is told from others; never by its colour alone.
+
+    Attributes:
+        colour: hexadecimal, or a name of :data:`LIGHT`.
+        shape: of its markers, one of :data:`SHAPES`; none where empty.
+        dash: lengths of dashes and gaps in turn; solid where empty.
+    """
+
+    colour: str
+    shape: str = ""
+    dash: tuple[float, ...] = ()
+
+
+def styles(n: int) -> list[Style]:
+    """Of n things without an order, such as checkpoints."""
+    return [
+        Style(COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], DASHES[(i + i // len(COLOURS)) % len(DASHES)])
+        for i in range(n)
+    ]
+
+
+def ordered(n: int) -> list[str]:
+    """Colours of n things in an order, such as layers."""
+    return [ramp(DEPTH, i / (n - 1) if n > 1 else 0.0) for i in range(n)]
+
+
+def ramp(colours: Sequence[str], share: float) -> str:
+    """The colour at 0 .. 1 between equally spaced ones."""
+    place = min(max(share, 0.0), 1.0) * (len(colours) - 1)
+    index = min(int(place), len(colours) - 2)
+    pair = zip(_rgb(colours[index]), _rgb(colours[index + 1]), strict=True)
+    return "#" + "".join(f"{round(a + (b - a) * (place - index)):02x}" for a, b in pair)
+
+
+def ink_on(colour: str) -> str:
+    """Black or white, whichever is read better on a colour (relative luminance as WCAG 2 defines it)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in _rgb(colour))]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if luminance > 0.179 else "#ffffff"
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

@@ -1,0 +1,99 @@
+"""``lsg inspect-gradients --plot``: the pictures of the page as files, SVG and PNG."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lsgcli.files import make_folder, replacing, write_text
+from lsgcli.report.drawing import Drawing
+from lsgcli.report.marks import ADVANCE, Group, Mark, Text, shortened
+from lsgcli.report.pictures.base import Panel, View, labels, pictures
+from lsgcli.report.svg import drawn_legend
+
+MARGIN, GAP = 14, 16
+TITLE, SMALL = 16, 11
+ACROSS = 880  # pixels: a sheet's width where its panels leave it open
+
+
+def write(flows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
+    """Write each picture as NAME.svg and NAME.png; where there is a choice, one for each.
+
+    Args:
+        flows: records as :func:`lsgcli.report.flow_page.page` takes them.
+        folder: made if it is not there; other files in it stay.
+
+    Returns:
+        The files, in the order of the page.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    make_folder(folder)
+    written = []
+    for name, drawing in sheets(flows).items():
+        write_text(folder / f"{name}.svg", drawing.svg())
+        with replacing(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(drawing.png())
+        written += [folder / f"{name}.svg", folder / f"{name}.png"]
+    return written
+
+
+def sheets(flows: Sequence[dict[str, Any]]) -> dict[str, Drawing]:
+    """The pictures by file name, each with its title, legend and all its panels."""
+    names = labels(flows)
+    found = {}
+    for name, picture in pictures().items():
+        for view in picture.views(flows, names):
+            plain = view.name == name
+            file = name if plain else f"{name}-{_file_name(view.name)}"
+            found[file] = sheet(picture.title if plain else f"{picture.title}: {view.name}", view)
+    return found
+
+
+def sheet(title: str, view: View) -> Drawing:
+    """A view's panels in their columns, under a title and a legend."""
+    cells = [_cell(panel) for panel in view.panels]
+    wide, high = max(cell.width for cell in cells), max(cell.height for cell in cells)
+    columns = min(len(cells), view.columns or max(1, int((ACROSS + GAP) / (wide + GAP))))
+    width = 2 * MARGIN + columns * (wide + GAP) - GAP
+    marks, y = _heading(title, view, width)
+    for index, cell in enumerate(cells):
+        row, column = divmod(index, columns)
+        marks.append(Group(cell.marks, dx=MARGIN + column * (wide + GAP), dy=y + row * (high + GAP)))
+    rows = -(-len(cells) // columns)
+    return Drawing(width, y + rows * (high + GAP) - GAP + MARGIN, marks, title)
+
+
+def _heading(title: str, view: View, width: float) -> tuple[list[Mark], float]:
+    """Title and legend, and where the panels begin."""
+    heading = Text(MARGIN, MARGIN + TITLE, shortened(title, width - 2 * MARGIN, TITLE), "ink", TITLE)
+    marks, height = drawn_legend(view.legend, width - 2 * MARGIN)
+    y = MARGIN + TITLE + 14
+    return [heading, Group(marks, dx=MARGIN, dy=y)], y + height + 6
+
+
+def _cell(panel: Panel) -> Drawing:
+    """A panel with its title above and its note below."""
+    if panel.drawing is None:
+        return Drawing(200, 60, [Text(0, 14, panel.title, "ink", SMALL + 1), *_lines(panel.note, 200, 34)], panel.title)
+    drawing, head = panel.drawing, 20 if panel.title else 0
+    marks: list[Mark] = [Text(0, 13, shortened(panel.title, drawing.width, SMALL + 1), "ink", SMALL + 1)] if head else []
+    notes = _lines(panel.note, drawing.width, head + drawing.height + SMALL + 2)
+    height = head + drawing.height + len(notes) * (SMALL + 4)
+    return replace(drawing, height=height, marks=[*marks, Group(drawing.marks, dy=head), *notes])
+
+
+def _lines(text: str, width: float, y: float) -> list[Mark]:
+    """Text broken into lines of a width."""
+    room, lines = width / (ADVANCE * SMALL), [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > room:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return [Text(0, y + i * (SMALL + 4), line, "soft", SMALL) for i, line in enumerate(lines) if line]
+
+
+def _file_name(text: str) -> str:
+    """Letters and digits of a name, with one dash for anything else between them."""
+    return "-".join("".join(c if c.isalnum() and c.isascii() else " " for c in text.lower()).split())

@@ -1,0 +1,58 @@
+"""Gradient-flow records as HTML tables, with what their columns mean and what decided their verdicts."""
+
+from html import escape
+from typing import Any
+
+from lsgcli.report.measures import MEASURES, RULES, present
+from lsgcli.report.page import scrolling
+
+
+def table(flow: dict[str, Any], label: str, link: str = "") -> str:
+    """All measures of all layers.
+
+    Args:
+        label: what the table is of.
+        link: where a layer's name leads to, with its number for {}.
+    """
+    shown = present(flow["layers"])
+    head = '<th scope="col">layer</th><th scope="col" class="text">verdict</th>' + "".join(
+        f'<th scope="col"><abbr title="{escape(m.meaning)}">{escape(m.title)}</abbr></th>' for m in shown
+    )
+    rows = ""
+    for number, layer in enumerate(flow["layers"], 1):
+        name = f"{number} {escape(str(layer['name']))}"
+        name = f'<a href="{link.format(number)}">{name}</a>' if link else name
+        cells = "".join(f"<td>{escape(m.text(layer))}</td>" for m in shown)
+        rows += f'<tr data-layer="{number}"><th scope="row">{name}</th>{_verdict(layer)}{cells}</tr>'
+    return scrolling(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>", f"Measures of {label}")
+
+
+def summary(flow: dict[str, Any]) -> str:
+    """How many layers are well, and what is the matter with the others."""
+    layers = flow["layers"]
+    ill = [
+        f"{number} {layer['name']} is {layer['verdict']} ({layer['reason']})"
+        for number, layer in enumerate(layers, 1)
+        if layer["verdict"] != "ok"
+    ]
+    if not ill:
+        return f'<p class="ok">✓ {"all layers are" if len(layers) > 1 else "the layer is"} ok</p>'
+    return f'<p class="bad">! {len(ill)} of {len(layers)} layers not ok</p><p>{escape("; ".join(ill))}</p>'
+
+
+def thresholds(flow: dict[str, Any]) -> str:
+    """The rules of the verdicts, in the order in which they are tried."""
+    limits = flow.get("thresholds") or {}
+    rules = [f"{name}: {RULES[name].format(limit) if name in RULES else limit}" for name, limit in limits.items()]
+    return escape("; ".join([*rules, "ok: otherwise"])) if rules else "not in this record"
+
+
+def glossary() -> str:
+    """What the columns mean."""
+    return "<dl>" + "".join(f"<dt>{escape(m.title)}</dt><dd>{escape(m.meaning)}</dd>" for m in MEASURES) + "</dl>"
+
+
+def _verdict(layer: dict[str, Any]) -> str:
+    if layer["verdict"] == "ok":
+        return '<td class="text">✓ ok</td>'
+    return f'<td class="text bad">! {escape(layer["verdict"])}: {escape(layer["reason"])}</td>'

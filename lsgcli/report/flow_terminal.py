@@ -1,0 +1,165 @@
+"""Gradient flow in a terminal: a bar of coverage, a row of its timesteps, and as many measures as there is room for."""
+
+import string
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lsgcli.report.measures import MEASURES, measure
+from lsgcli.report.pictures.base import labels
+
+# Those that matter most first, beside coverage, which always stands there.
+SHOWN = (
+    *("grad_norm", "firing_rate", "beta", "temporal_share", "grad_ratio", "alpha", "u_std", "snr", "sg_mean", "u_mean"),
+    *("u_std_predicted.paper", "rho", "mismatch", "gamma", "grad_zero"),
+)
+BAR = 6  # characters
+STEPS = 12  # characters; more timesteps share one
+GAP = 2
+NAME = 5 + 1 + BAR  # of a checkpoint, as the head of its bars
+FILLED, HEIGHTS = "▏▎▍▌▋▊▉█", "▁▂▃▄▅▆▇█"
+
+
+def lines(flows: Sequence[dict[str, Any]], out: Console) -> list[Table | Text]:
+    """Records as a table each, or side by side in one where their layers are the same.
+
+    Args:
+        flows: with a ``checkpoint`` each where there are several.
+        out: where they are printed; its width decides what there is room for.
+    """
+    names = _names(flows) if len(flows) > 1 else [""]
+    parts: list[Table | Text] = [Text(_heading(flow, name)) for flow, name in zip(flows, names, strict=True)]
+    alike = len({tuple(layer["name"] for layer in flow["layers"]) for flow in flows}) == 1
+    if len(flows) > 1 and alike:
+        parts.append(_several(flows, names, out))
+    else:
+        parts += [_one(flow, out) for flow in flows]
+    parts += [
+        Text(f"{name + ': ' if name else ''}{layer['name']} is {layer['verdict']} ({layer['reason']})", style="red")
+        for flow, name in zip(flows, names, strict=True)
+        for layer in flow["layers"]
+        if layer["verdict"] != "ok"
+    ]
+    return parts
+
+
+def _names(flows: Sequence[dict[str, Any]]) -> list[str]:
+    """What the checkpoints are called: letters, where nothing short tells them apart."""
+    names = labels(flows)
+    if len({name[:NAME] for name in names}) == len(names):
+        return names
+    return [string.ascii_uppercase[k % 26] * (k // 26 + 1) for k in range(len(names))]
+
+
+def _heading(flow: dict[str, Any], name: str) -> str:
+    loss = "-" if flow.get("loss") is None else f"{flow['loss']:.4f}"
+    facts = f"method {flow['method']}, " if flow.get("method") else ""
+    path = f"{flow['checkpoint']}: " if flow.get("checkpoint") else ""
+    return f"{name + ' = ' if name else ''}{path}{facts}T={flow['T']}, {flow['batches']} mini-batches, loss {loss}"
+
+
+def _one(flow: dict[str, Any], out: Console) -> Table:
+    """One record: a column for each measure."""
+    marks = Marks(out, [flow])
+    width = max(5, *(len(layer["name"]) for layer in flow["layers"]))
+    room = out.width - sum(one + GAP for one in (width, 5 + 1 + BAR, marks.steps, 9))
+    kept: list[str] = []
+    for key in SHOWN:
+        values = [measure(key).text(layer) for layer in flow["layers"]]
+        room -= max(map(len, [measure(key).title, *values])) + GAP
+        if room < 0:
+            break
+        if any(value != "-" for value in values):
+            kept.append(key)
+    shown = [one for one in MEASURES if one.key in kept]
+    table = _table(f"{marks.bars}; {marks.heights}. u in units of v_th; firing rate: spikes per neuron and step")
+    for title in ("layer", "coverage", "by step"):
+        _column(table, title)
+    for one in shown:
+        _column(table, one.title, right=True)
+    _column(table, "verdict")
+    for layer in flow["layers"]:
+        cells = [layer["name"], marks.bar(layer), marks.row(layer), *(one.text(layer) for one in shown)]
+        table.add_row(*map(Text, cells), _verdict(layer))
+    return table
+
+
+def _several(flows: Sequence[dict[str, Any]], names: Sequence[str], out: Console) -> Table:
+    """Several records: coverage, its steps if there is room, the gradient's norm and the verdict of each."""
+    marks = Marks(out, flows)
+    width = max(5, *(len(layer["name"]) for layer in flows[0]["layers"]))
+    room = (out.width - width) // len(flows) - GAP
+    with_bar = room >= NAME + GAP + 8
+    with_steps = room >= NAME + GAP + marks.steps + GAP + 8
+    table = _table(f"{marks.bars}; {marks.heights}" if with_steps else marks.bars)
+    _column(table, "layer")
+    for name in names:
+        _column(table, name[: NAME if with_bar else 8])
+        if with_steps:
+            _column(table, "by step")
+        _column(table, measure("grad_norm").title, right=True)
+    for index, layer in enumerate(flows[0]["layers"]):
+        cells: list[Text] = [Text(layer["name"])]
+        for flow in flows:
+            one = flow["layers"][index]
+            ill = "" if one["verdict"] == "ok" else "red"
+            cells.append(Text(marks.bar(one) if with_bar else measure("coverage").text(one), style=ill))
+            if with_steps:
+                cells.append(Text(marks.row(one), style=ill))
+            cells.append(Text(("" if not ill else "!") + measure("grad_norm").text(one), style=ill))
+        table.add_row(*cells)
+    return table
+
+
+def _table(caption: str) -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), caption=caption, caption_justify="left")
+
+
+def _column(table: Table, title: str, right: bool = False) -> None:
+    table.add_column(Text(title), justify="right" if right else "left", no_wrap=True, overflow="crop")
+
+
+def _verdict(layer: dict[str, Any]) -> Text:
+    return Text(layer["verdict"], style="green" if layer["verdict"] == "ok" else "red")
+
+
+class Marks:
+    """Bars and rows of characters, of those that the output's encoding has.
+
+    Args:
+        out: the output.
+        flows: whose coverage they show.
+    """
+
+    def __init__(self, out: Console, flows: Sequence[dict[str, Any]]):
+        self.plain = not out.encoding.lower().startswith("utf")
+        self.steps = max(len("by step"), min(STEPS, max(flow["T"] for flow in flows)))
+        every = [v for flow in flows for layer in flow["layers"] for v in layer["per_step"]["coverage"] if v is not None]
+        self.top = max([*every, 1e-9])
+        low, high = ("0", "9") if self.plain else (HEIGHTS[0], HEIGHTS[-1])
+        self.bars = "coverage: bars from 0 to 1"
+        self.heights = f"by step: from 0 ({low}) to {self.top:.2f} ({high})"
+
+    def bar(self, layer: dict[str, Any]) -> str:
+        """Coverage as a number and a bar of a fixed width."""
+        value = layer["coverage"]
+        if value is None:
+            return f"{'-':>5} {'':{BAR}}"
+        if self.plain:
+            return f"{value:.3f} {'#' * round(BAR * value):{BAR}}"
+        whole, rest = divmod(round(8 * BAR * value), 8)
+        return f"{value:.3f} {FILLED[-1] * whole + (FILLED[rest - 1] if rest else ''):{BAR}}"
+
+    def row(self, layer: dict[str, Any]) -> str:
+        """Coverage of each timestep as a character."""
+        values = layer["per_step"]["coverage"]
+        if len(values) > STEPS:  # means of neighbours
+            groups = [values[len(values) * k // STEPS : len(values) * (k + 1) // STEPS] for k in range(STEPS)]
+            values = [None if None in group else sum(group) / len(group) for group in groups]
+        return "".join(" " if value is None else self._character(value / self.top) for value in values)
+
+    def _character(self, share: float) -> str:
+        return str(min(9, int(10 * share))) if self.plain else HEIGHTS[min(7, int(8 * share))]

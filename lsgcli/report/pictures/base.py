@@ -1,0 +1,86 @@
+"""What a picture of gradient flow is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any, ClassVar, Protocol
+
+from lsgcli import registry
+from lsgcli.report.colours import Style, styles
+from lsgcli.report.drawing import Drawing
+
+Flow = dict[str, Any]  # a gradient-flow record
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing of a picture, with what stands above and below it; ``drawing`` None where there is nothing to draw."""
+
+    drawing: Drawing | None
+    title: str = ""
+    note: str = ""
+    layer: int | None = None  # number of the one layer that it shows
+
+
+@dataclass(frozen=True)
+class View:
+    """Panels that are seen at the same time. A picture has one view, or several to choose from.
+
+    Attributes:
+        name: of the choice; that of the picture if it is the only or the main one.
+        panels: row by row.
+        columns: how many stand side by side; 0 for as many as there is room for.
+        natural: drawings keep their size, whatever the room, and scroll.
+        legend: what lines are.
+    """
+
+    name: str
+    panels: Sequence[Panel]
+    columns: int = 0
+    natural: bool = False
+    legend: Sequence[tuple[str, Style]] = field(default=())
+
+
+class Picture(Protocol):
+    """One picture, of one or several checkpoints.
+
+    Attributes:
+        place: where it stands among the others.
+        title: its heading.
+        shows: what is to be seen, in one plain sentence.
+        hides: what cannot be seen in it.
+    """
+
+    place: ClassVar[int]
+    title: ClassVar[str]
+    shows: ClassVar[str]
+    hides: ClassVar[str]
+
+    def views(self, flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
+        """Draw records, whose checkpoints are called ``labels``; no view where the records have nothing for it."""
+
+
+def pictures() -> dict[str, Picture]:
+    """All pictures by name, in their order."""
+    found = {name: registry.get("picture", name)() for name in registry.names("picture")}
+    return dict(sorted(found.items(), key=lambda item: item[1].place))
+
+
+def labels(flows: Sequence[Flow]) -> list[str]:
+    """Short distinct names of checkpoints: the method where that tells them apart, else what differs in their paths."""
+    methods = [str(flow.get("method") or "") for flow in flows]
+    if all(methods) and len(set(methods)) == len(methods):
+        return methods
+    paths = [PurePath(str(flow.get("checkpoint") or "")).parts for flow in flows]
+    common = set(paths[0]).intersection(*paths[1:]) if len(paths) > 1 else set(paths[0][:-1])
+    names = [
+        " ".join(filter(None, (method, "/".join(part for part in path if part not in common) or "/".join(path[-1:]))))
+        for method, path in zip(methods, paths, strict=True)
+    ]
+    names = [name or "network" for name in names]
+    return [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names, 1)]
+
+
+def legend(names: Sequence[str]) -> list[tuple[str, Style]]:
+    """The checkpoints' lines and markers."""
+    return list(zip(names, styles(len(names)), strict=True))

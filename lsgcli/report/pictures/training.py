@@ -1,0 +1,48 @@
+"""Decay beta and surrogate width alpha over training: Figures 6 and 7 of Lian et al. (IJCAI 2023)."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from lsgcli.registry import register
+from lsgcli.report.axes import Scale
+from lsgcli.report.colours import Style, ordered
+from lsgcli.report.pictures.base import Flow, Panel, View
+from lsgcli.report.svg import line_drawing
+
+
+@register("picture", "training")
+class Training:
+    """A row of panels for beta, one for alpha; a column per checkpoint, a line per layer."""
+
+    place: ClassVar = 50
+    title: ClassVar = "Decay and width over training"
+    shows: ClassVar = (
+        "The decay beta and the surrogate's width alpha of each layer after each epoch of the run that wrote the checkpoint; lines are "
+        "numbered by layer, blue at the input, orange at the output."
+    )
+    hides: ClassVar = (
+        "Whether a movement helped: this is one run with one seed. Where the method derives alpha from beta, the second row is the "
+        "first one again on another scale."
+    )
+
+    def views(self, flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
+        histories = [flow.get("history") for flow in flows]
+        if not any(histories):
+            return []
+        panels = []
+        for key, title in (("beta", "decay beta"), ("alpha", "width alpha")):
+            y = Scale.over(v for history in histories if history for layer in history["layers"].values() for v in layer[key])
+            for history, label in zip(histories, labels, strict=True):
+                if not history:
+                    panels.append(Panel(None, label, "No gradient-flow.jsonl of its training lies beside this checkpoint."))
+                    continue
+                lines = {f"layer {i} {name}": layer[key] for i, (name, layer) in enumerate(history["layers"].items(), 1)}
+                first = history["epochs"][0] if history["epochs"] else 0
+                colours = [Style(colour) for colour in ordered(len(lines))]
+                panels.append(
+                    Panel(
+                        line_drawing(lines, colours, x_label="epoch", y_label=title, x_first=first + 1, y=y, numbered=True),
+                        label if len(flows) > 1 else "",
+                    )
+                )
+        return [View("training", panels, len(flows) if len(flows) > 1 else 2)]

@@ -1,0 +1,204 @@
+"""ablate: tables from runs, whoever ran them and however often they were stopped."""
+
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lsgcli.errors import Stopped
+from lsgcli.training.loop import Trainer
+from tests.cli.conftest import TINY
+
+
+def test_ablate(lsg, images, tmp_path):
+    command = ["ablate", "--dataset", "image-folder", "--data-dir", images, *TINY, "--out", "abl", "--seeds", "0-1", "-q"]
+    result = lsg(*command, "--grid", "method=none,lsg", "width=0.5,1", "--json")
+    assert result.exit_code == 0, result.stderr
+    rows = json.loads(result.stdout)["rows"]
+    assert [(row["method"], row["width"]) for row in rows] == [("none", 0.5), ("none", 1.0), ("lsg", None), ("lsg", None)]
+    for row in rows:
+        assert row["n"] == len(row["accuracies"]) == len(row["last"]) == 2
+        assert row["mean"] == pytest.approx(sum(row["accuracies"]) / 2)
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "abl").rglob("last.safetensors")}
+    assert len(times) == 8
+    again = lsg(*command, "--grid", "method=none,lsg", "width=0.5,1", "--json")
+    assert json.loads(again.stdout)["rows"] == rows
+    assert times == {p: p.stat().st_mtime_ns for p in times}  # nothing ran again
+    collected = lsg("ablate", "--collect", "abl", "--json", "--plot", "plots")
+    assert collected.stdout == result.stdout
+    assert {p.name for p in (tmp_path / "plots").iterdir()} >= {"accuracy.svg", "loss.svg", "coverage.svg"}
+
+
+def test_ablate_does_not_take_runs_of_other_settings(lsg, images):
+    command = ["ablate", "--dataset", "image-folder", "--data-dir", images, *TINY, "--grid", "method=lsg", "--seeds", "0", "-q"]
+    assert lsg(*command, "--out", "abl", "--epochs", "1").exit_code == 0
+    result = lsg(*command, "--out", "abl", "--epochs", "2")
+    assert result.exit_code == 6
+    assert "--epochs 1 there, 2 now" in result.stderr
+
+
+def test_ablate_keeps_a_diverged_run_as_a_result(lsg, images, tmp_path):
+    command = [
+        "ablate",
+        "--dataset",
+        "image-folder",
+        "--data-dir",
+        images,
+        *TINY,
+        "--grid",
+        "lr=0.05,1e38",
+        "--seeds",
+        "0",
+        "-q",
+    ]
+    first = lsg(*command, "--out", "abl", "--json")
+    assert first.exit_code == 0, first.stderr
+    assert [(row["n"], row["diverged"]) for row in json.loads(first.stdout)["rows"]] == [(1, []), (0, [0])]
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "abl").rglob("*.json*")}
+    assert lsg(*command, "--out", "abl", "--json").stdout == first.stdout
+    assert times == {p: p.stat().st_mtime_ns for p in times}
+
+
+def test_ablate_table_formats(lsg, images):
+    command = ["ablate", "--dataset", "image-folder", "--data-dir", images, *TINY, "--epochs", "1", "--seeds", "3", "-q"]
+    for form, sign in (
+        ("table", "trainable-decay"),
+        ("markdown", "| trainable-decay |"),
+        ("csv", "trainable-decay,1.0"),
+        ("latex", "trainable-decay & 1 & 2"),
+    ):
+        result = lsg(*command, "--format", form)
+        assert result.exit_code == 0, result.stderr
+        assert sign in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seeds", "a"], "--seeds"),
+        (["--table", "9"], "--table"),
+        (["--grid", "methods=none"], "did you mean method"),
+        (["--grid", "T=two"], "whole number"),
+        (["--grid", "seed=0,1"], "--seeds"),
+        (["--grid", "T=2", "T=4"], "T twice"),
+        (["--grid", "deterministic=maybe"], "true or false"),
+        (["--grid", "size=16,20", "arch=vggsnn"], "multiple of 16"),
+        (["--table", "1", "--method", "none"], "--method"),
+        (["--table", "1", "--grid", "T=1"], "expected one of them"),
+        (["--format", "word"], "--format"),
+        (["--grid", "workers=0,2"], "does not change what is computed"),
+        (["--collect", ".", "--table", "1", "--lr", "0.1"], "--table, --lr: cannot be combined with --collect"),
+        (["--collect", "."], "found no run there"),
+        (["--collect", ".", "--print-commands"], "--print-commands: cannot be combined"),
+        (["--print-commands", "--plot", "p"], "--plot: cannot be combined"),
+    ],
+)
+def test_ablate_usage(lsg, options, message):
+    result = lsg("ablate", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.fixture
+def small(images):
+    """An ablation of two rows and two seeds."""
+    axes = ["--grid", "method=none,lsg", "--seeds", "0-1", "--out", "abl", "--threads", "1", "--workers", "0"]
+    return ["ablate", "--dataset", "image-folder", "--data-dir", images, *TINY, "--epochs", "1", *axes]
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Put `lsg` on the PATH."""
+    file = tmp_path / "bin" / "lsg"
+    file.parent.mkdir()
+    file.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m lsgcli "$@"\n')
+    file.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{file.parent}:{os.environ['PATH']}")
+
+
+@pytest.fixture
+def expected(lsg, small):
+    """The table of the undisturbed ablation, run elsewhere; but for directories."""
+    result = lsg(*small[: small.index("--out")], "--out", "undisturbed", *small[small.index("--out") + 2 :], "-q", "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)["rows"]
+
+
+def test_commands_for_xargs_make_the_same_table(lsg, small, program, expected, tmp_path):
+    printed = lsg(*small, "--print-commands", "-q")
+    assert printed.exit_code == 0, printed.stderr
+    assert len(printed.stdout.splitlines()) == 4
+    assert sorted(p.name for p in (tmp_path / "abl").rglob("*")) == ["ablation.json"]
+    missing = json.loads(lsg("ablate", "--collect", "abl", "--json").stdout)["missing"]
+    assert [one["state"] for one in missing] == ["not begun"] * 4
+    done = subprocess.run(
+        ["xargs", "-P2", "-I{}", "sh", "-c", "{}"], input=printed.stdout, capture_output=True, text=True, check=True
+    )
+    assert len(done.stdout.splitlines()) == 4  # paths of checkpoints
+    collected = json.loads(lsg("ablate", "--collect", "abl", "--json").stdout)
+    assert (collected["rows"], collected["missing"]) == (expected, [])
+    again = lsg(*small, "--print-commands")
+    assert again.stdout == ""
+    assert "4 of 4 runs have finished" in again.stderr
+
+
+def test_quotes_are_pointed_out(lsg, small):
+    result = lsg(*small, "--out", "a b", "--print-commands")
+    assert shlex.split(result.stdout.splitlines()[0])[-2:] == ["--out", "a b/method=none/s0"]
+    assert "xargs -0" in result.stderr
+    assert "lsg ablate --collect 'a b'" in result.stderr
+
+
+def test_killed_and_started_again(lsg, small, process, expected, tmp_path):
+    """Two processes share the work; both are killed without warning, now and then."""
+    rng = random.Random(1)
+    for _ in range(2):
+        pair = [process(*small, "-q", "--json") for _ in range(2)]
+        began = time.monotonic()
+        while time.monotonic() - began < 60 and not list((tmp_path / "abl").rglob("config.json")):
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 1))
+        for one in pair:
+            one.send_signal(signal.SIGKILL)
+            one.wait()
+    pair = [process(*small, "-q", "--json") for _ in range(2)]
+    for one in pair:
+        out, errors = one.communicate(timeout=300)
+        assert one.returncode == 0, errors
+        assert json.loads(out)["rows"] == expected
+
+
+def test_a_partial_table_says_what_is_missing(lsg, small, tmp_path):
+    lsg(*small, "--print-commands")
+    assert lsg(*small, "--seeds", "0", "-q").exit_code == 0
+    (tmp_path / "abl" / "method=lsg" / "s0" / "result.json").unlink()
+    lsg(*small, "--print-commands")
+    result = lsg("ablate", "--collect", "abl")
+    assert result.exit_code == 0
+    assert "Missing: lsg, seed 0: stopped after 1 of 1 epochs (abl/method=lsg/s0)." in result.stdout
+    assert "Missing: none, seed 1: not begun (abl/method=none/s1)." in result.stdout
+    assert "lsg: no run has finished with a result" in result.stdout
+
+
+def test_collect_says_nothing_on_stderr(lsg, small):
+    lsg(*small, "--print-commands")
+    assert lsg("ablate", "--collect", "abl").stderr == ""
+
+
+def test_a_run_that_goes_on_has_no_result_until_its_end(trained, images, monkeypatch, tmp_path, lsg):
+    shutil.copytree(trained, tmp_path / "run")
+    assert (tmp_path / "run" / "result.json").exists()
+
+    def train(self):
+        raise Stopped("stopped")
+
+    monkeypatch.setattr(Trainer, "train", train)
+    assert lsg("train", "--resume", tmp_path / "run", "--data-dir", images, "-q").exit_code == 75
+    assert not (tmp_path / "run" / "result.json").exists()

@@ -1,0 +1,107 @@
+"""What --print-commands prints must make the very cells that `lsg ablate` makes."""
+
+import shlex
+import subprocess
+
+import pytest
+from typer.testing import CliRunner
+
+from lsgcli import run
+from lsgcli.ablation.commands import command, is_plain
+from lsgcli.ablation.plan import Cell
+from lsgcli.cli.app import app
+from lsgcli.config import FIELDS, base_type
+from lsgcli.resolve import resolve
+from tests.unit.ablation.helpers import plan, write_run
+
+
+@pytest.fixture
+def understood(monkeypatch, tmp_path):
+    """How `lsg` understands the words of a command: (settings, directory, whether it goes on)."""
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def train(config, path, emit, stop, *, force, resume, progress):
+        seen.append((config, path, resume))
+        return {"checkpoint": "x"}
+
+    monkeypatch.setattr(run, "train", train)
+
+    def understand(words):
+        assert words[0] == "lsg"
+        result = CliRunner().invoke(app, words[1:])
+        assert result.exit_code == 0, result.output
+        return seen[-1]
+
+    return understand
+
+
+CHANGES = (
+    {},
+    {"lr": 1e-05, "T": 7, "augment": "rotate", "deterministic": True, "val_fraction": 0.0},
+    {"width": 0.1 + 0.2, "clip_grad": 1.0, "width_multiplier": 1 / 3, "workers": 0, "threads": 1, "skip_bad": True},
+    {"data_dir": '/mnt/my data/it\'s "here"', "cache_dir": "$HOME/~a*b", "split": "first", "sensor": "64x48"},
+)
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+@pytest.mark.parametrize("dataset", ["digits-dvs", "cifar10", "event-folder"])
+def test_commands_are_understood_as_the_cells(understood, changes, dataset):
+    cells = plan("some where", {"method": "none", "width": 2.5}, {"method": "lsg"}).cells()
+    config = resolve({"dataset": dataset, **changes}, environment={})
+    for cell in cells:
+        wanted = config.replace(method=cell.config.method, seed=cell.config.seed)
+        words = command(Cell(cell.row, wanted, cell.path), environment={})
+        assert shlex.split(shlex.join(words)) == words
+        assert understood(words) == (wanted, cell.path, False)
+
+
+def test_commands_say_only_what_the_preset_does_not():
+    config = resolve({"dataset": "digits-dvs", "method": "none", "epochs": 3, "seed": 4}, environment={})
+    words = command(Cell(0, config, plan("abl", {}).root / "x"), environment={})
+    assert shlex.join(words) == "lsg train --dataset digits-dvs --method none --epochs 3 --seed 4 --out abl/x"
+
+
+def test_commands_outdo_the_environment(understood, monkeypatch):
+    config = resolve({"dataset": "digits-dvs", "epochs": 12}, environment={})
+    assert (config.epochs, config.deterministic) == (12, False)  # as the preset and the default have it
+    monkeypatch.setenv("LSG_EPOCHS", "1")
+    monkeypatch.setenv("LSG_DETERMINISTIC", "yes")
+    cell = Cell(0, config, plan("abl", {}).cells()[0].path)
+    assert understood(command(cell))[0] == config
+
+
+def test_every_setting_can_be_said():
+    """A setting without an option, or of a type that has none, would be lost on the way."""
+    unsaid = resolve({"dataset": "digits-dvs"}, environment={})
+    other = {int: 3, float: 0.625, bool: True, str: "other"}
+    for name in FIELDS:
+        value = "digits" if name == "dataset" else other[base_type(name)]
+        words = command(Cell(0, unsaid.replace(**{name: value}), plan("abl", {}).cells()[0].path), environment={})
+        assert any(word.lstrip("-").replace("-", "_") == name for word in words)
+
+
+def test_a_stopped_run_goes_on(understood, tmp_path):
+    (cell,) = plan(tmp_path / "abl", {"method": "none"}, seeds=(2,), data_dir="elsewhere", workers=1).cells()
+    write_run(cell)
+    words = command(cell, ("-q",), environment={})
+    assert words == ["lsg", "train", "--resume", str(cell.path), "--data-dir", "elsewhere", "--workers", "1", "-q"]
+    assert understood(words) == (cell.config, cell.path, True)
+
+
+def through_xargs(line):
+    """The words that `xargs -I{} sh -c '{}'` ends up with."""
+    show = 'sh -c \'printf "%s\\n" "$@"\' sh '
+    done = subprocess.run(["xargs", "-I{}", "sh", "-c", show + "{}"], input=line + "\n", capture_output=True, text=True)
+    return done.stdout.splitlines()
+
+
+def test_plain_lines_pass_through_xargs():
+    words = ["lsg", "train", "--out", "plain/path-1.5_x=y,z+w@a:b%c", "--lr", "1e-05"]
+    assert is_plain(words)
+    assert through_xargs(shlex.join(words)) == words
+
+
+@pytest.mark.parametrize("value", ["a b", "it's", 'say "x"', "a\\b", "$HOME", "a;b", "a*b", "~x", "#x", "a&b", "(a)", ""])
+def test_others_are_told_apart(value):
+    assert not is_plain(["lsg", "train", "--out", value])

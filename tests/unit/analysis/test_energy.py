@@ -1,0 +1,240 @@
+"""Synaptic operations: against counting every synapse one by one, and against numbers worked out by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lsgcli import models
+from lsgcli.analysis.energy import Arrived, SynapticOperations, energy, fan_out
+from lsgcli.compute import Compute
+from lsgcli.models.fold import fold
+from lsgcli.training.evaluate import evaluate
+from lsgcli.training.loop import new_model
+from tests import tiny
+from tests.unit.models.helpers import SMALL, image, sequence, small
+
+CPU = Compute(torch.device("cpu"))
+
+
+def reached(module, x):
+    """Synapses that each input of x (N, C, H, W), or (N, features), reaches: (C, H, W) or (features,), one at a time."""
+    if isinstance(module, nn.Linear):
+        return np.full(module.in_features, module.out_features)
+    _, channels, height, width = x.shape
+    found = np.zeros((channels, height, width), dtype=int)
+    per_group = module.in_channels // module.groups
+    (sy, sx), (py, px), (dy, dx) = module.stride, module.padding, module.dilation
+    _, out_channels, out_height, out_width = module(x[:1]).shape
+    taps = itertools.product(
+        range(out_channels), range(out_height), range(out_width), range(per_group), *map(range, module.kernel_size)
+    )
+    for o, oy, ox, c, ky, kx in taps:
+        y, x_, group = oy * sy - py + ky * dy, ox * sx - px + kx * dx, o // (out_channels // module.groups)
+        if 0 <= y < height and 0 <= x_ < width:
+            found[group * per_group + c, y, x_] += 1
+    return found
+
+
+def one_by_one(net, x):
+    """What every layer of weights takes in, and the synapses of each input, by the name of its module."""
+    seen, handles = {}, []
+    for name, module in net.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            handles.append(
+                module.register_forward_pre_hook(lambda m, args, name=name: seen.update({name: (m, args[0].clone())}))
+            )
+    with torch.no_grad():
+        net(x)
+    for handle in handles:
+        handle.remove()
+    modules = {}
+    for name, (module, entered) in seen.items():
+        values = entered if isinstance(module, nn.Conv2d) else entered.flatten(0, -2)
+        modules[name] = (values.numpy(), reached(module, values))
+    return modules
+
+
+def counted(net, x, samples, events):
+    operations = SynapticOperations(net, events)
+    with torch.no_grad():
+        net(x)
+    return operations.close(samples, {})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": 3, "padding": 1, "stride": 2},
+        {"kernel_size": 1, "stride": 2},
+        {"kernel_size": (3, 2), "padding": (1, 0), "stride": (1, 3)},
+        {"kernel_size": 3, "padding": 2, "dilation": 2, "groups": 2},
+    ],
+    ids=str,
+)
+def test_fan_out(arguments):
+    """Borders, strides that pass over inputs, dilation and groups."""
+    conv, x = nn.Conv2d(4, 6, **arguments), torch.zeros(2, 4, 5, 7)
+    expected = reached(conv, x)
+    assert np.array_equal(fan_out(conv, x).numpy(), expected[0])
+    assert (expected == expected[0]).all()  # channels do not differ
+
+
+def test_fan_out_by_hand():
+    """A 3 x 3 convolution with padding on 3 x 3 pixels, to 10 channels: a corner reaches 4 outputs each, the centre 9."""
+    conv = nn.Conv2d(1, 10, 3, padding=1)
+    assert fan_out(conv, torch.zeros(1, 1, 3, 3)).tolist() == [[40, 60, 40], [60, 90, 60], [40, 60, 40]]
+    assert fan_out(nn.Linear(5, 7), torch.zeros(1, 5)) == 7
+
+
+def brute(kind, values, synapses, parts=1):
+    """ACs and MACs of all that entered."""
+    if kind == "real":
+        return 0, len(values) * synapses.sum()
+    if kind == "averages":
+        spikes = np.rint(values * parts)
+        each = (spikes * synapses).sum(), 0
+        averaged = spikes.sum(), ((values != 0) * synapses).sum()
+        return min(each, averaged, key=lambda way: 0.9 * way[0] + 4.6 * way[1])
+    return (values * synapses).sum(), 0
+
+
+KINDS = {  # of inputs by module, where they are not spikes
+    "vggsnn": {"features.0": "events", "features.2": 4, "features.4": 4, "features.6": 4, "classifier": 4},
+    "resnet19-add": {"stem": "real", "hidden": 4},  # 8 x 8 pixels, halved twice
+    "resnet19-sew": {"stem": "real", "hidden": 4, "stages": "sums"},
+    "mlp": {"hidden.0": "events"},
+}
+
+
+@pytest.mark.parametrize("folded", [True, False])
+@pytest.mark.parametrize("which", SMALL)
+def test_network_against_counting_one_by_one(which, folded):
+    """Every layer of every network: kind of its input, ACs, MACs, density, the ANN's MACs; totals and energy."""
+    net = small(which, dtype=torch.float32)
+    events = which in ("vggsnn", "mlp")
+    x = sequence(net).mul(1.5).round().abs() if events else image(net)
+    net(x)  # running statistics
+    net = fold(net) if folded else net.eval()
+    record, expected = counted(net, x, 2, events), one_by_one(net, x)
+    names = {module: name for name, module in net.named_modules()}
+    modules = [names[layer.synapse] for layer in net.spiking_layers()]
+    by_layer = {layer.name: module for layer, module in zip(net.spiking_layers(), modules, strict=True)}
+    assert [by_layer.get(layer["name"], layer["name"]) for layer in record["layers"]] == list(expected)
+    total = {"ac": 0.0, "mac": 0.0, "ann_mac": 0.0}
+    for layer, (name, (values, synapses)) in zip(record["layers"], expected.items(), strict=True):
+        wanted = next((kind for start, kind in KINDS[which].items() if name.startswith(start)), "spikes")
+        if wanted == "sums" and values.max() <= 1:
+            wanted = "spikes"
+        parts = wanted if isinstance(wanted, int) else 1
+        assert layer["input"] == ("averages" if parts > 1 else wanted), name
+        assert layer["averages_over"] == (parts if parts > 1 else None), name
+        ac, mac = brute(layer["input"], values.astype(np.float64), synapses, parts)
+        assert layer["ac"] == ac / 2, name
+        assert layer["mac"] == mac / 2, name
+        assert layer["energy_pj"] == pytest.approx((0.9 * ac + 4.6 * mac) / 2), name
+        assert layer["ann_mac"] == synapses.sum(), name
+        assert layer["density"] == pytest.approx((values != 0).mean()), name
+        assert layer["passes"] == len(values) / 2, name
+        for key, value in (("ac", ac / 2), ("mac", mac / 2), ("ann_mac", synapses.sum())):
+            total[key] += value
+    assert {key: record["total"][key] for key in total} == pytest.approx(total)
+    assert record["total"]["energy_pj"] == pytest.approx(0.9 * total["ac"] + 4.6 * total["mac"])
+    assert record["total"]["ann_energy_pj"] == pytest.approx(4.6 * total["ann_mac"])
+    if which == "resnet19-sew":
+        assert any(layer["input"] == "sums" for layer in record["layers"])
+    if which.startswith("resnet19"):
+        assert record["layers"][0]["passes"] == 1  # a static image is convolved once, whatever T is
+        assert {layer["passes"] for layer in record["layers"][1:]} == {3}
+
+
+def arrived(values, outputs=10, first=False, batches=1):
+    """What a linear layer with so many outputs counts of these inputs (N, features)."""
+    x = torch.tensor(values)
+    found = Arrived(torch.tensor(outputs), x.shape[-1], first)
+    for part in x.tensor_split(batches):
+        found.add(part)
+    return found
+
+
+def test_kinds_by_hand():
+    """2 samples of 4 inputs, 10 outputs each."""
+    spikes = arrived([[0.0, 1, 0, 1], [0, 0, 0, 1]]).record(events=True)
+    assert (spikes["input"], spikes["ac"], spikes["mac"], spikes["density"]) == ("spikes", 30, 0, 0.375)
+    sums = arrived([[0.0, 3, 0, 1], [0, 0, 0, 1]]).record(events=True)
+    assert (sums["input"], sums["ac"], sums["mac"]) == ("sums", 50, 0)
+    # Three of four neurons, one of four: 4 additions to each of 10 outputs, 36 pJ, against two multiplications to each.
+    averages = arrived([[0.0, 0.75, 0, 0], [0, 0, 0, 0.25]]).record(events=True)
+    assert (averages["input"], averages["averages_over"], averages["ac"], averages["mac"]) == ("averages", 4, 40, 0)
+    # 50 and 3 of 64 neurons: 53 additions to take the averages, and two multiplications to each output, against 530 additions.
+    globally = arrived([[0.0, 50 / 64, 0, 0], [0, 0, 0, 3 / 64]]).record(events=True)
+    assert (globally["averages_over"], globally["ac"], globally["mac"]) == (64, 53, 20)
+    assert energy(53, 20) < energy(530, 0)
+    for values in ([[0.0, 0.1234, 0.76543, 0]], [[0.0, -1.0, 1.0, 0.0]]):
+        graded = arrived(values).record(events=True)
+        assert (graded["input"], graded["ac"], graded["mac"]) == ("graded", 0, 20)
+
+
+def test_the_networks_own_input_by_hand():
+    """An image's numbers are multiplied, all of them; events are added one by one, unless their frames are not whole."""
+    whole, fraction = [[0.0, 2.0, 0.0, 1.0]], [[0.0, 0.5, 0.0, 1.0]]
+    record = arrived(whole, first=True).record(events=True)
+    assert (record["input"], record["ac"], record["mac"]) == ("events", 30, 0)
+    record = arrived(whole, first=True).record(events=False)
+    assert (record["input"], record["ac"], record["mac"]) == ("real", 0, 40)
+    assert arrived(fraction, first=True).record(events=True)["input"] == "real"
+
+
+def test_what_later_batches_show():
+    """Averages of 2 in one batch, of 3 in the next; and a value that is none of them."""
+    assert arrived([[0.5, 0.0], [1 / 3, 0.0]], batches=2).record(events=True)["averages_over"] == 6
+    assert arrived([[0.5, 0, 0, 0], [0.1234, 0.56789, 0.98713, 0.31415]], batches=2).record(events=True)["input"] == "graded"
+    assert arrived([[0.0, 1.0], [1.0, 2.0]], batches=2).record(events=True)["input"] == "sums"
+
+
+@pytest.mark.parametrize("n", [4, 9, 49, 64])
+def test_averages_are_known_by_their_values(n):
+    """Whatever they are taken over, and for all that 1/49 is rounded."""
+    averages = nn.functional.avg_pool2d((torch.rand(100, 1, 8, 8) < 0.3).float(), {4: 2, 9: 3, 49: 7, 64: 8}[n])
+    record = arrived(averages.flatten(1).tolist()).record(events=True)
+    assert (record["input"], record["averages_over"]) == ("averages", n)
+
+
+@pytest.mark.parametrize("arch", ["vggsnn", "resnet19"])
+def test_batches_add_up_in_an_evaluation(arch):
+    """The record of an evaluation does not depend on the batches; firing rates stand beside the weights that feed the neurons."""
+    bundle, model = tiny.bundle(), new_model(tiny.config(arch=arch), 3, 2)
+    x = torch.from_numpy(bundle.test.x).float().transpose(0, 1)
+    for _ in range(3):
+        model(x)
+    results = [evaluate(model, bundle.test, bundle, CPU, batch_size=size, synops=True, firing_rate=True) for size in (15, 4)]
+    records = [result.record(bundle.classes)["synops"] for result in results]
+    assert records[0]["total"] == pytest.approx(records[1]["total"])
+    for one, other in zip(*(record["layers"] for record in records), strict=True):
+        assert one == pytest.approx(other)
+    rates = {layer["name"]: layer["firing_rate"] for layer in records[0]["layers"]}
+    assert {name: rate for name, rate in rates.items() if rate is not None} == pytest.approx(results[0].firing_rate)
+    assert rates["classifier"] is None
+    assert records[0]["layers"][0]["input"] == "events"
+    assert "synops" not in evaluate(model, bundle.test, bundle, CPU, batch_size=15).record(bundle.classes)
+
+
+def test_same_shape_ann_of_the_full_network():
+    """VGGSNN at full width, by arithmetic of its own: a 3 x 3 convolution of n x n pixels has (3n - 2)^2 synapses per pair."""
+    net = models.build("vggsnn").eval()
+    record = counted(net, torch.zeros(1, 1, 2, 48, 48), 1, True)
+    pairs = [
+        (2, 64, 48),
+        (64, 128, 48),
+        (128, 256, 24),
+        (256, 256, 24),
+        (256, 512, 12),
+        (512, 512, 12),
+        (512, 512, 6),
+        (512, 512, 6),
+    ]
+    expected = [a * b * (3 * n - 2) ** 2 for a, b, n in pairs]
+    assert [layer["ann_mac"] for layer in record["layers"]] == [*expected, 512 * 9 * 10]

@@ -1,0 +1,215 @@
+"""Width rules: each against numbers worked out by hand, and what a layer gives them: gamma, what it measured, what it stores."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lsgcli import models, registry
+from lsgcli.errors import ConfigError
+from lsgcli.neurons import LIF, TdBatchNorm2d
+from lsgcli.neurons.kernels import NormParameters
+from lsgcli.neurons.methods import Layer
+from tests.unit.models.helpers import SMALL, backward, sequence, small
+from tests.unit.neurons import oracle
+from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, normal
+
+
+def state(T=3, threshold=0.5, beta=0.75, width=1.7, gamma=1.5, sigma=0.4):
+    """A layer's state in float64; beta a number, or a list of one a channel."""
+    numbers = (torch.tensor(x, dtype=torch.float64) for x in (beta, width, gamma, sigma))
+    return Layer(T, threshold, *numbers)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("none", 1.7),
+        ("trainable-decay", 1.7),
+        ("matched-width", 1.7),
+        ("lsg", 1.25),  # 2 * 0.5 * sqrt(1 + 0.5625)
+        ("measured-sigma", 0.8),
+        ("mpd-agl", [1.5, 1.875, 1.875]),  # 2 * 1.5 * 0.5, and 1.25 times that
+    ],
+)
+def test_by_hand(method, expected):
+    """v_th 0.5, beta 0.75, width 1.7, gamma 1.5, sigma 0.4."""
+    assert registry.get("method", method)().alpha(state()).tolist() == pytest.approx(expected)
+
+
+def test_the_hand_knows_every_method():
+    """So that a new one gets its numbers above, too."""
+    known = {mark.args[1][i][0] for mark in test_by_hand.pytestmark for i in range(len(mark.args[1]))}
+    assert set(METHODS) <= known
+
+
+def test_mpd_agl_per_channel_and_step():
+    """(T, C): the first step has one width for all channels, later ones follow each channel's decay."""
+    alpha = registry.get("method", "mpd-agl")().alpha(state(T=3, beta=[0.0, 0.75]))
+    assert alpha.tolist() == [pytest.approx(row) for row in ([1.5, 1.5], [1.5, 1.875], [1.5, 1.875])]
+    assert registry.get("method", "mpd-agl")().alpha(state(T=1)).tolist() == pytest.approx([1.5])
+    assert registry.get("method", "mpd-agl")().alpha(state(T=1, gamma=-1.5)).tolist() == pytest.approx([1.5])
+
+
+@pytest.mark.parametrize("decay_per", ["layer", "channel"])
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_width_per_step_in_a_layer(backend, surrogate, decay_per):
+    """mpd-agl behind a tdBN, against numpy: spikes, and the gradients of z, gamma, mu and b."""
+    T, C, threshold = 4, 3, 0.5
+    norm = TdBatchNorm2d(C).double()
+    lif = LIF(0.6, threshold, "mpd-agl", 1.0, surrogate, backend, decay_per, channels=C, norm=norm).double()
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([0.8, 1.1, 2.0], dtype=torch.float64))
+        norm.bias.copy_(torch.tensor([0.1, 0.3, 0.2], dtype=torch.float64))
+        if decay_per == "channel":
+            lif.b.copy_(torch.tensor([-1.0, 0.0, 1.5]))
+    z, grad = normal(T, 2, C, 2, 2, seed=11, mean=1.0, std=2.0), normal(T, 2, C, 2, 2, seed=12)
+    beta, slope = oracle.decay(lif.b.detach().numpy().reshape(-1))
+    later = 2 * 1.3 * threshold * np.sqrt(1 + beta**2)  # gamma is 1.3 on average
+    alpha = np.stack([np.full_like(later, 1.3), later, later, later]).reshape(T, 1, -1, 1, 1)
+    gamma, mu = norm.weight.detach().numpy(), norm.bias.detach().numpy()
+    current = oracle.tdbn(z.numpy(), gamma, mu, threshold)
+    expected = oracle.lif(current, grad.numpy(), beta.reshape(-1, 1, 1), alpha, threshold, surrogate)
+    assert oracle.margin(expected.u, threshold, alpha, surrogate) > 1e-9
+    spikes = lif.behind(norm.parameters_for(z), z.clone())
+    spikes.backward(grad)
+    assert np.array_equal(spikes.detach().numpy(), expected.o)
+    d_current, over = expected.d_current, (0, 1, 3, 4)
+    assert close(norm.bias.grad, d_current.sum(over))
+    assert close(norm.weight.grad, (d_current * (current - mu.reshape(-1, 1, 1))).sum(over) / gamma)  # none through alpha
+    d_beta = expected.d_beta.sum((0, 2, 3)) if decay_per == "channel" else expected.d_beta.sum()
+    assert close(lif.b.grad, (d_beta * slope).reshape(lif.b.shape))
+
+
+def test_gamma_is_that_of_the_norm_before_the_neurons():
+    """Each convolution's own tdBN, the branch's that ends in the neurons where two are summed, 1 behind a linear layer; as it is now."""
+    net = models.build(**SMALL["resnet19-add"], method="mpd-agl")
+    with torch.no_grad():
+        for index, layer in enumerate(net.spiking_layers()):
+            if layer.norm is not None:
+                layer.norm.weight.fill_(1 + index)
+    for index, layer in enumerate(net.spiking_layers()):
+        gamma = 1 if layer.norm is None else 1 + index
+        assert layer.lif.alpha.item() == pytest.approx(gamma * math.sqrt(1.04)), layer.name
+
+
+def test_the_norm_is_no_part_of_the_neurons():
+    """Its parameters are listed and stored once, under the name of the norm itself."""
+    net = models.build(**SMALL["vggsnn"], method="mpd-agl")
+    assert not any("lif" in name and "weight" in name for name in net.state_dict())
+    assert len(list(net.spiking_layers()[0].lif.modules())) == 1
+
+
+def moments(u):
+    return torch.tensor([u.size, u.sum(), np.square(u).sum()], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("pool", [0, 1, 2])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_measured(backend, dtype, pool):
+    """Number, sum and sum of squares of u, before the reset, over steps, samples and neurons: alone, and behind tdBN and pool."""
+    lif = LIF(0.6, method="measured-sigma", backend=backend).to(torch.promote_types(dtype, torch.float32))
+    z = normal(3, 2, 5, 4, 6, seed=1, mean=0.2, dtype=dtype)
+    current = z.double().numpy()
+    if pool:
+        vectors = (torch.full((5,), x, dtype=torch.promote_types(dtype, torch.float32)) for x in (1.3, 0.2, 0.0, 1.0))
+        lif.behind(NormParameters(*vectors, True, 0.1, 1e-5, 0.5), z.clone(), pool=pool)
+        current = oracle.tdbn(current, np.full(5, 1.3), np.full(5, 0.2), 0.5)
+    else:
+        lif(z.clone())
+    expected = moments(oracle.lif(current, 0 * current, lif.beta.item(), 1.0, 0.5, "rectangular").u)
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]  # some round the current itself
+    assert lif.measured[0] == expected[0]
+    assert ((lif.measured - expected).abs() <= tolerance * expected[2]).all()
+
+
+def test_sigma_moves_once_per_step():
+    """After a step a tenth of the way to what all parts of the batch measured together; never in between."""
+    lif = LIF(0.6, method="measured-sigma").double()
+    start, beta = 0.5 * math.sqrt(1.36), lif.beta.item()
+    parts = [normal(3, 2, 4, seed=seed, std=1 + seed) for seed in (1, 2)]
+    potentials = []
+    for part in parts:
+        lif(part)
+        potentials.append(oracle.lif(part.numpy(), 0 * part.numpy(), beta, 1.0, 0.5, "rectangular").u)
+        assert lif.sigma.item() == pytest.approx(start, rel=1e-6)
+        assert lif.alpha.item() == pytest.approx(2 * start, rel=1e-6)
+    lif.end_step()
+    expected = 0.9 * start + 0.1 * np.concatenate(potentials, axis=1).std()
+    assert lif.sigma.item() == pytest.approx(expected, rel=1e-6)
+    lif.end_step()  # nothing was measured since
+    assert lif.sigma.item() == pytest.approx(expected, rel=1e-6)
+    lif(parts[0])
+    lif.end_step()
+    assert lif.sigma.item() == pytest.approx(0.9 * expected + 0.1 * potentials[0].std(), rel=1e-6)
+
+
+@pytest.mark.parametrize("how", ["evaluation", "seen", "skip"])
+def test_sigma_stays(how):
+    """In evaluation, where a batch is computed once more to go backward, and where a step was not taken."""
+    lif = LIF(method="measured-sigma")
+    lif.seen = how == "seen"
+    lif.train(how != "evaluation")(normal(3, 2, 4, seed=1, std=5.0, dtype=torch.float32))
+    before = lif.sigma.clone()
+    lif.end_step(skip=torch.tensor(how == "skip"))
+    assert torch.equal(lif.sigma, before)
+    lif.seen = False
+    lif.train()(torch.full((3, 2, 4), 1.0))
+    lif.end_step(skip=torch.tensor(False))  # of what was dropped nothing is left
+    assert lif.sigma.item() == pytest.approx(0.9 * before.item(), rel=1e-5)
+
+
+def test_only_who_measures_keeps_anything():
+    """The other methods give backends nothing to measure into."""
+    for method in METHODS:
+        current = torch.zeros(2, 3)
+        measured = LIF(method=method).parameters_for(current).measured
+        assert (measured is None) == (method != "measured-sigma")
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "autograd"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("which", SMALL)
+def test_decay_per_channel_equals_autograd(which, method, backend):
+    """Logits and every gradient of a network; b has one entry a channel, each with a gradient of its own."""
+    nets = [small(which, backend=name, method=method, decay_per="channel") for name in (backend, "autograd")]
+    for net in nets:
+        with torch.no_grad():
+            for layer in net.spiking_layers():
+                layer.lif.b.add_(torch.linspace(-1, 1, len(layer.lif.b)))
+    found, expected = (backward(net, sequence(net, batch=6)) for net in nets)
+    assert close(found, expected)
+    for (name, one), other in zip(nets[0].named_parameters(), nets[1].parameters(), strict=True):
+        assert close(one.grad, other.grad), name
+    for layer in nets[0].spiking_layers():
+        assert layer.lif.b.shape == (layer.synapse.weight.shape[0],)
+        if isinstance(layer.lif.b, nn.Parameter) and layer.lif.b.numel() > 1:
+            assert layer.lif.b.grad.unique().numel() > 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_equal_decays_of_channels_are_those_of_the_layer(backend):
+    """The same spikes and input gradients, and the gradients of b sum to the layer's."""
+    one, each = (LIF(0.6, method="lsg", backend=backend, decay_per=per, channels=3).double() for per in ("layer", "channel"))
+    results = []
+    for lif in (one, each):
+        current = normal(4, 2, 3, 2, 2, seed=1, mean=0.3).requires_grad_()
+        spikes = lif(current)
+        spikes.backward(normal(4, 2, 3, 2, 2, seed=2))
+        results.append((spikes.detach(), current.grad, lif.b.grad.sum()))
+    for a, b in zip(*results, strict=True):
+        assert close(a, b)
+
+
+def test_decay_per_channel_says_what_it_needs():
+    with pytest.raises(ConfigError, match="without channels, expected their number"):
+        LIF(decay_per="channel")
+    lif = LIF(decay_per="channel", channels=3)
+    for shape in [(4, 2), (4, 2, 5), (4, 2, 5, 3)]:
+        with pytest.raises(ConfigError, match=r"expected \(T, B, 3, ...\)"):
+            lif(torch.zeros(shape))
+    assert "beta=0.200 (mean of 3)" in repr(lif)

@@ -1,0 +1,99 @@
+"""Scales: every value in its place, ticks that are round."""
+
+import math
+
+import pytest
+
+from lsgcli.report.axes import Axes, Scale, numbers
+from lsgcli.report.colours import COLOURS, DARK, LIGHT, SEQUENTIAL, Style, ink_on, ramp
+from lsgcli.report.marks import shortened
+from lsgcli.report.svg import line_chart
+
+
+def test_linear():
+    scale = Scale.over([2.0, None, math.nan, 4.0])
+    assert (scale.low, scale.high) == pytest.approx((1.9, 4.1))
+    assert scale.share(3.0) == pytest.approx(0.5)
+    assert scale.ticks() == pytest.approx([2.0, 2.5, 3.0, 3.5, 4.0])
+
+
+@pytest.mark.parametrize("values", [[], [None], [0.0], [3.0, 3.0], [-1e-9, 1e9], [math.inf]])
+def test_any_values_have_a_scale(values):
+    for log in (False, True):
+        scale = Scale.over(values, log)
+        assert scale.low < scale.high
+        assert 1 <= len(scale.ticks()) <= 8
+        assert all(0 - 1e-9 <= scale.share(tick) <= 1 + 1e-9 for tick in scale.ticks())
+
+
+def test_logarithmic():
+    scale = Scale.over([3e-4, 0.0, 0.4], log=True)
+    assert (scale.low, scale.high) == pytest.approx((2e-4, 0.5))
+    assert scale.share(1e-2) == pytest.approx(math.log(50) / math.log(2500))
+    assert scale.ticks() == pytest.approx([1e-3, 1e-2, 1e-1]) or scale.ticks() == pytest.approx(
+        [3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]
+    )
+    assert Scale.over([1e-12, 1e3], log=True).ticks()[0] == pytest.approx(1e-12)
+
+
+def test_axes_turn_upwards():
+    axes = Axes(100, 60, Scale(0, 10), Scale(0, 1), left=20, right=10, top=10, bottom=10)
+    assert axes.at(0, 0) == (20, 50)
+    assert axes.at(10, 1) == (90, 10)
+    assert axes.at(5, 0.25) == (55, 40)
+
+
+def test_gaps():
+    axes = Axes(100, 60, Scale(0, 5), Scale(0, 1))
+    marks = axes.line([(0, 0.1), (1, 0.2), (2, None), (3, 0.4), (4, math.nan), (5, 0.9)], Style("ink"))
+    assert [type(mark).__name__ for mark in marks] == ["Line", "Dot", "Dot"]
+    assert len(marks[0].points) == 2
+
+
+def test_line_chart():
+    chart = line_chart({"a <b>": [1.0, 2.0], "c": [None, 3.0]}, x_label="epoch", y_label="loss")
+    assert chart.count("<polyline") - chart.count('stroke="var(--grid)"') == 1 + 2  # a line, and two in the legend
+    assert "a &lt;b&gt;" in chart
+    assert line_chart({"a": [None]}, x_label="epoch", y_label="loss") == "<p>Nothing to draw.</p>"
+
+
+def contrast(first, second):
+    def luminance(colour):
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        return sum(
+            w * (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4)
+            for w, c in zip((0.2126, 0.7152, 0.0722), parts, strict=True)
+        )
+
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_colours_can_be_seen(theme):
+    """Contrast as WCAG 2 asks for: 4.5 of text, 3 of lines."""
+    for name in ("ink", "soft", "bad"):
+        assert contrast(theme[name], theme["ground"]) >= 4.5
+        assert contrast(theme[name], theme["shade"]) >= 4.5
+    for colour in COLOURS:
+        assert contrast(colour, theme["ground"]) >= 3
+
+
+def test_numbers_on_colours_can_be_read():
+    for k in range(101):
+        colour = ramp(SEQUENTIAL, k / 100)
+        assert contrast(ink_on(colour), colour) >= 4.5
+
+
+def test_shortened():
+    assert shortened("layer", 100) == "layer"
+    text = shortened("runs/a-very-long-name/of-a/checkpoint.safetensors", 150)
+    assert text.startswith("runs/")
+    assert text.endswith(".safetensors")
+    assert len(text) * 12 * 0.54 <= 150
+
+
+def test_numbers_of_ticks_are_told_apart():
+    assert numbers([0.2, 0.4, 0.6]) == ["0.2", "0.4", "0.6"]
+    assert numbers([1.015, 1.0175, 1.02]) == ["1.015", "1.0175", "1.02"]
+    assert numbers([100.0, 1000.0, 1e-5]) == ["100", "1e+03", "1e-05"]

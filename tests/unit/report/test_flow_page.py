@@ -1,0 +1,202 @@
+"""The page: whole, self-contained, safe whatever the names are, and true to its records."""
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from lsgcli.report.flow_page import page
+from lsgcli.report.measures import MEASURES
+from tests.flows import THRESHOLDS, flow, hollow
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+HOSTILE = "</script><script>alert(1)</script><!--<script>\"'><img src=http://example.org/x onerror=alert(2)>&amp;"
+
+
+class Reader(HTMLParser):
+    """Elements with their attributes and text; fails where tags do not match."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.found = [], []
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs), []))
+        if tag not in VOID:
+            self.open.append(self.found[-1])
+
+    def handle_startendtag(self, tag, attrs):
+        self.found.append((tag, dict(attrs), []))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        for _, _, text in self.open:
+            text.append(data)
+
+    def all(self, tag, **attributes):
+        return [e for e in self.found if e[0] == tag and attributes.items() <= e[1].items()]
+
+    def text(self, tag, **attributes):
+        return ["".join(e[2]) for e in self.all(tag, **attributes)]
+
+
+CASES = {
+    "one": [flow()],
+    "three": [flow(4, method=m, seed=i) for i, m in enumerate(("none", "trainable-decay", "lsg"))],
+    "four, alike": [flow(2, checkpoint=f"runs/{k}/best.safetensors") for k in range(4)],
+    "17 layers": [flow(17, T=10)],
+    "one layer, one step": [flow(1, T=1, epochs=1)],
+    "values missing": [hollow(flow(3)), flow(3, method="none")],
+    "other networks": [flow(2, T=4), flow(5, T=2, method="none", history=None)],
+    "nameless": [{k: v for k, v in flow(2).items() if k not in ("checkpoint", "method", "thresholds", "history")}],
+    "hostile": [flow(2, method=HOSTILE, checkpoint=HOSTILE)],
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_structure(name):
+    text = page(CASES[name])
+    reader = Reader(text)
+    ids = [attributes["id"] for _, attributes, _ in reader.found if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = [attributes["href"][1:] for _, attributes, _ in reader.all("a")]
+    assert set(targets) <= set(ids)
+    assert len(reader.all("h1")) == 1
+    assert all(e[1].get("aria-label") or e[1].get("aria-hidden") for e in reader.all("svg"))
+    for label in reader.all("label"):
+        assert label[1]["for"] in ids
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_is_fetched(name):
+    reader = Reader(page(CASES[name]))
+    for tag, attributes, _ in reader.found:
+        assert tag not in ("img", "iframe", "object", "embed", "image", "base")
+        assert "src" not in attributes
+        assert attributes.get("href", "#").startswith(("#", "data:,"))
+        assert not [key for key in attributes if key.startswith("on")]
+    styles = "".join(reader.text("style"))
+    assert "url(" not in styles
+    assert "@import" not in styles
+    if name != "hostile":
+        assert not re.findall(r"https?://", page(CASES[name]))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_records_come_back(name):
+    reader = Reader(page(CASES[name]))
+    (data,) = reader.text("script", type="application/json")
+    assert json.loads(data) == CASES[name]
+    assert "<" not in data
+
+
+def test_numbers_that_json_does_not_have_are_null():
+    record = flow(1, loss=float("nan"))
+    record["layers"][0]["snr"] = float("inf")
+    (data,) = Reader(page([record])).text("script", type="application/json")
+    (back,) = json.loads(data, parse_constant=pytest.fail)
+    assert back["loss"] is None
+    assert back["layers"][0]["snr"] is None
+
+
+def test_policy_allows_this_script_and_nothing_else():
+    reader = Reader(page([flow()]))
+    (policy,) = [e[1]["content"] for e in reader.all("meta") if e[1].get("http-equiv") == "Content-Security-Policy"]
+    (script,) = [text for e, text in zip(reader.all("script"), reader.text("script"), strict=True) if "type" not in e[1]]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+
+
+def test_hostile_names_are_text():
+    record = flow(2, method=HOSTILE, checkpoint=HOSTILE)
+    record["layers"][0] |= {"name": HOSTILE, "verdict": "silent", "reason": HOSTILE}
+    record["history"]["layers"] = {HOSTILE: record["history"]["layers"].pop("conv1"), **record["history"]["layers"]}
+    reader = Reader(page([record]))
+    assert len(reader.all("script")) == 2
+    assert not reader.all("img")
+    assert HOSTILE in reader.text("title")[0]
+    assert json.loads(reader.text("script", id="flows")[0]) == [record]
+
+
+def rows(reader, number=0):
+    """Cells of a table, line by line."""
+    tables = [i for i, e in enumerate(reader.found) if e[0] == "table"] + [len(reader.found)]
+    lines = []
+    for tag, _, text in reader.found[tables[number] : tables[number + 1]]:
+        if tag == "tr":
+            lines.append([])
+        elif tag in ("th", "td"):
+            lines[-1].append("".join(text))
+    return lines
+
+
+def test_table():
+    record = flow(3)
+    record["layers"][1] |= {"verdict": "vanishing", "reason": "grad_ratio 1e-05 < 0.001"}
+    head, *body = rows(Reader(page([record])))
+    assert [line[:2] for line in body] == [
+        ["1 conv1", "✓ ok"],
+        ["2 conv2", "! vanishing: grad_ratio 1e-05 < 0.001"],
+        ["3 conv3", "✓ ok"],
+    ]
+    for line, layer in zip(body, record["layers"], strict=True):
+        cells = dict(zip(head, line, strict=True))
+        assert float(cells["beta"]) == pytest.approx(layer["beta"], abs=5e-4)
+        assert float(cells["E[h]"]) == pytest.approx(layer["sg_mean"], abs=5e-4)
+        assert float(cells["u std, formula"]) == pytest.approx(layer["u_std_predicted"]["paper"], abs=5e-3)
+        assert float(cells["|dL/dW|"]) == pytest.approx(layer["grad_norm"], rel=5e-3)
+    assert "mismatch" not in head  # nobody asked for it
+    record["layers"][2]["mismatch"] = 0.5
+    head, *body = rows(Reader(page([record])))
+    assert [dict(zip(head, line, strict=True))["mismatch"] for line in body] == ["-", "-", "0.500"]
+
+
+def test_every_number_of_a_layer_has_a_column():
+    scalars = {key for key, value in flow()["layers"][0].items() if isinstance(value, float | None)}
+    assert scalars <= {measure.key for measure in MEASURES}
+
+
+def test_thresholds_and_verdicts_are_said():
+    sick = flow(2, method="none", thresholds={**THRESHOLDS, "vanishing": 0.025})
+    sick["layers"][0] |= {"verdict": "vanishing", "reason": "grad_ratio 0.01 < 0.025"}
+    text = " ".join(Reader(page([sick, flow(2)])).text("body"))
+    assert "ratio below 0.025" in text
+    assert "ratio below 0.001" in text
+    assert "1 of 2 layers not ok" in text
+    assert "1 conv1 is vanishing (grad_ratio 0.01 < 0.025)" in text
+    assert "all layers are ok" in text
+
+
+def test_what_cannot_be_compared_is_said():
+    def warning(flows):
+        return re.findall(r"Not like for like: [^.]*", " ".join(Reader(page(flows)).text("header")))
+
+    assert warning([flow(), flow(method="none")]) == []
+    assert warning([flow(), flow(4, T=2, method="none")]) == [
+        "Not like for like: these checkpoints differ in timesteps, layers"
+    ]
+
+
+def test_choice_works_without_a_script():
+    reader = Reader(page([flow()]))
+    styles = "".join(reader.text("style"))
+    for name, choices in (("coverage", 2), ("steps", 6)):
+        radios = reader.all("input", type="radio", name=name)
+        assert [("checked" in e[1]) for e in radios] == [True] + [False] * (choices - 1)
+    for e in reader.all("input"):
+        assert f"#{e[1]['id']}:checked~.view-" in styles
+
+
+def test_a_layer_is_marked_in_all_pictures():
+    reader = Reader(page([flow(3)]))
+    tags = {e[0] for e in reader.found if e[1].get("data-layer") == "2"}
+    assert {"g", "tr", "figure"} <= tags

@@ -1,0 +1,228 @@
+"""Numbers in pictures: read back from the SVG by its own axes and compared with the records."""
+
+import numpy as np
+import pytest
+
+from lsgcli.report.pictures.base import labels, pictures
+from tests.flows import flow, hollow
+from tests.unit.report import reading
+
+THREE = [flow(4, 3, method, seed=i) for i, method in enumerate(("none", "trainable-decay", "lsg"))]
+NAMES = [record["method"] for record in THREE]
+
+
+def views(name, flows):
+    return pictures()[name].views(flows, labels(flows))
+
+
+def only(name, flows, view=0):
+    return [panel.drawing.svg() for panel in views(name, flows)[view].panels]
+
+
+@pytest.mark.parametrize(
+    ("name", "view", "key", "log"),
+    [("coverage", 0, "coverage", False), ("coverage", 1, "sg_mean", False), ("gradient-norm", 0, "grad_norm", True)],
+)
+def test_values_by_layer(name, view, key, log):
+    flows = [flow(5, seed=i, method=m) for i, m in enumerate(NAMES)]
+    for record in flows:
+        for layer, norm in zip(record["layers"], (2e-3, 0.03, 0.7, 0.011, 0.5), strict=True):
+            layer["grad_norm"] = norm
+    (svg,) = only(name, flows, view)
+    value = reading.y_axis(svg, log)
+    numbers = {text: x for text, x, y in reading.texts(svg) if y > 240}
+    for index, record in enumerate(flows):
+        for number, layer in enumerate(record["layers"], 1):
+            _, _, *markers = reading.group(svg, f"layer {number}\n")  # behind the title and the column
+            mark = markers[index]
+            corners = [[float(v) for v in p.split(",")] for p in mark.get("points", "").split()]
+            x, y = (float(mark.get("cx")), float(mark.get("cy"))) if "cx" in mark.attrib else centre(np.array(corners))
+            assert value(y) == pytest.approx(layer[key], rel=0.03 if log else 0.02)
+            assert x == pytest.approx(numbers[str(number)], abs=16)
+
+
+def centre(corners):
+    """Of a marker: the middle of the circle through its corners."""
+    return corners.mean(0)
+
+
+def test_lines_pass_through_the_markers():
+    (svg,) = only("coverage", THREE)
+    value = reading.y_axis(svg)
+    lines = [reading.points(e) for e in reading.elements(svg, "polyline") if e[0].get("stroke-width") == "2"]
+    for line, record in zip(lines, THREE, strict=True):
+        np.testing.assert_allclose(value(line[:, 1]), [layer["coverage"] for layer in record["layers"]], atol=0.002)
+
+
+def test_coverage_begins_at_zero():
+    (svg,) = only("coverage", THREE)
+    assert "0" in [text for text, *_ in reading.texts(svg)]
+
+
+def test_a_norm_of_zero_is_said_and_others_keep_their_place():
+    record = flow(3)
+    record["layers"][1]["grad_norm"] = 0.0
+    (svg,) = only("gradient-norm", [record])
+    mark = reading.group(svg, "layer 2\n")
+    assert [child.text for child in mark.iter(reading.SVG + "text")] == ["0"]
+    assert not [e for e in reading.elements(svg, "polyline") if e[0].get("stroke-width") == "2"]  # no line across the gap
+
+
+def test_limits_of_verdicts_are_drawn_where_they_are_in_sight():
+    def dotted(record):
+        (svg,) = only("gradient-norm", [record])
+        lines = [reading.points(e) for e in reading.elements(svg, "polyline") if e[0].get("stroke-dasharray") == "1 4"]
+        return [reading.y_axis(svg, log=True)(line[0, 1]) for line in lines]
+
+    record = flow(6)  # from 5e-7 to 5e-2
+    assert dotted(record) == [pytest.approx(5e-5, rel=0.05)]
+    assert dotted(flow(2)) == []
+    assert dotted({**record, "thresholds": {}}) == []
+
+
+def test_a_verdict_has_a_ring():
+    record = flow(3)
+    record["layers"][1] |= {"verdict": "silent", "reason": "firing_rate 0 < 0.001"}
+    (svg,) = only("coverage", [record])
+    rings = [len(reading.group(svg, f"layer {k}\n").findall(f"{reading.SVG}circle[@fill='none']")) for k in (1, 2, 3)]
+    assert rings == [0, 1, 0]
+
+
+def test_pointing_at_a_layer_tells_all_checkpoints():
+    (svg,) = only("coverage", [THREE[0], flow(5, method="lsg")])
+    told = reading.group(svg, "layer 2\n").findtext(reading.SVG + "title").split("\n")
+    assert told[1:] == [
+        f"{r['method']}, conv2: {r['layers'][1]['coverage']:.3f}, ok" for r in (THREE[0], flow(5, method="lsg"))
+    ]
+    assert len(reading.group(svg, "layer 5\n").findtext(reading.SVG + "title").split("\n")) == 2
+
+
+def histogram_of(svg):
+    """Polygons (all, inside), the dashed curve, and from pixels to u, by the numbers below the axis."""
+    everything, inside = (reading.points(e) for e in reading.elements(svg, "polygon"))
+    (curve,) = [reading.points(e) for e in reading.elements(svg, "polyline") if e[0].get("stroke-dasharray")]
+    ticks = np.array([(float(text), x) for text, x, _ in reading.texts(svg)])
+    slope, origin = np.polyfit(ticks[:, 1], ticks[:, 0], 1)
+    return everything, inside, curve, lambda x: origin + slope * x
+
+
+def area(polygon):
+    x, y = polygon.T
+    return abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+
+
+def test_histogram():
+    record = flow(2)
+    for svg, layer in zip(only("potential", [record]), record["layers"], strict=True):
+        everything, inside, curve, u = histogram_of(svg)
+        floor = everything[0, 1]
+        counts, edges = np.array(layer["histogram"]["counts"]), np.array(layer["histogram"]["edges"])
+        total = counts.sum() + layer["histogram"]["below"] + layer["histogram"]["above"]
+        heights, lefts = floor - everything[1:-1:2, 1], u(everything[1:-1:2, 0])
+        first = int(np.argmin(abs(edges - lefts[0])))
+        seen = counts[first : first + len(heights)]
+        np.testing.assert_allclose(lefts, edges[first : first + len(heights)], atol=0.01)
+        np.testing.assert_allclose(heights / heights.max(), seen / seen.max(), atol=0.002)
+        assert seen.sum() >= 0.998 * total
+        # the part in full colour is the coverage, as far as bins tell it
+        assert area(inside) / area(everything) * seen.sum() / total == pytest.approx(layer["coverage"], abs=0.01)
+        np.testing.assert_allclose(u(inside[[0, -1], 0]), np.array(layer["interval"]) / record["threshold"], atol=0.02)
+        # the normal is on the same scale as the bars
+        sigma = layer["u_std_predicted"]["paper"]
+        density = (floor - curve[:, 1]) * (seen.max() / total / 0.1) / heights.max()
+        np.testing.assert_allclose(
+            density, np.exp(-((u(curve[:, 0]) / sigma) ** 2) / 2) / sigma / np.sqrt(2 * np.pi), atol=0.004
+        )
+
+
+def test_histogram_tells_what_is_out_of_sight():
+    record = flow(1)
+    record["layers"][0]["histogram"]["above"] = 500
+    (view,) = views("potential", [record])
+    assert view.panels[0].note.endswith("9.1% out of sight")
+
+
+def test_potential_without_histograms_is_left_out():
+    record = flow(2)
+    del record["layers"][0]["histogram"], record["layers"][1]["histogram"]
+    assert views("potential", [record]) == []
+
+
+def test_heat_map():
+    found = {view.name: view.panels for view in views("steps", THREE)}
+    assert list(found) == ["coverage", "firing rate", "u mean", "u std", "dL/du = 0", "rho"]
+    values = np.array([[layer["per_step"]["coverage"] for layer in record["layers"]] for record in THREE])
+    light = {}
+    for panel, record in zip(found["coverage"], THREE, strict=True):
+        svg = panel.drawing.svg()
+        for number, layer in enumerate(record["layers"], 1):
+            (row,) = [e for e, _, _ in reading.elements(svg, "g") if e.get("data-layer") == str(number)]
+            name, *numbers = [text.text for text in row.iter(reading.SVG + "text")]
+            assert name == f"{number} {layer['name']}"
+            assert [float(text) for text in numbers] == pytest.approx(layer["per_step"]["coverage"], abs=0.0051)
+            light |= dict(zip(layer["per_step"]["coverage"], map(luminance, row.iter(reading.SVG + "rect")), strict=True))
+    ordered = [light[value] for value in sorted(light)]
+    assert ordered == sorted(ordered)  # the larger, the lighter, in all checkpoints alike
+    assert len(set(ordered)) >= len(ordered) - 2  # no end of the scale hides a difference
+    assert set(light) == set(values.ravel())
+
+
+def luminance(box):
+    red, green, blue = (int(box.get("fill")[k : k + 2], 16) for k in (1, 3, 5))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_heat_map_of_many_steps_tells_values_by_titles():
+    record = flow(2, T=40)
+    panel = views("steps", [record])[0].panels[0]
+    svg = panel.drawing.svg()
+    value = record["layers"][1]["per_step"]["coverage"][39]
+    assert reading.group(svg, f"2 conv2, t = 40: {value:.3g}") is not None
+
+
+def test_a_step_without_a_value_is_empty():
+    rho = next(view for view in views("steps", [flow(2, T=3)]) if view.name == "rho")
+    svg = rho.panels[0].drawing.svg()
+    (row,) = [e for e, _, _ in reading.elements(svg, "g") if e.get("data-layer") == "1"]
+    assert len(list(row.iter(f"{reading.SVG}rect"))) == 2
+
+
+def test_training():
+    record = flow(3, epochs=6)
+    beta, alpha = only("training", [record])
+    for svg, key in (beta, "beta"), (alpha, "alpha"):
+        value = reading.y_axis(svg.replace('text-anchor="start"', ""))
+        lines = [reading.points(e) for e in reading.elements(svg, "polyline") if e[0].get("stroke-width") == "2"]
+        assert len(lines) == 3
+        for line, history in zip(lines, record["history"]["layers"].values(), strict=True):
+            np.testing.assert_allclose(value(line[:, 1]), history[key], atol=0.002)
+        assert {"1", "3", "5"} <= {text for text, _, y in reading.texts(svg) if y > 220}
+
+
+def test_training_that_is_not_known():
+    known, unknown = flow(2, method="lsg"), flow(2, method="none", history=None)
+    assert views("training", [unknown]) == []
+    (view,) = views("training", [known, unknown])
+    assert [panel.drawing is None for panel in view.panels] == [False, True, False, True]
+    assert "gradient-flow.jsonl" in view.panels[1].note
+
+
+@pytest.mark.parametrize("record", [flow(1, T=1, epochs=1), hollow(flow(3)), flow(17, T=100), hollow(flow(1, T=1))])
+@pytest.mark.parametrize("name", ["coverage", "gradient-norm", "potential", "steps", "training"])
+def test_any_record_can_be_drawn(name, record):
+    for view in views(name, [record]):
+        for panel in view.panels:
+            if panel.drawing is not None:
+                assert "nan" not in panel.drawing.svg()
+                assert "inf" not in panel.drawing.svg().replace("inside", "").replace("info", "")
+
+
+def test_labels():
+    def made(*pairs):
+        return labels([{"method": method, "checkpoint": path} for method, path in pairs])
+
+    assert made(("none", "a/x"), ("lsg", "b/x")) == ["none", "lsg"]
+    assert made(("lsg", "runs/a/best.safetensors"), ("lsg", "runs/b/best.safetensors")) == ["lsg a", "lsg b"]
+    assert made(("lsg", "best"), ("lsg", "best")) == ["lsg best (1)", "lsg best (2)"]
+    assert labels([{}, {}]) == ["network (1)", "network (2)"]
+    assert labels([{"checkpoint": "runs/a/best.safetensors"}]) == ["best.safetensors"]

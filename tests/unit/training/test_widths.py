@@ -1,0 +1,158 @@
+"""Methods in whole runs: they resume to the bit, measure once a step, and take widths from other checkpoints."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from lsgcli import checkpoint, run
+from lsgcli.data.batches import Batch
+from lsgcli.errors import CheckpointError, ConfigError, Stopped
+from lsgcli.training import widths
+from lsgcli.training.loop import new_model
+from lsgcli.training.optim import Optimizers
+from lsgcli.training.step import gradients
+from tests import tiny
+from tests.unit.neurons.helpers import METHODS
+from tests.unit.training.test_loop import CPU, same_tensors
+from tests.unit.training.test_loop import run as train
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """The checkpoint of a short run of lsg whose decays have moved."""
+    path = tmp_path_factory.mktemp("source") / "lsg"
+    train(path, tiny.config(epochs=1, decay_lr=0.1), tiny.bundle())
+    return path / "last.safetensors"
+
+
+def alphas(model):
+    return {layer.name: layer.lif.alpha for layer in model.spiking_layers()}
+
+
+def batch(n=6):
+    split = tiny.split(n, "train")
+    return Batch(torch.from_numpy(split.x).float().transpose(0, 1), torch.from_numpy(split.y), 0)
+
+
+@pytest.mark.parametrize("decay_per", ["layer", "channel"])
+@pytest.mark.parametrize("method", METHODS)
+def test_resumes_to_the_bit(tmp_path, source, method, decay_per):
+    """Stopped in the middle of an epoch, and with the source of its widths gone; what the method keeps is in the checkpoint."""
+    mine = tmp_path / "source.safetensors"
+    mine.write_bytes(source.read_bytes())
+    config = tiny.config(method=method, decay_per=decay_per, width_from=str(mine), epochs=2)
+    train(tmp_path / "whole", config, tiny.bundle())
+    with pytest.raises(Stopped):
+        train(tmp_path / "parts", config, tiny.bundle(), stop_after=4)
+    mine.unlink()
+    train(tmp_path / "parts", config, tiny.bundle(), resume=True)
+    assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
+    flows = [(tmp_path / name / "gradient-flow.jsonl").read_text() for name in ("whole", "parts")]
+    assert flows[0] == flows[1]
+
+
+def test_measured_sigma_moves_and_travels(tmp_path):
+    """Each layer's sigma leaves its start, is in the checkpoint, and gives the same width when that is loaded."""
+    train(tmp_path / "run", tiny.config(method="measured-sigma", epochs=2), tiny.bundle())
+    path = tmp_path / "run" / "last.safetensors"
+    stored = {name: value for name, value in checkpoint.read(path).weights.items() if name.endswith("lif.sigma")}
+    assert len(stored) == 8
+    assert all(abs(sigma - 0.5 * 1.04**0.5) > 1e-4 for sigma in stored.values())
+    for alpha, sigma in zip(alphas(checkpoint.load(path)[0]).values(), stored.values(), strict=True):
+        assert torch.equal(alpha, 2 * sigma)
+    assert not any(name.endswith("lif.measured") for name in checkpoint.read(path).weights)
+
+
+@pytest.mark.parametrize("changes", [{"accumulate": 2}, {"checkpoint_activations": "layers"}], ids=str)
+def test_one_measurement_a_step(changes):
+    """Neither parts of a batch nor activations that are computed again count twice; with the latter, gradients are the same bits."""
+    nets = []
+    for config in (tiny.config(method="measured-sigma"), tiny.config(method="measured-sigma", **changes)):
+        model = new_model(config, 3, 2).train()
+        gradients(model, batch(), config, CPU)
+        nets.append(model)
+    n = [[layer.lif.measured[0].item() for layer in net.spiking_layers()] for net in nets]
+    assert n[0] == n[1]
+    assert n[0][0] == 3 * 6 * nets[0].spiking_layers()[0].synapse.out_channels * 16 * 16
+    if "checkpoint_activations" in changes:
+        for one, other in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+            assert torch.equal(one.grad, other.grad)
+    for net in nets:
+        before = alphas(net)
+        net.end_step()
+        assert all(alpha != before[name] for name, alpha in alphas(net).items())
+
+
+def test_a_step_that_is_not_finite_is_not_measured():
+    config = tiny.config(method="measured-sigma")
+    model = new_model(config, 3, 2).train()
+    before = alphas(model)
+    gradients(model, dataclasses.replace(batch(), x=batch().x * float("inf")), config, CPU)
+    model.end_step(skip=torch.tensor(True))
+    assert all(torch.equal(alpha, before[name]) for name, alpha in alphas(model).items())
+    gradients(model, batch(), config, CPU)
+    model.end_step(skip=torch.tensor(False))
+    assert all(alpha.isfinite() for alpha in alphas(model).values())
+
+
+def test_decays_of_channels_have_no_weight_decay():
+    """They are learned by the decays' own Adam, whatever their shape."""
+    model = new_model(tiny.config(decay_per="channel"), 3, 2)
+    optimizers = Optimizers(model, tiny.config(decay_per="channel"))
+    decays = {id(layer.lif.b) for layer in model.spiking_layers()}
+    assert {id(p) for group in optimizers.all[1].param_groups for p in group["params"]} == decays
+    assert not decays & {id(p) for group in optimizers.weights.param_groups for p in group["params"]}
+
+
+def test_widths_are_those_of_the_checkpoint(source, tmp_path):
+    """Layer by layer, they do not move while the decays do, and the new checkpoint is built without the old one."""
+    expected = alphas(checkpoint.load(source)[0])
+    assert len({round(alpha.item(), 4) for alpha in expected.values()}) > 4
+    mine = tmp_path / "source.safetensors"
+    mine.write_bytes(source.read_bytes())
+    config = tiny.config(method="matched-width", width_from=str(mine), decay_lr=0.1, epochs=2)
+    train(tmp_path / "run", config, tiny.bundle())
+    mine.unlink()
+    model, stored = checkpoint.load(tmp_path / "run" / "last.safetensors")
+    assert all(torch.equal(alpha, expected[name]) for name, alpha in alphas(model).items())
+    assert all(abs(layer.lif.beta - 0.2) > 1e-3 for layer in model.spiking_layers())
+    assert stored["settings"]["width_from"] is None  # where files lie does not travel
+
+
+def test_one_width_for_every_channel(source):
+    """A layer's width is that of each of its channels where the new network has a decay for each."""
+    model = new_model(config := tiny.config(method="matched-width", decay_per="channel", width_from=str(source)), 3, 2)
+    widths.start(model, config)
+    for name, alpha in alphas(checkpoint.load(source)[0]).items():
+        assert torch.equal(alphas(model)[name], alpha.expand_as(alphas(model)[name]))
+        assert alphas(model)[name].dim() == 1
+
+
+def refused(**changes):
+    config = tiny.config(method="matched-width", **changes)
+    with pytest.raises(ConfigError) as caught:
+        widths.start(new_model(config, 3, 2), config)
+    return str(caught.value)
+
+
+def test_widths_of_other_layers_are_refused(source, tmp_path):
+    assert "found the layers conv1, conv2" in refused(arch="resnet19", width_from=str(source))
+    train(tmp_path / "channels", tiny.config(epochs=1, decay_per="channel"), tiny.bundle())
+    path = str(tmp_path / "channels" / "last.safetensors")
+    assert "found a width for each of 4 channels in conv1, expected one" in refused(width_from=path)
+    told = refused(width_from=path, decay_per="channel", width_multiplier=1 / 8)
+    assert "found a width for each of 4 channels in conv1, expected 8 or one" in told
+
+
+def test_what_is_missing_is_told_before_anything_is_done(source):
+    """Of a run that starts; one that goes on has its widths already. Methods with a width of their own pay no heed."""
+    with pytest.raises(ConfigError, match="--method matched-width: found no --width-from"):
+        run.check(tiny.config(method="matched-width"))
+    absent = tiny.config(method="matched-width", width_from="absent.safetensors")
+    with pytest.raises(CheckpointError, match=r"absent\.safetensors: no such file"):
+        run.check(absent)
+    run.check(absent, fresh=False)
+    run.check(tiny.config(method="lsg", width_from="absent.safetensors"))
+    with pytest.raises(ConfigError, match="found the layers"):
+        run.check(tiny.config(method="matched-width", arch="mlp", width_from=str(source)))
