@@ -48,7 +48,14 @@ FIGURES: dict[str, dict[tuple[str, str, float | None, int], Figure]] = {
 }
 # The network and neurons that those figures are of; beside any other they would mislead.
 ARCH = {"cifar10": "resnet19", "cifar100": "resnet19", "cifar-dvs": "vggsnn"}
-SETTINGS = {"width_multiplier": 1.0, "residual": "add", "decay": 0.2, "threshold": 0.5, "surrogate": "rectangular"}
+SETTINGS = {
+    "width_multiplier": 1.0,
+    "residual": "add",
+    "decay": 0.2,
+    "threshold": 0.5,
+    "surrogate": "rectangular",
+    "decay_per": "layer",
+}
 
 
 def figure(config: RunConfig, table: str | None) -> Figure | None:

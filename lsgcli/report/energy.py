@@ -22,8 +22,9 @@ def synops_table(record: dict[str, Any]) -> list[Any]:
     ratio = record["total"]["ann_energy_pj"] / max(record["total"]["energy_pj"], 1e-12)
     return [
         table,
-        f"The same-shape ANN, run once, takes {ratio:.2f} times the energy of this network: {record['note']}.",
-        f"AC: addition, {record['ac_pj']} pJ; MAC: multiplication and addition, {record['mac_pj']} pJ.",
+        f"AC: an addition, {record['ac_pj']} pJ; MAC: a multiplication and an addition, {record['mac_pj']} pJ. "
+        f"The same-shape ANN, run once, takes {ratio:.2f} times the energy.",
+        f"Energy is {record['note']}.",
     ]
 
 

@@ -1,0 +1,63 @@
+"""Width rules and the energy estimate as a user sees them."""
+
+import json
+
+import pytest
+
+from lsgcli import checkpoint, registry
+from tests.cli.conftest import TINY
+
+
+def test_matched_width(train, trained, tmp_path):
+    """Widths come from the checkpoint; without one, or without the file, nothing is begun."""
+    result = train("--method", "matched-width", "--width-from", trained / "best.safetensors", "--out", "matched", "-q")
+    assert result.exit_code == 0, result.stderr
+    found, given = (
+        [layer.lif.alpha.item() for layer in checkpoint.load(path)[0].spiking_layers()]
+        for path in (tmp_path / "matched" / "last.safetensors", trained / "best.safetensors")
+    )
+    assert found == given
+    result = train("--method", "matched-width", "--out", "other")
+    assert result.exit_code == 2
+    assert "found no --width-from, expected the checkpoint whose widths to keep" in result.stderr
+    result = train("--method", "matched-width", "--width-from", "absent.safetensors", "--out", "other")
+    assert result.exit_code == 4
+    assert "absent.safetensors: no such file" in result.stderr
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("method", registry.names("method"))
+def test_every_method_from_start_to_export(train, lsg, trained, images, tmp_path, method):
+    """Dry run; training in bf16 with a decay per channel; evaluation; gradient flow; a folded export with the same answers."""
+    options = ["--method", method, "--decay-per", "channel", "--width-from", trained / "best.safetensors", "-q"]
+    assert json.loads(train(*options, "--dry-run", "--json").stdout)["settings"]["decay_per"] == "channel"
+    result = train(*options, "--precision", "bf16", "--epochs", "1", "--out", "run")
+    assert result.exit_code == 0, result.stderr
+    path, data = result.stdout.strip(), ["--data-dir", images, "-q"]
+    flow = json.loads(lsg("inspect-gradients", path, *data, "--json", "--batches", "1").stdout)
+    assert all(layer["alpha"] > 0 for layer in flow["layers"])
+    exported = lsg("export", path, "-o", "folded.safetensors", "--data-dir", images, "--verify", "6", "--json", "-q")
+    assert exported.exit_code == 0, exported.stderr
+    assert json.loads(exported.stdout)["spikes_different"] == 0
+    first, again = (json.loads(lsg("eval", one, *data, "--json").stdout) for one in (path, "folded.safetensors"))
+    assert first["accuracy"] == again["accuracy"]
+
+
+def test_eval_synops(lsg, trained, images):
+    """Under "synops" in JSON, and as a table; an image is real-valued, and convolved once."""
+    command = ["eval", trained / "best.safetensors", "--data-dir", images, "--synops", "-q"]
+    record = json.loads(lsg(*command, "--json").stdout)
+    layers = record["synops"]["layers"]
+    assert [layer["name"] for layer in layers] == [*record["firing_rate"], "classifier"]
+    expected = ["real", *["spikes", "averages"] * 4]
+    fired = [layer["density"] > 0 for layer in layers]  # of zeros alone nobody can tell
+    assert fired[:4] == [True] * 4
+    assert [layer["input"] if fires else kind for layer, kind, fires in zip(layers, expected, fired, strict=True)] == expected
+    assert [layer["passes"] for layer in layers] == [1, *[int(TINY[3])] * 8]
+    assert layers[0]["mac"] == layers[0]["ann_mac"] == 3 * 2 * 46 * 46  # 3 to 2 channels of 16 x 16 pixels
+    assert record["synops"]["total"]["mac"] == layers[0]["mac"]
+    assert {layer["name"]: layer["firing_rate"] for layer in layers[:-1]} == pytest.approx(record["firing_rate"])
+    text = lsg(*command).stdout
+    for word in ("averages of 4", "ANN: MAC", "an estimate of arithmetic alone", "total"):
+        assert word in text
+    assert "synops" not in json.loads(lsg(*command[:-2], "--json", "-q").stdout)
