@@ -232,7 +232,7 @@ def test_folder_for_a_hub(export, tmp_path):
     assert f"Accuracy {record['accuracy']:.4f} on 18 samples spread over the test part" in card
     assert "0 of 18 predictions differ" in card
     train = "lsg train -q --dataset image-folder --size 16 --arch vggsnn --width-multiplier 0.03125 --epochs 4 --batch-size 8"
-    assert f"ckpt=$({train})" in card
+    assert f"ckpt=$({train} --precision {config['settings']['precision']})" in card  # what auto took there
     assert 'lsg export "$ckpt" --format hf -o net --verify 18' in card
     assert len(list(folder.iterdir())) == 3
 
