@@ -6,7 +6,7 @@ import torch
 from lsgcli.errors import GateError
 from lsgcli.export import Outcome, Runner
 from lsgcli.export.network import NetworkRunner
-from lsgcli.export.verify import SPIKES_PER_TIE, _check, compare, verify
+from lsgcli.export.verify import SPIKES_PER_TIE, _check, compare, described, verify
 from tests.exports import exported, samples, saved
 
 THRESHOLD = 0.5
@@ -140,12 +140,27 @@ def test_not_a_number_is_no_agreement(net):
 
 
 def test_predictions(net):
-    """Counted by the mean over T, and gated whatever the logits' error is."""
+    """Counted by the mean over T; those of samples with ties apart."""
 
     def alter(logits, spikes):
         logits[:, 1] = logits[:, 1].flip(-1)
 
-    assert compared(net, alter)["predictions_different"] == 1
+    result = compared(net, alter)
+    assert (result["predictions_different"], result["predictions_after_ties"]) == (1, 0)
+
+
+def test_predictions_after_ties(net, monkeypatch):
+    near_threshold(net, monkeypatch, ("conv3", 1, 2))
+
+    def alter(logits, spikes):
+        flip(spikes, "conv3", 1, 2)
+        logits[:, 2] = logits[:, 2].flip(-1)
+        logits[:, 1] = logits[:, 1].flip(-1)
+
+    result = compared(net, alter)
+    assert (result["predictions_different"], result["predictions_after_ties"]) == (1, 1)
+    assert "1 of 4 predictions differ" in described(result)
+    assert "after which 0 others and 1 predictions differ, in 1 of the samples" in described(result)
 
 
 def good(**changes):
@@ -157,6 +172,8 @@ def good(**changes):
         "after_ties": 40,
         "max_logit_error": 1e-5,
         "predictions_different": 0,
+        "predictions_after_ties": 1,
+        "samples_with_ties": 2,
         **changes,
     }
 
