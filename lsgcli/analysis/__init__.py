@@ -13,6 +13,7 @@ from lsgcli.analysis.dynamics import (
 from lsgcli.analysis.gradflow import inspect
 from lsgcli.analysis.hooks import Adapter, Layer
 from lsgcli.analysis.mismatch import Sample
+from lsgcli.analysis.other import equivalent_width, height_of, pairs
 from lsgcli.analysis.verdicts import Thresholds
 
 __all__ = [
@@ -22,8 +23,11 @@ __all__ = [
     "Sample",
     "Thresholds",
     "decayed_then_subtracted",
+    "equivalent_width",
+    "height_of",
     "inspect",
     "no_reset",
+    "pairs",
     "reset_by_subtraction",
     "reset_to_zero",
 ]

@@ -51,8 +51,9 @@ def inspect(
         model: stays as it is, running statistics included.
         batches: of training data: inputs and labels.
         loss: (outputs, labels) -> scalar.
-        adapter: says what the network's layers of neurons are; not needed for our own networks.
-        reset: is called with the copy before each batch, for neurons that keep their state from one to the next.
+        adapter: says what the network's layers of neurons are; not needed where they are :class:`~lsgcli.neurons.LIF`.
+        reset: for neurons that keep their state from one batch to the next: is called with the copy before each batch, and once
+            with the model, since a state that gradients lead to cannot be copied.
         thresholds: of the verdicts.
         compute: device and precision; those of the model if not given.
         sample: weights for ``mismatch``, which is not measured if not given: two forward passes for each.
@@ -62,9 +63,12 @@ def inspect(
         throughout; ``docs/gradient-flow.md`` says what each is. What is undefined, NaN or infinite is None.
 
     Raises:
-        ConfigError: a network that is not ours without an adapter, or an adapter that does not fit the network; no batches.
+        ConfigError: no layers of neurons are found, as in another library's network without an adapter; an adapter that does not
+            fit the network; no batches.
     """
     compute = compute or Compute(next(model.parameters()).device)
+    if reset is not None:
+        reset(model)
     net = copy.deepcopy(model).to(compute.device).train()
     layers = _layers(net, adapter)
     gradients = {layer.name: WeightGradients() for layer in layers}
@@ -107,17 +111,14 @@ def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> li
 
 
 def _layers(net: nn.Module, adapter: Adapter | None) -> Sequence[Layer]:
-    if adapter is None and not isinstance(net, SpikingNet):
-        raise ConfigError(
-            f"inspect: found a {type(net).__name__} without an adapter, expected one that says what its layers of neurons are",
-            hint="docs/gradient-flow.md shows adapters for other libraries.",
-        )
     if isinstance(net, SpikingNet):
         net.checkpoint_activations = False  # everything would be seen twice
     layers = (adapter or own.layers)(net)
-    if not layers or len({layer.name for layer in layers}) != len(layers):
+    names = [layer.name for layer in layers]
+    if not names or len(set(names)) != len(names):
         raise ConfigError(
-            f"inspect: found the layers {[layer.name for layer in layers]}, expected at least one, each with a name"
+            f"inspect: found the layers of neurons {names} in {type(net).__name__}, expected at least one, each with its own name",
+            hint=None if names else "Neurons of other libraries need an adapter, as docs/other-libraries.md shows.",
         )
     return layers
 

@@ -16,9 +16,11 @@ from torch.nn import functional as F
 
 from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, cut, laid, part
 from lsgcli.analysis.hooks import Layer
+from lsgcli.analysis.other import pairs
 from lsgcli.analysis.sums import Counted, LayerSums, count, nonzero
 from lsgcli.analysis.threads import in_order
 from lsgcli.analysis.watching import Watcher
+from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels import Backend, NormParameters, average
 from lsgcli.neurons.step import LIFParameters
@@ -35,7 +37,9 @@ class OwnLayer(Layer):
 
 
 def layers(network: Any) -> Sequence[Layer]:
-    """The adapter of our own networks, :class:`~lsgcli.models.base.SpikingNet`."""
+    """The adapter of our own neurons, in one of our networks or another."""
+    if not isinstance(network, SpikingNet):
+        return [OwnLayer(one.name, one.neurons, one.weight, partial(present, one.neurons)) for one in pairs(network, LIF)]
     return [
         OwnLayer(
             one.name,

@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lsgcli.files import make_folder, replacing, write_text
-from lsgcli.report.drawing import Drawing
+from lsgcli.report.drawing import Drawing, save
 from lsgcli.report.marks import ADVANCE, Group, Mark, Text, shortened
 from lsgcli.report.pictures.base import Panel, View, labels, pictures
 from lsgcli.report.svg import drawn_legend
@@ -29,14 +28,7 @@ def write(flows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     Raises:
         StorageError: they cannot be written.
     """
-    make_folder(folder)
-    written = []
-    for name, drawing in sheets(flows).items():
-        write_text(folder / f"{name}.svg", drawing.svg())
-        with replacing(folder / f"{name}.png") as temporary:
-            temporary.write_bytes(drawing.png())
-        written += [folder / f"{name}.svg", folder / f"{name}.png"]
-    return written
+    return save(sheets(flows), folder)
 
 
 def sheets(flows: Sequence[dict[str, Any]]) -> dict[str, Drawing]:

@@ -1,11 +1,15 @@
 """eval and inspect-gradients, on a trained network."""
 
+import csv
+import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from lsgcli import checkpoint
@@ -77,6 +81,53 @@ def test_fail_on(lsg, trained, images, tmp_path):
     assert "conv1 is silent" in result.stderr
     assert len(json.loads(result.stdout)["layers"]) == 8
     assert lsg("inspect-gradients", trained / "best.safetensors", "--fail-on", "sleepy").exit_code == 2
+
+
+def test_fail_on_vanishing(lsg, trained, images, tmp_path):
+    """tdBN's mu moved so that hardly any u is inside: half of the channels far above the threshold, half far below.
+
+    A narrower surrogate would do nothing of the kind: it is also a higher one, and lets as much through.
+    """
+    content = checkpoint.read(trained / "best.safetensors")
+    weights = dict(content.weights)
+    for name, mu in content.weights.items():
+        if name.endswith("norm.bias"):
+            weights[name] = 0.5 * torch.tensor([4.4, -2.4]).repeat(len(mu))[: len(mu)]
+    checkpoint.save(tmp_path / "vanishing.safetensors", checkpoint.Checkpoint(weights, content.config))
+    every = "silent,saturated,blocked,exploding"
+    arguments = [tmp_path / "vanishing.safetensors", "--data-dir", images, "--json", "-q", "--fail-on"]
+    result = lsg("inspect-gradients", *arguments, "vanishing")
+    assert result.exit_code == 9
+    assert "conv1 is vanishing" in result.stderr
+    flow = json.loads(result.stdout)
+    assert all(0 < layer["coverage"] < 0.1 for layer in flow["layers"])
+    assert flow["layers"][0]["sg_mean"] < 0.1
+    assert "vanishing" not in lsg("inspect-gradients", *arguments, every).stderr
+
+
+def test_a_trained_network_is_well(lsg, trained, images):
+    every = "silent,saturated,blocked,vanishing,exploding"
+    result = lsg("inspect-gradients", trained / "best.safetensors", "--data-dir", images, "-q", "--fail-on", every)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+
+
+def test_inspect_with_all_outputs(lsg, trained, images):
+    both = [trained / "best.safetensors", trained / "last.safetensors"]
+    arguments = [*both, "--data-dir", images, "-q", "--batches", "1", "--mismatch", "2"]
+    result = lsg("inspect-gradients", *arguments, "--csv", "--html", "flow.html", "--plot", "plots")
+    assert result.exit_code == 0, result.stderr
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["name"] for row in rows] == 2 * [f"conv{k}" for k in range(1, 9)]
+    assert {row["checkpoint"] for row in rows} == {str(path) for path in both}
+    flows = json.loads(lsg("inspect-gradients", *arguments, "--json").stdout)
+    assert [float(row["coverage"]) for row in rows] == [layer["coverage"] for flow in flows for layer in flow["layers"]]
+    assert len(flows[0]["history"]["epochs"]) == 4
+    assert all(-1 <= layer["mismatch"] <= 1 for flow in flows for layer in flow["layers"] if layer["mismatch"] is not None)
+    assert "<svg" in Path("flow.html").read_text()
+    assert list(Path("plots").glob("*.svg"))
+    assert lsg("inspect-gradients", *arguments, "--csv", "--json").exit_code == 2
+    assert lsg("inspect-gradients", *arguments, "--mismatch-step", "0").exit_code == 2
 
 
 def test_settings_around_a_checkpoint_come_from_the_environment_too(lsg, trained, images, monkeypatch):

@@ -1,5 +1,7 @@
 """Gradient flow against an independent float64 computation in numpy, from currents and gradients that hooks took."""
 
+import copy
+import json
 import math
 
 import numpy as np
@@ -9,10 +11,14 @@ from torch.nn import functional as F
 
 from lsgcli import models
 from lsgcli.analysis import gradflow, own
+from lsgcli.analysis.fields import problems
+from lsgcli.analysis.history import history
 from lsgcli.analysis.verdicts import Thresholds, verdict
 from lsgcli.analysis.watching import observing
 from lsgcli.compute import Compute
 from lsgcli.data.batches import Batch
+from lsgcli.neurons import LIFState, initial_state, step
+from lsgcli.neurons.kernels import Backend
 
 CPU = Compute(torch.device("cpu"))
 T = 4
@@ -147,6 +153,116 @@ def test_light_record_agrees_with_the_full_one(model, batches):
         loss(model(batches[0].x), batches[0].y).backward()
     for light, whole in zip(gradflow.light_record(layers, watchers), full, strict=True):
         assert light == pytest.approx({key: whole[key] for key in light})
+
+
+class Detached(Backend):
+    """The neurons' equations by autograd, with nothing of a step in the graph of the next."""
+
+    def __call__(self, current, p, overwrite=False):
+        state, spikes = initial_state(current[0]), []
+        for current_t in current:
+            o, state = step(current_t, LIFState(state.u.detach(), state.o.detach()), p)
+            spikes.append(o)
+        return torch.stack(spikes)
+
+
+def gradients(net, batch, backend):
+    for layer in net.spiking_layers():
+        layer.lif.backend = backend
+    net.train().zero_grad()
+    loss(net(batch.x), batch.y).backward()
+    return [layer.synapse.weight.grad.clone() for layer in net.spiking_layers()]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    ("arch", "changes"),
+    [("resnet19", {}), ("resnet19", {"residual": "sew"}), ("vggsnn", {}), ("vggsnn", {"decay_per": "channel"})],
+)
+def test_share_through_time_is_what_a_network_without_recurrence_lacks(arch, changes, dtype):
+    torch.manual_seed(0)
+    net = models.build(arch, T=T, input_size=16, width_multiplier=1 / 32, in_channels=2, decay=0.5, **changes).to(dtype)
+    batch = Batch(torch.randn(T, 3, 2, 16, 16).to(dtype), torch.tensor([0, 1, 2]), 0)
+    found = gradflow.inspect(net, [batch], loss=loss)["layers"]
+    whole, spatial = (gradients(net, batch, backend) for backend in ("autograd", Detached()))
+    expected = [float((a - b).norm() / a.norm()) for a, b in zip(whole, spatial, strict=True)]
+    assert [layer["temporal_share"] for layer in found] == pytest.approx(expected, rel=1e-9 if dtype == torch.float64 else 1e-3)
+    assert min(expected) > 0.01
+
+
+def test_a_pool_that_does_not_divide_the_image():
+    torch.manual_seed(0)
+    net = models.build("vggsnn", T=2, input_size=16, width_multiplier=1 / 32)
+    block = net.features[1]
+    x = torch.randn(2, 2, 2, 5, 7)
+
+    def run(backend):
+        block.lif.backend = backend
+        block.zero_grad()
+        block(x).square().sum().backward()
+        return block.current.conv.weight.grad.clone()
+
+    whole, spatial = run("autograd"), run(Detached())
+    block.lif.backend = "auto"
+    (layer,) = (one for one in own.layers(net) if one.module is block.lif)
+    block.zero_grad()
+    with observing([layer], full=True) as watchers:
+        value = block(x).square().sum()
+        value.backward(retain_graph=True)
+        torch.testing.assert_close(block.current.conv.weight.grad, whole, rtol=1e-4, atol=1e-4)
+        watchers[layer.name].spatial = True
+        (found,) = torch.autograd.grad(value, [block.current.conv.weight])
+    torch.testing.assert_close(found, spatial, rtol=1e-4, atol=1e-4)
+
+
+def test_watching_leaves_training_as_it_is():
+    torch.manual_seed(0)
+    net = models.build("vggsnn", T=2, input_size=16, width_multiplier=1 / 16)
+    batch = Batch(torch.randn(2, 3, 2, 16, 16), torch.tensor([0, 1, 2]), 0)
+    seen = []
+    for watched in (False, True):
+        copied = copy.deepcopy(net).train()
+        with observing(own.layers(copied) if watched else [], full=False):
+            loss(copied(batch.x), batch.y).backward()
+        seen.append(({n: p.grad for n, p in copied.named_parameters()}, copied.state_dict()))
+    for one, other in zip(*seen, strict=True):
+        for name, tensor in one.items():
+            assert torch.equal(tensor, other[name]), name
+
+
+def test_records_are_as_documented(model, batches):
+    record = gradflow.inspect(model, batches, loss=loss)
+    whole = {**record, "checkpoint": "a.safetensors", "method": "lsg", "history": None}
+    assert problems(whole) == []
+    assert json.loads(json.dumps(whole)) == whole
+    assert problems(record) == [f"record: {name} is missing" for name in ("checkpoint", "method", "history")]
+    odd = {**whole, "layers": [{**whole["layers"][0], "beta": "0.2", "gama": 1.0, "per_step": {}}]}
+    assert [text.split(": ")[1][:4] for text in problems(odd)] == ["gama", "beta", "per_"]
+
+
+def test_what_is_nowhere_finite_is_none_and_raises_nothing(batches):
+    torch.manual_seed(0)
+    net = models.build("vggsnn", T=T, input_size=16, width_multiplier=1 / 32)
+    with torch.no_grad():
+        net.features[2].current.conv.weight.fill_(math.nan)
+    x = torch.randn(T, 3, 2, 16, 16)
+    layers = gradflow.inspect(net, [Batch(x, torch.tensor([0, 1, 2]), 0)], loss=loss)["layers"]
+    assert layers[2]["u_mean"] is None
+    assert layers[0]["grad_norm"] is None
+    assert layers[0]["verdict"] == "exploding"
+
+
+def test_history_is_read_from_the_run(tmp_path):
+    lines = [{"epoch": e, "layers": [{"name": "conv1", "beta": 0.1 * e, "alpha": 1.0, "coverage": None}]} for e in (1, 2)]
+    lines.append({"epoch": 3, "event": "diverged", "layers": []})
+    (tmp_path / "gradient-flow.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert history(tmp_path / "best.safetensors") == {
+        "epochs": [1, 2],
+        "layers": {"conv1": {"beta": [0.1, 0.2], "alpha": [1.0, 1.0], "coverage": [None, None]}},
+    }
+    (tmp_path / "gradient-flow.jsonl").write_text("{}\n[]\n")
+    assert history(tmp_path / "best.safetensors") is None
+    assert history(tmp_path / "elsewhere" / "best.safetensors") is None
 
 
 @pytest.mark.parametrize(

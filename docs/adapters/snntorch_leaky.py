@@ -1,0 +1,58 @@
+"""snntorch's Leaky for ``lsgcli.analysis.inspect``.
+
+    mem[t] = beta * mem[t-1] + x[t] - reset * threshold            reset_mechanism="subtract"
+    mem[t] = beta * mem[t-1] * (1 - reset) + x[t]                  "zero"
+    mem[t] = beta * mem[t-1] + x[t]                                "none"
+
+reset is 1 where mem[t-1] was above the threshold: the reset comes a step late, so that mem is u, the potential before it. With
+"subtract" the threshold is taken away after the leak. A neuron at the threshold does not fire. The reset is detached in the backward
+pass; gradients are taken from the network itself, so that this needs no word here.
+"""
+
+from functools import partial
+
+import snntorch
+
+from lsgcli.analysis import (
+    Dynamics,
+    Layer,
+    decayed_then_subtracted,
+    equivalent_width,
+    height_of,
+    no_reset,
+    pairs,
+    reset_to_zero,
+)
+
+CARRY = {"subtract": decayed_then_subtracted, "zero": reset_to_zero, "none": no_reset}
+
+
+def reset(net):
+    """Potentials to 0: Leaky keeps its own from one batch to the next, unless it is given another."""
+    for node in net.modules():
+        if isinstance(node, snntorch.Leaky):
+            node.reset_mem()
+
+
+def layers(net):
+    """Every Leaky, called once a timestep, with the linear layer or convolution before it."""
+    return [Layer(name, node, weight, partial(dynamics, node), steps=True) for name, node, weight in pairs(net, snntorch.Leaky)]
+
+
+def dynamics(node):
+    """What a Leaky does.
+
+    Raises:
+        ValueError: something about it that is not of the equations above.
+    """
+    if not node.reset_delay or node.inhibition or node.state_quant or float(node.graded_spikes_factor) != 1:
+        raise ValueError("found a Leaky with reset_delay=False, inhibition, state_quant or graded spikes, expected one without")
+    height = height_of(node.spike_grad)
+    return Dynamics(
+        decay=node.beta.detach().clamp(0, 1),
+        threshold=float(node.threshold),
+        width=equivalent_width(height),
+        surrogate=height,
+        carry=CARRY[node.reset_mechanism],
+        strict=True,
+    )

@@ -1,0 +1,40 @@
+"""spikingjelly's LIFNode for ``lsgcli.analysis.inspect``.
+
+    decay_input=False:   v[t] = v - (v - v_reset) / tau + x[t]
+    decay_input=True:    v[t] = v + (x[t] - (v - v_reset)) / tau          with v of the step before, after its reset
+
+With u = v - v_reset before the reset (v_reset = 0 where it is None) that is decay = 1 - 1/tau, gain = 1 or 1/tau, and the threshold
+v_threshold - v_reset. After a spike u is 0; or, where v_reset is None, less by the threshold. The reset's gradient is what
+``detach_reset`` says; it does not matter here, since gradients are taken from the network itself.
+"""
+
+from functools import partial
+
+import torch
+from spikingjelly.activation_based import functional
+from spikingjelly.activation_based.neuron import LIFNode
+
+from lsgcli.analysis import Dynamics, Layer, equivalent_width, height_of, pairs, reset_by_subtraction, reset_to_zero
+
+reset = functional.reset_net  # LIFNode keeps its potential from one batch to the next
+
+
+def layers(net):
+    """Every LIFNode, in either step mode, with the linear layer or convolution before it."""
+    return [
+        Layer(name, node, weight, partial(dynamics, node), steps=node.step_mode == "s")
+        for name, node, weight in pairs(net, LIFNode)
+    ]
+
+
+def dynamics(node):
+    """What a LIFNode does."""
+    height = height_of(node.surrogate_function)
+    return Dynamics(
+        decay=torch.tensor(1 - 1 / node.tau),
+        threshold=node.v_threshold - (node.v_reset or 0.0),
+        width=equivalent_width(height),
+        surrogate=height,
+        carry=reset_by_subtraction if node.v_reset is None else reset_to_zero,
+        gain=1 / node.tau if node.decay_input else 1.0,
+    )
