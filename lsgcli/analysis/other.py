@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +22,13 @@ class Pair(NamedTuple):
     """
 
     name: str
-    neurons: nn.Module
+    neurons: Any
     weight: Tensor
 
 
 def pairs(net: nn.Module, neurons: type[nn.Module]) -> Iterator[Pair]:
     """Neurons of a class, each with its synapse, of a network whose modules are registered in the order in which they run."""
-    synapse: nn.Module | None = None
+    synapse: nn.Linear | nn.modules.conv._ConvNd | None = None
     for name, module in net.named_modules():
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
             synapse = module
