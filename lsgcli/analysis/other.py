@@ -23,12 +23,12 @@ class Pair(NamedTuple):
 
     name: str
     neurons: Any
-    weight: Any
+    weight: Tensor
 
 
 def pairs(net: nn.Module, neurons: type[nn.Module]) -> Iterator[Pair]:
     """Neurons of a class, each with its synapse, of a network whose modules are registered in the order in which they run."""
-    synapse: nn.Module | None = None
+    synapse: nn.Linear | nn.modules.conv._ConvNd | None = None
     for name, module in net.named_modules():
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
             synapse = module

