@@ -27,7 +27,8 @@ def row(checkpoint: str, reader: str, result: dict[str, Any]) -> str:
     """A comparison as a row of the table."""
     layers = [f"{layer} {sum(kinds.values())}" for layer, kinds in result["per_layer"].items() if any(kinds.values())]
     cells = [checkpoint, reader, result["samples"], f"{result['spikes_compared']:,}", result["spikes_different"]]
-    cells += [result["ties"], result["after_ties"], ", ".join(layers) or "none", result["predictions_different"]]
+    predictions = result["predictions_different"] + result["predictions_after_ties"]
+    cells += [result["ties"], result["after_ties"], ", ".join(layers) or "none", predictions]
     return "| " + " | ".join(str(cell) for cell in [*cells, f"{result['accuracy']:.3f}"]) + " |"
 
 

@@ -36,7 +36,10 @@ def test_a_folder_appears_whole(tmp_path):
 def test_nothing_is_left_of_a_folder_that_failed(tmp_path):
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "mine").write_text("mine")
-    with pytest.raises(StorageError, match="other: cannot be written: No such file"), creating_folder(tmp_path / "other") as temporary:
+    with (
+        pytest.raises(StorageError, match="other: cannot be written: No such file"),
+        creating_folder(tmp_path / "other") as temporary,
+    ):
         (temporary / "a.txt").write_text((tmp_path / "nothing").read_text())
     with pytest.raises(StorageError, match="net: cannot be written: Directory not empty"), creating_folder(tmp_path / "net"):
         pass
