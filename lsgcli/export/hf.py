@@ -117,7 +117,7 @@ def _results(content: "Checkpoint", record: Mapping[str, Any]) -> Iterator[str]:
         yield f"Accuracy {state['best_accuracy']:.4f} on the {part[state['best_chosen_on']]} (training)."
     if record["samples"]:
         yield f"Accuracy {record['accuracy']:.4f} on {record['samples']} samples spread over the test part (export)."
-        yield f"Against the network in training, on the same samples: {described(record)}."
+        yield f"Against the network in torch before it was written, on the same samples: {described(record)}."
 
 
 CARD_TEXT = """---
