@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import profile, scaling, startup, step, wait
+from benchmarks import inspecting, profile, scaling, startup, step, wait
 from benchmarks.measuring import RESULTS
 from benchmarks.plot import load, steps
 from benchmarks.tables import Table, megabytes
@@ -78,5 +78,6 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "performance-scaling": lambda: part(load(folder, "scaling-*.json"), scaling.tables),
         "performance-profile": lambda: part(load(folder, "profile-*.json"), profile.tables),
         "performance-wait": lambda: part(load(folder, "wait*.json"), wait.tables),
+        "performance-inspecting": lambda: part(load(folder, "inspecting.json"), inspecting.tables),
         "performance-startup": lambda: part(load(folder, "startup*.json"), startup.tables),
     }

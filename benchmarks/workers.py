@@ -161,7 +161,8 @@ class Worker:
 def main() -> None:
     """What a contender's process does: build, say so, then what each line on stdin asks for.
 
-    Tasks: ``steps``; ``facts``, of ``benchmarks.checking``; ``profile``, of ``benchmarks.profiling``.
+    Tasks: ``steps``; ``facts``, of ``benchmarks.checking``; ``profile``, of ``benchmarks.profiling``; ``inspect`` and ``light``, of
+    ``benchmarks.inspecting``.
     """
     job = json.loads(sys.argv[1])
     # Whoever started this may die while it is stopped, and then nobody would end it.
@@ -195,7 +196,17 @@ def main() -> None:
 
         return profile(prepared, count)
 
-    tasks = {task.__name__: task for task in (steps, facts, profile)}
+    def inspect(batches: int) -> dict[str, Any]:
+        from benchmarks.inspecting import inspect
+
+        return {**inspect(prepared, batches), "peak_bytes": kilobytes("/proc/self/status", "VmHWM") * 1024}
+
+    def light(count: int) -> dict[str, Any]:
+        from benchmarks.inspecting import light
+
+        return light(prepared, count)
+
+    tasks = {task.__name__: task for task in (steps, facts, profile, inspect, light)}
     for line in sys.stdin:
         asked = json.loads(line)
         answer(tasks[asked["task"]](**asked["arguments"]))

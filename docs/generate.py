@@ -16,6 +16,7 @@ sys.path.insert(0, str(DOCS.parent))  # for benchmarks, which is not installed
 
 from benchmarks import documented  # noqa: E402
 from lsgcli import registry  # noqa: E402
+from lsgcli.analysis.fields import LAYER, RECORD, Field  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
 from lsgcli.config import FIELDS  # noqa: E402
 
@@ -144,7 +145,23 @@ def things(kind: str, head: str) -> str:
     return "\n".join(rows)
 
 
+def fields(which: dict[str, Field]) -> str:
+    """Fields of a gradient-flow record."""
+    rows = ["| name | definition | unit |", "|---|---|---|"]
+    rows += [f"| `{name}`{' *' if one.per_step else ''} | {one.meaning} | {one.unit} |" for name, one in which.items()]
+    return "\n".join(rows)
+
+
+def listing(path: str) -> str:
+    """A file of this folder, as it is."""
+    return f"```python\n{(DOCS / path).read_text(encoding='utf-8').rstrip()}\n```"
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "flow-layer": lambda: fields(LAYER),
+    "flow-record": lambda: fields(RECORD),
+    "adapter-spikingjelly": lambda: listing("adapters/spikingjelly_lif.py"),
+    "adapter-snntorch": lambda: listing("adapters/snntorch_leaky.py"),
     "datasets": datasets,
     "augmentations": lambda: things("augmentation", "`--augment`"),
     "layouts": layouts,

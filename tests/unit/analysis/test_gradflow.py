@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lsgcli import models
+from lsgcli import models, registry
 from lsgcli.analysis import gradflow, own
+from lsgcli.analysis.dynamics import Dynamics, Passage, blocks, cut, laid
 from lsgcli.analysis.fields import problems
 from lsgcli.analysis.history import history
 from lsgcli.analysis.verdicts import Thresholds, verdict
@@ -19,6 +20,7 @@ from lsgcli.compute import Compute
 from lsgcli.data.batches import Batch
 from lsgcli.neurons import LIFState, initial_state, step
 from lsgcli.neurons.kernels import Backend
+from tests.unit.neurons.oracle import lif
 
 CPU = Compute(torch.device("cpu"))
 T = 4
@@ -213,6 +215,33 @@ def test_a_pool_that_does_not_divide_the_image():
         watchers[layer.name].spatial = True
         (found,) = torch.autograd.grad(value, [block.current.conv.weight])
     torch.testing.assert_close(found, spatial, rtol=1e-4, atol=1e-4)
+
+
+def test_gradient_of_the_membrane():
+    rng = np.random.default_rng(0)
+    current, g = rng.normal(size=(2, T, 2, 3, 4))
+    expected = lif(current, g, 0.6, 0.9, 0.5, "triangular")
+    p = Dynamics(
+        torch.tensor(0.6, dtype=torch.float64),
+        0.5,
+        torch.tensor(0.9, dtype=torch.float64),
+        registry.get("surrogate", "triangular"),
+    )
+    (found,) = blocks(Passage(torch.from_numpy(current), p), lambda block: block)
+    h = p.surrogate(found.u - 0.5, p.width)
+    du = own.membrane_gradient(found, h, laid(torch.from_numpy(g)))
+    np.testing.assert_allclose(found.u, laid(torch.from_numpy(expected.u)), rtol=1e-12)
+    np.testing.assert_allclose(du, laid(torch.from_numpy(expected.d_current)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("elements", [1, 100, 1000])
+def test_blocks_cover_every_neuron_once(elements):
+    shape = torch.Size((3, 4, 6, 5, 2))
+    seen = torch.zeros(shape)
+    for samples, rows in cut(shape, 2, elements):
+        assert rows.start % 2 == 0
+        seen[:, samples, rows] += 1
+    assert (seen == 1).all()
 
 
 def test_watching_leaves_training_as_it_is():

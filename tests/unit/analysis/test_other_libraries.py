@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from lsgcli import registry
-from lsgcli.analysis import Layer, equivalent_width, height_of, inspect, own
+from lsgcli.analysis import Dynamics, Layer, Sample, equivalent_width, height_of, inspect, no_reset, own, pairs
 from lsgcli.errors import ConfigError
-from lsgcli.neurons import LIF
+from lsgcli.neurons import LIF, initial_state, step
 
 T, B, FEATURES, HIDDEN, WIDTH, BETA = 6, 5, 10, 16, 0.8, 0.6
 
@@ -44,12 +44,12 @@ class Steps(Sequence):
 
     def forward(self, x):
         state, outputs = {}, []
-        for step in x:
+        for now in x:
             for index, part in enumerate(self.parts):
-                step = part(step, state[index]) if index in state else part(step)
-                if isinstance(step, tuple):
-                    step, state[index] = step
-            outputs.append(step)
+                now = part(now, state[index]) if index in state else part(now)
+                if isinstance(now, tuple):
+                    now, state[index] = now
+            outputs.append(now)
         return torch.stack(outputs)
 
 
@@ -107,6 +107,55 @@ def test_hooks_see_what_the_backend_sees(threads):
         compare(inspect(ours(), batches(), adapter=by_hooks), inspect(ours(), batches()))
     finally:
         torch.set_num_threads(1)
+
+
+class Skipping(Sequence):
+    """What enters the first neurons goes on to the second as well, past them."""
+
+    def forward(self, x):
+        first, neurons, second, others, last = self.parts
+        current = first(x)
+        return last(others(second(neurons(current)) + 0.3 * current))
+
+
+def test_a_current_that_others_read_too():
+    net = Skipping(lambda: LIF(decay=BETA, threshold=0.5, width=WIDTH))
+    found = inspect(net, batches(), adapter=by_hooks)
+    compare(found, inspect(net, batches()))
+    assert found["layers"][0]["grad_zero"] > 0.1
+
+
+class Plain(nn.Module):
+    """Our equations, called step by step: the tensor of spikes that it gives is the one that its reset reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.state = None
+
+    def forward(self, current):
+        p = LIF(decay=BETA, threshold=0.5, width=WIDTH).double().parameters_for(current[None])
+        o, self.state = step(current, self.state or initial_state(current), p)
+        return o
+
+
+def test_spikes_that_the_reset_reads_too():
+    def layers(net):
+        p = next(iter(own.layers(ours()))).dynamics()
+        return [Layer(name, module, weight, lambda: p, steps=True) for name, module, weight in pairs(net, Plain)]
+
+    def reset(net):
+        for module in net.modules():
+            if isinstance(module, Plain):
+                module.state = None
+
+    compare(inspect(Steps(Plain), batches(), adapter=layers, reset=reset), inspect(ours(), batches()))
+
+
+@pytest.mark.parametrize(("strict", "spikes"), [(False, [0.0, 1.0, 1.0]), (True, [0.0, 0.0, 1.0])])
+def test_a_neuron_at_the_threshold(strict, spikes):
+    u = torch.tensor([0.4, 0.5, 0.6])
+    p = Dynamics(torch.tensor(0.5), 0.5, torch.ones(()), registry.get("surrogate", "triangular"), strict=strict)
+    assert p.fires(u, torch.empty(3)).tolist() == spikes
 
 
 @pytest.mark.parametrize("mode", ["m", "s"])
@@ -201,15 +250,13 @@ class Smooth(nn.Module):
 
     def forward(self, current):
         u, outputs = torch.zeros_like(current[0]), []
-        for step in current:
-            u = BETA * u + step
+        for now in current:
+            u = BETA * u + now
             outputs.append(torch.sigmoid(self.k * (u - 0.5)))
         return torch.stack(outputs)
 
 
 def test_mismatch_of_a_smooth_network_is_1():
-    from lsgcli.analysis import Dynamics, Sample, no_reset, pairs
-
     def layers(net):
         height = height_of(lambda x: torch.sigmoid(Smooth.k * x))
         p = Dynamics(torch.tensor(BETA), 0.5, equivalent_width(height), height, no_reset)
