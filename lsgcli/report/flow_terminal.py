@@ -81,11 +81,10 @@ def _one(flow: dict[str, Any], out: Console) -> Table:
     kept: list[str] = []
     for key in SHOWN:
         values = [measure(key).text(layer) for layer in flow["layers"]]
-        room -= max(map(len, [measure(key).title, *values])) + GAP
-        if room < 0:
-            break
-        if any(value != "-" for value in values):
+        needed = max(map(len, [measure(key).title, *values])) + GAP
+        if needed <= room and any(value != "-" for value in values):
             kept.append(key)
+            room -= needed
     shown = [one for one in MEASURES if one.key in kept]
     table = _table(f"{marks.bars}; {marks.heights}. u in units of v_th; firing rate: spikes per neuron and step")
     for title in ("layer", "coverage", "by step"):
