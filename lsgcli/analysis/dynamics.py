@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from lsgcli.analysis.threads import in_order
+from lsgcli.analysis.threads import alone
 from lsgcli.neurons.surrogates import Surrogate
 
 ELEMENTS = 1 << 18  # of a block, all timesteps together
@@ -136,7 +136,7 @@ def blocks(passage: Passage, work: Callable[[Block], Result]) -> Iterator[Result
     """``work`` of every block of a layer, in their order."""
     first = passage.x[0]
     shape = laid(first[None].expand(len(passage.x), *first.shape)).shape
-    return in_order(lambda where: work(block(passage, *where)), cut(shape, passage.side), first.device)
+    return alone(lambda where: work(block(passage, *where)), cut(shape, passage.side))
 
 
 def block(passage: Passage, samples: slice, rows: slice) -> Block:

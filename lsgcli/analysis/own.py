@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from lsgcli.analysis import cpu
 from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, cut, laid, part
 from lsgcli.analysis.hooks import Layer
 from lsgcli.analysis.other import pairs
 from lsgcli.analysis.sums import Counted, LayerSums, count, nonzero
-from lsgcli.analysis.threads import in_order
+from lsgcli.analysis.threads import alone
 from lsgcli.analysis.watching import Watcher
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
@@ -90,7 +91,7 @@ class BackendWatcher(Watcher):
             found.values["du"] = nonzero(membrane_gradient(block, found.h, arriving(grad, block, passage.side)))
             return replace(found, h=None)
 
-        for found in blocks(passage, counted):
+        for found in [cpu.count(passage, grad, full=True)] if cpu.fits(passage) else blocks(passage, counted):
             self.sums.take(found)
 
 
@@ -262,5 +263,5 @@ def without_recurrence(
         if mean is not None:
             some.addcmul_(part(x, *where).to(some.dtype), slope).add_(offset)
 
-    list(in_order(scaled, cut(room.shape), x.device))
+    list(alone(scaled, cut(room.shape)))
     return d_x.to(x.dtype), d_addend

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from lsgcli.analysis.dynamics import Block
 
-# Of the histogram, in units of v_th: 1 is the threshold, and the paper's interval lies within [-0.42, 2.42].
+# Of the histogram, in units of v_th: 1 is the threshold, and the paper's interval lies within [-0.42, 2.42]. As the kernel has them.
 LOWEST, HIGHEST, BINS = -4.0, 6.0, 100
 
 

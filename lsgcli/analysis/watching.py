@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lsgcli.analysis import cpu
 from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, laid
 from lsgcli.analysis.sums import Counted, LayerSums, count
 
@@ -54,7 +55,8 @@ class Watcher(ABC):
     def count_forward(self, passage: Passage) -> None:
         """Add a forward pass to the sums."""
         self.note(passage.p, passage)
-        for counted in blocks(passage, self._counted):
+        known = cpu.fits(passage)
+        for counted in [cpu.count(passage, None, full=self.full)] if known else blocks(passage, self._counted):
             self.sums.take(counted)
 
     def _counted(self, block: Block) -> Counted:

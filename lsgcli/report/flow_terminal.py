@@ -13,8 +13,20 @@ from lsgcli.report.pictures.base import labels
 
 # Those that matter most first, beside coverage, which always stands there.
 SHOWN = (
-    *("grad_norm", "firing_rate", "beta", "temporal_share", "grad_ratio", "alpha", "u_std", "snr", "sg_mean", "u_mean"),
-    *("u_std_predicted.paper", "rho", "mismatch", "gamma", "grad_zero"),
+    *(
+        "grad_norm",
+        "mismatch",
+        "firing_rate",
+        "beta",
+        "temporal_share",
+        "grad_ratio",
+        "alpha",
+        "u_std",
+        "snr",
+        "sg_mean",
+        "u_mean",
+    ),
+    *("u_std_predicted.paper", "rho", "gamma", "grad_zero"),
 )
 BAR = 6  # characters
 STEPS = 12  # characters; more timesteps share one
@@ -69,11 +81,10 @@ def _one(flow: dict[str, Any], out: Console) -> Table:
     kept: list[str] = []
     for key in SHOWN:
         values = [measure(key).text(layer) for layer in flow["layers"]]
-        room -= max(map(len, [measure(key).title, *values])) + GAP
-        if room < 0:
-            break
-        if any(value != "-" for value in values):
+        needed = max(map(len, [measure(key).title, *values])) + GAP
+        if needed <= room and any(value != "-" for value in values):
             kept.append(key)
+            room -= needed
     shown = [one for one in MEASURES if one.key in kept]
     table = _table(f"{marks.bars}; {marks.heights}. u in units of v_th; firing rate: spikes per neuron and step")
     for title in ("layer", "coverage", "by step"):
@@ -138,10 +149,10 @@ class Marks:
         self.plain = not out.encoding.lower().startswith("utf")
         self.steps = max(len("by step"), min(STEPS, max(flow["T"] for flow in flows)))
         every = [v for flow in flows for layer in flow["layers"] for v in layer["per_step"]["coverage"] if v is not None]
-        self.top = max([*every, 1e-9])
+        self.bottom, self.top = min(every, default=0.0), max(every, default=0.0)
         low, high = ("0", "9") if self.plain else (HEIGHTS[0], HEIGHTS[-1])
         self.bars = "coverage: bars from 0 to 1"
-        self.heights = f"by step: from 0 ({low}) to {self.top:.2f} ({high})"
+        self.heights = f"by step: from {self.bottom:.2f} ({low}) to {self.top:.2f} ({high})"
 
     def bar(self, layer: dict[str, Any]) -> str:
         """Coverage as a number and a bar of a fixed width."""
@@ -159,7 +170,8 @@ class Marks:
         if len(values) > STEPS:  # means of neighbours
             groups = [values[len(values) * k // STEPS : len(values) * (k + 1) // STEPS] for k in range(STEPS)]
             values = [None if None in group else sum(group) / len(group) for group in groups]
-        return "".join(" " if value is None else self._character(value / self.top) for value in values)
+        return "".join(" " if value is None else self._character(value) for value in values)
 
-    def _character(self, share: float) -> str:
+    def _character(self, value: float) -> str:
+        share = (value - self.bottom) / (self.top - self.bottom) if self.top > self.bottom else 0.5
         return str(min(9, int(10 * share))) if self.plain else HEIGHTS[min(7, int(8 * share))]

@@ -51,7 +51,7 @@ def test_bars_and_steps():
 def test_more_steps_than_there_is_room_for_are_averaged():
     one = flow(layers=1, T=24)
     one["layers"][0]["per_step"]["coverage"] = [0.1] * 12 + [0.3] * 12
-    assert "333333999999 " in printed([one], encoding="ascii")
+    assert "000000999999 " in printed([one], encoding="ascii")
 
 
 def test_what_is_missing_is_a_dash():

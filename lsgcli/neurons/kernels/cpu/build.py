@@ -16,7 +16,7 @@ from typing import Any
 import numba
 from numba.core import config
 
-from lsgcli.neurons.kernels.cpu import workers
+from lsgcli.neurons.kernels.cpu import watching, workers
 from lsgcli.neurons.kernels.cpu.shapes import SCALARS
 from lsgcli.neurons.surrogates import Surrogate
 
@@ -71,6 +71,12 @@ def statistics(words: type) -> int:
 def forward(words: type) -> int:
     """Address of the worker for the forward pass."""
     return _compiled(workers.forward(words))
+
+
+@cache
+def watch(words: type, surrogate: Surrogate) -> int:
+    """Address of the worker that counts what neurons do."""
+    return _compiled(watching.watch(words, SCALARS[surrogate]))
 
 
 @cache

@@ -65,7 +65,7 @@ class FusedNeurons(torch.autograd.Function):
         affine = _affine(laid, len(z), setting)
         job = Job(laid, len(z), layout, setting.p.threshold, pool)
         job.point(addend=more, out=out)
-        job.vectors(scale=affine.scale, shift=affine.shift, beta=_vector(beta))
+        job.vectors(scale=affine.scale, shift=affine.shift, beta=vector(beta))
         measured = setting.p.measured
         of_u = None if measured is None else job.sums("moments", 2)
         job.run(build.forward(WORDS[z.dtype]))
@@ -86,8 +86,8 @@ class FusedNeurons(torch.autograd.Function):
         worker = build.backward(WORDS[laid.dtype], p.surrogate)
         job = Job(laid, ctx.shape[0], layout, p.threshold, pool)
         job.point(addend=more, grad=layout.lay(grad.to(laid.dtype)))
-        job.vectors(scale=affine.scale, shift=affine.shift, mean=affine.mean, beta=_vector(beta))
-        job.widths(_table(alpha, steps=alpha.dim() == len(ctx.shape)))
+        job.vectors(scale=affine.scale, shift=affine.shift, mean=affine.mean, beta=vector(beta))
+        job.widths(table(alpha, steps=alpha.dim() == len(ctx.shape)))
 
         through_statistics = norm is not None and norm.training and wants_z
         moments = job.sums("moments", 2) if wants_gamma or wants_mu or through_statistics else None
@@ -139,18 +139,18 @@ def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
         for running, now in ((norm.running_mean, mean), (norm.running_var, var * (n / (n - 1)))):
             running.lerp_(torch.from_numpy(now).to(running.dtype), norm.momentum)
     else:
-        mean, var = _vector(norm.running_mean), _vector(norm.running_var)
+        mean, var = vector(norm.running_mean), vector(norm.running_var)
     deviation = np.sqrt(var + norm.eps)
-    scale = _vector(norm.weight) * norm.scale / deviation
-    return Affine(scale, _vector(norm.bias) - scale * mean, mean, deviation)
+    scale = vector(norm.weight) * norm.scale / deviation
+    return Affine(scale, vector(norm.bias) - scale * mean, mean, deviation)
 
 
-def _vector(parameter: Tensor) -> Vector:
+def vector(parameter: Tensor) -> Vector:
     """A parameter per channel, or of one number, as (C,) or (1,)."""
     return parameter.detach().double().reshape(-1).numpy()
 
 
-def _table(alpha: Tensor, steps: bool) -> Vector:
+def table(alpha: Tensor, steps: bool) -> Vector:
     """Widths as (T or 1, C or 1)."""
     return alpha.detach().double().reshape(len(alpha) if steps else 1, -1).numpy()
 

@@ -1,0 +1,133 @@
+"""The compiled kernel that counts, against the same counts by torch, block by block."""
+
+import numpy as np
+import pytest
+import torch
+
+from lsgcli import registry
+from lsgcli.analysis import cpu, own
+from lsgcli.analysis.dynamics import Dynamics, Passage, blocks, laid, no_reset
+from lsgcli.analysis.moments import moments
+from lsgcli.analysis.sums import LayerSums, count, nonzero
+from lsgcli.neurons.kernels.cpu import watching
+
+pytest.importorskip("numba")
+T, B, C, H, W = 3, 2, 5, 6, 4
+
+
+def passage(surrogate="rectangular", side=1, addend=False, per="layer", dtype=torch.float32, still=False):
+    torch.manual_seed(0)
+    x = torch.randn(T * B, C, H, W).to(dtype).contiguous(memory_format=torch.channels_last).unflatten(0, (T, B))
+    if still:
+        x = x[:1].expand(T, B, C, H, W)
+    decay, width = {
+        "layer": (torch.tensor(0.4), torch.tensor(0.9)),
+        "channel": (torch.rand(C, 1, 1), 0.5 + torch.rand(C, 1, 1)),
+        "step": (torch.tensor(0.4), (0.5 + torch.rand(T)).view(T, 1, 1, 1, 1)),
+    }[per]
+    p = Dynamics(decay, 0.5, width, registry.get("surrogate", surrogate))
+    more = 0.3 * torch.randn(T, B, C, H, W).to(dtype) if addend else None
+    return Passage(x, p, 0.5 + torch.rand(C), 0.2 * torch.randn(C), more, side)
+
+
+def by_torch(one, grad, full):
+    sums = LayerSums()
+    sums.neurons(laid(one.x[:1]).shape[2:], one.x.device)
+
+    def counted(block):
+        found = count(block, full=full)
+        if grad is not None:
+            found.values["du"] = nonzero(own.membrane_gradient(block, found.h, own.arriving(grad, block, one.side)))
+        return found
+
+    for found in blocks(one, counted):
+        sums.take(found)
+    return sums
+
+
+def by_kernel(one, grad, full):
+    sums = LayerSums()
+    sums.neurons(laid(one.x[:1]).shape[2:], one.x.device)
+    sums.take(cpu.count(one, grad, full=full))
+    return sums
+
+
+@pytest.mark.parametrize("surrogate", registry.names("surrogate"))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"side": 2},
+        {"side": 2, "addend": True, "per": "channel"},
+        {"addend": True, "per": "step"},
+        {"dtype": torch.bfloat16},
+        {"still": True},
+    ],
+)
+def test_the_same_counts(surrogate, settings):
+    one = passage(surrogate, **settings)
+    assert cpu.fits(one)
+    # Some neurons get no gradient at all.
+    grad = torch.randn(T, B, C, H // one.side, W // one.side).to(one.x.dtype) * (torch.rand(C, 1, 1) < 0.5)
+    expected, found = by_torch(one, grad, True), by_kernel(one, grad, True)
+    assert found.values.keys() == expected.values.keys()
+    for name, total in expected.values.items():
+        np.testing.assert_allclose(found.values[name], total, rtol=1e-4, atol=1e-3, err_msg=name)
+    assert int((found.histogram - expected.histogram).abs().sum()) <= 2  # of those at the very edge of a bin
+    assert torch.equal(found.ever, expected.ever)
+    assert torch.equal(found.always, expected.always)
+    assert found.ever.any()
+    light = by_kernel(one, None, False)
+    assert {name: total.tolist() for name, total in light.values.items()} == {
+        name: found.values[name].tolist() for name in ("n", "spikes", "inside")
+    }
+
+
+def test_without_a_gradient_all_of_it_is_zero():
+    assert float(by_kernel(passage(), None, True).values["du"].sum()) == 0
+
+
+def test_what_is_no_number_does_no_harm():
+    one = passage()
+    one.x[0, 0, 0, 0, 0], one.x[1, 0, 1, 0, 0], one.x[1, 0, 2, 0, 0] = np.nan, np.inf, -np.inf
+    found = by_kernel(one, torch.randn(T, B, C, H, W), True)
+    assert int(found.histogram.sum()) == T * B * C * H * W
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_same_bits_for_any_number_of_threads(threads):
+    one, grad = passage(side=2), torch.randn(T, B, C, H // 2, W // 2)
+    expected = by_kernel(one, grad, True)
+    torch.set_num_threads(threads)
+    try:
+        found = by_kernel(one, grad, True)
+    finally:
+        torch.set_num_threads(1)
+    assert all(torch.equal(found.values[name], total) for name, total in expected.values.items())
+
+
+def test_the_histogram_has_the_same_edges():
+    from lsgcli.analysis import sums
+
+    assert (sums.LOWEST, sums.HIGHEST, sums.BINS) == (watching.LOWEST, watching.HIGHEST, watching.BINS)
+
+
+def test_what_the_kernel_does_not_know():
+    one = passage()
+    assert not cpu.fits(one._replace(x=one.x.double()))
+    assert not cpu.fits(one._replace(x=list(one.x)))
+    assert not cpu.fits(one._replace(p=one.p._replace(carry=no_reset)))
+    assert not cpu.fits(one._replace(p=one.p._replace(surrogate=lambda x, width: x)))
+    assert not cpu.fits(one._replace(p=one.p._replace(decay=torch.rand(C, H, 1))))
+    assert not cpu.fits(one._replace(side=4))
+    assert not cpu.fits(one._replace(scale=None))
+
+
+def test_measures_by_the_kernel_are_those_by_torch():
+    one, grad = passage(), torch.randn(T, B, C, H, W)
+    both = []
+    for sums in (by_torch(one, grad, True), by_kernel(one, grad, True)):
+        sums.beta, sums.alpha, sums.threshold = torch.tensor(0.4), torch.tensor([0.9]), 0.5
+        both.append(moments(sums, None))
+    for key in ("u_mean", "u_std", "u_skew", "rho", "silent", "saturated", "grad_zero", "coverage", "sg_sq_mean"):
+        assert both[1][key] == pytest.approx(both[0][key], rel=1e-4, abs=1e-6), key
