@@ -1,21 +1,20 @@
 """Counting by a compiled kernel: the same sums as those of ``lsgcli.analysis.sums``, on CPUs, many times as fast."""
 
-from importlib.util import find_spec
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from lsgcli.analysis.dynamics import Passage, laid, reset_to_zero
 from lsgcli.analysis.sums import Counted
+from lsgcli.neurons.kernels.fused import fused
 
 
 def fits(passage: Passage) -> bool:
     """Whether the kernel knows these neurons."""
     x, p = passage.x, passage.p
-    if not isinstance(x, Tensor) or x.dim() != 5 or x.device.type != "cpu" or x.numel() == 0 or passage.scale is None:
+    if not isinstance(x, Tensor) or x.dim() != 5 or x.numel() == 0 or passage.scale is None:
         return False
-    if p.carry is not reset_to_zero or p.strict or p.gain != 1 or find_spec("numba") is None:
+    if p.carry is not reset_to_zero or p.strict or p.gain != 1 or not fused.available(x.device):
         return False
     from lsgcli.neurons.kernels.cpu.function import WORDS
     from lsgcli.neurons.kernels.cpu.layout import channel_axes

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lsgcli.analysis.sums import BINS, HIGHEST, LOWEST, LayerSums
+from lsgcli.analysis.sums import LayerSums
+from lsgcli.neurons.kernels.cpu.bins import BINS, HIGHEST, LOWEST
 
 
 class Means:

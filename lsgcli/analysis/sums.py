@@ -7,9 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lsgcli.analysis.dynamics import Block
-
-# Of the histogram, in units of v_th: 1 is the threshold, and the paper's interval lies within [-0.42, 2.42]. As the kernel has them.
-LOWEST, HIGHEST, BINS = -4.0, 6.0, 100
+from lsgcli.neurons.kernels.cpu.bins import BINS, HIGHEST, LOWEST
 
 
 @dataclass

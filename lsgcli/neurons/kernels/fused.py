@@ -32,15 +32,15 @@ class Fused(Backend):
     """
 
     def check(self, device: torch.device) -> None:
-        if problem := _numba_problem():
-            raise ConfigError(
-                f"backend 'fused': found {problem}, expected numba",
-                hint="Install it with `pip install numba`, or use --backend auto.",
-            )
         if device.type != "cpu":
             raise ConfigError(
                 f"backend 'fused': found the device {device}, expected cpu",
                 hint="Use --device cpu, or --backend auto, which takes the fastest backend of each device.",
+            )
+        if problem := _numba_problem():
+            raise ConfigError(
+                f"backend 'fused': found {problem}, expected numba",
+                hint="Install it with `pip install numba`, or use --backend auto.",
             )
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:

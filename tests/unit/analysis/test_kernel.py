@@ -15,8 +15,13 @@ pytest.importorskip("numba")
 T, B, C, H, W = 3, 2, 5, 6, 4
 
 
-def passage(surrogate="rectangular", side=1, addend=False, per="layer", dtype=torch.float32, still=False):
+# Larger than a period and a block of the kernel; with a last block of fewer rows; with rows that are cut into pieces.
+LARGE = [(2, 64, 32, 32), (5, 33, 18, 46), (1, 1200, 8, 8)]
+
+
+def passage(surrogate="rectangular", side=1, addend=False, per="layer", dtype=torch.float32, still=False, size=(B, C, H, W)):
     torch.manual_seed(0)
+    B, C, H, W = size
     x = torch.randn(T * B, C, H, W).to(dtype).contiguous(memory_format=torch.channels_last).unflatten(0, (T, B))
     if still:
         x = x[:1].expand(T, B, C, H, W)
@@ -81,6 +86,20 @@ def test_the_same_counts(surrogate, settings):
     assert {name: total.tolist() for name, total in light.values.items()} == {
         name: found.values[name].tolist() for name in ("n", "spikes", "inside")
     }
+
+
+@pytest.mark.parametrize("size", LARGE)
+@pytest.mark.parametrize("settings", [{}, {"side": 2}, {"side": 2, "addend": True, "per": "channel"}, {"per": "step"}])
+def test_the_same_counts_in_large_layers(size, settings):
+    one = passage(size=size, **settings)
+    batch, channels, height, width = size
+    grad = torch.randn(T, batch, channels, height // one.side, width // one.side) * (torch.rand(channels, 1, 1) < 0.5)
+    expected, found = by_torch(one, grad, True), by_kernel(one, grad, True)
+    for name, total in expected.values.items():
+        np.testing.assert_allclose(found.values[name], total, rtol=1e-4, atol=3, err_msg=name)  # a few lie at a switch
+    assert int((found.histogram - expected.histogram).abs().sum()) < 1e-5 * one.x.numel() + 10
+    assert (found.ever != expected.ever).float().mean() < 1e-4
+    assert (found.always != expected.always).float().mean() < 1e-4
 
 
 def test_without_a_gradient_all_of_it_is_zero():

@@ -25,10 +25,10 @@ CASES, GROUPS = 30, 8
 CPU = torch.device("cpu")
 
 
-def large_case(surrogate="triangular", **changes):
-    """Several chunks and pieces of rows, with everything in it."""
-    z, addend = normal(4, 5, 33, 16, 46, seed=1, mean=1.0, std=2.0), normal(4, 5, 33, 16, 46, seed=2, std=0.3)
-    vectors = [v.float().double() for v in (normal(33, seed=s, mean=1.0, std=0.3).abs() for s in (3, 4, 5, 6))]
+def large_case(surrogate="triangular", size=(5, 33, 16, 46), **changes):
+    """Several chunks and several rows in a block, with everything in it; ``size`` is (B, C, H, W)."""
+    z, addend = normal(4, *size, seed=1, mean=1.0, std=2.0), normal(4, *size, seed=2, std=0.3)
+    vectors = [v.float().double() for v in (normal(size[1], seed=s, mean=1.0, std=0.3).abs() for s in (3, 4, 5, 6))]
     norm = NormParameters(*vectors, True, 0.1, 1e-5, 0.5)
     beta, alpha = torch.tensor(0.375).double(), torch.tensor(1.25).double()
     return dataclasses.replace(
@@ -53,9 +53,10 @@ def test_random_cases(group):
 
 
 @pytest.mark.parametrize("pool", [1, 2])
-def test_a_large_layer(pool):
-    """Rows that are cut into pieces, and chunks that end in the middle of an image."""
-    case = large_case(pool=pool)
+@pytest.mark.parametrize("size", [(5, 33, 16, 46), (5, 33, 18, 46), (1, 1200, 8, 8)])
+def test_a_large_layer(size, pool):
+    """Chunks that end in the middle of an image; a last block of fewer rows; rows that are cut into pieces."""
+    case = large_case(size=size, pool=pool)
     found, exact = case.run("fused", torch.float32), case.run("reference", torch.float64)
     same = found.out.double() == exact.out
     assert same.double().mean() > 1 - 1e-5  # of half a million, a few potentials lie at the threshold

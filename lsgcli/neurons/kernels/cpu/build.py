@@ -9,6 +9,7 @@ kernels are compiled anew in each process.
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,14 +75,18 @@ def forward(words: type) -> int:
 
 
 @cache
-def watch(words: type, surrogate: Surrogate) -> int:
-    """Address of the worker that counts what neurons do."""
-    return _compiled(watching.watch(words, SCALARS[surrogate]))
+def backward(words: type, surrogate: Surrogate) -> int:
+    """Address of the worker for the backward pass with a shape of SCALARS."""
+    return _of_shape(workers.backward, words, surrogate)
 
 
 @cache
-def backward(words: type, surrogate: Surrogate) -> int:
-    """Address of the worker for the backward pass with a shape of SCALARS."""
+def watch(words: type, surrogate: Surrogate) -> int:
+    """Address of the worker that counts what neurons do, with a shape of SCALARS."""
+    return _of_shape(watching.watch, words, surrogate)
+
+
+def _of_shape(make: Callable[[type, Any], workers.Worker], words: type, surrogate: Surrogate) -> int:
     shape = SCALARS[surrogate]
     # The digest in the folder's name does not know the sources of a plug-in's shape.
-    return _compiled(workers.backward(words, shape), keep=shape.__module__.startswith("lsgcli."))
+    return _compiled(make(words, shape), keep=shape.__module__.startswith("lsgcli."))

@@ -10,12 +10,12 @@ import numpy as np
 from numba import carray
 from numba.extending import register_jitable
 
-from lsgcli.neurons.kernels.cpu.stages import spread, step_back, widen
+from lsgcli.neurons.kernels.cpu.bins import BINS, HIGHEST, LOWEST
+from lsgcli.neurons.kernels.cpu.blocks import arrive, extent, recompute
+from lsgcli.neurons.kernels.cpu.stages import step_back
 from lsgcli.neurons.kernels.cpu.words import doubles, fetch_and_add, floats, get, loop, pointer
 from lsgcli.neurons.kernels.cpu.workers import Worker
 
-# Of the histogram, in units of v_th: 1 is the threshold, and the paper's interval lies within [-0.42, 2.42].
-LOWEST, HIGHEST, BINS = -4.0, 6.0, 100
 PLACES = BINS + 2  # with one for everything below, and one for everything above
 SUMS = ("spikes", "inside", "u", "u_squared", "u_cubed", "h", "h_squared", "current", "current_squared", "product", "du")
 PER_UNIT, FIRST = np.float32(BINS / (HIGHEST - LOWEST)), np.float32(1 - LOWEST * BINS / (HIGHEST - LOWEST))
@@ -26,25 +26,14 @@ reduction = register_jitable(error_model="numpy", fastmath={"reassoc", "nsz", "c
 
 
 @loop
-def drive(current, z, scale, shift, n):
-    """current = scale z + shift."""
-    for j in range(n):
-        current[j] = get(z, j) * scale[j] + shift[j]
-
-
-@loop
-def add(current, addend, n):
-    """current += addend."""
-    for j in range(n):
-        current[j] += get(addend, j)
-
-
-@loop
-def leak(u, before, current, beta, v_th, n):
-    """u = current + beta (before, or 0 where that fired)."""
-    for j in range(n):
-        b = before[j]
-        u[j] = current[j] + (ZERO if b >= v_th else b) * beta[j]
+def drive(job, current, z, addend, scale, shift, t, here, m):
+    """current = I[t] = scale z + shift, and the addend where there is one."""
+    at_z, at_a = t * job.z_step + here, t * job.step + here
+    for j in range(m):
+        current[j] = get(z, at_z + j) * scale[j] + shift[j]
+    if job.addend:
+        for j in range(m):
+            current[j] += get(addend, at_a + j)
 
 
 @reduction
@@ -85,7 +74,7 @@ def add_heights(sums, shape, u, half, inverse, v_th, n):
 
 @reduction
 def add_currents(sums, current, following, n):
-    """I[t], I[t]^2, and I[t] I[t+1]."""
+    """I[t], I[t]^2, and I[t] I[t+1]; the last step's product is of no meaning."""
     first, second, product = ZERO, ZERO, ZERO
     for j in range(n):
         first += current[j]
@@ -128,17 +117,17 @@ def watch(words: type, shape: Any) -> Worker:
 
     def worker(at):
         job = carray(at, (1,))[0]
-        run, side, T, v_th = job.run, job.side, job.T, job.v_th
+        run, row, side, period, T, v_th = job.run, job.row, job.side, job.period, job.T, job.v_th
         z = carray(pointer(job.z), (job.size,), words)
         addend = carray(pointer(job.addend), (T * job.step,), words)
         grad = carray(pointer(job.grad), (T * job.out_step,), words)
         marks = carray(pointer(job.marks), (job.step,), np.uint8)
-        scale, shift, beta = floats(job.scale, run), floats(job.shift, run), floats(job.beta, run)
-        widths = job.width_step * (T - 1) + run
+        scale, shift, beta = floats(job.scale, period), floats(job.shift, period), floats(job.beta, period)
+        widths = job.width_step * (T - 1) + period
         halves, inverses = floats(job.half, widths), floats(job.inverse, widths)
-        membrane, currents = np.empty((T, run * side), np.float32), np.zeros((T + 1, run), np.float32)
-        rest, per_v_th = np.zeros(run, np.float32), PER_UNIT / v_th
-        carried, g = np.empty((side, run), np.float32), np.empty(run, np.float32)
+        membrane, currents = np.empty((T, job.rows * run), np.float32), np.zeros((2, period), np.float32)
+        rest, per_v_th = np.zeros(period, np.float32), PER_UNIT / v_th
+        carried, g = np.empty(job.rows * run, np.float32), np.empty(period, np.float32)
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
@@ -146,46 +135,41 @@ def watch(words: type, shape: Any) -> Worker:
             sums = doubles(job.sums + 8 * chunk * T * n_sums, T * n_sums)
             histogram = carray(pointer(job.histogram + 8 * chunk * PLACES), (PLACES,), np.int64)
             for block in range(chunk * job.per_chunk, min((chunk + 1) * job.per_chunk, job.blocks)):
-                group, piece = block // job.pieces, block % job.pieces
-                start = group * side * job.row + piece * run
-                n = min(run, job.row - piece * run)
-                for p in range(side):
-                    place = start + p * job.row
-                    for t in range(T):
-                        u = membrane[t, p * run : (p + 1) * run]
-                        before = membrane[t - 1, p * run : (p + 1) * run] if t > 0 else rest
-                        at_z = t * job.z_step + place
-                        drive(currents[t], z[at_z : at_z + n], scale, shift, n)
-                        if job.addend:
-                            at_a = t * job.step + place
-                            add(currents[t], addend[at_a : at_a + n], n)
-                        leak(u, before, currents[t], beta, v_th, n)
-                        own = sums[t * n_sums : (t + 1) * n_sums]
-                        at_w = t * job.width_step
-                        half, inverse = halves[at_w : at_w + run], inverses[at_w : at_w + run]
-                        add_spikes(own, u, half, v_th, n)
+                first, left, rows, n = extent(job, block)
+                recompute(job, block, membrane, rest, z, addend, scale, shift, beta)
+                for r in range(rows):
+                    for at_n in range(0, n, period):
+                        m, at_u, here = min(period, n - at_n), r * run + at_n, (first + r) * row + left + at_n
                         if job.histogram:
-                            add_powers(own, u, n)
-                            add_heights(own, shape, u, half, inverse, v_th, n)
-                            sort_in(histogram, u, per_v_th, n)
-                            mark(marks[place : place + n], u, v_th, n)
-                    if job.histogram:
+                            drive(job, currents[0], z, addend, scale, shift, 0, here, m)
                         for t in range(T):
-                            add_currents(sums[t * n_sums : (t + 1) * n_sums], currents[t], currents[t + 1], n)
+                            own, u = sums[t * n_sums : (t + 1) * n_sums], membrane[t, at_u : at_u + m]
+                            at_w = t * job.width_step
+                            half, inverse = halves[at_w : at_w + period], inverses[at_w : at_w + period]
+                            add_spikes(own, u, half, v_th, m)
+                            if job.histogram:
+                                add_powers(own, u, m)
+                                add_heights(own, shape, u, half, inverse, v_th, m)
+                                sort_in(histogram, u, per_v_th, m)
+                                mark(marks[here : here + m], u, v_th, m)
+                                current, following = currents[t % 2], currents[(t + 1) % 2]
+                                if t + 1 < T:
+                                    drive(job, following, z, addend, scale, shift, t + 1, here, m)
+                                add_currents(own, current, following, m)
                 if not job.grad:
                     continue
                 carried[:] = ZERO
                 for t in range(T - 1, -1, -1):
-                    if side > 1:
-                        at_g = t * job.out_step + group * (job.row // side) + piece * (run // side)
-                        spread(g, grad[at_g : at_g + n // side], job.area, side, job.channels, n // side // job.channels)
-                    else:
-                        at_g = t * job.step + start
-                        widen(g, grad[at_g : at_g + n], n)
-                    at_w = t * job.width_step
-                    half, inverse = halves[at_w : at_w + run], inverses[at_w : at_w + run]
-                    for p in range(side):
-                        step_back(shape, carried[p], membrane[t, p * run : (p + 1) * run], g, half, inverse, beta, v_th, n)
-                        add_nonzero(sums[t * n_sums : (t + 1) * n_sums], carried[p], n)
+                    own, at_w = sums[t * n_sums : (t + 1) * n_sums], t * job.width_step
+                    half, inverse = halves[at_w : at_w + period], inverses[at_w : at_w + period]
+                    for group in range(0, rows, side):
+                        for at_n in range(0, n, period):
+                            m = min(period, n - at_n)
+                            arrive(job, g, grad, t, first + group, left + at_n, m)
+                            for r in range(group, group + side):
+                                at_u = r * run + at_n
+                                du = carried[at_u : at_u + m]
+                                step_back(shape, du, membrane[t, at_u : at_u + m], g, half, inverse, beta, v_th, m)
+                                add_nonzero(own, du, m)
 
     return worker

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numba import carray, from_dtype, types
 
+from lsgcli.neurons.kernels.cpu.blocks import advance, arrive, extent, recompute
 from lsgcli.neurons.kernels.cpu.job import JOB
 from lsgcli.neurons.kernels.cpu.stages import (
     add_beta,
@@ -22,11 +23,7 @@ from lsgcli.neurons.kernels.cpu.stages import (
     count,
     fire,
     fold,
-    integrate,
-    integrate_two,
-    spread,
     step_back,
-    widen,
     write,
     write_scaled,
     write_through_statistics,
@@ -77,8 +74,7 @@ def forward(words: type) -> Worker:
             if chunk >= job.chunks:
                 break
             for block in range(chunk * job.per_chunk, min((chunk + 1) * job.per_chunk, job.blocks)):
-                first, left = block // job.pieces * job.rows, block % job.pieces * run
-                rows, n = min(job.rows, job.step // row - first), min(run, row - left)
+                first, left, rows, n = extent(job, block)
                 membranes[1] = ZERO
                 for t in range(job.T):
                     now, before = membranes[t % 2], membranes[(t + 1) % 2]
@@ -89,19 +85,15 @@ def forward(words: type) -> Worker:
                             total[:] = ZERO
                             for r in range(group, group + side):
                                 here = (first + r) * row + left + at_n
-                                at_u, at_z, at_a = r * run + at_n, t * job.z_step + here, t * job.step + here
-                                u, u_before = now[at_u : at_u + m], before[at_u : at_u + m]
-                                if job.addend:
-                                    more = addend[at_a : at_a + m]
-                                    integrate_two(u, u_before, z[at_z : at_z + m], more, scale, shift, beta, job.v_th, m)
-                                else:
-                                    integrate(u, u_before, z[at_z : at_z + m], scale, shift, beta, job.v_th, m)
+                                at_u, at = r * run + at_n, t * job.step + here
+                                u = now[at_u : at_u + m]
+                                advance(job, u, before[at_u : at_u + m], z, addend, scale, shift, beta, t, here, m)
                                 if job.moments:
                                     add_squares(of_u, of_squares, u, m)
                                 if side > 1:
                                     count(total, u, job.v_th, m)
                                 else:
-                                    fire(out[at_a : at_a + m], u, job.v_th, m)
+                                    fire(out[at : at + m], u, job.v_th, m)
                             if side > 1:
                                 into = out[at_o + at_n // side : at_o + (at_n + m) // side]
                                 average(into, total, job.area, side, job.channels, m // side // job.channels)
@@ -142,34 +134,16 @@ def backward(words: type, shape: Any) -> Worker:
             if chunk >= job.chunks:
                 break
             for block in range(chunk * job.per_chunk, min((chunk + 1) * job.per_chunk, job.blocks)):
-                first, left = block // job.pieces * job.rows, block % job.pieces * run
-                rows, n = min(job.rows, job.step // row - first), min(run, row - left)
-                for t in range(T):
-                    for r in range(rows):
-                        for at_n in range(0, n, period):
-                            m = min(period, n - at_n)
-                            here, at_u = (first + r) * row + left + at_n, r * run + at_n
-                            u = membrane[t, at_u : at_u + m]
-                            before = membrane[t - 1, at_u : at_u + m] if t > 0 else rest[:m]
-                            at_z, at_a = t * job.z_step + here, t * job.step + here
-                            if job.addend:
-                                more = addend[at_a : at_a + m]
-                                integrate_two(u, before, z[at_z : at_z + m], more, scale, shift, beta, v_th, m)
-                            else:
-                                integrate(u, before, z[at_z : at_z + m], scale, shift, beta, v_th, m)
+                first, left, rows, n = extent(job, block)
+                recompute(job, block, membrane, rest, z, addend, scale, shift, beta)
                 carried[:] = ZERO
                 for t in range(T - 1, -1, -1):
                     at_w = t * job.width_step
                     half, inverse = halves[at_w : at_w + period], inverses[at_w : at_w + period]
                     for group in range(0, rows, side):
-                        at_g = t * job.out_step + (first + group) // side * (row // side) + left // side
                         for at_n in range(0, n, period):
                             m = min(period, n - at_n)
-                            source = grad[at_g + at_n // side : at_g + (at_n + m) // side]
-                            if side > 1:
-                                spread(g, source, job.area, side, job.channels, m // side // job.channels)
-                            else:
-                                widen(g, source, m)
+                            arrive(job, g, grad, t, first + group, left + at_n, m)
                             for r in range(group, group + side):
                                 at_u, at = r * run + at_n, (first + r) * row + left + at_n
                                 du, u = carried[at_u : at_u + m], membrane[t, at_u : at_u + m]

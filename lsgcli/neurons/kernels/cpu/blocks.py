@@ -1,0 +1,50 @@
+"""What the workers do alike in a block of neurons: where it lies, its membrane potentials, the gradient that arrives at it.
+
+Legend: ``here`` is the place of an element in a step; m elements from there on, at most a period, are looked at.
+"""
+
+from lsgcli.neurons.kernels.cpu.stages import integrate, integrate_two, spread, widen
+from lsgcli.neurons.kernels.cpu.words import loop
+
+# mypy: disable-error-code="no-untyped-def"
+
+
+@loop
+def extent(job, block):
+    """The first row of a block, its beginning in that row, its number of rows, and its elements in each."""
+    first, left = block // job.pieces * job.rows, block % job.pieces * job.run
+    return first, left, min(job.rows, job.step // job.row - first), min(job.run, job.row - left)
+
+
+@loop
+def advance(job, u, before, z, addend, scale, shift, beta, t, here, m):
+    """u at step t from what is left of the step before."""
+    at_z, at_a = t * job.z_step + here, t * job.step + here
+    if job.addend:
+        integrate_two(u, before, z[at_z : at_z + m], addend[at_a : at_a + m], scale, shift, beta, job.v_th, m)
+    else:
+        integrate(u, before, z[at_z : at_z + m], scale, shift, beta, job.v_th, m)
+
+
+@loop
+def recompute(job, block, membrane, rest, z, addend, scale, shift, beta):
+    """The membrane potentials of a block at all steps, (T, rows x run); ``rest`` is a period of zeros."""
+    first, left, rows, n = extent(job, block)
+    for t in range(job.T):
+        for r in range(rows):
+            for at_n in range(0, n, job.period):
+                m, at_u = min(job.period, n - at_n), r * job.run + at_n
+                before = membrane[t - 1, at_u : at_u + m] if t > 0 else rest[:m]
+                here = (first + r) * job.row + left + at_n
+                advance(job, membrane[t, at_u : at_u + m], before, z, addend, scale, shift, beta, t, here, m)
+
+
+@loop
+def arrive(job, g, grad, t, row, at, m):
+    """g = dL/do of m elements of an image row, or of each row of the window that begins there, ``at`` elements into it."""
+    at_g = t * job.out_step + row // job.side * (job.row // job.side) + at // job.side
+    source = grad[at_g : at_g + m // job.side]
+    if job.side > 1:
+        spread(g, source, job.area, job.side, job.channels, m // job.side // job.channels)
+    else:
+        widen(g, source, m)
