@@ -145,8 +145,17 @@ def load(path: Path | str) -> tuple["SpikingNet", dict[str, Any]]:
         CheckpointError: as :func:`read`, or a configuration that this version cannot build.
     """
     content = read(path)
+    return restored(content, path), content.config
+
+
+def restored(content: Checkpoint, path: Path | str) -> "SpikingNet":
+    """The network of what was read from ``path``, in evaluation mode.
+
+    Raises:
+        CheckpointError: a configuration that this version cannot build.
+    """
     try:
-        return content.build(), content.config
+        return content.build()
     except (LsgError, RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: its network cannot be built here: {error}",

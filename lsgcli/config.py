@@ -267,6 +267,14 @@ def option_name(name: str) -> str:
     return flag or "--" + name.replace("_", "-")
 
 
+def option_words(name: str, value: Any) -> list[str]:
+    """A setting as words of a command line."""
+    flag = option_name(name)
+    if base_type(name) is bool:
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    return [flag, str(value)]
+
+
 def check(values: Mapping[str, Any]) -> list[str]:
     """What is wrong with the given settings: one line each, empty if nothing is."""
     problems = []

@@ -8,29 +8,16 @@ from lsgcli import checkpoint, registry
 from lsgcli.config import RunConfig
 from lsgcli.data.batches import Batch
 from lsgcli.export import chosen, source
-from lsgcli.neurons import TdBatchNorm2d
-from tests.unit.models.helpers import SMALL, sequence, small
+from tests.unit.models.helpers import SMALL, seasoned
 
 # Every format in every mode that it has.
 WAYS = [(name, mode) for name in registry.names("format") for mode in registry.get("format", name).modes or (None,)]
 NETWORKS = list(SMALL)
 
 
-def trained(which):
-    """A network in evaluation mode, in float32, with running statistics of its own activations."""
-    net = small(which, dtype=torch.float32)
-    for module in net.modules():
-        if isinstance(module, TdBatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        for seed in range(3):
-            net(sequence(net, batch=8, seed=seed))
-    return net.eval()
-
-
-def saved(which, path):
-    """The same as a checkpoint, as a run of training would have written it."""
-    net = trained(which)
+def saved(which, path, **arguments):
+    """A network that spikes, as a checkpoint that a run of training would have written."""
+    net = seasoned(which, batch=8, dtype=torch.float32, **arguments)
     arch, static = SMALL[which]["name"], which.startswith("resnet19")
     settings = RunConfig(arch=arch, T=net.T, size=net.spec.input_size, dataset="cifar10" if static else "digits-dvs")
     config = {

@@ -2,11 +2,11 @@
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lsgcli.ablation.cells import begun
 from lsgcli.ablation.plan import Cell
-from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, base_type, option_name
+from lsgcli.config import FIELDS, MAY_CHANGE, option_words
 from lsgcli.resolve import from_environment, resolve
 
 
@@ -30,19 +30,15 @@ def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, st
             or name in {"dataset", "method", "seed", *from_environment(environment)}
         )
     ]
+
+    def options(chosen: Iterable[str]) -> list[str]:
+        return [word for name in chosen for word in option_words(name, getattr(config, name))]
+
     if begun(cell):
-        changes = [word for name in names if name in MAY_CHANGE for word in _option(config, name)]
-        return ["lsg", "train", "--resume", str(cell.path), *changes, *more]
-    return ["lsg", "train", *(word for name in names for word in _option(config, name)), "--out", str(cell.path), *more]
+        return ["lsg", "train", "--resume", str(cell.path), *options(name for name in names if name in MAY_CHANGE), *more]
+    return ["lsg", "train", *options(names), "--out", str(cell.path), *more]
 
 
 def is_plain(words: list[str]) -> bool:
     """Whether nothing in the line needs quotes, which xargs would take away before a shell sees them."""
     return shlex.join(words) == " ".join(words)
-
-
-def _option(config: RunConfig, name: str) -> list[str]:
-    value, flag = getattr(config, name), option_name(name)
-    if base_type(name) is bool:
-        return [flag if value else flag.replace("--", "--no-", 1)]
-    return [flag, str(value)]

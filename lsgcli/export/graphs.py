@@ -12,6 +12,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels import Backend, NormParameters
+from lsgcli.neurons.lif import over_channels
 from lsgcli.neurons.step import LIFParameters
 
 
@@ -106,15 +107,16 @@ class _Followed(nn.Module):
 
     def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
         """Spikes (T, ...) of currents (T, ...), as :meth:`~lsgcli.neurons.LIF.forward`."""
-        return self.history(current, self._as_written())
+        return self.history(current, self._as_written(current))
 
     def behind(self, norm: NormParameters | None, z: Tensor, *, addend: Tensor | None = None, pool: int = 1) -> Tensor:
         """As :meth:`~lsgcli.neurons.LIF.behind`."""
-        return self.history.normalised(z, norm, self._as_written(), addend=addend, pool=pool)
+        return self.history.normalised(z, norm, self._as_written(z), addend=addend, pool=pool)
 
-    def _as_written(self) -> LIFParameters:
+    def _as_written(self, current: Tensor) -> LIFParameters:
+        beta = over_channels(self.beta, current.dim() - 3)
         # The width, in alpha's place, matters to gradients alone.
-        return LIFParameters(self.beta, self.beta, self.threshold, self.surrogate)
+        return LIFParameters(beta, beta, self.threshold, self.surrogate)
 
 
 def _followed(network: SpikingNet) -> tuple[SpikingNet, dict[str, _History]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsgcli import registry
-from lsgcli.config import FIELDS, MAY_CHANGE, option_name
+from lsgcli.config import FIELDS, MAY_CHANGE, option_words
 from lsgcli.errors import CheckpointError
 from lsgcli.export import ExportOptions, Format, Runner
 from lsgcli.registry import register
@@ -90,8 +90,7 @@ def train_command(settings: Mapping[str, Any], T: int) -> str:
     for name, value in {**settings, "T": T}.items():
         if value is None or name == "dataset" or name in MAY_CHANGE or value == preset.get(name, FIELDS[name].default):
             continue
-        flag = option_name(name)
-        words += [flag.replace("--", "--no-", 1)] if value is False else [flag] if value is True else [flag, str(value)]
+        words += option_words(name, value)
     return " ".join(words)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lsgcli.export import Outcome, Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
+from lsgcli.neurons.lif import over_channels
 
 
 class NetworkRunner(Runner):
@@ -52,7 +53,7 @@ class NetworkRunner(Runner):
 
 
 def _membrane(lif: LIF, current: Tensor, spikes: Tensor) -> Tensor:
-    u = [current[0]]
+    u, beta = [current[0]], over_channels(lif.beta.detach(), current.dim() - 3)
     for now, fired in zip(current[1:], spikes[:-1], strict=True):
-        u.append(lif.beta.detach() * u[-1] * (1 - fired) + now)
+        u.append(beta * u[-1] * (1 - fired) + now)
     return torch.stack(u)

@@ -38,7 +38,8 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
         CheckpointError: as :func:`lsgcli.checkpoint.load`.
         ConfigError: unfolded tdBN is asked for, and the checkpoint has none.
     """
-    trained, config = checkpoint.load(path)
+    found = checkpoint.read(path)
+    trained, config = checkpoint.restored(found, path), found.config
     if T is not None:
         trained.spec = dataclasses.replace(trained.spec, T=T)
     if is_folded(trained) and not options.fold_bn:
@@ -56,10 +57,9 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
         "readout": READOUT,
         "trained_T": config["settings"]["T"],
         "layers": {
-            layer.name: {"beta": layer.lif.beta.item(), "threshold": layer.lif.threshold} for layer in written.spiking_layers()
+            layer.name: {"beta": layer.lif.beta.tolist(), "threshold": layer.lif.threshold}
+            for layer in written.spiking_layers()
         },
     }
-    content = Checkpoint(
-        written.state_dict(), {**config, **described, "settings": settings, "export": export}, checkpoint.read(path).state
-    )
-    return Source(trained, written, content)
+    whole = {**config, **described, "settings": settings, "export": export}
+    return Source(trained, written, Checkpoint(written.state_dict(), whole, found.state))

@@ -29,6 +29,11 @@ from lsgcli.neurons.surrogates import Surrogate
 MOMENTUM = 0.1  # weight of a step in the running average of the measured standard deviation; tdBN's
 
 
+def over_channels(parameter: Tensor, behind: int) -> Tensor:
+    """A parameter of a layer, (), or of its channels, (C,), as it broadcasts against (C, ...) with so many axes behind the channels."""
+    return parameter.reshape(-1, *(1,) * behind) if parameter.dim() == 1 else parameter
+
+
 class LIF(nn.Module):
     """A layer of LIF neurons over a whole sequence, (T, ...) currents to (T, ...) spikes of the same type.
 
@@ -131,9 +136,9 @@ class LIF(nn.Module):
         if self.b.dim() == 1:
             if current.dim() < 3 or current.shape[2] != len(self.b):
                 raise ConfigError(f"LIF: found a current of shape {tuple(current.shape)}, expected (T, B, {len(self.b)}, ...)")
-            behind = (1,) * (current.dim() - 3)  # axes behind the channels
-            beta = beta.reshape(-1, *behind)
-            alpha = alpha.reshape(*alpha.shape, *behind) if alpha.dim() > 0 else alpha
+            behind = current.dim() - 3  # axes behind the channels
+            beta = over_channels(beta, behind)
+            alpha = alpha.reshape(*alpha.shape, *(1,) * behind) if alpha.dim() > 0 else alpha
         if per_step:
             alpha = alpha.reshape(len(alpha), *(1,) * (current.dim() - alpha.dim()), *alpha.shape[1:])
         measured = self.measured if self.method.measures and self.training and not self.seen else None

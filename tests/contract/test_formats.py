@@ -69,6 +69,18 @@ def test_is_the_same_network(which, name, mode, checkpoints, target):
             assert place.encode() not in content, file.name
 
 
+@pytest.mark.parametrize(("name", "mode"), WAYS)
+@pytest.mark.parametrize("which", ["mlp", "resnet19-add"])
+def test_a_decay_per_channel(which, name, mode, tmp_path, target):
+    """Of each of the layers' channels."""
+    checkpoint, path = saved(which, tmp_path / "checkpoint.safetensors", decay_per="channel"), target(name)
+    found = exported(checkpoint, name, path, mode=mode)
+    result = compare(found.written, registry.get("format", name)().open(path), samples(found.content.config, 4))
+    assert result["spikes_compared"] > 0
+    assert (result["spikes_different"], result["ties"], result["predictions_different"]) == (0, 0, 0)
+    assert result["max_logit_error"] <= 1e-5
+
+
 def one_weight(network, content):
     by_ten_percent(network)
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
+from lsgcli.neurons.lif import over_channels
 
 SCALING = "tau = dt / (1 - beta), r = 1, v_leak = v_reset = 0, v_threshold = (1 - beta) v_th; v = (1 - beta) u"
 
@@ -117,7 +118,8 @@ class Drawing:
                 hint="NIR's LIF resets to a value, without delay; soft reset and other neurons cannot be said in it.",
             )
         shape = currents[0].shape
-        tau = (self.dt / (1 - lif.beta.detach().double())).float().numpy()
+        beta = over_channels(lif.beta.detach().double(), len(shape) - 1)
+        tau = (self.dt / (1 - beta)).float().numpy()
         scaled = lif.threshold * self.dt / tau.astype(np.float64)  # from tau as it is stored: the same rounding in both
         threshold = np.nextafter(scaled.astype(np.float32), np.float32(0))
         zero, one = np.zeros(shape, np.float32), np.ones(shape, np.float32)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from lsgcli.errors import ConfigError
 from lsgcli.export.graphs import Stepping, Unrolled
 from lsgcli.neurons import LIF
-from tests.exports import exported, saved, trained
+from tests.exports import exported, saved
+from tests.unit.models.helpers import seasoned
 
 
 class SoftReset(LIF):
@@ -25,7 +26,7 @@ class SoftReset(LIF):
 @pytest.mark.parametrize("graph", [Unrolled, Stepping])
 def test_other_neurons_are_refused(graph):
     """A graph would run them as LIF."""
-    net = trained("mlp")
+    net = seasoned("mlp", batch=8, dtype=torch.float32)
     net.hidden[1].lif = SoftReset()
     with pytest.raises(ConfigError, match="hidden2: found neurons of class SoftReset, expected LIF"):
         graph(net)
@@ -33,7 +34,7 @@ def test_other_neurons_are_refused(graph):
 
 def test_gradients_and_the_network_are_left_alone():
     """What is traced is a copy."""
-    net = trained("mlp")
+    net = seasoned("mlp", batch=8, dtype=torch.float32)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     unrolled = Unrolled(net)
     assert not any(parameter.requires_grad for parameter in unrolled.parameters())

@@ -22,12 +22,26 @@ def small(which, *, seed=2, dtype=torch.float64, **arguments):
     with torch.no_grad():
         for index, layer in enumerate(net.spiking_layers()):
             layer.lif.b.add_(0.15 * index)
+            if layer.lif.b.dim():  # a decay per channel
+                layer.lif.b.add_(torch.linspace(-1, 1, len(layer.lif.b)))
         for module in net.modules():
             if isinstance(module, TdBatchNorm2d):
                 module.weight.uniform_(0.8, 2.5)
                 module.bias.uniform_(-0.1, 0.5)
         net.classifier.weight.mul_(2)
     return net
+
+
+def seasoned(which, *, batch=4, **arguments):
+    """Such a network in evaluation mode, with running statistics of its own activations: it spikes in all layers."""
+    net = small(which, **arguments)
+    for module in net.modules():
+        if isinstance(module, TdBatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        for seed in range(3):
+            net(sequence(net, batch=batch, seed=seed))
+    return net.eval()
 
 
 def sequence(net, batch=2, seed=1):

@@ -10,7 +10,7 @@ from lsgcli import models
 from lsgcli.models.fold import fold, fold_structure
 from lsgcli.models.layers import ConvNorm
 from lsgcli.neurons import TdBatchNorm2d
-from tests.unit.models.helpers import SMALL, firing_rates, image, sequence, small
+from tests.unit.models.helpers import SMALL, firing_rates, image, seasoned, sequence
 from tests.unit.neurons.helpers import close
 
 
@@ -18,18 +18,6 @@ from tests.unit.neurons.helpers import close
 def which(request):
     """Each small network."""
     return request.param
-
-
-def seasoned(which, dtype=torch.float64):
-    """A network in evaluation mode with the running statistics of its own activations: it spikes in all layers."""
-    net = small(which, dtype=dtype)
-    for module in net.modules():
-        if isinstance(module, TdBatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        for seed in range(3):
-            net(sequence(net, batch=4, seed=seed))
-    return net.eval()
 
 
 def test_folded_network_is_the_same_function(which):
@@ -49,7 +37,7 @@ def test_folded_network_is_the_same_function(which):
 
 def test_folding_in_float32(which):
     """Each folded convolution gives the currents of convolution and tdBN, to single precision."""
-    net = seasoned(which, torch.float32)
+    net = seasoned(which, dtype=torch.float32)
     folded = dict(fold(net).named_modules())
     before = {name: module for name, module in net.named_modules() if isinstance(module, ConvNorm)}
     assert before
