@@ -13,10 +13,12 @@ kit. Neurons, thresholds, tdBN and sizes are lsg's; what is left to each library
   which is faster than stepping the whole network, and which tdBN needs. Its reset is detached in the backward pass.
 - decays are fixed in both, which is less work than lsg's learned ones.
 
-``best`` gives a peer what makes it fastest without rewriting it: channels-last memory, the cheapest of its surrogates, and for
-static images the first convolution once instead of T times. Otherwise surrogates are the library's defaults.
+``best`` gives a peer what makes it fastest without rewriting it: channels-last memory, the cheapest of its surrogates, for static
+images the first convolution once instead of T times, and for inference tdBN fused into the convolutions by torch's own function.
+Otherwise surrogates are the library's defaults.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 THRESHOLD, DECAY = 0.5, 0.2
 VGG = ((64, 1), (128, 2), (256, 1), (256, 2), (512, 1), (512, 2), (512, 1), (512, 2))  # channels, pooling behind
@@ -55,6 +58,9 @@ class Kit(ABC):
     def __init__(self, best: bool = False):
         self.best = best
 
+    def __deepcopy__(self, memo: object) -> "Kit":
+        return self  # copies of a network are of the same kit
+
     def conv(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Module:
         """A convolution without bias that keeps the size at stride 1."""
         return OverTime(nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False))
@@ -79,6 +85,16 @@ class Kit(ABC):
 
     def forget(self, network: nn.Module) -> None:  # noqa: B027 (most have nothing to forget)
         """Drop the membrane potentials after a sequence."""
+
+    def deploy(self, network: "Network") -> nn.Module:
+        """The network ready for inference; with ``best``, a copy whose convolutions have taken in the tdBN behind them."""
+        if not self.best:
+            return network.eval()
+        network = copy.deepcopy(network).eval()
+        for layer in network.modules():
+            if isinstance(layer, Layer) and not isinstance(layer.norm, nn.Identity):
+                layer.fuse()
+        return network
 
 
 class Floor(Kit):
@@ -174,6 +190,13 @@ class Layer(nn.Module):
         self.norm = kit.norm(channels[1], eta)
         self.neurons = kit.neurons() if fires else nn.Identity()
         self.pool = kit.pool(pool)
+
+    def fuse(self) -> None:
+        """Make tdBN, which must be in evaluation mode, a part of the convolution."""
+        conv = self.conv.module if isinstance(self.conv, OverTime) else self.conv
+        norm = self.norm.module if isinstance(self.norm, OverTime) else self.norm
+        fused = fuse_conv_bn_eval(conv, norm)  # type: ignore[arg-type, type-var]
+        self.conv, self.norm = OverTime(fused) if isinstance(self.conv, OverTime) else fused, nn.Identity()
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
         """(T, B, C, H, W) -> (T, B, C', H', W'); (1, B, C, H, W) is repeated behind the convolution where T is given."""

@@ -72,9 +72,14 @@ def _bars(record: Mapping[str, Any], speed: Any, memory: Any) -> None:
 
 
 def load(folder: Path, pattern: str) -> list[dict[str, Any]]:
-    """The full records whose file names match, those of looks left out."""
+    """The records whose file names match; those of looks, and of races that did not end, are left out."""
     paths = [path for path in sorted(folder.glob(pattern)) if "quick" not in path.name]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [record for record in records if _ended(record.get("protocol", {}))]
+
+
+def _ended(protocol: Mapping[str, Any]) -> bool:
+    return protocol.get("rounds") == protocol.get("of")
 
 
 def steps(folder: Path, mode: str) -> list[dict[str, Any]]:

@@ -1,5 +1,7 @@
 """A race between contenders: one step each in turn, round after round, so that a machine that drifts does so for all alike.
 
+Every round begins with another contender, so that none always runs behind the same one.
+
 Before it, every contender is looked at in a process that does not count, on at most two samples: whether it has the weights and does
 the multiplications that the others do, whether its neurons fire and its gradients arrive. That process also compiles lsg's kernels,
 so that they come from the cache in the race, as in every run but a user's first.
@@ -45,8 +47,8 @@ def race(
     """
     threads = threads or len(os.sched_getaffinity(0))
     entries = list(entries)
-    looked_at = look_at(case, entries, threads)
     protocol = {"warm": warm, "threads": threads, "idle": "SIGSTOP", "load_before": os.getloadavg()[0]}
+    looked_at = look_at(case, entries, threads)
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Worker(name, precision, case, threads)) for name, precision in entries]
         facts = {worker: worker.ready() | {"network": looked_at[str(worker)]} for worker in workers}
@@ -55,7 +57,8 @@ def race(
         steps, shortest = 1, float("inf")
         record: dict[str, Any] = {}
         for round_ in range(-warm, rounds):
-            for worker in workers:
+            first = round_ % len(workers)
+            for worker in workers[first:] + workers[:first]:
                 found = worker.turn(steps)
                 facts[worker]["peak_bytes"] = found["peak_bytes"]
                 _check_memory(worker)

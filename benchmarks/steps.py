@@ -80,7 +80,7 @@ def build(contender: Contender, case: Case) -> Built:
     kit: peers.Kit = getattr(peers, contender.kit)(contender.best)
     network = peers.NETWORKS[case.network](kit, case.T, case.size, case.width)
     fires = type(kit.neurons())
-    return Built(network, kit.forget, nn.Module.eval, None if fires is nn.Identity else fires, torch_sgd)
+    return Built(network, kit.forget, kit.deploy, None if fires is nn.Identity else fires, torch_sgd)
 
 
 def torch_sgd(network: nn.Module) -> Callable[[], object]:
@@ -141,7 +141,7 @@ def train(built: Built, x: Tensor, labels: Tensor, context: Context) -> Callable
 
 
 def inference(built: Built, x: Tensor, labels: Tensor, context: Context) -> Callable[[], Any]:
-    """Forward, in evaluation mode; lsg with its tdBN folded into the convolutions, as it is exported and evaluated."""
+    """Forward, in evaluation mode; lsg, and peers at their best, with tdBN folded into the convolutions."""
     calibrate(built, x)
     network = built.deploy(built.network)
 

@@ -143,6 +143,30 @@ def test_a_step_can_be_repeated(name, mode):
     assert all(torch.isfinite(p).all() for p in built.network.parameters())
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", ["SpikingJelly", "SnnTorch"])
+@torch.no_grad()
+def test_a_peer_at_its_best_infers_without_norms_and_alike(network, name):
+    theirs, (x, _) = peer(network, name, best=True), inputs(TINY[network])
+    theirs.train()(x)  # running statistics that are not those of the start
+    theirs.kit.forget(theirs)
+    expected = theirs.eval()(x)
+    theirs.kit.forget(theirs)
+    fused = theirs.kit.deploy(theirs)
+    assert layers(theirs, nn.modules.batchnorm._BatchNorm)
+    assert not layers(fused, nn.modules.batchnorm._BatchNorm)
+    torch.testing.assert_close(fused(x), expected, rtol=1e-4, atol=1e-5)
+    plain = peer(network, name)
+    assert layers(plain.kit.deploy(plain), nn.modules.batchnorm._BatchNorm)
+
+
+def test_a_race_that_did_not_end_is_left_out(tmp_path):
+    for name, rounds in (("step-a", 7), ("step-b", 3), ("step-c-quick", 7)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"name": name, "protocol": {"rounds": rounds, "of": 7}}))
+    (tmp_path / "step-d.json").write_text(json.dumps({"name": "step-d"}))  # another kind of record
+    assert [record["name"] for record in plot.load(tmp_path, "step-*.json")] == ["step-a", "step-d"]
+
+
 def test_every_contender_is_built_from_something_that_exists():
     for contender in workers.CONTENDERS.values():
         assert contender.kit == "lsg" or issubclass(getattr(peers, contender.kit), peers.Kit)
