@@ -34,10 +34,13 @@ def _kept_as_bytes(x: Tensor, levels: int) -> AbstractContextManager[Any]:
     def pack(kept: Tensor) -> Any:
         if kept.data_ptr() != x.data_ptr() or kept.shape != x.shape:
             return kept
-        return (kept * levels).to(torch.uint8), kept.dtype
+        return (kept if levels == 1 else kept * levels).to(torch.uint8), kept.dtype
 
     def unpack(kept: Any) -> Tensor:
-        return kept if isinstance(kept, Tensor) else kept[0].to(kept[1]).div_(levels)
+        if isinstance(kept, Tensor):
+            return kept
+        x = kept[0].to(kept[1])
+        return x if levels == 1 else x.div_(levels)
 
     return saved_tensors_hooks(pack, unpack)
 
