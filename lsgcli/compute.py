@@ -31,7 +31,7 @@ class Compute:
 
     device: torch.device
     precision: str = "fp32"
-    reason: str = "as asked for"
+    reason: str = "as set"
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Context in which the network runs: bf16 where asked for; membrane potentials stay float32 in any case."""
@@ -42,6 +42,12 @@ class Compute:
     def described(self) -> str:
         """In words: where, in which precision, and why in that."""
         return f"on {self.device} in {self.precision} ({self.reason})"
+
+    def move(self, x: torch.Tensor) -> torch.Tensor:
+        """x on the device; to a GPU it is copied while the processor goes on."""
+        if self.device.type == "cuda" and x.device.type == "cpu":
+            return x.pin_memory().to(self.device, non_blocking=True)
+        return x.to(self.device)
 
     @property
     def runs_ahead(self) -> bool:
@@ -88,7 +94,7 @@ def set_up(config: RunConfig) -> Compute:
 def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
     """fp32 or bf16, and why; ``auto`` is bf16 where the hardware multiplies it faster than fp32."""
     if name != "auto":
-        return name, "as asked for"
+        return name, "as set"
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         return ("bf16" if major >= 8 else "fp32"), f"CUDA capability {major}.{minor}"

@@ -1,5 +1,6 @@
 """What a run will cost, measured on a few steps: ``lsg train --dry-run``."""
 
+import logging
 import statistics
 import time
 from collections.abc import Callable
@@ -20,7 +21,9 @@ from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.step import gradients
 
-STEPS, SECONDS = 5, 30.0  # timed steps: fewer where they take longer in all, but one
+STEPS, SECONDS = 5, 30.0  # timed steps, and as often the floor: fewer where they take longer in all, but one
+
+log = logging.getLogger("lsg")
 
 
 def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, Any]:
@@ -39,22 +42,27 @@ def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, An
     model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
     stream = batches(bundle, bundle.train, config.batch_size, augment=config.augment, drop_last=True)
     batch = next(iter(stream))
+    log.info("timing training steps")
     seconds, peak = _steps(model, batch, config, compute)
-    seen = _observe(model, batch, compute)
+    parts = min(config.accumulate, len(batch.y))
+    part = Batch(batch.x.tensor_split(parts, 1 if batch.x.dim() == 5 else 0)[0], batch.y.tensor_split(parts)[0], batch.index)
+    seen = _observe(model, part, compute)
+    log.info("timing the convolutions and linear layers alone")
     return {
         "settings": config.to_dict(),
         "input": list(batch.x.shape),
-        "output": seen.output,
+        "output": [seen.output[0], len(batch.y), *seen.output[2:]],
         "classes": list(bundle.classes),
         "samples": bundle.sizes(),
         "precision": {"used": compute.precision, "because": compute.reason},
         "parameters": sum(p.numel() for p in model.parameters()),
         "parameter_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
-        "macs_per_sample": seen.macs // len(batch.y),
-        "spikes_per_sample": seen.spikes / len(batch.y),
+        "macs_per_sample": seen.macs // len(part.y),
+        "spikes_per_sample": seen.spikes / len(part.y),
         "peak_bytes": peak,
+        "peak_of": "the device" if compute.runs_ahead else "the whole process",
         "seconds_per_step": seconds,
-        "floor_seconds_per_step": _floor(seen.inputs, compute),
+        "floor_seconds_per_step": parts * _floor(seen.inputs, compute),
         "seconds_per_epoch": seconds * len(stream),
         "seconds_total": seconds * len(stream) * config.epochs,
     }
@@ -73,11 +81,11 @@ def _steps(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute)
     return _median(step, compute), compute.peak_bytes()
 
 
-def _median(work: Callable[[], object], compute: Compute) -> float:
+def _median(work: Callable[[], object], compute: Compute, budget: float = SECONDS) -> float:
     """Seconds that it takes, the first time aside, which also sets up kernels and memory."""
     work()
     times: list[float] = []
-    while not times or (len(times) < STEPS and sum(times) < SECONDS):
+    while not times or (len(times) < STEPS and sum(times) < budget):
         compute.wait()
         begin = time.perf_counter()
         work()
@@ -111,7 +119,7 @@ def _observe(model: SpikingNet, batch: Batch, compute: Compute) -> Seen:
     handles = [module.register_forward_pre_hook(keep) for module in weights]
     handles += [layer.lif.register_forward_hook(count) for layer in model.spiking_layers()]
     with FlopCounterMode(display=False) as counter, torch.no_grad(), compute.autocast():
-        output = list(model(batch.x.to(compute.device)).shape)
+        output = list(model(compute.move(batch.x)).shape)
     for handle in handles:
         handle.remove()
     return Seen(output, counter.get_total_flops() // 2, float(sum(spikes)), inputs)
@@ -128,5 +136,5 @@ def _floor(inputs: list[tuple[nn.Module, Tensor]], compute: Compute) -> float:
                 out = module(leaf)
             out.backward(torch.ones_like(out))
 
-        total += _median(work, compute)
+        total += _median(work, compute, SECONDS / len(inputs))
     return total

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -69,7 +68,7 @@ def inspect(
     compute = compute or Compute(next(model.parameters()).device)
     if reset is not None:
         reset(model)
-    net = copy.deepcopy(model).to(compute.device).train()
+    net = _copied(model, weights=sample is not None).to(compute.device).train()
     layers = _layers(net, adapter)
     gradients = {layer.name: WeightGradients() for layer in layers}
     losses: list[float] = []
@@ -85,7 +84,7 @@ def inspect(
     with observing(layers, full=True) as watchers:
         for batch in batches:
             x, y = (batch.x, batch.y) if isinstance(batch, Batch) else batch
-            x, y = x.to(compute.device), y.to(compute.device)
+            x, y = compute.move(x), compute.move(y)
             first = first or (x, y)
             net.zero_grad(set_to_none=True)
             losses.append(_backward(forward(x, y), layers, watchers, gradients))
@@ -110,6 +109,12 @@ def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> li
     return [{"name": layer.name, **light(watchers[layer.name].sums), "grad_norm": norm(layer.weight.grad)} for layer in layers]
 
 
+def _copied(model: nn.Module, weights: bool) -> nn.Module:
+    """A copy with gradients and buffers of its own; its weights are the model's own numbers, unless they will be moved too."""
+    shared = () if weights else (p for p in model.parameters() if type(p) is nn.Parameter)
+    return copy.deepcopy(model, {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in shared})
+
+
 def _layers(net: nn.Module, adapter: Adapter | None) -> Sequence[Layer]:
     if isinstance(net, SpikingNet):
         net.checkpoint_activations = False  # everything would be seen twice
@@ -132,17 +137,41 @@ def _backward(
     whole = [layer.weight.grad for layer in layers]
     for layer, grad in zip(layers, whole, strict=True):
         gradients[layer.name].add(grad)
-    spatial: Sequence[Tensor | None] = whole
     if recurs:
         for watcher in watchers.values():
             watcher.spatial = True
-        spatial = torch.autograd.grad(value, [layer.weight for layer in layers], allow_unused=True)
-    for layer, total, rest in zip(layers, whole, spatial, strict=True):
-        gradients[layer.name].add_spatial(total, rest)
+        _spatial(value, layers, gradients)
+    else:
+        for layer, grad in zip(layers, whole, strict=True):
+            gradients[layer.name].add_spatial(grad, grad)
     for watcher in watchers.values():
         watcher.spatial = False
         watcher.finish()
     return value.item()
+
+
+def _spatial(value: Tensor, layers: Sequence[Layer], gradients: Mapping[str, WeightGradients]) -> None:
+    """The backward pass once more; each gradient is compared with the one that is there, and dropped, as soon as it arrives."""
+    left = {layer.name: layer for layer in layers}
+    whole = {layer.name: layer.weight.grad for layer in layers}
+
+    def compare(weight: Tensor) -> None:
+        for name in [name for name, layer in left.items() if layer.weight is weight]:
+            del left[name]
+            gradients[name].add_spatial(whole.pop(name), weight.grad)
+        weight.grad = None
+
+    weights = {id(layer.weight): layer.weight for layer in layers if layer.weight.is_leaf and layer.weight.requires_grad}
+    for weight in weights.values():
+        weight.grad = None
+    handles = [weight.register_post_accumulate_grad_hook(compare) for weight in weights.values()]
+    try:
+        value.backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name in left:  # which no gradient reached
+        gradients[name].add_spatial(whole[name], None)
 
 
 def _mismatches(net: nn.Module, layers: Sequence[Layer], loss: Callable[[], Tensor], sample: Sample) -> dict[str, float | None]:

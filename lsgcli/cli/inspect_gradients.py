@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsgcli import files
-from lsgcli.cli.common import BatchSize, CacheDir, DataDir, Device, Json, Quiet, Verbose, messages, open_checkpoint
+from lsgcli.cli.common import BatchSize, CacheDir, DataDir, Device, Json, Precision, Quiet, Verbose, messages, open_checkpoint
 from lsgcli.errors import CheckpointError, ConfigError, GateError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def inspect_gradients(
     cache_dir: CacheDir = None,
     batch_size: BatchSize = None,
     device: Device = "auto",
+    precision: Precision = None,
     fail_on: Annotated[
         str | None, typer.Option(help=f"End with status 9 if a layer has one of these verdicts: {', '.join(VERDICTS)}.")
     ] = None,
@@ -60,7 +61,8 @@ def inspect_gradients(
     from lsgcli.analysis import Sample, Thresholds
 
     sample = Sample(mismatch, mismatch_step) if mismatch else None
-    changes = {"data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size, "device": device}
+    changes = {"data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size}
+    changes |= {"device": device, "precision": precision}
     flows = [_flow(path, changes, batches, Thresholds(**limits), sample, quiet) for path in checkpoints]
     _print(flows, as_json, as_csv)
     if html is not None:

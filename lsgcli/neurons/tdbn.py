@@ -32,7 +32,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         """Normalised input, of its shape.
 
         Raises:
-            ConfigError: an input of another number of dimensions or channels.
+            ConfigError: an input of another number of dimensions or channels, or in training one value of each channel.
         """
         return normalise(input, self.parameters_for(input))
 
@@ -40,11 +40,16 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         """What a backend needs to normalise ``input``, which counts as seen from here on.
 
         Raises:
-            ConfigError: an input of another number of dimensions or channels.
+            ConfigError: an input of another number of dimensions or channels, or in training one value of each channel.
         """
         if input.dim() != self.dimensions or input.shape[2] != self.num_features:
             raise ConfigError(
                 f"{type(self).__name__}: found an input of shape {tuple(input.shape)}, expected {self.shape} with C = {self.num_features}"
+            )
+        if self.training and input[:, :, 0].numel() == 1:
+            raise ConfigError(
+                f"{type(self).__name__}: found one value of each channel in shape {tuple(input.shape)}, expected at least two in training",
+                hint="A batch's statistics need them: use a larger --batch-size, fewer parts (--accumulate), or more timesteps (-T).",
             )
         if self.training and not self.seen and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)

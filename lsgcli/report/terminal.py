@@ -166,7 +166,7 @@ def cost_text(cost: dict[str, Any]) -> str:
         "MACs": f"{cost['macs_per_sample'] / 1e6:,.1f} million a sample, forward, all timesteps",
         "spikes": f"{cost['spikes_per_sample'] / 1e3:,.1f} thousand a sample, all timesteps, before training",
         "precision": f"{cost['precision']['used']} ({cost['precision']['because']})",
-        "peak memory": f"{cost['peak_bytes'] / 2**20:,.0f} MiB, the whole process, some steps",
+        "peak memory": f"{cost['peak_bytes'] / 2**20:,.0f} MiB, {cost['peak_of']}, some steps",
         "floor": f"{cost['floor_seconds_per_step']:.3f} s a step for the convolutions and linear layers alone",
         "time": f"{cost['seconds_per_step']:.3f} s a step, {cost['seconds_per_epoch']:.1f} s an epoch, {cost['seconds_total'] / 60:.1f} min in all, without evaluation",
     }

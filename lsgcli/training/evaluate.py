@@ -96,7 +96,7 @@ def evaluate(
 
     def logits(x: Tensor) -> Tensor:
         with compute.autocast():
-            return full_precision(model(x.to(compute.device)))
+            return full_precision(model(compute.move(x)))
 
     result = measure(logits, split, bundle, batch_size=batch_size, workers=workers, progress=progress)
     found = rates.close() if rates else {}

@@ -21,9 +21,9 @@ def gradients(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compu
     along = 1 if batch.x.dim() == 5 else 0  # the axis of samples
     parts = min(config.accumulate, len(batch.y))
     for x, y in zip(batch.x.tensor_split(parts, along), batch.y.tensor_split(parts), strict=True):
-        labels = y.to(compute.device)
+        labels = compute.move(y)
         with compute.autocast():
-            logits = model(x.to(compute.device))
+            logits = model(compute.move(x))
         loss: Tensor = compute_loss(full_precision(logits), labels, config)
         (loss * (len(y) / len(batch.y))).backward()
         right = (logits.detach().mean(0).argmax(1) == labels).sum()

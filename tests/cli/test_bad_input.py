@@ -77,6 +77,11 @@ def absent_device(images, tmp_path, stack):
     return ["--dataset", "image-folder", "--data-dir", images, "--device", "cuda:7"], 2, "--device"
 
 
+def more_parts_than_samples(images, tmp_path, stack):
+    options = ["--dataset", "image-folder", "--data-dir", images, "--batch-size", "4", "--accumulate", "5"]
+    return options, 2, "--accumulate: found 5 parts of a batch of 4"
+
+
 CASES = [
     unknown_data_set,
     empty_folder,
@@ -89,6 +94,7 @@ CASES = [
     misspelt_key,
     size_that_the_network_cannot_have,
     absent_device,
+    more_parts_than_samples,
 ]
 
 
@@ -108,6 +114,14 @@ def check(lsg, tmp_path, case, options, status, message):
     assert result.stderr.startswith("error: ")
     assert result.stdout == ""
     assert sorted(p for p in tmp_path.rglob("*") if "cache" not in p.parts) == before
+
+
+def test_one_value_of_each_channel(lsg, images):
+    data = ("--dataset", "image-folder", "--data-dir", images, "--arch", "mlp", "-T", "1", "--size", "16", "--batch-size", "1")
+    result = lsg("train", *data, "--dry-run")
+    assert result.exit_code == 2
+    assert "found one value of each channel" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("command", ["eval", "inspect-gradients", "export"])

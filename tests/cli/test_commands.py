@@ -61,6 +61,13 @@ def test_inspect_gradients(lsg, trained, images):
     assert (trained / "best.safetensors").read_bytes() == before
 
 
+def test_inspect_in_another_precision(lsg, trained, images):
+    command = ("inspect-gradients", trained / "best.safetensors", "--data-dir", images, "--json", "-q", "--precision")
+    norms = [[layer["grad_norm"] for layer in json.loads(lsg(*command, name).stdout)["layers"]] for name in ("fp32", "bf16")]
+    assert norms[0] != norms[1]
+    assert norms[0] == pytest.approx(norms[1], rel=0.5)
+
+
 def test_inspect_several(lsg, trained, images):
     both = [trained / "best.safetensors", trained / "last.safetensors"]
     flows = json.loads(lsg("inspect-gradients", *both, "--data-dir", images, "--json", "-q").stdout)

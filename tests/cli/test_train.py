@@ -70,6 +70,11 @@ def test_dry_run_writes_nothing(train, tmp_path):
     assert cost["spikes_per_sample"] > 0
     assert cost["seconds_per_step"] > 0
     assert cost["floor_seconds_per_step"] > 0
+    assert cost["peak_of"] == "the whole process"
+    in_parts = json.loads(train("--dry-run", "--json", "--accumulate", "4").stdout)
+    assert in_parts["macs_per_sample"] == cost["macs_per_sample"]
+    assert in_parts["input"] == cost["input"]
+    assert in_parts["output"] == cost["output"]
 
 
 def test_run_directory_holds_a_run(train, tmp_path):

@@ -19,6 +19,12 @@ def test_devices(monkeypatch):
         pick_device("cuda")
 
 
+def test_move():
+    x = torch.ones(2)
+    assert Compute(torch.device("cpu")).move(x) is x
+    assert Compute(torch.device("meta")).move(x).device.type == "meta"
+
+
 def test_precision():
     linear, x = torch.nn.Linear(3, 2), torch.ones(1, 3)
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):

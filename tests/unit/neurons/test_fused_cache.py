@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 FORWARD = """
+import logging
 import torch
+logging.basicConfig(level="INFO")
 from lsgcli.neurons import LIF
 current = torch.tensor([0.3, 0.6, 0.3])
 spikes = LIF(backend="fused")(current)
@@ -50,6 +52,7 @@ def cache(tmp_path_factory):
     both = [start(FORWARD, folder) for _ in range(2)]
     said = [finish(process) for process in both]
     assert any("data saved to" in text for text in said)
+    assert any(f"they are kept in {folder}" in text for text in said)
     return folder
 
 
@@ -59,6 +62,7 @@ def test_kernels_are_kept(cache):
     said = finish(start(FORWARD + FORK, cache))
     assert "data loaded from" in said
     assert "data saved to" not in said
+    assert "compiling kernels" not in said
 
 
 def test_damaged_kernels_are_compiled_anew(cache):
@@ -70,4 +74,4 @@ def test_damaged_kernels_are_compiled_anew(cache):
 
 def test_nowhere_to_keep_them():
     """Neither is a cache folder that cannot be made."""
-    finish(start(FORWARD, "/dev/null"))
+    assert "set NUMBA_CACHE_DIR" in finish(start(FORWARD, "/dev/null"))

@@ -116,3 +116,13 @@ def test_wrong_shapes(kind, shape):
         kind(5)(torch.zeros(shape))
     assert str(shape) in str(error.value)
     assert "C = 5" in str(error.value)
+
+
+@pytest.mark.parametrize(("kind", "shape"), [(TdBatchNorm2d, (1, 1, 5, 1, 1)), (TdBatchNorm1d, (1, 1, 5))])
+def test_one_value_has_no_variance(kind, shape):
+    """In training a single value of each channel is refused; in evaluation it has the running statistics."""
+    with pytest.raises(ConfigError, match="--batch-size"):
+        kind(5)(torch.zeros(shape))
+    assert kind(5).eval()(torch.zeros(shape)).shape == shape
+    two = (2, *shape[1:])
+    assert kind(5)(torch.zeros(two)).shape == two

@@ -44,6 +44,8 @@ def folder() -> Path | None:
 def _compiled(worker: workers.Worker, keep: bool = True) -> int:
     """The address of a worker's machine code, which is kept for the next process unless that is unwanted."""
     path, before = folder() if keep else None, config.CACHE_DIR
+    if keep:
+        _announce(path)
     function = None
     if path is not None:
         config.CACHE_DIR = str(path)
@@ -57,6 +59,15 @@ def _compiled(worker: workers.Worker, keep: bool = True) -> int:
         function = numba.cfunc(workers.SIGNATURE)(worker)
     _KEPT.append(function)
     return int(function.address)
+
+
+@cache
+def _announce(path: Path | None) -> None:
+    """Say why the first step takes longer, once."""
+    if path is None:
+        log.warning("compiling kernels in every run: they cannot be kept; set NUMBA_CACHE_DIR to a folder that can be written")
+    elif not any(path.rglob("*.nbi")):
+        log.info("compiling kernels for this processor, once; they are kept in %s", path)
 
 
 _KEPT: list[Any] = []  # an address is good for as long as its function lives
