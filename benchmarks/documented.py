@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import inspecting, profile, scaling, startup, step, wait
+from benchmarks import inspecting, potential, profile, reproduction, scaling, startup, step, wait
 from benchmarks.measuring import RESULTS
 from benchmarks.plot import load, steps
 from benchmarks.tables import Table, megabytes
@@ -68,6 +68,21 @@ def compared(folder: Path, mode: str) -> str:
     return "\n\n".join([where(records), comparison(records).markdown()]) if records else NOTHING
 
 
+def reproduced(folder: Path, name: str, number: str) -> str:
+    """One of the paper's tables as an experiment came out, below the commands that made it."""
+    record = reproduction.load(folder, name)
+    if record is None:
+        return NOTHING
+    facts = {**record["machine"], "command": f"python -m benchmarks.reproduction {name}"}
+    return "\n\n".join([where([{"machine": facts}]), reproduction.table(record, number).markdown()])
+
+
+def commands(folder: Path) -> str:
+    """What every experiment ran."""
+    records = [record for name in reproduction.EXPERIMENTS if (record := reproduction.load(folder, name))]
+    return "\n".join(f"    {command}" for record in records for command in record["commands"]) or NOTHING
+
+
 def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
     """Name in the page -> what stands there."""
     every = lambda: [*steps(folder, "train"), *steps(folder, "inference")]  # noqa: E731
@@ -79,5 +94,11 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "performance-profile": lambda: part(load(folder, "profile-*.json"), profile.tables),
         "performance-wait": lambda: part(load(folder, "wait*.json"), wait.tables),
         "performance-inspecting": lambda: part(load(folder, "inspecting.json"), inspecting.tables),
+        "reproduction-cifar-1": lambda: reproduced(folder, "cifar", "1"),
+        "reproduction-cifar-2": lambda: reproduced(folder, "cifar", "2"),
+        "reproduction-digits-dvs": lambda: reproduced(folder, "digits-dvs", "1"),
+        "reproduction-n-mnist": lambda: reproduced(folder, "n-mnist", "1"),
+        "reproduction-potential": lambda: part(load(folder, "potential.json"), potential.tables),
+        "reproduction-commands": lambda: commands(folder),
         "performance-startup": lambda: part(load(folder, "startup*.json"), startup.tables),
     }

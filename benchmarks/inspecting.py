@@ -3,7 +3,7 @@
     python -m benchmarks.inspecting            # VGGSNN, T=10, 48 px, batch 8, full width; --quick for a look at a narrow one
 
 A training step, a step that is watched, and an inspection run in processes of their own, in turn, round after round. The peak is the
-most memory that a process ever held, interpreter and libraries included; that of the inspection has the model and its copy in it.
+most memory that a process ever held, interpreter and libraries included.
 A light record is made of the last step of an epoch; its share is that of the extra time in an epoch of the data set digits-dvs as
 `lsg train` has it. Nothing else should run meanwhile. The record goes to ``benchmarks/results/inspecting.json``.
 """

@@ -1,0 +1,202 @@
+"""The paper's Tables 1 and 2 and its Figures 4 to 7, at a size that two cores manage in about two hours.
+
+    python -m benchmarks.reproduction digits-dvs
+    python -m benchmarks.reproduction cifar --data-dir FOLDER     # CIFAR-10's images, train/<class>/ and test/<class>/
+    python -m benchmarks.reproduction n-mnist --data-dir FOLDER   # Train/<digit>/*.bin and Test/<digit>/*.bin
+
+Each is an ``lsg ablate`` for every table, run by as many processes as there are cores, and an ``lsg inspect-gradients`` of the three
+methods' networks of the first seed. What was finished before is not run again. Runs go to ``--out``; records and commands to
+``benchmarks/results/reproduction-<name>.json``, pictures to ``docs/images/reproduction``.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import RESULTS, machine, without_folders, write
+from benchmarks.tables import Table
+from lsgcli.ablation.paper import FIGURES
+
+IMAGES = RESULTS.parents[1] / "docs" / "images" / "reproduction"
+METHODS = ("none", "trainable-decay", "lsg")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is run.
+
+    Args:
+        title: in words.
+        tables: of the paper, and the seeds of each.
+        paper: the data set whose figures stand beside.
+        options: of ``lsg ablate``, whatever the table.
+        folder: whether it needs a --data-dir.
+    """
+
+    title: str
+    tables: dict[str, str]
+    paper: str
+    options: tuple[str, ...]
+    folder: bool = True
+
+
+EXPERIMENTS = {
+    "cifar": Experiment(
+        "10,000 images of CIFAR-10, ResNet-19 of an eighth of the width, T=2",
+        {"1": "0-2", "2": "0-1"},
+        "cifar10",
+        (
+            "--dataset",
+            "image-folder",
+            "--arch",
+            "resnet19",
+            "-T",
+            "2",
+            "--width-multiplier",
+            "0.125",
+            "--epochs",
+            "8",
+            "--decay-lr",
+            "5e-3",
+            "--val-fraction",
+            "0.1",
+        ),
+    ),
+    "digits-dvs": Experiment(
+        "digits-dvs, VGGSNN of an eighth of the width, T=10",
+        {"1": "0-4"},
+        "cifar-dvs",
+        ("--dataset", "digits-dvs", "-T", "10"),
+        folder=False,
+    ),
+    "n-mnist": Experiment(
+        "700 recordings of N-MNIST, VGGSNN of an eighth of the width, T=10",
+        {"1": "0-4"},
+        "cifar-dvs",
+        ("--dataset", "n-mnist", "-T", "10", "--width-multiplier", "0.125", "--epochs", "20"),
+    ),
+}
+
+
+def run(name: str, data_dir: str | None, out: Path, processes: int) -> dict[str, Any]:
+    """Train what is missing; the record of all of it."""
+    experiment, root = EXPERIMENTS[name], out / name
+    folder = ["--data-dir", data_dir] if data_dir else []
+    record: dict[str, Any] = {"machine": machine("numba"), "name": name, "commands": [], "tables": {}}
+    begin = time.time()
+    for table, seeds in experiment.tables.items():
+        words = ["lsg", "ablate", "--table", table, *experiment.options, *folder, "--seeds", seeds, "--threads", "1"]
+        words += ["--out", str(root)]
+        record["commands"].append(shown(words))
+        # The same command several times at once shares the work; one of them then has the table and the pictures.
+        others = [subprocess.Popen([*words, "-q"], stdout=subprocess.DEVNULL) for _ in range(processes - 1)]
+        pictures = IMAGES / f"{name}-{table}"
+        found = subprocess.run([*words, "--json", "--plot", str(pictures)], stdout=subprocess.PIPE, check=True)
+        for other in others:
+            other.wait()
+        record["tables"][table] = json.loads(found.stdout)
+        keep(pictures)
+    record["seconds"] = time.time() - begin
+    checkpoints = [
+        json.loads((root / f"method={method}" / "s0" / "result.json").read_text())["checkpoint"] for method in METHODS
+    ]
+    pictures = IMAGES / f"{name}-flow"
+    words = [
+        "lsg",
+        "inspect-gradients",
+        *checkpoints,
+        *folder,
+        "--json",
+        "--html",
+        str(root / "flow.html"),
+        "--plot",
+        str(pictures),
+    ]
+    record["commands"].append(shown(words))
+    found = subprocess.run(words, stdout=subprocess.PIPE, check=True)
+    record["flow"] = [{**flow, "checkpoint": f"{flow['method']}.safetensors"} for flow in json.loads(found.stdout)]
+    keep(pictures)
+    return record
+
+
+def shown(words: Sequence[str]) -> str:
+    """A command as it stands in the documentation."""
+    return " ".join(map(without_folders, words))
+
+
+def keep(folder: Path) -> None:
+    """Only what the documentation shows: SVG files."""
+    for path in folder.glob("*.png"):
+        path.unlink()
+
+
+def table(record: dict[str, Any], number: str) -> Table:
+    """One of the paper's tables: accuracies in percent, differences in points."""
+    paper = {key[1:3]: value for key, value in FIGURES[number].items() if key[0] == EXPERIMENTS[record["name"]].paper}
+    head = (
+        "method",
+        "alpha",
+        "accuracy",
+        "n",
+        "each seed",
+        "last epoch",
+        "difference",
+        "95 % interval",
+        "verdict",
+        "the paper's",
+    )
+    found = Table("", head)
+    for row in record["tables"][number]["rows"]:
+        theirs = paper.get((row["method"], row["width"]))
+        interval = row["interval"] and " to ".join(f"{100 * end:+.1f}" for end in row["interval"])
+        last = [value for value in row["last"] if value is not None]
+        cells = (
+            row["method"],
+            row["width_formula"] or f"{row['width']:g}",
+            "-" if row["mean"] is None else f"**{100 * row['mean']:.1f} +- {100 * (row['std'] or 0):.1f}**",
+            row["n"],
+            " ".join(f"{100 * value:.1f}" for value in row["accuracies"]),
+            f"{100 * sum(last) / len(last):.1f}" if last else "-",
+            "-" if row["difference"] is None else f"{100 * row['difference']:+.1f}",
+            interval or "-",
+            row["verdict"],
+            f"{100 * theirs[0]:.2f}" if theirs else "-",
+        )
+        found.rows.append(cells)
+    return found
+
+
+def load(folder: Path, name: str) -> dict[str, Any] | None:
+    """The record of an experiment, if there is one."""
+    path = folder / f"reproduction-{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def main() -> None:
+    """Run one experiment and keep its record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=sorted(EXPERIMENTS))
+    parser.add_argument("--data-dir", help="of the images or recordings")
+    parser.add_argument("--out", type=Path, default=Path("runs") / "reproduction", help="folder of the runs")
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="at once; default: all cores")
+    options = parser.parse_args()
+    if EXPERIMENTS[options.name].folder and not options.data_dir:
+        parser.error(f"{options.name} needs --data-dir")
+    if shutil.which("lsg") is None:
+        parser.error("there is no lsg on the PATH")
+    print(
+        write(f"reproduction-{options.name}", run(options.name, options.data_dir, options.out, options.processes)),
+        file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+    main()
