@@ -4,7 +4,7 @@
 
 Layers of neurons of several decays get normal currents of the threshold's standard deviation, T timesteps of them, and
 ``lsgcli.analysis.inspect`` measures their potentials as it measures a network's. A setting breaks one assumption of the theorem:
-currents that repeat from step to step (rho), or a tdBN that has learned another gamma. All neurons reset. The record goes to
+currents that resemble those of the step before (rho; 1 is a static image), or a tdBN that has learned another gamma. All neurons reset. The record goes to
 ``benchmarks/results/potential.json``.
 """
 
@@ -27,10 +27,10 @@ from lsgcli.report.pictures.potential import Potential
 
 DECAYS = (0.1, 0.2, 0.5, 0.8)
 T, SAMPLES, NEURONS, BATCHES = 10, 100, 1000, 5
-SETTINGS = {  # name: rho, gamma
-    "currents as in the theorem": (0.0, 1.0),
-    "half of a current repeats (rho = 0.5)": (0.5, 1.0),
-    "a static image (rho = 1)": (1.0, 1.0),
+SETTINGS = {  # name: correlation of a current with the next, gamma
+    "rho = 0": (0.0, 1.0),
+    "rho = 0.5": (0.5, 1.0),
+    "rho = 1": (1.0, 1.0),
     "gamma = 2": (0.0, 2.0),
 }
 IMAGES = RESULTS.parents[1] / "docs" / "images"
@@ -109,7 +109,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
                 f"{inside(predicted, layer['alpha'], flow['threshold']):.3f}",
                 f"{layer['coverage']:.3f}",
                 f"{layer['sg_mean']:.3f}",
-                f"{near(layer['histogram'], 1 / flow['threshold'] / 2) / 1.0:.3f}",
+                f"{near(layer['histogram'], 0.5 / flow['threshold']):.3f}",
             )
             table.rows.append(row)
     return [table]

@@ -29,9 +29,10 @@ def measure(which: Case, names: list[str], precision: str, steps: int, threads: 
     for name in names:
         with Worker(name, precision, which, threads) as worker:
             idle = worker.ready()["idle_bytes"]
-            worker.turn(2)
+            peak = worker.turn(2)["peak_bytes"]
             found[str(worker)] = worker.ask("profile", count=steps)
-            found[str(worker)]["memory"]["interpreter, libraries, network, input"] = idle
+            # Before a profiler took memory of its own.
+            found[str(worker)]["memory"] |= {"interpreter, libraries, network, input": idle, "peak": peak}
     return found
 
 

@@ -32,7 +32,7 @@ class Table:
         """For a terminal."""
         table = RichTable(title=self.title or None, title_justify="left", header_style="bold")
         for index, name in enumerate(self.head):
-            table.add_column(name, justify="left" if index == 0 else "right")
+            table.add_column(Text(name), justify="left" if index == 0 else "right")
         for row in self.rows:
             table.add_row(*(Text(written(cell)) for cell in row))
         return table
