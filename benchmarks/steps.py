@@ -16,14 +16,16 @@ CHANNELS = {"vggsnn": 2, "resnet19": 3}
 
 
 class Built(NamedTuple):
-    """A network, what drops its state after a sequence, what makes it ready for inference, the class of its neurons, and
-    SGD with momentum over its parameters: what takes a step and then forgets the gradients."""
+    """A network, what drops its state after a sequence, what makes it ready for inference, the class of its neurons,
+    SGD with momentum over its parameters: what takes a step and then forgets the gradients; and the context of a forward pass in
+    training."""
 
     network: nn.Module
     forget: Callable[[nn.Module], object]
     deploy: Callable[[Any], nn.Module]
     neurons: type[nn.Module] | None
     optimizer: Callable[[Any], Callable[[], object]]
+    training: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 class Prepared(NamedTuple):
@@ -65,6 +67,7 @@ def build(contender: Contender, case: Case) -> Built:
         from lsgcli import models
         from lsgcli.models.fold import fold
         from lsgcli.neurons import LIF
+        from lsgcli.neurons.kernels import single_backward
 
         network: nn.Module = models.build(
             case.network,
@@ -74,7 +77,7 @@ def build(contender: Contender, case: Case) -> Built:
             width_multiplier=case.width,
             backend=contender.backend,
         )
-        return Built(network, lambda network: None, fold, LIF, lsg_sgd)
+        return Built(network, lambda network: None, fold, LIF, lsg_sgd, single_backward)
     from benchmarks import peers
 
     kit: peers.Kit = getattr(peers, contender.kit)(contender.best)
@@ -131,7 +134,7 @@ def train(built: Built, x: Tensor, labels: Tensor, context: Context) -> Callable
     update = built.optimizer(network)
 
     def step() -> None:
-        with context():
+        with context(), built.training():
             logits = network(x)
         F.cross_entropy(logits.float().mean(0), labels).backward()
         update()

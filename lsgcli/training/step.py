@@ -8,6 +8,7 @@ from lsgcli.compute import Compute, full_precision
 from lsgcli.config import RunConfig
 from lsgcli.data.batches import Batch
 from lsgcli.models.base import SpikingNet
+from lsgcli.neurons.kernels import single_backward
 
 
 def gradients(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute) -> Tensor:
@@ -22,7 +23,7 @@ def gradients(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compu
     parts = min(config.accumulate, len(batch.y))
     for x, y in zip(batch.x.tensor_split(parts, along), batch.y.tensor_split(parts), strict=True):
         labels = compute.move(y)
-        with compute.autocast():
+        with compute.autocast(), single_backward():
             logits = model(compute.move(x))
         loss: Tensor = compute_loss(full_precision(logits), labels, config)
         (loss * (len(y) / len(batch.y))).backward()

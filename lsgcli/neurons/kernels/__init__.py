@@ -9,6 +9,9 @@ a width per timestep. Where ``p.measured`` is given, a backend adds the moments 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
@@ -81,7 +84,8 @@ class Backend(ABC):
         Here one operation after the other: the definition that the others are compared with.
 
         Args:
-            z: a convolution's output, (T, B, C, H, W), that nobody else reads: its memory may be reused.
+            z: a convolution's output, (T, B, C, H, W), that nobody else reads: its memory may be reused, and within
+                :func:`single_backward` also for its own gradient.
             norm: of the tdBN; None where there is none, as when it is folded into the convolution.
             p: of the neurons.
             addend: a second current, shaped like z.
@@ -90,6 +94,22 @@ class Backend(ABC):
         current = z if norm is None else normalise(z, norm)
         spikes = self(current if addend is None else current + addend, p, overwrite=True)
         return spikes if pool == 1 else average(spikes, pool)
+
+
+SINGLE = ContextVar("SINGLE", default=False)
+
+
+@contextmanager
+def single_backward() -> Iterator[None]:
+    """What is computed within will have one backward pass, so that gradients may take the place of what was kept for them.
+
+    A second pass, over a graph that was retained, ends in a RuntimeError.
+    """
+    token = SINGLE.set(True)
+    try:
+        yield
+    finally:
+        SINGLE.reset(token)
 
 
 def is_followed(x: Tensor) -> bool:

@@ -14,7 +14,7 @@ import torch
 from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, LIFParameters, TdBatchNorm2d
-from lsgcli.neurons.kernels import NormParameters, fused
+from lsgcli.neurons.kernels import NormParameters, fused, single_backward
 from lsgcli.neurons.kernels.auto import fastest
 from lsgcli.neurons.kernels.cpu import threads
 from tests.unit.neurons import oracle
@@ -61,6 +61,47 @@ def test_a_large_layer(size, pool):
     same = found.out.double() == exact.out
     assert same.double().mean() > 1 - 1e-5  # of half a million, a few potentials lie at the threshold
     assert all(close(found.others[name], exact.others[name], 2e-4) for name in ("beta", "gamma", "mu", "running variance"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("changes", [{}, {"pool": 1}, {"addend": None}, {"size": (1, 1200, 8, 8)}, {"layout": "static"}])
+def test_gradients_written_over_what_was_kept_are_the_same(changes, dtype):
+    """Bit for bit, in training and in evaluation; also where z is one image at all steps, whose memory is too small."""
+    case = large_case(**changes)
+    for training in (True, False):
+        case.norm = case.norm._replace(training=training)
+        with single_backward():
+            found = case.run("fused", dtype)
+        plain = case.run("fused", dtype)
+        assert torch.equal(found.out, plain.out)
+        for name, value in plain.others.items():
+            assert torch.equal(found.others[name], value), name
+
+
+def test_when_gradients_are_written_over_what_was_kept():
+    """Only where one backward pass was promised, only behind tdBN; a second pass says what is wrong."""
+
+    def passes(norm, promised):
+        weight = torch.ones((), requires_grad=True)
+        z = normal(4, 2, 3, 8, 8).float().permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3) * weight
+        before, p = z.detach().clone(), LIF(method="lsg").parameters_for(z)
+        if promised:
+            with single_backward():
+                out = fused.fused.normalised(z, norm, p)
+        else:
+            out = fused.fused.normalised(z, norm, p)
+        torch.autograd.grad(out.sum(), weight, retain_graph=True)
+        return out, weight, torch.equal(z.detach(), before)
+
+    norm = TdBatchNorm2d(3)
+    out, weight, kept = passes(norm.parameters_for(torch.zeros(4, 2, 3, 8, 8)), promised=True)
+    assert not kept
+    with pytest.raises(RuntimeError, match="second backward pass"):
+        torch.autograd.grad(out.sum(), weight)
+    for parameters, promised in ((norm.parameters_for(torch.zeros(4, 2, 3, 8, 8)), False), (None, True)):
+        out, weight, kept = passes(parameters, promised)
+        assert kept
+        torch.autograd.grad(out.sum(), weight)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -169,11 +210,14 @@ def test_empty_tensors(shape):
 
 
 def test_statistics_of_one_value_are_refused():
-    """As by batch norm: one value has no variance."""
+    """One value has no variance: tdBN says so, and a backend that is asked all the same."""
     norm, lif = TdBatchNorm2d(3), LIF(backend="fused")
     z = torch.zeros(1, 1, 3, 1, 1)
+    with pytest.raises(ConfigError, match="one value"):
+        norm.parameters_for(z)
+    parameters = norm.parameters_for(torch.zeros(2, 1, 3, 1, 1))
     with pytest.raises(ValueError, match="more than 1 value"):
-        lif.behind(norm.parameters_for(z), z)
+        lif.behind(parameters, z)
     assert lif.behind(norm.eval().parameters_for(z), z).shape == z.shape
 
 

@@ -1,6 +1,7 @@
 """The autograd function around the kernels: tdBN where there is one, neurons, average pooling.
 
-For the backward pass it keeps z, the addend where there is one, and vectors per channel.
+For the backward pass it keeps z, the addend where there is one, and vectors per channel. Behind tdBN, and where there will be one
+backward pass only, the gradient of z is written over z.
 """
 
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lsgcli.neurons.kernels import NormParameters
+from lsgcli.neurons.kernels import SINGLE, NormParameters
 from lsgcli.neurons.kernels.cpu import build
 from lsgcli.neurons.kernels.cpu.job import Job
 from lsgcli.neurons.kernels.cpu.layout import Layout
@@ -73,12 +74,15 @@ class FusedNeurons(torch.autograd.Function):
             measured += torch.tensor([z.numel(), *of_u.sum((0, 2))], dtype=measured.dtype)
         ctx.save_for_backward(laid, more, beta, setting.p.alpha, gamma, mu)
         ctx.setting, ctx.affine, ctx.shape = setting, affine, z.shape
+        ctx.overwrites, ctx.spent = SINGLE.get() and setting.norm is not None and len(laid) == len(z), False
         return layout.back(out)
 
     @staticmethod
     @once_differentiable
     @quiet
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.spent:
+            raise RuntimeError("found a second backward pass, expected one: gradients were written over what was kept")
         laid, more, beta, alpha, gamma, mu = ctx.saved_tensors
         norm, p, layout, pool = ctx.setting
         affine: Affine = ctx.affine
@@ -102,7 +106,8 @@ class FusedNeurons(torch.autograd.Function):
             n = ctx.shape.numel() / layout.channels
             job.vectors(slope=-affine.scale / affine.deviation**2 * total[1] / n, offset=-affine.scale * total[0] / n)
             job.point(moments=None, d_beta=None)
-        d_z = layout.like(ctx.shape, laid) if wants_z else None
+        ctx.spent = ctx.overwrites and wants_z
+        d_z = laid if ctx.spent else layout.like(ctx.shape, laid) if wants_z else None
         d_addend = layout.like(ctx.shape, laid) if wants_addend else None
         job.point(d_z=d_z, d_addend=d_addend)
         job.run(worker)

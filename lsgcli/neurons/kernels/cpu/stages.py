@@ -128,10 +128,10 @@ def write_scaled(out, du, scale, n):
 
 
 @loop
-def write_through_statistics(out, du, z, scale, mean, slope, offset, n):
+def through_statistics(out, du, z, scale, mean, slope, offset, n):
     """out = scale du + slope (z - mean) + offset: also what the batch's own statistics pass back."""
     for j in range(n):
-        put(out, j, du[j] * scale[j] + (get(z, j) - mean[j]) * slope[j] + offset[j])
+        out[j] = du[j] * scale[j] + (get(z, j) - mean[j]) * slope[j] + offset[j]
 
 
 @loop

@@ -24,9 +24,9 @@ from lsgcli.neurons.kernels.cpu.stages import (
     fire,
     fold,
     step_back,
+    through_statistics,
     write,
     write_scaled,
-    write_through_statistics,
 )
 from lsgcli.neurons.kernels.cpu.words import doubles, fetch_and_add, floats, pointer
 
@@ -109,7 +109,7 @@ def backward(words: type, shape: Any) -> Worker:
     """Gradients of whatever the job has an address for, ``moments`` being the sums of du and du (z - mean) per chunk and channel.
 
     Where there is a ``slope``, d_z includes what the batch's own statistics pass back. The membrane potentials of a block are computed
-    anew, into scratch memory that stays in cache.
+    anew, into scratch memory that stays in cache, before anything is written: d_z may lie where z does.
     """
 
     def worker(at):  # type: ignore[no-untyped-def]
@@ -127,7 +127,7 @@ def backward(words: type, shape: Any) -> Worker:
         widths = job.width_step * (T - 1) + period
         halves, inverses = floats(job.half, widths), floats(job.inverse, widths)
         membrane, rest = np.empty((T, job.rows * run), np.float32), np.zeros(period, np.float32)
-        carried, g = np.empty(job.rows * run, np.float32), np.empty(period, np.float32)
+        carried, g, through = np.empty(job.rows * run, np.float32), np.empty(period, np.float32), np.empty(period, np.float32)
         total, weighted, for_beta = np.zeros(period, np.float32), np.zeros(period, np.float32), np.zeros(period, np.float32)
         while True:
             chunk = fetch_and_add(job.counter)
@@ -154,8 +154,10 @@ def backward(words: type, shape: Any) -> Worker:
                                 if job.d_beta and t > 0:
                                     add_beta(for_beta, du, membrane[t - 1, at_u : at_u + m], v_th, m)
                                 if job.d_z and job.slope:
-                                    target, seen = d_z[here : here + m], z[at_z : at_z + m]
-                                    write_through_statistics(target, du, seen, scale, mean, slope, offset, m)
+                                    # By way of scratch: a loop whose output may lie where its input does is not vectorised.
+                                    seen = z[at_z : at_z + m]
+                                    through_statistics(through, du, seen, scale, mean, slope, offset, m)
+                                    write(d_z[here : here + m], through, m)
                                 elif job.d_z:
                                     write_scaled(d_z[here : here + m], du, scale, m)
                                 if job.d_addend:
