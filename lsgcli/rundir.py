@@ -169,6 +169,13 @@ def read_result(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and "accuracy" in record else None
 
 
+def accuracy_on_test(checkpoint: Path) -> float | None:
+    """What the finished run that a checkpoint lies in measured of it on the test part; None where nothing says so."""
+    names = {BEST: "test_accuracy_best", LAST: "test_accuracy_last"}
+    found = (read_result(checkpoint.parent) or {}).get(names.get(checkpoint.name, ""))
+    return found if isinstance(found, float) else None
+
+
 def in_use(path: Path) -> bool:
     """Whether a process is writing the run in a directory."""
     try:

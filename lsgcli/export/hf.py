@@ -107,11 +107,10 @@ def _results(content: "Checkpoint", record: Mapping[str, Any]) -> Iterator[str]:
     from lsgcli.export.verify import described
 
     state = content.state
-    if (
-        state
-        and state["epoch"] == state["best_epoch"] + 1
-        and content.config["model"]["T"] == content.config["export"]["trained_T"]
-    ):
+    same = content.config["model"]["T"] == content.config["export"]["trained_T"]
+    if state and same and state.get("test_accuracy") is not None:
+        yield f"Accuracy {state['test_accuracy']:.4f} on the whole test part (training)."
+    if state and same and state["epoch"] == state["best_epoch"] + 1:
         part = {"val": "validation part, which chose this epoch", "test": "test part, which chose this epoch"}
         yield f"Accuracy {state['best_accuracy']:.4f} on the {part[state['best_chosen_on']]} (training)."
     if record["samples"]:

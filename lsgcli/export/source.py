@@ -10,6 +10,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.export import ExportOptions
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold, is_folded
+from lsgcli.rundir import accuracy_on_test
 
 READOUT = "mean of the logits over T"
 
@@ -20,7 +21,8 @@ class Source(NamedTuple):
     Attributes:
         trained: as the checkpoint has it.
         written: folded, or as it is.
-        content: weights and configuration of ``written``; the state that the training ended in.
+        content: weights and configuration of ``written``; the state that the training ended in, with its ``test_accuracy`` where the
+            run has measured that.
     """
 
     trained: SpikingNet
@@ -62,4 +64,5 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
         },
     }
     whole = {**config, **described, "settings": settings, "export": export}
-    return Source(trained, written, Checkpoint(written.state_dict(), whole, found.state))
+    state = {**found.state, "test_accuracy": accuracy_on_test(path)} if found.state else found.state
+    return Source(trained, written, Checkpoint(written.state_dict(), whole, state))

@@ -217,7 +217,7 @@ def test_where_something_is(export, tmp_path, trained):
     assert export("safetensors", trained / "best.safetensors").exit_code == 2
 
 
-def test_folder_for_a_hub(export, tmp_path):
+def test_folder_for_a_hub(export, trained, tmp_path):
     """Weights, configuration, and a card with what was measured and the commands that made it."""
     result = export("hf", "net", "--verify", "18", "--json", "-q")
     record = json.loads(result.stdout)
@@ -231,6 +231,8 @@ def test_folder_for_a_hub(export, tmp_path):
     assert "# vggsnn on image-folder" in card
     assert f"Accuracy {record['accuracy']:.4f} on 18 samples spread over the test part" in card
     assert "0 of 18 predictions differ" in card
+    measured = json.loads((trained / "result.json").read_text())["test_accuracy_best"]
+    assert f"Accuracy {measured:.4f} on the whole test part (training)." in card
     train = "lsg train -q --dataset image-folder --size 16 --arch vggsnn --width-multiplier 0.03125 --epochs 4 --batch-size 8"
     assert f"ckpt=$({train} --precision {config['settings']['precision']})" in card  # what auto took there
     assert 'lsg export "$ckpt" --format hf -o net --verify 18' in card
