@@ -44,7 +44,7 @@ class Experiment:
     title: str
     tables: dict[str, str]
     paper: str
-    options: tuple[str, ...]
+    options: str
     folder: bool = True
 
 
@@ -53,35 +53,20 @@ EXPERIMENTS = {
         "10,000 images of CIFAR-10, ResNet-19 of an eighth of the width, T=2",
         {"1": "0-2", "2": "0-1"},
         "cifar10",
-        (
-            "--dataset",
-            "image-folder",
-            "--arch",
-            "resnet19",
-            "-T",
-            "2",
-            "--width-multiplier",
-            "0.125",
-            "--epochs",
-            "8",
-            "--decay-lr",
-            "5e-3",
-            "--val-fraction",
-            "0.1",
-        ),
+        "--dataset image-folder --arch resnet19 -T 2 --width-multiplier 0.125 --epochs 5 --decay-lr 5e-3 --val-fraction 0.1",
     ),
     "digits-dvs": Experiment(
         "digits-dvs, VGGSNN of an eighth of the width, T=10",
         {"1": "0-4"},
         "cifar-dvs",
-        ("--dataset", "digits-dvs", "-T", "10"),
+        "--dataset digits-dvs -T 10",
         folder=False,
     ),
     "n-mnist": Experiment(
         "700 recordings of N-MNIST, VGGSNN of an eighth of the width, T=10",
         {"1": "0-4"},
         "cifar-dvs",
-        ("--dataset", "n-mnist", "-T", "10", "--width-multiplier", "0.125", "--epochs", "20"),
+        "--dataset n-mnist -T 10 --width-multiplier 0.125 --epochs 20",
     ),
 }
 
@@ -93,7 +78,7 @@ def run(name: str, data_dir: str | None, out: Path, processes: int) -> dict[str,
     record: dict[str, Any] = {"machine": machine("numba"), "name": name, "commands": [], "tables": {}}
     begin = time.time()
     for table, seeds in experiment.tables.items():
-        words = ["lsg", "ablate", "--table", table, *experiment.options, *folder, "--seeds", seeds, "--threads", "1"]
+        words = ["lsg", "ablate", "--table", table, *experiment.options.split(), *folder, "--seeds", seeds, "--threads", "1"]
         words += ["--out", str(root)]
         record["commands"].append(shown(words))
         # The same command several times at once shares the work; one of them then has the table and the pictures.
