@@ -74,7 +74,8 @@ def reproduced(folder: Path, name: str, number: str) -> str:
     if record is None:
         return NOTHING
     facts = {**record["machine"], "command": f"python -m benchmarks.reproduction {name}"}
-    return "\n\n".join([where([{"machine": facts}]), reproduction.table(record, number).markdown()])
+    title = f"{reproduction.EXPERIMENTS[name].title}."
+    return "\n\n".join([title, where([{"machine": facts}]), reproduction.table(record, number).markdown()])
 
 
 def commands(folder: Path) -> str:
