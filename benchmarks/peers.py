@@ -225,10 +225,15 @@ class Network(nn.Module, ABC):
         """Logits of (T or 1, B, C, H, W)."""
 
     def start(self) -> None:
-        """Weights as lsg starts them."""
+        """Weights as lsg starts them: a linear layer with neurons behind it as the convolutions."""
+        before_neurons = [
+            module for name, module in self.named_modules() if isinstance(module, nn.Linear) and name.startswith("hidden")
+        ]
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) or module in before_neurons:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for linear in before_neurons:
+            nn.init.zeros_(linear.bias)
         if self.kit.best:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

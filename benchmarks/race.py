@@ -1,6 +1,6 @@
 """A race between contenders: one step each in turn, round after round, so that a machine that drifts does so for all alike.
 
-Every round begins with another contender, so that none always runs behind the same one.
+Each round has an order of its own, drawn from its number, so that none always runs behind the same one.
 
 Before it, every contender is looked at in a process that does not count, on at most two samples: whether it has the weights and does
 the multiplications that the others do, whether its neurons fire and its gradients arrive. That process also compiles lsg's kernels,
@@ -10,6 +10,7 @@ so that they come from the cache in the race, as in every run but a user's first
 import contextlib
 import dataclasses
 import os
+import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -57,8 +58,7 @@ def race(
         steps, shortest = 1, float("inf")
         record: dict[str, Any] = {}
         for round_ in range(-warm, rounds):
-            first = round_ % len(workers)
-            for worker in workers[first:] + workers[:first]:
+            for worker in random.Random(round_).sample(workers, len(workers)):
                 found = worker.turn(steps)
                 facts[worker]["peak_bytes"] = found["peak_bytes"]
                 _check_memory(worker)

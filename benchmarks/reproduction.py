@@ -15,7 +15,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,23 +75,25 @@ def run(name: str, data_dir: str | None, out: Path, processes: int) -> dict[str,
     experiment, root = EXPERIMENTS[name], out / name
     folder = ["--data-dir", data_dir] if data_dir else []
     record: dict[str, Any] = {"machine": machine("numba"), "name": name, "commands": [], "tables": {}}
-    begin = time.time()
     for table, seeds in experiment.tables.items():
         words = ["lsg", "ablate", "--table", table, *experiment.options.split(), *folder, "--seeds", seeds, "--threads", "1"]
         words += ["--out", str(root)]
-        record["commands"].append(shown(words))
+        record["commands"].append(shown(words, out))
         # The same command several times at once shares the work; one of them then has the table and the pictures.
         others = [subprocess.Popen([*words, "-q"], stdout=subprocess.DEVNULL) for _ in range(processes - 1)]
         pictures = IMAGES / f"{name}-{table}"
-        found = subprocess.run([*words, "--json", "--plot", str(pictures)], stdout=subprocess.PIPE, check=True)
-        for other in others:
-            other.wait()
+        try:
+            found = subprocess.run([*words, "--json", "--plot", str(pictures)], stdout=subprocess.PIPE, check=True)
+        finally:
+            for other in others:
+                other.terminate()  # all has been done, or an error ends it
+                other.wait()
         record["tables"][table] = json.loads(found.stdout)
         keep(pictures)
-    record["seconds"] = time.time() - begin
-    checkpoints = [
-        json.loads((root / f"method={method}" / "s0" / "result.json").read_text())["checkpoint"] for method in METHODS
-    ]
+    results = [json.loads((root / f"method={method}" / "s0" / "result.json").read_text()) for method in METHODS]
+    checkpoints = [result["checkpoint"] for result in results if "checkpoint" in result]  # one that diverged has none
+    if not checkpoints:
+        return record
     pictures = IMAGES / f"{name}-flow"
     words = [
         "lsg",
@@ -105,16 +106,16 @@ def run(name: str, data_dir: str | None, out: Path, processes: int) -> dict[str,
         "--plot",
         str(pictures),
     ]
-    record["commands"].append(shown(words))
+    record["commands"].append(shown(words, out))
     found = subprocess.run(words, stdout=subprocess.PIPE, check=True)
     record["flow"] = [{**flow, "checkpoint": f"{flow['method']}.safetensors"} for flow in json.loads(found.stdout)]
     keep(pictures)
     return record
 
 
-def shown(words: Sequence[str]) -> str:
-    """A command as it stands in the documentation."""
-    return " ".join(map(without_folders, words))
+def shown(words: Sequence[str], out: Path) -> str:
+    """A command as it stands in the documentation: runs below ``runs``, and other folders without those above them."""
+    return " ".join(without_folders(word.replace(str(out), "runs")) for word in words)
 
 
 def keep(folder: Path) -> None:
@@ -143,10 +144,11 @@ def table(record: dict[str, Any], number: str) -> Table:
         theirs = paper.get((row["method"], row["width"]))
         interval = row["interval"] and " to ".join(f"{100 * end:+.1f}" for end in row["interval"])
         last = [value for value in row["last"] if value is not None]
+        spread = "" if row["std"] is None else f" +- {100 * row['std']:.1f}"
         cells = (
             row["method"],
             row["width_formula"] or f"{row['width']:g}",
-            "-" if row["mean"] is None else f"**{100 * row['mean']:.1f} +- {100 * (row['std'] or 0):.1f}**",
+            "-" if row["mean"] is None else f"**{100 * row['mean']:.1f}{spread}**",
             row["n"],
             " ".join(f"{100 * value:.1f}" for value in row["accuracies"]),
             f"{100 * sum(last) / len(last):.1f}" if last else "-",

@@ -46,7 +46,7 @@ class Compute:
     def move(self, x: torch.Tensor) -> torch.Tensor:
         """x on the device; to a GPU it is copied while the processor goes on."""
         if self.device.type == "cuda" and x.device.type == "cpu":
-            return x.pin_memory().to(self.device, non_blocking=True)
+            return x.contiguous().pin_memory().to(self.device, non_blocking=True)
         return x.to(self.device)
 
     @property

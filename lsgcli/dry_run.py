@@ -62,7 +62,7 @@ def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, An
         "peak_bytes": peak,
         "peak_of": "the device" if compute.runs_ahead else "the whole process",
         "seconds_per_step": seconds,
-        "floor_seconds_per_step": parts * _floor(seen.inputs, compute),
+        "floor_seconds_per_step": len(batch.y) / len(part.y) * _floor(seen.inputs, compute),
         "seconds_per_epoch": seconds * len(stream),
         "seconds_total": seconds * len(stream) * config.epochs,
     }

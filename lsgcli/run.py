@@ -52,7 +52,7 @@ def check(config: RunConfig, fresh: bool = True) -> None:
         dataset(config).check,
         lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
         lambda: chain(config.augment, dataset.static),
-        lambda: _parts(config),
+        lambda: _parts(config, fresh),
         lambda: widths.check(config),
         build,
     ):
@@ -64,8 +64,8 @@ def check(config: RunConfig, fresh: bool = True) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def _parts(config: RunConfig) -> None:
-    if config.accumulate > config.batch_size:
+def _parts(config: RunConfig, fresh: bool) -> None:
+    if fresh and config.accumulate > config.batch_size:
         raise ConfigError(
             f"--accumulate: found {config.accumulate} parts of a batch of {config.batch_size}, expected at most as many",
             hint="A part has at least one sample.",

@@ -68,7 +68,7 @@ def inspect(
     compute = compute or Compute(next(model.parameters()).device)
     if reset is not None:
         reset(model)
-    net = _copied(model, weights=sample is not None).to(compute.device).train()
+    net = _copied(model, weights=sample is not None or not isinstance(model, SpikingNet)).to(compute.device).train()
     layers = _layers(net, adapter)
     gradients = {layer.name: WeightGradients() for layer in layers}
     losses: list[float] = []
@@ -110,8 +110,8 @@ def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> li
 
 
 def _copied(model: nn.Module, weights: bool) -> nn.Module:
-    """A copy with gradients and buffers of its own; its weights are the model's own numbers, unless they will be moved too."""
-    shared = () if weights else (p for p in model.parameters() if type(p) is nn.Parameter)
+    """A copy with gradients and buffers of its own, and where asked with weights of its own, as where anybody may move them."""
+    shared = [] if weights else list(model.parameters())
     return copy.deepcopy(model, {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in shared})
 
 
@@ -134,16 +134,15 @@ def _backward(
     """The backward pass as in training, and where there is more than one timestep, another without the recurrence."""
     recurs = any(watcher.T > 1 for watcher in watchers.values())
     value.backward(retain_graph=recurs)
-    whole = [layer.weight.grad for layer in layers]
-    for layer, grad in zip(layers, whole, strict=True):
-        gradients[layer.name].add(grad)
+    for layer in layers:
+        gradients[layer.name].add(layer.weight.grad)
     if recurs:
         for watcher in watchers.values():
             watcher.spatial = True
         _spatial(value, layers, gradients)
     else:
-        for layer, grad in zip(layers, whole, strict=True):
-            gradients[layer.name].add_spatial(grad, grad)
+        for layer in layers:
+            gradients[layer.name].add_spatial(layer.weight.grad, layer.weight.grad)
     for watcher in watchers.values():
         watcher.spatial = False
         watcher.finish()
@@ -151,7 +150,7 @@ def _backward(
 
 
 def _spatial(value: Tensor, layers: Sequence[Layer], gradients: Mapping[str, WeightGradients]) -> None:
-    """The backward pass once more; each gradient is compared with the one that is there, and dropped, as soon as it arrives."""
+    """The backward pass once more; each gradient is compared with that of the first, and both are dropped, as soon as it arrives."""
     left = {layer.name: layer for layer in layers}
     whole = {layer.name: layer.weight.grad for layer in layers}
 

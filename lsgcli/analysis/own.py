@@ -23,7 +23,7 @@ from lsgcli.analysis.threads import alone
 from lsgcli.analysis.watching import Watcher
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
-from lsgcli.neurons.kernels import Backend, NormParameters, average
+from lsgcli.neurons.kernels import Backend, NormParameters, average, single_backward
 from lsgcli.neurons.step import LIFParameters
 
 
@@ -185,7 +185,7 @@ class Watched(torch.autograd.Function):
         assert z is not None
         assert decay is not None
         norm = call.norm if gamma is None or mu is None or call.norm is None else call.norm._replace(weight=gamma, bias=mu)
-        with torch.enable_grad():
+        with torch.enable_grad(), single_backward(False):  # what came in is looked at once more, without the recurrence
             out = call._replace(norm=norm, p=call.p._replace(beta=decay)).run(z, more)
         ctx.inputs, ctx.out, ctx.call, ctx.passage = inputs, out, call, call.passage(x, addend)
         call.backend.watcher.unseen[id(ctx.passage)] = ctx.passage

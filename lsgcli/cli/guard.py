@@ -67,7 +67,7 @@ def _foreseen(error: Exception) -> LsgError | None:
         if is_out_of_memory(error):
             return OutOfMemoryError(
                 f"not enough memory: {str(error).splitlines()[0] if str(error) else 'an allocation failed'}",
-                hint="Try --checkpoint-activations layers or --accumulate 2, which change the memory of a step and not its batch; a smaller "
-                "--batch-size, fewer timesteps (-T), a smaller --width-multiplier, or --precision bf16.",
+                hint="Try a smaller --batch-size, fewer timesteps (-T), a smaller --width-multiplier, or --precision bf16. In training, "
+                "--checkpoint-activations layers takes less memory for the same result, and --accumulate 2 computes a batch in parts.",
             )
     return None

@@ -100,12 +100,16 @@ SINGLE = ContextVar("SINGLE", default=False)
 
 
 @contextmanager
-def single_backward() -> Iterator[None]:
+def single_backward(promised: bool = True) -> Iterator[None]:
     """What is computed within will have one backward pass, so that gradients may take the place of what was kept for them.
 
-    A second pass, over a graph that was retained, ends in a RuntimeError.
+    A second pass, over a graph that was retained, ends in a RuntimeError; and whoever kept a convolution's output, as a hook may,
+    finds its gradient there afterwards.
+
+    Args:
+        promised: False to compute within such a context what will have several.
     """
-    token = SINGLE.set(True)
+    token = SINGLE.set(promised)
     try:
         yield
     finally:

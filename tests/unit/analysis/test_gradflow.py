@@ -14,12 +14,13 @@ from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.dynamics import Dynamics, Passage, blocks, cut, laid
 from lsgcli.analysis.fields import problems
 from lsgcli.analysis.history import history
+from lsgcli.analysis.mismatch import Sample
 from lsgcli.analysis.verdicts import Thresholds, verdict
 from lsgcli.analysis.watching import observing
 from lsgcli.compute import Compute
 from lsgcli.data.batches import Batch
 from lsgcli.neurons import LIFState, initial_state, step
-from lsgcli.neurons.kernels import Backend
+from lsgcli.neurons.kernels import Backend, single_backward
 from tests.unit.neurons.oracle import lif
 
 CPU = Compute(torch.device("cpu"))
@@ -190,6 +191,46 @@ def test_share_through_time_is_what_a_network_without_recurrence_lacks(arch, cha
     expected = [float((a - b).norm() / a.norm()) for a, b in zip(whole, spatial, strict=True)]
     assert [layer["temporal_share"] for layer in found] == pytest.approx(expected, rel=1e-9 if dtype == torch.float64 else 1e-3)
     assert min(expected) > 0.01
+
+
+def test_within_a_promise_of_one_backward_pass():
+    """Which the analysis does not keep: it goes through each network twice."""
+    torch.manual_seed(0)
+    net = models.build("vggsnn", T=T, input_size=16, width_multiplier=1 / 16, in_channels=2, decay=0.5)
+    batch = Batch(torch.randn(T, 3, 2, 16, 16), torch.tensor([0, 1, 2]), 0)
+    expected = gradflow.inspect(net, [batch], loss=loss)
+    with single_backward():
+        assert gradflow.inspect(net, [batch], loss=loss) == expected
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_weights_and_gradients_stay_whoever_moves_them(ours):
+    """Its weights, what its optimiser made of gradients, and what a forward pass moves; whoever's network it is."""
+    torch.manual_seed(0)
+    net = models.build("vggsnn", T=T, input_size=16, width_multiplier=1 / 32, in_channels=2)
+    whole = net if ours else Clamped(net)
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = copy.deepcopy(net.state_dict())
+    batch = Batch(torch.randn(T, 3, 2, 16, 16), torch.tensor([0, 1, 2]), 0)
+    for sample in (None, Sample(2)):
+        gradflow.inspect(whole, [batch], loss=loss, adapter=lambda net: own.layers(net if ours else net.inner), sample=sample)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(torch.equal(p.grad, torch.ones_like(p)) for p in net.parameters())
+
+
+class Clamped(torch.nn.Module):
+    """A network whose forward pass moves its weights."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        with torch.no_grad():
+            for parameter in self.inner.parameters():
+                parameter.clamp_(-0.01, 0.01)
+        return self.inner(x)
 
 
 def test_a_pool_that_does_not_divide_the_image():

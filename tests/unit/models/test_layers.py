@@ -8,6 +8,7 @@ from lsgcli import models
 from lsgcli.models import layers
 from lsgcli.models.base import NetworkSpec
 from lsgcli.models.layers import ConvNorm, SpikingConv, over_time
+from lsgcli.neurons.kernels import single_backward
 
 
 def gradients(model, x):
@@ -56,6 +57,26 @@ def test_a_convolution_keeps_its_input_as_bytes(levels):
     y.sum().backward()
     expected = torch.autograd.grad(over_time(conv, x.detach(), None).sum(), conv.weight)[0]
     assert torch.equal(conv.weight.grad, expected)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize(
+    ("arch", "changes"),
+    [("vggsnn", {"decay_per": "channel"}), ("resnet19", {"residual": "add"}), ("resnet19", {"residual": "sew"})],
+    ids=["vggsnn", "add", "sew"],
+)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_one_backward_pass_has_the_same_gradients(arch, changes, bf16, checkpointed):
+    """Bit for bit, though gradients are written over what was kept for them."""
+    torch.manual_seed(0)
+    model = models.build(arch, method="lsg", T=3, input_size=16, width_multiplier=1 / 16, **changes).train()
+    model.checkpoint_activations = checkpointed
+    x = torch.rand(3, 2, model.spec.in_channels, 16, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        plain = gradients(model, x)
+        with single_backward():
+            again = gradients(model, x)
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
 
 
 def test_checkpointed_activations_keep_no_bytes(monkeypatch):

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import increment_version
 
 from lsgcli.neurons.kernels import SINGLE, NormParameters
 from lsgcli.neurons.kernels.cpu import build
@@ -107,6 +108,8 @@ class FusedNeurons(torch.autograd.Function):
             job.vectors(slope=-affine.scale / affine.deviation**2 * total[1] / n, offset=-affine.scale * total[0] / n)
             job.point(moments=None, d_beta=None)
         ctx.spent = ctx.overwrites and wants_z
+        if ctx.spent:
+            increment_version(laid)  # so that torch notices if anybody else kept it for a backward pass
         d_z = laid if ctx.spent else layout.like(ctx.shape, laid) if wants_z else None
         d_addend = layout.like(ctx.shape, laid) if wants_addend else None
         job.point(d_z=d_z, d_addend=d_addend)
