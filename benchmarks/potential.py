@@ -4,8 +4,8 @@
 
 Layers of neurons of several decays get normal currents of the threshold's standard deviation, T timesteps of them, and
 ``lsgcli.analysis.inspect`` measures their potentials as it measures a network's. A setting breaks one assumption of the theorem:
-currents that resemble those of the step before (rho; 1 is a static image), or a tdBN that has learned another gamma. All neurons reset. The record goes to
-``benchmarks/results/potential.json``.
+currents that resemble those of the step before (rho; 1 is a static image), or a tdBN that has learned another gamma.
+All neurons reset. The record goes to ``benchmarks/results/potential.json``.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from benchmarks.measuring import RESULTS, machine, write
 from benchmarks.tables import Table, show
 from lsgcli.analysis import Layer, inspect
 from lsgcli.analysis.own import present
+from lsgcli.files import write_text
 from lsgcli.neurons import LIF
-from lsgcli.report.drawing import save
 from lsgcli.report.flow_plots import sheet
 from lsgcli.report.pictures.potential import Potential
 
@@ -33,7 +33,7 @@ SETTINGS = {  # name: correlation of a current with the next, gamma
     "rho = 1": (1.0, 1.0),
     "gamma = 2": (0.0, 2.0),
 }
-IMAGES = RESULTS.parents[1] / "docs" / "images"
+IMAGE = RESULTS.parents[1] / "docs" / "images" / "potential.svg"
 
 
 class Layers(nn.Module):
@@ -137,11 +137,8 @@ def main() -> None:
     show(tables(record))
     print(write("potential", record), file=sys.stderr)
     views = Potential().views(record["settings"], list(SETTINGS))
-    for path in save({"potential": sheet(Potential.title, views[0])}, IMAGES):
-        if path.suffix == ".png":
-            path.unlink()
-        else:
-            print(path, file=sys.stderr)
+    write_text(IMAGE, sheet(Potential.title, views[0]).svg())
+    print(IMAGE, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.run import check
 from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers
-from lsgcli.training.step import gradients
+from lsgcli.training.step import gradients, split
 
 STEPS, SECONDS = 5, 30.0  # timed steps, and as often the floor: fewer where they take longer in all, but one
 
@@ -44,8 +44,7 @@ def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, An
     batch = next(iter(stream))
     log.info("timing training steps")
     seconds, peak = _steps(model, batch, config, compute)
-    parts = min(config.accumulate, len(batch.y))
-    part = Batch(batch.x.tensor_split(parts, 1 if batch.x.dim() == 5 else 0)[0], batch.y.tensor_split(parts)[0], batch.index)
+    part = split(batch, config.accumulate)[0]
     seen = _observe(model, part, compute)
     log.info("timing the convolutions and linear layers alone")
     return {

@@ -11,6 +11,14 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.neurons.kernels import single_backward
 
 
+def split(batch: Batch, count: int) -> list[Batch]:
+    """The parts that a batch is computed in: ``count``, or as many as it has samples."""
+    count = min(count, len(batch.y))
+    along = 1 if batch.x.dim() == 5 else 0  # the axis of samples
+    parts = zip(batch.x.tensor_split(count, along), batch.y.tensor_split(count), strict=True)
+    return [Batch(x, y, batch.index) for x, y in parts]
+
+
 def gradients(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute) -> Tensor:
     """Add the gradients of the mean loss over a batch to those of the parameters, part by part.
 
@@ -19,14 +27,12 @@ def gradients(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compu
     """
     compute_loss = registry.get("loss", config.loss)
     sums = torch.zeros(2, dtype=torch.float64, device=compute.device)
-    along = 1 if batch.x.dim() == 5 else 0  # the axis of samples
-    parts = min(config.accumulate, len(batch.y))
-    for x, y in zip(batch.x.tensor_split(parts, along), batch.y.tensor_split(parts), strict=True):
-        labels = compute.move(y)
+    for part in split(batch, config.accumulate):
+        labels = compute.move(part.y)
         with compute.autocast(), single_backward():
-            logits = model(compute.move(x))
+            logits = model(compute.move(part.x))
         loss: Tensor = compute_loss(full_precision(logits), labels, config)
-        (loss * (len(y) / len(batch.y))).backward()
+        (loss * (len(part.y) / len(batch.y))).backward()
         right = (logits.detach().mean(0).argmax(1) == labels).sum()
-        sums += torch.stack([loss.detach().double() * len(y), right.double()])
+        sums += torch.stack([loss.detach().double() * len(part.y), right.double()])
     return sums
