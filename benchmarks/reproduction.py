@@ -83,7 +83,7 @@ def run(name: str, data_dir: str | None, out: Path, processes: int) -> dict[str,
         others = [subprocess.Popen([*words, "-q"], stdout=subprocess.DEVNULL) for _ in range(processes - 1)]
         pictures = IMAGES / f"{name}-{table}"
         try:
-            found = subprocess.run([*words, "--json", "--plot", str(pictures)], stdout=subprocess.PIPE, check=True)
+            found = subprocess.run([*words, "--json", "--plot", str(pictures), "--force"], stdout=subprocess.PIPE, check=True)
         finally:
             for other in others:
                 other.terminate()  # all has been done, or an error ends it
@@ -105,6 +105,7 @@ def run(name: str, data_dir: str | None, out: Path, processes: int) -> dict[str,
         str(root / "flow.html"),
         "--plot",
         str(pictures),
+        "--force",
     ]
     record["commands"].append(shown(words, out))
     found = subprocess.run(words, stdout=subprocess.PIPE, check=True)

@@ -4,15 +4,145 @@ import contextlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lsgcli.errors import StorageError
+from lsgcli.errors import ConfigError, StorageError
 
 PARTIAL = ".partial-"  # in the name of a file that is being written
+ANOTHER = "Choose another name."
+# How the content of a file begins, by the ending of its name.
+BEGINNINGS = {
+    ".html": rb"\s*<",
+    ".svg": rb"\s*<",
+    ".png": rb"\x89PNG",
+    ".safetensors": rb".{8}\s*\{",
+    ".pt2": rb"PK\x03\x04",
+    ".onnx": rb"\x08",
+    ".nir": rb"\x89HDF",
+}
+
+
+def check_output(
+    target: Path,
+    option: str,
+    *,
+    suffixes: tuple[str, ...] = (),
+    folder: bool = False,
+    inputs: Iterable[Path] = (),
+    force: bool = False,
+) -> None:
+    """Check that a command may write the file or folder that the user named, before the command does its work.
+
+    An output never replaces an input of the command, a checkpoint, a file of a run, or a file of another kind. It replaces any
+    other file only with ``force``. Files that are already in an output folder stay.
+
+    Args:
+        target: the path the user gave.
+        option: how the user gave it, for messages: ``--html``.
+        suffixes: the endings a file's name may have. For a folder, the endings of the files that the command writes there, each of
+            which counts as an output if it exists; with none, the folder has to be new or empty.
+        folder: the output is a folder.
+        inputs: files and folders that the command reads.
+        force: ``--force`` was given.
+
+    Raises:
+        ConfigError: ``target`` may not be replaced, or its name does not fit.
+        StorageError: its parent does not exist, or ``target`` cannot be looked at.
+    """
+    name = f"{option} {target}"
+    if suffixes and not folder and target.suffix.lower() not in suffixes:
+        found = repr(target.suffix) if target.suffix else "no ending"
+        raise ConfigError(f"{name}: found {found}, expected a name that ends in {' or '.join(suffixes)}")
+    if not target.absolute().parent.is_dir():
+        raise StorageError(f"{name}: no such folder: {target.parent}", hint="Create it first.")
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        if target.is_symlink():
+            raise ConfigError(f"{name}: found a symbolic link to nothing, expected a {_kind(folder)}", hint=ANOTHER) from None
+        mode = None
+    except OSError as error:  # a loop of symbolic links, a name that is too long
+        raise StorageError(f"{name}: cannot be written: {error.strerror}", hint=ANOTHER) from error
+    _check_unprotected(target, name, inputs)
+    if mode is None:
+        return
+    if not (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)):
+        raise ConfigError(f"{name}: found {_described(mode)}, expected a {_kind(folder)}", hint=ANOTHER)
+    if not folder:
+        _check_kind(target, name)
+        if not force:
+            raise ConfigError(f"{name}: the file exists", hint="Add --force to replace it, or choose another name.")
+    elif not suffixes and any(target.iterdir()):
+        raise ConfigError(f"{name}: the folder has files in it, expected a new or an empty folder", hint=ANOTHER)
+    else:
+        for file in sorted(file for file in target.iterdir() if file.suffix.lower() in suffixes):
+            check_output(file, option, suffixes=suffixes, inputs=inputs, force=force)
+
+
+def _check_unprotected(target: Path, name: str, inputs: Iterable[Path]) -> None:
+    """Refuse what no option lets a command replace, whether the file is there already or not.
+
+    Raises:
+        ConfigError: an input, a checkpoint or a file of a run.
+    """
+    from lsgcli import rundir  # which writes its files with this module
+
+    resolved = Path(os.path.realpath(target))
+    for source in inputs:
+        if not source.exists():
+            continue
+        if target.exists() and (os.path.samefile(target, source) or resolved.is_relative_to(os.path.realpath(source))):
+            raise ConfigError(f"{name}: is {'in ' * source.is_dir()}{source}, which the command reads", hint=ANOTHER)
+    if resolved.name in rundir.FILES and rundir.is_run(resolved.parent):
+        raise ConfigError(f"{name}: belongs to the run in {target.parent}, which no output replaces", hint=ANOTHER)
+    if is_checkpoint(target):
+        raise ConfigError(f"{name}: is a checkpoint, which no output replaces", hint="Choose another name, or delete it first.")
+
+
+def _check_kind(target: Path, name: str) -> None:
+    """Refuse to replace a file whose content is not what the ending of its name says.
+
+    Raises:
+        ConfigError: it is of another kind; an empty file is of any kind.
+    """
+    begins = _beginning(target, 64)
+    if begins and not re.match(BEGINNINGS.get(target.suffix.lower(), b""), begins, re.DOTALL):
+        raise ConfigError(
+            f"{name}: the file that exists there is not a {target.suffix} file, and is not replaced", hint=ANOTHER
+        )
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path is a safetensors file with the metadata of lsg, whole or damaged."""
+    length = int.from_bytes(_beginning(path, 8), "little")
+    header = _beginning(path, 8 + min(length, 1 << 24))[8:]
+    return header.startswith(b"{") and b'"lsg.format_version"' in header
+
+
+def _beginning(path: Path, size: int) -> bytes:
+    """The first bytes of a regular file, as many as there are; of anything else, none."""
+    try:
+        if not path.is_file():
+            return b""
+        with open(path, "rb") as stream:
+            return stream.read(size)
+    except OSError:
+        return b""
+
+
+def _kind(folder: bool) -> str:
+    return "folder" if folder else "file"
+
+
+def _described(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFREG: "a file", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 @contextlib.contextmanager

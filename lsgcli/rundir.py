@@ -28,7 +28,12 @@ from lsgcli.errors import ConfigError, RunInUseError
 RUNS = Path("runs")
 CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW = "config.json", "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"
 BEST, LAST, REPORT, RESULT = "best.safetensors", "last.safetensors", "report.html", "result.json"
+DIVERGED = "diverged.safetensors"
 LOCK = ".lock"
+FILES = frozenset({CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW, BEST, LAST, DIVERGED, REPORT, RESULT, LOCK})
+SCHEMA = "lsg.run/1"
+BEFORE_SCHEMA = {"settings", "lsg", "argv", "started"}  # what every config.json had when it did not name its schema
+LARGEST = 1 << 26  # bytes of a config.json
 ATTEMPTS = 5  # to lock a directory, 20 ms apart: whoever asks whether it is in use holds it for a moment
 
 
@@ -93,8 +98,21 @@ class RunDir:
 
     def clear(self) -> None:
         """Remove what an earlier run left. To be called when the new one is certain to start."""
-        for name in (CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW, REPORT, RESULT, BEST, LAST, "diverged.safetensors"):
+        for name in FILES - {LOCK}:
             (self.path / name).unlink(missing_ok=True)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a directory holds a run: its ``config.json`` is one that `lsg train` wrote, of any version."""
+    try:
+        if not (path / CONFIG).is_file() or (path / CONFIG).stat().st_size > LARGEST:
+            return False
+        stored = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(stored, dict):
+        return False
+    return str(stored.get("schema", "")).startswith("lsg.run/") or stored.keys() >= BEFORE_SCHEMA
 
 
 def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None:
@@ -217,4 +235,4 @@ def _is_at(stream: IO[str], path: Path) -> bool:
 
 def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:
     """Write config.json: the settings, and facts about the program, machine and data that they met."""
-    files.write_json(run.config_file, {"settings": config.to_dict(), **facts})
+    files.write_json(run.config_file, {"schema": SCHEMA, "settings": config.to_dict(), **facts})

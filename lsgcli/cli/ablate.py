@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsgcli import config as settings_of
-from lsgcli.cli.common import Quiet, Verbose, log, messages
+from lsgcli import files
+from lsgcli.cli.common import Force, Quiet, Verbose, log, messages
 from lsgcli.cli.options import with_settings
 from lsgcli.errors import ConfigError, Stopped
 
@@ -62,6 +63,7 @@ def ablate(
             help="Also write charts, SVG and PNG: accuracy, loss, coverage by layer, alpha and beta over training.",
         ),
     ] = None,
+    force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -77,6 +79,8 @@ def ablate(
 
     if form not in FORMATS:
         raise ConfigError(f"--format: found {form!r}, expected one of {', '.join(FORMATS)}")
+    if plot is not None:
+        files.check_output(plot, "--plot", suffixes=(".svg", ".png"), folder=True, force=force)
     axes = [text for text in [grid, *(more or [])] if text]
     others = {"--table": table, "--grid": axes, "--seeds": seeds, "--config": config, "--out": out}
     if collect is not None:

@@ -24,6 +24,7 @@ log = logging.getLogger("lsg")
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors on stderr.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
 CheckpointPath = Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint that lsg wrote.")]
 DataDir = Annotated[str | None, typer.Option(help="Folder of the data, if not where the data set is by default.")]
 CacheDir = Annotated[str | None, typer.Option(help="Folder of prepared data; ~/.cache/lsg if not given.")]

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from lsgcli import registry
-from lsgcli.cli.common import CacheDir, CheckpointPath, DataDir, Json, Quiet, Verbose, messages, open_data
-from lsgcli.errors import ConfigError, StorageError
+from lsgcli.cli.common import CacheDir, CheckpointPath, DataDir, Force, Json, Quiet, Verbose, messages, open_data
 
 log = logging.getLogger("lsg")
 
@@ -28,6 +27,7 @@ def export(
     verify: Annotated[int, typer.Option(min=0, help="Run the export on this many test samples, and compare.")] = 0,
     data_dir: DataDir = None,
     cache_dir: CacheDir = None,
+    force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -42,10 +42,11 @@ def export(
     exporter = registry.get("format", form)()
     exporter.check()
     from lsgcli import export as exporting
+    from lsgcli import files
 
     options = exporting.chosen(form, mode=mode, dt=dt, fold_bn=fold_bn)
-    _check_target(output, checkpoint, exporter.folder)
-    from lsgcli import files
+    suffixes = (exporter.suffix,) if exporter.suffix else ()
+    files.check_output(output, "-o", suffixes=suffixes, folder=exporter.folder, inputs=(checkpoint,), force=force)
     from lsgcli.data.batches import batches
     from lsgcli.data.bundle import spread
     from lsgcli.export import source
@@ -64,14 +65,3 @@ def export(
             log.info("%s", verifying.described(record))
         exporter.conclude(temporary, content, record)
     print(json.dumps(record) if as_json else output)
-
-
-def _check_target(output: Path, checkpoint: Path, folder: bool) -> None:
-    if output.resolve() == checkpoint.resolve():
-        raise ConfigError(f"-o {output}: is the checkpoint itself, expected another path")
-    if not output.absolute().parent.is_dir():
-        raise StorageError(f"-o {output}: no such folder: {output.parent}", hint="Create it first.")
-    if folder and output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise ConfigError(f"-o {output}: is there already, expected a folder that is not, or that is empty")
-    if not folder and output.is_dir():
-        raise ConfigError(f"-o {output}: found a folder, expected the path of a file")

@@ -8,12 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsgcli import files
-from lsgcli.cli.common import BatchSize, CacheDir, DataDir, Device, Json, Precision, Quiet, Verbose, messages, open_checkpoint
+from lsgcli.cli.common import (
+    BatchSize,
+    CacheDir,
+    DataDir,
+    Device,
+    Force,
+    Json,
+    Precision,
+    Quiet,
+    Verbose,
+    messages,
+    open_checkpoint,
+)
 from lsgcli.errors import CheckpointError, ConfigError, GateError
 
 if TYPE_CHECKING:
     from lsgcli.analysis import Sample, Thresholds
 
+PICTURES = (".svg", ".png")  # endings of what --plot writes
 VERDICTS = ("blocked", "silent", "saturated", "vanishing", "exploding")
 
 
@@ -42,6 +55,7 @@ def inspect_gradients(
     as_csv: Annotated[bool, typer.Option("--csv", help="The result as CSV, a row for each checkpoint and layer.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page that needs no network to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Also write pictures, SVG and PNG, to this folder.")] = None,
+    force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -57,6 +71,10 @@ def inspect_gradients(
         raise ConfigError("found both --json and --csv, expected one of them")
     if mismatch_step <= 0:
         raise ConfigError(f"--mismatch-step: found {mismatch_step:g}, expected a number above 0")
+    if html is not None:
+        files.check_output(html, "--html", suffixes=(".html",), inputs=checkpoints, force=force)
+    if plot is not None:
+        files.check_output(plot, "--plot", suffixes=PICTURES, folder=True, inputs=checkpoints, force=force)
     gates, limits = _gates(fail_on), _limits(limit or [])
     from lsgcli.analysis import Sample, Thresholds
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lsgcli.errors import ConfigError, StorageError
+from lsgcli.errors import ConfigError
 from lsgcli.files import replacing
 
 # Complementary, so that a pixel with as many ON as OFF events is white; told apart under every common colour blindness.
@@ -275,30 +275,12 @@ def _svg(sheet: Sheet) -> bytes:
 FORMATS: dict[str, Callable[[Sheet], bytes]] = {".png": _png, ".svg": _svg}
 
 
-def check_name(path: Path) -> None:
-    """Make sure that a sheet can be written under this name.
-
-    Raises:
-        ConfigError: its ending is not one of :data:`FORMATS`.
-        StorageError: its folder is not there, or it is a folder.
-    """
-    if path.suffix.lower() not in FORMATS:
-        found = repr(path.suffix) if path.suffix else "no ending"
-        raise ConfigError(f"{path}: found {found}, expected one of {', '.join(FORMATS)}", hint="For example: -o sheet.png")
-    if not path.parent.is_dir():
-        raise StorageError(f"{path}: cannot be written: found no folder {path.parent}", hint="Create it, or give another -o.")
-    if path.is_dir():
-        raise StorageError(f"{path}: cannot be written: found a folder", hint="Give -o the name of a file.")
-
-
 def write(path: Path, sheet: Sheet) -> None:
-    """Write a sheet as PNG or SVG, as the name says.
+    """Write a sheet as PNG or SVG, as the name says: its ending is one of :data:`FORMATS`.
 
     Raises:
-        ConfigError: another ending.
         StorageError: it cannot be written.
     """
-    check_name(path)
     content = FORMATS[path.suffix.lower()](sheet)
     with replacing(path) as temporary:
         temporary.write_bytes(content)

@@ -26,7 +26,7 @@ from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.prepare import DataBundle, Split
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
 from lsgcli.models.base import SpikingNet
-from lsgcli.rundir import RunDir
+from lsgcli.rundir import DIVERGED, RunDir
 from lsgcli.training import widths
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.optim import Optimizers, cosine
@@ -339,7 +339,7 @@ class Trainer:
             "grad_norm": str(norm),
         }
         files.append_json_line(self.run.gradient_flow_file, line)
-        checkpoint.save(self.run.path / "diverged.safetensors", self._checkpoint({}))
+        checkpoint.save(self.run.path / DIVERGED, self._checkpoint({}))
         self.emit({"event": "diverged", "epoch": state.epoch, "step": batch.index, "table": table})
         raise DivergedError(
             f"epoch {state.epoch}, step {batch.index}: loss {loss:g}, gradient norm {norm:g}; no step was taken",

@@ -206,11 +206,15 @@ def test_show_a_data_set(lsg, images, tmp_path):
     ("arguments", "status", "told"),
     [
         ([], 2, "neither a PATH nor --dataset"),
-        (["--dataset", "digits-dvs", "-o", "a.gif"], 2, "expected one of .png, .svg"),
+        (["--dataset", "digits-dvs", "-o", "a.gif"], 2, "expected a name that ends in .png or .svg"),
         (["nowhere", "-o", "a.png"], 3, "nowhere"),
         (["nowhere", "-o", "a.png", "--split", "last"], 2, "PATH together with --split"),
         (["--dataset", "digits-dvs", "-o", "a.png", "-T", "0"], 2, "-T: found 0"),
-        (["--dataset", "digits-dvs", "-o", "no/such/folder/a.png", "-T", "1", "--samples", "1"], 7, "cannot be written"),
+        (
+            ["--dataset", "digits-dvs", "-o", "no/such/folder/a.png", "-T", "1", "--samples", "1"],
+            7,
+            "no such folder: no/such/folder",
+        ),
     ],
 )
 def test_show_refuses(lsg, arguments, status, told):

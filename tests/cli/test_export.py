@@ -176,12 +176,13 @@ def test_missing_extra(form, trained, tmp_path):
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_folder_that_cannot_be_written(export, form, tmp_path):
     """None there: status 7, before work is done; and one that takes no files, whoever asks."""
-    result = export(form, "nowhere/out")
+    name = "out" + registry.get("format", form).suffix
+    result = export(form, f"nowhere/{name}")
     assert result.exit_code == 7
     assert "no such folder: nowhere" in result.stderr
-    result = export(form, "/proc/self/out")
+    result = export(form, f"/proc/self/{name}")
     assert result.exit_code == 7, result.stderr
-    assert "/proc/self/out: cannot be written" in result.stderr
+    assert f"/proc/self/{name}: cannot be written" in result.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -201,20 +202,20 @@ def test_a_full_disk(export, form, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_where_something_is(export, tmp_path, trained):
-    """A folder is never replaced; a file is, whole; the checkpoint itself is not."""
+def test_where_something_is(export, tmp_path):
+    """A folder that holds something is never replaced; an earlier export is, with --force, whole."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "README.md").write_text("mine")
-    (tmp_path / "file").write_text("mine")
-    assert export("hf", "full").exit_code == 2
-    assert export("hf", "file").exit_code == 2
-    assert export("pt2", "full").exit_code == 2
-    assert [path.read_text() for path in (tmp_path / "full" / "README.md", tmp_path / "file")] == ["mine", "mine"]
+    assert export("hf", "full", "--force").exit_code == 2
+    assert (tmp_path / "full" / "README.md").read_text() == "mine"
     (tmp_path / "empty").mkdir()
     assert export("hf", "empty").exit_code == 0
-    assert export("safetensors", "file").exit_code == 0
-    assert checkpoint.load(tmp_path / "file")
-    assert export("safetensors", trained / "best.safetensors").exit_code == 2
+    assert export("pt2", "net.pt2").exit_code == 0
+    first = (tmp_path / "net.pt2").read_bytes()
+    assert export("pt2", "net.pt2", "--mode", "step").exit_code == 2
+    assert (tmp_path / "net.pt2").read_bytes() == first
+    assert export("pt2", "net.pt2", "--mode", "step", "--force").exit_code == 0
+    assert (tmp_path / "net.pt2").read_bytes() != first
 
 
 def test_folder_for_a_hub(export, trained, tmp_path):

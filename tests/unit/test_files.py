@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from lsgcli.errors import StorageError
-from lsgcli.files import creating_folder, write_text
+from lsgcli.errors import ConfigError, StorageError
+from lsgcli.files import check_output, creating_folder, write_text
+from tests.exports import saved
 
 
 def test_the_error_names_the_target_and_no_partial_file(tmp_path):
@@ -44,3 +45,92 @@ def test_nothing_is_left_of_a_folder_that_failed(tmp_path):
     with pytest.raises(StorageError, match="net: cannot be written: Directory not empty"), creating_folder(tmp_path / "net"):
         pass
     assert [path.name for path in tmp_path.rglob("*")] == ["net", "mine"]
+
+
+@pytest.fixture
+def user(tmp_path):
+    """A folder as a user has it: a run, a checkpoint, an export, pictures, prose, and what is no file at all."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text('{"schema": "lsg.run/1"}')
+    saved("vggsnn", run / "best.safetensors")
+    saved("vggsnn", tmp_path / "copy.png")
+    (tmp_path / "weights.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    (tmp_path / "page.html").write_text("\n<!doctype html>")
+    (tmp_path / "prose.html").write_text("Dear diary")
+    (tmp_path / "empty.html").touch()
+    (tmp_path / "sheet.png").write_bytes(b"\x89PNG\r\n")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "cat.png").write_bytes(b"\x89PNG\r\n")
+    (tmp_path / "new").mkdir()
+    os.mkfifo(tmp_path / "fifo.html")
+    (tmp_path / "loop.html").symlink_to("loop.html")
+    (tmp_path / "link.html").symlink_to("nothing.html")
+    (tmp_path / "same.png").symlink_to("images/cat.png")
+    return tmp_path
+
+
+REFUSED = [  # name, suffixes, message; all of them with --force too
+    ("run/best.safetensors", (".safetensors",), r"-o .*best\.safetensors: belongs to the run"),
+    ("run/report.html", (".html",), "belongs to the run"),  # it is not there yet
+    ("run/config.json", (), "belongs to the run"),
+    ("copy.png", (".png",), "is a checkpoint"),
+    ("page.html", (".png", ".svg"), r"found '\.html', expected a name that ends in \.png or \.svg"),
+    ("page", (".html",), "found no ending"),
+    ("prose.html", (".html",), r"is not a \.html file"),
+    ("images/cat.png", (".png",), "is in .*images, which the command reads"),
+    ("same.png", (".png",), "is in .*images, which the command reads"),
+    ("new", (), "found a folder, expected a file"),
+    ("fifo.html", (".html",), "found a FIFO"),
+    ("loop.html", (".html",), "Too many levels of symbolic links"),
+    ("link.html", (".html",), "a symbolic link to nothing"),
+    ("nowhere/a.html", (".html",), "no such folder: .*nowhere"),
+    ("page.html/a.html", (".html",), "no such folder"),
+    ("x" * 300 + ".html", (".html",), "File name too long"),
+    ("/dev/full", (), "found a device"),
+]
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(("name", "suffixes", "message"), REFUSED)
+def test_what_no_output_replaces(user, name, suffixes, message, force):
+    before = digests(user)
+    with pytest.raises((ConfigError, StorageError), match=message):
+        check_output(user / name, "-o", suffixes=suffixes, inputs=[user / "images", user / "nothing"], force=force)
+    assert digests(user) == before
+
+
+@pytest.mark.parametrize("name", ["page.html", "empty.html", "sheet.png", "weights.safetensors"])
+def test_other_files_are_replaced_with_force(user, name):
+    with pytest.raises(ConfigError, match="Add --force"):
+        check_output(user / name, "-o", suffixes=(user / name).suffixes)
+    check_output(user / name, "-o", suffixes=(user / name).suffixes, force=True)
+
+
+def test_an_input_is_found_by_any_of_its_names(user):
+    (user / "hard.html").hardlink_to(user / "page.html")
+    with pytest.raises(ConfigError, match=r"is .*page\.html, which the command reads"):
+        check_output(user / "hard.html", "--html", inputs=[user / "page.html"], force=True)
+    check_output(user / "images" / "dog.png", "-o", suffixes=(".png",), inputs=[user / "images"])  # replaces nothing
+
+
+def test_output_folders(user):
+    """New or empty, or of files that are not in the way; each file that may be is an output."""
+    for name in ("new", "other"):
+        check_output(user / name, "-o", folder=True)
+    with pytest.raises(ConfigError, match="has files in it"):
+        check_output(user / "images", "-o", folder=True, force=True)
+    with pytest.raises(ConfigError, match="found a file, expected a folder"):
+        check_output(user / "sheet.png", "-o", folder=True, force=True)
+    pictures = {"suffixes": (".png", ".svg"), "folder": True}
+    check_output(user / "run", "--plot", **pictures)
+    with pytest.raises(ConfigError, match=r"cat\.png: the file exists"):
+        check_output(user / "images", "--plot", **pictures)
+    check_output(user / "images", "--plot", **pictures, force=True)
+    with pytest.raises(ConfigError, match=r"copy\.png: is a checkpoint"):
+        check_output(user, "--plot", **pictures, force=True)
+
+
+def digests(folder):
+    """Every file below a folder with its content."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

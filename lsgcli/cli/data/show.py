@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lsgcli.cli.common import Json, Quiet, Verbose, messages
+from lsgcli import files
+from lsgcli.cli.common import Force, Json, Quiet, Verbose, messages
 from lsgcli.cli.data.common import WHERE, one_of, open_dataset
 from lsgcli.cli.options import with_settings
 from lsgcli.config import DATA, FIELDS
@@ -27,6 +28,7 @@ def show(
         typer.Argument(metavar="PATH", help="Recordings, or folders of recordings.", show_default=False),
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write: .png or .svg.")] = ...,  # type: ignore[assignment]
+    force: Force = False,
     samples: Annotated[int, typer.Option(min=1, help="Samples of a data set or folder, spread over its classes.")] = 8,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -41,7 +43,7 @@ def show(
     one_of(paths[0] if paths else None, {name: settings[name] for name in settings if name in WHERE - {"sensor"}})
     from lsgcli.report import contact_sheet, sheet_rows
 
-    contact_sheet.check_name(output)
+    files.check_output(output, "-o", suffixes=tuple(contact_sheet.FORMATS), inputs=paths or (), force=force)
     if paths:
         from lsgcli.resolve import resolve
 

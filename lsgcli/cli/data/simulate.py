@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lsgcli import files
 from lsgcli.cli.common import Json, Quiet, Verbose, messages
 from lsgcli.cli.data.common import Workers, counting
 
@@ -22,6 +23,7 @@ def simulate(
     ] = "aedat2",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the camera's noise.")] = 0,
     workers: Workers = None,
+    force: Annotated[bool, typer.Option("--force", help="Write to a folder that holds other files, too.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -34,8 +36,10 @@ def simulate(
     they are.
     """
     messages(quiet, verbose)
-    from lsgcli.data.simulation.folder import simulate_folder
+    from lsgcli.data.simulation.folder import NOTE, RECORDINGS, simulate_folder
 
+    suffixes = RECORDINGS if force or (out / NOTE).exists() else ()  # an earlier simulation is completed
+    files.check_output(out, "OUT", suffixes=suffixes, folder=True, inputs=(source,), force=force)
     with counting(quiet) as bar:
         progress = bar("simulating", "recordings")
         result = simulate_folder(source, out, per_class=per_class, form=form, seed=seed, workers=workers, progress=progress)

@@ -64,6 +64,7 @@ def _npz(path: Path, events: Events, comment: str) -> None:
 
 # Format -> ending, and how upright events are written.
 FORMATS: dict[str, tuple[str, Callable[[Path, Events, str], None]]] = {"aedat2": (".aedat", _aedat2), "npz": (".npz", _npz)}
+RECORDINGS = tuple(suffix for suffix, _ in FORMATS.values())
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,65 @@
+"""No command loses a file of the user: outputs given by mistake end with one message, and everything is as it was."""
+
+import shutil
+
+import pytest
+
+
+@pytest.fixture
+def run(process):
+    """Run a command as a process of its own: ``run("export", ...)`` -> (exit status, stdout, stderr)."""
+
+    def run(*arguments, **named):
+        one = process(*arguments, **named)
+        out, err = one.communicate(timeout=120)
+        assert "Traceback" not in err
+        return one.returncode, out, err
+
+    return run
+
+
+@pytest.fixture
+def home(tmp_path, trained):
+    """Two runs, a checkpoint outside of them, a page, pictures and prose."""
+    home = tmp_path / "home"
+    for name in ("A", "B"):
+        shutil.copytree(trained, home / name)
+    shutil.copy(trained / "best.safetensors", home / "a.safetensors")
+    (home / "page.html").write_text("<p>mine</p>")
+    (home / "notes.txt").write_text("mine")
+    (home / "sheet.png").write_bytes(b"\x89PNG\r\n")
+    (home / "images" / "cats").mkdir(parents=True)
+    (home / "images" / "SHA256SUMS").write_text("mine")
+    return home
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+OUTPUTS = [
+    (["inspect-gradients", "--html", "a.safetensors", "B/best.safetensors"], "--html a.safetensors: found '.safetensors'"),
+    (["inspect-gradients", "a.safetensors", "--html", "B/report.html", "--force"], "belongs to the run in B"),
+    (["inspect-gradients", "a.safetensors", "--html", "page.html"], "--html page.html: the file exists"),
+    (["inspect-gradients", "a.safetensors", "--plot", "page.html", "--force"], "found a file, expected a folder"),
+    (["inspect-gradients", "a.safetensors", "--plot", "."], "sheet.png: the file exists"),
+    (["ablate", "--collect", ".", "--plot", "."], "sheet.png: the file exists"),
+    (["export", "A/best.safetensors", "-o", "B/best.safetensors", "--force"], "belongs to the run in B"),
+    (["export", "A/best.safetensors", "-o", "B/config.json", "--force"], "found '.json', expected a name that ends in .safetensors"),
+    (["export", "A/best.safetensors", "-o", "a.safetensors", "--force"], "is a checkpoint"),
+    (["export", "a.safetensors", "-o", "notes.txt", "--force"], "found '.txt'"),
+    (["export", "a.safetensors", "-o", "a.safetensors"], "a.safetensors, which the command reads"),
+    (["data", "show", "images", "-o", "notes.txt", "--force"], "found '.txt'"),
+    (["data", "show", "--dataset", "digits-dvs", "-o", "sheet.png"], "-o sheet.png: the file exists"),
+    (["data", "simulate", "A", "images"], "OUT images: the folder has files in it"),
+    (["data", "simulate", "images", "notes.txt", "--force"], "found a file, expected a folder"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "message"), OUTPUTS)
+def test_outputs(run, home, command, message):
+    before = contents(home)
+    status, out, err = run(*command, cwd=home)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert contents(home) == before
