@@ -5,97 +5,31 @@ where it began through whole epochs. Adam moves b by about its learning rate at 
 steps says how far a decay can go.
 """
 
+import inspect
 import math
-from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adam import adam
-from torch.optim.sgd import sgd
+from torch.optim import Optimizer
 
 from lsgcli.config import RunConfig
 from lsgcli.neurons import LIF
 
 
-class Rule(ABC):
-    """An update rule: torch's functional form of it, fused to one pass over memory, with the state that it needs.
+def _without_compiler(kind: type[Optimizer]) -> type[Optimizer]:
+    """An optimiser of torch without the decorators that import torch's compiler: 1 s and 146 MiB, for nothing used here.
 
-    torch's classes around the same functions load its compiler at their first use: a second, and 150 MB, that nothing here needs.
-
-    Args:
-        groups: parameters, and their weight decay.
-        lr: learning rate.
+    ``step`` then runs under the caller's ``torch.no_grad()``.
     """
-
-    def __init__(self, groups: Iterable[Mapping[str, Any]], lr: float):
-        self.param_groups: list[dict[str, Any]] = [{**group, "lr": lr, "initial_lr": lr} for group in groups]
-        self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
-
-    @torch.no_grad()
-    def step(self, rate: float, skip: Tensor | None) -> None:
-        """Update what has a gradient, at ``rate`` times the learning rate; where ``skip`` is 1, nothing changes."""
-        for group in self.param_groups:
-            group["lr"] = group["initial_lr"] * rate
-            params = [p for p in group["params"] if p.grad is not None]
-            if params:
-                self.update(params, group["lr"], group["weight_decay"], skip)
-
-    @abstractmethod
-    def update(self, params: list[Tensor], lr: float, weight_decay: float, skip: Tensor | None) -> None:
-        """Update these."""
+    plain = {"add_param_group": inspect.unwrap(Optimizer.add_param_group), "step": inspect.unwrap(kind.step)}
+    return type(kind.__name__, (kind,), plain)
 
 
-class SGD(Rule):
-    """Stochastic gradient descent with momentum: v = momentum v + g, p = p - lr v."""
-
-    def __init__(self, groups: Iterable[Mapping[str, Any]], lr: float, momentum: float):
-        super().__init__(groups, lr)
-        self.momentum = momentum
-
-    def update(self, params: list[Tensor], lr: float, weight_decay: float, skip: Tensor | None) -> None:
-        grads, velocities = [p.grad for p in params], [self.state[p].get("momentum_buffer") for p in params]
-        how = {"momentum": self.momentum, "dampening": 0.0, "nesterov": False, "maximize": False}
-        sgd(params, grads, velocities, fused=True, found_inf=skip, lr=lr, weight_decay=weight_decay, **how)  # type: ignore[arg-type]
-        for p, velocity in zip(params, velocities, strict=True):
-            if velocity is not None:
-                self.state[p]["momentum_buffer"] = velocity
-
-
-class Adam(Rule):
-    """Adam with torch's usual constants; weight decay is decoupled (AdamW)."""
-
-    def update(self, params: list[Tensor], lr: float, weight_decay: float, skip: Tensor | None) -> None:
-        for p in params:
-            if not self.state[p]:
-                self.state[p] = {"step": torch.zeros((), device=p.device)}
-                self.state[p] |= {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
-        state = {name: [self.state[p][name] for p in params] for name in ("exp_avg", "exp_avg_sq", "step")}
-        adam(
-            params,
-            [p.grad for p in params],  # type: ignore[misc]
-            state["exp_avg"],
-            state["exp_avg_sq"],
-            [],
-            state["step"],
-            fused=True,
-            found_inf=skip,
-            decoupled_weight_decay=True,
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=lr,
-            weight_decay=weight_decay,
-            eps=1e-8,
-            maximize=False,
-        )
-
-
+SGD, AdamW = _without_compiler(torch.optim.SGD), _without_compiler(torch.optim.AdamW)
 WEIGHT_OPTIMIZERS = {
-    "sgd": lambda groups, config: SGD(groups, config.lr, config.momentum),
-    "adamw": lambda groups, config: Adam(groups, config.lr),
+    "sgd": lambda groups, config: SGD(groups, lr=config.lr, momentum=config.momentum, fused=True),  # type: ignore[call-arg]
+    "adamw": lambda groups, config: AdamW(groups, lr=config.lr, fused=True),  # type: ignore[call-arg]
 }
 
 
@@ -112,20 +46,25 @@ class Optimizers:
         decayed = [p for p in self.names if p.dim() > 1]
         plain = [p for p in self.names if p.dim() <= 1 and id(p) not in decays]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.weights: Rule = WEIGHT_OPTIMIZERS[config.optimizer](groups, config)
-        self.all = [self.weights]
+        self.all = [WEIGHT_OPTIMIZERS[config.optimizer](groups, config)]
         if decays:
-            group = {"params": [p for p in self.names if id(p) in decays], "weight_decay": 0.0}
-            self.all.append(Adam([group], config.decay_lr))
+            params = [p for p in self.names if id(p) in decays]
+            self.all.append(AdamW(params, lr=config.decay_lr, weight_decay=0.0, fused=True))  # type: ignore[call-arg]
+        self.lr = [group["lr"] for optimizer in self.all for group in optimizer.param_groups]  # at the start
 
+    @torch.no_grad()
     def step(self, rate: float, skip: Tensor | None = None) -> None:
         """One step of each, at ``rate`` times the learning rates that the configuration gives.
 
         Args:
-            skip: 0-dimensional, on the device; where it is true, nothing is changed. Nobody waits for its value.
+            skip: 0-dimensional, on the device; where it is true, no parameter changes. The host does not wait for its value.
         """
+        groups = [group for optimizer in self.all for group in optimizer.param_groups]
+        for group, lr in zip(groups, self.lr, strict=True):
+            group["lr"] = lr * rate
         for optimizer in self.all:
-            optimizer.step(rate, None if skip is None else skip.float())
+            optimizer.found_inf = None if skip is None else skip.float()  # type: ignore[attr-defined]
+            optimizer.step()
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

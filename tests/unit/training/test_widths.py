@@ -102,7 +102,7 @@ def test_decays_of_channels_have_no_weight_decay():
     optimizers = Optimizers(model, tiny.config(decay_per="channel"))
     decays = {id(layer.lif.b) for layer in model.spiking_layers()}
     assert {id(p) for group in optimizers.all[1].param_groups for p in group["params"]} == decays
-    assert not decays & {id(p) for group in optimizers.weights.param_groups for p in group["params"]}
+    assert not decays & {id(p) for group in optimizers.all[0].param_groups for p in group["params"]}
 
 
 def test_widths_are_those_of_the_checkpoint(source, tmp_path):
