@@ -71,7 +71,7 @@ def machine(*packages: str) -> dict[str, Any]:
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {name: found for name in ("numpy", "torch", "tonic", "lsg", *packages) if (found := _version(name))},
+        "versions": {name: found for name in ("numpy", "torch", "tonic", "lsgcli", *packages) if (found := _version(name))},
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
 

@@ -133,7 +133,7 @@ def formats() -> str:
         options = [f"`--mode {' or '.join(thing.modes)}`"] if thing.modes else []
         options += [f"`--{key}`" for key in thing.options if key not in ("mode", "fold_bn")]
         options += ["`--no-fold-bn`"] if "fold_bn" in thing.options else []
-        needs = f"`lsg[{thing.extra}]`" if thing.extra else ""
+        needs = f"`lsgcli[{thing.extra}]`" if thing.extra else ""
         rows.append(f"| [`{name}`](export/{name}.md) | {_first_line(thing)} | {', '.join(options)} | {needs} |")
     return "\n".join(rows)
 

@@ -69,7 +69,7 @@ class RunConfig:
 
     # Data
     dataset: str = setting("digits-dvs", "Data set.", DATA, kind="dataset")
-    data_dir: str | None = setting(None, "Folder the data set is read from, or downloaded to.", DATA)
+    data_dir: str | None = setting(None, "Folder the data set is read from, or downloaded to; data/ if not given.", DATA)
     T: int = setting(4, "Timesteps.", DATA, at_least=1, at_most=1024, flag="-T", preset=True)
     size: int = setting(
         48,

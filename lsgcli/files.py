@@ -241,6 +241,23 @@ def make_folder(folder: Path) -> None:
         raise storage_error(error, folder) from error
 
 
+@contextlib.contextmanager
+def making_folder(folder: Path) -> Iterator[None]:
+    """Create a folder and its parents; those that are still empty when the block ends are removed again.
+
+    Raises:
+        StorageError: it cannot be created.
+    """
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    make_folder(folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # not empty
+            for one in made:
+                one.rmdir()
+
+
 def remove_partial(folder: Path) -> None:
     """Remove what a killed process left half-written in ``folder``."""
     for leftover in folder.glob(f"{PARTIAL}*"):

@@ -7,6 +7,7 @@ import typer
 from lsgcli import __version__
 from lsgcli.cli import ablate, data, evaluate, export, inspect_gradients, train
 from lsgcli.cli.guard import guarded, reopen_streams
+from lsgcli.extras import DISTRIBUTION
 
 app = typer.Typer(
     name="lsg",
@@ -30,7 +31,7 @@ app.add_typer(data.app, name="data")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"lsg {__version__}")
+        typer.echo(f"lsg {__version__} ({DISTRIBUTION})")
         raise typer.Exit
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +25,9 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr."
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
 CheckpointPath = Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint that lsg wrote.")]
-DataDir = Annotated[str | None, typer.Option(help="Folder of the data, if not where the data set is by default.")]
+DataDir = Annotated[
+    str | None, typer.Option(help="Folder of the data; as in the data set's own settings, or data/, if not given.")
+]
 CacheDir = Annotated[str | None, typer.Option(help="Folder of prepared data; ~/.cache/lsg if not given.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples at a time; as in training if not given.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
@@ -41,8 +42,6 @@ def messages(quiet: bool, verbose: bool) -> None:
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
-    if quiet or not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # the progress bars of libraries that download
     logger = logging.getLogger("lsg")
     logger.handlers[:] = [handler]
     logger.setLevel(level)

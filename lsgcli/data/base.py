@@ -140,6 +140,11 @@ class Dataset(ABC):
         return Path(self.config.data_dir or "data")
 
     @property
+    def home(self) -> Path:
+        """The folder that the data lie in: :attr:`root`, or one below it."""
+        return self.root
+
+    @property
     def size(self) -> int:
         """Height and width S of prepared samples, in pixels."""
         return self.config.size

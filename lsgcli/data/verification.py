@@ -104,7 +104,7 @@ def of_dataset(
     problems = _problems(work, listing.samples, workers, progress)
     unreadable = {listing.samples[i].key: problem for i, problem in problems.items()}
     counts = dict(Counter(sample.split for sample in listing.samples))
-    root = dataset.root if dataset.downloads or dataset.config.data_dir is not None else None
+    root = dataset.home if dataset.downloads or dataset.config.data_dir is not None else None
     return Verdict(
         dataset.config.dataset if root is None else str(root),
         **_compared(root, hashing),

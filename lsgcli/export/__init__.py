@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lsgcli import registry
 from lsgcli.errors import CheckpointError, ConfigError
+from lsgcli.extras import install_hint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,7 +86,7 @@ class Format(ABC):
         suffix: what names of its files end in; "" for a folder.
         folder: it writes a folder rather than a file.
         is_checkpoint: its files are checkpoints, which every command takes.
-        extra: of ``pip install 'lsg[extra]'``, where it needs more than lsg does.
+        extra: of ``pyproject.toml``, where it needs more than lsg does.
         packages: what the extra installs, by the names that are imported.
         options: fields of :class:`ExportOptions` that it reads, with the values they have where none is given.
         modes: what ``mode`` can be.
@@ -108,9 +109,7 @@ class Format(ABC):
         """
         missing = [name for name in cls.packages if importlib.util.find_spec(name) is None]
         if missing:
-            raise ConfigError(
-                f"{cls.__name__}: {', '.join(missing)} cannot be imported", hint=f"Install with: pip install 'lsg[{cls.extra}]'"
-            )
+            raise ConfigError(f"{cls.__name__}: {', '.join(missing)} cannot be imported", hint=install_hint(cls.extra))
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

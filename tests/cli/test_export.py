@@ -169,7 +169,7 @@ def test_missing_extra(form, trained, tmp_path):
     command = [sys.executable, "-c", script, "export", "nothing.safetensors", "--format", form, "-o", "out"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 2, result.stderr
-    assert f"pip install 'lsg[{registry.get('format', form).extra}]'" in result.stderr
+    assert f"pip install 'lsgcli[{registry.get('format', form).extra}]'" in result.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -150,4 +150,4 @@ def test_missing_packages(name, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
     with pytest.raises(ConfigError, match=form.packages[0]) as caught:
         form.check()
-    assert f"pip install 'lsg[{form.extra}]'" in caught.value.hint
+    assert f"pip install 'lsgcli[{form.extra}]'" in caught.value.hint

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any
 
 from lsgcli.cli.common import Json, Quiet, Verbose, messages
@@ -33,17 +34,16 @@ def prepare(
     from lsgcli.data import cache
     from lsgcli.data.parallel import cores
     from lsgcli.data.prepare import prepare as run
-    from lsgcli.files import make_folder
+    from lsgcli.files import making_folder
     from lsgcli.report import terminal
     from lsgcli.report.recordings import preparation_parts
     from lsgcli.resolve import resolve
 
     config = resolve(settings).replace(workers=cores() if workers is None else workers, val_fraction=0.0)
     kept = cache.folder(config) / config.dataset if registry.get("dataset", config.dataset).packed else None
-    if kept is not None:
-        make_folder(kept)  # sooner than an hour's work is found to be for nothing
     begin = time.monotonic()
-    with terminal.preparing(quiet) as progress:
+    # The folder is made first: better to fail now than after an hour's work.
+    with making_folder(kept) if kept is not None else nullcontext(), terminal.preparing(quiet) as progress:
         bundle = run(config, progress=progress)
     record = {"dataset": config.dataset, "parts": bundle.record(), "classes": list(bundle.classes), **bundle.info}
     record["seconds"] = round(time.monotonic() - begin, 2)

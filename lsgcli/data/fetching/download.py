@@ -11,8 +11,6 @@ import http.client
 import logging
 import re
 import shutil
-import socket
-import ssl
 import time
 import urllib.error
 import urllib.request
@@ -25,7 +23,7 @@ from typing import IO, Any
 import lsgcli
 from lsgcli.data.fetching.partial import Part
 from lsgcli.errors import DataError, StorageError
-from lsgcli.files import make_folder
+from lsgcli.files import making_folder
 
 log = logging.getLogger("lsg")
 TIMEOUT = 30.0  # seconds without a byte
@@ -44,8 +42,9 @@ class RemoteFile:
         name: what it is called on disk; no folders.
         urls: addresses, http or https, in the order in which they are tried.
         md5, sha256: as hexadecimal digits; sha256 is used where both are given.
-        size: bytes.
-        page: web page that a person can fetch it from.
+        size: bytes, exactly.
+        about: bytes, approximately, where the exact size is not published; for messages alone.
+        page: web page of the data set.
     """
 
     name: str
@@ -53,6 +52,7 @@ class RemoteFile:
     md5: str | None = None
     sha256: str | None = None
     size: int | None = None
+    about: int | None = None
     page: str = ""
 
     @property
@@ -80,22 +80,29 @@ class RemoteFile:
             raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
         return None if found == expected else f"found {size} bytes with {kind} {found}, expected {expected}"
 
-    def by_hand(self, folder: Path) -> str:
-        """What somebody does who fetches it without us, for the data in ``folder``."""
-        return f"Fetch {self.name} by hand {self._where()}. Put it there as {folder / self.name}, and start again."
 
-    def _where(self) -> str:
-        page = f" (the data set's page is {self.page})" if self.page else ""
-        check = f"; its {self.checksum[0]} is {self.checksum[1]}" if self.checksum else ""
-        return f"with a browser from {self.urls[0]}{page}{check}"
+def amount(files: Sequence[RemoteFile]) -> str:
+    """The size of ``files`` for a message, such as ``170 MB`` or ``about 7.8 GB``; empty where it is not known."""
+    sizes = [file.size or file.about for file in files]
+    if not all(sizes):
+        return ""
+    total = sum(size for size in sizes if size)
+    text = f"{total / 1e9:.1f} GB" if total >= 1e9 else f"{total / 1e6:.0f} MB" if total >= 1e6 else f"{total:,} bytes"
+    return text if all(file.size for file in files) else f"about {text}"
 
 
 def by_hand(files: Sequence[RemoteFile], folder: Path) -> str:
-    """What somebody does who fetches ``files`` without us, for the data in ``folder``."""
+    """How to download ``files`` with a browser, for a data set in ``folder``."""
+    page = f" (page of the data set: {files[0].page})" if files[0].page else ""
+    listed = [f"{file.name}{_in_brackets(amount([file]))} from {file.urls[0]}" for file in files]
     if len(files) == 1:
-        return files[0].by_hand(folder)
-    lines = [f"{folder / file.name}: {file._where()}" for file in files]
-    return "\n    ".join(["Fetch these by hand, put each there under its name, and start again:", *lines])
+        return f"Download {listed[0]} by hand{page}, put it in {folder}, and run the same command again."
+    what = f"these {len(files)} files{_in_brackets(amount(files))} by hand{page}"
+    return "\n    ".join([f"Download {what}, put them in {folder}, and run the same command again:", *listed])
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
 def fetch(files: Sequence[RemoteFile], root: Path, progress: Progress | None = None) -> list[Path]:
@@ -112,14 +119,14 @@ def fetch(files: Sequence[RemoteFile], root: Path, progress: Progress | None = N
             all that is still to be fetched by hand.
         StorageError: the disk is full, or the folder cannot be written. What has arrived is kept where there is room.
     """
-    make_folder(root)
-    # All that is there is looked at before anything is fetched: gigabytes should not come before an error.
-    lacking = [file for file in files if not _is_there(file, root / file.name)]
-    for number, file in enumerate(lacking):
-        failures = _have(file, root / file.name, progress or (lambda name, done, total: None))
-        if failures:
-            message = "\n    ".join([f"{file.name}: cannot be fetched", *failures])
-            raise DataError(message, hint=by_hand(lacking[number:], root))
+    with making_folder(root):
+        # All that is there is looked at before anything is fetched: gigabytes should not come before an error.
+        lacking = [file for file in files if not _is_there(file, root / file.name)]
+        for number, file in enumerate(lacking):
+            failures = _have(file, root / file.name, progress or (lambda name, done, total: None))
+            if failures:
+                message = "\n    ".join([f"{file.name}: cannot be downloaded:", *failures])
+                raise DataError(message, hint=by_hand(lacking[number:], root))
     return [root / file.name for file in files]
 
 
@@ -147,7 +154,7 @@ def _is_there(file: RemoteFile, target: Path) -> bool:
     if problem is not None:
         raise DataError(
             f"{target}: {problem}",
-            hint=f"Move it away, and it is downloaded at the next start. Or: {file.by_hand(target.parent)}",
+            hint=f"It is damaged or another file. Move it away, and it is downloaded. Or: {by_hand([file], target.parent)}",
         )
     return True
 
@@ -158,6 +165,10 @@ class _Failed(Exception):
 
 class _Passing(Exception):
     """This try failed, another may not."""
+
+
+class _Unreachable(_Passing):
+    """No connection to the host. Before the first byte of it, that means no network, and another try fails likewise."""
 
 
 def _from(url: str, file: RemoteFile, part: Part, progress: Progress) -> None:
@@ -174,13 +185,16 @@ def _from(url: str, file: RemoteFile, part: Part, progress: Progress) -> None:
 
 def _persist(url: str, file: RemoteFile, part: Part, progress: Progress) -> None:
     """One transfer, taken up again after passing failures."""
-    failures = 0
+    failures, received = 0, False
     while True:
         before = part.size
         try:
             return _transfer(url, file, part, progress)
         except _Passing as error:
+            received |= part.size > before
             failures = 1 if part.size - before >= ENOUGH else failures + 1
+            if isinstance(error, _Unreachable) and not received:
+                raise _Failed(str(error)) from error
             if failures > len(PAUSES):
                 raise _Failed(f"{error} ({failures} tries)") from error
             pause = PAUSES[failures - 1]
@@ -235,8 +249,8 @@ def _answer(url: str, part: Part) -> Iterator[HTTPResponse | None]:
             _refused(error, part)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
-        final = isinstance(reason, ssl.SSLCertVerificationError) or getattr(reason, "errno", None) == socket.EAI_NONAME
-        raise (_Failed if final else _Passing)(f"no connection: {reason or type(reason).__name__}") from error
+        kind = _Unreachable if isinstance(error, urllib.error.URLError) else _Passing
+        raise kind(f"no connection: {reason or type(reason).__name__}") from error
     except ValueError as error:  # an address that is none, perhaps of a redirect
         raise _Failed(str(error)) from error
     if response is None:

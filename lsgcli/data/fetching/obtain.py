@@ -4,11 +4,11 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
-from lsgcli.data.base import SPLITS
+from lsgcli.data.base import SPLITS, Dataset
 from lsgcli.data.fetching import archives, manifest
-from lsgcli.data.fetching.download import RemoteFile, fetch
-from lsgcli.data.recordings import EventDataset
+from lsgcli.data.fetching.download import RemoteFile, amount, fetch
 from lsgcli.errors import DataError
 
 log = logging.getLogger("lsg")
@@ -29,19 +29,34 @@ def figshare(number: int) -> tuple[str, ...]:
     )
 
 
-class Downloaded(EventDataset):
-    """A data set of recordings that is downloaded where nothing of it is there.
+class Downloaded(Dataset):
+    """A data set that is downloaded where nothing of it is there.
 
-    A download is large: where something is there, nothing is fetched to fill a gap, and the subclass's scan says what is
-    missing. An archive that lies in the folder, or a part of one, shows that a download was under way: that one goes on.
+    A download is large: where a part of the data is there, nothing is downloaded to fill a gap, and the subclass's scan says
+    what is missing. An archive in the folder, or a part of one, shows that a download was under way: it is resumed.
+
+    Attributes:
+        folder: below ``--data-dir``, as tonic or torchvision names it.
     """
 
     downloads = True
+    folder: ClassVar[str]
 
     @classmethod
     @abstractmethod
     def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
         """What a download of these splits fetches."""
+
+    @abstractmethod
+    def there(self, place: Path) -> Collection[str]:
+        """The parts of the data set that lie in ``place``."""
+
+    @property
+    def home(self) -> Path:
+        """The folder of the data: ``--data-dir`` itself or :attr:`folder` below it, where the data or an archive of them lie."""
+        places = (self.root, self.root / self.folder)
+        found = next((place for place in places if self.there(place)), None)
+        return found or under_way_in(places, self.remote()) or places[-1]
 
     def complete(
         self, folder: Path, parts: Mapping[str, RemoteFile], there: Collection[str], *, any_archive: bool = False
@@ -68,17 +83,24 @@ class Downloaded(EventDataset):
         names = ", ".join(parts[name].name for name in wanted)
         if not self.fetches:
             raise self._absent(folder, names, [parts[name].name for name in found])
-        log.info("%s: the data are not there; downloading what is missing of %s", folder, names)
+        files = [parts[name] for name in wanted]
+        lacking_files = [file for file in files if not (folder / file.name).is_file()]
+        if lacking_files:
+            size = amount(lacking_files)
+            what = ", ".join(file.name for file in lacking_files) + (f" ({size})" if size else "")
+            log.info("%s: found no %s; downloading %s", folder, self.config.dataset, what)
         made: list[Path] = []
-        fetched = fetch([parts[name] for name in wanted], folder, self.downloading)
+        fetched = fetch(files, folder, self.downloading)
         for name, archive in zip(wanted, fetched, strict=True):
             made += self.unpack(archive, folder, name)
-        manifest.extend(folder, made, self.telling(f"checksums of {folder.name}"))
+        home = self.home
+        manifest.extend(home, made, self.telling(f"checksums of {home.name}"))
         log.info("%s: complete; the archives are no longer needed: %s", folder, names)
         return True
 
     def _absent(self, folder: Path, names: str, archives: list[str]) -> DataError:
-        command = f"`lsg data prepare --dataset {self.config.dataset} --data-dir {self.root}`"
+        command = f"`lsg data prepare --dataset {self.config.dataset}"
+        command += "`" if self.config.data_dir is None else f" --data-dir {self.root}`"
         if archives:
             return DataError(
                 f"{folder}: found a download that has not been finished: {', '.join(archives)}, expected the data",

@@ -1,31 +1,35 @@
 """What CIFAR-10 and CIFAR-100 share."""
 
-import contextlib
-import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data.fetching.download import RemoteFile
+from lsgcli.data.fetching.obtain import Downloaded
 from lsgcli.data.guard import foreign
 from lsgcli.data.images import ImageDataset
-from lsgcli.errors import DataError
+
+PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
-class Cifar(ImageDataset):
-    """A CIFAR of torchvision, read from --data-dir (default: data) or downloaded there.
+class Cifar(Downloaded, ImageDataset):
+    """A CIFAR of torchvision, in the folder that torchvision unpacks it to.
 
     Attributes:
         source: name of torchvision's class.
+        archive: as published.
         mean, std: per channel over the training images, 0..1 scale.
     """
 
     source: ClassVar[str]
+    archive: ClassVar[RemoteFile]
     mean: ClassVar[tuple[float, ...]]
     std: ClassVar[tuple[float, ...]]
     packed = False  # already one array
-    downloads = True
+    published: ClassVar[Mapping[str, int]] = {"train": 50_000, "test": 10_000}
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "resnet19",
         "T": 2,
@@ -38,8 +42,25 @@ class Cifar(ImageDataset):
         "augment": "crop,flip",
     }
 
+    @classmethod
+    def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
+        """What a download fetches: one archive, whatever the splits."""
+        return (cls.archive,)
+
+    @property
+    def home(self) -> Path:
+        """The folder of the batches; the archive lies beside it, in the root."""
+        return self.root / self.folder
+
+    def there(self, place: Path) -> set[str]:
+        """The folder of the batches, if all of them are in it."""
+        kind = self._kind()
+        files = (*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"]))
+        return {self.folder} if all((place / self.folder / name).is_file() for name, _ in files) else set()
+
     def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
         """List the samples of the given splits."""
+        self.complete(self.root, {self.folder: self.archive}, self.there(self.root))
         found = {split: self._open(split) for split in splits}
         self._images = {split: one.data for split, one in found.items()}
         samples = [
@@ -49,30 +70,15 @@ class Cifar(ImageDataset):
         ]
         return Listing(tuple(next(iter(found.values())).classes), tuple(samples), 3, True)
 
-    def _open(self, split: str) -> Any:
-        with foreign(self.root, f"{self.source} there, or a download that works", hint=self._by_hand()):
-            from torchvision import datasets
-
-            kind = getattr(datasets, self.source)
-            with contextlib.redirect_stdout(sys.stderr):
-                try:
-                    return kind(root=str(self.root), train=split == "train", download=self.fetches)
-                except RuntimeError as error:  # its message speaks of arguments
-                    if self.fetches:
-                        raise
-                    raise self._absent() from error
-
-    def _absent(self) -> DataError:
-        return DataError(
-            f"{self.root}: found no {self.source}, or a damaged one, expected its files",
-            hint=f"`lsg data prepare --dataset {self.config.dataset} --data-dir {self.root}` downloads it.",
-        )
-
-    def _by_hand(self) -> str:
+    def _kind(self) -> Any:
         from torchvision import datasets
 
-        kind = getattr(datasets, self.source)
-        return f"Fetch {kind.url} by hand and put it in {self.root} as {kind.filename}; it is unpacked there at the next start."
+        return getattr(datasets, self.source)
+
+    def _open(self, split: str) -> Any:
+        hint = f"Remove {self.home}; the data set is then downloaded."
+        with foreign(self.home, f"the files of {self.source}, unchanged", hint=hint):
+            return self._kind()(root=str(self.root), train=split == "train", download=False)
 
     def pixels(self, sample: Sample) -> np.ndarray:
         """One image as stored."""

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lsgcli.data.base import SPLITS, Listing, Sample, need_folder
+from lsgcli.data.base import SPLITS, Listing, Sample
 from lsgcli.data.events import Events
 from lsgcli.data.fetching.download import RemoteFile
-from lsgcli.data.fetching.obtain import Downloaded
+from lsgcli.data.fetching.obtain import Downloaded, under_way_in
 from lsgcli.data.folders import stamp, walk
 from lsgcli.data.readers import read
+from lsgcli.data.recordings import EventDataset
 from lsgcli.data.sets import cifar_dvs_files
 from lsgcli.data.splits import RULES, assign, check
 from lsgcli.errors import DataError
@@ -29,9 +30,10 @@ SIDE = 128
 
 
 @register("dataset", "cifar-dvs")
-class CifarDvs(Downloaded):
-    """``cifar10_<class>_<number>.aedat`` or ``.aedat4``, anywhere below --data-dir; the number decides the split."""
+class CifarDvs(Downloaded, EventDataset):
+    """``cifar10_<class>_<number>.aedat`` or ``.aedat4``, anywhere below data/CIFAR10DVS or --data-dir; the number decides the split."""
 
+    folder = "CIFAR10DVS"
     title = "CIFAR10-DVS, 10,000 recordings of 10 classes, either release; the original is downloaded if absent."
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "vggsnn",
@@ -57,9 +59,9 @@ class CifarDvs(Downloaded):
 
     def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
         """List the samples of the given splits."""
-        root = need_folder(self.config)
+        root = self.home if self.config.data_dir is None else self.root
         found = _recordings(root)
-        if cifar_dvs_files.settle(self, root, {kind for recordings in found.values() for kind, _ in recordings}):
+        if cifar_dvs_files.settle(self, self.home, _kinds(found)):
             found = _recordings(root)
         if not any(found.values()):
             raise DataError(f"{root}: found no cifar10_<class>_<number>.aedat or .aedat4 in it or below", hint=_by_hand(root))
@@ -76,6 +78,18 @@ class CifarDvs(Downloaded):
         ]
         self._check_parts(root, splits, samples)
         return Listing(CLASSES, tuple(samples), 2, False, {"sensor": [SIDE, SIDE], "split": rule, **RELEASES[suffix]})
+
+    @property
+    def home(self) -> Path:
+        """The folder of the data: with --data-dir also that folder itself, if there is something of them in it but not below it."""
+        below = self.root / self.folder
+        if self.config.data_dir is None or below.is_dir():
+            return below
+        return self.root if self.there(self.root) or under_way_in((self.root,), self.remote()) else below
+
+    def there(self, place: Path) -> set[str]:
+        """The classes of which there are recordings in or below ``place``."""
+        return _kinds(_recordings(place))
 
     def _check_parts(self, root: Path, splits: tuple[str, ...], samples: list[Sample]) -> None:
         labels = {split: {sample.label for sample in samples if sample.split == split} for split in splits}
@@ -105,6 +119,10 @@ def _recordings(root: Path) -> dict[str, dict[tuple[str, int], Path]]:
     return found
 
 
+def _kinds(found: dict[str, dict[tuple[str, int], Path]]) -> set[str]:
+    return {kind for recordings in found.values() for kind, _ in recordings}
+
+
 def _add(found: dict[tuple[str, int], Path], key: tuple[str, int], path: Path) -> None:
     if key in found:
         raise DataError(f"{path}: found this recording twice, the other is {found[key]}", hint="Take one of the two out.")
@@ -120,6 +138,6 @@ def _release(root: Path, found: dict[str, dict[tuple[str, int], Path]]) -> str:
 
 def _by_hand(root: Path) -> str:
     return (
-        f"Fetch the ten <class>.zip of CIFAR10-DVS (https://doi.org/10.6084/m9.figshare.4724671) or tonic's CIFAR10DVS.zip"
+        f"Download the ten <class>.zip of CIFAR10-DVS (https://doi.org/10.6084/m9.figshare.4724671) or tonic's CIFAR10DVS.zip"
         f" by hand, and unpack them in {root}, for example with: unzip airplane.zip -d {root}"
     )

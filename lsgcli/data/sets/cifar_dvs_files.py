@@ -5,14 +5,14 @@ from collections.abc import Collection
 from pathlib import Path
 
 from lsgcli.data.fetching import archives, manifest
-from lsgcli.data.fetching.download import RemoteFile
+from lsgcli.data.fetching.download import RemoteFile, by_hand
 from lsgcli.data.fetching.obtain import Downloaded, figshare
 from lsgcli.errors import DataError
 
 PAGE = "https://doi.org/10.6084/m9.figshare.4724671"
 # Class -> the archive of its 1000 recordings, 7.8 GB in all.
 FILES = {
-    name: RemoteFile(f"{name}.zip", figshare(number), md5=md5, page=PAGE)
+    name: RemoteFile(f"{name}.zip", figshare(number), md5=md5, about=780_000_000, page=PAGE)
     for name, number, md5 in (
         ("airplane", 7712788, "0afd5c4bf9ae06af762a77b180354fdd"),
         ("automobile", 7712791, "8438dfeba3bc970c94962d995b1b9bdd"),
@@ -33,8 +33,8 @@ COPY_FOLDER = "CIFAR10DVS"
 
 def expected(archive: Path, root: Path) -> bool:
     """Whether an archive lies where :func:`settle` looks for it."""
-    names = {root: {COPY.name, *(file.name for file in FILES.values())}, root / COPY_FOLDER: {COPY.name}}
-    return archive.name in names.get(archive.parent, ())
+    names = {COPY.name, *(file.name for file in FILES.values())}
+    return archive.parent in (root, root / COPY_FOLDER) and archive.name in names
 
 
 def settle(dataset: Downloaded, root: Path, there: Collection[str]) -> bool:
@@ -52,33 +52,34 @@ def settle(dataset: Downloaded, root: Path, there: Collection[str]) -> bool:
     lacking = [name for name in FILES if name not in there]
     if not lacking:
         return False
-    copy = next((path for path in (root / COPY.name, root / COPY_FOLDER / COPY.name) if path.is_file()), None)
+    places = (dataset.root / COPY.name, dataset.root / COPY_FOLDER / COPY.name)
+    copy = next((path for path in places if path.is_file()), None)
     try:
         if copy is None:
             return dataset.complete(root, FILES, there)
-        _unpack_copy(dataset, copy, root, lacking)
+        _unpack_copy(dataset, copy, lacking)
     except DataError as error:
         raise DataError(error.message, hint=f"{error.hint}\n  {_other(root)}") from error
     return True
 
 
-def _unpack_copy(dataset: Downloaded, copy: Path, root: Path, lacking: list[str]) -> None:
+def _unpack_copy(dataset: Downloaded, copy: Path, lacking: list[str]) -> None:
     """Tonic's copy: unpack the classes' zips, then those of them whose recordings are not there."""
     problem = COPY.mismatch(copy)
     if problem is not None:
-        raise DataError(f"{copy}: {problem}", hint=COPY.by_hand(copy.parent))
-    folder = root / COPY_FOLDER
+        raise DataError(f"{copy}: {problem}", hint=by_hand([COPY], copy.parent))
+    folder = dataset.root / COPY_FOLDER
     inner = folder / ".zips"
     try:
         zips = {path.stem: path for path in archives.unpack(copy, inner, dataset.telling(f"unpacking {copy.name}"))}
         made = [path for name in lacking for path in dataset.unpack(zips[name], folder, name)]
     finally:
         shutil.rmtree(inner, ignore_errors=True)
-    manifest.extend(root, made, dataset.telling(f"checksums of {root.name}"))
+    manifest.extend(folder, made, dataset.telling(f"checksums of {folder.name}"))
 
 
 def _other(root: Path) -> str:
     return (
-        f"Or unpack archives of another edition (AEDAT 2.0 or AEDAT 4) yourself, so that cifar10_<class>_<number>.aedat or"
-        f" .aedat4 lie below {root}: unzip airplane.zip -d {root}"
+        f"Archives of another edition (AEDAT 2.0 or AEDAT 4) have to be unpacked by hand, so that"
+        f" cifar10_<class>_<number>.aedat or .aedat4 lie in or below {root}."
     )

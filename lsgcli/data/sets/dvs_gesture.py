@@ -12,10 +12,11 @@ import numpy as np
 
 from lsgcli.data.base import SPLITS, Listing, Sample
 from lsgcli.data.events import Events, in_order
-from lsgcli.data.fetching.download import RemoteFile
-from lsgcli.data.fetching.obtain import Downloaded, figshare, under_way_in
+from lsgcli.data.fetching.download import RemoteFile, by_hand
+from lsgcli.data.fetching.obtain import Downloaded, figshare
 from lsgcli.data.folders import stamp, visible
 from lsgcli.data.guard import foreign
+from lsgcli.data.recordings import EventDataset
 from lsgcli.errors import DataError, MissingPart
 from lsgcli.registry import register
 
@@ -37,16 +38,29 @@ CLASSES = (
 )
 PAGE = "https://research.ibm.com/interactive/dvsgesture/"
 REMOTE = {
-    "train": RemoteFile("ibmGestureTrain.tar.gz", figshare(38022171), md5="3a8f0d4120a166bac7591f77409cb105", page=PAGE),
-    "test": RemoteFile("ibmGestureTest.tar.gz", figshare(38020584), md5="56070e45dadaa85fff82e0fbfbc06de5", page=PAGE),
+    "train": RemoteFile(
+        "ibmGestureTrain.tar.gz",
+        figshare(38022171),
+        md5="3a8f0d4120a166bac7591f77409cb105",
+        about=2_400_000_000,
+        page=PAGE,
+    ),
+    "test": RemoteFile(
+        "ibmGestureTest.tar.gz",
+        figshare(38020584),
+        md5="56070e45dadaa85fff82e0fbfbc06de5",
+        about=700_000_000,
+        page=PAGE,
+    ),
 }
 HINT = "Fetch it again, or take it out of the folder."
 
 
 @register("dataset", "dvs-gesture")
-class DvsGesture(Downloaded):
-    """``ibmGestureTrain/user*/<label>.npy`` and ``ibmGestureTest/`` in --data-dir, or in DVSGesture below it, as tonic has it."""
+class DvsGesture(Downloaded, EventDataset):
+    """``ibmGestureTrain/user*/<label>.npy`` and ``ibmGestureTest/`` in data/DVSGesture, as tonic has it, or in --data-dir itself."""
 
+    folder = "DVSGesture"
     title = "DVS128 Gesture, 1077 + 264 recordings of gestures, 11 classes; downloaded if absent."
     published: ClassVar[Mapping[str, int]] = {"train": 1077, "test": 264}
     # Not flipped: that would make a left hand of a right one.
@@ -74,11 +88,13 @@ class DvsGesture(Downloaded):
         samples = [sample for split in splits for sample in _part(folder / FOLDERS[split], split)]
         return Listing(CLASSES, tuple(samples), 2, False, {"sensor": [SIDE, SIDE]})
 
+    def there(self, place: Path) -> set[str]:
+        """The parts of the data set that lie in ``place``."""
+        return {name for name in FOLDERS.values() if (place / name).is_dir()}
+
     def _folder(self, splits: tuple[str, ...]) -> Path:
-        below = self.root / "DVSGesture"
-        roots = (self.root, below)
-        folder = next(filter(_there, roots), None) or under_way_in(roots, REMOTE.values()) or below
-        self.complete(folder, {FOLDERS[split]: REMOTE[split] for split in splits}, _there(folder), any_archive=True)
+        folder = self.home
+        self.complete(folder, {FOLDERS[split]: REMOTE[split] for split in splits}, self.there(folder), any_archive=True)
         return folder
 
     def events(self, sample: Sample, listing: Listing) -> Events:
@@ -108,17 +124,13 @@ def _check(path: Path, name: str, values: np.ndarray, most: int) -> None:
         raise DataError(f"{path}: row {row}: found {name} {values[row]}, expected 0 to {most}", hint=HINT)
 
 
-def _there(root: Path) -> set[str]:
-    return {name for name in FOLDERS.values() if (root / name).is_dir()}
-
-
 def _part(folder: Path, split: str) -> list[Sample]:
     """The recordings of one part: ``user<number>_<lighting>/<label>.npy``."""
     if not folder.is_dir():
         raise MissingPart(
             f"{folder}: the {split} part is missing, expected user*/<label>.npy in it",
             part=split,
-            hint=REMOTE[split].by_hand(folder.parent),
+            hint=by_hand([REMOTE[split]], folder.parent),
         )
     users = [entry for entry in visible(folder) if entry.is_dir()]
     samples = [

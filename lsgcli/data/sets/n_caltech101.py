@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from lsgcli.data.base import SPLITS, Listing
 from lsgcli.data.fetching import archives
 from lsgcli.data.fetching.download import RemoteFile
-from lsgcli.data.fetching.obtain import Downloaded, under_way_in
+from lsgcli.data.fetching.obtain import Downloaded
 from lsgcli.data.folders import scan_classes
+from lsgcli.data.recordings import EventDataset
 from lsgcli.registry import register
 
 SENSOR = [240, 180]  # width and height; most recordings fill a part of it
@@ -19,17 +20,19 @@ ARCHIVE = RemoteFile(
     "N-Caltech101-archive.zip",
     ("https://data.mendeley.com/public-files/datasets/cy6cvx3ryv/files/36b5c52a-b49d-4853-addb-a836a8883e49/file_downloaded",),
     md5="66201824eabb0239c7ab992480b50ba3",
+    about=4_000_000_000,  # estimated from the number of events
     page="https://data.mendeley.com/datasets/cy6cvx3ryv",
 )
 
 
 @register("dataset", "n-caltech101")
-class NCaltech101(Downloaded):
-    """``Caltech101/<class>/*.bin`` in --data-dir, or in NCALTECH101 below it, as tonic has it, or --data-dir itself.
+class NCaltech101(Downloaded, EventDataset):
+    """``Caltech101/<class>/*.bin`` in data/NCALTECH101, as tonic has it, or in --data-dir itself; or --data-dir holds the classes.
 
     No test part is published: --split draws one.
     """
 
+    folder = "NCALTECH101"
     title = "N-Caltech101, 8709 recordings of objects, 101 classes; downloaded if absent."
     rules = ("stratified", "lexicographic")
     published: ClassVar[Mapping[str, int]] = {"all": 8709}
@@ -59,15 +62,15 @@ class NCaltech101(Downloaded):
         return Listing(classes, samples, 2, False, {"sensor": SENSOR, "split": rule})
 
     def _folder(self) -> Path:
-        below = self.root / "NCALTECH101"
-        found = next((root / FOLDER for root in (self.root, below) if (root / FOLDER).is_dir()), None)
-        if found is not None:
-            return found
-        if any(self.root.glob("*/*.bin")):
+        folder = self.home
+        if not self.there(folder) and self.config.data_dir is not None and any(self.root.glob("*/*.bin")):
             return self.root
-        folder = under_way_in((self.root, below), (ARCHIVE,)) or below
-        self.complete(folder, {FOLDER: ARCHIVE}, ())
+        self.complete(folder, {FOLDER: ARCHIVE}, self.there(folder))
         return folder / FOLDER
+
+    def there(self, place: Path) -> set[str]:
+        """The folder of the recordings, if it lies in ``place``."""
+        return {FOLDER} if (place / FOLDER).is_dir() else set()
 
     def unpack(self, archive: Path, folder: Path, name: str) -> list[Path]:
         """Unpack the archive, or the one in it: as it was published, the recordings are a zip in a zip."""

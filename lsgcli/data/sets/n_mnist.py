@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lsgcli.data.base import SPLITS, Listing
-from lsgcli.data.fetching.download import RemoteFile
-from lsgcli.data.fetching.obtain import Downloaded, under_way_in
+from lsgcli.data.fetching.download import RemoteFile, by_hand
+from lsgcli.data.fetching.obtain import Downloaded
 from lsgcli.data.folders import scan_folders
+from lsgcli.data.recordings import EventDataset
 from lsgcli.registry import register
 
 SENSOR = 34  # pixels, square
@@ -19,21 +20,24 @@ REMOTE = {
         "train.zip",
         (FILES + "39c25547-014b-4137-a934-9d29fa53c7a0/file_downloaded",),
         md5="20959b8e626244a1b502305a9e6e2031",
+        about=1_010_000_000,
         page=PAGE,
     ),
     "test": RemoteFile(
         "test.zip",
         (FILES + "05a4d654-7e03-4c15-bdfa-9bb2bcbea494/file_downloaded",),
         md5="69ca8762b2fe404d9b9bad1103e97832",
+        about=170_000_000,
         page=PAGE,
     ),
 }
 
 
 @register("dataset", "n-mnist")
-class NMnist(Downloaded):
-    """``Train/<digit>/*.bin`` and ``Test/<digit>/*.bin`` in --data-dir, or in NMNIST below it, where tonic puts them."""
+class NMnist(Downloaded, EventDataset):
+    """``Train/<digit>/*.bin`` and ``Test/<digit>/*.bin`` in data/NMNIST, as tonic has it, or in --data-dir itself."""
 
+    folder = "NMNIST"
     title = "N-MNIST, 60,000 + 10,000 recordings of digits, 10 classes; downloaded if absent."
     published: ClassVar[Mapping[str, int]] = {"train": 60_000, "test": 10_000}
     preset: ClassVar[Mapping[str, Any]] = {
@@ -61,16 +65,14 @@ class NMnist(Downloaded):
         """List the samples of the given splits."""
         names = {split: FOLDERS[split] for split in splits}
         folder = self._folder(splits)
-        classes, samples = scan_folders(folder, names, (".bin",), {split: REMOTE[split].by_hand(folder) for split in splits})
+        classes, samples = scan_folders(folder, names, (".bin",), {split: by_hand([REMOTE[split]], folder) for split in splits})
         return Listing(classes, samples, 2, False, {"sensor": [SENSOR, SENSOR]})
 
+    def there(self, place: Path) -> set[str]:
+        """The parts of the data set that lie in ``place``."""
+        return {name for name in FOLDERS.values() if (place / name).is_dir()}
+
     def _folder(self, splits: tuple[str, ...]) -> Path:
-        below = self.root / "NMNIST"
-        roots = (self.root, below)
-        folder = next(filter(_there, roots), None) or under_way_in(roots, REMOTE.values()) or below
-        self.complete(folder, {FOLDERS[split]: REMOTE[split] for split in splits}, _there(folder), any_archive=True)
+        folder = self.home
+        self.complete(folder, {FOLDERS[split]: REMOTE[split] for split in splits}, self.there(folder), any_archive=True)
         return folder
-
-
-def _there(root: Path) -> set[str]:
-    return {name for name in FOLDERS.values() if (root / name).is_dir()}

@@ -10,10 +10,11 @@ import numpy as np
 from lsgcli.data.base import SPLITS, Listing, Sample
 from lsgcli.data.events import Events, in_order
 from lsgcli.data.fetching import archives
-from lsgcli.data.fetching.download import RemoteFile
-from lsgcli.data.fetching.obtain import Downloaded, under_way_in
+from lsgcli.data.fetching.download import RemoteFile, by_hand
+from lsgcli.data.fetching.obtain import Downloaded
 from lsgcli.data.folders import stamp
 from lsgcli.data.guard import foreign
+from lsgcli.data.recordings import EventDataset
 from lsgcli.errors import DataError, MissingPart
 from lsgcli.registry import register
 
@@ -28,21 +29,24 @@ REMOTE = {
         "shd_train.h5.zip",
         ("https://zenkelab.org/datasets/shd_train.h5.zip",),
         md5="f3252aeb598ac776c1b526422d90eecb",
+        about=131_000_000,
         page=PAGE,
     ),
     "test": RemoteFile(
         "shd_test.h5.zip",
         ("https://zenkelab.org/datasets/shd_test.h5.zip",),
         md5="1503a5064faa34311c398fb0a1ed0a6f",
+        about=38_000_000,
         page=PAGE,
     ),
 }
 
 
 @register("dataset", "shd")
-class Shd(Downloaded):
-    """``shd_train.h5`` and ``shd_test.h5`` in --data-dir, or in SHD below it, where tonic puts them."""
+class Shd(Downloaded, EventDataset):
+    """``shd_train.h5`` and ``shd_test.h5`` in data/SHD, as tonic has it, or in --data-dir itself."""
 
+    folder = "SHD"
     title = "SHD, 8156 + 2264 spoken digits as spikes of 700 channels, 20 classes; downloaded if absent."
     line = True
     published: ClassVar[Mapping[str, int]] = {"train": 8156, "test": 2264}
@@ -70,10 +74,13 @@ class Shd(Downloaded):
         samples = [sample for split in splits for sample in _part(folder / FILES[split], split)]
         return Listing((*ENGLISH, *GERMAN), tuple(samples), 1, False, {"sensor": [UNITS, 1]})
 
+    def there(self, place: Path) -> set[str]:
+        """The parts of the data set that lie in ``place``."""
+        return {name for name in FILES.values() if (place / name).is_file()}
+
     def _folder(self, splits: tuple[str, ...]) -> Path:
-        roots = (self.root, self.root / "SHD")
-        folder = next(filter(_there, roots), None) or under_way_in(roots, REMOTE.values()) or roots[1]
-        self.complete(folder, {FILES[split]: REMOTE[split] for split in splits}, _there(folder), any_archive=True)
+        folder = self.home
+        self.complete(folder, {FILES[split]: REMOTE[split] for split in splits}, self.there(folder), any_archive=True)
         return folder
 
     def unpack(self, archive: Path, folder: Path, name: str) -> list[Path]:
@@ -112,13 +119,9 @@ def _check(where: str, t: np.ndarray, x: np.ndarray) -> None:
         raise DataError(f"{where}: found time {t[good.argmin()]} s, expected at most {LATEST:,} s", hint=hint)
 
 
-def _there(root: Path) -> set[str]:
-    return {name for name in FILES.values() if (root / name).is_file()}
-
-
 def _part(path: Path, split: str) -> list[Sample]:
     if not path.is_file():
-        raise MissingPart(f"{path}: the {split} part is missing", part=split, hint=REMOTE[split].by_hand(path.parent))
+        raise MissingPart(f"{path}: the {split} part is missing", part=split, hint=by_hand([REMOTE[split]], path.parent))
     labels = _arrays(path)[2]
     bad = np.flatnonzero((labels < 0) | (labels >= len(ENGLISH) + len(GERMAN)))
     if len(bad):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lsgcli.errors import ConfigError
+from lsgcli.extras import install_hint
 from lsgcli.neurons.kernels import Backend, NormParameters, average, is_followed
 from lsgcli.neurons.kernels.autograd import autograd
 from lsgcli.neurons.kernels.reference import reference
@@ -40,7 +41,7 @@ class Fused(Backend):
         if problem := _numba_problem():
             raise ConfigError(
                 f"backend 'fused': found {problem}, expected numba",
-                hint="Install it with `pip install numba`, or use --backend auto.",
+                hint=f"{install_hint()}; or use --backend auto.",
             )
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:

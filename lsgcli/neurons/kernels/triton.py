@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lsgcli.errors import ConfigError
+from lsgcli.extras import install_hint
 from lsgcli.neurons.kernels import Backend, NormParameters, is_followed
 from lsgcli.neurons.kernels.autograd import autograd
 from lsgcli.neurons.kernels.gpu import interpreted
@@ -41,7 +42,7 @@ class Triton(Backend):
         if not _installed():
             raise ConfigError(
                 "backend 'triton': found no installed package triton",
-                hint="Install it with `pip install 'lsg[triton]'` (Linux; torch for CUDA brings it along), or use --backend auto.",
+                hint=f"{install_hint('triton')}; or use --backend auto. torch for CUDA on Linux includes it.",
             )
         if interpreted():
             return

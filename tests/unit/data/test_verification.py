@@ -144,7 +144,7 @@ def test_the_folder_by_default(recordings, config, monkeypatch):
     (root / "Test" / "0" / "1.bin").write_bytes(bytes([3, 5, 0x80, 0, 1]))
     one = registry.get("dataset", "n-mnist")(config("n-mnist"))
     verdict = verification.of_dataset(one, one.scan(), workers=0)
-    assert (verdict.path, verdict.changed) == ("data", ("NMNIST/Test/0/1.bin",))
+    assert (verdict.path, verdict.changed) == ("data/NMNIST", ("Test/0/1.bin",))
 
 
 def test_hashing_is_reported(recordings):

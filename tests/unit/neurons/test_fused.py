@@ -293,7 +293,7 @@ def test_without_numba(monkeypatch):
     monkeypatch.setattr(fused, "_numba_problem", lambda: "no installed package numba")
     z = normal(3, 2, 4, dtype=torch.float32)
     assert torch.equal(LIF(backend="auto")(z), LIF(backend="reference")(z))
-    with pytest.raises(ConfigError, match="pip install numba"):
+    with pytest.raises(ConfigError, match="pip install 'lsgcli'"):
         LIF(backend="fused")(z)
     with pytest.raises(ConfigError, match="numba"):
         registry.get("backend", "fused").check(CPU)

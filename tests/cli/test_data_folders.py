@@ -1,0 +1,89 @@
+"""Data sets in their folders by default, and what is said where they are not there: as a process, in an empty folder."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lsgcli import registry
+from lsgcli.data.sets.cifar_dvs import CLASSES
+
+DOWNLOADED = [name for name in registry.names("dataset") if registry.get("dataset", name).downloads]
+# A proxy that refuses connections: no network, whatever this machine has, and no look-up of names to wait for.
+OFFLINE = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}
+
+
+@pytest.fixture
+def typed(tmp_path):
+    """Run a command in an empty folder without a network."""
+
+    def run(*arguments, **environment):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        return subprocess.run(
+            [sys.executable, "-m", "lsgcli", *arguments],
+            cwd=tmp_path / "empty",
+            env={**os.environ, **OFFLINE, "XDG_CACHE_HOME": str(tmp_path / "cache"), **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_absent_data_without_a_network(typed, tmp_path, name):
+    kind = registry.get("dataset", name)
+    done = typed("train", "--dataset", name)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("error:") == 1
+    said, _, told = done.stderr.partition("error:")
+    folder = "data" if name.startswith("cifar1") else f"data/{kind.folder}"
+    assert said.startswith(f"{folder}: found no {name}; downloading {kind.remote()[0].name}")
+    assert "MB)" in said or "GB)" in said
+    assert "no connection" in told
+    for file in kind.remote():
+        assert file.name in told
+        assert file.urls[0] in told
+    assert kind.remote()[0].page in told
+    assert f"in {folder}, and run the same command again" in told
+    assert list((tmp_path / "empty").iterdir()) == []
+    assert not list((tmp_path / "cache").glob("lsg/*"))
+
+
+def test_prepare_leaves_nothing_behind_either(typed, tmp_path):
+    done = typed("data", "prepare", "--dataset", "shd", LSG_DATA_DIR="elsewhere")
+    assert done.returncode == 3
+    assert "in elsewhere/SHD, and run" in done.stderr
+    assert list((tmp_path / "empty").iterdir()) == []
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_wrong_archive_of_cifar10(typed, tmp_path):
+    (tmp_path / "empty" / "data").mkdir(parents=True)
+    (tmp_path / "empty" / "data" / "cifar-10-python.tar.gz").write_bytes(b"something else")
+    done = typed("train", "--dataset", "cifar10")
+    assert done.returncode == 3
+    assert "data/cifar-10-python.tar.gz: found 14 bytes, expected 170498071" in done.stderr
+    assert "Move it away" in done.stderr
+
+
+def test_simulated_recordings_train_as_typed(typed, tmp_path):
+    place = "data/CIFAR10DVS"
+    for label, name in enumerate(CLASSES):
+        folder = tmp_path / "pictures" / name
+        folder.mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(np.full((8, 8, 3), 20 * label + 40 * i, np.uint8)).save(folder / f"{i}.png")
+    made = typed("data", "simulate", str(tmp_path / "pictures"), place, "--workers", "0", "-q")
+    assert made.returncode == 0, made.stderr
+    for at in (tmp_path / "empty" / place).rglob("*_500.aedat"):
+        at.rename(at.with_name(at.name.replace("500", "900")))
+    command = "train --dataset cifar-dvs --arch vggsnn -T 10 --epochs 1 --width-multiplier 0.0625 --batch-size 5 --out run"
+    done = typed(*command.split())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "run/last.safetensors\n"

@@ -1,0 +1,56 @@
+"""The name under which lsg is installed: every `pip install` in the repository names packages that are meant."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from lsgcli.extras import install_hint
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+FILES = [
+    path
+    for pattern in ("*.*", "lsgcli/**/*.py", "docs/**/*.md", "docs/**/*.py", "tests/**/*.py", "benchmarks/**/*.py", ".ci/*")
+    for path in sorted(ROOT.glob(pattern))
+    if path.is_file() and path != Path(__file__)
+]
+COMMAND = re.compile(r"pip install(?: +-[\w-]+)* +('[^'\n]+'|[^\s'\"`,;)]+)")
+
+
+def requirements(text):
+    """Names and extras that the `pip install` lines of a text ask for; the name is empty for a clone."""
+    for word in COMMAND.findall(text):
+        if "{" not in word:  # put together by `install_hint`, which is tested below
+            name, extras = re.fullmatch(r"(\.|[\w-]+)(?:\[([\w,-]+)\])?", word.strip("'")).groups()
+            yield name.strip("."), tuple(extras.split(",")) if extras else ()
+
+
+def known():
+    """Distributions that pyproject.toml names, and the project's own; "" is a clone of it."""
+    listed = [*PROJECT["dependencies"], *(one for extra in EXTRAS.values() for one in extra)]
+    return {re.match(r"[\w-]+", one)[0] for one in listed} | {PROJECT["name"], ""}
+
+
+def test_requirements_are_found():
+    text = "`pip install 'lsg[onnx]'`, pip install -e '.[dev,nir]'; pip install --quiet . && x; pip install numba\n"
+    assert list(requirements(text)) == [("lsg", ("onnx",)), ("", ("dev", "nir")), ("", ()), ("numba", ())]
+
+
+def test_pip_installs_what_is_meant():
+    assert PROJECT["name"] == "lsgcli"
+    assert "lsg" not in known()
+    assert len(FILES) > 300
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        for name, extras in requirements(text):
+            assert name in known(), path
+            assert set(extras) <= set(EXTRAS if name in (PROJECT["name"], "") else ()), path
+        assert not re.search(rf"\blsg\[({'|'.join(EXTRAS)})", text), path
+
+
+@pytest.mark.parametrize("extra", ["", *EXTRAS])
+def test_hints_name_the_distribution_and_a_clone(extra):
+    assert list(requirements(install_hint(extra))) == [(name, (extra,) if extra else ()) for name in ("lsgcli", "")]
