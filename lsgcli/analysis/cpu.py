@@ -7,6 +7,7 @@ from torch import Tensor
 from lsgcli.analysis.dynamics import Passage, laid, reset_to_zero
 from lsgcli.analysis.sums import Counted
 from lsgcli.neurons.kernels.fused import fused
+from lsgcli.neurons.step import over_time
 
 
 def fits(passage: Passage) -> bool:
@@ -57,7 +58,7 @@ def count(passage: Passage, grad: Tensor | None, *, full: bool) -> Counted:
         marks=marks,
     )
     job.vectors(scale=vector(passage.scale), shift=vector(passage.shift), beta=vector(p.decay))
-    job.widths(table(p.width, steps=p.width.dim() == x.dim()))
+    job.widths(table(over_time(p.width, x.dim())))
     job.run(build.watch(WORDS[x.dtype], p.surrogate))
     values = {name: torch.from_numpy(total) for name, total in zip(SUMS, sums.sum(0).T.copy(), strict=True)}
     values["n"] = torch.full((T,), float(step), dtype=torch.float64)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lsgcli.analysis.threads import alone
+from lsgcli.neurons.step import over_time
 from lsgcli.neurons.surrogates import Surrogate
 
 ELEMENTS = 1 << 18  # of a block, all timesteps together
@@ -46,8 +47,7 @@ class Dynamics(NamedTuple):
     Attributes:
         decay: what a potential is multiplied by in a timestep; broadcasts against I[t].
         threshold: v_th, where a neuron fires; above its potential at rest, which is 0.
-        width: alpha, the surrogate's equivalent width (area over peak), in units of u; broadcasts against I[t], or has a leading
-            axis T.
+        width: alpha, the surrogate's equivalent width (area over peak), in units of u; broadcasts against I, (T, ...).
         surrogate: h(u - v_th, width), what stands for do/du in the backward pass.
         carry: what is left of the step before; one of the functions above, or another.
         gain: of the current.
@@ -150,7 +150,7 @@ def block(passage: Passage, samples: slice, rows: slice) -> Block:
         torch.addcmul(passage.shift, some.to(wide), passage.scale, out=current)
     if passage.addend is not None:
         current += part(passage.addend, samples, rows)
-    decay, width = (_of(one, dimensions, samples, rows) for one in (p.decay, p.width))
+    decay, width = (_of(one, dimensions + 1, samples, rows) for one in (p.decay, p.width))
     here = p._replace(decay=decay[0] if decay.dim() else decay, width=width)
     return Block(samples, rows, current, *integrate(current, here), here)
 
@@ -168,9 +168,8 @@ def integrate(current: Tensor, p: Dynamics) -> tuple[Tensor, Tensor]:
 
 
 def _of(parameter: Tensor, dimensions: int, samples: slice, rows: slice) -> Tensor:
-    """A parameter of one step, or with a leading axis T, for a block: a single number, or (T or 1, ...), laid out."""
+    """A parameter that broadcasts against a current of so many dimensions, for a block: a single number, or (T or 1, ...), laid out."""
     if parameter.numel() == 1:
         return parameter.reshape(())
-    steps = parameter if parameter.dim() > dimensions else parameter[None]
-    full = laid(steps.reshape(len(steps), *(1,) * (dimensions + 1 - steps.dim()), *steps.shape[1:]))
+    full = laid(over_time(parameter, dimensions))
     return full[:, samples if full.shape[1] > 1 else slice(None), rows if full.shape[2] > 1 else slice(None)]

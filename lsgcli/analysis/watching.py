@@ -11,6 +11,7 @@ import torch
 from lsgcli.analysis import cpu
 from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, laid
 from lsgcli.analysis.sums import Counted, LayerSums, count
+from lsgcli.neurons.step import over_time
 
 if TYPE_CHECKING:
     from lsgcli.analysis.hooks import Layer
@@ -44,10 +45,9 @@ class Watcher(ABC):
 
     def note(self, p: Dynamics, passage: Passage) -> None:
         """Keep what the neurons are like now, and make room for them."""
-        T, first = len(passage.x), passage.x[0]
+        first = passage.x[0]
         self.sums.beta, self.sums.threshold = p.decay.detach(), p.threshold
-        per_step = p.width.dim() > first.dim()
-        self.sums.alpha = p.width.detach().reshape(T if per_step else 1, -1).mean(1)
+        self.sums.alpha = over_time(p.width.detach(), first.dim() + 1).flatten(1).mean(1)
         if self.full:
             self.sums.neurons(laid(first[None]).shape[2:], first.device)
 

@@ -118,9 +118,8 @@ class LIF(nn.Module):
 
     @property
     def alpha(self) -> Tensor:
-        """Width of the surrogate at present, () or (C,); where it differs between timesteps, that of the last. Without a gradient."""
-        alpha, per_step = self._alpha(2)
-        return alpha[-1] if per_step else alpha
+        """Width of the surrogate at present, () or (C,); where it differs between timesteps, that of the second. Without a gradient."""
+        return self._alpha(2)[-1]
 
     def parameters_for(self, current: Tensor) -> LIFParameters:
         """Decay and width at the current weights, in shapes that broadcast against a current (T, ...) or one step of it.
@@ -132,27 +131,26 @@ class LIF(nn.Module):
             raise ConfigError(
                 f"LIF: found a current of shape {tuple(current.shape)}, expected (T, ...) with at least one timestep"
             )
-        beta, (alpha, per_step) = self.beta, self._alpha(len(current))
+        beta, alpha, behind = self.beta, self._alpha(len(current)), 0
         if self.b.dim() == 1:
             if current.dim() < 3 or current.shape[2] != len(self.b):
                 raise ConfigError(f"LIF: found a current of shape {tuple(current.shape)}, expected (T, B, {len(self.b)}, ...)")
             behind = current.dim() - 3  # axes behind the channels
             beta = over_channels(beta, behind)
-            alpha = alpha.reshape(*alpha.shape, *(1,) * behind) if alpha.dim() > 0 else alpha
-        if per_step:
-            alpha = alpha.reshape(len(alpha), *(1,) * (current.dim() - alpha.dim()), *alpha.shape[1:])
+        before = current.dim() - alpha.dim() - behind  # axes between time and channels
+        alpha = alpha.reshape(len(alpha), *(1,) * before, *alpha.shape[1:], *(1,) * behind)
         measured = self.measured if self.method.measures and self.training and not self.seen else None
         return LIFParameters(beta, alpha, self.threshold, self.surrogate, measured)
 
-    def _alpha(self, T: int) -> tuple[Tensor, bool]:
-        """The method's width for T timesteps, and whether it has one for each."""
+    def _alpha(self, T: int) -> Tensor:
+        """The method's width for T timesteps, (T or 1,) or (T or 1, C)."""
         beta = self.beta.detach()
         width = self.width if isinstance(self.width, Tensor) else beta.new_full((), self.width)
         gamma = beta.new_ones(())
         if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
             gamma = weight.detach().mean()
         alpha = self.method.alpha(Layer(T, self.threshold, beta, width, gamma, self.sigma if self.method.measures else None))
-        return alpha, alpha.dim() > beta.dim()
+        return alpha if alpha.dim() > beta.dim() else alpha[None]
 
     @torch.no_grad()
     def end_step(self, skip: Tensor | None = None) -> None:

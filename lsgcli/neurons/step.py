@@ -22,7 +22,7 @@ class LIFParameters(NamedTuple):
 
     Attributes:
         beta: decay; broadcasts against I[t].
-        alpha: width; broadcasts against I[t], or has a leading axis T for a width per timestep.
+        alpha: width; broadcasts against the current, (T, ...).
         threshold: v_th.
         surrogate: shape of do/du in the backward pass.
         measured: (3,), float64; where given, a backend adds to it the number of membrane potentials that it computed in the
@@ -36,10 +36,15 @@ class LIFParameters(NamedTuple):
     measured: Tensor | None = None
 
     def each_step(self, current: Tensor) -> "Iterator[LIFParameters]":
-        """Those of every timestep of a current (T, ...), for :func:`step`."""
-        per_step = self.alpha.dim() == current.dim()
-        for t in range(len(current)):
-            yield self._replace(alpha=self.alpha[t] if per_step else self.alpha)
+        """Those of every timestep of a current (T, ...), for :func:`step`: with the width of that step, which broadcasts against I[t]."""
+        alpha = over_time(self.alpha, current.dim())
+        for width in alpha.expand(len(current), *alpha.shape[1:]):
+            yield self._replace(alpha=width)
+
+
+def over_time(parameter: Tensor, dimensions: int) -> Tensor:
+    """A parameter that broadcasts against a current of so many dimensions, with all of them: (T or 1, ...)."""
+    return parameter.reshape(*(1,) * (dimensions - parameter.dim()), *parameter.shape)
 
 
 class Spike(torch.autograd.Function):
@@ -71,7 +76,7 @@ def step(current: Tensor, state: LIFState, p: LIFParameters) -> tuple[Tensor, LI
     Args:
         current: I[t], (B, ...) or any shape.
         state: of the step before; :func:`initial_state` before the first.
-        p: decay, width, threshold and surrogate of this step.
+        p: decay, width, threshold and surrogate of this step, from :meth:`LIFParameters.each_step`.
 
     Returns:
         The spikes o[t] and the state to give to the next step.

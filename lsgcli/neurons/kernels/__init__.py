@@ -4,8 +4,8 @@ A backend is an instance of a subclass of :class:`Backend`, registered by its na
 runs tdBN, the neurons and average pooling together, which is what a backend may fuse into fewer passes over memory.
 
 Every backend gives the gradient that ``lsgcli.neurons.lif`` states. The membrane potential is kept in float32 or better,
-whatever the type of the current. ``p.beta`` broadcasts against one timestep; ``p.alpha`` does too, or has a leading axis T for
-a width per timestep. Where ``p.measured`` is given, a backend adds the moments of u to it (see ``LIFParameters``).
+whatever the type of the current. ``p.beta`` broadcasts against one timestep, ``p.alpha`` against the
+current. Where ``p.measured`` is given, a backend adds the moments of u to it (see ``LIFParameters``).
 """
 
 from abc import ABC, abstractmethod

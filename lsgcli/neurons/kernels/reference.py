@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lsgcli.neurons.kernels import Backend
-from lsgcli.neurons.step import LIFParameters, measure
+from lsgcli.neurons.step import LIFParameters, measure, over_time
 from lsgcli.registry import register
 
 
@@ -45,7 +45,7 @@ class LIFSequence(torch.autograd.Function):
             torch.ge(u, p.threshold, out=spikes[t])
             if p.measured is not None:
                 measure(p.measured, u)
-        ctx.save_for_backward(membrane, beta, p.alpha)
+        ctx.save_for_backward(membrane, beta, over_time(p.alpha, current.dim()))
         ctx.p, ctx.dtype = p, current.dtype
         return spikes
 
@@ -55,13 +55,13 @@ class LIFSequence(torch.autograd.Function):
         """Gradients of the current and of beta."""
         membrane, beta, alpha = ctx.saved_tensors
         decay = beta.to(membrane.dtype)
-        per_step = alpha.dim() == membrane.dim()
+        alpha = alpha.to(membrane.dtype).expand(len(membrane), *alpha.shape[1:])
         d_current = torch.empty_like(membrane, dtype=ctx.dtype)
         d_beta = torch.zeros_like(beta, dtype=torch.promote_types(beta.dtype, membrane.dtype))
         carried: Tensor | None = None  # du[t+1]
         for t in reversed(range(len(membrane))):
             u = membrane[t]
-            du = ctx.p.surrogate(u - ctx.p.threshold, (alpha[t] if per_step else alpha).to(u.dtype))
+            du = ctx.p.surrogate(u - ctx.p.threshold, alpha[t])
             if carried is None:
                 du *= grad[t]
             else:

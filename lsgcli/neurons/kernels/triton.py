@@ -22,7 +22,7 @@ from lsgcli.neurons.kernels import Backend, NormParameters, is_followed
 from lsgcli.neurons.kernels.autograd import autograd
 from lsgcli.neurons.kernels.gpu import interpreted
 from lsgcli.neurons.kernels.reference import reference
-from lsgcli.neurons.step import LIFParameters
+from lsgcli.neurons.step import LIFParameters, over_time
 from lsgcli.registry import register
 
 TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -62,7 +62,7 @@ class Triton(Backend):
         shape = shapes.compiled(p.surrogate)
         if shape is None or current.numel() == 0 or p.beta.dim() >= current.dim() or current.dtype not in TYPES:
             return reference(current, p, overwrite)
-        job = sequence.Job(layout.of_neurons(current, p.beta, _of_a_step(p.alpha, current)), None, p, shape)
+        job = sequence.Job(layout.of_neurons(current, p.beta, over_time(p.alpha, current.dim())[0]), None, p, shape)
         return sequence.Sequence.apply(current, None, None, None, p.beta, job)
 
     def normalised(
@@ -108,12 +108,7 @@ def _fits(z: Tensor, norm: NormParameters | None, p: LIFParameters, pool: int) -
     if z.dim() != 5 or z.dtype not in TYPES or z.numel() == 0 or pool > min(LARGEST_POOL, *z.shape[3:]):
         return False
     one_value = norm is not None and norm.training and z.numel() == z.shape[2]
-    return not one_value and all(_per_channel(v) for v in (p.beta, _of_a_step(p.alpha, z)))
-
-
-def _of_a_step(alpha: Tensor, current: Tensor) -> Tensor:
-    """The width of one timestep, for its shape."""
-    return alpha[0] if alpha.dim() == current.dim() else alpha
+    return not one_value and all(_per_channel(v) for v in (p.beta, over_time(p.alpha, z.dim())[0]))
 
 
 def _per_channel(v: Tensor) -> bool:

@@ -163,8 +163,8 @@ class Detached(Backend):
 
     def __call__(self, current, p, overwrite=False):
         state, spikes = initial_state(current[0]), []
-        for current_t in current:
-            o, state = step(current_t, LIFState(state.u.detach(), state.o.detach()), p)
+        for current_t, p_t in zip(current, p.each_step(current), strict=True):
+            o, state = step(current_t, LIFState(state.u.detach(), state.o.detach()), p_t)
             spikes.append(o)
         return torch.stack(spikes)
 

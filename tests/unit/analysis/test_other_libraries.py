@@ -133,7 +133,7 @@ class Plain(nn.Module):
         self.state = None
 
     def forward(self, current):
-        p = LIF(decay=BETA, threshold=0.5, width=WIDTH).double().parameters_for(current[None])
+        (p,) = LIF(decay=BETA, threshold=0.5, width=WIDTH).double().parameters_for(current[None]).each_step(current[None])
         o, self.state = step(current, self.state or initial_state(current), p)
         return o
 

@@ -17,7 +17,7 @@ from lsgcli.neurons.kernels import SINGLE, NormParameters
 from lsgcli.neurons.kernels.cpu import build
 from lsgcli.neurons.kernels.cpu.job import Job
 from lsgcli.neurons.kernels.cpu.layout import Layout
-from lsgcli.neurons.step import LIFParameters
+from lsgcli.neurons.step import LIFParameters, over_time
 
 WORDS = {torch.float32: np.float32, torch.bfloat16: np.uint16}
 Vector = NDArray[np.float64]
@@ -92,7 +92,7 @@ class FusedNeurons(torch.autograd.Function):
         job = Job(laid, ctx.shape[0], layout, p.threshold, pool)
         job.point(addend=more, grad=layout.lay(grad.to(laid.dtype)))
         job.vectors(scale=affine.scale, shift=affine.shift, mean=affine.mean, beta=vector(beta))
-        job.widths(table(alpha, steps=alpha.dim() == len(ctx.shape)))
+        job.widths(table(over_time(alpha, grad.dim())))
 
         through_statistics = norm is not None and norm.training and wants_z
         moments = job.sums("moments", 2) if wants_gamma or wants_mu or through_statistics else None
@@ -158,9 +158,9 @@ def vector(parameter: Tensor) -> Vector:
     return parameter.detach().double().reshape(-1).numpy()
 
 
-def table(alpha: Tensor, steps: bool) -> Vector:
-    """Widths as (T or 1, C or 1)."""
-    return alpha.detach().double().reshape(len(alpha) if steps else 1, -1).numpy()
+def table(alpha: Tensor) -> Vector:
+    """Widths (T or 1, ...) as (T or 1, C or 1)."""
+    return alpha.detach().double().reshape(len(alpha), -1).numpy()
 
 
 def _parameter(per_channel: Vector, parameter: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from lsgcli.neurons.kernels import NormParameters
 from lsgcli.neurons.kernels.gpu.layout import Layout
-from lsgcli.neurons.step import LIFParameters
+from lsgcli.neurons.step import LIFParameters, over_time
 
 # Neurons a tile: 8 a thread at the 4 warps that Triton starts a program with. Chosen by thought, not by measurement.
 TILE = 1024
@@ -114,12 +114,12 @@ class Sequence(torch.autograd.Function):
         from lsgcli.neurons.kernels.gpu import kernels
 
         x, y, centre, deviation, factor, shift, beta, alpha = ctx.saved_tensors
+        alpha = over_time(alpha, grad.dim())
         job, wide, layout = ctx.job, ctx.wide, ctx.job.layout
         addend_type, weight_type, bias_type = ctx.types
         T, norm = len(x), job.norm
-        per_step = alpha.dim() == grad.dim()
         decay = layout.per_column(beta[None], wide)[0]
-        width = layout.per_column(alpha if per_step else alpha[None], wide)
+        width = layout.per_column(alpha, wide)
         g = layout.stored(grad)
         window = _power(layout.pool**2)
         rows = g[0].numel() // layout.columns
@@ -134,7 +134,14 @@ class Sequence(torch.autograd.Function):
             kernels.backward[(tiles.programs,)](
                 *(x, y, g, centre, factor, shift, decay, width, potential, du, sums),
                 *(T, rows, layout.columns, layout.inner, *layout.image),
-                *(x.stride(0), y.stride(0), g.stride(0), layout.columns if per_step else 0, potential.stride(0), tiles.blocks),
+                *(
+                    x.stride(0),
+                    y.stride(0),
+                    g.stride(0),
+                    layout.columns if len(alpha) > 1 else 0,
+                    potential.stride(0),
+                    tiles.blocks,
+                ),
                 SHAPE=job.shape,
                 num_warps=BACKWARD_WARPS,
                 **_choices(job, tiles, window, addend_type is not None, wide),
