@@ -22,6 +22,7 @@ from benchmarks.tables import Table, show
 from benchmarks.workers import ROOT, Worker, case
 
 PRECISIONS = ("fp32", "bf16")
+LIBRARIES = "import typer, rich.console, rich.table"  # what a command line of typer and rich takes before it does anything
 FIRST = case("vggsnn", width=0.25, T=8)
 
 
@@ -81,6 +82,7 @@ def main() -> None:
                 "python -c pass": command("-c", "pass"),
                 "python -c 'import torch'": command("-c", "import torch"),
                 "python -c 'import lsgcli.models, lsgcli.neurons'": command("-c", "import lsgcli.models, lsgcli.neurons"),
+                f"python -c '{LIBRARIES}'": command("-c", LIBRARIES),
                 "lsg --help": lsg("--help"),
                 "lsg train --help": lsg("train", "--help"),
                 "lsg train --dry-run, data prepared": lsg(*dry),

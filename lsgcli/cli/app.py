@@ -1,32 +1,39 @@
 """``lsg``: the commands, each in a module of its own. Nothing here imports torch: a command does, when it runs."""
 
+import os
 from typing import Annotated
 
 import typer
 
 from lsgcli import __version__
-from lsgcli.cli import ablate, data, evaluate, export, inspect_gradients, train
-from lsgcli.cli.guard import guarded, reopen_streams
+from lsgcli.cli.commands import group
+from lsgcli.cli.guard import reopen_streams
 from lsgcli.extras import DISTRIBUTION
+
+COMMANDS = {
+    "train": "train:train",
+    "eval": "evaluate:evaluate",
+    "ablate": "ablate:ablate",
+    "inspect-gradients": "inspect_gradients:inspect_gradients",
+    "export": "export:export",
+    "data": "data:app",
+}
 
 app = typer.Typer(
     name="lsg",
+    cls=group(COMMANDS),
     help="Train spiking neural networks with a learnable surrogate gradient, and see how gradients flow through them.",
     epilog="Results go to stdout, everything else to stderr. Exit status: 0 done, 1 unforeseen, 2 usage, 3 data, 4 checkpoint, "
     "5 diverged, 6 run directory in use, 7 storage, 8 out of memory, 9 a gate failed, 75 stopped and resumable.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 120,
+        "color": False if os.environ.get("NO_COLOR") else None,
+    },
 )
-for name, command in (
-    ("train", train.train),
-    ("eval", evaluate.evaluate),
-    ("ablate", ablate.ablate),
-    ("inspect-gradients", inspect_gradients.inspect_gradients),
-    ("export", export.export),
-):
-    app.command(name)(guarded(command))
-app.add_typer(data.app, name="data")
 
 
 def _version(wanted: bool) -> None:
@@ -47,4 +54,4 @@ def top(
 def main() -> None:
     """Entry point of the program ``lsg``."""
     reopen_streams()
-    app()
+    app(prog_name="lsg")

@@ -3,36 +3,46 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Optional, TypeVar
 
 import typer
 
 from lsgcli import registry
 from lsgcli.config import FIELDS, base_type, option_name
 
+Command = TypeVar("Command", bound=Callable[..., None])
 
-def with_settings(leave_out: Iterable[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command every setting as an option; those given arrive as the dictionary ``settings``.
+
+def with_settings(leave_out: Iterable[str] = ()) -> Callable[[Command], Command]:
+    """Say that a command takes every setting as an option; those given arrive as the dictionary ``settings``.
 
     Args:
         leave_out: settings that the command has no option for.
     """
-    names = [name for name in FIELDS if name not in set(leave_out)]
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
-
-        @functools.wraps(command)
-        def wrapper(**arguments: Any) -> None:
-            settings = {name: arguments.pop(name) for name in names}
-            command(settings={name: value for name, value in settings.items() if value is not None}, **arguments)
-
-        parameters = [*own, *(_parameter(name) for name in names)]
-        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
-        return wrapper
+    def decorate(command: Command) -> Command:
+        command.settings = [name for name in FIELDS if name not in set(leave_out)]  # type: ignore[attr-defined]
+        return command
 
     return decorate
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each of the settings that :func:`with_settings` gave it."""
+    names: list[str] = getattr(command, "settings", [])
+    if not names:
+        return command
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
+
+    @functools.wraps(command)
+    def wrapper(**arguments: Any) -> None:
+        settings = {name: arguments.pop(name) for name in names}
+        command(settings={name: value for name, value in settings.items() if value is not None}, **arguments)
+
+    parameters = [*own, *(_parameter(name) for name in names)]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapper
 
 
 def _parameter(name: str) -> inspect.Parameter:

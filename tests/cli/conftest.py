@@ -42,8 +42,8 @@ def images(tmp_path_factory):
 def lsg():
     """Run a command in this process: ``lsg("train", ...)`` -> result with exit_code, stdout, stderr."""
 
-    def run(*arguments):
-        return CliRunner().invoke(app, [str(a) for a in arguments])
+    def run(*arguments, **named):
+        return CliRunner().invoke(app, [str(a) for a in arguments], **named)
 
     return run
 

@@ -2,14 +2,10 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
-
-from lsgcli.cli import data
 
 
 @pytest.fixture(scope="session")
@@ -222,21 +218,3 @@ def test_show_refuses(lsg, arguments, status, told):
     assert result.exit_code == status
     assert told in result.stderr
     assert result.stdout == ""
-
-
-def test_every_command_explains_itself(lsg):
-    for command in data.app.registered_commands:
-        result = lsg("data", command.name, "--help")
-        assert result.exit_code == 0
-        assert f"data {command.name}" in result.stdout
-
-
-def test_help_imports_nothing_heavy():
-    script = (
-        "import sys\nfrom lsgcli.cli.app import app\n"
-        "try:\n    app(['data', 'show', '--help'])\nexcept SystemExit:\n    pass\n"
-        "heavy = [n for n in ('numpy', 'torch', 'tonic', 'PIL', 'scipy', 'h5py', 'aedat', 'rich.progress') if n in sys.modules]\n"
-        "print(*heavy, file=sys.stderr)\n"
-    )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert found.stderr.split() == []

@@ -2,19 +2,20 @@
 
 import typer
 
-from lsgcli.cli.data import info, prepare, show, simulate, verify
-from lsgcli.cli.guard import guarded
+from lsgcli.cli.commands import group
+
+COMMANDS = {
+    "prepare": "data.prepare:prepare",
+    "info": "data.info:info",
+    "show": "data.show:show",
+    "simulate": "data.simulate:simulate",
+    "verify": "data.verify:verify",
+}
 
 app = typer.Typer(
+    name="data",
+    cls=group(COMMANDS),
     help="Look at data sets of recordings, check them, prepare them, and make some.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
 )
-for name, command in (
-    ("prepare", prepare.prepare),
-    ("info", info.info),
-    ("show", show.show),
-    ("simulate", simulate.simulate),
-    ("verify", verify.verify),
-):
-    app.command(name)(guarded(command))

@@ -1,0 +1,67 @@
+"""Help pages: quick, complete, and the same content at any width."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import typer.main
+
+from lsgcli.cli.app import COMMANDS, app
+from lsgcli.cli.data import COMMANDS as OF_DATA
+
+PAGES = [*([name] for name in COMMANDS), [], *(["data", name] for name in OF_DATA)]  # train is the first
+HEAVY = {"torch", "torchvision", "tonic", "numba", "numpy", "scipy", "PIL", "h5py", "aedat", "rich", "pydantic"}
+SCRIPT = f"""
+import sys
+from lsgcli.cli.app import app
+for page in {PAGES!r}:
+    try:
+        app([*page, "--help"])
+    except SystemExit as end:
+        assert not end.code, page
+    if page == ["train"]:
+        print("other", *({{"lsgcli.cli.ablate", "lsgcli.cli.export", "lsgcli.cli.data"}} & set(sys.modules)), file=sys.stderr)
+print("heavy", *({HEAVY!r} & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_help_imports_the_command_alone_and_nothing_heavy():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == ["other", "heavy"]
+    assert done.stdout.count("Usage: ") == len(PAGES)
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_no_name_is_cut_off(lsg, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    group = typer.main.get_command(app)
+    for name in COMMANDS:
+        assert f"  {name}  " in lsg("--help").stdout
+        command, page = group.commands[name], lsg(name, "--help").stdout
+        names = (
+            list(OF_DATA) if name == "data" else [o for p in command.params for o in (*p.opts, *p.secondary_opts) if "-" in o]
+        )
+        for wanted in names:
+            assert wanted in page, (name, wanted)
+    for name in OF_DATA:
+        assert f" data {name} " in lsg("data", name, "--help").stdout
+
+
+def test_styles_are_for_a_terminal_that_wants_them(lsg, monkeypatch):
+    assert "\x1b" not in lsg("train", "--help").stdout
+    assert "\x1b[1mTraining" in lsg("train", "--help", color=True).stdout
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(lsg):
+    assert "Did you mean 'train'?" in lsg("trian").stderr
+    assert "Did you mean 'show'?" in lsg("data", "shwo").stderr
+
+
+def test_completion_knows_commands_and_options(process):
+    def complete(words, index):
+        found = process(env={**os.environ, "_LSG_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(index)})
+        return found.communicate(timeout=60)[0].split()
+
+    assert complete("lsg da", 1) == ["data"]
+    assert "--width-multiplier" in complete("lsg train --wi", 2)
