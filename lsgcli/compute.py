@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lsgcli import registry
+from lsgcli import cpus, registry
 from lsgcli.config import RunConfig
 from lsgcli.errors import ConfigError
 from lsgcli.memory import keep_large_buffers
@@ -78,8 +78,7 @@ def set_up(config: RunConfig) -> Compute:
     Raises:
         ConfigError: a device that is not there, or a backend that cannot run on it.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    threads = use_threads(config.threads)
     keep_large_buffers()
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may round differently each time
@@ -87,8 +86,20 @@ def set_up(config: RunConfig) -> Compute:
     device = pick_device(config.device)
     registry.get("backend", config.backend).check(device)
     compute = Compute(device, *pick_precision(config.precision, device))
-    log.debug("computing %s with %d threads", compute.described(), torch.get_num_threads())
+    log.debug("computing %s with %d threads (%s)", compute.described(), torch.get_num_threads(), threads)
     return compute
+
+
+def use_threads(given: int | None) -> str:
+    """Set the threads of torch to ``given``, or else to as many as the process may use; returns why so many."""
+    if given:
+        torch.set_num_threads(given)
+        return "as set"
+    count, source = cpus.usable(cpus.THREADS)
+    if count > torch.get_num_threads():
+        return "torch's default"  # one for each physical core, or as many as an earlier call set
+    torch.set_num_threads(count)
+    return source
 
 
 def pick_precision(name: str, device: torch.device) -> tuple[str, str]:

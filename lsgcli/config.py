@@ -233,7 +233,14 @@ class RunConfig:
         choices=("none", "layers"),
     )
     deterministic: bool = setting(False, "Refuse operations that may give other bits when run again.", MACHINE)
-    threads: int | None = setting(None, "CPU threads; all cores if not given.", MACHINE, at_least=1, at_most=1024)
+    threads: int | None = setting(
+        None,
+        "CPU threads; if not given, OMP_NUM_THREADS or else SLURM_CPUS_PER_TASK where one is set, and in any case no more than the "
+        "CPU affinity and the cgroup quota of the process allow.",
+        MACHINE,
+        at_least=1,
+        at_most=1024,
+    )
     workers: int = setting(2, "Processes that prepare recordings, and batches prepared ahead of the step.", MACHINE, at_least=0)
     cache_dir: str | None = setting(
         None, "Folder of prepared data; ~/.cache/lsg (or $XDG_CACHE_HOME/lsg) if not given.", MACHINE

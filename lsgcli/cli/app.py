@@ -8,6 +8,7 @@ import typer
 from lsgcli import __version__
 from lsgcli.cli.commands import group
 from lsgcli.cli.guard import reopen_streams
+from lsgcli.cpus import wait_passively
 from lsgcli.extras import DISTRIBUTION
 
 COMMANDS = {
@@ -54,4 +55,5 @@ def top(
 def main() -> None:
     """Entry point of the program ``lsg``."""
     reopen_streams()
+    wait_passively()
     app(prog_name="lsg")

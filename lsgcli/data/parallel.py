@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from lsgcli import cpus
 from lsgcli.memory import keep_large_buffers
 
 log = logging.getLogger("lsg")
@@ -24,21 +25,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def each(work: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None) -> Iterator[tuple[int, Result]]:
     """Do ``work`` on every item and yield (its index, what came out), in the order in which they are done.
 
     Args:
         work: picklable, as are items and results. What it raises ends the iteration.
-        workers: processes to use where that pays; as many as there are cores if not given.
+        workers: processes to use where that pays; as many as there are usable CPUs if not given.
     """
-    workers = cores() if workers is None else workers
+    workers = cpus.usable()[0] if workers is None else workers
     left = dict.fromkeys(range(len(items)))
     for i, result in _here(work, items, workers):
         del left[i]

@@ -1,6 +1,7 @@
 """`lsg train` as a user sees it: streams, run directory, resuming."""
 
 import json
+import os
 import shutil
 import signal
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lsgcli import cpus
 from lsgcli.data.sets.cifar_dvs import CLASSES
 from tests.cli.conftest import TINY
 
@@ -230,3 +232,20 @@ def test_flow_of_the_final_network_is_that_of_the_result(train, lsg, images, tmp
 
 def test_decay_next_to_one(train):
     assert train("--decay", "0.999999999", "--epochs", "1", "-q").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "threads", "spins"),
+    [
+        ([], {"SLURM_CPUS_PER_TASK": "1"}, "1 threads (SLURM_CPUS_PER_TASK)", "0"),
+        (["--threads", "3"], {"SLURM_CPUS_PER_TASK": "1", "GOMP_SPINCOUNT": "77"}, "3 threads (as set)", "77"),
+    ],
+)
+def test_how_many_threads_and_how_they_wait(process, images, options, variables, threads, spins):
+    clean = {name: value for name, value in os.environ.items() if name not in (*cpus.THREADS, *cpus.WAITING)}
+    command = ["train", "--dry-run", "-v", "--dataset", "image-folder", "--data-dir", images, *TINY, *options]
+    run = process(*command, env={**clean, **variables, "OMP_DISPLAY_ENV": "VERBOSE"})  # OpenMP says what it found
+    said = run.communicate(timeout=120)[1]
+    assert run.returncode == 0, said
+    assert threads in said
+    assert f"GOMP_SPINCOUNT = '{spins}'" in said

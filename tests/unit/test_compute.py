@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lsgcli.compute import Compute, full_precision, pick_device, pick_precision
+from lsgcli.compute import Compute, full_precision, pick_device, pick_precision, use_threads
 from lsgcli.errors import ConfigError
 
 
@@ -45,3 +45,18 @@ def test_precision_follows_the_hardware(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
         assert pick_precision("auto", gpu)[0] == expected
     assert [pick_precision(name, cpu)[0] for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+
+
+@pytest.mark.parametrize(
+    ("given", "usable", "threads", "reason"),
+    [(None, 1, 1, "cgroup quota"), (None, 4, 3, "torch's default"), (None, 3, 3, "cgroup quota"), (4, 1, 4, "as set")],
+)
+def test_threads(monkeypatch, given, usable, threads, reason):
+    before = torch.get_num_threads()
+    monkeypatch.setattr("lsgcli.cpus.usable", lambda variables: (usable, "cgroup quota"))
+    try:
+        torch.set_num_threads(3)
+        assert use_threads(given) == reason
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

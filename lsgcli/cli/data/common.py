@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 WHERE = {"dataset", "data_dir", "sensor", "split", "split_seed"}
 NOT_WHERE = set(FIELDS) - WHERE
 
-Workers = Annotated[int | None, typer.Option(min=0, help="Processes; as many as there are cores if not given.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Processes; as many as there are usable CPUs if not given.")]
 
 
 @contextlib.contextmanager

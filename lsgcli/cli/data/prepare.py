@@ -30,16 +30,15 @@ def prepare(
     already is not prepared again, and what was not finished does not count.
     """
     messages(quiet, verbose)
-    from lsgcli import registry
+    from lsgcli import cpus, registry
     from lsgcli.data import cache
-    from lsgcli.data.parallel import cores
     from lsgcli.data.prepare import prepare as run
     from lsgcli.files import making_folder
     from lsgcli.report import terminal
     from lsgcli.report.recordings import preparation_parts
     from lsgcli.resolve import resolve
 
-    config = resolve(settings).replace(workers=cores() if workers is None else workers, val_fraction=0.0)
+    config = resolve(settings).replace(workers=cpus.usable()[0] if workers is None else workers, val_fraction=0.0)
     kept = cache.folder(config) / config.dataset if registry.get("dataset", config.dataset).packed else None
     begin = time.monotonic()
     # The folder is made first: better to fail now than after an hour's work.
