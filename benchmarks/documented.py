@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import inspecting, potential, profile, reproduction, scaling, startup, step, wait
+from benchmarks import inspecting, neighbours, potential, profile, reproduction, scaling, startup, step, wait
 from benchmarks.measuring import RESULTS
 from benchmarks.plot import load, steps
 from benchmarks.tables import Table, megabytes
@@ -94,6 +94,7 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "performance-scaling": lambda: part(load(folder, "scaling-*.json"), scaling.tables),
         "performance-profile": lambda: part(load(folder, "profile-*.json"), profile.tables),
         "performance-wait": lambda: part(load(folder, "wait*.json"), wait.tables),
+        "performance-neighbours": lambda: part(load(folder, "neighbours-*[0-9].json"), neighbours.tables),
         "performance-inspecting": lambda: part(load(folder, "inspecting.json"), inspecting.tables),
         "reproduction-cifar-1": lambda: reproduced(folder, "cifar", "1"),
         "reproduction-cifar-2": lambda: reproduced(folder, "cifar", "2"),

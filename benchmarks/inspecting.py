@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.measuring import machine, ratio, spread, write
+from benchmarks.measuring import kilobytes, machine, ratio, spread, write
 from benchmarks.steps import Prepared
 from benchmarks.tables import Table, megabytes, show
 from benchmarks.workers import Case, Worker, case
@@ -26,12 +26,12 @@ EPOCH = 40  # its steps
 
 
 def inspect(prepared: Prepared, batches: int) -> dict[str, Any]:
-    """Seconds of an inspection of so many mini-batches; what the worker's process is asked for."""
+    """Seconds of an inspection of so many mini-batches, and the peak of the process in bytes."""
     from lsgcli import analysis
 
     begin = time.perf_counter()
     analysis.inspect(prepared.built.network, [(prepared.x, prepared.labels)] * batches)
-    return {"seconds": time.perf_counter() - begin}
+    return {"seconds": time.perf_counter() - begin, "peak_bytes": kilobytes("/proc/self/status", "VmHWM") * 1024}
 
 
 def light(prepared: Prepared, count: int) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """What the benchmarks share: interleaved timing, facts about the machine, and where results go."""
 
+import ctypes
 import json
 import os
 import platform
 import random
 import re
+import signal
 import statistics
 import sys
 import time
@@ -13,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+PR_SET_PDEATHSIG = 1  # from the kernel's prctl.h
 RESULTS = Path(__file__).parent / "results"
 Timing = dict[str, float]
 
@@ -79,6 +82,11 @@ def machine(*packages: str) -> dict[str, Any]:
 def without_folders(word: str) -> str:
     """A word of a command line with an absolute path cut down to its last name: where files lie is this machine's business."""
     return re.sub(r"(^|=)/\S*?([^/\s]*)/?$", r"\1.../\2", word)
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process when the one that started it dies."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def kilobytes(path: str, key: str) -> int:

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own.
+"""Contenders in processes of their own: who they are, what they run, and how they take turns. ``benchmarks.contender`` is the process.
 
 Every contender is a fresh interpreter with the same number of threads. It builds its network, then waits for its turn. Between
 its turns it is stopped (SIGSTOP), so that whatever its thread pools do while idle costs nobody else anything, and all run with
@@ -8,23 +8,18 @@ The peak is the most memory the whole process ever held (VmHWM), interpreter and
 """
 
 import contextlib
-import ctypes
 import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.measuring import kilobytes
-
 ROOT = Path(__file__).resolve().parents[1]
-PR_SET_PDEATHSIG = 1  # from the kernel's prctl.h
 DEFAULTS = {"vggsnn": {"T": 10, "batch": 8, "size": 48}, "resnet19": {"T": 2, "batch": 16, "size": 32}}
 
 
@@ -111,7 +106,7 @@ class Worker:
         job = {"contender": name, "precision": precision, "case": dataclasses.asdict(case), "threads": threads}
         pools = {f"{pool}_NUM_THREADS": str(threads) for pool in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.workers", json.dumps(job)],
+            [sys.executable, "-m", "benchmarks.contender", json.dumps(job)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -132,7 +127,7 @@ class Worker:
         return self.ask("steps", count=steps)
 
     def ask(self, task: str, **arguments: Any) -> dict[str, Any]:
-        """Let it do one of its tasks; see :func:`main`."""
+        """Let it do one of its tasks; see ``benchmarks.contender``."""
         assert self.process.stdin is not None
         self.process.send_signal(signal.SIGCONT)
         with contextlib.suppress(BrokenPipeError):  # it ended; the missing answer says so
@@ -156,61 +151,3 @@ class Worker:
         for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
-
-
-def main() -> None:
-    """What a contender's process does: build, say so, then what each line on stdin asks for.
-
-    Tasks: ``steps``; ``facts``, of ``benchmarks.checking``; ``profile``, of ``benchmarks.profiling``; ``inspect`` and ``light``, of
-    ``benchmarks.inspecting``.
-    """
-    job = json.loads(sys.argv[1])
-    # Whoever started this may die while it is stopped, and then nobody would end it.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print must not end up among the answers
-
-    def answer(facts: Mapping[str, Any]) -> None:
-        answers.write(json.dumps(facts) + "\n")
-
-    from benchmarks.steps import prepare
-
-    prepared = prepare(CONTENDERS[job["contender"]], Case(**job["case"]), job["precision"], job["threads"])
-    answer({"idle_bytes": kilobytes("/proc/self/status", "VmRSS") * 1024})
-
-    def steps(count: int) -> dict[str, Any]:
-        seconds = []
-        for _ in range(count):
-            begin = time.perf_counter()
-            prepared.step()
-            seconds.append(time.perf_counter() - begin)
-        return {"seconds": seconds, "peak_bytes": kilobytes("/proc/self/status", "VmHWM") * 1024}
-
-    def facts() -> dict[str, Any]:
-        from benchmarks.checking import facts
-
-        return facts(prepared)
-
-    def profile(count: int) -> dict[str, Any]:
-        from benchmarks.profiling import profile
-
-        return profile(prepared, count)
-
-    def inspect(batches: int) -> dict[str, Any]:
-        from benchmarks.inspecting import inspect
-
-        return {**inspect(prepared, batches), "peak_bytes": kilobytes("/proc/self/status", "VmHWM") * 1024}
-
-    def light(count: int) -> dict[str, Any]:
-        from benchmarks.inspecting import light
-
-        return light(prepared, count)
-
-    tasks = {task.__name__: task for task in (steps, facts, profile, inspect, light)}
-    for line in sys.stdin:
-        asked = json.loads(line)
-        answer(tasks[asked["task"]](**asked["arguments"]))
-
-
-if __name__ == "__main__":
-    main()

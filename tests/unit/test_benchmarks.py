@@ -12,7 +12,21 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import checking, documented, measuring, peers, plot, profiling, race, scaling, step, wait, workers
+from benchmarks import (
+    checking,
+    contender,
+    documented,
+    measuring,
+    neighbours,
+    peers,
+    plot,
+    profiling,
+    race,
+    scaling,
+    step,
+    wait,
+    workers,
+)
 from benchmarks.steps import MODES, build, inputs, prepare
 from benchmarks.tables import Table
 from lsgcli import models
@@ -168,8 +182,8 @@ def test_a_race_that_did_not_end_is_left_out(tmp_path):
 
 
 def test_every_contender_is_built_from_something_that_exists():
-    for contender in workers.CONTENDERS.values():
-        assert contender.kit == "lsg" or issubclass(getattr(peers, contender.kit), peers.Kit)
+    for each in workers.CONTENDERS.values():
+        assert each.kit == "lsg" or issubclass(getattr(peers, each.kit), peers.Kit)
     assert set(workers.USUAL) <= set(workers.CONTENDERS)
     assert set(workers.DEFAULTS) == set(peers.NETWORKS)
 
@@ -345,6 +359,47 @@ def test_waiting_is_the_time_until_an_item_is_there():
     assert found["share"]["median"] == 4.5 / 8.5
     assert found["share_without_first"]["median"] == 1.5 / 8.5
     assert found["longest_wait"] == 3.0
+
+
+def test_a_turn_ends_when_its_time_is_over(monkeypatch):
+    now, steps = itertools.count(step=0.4), []
+    monkeypatch.setattr(contender.time, "perf_counter", lambda: next(now))  # which moves on whenever it is looked at
+
+    class Prepared:
+        step = staticmethod(lambda: steps.append(1))
+
+    assert contender.during(Prepared, 1.0) == {"steps": 3, "seconds": pytest.approx(1.6)}
+    assert contender.during(Prepared, 0.0)["steps"] == 1
+    assert len(steps) == 4
+
+
+def test_neighbours_take_turns_and_end(monkeypatch):
+    running, seen = [], []
+
+    class Worker:
+        def __init__(self, name, precision, case, threads, environment):
+            self.said = name, environment.get("OMP_WAIT_POLICY")
+
+        def ask(self, task, seconds):
+            alive = sum(process.poll() is None for process in running)
+            seen.append((*self.said, alive))
+            return {"steps": 3 - alive, "seconds": 0.5}
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda self, *_: None  # noqa: E731
+        ready = lambda self: None  # noqa: E731
+
+    popen = neighbours.subprocess.Popen
+    monkeypatch.setattr(neighbours.subprocess, "Popen", lambda *a, **k: running.append(popen(*a, **k)) or running[-1])
+    monkeypatch.setattr(neighbours, "Worker", Worker)
+    (record,) = neighbours.measure(TINY["vggsnn"], ["lsg", "lsg, spinning"], "fp32", rounds=1, seconds=0.1, threads=1)
+    assert record["every_round"]["lsg"] == {"0": [12.0], "1": [8.0], "2": [4.0]}
+    assert len(seen[2:]) == 6  # each contender beside 0, 1 and 2
+    assert set(seen[2:]) == {("lsg", policy, n) for policy in (None, "PASSIVE") for n in range(3)}
+    assert len(running) == 3
+    assert all(process.poll() is not None for process in running)
+    (table,) = neighbours.tables({"cases": [record], "precision": "fp32", "rounds": 1, "threads": 1})
+    assert table.rows[0] == ["lsg", 12.0, "12 to 12", 8.0, "8 to 8", "67 %", 4.0, "4 to 4", "33 %"]
 
 
 def test_tables_in_markdown():
