@@ -37,7 +37,7 @@ def inspect(prepared: Prepared, batches: int) -> dict[str, Any]:
 def light(prepared: Prepared, count: int) -> dict[str, Any]:
     """Seconds of each of some training steps with the light record of every epoch made of it."""
     from lsgcli.analysis import gradflow, own
-    from lsgcli.analysis.watching import observing
+    from lsgcli.analysis.hooks import observing
     from lsgcli.analysis.weights import norm
 
     seconds = []

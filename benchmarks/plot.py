@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.measuring import RESULTS
 from benchmarks.workers import Case
-from lsgcli.report.svg import COLOURS
+from lsgcli.report.colours import COLOURS
 
 IMAGE = RESULTS.parents[1] / "docs" / "images" / "speed.svg"
 INK = "#333333"  # stands for the text's colour until the SVG is written

@@ -14,9 +14,10 @@ import typer.main
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))  # for benchmarks, which is not installed
 
+from lsgcli.analysis.fields import LAYER, RECORD, Field  # noqa: E402
+
 from benchmarks import documented  # noqa: E402
 from lsgcli import registry  # noqa: E402
-from lsgcli.analysis.fields import LAYER, RECORD, Field  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
 from lsgcli.config import FIELDS  # noqa: E402
 

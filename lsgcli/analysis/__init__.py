@@ -14,7 +14,7 @@ from lsgcli.analysis.gradflow import inspect
 from lsgcli.analysis.hooks import Adapter, Layer
 from lsgcli.analysis.mismatch import Sample
 from lsgcli.analysis.other import equivalent_width, height_of, pairs
-from lsgcli.analysis.verdicts import Thresholds
+from lsgcli.verdicts import Thresholds
 
 __all__ = [
     "Adapter",

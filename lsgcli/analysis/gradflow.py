@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lsgcli.analysis import own
-from lsgcli.analysis.hooks import Adapter, Layer
+from lsgcli.analysis.hooks import Adapter, Layer, observing
 from lsgcli.analysis.mismatch import Sample, mismatch
 from lsgcli.analysis.moments import light, moments
-from lsgcli.analysis.verdicts import Thresholds, verdict
-from lsgcli.analysis.watching import Watcher, observing
+from lsgcli.analysis.watching import Watcher
 from lsgcli.analysis.weights import WeightGradients, mean, norm
 from lsgcli.compute import Compute, full_precision
 from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
 from lsgcli.files import finite
 from lsgcli.models.base import SpikingNet
+from lsgcli.verdicts import Thresholds, verdict
 
 SCHEMA = "lsg.gradient-flow/1"
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -1,6 +1,7 @@
 """Layers of neurons of any library: what an adapter says about each, and hooks that watch them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,19 @@ class Layer:
     def watch(self, sums: LayerSums, *, full: bool) -> Watcher:
         """Begin to watch."""
         return HookWatcher(self, sums, full)
+
+
+@contextmanager
+def observing(layers: Sequence[Layer], *, full: bool) -> Iterator[dict[str, Watcher]]:
+    """Watch layers while the block runs; yields their watchers by name, whose sums fill as it does."""
+    watchers: dict[str, Watcher] = {}
+    try:
+        for layer in layers:
+            watchers[layer.name] = layer.watch(LayerSums(), full=full)
+        yield watchers
+    finally:
+        for watcher in watchers.values():
+            watcher.close()
 
 
 Adapter = Callable[[Any], Sequence[Layer]]  # network -> its layers of neurons, in order from the input

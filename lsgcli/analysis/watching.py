@@ -1,10 +1,7 @@
 """Watching layers of neurons while a network runs forward and backward; only sums are kept."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,9 +9,6 @@ from lsgcli.analysis import cpu
 from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, laid
 from lsgcli.analysis.sums import Counted, LayerSums, count
 from lsgcli.neurons.step import over_time
-
-if TYPE_CHECKING:
-    from lsgcli.analysis.hooks import Layer
 
 
 class Watcher(ABC):
@@ -61,16 +55,3 @@ class Watcher(ABC):
 
     def _counted(self, block: Block) -> Counted:
         return replace(count(block, full=self.full), h=None)
-
-
-@contextmanager
-def observing(layers: "Sequence[Layer]", *, full: bool) -> Iterator[dict[str, Watcher]]:
-    """Watch layers while the block runs; their watchers by name, whose sums fill as it does."""
-    watchers: dict[str, Watcher] = {}
-    try:
-        for layer in layers:
-            watchers[layer.name] = layer.watch(LayerSums(), full=full)
-        yield watchers
-    finally:
-        for watcher in watchers.values():
-            watcher.close()

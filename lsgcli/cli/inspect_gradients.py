@@ -22,12 +22,11 @@ from lsgcli.cli.common import (
     open_checkpoint,
 )
 from lsgcli.errors import CheckpointError, ConfigError, GateError
+from lsgcli.report.drawing import SUFFIXES
+from lsgcli.verdicts import VERDICTS, Thresholds
 
 if TYPE_CHECKING:
-    from lsgcli.analysis import Sample, Thresholds
-
-PICTURES = (".svg", ".png")  # endings of what --plot writes
-VERDICTS = ("blocked", "silent", "saturated", "vanishing", "exploding")
+    from lsgcli.analysis import Sample
 
 
 def inspect_gradients(
@@ -54,7 +53,9 @@ def inspect_gradients(
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="The result as CSV, a row for each checkpoint and layer.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page that needs no network to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Also write pictures, SVG and PNG, to this folder.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also write pictures to this folder: SVG, PNG, and PDF if svglib is installed.")
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -74,9 +75,9 @@ def inspect_gradients(
     if html is not None:
         files.check_output(html, "--html", suffixes=(".html",), inputs=checkpoints, force=force)
     if plot is not None:
-        files.check_output(plot, "--plot", suffixes=PICTURES, folder=True, inputs=checkpoints, force=force)
+        files.check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, inputs=checkpoints, force=force)
     gates, limits = _gates(fail_on), _limits(limit or [])
-    from lsgcli.analysis import Sample, Thresholds
+    from lsgcli.analysis import Sample
 
     sample = Sample(mismatch, mismatch_step) if mismatch else None
     changes = {"data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size}
@@ -102,7 +103,7 @@ def inspect_gradients(
 
 
 def _flow(
-    path: Path, changes: dict[str, Any], batches: int, thresholds: "Thresholds", sample: "Sample | None", quiet: bool
+    path: Path, changes: dict[str, Any], batches: int, thresholds: Thresholds, sample: "Sample | None", quiet: bool
 ) -> dict[str, Any]:
     """The record of one checkpoint."""
     opened = open_checkpoint(path, changes, ("train", "test"), quiet)
@@ -124,7 +125,7 @@ def _print(flows: list[dict[str, Any]], as_json: bool, as_csv: bool) -> None:
         print(json.dumps(flows[0] if len(flows) == 1 else flows))
         return
     if as_csv:
-        from lsgcli.analysis.fields import csv_text
+        from lsgcli.analysis.measures import csv_text
 
         print(csv_text(flows), end="")
         return

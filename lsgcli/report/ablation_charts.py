@@ -5,18 +5,17 @@ from collections.abc import Sequence
 from lsgcli.ablation import curves
 from lsgcli.ablation.curves import Curve, Rows
 from lsgcli.ablation.plan import safe_name
-from lsgcli.report.axes import SIZE, Axes, Scale, whole_ticks
+from lsgcli.report.axes import Axes, Scale, whole_ticks
+from lsgcli.report.charts import drawn_legend
 from lsgcli.report.colours import Style, ordered, styles
-from lsgcli.report.drawing import Drawing
-from lsgcli.report.marks import Area, Dot, Group, Mark, Text
-from lsgcli.report.svg import drawn_legend
+from lsgcli.report.drawing import Drawing, area, dot, group, text
 
 WIDTH, HEIGHT, MARGIN = 640, 340, 12
 
 
 def charts(rows: Rows) -> dict[str, Drawing]:
-    """Charts by file name, without suffix: accuracy and loss by epoch, coverage by layer, and for each row alpha and beta by epoch
-    where they move. What there is nothing of is left out.
+    """Charts by file name, without suffix: accuracy and loss by epoch, coverage by layer, and alpha and beta by epoch for each row in
+    which they move. Omits what the runs have no values of.
 
     Args:
         rows: directories of finished runs, as :func:`lsgcli.ablation.curves.finished` finds them.
@@ -46,41 +45,33 @@ def chart(
     Args:
         lines: at least one.
         looks: of each.
-        bands: draw the standard deviations, too; of many curves they would hide each other.
-        markers: mark the points, too.
+        bands: also draw the standard deviations; those of many curves would hide each other.
+        markers: also mark the points.
     """
     n = max(len(curve.mean) for curve in lines)
-    edges = [_edges(curve) if bands else (curve.mean, curve.mean) for curve in lines]
-    y = Scale.over(value for pair in edges for side in pair for value in side)
+    spread = [list(zip(curve.mean, curve.std if bands else [0.0] * len(curve.mean), strict=True)) for curve in lines]
+    y = Scale.over(value for pairs in spread for mean, std in pairs for value in (mean - std, mean + std))
     axes = Axes(WIDTH, HEIGHT, Scale(1, n) if n > 1 else Scale(0, 2), y)
     marks = axes.frame([i + 1 for i in whole_ticks(n)], x_label, y_label)
-    for (low, high), look in zip(edges, looks, strict=True):
-        marks += _band(axes, low, high, look)
+    for pairs, look in zip(spread, looks, strict=True):
+        if len(pairs) > 1 and any(std for _, std in pairs):
+            upper = [axes.at(x, mean + std) for x, (mean, std) in enumerate(pairs, 1)]
+            lower = [axes.at(x, mean - std) for x, (mean, std) in enumerate(pairs, 1)]
+            marks.append(area([*upper, *reversed(lower)], look.colour, 0.18))
     for curve, look in zip(lines, looks, strict=True):
         drawn = axes.line(list(enumerate(curve.mean, 1)), look)
         if markers:
-            drawn += [Dot(*axes.at(x, value), look.colour, look.shape or "circle") for x, value in enumerate(curve.mean, 1)]
-        marks.append(Group(drawn, f"{curve.label}: {curve.mean[-1]:.4g} at the end"))
+            drawn += [dot(axes.at(x, value), look.colour, look.shape) for x, value in enumerate(curve.mean, 1)]
+        marks.append(group(drawn, f"{curve.label}: {curve.mean[-1]:.4g} at the end"))
     named = [(curve.label, look) for curve, look in zip(lines, looks, strict=True)]
     entries, height = drawn_legend(named, WIDTH - 2 * MARGIN)
     note = f"mean {'and standard deviation ' if bands else ''}over {_seeds(lines)}"
-    marks += [Group(entries, dx=MARGIN, dy=HEIGHT), Text(WIDTH - axes.right, 13, note, size=SIZE, anchor="end")]
-    told = "; ".join(f"{curve.label} {curve.mean[-1]:.4g}" for curve in lines)
-    return Drawing(WIDTH, HEIGHT + height + MARGIN / 2, marks, f"{y_label} by {x_label}, {note}. At the end: {told}")
-
-
-def _edges(curve: Curve) -> tuple[list[float], list[float]]:
-    pairs = list(zip(curve.mean, curve.std, strict=True))
-    return [m - s for m, s in pairs], [m + s for m, s in pairs]
-
-
-def _band(axes: Axes, low: Sequence[float], high: Sequence[float], look: Style) -> list[Mark]:
-    there = [axes.at(x, value) for x, value in enumerate(high, 1)]
-    back = [axes.at(x, value) for x, value in enumerate(low, 1)]
-    return [Area([*there, *reversed(back)], look.colour, 0.18)] if low != high and len(low) > 1 else []
+    marks += [group(entries, at=(MARGIN, HEIGHT)), text((WIDTH - axes.right, 13), note, anchor="end")]
+    ends = "; ".join(f"{curve.label} {curve.mean[-1]:.4g}" for curve in lines)
+    return Drawing(WIDTH, HEIGHT + height + MARGIN / 2, marks, f"{y_label} by {x_label}, {note}. At the end: {ends}")
 
 
 def _seeds(lines: Sequence[Curve]) -> str:
     counts = sorted({curve.n for curve in lines})
-    told = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"{told} {'seed' if counts == [1] else 'seeds'}"
+    number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{number} {'seed' if counts == [1] else 'seeds'}"

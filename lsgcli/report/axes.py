@@ -5,9 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lsgcli.report.colours import Style
-from lsgcli.report.marks import Dot, Line, Mark, Point, Text
-
-SIZE = 12  # of text, pixels
+from lsgcli.report.drawing import Mark, Point, dot, line, text
 
 
 def drawable(value: float | None, log: bool = False) -> bool:
@@ -80,26 +78,25 @@ class Axes:
         """
         marks: list[Mark] = []
         ticks = self.y.ticks()
-        for tick, text in zip(ticks, numbers(ticks), strict=True):
+        for tick, number in zip(ticks, numbers(ticks), strict=True):
             _, y = self.at(self.x.low, tick)
-            marks.append(Line([(self.left, y), (self.width - self.right, y)], "grid"))
-            marks.append(Text(self.left - 6, y + 4, text, size=SIZE, anchor="end"))
+            marks.append(line([(self.left, y), (self.width - self.right, y)], "grid"))
+            marks.append(text((self.left - 6, y + 4), number, anchor="end"))
         floor = self.height - self.bottom
-        marks += [Text(self.at(t, self.y.low)[0], floor + 16, f"{t + x_step:g}", size=SIZE, anchor="middle") for t in x_ticks]
-        marks.append(Text((self.left + self.width - self.right) / 2, self.height - 5, x_label, size=SIZE, anchor="middle"))
-        marks.append(Text(2, 13, y_label, "ink", size=SIZE))
-        return marks
+        marks += [text((self.at(t, self.y.low)[0], floor + 16), f"{t + x_step:g}", anchor="middle") for t in x_ticks]
+        marks.append(text(((self.left + self.width - self.right) / 2, self.height - 5), x_label, anchor="middle"))
+        return [*marks, text((2, 13), y_label, "ink")]
 
-    def line(self, points: Sequence[tuple[float, float | None]], style: Style, width: float = 2.0) -> list[Mark]:
-        """A line through points, with gaps where there is no value; a point alone between gaps is a dot."""
+    def line(self, points: Sequence[tuple[float, float | None]], style: Style, *, lone: bool = True) -> list[Mark]:
+        """A line through points, with gaps where there is no value; with ``lone`` a point between two gaps is a dot."""
         runs: list[list[Point]] = [[]]
         for x, value in points:
             if value is not None and drawable(value, self.y.log):
                 runs[-1].append(self.at(x, value))
             else:
                 runs.append([])
-        marks: list[Mark] = [Line(run, style.colour, width, style.dash) for run in runs if len(run) > 1]
-        return marks + [Dot(*run[0], style.colour, style.shape or "circle", 3) for run in runs if len(run) == 1]
+        dots = [dot(run[0], style.colour, style.shape, 3) for run in runs if len(run) == 1 and lone]
+        return [line(run, style.colour, 2, style.dash) for run in runs if len(run) > 1] + dots
 
 
 def numbers(ticks: Sequence[float]) -> list[str]:

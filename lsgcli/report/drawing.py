@@ -1,21 +1,93 @@
-"""A picture made of marks: on a page, as an SVG file, as a PNG file. All three show the same."""
+"""Drawings as SVG: the same marks on a page, in an SVG file, and rendered from that file to PNG and PDF.
+
+A mark is a string of SVG. Coordinates are in pixels, y downwards. A colour is a hexadecimal number or a name of
+:data:`~lsgcli.report.colours.LIGHT`; the name becomes a CSS variable, which a page sets and which a file replaces by its value.
+"""
 
 import io
-from collections.abc import Mapping, Sequence
+import math
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 
-from lsgcli.files import make_folder, replacing, write_text
-from lsgcli.report.colours import LIGHT, PAGE
-from lsgcli.report.marks import Mark, Pen
+from lsgcli.files import make_folder, replacing
+from lsgcli.report.colours import LIGHT
 
-SMOOTH = 2  # painted this much larger, then reduced, so that edges are smooth
+ADVANCE = 0.54  # mean width of a character, as a share of its size
+Point = tuple[float, float]
+Mark = str
+# Corners of a marker, its turn in revolutions, and its radius: those of a circle that looks as large are 1.
+CORNERS = {"square": (4, 0.125, 1.25), "triangle": (3, 0.25, 1.35), "diamond": (4, 0.25, 1.3)}
+
+
+def line(points: Sequence[Point], colour: str = "ink", width: float = 1.0, dash: Sequence[float] = ()) -> Mark:
+    """A line through points, solid or dashed."""
+    dashes = f' stroke-dasharray="{" ".join(map(_n, dash))}"' if dash else ""
+    style = f'stroke="{_colour(colour)}" stroke-width="{_n(width)}"{dashes} stroke-linejoin="round"'
+    return f'<polyline points="{_points(points)}" fill="none" {style}/>'
+
+
+def area(points: Sequence[Point], colour: str, opacity: float = 1.0) -> Mark:
+    """A filled polygon."""
+    return f'<polygon points="{_points(points)}" {_fill(colour, opacity)}/>'
+
+
+def box(corner: Point, width: float, height: float, colour: str, opacity: float = 1.0) -> Mark:
+    """A filled rectangle; ``corner`` is its upper left."""
+    place = f'x="{_n(corner[0])}" y="{_n(corner[1])}" width="{_n(width)}" height="{_n(height)}"'
+    return f"<rect {place} {_fill(colour, opacity)}/>"
+
+
+def dot(at: Point, colour: str, shape: str = "circle", radius: float = 4.0, ring: bool = False) -> Mark:
+    """A marker, filled or as a ring: circle, square, triangle or diamond."""
+    (x, y), paint = at, f'fill="{_colour(colour)}"'
+    if ring:
+        paint = f'fill="none" stroke="{_colour(colour)}" stroke-width="1.5"'
+    if shape not in CORNERS:
+        return f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_n(radius)}" {paint}/>'
+    corners, turn, size = CORNERS[shape]
+    angles = (2 * math.pi * (k / corners - turn) for k in range(corners))
+    outline = [(x + size * radius * math.cos(a), y + size * radius * math.sin(a)) for a in angles]
+    return f'<polygon points="{_points(outline)}" {paint}/>'
+
+
+def text(at: Point, words: str, colour: str = "soft", size: float = 12, anchor: str = "start") -> Mark:
+    """A line of text on a base line; ``anchor`` is start, middle or end."""
+    place = f'x="{_n(at[0])}" y="{_n(at[1])}" font-size="{_n(size)}" text-anchor="{anchor}"'
+    return f'<text {place} fill="{_colour(colour)}">{_escaped(words)}</text>'
+
+
+def group(marks: Sequence[Mark], title: str = "", layer: int | None = None, at: Point = (0, 0)) -> Mark:
+    """Marks that belong together.
+
+    Args:
+        title: what a page shows when they are pointed at.
+        layer: number of the layer that they show; a page highlights it in all its pictures at once.
+        at: their origin.
+    """
+    number = f' data-layer="{layer}"' if layer is not None else ""
+    move = f' transform="translate({_n(at[0])} {_n(at[1])})"' if any(at) else ""
+    tip = f"<title>{_escaped(title)}</title>" if title else ""
+    return f"<g{number}{move}>{tip}{''.join(marks)}</g>"
+
+
+def shortened(words: str, width: float, size: float = 12) -> str:
+    """Text that fits into a width in pixels, cut in the middle: beginning and end tell names apart."""
+    room = max(4, int(width / (ADVANCE * size)))
+    if len(words) <= room:
+        return words
+    tail = (room - 1) * 2 // 3
+    return f"{words[: room - 1 - tail]}…{words[len(words) - tail :]}"
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Marks on a ground of width x height pixels; ``label`` says what is to be seen, to those who cannot."""
+    """Marks on a ground of width x height pixels; ``label`` describes them for screen readers."""
 
     width: float
     height: float
@@ -23,43 +95,94 @@ class Drawing:
     label: str
 
     def element(self) -> str:
-        """As an element of a page, in the page's colours and as wide as its place there."""
-        marks = "".join(mark.svg(PAGE) for mark in self.marks)
-        return f'<svg viewBox="0 0 {self.width:g} {self.height:g}" role="img" aria-label="{escape(self.label)}">{marks}</svg>'
+        """As an element of a page, in the page's colours and as wide as its container."""
+        marks = "".join(self.marks)
+        return f'<svg viewBox="0 0 {self.width:g} {self.height:g}" role="img" aria-label="{_escaped(self.label)}">{marks}</svg>'
 
-    def svg(self) -> str:
-        """As a file of its own, on white."""
+    def svg(self, font: str = "system-ui, sans-serif") -> str:
+        """As the content of an SVG file, on white."""
         size = f'viewBox="0 0 {self.width:g} {self.height:g}" width="{self.width:g}" height="{self.height:g}"'
         ground = f'<rect width="100%" height="100%" fill="{LIGHT["ground"]}"/>'
-        marks = "\n".join(mark.svg(LIGHT) for mark in self.marks)
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="system-ui, sans-serif" role="img">'
-        return f"{head}<title>{escape(self.label)}</title>{ground}\n{marks}\n</svg>\n"
-
-    def png(self, scale: int = 2) -> bytes:
-        """As the content of a PNG file, on white, with ``scale`` pixels for each of the drawing's."""
-        from PIL import Image, ImageDraw
-
-        size = (round(self.width * scale), round(self.height * scale))
-        canvas = Image.new("RGB", (size[0] * SMOOTH, size[1] * SMOOTH), LIGHT["ground"])
-        pen = Pen(ImageDraw.Draw(canvas, "RGBA"), scale * SMOOTH, LIGHT)
-        for mark in self.marks:
-            mark.paint(pen)
-        content = io.BytesIO()
-        canvas.reduce(SMOOTH).save(content, "PNG", compress_level=4)
-        return content.getvalue()
+        marks = re.sub(f"var\\(--({'|'.join(LIGHT)})\\)", lambda name: LIGHT[name[1]], "\n".join(self.marks))
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{font}" role="img">'
+        return f"{head}<title>{_escaped(self.label)}</title>{ground}\n{marks}\n</svg>\n"
 
 
 def save(drawings: Mapping[str, Drawing], folder: Path) -> list[Path]:
-    """Write each drawing as NAME.svg and NAME.png into a folder, which is made if it is not there; return the files.
+    """Write each drawing as NAME.svg and NAME.png, and with the extra ``pdf`` as NAME.pdf, into a folder.
+
+    Args:
+        folder: is made if it does not exist.
+
+    Returns:
+        The files.
 
     Raises:
-        StorageError: they cannot be written.
+        StorageError: a file cannot be written.
     """
     make_folder(folder)
     written = []
-    for name, drawing in drawings.items():
-        write_text(folder / f"{name}.svg", drawing.svg())
-        with replacing(folder / f"{name}.png") as temporary:
-            temporary.write_bytes(drawing.png())
-        written += [folder / f"{name}.svg", folder / f"{name}.png"]
+    with _font() as (font, file):
+        for name, drawing in drawings.items():
+            rendered = drawing.svg(font)
+            contents = {"svg": drawing.svg().encode(), "png": png(rendered, file)}
+            if find_spec("svglib"):
+                contents["pdf"] = pdf(rendered, font, file)
+            for kind, content in contents.items():
+                written.append(folder / f"{name}.{kind}")
+                with replacing(written[-1]) as temporary:
+                    temporary.write_bytes(content)
     return written
+
+
+def png(svg: str, font_file: str, scale: float = 2) -> bytes:
+    """An SVG as PNG, with ``scale`` x ``scale`` pixels for each of its own."""
+    from resvg_py import svg_to_bytes
+
+    # Fonts of the system only serve letters that the file's font may lack: the same text gives the same pixels everywhere.
+    return svg_to_bytes(svg_string=svg, zoom=scale, font_files=[font_file], skip_system_fonts=svg.replace("…", "").isascii())
+
+
+def pdf(svg: str, font: str, font_file: str) -> bytes:
+    """An SVG as PDF, with the font embedded."""
+    from reportlab.graphics import renderPDF
+    from svglib.fonts import register_font
+    from svglib.svglib import svg2rlg
+
+    register_font(font, font_file)
+    return renderPDF.drawToString(svg2rlg(io.BytesIO(svg.encode())))
+
+
+@contextmanager
+def _font() -> Iterator[tuple[str, str]]:
+    """Name and file of the font that Pillow contains, since a machine may have none."""
+    from PIL import ImageFont
+
+    font = ImageFont.load_default(12)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    assert isinstance(font.path, io.BytesIO)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "font.ttf"
+        file.write_bytes(font.path.getvalue())
+        yield str(font.getname()[0]), str(file)
+
+
+def _colour(name: str) -> str:
+    return f"var(--{name})" if name in LIGHT else name
+
+
+def _escaped(words: str) -> str:
+    """Text for XML, in which control characters and lone surrogates have no place."""
+    return escape("".join(c if c.isprintable() or c == "\n" else "?" for c in words))
+
+
+def _fill(colour: str, opacity: float) -> str:
+    return f'fill="{_colour(colour)}"' + ("" if opacity == 1 else f' fill-opacity="{opacity:g}"')
+
+
+def _n(value: float) -> str:
+    return f"{round(value, 1):g}"
+
+
+def _points(points: Sequence[Point]) -> str:
+    return " ".join(f"{_n(x)},{_n(y)}" for x, y in points)

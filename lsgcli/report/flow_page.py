@@ -5,11 +5,11 @@ from html import escape
 from typing import Any
 
 from lsgcli.report import flow_table
+from lsgcli.report.charts import legend
 from lsgcli.report.colours import styles
 from lsgcli.report.page import page as document
 from lsgcli.report.page import scrolling
 from lsgcli.report.pictures.base import Panel, Picture, View, labels, pictures
-from lsgcli.report.svg import legend
 
 SAME = {"T": "timesteps", "threshold": "threshold v_th", "batches": "mini-batches"}
 

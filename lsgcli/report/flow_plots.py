@@ -1,14 +1,13 @@
-"""``lsg inspect-gradients --plot``: the pictures of the page as files, SVG and PNG."""
+"""``lsg inspect-gradients --plot``: the pictures of the page as files."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lsgcli.report.drawing import Drawing, save
-from lsgcli.report.marks import ADVANCE, Group, Mark, Text, shortened
+from lsgcli.report.charts import drawn_legend
+from lsgcli.report.drawing import ADVANCE, Drawing, Mark, group, save, shortened, text
 from lsgcli.report.pictures.base import Panel, View, labels, pictures
-from lsgcli.report.svg import drawn_legend
 
 MARGIN, GAP = 14, 16
 TITLE, SMALL = 16, 11
@@ -16,11 +15,11 @@ ACROSS = 880  # pixels: a sheet's width where its panels leave it open
 
 
 def write(flows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
-    """Write each picture as NAME.svg and NAME.png; where there is a choice, one for each.
+    """Write each picture as :func:`~lsgcli.report.drawing.save` does; of a picture with several views, each view.
 
     Args:
         flows: records as :func:`lsgcli.report.flow_page.page` takes them.
-        folder: made if it is not there; other files in it stay.
+        folder: is made if it does not exist; other files in it stay.
 
     Returns:
         The files, in the order of the page.
@@ -52,38 +51,38 @@ def sheet(title: str, view: View) -> Drawing:
     marks, y = _heading(title, view, width)
     for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
-        marks.append(Group(cell.marks, dx=MARGIN + column * (wide + GAP), dy=y + row * (high + GAP)))
+        marks.append(group(cell.marks, at=(MARGIN + column * (wide + GAP), y + row * (high + GAP))))
     rows = -(-len(cells) // columns)
     return Drawing(width, y + rows * (high + GAP) - GAP + MARGIN, marks, title)
 
 
 def _heading(title: str, view: View, width: float) -> tuple[list[Mark], float]:
     """Title and legend, and where the panels begin."""
-    heading = Text(MARGIN, MARGIN + TITLE, shortened(title, width - 2 * MARGIN, TITLE), "ink", TITLE)
+    heading = text((MARGIN, MARGIN + TITLE), shortened(title, width - 2 * MARGIN, TITLE), "ink", TITLE)
     marks, height = drawn_legend(view.legend, width - 2 * MARGIN)
     y = MARGIN + TITLE + 14
-    return [heading, Group(marks, dx=MARGIN, dy=y)], y + height + 6
+    return [heading, group(marks, at=(MARGIN, y))], y + height + 6
 
 
 def _cell(panel: Panel) -> Drawing:
     """A panel with its title above and its note below."""
     if panel.drawing is None:
-        return Drawing(200, 60, [Text(0, 14, panel.title, "ink", SMALL + 1), *_lines(panel.note, 200, 34)], panel.title)
+        return Drawing(200, 60, [text((0, 14), panel.title, "ink", SMALL + 1), *_lines(panel.note, 200, 34)], panel.title)
     drawing, head = panel.drawing, 20 if panel.title else 0
-    marks: list[Mark] = [Text(0, 13, shortened(panel.title, drawing.width, SMALL + 1), "ink", SMALL + 1)] if head else []
+    marks = [text((0, 13), shortened(panel.title, drawing.width, SMALL + 1), "ink", SMALL + 1)] if head else []
     notes = _lines(panel.note, drawing.width, head + drawing.height + SMALL + 2)
     height = head + drawing.height + len(notes) * (SMALL + 4)
-    return replace(drawing, height=height, marks=[*marks, Group(drawing.marks, dy=head), *notes])
+    return replace(drawing, height=height, marks=[*marks, group(drawing.marks, at=(0, head)), *notes])
 
 
-def _lines(text: str, width: float, y: float) -> list[Mark]:
+def _lines(words: str, width: float, y: float) -> list[Mark]:
     """Text broken into lines of a width."""
     room, lines = width / (ADVANCE * SMALL), [""]
-    for word in text.split():
+    for word in words.split():
         if lines[-1] and len(lines[-1]) + 1 + len(word) > room:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
-    return [Text(0, y + i * (SMALL + 4), line, "soft", SMALL) for i, line in enumerate(lines) if line]
+    return [text((0, y + i * (SMALL + 4)), line, "soft", SMALL) for i, line in enumerate(lines) if line]
 
 
 def _file_name(text: str) -> str:

@@ -3,8 +3,9 @@
 from html import escape
 from typing import Any
 
-from lsgcli.report.measures import MEASURES, RULES, present
+from lsgcli.analysis.measures import MEASURES, present, text
 from lsgcli.report.page import scrolling
+from lsgcli.verdicts import RULES, rule_text
 
 
 def table(flow: dict[str, Any], label: str, link: str = "") -> str:
@@ -16,19 +17,19 @@ def table(flow: dict[str, Any], label: str, link: str = "") -> str:
     """
     shown = present(flow["layers"])
     head = '<th scope="col">layer</th><th scope="col" class="text">verdict</th>' + "".join(
-        f'<th scope="col"><abbr title="{escape(m.meaning)}">{escape(m.title)}</abbr></th>' for m in shown
+        f'<th scope="col"><abbr title="{escape(m.described)}">{escape(m.title)}</abbr></th>' for m in shown.values()
     )
     rows = ""
     for number, layer in enumerate(flow["layers"], 1):
         name = f"{number} {escape(str(layer['name']))}"
         name = f'<a href="{link.format(number)}">{name}</a>' if link else name
-        cells = "".join(f"<td>{escape(m.text(layer))}</td>" for m in shown)
+        cells = "".join(f"<td>{escape(text(layer, key))}</td>" for key in shown)
         rows += f'<tr data-layer="{number}"><th scope="row">{name}</th>{_verdict(layer)}{cells}</tr>'
     return scrolling(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>", f"Measures of {label}")
 
 
 def summary(flow: dict[str, Any]) -> str:
-    """How many layers are well, and what is the matter with the others."""
+    """How many layers are ok, and what is wrong with the others."""
     layers = flow["layers"]
     ill = [
         f"{number} {layer['name']} is {layer['verdict']} ({layer['reason']})"
@@ -41,15 +42,19 @@ def summary(flow: dict[str, Any]) -> str:
 
 
 def thresholds(flow: dict[str, Any]) -> str:
-    """The rules of the verdicts, in the order in which they are tried."""
+    """The rules of the verdicts; the first that applies gives the verdict."""
     limits = flow.get("thresholds") or {}
-    rules = [f"{name}: {RULES[name].format(limit) if name in RULES else limit}" for name, limit in limits.items()]
+    rules = [
+        f"{name}: {rule_text(name, limit, MEASURES[RULES[name]['measure']].title)}"
+        for name, limit in limits.items()
+        if name in RULES
+    ]
     return escape("; ".join([*rules, "ok: otherwise"])) if rules else "not in this record"
 
 
 def glossary() -> str:
     """What the columns mean."""
-    return "<dl>" + "".join(f"<dt>{escape(m.title)}</dt><dd>{escape(m.meaning)}</dd>" for m in MEASURES) + "</dl>"
+    return "<dl>" + "".join(f"<dt>{escape(m.title)}</dt><dd>{escape(m.described)}</dd>" for m in MEASURES.values()) + "</dl>"
 
 
 def _verdict(layer: dict[str, Any]) -> str:

@@ -8,26 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lsgcli.report.measures import MEASURES, measure
+from lsgcli.analysis.measures import MEASURES, text
 from lsgcli.report.pictures.base import labels
 
-# Those that matter most first, beside coverage, which always stands there.
-SHOWN = (
-    *(
-        "grad_norm",
-        "mismatch",
-        "firing_rate",
-        "beta",
-        "temporal_share",
-        "grad_ratio",
-        "alpha",
-        "u_std",
-        "snr",
-        "sg_mean",
-        "u_mean",
-    ),
-    *("u_std_predicted.paper", "rho", "gamma", "grad_zero"),
-)
+RANKED = sorted((key for key, one in MEASURES.items() if one.rank), key=lambda key: MEASURES[key].rank)
 BAR = 6  # characters
 STEPS = 12  # characters; more timesteps share one
 GAP = 2
@@ -79,21 +63,21 @@ def _one(flow: dict[str, Any], out: Console) -> Table:
     width = max(5, *(len(layer["name"]) for layer in flow["layers"]))
     room = out.width - sum(one + GAP for one in (width, 5 + 1 + BAR, marks.steps, 9))
     kept: list[str] = []
-    for key in SHOWN:
-        values = [measure(key).text(layer) for layer in flow["layers"]]
-        needed = max(map(len, [measure(key).title, *values])) + GAP
+    for key in RANKED:
+        values = [text(layer, key) for layer in flow["layers"]]
+        needed = max(map(len, [MEASURES[key].title, *values])) + GAP
         if needed <= room and any(value != "-" for value in values):
             kept.append(key)
             room -= needed
-    shown = [one for one in MEASURES if one.key in kept]
-    table = _table(f"{marks.bars}; {marks.heights}. u in units of v_th; firing rate: spikes per neuron and step")
+    shown = [key for key in MEASURES if key in kept]
+    table = _table(f"{marks.bars}; {marks.heights}. u in units of v_th; firing rate: spikes per neuron and timestep")
     for title in ("layer", "coverage", "by step"):
         _column(table, title)
-    for one in shown:
-        _column(table, one.title, right=True)
+    for key in shown:
+        _column(table, MEASURES[key].title, right=True)
     _column(table, "verdict")
     for layer in flow["layers"]:
-        cells = [layer["name"], marks.bar(layer), marks.row(layer), *(one.text(layer) for one in shown)]
+        cells = [layer["name"], marks.bar(layer), marks.row(layer), *(text(layer, key) for key in shown)]
         table.add_row(*map(Text, cells), _verdict(layer))
     return table
 
@@ -111,16 +95,16 @@ def _several(flows: Sequence[dict[str, Any]], names: Sequence[str], out: Console
         _column(table, name[: NAME if with_bar else 8])
         if with_steps:
             _column(table, "by step")
-        _column(table, measure("grad_norm").title, right=True)
+        _column(table, MEASURES["grad_norm"].title, right=True)
     for index, layer in enumerate(flows[0]["layers"]):
         cells: list[Text] = [Text(layer["name"])]
         for flow in flows:
             one = flow["layers"][index]
             ill = "" if one["verdict"] == "ok" else "red"
-            cells.append(Text(marks.bar(one) if with_bar else measure("coverage").text(one), style=ill))
+            cells.append(Text(marks.bar(one) if with_bar else text(one, "coverage"), style=ill))
             if with_steps:
                 cells.append(Text(marks.row(one), style=ill))
-            cells.append(Text(("" if not ill else "!") + measure("grad_norm").text(one), style=ill))
+            cells.append(Text(("" if not ill else "!") + text(one, "grad_norm"), style=ill))
         table.add_row(*cells)
     return table
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from lsgcli import files
 from lsgcli.report import flow_table
+from lsgcli.report.charts import line_chart
 from lsgcli.report.page import page
-from lsgcli.report.svg import line_chart
 from lsgcli.rundir import RunDir
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lsgcli import checkpoint, files, models, registry
 from lsgcli.analysis import gradflow, own
-from lsgcli.analysis.watching import observing
+from lsgcli.analysis.hooks import observing
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.compute import Compute
 from lsgcli.config import RunConfig

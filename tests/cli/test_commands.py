@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from lsgcli import checkpoint
-from lsgcli.analysis.fields import problems
+from lsgcli.analysis.measures import problems
 from lsgcli.cli.app import app
 from tests.cli.conftest import TINY
 

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from lsgcli.registry import register
-from lsgcli.report.axes import Scale
-from lsgcli.report.measures import measure
 from lsgcli.report.pictures.base import Flow, Panel, View, legend
 from lsgcli.report.pictures.by_layer import by_layer
 
@@ -23,9 +21,7 @@ class Coverage:
     )
 
     def views(self, flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
-        found = []
-        for name, key in (("coverage", "coverage"), ("mean surrogate E[h]", "sg_mean")):
-            shown = measure(key)
-            y = Scale.over((shown.of(layer) for flow in flows for layer in flow["layers"]), zero=True)
-            found.append(View(name, [Panel(by_layer(flows, labels, shown, y))], legend=legend(labels)))
-        return found
+        return [
+            View(name, [Panel(by_layer(flows, labels, key))], legend=legend(labels))
+            for name, key in (("coverage", "coverage"), ("mean surrogate E[h]", "sg_mean"))
+        ]

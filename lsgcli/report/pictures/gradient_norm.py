@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from lsgcli.registry import register
-from lsgcli.report.axes import Scale
-from lsgcli.report.measures import measure
 from lsgcli.report.pictures.base import Flow, Panel, View, legend
 from lsgcli.report.pictures.by_layer import by_layer
 
@@ -26,9 +24,7 @@ class GradientNorm:
     )
 
     def views(self, flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
-        shown = measure("grad_norm")
-        y = Scale.over((shown.of(layer) for flow in flows for layer in flow["layers"]), log=True)
-        drawing = by_layer(flows, labels, shown, y, [_limits(flow) for flow in flows])
+        drawing = by_layer(flows, labels, "grad_norm", limits=[_limits(flow) for flow in flows], log=True)
         return [View("gradient-norm", [Panel(drawing)], legend=legend(labels))]
 
 

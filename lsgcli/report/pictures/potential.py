@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
+from lsgcli.analysis import measures
 from lsgcli.registry import register
-from lsgcli.report.axes import SIZE
 from lsgcli.report.colours import COLOURS, Style
-from lsgcli.report.drawing import Drawing
-from lsgcli.report.marks import Area, Box, Line, Mark, Point, Text
+from lsgcli.report.drawing import Drawing, Mark, Point, area, box, line, text
 from lsgcli.report.pictures.base import Flow, Panel, View
 
 WIDTH, HEIGHT = 200, 128
@@ -64,11 +63,8 @@ def bars(histogram: dict[str, Any]) -> list[tuple[float, float, float]]:
 
 def outside(histogram: dict[str, Any], span: tuple[float, float]) -> float:
     """Share of the potentials that a panel has no room for."""
-    return (
-        max(0.0, 1 - sum(d * (right - left) for left, right, d in bars(histogram) if _in(left, right, span)))
-        if any(histogram["counts"])
-        else 0.0
-    )
+    inside = sum(d * (right - left) for left, right, d in bars(histogram) if _in(left, right, span))
+    return max(0.0, 1 - inside) if any(histogram["counts"]) else 0.0
 
 
 def _in(left: float, right: float, span: tuple[float, float]) -> bool:
@@ -110,30 +106,27 @@ def _draw(layer: dict[str, Any], threshold: float, span: tuple[float, float], co
     if layer.get("interval") and None not in layer["interval"]:
         interval = [min(max(edge / threshold, span[0]), span[1]) for edge in layer["interval"]]
         x, end = (at(edge, 0)[0] for edge in interval)
-        marks.append(Box(x, TOP, end - x, FLOOR - TOP, "ink", 0.09))
+        marks.append(box((x, TOP), end - x, FLOOR - TOP, "ink", 0.09))
     for (low, high), opacity in (span, 0.4), (interval, 0.75):
         clipped = [(max(left, low), min(right, high), d) for left, right, d in seen if right > low and left < high]
         steps = [point for left, right, d in clipped for point in (at(left, d), at(right, d))]
         if steps:
-            marks.append(Area([(steps[0][0], FLOOR), *steps, (steps[-1][0], FLOOR)], colour, opacity))
-    marks.append(Line([at(1, 0), (at(1, 0)[0], TOP)], "ink", 1.5))
+            marks.append(area([(steps[0][0], FLOOR), *steps, (steps[-1][0], FLOOR)], colour, opacity))
+    marks.append(line([at(1, 0), (at(1, 0)[0], TOP)], "ink", 1.5))
     if sigma:
         grid = [span[0] + k * (span[1] - span[0]) / 80 for k in range(81)]
         curve = [at(u, math.exp(-((u / sigma) ** 2) / 2) / (sigma * math.sqrt(2 * math.pi))) for u in grid]
-        marks.append(Line(curve, PREDICTED.colour, 1.5, PREDICTED.dash))
-    marks.append(Line([(SIDE, FLOOR), (WIDTH - SIDE, FLOOR)], "soft"))
+        marks.append(line(curve, PREDICTED.colour, 1.5, PREDICTED.dash))
+    marks.append(line([(SIDE, FLOOR), (WIDTH - SIDE, FLOOR)], "soft"))
     step = max(1, math.ceil((span[1] - span[0]) / 8))
     ticks = [k for k in range(int(span[0]), int(span[1]) + 1) if (k - 1) % step == 0]
-    marks += [Text(at(k, 0)[0], HEIGHT - 5, f"{k}", size=SIZE - 1, anchor="middle") for k in ticks if span[0] < k < span[1]]
+    marks += [text((at(k, 0)[0], HEIGHT - 5), f"{k}", size=11, anchor="middle") for k in ticks if span[0] < k < span[1]]
     return Drawing(WIDTH, HEIGHT, marks, f"Histogram of u / v_th in layer {title}: {_note(layer, span)}")
 
 
 def _note(layer: dict[str, Any], span: tuple[float, float]) -> str:
-    def text(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
-
-    predicted = layer.get("u_std_predicted") or {}
-    parts = [f"inside {text(layer['coverage'], '.1%')}", f"mean {text(layer['u_mean'], '.2f')}"]
-    parts.append(f"std {text(layer['u_std'], '.2f')} (predicted {text(predicted.get('paper'), '.2f')})")
+    inside = "-" if layer["coverage"] is None else f"{layer['coverage']:.1%}"
+    mean, std, predicted = (measures.text(layer, key) for key in ("u_mean", "u_std", "u_std_predicted.paper"))
+    note = f"inside {inside}; mean {mean}; std {std} (predicted {predicted})"
     beyond = outside(layer["histogram"], span) if layer.get("histogram") else 0.0
-    return "; ".join(parts) + (f"; {beyond:.1%} out of sight" if beyond >= 0.005 else "")
+    return note + (f"; {beyond:.1%} out of sight" if beyond >= 0.005 else "")

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from lsgcli.registry import register
 from lsgcli.report.axes import Scale
+from lsgcli.report.charts import line_drawing
 from lsgcli.report.colours import Style, ordered
 from lsgcli.report.pictures.base import Flow, Panel, View
-from lsgcli.report.svg import line_drawing
 
 
 @register("picture", "training")

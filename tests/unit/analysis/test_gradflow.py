@@ -12,15 +12,15 @@ from torch.nn import functional as F
 from lsgcli import models, registry
 from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.dynamics import Dynamics, Passage, blocks, cut, laid
-from lsgcli.analysis.fields import problems
 from lsgcli.analysis.history import history
+from lsgcli.analysis.hooks import observing
+from lsgcli.analysis.measures import problems
 from lsgcli.analysis.mismatch import Sample
-from lsgcli.analysis.verdicts import Thresholds, verdict
-from lsgcli.analysis.watching import observing
 from lsgcli.compute import Compute
 from lsgcli.data.batches import Batch
 from lsgcli.neurons import LIFState, initial_state, step
 from lsgcli.neurons.kernels import Backend, single_backward
+from lsgcli.verdicts import Thresholds, verdict
 from tests.unit.neurons.oracle import lif
 
 CPU = Compute(torch.device("cpu"))

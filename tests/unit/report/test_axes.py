@@ -3,11 +3,11 @@
 import math
 
 import pytest
+from lsgcli.report.marks import shortened
+from lsgcli.report.svg import line_chart
 
 from lsgcli.report.axes import Axes, Scale, numbers
 from lsgcli.report.colours import COLOURS, DARK, LIGHT, SEQUENTIAL, Style, ink_on, ramp
-from lsgcli.report.marks import shortened
-from lsgcli.report.svg import line_chart
 
 
 def test_linear():

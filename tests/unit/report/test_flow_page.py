@@ -7,9 +7,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from lsgcli.report.measures import MEASURES
 
 from lsgcli.report.flow_page import page
-from lsgcli.report.measures import MEASURES
 from tests.flows import THRESHOLDS, flow, hollow
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}

@@ -5,14 +5,14 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from lsgcli.report.marks import Area, Box, Dot, Group, Line, Text
+from lsgcli.report.svg import drawn_legend
 from PIL import Image
 
 from lsgcli.errors import StorageError
 from lsgcli.report.colours import styles
 from lsgcli.report.drawing import Drawing
 from lsgcli.report.flow_plots import sheets, write
-from lsgcli.report.marks import Area, Box, Dot, Group, Line, Text
-from lsgcli.report.svg import drawn_legend
 from tests.flows import flow, hollow
 from tests.unit.report import reading
 

@@ -1,0 +1,201 @@
+"""The fields of a gradient-flow record: the one table that CSV, terminal, pages and documentation are made from.
+
+A field's key is its path in the record, with a dot between levels.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a record.
+
+    Attributes:
+        kind: ``text``, ``number``, ``count``, ``object`` or ``list``, each as in JSON.
+        meaning: its definition, in plain text.
+        unit: of the number; ``-`` for a number without one.
+        title: head of its column in tables; a field without one has no column.
+        form: format of a value there.
+        rank: its place, from 1, where there is room for a few columns; 0 for none.
+        empty: it may be null.
+        per_step: ``per_step`` has a list of it as well, a value for each timestep.
+    """
+
+    kind: str
+    meaning: str
+    unit: str = ""
+    title: str = field(default="", kw_only=True)
+    form: str = field(default="", kw_only=True)
+    rank: int = field(default=0, kw_only=True)
+    empty: bool = field(default=False, kw_only=True)
+    per_step: bool = field(default=False, kw_only=True)
+
+    @property
+    def described(self) -> str:
+        """Meaning and unit in one line."""
+        return self.meaning if self.unit in ("", "-", "share") else f"{self.meaning}; in {self.unit}"
+
+
+Number = partial(Field, "number", form=".3f", empty=True)
+Steps = partial(Number, per_step=True)
+LAYER: dict[str, Field] = {
+    "name": Field("text", "of the layer"),
+    "beta": Number(
+        "decay of the membrane potential u per timestep; mean over channels where each has its own",
+        "-",
+        title="beta",
+        rank=4,
+        empty=False,
+    ),
+    "alpha": Steps(
+        "width of the surrogate gradient; mean over channels and timesteps where they differ",
+        "u",
+        title="alpha",
+        rank=7,
+        empty=False,
+    ),
+    "interval": Field("list", "[v_th - alpha/2, v_th + alpha/2], where gradient can pass", "u"),
+    "gamma": Number(
+        "mean weight of the tdBN between synapse and neurons; none without tdBN", "-", title="gamma", form=".2f", rank=14
+    ),
+    "coverage": Steps(
+        "share of membrane potentials u inside the interval: mean of 1[abs(u - v_th) < alpha/2]", "share", title="coverage"
+    ),
+    "sg_mean": Steps("mean surrogate gradient; unlike coverage it does not reward any widening", "1/u", title="E[h]", rank=10),
+    "sg_sq_mean": Steps("mean square of the surrogate gradient", "1/u^2", title="E[h^2]"),
+    "firing_rate": Steps("mean of the spikes o", "spikes per neuron and timestep", title="firing rate", rank=3),
+    "silent": Number("share of neurons without a spike in any sample", "share", title="silent"),
+    "saturated": Number("share of neurons with a spike at every timestep of every sample", "share", title="saturated"),
+    "u_mean": Steps("mean of the membrane potential u", "v_th", title="u mean", form=".2f", rank=11),
+    "u_std": Steps("standard deviation of u", "v_th", title="u std", form=".2f", rank=8),
+    "u_skew": Steps("skewness of u; 0 for a normal distribution", "-", title="u skew", form=".2f"),
+    "u_std_predicted": Field("object", "predictions of u_std", "v_th", per_step=True),
+    "u_std_predicted.paper": Number(
+        "u_std by the paper's Theorem 1: sqrt(1 + beta^2)", "v_th", title="u std, formula", form=".2f", rank=12
+    ),
+    "u_std_predicted.with_gamma": Number(
+        "the same times abs(gamma), gamma of the tdBN", "v_th", title="with gamma", form=".2f"
+    ),
+    "u_std_predicted.without_reset": Number(
+        "u_std of neurons without reset, for independent inputs: sqrt((1 - beta^(2T)) / (1 - beta^2)); per_step has t for T",
+        "v_th",
+        title="without reset",
+        form=".2f",
+    ),
+    "rho": Steps("correlation of I[t] and I[t+1]; none at the last timestep", "-", title="rho", form=".2f", rank=13),
+    "grad_norm": Number(
+        "L2 norm of dL/dW, the gradient of the weights that feed the layer; mean over mini-batches",
+        title="|dL/dW|",
+        form=".2e",
+        rank=1,
+    ),
+    "grad_ratio": Number("L2 norm of dL/dW over that of the last spiking layer", "-", title="ratio", form=".2g", rank=6),
+    "grad_relative": Number("L2 norm of dL/dW over that of W", title="|dL/dW| / |W|", form=".2e"),
+    "grad_zero": Steps("share of entries of dL/du that are exactly zero", "share", title="dL/du = 0", rank=15),
+    "grad_zero_weight": Number(
+        "share of entries of dL/dW that are exactly zero; mean over mini-batches", "share", title="dL/dW = 0"
+    ),
+    "temporal_share": Number(
+        "part of dL/dW that came through time: its norm over that of the whole; mean over mini-batches",
+        "-",
+        title="temporal share",
+        rank=5,
+    ),
+    "snr": Number(
+        "signal-to-noise ratio, abs(mean) / std of dL/dW over mini-batches, median of entries; none for one mini-batch",
+        "-",
+        title="SNR",
+        form=".2f",
+        rank=9,
+    ),
+    "mismatch": Number(
+        "cosine of dL/dW and finite differences of the loss; none without --mismatch", "-", title="mismatch", rank=2
+    ),
+    "histogram": Field("object", "counts of u in `edges`, and outside of them (`below`, `above`)", "v_th"),
+    "per_step": Field("object", "the fields marked *, a list of T values each"),
+    "verdict": Field("text", "`ok`, or what is wrong with the layer"),
+    "reason": Field("text", "the measurement and the threshold that decided it; empty if `ok`"),
+}
+RECORD: dict[str, Field] = {
+    "schema": Field("text", "`lsg.gradient-flow/1`"),
+    "threshold": Field("number", "v_th of the first layer", "u"),
+    "T": Field("count", "timesteps"),
+    "batches": Field("count", "mini-batches that were measured over"),
+    "loss": Field("number", "mean over these", empty=True),
+    "thresholds": Field("object", "of the verdicts"),
+    "layers": Field("list", "in order from the input; fields below"),
+    "checkpoint": Field("text", "path, as it was given"),
+    "method": Field("text", "how decay and width were set"),
+    "history": Field(
+        "object",
+        "of the run that the checkpoint lies in: `epochs`, and for each of its `layers` lists of `beta`, `alpha`, `coverage`",
+        empty=True,
+    ),
+}
+MEASURES = {key: field for key, field in LAYER.items() if field.title}
+KINDS: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    "number": (int, float),
+    "count": (int,),
+    "object": (dict,),
+    "list": (list,),
+}
+
+
+def value(layer: Mapping[str, Any], key: str) -> Any:
+    """A layer's value of a field; None where it has none."""
+    found: Any = layer
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def text(layer: Mapping[str, Any], key: str) -> str:
+    """A layer's value of a measure, as tables show it."""
+    number = value(layer, key)
+    return "-" if number is None else format(number, MEASURES[key].form)
+
+
+def present(layers: Iterable[Mapping[str, Any]]) -> dict[str, Field]:
+    """The measures of which at least one of the layers has a value."""
+    layers = list(layers)
+    return {key: one for key, one in MEASURES.items() if any(value(layer, key) is not None for layer in layers)}
+
+
+def problems(record: Mapping[str, Any], fields: Mapping[str, Field] = RECORD, where: str = "record") -> list[str]:
+    """What is not as documented about a record, or about a layer of one."""
+    keys = [key for key in fields if "." not in key]
+    found = [f"{where}: {name} is not documented" for name in record if name not in keys]
+    found += [f"{where}: {name} is missing" for name in keys if name not in record]
+    for name, value in record.items():
+        field = fields.get(name)
+        if field is None or (value is None and field.empty):
+            continue
+        if not isinstance(value, KINDS[field.kind]) or isinstance(value, bool):
+            found.append(f"{where}: {name} is {value!r}, which is no {field.kind}")
+    for layer in record.get("layers", ()):
+        found += problems(layer, LAYER, f"layer {layer.get('name')}")
+        lists = {name for name, field in LAYER.items() if field.per_step}
+        if layer["per_step"].keys() != lists or any(len(values) != record["T"] for values in layer["per_step"].values()):
+            found.append(
+                f"layer {layer['name']}: per_step has {sorted(layer['per_step'])}, not {record['T']} of {sorted(lists)}"
+            )
+    return found
+
+
+def csv_text(flows: Iterable[Mapping[str, Any]]) -> str:
+    """Records as CSV: a row for each checkpoint and layer, with the numbers that are one for the whole layer."""
+    out = io.StringIO()
+    keys = [key for key, field in LAYER.items() if field.kind in ("text", "number")]
+    keys.sort(key=lambda key: "." in key)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["checkpoint", "method", *(key.replace(".", "_") for key in keys)])
+    for flow in flows:
+        for layer in flow["layers"]:
+            writer.writerow([flow["checkpoint"], flow["method"], *(value(layer, key) for key in keys)])
+    return out.getvalue()
