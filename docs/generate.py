@@ -5,7 +5,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ import typer.main
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))  # for benchmarks, which is not installed
 
-from lsgcli.analysis.fields import LAYER, RECORD, Field  # noqa: E402
-
 from benchmarks import documented  # noqa: E402
 from lsgcli import registry  # noqa: E402
+from lsgcli.analysis.measures import LAYER, RECORD, Field  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
 from lsgcli.config import FIELDS  # noqa: E402
+from lsgcli.errors import exit_statuses  # noqa: E402
+from lsgcli.verdicts import RULES, Thresholds, rule_text  # noqa: E402
 
 
 def command_line() -> str:
@@ -29,7 +30,8 @@ def command_line() -> str:
         "# Command line",
         "_Written by `python docs/generate.py` from the program; `lsg COMMAND --help` says the same._",
         group.help,
-        EXIT_STATUS,
+        "Results go to stdout; progress, warnings and errors go to stderr.",
+        table(("exit status", "meaning"), exit_statuses().items()),
         SOURCES,
     ]
     for name, command in _commands(group):
@@ -58,24 +60,6 @@ def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{before}{name}", command
 
 
-EXIT_STATUS = """Results go to stdout; progress, warnings and errors go to stderr.
-
-| exit status | meaning |
-|---|---|
-| 0 | done |
-| 1 | an error that was not foreseen |
-| 2 | usage or configuration |
-| 3 | data missing, damaged, or not as described |
-| 4 | checkpoint missing, damaged, or foreign |
-| 5 | diverged: loss or gradient became NaN or infinite |
-| 6 | run directory in use, or it holds a run already |
-| 7 | storage: something cannot be written |
-| 8 | out of memory |
-| 9 | a gate (`--fail-on`, `--verify`) did not hold |
-| 75 | stopped by SIGTERM or SIGINT; saved, can be resumed |
-| 130 | interrupted (Ctrl-C) outside of training, where there is nothing to save |
-| 141 | whoever read stdout stopped reading (a closed pipe) |"""
-
 SOURCES = """Every setting of `lsg train` can also come from the environment (`LSG_BATCH_SIZE=64`) or from a TOML file (`--config
 run.toml`, keys as below with underscores, flat or grouped in tables). Command line beats environment beats file beats the data
 set's preset beats the default. A key that does not exist is an error, and all errors are reported at once."""
@@ -88,6 +72,14 @@ def _arguments(command: Any) -> str:
 
 def _flags(option: Any) -> str:
     return ", ".join(f"`{flag}`" for flag in [*option.opts, *option.secondary_opts])
+
+
+def table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
+    """A table in Markdown."""
+    lines = [list(map(str, head)), *(list(map(str, row)) for row in rows)]
+    rule = "|---" * len(lines[0]) + "|"
+    first, *others = (f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join([first, rule, *others])
 
 
 def _first_line(thing: Any) -> str:
@@ -148,9 +140,14 @@ def things(kind: str, head: str) -> str:
 
 def fields(which: dict[str, Field]) -> str:
     """Fields of a gradient-flow record."""
-    rows = ["| name | definition | unit |", "|---|---|---|"]
-    rows += [f"| `{name}`{' *' if one.per_step else ''} | {one.meaning} | {one.unit} |" for name, one in which.items()]
-    return "\n".join(rows)
+    named = ((f"`{name}`{' *' if one.per_step else ''}", one.meaning, one.unit) for name, one in which.items())
+    return table(("name", "definition", "unit"), named)
+
+
+def verdicts() -> str:
+    """Verdicts by default thresholds."""
+    rows = [(f"`{name}`", rule_text(name, getattr(Thresholds, name), f"`{rule['measure']}`")) for name, rule in RULES.items()]
+    return table(("verdict", "when"), [*rows, ("`ok`", "otherwise")])
 
 
 def listing(path: str) -> str:
@@ -161,6 +158,7 @@ def listing(path: str) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "flow-layer": lambda: fields(LAYER),
     "flow-record": lambda: fields(RECORD),
+    "flow-verdicts": verdicts,
     "adapter-spikingjelly": lambda: listing("adapters/spikingjelly_lif.py"),
     "adapter-snntorch": lambda: listing("adapters/snntorch_leaky.py"),
     "datasets": datasets,

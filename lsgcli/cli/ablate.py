@@ -12,6 +12,7 @@ from lsgcli import files
 from lsgcli.cli.common import Force, Quiet, Verbose, log, messages
 from lsgcli.cli.options import with_settings
 from lsgcli.errors import ConfigError, Stopped
+from lsgcli.report.drawing import SUFFIXES
 
 if TYPE_CHECKING:
     from lsgcli.ablation.collect import Found
@@ -60,7 +61,7 @@ def ablate(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Also write charts, SVG and PNG: accuracy, loss, coverage by layer, alpha and beta over training.",
+            help="Also write charts, as SVG, PNG, and PDF with lsgcli[pdf]: accuracy, loss, coverage by layer, alpha and beta over training.",
         ),
     ] = None,
     force: Force = False,
@@ -80,7 +81,7 @@ def ablate(
     if form not in FORMATS:
         raise ConfigError(f"--format: found {form!r}, expected one of {', '.join(FORMATS)}")
     if plot is not None:
-        files.check_output(plot, "--plot", suffixes=(".svg", ".png"), folder=True, force=force)
+        files.check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, force=force)
     axes = [text for text in [grid, *(more or [])] if text]
     others = {"--table": table, "--grid": axes, "--seeds": seeds, "--config": config, "--out": out}
     if collect is not None:

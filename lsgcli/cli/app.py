@@ -9,6 +9,7 @@ from lsgcli import __version__
 from lsgcli.cli.commands import group
 from lsgcli.cli.guard import reopen_streams
 from lsgcli.cpus import wait_passively
+from lsgcli.errors import exit_statuses
 from lsgcli.extras import DISTRIBUTION
 
 COMMANDS = {
@@ -24,8 +25,8 @@ app = typer.Typer(
     name="lsg",
     cls=group(COMMANDS),
     help="Train spiking neural networks with a learnable surrogate gradient, and see how gradients flow through them.",
-    epilog="Results go to stdout, everything else to stderr. Exit status: 0 done, 1 unforeseen, 2 usage, 3 data, 4 checkpoint, "
-    "5 diverged, 6 run directory in use, 7 storage, 8 out of memory, 9 a gate failed, 75 stopped and resumable.",
+    epilog="Results go to stdout, everything else to stderr. Exit status: "
+    + "; ".join(f"{code} {meaning}" for code, meaning in exit_statuses().items()),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

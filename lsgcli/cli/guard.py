@@ -7,10 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from lsgcli.errors import LsgError, OutOfMemoryError, StorageError
-
-CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
-INTERRUPTED = 130  # ... or SIGINT
+from lsgcli.errors import CLOSED_PIPE, INTERRUPTED, LsgError, OutOfMemoryError, StorageError
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:

@@ -54,7 +54,7 @@ def inspect_gradients(
     as_csv: Annotated[bool, typer.Option("--csv", help="The result as CSV, a row for each checkpoint and layer.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page that needs no network to this file.")] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Also write pictures to this folder: SVG, PNG, and PDF if svglib is installed.")
+        Path | None, typer.Option(help="Also write pictures to this folder: SVG, PNG, and PDF with lsgcli[pdf].")
     ] = None,
     force: Force = False,
     quiet: Quiet = False,

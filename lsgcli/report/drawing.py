@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from lsgcli.files import make_folder, replacing
 from lsgcli.report.colours import LIGHT
 
+SUFFIXES = (".svg", ".png", ".pdf")  # of the files that a drawing is saved as
 ADVANCE = 0.54  # mean width of a character, as a share of its size
 Point = tuple[float, float]
 Mark = str
@@ -122,12 +124,11 @@ def save(drawings: Mapping[str, Drawing], folder: Path) -> list[Path]:
     """
     make_folder(folder)
     written = []
-    with _font() as (font, file):
+    with embedded_font() as font:
         for name, drawing in drawings.items():
-            rendered = drawing.svg(font)
-            contents = {"svg": drawing.svg().encode(), "png": png(rendered, file)}
+            contents = {"svg": drawing.svg().encode(), "png": png(drawing, font)}
             if find_spec("svglib"):
-                contents["pdf"] = pdf(rendered, font, file)
+                contents["pdf"] = pdf(drawing, font)
             for kind, content in contents.items():
                 written.append(folder / f"{name}.{kind}")
                 with replacing(written[-1]) as temporary:
@@ -135,27 +136,16 @@ def save(drawings: Mapping[str, Drawing], folder: Path) -> list[Path]:
     return written
 
 
-def png(svg: str, font_file: str, scale: float = 2) -> bytes:
-    """An SVG as PNG, with ``scale`` x ``scale`` pixels for each of its own."""
-    from resvg_py import svg_to_bytes
+class Font(NamedTuple):
+    """A font's family and its file."""
 
-    # Fonts of the system only serve letters that the file's font may lack: the same text gives the same pixels everywhere.
-    return svg_to_bytes(svg_string=svg, zoom=scale, font_files=[font_file], skip_system_fonts=svg.replace("…", "").isascii())
-
-
-def pdf(svg: str, font: str, font_file: str) -> bytes:
-    """An SVG as PDF, with the font embedded."""
-    from reportlab.graphics import renderPDF
-    from svglib.fonts import register_font
-    from svglib.svglib import svg2rlg
-
-    register_font(font, font_file)
-    return renderPDF.drawToString(svg2rlg(io.BytesIO(svg.encode())))
+    name: str
+    file: str
 
 
 @contextmanager
-def _font() -> Iterator[tuple[str, str]]:
-    """Name and file of the font that Pillow contains, since a machine may have none."""
+def embedded_font() -> Iterator[Font]:
+    """The font that Pillow contains, since a machine may have none."""
     from PIL import ImageFont
 
     font = ImageFont.load_default(12)
@@ -164,7 +154,27 @@ def _font() -> Iterator[tuple[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "font.ttf"
         file.write_bytes(font.path.getvalue())
-        yield str(font.getname()[0]), str(file)
+        yield Font(str(font.getname()[0]), str(file))
+
+
+def png(drawing: Drawing, font: Font, scale: float = 2) -> bytes:
+    """A drawing as PNG, with ``scale`` x ``scale`` pixels for each of its own."""
+    from resvg_py import svg_to_bytes
+
+    svg = drawing.svg(font.name)
+    # The system's fonts only serve letters that this font may lack: the same text gives the same pixels on every machine.
+    plain = svg.replace("…", "").isascii()
+    return svg_to_bytes(svg_string=svg, zoom=scale, font_files=[font.file], skip_system_fonts=plain)
+
+
+def pdf(drawing: Drawing, font: Font) -> bytes:
+    """A drawing as PDF, with the font embedded."""
+    from reportlab.graphics import renderPDF
+    from svglib.fonts import register_font
+    from svglib.svglib import svg2rlg
+
+    register_font(*font)
+    return renderPDF.drawToString(svg2rlg(io.BytesIO(drawing.svg(font.name).encode())))
 
 
 def _colour(name: str) -> str:

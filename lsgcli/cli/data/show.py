@@ -27,7 +27,7 @@ def show(
         list[Path] | None,
         typer.Argument(metavar="PATH", help="Recordings, or folders of recordings.", show_default=False),
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write: .png or .svg.")] = ...,  # type: ignore[assignment]
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write.")] = ...,  # type: ignore[assignment]
     force: Force = False,
     samples: Annotated[int, typer.Option(min=1, help="Samples of a data set or folder, spread over its classes.")] = 8,
     as_json: Json = False,
@@ -43,7 +43,7 @@ def show(
     one_of(paths[0] if paths else None, {name: settings[name] for name in settings if name in WHERE - {"sensor"}})
     from lsgcli.report import contact_sheet, sheet_rows
 
-    files.check_output(output, "-o", suffixes=tuple(contact_sheet.FORMATS), inputs=paths or (), force=force)
+    files.check_output(output, "-o", suffixes=(".png",), inputs=paths or (), force=force)
     if paths:
         from lsgcli.resolve import resolve
 
@@ -54,5 +54,5 @@ def show(
         config = dataset.config
         rows, name = sheet_rows.of_dataset(dataset, listing, samples), config.dataset
     static = not paths and listing.static
-    contact_sheet.write(output, contact_sheet.layout(name, sheet_rows.told(config, static), rows, events=not static))
+    contact_sheet.write(output, contact_sheet.draw(name, sheet_rows.told(config, static), rows, events=not static))
     print(json.dumps({"path": str(output), "samples": len(rows)}) if as_json else output)

@@ -60,7 +60,7 @@ def _draw(key: str, flow: Flow, rows: list[list[float | None]], span: tuple[floa
     left = 10 + ADVANCE * SIZE * max(map(len, names))
     width = WIDE if T <= MANY else max(8, 400 // T)
     colours = DIVERGING if key in SIGNED else SEQUENTIAL
-    marks = _scale(colours, span, measure.unit.strip("-"))
+    marks = _scale(colours, span, measure.title if measure.unit == "-" else measure.unit)
     every = -(-20 // width)
     marks += [text((left + (t + 0.5) * width, HEAD - 5), str(t + 1), size=SIZE, anchor="middle") for t in range(0, T, every)]
     for number, (name, values) in enumerate(zip(names, rows, strict=True), 1):

@@ -91,8 +91,9 @@ def test_charts(rows, tmp_path):
         "beta-lsg",
     ]
     written = save(charts(rows), tmp_path / "plots")
-    assert [path.name for path in written] == [f"{name}.{kind}" for name in charts(rows) for kind in ("svg", "png")]
-    for path in written[::2]:
+    drawn = [path for path in written if path.suffix == ".svg"]
+    assert [path.stem for path in drawn] == list(charts(rows))
+    for path in drawn:
         root = ElementTree.parse(path).getroot()
         assert root.tag.endswith("svg")
         text = " ".join(element.text or "" for element in root.iter() if element.tag.endswith("text"))
