@@ -6,7 +6,7 @@ from typing import Any
 
 from lsgcli import files
 from lsgcli.report import flow_table
-from lsgcli.report.charts import line_chart
+from lsgcli.report.charts import Lines, line_chart
 from lsgcli.report.page import page
 from lsgcli.rundir import RunDir
 
@@ -29,7 +29,7 @@ def run_page(run: RunDir, end: dict[str, Any], flow: dict[str, Any]) -> str:
     losses = {"train": [e["train_loss"] for e in epochs], split: [e[f"{split}_loss"] for e in epochs]}
     names = [layer["name"] for layer in layers[0]] if layers else []
 
-    def over_time(key: str) -> dict[str, list[float | None]]:
+    def over_time(key: str) -> Lines:
         return {name: [epoch[index][key] for epoch in layers] for index, name in enumerate(names)}
 
     sections = [
@@ -37,32 +37,12 @@ def run_page(run: RunDir, end: dict[str, Any], flow: dict[str, Any]) -> str:
         f"<p>Test accuracy <b>{100 * end['accuracy']:.2f} %</b> ({_source(end)}). Last epoch {100 * end['test_accuracy_last']:.2f} %, best epoch "
         f"{100 * end['test_accuracy_best']:.2f} % (epoch {end['best_epoch'] + 1}). One seed: no statement about a method.</p>",
         '<div class="pair">',
-        _figure("Accuracy", line_chart(accuracies, x_label="epoch", y_label="accuracy", x_first=1), ""),
-        _figure(
-            "Loss",
-            line_chart(losses, x_label="epoch", y_label="loss", x_first=1),
-            "train: the loss that was trained; the other: cross-entropy of mean logits.",
-        ),
-        _figure(
-            "Decay beta",
-            line_chart(over_time("beta"), x_label="epoch", y_label="beta", x_first=1),
-            "One line a layer, in order from the input.",
-        ),
-        _figure(
-            "Surrogate width alpha",
-            line_chart(over_time("alpha"), x_label="epoch", y_label="alpha", x_first=1),
-            "In units of u.",
-        ),
-        _figure(
-            "Coverage",
-            line_chart(over_time("coverage"), x_label="epoch", y_label="coverage", x_first=1),
-            "Share of u inside v_th +- alpha/2, last step of each epoch.",
-        ),
-        _figure(
-            "Gradient norm",
-            line_chart(over_time("grad_norm"), x_label="epoch", y_label="|dL/dW|", x_first=1, log=True),
-            "L2 norm of dL/dW, last step of each epoch.",
-        ),
+        _figure("Accuracy", accuracies, "accuracy"),
+        _figure("Loss", losses, "loss", "train: the loss that was trained; the other: cross-entropy of mean logits."),
+        _figure("Decay beta", over_time("beta"), "beta", "One line a layer, in order from the input."),
+        _figure("Surrogate width alpha", over_time("alpha"), "alpha", "In units of u."),
+        _figure("Coverage", over_time("coverage"), "coverage", "Share of u inside v_th +- alpha/2, last step of each epoch."),
+        _figure("Gradient norm", over_time("grad_norm"), "|dL/dW|", "L2 norm of dL/dW, last step of each epoch.", log=True),
         "</div>",
         f"<h2>Gradient flow of the final network</h2>{flow_table.summary(flow)}{flow_table.table(flow, 'the final network')}{_note(flow)}",
         f"<details><summary>What the columns mean</summary>{flow_table.glossary()}</details>",
@@ -77,7 +57,8 @@ def _source(end: dict[str, Any]) -> str:
     )
 
 
-def _figure(title: str, chart: str, caption: str) -> str:
+def _figure(title: str, lines: Lines, label: str, caption: str = "", *, log: bool = False) -> str:
+    chart = line_chart(lines, x_label="epoch", y_label=label, x_first=1, log=log)
     note = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return f"<figure><h2>{escape(title)}</h2>{chart}{note}</figure>"
 

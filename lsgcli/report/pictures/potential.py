@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 from lsgcli.analysis import measures
 from lsgcli.registry import register
+from lsgcli.report.axes import Axes, Scale
 from lsgcli.report.colours import COLOURS, Style
-from lsgcli.report.drawing import Drawing, Mark, Point, area, box, line, text
+from lsgcli.report.drawing import Drawing, Mark, area, box, line, text
 from lsgcli.report.pictures.base import Flow, Panel, View
 
 WIDTH, HEIGHT = 200, 128
@@ -95,12 +96,7 @@ def _draw(layer: dict[str, Any], threshold: float, span: tuple[float, float], co
     seen = [bar for bar in bars(histogram) if _in(bar[0], bar[1], span)]
     top = max([d for *_, d in seen] + ([1 / (sigma * math.sqrt(2 * math.pi))] if sigma else []), default=0) or 1.0
 
-    def at(u: float, density: float) -> Point:
-        return (
-            SIDE + (u - span[0]) / (span[1] - span[0]) * (WIDTH - 2 * SIDE),
-            FLOOR - density / top * (FLOOR - TOP),
-        )
-
+    at = Axes(WIDTH, HEIGHT, Scale(*span), Scale(0, top), SIDE, SIDE, TOP, BOTTOM).at
     marks: list[Mark] = []
     interval = [0.0, 0.0]
     if layer.get("interval") and None not in layer["interval"]:
