@@ -41,18 +41,18 @@ class Field:
         return self.meaning if self.unit in ("", "-", "share") else f"{self.meaning}; in {self.unit}"
 
 
-Number = partial(Field, "number", form=".3f", empty=True)
-Steps = partial(Number, per_step=True)
+_number = partial(Field, "number", form=".3f", empty=True)
+_per_step = partial(_number, per_step=True)
 LAYER: dict[str, Field] = {
     "name": Field("text", "of the layer"),
-    "beta": Number(
+    "beta": _number(
         "decay of the membrane potential u per timestep; mean over channels where each has its own",
         "-",
         title="beta",
         rank=4,
         empty=False,
     ),
-    "alpha": Steps(
+    "alpha": _per_step(
         "width of the surrogate gradient; mean over channels and timesteps where they differ",
         "u",
         title="alpha",
@@ -60,60 +60,62 @@ LAYER: dict[str, Field] = {
         empty=False,
     ),
     "interval": Field("list", "[v_th - alpha/2, v_th + alpha/2], where gradient can pass", "u"),
-    "gamma": Number(
+    "gamma": _number(
         "mean weight of the tdBN between synapse and neurons; none without tdBN", "-", title="gamma", form=".2f", rank=14
     ),
-    "coverage": Steps(
+    "coverage": _per_step(
         "share of membrane potentials u inside the interval: mean of 1[abs(u - v_th) < alpha/2]", "share", title="coverage"
     ),
-    "sg_mean": Steps("mean surrogate gradient; unlike coverage it does not reward any widening", "1/u", title="E[h]", rank=10),
-    "sg_sq_mean": Steps("mean square of the surrogate gradient", "1/u^2", title="E[h^2]"),
-    "firing_rate": Steps("mean of the spikes o", "spikes per neuron and timestep", title="firing rate", rank=3),
-    "silent": Number("share of neurons without a spike in any sample", "share", title="silent"),
-    "saturated": Number("share of neurons with a spike at every timestep of every sample", "share", title="saturated"),
-    "u_mean": Steps("mean of the membrane potential u", "v_th", title="u mean", form=".2f", rank=11),
-    "u_std": Steps("standard deviation of u", "v_th", title="u std", form=".2f", rank=8),
-    "u_skew": Steps("skewness of u; 0 for a normal distribution", "-", title="u skew", form=".2f"),
+    "sg_mean": _per_step(
+        "mean surrogate gradient; unlike coverage it does not reward any widening", "1/u", title="E[h]", rank=10
+    ),
+    "sg_sq_mean": _per_step("mean square of the surrogate gradient", "1/u^2", title="E[h^2]"),
+    "firing_rate": _per_step("mean of the spikes o", "spikes per neuron and timestep", title="firing rate", rank=3),
+    "silent": _number("share of neurons without a spike in any sample", "share", title="silent"),
+    "saturated": _number("share of neurons with a spike at every timestep of every sample", "share", title="saturated"),
+    "u_mean": _per_step("mean of the membrane potential u", "v_th", title="u mean", form=".2f", rank=11),
+    "u_std": _per_step("standard deviation of u", "v_th", title="u std", form=".2f", rank=8),
+    "u_skew": _per_step("skewness of u; 0 for a normal distribution", "-", title="u skew", form=".2f"),
     "u_std_predicted": Field("object", "predictions of u_std", "v_th", per_step=True),
-    "u_std_predicted.paper": Number(
+    "u_std_predicted.paper": _number(
         "u_std by the paper's Theorem 1: sqrt(1 + beta^2)", "v_th", title="u std, formula", form=".2f", rank=12
     ),
-    "u_std_predicted.with_gamma": Number(
+    "u_std_predicted.with_gamma": _number(
         "the same times abs(gamma), gamma of the tdBN", "v_th", title="with gamma", form=".2f"
     ),
-    "u_std_predicted.without_reset": Number(
+    "u_std_predicted.without_reset": _number(
         "u_std of neurons without reset, for independent inputs: sqrt((1 - beta^(2T)) / (1 - beta^2)); per_step has t for T",
         "v_th",
         title="without reset",
         form=".2f",
     ),
-    "rho": Steps("correlation of I[t] and I[t+1]; none at the last timestep", "-", title="rho", form=".2f", rank=13),
-    "grad_norm": Number(
+    "rho": _per_step("correlation of I[t] and I[t+1]; none at the last timestep", "-", title="rho", form=".2f", rank=13),
+    "grad_norm": _number(
         "L2 norm of dL/dW, the gradient of the weights that feed the layer; mean over mini-batches",
         title="|dL/dW|",
         form=".2e",
         rank=1,
     ),
-    "grad_ratio": Number("L2 norm of dL/dW over that of the last spiking layer", "-", title="ratio", form=".2g", rank=6),
-    "grad_relative": Number("L2 norm of dL/dW over that of W", title="|dL/dW| / |W|", form=".2e"),
-    "grad_zero": Steps("share of entries of dL/du that are exactly zero", "share", title="dL/du = 0", rank=15),
-    "grad_zero_weight": Number(
+    "grad_ratio": _number("L2 norm of dL/dW over that of the last spiking layer", "-", title="ratio", form=".2g", rank=6),
+    "grad_relative": _number("L2 norm of dL/dW over that of W", title="|dL/dW| / |W|", form=".2e"),
+    "grad_zero": _per_step("share of entries of dL/du that are exactly zero", "share", title="dL/du = 0", rank=15),
+    "grad_zero_weight": _number(
         "share of entries of dL/dW that are exactly zero; mean over mini-batches", "share", title="dL/dW = 0"
     ),
-    "temporal_share": Number(
+    "temporal_share": _number(
         "part of dL/dW that came through time: its norm over that of the whole; mean over mini-batches",
         "-",
         title="temporal share",
         rank=5,
     ),
-    "snr": Number(
+    "snr": _number(
         "signal-to-noise ratio, abs(mean) / std of dL/dW over mini-batches, median of entries; none for one mini-batch",
         "-",
         title="SNR",
         form=".2f",
         rank=9,
     ),
-    "mismatch": Number(
+    "mismatch": _number(
         "cosine of dL/dW and finite differences of the loss; none without --mismatch", "-", title="mismatch", rank=2
     ),
     "histogram": Field("object", "counts of u in `edges`, and outside of them (`below`, `above`)", "v_th"),

@@ -186,6 +186,15 @@ def test_what_cannot_be_compared_is_said():
     ]
 
 
+def test_every_colour_has_a_value_on_light_and_on_dark_ground():
+    styles = "".join(Reader(page([flow()])).text("style"))
+    light, dark = (set(re.findall(r"--(\w+):", block)) for block in re.findall(r":root\{(--.*?)\}", styles))
+    assert "prefers-color-scheme:dark" in styles
+    assert light == dark
+    used = set(re.findall(r"var\(--(\w+)\)", page([flow()])))
+    assert {"ink", "soft", "grid"} <= used <= light
+
+
 def test_choice_works_without_a_script():
     reader = Reader(page([flow()]))
     styles = "".join(reader.text("style"))
