@@ -1,9 +1,9 @@
-"""Colours of pages and pictures: told apart under the common forms of colour blindness, on light and on dark ground."""
+"""Colours of pages and pictures, distinct under the common forms of colour blindness, on light and on dark ground."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# What a mark's colour may be called besides a hexadecimal number; a page gives these by its style sheet, a file has the light ones.
+# Named colours of marks: CSS variables on a page, the light values in a file.
 LIGHT = {"ink": "#1c2733", "soft": "#5b6875", "grid": "#d9dfe5", "ground": "#ffffff", "shade": "#eef2f6", "bad": "#b3261e"}
 DARK = {"ink": "#e3e8ed", "soft": "#98a4b0", "grid": "#303943", "ground": "#14191f", "shade": "#1e252d", "bad": "#ff8a80"}
 PAGE = {name: f"var(--{name})" for name in LIGHT}
@@ -19,7 +19,7 @@ DEPTH = ("#3b82c4", "#b4559b", "#d97706")  # layers in their order, from the inp
 
 @dataclass(frozen=True)
 class Style:
-    """How a line is told from others; never by its colour alone.
+    """What distinguishes a line from others; never its colour alone.
 
     Attributes:
         colour: hexadecimal, or a name of :data:`LIGHT`.

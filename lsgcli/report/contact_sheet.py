@@ -1,4 +1,4 @@
-"""A contact sheet: the frames of a few samples, a row each, to see orientation and slicing with one's eyes."""
+"""A contact sheet: the frames of a few samples, a row each, to check orientation and slicing by eye."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.files import replacing
 from lsgcli.report.drawing import ADVANCE, shortened
 
-# Complementary, so that a pixel with as many ON as OFF events is white; told apart under every common colour blindness.
+# Complementary, so that a pixel with as many ON as OFF events is white; distinct under every common colour blindness.
 ON, OFF = (255, 142, 0), (0, 113, 255)
 GROUND, TILE, INK, PALE = (27, 29, 34), (0, 0, 0), (236, 237, 240), (158, 163, 173)
 LEGEND = (("ON, brighter", ON), ("OFF, darker", OFF), ("as many of both", (255, 255, 255)))

@@ -19,7 +19,7 @@ def page(title: str, body: str, data: Mapping[str, Any], script: str = "") -> st
         title: of the window.
         body: HTML.
         data: what the page shows, by id of the element that holds it as JSON.
-        script: name of a file in ``static`` that makes the page livelier; the page must say everything without it.
+        script: name of a file in ``static`` that adds interaction; the page has to be complete without it.
     """
     code = _static(script) if script else ""
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()

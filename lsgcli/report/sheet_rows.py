@@ -105,12 +105,12 @@ def _file_row(path: Path, kind: str, key: str, config: RunConfig) -> Row:
 
 def _row(label: str, key: str, events: Events, made: np.ndarray, settings: FrameSettings) -> Row:
     start = int(events.t[0])
-    told = (f"{len(events):,} events in {(int(events.t[-1]) - start) / 1e3:,.1f} ms", _brightest(made, settings))
+    about = (f"{len(events):,} events in {(int(events.t[-1]) - start) / 1e3:,.1f} ms", _brightest(made, settings))
     if made.shape[2] == 1:  # a sensor of one line: all of its time fits into one picture
         tile = event_tiles(np.moveaxis(made[:, :, 0], 0, 2)[None])
-        return Row(label, key, told, tile, (("down: the sensor's pixels; right: timesteps",),))
+        return Row(label, key, about, tile, (("down: the sensor's pixels; right: timesteps",),))
     edges = edges_of(events.t, settings, random.window(key))
-    return Row(label, key, told, event_tiles(made), [_note(events.t, a, b, start) for a, b in pairwise(edges)])
+    return Row(label, key, about, event_tiles(made), [_note(events.t, a, b, start) for a, b in pairwise(edges)])
 
 
 def _brightest(made: np.ndarray, settings: FrameSettings) -> str:
@@ -125,7 +125,7 @@ def _note(t: np.ndarray, a: int, b: int, start: int) -> tuple[str, str]:
     return f"{(int(t[a]) - start) / 1e3:,.1f} - {(int(t[b - 1]) - start) / 1e3:,.1f} ms", f"{b - a:,} events"
 
 
-def told(config: RunConfig, static: bool) -> str:
+def preparation(config: RunConfig, static: bool) -> str:
     """The preparation in one line."""
     if static:
         return f"{config.size} x {config.size} pixels"

@@ -10,7 +10,7 @@ from lsgcli.data.recordings import EventDataset
 from lsgcli.data.writers import write_aedat2
 from lsgcli.errors import DataError
 from lsgcli.report.contact_sheet import event_tiles
-from lsgcli.report.sheet_rows import of_dataset, of_paths, spread, told
+from lsgcli.report.sheet_rows import of_dataset, of_paths, preparation, spread
 from lsgcli.resolve import resolve
 
 
@@ -151,8 +151,10 @@ def test_samples_are_spread():
 
 
 def test_the_preparation_is_told():
-    assert told(config(), False) == "T = 2, slicing count, 16 x 16 pixels, bin"
-    more = told(config(slicing="window", window_us=7000, value="binary", normalise="frame", orientation="mirrored"), False)
+    assert preparation(config(), False) == "T = 2, slicing count, 16 x 16 pixels, bin"
+    more = preparation(
+        config(slicing="window", window_us=7000, value="binary", normalise="frame", orientation="mirrored"), False
+    )
     for text in ("7,000 us", "first", "binary", "normalised by frame", "turned: mirrored"):
         assert text in more
-    assert told(config(), True) == "16 x 16 pixels"
+    assert preparation(config(), True) == "16 x 16 pixels"

@@ -34,7 +34,7 @@ def show(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Draw frames of a few samples, a row each, and print the file's path: to see orientation and slicing with one's eyes.
+    """Draw frames of a few samples, a row each, and print the file's path, to check orientation and slicing by eye.
 
     ON events are orange and OFF events blue. Samples are prepared as for training, without augmentation.
     """
@@ -54,5 +54,5 @@ def show(
         config = dataset.config
         rows, name = sheet_rows.of_dataset(dataset, listing, samples), config.dataset
     static = not paths and listing.static
-    contact_sheet.write(output, contact_sheet.draw(name, sheet_rows.told(config, static), rows, events=not static))
+    contact_sheet.write(output, contact_sheet.draw(name, sheet_rows.preparation(config, static), rows, events=not static))
     print(json.dumps({"path": str(output), "samples": len(rows)}) if as_json else output)

@@ -14,7 +14,7 @@ Flow = dict[str, Any]  # a gradient-flow record
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing of a picture, with what stands above and below it; ``drawing`` None where there is nothing to draw."""
+    """One drawing of a picture, with its title and note; ``drawing`` is None where there is nothing to draw."""
 
     drawing: Drawing | None
     title: str = ""
@@ -24,7 +24,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class View:
-    """Panels that are seen at the same time. A picture has one view, or several to choose from.
+    """Panels that are shown at the same time. A picture has one view, or several to choose from.
 
     Attributes:
         name: of the choice; that of the picture if it is the only or the main one.
@@ -45,10 +45,10 @@ class Picture(Protocol):
     """One picture, of one or several checkpoints.
 
     Attributes:
-        place: where it stands among the others.
+        place: its order among the others.
         title: its heading.
-        shows: what is to be seen, in one plain sentence.
-        hides: what cannot be seen in it.
+        shows: what it shows, in plain sentences.
+        hides: what it cannot show.
     """
 
     place: ClassVar[int]

@@ -70,8 +70,8 @@ def _draw(key: str, flow: Flow, rows: list[list[float | None]], span: tuple[floa
             title = "" if width == WIDE else f"{name}, t = {t}: {shown}"
             row.append(group(_cell(value, width, span, colours), title, at=(left + (t - 1) * width, 0)))
         marks.append(group(row, layer=number, at=(0, HEAD + (number - 1) * ROW)))
-    said = f"{measure.title} by layer and timestep, {label}: {span[0]:.3g} to {span[1]:.3g}"
-    return Drawing(max(left + T * width + 4, 240), HEAD + len(rows) * ROW + 4, marks, said)
+    description = f"{measure.title} by layer and timestep, {label}: {span[0]:.3g} to {span[1]:.3g}"
+    return Drawing(max(left + T * width + 4, 240), HEAD + len(rows) * ROW + 4, marks, description)
 
 
 def _cell(value: float | None, width: float, span: tuple[float, float], colours: Sequence[str]) -> list[Mark]:

@@ -34,7 +34,7 @@ class Training:
             y = Scale.over(v for history in histories if history for layer in history["layers"].values() for v in layer[key])
             for history, label in zip(histories, labels, strict=True):
                 if not history:
-                    panels.append(Panel(None, label, "No gradient-flow.jsonl of its training lies beside this checkpoint."))
+                    panels.append(Panel(None, label, "No gradient-flow.jsonl of its training next to this checkpoint."))
                     continue
                 lines = {f"layer {i} {name}": layer[key] for i, (name, layer) in enumerate(history["layers"].items(), 1)}
                 first = history["epochs"][0] if history["epochs"] else 0
