@@ -12,7 +12,6 @@ from lsgcli import files
 from lsgcli.cli.common import Force, Quiet, Verbose, log, messages
 from lsgcli.cli.options import with_settings
 from lsgcli.errors import ConfigError, Stopped
-from lsgcli.report.drawing import SUFFIXES
 
 if TYPE_CHECKING:
     from lsgcli.ablation.collect import Found
@@ -81,6 +80,8 @@ def ablate(
     if form not in FORMATS:
         raise ConfigError(f"--format: found {form!r}, expected one of {', '.join(FORMATS)}")
     if plot is not None:
+        from lsgcli.report.drawing import SUFFIXES
+
         files.check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, force=force)
     axes = [text for text in [grid, *(more or [])] if text]
     others = {"--table": table, "--grid": axes, "--seeds": seeds, "--config": config, "--out": out}

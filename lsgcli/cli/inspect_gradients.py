@@ -22,7 +22,6 @@ from lsgcli.cli.common import (
     open_checkpoint,
 )
 from lsgcli.errors import CheckpointError, ConfigError, GateError
-from lsgcli.report.drawing import SUFFIXES
 from lsgcli.verdicts import VERDICTS, Thresholds
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ def inspect_gradients(
     if html is not None:
         files.check_output(html, "--html", suffixes=(".html",), inputs=checkpoints, force=force)
     if plot is not None:
+        from lsgcli.report.drawing import SUFFIXES
+
         files.check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, inputs=checkpoints, force=force)
     gates, limits = _gates(fail_on), _limits(limit or [])
     from lsgcli.analysis import Sample
