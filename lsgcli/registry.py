@@ -1,14 +1,20 @@
-"""Everything that has a name in the command line: one file, one decorated class or function.
+"""Everything that has a name in the command line, registered by a decorator.
 
-A *kind* ("surrogate", "arch", "dataset", ...) is a package, and a thing of that kind is a module in it: the surrogate
-``triangular`` is ``lsgcli/neurons/surrogates/triangular.py``, the data set ``n-mnist`` is ``lsgcli/data/sets/n_mnist.py``.
-So the names can be listed, for help pages and completion, without importing anything heavy, and adding a thing is adding
-a file. Other packages add theirs through an entry point of the group ``lsg.<kind>``, and a script through the decorator.
+A *kind* ("surrogate", "arch", "dataset", ...) has a place in the package, a module or a folder of modules. A thing of that kind is a
+class, function or object there that is registered under a name that is written out::
+
+    @register("surrogate", "triangular")
+    def triangular(x, width): ...
+
+    reference = register("backend", "reference")(Reference())
+
+The names are found in the source text, so that help pages and completion list them without importing anything heavy. Other
+packages add theirs through an entry point of the group ``lsg.<kind>``, and a script through the decorator.
 """
 
 import difflib
 import importlib
-import pkgutil
+import re
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -17,27 +23,20 @@ from typing import Any, TypeVar
 
 from lsgcli.errors import ConfigError
 
-PACKAGES = {
-    "surrogate": "lsgcli.neurons.surrogates",
-    "method": "lsgcli.neurons.methods",
-    "backend": "lsgcli.neurons.kernels",
-    "arch": "lsgcli.models",
-    "dataset": "lsgcli.data.sets",
-    "reader": "lsgcli.data.readers",
-    "augmentation": "lsgcli.data.augmentations",
-    "loss": "lsgcli.training.losses",
-    "format": "lsgcli.export",
-    "picture": "lsgcli.report.pictures",
+ROOT = Path(__file__).parent
+PLACES = {  # below the package: a folder, or a module without its .py
+    "surrogate": "neurons/surrogates",
+    "method": "neurons/methods",
+    "backend": "neurons/kernels",
+    "arch": "models",
+    "dataset": "data/sets",
+    "reader": "data/readers",
+    "augmentation": "data/augmentations",
+    "loss": "training/losses",
+    "format": "export",
+    "picture": "report/pictures",
 }
-# Modules that stand in such a package without being a thing of its kind.
-HELPERS = {
-    "arch": {"base", "layers", "fold"},
-    "backend": {"cpu", "gpu"},
-    "dataset": {"cifar", "cifar_dvs_files", "handwriting"},
-    "reader": {"aedat4_packets", "columns", "prophesee"},
-    "format": {"evaluate", "graphs", "network", "source", "verify"},
-    "picture": {"base", "by_layer"},
-}
+REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w-]+)"\)')  # a literal start, which the search runs fast on
 
 _things: dict[tuple[str, str], Any] = {}
 T = TypeVar("T")
@@ -45,8 +44,8 @@ T = TypeVar("T")
 
 def register(kind: str, name: str) -> Callable[[T], T]:
     """Decorate a class or function so that ``name`` finds it among the things of ``kind``."""
-    if kind not in PACKAGES:
-        raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(sorted(PACKAGES))}")
+    if kind not in PLACES:
+        raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(sorted(PLACES))}")
 
     def decorate(thing: T) -> T:
         known = _things.get((kind, name))
@@ -59,23 +58,27 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 
 
 @cache
-def _files(kind: str) -> dict[str, str]:
-    """Name -> module of each file in the kind's package, found by listing the package's folder."""
-    # By path: asking the import system would import the package around it, and torch with it.
-    folder = Path(__file__).parent.joinpath(*PACKAGES[kind].split(".")[1:])
-    found = (info.name for info in pkgutil.iter_modules([str(folder)]))
-    skip = HELPERS.get(kind, set())
-    return {name.replace("_", "-"): f"{PACKAGES[kind]}.{name}" for name in found if name not in skip}
+def _modules(kind: str) -> dict[str, str]:
+    """Name -> module of each thing of a kind in the package."""
+    place = ROOT / PLACES[kind]
+    found: dict[str, str] = {}
+    for file in sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]:
+        parts = file.relative_to(ROOT.parent).with_suffix("").parts
+        module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found |= {name.decode(): module for of, name in REGISTERED.findall(file.read_bytes()) if of == kind.encode()}
+    return found
 
 
 @cache
-def _plugins(kind: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"lsg.{kind}")}
+def _plugins() -> dict[tuple[str, str], EntryPoint]:
+    """(Kind, name) -> entry point of each thing of another package; one scan of what is installed serves all kinds."""
+    installed = entry_points()
+    return {(kind, point.name): point for kind in PLACES for point in installed.select(group=f"lsg.{kind}")}
 
 
 def names(kind: str) -> list[str]:
     """All names of a kind, sorted; imports none of the things."""
-    return sorted({*_files(kind), *_plugins(kind), *(name for k, name in _things if k == kind)})
+    return sorted({*_modules(kind), *(name for k, name in (*_plugins(), *_things) if k == kind)})
 
 
 def get(kind: str, name: str) -> Any:
@@ -85,10 +88,10 @@ def get(kind: str, name: str) -> Any:
         ConfigError: no such name; the message suggests the nearest.
     """
     if (kind, name) not in _things:
-        if name in _files(kind):
-            importlib.import_module(_files(kind)[name])
-        elif name in _plugins(kind):
-            register(kind, name)(_plugins(kind)[name].load())
+        if name in _modules(kind):
+            importlib.import_module(_modules(kind)[name])
+        elif (kind, name) in _plugins():
+            register(kind, name)(_plugins()[kind, name].load())
         else:
             raise ConfigError(unknown(kind, name, names(kind)))
     return _things[kind, name]

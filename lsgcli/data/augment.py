@@ -19,23 +19,32 @@ from lsgcli import registry
 from lsgcli.data.events import Events
 from lsgcli.errors import ConfigError
 
-Apply = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Apply = Callable[..., np.ndarray]  # (x, u), and maybe further arguments with a default
 Change = Callable[[Events, tuple[int, int], np.random.Generator], Events]
 
 
+class _Named:
+    apply: Callable[..., object]
+
+    @property
+    def name(self) -> str:
+        """The function's, with hyphens: what messages say, and what keeps its random numbers from those of others."""
+        return self.apply.__name__.replace("_", "-")
+
+
 @dataclass(frozen=True)
-class Augmentation:
-    """A named augmentation.
+class Augmentation(_Named):
+    """An augmentation of frames or images.
 
     Attributes:
+        apply: ``f(x, u) -> array like x``.
         n: how many uniforms a sample needs.
         images_only: cannot be applied to frames of events.
         late: comes after normalisation, so that the zeros it fills in are the mean colour rather than black.
     """
 
-    name: str
-    n: int
     apply: Apply
+    n: int
     images_only: bool = False
     late: bool = False
 
@@ -44,34 +53,20 @@ class Augmentation:
         return self.apply(x, u)
 
 
-def augmentation(name: str, n: int, *, images_only: bool = False, late: bool = False) -> Callable[[Apply], Augmentation]:
-    """Decorate ``f(x, u) -> array like x`` to register it."""
-
-    def decorate(apply: Apply) -> Augmentation:
-        return registry.register("augmentation", name)(Augmentation(name, n, apply, images_only, late))
-
-    return decorate
+def augmentation(n: int, *, images_only: bool = False, late: bool = False) -> Callable[[Apply], Augmentation]:
+    """Decorate ``f(x, u) -> array like x`` to make an :class:`Augmentation` of it."""
+    return lambda apply: Augmentation(apply, n, images_only, late)
 
 
 @dataclass(frozen=True)
-class EventAugmentation:
-    """A named augmentation of a recording."""
+class EventAugmentation(_Named):
+    """An augmentation of recordings; decorates ``f(events, sensor, rng) -> events``."""
 
-    name: str
     apply: Change
 
     def __call__(self, events: Events, sensor: tuple[int, int], rng: np.random.Generator) -> Events:
         """Change the events of a sensor (width, height); what is given back lies inside it, in order of time."""
         return self.apply(events, sensor, rng)
-
-
-def event_augmentation(name: str) -> Callable[[Change], EventAugmentation]:
-    """Decorate ``f(events, sensor, rng) -> events`` to register it."""
-
-    def decorate(apply: Change) -> EventAugmentation:
-        return registry.register("augmentation", name)(EventAugmentation(name, apply))
-
-    return decorate
 
 
 def chain(text: str | None, static: bool) -> tuple[Augmentation | EventAugmentation, ...]:

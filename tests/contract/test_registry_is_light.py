@@ -7,7 +7,7 @@ HEAVY = ("torch", "torchvision", "tonic", "numba", "scipy", "sklearn", "matplotl
 SCRIPT = f"""
 import sys
 from lsgcli import config, registry
-listed = {{kind: registry.names(kind) for kind in registry.PACKAGES}}
+listed = {{kind: registry.names(kind) for kind in registry.PLACES}}
 assert all(listed[kind] for kind in ("surrogate", "method", "backend", "arch", "dataset", "loss")), listed
 assert not config.check({{"method": "lsg", "surrogate": "atan", "backend": "auto", "arch": "vggsnn"}})
 print(*(name for name in {HEAVY!r} if name in sys.modules))

@@ -1,5 +1,7 @@
 """Names and what they find."""
 
+from importlib.metadata import EntryPoint, EntryPoints
+
 import pytest
 
 from lsgcli import registry
@@ -40,24 +42,22 @@ def test_a_script_can_register(monkeypatch):
 
 
 def test_entry_points_add_names(monkeypatch):
-    class Point:
-        name, module = "theirs", "their.module"
-
-        def load(self):
-            return len
-
     registry._plugins.cache_clear()
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()] if group == "lsg.loss" else [])
+    monkeypatch.setattr(registry, "entry_points", lambda: EntryPoints([EntryPoint("theirs", "builtins:len", "lsg.loss")]))
     monkeypatch.setattr(registry, "_things", dict(registry._things))
     try:
         assert "theirs" in registry.names("loss")
+        assert "theirs" not in registry.names("surrogate")
         assert registry.get("loss", "theirs") is len
     finally:
         registry._plugins.cache_clear()
 
 
-@pytest.mark.parametrize("kind", sorted(registry.PACKAGES))
-def test_every_file_of_a_kind_registers_its_name(kind):
-    assert registry.names(kind)
-    for name in registry.names(kind):
-        assert registry.get(kind, name) is not None
+@pytest.mark.parametrize("kind", sorted(registry.PLACES))
+def test_names_of_the_source_text_are_what_is_registered(kind):
+    """In both directions: every name that is listed is there, and nothing else of the package is registered."""
+    found = {name: registry.get(kind, name) for name in registry.names(kind)}
+    assert found
+    assert None not in found.values()
+    of_package = {name for k, name in registry._things if k == kind and (k, name) not in registry._plugins()}
+    assert of_package == set(registry._modules(kind))

@@ -11,13 +11,7 @@ from typing import Any
 import numpy as np
 
 from lsgcli.neurons.kernels.cpu.words import loop, power_of_two
-from lsgcli.neurons.surrogates import Surrogate
-from lsgcli.neurons.surrogates.atan import atan
-from lsgcli.neurons.surrogates.exponential import exponential
-from lsgcli.neurons.surrogates.rectangular import rectangular
-from lsgcli.neurons.surrogates.sigmoid import sigmoid
-from lsgcli.neurons.surrogates.tanh import tanh
-from lsgcli.neurons.surrogates.triangular import triangular
+from lsgcli.neurons.surrogates import Surrogate, atan, exponential, rectangular, sigmoid, tanh, triangular
 
 Scalar = Callable[[Any, Any, Any], Any]
 SCALARS: dict[Surrogate, Scalar] = {}

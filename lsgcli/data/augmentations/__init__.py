@@ -1,1 +1,0 @@
-"""Augmentations: one file each."""

@@ -1,1 +1,0 @@
-"""Losses over a sequence of logits: one file each."""
