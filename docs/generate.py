@@ -83,7 +83,7 @@ def table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _first_line(thing: Any) -> str:
-    documented = getattr(thing, "apply", thing)  # an augmentation is a record around its function
+    documented = getattr(thing, "apply", getattr(thing, "parse", thing))  # of a record around a function
     return (documented.__doc__ or "").strip().splitlines()[0]
 
 

@@ -1,7 +1,7 @@
 """Damage recordings and read them: `python -m tests.stress.fuzz`, some minutes.
 
 Whatever a file holds, a reader must give events inside the sensor, in order of time, or a DataError that names the file,
-and must take no more than 8 times the file's size + 16 MiB of memory. Mutants are read in a child process, so that a crash
+and must take no more than 16 times the file's size + 64 MiB of memory. Mutants are read in a child process, so that a crash
 or an endless loop of a library is seen and counted, not suffered. Each mutant follows from (seed, format, number) alone.
 """
 
@@ -175,7 +175,7 @@ def judge(path: Path, sensor: tuple[int, int] | None) -> dict[str, Any]:
         inside = len(events) and int(events.x.max()) < width and int(events.y.max()) < height
         if not inside or not (events.t[1:] >= events.t[:-1]).all() or int(events.t[-1]) - int(events.t[0]) >= 2**63:
             outcome, detail = "outside", f"{len(events)} events"
-    taken, allowed = 1024 * (_memory("VmHWM") - before), 8 * size + (16 << 20)
+    taken, allowed = 1024 * (_memory("VmHWM") - before), 16 * size + (64 << 20)
     if taken > allowed and outcome in GOOD:
         outcome, detail = "memory", f"{taken:,} bytes for a file of {size:,}"
     return {"outcome": outcome, "detail": detail[:300], "share": taken / allowed}

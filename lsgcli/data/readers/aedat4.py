@@ -1,64 +1,183 @@
-"""AEDAT 4, through the library ``aedat``: tonic's copy of CIFAR10-DVS, and what DV writes."""
+"""AEDAT 4: tonic's copy of CIFAR10-DVS, and what DV writes. The library ``aedat`` decodes it.
 
-import mmap
+That library trusts the file: a header with wrong offsets makes it read outside of its memory, a size makes it allocate as much, and a
+compressed packet is unpacked whatever comes out. So the sizes are checked before, without unpacking anything. All numbers are
+little-endian::
+
+    #!AER-DAT4.0 CR LF
+    u32 size, flatbuffer IOHeader: compression i32, position of the table at the end i64 (-1: none), XML text
+    packets: i32 stream, i32 size, content (LZ4 or Zstandard frames, or a flatbuffer with a u32 size before it)
+    table of packets, up to the end of the file
+
+Source: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-4.0.html and the flatbuffers
+binary format; LZ4 frame format 1.6; RFC 8878 (Zstandard).
+"""
+
+import struct
 from pathlib import Path
-from typing import Any
+from xml.parsers import expat
 
 import numpy as np
 
-from lsgcli.data.events import Events, in_order
-from lsgcli.data.guard import check_inside, check_memory, damaged, foreign
-from lsgcli.data.readers import aedat4_packets as aedat4
-from lsgcli.errors import DataError
+from lsgcli.data.events import Events
+from lsgcli.data.readers import Damaged, check_memory, damaged, reader
 from lsgcli.registry import register
 
-PEAK = 28  # bytes an event: as the library gives it, as columns, and room to sort the times
+MAGIC = b"#!AER-DAT4.0\r\n"
+START = len(MAGIC) + 4
+LONGEST_TEXT, DEEPEST_TEXT = 1 << 18, 64  # bytes and nested elements of XML; recordings have some thousands, and four
+NO_TABLE = -1
+LZ4, LZ4_RATIO = 0x184D2204, 255  # no block unpacks to more times its size
+ZSTD, ZSTD_BLOCK = 0xFD2FB528, 1 << 17  # no block unpacks to more bytes
 
 
 @register("reader", "aedat4")
-class Aedat4:
+@reader(".aedat4", magic=MAGIC, extra="aedat4")
+def aedat4(path: Path) -> Events:
     """The first event stream of an AEDAT 4 file."""
-
-    suffixes = (".aedat4",)
-
-    @staticmethod
-    def recognise(head: bytes) -> bool:
-        """Whether the first bytes are this format's."""
-        return head.startswith(b"#!AER-DAT4")
-
-    @staticmethod
-    def read(path: Path, sensor: tuple[int, int] | None = None) -> Events:
-        """All events of the file."""
-        with foreign(path, "an AEDAT 4 recording"), open(path, "rb") as stream:
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
-                size = len(content)
-                aedat4.check(path, content)
-            stated, packets = _packets(path, size)
-        x, y, t, on = (np.concatenate([packet[name] for packet in packets]) for name in ("x", "y", "t", "on"))
-        packets.clear()
-        for limit in (stated, sensor):
-            check_inside(path, x, y, limit, lambda i: f"event {i}")
-        if int(t.max()) >> 63:  # the library reads signed times as unsigned
-            i = int((t >> 63).argmax())
-            raise damaged(path, f"event {i}", f"the time {int(t[i]) - (1 << 64)} us", "a time from 0 on")
-        return in_order(x, y, t.view(np.int64), on, stated, scratch=True)
-
-
-def _packets(path: Path, size: int) -> tuple[tuple[int, int], list[np.ndarray[Any, Any]]]:
-    """(Width and height, packets of the first event stream)."""
     import aedat
 
+    size = path.stat().st_size
+    _check(memoryview(path.read_bytes()))
     decoder = aedat.Decoder(str(path))
     streams = {key: stream for key, stream in decoder.id_to_stream().items() if stream["type"] == "events"}
-    first = min(streams, default=None)
-    if first is None:
-        raise DataError(f"{path}: found no stream of events, expected an AEDAT 4 recording with one", hint="Record it again.")
+    if not streams:
+        raise Damaged("found no stream of events, expected at least one")
+    first = min(streams)
     packets, count = [], 0
     for packet in decoder:
         if packet["stream_id"] == first and len(packet.get("events", ())):
             packets.append(packet["events"])
             count += len(packet["events"])
-            check_memory(path, size, PEAK * count, f"{count:,} events and more")
+            check_memory(size, 34 * count, f"{count:,} events and more")
     if not packets:
-        raise DataError(f"{path}: found no events, expected an AEDAT 4 recording of at least one", hint="Record it again.")
-    return (int(streams[first]["width"]), int(streams[first]["height"])), packets
+        raise Damaged("found no event, expected at least one")
+    x, y, t, on = (np.concatenate([packet[name] for packet in packets]) for name in ("x", "y", "t", "on"))
+    return Events(x, y, t, on, (int(streams[first]["width"]), int(streams[first]["height"])))
+
+
+def _check(content: memoryview) -> None:
+    """See that sizes and offsets lie inside the file, and that no packet unpacks to more than memory may hold."""
+    end = len(content)
+    size = _u32(content, len(MAGIC)) if end >= START else 0
+    at = START + size
+    if not size or at > end:
+        raise damaged(f"byte {len(MAGIC)}", f"a header of {size} bytes", f"1 to {max(0, end - START)}")
+    try:
+        compression, table = _io_header(bytes(content[START : START + min(size, 2 * LONGEST_TEXT)]))
+    except (struct.error, ValueError) as error:
+        raise damaged(f"byte {START}", f"a header that is damaged ({error})", "an AEDAT 4 header") from error
+    if compression not in range(5):
+        raise damaged(f"byte {START}", f"compression {compression}", "0 to 4 (none, LZ4, Zstandard)")
+    if table != NO_TABLE:
+        if not at <= table <= end:
+            raise damaged(f"byte {START}", f"a table at byte {table}", f"{at} to {end}, or -1")
+        end = table
+    while at < end:
+        if at + 8 > end:
+            raise damaged(f"byte {at}", f"{end - at} bytes", "8 bytes of a packet's number and size: it is cut off")
+        size = _u32(content, at + 4)
+        if not 8 <= size <= end - at - 8:
+            raise damaged(f"byte {at + 4}", f"a packet of {size} bytes", f"8 to {end - at - 8}")
+        packet = content[at + 8 : at + 8 + size]
+        unpacked = size if compression == 0 else _lz4(packet) if compression < 3 else _zstd(packet)
+        # The packet, what it unpacks to (in a buffer that may have grown to twice that), and its events as an array.
+        check_memory(len(content), size + 3 * unpacked, f"a packet at byte {at} of up to {unpacked:,} bytes")
+        at += 8 + size
+
+
+def _io_header(buffer: bytes) -> tuple[int, int]:
+    """(Compression, position of the table) of a flatbuffer, each offset and the XML text checked."""
+    if buffer[4:8] != b"IOHE":
+        raise ValueError(f"identifier {buffer[4:8]!r}")
+    root = _inside(buffer, _u32(buffer, 0), 4)
+    vtable = _inside(buffer, root - struct.unpack_from("<i", buffer, root)[0], 4)
+    vtable_size, table_size = struct.unpack_from("<HH", buffer, vtable)
+    if vtable_size < 4 or vtable_size % 2 or table_size < 4:
+        raise ValueError(f"table sizes {vtable_size} and {table_size}")
+    _inside(buffer, vtable, vtable_size)
+    _inside(buffer, root, table_size)
+    offsets = struct.unpack_from(f"<{vtable_size // 2 - 2}H", buffer, vtable + 4)
+    for offset, width in zip(offsets, (4, 8, 4), strict=False):
+        if offset and (offset < 4 or offset + width > table_size):
+            raise ValueError(f"a field at {offset} of {table_size}")
+    compression, table, text = (*offsets, 0, 0, 0)[:3]  # 0: the field has its default
+    if not text:
+        raise ValueError("no description")
+    begin = _inside(buffer, root + text + _u32(buffer, root + text), 4)
+    length = _u32(buffer, begin)
+    _check_text(buffer[begin + 4 : _inside(buffer, begin + 4, length) + length])
+    return (
+        struct.unpack_from("<i", buffer, root + compression)[0] if compression else 0,
+        struct.unpack_from("<q", buffer, root + table)[0] if table else NO_TABLE,
+    )
+
+
+def _check_text(text: bytes) -> None:
+    """Refuse XML that nests deep, on which the library's parser runs out of stack and ends the process."""
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"a description of {len(text)} bytes, not {LONGEST_TEXT} at most")
+    text.decode("utf-8")
+    depth = 0
+
+    def start(name: str, attributes: object) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > DEEPEST_TEXT:
+            raise ValueError(f"a description that nests deeper than {DEEPEST_TEXT}")
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    def doctype(*declaration: object) -> None:
+        raise ValueError("a description with entities of its own")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler, parser.StartDoctypeDeclHandler = start, end, doctype
+    try:
+        parser.Parse(text, True)
+    except expat.ExpatError as error:
+        raise ValueError(f"a description that is no XML: {error}") from error
+
+
+def _u32(buffer: bytes | memoryview, at: int) -> int:
+    return int(struct.unpack_from("<I", buffer, at)[0])
+
+
+def _inside(buffer: bytes, at: int, width: int) -> int:
+    if at < 0 or at + width > len(buffer):
+        raise ValueError(f"an offset to {at} of {len(buffer)}")
+    return at
+
+
+def _lz4(packet: memoryview) -> int:
+    """Most bytes that LZ4 frames can unpack to, from the sizes of their blocks."""
+    most, at, end = 0, 0, len(packet)
+    while at + 7 <= end and _u32(packet, at) == LZ4:
+        flags, block = packet[at + 4], packet[at + 5]
+        largest = 1 << (8 + 2 * (block >> 4 & 7))
+        at += 7 + (8 if flags & 8 else 0) + (4 if flags & 1 else 0)
+        while at + 4 <= end and (word := _u32(packet, at)):
+            size = word & 0x7FFFFFFF
+            most += min(largest, size if word >> 31 else LZ4_RATIO * size)
+            at += 4 + size + (4 if flags & 16 else 0)
+        at += 4 + (4 if flags & 4 else 0)
+    return most
+
+
+def _zstd(packet: memoryview) -> int:
+    """Most bytes that Zstandard frames can unpack to, from the kinds and sizes of their blocks."""
+    most, at, end = 0, 0, len(packet)
+    while at + 6 <= end and _u32(packet, at) == ZSTD:
+        flags = packet[at + 4]
+        single = flags >> 5 & 1
+        at += 5 + (1 - single) + (0, 1, 2, 4)[flags & 3] + (single, 2, 4, 8)[flags >> 6]
+        last = 0
+        while at + 3 <= end and not last:
+            word = int.from_bytes(packet[at : at + 3], "little")
+            last, kind, size = word & 1, word >> 1 & 3, word >> 3
+            most += ZSTD_BLOCK if kind > 1 else min(size, ZSTD_BLOCK)
+            at += 3 + (1 if kind == 1 else size)
+        at += 4 if flags & 4 else 0
+    return most

@@ -1,147 +1,216 @@
-"""What Prophesee's recordings have in common: lines of text before the events, and a library that reads two of the formats.
+"""Prophesee's recordings: ``.dat`` (N-CARS, Gen1), and ``.raw`` in EVT 2.0 and EVT 3.0. All numbers are little-endian.
 
-A line starts with ``%`` and ends in LF. Which format it is, and how large the sensor was, may stand in them::
+They begin with lines of text that start with ``%`` and end in LF. Which format it is, and how large the sensor was, may stand in them::
 
     % evt 3.0                                   % format EVT3;height=720;width=1280
     % geometry 1280x720                         % Height 480  and  % Width 640 (.dat)
 
-Source: https://docs.prophesee.ai/stable/data/file_formats/index.html
+``.dat``: a byte with the type of the events, a byte with their size, then 8 bytes an event: u32 time in microseconds, u32 of which bits
+0-13 are the column, bits 14-27 the row and bit 28 the polarity, 1 for ON.
+
+EVT 2.0: words of 32 bits, whose top 4 bits are their type: 0 and 1 an OFF and an ON event (6 bits of time, 11 of column, 11 of row),
+8 the upper 28 bits of the time, in microseconds, of what follows.
+
+EVT 3.0: words of 16 bits, whose top 4 bits are their type: 0 the row; 2 an event (bit 11 polarity, bits 0-10 column); 3 polarity and
+column of the first pixel of a vector; 4 and 5 the next 12 or 8 pixels of the vector, a bit each; 6 the lower and 8 the upper 12 bits of
+the time in microseconds.
+
+Words of other types that exist are no events of pixels and are passed over. Events before the first upper bits of the time are left out:
+their time is not known. Source: https://docs.prophesee.ai/stable/data/file_formats/index.html
 """
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from lsgcli.data.events import Events
-from lsgcli.data.guard import check_inside, damaged, foreign
+from lsgcli.data.readers import Columns, check_memory, damaged, joined, reader, records, unwrap
+from lsgcli.registry import register
 
-LARGEST = 1 << 14  # the coordinates of a .dat have 14 bits, and those of an EVT file have 11
-CHUNK = 1 << 16  # events that are read at once
-
-
-@dataclass(frozen=True)
-class Header:
-    """The lines before the events.
-
-    Attributes:
-        start: where the events begin, in bytes.
-        encoding: ``2.0``, ``2.1`` or ``3.0``; None where it is not stated, as in a ``.dat``.
-        sensor: (width, height), or None where it is not stated.
-    """
-
-    start: int
-    encoding: str | None
-    sensor: tuple[int, int] | None
-
-
-def encoding(head: bytes) -> str | None:
-    """Which EVT version a file states whose first bytes are ``head``: ``2.0``, ``2.1``, ``3.0``, or None."""
-    text = "\n".join(line.decode("latin-1") for _, line in _lines(head))
-    if match := re.search(r"^% evt (\d)\.(\d)", text, re.MULTILINE):
-        return f"{match[1]}.{match[2]}"
-    if match := re.search(r"^% format EVT(\d)(\d?)", text, re.MULTILINE):
-        return f"{match[1]}.{match[2] or 0}"
-    return None
+LARGEST = 1 << 14  # coordinates of a .dat have 14 bits, those of EVT 11
+CHUNK = 1 << 15  # words that are decoded at once: what is computed of them stays in the processor's cache
+EVT = rb"(?:%.*\n)*% (?:evt |format EVT)"
+OTHER = (10, 14, 15)  # types of words that both EVT formats pass over
+HIGH = 8  # the upper bits of the time
+EVT2 = np.isin(np.arange(16), (0, 1, HIGH, *OTHER))
+ROW, PIXEL, BASE, VECTOR_12, VECTOR_8, LOW = 0, 2, 3, 4, 5, 6
+EVT3 = np.isin(np.arange(16), (ROW, PIXEL, BASE, VECTOR_12, VECTOR_8, LOW, 7, HIGH, 12, *OTHER))
+SIDE = 1 << 11
+STEPS = np.zeros(16, np.int32)  # pixels by which a word of each type advances the vector
+STEPS[[VECTOR_12, VECTOR_8]] = 12, 8
+BITS = [[bit for bit in range(12) if mask >> bit & 1] for mask in range(1 << 12)]  # that are set in a number of 12 bits
+COUNT = np.array([len(bits) for bits in BITS])
+FIRST = np.cumsum(COUNT) - COUNT
+BIT = np.concatenate([np.array(bits, np.int32) for bits in BITS])  # those of mask m from FIRST[m] on
 
 
-def header(path: Path, content: bytes) -> Header:
-    """Read the lines before the events.
-
-    Raises:
-        DataError: there are none, they have no end, or state a size that no sensor has.
-    """
-    start, text = 0, ""
-    for start, line in _lines(content):
-        if not line.endswith(b"\n"):
-            raise damaged(path, f"byte {start}", "a header line without end", "a line feed and events")
-        text += line.decode("latin-1")
-        start += len(line)
-    if not text:
-        raise damaged(path, "byte 0", repr(content[:12]), "lines of text that start with %")
-    return Header(start, encoding(text.encode("latin-1")), _sensor(path, text))
-
-
-def need(path: Path, found: Header, wanted: str) -> None:
-    """See that a file is of the encoding that its reader reads.
-
-    Raises:
-        DataError: it is of another, or does not say.
-    """
-    if found.encoding != wanted:
-        states = f"EVT {found.encoding}" if found.encoding else "no line '% evt 2.0' or '% evt 3.0'"
-        raise damaged(path, "byte 0", states, "EVT 2.0 or EVT 3.0", hint="Convert it with Prophesee's tools.")
+@register("reader", "prophesee-dat")
+@reader(".dat", magic=rb"(?!" + EVT + rb")% ")
+def dat(path: Path) -> Events:
+    """Events of Prophesee's .dat files; some state their sensor, N-CARS does not."""
+    content = path.read_bytes()
+    start, sensor = _header(content)
+    kind = content[start : start + 2]
+    if kind not in (b"\x00\x08", b"\x0c\x08"):
+        raise damaged(f"byte {start}", f"type and size of the events {list(kind)}", "type 0 or 12 and 8 bytes")
+    raw = records(content, start + 2, "<u4,<u4")
+    t = raw["f0"].astype(np.int64)
+    place = np.ascontiguousarray(raw["f1"])
+    x, y = (place & 0x3FFF).astype(np.uint16), (place >> 14 & 0x3FFF).astype(np.uint16)
+    return Events(x, y, unwrap(t, 1 << 32), (place >> 28 & 1).astype(bool), sensor)
 
 
-def events_of(
-    path: Path,
-    kind: str,
-    start: int,
-    count: int,
-    limits: tuple[tuple[int, int] | None, ...],
-    where: Callable[[int], str],
-) -> Events:
-    """Read the events with the library ``expelliarmus``, chunk by chunk; times as it gives them.
-
-    The caller has seen to it that the file is whole: at the end of a file the library reads on for ever.
-
-    Args:
-        kind: the library's name of the format.
-        start: where the events begin, in bytes.
-        count: how many there are.
-        limits: sensors that every event must lie inside.
-        where: number of an event -> its place in the file, for messages.
-
-    Raises:
-        DataError: the library fails, finds another number of events, or one lies outside.
-    """
-    x, y = np.empty(count, np.uint16), np.empty(count, np.uint16)
-    t, on = np.empty(count, np.int64), np.empty(count, bool)
-    done = 0
-    with foreign(path, f"a recording of {count} events"):
-        from expelliarmus import Wizard
-
-        wizard = Wizard(encoding=kind, chunk_size=min(CHUNK, count))
-        wizard._fpath = path.resolve()  # set_file would refuse names that do not end in .dat or .raw, and links to such
-        # It would look for the end of the text itself, and take events for text that happen to begin with a %.
-        wizard.cargo.events_info.start_byte = start
-        for chunk in wizard.read_chunk():
-            place = slice(done, done + len(chunk))
-            if place.stop > count:
-                break
-            x[place], y[place], t[place], on[place] = chunk["x"], chunk["y"], chunk["t"], chunk["p"] & 1
-            done = place.stop
-    if done != count:
-        raise damaged(path, where(done), f"{done} events that can be read", f"{count}")
-    for limit in limits:
-        check_inside(path, x, y, limit, where)
-    return Events(x, y, t, on, None)
+@register("reader", "prophesee-evt2")
+@reader(".raw", magic=EVT + rb"2(?:\.0)?(?![.\d])")
+def evt2(path: Path) -> Events:
+    """Events of EVT 2.0 files; new ones state their sensor, old ones do not."""
+    content = path.read_bytes()
+    start, sensor = _header(content)
+    found = joined(_evt2(records(content, start, "<u4"), start), sensor)
+    return Events(found.x, found.y, unwrap(found.t, 1 << 34), found.on, sensor)
 
 
-def _lines(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """(Offset, line) of the lines that start with %, up to ``% end`` where there is one."""
+def _evt2(words: np.ndarray, start: int) -> Iterator[Columns]:
+    """The events of each chunk of words."""
+    begin, high = 0, np.int64(-1)  # the upper bits of the time
+    for begin in range(0, len(words), CHUNK):
+        part = words[begin : begin + CHUNK]
+        kinds = (part >> 28).astype(np.uint8)
+        _check_types(kinds, EVT2, start + 4 * begin, 4)
+        timed = np.flatnonzero(kinds == HIGH)
+        time = _latest(timed, (part[timed] & 0xFFFFFFF).astype(np.int64), high, len(part))
+        events = kinds < 2
+        if high < 0:
+            events &= time >= 0
+        high = time[-1]
+        word = part[events]
+        t = time[events] << 6
+        t |= word >> 22 & 0x3F
+        yield (word >> 11 & 0x7FF).astype(np.uint16), (word & 0x7FF).astype(np.uint16), t, (word >> 28).astype(bool)
+
+
+@register("reader", "prophesee-evt3")
+@reader(".raw", magic=EVT + rb"3(?:\.0)?(?![.\d])")
+def evt3(path: Path) -> Events:
+    """Events of EVT 3.0 files; new ones state their sensor, old ones do not."""
+    content = path.read_bytes()
+    start, sensor = _header(content)
+    return joined(_evt3(records(content, start, "<u2"), start), sensor)
+
+
+def _evt3(words: np.ndarray, start: int) -> Iterator[Columns]:
+    """The events of each chunk of words."""
+    first = int(((words >> 12) == HIGH).argmax())  # the times of events before it are not known
+    if words[first] >> 12 != HIGH:
+        return
+    pixels, clock, total = _Pixels(), _Clock(int(words[first]) & 0xFFF), 0
+    for begin, end in pairwise([*range(0, first, CHUNK), *range(first, len(words), CHUNK), len(words)]):
+        part = words[begin:end]
+        kinds = (part >> 12).astype(np.uint8)
+        _check_types(kinds, EVT3, start + 2 * begin, 2)
+        word, x, y, on = pixels.events(part, kinds)
+        if begin < first:
+            continue
+        if len(x) and int(x.max()) >= SIDE:
+            i = int((x >= SIDE).argmax())
+            raise damaged(f"byte {start + 2 * (begin + int(word[i]))}", f"an event at x={x[i]}", f"x below {SIDE}")
+        total += len(x)
+        check_memory(2 * len(words), 34 * total, f"{total:,} events and more")
+        yield x.astype(np.uint16), y, clock.times(part, kinds)[word], on
+
+
+class _Clock:
+    """The time in microseconds after the words so far, from the first upper bits on."""
+
+    def __init__(self, upper: int) -> None:
+        self.upper, self.lower = upper, 0
+        self.laps = 0  # how often the 24 bits have passed their end
+
+    def times(self, words: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+        """(n,) int64: the time at each word."""
+        places = np.flatnonzero((kinds == HIGH) | (kinds == LOW))
+        # Before them stands the state that the words before have left.
+        high = np.append(True, kinds[places] == HIGH)
+        value = np.append(self.upper, words[places] & 0xFFF).astype(np.int64)
+        index = np.arange(len(value))
+        upper = value[np.maximum.accumulate(np.where(high, index, 0))]
+        # New upper bits come before the lower bits that go with them: until then these are 0, not those of the time before.
+        fresh = np.append(True, upper[1:] != upper[:-1])
+        last = np.maximum.accumulate(np.where(fresh | ~high, index, 0))
+        lower = np.where(last == 0, self.lower, np.where(high[last], 0, value[last]))
+        time = upper << 12 | lower
+        step = np.diff(time)
+        half = 1 << 23
+        laps = self.laps + np.append(0, np.cumsum((step < -half).astype(np.int64) - (step > half)))
+        self.upper, self.lower, self.laps = int(upper[-1]), int(lower[-1]), int(laps[-1])
+        time += laps << 24
+        return _latest(places, time[1:], time[0], len(words))
+
+
+class _Pixels:
+    """Row, and first pixel and polarity of the vector, after the words so far."""
+
+    def __init__(self) -> None:
+        self.row, self.base, self.on = np.uint16(0), 0, False
+
+    def events(self, words: np.ndarray, kinds: np.ndarray) -> Columns:
+        """(Number of the word, column, row, polarity) of each event, (N,) each."""
+        value, upper, n = words & (SIDE - 1), (words & SIDE).astype(bool), len(words)
+        rows, bases = np.flatnonzero(kinds == ROW), np.flatnonzero(kinds == BASE)
+        row = _latest(rows, value[rows], self.row, n)
+        events = np.flatnonzero((kinds == PIXEL) | (kinds == VECTOR_12) | (kinds == VECTOR_8))
+        word, kind = words[events], kinds[events]
+        self.row = row[-1]
+        if not len(bases) and (kind == PIXEL).all():
+            return events, value[events], row[events], upper[events]
+        step = STEPS[kinds]
+        moved = np.cumsum(step) - step  # by vectors before this word
+        base = _latest(bases, value[bases] - moved[bases], self.base, n) + moved
+        on = _latest(bases, upper[bases], self.on, n)
+        self.base, self.on = int(base[-1] + step[-1]), bool(on[-1])
+        pixel = kind == PIXEL
+        mask = np.where(pixel, 1, word & np.where(kind == VECTOR_12, 0xFFF, 0xFF))
+        count = COUNT[mask]
+        place = np.repeat(np.arange(len(events)), count)
+        bit = BIT[np.arange(len(place)) + np.repeat(FIRST[mask] - (np.cumsum(count) - count), count)]
+        column, polarity = np.where(pixel, value[events], base[events]), np.where(pixel, upper[events], on[events])
+        return events[place], column[place] + bit, row[events][place], polarity[place]
+
+
+def _latest(places: np.ndarray, values: np.ndarray, before: object, n: int) -> np.ndarray:
+    """(n,): for each of n words the value of the last of ``places`` up to it, or ``before``."""
+    edges = np.concatenate(([0], places, [n]))
+    return np.repeat(np.append(np.asarray(before, values.dtype), values), np.diff(edges))
+
+
+def _check_types(kinds: np.ndarray, known: np.ndarray, at: int, width: int) -> None:
+    right = known[kinds]
+    if not right.all():
+        i = int((~right).argmax())
+        expected = f"one of the types {np.flatnonzero(known).tolist()}"
+        raise damaged(f"byte {at + width * i}", f"a word of type {int(kinds[i])}", expected)
+
+
+def _header(content: bytes) -> tuple[int, tuple[int, int] | None]:
+    """(Where the events begin, (width, height) if the lines of text state both)."""
     start = 0
     while content[start : start + 1] == b"%":
-        end = content.find(b"\n", start) + 1 or len(content)
-        yield start, content[start:end]
-        if content[start:end].strip() == b"% end":
-            return
-        start = end
-
-
-def _sensor(path: Path, text: str) -> tuple[int, int] | None:
-    """(Width, height) if the lines state both."""
+        end = content.find(b"\n", start) + 1
+        if not end:
+            raise damaged(f"byte {start}", "a header line without end", "a line feed and events")
+        line, start = content[start:end], end
+        if line.strip() == b"% end":
+            break
+    text = content[:start].decode("latin-1").lower()
+    stated = dict(re.findall(r"\b(width|height)[ =:]+(\d+)", text))
     if match := re.search(r"^% geometry (\d+)x(\d+)", text, re.MULTILINE):
-        width, height = match[1], match[2]
-    else:
-        stated = dict(re.findall(r"^%.*?\b(width|height)[ =:]+(\d+)", text, re.MULTILINE | re.IGNORECASE))
-        stated |= dict(re.findall(r";(width|height)=(\d+)", text))
-        stated = {name.lower(): value for name, value in stated.items()}
-        if len(stated) < 2:
-            return None
-        width, height = stated["width"], stated["height"]
-    if not all(len(side) <= 5 and 0 < int(side) <= LARGEST for side in (width, height)):
-        raise damaged(path, "byte 0", f"a sensor of {width[:9]}x{height[:9]}", f"sides of 1 to {LARGEST}")
-    return int(width), int(height)
+        stated = {"width": match[1], "height": match[2]}
+    if len(stated) < 2:
+        return start, None
+    width, height = (int(stated[side][:9]) for side in ("width", "height"))
+    if not (0 < width <= LARGEST and 0 < height <= LARGEST):
+        raise damaged("byte 0", f"a sensor of {width}x{height}", f"sides of 1 to {LARGEST}")
+    return start, (width, height)

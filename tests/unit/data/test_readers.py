@@ -3,8 +3,10 @@ import struct
 import numpy as np
 import pytest
 
+from lsgcli.data import readers
+from lsgcli.data.events import Events
 from lsgcli.data.readers import read, suffixes
-from lsgcli.errors import DataError
+from lsgcli.errors import ConfigError, DataError
 
 HEADER = b"#!AER-DAT2.0\r\n# text\r\n"
 
@@ -49,7 +51,7 @@ def test_events_of_one_microsecond_keep_their_order(tmp_path):
         (b"#!AER-DAT2.0\r\n# no end", "byte 14"),
         (HEADER + bytes(8) + b"\x00\x01\x00\x00" + bytes(4), f"byte {len(HEADER) + 8}"),
         (HEADER + bytes(8) + b"\x00\x00\x80\x00" + bytes(4), f"byte {len(HEADER) + 8}: found address 0x00008000"),
-        (b"GIF89a" * 9, "#!AER-DAT2.0"),
+        (b"GIF89a" * 9, "byte 0: found b'GIF89aGIF89aGIF8', expected the start of aedat2 or aedat31"),
     ],
     ids=["empty", "no events", "cut off", "header without end", "address too large", "bit 15", "no header"],
 )
@@ -107,6 +109,17 @@ def test_numpy_values_are_checked(tmp_path, change):
         read(tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize("values", [[0, 99], [1, 2], [-2, 1], [0.5, 1], [np.nan, 1]], ids=str)
+@pytest.mark.parametrize("form", ["npz", "mat"])
+def test_polarity_is_0_or_1_or_minus_1(tmp_path, form, values):
+    scipy_io = pytest.importorskip("scipy.io")
+    arrays = {"x": [1, 2], "y": [1, 2], "t": [1, 2], "p": values}
+    np.savez(tmp_path / "a.npz", **arrays)
+    scipy_io.savemat(tmp_path / "a.mat", arrays)
+    with pytest.raises(DataError, match=r"event \d: found p = .*, expected a whole number from -1 to 1"):
+        read(tmp_path / f"a.{form}")
+
+
 def test_nothing_pickled_is_read(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{"x": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match=r"a\.npy"):
@@ -137,3 +150,72 @@ def test_unknown_format_lists_known_ones(tmp_path):
 def test_content_goes_before_suffix(tmp_path):
     content = HEADER + struct.pack(">II", 0, 7)
     assert read(write(tmp_path / "a.bin", content)).t.tolist() == [7]
+
+
+# ---- the boundary, with readers that are wrong in every way ----
+
+
+@pytest.fixture
+def parsed(tmp_path, monkeypatch):
+    """Read a file by a parser that returns, or raises, what is given."""
+
+    def get(outcome, sensor=None):
+        def parse(path):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        made = readers.reader(".mine", extra="mine")(parse)
+        monkeypatch.setattr(readers, "_readers", lambda: {"mine": made})
+        return read(write(tmp_path / "a.mine", b"content"), sensor)
+
+    return get
+
+
+def events(x=(1, 2), y=(3, 4), t=(5, 6), on=(True, False), sensor=None):
+    return Events(*map(np.asarray, (x, y, t, on)), sensor)
+
+
+def test_events_of_a_parser_are_ordered_and_converted(parsed):
+    found = parsed(events(x=np.array([7, 8, 9], ">i4"), y=[1.0, 2.0, 3.0], t=[5, 4, 5], on=[-1, 1, 0], sensor=(10, 4)))
+    assert listed(found) == [(8, 2, 4, True), (7, 1, 5, False), (9, 3, 5, False)]
+    assert (found.x.dtype, found.y.dtype, found.t.dtype, found.on.dtype) == (np.uint16, np.uint16, np.int64, np.bool_)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (events(sensor=(3, 4)), "event 1: found x=2, y=4, expected x below 3 and y below 4 of the sensor"),
+        (events(x=[1, -1]), "event 1: found x = -1, expected a whole number from 0 to 65535"),
+        (events(y=[1, 1 << 16]), "event 1: found y = 65536"),
+        (events(t=[1, -(2**63)]), "found times from -9223372036854775808 to 1 us"),
+        (events(t=[1, 2.5]), "event 1: found t = 2.5"),
+        (events(on=[0, 2]), "event 1: found p = 2, expected a whole number from -1 to 1"),
+        (events(x=["a", "b"]), "found x of type <U1 and shape (2,), expected whole numbers"),
+        (events(x=[[1], [2]]), "found x of type int64 and shape (2, 1), expected whole numbers"),
+        (events(x=[1]), "found 1 x, 2 y, 2 t, 2 p, expected as many of each"),
+        (events([], [], [], []), "found no event, expected at least one"),
+        (ValueError("what?"), "expected a recording of format mine, found: what?"),
+        (AssertionError(), "found: AssertionError"),
+        (RecursionError("deep"), "found: deep"),
+        (OSError(22, "Invalid argument"), "Invalid argument"),
+        (readers.damaged("byte 8", "a", "b"), "byte 8: found a, expected b"),
+    ],
+)
+def test_what_a_parser_does_wrong_is_a_data_error(parsed, outcome, said):
+    with pytest.raises(DataError) as caught:
+        parsed(outcome)
+    assert "a.mine" in caught.value.message
+    assert said in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_library_that_is_not_there(parsed):
+    with pytest.raises(ConfigError, match=r"a\.mine: the library that reads it cannot be imported: no aedat") as caught:
+        parsed(ImportError("no aedat"))
+    assert "[mine]" in caught.value.hint
+
+
+def test_want_of_memory_is_not_the_file_s_fault(parsed):
+    with pytest.raises(MemoryError):
+        parsed(MemoryError())
