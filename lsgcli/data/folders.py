@@ -61,6 +61,8 @@ def scan_folders(
                     f" expected one of {_some(classes)}",
                     hint="Rename the folder as in the training part, or take it out.",
                 )
+        if lacking := [name for name in classes if name not in part]:
+            log.warning("%s: found no %s samples of %d of %d classes: %s", root, split, len(lacking), len(classes), _some(lacking))
     label = {name: i for i, name in enumerate(classes)}
     named = [(label[name], sample) for part in parts.values() for name, samples in part.items() for sample in samples]
     return classes, tuple(Sample(s.key, i, s.split, s.source, s.stamp) for i, s in named)
@@ -101,13 +103,17 @@ def _number(name: str) -> int | None:
 def stamp(path: "str | os.PathLike[str]") -> str:
     """Size, and times of modification and change, of a file: when it changes, so has the file.
 
-    Programs can set the time of modification back, as those that unpack and copy do; that of change they cannot.
+    Programs can set the time of modification back, as those that unpack and copy do; that of change they cannot. A link that
+    leads to nothing, or in a circle, has those of the link: what reads it says what is wrong.
 
     Raises:
-        DataError: it is not there, such as a link to nothing.
+        DataError: it is not there.
     """
     try:
-        status = os.stat(path)
+        try:
+            status = os.stat(path)
+        except OSError:
+            status = os.lstat(path)
     except OSError as error:
         raise DataError(
             f"{os.fspath(path)}: cannot be read: {error.strerror}",
@@ -172,7 +178,7 @@ def _check_root(root: Path, splits: Mapping[str, str], hints: Mapping[str, str])
 
 
 def _scan_split(root: Path, split: str, folder: str, suffixes: tuple[str, ...]) -> Found:
-    classes = [entry for entry in visible(root / folder) if entry.is_dir()]
+    classes = [entry for entry in visible(root / folder) if os.path.isdir(entry)]
     if not classes:
         raise DataError(
             f"{root / folder}: found no folders, expected one per class", hint=f"Put files in {root / folder}/<class>/."
@@ -191,7 +197,7 @@ def _scan_class(folder: Path, split: str, suffixes: tuple[str, ...], ignored: li
     for entry in visible(folder):
         if not entry.name.lower().endswith(suffixes):
             ignored.append(entry.name)
-        elif entry.is_file():
+        elif _is_sample(entry):
             key = f"{split}/{folder.name}/{entry.name}".lstrip("/")
             samples.append(Sample(key, 0, split, entry.path, stamp(entry)))
     if not samples:
@@ -200,6 +206,14 @@ def _scan_class(folder: Path, split: str, suffixes: tuple[str, ...], ignored: li
             hint="Put its files there, or take the folder out.",
         )
     return samples
+
+
+def _is_sample(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file, or a link that leads to nothing or in a circle, which reading it reports."""
+    try:
+        return entry.is_file() or not os.path.exists(entry)
+    except OSError:
+        return True
 
 
 def _some(names: tuple[str, ...] | list[str], most: int = 12) -> str:

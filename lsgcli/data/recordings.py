@@ -15,7 +15,6 @@ from lsgcli.data.frames import FrameSettings, frames
 from lsgcli.data.orientation import turned, turned_sensor
 from lsgcli.data.readers import read
 from lsgcli.data.resampling import shape
-from lsgcli.errors import DataError
 
 
 class EventDataset(Dataset):
@@ -38,7 +37,7 @@ class EventDataset(Dataset):
         """Frames (T, 2, S, S), uint8 or float16: see :class:`~lsgcli.data.frames.FrameSettings`.
 
         Raises:
-            DataError: the recording is damaged, or from another sensor than the rest.
+            DataError: the recording is damaged, or of another sensor than the rest.
         """
         return self.frames(self.events(sample, listing), sample, listing)
 
@@ -46,17 +45,10 @@ class EventDataset(Dataset):
         """Frames of events that were read, and perhaps changed, before.
 
         Raises:
-            DataError: no events, or from another sensor than the rest.
+            DataError: no events.
         """
         name = str(sample.source) if isinstance(sample.source, str | Path) else sample.key
         sensor = sensor_of(listing)
-        if events.sensor not in (None, sensor) and self.config.sensor is None:
-            assert events.sensor is not None
-            raise DataError(
-                f"{name}: found a sensor of {events.sensor[0]}x{events.sensor[1]}, expected {sensor[0]}x{sensor[1]}"
-                " like the rest",
-                hint="Keep recordings of one sensor together, or give --sensor WIDTHxHEIGHT to read all of them as that.",
-            )
         draw = random.window(sample.key)
         orientation = self.config.orientation
         return frames(
