@@ -62,7 +62,9 @@ def scan_folders(
                     hint="Rename the folder as in the training part, or take it out.",
                 )
         if lacking := [name for name in classes if name not in part]:
-            log.warning("%s: found no %s samples of %d of %d classes: %s", root, split, len(lacking), len(classes), _some(lacking))
+            log.warning(
+                "%s: found no %s samples of %d of %d classes: %s", root, split, len(lacking), len(classes), _some(lacking)
+            )
     label = {name: i for i, name in enumerate(classes)}
     named = [(label[name], sample) for part in parts.values() for name, samples in part.items() for sample in samples]
     return classes, tuple(Sample(s.key, i, s.split, s.source, s.stamp) for i, s in named)

@@ -133,7 +133,7 @@ def _part(path: Path, split: str) -> list[Sample]:
 @lru_cache(maxsize=4)
 def _arrays(path: Path) -> tuple[Any, Any, np.ndarray]:
     """Times (seconds) and units of all recordings, read when indexed, and the labels (N,)."""
-    with foreign(path, "an HDF5 file with spikes/times, spikes/units and labels", hint="Fetch it again."):
+    with foreign(path, "an HDF5 file with spikes/times, spikes/units and labels", hint="Fetch it again.", extra="shd"):
         import h5py
 
         content = h5py.File(path, "r")

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import struct
 import tarfile
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from lsgcli.config import RunConfig
+from lsgcli.data import readers
 from lsgcli.resolve import resolve
 
 HEADER = b"#!AER-DAT2.0\r\n# a comment\r\n"
@@ -32,6 +34,17 @@ def config(tmp_path):
         return resolve(options, environment={})
 
     return make
+
+
+@pytest.fixture
+def reader_version(monkeypatch):
+    """Give a reader another version, until the test ends."""
+
+    def set_version(name: str, version: int, patch=monkeypatch) -> None:
+        known = readers._readers()
+        patch.setattr(readers, "_readers", lambda: {**known, name: dataclasses.replace(known[name], version=version)})
+
+    return set_version
 
 
 @pytest.fixture

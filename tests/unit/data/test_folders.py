@@ -1,6 +1,7 @@
 """Folders with links in them, and folders that lack a part."""
 
 import os
+import shutil
 
 import pytest
 
@@ -8,6 +9,7 @@ from lsgcli import registry
 from lsgcli.data import facts
 from lsgcli.data.fetching import manifest
 from lsgcli.data.folders import walk
+from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError, MissingPart
 from tests.unit.data.conftest import aedat2_bytes, blob
 
@@ -81,8 +83,19 @@ def test_a_part_that_is_not_there(config, tmp_path, name, there, missing):
         assert dataset.remote((missing,))[0].name in caught.value.hint
 
 
-def test_a_link_to_nothing_is_named(linked, config, monkeypatch):
-    monkeypatch.setattr("lsgcli.data.sets.cifar_dvs.CLASSES", ("cat", "dog"))
-    (linked / "cat" / "cifar10_cat_7.aedat").symlink_to(linked / "gone")
-    with pytest.raises(DataError, match=r"cifar10_cat_7\.aedat: cannot be read: No such file"):
-        registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(linked))).scan()
+@pytest.mark.parametrize("target", ["gone", "link.aedat"], ids=["to nothing", "to itself"])
+def test_a_link_that_leads_to_no_recording(recordings, config, target):
+    """It is a recording that cannot be read, also as a folder of a class."""
+    (recordings / "train" / "cup" / "link.aedat").symlink_to(target)
+    (recordings / "train" / target).symlink_to(target)
+    made = config("event-folder", data_dir=str(recordings))
+    with pytest.raises(DataError, match=r"cup/link\.aedat: cannot be read: (No such file|Too many levels)"):
+        prepare(made)
+    assert prepare(made.replace(skip_bad=True)).info["left_out"] == ["train/cup/link.aedat"]
+
+
+def test_a_class_without_test_samples_is_warned_of(recordings, config, caplog):
+    shutil.rmtree(recordings / "test" / "pen")
+    listing = registry.get("dataset", "event-folder")(config("event-folder", data_dir=str(recordings))).scan()
+    assert listing.classes == ("cup", "pen")
+    assert "found no test samples of 1 of 2 classes: pen" in caplog.text

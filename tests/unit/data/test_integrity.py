@@ -15,7 +15,6 @@ from lsgcli.data import guard
 from lsgcli.data import recordings as recording_sets
 from lsgcli.data.frames import VERSION, FrameSettings
 from lsgcli.data.prepare import prepare
-from lsgcli.data.readers.aedat2 import Aedat2
 from lsgcli.data.sets import handwriting
 from lsgcli.data.sets.event_folder import EventFolder
 from lsgcli.errors import ConfigError, DataError, MissingPart
@@ -48,12 +47,17 @@ def test_a_change_that_keeps_size_and_time(config, recordings, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(recording_sets, "FRAMES_VERSION"), (Aedat2, "version"), (EventFolder, "version")], ids=str
+    ("owner", "name"), [(recording_sets, "FRAMES_VERSION"), ("reader", "aedat2"), (EventFolder, "version")], ids=str
 )
-def test_other_versions_of_our_code_prepare_anew_and_are_told(config, recordings, monkeypatch, caplog, owner, name):
+def test_other_versions_of_our_code_prepare_anew_and_are_told(
+    config, recordings, monkeypatch, caplog, reader_version, owner, name
+):
     count, made = loads(monkeypatch), folder(config, recordings)
     before = prepare(made)
-    monkeypatch.setattr(owner, name, getattr(owner, name, 1) + 1, raising=False)
+    if owner == "reader":
+        reader_version(name, 2)
+    else:
+        monkeypatch.setattr(owner, name, getattr(owner, name, 1) + 1, raising=False)
     with caplog.at_level(logging.WARNING, "lsg"):
         prepare(made, splits=("test",), expected=before.info)
     assert count == [7, 4, 4]
@@ -61,12 +65,10 @@ def test_other_versions_of_our_code_prepare_anew_and_are_told(config, recordings
     assert "as in training" in caplog.text
 
 
-def test_a_reader_that_is_not_used_matters_to_nobody(config, recordings, monkeypatch):
-    from lsgcli.data.readers.mat import Mat
-
+def test_a_reader_that_is_not_used_matters_to_nobody(config, recordings, monkeypatch, reader_version):
     count, made = loads(monkeypatch), folder(config, recordings)
     prepare(made)
-    monkeypatch.setattr(Mat, "version", 2, raising=False)
+    reader_version("mat", 2)
     prepare(made)
     assert count == [7, 4]
 
@@ -142,7 +144,7 @@ def test_a_failure_that_passes_is_not_remembered(config, recordings, monkeypatch
 
 def test_a_library_that_is_not_there_is_no_damaged_file(images, monkeypatch):
     with (
-        pytest.raises(ConfigError, match=r"cup\.aedat4: the library that reads it cannot be loaded: no aedat here"),
+        pytest.raises(ConfigError, match=r"cup\.aedat4: the library that reads it cannot be imported: no aedat here"),
         guard.foreign("cup.aedat4", "a recording"),
     ):
         raise ImportError("no aedat here")

@@ -77,7 +77,6 @@ CHANGES = [
     *(({}, {"value": choice}) for choice in ("binary", "log1p")),
     *(({}, {"normalise": choice}) for choice in ("frame", "sample")),
     *(({}, {"orientation": choice}) for choice in FIELDS["orientation"].metadata["choices"][1:]),
-    ({}, {"sensor": "200x200"}),
 ]
 
 

@@ -124,11 +124,11 @@ def test_sensor_of_recordings_that_do_not_state_it(config, tmp_path):
             (tmp_path / part / name / "0.bin").write_bytes(bytes([20 * i + 9, 7, 0x80, 0, 1]))
     assert prepare(config("event-folder", data_dir=str(tmp_path))).info["sensor"] == [30, 8]
     assert prepare(config("event-folder", data_dir=str(tmp_path), sensor="34x34")).info["sensor"] == [34, 34]
-    with pytest.raises(DataError, match=r"0\.bin: byte 0: found an event at x=29"):
+    with pytest.raises(DataError, match=r"0\.bin: event 0: found x=29"):
         prepare(config("event-folder", data_dir=str(tmp_path), sensor="20x20"))
 
 
-def test_how_far_recordings_reach_is_remembered(config, tmp_path, monkeypatch):
+def test_how_far_recordings_reach_is_remembered(config, tmp_path, monkeypatch, reader_version):
     root = tmp_path / "data"
     for part in ("train", "test"):
         for i, name in enumerate("ab"):
@@ -151,7 +151,7 @@ def test_how_far_recordings_reach_is_remembered(config, tmp_path, monkeypatch):
     assert sensor() == [30, 8]
     assert len(scanned) == 1
     with monkeypatch.context() as other:
-        other.setattr("lsgcli.data.readers.nmnist_bin.NmnistBin.version", 2, raising=False)
+        reader_version("nmnist-bin", 2, other)
         sensor()
     assert len(scanned) == 5
     (root / "test" / "b" / "0.bin").write_bytes(bytes([49, 7, 0x80, 0, 1]) * 2)
