@@ -181,7 +181,8 @@ def _whole(name: str, values: np.ndarray, low: int, high: int, kind: type[np.gen
     if values.dtype == kind or not len(values):
         return values.astype(kind, copy=False)
     if values.dtype.kind == "f":
-        good = (values >= low) & (values <= high) & (values == np.trunc(values))  # NaN fails
+        wide = values.astype(np.result_type(values, np.float64), copy=False)  # the bounds are not in the range of float16
+        good = (wide >= low) & (wide <= high) & (wide == np.trunc(wide))  # NaN fails
         i = 0 if good.all() else int((~good).argmax())
     else:
         i = int(values.argmin()) if int(values.min()) < low else int(values.argmax())
@@ -239,29 +240,15 @@ def unwrap(stamps: np.ndarray, period: int) -> np.ndarray:
     return stamps
 
 
-def check_memory(size: int, needed: int, what: str) -> None:
+def check_memory(size: int, needed: int, what: str, *, room: int = ROOM) -> None:
     """Refuse a file of ``size`` bytes whose content would take much more memory than the file itself.
 
     Raises:
-        Damaged: ``needed`` bytes are more than 16 times the file's size + 64 MiB.
+        Damaged: ``needed`` bytes are more than 16 times the file's size + ``room``.
     """
-    if needed > TIMES * size + ROOM:
+    if needed > TIMES * size + room:
         raise Damaged(
-            f"found {what}, which takes {needed / (1 << 20):,.0f} MiB to read,"
-            f" expected at most {TIMES} times the file's {size:,} bytes + {ROOM >> 20} MiB",
+            f"found {what}, which take {needed / (1 << 20):,.0f} MiB,"
+            f" expected at most {TIMES} times the file's {size:,} bytes + {room >> 20} MiB",
             hint="It is damaged, or made to fill the memory. If it is neither, cut it into shorter recordings.",
-        )
-
-
-def check_unpacked(size: int, unpacked: int) -> None:
-    """Refuse a file of ``size`` bytes whose arrays unpack to more than 16 times its size + 1 GiB.
-
-    Raises:
-        Damaged: ``unpacked`` bytes are more.
-    """
-    if unpacked > TIMES * size + UNPACKED:
-        raise Damaged(
-            f"found arrays that unpack to {unpacked / (1 << 20):,.0f} MiB and more,"
-            f" expected at most {TIMES} times the file's {size:,} bytes + {UNPACKED >> 20} MiB",
-            hint="It is damaged, or made to fill the memory. If it is neither, store its arrays without compression.",
         )

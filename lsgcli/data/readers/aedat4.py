@@ -82,7 +82,7 @@ def _check(content: memoryview) -> None:
         packet = content[at + 8 : at + 8 + size]
         unpacked = size if compression == 0 else _lz4(packet) if compression < 3 else _zstd(packet)
         # The packet, what it unpacks to (in a buffer that may have grown to twice that), and its events as an array.
-        check_memory(len(content), size + 3 * unpacked, f"a packet at byte {at} of up to {unpacked:,} bytes")
+        check_memory(len(content), size + 3 * unpacked, f"the up to {unpacked:,} bytes of the packet at byte {at}")
         at += 8 + size
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from lsgcli.data.events import Events
-from lsgcli.data.readers import SIDE, TIMES, UNPACKED, Damaged, check_memory, check_unpacked, damaged, reader
+from lsgcli.data.readers import SIDE, TIMES, UNPACKED, Damaged, check_memory, damaged, reader
 from lsgcli.registry import register
 
 Arrays = Mapping[str, np.ndarray]
@@ -103,7 +103,7 @@ def _members(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         there = set(archive.namelist())
         found = [archive.getinfo(f"{name}.npy") for name in ("x", "y", "t", "p", "sensor") if f"{name}.npy" in there]
-        check_unpacked(path.stat().st_size, sum(info.file_size for info in found))
+        check_memory(path.stat().st_size, sum(info.file_size for info in found), "arrays", room=UNPACKED)
         for info in found:
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise damaged(info.filename, f"compression {info.compress_type}", "none or deflate")
@@ -143,7 +143,7 @@ def _matrices(content: bytes) -> Iterator[tuple[str, np.ndarray]]:
         if kind == COMPRESSED:
             inner = memoryview(zlib.decompressobj().decompress(body, room - unpacked + 1))
             unpacked += len(inner)
-            check_unpacked(len(content), unpacked)
+            check_memory(len(content), unpacked, "arrays", room=UNPACKED)
             kind, body = next(_elements(inner, order, padded=False), (0, inner))
         if kind == MATRIX and (found := _matrix(body, order)):
             yield found

@@ -176,6 +176,12 @@ def events(x=(1, 2), y=(3, 4), t=(5, 6), on=(True, False), sensor=None):
     return Events(*map(np.asarray, (x, y, t, on)), sensor)
 
 
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", "g", ">u8", "i1"])
+def test_whole_numbers_of_any_type(parsed, kind):
+    made = events(*(np.array(values, kind) for values in ([1, 2], [3, 4], [5, 6], [1, 0])))
+    assert listed(parsed(made)) == [(1, 3, 5, True), (2, 4, 6, False)]
+
+
 def test_events_of_a_parser_are_ordered_and_converted(parsed):
     found = parsed(events(x=np.array([7, 8, 9], ">i4"), y=[1.0, 2.0, 3.0], t=[5, 4, 5], on=[-1, 1, 0], sensor=(10, 4)))
     assert listed(found) == [(8, 2, 4, True), (7, 1, 5, False), (9, 3, 5, False)]
