@@ -1,15 +1,15 @@
-"""Everything that has a name in the command line, registered by a decorator.
+"""Names of the command line, and the classes and functions behind them.
 
-A *kind* ("surrogate", "arch", "dataset", ...) has a place in the package, a module or a folder of modules. A thing of that kind is a
-class, function or object there that is registered under a name that is written out::
+A *kind* ("surrogate", "arch", "dataset", ...) is a module or a folder of modules of this package. An entry of a kind is a class, function or
+object there that is registered under a name which is written out::
 
     @register("surrogate", "triangular")
     def triangular(x, width): ...
 
     reference = register("backend", "reference")(Reference())
 
-The names are found in the source text, so that help pages and completion list them without importing anything heavy. Other
-packages add theirs through an entry point of the group ``lsg.<kind>``, and a script through the decorator.
+The names are found in the source text, so that help pages and completion list them without importing torch. Other packages
+add entries through an entry point of the group ``lsg.<kind>``, and a script through the decorator.
 """
 
 import difflib
@@ -38,28 +38,28 @@ PLACES = {  # below the package: a folder, or a module without its .py
 }
 REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w-]+)"\)')  # a literal start, which the search runs fast on
 
-_things: dict[tuple[str, str], Any] = {}
+_entries: dict[tuple[str, str], Any] = {}
 T = TypeVar("T")
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
-    """Decorate a class or function so that ``name`` finds it among the things of ``kind``."""
+    """Decorate a class or function to make it the entry ``name`` of ``kind``."""
     if kind not in PLACES:
         raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(sorted(PLACES))}")
 
-    def decorate(thing: T) -> T:
-        known = _things.get((kind, name))
-        if known is not None and getattr(known, "__module__", None) != getattr(thing, "__module__", None):
-            raise ValueError(f"{kind} {name!r} is registered twice: {known.__module__} and {thing.__module__}")
-        _things[kind, name] = thing
-        return thing
+    def decorate(entry: T) -> T:
+        known = _entries.get((kind, name))
+        if known is not None and getattr(known, "__module__", None) != getattr(entry, "__module__", None):
+            raise ValueError(f"{kind} {name!r} is registered twice: {known.__module__} and {entry.__module__}")
+        _entries[kind, name] = entry
+        return entry
 
     return decorate
 
 
 @cache
 def _modules(kind: str) -> dict[str, str]:
-    """Name -> module of each thing of a kind in the package."""
+    """Name -> module of each entry of a kind in this package."""
     place = ROOT / PLACES[kind]
     found: dict[str, str] = {}
     for file in sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]:
@@ -71,30 +71,30 @@ def _modules(kind: str) -> dict[str, str]:
 
 @cache
 def _plugins() -> dict[tuple[str, str], EntryPoint]:
-    """(Kind, name) -> entry point of each thing of another package; one scan of what is installed serves all kinds."""
+    """(Kind, name) -> entry point of each entry of other packages; one scan of the installed packages serves all kinds."""
     installed = entry_points()
     return {(kind, point.name): point for kind in PLACES for point in installed.select(group=f"lsg.{kind}")}
 
 
 def names(kind: str) -> list[str]:
-    """All names of a kind, sorted; imports none of the things."""
-    return sorted({*_modules(kind), *(name for k, name in (*_plugins(), *_things) if k == kind)})
+    """All names of a kind, sorted, without importing what they name."""
+    return sorted({*_modules(kind), *(name for k, name in (*_plugins(), *_entries) if k == kind)})
 
 
 def get(kind: str, name: str) -> Any:
-    """The thing called ``name``.
+    """The entry ``name`` of a kind.
 
     Raises:
         ConfigError: no such name; the message suggests the nearest.
     """
-    if (kind, name) not in _things:
+    if (kind, name) not in _entries:
         if name in _modules(kind):
             importlib.import_module(_modules(kind)[name])
         elif (kind, name) in _plugins():
             register(kind, name)(_plugins()[kind, name].load())
         else:
             raise ConfigError(unknown(kind, name, names(kind)))
-    return _things[kind, name]
+    return _entries[kind, name]
 
 
 def unknown(what: str, name: str, known: list[str]) -> str:

@@ -31,7 +31,7 @@ def test_a_name_belongs_to_one_module():
 
 
 def test_a_script_can_register(monkeypatch):
-    monkeypatch.setattr(registry, "_things", dict(registry._things))
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
 
     @registry.register("surrogate", "mine")
     def mine(x, width):
@@ -44,7 +44,7 @@ def test_a_script_can_register(monkeypatch):
 def test_entry_points_add_names(monkeypatch):
     registry._plugins.cache_clear()
     monkeypatch.setattr(registry, "entry_points", lambda: EntryPoints([EntryPoint("theirs", "builtins:len", "lsg.loss")]))
-    monkeypatch.setattr(registry, "_things", dict(registry._things))
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     try:
         assert "theirs" in registry.names("loss")
         assert "theirs" not in registry.names("surrogate")
@@ -59,5 +59,5 @@ def test_names_of_the_source_text_are_what_is_registered(kind):
     found = {name: registry.get(kind, name) for name in registry.names(kind)}
     assert found
     assert None not in found.values()
-    of_package = {name for k, name in registry._things if k == kind and (k, name) not in registry._plugins()}
+    of_package = {name for k, name in registry._entries if k == kind and (k, name) not in registry._plugins()}
     assert of_package == set(registry._modules(kind))

@@ -150,7 +150,7 @@ def nan_loss():
         return loss * float("nan") if calls >= 3 else loss
 
     yield "nan-third"
-    del registry._things["loss", "nan-third"]
+    del registry._entries["loss", "nan-third"]
 
 
 def test_nan_stops_before_the_step(tmp_path, nan_loss):
