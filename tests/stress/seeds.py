@@ -122,17 +122,14 @@ def evt3(events: Rows, lines: bytes = b"% format EVT3;height=720;width=1280\n") 
 def evt3_vectors(seed: int, count: int) -> bytes:
     """EVT 3.0 of random vectors on a sensor of 1280x720."""
     rng = np.random.default_rng(seed)
-    words = [8 << 12 | 5]
-    for i in range(count):
-        words += [
-            6 << 12 | i * 4000 // count,
-            int(rng.integers(720)),
-            3 << 12 | int(rng.integers(2)) << 11 | int(rng.integers(1200)),
-        ]
-        # A quarter of the pixels of each vector.
-        words += [4 << 12 | int(rng.integers(4096)) & int(rng.integers(4096)) for _ in range(2)]
-        words.append(5 << 12 | int(rng.integers(256)) & int(rng.integers(256)))
-    return b"% evt 3.0\n% geometry 1280x720\n" + struct.pack(f"<{len(words)}H", *words)
+    words = np.empty((count, 6), "<u2")
+    words[:, 0] = 6 << 12 | np.arange(count) * 4000 // count
+    words[:, 1] = rng.integers(720, size=count)
+    words[:, 2] = 3 << 12 | rng.integers(2, size=count) << 11 | rng.integers(1200, size=count)
+    # A quarter of the pixels of each vector.
+    for column, kind, masks in ((3, 4, 4096), (4, 4, 4096), (5, 5, 256)):
+        words[:, column] = kind << 12 | rng.integers(masks, size=count) & rng.integers(masks, size=count)
+    return b"% evt 3.0\n% geometry 1280x720\n" + struct.pack("<H", 8 << 12 | 5) + words.tobytes()
 
 
 def npy(events: Rows) -> bytes:

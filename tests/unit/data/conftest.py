@@ -1,7 +1,9 @@
 import dataclasses
 import os
 import struct
+import sys
 import tarfile
+import types
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,28 @@ def blob(seed, count=60, side=128):
     rng = np.random.default_rng(seed)
     t = np.sort(rng.integers(0, 100_000, count))
     return [(int(rng.integers(side)), int(rng.integers(side)), int(i), bool(rng.integers(2))) for i in t]
+
+
+def listed(events):
+    """Events as rows (x, y, t, on)."""
+    return list(zip(events.x.tolist(), events.y.tolist(), events.t.tolist(), events.on.tolist(), strict=True))
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture
+def spikingjelly(monkeypatch):
+    """Import a module of spikingjelly, the peer whose readers ours must agree with."""
+
+    def get(name):
+        # Its data sets import torchaudio, which none of what is used here needs, and which may not fit the torch there is.
+        monkeypatch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
+        return pytest.importorskip(f"spikingjelly.{name}", reason="spikingjelly is not installed")
+
+    return get
 
 
 @pytest.fixture

@@ -16,15 +16,15 @@ pytestmark = pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK),
 
 @pytest.mark.parametrize("name", seeds.FORMATS)
 def test_damaged_recordings(name):
-    result = fuzz.fuzz(name, 300, seed=1)
+    result = fuzz.fuzz(name, 100, seed=1)
     assert result["failures"] == []
-    assert result["events"] + result["refused"] == result["mutants"] == 300
-    assert result["events"] > 5
+    assert result["events"] + result["refused"] == result["mutants"] == 100
+    assert result["events"] > 1
     assert result["refused"] > 50
 
 
 def test_damaged_aedat4_of_a_camera(shared):
-    result = fuzz.fuzz("aedat4", 300, seed=2, data=shared("dvs128-objects-dev") / "aedat4")
+    result = fuzz.fuzz("aedat4", 100, seed=2, data=shared("dvs128-objects-dev") / "aedat4")
     assert result["failures"] == []
 
 

@@ -7,17 +7,9 @@ from lsgcli.data import readers
 from lsgcli.data.events import Events
 from lsgcli.data.readers import read, suffixes
 from lsgcli.errors import ConfigError, DataError
+from tests.unit.data.conftest import listed, write
 
 HEADER = b"#!AER-DAT2.0\r\n# text\r\n"
-
-
-def write(path, content):
-    path.write_bytes(content)
-    return path
-
-
-def listed(events):
-    return list(zip(events.x.tolist(), events.y.tolist(), events.t.tolist(), events.on.tolist(), strict=True))
 
 
 def test_aedat2_bits_by_hand(tmp_path):
@@ -89,26 +81,6 @@ def test_numpy_files(tmp_path, form):
     assert events.sensor == (None if form == "npy" else (20, 10))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"x": [-1, 2]},
-        {"x": [70000, 2]},
-        {"x": [0.5, 2]},
-        {"x": [1, 2, 3]},
-        {"x": []},
-        {"t": np.array([1, 2**63], "u8")},
-        {"sensor": 3},
-    ],
-    ids=str,
-)
-def test_numpy_values_are_checked(tmp_path, change):
-    arrays = {"x": [1, 2], "y": [1, 2], "t": [1, 2], "p": [0, 1], **change}
-    np.savez(tmp_path / "a.npz", **{key: np.asarray(value) for key, value in arrays.items()})
-    with pytest.raises(DataError, match=r"a\.npz"):
-        read(tmp_path / "a.npz")
-
-
 @pytest.mark.parametrize("values", [[0, 99], [1, 2], [-2, 1], [0.5, 1], [np.nan, 1]], ids=str)
 @pytest.mark.parametrize("form", ["npz", "mat"])
 def test_polarity_is_0_or_1_or_minus_1(tmp_path, form, values):
@@ -124,21 +96,6 @@ def test_nothing_pickled_is_read(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{"x": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match=r"a\.npy"):
         read(tmp_path / "a.npy")
-
-
-@pytest.mark.parametrize("name", ["a.aedat4", "a.npz", "a.npy", "a.aedat", "a.bin"])
-@pytest.mark.parametrize(
-    "content",
-    [b"#!AER-DAT4.0\r\n" + b"\xff" * 90, b"PK\x03\x04" + b"\x07" * 90, b"\x93NUMPY\x01\x00\xff\xff{"],
-    ids=["aedat4", "zip", "npy"],
-)
-def test_garbage_is_a_data_error_or_events(tmp_path, name, content, capfd):
-    try:
-        told, count = name, len(read(write(tmp_path / name, content)))
-    except DataError as error:
-        told, count = error.message, 1
-    assert name in told
-    assert count > 0
 
 
 def test_unknown_format_lists_known_ones(tmp_path):

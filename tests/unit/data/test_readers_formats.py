@@ -1,8 +1,6 @@
 """Formats, each against files that were written by hand, or by another library."""
 
 import struct
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -10,28 +8,7 @@ import pytest
 from lsgcli.data.readers import identify, read
 from lsgcli.errors import DataError
 from tests.stress import seeds
-
-
-@pytest.fixture
-def spikingjelly(monkeypatch):
-    """Import a module of spikingjelly, the peer whose readers ours must agree with."""
-
-    def get(name):
-        # Its data sets import torchaudio, which none of what is used here needs, and which may not fit the torch there is.
-        monkeypatch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
-        return pytest.importorskip(f"spikingjelly.{name}", reason="spikingjelly is not installed")
-
-    return get
-
-
-def write(path, content):
-    path.write_bytes(content)
-    return path
-
-
-def listed(events):
-    return list(zip(events.x.tolist(), events.y.tolist(), events.t.tolist(), events.on.tolist(), strict=True))
-
+from tests.unit.data.conftest import listed, write
 
 # Reader -> (file name, writer, sensor that the events are on, sensor that the file states).
 WRITERS = {

@@ -1,8 +1,5 @@
 """Readers on real recordings, and against what other libraries read."""
 
-import sys
-import types
-
 import numpy as np
 import pytest
 
@@ -26,18 +23,6 @@ SEEN = {
     "evt3_sample.raw": (1279, 719, 9),
     "dvproc_test-minimal.aedat4": (639, 479, 2700),
 }
-
-
-@pytest.fixture
-def spikingjelly(monkeypatch):
-    """Import a module of spikingjelly, the peer whose readers ours must agree with."""
-
-    def get(name):
-        # Its data sets import torchaudio, which none of what is used here needs, and which may not fit the torch there is.
-        monkeypatch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
-        return pytest.importorskip(f"spikingjelly.{name}", reason="spikingjelly is not installed")
-
-    return get
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -68,8 +53,7 @@ def test_st_mnist_as_tonic_decodes_it(shared):
 
 
 def test_evt3_places_agree_with_expelliarmus(shared):
-    from expelliarmus import Wizard
-
+    Wizard = pytest.importorskip("expelliarmus").Wizard
     path = shared("event-format-samples-dev") / "evt3_sample.raw"
     events, theirs = read(path), Wizard(encoding="evt3").read(path)
 
