@@ -105,7 +105,7 @@ def identify(path: Path) -> str:
     try:
         if not S_ISREG(path.stat().st_mode):
             raise DataError(f"{path}: found no file, expected a recording", hint="Check the path.")
-        with open(path, "rb") as stream:
+        with open(path, "rb", buffering=0) as stream:
             head = stream.read(HEAD)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check the path and its permissions.") from error
