@@ -43,12 +43,14 @@ class Checkpoint:
         config: ``model``, ``arch``, ``classes``, ``settings``, ``data``, ``folded``.
         state: where the training stood; empty for an export.
         extra: ``optim/...`` and ``rng/...`` tensors; empty where there is nothing to resume.
+        sha256: over all tensors of the file that was read; empty for one that is not written yet.
     """
 
     weights: Mapping[str, Tensor]
     config: dict[str, Any]
     state: dict[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    sha256: str = ""
 
     def build(self) -> "SpikingNet":
         """The network, in evaluation mode, with these weights."""
@@ -104,10 +106,7 @@ def read(path: Path | str) -> Checkpoint:
         CheckpointError: no such file, not a checkpoint of ours, of another format version, or damaged.
     """
     path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"{path}: found a folder, expected a checkpoint file", hint=f"Try {path / 'best.safetensors'}.")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file", hint="`lsg train` prints the path of the checkpoint it wrote.")
+    _check_file(path)
     try:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
@@ -119,7 +118,8 @@ def read(path: Path | str) -> Checkpoint:
         raise _damaged(path, "its tensors are not those that were written (SHA-256 differs)")
     extra = {name: tensor for name, tensor in tensors.items() if name.startswith(("optim/", "rng/"))}
     weights = {name: tensor for name, tensor in tensors.items() if name not in extra}
-    return Checkpoint(weights, json.loads(metadata["lsg.config"]), json.loads(metadata["lsg.state"]), extra)
+    config, state = json.loads(metadata["lsg.config"]), json.loads(metadata["lsg.state"])
+    return Checkpoint(weights, config, state, extra, metadata["lsg.sha256"])
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -128,14 +128,51 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: as :func:`read`; but tensors that are damaged are not noticed.
     """
+    config: dict[str, Any] = json.loads(_read_metadata(path)["lsg.config"])
+    return config
+
+
+def read_digest(path: Path) -> str:
+    """The SHA-256 over a checkpoint's tensors, as it was written with them.
+
+    Raises:
+        CheckpointError: as :func:`read_config`.
+    """
+    return str(_read_metadata(path).get("lsg.sha256", ""))
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise CheckpointError(f"{path}: found a folder, expected a checkpoint file", hint=f"Try {path / 'best.safetensors'}.")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file", hint="`lsg train` prints the path of the checkpoint it wrote.")
+
+
+def _read_metadata(path: Path) -> Mapping[str, str]:
+    _check_file(path)
     try:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise _damaged(path, f"not a whole safetensors file ({error})") from error
     _check_metadata(path, metadata)
-    config: dict[str, Any] = json.loads(metadata["lsg.config"])
-    return config
+    return metadata
+
+
+def check_unfolded(path: Path, config: Mapping[str, Any], why: str) -> None:
+    """See that a checkpoint has its tdBN.
+
+    Args:
+        config: of the checkpoint.
+        why: a sentence on what needs it.
+
+    Raises:
+        CheckpointError: it was exported with its tdBN folded into the convolutions.
+    """
+    if config["folded"]:
+        raise CheckpointError(
+            f"{path}: is an export whose tdBN is folded away, expected a checkpoint as training wrote it", hint=why
+        )
 
 
 def load(path: Path | str) -> tuple["SpikingNet", dict[str, Any]]:

@@ -28,10 +28,12 @@ def setting(
     below: float | None = None,
     flag: str | None = None,
     preset: bool = False,
+    path: str | None = None,
     check: "Callable[[Any], str | None] | None" = None,
 ) -> Any:
     """A field of RunConfig: ``kind`` names a registry, ``choices`` a fixed list, the bounds a range, ``check`` a function
-    that returns what was expected instead (or None), and ``preset`` says that a data set may bring a default of its own."""
+    that returns what was expected instead (or None), ``preset`` says that a data set may bring a default of its own, and
+    ``path`` that it names a ``folder`` or a ``checkpoint`` of this machine."""
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     meta = {
         "help": help,
@@ -40,6 +42,7 @@ def setting(
         "choices": choices,
         "flag": flag,
         "preset": preset,
+        "path": path,
         "check": check,
         "bounds": bounds,
     }
@@ -69,7 +72,9 @@ class RunConfig:
 
     # Data
     dataset: str = setting("digits-dvs", "Data set.", DATA, kind="dataset")
-    data_dir: str | None = setting(None, "Folder the data set is read from, or downloaded to; data/ if not given.", DATA)
+    data_dir: str | None = setting(
+        None, "Folder the data set is read from, or downloaded to; data/ if not given.", DATA, path="folder"
+    )
     T: int = setting(4, "Timesteps.", DATA, at_least=1, at_most=1024, flag="-T", preset=True)
     size: int = setting(
         48,
@@ -165,6 +170,13 @@ class RunConfig:
     residual: str = setting(
         "add", "resnet19: add currents before the neuron, or spikes after it (sew).", NETWORK, choices=("add", "sew")
     )
+    init_from: str | None = setting(
+        None,
+        "Checkpoint of the same network whose weights and decays this one starts from, by name. The last layer starts new where "
+        "the classes differ, the first where the input does.",
+        NETWORK,
+        path="checkpoint",
+    )
     # Neuron
     method: str = setting("lsg", "How decay and surrogate width are set.", NEURON, kind="method")
     decay: float = setting(
@@ -178,6 +190,7 @@ class RunConfig:
         None,
         "Checkpoint whose final widths, layer by layer, are those of --method matched-width. The new run's checkpoints carry them.",
         NEURON,
+        path="checkpoint",
     )
     decay_per: str = setting(
         "layer", "One decay for each layer of neurons, or for each of its channels.", NEURON, choices=("layer", "channel")
@@ -243,7 +256,7 @@ class RunConfig:
     )
     workers: int = setting(2, "Processes that prepare recordings, and batches prepared ahead of the step.", MACHINE, at_least=0)
     cache_dir: str | None = setting(
-        None, "Folder of prepared data; ~/.cache/lsg (or $XDG_CACHE_HOME/lsg) if not given.", MACHINE
+        None, "Folder of prepared data; ~/.cache/lsg (or $XDG_CACHE_HOME/lsg) if not given.", MACHINE, path="folder"
     )
 
     def to_dict(self) -> dict[str, Any]:
@@ -257,6 +270,8 @@ class RunConfig:
 
 FIELDS: Mapping[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(RunConfig)}
 
+# Paths of this machine, which a checkpoint does not carry.
+PATHS = frozenset(name for name, f in FIELDS.items() if f.metadata["path"])
 # What may differ when a run goes on: where things are, not what is computed.
 MAY_CHANGE = frozenset({"data_dir", "cache_dir", "workers", "device", "threads", "checkpoint_activations"})
 

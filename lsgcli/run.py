@@ -24,7 +24,7 @@ from lsgcli.errors import ConfigError, DivergedError
 from lsgcli.models.base import SpikingNet
 from lsgcli.report import html
 from lsgcli.rundir import FULL_FLOW, LAST, RunDir, read_precision, write_config
-from lsgcli.training import widths
+from lsgcli.training import start
 from lsgcli.training.loop import Emit, Trainer, new_model
 from lsgcli.training.signals import StopRequest
 
@@ -37,7 +37,7 @@ def check(config: RunConfig, fresh: bool = True) -> None:
 
     Raises:
         ConfigError: with one line for each problem.
-        CheckpointError: what ``--width-from`` names is no checkpoint.
+        CheckpointError: what ``--init-from`` or ``--width-from`` names is no checkpoint, or of another network.
     """
     dataset = registry.get("dataset", config.dataset)
 
@@ -45,7 +45,7 @@ def check(config: RunConfig, fresh: bool = True) -> None:
         with torch.device("meta"):  # shapes alone, no memory
             model = new_model(config, classes=2, channels=2, height=1 if dataset.line else None)
         if fresh:
-            widths.start(model, config)
+            start.start(model, config)
 
     problems = []
     for attempt in (
@@ -53,7 +53,7 @@ def check(config: RunConfig, fresh: bool = True) -> None:
         lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
         lambda: chain(config.augment, dataset.static),
         lambda: _parts(config, fresh),
-        lambda: widths.check(config),
+        lambda: start.check(config),
         build,
     ):
         try:
@@ -104,7 +104,7 @@ def train(
             run.result.unlink(missing_ok=True)  # until it is at its end again
         else:
             run.clear()
-            write_config(run, config, facts(compute, bundle))
+            write_config(run, config, {**facts(compute, bundle), "sources": trainer.sources})
         try:
             end = trainer.train()
         except DivergedError as error:

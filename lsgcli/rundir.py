@@ -170,9 +170,22 @@ def read_precision(path: Path) -> str:
     Raises:
         ConfigError: as :func:`read_config`.
     """
-    settings = read_config(path)
+    return str(_facts(path).get("precision", {}).get("used", read_config(path).precision))
+
+
+def read_sources(path: Path) -> dict[str, str]:
+    """SHA-256 of the checkpoints that the run in a directory started from, by the setting that named each.
+
+    Raises:
+        ConfigError: as :func:`read_config`.
+    """
+    return {name: str(source["sha256"]) for name, source in _facts(path).get("sources", {}).items()}
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    read_config(path)
     facts: dict[str, Any] = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    return str(facts.get("precision", {}).get("used", settings.precision))
+    return facts
 
 
 def read_result(path: Path) -> dict[str, Any] | None:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lsgcli import run
-from lsgcli.ablation.plan import Cell, what_counts
+from lsgcli.ablation.plan import Cell, identity, what_counts
 from lsgcli.compute import pick_device, pick_precision
 from lsgcli.config import RunConfig, option_name
 from lsgcli.errors import DivergedError, RunInUseError, Stopped
-from lsgcli.rundir import CONFIG, in_use, read_config, read_precision, read_result
+from lsgcli.rundir import CONFIG, in_use, read_config, read_precision, read_result, read_sources
 from lsgcli.training.signals import StopRequest
 
 Record = dict[str, Any]  # the final record of a run
@@ -21,10 +21,11 @@ def check_same(cell: Cell) -> None:
 
     Raises:
         RunInUseError: it holds a run of other settings.
+        CheckpointError: a checkpoint that runs start from cannot be read.
     """
     if not begun(cell):
         return
-    there, wanted = what_counts(read_config(cell.path)), what_counts(cell.config)
+    there, wanted = {**what_counts(read_config(cell.path)), **read_sources(cell.path)}, identity(cell.config)
     differing = [name for name in wanted if there.get(name) != wanted[name]]
     if "precision" in differing and read_precision(cell.path) == _precision(cell.config):
         differing.remove("precision")  # one was chosen, the other asked for, and they are the same

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsgcli import files
+from lsgcli import checkpoint, files
 from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, from_dict
 from lsgcli.errors import ConfigError
 from lsgcli.rundir import RUNS
@@ -111,8 +111,11 @@ def folder_of(configs: Sequence[RunConfig]) -> Path:
     """Where the runs of such rows go if nobody says: below ``runs/``, the same for the same settings.
 
     Only what is not a default is in the name's digest, so that a new setting does not move old folders.
+
+    Raises:
+        CheckpointError: as :func:`identity`.
     """
-    changed = [{name: value for name, value in what_counts(c).items() if value != FIELDS[name].default} for c in configs]
+    changed = [{name: value for name, value in identity(c).items() if value != FIELDS[name].default} for c in configs]
     digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
     return RUNS / f"ablate-{configs[0].dataset}-{configs[0].arch}-{digest}"
 
@@ -130,3 +133,14 @@ def safe_name(text: str) -> str:
 def what_counts(config: RunConfig) -> dict[str, Any]:
     """Settings that make a run another run: not the seed, nor where things are, nor what a run may be resumed with."""
     return {name: value for name, value in config.to_dict().items() if name not in {*MAY_CHANGE, "seed"}}
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """:func:`what_counts`, with the digest of a checkpoint that the run starts from in place of its path.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    settings = what_counts(config)
+    named = [name for name in settings if FIELDS[name].metadata["path"] == "checkpoint" and settings[name] is not None]
+    return settings | {name: checkpoint.read_digest(Path(settings[name])) for name in named}

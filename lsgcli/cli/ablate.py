@@ -9,7 +9,8 @@ import typer
 
 from lsgcli import config as settings_of
 from lsgcli import files
-from lsgcli.cli.common import Force, Quiet, Verbose, log, messages
+from lsgcli.cli import completion
+from lsgcli.cli.common import ConfigFile, Force, Quiet, Verbose, log, messages
 from lsgcli.cli.options import with_settings
 from lsgcli.errors import ConfigError, Stopped
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 SEEDS = "0-2"
 
 
+def _formats(incomplete: str) -> list[str]:
+    from lsgcli.report.tables import FORMATS
+
+    return completion.of(FORMATS)(incomplete)
+
+
 @with_settings(leave_out={"seed"})
 def ablate(
     settings: dict[str, Any],
@@ -28,7 +35,11 @@ def ablate(
         list[str] | None, typer.Argument(metavar="[KEY=V,V...]", help="Further axes of --grid.", show_default=False)
     ] = None,
     table: Annotated[
-        str | None, typer.Option(help="The paper's table 1 (methods), 2 (fixed widths) or 3 (timesteps). Default: 1.")
+        str | None,
+        typer.Option(
+            help="The paper's table 1 (methods), 2 (fixed widths) or 3 (timesteps). Default: 1.",
+            autocompletion=completion.of("123"),
+        ),
     ] = None,
     grid: Annotated[
         str | None,
@@ -37,7 +48,7 @@ def ablate(
     seeds: Annotated[
         str | None, typer.Option(help=f"Seeds, such as 0-4 or 0,1,7. Default: {SEEDS}.", show_default=False)
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings; options and LSG_* variables override it.")] = None,
+    config: ConfigFile = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the runs; the same settings find theirs again below runs/ if not given.")
     ] = None,
@@ -54,7 +65,9 @@ def ablate(
             metavar="DIR", help="Run nothing; make the table of whatever runs have finished below DIR, say what is missing."
         ),
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="table, markdown, csv, latex or json.")] = "table",
+    form: Annotated[
+        str, typer.Option("--format", help="table, markdown, csv, latex or json.", autocompletion=_formats)
+    ] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
     plot: Annotated[
         Path | None,

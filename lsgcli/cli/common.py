@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsgcli import registry
+from lsgcli.cli import completion
 from lsgcli.config import RunConfig, from_dict
 from lsgcli.resolve import from_environment
 
@@ -24,7 +25,15 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors on stder
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
-CheckpointPath = Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint that lsg wrote.")]
+CheckpointPath = Annotated[
+    Path, typer.Argument(metavar="CKPT", help="Checkpoint that lsg wrote.", autocompletion=completion.checkpoints)
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Settings: a TOML file, or a run (its directory or config.json); options and LSG_* variables override it."
+    ),
+]
 DataDir = Annotated[
     str | None, typer.Option(help="Folder of the data; as in the data set's own settings, or data/, if not given.")
 ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lsgcli.cli import completion
 from lsgcli.cli.common import (
     BatchSize,
     CacheDir,
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
 def evaluate(
     checkpoint: CheckpointPath,
-    dataset: Annotated[str | None, typer.Option(help="Another data set, of the same classes and shape.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Another data set, of the same classes and shape.", autocompletion=completion.things("dataset")),
+    ] = None,
     data_dir: DataDir = None,
     cache_dir: CacheDir = None,
     batch_size: BatchSize = None,

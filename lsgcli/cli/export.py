@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lsgcli import registry
+from lsgcli.cli import completion
 from lsgcli.cli.common import CacheDir, CheckpointPath, DataDir, Force, Json, Quiet, Verbose, messages, open_data
 
 log = logging.getLogger("lsg")
@@ -16,10 +17,18 @@ log = logging.getLogger("lsg")
 def export(
     checkpoint: CheckpointPath,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write, or folder to create (hf).")],
-    form: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(registry.names('format'))}.")] = "safetensors",
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", help=f"One of: {', '.join(registry.names('format'))}.", autocompletion=completion.things("format")
+        ),
+    ] = "safetensors",
     mode: Annotated[
         str | None,
-        typer.Option(help="onnx, pt2: unroll, all timesteps in one graph (default), or step, one timestep with its state."),
+        typer.Option(
+            help="onnx, pt2: unroll, all timesteps in one graph (default), or step, one timestep with its state.",
+            autocompletion=completion.of(("unroll", "step")),
+        ),
     ] = None,
     fold_bn: Annotated[bool, typer.Option(help="Fold tdBN into the convolutions before it.")] = True,
     T: Annotated[int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps; as in training.")] = None,

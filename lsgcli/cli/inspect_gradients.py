@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsgcli import files
+from lsgcli.cli import completion
 from lsgcli.cli.common import (
     BatchSize,
     CacheDir,
@@ -21,7 +22,7 @@ from lsgcli.cli.common import (
     messages,
     open_checkpoint,
 )
-from lsgcli.errors import CheckpointError, ConfigError, GateError
+from lsgcli.errors import ConfigError, GateError
 from lsgcli.verdicts import VERDICTS, Thresholds
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 
 def inspect_gradients(
-    checkpoints: Annotated[list[Path], typer.Argument(metavar="CKPT...", help="Checkpoints that lsg wrote.")],
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(metavar="CKPT...", help="Checkpoints that lsg wrote.", autocompletion=completion.checkpoints),
+    ],
     batches: Annotated[int, typer.Option(min=1, help="Mini-batches of training data to measure over.")] = 4,
     mismatch: Annotated[
         int, typer.Option(min=0, help="Weights of each layer to compare with finite differences; two forward passes each.")
@@ -108,14 +112,11 @@ def _flow(
 ) -> dict[str, Any]:
     """The record of one checkpoint."""
     opened = open_checkpoint(path, changes, ("train", "test"), quiet)
-    if opened.stored["folded"]:
-        raise CheckpointError(
-            f"{path}: is an export whose tdBN is folded away, expected a checkpoint as training wrote it",
-            hint="Gradient flow is measured as in training, with batch statistics.",
-        )
     from lsgcli.analysis.history import history
+    from lsgcli.checkpoint import check_unfolded
     from lsgcli.run import full_flow
 
+    check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
     flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, thresholds, sample)
     return {**flow, "checkpoint": str(path), "method": opened.config.method, "history": files.finite(history(path))}
 

@@ -2,12 +2,13 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Optional, TypeVar
 
 import typer
 
 from lsgcli import registry
+from lsgcli.cli import completion
 from lsgcli.config import FIELDS, base_type, option_name
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -52,15 +53,29 @@ def _parameter(name: str) -> inspect.Parameter:
         flags = ["-T", "--timesteps"]
     elif kind is bool:
         flags = [f"{flags[0]}/--no-{flags[0].removeprefix('--')}"]
-    option = typer.Option(*flags, help=describe(name), rich_help_panel=meta["panel"], show_default=False)
+    option = typer.Option(
+        *flags, help=describe(name), rich_help_panel=meta["panel"], show_default=False, autocompletion=_completer(name)
+    )
     annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _completer(name: str) -> completion.Completer:
+    if name == "augment":
+        return completion.augmentations
+    return completion.checkpoints if FIELDS[name].metadata["path"] == "checkpoint" else completion.of(choices_of(name))
+
+
+def choices_of(name: str) -> Sequence[str]:
+    """The values that a setting can have, if they have names."""
+    meta = FIELDS[name].metadata
+    return registry.names(meta["kind"]) if meta["kind"] else meta["choices"] or ()
 
 
 def describe(name: str) -> str:
     """The setting's meaning, what it can be, and its default."""
     field = FIELDS[name]
-    choices = registry.names(field.metadata["kind"]) if field.metadata["kind"] else field.metadata["choices"]
+    choices = choices_of(name)
     text: str = field.metadata["help"]
     if choices:
         text += f" One of: {', '.join(choices)}."

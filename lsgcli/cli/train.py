@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lsgcli.cli.common import Quiet, Verbose, messages
+from lsgcli.cli import completion
+from lsgcli.cli.common import ConfigFile, Quiet, Verbose, messages
 from lsgcli.cli.options import with_settings
 from lsgcli.config import MAY_CHANGE, RunConfig, from_dict, option_name
 from lsgcli.errors import ConfigError
@@ -15,10 +16,11 @@ from lsgcli.errors import ConfigError
 @with_settings()
 def train(
     settings: dict[str, Any],
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings; options and LSG_* variables override it.")] = None,
+    config: ConfigFile = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; a new one below runs/ if not given.")] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run, with the settings it has.")
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with a stopped run, with the settings it has.", autocompletion=completion.runs),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the run that --out holds.")] = False,
     dry_run: Annotated[

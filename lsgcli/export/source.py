@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from lsgcli import __version__, checkpoint
 from lsgcli.checkpoint import Checkpoint
+from lsgcli.config import PATHS
 from lsgcli.errors import ConfigError
 from lsgcli.export import ExportOptions
 from lsgcli.models.base import SpikingNet
@@ -51,7 +52,7 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
         )
     written = fold(trained) if options.fold_bn else trained
     described = checkpoint.describe(written, config["arch"], folded=is_folded(written))
-    settings = {**config["settings"], "T": written.T, "data_dir": None, "cache_dir": None}
+    settings = {**config["settings"], "T": written.T, **dict.fromkeys(PATHS)}
     export = {
         "format": form,
         "lsg": __version__,

@@ -79,9 +79,10 @@ class SpikingLayer(NamedTuple):
 
 
 class SpikingNet(nn.Module, ABC):
-    """Base of the networks. A subclass sets ``defaults`` and implements ``__init__``, ``forward_sequence`` and ``spiking_layers``."""
+    """Base of the networks. A subclass sets ``defaults`` and ``classifier``, and implements ``__init__``, ``forward_sequence`` and ``spiking_layers``."""
 
     defaults: ClassVar[Mapping[str, Any]]  # of NetworkSpec, where build() is not told
+    classifier: nn.Linear  # the last layer, whose outputs are the logits
 
     def __init__(self, spec: NetworkSpec):
         super().__init__()

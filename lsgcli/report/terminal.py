@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, Any
@@ -117,6 +117,8 @@ class TrainingDisplay:
         self.epochs = record["epochs"]
         self._say(f"run {record['run']}")
         self._say(f"computing {record['computing']}")
+        if record["epoch"] == 0 and (source := record["sources"].get("init_from")):
+            self._say(taken_text(source))
         total = record["epochs"] * record["steps"]
         self.run_task = self.bar.add_task("training", total=total, completed=record["epoch"] * record["steps"], note="")
 
@@ -153,6 +155,17 @@ class TrainingDisplay:
 
 def _span(values: list[float]) -> str:
     return f"{min(values):.2f}..{max(values):.2f}" if values else "-"
+
+
+def taken_text(source: Mapping[str, Any]) -> str:
+    """What a network took from ``--init-from`` and what it did not, as :func:`lsgcli.training.start.start` returns it."""
+    told = [f"took {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})"]
+    told += [
+        f"  new: {name} {tuple(one['shape'])}; there: {'none' if one['found'] is None else tuple(one['found'])}"
+        for name, one in source["new"].items()
+    ]
+    told += [f"  not used: {name} {tuple(shape)}" for name, shape in source["unused"].items()]
+    return "\n".join(told)
 
 
 def cost_text(cost: dict[str, Any]) -> str:

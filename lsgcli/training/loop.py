@@ -21,13 +21,13 @@ from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.hooks import observing
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.compute import Compute
-from lsgcli.config import RunConfig
+from lsgcli.config import PATHS, RunConfig
 from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.prepare import DataBundle, Split
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
 from lsgcli.models.base import SpikingNet
 from lsgcli.rundir import DIVERGED, RunDir
-from lsgcli.training import widths
+from lsgcli.training import start
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.optim import Optimizers, cosine
 from lsgcli.training.signals import StopRequest
@@ -128,10 +128,11 @@ class Trainer:
         )  # of loss and right answers, not yet in the state
         self.unread: Taken | None = None
         self.steps = len(self._batches())  # of an epoch
+        self.sources: start.Sources = {}  # what the network took from other checkpoints
         if resume and run.last.exists():
             self._restore()
         else:
-            widths.start(self.model, config)
+            self.sources = start.start(self.model, config, bundle.classes)
         if resume:
             run.trim(self.state.epoch)
 
@@ -149,7 +150,7 @@ class Trainer:
         config, state = self.config, self.state
         steps = self.steps
         begun = {"run": str(self.run.path), "epochs": config.epochs, "steps": steps, "epoch": state.epoch}
-        self.emit({"event": "start", **begun, "computing": self.compute.described()})
+        self.emit({"event": "start", **begun, "computing": self.compute.described(), "sources": self.sources})
         while state.epoch < config.epochs:
             begin, read, loss = time.perf_counter() - state.seconds, 0.0, 0.0
             flow: list[dict[str, Any]] = []
@@ -293,12 +294,11 @@ class Trainer:
             **bundle.info,
         }
         # Where files lie is this machine's business, and a checkpoint travels.
-        there = {"data_dir": None, "cache_dir": None, "width_from": None}
-        settings = config.replace(**there, precision=self.compute.precision).to_dict()
+        settings = config.replace(**dict.fromkeys(PATHS), precision=self.compute.precision).to_dict()
         described = checkpoint.describe(self.model, config.arch)
         return Checkpoint(
             weights=self.model.state_dict(),
-            config={**described, "classes": list(bundle.classes), "settings": settings, "data": data},
+            config={**described, "classes": list(bundle.classes), "settings": settings, "data": data, "sources": self.sources},
             state={**dataclasses.asdict(self.state), "best_chosen_on": self.chosen_on},
             extra=extra,
         )
@@ -318,6 +318,7 @@ class Trainer:
         known = {field.name for field in dataclasses.fields(State)}
         try:
             self.model.load_state_dict(dict(content.weights))
+            self.sources = content.config.get("sources", {})
             self.optimizers.load(content.extra)
             torch.set_rng_state(content.extra["rng/torch"])
             self.state = State(**{key: value for key, value in content.state.items() if key in known})

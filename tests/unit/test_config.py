@@ -1,6 +1,9 @@
 """Settings: where they come from, which win, and what is said about wrong ones."""
 
 import dataclasses
+import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +94,45 @@ def test_bad_file(tmp_path):
         resolve({}, file=tmp_path / "absent.toml", environment={})
     with pytest.raises(ConfigError, match="set twice"):
         resolve({}, file=toml(tmp_path, "lr = 0.1\n[training]\nlr = 0.2"), environment={})
+
+
+def test_a_runs_settings_are_taken_back(tmp_path):
+    """All of them, whatever the preset says, from the file or its directory; but not where prepared data are written."""
+    first = RunConfig(T=7, epochs=2, method="none", data_dir="recordings", cache_dir="/scratch", threads=3)
+    record = {"settings": first.to_dict(), "argv": ["lsg"], "classes": ["a"], "lr": 9}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    for file in (tmp_path / "config.json", tmp_path):
+        assert resolve({}, file=file, environment={}) == first.replace(cache_dir=None)
+    changed = resolve({"lr": 0.3}, file=tmp_path, environment={"LSG_EPOCHS": "5"})
+    assert (changed.lr, changed.epochs, changed.T) == (0.3, 5, 7)
+
+
+def test_a_run_of_another_version_is_told(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"settings": {"learning_rate": 0.1, "T": 0}}))
+    with pytest.raises(ConfigError) as error:
+        resolve({}, file=tmp_path, environment={})
+    assert "unknown setting 'learning_rate'" in str(error.value)
+    assert "-T: found 0" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ['{"settings": 3}', "{}", '{"settings": ', "{" * 100_000, "[" * 100_000, "lr = " + "9" * 9999])
+def test_a_file_that_is_no_settings(tmp_path, text):
+    with pytest.raises(ConfigError, match=r"--config .*found JSON without settings|--config .*not valid"):
+        resolve({}, file=toml(tmp_path, text), environment={})
+
+
+def test_what_cannot_be_settings_is_not_read(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    with open(tmp_path / "large", "wb") as stream:
+        stream.truncate(1 << 40)
+    monkeypatch.setattr("pathlib.Path.read_text", lambda *args, **named: pytest.fail("it was opened"))
+    for name, found in (
+        ("/dev/zero", "device or pipe"),
+        (tmp_path / "pipe", "device or pipe"),
+        (tmp_path / "large", "1,099,511,"),
+    ):
+        with pytest.raises(ConfigError, match=found):
+            resolve({}, file=Path(name), environment={})
 
 
 def test_environment_flags():

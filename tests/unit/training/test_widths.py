@@ -8,7 +8,7 @@ import torch
 from lsgcli import checkpoint, run
 from lsgcli.data.batches import Batch
 from lsgcli.errors import CheckpointError, ConfigError, Stopped
-from lsgcli.training import widths
+from lsgcli.training import start as starting
 from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.step import gradients
@@ -123,7 +123,7 @@ def test_widths_are_those_of_the_checkpoint(source, tmp_path):
 def test_one_width_for_every_channel(source):
     """A layer's width is that of each of its channels where the new network has a decay for each."""
     model = new_model(config := tiny.config(method="matched-width", decay_per="channel", width_from=str(source)), 3, 2)
-    widths.start(model, config)
+    starting.start(model, config)
     for name, alpha in alphas(checkpoint.load(source)[0]).items():
         assert torch.equal(alphas(model)[name], alpha.expand_as(alphas(model)[name]))
         assert alphas(model)[name].dim() == 1
@@ -132,7 +132,7 @@ def test_one_width_for_every_channel(source):
 def refused(**changes):
     config = tiny.config(method="matched-width", **changes)
     with pytest.raises(ConfigError) as caught:
-        widths.start(new_model(config, 3, 2), config)
+        starting.start(new_model(config, 3, 2), config)
     return str(caught.value)
 
 

@@ -1,0 +1,161 @@
+"""Starting from the weights of another run: what is taken by name, what starts new, and which files are refused."""
+
+import json
+
+import pytest
+import torch
+
+from lsgcli import checkpoint, run
+from lsgcli.ablation.cells import check_same
+from lsgcli.ablation.plan import Cell, folder_of
+from lsgcli.checkpoint import Checkpoint
+from lsgcli.data.bundle import DataBundle
+from lsgcli.errors import CheckpointError, RunInUseError, Stopped
+from lsgcli.models.fold import fold
+from lsgcli.training import start as starting
+from lsgcli.training.loop import new_model
+from tests import tiny
+from tests.unit.training.test_loop import run as train
+from tests.unit.training.test_loop import same_tensors
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """The checkpoint of a short run of lsg whose decays have moved."""
+    path = tmp_path_factory.mktemp("source") / "lsg"
+    train(path, tiny.config(epochs=1, decay_lr=0.1), tiny.bundle())
+    return path / "last.safetensors"
+
+
+def begun(source, classes=tiny.CLASSES, channels=2, **changes):
+    """A new network of another seed, what it took, and its state before."""
+    config = tiny.config(seed=7, init_from=str(source), **changes)
+    model = new_model(config, len(classes), channels)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    return model.state_dict(), starting.start(model, config, classes)["init_from"], before
+
+
+def test_everything_is_taken_where_everything_fits(source):
+    state, record, _ = begun(source)
+    weights = checkpoint.read(source).weights
+    assert state.keys() == weights.keys() == set(record["taken"])
+    assert all(torch.equal(state[name], weights[name]) for name in weights)
+    assert record["new"] == record["unused"] == {}
+    assert record["sha256"] == checkpoint.tensor_digest({**weights, **checkpoint.read(source).extra})
+
+
+@pytest.mark.parametrize("classes", [("left", "right", "bottom"), ("left", "right"), ("right", "left", "top")], ids=str)
+def test_the_last_layer_starts_new_where_classes_differ(source, classes):
+    """By name and order, not by number alone."""
+    state, record, before = begun(source, classes)
+    assert set(record["new"]) == {"classifier.weight", "classifier.bias"}
+    assert record["new"]["classifier.bias"] == {"shape": [len(classes)], "found": [3]}
+    assert all(torch.equal(state[name], before[name]) for name in record["new"])
+    assert not torch.equal(state["features.0.current.conv.weight"], before["features.0.current.conv.weight"])
+
+
+def test_the_first_layer_starts_new_where_the_input_has_other_channels(source):
+    state, record, before = begun(source, channels=3)
+    name = "features.0.current.conv.weight"
+    assert record["new"] == {name: {"shape": [4, 3, 3, 3], "found": [4, 2, 3, 3]}}
+    assert torch.equal(state[name], before[name])
+
+
+def test_another_size_moves_only_the_last_layer(source):
+    _, record, _ = begun(source, size=32)
+    assert record["new"] == {"classifier.weight": {"shape": [3, 128], "found": [3, 32]}}
+
+
+def test_decays_are_taken_whatever_the_method(source):
+    """Where they are fixed they stay at what was learned; what a method measures starts new."""
+    learned = checkpoint.read(source).weights["features.3.lif.b"]
+    assert abs(learned.sigmoid() - 0.2) > 1e-3
+    for method, new in (("none", 0), ("trainable-decay", 0), ("measured-sigma", 8)):
+        state, record, _ = begun(source, method=method)
+        assert torch.equal(state["features.3.lif.b"], learned)
+        assert len(record["new"]) == new
+
+
+def test_one_decay_for_every_channel(source):
+    state, _, _ = begun(source, decay_per="channel")
+    learned = checkpoint.read(source).weights["features.3.lif.b"]
+    assert torch.equal(state["features.3.lif.b"], learned.expand(16))
+
+
+def test_what_is_not_used_is_recorded(tmp_path):
+    train(tmp_path / "run", tiny.config(epochs=1, method="measured-sigma"), tiny.bundle())
+    _, record, _ = begun(tmp_path / "run" / "last.safetensors")
+    assert record["unused"] == {f"features.{i}.lif.sigma": [] for i in range(8)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arch": "mlp"}, "found weights of vggsnn, expected mlp"),
+        ({"width_multiplier": 1 / 8}, r"features\.0\.current\.norm\.weight: found shape \(4,\), expected shape \(8,\)"),
+        ({"init_from": "absent.safetensors"}, r"absent\.safetensors: no such file"),
+    ],
+)
+def test_another_network_is_refused_before_anything_is_done(source, changes, message):
+    with pytest.raises(CheckpointError, match=message) as caught:
+        run.check(tiny.config(**{"init_from": str(source), **changes}))
+    assert caught.value.exit_code == 4
+
+
+def test_decays_of_channels_are_not_averaged(tmp_path):
+    train(tmp_path / "run", tiny.config(epochs=1, decay_per="channel"), tiny.bundle())
+    with pytest.raises(CheckpointError, match=r"features\.0\.lif\.b: found shape \(4,\), expected shape \(\)"):
+        begun(tmp_path / "run" / "last.safetensors")
+
+
+def test_a_folded_export_is_refused(source, tmp_path):
+    model, config = checkpoint.load(source)
+    folded = fold(model)
+    content = Checkpoint(folded.state_dict(), {**config, **checkpoint.describe(folded, "vggsnn", folded=True)})
+    checkpoint.save(tmp_path / "folded.safetensors", content)
+    with pytest.raises(CheckpointError, match="tdBN is folded away"):
+        begun(tmp_path / "folded.safetensors")
+
+
+def test_resumes_to_the_bit_without_the_file(source, tmp_path):
+    mine = tmp_path / "source.safetensors"
+    mine.write_bytes(source.read_bytes())
+    config, bundle = tiny.config(init_from=str(mine), epochs=1), tiny.bundle()
+    train(tmp_path / "whole", config, bundle)
+    with pytest.raises(Stopped):
+        train(tmp_path / "parts", config, bundle, stop_after=2)
+    mine.unlink()
+    run.check(config, fresh=False)
+    train(tmp_path / "parts", config, bundle, resume=True)
+    assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
+    stored = checkpoint.read_config(tmp_path / "parts" / "last.safetensors")
+    assert stored["settings"]["init_from"] is None  # where files lie does not travel
+    assert stored["sources"]["init_from"]["sha256"] == checkpoint.read_digest(source)
+
+
+def test_cells_are_told_apart_by_the_content_of_the_checkpoint(source, tmp_path):
+    """Not by its path: another path to the same file is the same run, another file at the same path is not."""
+    one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
+    for path in (one, other):
+        path.write_bytes(source.read_bytes())
+    configs = [tiny.config(init_from=str(path)) for path in (one, other)]
+    assert folder_of(configs[:1]) == folder_of(configs[1:])
+    (tmp_path / "cell").mkdir()
+    sources = {"init_from": {"sha256": checkpoint.read_digest(one)}}
+    record = {"settings": configs[0].to_dict(), "sources": sources}
+    (tmp_path / "cell" / "config.json").write_text(json.dumps(record))
+    check_same(Cell(0, configs[1], tmp_path / "cell"))
+    content = checkpoint.read(source)
+    checkpoint.save(other, Checkpoint(content.weights, content.config))  # without the optimiser's tensors
+    assert folder_of(configs[:1]) != folder_of(configs[1:])
+    with pytest.raises(RunInUseError, match="--init-from"):
+        check_same(Cell(0, configs[1], tmp_path / "cell"))
+
+
+def test_classes_of_the_data_decide(source, tmp_path):
+    """In a whole run: its data have other class names, and its config.json says what was taken."""
+    parts = tiny.bundle()
+    bundle = DataBundle(("a", "b", "c"), parts.train, parts.val, parts.test, 2, False, None, None, parts.info)
+    events = []
+    train(tmp_path / "run", tiny.config(epochs=1, init_from=str(source)), bundle, emit=events.append)
+    assert set(events[0]["sources"]["init_from"]["new"]) == {"classifier.weight", "classifier.bias"}
