@@ -62,7 +62,11 @@ def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 
 SOURCES = """Every setting of `lsg train` can also come from the environment (`LSG_BATCH_SIZE=64`) or from a TOML file (`--config
 run.toml`, keys as below with underscores, flat or grouped in tables). Command line beats environment beats file beats the data
-set's preset beats the default. A key that does not exist is an error, and all errors are reported at once."""
+set's preset beats the default. A key that does not exist is an error, and all errors are reported at once.
+
+`--config RUN`, a run directory or the `config.json` in one, takes all settings of that run, so that presets and defaults do not count.
+Paths are taken as they are, relative to the working directory; only `cache_dir` is not, since nothing that travels decides where files
+are written."""
 
 
 def _arguments(command: Any) -> str:

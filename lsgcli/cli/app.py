@@ -17,6 +17,7 @@ COMMANDS = {
     "eval": "evaluate:evaluate",
     "ablate": "ablate:ablate",
     "inspect-gradients": "inspect_gradients:inspect_gradients",
+    "compare": "compare:compare",
     "export": "export:export",
     "data": "data:app",
 }

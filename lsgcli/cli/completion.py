@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from lsgcli import registry
-from lsgcli.rundir import BEST, CONFIG, LAST, RUNS
 
 Completer = Callable[[str], list[str]]
 
@@ -37,16 +36,20 @@ def runs(incomplete: str) -> list[str]:
 
 def checkpoints(incomplete: str) -> list[str]:
     """The best checkpoint of each run below ``runs/``, or its last, the newest run first."""
+    from lsgcli.rundir import BEST, LAST
+
     found = (next((run / name for name in (BEST, LAST) if (run / name).exists()), None) for run in _runs())
     return of(str(path) for path in found if path is not None)(incomplete)
 
 
 def _runs() -> list[Path]:
-    return sorted(_below(RUNS), key=lambda run: (run / CONFIG).stat().st_mtime, reverse=True)
+    from lsgcli.rundir import CONFIG, RUNS
+
+    return sorted(_below(RUNS, CONFIG), key=lambda run: (run / CONFIG).stat().st_mtime, reverse=True)
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _below(folder: Path, name: str) -> Iterator[Path]:
     for path, folders, names in os.walk(folder):
-        if CONFIG in names:
+        if name in names:
             folders.clear()  # a run has none below it
             yield Path(path)

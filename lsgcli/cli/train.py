@@ -9,7 +9,7 @@ import typer
 from lsgcli.cli import completion
 from lsgcli.cli.common import ConfigFile, Quiet, Verbose, messages
 from lsgcli.cli.options import with_settings
-from lsgcli.config import MAY_CHANGE, RunConfig, from_dict, option_name
+from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name
 from lsgcli.errors import ConfigError
 
 
@@ -74,6 +74,8 @@ def _settings(
         if force and out is None:
             raise ConfigError("--force: found no --out, expected the run directory that is to be replaced")
         run_config = resolve(settings, file=file)
+        if force and out is not None:
+            _check_keeps_sources(run_config, out)
         return run_config, out or new_path(run_config)
     problems = [f"{option_name(name)}: a resumed run keeps its own" for name in settings if name not in MAY_CHANGE]
     problems += [
@@ -87,3 +89,11 @@ def _settings(
 
     check_free(resume, resume=True)
     return from_dict({**read_config(resume).to_dict(), **settings}), resume
+
+
+def _check_keeps_sources(config: RunConfig, out: Path) -> None:
+    """See that --force does not delete a checkpoint that the run starts from."""
+    for name in FIELDS:
+        value = getattr(config, name)
+        if FIELDS[name].metadata["path"] == "checkpoint" and value and Path(value).resolve().is_relative_to(out.resolve()):
+            raise ConfigError(f"{option_name(name)} {value}: is in the run that --force replaces", hint="Choose another --out.")

@@ -22,10 +22,15 @@ def page(flows: Sequence[dict[str, Any]]) -> str:
     """
     names = labels(flows)
     title = f"Gradient flow: {', '.join(names)}"
+    body = f"<header><h1>{escape(title)}</h1>{introduction(flows)}</header>{sections(flows, names)}"
+    return document(title, body, {"flows": list(flows)}, "flow.js")
+
+
+def sections(flows: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """What a page says on records whose checkpoints are called ``names``; the page embeds them as ``flows``."""
     shown = [(name, picture, picture.views(flows, names)) for name, picture in pictures().items()]
     links = [(name, picture.title) for name, picture, _ in shown] + [("table", "All measures"), ("meaning", "What they mean")]
     parts = [
-        f"<header><h1>{escape(title)}</h1>{_introduction(flows)}</header>",
         f'<div class="cards">{"".join(map(_card, flows, names, (s.colour for s in styles(len(flows)))))}</div>',
         f'<nav aria-label="Sections">{"".join(f"""<a href="#{name}">{escape(text)}</a>""" for name, text in links)}</nav><main>',
         *(_section(name, picture, views) for name, picture, views in shown),
@@ -33,10 +38,11 @@ def page(flows: Sequence[dict[str, Any]]) -> str:
         f'<section><h2 id="meaning">What they mean</h2>{flow_table.glossary()}</section></main>',
         '<footer><p class="note">The records of this page lie in it as JSON, in the element with the id "flows".</p></footer>',
     ]
-    return document(title, "".join(parts), {"flows": list(flows)}, "flow.js")
+    return "".join(parts)
 
 
-def _introduction(flows: Sequence[dict[str, Any]]) -> str:
+def introduction(flows: Sequence[dict[str, Any]]) -> str:
+    """What is measured, and in what records are not alike."""
     text = (
         "What each layer of spiking neurons does to the signal, and to the gradient on its way back: measured over mini-batches of "
         "training data, forward and backward as in training."

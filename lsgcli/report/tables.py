@@ -71,13 +71,19 @@ def _said(summary: Mapping[str, Any]) -> list[str]:
     return [*(row["conclusion"] for row in summary["rows"]), *missing, *summary["notes"]]
 
 
+def aligned(lines: Sequence[Sequence[str]], chosen: Iterable[int] | None = None) -> list[str]:
+    """Cells as lines of text whose columns, all or those ``chosen``, begin below each other."""
+    columns = list(zip(*lines, strict=True))
+    columns = columns if chosen is None else [columns[number] for number in chosen]
+    widths = [max(map(len, column)) for column in columns]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in zip(*columns, strict=True)]
+
+
 def as_table(summary: Mapping[str, Any]) -> str:
     """Aligned columns."""
     lines = _lines(summary["rows"])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*table, "", *_said(summary)])
+    lines.insert(1, ["-" * max(map(len, column)) for column in zip(*lines, strict=True)])
+    return "\n".join([*aligned(lines), "", *_said(summary)])
 
 
 def as_markdown(summary: Mapping[str, Any]) -> str:

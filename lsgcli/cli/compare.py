@@ -1,0 +1,53 @@
+"""``lsg compare``: runs side by side."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lsgcli import files
+from lsgcli.cli import completion
+from lsgcli.cli.common import Force, Json, Quiet, Verbose, messages
+
+
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run directories, checkpoints in them, or folders with runs below.",
+            autocompletion=completion.runs,
+        ),
+    ],
+    as_json: Json = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page that needs no network to this file, with curves and pictures.")
+    ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare runs: settings that differ, final figures, and gradient flow, a column for each run.
+
+    Runs that are stopped, diverged or still being written are shown as such, with what they have. A layer whose verdict is not ok has
+    a `!`. Only run directories are read: neither data nor checkpoints.
+    """
+    messages(quiet, verbose)
+    from lsgcli import comparison
+    from lsgcli.report import comparison as report
+    from lsgcli.report.terminal import console
+
+    found = comparison.find(runs)
+    if html is not None:
+        files.check_output(html, "--html", suffixes=(".html",), inputs=found, force=force)
+    record = comparison.compare(found)
+    if as_json:
+        print(json.dumps(files.finite(record)))
+    else:
+        fits = console(sys.stdout).width if sys.stdout.isatty() or "COLUMNS" in os.environ else None
+        print("\n".join(report.lines(record, fits)))
+    if html is not None:
+        files.write_text(html, report.page(record))

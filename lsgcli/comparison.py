@@ -1,0 +1,123 @@
+"""Runs side by side: the settings in which they differ, their final figures, their gradient flow. Read from run directories alone."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lsgcli import files
+from lsgcli.config import FIELDS, RunConfig
+from lsgcli.errors import ConfigError
+from lsgcli.rundir import CONFIG, FULL_FLOW, GRADIENT_FLOW, METRICS, in_use, is_run, read_config, read_result
+
+Flow = dict[str, Any]  # a gradient-flow record
+
+
+def find(paths: Iterable[Path]) -> list[Path]:
+    """The runs that paths name, each once: a run directory, a file in one such as a checkpoint, or a folder with runs below it.
+
+    Raises:
+        ConfigError: a path that names no run.
+    """
+    found: dict[Path, Path] = {}  # by their real paths
+    for path in paths:
+        folder = path.parent if path.is_file() else path
+        runs = [folder] if is_run(folder) else [] if path.is_file() else list(_below(folder))
+        if not runs:
+            raise ConfigError(
+                f"{path}: found no run, expected a run directory, a checkpoint in one, or a folder with runs",
+                hint="`ls -d runs/*/*` lists runs.",
+            )
+        for run in runs:
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    return (file.parent for file in sorted(folder.rglob(CONFIG)) if is_run(file.parent))
+
+
+def compare(runs: Sequence[Path]) -> dict[str, Any]:
+    """What differs between runs, and what came out.
+
+    Returns:
+        JSON types. ``settings``: name -> the value of each run, of the settings that are not the same in all. ``runs``: for each
+        ``path``, ``method``, ``state`` (``finished``, ``diverged``, ``running`` or ``stopped``), ``reason`` where it diverged, ``epochs``
+        done ``of`` how many; ``accuracy`` on the test set of the run's result, ``test_accuracy_last``, ``test_accuracy_best``,
+        ``best_epoch`` (from 0), ``best_chosen_on``, None where it has not finished; ``train_loss`` and ``val_accuracy`` or ``test_accuracy``
+        of its last epoch; ``seconds`` of all its epochs; ``layers``: numbers of the gradient flow of the final network, of the batch that
+        diverged, or of the last epoch.
+
+    Raises:
+        ConfigError: a run whose settings cannot be read.
+    """
+    configs = [read_config(run) for run in runs]
+    values = {name: [getattr(config, name) for config in configs] for name in FIELDS}
+    settings = {name: own for name, own in values.items() if any(value != own[0] for value in own)}
+    records = [_record(run, config) for run, config in zip(runs, configs, strict=True)]
+    return {"settings": settings, "runs": records}
+
+
+RESULT = ("accuracy", "test_accuracy_last", "test_accuracy_best", "best_epoch", "best_chosen_on")
+
+
+def _record(run: Path, config: RunConfig) -> dict[str, Any]:
+    result = read_result(run)
+    state = "running" if in_use(run) else "stopped" if result is None else "diverged" if "diverged" in result else "finished"
+    result, lines = result or {}, metrics(run)
+    last = lines[-1] if lines else {}
+    return {
+        "path": str(run),
+        "method": config.method,
+        "state": state,
+        "reason": result.get("diverged"),
+        "epochs": len(lines),
+        "of": config.epochs,
+        **{name: result.get(name) for name in RESULT},
+        "train_loss": last.get("train_loss"),
+        **{name: last[name] for name in ("val_accuracy", "test_accuracy") if name in last},
+        "seconds": round(sum(line["seconds"] for line in lines), 3),
+        "layers": [
+            {name: value for name, value in layer.items() if not isinstance(value, (list, dict))}
+            for layer in _layers(run, state)
+        ],
+    }
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """The records of a run's epochs.
+
+    Raises:
+        ConfigError: they cannot be read.
+    """
+    return _lines(run / METRICS)
+
+
+def full_flow(run: Path, state: str) -> Flow | None:
+    """The full gradient-flow record of a run: of its final network, or of the batch that diverged; None where it has neither.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if state == "finished":
+        return next(iter(_lines(run / FULL_FLOW, whole=True)), None)
+    lines = _lines(run / GRADIENT_FLOW)
+    return {**lines[-1], "loss": None} if state == "diverged" and lines else None  # its loss is a text: inf or nan
+
+
+def _layers(run: Path, state: str) -> list[dict[str, Any]]:
+    """Of the full record, or of the last epoch."""
+    lines = _lines(run / GRADIENT_FLOW)
+    flow = full_flow(run, state) or (lines[-1] if lines else {})
+    layers: list[dict[str, Any]] = flow.get("layers", [])
+    return layers
+
+
+def _lines(file: Path, whole: bool = False) -> list[dict[str, Any]]:
+    """The records in a file, a line each or one in the ``whole`` of it; none where there is no file."""
+    try:
+        if whole:
+            return [json.loads(file.read_text(encoding="utf-8"))] if file.exists() else []
+        return files.read_json_lines(file)
+    except ValueError as error:
+        raise ConfigError(f"{file}: damaged: {error}", hint="Leave this run out, or remove the file.") from error

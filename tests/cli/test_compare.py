@@ -1,0 +1,121 @@
+"""`lsg compare` as a user sees it: what differs between runs, what came out, and which runs have no result."""
+
+import json
+import os
+import re
+import shutil
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def runs(trained, tmp_path_factory):
+    """Five directories: a finished run, its twin with other settings and a higher accuracy, a stopped, a diverged and an empty one."""
+    root = tmp_path_factory.mktemp("runs")
+    for name in ("one", "other", "stopped", "diverged", "begun"):
+        shutil.copytree(trained, root / name)
+    change(root / "other" / "config.json", lambda record: record["settings"].update(seed=3, method="none"))
+    change(root / "other" / "result.json", lambda record: record.update(accuracy=0.875, best_epoch=2))
+    change(root / "stopped" / "config.json", lambda record: record["settings"].update(epochs=9))
+    for name in ("result.json", "gradient-flow.json"):
+        (root / "stopped" / name).unlink()
+    flow = json.loads((trained / "gradient-flow.json").read_text())
+    flow["layers"][2] |= {"verdict": "exploding", "reason": "grad_ratio nan > 1000", "grad_norm": None}
+    with open(root / "diverged" / "gradient-flow.jsonl", "a") as stream:
+        stream.write(json.dumps({"event": "diverged", "epoch": 4, "step": 1, **flow, "loss": "inf"}) + "\n")
+    (root / "diverged" / "result.json").write_text(json.dumps({"accuracy": None, "diverged": "epoch 4, step 1: loss inf"}))
+    for file in (root / "begun").iterdir():
+        if file.name != "config.json":
+            file.unlink()
+    return root
+
+
+def change(file, how):
+    record = json.loads(file.read_text())
+    how(record)
+    file.write_text(json.dumps(record))
+
+
+def test_json(process, runs, trained):
+    done = process("compare", runs / "one" / "best.safetensors", runs / "other", "--json")
+    record = json.loads(done.communicate(timeout=60)[0])
+    assert record["settings"] == {"method": ["lsg", "none"], "seed": [0, 3]}
+    one, other = record["runs"]
+    expected = json.loads((trained / "result.json").read_text())
+    assert (one["path"], one["state"], one["epochs"], one["of"]) == (str(runs / "one"), "finished", 4, 4)
+    assert (one["accuracy"], other["accuracy"]) == (expected["accuracy"], 0.875)
+    layers = json.loads((trained / "gradient-flow.json").read_text())["layers"]
+    assert [layer["grad_norm"] for layer in one["layers"]] == [layer["grad_norm"] for layer in layers]
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert one["seconds"] == pytest.approx(sum(line["seconds"] for line in lines))
+    assert one["train_loss"] == lines[-1]["train_loss"]
+
+
+def test_runs_without_a_result_are_shown_as_such(lsg, runs):
+    names = ("begun", "diverged", "one", "other", "stopped")  # as the folder has them
+    record = json.loads(lsg("compare", runs, "--json").stdout)
+    assert [run["path"] for run in record["runs"]] == [str(runs / name) for name in names]
+    states = [(run["state"], run["epochs"], run["accuracy"] is not None) for run in record["runs"]]
+    assert states == [
+        ("stopped", 0, False),
+        ("diverged", 4, False),
+        ("finished", 4, True),
+        ("finished", 4, True),
+        ("stopped", 4, False),
+    ]
+    last = json.loads((runs / "stopped" / "gradient-flow.jsonl").read_text().splitlines()[-1])
+    assert record["runs"][4]["layers"] == last["layers"]
+    told = lsg("compare", runs).stdout
+    assert f"B = {runs / 'diverged'}: diverged after 4 of 4 epochs: epoch 4, step 1: loss inf" in told
+    assert "stopped after 4 of 9 epochs" in told
+    assert "B: conv3 is exploding (grad_ratio nan > 1000)" in told
+    (row,) = [line.split("  ") for line in told.splitlines() if line.startswith("  conv3")]
+    assert [" !" in cell for cell in row if cell.strip()] == [False, False, True, False, False, False]
+
+
+def test_a_narrow_terminal_loses_nothing(process, runs):
+    """All cells are there, in lines that fit; in a pipe each row is a line of its own."""
+    cells = []
+    for columns in ("40", None):
+        environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"} | (
+            {"COLUMNS": columns} if columns else {}
+        )
+        paths = [runs / name for name in ("one", "other", "stopped", "diverged", "begun")]
+        out, told = process("compare", *(os.path.relpath(path) for path in paths), env=environment).communicate(timeout=60)
+        assert told == ""
+        assert "\x1b" not in out
+        table = out[out.index("\n\n") :].split("\n\nD: ")[0]
+        assert columns is None or max(map(len, table.splitlines())) <= 40
+        cells.append(sorted(cell for line in table.splitlines() for cell in re.split(" {2,}", line.strip())[1:]))
+        rows = [line for line in table.splitlines() if line.startswith("  conv1")]
+    assert len(rows) == 1
+    assert [cell for cell in cells[0] if cell not in "ABCDE"] == [cell for cell in cells[1] if cell not in "ABCDE"]
+
+
+def test_page(process, runs, tmp_path):
+    page = tmp_path / "page.html"
+    command = ("compare", runs, "--html", page, "-q")
+    assert process(*command).wait(60) == 0
+    text = page.read_text()
+    assert "http" not in text.replace("http-equiv", "")
+    assert "diverged after 4 of 4 epochs" in text
+    assert text.count("<figure") > 6
+    assert "<td>none</td>" in text  # a setting that differs
+    refused = process(*command)
+    assert refused.communicate(timeout=60)[1].startswith(f"error: --html {page}: the file exists")
+    assert refused.returncode == 2
+    assert process("compare", runs / "one", "--html", runs / "one" / "report.html", "--force").wait(60) == 2
+
+
+def test_what_is_no_run_is_refused(lsg, runs, tmp_path):
+    (tmp_path / "config.json").write_text('{"settings": {}}')
+    (tmp_path / "file").touch()
+    for path in ("absent", tmp_path, tmp_path / "file"):
+        result = lsg("compare", runs / "one", path)
+        assert result.exit_code == 2
+        assert f"error: {path}: found no run" in result.stderr
+    shutil.copytree(runs / "one", tmp_path / "damaged")
+    (tmp_path / "damaged" / "metrics.jsonl").write_text("{\n")
+    result = lsg("compare", tmp_path / "damaged")
+    assert result.exit_code == 2
+    assert "metrics.jsonl: damaged" in result.stderr

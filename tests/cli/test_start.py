@@ -1,0 +1,50 @@
+"""`lsg train --init-from` and `--config RUN` as a user sees them."""
+
+import json
+
+import torch
+from safetensors.torch import load_file
+
+from tests.cli.conftest import TINY
+
+
+def test_init_from_and_config_of_a_run(process, images, trained, tmp_path):
+    """What was taken is on stderr and in config.json; the run's own settings give the same bits again."""
+    options = ["--dataset", "image-folder", "--data-dir", images, *TINY, "--epochs", "1", "--method", "none"]
+    run = process("train", *options, "--init-from", trained / "best.safetensors", "--size", "32", "--out", "run")
+    _, told = run.communicate(timeout=120)
+    assert run.returncode == 0, told
+    assert "took 57 tensors by name from --init-from (sha256 " in told
+    assert "  new: classifier.weight (3, 64); there: (3, 16)\n" in told
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert record["settings"]["init_from"] == str(trained / "best.safetensors")
+    assert list(record["sources"]["init_from"]["new"]) == ["classifier.weight"]
+    again = process("train", "--config", "run", "--out", "again", "-q")
+    assert again.communicate(timeout=120) == ("again/best.safetensors\n", "")
+    first, second = (load_file(tmp_path / name / "last.safetensors") for name in ("run", "again"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_checkpoint_that_does_not_fit(process, trained, images):
+    run = process("train", "--init-from", trained / "best.safetensors", "--width-multiplier", "0.0625")
+    assert run.communicate(timeout=60)[1].startswith(
+        f"error: --init-from {trained}/best.safetensors: features.0.current.norm.weight: found"
+    )
+    assert run.returncode == 4
+
+
+def test_force_does_not_delete_what_the_run_starts_from(train, tmp_path):
+    assert train("--out", "run", "--epochs", "1", "-q").exit_code == 0
+    result = train("--out", "run", "--force", "--init-from", "run/best.safetensors")
+    assert result.exit_code == 2
+    assert "--init-from run/best.safetensors: is in the run that --force replaces" in result.stderr
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_a_device_as_settings(process):
+    for command in (["train"], ["ablate", "--print-commands"]):
+        run = process(*command, "--config", "/dev/zero")
+        assert run.communicate(timeout=20)[1].startswith(
+            "error: --config /dev/zero: found a device or pipe, expected a regular file\n"
+        )
+        assert run.returncode == 2
