@@ -15,6 +15,7 @@ from lsgcli.extras import DISTRIBUTION
 COMMANDS = {
     "train": "train:train",
     "eval": "evaluate:evaluate",
+    "predict": "predict:predict",
     "ablate": "ablate:ablate",
     "inspect-gradients": "inspect_gradients:inspect_gradients",
     "compare": "compare:compare",

@@ -12,12 +12,12 @@ import typer
 from lsgcli import registry
 from lsgcli.cli import completion
 from lsgcli.config import RunConfig, from_dict
+from lsgcli.errors import ConfigError
 from lsgcli.resolve import from_environment
 
 if TYPE_CHECKING:
     from lsgcli.compute import Compute
     from lsgcli.data.prepare import DataBundle
-    from lsgcli.export import Runner
     from lsgcli.models.base import SpikingNet
 
 log = logging.getLogger("lsg")
@@ -89,22 +89,6 @@ def open_checkpoint(path: Path, changes: dict[str, Any], splits: tuple[str, ...]
     return Opened(model.to(compute.device), stored, config, bundle, compute)
 
 
-def open_exported(path: Path) -> "Runner | None":
-    """What an export wrote, ready to run; None for a checkpoint, or whatever :func:`open_checkpoint` has to say of it.
-
-    Raises:
-        ConfigError: what the format needs is not installed.
-        CheckpointError: it is not what ``lsg export`` wrote.
-    """
-    from lsgcli.export import format_of
-
-    form = format_of(path)
-    if form is None or form.is_checkpoint or not path.exists():
-        return None
-    form.check()
-    return form().open(path)
-
-
 def open_data(
     stored: Mapping[str, Any], changes: dict[str, Any], splits: tuple[str, ...], quiet: bool
 ) -> tuple[RunConfig, "DataBundle", "Compute"]:
@@ -118,10 +102,9 @@ def open_data(
     from lsgcli.report.terminal import preparing
 
     given = {key: value for key, value in changes.items() if value is not None}
-    around = {name: value for name, value in from_environment(os.environ).items() if name in AROUND}
     trained_on = stored["settings"]["dataset"]
     same = given.get("dataset", trained_on) == trained_on
-    config = from_dict({**stored["settings"], **({} if same else _of_its_own(given["dataset"])), **around, **given})
+    config = from_dict({**stored["settings"], **({} if same else _of_its_own(given["dataset"])), **around(changes)})
     compute = set_up(config)
     with preparing(quiet) as progress:
         expected = stored["data"] if same else None
@@ -129,6 +112,26 @@ def open_data(
     if not same:
         _compare(config.dataset, bundle.info, trained_on, stored["data"])
     return config, dataclasses.replace(bundle, mean=stored["data"]["mean"], std=stored["data"]["std"]), compute
+
+
+def around(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the environment that matter to a checkpoint, and ``changes`` where they are given."""
+    found = {name: value for name, value in from_environment(os.environ).items() if name in AROUND}
+    return {**found, **{key: value for key, value in changes.items() if value is not None}}
+
+
+def on_cpu(device: str, precision: str | None) -> None:
+    """Refuse a device or precision for an exported network.
+
+    Raises:
+        ConfigError: another than the CPU, or than float32.
+    """
+    for flag, found, taken in (("--device", device, ("auto", "cpu")), ("--precision", precision, (None, "auto", "fp32"))):
+        if found not in taken:
+            raise ConfigError(
+                f"{flag}: found {found}, expected none: exported networks run on the CPU in float32",
+                hint="Use the checkpoint, or omit the option.",
+            )
 
 
 def _of_its_own(name: str) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from lsgcli.cli.common import (
     Quiet,
     Verbose,
     messages,
+    on_cpu,
     open_checkpoint,
     open_data,
-    open_exported,
 )
 from lsgcli.errors import ConfigError
 
@@ -56,6 +56,8 @@ def evaluate(
     What `lsg export` wrote is evaluated too, of every format: in its own runtime, on the CPU, in float32.
     """
     messages(quiet, verbose)
+    from lsgcli.export import open_exported
+
     changes = {"dataset": dataset, "data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size}
     changes |= {"device": device, "precision": precision}
     runner = open_exported(checkpoint)
@@ -64,7 +66,7 @@ def evaluate(
         config, bundle = opened.config, opened.bundle
         run = functools.partial(_trained, opened, synops=synops)
     else:
-        _on_cpu(device, precision)
+        on_cpu(device, precision)
         if synops:
             raise ConfigError(
                 "--synops: found an exported file, expected a checkpoint", hint="It counts inside of lsg's own networks."
@@ -104,12 +106,3 @@ def _exported(runner: "Runner", bundle: "DataBundle", **options: Any) -> "Evalua
     from lsgcli.export.evaluate import evaluate as run
 
     return run(runner, bundle.test, bundle, **options)
-
-
-def _on_cpu(device: str, precision: str | None) -> None:
-    for flag, found, taken in (("--device", device, ("auto", "cpu")), ("--precision", precision, (None, "auto", "fp32"))):
-        if found not in taken:
-            raise ConfigError(
-                f"{flag}: found {found}, expected none: exported networks run on the CPU in float32",
-                hint="Evaluate the checkpoint, or leave it out.",
-            )

@@ -166,6 +166,17 @@ class Dataset(ABC):
         """
 
     @abstractmethod
+    def load_file(self, path: Path, listing: Listing) -> np.ndarray:
+        """A prepared sample of a file that the data set does not list, as :meth:`load` would prepare it.
+
+        Args:
+            listing: ``info``, ``channels`` and ``static`` of the training data; its samples are not looked at.
+
+        Raises:
+            DataError: the file cannot be read, is damaged, or is of another sensor.
+        """
+
+    @abstractmethod
     def shape(self, listing: Listing) -> tuple[int, ...]:
         """Shape of one prepared sample."""
 

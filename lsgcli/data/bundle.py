@@ -11,7 +11,7 @@ import numpy as np
 
 from lsgcli.data.live import Live
 
-OUTCOMES = ("left_out", "saturated")  # of a bundle's info: what came of loading; the rest describes the data
+OUTCOMES = ("left_out", "saturated", "medians")  # of a bundle's info: what came of loading; the rest describes the data
 
 
 class Rows:

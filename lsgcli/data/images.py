@@ -32,8 +32,14 @@ class ImageDataset(Dataset):
         Raises:
             DataError: its file is damaged.
         """
-        pixels = fit(self.pixels(sample), self.size)
-        return np.ascontiguousarray(np.moveaxis(np.atleast_3d(pixels), -1, 0))
+        return self._prepared(self.pixels(sample))
+
+    def load_file(self, path: Path, listing: Listing) -> np.ndarray:
+        """An image file as (C, S, S) of uint8, in grey where C is 1."""
+        return self._prepared(read_image(path, "L" if listing.channels == 1 else "RGB"))
+
+    def _prepared(self, pixels: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.moveaxis(np.atleast_3d(fit(pixels, self.size)), -1, 0))
 
     def shape(self, listing: Listing) -> tuple[int, ...]:
         """Shape of one prepared sample."""
@@ -57,8 +63,8 @@ def fit(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def read_rgb(path: Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8.
+def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
+    """An image file as uint8, (H, W, 3), or (H, W) where Pillow's ``mode`` is ``L``.
 
     Raises:
         DataError: not an image, or damaged.
@@ -67,7 +73,7 @@ def read_rgb(path: Path) -> np.ndarray:
         from PIL import Image
 
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(image.convert(mode))
 
 
 def image_suffixes() -> tuple[str, ...]:

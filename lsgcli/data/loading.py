@@ -10,6 +10,7 @@ import numpy as np
 from lsgcli.data import parallel
 from lsgcli.data.base import Dataset, Listing, Sample
 from lsgcli.data.frames import FULL
+from lsgcli.data.recordings import EventDataset
 from lsgcli.errors import DataError
 
 
@@ -21,14 +22,16 @@ class Outcome:
         left_out: row -> what is wrong, for samples that could not be loaded; their rows are zeros. Empty unless
             ``skip_bad`` is set.
         saturated: how many values of frames reached the most that they hold, and in how many recordings.
+        medians: number of events of a recording, and its duration in microseconds; None for images.
     """
 
     left_out: dict[int, str] = field(default_factory=dict)
     saturated: tuple[int, int] = (0, 0)
+    medians: tuple[int, int] | None = None
 
     def note(self) -> dict[str, Any]:
         """As JSON types."""
-        return {"left_out": self.left_out, "saturated": self.saturated}
+        return {"left_out": self.left_out, "saturated": self.saturated, "medians": self.medians}
 
     @classmethod
     def noted(cls, note: Mapping[str, Any] | None, rows: int) -> "Outcome | None":
@@ -36,12 +39,14 @@ class Outcome:
         try:
             left_out = {int(row): problem for row, problem in (note or {})["left_out"].items()}
             values, recordings = (note or {})["saturated"]
-        except (AttributeError, KeyError, TypeError, ValueError):
+            medians = (note or {})["medians"]
+            medians = None if medians is None else (int(medians[0]), int(medians[1]))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             return None
         good = all(0 <= row < rows and isinstance(problem, str) for row, problem in left_out.items())
         if not (good and type(values) is int and type(recordings) is int):
             return None
-        return cls(left_out, (values, recordings))
+        return cls(left_out, (values, recordings), medians)
 
 
 def load_all(
@@ -61,6 +66,7 @@ def load_all(
         DataError: a sample is damaged, and ``skip_bad`` is not set.
     """
     left_out: dict[int, str] = {}
+    lengths: list[tuple[int, int]] = []
     values = recordings = 0
     counts = out.dtype == np.uint8 and not listing.static
     work = functools.partial(_load, dataset, replace(listing, samples=()))
@@ -68,11 +74,13 @@ def load_all(
         if isinstance(loaded, str):
             out[row], left_out[row] = 0, loaded
         else:
-            out[row] = loaded
-            full = int(np.count_nonzero(loaded == FULL)) if counts else 0
+            out[row], length = loaded
+            lengths += [] if length is None else [length]
+            full = int(np.count_nonzero(out[row] == FULL)) if counts else 0
             values, recordings = values + full, recordings + (full > 0)
         report(1)
-    return Outcome(dict(sorted(left_out.items())), (values, recordings))
+    events, duration = (int(median) for median in np.median(lengths or [(0, 0)], axis=0))
+    return Outcome(dict(sorted(left_out.items())), (values, recordings), (events, duration) if lengths else None)
 
 
 def readable(dataset: Dataset, listing: Listing, sample: Sample) -> bool:
@@ -84,10 +92,13 @@ def readable(dataset: Dataset, listing: Listing, sample: Sample) -> bool:
     return True
 
 
-def _load(dataset: Dataset, listing: Listing, sample: Sample) -> np.ndarray | str:
-    """One prepared sample, or what is wrong with it."""
+def _load(dataset: Dataset, listing: Listing, sample: Sample) -> tuple[np.ndarray, tuple[int, int] | None] | str:
+    """One prepared sample and, of a recording, the number of its events and its duration; or what is wrong with it."""
     try:
-        return dataset.load(sample, listing)
+        if not isinstance(dataset, EventDataset):
+            return dataset.load(sample, listing), None
+        events = dataset.events(sample, listing)
+        return dataset.frames(events, sample, listing), (len(events), int(events.t[-1]) - int(events.t[0]) + 1)
     except DataError as error:
         if not dataset.config.skip_bad:
             raise

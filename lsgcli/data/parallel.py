@@ -1,13 +1,15 @@
 """One function over many items, in this process or in several."""
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -25,7 +27,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def each(work: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None) -> Iterator[tuple[int, Result]]:
+def each(work: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None) -> Generator[tuple[int, Result]]:
     """Do ``work`` on every item and yield (its index, what came out), in the order in which they are done.
 
     Args:
@@ -48,14 +50,43 @@ def each(work: Callable[[Item], Result], items: Sequence[Item], workers: int | N
             yield i, work(items[i])
 
 
+def in_order(found: Generator[tuple[int, Result]]) -> Generator[Result]:
+    """The results of :func:`each` in the order of the items. Those that are done early wait in memory."""
+    early: dict[int, Result] = {}
+    following = 0
+    with contextlib.closing(found):
+        for i, result in found:
+            early[i] = result
+            while following in early:
+                yield early.pop(following)
+                following += 1
+
+
+def ahead(items: Generator[Item], most: int) -> Generator[Item]:
+    """The same items, up to ``most`` of them drawn in advance by a thread."""
+    end: Any = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+        drawn = deque(thread.submit(next, items, end) for _ in range(most))
+        try:
+            while (item := drawn.popleft().result()) is not end:
+                drawn.append(thread.submit(next, items, end))
+                yield item
+        finally:
+            for future in drawn:
+                future.cancel()
+            thread.submit(items.close)
+
+
 def _here(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[int, Result]]:
     """Work in this process on all items, or (with workers) until it is clear that processes pay for the others."""
-    start, decided = time.monotonic(), workers < 2
+    spent, decided = 0.0, workers < 2  # what the caller does between two items is not counted
     # Several threads of BLAS gain nothing on matrices of 48 x 128, and wait for each other where other programs run.
     with threadpool_limits(1, user_api="blas"):
         for i, item in enumerate(items):
-            yield i, work(item)
-            spent = time.monotonic() - start
+            start = time.monotonic()
+            result = work(item)
+            spent += time.monotonic() - start
+            yield i, result
             if not decided and spent > PROBE:
                 decided = True
                 if spent / (i + 1) * (len(items) - i - 1) > WORTH:

@@ -57,13 +57,15 @@ def prepare(
     listing = dataset.scan(splits)
     dataset.downloading = None
     info = {**listing.info, "versions": dataset.versions(listing.samples)}
-    _check_expected(info, dataset.expected, config, strict)
+    check_expected(info, dataset.expected, config, strict)
     names = _classes(listing, classes, config)
     parts = _parts(listing, splits, config)
     report = _Counter(sum(map(len, parts.values())), progress)
     found = {split: _split(dataset, listing, split, samples, names, report) for split, samples in parts.items()}
     loaded = {split: one for split, (one, _) in found.items()}
     outcomes = {split: outcome for split, (_, outcome) in found.items()}
+    if "train" in outcomes and outcomes["train"].medians is not None:
+        info["medians"] = dict(zip(("events", "duration_us"), outcomes["train"].medians, strict=True))
     info |= _left_out(outcomes, parts, config) | _saturated(outcomes, parts, math.prod(dataset.shape(listing)), config)
     train, val = loaded.get("train"), None
     mean, std = _normalisation(dataset, train)
@@ -90,8 +92,17 @@ def _classes(listing: Listing, classes: tuple[str, ...] | None, config: RunConfi
     return tuple(classes)
 
 
-def _check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config: RunConfig, strict: bool) -> None:
-    """Compare what both know of the data. Paths and what came of loading are not among it."""
+def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config: RunConfig, strict: bool) -> None:
+    """Warn of what differs between data, as far as both descriptions know it. Paths and outcomes of loading are not compared.
+
+    Args:
+        info: of the data at hand, as in :class:`~lsgcli.data.bundle.DataBundle`.
+        expected: of the data that a checkpoint was trained on.
+        strict: a difference is an error.
+
+    Raises:
+        DataError: another sensor, or any difference where ``strict``.
+    """
     found, trained = _flat(info), _flat(expected)
     differing = [key for key in found if key in trained and found[key] != trained[key]]
     where = config.data_dir or config.dataset

@@ -7,20 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from lsgcli import registry
 from lsgcli.data import random, readers
 from lsgcli.data.base import Dataset, Listing, Sample
 from lsgcli.data.events import Events
 from lsgcli.data.frames import VERSION as FRAMES_VERSION
 from lsgcli.data.frames import FrameSettings, frames
 from lsgcli.data.orientation import turned, turned_sensor
-from lsgcli.data.readers import read
 from lsgcli.data.resampling import shape
 
 
 class EventDataset(Dataset):
     """A data set whose samples are recordings of an event camera.
 
-    A subclass lists them, says in ``info["sensor"]`` how large the sensor is, and may override :meth:`events`.
+    A subclass lists them, says in ``info["sensor"]`` how large the sensor is, and may override :meth:`events`, or :meth:`upright`
+    where its recordings lie on their side.
     """
 
     static = False
@@ -31,7 +32,24 @@ class EventDataset(Dataset):
         Raises:
             DataError: the recording is damaged.
         """
-        return read(Path(sample.source), sensor_of(listing))
+        return self.read(Path(sample.source), sensor_of(listing))
+
+    def read(self, path: Path, sensor: tuple[int, int]) -> Events:
+        """The events of a recording, upright, whether or not the data set lists it.
+
+        Raises:
+            DataError: the recording is damaged.
+        """
+        form = readers.identify(path)
+        return self.upright(registry.get("reader", form).read(path, sensor), form)
+
+    def upright(self, events: Events, form: str) -> Events:
+        """Events that the reader ``form`` read, as the data set shows them."""
+        return events
+
+    def load_file(self, path: Path, listing: Listing) -> np.ndarray:
+        """Frames (T, 2, S, S) of a recording. Random windows are drawn from the file's name."""
+        return self.frames(self.read(path, sensor_of(listing)), Sample(path.name, 0, "test", str(path)), listing)
 
     def load(self, sample: Sample, listing: Listing) -> np.ndarray:
         """Frames (T, 2, S, S), uint8 or float16: see :class:`~lsgcli.data.frames.FrameSettings`.

@@ -79,6 +79,34 @@ class Runner(ABC):
         """Run float32 frames (T, B, C, H, W), or images (B, C, H, W) where ``static``; every call starts at rest."""
 
 
+class Stepwise(Runner):
+    """A network that runs one timestep at a time. Its state is each layer's u (B, ...) before the reset."""
+
+    @abstractmethod
+    def rest(self, batch: int) -> "tuple[Tensor, ...]":
+        """The state of ``batch`` samples before the first timestep: zeros."""
+
+    @abstractmethod
+    def step(self, frame: "Tensor", state: "tuple[Tensor, ...]") -> "tuple[Tensor, tuple[Tensor, ...]]":
+        """One timestep: a frame or image (B, C, H, W) and the state before it -> logits (B, classes) and the state after it."""
+
+    def run(self, x: "Tensor") -> Outcome:
+        """Run all timesteps from rest; the spikes follow from the states."""
+        import torch
+
+        state, logits, states = self.rest(x.shape[0 if self.static else 1]), [], []
+        for frame in x.expand(self.T, *x.shape) if self.static else x:
+            now, state = self.step(frame, state)
+            logits.append(now)
+            states.append(state)
+        layers = self.config["export"]["layers"].items()
+        spikes = {
+            name: (torch.stack(u) >= layer["threshold"]).to(x.dtype)
+            for (name, layer), u in zip(layers, zip(*states, strict=True), strict=True)
+        }
+        return Outcome(torch.stack(logits), spikes)
+
+
 class Format(ABC):
     """A way of writing a trained network.
 
@@ -193,6 +221,20 @@ def read_metadata(found: Mapping[str, str], path: Path) -> dict[str, Any]:
         )
     config: dict[str, Any] = json.loads(found["lsg.config"])
     return config
+
+
+def open_exported(path: Path) -> Runner | None:
+    """What an export wrote, ready to run; None for a checkpoint, or a path that no format recognises.
+
+    Raises:
+        ConfigError: what the format needs is not installed.
+        CheckpointError: it is not what ``lsg export`` wrote.
+    """
+    form = format_of(path)
+    if form is None or form.is_checkpoint or not path.exists():
+        return None
+    form.check()
+    return form().open(path)
 
 
 def format_of(path: Path) -> type[Format] | None:

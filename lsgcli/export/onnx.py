@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lsgcli import __version__
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.export import ExportOptions, Format, Outcome, Runner, metadata, read_metadata
+from lsgcli.export import ExportOptions, Format, Outcome, Runner, Stepwise, metadata, read_metadata
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class _Unrolled(_Session):
         return Outcome(found.pop("logits"), {name.removeprefix(SPIKES): spikes for name, spikes in found.items()})
 
 
-class _Stepped(_Session):
+class _Stepped(_Session, Stepwise):
     """One timestep after the other."""
 
     @staticmethod
@@ -121,25 +121,18 @@ class _Stepped(_Session):
         inputs = ["image" if static else "frame", *(BEFORE + name for name in stepping.names)]
         return Graph(program, inputs, ["logits", *(AFTER + name for name in stepping.names)])
 
-    def run(self, x: "Tensor") -> Outcome:
-        import numpy as np
+    def rest(self, batch: int) -> "tuple[Tensor, ...]":
         import torch
 
-        frames = x.expand(self.T, *x.shape) if self.static else x
-        thresholds = {name: layer["threshold"] for name, layer in self.config["export"]["layers"].items()}
-        of_input, *_ = self.shapes
-        u = {
-            name: np.zeros((frames.shape[1], *shape[1:]), np.float32) for name, shape in self.shapes.items() if name != of_input
-        }
-        logits: list[Tensor] = []
-        spikes: dict[str, list[Tensor]] = {name: [] for name in thresholds}
-        for frame in frames:
-            found = self.feed({of_input: frame.numpy(), **u})
-            u = {name: found[AFTER + name.removeprefix(BEFORE)] for name in u}
-            logits.append(torch.from_numpy(found["logits"]))
-            for name, threshold in thresholds.items():
-                spikes[name].append(torch.from_numpy(found[AFTER + name] >= threshold).to(x.dtype))
-        return Outcome(torch.stack(logits), {name: torch.stack(steps) for name, steps in spikes.items()})
+        _, *shapes = self.shapes.values()
+        return tuple(torch.zeros(batch, *shape[1:]) for shape in shapes)
+
+    def step(self, frame: "Tensor", state: "tuple[Tensor, ...]") -> "tuple[Tensor, tuple[Tensor, ...]]":
+        import torch
+
+        values = (value.numpy() for value in (frame, *state))
+        logits, *after = self.feed(dict(zip(self.shapes, values, strict=True))).values()
+        return torch.from_numpy(logits), tuple(map(torch.from_numpy, after))
 
 
 MODES: dict[str, type[_Session]] = {"unroll": _Unrolled, "step": _Stepped}

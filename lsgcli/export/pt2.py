@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.export import ExportOptions, Format, Outcome, Runner, metadata, read_metadata
+from lsgcli.export import ExportOptions, Format, Outcome, Runner, Stepwise, metadata, read_metadata
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -100,31 +100,21 @@ class _Whole(Runner):
         return Outcome(logits, dict(zip(self.config["export"]["layers"], stacked, strict=True)))
 
 
-class _Steps(Runner):
-    """Loops over time, from zeros of the shapes of the example."""
+class _Steps(Stepwise):
+    """Runs one timestep at a time, from zeros of the shapes of the example."""
 
     def __init__(self, program: "ExportedProgram", config: dict[str, Any]):
         super().__init__(config)
         self.module = program.module()
         assert program.example_inputs is not None
-        self.rest = program.example_inputs[0][1:]
+        self.example = program.example_inputs[0][1:]
 
-    def run(self, x: "Tensor") -> Outcome:
-        import torch
+    def rest(self, batch: int) -> "tuple[Tensor, ...]":
+        return tuple(zeros.new_zeros(batch, *zeros.shape[1:]) for zeros in self.example)
 
-        frames = x.expand(self.T, *x.shape) if self.static else x
-        u = [zeros.new_zeros(frames.shape[1], *zeros.shape[1:]) for zeros in self.rest]
-        logits, membranes = [], []
-        for frame in frames:
-            now, *u = self.module(frame, *u)
-            logits.append(now)
-            membranes.append(u)
-        layers = self.config["export"]["layers"].items()
-        shown = {
-            name: (torch.stack(of_layer) >= layer["threshold"]).to(x.dtype)
-            for (name, layer), of_layer in zip(layers, zip(*membranes, strict=True), strict=True)
-        }
-        return Outcome(torch.stack(logits), shown)
+    def step(self, frame: "Tensor", state: "tuple[Tensor, ...]") -> "tuple[Tensor, tuple[Tensor, ...]]":
+        logits, *after = self.module(frame, *state)
+        return logits, tuple(after)
 
 
 def _strip(program: "ExportedProgram") -> None:

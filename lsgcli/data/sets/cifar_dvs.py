@@ -11,7 +11,6 @@ from lsgcli.data.events import Events
 from lsgcli.data.fetching.download import RemoteFile
 from lsgcli.data.fetching.obtain import Downloaded, under_way_in
 from lsgcli.data.folders import stamp, walk
-from lsgcli.data.readers import read
 from lsgcli.data.recordings import EventDataset
 from lsgcli.data.sets import cifar_dvs_files
 from lsgcli.data.splits import RULES, assign, check
@@ -95,12 +94,9 @@ class CifarDvs(Downloaded, EventDataset):
         labels = {split: {sample.label for sample in samples if sample.split == split} for split in splits}
         check(root, CLASSES, labels, self.config.split or "last", hint="put all recordings of all ten classes there")
 
-    def events(self, sample: Sample, listing: Listing) -> Events:
-        """The events of one sample, upright."""
-        events = read(Path(sample.source), (SIDE, SIDE))
-        if sample.source.endswith(".aedat"):
-            return Events(events.y, events.x, events.t, events.on, events.sensor)
-        return events
+    def upright(self, events: Events, form: str) -> Events:
+        """Rows and columns exchanged in the original release, which lies on its side."""
+        return Events(events.y, events.x, events.t, events.on, events.sensor) if form == "aedat2" else events
 
 
 def _recordings(root: Path) -> dict[str, dict[tuple[str, int], Path]]:

@@ -97,9 +97,10 @@ class DvsGesture(Downloaded, EventDataset):
         self.complete(folder, {FOLDERS[split]: REMOTE[split] for split in splits}, self.there(folder), any_archive=True)
         return folder
 
-    def events(self, sample: Sample, listing: Listing) -> Events:
-        """The events of one sample, upright."""
-        path = Path(sample.source)
+    def read(self, path: Path, sensor: tuple[int, int]) -> Events:
+        """The events of a ``.npy`` of this edition, or of a recording in another format."""
+        if path.suffix.lower() != ".npy":
+            return super().read(path, sensor)
         with foreign(path, "a numpy array (N, 4) of x, y, polarity and milliseconds", hint=HINT):
             # Mapped: a header that claims more than the file holds is found out before memory is taken for it.
             found: Any = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -8,7 +8,7 @@ import numpy as np
 
 from lsgcli.data.base import SPLITS, Listing, Sample
 from lsgcli.data.folders import scan_own
-from lsgcli.data.images import ImageDataset, image_suffixes, read_rgb
+from lsgcli.data.images import ImageDataset, image_suffixes, read_image
 from lsgcli.data.splits import RULES
 from lsgcli.registry import register
 
@@ -37,4 +37,4 @@ class ImageFolder(ImageDataset):
 
     def pixels(self, sample: Sample) -> np.ndarray:
         """One image as stored."""
-        return read_rgb(Path(sample.source))
+        return read_image(Path(sample.source))

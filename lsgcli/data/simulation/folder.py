@@ -25,7 +25,7 @@ from lsgcli.data.events import Events
 from lsgcli.data.fetching import manifest
 from lsgcli.data.folders import scan_folders, visible
 from lsgcli.data.guard import foreign
-from lsgcli.data.images import image_suffixes, read_rgb
+from lsgcli.data.images import image_suffixes, read_image
 from lsgcli.data.sets.cifar_dvs import CLASSES
 from lsgcli.data.simulation import camera
 from lsgcli.data.writers import SIDE, write_aedat2, write_npz
@@ -161,7 +161,7 @@ def shown(path: Path) -> np.ndarray:
     """
     from PIL import Image
 
-    luminance = read_rgb(path).astype(np.float32) @ LUMINANCE / 255
+    luminance = read_image(path).astype(np.float32) @ LUMINANCE / 255
     return np.asarray(Image.fromarray(luminance).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 

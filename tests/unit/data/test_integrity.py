@@ -149,10 +149,10 @@ def test_a_library_that_is_not_there_is_no_damaged_file(images, monkeypatch):
     ):
         raise ImportError("no aedat here")
     monkeypatch.setitem(sys.modules, "PIL", None)
-    from lsgcli.data.images import read_rgb
+    from lsgcli.data.images import read_image
 
     with pytest.raises(ConfigError, match="library"):
-        read_rgb(images / "train" / "cat" / "0.png")
+        read_image(images / "train" / "cat" / "0.png")
 
 
 NOTES = [

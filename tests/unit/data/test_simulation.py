@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lsgcli.data import parallel, readers
-from lsgcli.data.base import Sample
+from lsgcli.data.base import Listing, Sample
 from lsgcli.data.fetching import manifest
 from lsgcli.data.sets.cifar_dvs import CifarDvs
 from lsgcli.data.simulation import folder
@@ -99,7 +99,7 @@ def test_upright_for_cifar_dvs_and_as_npz(tmp_path, config):
     listed = CifarDvs(config("cifar-dvs", data_dir=str(tmp_path / "raw")))
     with pytest.raises(DataError):
         listed.scan(("train",))  # one recording is no data set; its events are what matters here
-    found = listed.events(Sample("ship/0", 8, "train", str(path)), None)
+    found = listed.events(Sample("ship/0", 8, "train", str(path)), Listing(("ship",), (), 2, False, {"sensor": [128, 128]}))
     for name in ("x", "y", "t", "on"):
         np.testing.assert_array_equal(getattr(found, name), getattr(upright, name))
     counts = np.zeros((128, 128), int)

@@ -1,0 +1,235 @@
+"""What a trained network says of recordings and images that have no label."""
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsgcli import checkpoint, registry
+from lsgcli.compute import Compute, full_precision, set_up
+from lsgcli.config import RunConfig, from_dict
+from lsgcli.data import parallel, readers
+from lsgcli.data.base import Dataset, Listing, Sample
+from lsgcli.data.batches import batches
+from lsgcli.data.bundle import DataBundle, Split
+from lsgcli.data.folders import walk
+from lsgcli.data.images import image_suffixes
+from lsgcli.data.prepare import check_expected
+from lsgcli.errors import DataError
+from lsgcli.export import Runner, open_exported
+from lsgcli.models.base import SpikingNet
+from lsgcli.models.fold import fold
+
+log = logging.getLogger("lsg")
+OnError = Callable[[str, DataError], None]
+AHEAD = 2  # batches of samples that are prepared while the network computes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Probabilities of classes.
+
+    Attributes:
+        path: of the file, as given, or as found in a folder that was given.
+        classes: names, in the order of the logits.
+        logits: (T, classes) of a file's timesteps, or (classes,) of a timestep of a stream.
+        probabilities: (classes,), softmax of the mean of the logits over the timesteps so far.
+    """
+
+    path: str
+    classes: tuple[str, ...]
+    logits: Tensor
+    probabilities: Tensor
+
+    def top(self, n: int = 1) -> list[tuple[str, float]]:
+        """The n most probable classes, most probable first, with their probabilities."""
+        values, indices = self.probabilities.topk(min(n, len(self.classes)))
+        return [(self.classes[i], p) for i, p in zip(indices.tolist(), values.tolist(), strict=True)]
+
+
+@dataclass(frozen=True)
+class Prediction(Answer):
+    """The answer for a file.
+
+    Attributes:
+        by_step: (T, classes), the probabilities after each timestep.
+    """
+
+    by_step: Tensor
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network with the preparation of its data.
+
+    Attributes:
+        logits: maps frames (T, B, C, H, W), or images (B, C, H, W), to logits (T, B, classes), float32, on the CPU.
+        stored: the configuration that was stored with it.
+        config: its settings, and how to compute.
+        compute: device and precision.
+        source: what computes: a folded network, or an export.
+    """
+
+    logits: Callable[[Tensor], Tensor]
+    stored: dict[str, Any]
+    config: RunConfig
+    compute: Compute
+    source: SpikingNet | Runner
+
+    @classmethod
+    def open(cls, path: Path | str, **changes: Any) -> "Network":
+        """Open a checkpoint, or what ``lsg export`` wrote, which runs on the CPU in float32.
+
+        Args:
+            changes: settings to use instead of those of the training, such as ``device`` or ``batch_size``.
+
+        Raises:
+            CheckpointError: not a whole checkpoint or export of lsg.
+            ConfigError: a device that is not there, or what the format needs is not installed.
+        """
+        runner = open_exported(Path(path))
+        if runner is not None:
+            config = from_dict({**runner.config["settings"], **changes, "device": "cpu", "precision": "fp32"})
+            compute = set_up(config)
+            return cls(functools.partial(_run, runner), runner.config, config, compute, runner)
+        model, stored = checkpoint.load(path)
+        config = from_dict({**stored["settings"], **changes})
+        compute = set_up(config)
+        model = fold(model).to(compute.device)
+
+        def logits(x: Tensor) -> Tensor:
+            with torch.inference_mode(), compute.autocast():
+                return full_precision(model(compute.move(x))).cpu()
+
+        return cls(logits, stored, config, compute, model)
+
+    @property
+    def exported(self) -> bool:
+        """Whether it is an export rather than a checkpoint."""
+        return isinstance(self.source, Runner)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of the logits."""
+        return tuple(self.stored["classes"])
+
+    @functools.cached_property
+    def listing(self) -> Listing:
+        """The training data, without samples."""
+        data = self.stored["data"]
+        return Listing(self.classes, (), data["channels"], data["static"], data)
+
+    def dataset(self, **changes: Any) -> Dataset:
+        """The data set that the network was trained on, which prepares other files the same way; with some settings changed."""
+        dataset: Dataset = registry.get("dataset", self.config.dataset)(self.config.replace(**changes))
+        return dataset
+
+    def batch(self, samples: Sequence[np.ndarray]) -> Tensor:
+        """B prepared samples as the network sees them: (T, B, C, H, W), or normalised images (B, C, H, W)."""
+        n, data = len(samples), self.stored["data"]
+        split = Split(np.stack(samples), np.zeros(n, np.int64), np.zeros(n, np.uint64), [""] * n)
+        bundle = DataBundle(self.classes, None, None, split, data["channels"], data["static"], data["mean"], data["std"])
+        return batches(bundle, split, n).batch(0).x
+
+    def suffixes(self) -> tuple[str, ...]:
+        """What names of files end in that count in a folder."""
+        return image_suffixes() if self.listing.static else readers.suffixes()
+
+
+def _run(runner: Runner, x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return runner.run(x).logits
+
+
+def predict(
+    network: Network | Path | str,
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    batch_size: int | None = None,
+    on_error: OnError | None = None,
+) -> Generator[Prediction]:
+    """Classify recordings or images, prepared as the training data were; in the order given, as soon as each batch is ready.
+
+    Samples are prepared in a thread while the network computes, and in processes where that pays.
+
+    Args:
+        network: a network that :meth:`Network.open` opened, or the path of a checkpoint or export.
+        paths: files, and folders, whose files are taken in the order of their paths, hidden ones left out.
+        batch_size: samples at a time; as in training if not given.
+        on_error: called with the path and the error of each file that cannot be read; the others are answered.
+
+    Raises:
+        DataError: a file cannot be read, and ``on_error`` is not given; or ``paths`` is empty.
+        CheckpointError, ConfigError: as :meth:`Network.open`.
+    """
+    network = network if isinstance(network, Network) else Network.open(network)
+    batch_size = batch_size or network.config.batch_size
+    items = [item for path in paths for item in _files(os.fspath(path), network.suffixes())]
+    if not items:
+        raise DataError("found no paths, expected recordings, images or folders of them", hint="Give at least one PATH.")
+    _compare(network, items)
+    work = functools.partial(_prepared, network.dataset(), network.listing)
+    prepared = parallel.ahead(parallel.in_order(parallel.each(work, items, network.config.workers)), AHEAD * batch_size)
+    batch: list[tuple[str, np.ndarray]] = []
+    with contextlib.closing(prepared):
+        for path, sample in prepared:
+            if isinstance(sample, DataError):
+                if on_error is None:
+                    raise sample
+                on_error(path, sample)
+                continue
+            batch.append((path, sample))
+            if len(batch) == batch_size:
+                yield from _answers(network, batch)
+                batch = []
+        if batch:
+            yield from _answers(network, batch)
+
+
+def running_probabilities(logits: Tensor) -> Tensor:
+    """Softmax of the mean of logits (T, ..., classes) over the timesteps so far, of the same shape; in double precision."""
+    steps = torch.arange(1, len(logits) + 1, dtype=torch.float64).reshape(-1, *(1,) * (logits.dim() - 1))
+    return (logits.double().cumsum(0) / steps).softmax(-1)
+
+
+def _answers(network: Network, batch: Sequence[tuple[str, np.ndarray]]) -> Iterator[Prediction]:
+    logits = network.logits(network.batch([sample for _, sample in batch]))
+    by_step = running_probabilities(logits)
+    for i, (path, _) in enumerate(batch):
+        yield Prediction(path, network.classes, logits[:, i], by_step[-1, i], by_step[:, i])
+
+
+Item = tuple[str, DataError | None]  # a path, and why nothing is found there
+
+
+def _files(path: str, suffixes: tuple[str, ...]) -> list[Item]:
+    if not os.path.isdir(path):
+        return [(path, None)]
+    try:
+        found = sorted(str(at / name) for at, names in walk(Path(path)) for name in names if name.lower().endswith(suffixes))
+    except DataError as error:
+        return [(path, error)]
+    expected = f"names ending in {', '.join(suffixes)}"
+    return [(name, None) for name in found] or [(path, DataError(f"{path}: found no files to predict, expected {expected}"))]
+
+
+def _prepared(dataset: Dataset, listing: Listing, item: Item) -> tuple[str, np.ndarray | DataError]:
+    path, error = item
+    try:
+        return path, error or dataset.load_file(Path(path), listing)
+    except DataError as found:
+        return path, found
+
+
+def _compare(network: Network, items: Sequence[Item]) -> None:
+    """Warn where files are read or prepared by other versions of lsg than in training."""
+    versions = network.dataset().versions([Sample(path, 0, "test", path) for path, _ in items])
+    check_expected({"versions": versions}, network.stored["data"], network.config, strict=False)
