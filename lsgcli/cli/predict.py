@@ -5,7 +5,8 @@ import logging
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections import deque
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +16,8 @@ from lsgcli.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from lsgcli.predict import Network
     from lsgcli.report.predictions import Lines
+
+LATENCIES = 100_000  # that are remembered
 
 log = logging.getLogger("lsg")
 
@@ -33,6 +36,22 @@ def predict(
         float, typer.Option(min=0.0, max=1.0, help='Write ? for a class less probable than this; in JSON, "unsure": true.')
     ] = 0.0,
     logits: Annotated[bool, typer.Option("--logits", help="With --json: also the logits of each timestep.")] = False,
+    stream: Annotated[
+        bool,
+        typer.Option("--stream", help="PATH is one recording that is still being written: - for stdin, or a file that grows."),
+    ] = False,
+    per_slice: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --stream: events of a slice (--slicing count), or its microseconds (time); of the median recording of the "
+            "training data if not given.",
+        ),
+    ] = None,
+    idle: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="With --stream: seconds without growth after which a file is complete. Default: 2."),
+    ] = None,
     batch_size: BatchSize = None,
     device: Device = "auto",
     precision: Precision = None,
@@ -45,11 +64,18 @@ def predict(
     Files are prepared as the training data were. Lines come in the order given, as soon as each batch is ready. A file that
     cannot be read is an error line on stderr; the others are answered, and the exit status is 3. Takes a checkpoint, or what
     `lsg export` wrote.
+
+    With --stream, there is a line for each timestep, as soon as its events are in; its fourth column is the timestep, 1 to T. -v
+    reports the latency at the end. SIGINT and SIGTERM end the stream, with status 0.
     """
     messages(quiet, verbose)
-    if logits and not as_json:
-        raise ConfigError("--logits: found without --json, expected both", hint="Add --json.")
-    given = _listed(paths)
+    if not as_json:
+        _check_without("--json", {"--logits": logits or None})
+    if stream:
+        _check_stream(paths, {"--by-step": by_step or None, "--batch-size": batch_size}, idle)
+    else:
+        _check_without("--stream", {"--per-slice": per_slice, "--idle": idle})
+    given = paths if stream else _listed(paths)
     from lsgcli.predict import Network
     from lsgcli.report.predictions import Lines
 
@@ -57,7 +83,49 @@ def predict(
     network = Network.open(checkpoint, **changes)
     if network.exported:
         on_cpu(device, precision)
-    _files(network, given, Lines(as_json, top, by_step, threshold, logits))
+    lines = Lines(as_json, top, by_step, threshold, logits)
+    if stream:
+        _stream(network, given[0], lines, {"per_slice": per_slice, **({} if idle is None else {"idle": idle})})
+    else:
+        _files(network, given, lines)
+
+
+def _check_stream(paths: list[str], of_files: dict[str, Any], idle: float | None) -> None:
+    if len(paths) != 1:
+        raise ConfigError(f"--stream: found {len(paths)} paths, expected one recording", hint="Start a process for each.")
+    for flag, value in of_files.items():
+        if value is not None:
+            raise ConfigError(f"{flag}: found with --stream, which answers each timestep at once", hint=f"Omit {flag}.")
+    if idle is not None and paths == ["-"]:
+        raise ConfigError("--idle: found with -, expected a file: stdin ends where its writer closes it", hint="Omit --idle.")
+
+
+def _check_without(missing: str, given: dict[str, Any]) -> None:
+    for flag, value in given.items():
+        if value is not None:
+            raise ConfigError(f"{flag}: found without {missing}, expected both", hint=f"Add {missing}, or omit {flag}.")
+
+
+def _stream(network: "Network", path: str, lines: "Lines", options: dict[str, Any]) -> None:
+    from lsgcli.streaming import stream as run
+    from lsgcli.training.signals import stop_on_signals
+
+    late: deque[float] = deque(maxlen=LATENCIES)
+    try:
+        with stop_on_signals() as stop, contextlib.closing(run(network, path, stop=lambda: stop, **options)) as answers:
+            for answer in answers:
+                print(lines.timestep(answer), flush=True)
+                late.append(1e3 * (time.perf_counter() - answer.ready))
+    finally:
+        if late:
+            told = sorted(late)
+            log.debug(
+                "latency from slice to line: median %.1f ms, 99th percentile %.1f ms, of %s%d timesteps",
+                told[len(told) // 2],
+                told[len(told) * 99 // 100],
+                "the last " if len(late) == LATENCIES else "",
+                len(late),
+            )
 
 
 def _files(network: "Network", paths: list[str], lines: "Lines") -> None:

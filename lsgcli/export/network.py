@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lsgcli.export import Outcome, Runner
+from lsgcli.export import Outcome, Runner, Stepwise
+from lsgcli.export.graphs import Stepping
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.lif import over_channels
@@ -50,6 +51,22 @@ class NetworkRunner(Runner):
             for handle in handles:
                 handle.remove()
         return logits, {name: (currents[name], spikes[name]) for name in spikes}
+
+
+class SteppingRunner(Stepwise):
+    """Runs a network of lsg one timestep at a time."""
+
+    def __init__(self, network: SpikingNet, config: dict[str, Any]):
+        super().__init__(config)
+        self.spec, self.stepping = network.spec, Stepping(network)
+
+    def rest(self, batch: int) -> tuple[Tensor, ...]:
+        weight = next(self.stepping.parameters())
+        return self.stepping.rest(weight.new_zeros(batch, self.spec.in_channels, self.spec.height, self.spec.input_size))
+
+    def step(self, frame: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        logits, *after = self.stepping(frame, *state)
+        return logits, tuple(after)
 
 
 def _membrane(lif: LIF, current: Tensor, spikes: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ def printable(text: str) -> str:
 def _escaped(one: str) -> str:
     if "\udc80" <= one <= "\udcff":  # a byte, as os.fsdecode has it
         return f"\\x{os.fsencode(one)[0]:02x}"
-    return one.encode("unicode_escape").decode()
+    return one.encode("unicode_escape").decode() if one < "\x80" or one > "\xff" else f"\\u{ord(one):04x}"
 
 
 @dataclass(frozen=True)
