@@ -26,10 +26,12 @@ class Decoder(ABC):
 
     Attributes:
         record: bytes of an event.
+        signed: files begin with a signature.
         states: (width, height) of the sensor where the format knows it.
     """
 
     record: ClassVar[int]
+    signed: ClassVar[bool] = True
     states: ClassVar[tuple[int, int] | None] = None
 
     def __init__(self, name: str, sensor: tuple[int, int]):
@@ -121,6 +123,7 @@ class NmnistBin(Decoder):
     """The ``.bin`` files of N-MNIST and N-Caltech101: see :mod:`lsgcli.data.readers.nmnist_bin`."""
 
     record = nmnist_bin.BYTES
+    signed = False
     late = 0  # microseconds that overflows have added
 
     def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -151,8 +154,8 @@ def decoder(name: str, head: bytes, known: Collection[str], sensor: tuple[int, i
     readers = {form: registry.get("reader", form) for form in registry.names("reader")}
     form = next((form for form, reader in readers.items() if reader.recognise(head)), None)
     if form is None:
-        ending = [form for form in DECODERS if name.lower().endswith(readers[form].suffixes)]
-        form = next((form for form in DECODERS if form in ending or (name == "-" and form in known)), None)
+        unsigned = [form for form, kind in DECODERS.items() if not kind.signed]
+        form = next((f for f in unsigned if name.lower().endswith(readers[f].suffixes) or (name == "-" and f in known)), None)
     if form not in DECODERS:
         found = form or (f"bytes {head[:8]!r}" if head else "no bytes")
         raise DataError(

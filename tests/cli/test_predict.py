@@ -1,0 +1,135 @@
+"""`lsg predict` as a process: lines, exit statuses, pipes and signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.networks import saved
+from tests.unit.data.conftest import HEADER, aedat2_bytes, blob
+
+
+@pytest.fixture
+def net(tmp_path):
+    return saved(tmp_path / "net.safetensors", medians=(40, 1))
+
+
+def predict(*arguments, **named):
+    command = [sys.executable, "-m", "lsgcli", "predict", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, timeout=120, check=False, **named)
+
+
+def test_one_damaged_file_among_a_hundred(lsg, net, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(100):
+        (folder / f"{i:02}.aedat").write_bytes(aedat2_bytes(blob(i, count=20)))
+    (folder / "41.aedat").write_bytes(b"#!AER-DAT2.0\r\nhalf")
+    result = lsg("predict", net, folder, "--batch-size", 7)
+    assert result.exit_code == 3
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    assert [row[0] for row in rows] == [f"{folder}/{i:02}.aedat" for i in range(100) if i != 41]
+    assert all(row[1] in ("cup", "key", "pen") and 1 / 3 < float(row[2]) <= 1 for row in rows)
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"error: {folder}/41.aedat: byte 14")
+
+
+def test_lists_on_stdin_and_names_that_are_hard_to_write(net, tmp_path, lsg):
+    """A list separated by lines or by NUL; what a terminal would act on is written as an escape, and is exact in JSON."""
+    names = [b"b.aedat", b"a\x1b[31m.aedat", b"tab\tand\nline.aedat", b"\xff.aedat"]
+    for i, name in enumerate(names):
+        (tmp_path / os.fsdecode(name)).write_bytes(aedat2_bytes(blob(i)))
+    text = predict(net, "-", input=b"\0".join([*names, b""]), cwd=tmp_path)
+    assert text.returncode == 0, text.stderr
+    shown = [line.split(b"\t")[0] for line in text.stdout.splitlines()]
+    assert shown == [b"b.aedat", rb"a\x1b[31m.aedat", rb"tab\tand\nline.aedat", rb"\xff.aedat"]
+    records = lsg("predict", net, *map(os.fsdecode, names), "--json", "--by-step", "--top", 2)
+    found = [json.loads(line) for line in records.stdout.splitlines()]
+    assert [os.fsencode(record["path"]) for record in found] == names
+    for record in found:
+        assert list(record["probabilities"].values()) == sorted(record["probabilities"].values(), reverse=True)
+        assert len(record["probabilities"]) == 2
+        assert len(record["by_step"]) == 4
+        assert record["by_step"][-1] == record["class"]
+
+
+def test_usage(lsg, net, tmp_path):
+    (tmp_path / "a.aedat").write_bytes(aedat2_bytes(blob(0)))
+    for arguments, status, told in (
+        ((), 2, "Missing argument"),
+        (("-",), 3, "found no paths on stdin"),
+        (("absent.aedat",), 3, "No such file"),
+        (("a.aedat", "--logits"), 2, "--logits: found without --json"),
+        (("a.aedat", "--idle", 1), 2, "--idle: found without --stream"),
+        (("a.aedat", "b.aedat", "--stream"), 2, "found 2 paths"),
+        (("a.aedat", "--stream", "--by-step"), 2, "--by-step: found with --stream"),
+        (("-", "--stream", "--idle", 1), 2, "--idle: found with -"),
+    ):
+        result = lsg("predict", net, *arguments)
+        assert (result.exit_code, result.stdout) == (status, ""), result.stderr
+        assert told in result.stderr
+    assert lsg("predict", tmp_path / "a.aedat", "a.aedat").exit_code == 4
+
+
+def test_a_closed_pipe_is_quiet(net, tmp_path):
+    for i in range(40):
+        (tmp_path / f"{i}.aedat").write_bytes(aedat2_bytes(blob(i)))
+    command = [sys.executable, "-m", "lsgcli", "predict", str(net), str(tmp_path), "--batch-size", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout.readline()
+        running.stdout.close()
+        assert running.wait(60) == 141
+        assert running.stderr.read() == b""
+
+
+@pytest.fixture
+def streaming(net):
+    """A stream in a process: its Popen, ready for bytes."""
+    command = [sys.executable, "-m", "lsgcli", "predict", str(net), "-", "--stream", "--json", "--logits", "-v"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0) as running:
+        yield running
+        running.kill()
+
+
+EVENTS = blob(0, count=45)
+
+
+def test_a_stream_in_pieces_is_the_whole(streaming, net, tmp_path, lsg):
+    """Each line comes before the next piece is written; the logits are those of the file."""
+    content = aedat2_bytes(EVENTS)
+    lines = []
+    for first, last in ((0, len(HEADER) + 13 * 8), (len(HEADER) + 13 * 8, len(HEADER) + 20 * 8), (len(HEADER) + 20 * 8, None)):
+        streaming.stdin.write(content[first:last])
+        lines += [json.loads(streaming.stdout.readline()) for _ in range(1 if last else 2)]
+    streaming.stdin.close()
+    assert streaming.stdout.read() == b""
+    assert streaming.wait(60) == 0
+    assert b"latency from slice to line: median" in streaming.stderr.read()
+    (tmp_path / "a.aedat").write_bytes(aedat2_bytes(EVENTS[:40]))
+    whole = json.loads(lsg("predict", net, tmp_path / "a.aedat", "--json", "--logits", "-q").stdout)
+    for line, logits in zip(lines, whole["logits"], strict=True):
+        assert line["logits"] == pytest.approx(logits, abs=1e-5)
+    assert lines[-1]["probabilities"] == pytest.approx(whole["probabilities"], abs=1e-5)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, "garbage", "closed"])
+def test_how_a_stream_ends(end, streaming):
+    content = aedat2_bytes(EVENTS[:25])
+    streaming.stdin.write(content[:-3])
+    assert [json.loads(streaming.stdout.readline())["step"] for _ in range(2)] == [1, 2]
+    if isinstance(end, signal.Signals):
+        streaming.send_signal(end)
+    elif end == "garbage":
+        streaming.stdin.write(content[-3:] + b"\xff" * 100)
+    else:
+        streaming.stdout.close()
+        streaming.stdin.write(content[-3:] + aedat2_bytes(EVENTS[:10], header=b""))
+    told = streaming.stderr.read().decode()
+    assert streaming.wait(60) == {"garbage": 3, "closed": 141}.get(end, 0), told
+    assert "Traceback" not in told
+    assert ("error" in told) == (end == "garbage")

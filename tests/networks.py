@@ -1,0 +1,32 @@
+"""Checkpoints of small networks that spike, of recordings and of images, as `lsg train` would have written them."""
+
+import torch
+
+from lsgcli import checkpoint
+from lsgcli.config import RunConfig
+from tests.unit.models.helpers import seasoned
+
+CLASSES = ("cup", "key", "pen")
+
+
+def saved(path, *, dataset="event-folder", sensor=(128, 128), medians=(60, 100_000), readers=("aedat2",), T=4, **settings):
+    """A VGGSNN of recordings of that sensor, each pixel of its input that of the sensor."""
+    static = dataset in ("image-folder", "digits")
+    channels = {"image-folder": 3, "digits": 1}.get(dataset, 2)
+    net = seasoned("vggsnn", batch=8, dtype=torch.float32, T=T, num_classes=len(CLASSES), in_channels=channels)
+    options = {"arch": "vggsnn", "T": T, "size": 16, "resize": "bin", "precision": "fp32", "workers": 0, **settings}
+    data = {"channels": channels, "static": static, "mean": None, "std": None, "samples": "none"}
+    if static:
+        data |= {"mean": [0.4] * channels, "std": [0.2] * channels}
+    else:
+        data |= {"sensor": list(sensor), "versions": {f"reader {name}": 1 for name in readers}}
+        data |= {} if medians is None else {"medians": {"events": medians[0], "duration_us": medians[1]}}
+    config = {
+        **checkpoint.describe(net, "vggsnn"),
+        "classes": list(CLASSES),
+        "settings": RunConfig(dataset=dataset, **options).to_dict(),
+        "data": data,
+    }
+    state = {"epoch": 3, "step": 0, "best_epoch": 2, "best_accuracy": 0.875, "best_chosen_on": "val"}
+    checkpoint.save(path, checkpoint.Checkpoint(net.state_dict(), config, state))
+    return path

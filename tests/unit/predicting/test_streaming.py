@@ -1,0 +1,254 @@
+"""Events as they come: decoded, cut into slices and answered as the whole recording would be."""
+
+import dataclasses
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from lsgcli.data import readers
+from lsgcli.data.decoding import decoder
+from lsgcli.data.events import Events
+from lsgcli.data.frames import FrameSettings, edges_of
+from lsgcli.data.slicing import Slicer
+from lsgcli.errors import ConfigError, DataError
+from lsgcli.export import Runner
+from lsgcli.predict import Network, predict
+from lsgcli.streaming import stream
+from tests.exports import exported
+from tests.networks import saved
+from tests.unit.data.conftest import HEADER, aedat2_bytes, blob
+
+
+def pieces(content, rng, most):
+    """The same bytes or events in pieces of 1 to ``most``."""
+    start = 0
+    while start < len(content):
+        end = start + int(rng.integers(1, most + 1))
+        yield content[start:end]
+        start = end
+
+
+def nmnist_bytes(events, overflows=()):
+    """(x, y, t, on) as .bin; a time overflow of 2^13 us stands before each event whose index is given."""
+    content = b""
+    for i, (x, y, t, on) in enumerate(events):
+        content += bytes([0, 240, 0, 0, 0]) if i in overflows else b""
+        t -= (1 << 13) * sum(index <= i for index in overflows)
+        content += bytes([x, y, on << 7 | t >> 16, t >> 8 & 255, t & 255])
+    return content
+
+
+NMNIST = [(x, y, 20_000 + t, on) for x, y, t, on in blob(3, count=200, side=34)]
+LATE = [(x, y, 2**32 - 50_000 + t, on) for x, y, t, on in blob(4, count=200)]  # the counter passes its end
+
+
+@pytest.mark.parametrize("most", [1, 7, 100_000])
+@pytest.mark.parametrize(
+    "name, content",
+    [("a.aedat", aedat2_bytes(LATE)), ("a.bin", nmnist_bytes(NMNIST, overflows=(50, 51, 120)))],
+)
+def test_decoded_in_pieces_as_in_whole(name, content, most, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    whole = readers.read(tmp_path / name)
+    _, decode = decoder(name, content[:16], (), (128, 128))
+    parts = [decode.feed(piece) for piece in pieces(content, np.random.default_rng(0), most)]
+    decode.check()
+    decode.end()
+    for column in ("x", "y", "t", "on"):
+        np.testing.assert_array_equal(np.concatenate([getattr(part, column) for part in parts]), getattr(whole, column))
+
+
+def test_what_is_whole_is_decoded_before_what_is_not():
+    events = blob(0, count=10)
+    bad = aedat2_bytes(events) + b"\xff" * 8 + aedat2_bytes(events, header=b"")
+    _, decode = decoder("a.aedat", bad[:16], (), (128, 128))
+    assert len(decode.feed(bad)) == 10
+    with pytest.raises(DataError, match=rf"byte {len(HEADER) + 80}: found an event at"):
+        decode.check()
+    _, decode = decoder("a.aedat", bad[:16], (), (128, 128))
+    assert len(decode.feed(bad[: len(HEADER) + 83])) == 10
+    with pytest.raises(DataError, match="the end of the stream, expected the rest of an event of 8 bytes"):
+        decode.end()
+    _, decode = decoder("a.aedat", bad[:16], (), (128, 128))
+    with pytest.raises(DataError, match="more header"):
+        decode.feed(b"#!AER-DAT2.0\r\n" + b"#" * 70_000)
+
+
+def test_formats_without_a_signature_are_those_of_the_training_or_of_the_name():
+    assert decoder("a.bin", b"12345", (), (34, 34))[0] == "nmnist-bin"
+    assert decoder("-", b"12345", ("nmnist-bin",), (34, 34))[0] == "nmnist-bin"
+    for name, head, found in (("-", b"12345", "bytes"), ("-", b"", "no bytes"), ("a.bin", b"#!AER-DAT4.0\r\n", "aedat4")):
+        with pytest.raises(DataError, match=rf"found {found}.*, expected a stream"):
+            decoder(name, head, ("aedat2",), (34, 34))
+
+
+def events_of(t):
+    t = np.asarray(t, np.int64)
+    return Events(np.arange(len(t), dtype=np.uint16), np.zeros(len(t), np.uint16), t, np.ones(len(t), bool))
+
+
+def part(events, index):
+    return Events(*(getattr(events, name)[index] for name in ("x", "y", "t", "on")))
+
+
+def cut(slicer, events, most, seed=0):
+    """Slices of events that come in pieces."""
+    index = np.arange(len(events))
+    found = [one for piece in pieces(index, np.random.default_rng(seed), most) for one in slicer.push(part(events, piece))]
+    return [*found, *slicer.end()]
+
+
+@pytest.mark.parametrize("most", [1, 9, 1000])
+@pytest.mark.parametrize("slicing, length", [("count", 97), ("time", None), ("window", 4 * 5000)])
+def test_slices_are_those_of_the_whole_recording(slicing, length, most):
+    """Of a recording of exactly the median length, all of them; of windows, those that the recording fills."""
+    t = np.sort(np.random.default_rng(1).integers(1000, 31_000, 97))
+    settings = FrameSettings(T=4, size=16, slicing=slicing, window_us=5000)
+    edges = edges_of(t, settings)
+    slicer = Slicer(slicing == "count", 4, length or int(t[-1] - t[0]) + 1, "-")
+    found = [len(one.events) for one in cut(slicer, events_of(t), most)]
+    assert found[:4] == np.diff(edges).tolist()
+    assert len(found) == {"count": 4, "time": 4, "window": (t[-1] - t[0]) // 5000}[slicing]
+
+
+def test_slices_go_on_and_empty_ones_count():
+    slicer = Slicer(False, 2, 200, "-")
+    found = cut(slicer, events_of([50, 60, 149, 150, 471, 549]), 2)
+    assert [(len(one.events), one.t_us) for one in found] == [
+        (3, (50, 150)),
+        (1, (150, 250)),
+        (0, (250, 350)),
+        (0, (350, 450)),
+        (2, (450, 550)),
+    ]
+
+
+def test_a_clock_that_was_set_neither_stops_nor_floods():
+    """An event that is a little late counts in the open slice; a step back, or far ahead, is taken for no time at all."""
+    slicer = Slicer(False, 1, 100, "-")
+    loop = [0, 30, 60, 90, 85, 120]
+    found = cut(slicer, events_of([*loop, *[t - 10**9 for t in loop], *[t + 10**12 for t in loop], 10**12 + 200]), 1)
+    assert [len(one.events) for one in found] == [5, 4, 5, 4]
+
+
+def test_time_that_stands_still_ends(monkeypatch):
+    monkeypatch.setattr("lsgcli.data.slicing.MOST", 50)
+    slicer = Slicer(False, 1, 100, "-")
+    with pytest.raises(DataError, match="over 50 events in one slice"):
+        cut(slicer, events_of([5] * 60), 10)
+
+
+MODES = {"count": {}, "time": {"slicing": "time"}, "window": {"slicing": "window", "window_us": 20_000}}
+
+
+@pytest.mark.parametrize("slicing", MODES)
+def test_a_stream_is_answered_as_the_whole(slicing, tmp_path):
+    events = blob(6, count=400)
+    duration = events[-1][2] - events[0][2] + 1
+    path = saved(tmp_path / "net.safetensors", medians=(400, duration), **MODES[slicing])
+    file = tmp_path / "a.aedat"
+    file.write_bytes(aedat2_bytes(events))
+    (whole,) = predict(path, [file])
+    answers = list(stream(Network.open(path), str(file), idle=0))
+    assert [(one.window, one.step) for one in answers[:4]] == [(0, 1), (0, 2), (0, 3), (0, 4)]
+    for t, answer in enumerate(answers[:4]):
+        torch.testing.assert_close(answer.logits, whole.logits[t], atol=1e-5, rtol=0)
+        torch.testing.assert_close(answer.probabilities, whole.by_step[t], atol=1e-5, rtol=0)
+
+
+def test_each_window_is_as_if_a_recording_began(tmp_path):
+    first, second = blob(1, count=200), [(x, y, t + 100_000, on) for x, y, t, on in blob(2, count=200)]
+    path = saved(tmp_path / "net.safetensors", medians=(200, 1))
+    for name, events in (("a", first), ("b", second), ("both", first + second)):
+        (tmp_path / f"{name}.aedat").write_bytes(aedat2_bytes(events))
+    answers = list(stream(Network.open(path), str(tmp_path / "both.aedat"), idle=0))
+    assert [(one.window, one.step) for one in answers] == [(w, t) for w in (0, 1) for t in (1, 2, 3, 4)]
+    for window, whole in enumerate(predict(path, [tmp_path / "a.aedat", tmp_path / "b.aedat"])):
+        found = torch.stack([one.logits for one in answers[4 * window :][:4]])
+        torch.testing.assert_close(found, whole.logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("form, mode", [("onnx", "step"), ("pt2", "step"), ("hf", None)])
+def test_exports_answer_and_stream(form, mode, tmp_path):
+    path, file = saved(tmp_path / "net.safetensors", medians=(200, 1)), tmp_path / "a.aedat"
+    target = tmp_path / {"hf": "folder"}.get(form, f"net.{form}")
+    exported(path, form, target, mode=mode)
+    file.write_bytes(aedat2_bytes(blob(1, count=200)))
+    (expected,) = predict(path, [file])
+    (whole,) = predict(target, [file])
+    steps = torch.stack([one.logits for one in stream(Network.open(target), str(file), idle=0)])
+    torch.testing.assert_close(whole.logits, expected.logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(steps, expected.logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings, told",
+    [
+        ({"dataset": "image-folder"}, "a network of images"),
+        ({"normalise": "sample"}, "--normalise sample"),
+        ({"medians": None}, r"does not say how many events a slice has\n  Give --per-slice N"),
+        ({"medians": None, "slicing": "time"}, "does not say how many microseconds"),
+    ],
+)
+def test_what_cannot_stream_is_refused(settings, told, tmp_path):
+    network = Network.open(saved(tmp_path / "net.safetensors", **settings))
+    (tmp_path / "a.aedat").write_bytes(aedat2_bytes(blob(0)))
+    with pytest.raises(ConfigError, match=told):
+        next(stream(network, str(tmp_path / "a.aedat"), idle=0))
+
+
+def test_slices_of_a_given_size(tmp_path):
+    network = Network.open(saved(tmp_path / "net.safetensors", medians=None))
+    (tmp_path / "a.aedat").write_bytes(aedat2_bytes(blob(0, count=60)))
+    answers = list(stream(network, str(tmp_path / "a.aedat"), per_slice=13, idle=0))
+    assert [one.events for one in answers] == [13] * 4
+    windows = Network.open(saved(tmp_path / "windows.safetensors", slicing="window"))
+    with pytest.raises(ConfigError, match="--per-slice: found 13, expected none"):
+        next(stream(windows, str(tmp_path / "a.aedat"), per_slice=13))
+
+
+def test_an_unrolled_export_is_refused(tmp_path):
+    class Unrolled(Runner):
+        def run(self, x):
+            raise NotImplementedError
+
+    network = Network.open(saved(tmp_path / "net.safetensors"))
+    with pytest.raises(ConfigError, match="--mode step"):
+        next(stream(dataclasses.replace(network, source=Unrolled(network.stored)), str(tmp_path / "a.aedat")))
+
+
+def test_what_was_whole_is_answered_before_an_error(tmp_path):
+    network = Network.open(saved(tmp_path / "net.safetensors", medians=(40, 1)))
+    (tmp_path / "a.aedat").write_bytes(aedat2_bytes(blob(0, count=25)) + os.urandom(64).replace(b"\0", b"\1"))
+    answers = stream(network, str(tmp_path / "a.aedat"), idle=0)
+    assert [next(answers).events for _ in range(2)] == [10, 10]
+    with pytest.raises(DataError, match="found an event at"):
+        next(answers)
+    (tmp_path / "header.aedat").write_bytes(HEADER)
+    with pytest.raises(DataError, match="expected the rest of its header"):
+        next(stream(network, str(tmp_path / "header.aedat"), idle=0))
+    with pytest.raises(DataError, match=r"absent.aedat: cannot be read: No such file"):
+        next(stream(network, str(tmp_path / "absent.aedat")))
+
+
+def test_a_growing_file_is_followed(tmp_path):
+    """The answer for what is there comes while more is awaited; it ends when it has not grown for a while, or when told to."""
+    network = Network.open(saved(tmp_path / "net.safetensors", medians=(40, 1)))
+    content = aedat2_bytes(blob(0, count=40))
+    file = tmp_path / "a.aedat"
+    file.write_bytes(content[: len(HEADER) + 8 * 25 + 3])
+    stop = threading.Event()
+    answers = stream(network, str(file), idle=60, stop=stop.is_set)
+    assert [next(answers).step for _ in range(2)] == [1, 2]
+    with open(file, "ab") as more:
+        more.write(content[len(HEADER) + 8 * 25 + 3 :])
+    assert [next(answers).step for _ in range(2)] == [3, 4]
+    stop.set()
+    assert list(answers) == []
+    began = time.monotonic()
+    assert len(list(stream(network, str(file), idle=0.3))) == 4
+    assert time.monotonic() - began >= 0.3
