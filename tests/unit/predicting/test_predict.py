@@ -54,8 +54,8 @@ def test_a_damaged_file_is_reported_in_its_place_and_the_others_are_answered(tmp
     (tmp_path / "damaged.aedat").write_bytes(b"#!AER-DAT2.0\r\n\0\0\0")
     given = [*written[:2], str(tmp_path / "damaged.aedat"), str(tmp_path / "absent.aedat"), *written[2:]]
     seen = []
-    for answer in predict(path, given, batch_size=1, on_error=lambda name, error: seen.append((name, error.message))):
-        seen.append(answer.path)
+    answers = predict(path, given, batch_size=1, on_error=lambda name, error: seen.append((name, error.message)))
+    seen.extend(answer.path for answer in answers)
     assert [one if isinstance(one, str) else one[0] for one in seen] == given
     assert "cut off" in seen[2][1]
     assert "No such file" in seen[3][1]
@@ -93,7 +93,7 @@ def test_images_are_normalised_as_in_training(dataset, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "dataset, orientation", [("event-folder", "rotated-90"), ("cifar-dvs", "upright"), ("n-mnist", "upright")]
+    ("dataset", "orientation"), [("event-folder", "rotated-90"), ("cifar-dvs", "upright"), ("n-mnist", "upright")]
 )
 def test_a_file_is_prepared_as_the_data_set_prepares_it(dataset, orientation, tmp_path, written):
     """Each data set's own orientation, and what turns it, wherever the file lies and whatever it is called."""
@@ -122,7 +122,7 @@ def test_lines(tmp_path, written):
 
 
 @pytest.mark.parametrize(
-    "name, shown",
+    ("name", "shown"),
     [
         ("a b/ü.aedat", "a b/ü.aedat"),
         ("a\tb\nc\r", r"a\tb\nc\r"),

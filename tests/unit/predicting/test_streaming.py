@@ -48,7 +48,7 @@ LATE = [(x, y, 2**32 - 50_000 + t, on) for x, y, t, on in blob(4, count=200)]  #
 
 @pytest.mark.parametrize("most", [1, 7, 100_000])
 @pytest.mark.parametrize(
-    "name, content",
+    ("name", "content"),
     [("a.aedat", aedat2_bytes(LATE)), ("a.bin", nmnist_bytes(NMNIST, overflows=(50, 51, 120)))],
 )
 def test_decoded_in_pieces_as_in_whole(name, content, most, tmp_path):
@@ -103,7 +103,7 @@ def cut(slicer, events, most, seed=0):
 
 
 @pytest.mark.parametrize("most", [1, 9, 1000])
-@pytest.mark.parametrize("slicing, length", [("count", 97), ("time", None), ("window", 4 * 5000)])
+@pytest.mark.parametrize(("slicing", "length"), [("count", 97), ("time", None), ("window", 4 * 5000)])
 def test_slices_are_those_of_the_whole_recording(slicing, length, most):
     """Of a recording of exactly the median length, all of them; of windows, those that the recording fills."""
     t = np.sort(np.random.default_rng(1).integers(1000, 31_000, 97))
@@ -172,7 +172,7 @@ def test_each_window_is_as_if_a_recording_began(tmp_path):
         torch.testing.assert_close(found, whole.logits, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("form, mode", [("onnx", "step"), ("pt2", "step"), ("hf", None)])
+@pytest.mark.parametrize(("form", "mode"), [("onnx", "step"), ("pt2", "step"), ("hf", None)])
 def test_exports_answer_and_stream(form, mode, tmp_path):
     path, file = saved(tmp_path / "net.safetensors", medians=(200, 1)), tmp_path / "a.aedat"
     target = tmp_path / {"hf": "folder"}.get(form, f"net.{form}")
@@ -186,7 +186,7 @@ def test_exports_answer_and_stream(form, mode, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings, told",
+    ("settings", "told"),
     [
         ({"dataset": "image-folder"}, "a network of images"),
         ({"normalise": "sample"}, "--normalise sample"),
