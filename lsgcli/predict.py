@@ -22,6 +22,7 @@ from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.folders import walk
 from lsgcli.data.images import image_suffixes
+from lsgcli.data.loading import Found, Loaded, load_file
 from lsgcli.data.prepare import check_expected
 from lsgcli.errors import DataError
 from lsgcli.export import Runner, open_exported
@@ -50,9 +51,9 @@ class Answer:
     probabilities: Tensor
 
     def top(self, n: int = 1) -> list[tuple[str, float]]:
-        """The n most probable classes, most probable first, with their probabilities."""
-        values, indices = self.probabilities.topk(min(n, len(self.classes)))
-        return [(self.classes[i], p) for i, p in zip(indices.tolist(), values.tolist(), strict=True)]
+        """The n most probable classes, most probable first, with their probabilities; of equal ones the first, as in `lsg eval`."""
+        values, indices = self.probabilities.sort(descending=True, stable=True)
+        return [(self.classes[i], p) for i, p in zip(indices[:n].tolist(), values[:n].tolist(), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -176,22 +177,34 @@ def predict(
     if not items:
         raise DataError("found no paths, expected recordings, images or folders of them", hint="Give at least one PATH.")
     _compare(network, items)
-    work = functools.partial(_prepared, network.dataset(), network.listing)
-    prepared = parallel.ahead(parallel.in_order(parallel.each(work, items, network.config.workers)), AHEAD * batch_size)
-    batch: list[tuple[str, np.ndarray]] = []
-    with contextlib.closing(prepared):
-        for path, sample in prepared:
-            if isinstance(sample, DataError):
-                if on_error is None:
+    work = functools.partial(load_file, network.dataset(), network.listing)
+    loaded = parallel.in_order(parallel.each(work, items, network.config.workers))
+    with contextlib.closing(parallel.ahead(_batches(zip(items, loaded, strict=True), batch_size), AHEAD)) as groups:
+        for group in groups:
+            batch = []
+            for (path, _), sample in group:
+                if not isinstance(sample, DataError):
+                    batch.append((path, sample))
+                elif on_error is None:
                     raise sample
-                on_error(path, sample)
-                continue
-            batch.append((path, sample))
-            if len(batch) == batch_size:
+                else:
+                    on_error(path, sample)
+            if batch:
                 yield from _answers(network, batch)
-                batch = []
-        if batch:
-            yield from _answers(network, batch)
+
+
+def _batches(loaded: Iterator[tuple[Found, Loaded]], size: int) -> Generator[list[tuple[Found, Loaded]]]:
+    """In the same order, in lists of ``size`` samples, beside which there may be errors."""
+    group: list[tuple[Found, Loaded]] = []
+    good = 0
+    for item, sample in loaded:
+        group.append((item, sample))
+        good += not isinstance(sample, DataError)
+        if good == size:
+            yield group
+            group, good = [], 0
+    if group:
+        yield group
 
 
 def running_probabilities(logits: Tensor) -> Tensor:
@@ -207,10 +220,7 @@ def _answers(network: Network, batch: Sequence[tuple[str, np.ndarray]]) -> Itera
         yield Prediction(path, network.classes, logits[:, i], by_step[-1, i], by_step[:, i])
 
 
-Item = tuple[str, DataError | None]  # a path, and why nothing is found there
-
-
-def _files(path: str, suffixes: tuple[str, ...]) -> list[Item]:
+def _files(path: str, suffixes: tuple[str, ...]) -> list[Found]:
     if not os.path.isdir(path):
         return [(path, None)]
     try:
@@ -221,15 +231,7 @@ def _files(path: str, suffixes: tuple[str, ...]) -> list[Item]:
     return [(name, None) for name in found] or [(path, DataError(f"{path}: found no files to predict, expected {expected}"))]
 
 
-def _prepared(dataset: Dataset, listing: Listing, item: Item) -> tuple[str, np.ndarray | DataError]:
-    path, error = item
-    try:
-        return path, error or dataset.load_file(Path(path), listing)
-    except DataError as found:
-        return path, found
-
-
-def _compare(network: Network, items: Sequence[Item]) -> None:
+def _compare(network: Network, items: Sequence[Found]) -> None:
     """Warn where files are read or prepared by other versions of lsg than in training."""
     versions = network.dataset().versions([Sample(path, 0, "test", path) for path, _ in items])
     check_expected({"versions": versions}, network.stored["data"], network.config, strict=False)

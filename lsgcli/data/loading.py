@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,22 @@ def load_all(
         report(1)
     events, duration = (int(median) for median in np.median(lengths or [(0, 0)], axis=0))
     return Outcome(dict(sorted(left_out.items())), (values, recordings), (events, duration) if lengths else None)
+
+
+Found = tuple[str, DataError | None]  # a path, and what is wrong with it as far as is known
+Loaded = np.ndarray | DataError
+
+
+def load_file(dataset: Dataset, listing: Listing, found: Found) -> Loaded:
+    """A prepared sample of a file that the data set need not list, or what is wrong with it.
+
+    Here, since processes that prepare samples should not load torch.
+    """
+    path, problem = found
+    try:
+        return problem or dataset.load_file(Path(path), listing)
+    except DataError as error:
+        return error
 
 
 def readable(dataset: Dataset, listing: Listing, sample: Sample) -> bool:

@@ -21,6 +21,7 @@ from lsgcli.memory import keep_large_buffers
 log = logging.getLogger("lsg")
 PROBE = 1.0  # seconds of work here, from which the rest is estimated
 WORTH = 4.0  # seconds left from which starting processes pays
+BUSY = 0.8  # share of the time that must go by in the work: otherwise whoever takes the results is slower
 CHUNK = 8  # items a task
 
 Item = TypeVar("Item")
@@ -79,7 +80,7 @@ def ahead(items: Generator[Item], most: int) -> Generator[Item]:
 
 def _here(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[int, Result]]:
     """Work in this process on all items, or (with workers) until it is clear that processes pay for the others."""
-    spent, decided = 0.0, workers < 2  # what the caller does between two items is not counted
+    began, spent, decided = time.monotonic(), 0.0, workers < 2
     # Several threads of BLAS gain nothing on matrices of 48 x 128, and wait for each other where other programs run.
     with threadpool_limits(1, user_api="blas"):
         for i, item in enumerate(items):
@@ -89,7 +90,8 @@ def _here(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -
             yield i, result
             if not decided and spent > PROBE:
                 decided = True
-                if spent / (i + 1) * (len(items) - i - 1) > WORTH:
+                awaited = spent > BUSY * (time.monotonic() - began)
+                if awaited and spent / (i + 1) * (len(items) - i - 1) > WORTH:
                     return
 
 
