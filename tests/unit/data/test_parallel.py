@@ -34,6 +34,7 @@ def always(monkeypatch):
     """Start processes after the first item, whatever it took."""
     monkeypatch.setattr(parallel, "PROBE", -1.0)
     monkeypatch.setattr(parallel, "WORTH", -1.0)
+    monkeypatch.setattr(parallel, "BUSY", -1.0)
 
 
 @pytest.mark.parametrize("workers", [None, 0, 1, 2])
@@ -65,3 +66,49 @@ def test_processes_that_die_are_done_without(always, caplog):
     found = list(parallel.each(functools.partial(die_elsewhere, os.getpid()), range(60), 2))
     assert sorted(found) == [(i, i) for i in range(60)]
     assert "going on in one process" in caplog.text
+
+
+def test_processes_are_not_started_for_a_caller_that_is_slower(monkeypatch):
+    monkeypatch.setattr(parallel, "PROBE", -1.0)
+    monkeypatch.setattr(parallel, "WORTH", -1.0)
+    processes = []
+    for _, (_, pid) in parallel.each(process, range(5), 2):
+        processes.append(pid)
+        time.sleep(0.01)
+    assert processes == [os.getpid()] * 5
+
+
+def test_in_order():
+    assert list(parallel.in_order((i, i * i) for i in (3, 0, 2, 1, 4))) == [0, 1, 4, 9, 16]
+
+
+def numbers(drawn, closed):
+    try:
+        for i in range(100):
+            drawn.append(i)
+            if i == 20:
+                raise DataError("20: is bad")
+            yield i
+    finally:
+        closed.append(True)
+
+
+def test_ahead_draws_a_few_in_advance_and_closes_what_it_draws_from():
+    drawn, closed = [], []
+    items = parallel.ahead(numbers(drawn, closed), 3)
+    assert [next(items) for _ in range(4)] == [0, 1, 2, 3]
+    deadline = time.monotonic() + 10
+    while len(drawn) < 7 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert drawn == list(range(7))
+    items.close()
+    assert closed == [True]
+
+
+def test_ahead_passes_errors_on_in_their_place():
+    found, drawn, closed = [], [], []
+    with pytest.raises(DataError, match="20: is bad"):
+        found.extend(parallel.ahead(numbers(drawn, closed), 3))
+    assert found == list(range(20))
+    assert closed == [True]

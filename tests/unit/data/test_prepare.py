@@ -11,6 +11,7 @@ from lsgcli.data.batches import batches
 from lsgcli.data.frames import FrameSettings
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError
+from tests.unit.data.conftest import aedat2_bytes, blob
 
 
 def test_recordings(config, recordings):
@@ -37,9 +38,29 @@ def test_slicing_reaches_the_frames(config, recordings):
     assert (time != 20).any()
 
 
+def test_medians_of_the_training_recordings(config, tmp_path):
+    """Number of events, and time from the first to the last, both included; from the files and from the cache."""
+    counts = {"train": (30, 50, 41), "test": (1000,)}
+    durations = []
+    for split, of_split in counts.items():
+        for name in ("cup", "pen"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i, count in enumerate(of_split):
+                events = blob(count, count=count)
+                durations += [events[-1][2] - events[0][2] + 1] if split == "train" else []
+                (tmp_path / split / name / f"{i}.aedat").write_bytes(aedat2_bytes(events))
+    made = config("event-folder", data_dir=str(tmp_path), T=3, size=16)
+    expected = {"events": 41, "duration_us": sorted(durations)[2]}
+    first, cached, tests = prepare(made), prepare(made), prepare(made, ("test",))
+    assert first.info["medians"] == cached.info["medians"] == expected
+    assert first.digest() == cached.digest()
+    assert "medians" not in tests.info
+
+
 def test_images(config, images):
     bundle = prepare(config("image-folder", data_dir=str(images), size=8))
     assert bundle.static
+    assert "medians" not in bundle.info
     assert bundle.train.x.shape[1:] == (3, 8, 8)
     whole = np.concatenate([np.asarray(bundle.train.x), np.asarray(bundle.val.x)]) / 255
     np.testing.assert_allclose(bundle.mean, whole.mean((0, 2, 3)), atol=1e-12)

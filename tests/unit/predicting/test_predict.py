@@ -9,7 +9,7 @@ from lsgcli import checkpoint
 from lsgcli.data.base import Sample
 from lsgcli.errors import CheckpointError, DataError
 from lsgcli.models.fold import fold
-from lsgcli.predict import Network, predict, running_probabilities
+from lsgcli.predict import Answer, Network, predict, running_probabilities
 from lsgcli.report.predictions import Lines, printable
 from tests.networks import CLASSES, saved
 from tests.unit.data.conftest import aedat2_bytes, blob
@@ -140,3 +140,10 @@ def test_names_reach_a_terminal_as_text(name, shown):
 def test_running_probabilities_of_extreme_logits():
     found = running_probabilities(torch.tensor([[[1e4, 0.0]], [[-1e4, 0.0]]]))
     assert torch.equal(found, torch.tensor([[[1.0, 0.0]], [[0.5, 0.5]]], dtype=torch.float64))
+
+
+def test_of_equally_probable_classes_the_first_is_named():
+    """As by the argmax of `lsg eval`: in bf16 the logits of two classes are often the same."""
+    logits = torch.zeros(1, 40)
+    answer = Answer("a", tuple(map(str, range(40))), logits, running_probabilities(logits)[-1])
+    assert [name for name, _ in answer.top(40)] == list(answer.classes)

@@ -20,6 +20,7 @@ from lsgcli.predict import Network, predict
 from lsgcli.streaming import stream
 from tests.exports import exported
 from tests.networks import saved
+from tests.stress.fuzz import Mutator
 from tests.unit.data.conftest import HEADER, aedat2_bytes, blob
 
 
@@ -252,3 +253,21 @@ def test_a_growing_file_is_followed(tmp_path):
     began = time.monotonic()
     assert len(list(stream(network, str(file), idle=0.3))) == 4
     assert time.monotonic() - began >= 0.3
+
+
+def test_damaged_streams_give_what_was_whole(tmp_path):
+    """Whatever the bytes are: lines that begin as those of the whole, then an end or a DataError."""
+    network = Network.open(saved(tmp_path / "net.safetensors", slicing="window", window_us=10_000))
+    content, file = aedat2_bytes(blob(0, count=80)), tmp_path / "a.aedat"
+    ends = set()
+    for seed in range(30):
+        mutant = Mutator(np.random.default_rng(seed))(content)
+        file.write_bytes(mutant)
+        try:
+            steps = [(one.window, one.step) for one in stream(network, str(file), idle=0)]
+            ends.add("end")
+        except DataError as error:
+            ends.add(f"error about {error.message.split(':')[0]}")
+            continue
+        assert [(window, step - 1) for window, step in steps] == [divmod(i, 4) for i in range(len(steps))]
+    assert ends == {"end", f"error about {file}"}
