@@ -190,7 +190,7 @@ def _chunks(path: str, idle: float, stop: Callable[[], Any]) -> Iterator[tuple[b
     """The bytes of a stream as they come, and when each chunk was read. A pipe ends where its writer closes it."""
     try:
         handle = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY)
-    except (OSError, ValueError) as error:
+    except (AttributeError, OSError, ValueError) as error:  # of a stdin that is closed, too
         told = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{path}: cannot be read: {told}", hint="Check the path and its permissions.") from error
     grows = path != "-" and stat.S_ISREG(os.fstat(handle).st_mode)

@@ -158,7 +158,7 @@ def _listed(paths: list[str]) -> list[str]:
         if path != "-":
             found.append(path)
             continue
-        content = sys.stdin.buffer.read()
+        content = sys.stdin.buffer.read() if sys.stdin else b""  # closed by <&-
         separator = b"\0" if b"\0" in content else b"\n"
         found += [os.fsdecode(line) for line in content.split(separator) if line]
     if not found:
