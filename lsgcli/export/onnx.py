@@ -174,6 +174,7 @@ class ONNX(Format):
 
         try:
             model = onnx.load_model_from_string(path.read_bytes())
+            _check_whole(model, path)
             config = read_metadata({prop.key: prop.value for prop in model.metadata_props}, path)
             return MODES[config["export"]["mode"]](model, config)
         except CheckpointError:
@@ -183,6 +184,22 @@ class ONNX(Format):
                 f"{path}: not a whole ONNX file of lsg: {str(error).splitlines()[0] if str(error) else error!r}",
                 hint="Export the checkpoint again.",
             ) from error
+
+
+def _check_whole(model: "onnx.ModelProto", path: Path) -> None:
+    """Make sure that the weights are in the file itself: an ONNX file may name any file of the machine to take them from.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    for part in _parts(model):
+        constants = (attribute.t for node in part.node for attribute in node.attribute)
+        for tensor in (*getattr(part, "initializer", ()), *constants):
+            if tensor.data_location == tensor.EXTERNAL:
+                raise CheckpointError(
+                    f"{path}: {tensor.name}: found weights in another file, expected all in this one",
+                    hint="Export the checkpoint again.",
+                )
 
 
 def _translated(graph: Graph) -> "onnx.ModelProto":

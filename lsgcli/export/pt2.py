@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.export import ExportOptions, Format, Outcome, Runner, Stepwise, metadata, read_metadata
+from lsgcli.export.pt2_archive import inert
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ class PT2(Format):
 
         found: dict[str, Any] = dict.fromkeys(KEYS, "")
         try:
-            program = torch.export.load(path, extra_files=found)
+            program = torch.export.load(inert(path), extra_files=found)
+        except CheckpointError:
+            raise
         except Exception as error:  # of many kinds, none of them documented
             raise CheckpointError(
                 f"{path}: not a whole program of torch.export: {str(error).splitlines()[0] if str(error) else error!r}",

@@ -1,8 +1,13 @@
 """No command loses a file of the user: outputs given by mistake end with one message, and everything is as it was."""
 
+import pickle
 import shutil
 
+import numpy as np
 import pytest
+
+from tests.exports import exported
+from tests.hostile_pt2 import Attack, attacked, sample_inputs
 
 
 @pytest.fixture
@@ -62,4 +67,29 @@ def test_outputs(run, home, command, message):
     status, out, err = run(*command, cwd=home)
     assert (status, out) == (2, "")
     assert message in err
+    assert contents(home) == before
+
+
+def test_data_run_nothing(run, home):
+    """Pickles where CIFAR-10 has its batches, and in an array of objects."""
+    cifar = home / "cifar-10-batches-py"
+    cifar.mkdir()
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"):
+        (cifar / name).write_bytes(pickle.dumps(Attack()))
+    (home / "recordings").mkdir()
+    np.savez(home / "recordings" / "a.npz", x=np.array([Attack()], dtype=object), y=[0], t=[0], p=[0])
+    before = contents(home)
+    for command in (["--dataset", "cifar10", "--data-dir", "."], ["recordings/a.npz"]):
+        status, _, err = run("data", "info", *command, cwd=home)
+        assert status == 3, err
+    assert contents(home) == before
+
+
+def test_eval_runs_nothing_from_a_file(run, home):
+    exported(home / "a.safetensors", "pt2", home / "net.pt2")
+    attacked(home / "net.pt2", home / "bad.pt2", sample_inputs)
+    before = contents(home)
+    status, out, err = run("eval", "bad.pt2", cwd=home)
+    assert (status, out) == (4, "")
+    assert "bad.pt2: archive/data/sample_inputs/model.pt: found a pickle that holds more than tensors" in err
     assert contents(home) == before

@@ -257,3 +257,23 @@ def test_the_documented_example(made, tmp_path):
     assert np.abs(np.load(tmp_path / "total.npy")[0] - expected[-1]).max() <= 1e-5
     assert ran.stdout.splitlines() == [f"{t} class {logits.argmax()}" for t, logits in enumerate(expected)]
     assert expected.std() > 0.01
+
+
+@pytest.mark.parametrize("where", ["initializer", "constant"])
+def test_weights_in_another_file_are_refused(made, tmp_path, where):
+    path, _ = made("vggsnn", "unroll")
+    (tmp_path / "secret").write_bytes(bytes(1 << 12))
+    model = onnx.load(path)
+    if where == "initializer":
+        tensor = model.graph.initializer[0]
+    else:
+        node = model.graph.node.add(op_type="Constant", output=["unused"])
+        node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR)
+        tensor = node.attribute[0].t
+        tensor.CopyFrom(model.graph.initializer[0])
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+    (tmp_path / "bad.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match="found weights in another file"):
+        exporting.ONNX().open(tmp_path / "bad.onnx")
