@@ -169,6 +169,7 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
         "classes": list(bundle.classes),
         "samples": bundle.sizes(),
         "data": bundle.info,
+        "data_digest": bundle.content_digest(),
     }
 
 

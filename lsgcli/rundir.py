@@ -125,10 +125,11 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
         raise ConfigError(f"--resume {path}: found a file, expected a run directory", hint=f"Try --resume {path.parent}.")
     if path.exists() and not path.is_dir():
         raise files.storage_error(NotADirectoryError(20, "a file of that name exists"), path)
-    has_run = (path / CONFIG).exists()
+    has_run = is_run(path)
     if resume and not has_run:
         raise ConfigError(
-            f"--resume {path}: found no config.json there, expected the directory of a run", hint="`ls runs/*/*` lists runs."
+            f"--resume {path}: found no config.json of `lsg train` there, expected the directory of a run",
+            hint="`ls runs/*/*` lists runs.",
         )
     if has_run and not (force or resume):
         raise RunInUseError(
@@ -164,13 +165,20 @@ def read_config(path: Path) -> RunConfig:
         raise ConfigError(f"{path / CONFIG}: cannot be read as a run's configuration: {error}") from error
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """What config.json records besides the settings: see :func:`lsgcli.run.facts`. The run has to be readable."""
+    facts: dict[str, Any] = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    return facts
+
+
 def read_precision(path: Path) -> str:
     """The precision that the run in a directory computes in, which it keeps wherever it goes on.
 
     Raises:
         ConfigError: as :func:`read_config`.
     """
-    return str(_facts(path).get("precision", {}).get("used", read_config(path).precision))
+    settings = read_config(path)
+    return str(read_facts(path).get("precision", {}).get("used", settings.precision))
 
 
 def read_sources(path: Path) -> dict[str, str]:
@@ -179,13 +187,8 @@ def read_sources(path: Path) -> dict[str, str]:
     Raises:
         ConfigError: as :func:`read_config`.
     """
-    return {name: str(source["sha256"]) for name, source in _facts(path).get("sources", {}).items()}
-
-
-def _facts(path: Path) -> dict[str, Any]:
     read_config(path)
-    facts: dict[str, Any] = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    return facts
+    return {name: str(source["sha256"]) for name, source in read_facts(path).get("sources", {}).items()}
 
 
 def read_result(path: Path) -> dict[str, Any] | None:

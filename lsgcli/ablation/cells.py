@@ -9,7 +9,7 @@ from lsgcli.ablation.plan import Cell, identity, what_counts
 from lsgcli.compute import pick_device, pick_precision
 from lsgcli.config import RunConfig, option_name
 from lsgcli.errors import DivergedError, RunInUseError, Stopped
-from lsgcli.rundir import CONFIG, in_use, read_config, read_precision, read_result, read_sources
+from lsgcli.rundir import in_use, is_run, read_config, read_precision, read_result, read_sources
 from lsgcli.training.signals import StopRequest
 
 Record = dict[str, Any]  # the final record of a run
@@ -38,7 +38,7 @@ def check_same(cell: Cell) -> None:
 
 def begun(cell: Cell) -> bool:
     """Whether the cell's directory holds a run, finished or not."""
-    return (cell.path / CONFIG).exists()
+    return is_run(cell.path)
 
 
 def _precision(config: RunConfig) -> str:

@@ -14,7 +14,7 @@ from lsgcli.ablation.plan import Cell, load, what_counts
 from lsgcli.ablation.statistics import differing, rows
 from lsgcli.config import RunConfig, base_type
 from lsgcli.errors import ConfigError
-from lsgcli.rundir import CONFIG, METRICS, in_use, read_config, read_precision, read_result
+from lsgcli.rundir import CONFIG, METRICS, in_use, is_run, read_config, read_facts, read_precision, read_result
 
 SCHEMA = "lsg.ablation/1"
 METHODS = [variant["method"] for variant in paper.TABLES["1"]]  # in the paper's order
@@ -66,29 +66,56 @@ def collect(folder: Path) -> Found:
             f"--collect {folder}: found no run there, expected the folder of an ablation",
             hint="`lsg ablate` names it, as does --print-commands; it is what --out was.",
         )
-    planned = {(_key(cell.config), cell.config.seed): cell for cell in (plan.cells() if plan else [])}
+    data = _data(runs)
+    cells = plan.cells() if plan else []
+    planned_on = next((data[cell.path] for cell in cells if cell.path in data), "")
+    planned = {((_key(cell.config), planned_on), cell.config.seed): cell for cell in cells}
     there: dict[Place, list[Path]] = {}
     for path, config in runs.items():
-        there.setdefault((_key(config), config.seed), []).append(path)
-    configs = {key: cell.config for (key, _), cell in planned.items()}  # of each row
-    besides = {_key(config): config for config in runs.values() if _key(config) not in configs}
-    configs |= {_key(config): config for config in _in_order(list(besides.values()))}
+        there.setdefault(((_key(config), data[path]), config.seed), []).append(path)
+    configs = {row: cell.config for (row, _), cell in planned.items()}  # of each row
+    besides = {row: runs[paths[0]] for (row, _), paths in there.items() if row not in configs}
+    configs |= {row: besides[row] for row in _in_order(besides)}
     seeds = set() if plan else {seed for _, seed in there}
-    expected = {*planned, *there, *((key, seed) for key in configs for seed in seeds)}
+    expected = {*planned, *there, *((row, seed) for row in configs for seed in seeds)}
     found = Found([], [], plan.table if plan else None, notes)
-    for row, (key, config) in enumerate(configs.items()):
-        for place in sorted(place for place in expected if place[0] == key):
+    for number, (row, config) in enumerate(configs.items()):
+        for place in sorted(place for place in expected if place[0] == row):
             paths = there.get(place, [])
             path = _path(place, paths, planned, there)
             if len(paths) > 1:
                 told = ", ".join(str(p) for p in paths if p != path)
                 notes.append(f"{len(paths)} runs have the same settings and seed: {path} counts, not {told}.")
-            found.cells.append(Cell(row, config.replace(seed=place[1]), path))
+            found.cells.append(Cell(number, config.replace(seed=place[1]), path, row[1]))
             found.records.append(read_result(path) if paths else None)
+    if any(data.values()):
+        notes.append(
+            "Runs of the same settings were trained on different data: these are rows of their own, with their own baseline."
+        )
     return found
 
 
-Place = tuple[str, int]  # of a run in the table: key of its row, and seed
+Row = tuple[str, str]  # key of its settings, and of its data where runs of the same settings have different ones
+Place = tuple[Row, int]  # of a run in the table: its row, and its seed
+
+
+def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
+    """What tells each run's data apart: the folder that they were read from, and a digest where one folder held different data.
+    "" for all, if runs of the same settings have the same data. A run that recorded no digest has the data of the others."""
+    digests = {path: str(read_facts(path).get("data_digest", "")) for path in runs}
+    by_settings: dict[str, set[str]] = {}
+    by_folder: dict[tuple[str, str], set[str]] = {}
+    for path, config in runs.items():
+        by_settings.setdefault(_key(config), set()).add(digests[path])
+        by_folder.setdefault((_key(config), config.data_dir or ""), set()).add(digests[path])
+    if all(len(found - {""}) < 2 for found in by_settings.values()):
+        return dict.fromkeys(runs, "")
+    told = {}
+    for path, config in runs.items():
+        folder = config.data_dir or "in the default folder"
+        several = len(by_folder[_key(config), config.data_dir or ""] - {""}) > 1
+        told[path] = f"{folder} ({digests[path][:8]})" if several else folder
+    return told
 
 
 def _path(place: Place, paths: Sequence[Path], planned: Mapping[Place, Cell], there: Mapping[Place, Sequence[Path]]) -> Path:
@@ -104,7 +131,7 @@ def state(cell: Cell) -> str:
     """What has become of a run that has no result."""
     if in_use(cell.path):
         return "being written by another process"
-    if not (cell.path / CONFIG).exists():
+    if not is_run(cell.path):
         return "not begun"
     done = sum("event" not in line for line in files.read_json_lines(cell.path / METRICS))
     return f"stopped after {done} of {cell.config.epochs} epochs"
@@ -113,6 +140,8 @@ def state(cell: Cell) -> str:
 def _runs(folder: Path) -> tuple[dict[Path, RunConfig], list[str]]:
     found, notes = {}, []
     for file in sorted(folder.rglob(CONFIG)):
+        if not (is_run(file.parent) or (file.parent / METRICS).exists()):
+            continue  # of another program
         try:
             found[file.parent] = read_config(file.parent)
         except ConfigError as error:
@@ -124,16 +153,17 @@ def _key(config: RunConfig) -> str:
     return json.dumps(what_counts(config), sort_keys=True)
 
 
-def _in_order(configs: Sequence[RunConfig]) -> list[RunConfig]:
+def _in_order(rows: Mapping[Row, RunConfig]) -> list[Row]:
     """Rows that nobody has put in order: the paper's methods as the paper has them, then numbers upwards, width 1 first."""
-    varying = differing(configs) if configs else []
+    varying = differing(list(rows.values())) if rows else []
 
-    def place(config: RunConfig) -> tuple[Any, ...]:
+    def place(row: Row) -> tuple[Any, ...]:
+        config = rows[row]
         method = METHODS.index(config.method) if config.method in METHODS else len(METHODS)
         values = [_sortable(name, getattr(config, name)) for name in varying]
-        return config.dataset, method, config.width != 1.0, values
+        return config.dataset, row[1], method, config.width != 1.0, values
 
-    return sorted(configs, key=place)
+    return sorted(rows, key=place)
 
 
 def _sortable(name: str, value: Any) -> Any:

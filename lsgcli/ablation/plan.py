@@ -31,11 +31,13 @@ class Cell:
         row: number of the table's row, from 0; row 0 is the baseline.
         config: complete settings, with the seed.
         path: of the run directory.
+        data: what tells its data from others that were found under the same settings; "" where there are no others.
     """
 
     row: int
     config: RunConfig
     path: Path
+    data: str = ""
 
 
 @dataclass(frozen=True)

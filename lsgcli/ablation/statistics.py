@@ -26,8 +26,7 @@ def rows(cells: Sequence[Cell], records: Sequence[Mapping[str, Any] | None], tab
         ``mean``, ``std`` (sample standard deviation, None of fewer than two), ``n``;
         ``seeds``, ``accuracies``, ``last``, ``best`` (of each finished run), ``best_chosen_on`` (``val`` or ``test``);
         ``diverged``, ``missing`` (seeds without an accuracy);
-        ``difference``: mean over shared seeds of the paired difference to the baseline, which is the first row of the same data
-        set; ``interval``: its 95 % confidence interval by Student's t; both None in the baseline, and ``interval`` where fewer than
+        ``difference``: mean over shared seeds of the paired difference to the baseline, which is the first row of the same data; ``interval``: its 95 % confidence interval by Student's t; both None in the baseline, and ``interval`` where fewer than
         two seeds are shared or their differences have no spread; ``shared``: number of those seeds;
         ``verdict`` and ``conclusion``: as :func:`lsgcli.ablation.sentences.conclude`;
         ``paper``, ``paper_std``: what the paper's ``table`` reports for the very same network and data set.
@@ -38,11 +37,13 @@ def rows(cells: Sequence[Cell], records: Sequence[Mapping[str, Any] | None], tab
     numbers = sorted(by_row)
     configs = [by_row[number][0][0].config for number in numbers]
     varying = differing(configs)
-    baselines: dict[str, int] = {}  # data set -> its first row
+    baselines: dict[tuple[str, str], int] = {}  # data -> their first row
     found = []
     for number, config in zip(numbers, configs, strict=True):
-        first = baselines.setdefault(config.dataset, number)
+        data = by_row[number][0][0].data
+        first = baselines.setdefault((config.dataset, data), number)
         row = {**_settings(config, configs, varying), **_accuracies(by_row[number])}
+        row["label"] += f", data {data}" if data else ""
         row |= _comparison(by_row[number], by_row[first]) if number != first else NOT_COMPARED
         row["paper"], row["paper_std"] = paper.figure(config, table) or (None, None)
         row["verdict"], row["conclusion"] = conclude(row, is_baseline=number == first)

@@ -1,5 +1,6 @@
 """No command loses a file of the user: outputs given by mistake end with one message, and everything is as it was."""
 
+import json
 import pickle
 import shutil
 
@@ -68,6 +69,35 @@ def test_outputs(run, home, command, message):
     assert (status, out) == (2, "")
     assert message in err
     assert contents(home) == before
+
+
+def test_only_a_run_is_a_run(run, home):
+    """A folder of `lsg export --format hf` has a config.json, too."""
+    exported(home / "a.safetensors", "hf", home / "hf")
+    (home / "hf" / "report.html").write_text("mine")
+    before = contents(home)
+    for command in (["--resume", "hf"], ["--out", "hf", "--force"]):
+        status, out, err = run("train", *command, cwd=home)
+        assert (status, out) == (2 if "--resume" in command else 6, "")
+        assert "hf: found no config.json of `lsg train`" in err or "hf: is not empty and holds no run" in err
+    status, out, err = run("ablate", "--collect", ".", "--json", cwd=home)
+    assert status == 0, err
+    assert [row["accuracies"] for row in json.loads(out)["rows"]] == [
+        [json.loads((home / "A" / "result.json").read_text())["accuracy"]]
+    ]
+    assert "2 runs have the same settings and seed: A counts, not B." in json.loads(out)["notes"]
+    assert contents(home) == before
+
+
+def test_runs_on_different_data_are_different_cells(run, home):
+    config = json.loads((home / "B" / "config.json").read_text())
+    config["settings"]["data_dir"], config["data_digest"] = "elsewhere", "of other images"
+    (home / "B" / "config.json").write_text(json.dumps(config))
+    summary = json.loads(run("ablate", "--collect", ".", "--json", cwd=home)[1])
+    assert len(summary["rows"]) == 2
+    assert summary["rows"][1]["label"] == "lsg, data elsewhere"
+    assert summary["rows"][1]["difference"] is None
+    assert any("different data" in note for note in summary["notes"])
 
 
 def test_data_run_nothing(run, home):

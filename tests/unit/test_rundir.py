@@ -7,7 +7,7 @@ import pytest
 
 from lsgcli import files
 from lsgcli.errors import ConfigError, RunInUseError, StorageError
-from lsgcli.rundir import RunDir, check_free, in_use, new_path, read_config, read_result, write_config
+from lsgcli.rundir import RunDir, check_free, in_use, is_run, new_path, read_config, read_result, write_config
 from tests import tiny
 
 
@@ -134,3 +134,25 @@ def test_a_result_that_is_none(tmp_path, text):
     assert read_result(tmp_path) is None
     (tmp_path / "result.json").write_text('{"accuracy": null, "diverged": "x"}')
     assert read_result(tmp_path) == {"accuracy": None, "diverged": "x"}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"schema": "lsg.run/1", "settings": {}}', True),
+        ('{"settings": {}, "lsg": "0.1", "argv": [], "started": "2026", "device": {}}', True),  # before the schema
+        ('{"settings": {}, "arch": "vggsnn", "model": {}, "classes": []}', False),  # of `lsg export --format hf`
+        ('{"schema": "other/1", "settings": {}}', False),
+        ("[]", False),
+        ("{", False),
+    ],
+)
+def test_what_is_a_run(tmp_path, content, expected):
+    (tmp_path / "config.json").write_text(content)
+    assert is_run(tmp_path) is expected
+    assert not is_run(tmp_path / "config.json")
+
+
+def test_a_config_that_never_ends_is_no_run(tmp_path):
+    (tmp_path / "config.json").symlink_to("/dev/zero")
+    assert not is_run(tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 from lsgcli import files
 from lsgcli.ablation.plan import Cell, Plan
 from lsgcli.ablation.statistics import rows
-from lsgcli.rundir import CONFIG, METRICS, RESULT
+from lsgcli.rundir import CONFIG, METRICS, RESULT, SCHEMA
 from tests import tiny
 
 
@@ -38,11 +38,12 @@ def plan(root, *variants, seeds=(0, 1), table=None, **settings):
     return Plan(Path(root), variants, tuple(tiny.config(**settings, **variant) for variant in variants), seeds, table)
 
 
-def write_run(cell, accuracy="none yet", epochs=0, used=None, **changes):
+def write_run(cell, accuracy="none yet", epochs=0, used=None, data_digest=None, **changes):
     """What a run leaves in its directory: a finished one unless ``accuracy`` is left out."""
     cell.path.mkdir(parents=True)
     facts = {"precision": {"used": used}} if used else {}
-    files.write_json(cell.path / CONFIG, {"settings": cell.config.replace(**changes).to_dict(), **facts})
+    facts |= {"data_digest": data_digest} if data_digest else {}
+    files.write_json(cell.path / CONFIG, {"schema": SCHEMA, "settings": cell.config.replace(**changes).to_dict(), **facts})
     for epoch in range(epochs):
         files.append_json_line(cell.path / METRICS, {"epoch": epoch, "val_accuracy": 0.5, "val_loss": 1.0})
     if accuracy != "none yet":

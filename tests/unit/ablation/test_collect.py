@@ -119,9 +119,58 @@ def test_a_run_that_cannot_be_read_is_left_out_and_told(planned):
     finish(planned.cells())
     (planned.root / "bad").mkdir()
     (planned.root / "bad" / "config.json").write_text("{")
+    (planned.root / "bad" / "metrics.jsonl").touch()
+    (planned.root / "web").mkdir()
+    (planned.root / "web" / "config.json").write_text('{"settings": {}}')  # of another program
     summary = collect(planned.root).summary()
     assert sum(row["n"] for row in summary["rows"]) == 6
     assert any("bad/config.json" in note for note in summary["notes"])
+    assert not any("web" in note for note in summary["notes"])
+
+
+def test_other_data_under_the_same_settings_are_rows_of_their_own(tmp_path):
+    """Each with a baseline on the same data; a run from before digests were recorded belongs to the data of its folder."""
+    accuracies = {("none", "A"): (0.5, 0.6), ("lsg", "A"): (0.7, 0.9), ("none", "B"): (0.1, 0.2), ("lsg", "B"): (0.1, 0.1)}
+    for (method, data), found in accuracies.items():
+        for seed, accuracy in enumerate(found):
+            config = tiny.config(method=method, seed=seed, data_dir=data)
+            digest = None if (method, data, seed) == ("none", "A", 1) else f"digest of {data}"
+            write_run(Cell(0, config, tmp_path / f"{method}{data}{seed}"), accuracy, data_digest=digest)
+    summary = collect(tmp_path).summary()
+    assert [row["label"] for row in summary["rows"]] == ["none, data A", "lsg, data A", "none, data B", "lsg, data B"]
+    assert [row["accuracies"] for row in summary["rows"]] == [[0.5, 0.6], [0.7, 0.9], [0.1, 0.2], [0.1, 0.1]]
+    assert [row["difference"] for row in summary["rows"]] == [None, pytest.approx(0.25), None, pytest.approx(-0.05)]
+    assert "different data" in summary["notes"][-1]
+    assert summary["missing"] == []
+
+
+def test_data_that_changed_in_their_folder(tmp_path):
+    for name, digest in (("a", "1" * 24), ("b", "2" * 24)):
+        write_run(Cell(0, tiny.config(data_dir="D"), tmp_path / name), 0.5, data_digest=digest)
+    labels = [row["label"] for row in collect(tmp_path).summary()["rows"]]
+    assert labels == ["lsg, data D (11111111)", "lsg, data D (22222222)"]
+
+
+def test_the_same_data_in_two_folders(planned):
+    """As on the nodes of a cluster; the plan's rows stay what they are."""
+    planned.save()
+    for cell in planned.cells():
+        write_run(cell, 0.5, data_digest="one", data_dir=f"node{cell.config.seed}")
+    summary = collect(planned.root).summary()
+    assert [row["label"] for row in summary["rows"]] == ["trainable-decay", "lsg", "none"]
+    assert [row["n"] for row in summary["rows"]] == [2, 2, 2]
+
+
+def test_a_planned_ablation_with_other_data_beside_it(planned):
+    planned.save()
+    for cell in planned.cells()[:-1]:
+        write_run(cell, 0.5, data_digest="one", data_dir="A")
+    extra = planned.cells()[0]
+    write_run(Cell(0, extra.config, planned.root / "extra"), 0.9, data_digest="two", data_dir="B")
+    summary = collect(planned.root).summary()
+    labels = ["trainable-decay, data A", "lsg, data A", "none, data A", "trainable-decay, data B"]
+    assert [row["label"] for row in summary["rows"]] == labels
+    assert [(one["row"], one["seed"]) for one in summary["missing"]] == [("none, data A", 1)]
 
 
 @pytest.mark.parametrize("name", ["absent", "."])
@@ -141,3 +190,11 @@ def test_the_split_that_chose_is_told(planned):
     for chosen, words in (("val", "best epoch on the validation split"), ("test", "on the test set itself, which flatters")):
         found = Found(cells, [record(0.5, chosen_on=chosen)] * len(cells), None)
         assert any(words in note for note in found.summary()["notes"])
+
+
+def test_the_digest_of_data_follows_their_content():
+    """Not their names alone, as the digest does that a resumed run compares."""
+    one, same, other = tiny.bundle(), tiny.bundle(), tiny.bundle()
+    other.test.x[0, 0, 0, 0, 0] += 1
+    assert one.content_digest() == same.content_digest() != other.content_digest()
+    assert one.digest() == other.digest()
