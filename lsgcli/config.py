@@ -275,6 +275,9 @@ PATHS = frozenset(name for name, f in FIELDS.items() if f.metadata["path"])
 # What may differ when a run goes on: where things are, not what is computed.
 MAY_CHANGE = frozenset({"data_dir", "cache_dir", "workers", "device", "threads", "checkpoint_activations"})
 
+# What a checkpoint does not decide where it is used: files and machine are of whoever uses it.
+NOT_FROM_CHECKPOINT = MAY_CHANGE | PATHS
+
 
 def base_type(name: str) -> type:
     """int, float, str or bool: the type of a setting, None aside."""
@@ -350,3 +353,13 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
     if problems:
         raise ConfigError("\n".join(problems))
     return RunConfig(**values)
+
+
+def from_checkpoint(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> RunConfig:
+    """The settings of a checkpoint's configuration with ``changes``, which alone decide on files and machine.
+
+    Raises:
+        ConfigError: as :func:`from_dict`.
+    """
+    kept = {name: value for name, value in stored["settings"].items() if name not in NOT_FROM_CHECKPOINT}
+    return from_dict({**kept, **changes})

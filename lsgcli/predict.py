@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lsgcli import checkpoint, registry
 from lsgcli.compute import Compute, full_precision, set_up
-from lsgcli.config import RunConfig, from_dict
+from lsgcli.config import RunConfig, from_checkpoint
 from lsgcli.data import parallel, readers
 from lsgcli.data.base import Dataset, Listing, Sample
 from lsgcli.data.batches import batches
@@ -98,11 +98,11 @@ class Network:
         """
         runner = open_exported(Path(path))
         if runner is not None:
-            config = from_dict({**runner.config["settings"], **changes, "device": "cpu", "precision": "fp32"})
+            config = from_checkpoint(runner.config, {**changes, "device": "cpu", "precision": "fp32"})
             compute = set_up(config)
             return cls(functools.partial(_run, runner), runner.config, config, compute, runner)
         model, stored = checkpoint.load(path)
-        config = from_dict({**stored["settings"], **changes})
+        config = from_checkpoint(stored, changes)
         compute = set_up(config)
         model = fold(model).to(compute.device)
 

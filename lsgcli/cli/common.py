@@ -11,7 +11,7 @@ import typer
 
 from lsgcli import registry
 from lsgcli.cli import completion
-from lsgcli.config import RunConfig, from_dict
+from lsgcli.config import RunConfig, from_checkpoint
 from lsgcli.errors import ConfigError
 from lsgcli.resolve import from_environment
 
@@ -104,7 +104,7 @@ def open_data(
     given = {key: value for key, value in changes.items() if value is not None}
     trained_on = stored["settings"]["dataset"]
     same = given.get("dataset", trained_on) == trained_on
-    config = from_dict({**stored["settings"], **({} if same else _of_its_own(given["dataset"])), **around(changes)})
+    config = from_checkpoint(stored, {**({} if same else _of_its_own(given["dataset"])), **around(changes)})
     compute = set_up(config)
     with preparing(quiet) as progress:
         expected = stored["data"] if same else None

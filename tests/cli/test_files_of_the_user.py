@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from lsgcli import checkpoint
 from tests.exports import exported
 from tests.hostile_pt2 import Attack, attacked, sample_inputs
 
@@ -123,3 +124,19 @@ def test_eval_runs_nothing_from_a_file(run, home):
     assert (status, out) == (4, "")
     assert "bad.pt2: archive/data/sample_inputs/model.pt: found a pickle that holds more than tensors" in err
     assert contents(home) == before
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pt2"])
+def test_a_checkpoint_does_not_say_where_files_are(run, home, images, form):
+    """Nor how many processes and threads there are."""
+    content = checkpoint.read(home / "a.safetensors")
+    places = {"cache_dir": str(home / "canary"), "data_dir": str(home), "width_from": str(home / "notes.txt")}
+    content.config["settings"] |= {**places, "workers": 1 << 20, "threads": 1024, "device": "cuda:7"}
+    checkpoint.save(home / "forged.safetensors", content)
+    if form == "pt2":
+        exported(home / "forged.safetensors", "pt2", home / "forged.pt2")
+    before = contents(home)
+    status, _, err = run("eval", f"forged.{form}", "--data-dir", images, cwd=home)
+    assert status == 0, err
+    assert contents(home) == before
+    assert not (home / "canary").exists()
