@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import shutil
 import signal
 
@@ -249,3 +250,31 @@ def test_how_many_threads_and_how_they_wait(process, images, options, variables,
     assert run.returncode == 0, said
     assert threads in said
     assert f"GOMP_SPINCOUNT = '{spins}'" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_other_signals_save(process, images, tmp_path, number):
+    options = ["--dataset", "image-folder", "--data-dir", images, *TINY, "--epochs", "40", "--workers", "0", "--out", "run"]
+    run = process("train", *options, "--json", "-q")
+    for line in run.stdout:
+        if json.loads(line)["event"] == "epoch":
+            run.send_signal(number)
+            break
+    run.stdout.read()
+    assert run.wait(120) == 75
+    assert f"stopped by {number.name}; saved run/last.safetensors" in run.stderr.read()
+
+
+def test_a_terminal_that_closes(images, tmp_path):
+    """The end of an SSH session: what the run would still say has nowhere to go, and it is saved all the same."""
+    options = ["--dataset", "image-folder", "--data-dir", str(images), *TINY, "--epochs", "400", "--out", str(tmp_path / "run")]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "lsgcli", "train", *options])
+    said = b""
+    while b"epoch   2/" not in said:
+        said += os.read(terminal, 1 << 16)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 75
+    assert (tmp_path / "run" / "last.safetensors").exists()
+    assert not (tmp_path / "run" / ".lock").exists()
