@@ -97,7 +97,7 @@ class Stopped(LsgError):
     """A signal ended the run after its state was saved; it can be resumed."""
 
     exit_code = 75
-    meaning = "stopped by SIGTERM or SIGINT; saved, can be resumed"
+    meaning = "stopped by SIGTERM, SIGINT, SIGHUP or SIGUSR1; saved, can be resumed"
 
 
 INTERRUPTED, CLOSED_PIPE = 130, 141  # as a shell reports a program that SIGINT or SIGPIPE ended

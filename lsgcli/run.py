@@ -14,18 +14,21 @@ import torch
 
 from lsgcli import __version__, checkpoint, files, registry
 from lsgcli.analysis import Sample, Thresholds, gradflow
-from lsgcli.compute import Compute, pick_device, set_up
-from lsgcli.config import RunConfig
+from lsgcli.compute import Compute, pick_device, pick_precision, set_up
+from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, option_name
 from lsgcli.data.augment import chain
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.prepare import Progress, prepare
-from lsgcli.errors import ConfigError, DivergedError
+from lsgcli.errors import ConfigError, DivergedError, RunInUseError
 from lsgcli.models.base import SpikingNet
 from lsgcli.report import html
-from lsgcli.rundir import FULL_FLOW, LAST, RunDir, read_precision, write_config
+from lsgcli.rundir import (
+    FULL_FLOW, LAST, RunDir, is_run, read_config, read_facts, read_precision, read_result, read_sources, write_config,
+)
 from lsgcli.training import start
 from lsgcli.training.loop import Emit, Trainer, new_model
+from lsgcli.training.optim import cosine
 from lsgcli.training.signals import StopRequest
 
 
@@ -72,6 +75,45 @@ def _parts(config: RunConfig, fresh: bool) -> None:
         )
 
 
+def identity(config: RunConfig) -> dict[str, Any]:
+    """The settings that a resumed run keeps, with the digest of a checkpoint that the run starts from in place of its path.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    settings = {name: value for name, value in config.to_dict().items() if name not in MAY_CHANGE}
+    named = [name for name in settings if FIELDS[name].metadata["path"] == "checkpoint" and settings[name] is not None]
+    return settings | {name: checkpoint.read_digest(Path(settings[name])) for name in named}
+
+
+def check_same(path: Path, config: RunConfig) -> None:
+    """See that the run in ``path`` is the one that ``config`` describes, but for what a resumed run may change.
+
+    Raises:
+        RunInUseError: it has other settings.
+        CheckpointError: as :func:`identity`.
+    """
+    there, wanted = {**read_config(path).to_dict(), **read_sources(path)}, identity(config)
+    differing = [name for name in wanted if there.get(name) != wanted[name]]
+    if "precision" in differing and read_precision(path) == pick_precision(config.precision, pick_device(config.device))[0]:
+        differing.remove("precision")  # one was chosen, the other asked for, and they are the same
+    if differing:
+        told = "; ".join(f"{option_name(n)} {there.get(n)!r} there, {wanted[n]!r} now" for n in differing)
+        raise RunInUseError(f"{path}: holds a run of other settings: {told}", hint="Choose another --out.")
+
+
+def is_stopped(path: Path, config: RunConfig) -> bool:
+    """Whether ``path`` holds a run of these settings that has not finished, which the command that began it continues.
+
+    Raises:
+        RunInUseError: it holds an unfinished run of other settings.
+    """
+    if not is_run(path) or read_result(path) is not None:
+        return False
+    check_same(path, config)
+    return True
+
+
 def train(
     config: RunConfig,
     path: Path,
@@ -102,6 +144,8 @@ def train(
         trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume)
         if resume:
             run.result.unlink(missing_ok=True)  # until it is at its end again
+            if read_config(path).epochs != config.epochs:
+                emit(_extend(run, config, trainer))
         else:
             run.clear()
             write_config(run, config, {**facts(compute, bundle), "sources": trainer.sources})
@@ -116,6 +160,15 @@ def train(
         files.write_json(run.result, end)
         emit(end)
     return end
+
+
+def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> dict[str, Any]:
+    """Note in config.json that the run has other epochs from here on; returns what there is to say of it."""
+    state, facts = trainer.state, read_facts(run.path)
+    record = {"from_epoch": state.epoch, "planned": facts["settings"]["epochs"], "epochs": config.epochs}
+    record["lr"] = config.lr * cosine(state.epoch * trainer.steps + state.step, config.epochs * trainer.steps)
+    write_config(run, config, {**facts, "extended": [*facts.get("extended", []), record]})
+    return {"event": "extended", **record}
 
 
 def _trained_on(path: Path) -> dict[str, Any] | None:

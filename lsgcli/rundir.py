@@ -251,4 +251,4 @@ def _is_at(stream: IO[str], path: Path) -> bool:
 
 def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:
     """Write config.json: the settings, and facts about the program, machine and data that they met."""
-    files.write_json(run.config_file, {"schema": SCHEMA, "settings": config.to_dict(), **facts})
+    files.write_json(run.config_file, {**facts, "schema": SCHEMA, "settings": config.to_dict()})

@@ -5,11 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lsgcli import run
-from lsgcli.ablation.plan import Cell, identity, what_counts
-from lsgcli.compute import pick_device, pick_precision
-from lsgcli.config import RunConfig, option_name
+from lsgcli.ablation.plan import Cell
 from lsgcli.errors import DivergedError, RunInUseError, Stopped
-from lsgcli.rundir import in_use, is_run, read_config, read_precision, read_result, read_sources
+from lsgcli.rundir import in_use, is_run, read_result
 from lsgcli.training.signals import StopRequest
 
 Record = dict[str, Any]  # the final record of a run
@@ -23,26 +21,13 @@ def check_same(cell: Cell) -> None:
         RunInUseError: it holds a run of other settings.
         CheckpointError: a checkpoint that runs start from cannot be read.
     """
-    if not begun(cell):
-        return
-    there, wanted = {**what_counts(read_config(cell.path)), **read_sources(cell.path)}, identity(cell.config)
-    differing = [name for name in wanted if there.get(name) != wanted[name]]
-    if "precision" in differing and read_precision(cell.path) == _precision(cell.config):
-        differing.remove("precision")  # one was chosen, the other asked for, and they are the same
-    if differing:
-        told = "; ".join(f"{option_name(name)} {there.get(name)!r} there, {wanted[name]!r} now" for name in differing)
-        raise RunInUseError(
-            f"{cell.path}: holds a run of other settings: {told}", hint="Choose another --out, or leave --out away."
-        )
+    if begun(cell):
+        run.check_same(cell.path, cell.config)
 
 
 def begun(cell: Cell) -> bool:
     """Whether the cell's directory holds a run, finished or not."""
     return is_run(cell.path)
-
-
-def _precision(config: RunConfig) -> str:
-    return pick_precision(config.precision, pick_device(config.device))[0]
 
 
 def run_cell(cell: Cell, emit: Callable[[Record], None], stop: StopRequest) -> Record:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsgcli import checkpoint, files
+from lsgcli import files
 from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, from_dict
 from lsgcli.errors import ConfigError
+from lsgcli.run import identity
 from lsgcli.rundir import RUNS
 
 PLAN = "ablation.json"
@@ -115,9 +116,10 @@ def folder_of(configs: Sequence[RunConfig]) -> Path:
     Only what is not a default is in the name's digest, so that a new setting does not move old folders.
 
     Raises:
-        CheckpointError: as :func:`identity`.
+        CheckpointError: as :func:`lsgcli.run.identity`.
     """
-    changed = [{name: value for name, value in identity(c).items() if value != FIELDS[name].default} for c in configs]
+    identities = [identity(config.replace(seed=FIELDS["seed"].default)) for config in configs]
+    changed = [{name: value for name, value in one.items() if value != FIELDS[name].default} for one in identities]
     digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
     return RUNS / f"ablate-{configs[0].dataset}-{configs[0].arch}-{digest}"
 
@@ -135,14 +137,3 @@ def safe_name(text: str) -> str:
 def what_counts(config: RunConfig) -> dict[str, Any]:
     """Settings that make a run another run: not the seed, nor where things are, nor what a run may be resumed with."""
     return {name: value for name, value in config.to_dict().items() if name not in {*MAY_CHANGE, "seed"}}
-
-
-def identity(config: RunConfig) -> dict[str, Any]:
-    """:func:`what_counts`, with the digest of a checkpoint that the run starts from in place of its path.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    settings = what_counts(config)
-    named = [name for name in settings if FIELDS[name].metadata["path"] == "checkpoint" and settings[name] is not None]
-    return settings | {name: checkpoint.read_digest(Path(settings[name])) for name in named}

@@ -86,6 +86,7 @@ def open_checkpoint(path: Path, changes: dict[str, Any], splits: tuple[str, ...]
 
     model, stored = checkpoint.load(path)
     config, bundle, compute = open_data(stored, changes, splits, quiet)
+    model.spec = dataclasses.replace(model.spec, T=config.T)
     return Opened(model.to(compute.device), stored, config, bundle, compute)
 
 

@@ -38,6 +38,7 @@ def evaluate(
         str | None,
         typer.Option(help="Another data set, of the same classes and shape.", autocompletion=completion.things("dataset")),
     ] = None,
+    T: Annotated[int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps; as in training.")] = None,
     data_dir: DataDir = None,
     cache_dir: CacheDir = None,
     batch_size: BatchSize = None,
@@ -58,7 +59,7 @@ def evaluate(
     messages(quiet, verbose)
     from lsgcli.export import open_exported
 
-    changes = {"dataset": dataset, "data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size}
+    changes = {"dataset": dataset, "T": T, "data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size}
     changes |= {"device": device, "precision": precision}
     runner = open_exported(checkpoint)
     if runner is None:
@@ -70,6 +71,10 @@ def evaluate(
         if synops:
             raise ConfigError(
                 "--synops: found an exported file, expected a checkpoint", hint="It counts inside of lsg's own networks."
+            )
+        if T not in (None, runner.T):
+            raise ConfigError(
+                f"-T: found {T}, expected {runner.T}, the timesteps of {checkpoint}", hint="Export it with another -T."
             )
         config, bundle, _ = open_data(runner.config, {**changes, "device": "cpu"}, ("test",), quiet)
         run = functools.partial(_exported, runner, bundle)

@@ -20,7 +20,11 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run directory; a new one below runs/ if not given.")] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Go on with a stopped run, with the settings it has.", autocompletion=completion.runs),
+        typer.Option(
+            metavar="RUN",
+            help="Resume a stopped run with its saved settings; with more --epochs, extend a finished one.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the run that --out holds.")] = False,
     dry_run: Annotated[
@@ -35,6 +39,8 @@ def train(
     Without options: the embedded data set digits-dvs, in under a minute on two CPU cores. The run directory holds config.json,
     metrics.jsonl, gradient-flow.jsonl, best.safetensors, last.safetensors and report.html. The path printed is that of the best
     epoch where a validation split chose it, else of the last.
+
+    A run that a signal stopped (status 75) continues when the same command with the same --out is given again.
     """
     messages(quiet, verbose)
     run_config, path = _settings(settings, config, out, resume, force)
@@ -43,8 +49,10 @@ def train(
     from lsgcli.rundir import check_free
     from lsgcli.training.signals import stop_on_signals
 
-    if resume is None and not dry_run:  # a run that goes on was looked at when its settings were read
-        check_free(path, force=force)
+    continues = resume is not None
+    if not continues and not dry_run:  # a run that goes on was looked at when its settings were read
+        continues = not force and run.is_stopped(path, run_config)
+        check_free(path, force=force, resume=continues)
     with TrainingDisplay(quiet=quiet) as display:
         if dry_run:
             from lsgcli.dry_run import dry_run as measure
@@ -59,7 +67,7 @@ def train(
                 print(json.dumps(files.finite({k: v for k, v in record.items() if k != "table"})), flush=True)
 
         with stop_on_signals() as stop:
-            end = run.train(run_config, path, emit, stop, force=force, resume=resume is not None, progress=display.preparing)
+            end = run.train(run_config, path, emit, stop, force=force, resume=continues, progress=display.preparing)
     if not as_json:
         print(end["checkpoint"], flush=True)
 
@@ -77,7 +85,8 @@ def _settings(
         if force and out is not None:
             _check_keeps_sources(run_config, out)
         return run_config, out or new_path(run_config)
-    problems = [f"{option_name(name)}: a resumed run keeps its own" for name in settings if name not in MAY_CHANGE]
+    kept = set(settings) - MAY_CHANGE - {"epochs"}
+    problems = [f"{option_name(name)}: a resumed run keeps its own" for name in settings if name in kept]
     problems += [
         f"{option}: cannot be combined with --resume"
         for option, given in (("--out", out), ("--force", force), ("--config", file))
@@ -88,7 +97,11 @@ def _settings(
     from lsgcli.rundir import check_free
 
     check_free(resume, resume=True)
-    return from_dict({**read_config(resume).to_dict(), **settings}), resume
+    stored = read_config(resume)
+    changed = from_dict({**stored.to_dict(), **settings})
+    if changed.epochs < stored.epochs:
+        raise ConfigError(f"--epochs: found {changed.epochs}, expected at least the {stored.epochs} of the run in {resume}")
+    return changed, resume
 
 
 def _check_keeps_sources(config: RunConfig, out: Path) -> None:

@@ -78,7 +78,7 @@ def card(content: "Checkpoint", record: Mapping[str, Any]) -> str:
         title=f"{config['arch']} on {settings['dataset']}",
         rows="\n".join(f"| {key} | {value} |" for key, value in rows.items()),
         results="\n".join(f"- {line}" for line in _results(content, record)) or "Nothing: it was exported without `--verify`.",
-        commands=f"ckpt=$({train_command(settings, config['export']['trained_T'])})\n{_export_command(config, record)}",
+        commands="\n".join([*_train_commands(content), _export_command(config, record)]),
         lsg=config["export"]["lsg"],
     )
 
@@ -92,6 +92,15 @@ def train_command(settings: Mapping[str, Any], T: int) -> str:
             continue
         words += option_words(name, value)
     return " ".join(words)
+
+
+def _train_commands(content: "Checkpoint") -> Iterator[str]:
+    """The training, and each time that it was extended."""
+    settings, planned = content.config["settings"], [epochs for _, epochs in content.state.get("extended", [])]
+    first, *later = [*planned, settings["epochs"]]
+    yield f"ckpt=$({train_command({**settings, 'epochs': first}, content.config['export']['trained_T'])})"
+    for epochs in later:
+        yield f'ckpt=$(lsg train -q --resume "$(dirname "$ckpt")" --epochs {epochs})'
 
 
 def _export_command(config: Mapping[str, Any], record: Mapping[str, Any]) -> str:

@@ -122,6 +122,12 @@ class TrainingDisplay:
         total = record["epochs"] * record["steps"]
         self.run_task = self.bar.add_task("training", total=total, completed=record["epoch"] * record["steps"], note="")
 
+    def _on_extended(self, record: dict[str, Any]) -> None:
+        self._say(
+            f"extended from {record['planned']} to {record['epochs']} epochs: from epoch {record['from_epoch'] + 1} on, the learning rate "
+            f"is that of a cosine over {record['epochs']} epochs, {record['lr']:.3g} at first"
+        )
+
     def _on_step(self, record: dict[str, Any]) -> None:
         if self.run_task is not None:
             done = record["epoch"] * record["steps"] + record["step"]
@@ -146,6 +152,8 @@ class TrainingDisplay:
     def _on_diverged(self, record: dict[str, Any]) -> None:
         from lsgcli.report.flow_terminal import lines
 
+        self._say(f"diverged in {record['told']}")
+        self._say(record["cause"])
         for line in lines([record["table"]], self.out):
             self.out.print(line)
 

@@ -21,7 +21,7 @@ from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.hooks import observing
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.compute import Compute
-from lsgcli.config import PATHS, RunConfig
+from lsgcli.config import FIELDS, PATHS, RunConfig
 from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.prepare import DataBundle, Split
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
@@ -50,6 +50,7 @@ class State:
     best_epoch: int = -1
     seconds: float = 0.0  # of this epoch so far
     waited: float = 0.0  # of these, for data
+    extended: list[list[int]] = dataclasses.field(default_factory=list)  # [epoch, epochs planned until then] of each extension
 
     def next_epoch(self) -> None:
         """Move to the first step of the next epoch."""
@@ -322,6 +323,8 @@ class Trainer:
             self.optimizers.load(content.extra)
             torch.set_rng_state(content.extra["rng/torch"])
             self.state = State(**{key: value for key, value in content.state.items() if key in known})
+            if (planned := content.config["settings"]["epochs"]) != self.config.epochs:
+                self.state.extended.append([self.state.epoch, planned])
         except (RuntimeError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{self.run.last}: cannot be resumed here: {error}", hint="Start the run anew with --force."
@@ -341,8 +344,19 @@ class Trainer:
         }
         files.append_json_line(self.run.gradient_flow_file, line)
         checkpoint.save(self.run.path / DIVERGED, self._checkpoint({}))
-        self.emit({"event": "diverged", "epoch": state.epoch, "step": batch.index, "table": table})
-        raise DivergedError(
-            f"epoch {state.epoch}, step {batch.index}: loss {loss:g}, gradient norm {norm:g}; no step was taken",
-            hint=f"The gradient flow of that moment is in {self.run.gradient_flow_file}. Try a smaller --lr, or --clip-grad 1.",
+        told = f"epoch {state.epoch}, step {batch.index}: loss {loss:g}, gradient norm {norm:g}; no step was taken"
+        cause = self._likely_cause()
+        self.emit(
+            {"event": "diverged", "epoch": state.epoch, "step": batch.index, "told": told, "cause": cause, "table": table}
         )
+        raise DivergedError(told, hint=f"{cause} The gradient flow of that moment is in {self.run.gradient_flow_file}.")
+
+    def _likely_cause(self) -> str:
+        """What mostly makes a loss infinite, and what to change: a sentence each."""
+        config, name = self.config, self.config.dataset
+        usual = registry.get("dataset", name).preset.get("lr", FIELDS["lr"].default)
+        large, unclipped = config.lr > usual, not config.clip_grad
+        causes = [f"a learning rate of {config.lr:g}" + (f", where {name} has {usual:g} by default" if large else "")]
+        causes += ["gradients that are not clipped"] if unclipped else []
+        advice = f"--lr {min(usual, config.lr / 10):g}" + (" or --clip-grad 1" if unclipped else "")
+        return f"Likely cause: {', and '.join(causes)}. Try {advice}."

@@ -225,3 +225,17 @@ def test_eval_on_another_data_set_tells_what_differs(lsg, on_recordings, tmp_pat
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["samples"] == 2  # of its own preset, stratified
     assert "n-caltech101: found sensor [240, 180], event-folder had [34, 34] in training" in result.stderr
+
+
+def test_eval_with_other_timesteps(trained, images, process, lsg):
+    """As an export with that T; an export itself has the T that it has."""
+    one = process("eval", trained / "best.safetensors", "--data-dir", images, "-T", "5", "--json", "--precision", "fp32")
+    out, err = one.communicate(timeout=120)
+    assert one.returncode == 0, err
+    lsg("export", trained / "best.safetensors", "--format", "pt2", "-T", "5", "-o", "five.pt2")
+    exported = json.loads(lsg("eval", "five.pt2", "--data-dir", images, "--json").stdout)
+    assert json.loads(out)["confusion"] == exported["confusion"]
+    assert json.loads(out)["loss"] == pytest.approx(exported["loss"], abs=1e-5)
+    result = lsg("eval", "five.pt2", "--data-dir", images, "-T", "4")
+    assert result.exit_code == 2
+    assert "-T: found 4, expected 5" in result.stderr

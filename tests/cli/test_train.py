@@ -1,16 +1,18 @@
 """`lsg train` as a user sees it: streams, run directory, resuming."""
 
 import json
+import math
 import os
 import pty
 import shutil
 import signal
+import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from lsgcli import cpus
+from lsgcli import checkpoint, cpus
 from lsgcli.data.sets.cifar_dvs import CLASSES
 from tests.cli.conftest import TINY
 
@@ -152,6 +154,11 @@ def test_diverged(train, tmp_path):
     result = train("--lr", "1e38", "--out", "run", "--clip-grad", "0", "--epochs", "5")
     assert result.exit_code == 5, result.stderr
     assert "no step was taken" in result.stderr
+    cause = (
+        "Likely cause: a learning rate of 1e+38, where image-folder has 0.05 by default, and gradients that are not clipped."
+    )
+    assert result.stderr.index(cause) < result.stderr.index("conv1")
+    assert "Try --lr 0.05 or --clip-grad 1." in result.stderr
     line = json.loads((tmp_path / "run" / "gradient-flow.jsonl").read_text().splitlines()[-1])
     assert line["event"] == "diverged"
     assert "Traceback" not in result.stderr
@@ -253,8 +260,8 @@ def test_how_many_threads_and_how_they_wait(process, images, options, variables,
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
-def test_other_signals_save(process, images, tmp_path, number):
-    options = ["--dataset", "image-folder", "--data-dir", images, *TINY, "--epochs", "40", "--workers", "0", "--out", "run"]
+def test_the_same_command_continues_after_a_signal(process, images, tmp_path, number):
+    options = ["--dataset", "image-folder", "--data-dir", images, *TINY, "--epochs", "12", "--workers", "0", "--out", "run"]
     run = process("train", *options, "--json", "-q")
     for line in run.stdout:
         if json.loads(line)["event"] == "epoch":
@@ -263,6 +270,44 @@ def test_other_signals_save(process, images, tmp_path, number):
     run.stdout.read()
     assert run.wait(120) == 75
     assert f"stopped by {number.name}; saved run/last.safetensors" in run.stderr.read()
+    done = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert done < 12
+    other = process("train", *options, "--lr", "0.3")
+    assert other.wait(120) == 6
+    assert "run: holds a run of other settings: --lr 0.05 there, 0.3 now" in other.stderr.read()
+    again = process("train", *options, "--threads", "1")
+    out, err = again.communicate(timeout=120)
+    assert (again.returncode, out) == (0, "run/best.safetensors\n")
+    assert next(line[:12] for line in err.splitlines() if line.startswith("epoch")) == f"epoch {done + 1:>3}/12"
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 12
+    assert process("train", *options).wait(120) == 6  # it has finished
+
+
+def test_extending_a_finished_run(train, lsg, process, tmp_path):
+    """The learning rate from there on is that of a cosine over all epochs; config.json, checkpoint and model card say so."""
+    train("--out", "run", "-q")
+    fewer = process("train", "--resume", "run", "--epochs", "1")
+    assert fewer.wait(120) == 2
+    assert "--epochs: found 1, expected at least the 2 of the run in run" in fewer.stderr.read()
+    longer = process("train", "--resume", "run", "--epochs", "4")
+    assert longer.wait(120) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps = 42 // 8  # of an epoch
+    assert [line["lr"] for line in lines] == [
+        pytest.approx(0.05 * (1 + math.cos(math.pi * ((epoch + 1) * steps - 1) / (epochs * steps))) / 2)
+        for epoch, epochs in enumerate((2, 2, 4, 4))
+    ]
+    told = "extended from 2 to 4 epochs: from epoch 3 on, the learning rate is that of a cosine over 4 epochs, 0.025 at first"
+    assert told in longer.stderr.read()
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["settings"]["epochs"] == 4
+    assert config["extended"] == [{"from_epoch": 2, "planned": 2, "epochs": 4, "lr": pytest.approx(0.025)}]
+    assert checkpoint.read(tmp_path / "run" / "last.safetensors").state["extended"] == [[2, 2]]
+    lsg("export", "run/last.safetensors", "--format", "hf", "-o", "hf")
+    card = (tmp_path / "hf" / "README.md").read_text()
+    assert "--epochs 2 " in card
+    assert 'ckpt=$(lsg train -q --resume "$(dirname "$ckpt")" --epochs 4)' in card
+    assert "extended" not in lsg("train", "--resume", "run").stderr
 
 
 def test_a_terminal_that_closes(images, tmp_path):
