@@ -24,7 +24,16 @@ from lsgcli.errors import ConfigError, DivergedError, RunInUseError
 from lsgcli.models.base import SpikingNet
 from lsgcli.report import html
 from lsgcli.rundir import (
-    FULL_FLOW, LAST, RunDir, is_run, read_config, read_facts, read_precision, read_result, read_sources, write_config,
+    FULL_FLOW,
+    LAST,
+    RunDir,
+    is_run,
+    read_config,
+    read_facts,
+    read_precision,
+    read_result,
+    read_sources,
+    write_config,
 )
 from lsgcli.training import start
 from lsgcli.training.loop import Emit, Trainer, new_model

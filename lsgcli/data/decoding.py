@@ -7,9 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 from lsgcli import registry
-from lsgcli.data.events import Events, unwrap
-from lsgcli.data.guard import damaged
-from lsgcli.data.readers import aedat2, nmnist_bin
+from lsgcli.data.events import Events
+from lsgcli.data.guard import HINT
+from lsgcli.data.readers import aedat, damaged, nmnist, unwrap
 from lsgcli.errors import DataError
 
 HEAD = 16  # bytes by which a format is recognised
@@ -53,7 +53,7 @@ class Decoder(ABC):
         n = len(x) if good.all() else int(good.argmin())
         if n < len(x):
             where, found = f"byte {self.at + self.record * int(lines[n])}", f"an event at x={x[n]}, y={y[n]}"
-            self.problem = damaged(self.name, where, found, f"a place on a sensor of {width}x{height}")
+            self.problem = self.error(where, found, f"a place on a sensor of {width}x{height}")
         self.rest, self.at = self.rest[whole:], self.at + whole
         return Events(x[:n].astype(np.uint16), y[:n].astype(np.uint16), t[:n], on[:n], self.states)
 
@@ -74,13 +74,17 @@ class Decoder(ABC):
         """
         if self.in_header or self.rest:
             where = "its header" if self.in_header else f"an event of {self.record} bytes"
-            raise damaged(self.name, f"byte {self.at + len(self.rest)}", "the end of the stream", f"the rest of {where}")
+            raise self.error(f"byte {self.at + len(self.rest)}", "the end of the stream", f"the rest of {where}")
+
+    def error(self, where: str, found: str, expected: str) -> DataError:
+        """What is wrong at one place of the stream."""
+        return DataError(f"{self.name}: {damaged(where, found, expected)}", hint=HINT)
 
     def _skip(self, header: int | None) -> None:
         if header is not None:
             self.rest, self.at, self.in_header = self.rest[header:], header, False
         elif len(self.rest) > HEADER:
-            raise damaged(self.name, f"byte {HEADER}", "more header", "events")
+            raise self.error(f"byte {HEADER}", "more header", "events")
 
     def header(self, content: bytes) -> int | None:
         """Bytes before the first event; None where more content must tell."""
@@ -92,10 +96,10 @@ class Decoder(ABC):
 
 
 class Aedat2(Decoder):
-    """AEDAT 2.0 of a DVS128: see :mod:`lsgcli.data.readers.aedat2`."""
+    """AEDAT 2.0 of a DVS128: see :mod:`lsgcli.data.readers.aedat`."""
 
-    record = aedat2.EVENT
-    states = (aedat2.SIDE, aedat2.SIDE)
+    record = aedat.ADDRESS.itemsize
+    states = (aedat.SIDE, aedat.SIDE)
     last: tuple[int, int] | None = None  # time of the last event, as written and as it goes on
 
     def header(self, content: bytes) -> int | None:
@@ -114,22 +118,22 @@ class Aedat2(Decoder):
         if len(stamps):
             written = int(stamps[-1])
             before, t0 = self.last or (int(stamps[0]), int(stamps[0]))
-            stamps = unwrap(np.append(before, stamps), aedat2.WRAP)[1:] + (t0 - before)
+            stamps = unwrap(np.append(before, stamps), 1 << 32)[1:] + (t0 - before)
             self.last = written, int(stamps[-1])
         return x, y, stamps, address & 1 == 0, np.arange(len(x))
 
 
 class NmnistBin(Decoder):
-    """The ``.bin`` files of N-MNIST and N-Caltech101: see :mod:`lsgcli.data.readers.nmnist_bin`."""
+    """The ``.bin`` files of N-MNIST and N-Caltech101: see :mod:`lsgcli.data.readers.nmnist`."""
 
-    record = nmnist_bin.BYTES
+    record = nmnist.KIND.itemsize
     signed = False
     late = 0  # microseconds that overflows have added
 
     def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         x, y, high, middle, low = records.T.astype(np.int64)
-        overflow = y == nmnist_bin.OVERFLOW_ROW
-        late = self.late + np.cumsum(overflow) * nmnist_bin.OVERFLOW
+        overflow = y == nmnist.OVERFLOW_ROW
+        late = self.late + np.cumsum(overflow) * nmnist.OVERFLOW
         self.late = int(late[-1]) if len(late) else self.late
         t = ((high & 127) << 16 | middle << 8 | low) + late
         events = ~overflow
@@ -152,7 +156,7 @@ def decoder(name: str, head: bytes, known: Collection[str], sensor: tuple[int, i
         DataError: no format that can be read while it is written.
     """
     readers = {form: registry.get("reader", form) for form in registry.names("reader")}
-    form = next((form for form, reader in readers.items() if reader.recognise(head)), None)
+    form = next((form for form, reader in readers.items() if reader.magic and reader.magic.match(head)), None)
     if form is None:
         unsigned = [form for form, kind in DECODERS.items() if not kind.signed]
         form = next((f for f in unsigned if name.lower().endswith(readers[f].suffixes) or (name == "-" and f in known)), None)
