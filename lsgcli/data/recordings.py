@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from lsgcli import registry
 from lsgcli.data import random, readers
 from lsgcli.data.base import Dataset, Listing, Sample
 from lsgcli.data.events import Events
@@ -41,7 +40,7 @@ class EventDataset(Dataset):
             DataError: the recording is damaged.
         """
         form = readers.identify(path)
-        return self.upright(registry.get("reader", form).read(path, sensor), form)
+        return self.upright(readers.read(path, sensor), form)
 
     def upright(self, events: Events, form: str) -> Events:
         """Events that the reader ``form`` read, as the data set shows them."""

@@ -142,7 +142,7 @@ def test_cells_are_told_apart_by_the_content_of_the_checkpoint(source, tmp_path)
     assert folder_of(configs[:1]) == folder_of(configs[1:])
     (tmp_path / "cell").mkdir()
     sources = {"init_from": {"sha256": checkpoint.read_digest(one)}}
-    record = {"settings": configs[0].to_dict(), "sources": sources}
+    record = {"schema": "lsg.run/1", "settings": configs[0].to_dict(), "sources": sources}
     (tmp_path / "cell" / "config.json").write_text(json.dumps(record))
     check_same(Cell(0, configs[1], tmp_path / "cell"))
     content = checkpoint.read(source)
