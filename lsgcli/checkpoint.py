@@ -13,6 +13,7 @@ safetensors itself has no checksum and does not notice a flipped bit in its data
 
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from lsgcli.models.base import SpikingNet
 
 FORMAT_VERSION = "1"
+PARTS = {"arch": str, "model": dict, "folded": bool, "classes": list, "settings": dict, "data": dict}  # of the configuration
 TEXTS = ("lsg.format_version", "lsg.config", "lsg.state")
 
 
@@ -118,7 +120,7 @@ def read(path: Path | str) -> Checkpoint:
         raise _damaged(path, "its tensors are not those that were written (SHA-256 differs)")
     extra = {name: tensor for name, tensor in tensors.items() if name.startswith(("optim/", "rng/"))}
     weights = {name: tensor for name, tensor in tensors.items() if name not in extra}
-    config, state = json.loads(metadata["lsg.config"]), json.loads(metadata["lsg.state"])
+    config, state = _config(path, metadata), json.loads(metadata["lsg.state"])
     return Checkpoint(weights, config, state, extra, metadata["lsg.sha256"])
 
 
@@ -128,8 +130,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: as :func:`read`; but tensors that are damaged are not noticed.
     """
-    config: dict[str, Any] = json.loads(_read_metadata(path)["lsg.config"])
-    return config
+    return _config(path, _read_metadata(path))
 
 
 def read_digest(path: Path) -> str:
@@ -139,13 +140,6 @@ def read_digest(path: Path) -> str:
         CheckpointError: as :func:`read_config`.
     """
     return str(_read_metadata(path).get("lsg.sha256", ""))
-
-
-def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise CheckpointError(f"{path}: found a folder, expected a checkpoint file", hint=f"Try {path / 'best.safetensors'}.")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file", hint="`lsg train` prints the path of the checkpoint it wrote.")
 
 
 def _read_metadata(path: Path) -> Mapping[str, str]:
@@ -227,6 +221,33 @@ def _check_metadata(path: Path, metadata: Mapping[str, str]) -> None:
         )
     if any(key not in metadata for key in TEXTS) or metadata.get("lsg.metadata_sha256") != _text_digest(metadata):
         raise _damaged(path, "its metadata are not those that were written (SHA-256 differs)")
+
+
+def _check_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        told = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise CheckpointError(f"{path}: {told}", hint="`lsg train` prints the path of the checkpoint it wrote.") from error
+    if stat.S_ISDIR(mode):
+        raise CheckpointError(f"{path}: found a folder, expected a checkpoint file", hint=f"Try {path / 'best.safetensors'}.")
+    if not stat.S_ISREG(mode):  # tensors are mapped from the file, which a pipe cannot be
+        raise CheckpointError(
+            f"{path}: found a pipe or a device, expected a file", hint="Write the checkpoint to a file first."
+        )
+
+
+def _config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration in a checkpoint's metadata, with the parts that every checkpoint has.
+
+    Raises:
+        CheckpointError: one is missing, or of another type.
+    """
+    config = json.loads(metadata["lsg.config"])
+    wrong = [name for name, kind in PARTS.items() if not isinstance(config, dict) or not isinstance(config.get(name), kind)]
+    if wrong:
+        raise _damaged(path, f"its configuration lacks {', '.join(wrong)}")
+    return dict(config)
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:

@@ -7,11 +7,13 @@ the configuration stored in a checkpoint are all derived from :class:`RunConfig`
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lsgcli import applies as only
 from lsgcli import registry
+from lsgcli.applies import Applies
 from lsgcli.errors import ConfigError
 
 
@@ -29,11 +31,13 @@ def setting(
     flag: str | None = None,
     preset: bool = False,
     path: str | None = None,
+    applies: Applies | None = None,
     check: "Callable[[Any], str | None] | None" = None,
 ) -> Any:
     """A field of RunConfig: ``kind`` names a registry, ``choices`` a fixed list, the bounds a range, ``check`` a function
-    that returns what was expected instead (or None), ``preset`` says that a data set may bring a default of its own, and
-    ``path`` that it names a ``folder`` or a ``checkpoint`` of this machine."""
+    that returns what was expected instead (or None), ``preset`` says that a data set may bring a default of its own,
+    ``applies`` when the setting has an effect, if not always; and ``path`` that it names a ``folder`` or a ``checkpoint`` of this
+    machine."""
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     meta = {
         "help": help,
@@ -44,12 +48,15 @@ def setting(
         "preset": preset,
         "path": path,
         "check": check,
+        "applies": applies,
         "bounds": bounds,
     }
     return field(default=default, metadata=meta)
 
 
 SENSOR = 1 << 16  # events have coordinates of 16 bits
+LARGEST_SEED = (1 << 63) - 1  # that torch and numpy take
+FLOAT32 = (1.2e-38, 3.4e38)  # normal numbers; settings end up in tensors
 
 
 def _sensor(text: str) -> str | None:
@@ -73,7 +80,11 @@ class RunConfig:
     # Data
     dataset: str = setting("digits-dvs", "Data set.", DATA, kind="dataset")
     data_dir: str | None = setting(
-        None, "Folder the data set is read from, or downloaded to; data/ if not given.", DATA, path="folder"
+        None,
+        "Folder the data set is read from, or downloaded to; data/ if not given.",
+        DATA,
+        path="folder",
+        applies=only.FROM_FILES,
     )
     T: int = setting(4, "Timesteps.", DATA, at_least=1, at_most=1024, flag="-T", preset=True)
     size: int = setting(
@@ -90,13 +101,17 @@ class RunConfig:
         DATA,
         choices=("count", "time", "window"),
         preset=True,
+        applies=only.RECORDINGS,
     )
-    window_us: int = setting(5000, "Length of a slice of --slicing window, in microseconds.", DATA, at_least=1, preset=True)
+    window_us: int = setting(
+        5000, "Length of a window, in microseconds.", DATA, at_least=1, at_most=1 << 40, preset=True, applies=only.WINDOW
+    )
     window_start: str = setting(
         "first",
-        "Where the windows of --slicing window lie in a recording; random is drawn once per recording, from its name.",
+        "Where the windows lie in a recording; random is drawn once per recording, from its name.",
         DATA,
         choices=("first", "middle", "random"),
+        applies=only.WINDOW,
     )
     resize: str = setting(
         "bilinear",
@@ -105,6 +120,7 @@ class RunConfig:
         DATA,
         choices=("bilinear", "bilinear-aliased", "nearest", "bin", "centre"),
         preset=True,
+        applies=only.RECORDINGS,
     )
     value: str = setting(
         "count",
@@ -112,6 +128,7 @@ class RunConfig:
         DATA,
         choices=("count", "binary", "log1p"),
         preset=True,
+        applies=only.RECORDINGS,
     )
     normalise: str = setting(
         "none",
@@ -119,6 +136,7 @@ class RunConfig:
         DATA,
         choices=("none", "frame", "sample"),
         preset=True,
+        applies=only.RECORDINGS,
     )
     orientation: str = setting(
         "upright",
@@ -134,9 +152,14 @@ class RunConfig:
             "transposed",
             "anti-transposed",
         ),
+        applies=only.RECORDINGS,
     )
     sensor: str | None = setting(
-        None, "Sensor of an event-folder, as WIDTHxHEIGHT; found from the recordings if not given.", DATA, check=_sensor
+        None,
+        "Sensor of an event-folder, as WIDTHxHEIGHT; found from the recordings if not given.",
+        DATA,
+        check=_sensor,
+        applies=only.OWN_SENSOR,
     )
     split: str | None = setting(
         None,
@@ -146,7 +169,9 @@ class RunConfig:
         choices=("last", "first", "lexicographic", "stratified"),
         preset=True,
     )
-    skip_bad: bool = setting(False, "Leave out recordings and images that cannot be read, and list them.", DATA)
+    skip_bad: bool = setting(
+        False, "Leave out recordings and images that cannot be read, and list them.", DATA, applies=only.FROM_FILES
+    )
     augment: str = setting(
         "none", "Augmentations of the training data, comma-separated, or none.", DATA, check=_augmentations, preset=True
     )
@@ -163,12 +188,20 @@ class RunConfig:
         "Seed of the validation split and of --split stratified; apart from --seed, so that seeds share one split.",
         DATA,
         at_least=0,
+        at_most=LARGEST_SEED,
+        applies=only.SPLIT_SEED,
     )
     # Network
     arch: str = setting("vggsnn", "Network.", NETWORK, kind="arch", preset=True)
-    width_multiplier: float = setting(1.0, "Scales all channel counts of the network.", NETWORK, above=0.0, preset=True)
+    width_multiplier: float = setting(
+        1.0, "Scales all channel counts of the network.", NETWORK, above=0.0, at_most=64.0, preset=True
+    )
     residual: str = setting(
-        "add", "resnet19: add currents before the neuron, or spikes after it (sew).", NETWORK, choices=("add", "sew")
+        "add",
+        "Residual blocks add currents before the neuron, or spikes after it (sew).",
+        NETWORK,
+        choices=("add", "sew"),
+        applies=only.RESIDUAL,
     )
     init_from: str | None = setting(
         None,
@@ -182,26 +215,31 @@ class RunConfig:
     decay: float = setting(
         0.2, "Decay beta of the membrane potential per timestep; where it is learned, its start.", NEURON, above=0.0, below=1.0
     )
-    threshold: float = setting(0.5, "Firing threshold v_th.", NEURON, above=0.0)
+    threshold: float = setting(0.5, "Firing threshold v_th.", NEURON, at_least=1e-6, at_most=1e6)
     width: float = setting(
-        1.0, "Width alpha of the surrogate, in units of u, where the method keeps it fixed.", NEURON, above=0.0
+        1.0, "Width alpha of the surrogate, in units of u.", NEURON, at_least=1e-6, at_most=1e6, applies=only.FIXED_WIDTH
     )
     width_from: str | None = setting(
         None,
-        "Checkpoint whose final widths, layer by layer, are those of --method matched-width. The new run's checkpoints carry them.",
+        "Checkpoint whose final widths, layer by layer, the new network keeps. The new run's checkpoints carry them.",
         NEURON,
         path="checkpoint",
+        applies=only.STORED_WIDTH,
     )
     decay_per: str = setting(
-        "layer", "One decay for each layer of neurons, or for each of its channels.", NEURON, choices=("layer", "channel")
+        "layer",
+        "One decay for each layer of neurons, or for each of its channels.",
+        NEURON,
+        choices=("layer", "channel"),
+        applies=only.LEARNED_DECAY,
     )
     surrogate: str = setting("rectangular", "Shape of the surrogate gradient.", NEURON, kind="surrogate")
     # Training
-    epochs: int = setting(100, "Passes over the training set.", TRAINING, at_least=1, preset=True)
-    batch_size: int = setting(32, "Samples per step.", TRAINING, at_least=1, preset=True)
+    epochs: int = setting(100, "Passes over the training set.", TRAINING, at_least=1, at_most=1_000_000, preset=True)
+    batch_size: int = setting(32, "Samples per step.", TRAINING, at_least=1, at_most=1 << 20, preset=True)
     optimizer: str = setting("sgd", "Optimiser of the weights.", TRAINING, choices=("sgd", "adamw"))
     lr: float = setting(0.1, "Learning rate at the start; a cosine takes it to 0.", TRAINING, above=0.0, preset=True)
-    momentum: float = setting(0.9, "Momentum of SGD.", TRAINING, at_least=0.0, below=1.0)
+    momentum: float = setting(0.9, "Momentum.", TRAINING, at_least=0.0, below=1.0, applies=only.SGD)
     weight_decay: float = setting(
         5e-4,
         "Weight decay of convolution and linear weights (never of norms, biases and decays).",
@@ -215,9 +253,12 @@ class RunConfig:
         TRAINING,
         at_least=0.0,
         preset=True,
+        applies=only.LEARNED_DECAY,
     )
     loss: str = setting("ce", "Loss.", TRAINING, kind="loss", preset=True)
-    tet_lambda: float = setting(1e-3, "TET loss: weight of its regularising term.", TRAINING, at_least=0.0, at_most=1.0)
+    tet_lambda: float = setting(
+        1e-3, "Weight of the regularising term of the TET loss.", TRAINING, at_least=0.0, at_most=1.0, applies=only.TET
+    )
     clip_grad: float = setting(
         0.0, "Scale gradients down to this global L2 norm; 0 leaves them alone.", TRAINING, at_least=0.0, preset=True
     )
@@ -226,8 +267,9 @@ class RunConfig:
         "Parts that a batch is computed in, one after the other, for one step: less memory; tdBN takes its statistics of each part.",
         TRAINING,
         at_least=1,
+        at_most=1 << 20,
     )
-    seed: int = setting(0, "Seed of weights, order and augmentation.", TRAINING, at_least=0)
+    seed: int = setting(0, "Seed of weights, order and augmentation.", TRAINING, at_least=0, at_most=LARGEST_SEED)
     # Machine
     device: str = setting("auto", "Where to compute: auto (a CUDA GPU where there is one), cpu, cuda, cuda:1.", MACHINE)
     precision: str = setting(
@@ -254,7 +296,9 @@ class RunConfig:
         at_least=1,
         at_most=1024,
     )
-    workers: int = setting(2, "Processes that prepare recordings, and batches prepared ahead of the step.", MACHINE, at_least=0)
+    workers: int = setting(
+        2, "Processes that prepare recordings, and batches prepared ahead of the step.", MACHINE, at_least=0, at_most=1024
+    )
     cache_dir: str | None = setting(
         None, "Folder of prepared data; ~/.cache/lsg (or $XDG_CACHE_HOME/lsg) if not given.", MACHINE, path="folder"
     )
@@ -319,14 +363,16 @@ def _check_value(name: str, value: Any) -> str | None:
     told = f"{option_name(name)}: found {value!r}, expected "
     if wanted is float and type(value) is int:
         value = float(value)
-    if type(value) is not wanted or value in (float("inf"), -float("inf")):
-        return told + {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}[wanted]
+    if type(value) is not wanted or value in ("", float("inf"), -float("inf")):
+        return told + {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false"}[wanted]
     if meta["kind"] and value not in registry.names(meta["kind"]):
         return f"{option_name(name)}: " + registry.unknown(meta["kind"], str(value), registry.names(meta["kind"]))
     if meta["choices"] and value not in meta["choices"]:
         return told + " or ".join(meta["choices"])
     if meta["check"] and (expected := meta["check"](value)):
         return told + expected
+    if isinstance(value, float) and value and not FLOAT32[0] <= abs(value) <= FLOAT32[1]:
+        return told + "a number that a float32 holds"
     return _check_bounds(told, value, meta["bounds"])
 
 
@@ -340,7 +386,19 @@ def _check_bounds(told: str, value: Any, bounds: Mapping[str, float | None]) -> 
     limits = {key: bound for key, bound in bounds.items() if bound is not None}
     if all(inside[key](bound) for key, bound in limits.items()):  # NaN is inside nothing
         return None
-    return told + " and ".join(f"{key.replace('_', ' ')} {bound:g}" for key, bound in limits.items())
+    return told + " and ".join(
+        f"{key.replace('_', ' ')} {bound if isinstance(bound, int) else format(bound, 'g')}" for key, bound in limits.items()
+    )
+
+
+def without_effect(given: Mapping[str, Any], configs: Sequence[RunConfig]) -> list[str]:
+    """Which of the ``given`` settings have no effect in any run of ``configs``: one line each, empty if all have one."""
+    rules = {name: FIELDS[name].metadata["applies"] for name in given}
+    return [
+        f"{option_name(name)}: found {given[name]}, which has no effect here, expected {rule.words}"
+        for name, rule in rules.items()
+        if rule and not any(rule.to(config) for config in configs)
+    ]
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
@@ -362,4 +420,6 @@ def from_checkpoint(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> Ru
         ConfigError: as :func:`from_dict`.
     """
     kept = {name: value for name, value in stored["settings"].items() if name not in NOT_FROM_CHECKPOINT}
+    if "export" in stored:  # in the precision that its other formats run in
+        kept["precision"] = "fp32"
     return from_dict({**kept, **changes})

@@ -1,69 +1,126 @@
 """Where a run's settings come from: command line > ``LSG_*`` environment > ``--config`` file > the data set's preset > defaults."""
 
 import json
+import logging
 import os
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lsgcli import registry
-from lsgcli.config import FIELDS, RunConfig, base_type, check
+from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, base_type, check, without_effect
 from lsgcli.errors import ConfigError
 from lsgcli.rundir import CONFIG
 
 LARGEST = 1 << 22  # bytes of a file of settings
 
+log = logging.getLogger("lsg")
 
-def resolve(options: Mapping[str, Any], *, file: Path | None = None, environment: Mapping[str, str] = os.environ) -> RunConfig:
+
+def resolve(
+    options: Mapping[str, Any],
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    takes: Collection[str] = FIELDS,
+) -> RunConfig:
     """The complete configuration of a run.
 
     Args:
         options: settings given in the command line; None means not given.
         file: a TOML file of settings, flat or in tables of any name; or the ``config.json`` of a run, or the run's directory.
         environment: variables; ``LSG_BATCH_SIZE`` is the setting ``batch_size``.
+        takes: settings that the environment may give.
 
     Raises:
-        ConfigError: with one line for every problem found in any of the sources.
+        ConfigError: with one line for every problem found in any of the sources: a setting that does not exist, a value that is
+            not one, a setting that is given and has no effect.
+    """
+    return resolve_rows(options, [{}], file=file, environment=environment, takes=takes)[0]
+
+
+def resolve_rows(
+    options: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    takes: Collection[str] = FIELDS,
+) -> list[RunConfig]:
+    """The configurations of several runs, each with settings of its own over those that all share; as :func:`resolve`.
+
+    A setting that is given needs to have an effect in one of the runs at least. In the others it has the value that it has if it
+    is not given, so that runs that compute the same are equal.
     """
     problems: list[str] = []
+    from_file, saved = _from_file(file, problems)
     layers = {
-        f"--config {file}: ": _from_file(file, problems),
-        "environment: ": _from_environment(environment, problems),
+        f"--config {file}: ": from_file,
+        "environment: ": _from_environment(environment, takes, problems),
         "": {name: value for name, value in options.items() if value is not None},
     }
-    given: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
     for source, layer in layers.items():
         problems += [source + problem for problem in check(layer)]
-        given.update(layer)
+        shared.update(layer)
     if problems:
         raise ConfigError(
             "\n".join(problems), hint="`--help` says what each option takes; a variable LSG_NAME takes what --name does."
         )
-    name = given.get("dataset", FIELDS["dataset"].default)
-    preset = registry.get("dataset", name).preset
-    values = {**preset, **given}
-    return RunConfig(**{key: base_type(key)(value) for key, value in values.items()})
+    every = [{**shared, **row} for row in rows]
+    configs = [_complete(given) for given in every]
+    if saved:  # a run's settings were not all given
+        layers[f"--config {file}: "] = {}
+    layers["--grid: "] = {name: value for row in rows for name, value in row.items()}
+    # A variable that says where things are is set for many commands.
+    layers["environment: "] = {name: value for name, value in layers["environment: "].items() if name not in MAY_CHANGE}
+    for source, layer in layers.items():
+        problems += [source + problem for problem in without_effect(layer, configs)]
+    if problems:
+        raise ConfigError("\n".join(problems), hint="Omit what has no effect, or change what it depends on.")
+    return [
+        _complete({name: value for name, value in given.items() if not without_effect({name: value}, [config])})
+        for given, config in zip(every, configs, strict=True)
+    ]
 
 
-def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that ``LSG_*`` variables give.
+def _complete(given: Mapping[str, Any]) -> RunConfig:
+    """All settings: those given, the data set's preset, and defaults."""
+    preset = registry.get("dataset", given.get("dataset", FIELDS["dataset"].default)).preset
+    return RunConfig(**{key: base_type(key)(value) for key, value in {**preset, **given}.items()})
+
+
+def from_environment(environment: Mapping[str, str], takes: Collection[str] = FIELDS) -> dict[str, Any]:
+    """Those of the settings ``takes`` that ``LSG_*`` variables give.
 
     Raises:
         ConfigError: a variable that is no setting, or a value that is not one.
     """
     problems: list[str] = []
-    found = _from_environment(environment, problems)
+    found = _from_environment(environment, takes, problems)
     problems += ["environment: " + problem for problem in check(found)]
     if problems:
         raise ConfigError("\n".join(problems))
     return found
 
 
-def _from_file(file: Path | None, problems: list[str]) -> dict[str, Any]:
+def warn_of_others(environment: Mapping[str, str], takes: Collection[str]) -> None:
+    """Warn of ``LSG_*`` variables that give other settings than ``takes``."""
+    others = [variable for variable, name in VARIABLES.items() if variable in environment and name not in takes]
+    if others:
+        log.warning(
+            "%s: this command does not take %s, found in the environment",
+            ", ".join(others),
+            "it" if len(others) == 1 else "them",
+        )
+
+
+def _from_file(file: Path | None, problems: list[str]) -> tuple[dict[str, Any], bool]:
+    """The settings in a file, and whether a run saved them, all that it had."""
     if file is None:
-        return {}
+        return {}, False
     text = _text(file)
     is_json = text.lstrip().startswith("{")  # which no TOML does
     try:
@@ -84,7 +141,7 @@ def _from_file(file: Path | None, problems: list[str]) -> dict[str, Any]:
     for name in unknown:
         problems.append(f"--config {file}: " + registry.unknown("setting", name, list(FIELDS)))
         del settings[name]
-    return settings
+    return settings, is_json
 
 
 def _text(file: Path) -> str:
@@ -117,20 +174,22 @@ def _of_run(file: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None and name != "cache_dir"}
 
 
-def _from_environment(environment: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
-    by_variable = {f"LSG_{name.upper()}": name for name in FIELDS}
+VARIABLES = {f"LSG_{name.upper()}": name for name in FIELDS}
+
+
+def _from_environment(environment: Mapping[str, str], takes: Collection[str], problems: list[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for variable, text in environment.items():
         if not variable.startswith("LSG_"):
             continue
-        if variable not in by_variable:
-            problems.append(registry.unknown("environment variable", variable, list(by_variable)))
-            continue
-        name = by_variable[variable]
-        try:
-            settings[name] = parse(name, text)
-        except ValueError:
-            problems.append(f"{variable}: found {text!r}, expected {base_type(name).__name__}")
+        name = VARIABLES.get(variable, "")
+        if not name:
+            problems.append(registry.unknown("environment variable", variable, list(VARIABLES)))
+        elif name in takes:
+            try:
+                settings[name] = parse(name, text)
+            except ValueError:
+                problems.append(f"{variable}: found {text!r}, expected {base_type(name).__name__}")
     return settings
 
 

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping
 
 from lsgcli.ablation.cells import begun
 from lsgcli.ablation.plan import Cell
-from lsgcli.config import FIELDS, MAY_CHANGE, option_words
+from lsgcli.config import FIELDS, MAY_CHANGE, option_words, without_effect
 from lsgcli.resolve import from_environment, resolve
 
 
 def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, str] = os.environ) -> list[str]:
     """The words of the `lsg train` that makes this cell, or goes on with it where it was stopped.
 
-    Options say what the data set's preset does not, and what ``LSG_*`` variables would otherwise say.
+    Options say what the data set's preset does not, and what ``LSG_*`` variables would otherwise say; those that have no effect in
+    this cell are unset.
 
     Args:
         more: options to add.
@@ -21,14 +22,14 @@ def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, st
     """
     config = cell.config
     unsaid = resolve({"dataset": config.dataset}, environment={})
+    variables = from_environment(environment)
+    idle = [name for name in variables if name not in MAY_CHANGE and without_effect({name: None}, [config])]
     names = [
         name
         for name in FIELDS
         if getattr(config, name) is not None
-        and (
-            getattr(config, name) != getattr(unsaid, name)
-            or name in {"dataset", "method", "seed", *from_environment(environment)}
-        )
+        and name not in idle
+        and (getattr(config, name) != getattr(unsaid, name) or name in {"dataset", "method", "seed", *variables})
     ]
 
     def options(chosen: Iterable[str]) -> list[str]:
@@ -36,7 +37,8 @@ def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, st
 
     if begun(cell):
         return ["lsg", "train", "--resume", str(cell.path), *options(name for name in names if name in MAY_CHANGE), *more]
-    return ["lsg", "train", *options(names), "--out", str(cell.path), *more]
+    unset = ["env", *(word for name in idle for word in ("-u", f"LSG_{name.upper()}"))] if idle else []
+    return [*unset, "lsg", "train", *options(names), "--out", str(cell.path), *more]
 
 
 def is_plain(words: list[str]) -> bool:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from lsgcli import registry
 from lsgcli.ablation.plan import Variant
 from lsgcli.config import RunConfig
-from lsgcli.neurons.methods import FixedWidth
 
 # Rows in the paper's order, except that the baseline, which the others are compared with, comes first.
 TABLES: dict[str, tuple[Variant, ...]] = {
@@ -73,4 +72,4 @@ def table_of(configs: Sequence[RunConfig]) -> str | None:
 
 def fixed_width(config: RunConfig) -> float | None:
     """The surrogate's width alpha, where the method keeps it fixed; None where a rule gives it."""
-    return config.width if issubclass(registry.get("method", config.method), FixedWidth) else None
+    return config.width if registry.get("method", config.method).takes_width else None

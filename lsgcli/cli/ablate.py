@@ -1,5 +1,6 @@
 """``lsg ablate``: variants of a run over several seeds, and a table of what came out."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from lsgcli.cli import completion
 from lsgcli.cli.common import ConfigFile, Force, Quiet, Verbose, log, messages
 from lsgcli.cli.options import with_settings
 from lsgcli.errors import ConfigError, Stopped
+from lsgcli.output import print_result
 
 if TYPE_CHECKING:
     from lsgcli.ablation.collect import Found
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from lsgcli.config import RunConfig
 
 SEEDS = "0-2"
+MOST = 10_000  # runs of an ablation
+TAKES = settings_of.FIELDS.keys() - {"seed"}
 
 
 def _formats(incomplete: str) -> list[str]:
@@ -28,7 +32,7 @@ def _formats(incomplete: str) -> list[str]:
     return completion.of(FORMATS)(incomplete)
 
 
-@with_settings(leave_out={"seed"})
+@with_settings(leave_out=settings_of.FIELDS.keys() - TAKES)
 def ablate(
     settings: dict[str, Any],
     more: Annotated[
@@ -66,8 +70,9 @@ def ablate(
         ),
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", help="table, markdown, csv, latex or json.", autocompletion=_formats)
-    ] = "table",
+        str | None,
+        typer.Option("--format", help="table (default), markdown, csv, latex or json.", autocompletion=_formats),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
     plot: Annotated[
         Path | None,
@@ -86,8 +91,10 @@ def ablate(
     command, given again, completes the table; given twice at the same time, both share the work. With --print-commands another
     program runs the cells, and --collect makes the table.
     """
-    messages(quiet, verbose)
-    form = "json" if as_json else form
+    messages(quiet, verbose, TAKES)
+    if as_json and form not in (None, "json"):
+        raise ConfigError(f"found both --json and --format {form}, expected one of them")
+    chosen, form = form, "json" if as_json else form or "table"
     from lsgcli.report.tables import FORMATS
 
     if form not in FORMATS:
@@ -105,14 +112,14 @@ def ablate(
         found = find(collect)
     else:
         if print_commands:
-            _refuse("--print-commands", {"--plot": plot, "--json": as_json})
-        plan = _plan(settings, table, axes, _seeds(seeds or SEEDS), config, out)
+            _refuse("--print-commands", {"--plot": plot, "--json": as_json, "--format": chosen})
+        plan = _plan(settings, table, axes, _seeds(SEEDS if seeds is None else seeds), config, out)
         if print_commands:
             _print_commands(plan, quiet)
             return
         found = _run(plan, quiet)
     summary = found.summary()
-    print(FORMATS[form](summary), flush=True)
+    print_result(FORMATS[form](summary))
     if plot is not None:
         _plot(found, summary, plot)
 
@@ -166,7 +173,7 @@ def _print_commands(plan: "Plan", quiet: bool) -> None:
     if shutil.which("lsg") is None:
         log.warning("there is no lsg on the PATH here: the shell that runs these lines needs the environment that has it")
     for words in lines:
-        print(shlex.join(words), flush=True)
+        print_result(shlex.join(words))
     log.info("the table: lsg ablate --collect %s", shlex.quote(str(plan.root)))
 
 
@@ -199,8 +206,10 @@ def _plan(
     from lsgcli.ablation.plan import Plan, folder_of
 
     variants, table = _variants(table, axes)
-    configs = _configs(settings, variants, file)
-    plan = Plan(out or folder_of(configs), variants, tuple(configs), tuple(seeds), table)
+    if len(variants) * len(seeds) > MOST:
+        raise ConfigError(f"--seeds: found {len(seeds):,} of them for {len(variants)} rows, expected at most {MOST:,} runs")
+    variants, configs = _distinct(variants, _configs(settings, variants, file))
+    plan = Plan(out or folder_of(configs), variants, configs, tuple(seeds), table)
     for config in plan.configs:
         run.check(config)
     for cell in plan.cells():
@@ -216,7 +225,10 @@ def _variants(table: str | None, axes: list[str]) -> "tuple[tuple[Variant, ...],
     if axes:
         if table is not None:
             raise ConfigError("--table and --grid: found both, expected one of them")
-        return grid(_axes(axes)), None
+        values = _axes(axes)
+        if (count := math.prod(map(len, values.values()))) > MOST:
+            raise ConfigError(f"--grid: found {count:,} rows, expected at most {MOST:,}")
+        return grid(values), None
     if (table or "1") not in TABLES:
         raise ConfigError(f"--table: found {table!r}, expected one of {', '.join(TABLES)}")
     return TABLES[table or "1"], table or "1"
@@ -224,7 +236,7 @@ def _variants(table: str | None, axes: list[str]) -> "tuple[tuple[Variant, ...],
 
 def _configs(settings: dict[str, Any], variants: "tuple[Variant, ...]", file: Path | None) -> "list[RunConfig]":
     """Complete settings of each row; a data set brings its own preset."""
-    from lsgcli.resolve import resolve
+    from lsgcli.resolve import resolve_rows
 
     both = sorted({name for variant in variants for name in variant} & set(settings))
     if both:
@@ -232,7 +244,21 @@ def _configs(settings: dict[str, Any], variants: "tuple[Variant, ...]", file: Pa
         raise ConfigError(
             f"{names}: is given, but is also what the rows of the table differ in", hint="Leave the option away, or use --grid."
         )
-    return [resolve({**settings, **variant}, file=file) for variant in variants]
+    return resolve_rows(settings, variants, file=file, takes=TAKES)
+
+
+def _distinct(
+    variants: "tuple[Variant, ...]", configs: "list[RunConfig]"
+) -> "tuple[tuple[Variant, ...], tuple[RunConfig, ...]]":
+    """The rows without those that compute the same as an earlier one."""
+    from lsgcli.ablation.plan import folder_name
+
+    first = dict(reversed(list(zip(configs, variants, strict=True))))
+    for config, variant in zip(configs, variants, strict=True):
+        if first[config] is not variant:
+            log.warning("%s: left out, it is the same as %s", folder_name(variant), folder_name(first[config]))
+    kept = [(first[config], config) for config in dict.fromkeys(configs)]
+    return tuple(variant for variant, _ in kept), tuple(config for _, config in kept)
 
 
 def _axes(texts: list[str]) -> dict[str, list[Any]]:
@@ -269,13 +295,15 @@ def _value(name: str, text: str) -> Any:
 
 
 def _seeds(text: str) -> list[int]:
-    seeds: list[int] = []
+    seeds: dict[int, None] = {}
     for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if match is None:
+        match = re.fullmatch(r"(\d{1,19})(?:-(\d{1,19}))?", part.strip())
+        if match is None or int(match[2] or match[1]) < int(match[1]):
             raise ConfigError(f"--seeds: found {text!r}, expected numbers and ranges such as 0-4 or 0,1,7")
         first, last = int(match[1]), int(match[2] or match[1])
-        seeds += range(first, last + 1)
-    if not seeds:
-        raise ConfigError(f"--seeds: found {text!r}, expected at least one seed")
-    return list(dict.fromkeys(seeds))
+        if problems := settings_of.check({"seed": last}):
+            raise ConfigError(problems[0].replace("--seed:", "--seeds:"))
+        if last - first + len(seeds) >= MOST:
+            raise ConfigError(f"--seeds: found {text!r}, expected at most {MOST:,} seeds")
+        seeds |= dict.fromkeys(range(first, last + 1))
+    return list(seeds)

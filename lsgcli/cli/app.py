@@ -1,13 +1,14 @@
 """``lsg``: the commands, each in a module of its own. Nothing here imports torch: a command does, when it runs."""
 
 import os
+import sys
 from typing import Annotated
 
 import typer
 
 from lsgcli import __version__
 from lsgcli.cli.commands import group
-from lsgcli.cli.guard import reopen_streams
+from lsgcli.cli.guard import ending, refuse_empty, reopen_streams
 from lsgcli.cpus import wait_passively
 from lsgcli.errors import exit_statuses
 from lsgcli.extras import DISTRIBUTION
@@ -59,4 +60,6 @@ def main() -> None:
     """Entry point of the program ``lsg``."""
     reopen_streams()
     wait_passively()
-    app(prog_name="lsg")
+    with ending():
+        refuse_empty(sys.argv[1:])
+        app(prog_name="lsg")

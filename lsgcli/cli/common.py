@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +11,11 @@ import typer
 
 from lsgcli import registry
 from lsgcli.cli import completion
-from lsgcli.config import RunConfig, from_checkpoint
-from lsgcli.errors import ConfigError
-from lsgcli.resolve import from_environment
+from lsgcli.config import RunConfig, from_checkpoint, without_effect
+from lsgcli.errors import CheckpointError, ConfigError, DataError
+from lsgcli.memory import check_address_space
+from lsgcli.output import clean
+from lsgcli.resolve import from_environment, warn_of_others
 
 if TYPE_CHECKING:
     from lsgcli.compute import Compute
@@ -46,15 +48,17 @@ Precision = Annotated[str | None, typer.Option(help="auto, fp32 or bf16; as in t
 AROUND = {"data_dir", "cache_dir", "batch_size", "device", "threads", "workers", "backend", "precision", "deterministic"}
 
 
-def messages(quiet: bool, verbose: bool) -> None:
-    """Send warnings, and with ``verbose`` more, to stderr."""
+def messages(quiet: bool, verbose: bool, takes: Collection[str] = ()) -> None:
+    """Send warnings, and with ``verbose`` more, to stderr; the first is of ``LSG_*`` variables for other settings than ``takes``."""
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.format = lambda record: clean(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("lsg")
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
+    warn_of_others(os.environ, takes)
+    check_address_space()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,19 +101,29 @@ def open_data(
 
     Raises:
         DataError, ConfigError: as the parts do.
+        CheckpointError: it does not say what the data are.
     """
     from lsgcli.compute import set_up
     from lsgcli.data.prepare import prepare
     from lsgcli.report.terminal import preparing
 
     given = {key: value for key, value in changes.items() if value is not None}
+    if "dataset" not in stored["settings"] or not {"mean", "std"} <= stored["data"].keys():
+        raise CheckpointError("found a checkpoint that does not say what data it was trained on, expected one of `lsg train`")
     trained_on = stored["settings"]["dataset"]
     same = given.get("dataset", trained_on) == trained_on
     config = from_checkpoint(stored, {**({} if same else _of_its_own(given["dataset"])), **around(changes)})
+    if problems := without_effect(given, [config]):
+        raise ConfigError("\n".join(problems), hint="Omit what has no effect.")
     compute = set_up(config)
     with preparing(quiet) as progress:
         expected = stored["data"] if same else None
-        bundle = prepare(config, splits, classes=tuple(stored["classes"]), progress=progress, expected=expected)
+        try:
+            bundle = prepare(config, splits, classes=tuple(stored["classes"]), progress=progress, expected=expected)
+        except DataError as error:
+            if error.hint and "--split" in error.hint:  # which is for training
+                error.hint = f"Give --data-dir data laid out as in training (--split {config.split or 'not given'})."
+            raise
     if not same:
         _compare(config.dataset, bundle.info, trained_on, stored["data"])
     return config, dataclasses.replace(bundle, mean=stored["data"]["mean"], std=stored["data"]["std"]), compute
@@ -117,8 +131,7 @@ def open_data(
 
 def around(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the environment that matter to a checkpoint, and ``changes`` where they are given."""
-    found = {name: value for name, value in from_environment(os.environ).items() if name in AROUND}
-    return {**found, **{key: value for key, value in changes.items() if value is not None}}
+    return {**from_environment(os.environ, AROUND), **{key: value for key, value in changes.items() if value is not None}}
 
 
 def on_cpu(device: str, precision: str | None) -> None:

@@ -1,6 +1,5 @@
 """``lsg compare``: runs side by side."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 from lsgcli import files
 from lsgcli.cli import completion
 from lsgcli.cli.common import Force, Json, Quiet, Verbose, messages
+from lsgcli.output import print_json, print_result
 
 
 def compare(
@@ -45,9 +45,9 @@ def compare(
         files.check_output(html, "--html", suffixes=(".html",), inputs=found, force=force)
     record = comparison.compare(found)
     if as_json:
-        print(json.dumps(files.finite(record)))
+        print_json(record)
     else:
         fits = console(sys.stdout).width if sys.stdout.isatty() or "COLUMNS" in os.environ else None
-        print("\n".join(report.lines(record, fits)))
+        print_result("\n".join(report.lines(record, fits)))
     if html is not None:
         files.write_text(html, report.page(record))

@@ -1,14 +1,13 @@
 """``lsg eval``: what a checkpoint says about test data."""
 
 import functools
-import json
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lsgcli.cli import completion
 from lsgcli.cli.common import (
+    AROUND,
     BatchSize,
     CacheDir,
     CheckpointPath,
@@ -25,6 +24,7 @@ from lsgcli.cli.common import (
     open_data,
 )
 from lsgcli.errors import ConfigError
+from lsgcli.output import print_json
 
 if TYPE_CHECKING:
     from lsgcli.data.bundle import DataBundle
@@ -56,7 +56,7 @@ def evaluate(
     Data set and preparation come from the checkpoint; --data-dir may point elsewhere, and only a test part need be there.
     What `lsg export` wrote is evaluated too, of every format: in its own runtime, on the CPU, in float32.
     """
-    messages(quiet, verbose)
+    messages(quiet, verbose, AROUND)
     from lsgcli.export import open_exported
 
     changes = {"dataset": dataset, "T": T, "data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size}
@@ -89,16 +89,14 @@ def evaluate(
         )
     record = result.record(bundle.classes)
     if as_json:
-        print(json.dumps(record))
+        print_json(record)
         return
-    out = terminal.console(sys.stdout)
     parts = terminal.evaluation_tables(record)
     if synops:
         from lsgcli.report.energy import synops_table
 
         parts += synops_table(record["synops"])
-    for part in parts:
-        out.print(part)
+    terminal.show(parts)
 
 
 def _trained(opened: Opened, **options: Any) -> "Evaluation":

@@ -1,6 +1,5 @@
 """``lsg export``: take a trained network elsewhere."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +8,9 @@ import typer
 
 from lsgcli import registry
 from lsgcli.cli import completion
-from lsgcli.cli.common import CacheDir, CheckpointPath, DataDir, Force, Json, Quiet, Verbose, messages, open_data
+from lsgcli.cli.common import AROUND, CacheDir, CheckpointPath, DataDir, Force, Json, Quiet, Verbose, messages, open_data
+from lsgcli.errors import ConfigError
+from lsgcli.output import print_json, print_result
 
 log = logging.getLogger("lsg")
 
@@ -18,11 +19,13 @@ def export(
     checkpoint: CheckpointPath,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write, or folder to create (hf).")],
     form: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--format", help=f"One of: {', '.join(registry.names('format'))}.", autocompletion=completion.things("format")
+            "--format",
+            help=f"One of: {', '.join(registry.names('format'))}. Default: as the name of -o ends.",
+            autocompletion=completion.things("format"),
         ),
-    ] = "safetensors",
+    ] = None,
     mode: Annotated[
         str | None,
         typer.Option(
@@ -33,7 +36,7 @@ def export(
     fold_bn: Annotated[bool, typer.Option(help="Fold tdBN into the convolutions before it.")] = True,
     T: Annotated[int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps; as in training.")] = None,
     dt: Annotated[float | None, typer.Option(help="nir: seconds that a timestep stands for. Default: 0.0001.")] = None,
-    verify: Annotated[int, typer.Option(min=0, help="Run the export on this many test samples, and compare.")] = 0,
+    verify: Annotated[int | None, typer.Option(min=1, help="Run the export on this many test samples, and compare.")] = None,
     data_dir: DataDir = None,
     cache_dir: CacheDir = None,
     force: Force = False,
@@ -47,7 +50,12 @@ def export(
     format's own runtime, with the folded one: spikes where the format shows them, logits, predictions. A difference beyond
     rounding ends with status 9 and leaves no file.
     """
-    messages(quiet, verbose)
+    messages(quiet, verbose, AROUND if verify else ())
+    if not verify and (data_dir or cache_dir):
+        raise ConfigError("--data-dir, --cache-dir: have no effect without --verify N")
+    from lsgcli.export import format_for
+
+    form = format_for(output, form)
     exporter = registry.get("format", form)()
     exporter.check()
     from lsgcli import export as exporting
@@ -73,4 +81,4 @@ def export(
             record |= verifying.verify(trained, written, exporter.open(temporary), samples, str(output))
             log.info("%s", verifying.described(record))
         exporter.conclude(temporary, content, record)
-    print(json.dumps(record) if as_json else output)
+    print_json(record) if as_json else print_result(output)

@@ -1,6 +1,6 @@
 """``lsg inspect-gradients``: what each layer does to the signal and to the gradient."""
 
-import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +10,7 @@ import typer
 from lsgcli import files
 from lsgcli.cli import completion
 from lsgcli.cli.common import (
+    AROUND,
     BatchSize,
     CacheDir,
     DataDir,
@@ -23,6 +24,7 @@ from lsgcli.cli.common import (
     open_checkpoint,
 )
 from lsgcli.errors import ConfigError, GateError
+from lsgcli.output import print_json, print_result
 from lsgcli.verdicts import VERDICTS, Thresholds
 
 if TYPE_CHECKING:
@@ -39,8 +41,11 @@ def inspect_gradients(
         int, typer.Option(min=0, help="Weights of each layer to compare with finite differences; two forward passes each.")
     ] = 0,
     mismatch_step: Annotated[
-        float, typer.Option(help="By how much these are moved, in units of the root mean square of the layer's weights.")
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            help="By how much these are moved, in units of the root mean square of the layer's weights. Default: 0.1."
+        ),
+    ] = None,
     data_dir: DataDir = None,
     cache_dir: CacheDir = None,
     batch_size: BatchSize = None,
@@ -70,11 +75,12 @@ def inspect_gradients(
     the share of the gradient that came through time, its signal-to-noise ratio; and a verdict. Several checkpoints stand side by
     side.
     """
-    messages(quiet, verbose)
+    messages(quiet, verbose, AROUND)
     if as_json and as_csv:
         raise ConfigError("found both --json and --csv, expected one of them")
-    if mismatch_step <= 0:
-        raise ConfigError(f"--mismatch-step: found {mismatch_step:g}, expected a number above 0")
+    if mismatch_step is not None and not (mismatch and 0 < mismatch_step < math.inf):
+        expected = "a number above 0" if mismatch else "--mismatch N, without which it has no effect"
+        raise ConfigError(f"--mismatch-step: found {mismatch_step:g}, expected {expected}")
     if html is not None:
         files.check_output(html, "--html", suffixes=(".html",), inputs=checkpoints, force=force)
     if plot is not None:
@@ -84,7 +90,7 @@ def inspect_gradients(
     gates, limits = _gates(fail_on), _limits(limit or [])
     from lsgcli.analysis import Sample
 
-    sample = Sample(mismatch, mismatch_step) if mismatch else None
+    sample = Sample(mismatch, mismatch_step or 0.1) if mismatch else None
     changes = {"data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size}
     changes |= {"device": device, "precision": precision}
     flows = [_flow(path, changes, batches, Thresholds(**limits), sample, quiet) for path in checkpoints]
@@ -124,18 +130,16 @@ def _flow(
 def _print(flows: list[dict[str, Any]], as_json: bool, as_csv: bool) -> None:
     """The result on stdout."""
     if as_json:
-        print(json.dumps(flows[0] if len(flows) == 1 else flows))
+        print_json(flows[0] if len(flows) == 1 else flows)
         return
     if as_csv:
         from lsgcli.analysis.measures import csv_text
 
-        print(csv_text(flows), end="")
+        print_result(csv_text(flows).rstrip("\n"))
         return
     from lsgcli.report import flow_terminal, terminal
 
-    out = terminal.console(sys.stdout)
-    for part in flow_terminal.lines(flows, out):
-        out.print(part, soft_wrap=isinstance(part, str), markup=False)
+    terminal.show(flow_terminal.lines(flows, terminal.console(sys.stdout)))
 
 
 def _gates(text: str | None) -> set[str]:
@@ -155,7 +159,7 @@ def _limits(texts: list[str]) -> dict[str, float]:
             limits[name] = float(number)
         except ValueError:
             name = ""
-        if name not in VERDICTS:
+        if name not in VERDICTS or not math.isfinite(limits[name]):
             problems.append(f"--limit: found {text!r}, expected NAME=NUMBER with one of {', '.join(VERDICTS)}")
     if problems:
         raise ConfigError("\n".join(problems))

@@ -73,7 +73,7 @@ def choices_of(name: str) -> Sequence[str]:
 
 
 def describe(name: str) -> str:
-    """The setting's meaning, what it can be, and its default."""
+    """The setting's meaning, what it can be, its default, and when it has an effect."""
     field = FIELDS[name]
     choices = choices_of(name)
     text: str = field.metadata["help"]
@@ -81,4 +81,6 @@ def describe(name: str) -> str:
         text += f" One of: {', '.join(choices)}."
     if field.default is not None and not isinstance(field.default, bool):
         text += f" Default: {field.default}{', or what suits the data set' if field.metadata['preset'] else ''}."
+    if field.metadata["applies"]:
+        text += f" Only with {field.metadata['applies'].words}."
     return text

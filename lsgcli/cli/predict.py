@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lsgcli.cli.common import BatchSize, CheckpointPath, Device, Json, Precision, Quiet, Verbose, around, messages, on_cpu
+from lsgcli.cli.common import (
+    AROUND,
+    BatchSize,
+    CheckpointPath,
+    Device,
+    Json,
+    Precision,
+    Quiet,
+    Verbose,
+    around,
+    messages,
+    on_cpu,
+)
 from lsgcli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -68,7 +80,7 @@ def predict(
     With --stream, there is a line for each timestep, as soon as its events are in; its fourth column is the timestep, 1 to T. -v
     reports the latency at the end. SIGINT and SIGTERM end the stream, with status 0.
     """
-    messages(quiet, verbose)
+    messages(quiet, verbose, AROUND)
     if not as_json:
         _check_without("--json", {"--logits": logits or None})
     if stream:

@@ -1,6 +1,6 @@
 """``lsg train``: train a network; the result is the path of its checkpoint."""
 
-import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +9,9 @@ import typer
 from lsgcli.cli import completion
 from lsgcli.cli.common import ConfigFile, Quiet, Verbose, messages
 from lsgcli.cli.options import with_settings
-from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name
+from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name, without_effect
 from lsgcli.errors import ConfigError
+from lsgcli.output import print_json, print_result
 
 
 @with_settings()
@@ -42,9 +43,9 @@ def train(
 
     A run that a signal stopped (status 75) continues when the same command with the same --out is given again.
     """
-    messages(quiet, verbose)
+    messages(quiet, verbose, MAY_CHANGE if resume else FIELDS)
     run_config, path = _settings(settings, config, out, resume, force)
-    from lsgcli import files, run
+    from lsgcli import run
     from lsgcli.report.terminal import TrainingDisplay, cost_text
     from lsgcli.rundir import check_free
     from lsgcli.training.signals import stop_on_signals
@@ -58,24 +59,24 @@ def train(
             from lsgcli.dry_run import dry_run as measure
 
             cost = measure(run_config, progress=display.preparing)
-            typer.echo(json.dumps(cost) if as_json else cost_text(cost))
+            print_json(cost) if as_json else print_result(cost_text(cost))
             return
 
         def emit(record: dict[str, Any]) -> None:
             display(record)
             if as_json and record["event"] != "step":
-                print(json.dumps(files.finite({k: v for k, v in record.items() if k != "table"})), flush=True)
+                print_json({k: v for k, v in record.items() if k != "table"})
 
         with stop_on_signals() as stop:
             end = run.train(run_config, path, emit, stop, force=force, resume=continues, progress=display.preparing)
     if not as_json:
-        print(end["checkpoint"], flush=True)
+        print_result(end["checkpoint"])
 
 
 def _settings(
     settings: dict[str, Any], file: Path | None, out: Path | None, resume: Path | None, force: bool
 ) -> tuple[RunConfig, Path]:
-    from lsgcli.resolve import resolve
+    from lsgcli.resolve import from_environment, resolve
     from lsgcli.rundir import new_path, read_config
 
     if resume is None:
@@ -98,7 +99,9 @@ def _settings(
 
     check_free(resume, resume=True)
     stored = read_config(resume)
-    changed = from_dict({**stored.to_dict(), **settings})
+    changed = from_dict({**stored.to_dict(), **from_environment(os.environ, MAY_CHANGE), **settings})
+    if problems := without_effect(settings, [changed]):
+        raise ConfigError("\n".join(problems), hint="Omit what has no effect.")
     if changed.epochs < stored.epochs:
         raise ConfigError(f"--epochs: found {changed.epochs}, expected at least the {stored.epochs} of the run in {resume}")
     return changed, resume

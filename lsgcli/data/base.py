@@ -79,6 +79,7 @@ class Dataset(ABC):
         preset: settings that suit this data set; keys are fields of RunConfig.
         title: one line for help pages and documentation.
         static: images rather than recordings.
+        embedded: lsg brings the data; there is no folder.
         line: frames of one row, 1 x S, which not every network takes.
         rules: which ``--split`` it takes; none where a test part is published, or given by folders.
         published: how many samples there are, of each part or (``all``) in all, where that is published.
@@ -91,6 +92,7 @@ class Dataset(ABC):
     preset: ClassVar[Mapping[str, Any]] = {}
     title: ClassVar[str] = ""
     static: ClassVar[bool] = False
+    embedded: ClassVar[bool] = False
     line: ClassVar[bool] = False
     rules: ClassVar[tuple[str, ...]] = ()
     published: ClassVar[Mapping[str, int]] = {}
@@ -113,7 +115,7 @@ class Dataset(ABC):
         """Look at the settings before anything is read.
 
         Raises:
-            ConfigError: a ``--split`` or ``--sensor`` that this data set has no use for.
+            ConfigError: a ``--split`` that this data set has no use for.
             DataError: a ``--data-dir`` that is a file.
         """
         split = self.config.split
@@ -122,11 +124,6 @@ class Dataset(ABC):
             raise ConfigError(
                 f"--split: found {split!r} for the data set {self.config.dataset}, expected {expected}",
                 hint="Leave --split out, or choose another.",
-            )
-        if self.config.sensor is not None and not self.takes_sensor:
-            raise ConfigError(
-                f"--sensor: found {self.config.sensor} for the data set {self.config.dataset}, expected none: its sensor is known",
-                hint="Leave --sensor out; it is for --dataset event-folder.",
             )
         if self.root.exists() and not self.root.is_dir() and (self.downloads or self.config.data_dir is not None):
             raise DataError(

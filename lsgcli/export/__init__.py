@@ -237,6 +237,25 @@ def open_exported(path: Path) -> Runner | None:
     return form().open(path)
 
 
+def format_for(output: Path, name: str | None) -> str:
+    """The name of the format to write ``output`` in: ``name``, or the one that the suffix says.
+
+    Raises:
+        ConfigError: the suffix says none, or another than ``name``.
+    """
+    suffixes = {one: registry.get("format", one).suffix for one in registry.names("format")}
+    meant = next((one for one, suffix in suffixes.items() if suffix and suffix == output.suffix), None)
+    if name is None and meant is None:
+        known = ", ".join(filter(None, suffixes.values()))
+        raise ConfigError(f"-o {output}: found no --format, and a name that ends in none of {known}", hint="Give --format.")
+    if name in suffixes and meant not in (None, name):
+        raise ConfigError(
+            f"-o {output}: found a name of the format {meant}, expected {suffixes[name] or 'a folder'} for --format {name}",
+            hint="Omit --format, or choose another name.",
+        )
+    return name or str(meant)
+
+
 def format_of(path: Path) -> type[Format] | None:
     """The format of a file or folder, by its name or by what lies in it; None where none recognises it."""
     every: list[type[Format]] = [registry.get("format", name) for name in registry.names("format")]

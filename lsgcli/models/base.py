@@ -81,6 +81,7 @@ class SpikingLayer(NamedTuple):
 class SpikingNet(nn.Module, ABC):
     """Base of the networks. A subclass sets ``defaults`` and ``classifier``, and implements ``__init__``, ``forward_sequence`` and ``spiking_layers``."""
 
+    has_residual: ClassVar[bool] = False  # blocks that the setting ``residual`` changes
     defaults: ClassVar[Mapping[str, Any]]  # of NetworkSpec, where build() is not told
     classifier: nn.Linear  # the last layer, whose outputs are the logits
 

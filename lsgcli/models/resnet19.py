@@ -78,6 +78,7 @@ class ResNet19(SpikingNet):
     Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks", AAAI 2021.
     """
 
+    has_residual = True
     defaults: ClassVar = {"T": 2, "num_classes": 10, "in_channels": 3, "input_size": 32}
 
     def __init__(self, spec: NetworkSpec):

@@ -42,12 +42,14 @@ class Method(ABC):
     Attributes:
         learns_decay: whether the decay is a parameter.
         measures: whether the layer measures the standard deviation of u in training, and keeps its running average.
+        takes_width: whether alpha is the setting ``width``.
         stores_width: whether each layer has a fixed width of its own, stored with its weights.
         formula: of the width, in a few characters, for tables.
     """
 
     learns_decay: ClassVar[bool]
     measures: ClassVar[bool] = False
+    takes_width: ClassVar[bool] = False
     stores_width: ClassVar[bool] = False
     formula: ClassVar[str]
 
@@ -63,6 +65,7 @@ class Method(ABC):
 class FixedWidth(Method):
     """alpha is the setting ``--width``, whatever the layer's state."""
 
+    takes_width = True
     formula = "--width"
 
     def alpha(self, layer: Layer) -> Tensor:

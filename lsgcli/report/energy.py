@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
+from lsgcli.report.terminal import Table
 
 
 def synops_table(record: dict[str, Any]) -> list[Any]:
@@ -16,7 +15,7 @@ def synops_table(record: dict[str, Any]) -> list[Any]:
     for layer in record["layers"]:
         kind = layer["input"] if layer["averages_over"] is None else f"{layer['input']} of {layer['averages_over']}"
         rate = "-" if layer["firing_rate"] is None else f"{layer['firing_rate']:.3f}"
-        table.add_row(escape(layer["name"]), kind, f"{layer['density']:.3f}", rate, *_operations(layer))
+        table.add_row(layer["name"], kind, f"{layer['density']:.3f}", rate, *_operations(layer))
     table.add_section()
     table.add_row("total", "", "", "", *_operations(record["total"]))
     ratio = record["total"]["ann_energy_pj"] / max(record["total"]["energy_pj"], 1e-12)

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from lsgcli.analysis.measures import MEASURES, text
 from lsgcli.report.pictures.base import labels
+from lsgcli.report.terminal import Table
 
 RANKED = sorted((key for key, one in MEASURES.items() if one.rank), key=lambda key: MEASURES[key].rank)
 BAR = 6  # characters
 STEPS = 12  # characters; more timesteps share one
 GAP = 2
+ROOM = 160  # columns of a line, where there is room for more
 NAME = 5 + 1 + BAR  # of a checkpoint, as the head of its bars
 FILLED, HEIGHTS = "▏▎▍▌▋▊▉█", "▁▂▃▄▅▆▇█"
 
@@ -61,7 +62,7 @@ def _one(flow: dict[str, Any], out: Console) -> Table:
     """One record: a column for each measure."""
     marks = Marks(out, [flow])
     width = max(5, *(len(layer["name"]) for layer in flow["layers"]))
-    room = out.width - sum(one + GAP for one in (width, 5 + 1 + BAR, marks.steps, 9))
+    room = min(out.width, ROOM) - sum(one + GAP for one in (width, 5 + 1 + BAR, marks.steps, 9))
     kept: list[str] = []
     for key in RANKED:
         values = [text(layer, key) for layer in flow["layers"]]
@@ -86,7 +87,7 @@ def _several(flows: Sequence[dict[str, Any]], names: Sequence[str], out: Console
     """Several records: coverage, its steps if there is room, the gradient's norm and the verdict of each."""
     marks = Marks(out, flows)
     width = max(5, *(len(layer["name"]) for layer in flows[0]["layers"]))
-    room = (out.width - width) // len(flows) - GAP
+    room = (min(out.width, ROOM) - width) // len(flows) - GAP
     with_bar = room >= NAME + GAP + 8
     with_steps = room >= NAME + GAP + marks.steps + GAP + 8
     table = _table(f"{marks.bars}; {marks.heights}" if with_steps else marks.bars)

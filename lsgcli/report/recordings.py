@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
+from lsgcli.report.terminal import Table
 
 
 def _times(spread: dict[str, int]) -> str:
@@ -50,7 +49,7 @@ def info_tables(record: dict[str, Any]) -> list[Any]:
     facts.add_column("value", overflow="fold")
     for key, name, show in LINES:
         if record.get(key) not in (None, {}, []):
-            facts.add_row(name, escape(show(record[key]) + (_unstated(record) if key == "sensor" else "")))
+            facts.add_row(name, show(record[key]) + (_unstated(record) if key == "sensor" else ""))
     if record.get("recordings", 1) == 1:
         facts.caption = None
     where = record.get("path") or record.get("data_dir")
@@ -60,7 +59,7 @@ def info_tables(record: dict[str, Any]) -> list[Any]:
         table.add_column("class", overflow="fold")
         table.add_column("recordings" if "recordings" in record else "images", justify="right")
         for name, count in record["classes"].items():
-            table.add_row(escape(name), f"{count:,}")
+            table.add_row(name, f"{count:,}")
         parts.append(table)
     return parts
 

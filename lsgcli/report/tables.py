@@ -11,6 +11,8 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from lsgcli.files import finite
+
 Row = Mapping[str, Any]
 NOTHING = "-"
 
@@ -147,7 +149,7 @@ def _latex(text: str) -> str:
 
 def as_json(summary: Mapping[str, Any]) -> str:
     """``{"rows": [...], "missing": [...], ...}``, accuracies 0 to 1."""
-    return json.dumps(summary)
+    return json.dumps(finite(summary))
 
 
 FORMATS: dict[str, Callable[[Mapping[str, Any]], str]] = {

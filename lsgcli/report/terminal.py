@@ -1,21 +1,22 @@
 """What a person sees in a terminal: progress, one line an epoch, tables."""
 
-import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from lsgcli.data.prepare import PREPARING
+from lsgcli.output import clean
 
-WIDE = 160  # columns of a table that goes into a file or pipe, where nothing wraps it
+UNBOUNDED = 1 << 16  # columns of a file or pipe, where nothing wraps a line
 
 
 class PipeConsole(Console):
@@ -26,9 +27,46 @@ class PipeConsole(Console):
         raise
 
 
+class Table(RichTable):
+    """A table of plain text. Where the terminal is narrower than it, each row is a block, a line for each of its cells."""
+
+    def add_column(self, header: RenderableType = "", **options: Any) -> None:  # type: ignore[override]
+        """As rich, without markup."""
+        super().add_column(plain(header), **options)
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """As rich, without markup."""
+        super().add_row(*map(plain, cells), **options)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The lines of the table, or the blocks."""
+        if Measurement.get(console, options.update(max_width=UNBOUNDED), self).maximum <= options.max_width:
+            yield from super().__rich_console__(console, options)
+            return
+        yield from filter(None, [plain(self.title)])
+        heads = [str(column.header) for column in self.columns]
+        for first, *others in zip(*(column.cells for column in self.columns), strict=True):
+            yield Text(str(first), overflow="fold")
+            for head, cell in zip(heads[1:], others, strict=True):
+                yield Text(f"  {head}: {cell}" if self.show_header else f"  {cell}", overflow="fold")
+        yield from filter(None, [plain(self.caption)])
+
+
+def plain(text: Any) -> Text:
+    """Text without markup and control characters."""
+    return text if isinstance(text, Text) else Text(clean(str(text or "")))
+
+
+def show(parts: Iterable[RenderableType]) -> None:
+    """Print tables and lines to stdout."""
+    out = console(sys.stdout)
+    for part in parts:
+        out.print(clean(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str), markup=False)
+
+
 def console(stream: IO[str]) -> Console:
     """A console for stdout or stderr: colours only on a terminal (and not under NO_COLOR), no markup surprises."""
-    width = None if stream.isatty() or "COLUMNS" in os.environ else WIDE
+    width = None if stream.isatty() else UNBOUNDED
     return PipeConsole(file=stream, highlight=False, soft_wrap=False, width=width, emoji=False)
 
 
@@ -158,7 +196,7 @@ class TrainingDisplay:
             self.out.print(line)
 
     def _say(self, text: str) -> None:
-        self.out.print(text, soft_wrap=True, markup=False)
+        self.out.print(clean(text), soft_wrap=True, markup=False)
 
 
 def _span(values: list[float]) -> str:
@@ -207,7 +245,7 @@ def evaluation_tables(record: dict[str, Any]) -> list[Any]:
         table.add_column(str(index), justify="right")
     for index, name in enumerate(names):
         accuracy = record["per_class"][name]
-        row = [escape(f"{index} {name}"), "-" if accuracy is None else f"{accuracy:.3f}"]
+        row = [f"{index} {name}", "-" if accuracy is None else f"{accuracy:.3f}"]
         table.add_row(*row, *(str(n) for n in (record["confusion"][index] if with_confusion else [])))
     rates = Table(title="firing rate", title_justify="left")
     rates.add_column("layer")

@@ -130,11 +130,11 @@ def test_wrong_checkpoint(lsg, tmp_path, command, content):
     path = tmp_path / "x.safetensors"
     if content is not None:
         path.write_bytes(content)
-    result = lsg(command, path, *(["-o", "y"] if command == "export" else []))
+    result = lsg(command, path, *(["-o", "y.onnx"] if command == "export" else []))
     assert result.exit_code == 4
     assert "x.safetensors" in result.stderr
     assert "Traceback" not in result.stderr
-    assert not (tmp_path / "y").exists()
+    assert not (tmp_path / "y.onnx").exists()
 
 
 def test_data_of_other_classes(lsg, trained, images, tmp_path):

@@ -80,8 +80,12 @@ def test_a_download_under_way_is_told(lsg, tmp_path):
 def test_a_data_dir_that_is_a_file(lsg, tmp_path, command, name):
     (tmp_path / "file").write_text("no folder")
     result = lsg(*command, *at(tmp_path / "file", name))
-    assert result.exit_code == 3
-    assert "file: found a file, expected the folder of the data set" in result.stderr
+    if registry.get("dataset", name).embedded:
+        assert result.exit_code == 2
+        assert "--data-dir: found" in result.stderr
+    else:
+        assert result.exit_code == 3
+        assert "file: found a file, expected the folder of the data set" in result.stderr
 
 
 def test_a_data_set_without_a_folder_by_default(lsg):

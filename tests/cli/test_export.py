@@ -23,8 +23,8 @@ def export(lsg, trained, images):
     """Export the trained network: ``export("pt2", "out.pt2", *options)`` -> result."""
 
     def run(form, target, *options):
-        command = ["export", trained / "best.safetensors", "--format", form, "-o", target, "--data-dir", images]
-        return lsg(*command, *options)
+        data = ["--data-dir", images] if "--verify" in options else []
+        return lsg("export", trained / "best.safetensors", "--format", form, "-o", target, *data, *options)
 
     return run
 

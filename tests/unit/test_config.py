@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from lsgcli import config, registry
-from lsgcli.config import FIELDS, RunConfig
+from lsgcli.config import FIELDS, LARGEST_SEED, RunConfig
+from lsgcli.data import random
 from lsgcli.errors import ConfigError
-from lsgcli.resolve import resolve
+from lsgcli.resolve import resolve, resolve_rows
 
 
 def toml(tmp_path, text):
@@ -158,3 +159,70 @@ def test_every_field_explains_itself():
         assert field.metadata["help"].endswith(".")
         assert field.metadata["panel"]
     assert config.check({f.name: f.default for f in dataclasses.fields(RunConfig)}) == []
+
+
+WINDOWS = {"dataset": "digits-dvs", "slicing": "window"}
+# Setting -> a value, settings under which it has no effect, and settings under which it has one.
+EFFECTS = {
+    "data_dir": ("d", {"dataset": "digits"}, {"dataset": "cifar10"}),
+    "slicing": ("time", {"dataset": "digits"}, {"dataset": "digits-dvs"}),
+    "window_us": (7, {"dataset": "digits-dvs", "slicing": "count"}, WINDOWS),
+    "window_start": ("middle", {"dataset": "digits-dvs", "slicing": "time"}, WINDOWS),
+    "resize": ("bin", {"dataset": "image-folder"}, {"dataset": "event-folder"}),
+    "value": ("binary", {"dataset": "cifar10"}, {"dataset": "cifar-dvs"}),
+    "normalise": ("frame", {"dataset": "cifar100"}, {"dataset": "n-mnist"}),
+    "orientation": ("mirrored", {"dataset": "digits"}, {"dataset": "digits-dvs"}),
+    "sensor": ("9x9", {"dataset": "digits-dvs"}, {"dataset": "event-folder"}),
+    "skip_bad": (True, {"dataset": "digits-dvs"}, {"dataset": "image-folder"}),
+    "split_seed": (3, {"dataset": "digits-dvs", "val_fraction": 0.0}, {"dataset": "n-caltech101", "val_fraction": 0.0}),
+    "residual": ("add", {"arch": "vggsnn"}, {"arch": "resnet19"}),
+    "width": (1.0, {"method": "matched-width"}, {"method": "trainable-decay"}),
+    "width_from": ("x", {"method": "lsg"}, {"method": "matched-width"}),
+    "decay_per": ("channel", {"method": "none"}, {"method": "mpd-agl"}),
+    "momentum": (0.5, {"optimizer": "adamw"}, {"optimizer": "sgd"}),
+    "decay_lr": (0.1, {"method": "none"}, {"method": "measured-sigma"}),
+    "tet_lambda": (0.5, {"loss": "ce"}, {"loss": "tet"}),
+}
+
+
+@pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.metadata["applies"]])
+def test_a_setting_that_is_given_has_an_effect(name):
+    value, without, where = EFFECTS[name]
+    with pytest.raises(ConfigError, match=f"^{config.option_name(name)}: found .* which has no effect here, expected "):
+        resolve({name: value, **without}, environment={})
+    assert getattr(resolve({name: value, **where}, environment={}), name) == value
+    assert resolve(without, environment={})  # defaults and presets need have none
+
+
+def test_rows_share_what_has_an_effect_in_one_of_them():
+    none, lsg = resolve_rows({"width": 2.5, "epochs": 3}, [{"method": "none"}, {"method": "lsg"}], environment={})
+    assert (none.width, lsg.width) == (2.5, FIELDS["width"].default)
+    assert (none.epochs, lsg.epochs) == (3, 3)
+
+
+def test_variables_of_places_may_have_no_effect():
+    assert resolve({}, environment={"LSG_DATA_DIR": "/data"}).dataset == "digits-dvs"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seed", 1 << 63), ("width_multiplier", 65.0), ("threshold", 1e300), ("lr", 1e-300), ("epochs", 10**9), ("data_dir", "")],
+)
+def test_values_beyond_what_can_be_computed_with(name, value):
+    (line,) = config.check({name: value})
+    assert line.startswith(f"{config.option_name(name)}: found {value!r}, expected ")
+
+
+def test_the_largest_seed_seeds():
+    import torch
+
+    torch.manual_seed(LARGEST_SEED)
+    assert random.uniforms(LARGEST_SEED, 0, random.ids(["a"]), 1, "x").shape == (1, 1)
+
+
+def test_settings_of_a_run_may_have_no_effect(tmp_path):
+    saved = resolve({"width": 2.5, "method": "none"}, environment={}).to_dict()
+    (tmp_path / "config.json").write_text(json.dumps({"settings": saved}))
+    again = resolve({}, file=tmp_path / "config.json", environment={})
+    assert (again.method, again.width) == ("none", 2.5)
+    assert resolve({"method": "lsg"}, file=tmp_path / "config.json", environment={}).width == FIELDS["width"].default

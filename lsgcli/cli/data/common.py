@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 WHERE = {"dataset", "data_dir", "sensor", "split", "split_seed"}
 NOT_WHERE = set(FIELDS) - WHERE
 
-Workers = Annotated[int | None, typer.Option(min=0, help="Processes; as many as there are usable CPUs if not given.")]
+Workers = Annotated[int | None, typer.Option(min=0, max=1024, help="Processes; as many as there are usable CPUs if not given.")]
 
 
 @contextlib.contextmanager
@@ -67,8 +67,12 @@ def one_of(path: Path | None, settings: dict[str, Any]) -> None:
         raise ConfigError(f"found a PATH together with {names}, expected one or the other")
 
 
-def open_dataset(settings: dict[str, Any]) -> "tuple[Dataset, Listing]":
+def open_dataset(settings: dict[str, Any], takes: Collection[str] = WHERE) -> "tuple[Dataset, Listing]":
     """A data set, and all its samples: both parts, or the only one that is there. Nothing is downloaded.
+
+    Args:
+        settings: given in the command line.
+        takes: settings that the environment may give.
 
     Raises:
         ConfigError: a setting is missing or unusable.
@@ -78,7 +82,7 @@ def open_dataset(settings: dict[str, Any]) -> "tuple[Dataset, Listing]":
     from lsgcli.data.base import SPLITS
     from lsgcli.resolve import resolve
 
-    config = resolve(settings)
+    config = resolve({**settings, "val_fraction": 0.0}, takes=takes)
     dataset: Dataset = registry.get("dataset", config.dataset)(config)
     dataset.fetches = False
     dataset.check()

@@ -1,16 +1,15 @@
 """``lsg data info``: what recordings are there."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lsgcli.cli.common import Json, Quiet, Verbose, messages
-from lsgcli.cli.data.common import NOT_WHERE, Workers, counting, one_of, open_dataset
+from lsgcli.cli.common import Json, Quiet, Verbose, log, messages
+from lsgcli.cli.data.common import NOT_WHERE, WHERE, Workers, counting, one_of, open_dataset
 from lsgcli.cli.options import with_settings
 from lsgcli.errors import DataError
+from lsgcli.output import print_json
 
 
 @with_settings(leave_out=NOT_WHERE)
@@ -30,7 +29,7 @@ def info(
     Counts per class, durations, event rates, sensor, format, which release of CIFAR10-DVS it is, and a digest. Recordings that
     cannot be read are counted and listed.
     """
-    messages(quiet, verbose)
+    messages(quiet, verbose, WHERE)
     one_of(path, settings)
     from lsgcli.data import facts
 
@@ -42,17 +41,15 @@ def info(
         elif path is not None:
             record = facts.of_path(path, workers=workers, progress=progress)
     if as_json:
-        print(json.dumps(record))
+        print_json(record)
     else:
         from lsgcli.report import terminal
         from lsgcli.report.recordings import info_tables
 
-        out = terminal.console(sys.stdout)
-        for part in info_tables(record):
-            out.print(part, soft_wrap=isinstance(part, str), markup=False)
+        terminal.show(info_tables(record))
     bad = record.get("unreadable", [])
-    if bad and not quiet:
-        print(f"{len(bad)} cannot be read:", *(f"  {one['problem']}" for one in bad), sep="\n", file=sys.stderr)
+    if bad:
+        log.warning("%d cannot be read:\n  %s", len(bad), "\n  ".join(one["problem"] for one in bad))
     if bad and strict:
         raise DataError(
             f"{len(bad)} of {len(bad) + record['recordings']} recordings cannot be read", hint="--strict was given."

@@ -1,7 +1,5 @@
 """``lsg data prepare``: fetch where that is allowed, make frames, keep them."""
 
-import json
-import sys
 import time
 from contextlib import nullcontext
 from typing import Any
@@ -11,12 +9,15 @@ from lsgcli.cli.data.common import Workers
 from lsgcli.cli.options import with_settings
 from lsgcli.config import DATA, FIELDS
 from lsgcli.errors import StorageError
+from lsgcli.output import print_json
 
 # What prepared data depend on, and where they are read from and kept. What is only applied to them in training is not here.
-NEEDED = {name for name, field in FIELDS.items() if field.metadata["panel"] == DATA} - {"augment", "val_fraction"}
+NEEDED = {name for name, field in FIELDS.items() if field.metadata["panel"] == DATA} - {"augment", "val_fraction"} | {
+    "cache_dir"
+}
 
 
-@with_settings(leave_out=set(FIELDS) - NEEDED - {"cache_dir"})
+@with_settings(leave_out=set(FIELDS) - NEEDED)
 def prepare(
     settings: dict[str, Any],
     workers: Workers = None,
@@ -29,7 +30,7 @@ def prepare(
     Data that are absent are downloaded where the data set can be. A download that stopped goes on where it was. What is prepared
     already is not prepared again, and what was not finished does not count.
     """
-    messages(quiet, verbose)
+    messages(quiet, verbose, NEEDED)
     from lsgcli import cpus, registry
     from lsgcli.data import cache
     from lsgcli.data.prepare import prepare as run
@@ -38,7 +39,8 @@ def prepare(
     from lsgcli.report.recordings import preparation_parts
     from lsgcli.resolve import resolve
 
-    config = resolve(settings).replace(workers=cpus.usable()[0] if workers is None else workers, val_fraction=0.0)
+    config = resolve({**settings, "val_fraction": 0.0}, takes=NEEDED)
+    config = config.replace(workers=cpus.usable()[0] if workers is None else workers)
     kept = cache.folder(config) / config.dataset if registry.get("dataset", config.dataset).packed else None
     begin = time.monotonic()
     # The folder is made first: better to fail now than after an hour's work.
@@ -47,11 +49,9 @@ def prepare(
     record = {"dataset": config.dataset, "parts": bundle.record(), "classes": list(bundle.classes), **bundle.info}
     record["seconds"] = round(time.monotonic() - begin, 2)
     if as_json:
-        print(json.dumps(record))
+        print_json(record)
     else:
-        out = terminal.console(sys.stdout)
-        for part in preparation_parts(record):
-            out.print(part, soft_wrap=isinstance(part, str), markup=False)
+        terminal.show(preparation_parts(record))
     if kept is not None and not all(part["path"] for part in record["parts"].values()):
         raise StorageError(
             f"{kept}: the prepared data could not be kept there",

@@ -1,6 +1,5 @@
 """``lsg data show``: a contact sheet of frames."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,16 +10,13 @@ from lsgcli.cli.common import Force, Json, Quiet, Verbose, messages
 from lsgcli.cli.data.common import WHERE, one_of, open_dataset
 from lsgcli.cli.options import with_settings
 from lsgcli.config import DATA, FIELDS
+from lsgcli.output import print_json, print_result
 
-# What a sheet does not depend on: all but data and preparation.
-NOT_SHOWN = {name for name, field in FIELDS.items() if field.metadata["panel"] != DATA} | {
-    "augment",
-    "val_fraction",
-    "skip_bad",
-}
+# What a sheet depends on: data and preparation.
+SHOWN = {name for name, field in FIELDS.items() if field.metadata["panel"] == DATA} - {"augment", "val_fraction", "skip_bad"}
 
 
-@with_settings(leave_out=NOT_SHOWN)
+@with_settings(leave_out=set(FIELDS) - SHOWN)
 def show(
     settings: dict[str, Any],
     paths: Annotated[
@@ -38,7 +34,7 @@ def show(
 
     ON events are orange and OFF events blue. Samples are prepared as for training, without augmentation.
     """
-    messages(quiet, verbose)
+    messages(quiet, verbose, SHOWN)
     # Of these settings, --sensor also has a meaning for a recording.
     one_of(paths[0] if paths else None, {name: settings[name] for name in settings if name in WHERE - {"sensor"}})
     from lsgcli.report import contact_sheet, sheet_rows
@@ -47,12 +43,12 @@ def show(
     if paths:
         from lsgcli.resolve import resolve
 
-        config = resolve({**settings, "dataset": "event-folder"})
+        config = resolve({**settings, "dataset": "event-folder", "val_fraction": 0.0}, takes=SHOWN)
         rows, name = sheet_rows.of_paths(paths, config, samples), ", ".join(map(str, paths))
     else:
-        dataset, listing = open_dataset(settings)
+        dataset, listing = open_dataset(settings, SHOWN)
         config = dataset.config
         rows, name = sheet_rows.of_dataset(dataset, listing, samples), config.dataset
     static = not paths and listing.static
     contact_sheet.write(output, contact_sheet.draw(name, sheet_rows.preparation(config, static), rows, events=not static))
-    print(json.dumps({"path": str(output), "samples": len(rows)}) if as_json else output)
+    print_json({"path": str(output), "samples": len(rows)}) if as_json else print_result(output)

@@ -1,15 +1,14 @@
 """``lsg data simulate``: recordings of images, without a camera."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lsgcli import files
-from lsgcli.cli.common import Json, Quiet, Verbose, messages
+from lsgcli.cli.common import Json, Quiet, Verbose, log, messages
 from lsgcli.cli.data.common import Workers, counting
+from lsgcli.output import print_json, print_result
 
 
 def simulate(
@@ -43,8 +42,7 @@ def simulate(
     with counting(quiet) as bar:
         progress = bar("simulating", "recordings")
         result = simulate_folder(source, out, per_class=per_class, form=form, seed=seed, workers=workers, progress=progress)
-    if not quiet:
-        kept = f", {result.kept:,} of them there before" if result.kept else ""
-        told = f"{result.recordings:,} recordings{kept}, {result.events:,} events, {result.seconds:.1f} s"
-        print(f"{told} ({result.recordings / max(result.seconds, 1e-3):,.1f} recordings/s)", file=sys.stderr)
-    print(json.dumps(result.record()) if as_json else out)
+    kept = f", {result.kept:,} of them there before" if result.kept else ""
+    told = f"{result.recordings:,} recordings{kept}, {result.events:,} events, {result.seconds:.1f} s"
+    log.info("%s (%s recordings/s)", told, f"{result.recordings / max(result.seconds, 1e-3):,.1f}")
+    print_json(result.record()) if as_json else print_result(out)

@@ -1,16 +1,15 @@
 """``lsg data verify``: is the data whole?"""
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lsgcli.cli.common import Json, Quiet, Verbose, messages
-from lsgcli.cli.data.common import MIB, NOT_WHERE, Workers, counting, one_of, open_dataset
+from lsgcli.cli.common import Json, Quiet, Verbose, log, messages
+from lsgcli.cli.data.common import MIB, NOT_WHERE, WHERE, Workers, counting, one_of, open_dataset
 from lsgcli.cli.options import with_settings
 from lsgcli.errors import DataError
+from lsgcli.output import print_json, print_result
 
 if TYPE_CHECKING:
     from lsgcli.data.verification import Verdict
@@ -39,7 +38,7 @@ def verify(
     A file that is missing, changed or unreadable is listed, and ends with status 3. Files that no manifest knows, and counts other
     than the published ones, are mentioned.
     """
-    messages(quiet, verbose)
+    messages(quiet, verbose, WHERE)
     one_of(path, settings)
     from lsgcli.data import verification
 
@@ -53,14 +52,13 @@ def verify(
         if write:
             verdict = verification.written(verdict, hashing)
     if as_json:
-        print(json.dumps(verdict.record()))
+        print_json(verdict.record())
     else:
         from lsgcli.report.recordings import verdict_text
 
-        print(verdict_text(verdict.record()))
-    if not quiet:
-        for warning in verdict.warnings:
-            print(f"{verdict.path}: {warning}", file=sys.stderr)
+        print_result(verdict_text(verdict.record()))
+    for warning in verdict.warnings:
+        log.warning("%s: %s", verdict.path, warning)
     if verdict.faults:
         raise DataError(
             f"{verdict.path}: {len(verdict.faults)} fault(s):\n  " + "\n  ".join(verdict.faults), hint=_advice(verdict)

@@ -17,6 +17,7 @@ class Digits(ImageDataset):
 
     title = "1797 handwritten digits as still images, 10 classes; embedded, no download."
     packed = False
+    embedded = True
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "vggsnn",
         "T": 4,

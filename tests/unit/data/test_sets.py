@@ -8,7 +8,7 @@ from lsgcli import registry
 from lsgcli.config import FIELDS, check
 from lsgcli.data.prepare import prepare
 from lsgcli.data.sets import event_folder
-from lsgcli.errors import ConfigError, DataError
+from lsgcli.errors import DataError
 from lsgcli.resolve import resolve
 
 NAMES = registry.names("dataset")
@@ -161,13 +161,7 @@ def test_how_far_recordings_reach_is_remembered(config, tmp_path, monkeypatch, r
 
 
 @pytest.mark.parametrize("name", registry.names("dataset"))
-def test_settings_that_a_data_set_has_no_use_for(config, tmp_path, name):
+def test_a_data_dir_that_is_a_file(config, tmp_path, name):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(DataError, match=r"file: found a file, expected the folder of the data set"):
         registry.get("dataset", name)(config(name, data_dir=str(tmp_path / "file"))).check()
-    dataset = registry.get("dataset", name)(config(name, data_dir=str(tmp_path), sensor="34x34"))
-    if name == "event-folder":
-        dataset.check()
-    else:
-        with pytest.raises(ConfigError, match=f"--sensor: found 34x34 for the data set {name}"):
-            dataset.check()

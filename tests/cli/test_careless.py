@@ -1,0 +1,205 @@
+"""What a careless user gives the program, run as a program: unset variables, options without effect, odd files, narrow terminals."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from lsgcli import checkpoint
+
+KIB = 1024
+LSG = [sys.executable, "-m", "lsgcli"]
+
+
+def program(*arguments, env=None, limit=None, **named):
+    """Run a command to its end: exit status, stdout, stderr."""
+
+    def lower():
+        resource.setrlimit(resource.RLIMIT_AS, (limit * KIB,) * 2)
+
+    pipes = {"capture_output": True, "text": True, "timeout": 100, **named}
+    environment = {**os.environ, **(env or {})}
+    return subprocess.run(
+        [*LSG, *map(str, arguments)], check=False, env=environment, preexec_fn=lower if limit else None, **pipes
+    )
+
+
+def refused(result, *parts, status=2):
+    assert result.returncode == status, result.stderr
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    for part in parts:
+        assert part in result.stderr
+
+
+def test_settings_without_effect_are_all_named_at_once(tmp_path):
+    (tmp_path / "run.toml").write_text("residual = 'sew'\n")
+    given = ("--width", "5", "--window-us", "9", "--data-dir", "here", "--config", "run.toml")
+    parts = (
+        "--config run.toml: --residual: found sew, which has no effect here, expected an --arch with residual blocks",
+        "environment: --tet-lambda: found 0.5, which has no effect here, expected --loss tet",
+        "\n--width: found 5.0",
+        "--window-us: found 9, which has no effect here, expected a --dataset of recordings and --slicing window",
+        "--data-dir: found here",
+    )
+    refused(program("train", *given, "--loss", "ce", env={"LSG_TET_LAMBDA": "0.5"}), *parts)
+
+
+def test_an_axis_without_effect():
+    refused(program("ablate", "--grid", "residual=add,sew"), "--grid: --residual: found sew, which has no effect here")
+
+
+def test_rows_that_compute_the_same():
+    rows = ("--grid", "method=lsg,none", "width=0.5,2", "--seeds", "0", "--out", "abl", "--print-commands")
+    result = program("ablate", *rows, env={"LSG_WIDTH": "3"})
+    assert "method=lsg-width=2.0: left out, it is the same as method=lsg-width=0.5" in result.stderr
+    first, *others = result.stdout.splitlines()
+    assert first.startswith("env -u LSG_WIDTH lsg train --dataset digits-dvs --method lsg --seed 0 --out")
+    assert [line.split(" --seed")[0] for line in others] == [
+        f"lsg train --dataset digits-dvs --method none --width {width}" for width in (0.5, 2.0)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["ablate", "--seeds", "", "--print-commands"], ["--seeds: found an empty text"]),
+        (["train", "--out="], ["--out: found an empty text"]),
+        (["eval", ""], ["argument: found an empty text"]),
+        (["ablate", "--seeds", "0-100000000"], ["--seeds: found '0-100000000', expected at most 10,000 seeds"]),
+        (["train", "--width-multiplier", "1e9"], ["--width-multiplier: found 1000000000.0, expected above 0 and at most 64"]),
+        (["train", "--seed", "9" * 23], ["--seed: found 99999999999999999999999, expected at least 0 and at most"]),
+        (
+            ["train", "--threshold", "1e300", "--width", "1e300"],
+            ["--threshold: found 1e+300, expected a", "--width: found 1e+300"],
+        ),
+        (["export", "net.safetensors", "-o", "net"], ["-o net: found no --format, and a name that ends in none of"]),
+        (["export", "net.safetensors", "-o", "x.onnx", "--format", "nir"], ["x.onnx: found a name of the format onnx"]),
+        (["export", "net.safetensors", "-o", "x.onnx", "--cache-dir", "c"], ["no effect without --verify"]),
+        (["inspect-gradients", "net.safetensors", "--mismatch-step", "0.1"], ["expected --mismatch N, without which it"]),
+    ],
+)
+def test_refused_before_anything_is_loaded(arguments, parts, tmp_path):
+    refused(program(*arguments), *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_of_no_samples():
+    result = program("export", "net.safetensors", "-o", "x.onnx", "--verify", "0")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "--verify" in result.stderr
+
+
+def test_export_by_suffix_in_one_precision(train, lsg, images, tmp_path):
+    path = train("-q", "--precision", "bf16", "--epochs", "1").stdout.strip()
+    loss = {}
+    for name in ("net.nir", "net.safetensors"):
+        assert program("export", path, "-o", name).returncode == 0
+        result = lsg("eval", name, "--json", "--data-dir", images)
+        assert result.exit_code == 0, result.stderr
+        loss[name] = json.loads(result.stdout)["loss"]
+    assert (tmp_path / "net.nir").read_bytes()[1:4] == b"HDF"
+    exact = json.loads(lsg("eval", path, "--json", "--data-dir", images, "--precision", "fp32").stdout)["loss"]
+    assert loss == pytest.approx(dict.fromkeys(loss, exact), rel=1e-6)
+    assert exact != pytest.approx(
+        json.loads(lsg("eval", path, "--json", "--data-dir", images).stdout)["loss"], rel=1e-6
+    )  # bf16, as in training
+
+
+def test_variables_that_a_command_does_not_take(trained):
+    warned = program("eval", trained / "none.safetensors", env={"LSG_T": "8", "LSG_EPOCHS": "5", "LSG_BATCH_SIZE": "4"})
+    assert warned.returncode == 4
+    assert "LSG_T, LSG_EPOCHS: this command does not take them" in warned.stderr
+    assert "LSG_BATCH_SIZE" not in warned.stderr
+    resumed = program("train", "--resume", "nowhere", env={"LSG_EPOCHS": "5"})
+    assert resumed.returncode == 2
+    assert "LSG_EPOCHS: this command does not take it" in resumed.stderr
+
+
+def test_advice_is_of_options_that_the_command_has(trained, images, tmp_path):
+    shutil.copytree(images / "test", tmp_path / "data")
+    result = program("eval", trained / "best.safetensors", "--data-dir", "data")
+    refused(result, "data laid out as in training (--split not given)", status=3)
+    assert "stratified" not in result.stderr
+
+
+def test_checkpoints_that_are_none(trained, tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    refused(program("export", "a", "-o", "x.onnx"), "a: cannot be read: Too many levels of symbolic links", status=4)
+    content = checkpoint.read(trained / "best.safetensors")
+    checkpoint.save(
+        tmp_path / "odd.safetensors", checkpoint.Checkpoint(content.weights, {**content.config, "settings": "none"})
+    )
+    refused(
+        program("eval", "odd.safetensors"), "odd.safetensors: damaged or foreign: its configuration lacks settings", status=4
+    )
+    os.mkfifo(tmp_path / "fifo")
+    refused(program("eval", "fifo"), "fifo: found a pipe or a device, expected a file", status=4)
+    refused(program("eval", "/dev/stdin", input="abc"), "/dev/stdin: found a pipe or a device", status=4)
+
+
+def test_nan_is_null(trained, images, tmp_path):
+    content = checkpoint.read(trained / "best.safetensors")
+    weights = {name: torch.full_like(t, float("nan")) if t.is_floating_point() else t for name, t in content.weights.items()}
+    checkpoint.save(tmp_path / "nan.safetensors", checkpoint.Checkpoint(weights, content.config))
+    result = program("eval", "nan.safetensors", "--json", "--data-dir", images)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout, parse_constant=pytest.fail)["loss"] is None
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["data", "info", "--dataset", "digits"]])
+def test_a_full_disk(arguments):
+    with open("/dev/full", "w") as full:
+        result = program(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert result.returncode == 7
+    assert result.stderr.splitlines()[-1] == "error: an output cannot be written: No space left on device"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["train", "--help"]])
+def test_a_closed_pipe(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = program(*arguments, capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("kib", [300_000, 800_000, 1_200_000])
+def test_little_address_space(kib, trained):
+    refused(program("eval", trained / "best.safetensors", limit=kib), f"found a limit of {kib:,} KiB", status=8)
+
+
+def test_names_that_steer_a_terminal(images, tmp_path):
+    refused(program("eval", "\x1b[31mred"), r"error: \x1b[31mred: no such file", status=4)
+    for name in ("[b]a[-b]", "\x1b[1mb", "c" * 60):
+        for part in ("train", "test"):
+            shutil.copytree(images / "test" / "red", tmp_path / "data" / part / name)
+    result = program("data", "info", "--dataset", "image-folder", "--data-dir", "data", env={"COLUMNS": "40"})
+    for name in ("│ [b]a[-b] ", r"│ \x1b[1mb ", f"│ {'c' * 60} "):
+        assert name in result.stdout
+
+
+def test_a_narrow_terminal_shows_every_cell():
+    import io
+
+    from lsgcli.report.terminal import Table, console
+
+    table = Table("class", "accuracy", "0", title="per class")
+    table.add_row("[i]x" * 5, "0.500", "12")
+    for width, expected in (
+        (40, [table.columns[0].header.plain, "accuracy", "[i]x[i]x[i]x[i]x[i]x", "0.500"]),
+        (20, ["per class", "[i]x[i]x[i]x[i]x[i]x", "accuracy: 0.500", "0: 12"]),
+    ):
+        stream = io.StringIO()
+        out = console(stream)
+        out.width = width
+        out.print(table)
+        assert all(part in stream.getvalue() for part in expected)
+        assert ("accuracy: 0.500" in stream.getvalue()) is (width == 20)
