@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -126,7 +126,7 @@ def _stream(network: "Network", path: str, lines: "Lines", options: dict[str, An
     try:
         with stop_on_signals() as stop, contextlib.closing(run(network, path, stop=lambda: stop, **options)) as answers:
             for answer in answers:
-                print(lines.timestep(answer), flush=True)
+                _write(lines.timestep(answer), sys.stdout)
                 late.append(1e3 * (time.perf_counter() - answer.ready))
     finally:
         if late:
@@ -148,17 +148,23 @@ def _files(network: "Network", paths: list[str], lines: "Lines") -> None:
 
     def on_error(path: str, error: DataError) -> None:
         failed.append(path)
-        print(f"error: {printable(error.message)}", file=sys.stderr)
+        _write(f"error: {printable(error.message)}", sys.stderr)
 
     answered, begin = 0, time.perf_counter()
     with contextlib.closing(run(network, paths, on_error=on_error)) as predictions:
         for prediction in predictions:
-            print(lines.prediction(prediction), flush=True)
+            _write(lines.prediction(prediction), sys.stdout)
             answered += 1
     seconds = time.perf_counter() - begin
     log.debug("%d samples in %.1f s, %.1f samples/s", answered, seconds, answered / seconds)
     if failed:
         raise SystemExit(DataError.exit_code)
+
+
+def _write(line: str, stream: TextIO) -> None:
+    """Write a line at once and in one piece, so that those of several processes (`xargs -P`) do not mix."""
+    stream.write(f"{line}\n")
+    stream.flush()
 
 
 def _listed(paths: list[str]) -> list[str]:
