@@ -43,6 +43,7 @@ SPLIT_SEED = Applies("--split stratified or a --val-fraction above 0", lambda c:
 RESIDUAL = _has("arch", "has_residual", "an --arch with residual blocks: resnet19")
 FIXED_WIDTH = _has("method", "takes_width", "a --method whose width is fixed: none, trainable-decay")
 STORED_WIDTH = _has("method", "stores_width", "--method matched-width")
+OWN_START = Applies("weights of its own: no --init-from", lambda config: config.init_from is None)
 LEARNED_DECAY = _has("method", "learns_decay", "a --method that learns the decay")
 SGD = _is("optimizer", "sgd", "--optimizer")
 TET = _is("loss", "tet", "--loss")

@@ -213,7 +213,12 @@ class RunConfig:
     # Neuron
     method: str = setting("lsg", "How decay and surrogate width are set.", NEURON, kind="method")
     decay: float = setting(
-        0.2, "Decay beta of the membrane potential per timestep; where it is learned, its start.", NEURON, above=0.0, below=1.0
+        0.2,
+        "Decay beta of the membrane potential per timestep; where it is learned, its start.",
+        NEURON,
+        above=0.0,
+        below=1.0,
+        applies=only.OWN_START,
     )
     threshold: float = setting(0.5, "Firing threshold v_th.", NEURON, at_least=1e-6, at_most=1e6)
     width: float = setting(

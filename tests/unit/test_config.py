@@ -99,7 +99,7 @@ def test_bad_file(tmp_path):
 
 def test_a_runs_settings_are_taken_back(tmp_path):
     """All of them, whatever the preset says, from the file or its directory; but not where prepared data are written."""
-    first = RunConfig(T=7, epochs=2, method="none", data_dir="recordings", cache_dir="/scratch", threads=3)
+    first = RunConfig(dataset="event-folder", T=7, epochs=2, data_dir="recordings", cache_dir="/scratch", threads=3)
     record = {"settings": first.to_dict(), "argv": ["lsg"], "classes": ["a"], "lr": 9}
     (tmp_path / "config.json").write_text(json.dumps(record))
     for file in (tmp_path / "config.json", tmp_path):
@@ -175,6 +175,7 @@ EFFECTS = {
     "sensor": ("9x9", {"dataset": "digits-dvs"}, {"dataset": "event-folder"}),
     "skip_bad": (True, {"dataset": "digits-dvs"}, {"dataset": "image-folder"}),
     "split_seed": (3, {"dataset": "digits-dvs", "val_fraction": 0.0}, {"dataset": "n-caltech101", "val_fraction": 0.0}),
+    "decay": (0.3, {"init_from": "best.safetensors"}, {}),
     "residual": ("add", {"arch": "vggsnn"}, {"arch": "resnet19"}),
     "width": (1.0, {"method": "matched-width"}, {"method": "trainable-decay"}),
     "width_from": ("x", {"method": "lsg"}, {"method": "matched-width"}),
