@@ -1,7 +1,9 @@
 """Writing files so that a reader sees the old one or the new one, whole, and never a part."""
 
 import contextlib
+import fcntl
 import json
+import logging
 import math
 import os
 import re
@@ -14,6 +16,7 @@ from typing import Any
 
 from lsgcli.errors import ConfigError, StorageError
 
+log = logging.getLogger("lsg")
 PARTIAL = ".partial-"  # in the name of a file that is being written
 ANOTHER = "Choose another name."
 # How the content of a file begins, by the ending of its name.
@@ -239,6 +242,37 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(error, folder) from error
+
+
+@contextlib.contextmanager
+def locked(path: Path, waiting: str) -> Iterator[None]:
+    """Hold the lock file ``path``, waiting for another process that has it; the system drops the lock of one that is killed.
+
+    Where the file system has no locks, nothing is locked.
+
+    Args:
+        waiting: warning to log while another process holds it.
+    """
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise storage_error(error, path) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("%s", waiting)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            break
+        if path.exists() and os.path.samestat(os.fstat(handle), os.stat(path)):
+            break  # otherwise the process that had it has removed the file
+        os.close(handle)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
 
 
 @contextlib.contextmanager

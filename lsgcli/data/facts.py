@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from lsgcli.data import parallel, readers
+from lsgcli.data import manifest, parallel, readers
 from lsgcli.data.base import Dataset, Listing, Sample
 from lsgcli.data.events import Events
-from lsgcli.data.fetching import manifest
 from lsgcli.data.folders import walk
 from lsgcli.data.recordings import EventDataset
 from lsgcli.data.sets.cifar_dvs import NAME, RELEASES

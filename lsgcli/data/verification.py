@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lsgcli.data import facts, parallel, readers
+from lsgcli.data import facts, manifest, parallel, readers
 from lsgcli.data.base import Dataset, Listing, Sample
-from lsgcli.data.fetching import manifest
 from lsgcli.data.folders import visible
 from lsgcli.errors import DataError
 

@@ -56,8 +56,7 @@ def test_looking_never_downloads(lsg, tmp_path, monkeypatch, command, name):
     def download(*arguments, **named):
         raise AssertionError("a download was tried")
 
-    monkeypatch.setattr("lsgcli.data.fetching.obtain.fetch", download)
-    monkeypatch.setattr("torchvision.datasets.CIFAR10.download", download)  # CIFAR100 inherits it
+    monkeypatch.setattr("lsgcli.data.sets.base.fetch", download)
     (tmp_path / "empty").mkdir()
     result = lsg("data", command, *at(tmp_path / "empty", name), *(("-o", "a.png") if command == "show" else ()))
     assert result.exit_code == 3
@@ -69,7 +68,7 @@ def test_a_download_under_way_is_told(lsg, tmp_path):
     (tmp_path / "train.zip.part").write_bytes(b"half")
     result = lsg("data", "info", *at(tmp_path))
     assert result.exit_code == 3
-    assert "found a download that has not been finished: train.zip" in result.stderr
+    assert "found an unfinished download of train.zip" in result.stderr
 
 
 # --- wrong places -----------------------------------------------------------------------------------------------------

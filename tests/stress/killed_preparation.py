@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsgcli.data.fetching import manifest
+from lsgcli.data import manifest
 
 Parts = dict[str, tuple[dict[str, int], bytes]]
 

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lsgcli.data.base import SPLITS, Listing, Sample
-from lsgcli.data.fetching.download import RemoteFile
-from lsgcli.data.fetching.obtain import Downloaded
+from lsgcli.data.download import RemoteFile
 from lsgcli.data.guard import foreign
 from lsgcli.data.images import ImageDataset
+from lsgcli.data.sets.base import Downloaded
 
 PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
@@ -60,7 +60,7 @@ class Cifar(Downloaded, ImageDataset):
 
     def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
         """List the samples of the given splits."""
-        self.complete(self.root, {self.folder: self.archive}, self.there(self.root))
+        self.complete(self.root, {self.folder: self.archive})
         found = {split: self._open(split) for split in splits}
         self._images = {split: one.data for split, one in found.items()}
         samples = [

@@ -1,6 +1,6 @@
 """CIFAR-100 (Krizhevsky 2009), through torchvision."""
 
-from lsgcli.data.fetching.download import RemoteFile
+from lsgcli.data.download import RemoteFile
 from lsgcli.data.sets.cifar import PAGE, Cifar
 from lsgcli.registry import register
 

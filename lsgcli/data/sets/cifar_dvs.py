@@ -2,30 +2,50 @@
 
 import logging
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data.download import RemoteFile, by_hand, figshare, unpack
 from lsgcli.data.events import Events
-from lsgcli.data.fetching.download import RemoteFile
-from lsgcli.data.fetching.obtain import Downloaded, under_way_in
 from lsgcli.data.folders import stamp, walk
 from lsgcli.data.recordings import EventDataset
-from lsgcli.data.sets import cifar_dvs_files
+from lsgcli.data.sets.base import Downloaded
 from lsgcli.data.splits import RULES, assign, check
 from lsgcli.errors import DataError
 from lsgcli.registry import register
 
 log = logging.getLogger("lsg")
 NAME = re.compile(r"cifar10_([a-z]+)_(\d+)\.(aedat4?)")
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # Release: suffix -> what the checkpoint records. The original lies on its side in the sensor's own coordinates.
 RELEASES = {
     "aedat": {"release": "original, AEDAT 2.0", "orientation": "row = 127 - x, column = 127 - y of the sensor"},
     "aedat4": {"release": "tonic, AEDAT 4", "orientation": "as stored"},
 }
 SIDE = 128
+PAGE = "https://doi.org/10.6084/m9.figshare.4724671"
+# Class -> the archive of its 1000 recordings, 7.8 GB in all.
+FILES = {
+    name: RemoteFile(f"{name}.zip", figshare(number), md5=md5, about=780_000_000, page=PAGE)
+    for name, number, md5 in (
+        ("airplane", 7712788, "0afd5c4bf9ae06af762a77b180354fdd"),
+        ("automobile", 7712791, "8438dfeba3bc970c94962d995b1b9bdd"),
+        ("bird", 7712794, "a9c207c91c55b9dc2002dc21c684d785"),
+        ("cat", 7712812, "52c63c677c2b15fa5146a8daf4d56687"),
+        ("deer", 7712815, "b6bf21f6c04d21ba4e23fc3e36c8a4a3"),
+        ("dog", 7712818, "f379ebdf6703d16e0a690782e62639c3"),
+        ("frog", 7712842, "cad6ed91214b1c7388a5f6ee56d08803"),
+        ("horse", 7712851, "e7cbbf77bec584ffbf913f00e682782a"),
+        ("ship", 7712836, "41c7bd7d6b251be82557c6cce9a7d5c9"),
+        ("truck", 7712839, "89f3922fd147d9aeff89e76a2b0b70a7"),
+    )
+}
+CLASSES = tuple(FILES)
+# A zip of ten zips, 11.2 GB; never downloaded, but unpacked where somebody has put it.
+COPY = RemoteFile("CIFAR10DVS.zip", figshare(38023437), md5="ce3a4a0682dc0943703bd8f749a7701c", about=11_200_000_000)
+Found = dict[str, dict[tuple[str, int], Path]]  # suffix -> (class, number) -> path
 
 
 @register("dataset", "cifar-dvs")
@@ -54,16 +74,16 @@ class CifarDvs(Downloaded, EventDataset):
     @classmethod
     def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
         """What a download fetches: the original release, whatever the splits."""
-        return tuple(cifar_dvs_files.FILES.values())
+        return tuple(FILES.values())
 
     def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
         """List the samples of the given splits."""
         root = self.home if self.config.data_dir is None else self.root
         found = _recordings(root)
-        if cifar_dvs_files.settle(self, self.home, _kinds(found)):
+        if self._obtain(_classes(found)):
             found = _recordings(root)
         if not any(found.values()):
-            raise DataError(f"{root}: found no cifar10_<class>_<number>.aedat or .aedat4 in it or below", hint=_by_hand(root))
+            raise DataError(f"{root}: found no cifar10_<class>_<number>.aedat or .aedat4 in it or below", hint=_advice(root))
         suffix = _release(root, found)
         recordings = sorted(found[suffix].items())
         rule = self.config.split or "last"
@@ -75,47 +95,73 @@ class CifarDvs(Downloaded, EventDataset):
             )
             if split in splits
         ]
-        self._check_parts(root, splits, samples)
+        labels = {split: {sample.label for sample in samples if sample.split == split} for split in splits}
+        check(root, CLASSES, labels, rule, hint="put all recordings of all ten classes there")
         return Listing(CLASSES, tuple(samples), 2, False, {"sensor": [SIDE, SIDE], "split": rule, **RELEASES[suffix]})
 
     @property
     def home(self) -> Path:
-        """The folder of the data: with --data-dir also that folder itself, if there is something of them in it but not below it."""
+        """The folder of the data: CIFAR10DVS below the root, or with --data-dir the root itself where they lie there."""
         below = self.root / self.folder
         if self.config.data_dir is None or below.is_dir():
             return below
-        return self.root if self.there(self.root) or under_way_in((self.root,), self.remote()) else below
+        return self.root if self.there(self.root) or self.under_way(self.root) else below
 
     def there(self, place: Path) -> set[str]:
         """The classes of which there are recordings in or below ``place``."""
-        return _kinds(_recordings(place))
-
-    def _check_parts(self, root: Path, splits: tuple[str, ...], samples: list[Sample]) -> None:
-        labels = {split: {sample.label for sample in samples if sample.split == split} for split in splits}
-        check(root, CLASSES, labels, self.config.split or "last", hint="put all recordings of all ten classes there")
+        return _classes(_recordings(place))
 
     def upright(self, events: Events, form: str) -> Events:
         """Rows and columns exchanged in the original release, which lies on its side."""
         return Events(events.y, events.x, events.t, events.on, events.sensor) if form == "aedat2" else events
 
+    def _obtain(self, there: set[str]) -> bool:
+        """Download the original release where nothing is there, or unpack archives that are; whether there may be more now."""
+        lacking = [name for name in CLASSES if name not in there]
+        copies = (self.root / COPY.name, self.root / self.folder / COPY.name)
+        try:
+            if copy := next((path for path in copies if lacking and path.is_file()), None):
+                self._unpack_copy(copy, lacking)
+            elif lacking:
+                self.complete(self.home, FILES)
+        except DataError as error:
+            other = "Archives of another edition (AEDAT 2.0 or AEDAT 4) have to be unpacked by hand, so that"
+            other += f" cifar10_<class>_<number>.aedat or .aedat4 lie in or below {self.home}."
+            raise DataError(error.message, hint=f"{error.hint}\n  {other}") from error
+        return bool(lacking)
 
-def _recordings(root: Path) -> dict[str, dict[tuple[str, int], Path]]:
-    """Suffix -> (class, number) -> path; nothing where there is nothing yet."""
-    found: dict[str, dict[tuple[str, int], Path]] = {suffix: {} for suffix in RELEASES}
+    def _unpack_copy(self, copy: Path, lacking: Iterable[str]) -> None:
+        """Tonic's copy: unpack the classes' zips, then those of them whose recordings are not there."""
+        if problem := COPY.mismatch(copy):
+            raise DataError(f"{copy}: {problem}", hint=by_hand([COPY], copy.parent))
+        folder = self.root / self.folder
+        inner = folder / ".zips"
+        try:
+            zips = {path.stem: path for path in unpack(copy, inner, self.telling(f"unpacking {copy.name}"))}
+            self.seal([path for name in lacking for path in self.unpack(zips[name], folder, name)])
+        finally:
+            shutil.rmtree(inner, ignore_errors=True)
+
+
+def _recordings(root: Path) -> Found:
+    """The recordings in and below ``root``; nothing where there is nothing yet."""
+    found: Found = {suffix: {} for suffix in RELEASES}
     zips = []
     for folder, names in walk(root) if root.exists() else ():  # a hidden folder is being unpacked
-        zips += [folder / name for name in names if name.lower().endswith(".zip")]
         for name in names:
-            match = NAME.fullmatch(name)
-            if match and match[1] in CLASSES:
+            if (match := NAME.fullmatch(name)) and match[1] in CLASSES:
                 _add(found[match[3]], (match[1], int(match[2])), folder / name)
-    strange = [archive for archive in zips if not cifar_dvs_files.expected(archive, root)]
+            elif name.lower().endswith(".zip"):
+                zips.append(folder / name)
+    ours = {COPY.name, *(file.name for file in FILES.values())}
+    known = {folder / name for folder in (root, root / CifarDvs.folder) for name in ours}
+    strange = [path for path in zips if path not in known and (path.name in ours or "cifar" in path.name.lower())]
     if strange and not any(found.values()):
-        raise DataError(f"{min(strange)}: found an archive that is still packed, expected recordings", hint=_by_hand(root))
+        raise DataError(f"{min(strange)}: found an archive that is still packed, expected recordings", hint=_advice(root))
     return found
 
 
-def _kinds(found: dict[str, dict[tuple[str, int], Path]]) -> set[str]:
+def _classes(found: Found) -> set[str]:
     return {kind for recordings in found.values() for kind, _ in recordings}
 
 
@@ -125,15 +171,15 @@ def _add(found: dict[tuple[str, int], Path], key: tuple[str, int], path: Path) -
     found[key] = path
 
 
-def _release(root: Path, found: dict[str, dict[tuple[str, int], Path]]) -> str:
+def _release(root: Path, found: Found) -> str:
     there = [suffix for suffix, recordings in found.items() if recordings]
     if len(there) > 1:
         log.warning("%s: found both releases of CIFAR10-DVS; reading the original (.aedat)", root)
     return there[0]
 
 
-def _by_hand(root: Path) -> str:
+def _advice(root: Path) -> str:
     return (
-        f"Download the ten <class>.zip of CIFAR10-DVS (https://doi.org/10.6084/m9.figshare.4724671) or tonic's CIFAR10DVS.zip"
+        f"Download the ten <class>.zip of CIFAR10-DVS ({PAGE}) or tonic's CIFAR10DVS.zip"
         f" by hand, and unpack them in {root}, for example with: unzip airplane.zip -d {root}"
     )

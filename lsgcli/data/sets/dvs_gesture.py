@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data.download import RemoteFile, by_hand, figshare
 from lsgcli.data.events import Events, in_order
-from lsgcli.data.fetching.download import RemoteFile, by_hand
-from lsgcli.data.fetching.obtain import Downloaded, figshare
 from lsgcli.data.folders import stamp, visible
 from lsgcli.data.guard import foreign
 from lsgcli.data.recordings import EventDataset
+from lsgcli.data.sets.base import Downloaded
 from lsgcli.errors import DataError, MissingPart
 from lsgcli.registry import register
 
@@ -94,7 +94,7 @@ class DvsGesture(Downloaded, EventDataset):
 
     def _folder(self, splits: tuple[str, ...]) -> Path:
         folder = self.home
-        self.complete(folder, {FOLDERS[split]: REMOTE[split] for split in splits}, self.there(folder), any_archive=True)
+        self.complete(folder, {FOLDERS[split]: REMOTE[split] for split in splits})
         return folder
 
     def read(self, path: Path, sensor: tuple[int, int]) -> Events:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lsgcli.data.base import SPLITS, Listing
-from lsgcli.data.fetching import archives
-from lsgcli.data.fetching.download import RemoteFile
-from lsgcli.data.fetching.obtain import Downloaded
+from lsgcli.data.download import RemoteFile, unpack
 from lsgcli.data.folders import scan_classes
 from lsgcli.data.recordings import EventDataset
+from lsgcli.data.sets.base import Downloaded
 from lsgcli.registry import register
 
 SENSOR = [240, 180]  # width and height; most recordings fill a part of it
@@ -65,7 +64,7 @@ class NCaltech101(Downloaded, EventDataset):
         folder = self.home
         if not self.there(folder) and self.config.data_dir is not None and any(self.root.glob("*/*.bin")):
             return self.root
-        self.complete(folder, {FOLDER: ARCHIVE}, self.there(folder))
+        self.complete(folder, {FOLDER: ARCHIVE})
         return folder / FOLDER
 
     def there(self, place: Path) -> set[str]:
@@ -74,11 +73,13 @@ class NCaltech101(Downloaded, EventDataset):
 
     def unpack(self, archive: Path, folder: Path, name: str) -> list[Path]:
         """Unpack the archive, or the one in it: as it was published, the recordings are a zip in a zip."""
-        if not any(Path(member).name == INNER for member in archives.names(archive)):
-            return super().unpack(archive, folder, name)
         outer = folder / f".{archive.stem}"
         try:
-            found = archives.unpack(archive, outer, self.telling(f"unpacking {archive.name}"))
-            return super().unpack(next(path for path in found if path.name == INNER), folder, name)
+            found = unpack(archive, outer, self.telling(f"unpacking {archive.name}"), inside=name)
+            inner = next((path for path in found if path.name == INNER), None)
+            if inner is not None:
+                return super().unpack(inner, folder, name)
+            outer.rename(folder / name)
+            return [folder / name / path.relative_to(outer) for path in found]
         finally:
             shutil.rmtree(outer, ignore_errors=True)

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lsgcli.data.base import SPLITS, Listing
-from lsgcli.data.fetching.download import RemoteFile, by_hand
-from lsgcli.data.fetching.obtain import Downloaded
+from lsgcli.data.download import RemoteFile, by_hand
 from lsgcli.data.folders import scan_folders
 from lsgcli.data.recordings import EventDataset
+from lsgcli.data.sets.base import Downloaded
 from lsgcli.registry import register
 
 SENSOR = 34  # pixels, square
@@ -74,5 +74,5 @@ class NMnist(Downloaded, EventDataset):
 
     def _folder(self, splits: tuple[str, ...]) -> Path:
         folder = self.home
-        self.complete(folder, {FOLDERS[split]: REMOTE[split] for split in splits}, self.there(folder), any_archive=True)
+        self.complete(folder, {FOLDERS[split]: REMOTE[split] for split in splits})
         return folder

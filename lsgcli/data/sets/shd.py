@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data.download import RemoteFile, by_hand, unpack
 from lsgcli.data.events import Events, in_order
-from lsgcli.data.fetching import archives
-from lsgcli.data.fetching.download import RemoteFile, by_hand
-from lsgcli.data.fetching.obtain import Downloaded
 from lsgcli.data.folders import stamp
 from lsgcli.data.guard import foreign
 from lsgcli.data.recordings import EventDataset
+from lsgcli.data.sets.base import Downloaded
 from lsgcli.errors import DataError, MissingPart
 from lsgcli.registry import register
 
@@ -80,12 +79,12 @@ class Shd(Downloaded, EventDataset):
 
     def _folder(self, splits: tuple[str, ...]) -> Path:
         folder = self.home
-        self.complete(folder, {FILES[split]: REMOTE[split] for split in splits}, self.there(folder), any_archive=True)
+        self.complete(folder, {FILES[split]: REMOTE[split] for split in splits})
         return folder
 
     def unpack(self, archive: Path, folder: Path, name: str) -> list[Path]:
         """Unpack a part's archive, which holds the file ``name``, into ``folder``."""
-        return archives.unpack(archive, folder, self.telling(f"unpacking {archive.name}"))
+        return unpack(archive, folder, self.telling(f"unpacking {archive.name}"))
 
     def events(self, sample: Sample, listing: Listing) -> Events:
         """The spikes of one recording: x is the channel, y is 0, all are ON."""

@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 
 from lsgcli import files
-from lsgcli.data import parallel, random
+from lsgcli.data import manifest, parallel, random
 from lsgcli.data.base import Sample
 from lsgcli.data.events import Events
-from lsgcli.data.fetching import manifest
 from lsgcli.data.folders import scan_folders, visible
 from lsgcli.data.guard import foreign
 from lsgcli.data.images import image_suffixes, read_image

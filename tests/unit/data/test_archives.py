@@ -9,8 +9,8 @@ from collections import namedtuple
 
 import pytest
 
-from lsgcli.data.fetching import archives
-from lsgcli.data.fetching.archives import names, sweep, unpack
+from lsgcli.data import download
+from lsgcli.data.download import unpack
 from lsgcli.errors import DataError, StorageError
 from tests.unit.data.hostile import CONTENT, HOSTILE, MAKERS, good, zipped
 
@@ -48,18 +48,16 @@ def test_what_is_packed_comes_out(tmp_path, kind, there):
     assert found == sorted(folder / name for name in CONTENT)
     assert files(folder) == CONTENT | ({"set/mine": b"mine"} if there else {})
     assert told == sorted(told)
-    assert told[-1][0] == told[-1][1] > 0
+    assert 0 < told[-1][0] <= told[-1][1] == archive.stat().st_size
     assert [path.name for path in folder.parent.iterdir()] == ["d"]
     assert (folder / "LICENSE").stat().st_mode & 0o111 == 0
-    assert sorted(name.removeprefix("./") for name in names(archive) if name[-1] != "/") == sorted(CONTENT)
 
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_inside_leaves_a_top_folder_out(tmp_path, kind):
     archive = good(tmp_path / kind)
-    assert unpack(archive, tmp_path / "set", inside="set") == sorted(
-        tmp_path / name for name in CONTENT if name.startswith("set/")
-    )
+    inner = sorted(tmp_path / name for name in CONTENT if name.startswith("set/"))
+    assert unpack(archive, tmp_path / "set", inside="set") == inner
     assert files(tmp_path / "set") == {name[4:]: content for name, content in CONTENT.items() if name.startswith("set/")}
     unpack(archive, tmp_path / "all", inside="another")
     assert files(tmp_path / "all") == CONTENT
@@ -71,23 +69,14 @@ def test_attributes_of_macos_are_left_out(tmp_path):
     assert files(tmp_path / "out") == {"set/1.bin": b"1"}
 
 
-def test_archives_in_an_archive_stay_packed(tmp_path):
-    zipped(tmp_path / "inner.zip", [("x", b"x")])
-    archive = zipped(tmp_path / "a.zip", [("inner.zip", (tmp_path / "inner.zip").read_bytes())])
-    assert unpack(archive, tmp_path / "out") == [tmp_path / "out" / "inner.zip"]
-
-
 @pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_archives_write_nothing(tmp_path, case, there):
     kind, make, told = HOSTILE[case]
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "x").write_bytes(b"sentinel")
-    place = tmp_path / "place"
-    place.mkdir()
-    (place / "x").write_bytes(b"sentinel")
-    folder = place / "data"
+    for name in ("outside", "place"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_bytes(b"sentinel")
+    folder = tmp_path / "place" / "data"
     if there:
         folder.mkdir()
         (folder / "mine").write_bytes(b"mine")
@@ -102,29 +91,14 @@ def test_hostile_archives_write_nothing(tmp_path, case, there):
 
 
 def test_there_are_many_hostile_archives():
-    assert len(HOSTILE) >= 18
+    assert sum(name.startswith(("tar", "a.tar")) for name in HOSTILE) >= 12
+    assert sum(name.startswith(("zip", "a.zip")) for name in HOSTILE) >= 6
 
 
 def test_the_member_is_named(tmp_path):
     archive = zipped(tmp_path / "a.zip", [("good", b"1"), ("a/../../evil\u202e", b"evil")])
     with pytest.raises(DataError, match=r"a\.zip: member a/\.\./\.\./evil.u202e: found"):
         unpack(archive, tmp_path / "d")
-
-
-@pytest.mark.parametrize("link", ["set", "set/cat", "set/cat/1.bin"])
-@pytest.mark.parametrize("kind", MAKERS)
-def test_nothing_is_written_through_a_link_that_is_there(tmp_path, kind, link):
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "1.bin").write_bytes(b"sentinel")
-    path = tmp_path / "d" / link
-    path.parent.mkdir(parents=True)
-    path.symlink_to(outside / "1.bin" if link.endswith("bin") else outside)
-    archive = good(tmp_path / kind)
-    before = tree(tmp_path)
-    with pytest.raises(DataError, match=rf"member {link}: found a link in its place"):
-        unpack(archive, tmp_path / "d")
-    assert tree(tmp_path) == before
 
 
 def test_a_folder_that_is_a_link_is_the_users_choice(tmp_path):
@@ -134,25 +108,12 @@ def test_a_folder_that_is_a_link_is_the_users_choice(tmp_path):
     assert files(tmp_path / "disk") == CONTENT
 
 
-@pytest.mark.parametrize(("there", "told"), [("LICENSE/x", "a folder in its place"), ("set", "a file in its place")])
-def test_files_and_folders_do_not_replace_each_other(tmp_path, there, told):
-    path = tmp_path / "d" / there
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"mine")
-    archive = good(tmp_path / "a.zip")
-    before = tree(tmp_path)
-    with pytest.raises(DataError, match=told):
-        unpack(archive, tmp_path / "d")
-    assert tree(tmp_path) == before
-
-
 def test_too_little_room(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 70_000, 70_000))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 60_000, 60_000))
     for kind in MAKERS:
-        archive = good(tmp_path / kind)
-        with pytest.raises(StorageError, match="found 70,000 free"):
-            unpack(archive, tmp_path / "d")
+        with pytest.raises(StorageError, match="found 60,000 free"):
+            unpack(good(tmp_path / kind), tmp_path / "d")
     assert not (tmp_path / "d").exists()
 
 
@@ -166,17 +127,14 @@ def test_a_disk_that_fills_up(tmp_path, monkeypatch, there):
         def write(self, data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(archives, "open", lambda path, mode: Full(), raising=False)
+    def opened(path, mode):
+        return archive.open("rb") if mode == "rb" else Full()
+
+    monkeypatch.setattr(download, "open", opened, raising=False)
     with pytest.raises(StorageError, match="d: cannot be written: No space left"):
         unpack(archive, folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "d"][: 1 + there]
     assert not there or not list(folder.iterdir())
-
-
-def test_no_such_archive(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
-        unpack(tmp_path / "a.zip", tmp_path / "d")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_where_nothing_can_be_written(tmp_path):
@@ -186,9 +144,9 @@ def test_where_nothing_can_be_written(tmp_path):
 
 
 KILLED = """
-import os, signal, sys
+import signal, sys
 from pathlib import Path
-from lsgcli.data.fetching.archives import unpack
+from lsgcli.data.download import unpack
 def progress(done, total):
     print("going", flush=True)
     signal.pause()
@@ -202,34 +160,12 @@ def test_a_killed_unpacking_never_looks_finished(tmp_path, there):
     if there:
         folder.mkdir()
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(archive), str(folder)], stdout=subprocess.PIPE)
-    try:
-        assert process.stdout.readline() == b"going\n"
-        place = folder if there else tmp_path
-        (left,) = place.glob(".lsg-unpacking-*")
-        sweep(place)
-        assert left.exists()  # a process is at it
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert left.exists()
+    assert process.stdout.readline() == b"going\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (left,) = tmp_path.glob(".lsg-unpacking-*")
     assert folder.exists() == there
-    assert not there or [path.name for path in folder.iterdir()] == [left.name]
+    assert not there or not list(folder.iterdir())
     unpack(archive, folder)
     assert files(folder) == CONTENT
     assert not left.exists()
-
-
-@pytest.mark.parametrize("missing", ["platform", "file system"])
-def test_without_locks_archives_are_unpacked_and_nothing_is_swept(tmp_path, monkeypatch, missing):
-    def refused(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    if missing == "platform":
-        monkeypatch.setitem(sys.modules, "fcntl", None)
-    else:
-        monkeypatch.setattr("fcntl.flock", refused)
-    other = tmp_path / f"{archives.WORK}12345678"  # of a process that may still be at work
-    other.mkdir()
-    unpack(good(tmp_path / "a.zip"), tmp_path / "d")
-    assert files(tmp_path / "d") == CONTENT
-    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "a.zip", "d"]

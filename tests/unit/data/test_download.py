@@ -1,6 +1,6 @@
 import errno
 import hashlib
-import json
+import io
 import signal
 import socket
 import ssl
@@ -10,13 +10,11 @@ import threading
 import time
 import urllib.error
 from collections import namedtuple
-from functools import partial
 
 import pytest
 
-from lsgcli.data.fetching import download
-from lsgcli.data.fetching import partial as arriving
-from lsgcli.data.fetching.download import RemoteFile, fetch
+from lsgcli.data import download
+from lsgcli.data.download import RemoteFile, fetch
 from lsgcli.errors import DataError, StorageError
 from tests.unit.data.serving import Site, cut, in_turn, ranged, reply, status, whole
 
@@ -90,7 +88,7 @@ def test_a_file_with_other_content_is_never_replaced(site, remote, tmp_path):
         (status(200, b"\n <HTML lang=en>Are you a robot?</HTML>", Content_Type="application/zip"), "a web page"),
         (status(200, b"another file"), f"found 12 bytes with md5 .*, expected {MD5}"),
         (status(200, CONTENT, Content_Encoding="gzip"), "content encoded as gzip"),
-        (status(302, Location="ftp://127.0.0.1/a"), "redirect to ftp://127.0.0.1/a, expected http or https"),
+        (status(302, Location="ftp://127.0.0.1/a"), "found the address ftp://127.0.0.1/a, expected http or https"),
         (status(302, Location="file:///etc/passwd"), "file:///etc/passwd"),
         (lambda handler: None, "no connection"),
     ],
@@ -119,7 +117,6 @@ def test_a_cut_connection_goes_on_where_it_was_cut(site, remote, tmp_path):
     site.pages["/a"] = in_turn(cut(CONTENT, 5000, ETag='"1"'), ranged(CONTENT, '"1"'))
     assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
     assert site.ranges("/a") == [None, "bytes=5000-"]
-    assert site.requests[1][1]["If-Range"] == '"1"'
     assert nothing_left(tmp_path)
 
 
@@ -149,14 +146,7 @@ def test_a_file_that_changed_on_the_server_is_fetched_from_the_start(site, remot
     old = bytes(len(CONTENT))
     site.pages["/a"] = in_turn(cut(old, 5000, ETag='"old"'), ranged(CONTENT, '"new"'))
     assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
-    assert [headers.get("If-Range") for _, headers in site.requests] == [None, '"old"']
-
-
-def test_a_weak_etag_is_no_proof(site, remote, tmp_path):
-    date = "Wed, 01 Jan 2025 00:00:00 GMT"
-    site.pages["/a"] = in_turn(cut(CONTENT, 5000, ETag='W/"1"', Last_Modified=date), ranged(CONTENT, date))
-    fetch([remote()], tmp_path)
-    assert site.requests[1][1]["If-Range"] == date
+    assert site.ranges("/a") == [None, "bytes=5000-", None]
 
 
 def test_a_server_without_ranges_starts_over(site, remote, tmp_path):
@@ -174,17 +164,16 @@ def test_a_whole_part_needs_no_data(site, remote, tmp_path):
 
 
 def test_a_part_longer_than_the_file_is_given_up(site, remote, tmp_path):
-    site.pages["/a"] = ranged(CONTENT, '"1"')
+    site.pages["/a"] = ranged(CONTENT)
     (tmp_path / "a.bin.part").write_bytes(CONTENT + b"more")
-    (tmp_path / "a.bin.part.json").write_text(json.dumps({"url": f"{site.base}/a", "validator": '"1"'}))
-    assert fetch([remote(md5=None)], tmp_path)[0].read_bytes() == CONTENT
+    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
     assert site.ranges("/a") == ["bytes=102404-", None]
 
 
 def test_a_file_of_another_size_that_is_there(site, remote, tmp_path):
     (tmp_path / "a.bin").write_bytes(CONTENT)
     with pytest.raises(DataError, match=r"a\.bin: found 102400 bytes, expected 7"):
-        fetch([remote(md5=None, size=7)], tmp_path)
+        fetch([remote(size=7)], tmp_path)
 
 
 @pytest.mark.parametrize("code", [socket.EAI_NONAME, socket.EAI_AGAIN])
@@ -218,7 +207,7 @@ def test_a_wrong_file_is_fetched_twice_and_then_from_the_next_address(site, remo
 def test_a_range_that_was_not_asked_for_is_not_glued_on(site, remote, tmp_path):
     strange = status(206, CONTENT[700:], Content_Range=f"bytes 700-{len(CONTENT) - 1}/{len(CONTENT)}")
     site.pages["/a"] = in_turn(cut(CONTENT, 5000, ETag='"1"'), strange, whole(CONTENT))
-    assert fetch([remote(md5=None)], tmp_path)[0].read_bytes() == CONTENT  # no checksum would mend it
+    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
     assert site.ranges("/a") == [None, "bytes=5000-", None]
 
 
@@ -230,28 +219,13 @@ def test_an_error_page_does_not_cost_what_has_arrived(site, remote, tmp_path, pa
     assert site.ranges("/api") == ["bytes=5000-"]
 
 
-def test_without_checksum_only_the_same_version_is_continued(site, remote, tmp_path):
-    site.pages["/a"] = cut(CONTENT, 5000, ETag='"1"')
-    with pytest.raises(DataError):
-        fetch([remote(md5=None)], tmp_path)
-    site.requests.clear()
-    site.pages["/a"] = ranged(CONTENT, '"1"')
-    assert fetch([remote(md5=None)], tmp_path)[0].read_bytes() == CONTENT
-    assert site.ranges("/a") == ["bytes=5000-"]
-    (tmp_path / "a.bin").rename(tmp_path / "a.bin.part")  # of unknown origin
-    site.requests.clear()
-    fetch([remote(md5=None)], tmp_path)
-    assert site.ranges("/a") == [None]
-
-
-def test_sha256_and_size_are_checked(site, remote, tmp_path):
+def test_checksum_and_size_are_checked(site, remote, tmp_path):
     site.pages["/a"] = whole(CONTENT)
-    sha256 = hashlib.sha256(CONTENT).hexdigest()
-    with pytest.raises(DataError, match=f"sha256 {sha256}, expected 0000"):
-        fetch([remote(sha256="0" * 64)], tmp_path)
+    with pytest.raises(DataError, match=f"md5 {MD5}, expected 0000"):
+        fetch([remote(md5="0" * 32)], tmp_path)
     with pytest.raises(DataError, match="found 102400 bytes, expected 7"):
         fetch([remote(size=7)], tmp_path)
-    assert fetch([remote(sha256=sha256.upper(), size=len(CONTENT))], tmp_path)
+    assert fetch([remote(size=len(CONTENT))], tmp_path)
 
 
 def test_an_endless_answer_ends(site, remote, tmp_path):
@@ -262,7 +236,7 @@ def test_an_endless_answer_ends(site, remote, tmp_path):
             handler.wfile.write(bytes(1 << 16))
 
     site.pages["/a"] = endless
-    with pytest.raises(DataError, match="found more bytes than the expected 102400"):
+    with pytest.raises(DataError, match=r"found more than .* bytes, expected 102,400 bytes"):
         fetch([remote(size=len(CONTENT))], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -278,7 +252,7 @@ def test_a_silent_server_is_left(site, remote, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://127.0.0.1/a", "data:,x", "a.bin"])
 def test_other_schemes_are_refused(tmp_path, address):
-    with pytest.raises(DataError, match="neither http nor https"):
+    with pytest.raises(DataError, match="expected http or https"):
         fetch([RemoteFile("a.bin", (address,), md5=MD5)], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -313,7 +287,7 @@ def test_all_that_is_lacking_is_named(site, tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from lsgcli.data.fetching.download import RemoteFile, fetch
+from lsgcli.data.download import RemoteFile, fetch
 fetch([RemoteFile("a.bin", (sys.argv[1],), md5=sys.argv[2])], Path(sys.argv[3]))
 """
 
@@ -345,47 +319,23 @@ def test_a_killed_download_goes_on(site, remote, tmp_path):
     assert nothing_left(tmp_path)
 
 
-def test_two_at_once_share_one_transfer(site, remote, tmp_path):
-    first = threading.Event()
-
-    def slow(handler):
-        reply(handler, 200, CONTENT[:1000], length=len(CONTENT))
-        handler.wfile.flush()
-        first.wait(20)
-        handler.wfile.write(CONTENT[1000:])
-
-    site.pages["/a"] = slow
-    threads = [threading.Thread(target=partial(fetch, [remote()], tmp_path)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    while not site.requests:
-        time.sleep(0.01)
-    time.sleep(0.1)
-    first.set()
-    for thread in threads:
-        thread.join()
-    assert len(site.requests) == 1
-    assert nothing_left(tmp_path)
-    assert (tmp_path / "a.bin").read_bytes() == CONTENT
-
-
 def test_a_full_disk(site, remote, tmp_path, monkeypatch):
     site.pages["/a"] = whole(CONTENT)
 
-    def full(handle, data):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(arriving.os, "write", full)
-    with pytest.raises(StorageError, match=r"a\.bin\.part: cannot be written: No space left") as caught:
+    monkeypatch.setattr(download, "open", lambda path, mode, buffering: Full(), raising=False)
+    with pytest.raises(StorageError, match=r"a\.bin\.part: cannot be written: No space left"):
         fetch([remote()], tmp_path)
-    assert "--data-dir" in caught.value.hint
 
 
 def test_too_little_room_is_found_before_anything_is_fetched(site, remote, tmp_path, monkeypatch):
     site.pages["/a"] = whole(CONTENT)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 1000, 1000))
-    with pytest.raises(StorageError, match="needs 102,400 bytes more, found 1,000 free"):
+    with pytest.raises(StorageError, match="needs 102,400 bytes, found 1,000 free"):
         fetch([remote()], tmp_path)
     assert list(tmp_path.iterdir()) == []
 

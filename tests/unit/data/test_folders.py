@@ -6,8 +6,7 @@ import shutil
 import pytest
 
 from lsgcli import registry
-from lsgcli.data import facts
-from lsgcli.data.fetching import manifest
+from lsgcli.data import facts, manifest
 from lsgcli.data.folders import walk
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError, MissingPart

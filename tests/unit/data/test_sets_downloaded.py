@@ -10,18 +10,21 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from lsgcli import registry
+from lsgcli.data import download, manifest
 from lsgcli.data.base import SPLITS
-from lsgcli.data.fetching import download, manifest
-from lsgcli.data.fetching.download import RemoteFile
-from lsgcli.data.fetching.obtain import Downloaded
+from lsgcli.data.download import RemoteFile
 from lsgcli.data.prepare import prepare
-from lsgcli.data.sets import cifar_dvs, cifar_dvs_files, dvs_gesture, n_caltech101, n_mnist, shd
+from lsgcli.data.sets import cifar_dvs, dvs_gesture, n_caltech101, n_mnist, shd
+from lsgcli.data.sets.base import Downloaded
 from lsgcli.errors import DataError
 from tests.unit.data.recordings_of import write_shd
 from tests.unit.data.serving import Site, ranged, status, whole
@@ -103,7 +106,7 @@ def gestures(publish):
 def cifar(publish):
     for name in cifar_dvs.CLASSES:
         members = {f"{name}/cifar10_{name}_{number}.aedat": AEDAT for number in (0, 1, 900)}
-        publish(cifar_dvs_files.FILES, name, zipped(members))
+        publish(cifar_dvs.FILES, name, zipped(members))
 
 
 # --- what is published ------------------------------------------------------------------------------------------------
@@ -139,7 +142,7 @@ def test_facts_agree_with_tonics():
             assert file.name == getattr(theirs, f"{split}_filename")
             assert file.md5 == getattr(theirs, f"{split}_md5")
             assert file.urls[0] == getattr(theirs, f"{split}_url")
-    for file, theirs in ((n_caltech101.ARCHIVE, datasets.NCALTECH101), (cifar_dvs_files.COPY, datasets.CIFAR10DVS)):
+    for file, theirs in ((n_caltech101.ARCHIVE, datasets.NCALTECH101), (cifar_dvs.COPY, datasets.CIFAR10DVS)):
         assert (file.name, file.md5, file.urls[0]) == (theirs.filename, theirs.file_md5, theirs.url)
     for split in SPLITS:
         file, theirs = shd.REMOTE[split], datasets.SHD
@@ -156,7 +159,7 @@ def test_facts_agree_with_tonics():
 
 
 def test_figshare_comes_by_three_ways():
-    assert cifar_dvs_files.FILES["airplane"].urls == (
+    assert cifar_dvs.FILES["airplane"].urls == (
         "https://figshare.com/ndownloader/files/7712788",
         "https://api.figshare.com/v2/file/download/7712788",
         "https://ndownloader.figshare.com/files/7712788",
@@ -188,6 +191,21 @@ def test_a_set_of_two_parts(config, site, tmp_path, request, name, published, fo
     assert set(report.extra) == set(files)
     assert {what for what, _, _ in told} >= {*files, *(f"unpacking {file}" for file in files), f"checksums of {folder}"}
     assert prepare(settings).test.x.shape[1:3] == (1, 2)
+
+
+def test_two_at_once_share_one_download(config, site, tmp_path, nmnist):
+    served, going = site.pages["/train.zip"], threading.Event()
+    site.pages["/train.zip"] = lambda handler: (going.wait(20), served(handler))
+    datasets = [registry.get("dataset", "n-mnist")(config("n-mnist", data_dir=str(tmp_path))) for _ in range(2)]
+    with ThreadPoolExecutor() as pool:
+        scans = [pool.submit(dataset.scan) for dataset in datasets]
+        while not site.requests:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        going.set()
+        assert [len(scan.result().samples) for scan in scans] == [4, 4]
+    assert asked(site) == ["train.zip", "test.zip"]
+    assert not list((tmp_path / "NMNIST").glob(".*"))
 
 
 def test_shd(config, site, tmp_path, publish):
@@ -327,7 +345,7 @@ def test_cifar_dvs_is_downloaded(config, site, tmp_path, cifar):
 def test_cifar_dvs_zips_that_are_there_are_unpacked(config, site, tmp_path, cifar, publish):
     for name in cifar_dvs.CLASSES[:9]:
         (tmp_path / f"{name}.zip").write_bytes(zipped({f"cifar10_{name}_{i}.aedat": AEDAT for i in (0, 1, 900)}))
-        publish(cifar_dvs_files.FILES, name, (tmp_path / f"{name}.zip").read_bytes())  # without a folder in it
+        publish(cifar_dvs.FILES, name, (tmp_path / f"{name}.zip").read_bytes())  # without a folder in it
     listing = registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(tmp_path))).scan()
     assert asked(site) == ["truck.zip"]
     assert len(listing.samples) == 30
@@ -352,7 +370,7 @@ def test_cifar_dvs_a_wrong_zip_stops_before_any_download(config, site, tmp_path,
     assert (tmp_path / "dog.zip").read_bytes() == mine
 
 
-@pytest.mark.parametrize("place", ["other.zip", "below/airplane.zip"])
+@pytest.mark.parametrize("place", ["CIFAR-10-DVS.zip", "below/airplane.zip"])
 def test_cifar_dvs_archives_elsewhere_are_mentioned(config, site, tmp_path, cifar, place):
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_bytes(b"")
@@ -368,9 +386,7 @@ def test_cifar_dvs_tonics_copy_is_unpacked(config, site, tmp_path, monkeypatch, 
         for name in cifar_dvs.CLASSES
     }
     content = zipped(inner)
-    monkeypatch.setattr(
-        cifar_dvs_files, "COPY", dataclasses.replace(cifar_dvs_files.COPY, md5=hashlib.md5(content).hexdigest())
-    )
+    monkeypatch.setattr(cifar_dvs, "COPY", dataclasses.replace(cifar_dvs.COPY, md5=hashlib.md5(content).hexdigest()))
     (tmp_path / place).mkdir(exist_ok=True)
     (tmp_path / place / "CIFAR10DVS.zip").write_bytes(content)
     listing = registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(tmp_path))).scan()
@@ -443,11 +459,11 @@ def test_a_failed_second_archive_leaves_the_first_for_the_next_time(config, site
 KILLED = """
 import dataclasses, json, os, signal, sys
 from lsgcli import registry
-from lsgcli.data.sets import cifar_dvs_files
+from lsgcli.data.sets import cifar_dvs
 from lsgcli.resolve import resolve
 facts, root, stop = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 for name, (url, md5) in facts.items():
-    cifar_dvs_files.FILES[name] = dataclasses.replace(cifar_dvs_files.FILES[name], urls=(url,), md5=md5)
+    cifar_dvs.FILES[name] = dataclasses.replace(cifar_dvs.FILES[name], urls=(url,), md5=md5)
 dataset = registry.get("dataset", "cifar-dvs")(resolve({"dataset": "cifar-dvs", "data_dir": root}, environment={}))
 def downloading(what, done, total):
     if what == stop:
@@ -462,7 +478,7 @@ dataset.scan()
 )
 def test_a_killed_download_is_completed(config, site, tmp_path, cifar, stop):
     root = tmp_path / "d"
-    facts = json.dumps({name: (file.urls[0], file.md5) for name, file in cifar_dvs_files.FILES.items()})
+    facts = json.dumps({name: (file.urls[0], file.md5) for name, file in cifar_dvs.FILES.items()})
     process = subprocess.run([sys.executable, "-c", KILLED, facts, str(root), stop], capture_output=True)
     assert process.returncode == -signal.SIGKILL, process.stderr
     requests = len(site.requests)

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lsgcli.data import parallel, readers
+from lsgcli.data import manifest, parallel, readers
 from lsgcli.data.base import Listing, Sample
-from lsgcli.data.fetching import manifest
 from lsgcli.data.sets.cifar_dvs import CifarDvs
 from lsgcli.data.simulation import folder
 from lsgcli.data.simulation.folder import numbers, shown, simulate_folder

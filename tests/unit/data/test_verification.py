@@ -3,8 +3,7 @@ import json
 import pytest
 
 from lsgcli import registry
-from lsgcli.data import verification
-from lsgcli.data.fetching import manifest
+from lsgcli.data import manifest, verification
 from lsgcli.errors import DataError
 
 

@@ -7,10 +7,10 @@ backslash, a line feed or a carriage return, the line begins with a backslash an
 import hashlib
 import os
 import re
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lsgcli.data.folders import walk
@@ -20,25 +20,22 @@ from lsgcli.files import replacing
 NAME = "SHA256SUMS"
 LINE = re.compile(rb"(\\?)([0-9A-Fa-f]{64}) [ *](.+)")
 ESCAPES = {b"\\\\": b"\\", b"\\n": b"\n", b"\\r": b"\r"}
-THREADS = 8
-HINT = "Restore it from where it came from, or remove it and write it anew."
-Progress = Callable[[int, int], None]
+HINT = "Restore it from where it came from, or remove it and write it again."
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a folder holds, held against its manifest. Paths are relative to the folder, sorted.
+    """The files of a folder compared with its manifest. Paths are relative to the folder, sorted.
 
     Attributes:
         files: how many files the manifest lists.
-        ok: how many of them are there and unchanged.
         missing: those that are not there.
         changed: those with other content.
         extra: files that are there and not listed; hidden ones, and parts of downloads, are not counted.
     """
 
     files: int
-    ok: int
     missing: tuple[str, ...]
     changed: tuple[str, ...]
     extra: tuple[str, ...]
@@ -46,20 +43,17 @@ class Report:
     @property
     def good(self) -> bool:
         """All that is listed is there, unchanged."""
-        return self.ok == self.files
+        return not (self.missing or self.changed)
 
 
 def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress | None = None) -> Path:
     """Write the manifest of ``paths``, or of all files in and below ``folder`` but hidden ones; returns its path.
 
-    Args:
-        progress: is called with (bytes done, bytes in all).
-
     Raises:
         DataError: a file cannot be read, or lies outside the folder.
-        StorageError: the manifest cannot be written; what was there is as it was.
+        StorageError: the manifest cannot be written; an older one is as it was.
     """
-    return _store(folder, _hashed(folder, _relative(folder, paths), progress))
+    return _store(folder, _hashed(folder, _below(folder) if paths is None else _relative(folder, paths), progress))
 
 
 def extend(folder: Path, paths: Iterable[Path], progress: Progress | None = None) -> Path:
@@ -72,15 +66,14 @@ def read(folder: Path) -> dict[str, str]:
     """Path relative to the folder -> SHA-256 as 64 lower-case hexadecimal digits.
 
     Raises:
-        DataError: there is none, or a line is not as it should be, or names a file outside the folder; the message says which.
+        DataError: there is no manifest, or a line of it is malformed or names a file outside the folder.
     """
     source = folder / NAME
     try:
         lines = source.read_bytes().split(b"\n")
     except OSError as error:
-        raise DataError(
-            f"{source}: cannot be read: {error.strerror}", hint="lsg writes one for the data sets that it downloads."
-        ) from error
+        hint = "lsg writes one for the data sets that it downloads."
+        raise DataError(f"{source}: cannot be read: {error.strerror}", hint=hint) from error
     found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if line and not line.startswith(b"#"):
@@ -93,19 +86,18 @@ def read(folder: Path) -> dict[str, str]:
 def check(folder: Path, progress: Progress | None = None) -> Report:
     """Compare every file with the manifest.
 
-    Args:
-        progress: is called with (bytes done, bytes in all).
-
     Raises:
         DataError: no manifest, a malformed one, or a file that cannot be read.
     """
     listed = read(folder)
-    there = {name for name in listed if (folder / name).is_file()}
-    found = _hashed(folder, sorted(there), progress)
-    missing = tuple(sorted(listed.keys() - there))
-    changed = tuple(name for name, digest in sorted(found.items()) if digest != listed[name])
-    extra = tuple(sorted(set(_relative(folder, None)) - listed.keys()))
-    return Report(len(listed), len(there) - len(changed), missing, changed, extra)
+    there = sorted(name for name in listed if (folder / name).is_file())
+    found = _hashed(folder, there, progress)
+    return Report(
+        files=len(listed),
+        missing=tuple(sorted(listed.keys() - there)),
+        changed=tuple(name for name, digest in found.items() if digest != listed[name]),
+        extra=tuple(sorted(set(_below(folder)) - listed.keys())),
+    )
 
 
 def _parse(where: str, line: bytes) -> tuple[str, str]:
@@ -115,7 +107,7 @@ def _parse(where: str, line: bytes) -> tuple[str, str]:
     name = match[3]
     if match[1]:
         if re.search(rb"\\(?![\\nr])", re.sub(rb"\\\\", b"", name)):
-            raise DataError(f"{where}: found an escape that is none in {name[:80]!r}", hint=HINT)
+            raise DataError(f"{where}: found an unknown escape in {name[:80]!r}", hint=HINT)
         name = re.sub(rb"\\[\\nr]", lambda escape: ESCAPES[escape[0]], name)
     text = os.fsdecode(name)
     parts = [part for part in text.split("/") if part not in ("", ".")]
@@ -125,10 +117,9 @@ def _parse(where: str, line: bytes) -> tuple[str, str]:
 
 
 def _store(folder: Path, digests: Mapping[str, str]) -> Path:
-    target = folder / NAME
-    with replacing(target) as temporary:
+    with replacing(folder / NAME) as temporary:
         temporary.write_bytes(b"".join(_line(name, digest) for name, digest in sorted(digests.items())))
-    return target
+    return folder / NAME
 
 
 def _line(name: str, digest: str) -> bytes:
@@ -137,49 +128,38 @@ def _line(name: str, digest: str) -> bytes:
     return (b"\\" if escaped != raw else b"") + digest.encode() + b"  " + escaped + b"\n"
 
 
-def _relative(folder: Path, paths: Iterable[Path] | None) -> list[str]:
-    if paths is None:
-        return sorted(_below(folder))
+def _relative(folder: Path, paths: Iterable[Path]) -> list[str]:
     try:
         return sorted({Path(os.path.abspath(path)).relative_to(os.path.abspath(folder)).as_posix() for path in paths})
     except ValueError as error:
         raise DataError(f"{folder / NAME}: {error}", hint="List files inside the folder only.") from error
 
 
-def _below(folder: Path) -> Iterator[str]:
+def _below(folder: Path) -> list[str]:
     """All files but hidden ones, the manifest itself, and parts of downloads."""
-    for place, names in walk(folder):
-        for name in names:
-            path = (place / name).relative_to(folder).as_posix()
-            if path != NAME and not name.endswith((".part", ".part.json")):
-                yield path
+    names = [(place / name).relative_to(folder).as_posix() for place, files in walk(folder) for name in files]
+    return sorted(name for name in names if name != NAME and not name.endswith(".part"))
 
 
 def _hashed(folder: Path, names: list[str], progress: Progress | None) -> dict[str, str]:
-    """SHA-256 of files, several at a time: hashing and reading leave the interpreter to the others."""
-    counter = _Counter(folder, names, progress)
-    pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1))
+    """SHA-256 of files, several at a time: hashing and reading release the interpreter."""
+    found, done = {}, 0
+    total = sum(os.path.getsize(folder / name) for name in names if (folder / name).is_file()) if progress else 0
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
-        return dict(zip(names, pool.map(counter.digest, names), strict=True))
+        for name, (digest, size) in zip(names, pool.map(partial(_digest, folder), names), strict=True):
+            found[name], done = digest, done + size
+            if progress:
+                progress(done, total)
     finally:
         pool.shutdown(cancel_futures=True)
+    return found
 
 
-class _Counter:
-    def __init__(self, folder: Path, names: list[str], progress: Progress | None):
-        self.folder, self.progress, self.done, self.lock = folder, progress, 0, threading.Lock()
-        self.total = sum(os.path.getsize(folder / name) for name in names if (folder / name).is_file()) if progress else 0
-
-    def digest(self, name: str) -> str:
-        path = self.folder / name
-        try:
-            with open(path, "rb") as stream:
-                found = hashlib.file_digest(stream, "sha256").hexdigest()
-                size = stream.tell()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
-        if self.progress:
-            with self.lock:
-                self.done += size
-                self.progress(self.done, self.total)
-        return found
+def _digest(folder: Path, name: str) -> tuple[str, int]:
+    """SHA-256 and size of a file."""
+    try:
+        with open(folder / name, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
+    except OSError as error:
+        raise DataError(f"{folder / name}: cannot be read: {error.strerror}", hint="Check its permissions.") from error

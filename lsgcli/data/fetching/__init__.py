@@ -1,1 +1,0 @@
-"""From a host to a folder: downloads, archives, manifests, and data sets that come this way."""

@@ -1,0 +1,105 @@
+"""Data sets that can be downloaded: what is fetched when, and where it is unpacked."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from lsgcli.data import manifest
+from lsgcli.data.base import SPLITS, Dataset
+from lsgcli.data.download import RemoteFile, amount, fetch, unpack
+from lsgcli.errors import DataError
+from lsgcli.files import locked, making_folder
+
+log = logging.getLogger("lsg")
+LOCK = ".lsg-download"  # in the folder that is downloaded to
+
+
+class Downloaded(Dataset):
+    """A data set that is downloaded where nothing of it is there.
+
+    A download is large: where a part of the data is there, nothing is downloaded to fill a gap, and the subclass's scan says
+    what is missing. An archive in the folder, or a part of one, shows that a download was under way: it is resumed.
+
+    Attributes:
+        folder: below ``--data-dir``, as tonic or torchvision names it.
+    """
+
+    downloads = True
+    folder: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
+        """What a download of these splits fetches."""
+
+    @abstractmethod
+    def there(self, place: Path) -> Collection[str]:
+        """The parts of the data set that lie in ``place``, by the names of what they are unpacked to."""
+
+    @property
+    def home(self) -> Path:
+        """The folder of the data: ``--data-dir`` itself or :attr:`folder` below it, where the data or an archive of them lie."""
+        places = (self.root, self.root / self.folder)
+        found = next((place for place in places if self.there(place)), None)
+        return found or next((place for place in places if self.under_way(place)), places[-1])
+
+    def under_way(self, place: Path) -> bool:
+        """Whether an archive of the data set, or a part of one, lies in ``place``."""
+        return any(file.under_way(place) for file in self.remote())
+
+    def complete(self, folder: Path, parts: Mapping[str, RemoteFile]) -> None:
+        """Download and unpack parts that are not there, all archives first, and write the folder's manifest.
+
+        Args:
+            parts: name of the folder or file below ``folder`` that a part is unpacked to -> its archive.
+
+        Raises:
+            DataError: a download or an archive failed.
+            StorageError: no room, or the folder cannot be written.
+        """
+        if not (wanted := self._wanted(folder, parts)):
+            return
+        if not self.fetches:
+            raise self._absent(folder, list(wanted.values()))
+        with making_folder(folder), locked(folder / LOCK, f"{folder}: another process is downloading to it; waiting"):
+            wanted = self._wanted(folder, parts)  # less where the other process has done it
+            lacking = [file for file in wanted.values() if not (folder / file.name).is_file()]
+            if lacking:
+                names, size = ", ".join(file.name for file in lacking), amount(lacking)
+                log.info("%s: found no %s; downloading %s (%s)", folder, self.config.dataset, names, size)
+            fetched = fetch(list(wanted.values()), folder, self.downloading)
+            made: list[Path] = []
+            for name, archive in zip(wanted, fetched, strict=True):
+                made += self.unpack(archive, folder, name)
+            if made:
+                self.seal(made)
+                log.info("%s: complete; the archives are no longer needed", folder)
+
+    def _wanted(self, folder: Path, parts: Mapping[str, RemoteFile]) -> dict[str, RemoteFile]:
+        there = self.there(folder)
+        wanted = {name: file for name, file in parts.items() if name not in there}
+        return wanted if not there or self.under_way(folder) else {}
+
+    def _absent(self, folder: Path, files: list[RemoteFile]) -> DataError:
+        names, place = ", ".join(file.name for file in files), self.config.data_dir and f" --data-dir {self.config.data_dir}"
+        started = [file.name for file in files if file.under_way(folder)]
+        found = f"an unfinished download of {', '.join(started)}" if started else f"neither the data nor {names}"
+        command = f"`lsg data prepare --dataset {self.config.dataset}{place or ''}`"
+        return DataError(f"{folder}: found {found}", hint=f"{command} downloads and unpacks what is missing.")
+
+    def unpack(self, archive: Path, folder: Path, name: str) -> list[Path]:
+        """Unpack a part's archive into ``folder/name``, whether or not the archive has a folder of that name."""
+        return unpack(archive, folder / name, self.telling(f"unpacking {archive.name}"), inside=name)
+
+    def seal(self, made: list[Path]) -> None:
+        """Add the files that were unpacked to the manifest of :attr:`home`."""
+        manifest.extend(self.home, made, self.telling(f"checksums of {self.home.name}"))
+
+    def telling(self, what: str) -> Callable[[int, int], None] | None:
+        """A progress callback for one thing, out of the one for all."""
+        if self.downloading is None:
+            return None
+        report = self.downloading
+        return lambda done, total: report(what, done, total)
