@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from lsgcli.compute import Compute, set_up
 from lsgcli.config import RunConfig
 from lsgcli.data.batches import Batch, batches
-from lsgcli.data.prepare import Progress, prepare
+from lsgcli.data.datasets.base import Progress
+from lsgcli.data.prepare import prepare
 from lsgcli.models.base import SpikingNet
 from lsgcli.run import check
 from lsgcli.training.loop import new_model

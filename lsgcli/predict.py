@@ -17,11 +17,10 @@ from lsgcli import checkpoint, registry
 from lsgcli.compute import Compute, full_precision, set_up
 from lsgcli.config import RunConfig, from_checkpoint
 from lsgcli.data import parallel, readers
-from lsgcli.data.base import Dataset, Listing, Sample
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle, Split
+from lsgcli.data.datasets.base import Dataset, Sample, image_suffixes
 from lsgcli.data.folders import walk
-from lsgcli.data.images import image_suffixes
 from lsgcli.data.loading import Found, Loaded, load_file
 from lsgcli.data.prepare import check_expected
 from lsgcli.errors import DataError
@@ -122,15 +121,11 @@ class Network:
         """Names, in the order of the logits."""
         return tuple(self.stored["classes"])
 
-    @functools.cached_property
-    def listing(self) -> Listing:
-        """The training data, without samples."""
-        data = self.stored["data"]
-        return Listing(self.classes, (), data["channels"], data["static"], data)
-
     def dataset(self, **changes: Any) -> Dataset:
         """The data set that the network was trained on, which prepares other files the same way; with some settings changed."""
-        dataset: Dataset = registry.get("dataset", self.config.dataset)(self.config.replace(**changes))
+        dataset: Dataset = registry.get("dataset", self.config.dataset)(
+            self.config.replace(**changes), expected=self.stored["data"]
+        )
         return dataset
 
     def batch(self, samples: Sequence[np.ndarray]) -> Tensor:
@@ -142,7 +137,7 @@ class Network:
 
     def suffixes(self) -> tuple[str, ...]:
         """What names of files end in that count in a folder."""
-        return image_suffixes() if self.listing.static else readers.suffixes()
+        return image_suffixes() if self.stored["data"]["static"] else readers.suffixes()
 
 
 def _run(runner: Runner, x: Tensor) -> Tensor:
@@ -177,7 +172,7 @@ def predict(
     if not items:
         raise DataError("found no paths, expected recordings, images or folders of them", hint="Give at least one PATH.")
     _compare(network, items)
-    work = functools.partial(load_file, network.dataset(), network.listing)
+    work = functools.partial(load_file, network.dataset())
     loaded = parallel.in_order(parallel.each(work, items, network.config.workers))
     with contextlib.closing(parallel.ahead(_batches(zip(items, loaded, strict=True), batch_size), AHEAD)) as groups:
         for group in groups:

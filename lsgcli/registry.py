@@ -29,7 +29,7 @@ PLACES = {  # below the package: a folder, or a module without its .py
     "method": "neurons/methods",
     "backend": "neurons/kernels",
     "arch": "models",
-    "dataset": "data/sets",
+    "dataset": "data/datasets",
     "reader": "data/readers",
     "augmentation": "data/augmentations",
     "loss": "training/losses",

@@ -19,7 +19,8 @@ from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, option_name
 from lsgcli.data.augment import chain
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle
-from lsgcli.data.prepare import Progress, prepare
+from lsgcli.data.datasets.base import Progress
+from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError
 from lsgcli.models.base import SpikingNet
 from lsgcli.report import html

@@ -15,9 +15,8 @@ import torch
 
 from lsgcli.compute import full_precision
 from lsgcli.config import RunConfig
-from lsgcli.data.base import Listing, Sample
+from lsgcli.data.datasets.base import EventDataset, Sample
 from lsgcli.data.decoding import HEAD, decoder
-from lsgcli.data.recordings import EventDataset, sensor_of
 from lsgcli.data.slicing import Slice, Slicer
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.export import Stepwise
@@ -82,7 +81,7 @@ def stream(
     total = torch.zeros(len(network.classes), dtype=torch.float64)
     for index, (cut, ready) in enumerate(_slices(network, dataset, slicer, _chunks(path, idle, stop), stop)):
         window, step = divmod(index, T)
-        x = network.compute.move(network.batch([_frame(dataset, cut, path, network.listing)])[0])
+        x = network.compute.move(network.batch([_frame(dataset, cut, path)])[0])
         with torch.inference_mode(), network.compute.autocast():
             rest = steps.rest(1) if rest is None else rest
             logits, state = steps.step(x, state if step else rest)
@@ -148,10 +147,10 @@ def _length(network: Network, per_slice: int | None) -> int:
     return int(medians[name])
 
 
-def _frame(dataset: EventDataset, cut: Slice, path: str, listing: Listing) -> np.ndarray:
+def _frame(dataset: EventDataset, cut: Slice, path: str) -> np.ndarray:
     if not len(cut.events):
-        return np.zeros(dataset.shape(listing), dataset.dtype)
-    return dataset.frames(cut.events, Sample(path, 0, "test", path), listing)
+        return np.zeros(dataset.shape, dataset.dtype)
+    return dataset.frames(cut.events, Sample(path, 0, "test", path))
 
 
 def _slices(
@@ -162,7 +161,7 @@ def _slices(
     decode = None
     for chunk, ready in _from_head(chunks, stop):
         if decode is None:
-            form, decode = decoder(slicer.name, chunk, known, sensor_of(network.listing))
+            form, decode = decoder(slicer.name, chunk, known, dataset.sensor)
         yield from ((cut, ready) for cut in slicer.push(dataset.upright(decode.feed(chunk), form)))
         decode.check()
     yield from ((cut, time.perf_counter()) for cut in slicer.end())

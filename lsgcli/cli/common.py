@@ -19,7 +19,7 @@ from lsgcli.resolve import from_environment, warn_of_others
 
 if TYPE_CHECKING:
     from lsgcli.compute import Compute
-    from lsgcli.data.prepare import DataBundle
+    from lsgcli.data.bundle import DataBundle
     from lsgcli.models.base import SpikingNet
 
 log = logging.getLogger("lsg")

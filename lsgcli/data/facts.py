@@ -7,18 +7,17 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lsgcli.data import manifest, parallel, readers
-from lsgcli.data.base import Dataset, Listing, Sample
+from lsgcli.data.datasets.base import Dataset, EventDataset, Sample
+from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import walk
-from lsgcli.data.recordings import EventDataset
-from lsgcli.data.sets.cifar_dvs import NAME, RELEASES
 from lsgcli.data.simulation.folder import NOTE
 from lsgcli.errors import DataError
 
@@ -80,9 +79,7 @@ def of_path(path: Path, *, workers: int | None = None, progress: Progress | None
     return {"path": str(path), **_simulated(path), **summary(facts, where=str(path))}
 
 
-def of_dataset(
-    dataset: Dataset, listing: Listing, *, workers: int | None = None, progress: Progress | None = None
-) -> dict[str, Any]:
+def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Facts about a data set, as lsg reads it.
 
     Returns:
@@ -91,14 +88,14 @@ def of_dataset(
     Raises:
         DataError: nothing in it can be read.
     """
-    parts = Counter(sample.split for sample in listing.samples)
+    parts = Counter(sample.split for sample in dataset.samples)
     head = {"dataset": dataset.config.dataset, "data_dir": dataset.config.data_dir, "parts": dict(parts)}
     if not isinstance(dataset, EventDataset):
-        return {**head, **_images(dataset, listing), **listing.info}
-    work = functools.partial(_look_in, dataset, replace(listing, samples=()))
-    facts = _all(work, listing.samples, workers, progress)
-    stated = {"sensor_stated": True} if "sensor" in listing.info else {}
-    return {**head, **summary(facts, where=f"data set {dataset.config.dataset}"), **listing.info, **stated}
+        return {**head, **_images(dataset), **dataset.info}
+    work = functools.partial(_look_in, dataset)
+    facts = _all(work, dataset.samples, workers, progress)
+    stated = {"sensor_stated": True} if "sensor" in dataset.info else {}
+    return {**head, **summary(facts, where=f"data set {dataset.config.dataset}"), **dataset.info, **stated}
 
 
 def recordings(folder: Path) -> list[tuple[str, str]]:
@@ -170,12 +167,12 @@ def _look_at(folder: Path, item: tuple[str, str | None]) -> Fact:
         return Fact(name, kind, problem=str(error))
 
 
-def _look_in(dataset: EventDataset, listing: Listing, sample: Sample) -> Fact:
-    kind = listing.classes[sample.label]
+def _look_in(dataset: EventDataset, sample: Sample) -> Fact:
+    kind = dataset.classes[sample.label]
     try:
         path = Path(sample.source) if isinstance(sample.source, str | Path) else None
         form, size = ("simulated", 0) if path is None else (readers.identify(path), path.stat().st_size)
-        return _fact(sample.key, kind, form, size, dataset.events(sample, listing))
+        return _fact(sample.key, kind, form, size, dataset.events(sample))
     except DataError as error:
         return Fact(sample.key, kind, problem=str(error))
 
@@ -187,15 +184,15 @@ def _fact(name: str, kind: str | None, form: str, size: int, events: Events) -> 
     return Fact(name, kind, form, size, len(events), on, duration, events.sensor or reach, events.sensor is not None)
 
 
-def _images(dataset: Dataset, listing: Listing) -> dict[str, Any]:
+def _images(dataset: Dataset) -> dict[str, Any]:
     pixels = getattr(dataset, "pixels", None)
-    shape = dataset.shape(listing) if pixels is None else pixels(listing.samples[0]).shape[:2]
-    counts = Counter(listing.classes[sample.label] for sample in listing.samples)
+    shape = dataset.shape if pixels is None else pixels(dataset.samples[0]).shape[:2]
+    counts = Counter(dataset.classes[sample.label] for sample in dataset.samples)
     return {
-        "samples": len(listing.samples),
-        "classes": {name: counts[name] for name in listing.classes},
+        "samples": len(dataset.samples),
+        "classes": {name: counts[name] for name in dataset.classes},
         "size": [int(shape[1]), int(shape[0])] if pixels is not None else list(shape),
-        "channels": listing.channels,
+        "channels": dataset.channels,
     }
 
 

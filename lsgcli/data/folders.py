@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import NoReturn
 
 from lsgcli.config import RunConfig
-from lsgcli.data.base import Sample, need_folder
+from lsgcli.data.datasets.base import Sample, need_folder
 from lsgcli.data.splits import assign, check
 from lsgcli.errors import DataError, MissingPart
 

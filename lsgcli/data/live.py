@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsgcli.data.base import Listing, Sample
+from lsgcli.data.datasets.base import Sample
 from lsgcli.data.events import Events
 
 if TYPE_CHECKING:
-    from lsgcli.data.recordings import EventDataset
+    from lsgcli.data.datasets.base import EventDataset
 
 Changed = Callable[[int, Events, tuple[int, int]], Events]  # position in the batch, events, sensor -> events
 
@@ -17,12 +17,12 @@ Changed = Callable[[int, Events, tuple[int, int]], Events]  # position in the ba
 class Live:
     """Some samples of a data set of recordings."""
 
-    def __init__(self, dataset: "EventDataset", listing: Listing, samples: Sequence[Sample]):
-        self.dataset, self.listing, self.samples = dataset, listing, samples
+    def __init__(self, dataset: "EventDataset", samples: Sequence[Sample]):
+        self.dataset, self.samples = dataset, samples
 
     def part(self, rows: np.ndarray) -> "Live":
         """The samples at ``rows``."""
-        return Live(self.dataset, self.listing, [self.samples[i] for i in rows])
+        return Live(self.dataset, [self.samples[i] for i in rows])
 
     def frames(self, rows: np.ndarray, change: Changed) -> np.ndarray:
         """Frames (B, T, 2, S, S) of the samples at ``rows`` (B,), their events changed before.
@@ -32,7 +32,6 @@ class Live:
         """
         made = []
         for position, sample in enumerate(self.samples[i] for i in rows):
-            events = self.dataset.events(sample, self.listing)
-            width, height = self.listing.info["sensor"]
-            made.append(self.dataset.frames(change(position, events, (width, height)), sample, self.listing))
+            events = change(position, self.dataset.events(sample), self.dataset.sensor)
+            made.append(self.dataset.frames(events, sample))
         return np.stack(made)

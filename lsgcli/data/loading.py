@@ -2,16 +2,15 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lsgcli.data import parallel
-from lsgcli.data.base import Dataset, Listing, Sample
+from lsgcli.data.datasets.base import Dataset, EventDataset, Sample
 from lsgcli.data.frames import FULL
-from lsgcli.data.recordings import EventDataset
 from lsgcli.errors import DataError
 
 
@@ -51,12 +50,7 @@ class Outcome:
 
 
 def load_all(
-    dataset: Dataset,
-    listing: Listing,
-    samples: Sequence[Sample],
-    out: np.ndarray,
-    workers: int,
-    report: Callable[[int], None],
+    dataset: Dataset, samples: Sequence[Sample], out: np.ndarray, workers: int, report: Callable[[int], None]
 ) -> Outcome:
     """Load ``samples`` into the rows of ``out``, in up to ``workers`` processes where that pays.
 
@@ -69,8 +63,8 @@ def load_all(
     left_out: dict[int, str] = {}
     lengths: list[tuple[int, int]] = []
     values = recordings = 0
-    counts = out.dtype == np.uint8 and not listing.static
-    work = functools.partial(_load, dataset, replace(listing, samples=()))
+    counts = out.dtype == np.uint8 and not dataset.static
+    work = functools.partial(_load, dataset)
     for row, loaded in parallel.each(work, samples, workers):
         if isinstance(loaded, str):
             out[row], left_out[row] = 0, loaded
@@ -88,34 +82,34 @@ Found = tuple[str, DataError | None]  # a path, and what is wrong with it as far
 Loaded = np.ndarray | DataError
 
 
-def load_file(dataset: Dataset, listing: Listing, found: Found) -> Loaded:
+def load_file(dataset: Dataset, found: Found) -> Loaded:
     """A prepared sample of a file that the data set need not list, or what is wrong with it.
 
     Here, since processes that prepare samples should not load torch.
     """
     path, problem = found
     try:
-        return problem or dataset.load_file(Path(path), listing)
+        return problem or dataset.load_file(Path(path))
     except DataError as error:
         return error
 
 
-def readable(dataset: Dataset, listing: Listing, sample: Sample) -> bool:
+def readable(dataset: Dataset, sample: Sample) -> bool:
     """Whether a sample can be loaded now."""
     try:
-        dataset.load(sample, listing)
+        dataset.load(sample)
     except DataError:
         return False
     return True
 
 
-def _load(dataset: Dataset, listing: Listing, sample: Sample) -> tuple[np.ndarray, tuple[int, int] | None] | str:
+def _load(dataset: Dataset, sample: Sample) -> tuple[np.ndarray, tuple[int, int] | None] | str:
     """One prepared sample and, of a recording, the number of its events and its duration; or what is wrong with it."""
     try:
         if not isinstance(dataset, EventDataset):
-            return dataset.load(sample, listing), None
-        events = dataset.events(sample, listing)
-        return dataset.frames(events, sample, listing), (len(events), int(events.t[-1]) - int(events.t[0]) + 1)
+            return dataset.load(sample), None
+        events = dataset.events(sample)
+        return dataset.frames(events, sample), (len(events), int(events.t[-1]) - int(events.t[0]) + 1)
     except DataError as error:
         if not dataset.config.skip_bad:
             raise

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,17 @@ import numpy as np
 from lsgcli import registry
 from lsgcli.config import RunConfig
 from lsgcli.data import cache, random
-from lsgcli.data.base import SPLITS, Dataset, Listing, Sample, fingerprint
-from lsgcli.data.bundle import DataBundle, Rows, Split
+from lsgcli.data.bundle import DataBundle, Split
+from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Progress, Sample, fingerprint
 from lsgcli.data.frames import FULL
 from lsgcli.data.live import Live
 from lsgcli.data.loading import Outcome, load_all, readable
-from lsgcli.data.recordings import EventDataset
 from lsgcli.data.splits import drawn
 from lsgcli.errors import DataError
-
-__all__ = ["DataBundle", "Rows", "Split", "prepare"]
 
 log = logging.getLogger("lsg")
 SHOWN = 10  # of the files that were left out
 PREPARING = "preparing data"
-Progress = Callable[[str, int, int], None]  # what, how much of it is done, how much there is; bytes where it is a download
 
 
 def prepare(
@@ -51,38 +47,37 @@ def prepare(
         ConfigError: a setting is missing.
         DataError: the data are missing, damaged, of other classes, or not those that were expected.
     """
-    dataset: Dataset = registry.get("dataset", config.dataset)(config)
+    dataset: Dataset = registry.get("dataset", config.dataset)(config, expected=expected, progress=progress)
     dataset.check()
-    dataset.expected, dataset.downloading = expected or {}, progress
-    listing = dataset.scan(splits)
-    dataset.downloading = None
-    info = {**listing.info, "versions": dataset.versions(listing.samples)}
+    dataset.scan(splits)
+    info = {**dataset.info, "versions": dataset.versions(dataset.samples)}
     check_expected(info, dataset.expected, config, strict)
-    names = _classes(listing, classes, config)
-    parts = _parts(listing, splits, config)
+    names = _classes(dataset, classes)
+    parts = _parts(dataset, splits)
     report = _Counter(sum(map(len, parts.values())), progress)
-    found = {split: _split(dataset, listing, split, samples, names, report) for split, samples in parts.items()}
+    found = {split: _split(dataset, split, samples, names, report) for split, samples in parts.items()}
     loaded = {split: one for split, (one, _) in found.items()}
     outcomes = {split: outcome for split, (_, outcome) in found.items()}
     if "train" in outcomes and outcomes["train"].medians is not None:
         info["medians"] = dict(zip(("events", "duration_us"), outcomes["train"].medians, strict=True))
-    info |= _left_out(outcomes, parts, config) | _saturated(outcomes, parts, math.prod(dataset.shape(listing)), config)
+    info |= _left_out(outcomes, parts, config) | _saturated(outcomes, parts, math.prod(dataset.shape), config)
     train, val = loaded.get("train"), None
     mean, std = _normalisation(dataset, train)
     if train is not None:
         train, val = hold_out(train, config.val_fraction, config.split_seed)
-    return DataBundle(names, train, val, loaded["test"], listing.channels, listing.static, mean, std, info)
+    return DataBundle(names, train, val, loaded["test"], dataset.channels, dataset.static, mean, std, info)
 
 
-def _classes(listing: Listing, classes: tuple[str, ...] | None, config: RunConfig) -> tuple[str, ...]:
+def _classes(dataset: Dataset, classes: tuple[str, ...] | None) -> tuple[str, ...]:
+    config = dataset.config
     if classes is None:
-        if len(listing.classes) < 2:
-            found = ", ".join(listing.classes) or "none"
+        if len(dataset.classes) < 2:
+            found = ", ".join(dataset.classes) or "none"
             raise DataError(
                 f"{config.data_dir or config.dataset}: found classes: {found}, expected at least 2", hint="Add another."
             )
-        return listing.classes
-    strange = [name for name in listing.classes if name not in classes]
+        return dataset.classes
+    strange = [name for name in dataset.classes if name not in classes]
     if strange:
         raise DataError(
             f"{config.data_dir or config.dataset}: found a class {strange[0]!r},"
@@ -121,8 +116,8 @@ def _flat(info: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in info.items() if key != "versions"} | versions
 
 
-def _parts(listing: Listing, splits: Sequence[str], config: RunConfig) -> dict[str, tuple[Sample, ...]]:
-    parts = {split: listing.part(split) for split in splits}
+def _parts(dataset: Dataset, splits: Sequence[str]) -> dict[str, tuple[Sample, ...]]:
+    config, parts = dataset.config, {split: dataset.part(split) for split in splits}
     for split, samples in parts.items():
         if not samples:
             raise DataError(f"{config.data_dir or config.dataset}: found no samples of the {split} part, expected at least one")
@@ -179,13 +174,13 @@ class _Counter:
 
 
 def _split(
-    dataset: Dataset, listing: Listing, split: str, samples: tuple[Sample, ...], names: tuple[str, ...], report: _Counter
+    dataset: Dataset, split: str, samples: tuple[Sample, ...], names: tuple[str, ...], report: _Counter
 ) -> tuple[Split, Outcome]:
     keys = [sample.key for sample in samples]
     label = {name: i for i, name in enumerate(names)}
-    y = np.array([label[listing.classes[sample.label]] for sample in samples], dtype=np.int64)
-    live = Live(dataset, listing, samples) if isinstance(dataset, EventDataset) else None
-    array, outcome = _array(dataset, listing, split, samples, report)
+    y = np.array([label[dataset.classes[sample.label]] for sample in samples], dtype=np.int64)
+    live = Live(dataset, samples) if isinstance(dataset, EventDataset) else None
+    array, outcome = _array(dataset, split, samples, report)
     whole, bad = Split(array, y, random.ids(keys), keys, live), outcome.left_out
     if not bad:
         return whole, outcome
@@ -197,14 +192,12 @@ def _split(
     return whole.part(np.setdiff1d(np.arange(len(samples)), list(bad))), outcome
 
 
-def _array(
-    dataset: Dataset, listing: Listing, split: str, samples: tuple[Sample, ...], report: _Counter
-) -> tuple[np.ndarray, Outcome]:
+def _array(dataset: Dataset, split: str, samples: tuple[Sample, ...], report: _Counter) -> tuple[np.ndarray, Outcome]:
     """Prepared samples (N, ...), from the cache or made and put there, and what came of it."""
-    config, shape = dataset.config, (len(samples), *dataset.shape(listing))
+    config, shape = dataset.config, (len(samples), *dataset.shape)
     if not dataset.packed:
         out = np.empty(shape, dataset.dtype)
-        return out, load_all(dataset, listing, samples, out, 0, report)
+        return out, load_all(dataset, samples, out, 0, report)
     settings: dict[str, Any] = {
         "dataset": config.dataset,
         "split": split,
@@ -212,16 +205,16 @@ def _array(
         "fingerprint": fingerprint(samples),
         "preparation": dataset.preparation(),
         "versions": dataset.versions(samples),
-        "info": listing.info,
+        "info": dataset.info,
     }
     path = cache.folder(config) / config.dataset / f"{split}-{cache.digest(settings)}.npy"
-    found = _cached(path, shape, dataset, listing, samples)
+    found = _cached(path, shape, dataset, samples)
     if found is not None:
         report(len(samples))
         return found
     writer = cache.Writer(path, shape, dataset.dtype, settings)
     try:
-        outcome = load_all(dataset, listing, samples, writer.array, config.workers, report)
+        outcome = load_all(dataset, samples, writer.array, config.workers, report)
         if outcome.left_out:
             writer.path = _partial(path)
         return writer.finish(**outcome.note()), outcome
@@ -235,7 +228,7 @@ def _partial(path: Path) -> Path:
 
 
 def _cached(
-    path: Path, shape: tuple[int, ...], dataset: Dataset, listing: Listing, samples: Sequence[Sample]
+    path: Path, shape: tuple[int, ...], dataset: Dataset, samples: Sequence[Sample]
 ) -> tuple[np.ndarray, Outcome] | None:
     array, outcome = cache.read(path, shape, dataset.dtype), Outcome.noted(cache.note(path), len(samples)) or Outcome()
     if array is not None and not outcome.left_out:
@@ -245,7 +238,7 @@ def _cached(
     path = _partial(path)
     array, partial = cache.read(path, shape, dataset.dtype), Outcome.noted(cache.note(path), len(samples))
     # What failed may have been the disk, or a limit of the system, rather than the file.
-    if array is None or partial is None or any(readable(dataset, listing, samples[row]) for row in partial.left_out):
+    if array is None or partial is None or any(readable(dataset, samples[row]) for row in partial.left_out):
         return None
     return array, partial
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lsgcli.data import facts, manifest, parallel, readers
-from lsgcli.data.base import Dataset, Listing, Sample
+from lsgcli.data.datasets.base import Dataset, Sample
 from lsgcli.data.folders import visible
 from lsgcli.errors import DataError
 
@@ -85,7 +85,6 @@ def of_path(
 
 def of_dataset(
     dataset: Dataset,
-    listing: Listing,
     *,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -99,15 +98,15 @@ def of_dataset(
     Raises:
         DataError: a manifest that cannot be read.
     """
-    work = functools.partial(_load, dataset, replace(listing, samples=()))
-    problems = _problems(work, listing.samples, workers, progress)
-    unreadable = {listing.samples[i].key: problem for i, problem in problems.items()}
-    counts = dict(Counter(sample.split for sample in listing.samples))
+    work = functools.partial(_load, dataset)
+    problems = _problems(work, dataset.samples, workers, progress)
+    unreadable = {dataset.samples[i].key: problem for i, problem in problems.items()}
+    counts = dict(Counter(sample.split for sample in dataset.samples))
     root = dataset.home if dataset.downloads or dataset.config.data_dir is not None else None
     return Verdict(
         dataset.config.dataset if root is None else str(root),
         **_compared(root, hashing),
-        samples=len(listing.samples),
+        samples=len(dataset.samples),
         unreadable=unreadable,
         counts=counts,
         warnings=_against(dataset.published, counts),
@@ -186,9 +185,9 @@ def _read(folder: Path, name: str) -> str | None:
     return None
 
 
-def _load(dataset: Dataset, listing: Listing, sample: Sample) -> str | None:
+def _load(dataset: Dataset, sample: Sample) -> str | None:
     try:
-        dataset.load(sample, listing)
+        dataset.load(sample)
     except DataError as error:
         return error.message
     return None

@@ -9,32 +9,28 @@ import numpy as np
 
 from lsgcli.config import RunConfig
 from lsgcli.data import facts, random, readers
-from lsgcli.data.base import Dataset, Listing, Sample
+from lsgcli.data.datasets.base import Dataset, EventDataset, Sample
+from lsgcli.data.datasets.cifar_dvs import NAME, CifarDvs
 from lsgcli.data.events import Events
 from lsgcli.data.frames import FrameSettings, edges_of, frames
 from lsgcli.data.orientation import turned, turned_sensor
-from lsgcli.data.recordings import EventDataset
-from lsgcli.data.sets.cifar_dvs import NAME, CifarDvs
 from lsgcli.errors import DataError
 from lsgcli.report.contact_sheet import Row, event_tiles, image_tile
 
 log = logging.getLogger("lsg")
 
 
-def of_dataset(dataset: Dataset, listing: Listing, count: int) -> list[Row]:
+def of_dataset(dataset: Dataset, count: int) -> list[Row]:
     """Rows of ``count`` samples spread over the classes, prepared as for training.
 
     Raises:
         DataError: a sample is damaged.
     """
-    labels = [sample.label for sample in listing.samples]
-    chosen = [listing.samples[i] for i in spread(labels, count)]
+    labels = [sample.label for sample in dataset.samples]
+    chosen = [dataset.samples[i] for i in spread(labels, count)]
     if isinstance(dataset, EventDataset):
-        return [_event_row(dataset, listing, sample) for sample in chosen]
-    return [
-        Row(listing.classes[sample.label], sample.key, (), (image_tile(dataset.load(sample, listing)),), ((),))
-        for sample in chosen
-    ]
+        return [_event_row(dataset, sample) for sample in chosen]
+    return [Row(dataset.classes[sample.label], sample.key, (), (image_tile(dataset.load(sample)),), ((),)) for sample in chosen]
 
 
 def of_paths(paths: Sequence[Path], config: RunConfig, count: int) -> list[Row]:
@@ -79,10 +75,10 @@ def spread(labels: Sequence[int], count: int) -> list[int]:
     return [members[label][k * len(members[label]) // n] for label, n in wanted.items() for k in range(n)]
 
 
-def _event_row(dataset: EventDataset, listing: Listing, sample: Sample) -> Row:
-    events = dataset.events(sample, listing)
-    made = dataset.frames(events, sample, listing)
-    return _row(listing.classes[sample.label], sample.key, events, made, dataset.settings)
+def _event_row(dataset: EventDataset, sample: Sample) -> Row:
+    events = dataset.events(sample)
+    made = dataset.frames(events, sample)
+    return _row(dataset.classes[sample.label], sample.key, events, made, dataset.settings)
 
 
 def _file_row(path: Path, kind: str, key: str, config: RunConfig) -> Row:
@@ -94,8 +90,7 @@ def _file_row(path: Path, kind: str, key: str, config: RunConfig) -> Row:
     match = NAME.fullmatch(path.name)
     if match:
         kind = match[1]
-        listing = Listing((kind,), (), 2, False, {"sensor": list(events.sensor or (128, 128))})
-        events = CifarDvs(config).events(Sample(key, 0, "", str(path)), listing)
+        events = CifarDvs(config).upright(events, readers.identify(path))
     sensor = asked or events.sensor or (int(events.x.max()) + 1, int(events.y.max()) + 1)
     upright = turned(events, sensor, config.orientation)
     settings = FrameSettings.of(config)

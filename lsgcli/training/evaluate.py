@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lsgcli.analysis.energy import SynapticOperations
 from lsgcli.compute import Compute, full_precision
 from lsgcli.data.batches import batches
-from lsgcli.data.prepare import DataBundle, Split
+from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 

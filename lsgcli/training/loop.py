@@ -23,7 +23,7 @@ from lsgcli.checkpoint import Checkpoint
 from lsgcli.compute import Compute
 from lsgcli.config import FIELDS, PATHS, RunConfig
 from lsgcli.data.batches import Batch, Batches, batches
-from lsgcli.data.prepare import DataBundle, Split
+from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
 from lsgcli.models.base import SpikingNet
 from lsgcli.rundir import DIVERGED, RunDir

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lsgcli import registry
-from lsgcli.data.sets.cifar_dvs import CLASSES
+from lsgcli.data.datasets.cifar_dvs import CLASSES
 
 DOWNLOADED = [name for name in registry.names("dataset") if registry.get("dataset", name).downloads]
 # A proxy that refuses connections: no network, whatever this machine has, and no look-up of names to wait for.

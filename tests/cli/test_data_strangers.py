@@ -56,7 +56,7 @@ def test_looking_never_downloads(lsg, tmp_path, monkeypatch, command, name):
     def download(*arguments, **named):
         raise AssertionError("a download was tried")
 
-    monkeypatch.setattr("lsgcli.data.sets.base.fetch", download)
+    monkeypatch.setattr("lsgcli.data.datasets.downloaded.fetch", download)
     (tmp_path / "empty").mkdir()
     result = lsg("data", command, *at(tmp_path / "empty", name), *(("-o", "a.png") if command == "show" else ()))
     assert result.exit_code == 3

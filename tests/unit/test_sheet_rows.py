@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from lsgcli import registry
-from lsgcli.data.base import Listing, Sample
+from lsgcli.data.datasets.base import EventDataset, Listing, Sample
 from lsgcli.data.events import Events
-from lsgcli.data.recordings import EventDataset
 from lsgcli.data.writers import write_aedat2
 from lsgcli.errors import DataError
 from lsgcli.report.contact_sheet import event_tiles
@@ -72,7 +71,7 @@ def test_notes_of_random_windows_fit_the_frames(tmp_path, form):
         rows = of_paths([tmp_path / "train/x"], settings, 5)
     else:
         dataset = registry.get("dataset", "event-folder")(settings)
-        rows = of_dataset(dataset, dataset.scan(("train",)), 5)
+        rows = of_dataset(dataset.scan(("train",)), 5)
     assert len({row.notes[0] for row in rows}) > 1
     for row in rows:
         lit = [int((tile > 0).any(-1).sum()) for tile in row.tiles]
@@ -90,11 +89,11 @@ def test_a_data_set_is_shown_as_it_is_prepared(tmp_path):
     chosen = config(data_dir=str(tmp_path), value="log1p", normalise="sample", resize="bilinear")
     dataset = registry.get("dataset", "event-folder")(chosen)
     listing = dataset.scan()
-    rows = of_dataset(dataset, listing, 4)
+    rows = of_dataset(dataset, 4)
     assert [row.label for row in rows] == ["cup", "cup", "pen", "pen"]
     by_key = {sample.key: sample for sample in listing.samples}
     for row in rows:
-        expected = event_tiles(dataset.load(by_key[row.key], listing))
+        expected = event_tiles(dataset.load(by_key[row.key]))
         for tile, other in zip(row.tiles, expected, strict=True):
             np.testing.assert_array_equal(tile, other)
 
@@ -116,19 +115,19 @@ def test_the_brightest_pixel_has_a_unit(tmp_path, settings, told):
 
 def test_a_sensor_of_one_line_is_one_picture():
     class Line(EventDataset):
-        def scan(self, splits=("train", "test")):
-            return Listing(("a",), (Sample("0", 0, "train", 0),), 1, False, {"sensor": [20, 1]})
+        def find(self, splits):
+            return Listing(("a",), (Sample("0", 0, "train", 0),), {"sensor": [20, 1]})
 
-        def events(self, sample, listing):
+        def events(self, sample):
             return Events(
                 np.array([3, 3, 15], np.uint16), np.zeros(3, np.uint16), np.array([0, 1, 99]), np.ones(3, bool), (20, 1)
             )
 
-        def frames(self, events, sample, listing):
-            return super().frames(events, sample, listing)[:, :1]
+        def frames(self, events, sample):
+            return super().frames(events, sample)[:, :1]
 
     dataset = Line(config(T=5, size=20, slicing="time"))
-    (row,) = of_dataset(dataset, dataset.scan(), 1)
+    (row,) = of_dataset(dataset.scan(), 1)
     assert len(row.tiles) == 1
     assert row.tiles[0].shape == (20, 5, 3)
     assert {tuple(place) for place in np.argwhere(row.tiles[0].any(-1))} == {(3, 0), (15, 4)}

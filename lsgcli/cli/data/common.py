@@ -13,7 +13,7 @@ from lsgcli.config import FIELDS
 from lsgcli.errors import ConfigError, DataError, MissingPart
 
 if TYPE_CHECKING:
-    from lsgcli.data.base import Dataset, Listing
+    from lsgcli.data.datasets.base import Dataset
 
 log = logging.getLogger("lsg")
 MIB = 1 << 20
@@ -67,8 +67,8 @@ def one_of(path: Path | None, settings: dict[str, Any]) -> None:
         raise ConfigError(f"found a PATH together with {names}, expected one or the other")
 
 
-def open_dataset(settings: dict[str, Any], takes: Collection[str] = WHERE) -> "tuple[Dataset, Listing]":
-    """A data set, and all its samples: both parts, or the only one that is there. Nothing is downloaded.
+def open_dataset(settings: dict[str, Any], takes: Collection[str] = WHERE) -> "Dataset":
+    """A data set with all its samples: both parts, or the only one that is there. Nothing is downloaded.
 
     Args:
         settings: given in the command line.
@@ -79,30 +79,29 @@ def open_dataset(settings: dict[str, Any], takes: Collection[str] = WHERE) -> "t
         DataError: the data are not there, or damaged.
     """
     from lsgcli import registry
-    from lsgcli.data.base import SPLITS
+    from lsgcli.data.datasets.base import SPLITS
     from lsgcli.resolve import resolve
 
     config = resolve({**settings, "val_fraction": 0.0}, takes=takes)
-    dataset: Dataset = registry.get("dataset", config.dataset)(config)
-    dataset.fetches = False
+    dataset: Dataset = registry.get("dataset", config.dataset)(config, may_download=False)
     dataset.check()
     if (dataset.downloads or config.data_dir is not None) and not dataset.root.is_dir():
         hint = "Give --data-dir the folder of the data" + ("; `lsg data prepare` downloads them." if dataset.downloads else ".")
         raise DataError(f"{dataset.root}: found no such folder, expected the data set {config.dataset}", hint=hint)
     try:
-        return dataset, dataset.scan(SPLITS)
+        return dataset.scan(SPLITS)
     except MissingPart as missing:
-        return dataset, _other_part(dataset, missing)
+        return _other_part(dataset, missing)
 
 
-def _other_part(dataset: "Dataset", missing: MissingPart) -> "Listing":
-    """The samples of the part that is there, with a warning about the other; if neither is, that error again."""
-    from lsgcli.data.base import SPLITS
+def _other_part(dataset: "Dataset", missing: MissingPart) -> "Dataset":
+    """The data set with the samples of the part that is there, with a warning about the other; if neither is, that error again."""
+    from lsgcli.data.datasets.base import SPLITS
 
     other = next(split for split in SPLITS if split != missing.part)
     try:
-        listing = dataset.scan((other,))
+        dataset.scan((other,))
     except MissingPart:
         raise missing from None
     log.warning("%s\n  Going on with the %s part alone.", missing.message, other)
-    return listing
+    return dataset

@@ -37,7 +37,7 @@ def info(
     with counting(quiet) as bar:
         progress = bar("reading", "recordings")
         if opened is not None:
-            record = facts.of_dataset(*opened, workers=workers, progress=progress)
+            record = facts.of_dataset(opened, workers=workers, progress=progress)
         elif path is not None:
             record = facts.of_path(path, workers=workers, progress=progress)
     if as_json:

@@ -46,9 +46,9 @@ def show(
         config = resolve({**settings, "dataset": "event-folder", "val_fraction": 0.0}, takes=SHOWN)
         rows, name = sheet_rows.of_paths(paths, config, samples), ", ".join(map(str, paths))
     else:
-        dataset, listing = open_dataset(settings, SHOWN)
+        dataset = open_dataset(settings, SHOWN)
         config = dataset.config
-        rows, name = sheet_rows.of_dataset(dataset, listing, samples), config.dataset
-    static = not paths and listing.static
+        rows, name = sheet_rows.of_dataset(dataset, samples), config.dataset
+    static = not paths and dataset.static
     contact_sheet.write(output, contact_sheet.draw(name, sheet_rows.preparation(config, static), rows, events=not static))
     print_json({"path": str(output), "samples": len(rows)}) if as_json else print_result(output)

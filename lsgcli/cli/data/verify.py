@@ -46,7 +46,7 @@ def verify(
     with counting(quiet) as bar:
         reading, hashing = bar("reading", "recordings"), bar("hashing", "MiB", MIB)
         if opened is not None:
-            verdict = verification.of_dataset(*opened, workers=workers, progress=reading, hashing=hashing)
+            verdict = verification.of_dataset(opened, workers=workers, progress=reading, hashing=hashing)
         elif path is not None:
             verdict = verification.of_path(path, workers=workers, progress=reading, hashing=hashing)
         if write:

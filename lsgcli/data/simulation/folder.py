@@ -20,12 +20,11 @@ import numpy as np
 
 from lsgcli import files
 from lsgcli.data import manifest, parallel, random
-from lsgcli.data.base import Sample
+from lsgcli.data.datasets.base import Sample, image_suffixes, read_image
+from lsgcli.data.datasets.cifar_dvs import CLASSES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import scan_folders, visible
 from lsgcli.data.guard import foreign
-from lsgcli.data.images import image_suffixes, read_image
-from lsgcli.data.sets.cifar_dvs import CLASSES
 from lsgcli.data.simulation import camera
 from lsgcli.data.writers import SIDE, write_aedat2, write_npz
 from lsgcli.errors import ConfigError, DataError

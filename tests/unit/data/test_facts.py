@@ -123,14 +123,13 @@ def test_a_simulation_says_so(tmp_path, caplog):
 
 
 def opened(config, name, **settings):
-    dataset = registry.get("dataset", name)(config(name, **settings))
-    return dataset, dataset.scan()
+    return registry.get("dataset", name)(config(name, **settings)).scan()
 
 
 def test_of_a_data_set_of_recordings(recordings, config):
-    dataset, listing = opened(config, "event-folder", data_dir=str(recordings))
+    dataset = opened(config, "event-folder", data_dir=str(recordings))
     (recordings / "train/cup/0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
-    found = facts.of_dataset(dataset, listing, workers=0)
+    found = facts.of_dataset(dataset, workers=0)
     assert found["recordings"] == 10
     assert found["parts"] == {"train": 7, "test": 4}
     assert found["classes"] == {"cup": 5, "pen": 5}
@@ -140,8 +139,8 @@ def test_of_a_data_set_of_recordings(recordings, config):
 
 
 def test_of_a_data_set_of_images(images, config):
-    dataset, listing = opened(config, "image-folder", data_dir=str(images))
-    found = facts.of_dataset(dataset, listing)
+    dataset = opened(config, "image-folder", data_dir=str(images))
+    found = facts.of_dataset(dataset)
     assert found["samples"] == 16
     assert found["classes"] == {"cat": 8, "dog": 8}
     assert found["size"] == [10, 8]

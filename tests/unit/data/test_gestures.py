@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lsgcli import registry
-from lsgcli.data.sets import dvs_gesture
+from lsgcli.data.datasets import dvs_gesture
 from lsgcli.errors import DataError
 
 
@@ -26,7 +26,7 @@ def one_gesture(config, tmp_path):
         dataset = registry.get("dataset", "dvs-gesture")(config("dvs-gesture", data_dir=str(tmp_path)))
         listing = dataset.scan(("test",))
         assert listing.classes[listing.samples[0].label] == "Right arm cw"
-        return dataset.events(listing.samples[0], listing)
+        return dataset.events(listing.samples[0])
 
     return read
 

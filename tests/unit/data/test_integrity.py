@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from lsgcli.config import RunConfig
-from lsgcli.data import guard
-from lsgcli.data import recordings as recording_sets
+from lsgcli.data import guard, readers
+from lsgcli.data.datasets import base, handwriting
+from lsgcli.data.datasets.event_folder import EventFolder
 from lsgcli.data.frames import VERSION, FrameSettings
 from lsgcli.data.prepare import prepare
-from lsgcli.data.sets import handwriting
-from lsgcli.data.sets.event_folder import EventFolder
 from lsgcli.errors import ConfigError, DataError, MissingPart
 from tests import tiny
 from tests.unit.data.conftest import aedat2_bytes, blob
@@ -46,9 +45,7 @@ def test_a_change_that_keeps_size_and_time(config, recordings, monkeypatch):
 # The same code?
 
 
-@pytest.mark.parametrize(
-    ("owner", "name"), [(recording_sets, "FRAMES_VERSION"), ("reader", "aedat2"), (EventFolder, "version")], ids=str
-)
+@pytest.mark.parametrize(("owner", "name"), [(base, "FRAMES_VERSION"), ("reader", "aedat2"), (EventFolder, "version")], ids=str)
 def test_other_versions_of_our_code_prepare_anew_and_are_told(
     config, recordings, monkeypatch, caplog, reader_version, owner, name
 ):
@@ -125,7 +122,7 @@ def test_what_was_left_out_stops_a_run_that_must_have_it(config, recordings, mon
 
 
 def test_a_failure_that_passes_is_not_remembered(config, recordings, monkeypatch):
-    made, read = folder(config, recordings, skip_bad=True), recording_sets.read
+    made, read = folder(config, recordings, skip_bad=True), readers.read
 
     def failing(path, sensor=None):
         if path.match("train/pen/2.aedat"):
@@ -134,7 +131,7 @@ def test_a_failure_that_passes_is_not_remembered(config, recordings, monkeypatch
         return read(path, sensor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recording_sets, "read", failing)
+        patch.setattr(readers, "read", failing)
         assert prepare(made).info["left_out"] == ["train/pen/2.aedat"]
     bundle = prepare(made)
     assert len(bundle.train) == 7
@@ -149,7 +146,7 @@ def test_a_library_that_is_not_there_is_no_damaged_file(images, monkeypatch):
     ):
         raise ImportError("no aedat here")
     monkeypatch.setitem(sys.modules, "PIL", None)
-    from lsgcli.data.images import read_image
+    from lsgcli.data.datasets.base import read_image
 
     with pytest.raises(ConfigError, match="library"):
         read_image(images / "train" / "cat" / "0.png")

@@ -6,9 +6,9 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.config import FIELDS, check
+from lsgcli.data.datasets import event_folder
 from lsgcli.data.prepare import prepare
-from lsgcli.data.sets import event_folder
-from lsgcli.errors import DataError
+from lsgcli.errors import ConfigError, DataError
 from lsgcli.resolve import resolve
 
 NAMES = registry.names("dataset")
@@ -44,8 +44,8 @@ def test_the_simulated_camera_differs_between_samples():
     made = registry.get("dataset", "digits-dvs")(resolve({}, environment={}))
     listing = made.scan(("test",))
     first, second = (replace(listing.samples[0], key=key) for key in ("a", "b"))
-    assert len(made.events(first, listing)) != len(made.events(second, listing))
-    assert np.array_equal(made.events(first, listing).t, made.events(first, listing).t)
+    assert len(made.events(first)) != len(made.events(second))
+    assert np.array_equal(made.events(first).t, made.events(first).t)
 
 
 def by_ridge(bundle):
@@ -61,7 +61,7 @@ def test_digits_dvs_can_be_learned(moving):
 
 
 def cifar_dvs(root, numbers, suffix="aedat"):
-    from lsgcli.data.sets.cifar_dvs import CLASSES
+    from lsgcli.data.datasets.cifar_dvs import CLASSES
 
     for name in CLASSES:
         (root / name).mkdir(parents=True, exist_ok=True)

@@ -20,11 +20,11 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.data import download, manifest
-from lsgcli.data.base import SPLITS
+from lsgcli.data.datasets import cifar_dvs, dvs_gesture, n_caltech101, n_mnist, shd
+from lsgcli.data.datasets.base import SPLITS
+from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile
 from lsgcli.data.prepare import prepare
-from lsgcli.data.sets import cifar_dvs, dvs_gesture, n_caltech101, n_mnist, shd
-from lsgcli.data.sets.base import Downloaded
 from lsgcli.errors import DataError
 from tests.unit.data.recordings_of import write_shd
 from tests.unit.data.serving import Site, ranged, status, whole
@@ -176,13 +176,13 @@ def test_a_set_of_two_parts(config, site, tmp_path, request, name, published, fo
     request.getfixturevalue(published)
     settings = config(name, data_dir=str(tmp_path), T=1, size=16, val_fraction=0)
     files = [file.name for file in registry.get("dataset", name).remote()]
-    dataset, told = registry.get("dataset", name)(settings), []
-    dataset.downloading = lambda *report: told.append(report)
-    test = dataset.scan(("test",))
+    told = []
+    dataset = registry.get("dataset", name)(settings, progress=lambda *report: told.append(report))
+    test = dataset.scan(("test",)).samples
     assert asked(site) == files[1:]  # the training part was not asked for
     both = dataset.scan()
     assert asked(site) == [files[1], files[0]]
-    assert both.part("test") == test.samples
+    assert both.part("test") == test
     dataset.scan()
     assert len(site.requests) == 2
     report = manifest.check(tmp_path / folder)
@@ -226,8 +226,7 @@ def test_shd(config, site, tmp_path, publish):
 
 @pytest.mark.parametrize("name", DOWNLOADED)
 def test_looking_downloads_nothing(config, site, tmp_path, name):
-    dataset = registry.get("dataset", name)(config(name, data_dir=str(tmp_path)))
-    dataset.fetches = False
+    dataset = registry.get("dataset", name)(config(name, data_dir=str(tmp_path)), may_download=False)
     with pytest.raises(DataError, match="found neither the data nor") as caught:
         dataset.scan()
     assert f"lsg data prepare --dataset {name}" in caught.value.hint
@@ -459,17 +458,16 @@ def test_a_failed_second_archive_leaves_the_first_for_the_next_time(config, site
 KILLED = """
 import dataclasses, json, os, signal, sys
 from lsgcli import registry
-from lsgcli.data.sets import cifar_dvs
+from lsgcli.data.datasets import cifar_dvs
 from lsgcli.resolve import resolve
 facts, root, stop = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 for name, (url, md5) in facts.items():
     cifar_dvs.FILES[name] = dataclasses.replace(cifar_dvs.FILES[name], urls=(url,), md5=md5)
-dataset = registry.get("dataset", "cifar-dvs")(resolve({"dataset": "cifar-dvs", "data_dir": root}, environment={}))
 def downloading(what, done, total):
     if what == stop:
         os.kill(os.getpid(), signal.SIGKILL)
-dataset.downloading = downloading
-dataset.scan()
+config = resolve({"dataset": "cifar-dvs", "data_dir": root}, environment={})
+registry.get("dataset", "cifar-dvs")(config, progress=downloading).scan()
 """
 
 
@@ -494,12 +492,12 @@ def test_a_killed_download_is_completed(config, site, tmp_path, cifar, stop):
 
 
 def test_the_callback_stays_behind_when_processes_are_started(config, tmp_path):
-    dataset = registry.get("dataset", "n-mnist")(config("n-mnist", data_dir=str(tmp_path)))
-    dataset.downloading = lambda what, done, total: None
+    kind = registry.get("dataset", "n-mnist")
+    dataset = kind(config("n-mnist", data_dir=str(tmp_path)), progress=lambda what, done, total: None)
     copy = pickle.loads(pickle.dumps(dataset))
-    assert copy.downloading is None
+    assert copy.progress is None
     assert copy.config == dataset.config
-    assert dataset.downloading is not None
+    assert dataset.progress is not None
 
 
 def test_what_a_server_without_the_right_file_gives_is_not_unpacked(config, site, tmp_path, nmnist):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from lsgcli.data.datasets import shd
 from lsgcli.data.prepare import prepare
-from lsgcli.data.sets import shd
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.run import check
 from tests.unit.data.recordings_of import write_shd

@@ -9,8 +9,7 @@ from lsgcli.errors import DataError
 
 @pytest.fixture
 def dataset(recordings, config):
-    one = registry.get("dataset", "event-folder")(config("event-folder", data_dir=str(recordings)))
-    return one, one.scan()
+    return registry.get("dataset", "event-folder")(config("event-folder", data_dir=str(recordings))).scan()
 
 
 def test_whole(recordings):
@@ -72,7 +71,7 @@ def test_writing_the_manifest(recordings):
 def test_a_data_set(recordings, dataset):
     manifest.write(recordings)
     (recordings / "test/pen/0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
-    verdict = verification.of_dataset(*dataset, workers=0)
+    verdict = verification.of_dataset(dataset, workers=0)
     assert list(verdict.unreadable) == ["test/pen/0.aedat"]
     assert verdict.changed == ("test/pen/0.aedat",)
     assert verdict.counts == {"train": 7, "test": 4}
@@ -80,24 +79,24 @@ def test_a_data_set(recordings, dataset):
 
 
 def test_published_counts(dataset, monkeypatch):
-    monkeypatch.setattr(type(dataset[0]), "published", {"train": 7, "test": 5})
-    assert verification.of_dataset(*dataset, workers=0).warnings == ["found 4 samples in the test part, published are 5"]
-    monkeypatch.setattr(type(dataset[0]), "published", {"all": 12})
-    verdict = verification.of_dataset(*dataset, workers=0)
+    monkeypatch.setattr(type(dataset), "published", {"train": 7, "test": 5})
+    assert verification.of_dataset(dataset, workers=0).warnings == ["found 4 samples in the test part, published are 5"]
+    monkeypatch.setattr(type(dataset), "published", {"all": 12})
+    verdict = verification.of_dataset(dataset, workers=0)
     assert verdict.warnings == ["found 11 samples in all, published are 12"]
     assert verdict.faults == []
 
 
 def test_images_are_opened_too(images, config):
     one = registry.get("dataset", "image-folder")(config("image-folder", data_dir=str(images)))
-    listing = one.scan()
+    one.scan()
     (images / "test/dog/0.png").write_bytes(b"no image")
-    assert list(verification.of_dataset(one, listing, workers=0).unreadable) == ["test/dog/0.png"]
+    assert list(verification.of_dataset(one, workers=0).unreadable) == ["test/dog/0.png"]
 
 
 def test_what_is_embedded_has_no_folder(config):
     one = registry.get("dataset", "digits")(config("digits"))
-    verdict = verification.of_dataset(one, one.scan(("test",)), workers=0)
+    verdict = verification.of_dataset(one.scan(("test",)), workers=0)
     assert (verdict.path, verdict.manifest, verdict.faults) == ("digits", False, [])
     assert not verdict.folder
     with pytest.raises(DataError, match="expected a folder"):
@@ -142,7 +141,7 @@ def test_the_folder_by_default(recordings, config, monkeypatch):
     manifest.write(root)
     (root / "Test" / "0" / "1.bin").write_bytes(bytes([3, 5, 0x80, 0, 1]))
     one = registry.get("dataset", "n-mnist")(config("n-mnist"))
-    verdict = verification.of_dataset(one, one.scan(), workers=0)
+    verdict = verification.of_dataset(one.scan(), workers=0)
     assert (verdict.path, verdict.changed) == ("data/NMNIST", ("Test/0/1.bin",))
 
 

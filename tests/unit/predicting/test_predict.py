@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from lsgcli import checkpoint
-from lsgcli.data.base import Sample
+from lsgcli.data.datasets.base import Sample
 from lsgcli.errors import CheckpointError, DataError
 from lsgcli.models.fold import fold
 from lsgcli.predict import Answer, Network, predict, running_probabilities
@@ -100,12 +100,12 @@ def test_a_file_is_prepared_as_the_data_set_prepares_it(dataset, orientation, tm
     network = Network.open(saved(tmp_path / "net.safetensors", dataset=dataset, orientation=orientation))
     made = network.dataset()
     sample = Sample("key", 0, "test", written[0])
-    expected = made.load(sample, network.listing)
-    np.testing.assert_array_equal(made.load_file(tmp_path / "g.aedat", network.listing), expected)
+    expected = made.load(sample)
+    np.testing.assert_array_equal(made.load_file(tmp_path / "g.aedat"), expected)
     (tmp_path / "g").write_bytes((tmp_path / "g.aedat").read_bytes())
-    np.testing.assert_array_equal(made.load_file(tmp_path / "g", network.listing), expected)
+    np.testing.assert_array_equal(made.load_file(tmp_path / "g"), expected)
     plain = Network.open(saved(tmp_path / "plain.safetensors"))
-    assert (dataset == "n-mnist") == np.array_equal(plain.dataset().load(sample, plain.listing), expected)
+    assert (dataset == "n-mnist") == np.array_equal(plain.dataset().load(sample), expected)
 
 
 def test_lines(tmp_path, written):

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data.datasets.base import SPLITS, EventDataset, Listing, Sample
+from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile, by_hand, figshare, unpack
 from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp, walk
-from lsgcli.data.recordings import EventDataset
-from lsgcli.data.sets.base import Downloaded
 from lsgcli.data.splits import RULES, assign, check
 from lsgcli.errors import DataError
 from lsgcli.registry import register
@@ -76,8 +75,8 @@ class CifarDvs(Downloaded, EventDataset):
         """What a download fetches: the original release, whatever the splits."""
         return tuple(FILES.values())
 
-    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
-        """List the samples of the given splits."""
+    def find(self, splits: tuple[str, ...]) -> Listing:
+        """The samples of the given splits."""
         root = self.home if self.config.data_dir is None else self.root
         found = _recordings(root)
         if self._obtain(_classes(found)):
@@ -97,7 +96,7 @@ class CifarDvs(Downloaded, EventDataset):
         ]
         labels = {split: {sample.label for sample in samples if sample.split == split} for split in splits}
         check(root, CLASSES, labels, rule, hint="put all recordings of all ten classes there")
-        return Listing(CLASSES, tuple(samples), 2, False, {"sensor": [SIDE, SIDE], "split": rule, **RELEASES[suffix]})
+        return Listing(CLASSES, tuple(samples), {"sensor": [SIDE, SIDE], "split": rule, **RELEASES[suffix]})
 
     @property
     def home(self) -> Path:

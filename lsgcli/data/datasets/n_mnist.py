@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lsgcli.data.base import SPLITS, Listing
+from lsgcli.data.datasets.base import SPLITS, EventDataset, Listing
+from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile, by_hand
 from lsgcli.data.folders import scan_folders
-from lsgcli.data.recordings import EventDataset
-from lsgcli.data.sets.base import Downloaded
 from lsgcli.registry import register
 
 SENSOR = 34  # pixels, square
@@ -61,12 +60,12 @@ class NMnist(Downloaded, EventDataset):
         """What a download of these splits fetches."""
         return tuple(REMOTE[split] for split in splits)
 
-    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
-        """List the samples of the given splits."""
+    def find(self, splits: tuple[str, ...]) -> Listing:
+        """The samples of the given splits."""
         names = {split: FOLDERS[split] for split in splits}
         folder = self._folder(splits)
         classes, samples = scan_folders(folder, names, (".bin",), {split: by_hand([REMOTE[split]], folder) for split in splits})
-        return Listing(classes, samples, 2, False, {"sensor": [SENSOR, SENSOR]})
+        return Listing(classes, samples, {"sensor": [SENSOR, SENSOR]})
 
     def there(self, place: Path) -> set[str]:
         """The parts of the data set that lie in ``place``."""

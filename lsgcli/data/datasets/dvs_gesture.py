@@ -10,13 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data.datasets.base import SPLITS, EventDataset, Listing, Sample
+from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile, by_hand, figshare
 from lsgcli.data.events import Events, in_order
 from lsgcli.data.folders import stamp, visible
 from lsgcli.data.guard import foreign
-from lsgcli.data.recordings import EventDataset
-from lsgcli.data.sets.base import Downloaded
 from lsgcli.errors import DataError, MissingPart
 from lsgcli.registry import register
 
@@ -82,11 +81,11 @@ class DvsGesture(Downloaded, EventDataset):
         """What a download of these splits fetches."""
         return tuple(REMOTE[split] for split in splits)
 
-    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
-        """List the samples of the given splits."""
+    def find(self, splits: tuple[str, ...]) -> Listing:
+        """The samples of the given splits."""
         folder = self._folder(splits)
         samples = [sample for split in splits for sample in _part(folder / FOLDERS[split], split)]
-        return Listing(CLASSES, tuple(samples), 2, False, {"sensor": [SIDE, SIDE]})
+        return Listing(CLASSES, tuple(samples), {"sensor": [SIDE, SIDE]})
 
     def there(self, place: Path) -> set[str]:
         """The parts of the data set that lie in ``place``."""
@@ -97,10 +96,10 @@ class DvsGesture(Downloaded, EventDataset):
         self.complete(folder, {FOLDERS[split]: REMOTE[split] for split in splits})
         return folder
 
-    def read(self, path: Path, sensor: tuple[int, int]) -> Events:
+    def read(self, path: Path) -> Events:
         """The events of a ``.npy`` of this edition, or of a recording in another format."""
         if path.suffix.lower() != ".npy":
-            return super().read(path, sensor)
+            return super().read(path)
         with foreign(path, "a numpy array (N, 4) of x, y, polarity and milliseconds", hint=HINT):
             # Mapped: a header that claims more than the file holds is found out before memory is taken for it.
             found: Any = np.load(path, mmap_mode="r", allow_pickle=False)

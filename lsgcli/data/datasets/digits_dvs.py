@@ -6,10 +6,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lsgcli.data import random
-from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data.datasets import handwriting
+from lsgcli.data.datasets.base import EventDataset, Listing, Sample
 from lsgcli.data.events import Events
-from lsgcli.data.recordings import EventDataset
-from lsgcli.data.sets import handwriting
 from lsgcli.data.simulation import camera
 from lsgcli.registry import register
 
@@ -38,12 +37,12 @@ class DigitsDvs(EventDataset):
         "val_fraction": 0.1,
     }
 
-    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
-        """List the samples of the given splits."""
+    def find(self, splits: tuple[str, ...]) -> Listing:
+        """The samples of the given splits."""
         info = {"sensor": [SENSOR, SENSOR], "simulator_version": camera.VERSION}
-        return handwriting.listing(splits, "scikit-learn", 2, False, info)
+        return handwriting.listing(splits, info)
 
-    def events(self, sample: Sample, listing: Listing) -> Events:
+    def events(self, sample: Sample) -> Events:
         """The events of one sample, upright."""
         margin = (SENSOR - INK) // 2
         image = np.pad(handwriting.enlarge(handwriting.digits()[0][sample.source], INK), margin)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lsgcli.data import manifest
-from lsgcli.data.base import SPLITS, Dataset
+from lsgcli.data.datasets.base import SPLITS, Dataset
 from lsgcli.data.download import RemoteFile, amount, fetch, unpack
 from lsgcli.errors import DataError
 from lsgcli.files import locked, making_folder
@@ -61,7 +61,7 @@ class Downloaded(Dataset):
         """
         if not (wanted := self._wanted(folder, parts)):
             return
-        if not self.fetches:
+        if not self.may_download:
             raise self._absent(folder, list(wanted.values()))
         with making_folder(folder), locked(folder / LOCK, f"{folder}: another process is downloading to it; waiting"):
             wanted = self._wanted(folder, parts)  # less where the other process has done it
@@ -69,7 +69,7 @@ class Downloaded(Dataset):
             if lacking:
                 names, size = ", ".join(file.name for file in lacking), amount(lacking)
                 log.info("%s: found no %s; downloading %s (%s)", folder, self.config.dataset, names, size)
-            fetched = fetch(list(wanted.values()), folder, self.downloading)
+            fetched = fetch(list(wanted.values()), folder, self.progress)
             made: list[Path] = []
             for name, archive in zip(wanted, fetched, strict=True):
                 made += self.unpack(archive, folder, name)
@@ -99,7 +99,7 @@ class Downloaded(Dataset):
 
     def telling(self, what: str) -> Callable[[int, int], None] | None:
         """A progress callback for one thing, out of the one for all."""
-        if self.downloading is None:
+        if self.progress is None:
             return None
-        report = self.downloading
+        report = self.progress
         return lambda done, total: report(what, done, total)

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lsgcli.data.base import SPLITS, Listing
+from lsgcli.data.datasets.base import SPLITS, EventDataset, Listing
+from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile, unpack
 from lsgcli.data.folders import scan_classes
-from lsgcli.data.recordings import EventDataset
-from lsgcli.data.sets.base import Downloaded
 from lsgcli.registry import register
 
 SENSOR = [240, 180]  # width and height; most recordings fill a part of it
@@ -54,11 +53,11 @@ class NCaltech101(Downloaded, EventDataset):
         """What a download fetches: one archive, whatever the splits."""
         return (ARCHIVE,)
 
-    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
-        """List the samples of the given splits."""
+    def find(self, splits: tuple[str, ...]) -> Listing:
+        """The samples of the given splits."""
         rule = self.config.split or "stratified"
         classes, samples = scan_classes(self._folder(), splits, (".bin",), rule, self.config.split_seed)
-        return Listing(classes, samples, 2, False, {"sensor": SENSOR, "split": rule})
+        return Listing(classes, samples, {"sensor": SENSOR, "split": rule})
 
     def _folder(self) -> Path:
         folder = self.home

@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data.datasets.base import SPLITS, ImageDataset, Listing, Sample
+from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile
 from lsgcli.data.guard import foreign
-from lsgcli.data.images import ImageDataset
-from lsgcli.data.sets.base import Downloaded
 
 PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
@@ -58,8 +57,8 @@ class Cifar(Downloaded, ImageDataset):
         files = (*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"]))
         return {self.folder} if all((place / self.folder / name).is_file() for name, _ in files) else set()
 
-    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
-        """List the samples of the given splits."""
+    def find(self, splits: tuple[str, ...]) -> Listing:
+        """The samples of the given splits."""
         self.complete(self.root, {self.folder: self.archive})
         found = {split: self._open(split) for split in splits}
         self._images = {split: one.data for split, one in found.items()}
@@ -68,7 +67,7 @@ class Cifar(Downloaded, ImageDataset):
             for split, one in found.items()
             for i, label in enumerate(one.targets)
         ]
-        return Listing(tuple(next(iter(found.values())).classes), tuple(samples), 3, True)
+        return Listing(tuple(next(iter(found.values())).classes), tuple(samples))
 
     def _kind(self) -> Any:
         from torchvision import datasets

@@ -1,7 +1,7 @@
 """CIFAR-10 (Krizhevsky 2009), through torchvision."""
 
+from lsgcli.data.datasets.cifar import PAGE, Cifar
 from lsgcli.data.download import RemoteFile
-from lsgcli.data.sets.cifar import PAGE, Cifar
 from lsgcli.registry import register
 
 

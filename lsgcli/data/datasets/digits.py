@@ -5,9 +5,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lsgcli.data.base import SPLITS, Listing, Sample
-from lsgcli.data.images import ImageDataset
-from lsgcli.data.sets import handwriting
+from lsgcli.data.datasets import handwriting
+from lsgcli.data.datasets.base import ImageDataset, Listing, Sample
 from lsgcli.registry import register
 
 
@@ -16,6 +15,7 @@ class Digits(ImageDataset):
     """1797 digits of scikit-learn, enlarged; the same images and the same split as digits-dvs."""
 
     title = "1797 handwritten digits as still images, 10 classes; embedded, no download."
+    channels = 1
     packed = False
     embedded = True
     preset: ClassVar[Mapping[str, Any]] = {
@@ -32,9 +32,9 @@ class Digits(ImageDataset):
         "val_fraction": 0.1,
     }
 
-    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
-        """List the samples of the given splits."""
-        return handwriting.listing(splits, "scikit-learn", 1, True, {})
+    def find(self, splits: tuple[str, ...]) -> Listing:
+        """The samples of the given splits."""
+        return handwriting.listing(splits)
 
     def pixels(self, sample: Sample) -> np.ndarray:
         """One image as stored."""

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from lsgcli.data.base import Listing, Sample
+from lsgcli.data.datasets.base import Listing, Sample
 from lsgcli.data.resampling import triangle
 
 CLASSES = tuple("0123456789")
@@ -21,14 +21,15 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return (found.images / 16).astype(np.float32), found.target.astype(np.int64)
 
 
-def listing(splits: tuple[str, ...], stamp: str, channels: int, static: bool, info: dict[str, object]) -> Listing:
+def listing(splits: tuple[str, ...], info: dict[str, object] | None = None) -> Listing:
     """The digits with a fixed split: of each class, the fifth whose digests come first are the test part."""
     labels = digits()[1]
     test = {key for label in range(10) for key in _first_fifth(np.flatnonzero(labels == label).tolist())}
     samples = [
-        Sample(str(i), int(label), "test" if str(i) in test else "train", i, stamp) for i, label in enumerate(labels.tolist())
+        Sample(str(i), int(label), "test" if str(i) in test else "train", i, "scikit-learn")
+        for i, label in enumerate(labels.tolist())
     ]
-    return Listing(CLASSES, tuple(sample for sample in samples if sample.split in splits), channels, static, info)
+    return Listing(CLASSES, tuple(sample for sample in samples if sample.split in splits), info or {})
 
 
 def _first_fifth(members: list[int]) -> list[str]:

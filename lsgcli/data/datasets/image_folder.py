@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data.datasets.base import ImageDataset, Listing, Sample, image_suffixes, read_image
 from lsgcli.data.folders import scan_own
-from lsgcli.data.images import ImageDataset, image_suffixes, read_image
 from lsgcli.data.splits import RULES
 from lsgcli.registry import register
 
@@ -30,10 +29,10 @@ class ImageFolder(ImageDataset):
         "augment": "crop,flip",
     }
 
-    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
-        """List the samples of the given splits."""
+    def find(self, splits: tuple[str, ...]) -> Listing:
+        """The samples of the given splits."""
         classes, samples = scan_own(self.config, splits, image_suffixes())
-        return Listing(classes, samples, 3, True)
+        return Listing(classes, samples)
 
     def pixels(self, sample: Sample) -> np.ndarray:
         """One image as stored."""

@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lsgcli.data.base import SPLITS, Listing, Sample
+from lsgcli.data.datasets.base import SPLITS, EventDataset, Listing, Sample
+from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile, by_hand, unpack
 from lsgcli.data.events import Events, in_order
 from lsgcli.data.folders import stamp
 from lsgcli.data.guard import foreign
-from lsgcli.data.recordings import EventDataset
-from lsgcli.data.sets.base import Downloaded
 from lsgcli.errors import DataError, MissingPart
 from lsgcli.registry import register
 
@@ -48,6 +47,7 @@ class Shd(Downloaded, EventDataset):
     folder = "SHD"
     title = "SHD, 8156 + 2264 spoken digits as spikes of 700 channels, 20 classes; downloaded if absent."
     line = True
+    channels = 1
     published: ClassVar[Mapping[str, int]] = {"train": 8156, "test": 2264}
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "mlp",
@@ -67,11 +67,11 @@ class Shd(Downloaded, EventDataset):
         """What a download of these splits fetches."""
         return tuple(REMOTE[split] for split in splits)
 
-    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
-        """List the samples of the given splits."""
+    def find(self, splits: tuple[str, ...]) -> Listing:
+        """The samples of the given splits."""
         folder = self._folder(splits)
         samples = [sample for split in splits for sample in _part(folder / FILES[split], split)]
-        return Listing((*ENGLISH, *GERMAN), tuple(samples), 1, False, {"sensor": [UNITS, 1]})
+        return Listing((*ENGLISH, *GERMAN), tuple(samples), {"sensor": [UNITS, 1]})
 
     def there(self, place: Path) -> set[str]:
         """The parts of the data set that lie in ``place``."""
@@ -86,7 +86,7 @@ class Shd(Downloaded, EventDataset):
         """Unpack a part's archive, which holds the file ``name``, into ``folder``."""
         return unpack(archive, folder, self.telling(f"unpacking {archive.name}"))
 
-    def events(self, sample: Sample, listing: Listing) -> Events:
+    def events(self, sample: Sample) -> Events:
         """The spikes of one recording: x is the channel, y is 0, all are ON."""
         path, index = sample.source
         with foreign(path, f"spikes of recording {index}"):
@@ -96,11 +96,12 @@ class Shd(Downloaded, EventDataset):
         micro = np.rint(t * 1e6).astype(np.int64)
         return in_order(x, np.zeros(len(x), np.uint16), micro, np.ones(len(x), bool), (UNITS, 1))
 
-    def frames(self, events: Events, sample: Sample, listing: Listing) -> np.ndarray:
+    def frames(self, events: Events, sample: Sample) -> np.ndarray:
         """Frames (T, 1, 1, S): spikes have no polarity."""
-        return super().frames(events, sample, listing)[:, :1]
+        return super().frames(events, sample)[:, :1]
 
-    def shape(self, listing: Listing) -> tuple[int, ...]:
+    @property
+    def shape(self) -> tuple[int, ...]:
         """Shape of one prepared sample."""
         return (self.config.T, 1, 1, self.size)
 

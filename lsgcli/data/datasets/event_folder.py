@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lsgcli.data import cache, parallel
-from lsgcli.data.base import SPLITS, Listing, Sample, fingerprint
+from lsgcli.data.datasets.base import EventDataset, Listing, Sample, fingerprint
 from lsgcli.data.events import Events
 from lsgcli.data.folders import scan_own
 from lsgcli.data.readers import read, suffixes
-from lsgcli.data.recordings import EventDataset
 from lsgcli.data.splits import RULES
 from lsgcli.errors import DataError, StorageError
 from lsgcli.files import make_folder, write_json
@@ -40,11 +39,11 @@ class EventFolder(EventDataset):
         "augment": "roll",
     }
 
-    def scan(self, splits: tuple[str, ...] = SPLITS) -> Listing:
-        """List the samples of the given splits."""
+    def find(self, splits: tuple[str, ...]) -> Listing:
+        """The samples of the given splits."""
         classes, samples = scan_own(self.config, splits, suffixes())
         width, height = self._sensor(samples)
-        return Listing(classes, samples, 2, False, {"sensor": [width, height]})
+        return Listing(classes, samples, {"sensor": [width, height]})
 
     def _sensor(self, samples: tuple[Sample, ...]) -> tuple[int, int]:
         """--sensor, or what the first recording states, or what a checkpoint expects, or the furthest pixels of all recordings."""
