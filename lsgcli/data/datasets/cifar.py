@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lsgcli.data.datasets.base import SPLITS, ImageDataset, Listing, Sample
+from lsgcli.data.datasets.base import ImageDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import Downloaded
-from lsgcli.data.download import RemoteFile
 from lsgcli.data.guard import foreign
 
 PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
@@ -19,12 +18,10 @@ class Cifar(Downloaded, ImageDataset):
 
     Attributes:
         source: name of torchvision's class.
-        archive: as published.
         mean, std: per channel over the training images, 0..1 scale.
     """
 
     source: ClassVar[str]
-    archive: ClassVar[RemoteFile]
     mean: ClassVar[tuple[float, ...]]
     std: ClassVar[tuple[float, ...]]
     packed = False  # already one array
@@ -41,25 +38,20 @@ class Cifar(Downloaded, ImageDataset):
         "augment": "crop,flip",
     }
 
-    @classmethod
-    def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
-        """What a download fetches: one archive, whatever the splits."""
-        return (cls.archive,)
-
     @property
     def home(self) -> Path:
         """The folder of the batches; the archive lies beside it, in the root."""
         return self.root / self.folder
 
     def there(self, place: Path) -> set[str]:
-        """The folder of the batches, if all of them are in it."""
+        """The one part, if all batches are in their folder."""
         kind = self._kind()
-        files = (*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"]))
-        return {self.folder} if all((place / self.folder / name).is_file() for name, _ in files) else set()
+        names = [*(name for name, _ in (*kind.train_list, *kind.test_list)), kind.meta["filename"]]
+        return {"all"} if all((place / self.folder / name).is_file() for name in names) else set()
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""
-        self.complete(self.root, {self.folder: self.archive})
+        self.obtain(splits, self.root)
         found = {split: self._open(split) for split in splits}
         self._images = {split: one.data for split, one in found.items()}
         samples = [

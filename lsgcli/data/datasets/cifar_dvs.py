@@ -52,6 +52,8 @@ class CifarDvs(Downloaded, EventDataset):
     """``cifar10_<class>_<number>.aedat`` or ``.aedat4``, anywhere below data/CIFAR10DVS or --data-dir; the number decides the split."""
 
     folder = "CIFAR10DVS"
+    archives = FILES
+    unpacked: ClassVar = {name: name for name in FILES}
     title = "CIFAR10-DVS, 10,000 recordings of 10 classes, either release; the original is downloaded if absent."
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "vggsnn",
@@ -69,11 +71,6 @@ class CifarDvs(Downloaded, EventDataset):
     }
     rules = tuple(RULES)
     published: ClassVar[Mapping[str, int]] = {"all": 10_000}
-
-    @classmethod
-    def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
-        """What a download fetches: the original release, whatever the splits."""
-        return tuple(FILES.values())
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""
@@ -122,7 +119,7 @@ class CifarDvs(Downloaded, EventDataset):
             if copy := next((path for path in copies if lacking and path.is_file()), None):
                 self._unpack_copy(copy, lacking)
             elif lacking:
-                self.complete(self.home, FILES)
+                self.obtain(SPLITS)
         except DataError as error:
             other = "Archives of another edition (AEDAT 2.0 or AEDAT 4) have to be unpacked by hand, so that"
             other += f" cifar10_<class>_<number>.aedat or .aedat4 lie in or below {self.home}."

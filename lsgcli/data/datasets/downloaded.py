@@ -1,8 +1,7 @@
 """Data sets that can be downloaded: what is fetched when, and where it is unpacked."""
 
 import logging
-from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,19 +23,23 @@ class Downloaded(Dataset):
 
     Attributes:
         folder: below ``--data-dir``, as tonic or torchvision names it.
+        archives: part -> its archive. A part is a split, or of all splits.
+        unpacked: part -> name of the file or folder that it is unpacked to.
     """
 
     downloads = True
     folder: ClassVar[str]
+    archives: ClassVar[Mapping[str, RemoteFile]]
+    unpacked: ClassVar[Mapping[str, str]]
 
     @classmethod
-    @abstractmethod
     def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
         """What a download of these splits fetches."""
+        return tuple(file for part, file in cls.archives.items() if part in splits or part not in SPLITS)
 
-    @abstractmethod
-    def there(self, place: Path) -> Collection[str]:
-        """The parts of the data set that lie in ``place``, by the names of what they are unpacked to."""
+    def there(self, place: Path) -> set[str]:
+        """The parts that lie in ``place``."""
+        return {part for part, name in self.unpacked.items() if (place / name).exists()}
 
     @property
     def home(self) -> Path:
@@ -49,37 +52,39 @@ class Downloaded(Dataset):
         """Whether an archive of the data set, or a part of one, lies in ``place``."""
         return any(file.under_way(place) for file in self.remote())
 
-    def complete(self, folder: Path, parts: Mapping[str, RemoteFile]) -> None:
-        """Download and unpack parts that are not there, all archives first, and write the folder's manifest.
+    def obtain(self, splits: tuple[str, ...], folder: Path | None = None) -> Path:
+        """The folder of the data. Parts that are not there are downloaded and unpacked, all archives first, and listed in its manifest.
 
         Args:
-            parts: name of the folder or file below ``folder`` that a part is unpacked to -> its archive.
+            folder: that the archives lie in; :attr:`home` if not given.
 
         Raises:
             DataError: a download or an archive failed.
             StorageError: no room, or the folder cannot be written.
         """
-        if not (wanted := self._wanted(folder, parts)):
-            return
+        folder = folder or self.home
+        if not (wanted := self._wanted(folder, splits)):
+            return folder
         if not self.may_download:
             raise self._absent(folder, list(wanted.values()))
         with making_folder(folder), locked(folder / LOCK, f"{folder}: another process is downloading to it; waiting"):
-            wanted = self._wanted(folder, parts)  # less where the other process has done it
+            wanted = self._wanted(folder, splits)  # less where the other process has done it
             lacking = [file for file in wanted.values() if not (folder / file.name).is_file()]
             if lacking:
                 names, size = ", ".join(file.name for file in lacking), amount(lacking)
                 log.info("%s: found no %s; downloading %s (%s)", folder, self.config.dataset, names, size)
             fetched = fetch(list(wanted.values()), folder, self.progress)
             made: list[Path] = []
-            for name, archive in zip(wanted, fetched, strict=True):
-                made += self.unpack(archive, folder, name)
+            for part, archive in zip(wanted, fetched, strict=True):
+                made += self.unpack(archive, folder, self.unpacked[part])
             if made:
                 self.seal(made)
                 log.info("%s: complete; the archives are no longer needed", folder)
+        return folder
 
-    def _wanted(self, folder: Path, parts: Mapping[str, RemoteFile]) -> dict[str, RemoteFile]:
-        there = self.there(folder)
-        wanted = {name: file for name, file in parts.items() if name not in there}
+    def _wanted(self, folder: Path, splits: tuple[str, ...]) -> dict[str, RemoteFile]:
+        there, files = self.there(folder), self.remote(splits)
+        wanted = {part: file for part, file in self.archives.items() if file in files and part not in there}
         return wanted if not there or self.under_way(folder) else {}
 
     def _absent(self, folder: Path, files: list[RemoteFile]) -> DataError:

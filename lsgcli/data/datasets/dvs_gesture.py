@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lsgcli.data.datasets.base import SPLITS, EventDataset, Listing, Sample
+from lsgcli.data.datasets.base import EventDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile, by_hand, figshare
 from lsgcli.data.events import Events, in_order
@@ -60,6 +60,8 @@ class DvsGesture(Downloaded, EventDataset):
     """``ibmGestureTrain/user*/<label>.npy`` and ``ibmGestureTest/`` in data/DVSGesture, as tonic has it, or in --data-dir itself."""
 
     folder = "DVSGesture"
+    archives = REMOTE
+    unpacked = FOLDERS
     title = "DVS128 Gesture, 1077 + 264 recordings of gestures, 11 classes; downloaded if absent."
     published: ClassVar[Mapping[str, int]] = {"train": 1077, "test": 264}
     # Not flipped: that would make a left hand of a right one.
@@ -76,25 +78,11 @@ class DvsGesture(Downloaded, EventDataset):
         "augment": "roll",
     }
 
-    @classmethod
-    def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
-        """What a download of these splits fetches."""
-        return tuple(REMOTE[split] for split in splits)
-
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""
-        folder = self._folder(splits)
+        folder = self.obtain(splits)
         samples = [sample for split in splits for sample in _part(folder / FOLDERS[split], split)]
         return Listing(CLASSES, tuple(samples), {"sensor": [SIDE, SIDE]})
-
-    def there(self, place: Path) -> set[str]:
-        """The parts of the data set that lie in ``place``."""
-        return {name for name in FOLDERS.values() if (place / name).is_dir()}
-
-    def _folder(self, splits: tuple[str, ...]) -> Path:
-        folder = self.home
-        self.complete(folder, {FOLDERS[split]: REMOTE[split] for split in splits})
-        return folder
 
     def read(self, path: Path) -> Events:
         """The events of a ``.npy`` of this edition, or of a recording in another format."""

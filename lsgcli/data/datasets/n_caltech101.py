@@ -31,6 +31,8 @@ class NCaltech101(Downloaded, EventDataset):
     """
 
     folder = "NCALTECH101"
+    archives: ClassVar = {"all": ARCHIVE}
+    unpacked: ClassVar = {"all": FOLDER}
     title = "N-Caltech101, 8709 recordings of objects, 101 classes; downloaded if absent."
     rules = ("stratified", "lexicographic")
     published: ClassVar[Mapping[str, int]] = {"all": 8709}
@@ -48,11 +50,6 @@ class NCaltech101(Downloaded, EventDataset):
         "split": "stratified",
     }
 
-    @classmethod
-    def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
-        """What a download fetches: one archive, whatever the splits."""
-        return (ARCHIVE,)
-
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""
         rule = self.config.split or "stratified"
@@ -60,15 +57,9 @@ class NCaltech101(Downloaded, EventDataset):
         return Listing(classes, samples, {"sensor": SENSOR, "split": rule})
 
     def _folder(self) -> Path:
-        folder = self.home
-        if not self.there(folder) and self.config.data_dir is not None and any(self.root.glob("*/*.bin")):
+        if self.config.data_dir is not None and not self.there(self.home) and any(self.root.glob("*/*.bin")):
             return self.root
-        self.complete(folder, {FOLDER: ARCHIVE})
-        return folder / FOLDER
-
-    def there(self, place: Path) -> set[str]:
-        """The folder of the recordings, if it lies in ``place``."""
-        return {FOLDER} if (place / FOLDER).is_dir() else set()
+        return self.obtain(SPLITS) / FOLDER
 
     def unpack(self, archive: Path, folder: Path, name: str) -> list[Path]:
         """Unpack the archive, or the one in it: as it was published, the recordings are a zip in a zip."""

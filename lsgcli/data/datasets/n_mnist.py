@@ -1,10 +1,9 @@
 """N-MNIST: handwritten digits recorded by an event camera under three saccades (Orchard et al. 2015)."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
-from lsgcli.data.datasets.base import SPLITS, EventDataset, Listing
+from lsgcli.data.datasets.base import EventDataset, Listing
 from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile, by_hand
 from lsgcli.data.folders import scan_folders
@@ -37,6 +36,8 @@ class NMnist(Downloaded, EventDataset):
     """``Train/<digit>/*.bin`` and ``Test/<digit>/*.bin`` in data/NMNIST, as tonic has it, or in --data-dir itself."""
 
     folder = "NMNIST"
+    archives = REMOTE
+    unpacked = FOLDERS
     title = "N-MNIST, 60,000 + 10,000 recordings of digits, 10 classes; downloaded if absent."
     published: ClassVar[Mapping[str, int]] = {"train": 60_000, "test": 10_000}
     preset: ClassVar[Mapping[str, Any]] = {
@@ -55,23 +56,9 @@ class NMnist(Downloaded, EventDataset):
         "augment": "crop,rotate",
     }
 
-    @classmethod
-    def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
-        """What a download of these splits fetches."""
-        return tuple(REMOTE[split] for split in splits)
-
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""
         names = {split: FOLDERS[split] for split in splits}
-        folder = self._folder(splits)
+        folder = self.obtain(splits)
         classes, samples = scan_folders(folder, names, (".bin",), {split: by_hand([REMOTE[split]], folder) for split in splits})
         return Listing(classes, samples, {"sensor": [SENSOR, SENSOR]})
-
-    def there(self, place: Path) -> set[str]:
-        """The parts of the data set that lie in ``place``."""
-        return {name for name in FOLDERS.values() if (place / name).is_dir()}
-
-    def _folder(self, splits: tuple[str, ...]) -> Path:
-        folder = self.home
-        self.complete(folder, {FOLDERS[split]: REMOTE[split] for split in splits})
-        return folder

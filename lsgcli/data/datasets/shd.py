@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lsgcli.data.datasets.base import SPLITS, EventDataset, Listing, Sample
+from lsgcli.data.datasets.base import EventDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile, by_hand, unpack
 from lsgcli.data.events import Events, in_order
@@ -45,6 +45,8 @@ class Shd(Downloaded, EventDataset):
     """``shd_train.h5`` and ``shd_test.h5`` in data/SHD, as tonic has it, or in --data-dir itself."""
 
     folder = "SHD"
+    archives = REMOTE
+    unpacked = FILES
     title = "SHD, 8156 + 2264 spoken digits as spikes of 700 channels, 20 classes; downloaded if absent."
     line = True
     channels = 1
@@ -62,25 +64,11 @@ class Shd(Downloaded, EventDataset):
         "decay_lr": 5e-3,
     }
 
-    @classmethod
-    def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
-        """What a download of these splits fetches."""
-        return tuple(REMOTE[split] for split in splits)
-
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""
-        folder = self._folder(splits)
+        folder = self.obtain(splits)
         samples = [sample for split in splits for sample in _part(folder / FILES[split], split)]
         return Listing((*ENGLISH, *GERMAN), tuple(samples), {"sensor": [UNITS, 1]})
-
-    def there(self, place: Path) -> set[str]:
-        """The parts of the data set that lie in ``place``."""
-        return {name for name in FILES.values() if (place / name).is_file()}
-
-    def _folder(self, splits: tuple[str, ...]) -> Path:
-        folder = self.home
-        self.complete(folder, {FILES[split]: REMOTE[split] for split in splits})
-        return folder
 
     def unpack(self, archive: Path, folder: Path, name: str) -> list[Path]:
         """Unpack a part's archive, which holds the file ``name``, into ``folder``."""

@@ -149,7 +149,7 @@ def test_facts_agree_with_tonics():
         assert (file.name, file.md5) == (getattr(theirs, f"{split}_zip"), getattr(theirs, f"{split}_md5"))
         assert file.urls[0] == theirs.base_url + file.name
     for kind in ("CIFAR10", "CIFAR100"):
-        file, theirs = registry.get("dataset", kind.lower()).archive, getattr(torchvision.datasets, kind)
+        file, theirs = registry.get("dataset", kind.lower()).archives["all"], getattr(torchvision.datasets, kind)
         assert (file.name, file.md5, file.urls) == (theirs.filename, theirs.tgz_md5, (theirs.url,))
         assert registry.get("dataset", kind.lower()).folder == theirs.base_folder
     for name in ("cifar-dvs", "n-mnist", "dvs-gesture", "n-caltech101", "shd"):
@@ -243,8 +243,7 @@ def test_n_caltech101(config, site, tmp_path, publish, monkeypatch, archive):
         content = zipped(
             {"N-Caltech101-archive/Caltech101.zip": content, "N-Caltech101-archive/Caltech101_annotations.zip": b""}
         )
-    table = {"one": n_caltech101.ARCHIVE}
-    monkeypatch.setattr(n_caltech101, "ARCHIVE", publish(table, "one", content))
+    publish(n_caltech101.NCaltech101.archives, "all", content)
     settings = config("n-caltech101", data_dir=str(tmp_path), T=1, size=16)
     listing = registry.get("dataset", "n-caltech101")(settings).scan()
     assert listing.classes == ("BACKGROUND_Google", "Faces_easy", "ant")
@@ -292,8 +291,9 @@ def batches(publish, monkeypatch):
     monkeypatch.setattr(kind, "test_list", [[name, sums[name]] for name, _ in kind.test_list])
     monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": sums[kind.meta["filename"]]})
     content = tarred({f"{kind.base_folder}/{name}": content for name, content in members.items()})
-    table = {"one": dataclasses.replace(registry.get("dataset", "cifar10").archive, size=None)}
-    monkeypatch.setattr(registry.get("dataset", "cifar10"), "archive", publish(table, "one", content))
+    archives = registry.get("dataset", "cifar10").archives
+    monkeypatch.setitem(archives, "all", dataclasses.replace(archives["all"], size=None))
+    publish(archives, "all", content)
     return content, images
 
 
