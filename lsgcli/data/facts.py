@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from lsgcli.config import RunConfig
 from lsgcli.data import manifest, parallel, readers
-from lsgcli.data.datasets.base import Dataset, EventDataset, Sample
+from lsgcli.data.datasets.base import Dataset, EventDataset, ImageDataset, Listing, Sample
 from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import walk
@@ -25,14 +26,40 @@ log = logging.getLogger("lsg")
 Progress = Callable[[int, int], None]
 
 
+class Recordings(EventDataset):
+    """The recordings of a folder and the folders in it, or a single one, of any format.
+
+    A recording is a file whose name ends as some reader expects; its class is the name of the folder that it is in.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(RunConfig(dataset="event-folder", data_dir=str(path)))
+
+    def find(self, splits: tuple[str, ...]) -> Listing:
+        """All recordings, whatever the splits; none is no error."""
+        found = recordings(self.root) if self.root.is_dir() else [("", "")]
+        classes = sorted({kind for _, kind in found})
+        samples = [Sample(name or self.root.name, classes.index(kind), "all", str(self.root / name)) for name, kind in found]
+        return Listing(tuple(classes), tuple(samples))
+
+    def read(self, path: Path) -> Events:
+        """The events of a recording as they are stored."""
+        return readers.read(path)
+
+    def load(self, sample: Sample) -> np.ndarray:
+        """Nothing, if the recording can be read."""
+        self.events(sample)
+        return np.empty(0)
+
+
 @dataclass(frozen=True)
 class Fact:
     """What is known of one recording.
 
     Attributes:
         name: its path from the folder that was looked at, or its key in a data set.
-        kind: its class, or None for a single file.
-        form: name of the reader, or of what made the events.
+        kind: its class; empty for a single file.
+        form: name of the reader, or ``simulated``.
         size: bytes of the file.
         events, on: how many, and how many of them are ON.
         duration: from the first to the last event, microseconds.
@@ -42,7 +69,7 @@ class Fact:
     """
 
     name: str
-    kind: str | None
+    kind: str
     form: str = ""
     size: int = 0
     events: int = 0
@@ -56,27 +83,22 @@ class Fact:
 def of_path(path: Path, *, workers: int | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Facts about a recording, or about all of a folder and the folders in it.
 
-    A recording of a folder is a file whose name ends as some reader expects; its class is the name of the folder it is in.
-
     Returns:
         JSON types: see :func:`summary`. Recordings that cannot be read are listed and otherwise left out.
 
     Raises:
         DataError: no such path, a file that cannot be read, or a folder without one that can.
     """
-    if not path.is_dir():
-        fact = _look_at(path.parent, (path.name, None))
-        if fact.problem:
-            raise DataError(fact.problem)
-        return {"path": str(path), **summary([fact])}
-    found = recordings(path)
-    if not found:
+    dataset = Recordings(path).scan()
+    if not dataset.samples:
         raise DataError(
             f"{path}: found no recordings, expected files ending in {', '.join(readers.suffixes())}",
             hint="Give a recording, or a folder of recordings.",
         )
-    facts = _all(functools.partial(_look_at, path), found, workers, progress)
-    return {"path": str(path), **_simulated(path), **summary(facts, where=str(path))}
+    found = _all(dataset, workers, progress)
+    if not path.is_dir() and found[0].problem:
+        raise DataError(found[0].problem)
+    return {"path": str(path), **_simulated(path), **summary(found, where=str(path))}
 
 
 def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: Progress | None = None) -> dict[str, Any]:
@@ -90,12 +112,11 @@ def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: Progre
     """
     parts = Counter(sample.split for sample in dataset.samples)
     head = {"dataset": dataset.config.dataset, "data_dir": dataset.config.data_dir, "parts": dict(parts)}
-    if not isinstance(dataset, EventDataset):
+    if isinstance(dataset, ImageDataset):
         return {**head, **_images(dataset), **dataset.info}
-    work = functools.partial(_look_in, dataset)
-    facts = _all(work, dataset.samples, workers, progress)
-    stated = {"sensor_stated": True} if "sensor" in dataset.info else {}
-    return {**head, **summary(facts, where=f"data set {dataset.config.dataset}"), **dataset.info, **stated}
+    assert isinstance(dataset, EventDataset)
+    facts = _all(dataset, workers, progress)
+    return {**head, **summary(facts, where=f"data set {dataset.config.dataset}"), **dataset.info, "sensor_stated": True}
 
 
 def recordings(folder: Path) -> list[tuple[str, str]]:
@@ -131,7 +152,7 @@ def summary(facts: Sequence[Fact], where: str = "") -> dict[str, Any]:
     return {
         "recordings": len(good),
         "events": events,
-        "classes": dict(sorted(Counter(fact.kind for fact in good if fact.kind is not None).items())),
+        "classes": dict(sorted(Counter(fact.kind for fact in good if fact.kind).items())),
         "sensor": [max(fact.sensor[axis] for fact in good) for axis in (0, 1)],
         "sensor_stated": all(fact.stated for fact in good),
         "sensors": dict(sorted(Counter(f"{fact.sensor[0]}x{fact.sensor[1]}" for fact in good if fact.stated).items())),
@@ -148,50 +169,35 @@ def summary(facts: Sequence[Fact], where: str = "") -> dict[str, Any]:
     }
 
 
-def _all(work: Callable[[Any], Fact], items: Sequence[Any], workers: int | None, progress: Progress | None) -> list[Fact]:
-    facts: list[tuple[int, Fact]] = []
-    for found in parallel.each(work, items, workers):
-        facts.append(found)
+def _all(dataset: EventDataset, workers: int | None, progress: Progress | None) -> list[Fact]:
+    facts: dict[int, Fact] = {}
+    for i, fact in parallel.each(functools.partial(_fact, dataset), dataset.samples, workers):
+        facts[i] = fact
         if progress:
-            progress(len(facts), len(items))
-    return [fact for _, fact in sorted(facts, key=lambda found: found[0])]
+            progress(len(facts), len(dataset.samples))
+    return [facts[i] for i in sorted(facts)]
 
 
-def _look_at(folder: Path, item: tuple[str, str | None]) -> Fact:
-    name, kind = item
-    path = folder / name
+def _fact(dataset: EventDataset, sample: Sample) -> Fact:
+    kind, source = dataset.classes[sample.label], sample.source
     try:
-        form = readers.identify(path)
-        return _fact(name, kind, form, path.stat().st_size, readers.read(path))
-    except DataError as error:
-        return Fact(name, kind, problem=str(error))
-
-
-def _look_in(dataset: EventDataset, sample: Sample) -> Fact:
-    kind = dataset.classes[sample.label]
-    try:
-        path = Path(sample.source) if isinstance(sample.source, str | Path) else None
-        form, size = ("simulated", 0) if path is None else (readers.identify(path), path.stat().st_size)
-        return _fact(sample.key, kind, form, size, dataset.events(sample))
+        form, size = (readers.identify(Path(source)), os.path.getsize(source)) if isinstance(source, str) else ("simulated", 0)
+        events = dataset.events(sample)
     except DataError as error:
         return Fact(sample.key, kind, problem=str(error))
-
-
-def _fact(name: str, kind: str | None, form: str, size: int, events: Events) -> Fact:
     reach = (int(events.x.max(initial=0)) + 1, int(events.y.max(initial=0)) + 1)
     duration = int(events.t[-1]) - int(events.t[0]) if len(events) else 0
     on = int(np.count_nonzero(events.on))
-    return Fact(name, kind, form, size, len(events), on, duration, events.sensor or reach, events.sensor is not None)
+    return Fact(sample.key, kind, form, size, len(events), on, duration, events.sensor or reach, events.sensor is not None)
 
 
-def _images(dataset: Dataset) -> dict[str, Any]:
-    pixels = getattr(dataset, "pixels", None)
-    shape = dataset.shape if pixels is None else pixels(dataset.samples[0]).shape[:2]
+def _images(dataset: ImageDataset) -> dict[str, Any]:
+    height, width = dataset.pixels(dataset.samples[0]).shape[:2]
     counts = Counter(dataset.classes[sample.label] for sample in dataset.samples)
     return {
         "samples": len(dataset.samples),
         "classes": {name: counts[name] for name in dataset.classes},
-        "size": [int(shape[1]), int(shape[0])] if pixels is not None else list(shape),
+        "size": [int(width), int(height)],
         "channels": dataset.channels,
     }
 

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lsgcli.data import facts, manifest, parallel, readers
+from lsgcli.data import manifest, parallel
 from lsgcli.data.datasets.base import Dataset, Sample
+from lsgcli.data.facts import Recordings
 from lsgcli.data.folders import visible
 from lsgcli.errors import DataError
 
@@ -61,53 +62,45 @@ class Verdict:
         return {"ok": not self.faults, "manifest": self.manifest, **asdict(self)}
 
 
-def of_path(
-    path: Path, *, workers: int | None = None, progress: Progress | None = None, hashing: Progress | None = None
-) -> Verdict:
-    """Verify a folder of recordings.
-
-    Args:
-        progress: is called with (recordings read, recordings in all).
-        hashing: is called with (bytes hashed, bytes in all).
+def of_path(path: Path, **options: Any) -> Verdict:
+    """Verify a folder of recordings; options as for :func:`of_dataset`.
 
     Raises:
         DataError: no such folder, nothing in it, or a manifest that cannot be read.
     """
     _need_folder(path)
-    found = facts.recordings(path)
-    problems = _problems(functools.partial(_read, path), [name for name, _ in found], workers, progress)
-    unreadable = {found[i][0]: problem for i, problem in problems.items()}
-    compared = _compared(path, hashing)
-    if not found and not compared["manifests"]:
+    verdict = of_dataset(Recordings(path).scan(), **options)
+    if not (verdict.samples or verdict.manifests):
         raise DataError(f"{path}: found neither recordings nor a {manifest.NAME}", hint="Give a folder of recordings.")
-    return Verdict(str(path), **compared, samples=len(found), unreadable=unreadable, counts={"all": len(found)})
+    return replace(verdict, counts=verdict.counts or {"all": 0})
 
 
 def of_dataset(
-    dataset: Dataset,
-    *,
-    workers: int | None = None,
-    progress: Progress | None = None,
-    hashing: Progress | None = None,
+    dataset: Dataset, *, workers: int | None = None, progress: Progress | None = None, hashing: Progress | None = None
 ) -> Verdict:
     """Verify a data set: its folder, if it has one, each of its samples, and how many there are.
 
     Args:
-        progress, hashing: as in :func:`of_path`.
+        progress: called with (samples read, samples in all).
+        hashing: called with (bytes hashed, bytes in all).
 
     Raises:
         DataError: a manifest that cannot be read.
     """
-    work = functools.partial(_load, dataset)
-    problems = _problems(work, dataset.samples, workers, progress)
-    unreadable = {dataset.samples[i].key: problem for i, problem in problems.items()}
+    problems = {}
+    for done, (i, problem) in enumerate(parallel.each(functools.partial(_load, dataset), dataset.samples, workers), start=1):
+        if problem is not None:
+            problems[i] = problem
+        if progress:
+            progress(done, len(dataset.samples))
     counts = dict(Counter(sample.split for sample in dataset.samples))
     root = dataset.home if dataset.downloads or dataset.config.data_dir is not None else None
     return Verdict(
         dataset.config.dataset if root is None else str(root),
+        root is not None,
         **_compared(root, hashing),
         samples=len(dataset.samples),
-        unreadable=unreadable,
+        unreadable={dataset.samples[i].key: problems[i] for i in sorted(problems)},
         counts=counts,
         warnings=_against(dataset.published, counts),
     )
@@ -122,19 +115,18 @@ def written(verdict: Verdict, hashing: Progress | None = None) -> Verdict:
     """
     root = Path(verdict.path)
     if not verdict.folder:
-        raise DataError(
-            f"{verdict.path}: comes with the program, expected a folder to write {manifest.NAME} in", hint="Leave --write out."
-        )
+        found = f"{verdict.path}: comes with the program, expected a folder to write {manifest.NAME} in"
+        raise DataError(found, hint="Omit --write.")
     _need_folder(root)
     if verdict.unreadable:
         raise DataError(
             "\n".join(f"unreadable: {problem}" for problem in verdict.unreadable.values()),
             hint="Mend or remove these first; no manifest was written.",
         )
-    found = verdict.manifests or (manifest.NAME,)
-    for name in reversed(found):  # the one of the whole folder lists the others
+    found_at = verdict.manifests or (manifest.NAME,)
+    for name in reversed(found_at):  # the one of the whole folder lists the others
         manifest.write((root / name).parent, progress=hashing)
-    return replace(verdict, manifests=found, missing=(), changed=(), extra=())
+    return replace(verdict, manifests=found_at, missing=(), changed=(), extra=())
 
 
 def _need_folder(path: Path) -> None:
@@ -145,47 +137,25 @@ def _need_folder(path: Path) -> None:
         )
 
 
-def _compared(root: Path | None, hashing: Progress | None) -> dict[str, Any]:
-    """The fields of a verdict that come from the folder and its manifests; their paths are relative to the folder."""
+def _compared(root: Path | None, hashing: Progress | None) -> dict[str, tuple[str, ...]]:
+    """The manifests of the folder itself and of those in it, and what differs from them; paths are relative to the folder."""
     found: dict[str, set[str]] = {"missing": set(), "changed": set(), "extra": set()}
-    folders = [] if root is None else _with_manifest(root)
-    manifests, known = tuple((folder / manifest.NAME).as_posix() for folder in folders), set()
-    for folder in folders:
+    manifests, known = [], set()  # the folder's own manifest comes first
+    below = [] if root is None else [Path(), *(Path(entry.name) for entry in visible(root) if entry.is_dir())]
+    for folder in below:
         assert root is not None
-        report = manifest.check(root / folder, hashing)
-        known |= {(folder / name).as_posix() for name in manifest.read(root / folder)}
-        for kind, names in found.items():
-            names |= {(folder / name).as_posix() for name in getattr(report, kind)}
+        if (root / folder / manifest.NAME).is_file():
+            report = manifest.check(root / folder, hashing)
+            manifests.append((folder / manifest.NAME).as_posix())
+            known |= {(folder / name).as_posix() for name in manifest.read(root / folder)}
+            for kind, names in found.items():
+                names |= {(folder / name).as_posix() for name in getattr(report, kind)}
     found["extra"] -= known | set(manifests)
-    return {"folder": root is not None, "manifests": manifests, **{kind: tuple(sorted(names)) for kind, names in found.items()}}
-
-
-def _with_manifest(root: Path) -> list[Path]:
-    """The folder itself and those in it, as paths from it, that have a manifest."""
-    below = [Path(entry.name) for entry in visible(root) if entry.is_dir()]
-    return [folder for folder in (Path(), *below) if (root / folder / manifest.NAME).is_file()]
-
-
-def _problems(work: Callable[[Any], str | None], items: Any, workers: int | None, progress: Progress | None) -> dict[int, str]:
-    """Index -> what is wrong, of those that have something wrong."""
-    problems = {}
-    for done, (i, problem) in enumerate(parallel.each(work, items, workers), start=1):
-        if problem is not None:
-            problems[i] = problem
-        if progress:
-            progress(done, len(items))
-    return dict(sorted(problems.items()))
-
-
-def _read(folder: Path, name: str) -> str | None:
-    try:
-        readers.read(folder / name)
-    except DataError as error:
-        return error.message
-    return None
+    return {"manifests": tuple(manifests), **{kind: tuple(sorted(names)) for kind, names in found.items()}}
 
 
 def _load(dataset: Dataset, sample: Sample) -> str | None:
+    """What is wrong with a sample; None if nothing is."""
     try:
         dataset.load(sample)
     except DataError as error:
