@@ -38,6 +38,7 @@ def simulate(
     from lsgcli.data.simulation.folder import NOTE, RECORDINGS, simulate_folder
 
     suffixes = RECORDINGS if force or (out / NOTE).exists() else ()  # an earlier simulation is completed
+    files.make_folder(out.parent)  # such as data/ in the working directory
     files.check_output(out, "OUT", suffixes=suffixes, folder=True, inputs=(source,), force=force)
     with counting(quiet) as bar:
         progress = bar("simulating", "recordings")
