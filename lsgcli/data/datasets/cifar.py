@@ -1,4 +1,4 @@
-"""What CIFAR-10 and CIFAR-100 share."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), through torchvision."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,9 @@ import numpy as np
 
 from lsgcli.data.datasets.base import ImageDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import Downloaded
+from lsgcli.data.download import RemoteFile
 from lsgcli.data.guard import foreign
+from lsgcli.registry import register
 
 PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
@@ -78,3 +80,45 @@ class Cifar(Downloaded, ImageDataset):
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Published mean and standard deviation."""
         return self.mean, self.std
+
+
+@register("dataset", "cifar10")
+class Cifar10(Cifar):
+    """50,000 + 10,000 images of 32x32 pixels, 10 classes."""
+
+    title = "CIFAR-10, 50,000 + 10,000 images, 10 classes; downloaded if absent."
+    source = "CIFAR10"
+    folder = "cifar-10-batches-py"
+    unpacked: ClassVar = {"all": folder}
+    archives: ClassVar = {
+        "all": RemoteFile(
+            "cifar-10-python.tar.gz",
+            ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
+            md5="c58f30108f718f92721af3b95e74349a",
+            size=170_498_071,
+            page=PAGE,
+        )
+    }
+    mean = (0.49139968, 0.48215841, 0.44653091)
+    std = (0.24703223, 0.24348513, 0.26158784)
+
+
+@register("dataset", "cifar100")
+class Cifar100(Cifar):
+    """50,000 + 10,000 images of 32x32 pixels, 100 classes (the fine labels)."""
+
+    title = "CIFAR-100, 50,000 + 10,000 images, 100 classes; downloaded if absent."
+    source = "CIFAR100"
+    folder = "cifar-100-python"
+    unpacked: ClassVar = {"all": folder}
+    archives: ClassVar = {
+        "all": RemoteFile(
+            "cifar-100-python.tar.gz",
+            ("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",),
+            md5="eb9058c3a382ffc7106e4002c42a8d85",
+            size=169_001_437,
+            page=PAGE,
+        )
+    }
+    mean = (0.50707516, 0.48654887, 0.44091784)
+    std = (0.26733429, 0.25643846, 0.27615047)

@@ -1,13 +1,54 @@
-"""Handwritten digits as still images: embedded, for quick tries of static input."""
+"""Handwritten digits that come with scikit-learn (UCI optdigits): data that need no download, as still images and recorded."""
 
+import hashlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 
-from lsgcli.data.datasets import handwriting
-from lsgcli.data.datasets.base import ImageDataset, Listing, Sample
+from lsgcli.data import random
+from lsgcli.data.datasets.base import EventDataset, ImageDataset, Listing, Sample
+from lsgcli.data.events import Events
+from lsgcli.data.resampling import triangle
+from lsgcli.data.simulation import camera
 from lsgcli.registry import register
+
+CLASSES = tuple("0123456789")
+TEST_SHARE = 0.2
+SENSOR = 32  # pixels, square
+INK = 24  # pixels that a digit's 8 are enlarged to
+
+
+@cache
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Images (1797, 8, 8) float32 in 0..1, bright ink on dark, and labels (1797,) int64."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return (found.images / 16).astype(np.float32), found.target.astype(np.int64)
+
+
+def listing(splits: tuple[str, ...], info: dict[str, object] | None = None) -> Listing:
+    """The digits with a fixed split: of each class, the fifth whose digests come first are the test part."""
+    labels = digits()[1]
+    test = {key for label in range(10) for key in _first_fifth(np.flatnonzero(labels == label).tolist())}
+    samples = [
+        Sample(str(i), int(label), "test" if str(i) in test else "train", i, "scikit-learn")
+        for i, label in enumerate(labels.tolist())
+    ]
+    return Listing(CLASSES, tuple(sample for sample in samples if sample.split in splits), info or {})
+
+
+def _first_fifth(members: list[int]) -> list[str]:
+    keys = sorted((str(i) for i in members), key=lambda key: hashlib.blake2b(key.encode(), digest_size=8).digest())
+    return keys[: round(TEST_SHARE * len(keys))]
+
+
+def enlarge(image: np.ndarray, size: int) -> np.ndarray:
+    """A small square image (s, s) as (size, size), bilinear."""
+    weights = triangle(size, image.shape[0])
+    return np.asarray(weights @ image @ weights.T)
 
 
 @register("dataset", "digits")
@@ -34,9 +75,46 @@ class Digits(ImageDataset):
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""
-        return handwriting.listing(splits)
+        return listing(splits)
 
     def pixels(self, sample: Sample) -> np.ndarray:
         """One image as stored."""
-        image = handwriting.enlarge(handwriting.digits()[0][sample.source], self.size)
+        image = enlarge(digits()[0][sample.source], self.size)
         return np.round(image * 255).astype(np.uint8)
+
+
+@register("dataset", "digits-dvs")
+class DigitsDvs(EventDataset):
+    """1797 digits of scikit-learn, each moved once around a circle before a 32x32 event camera."""
+
+    title = "1797 handwritten digits before a simulated event camera, 10 classes; embedded, no download."
+    preset: ClassVar[Mapping[str, Any]] = {
+        "arch": "vggsnn",
+        "T": 4,
+        "size": 32,
+        "resize": "bin",
+        "width_multiplier": 0.125,
+        "epochs": 12,
+        "batch_size": 32,
+        "lr": 0.05,
+        "decay_lr": 5e-3,
+        "loss": "tet",
+        "augment": "rotate",
+        "val_fraction": 0.1,
+    }
+
+    def find(self, splits: tuple[str, ...]) -> Listing:
+        """The samples of the given splits."""
+        info = {"sensor": [SENSOR, SENSOR], "simulator_version": camera.VERSION}
+        return listing(splits, info)
+
+    def events(self, sample: Sample) -> Events:
+        """The events of one sample, upright."""
+        margin = (SENSOR - INK) // 2
+        image = np.pad(enlarge(digits()[0][sample.source], INK), margin)
+        seed = int(random.ids([f"digits-dvs/{sample.key}"])[0])
+        return camera.simulate(image, np.random.Generator(np.random.PCG64(seed)))
+
+    def preparation(self) -> dict[str, Any]:
+        """What a prepared sample depends on."""
+        return {**super().preparation(), "sensor": SENSOR, "ink": INK}

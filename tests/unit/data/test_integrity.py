@@ -12,7 +12,7 @@ import pytest
 
 from lsgcli.config import RunConfig
 from lsgcli.data import guard, readers
-from lsgcli.data.datasets import base, handwriting
+from lsgcli.data.datasets import base, digits
 from lsgcli.data.datasets.event_folder import EventFolder
 from lsgcli.data.frames import VERSION, FrameSettings
 from lsgcli.data.prepare import prepare
@@ -264,11 +264,11 @@ def test_frames_have_the_defaults_of_the_options():
 
 def test_digits_are_enlarged_to_the_same_bits():
     """The formula of bilinear interpolation written down again: place of each pixel's centre, weights 1 - distance."""
-    image = handwriting.digits()[0][17]
+    image = digits.digits()[0][17]
     for size in (16, 24, 48):
         place = np.clip((np.arange(size) + 0.5) * 8 / size - 0.5, 0, 7)
         weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(8))).astype(np.float32)
-        np.testing.assert_array_equal(handwriting.enlarge(image, size), weights @ image @ weights.T)
+        np.testing.assert_array_equal(digits.enlarge(image, size), weights @ image @ weights.T)
 
 
 def test_notes_are_json(config, recordings, tmp_path):
