@@ -111,14 +111,22 @@ def test_prepared_data_that_cannot_be_kept(lsg, nmnist, tmp_path, monkeypatch):
     assert lsg("data", "prepare", "--dataset", "digits", "-q").exit_code == 0  # what is never kept is no failure
 
 
-@pytest.mark.parametrize("place", ["no/such/folder/a.png", "file/a.png", "folder.png"])
-def test_show_refuses_before_the_work(lsg, tmp_path, monkeypatch, place):
+@pytest.mark.parametrize(
+    ("place", "status", "told"),
+    [
+        ("no/such/folder/a.png", 7, "no such folder"),
+        ("file/a.png", 7, "no such folder"),
+        ("folder.png", 2, "expected a file"),
+    ],
+)
+def test_show_refuses_before_the_work(lsg, tmp_path, monkeypatch, place, status, told):
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "folder.png").mkdir()
     monkeypatch.setattr("lsgcli.report.sheet_rows.of_dataset", None)  # the work
     result = lsg("data", "show", "--dataset", "digits-dvs", "-o", place)
-    assert result.exit_code == 7
-    assert f"{place}: cannot be written" in result.stderr
+    assert result.exit_code == status
+    assert f"-o {place}: " in result.stderr
+    assert told in result.stderr
     assert ".partial" not in result.stderr
 
 
