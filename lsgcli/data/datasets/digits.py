@@ -88,6 +88,7 @@ class DigitsDvs(EventDataset):
     """1797 digits of scikit-learn, each moved once around a circle before a 32x32 event camera."""
 
     title = "1797 handwritten digits before a simulated event camera, 10 classes; embedded, no download."
+    embedded = True
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "vggsnn",
         "T": 4,

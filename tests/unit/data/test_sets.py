@@ -8,7 +8,7 @@ from lsgcli import registry
 from lsgcli.config import FIELDS, check
 from lsgcli.data.datasets import event_folder
 from lsgcli.data.prepare import prepare
-from lsgcli.errors import ConfigError, DataError
+from lsgcli.errors import DataError
 from lsgcli.resolve import resolve
 
 NAMES = registry.names("dataset")
