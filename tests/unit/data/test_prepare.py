@@ -120,8 +120,9 @@ def test_every_setting_of_the_preparation_was_tried():
 
 def test_settings_without_effect_share_the_cache(config, recordings, monkeypatch):
     count = loads(monkeypatch)
-    prepare(config("event-folder", data_dir=str(recordings), slicing="count", window_us=1000))
-    prepare(config("event-folder", data_dir=str(recordings), slicing="count", window_us=2000))
+    made = config("event-folder", data_dir=str(recordings), slicing="count")
+    prepare(made.replace(window_us=1000))
+    prepare(made.replace(window_us=2000))
     assert count == [7, 4]
 
 
