@@ -4,9 +4,9 @@
     mem[t] = beta * mem[t-1] * (1 - reset) + x[t]                  "zero"
     mem[t] = beta * mem[t-1] + x[t]                                "none"
 
-reset is 1 where mem[t-1] was above the threshold: the reset comes a step late, so that mem is u, the potential before it. With
-"subtract" the threshold is taken away after the leak. A neuron at the threshold does not fire. The reset is detached in the backward
-pass; gradients are taken from the network itself, so that this needs no word here.
+reset is 1 where mem[t-1] was above the threshold: the reset is delayed by one step, so mem is u, the potential before the reset. With
+"subtract" the threshold is subtracted after the leak. A neuron at the threshold does not fire. The reset is detached in the backward
+pass; this needs no handling, since gradients are taken from the network itself.
 """
 
 from functools import partial
@@ -28,22 +28,22 @@ CARRY = {"subtract": decayed_then_subtracted, "zero": reset_to_zero, "none": no_
 
 
 def reset(net):
-    """Potentials to 0: Leaky keeps its own from one batch to the next, unless it is given another."""
+    """Set all potentials to 0: Leaky keeps its potential between batches unless another is passed."""
     for node in net.modules():
         if isinstance(node, snntorch.Leaky):
             node.reset_mem()
 
 
 def layers(net):
-    """Every Leaky, called once a timestep, with the linear layer or convolution before it."""
+    """Every Leaky, called once per timestep, with the linear layer or convolution before it."""
     return [Layer(name, node, weight, partial(dynamics, node), steps=True) for name, node, weight in pairs(net, snntorch.Leaky)]
 
 
 def dynamics(node):
-    """What a Leaky does.
+    """The equations of a Leaky.
 
     Raises:
-        ValueError: something about it that is not of the equations above.
+        ValueError: an option that the equations above do not describe.
     """
     if not node.reset_delay or node.inhibition or node.state_quant or float(node.graded_spikes_factor) != 1:
         raise ValueError("found a Leaky with reset_delay=False, inhibition, state_quant or graded spikes, expected one without")

@@ -1,11 +1,11 @@
 """spikingjelly's LIFNode for ``lsgcli.analysis.inspect``.
 
     decay_input=False:   v[t] = v - (v - v_reset) / tau + x[t]
-    decay_input=True:    v[t] = v + (x[t] - (v - v_reset)) / tau          with v of the step before, after its reset
+    decay_input=True:    v[t] = v + (x[t] - (v - v_reset)) / tau          with v of the previous step, after its reset
 
-With u = v - v_reset before the reset (v_reset = 0 where it is None) that is decay = 1 - 1/tau, gain = 1 or 1/tau, and the threshold
-v_threshold - v_reset. After a spike u is 0; or, where v_reset is None, less by the threshold. The reset's gradient is what
-``detach_reset`` says; it does not matter here, since gradients are taken from the network itself.
+With u = v - v_reset before the reset (v_reset = 0 if it is None), decay = 1 - 1/tau, gain = 1 or 1/tau, and the threshold is
+v_threshold - v_reset. After a spike u is set to 0 or, if v_reset is None, reduced by the threshold. ``detach_reset`` needs no handling,
+since gradients are taken from the network itself.
 """
 
 from functools import partial
@@ -16,7 +16,7 @@ from spikingjelly.activation_based.neuron import LIFNode
 
 from lsgcli.analysis import Dynamics, Layer, equivalent_width, height_of, pairs, reset_by_subtraction, reset_to_zero
 
-reset = functional.reset_net  # LIFNode keeps its potential from one batch to the next
+reset = functional.reset_net  # LIFNode keeps its potential between batches
 
 
 def layers(net):
@@ -28,7 +28,7 @@ def layers(net):
 
 
 def dynamics(node):
-    """What a LIFNode does."""
+    """The equations of a LIFNode."""
     height = height_of(node.surrogate_function)
     return Dynamics(
         decay=torch.tensor(1 - 1 / node.tau),
