@@ -1,4 +1,4 @@
-"""The tables of ``docs/performance.md``, from ``benchmarks/results``; ``python docs/generate.py`` writes them there."""
+"""Generated tables of the documentation, from ``benchmarks/results``; ``python docs/generate.py`` writes them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ NOTHING = "_No results yet._"
 
 
 def pairs(record: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """lsg, who it is compared with, and the comparison: in the same precision, and its bf16 with spikingjelly's fp32."""
+    """(lsg contender, other contender, ratio), for the same precision, and for lsg in bf16 with spikingjelly in fp32."""
     for ours, others in record["ratios"].items():
         if ours.split()[0] == "lsg":
             for other, found in others.items():
@@ -26,8 +26,8 @@ def pairs(record: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def comparison(records: list[dict[str, Any]]) -> Table:
-    """One line for everything lsg is compared with."""
-    head = ("case", "", "samples/s", "peak MB", "against", "samples/s", "peak MB", "times as fast", "95 %", "peak")
+    """One row per comparison of lsg with another contender."""
+    head = ("case", "", "samples/s", "peak MB", "compared with", "samples/s", "peak MB", "speed ratio", "95 % interval", "peak ratio")
     table = Table("", head)
     for record in records:
         for ours, other, found in pairs(record):
@@ -43,7 +43,7 @@ def _figures(found: dict[str, Any]) -> tuple[float, str]:
 
 
 def where(records: list[dict[str, Any]]) -> str:
-    """Machines, versions, dates and commands of records, each once."""
+    """Machines, versions, dates and commands of records, without duplicates."""
     machines = [record["machine"] for record in records]
     lines = dict.fromkeys(
         f"{m['processor']}, {m['cores']} cores, {m['memory_bytes'] / 1e9:.0f} GB, {m['system']}, Python {m['python']}, "
@@ -56,20 +56,20 @@ def where(records: list[dict[str, Any]]) -> str:
 
 
 def part(records: list[dict[str, Any]], tables: Callable[[dict[str, Any]], list[Table]]) -> str:
-    """Tables of records below what they were measured on."""
+    """Machine and commands of records, followed by their tables."""
     if not records:
         return NOTHING
     return "\n\n".join([where(records), *(table.markdown() for record in records for table in tables(record))])
 
 
 def compared(folder: Path, mode: str) -> str:
-    """The comparison of a mode's steps."""
+    """Comparison of training or inference steps."""
     records = steps(folder, mode)
     return "\n\n".join([where(records), comparison(records).markdown()]) if records else NOTHING
 
 
 def reproduced(folder: Path, name: str, number: str) -> str:
-    """One of the paper's tables as an experiment came out, below the commands that made it."""
+    """A table of the paper as reproduced by an experiment, preceded by the command."""
     record = reproduction.load(folder, name)
     if record is None:
         return NOTHING
@@ -79,13 +79,13 @@ def reproduced(folder: Path, name: str, number: str) -> str:
 
 
 def commands(folder: Path) -> str:
-    """What every experiment ran."""
+    """The commands that every experiment ran."""
     records = [record for name in reproduction.EXPERIMENTS if (record := reproduction.load(folder, name))]
     return "\n".join(f"    {command}" for record in records for command in record["commands"]) or NOTHING
 
 
 def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
-    """Name in the page -> what stands there."""
+    """Name of a generated part -> function that returns its text."""
     every = lambda: [*steps(folder, "train"), *steps(folder, "inference")]  # noqa: E731
     return {
         "performance-train": lambda: compared(folder, "train"),

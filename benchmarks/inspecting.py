@@ -87,14 +87,14 @@ def tables(record: dict[str, Any]) -> list[Table]:
     """Times and peaks of every case."""
     head = (
         "case",
-        "s a step",
-        "inspect: s a mini-batch",
-        "times a step",
-        "95 %",
+        "step, s",
+        "inspect, s per mini-batch",
+        "inspect / step",
+        "95 % interval",
         "peak MB, step",
         "peak MB, inspect",
-        "peak",
-        "light",
+        "peak ratio",
+        "overhead of the light version",
     )
     table = Table("Inspecting", head)
     for found in record["cases"]:

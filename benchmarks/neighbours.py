@@ -82,7 +82,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
         title = f"{Case(**of['case']).title}, {record['precision']}: {record['rounds']} rounds, {record['threads']} threads"
         head = ["samples/s", "quiet", "quartiles"]
         for count in NEIGHBOURS[1:]:
-            head += [f"{count} busy", "quartiles", "of quiet"]
+            head += [f"{count} busy", "quartiles", "relative to quiet"]
         table = Table(title, head)
         for name, rates in of["samples_per_second"].items():
             row: list[Any] = [name]

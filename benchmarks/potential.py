@@ -81,7 +81,7 @@ def measure() -> list[dict[str, Any]]:
 
 
 def tables(record: dict[str, Any]) -> list[Table]:
-    """Standard deviations at the second and the last step beside what the theorem says, and where gradient can pass."""
+    """Standard deviations at the second and the last step with the theorem's prediction, coverage, and E[h]."""
     head = (
         "",
         "beta",
@@ -89,7 +89,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
         "std(u) / v_th, t = 2",
         f"t = {T}",
         "mean(u) / v_th",
-        "coverage, by the theorem",
+        "predicted coverage",
         "coverage",
         "E[h]",
         "E[h], alpha = 1",

@@ -41,7 +41,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
     contenders, which = record["contenders"], Case(**record["case"])
     found = list(contenders.values())
     head = [cell for name in contenders for cell in (f"{name}: ms", "share")]
-    time = Table(f"{which.title}: time of a step", ("part", *head))
+    time = Table(f"{which.title}: time per step", ("part", *head))
     parts = {part for one in found for part in one["seconds"]}
     for part in sorted(parts, key=_place):
         cells: list[Cell] = []
@@ -49,9 +49,9 @@ def tables(record: dict[str, Any]) -> list[Table]:
             seconds = one["seconds"].get(part, 0.0)
             cells += [f"{1e3 * seconds:.1f}", f"{100 * seconds / one['total_seconds']:.1f} %"]
         time.rows.append((part, *cells))
-    time.rows.append(("all", *(cell for one in found for cell in (f"{1e3 * one['total_seconds']:.1f}", "100 %"))))
+    time.rows.append(("total", *(cell for one in found for cell in (f"{1e3 * one['total_seconds']:.1f}", "100 %"))))
 
-    memory = Table(f"{which.title}: memory of a step, MB", ("part", *contenders))
+    memory = Table(f"{which.title}: memory per step, MB", ("part", *contenders))
     kinds = dict.fromkeys(part for one in found for part in one["memory"])
     for part in sorted(kinds, key=lambda part: (part == "peak", not part.startswith("interpreter"), part.startswith("saved"))):
         cells = [megabytes(one["memory"].get(part, 0)) for one in found]

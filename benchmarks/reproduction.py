@@ -138,7 +138,7 @@ def table(record: dict[str, Any], number: str) -> Table:
         "difference",
         "95 % interval",
         "verdict",
-        "the paper's",
+        "paper",
     )
     found = Table("", head)
     for row in record["tables"][number]["rows"]:

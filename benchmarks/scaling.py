@@ -43,7 +43,7 @@ def memory_per_timestep(points: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 
 def tables(record: dict[str, Any]) -> list[Table]:
-    """Samples a second and peak MB of every contender along every sweep, then what a timestep adds."""
+    """Samples per second and peak MB of every contender along every sweep, then the memory per additional timestep."""
     found = []
     for sweep, points in record["sweeps"].items():
         names = list(next(iter(points.values()))["contenders"])
@@ -54,7 +54,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
         found.append(table)
     if added := record.get("bytes_per_timestep"):
         ours = next((count for name, count in added.items() if name.startswith("lsg ")), None)
-        table = Table("Memory that a timestep adds", ("contender", "MB", "lsg takes, of that"))
+        table = Table("Memory per additional timestep", ("contender", "MB", "lsg, relative to this"))
         table.rows += [(name, count / 1e6, f"{ours / count:.2f} x" if ours else "") for name, count in added.items()]
         found.append(table)
     return found

@@ -93,7 +93,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
 
 
 def _speeds(record: dict[str, Any], title: str) -> Table:
-    table = Table(title, ("contender", "s a step", "quartiles", "samples/s", "peak MB"))
+    table = Table(title, ("contender", "s per step", "quartiles", "samples/s", "peak MB"))
     for name, found in record["contenders"].items():
         seconds = found["seconds"]
         spread = f"{seconds['low']:.4g} to {seconds['high']:.4g}"
@@ -102,7 +102,7 @@ def _speeds(record: dict[str, Any], title: str) -> Table:
 
 
 def _ratios(record: dict[str, Any]) -> Table:
-    table = Table("Round by round", ("", "against", "times as fast", "95 %", "rounds from, to", "peak memory"))
+    table = Table("Ratios over rounds", ("", "compared with", "speed ratio", "95 % interval", "min, max", "peak memory ratio"))
     for ours, others in record["ratios"].items():
         for other, found in others.items():
             if comparable(ours, other):
@@ -113,8 +113,8 @@ def _ratios(record: dict[str, Any]) -> Table:
 
 
 def _networks(record: dict[str, Any]) -> Table:
-    head = ("network", "weights", "parameters", "MMACs a sample", "firing rate", "of layers", "gradient norms of layers")
-    table = Table("What each computes", head)
+    head = ("network", "weights", "parameters", "MMACs per sample", "firing rate", "per layer", "gradient norm per layer")
+    table = Table("Networks", head)
     for name, found in record["contenders"].items():
         facts = found["network"]
         rates, norms = facts["firing_rates"], facts["gradient_norms"]
@@ -136,7 +136,7 @@ def case_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that say which case."""
     parser.add_argument("--network", choices=sorted(DEFAULTS), default="vggsnn")
     parser.add_argument("--width", type=float, default=1.0)
-    for name, help_ in (("-T", "timesteps"), ("--batch", "samples a step"), ("--size", "pixels of a side")):
+    for name, help_ in (("-T", "timesteps"), ("--batch", "samples per step"), ("--size", "height and width in pixels")):
         parser.add_argument(name, type=int, help=f"{help_}; default: the network's usual one")
 
 

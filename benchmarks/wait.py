@@ -91,13 +91,13 @@ def tables(record: dict[str, Any]) -> list[Table]:
     settings = record["settings"]
     sizes = f"batch {settings['batch_size']}, {settings['precision']}, augmentation {settings['augment']}"
     title = f"Waiting for data: VGGSNN x {settings['width_multiplier']:g}, T={settings['T']}, {settings['size']} px, {sizes}"
-    head = ("", "waiting", "without an epoch's first batch", "epoch, s", "steps", "longest wait, ms")
+    head = ("", "share waiting", "excluding the first batch", "epoch, s", "steps", "longest wait, ms")
     table = Table(title, head)
     for name, found in record["runs"].items():
         shares = (f"{100 * found[key]['median']:.2f} %" for key in ("share", "share_without_first"))
         table.rows.append((name, *shares, found["seconds"]["median"], found["steps"], 1e3 * found["longest_wait"]))
         if said := found.get("data_wait"):
-            table.rows.append((f"{name}: as the run itself says", f"{100 * said['median']:.2f} %", "", "", "", ""))
+            table.rows.append((f"{name}, as reported by the run", f"{100 * said['median']:.2f} %", "", "", "", ""))
     return [table]
 
 
