@@ -27,7 +27,18 @@ def pairs(record: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def comparison(records: list[dict[str, Any]]) -> Table:
     """One row per comparison of lsg with another contender."""
-    head = ("case", "", "samples/s", "peak MB", "compared with", "samples/s", "peak MB", "speed ratio", "95 % interval", "peak ratio")
+    head = (
+        "case",
+        "",
+        "samples/s",
+        "peak MB",
+        "compared with",
+        "samples/s",
+        "peak MB",
+        "speed ratio",
+        "95 % interval",
+        "peak ratio",
+    )
     table = Table("", head)
     for record in records:
         for ours, other, found in pairs(record):

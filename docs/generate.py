@@ -93,7 +93,10 @@ def _first_line(thing: Any) -> str:
 
 def datasets() -> str:
     """Data sets and their presets."""
-    rows = ["| `--dataset` | description | network | T | size | epochs | batch | augmentation |", "|---|---|---|---|---|---|---|---|"]
+    rows = [
+        "| `--dataset` | description | network | T | size | epochs | batch | augmentation |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for name in registry.names("dataset"):
         thing = registry.get("dataset", name)
         preset = {**{key: field.default for key, field in FIELDS.items()}, **thing.preset}

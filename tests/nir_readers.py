@@ -9,7 +9,7 @@ from pathlib import Path
 import nir
 import torch
 
-from lsgcli.export import Outcome, Runner, read_metadata
+from lsgcli.export import Output, Runner, read_metadata
 
 
 class Reader(Runner):
@@ -54,7 +54,7 @@ class Reader(Runner):
         for hook in hooks:
             hook.remove()
         spikes = {name: torch.stack(steps).reshape(*x.shape[:2], *self.layers[name]) for name, steps in seen.items()}
-        return Outcome(torch.stack(logits), spikes)
+        return Output(torch.stack(logits), spikes)
 
 
 class SnnTorch(Reader):

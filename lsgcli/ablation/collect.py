@@ -21,7 +21,7 @@ METHODS = [variant["method"] for variant in paper.TABLES["1"]]  # in the paper's
 
 
 @dataclass
-class Found:
+class Collection:
     """The runs of an ablation, as far as there are any.
 
     Attributes:
@@ -50,7 +50,7 @@ class Found:
         return {"schema": SCHEMA, "table": table, "rows": found, "missing": missing, "notes": notes}
 
 
-def collect(folder: Path) -> Found:
+def collect(folder: Path) -> Collection:
     """The runs below ``folder``, grouped into rows by the settings they were given.
 
     Rows and seeds are those of the plan that :meth:`lsgcli.ablation.plan.Plan.save` left there, and what was found besides. Without
@@ -70,7 +70,7 @@ def collect(folder: Path) -> Found:
     cells = plan.cells() if plan else []
     planned_on = next((data[cell.path] for cell in cells if cell.path in data), "")
     planned = {((_key(cell.config), planned_on), cell.config.seed): cell for cell in cells}
-    there: dict[Place, list[Path]] = {}
+    there: dict[RowSeed, list[Path]] = {}
     for path, config in runs.items():
         there.setdefault(((_key(config), data[path]), config.seed), []).append(path)
     configs = {row: cell.config for (row, _), cell in planned.items()}  # of each row
@@ -78,7 +78,7 @@ def collect(folder: Path) -> Found:
     configs |= {row: besides[row] for row in _in_order(besides)}
     seeds = set() if plan else {seed for _, seed in there}
     expected = {*planned, *there, *((row, seed) for row in configs for seed in seeds)}
-    found = Found([], [], plan.table if plan else None, notes)
+    found = Collection([], [], plan.table if plan else None, notes)
     for number, (row, config) in enumerate(configs.items()):
         for place in sorted(place for place in expected if place[0] == row):
             paths = there.get(place, [])
@@ -96,7 +96,7 @@ def collect(folder: Path) -> Found:
 
 
 Row = tuple[str, str]  # key of its settings, and of its data where runs of the same settings have different ones
-Place = tuple[Row, int]  # of a run in the table: its row, and its seed
+RowSeed = tuple[Row, int]  # of a run in the table: its row, and its seed
 
 
 def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
@@ -118,7 +118,9 @@ def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
     return told
 
 
-def _path(place: Place, paths: Sequence[Path], planned: Mapping[Place, Cell], there: Mapping[Place, Sequence[Path]]) -> Path:
+def _path(
+    place: RowSeed, paths: Sequence[Path], planned: Mapping[RowSeed, Cell], there: Mapping[RowSeed, Sequence[Path]]
+) -> Path:
     """The run that counts, a finished one before others; or where it would be: as planned, else beside the row's other seeds."""
     if paths:
         return next((path for path in paths if read_result(path) is not None), paths[0])

@@ -17,13 +17,13 @@ def fits(passage: Passage) -> bool:
         return False
     if p.carry is not reset_to_zero or p.strict or p.gain != 1 or not fused.available(x.device):
         return False
-    from lsgcli.neurons.kernels.cpu.function import WORDS
+    from lsgcli.neurons.kernels.cpu.function import STORAGE
     from lsgcli.neurons.kernels.cpu.layout import channel_axes
     from lsgcli.neurons.kernels.cpu.shapes import SCALARS
 
     along = channel_axes(p.decay, x) | channel_axes(p.width, x)
     divides = x.shape[3] % passage.side == 0 and x.shape[4] % passage.side == 0
-    return x.dtype in WORDS and p.surrogate in SCALARS and along <= {2} and divides
+    return x.dtype in STORAGE and p.surrogate in SCALARS and along <= {2} and divides
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def count(passage: Passage, grad: Tensor | None, *, full: bool) -> Counted:
         full: all sums; otherwise spikes and coverage only.
     """
     from lsgcli.neurons.kernels.cpu import build
-    from lsgcli.neurons.kernels.cpu.function import WORDS, table, vector
+    from lsgcli.neurons.kernels.cpu.function import STORAGE, table, vector
     from lsgcli.neurons.kernels.cpu.job import Job
     from lsgcli.neurons.kernels.cpu.layout import Layout
     from lsgcli.neurons.kernels.cpu.watching import FIRED, PLACES, SILENT, SUMS
@@ -51,7 +51,7 @@ def count(passage: Passage, grad: Tensor | None, *, full: bool) -> Counted:
     sums, histogram = np.zeros((job.chunks, T, len(SUMS))), np.zeros((job.chunks, PLACES), np.int64)
     marks = np.zeros(step if full else 0, np.uint8)
     job.point(
-        addend=None if passage.addend is None else layout.lay(passage.addend.to(x.dtype)),
+        residual=None if passage.residual is None else layout.lay(passage.residual.to(x.dtype)),
         grad=None if grad is None else layout.lay(grad.to(x.dtype)),
         sums=sums,
         histogram=histogram if full else None,
@@ -59,7 +59,7 @@ def count(passage: Passage, grad: Tensor | None, *, full: bool) -> Counted:
     )
     job.vectors(scale=vector(passage.scale), shift=vector(passage.shift), beta=vector(p.decay))
     job.widths(table(over_time(p.width, x.dim())))
-    job.run(build.watch(WORDS[x.dtype], p.surrogate))
+    job.run(build.watch(STORAGE[x.dtype], p.surrogate))
     values = {name: torch.from_numpy(total) for name, total in zip(SUMS, sums.sum(0).T.copy(), strict=True)}
     values["n"] = torch.full((T,), float(step), dtype=torch.float64)
     if not full:

@@ -74,7 +74,7 @@ class Passage(NamedTuple):
         x: (T, B, C, ...), or T tensors (B, C, ...): the current, or what a norm makes it from.
         p: of the layer.
         scale, shift: (C,); the current is scale * x + shift. None where x is the current.
-        addend: a second current, shaped like x.
+        residual: a second current, shaped like x.
         side: blocks hold whole windows of ``side`` rows.
     """
 
@@ -82,7 +82,7 @@ class Passage(NamedTuple):
     p: Dynamics
     scale: Tensor | None = None
     shift: Tensor | None = None
-    addend: Tensor | None = None
+    residual: Tensor | None = None
     side: int = 1
 
 
@@ -148,8 +148,8 @@ def block(passage: Passage, samples: slice, rows: slice) -> Block:
         current.copy_(some)
     else:
         torch.addcmul(passage.shift, some.to(wide), passage.scale, out=current)
-    if passage.addend is not None:
-        current += part(passage.addend, samples, rows)
+    if passage.residual is not None:
+        current += part(passage.residual, samples, rows)
     decay, width = (_of(one, dimensions + 1, samples, rows) for one in (p.decay, p.width))
     here = p._replace(decay=decay[0] if decay.dim() else decay, width=width)
     return Block(samples, rows, current, *integrate(current, here), here)

@@ -70,7 +70,7 @@ class BackendWatcher(Watcher):
         super().__init__(sums, full)
         self.lif, self.before = lif, lif.backend
         self.unseen: dict[int, Passage] = {}  # that no backward pass came by yet
-        lif.backend = WatchedBackend(lif.run, self)
+        lif.backend = WatchedBackend(lif.implementation, self)
 
     def finish(self) -> None:
         for passage in self.unseen.values():
@@ -109,29 +109,29 @@ class WatchedBackend(Backend):
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         return self._run(Call(self, None, p, 1), current, None)
 
-    def normalised(
-        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, addend: Tensor | None = None, pool: int = 1
+    def normalise_and_fire(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
     ) -> Tensor:
         if norm is None:  # the backend might overwrite what entered
-            spikes = self(z if addend is None else z + addend, p)
+            spikes = self(z if residual is None else z + residual, p)
             return spikes if pool == 1 else average(spikes, pool)
         if not norm.training:
-            return self._run(Call(self, norm, p, pool), z, addend)
+            return self._run(Call(self, norm, p, pool), z, residual)
         # Whose running statistics are new, with momentum 1, has those of this batch in them afterwards.
         fresh = norm._replace(running_mean=norm.running_mean.clone(), running_var=norm.running_var.clone(), momentum=1.0)
-        out = self._run(Call(self, fresh, p, pool), z, addend)
+        out = self._run(Call(self, fresh, p, pool), z, residual)
         norm.running_mean.lerp_(fresh.running_mean, norm.momentum)
         norm.running_var.lerp_(fresh.running_var, norm.momentum)
         return out
 
-    def _run(self, call: "Call", x: Tensor, addend: Tensor | None) -> Tensor:
+    def _run(self, call: "Call", x: Tensor, residual: Tensor | None) -> Tensor:
         watcher, norm = self.watcher, call.norm
         watcher.T = len(x)
         if watcher.full and torch.is_grad_enabled():
             weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
-            return Watched.apply(x, addend, weight, bias, call.p.beta, call)
-        out = call.run(x, addend)
-        watcher.count_forward(call.passage(x, addend))
+            return Watched.apply(x, residual, weight, bias, call.p.beta, call)
+        out = call.run(x, residual)
+        watcher.count_forward(call.passage(x, residual))
         return out
 
 
@@ -143,20 +143,20 @@ class Call(NamedTuple):
     p: LIFParameters
     pool: int
 
-    def run(self, x: Tensor, addend: Tensor | None) -> Tensor:
+    def run(self, x: Tensor, residual: Tensor | None) -> Tensor:
         """Spikes or their averages."""
         if self.norm is None:
             return self.backend.inner(x, self.p)
-        return self.backend.inner.normalised(x, self.norm, self.p, addend=addend, pool=self.pool)
+        return self.backend.inner.normalise_and_fire(x, self.norm, self.p, residual=residual, pool=self.pool)
 
     @torch.no_grad()
-    def passage(self, x: Tensor, addend: Tensor | None) -> Passage:
+    def passage(self, x: Tensor, residual: Tensor | None) -> Passage:
         """What entered, once it has run."""
         p, norm = dynamics(self.p), self.norm
         if norm is None:
             return Passage(x.detach(), p)
         scale, _ = self.affine(x)
-        more = None if addend is None else addend.detach().expand_as(x)
+        more = None if residual is None else residual.detach().expand_as(x)
         return Passage(x.detach(), p, scale, norm.bias - norm.running_mean * scale, more, self.pool)
 
     def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,9 +174,9 @@ class Watched(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, addend: Tensor | None, weight: Tensor | None, bias: Tensor | None, beta: Tensor, call: Call
+        ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor | None, bias: Tensor | None, beta: Tensor, call: Call
     ) -> Tensor:
-        given = (x, addend, weight, bias, beta)
+        given = (x, residual, weight, bias, beta)
         inputs = [
             None if one is None else one.detach().requires_grad_(wanted)
             for one, wanted in zip(given, ctx.needs_input_grad, strict=False)
@@ -187,7 +187,7 @@ class Watched(torch.autograd.Function):
         norm = call.norm if gamma is None or mu is None or call.norm is None else call.norm._replace(weight=gamma, bias=mu)
         with torch.enable_grad(), single_backward(False):  # what came in is looked at once more, without the recurrence
             out = call._replace(norm=norm, p=call.p._replace(beta=decay)).run(z, more)
-        ctx.inputs, ctx.out, ctx.call, ctx.passage = inputs, out, call, call.passage(x, addend)
+        ctx.inputs, ctx.out, ctx.call, ctx.passage = inputs, out, call, call.passage(x, residual)
         call.backend.watcher.unseen[id(ctx.passage)] = ctx.passage
         return out.detach()
 
@@ -232,7 +232,7 @@ def membrane_gradient(block: Block, h: Tensor, g: Tensor) -> Tensor:
 def without_recurrence(
     call: Call, passage: Passage, grad: Tensor, wanted: tuple[bool, ...]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of x and of the addend with dL/du[t] = dL/do[t] h[t]."""
+    """Gradients of x and of the residual with dL/du[t] = dL/do[t] h[t]."""
     x = passage.x
     assert isinstance(x, Tensor)
     d_x = torch.empty_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
@@ -250,9 +250,9 @@ def without_recurrence(
         return torch.stack([one.flatten(0, -2).sum(0).double() for one in (du, deviation.mul_(du))])
 
     total = sum(blocks(passage, write), torch.zeros(2, 1, dtype=torch.float64, device=x.device))
-    d_addend = d_x.to(x.dtype, copy=True) if wanted[1] else None
+    d_residual = d_x.to(x.dtype, copy=True) if wanted[1] else None
     if norm is None or passage.scale is None:
-        return d_x.to(x.dtype), d_addend
+        return d_x.to(x.dtype), d_residual
     scale, deviation = call.affine(x)
     n = x.numel() / x.shape[2]
     slope = (-scale / deviation**2 * total[1] / n).to(d_x.dtype)
@@ -264,4 +264,4 @@ def without_recurrence(
             some.addcmul_(part(x, *where).to(some.dtype), slope).add_(offset)
 
     list(alone(scaled, cut(room.shape)))
-    return d_x.to(x.dtype), d_addend
+    return d_x.to(x.dtype), d_residual

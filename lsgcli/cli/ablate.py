@@ -17,7 +17,7 @@ from lsgcli.errors import ConfigError, Stopped
 from lsgcli.output import print_result
 
 if TYPE_CHECKING:
-    from lsgcli.ablation.collect import Found
+    from lsgcli.ablation.collect import Collection
     from lsgcli.ablation.plan import Cell, Plan, Variant
     from lsgcli.config import RunConfig
 
@@ -124,10 +124,10 @@ def ablate(
         _plot(found, summary, plot)
 
 
-def _run(plan: "Plan", quiet: bool) -> "Found":
+def _run(plan: "Plan", quiet: bool) -> "Collection":
     """Run every cell, those that other processes run aside."""
     from lsgcli.ablation.cells import complete, run_cell
-    from lsgcli.ablation.collect import Found
+    from lsgcli.ablation.collect import Collection
     from lsgcli.report.terminal import TrainingDisplay
     from lsgcli.training.signals import stop_on_signals
 
@@ -149,7 +149,7 @@ def _run(plan: "Plan", quiet: bool) -> "Found":
 
     with stop_on_signals() as stop:
         try:
-            return Found(cells, list(complete(cells, attempt, stop, waiting)), plan.table)
+            return Collection(cells, list(complete(cells, attempt, stop, waiting)), plan.table)
         except Stopped as error:
             raise Stopped(error.message, hint="Give the same command again to go on.") from None
 
@@ -177,7 +177,7 @@ def _print_commands(plan: "Plan", quiet: bool) -> None:
     log.info("the table: lsg ablate --collect %s", shlex.quote(str(plan.root)))
 
 
-def _plot(found: "Found", summary: dict[str, Any], folder: Path) -> None:
+def _plot(found: "Collection", summary: dict[str, Any], folder: Path) -> None:
     from lsgcli.ablation.curves import finished
     from lsgcli.report.ablation_charts import charts
     from lsgcli.report.drawing import save

@@ -42,7 +42,7 @@ class ExportOptions:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Output:
     """What an exported network says.
 
     Attributes:
@@ -75,7 +75,7 @@ class Runner(ABC):
         return bool(self.config["data"]["static"])
 
     @abstractmethod
-    def run(self, x: "Tensor") -> Outcome:
+    def run(self, x: "Tensor") -> Output:
         """Run float32 frames (T, B, C, H, W), or images (B, C, H, W) where ``static``; every call starts at rest."""
 
 
@@ -90,7 +90,7 @@ class Stepwise(Runner):
     def step(self, frame: "Tensor", state: "tuple[Tensor, ...]") -> "tuple[Tensor, tuple[Tensor, ...]]":
         """One timestep: a frame or image (B, C, H, W) and the state before it -> logits (B, classes) and the state after it."""
 
-    def run(self, x: "Tensor") -> Outcome:
+    def run(self, x: "Tensor") -> Output:
         """Run all timesteps from rest; the spikes follow from the states."""
         import torch
 
@@ -104,7 +104,7 @@ class Stepwise(Runner):
             name: (torch.stack(u) >= layer["threshold"]).to(x.dtype)
             for (name, layer), u in zip(layers, zip(*states, strict=True), strict=True)
         }
-        return Outcome(torch.stack(logits), spikes)
+        return Output(torch.stack(logits), spikes)
 
 
 class Format(ABC):

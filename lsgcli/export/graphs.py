@@ -25,7 +25,7 @@ class Unrolled(nn.Module):
 
     def __init__(self, network: SpikingNet):
         super().__init__()
-        self.network, self._histories = _followed(network)
+        self.network, self._histories = _traceable(network)
         self.names = list(self._histories)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -57,7 +57,7 @@ class Stepping(nn.Module):
     def __init__(self, network: SpikingNet):
         super().__init__()
         self.thresholds = [layer.lif.threshold for layer in network.spiking_layers()]
-        self.network, self._histories = _followed(network)
+        self.network, self._histories = _traceable(network)
         self.names = list(self._histories)
 
     def forward(self, x: Tensor, *u: Tensor) -> tuple[Tensor, ...]:
@@ -95,7 +95,7 @@ class _History(Backend):
         return self.spikes
 
 
-class _Followed(nn.Module):
+class _TraceableLIF(nn.Module):
     """Stands in the network for a layer of neurons; its decay is a number, no longer a parameter that makes one."""
 
     beta: Tensor
@@ -107,19 +107,21 @@ class _Followed(nn.Module):
 
     def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
         """Spikes (T, ...) of currents (T, ...), as :meth:`~lsgcli.neurons.LIF.forward`."""
-        return self.history(current, self._as_written(current))
+        return self.history(current, self._lif_parameters(current))
 
-    def behind(self, norm: NormParameters | None, z: Tensor, *, addend: Tensor | None = None, pool: int = 1) -> Tensor:
-        """As :meth:`~lsgcli.neurons.LIF.behind`."""
-        return self.history.normalised(z, norm, self._as_written(z), addend=addend, pool=pool)
+    def normalise_and_fire(
+        self, norm: NormParameters | None, z: Tensor, *, residual: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        """As :meth:`~lsgcli.neurons.LIF.normalise_and_fire`."""
+        return self.history.normalise_and_fire(z, norm, self._lif_parameters(z), residual=residual, pool=pool)
 
-    def _as_written(self, current: Tensor) -> LIFParameters:
+    def _lif_parameters(self, current: Tensor) -> LIFParameters:
         beta = over_channels(self.beta, current.dim() - 3)
         # The width, in alpha's place, matters to gradients alone.
         return LIFParameters(beta, beta, self.threshold, self.surrogate)
 
 
-def _followed(network: SpikingNet) -> tuple[SpikingNet, dict[str, _History]]:
+def _traceable(network: SpikingNet) -> tuple[SpikingNet, dict[str, _History]]:
     """A copy of the network without gradients, and by layer what its neurons did last.
 
     Raises:
@@ -137,5 +139,5 @@ def _followed(network: SpikingNet) -> tuple[SpikingNet, dict[str, _History]]:
     for layer in network.spiking_layers():
         histories[layer.name] = _History()
         path = next(name for name, module in network.named_modules() if module is layer.lif)
-        network.set_submodule(path, _Followed(layer.lif, histories[layer.name]))
+        network.set_submodule(path, _TraceableLIF(layer.lif, histories[layer.name]))
     return network, histories

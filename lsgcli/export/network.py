@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lsgcli.export import Outcome, Runner, Stepwise
+from lsgcli.export import Output, Runner, Stepwise
 from lsgcli.export.graphs import Stepping
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
@@ -19,9 +19,9 @@ class NetworkRunner(Runner):
         super().__init__(config)
         self.network = network.eval()
 
-    def run(self, x: Tensor) -> Outcome:
+    def run(self, x: Tensor) -> Output:
         logits, seen = self._run(x)
-        return Outcome(logits, {name: spikes for name, (_, spikes) in seen.items()})
+        return Output(logits, {name: spikes for name, (_, spikes) in seen.items()})
 
     def membranes(self, x: Tensor) -> dict[str, Tensor]:
         """u (T, B, ...) of each layer before reset, computed from its currents and spikes as the neuron's equation says."""

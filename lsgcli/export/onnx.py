@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lsgcli import __version__
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.export import ExportOptions, Format, Outcome, Runner, Stepwise, metadata, read_metadata
+from lsgcli.export import ExportOptions, Format, Output, Runner, Stepwise, metadata, read_metadata
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -98,11 +98,11 @@ class _Unrolled(_Session):
         outputs = ["logits", *(SPIKES + name for name in unrolled.names)]
         return Graph(program, ["images" if static else "frames"], outputs)
 
-    def run(self, x: "Tensor") -> Outcome:
+    def run(self, x: "Tensor") -> Output:
         import torch
 
         found = {name: torch.from_numpy(value) for name, value in self.feed({next(iter(self.shapes)): x.numpy()}).items()}
-        return Outcome(found.pop("logits"), {name.removeprefix(SPIKES): spikes for name, spikes in found.items()})
+        return Output(found.pop("logits"), {name.removeprefix(SPIKES): spikes for name, spikes in found.items()})
 
 
 class _Stepped(_Session, Stepwise):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.export import ExportOptions, Format, Outcome, Runner, Stepwise, metadata, read_metadata
+from lsgcli.export import ExportOptions, Format, Output, Runner, Stepwise, metadata, read_metadata
 from lsgcli.export.pt2_archive import inert
 from lsgcli.registry import register
 
@@ -87,7 +87,7 @@ class _Whole(Runner):
         super().__init__(config)
         self.module = program.module()
 
-    def run(self, x: "Tensor") -> Outcome:
+    def run(self, x: "Tensor") -> Output:
         import torch
 
         stacked = []
@@ -100,7 +100,7 @@ class _Whole(Runner):
                 return value
 
         logits = Watching(self.module).run(x)
-        return Outcome(logits, dict(zip(self.config["export"]["layers"], stacked, strict=True)))
+        return Output(logits, dict(zip(self.config["export"]["layers"], stacked, strict=True)))
 
 
 class _Steps(Stepwise):

@@ -119,11 +119,11 @@ class SpikingNet(nn.Module, ABC):
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """Logits (T, B, classes) of x (T, B, C, H, W); a static image comes as (1, B, C, H, W) with T > 1."""
 
-    def run(self, block: nn.Module, *arguments: Any) -> Tensor:
+    def run_block(self, block: nn.Module, *arguments: Any) -> Tensor:
         """The output of a block, which ``forward_sequence`` calls by this."""
         if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
             return block(*arguments)
-        again = (_keeping_nothing(), _seen(block))
+        again = (_checkpointing(), _recomputing(block))
         return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=False)
 
     def end_step(self, skip: Tensor | None = None) -> None:
@@ -137,7 +137,7 @@ class SpikingNet(nn.Module, ABC):
     def spiking_layers(self) -> list[SpikingLayer]:
         """The layers of neurons, in order from the input."""
 
-    def start_weights(self) -> None:
+    def initialise_weights(self) -> None:
         """Kaiming-normal (fan_out) for all weights that feed neurons, tdBN or not; the last layer keeps torch's own start.
 
         A linear layer without tdBN would otherwise start with currents far below the threshold, and its neurons silent.
@@ -158,28 +158,28 @@ class SpikingNet(nn.Module, ABC):
 
 
 # Whether what operations keep for the backward pass is somebody else's to decide.
-KEEPING_NOTHING = ContextVar("KEEPING_NOTHING", default=False)
+CHECKPOINTING = ContextVar("CHECKPOINTING", default=False)
 
 
 @contextmanager
-def _keeping_nothing() -> Iterator[None]:
+def _checkpointing() -> Iterator[None]:
     """While a block is computed that will be computed again."""
-    token = KEEPING_NOTHING.set(True)
+    token = CHECKPOINTING.set(True)
     try:
         yield
     finally:
-        KEEPING_NOTHING.reset(token)
+        CHECKPOINTING.reset(token)
 
 
 @contextmanager
-def _seen(block: nn.Module) -> Iterator[None]:
+def _recomputing(block: nn.Module) -> Iterator[None]:
     """While a block is computed again, its running statistics, and what its neurons measured, stay as they are."""
     modules = [module for module in block.modules() if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, LIF))]
     for module in modules:
-        module.seen = True
+        module.recomputing = True
     try:
-        with _keeping_nothing():
+        with _checkpointing():
             yield
     finally:
         for module in modules:
-            module.seen = False
+            module.recomputing = False

@@ -22,7 +22,7 @@ def fold(model: SpikingNet) -> SpikingNet:
             _fold_weights(module.conv, module.norm)
             module.norm = nn.Identity()
         elif isinstance(module, LIF):
-            module.forget_norm()
+            module.remove_norm()
     return folded
 
 
@@ -33,7 +33,7 @@ def fold_structure(model: SpikingNet) -> SpikingNet:
             module.conv.bias = nn.Parameter(module.conv.weight.new_zeros(module.conv.out_channels))
             module.norm = nn.Identity()
         elif isinstance(module, LIF):
-            module.forget_norm()
+            module.remove_norm()
     return model.eval()
 
 

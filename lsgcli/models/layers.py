@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from lsgcli.models.base import KEEPING_NOTHING, NetworkSpec, SpikingLayer
+from lsgcli.models.base import CHECKPOINTING, NetworkSpec, SpikingLayer
 from lsgcli.neurons import LIF, TdBatchNorm2d
-from lsgcli.neurons.kernels import is_followed
+from lsgcli.neurons.kernels import is_tracing
 
 
 def over_time(module: nn.Module, x: Tensor, levels: int | None = None) -> Tensor:
@@ -23,12 +23,12 @@ def over_time(module: nn.Module, x: Tensor, levels: int | None = None) -> Tensor
     flat = x.flatten(0, 1)
     if flat.dim() == 4:
         flat = flat.contiguous(memory_format=torch.channels_last)
-    keeps = levels is not None and torch.is_grad_enabled() and not KEEPING_NOTHING.get() and not is_followed(flat)
-    with _kept_as_bytes(flat, levels) if keeps and levels is not None else nullcontext():
+    keeps = levels is not None and torch.is_grad_enabled() and not CHECKPOINTING.get() and not is_tracing(flat)
+    with _saved_as_bytes(flat, levels) if keeps and levels is not None else nullcontext():
         return module(flat).unflatten(0, x.shape[:2])
 
 
-def _kept_as_bytes(x: Tensor, levels: int) -> AbstractContextManager[Any]:
+def _saved_as_bytes(x: Tensor, levels: int) -> AbstractContextManager[Any]:
     """What an operation in this context keeps of x is one byte an element; ``levels`` is a power of two, so nothing is lost."""
 
     def pack(kept: Tensor) -> Any:
@@ -103,7 +103,7 @@ class SpikingConv(nn.Module):
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
         """(T, B, C, H, W) -> spikes, or their averages, (T, B, C', H', W')."""
-        return fire_behind(self.current.norm, self.current.convolved(x, T), self.lif, pool=self.pool)
+        return normalise_and_fire(self.current.norm, self.current.convolved(x, T), self.lif, pool=self.pool)
 
     def spiking_layer(self, name: str) -> SpikingLayer:
         """This block's neurons with the weights that feed them. (A pool must divide the image for its averages to have all spikes.)"""
@@ -115,8 +115,8 @@ def fire(lif: LIF, current: Tensor) -> Tensor:
     return lif(current, overwrite=True)
 
 
-def fire_behind(
-    norm: nn.Module, z: Tensor, lif: LIF, *, addend: Tensor | None = None, pool: nn.AvgPool2d | None = None
+def normalise_and_fire(
+    norm: nn.Module, z: Tensor, lif: LIF, *, residual: Tensor | None = None, pool: nn.AvgPool2d | None = None
 ) -> Tensor:
     """Spikes of neurons behind a convolution's output z (T, B, C, H, W), averaged where there is a pool.
 
@@ -126,20 +126,20 @@ def fire_behind(
         norm: tdBN, or the identity where it is folded into the convolution.
         z: read by nobody else, so that its memory may be reused.
         lif: the neurons.
-        addend: a second current, where another branch ends here too.
+        residual: a second current, where another branch ends here too.
         pool: average pooling of the spikes.
     """
     modules = [norm, lif] if pool is None else [norm, lif, pool]
     if any(_has_hooks(module) for module in modules):
         current = norm(z)
-        spikes = fire(lif, current if addend is None else current + addend)
+        spikes = fire(lif, current if residual is None else current + residual)
         return spikes if pool is None else over_time(pool, spikes)
     parameters = None
     if type(norm) is TdBatchNorm2d:
         parameters = norm.parameters_for(z)
     elif not isinstance(norm, nn.Identity):
         z = norm(z)  # one of somebody else's
-    return lif.behind(parameters, z, addend=addend, pool=1 if pool is None else _side(pool))
+    return lif.normalise_and_fire(parameters, z, residual=residual, pool=1 if pool is None else _side(pool))
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -29,13 +29,13 @@ class MLP(SpikingNet):
             features = spec.channels(full)
         self.hidden = nn.ModuleList(layers)
         self.classifier = nn.Linear(features, spec.num_classes)
-        self.start_weights()
+        self.initialise_weights()
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """(T or 1, B, C, H, W) -> (T, B, classes)."""
         x = x.flatten(2)[..., None, None]
         for index, layer in enumerate(self.hidden):
-            x = self.run(layer, x, T) if index == 0 else self.run(layer, x)
+            x = self.run_block(layer, x, T) if index == 0 else self.run_block(layer, x)
         return self.classifier(x.flatten(2))
 
     def spiking_layers(self) -> list[SpikingLayer]:

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
-from lsgcli.models.layers import ConvNorm, SpikingConv, fire, fire_behind
+from lsgcli.models.layers import ConvNorm, SpikingConv, fire, normalise_and_fire
 from lsgcli.registry import register
 
 # (channels at full width, blocks, stride of the first block)
@@ -32,7 +32,7 @@ class AddBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Spikes (T, B, C, H, W) -> spikes (T, B, C', H', W')."""
         z = self.second.convolved(self.first(x))
-        return fire_behind(self.second.norm, z, self.lif, addend=self.shortcut(x))
+        return normalise_and_fire(self.second.norm, z, self.lif, residual=self.shortcut(x))
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
         """Both layers of neurons."""
@@ -96,14 +96,14 @@ class ResNet19(SpikingNet):
         self.hidden = nn.Linear(channels, spec.channels(HIDDEN))
         self.hidden_lif = spec.lif(spec.channels(HIDDEN))
         self.classifier = nn.Linear(spec.channels(HIDDEN), spec.num_classes)
-        self.start_weights()
+        self.initialise_weights()
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """(T or 1, B, C, H, W) -> (T, B, classes)."""
-        x = self.run(self.stem, x, T)
+        x = self.run_block(self.stem, x, T)
         for stage in self.stages:
             for block in stage:  # type: ignore[attr-defined]
-                x = self.run(block, x)
+                x = self.run_block(block, x)
         x = x.mean((3, 4))
         return self.classifier(fire(self.hidden_lif, self.hidden(x)))
 

@@ -39,12 +39,12 @@ class VGGSNN(SpikingNet):
             channels, levels = spec.channels(full), pool**2
         self.features = nn.ModuleList(blocks)
         self.classifier = nn.Linear(channels * (spec.height // 16) * (spec.input_size // 16), spec.num_classes)
-        self.start_weights()
+        self.initialise_weights()
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """(T or 1, B, C, H, W) -> (T, B, classes)."""
         for index, block in enumerate(self.features):
-            x = self.run(block, x, T) if index == 0 else self.run(block, x)
+            x = self.run_block(block, x, T) if index == 0 else self.run_block(block, x)
         return self.classifier(x.flatten(2))
 
     def spiking_layers(self) -> list[SpikingLayer]:

@@ -29,9 +29,9 @@ from lsgcli.neurons.surrogates import Surrogate
 MOMENTUM = 0.1  # weight of a step in the running average of the measured standard deviation; tdBN's
 
 
-def over_channels(parameter: Tensor, behind: int) -> Tensor:
-    """A parameter of a layer, (), or of its channels, (C,), as it broadcasts against (C, ...) with so many axes behind the channels."""
-    return parameter.reshape(-1, *(1,) * behind) if parameter.dim() == 1 else parameter
+def over_channels(parameter: Tensor, trailing: int) -> Tensor:
+    """A parameter of a layer, (), or of its channels, (C,), as it broadcasts against (C, ...) with so many axes trailing the channels."""
+    return parameter.reshape(-1, *(1,) * trailing) if parameter.dim() == 1 else parameter
 
 
 class LIF(nn.Module):
@@ -52,7 +52,7 @@ class LIF(nn.Module):
         b: beta = sigmoid(b), () or (C,); a parameter where the decay is learned, else a buffer.
         width: () or (C,), a buffer, where the method stores a width of the layer's own.
         sigma: (), a buffer, where the method measures u: running average of its standard deviation. :meth:`end_step` moves it.
-        seen: set while a batch is computed once more: it has been measured already.
+        recomputing: set while a batch is computed once more: it has been measured already.
 
     Raises:
         ConfigError: an unknown name, or a value out of its range.
@@ -95,7 +95,7 @@ class LIF(nn.Module):
         self.backend: str | Backend = backend
         self.method: Method = registry.get("method", method)()
         self.surrogate: Surrogate = registry.get("surrogate", surrogate)
-        self.seen = False
+        self.recomputing = False
         self._norm = () if norm is None else (norm,)  # in a tuple, or it would count as a part of this module
         shape = (channels,) if decay_per == "channel" and channels is not None else ()
         b = torch.full(shape, math.log(decay / (1 - decay)))
@@ -131,15 +131,15 @@ class LIF(nn.Module):
             raise ConfigError(
                 f"LIF: found a current of shape {tuple(current.shape)}, expected (T, ...) with at least one timestep"
             )
-        beta, alpha, behind = self.beta, self._alpha(len(current)), 0
+        beta, alpha, trailing = self.beta, self._alpha(len(current)), 0
         if self.b.dim() == 1:
             if current.dim() < 3 or current.shape[2] != len(self.b):
                 raise ConfigError(f"LIF: found a current of shape {tuple(current.shape)}, expected (T, B, {len(self.b)}, ...)")
-            behind = current.dim() - 3  # axes behind the channels
-            beta = over_channels(beta, behind)
-        before = current.dim() - alpha.dim() - behind  # axes between time and channels
-        alpha = alpha.reshape(len(alpha), *(1,) * before, *alpha.shape[1:], *(1,) * behind)
-        measured = self.measured if self.method.measures and self.training and not self.seen else None
+            trailing = current.dim() - 3  # axes trailing the channels
+            beta = over_channels(beta, trailing)
+        before = current.dim() - alpha.dim() - trailing  # axes between time and channels
+        alpha = alpha.reshape(len(alpha), *(1,) * before, *alpha.shape[1:], *(1,) * trailing)
+        measured = self.measured if self.method.measures and self.training and not self.recomputing else None
         return LIFParameters(beta, alpha, self.threshold, self.surrogate, measured)
 
     def _alpha(self, T: int) -> Tensor:
@@ -168,7 +168,7 @@ class LIF(nn.Module):
         self.sigma.copy_(torch.where(keep, self.sigma, moved))
         self.measured.zero_()
 
-    def forget_norm(self) -> None:
+    def remove_norm(self) -> None:
         """There is no tdBN before the neurons any more."""
         self._norm = ()
 
@@ -180,17 +180,19 @@ class LIF(nn.Module):
             overwrite: allow the backend to use the memory of ``current``, whose values are then lost. Only for a tensor that
                 nobody, autograd included, reads again.
         """
-        return self.run(current, self.parameters_for(current), overwrite)
+        return self.implementation(current, self.parameters_for(current), overwrite)
 
-    def behind(self, norm: NormParameters | None, z: Tensor, *, addend: Tensor | None = None, pool: int = 1) -> Tensor:
-        """Averages, over ``pool`` x ``pool`` positions, of the spikes of the current tdBN(z) + addend; without hooks.
+    def normalise_and_fire(
+        self, norm: NormParameters | None, z: Tensor, *, residual: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        """Averages, over ``pool`` x ``pool`` positions, of the spikes of the current tdBN(z) + residual; without hooks.
 
-        Arguments and result are those of :meth:`lsgcli.neurons.kernels.Backend.normalised`.
+        Arguments and result are those of :meth:`lsgcli.neurons.kernels.Backend.normalise_and_fire`.
         """
-        return self.run.normalised(z, norm, self.parameters_for(z), addend=addend, pool=pool)
+        return self.implementation.normalise_and_fire(z, norm, self.parameters_for(z), residual=residual, pool=pool)
 
     @property
-    def run(self) -> Backend:
+    def implementation(self) -> Backend:
         """The backend: the one of that name, or the one put in its place, as by whoever watches the layer."""
         return self.backend if isinstance(self.backend, Backend) else registry.get("backend", self.backend)
 

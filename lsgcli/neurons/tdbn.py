@@ -26,7 +26,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         super().__init__(num_features, eps=eps, momentum=momentum)
         self.threshold = float(threshold)
         self.eta = float(eta)
-        self.seen = False  # set while a batch is computed once more: running statistics know it already
+        self.recomputing = False  # set while a batch is computed once more: running statistics know it already
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalised input, of its shape.
@@ -51,7 +51,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
                 f"{type(self).__name__}: found one value of each channel in shape {tuple(input.shape)}, expected at least two in training",
                 hint="A batch's statistics need them: use a larger --batch-size, fewer parts (--accumulate), or more timesteps (-T).",
             )
-        if self.training and not self.seen and self.num_batches_tracked is not None:
+        if self.training and not self.recomputing and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         assert self.running_mean is not None
         assert self.running_var is not None
@@ -61,7 +61,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
             self.running_mean,
             self.running_var,
             training=self.training,
-            momentum=0.0 if self.seen else self.momentum or 0.0,
+            momentum=0.0 if self.recomputing else self.momentum or 0.0,
             eps=self.eps,
             scale=self.scale,
         )

@@ -1,6 +1,6 @@
 """An ablation's rows as text: for a terminal, a page, a paper, a spreadsheet or a program.
 
-Each format is a function from the record that :meth:`lsgcli.ablation.collect.Found.summary` returns.
+Each format is a function from the record that :meth:`lsgcli.ablation.collect.Collection.summary` returns.
 """
 
 import csv

@@ -34,7 +34,7 @@ from lsgcli.training.signals import StopRequest
 from lsgcli.training.step import gradients
 
 Emit = Callable[[dict[str, Any]], None]
-READ = 0.2  # seconds between two looks at the loss on a device that runs ahead
+LOSS_INTERVAL = 0.2  # seconds between two looks at the loss on a device that runs ahead
 
 
 @dataclass
@@ -59,7 +59,7 @@ class State:
         self.loss_sum = self.seconds = self.waited = 0.0
 
 
-class Taken(NamedTuple):
+class PendingStep(NamedTuple):
     """A step whose numbers nobody has read yet: on the device, 0-dimensional."""
 
     batch: Batch
@@ -127,7 +127,7 @@ class Trainer:
         self.sums = torch.zeros(
             2, dtype=torch.float64, device=compute.device
         )  # of loss and right answers, not yet in the state
-        self.unread: Taken | None = None
+        self.pending: PendingStep | None = None
         self.steps = len(self._batches())  # of an epoch
         self.sources: start.Sources = {}  # what the network took from other checkpoints
         if resume and run.last.exists():
@@ -166,7 +166,7 @@ class Trainer:
                 rate = cosine(state.epoch * steps + batch.index, config.epochs * steps)
                 flow = self._step(batch, rate, observe=batch.index == steps - 1)
                 state.step = batch.index + 1
-                if not self.compute.runs_ahead or time.perf_counter() - read > READ:
+                if not self.compute.runs_ahead or time.perf_counter() - read > LOSS_INTERVAL:
                     self._settle()
                     loss, read = state.loss_sum / state.seen, time.perf_counter()
                 self.emit({"event": "step", "epoch": state.epoch, "step": state.step, "steps": steps, "loss": loss})
@@ -204,11 +204,11 @@ class Trainer:
             sums = gradients(self.model, batch, self.config, self.compute)
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm, loss = torch.nn.utils.get_total_norm(grads), sums[0] / len(batch.y)
-        self._read()
+        self._check_finite()
         finite = torch.isfinite(loss) & torch.isfinite(norm)
-        self.unread = Taken(batch, finite, loss, norm)
+        self.pending = PendingStep(batch, finite, loss, norm)
         if not self.compute.runs_ahead:
-            self._read()
+            self._check_finite()
         flow = gradflow.light_record(layers, observed)
         if self.config.clip_grad:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_grad, norm)
@@ -219,15 +219,15 @@ class Trainer:
         self.state.seen += len(batch.y)
         return flow
 
-    def _read(self) -> None:
+    def _check_finite(self) -> None:
         """See whether the step before was finite."""
-        taken, self.unread = self.unread, None
-        if taken is not None and not taken.finite:
-            self._diverged(taken.batch, taken.loss.item(), taken.norm.item())
+        step, self.pending = self.pending, None
+        if step is not None and not step.finite:
+            self._diverged(step.batch, step.loss.item(), step.norm.item())
 
     def _settle(self) -> None:
         """Bring the state up to date with the device."""
-        self._read()
+        self._check_finite()
         loss, right = self.sums.tolist()
         self.state.loss_sum += loss
         self.state.right += int(right)

@@ -1,4 +1,4 @@
-"""A folded network as a NIR graph: which nodes each of its parts becomes. Their form is in :mod:`lsgcli.export.nir.drawing`.
+"""A folded network as a NIR graph: which nodes each of its parts becomes. Their form is in :mod:`lsgcli.export.nir.builder`.
 
 A network of a plug-in is drawn once it registers itself, and any block of its own, with ``network.register`` and
 ``block.register``.
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lsgcli.errors import ConfigError
-from lsgcli.export.nir.drawing import SCALING, Drawing, Signal
+from lsgcli.export.nir.builder import SCALING, GraphBuilder, Signal
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.layers import ConvNorm, SpikingConv
 from lsgcli.models.mlp import MLP
@@ -35,12 +35,12 @@ def draw(model: SpikingNet, dt: float) -> nir.NIRGraph:
         ConfigError: something in the network has no form in NIR.
     """
     layers = model.spiking_layers()
-    drawing = Drawing({layer.lif: layer.name for layer in layers}, dt)
+    builder = GraphBuilder({layer.lif: layer.name for layer in layers}, dt)
     with torch.no_grad():
-        logits = network(model, drawing)
-    drawing.add("output", nir.Output(np.array(logits.shape)), logits)
+        logits = network(model, builder)
+    builder.add("output", nir.Output(np.array(logits.shape)), logits)
     # Shapes as torch has them, where a linear layer's neurons have no height and width.
-    shapes = {layer.name: drawing.nodes[layer.name].output_type["output"].tolist() for layer in layers}
+    shapes = {layer.name: builder.nodes[layer.name].output_type["output"].tolist() for layer in layers}
     linear = {layer.name for layer in layers if isinstance(layer.synapse, nn.Linear)}
     about = {
         "T": model.T,
@@ -49,17 +49,17 @@ def draw(model: SpikingNet, dt: float) -> nir.NIRGraph:
         "scaling": SCALING,
         "layers": json.dumps({name: shape[:1] if name in linear else shape for name, shape in shapes.items()}),
     }
-    return nir.NIRGraph(drawing.nodes, drawing.edges, metadata=about)
+    return nir.NIRGraph(builder.nodes, builder.edges, metadata=about)
 
 
 @singledispatch
-def network(model: nn.Module, drawing: Drawing) -> Signal:
+def network(model: nn.Module, builder: GraphBuilder) -> Signal:
     """Draw a network, its input included; the signal is its logits."""
     raise _unknown(model, "network")
 
 
 @singledispatch
-def block(module: nn.Module, x: Signal, drawing: Drawing) -> Signal:
+def block(module: nn.Module, x: Signal, builder: GraphBuilder) -> Signal:
     """Draw a block behind ``x``; the signal is its output."""
     raise _unknown(module, "block")
 
@@ -72,63 +72,63 @@ def _unknown(module: nn.Module, what: str) -> ConfigError:
 
 
 @network.register
-def _vggsnn(model: VGGSNN, drawing: Drawing) -> Signal:
-    x = drawing.input(_frame(model))
+def _vggsnn(model: VGGSNN, builder: GraphBuilder) -> Signal:
+    x = builder.input(_frame(model))
     for part in model.features:
-        x = block(part, x, drawing)
-    return drawing.linear("classifier", x, model.classifier)
+        x = block(part, x, builder)
+    return builder.linear("classifier", x, model.classifier)
 
 
 @network.register
-def _mlp(model: MLP, drawing: Drawing) -> Signal:
-    x = drawing.input((prod(_frame(model)), 1, 1))
+def _mlp(model: MLP, builder: GraphBuilder) -> Signal:
+    x = builder.input((prod(_frame(model)), 1, 1))
     for part in model.hidden:
-        x = block(part, x, drawing)
-    return drawing.linear("classifier", x, model.classifier)
+        x = block(part, x, builder)
+    return builder.linear("classifier", x, model.classifier)
 
 
 @network.register
-def _resnet19(model: ResNet19, drawing: Drawing) -> Signal:
-    x = block(model.stem, drawing.input(_frame(model)), drawing)
+def _resnet19(model: ResNet19, builder: GraphBuilder) -> Signal:
+    x = block(model.stem, builder.input(_frame(model)), builder)
     for stage in model.stages:
         for part in stage:  # type: ignore[attr-defined]
-            x = block(part, x, drawing)
-    x = drawing.average("pool", x, x.shape[1:])
-    x = drawing.neurons(model.hidden_lif, drawing.linear("hidden.synapse", x, model.hidden))
-    return drawing.linear("classifier", x, model.classifier)
+            x = block(part, x, builder)
+    x = builder.average("pool", x, x.shape[1:])
+    x = builder.neurons(model.hidden_lif, builder.linear("hidden.synapse", x, model.hidden))
+    return builder.linear("classifier", x, model.classifier)
 
 
 @block.register
-def _spiking_conv(module: SpikingConv, x: Signal, drawing: Drawing) -> Signal:
-    name = drawing.names[module.lif]
-    spikes = drawing.neurons(module.lif, _current(module.current, f"{name}.synapse", x, drawing))
+def _spiking_conv(module: SpikingConv, x: Signal, builder: GraphBuilder) -> Signal:
+    name = builder.names[module.lif]
+    spikes = builder.neurons(module.lif, _current(module.current, f"{name}.synapse", x, builder))
     if module.pool is None:
         return spikes
     side = module.pool.kernel_size
     assert isinstance(side, int)
-    return drawing.average(f"{name}.pool", spikes, (side, side))
+    return builder.average(f"{name}.pool", spikes, (side, side))
 
 
 @block.register
-def _add_block(module: AddBlock, x: Signal, drawing: Drawing) -> Signal:
-    name = drawing.names[module.lif]
-    current = _current(module.second, f"{name}.synapse", block(module.first, x, drawing), drawing)
+def _add_block(module: AddBlock, x: Signal, builder: GraphBuilder) -> Signal:
+    name = builder.names[module.lif]
+    current = _current(module.second, f"{name}.synapse", block(module.first, x, builder), builder)
     if isinstance(module.shortcut, nn.Identity):
-        return drawing.neurons(module.lif, current, x)
-    x = drawing.after(f"{name}.order", current, x)
-    return drawing.neurons(module.lif, current, _current(module.shortcut, f"{name}.shortcut", x, drawing))
+        return builder.neurons(module.lif, current, x)
+    x = builder.after(f"{name}.order", current, x)
+    return builder.neurons(module.lif, current, _current(module.shortcut, f"{name}.shortcut", x, builder))
 
 
 @block.register
-def _sew_block(module: SewBlock, x: Signal, drawing: Drawing) -> Signal:
-    spikes = block(module.second, block(module.first, x, drawing), drawing)
+def _sew_block(module: SewBlock, x: Signal, builder: GraphBuilder) -> Signal:
+    spikes = block(module.second, block(module.first, x, builder), builder)
     if not isinstance(module.shortcut, nn.Identity):
-        x = drawing.after(f"{drawing.names[module.second.lif]}.order", spikes, x)
-        x = block(module.shortcut, x, drawing)
+        x = builder.after(f"{builder.names[module.second.lif]}.order", spikes, x)
+        x = block(module.shortcut, x, builder)
     return Signal((*spikes.sources, *x.sources), spikes.shape)
 
 
-def _current(module: nn.Module, name: str, x: Signal, drawing: Drawing) -> Signal:
+def _current(module: nn.Module, name: str, x: Signal, builder: GraphBuilder) -> Signal:
     """A convolution that carries its tdBN."""
     assert isinstance(module, ConvNorm)
     if not isinstance(module.norm, nn.Identity):
@@ -136,7 +136,7 @@ def _current(module: nn.Module, name: str, x: Signal, drawing: Drawing) -> Signa
             f"NIR: {name} has a {type(module.norm).__name__}, expected it folded into the convolution",
             hint="NIR has no normalisation: leave out --no-fold-bn.",
         )
-    return drawing.convolution(name, x, module.conv)
+    return builder.convolution(name, x, module.conv)
 
 
 def _frame(model: SpikingNet) -> tuple[int, int, int]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.export import Outcome, Runner, read_metadata
+from lsgcli.export import Output, Runner, read_metadata
 
 
 class GraphRunner(Runner):
@@ -43,7 +43,7 @@ class GraphRunner(Runner):
         self.order = list(TopologicalSorter(self.sources).static_order())
 
     @torch.no_grad()
-    def run(self, x: Tensor) -> Outcome:
+    def run(self, x: Tensor) -> Output:
         """Run frames (T, B, C, H, W), or images (B, C, H, W) that are shown T times."""
         if x.dim() == 4:
             x = x.expand(self.T, *x.shape)
@@ -63,7 +63,7 @@ class GraphRunner(Runner):
                 readers[source] -= 1
                 if not readers[source]:
                     del outputs[source]
-        return Outcome(outputs["output"].flatten(2), spikes)
+        return Output(outputs["output"].flatten(2), spikes)
 
 
 @singledispatch

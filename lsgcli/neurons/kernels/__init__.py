@@ -1,6 +1,6 @@
 """Backends of the LIF sequence, alone or behind tdBN: one file each, all with the same contract.
 
-A backend is an instance of a subclass of :class:`Backend`, registered by its name. Calling it runs the neurons; ``normalised``
+A backend is an instance of a subclass of :class:`Backend`, registered by its name. Calling it runs the neurons; ``normalise_and_fire``
 runs tdBN, the neurons and average pooling together, which is what a backend may fuse into fewer passes over memory.
 
 Every backend gives the gradient that ``lsgcli.neurons.lif`` states. The membrane potential is kept in float32 or better,
@@ -76,10 +76,10 @@ class Backend(ABC):
             overwrite: permits reuse of the current's memory, whose values are then lost.
         """
 
-    def normalised(
-        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, addend: Tensor | None = None, pool: int = 1
+    def normalise_and_fire(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
     ) -> Tensor:
-        """Average pooling of the spikes of the current tdBN(z) + addend, of z's type: (T, B, C, H / pool, W / pool), rounded down.
+        """Average pooling of the spikes of the current tdBN(z) + residual, of z's type: (T, B, C, H / pool, W / pool), rounded down.
 
         Here one operation after the other: the definition that the others are compared with.
 
@@ -88,15 +88,15 @@ class Backend(ABC):
                 :func:`single_backward` also for its own gradient.
             norm: of the tdBN; None where there is none, as when it is folded into the convolution.
             p: of the neurons.
-            addend: a second current, shaped like z.
+            residual: a second current, shaped like z.
             pool: side of the pooling window, and its stride.
         """
         current = z if norm is None else normalise(z, norm)
-        spikes = self(current if addend is None else current + addend, p, overwrite=True)
+        spikes = self(current if residual is None else current + residual, p, overwrite=True)
         return spikes if pool == 1 else average(spikes, pool)
 
 
-SINGLE = ContextVar("SINGLE", default=False)
+SINGLE_BACKWARD = ContextVar("SINGLE_BACKWARD", default=False)
 
 
 @contextmanager
@@ -109,14 +109,14 @@ def single_backward(promised: bool = True) -> Iterator[None]:
     Args:
         promised: False to compute within such a context what will have several.
     """
-    token = SINGLE.set(promised)
+    token = SINGLE_BACKWARD.set(promised)
     try:
         yield
     finally:
-        SINGLE.reset(token)
+        SINGLE_BACKWARD.reset(token)
 
 
-def is_followed(x: Tensor) -> bool:
+def is_tracing(x: Tensor) -> bool:
     """Whether somebody follows tensors through the program, to export or to compile it, and has to see operations of torch."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in (Tensor, nn.Parameter):  # type: ignore[attr-defined]
         return True

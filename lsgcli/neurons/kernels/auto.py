@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lsgcli import registry
-from lsgcli.neurons.kernels import Backend, NormParameters, is_followed
+from lsgcli.neurons.kernels import Backend, NormParameters, is_tracing
 from lsgcli.neurons.kernels.autograd import autograd
 from lsgcli.neurons.kernels.reference import reference
 from lsgcli.neurons.step import LIFParameters
@@ -18,15 +18,15 @@ class Auto(Backend):
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         return fastest(current)(current, p, overwrite)
 
-    def normalised(
-        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, addend: Tensor | None = None, pool: int = 1
+    def normalise_and_fire(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
     ) -> Tensor:
-        return fastest(z).normalised(z, norm, p, addend=addend, pool=pool)
+        return fastest(z).normalise_and_fire(z, norm, p, residual=residual, pool=pool)
 
 
 def fastest(current: Tensor) -> Backend:
     """The backend for this current."""
-    if is_followed(current):
+    if is_tracing(current):
         return autograd
     backend: Backend = registry.get("backend", FASTEST.get(current.device.type, "reference"))
     return backend if backend.available(current.device) else reference

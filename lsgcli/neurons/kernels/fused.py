@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lsgcli.errors import ConfigError
 from lsgcli.extras import install_hint
-from lsgcli.neurons.kernels import Backend, NormParameters, average, is_followed
+from lsgcli.neurons.kernels import Backend, NormParameters, average, is_tracing
 from lsgcli.neurons.kernels.autograd import autograd
 from lsgcli.neurons.kernels.reference import reference
 from lsgcli.neurons.step import LIFParameters
@@ -53,32 +53,32 @@ class Fused(Backend):
         order = layout(current, channel_axes(p.beta, current) | channel_axes(p.alpha, current))
         if order is None:
             return reference(current, p, overwrite)
-        return function.run(current, function.Setting(None, p, order, 1))
+        return function.fused_neurons(current, function.Setting(None, p, order, 1))
 
-    def normalised(
-        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, addend: Tensor | None = None, pool: int = 1
+    def normalise_and_fire(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
     ) -> Tensor:
         other = self._other(z, p)
         if other is None and (z.dim() != 5 or (norm is not None and norm.training and z[:, :, 0].numel() == 1)):
             other = reference  # which has words for what is wrong with that
         if other is not None:
-            return other.normalised(z, norm, p, addend=addend, pool=pool)
+            return other.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
         from lsgcli.neurons.kernels.cpu import function
         from lsgcli.neurons.kernels.cpu.layout import Layout, channel_axes
 
         if not channel_axes(p.beta, z) | channel_axes(p.alpha, z) <= {2}:
-            return reference.normalised(z, norm, p, addend=addend, pool=pool)
-        if addend is not None:
-            addend = addend.to(z.dtype).expand_as(z)
+            return reference.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
+        if residual is not None:
+            residual = residual.to(z.dtype).expand_as(z)
         # Where the window does not divide the image, neurons at its edge have spikes but no place in the average.
         divides = z.shape[3] % pool == 0 and z.shape[4] % pool == 0
         setting = function.Setting(norm, p, Layout((0, 1, 3, 4, 2), z.shape[2]), pool if divides else 1)
-        out = function.run(z, setting, addend)
+        out = function.fused_neurons(z, setting, residual)
         return out if divides else average(out, pool)
 
     def _other(self, current: Tensor, p: LIFParameters) -> Backend | None:
         """The backend that runs what the kernels do not."""
-        if is_followed(current):
+        if is_tracing(current):
             return autograd
         self.check(current.device)
         from lsgcli.neurons.kernels.cpu.shapes import SCALARS

@@ -1,7 +1,7 @@
 """``triton``: tdBN, neurons and pooling in fused kernels for CUDA devices.
 
 A layer is two kernels forward (moments of the input; then normalise, add, integrate, fire and average in one pass) and two backward.
-Of the size of the activations it keeps the convolution's output alone (and the addend, where there is one); the membrane potential is
+Of the size of the activations it keeps the convolution's output alone (and the residual, where there is one); the membrane potential is
 computed again in the backward pass. Sums are taken in an order that depends on shapes alone, so that a run gives the same bits every
 time on one device. The host never waits for the device.
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lsgcli.errors import ConfigError
 from lsgcli.extras import install_hint
-from lsgcli.neurons.kernels import Backend, NormParameters, is_followed
+from lsgcli.neurons.kernels import Backend, NormParameters, is_tracing
 from lsgcli.neurons.kernels.autograd import autograd
 from lsgcli.neurons.kernels.gpu import interpreted
 from lsgcli.neurons.kernels.reference import reference
@@ -54,7 +54,7 @@ class Triton(Backend):
         _check_versions(device)
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
-        if is_followed(current):
+        if is_tracing(current):
             return autograd(current, p, overwrite)
         self.check(current.device)
         from lsgcli.neurons.kernels.gpu import layout, sequence, shapes
@@ -62,23 +62,23 @@ class Triton(Backend):
         shape = shapes.compiled(p.surrogate)
         if shape is None or current.numel() == 0 or p.beta.dim() >= current.dim() or current.dtype not in TYPES:
             return reference(current, p, overwrite)
-        job = sequence.Job(layout.of_neurons(current, p.beta, over_time(p.alpha, current.dim())[0]), None, p, shape)
-        return sequence.Sequence.apply(current, None, None, None, p.beta, job)
+        launch = sequence.Launch(layout.of_neurons(current, p.beta, over_time(p.alpha, current.dim())[0]), None, p, shape)
+        return sequence.Sequence.apply(current, None, None, None, p.beta, launch)
 
-    def normalised(
-        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, addend: Tensor | None = None, pool: int = 1
+    def normalise_and_fire(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
     ) -> Tensor:
-        if is_followed(z):
-            return autograd.normalised(z, norm, p, addend=addend, pool=pool)
+        if is_tracing(z):
+            return autograd.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
         self.check(z.device)
         from lsgcli.neurons.kernels.gpu import layout, sequence, shapes
 
         shape = shapes.compiled(p.surrogate)
         if shape is None or not _fits(z, norm, p, pool):
-            return super().normalised(z, norm, p, addend=addend, pool=pool)
-        job = sequence.Job(layout.of_images(z, pool), norm, p, shape)
+            return super().normalise_and_fire(z, norm, p, residual=residual, pool=pool)
+        launch = sequence.Launch(layout.of_images(z, pool), norm, p, shape)
         weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
-        return sequence.Sequence.apply(z, None if addend is None else addend.expand_as(z), weight, bias, p.beta, job)
+        return sequence.Sequence.apply(z, None if residual is None else residual.expand_as(z), weight, bias, p.beta, launch)
 
 
 @cache

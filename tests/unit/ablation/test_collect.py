@@ -2,7 +2,7 @@
 
 import pytest
 
-from lsgcli.ablation.collect import Found, collect
+from lsgcli.ablation.collect import Collection, collect
 from lsgcli.ablation.plan import Cell
 from lsgcli.errors import ConfigError
 from lsgcli.rundir import RunDir
@@ -29,7 +29,7 @@ def test_collected_is_what_running_it_gives(planned):
     planned.save()
     cells = planned.cells()
     records = [record(accuracy) for accuracy in finish(cells)]
-    assert collect(planned.root).summary() == Found(cells, records, planned.table).summary()
+    assert collect(planned.root).summary() == Collection(cells, records, planned.table).summary()
 
 
 def test_without_a_plan_the_order_is_the_papers(planned):
@@ -188,7 +188,7 @@ def test_different_precision_under_the_same_settings_is_told(planned):
 def test_the_split_that_chose_is_told(planned):
     cells = planned.cells()
     for chosen, words in (("val", "best epoch on the validation split"), ("test", "on the test set itself, which flatters")):
-        found = Found(cells, [record(0.5, chosen_on=chosen)] * len(cells), None)
+        found = Collection(cells, [record(0.5, chosen_on=chosen)] * len(cells), None)
         assert any(words in note for note in found.summary()["notes"])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lsgcli.ablation.collect import Found
+from lsgcli.ablation.collect import Collection
 from lsgcli.ablation.plan import Cell
 from lsgcli.report.tables import FORMATS
 from tests import tiny
@@ -22,7 +22,7 @@ def summary(*rows, **settings):
         for seed, accuracy in enumerate(accuracies):
             cells.append(Cell(number, tiny.config(**{**settings, **own}, seed=seed), Path(f"abl/row{number}/s{seed}")))
             records.append(None if accuracy == "missing" else record(accuracy, last=0.25, best=0.875))
-    return Found(cells, records, None).summary()
+    return Collection(cells, records, None).summary()
 
 
 TWO = (({"method": "none"}, [0.5125, 0.625]), ({"method": "lsg"}, [0.75, 0.875]))

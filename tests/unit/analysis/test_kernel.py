@@ -19,7 +19,7 @@ T, B, C, H, W = 3, 2, 5, 6, 4
 LARGE = [(2, 64, 32, 32), (5, 33, 18, 46), (1, 1200, 8, 8)]
 
 
-def passage(surrogate="rectangular", side=1, addend=False, per="layer", dtype=torch.float32, still=False, size=(B, C, H, W)):
+def passage(surrogate="rectangular", side=1, residual=False, per="layer", dtype=torch.float32, still=False, size=(B, C, H, W)):
     torch.manual_seed(0)
     B, C, H, W = size
     x = torch.randn(T * B, C, H, W).to(dtype).contiguous(memory_format=torch.channels_last).unflatten(0, (T, B))
@@ -31,7 +31,7 @@ def passage(surrogate="rectangular", side=1, addend=False, per="layer", dtype=to
         "step": (torch.tensor(0.4), (0.5 + torch.rand(T)).view(T, 1, 1, 1, 1)),
     }[per]
     p = Dynamics(decay, 0.5, width, registry.get("surrogate", surrogate))
-    more = 0.3 * torch.randn(T, B, C, H, W).to(dtype) if addend else None
+    more = 0.3 * torch.randn(T, B, C, H, W).to(dtype) if residual else None
     return Passage(x, p, 0.5 + torch.rand(C), 0.2 * torch.randn(C), more, side)
 
 
@@ -63,8 +63,8 @@ def by_kernel(one, grad, full):
     [
         {},
         {"side": 2},
-        {"side": 2, "addend": True, "per": "channel"},
-        {"addend": True, "per": "step"},
+        {"side": 2, "residual": True, "per": "channel"},
+        {"residual": True, "per": "step"},
         {"dtype": torch.bfloat16},
         {"still": True},
     ],
@@ -89,7 +89,7 @@ def test_the_same_counts(surrogate, settings):
 
 
 @pytest.mark.parametrize("size", LARGE)
-@pytest.mark.parametrize("settings", [{}, {"side": 2}, {"side": 2, "addend": True, "per": "channel"}, {"per": "step"}])
+@pytest.mark.parametrize("settings", [{}, {"side": 2}, {"side": 2, "residual": True, "per": "channel"}, {"per": "step"}])
 def test_the_same_counts_in_large_layers(size, settings):
     one = passage(size=size, **settings)
     batch, channels, height, width = size

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lsgcli.errors import GateError
-from lsgcli.export import Outcome, Runner
+from lsgcli.export import Output, Runner
 from lsgcli.export.network import NetworkRunner
 from lsgcli.export.verify import SPIKES_PER_TIE, _check, compare, described, verify
 from tests.exports import exported, samples, saved
@@ -23,7 +23,7 @@ class Altered(Runner):
         outcome = self.inner.run(x)
         logits, spikes = outcome.logits.clone(), {name: s.clone() for name, s in outcome.spikes.items()}
         self.alter(logits, spikes)
-        return Outcome(logits, spikes)
+        return Output(logits, spikes)
 
 
 @pytest.fixture

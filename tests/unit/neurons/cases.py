@@ -30,7 +30,7 @@ LAYOUTS = {
 
 @dataclass
 class Case:
-    """What goes into ``normalised``, or, with ``pool`` 0, into the neurons alone; in float64."""
+    """What goes into ``normalise_and_fire``, or, with ``pool`` 0, into the neurons alone; in float64."""
 
     z: Tensor
     beta: Tensor
@@ -39,17 +39,17 @@ class Case:
     surrogate: str
     dtype: torch.dtype
     pool: int = 0
-    addend: Tensor | None = None
+    residual: Tensor | None = None
     norm: NormParameters | None = None
     layout: str = "channels last"
 
     def run(self, backend: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Outcome":
-        """Forward and backward with z and the addend in a type, and all else in float32 or better; the outcome is on the CPU."""
+        """Forward and backward with z and the residual in a type, and all else in float32 or better; the outcome is on the CPU."""
         wide = torch.promote_types(dtype, torch.float32)
         arrange = LAYOUTS[self.layout] if self.z.dim() == 5 else lambda x: x
         leaves = {"z": self.z.to(device, dtype, copy=True)}
-        if self.addend is not None:
-            leaves["addend"] = self.addend.to(device, dtype, copy=True)
+        if self.residual is not None:
+            leaves["residual"] = self.residual.to(device, dtype, copy=True)
         leaves["beta"] = self.beta.to(device, wide, copy=True)
         norm = self.norm
         if norm is not None:
@@ -61,8 +61,8 @@ class Case:
         p = LIFParameters(leaves["beta"], self.alpha.to(device, wide), self.threshold, surrogate, measured)
         chosen = registry.get("backend", backend)
         z = arrange(leaves["z"])
-        behind = {"addend": leaves.get("addend"), "pool": self.pool}
-        out = chosen.normalised(z, norm, p, **behind) if self.pool else chosen(z, p)
+        behind = {"residual": leaves.get("residual"), "pool": self.pool}
+        out = chosen.normalise_and_fire(z, norm, p, **behind) if self.pool else chosen(z, p)
         grad = normal(*out.shape, seed=7).to(torch.bfloat16).to(out)
         gradients = dict(zip(leaves, torch.autograd.grad(out, list(leaves.values()), grad), strict=True))
         statistics = {} if norm is None else {"running mean": norm.running_mean, "running variance": norm.running_var}
@@ -73,7 +73,7 @@ class Case:
         """Whether any u, in float64, is so near the threshold, or a jump of the surrogate, that rounding decides."""
         z = LAYOUTS[self.layout](self.z) if self.z.dim() == 5 else self.z
         current = z if self.norm is None else normalise(z, self._fresh())
-        current = current if self.addend is None else current + self.addend
+        current = current if self.residual is None else current + self.residual
         alphas = self.alpha if self.alpha.dim() == current.dim() else [self.alpha] * len(current)
         u = torch.zeros_like(current[0])
         for alpha, current_t in zip(alphas, current, strict=True):
@@ -94,7 +94,7 @@ class Case:
         kind = "neurons alone" if not self.pool else f"pool {self.pool}"
         norm = "no tdBN" if self.norm is None else f"tdBN {'in training' if self.norm.training else 'in evaluation'}"
         shapes = f"z {tuple(self.z.shape)}, beta {tuple(self.beta.shape)}, alpha {tuple(self.alpha.shape)}"
-        return f"{kind}, {norm}, addend {self.addend is not None}, {shapes}, {self.surrogate}, {self.dtype}, {self.layout}"
+        return f"{kind}, {norm}, residual {self.residual is not None}, {shapes}, {self.surrogate}, {self.dtype}, {self.layout}"
 
 
 @dataclass
@@ -112,7 +112,7 @@ def differences(case: Case, found: Outcome, exact: Outcome) -> list[str]:
     wrong = [] if torch.equal(found.out, exact.out.to(wide).to(dtype)) else ["spikes"]
     wrong += [] if _same_moments(case, found.measured, exact.measured) else [f"u: {found.measured}, not {exact.measured}"]
     for name, expected in exact.others.items():
-        value, kept = found.others[name], dtype if name in ("z", "addend") else wide
+        value, kept = found.others[name], dtype if name in ("z", "residual") else wide
         if value.shape != expected.shape or value.dtype != kept:
             wrong.append(f"{name}: {tuple(value.shape)} {value.dtype}")
         elif not bool(((value.double() - expected).abs() <= _allowed(case, value.dtype, expected)).all()):
@@ -175,7 +175,7 @@ def random_case(seed: int) -> Case:
         C, H, W = shape[2:]
         case.pool = r.choice([1, 1, 2, 2, 3] if min(H, W) > 2 else [1, 2])
         if r.random() < 0.5:
-            case.addend = draw(*shape).to(dtype).double()
+            case.residual = draw(*shape).to(dtype).double()
         if r.random() < 0.75:
             vectors = [v.float().double() for v in (1 + 0.3 * draw(C), 0.3 * draw(C), draw(C), draw(C).exp())]
             training = r.random() < 2 / 3 and LAYOUTS[case.layout](z)[:, :, 0].numel() > 1

@@ -63,9 +63,9 @@ def layers(backend):
         norm = NormParameters(*vectors, True, 0.1, 1e-5, 0.5)
         for surrogate in registry.names("surrogate") if dtype == torch.float32 else ["rectangular"]:
             p = LIFParameters(torch.tensor(0.3), torch.tensor(1.0), 0.5, registry.get("surrogate", surrogate))
-            for pool, addend, by in ((1, None, norm), (2, None, norm), (3, z, norm), (1, z, None)):
+            for pool, residual, by in ((1, None, norm), (2, None, norm), (3, z, norm), (1, z, None)):
                 leaf = z.clone().requires_grad_()
-                backend.normalised(leaf, by, p, addend=addend, pool=pool).float().sum().backward()
+                backend.normalise_and_fire(leaf, by, p, residual=residual, pool=pool).float().sum().backward()
                 if surrogate != "rectangular":
                     break
         current = torch.zeros(3, 2, 5, 4, 4, dtype=dtype, requires_grad=True)
@@ -73,7 +73,7 @@ def layers(backend):
             backend(current, p._replace(beta=beta, alpha=torch.ones(3, 1, 1, 1, 1))).float().sum().backward()
         measuring = p._replace(measured=torch.zeros(3, dtype=torch.float64))
         for pool in (1, 2):
-            backend.normalised(z, norm, measuring, pool=pool)
+            backend.normalise_and_fire(z, norm, measuring, pool=pool)
 
 
 def other_sizes(backend):
@@ -83,7 +83,7 @@ def other_sizes(backend):
         z = torch.zeros(T * B, 64, side, side).contiguous(memory_format=torch.channels_last).unflatten(0, (T, B))
         vectors = (torch.ones(64), torch.zeros(64), torch.zeros(64), torch.ones(64))
         norm = NormParameters(*vectors, True, 0.1, 1e-5, 0.5)
-        backend.normalised(z.requires_grad_(), norm, p, pool=2).sum().backward()
+        backend.normalise_and_fire(z.requires_grad_(), norm, p, pool=2).sum().backward()
 
 
 def main():

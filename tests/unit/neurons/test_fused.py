@@ -27,12 +27,12 @@ CPU = torch.device("cpu")
 
 def large_case(surrogate="triangular", size=(5, 33, 16, 46), **changes):
     """Several chunks and several rows in a block, with everything in it; ``size`` is (B, C, H, W)."""
-    z, addend = normal(4, *size, seed=1, mean=1.0, std=2.0), normal(4, *size, seed=2, std=0.3)
+    z, residual = normal(4, *size, seed=1, mean=1.0, std=2.0), normal(4, *size, seed=2, std=0.3)
     vectors = [v.float().double() for v in (normal(size[1], seed=s, mean=1.0, std=0.3).abs() for s in (3, 4, 5, 6))]
     norm = NormParameters(*vectors, True, 0.1, 1e-5, 0.5)
     beta, alpha = torch.tensor(0.375).double(), torch.tensor(1.25).double()
     return dataclasses.replace(
-        Case(z.float().double(), beta, alpha, 0.5, surrogate, torch.float32, 2, addend.float().double(), norm), **changes
+        Case(z.float().double(), beta, alpha, 0.5, surrogate, torch.float32, 2, residual.float().double(), norm), **changes
     )
 
 
@@ -64,7 +64,7 @@ def test_a_large_layer(size, pool):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("changes", [{}, {"pool": 1}, {"addend": None}, {"size": (1, 1200, 8, 8)}, {"layout": "static"}])
+@pytest.mark.parametrize("changes", [{}, {"pool": 1}, {"residual": None}, {"size": (1, 1200, 8, 8)}, {"layout": "static"}])
 def test_gradients_written_over_what_was_kept_are_the_same(changes, dtype):
     """Bit for bit, in training and in evaluation; also where z is one image at all steps, whose memory is too small."""
     case = large_case(**changes)
@@ -87,9 +87,9 @@ def test_when_gradients_are_written_over_what_was_kept():
         before, p = z.detach().clone(), LIF(method="lsg").parameters_for(z)
         if promised:
             with single_backward():
-                out = fused.fused.normalised(z, norm, p)
+                out = fused.fused.normalise_and_fire(z, norm, p)
         else:
-            out = fused.fused.normalised(z, norm, p)
+            out = fused.fused.normalise_and_fire(z, norm, p)
         torch.autograd.grad(out.sum(), weight, retain_graph=True)
         return out, weight, torch.equal(z.detach(), before)
 
@@ -108,7 +108,7 @@ def test_when_gradients_are_written_over_what_was_kept():
 @pytest.mark.parametrize("pool", [0, 1, 2])
 def test_same_bits_for_any_number_of_threads(pool, dtype):
     """Which thread computes what changes no bit of spikes, gradients or statistics."""
-    case = large_case(pool=pool, **({} if pool else {"norm": None, "addend": None}))
+    case = large_case(pool=pool, **({} if pool else {"norm": None, "residual": None}))
     outcomes = []
     for number in (1, 2, 3):
         torch.set_num_threads(number)
@@ -158,10 +158,10 @@ def pooled(x, pool):
 def test_equals_numpy(surrogate, pool):
     """tdBN, addition, neurons and pooling, forward and backward, against the formulas in float64 numpy."""
     T, B, C, H, W = shape = (4, 3, 5, 6, 8)
-    z, addend = (normal(*shape, seed=s, std=0.7).float().double().numpy() for s in (1, 2))
+    z, residual = (normal(*shape, seed=s, std=0.7).float().double().numpy() for s in (1, 2))
     gamma, mu = (normal(C, seed=s, mean=1 - s, std=0.2).float().double().numpy() for s in (0, 1))
     beta, alpha, v_th, eta = 0.25, 1.125, 0.5, 0.75
-    current = oracle.tdbn(z, gamma, mu, v_th, eta) + addend
+    current = oracle.tdbn(z, gamma, mu, v_th, eta) + residual
     arriving = normal(T, B, C, H // pool, W // pool, seed=3).float().double().numpy()
     spread = np.repeat(np.repeat(arriving, pool, 3), pool, 4) / pool**2
     expected = oracle.lif(current, spread, beta, alpha, v_th, surrogate)
@@ -174,10 +174,10 @@ def test_equals_numpy(surrogate, pool):
     d_z = d_x - d_x.mean(axes, keepdims=True) - x_hat * (d_x * x_hat).mean(axes, keepdims=True)
     d_z /= np.sqrt(var + 1e-5).reshape(column)
 
-    leaves = [torch.tensor(x, dtype=torch.float32, requires_grad=True) for x in (z, gamma, mu, addend, beta)]
+    leaves = [torch.tensor(x, dtype=torch.float32, requires_grad=True) for x in (z, gamma, mu, residual, beta)]
     norm = NormParameters(leaves[1], leaves[2], torch.zeros(C), torch.ones(C), True, 0.1, 1e-5, eta * v_th)
     p = LIFParameters(leaves[4], torch.tensor(alpha), v_th, registry.get("surrogate", surrogate))
-    out = registry.get("backend", "fused").normalised(leaves[0], norm, p, addend=leaves[3], pool=pool)
+    out = registry.get("backend", "fused").normalise_and_fire(leaves[0], norm, p, residual=leaves[3], pool=pool)
     out.backward(torch.tensor(arriving, dtype=torch.float32))
     n = T * B * H * W
     assert np.array_equal(out.detach().numpy(), pooled(expected.o, pool))
@@ -192,7 +192,7 @@ def test_equals_numpy(surrogate, pool):
 def test_divergence_is_seen(value, training):
     """A NaN or infinite current gives a gradient that is not finite, as from the reference."""
     for backend in ("reference", "fused"):
-        case = large_case(surrogate="atan", pool=1, addend=None)
+        case = large_case(surrogate="atan", pool=1, residual=None)
         case.z[1, 0, 0, 0, 0] = value
         case.norm = case.norm._replace(training=training)
         others = case.run(backend, torch.float32).others
@@ -217,8 +217,8 @@ def test_statistics_of_one_value_are_refused():
         norm.parameters_for(z)
     parameters = norm.parameters_for(torch.zeros(2, 1, 3, 1, 1))
     with pytest.raises(ValueError, match="more than 1 value"):
-        lif.behind(parameters, z)
-    assert lif.behind(norm.eval().parameters_for(z), z).shape == z.shape
+        lif.normalise_and_fire(parameters, z)
+    assert lif.normalise_and_fire(norm.eval().parameters_for(z), z).shape == z.shape
 
 
 def test_a_second_derivative_is_refused():

@@ -74,7 +74,7 @@ def test_width_per_step_in_a_layer(backend, surrogate, decay_per):
     current = oracle.tdbn(z.numpy(), gamma, mu, threshold)
     expected = oracle.lif(current, grad.numpy(), beta.reshape(-1, 1, 1), alpha, threshold, surrogate)
     assert oracle.margin(expected.u, threshold, alpha, surrogate) > 1e-9
-    spikes = lif.behind(norm.parameters_for(z), z.clone())
+    spikes = lif.normalise_and_fire(norm.parameters_for(z), z.clone())
     spikes.backward(grad)
     assert np.array_equal(spikes.detach().numpy(), expected.o)
     d_current, over = expected.d_current, (0, 1, 3, 4)
@@ -117,7 +117,7 @@ def test_what_is_measured(backend, dtype, pool):
     current = z.double().numpy()
     if pool:
         vectors = (torch.full((5,), x, dtype=torch.promote_types(dtype, torch.float32)) for x in (1.3, 0.2, 0.0, 1.0))
-        lif.behind(NormParameters(*vectors, True, 0.1, 1e-5, 0.5), z.clone(), pool=pool)
+        lif.normalise_and_fire(NormParameters(*vectors, True, 0.1, 1e-5, 0.5), z.clone(), pool=pool)
         current = oracle.tdbn(current, np.full(5, 1.3), np.full(5, 0.2), 0.5)
     else:
         lif(z.clone())
@@ -148,16 +148,16 @@ def test_sigma_moves_once_per_step():
     assert lif.sigma.item() == pytest.approx(0.9 * expected + 0.1 * potentials[0].std(), rel=1e-6)
 
 
-@pytest.mark.parametrize("how", ["evaluation", "seen", "skip"])
+@pytest.mark.parametrize("how", ["evaluation", "recomputing", "skip"])
 def test_sigma_stays(how):
     """In evaluation, where a batch is computed once more to go backward, and where a step was not taken."""
     lif = LIF(method="measured-sigma")
-    lif.seen = how == "seen"
+    lif.recomputing = how == "recomputing"
     lif.train(how != "evaluation")(normal(3, 2, 4, seed=1, std=5.0, dtype=torch.float32))
     before = lif.sigma.clone()
     lif.end_step(skip=torch.tensor(how == "skip"))
     assert torch.equal(lif.sigma, before)
-    lif.seen = False
+    lif.recomputing = False
     lif.train()(torch.full((3, 2, 4), 1.0))
     lif.end_step(skip=torch.tensor(False))  # of what was dropped nothing is left
     assert lif.sigma.item() == pytest.approx(0.9 * before.item(), rel=1e-5)

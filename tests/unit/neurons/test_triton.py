@@ -52,26 +52,26 @@ def same_in_float64(case):
 
 def large_case(surrogate="triangular", columns=70, **changes):
     """A case of more than one tile in each direction, with everything in it."""
-    z, addend = normal(2, 3, columns, 6, 7, seed=1, mean=1.0, std=2.0), normal(2, 3, columns, 6, 7, seed=2, std=0.3)
+    z, residual = normal(2, 3, columns, 6, 7, seed=1, mean=1.0, std=2.0), normal(2, 3, columns, 6, 7, seed=2, std=0.3)
     weight, bias, mean, var = (normal(columns, seed=seed) for seed in (3, 4, 5, 6))
     norm = NormParameters(1 + 0.3 * weight, bias, mean, var.exp(), True, 0.1, 1e-5, 0.5)
     beta, alpha = torch.tensor(0.4).double(), torch.tensor(1.2).double()
-    return dataclasses.replace(Case(z, beta, alpha, 0.5, surrogate, torch.float32, 2, addend, norm), **changes)
+    return dataclasses.replace(Case(z, beta, alpha, 0.5, surrogate, torch.float32, 2, residual, norm), **changes)
 
 
 def alone(case):
-    """The neurons of a case, without tdBN, addend and pool."""
-    return dataclasses.replace(case, pool=0, norm=None, addend=None)
+    """The neurons of a case, without tdBN, residual and pool."""
+    return dataclasses.replace(case, pool=0, norm=None, residual=None)
 
 
 def call(case, **changes):
-    """The result of ``normalised`` in float32, without gradient."""
+    """The result of ``normalise_and_fire`` in float32, without gradient."""
     case = dataclasses.replace(case, **changes)
-    floats = [None if x is None else x.float().to(DEVICE) for x in (case.z, case.addend, case.beta, case.alpha)]
+    floats = [None if x is None else x.float().to(DEVICE) for x in (case.z, case.residual, case.beta, case.alpha)]
     norm = case.norm and NormParameters(*(v.float().to(DEVICE) for v in case.norm[:4]), *case.norm[4:])
     p = LIFParameters(*floats[2:], case.threshold, registry.get("surrogate", case.surrogate))
     with torch.no_grad():
-        return triton.triton.normalised(floats[0], norm, p, addend=floats[1], pool=case.pool).cpu()
+        return triton.triton.normalise_and_fire(floats[0], norm, p, residual=floats[1], pool=case.pool).cpu()
 
 
 @runs
@@ -119,7 +119,7 @@ def test_many_tiles(parts, monkeypatch):
 def test_a_mean_far_from_zero_costs_no_digits():
     """Variance, spikes and gradients in float32 where the mean is 1,000 standard deviations, of values that float32 holds exactly."""
     norm = NormParameters(*(v[:5] for v in large_case().norm[:4]), True, 1.0, 1e-5, 0.5)
-    case = large_case(z=(normal(4, 2, 5, 9, 9, seed=1) * 1024).round() / 1024 + 1000, addend=None, norm=norm)
+    case = large_case(z=(normal(4, 2, 5, 9, 9, seed=1) * 1024).round() / 1024 + 1000, residual=None, norm=norm)
     single, exact = case.run("triton", torch.float32, DEVICE), case.run("reference", torch.float64)
     assert (single.out != exact.out).double().mean() < 1e-3
     assert close(single.others["running mean"], exact.others["running mean"], 1e-7)
@@ -136,7 +136,9 @@ def test_same_bits_every_time(kind):
 
 
 @runs
-@pytest.mark.parametrize("kind", [lambda case: dataclasses.replace(case, addend=None, pool=1), alone], ids=["tdBN", "neurons"])
+@pytest.mark.parametrize(
+    "kind", [lambda case: dataclasses.replace(case, residual=None, pool=1), alone], ids=["tdBN", "neurons"]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_keeps_the_input_only(dtype, kind):
     """Of the size of the activations, z alone is kept for the backward pass: neither u nor spikes nor a normalised copy."""
@@ -168,7 +170,7 @@ def test_nothing_is_kept_without_gradient():
 def test_divergence_is_seen(value, training):
     """A NaN or infinite current gives a gradient that is not finite, as from the reference."""
     for backend in ("reference", "triton"):
-        case = large_case("atan", pool=1, addend=None)
+        case = large_case("atan", pool=1, residual=None)
         case.z[0, 0, 0, 0, 0] = value
         case.norm = case.norm._replace(training=training)
         others = case.run(backend, torch.float32, DEVICE).others
@@ -179,7 +181,7 @@ def test_divergence_is_seen(value, training):
 @runs
 def test_steps_far_apart_in_memory(tmp_path):
     """Two timesteps that lie more than 2^31 numbers apart, in a file that takes no room on the disk."""
-    apart, case = 2**31 + 64, dataclasses.replace(large_case(columns=5), addend=None, pool=1)
+    apart, case = 2**31 + 64, dataclasses.replace(large_case(columns=5), residual=None, pool=1)
     if DEVICE.type == "cuda":
         memory = torch.empty(apart + case.z[0].numel(), dtype=torch.float32, device=DEVICE)
     else:
@@ -189,7 +191,7 @@ def test_steps_far_apart_in_memory(tmp_path):
     layer = LIF(backend="triton").to(DEVICE)
     assert torch.equal(layer(z).cpu(), LIF(backend="reference")(case.z.float()))
     norm = NormParameters(*(v.float().to(DEVICE) for v in case.norm[:4]), *case.norm[4:])
-    assert torch.equal(layer.behind(norm, z), layer.behind(norm, z.clone()))
+    assert torch.equal(layer.normalise_and_fire(norm, z), layer.normalise_and_fire(norm, z.clone()))
 
 
 @runs
@@ -197,15 +199,15 @@ def test_an_addend_of_another_shape():
     """It is expanded as by the operator +, its gradient summed; what does not fit is refused, and nothing read out of bounds."""
     z = large_case().z.to(DEVICE)
     p = LIF(backend="triton").double().to(DEVICE).parameters_for(z)
-    addend = normal(70, 1, 1, seed=2).to(DEVICE).requires_grad_()
+    residual = normal(70, 1, 1, seed=2).to(DEVICE).requires_grad_()
     gradients = []
-    for given in (addend, addend.expand_as(z)):
-        out = triton.triton.normalised(z, None, p, addend=given)
-        gradients += torch.autograd.grad(out.sum(), addend)
+    for given in (residual, residual.expand_as(z)):
+        out = triton.triton.normalise_and_fire(z, None, p, residual=given)
+        gradients += torch.autograd.grad(out.sum(), residual)
     assert gradients[0].abs().max() > 0
     assert torch.equal(*gradients)
     with pytest.raises(RuntimeError, match="expand"):
-        triton.triton.normalised(z, None, p, addend=z[:, :2])
+        triton.triton.normalise_and_fire(z, None, p, residual=z[:, :2])
 
 
 @runs
@@ -236,13 +238,13 @@ def test_a_surrogate_of_a_plug_in():
 def test_large_windows(pool):
     """The lanes of a window fill a tile, and one more than a tile takes."""
     norm = NormParameters(*(v[:20] for v in large_case().norm[:4]), True, 0.1, 1e-5, 0.5)
-    assert same_in_float64(large_case(z=normal(2, 1, 20, 9, 10, seed=1), addend=None, norm=norm, pool=pool))
+    assert same_in_float64(large_case(z=normal(2, 1, 20, 9, 10, seed=1), residual=None, norm=norm, pool=pool))
 
 
 @runs
 def test_sizes_at_the_edge():
     """A window larger than the image, no images, and one value per channel."""
-    case = large_case(addend=None)
+    case = large_case(residual=None)
     with pytest.raises(RuntimeError, match="too small"):
         call(case, pool=7)
     assert call(case, z=case.z[:, :0], norm=None, pool=1).shape == (2, 0, 70, 6, 7)
@@ -256,7 +258,7 @@ def test_where_it_cannot_run(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(triton, "_installed", lambda: True)
     layer = LIF(backend="triton")
-    for run in (layer, lambda z: layer.behind(None, z)):
+    for run in (layer, lambda z: layer.normalise_and_fire(None, z)):
         with pytest.raises(ConfigError, match="found data on the device cpu, expected a CUDA device"):
             run(current)
     assert torch.equal(LIF()(current), LIF(backend="reference")(current))

@@ -3,8 +3,8 @@
 Legend: ``here`` is the place of an element in a step; m elements from there on, at most a period, are looked at.
 """
 
+from lsgcli.neurons.kernels.cpu.intrinsics import loop
 from lsgcli.neurons.kernels.cpu.stages import integrate, integrate_two, spread, widen
-from lsgcli.neurons.kernels.cpu.words import loop
 
 # mypy: disable-error-code="no-untyped-def"
 
@@ -17,17 +17,17 @@ def extent(job, block):
 
 
 @loop
-def advance(job, u, before, z, addend, scale, shift, beta, t, here, m):
+def advance(job, u, before, z, residual, scale, shift, beta, t, here, m):
     """u at step t from what is left of the step before."""
     at_z, at_a = t * job.z_step + here, t * job.step + here
-    if job.addend:
-        integrate_two(u, before, z[at_z : at_z + m], addend[at_a : at_a + m], scale, shift, beta, job.v_th, m)
+    if job.residual:
+        integrate_two(u, before, z[at_z : at_z + m], residual[at_a : at_a + m], scale, shift, beta, job.v_th, m)
     else:
         integrate(u, before, z[at_z : at_z + m], scale, shift, beta, job.v_th, m)
 
 
 @loop
-def recompute(job, block, membrane, rest, z, addend, scale, shift, beta):
+def recompute(job, block, membrane, rest, z, residual, scale, shift, beta):
     """The membrane potentials of a block at all steps, (T, rows x run); ``rest`` is a period of zeros."""
     first, left, rows, n = extent(job, block)
     for t in range(job.T):
@@ -36,7 +36,7 @@ def recompute(job, block, membrane, rest, z, addend, scale, shift, beta):
                 m, at_u = min(job.period, n - at_n), r * job.run + at_n
                 before = membrane[t - 1, at_u : at_u + m] if t > 0 else rest[:m]
                 here = (first + r) * job.row + left + at_n
-                advance(job, membrane[t, at_u : at_u + m], before, z, addend, scale, shift, beta, t, here, m)
+                advance(job, membrane[t, at_u : at_u + m], before, z, residual, scale, shift, beta, t, here, m)
 
 
 @loop

@@ -74,30 +74,30 @@ _KEPT: list[Any] = []  # an address is good for as long as its function lives
 
 
 @cache
-def statistics(words: type) -> int:
+def statistics(dtype: type) -> int:
     """Address of the worker for batch statistics of float32 or (uint16) bfloat16."""
-    return _compiled(workers.statistics(words))
+    return _compiled(workers.statistics(dtype))
 
 
 @cache
-def forward(words: type) -> int:
+def forward(dtype: type) -> int:
     """Address of the worker for the forward pass."""
-    return _compiled(workers.forward(words))
+    return _compiled(workers.forward(dtype))
 
 
 @cache
-def backward(words: type, surrogate: Surrogate) -> int:
+def backward(dtype: type, surrogate: Surrogate) -> int:
     """Address of the worker for the backward pass with a shape of SCALARS."""
-    return _of_shape(workers.backward, words, surrogate)
+    return _of_shape(workers.backward, dtype, surrogate)
 
 
 @cache
-def watch(words: type, surrogate: Surrogate) -> int:
+def watch(dtype: type, surrogate: Surrogate) -> int:
     """Address of the worker that counts what neurons do, with a shape of SCALARS."""
-    return _of_shape(watching.watch, words, surrogate)
+    return _of_shape(watching.watch, dtype, surrogate)
 
 
-def _of_shape(make: Callable[[type, Any], workers.Worker], words: type, surrogate: Surrogate) -> int:
+def _of_shape(make: Callable[[type, Any], workers.Worker], dtype: type, surrogate: Surrogate) -> int:
     shape = SCALARS[surrogate]
     # The digest in the folder's name does not know the sources of a plug-in's shape.
-    return _compiled(make(words, shape), keep=shape.__module__.startswith("lsgcli."))
+    return _compiled(make(dtype, shape), keep=shape.__module__.startswith("lsgcli."))

@@ -1,6 +1,6 @@
 """The autograd function around the kernels: tdBN where there is one, neurons, average pooling.
 
-For the backward pass it keeps z, the addend where there is one, and vectors per channel. Behind tdBN, and where there will be one
+For the backward pass it keeps z, the residual where there is one, and vectors per channel. Behind tdBN, and where there will be one
 backward pass only, the gradient of z is written over z.
 """
 
@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
-from lsgcli.neurons.kernels import SINGLE, NormParameters
+from lsgcli.neurons.kernels import SINGLE_BACKWARD, NormParameters
 from lsgcli.neurons.kernels.cpu import build
 from lsgcli.neurons.kernels.cpu.job import Job
 from lsgcli.neurons.kernels.cpu.layout import Layout
 from lsgcli.neurons.step import LIFParameters, over_time
 
-WORDS = {torch.float32: np.float32, torch.bfloat16: np.uint16}
+STORAGE = {torch.float32: np.float32, torch.bfloat16: np.uint16}
 Vector = NDArray[np.float64]
 quiet = np.errstate(all="ignore")  # NaN and infinity pass through, as in torch; whoever trains looks for them
 
@@ -42,11 +42,11 @@ class Affine(NamedTuple):
     deviation: Vector
 
 
-def run(z: Tensor, setting: Setting, addend: Tensor | None = None) -> Tensor:
-    """Spikes, or their averages, of z or tdBN(z), plus the addend."""
+def fused_neurons(z: Tensor, setting: Setting, residual: Tensor | None = None) -> Tensor:
+    """Spikes, or their averages, of z or tdBN(z), plus the residual."""
     norm, p = setting.norm, setting.p
     return FusedNeurons.apply(
-        z, None if norm is None else norm.weight, None if norm is None else norm.bias, addend, p.beta, setting
+        z, None if norm is None else norm.weight, None if norm is None else norm.bias, residual, p.beta, setting
     )
 
 
@@ -56,26 +56,26 @@ class FusedNeurons(torch.autograd.Function):
     @staticmethod
     @quiet
     def forward(
-        ctx: Any, z: Tensor, gamma: Tensor | None, mu: Tensor | None, addend: Tensor | None, beta: Tensor, setting: Setting
+        ctx: Any, z: Tensor, gamma: Tensor | None, mu: Tensor | None, residual: Tensor | None, beta: Tensor, setting: Setting
     ) -> Tensor:
         layout, pool = setting.layout, setting.pool
         # An image repeated over time is the same memory at every step.
         laid = layout.lay(z[:1] if z.stride(0) == 0 else z)
-        more = None if addend is None else layout.lay(addend)
+        more = None if residual is None else layout.lay(residual)
         pooled = z.shape if pool == 1 else torch.Size((*z.shape[:3], z.shape[3] // pool, z.shape[4] // pool))
         out = layout.like(pooled, z)
         affine = _affine(laid, len(z), setting)
         job = Job(laid, len(z), layout, setting.p.threshold, pool)
-        job.point(addend=more, out=out)
+        job.point(residual=more, out=out)
         job.vectors(scale=affine.scale, shift=affine.shift, beta=vector(beta))
         measured = setting.p.measured
         of_u = None if measured is None else job.sums("moments", 2)
-        job.run(build.forward(WORDS[z.dtype]))
+        job.run(build.forward(STORAGE[z.dtype]))
         if measured is not None and of_u is not None:
             measured += torch.tensor([z.numel(), *of_u.sum((0, 2))], dtype=measured.dtype)
         ctx.save_for_backward(laid, more, beta, setting.p.alpha, gamma, mu)
         ctx.setting, ctx.affine, ctx.shape = setting, affine, z.shape
-        ctx.overwrites, ctx.spent = SINGLE.get() and setting.norm is not None and len(laid) == len(z), False
+        ctx.overwrites, ctx.spent = SINGLE_BACKWARD.get() and setting.norm is not None and len(laid) == len(z), False
         return layout.back(out)
 
     @staticmethod
@@ -87,10 +87,10 @@ class FusedNeurons(torch.autograd.Function):
         laid, more, beta, alpha, gamma, mu = ctx.saved_tensors
         norm, p, layout, pool = ctx.setting
         affine: Affine = ctx.affine
-        wants_z, wants_gamma, wants_mu, wants_addend, wants_beta, _ = ctx.needs_input_grad
-        worker = build.backward(WORDS[laid.dtype], p.surrogate)
+        wants_z, wants_gamma, wants_mu, wants_residual, wants_beta, _ = ctx.needs_input_grad
+        worker = build.backward(STORAGE[laid.dtype], p.surrogate)
         job = Job(laid, ctx.shape[0], layout, p.threshold, pool)
-        job.point(addend=more, grad=layout.lay(grad.to(laid.dtype)))
+        job.point(residual=more, grad=layout.lay(grad.to(laid.dtype)))
         job.vectors(scale=affine.scale, shift=affine.shift, mean=affine.mean, beta=vector(beta))
         job.widths(table(over_time(alpha, grad.dim())))
 
@@ -111,8 +111,8 @@ class FusedNeurons(torch.autograd.Function):
         if ctx.spent:
             increment_version(laid)  # so that torch notices if anybody else kept it for a backward pass
         d_z = laid if ctx.spent else layout.like(ctx.shape, laid) if wants_z else None
-        d_addend = layout.like(ctx.shape, laid) if wants_addend else None
-        job.point(d_z=d_z, d_addend=d_addend)
+        d_residual = layout.like(ctx.shape, laid) if wants_residual else None
+        job.point(d_z=d_z, d_residual=d_residual)
         job.run(worker)
         if moments is not None and not through_statistics:
             total = moments.sum(0)
@@ -121,7 +121,7 @@ class FusedNeurons(torch.autograd.Function):
             None if d_z is None else layout.back(d_z),
             _parameter(total[1] * scale / affine.deviation, gamma) if wants_gamma else None,
             _parameter(total[0], mu) if wants_mu else None,
-            None if d_addend is None else layout.back(d_addend),
+            None if d_residual is None else layout.back(d_residual),
             None if d_beta is None else _parameter(d_beta.sum(0)[0], beta),
             None,
         )
@@ -139,7 +139,7 @@ def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
         origin = laid.view(-1, channels)[0].double().numpy()
         job.vectors(mean=origin)
         sums = job.sums("moments", 2)
-        job.run(build.statistics(WORDS[laid.dtype]))
+        job.run(build.statistics(STORAGE[laid.dtype]))
         n = laid.numel() // channels
         deviation, square = sums.sum(0) / n
         mean, var = origin + deviation, np.maximum(square - deviation**2, 0)

@@ -11,8 +11,8 @@ from lsgcli.neurons.kernels.cpu import threads
 from lsgcli.neurons.kernels.cpu.layout import CHUNK, Layout, cut
 
 ADDRESSES = (
-    *("counter", "z", "addend", "out", "scale", "shift", "beta", "half", "inverse", "mean", "slope", "offset"),
-    *("grad", "d_z", "d_addend", "moments", "d_beta"),
+    *("counter", "z", "residual", "out", "scale", "shift", "beta", "half", "inverse", "mean", "slope", "offset"),
+    *("grad", "d_z", "d_residual", "moments", "d_beta"),
     *("sums", "histogram", "marks"),
 )
 # All in elements, but for the numbers of rows, pieces, blocks and chunks; z_step is 0 where z is the same at all steps.

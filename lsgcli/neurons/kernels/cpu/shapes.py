@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lsgcli.neurons.kernels.cpu.words import loop, power_of_two
+from lsgcli.neurons.kernels.cpu.intrinsics import loop, power_of_two
 from lsgcli.neurons.surrogates import Surrogate, atan, exponential, rectangular, sigmoid, tanh, triangular
 
 Scalar = Callable[[Any, Any, Any], Any]

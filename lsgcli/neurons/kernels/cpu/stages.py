@@ -9,7 +9,7 @@ Legend: u membrane potential, v_th threshold; scale and shift make the current o
 
 import numpy as np
 
-from lsgcli.neurons.kernels.cpu.words import get, loop, put
+from lsgcli.neurons.kernels.cpu.intrinsics import get, loop, put
 
 ZERO, ONE = np.float32(0), np.float32(1)
 # mypy: disable-error-code="no-untyped-def"
@@ -24,11 +24,11 @@ def integrate(u, before, z, scale, shift, beta, v_th, n):
 
 
 @loop
-def integrate_two(u, before, z, addend, scale, shift, beta, v_th, n):
+def integrate_two(u, before, z, residual, scale, shift, beta, v_th, n):
     """The same with a second current."""
     for j in range(n):
         b = before[j]
-        u[j] = get(z, j) * scale[j] + shift[j] + get(addend, j) + (ZERO if b >= v_th else b) * beta[j]
+        u[j] = get(z, j) * scale[j] + shift[j] + get(residual, j) + (ZERO if b >= v_th else b) * beta[j]
 
 
 @loop

@@ -12,8 +12,8 @@ from numba.extending import register_jitable
 
 from lsgcli.neurons.kernels.cpu.bins import BINS, HIGHEST, LOWEST
 from lsgcli.neurons.kernels.cpu.blocks import arrive, extent, recompute
+from lsgcli.neurons.kernels.cpu.intrinsics import doubles, fetch_and_add, floats, get, loop, pointer
 from lsgcli.neurons.kernels.cpu.stages import step_back
-from lsgcli.neurons.kernels.cpu.words import doubles, fetch_and_add, floats, get, loop, pointer
 from lsgcli.neurons.kernels.cpu.workers import Worker
 
 PLACES = BINS + 2  # with one for everything below, and one for everything above
@@ -26,14 +26,14 @@ reduction = register_jitable(error_model="numpy", fastmath={"reassoc", "nsz", "c
 
 
 @loop
-def drive(job, current, z, addend, scale, shift, t, here, m):
-    """current = I[t] = scale z + shift, and the addend where there is one."""
+def drive(job, current, z, residual, scale, shift, t, here, m):
+    """current = I[t] = scale z + shift, and the residual where there is one."""
     at_z, at_a = t * job.z_step + here, t * job.step + here
     for j in range(m):
         current[j] = get(z, at_z + j) * scale[j] + shift[j]
-    if job.addend:
+    if job.residual:
         for j in range(m):
-            current[j] += get(addend, at_a + j)
+            current[j] += get(residual, at_a + j)
 
 
 @reduction
@@ -110,7 +110,7 @@ def mark(marks, u, v_th, n):
         marks[j] |= FIRED if u[j] >= v_th else SILENT
 
 
-def watch(words: type, shape: Any) -> Worker:
+def watch(dtype: type, shape: Any) -> Worker:
     """Adds to ``sums``, (chunks, T, SUMS) float64: the last where there is a ``grad``, and those between the first two and the last
     where there is a ``histogram``, (chunks, PLACES) int64; then also to ``marks``, uint8 for each neuron and sample."""
     n_sums = len(SUMS)
@@ -118,9 +118,9 @@ def watch(words: type, shape: Any) -> Worker:
     def worker(at):
         job = carray(at, (1,))[0]
         run, row, side, period, T, v_th = job.run, job.row, job.side, job.period, job.T, job.v_th
-        z = carray(pointer(job.z), (job.size,), words)
-        addend = carray(pointer(job.addend), (T * job.step,), words)
-        grad = carray(pointer(job.grad), (T * job.out_step,), words)
+        z = carray(pointer(job.z), (job.size,), dtype)
+        residual = carray(pointer(job.residual), (T * job.step,), dtype)
+        grad = carray(pointer(job.grad), (T * job.out_step,), dtype)
         marks = carray(pointer(job.marks), (job.step,), np.uint8)
         scale, shift, beta = floats(job.scale, period), floats(job.shift, period), floats(job.beta, period)
         widths = job.width_step * (T - 1) + period
@@ -136,12 +136,12 @@ def watch(words: type, shape: Any) -> Worker:
             histogram = carray(pointer(job.histogram + 8 * chunk * PLACES), (PLACES,), np.int64)
             for block in range(chunk * job.per_chunk, min((chunk + 1) * job.per_chunk, job.blocks)):
                 first, left, rows, n = extent(job, block)
-                recompute(job, block, membrane, rest, z, addend, scale, shift, beta)
+                recompute(job, block, membrane, rest, z, residual, scale, shift, beta)
                 for r in range(rows):
                     for at_n in range(0, n, period):
                         m, at_u, here = min(period, n - at_n), r * run + at_n, (first + r) * row + left + at_n
                         if job.histogram:
-                            drive(job, currents[0], z, addend, scale, shift, 0, here, m)
+                            drive(job, currents[0], z, residual, scale, shift, 0, here, m)
                         for t in range(T):
                             own, u = sums[t * n_sums : (t + 1) * n_sums], membrane[t, at_u : at_u + m]
                             at_w = t * job.width_step
@@ -154,7 +154,7 @@ def watch(words: type, shape: Any) -> Worker:
                                 mark(marks[here : here + m], u, v_th, m)
                                 current, following = currents[t % 2], currents[(t + 1) % 2]
                                 if t + 1 < T:
-                                    drive(job, following, z, addend, scale, shift, t + 1, here, m)
+                                    drive(job, following, z, residual, scale, shift, t + 1, here, m)
                                 add_currents(own, current, following, m)
                 if not job.grad:
                     continue

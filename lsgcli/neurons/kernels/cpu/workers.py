@@ -13,6 +13,7 @@ import numpy as np
 from numba import carray, from_dtype, types
 
 from lsgcli.neurons.kernels.cpu.blocks import advance, arrive, extent, recompute
+from lsgcli.neurons.kernels.cpu.intrinsics import doubles, fetch_and_add, floats, pointer
 from lsgcli.neurons.kernels.cpu.job import JOB
 from lsgcli.neurons.kernels.cpu.stages import (
     add_beta,
@@ -28,20 +29,19 @@ from lsgcli.neurons.kernels.cpu.stages import (
     write,
     write_scaled,
 )
-from lsgcli.neurons.kernels.cpu.words import doubles, fetch_and_add, floats, pointer
 
 SIGNATURE = types.void(types.CPointer(from_dtype(JOB)))
 ZERO, ONE = np.float32(0), np.float32(1)
 Worker = Callable[[Any], None]
 
 
-def statistics(words: type) -> Worker:
+def statistics(dtype: type) -> Worker:
     """Sums of z - origin and of its square per chunk and channel, as float64."""
 
     def worker(at):  # type: ignore[no-untyped-def]
         job = carray(at, (1,))[0]
         run = job.period
-        z, origin = carray(pointer(job.z), (job.size,), words), floats(job.mean, run)
+        z, origin = carray(pointer(job.z), (job.size,), dtype), floats(job.mean, run)
         total, squares = np.zeros(run, np.float32), np.zeros(run, np.float32)
         while True:
             chunk = fetch_and_add(job.counter)
@@ -57,15 +57,15 @@ def statistics(words: type) -> Worker:
     return worker
 
 
-def forward(words: type) -> Worker:
+def forward(dtype: type) -> Worker:
     """Spikes, or their averages over the pooling window; ``moments`` being the sums of u and its square per chunk and channel."""
 
     def worker(at):  # type: ignore[no-untyped-def]
         job = carray(at, (1,))[0]
         run, row, side, period = job.run, job.row, job.side, job.period
-        z = carray(pointer(job.z), (job.size,), words)
-        addend = carray(pointer(job.addend), (job.T * job.step,), words)
-        out = carray(pointer(job.out), (job.T * job.out_step,), words)
+        z = carray(pointer(job.z), (job.size,), dtype)
+        residual = carray(pointer(job.residual), (job.T * job.step,), dtype)
+        out = carray(pointer(job.out), (job.T * job.out_step,), dtype)
         scale, shift, beta = floats(job.scale, period), floats(job.shift, period), floats(job.beta, period)
         membranes, total = np.empty((2, job.rows * run), np.float32), np.empty(period, np.float32)
         of_u, of_squares = np.zeros(period, np.float32), np.zeros(period, np.float32)
@@ -87,7 +87,7 @@ def forward(words: type) -> Worker:
                                 here = (first + r) * row + left + at_n
                                 at_u, at = r * run + at_n, t * job.step + here
                                 u = now[at_u : at_u + m]
-                                advance(job, u, before[at_u : at_u + m], z, addend, scale, shift, beta, t, here, m)
+                                advance(job, u, before[at_u : at_u + m], z, residual, scale, shift, beta, t, here, m)
                                 if job.moments:
                                     add_squares(of_u, of_squares, u, m)
                                 if side > 1:
@@ -105,7 +105,7 @@ def forward(words: type) -> Worker:
     return worker
 
 
-def backward(words: type, shape: Any) -> Worker:
+def backward(dtype: type, shape: Any) -> Worker:
     """Gradients of whatever the job has an address for, ``moments`` being the sums of du and du (z - mean) per chunk and channel.
 
     Where there is a ``slope``, d_z includes what the batch's own statistics pass back. The membrane potentials of a block are computed
@@ -115,12 +115,12 @@ def backward(words: type, shape: Any) -> Worker:
     def worker(at):  # type: ignore[no-untyped-def]
         job = carray(at, (1,))[0]
         run, row, side, period, T, v_th = job.run, job.row, job.side, job.period, job.T, job.v_th
-        z = carray(pointer(job.z), (job.size,), words)
-        addend = carray(pointer(job.addend), (T * job.step,), words)
-        grad = carray(pointer(job.grad), (T * job.out_step,), words)
-        d_z, d_addend = (
-            carray(pointer(job.d_z), (T * job.step,), words),
-            carray(pointer(job.d_addend), (T * job.step,), words),
+        z = carray(pointer(job.z), (job.size,), dtype)
+        residual = carray(pointer(job.residual), (T * job.step,), dtype)
+        grad = carray(pointer(job.grad), (T * job.out_step,), dtype)
+        d_z, d_residual = (
+            carray(pointer(job.d_z), (T * job.step,), dtype),
+            carray(pointer(job.d_residual), (T * job.step,), dtype),
         )
         scale, shift, beta = floats(job.scale, period), floats(job.shift, period), floats(job.beta, period)
         mean, slope, offset = floats(job.mean, period), floats(job.slope, period), floats(job.offset, period)
@@ -135,7 +135,7 @@ def backward(words: type, shape: Any) -> Worker:
                 break
             for block in range(chunk * job.per_chunk, min((chunk + 1) * job.per_chunk, job.blocks)):
                 first, left, rows, n = extent(job, block)
-                recompute(job, block, membrane, rest, z, addend, scale, shift, beta)
+                recompute(job, block, membrane, rest, z, residual, scale, shift, beta)
                 carried[:] = ZERO
                 for t in range(T - 1, -1, -1):
                     at_w = t * job.width_step
@@ -155,13 +155,13 @@ def backward(words: type, shape: Any) -> Worker:
                                     add_beta(for_beta, du, membrane[t - 1, at_u : at_u + m], v_th, m)
                                 if job.d_z and job.slope:
                                     # By way of scratch: a loop whose output may lie where its input does is not vectorised.
-                                    seen = z[at_z : at_z + m]
-                                    through_statistics(through, du, seen, scale, mean, slope, offset, m)
+                                    source = z[at_z : at_z + m]
+                                    through_statistics(through, du, source, scale, mean, slope, offset, m)
                                     write(d_z[here : here + m], through, m)
                                 elif job.d_z:
                                     write_scaled(d_z[here : here + m], du, scale, m)
-                                if job.d_addend:
-                                    write(d_addend[here : here + m], du, m)
+                                if job.d_residual:
+                                    write(d_residual[here : here + m], du, m)
             if job.moments:
                 sums = doubles(job.moments + 16 * chunk * job.channels, 2 * job.channels)
                 fold(sums[: job.channels], total, job.channels, period)

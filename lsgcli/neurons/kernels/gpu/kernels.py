@@ -66,14 +66,14 @@ def _places(
 
 
 @triton.jit
-def _current(z, addend, mean, factor, shift, valid, NORM: tl.constexpr, ADDEND: tl.constexpr, wide: tl.constexpr):
-    """I of a tile: tdBN of z, or z itself, and the addend."""
+def _current(z, residual, mean, factor, shift, valid, NORM: tl.constexpr, RESIDUAL: tl.constexpr, wide: tl.constexpr):
+    """I of a tile: tdBN of z, or z itself, and the residual."""
     current = tl.load(z, mask=valid, other=0.0).to(wide)
     if NORM:
         # From the mean on, so that a mean far from 0 costs no digits. fma: forward and backward pass see the same bits.
         current = tl.fma(current - mean, factor, shift)
-    if ADDEND:
-        current += tl.load(addend, mask=valid, other=0.0).to(wide)
+    if RESIDUAL:
+        current += tl.load(residual, mask=valid, other=0.0).to(wide)
     return current
 
 
@@ -109,10 +109,10 @@ def moments(z, means, squares, rows, columns, tiles, BLOCK_R: tl.constexpr, BLOC
 
 @triton.jit(do_not_specialize=SIZES)
 def forward(
-    z, addend, out, mean, factor, shift, beta, sums,
-    T, rows, columns, inner, height, width, z_step, addend_step, out_step, blocks,
+    z, residual, out, mean, factor, shift, beta, sums,
+    T, rows, columns, inner, height, width, z_step, residual_step, out_step, blocks,
     MEASURE: tl.constexpr,
-    THRESHOLD: tl.constexpr, NORM: tl.constexpr, ADDEND: tl.constexpr, POOL: tl.constexpr, WINDOW: tl.constexpr,
+    THRESHOLD: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, POOL: tl.constexpr, WINDOW: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
     """Spikes of all T steps, averaged over windows; ``rows`` counts outputs. The membrane potential lives in registers.
@@ -128,7 +128,7 @@ def forward(
     threshold = tl.full((1, 1), THRESHOLD, wide)  # a literal would be float32
     rest = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     z += at
-    addend += at
+    residual += at
     if POOL == 1:
         out += out_at
     else:
@@ -138,7 +138,7 @@ def forward(
     sum_u = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     sum_squares = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     for _ in range(T):
-        current = _current(z, addend, centre, scale, offset, valid, NORM, ADDEND, wide)
+        current = _current(z, residual, centre, scale, offset, valid, NORM, RESIDUAL, wide)
         u = tl.fma(decay, rest, current)
         fired = u >= threshold
         rest = tl.where(fired, 0.0, u)
@@ -157,7 +157,7 @@ def forward(
                 total /= POOL * POOL
             tl.store(out, _narrow(total, out.dtype.element_ty), mask=out_valid)
         z += z_step
-        addend += addend_step
+        residual += residual_step
         out += out_step
     if MEASURE:
         sums += block * columns + c
@@ -167,9 +167,9 @@ def forward(
 
 @triton.jit(do_not_specialize=SIZES)
 def backward(
-    z, addend, grad, mean, factor, shift, beta, alpha, potential, d_current, sums,
-    T, rows, columns, inner, height, width, z_step, addend_step, grad_step, alpha_step, step, blocks,
-    THRESHOLD: tl.constexpr, SHAPE: tl.constexpr, NORM: tl.constexpr, ADDEND: tl.constexpr, POOL: tl.constexpr,
+    z, residual, grad, mean, factor, shift, beta, alpha, potential, d_current, sums,
+    T, rows, columns, inner, height, width, z_step, residual_step, grad_step, alpha_step, step, blocks,
+    THRESHOLD: tl.constexpr, SHAPE: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, POOL: tl.constexpr,
     WINDOW: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
     """du of all T steps, and sums per block of rows and column.
@@ -186,17 +186,17 @@ def backward(
     threshold = tl.full((1, 1), THRESHOLD, wide)
     rest = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     z += at
-    addend += at
+    residual += at
     grad += out_at
     alpha += c
     potential += at
     d_current += at
     for _ in range(T):
-        u = tl.fma(decay, rest, _current(z, addend, centre, scale, offset, valid, NORM, ADDEND, wide))
+        u = tl.fma(decay, rest, _current(z, residual, centre, scale, offset, valid, NORM, RESIDUAL, wide))
         tl.store(potential, u, mask=valid)
         rest = tl.where(u >= threshold, 0.0, u)
         z += z_step
-        addend += addend_step
+        residual += residual_step
         grad += grad_step
         alpha += alpha_step
         potential += step

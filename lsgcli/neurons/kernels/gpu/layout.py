@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Layout:
+class StepLayout:
     """The layout of one timestep.
 
     Attributes:
@@ -94,7 +94,7 @@ class Layout:
         return tuple(self.order.index(d) for d in range(len(self.order)))
 
 
-def of_neurons(current: Tensor, *vectors: Tensor) -> Layout:
+def of_neurons(current: Tensor, *vectors: Tensor) -> StepLayout:
     """The layout of a current (T, ...) as it is, with the dimensions in which the vectors differ as columns.
 
     ``vectors`` broadcast against one timestep.
@@ -109,10 +109,10 @@ def of_neurons(current: Tensor, *vectors: Tensor) -> Layout:
         i for i, d in enumerate(order) if any(v.dim() >= step.dim() - d and v.shape[d - step.dim()] > 1 for v in vectors)
     ]
     first, last = (varying[0], varying[-1] + 1) if varying else (len(sizes), len(sizes))
-    return Layout(order, sizes, first, last)
+    return StepLayout(order, sizes, first, last)
 
 
-def of_images(z: Tensor, pool: int) -> Layout:
+def of_images(z: Tensor, pool: int) -> StepLayout:
     """The layout of channels-last images (T, B, C, H, W), with the channels as columns."""
     _, batch, channels, height, width = z.shape
-    return Layout((0, 2, 3, 1), (batch, height, width, channels), 3, 4, pool)
+    return StepLayout((0, 2, 3, 1), (batch, height, width, channels), 3, 4, pool)

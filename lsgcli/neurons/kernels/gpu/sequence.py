@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lsgcli.neurons.kernels import NormParameters
-from lsgcli.neurons.kernels.gpu.layout import Layout
+from lsgcli.neurons.kernels.gpu.layout import StepLayout
 from lsgcli.neurons.step import LIFParameters, over_time
 
 # Neurons a tile: 8 a thread at the 4 warps that Triton starts a program with. Chosen by thought, not by measurement.
@@ -28,10 +28,10 @@ PARTS = 512
 
 
 @dataclass(frozen=True)
-class Job:
+class Launch:
     """What a run needs besides the tensors that may take a gradient."""
 
-    layout: Layout
+    layout: StepLayout
     norm: NormParameters | None
     p: LIFParameters
     shape: Any  # the surrogate as the kernels know it
@@ -68,28 +68,28 @@ class Sequence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, addend: Tensor | None, weight: Tensor | None, bias: Tensor | None, beta: Tensor, job: Job
+        ctx: Any, z: Tensor, residual: Tensor | None, weight: Tensor | None, bias: Tensor | None, beta: Tensor, launch: Launch
     ) -> Tensor:
         """(T, step) -> spikes (T, step), or their averages (T, B, C, H / pool, W / pool)."""
         from lsgcli.neurons.kernels.gpu import kernels
 
-        layout, wide = job.layout, torch.promote_types(z.dtype, torch.float32)
+        layout, wide = launch.layout, torch.promote_types(z.dtype, torch.float32)
         x = layout.stored(z)
-        y = x if addend is None else layout.stored(addend)
+        y = x if residual is None else layout.stored(residual)
         decay = layout.per_column(beta.detach()[None], wide)[0]
         centre, deviation = decay, decay  # not looked at without a norm
         factor, shift = decay, decay
-        if job.norm is not None:
-            mean, variance = _moments(x, job)
-            inverse = (variance + job.norm.eps).rsqrt()
+        if launch.norm is not None:
+            mean, variance = _moments(x, launch)
+            inverse = (variance + launch.norm.eps).rsqrt()
             centre, deviation = mean.to(wide), inverse
-            factor = (job.norm.weight.detach() * inverse * job.norm.scale).to(wide)
-            shift = job.norm.bias.detach().to(wide)
+            factor = (launch.norm.weight.detach() * inverse * launch.norm.scale).to(wide)
+            shift = launch.norm.bias.detach().to(wide)
         out = layout.empty(len(z), x, z.dtype, pooled=True)
         window = _power(layout.pool**2)
         rows = out[0].numel() // layout.columns
         tiles = Tiles.of(rows, layout.columns, layout.inner, window)
-        measured = job.p.measured
+        measured = launch.p.measured
         sums = decay if measured is None else decay.new_empty((2, tiles.blocks, layout.columns))
         with torch.cuda.device_of(x):
             kernels.forward[(tiles.programs,)](
@@ -97,27 +97,27 @@ class Sequence(torch.autograd.Function):
                 *(len(z), rows, layout.columns, layout.inner, *layout.image),
                 *(x.stride(0), y.stride(0), out.stride(0), tiles.blocks),
                 MEASURE=measured is not None,
-                **_choices(job, tiles, window, addend is not None, wide),
+                **_choices(launch, tiles, window, residual is not None, wide),
             )
         if measured is not None:
             measured[0] += out.numel() * layout.pool**2  # neurons outside of all windows are not looked at
             measured[1:] += sums.sum((1, 2), dtype=torch.float64)
-        ctx.save_for_backward(x, y, centre, deviation, factor, shift, beta, job.p.alpha)
-        ctx.job, ctx.wide, ctx.type = job, wide, z.dtype
-        ctx.types = tuple(None if given is None else given.dtype for given in (addend, weight, bias))
+        ctx.save_for_backward(x, y, centre, deviation, factor, shift, beta, launch.p.alpha)
+        ctx.launch, ctx.wide, ctx.type = launch, wide, z.dtype
+        ctx.types = tuple(None if given is None else given.dtype for given in (residual, weight, bias))
         return layout.logical(out)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of z, addend, weight, bias and beta."""
+        """Gradients of z, residual, weight, bias and beta."""
         from lsgcli.neurons.kernels.gpu import kernels
 
         x, y, centre, deviation, factor, shift, beta, alpha = ctx.saved_tensors
         alpha = over_time(alpha, grad.dim())
-        job, wide, layout = ctx.job, ctx.wide, ctx.job.layout
-        addend_type, weight_type, bias_type = ctx.types
-        T, norm = len(x), job.norm
+        launch, wide, layout = ctx.launch, ctx.wide, ctx.launch.layout
+        residual_type, weight_type, bias_type = ctx.types
+        T, norm = len(x), launch.norm
         decay = layout.per_column(beta[None], wide)[0]
         width = layout.per_column(alpha, wide)
         g = layout.stored(grad)
@@ -142,26 +142,26 @@ class Sequence(torch.autograd.Function):
                     potential.stride(0),
                     tiles.blocks,
                 ),
-                SHAPE=job.shape,
+                SHAPE=launch.shape,
                 num_warps=BACKWARD_WARPS,
-                **_choices(job, tiles, window, addend_type is not None, wide),
+                **_choices(launch, tiles, window, residual_type is not None, wide),
             )
         totals = sums.sum(1, dtype=torch.float64)
         d_beta = layout.from_columns(totals[0], beta.shape).to(beta.dtype)
-        d_addend = None if addend_type is None else layout.logical(du).to(addend_type)
+        d_residual = None if residual_type is None else layout.logical(du).to(residual_type)
         if norm is None:
-            return layout.logical(du), d_addend, None, None, d_beta, None
+            return layout.logical(du), d_residual, None, None, d_beta, None
         d_weight = (totals[2] * deviation * norm.scale).to(weight_type)
-        dz = du if ctx.type == wide and d_addend is None else layout.empty(T, x, ctx.type)
-        _through_norm(x, du, dz, centre, deviation, factor, totals, job)
-        return layout.logical(dz), d_addend, d_weight, totals[1].to(bias_type), d_beta, None
+        dz = du if ctx.type == wide and d_residual is None else layout.empty(T, x, ctx.type)
+        _through_norm(x, du, dz, centre, deviation, factor, totals, launch)
+        return layout.logical(dz), d_residual, d_weight, totals[1].to(bias_type), d_beta, None
 
 
-def _moments(x: Tensor, job: Job) -> tuple[Tensor, Tensor]:
+def _moments(x: Tensor, launch: Launch) -> tuple[Tensor, Tensor]:
     """Mean and variance per channel, (C,), float64: of the input, which updates the running ones, or the running ones."""
     from lsgcli.neurons.kernels.gpu import kernels
 
-    norm, layout = job.norm, job.layout
+    norm, layout = launch.norm, launch.layout
     assert norm is not None
     if not norm.training:
         return norm.running_mean.double(), norm.running_var.double()
@@ -190,12 +190,12 @@ def _moments(x: Tensor, job: Job) -> tuple[Tensor, Tensor]:
 
 
 def _through_norm(
-    x: Tensor, du: Tensor, dz: Tensor, centre: Tensor, deviation: Tensor, factor: Tensor, totals: Tensor, job: Job
+    x: Tensor, du: Tensor, dz: Tensor, centre: Tensor, deviation: Tensor, factor: Tensor, totals: Tensor, launch: Launch
 ) -> None:
     """Write the gradient of the normalisation's input, given that of its output and the latter's sums."""
     from lsgcli.neurons.kernels.gpu import kernels
 
-    layout, norm = job.layout, job.norm
+    layout, norm = launch.layout, launch.norm
     assert norm is not None
     exact = factor.double() * (-1 / (len(x) * layout.rows) if norm.training else 0.0)
     by_distance, always = ((exact * v).to(factor.dtype) for v in (deviation.square() * totals[2], totals[1]))
@@ -211,13 +211,13 @@ def _through_norm(
         )
 
 
-def _choices(job: Job, tiles: Tiles, window: int, addend: bool, wide: torch.dtype) -> dict[str, Any]:
+def _choices(launch: Launch, tiles: Tiles, window: int, residual: bool, wide: torch.dtype) -> dict[str, Any]:
     """What forward and backward kernel are compiled for."""
     return {
-        "THRESHOLD": job.p.threshold,
-        "NORM": job.norm is not None,
-        "ADDEND": addend,
-        "POOL": job.layout.pool,
+        "THRESHOLD": launch.p.threshold,
+        "NORM": launch.norm is not None,
+        "RESIDUAL": residual,
+        "POOL": launch.layout.pool,
         "WINDOW": window,
         "BLOCK_R": tiles.block_rows,
         "BLOCK_C": tiles.block_columns,

@@ -1,4 +1,4 @@
-"""What a kernel needs beyond numba's own vocabulary: arrays at an address, bfloat16 as 16-bit words, powers of two, a shared counter."""
+"""Numba intrinsics of the kernels: arrays at an address, bfloat16 as 16-bit integers, powers of two, an atomic counter."""
 
 from typing import Any
 
@@ -69,34 +69,34 @@ def rounded(typing: Any, x: Any) -> Any:
     return types.uint16(types.float32), generate
 
 
-def get(words, j):  # type: ignore[no-untyped-def]
+def get(array, j):  # type: ignore[no-untyped-def]
     """Element j as float32, of an array of float32 or of bfloat16 in uint16."""
     raise NotImplementedError
 
 
-def put(words, j, x):  # type: ignore[no-untyped-def]
+def put(array, j, x):  # type: ignore[no-untyped-def]
     """Set element j of such an array to a float32."""
     raise NotImplementedError
 
 
 @overload(get, inline="always")
-def _get(words, j):  # type: ignore[no-untyped-def]
-    if words.dtype == types.uint16:
-        return lambda words, j: widened(words[j])
-    return lambda words, j: words[j]
+def _get(array, j):  # type: ignore[no-untyped-def]
+    if array.dtype == types.uint16:
+        return lambda array, j: widened(array[j])
+    return lambda array, j: array[j]
 
 
 @overload(put, inline="always")
-def _put(words, j, x):  # type: ignore[no-untyped-def]
-    if words.dtype == types.uint16:
+def _put(array, j, x):  # type: ignore[no-untyped-def]
+    if array.dtype == types.uint16:
 
-        def put_rounded(words, j, x):  # type: ignore[no-untyped-def]
-            words[j] = rounded(x)
+        def put_rounded(array, j, x):  # type: ignore[no-untyped-def]
+            array[j] = rounded(x)
 
         return put_rounded
 
-    def put_plain(words, j, x):  # type: ignore[no-untyped-def]
-        words[j] = x
+    def put_plain(array, j, x):  # type: ignore[no-untyped-def]
+        array[j] = x
 
     return put_plain
 

@@ -39,7 +39,7 @@ class Signal:
 
 
 @dataclass
-class Drawing:
+class GraphBuilder:
     """A graph that is being drawn, node by node.
 
     Attributes:
