@@ -1,4 +1,4 @@
-"""Neurons: LIF with a learnable surrogate gradient, tdBN, surrogate shapes, and the backends that run them."""
+"""Neurons: LIF with a learnable surrogate gradient, tdBN, surrogate shapes, and backends."""
 
 from lsgcli.neurons.lif import LIF
 from lsgcli.neurons.step import LIFParameters, LIFState, initial_state, step

@@ -1,9 +1,9 @@
-"""The leaky integrate-and-fire neuron: a pure step, and a module that runs it over a sequence.
+"""The leaky integrate-and-fire neuron as a module over a sequence.
 
     u[t] = beta * u[t-1] * (1 - o[t-1]) + I[t]        u[0] = o[0] = 0 before the first step
     o[t] = 1 if u[t] >= v_th else 0
 
-Backward, the step function's derivative is replaced by a surrogate h of width alpha, and the reset is not detached:
+In the backward pass the derivative of the step function is replaced by a surrogate h of width alpha; the reset is not detached:
 
     do[t] = g[t]          - beta * u[t] * du[t+1]
     du[t] = do[t] * h[t]  + beta * (1 - o[t]) * du[t+1]
@@ -26,11 +26,11 @@ from lsgcli.neurons.methods import Layer, Method
 from lsgcli.neurons.step import LIFParameters
 from lsgcli.neurons.surrogates import Surrogate
 
-MOMENTUM = 0.1  # weight of a step in the running average of the measured standard deviation; tdBN's
+MOMENTUM = 0.1  # of the running average of the measured standard deviation, as in tdBN
 
 
 def over_channels(parameter: Tensor, trailing: int) -> Tensor:
-    """A parameter of a layer, (), or of its channels, (C,), as it broadcasts against (C, ...) with so many axes trailing the channels."""
+    """A parameter per layer, (), or per channel, (C,), reshaped to broadcast against (C, ...) with ``trailing`` axes after C."""
     return parameter.reshape(-1, *(1,) * trailing) if parameter.dim() == 1 else parameter
 
 
@@ -38,24 +38,24 @@ class LIF(nn.Module):
     """A layer of LIF neurons over a whole sequence, (T, ...) currents to (T, ...) spikes of the same type.
 
     Args:
-        decay: beta, or its start where the method learns it; in (0, 1).
+        decay: beta, or its initial value if the method learns it; in (0, 1).
         threshold: v_th, greater than 0.
         method: ``none``, ``trainable-decay``, ``lsg``, or any registered method.
-        width: alpha where the method keeps it fixed, in units of u.
-        surrogate: the shape of h, by name.
-        backend: which implementation runs the sequence; ``auto`` picks the fastest that can.
-        decay_per: ``layer`` for one decay, or ``channel`` for one of each channel of (T, B, C, ...).
-        channels: C, where the decay is per channel.
-        norm: the tdBN before the neurons, whose mean weight some methods ask for. It does not become a part of this module.
+        width: alpha if the method keeps it fixed, in units of u.
+        surrogate: name of the shape of h.
+        backend: name of the implementation; ``auto`` selects the fastest available.
+        decay_per: ``layer`` for one decay, or ``channel`` for one per channel of (T, B, C, ...).
+        channels: C, if the decay is per channel.
+        norm: the preceding tdBN, whose mean weight some methods use. It does not become a submodule.
 
     Attributes:
-        b: beta = sigmoid(b), () or (C,); a parameter where the decay is learned, else a buffer.
-        width: () or (C,), a buffer, where the method stores a width of the layer's own.
-        sigma: (), a buffer, where the method measures u: running average of its standard deviation. :meth:`end_step` moves it.
-        recomputing: set while a batch is computed once more: it has been measured already.
+        b: beta = sigmoid(b), () or (C,); a parameter if the decay is learned, otherwise a buffer.
+        width: () or (C,), a buffer, if the method stores a width per layer.
+        sigma: (), a buffer, if the method measures u: running average of its standard deviation, updated by :meth:`end_step`.
+        recomputing: set while activations are recomputed for the backward pass; u is then not measured again.
 
     Raises:
-        ConfigError: an unknown name, or a value out of its range.
+        ConfigError: a name is unknown, or a value is out of range.
     """
 
     b: Tensor
@@ -96,7 +96,7 @@ class LIF(nn.Module):
         self.method: Method = registry.get("method", method)()
         self.surrogate: Surrogate = registry.get("surrogate", surrogate)
         self.recomputing = False
-        self._norm = () if norm is None else (norm,)  # in a tuple, or it would count as a part of this module
+        self._norm = () if norm is None else (norm,)  # a tuple, so that it is not registered as a submodule
         shape = (channels,) if decay_per == "channel" and channels is not None else ()
         b = torch.full(shape, math.log(decay / (1 - decay)))
         if self.method.learns_decay:
@@ -113,19 +113,19 @@ class LIF(nn.Module):
 
     @property
     def beta(self) -> Tensor:
-        """Decay per timestep, () or (C,); carries b's gradient."""
+        """Decay per timestep, () or (C,), differentiable with respect to b."""
         return self.b.sigmoid()
 
     @property
     def alpha(self) -> Tensor:
-        """Width of the surrogate at present, () or (C,); where it differs between timesteps, that of the second. Without a gradient."""
+        """Current width of the surrogate, () or (C,), without gradient; if it differs between timesteps, that of the second."""
         return self._alpha(2)[-1]
 
     def parameters_for(self, current: Tensor) -> LIFParameters:
-        """Decay and width at the current weights, in shapes that broadcast against a current (T, ...) or one step of it.
+        """Parameters for a current (T, ...): decay shaped to broadcast against one step, width against the current.
 
         Raises:
-            ConfigError: a current without timesteps, or of other channels than the decay.
+            ConfigError: the current has no timestep, or its channels do not match the decay.
         """
         if current.dim() == 0 or current.shape[0] == 0:
             raise ConfigError(
@@ -135,7 +135,7 @@ class LIF(nn.Module):
         if self.b.dim() == 1:
             if current.dim() < 3 or current.shape[2] != len(self.b):
                 raise ConfigError(f"LIF: found a current of shape {tuple(current.shape)}, expected (T, B, {len(self.b)}, ...)")
-            trailing = current.dim() - 3  # axes trailing the channels
+            trailing = current.dim() - 3  # axes after the channels
             beta = over_channels(beta, trailing)
         before = current.dim() - alpha.dim() - trailing  # axes between time and channels
         alpha = alpha.reshape(len(alpha), *(1,) * before, *alpha.shape[1:], *(1,) * trailing)
@@ -143,7 +143,7 @@ class LIF(nn.Module):
         return LIFParameters(beta, alpha, self.threshold, self.surrogate, measured)
 
     def _alpha(self, T: int) -> Tensor:
-        """The method's width for T timesteps, (T or 1,) or (T or 1, C)."""
+        """Width for T timesteps, (T or 1,) or (T or 1, C)."""
         beta = self.beta.detach()
         width = self.width if isinstance(self.width, Tensor) else beta.new_full((), self.width)
         gamma = beta.new_ones(())
@@ -154,22 +154,22 @@ class LIF(nn.Module):
 
     @torch.no_grad()
     def end_step(self, skip: Tensor | None = None) -> None:
-        """Move sigma towards what was measured since the last call: to be called once after every step of the optimiser.
+        """Update sigma from the measurements since the last call. Call it once after every optimiser step.
 
         Args:
-            skip: 0-dimensional; where it is true, what was measured is dropped. Nobody waits for its value.
+            skip: 0-dimensional; if true, the measurements are discarded. Its value is not synchronised with the host.
         """
         if not self.method.measures:
             return
         n, total, squares = self.measured
-        variance = squares / n - (total / n).square()  # NaN where nothing was measured
+        variance = squares / n - (total / n).square()  # NaN if nothing was measured
         moved = self.sigma.lerp(variance.clamp_min(0).sqrt().to(self.sigma.dtype), MOMENTUM)
         keep = n == 0 if skip is None else (n == 0) | skip
         self.sigma.copy_(torch.where(keep, self.sigma, moved))
         self.measured.zero_()
 
     def remove_norm(self) -> None:
-        """There is no tdBN before the neurons any more."""
+        """Remove the reference to the preceding tdBN, after folding."""
         self._norm = ()
 
     def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
@@ -177,27 +177,27 @@ class LIF(nn.Module):
 
         Args:
             current: I, time first.
-            overwrite: allow the backend to use the memory of ``current``, whose values are then lost. Only for a tensor that
-                nobody, autograd included, reads again.
+            overwrite: allow the backend to overwrite ``current``. Only for a tensor that nothing, including autograd, reads
+                afterwards.
         """
         return self.implementation(current, self.parameters_for(current), overwrite)
 
     def normalise_and_fire(
         self, norm: NormParameters | None, z: Tensor, *, residual: Tensor | None = None, pool: int = 1
     ) -> Tensor:
-        """Averages, over ``pool`` x ``pool`` positions, of the spikes of the current tdBN(z) + residual; without hooks.
+        """Spikes of the current tdBN(z) + residual, average-pooled over ``pool`` x ``pool`` positions; does not call hooks.
 
-        Arguments and result are those of :meth:`lsgcli.neurons.kernels.Backend.normalise_and_fire`.
+        Arguments and result as for :meth:`lsgcli.neurons.kernels.Backend.normalise_and_fire`.
         """
         return self.implementation.normalise_and_fire(z, norm, self.parameters_for(z), residual=residual, pool=pool)
 
     @property
     def implementation(self) -> Backend:
-        """The backend: the one of that name, or the one put in its place, as by whoever watches the layer."""
+        """The backend: looked up by name, or a :class:`Backend` that was assigned, for example to observe the layer."""
         return self.backend if isinstance(self.backend, Backend) else registry.get("backend", self.backend)
 
     def extra_repr(self) -> str:
-        """The layer's settings and current decay and width."""
+        """Settings, current decay and width."""
         per = "" if self.b.dim() == 0 else f" (mean of {len(self.b)})"
         return (
             f"method={self.method_name}, beta={self.beta.mean().item():.3f}{per}, alpha={self.alpha.mean().item():.3f}, "

@@ -11,7 +11,7 @@ from lsgcli.neurons.surrogates import Surrogate
 
 
 class LIFState(NamedTuple):
-    """What a layer carries from one step to the next: membrane potential before reset, and spikes; each shaped like I[t]."""
+    """State of a layer between two steps: membrane potential before reset, and spikes; both shaped like I[t]."""
 
     u: Tensor
     o: Tensor
@@ -25,8 +25,8 @@ class LIFParameters(NamedTuple):
         alpha: width; broadcasts against the current, (T, ...).
         threshold: v_th.
         surrogate: shape of do/du in the backward pass.
-        measured: (3,), float64; where given, a backend adds to it the number of membrane potentials that it computed in the
-            forward pass, their sum, and the sum of their squares.
+        measured: (3,), float64; if given, the backend adds the number of membrane potentials computed in the forward pass,
+            their sum, and the sum of their squares.
     """
 
     beta: Tensor
@@ -36,14 +36,14 @@ class LIFParameters(NamedTuple):
     measured: Tensor | None = None
 
     def each_step(self, current: Tensor) -> "Iterator[LIFParameters]":
-        """Those of every timestep of a current (T, ...), for :func:`step`: with the width of that step, which broadcasts against I[t]."""
+        """Parameters of each timestep of a current (T, ...), for :func:`step`; ``alpha`` broadcasts against I[t]."""
         alpha = over_time(self.alpha, current.dim())
         for width in alpha.expand(len(current), *alpha.shape[1:]):
             yield self._replace(alpha=width)
 
 
 def over_time(parameter: Tensor, dimensions: int) -> Tensor:
-    """A parameter that broadcasts against a current of so many dimensions, with all of them: (T or 1, ...)."""
+    """A parameter that broadcasts against a current, reshaped to ``dimensions`` dimensions: (T or 1, ...)."""
     return parameter.reshape(*(1,) * (dimensions - parameter.dim()), *parameter.shape)
 
 
@@ -66,20 +66,20 @@ class Spike(torch.autograd.Function):
 
 
 def initial_state(current: Tensor) -> LIFState:
-    """u = o = 0, for a step whose input is shaped like ``current``."""
+    """u = o = 0, shaped like ``current``, the input of one step."""
     return LIFState(torch.zeros_like(current), torch.zeros_like(current))
 
 
 def step(current: Tensor, state: LIFState, p: LIFParameters) -> tuple[Tensor, LIFState]:
-    """One timestep. Nothing is modified; gradients follow the equations above through plain autograd.
+    """One timestep, without side effects; autograd computes the gradients of the equations in ``lsgcli.neurons.lif``.
 
     Args:
         current: I[t], (B, ...) or any shape.
-        state: of the step before; :func:`initial_state` before the first.
-        p: decay, width, threshold and surrogate of this step, from :meth:`LIFParameters.each_step`.
+        state: of the previous step; :func:`initial_state` for the first.
+        p: parameters of this step, from :meth:`LIFParameters.each_step`.
 
     Returns:
-        The spikes o[t] and the state to give to the next step.
+        The spikes o[t] and the state for the next step.
     """
     u = p.beta * state.u * (1 - state.o) + current
     o = Spike.apply(u, p)

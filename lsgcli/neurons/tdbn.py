@@ -1,11 +1,11 @@
 """Threshold-dependent batch normalisation (tdBN).
 
-Per channel, with statistics over T, B and all positions together:
+Per channel, with statistics over T, B and all positions:
 
     I_hat = eta * v_th * (I - mean) / sqrt(var + eps);    I_bar = gamma * I_hat + mu
 
-gamma (``weight``) starts at 1 and mu (``bias``) at 0, so a layer's input starts with standard deviation eta * v_th.
-Where two branches are summed before a neuron, eta = 1/sqrt(2) in each keeps the variance of the sum.
+gamma (``weight``) is initialised to 1 and mu (``bias``) to 0, so the initial standard deviation of the output is eta * v_th.
+If two branches are summed before a neuron, eta = 1/sqrt(2) in each preserves the variance of the sum.
 
 Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks", AAAI 2021.
 """
@@ -17,7 +17,7 @@ from lsgcli.neurons.kernels import NormParameters, normalise
 
 
 class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Shared by the two below: parameters, buffers and running statistics are those of ``torch.nn.BatchNorm``."""
+    """Base class; parameters, buffers and running statistics as in ``torch.nn.BatchNorm``."""
 
     dimensions: int
     shape: str
@@ -26,21 +26,21 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         super().__init__(num_features, eps=eps, momentum=momentum)
         self.threshold = float(threshold)
         self.eta = float(eta)
-        self.recomputing = False  # set while a batch is computed once more: running statistics know it already
+        self.recomputing = False  # while activations are recomputed: no update of running statistics
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalised input, of its shape.
 
         Raises:
-            ConfigError: an input of another number of dimensions or channels, or in training one value of each channel.
+            ConfigError: wrong number of dimensions or channels, or, in training, only one value per channel.
         """
         return normalise(input, self.parameters_for(input))
 
     def parameters_for(self, input: Tensor) -> NormParameters:
-        """What a backend needs to normalise ``input``, which counts as seen from here on.
+        """Parameters with which a backend normalises ``input``; in training, counts the batch in ``num_batches_tracked``.
 
         Raises:
-            ConfigError: an input of another number of dimensions or channels, or in training one value of each channel.
+            ConfigError: wrong number of dimensions or channels, or, in training, only one value per channel.
         """
         if input.dim() != self.dimensions or input.shape[2] != self.num_features:
             raise ConfigError(
@@ -48,8 +48,8 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
             )
         if self.training and input[:, :, 0].numel() == 1:
             raise ConfigError(
-                f"{type(self).__name__}: found one value of each channel in shape {tuple(input.shape)}, expected at least two in training",
-                hint="A batch's statistics need them: use a larger --batch-size, fewer parts (--accumulate), or more timesteps (-T).",
+                f"{type(self).__name__}: found one value per channel in shape {tuple(input.shape)}, expected at least two in training",
+                hint="Batch statistics need at least two values: use a larger --batch-size, fewer parts (--accumulate), or more timesteps (-T).",
             )
         if self.training and not self.recomputing and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
@@ -68,11 +68,11 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     @property
     def scale(self) -> float:
-        """eta * v_th: the standard deviation of the output while gamma is 1."""
+        """eta * v_th: the standard deviation of the output for gamma = 1."""
         return self.eta * self.threshold
 
     def extra_repr(self) -> str:
-        """The layer's settings."""
+        """Settings of the layer."""
         return f"{self.num_features}, threshold={self.threshold}, eta={self.eta:.4g}"
 
 
@@ -82,7 +82,7 @@ class TdBatchNorm2d(_TdBatchNorm):
     Args:
         num_features: C.
         threshold: v_th of the neurons that follow.
-        eta: 1, or 1/sqrt(2) where two branches are summed.
+        eta: 1, or 1/sqrt(2) if two branches are summed.
         eps: added to the variance.
         momentum: weight of a batch in the running statistics.
     """
@@ -91,6 +91,6 @@ class TdBatchNorm2d(_TdBatchNorm):
 
 
 class TdBatchNorm1d(_TdBatchNorm):
-    """tdBN of (T, B, C); arguments as of :class:`TdBatchNorm2d`."""
+    """tdBN of (T, B, C); arguments as for :class:`TdBatchNorm2d`."""
 
     dimensions, shape = 3, "(T, B, C)"

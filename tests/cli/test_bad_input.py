@@ -120,7 +120,7 @@ def test_one_value_of_each_channel(lsg, images):
     data = ("--dataset", "image-folder", "--data-dir", images, "--arch", "mlp", "-T", "1", "--size", "16", "--batch-size", "1")
     result = lsg("train", *data, "--dry-run")
     assert result.exit_code == 2
-    assert "found one value of each channel" in result.stderr
+    assert "found one value per channel" in result.stderr
     assert "Traceback" not in result.stderr
 
 

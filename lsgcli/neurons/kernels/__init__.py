@@ -1,11 +1,11 @@
-"""Backends of the LIF sequence, alone or behind tdBN: one file each, all with the same contract.
+"""Backends that compute LIF neurons over a sequence, optionally with tdBN and pooling: one file each, with a common interface.
 
-A backend is an instance of a subclass of :class:`Backend`, registered by its name. Calling it runs the neurons; ``normalise_and_fire``
-runs tdBN, the neurons and average pooling together, which is what a backend may fuse into fewer passes over memory.
+A backend is an instance of a subclass of :class:`Backend`, registered by name. Calling it runs the neurons; ``normalise_and_fire``
+runs tdBN, the neurons and average pooling, which a backend may fuse into fewer passes over memory.
 
-Every backend gives the gradient that ``lsgcli.neurons.lif`` states. The membrane potential is kept in float32 or better,
-whatever the type of the current. ``p.beta`` broadcasts against one timestep, ``p.alpha`` against the
-current. Where ``p.measured`` is given, a backend adds the moments of u to it (see ``LIFParameters``).
+Every backend computes the gradient given in ``lsgcli.neurons.lif``. The membrane potential is held in float32 or higher precision,
+whatever the type of the current. ``p.beta`` broadcasts against one timestep, ``p.alpha`` against the current. If ``p.measured``
+is given, the backend adds the moments of u to it (see ``LIFParameters``).
 """
 
 from abc import ABC, abstractmethod
@@ -24,14 +24,14 @@ from lsgcli.neurons.step import LIFParameters
 
 
 class NormParameters(NamedTuple):
-    """What tdBN does to its input; (C,) each where not said otherwise.
+    """Parameters of tdBN; tensors are (C,).
 
     Attributes:
         weight: gamma.
         bias: mu.
-        running_mean: of the input; updated in place in training, used in evaluation.
-        running_var: likewise, unbiased.
-        training: whether the statistics are those of the input itself.
+        running_mean: running mean of the input; updated in place in training, used in evaluation.
+        running_var: running variance, unbiased; likewise.
+        training: whether to normalise by the statistics of the input itself.
         momentum: weight of the input in the running statistics.
         eps: added to the variance.
         scale: eta * v_th.
@@ -48,18 +48,18 @@ class NormParameters(NamedTuple):
 
 
 class Backend(ABC):
-    """One way to run a layer of neurons over a whole sequence."""
+    """An implementation of a layer of neurons over a sequence."""
 
     def check(self, device: torch.device) -> None:
-        """See that it can run on that device, with what is installed.
+        """Check that the backend can run on ``device`` with the installed packages.
 
         Raises:
-            ConfigError: it cannot; says what is missing.
+            ConfigError: it cannot; the message names what is missing.
         """
         return None
 
     def available(self, device: torch.device) -> bool:
-        """Whether :meth:`check` finds nothing missing; ``auto`` asks."""
+        """Whether :meth:`check` passes."""
         try:
             self.check(device)
         except ConfigError:
@@ -71,25 +71,25 @@ class Backend(ABC):
         """Spikes (T, ...) of the shape and type of ``current``.
 
         Args:
-            current: I, time first, of any floating type, any shape and any layout in memory.
-            p: of the layer.
-            overwrite: permits reuse of the current's memory, whose values are then lost.
+            current: I, time first, of any floating type, shape and memory layout.
+            p: parameters of the layer.
+            overwrite: allow overwriting ``current``.
         """
 
     def normalise_and_fire(
         self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
     ) -> Tensor:
-        """Average pooling of the spikes of the current tdBN(z) + residual, of z's type: (T, B, C, H / pool, W / pool), rounded down.
+        """Spikes of the current tdBN(z) + residual, average-pooled: (T, B, C, H / pool, W / pool), rounded down, of z's type.
 
-        Here one operation after the other: the definition that the others are compared with.
+        This default runs separate operations and defines the result for other implementations.
 
         Args:
-            z: a convolution's output, (T, B, C, H, W), that nobody else reads: its memory may be reused, and within
-                :func:`single_backward` also for its own gradient.
-            norm: of the tdBN; None where there is none, as when it is folded into the convolution.
-            p: of the neurons.
-            residual: a second current, shaped like z.
-            pool: side of the pooling window, and its stride.
+            z: output of a convolution, (T, B, C, H, W), not used elsewhere: it may be overwritten, within
+                :func:`single_backward` also by its own gradient.
+            norm: parameters of tdBN; None without tdBN, for example if it is folded into the convolution.
+            p: parameters of the neurons.
+            residual: a second current, shaped like z, which is added.
+            pool: size and stride of the pooling window.
         """
         current = z if norm is None else normalise(z, norm)
         spikes = self(current if residual is None else current + residual, p, overwrite=True)
@@ -101,13 +101,13 @@ SINGLE_BACKWARD = ContextVar("SINGLE_BACKWARD", default=False)
 
 @contextmanager
 def single_backward(promised: bool = True) -> Iterator[None]:
-    """What is computed within will have one backward pass, so that gradients may take the place of what was kept for them.
+    """Declare that a graph built in this context gets one backward pass, so that gradients may overwrite saved tensors.
 
-    A second pass, over a graph that was retained, ends in a RuntimeError; and whoever kept a convolution's output, as a hook may,
-    finds its gradient there afterwards.
+    A second backward pass over a retained graph raises a RuntimeError. A reference to a convolution's output, for example from a
+    hook, holds its gradient after the backward pass.
 
     Args:
-        promised: False to compute within such a context what will have several.
+        promised: False to allow several backward passes inside such a context.
     """
     token = SINGLE_BACKWARD.set(promised)
     try:
@@ -117,7 +117,7 @@ def single_backward(promised: bool = True) -> Iterator[None]:
 
 
 def is_tracing(x: Tensor) -> bool:
-    """Whether somebody follows tensors through the program, to export or to compile it, and has to see operations of torch."""
+    """Whether the program is being traced, for example for export or compilation, and must consist of torch operations."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in (Tensor, nn.Parameter):  # type: ignore[attr-defined]
         return True
     return _get_current_dispatch_mode() is not None
@@ -139,5 +139,5 @@ def normalise(z: Tensor, norm: NormParameters) -> Tensor:
 
 
 def average(spikes: Tensor, pool: int) -> Tensor:
-    """Average pooling over windows of ``pool`` x ``pool`` positions: (T, B, C, H, W) -> (T, B, C, H / pool, W / pool)."""
+    """Average pooling with windows of ``pool`` x ``pool`` positions: (T, B, C, H, W) -> (T, B, C, H / pool, W / pool)."""
     return F.avg_pool2d(spikes.flatten(0, 1), pool).unflatten(0, spikes.shape[:2])

@@ -1,4 +1,4 @@
-"""``auto``: the fastest backend that can run where the current is."""
+"""``auto``: the fastest backend for the device of the current."""
 
 from torch import Tensor
 
@@ -9,11 +9,11 @@ from lsgcli.neurons.kernels.reference import reference
 from lsgcli.neurons.step import LIFParameters
 from lsgcli.registry import register
 
-FASTEST = {"cpu": "fused", "cuda": "triton"}  # of each type of device
+FASTEST = {"cpu": "fused", "cuda": "triton"}  # by device type
 
 
 class Auto(Backend):
-    """The fastest backend that can run on the device of the current: fused, triton, or else reference; autograd to export or compile."""
+    """The fastest backend for the device of the current: fused, triton, otherwise reference; autograd while tracing."""
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         return fastest(current)(current, p, overwrite)
@@ -25,7 +25,7 @@ class Auto(Backend):
 
 
 def fastest(current: Tensor) -> Backend:
-    """The backend for this current."""
+    """The backend for a current."""
     if is_tracing(current):
         return autograd
     backend: Backend = registry.get("backend", FASTEST.get(current.device.type, "reference"))

@@ -1,4 +1,4 @@
-"""The equations of one step, repeated, with gradients left to autograd: slow, and plain enough to be trusted."""
+"""The equations of one step in a loop, with gradients by autograd: slow, but simple enough to serve as an oracle."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from lsgcli.registry import register
 
 
 class Autograd(Backend):
-    """The oracle that other backends are compared with; ``overwrite`` is not made use of."""
+    """The oracle for other backends; ``overwrite`` has no effect."""
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         wide = current.to(torch.promote_types(current.dtype, torch.float32))

@@ -1,7 +1,7 @@
-"""The backend for speed on CPUs: tdBN, neurons and average pooling in one pass over channels-last memory.
+"""The fast backend for CPUs: tdBN, neurons and average pooling in one pass over channels-last memory.
 
-Beside its result, it keeps for the backward pass only what came in, and computes the membrane potentials anew. It runs on the
-threads of torch, with the same bits for any number of them. The kernels are in ``lsgcli.neurons.kernels.cpu``.
+It saves only its inputs for backward and recomputes the membrane potentials. It runs on torch's threads; results are bit-identical
+for any number of threads. The kernels are in ``lsgcli.neurons.kernels.cpu``.
 """
 
 import importlib
@@ -25,18 +25,18 @@ TYPES = (torch.float32, torch.bfloat16)
 
 
 class Fused(Backend):
-    """Kernels for CPUs, compiled by numba when first used and kept between runs.
+    """Kernels for CPUs, compiled by numba on first use and cached between runs.
 
-    For float32 and bfloat16, one decay and width per layer or along one axis (a width also per timestep), and every surrogate of
-    ``lsgcli.neurons.kernels.cpu.shapes``; anything else runs on the reference, with the same result. A current that does not lie
-    step after step in memory, or whose decay varies along an axis that is not innermost, is copied first.
+    Supports float32 and bfloat16, decay and width per layer or along one axis (width also per timestep), and the surrogates in
+    ``lsgcli.neurons.kernels.cpu.shapes``; all other cases run on ``reference``. A current whose steps are not contiguous, or whose
+    decay varies along an axis other than the innermost, is copied first.
     """
 
     def check(self, device: torch.device) -> None:
         if device.type != "cpu":
             raise ConfigError(
                 f"backend 'fused': found the device {device}, expected cpu",
-                hint="Use --device cpu, or --backend auto, which takes the fastest backend of each device.",
+                hint="Use --device cpu, or --backend auto, which selects the fastest backend for each device.",
             )
         if problem := _numba_problem():
             raise ConfigError(
@@ -60,7 +60,7 @@ class Fused(Backend):
     ) -> Tensor:
         other = self._other(z, p)
         if other is None and (z.dim() != 5 or (norm is not None and norm.training and z[:, :, 0].numel() == 1)):
-            other = reference  # which has words for what is wrong with that
+            other = reference  # raises the error
         if other is not None:
             return other.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
         from lsgcli.neurons.kernels.cpu import function
@@ -70,14 +70,14 @@ class Fused(Backend):
             return reference.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
         if residual is not None:
             residual = residual.to(z.dtype).expand_as(z)
-        # Where the window does not divide the image, neurons at its edge have spikes but no place in the average.
+        # If the window does not divide the image, spikes at its edge are not pooled.
         divides = z.shape[3] % pool == 0 and z.shape[4] % pool == 0
         setting = function.Setting(norm, p, Layout((0, 1, 3, 4, 2), z.shape[2]), pool if divides else 1)
         out = function.fused_neurons(z, setting, residual)
         return out if divides else average(out, pool)
 
     def _other(self, current: Tensor, p: LIFParameters) -> Backend | None:
-        """The backend that runs what the kernels do not."""
+        """The backend for cases that the kernels do not support, or None."""
         if is_tracing(current):
             return autograd
         self.check(current.device)
@@ -89,13 +89,15 @@ class Fused(Backend):
 
 @cache
 def _numba_problem() -> str:
-    """Why there can be no kernels; an empty text where there can be. One that is installed but broken is warned of, once."""
+    """Why numba cannot be used, or an empty string. Logs one warning if it is installed but broken."""
     if find_spec("numba") is None:
-        return "no installed package numba"
+        return "no package numba"
     try:
         importlib.import_module("lsgcli.neurons.kernels.cpu.build")
-    except ImportError as error:  # most often of another version of NumPy
-        log.warning("numba is installed but cannot be used (%s); --backend auto goes on without it, more slowly", error)
+    except ImportError as error:  # usually an incompatible NumPy version
+        log.warning(
+            "numba is installed but cannot be imported (%s); --backend auto falls back to the slower reference backend", error
+        )
         return f"a numba that cannot be imported ({error})"
     return ""
 

@@ -1,6 +1,6 @@
-"""The whole sequence as one autograd function in plain torch: the membrane potential is all that is kept for the backward pass.
+"""The whole sequence as one autograd function in plain torch, which saves only the membrane potential for backward.
 
-A layer holds two buffers of the size of its activations, u and the spikes; with ``overwrite`` u takes the place of the current.
+A layer holds two activation-sized buffers, u and the spikes; with ``overwrite`` u is stored in the memory of the current.
 """
 
 from typing import Any
@@ -15,14 +15,14 @@ from lsgcli.registry import register
 
 
 class Reference(Backend):
-    """The whole sequence as one autograd function in plain torch, on any device and in any floating type."""
+    """One autograd function in plain torch, for any device and floating type."""
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         return LIFSequence.apply(current, p.beta, p, overwrite)
 
 
 class LIFSequence(torch.autograd.Function):
-    """Forward integrates and fires step by step; backward walks the same steps in reverse."""
+    """Forward integrates and fires step by step; backward iterates over the steps in reverse."""
 
     @staticmethod
     def forward(ctx: Any, current: Tensor, beta: Tensor, p: LIFParameters, overwrite: bool) -> Tensor:
@@ -37,7 +37,7 @@ class LIFSequence(torch.autograd.Function):
             u = membrane[t]
             if t > 0:
                 before = membrane[t - 1]
-                # u - u * o: after a spike the membrane starts from 0, else from the decayed potential.
+                # u - u * o: the potential is 0 after a spike, otherwise it is carried over.
                 torch.addcmul(before, before, spikes[t - 1].to(wide), value=-1, out=rest)
                 torch.add(current[t], rest.mul_(decay), out=u)
             elif not reuse:
@@ -65,7 +65,7 @@ class LIFSequence(torch.autograd.Function):
             if carried is None:
                 du *= grad[t]
             else:
-                # 1 where the neuron did not fire; a product with it is several times faster than a masked fill.
+                # 1 if the neuron did not fire; multiplying by it is several times faster than a masked fill.
                 kept = torch.lt(u, ctx.p.threshold, out=torch.empty_like(u))
                 through_reset = carried * u
                 scaled = carried.mul_(decay)
@@ -82,5 +82,5 @@ reference = register("backend", "reference")(Reference())
 
 
 def _repeats(x: Tensor) -> bool:
-    """Whether several elements of x share memory, as in an image expanded over time."""
+    """Whether elements of x share memory, as in an image expanded over time."""
     return any(stride == 0 and size > 1 for stride, size in zip(x.stride(), x.shape, strict=True))

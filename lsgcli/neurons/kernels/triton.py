@@ -1,13 +1,13 @@
 """``triton``: tdBN, neurons and pooling in fused kernels for CUDA devices.
 
-A layer is two kernels forward (moments of the input; then normalise, add, integrate, fire and average in one pass) and two backward.
-Of the size of the activations it keeps the convolution's output alone (and the residual, where there is one); the membrane potential is
-computed again in the backward pass. Sums are taken in an order that depends on shapes alone, so that a run gives the same bits every
-time on one device. The host never waits for the device.
+A layer uses two kernels in the forward pass (moments of the input; then normalise, add, integrate, fire and average) and two in the
+backward pass. The only activation-sized tensors saved are the convolution's output and the residual, if any; the membrane potential is
+recomputed in the backward pass. The order of summation depends only on shapes, so results on one device are bit-identical between
+runs. The host never waits for the device.
 
-What has been run: every kernel, forward and backward, through Triton's interpreter on a CPU, against the reference; and the compiler,
-down to machine code for compute capabilities 8.0 and 9.0. **Nothing has been run or timed on a GPU**: sizes of tiles were chosen by
-thought. ``TRITON_INTERPRET=1`` in the environment makes the backend run on CPU tensors, slowly, for such checks.
+Tested: all kernels, forward and backward, in Triton's interpreter on a CPU, against ``reference``; and compilation to machine code for
+compute capabilities 8.0 and 9.0. **Not run or timed on a GPU**; the tile sizes are untuned. With ``TRITON_INTERPRET=1`` in the
+environment, the backend runs on CPU tensors, slowly, for tests.
 """
 
 from functools import cache
@@ -27,21 +27,21 @@ from lsgcli.registry import register
 
 TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 LARGEST_POOL = 8  # the neurons of a window are lanes of one tile
-OLDEST = (3, 3)  # release of Triton: the first that takes a function as a constant of a kernel
-CAPABILITY = (8, 0)  # of the device: the first with bfloat16
+OLDEST = (3, 3)  # first release of Triton that accepts a function as a constexpr argument
+CAPABILITY = (8, 0)  # first compute capability with bfloat16
 
 
 class Triton(Backend):
-    """Fused kernels for CUDA devices; cases that they do not know run operation by operation.
+    """Fused kernels for CUDA devices; unsupported cases run as separate torch operations.
 
-    These are: surrogates of plug-ins, windows of more than 8 x 8, decays and widths that differ within a channel behind a tdBN, and
-    empty tensors. A current that does not lie step after step in memory is copied first.
+    Unsupported are surrogates of plug-ins, pooling windows larger than 8 x 8, decays and widths that differ within a channel after
+    tdBN, and empty tensors. A current whose steps are not contiguous is copied first.
     """
 
     def check(self, device: torch.device) -> None:
         if not _installed():
             raise ConfigError(
-                "backend 'triton': found no installed package triton",
+                "backend 'triton': found no package triton",
                 hint=f"{install_hint('triton')}; or use --backend auto. torch for CUDA on Linux includes it.",
             )
         if interpreted():
@@ -49,7 +49,7 @@ class Triton(Backend):
         if device.type != "cuda":
             raise ConfigError(
                 f"backend 'triton': found data on the device {device}, expected a CUDA device",
-                hint="Use --device cuda, or --backend auto, which takes the fastest backend of each device.",
+                hint="Use --device cuda, or --backend auto, which selects the fastest backend for each device.",
             )
         _check_versions(device)
 
@@ -88,23 +88,23 @@ def _installed() -> bool:
 
 @cache
 def _check_versions(device: torch.device) -> None:
-    """Raise a ConfigError where Triton, or the device, is too old."""
+    """Raise a ConfigError if Triton or the device is too old."""
     import triton
 
     if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST:
         raise ConfigError(
             f"backend 'triton': found Triton {triton.__version__}, expected 3.3 or newer",
-            hint="Use torch 2.7 or newer, whose releases for CUDA bring it, or --backend auto.",
+            hint="Use torch 2.7 or newer, whose CUDA releases include it, or --backend auto.",
         )
     if (capability := torch.cuda.get_device_capability(device)) < CAPABILITY:
         raise ConfigError(
             f"backend 'triton': found {device} of compute capability {'.'.join(map(str, capability))}, expected 8.0 or higher",
-            hint="Use --backend auto, which runs what the device can do.",
+            hint="Use --backend auto.",
         )
 
 
 def _fits(z: Tensor, norm: NormParameters | None, p: LIFParameters, pool: int) -> bool:
-    """Whether the kernels know this type and these sizes, and batch_norm and pooling have no complaint."""
+    """Whether the kernels support the type and sizes, and torch's batch_norm and pooling would accept them."""
     if z.dim() != 5 or z.dtype not in TYPES or z.numel() == 0 or pool > min(LARGEST_POOL, *z.shape[3:]):
         return False
     one_value = norm is not None and norm.training and z.numel() == z.shape[2]
@@ -112,7 +112,7 @@ def _fits(z: Tensor, norm: NormParameters | None, p: LIFParameters, pool: int) -
 
 
 def _per_channel(v: Tensor) -> bool:
-    """Whether a decay or width of a step (B, C, H, W) differs between channels at most."""
+    """Whether a decay or width for a step (B, C, H, W) varies at most between channels."""
     return v.dim() <= 4 and all(size == 1 for d, size in enumerate(reversed(v.shape)) if d != 2)
 
 

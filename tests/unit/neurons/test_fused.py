@@ -290,7 +290,7 @@ def test_export_sees_operations_of_torch():
 
 def test_without_numba(monkeypatch):
     """``auto`` goes on with the reference; whoever asked for ``fused`` is told what to install."""
-    monkeypatch.setattr(fused, "_numba_problem", lambda: "no installed package numba")
+    monkeypatch.setattr(fused, "_numba_problem", lambda: "no package numba")
     z = normal(3, 2, 4, dtype=torch.float32)
     assert torch.equal(LIF(backend="auto")(z), LIF(backend="reference")(z))
     with pytest.raises(ConfigError, match="pip install 'lsgcli'"):

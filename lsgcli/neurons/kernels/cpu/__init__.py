@@ -1,6 +1,6 @@
-"""The kernels of the backend ``fused``, compiled by numba when they are first used.
+"""The kernels of the backend ``fused``, compiled by numba on first use.
 
-``shapes`` has the surrogates as functions of one number, ``words`` reads and writes numbers in memory, ``stages`` has the loops
-over a run of contiguous elements, ``workers`` strings them together for one block of neurons after the other, ``build`` compiles
-and caches, ``threads`` runs a worker on the threads of torch. Nothing here is imported before a kernel is needed.
+``shapes`` has the surrogates as scalar functions, ``intrinsics`` access to memory, ``stages`` the loops over a run of contiguous
+elements, ``workers`` the kernels that combine them for each block of neurons, ``build`` compilation and caching, ``threads`` the
+execution on torch's threads. Nothing here is imported before a kernel is needed.
 """

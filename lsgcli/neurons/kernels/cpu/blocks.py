@@ -1,6 +1,6 @@
-"""What the workers do alike in a block of neurons: where it lies, its membrane potentials, the gradient that arrives at it.
+"""Functions shared by the workers: the extent of a block of neurons, its membrane potentials, and its incoming gradient.
 
-Legend: ``here`` is the place of an element in a step; m elements from there on, at most a period, are looked at.
+Legend: ``here`` is the index of an element in a step; m elements from there, at most a period, are processed.
 """
 
 from lsgcli.neurons.kernels.cpu.intrinsics import loop
@@ -11,14 +11,14 @@ from lsgcli.neurons.kernels.cpu.stages import integrate, integrate_two, spread, 
 
 @loop
 def extent(job, block):
-    """The first row of a block, its beginning in that row, its number of rows, and its elements in each."""
+    """First row of a block, offset in that row, number of rows, and elements per row."""
     first, left = block // job.pieces * job.rows, block % job.pieces * job.run
     return first, left, min(job.rows, job.step // job.row - first), min(job.run, job.row - left)
 
 
 @loop
 def advance(job, u, before, z, residual, scale, shift, beta, t, here, m):
-    """u at step t from what is left of the step before."""
+    """u at step t, from the potential ``before`` at step t - 1."""
     at_z, at_a = t * job.z_step + here, t * job.step + here
     if job.residual:
         integrate_two(u, before, z[at_z : at_z + m], residual[at_a : at_a + m], scale, shift, beta, job.v_th, m)
@@ -28,7 +28,7 @@ def advance(job, u, before, z, residual, scale, shift, beta, t, here, m):
 
 @loop
 def recompute(job, block, membrane, rest, z, residual, scale, shift, beta):
-    """The membrane potentials of a block at all steps, (T, rows x run); ``rest`` is a period of zeros."""
+    """Membrane potentials of a block at all steps, (T, rows x run); ``rest`` is a period of zeros."""
     first, left, rows, n = extent(job, block)
     for t in range(job.T):
         for r in range(rows):
@@ -41,7 +41,7 @@ def recompute(job, block, membrane, rest, z, residual, scale, shift, beta):
 
 @loop
 def arrive(job, g, grad, t, row, at, m):
-    """g = dL/do of m elements of an image row, or of each row of the window that begins there, ``at`` elements into it."""
+    """g = dL/do of m elements of an image row, or of each row of the pooling window that begins there, from element ``at``."""
     at_g = t * job.out_step + row // job.side * (job.row // job.side) + at // job.side
     source = grad[at_g : at_g + m // job.side]
     if job.side > 1:

@@ -1,9 +1,8 @@
-"""Compiles the workers when they are first needed, and keeps the machine code between runs.
+"""Compiles the workers on first use and caches the machine code between runs.
 
-It is kept in ``$NUMBA_CACHE_DIR``, or else in ``$XDG_CACHE_HOME/lsg/kernels`` (``~/.cache/lsg/kernels``), never beside the
-installed package, which may be read-only. The folder in there is named by a digest of these sources, so that a changed kernel is
-never answered with the old one's code; numba itself tells processors and its own versions apart. Where nothing can be written,
-kernels are compiled anew in each process.
+The cache is in ``$NUMBA_CACHE_DIR``, or else in ``$XDG_CACHE_HOME/lsg/kernels`` (``~/.cache/lsg/kernels``), never in the installed
+package, which may be read-only. Its subfolder is named by a digest of these sources, so a changed kernel never uses stale code;
+numba itself distinguishes processors and its own versions. If the cache cannot be written, each process compiles the kernels.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ log = logging.getLogger("lsg")
 
 @cache
 def folder() -> Path | None:
-    """Where compiled kernels are kept, or None where they cannot be."""
+    """Cache folder of compiled kernels, or None if it cannot be written."""
     base = os.environ.get("NUMBA_CACHE_DIR")
     if not base:
         base = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "lsg", "kernels")
@@ -42,7 +41,7 @@ def folder() -> Path | None:
 
 
 def _compiled(worker: workers.Worker, keep: bool = True) -> int:
-    """The address of a worker's machine code, which is kept for the next process unless that is unwanted."""
+    """Address of a worker's machine code, cached for the next process if ``keep``."""
     path, before = folder() if keep else None, config.CACHE_DIR
     if keep:
         _announce(path)
@@ -51,8 +50,8 @@ def _compiled(worker: workers.Worker, keep: bool = True) -> int:
         config.CACHE_DIR = str(path)
         try:
             function = numba.cfunc(workers.SIGNATURE, cache=True)(worker)
-        except Exception as error:  # of the file system, or of what a damaged file unpickles to: as many as there are damages
-            log.warning("compiled kernels in %s cannot be used (%s: %s); compiling anew", path, type(error).__name__, error)
+        except Exception as error:  # file system errors, and anything that unpickling a damaged file can raise
+            log.warning("compiled kernels in %s cannot be used (%s: %s); recompiling", path, type(error).__name__, error)
         finally:
             config.CACHE_DIR = before
     if function is None:
@@ -63,14 +62,16 @@ def _compiled(worker: workers.Worker, keep: bool = True) -> int:
 
 @cache
 def _announce(path: Path | None) -> None:
-    """Say why the first step takes longer, once."""
+    """Log once why the first step takes longer."""
     if path is None:
-        log.warning("compiling kernels in every run: they cannot be kept; set NUMBA_CACHE_DIR to a folder that can be written")
+        log.warning(
+            "compiling kernels in every run, because the cache cannot be written; set NUMBA_CACHE_DIR to a writable folder"
+        )
     elif not any(path.rglob("*.nbi")):
-        log.info("compiling kernels for this processor, once; they are kept in %s", path)
+        log.info("compiling kernels for this processor (once); cached in %s", path)
 
 
-_KEPT: list[Any] = []  # an address is good for as long as its function lives
+_KEPT: list[Any] = []  # keeps functions alive, and so their addresses valid
 
 
 @cache
@@ -87,17 +88,17 @@ def forward(dtype: type) -> int:
 
 @cache
 def backward(dtype: type, surrogate: Surrogate) -> int:
-    """Address of the worker for the backward pass with a shape of SCALARS."""
+    """Address of the worker for the backward pass with a surrogate of SCALARS."""
     return _of_shape(workers.backward, dtype, surrogate)
 
 
 @cache
 def watch(dtype: type, surrogate: Surrogate) -> int:
-    """Address of the worker that counts what neurons do, with a shape of SCALARS."""
+    """Address of the worker that computes statistics of neurons, with a surrogate of SCALARS."""
     return _of_shape(watching.watch, dtype, surrogate)
 
 
 def _of_shape(make: Callable[[type, Any], workers.Worker], dtype: type, surrogate: Surrogate) -> int:
     shape = SCALARS[surrogate]
-    # The digest in the folder's name does not know the sources of a plug-in's shape.
+    # The folder's digest does not include the source of a plug-in's surrogate.
     return _compiled(make(dtype, shape), keep=shape.__module__.startswith("lsgcli."))

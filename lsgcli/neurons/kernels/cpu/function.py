@@ -1,7 +1,7 @@
-"""The autograd function around the kernels: tdBN where there is one, neurons, average pooling.
+"""The autograd function around the kernels: optional tdBN, neurons, average pooling.
 
-For the backward pass it keeps z, the residual where there is one, and vectors per channel. Behind tdBN, and where there will be one
-backward pass only, the gradient of z is written over z.
+It saves z, the residual if any, and per-channel vectors. After tdBN, in the context of ``single_backward``, the gradient of z
+overwrites z.
 """
 
 from typing import Any, NamedTuple
@@ -21,11 +21,11 @@ from lsgcli.neurons.step import LIFParameters, over_time
 
 STORAGE = {torch.float32: np.float32, torch.bfloat16: np.uint16}
 Vector = NDArray[np.float64]
-quiet = np.errstate(all="ignore")  # NaN and infinity pass through, as in torch; whoever trains looks for them
+quiet = np.errstate(all="ignore")  # NaN and infinity propagate, as in torch
 
 
 class Setting(NamedTuple):
-    """What takes no gradient itself."""
+    """Arguments without gradient."""
 
     norm: NormParameters | None
     p: LIFParameters
@@ -34,7 +34,7 @@ class Setting(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """tdBN as I = scale z + shift, (C,) each, with the statistics it came from; ``deviation`` is sqrt(var + eps)."""
+    """tdBN as I = scale z + shift, (C,) each, with its statistics; ``deviation`` is sqrt(var + eps)."""
 
     scale: Vector
     shift: Vector
@@ -43,7 +43,7 @@ class Affine(NamedTuple):
 
 
 def fused_neurons(z: Tensor, setting: Setting, residual: Tensor | None = None) -> Tensor:
-    """Spikes, or their averages, of z or tdBN(z), plus the residual."""
+    """Spikes, average-pooled if set, of the current z or tdBN(z), plus the residual."""
     norm, p = setting.norm, setting.p
     return FusedNeurons.apply(
         z, None if norm is None else norm.weight, None if norm is None else norm.bias, residual, p.beta, setting
@@ -59,7 +59,7 @@ class FusedNeurons(torch.autograd.Function):
         ctx: Any, z: Tensor, gamma: Tensor | None, mu: Tensor | None, residual: Tensor | None, beta: Tensor, setting: Setting
     ) -> Tensor:
         layout, pool = setting.layout, setting.pool
-        # An image repeated over time is the same memory at every step.
+        # An image expanded over time shares memory between steps.
         laid = layout.lay(z[:1] if z.stride(0) == 0 else z)
         more = None if residual is None else layout.lay(residual)
         pooled = z.shape if pool == 1 else torch.Size((*z.shape[:3], z.shape[3] // pool, z.shape[4] // pool))
@@ -83,7 +83,7 @@ class FusedNeurons(torch.autograd.Function):
     @quiet
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.spent:
-            raise RuntimeError("found a second backward pass, expected one: gradients were written over what was kept")
+            raise RuntimeError("found a second backward pass, expected one: gradients have overwritten saved tensors")
         laid, more, beta, alpha, gamma, mu = ctx.saved_tensors
         norm, p, layout, pool = ctx.setting
         affine: Affine = ctx.affine
@@ -99,8 +99,8 @@ class FusedNeurons(torch.autograd.Function):
         d_beta = job.sums("d_beta", 1) if wants_beta else None
         total = np.zeros((2, layout.channels))  # of du and du (z - mean)
         if through_statistics:
-            # The statistics' share needs the sums over everything before the first d_z can be written; u and du are
-            # computed once more then, which is cheaper than to write du and read it again.
+            # The gradient through the statistics needs sums over all elements before the first d_z can be written.
+            # Recomputing u and du in a second pass is cheaper than writing du and reading it back.
             assert moments is not None
             job.run(worker)
             total = moments.sum(0)
@@ -109,7 +109,7 @@ class FusedNeurons(torch.autograd.Function):
             job.point(moments=None, d_beta=None)
         ctx.spent = ctx.overwrites and wants_z
         if ctx.spent:
-            increment_version(laid)  # so that torch notices if anybody else kept it for a backward pass
+            increment_version(laid)  # so that torch detects other uses of it in a backward pass
         d_z = laid if ctx.spent else layout.like(ctx.shape, laid) if wants_z else None
         d_residual = layout.like(ctx.shape, laid) if wants_residual else None
         job.point(d_z=d_z, d_residual=d_residual)
@@ -128,14 +128,14 @@ class FusedNeurons(torch.autograd.Function):
 
 
 def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
-    """tdBN with the statistics of this batch, which also enter the running ones, or with those."""
+    """tdBN with batch statistics, which also update the running statistics, or in evaluation with running statistics."""
     norm, channels = setting.norm, setting.layout.channels
     if norm is None:
         one, zero = np.ones(channels), np.zeros(channels)
         return Affine(one, zero, zero, one)
     if norm.training:
         job = Job(laid, T, setting.layout, setting.p.threshold).over_all()
-        # Deviations from some value of each channel: squares of the values themselves would cancel where the mean is large.
+        # Deviations from one value per channel: squares of the values would cancel if the mean is large.
         origin = laid.view(-1, channels)[0].double().numpy()
         job.vectors(mean=origin)
         sums = job.sums("moments", 2)
@@ -154,7 +154,7 @@ def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
 
 
 def vector(parameter: Tensor) -> Vector:
-    """A parameter per channel, or of one number, as (C,) or (1,)."""
+    """A parameter per channel or a scalar, as (C,) or (1,)."""
     return parameter.detach().double().reshape(-1).numpy()
 
 
@@ -164,7 +164,7 @@ def table(alpha: Tensor) -> Vector:
 
 
 def _parameter(per_channel: Vector, parameter: Tensor) -> Tensor:
-    """A gradient per channel in the parameter's shape and type."""
+    """A per-channel gradient in the parameter's shape and type."""
     if parameter.numel() == 1:
         per_channel = per_channel.sum(keepdims=True)
     return torch.from_numpy(np.ascontiguousarray(per_channel)).to(parameter.dtype).view(parameter.shape)

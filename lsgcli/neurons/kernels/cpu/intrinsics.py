@@ -7,14 +7,14 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, overload, register_jitable
 
-# Python's own division raises an error for 0, and a loop that may do so is not vectorised.
+# Division with Python's error model raises on 0, which prevents vectorisation.
 loop = register_jitable(error_model="numpy")
 I32, FLOAT = ir.IntType(32), ir.FloatType()
 
 
 @intrinsic
 def pointer(typing: Any, address: Any) -> Any:
-    """An address in an int64 as a pointer."""
+    """An int64 address as a pointer."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
@@ -24,7 +24,7 @@ def pointer(typing: Any, address: Any) -> Any:
 
 @intrinsic
 def fetch_and_add(typing: Any, address: Any) -> Any:
-    """The int64 at an address, which is then one more; safe between threads."""
+    """Atomically increment the int64 at an address; returns its previous value."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         counter = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
@@ -46,7 +46,7 @@ def power_of_two(typing: Any, n: Any) -> Any:
 
 @intrinsic
 def widened(typing: Any, word: Any) -> Any:
-    """The float32 of a bfloat16, whose bits come as uint16."""
+    """The float32 of a bfloat16 given as uint16."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(builder.shl(builder.zext(arguments[0], I32), ir.Constant(I32, 16)), FLOAT)
@@ -70,7 +70,7 @@ def rounded(typing: Any, x: Any) -> Any:
 
 
 def get(array, j):  # type: ignore[no-untyped-def]
-    """Element j as float32, of an array of float32 or of bfloat16 in uint16."""
+    """Element j of an array of float32, or of bfloat16 stored as uint16, as float32."""
     raise NotImplementedError
 
 

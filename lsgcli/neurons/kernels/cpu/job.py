@@ -1,4 +1,4 @@
-"""What a worker is told: sizes, addresses and numbers, as one record that both sides know, and how it is filled in."""
+"""Arguments of a worker: a record of sizes, addresses and numbers, shared between Python and the compiled code."""
 
 import math
 from typing import Any
@@ -15,7 +15,7 @@ ADDRESSES = (
     *("grad", "d_z", "d_residual", "moments", "d_beta"),
     *("sums", "histogram", "marks"),
 )
-# All in elements, but for the numbers of rows, pieces, blocks and chunks; z_step is 0 where z is the same at all steps.
+# In elements, except the counts of rows, pieces, blocks and chunks; z_step is 0 if z is the same at all steps.
 SIZES = (
     *("T", "channels", "side", "period", "run", "row", "rows", "pieces", "size", "step", "z_step", "out_step", "width_step"),
     *("blocks", "chunks", "per_chunk"),
@@ -24,14 +24,14 @@ JOB = np.dtype([(name, np.int64) for name in (*ADDRESSES, *SIZES)] + [("v_th", n
 
 
 class Job:
-    """A record in the making, which keeps alive what its addresses point to.
+    """Builds a record and keeps the memory alive that its addresses point to.
 
     Args:
-        laid: z as the kernels want it, (T or 1, ..., C).
+        laid: z in the memory order of the kernels, (T or 1, ..., C).
         T: timesteps.
         layout: of z.
         v_th: threshold.
-        pool: side of the pooling window.
+        pool: size of the pooling window.
     """
 
     def __init__(self, laid: Tensor, T: int, layout: Layout, v_th: float, pool: int = 1):
@@ -45,14 +45,14 @@ class Job:
         self.point(z=laid)
 
     def over_all(self) -> "Job":
-        """The same job with all steps as one run of memory, for sums over them."""
+        """This job, with all steps as one run of memory, for sums over all steps."""
         per_chunk = max(1, CHUNK // self.period)
         self.chunks = math.ceil(int(self.record["size"][0]) / (per_chunk * self.period))
         self._size(per_chunk=per_chunk, chunks=self.chunks)
         return self
 
     def point(self, **memory: Tensor | NDArray[Any] | None) -> None:
-        """Set addresses; None is 0, which tells the worker to leave that out."""
+        """Set addresses; None becomes 0, which disables the operand."""
         for name, x in memory.items():
             self.kept[name] = x
             self.record[name] = 0 if x is None else x.data_ptr() if isinstance(x, Tensor) else x.ctypes.data
@@ -62,23 +62,23 @@ class Job:
         self.point(**{name: self._repeated(x[None]) for name, x in vectors.items()})
 
     def widths(self, table: NDArray[Any]) -> None:
-        """Set the surrogate's widths, (T or 1, C or 1)."""
+        """Set the surrogate's width, (T or 1, C or 1)."""
         self.point(half=self._repeated(table / 2), inverse=self._repeated(1 / table))
         self._size(width_step=self.period if len(table) > 1 else 0)
 
     def sums(self, name: str, n: int) -> NDArray[np.float64]:
-        """Room for n sums per chunk and channel, all 0: (chunks, n, C)."""
+        """Zeroed memory for n sums per chunk and channel: (chunks, n, C)."""
         room = np.zeros((self.chunks, n, self.channels))
         self.point(**{name: room})
         return room
 
     def run(self, worker: int) -> None:
-        """Have the worker at an address do it."""
+        """Run the worker at an address."""
         self.point(counter=np.zeros(1, np.int64))
         threads.run(worker, self.record.ctypes.data, self.chunks)
 
     def _repeated(self, table: NDArray[Any]) -> NDArray[np.float32]:
-        """Each row of (n, C or 1) repeated to the length of a period, one behind the other."""
+        """Each row of (n, C or 1) repeated to the length of a period, concatenated."""
         n, size = table.shape
         repeated = np.empty((n, self.period // size, size), np.float32)
         repeated[:] = table[:, None]

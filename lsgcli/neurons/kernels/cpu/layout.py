@@ -1,6 +1,6 @@
-"""How a tensor lies in memory for the kernels, and how its neurons are cut into blocks and chunks.
+"""Memory layout of tensors for the kernels, and the partition of neurons into blocks and chunks.
 
-All of it depends on shapes only, never on the number of threads, since sums are made per chunk.
+Both depend on shapes only, not on the number of threads, because sums are computed per chunk.
 """
 
 import math
@@ -9,49 +9,49 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-PERIOD = 1024  # elements at a time: the vectors per channel, repeated to this length, stay in the first-level cache
-BLOCK = 16384  # elements of one timestep of a block: memory gives long runs faster than many short ones
-SCRATCH = 1 << 17  # elements of all timesteps of a block: its membrane potentials stay in the second-level cache
-SHARES = 16  # blocks that there should be at least, for threads to share
-CHUNK = 1 << 16  # elements between two folds of float32 sums into float64
+PERIOD = 1024  # elements per loop: the vectors per channel, repeated to this length, stay in the L1 cache
+BLOCK = 16384  # elements per timestep of a block: long runs are read faster than many short ones
+SCRATCH = 1 << 17  # elements of a block over all timesteps: its membrane potentials stay in the L2 cache
+SHARES = 16  # minimum number of blocks, to be shared between threads
+CHUNK = 1 << 16  # elements between two additions of float32 sums to float64
 
 
 class Layout(NamedTuple):
-    """An order of axes, time first and channels last, in which a tensor is contiguous, and back.
+    """An order of axes, time first and channels last, in which a tensor is contiguous.
 
     Attributes:
         order: for ``Tensor.permute``.
-        channels: C, the length of the vectors per channel.
+        channels: C, the length of per-channel vectors.
     """
 
     order: tuple[int, ...]
     channels: int
 
     def lay(self, x: Tensor) -> Tensor:
-        """x in that order; copied where it lies otherwise."""
+        """x in this order; copied if it is not contiguous in it."""
         return x.permute(self.order).contiguous()
 
     def like(self, shape: torch.Size, x: Tensor) -> Tensor:
-        """New memory for a tensor of ``shape``, of x's type, laid out in that order."""
+        """An empty tensor for ``shape`` in this order, of x's type."""
         return x.new_empty([shape[axis] for axis in self.order])
 
     def back(self, x: Tensor) -> Tensor:
-        """A laid-out tensor with its axes in their own order; no copy."""
+        """A tensor in this order, permuted to the original order without a copy."""
         return x.permute([self.order.index(axis) for axis in range(len(self.order))])
 
 
 class Blocks(NamedTuple):
-    """The cut.
+    """Partition of one timestep into blocks and chunks.
 
     Attributes:
-        period: elements that a loop takes at a time; whole pixels, and whole pooling windows of a row.
+        period: elements per loop; whole pixels, and whole pooling windows of a row.
         run: elements of a block in one row.
-        row: elements of a row.
-        pieces: runs of a row.
-        rows: of a block; as many as there are, in the last one.
-        blocks: of one timestep.
-        chunks: of blocks.
-        per_chunk: blocks.
+        row: elements per row.
+        pieces: runs per row.
+        rows: rows per block; the last block may have fewer.
+        blocks: number of blocks in a timestep.
+        chunks: number of chunks of blocks.
+        per_chunk: blocks per chunk.
     """
 
     period: int
@@ -65,13 +65,13 @@ class Blocks(NamedTuple):
 
 
 def channel_axes(parameter: Tensor, current: Tensor) -> set[int]:
-    """Axes of one step along which a parameter, which broadcasts against it or against the whole current, varies."""
+    """Axes of one step along which a parameter varies; it broadcasts against one step or against the whole current."""
     first = current.dim() - parameter.dim()
     return {first + axis for axis, size in enumerate(parameter.shape) if size > 1 and first + axis > 0}
 
 
 def layout(current: Tensor, axes: set[int]) -> Layout | None:
-    """Channels are the one axis along which parameters vary; without any, the current's own order; None where there are two."""
+    """The layout whose channels are the axis along which parameters vary; the current's own order if none varies; None for two."""
     if len(axes) > 1:
         return None
     others = [axis for axis in range(1, current.dim()) if axis not in axes]
@@ -83,7 +83,7 @@ def layout(current: Tensor, axes: set[int]) -> Layout | None:
 
 
 def cut(T: int, step: int, row: int, channels: int, side: int = 1) -> Blocks:
-    """Cut ``step`` elements, in rows of ``row``, into blocks that are pieces of a row or some whole rows, ``side`` of them or more."""
+    """Partition ``step`` elements, in rows of ``row``, into blocks: pieces of ``side`` rows, or multiples of ``side`` whole rows."""
     unit = side * channels
     period = max(1, min(PERIOD, row) // unit) * unit
     target = max(period, min(BLOCK, SCRATCH // T, step // SHARES) // period * period)

@@ -1,7 +1,7 @@
-"""The surrogates once more, as functions of one number in float32: what the compiler builds into a backward kernel.
+"""The surrogates as scalar float32 functions, which are compiled into the backward kernels.
 
-The key is the torch function of the shape, which is where formula and source are stated. A shape that is missing here, such as
-one of a plug-in, runs on the reference backend; :func:`scalar` adds it.
+Each is keyed by the torch function of the surrogate, which documents formula and source. A surrogate that is missing here, such as
+that of a plug-in, runs on the reference backend; :func:`scalar` registers it.
 """
 
 import math
@@ -16,7 +16,7 @@ from lsgcli.neurons.surrogates import Surrogate, atan, exponential, rectangular,
 Scalar = Callable[[Any, Any, Any], Any]
 SCALARS: dict[Surrogate, Scalar] = {}
 
-# A literal is a double to the compiler, and makes one of all it meets.
+# numba types a literal as float64 and would promote the arithmetic.
 ZERO, HALF, ONE, TWO, FOUR, PI = (np.float32(x) for x in (0, 0.5, 1, 2, 4, math.pi))
 LOWEST, LOG2_E = np.float32(-87.0), np.float32(math.log2(math.e))
 LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(math.log(2) - 0.693359375)
@@ -24,7 +24,7 @@ C2, C3, C4, C5, C6 = (np.float32(1 / math.factorial(n)) for n in range(2, 7))
 
 
 def scalar(surrogate: Surrogate) -> Callable[[Scalar], Scalar]:
-    """Decorate the same as ``surrogate`` of three float32: x = u - v_th, half the width, and 1 / width."""
+    """Register the scalar form of ``surrogate``, with three float32 arguments: x = u - v_th, half the width, and 1 / width."""
 
     def decorate(function: Scalar) -> Scalar:
         SCALARS[surrogate] = loop(function)
@@ -35,9 +35,9 @@ def scalar(surrogate: Surrogate) -> Callable[[Scalar], Scalar]:
 
 @loop
 def exp_of_negative(x):  # type: ignore[no-untyped-def]
-    """exp(x) for x <= 0, to about 2e-7 relative down to exp(-87), which stands for all below.
+    """exp(x) for x <= 0, with a relative error of about 2e-7, clamped at exp(-87).
 
-    By 2^n times the series around 0; the library's own function would be called once per element, instead of vectorised.
+    Computed as 2^n times the series around 0; the library function would not be vectorised.
     """
     x = max(x, LOWEST)
     n = np.int32(x * LOG2_E - HALF)

@@ -1,10 +1,10 @@
 """Loops over one run of contiguous elements, each short enough for the compiler to vectorise.
 
-More than one or two arrays written in a loop would need more checks for overlap than it is willing to make. What a stage leaves
-for the next is still in the first-level cache. Vectors per channel come repeated to the length of the run, so that the
-loops are as long for 3 channels as for 512. No reassociation is allowed anywhere: the results are those of the loops as written.
+Each loop writes at most two arrays, because more would need too many overlap checks to be vectorised. The output of a stage is still
+in the L1 cache for the next. Per-channel vectors are repeated to the length of the run, so the loops are equally long for 3 and for 512
+channels. Reassociation is disabled: results are those of the loops as written.
 
-Legend: u membrane potential, v_th threshold; scale and shift make the current of the convolution's output, I = scale z + shift.
+Legend: u membrane potential, v_th threshold; the current is I = scale z + shift for the convolution's output z.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 @loop
 def integrate(u, before, z, scale, shift, beta, v_th, n):
-    """u = scale z + shift + beta (before, or 0 where that fired); ``before`` may be ``u``."""
+    """u = scale z + shift + beta * before, with ``before`` reset to 0 after a spike; ``before`` may be ``u``."""
     for j in range(n):
         b = before[j]
         u[j] = get(z, j) * scale[j] + shift[j] + (ZERO if b >= v_th else b) * beta[j]
@@ -25,7 +25,7 @@ def integrate(u, before, z, scale, shift, beta, v_th, n):
 
 @loop
 def integrate_two(u, before, z, residual, scale, shift, beta, v_th, n):
-    """The same with a second current."""
+    """As :func:`integrate`, with the residual added."""
     for j in range(n):
         b = before[j]
         u[j] = get(z, j) * scale[j] + shift[j] + get(residual, j) + (ZERO if b >= v_th else b) * beta[j]
@@ -42,21 +42,21 @@ def add_squares(total, squares, u, n):
 
 @loop
 def fire(out, u, v_th, n):
-    """out = 1 where u reaches v_th, else 0."""
+    """out = 1 if u >= v_th else 0."""
     for j in range(n):
         put(out, j, ONE if u[j] >= v_th else ZERO)
 
 
 @loop
 def count(total, u, v_th, n):
-    """Add 1 to the total where u reaches v_th."""
+    """Add 1 to the total if u >= v_th."""
     for j in range(n):
         total[j] += ONE if u[j] >= v_th else ZERO
 
 
 @loop
 def average(out, total, area, side, channels, columns):
-    """Means of ``side`` neighbouring columns of the total over rows: ``columns`` of them, of ``channels`` elements each."""
+    """Average pooling: mean over ``side`` adjacent columns of row totals, for ``columns`` outputs of ``channels`` elements."""
     for w in range(columns):
         target = out[w * channels : (w + 1) * channels]
         for q in range(1, side):
@@ -71,7 +71,7 @@ def average(out, total, area, side, channels, columns):
 
 @loop
 def spread(g, grad, area, side, channels, columns):
-    """The gradient of ``average``: each of ``columns`` pooled positions gives 1/area of its gradient to ``side`` columns."""
+    """Gradient of :func:`average`: each of ``columns`` outputs passes 1/area of its gradient to ``side`` columns."""
     for w in range(columns):
         source = grad[w * channels : (w + 1) * channels]
         for q in range(side):
@@ -89,7 +89,7 @@ def widen(g, grad, n):
 
 @loop
 def step_back(shape, du, u, g, half, inverse, beta, v_th, n):
-    """du = do h(u - v_th) + beta (1 - o) du[t+1], where du comes as du[t+1], and do = g - beta u du[t+1]."""
+    """du = do h(u - v_th) + beta (1 - o) du[t+1], with do = g - beta u du[t+1]; on entry du is du[t+1]."""
     for j in range(n):
         later = du[j] * beta[j]
         h = shape(u[j] - v_th, half[j], inverse[j])
@@ -98,7 +98,7 @@ def step_back(shape, du, u, g, half, inverse, beta, v_th, n):
 
 @loop
 def add_beta(total, du, before, v_th, n):
-    """Add du times what the step before left, the derivative of u with respect to beta."""
+    """Add du * u[t-1] (1 - o[t-1]), the gradient of beta."""
     for j in range(n):
         b = before[j]
         total[j] += du[j] * (ZERO if b >= v_th else b)
@@ -129,7 +129,7 @@ def write_scaled(out, du, scale, n):
 
 @loop
 def through_statistics(out, du, z, scale, mean, slope, offset, n):
-    """out = scale du + slope (z - mean) + offset: also what the batch's own statistics pass back."""
+    """out = scale du + slope (z - mean) + offset: the gradient of z including that through the batch statistics."""
     for j in range(n):
         out[j] = du[j] * scale[j] + (get(z, j) - mean[j]) * slope[j] + offset[j]
 
@@ -145,7 +145,7 @@ def add_deviations(total, squares, z, origin, n):
 
 @loop
 def fold(sums, run, channels, n):
-    """Add the elements of a run to float64 sums per channel, in order; the run is then 0."""
+    """Add the elements of a run to float64 sums per channel, in order, and zero the run."""
     for first in range(0, n, channels):
         part = run[first : first + channels]
         for c in range(channels):

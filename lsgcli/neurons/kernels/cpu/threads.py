@@ -1,8 +1,8 @@
-"""Runs a worker on as many threads as torch uses: on torch's own, where they can be had.
+"""Runs a worker on as many threads as torch uses, if possible on torch's own.
 
-Torch's OpenMP threads go on spinning for a while when a convolution has ended. Threads of a second pool would have to share
-the cores with them, and theirs with the next convolution. So the worker is handed to the OpenMP library that torch itself
-is linked to; where that is not GNU's or compatible (macOS), plain threads run it, since a worker needs nothing of Python.
+OpenMP threads may spin for a while after a convolution, and threads of a second pool would compete with them for cores. The worker
+therefore runs in the OpenMP library that torch is linked to. If that is not compatible with GNU's (macOS), Python threads run it; a
+worker does not hold the GIL.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ def _openmp() -> Callable[[int, int, int, int], None] | None:
     """``GOMP_parallel(function, argument, threads, flags)`` of torch's own OpenMP library."""
     library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
     try:
-        # A symbol is looked for in what the library depends on, too.
+        # Symbol lookup includes the dependencies of the library.
         parallel = ctypes.CDLL(str(library)).GOMP_parallel
     except (OSError, AttributeError):
         return None
@@ -36,7 +36,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def run(worker: int, job: int, chunks: int) -> None:
-    """Call the worker at an address with the job at an address, on up to ``chunks`` threads; returns when all are done."""
+    """Call the worker with the job, both given by address, on up to ``chunks`` threads, and wait for all of them."""
     threads = min(torch.get_num_threads(), chunks)
     function, openmp = Function(worker), _openmp()
     if threads == 1:

@@ -1,7 +1,7 @@
-"""The worker that counts what a layer of neurons does: sums over its potentials, currents and gradients, nothing per neuron but marks.
+"""The worker that computes statistics of a layer: sums over potentials, currents and gradients; only marks are per neuron.
 
-It goes through blocks and chunks as those of ``lsgcli.neurons.kernels.cpu.workers`` do. Sums over a run may be taken in any order
-that vectorises, of float32; those over runs are float64.
+It iterates over blocks and chunks like the workers in ``lsgcli.neurons.kernels.cpu.workers``. Sums over a run are float32 in any order
+that vectorises; sums over runs are float64.
 """
 
 from typing import Any
@@ -16,18 +16,18 @@ from lsgcli.neurons.kernels.cpu.intrinsics import doubles, fetch_and_add, floats
 from lsgcli.neurons.kernels.cpu.stages import step_back
 from lsgcli.neurons.kernels.cpu.workers import Worker
 
-PLACES = BINS + 2  # with one for everything below, and one for everything above
+PLACES = BINS + 2  # including underflow and overflow
 SUMS = ("spikes", "inside", "u", "u_squared", "u_cubed", "h", "h_squared", "current", "current_squared", "product", "du")
 PER_UNIT, FIRST = np.float32(BINS / (HIGHEST - LOWEST)), np.float32(1 - LOWEST * BINS / (HIGHEST - LOWEST))
 ZERO, ONE, LAST = np.float32(0), np.float32(1), np.float32(BINS + 1)
-FIRED, SILENT = np.uint8(1), np.uint8(2)  # marks: fired at some step; was silent at some step
+FIRED, SILENT = np.uint8(1), np.uint8(2)  # marks: fired at any step; silent at any step
 reduction = register_jitable(error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
 # mypy: disable-error-code="no-untyped-def"
 
 
 @loop
 def drive(job, current, z, residual, scale, shift, t, here, m):
-    """current = I[t] = scale z + shift, and the residual where there is one."""
+    """current = I[t] = scale z + shift + residual."""
     at_z, at_a = t * job.z_step + here, t * job.step + here
     for j in range(m):
         current[j] = get(z, at_z + j) * scale[j] + shift[j]
@@ -38,7 +38,7 @@ def drive(job, current, z, residual, scale, shift, t, here, m):
 
 @reduction
 def add_spikes(sums, u, half, v_th, n):
-    """Spikes, and potentials inside the interval."""
+    """Count spikes, and potentials inside the interval."""
     spikes, inside = ZERO, ZERO
     for j in range(n):
         spikes += ONE if u[j] >= v_th else ZERO
@@ -49,7 +49,7 @@ def add_spikes(sums, u, half, v_th, n):
 
 @reduction
 def add_powers(sums, u, n):
-    """u, u^2 and u^3."""
+    """Sums of u, u^2 and u^3."""
     first, second, third = ZERO, ZERO, ZERO
     for j in range(n):
         first += u[j]
@@ -62,7 +62,7 @@ def add_powers(sums, u, n):
 
 @reduction
 def add_heights(sums, shape, u, half, inverse, v_th, n):
-    """h and h^2."""
+    """Sums of h and h^2."""
     first, second = ZERO, ZERO
     for j in range(n):
         h = shape(u[j] - v_th, half[j], inverse[j])
@@ -74,7 +74,7 @@ def add_heights(sums, shape, u, half, inverse, v_th, n):
 
 @reduction
 def add_currents(sums, current, following, n):
-    """I[t], I[t]^2, and I[t] I[t+1]; the last step's product is of no meaning."""
+    """Sums of I[t], I[t]^2 and I[t] I[t+1]; the product of the last step is meaningless."""
     first, second, product = ZERO, ZERO, ZERO
     for j in range(n):
         first += current[j]
@@ -87,7 +87,7 @@ def add_currents(sums, current, following, n):
 
 @reduction
 def add_nonzero(sums, du, n):
-    """How many entries of du are not exactly zero."""
+    """Count the nonzero entries of du."""
     total = ZERO
     for j in range(n):
         total += ONE if du[j] != ZERO else ZERO
@@ -99,20 +99,20 @@ def sort_in(histogram, u, per_v_th, n):
     """Add u / v_th to the histogram."""
     for j in range(n):
         place = u[j] * per_v_th + FIRST
-        place = min(place, LAST) if place > ZERO else ZERO  # also what is no number
+        place = min(place, LAST) if place > ZERO else ZERO  # NaN counts as below
         histogram[np.int32(place)] += 1
 
 
 @loop
 def mark(marks, u, v_th, n):
-    """Note who fired and who did not."""
+    """Mark neurons that fired and neurons that were silent."""
     for j in range(n):
         marks[j] |= FIRED if u[j] >= v_th else SILENT
 
 
 def watch(dtype: type, shape: Any) -> Worker:
-    """Adds to ``sums``, (chunks, T, SUMS) float64: the last where there is a ``grad``, and those between the first two and the last
-    where there is a ``histogram``, (chunks, PLACES) int64; then also to ``marks``, uint8 for each neuron and sample."""
+    """A worker that adds to ``sums``, (chunks, T, SUMS) float64: always the first two; the last only with ``grad``; the others only
+    with ``histogram``, (chunks, PLACES) int64, and then it also sets ``marks``, uint8 per neuron and sample."""
     n_sums = len(SUMS)
 
     def worker(at):

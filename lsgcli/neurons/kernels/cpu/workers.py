@@ -1,9 +1,9 @@
-"""What one thread does: take the next chunk of blocks, run every timestep of each block while it lies in cache, until none is left.
+"""The kernels. Each thread repeatedly takes a chunk of blocks and runs all timesteps of each block while it is in cache.
 
-Memory is (T, rows, C), channels innermost; rows are those of the images where windows are averaged, or else a whole step is one.
-A *block* is a piece of a row, or some rows, as many as the pooling window is high or a multiple; loops go over a *period* of it
-at a time. A *chunk* is a fixed number of blocks, with sums of its own: which thread takes which chunk changes nothing
-in any result. A worker is a C function of one pointer, to a :data:`JOB`.
+Memory is (T, rows, C), channels innermost; a row is an image row if spikes are pooled, otherwise the whole step. A *block* is a
+piece of a row, or several rows, a multiple of the height of the pooling window; loops process a *period* at a time. A *chunk* is a
+fixed number of blocks with its own sums, so results do not depend on which thread runs it. A worker is a C function with one argument,
+a pointer to a :data:`JOB`.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ Worker = Callable[[Any], None]
 
 
 def statistics(dtype: type) -> Worker:
-    """Sums of z - origin and of its square per chunk and channel, as float64."""
+    """A worker for the sums of z - origin and of its square, per chunk and channel, in float64."""
 
     def worker(at):  # type: ignore[no-untyped-def]
         job = carray(at, (1,))[0]
@@ -58,7 +58,7 @@ def statistics(dtype: type) -> Worker:
 
 
 def forward(dtype: type) -> Worker:
-    """Spikes, or their averages over the pooling window; ``moments`` being the sums of u and its square per chunk and channel."""
+    """A worker for the forward pass: spikes, average-pooled if set; ``moments`` receives sums of u and u^2 per chunk and channel."""
 
     def worker(at):  # type: ignore[no-untyped-def]
         job = carray(at, (1,))[0]
@@ -106,10 +106,11 @@ def forward(dtype: type) -> Worker:
 
 
 def backward(dtype: type, shape: Any) -> Worker:
-    """Gradients of whatever the job has an address for, ``moments`` being the sums of du and du (z - mean) per chunk and channel.
+    """A worker for the backward pass: gradients of the operands whose addresses are set.
 
-    Where there is a ``slope``, d_z includes what the batch's own statistics pass back. The membrane potentials of a block are computed
-    anew, into scratch memory that stays in cache, before anything is written: d_z may lie where z does.
+    ``moments`` receives sums of du and du (z - mean) per chunk and channel. With ``slope``, d_z includes the gradient through the batch
+    statistics. The membrane potentials of a block are recomputed into cached scratch memory before anything is written, so d_z may
+    be the memory of z.
     """
 
     def worker(at):  # type: ignore[no-untyped-def]
@@ -154,7 +155,7 @@ def backward(dtype: type, shape: Any) -> Worker:
                                 if job.d_beta and t > 0:
                                     add_beta(for_beta, du, membrane[t - 1, at_u : at_u + m], v_th, m)
                                 if job.d_z and job.slope:
-                                    # By way of scratch: a loop whose output may lie where its input does is not vectorised.
+                                    # Through scratch memory: a loop whose output may alias its input is not vectorised.
                                     source = z[at_z : at_z + m]
                                     through_statistics(through, du, source, scale, mean, slope, offset, m)
                                     write(d_z[here : here + m], through, m)

@@ -1,11 +1,11 @@
 """The kernels: moments, forward pass, backward pass, and the gradient of the normalisation's input.
 
-All work on (T, rows, columns) as ``layout`` lays it out, in tiles of BLOCK_R rows x BLOCK_C columns, with sums in an order that depends
-on shapes only. ``wide`` is the type of arithmetic: float32, or float64 where the input has it. Where spikes are averaged over windows
-of POOL x POOL, a row counts windows, and the tile has WINDOW = POOL^2, rounded up to a power of 2, lanes a row.
+All kernels work on (T, rows, columns) as defined in ``layout``, in tiles of BLOCK_R rows x BLOCK_C columns; the order of summation depends
+on shapes only. ``wide`` is the computation type: float32, or float64 for float64 input. With pooling over POOL x POOL windows, a row is a
+window, and a tile has WINDOW = POOL^2 lanes per row, rounded up to a power of 2.
 
-Pointers of a tile are moved from step to step by adding a step's distance, in a loop over T inside the program. Offsets within a step
-are 64 bits wide. A kernel is compiled once for all T, batches and image sizes.
+Each program loops over T and advances its pointers by the stride of a step. Offsets within a step are 64-bit. A kernel is compiled once
+for all T, batch sizes and image sizes.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
@@ -17,15 +17,15 @@ from lsgcli.neurons.kernels.gpu import interpreted
 
 INTERPRETED = tl.constexpr(interpreted())
 
-# Triton would compile once more where one of these is 1, or a multiple of 16; only of strides and columns does it gain by that.
+# Without this, Triton recompiles if one of these is 1 or a multiple of 16, which helps only for strides and columns.
 SIZES = ["T", "rows", "height", "width", "tiles", "blocks"]
 
 
 @triton.jit
 def _narrow(x, type: tl.constexpr):
-    """x in that type, rounded to the nearest, ties to even."""
+    """x converted to ``type``, rounded to nearest, ties to even."""
     if INTERPRETED and type == tl.bfloat16:
-        # The interpreter cuts the digits off; a GPU rounds.
+        # The interpreter truncates; a GPU rounds.
         bits = x.to(tl.float32).to(tl.int32, bitcast=True)
         x = ((bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000).to(tl.float32, bitcast=True)
     return x.to(type)
@@ -33,9 +33,9 @@ def _narrow(x, type: tl.constexpr):
 
 @triton.jit
 def _columns(columns, BLOCK_C: tl.constexpr):
-    """Index of this program's block of rows, (1, BLOCK_C) columns, and which of these exist."""
+    """Index of this program's block of rows, its columns (1, BLOCK_C), and a mask of valid columns."""
     blocks = tl.cdiv(columns, BLOCK_C)
-    # One axis of the grid for both: the others end at 65,535 programs.
+    # Both on the first grid axis: the others are limited to 65,535 programs.
     c = (tl.program_id(0) % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
     return (tl.program_id(0) // blocks).to(tl.int64), c[None, :].to(tl.int64), (c < columns)[None, :]
 
@@ -50,7 +50,7 @@ def _address(row, c, columns, inner):
 def _places(
     block, c, exists, rows, columns, inner, height, width, POOL: tl.constexpr, WINDOW: tl.constexpr, BLOCK_R: tl.constexpr
 ):
-    """Offsets of the tile's neurons in a step and of their outputs, and which of them exist; a window's lanes share an output."""
+    """Offsets of the tile's neurons and outputs in a step, and a mask of valid neurons; the lanes of a window share an output."""
     lane = tl.arange(0, BLOCK_R * WINDOW)[:, None]
     out = block * BLOCK_R + lane // WINDOW
     window = lane % WINDOW
@@ -67,10 +67,10 @@ def _places(
 
 @triton.jit
 def _current(z, residual, mean, factor, shift, valid, NORM: tl.constexpr, RESIDUAL: tl.constexpr, wide: tl.constexpr):
-    """I of a tile: tdBN of z, or z itself, and the residual."""
+    """Current of a tile: z or tdBN(z), plus the residual."""
     current = tl.load(z, mask=valid, other=0.0).to(wide)
     if NORM:
-        # From the mean on, so that a mean far from 0 costs no digits. fma: forward and backward pass see the same bits.
+        # Subtract the mean first, which is accurate for large means. fma: bit-identical in forward and backward.
         current = tl.fma(current - mean, factor, shift)
     if RESIDUAL:
         current += tl.load(residual, mask=valid, other=0.0).to(wide)
@@ -79,20 +79,20 @@ def _current(z, residual, mean, factor, shift, valid, NORM: tl.constexpr, RESIDU
 
 @triton.jit(do_not_specialize=SIZES)
 def moments(z, means, squares, rows, columns, tiles, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr):
-    """Mean and sum of squared distances from it, of ``tiles`` tiles of rows: (blocks, columns), float64.
+    """Mean and sum of squared deviations over ``tiles`` tiles of rows: (blocks, columns), float64.
 
-    Each lane follows its own mean (Welford), which loses no digits however large the mean; lanes are combined in float64.
+    Each lane uses Welford's algorithm, which is accurate for large means; lanes are combined in float64.
     """
     block, c, exists = _columns(columns, BLOCK_C)
     row = block * BLOCK_R * tiles + tl.arange(0, BLOCK_R)[:, None]
     z += row * columns + c
-    left = rows - row  # above 0 where the lane's next row exists
+    left = rows - row  # positive if the lane has another row
     mean = tl.zeros((BLOCK_R, BLOCK_C), dtype=wide)
     square = tl.zeros((BLOCK_R, BLOCK_C), dtype=wide)
     count = tl.zeros((1, 1), dtype=wide)
     for _ in range(tiles):
         value = tl.load(z, mask=(left > 0) & exists, other=0.0).to(wide)
-        count += 1.0  # of rows in a lane, while it has any
+        count += 1.0  # rows per lane so far
         share = 1.0 / count
         distance = tl.where(left > 0, value - mean, 0.0)
         mean += distance * share
@@ -115,9 +115,9 @@ def forward(
     THRESHOLD: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, POOL: tl.constexpr, WINDOW: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
-    """Spikes of all T steps, averaged over windows; ``rows`` counts outputs. The membrane potential lives in registers.
+    """Spikes of all T steps, average-pooled; ``rows`` counts outputs. The membrane potential is held in registers.
 
-    Where it is to be measured, ``sums`` is (2, blocks, columns): of u and of u^2, over T and a block of rows.
+    With MEASURE, ``sums`` (2, blocks, columns) receives the sums of u and u^2 over T and a block of rows.
     """
     block, c, exists = _columns(columns, BLOCK_C)
     at, out_at, valid = _places(block, c, exists, rows, columns, inner, height, width, POOL, WINDOW, BLOCK_R)
@@ -152,7 +152,7 @@ def forward(
         else:
             total = tl.sum(tl.reshape(spikes, (BLOCK_R, WINDOW, BLOCK_C)), axis=1)
             if wide == tl.float32:
-                total = tl.div_rn(total, 1.0 * POOL * POOL)  # a plain division of float32 is not rounded correctly
+                total = tl.div_rn(total, 1.0 * POOL * POOL)  # float32 division is not correctly rounded by default
             else:
                 total /= POOL * POOL
             tl.store(out, _narrow(total, out.dtype.element_ty), mask=out_valid)
@@ -174,8 +174,8 @@ def backward(
 ):  # fmt: skip
     """du of all T steps, and sums per block of rows and column.
 
-    u is computed once more on the way up, kept in ``potential``, and read on the way down, where du takes its place if
-    ``d_current`` is the same memory. ``sums`` is (1 or 3, blocks, columns): of du[t] u[t-1] (1 - o[t-1]), of du, of du (z - mean).
+    A forward loop recomputes u into ``potential``; the reverse loop reads it and overwrites it with du if ``d_current`` is the same
+    memory. ``sums`` (1 or 3, blocks, columns) receives the sums of du[t] u[t-1] (1 - o[t-1]), du, and du (z - mean).
     """
     block, c, exists = _columns(columns, BLOCK_C)
     at, out_at, valid = _places(block, c, exists, rows, columns, inner, height, width, POOL, WINDOW, BLOCK_R)
@@ -201,7 +201,7 @@ def backward(
         alpha += alpha_step
         potential += step
         d_current += step
-    # What one thread has stored another may load.
+    # Make the stores visible to all threads of the program.
     tl.debug_barrier()
     du = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     sum_decay = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
@@ -241,7 +241,7 @@ def input_gradient(
     rows, columns, z_step, step,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
-    """dz = by_du * du + by_distance * (z - mean) + always, per channel; one step a program. dz may be du's memory."""
+    """dz = by_du * du + by_distance * (z - mean) + always, per channel; one step per program. dz may be the memory of du."""
     block, c, exists = _columns(columns, BLOCK_C)
     t = tl.program_id(1).to(tl.int64)
     row = block * BLOCK_R + tl.arange(0, BLOCK_R)[:, None]

@@ -1,12 +1,12 @@
-"""How a tensor of one timestep lies in memory, seen as rows x columns x inner, which is what the kernels work on.
+"""Memory layout of one timestep as rows x columns x inner, on which the kernels work.
 
-A column is a set of neurons that share decay, width and normalisation. A kernel's tile is some rows of some columns, so that sums
-per column, as the decay's gradient, are sums over rows. Element (row, column) of a step is found at
+A column is a set of neurons that share decay, width and normalisation. A tile is a set of rows and columns, so sums per column, such as
+the gradient of the decay, are sums over rows. The offset of element (row, column) in a step is
 
     (row // inner) * columns * inner + column * inner + row % inner
 
-Channels-last images have inner = 1 and their channels as columns; images in torch's usual order and a decay per channel have
-inner = H * W; where all neurons share everything there is one column.
+Channels-last images have inner = 1 and one column per channel; contiguous images with a decay per channel have inner = H * W; if all
+neurons share their parameters, there is one column.
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ class StepLayout:
     """The layout of one timestep.
 
     Attributes:
-        order: of the step's dimensions in memory, slowest first; counted without the time axis.
-        sizes: of the dimensions, in that order.
-        first: the first dimension, in that order, that is part of the columns.
-        last: the one behind the last such dimension.
-        pool: side of the window that is averaged; where above 1, the sizes are (B, H, W, C).
+        order: dimensions of a step in memory order, slowest first, without the time axis.
+        sizes: sizes of the dimensions, in that order.
+        first: first dimension, in that order, of the columns.
+        last: one past the last dimension of the columns.
+        pool: size of the pooling window; if above 1, the sizes are (B, H, W, C).
     """
 
     order: tuple[int, ...]
@@ -36,12 +36,12 @@ class StepLayout:
 
     @property
     def columns(self) -> int:
-        """How many there are."""
+        """Number of columns."""
         return prod(self.sizes[self.first : self.last])
 
     @property
     def inner(self) -> int:
-        """Distance in memory of neighbouring columns."""
+        """Distance in memory between adjacent columns."""
         return prod(self.sizes[self.last :])
 
     @property
@@ -51,27 +51,27 @@ class StepLayout:
 
     @property
     def image(self) -> tuple[int, int]:
-        """Height and width; (1, 1) where nothing is pooled and nobody asks."""
+        """Height and width; (1, 1) without pooling."""
         return (self.sizes[1], self.sizes[2]) if self.pool > 1 else (1, 1)
 
     @property
     def pooled_sizes(self) -> tuple[int, ...]:
-        """The sizes behind the pool, rounded down."""
+        """The sizes after pooling, rounded down."""
         if self.pool == 1:
             return self.sizes
         batch, height, width, channels = self.sizes
         return (batch, height // self.pool, width // self.pool, channels)
 
     def stored(self, x: Tensor) -> Tensor:
-        """(T, ...) as it lies in memory, (T, *sizes), each step without gaps; a copy where it lies otherwise.
+        """x (T, ...) permuted to memory order, (T, *sizes), with each step contiguous; a copy if necessary.
 
-        Steps may have any distance, and none at all, as in an image that is expanded over time.
+        The stride between steps is arbitrary; it is 0 for an image expanded over time.
         """
         x = x.permute(0, *(d + 1 for d in self.order))
         return x if x[0].is_contiguous() else x.contiguous()
 
     def empty(self, T: int, like: Tensor, dtype: torch.dtype, pooled: bool = False, zero: bool = False) -> Tensor:
-        """A new (T, *sizes) on the device of ``like``."""
+        """A new tensor (T, *sizes) on the device of ``like``."""
         make = torch.zeros if zero else torch.empty
         return make((T, *(self.pooled_sizes if pooled else self.sizes)), dtype=dtype, device=like.device)
 
@@ -80,13 +80,13 @@ class StepLayout:
         return x.permute(0, *(d + 1 for d in self._back()))
 
     def per_column(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """(N, columns) of (N, ...), whose dimensions broadcast against (N, step) and are 1 outside of the columns' dimensions."""
+        """(N, ...) as (N, columns); x broadcasts against (N, step) and has size 1 outside the dimensions of the columns."""
         places = [slice(None) if self.first <= i < self.last else slice(1) for i in range(len(self.sizes))]
         full = x.expand(len(x), *(self.sizes[i] for i in self._back())).permute(0, *(d + 1 for d in self.order))
         return full[(slice(None), *places)].reshape(len(x), self.columns).to(dtype).contiguous()
 
     def from_columns(self, x: Tensor, shape: torch.Size) -> Tensor:
-        """(columns,) summed to ``shape``, which broadcasts against a step: the reverse of :meth:`per_column`."""
+        """(columns,) summed to ``shape``, which broadcasts against a step: the adjoint of :meth:`per_column`."""
         places = [size if self.first <= i < self.last else 1 for i, size in enumerate(self.sizes)]
         return x.reshape(places).permute(self._back()).sum_to_size(shape)
 
@@ -95,7 +95,7 @@ class StepLayout:
 
 
 def of_neurons(current: Tensor, *vectors: Tensor) -> StepLayout:
-    """The layout of a current (T, ...) as it is, with the dimensions in which the vectors differ as columns.
+    """The layout of a current (T, ...), whose columns are the dimensions along which the vectors vary.
 
     ``vectors`` broadcast against one timestep.
     """

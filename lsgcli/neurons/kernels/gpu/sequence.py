@@ -1,7 +1,7 @@
 """tdBN, LIF and average pooling over a whole sequence as one autograd function, which launches the kernels.
 
-Between the passes it keeps its inputs and vectors per channel, nothing of the size of the activations. The backward pass needs one
-buffer of that size in the type of arithmetic, where the gradient itself ends up if it has that type.
+It saves only its inputs and per-channel vectors. The backward pass needs one activation-sized buffer in the computation type, which
+also receives the gradient if that has the same type.
 """
 
 from dataclasses import dataclass
@@ -15,31 +15,31 @@ from lsgcli.neurons.kernels import NormParameters
 from lsgcli.neurons.kernels.gpu.layout import StepLayout
 from lsgcli.neurons.step import LIFParameters, over_time
 
-# Neurons a tile: 8 a thread at the 4 warps that Triton starts a program with. Chosen by thought, not by measurement.
+# Neurons per tile: 8 per thread with Triton's default of 4 warps. Not tuned by measurement.
 TILE = 1024
-# The backward pass holds more in registers, and so less in each thread.
+# The backward pass needs more registers, so fewer neurons per thread.
 BACKWARD_WARPS = 8
-# Of these, columns: 64 neighbours in memory, 256 bytes of float32.
+# Columns per tile: 64 adjacent elements, 256 bytes of float32.
 COLUMNS = 64
-# No multiply-adds but those that the kernels spell out, so that forward and backward pass compute the same bits of u.
+# Only explicit fused multiply-adds, so that forward and backward compute bit-identical u.
 EXACT = {"enable_fp_fusion": False}
-# Most partial sums per channel that the moments are combined of.
+# Maximum number of partial sums per channel for the moments.
 PARTS = 512
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What a run needs besides the tensors that may take a gradient."""
+    """Arguments of a launch without gradient."""
 
     layout: StepLayout
     norm: NormParameters | None
     p: LIFParameters
-    shape: Any  # the surrogate as the kernels know it
+    shape: Any  # the surrogate as a Triton function
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """The tile of a kernel, and how many cover ``rows`` x ``columns``."""
+    """Tile size of a kernel, and the number of tiles that cover ``rows`` x ``columns``."""
 
     rows: int
     columns: int
@@ -48,7 +48,7 @@ class Tiles:
 
     @classmethod
     def of(cls, rows: int, columns: int, inner: int, window: int = 1) -> "Tiles":
-        """Tiles of TILE neurons, with neighbours in memory side by side; rows of ``window`` neurons each."""
+        """Tiles of TILE neurons, adjacent in memory where possible; a row has ``window`` neurons."""
         side = 1 if inner > 1 else min(COLUMNS, TILE // window, _power(columns))
         return cls(rows, columns, max(1, min(TILE // window // side, _power(rows))), side)
 
@@ -59,7 +59,7 @@ class Tiles:
 
     @property
     def programs(self) -> int:
-        """All blocks."""
+        """Number of blocks."""
         return self.blocks * -(-self.columns // self.block_columns)
 
 
@@ -77,7 +77,7 @@ class Sequence(torch.autograd.Function):
         x = layout.stored(z)
         y = x if residual is None else layout.stored(residual)
         decay = layout.per_column(beta.detach()[None], wide)[0]
-        centre, deviation = decay, decay  # not looked at without a norm
+        centre, deviation = decay, decay  # unused without a norm
         factor, shift = decay, decay
         if launch.norm is not None:
             mean, variance = _moments(x, launch)
@@ -100,7 +100,7 @@ class Sequence(torch.autograd.Function):
                 **_choices(launch, tiles, window, residual is not None, wide),
             )
         if measured is not None:
-            measured[0] += out.numel() * layout.pool**2  # neurons outside of all windows are not looked at
+            measured[0] += out.numel() * layout.pool**2  # excludes neurons outside all windows
             measured[1:] += sums.sum((1, 2), dtype=torch.float64)
         ctx.save_for_backward(x, y, centre, deviation, factor, shift, beta, launch.p.alpha)
         ctx.launch, ctx.wide, ctx.type = launch, wide, z.dtype
@@ -124,7 +124,7 @@ class Sequence(torch.autograd.Function):
         window = _power(layout.pool**2)
         rows = g[0].numel() // layout.columns
         tiles = Tiles.of(rows, layout.columns, layout.inner, window)
-        # Neurons outside of all windows have du = 0 and are not visited.
+        # Neurons outside all windows have du = 0 and are skipped.
         potential = layout.empty(T, x, wide, zero=g[0].numel() * layout.pool**2 != x[0].numel())
         du = potential if norm is not None or ctx.type == wide else layout.empty(T, x, ctx.type)
         if du is not potential and potential.numel() != g.numel():
@@ -158,14 +158,14 @@ class Sequence(torch.autograd.Function):
 
 
 def _moments(x: Tensor, launch: Launch) -> tuple[Tensor, Tensor]:
-    """Mean and variance per channel, (C,), float64: of the input, which updates the running ones, or the running ones."""
+    """Mean and variance per channel, (C,), float64: batch statistics, which also update the running ones, or running statistics."""
     from lsgcli.neurons.kernels.gpu import kernels
 
     norm, layout = launch.norm, launch.layout
     assert norm is not None
     if not norm.training:
         return norm.running_mean.double(), norm.running_var.double()
-    # Of an image that is expanded over time, one step has the moments of all.
+    # For an image expanded over time, one step suffices.
     rows = (x[:1] if x.stride(0) == 0 else x).reshape(-1, layout.columns)
     tile = Tiles.of(len(rows), layout.columns, layout.inner)
     deep = -(-tile.blocks // PARTS)
@@ -192,7 +192,7 @@ def _moments(x: Tensor, launch: Launch) -> tuple[Tensor, Tensor]:
 def _through_norm(
     x: Tensor, du: Tensor, dz: Tensor, centre: Tensor, deviation: Tensor, factor: Tensor, totals: Tensor, launch: Launch
 ) -> None:
-    """Write the gradient of the normalisation's input, given that of its output and the latter's sums."""
+    """Write the gradient of the normalisation's input, from that of its output and its sums."""
     from lsgcli.neurons.kernels.gpu import kernels
 
     layout, norm = launch.layout, launch.norm
@@ -212,7 +212,7 @@ def _through_norm(
 
 
 def _choices(launch: Launch, tiles: Tiles, window: int, residual: bool, wide: torch.dtype) -> dict[str, Any]:
-    """What forward and backward kernel are compiled for."""
+    """Compile-time arguments of the forward and backward kernels."""
     return {
         "THRESHOLD": launch.p.threshold,
         "NORM": launch.norm is not None,
@@ -233,5 +233,5 @@ def _triton_type(dtype: torch.dtype) -> Any:
 
 
 def _power(n: int) -> int:
-    """The least power of 2 that is not below n."""
+    """The smallest power of 2 that is at least n."""
     return 1 << (n - 1).bit_length()

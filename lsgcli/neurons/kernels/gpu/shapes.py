@@ -1,6 +1,6 @@
-"""The surrogate shapes of ``lsgcli.neurons.surrogates`` as functions that a kernel is compiled with, one a shape.
+"""The surrogates of ``lsgcli.neurons.surrogates`` as Triton functions.
 
-Each is h(x, width) of tiles, x = u - v_th; ``width`` broadcasts against x. A shape that is not listed here, as one of a plug-in,
+Each is h(x, width) of tiles with x = u - v_th; ``width`` broadcasts against x. A surrogate not listed here, such as that of a plug-in,
 runs on the reference backend.
 """
 
@@ -38,7 +38,7 @@ def exponential(x, width):
 
 @triton.jit
 def sigmoid(x, width):
-    """4 s (1 - s) / width, s = sigmoid(4x / width): with an exponent that is never above 0 it cannot overflow."""
+    """4 s (1 - s) / width, s = sigmoid(4x / width): the exponent is at most 0, so it cannot overflow."""
     e = tl.exp(tl.abs(x) * (-4 / width))
     return 4 * e / ((1 + e) * (1 + e)) / width
 
@@ -50,7 +50,7 @@ def atan(x, width):
     return 1 / (width * (1 + y * y))
 
 
-# tanh and sigmoid are one function at one equivalent width.
+# tanh and sigmoid are the same function at equal equivalent width.
 BY_NAME = {
     "rectangular": rectangular,
     "triangular": triangular,
@@ -62,5 +62,5 @@ BY_NAME = {
 
 
 def compiled(surrogate: Surrogate) -> Any:
-    """The kernel's form of a registered surrogate; None for one that has none here."""
+    """The Triton function of a registered surrogate, or None."""
     return next((shape for name, shape in BY_NAME.items() if registry.get("surrogate", name) is surrogate), None)
