@@ -1,4 +1,4 @@
-"""Networks: one file each; :func:`build` makes one by name."""
+"""Networks: one file each; :func:`build` creates one by name."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -25,28 +25,28 @@ def build(
     residual: str = "add",
     **neuron: Any,
 ) -> "SpikingNet":
-    """A new network, its weights drawn from torch's global generator.
+    """Create a network, with weights from torch's global generator.
 
     Args:
-        name: of the network, such as ``vggsnn`` or ``resnet19``.
+        name: ``vggsnn``, ``resnet19``, or another registered network.
         method: how decay and surrogate width are set.
-        T: timesteps that a static image is shown for.
-        num_classes: C of the output.
+        T: timesteps for which a static image is presented.
+        num_classes: number of classes.
         in_channels: C of the input.
-        input_size: W of the input, and H unless ``input_height`` says otherwise.
-        input_height: H of the input where it is not square.
+        input_size: W of the input, and H unless ``input_height`` is given.
+        input_height: H of a non-square input.
         width_multiplier: scales all channel counts.
         residual: ``add`` or ``sew``.
-        neuron: further arguments of :class:`~lsgcli.neurons.LIF`: decay, threshold, width, surrogate, backend, decay_per.
+        neuron: other arguments of :class:`~lsgcli.neurons.LIF`: decay, threshold, width, surrogate, backend, decay_per.
 
-    What is None is the network's own default (vggsnn: 2 x 48 x 48, T=10; resnet19: 3 x 32 x 32, T=2; 10 classes;
+    None selects the network's default (vggsnn: 2 x 48 x 48, T=10; resnet19: 3 x 32 x 32, T=2; 10 classes;
     mlp: 1 x 1 x 140, T=100; 20 classes).
 
     Returns:
-        A module of (T, B, C, H, W), or (B, C, H, W) for a static image shown at every step, to logits (T, B, classes).
+        A module that maps (T, B, C, H, W), or (B, C, H, W) for a static image presented at every step, to logits (T, B, classes).
 
     Raises:
-        ConfigError: an unknown name, an argument that no neuron has, or sizes that do not fit the network.
+        ConfigError: a name or argument is unknown, or a size does not fit the network.
     """
     from lsgcli.models.base import NetworkSpec
 
@@ -63,7 +63,7 @@ def build(
         if key == "input_height" and sizes.get(key) is None:
             continue
         if type(sizes[key]) is not int or sizes[key] < 1:
-            problems.append(f"{key}: found {sizes[key]!r}, expected a whole number, at least 1")
+            problems.append(f"{key}: found {sizes[key]!r}, expected an integer, at least 1")
     if problems:
         raise ConfigError("\n".join(problems))
     spec = NetworkSpec(**sizes, width_multiplier=width_multiplier, residual=residual, neuron={"method": method, **neuron})

@@ -1,4 +1,4 @@
-"""What every network shares: its specification, how a sequence or a static image enters, how logits leave."""
+"""Base of all networks: specification, handling of sequences and static images, activation checkpointing."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -18,14 +18,14 @@ from lsgcli.neurons import LIF, TdBatchNorm1d, TdBatchNorm2d
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What a network is built from.
+    """Specification of a network.
 
     Args:
-        T: timesteps a static image is shown for; a sequence brings its own.
-        num_classes: width of the last linear layer.
+        T: timesteps for which a static image is presented; a sequence has its own length.
+        num_classes: number of classes.
         in_channels: C of the input.
-        input_size: W of the input, and H unless ``input_height`` says otherwise.
-        input_height: H of the input where it is not square.
+        input_size: W of the input, and H unless ``input_height`` is given.
+        input_height: H of a non-square input.
         width_multiplier: scales all channel counts.
         residual: ``add`` or ``sew``, for networks with residual blocks.
         neuron: arguments of every :class:`~lsgcli.neurons.LIF`.
@@ -46,11 +46,11 @@ class NetworkSpec:
         return self.input_size if self.input_height is None else self.input_height
 
     def channels(self, full: int) -> int:
-        """``full`` channels, scaled."""
+        """``full`` scaled by the width multiplier."""
         return max(1, round(full * self.width_multiplier))
 
     def lif(self, channels: int | None = None, norm: nn.Module | None = None) -> LIF:
-        """A new layer of neurons, of so many channels, behind a tdBN if there is one."""
+        """A new layer of neurons, after the tdBN ``norm`` if given."""
         return LIF(**self.neuron, channels=channels, norm=norm)
 
     @property
@@ -60,15 +60,15 @@ class NetworkSpec:
 
 
 class SpikingLayer(NamedTuple):
-    """A layer of neurons with what feeds it.
+    """A layer of neurons and the modules that feed it.
 
     Attributes:
         name: of the layer.
         lif: the neurons.
-        synapse: holds the weights.
-        norm: normalises the synapse's output, if any does.
-        block: a module around the neurons whose output has the same mean as their spikes, if there is one: to watch the neurons
-            themselves would keep a backend from fusing them with what stands around them.
+        synapse: the layer with the weights.
+        norm: normalises the synapse's output, if any.
+        block: a module that contains the neurons and whose output has the same mean as their spikes, if any. A hook on the neurons
+            themselves would prevent a backend from fusing them.
     """
 
     name: str
@@ -81,28 +81,28 @@ class SpikingLayer(NamedTuple):
 class SpikingNet(nn.Module, ABC):
     """Base of the networks. A subclass sets ``defaults`` and ``classifier``, and implements ``__init__``, ``forward_sequence`` and ``spiking_layers``."""
 
-    has_residual: ClassVar[bool] = False  # blocks that the setting ``residual`` changes
-    defaults: ClassVar[Mapping[str, Any]]  # of NetworkSpec, where build() is not told
+    has_residual: ClassVar[bool] = False  # whether the setting ``residual`` applies
+    defaults: ClassVar[Mapping[str, Any]]  # arguments of NetworkSpec, unless passed to build()
     classifier: nn.Linear  # the last layer, whose outputs are the logits
 
     def __init__(self, spec: NetworkSpec):
         super().__init__()
         self.spec = spec
-        self.checkpoint_activations = False  # keep what enters each block only, and compute the rest again to go backward
+        self.checkpoint_activations = False  # save only the input of each block, and recompute the rest in the backward pass
 
     @property
     def T(self) -> int:
-        """Timesteps a static image is shown for."""
+        """Timesteps for which a static image is presented."""
         return self.spec.T
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits at every step, (T, B, classes).
 
         Args:
-            x: (T, B, C, H, W), or (B, C, H, W) for a static image that is shown at each of ``T`` steps (direct encoding).
+            x: (T, B, C, H, W), or (B, C, H, W) for a static image that is presented at each of ``T`` steps (direct encoding).
 
         Raises:
-            ConfigError: an input of another shape than the network was built for.
+            ConfigError: the shape of the input does not match the specification.
         """
         expected = (self.spec.in_channels, self.spec.height, self.spec.input_size)
         if x.dim() not in (4, 5) or x.shape[-3:] != expected:
@@ -117,18 +117,20 @@ class SpikingNet(nn.Module, ABC):
 
     @abstractmethod
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
-        """Logits (T, B, classes) of x (T, B, C, H, W); a static image comes as (1, B, C, H, W) with T > 1."""
+        """Logits (T, B, classes) of x (T, B, C, H, W); a static image is passed as (1, B, C, H, W) with T > 1."""
 
     def run_block(self, block: nn.Module, *arguments: Any) -> Tensor:
-        """The output of a block, which ``forward_sequence`` calls by this."""
+        """Run a block, with activation checkpointing if enabled. ``forward_sequence`` calls its blocks through this method."""
         if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
             return block(*arguments)
         again = (_checkpointing(), _recomputing(block))
         return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=False)
 
     def end_step(self, skip: Tensor | None = None) -> None:
-        """Have the layers take in what they measured: to be called once after every step of the optimiser, which a loop of your
-        own does, too. Arguments as of :meth:`lsgcli.neurons.LIF.end_step`."""
+        """Update the measured widths of all layers. A training loop must call it once after every optimiser step.
+
+        Arguments as for :meth:`lsgcli.neurons.LIF.end_step`.
+        """
         for module in self.modules():
             if isinstance(module, LIF):
                 module.end_step(skip)
@@ -138,9 +140,9 @@ class SpikingNet(nn.Module, ABC):
         """The layers of neurons, in order from the input."""
 
     def initialise_weights(self) -> None:
-        """Kaiming-normal (fan_out) for all weights that feed neurons, tdBN or not; the last layer keeps torch's own start.
+        """Initialise all weights that feed neurons Kaiming-normal (fan_out); the last layer keeps torch's default.
 
-        A linear layer without tdBN would otherwise start with currents far below the threshold, and its neurons silent.
+        With torch's default, a linear layer without tdBN would have currents far below the threshold and silent neurons.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -153,17 +155,17 @@ class SpikingNet(nn.Module, ABC):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def describe(self) -> dict[str, Any]:
-        """The specification as JSON types."""
+        """The specification in JSON types."""
         return dataclasses.asdict(self.spec)
 
 
-# Whether what operations keep for the backward pass is somebody else's to decide.
+# Whether activation checkpointing controls what is saved for backward.
 CHECKPOINTING = ContextVar("CHECKPOINTING", default=False)
 
 
 @contextmanager
 def _checkpointing() -> Iterator[None]:
-    """While a block is computed that will be computed again."""
+    """Context in which a block is computed that will be recomputed."""
     token = CHECKPOINTING.set(True)
     try:
         yield
@@ -173,7 +175,7 @@ def _checkpointing() -> Iterator[None]:
 
 @contextmanager
 def _recomputing(block: nn.Module) -> Iterator[None]:
-    """While a block is computed again, its running statistics, and what its neurons measured, stay as they are."""
+    """Context in which a block is recomputed: running statistics and measurements of its neurons are not updated."""
     modules = [module for module in block.modules() if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, LIF))]
     for module in modules:
         module.recomputing = True

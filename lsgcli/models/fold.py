@@ -1,7 +1,7 @@
-"""Folding tdBN into the convolutions before it: the same network in inference, with fewer operations and plain weights.
+"""Folding tdBN into the preceding convolutions: an equivalent network for inference, with fewer operations.
 
 With running mean m and variance v, tdBN is affine per channel:  I_bar = k (I - m) + mu,  k = gamma eta v_th / sqrt(v + eps).
-So the convolution's weights are multiplied by k, and its bias becomes mu - k m. Rounding moves results by about 1e-6.
+The convolution's weights are multiplied by k, and its bias becomes mu - k m. Results differ by rounding of about 1e-6.
 """
 
 import copy
@@ -15,7 +15,7 @@ from lsgcli.neurons import LIF, TdBatchNorm2d
 
 
 def fold(model: SpikingNet) -> SpikingNet:
-    """A copy of the network, in evaluation mode, whose convolutions carry the tdBN."""
+    """A copy of the network in evaluation mode, with tdBN folded into the convolutions."""
     folded = copy.deepcopy(model).eval()
     for module in folded.modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d):
@@ -27,7 +27,7 @@ def fold(model: SpikingNet) -> SpikingNet:
 
 
 def fold_structure(model: SpikingNet) -> SpikingNet:
-    """The network itself, given the structure of a folded one but not its weights, which are about to be loaded."""
+    """Give the network the structure of a folded one, in place, before folded weights are loaded."""
     for module in model.modules():
         if isinstance(module, ConvNorm):
             module.conv.bias = nn.Parameter(module.conv.weight.new_zeros(module.conv.out_channels))
@@ -41,7 +41,7 @@ def _fold_weights(conv: nn.Conv2d, norm: TdBatchNorm2d) -> None:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     with torch.no_grad():
-        # In double precision: the rounding of the product is then the only one.
+        # In double precision, so that only the result is rounded.
         k = norm.weight.double() * norm.scale / (norm.running_var.double() + norm.eps).sqrt()
         bias = norm.bias.double() - k * norm.running_mean.double()
         weight = conv.weight.double() * k.view(-1, 1, 1, 1)
@@ -50,5 +50,5 @@ def _fold_weights(conv: nn.Conv2d, norm: TdBatchNorm2d) -> None:
 
 
 def is_folded(model: SpikingNet) -> bool:
-    """Whether the network's convolutions carry their tdBN already."""
+    """Whether tdBN is folded into the network's convolutions."""
     return not any(isinstance(module, TdBatchNorm2d) for module in model.modules())

@@ -1,4 +1,4 @@
-"""Layers over time: convolutions that see (T, B) as one batch, and convolution + tdBN with or without neurons."""
+"""Layers over time: convolutions with (T, B) as one batch, and convolution + tdBN with or without neurons."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -16,9 +16,9 @@ def over_time(module: nn.Module, x: Tensor, levels: int | None = None) -> Tensor
     """Apply a module of (N, C, H, W) to (T, B, C, H, W), in channels-last memory.
 
     Args:
-        module: keeps its input for the backward pass, if it wants to.
+        module: may save its input for backward.
         x: its input.
-        levels: where given, every element of x is one of 0, 1/levels, 2/levels, ... up to 255/levels, and is kept as one byte.
+        levels: if given, every element of x is one of 0, 1/levels, 2/levels, ... up to 255/levels, and is saved as one byte.
     """
     flat = x.flatten(0, 1)
     if flat.dim() == 4:
@@ -29,7 +29,7 @@ def over_time(module: nn.Module, x: Tensor, levels: int | None = None) -> Tensor
 
 
 def _saved_as_bytes(x: Tensor, levels: int) -> AbstractContextManager[Any]:
-    """What an operation in this context keeps of x is one byte an element; ``levels`` is a power of two, so nothing is lost."""
+    """Context in which x is saved for backward as one byte per element; exact, since ``levels`` is a power of two."""
 
     def pack(kept: Tensor) -> Any:
         if kept.data_ptr() != x.data_ptr() or kept.shape != x.shape:
@@ -49,13 +49,13 @@ class ConvNorm(nn.Module):
     """Convolution without bias, then tdBN: (T, B, C, H, W) -> (T, B, C', H', W').
 
     Args:
-        spec: of the network; gives the threshold.
+        spec: specification of the network; provides the threshold.
         in_channels: C.
         out_channels: C'.
-        kernel: side of the square kernel; padding keeps the size at stride 1.
+        kernel: size of the square kernel; padding preserves the image size at stride 1.
         stride: of the convolution.
-        eta: of the tdBN; 1/sqrt(2) where two branches are summed.
-        levels: where the input is spikes, or averages of ``levels`` of them: it is kept for the backward pass as bytes then.
+        eta: of the tdBN; 1/sqrt(2) if two branches are summed.
+        levels: if the input is spikes, or averages of ``levels`` spikes, it is saved for backward as bytes.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class ConvNorm(nn.Module):
         self.norm: nn.Module = TdBatchNorm2d(out_channels, threshold=spec.threshold, eta=eta)
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
-        """Normalised currents. A static image, (1, B, C, H, W) with ``T`` > 1, is convolved once and repeated after."""
+        """Normalised currents. A static image, (1, B, C, H, W) with ``T`` > 1, is convolved once and then expanded."""
         return self.norm(self.convolved(x, T))
 
     def convolved(self, x: Tensor, T: int | None = None) -> Tensor:
-        """The convolution's output, which the tdBN has yet to see."""
+        """The convolution's output, before tdBN."""
         z = over_time(self.conv, x, self.levels)
         return z.expand(T, *z.shape[1:]) if T is not None and len(z) != T else z
 
@@ -106,27 +106,27 @@ class SpikingConv(nn.Module):
         return normalise_and_fire(self.current.norm, self.current.convolved(x, T), self.lif, pool=self.pool)
 
     def spiking_layer(self, name: str) -> SpikingLayer:
-        """This block's neurons with the weights that feed them. (A pool must divide the image for its averages to have all spikes.)"""
+        """This block's neurons and the weights that feed them. A pool must divide the image, so that its averages include all spikes."""
         return SpikingLayer(name, self.lif, self.current.conv, self.current.norm, self)
 
 
 def fire(lif: LIF, current: Tensor) -> Tensor:
-    """Spikes of a current that nobody else reads, so that its memory may be reused."""
+    """Spikes of a current that is not used elsewhere, so it may be overwritten."""
     return lif(current, overwrite=True)
 
 
 def normalise_and_fire(
     norm: nn.Module, z: Tensor, lif: LIF, *, residual: Tensor | None = None, pool: nn.AvgPool2d | None = None
 ) -> Tensor:
-    """Spikes of neurons behind a convolution's output z (T, B, C, H, W), averaged where there is a pool.
+    """Spikes for a convolution's output z (T, B, C, H, W), average-pooled if there is a pool.
 
-    The backend does all of it at once, except where hooks want to see what enters or leaves one of the modules.
+    The backend fuses all operations, unless one of the modules has hooks.
 
     Args:
-        norm: tdBN, or the identity where it is folded into the convolution.
-        z: read by nobody else, so that its memory may be reused.
+        norm: tdBN, or the identity if it is folded into the convolution.
+        z: not used elsewhere, so it may be overwritten.
         lif: the neurons.
-        residual: a second current, where another branch ends here too.
+        residual: a second current, from another branch.
         pool: average pooling of the spikes.
     """
     modules = [norm, lif] if pool is None else [norm, lif, pool]
@@ -138,7 +138,7 @@ def normalise_and_fire(
     if type(norm) is TdBatchNorm2d:
         parameters = norm.parameters_for(z)
     elif not isinstance(norm, nn.Identity):
-        z = norm(z)  # one of somebody else's
+        z = norm(z)  # a norm of another library
     return lif.normalise_and_fire(parameters, z, residual=residual, pool=1 if pool is None else _side(pool))
 
 

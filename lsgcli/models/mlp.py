@@ -1,4 +1,4 @@
-"""A small fully connected network, for input that is no picture, such as the 700 channels of SHD."""
+"""A small fully connected network, for input other than images, such as the 700 channels of SHD."""
 
 from typing import ClassVar
 
@@ -13,10 +13,10 @@ HIDDEN = (256, 256)  # neurons at full width
 
 @register("arch", "mlp")
 class MLP(SpikingNet):
-    """linear 256, linear 256, each with tdBN and LIF; linear. Takes input of any height and width.
+    """linear 256, linear 256, each with tdBN and LIF; linear. Accepts input of any height and width.
 
-    The linear layers before neurons are 1x1 convolutions of an image of one pixel, so that tdBN, folding and the analysis see
-    the same layers as in the other networks.
+    The linear layers before neurons are 1x1 convolutions of a one-pixel image, so tdBN, folding and analysis handle the same layers as in
+    the other networks.
     """
 
     defaults: ClassVar = {"T": 100, "num_classes": 20, "in_channels": 1, "input_size": 140, "input_height": 1}

@@ -15,13 +15,15 @@ HIDDEN = 256
 
 
 class AddBlock(nn.Module):
-    """conv-tdBN-LIF-conv-tdBN, plus the shortcut, then LIF: currents are summed."""
+    """conv-tdBN-LIF-conv-tdBN, plus the shortcut, then LIF; sums currents."""
 
     def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, stride: int):
         super().__init__()
         eta = 1 / math.sqrt(2)
         changes = stride != 1 or in_channels != out_channels
-        levels = 1 if changes else None  # an identity keeps the input as it is; to keep bytes too would be more
+        levels = (
+            1 if changes else None
+        )  # an identity shortcut saves the input unchanged, so saving bytes too would need more memory
         self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=levels)
         self.second = ConvNorm(spec, out_channels, out_channels, eta=eta, levels=1)
         self.shortcut: nn.Module = nn.Identity()
@@ -43,7 +45,7 @@ class AddBlock(nn.Module):
 
 
 class SewBlock(nn.Module):
-    """conv-tdBN-LIF-conv-tdBN-LIF, plus the shortcut: spikes are summed, so the output counts 0, 1, 2, ...
+    """conv-tdBN-LIF-conv-tdBN-LIF, plus the shortcut; sums spikes, so the output is 0, 1, 2, ...
 
     Source: Fang et al., "Deep Residual Learning in Spiking Neural Networks", NeurIPS 2021.
     """
@@ -61,7 +63,7 @@ class SewBlock(nn.Module):
         return self.second(self.first(x)) + self.shortcut(x)
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
-        """Two layers of neurons, and a third where the shortcut has one."""
+        """Two layers of neurons, and a third if the shortcut has neurons."""
         layers = [self.first.spiking_layer(f"{name}.lif1"), self.second.spiking_layer(f"{name}.lif2")]
         if isinstance(self.shortcut, SpikingConv):
             layers.append(self.shortcut.spiking_layer(f"{name}.shortcut"))

@@ -9,7 +9,7 @@ from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
 from lsgcli.models.layers import SpikingConv
 from lsgcli.registry import register
 
-# (channels at full width, side of the average pooling behind the layer)
+# (channels at full width, window of the average pooling after the layer)
 STAGES = ((64, 1), (128, 2), (256, 1), (256, 2), (512, 1), (512, 2), (512, 1), (512, 2))
 
 
@@ -20,7 +20,7 @@ class VGGSNN(SpikingNet):
     Source: Deng et al., "Temporal Efficient Training of Spiking Neural Network via Gradient Re-weighting", ICLR 2022.
 
     Raises:
-        ConfigError: an input size that four poolings do not divide.
+        ConfigError: the input size is not a multiple of 16.
     """
 
     defaults: ClassVar = {"T": 10, "num_classes": 10, "in_channels": 2, "input_size": 48}
@@ -30,7 +30,7 @@ class VGGSNN(SpikingNet):
         if spec.input_size % 16 or spec.height % 16:
             raise ConfigError(
                 f"vggsnn: found an input of {spec.height} x {spec.input_size}, expected a multiple of 16",
-                hint="Choose another --size: 16, 32, 48, 64, ...; for data of one row, --arch mlp.",
+                hint="Use --size 16, 32, 48, 64, ...; for data with one row, --arch mlp.",
             )
         blocks: list[SpikingConv] = []
         channels, levels = spec.in_channels, None

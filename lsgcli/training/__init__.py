@@ -1,1 +1,1 @@
-"""Training: the loop and what it stands on."""
+"""The training loop and its parts."""

@@ -1,4 +1,4 @@
-"""Evaluation: what a network says about a split of the data."""
+"""Evaluation of a network on a split of the data."""
 
 import time
 from collections.abc import Callable
@@ -22,12 +22,11 @@ class Evaluation:
     """The result of :func:`evaluate`.
 
     Attributes:
-        confusion: (classes, classes) counts: row the label, column the prediction.
+        confusion: (classes, classes) counts; rows are labels, columns predictions.
         loss: cross-entropy of the mean logits, averaged over samples.
-        firing_rate: mean of o of each layer of neurons; empty if not asked for.
-        synops: synaptic operations and their energy, as :meth:`lsgcli.analysis.energy.SynapticOperations.close`; None if not asked
-            for.
-        seconds: of computing, data included.
+        firing_rate: mean of o per layer of neurons; empty if not requested.
+        synops: synaptic operations and energy, see :meth:`lsgcli.analysis.energy.SynapticOperations.close`; None if not requested.
+        seconds: elapsed time, including data loading.
     """
 
     confusion: Tensor
@@ -43,11 +42,11 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Share of samples whose prediction is their label."""
+        """Fraction of samples classified correctly."""
         return int(self.confusion.diagonal().sum()) / max(1, self.samples)
 
     def record(self, classes: tuple[str, ...]) -> dict[str, Any]:
-        """As JSON types. A class without samples has the accuracy None."""
+        """The result in JSON types. The accuracy of a class without samples is None."""
         totals = self.confusion.sum(1).tolist()
         right = self.confusion.diagonal().tolist()
         per_class = {name: r / n if n else None for name, r, n in zip(classes, right, totals, strict=True)}
@@ -77,18 +76,18 @@ def evaluate(
     synops: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Accuracy, loss and confusion of ``model`` on ``split``, computed by a copy of it with its tdBN folded.
+    """Accuracy, loss and confusion matrix of ``model`` on ``split``, computed with a folded copy of the model.
 
     Args:
-        model: of the bundle's channels and size.
-        split: its samples are seen in order, without augmentation.
-        bundle: gives classes and normalisation.
+        model: built for the bundle's channels and size.
+        split: its samples are evaluated in order, without augmentation.
+        bundle: provides classes and normalisation.
         compute: device and precision.
-        batch_size: samples at a time.
+        batch_size: samples per batch.
         workers: batches prepared ahead.
-        firing_rate: also measure each layer's.
-        synops: also count synaptic operations, which takes some time of its own.
-        progress: called with (batches done, batches).
+        firing_rate: also measure the firing rate per layer.
+        synops: also count synaptic operations, which takes additional time.
+        progress: called with (batches done, total batches).
     """
     model = fold(model)
     rates = FiringRates(model) if firing_rate or synops else None
@@ -113,7 +112,7 @@ def measure(
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """What :func:`evaluate` does, for anything that gives logits (T, B, classes); without firing rates."""
+    """Like :func:`evaluate`, for any function that returns logits (T, B, classes); without firing rates."""
     n_classes = len(bundle.classes)
     confusion = torch.zeros(n_classes, n_classes, dtype=torch.int64)
     loss, begin = 0.0, time.perf_counter()
@@ -128,7 +127,7 @@ def measure(
 
 
 class FiringRates:
-    """Mean spike count per neuron and step of every layer, over all forward passes."""
+    """Firing rate of every layer, in spikes per neuron and timestep, over all forward passes."""
 
     def __init__(self, model: SpikingNet):
         self.totals: dict[str, list[float]] = {}
@@ -140,14 +139,14 @@ class FiringRates:
         total = self.totals.setdefault(name, [0.0, 0.0])
 
         def count(module: nn.Module, arguments: Any, spikes: Tensor) -> None:
-            # Of each step by itself in float32, which is exact there, and far quicker than float64 for a whole tensor.
+            # float32 sums per step are exact, and much faster than float64 sums over the whole tensor.
             total[0] += float(spikes.sum(tuple(range(1, spikes.dim())), dtype=torch.float32).sum(dtype=torch.float64))
             total[1] += spikes.numel()
 
         return count
 
     def close(self) -> dict[str, float]:
-        """Remove the hooks; the rates by layer."""
+        """Remove the hooks and return the rates by layer."""
         for handle in self.handles:
             handle.remove()
         return {name: spikes / max(1.0, n) for name, (spikes, n) in self.totals.items()}

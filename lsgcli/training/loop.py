@@ -1,10 +1,10 @@
-"""The training loop. It reads from top to bottom; whoever calls it gets a stream of records through ``emit``.
+"""The training loop, which reports its progress as a stream of records through ``emit``.
 
-Order, augmentation and learning rate are pure functions of (seed, epoch, step, sample), so a checkpoint stores where the loop
-stood and nothing else: going on from it gives the same bits as never having stopped.
+Order, augmentation and learning rate are pure functions of (seed, epoch, step, sample), so a checkpoint stores only the position of
+the loop, and a resumed run is bit-identical to an uninterrupted one.
 
-The loop never waits for the device: sums stay there, and are read now and then. Whether a step was finite is read when the next
-one is under way; the device itself has kept the weights as they were, if it was not. (A CPU has nothing to wait for.)
+The loop does not wait for the device in each step: sums stay on the device and are read periodically. Whether a step was finite is
+checked during the next step; the device has skipped the update if it was not. (On a CPU the check is immediate.)
 """
 
 import dataclasses
@@ -34,33 +34,33 @@ from lsgcli.training.signals import StopRequest
 from lsgcli.training.step import gradients
 
 Emit = Callable[[dict[str, Any]], None]
-LOSS_INTERVAL = 0.2  # seconds between two looks at the loss on a device that runs ahead
+LOSS_INTERVAL = 0.2  # seconds between reads of the loss on an asynchronous device
 
 
 @dataclass
 class State:
-    """Where a run stands: the next step is number ``step`` of epoch ``epoch``, both from 0."""
+    """Position of a run: the next step is ``step`` of epoch ``epoch``, both counted from 0."""
 
     epoch: int = 0
     step: int = 0
-    loss_sum: float = 0.0  # of this epoch's steps so far, each times its batch size
+    loss_sum: float = 0.0  # over this epoch's samples so far
     right: int = 0
     seen: int = 0
     best_accuracy: float = -1.0
     best_epoch: int = -1
-    seconds: float = 0.0  # of this epoch so far
-    waited: float = 0.0  # of these, for data
+    seconds: float = 0.0  # elapsed in this epoch
+    waited: float = 0.0  # of ``seconds``, spent waiting for data
     extended: list[list[int]] = dataclasses.field(default_factory=list)  # [epoch, epochs planned until then] of each extension
 
     def next_epoch(self) -> None:
-        """Move to the first step of the next epoch."""
+        """Advance to the first step of the next epoch."""
         self.epoch += 1
         self.step = self.right = self.seen = 0
         self.loss_sum = self.seconds = self.waited = 0.0
 
 
 class PendingStep(NamedTuple):
-    """A step whose numbers nobody has read yet: on the device, 0-dimensional."""
+    """A step whose results have not been read; tensors are 0-dimensional, on the device."""
 
     batch: Batch
     finite: Tensor
@@ -69,7 +69,7 @@ class PendingStep(NamedTuple):
 
 
 def new_model(config: RunConfig, classes: int, channels: int, height: int | None = None) -> SpikingNet:
-    """The network that ``config`` describes for data of so many classes, channels and rows; weights follow from the seed alone."""
+    """The network described by ``config`` for the given data; its weights depend only on the seed."""
     torch.manual_seed(config.seed)
     model = models.build(
         config.arch,
@@ -93,7 +93,7 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
 
 
 class Trainer:
-    """One run, from its first step or from its last checkpoint to its end.
+    """A training run, started or resumed.
 
     Args:
         config: complete settings.
@@ -101,8 +101,8 @@ class Trainer:
         compute: device and precision.
         run: an open run directory.
         emit: receives a record at the start, after every step, epoch and checkpoint, and at the end.
-        stop: looked at between two steps.
-        resume: go on from ``last.safetensors``.
+        stop: checked between steps.
+        resume: continue from ``last.safetensors``.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Trainer:
         self.config, self.bundle, self.compute, self.run, self.emit, self.stop = config, bundle, compute, run, emit, stop
         assert bundle.train is not None
         self.train_split: Split = bundle.train
-        self.chosen_on = "val" if bundle.val is not None else "test"  # the split that "best" is chosen on
+        self.chosen_on = "val" if bundle.val is not None else "test"  # the split that selects the best epoch
         self.eval_split: Split = bundle.val if bundle.val is not None else bundle.test
         self.loss = registry.get("loss", config.loss)
         self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
@@ -128,8 +128,8 @@ class Trainer:
             2, dtype=torch.float64, device=compute.device
         )  # of loss and right answers, not yet in the state
         self.pending: PendingStep | None = None
-        self.steps = len(self._batches())  # of an epoch
-        self.sources: start.Sources = {}  # what the network took from other checkpoints
+        self.steps = len(self._batches())  # per epoch
+        self.sources: start.Sources = {}  # data that the network took from other checkpoints
         if resume and run.last.exists():
             self._restore()
         else:
@@ -141,12 +141,13 @@ class Trainer:
         """Run to the end.
 
         Returns:
-            The final record: ``accuracy`` of the checkpoint to use, of ``last`` and of ``best``, and what chose it.
+            The final record: ``accuracy`` of the resulting checkpoint, accuracy of ``last`` and ``best``, and the split that
+            selected "best".
 
         Raises:
-            Stopped: a signal came; the state is saved.
-            DivergedError: loss or gradient became NaN or infinite; the weights are as before that step (running statistics have
-            seen its batch).
+            Stopped: a signal was received; the state is saved.
+            DivergedError: loss or gradient became NaN or infinite; the weights are those before that step (running statistics
+            include its batch).
         """
         config, state = self.config, self.state
         steps = self.steps
@@ -161,7 +162,7 @@ class Trainer:
                     self._save_last()
                     raise Stopped(
                         f"stopped by {self.stop.signal_name}; saved {self.run.last}",
-                        hint=f"Go on with: lsg train --resume {self.run.path}",
+                        hint=f"Resume with: lsg train --resume {self.run.path}",
                     )
                 rate = cosine(state.epoch * steps + batch.index, config.epochs * steps)
                 flow = self._step(batch, rate, observe=batch.index == steps - 1)
@@ -174,7 +175,7 @@ class Trainer:
         return self._end()
 
     def _waited_for(self, stream: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches; the time that each takes to come is counted."""
+        """The batches, with the time spent waiting for them added to the state."""
         begin = time.perf_counter()
         for batch in stream:
             self.state.waited += time.perf_counter() - begin
@@ -197,7 +198,7 @@ class Trainer:
         )
 
     def _step(self, batch: Batch, rate: float, observe: bool) -> list[dict[str, Any]]:
-        """One step of the optimisers; where asked, also the light gradient-flow record of this very step."""
+        """One optimiser step; with ``observe``, also the light gradient-flow record of this step."""
         layers = own.layers(self.model) if observe else []
         self.model.train()
         with observing(layers, full=False) as observed:
@@ -220,13 +221,13 @@ class Trainer:
         return flow
 
     def _check_finite(self) -> None:
-        """See whether the step before was finite."""
+        """Check whether the previous step was finite."""
         step, self.pending = self.pending, None
         if step is not None and not step.finite:
             self._diverged(step.batch, step.loss.item(), step.norm.item())
 
     def _settle(self) -> None:
-        """Bring the state up to date with the device."""
+        """Update the state with the sums on the device."""
         self._check_finite()
         loss, right = self.sums.tolist()
         self.state.loss_sum += loss
@@ -234,12 +235,12 @@ class Trainer:
         self.sums.zero_()
 
     def _end_epoch(self, rate: float, flow: list[dict[str, Any]], begin: float) -> None:
-        """Evaluate, write the epoch's records and checkpoints, and move on to the next epoch."""
+        """Evaluate, write the epoch's records and checkpoints, and advance to the next epoch."""
         state, config = self.state, self.config
         self._settle()
         data_wait = state.waited / (time.perf_counter() - begin)
         result = self._evaluate(self.eval_split)
-        is_best = result.accuracy >= state.best_accuracy  # of equals the later, which has seen more
+        is_best = result.accuracy >= state.best_accuracy  # of equals, the later
         if is_best:
             state.best_accuracy, state.best_epoch = result.accuracy, state.epoch
         record = {
@@ -266,12 +267,12 @@ class Trainer:
         )
 
     def _end(self) -> dict[str, Any]:
-        """Accuracies on the test set, of the last epoch and of the best. Only a validation split may choose between them."""
+        """Test accuracy of the last and of the best epoch. Only a validation split may select between them."""
         last = self._evaluate(self.bundle.test).accuracy
         self.model.load_state_dict(dict(checkpoint.read(self.run.best).weights))
         best = self._evaluate(self.bundle.test).accuracy
         use_best = self.chosen_on == "val"
-        if not use_best:  # leave the model with the weights of the checkpoint that is the result
+        if not use_best:  # restore the weights of the resulting checkpoint
             self.model.load_state_dict(dict(checkpoint.read(self.run.last).weights))
         return {
             "event": "end",
@@ -294,7 +295,7 @@ class Trainer:
             "samples": bundle.digest(),
             **bundle.info,
         }
-        # Where files lie is this machine's business, and a checkpoint travels.
+        # A checkpoint is portable: it stores no paths of this machine.
         settings = config.replace(**dict.fromkeys(PATHS), precision=self.compute.precision).to_dict()
         described = checkpoint.describe(self.model, config.arch)
         return Checkpoint(
@@ -313,8 +314,8 @@ class Trainer:
         content = checkpoint.read(self.run.last)
         if content.config["data"]["samples"] != self.bundle.digest():
             raise DataError(
-                f"{self.run.path}: found other training samples, validation split or preparation than the run began with",
-                hint="Give --data-dir the same data, or start a new run.",
+                f"{self.run.path}: found other training samples, validation split or preparation than those of the run",
+                hint="Pass the original data to --data-dir, or start a new run.",
             )
         known = {field.name for field in dataclasses.fields(State)}
         try:
@@ -327,11 +328,11 @@ class Trainer:
                 self.state.extended.append([self.state.epoch, planned])
         except (RuntimeError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"{self.run.last}: cannot be resumed here: {error}", hint="Start the run anew with --force."
+                f"{self.run.last}: cannot be resumed: {error}", hint="Restart the run with --force."
             ) from error
 
     def _diverged(self, batch: Batch, loss: float, norm: float) -> None:
-        """Write the gradient flow of this very batch, save the weights from before the step, and give up."""
+        """Record the gradient flow of this batch, save the weights from before the step, and raise an error."""
         state, config = self.state, self.config
         table = gradflow.inspect(self.model, [batch], loss=lambda y, labels: self.loss(y, labels, config), compute=self.compute)
         line = {
@@ -344,15 +345,16 @@ class Trainer:
         }
         files.append_json_line(self.run.gradient_flow_file, line)
         checkpoint.save(self.run.path / DIVERGED, self._checkpoint({}))
-        told = f"epoch {state.epoch}, step {batch.index}: loss {loss:g}, gradient norm {norm:g}; no step was taken"
+        found = f"loss {loss:g}, gradient norm {norm:g}, expected finite values; the weights were not updated"
+        message = f"epoch {state.epoch}, step {batch.index}: found {found}"
         cause = self._likely_cause()
         self.emit(
-            {"event": "diverged", "epoch": state.epoch, "step": batch.index, "told": told, "cause": cause, "table": table}
+            {"event": "diverged", "epoch": state.epoch, "step": batch.index, "message": message, "cause": cause, "table": table}
         )
-        raise DivergedError(told, hint=f"{cause} The gradient flow of that moment is in {self.run.gradient_flow_file}.")
+        raise DivergedError(message, hint=f"{cause} The gradient flow of this step is in {self.run.gradient_flow_file}.")
 
     def _likely_cause(self) -> str:
-        """What mostly makes a loss infinite, and what to change: a sentence each."""
+        """The usual causes of an infinite loss, and what to change, one sentence each."""
         config, name = self.config, self.config.dataset
         usual = registry.get("dataset", name).preset.get("lr", FIELDS["lr"].default)
         large, unclipped = config.lr > usual, not config.clip_grad

@@ -14,7 +14,7 @@ def ce(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
     Args:
         logits: y, (T, B, classes).
         labels: (B,) of int64.
-        config: not made use of.
+        config: unused.
     """
     return F.cross_entropy(logits.mean(0), labels)
 
@@ -28,7 +28,7 @@ def tet(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
     Args:
         logits: y, (T, B, classes).
         labels: (B,) of int64.
-        config: gives l.
+        config: provides l.
     """
     every_step = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)))
     regular = (logits - 1).square().mean()

@@ -1,8 +1,8 @@
-"""Optimisers: one for the weights, and an Adam of its own for the neurons' decays.
+"""Optimisers: one for the weights, and a separate Adam for the decays of the neurons.
 
-dL/db of a decay parameter is about 1e-4 to 1e-3: SGD at the weights' learning rate moves b by 1e-4 a step, and the decay stays
-where it began through whole epochs. Adam moves b by about its learning rate at every step, so ``decay_lr`` times the number of
-steps says how far a decay can go.
+dL/db of a decay parameter is about 1e-4 to 1e-3: SGD with the weights' learning rate moves b by 1e-4 per step, so the decay hardly
+changes in whole epochs. Adam moves b by about its learning rate per step, so ``decay_lr`` times the number of steps bounds the change of
+b.
 """
 
 import inspect
@@ -18,9 +18,9 @@ from lsgcli.neurons import LIF
 
 
 def _without_compiler(kind: type[Optimizer]) -> type[Optimizer]:
-    """An optimiser of torch without the decorators that import torch's compiler: 1 s and 146 MiB, for nothing used here.
+    """A torch optimiser without the decorators that import torch's compiler, which takes 1 s and 146 MiB and is not used here.
 
-    ``step`` then runs under the caller's ``torch.no_grad()``.
+    ``step`` must run under ``torch.no_grad()``.
     """
     plain = {"add_param_group": inspect.unwrap(Optimizer.add_param_group), "step": inspect.unwrap(kind.step)}
     return type(kind.__name__, (kind,), plain)
@@ -34,10 +34,10 @@ WEIGHT_OPTIMIZERS = {
 
 
 class Optimizers:
-    """All optimisers of a model, stepped together.
+    """All optimisers of a model.
 
     Attributes:
-        all: the weights' optimiser, then the decays' where the method learns them.
+        all: the optimiser of the weights, then that of the decays if they are learned.
     """
 
     def __init__(self, model: nn.Module, config: RunConfig):
@@ -50,14 +50,14 @@ class Optimizers:
         if decays:
             params = [p for p in self.names if id(p) in decays]
             self.all.append(AdamW(params, lr=config.decay_lr, weight_decay=0.0, fused=True))  # type: ignore[call-arg]
-        self.lr = [group["lr"] for optimizer in self.all for group in optimizer.param_groups]  # at the start
+        self.lr = [group["lr"] for optimizer in self.all for group in optimizer.param_groups]  # initial learning rates
 
     @torch.no_grad()
     def step(self, rate: float, skip: Tensor | None = None) -> None:
-        """One step of each, at ``rate`` times the learning rates that the configuration gives.
+        """One step of each optimiser, with learning rates scaled by ``rate``.
 
         Args:
-            skip: 0-dimensional, on the device; where it is true, no parameter changes. The host does not wait for its value.
+            skip: 0-dimensional, on the device; if true, no parameter changes. Its value is not synchronised with the host.
         """
         groups = [group for optimizer in self.all for group in optimizer.param_groups]
         for group, lr in zip(groups, self.lr, strict=True):
@@ -67,12 +67,12 @@ class Optimizers:
             optimizer.step()
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         for p in self.names:
             p.grad = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """State of every parameter, as ``optim/<parameter>/<entry>``."""
+        """Optimiser state of every parameter, as ``optim/<parameter>/<entry>``."""
         found: dict[str, Tensor] = {}
         for optimizer in self.all:
             for p, entries in optimizer.state.items():
@@ -80,7 +80,7 @@ class Optimizers:
         return found
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what :meth:`tensors` gave."""
+        """Restore the state returned by :meth:`tensors`."""
         by_parameter: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition("/")
@@ -95,12 +95,12 @@ class Optimizers:
 
 
 def _laid_out_like(value: Tensor, p: Tensor) -> Tensor:
-    """``value`` in p's memory layout: a sum over another layout could round differently, and resuming would not be exact."""
+    """``value`` in p's memory layout: another layout could change the rounding of sums, so resuming would not be exact."""
     if value.shape != p.shape:
         return value.to(p.device, copy=True)
     return torch.empty_like(p, dtype=value.dtype).copy_(value)
 
 
 def cosine(step: int, steps: int) -> float:
-    """Share of the starting learning rate at ``step`` of ``steps``: 1 at the first, towards 0 at the last."""
+    """Cosine schedule: factor of the learning rate at ``step`` of ``steps``, from 1 towards 0."""
     return 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -1,4 +1,4 @@
-"""Signals as a flag that the training loop looks at between two steps."""
+"""Signals as a flag that the training loop checks between steps."""
 
 import os
 import signal
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-# Of kill and batch systems, the keyboard, a terminal that closes, and SLURM's warning before a time limit (--signal=USR1@120).
+# Sent by kill and batch systems, Ctrl-C, a closing terminal, and SLURM before a time limit (--signal=USR1@120).
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 @dataclass
 class StopRequest:
-    """Whether a signal asked the run to stop, and which."""
+    """Whether a signal requested a stop, and which one."""
 
     signal_name: str | None = None
 
@@ -24,9 +24,9 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """While the block runs, each of :data:`SIGNALS` only sets the flag; a second SIGINT interrupts at once.
+    """Context in which each of :data:`SIGNALS` only sets a flag; a second SIGINT interrupts immediately.
 
-    SIGHUP stays ignored where it is: ``nohup lsg train`` survives it.
+    An ignored SIGHUP stays ignored, so that ``nohup lsg train`` survives it.
     """
     request = StopRequest()
     terminals = [stream.fileno() for stream in (sys.__stdout__, sys.__stderr__) if stream is not None and stream.isatty()]
@@ -36,10 +36,10 @@ def stop_on_signals() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.signal_name = signal.Signals(number).name
         if number == signal.SIGHUP:
-            _let_go([terminal for terminal in terminals if not os.isatty(terminal)])
+            _redirect_to_null([terminal for terminal in terminals if not os.isatty(terminal)])
 
-    heeded = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
-    previous = {number: signal.signal(number, note) for number in heeded}
+    handled = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, note) for number in handled}
     try:
         yield request
     finally:
@@ -47,8 +47,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def _let_go(terminals: list[int]) -> None:
-    """Send what would go to terminals that are gone nowhere: writing to them is an error, which would end the run unsaved."""
+def _redirect_to_null(terminals: list[int]) -> None:
+    """Redirect closed terminals to the null device, because an error on writing to them would end the run unsaved."""
     for terminal in terminals:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, terminal)

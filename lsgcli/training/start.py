@@ -1,6 +1,6 @@
-"""What a new network takes from the checkpoints of other runs: its weights (``--init-from``), its surrogate widths (``--width-from``).
+"""Initialisation of a new network from checkpoints of other runs: weights (``--init-from``) and surrogate widths (``--width-from``).
 
-A run reads these files once, at its beginning: its own checkpoints hold what it took, so a resumed run does not need them.
+A run reads these files once, at its start. Its own checkpoints contain the values, so a resumed run does not need the files.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 
-Sources = dict[str, dict[str, Any]]  # setting -> what was taken from the checkpoint that it names
+Sources = dict[str, dict[str, Any]]  # setting -> record of what was copied from its checkpoint
 
 
 def check(config: RunConfig) -> None:
-    """See that a method that needs ``--width-from`` has it; the file is not looked at. (Others pay no heed to it, as to --width.)
+    """Check that a method that requires ``--width-from`` has it; the file is not read. Other methods ignore the option.
 
     Raises:
-        ConfigError: it is missing.
+        ConfigError: the option is missing.
     """
     if registry.get("method", config.method).stores_width and config.width_from is None:
         raise ConfigError(f"--method {config.method}: found no --width-from, expected the checkpoint whose widths to keep")
@@ -31,18 +31,19 @@ def check(config: RunConfig) -> None:
 
 @torch.no_grad()
 def start(model: SpikingNet, config: RunConfig, classes: Sequence[str] | None = None) -> Sources:
-    """Give a new network, on any device, what ``--init-from`` and ``--width-from`` say.
+    """Initialise a new network from ``--init-from`` and ``--width-from``.
 
     Args:
-        classes: names of the outputs; None where the data have not been read, so that the last layer is not compared.
+        classes: names of the classes; None if the data have not been read, in which case they are not compared.
 
     Returns:
-        For each of the two settings that applies, the ``sha256`` of its checkpoint; for ``init_from`` also the names ``taken``; ``new``:
-        name -> ``shape`` here and ``found`` there (None if absent) of what keeps its own start; ``unused``: name -> shape there.
+        For each of the two settings that applies, the ``sha256`` of its checkpoint; for ``init_from`` also ``taken``: names of the
+        copied tensors; ``new``: name -> ``shape`` in the network and ``found`` in the checkpoint (None if absent) of tensors that keep
+        their initial values; ``unused``: name -> shape of tensors of the checkpoint that are not used.
 
     Raises:
-        ConfigError: the widths are of other layers.
-        CheckpointError: no checkpoint, an export without tdBN, or weights of another network.
+        ConfigError: the layers of the widths do not match.
+        CheckpointError: not a checkpoint, an export without tdBN, or weights that do not match the network.
     """
     sources: Sources = {}
     if config.init_from is not None:
@@ -53,17 +54,15 @@ def start(model: SpikingNet, config: RunConfig, classes: Sequence[str] | None = 
 
 
 def _take_weights(model: SpikingNet, path: Path, config: RunConfig, classes: Sequence[str] | None) -> dict[str, Any]:
-    """Copy parameters and buffers by name. All must be there and fit, except those that :func:`_own_start` lists."""
+    """Copy parameters and buffers by name. All must exist and match, except those returned by :func:`_may_differ`."""
     content = checkpoint.read(path)
-    checkpoint.check_unfolded(
-        path, content.config, "A network in training normalises by tdBN; give --init-from the run's own checkpoint."
-    )
+    checkpoint.check_unfolded(path, content.config, "Training requires tdBN; pass the run's own checkpoint to --init-from.")
     if content.config["arch"] != config.arch:
         raise CheckpointError(
             f"--init-from {path}: found weights of {content.config['arch']}, expected {config.arch}",
-            hint=f"Choose a checkpoint of {config.arch}, or --arch {content.config['arch']}.",
+            hint=f"Use a checkpoint of {config.arch}, or --arch {content.config['arch']}.",
         )
-    last, others = _own_start(model)
+    last, others = _may_differ(model)
     other_classes = classes is not None and list(classes) != content.config["classes"]
     taken, new = [], {}
     for name, own in model.state_dict().items():
@@ -77,15 +76,15 @@ def _take_weights(model: SpikingNet, path: Path, config: RunConfig, classes: Seq
             found = "no such tensor" if value is None else f"shape {tuple(value.shape)}"
             raise CheckpointError(
                 f"--init-from {path}: {name}: found {found}, expected shape {tuple(own.shape)}",
-                hint="Choose a checkpoint of the same --arch, --width-multiplier, --residual and --decay-per, or change these.",
+                hint="Use a checkpoint with the same --arch, --width-multiplier, --residual and --decay-per, or change these.",
             )
     unused = {name: list(value.shape) for name, value in content.weights.items() if name not in {*taken, *new}}
     return {"sha256": content.sha256, "taken": taken, "new": new, "unused": unused}
 
 
-def _own_start(model: SpikingNet) -> tuple[set[str], set[str]]:
-    """Names of what may differ between the networks: the last layer; the weights of the first, whose input may have other channels or
-    another size, and what a method keeps with the neurons besides their decay."""
+def _may_differ(model: SpikingNet) -> tuple[set[str], set[str]]:
+    """Names of tensors that may differ between the networks: those of the last layer; and the weights of the first layer, whose input may
+    have a different number of channels or size, with the state of neurons other than their decay."""
     first = model.spiking_layers()[0].synapse
     last, others = set(), set()
     for prefix, module in model.named_modules():
@@ -100,19 +99,19 @@ def _own_start(model: SpikingNet) -> tuple[set[str], set[str]]:
 
 
 def _fits(name: str, value: Tensor, own: Tensor) -> bool:
-    """Whether a tensor can be copied: of the same shape, or the one decay of a layer that now has one for each channel."""
+    """Whether a tensor can be copied: its shape is equal, or it is a decay per layer, to be copied to each channel."""
     return value.shape == own.shape or (name.endswith(".b") and value.dim() == 0)
 
 
 def _take_widths(model: SpikingNet, path: Path) -> dict[str, Any]:
-    """Store the surrogate widths of the checkpoint's layers with the layers of the same names."""
+    """Copy the surrogate widths of the checkpoint's layers to the layers of the same names."""
     content = checkpoint.read(path)
     widths = {layer.name: layer.lif.alpha for layer in checkpoint.restored(content, path).spiking_layers()}
     layers = {layer.name: layer.lif for layer in model.spiking_layers()}
     if widths.keys() != layers.keys():
         raise ConfigError(
             f"--width-from {path}: found the layers {', '.join(widths)}, expected {', '.join(layers)}",
-            hint="Take the widths from a checkpoint of the same --arch and --residual.",
+            hint="Use a checkpoint with the same --arch and --residual.",
         )
     for name, lif in layers.items():
         own, width = lif.width, widths[name]
@@ -121,7 +120,7 @@ def _take_widths(model: SpikingNet, path: Path) -> dict[str, Any]:
             raise ConfigError(
                 f"--width-from {path}: found a width for each of {len(width)} channels in {name}, "
                 f"expected {f'{len(own)} or ' if own.dim() else ''}one",
-                hint="Take the widths from a checkpoint of the same --decay-per and --width-multiplier.",
+                hint="Use a checkpoint with the same --decay-per and --width-multiplier.",
             )
         own.copy_(width)
     return {"sha256": content.sha256}

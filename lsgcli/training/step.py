@@ -12,7 +12,7 @@ from lsgcli.neurons.kernels import single_backward
 
 
 def split(batch: Batch, count: int) -> list[Batch]:
-    """The parts that a batch is computed in: ``count``, or as many as it has samples."""
+    """Split a batch into ``count`` parts, or into its samples if it has fewer."""
     count = min(count, len(batch.y))
     along = 1 if batch.x.dim() == 5 else 0  # the axis of samples
     parts = zip(batch.x.tensor_split(count, along), batch.y.tensor_split(count), strict=True)
@@ -20,10 +20,10 @@ def split(batch: Batch, count: int) -> list[Batch]:
 
 
 def gradients(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute) -> Tensor:
-    """Add the gradients of the mean loss over a batch to those of the parameters, part by part.
+    """Accumulate the gradients of the mean loss over a batch, part by part.
 
     Returns:
-        (2,) float64 on the device: the loss summed over the samples, and how many were right.
+        (2,) float64 on the device: sum of the loss over samples, and number of correct predictions.
     """
     compute_loss = registry.get("loss", config.loss)
     sums = torch.zeros(2, dtype=torch.float64, device=compute.device)
