@@ -1,5 +1,5 @@
-"""Ablations: variants of a run, each over several seeds, and what can be concluded from them.
+"""Ablations: variants of a run over several seeds, and their statistical comparison.
 
-``plan`` says which runs there are, ``cells`` runs them, ``commands`` writes them as shell commands, ``collect`` finds them again in
-a folder; ``statistics`` and ``sentences`` say what came out, ``curves`` how it came about. ``paper`` holds the paper's tables.
+``plan`` defines the runs, ``cells`` executes them, ``commands`` prints them as shell commands, ``collect`` reads them from a folder;
+``statistics`` and ``sentences`` summarise the results, ``curves`` their history. ``paper`` contains the paper's tables.
 """

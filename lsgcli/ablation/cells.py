@@ -1,4 +1,4 @@
-"""Running the cells of an ablation: each once, whoever runs it, whenever it was stopped."""
+"""Execution of the cells of an ablation: each runs once, in any process, and resumes after a stop."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,30 +11,30 @@ from lsgcli.rundir import in_use, is_run, read_result
 from lsgcli.training.signals import StopRequest
 
 Record = dict[str, Any]  # the final record of a run
-PAUSE = 1.0  # seconds between two looks at cells that other processes are writing
+PAUSE = 1.0  # seconds between checks of cells that other processes are running
 
 
 def check_same(cell: Cell) -> None:
-    """See that the cell's directory, if it holds a run, holds this one.
+    """Check that a run in the cell's directory, if any, has the cell's settings.
 
     Raises:
-        RunInUseError: it holds a run of other settings.
-        CheckpointError: a checkpoint that runs start from cannot be read.
+        RunInUseError: its settings differ.
+        CheckpointError: a checkpoint that the run starts from cannot be read.
     """
     if begun(cell):
         run.check_same(cell.path, cell.config)
 
 
 def begun(cell: Cell) -> bool:
-    """Whether the cell's directory holds a run, finished or not."""
+    """Whether the cell's directory contains a run, finished or not."""
     return is_run(cell.path)
 
 
 def run_cell(cell: Cell, emit: Callable[[Record], None], stop: StopRequest) -> Record:
-    """The final record of a cell: from its directory if it is finished, else by running or resuming it.
+    """The final record of a cell: read from its directory if finished, otherwise by running or resuming it.
 
     Raises:
-        Stopped: a signal came; the same ablation, started again, goes on.
+        Stopped: a signal was received; repeating the ablation continues it.
         RunInUseError: another process is running it.
     """
     done = read_result(cell.path)
@@ -44,7 +44,7 @@ def run_cell(cell: Cell, emit: Callable[[Record], None], stop: StopRequest) -> R
         return run.train(cell.config, cell.path, emit, stop, resume=begun(cell))
     except DivergedError:
         diverged = read_result(cell.path)
-        assert diverged is not None  # a run that diverged is a result, too
+        assert diverged is not None  # a diverged run has a result too
         return diverged
 
 
@@ -55,20 +55,22 @@ def complete(
     waiting: Callable[[Sequence[Cell]], None] = lambda cells: None,
     pause: float = PAUSE,
 ) -> list[Record]:
-    """The final records of all cells, in their order. What another process is running is left to it, and looked at again later:
-    several processes given the same cells share the work, and one takes over what another was killed in.
+    """The final records of all cells, in order.
+
+    Cells that another process is running are skipped and checked again later. Processes with the same cells therefore share the work,
+    and take over cells of a process that was killed.
 
     Args:
         attempt: runs a cell, as :func:`run_cell`.
-        stop: looked at between two cells.
-        waiting: told, once, when all that is left is with other processes.
+        stop: checked between cells.
+        waiting: called once with the remaining cells when all of them are running in other processes.
 
     Raises:
-        Stopped: a signal came.
-        RunInUseError: a directory holds something else.
+        Stopped: a signal was received.
+        RunInUseError: a directory contains another run.
     """
     records: dict[int, Record] = {}
-    told = False
+    announced = False
     while len(records) < len(cells):
         before = len(records)
         for number, cell in enumerate(cells):
@@ -81,11 +83,11 @@ def complete(
             except RunInUseError:
                 if not (begun(cell) or in_use(cell.path)):
                     raise
-                # Another process took it between the look and the attempt.
+                # Another process started it after the check.
         left = [cell for number, cell in enumerate(cells) if number not in records]
         if left and len(records) == before:
-            if not told:
+            if not announced:
                 waiting(left)
-                told = True
+                announced = True
             time.sleep(pause)
     return [records[number] for number in range(len(cells))]

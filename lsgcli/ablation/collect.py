@@ -1,4 +1,4 @@
-"""Finding the runs of an ablation again: in a folder, from what each wrote, whoever ran them."""
+"""Collection of the runs of an ablation from a folder."""
 
 import json
 import math
@@ -22,13 +22,13 @@ METHODS = [variant["method"] for variant in paper.TABLES["1"]]  # in the paper's
 
 @dataclass
 class Collection:
-    """The runs of an ablation, as far as there are any.
+    """The runs of an ablation that exist or are expected.
 
     Attributes:
         cells: row by row; row 0 is the baseline.
-        records: the final record of each, None where it has not finished.
-        table: the paper's table that it repeats, if any.
-        notes: what a reader of the table should know, a sentence each.
+        records: the final record of each cell, None if unfinished.
+        table: the paper's table that the ablation repeats, if any.
+        notes: remarks on the table, one sentence each.
     """
 
     cells: list[Cell]
@@ -37,7 +37,7 @@ class Collection:
     notes: list[str] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
-        """The table with what is missing from it: ``{"schema", "table", "rows", "missing", "notes"}``, JSON types throughout."""
+        """The table and its missing runs, in JSON types: ``{"schema", "table", "rows", "missing", "notes"}``."""
         table = self.table or paper.table_of([cell.config for cell in self.cells])
         found = rows(self.cells, self.records, table)
         labels = dict(zip(sorted({cell.row for cell in self.cells}), (row["label"] for row in found), strict=True))
@@ -51,20 +51,20 @@ class Collection:
 
 
 def collect(folder: Path) -> Collection:
-    """The runs below ``folder``, grouped into rows by the settings they were given.
+    """The runs below ``folder``, grouped into rows by their settings.
 
-    Rows and seeds are those of the plan that :meth:`lsgcli.ablation.plan.Plan.save` left there, and what was found besides. Without
-    a plan, all seeds are expected of every row, and the baseline is ``none``, of width 1 if it has that.
+    Rows and seeds are those of the plan written by :meth:`lsgcli.ablation.plan.Plan.save`, followed by any other runs. Without a plan,
+    every row is expected to have all seeds, and the baseline is ``none``, with width 1 if present.
 
     Raises:
-        ConfigError: there are no runs.
+        ConfigError: the folder contains no runs.
     """
     plan = load(folder)
     runs, notes = _runs(folder)
     if not runs and plan is None:
         raise ConfigError(
-            f"--collect {folder}: found no run there, expected the folder of an ablation",
-            hint="`lsg ablate` names it, as does --print-commands; it is what --out was.",
+            f"--collect {folder}: found no run, expected the folder of an ablation",
+            hint="`lsg ablate` and `lsg ablate --print-commands` print the folder; it is the value of --out.",
         )
     data = _data(runs)
     cells = plan.cells() if plan else []
@@ -73,9 +73,9 @@ def collect(folder: Path) -> Collection:
     there: dict[RowSeed, list[Path]] = {}
     for path, config in runs.items():
         there.setdefault(((_key(config), data[path]), config.seed), []).append(path)
-    configs = {row: cell.config for (row, _), cell in planned.items()}  # of each row
-    besides = {row: runs[paths[0]] for (row, _), paths in there.items() if row not in configs}
-    configs |= {row: besides[row] for row in _in_order(besides)}
+    configs = {row: cell.config for (row, _), cell in planned.items()}  # by row
+    unplanned = {row: runs[paths[0]] for (row, _), paths in there.items() if row not in configs}
+    configs |= {row: unplanned[row] for row in _in_order(unplanned)}
     seeds = set() if plan else {seed for _, seed in there}
     expected = {*planned, *there, *((row, seed) for row in configs for seed in seeds)}
     found = Collection([], [], plan.table if plan else None, notes)
@@ -84,24 +84,25 @@ def collect(folder: Path) -> Collection:
             paths = there.get(place, [])
             path = _path(place, paths, planned, there)
             if len(paths) > 1:
-                told = ", ".join(str(p) for p in paths if p != path)
-                notes.append(f"{len(paths)} runs have the same settings and seed: {path} counts, not {told}.")
+                ignored = ", ".join(str(p) for p in paths if p != path)
+                notes.append(f"{len(paths)} runs have the same settings and seed: {path} is used, {ignored} ignored.")
             found.cells.append(Cell(number, config.replace(seed=place[1]), path, row[1]))
             found.records.append(read_result(path) if paths else None)
     if any(data.values()):
-        notes.append(
-            "Runs of the same settings were trained on different data: these are rows of their own, with their own baseline."
-        )
+        notes.append("Runs with the same settings used different data: they form separate rows with separate baselines.")
     return found
 
 
-Row = tuple[str, str]  # key of its settings, and of its data where runs of the same settings have different ones
-RowSeed = tuple[Row, int]  # of a run in the table: its row, and its seed
+Row = tuple[str, str]  # key of the settings, and of the data if runs with the same settings used different data
+RowSeed = tuple[Row, int]  # row and seed of a run
 
 
 def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
-    """What tells each run's data apart: the folder that they were read from, and a digest where one folder held different data.
-    "" for all, if runs of the same settings have the same data. A run that recorded no digest has the data of the others."""
+    """A label for the data of each run: the folder, with a digest if that folder contained different data.
+
+    The label is "" for all runs if those with the same settings used the same data. A run without a recorded digest is assumed to have
+    used the data of the others.
+    """
     digests = {path: str(read_facts(path).get("data_digest", "")) for path in runs}
     by_settings: dict[str, set[str]] = {}
     by_folder: dict[tuple[str, str], set[str]] = {}
@@ -110,18 +111,18 @@ def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
         by_folder.setdefault((_key(config), config.data_dir or ""), set()).add(digests[path])
     if all(len(found - {""}) < 2 for found in by_settings.values()):
         return dict.fromkeys(runs, "")
-    told = {}
+    labels = {}
     for path, config in runs.items():
         folder = config.data_dir or "in the default folder"
         several = len(by_folder[_key(config), config.data_dir or ""] - {""}) > 1
-        told[path] = f"{folder} ({digests[path][:8]})" if several else folder
-    return told
+        labels[path] = f"{folder} ({digests[path][:8]})" if several else folder
+    return labels
 
 
 def _path(
     place: RowSeed, paths: Sequence[Path], planned: Mapping[RowSeed, Cell], there: Mapping[RowSeed, Sequence[Path]]
 ) -> Path:
-    """The run that counts, a finished one before others; or where it would be: as planned, else beside the row's other seeds."""
+    """The run to use, preferably a finished one; or its expected path: as planned, otherwise next to the row's other seeds."""
     if paths:
         return next((path for path in paths if read_result(path) is not None), paths[0])
     if place in planned:
@@ -130,11 +131,11 @@ def _path(
 
 
 def state(cell: Cell) -> str:
-    """What has become of a run that has no result."""
+    """State of a run without a result."""
     if in_use(cell.path):
-        return "being written by another process"
+        return "running in another process"
     if not is_run(cell.path):
-        return "not begun"
+        return "not started"
     done = sum("event" not in line for line in files.read_json_lines(cell.path / METRICS))
     return f"stopped after {done} of {cell.config.epochs} epochs"
 
@@ -147,7 +148,7 @@ def _runs(folder: Path) -> tuple[dict[Path, RunConfig], list[str]]:
         try:
             found[file.parent] = read_config(file.parent)
         except ConfigError as error:
-            notes.append(f"Left out: {error.message}.")
+            notes.append(f"Skipped: {error.message}.")
     return found, notes
 
 
@@ -156,7 +157,7 @@ def _key(config: RunConfig) -> str:
 
 
 def _in_order(rows: Mapping[Row, RunConfig]) -> list[Row]:
-    """Rows that nobody has put in order: the paper's methods as the paper has them, then numbers upwards, width 1 first."""
+    """Rows without a plan, sorted: methods in the paper's order, then by value, width 1 first."""
     varying = differing(list(rows.values())) if rows else []
 
     def place(row: Row) -> tuple[Any, ...]:
@@ -173,24 +174,26 @@ def _sortable(name: str, value: Any) -> Any:
 
 
 def _about_accuracy(found: Sequence[dict[str, Any]]) -> list[str]:
-    """Which epoch the accuracies are of, and on what the best was chosen."""
+    """Notes on the epoch of the accuracies, and the split that selected the best epoch."""
     chosen = sorted({row["best_chosen_on"] for row in found if row["best_chosen_on"]})
-    told = {
-        "val": "accuracy: on the test set, of the best epoch on the validation split. last: of the last epoch.",
-        "test": "accuracy: on the test set, of the last epoch. best: of the best epoch on the test set itself, which flatters.",
+    meanings = {
+        "val": "accuracy: test accuracy of the best epoch on the validation split. last: of the last epoch.",
+        "test": "accuracy: test accuracy of the last epoch. best: of the best epoch on the test set itself, which is optimistic.",
     }
     if len(chosen) == 1:
         return [
-            told.get(chosen[0], "accuracy: of the best epoch on the validation split for some runs, of the last for others.")
+            meanings.get(
+                chosen[0], "accuracy: of the best epoch on the validation split for some runs, of the last epoch for others."
+            )
         ]
-    return [f"{row['label']}: {told.get(row['best_chosen_on'], 'no result')}" for row in found] if chosen else []
+    return [f"{row['label']}: {meanings.get(row['best_chosen_on'], 'no result')}" for row in found] if chosen else []
 
 
 def _about_precision(cells: Sequence[Cell]) -> list[str]:
-    """A warning where cells were not computed alike though their settings are."""
+    """A note if runs with equal settings used different precisions."""
     varies = "precision" in differing([cell.config for cell in cells])
     counts = Counter(read_precision(cell.path) for cell in cells if read_result(cell.path) is not None)
     if varies or len(counts) < 2:
         return []
-    told = ", ".join(f"{count} in {name}" for name, count in sorted(counts.items()))
-    return [f"Runs were computed in different precision ({told}): differences between rows may come from that."]
+    used = ", ".join(f"{count} in {name}" for name, count in sorted(counts.items()))
+    return [f"Runs used different precisions ({used}), which may explain differences between rows."]

@@ -1,4 +1,4 @@
-"""The cells of an ablation as shell commands, for other programs to run: xargs, GNU parallel, a cluster's job array."""
+"""The cells of an ablation as shell commands, for xargs, GNU parallel or a job array."""
 
 import os
 import shlex
@@ -11,17 +11,17 @@ from lsgcli.resolve import from_environment, resolve
 
 
 def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The words of the `lsg train` that makes this cell, or goes on with it where it was stopped.
+    """Arguments of the `lsg train` command that runs this cell, or resumes it if it was stopped.
 
-    Options say what the data set's preset does not, and what ``LSG_*`` variables would otherwise say; those that have no effect in
-    this cell are unset.
+    Options are included if they differ from the data set's preset, or if an ``LSG_*`` variable would override them. Variables without
+    effect in this cell are unset.
 
     Args:
-        more: options to add.
-        environment: of the process that will run it.
+        more: additional options.
+        environment: of the process that runs the command.
     """
     config = cell.config
-    unsaid = resolve({"dataset": config.dataset}, environment={})
+    defaults = resolve({"dataset": config.dataset}, environment={})
     variables = from_environment(environment)
     idle = [name for name in variables if name not in MAY_CHANGE and without_effect({name: None}, [config])]
     names = [
@@ -29,7 +29,7 @@ def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, st
         for name in FIELDS
         if getattr(config, name) is not None
         and name not in idle
-        and (getattr(config, name) != getattr(unsaid, name) or name in {"dataset", "method", "seed", *variables})
+        and (getattr(config, name) != getattr(defaults, name) or name in {"dataset", "method", "seed", *variables})
     ]
 
     def options(chosen: Iterable[str]) -> list[str]:
@@ -42,5 +42,5 @@ def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, st
 
 
 def is_plain(words: list[str]) -> bool:
-    """Whether nothing in the line needs quotes, which xargs would take away before a shell sees them."""
+    """Whether the command needs no quotes, which xargs would remove."""
     return shlex.join(words) == " ".join(words)

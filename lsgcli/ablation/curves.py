@@ -1,4 +1,4 @@
-"""How an ablation's runs came to their results, averaged over seeds, as plain records for charts."""
+"""Curves of an ablation's runs, averaged over seeds, for charts."""
 
 import json
 import statistics
@@ -11,12 +11,12 @@ from lsgcli import files
 from lsgcli.ablation.plan import Cell
 from lsgcli.rundir import FULL_FLOW, GRADIENT_FLOW, METRICS
 
-MOVED = 1e-6  # of beta or alpha over training, below which they count as fixed
+MOVED = 1e-6  # range of beta or alpha over training below which they count as constant
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean and sample standard deviation over ``n`` seeds, point by point; the deviation is 0 of a single seed."""
+    """Mean and sample standard deviation over ``n`` seeds, point by point; the deviation is 0 for a single seed."""
 
     label: str
     mean: list[float]
@@ -25,24 +25,24 @@ class Curve:
 
 
 def accuracy(rows: "Rows") -> list[Curve]:
-    """Accuracy by epoch on the split that is evaluated after each, one curve a row. Figure 4 of the paper."""
+    """Accuracy by epoch on the split evaluated after each epoch, one curve per row. Figure 4 of the paper."""
     return _by_epoch(rows, "accuracy")
 
 
 def loss(rows: "Rows") -> list[Curve]:
-    """Cross-entropy by epoch on that split, one curve a row. Figure 4 of the paper."""
+    """Cross-entropy by epoch on that split, one curve per row. Figure 4 of the paper."""
     return _by_epoch(rows, "loss")
 
 
 def coverage(rows: "Rows") -> list[Curve]:
-    """Share of u inside the surrogate's interval by layer, of the final network, one curve a row. Figure 5 of the paper."""
+    """Share of u inside the surrogate's interval by layer, for the final network, one curve per row. Figure 5 of the paper."""
     return _curves(rows, lambda path: [layer["coverage"] for layer in _final(path)])
 
 
 def over_training(paths: Sequence[Path], measure: str) -> list[Curve]:
-    """``beta`` or ``alpha`` by epoch, one curve a layer, of the runs of one row. Figures 6 and 7 of the paper.
+    """``beta`` or ``alpha`` by epoch, one curve per layer, for the runs of one row. Figures 6 and 7 of the paper.
 
-    None where it does not move.
+    Empty if the values are constant.
     """
     histories = [
         [line["layers"] for line in files.read_json_lines(path / GRADIENT_FLOW) if "event" not in line] for path in paths
@@ -63,7 +63,7 @@ Rows = Mapping[str, Sequence[Path]]  # label of a row -> directories of its fini
 def finished(
     labels: Sequence[str], cells: Sequence[Cell], records: Sequence[Mapping[str, Any] | None]
 ) -> dict[str, list[Path]]:
-    """Directories of the runs that have finished and not diverged, by row."""
+    """Directories of the finished runs that did not diverge, by row."""
     found: dict[str, list[Path]] = {label: [] for label in labels}
     for cell, record in zip(cells, records, strict=True):
         if record is not None and record["accuracy"] is not None:
@@ -91,7 +91,7 @@ def _curves(rows: Rows, values: Callable[[Path], list[float | None]]) -> list[Cu
 
 
 def _over_seeds(label: str, runs: Sequence[Sequence[float | None]]) -> Curve:
-    """As far as all runs reach, and have a number."""
+    """Mean curve over runs, up to the first point that any of them lacks."""
     points = []
     for values in zip(*(run for run in runs if run), strict=False):
         known = [value for value in values if value is not None]

@@ -1,4 +1,4 @@
-"""The paper's tables (Lian et al., IJCAI 2023): their rows, and what it reports for them."""
+"""The paper's tables (Lian et al., IJCAI 2023): their rows and reported accuracies."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,15 @@ from lsgcli import registry
 from lsgcli.ablation.plan import Variant
 from lsgcli.config import RunConfig
 
-# Rows in the paper's order, except that the baseline, which the others are compared with, comes first.
+# Rows in the paper's order, but with the baseline first.
 TABLES: dict[str, tuple[Variant, ...]] = {
     "1": ({"method": "none"}, {"method": "trainable-decay"}, {"method": "lsg"}),
     "2": (*({"method": "none", "width": width} for width in (1.0, 0.5, 2.5, 5.0, 10.0)), {"method": "lsg"}),
     "3": tuple({"method": "lsg", "T": T} for T in (2, 4, 6)),
 }
 
-# Accuracy, and its standard deviation over five runs where it is given, by table, data set, method, fixed width and T.
-# Tables 1 and 3 differ for the same thing.
+# Accuracy, and its standard deviation over five runs if reported, by table, data set, method, fixed width and T.
+# Tables 1 and 3 report different values for the same configuration.
 Figure = tuple[float, float | None]
 FIGURES: dict[str, dict[tuple[str, str, float | None, int], Figure]] = {
     "1": {
@@ -45,7 +45,7 @@ FIGURES: dict[str, dict[tuple[str, str, float | None, int], Figure]] = {
         ("cifar100", "lsg", None, 6): (0.7713, 0.0007),
     },
 }
-# The network and neurons that those figures are of; beside any other they would mislead.
+# The network and neurons of these values, which do not apply to others.
 ARCH = {"cifar10": "resnet19", "cifar100": "resnet19", "cifar-dvs": "vggsnn"}
 SETTINGS = {
     "width_multiplier": 1.0,
@@ -58,7 +58,7 @@ SETTINGS = {
 
 
 def figure(config: RunConfig, table: str | None) -> Figure | None:
-    """What the paper's ``table`` reports for the very same network and data set."""
+    """The value in the paper's ``table`` for the same network and data set, or None."""
     same = {**SETTINGS, "arch": ARCH.get(config.dataset)}
     if table is None or any(getattr(config, name) != value for name, value in same.items()):
         return None
@@ -66,10 +66,10 @@ def figure(config: RunConfig, table: str | None) -> Figure | None:
 
 
 def table_of(configs: Sequence[RunConfig]) -> str | None:
-    """The first of the paper's tables that has a figure for every one of some rows."""
+    """The first of the paper's tables that has a value for every row, or None."""
     return next((table for table in FIGURES if all(figure(config, table) for config in configs)), None)
 
 
 def fixed_width(config: RunConfig) -> float | None:
-    """The surrogate's width alpha, where the method keeps it fixed; None where a rule gives it."""
+    """The surrogate width alpha if the method keeps it fixed, otherwise None."""
     return config.width if registry.get("method", config.method).takes_width else None

@@ -1,4 +1,4 @@
-"""Which runs an ablation consists of: rows that differ in some settings, times seeds, each run in a directory of its own.
+"""The plan of an ablation: rows that differ in some settings, times seeds, each run in its own directory.
 
 <root>/ablation.json                     rows in their order, seeds, which of the paper's tables
 <root>/method=lsg/s0/                    an ordinary run directory: row method=lsg, seed 0
@@ -21,7 +21,7 @@ from lsgcli.rundir import RUNS
 
 PLAN = "ablation.json"
 
-Variant = Mapping[str, Any]  # settings in which a row of the table differs from the others
+Variant = Mapping[str, Any]  # settings that distinguish a row
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Cell:
     """One run of an ablation.
 
     Attributes:
-        row: number of the table's row, from 0; row 0 is the baseline.
+        row: index of the row in the table; row 0 is the baseline.
         config: complete settings, with the seed.
-        path: of the run directory.
-        data: what tells its data from others that were found under the same settings; "" where there are no others.
+        path: run directory.
+        data: label of its data, if runs with the same settings used different data; otherwise "".
     """
 
     row: int
@@ -43,14 +43,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """An ablation, completely described.
+    """A complete description of an ablation.
 
     Attributes:
-        root: folder of all its runs.
-        variants: what makes each row differ, which also names its directory.
-        configs: complete settings of each row, whatever their seed.
+        root: folder of all runs.
+        variants: the settings that distinguish each row, which also name its directory.
+        configs: complete settings of each row; the seed is ignored.
         seeds: of every row.
-        table: the paper's table that it repeats, if any.
+        table: the paper's table that the ablation repeats, if any.
     """
 
     root: Path
@@ -60,7 +60,7 @@ class Plan:
     table: str | None = None
 
     def cells(self) -> list[Cell]:
-        """All runs, seed by seed, so that a stopped ablation has whole comparisons."""
+        """All runs, seed by seed, so that a stopped ablation has complete comparisons."""
         rows = list(zip(self.variants, self.configs, strict=True))
         return [
             Cell(row, config.replace(seed=seed), self.root / folder_name(variant) / f"s{seed}")
@@ -69,7 +69,7 @@ class Plan:
         ]
 
     def save(self) -> None:
-        """Write ``ablation.json``, from which :func:`load` makes the same plan.
+        """Write ``ablation.json``, which :func:`load` reads.
 
         Raises:
             StorageError: it cannot be written.
@@ -84,7 +84,7 @@ class Plan:
 
 
 def load(root: Path) -> Plan | None:
-    """The plan of the ablation whose runs are in ``root``; None where none was written.
+    """The plan in ``root``, or None if there is no ``ablation.json``.
 
     Raises:
         ConfigError: it cannot be read.
@@ -99,21 +99,21 @@ def load(root: Path) -> Plan | None:
         return Plan(root, variants, configs, tuple(record["seeds"]), record["table"])
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise ConfigError(
-            f"{file}: cannot be read as the plan of an ablation: {error}",
-            hint="Remove it: the runs beside it are found without it, in an order of their own.",
+            f"{file}: found an invalid plan of an ablation: {error}",
+            hint="Delete the file: the runs are found without it, in default order.",
         ) from error
 
 
 def grid(axes: Mapping[str, Sequence[Any]]) -> tuple[Variant, ...]:
     """Every combination of the given settings, the first axis varying slowest."""
-    values = [dict.fromkeys(axis) for axis in axes.values()]  # one that is given twice is one run
+    values = [dict.fromkeys(axis) for axis in axes.values()]  # removes duplicates
     return tuple(dict(zip(axes, combination, strict=True)) for combination in itertools.product(*values))
 
 
 def folder_of(configs: Sequence[RunConfig]) -> Path:
-    """Where the runs of such rows go if nobody says: below ``runs/``, the same for the same settings.
+    """Default folder of an ablation: below ``runs/``, determined by the settings.
 
-    Only what is not a default is in the name's digest, so that a new setting does not move old folders.
+    Its digest covers only settings that differ from their defaults, so a new setting does not change existing names.
 
     Raises:
         CheckpointError: as :func:`lsgcli.run.identity`.
@@ -125,15 +125,15 @@ def folder_of(configs: Sequence[RunConfig]) -> Path:
 
 
 def folder_name(variant: Variant) -> str:
-    """Name of a row's directory: ``method=none-width=0.5``."""
+    """Name of a row's directory, such as ``method=none-width=0.5``."""
     return safe_name("-".join(f"{key}={value}" for key, value in variant.items())) or "run"
 
 
 def safe_name(text: str) -> str:
-    """Text as part of a file's name, of characters that no shell minds."""
+    """Text reduced to characters that need no quoting in a shell, as part of a file name."""
     return re.sub(r"[^A-Za-z0-9_.=+-]+", "_", text)
 
 
 def what_counts(config: RunConfig) -> dict[str, Any]:
-    """Settings that make a run another run: not the seed, nor where things are, nor what a run may be resumed with."""
+    """Settings that identify a row: all except the seed, paths, and settings that may change on resume."""
     return {name: value for name, value in config.to_dict().items() if name not in {*MAY_CHANGE, "seed"}}

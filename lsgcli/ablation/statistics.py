@@ -1,4 +1,4 @@
-"""What came out of an ablation: mean, spread, and paired differences to the baseline, as plain records."""
+"""Results of an ablation: mean, standard deviation, and paired differences from the baseline."""
 
 import math
 import statistics
@@ -13,23 +13,24 @@ from lsgcli.ablation.plan import Cell, what_counts
 from lsgcli.ablation.sentences import conclude
 from lsgcli.config import FIELDS, RunConfig
 
-Result = tuple[Cell, Mapping[str, Any] | None]  # a run and its final record, None where there is none yet
-NO_SPREAD = 1e-9  # standard deviation of accuracies below which seeds agree, but for rounding
+Result = tuple[Cell, Mapping[str, Any] | None]  # a run and its final record, None if unfinished
+NO_SPREAD = 1e-9  # standard deviation of accuracies below which seeds agree up to rounding
 
 
 def rows(cells: Sequence[Cell], records: Sequence[Mapping[str, Any] | None], table: str | None = None) -> list[dict[str, Any]]:
-    """The table: one row a variant, in order. Accuracies, 0 to 1, are those of the checkpoint that ``lsg train`` would print.
+    """The table, one row per variant, in order. Accuracies, 0 to 1, are those of the checkpoint that ``lsg train`` prints.
 
     Returns:
         Records of JSON types:
-        ``method``, ``width`` (None where ``width_formula`` gives it), ``T``, ``settings`` (others in which the rows differ), ``label``;
-        ``mean``, ``std`` (sample standard deviation, None of fewer than two), ``n``;
+        ``method``, ``width`` (None if ``width_formula`` determines it), ``T``, ``settings`` (others that differ between rows), ``label``;
+        ``mean``, ``std`` (sample standard deviation, None for fewer than two), ``n``;
         ``seeds``, ``accuracies``, ``last``, ``best`` (of each finished run), ``best_chosen_on`` (``val`` or ``test``);
         ``diverged``, ``missing`` (seeds without an accuracy);
-        ``difference``: mean over shared seeds of the paired difference to the baseline, which is the first row of the same data; ``interval``: its 95 % confidence interval by Student's t; both None in the baseline, and ``interval`` where fewer than
-        two seeds are shared or their differences have no spread; ``shared``: number of those seeds;
-        ``verdict`` and ``conclusion``: as :func:`lsgcli.ablation.sentences.conclude`;
-        ``paper``, ``paper_std``: what the paper's ``table`` reports for the very same network and data set.
+        ``difference``: mean over shared seeds of the paired difference from the baseline, which is the first row of the same data;
+        ``interval``: its 95 % confidence interval by Student's t; both are None for the baseline, and ``interval`` also for fewer
+        than two shared seeds or differences without variance; ``shared``: number of shared seeds;
+        ``verdict`` and ``conclusion``: see :func:`lsgcli.ablation.sentences.conclude`;
+        ``paper``, ``paper_std``: the values in the paper's ``table`` for the same network and data set.
     """
     by_row: dict[int, list[Result]] = {}
     for cell, record in sorted(zip(cells, records, strict=True), key=lambda result: result[0].config.seed):
@@ -55,7 +56,7 @@ NOT_COMPARED = {"difference": None, "interval": None, "shared": 0, "baseline_n":
 
 
 def differing(configs: Sequence[RunConfig]) -> list[str]:
-    """Names of the settings in which some rows differ."""
+    """Names of the settings that differ between rows."""
     counted = [what_counts(config) for config in configs]
     return [name for name in FIELDS if name in counted[0] and any(one[name] != counted[0][name] for one in counted)]
 
@@ -63,13 +64,13 @@ def differing(configs: Sequence[RunConfig]) -> list[str]:
 def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence[str]) -> dict[str, Any]:
     own = {"method": config.method, "width": paper.fixed_width(config), "T": config.T}
     others = {name: getattr(config, name) for name in varying if name not in own}
-    said = [config.method]
+    label = [config.method]
     if any(one.width != config.width for one in configs if one.method == config.method):
-        said.append(f"width {config.width:g}")
-    said += [f"T {config.T}"] if "T" in varying else []
-    said += [f"{name} {value}" for name, value in others.items()]
+        label.append(f"width {config.width:g}")
+    label += [f"T {config.T}"] if "T" in varying else []
+    label += [f"{name} {value}" for name, value in others.items()]
     formula = None if own["width"] is not None else registry.get("method", config.method).formula
-    return {**own, "width_formula": formula, "settings": others, "label": ", ".join(said)}
+    return {**own, "width_formula": formula, "settings": others, "label": ", ".join(label)}
 
 
 def _accuracies(results: Sequence[Result]) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def _comparison(results: Sequence[Result], baseline: Sequence[Result]) -> dict[s
 def paired(differences: Sequence[float], confidence: float = 0.95) -> tuple[float | None, list[float] | None]:
     """Mean of paired differences and its confidence interval by Student's t.
 
-    The interval is None of fewer than two differences, and where they are all the same: t has nothing to measure noise by.
+    The interval is None for fewer than two differences, and if all differences are equal, because noise cannot be estimated.
     """
     if not differences:
         return None, None

@@ -1,7 +1,7 @@
 """Export formats: one file each.
 
-A format is a subclass of :class:`Format`, registered by its name. It writes a network, and opens what it wrote as a
-:class:`Runner`, with which :mod:`lsgcli.export.verify` and ``lsg eval`` run it. Class attributes say what the format takes.
+A format is a subclass of :class:`Format`, registered by name. It writes a network, and opens the written file as a
+:class:`Runner`, which :mod:`lsgcli.export.verify` and ``lsg eval`` use. Class attributes declare its options.
 """
 
 import importlib.util
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from lsgcli.checkpoint import Checkpoint
     from lsgcli.models.base import SpikingNet
 
-VERSION = "1"  # of what :func:`metadata` writes
+VERSION = "1"  # of the metadata written by :func:`metadata`
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a format may be asked for; it reads those that its ``options`` name, and :func:`chosen` fills in what is not given.
+    """Options of all formats; a format uses those listed in its ``options``, and :func:`chosen` fills in its defaults.
 
     Attributes:
         mode: one of the format's ``modes``.
-        dt: seconds that one timestep stands for.
-        fold_bn: whether tdBN is folded into the convolutions of the network that is written.
+        dt: duration of a timestep, in seconds.
+        fold_bn: whether to fold tdBN into the convolutions.
     """
 
     mode: str | None = None
@@ -43,11 +43,11 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Output:
-    """What an exported network says.
+    """Output of an exported network.
 
     Attributes:
         logits: (T, B, classes).
-        spikes: (T, B, ...) by layer, named as in :meth:`~lsgcli.models.base.SpikingNet.spiking_layers`; those that the format shows.
+        spikes: (T, B, ...) by layer, named as in :meth:`~lsgcli.models.base.SpikingNet.spiking_layers`, if the format exposes them.
     """
 
     logits: "Tensor"
@@ -55,10 +55,10 @@ class Output:
 
 
 class Runner(ABC):
-    """An exported network, made from its file and nothing else.
+    """An exported network, loaded from its file alone.
 
     Attributes:
-        config: as it was given to :meth:`Format.write` in ``content.config``.
+        config: ``content.config`` as passed to :meth:`Format.write`.
     """
 
     def __init__(self, config: dict[str, Any]):
@@ -71,12 +71,12 @@ class Runner(ABC):
 
     @property
     def static(self) -> bool:
-        """Whether the network sees images, each shown T times, rather than frames of recordings."""
+        """Whether the input is images, each presented T times, rather than frames of recordings."""
         return bool(self.config["data"]["static"])
 
     @abstractmethod
     def run(self, x: "Tensor") -> Output:
-        """Run float32 frames (T, B, C, H, W), or images (B, C, H, W) where ``static``; every call starts at rest."""
+        """Run float32 frames (T, B, C, H, W), or images (B, C, H, W) if ``static``, from the resting state."""
 
 
 class Stepwise(Runner):
@@ -108,16 +108,16 @@ class Stepwise(Runner):
 
 
 class Format(ABC):
-    """A way of writing a trained network.
+    """An export format.
 
     Attributes:
-        suffix: what names of its files end in; "" for a folder.
-        folder: it writes a folder rather than a file.
-        is_checkpoint: its files are checkpoints, which every command takes.
-        extra: of ``pyproject.toml``, where it needs more than lsg does.
-        packages: what the extra installs, by the names that are imported.
-        options: fields of :class:`ExportOptions` that it reads, with the values they have where none is given.
-        modes: what ``mode`` can be.
+        suffix: suffix of its files; "" for a folder.
+        folder: whether it writes a folder rather than a file.
+        is_checkpoint: whether its files are checkpoints, which every command accepts.
+        extra: the extra in ``pyproject.toml`` that it requires, if any.
+        packages: import names of the packages in the extra.
+        options: supported fields of :class:`ExportOptions`, with their defaults.
+        modes: allowed values of ``mode``.
     """
 
     suffix: ClassVar[str] = ""
@@ -130,10 +130,10 @@ class Format(ABC):
 
     @classmethod
     def check(cls) -> None:
-        """See that what it needs is installed.
+        """Check that the required packages are installed.
 
         Raises:
-            ConfigError: it is not; says how to install it.
+            ConfigError: a package is missing; the hint is the command to install it.
         """
         missing = [name for name in cls.packages if importlib.util.find_spec(name) is None]
         if missing:
@@ -141,7 +141,7 @@ class Format(ABC):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether ``path`` looks like one of its files."""
+        """Whether ``path`` appears to be of this format."""
         return bool(cls.suffix) and path.suffix == cls.suffix
 
     @abstractmethod
@@ -150,35 +150,36 @@ class Format(ABC):
 
         Args:
             network: in evaluation mode, on the CPU; folded unless ``options.fold_bn`` is False.
-            content: its weights; its configuration, which has no path of this machine in it and is to be stored in the file
-                (``config["export"]`` is of this export: format, version, options, readout, decay and threshold of each layer); the state of the training it comes from.
-            path: where nothing is yet; another process never sees it. Files are written by ``path.write_bytes`` or the like,
-                so that a full disk is an OSError.
-            options: complete.
+            content: weights, configuration and training state. The configuration must be stored in the file; it contains no paths
+                of this machine, and ``config["export"]`` describes the export: format, version, options, readout, decay and
+                threshold of each layer.
+            path: a path that does not exist and is private to this process. Write with ``path.write_bytes`` or similar, so that
+                a full disk raises an OSError.
+            options: complete options.
 
         Raises:
-            ConfigError: the format cannot say what the network does; the message says what and why.
-            OSError: it cannot be written.
+            ConfigError: the format cannot represent the network; the message states why.
+            OSError: the file cannot be written.
         """
 
     @abstractmethod
     def open(self, path: Path) -> Runner:
-        """What ``path`` holds, ready to run.
+        """Load an export as a runner.
 
         Raises:
-            CheckpointError: it is not a file of this format that lsg wrote.
+            CheckpointError: it is not an export of this format by lsg.
         """
 
     def conclude(self, path: Path, content: "Checkpoint", record: Mapping[str, Any]) -> None:
-        """Add what was measured of the file just written and opened: the record that ``lsg export --json`` prints."""
+        """Add results to the written export: ``record`` is the record that ``lsg export --json`` prints."""
         return None
 
 
 def chosen(name: str, **given: Any) -> ExportOptions:
-    """The options of the format ``name``; None is not given.
+    """The options of the format ``name``, with defaults for those that are None.
 
     Raises:
-        ConfigError: an option that this format does not take, or a value that is not one.
+        ConfigError: an option that the format does not support, or an invalid value.
     """
     form: type[Format] = registry.get("format", name)
     values = {key: value for key, value in given.items() if value is not None}
@@ -186,14 +187,14 @@ def chosen(name: str, **given: Any) -> ExportOptions:
         if key not in form.options and value != getattr(ExportOptions, key):
             takers = [other for other in registry.names("format") if key in registry.get("format", other).options]
             raise ConfigError(
-                f"{_flag(key, value)}: found with --format {name}, which does not take it; expected one of {', '.join(takers)}",
-                hint="Leave it out, or choose another format.",
+                f"{_flag(key, value)}: found with --format {name}, expected --format {' or '.join(takers)}",
+                hint="Omit the option, or choose another format.",
             )
     options = ExportOptions(**{**form.options, **values})
     if options.mode not in (form.modes or (None,)):
         raise ConfigError(f"--mode: found {options.mode!r} with --format {name}, expected {' or '.join(form.modes)}")
     if options.dt is not None and not 0 < options.dt < math.inf:
-        raise ConfigError(f"--dt: found {options.dt}, expected seconds, above 0")
+        raise ConfigError(f"--dt: found {options.dt}, expected seconds > 0")
     return options
 
 
@@ -202,21 +203,21 @@ def _flag(key: str, value: Any) -> str:
 
 
 def metadata(content: "Checkpoint") -> dict[str, str]:
-    """Texts that a file carries about itself, for formats that hold such a dictionary."""
+    """Metadata of an export, for formats that store a dictionary of strings."""
     return {"lsg.export_version": VERSION, "lsg.config": json.dumps(content.config)}
 
 
 def read_metadata(found: Mapping[str, str], path: Path) -> dict[str, Any]:
-    """The configuration that :func:`metadata` put into a file.
+    """The configuration from metadata written by :func:`metadata`.
 
     Raises:
-        CheckpointError: it is not there, or of another version.
+        CheckpointError: the metadata are missing or of another version.
     """
     version = found.get("lsg.export_version")
     if version != VERSION:
         raise CheckpointError(
-            f"{path}: found {'no metadata of lsg' if version is None else f'export version {version!r}'}, "
-            f"expected a file that `lsg export` wrote, of version {VERSION!r}",
+            f"{path}: found {'no lsg metadata' if version is None else f'export version {version!r}'}, "
+            f"expected an export by `lsg export`, version {VERSION!r}",
             hint="Export the checkpoint again with this version of lsg.",
         )
     config: dict[str, Any] = json.loads(found["lsg.config"])
@@ -257,6 +258,6 @@ def format_for(output: Path, name: str | None) -> str:
 
 
 def format_of(path: Path) -> type[Format] | None:
-    """The format of a file or folder, by its name or by what lies in it; None where none recognises it."""
+    """The format of a file or folder, by its name or contents; None if unknown."""
     every: list[type[Format]] = [registry.get("format", name) for name in registry.names("format")]
     return next((one for one in every if one.recognises(path)), None)

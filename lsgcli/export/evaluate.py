@@ -1,4 +1,4 @@
-"""What an exported network says about test data: :func:`lsgcli.training.evaluate.evaluate` for a :class:`~lsgcli.export.Runner`."""
+"""Evaluation of an exported network: :func:`lsgcli.training.evaluate.evaluate` for a :class:`~lsgcli.export.Runner`."""
 
 import dataclasses
 from typing import Any
@@ -11,7 +11,7 @@ from lsgcli.training.evaluate import Evaluation, measure
 
 
 def evaluate(runner: Runner, split: Split, bundle: DataBundle, **options: Any) -> Evaluation:
-    """Accuracy, loss and confusion on ``split``, and firing rates of the layers whose spikes the format shows.
+    """Accuracy, loss and confusion matrix on ``split``, and firing rates of the layers whose spikes the format exposes.
 
     Args:
         options: of :func:`~lsgcli.training.evaluate.measure`.

@@ -1,6 +1,6 @@
-"""The network in forms that tracers follow: all timesteps in one graph, or one timestep with the state as an argument.
+"""The network as traceable modules: all timesteps in one graph, or one timestep with the state as an argument.
 
-Both are plain operations of torch, without gradients. Formats that hold a graph of operations write them.
+Both consist of plain torch operations, without gradients, for formats that store a graph of operations.
 """
 
 import copy
@@ -37,7 +37,7 @@ class Unrolled(nn.Module):
 
 
 class Logits(Unrolled):
-    """The same, of which only the logits (T, B, classes) are wanted."""
+    """As :class:`Unrolled`, with only the logits (T, B, classes) as output."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Logits."""
@@ -47,7 +47,7 @@ class Logits(Unrolled):
 class Stepping(nn.Module):
     """One step: a frame x[t] (B, C, H, W) and each layer's u[t-1] -> logits (B, classes), then each layer's u[t].
 
-    u is the membrane potential before the reset, zero before the first step; so a layer's spikes are u[t] >= v_th.
+    u is the membrane potential before the reset, zero before the first step; the spikes of a layer are u[t] >= v_th.
 
     Attributes:
         names: of the layers, in the order of the arguments and outputs after the first.
@@ -69,7 +69,7 @@ class Stepping(nn.Module):
 
     @torch.no_grad()
     def rest(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Each layer's u before the first step, zeros, for frames shaped like ``x`` (B, C, H, W)."""
+        """u of each layer before the first step, zeros, for frames shaped like ``x`` (B, C, H, W)."""
         for history in self._histories.values():
             history.u = None
         self.network(x.unsqueeze(0))
@@ -77,9 +77,10 @@ class Stepping(nn.Module):
 
 
 class _History(Backend):
-    """Runs a layer as :mod:`lsgcli.neurons.lif` says, from ``u`` (None is rest), and keeps the last u and all spikes.
+    """Runs a layer by the equations in :mod:`lsgcli.neurons.lif`, from ``u`` (None is the resting state), and stores the last u and
+    all spikes.
 
-    No module, since tracers take tensors that a module keeps for weights.
+    Not a module, because tracers treat tensors stored in a module as weights.
     """
 
     def __init__(self) -> None:
@@ -96,7 +97,7 @@ class _History(Backend):
 
 
 class _TraceableLIF(nn.Module):
-    """Stands in the network for a layer of neurons; its decay is a number, no longer a parameter that makes one."""
+    """Replaces a layer of neurons in the network; its decay is a constant."""
 
     beta: Tensor
 
@@ -117,23 +118,23 @@ class _TraceableLIF(nn.Module):
 
     def _lif_parameters(self, current: Tensor) -> LIFParameters:
         beta = over_channels(self.beta, current.dim() - 3)
-        # The width, in alpha's place, matters to gradients alone.
+        # alpha affects gradients only, so any tensor will do.
         return LIFParameters(beta, beta, self.threshold, self.surrogate)
 
 
 def _traceable(network: SpikingNet) -> tuple[SpikingNet, dict[str, _History]]:
-    """A copy of the network without gradients, and by layer what its neurons did last.
+    """A copy of the network without gradients, with the history of each layer.
 
     Raises:
-        ConfigError: neurons of another kind than LIF.
+        ConfigError: the network has neurons other than LIF.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     for layer in network.spiking_layers():
         if type(layer.lif) is not LIF:
             raise ConfigError(
-                f"{layer.name}: found neurons of class {type(layer.lif).__name__}, expected LIF, which resets to 0: the graph would "
-                "not be theirs",
-                hint="Use --format safetensors or hf, which hold weights alone.",
+                f"{layer.name}: found neurons of class {type(layer.lif).__name__}, expected LIF: the graph "
+                "implements no other reset",
+                hint="Use --format safetensors or hf, which store weights only.",
             )
     histories = {}
     for layer in network.spiking_layers():

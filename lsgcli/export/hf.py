@@ -1,4 +1,4 @@
-"""The network as a folder for a model hub: weights, configuration, and a card with what was measured."""
+"""The network as a folder for a model hub: weights, configuration, and a model card with measured results."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -45,7 +45,7 @@ class HF(Format):
             raise CheckpointError(f"{path / CONFIG}: cannot be read: {error}", hint="Copy the folder again.") from error
         if beside != config:
             raise CheckpointError(
-                f"{path / CONFIG}: found another configuration than {WEIGHTS} carries", hint="Copy the folder again."
+                f"{path / CONFIG}: found a configuration that differs from that in {WEIGHTS}", hint="Copy the folder again."
             )
         return NetworkRunner(network, config)
 
@@ -58,7 +58,7 @@ def card(content: "Checkpoint", record: Mapping[str, Any]) -> str:
 
     Args:
         content: configuration, and the state of the training.
-        record: of the verification; of 0 samples where there was none.
+        record: of the verification; with 0 samples if there was none.
     """
     config, model, settings = content.config, content.config["model"], content.config["settings"]
     residual = f", residual {model['residual']}" if any(".shortcut." in name for name in content.weights) else ""
@@ -67,7 +67,7 @@ def card(content: "Checkpoint", record: Mapping[str, Any]) -> str:
         "neurons": f"LIF of method {settings['method']}; decay and threshold of each layer are in `{CONFIG}`",
         "parameters": f"{sum(tensor.numel() for tensor in content.weights.values()):,}",
         "input": f"{model['in_channels']} x {model['input_height'] or model['input_size']} x {model['input_size']}, "
-        + ("images, each shown at every timestep" if config["data"]["static"] else "frames of events"),
+        + ("images, each presented at every timestep" if config["data"]["static"] else "frames of events"),
         "timesteps": model["T"],
         "readout": config["export"]["readout"],
         "tdBN": "folded into the convolutions" if config["folded"] else "as trained",
@@ -77,14 +77,14 @@ def card(content: "Checkpoint", record: Mapping[str, Any]) -> str:
     return CARD_TEXT.format(
         title=f"{config['arch']} on {settings['dataset']}",
         rows="\n".join(f"| {key} | {value} |" for key, value in rows.items()),
-        results="\n".join(f"- {line}" for line in _results(content, record)) or "Nothing: it was exported without `--verify`.",
+        results="\n".join(f"- {line}" for line in _results(content, record)) or "No results: exported without `--verify`.",
         commands="\n".join([*_train_commands(content), _export_command(config, record)]),
         lsg=config["export"]["lsg"],
     )
 
 
 def train_command(settings: Mapping[str, Any], T: int) -> str:
-    """The `lsg train` of a run's settings, without those that the data set's preset or the defaults bring."""
+    """The `lsg train` command for a run's settings, without those equal to the data set's preset or the defaults."""
     preset = registry.get("dataset", settings["dataset"]).preset
     words = ["lsg train -q --dataset", settings["dataset"]]
     for name, value in {**settings, "T": T}.items():
@@ -112,7 +112,7 @@ def _export_command(config: Mapping[str, Any], record: Mapping[str, Any]) -> str
 
 
 def _results(content: "Checkpoint", record: Mapping[str, Any]) -> Iterator[str]:
-    """What is known of these weights, in the order in which it was measured."""
+    """Results for these weights, in the order in which they were measured."""
     from lsgcli.export.verify import described
 
     state = content.state
@@ -120,11 +120,11 @@ def _results(content: "Checkpoint", record: Mapping[str, Any]) -> Iterator[str]:
     if state and same and state.get("test_accuracy") is not None:
         yield f"Accuracy {state['test_accuracy']:.4f} on the whole test part (training)."
     if state and same and state["epoch"] == state["best_epoch"] + 1:
-        part = {"val": "validation part, which chose this epoch", "test": "test part, which chose this epoch"}
+        part = {"val": "validation part, which selected this epoch", "test": "test part, which selected this epoch"}
         yield f"Accuracy {state['best_accuracy']:.4f} on the {part[state['best_chosen_on']]} (training)."
     if record["samples"]:
-        yield f"Accuracy {record['accuracy']:.4f} on {record['samples']} samples spread over the test part (export)."
-        yield f"Against the network in torch before it was written, on the same samples: {described(record)}."
+        yield f"Accuracy {record['accuracy']:.4f} on {record['samples']} samples from the test part (export)."
+        yield f"Compared with the network in torch before export, on the same samples: {described(record)}."
 
 
 CARD_TEXT = """---
@@ -140,11 +140,11 @@ tags:
 |---|---|
 {rows}
 
-## Measured
+## Results
 
 {results}
 
-Commands that made these numbers and this folder (`--data-dir` where the data lie elsewhere):
+Commands that produced these results and this folder (add `--data-dir` if necessary):
 
 ```sh
 {commands}
@@ -152,9 +152,9 @@ Commands that made these numbers and this folder (`--data-dir` where the data li
 
 ## Use
 
-`lsg eval FOLDER` evaluates it. `model.safetensors` holds plain weights: lsg's documentation has a loader of 60 lines for torch and
-safetensors alone (docs/export/safetensors.md). Normalise images by `data.mean` and `data.std` of `config.json`; frames are prepared as
-`settings` say. What only training needs (surrogate gradient, optimiser, running statistics where tdBN is folded) is not in it.
+`lsg eval FOLDER` evaluates the network. `model.safetensors` contains plain weights; lsg's documentation has a loader of 60 lines that
+needs only torch and safetensors (docs/export/safetensors.md). Normalise images by `data.mean` and `data.std` in `config.json`; `settings`
+describes the preparation of frames. Training state (surrogate gradient, optimiser, running statistics if tdBN is folded) is not included.
 
 Written by lsg {lsg}.
 """

@@ -1,4 +1,4 @@
-"""A network in torch as a :class:`~lsgcli.export.Runner`: what others are compared with, and what formats of plain weights hold."""
+"""A network in torch as a :class:`~lsgcli.export.Runner`: the reference for other runners, and the runner of weight-only formats."""
 
 from typing import Any
 
@@ -20,22 +20,22 @@ class NetworkRunner(Runner):
         self.network = network.eval()
 
     def run(self, x: Tensor) -> Output:
-        logits, seen = self._run(x)
-        return Output(logits, {name: spikes for name, (_, spikes) in seen.items()})
+        logits, layers = self._run(x)
+        return Output(logits, {name: spikes for name, (_, spikes) in layers.items()})
 
     def membranes(self, x: Tensor) -> dict[str, Tensor]:
-        """u (T, B, ...) of each layer before reset, computed from its currents and spikes as the neuron's equation says."""
+        """u (T, B, ...) of each layer before reset, computed from its currents and spikes."""
         layers = {layer.name: layer.lif for layer in self.network.spiking_layers()}
         return {name: _membrane(layers[name], *both) for name, both in self._run(x)[1].items()}
 
     @torch.no_grad()
     def _run(self, x: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
-        """Logits, and each layer's currents and spikes."""
+        """Logits, and currents and spikes of each layer."""
         currents: dict[str, Tensor] = {}
         spikes: dict[str, Tensor] = {}
 
         def before(name: str) -> Any:
-            # A copy, since a backend may reuse the current's memory.
+            # A copy, since a backend may overwrite the current.
             return lambda module, arguments: currents.__setitem__(name, arguments[0].clone())
 
         def after(name: str) -> Any:

@@ -1,11 +1,11 @@
-"""The network as an ONNX graph, of all timesteps or of one: runs in onnxruntime and wherever else ONNX does, without torch.
+"""The network as an ONNX graph, of all timesteps or of one, for onnxruntime and other ONNX runtimes.
 
-What is in the file, B being the dimension ``batch``:
+Contents of the file, where B is the dimension ``batch``:
 
-- mode ``unroll``: ``frames`` (T, B, C, H, W), or ``images`` (B, C, H, W), -> ``logits`` (T, B, classes). The values inside the graph
-  that are called ``spikes.<layer>`` (T, B, ...) are the spikes.
+- mode ``unroll``: ``frames`` (T, B, C, H, W), or ``images`` (B, C, H, W), -> ``logits`` (T, B, classes). The internal values
+  ``spikes.<layer>`` (T, B, ...) are the spikes.
 - mode ``step``: ``frame``, or ``image``, (B, C, H, W) and ``u.<layer>`` (B, ...) -> ``logits`` (B, classes) and ``u_next.<layer>``:
-  the membrane potential before its reset, zero before the first step; so the spikes are u_next >= v_th.
+  the membrane potential before its reset, zero before the first step; the spikes are u_next >= v_th.
 """
 
 import warnings
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from lsgcli.models.base import SpikingNet
 
 OPSET = 20
-MOST = 2_000_000_000  # bytes of weights: one file of protobuf holds 2^31 - 1
+MOST = 2_000_000_000  # bytes of weights: a protobuf file is limited to 2^31 - 1
 BATCH = "batch"
-SPIKES, BEFORE, AFTER = "spikes.", "u.", "u_next."  # in front of a layer's name
+SPIKES, BEFORE, AFTER = "spikes.", "u.", "u_next."  # prefixes of a layer's name
 
 
 class Graph(NamedTuple):
-    """A program of torch, and what its inputs and outputs are to be called."""
+    """An exported program, and the names of its inputs and outputs."""
 
     program: "ExportedProgram"
     inputs: list[str]
@@ -52,7 +52,7 @@ class _Session(Runner):
         super().__init__(config)
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = torch.get_num_threads()
-        settings.log_severity_level = 3  # errors; they are raised too
+        settings.log_severity_level = 3  # errors only, which are also raised
         self.session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
         self.shapes: dict[str, list[Any]] = {value.name: value.shape for value in self.session.get_inputs()}
         self.outputs = [value.name for value in self.session.get_outputs()]
@@ -60,13 +60,13 @@ class _Session(Runner):
     @staticmethod
     @abstractmethod
     def graph(network: "SpikingNet", static: bool) -> Graph:
-        """The network, followed for this mode, with a batch of any size."""
+        """The network traced for this mode, with a dynamic batch size."""
 
     def feed(self, values: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
         """The outputs by name.
 
         Raises:
-            ConfigError: a shape that the graph does not take.
+            ConfigError: the shape of an input does not match.
         """
         for name, value in values.items():
             expected = self.shapes[name]
@@ -80,7 +80,7 @@ class _Unrolled(_Session):
     """All timesteps at once."""
 
     def __init__(self, model: "onnx.ModelProto", config: dict[str, Any]):
-        # The spikes are in the graph as it is; named as outputs, onnxruntime gives them too.
+        # Declare the internal spikes as outputs, so that onnxruntime returns them.
         model.graph.output.extend(value for value in model.graph.value_info if value.name.startswith(SPIKES))
         super().__init__(model, config)
 
@@ -106,7 +106,7 @@ class _Unrolled(_Session):
 
 
 class _Stepped(_Session, Stepwise):
-    """One timestep after the other."""
+    """One timestep per call."""
 
     @staticmethod
     def graph(network: "SpikingNet", static: bool) -> Graph:
@@ -153,15 +153,15 @@ class ONNX(Format):
 
         size = sum(weight.numel() * weight.element_size() for weight in content.weights.values())
         if size > MOST:
-            raise ConfigError(f"ONNX: found {size} bytes of weights, expected at most {MOST}, which one file can hold")
+            raise ConfigError(f"ONNX: found {size} bytes of weights, expected at most {MOST}, the limit of one file")
         assert options.mode is not None
         try:
             graph = MODES[options.mode].graph(network, content.config["data"]["static"])
             model = _translated(graph)
-        except RuntimeError as error:  # of torch.export, and of the exporter to ONNX
+        except RuntimeError as error:  # from torch.export or the ONNX exporter
             raise ConfigError(
-                f"ONNX: cannot follow {type(network).__name__}: {_reason(error)}",
-                hint="The format safetensors holds any network.",
+                f"ONNX: cannot trace {type(network).__name__}: {_reason(error)}",
+                hint="Use --format safetensors, which supports any network.",
             ) from error
         _clean(model)
         _hide_spikes(model.graph)
@@ -179,9 +179,9 @@ class ONNX(Format):
             return MODES[config["export"]["mode"]](model, config)
         except CheckpointError:
             raise
-        except Exception as error:  # of many kinds: protobuf's, json's, onnxruntime's
+        except Exception as error:  # of various types, from protobuf, json and onnxruntime
             raise CheckpointError(
-                f"{path}: not a whole ONNX file of lsg: {str(error).splitlines()[0] if str(error) else error!r}",
+                f"{path}: found an invalid ONNX file, expected one written by lsg: {str(error).splitlines()[0] if str(error) else error!r}",
                 hint="Export the checkpoint again.",
             ) from error
 
@@ -206,7 +206,7 @@ def _translated(graph: Graph) -> "onnx.ModelProto":
     import torch
 
     with warnings.catch_warnings():
-        # torch 2.13 warns of itself: it copies a tree of a kind that it has deprecated.
+        # torch 2.13 warns about its own use of a deprecated class.
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
         exported = torch.onnx.export(
             graph.program,
@@ -214,21 +214,21 @@ def _translated(graph: Graph) -> "onnx.ModelProto":
             opset_version=OPSET,
             input_names=graph.inputs,
             output_names=graph.outputs,
-            verbose=False,  # it would print
+            verbose=False,  # otherwise it prints progress
         )
     assert exported is not None
     return exported.model_proto
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what is behind an error."""
+    """The first line of the root cause of an error."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).split("\n", 1)[0]
 
 
 def _frame(network: "SpikingNet") -> "Tensor":
-    """An example of one step, zeros (2, C, H, W); tracers take a batch of 2 for one of any size, but not one of 1."""
+    """An example input of one step, zeros (2, C, H, W); tracers specialise on a batch size of 1, but not of 2."""
     import torch
 
     spec = network.spec
@@ -236,9 +236,9 @@ def _frame(network: "SpikingNet") -> "Tensor":
 
 
 def _clean(model: "onnx.ModelProto") -> None:
-    """Take out what the exporter says of this machine's sources, and give batch and weights their names.
+    """Remove information about this machine's sources, and rename batch dimension and weights.
 
-    Every operation and value comes with stack traces, paths of source files and classes in ``metadata_props``, and texts.
+    The exporter adds stack traces, source paths and classes to every operation and value, in ``metadata_props`` and ``doc_string``.
     """
     model.producer_name, model.producer_version, model.doc_string = "lsg", __version__, ""
     for part in _parts(model):
@@ -251,7 +251,7 @@ def _clean(model: "onnx.ModelProto") -> None:
         weight.name = named[weight.name]
     for node in graph.node:
         node.input[:] = [named.get(name, name) for name in node.input]
-    del graph.value_info[:]  # shapes inside the graph, which whoever reads it works out again
+    del graph.value_info[:]  # internal shapes, which runtimes infer
     for value in (*graph.input, *graph.output):
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.dim_param:
@@ -259,7 +259,7 @@ def _clean(model: "onnx.ModelProto") -> None:
 
 
 def _parts(model: "onnx.ModelProto") -> "Iterator[Any]":
-    """The graph, the graphs in its operations, and functions."""
+    """The graph, subgraphs of its operations, and functions."""
     waiting: list[Any] = [model.graph, *model.functions]
     while waiting:
         part = waiting.pop()
@@ -272,12 +272,12 @@ def _parts(model: "onnx.ModelProto") -> "Iterator[Any]":
 def _values(part: Any) -> "Iterator[Any]":
     for name in ("input", "output", "value_info"):
         for value in getattr(part, name, ()):
-            if not isinstance(value, str):  # functions name theirs, and say nothing else of them
+            if not isinstance(value, str):  # functions list names only
                 yield value
 
 
 def _hide_spikes(graph: "onnx.GraphProto") -> None:
-    """Outputs that are spikes become values inside the graph."""
+    """Turn outputs that are spikes into internal values."""
     spikes = [value for value in graph.output if value.name.startswith(SPIKES)]
     kept = [value for value in graph.output if not value.name.startswith(SPIKES)]
     del graph.output[:]

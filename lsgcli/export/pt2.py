@@ -1,4 +1,4 @@
-"""The network as a program of torch (``torch.export``): needs torch to run, and nothing of lsg."""
+"""The network as a ``torch.export`` program, which requires torch but not lsg."""
 
 import io
 from pathlib import Path
@@ -22,7 +22,7 @@ KEYS = ("lsg.export_version", "lsg.config")
 
 @register("format", "pt2")
 class PT2(Format):
-    """A program of `torch.export`, of all timesteps or of one, which needs torch and nothing else."""
+    """A `torch.export` program, of all timesteps or of one, which requires only torch."""
 
     suffix = ".pt2"
     modes = ("unroll", "step")
@@ -35,7 +35,7 @@ class PT2(Format):
 
         static = content.config["data"]["static"]
         spec, batch = network.spec, torch.export.Dim("batch")
-        # The example becomes a part of the file: zeros, and a batch of 2, which stands for any.
+        # The example is stored in the file: zeros, with a batch of 2, which tracers do not specialise on.
         frame = torch.zeros(2, spec.in_channels, spec.height, spec.input_size)
         graph: Stepping | Logits
         if options.mode == "step":
@@ -48,14 +48,14 @@ class PT2(Format):
                 (frame if static else frame.expand(network.T, *frame.shape).clone(),),
                 {"x": {0 if static else 1: batch}},
             )
-        # Weights in the order that their shapes say: torch.export does not store channels-last ones whole.
+        # Contiguous weights: torch.export does not store channels-last weights completely.
         graph.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         try:
             program = torch.export.export(graph, example, dynamic_shapes=shapes)
         except RuntimeError as error:
             raise ConfigError(
-                f"PT2: torch.export cannot follow {type(network).__name__}: {str(error).splitlines()[0]}",
-                hint="The format safetensors holds any network.",
+                f"PT2: torch.export cannot trace {type(network).__name__}: {str(error).splitlines()[0]}",
+                hint="Use --format safetensors, which supports any network.",
             ) from error
         _strip(program)
         buffer = io.BytesIO()
@@ -70,9 +70,9 @@ class PT2(Format):
             program = torch.export.load(inert(path), extra_files=found)
         except CheckpointError:
             raise
-        except Exception as error:  # of many kinds, none of them documented
+        except Exception as error:  # of various undocumented types
             raise CheckpointError(
-                f"{path}: not a whole program of torch.export: {str(error).splitlines()[0] if str(error) else error!r}",
+                f"{path}: found an invalid file, expected a torch.export program: {str(error).splitlines()[0] if str(error) else error!r}",
                 hint="Export the checkpoint again.",
             ) from error
         texts = {key: text.decode() if isinstance(text, bytes) else text for key, text in found.items() if text}
@@ -81,7 +81,7 @@ class PT2(Format):
 
 
 class _Whole(Runner):
-    """Runs all timesteps at once, node by node, to see the spikes of each layer go by: where its steps are stacked."""
+    """Runs all timesteps at once, node by node, and records the spikes of each layer, which are the outputs of ``stack``."""
 
     def __init__(self, program: "ExportedProgram", config: dict[str, Any]):
         super().__init__(config)
@@ -104,7 +104,7 @@ class _Whole(Runner):
 
 
 class _Steps(Stepwise):
-    """Runs one timestep at a time, from zeros of the shapes of the example."""
+    """Runs one timestep at a time, starting from zeros shaped like the example."""
 
     def __init__(self, program: "ExportedProgram", config: dict[str, Any]):
         super().__init__(config)
@@ -121,7 +121,7 @@ class _Steps(Stepwise):
 
 
 def _strip(program: "ExportedProgram") -> None:
-    """Remove where in the sources of this machine each operation comes from."""
+    """Remove the source locations of operations on this machine."""
     for module in program.graph_module.modules():
         for node in getattr(getattr(module, "graph", None), "nodes", ()):
             for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):

@@ -1,4 +1,4 @@
-"""The network as one safetensors file: plain names, tdBN folded into the convolutions, configuration in the metadata."""
+"""The network as one safetensors file, with tdBN folded into the convolutions and the configuration in the metadata."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @register("format", "safetensors")
 class SafeTensors(Format):
-    """A checkpoint without anything that only training needs; every command that takes a checkpoint takes it too."""
+    """A checkpoint without training state, accepted by every command that takes a checkpoint."""
 
     suffix = ".safetensors"
     is_checkpoint = True

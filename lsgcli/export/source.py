@@ -1,4 +1,4 @@
-"""What is exported: the network of a checkpoint, as it is to be written."""
+"""Preparation of a checkpoint's network for export."""
 
 import dataclasses
 from pathlib import Path
@@ -17,13 +17,13 @@ READOUT = "mean of the logits over T"
 
 
 class Source(NamedTuple):
-    """A network, ready to be written.
+    """A network to export.
 
     Attributes:
-        trained: as the checkpoint has it.
-        written: folded, or as it is.
-        content: weights and configuration of ``written``; the state that the training ended in, with its ``test_accuracy`` where the
-            run has measured that.
+        trained: the network of the checkpoint.
+        written: the network to write, folded unless disabled.
+        content: weights and configuration of ``written``; the final training state, with ``test_accuracy`` if the run measured
+            it.
     """
 
     trained: SpikingNet
@@ -35,11 +35,11 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
     """The network of a checkpoint for the format ``form``.
 
     Args:
-        T: timesteps, if not those of the training.
+        T: timesteps; None for those of the training.
 
     Raises:
         CheckpointError: as :func:`lsgcli.checkpoint.load`.
-        ConfigError: unfolded tdBN is asked for, and the checkpoint has none.
+        ConfigError: unfolded tdBN is requested, but the checkpoint is folded.
     """
     found = checkpoint.read(path)
     trained, config = checkpoint.restored(found, path), found.config
@@ -47,8 +47,8 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
         trained.spec = dataclasses.replace(trained.spec, T=T)
     if is_folded(trained) and not options.fold_bn:
         raise ConfigError(
-            f"--no-fold-bn: {path} has its tdBN folded already, expected a checkpoint of `lsg train`",
-            hint="Give the run's own checkpoint, or leave --no-fold-bn out.",
+            f"--no-fold-bn: found folded tdBN in {path}, expected a checkpoint of `lsg train`",
+            hint="Pass the run's own checkpoint, or omit --no-fold-bn.",
         )
     written = fold(trained) if options.fold_bn else trained
     described = checkpoint.describe(written, config["arch"], folded=is_folded(written))

@@ -1,21 +1,21 @@
-"""Is what was exported the same network? Compared spike for spike, logit for logit, on real samples.
+"""Verification of an export: compares spikes and logits with the trained network on real samples.
 
-Two questions, since folding tdBN rounds in single precision, and one spike at the threshold that flips changes others after it:
+There are two comparisons, because folding tdBN rounds in single precision, and one spike that flips at the threshold changes later
+ones:
 
-1. Is the folded network the trained one? Asked in double precision, where rounding does not flip spikes.
-2. Is the exported file the folded network? Asked in the precision that it is used in.
+1. The folded network with the trained network, in double precision, where rounding does not flip spikes.
+2. The export with the folded network, in the export's own precision.
 
-Programs sum in different orders, so u may differ in its last digits, and a neuron whose u lies that close to the threshold may
-fire here and not there. Such a *tie* is a difference of rounding, not of the networks; so are the differences it makes later in
-the same sample. What is counted as what, of the spikes that differ:
+Runtimes sum in different orders, so u may differ in its last digits, and a neuron whose u is that close to the threshold may fire in
+only one of them. Such a *tie*, and the differences that follow from it in the same sample, are due to rounding. A spike that differs is
 
-- a tie: |u - v_th| is at most 64 units in the last place of v_th, in the network in torch;
-- after a tie: a tie came before it in the same sample, in an earlier or the same layer at an earlier or the same step;
-- different: every other.
+- a tie if |u - v_th| is at most 64 units in the last place of v_th, in the network in torch;
+- after a tie if a tie occurred earlier in the same sample: in an earlier or the same layer, at an earlier or the same step;
+- different otherwise.
 
-None may be different, and ties may be 1 in 100,000 of the spikes compared (or a single one, where fewer were compared). Logits and
-predictions are compared of samples without ties; predictions that differ in the others are counted apart, as after a tie. Where a
-format does not show spikes, there are no ties, and every logit counts.
+Verification fails if any spike is different, or if ties exceed 1 in 100,000 of the spikes compared (a single tie if fewer were compared).
+Logits and predictions are compared on samples without ties; predictions that differ in other samples are counted separately. If a
+format exposes no spikes, there are no ties, and all logits are compared.
 """
 
 import copy
@@ -35,40 +35,40 @@ from lsgcli.models.fold import fold
 LOGIT_TOLERANCE = 1e-5
 TIE_ULPS = 64
 SPIKES_PER_TIE = 100_000
-KINDS = ("spikes_different", "ties", "after_ties")  # of spikes that differ
-# A comparison of no samples.
+KINDS = ("spikes_different", "ties", "after_ties")  # kinds of differing spikes
+# The result for no samples.
 NOTHING = {"samples": 0, "spikes_compared": 0, **dict.fromkeys(KINDS, 0), "max_logit_error": 0.0, "predictions_different": 0}
 
 
 def verify(trained: SpikingNet, written: SpikingNet, exported: Runner, batches: Iterable[Batch], what: str) -> dict[str, Any]:
-    """Ask both questions.
+    """Run both comparisons.
 
     Args:
         trained: the network of the checkpoint.
-        written: what was written: ``trained``, folded or as it is.
-        exported: opened from what was written.
+        written: the network that was written: ``trained``, folded or not.
+        exported: the export, opened from its file.
         batches: real samples.
-        what: name of the exported file.
+        what: name of the exported file, for messages.
 
     Returns:
         The comparison of ``written`` with ``exported``, see :func:`compare`, and under ``folding`` that of ``trained`` with its
-        folded form, both in double precision.
+        folded form, in double precision.
 
     Raises:
-        GateError: too many ties, or without one a spike or a prediction differs, or a logit by more than 1e-5.
+        GateError: there are too many ties, or without a tie a spike or prediction differs, or a logit differs by more than 1e-5.
     """
-    seen = list(batches)
+    samples = list(batches)
     double = copy.deepcopy(trained).double()
     folded = NetworkRunner(fold(double), exported.config)
-    folding = compare(double, folded, [Batch(batch.x.double(), batch.y, batch.index) for batch in seen])
+    folding = compare(double, folded, [Batch(batch.x.double(), batch.y, batch.index) for batch in samples])
     _check(folding, f"{what}: folding tdBN in double precision")
-    result = compare(written, exported, seen)
+    result = compare(written, exported, samples)
     _check(result, what)
     return {**result, "folding": folding}
 
 
 def compare(network: SpikingNet, found: Runner, batches: Iterable[Batch]) -> dict[str, Any]:
-    """Run both on the same batches.
+    """Compare a network with a runner on the same batches.
 
     Returns:
         ``samples``, ``spikes_compared``, ``spikes_different``, ``ties``, ``after_ties``, ``per_layer`` (the last three by layer),
@@ -100,7 +100,7 @@ def compare(network: SpikingNet, found: Runner, batches: Iterable[Batch]) -> dic
         **{key: sum(layer[key] for layer in per_layer.values()) for key in KINDS},
         "per_layer": per_layer,
         "samples_with_ties": tied,
-        "max_logit_error": float(torch.cat([*errors, torch.zeros(1)]).max()),  # NaN, if any is
+        "max_logit_error": float(torch.cat([*errors, torch.zeros(1)]).max()),  # NaN if any is NaN
         "predictions_different": predictions,
         "predictions_after_ties": after_ties,
         "accuracy": right / max(1, samples),
@@ -110,7 +110,7 @@ def compare(network: SpikingNet, found: Runner, batches: Iterable[Batch]) -> dic
 def _differences(
     expected: NetworkRunner, x: Tensor, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
 ) -> tuple[dict[str, dict[str, int]], Tensor]:
-    """How many spikes of each layer differ, by kind; and which samples (B,) have ties."""
+    """Number of differing spikes of each layer by kind, and which samples (B,) have ties."""
     differ = {name: ours[name] != spikes for name, spikes in theirs.items()}
     batch = x.shape[0 if expected.static else 1]
     if not any(bool(spikes.any()) for spikes in differ.values()):
@@ -139,21 +139,21 @@ def _check(result: Mapping[str, Any], what: str) -> None:
     if good and result["max_logit_error"] <= LOGIT_TOLERANCE:
         return
     raise GateError(
-        f"{what}: not the same network: {described(result)} (expected none different, at most {ties_allowed} ties, and an "
-        f"error of at most {LOGIT_TOLERANCE:g})",
-        hint="The file was not kept. Please report this.",
+        f"{what}: the networks differ: found {described(result)}; expected no differences, at most {ties_allowed} ties, and a logit error of at "
+        f"most {LOGIT_TOLERANCE:g}",
+        hint="The export was deleted. Please report this.",
     )
 
 
 def described(result: Mapping[str, Any]) -> str:
-    """A comparison in words."""
+    """The result of a comparison as a sentence."""
     text = (
         f"{result['spikes_different']} of {result['spikes_compared']} spikes and {result['predictions_different']} of "
         f"{result['samples']} predictions differ, largest logit error {result['max_logit_error']:.3g}"
     )
     if result["ties"]:
         text += (
-            f"; besides, {result['ties']} spikes at the threshold within rounding, after which {result['after_ties']} others and "
-            f"{result['predictions_after_ties']} predictions differ, in {result['samples_with_ties']} of the samples"
+            f"; {result['ties']} further spikes differ by rounding at the threshold, and after them {result['after_ties']} spikes and "
+            f"{result['predictions_after_ties']} predictions, in {result['samples_with_ties']} of the samples"
         )
     return text

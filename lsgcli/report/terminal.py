@@ -190,7 +190,7 @@ class TrainingDisplay:
     def _on_diverged(self, record: dict[str, Any]) -> None:
         from lsgcli.report.flow_terminal import lines
 
-        self._say(f"diverged in {record['told']}")
+        self._say(f"diverged in {record['message']}")
         self._say(record["cause"])
         for line in lines([record["table"]], self.out):
             self.out.print(line)

@@ -41,7 +41,7 @@ def test_ablate_does_not_take_runs_of_other_settings(lsg, images):
     assert lsg(*command, "--out", "abl", "--epochs", "1").exit_code == 0
     result = lsg(*command, "--out", "abl", "--epochs", "2")
     assert result.exit_code == 6
-    assert "--epochs 1 there, 2 now" in result.stderr
+    assert "--epochs 1, expected 2" in result.stderr
 
 
 def test_ablate_keeps_a_diverged_run_as_a_result(lsg, images, tmp_path):
@@ -95,7 +95,7 @@ def test_ablate_table_formats(lsg, images):
         (["--format", "word"], "--format"),
         (["--grid", "workers=0,2"], "does not change what is computed"),
         (["--collect", ".", "--table", "1", "--lr", "0.1"], "--table, --lr: cannot be combined with --collect"),
-        (["--collect", "."], "found no run there"),
+        (["--collect", "."], "found no run, expected"),
         (["--collect", ".", "--print-commands"], "--print-commands: cannot be combined"),
         (["--print-commands", "--plot", "p"], "--plot: cannot be combined"),
     ],
@@ -137,7 +137,7 @@ def test_commands_for_xargs_make_the_same_table(lsg, small, program, expected, t
     assert len(printed.stdout.splitlines()) == 4
     assert sorted(p.name for p in (tmp_path / "abl").rglob("*")) == ["ablation.json"]
     missing = json.loads(lsg("ablate", "--collect", "abl", "--json").stdout)["missing"]
-    assert [one["state"] for one in missing] == ["not begun"] * 4
+    assert [one["state"] for one in missing] == ["not started"] * 4
     done = subprocess.run(
         ["xargs", "-P2", "-I{}", "sh", "-c", "{}"], input=printed.stdout, capture_output=True, text=True, check=True
     )
@@ -183,8 +183,8 @@ def test_a_partial_table_says_what_is_missing(lsg, small, tmp_path):
     result = lsg("ablate", "--collect", "abl")
     assert result.exit_code == 0
     assert "Missing: lsg, seed 0: stopped after 1 of 1 epochs (abl/method=lsg/s0)." in result.stdout
-    assert "Missing: none, seed 1: not begun (abl/method=none/s1)." in result.stdout
-    assert "lsg: no run has finished with a result" in result.stdout
+    assert "Missing: none, seed 1: not started (abl/method=none/s1)." in result.stdout
+    assert "lsg: no run has finished" in result.stdout
 
 
 def test_collect_says_nothing_on_stderr(lsg, small):

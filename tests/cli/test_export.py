@@ -118,7 +118,7 @@ def test_a_fault_is_caught_and_nothing_is_left(export, form, tmp_path, monkeypat
     monkeypatch.setattr(kind, "write", broken)
     result = export(form, "out" + kind.suffix, "--verify", "8")
     assert result.exit_code == 9, result.stderr
-    assert "not the same network" in result.stderr
+    assert "the networks differ" in result.stderr
     assert [path for path in sorted(tmp_path.iterdir()) if path.name != "cache"] == before
 
 
@@ -143,12 +143,12 @@ def test_a_wrong_fold_is_caught(export, tmp_path, monkeypatch):
         (
             "safetensors",
             ["--mode", "step"],
-            "--mode: found with --format safetensors, which does not take it; expected one of onnx, pt2",
+            "--mode: found with --format safetensors, expected --format onnx or pt2",
         ),
-        ("pt2", ["--dt", "0.001"], "--dt: found with --format pt2, which does not take it; expected one of nir"),
+        ("pt2", ["--dt", "0.001"], "--dt: found with --format pt2, expected --format nir"),
         ("nir", ["--no-fold-bn"], "--no-fold-bn: found with --format nir"),
         ("onnx", ["--mode", "scan"], "expected unroll or step"),
-        ("nir", ["--dt", "0"], "--dt: found 0.0, expected seconds, above 0"),
+        ("nir", ["--dt", "0"], "--dt: found 0.0, expected seconds > 0"),
         ("nir", ["--dt", "nan"], "--dt: found nan"),
         ("onxx", [], "did you mean onnx?"),
         ("pt2", ["-T", "0"], "--timesteps"),
@@ -230,7 +230,7 @@ def test_folder_for_a_hub(export, trained, tmp_path):
     card = (folder / "README.md").read_text()
     assert card.startswith("---\n")
     assert "# vggsnn on image-folder" in card
-    assert f"Accuracy {record['accuracy']:.4f} on 18 samples spread over the test part" in card
+    assert f"Accuracy {record['accuracy']:.4f} on 18 samples from the test part" in card
     assert "0 of 18 predictions differ" in card
     measured = json.loads((trained / "result.json").read_text())["test_accuracy_best"]
     assert f"Accuracy {measured:.4f} on the whole test part (training)." in card

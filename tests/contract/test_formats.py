@@ -102,7 +102,7 @@ def test_a_fault_is_caught(name, mode, fault, checkpoints, target):
     path = target(name)
     found = exported(checkpoints["mlp"], name, path, mode=mode, faulty=fault)  # of few layers, so that it is traced quickly
     runner = registry.get("format", name)().open(path)
-    with pytest.raises(GateError, match="not the same network"):
+    with pytest.raises(GateError, match="the networks differ"):
         verify(found.trained, found.written, runner, samples(found.content.config, 16), "net")
 
 

@@ -1,4 +1,4 @@
-"""NIR, the Neuromorphic Intermediate Representation: a graph that other simulators and neuromorphic toolchains read.
+"""NIR, the Neuromorphic Intermediate Representation: a graph for other simulators and neuromorphic toolchains.
 
 Source: Pedersen et al., "Neuromorphic intermediate representation: A unified instruction set for interoperable brain-inspired
 computing", Nature Communications 15, 2024, doi 10.1038/s41467-024-52259-9.
@@ -25,10 +25,10 @@ class NIR(Format):
     suffix = ".nir"
     extra = "nir"
     packages = ("nir",)
-    options: ClassVar[Mapping[str, Any]] = {"dt": 1e-4}  # seconds; snntorch takes no other
+    options: ClassVar[Mapping[str, Any]] = {"dt": 1e-4}  # seconds; snntorch supports no other value
 
     def write(self, network: "SpikingNet", content: "Checkpoint", path: Path, options: ExportOptions) -> None:
-        """Write the graph of a folded network; :mod:`lsgcli.export.nir.graph` says in which form."""
+        """Write the graph of a folded network, see :mod:`lsgcli.export.nir.graph`."""
         import nir
 
         from lsgcli.export.nir.graph import draw
@@ -41,7 +41,7 @@ class NIR(Format):
         path.write_bytes(file.getvalue())
 
     def open(self, path: Path) -> Runner:
-        """The graph, read from the file and run by this package's own few lines of torch."""
+        """The graph, run by a small interpreter in torch."""
         from lsgcli.export.nir.runner import GraphRunner
 
         return GraphRunner(path)

@@ -1,7 +1,6 @@
-"""A folded network as a NIR graph: which nodes each of its parts becomes. Their form is in :mod:`lsgcli.export.nir.builder`.
+"""Conversion of a folded network to a NIR graph. :mod:`lsgcli.export.nir.builder` defines the nodes.
 
-A network of a plug-in is drawn once it registers itself, and any block of its own, with ``network.register`` and
-``block.register``.
+A plug-in registers its networks and blocks with ``network.register`` and ``block.register``.
 """
 
 import json
@@ -23,23 +22,23 @@ from lsgcli.models.vggsnn import VGGSNN
 
 
 def draw(model: SpikingNet, dt: float) -> nir.NIRGraph:
-    """The graph of a folded network, from frames (C, H, W) to logits (classes, 1, 1), with what it is in its metadata.
+    """The graph of a folded network, from frames (C, H, W) to logits (classes, 1, 1), with metadata.
 
-    LIF nodes have the names of the network's layers of neurons; the convolution that feeds a layer is ``LAYER.synapse``.
+    LIF nodes are named after the network's layers of neurons; the convolution that feeds a layer is ``LAYER.synapse``.
 
     Args:
         model: in evaluation mode, on the CPU.
-        dt: seconds that one timestep stands for.
+        dt: duration of a timestep, in seconds.
 
     Raises:
-        ConfigError: something in the network has no form in NIR.
+        ConfigError: NIR cannot represent the network.
     """
     layers = model.spiking_layers()
     builder = GraphBuilder({layer.lif: layer.name for layer in layers}, dt)
     with torch.no_grad():
         logits = network(model, builder)
     builder.add("output", nir.Output(np.array(logits.shape)), logits)
-    # Shapes as torch has them, where a linear layer's neurons have no height and width.
+    # Shapes as in torch, where neurons of a linear layer have no height and width.
     shapes = {layer.name: builder.nodes[layer.name].output_type["output"].tolist() for layer in layers}
     linear = {layer.name for layer in layers if isinstance(layer.synapse, nn.Linear)}
     about = {
@@ -54,20 +53,20 @@ def draw(model: SpikingNet, dt: float) -> nir.NIRGraph:
 
 @singledispatch
 def network(model: nn.Module, builder: GraphBuilder) -> Signal:
-    """Draw a network, its input included; the signal is its logits."""
+    """Add a network and its input; returns its logits."""
     raise _unknown(model, "network")
 
 
 @singledispatch
 def block(module: nn.Module, x: Signal, builder: GraphBuilder) -> Signal:
-    """Draw a block behind ``x``; the signal is its output."""
+    """Add a block with the input ``x``; returns its output."""
     raise _unknown(module, "block")
 
 
 def _unknown(module: nn.Module, what: str) -> ConfigError:
     return ConfigError(
-        f"NIR: {type(module).__name__}: no graph is known for this {what}",
-        hint="It comes from a plug-in, which can register one: see lsgcli.export.nir.graph.",
+        f"NIR: found the {what} {type(module).__name__}, for which no conversion is registered",
+        hint="A plug-in can register a conversion: see lsgcli.export.nir.graph.",
     )
 
 
@@ -129,12 +128,12 @@ def _sew_block(module: SewBlock, x: Signal, builder: GraphBuilder) -> Signal:
 
 
 def _current(module: nn.Module, name: str, x: Signal, builder: GraphBuilder) -> Signal:
-    """A convolution that carries its tdBN."""
+    """A convolution with folded tdBN."""
     assert isinstance(module, ConvNorm)
     if not isinstance(module.norm, nn.Identity):
         raise ConfigError(
-            f"NIR: {name} has a {type(module.norm).__name__}, expected it folded into the convolution",
-            hint="NIR has no normalisation: leave out --no-fold-bn.",
+            f"NIR: {name}: found {type(module.norm).__name__}, expected it folded into the convolution",
+            hint="NIR has no normalisation: omit --no-fold-bn.",
         )
     return builder.convolution(name, x, module.conv)
 

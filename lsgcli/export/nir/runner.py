@@ -1,4 +1,4 @@
-"""A NIR graph, read from its file and run as NIR defines it, with forward Euler steps of dt."""
+"""Interpreter of a NIR graph, with forward Euler steps of dt."""
 
 import json
 from functools import singledispatch
@@ -20,14 +20,16 @@ class GraphRunner(Runner):
     """Runs the graph node by node, each over all timesteps.
 
     Raises:
-        CheckpointError: not a NIR graph that lsg wrote.
+        CheckpointError: the file is not a NIR graph written by lsg.
     """
 
     def __init__(self, path: Path):
         try:
             self.graph = nir.read(path)
-        except (OSError, KeyError, ValueError, TypeError, AssertionError) as error:  # what h5py and nir make of other files
-            raise CheckpointError(f"{path}: not a NIR graph ({error})", hint="Copy or export the file again.") from error
+        except (OSError, KeyError, ValueError, TypeError, AssertionError) as error:  # raised by h5py and nir for other files
+            raise CheckpointError(
+                f"{path}: cannot be read as a NIR graph: {error}", hint="Copy or export the file again."
+            ) from error
         about = self.graph.metadata
         super().__init__(read_metadata(about, path))
         if (list(self.graph.inputs), list(self.graph.outputs)) != (["input"], ["output"]):
@@ -44,7 +46,7 @@ class GraphRunner(Runner):
 
     @torch.no_grad()
     def run(self, x: Tensor) -> Output:
-        """Run frames (T, B, C, H, W), or images (B, C, H, W) that are shown T times."""
+        """Run frames (T, B, C, H, W), or images (B, C, H, W) presented T times."""
         if x.dim() == 4:
             x = x.expand(self.T, *x.shape)
         shape = self.graph.nodes["input"].output_type["output"].tolist()
@@ -69,7 +71,9 @@ class GraphRunner(Runner):
 @singledispatch
 def execute(node: nir.NIRNode, x: Tensor, dt: float) -> Tensor:
     """The output (T, B, ...) of a node for the input x (T, B, ...)."""
-    raise CheckpointError(f"{type(node).__name__}: lsg does not write such nodes", hint="Export the checkpoint again.")
+    raise CheckpointError(
+        f"found a node {type(node).__name__}, expected one written by lsg", hint="Export the checkpoint again."
+    )
 
 
 @execute.register

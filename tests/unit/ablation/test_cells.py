@@ -118,7 +118,7 @@ def test_divergence_is_a_result(cells, monkeypatch):
 
 def test_runs_of_other_settings_are_refused(cells):
     write_run(cells[0], 0.5, lr=0.3, T=5)
-    with pytest.raises(RunInUseError, match=r"-T 5 there, 3 now; --lr 0\.3 there, 0\.05 now"):
+    with pytest.raises(RunInUseError, match=r"-T 5, expected 3; --lr 0\.3, expected 0\.05"):
         check_same(cells[0])
     write_run(cells[1], 0.5, data_dir="elsewhere", workers=3)
     check_same(cells[1])
@@ -130,5 +130,5 @@ def test_a_precision_that_was_chosen_is_the_same_as_one_that_was_asked_for(cells
     write_run(cells[0], 0.5, precision="fp32", used="fp32")  # a run that was told fp32, now auto, which is fp32 here
     check_same(cells[0])
     write_run(cells[1], 0.5, precision="bf16", used="bf16")
-    with pytest.raises(RunInUseError, match="--precision 'bf16' there, 'auto' now"):
+    with pytest.raises(RunInUseError, match="--precision 'bf16', expected 'auto'"):
         check_same(cells[1])

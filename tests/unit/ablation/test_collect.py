@@ -58,9 +58,9 @@ def test_what_is_missing(planned):
     states = {(one["row"], one["seed"]): one["state"] for one in summary["missing"]}
     assert states == {
         ("lsg", 0): "stopped after 2 of 3 epochs",
-        ("trainable-decay", 1): "being written by another process",
-        ("lsg", 1): "not begun",
-        ("none", 1): "not begun",
+        ("trainable-decay", 1): "running in another process",
+        ("lsg", 1): "not started",
+        ("none", 1): "not started",
     }
     assert [one["run"] for one in summary["missing"]] == [str(cells[i].path) for i in (3, 1, 4, 5)]
     assert [(row["n"], row["diverged"], row["missing"]) for row in summary["rows"]] == [
@@ -82,7 +82,7 @@ def test_without_a_plan_every_row_should_have_every_seed(planned):
     for cell in cells[:4]:
         write_run(cell, 0.5)
     lsg, none = sorted(collect(planned.root).summary()["missing"], key=lambda one: one["row"])
-    assert (lsg["row"], lsg["seed"], lsg["state"]) == ("lsg", 1, "not begun")
+    assert (lsg["row"], lsg["seed"], lsg["state"]) == ("lsg", 1, "not started")
     assert (none["row"], none["run"]) == ("none", str(cells[5].path))
 
 
@@ -106,7 +106,7 @@ def test_of_two_runs_with_the_same_settings_one_counts(planned):
     write_run(again, 0.6)
     summary = collect(planned.root).summary()
     assert summary["rows"][0]["accuracies"] == [0.6]
-    assert f"{again.path} counts, not {first.path}." in summary["notes"][-1]
+    assert f"{again.path} is used, {first.path} ignored." in summary["notes"][-1]
 
 
 def test_a_run_alone(tmp_path):
@@ -175,7 +175,7 @@ def test_a_planned_ablation_with_other_data_beside_it(planned):
 
 @pytest.mark.parametrize("name", ["absent", "."])
 def test_no_runs(tmp_path, name):
-    with pytest.raises(ConfigError, match="found no run there"):
+    with pytest.raises(ConfigError, match="found no run, expected"):
         collect(tmp_path / name)
 
 
@@ -187,7 +187,10 @@ def test_different_precision_under_the_same_settings_is_told(planned):
 
 def test_the_split_that_chose_is_told(planned):
     cells = planned.cells()
-    for chosen, words in (("val", "best epoch on the validation split"), ("test", "on the test set itself, which flatters")):
+    for chosen, words in (
+        ("val", "best epoch on the validation split"),
+        ("test", "on the test set itself, which is optimistic"),
+    ):
         found = Collection(cells, [record(0.5, chosen_on=chosen)] * len(cells), None)
         assert any(words in note for note in found.summary()["notes"])
 

@@ -50,16 +50,16 @@ def test_quantiles_of_t(n, t):
         ),
         ([0.5, 0.6, 0.7], [0.4, 0.5, 0.59], "worse", "worse than the baseline by more than noise"),
         ([0.5, 0.6, 0.7], [0.7, 0.5, 0.7], "within noise", "within noise: the interval includes 0"),
-        ([0.5], [0.9], "unknown", "+40.00 points with one seed; whether that is more than noise cannot be said"),
+        ([0.5], [0.9], "unknown", "+40.00 points with one seed, which does not show whether it is more than noise"),
         ([0.5, 0.6], [0.6, 0.75], "within noise", "2 seeds"),
-        ([0.5, 0.6], [0.6, 0.701], "better", "two seeds are few to say so, run more"),
-        ([0.5, 0.6, 0.7], [0.6, 0.7, 0.8], "unknown", "+10.00 points with each of 3 seeds; differences without any spread"),
-        ([0.5, 0.6, 0.7], [0.5, 0.6, 0.7], "within noise", "the same accuracy as the baseline with each of 3 seeds"),
+        ([0.5, 0.6], [0.6, 0.701], "better", "two seeds are weak evidence, run more"),
+        ([0.5, 0.6, 0.7], [0.6, 0.7, 0.8], "unknown", "+10.00 points for each of 3 seeds; without variation between seeds"),
+        ([0.5, 0.6, 0.7], [0.5, 0.6, 0.7], "within noise", "the same accuracy as the baseline for each of 3 seeds"),
         ([None, None], [0.5, 0.6], "unknown", "the baseline has no result to compare with"),
         (["missing"], [0.5], "unknown", "the baseline has no result to compare with"),
         ({0: 0.5, 1: 0.6}, {2: 0.5, 3: 0.7}, "unknown", "no seed in common with the baseline"),
         ([0.5, 0.6], [None, None], "unknown", "every run diverged"),
-        ([0.5, 0.6], [None, "missing"], "unknown", "no run has finished with a result"),
+        ([0.5, 0.6], [None, "missing"], "unknown", "no run has finished"),
     ],
 )
 def test_conclusions(base, other, verdict, words):
@@ -80,7 +80,7 @@ def test_a_diverged_run_is_a_result():
     row = table(("none", [0.5, 0.6, 0.7]), ("lsg", [0.6, None, 0.8]))[1]
     assert (row["n"], row["diverged"], row["seeds"], row["accuracies"]) == (2, [1], [0, 2], [0.6, 0.8])
     assert row["difference"] == pytest.approx(0.1)
-    assert row["conclusion"].endswith("1 of 3 runs diverged, and count in no figure.")
+    assert row["conclusion"].endswith("1 of 3 runs diverged and are excluded.")
 
 
 def test_a_missing_run_is_said_to_be_missing():

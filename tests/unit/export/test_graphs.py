@@ -57,6 +57,6 @@ def test_what_cannot_be_followed_is_refused(form, tmp_path):
     def unknown_layer(network, content):
         network.classifier = nn.Sequential(network.classifier, Moody())
 
-    with pytest.raises(ConfigError, match=r"cannot follow MLP: .*ata-dependent"):
+    with pytest.raises(ConfigError, match=r"cannot trace MLP: .*ata-dependent"):
         exported(saved("mlp", tmp_path / "c.safetensors"), form, tmp_path / "net", faulty=unknown_layer)
     assert not (tmp_path / "net").exists()

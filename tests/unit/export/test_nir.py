@@ -266,9 +266,9 @@ def unfolded(network):
     ("change", "message"),
     [
         (soft_reset, "conv4 is a SoftReset.*\n.*soft reset"),
-        (unknown_network, "OtherNet: no graph is known for this network"),
-        (unknown_block, "Sequential: no graph is known for this block"),
-        (unfolded, "conv2.synapse has a TdBatchNorm2d, expected it folded"),
+        (unknown_network, "found the network OtherNet, for which no conversion"),
+        (unknown_block, "found the block Sequential, for which no conversion"),
+        (unfolded, "conv2.synapse: found TdBatchNorm2d, expected it folded"),
     ],
 )
 def test_refused(change, message, tmp_path):
@@ -299,9 +299,9 @@ def lost_edge(graph):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (foreign, "no metadata of lsg"),
+        (foreign, "no lsg metadata"),
         (unknown_node, "AvgPool2d"),
-        (wrong_shape, "not a NIR graph .*mismatch"),
+        (wrong_shape, "cannot be read as a NIR graph: .*mismatch"),
         (lost_edge, "expected one input"),
     ],
 )

@@ -187,7 +187,7 @@ def test_a_fault_in_the_file_is_caught(which, mode, fault, made, tmp_path):
     onnx.save(model, tmp_path / "net.onnx")
     sixteen = list(samples(found.content.config, 16))
     verify(found.trained, found.written, exporting.ONNX().open(path), sixteen, "net")
-    with pytest.raises(GateError, match="not the same network"):
+    with pytest.raises(GateError, match="the networks differ"):
         verify(found.trained, found.written, exporting.ONNX().open(tmp_path / "net.onnx"), sixteen, "net")
 
 
@@ -236,7 +236,7 @@ def test_a_network_that_cannot_be_followed(tmp_path):
     def choose(network, content):
         network.register_forward_pre_hook(lambda module, x: x[0] if x[0].sum() > 0 else 2 * x[0])
 
-    with pytest.raises(ConfigError, match="cannot follow VGGSNN"):
+    with pytest.raises(ConfigError, match="cannot trace VGGSNN"):
         exported(saved("vggsnn", tmp_path / "c.safetensors"), "onnx", tmp_path / "net.onnx", faulty=choose)
     assert not (tmp_path / "net.onnx").exists()
 

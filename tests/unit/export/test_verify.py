@@ -189,6 +189,6 @@ def test_the_gate():
         {"predictions_different": 1},
         {"max_logit_error": 1.01e-5},
     ):
-        with pytest.raises(GateError, match="not the same network") as caught:
+        with pytest.raises(GateError, match="the networks differ") as caught:
             _check(good(**changes), "net")
         assert caught.value.exit_code == 9
