@@ -265,7 +265,7 @@ def unfolded(network):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (soft_reset, "conv4 is a SoftReset.*\n.*soft reset"),
+        (soft_reset, "conv4: found neurons of class SoftReset.*\n.*soft reset"),
         (unknown_network, "found the network OtherNet, for which no conversion"),
         (unknown_block, "found the block Sequential, for which no conversion"),
         (unfolded, "conv2.synapse: found TdBatchNorm2d, expected it folded"),
