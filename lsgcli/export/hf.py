@@ -40,10 +40,10 @@ class HF(Format):
 
         network, config = checkpoint.load(path / WEIGHTS)
         try:
-            beside = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+            stored = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path / CONFIG}: cannot be read: {error}", hint="Copy the folder again.") from error
-        if beside != config:
+        if stored != config:
             raise CheckpointError(
                 f"{path / CONFIG}: found a configuration that differs from that in {WEIGHTS}", hint="Copy the folder again."
             )
