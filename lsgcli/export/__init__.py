@@ -80,18 +80,18 @@ class Runner(ABC):
 
 
 class Stepwise(Runner):
-    """A network that runs one timestep at a time. Its state is each layer's u (B, ...) before the reset."""
+    """A network that runs one timestep at a time. Its state is u (B, ...) of each layer before the reset."""
 
     @abstractmethod
     def rest(self, batch: int) -> "tuple[Tensor, ...]":
-        """The state of ``batch`` samples before the first timestep: zeros."""
+        """The initial state of ``batch`` samples: zeros."""
 
     @abstractmethod
     def step(self, frame: "Tensor", state: "tuple[Tensor, ...]") -> "tuple[Tensor, tuple[Tensor, ...]]":
-        """One timestep: a frame or image (B, C, H, W) and the state before it -> logits (B, classes) and the state after it."""
+        """One timestep: a frame or image (B, C, H, W) and the state -> logits (B, classes) and the next state."""
 
     def run(self, x: "Tensor") -> Output:
-        """Run all timesteps from rest; the spikes follow from the states."""
+        """Run all timesteps from rest; spikes are computed from the states."""
         import torch
 
         state, logits, states = self.rest(x.shape[0 if self.static else 1]), [], []

@@ -54,7 +54,7 @@ class NetworkRunner(Runner):
 
 
 class SteppingRunner(Stepwise):
-    """Runs a network of lsg one timestep at a time."""
+    """Runs a network in torch one timestep at a time."""
 
     def __init__(self, network: SpikingNet, config: dict[str, Any]):
         super().__init__(config)

@@ -1,8 +1,8 @@
-"""A PT2 file without anything that could run code.
+"""Sanitising of PT2 files, so that loading them cannot execute code.
 
-``torch.export.load`` trusts its file: it unpickles members, loads compiled libraries, gives texts to ``sympy.sympify`` and to
-``exec``, and resolves names of functions. A PT2 of `lsg export` needs none of that. :func:`inert` reads an archive as data, checks
-each member against what lsg writes, and writes a new archive for torch, which never sees the file itself.
+``torch.export.load`` trusts its file: it unpickles members, loads compiled libraries, passes text to ``sympy.sympify`` and ``exec``,
+and resolves function names. A PT2 of `lsg export` needs none of these. :func:`inert` reads the archive as data, checks each member
+against the format that lsg writes, and writes a new archive, which is what torch loads.
 """
 
 import io
@@ -17,17 +17,17 @@ from lsgcli.errors import CheckpointError
 
 # A plain name or a number: no call, no private attribute.
 NAME = re.compile(r"(?!.*__)[\w.+]*")
-# Operators on tensors. from_file and save take the name of a file.
+# Operators on tensors, except from_file and save, which access files.
 OPERATOR = re.compile(r"torch\.ops\.aten\.(?!from_file\b|save\b)(?!.*__)\w+\.\w+")
-# Sums and products of symbols, as sympy prints a tensor's size.
+# Sums and products of symbols, as printed by sympy for the size of a tensor.
 WORDS = "Symbol|Integer|Add|Mul|Min|Max|Mod|FloorDiv|CleanDiv|PythonMod|positive|integer|nonnegative|True|False|[su]\\d+|\\d+"
 EXPRESSION = re.compile(rf"(\b({WORDS})\b|\*(?!\*)|[\s(),='+/-])*")
-# How arguments are nested in tuples, lists and dictionaries.
+# Nesting of arguments in tuples, lists and dictionaries.
 NESTING = re.compile(r"""([\s\d\[\]{}:,]|null|"(type|context|children_spec|null|\[\]|builtins\.(tuple|list|dict))")*""")
-CHOICES = {"same", "valid", "trunc", "floor"}  # texts that operators take
+CHOICES = {"same", "valid", "trunc", "floor"}  # string arguments of operators
 
 Check = Callable[[str], object]
-CHECKS: Mapping[str, Check] = {  # by the key of the text in the JSON; any other is a NAME
+CHECKS: Mapping[str, Check] = {  # by the key of the string in the JSON; any other must be a NAME
     "target": OPERATOR.fullmatch,
     "expr_str": EXPRESSION.fullmatch,
     "in_spec": NESTING.fullmatch,
@@ -35,16 +35,16 @@ CHECKS: Mapping[str, Check] = {  # by the key of the text in the JSON; any other
     "as_string": CHOICES.__contains__,
     "as_strings": CHOICES.__contains__,
 }
-# What torch keeps about where operations come from, and Python code that checks the inputs: torch runs without.
+# Source locations of operations, and Python code that checks inputs; torch does not need them.
 DROPPED: Mapping[str, Any] = {"metadata": {}, "guards_code": []}
 
 
 def inert(path: Path) -> io.BytesIO:
-    """The archive at ``path``, written again from members that hold tensors, numbers and names alone.
+    """The archive at ``path``, rewritten with members that contain only tensors, numbers and names.
 
     Raises:
-        CheckpointError: a member could run code, or is not one that `torch.export.save` writes for a network of lsg.
-        OSError, zipfile.BadZipFile: it cannot be read.
+        CheckpointError: a member could execute code, or is not written by `torch.export.save` for a network of lsg.
+        OSError, zipfile.BadZipFile: the file cannot be read.
     """
     rewritten = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(rewritten, "w") as target:
@@ -59,13 +59,13 @@ def inert(path: Path) -> io.BytesIO:
 
 
 def _rewriter(path: Path, name: str) -> Callable[[bytes], bytes]:
-    """The function that checks a member and writes it again, by its name without the folder that torch puts around all."""
+    """The function that checks and rewrites a member, selected by its name without the top folder."""
     inner = name.split("/", 1)[-1] if "/" in name and not name.startswith("extra_files/") else name
     if re.fullmatch(
         r"models/model\.json|data/(weights|constants)/model_\w+_config\.json|serialized_exported_program\.json", inner
     ):
         return lambda content: _program(path, name, content)
-    # torch before 2.10 stores weights so, and torch before 2.8 everything but the graph.
+    # torch before 2.10 stores weights like this, and torch before 2.8 everything except the graph.
     if re.fullmatch(r"data/(weights|constants|sample_inputs)/model\.pt|serialized_\w+\.pt", inner):
         return lambda content: _tensors(path, name, content)
     if re.fullmatch(
@@ -73,7 +73,7 @@ def _rewriter(path: Path, name: str) -> Callable[[bytes], bytes]:
         r"|byteorder|\.data/\w+|version",
         inner,
     ):
-        return lambda content: content  # numbers, or text that lsg itself reads
+        return lambda content: content  # numbers, or text read by lsg itself
     raise _refused(path, name, "a member that lsg does not write")
 
 
@@ -94,7 +94,7 @@ def _program(path: Path, name: str, content: bytes) -> bytes:
 
 
 def _tensors(path: Path, name: str, content: bytes) -> bytes:
-    """Tensors in tuples and dictionaries, which torch reads without running what a pickle says."""
+    """Tensors in tuples and dictionaries, which torch reads without executing pickled code."""
     import pickle
 
     import torch
@@ -104,7 +104,7 @@ def _tensors(path: Path, name: str, content: bytes) -> bytes:
     try:
         found = torch.load(io.BytesIO(content), weights_only=True)
     except pickle.UnpicklingError as error:
-        raise _refused(path, name, "a pickle that holds more than tensors") from error
+        raise _refused(path, name, "a pickle that contains more than tensors") from error
     again = io.BytesIO()
     torch.save(found, again)
     return again.getvalue()
@@ -112,6 +112,6 @@ def _tensors(path: Path, name: str, content: bytes) -> bytes:
 
 def _refused(path: Path, name: str, found: str) -> CheckpointError:
     return CheckpointError(
-        f"{path}: {name}: found {found}, expected a program of tensors alone; nothing of it was run",
-        hint="Such a file can run any program. Evaluate only exports of `lsg export`, or export the checkpoint again.",
+        f"{path}: {name}: found {found}, expected a program of tensors only; no code was executed",
+        hint="Such a file can execute arbitrary code. Evaluate only exports of `lsg export`, or export the checkpoint again.",
     )

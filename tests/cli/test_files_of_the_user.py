@@ -122,7 +122,7 @@ def test_eval_runs_nothing_from_a_file(run, home):
     before = contents(home)
     status, out, err = run("eval", "bad.pt2", cwd=home)
     assert (status, out) == (4, "")
-    assert "bad.pt2: archive/data/sample_inputs/model.pt: found a pickle that holds more than tensors" in err
+    assert "bad.pt2: archive/data/sample_inputs/model.pt: found a pickle that contains more than tensors" in err
     assert contents(home) == before
 
 

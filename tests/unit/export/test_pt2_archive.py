@@ -34,7 +34,7 @@ def test_the_attack_is_one(net, tmp_path):
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_refused_and_nothing_run(net, tmp_path, attack):
-    with pytest.raises(CheckpointError, match="nothing of it was run"):
+    with pytest.raises(CheckpointError, match="no code was executed"):
         registry.get("format", "pt2")().open(attacked(net, tmp_path / "bad.pt2", attack))
     assert [path.name for path in tmp_path.iterdir()] == ["bad.pt2"]
 
