@@ -97,19 +97,19 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
 
 def check_same(path: Path, config: RunConfig) -> None:
-    """See that the run in ``path`` is the one that ``config`` describes, but for what a resumed run may change.
+    """Check that the run in ``path`` has the settings of ``config``, except those that may change on resume.
 
     Raises:
-        RunInUseError: it has other settings.
+        RunInUseError: the settings differ.
         CheckpointError: as :func:`identity`.
     """
     there, wanted = {**read_config(path).to_dict(), **read_sources(path)}, identity(config)
     differing = [name for name in wanted if there.get(name) != wanted[name]]
     if "precision" in differing and read_precision(path) == pick_precision(config.precision, pick_device(config.device))[0]:
-        differing.remove("precision")  # one was chosen, the other asked for, and they are the same
+        differing.remove("precision")  # `auto` on one side selected the precision of the other
     if differing:
-        told = "; ".join(f"{option_name(n)} {there.get(n)!r} there, {wanted[n]!r} now" for n in differing)
-        raise RunInUseError(f"{path}: holds a run of other settings: {told}", hint="Choose another --out.")
+        differences = "; ".join(f"{option_name(n)} {there.get(n)!r}, expected {wanted[n]!r}" for n in differing)
+        raise RunInUseError(f"{path}: found a run with different settings: {differences}", hint="Choose another --out.")
 
 
 def is_stopped(path: Path, config: RunConfig) -> bool:

@@ -274,7 +274,7 @@ def test_the_same_command_continues_after_a_signal(process, images, tmp_path, nu
     assert done < 12
     other = process("train", *options, "--lr", "0.3")
     assert other.wait(120) == 6
-    assert "run: holds a run of other settings: --lr 0.05 there, 0.3 now" in other.stderr.read()
+    assert "run: found a run with different settings: --lr 0.05, expected 0.3" in other.stderr.read()
     again = process("train", *options, "--threads", "1")
     out, err = again.communicate(timeout=120)
     assert (again.returncode, out) == (0, "run/best.safetensors\n")

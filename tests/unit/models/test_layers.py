@@ -88,7 +88,7 @@ def test_checkpointed_activations_keep_no_bytes(monkeypatch):
     def unwanted(x, levels):
         raise AssertionError("bytes are kept")
 
-    monkeypatch.setattr(layers, "_kept_as_bytes", unwanted)
+    monkeypatch.setattr(layers, "_saved_as_bytes", unwanted)
     model.checkpoint_activations = True
     again = gradients(model, torch.ones(2, 3, 2, 16, 16))
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))

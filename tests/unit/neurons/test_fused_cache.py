@@ -52,7 +52,7 @@ def cache(tmp_path_factory):
     both = [start(FORWARD, folder) for _ in range(2)]
     said = [finish(process) for process in both]
     assert any("data saved to" in text for text in said)
-    assert any(f"they are kept in {folder}" in text for text in said)
+    assert any(f"cached in {folder}" in text for text in said)
     return folder
 
 
@@ -65,7 +65,7 @@ def test_kernels_are_kept(cache):
     assert "compiling kernels" not in said
 
 
-def test_damaged_kernels_are_compiled_anew(cache):
+def test_damaged_kernels_are_recompiled(cache):
     """A file that was cut off is not an error."""
     for file in cache.rglob("*.nb?"):
         file.write_bytes(file.read_bytes()[:100])

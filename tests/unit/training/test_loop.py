@@ -179,7 +179,7 @@ def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch, nan_l
     outcomes = []
     for name, compute in (("at once", CPU), ("later", RunningAhead(torch.device("cpu")))):
         monkeypatch.setattr("tests.unit.training.test_loop.CPU", compute)
-        monkeypatch.setattr("lsgcli.training.loop.READ", float("inf"))
+        monkeypatch.setattr("lsgcli.training.loop.LOSS_INTERVAL", float("inf"))
         run(tmp_path / name, tiny.config(epochs=1), tiny.bundle())
         outcomes.append(metrics(tmp_path / name))
     assert outcomes[0] == outcomes[1]
