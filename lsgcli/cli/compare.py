@@ -1,6 +1,7 @@
 """``lsg compare``: runs side by side."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -38,7 +39,6 @@ def compare(
     messages(quiet, verbose)
     from lsgcli import comparison
     from lsgcli.report import comparison as report
-    from lsgcli.report.terminal import console
 
     found = comparison.find(runs)
     if html is not None:
@@ -47,7 +47,7 @@ def compare(
     if as_json:
         print_json(record)
     else:
-        fits = console(sys.stdout).width if sys.stdout.isatty() or "COLUMNS" in os.environ else None
+        fits = shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else None
         print_result("\n".join(report.lines(record, fits)))
     if html is not None:
         files.write_text(html, report.page(record))

@@ -79,7 +79,7 @@ def test_rows_that_compute_the_same():
             ["train", "--threshold", "1e300", "--width", "1e300"],
             ["--threshold: found 1e+300, expected a", "--width: found 1e+300"],
         ),
-        (["export", "net.safetensors", "-o", "net"], ["-o net: found no --format, and a name that ends in none of"]),
+        (["export", "net.safetensors", "-o", "net"], ["-o net: found no ending, expected a name that ends in .nir or .onnx"]),
         (["export", "net.safetensors", "-o", "x.onnx", "--format", "nir"], ["x.onnx: found a name of the format onnx"]),
         (["export", "net.safetensors", "-o", "x.onnx", "--cache-dir", "c"], ["no effect without --verify"]),
         (["inspect-gradients", "net.safetensors", "--mismatch-step", "0.1"], ["expected --mismatch N, without which it"]),
