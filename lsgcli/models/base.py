@@ -144,6 +144,8 @@ class SpikingNet(nn.Module, ABC):
 
         With torch's default, a linear layer without tdBN would have currents far below the threshold and silent neurons.
         """
+        if next(self.parameters()).is_meta:  # shapes alone: to draw numbers there, torch imports its compiler
+            return
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
