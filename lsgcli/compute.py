@@ -82,7 +82,8 @@ def set_up(config: RunConfig) -> Compute:
     keep_large_buffers()
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may round differently each time
-    torch.use_deterministic_algorithms(config.deterministic)
+    if config.deterministic != torch.are_deterministic_algorithms_enabled():  # to set it imports torch's compiler
+        torch.use_deterministic_algorithms(config.deterministic)
     device = pick_device(config.device)
     registry.get("backend", config.backend).check(device)
     compute = Compute(device, *pick_precision(config.precision, device))

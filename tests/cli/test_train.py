@@ -206,7 +206,7 @@ def test_resume_refuses_other_data(train, lsg, images, tmp_path):
 def test_resume_refuses_data_that_are_prepared_otherwise(train, lsg, images, monkeypatch):
     train("--out", "run", "-q", "--epochs", "1")
     assert lsg("train", "--resume", "run", "-q").exit_code == 0
-    monkeypatch.setattr("lsgcli.data.datasets.base.VERSION", 2)
+    monkeypatch.setattr("lsgcli.data.datasets.base.IMAGES_VERSION", 2)
     result = lsg("train", "--resume", "run", "-q")
     assert result.exit_code == 3
     assert "found images version 2, expected 1 as in training" in result.stderr

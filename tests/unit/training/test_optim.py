@@ -83,12 +83,16 @@ def test_updates_are_those_of_torchs_own_classes_and_a_skipped_step_changes_noth
         torch.testing.assert_close(list(ours.parameters()), list(theirs.parameters()))
 
 
-def test_a_step_does_not_load_torchs_compiler():
+def test_training_does_not_load_torchs_compiler():
     code = """
 import sys, torch
 from lsgcli import models
 from lsgcli.config import RunConfig
+from lsgcli.compute import set_up
+from lsgcli.run import check
 from lsgcli.training.optim import Optimizers
+set_up(RunConfig())
+check(RunConfig())
 model = models.build("vggsnn", input_size=16, width_multiplier=1 / 32)
 optimizers = Optimizers(model, RunConfig())
 model(torch.rand(2, 2, 2, 16, 16)).sum().backward()
