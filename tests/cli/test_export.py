@@ -247,7 +247,7 @@ def test_card_without_measurements(lsg, tmp_path):
     assert "Accuracy 0.8750 on the validation part" in (tmp_path / "same" / "README.md").read_text()
     assert lsg("export", path, "--format", "hf", "-o", "other", "-T", "5").exit_code == 0
     card = (tmp_path / "other" / "README.md").read_text()
-    assert "Nothing: it was exported without `--verify`." in card
+    assert "No results: exported without `--verify`." in card
     assert "-T 5" in card.split("lsg export")[1]
     content = checkpoint.read(path)
     content.state["epoch"] = 9
@@ -263,4 +263,4 @@ def test_a_changed_configuration_beside_the_weights(lsg, tmp_path):
     (tmp_path / "net" / "config.json").write_text(json.dumps(config))
     result = lsg("eval", tmp_path / "net")
     assert result.exit_code == 4
-    assert "another configuration" in result.stderr
+    assert "found a configuration that differs" in result.stderr
