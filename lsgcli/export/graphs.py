@@ -89,9 +89,11 @@ class _History(Backend):
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         u, spikes = self.u, []
+        wide = torch.promote_types(current.dtype, torch.float32)  # of u between steps, also where layers compute in bfloat16
         for now in current:
+            now = now if current.dtype == wide else now.to(wide)
             u = now if u is None else p.beta * u * (u < p.threshold).to(u.dtype) + now
-            spikes.append((u >= p.threshold).to(u.dtype))
+            spikes.append((u >= p.threshold).to(current.dtype))
         self.u, self.spikes = u, torch.stack(spikes)
         return self.spikes
 

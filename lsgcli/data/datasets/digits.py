@@ -1,8 +1,14 @@
-"""Handwritten digits that come with scikit-learn (UCI optdigits): data that need no download, as still images and recorded."""
+"""Handwritten digits that are part of the package, so that they need no download: as still images, and recorded.
+
+``digits.npz`` holds the 1797 images of 8 x 8 pixels, values 0 to 16, of the test part of E. Alpaydin and C. Kaynak, "Optical Recognition
+of Handwritten Digits", UCI Machine Learning Repository, 1998, doi 10.24432/C50P49, licence CC BY 4.0, in the order in which
+``sklearn.datasets.load_digits`` returns them.
+"""
 
 import hashlib
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,10 +29,8 @@ INK = 24  # pixels that a digit's 8 are enlarged to
 @cache
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """Images (1797, 8, 8) float32 in 0..1, bright ink on dark, and labels (1797,) int64."""
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    return (found.images / 16).astype(np.float32), found.target.astype(np.int64)
+    with np.load(Path(__file__).with_name("digits.npz")) as found:
+        return (found["images"] / 16).astype(np.float32), found["labels"].astype(np.int64)
 
 
 def listing(splits: tuple[str, ...], info: dict[str, object] | None = None) -> Listing:
@@ -53,7 +57,7 @@ def enlarge(image: np.ndarray, size: int) -> np.ndarray:
 
 @register("dataset", "digits")
 class Digits(ImageDataset):
-    """1797 digits of scikit-learn, enlarged; the same images and the same split as digits-dvs."""
+    """1797 digits (UCI), enlarged; the same images and the same split as digits-dvs."""
 
     title = "1797 handwritten digits as still images, 10 classes; embedded, no download."
     channels = 1
@@ -85,7 +89,7 @@ class Digits(ImageDataset):
 
 @register("dataset", "digits-dvs")
 class DigitsDvs(EventDataset):
-    """1797 digits of scikit-learn, each moved once around a circle before a 32x32 event camera."""
+    """1797 digits (UCI), each moved once around a circle before a 32x32 event camera."""
 
     title = "1797 handwritten digits before a simulated event camera, 10 classes; embedded, no download."
     embedded = True

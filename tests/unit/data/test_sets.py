@@ -6,7 +6,7 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.config import FIELDS, check
-from lsgcli.data.datasets import event_folder
+from lsgcli.data.datasets import digits, event_folder
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError
 from lsgcli.resolve import resolve
@@ -165,3 +165,11 @@ def test_a_data_dir_that_is_a_file(config, tmp_path, name):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(DataError, match=r"file: found a file, expected the folder of the data set"):
         registry.get("dataset", name)(config(name, data_dir=str(tmp_path / "file"))).check()
+
+
+def test_the_embedded_digits_are_those_of_uci():
+    """Counts of each class in the test part of optdigits, as its page at UCI lists them."""
+    images, labels = digits.digits()
+    assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert images.shape == (1797, 8, 8)
+    assert set(np.unique(images * 16)) == set(range(17))
