@@ -370,7 +370,7 @@ def _check_value(name: str, value: Any) -> str | None:
         value = float(value)
     if type(value) is not wanted or value in ("", float("inf"), -float("inf")):
         return told + {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false"}[wanted]
-    if meta["kind"] and value not in registry.names(meta["kind"]):
+    if meta["kind"] and not registry.known(meta["kind"], str(value)):
         return f"{option_name(name)}: " + registry.unknown(meta["kind"], str(value), registry.names(meta["kind"]))
     if meta["choices"] and value not in meta["choices"]:
         return told + " or ".join(meta["choices"])

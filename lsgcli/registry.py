@@ -8,6 +8,8 @@ object there that is registered under a name which is written out::
 
     reference = register("backend", "reference")(Reference())
 
+An entry called ``prefix:NAME`` stands for the things of another package: its class method ``of`` finds the one of a name.
+
 The names are found in the source text, so that help pages and completion list them without importing torch. Other packages
 add entries through an entry point of the group ``lsg.<kind>``, and a script through the decorator.
 """
@@ -36,7 +38,9 @@ PLACES = {  # below the package: a folder, or a module without its .py
     "format": "export",
     "picture": "report/pictures",
 }
-REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w-]+)"\)')  # a literal start, which the search runs fast on
+REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w:-]+)"\)')  # a literal start, which the search runs fast on
+
+NAME = "NAME"
 
 _entries: dict[tuple[str, str], Any] = {}
 T = TypeVar("T")
@@ -81,12 +85,21 @@ def names(kind: str) -> list[str]:
     return sorted({*_modules(kind), *(name for k, name in (*_plugins(), *_entries) if k == kind)})
 
 
+def known(kind: str, name: str) -> bool:
+    """Whether a kind has the entry ``name``. What may follow the colon of ``prefix:NAME``, only :func:`get` finds out."""
+    prefix, _, rest = name.partition(":")
+    return rest != NAME and (f"{prefix}:{NAME}" if rest else name) in names(kind)
+
+
 def get(kind: str, name: str) -> Any:
     """The entry ``name`` of a kind.
 
     Raises:
         ConfigError: no such name; the message suggests the nearest.
     """
+    prefix, _, rest = name.partition(":")
+    if rest and known(kind, name):
+        return get(kind, f"{prefix}:{NAME}").of(rest)
     if (kind, name) not in _entries:
         if name in _modules(kind):
             importlib.import_module(_modules(kind)[name])
@@ -99,7 +112,8 @@ def get(kind: str, name: str) -> Any:
 
 def unknown(what: str, name: str, known: list[str]) -> str:
     """One line saying that ``name`` is not known, with the nearest names or all of them."""
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    lower = {one.lower(): one for one in known}
+    near = [lower[one] for one in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)]
     return f"unknown {what} {name!r}: " + (
         f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
     )

@@ -40,7 +40,8 @@ ATTEMPTS = 5  # to lock a directory, 20 ms apart: whoever asks whether it is in 
 def new_path(config: RunConfig) -> Path:
     """A path that no other run has, below ``runs/``."""
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-    return RUNS / f"{config.dataset}-{config.arch}-{config.method}" / f"{now}-s{config.seed}-{secrets.token_hex(3)}"
+    data = config.dataset.replace(":", "-")
+    return RUNS / f"{data}-{config.arch}-{config.method}" / f"{now}-s{config.seed}-{secrets.token_hex(3)}"
 
 
 class RunDir:

@@ -121,7 +121,7 @@ def folder_of(configs: Sequence[RunConfig]) -> Path:
     identities = [identity(config.replace(seed=FIELDS["seed"].default)) for config in configs]
     changed = [{name: value for name, value in one.items() if value != FIELDS[name].default} for one in identities]
     digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
-    return RUNS / f"ablate-{configs[0].dataset}-{configs[0].arch}-{digest}"
+    return RUNS / f"ablate-{configs[0].dataset.replace(':', '-')}-{configs[0].arch}-{digest}"
 
 
 def folder_name(variant: Variant) -> str:

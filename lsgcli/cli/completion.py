@@ -18,8 +18,8 @@ def of(values: Iterable[str]) -> Completer:
 
 
 def things(kind: str) -> Completer:
-    """Offers the names of a kind, see :mod:`lsgcli.registry`."""
-    return lambda incomplete: of(registry.names(kind))(incomplete)
+    """Offers the names of a kind, see :mod:`lsgcli.registry`; of ``tonic:NAME``, what comes before the name."""
+    return lambda incomplete: of(name.removesuffix(registry.NAME) for name in registry.names(kind))(incomplete)
 
 
 def augmentations(incomplete: str) -> list[str]:

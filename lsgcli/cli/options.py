@@ -63,6 +63,8 @@ def _parameter(name: str) -> inspect.Parameter:
 def _completer(name: str) -> completion.Completer:
     if name == "augment":
         return completion.augmentations
+    if kind := FIELDS[name].metadata["kind"]:
+        return completion.things(kind)
     return completion.checkpoints if FIELDS[name].metadata["path"] == "checkpoint" else completion.of(choices_of(name))
 
 

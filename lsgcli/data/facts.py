@@ -59,7 +59,7 @@ class Fact:
     Attributes:
         name: its path from the folder that was looked at, or its key in a data set.
         kind: its class; empty for a single file.
-        form: name of the reader, or ``simulated``.
+        form: name of the reader, ``simulated``, or the data set that reads them itself.
         size: bytes of the file.
         events, on: how many, and how many of them are ON.
         duration: from the first to the last event, microseconds.
@@ -181,7 +181,9 @@ def _all(dataset: EventDataset, workers: int | None, progress: Progress | None) 
 def _fact(dataset: EventDataset, sample: Sample) -> Fact:
     kind, source = dataset.classes[sample.label], sample.source
     try:
-        form, size = (readers.identify(Path(source)), os.path.getsize(source)) if isinstance(source, str) else ("simulated", 0)
+        form, size = ("simulated" if dataset.embedded else dataset.config.dataset), 0
+        if isinstance(source, str):
+            form, size = readers.identify(Path(source)), os.path.getsize(source)
         events = dataset.events(sample)
     except DataError as error:
         return Fact(sample.key, kind, problem=str(error))

@@ -35,7 +35,7 @@ def make_run(path, *checkpoints, age):
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["train", "--dataset", ""], registry.names("dataset")),
+        (["train", "--dataset", ""], [name.removesuffix("NAME") for name in registry.names("dataset")]),
         (["train", "--method", "m"], ["matched-width", "measured-sigma", "mpd-agl"]),
         (["train", "--precision", ""], ["auto", "fp32", "bf16"]),
         (["train", "--augment", "flip,cr"], ["flip,crop"]),

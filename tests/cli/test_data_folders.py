@@ -10,8 +10,9 @@ from PIL import Image
 
 from lsgcli import registry
 from lsgcli.data.datasets.cifar_dvs import CLASSES
+from lsgcli.data.datasets.downloaded import Downloaded
 
-DOWNLOADED = [name for name in registry.names("dataset") if registry.get("dataset", name).downloads]
+DOWNLOADED = [name for name in registry.names("dataset") if issubclass(registry.get("dataset", name), Downloaded)]
 # A proxy that refuses connections: no network, whatever this machine has, and no look-up of names to wait for.
 OFFLINE = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}
 
@@ -53,6 +54,26 @@ def test_absent_data_without_a_network(typed, tmp_path, name):
     assert f"in {folder}, and run the same command again" in told
     assert list((tmp_path / "empty").iterdir()) == []
     assert not list((tmp_path / "cache").glob("lsg/*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "file"),
+    [
+        ("tonic:NMNIST", "data/NMNIST", "train.zip"),
+        ("tonic:DVSLip", "data/DVSLip", "DVS-Lip.zip"),
+        ("torchvision:FashionMNIST", "data/FashionMNIST/raw", "train-images-idx3-ubyte.gz"),
+    ],
+)
+def test_absent_data_of_a_library_without_a_network(typed, tmp_path, name, folder, file):
+    done = typed("train", "--dataset", name)
+    assert (done.returncode, done.stdout) == (3, ""), done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error:") == 1
+    said, _, told = done.stderr.partition("error:")
+    assert said.startswith(f"{folder}: found no {name}; ")
+    assert file in told
+    assert f"in {folder}, and run the same command again" in told
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_prepare_leaves_nothing_behind_either(typed, tmp_path):

@@ -10,6 +10,7 @@ from lsgcli import config, registry
 listed = {{kind: registry.names(kind) for kind in registry.PLACES}}
 assert all(listed[kind] for kind in ("surrogate", "method", "backend", "arch", "dataset", "loss")), listed
 assert not config.check({{"method": "lsg", "surrogate": "atan", "backend": "auto", "arch": "vggsnn"}})
+assert not config.check({{"dataset": "tonic:SHD"}}) and config.check({{"dataset": "tonic:"}})
 print(*(name for name in {HEAVY!r} if name in sys.modules))
 """
 

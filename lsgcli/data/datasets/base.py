@@ -98,7 +98,7 @@ class Dataset(ABC):
     title: ClassVar[str] = ""
     static: ClassVar[bool] = False
     embedded: ClassVar[bool] = False
-    channels: ClassVar[int] = 2
+    channels: int = 2
     line: ClassVar[bool] = False
     rules: ClassVar[tuple[str, ...]] = ()
     published: ClassVar[Mapping[str, int]] = {}
@@ -270,7 +270,7 @@ class EventDataset(Dataset):
         name = str(sample.source) if isinstance(sample.source, str | Path) else sample.key
         sensor, orientation = self.sensor, self.config.orientation
         upright, draw = turned(events, sensor, orientation), random.window(sample.key)
-        return frames(upright, turned_sensor(sensor, orientation), self.settings, name=name, draw=draw)
+        return frames(upright, turned_sensor(sensor, orientation), self.settings, name=name, draw=draw)[:, : self.channels]
 
     @property
     def settings(self) -> FrameSettings:
@@ -280,7 +280,7 @@ class EventDataset(Dataset):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one prepared sample."""
-        return (self.config.T, 2, *frame_shape(turned_sensor(self.sensor, self.config.orientation), self.size))
+        return (self.config.T, self.channels, *frame_shape(turned_sensor(self.sensor, self.config.orientation), self.size))
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -84,15 +84,6 @@ class Shd(Downloaded, EventDataset):
         micro = np.rint(t * 1e6).astype(np.int64)
         return in_order(x, np.zeros(len(x), np.uint16), micro, np.ones(len(x), bool), (UNITS, 1))
 
-    def frames(self, events: Events, sample: Sample) -> np.ndarray:
-        """Frames (T, 1, 1, S): spikes have no polarity."""
-        return super().frames(events, sample)[:, :1]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one prepared sample."""
-        return (self.config.T, 1, 1, self.size)
-
 
 def _check(where: str, t: np.ndarray, x: np.ndarray) -> None:
     """Refuse times (seconds) and channels that are none."""

@@ -90,7 +90,7 @@ def read(path: Path, sensor: tuple[int, int] | None = None) -> Events:
     found = _readers()[name]
     with foreign(path, f"a recording of format {name}", hint=found.hint, extra=found.extra):
         try:
-            return _checked(found.parse(path), sensor)
+            return checked(found.parse(path), sensor)
         except Damaged as error:
             raise DataError(f"{path}: {error}", hint=error.hint or found.hint) from None
 
@@ -147,7 +147,7 @@ def _readers() -> dict[str, Reader]:
 # ---- what is checked of every recording ----
 
 
-def _checked(events: Events, sensor: tuple[int, int] | None) -> Events:
+def checked(events: Events, sensor: tuple[int, int] | None) -> Events:
     """The events in order of time and in the types of :class:`Events`."""
     x, y = (_whole(name, getattr(events, name), 0, SIDE - 1, np.uint16) for name in ("x", "y"))
     t = _whole("t", events.t, -LATEST, LATEST, np.int64)

@@ -1,0 +1,80 @@
+"""`--dataset tonic:NAME` and `torchvision:NAME`, on small files in the layouts that these libraries read."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from tests.unit.data.recordings_of import write_dvs_lip, write_fashion, write_nmnist, write_shd
+
+TINY = ("-T", "2", "--size", "16", "--width-multiplier", "0.03125", "--epochs", "1", "--batch-size", "4", "--workers", "0")
+
+
+def write_shd_parts(root):
+    recordings = [[(0.01 * k, (100 * i + 7 * k) % 700) for k in range(20)] for i in range(6)]
+    for part in ("train", "test"):
+        write_shd(root / "SHD" / f"shd_{part}.h5", recordings, [0, 19] * 3)
+
+
+SETS = {
+    "tonic:NMNIST": (write_nmnist, "vggsnn", 10, 6),
+    "tonic:DVSLip": (write_dvs_lip, "vggsnn", 100, 6),
+    "tonic:SHD": (write_shd_parts, "mlp", 20, 6),
+    "torchvision:FashionMNIST": (write_fashion, "resnet19", 10, 10),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_trains_and_evaluates_from_the_default_folder(lsg, tmp_path, name):
+    write, arch, classes, count = SETS[name]
+    write(tmp_path / "data")
+    trained = lsg("train", "--dataset", name, *TINY, "-q")
+    assert trained.exit_code == 0, trained.stderr
+    assert trained.stdout.startswith(f"runs/{name.replace(':', '-')}-{arch}-lsg/")
+    result = lsg("eval", trained.stdout.strip(), "--json")
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert record["samples"] == count
+    assert len(record["per_class"]) == classes
+    info = lsg("data", "info", "--dataset", name, "--json")
+    assert info.exit_code == 0, info.stderr
+    assert json.loads(info.stdout)["parts"]["test"] == count
+    sheet = lsg("data", "show", "--dataset", name, "-T", "2", "-o", "sheet.png")
+    assert sheet.exit_code == 0, sheet.stderr
+    with Image.open("sheet.png") as image:
+        assert image.height > 100
+
+
+def test_files_are_predicted_as_the_test_part_is(lsg, tmp_path):
+    """The data set itself need not be there."""
+    write_dvs_lip(tmp_path / "data")
+    checkpoint = lsg("train", "--dataset", "tonic:DVSLip", *TINY, "-q").stdout.strip()
+    accuracy = json.loads(lsg("eval", checkpoint, "--json").stdout)["accuracy"]
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    result = lsg("predict", checkpoint, tmp_path / "elsewhere" / "DVSLip" / "DVS-Lip" / "test", "--json")
+    assert result.exit_code == 0, result.stderr
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert sum(answer["class"] in answer["path"] for answer in answers) / len(answers) == pytest.approx(accuracy)
+
+
+def test_a_file_that_holds_many_recordings_is_not_predicted(lsg, tmp_path):
+    write_shd_parts(tmp_path / "data")
+    checkpoint = lsg("train", "--dataset", "tonic:SHD", *TINY, "-q").stdout.strip()
+    result = lsg("predict", checkpoint, "data/SHD/shd_test.h5")
+    assert result.exit_code == 3
+    assert "shd_test.h5: found no format that can be read" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("tonic:nmist", "unknown classification set of tonic 'nmist': did you mean NMNIST"),
+        ("torchvision:FashonMNIST", "unknown classification set of torchvision 'FashonMNIST': did you mean FashionMNIST"),
+        ("tonic:DSEC", "unknown classification set of tonic 'DSEC'"),
+        ("tonic:", "unknown dataset 'tonic:': did you mean tonic:NAME"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_nearest(lsg, name, told):
+    result = lsg("train", "--dataset", name)
+    assert result.exit_code == 2
+    assert told in result.stderr
