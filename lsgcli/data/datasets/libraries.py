@@ -165,10 +165,10 @@ class LibraryDataset(Dataset):
         """(N,) labels, without loading the samples where the class has them."""
         for name in ("targets", "labels", "label_data", "_labels", "y"):
             found = getattr(data, name, None)
-            if found is not None and len(found) == len(data):
+            if found is not None and len(found) == len(data) and np.asarray(found).dtype.kind in "iu":
                 return found
         pairs = getattr(data, "_samples", data)
-        return [pairs[i][1] for i in range(len(data))]
+        return [one[1] for one in (pairs if isinstance(pairs[0], tuple) else (data[i] for i in range(len(data))))]
 
     @abstractmethod
     def common_stamp(self, data: Any) -> str:
@@ -205,6 +205,6 @@ def paths_of(data: Any) -> list[str]:
         found = getattr(data, name, None)
         if isinstance(found, list) and len(found) == len(data):
             firsts = [one[0] if isinstance(one, tuple) else one for one in found]
-            if all(isinstance(one, str | Path) for one in firsts):
+            if all(isinstance(one, str | Path) for one in firsts) and os.path.lexists(firsts[0]):
                 return [str(one) for one in firsts]
     return []

@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 import scipy.io
@@ -96,6 +97,22 @@ def test_without_a_test_part_a_tenth_of_each_class_is_drawn(config, tmp_path):
     assert [sorted(sample.label for sample in dataset.part(part)) for part in ("train", "test")] == [[0] * 9 + [1] * 9, [0, 1]]
     assert rows(dataset.read(tmp_path / dataset.samples[0].key)) == rows(dataset.events(dataset.samples[0]))
     assert rows(dataset.events(dataset.samples[0])) == [(1, 179, 5, True), (239, 0, 9, False)]  # rows counted from below
+
+
+def test_recordings_named_in_one_file(config, tmp_path):
+    """N-TIDIGITS18: samples of one digit alone; times in seconds."""
+    (tmp_path / "NTIDIGITS18").mkdir()
+    with h5py.File(tmp_path / "NTIDIGITS18" / "n-tidigits.hdf5", "w") as content:
+        for part in ("train", "test"):
+            content[f"{part}_labels"] = [b"man-ab-z", b"man-ab-12", b"man-ab-3"]
+            for name in ("man-ab-z", "man-ab-12", "man-ab-3"):
+                content[f"{part}_addresses/{name}"] = [7, 63]
+                content[f"{part}_timestamps/{name}"] = [0.25, 0.5]
+    dataset = opened(config, "tonic:NTIDIGITS18", tmp_path).scan(("test",))
+    assert [dataset.classes[sample.label] for sample in dataset.samples] == ["z", "3"]
+    assert rows(dataset.events(dataset.samples[0])) == [(7, 0, 250_000, True), (63, 0, 500_000, True)]
+    assert dataset.shape == (100, 1, 1, 64)
+    dataset.opened("test").data.close()
 
 
 def test_an_event_outside_the_sensor_names_the_sample(config, tmp_path):
