@@ -1,8 +1,8 @@
-"""Every setting of a run, in one place: its type, default, meaning and bounds.
+"""Settings of a run: type, default, meaning and bounds of each.
 
-The command line's options, the keys of a configuration file, the ``LSG_*`` variables, the tables of the documentation and
-the configuration stored in a checkpoint are all derived from :class:`RunConfig`. To add a setting, add a field.
-``lsgcli.resolve`` lays the sources over each other; here is what the settings are and when they are valid.
+Command-line options, keys of configuration files, ``LSG_*`` variables, the tables of the documentation and the configuration
+stored in a checkpoint are all derived from :class:`RunConfig`. To add a setting, add a field. This module defines and validates the
+settings; ``lsgcli.resolve`` merges their sources.
 """
 
 import dataclasses
@@ -34,10 +34,17 @@ def setting(
     applies: Applies | None = None,
     check: "Callable[[Any], str | None] | None" = None,
 ) -> Any:
-    """A field of RunConfig: ``kind`` names a registry, ``choices`` a fixed list, the bounds a range, ``check`` a function
-    that returns what was expected instead (or None), ``preset`` says that a data set may bring a default of its own,
-    ``applies`` when the setting has an effect, if not always; and ``path`` that it names a ``folder`` or a ``checkpoint`` of this
-    machine."""
+    """A field of RunConfig.
+
+    Args:
+        kind: registry whose names are the valid values.
+        choices: the valid values.
+        flag: option name, if not derived from the setting's name.
+        preset: whether a data set's preset may override the default.
+        path: ``folder`` or ``checkpoint`` if the value is a path on this machine.
+        applies: condition under which the setting has an effect; None means always.
+        check: function that returns what is expected, or None for a valid value.
+    """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     meta = {
         "help": help,
@@ -55,13 +62,13 @@ def setting(
 
 
 SENSOR = 1 << 16  # events have coordinates of 16 bits
-LARGEST_SEED = (1 << 63) - 1  # that torch and numpy take
-FLOAT32 = (1.2e-38, 3.4e38)  # normal numbers; settings end up in tensors
+LARGEST_SEED = (1 << 63) - 1  # accepted by torch and numpy
+FLOAT32 = (1.2e-38, 3.4e38)  # range of normal float32 numbers, because settings are converted to tensors
 
 
 def _sensor(text: str) -> str | None:
     fits = re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", text) and max(map(int, text.split("x"))) <= SENSOR
-    return None if fits else f"width x height in pixels, such as 128x128, of at most {SENSOR} each"
+    return None if fits else f"WIDTHxHEIGHT in pixels, such as 128x128, at most {SENSOR} each"
 
 
 def _augmentations(text: str) -> str | None:
@@ -75,13 +82,13 @@ DATA, NETWORK, NEURON, TRAINING, MACHINE = "Data", "Network", "Neuron", "Trainin
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run, completely described. A data set's preset may change the defaults."""
+    """All settings of a run. A data set's preset may override the defaults."""
 
     # Data
     dataset: str = setting("digits-dvs", "Data set.", DATA, kind="dataset")
     data_dir: str | None = setting(
         None,
-        "Folder the data set is read from, or downloaded to; data/ if not given.",
+        "Directory of the data set, for reading and downloading. Default: a subdirectory of data/.",
         DATA,
         path="folder",
         applies=only.FROM_FILES,
@@ -89,7 +96,7 @@ class RunConfig:
     T: int = setting(4, "Timesteps.", DATA, at_least=1, at_most=1024, flag="-T", preset=True)
     size: int = setting(
         48,
-        "Height and width of the frames or images that the network sees, in pixels.",
+        "Height and width of the network's input, in pixels.",
         DATA,
         at_least=1,
         at_most=4096,
@@ -97,26 +104,26 @@ class RunConfig:
     )
     slicing: str = setting(
         "count",
-        "How a recording is cut into T frames: slices of equal event count, of equal duration, or windows of --window-us.",
+        "Slicing of a recording into T frames: equal event count, equal duration, or windows of --window-us.",
         DATA,
         choices=("count", "time", "window"),
         preset=True,
         applies=only.RECORDINGS,
     )
     window_us: int = setting(
-        5000, "Length of a window, in microseconds.", DATA, at_least=1, at_most=1 << 40, preset=True, applies=only.WINDOW
+        5000, "Window length in microseconds.", DATA, at_least=1, at_most=1 << 40, preset=True, applies=only.WINDOW
     )
     window_start: str = setting(
         "first",
-        "Where the windows lie in a recording; random is drawn once per recording, from its name.",
+        "Position of the windows in a recording; random is drawn once per recording, seeded by its name.",
         DATA,
         choices=("first", "middle", "random"),
         applies=only.WINDOW,
     )
     resize: str = setting(
         "bilinear",
-        "How event frames reach --size: bilinear with antialias or without, the nearest pixel, the events' coordinates "
-        "binned, or the centre of the sensor, cut or padded.",
+        "Resizing of event frames to --size: bilinear with or without antialiasing, nearest neighbour, binning of event "
+        "coordinates, or centre crop or padding.",
         DATA,
         choices=("bilinear", "bilinear-aliased", "nearest", "bin", "centre"),
         preset=True,
@@ -124,7 +131,7 @@ class RunConfig:
     )
     value: str = setting(
         "count",
-        "What a frame holds: how many events, whether there were any, or log(1 + count).",
+        "Pixel values of a frame: event count, 0 or 1 (binary), or log(1 + count).",
         DATA,
         choices=("count", "binary", "log1p"),
         preset=True,
@@ -132,7 +139,7 @@ class RunConfig:
     )
     normalise: str = setting(
         "none",
-        "Divide event frames by the maximum of each frame, or of the whole sample.",
+        "Divide event frames by their own maximum (frame) or by the maximum of all frames of the sample.",
         DATA,
         choices=("none", "frame", "sample"),
         preset=True,
@@ -140,7 +147,7 @@ class RunConfig:
     )
     orientation: str = setting(
         "upright",
-        "How to turn recordings, from how the data set shows them: mirrored exchanges left and right, rotated-90 is clockwise.",
+        "Orientation of frames relative to the data set's default: mirrored flips horizontally, rotated-90 is clockwise.",
         DATA,
         choices=(
             "upright",
@@ -156,28 +163,28 @@ class RunConfig:
     )
     sensor: str | None = setting(
         None,
-        "Sensor of an event-folder, as WIDTHxHEIGHT; found from the recordings if not given.",
+        "Sensor size of an event-folder, as WIDTHxHEIGHT. Default: read from the recordings.",
         DATA,
         check=_sensor,
         applies=only.OWN_SENSOR,
     )
     split: str | None = setting(
         None,
-        "Test part of a data set that has no published one: of each class, the numbers 900-999 (last) or 0-99 (first) of the "
-        "file names, the last tenth in alphabetical order, or a tenth drawn by --split-seed (stratified).",
+        "Test split of a data set without a published split, per class: file numbers 900-999 (last) or 0-99 (first), the last "
+        "tenth in alphabetical order (lexicographic), or a random tenth drawn with --split-seed (stratified).",
         DATA,
         choices=("last", "first", "lexicographic", "stratified"),
         preset=True,
     )
     skip_bad: bool = setting(
-        False, "Leave out recordings and images that cannot be read, and list them.", DATA, applies=only.FROM_FILES
+        False, "Skip recordings and images that cannot be read, and list them.", DATA, applies=only.FROM_FILES
     )
     augment: str = setting(
         "none", "Augmentations of the training data, comma-separated, or none.", DATA, check=_augmentations, preset=True
     )
     val_fraction: float = setting(
         0.1,
-        "Share of the training set held out, per class, to choose the best epoch on.",
+        "Fraction of the training set held out, per class, as validation split, which selects the best epoch.",
         DATA,
         at_least=0.0,
         below=1.0,
@@ -185,36 +192,36 @@ class RunConfig:
     )
     split_seed: int = setting(
         0,
-        "Seed of the validation split and of --split stratified; apart from --seed, so that seeds share one split.",
+        "Seed of the validation split and of --split stratified; independent of --seed, so that all seeds use the same split.",
         DATA,
         at_least=0,
         at_most=LARGEST_SEED,
         applies=only.SPLIT_SEED,
     )
     # Network
-    arch: str = setting("vggsnn", "Network.", NETWORK, kind="arch", preset=True)
+    arch: str = setting("vggsnn", "Network architecture.", NETWORK, kind="arch", preset=True)
     width_multiplier: float = setting(
-        1.0, "Scales all channel counts of the network.", NETWORK, above=0.0, at_most=64.0, preset=True
+        1.0, "Factor on all channel counts of the network.", NETWORK, above=0.0, at_most=64.0, preset=True
     )
     residual: str = setting(
         "add",
-        "Residual blocks add currents before the neuron, or spikes after it (sew).",
+        "Residual connections: add currents before the neuron (add), or spikes after it (sew).",
         NETWORK,
         choices=("add", "sew"),
         applies=only.RESIDUAL,
     )
     init_from: str | None = setting(
         None,
-        "Checkpoint of the same network whose weights and decays this one starts from, by name. The last layer starts new where "
-        "the classes differ, the first where the input does.",
+        "Checkpoint of the same architecture to initialise weights and decays from, by name. The last layer is reinitialised if "
+        "the classes differ, the first layer if the input channels differ.",
         NETWORK,
         path="checkpoint",
     )
     # Neuron
-    method: str = setting("lsg", "How decay and surrogate width are set.", NEURON, kind="method")
+    method: str = setting("lsg", "How membrane decay and surrogate width are determined.", NEURON, kind="method")
     decay: float = setting(
         0.2,
-        "Decay beta of the membrane potential per timestep; where it is learned, its start.",
+        "Decay beta of the membrane potential per timestep; the initial value if beta is learned.",
         NEURON,
         above=0.0,
         below=1.0,
@@ -222,18 +229,18 @@ class RunConfig:
     )
     threshold: float = setting(0.5, "Firing threshold v_th.", NEURON, at_least=1e-6, at_most=1e6)
     width: float = setting(
-        1.0, "Width alpha of the surrogate, in units of u.", NEURON, at_least=1e-6, at_most=1e6, applies=only.FIXED_WIDTH
+        1.0, "Width alpha of the surrogate gradient, in units of u.", NEURON, at_least=1e-6, at_most=1e6, applies=only.FIXED_WIDTH
     )
     width_from: str | None = setting(
         None,
-        "Checkpoint whose final widths, layer by layer, the new network keeps. The new run's checkpoints carry them.",
+        "Checkpoint to copy the final width of each layer from; widths stay fixed and are stored in the new checkpoints.",
         NEURON,
         path="checkpoint",
         applies=only.STORED_WIDTH,
     )
     decay_per: str = setting(
         "layer",
-        "One decay for each layer of neurons, or for each of its channels.",
+        "One learned decay per layer, or per channel.",
         NEURON,
         choices=("layer", "channel"),
         applies=only.LEARNED_DECAY,
@@ -241,108 +248,107 @@ class RunConfig:
     surrogate: str = setting("rectangular", "Shape of the surrogate gradient.", NEURON, kind="surrogate")
     # Training
     epochs: int = setting(100, "Passes over the training set.", TRAINING, at_least=1, at_most=1_000_000, preset=True)
-    batch_size: int = setting(32, "Samples per step.", TRAINING, at_least=1, at_most=1 << 20, preset=True)
-    optimizer: str = setting("sgd", "Optimiser of the weights.", TRAINING, choices=("sgd", "adamw"))
-    lr: float = setting(0.1, "Learning rate at the start; a cosine takes it to 0.", TRAINING, above=0.0, preset=True)
-    momentum: float = setting(0.9, "Momentum.", TRAINING, at_least=0.0, below=1.0, applies=only.SGD)
+    batch_size: int = setting(32, "Samples per optimiser step.", TRAINING, at_least=1, at_most=1 << 20, preset=True)
+    optimizer: str = setting("sgd", "Optimiser for the weights.", TRAINING, choices=("sgd", "adamw"))
+    lr: float = setting(0.1, "Initial learning rate, with cosine annealing to 0.", TRAINING, above=0.0, preset=True)
+    momentum: float = setting(0.9, "Momentum of SGD.", TRAINING, at_least=0.0, below=1.0, applies=only.SGD)
     weight_decay: float = setting(
         5e-4,
-        "Weight decay of convolution and linear weights (never of norms, biases and decays).",
+        "Weight decay of convolution and linear weights (not applied to normalisation, biases and membrane decays).",
         TRAINING,
         at_least=0.0,
         preset=True,
     )
     decay_lr: float = setting(
         3e-4,
-        "Learning rate of the neurons' decay parameters, which have an Adam of their own.",
+        "Learning rate of the membrane decays, which a separate Adam optimiser updates.",
         TRAINING,
         at_least=0.0,
         preset=True,
         applies=only.LEARNED_DECAY,
     )
-    loss: str = setting("ce", "Loss.", TRAINING, kind="loss", preset=True)
+    loss: str = setting("ce", "Loss function.", TRAINING, kind="loss", preset=True)
     tet_lambda: float = setting(
-        1e-3, "Weight of the regularising term of the TET loss.", TRAINING, at_least=0.0, at_most=1.0, applies=only.TET
+        1e-3, "Weight of the regularisation term of the TET loss.", TRAINING, at_least=0.0, at_most=1.0, applies=only.TET
     )
     clip_grad: float = setting(
-        0.0, "Scale gradients down to this global L2 norm; 0 leaves them alone.", TRAINING, at_least=0.0, preset=True
+        0.0, "Clip gradients to this global L2 norm; 0 disables clipping.", TRAINING, at_least=0.0, preset=True
     )
     accumulate: int = setting(
         1,
-        "Parts that a batch is computed in, one after the other, for one step: less memory; tdBN takes its statistics of each part.",
+        "Gradient accumulation: split each batch into this many parts, which reduces memory. tdBN computes its statistics per part.",
         TRAINING,
         at_least=1,
         at_most=1 << 20,
     )
-    seed: int = setting(0, "Seed of weights, order and augmentation.", TRAINING, at_least=0, at_most=LARGEST_SEED)
+    seed: int = setting(0, "Seed of weight initialisation, sample order and augmentation.", TRAINING, at_least=0, at_most=LARGEST_SEED)
     # Machine
-    device: str = setting("auto", "Where to compute: auto (a CUDA GPU where there is one), cpu, cuda, cuda:1.", MACHINE)
+    device: str = setting("auto", "Device: auto (a CUDA GPU if available, otherwise the CPU), cpu, cuda, or cuda:1.", MACHINE)
     precision: str = setting(
         "auto",
-        "fp32, or bf16 for convolutions and linears (membrane potentials and statistics stay fp32); auto is bf16 where the "
-        "processor or GPU has instructions for it.",
+        "Precision of convolutions and linear layers; membrane potentials and statistics are always fp32. auto selects bf16 if "
+        "the CPU or GPU supports it natively.",
         MACHINE,
         choices=("auto", "fp32", "bf16"),
     )
-    backend: str = setting("auto", "Implementation of the neurons.", MACHINE, kind="backend")
+    backend: str = setting("auto", "Implementation of the neuron dynamics.", MACHINE, kind="backend")
     checkpoint_activations: str = setting(
         "none",
-        "layers: keep only what enters each layer or block, and compute the rest again in the backward pass; less memory, about "
-        "a third more time, the same result.",
+        "Activation checkpointing: with layers, save only the input of each layer or block and recompute the rest in the backward "
+        "pass. Less memory, about a third more time, same result.",
         MACHINE,
         choices=("none", "layers"),
     )
-    deterministic: bool = setting(False, "Refuse operations that may give other bits when run again.", MACHINE)
+    deterministic: bool = setting(False, "Use only deterministic operations, and raise an error for any other.", MACHINE)
     threads: int | None = setting(
         None,
-        "CPU threads; if not given, OMP_NUM_THREADS or else SLURM_CPUS_PER_TASK where one is set, and in any case no more than the "
-        "CPU affinity and the cgroup quota of the process allow.",
+        "CPU threads. Default: OMP_NUM_THREADS, or SLURM_CPUS_PER_TASK, limited by the CPU affinity and cgroup quota of the process.",
         MACHINE,
         at_least=1,
         at_most=1024,
     )
     workers: int = setting(
-        2, "Processes that prepare recordings, and batches prepared ahead of the step.", MACHINE, at_least=0, at_most=1024
+        2, "Worker processes that prepare recordings, and number of prefetched batches.", MACHINE, at_least=0, at_most=1024
     )
     cache_dir: str | None = setting(
-        None, "Folder of prepared data; ~/.cache/lsg (or $XDG_CACHE_HOME/lsg) if not given.", MACHINE, path="folder"
+        None, "Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.", MACHINE, path="folder"
     )
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings as JSON types."""
+        """The settings as JSON-serialisable values."""
         return dataclasses.asdict(self)
 
     def replace(self, **changes: Any) -> "RunConfig":
-        """A copy with some settings changed."""
+        """A copy with the given settings replaced."""
         return dataclasses.replace(self, **changes)
 
 
 FIELDS: Mapping[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(RunConfig)}
 
-# Paths of this machine, which a checkpoint does not carry.
+# Paths on this machine, which are not stored in checkpoints.
 PATHS = frozenset(name for name, f in FIELDS.items() if f.metadata["path"])
-# What may differ when a run goes on: where things are, not what is computed.
+# Settings that may change on resume, because they do not affect the result.
 MAY_CHANGE = frozenset({"data_dir", "cache_dir", "workers", "device", "threads", "checkpoint_activations"})
 
-# What a checkpoint does not decide where it is used: files and machine are of whoever uses it.
+# Settings that are not taken from a checkpoint, because they describe files and hardware of another machine.
 NOT_FROM_CHECKPOINT = MAY_CHANGE | PATHS
 
 
 def base_type(name: str) -> type:
-    """int, float, str or bool: the type of a setting, None aside."""
+    """The type of a setting without None: int, float, str or bool."""
     annotation: Any = FIELDS[name].type
     members: tuple[type, ...] = getattr(annotation, "__args__", (annotation,))
     return next(member for member in members if member is not type(None))
 
 
 def option_name(name: str) -> str:
-    """The setting's name in the command line: ``batch_size`` is ``--batch-size``, ``T`` is ``-T``."""
+    """The option of a setting: ``--batch-size`` for ``batch_size``, ``-T`` for ``T``."""
     flag: str | None = FIELDS[name].metadata["flag"]
     return flag or "--" + name.replace("_", "-")
 
 
 def option_words(name: str, value: Any) -> list[str]:
-    """A setting as words of a command line."""
+    """A setting as command-line arguments."""
     flag = option_name(name)
     if base_type(name) is bool:
         return [flag if value else flag.replace("--", "--no-", 1)]
@@ -350,7 +356,7 @@ def option_words(name: str, value: Any) -> list[str]:
 
 
 def check(values: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the given settings: one line each, empty if nothing is."""
+    """One line for each invalid setting; empty if all are valid."""
     problems = []
     for name, value in values.items():
         if name not in FIELDS:
@@ -365,23 +371,23 @@ def check(values: Mapping[str, Any]) -> list[str]:
 def _check_value(name: str, value: Any) -> str | None:
     meta: dict[str, Any] = dict(FIELDS[name].metadata)
     wanted = base_type(name)
-    told = f"{option_name(name)}: found {value!r}, expected "
+    prefix = f"{option_name(name)}: found {value!r}, expected "
     if wanted is float and type(value) is int:
         value = float(value)
     if type(value) is not wanted or value in ("", float("inf"), -float("inf")):
-        return told + {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false"}[wanted]
+        return prefix + {int: "an integer", float: "a finite number", str: "a string", bool: "true or false"}[wanted]
     if meta["kind"] and not registry.known(meta["kind"], str(value)):
         return f"{option_name(name)}: " + registry.unknown(meta["kind"], str(value), registry.names(meta["kind"]))
     if meta["choices"] and value not in meta["choices"]:
-        return told + " or ".join(meta["choices"])
+        return prefix + " or ".join(meta["choices"])
     if meta["check"] and (expected := meta["check"](value)):
-        return told + expected
+        return prefix + expected
     if isinstance(value, float) and value and not FLOAT32[0] <= abs(value) <= FLOAT32[1]:
-        return told + "a number that a float32 holds"
-    return _check_bounds(told, value, meta["bounds"])
+        return prefix + "a number that float32 can represent"
+    return _check_bounds(prefix, value, meta["bounds"])
 
 
-def _check_bounds(told: str, value: Any, bounds: Mapping[str, float | None]) -> str | None:
+def _check_bounds(prefix: str, value: Any, bounds: Mapping[str, float | None]) -> str | None:
     inside = {
         "at_least": lambda bound: value >= bound,
         "above": lambda bound: value > bound,
@@ -389,15 +395,15 @@ def _check_bounds(told: str, value: Any, bounds: Mapping[str, float | None]) -> 
         "below": lambda bound: value < bound,
     }
     limits = {key: bound for key, bound in bounds.items() if bound is not None}
-    if all(inside[key](bound) for key, bound in limits.items()):  # NaN is inside nothing
+    if all(inside[key](bound) for key, bound in limits.items()):  # false for NaN
         return None
-    return told + " and ".join(
+    return prefix + " and ".join(
         f"{key.replace('_', ' ')} {bound if isinstance(bound, int) else format(bound, 'g')}" for key, bound in limits.items()
     )
 
 
 def without_effect(given: Mapping[str, Any], configs: Sequence[RunConfig]) -> list[str]:
-    """Which of the ``given`` settings have no effect in any run of ``configs``: one line each, empty if all have one."""
+    """One line for each setting in ``given`` that has no effect in any run of ``configs``; empty if all have one."""
     rules = {name: FIELDS[name].metadata["applies"] for name in given}
     return [
         f"{option_name(name)}: found {given[name]}, which has no effect here, expected {rule.words}"
@@ -410,7 +416,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
     """A RunConfig from stored settings.
 
     Raises:
-        ConfigError: a name or value that this version does not know.
+        ConfigError: a name or value is invalid in this version.
     """
     problems = check(values)
     if problems:
@@ -419,12 +425,12 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 
 def from_checkpoint(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> RunConfig:
-    """The settings of a checkpoint's configuration with ``changes``, which alone decide on files and machine.
+    """The settings stored in a checkpoint, updated with ``changes``. Paths and machine settings come from ``changes`` only.
 
     Raises:
         ConfigError: as :func:`from_dict`.
     """
     kept = {name: value for name, value in stored["settings"].items() if name not in NOT_FROM_CHECKPOINT}
-    if "export" in stored:  # in the precision that its other formats run in
+    if "export" in stored:  # exports of every format run in this precision
         kept["precision"] = "fp32"
     return from_dict({**kept, **changes})

@@ -1,16 +1,16 @@
 """Expected errors, and the exit status of each kind.
 
-Library code raises these; only the command line turns them into a message and an exit status. A message names the
-thing and says what was found and what was expected; ``hint`` says what to do about it.
+Library code raises these errors; the command line converts them to a message and an exit status. A message contains what was found
+and what was expected; ``hint`` suggests a solution.
 """
 
 
 class LsgError(Exception):
-    """Base of every expected error.
+    """Base class of expected errors.
 
     Attributes:
-        exit_code: status that a command ends with.
-        meaning: of this status, for help and documentation.
+        exit_code: exit status of the command.
+        meaning: description of the status, for help and documentation.
     """
 
     exit_code = 1
@@ -26,24 +26,24 @@ class LsgError(Exception):
 
 
 class ConfigError(LsgError):
-    """A setting, or a set of settings, that cannot be used."""
+    """An invalid setting or combination of settings."""
 
     exit_code = 2
     meaning = "usage or configuration"
 
 
 class DataError(LsgError):
-    """Data that are missing, damaged or not what the settings say."""
+    """Data that are missing, damaged, or inconsistent with the settings."""
 
     exit_code = 3
-    meaning = "data missing, damaged, or not as described"
+    meaning = "data missing, damaged, or inconsistent with the settings"
 
 
 class MissingPart(DataError):
-    """One part of a data set is not there; the other may be.
+    """A part of a data set is missing; the other part may exist.
 
     Attributes:
-        part: ``train`` or ``test``.
+        part: the missing part, ``train`` or ``test``.
     """
 
     def __init__(self, message: str, *, part: str = "", hint: str | None = None):
@@ -52,10 +52,10 @@ class MissingPart(DataError):
 
 
 class CheckpointError(LsgError):
-    """A file that is not a whole checkpoint of ours."""
+    """A file that is not a valid checkpoint of lsg."""
 
     exit_code = 4
-    meaning = "checkpoint missing, damaged, or not of lsg"
+    meaning = "checkpoint missing, damaged, or not written by lsg"
 
 
 class DivergedError(LsgError):
@@ -66,49 +66,49 @@ class DivergedError(LsgError):
 
 
 class RunInUseError(LsgError):
-    """A run directory that belongs to another run."""
+    """A run directory that is in use or contains another run."""
 
     exit_code = 6
-    meaning = "run directory in use, or it holds a run already"
+    meaning = "run directory in use, or it already contains a run"
 
 
 class StorageError(LsgError):
     """A file or folder that cannot be written."""
 
     exit_code = 7
-    meaning = "storage: a file or folder cannot be written"
+    meaning = "a file or folder cannot be written"
 
 
 class OutOfMemoryError(LsgError):
-    """Neither host nor device memory was enough."""
+    """Not enough host or device memory."""
 
     exit_code = 8
     meaning = "out of memory"
 
 
 class GateError(LsgError):
-    """A check that was asked for (``--verify``, ``--fail-on``) did not hold."""
+    """A requested check (``--verify``, ``--fail-on``) failed."""
 
     exit_code = 9
-    meaning = "a gate (`--fail-on`, `--verify`) did not hold"
+    meaning = "a check (`--fail-on`, `--verify`) failed"
 
 
 class Stopped(LsgError):
-    """A signal ended the run after its state was saved; it can be resumed."""
+    """A signal stopped the run; its state is saved and it can be resumed."""
 
     exit_code = 75
     meaning = "stopped by SIGTERM, SIGINT, SIGHUP or SIGUSR1; saved, can be resumed"
 
 
-INTERRUPTED, CLOSED_PIPE = 130, 141  # as a shell reports a program that SIGINT or SIGPIPE ended
+INTERRUPTED, CLOSED_PIPE = 130, 141  # statuses that a shell reports for SIGINT and SIGPIPE
 
 
 def exit_statuses() -> dict[int, str]:
-    """Every exit status of the program, and what it means."""
+    """Exit statuses of the program and their meanings."""
     others = {
-        0: "done",
-        INTERRUPTED: "interrupted (Ctrl-C) outside of training, where there is nothing to save",
-        CLOSED_PIPE: "the reader of stdout closed it (a closed pipe)",
+        0: "success",
+        INTERRUPTED: "interrupted (Ctrl-C) outside training",
+        CLOSED_PIPE: "stdout was closed by its reader (broken pipe)",
     }
     kinds: list[type[LsgError]] = [LsgError, *LsgError.__subclasses__()]
     return dict(sorted({**others, **{kind.exit_code: kind.meaning for kind in kinds}}.items()))

@@ -1,4 +1,4 @@
-"""What goes out of the program: text that may hold names of files and classes, and JSON."""
+"""Printing of text, with control characters escaped, and of JSON."""
 
 import re
 import sys
@@ -8,17 +8,17 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 
 
 def clean(text: str) -> str:
-    """``text`` with control characters written out, ``\\x1b`` for ESC: they would steer a terminal. Line breaks and tabs stay."""
+    """``text`` with terminal control characters escaped, such as ``\\x1b`` for ESC; line breaks and tabs are kept."""
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def print_result(text: object) -> None:
-    """Print a result to stdout; as it is, unless a person reads it there."""
+    """Print a result to stdout; control characters are escaped if stdout is a terminal."""
     print(clean(str(text)) if sys.stdout.isatty() else text, flush=True)
 
 
 def print_json(value: Any) -> None:
-    """Print a result as a line of JSON, in which NaN and infinity are null."""
+    """Print a result as one line of JSON; NaN and infinity become null."""
     import json
 
     from lsgcli.files import finite

@@ -1,17 +1,17 @@
-"""Names of the command line, and the classes and functions behind them.
+"""Registry of named classes and functions, such as surrogates, architectures and data sets.
 
-A *kind* ("surrogate", "arch", "dataset", ...) is a module or a folder of modules of this package. An entry of a kind is a class, function or
-object there that is registered under a name which is written out::
+A *kind* ("surrogate", "arch", "dataset", ...) is a module or a folder of modules of this package. Its entries are classes, functions or
+objects registered under a literal name::
 
     @register("surrogate", "triangular")
     def triangular(x, width): ...
 
     reference = register("backend", "reference")(Reference())
 
-An entry called ``prefix:NAME`` stands for the things of another package: its class method ``of`` finds the one of a name.
+An entry called ``prefix:NAME`` stands for the entries of another package: its class method ``of`` returns the one with a name.
 
-The names are found in the source text, so that help pages and completion list them without importing torch. Other packages
-add entries through an entry point of the group ``lsg.<kind>``, and a script through the decorator.
+Names are read from the source text, so that help pages and completion list them without importing torch. Other packages add
+entries through entry points of the group ``lsg.<kind>``, scripts through the decorator.
 """
 
 import difflib
@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from lsgcli.errors import ConfigError
 
 ROOT = Path(__file__).parent
-PLACES = {  # below the package: a folder, or a module without its .py
+PLACES = {  # relative to the package: a folder, or a module without .py
     "surrogate": "neurons/surrogates",
     "method": "neurons/methods",
     "backend": "neurons/kernels",
@@ -38,7 +38,7 @@ PLACES = {  # below the package: a folder, or a module without its .py
     "format": "export",
     "picture": "report/pictures",
 }
-REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w:-]+)"\)')  # a literal start, which the search runs fast on
+REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w:-]+)"\)')  # starts with a literal, which makes the search fast
 
 NAME = "NAME"
 
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
-    """Decorate a class or function to make it the entry ``name`` of ``kind``."""
+    """Decorator that registers a class or function as the entry ``name`` of ``kind``."""
     if kind not in PLACES:
         raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(sorted(PLACES))}")
 
@@ -75,13 +75,13 @@ def _modules(kind: str) -> dict[str, str]:
 
 @cache
 def _plugins() -> dict[tuple[str, str], EntryPoint]:
-    """(Kind, name) -> entry point of each entry of other packages; one scan of the installed packages serves all kinds."""
+    """(kind, name) -> entry point of each entry in other packages; the installed packages are scanned once."""
     installed = entry_points()
     return {(kind, point.name): point for kind in PLACES for point in installed.select(group=f"lsg.{kind}")}
 
 
 def names(kind: str) -> list[str]:
-    """All names of a kind, sorted, without importing what they name."""
+    """All names of a kind, sorted, without importing the entries."""
     return sorted({*_modules(kind), *(name for k, name in (*_plugins(), *_entries) if k == kind)})
 
 
@@ -95,7 +95,7 @@ def get(kind: str, name: str) -> Any:
     """The entry ``name`` of a kind.
 
     Raises:
-        ConfigError: no such name; the message suggests the nearest.
+        ConfigError: no such name; the message suggests similar names.
     """
     prefix, _, rest = name.partition(":")
     if rest and known(kind, name):
@@ -111,7 +111,7 @@ def get(kind: str, name: str) -> Any:
 
 
 def unknown(what: str, name: str, known: list[str]) -> str:
-    """One line saying that ``name`` is not known, with the nearest names or all of them."""
+    """A message that ``name`` is unknown, with similar names or all of them."""
     lower = {one.lower(): one for one in known}
     near = [lower[one] for one in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)]
     return f"unknown {what} {name!r}: " + (

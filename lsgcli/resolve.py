@@ -1,4 +1,4 @@
-"""Where a run's settings come from: command line > ``LSG_*`` environment > ``--config`` file > the data set's preset > defaults."""
+"""Precedence of settings: command line > ``LSG_*`` environment > ``--config`` file > preset of the data set > defaults."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, base_type, check, witho
 from lsgcli.errors import ConfigError
 from lsgcli.rundir import CONFIG
 
-LARGEST = 1 << 22  # bytes of a file of settings
+LARGEST = 1 << 22  # bytes of a settings file
 
 log = logging.getLogger("lsg")
 
@@ -29,14 +29,14 @@ def resolve(
     """The complete configuration of a run.
 
     Args:
-        options: settings given in the command line; None means not given.
-        file: a TOML file of settings, flat or in tables of any name; or the ``config.json`` of a run, or the run's directory.
-        environment: variables; ``LSG_BATCH_SIZE`` is the setting ``batch_size``.
-        takes: settings that the environment may give.
+        options: settings from the command line; None means not given.
+        file: a TOML file of settings, flat or in tables with any names, a run directory, or its ``config.json``.
+        environment: environment variables; ``LSG_BATCH_SIZE`` sets ``batch_size``.
+        takes: settings that the environment may set.
 
     Raises:
-        ConfigError: with one line for every problem found in any of the sources: a setting that does not exist, a value that is
-            not one, a setting that is given and has no effect.
+        ConfigError: with one line for each problem in any source: an unknown setting, an invalid value, or a setting without
+            effect.
     """
     return resolve_rows(options, [{}], file=file, environment=environment, takes=takes)[0]
 
@@ -49,10 +49,10 @@ def resolve_rows(
     environment: Mapping[str, str] = os.environ,
     takes: Collection[str] = FIELDS,
 ) -> list[RunConfig]:
-    """The configurations of several runs, each with settings of its own over those that all share; as :func:`resolve`.
+    """The configurations of several runs, with shared settings and settings per run (``rows``); as :func:`resolve`.
 
-    A setting that is given needs to have an effect in one of the runs at least. In the others it has the value that it has if it
-    is not given, so that runs that compute the same are equal.
+    Each setting must have an effect in at least one run. In runs where it has none it is reset to its default, so that runs with
+    the same computation compare equal.
     """
     problems: list[str] = []
     from_file, saved = _from_file(file, problems)
@@ -67,19 +67,19 @@ def resolve_rows(
         shared.update(layer)
     if problems:
         raise ConfigError(
-            "\n".join(problems), hint="`--help` says what each option takes; a variable LSG_NAME takes what --name does."
+            "\n".join(problems), hint="`--help` describes each option; a variable LSG_NAME accepts the same values as --name."
         )
     every = [{**shared, **row} for row in rows]
     configs = [_complete(given) for given in every]
-    if saved:  # a run's settings were not all given
+    if saved:  # a run stores all settings, also those without effect
         layers[f"--config {file}: "] = {}
     layers["--grid: "] = {name: value for row in rows for name, value in row.items()}
-    # A variable that says where things are is set for many commands.
+    # Variables for paths and hardware may be set for many commands.
     layers["environment: "] = {name: value for name, value in layers["environment: "].items() if name not in MAY_CHANGE}
     for source, layer in layers.items():
         problems += [source + problem for problem in without_effect(layer, configs)]
     if problems:
-        raise ConfigError("\n".join(problems), hint="Omit what has no effect, or change what it depends on.")
+        raise ConfigError("\n".join(problems), hint="Omit the settings without effect, or change the settings they depend on.")
     return [
         _complete({name: value for name, value in given.items() if not without_effect({name: value}, [config])})
         for given, config in zip(every, configs, strict=True)
@@ -87,16 +87,16 @@ def resolve_rows(
 
 
 def _complete(given: Mapping[str, Any]) -> RunConfig:
-    """All settings: those given, the data set's preset, and defaults."""
+    """The given settings, completed by the preset of the data set and defaults."""
     preset = registry.get("dataset", given.get("dataset", FIELDS["dataset"].default)).preset
     return RunConfig(**{key: base_type(key)(value) for key, value in {**preset, **given}.items()})
 
 
 def from_environment(environment: Mapping[str, str], takes: Collection[str] = FIELDS) -> dict[str, Any]:
-    """Those of the settings ``takes`` that ``LSG_*`` variables give.
+    """The settings in ``takes`` that ``LSG_*`` variables set.
 
     Raises:
-        ConfigError: a variable that is no setting, or a value that is not one.
+        ConfigError: an unknown variable or an invalid value.
     """
     problems: list[str] = []
     found = _from_environment(environment, takes, problems)
@@ -107,22 +107,22 @@ def from_environment(environment: Mapping[str, str], takes: Collection[str] = FI
 
 
 def warn_of_others(environment: Mapping[str, str], takes: Collection[str]) -> None:
-    """Warn of ``LSG_*`` variables that give other settings than ``takes``."""
+    """Warn about ``LSG_*`` variables whose settings are not in ``takes``."""
     others = [variable for variable, name in VARIABLES.items() if variable in environment and name not in takes]
     if others:
         log.warning(
-            "%s: this command does not take %s, found in the environment",
+            "%s: found in the environment, but this command does not use %s",
             ", ".join(others),
             "it" if len(others) == 1 else "them",
         )
 
 
 def _from_file(file: Path | None, problems: list[str]) -> tuple[dict[str, Any], bool]:
-    """The settings in a file, and whether a run saved them, all that it had."""
+    """The settings in a file, and whether it is the configuration of a run."""
     if file is None:
         return {}, False
     text = _text(file)
-    is_json = text.lstrip().startswith("{")  # which no TOML does
+    is_json = text.lstrip().startswith("{")  # invalid in TOML
     try:
         content = json.loads(text) if is_json else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -131,7 +131,7 @@ def _from_file(file: Path | None, problems: list[str]) -> tuple[dict[str, Any], 
         content = _of_run(file, content)
     settings: dict[str, Any] = {}
     for key, value in content.items():
-        # A table only groups settings for the reader; [training] lr = 0.1 is lr = 0.1.
+        # Tables only group settings: lr = 0.1 in [training] is lr = 0.1.
         for name, item in value.items() if isinstance(value, dict) else [(key, value)]:
             name = name.replace("-", "_")
             if name in settings:
@@ -145,7 +145,7 @@ def _from_file(file: Path | None, problems: list[str]) -> tuple[dict[str, Any], 
 
 
 def _text(file: Path) -> str:
-    """The text of a regular file, or of the ``config.json`` in a folder; anything else, and what is too large, is not opened."""
+    """The text of a regular file, or of ``config.json`` in a folder. Other and too large files are not opened."""
     hint = "Give a TOML file, or the config.json of a run."
     try:
         if file.is_dir():
@@ -160,12 +160,12 @@ def _text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--config {file}: {error.strerror}", hint=hint) from error
-    except ValueError as error:  # a NUL in the path, or no UTF-8 in the file
+    except ValueError as error:  # a NUL in the path, or invalid UTF-8 in the file
         raise ConfigError(f"--config {file}: cannot be read as text: {error}", hint=hint) from error
 
 
 def _of_run(file: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in a run's ``config.json``, those that were given or not; where prepared data are written is this machine's."""
+    """The settings in the ``config.json`` of a run, except the cache directory, which depends on the machine."""
     settings = content.get("settings")
     if not isinstance(settings, dict):
         raise ConfigError(
@@ -194,10 +194,10 @@ def _from_environment(environment: Mapping[str, str], takes: Collection[str], pr
 
 
 def parse(name: str, text: str) -> Any:
-    """The value that ``text`` means for the setting ``name``.
+    """Parse ``text`` as a value of the setting ``name``.
 
     Raises:
-        ValueError: it means none.
+        ValueError: invalid text.
     """
     kind = base_type(name)
     if kind is bool:

@@ -1,4 +1,4 @@
-"""Verdicts on layers of a gradient-flow record, by thresholds that can be moved."""
+"""Verdicts on layers of a gradient-flow record, by configurable thresholds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -7,21 +7,21 @@ from typing import Any
 
 
 def _limit(default: float, measure: str, sign: str, digits: int = 2) -> float:
-    """A threshold: of which measure, on which side of it the verdict applies, and digits of its reason."""
+    """A threshold: its measure, the side on which the verdict applies, and the number of digits in the reason."""
     value: float = field(default=default, metadata={"measure": measure, "sign": sign, "digits": digits})
     return value
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where a verdict begins. A layer gets the first that applies, in this order.
+    """Thresholds of the verdicts. A layer gets the first verdict that applies, in this order.
 
     Attributes:
         silent: firing rate below which a layer is silent.
         saturated: firing rate above which a layer is saturated.
-        blocked: share of exactly zero entries of dL/du above which no gradient gets through.
-        vanishing: gradient norm over that of the last spiking layer, below which it vanishes.
-        exploding: the same ratio, above which it explodes, as it does where it is not a number.
+        blocked: fraction of exactly zero entries of dL/du above which a layer is blocked.
+        vanishing: gradient norm relative to the last spiking layer, below which the gradient vanishes.
+        exploding: the same ratio, above which the gradient explodes; NaN counts as exploding.
     """
 
     silent: float = _limit(0.001, "firing_rate", "<")
@@ -36,7 +36,7 @@ VERDICTS = tuple(RULES)
 
 
 def verdict(layer: Mapping[str, Any], limits: Thresholds) -> tuple[str, str]:
-    """The verdict on a layer's record, and the measurement that decided it."""
+    """The verdict on a layer's record, and its reason."""
     for name, rule in RULES.items():
         value, limit = layer[rule["measure"]], getattr(limits, name)
         if (value < limit if rule["sign"] == "<" else value > limit) or (name == "exploding" and isnan(value)):
@@ -45,6 +45,6 @@ def verdict(layer: Mapping[str, Any], limits: Thresholds) -> tuple[str, str]:
 
 
 def rule_text(name: str, limit: float, measure: str) -> str:
-    """When a verdict applies, in words; ``measure`` is what to call its measure."""
+    """Description of a verdict's condition; ``measure`` is the name of its measure."""
     side = "below" if RULES[name]["sign"] == "<" else "above"
     return f"{measure} {side} {limit:g}" + (", or not a number" if name == "exploding" else "")

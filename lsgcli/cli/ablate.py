@@ -1,4 +1,4 @@
-"""``lsg ablate``: variants of a run over several seeds, and a table of what came out."""
+"""``lsg ablate``: variants of a run over several seeds, and a table of their results."""
 
 import math
 import re
@@ -36,7 +36,7 @@ def _formats(incomplete: str) -> list[str]:
 def ablate(
     settings: dict[str, Any],
     more: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=V,V...]", help="Further axes of --grid.", show_default=False)
+        list[str] | None, typer.Argument(metavar="[KEY=V,V...]", help="Additional axes of --grid.", show_default=False)
     ] = None,
     table: Annotated[
         str | None,
@@ -47,49 +47,50 @@ def ablate(
     ] = None,
     grid: Annotated[
         str | None,
-        typer.Option(metavar="KEY=V,V...", help="Instead: all combinations of settings, such as method=lsg,none T=2,4."),
+        typer.Option(metavar="KEY=V,V...", help="All combinations of settings, such as method=lsg,none T=2,4, instead of a --table."),
     ] = None,
     seeds: Annotated[
         str | None, typer.Option(help=f"Seeds, such as 0-4 or 0,1,7. Default: {SEEDS}.", show_default=False)
     ] = None,
     config: ConfigFile = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the runs; the same settings find theirs again below runs/ if not given.")
+        Path | None, typer.Option(help="Directory of the runs. Default: a directory below runs/, derived from the settings.")
     ] = None,
     print_commands: Annotated[
         bool,
         typer.Option(
             "--print-commands",
-            help="Run nothing; print an `lsg train` a line for each run that has not finished, for xargs and others.",
+            help="Do not run; print one `lsg train` command per line for each unfinished run, for xargs or a scheduler.",
         ),
     ] = False,
     collect: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Run nothing; make the table of whatever runs have finished below DIR, say what is missing."
+            metavar="DIR", help="Do not run; make the table from the finished runs below DIR, and report missing runs."
         ),
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option("--format", help="table (default), markdown, csv, latex or json.", autocompletion=_formats),
+        typer.Option("--format", help="Output format: table (default), markdown, csv, latex or json.", autocompletion=_formats),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
     plot: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Also write charts, as SVG, PNG, and PDF with lsgcli[pdf]: accuracy, loss, coverage by layer, alpha and beta over training.",
+            help="Also write charts of accuracy, loss, and coverage, alpha and beta per layer over training, as SVG, PNG, and PDF "
+            "(with lsgcli[pdf]).",
         ),
     ] = None,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run variants over seeds, and print mean, spread and paired difference to the first row.
+    """Run variants over several seeds, and print mean, spread and paired difference to the first row.
 
-    Every cell is an ordinary run in its own directory. Finished cells are not run again and stopped ones are resumed, so the same
-    command, given again, completes the table; given twice at the same time, both share the work. With --print-commands another
-    program runs the cells, and --collect makes the table.
+    Each cell is an ordinary run in its own directory. Repeating the command skips finished cells and resumes stopped ones; processes
+    started with the same command share the cells. With --print-commands another program runs the cells, and --collect makes
+    the table.
     """
     messages(quiet, verbose, TAKES)
     if as_json and form not in (None, "json"):
@@ -125,7 +126,7 @@ def ablate(
 
 
 def _run(plan: "Plan", quiet: bool) -> "Collection":
-    """Run every cell, those that other processes run aside."""
+    """Run all cells, except those that other processes are running."""
     from lsgcli.ablation.cells import complete, run_cell
     from lsgcli.ablation.collect import Collection
     from lsgcli.report.terminal import TrainingDisplay
@@ -138,24 +139,24 @@ def _run(plan: "Plan", quiet: bool) -> "Collection":
             display.heading(f"[{cells.index(cell) + 1}/{len(cells)}] {cell.path}")
 
             def emit(record: dict[str, Any]) -> None:
-                if record["event"] == "start":  # only now is it certain that there is something to plan for
+                if record["event"] == "start":  # written only once a run has started
                     plan.save()
                 display(record)
 
             return run_cell(cell, emit, stop)
 
     def waiting(left: "Sequence[Cell]") -> None:
-        log.info("waiting for %d runs that other processes are writing: %s", len(left), ", ".join(str(c.path) for c in left))
+        log.info("waiting for %d runs in other processes: %s", len(left), ", ".join(str(c.path) for c in left))
 
     with stop_on_signals() as stop:
         try:
             return Collection(cells, list(complete(cells, attempt, stop, waiting)), plan.table)
         except Stopped as error:
-            raise Stopped(error.message, hint="Give the same command again to go on.") from None
+            raise Stopped(error.message, hint="Repeat the command to continue.") from None
 
 
 def _print_commands(plan: "Plan", quiet: bool) -> None:
-    """A line for each cell that has neither finished nor is being run."""
+    """Print a command for each cell that is neither finished nor running."""
     import shlex
     import shutil
 
@@ -167,14 +168,14 @@ def _print_commands(plan: "Plan", quiet: bool) -> None:
     left = [cell for cell in cells if read_result(cell.path) is None and not in_use(cell.path)]
     lines = [command(cell, ("-q",) if quiet else ()) for cell in left]
     if len(left) < len(cells):
-        log.info("%d of %d runs have finished or are being run", len(cells) - len(left), len(cells))
+        log.info("%d of %d runs are finished or running", len(cells) - len(left), len(cells))
     if not all(map(is_plain, lines)):
-        log.warning("these lines have quotes, which xargs takes away: ... | tr '\\n' '\\0' | xargs -0 -P2 -I{} sh -c '{}'")
+        log.warning("some commands contain quotes, which xargs removes; use: ... | tr '\\n' '\\0' | xargs -0 -P2 -I{} sh -c '{}'")
     if shutil.which("lsg") is None:
-        log.warning("there is no lsg on the PATH here: the shell that runs these lines needs the environment that has it")
+        log.warning("lsg is not on the PATH; activate its environment in the shell that runs these commands")
     for words in lines:
         print_result(shlex.join(words))
-    log.info("the table: lsg ablate --collect %s", shlex.quote(str(plan.root)))
+    log.info("to make the table: lsg ablate --collect %s", shlex.quote(str(plan.root)))
 
 
 def _plot(found: "Collection", summary: dict[str, Any], folder: Path) -> None:
@@ -184,7 +185,7 @@ def _plot(found: "Collection", summary: dict[str, Any], folder: Path) -> None:
 
     rows = finished([row["label"] for row in summary["rows"]], found.cells, found.records)
     written = save(charts(rows), folder)
-    log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished, so there is nothing to draw")
+    log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished; no charts written")
 
 
 def _refuse(option: str, others: dict[str, Any]) -> None:
@@ -200,14 +201,14 @@ def _named(settings: dict[str, Any]) -> dict[str, Any]:
 def _plan(
     settings: dict[str, Any], table: str | None, axes: list[str], seeds: list[int], file: Path | None, out: Path | None
 ) -> "Plan":
-    """The runs, of settings that go together, in directories that hold no others."""
+    """The runs, after checking their settings and that no directory contains a different run."""
     from lsgcli import run
     from lsgcli.ablation.cells import check_same
     from lsgcli.ablation.plan import Plan, folder_of
 
     variants, table = _variants(table, axes)
     if len(variants) * len(seeds) > MOST:
-        raise ConfigError(f"--seeds: found {len(seeds):,} of them for {len(variants)} rows, expected at most {MOST:,} runs")
+        raise ConfigError(f"--seeds: found {len(seeds):,} seeds for {len(variants)} rows, expected at most {MOST:,} runs")
     variants, configs = _distinct(variants, _configs(settings, variants, file))
     plan = Plan(out or folder_of(configs), variants, configs, tuple(seeds), table)
     for config in plan.configs:
@@ -218,7 +219,7 @@ def _plan(
 
 
 def _variants(table: str | None, axes: list[str]) -> "tuple[tuple[Variant, ...], str | None]":
-    """The rows of the table, and which of the paper's tables it is."""
+    """The rows of the table, and the number of the paper's table, if it is one."""
     from lsgcli.ablation.paper import TABLES
     from lsgcli.ablation.plan import grid
 
@@ -235,14 +236,14 @@ def _variants(table: str | None, axes: list[str]) -> "tuple[tuple[Variant, ...],
 
 
 def _configs(settings: dict[str, Any], variants: "tuple[Variant, ...]", file: Path | None) -> "list[RunConfig]":
-    """Complete settings of each row; a data set brings its own preset."""
+    """Complete settings of each row, including the preset of its data set."""
     from lsgcli.resolve import resolve_rows
 
     both = sorted({name for variant in variants for name in variant} & set(settings))
     if both:
         names = ", ".join(settings_of.option_name(name) for name in both)
         raise ConfigError(
-            f"{names}: is given, but is also what the rows of the table differ in", hint="Leave the option away, or use --grid."
+            f"{names}: cannot be given, because the rows of the table differ in it", hint="Omit the option, or use --grid."
         )
     return resolve_rows(settings, variants, file=file, takes=TAKES)
 
@@ -250,13 +251,13 @@ def _configs(settings: dict[str, Any], variants: "tuple[Variant, ...]", file: Pa
 def _distinct(
     variants: "tuple[Variant, ...]", configs: "list[RunConfig]"
 ) -> "tuple[tuple[Variant, ...], tuple[RunConfig, ...]]":
-    """The rows without those that compute the same as an earlier one."""
+    """The rows without duplicates, which have the same computation as an earlier row."""
     from lsgcli.ablation.plan import folder_name
 
     first = dict(reversed(list(zip(configs, variants, strict=True))))
     for config, variant in zip(configs, variants, strict=True):
         if first[config] is not variant:
-            log.warning("%s: left out, it is the same as %s", folder_name(variant), folder_name(first[config]))
+            log.warning("%s: omitted, same computation as %s", folder_name(variant), folder_name(first[config]))
     kept = [(first[config], config) for config in dict.fromkeys(configs)]
     return tuple(variant for variant, _ in kept), tuple(config for _, config in kept)
 
@@ -272,11 +273,11 @@ def _axes(texts: list[str]) -> dict[str, list[Any]]:
         elif name not in settings_of.FIELDS:
             problems += settings_of.check({name: None})
         elif name == "seed":
-            problems.append("--grid: found seed, expected settings; seeds are given by --seeds")
+            problems.append("--grid: found seed, expected another setting; use --seeds for seeds")
         elif name in axes:
             problems.append(f"--grid: found {name} twice")
         elif name in settings_of.MAY_CHANGE:
-            problems.append(f"--grid: found {name}, which does not change what is computed")
+            problems.append(f"--grid: found {name}, which does not affect results")
         else:
             axes[name] = [_value(name, value) for value in values.split(",")]
             problems += [line for value in axes[name] for line in settings_of.check({name: value})]
@@ -291,7 +292,7 @@ def _value(name: str, text: str) -> Any:
     try:
         return parse(name, text)
     except ValueError:
-        return text  # check() says what was expected
+        return text  # rejected by check()
 
 
 def _seeds(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""``lsg``: the commands, each in a module of its own. Nothing here imports torch: a command does, when it runs."""
+"""``lsg``: the top-level command. Each subcommand is a module, which imports torch only when it runs."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ COMMANDS = {
 app = typer.Typer(
     name="lsg",
     cls=group(COMMANDS),
-    help="Train spiking neural networks with a learnable surrogate gradient, and see how gradients flow through them.",
+    help="Train spiking neural networks with a learnable surrogate gradient, and measure their gradient flow.",
     epilog="Results go to stdout, everything else to stderr. Exit status: "
     + "; ".join(f"{code} {meaning}" for code, meaning in exit_statuses().items()),
     no_args_is_help=True,
@@ -50,14 +50,14 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def top(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Train spiking neural networks with a learnable surrogate gradient, and see how gradients flow through them."""
+    """Train spiking neural networks with a learnable surrogate gradient, and measure their gradient flow."""
 
 
 def main() -> None:
-    """Entry point of the program ``lsg``."""
+    """Entry point of ``lsg``."""
     reopen_streams()
     wait_passively()
     with ending():

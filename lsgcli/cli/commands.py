@@ -1,7 +1,7 @@
-"""Groups of commands that are imported when they are needed, and the layout of help pages.
+"""Command groups with lazy imports, and the layout of help pages.
 
-A help page takes a few milliseconds beyond typer's own import: a command's module is imported only when that command is called, its
-options are built only when they are parsed or shown, and the page is laid out by click's plain formatter.
+To keep help pages fast, the module of a command is imported only when the command is called, its options are built only when they are
+parsed or shown, and pages are laid out by click's plain formatter.
 """
 
 import importlib
@@ -24,17 +24,17 @@ def load(place: str) -> Any:
 
 
 class Commands(Mapping[str, Any]):
-    """Name -> command of click, built from ``table`` (name -> ``module:name``) when it is asked for."""
+    """Name -> click command, built on access from ``table`` (name -> ``module:name``)."""
 
     def __init__(self, table: Mapping[str, str]):
         self.table = table
 
     def __getitem__(self, name: str) -> Any:
-        thing = load(self.table[name])
-        if isinstance(thing, typer.Typer):
-            return typer.main.get_group(thing)
+        target = load(self.table[name])
+        if isinstance(target, typer.Typer):
+            return typer.main.get_group(target)
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(name, cls=Command)(guarded(with_options(thing)))
+        app.command(name, cls=Command)(guarded(with_options(target)))
         return typer.main.get_command(app)
 
     def __iter__(self) -> Iterator[str]:
@@ -44,18 +44,18 @@ class Commands(Mapping[str, Any]):
         return len(self.table)
 
     def summary(self, name: str) -> str:
-        """What a command does, without building its options."""
-        thing = load(self.table[name])
-        text = thing.info.help if isinstance(thing, typer.Typer) else inspect.getdoc(thing)
+        """First paragraph of a command's help, without building its options."""
+        target = load(self.table[name])
+        text = target.info.help if isinstance(target, typer.Typer) else inspect.getdoc(target)
         return str(text).partition("\n\n")[0]
 
 
 class Page:
-    """Mixin of commands: a help page with a section for each panel of options, in which no name or text is cut off."""
+    """Mixin for commands: a help page with a section for each panel of options and without truncation."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
-        # typer imports pydantic to convert the None of an absent --help, but leaves a bool as it is.
+        # A bool as default avoids typer's import of pydantic, which converts the None of an absent --help.
         for parameter in parameters:
             if not parameter.expose_value and parameter.default is None:
                 parameter.default = False
@@ -72,7 +72,7 @@ class Page:
 
 
 def write_section(formatter: Any, title: str, rows: list[tuple[str, str]]) -> None:
-    """Write a heading and rows of (name, text); styles are removed where the page does not go to a terminal."""
+    """Write a heading and rows of (name, text); click removes styles if the output is not a terminal."""
     with formatter.section(typer.style(title, bold=True)):
         formatter.write_dl([(typer.style(name, fg="cyan"), text) for name, text in rows])
 
@@ -82,7 +82,7 @@ class Command(Page, typer.core.TyperCommand):
 
 
 class Group(Page, typer.core.TyperGroup):
-    """A group of the commands in ``table``; see :func:`group`."""
+    """A command group with the commands in ``table``; see :func:`group`."""
 
     table: Mapping[str, str]
 
@@ -99,5 +99,5 @@ class Group(Page, typer.core.TyperGroup):
 
 
 def group(table: Mapping[str, str]) -> type[Group]:
-    """The class of a group with these commands, for ``typer.Typer(cls=...)``."""
+    """A group class with the given commands, for ``typer.Typer(cls=...)``."""
     return type("Group", (Group,), {"table": table})

@@ -1,4 +1,4 @@
-"""What several commands do: set up messages, and open a checkpoint with its data."""
+"""Shared by several commands: common options, logging, and opening a checkpoint with its data."""
 
 import dataclasses
 import logging
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
     from lsgcli.models.base import SpikingNet
 
 log = logging.getLogger("lsg")
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors on stderr.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")]
-Json = Annotated[bool, typer.Option("--json", help="The result as JSON.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors to stderr.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print more details to stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output files.")]
 CheckpointPath = Annotated[
-    Path, typer.Argument(metavar="CKPT", help="Checkpoint that lsg wrote.", autocompletion=completion.checkpoints)
+    Path, typer.Argument(metavar="CKPT", help="Checkpoint written by lsg.", autocompletion=completion.checkpoints)
 ]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
-        help="Settings: a TOML file, or a run (its directory or config.json); options and LSG_* variables override it."
+        help="TOML file with settings, or a run directory or its config.json. Options and LSG_* variables override it."
     ),
 ]
 DataDir = Annotated[
-    str | None, typer.Option(help="Folder of the data; as in the data set's own settings, or data/, if not given.")
+    str | None, typer.Option(help="Directory of the data set. Default: a subdirectory of data/.")
 ]
-CacheDir = Annotated[str | None, typer.Option(help="Folder of prepared data; ~/.cache/lsg if not given.")]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples at a time; as in training if not given.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
-Precision = Annotated[str | None, typer.Option(help="auto, fp32 or bf16; as in training if not given.")]
+CacheDir = Annotated[str | None, typer.Option(help="Directory of prepared data. Default: ~/.cache/lsg.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Batch size. Default: as in training.")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")]
+Precision = Annotated[str | None, typer.Option(help="Precision: auto, fp32 or bf16. Default: as in training.")]
 
-# Settings of LSG_* variables that also matter to a checkpoint: where things are and how to compute, not what was trained.
+# LSG_* variables that also apply to checkpoints: paths and computation, not the trained network.
 AROUND = {"data_dir", "cache_dir", "batch_size", "device", "threads", "workers", "backend", "precision", "deterministic"}
 
 
 def messages(quiet: bool, verbose: bool, takes: Collection[str] = ()) -> None:
-    """Send warnings, and with ``verbose`` more, to stderr; the first is of ``LSG_*`` variables for other settings than ``takes``."""
+    """Set up logging to stderr, and warn about ``LSG_*`` variables whose settings are not in ``takes``."""
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     handler = logging.StreamHandler()
     handler.format = lambda record: clean(record.getMessage())  # type: ignore[method-assign]
@@ -63,13 +63,13 @@ def messages(quiet: bool, verbose: bool, takes: Collection[str] = ()) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """A checkpoint, ready to be used on data.
+    """A checkpoint and its data, ready to use.
 
     Attributes:
-        model: in evaluation mode, on the device.
-        stored: the checkpoint's configuration.
-        config: the run's settings, with what the command line changed.
-        bundle: data prepared as in training.
+        model: the network, in evaluation mode, on the device.
+        stored: configuration of the checkpoint.
+        config: settings of the run, updated by the command line.
+        bundle: data, prepared as in training.
         compute: device and precision.
     """
 
@@ -81,10 +81,11 @@ class Opened:
 
 
 def open_checkpoint(path: Path, changes: dict[str, Any], splits: tuple[str, ...], quiet: bool) -> Opened:
-    """Load a checkpoint and prepare the data it was trained on, or those that ``changes`` point to.
+    """Load a checkpoint and prepare its data set, or the one given in ``changes``.
 
     Raises:
-        CheckpointError, DataError, ConfigError: as the parts do.
+        CheckpointError: the checkpoint cannot be read.
+        DataError, ConfigError: as :func:`open_data`.
     """
     from lsgcli import checkpoint
 
@@ -97,11 +98,12 @@ def open_checkpoint(path: Path, changes: dict[str, Any], splits: tuple[str, ...]
 def open_data(
     stored: Mapping[str, Any], changes: dict[str, Any], splits: tuple[str, ...], quiet: bool
 ) -> tuple[RunConfig, "DataBundle", "Compute"]:
-    """The settings of a stored configuration with ``changes``, the data as they say, and where to compute.
+    """The settings of a stored configuration with ``changes``, the data prepared accordingly, and device and precision.
 
     Raises:
-        DataError, ConfigError: as the parts do.
-        CheckpointError: it does not say what the data are.
+        DataError: the data cannot be prepared.
+        ConfigError: a setting is invalid or has no effect.
+        CheckpointError: the configuration does not describe the data.
     """
     from lsgcli.compute import set_up
     from lsgcli.data.prepare import prepare
@@ -109,19 +111,19 @@ def open_data(
 
     given = {key: value for key, value in changes.items() if value is not None}
     if "dataset" not in stored["settings"] or not {"mean", "std"} <= stored["data"].keys():
-        raise CheckpointError("found a checkpoint that does not say what data it was trained on, expected one of `lsg train`")
+        raise CheckpointError("found a checkpoint without a description of its training data, expected one written by `lsg train`")
     trained_on = stored["settings"]["dataset"]
     same = given.get("dataset", trained_on) == trained_on
     config = from_checkpoint(stored, {**({} if same else _of_its_own(given["dataset"])), **around(changes)})
     if problems := without_effect(given, [config]):
-        raise ConfigError("\n".join(problems), hint="Omit what has no effect.")
+        raise ConfigError("\n".join(problems), hint="Omit the settings without effect.")
     compute = set_up(config)
     with preparing(quiet) as progress:
         expected = stored["data"] if same else None
         try:
             bundle = prepare(config, splits, classes=tuple(stored["classes"]), progress=progress, expected=expected)
         except DataError as error:
-            if error.hint and "--split" in error.hint:  # which is for training
+            if error.hint and "--split" in error.hint:  # an option of training only
                 error.hint = f"Give --data-dir data laid out as in training (--split {config.split or 'not given'})."
             raise
     if not same:
@@ -130,33 +132,33 @@ def open_data(
 
 
 def around(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the environment that matter to a checkpoint, and ``changes`` where they are given."""
+    """Settings from the environment that apply to checkpoints, updated with those of ``changes`` that are not None."""
     return {**from_environment(os.environ, AROUND), **{key: value for key, value in changes.items() if value is not None}}
 
 
 def on_cpu(device: str, precision: str | None) -> None:
-    """Refuse a device or precision for an exported network.
+    """Check the device and precision options for an exported network.
 
     Raises:
-        ConfigError: another than the CPU, or than float32.
+        ConfigError: a device other than the CPU, or a precision other than float32.
     """
     for flag, found, taken in (("--device", device, ("auto", "cpu")), ("--precision", precision, (None, "auto", "fp32"))):
         if found not in taken:
             raise ConfigError(
-                f"{flag}: found {found}, expected none: exported networks run on the CPU in float32",
+                f"{flag}: found {found}, but exported networks run on the CPU in float32",
                 hint="Use the checkpoint, or omit the option.",
             )
 
 
 def _of_its_own(name: str) -> dict[str, Any]:
-    """Settings that say how a data set is read, and so do not carry over from another: its own."""
+    """Settings for reading a data set, which are not taken over from another data set."""
     preset = registry.get("dataset", name).preset
     return {name: preset.get(name) for name in ("split", "sensor")}
 
 
 def _compare(name: str, found: Mapping[str, Any], trained_on: str, expected: Mapping[str, Any]) -> None:
-    """Warn where another data set than the one trained on shows things otherwise. Releases and rules do not compare."""
+    """Warn if sensor or orientation differ from those of the training data. Releases and split rules are not comparable."""
     for key in ("sensor", "orientation"):
         one, other = found.get(key, "not stated"), expected.get(key, "not stated")
         if one != other:
-            log.warning("%s: found %s %s, %s had %s in training: results may differ", name, key, one, trained_on, other)
+            log.warning("%s: found %s %s, but %s has %s; results may differ", name, key, one, trained_on, other)

@@ -19,22 +19,22 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="Run directories, checkpoints in them, or folders with runs below.",
+            help="Run directories, checkpoints in run directories, or folders that contain runs.",
             autocompletion=completion.runs,
         ),
     ],
     as_json: Json = False,
     html: Annotated[
-        Path | None, typer.Option(help="Also write a page that needs no network to this file, with curves and pictures.")
+        Path | None, typer.Option(help="Also write a self-contained HTML page with curves and figures.")
     ] = None,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Compare runs: settings that differ, final figures, and gradient flow, a column for each run.
+    """Compare runs: differing settings, final results and gradient flow, with one column per run.
 
-    Runs that are stopped, diverged or still being written are shown as such, with what they have. A layer whose verdict is not ok has
-    a `!`. Only run directories are read: neither data nor checkpoints.
+    Stopped, diverged and running runs are marked and shown with their results so far. Layers with a verdict other than ok are marked
+    with `!`. Reads only run directories, neither data nor checkpoints.
     """
     messages(quiet, verbose)
     from lsgcli import comparison

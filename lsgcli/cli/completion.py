@@ -1,6 +1,6 @@
-"""What the shell's completion offers as values of options and arguments. Nothing here imports torch.
+"""Shell completion of option values and arguments. Imports no torch.
 
-Where nothing is offered, as for an option without such a function, the shell completes names of files.
+Without candidates, or for an option without a completer, the shell completes file names.
 """
 
 import os
@@ -13,29 +13,29 @@ Completer = Callable[[str], list[str]]
 
 
 def of(values: Iterable[str]) -> Completer:
-    """Offers those of ``values`` that begin as what was typed."""
+    """Completer for a fixed list of values."""
     return lambda incomplete: [value for value in values if value.startswith(incomplete)]
 
 
-def things(kind: str) -> Completer:
-    """Offers the names of a kind, see :mod:`lsgcli.registry`; of ``tonic:NAME``, what comes before the name."""
+def names_of(kind: str) -> Completer:
+    """Completer for the names of a kind, see :mod:`lsgcli.registry`; of ``tonic:NAME``, the part before the name."""
     return lambda incomplete: of(name.removesuffix(registry.NAME) for name in registry.names(kind))(incomplete)
 
 
 def augmentations(incomplete: str) -> list[str]:
-    """The last name of a comma-separated list, without those before it."""
+    """Completer for the last name of a comma-separated list; names already in the list are excluded."""
     before, comma, last = incomplete.rpartition(",")
     names = [name for name in registry.names("augmentation") if name not in before.split(",")]
     return [before + comma + name for name in of(names if comma else ["none", *names])(last)]
 
 
 def runs(incomplete: str) -> list[str]:
-    """Directories of runs below ``runs/``, the newest first."""
+    """Run directories below ``runs/``, newest first."""
     return of(map(str, _runs()))(incomplete)
 
 
 def checkpoints(incomplete: str) -> list[str]:
-    """The best checkpoint of each run below ``runs/``, or its last, the newest run first."""
+    """The best checkpoint of each run below ``runs/``, or else its last, newest run first."""
     from lsgcli.rundir import BEST, LAST
 
     found = (next((run / name for name in (BEST, LAST) if (run / name).exists()), None) for run in _runs())
@@ -51,5 +51,5 @@ def _runs() -> list[Path]:
 def _below(folder: Path, name: str) -> Iterator[Path]:
     for path, folders, names in os.walk(folder):
         if name in names:
-            folders.clear()  # a run has none below it
+            folders.clear()  # runs are not nested
             yield Path(path)

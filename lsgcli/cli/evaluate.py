@@ -1,4 +1,4 @@
-"""``lsg eval``: what a checkpoint says about test data."""
+"""``lsg eval``: evaluate a checkpoint on test data."""
 
 import functools
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,25 +36,25 @@ def evaluate(
     checkpoint: CheckpointPath,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Another data set, of the same classes and shape.", autocompletion=completion.things("dataset")),
+        typer.Option(help="Another data set with the same classes and shape.", autocompletion=completion.names_of("dataset")),
     ] = None,
-    T: Annotated[int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps; as in training.")] = None,
+    T: Annotated[int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")] = None,
     data_dir: DataDir = None,
     cache_dir: CacheDir = None,
     batch_size: BatchSize = None,
     device: Device = "auto",
     precision: Precision = None,
     synops: Annotated[
-        bool, typer.Option("--synops", help="Also count synaptic operations, and estimate the energy of their arithmetic.")
+        bool, typer.Option("--synops", help="Also count synaptic operations and estimate their energy.")
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Evaluate a checkpoint: accuracy, per class, confusion, loss, firing rate per layer, throughput.
+    """Evaluate a checkpoint: accuracy, accuracy per class, confusion matrix, loss, firing rate per layer, throughput.
 
-    Data set and preparation come from the checkpoint; --data-dir may point elsewhere, and only a test part need be there.
-    What `lsg export` wrote is evaluated too, of every format: in its own runtime, on the CPU, in float32.
+    Data set and preparation are taken from the checkpoint; only the test part of the data is required. Outputs of `lsg export`
+    are evaluated with the runtime of their format, on the CPU in float32.
     """
     messages(quiet, verbose, AROUND)
     from lsgcli.export import open_exported
@@ -70,11 +70,12 @@ def evaluate(
         on_cpu(device, precision)
         if synops:
             raise ConfigError(
-                "--synops: found an exported file, expected a checkpoint", hint="It counts inside of lsg's own networks."
+                "--synops: found an exported file, expected a checkpoint",
+                hint="Synaptic operations are counted inside lsg's own networks.",
             )
         if T not in (None, runner.T):
             raise ConfigError(
-                f"-T: found {T}, expected {runner.T}, the timesteps of {checkpoint}", hint="Export it with another -T."
+                f"-T: found {T}, expected {runner.T}, the timesteps of {checkpoint}", hint="Export the checkpoint again with this -T."
             )
         config, bundle, _ = open_data(runner.config, {**changes, "device": "cpu"}, ("test",), quiet)
         run = functools.partial(_exported, runner, bundle)

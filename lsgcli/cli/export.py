@@ -1,4 +1,4 @@
-"""``lsg export``: take a trained network elsewhere."""
+"""``lsg export``: export a trained network to other formats."""
 
 import logging
 from pathlib import Path
@@ -17,26 +17,26 @@ log = logging.getLogger("lsg")
 
 def export(
     checkpoint: CheckpointPath,
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, or folder to create (hf).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output file, or folder (hf).")],
     form: Annotated[
         str | None,
         typer.Option(
             "--format",
-            help=f"One of: {', '.join(registry.names('format'))}. Default: as the name of -o ends.",
-            autocompletion=completion.things("format"),
+            help=f"One of: {', '.join(registry.names('format'))}. Default: from the suffix of -o.",
+            autocompletion=completion.names_of("format"),
         ),
     ] = None,
     mode: Annotated[
         str | None,
         typer.Option(
-            help="onnx, pt2: unroll, all timesteps in one graph (default), or step, one timestep with its state.",
+            help="For onnx and pt2: unroll (default), a graph of all timesteps, or step, a graph of one timestep with its state.",
             autocompletion=completion.of(("unroll", "step")),
         ),
     ] = None,
-    fold_bn: Annotated[bool, typer.Option(help="Fold tdBN into the convolutions before it.")] = True,
-    T: Annotated[int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps; as in training.")] = None,
-    dt: Annotated[float | None, typer.Option(help="nir: seconds that a timestep stands for. Default: 0.0001.")] = None,
-    verify: Annotated[int | None, typer.Option(min=1, help="Run the export on this many test samples, and compare.")] = None,
+    fold_bn: Annotated[bool, typer.Option(help="Fold tdBN into the preceding convolutions.")] = True,
+    T: Annotated[int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")] = None,
+    dt: Annotated[float | None, typer.Option(help="For nir: duration of a timestep in seconds. Default: 0.0001.")] = None,
+    verify: Annotated[int | None, typer.Option(min=1, help="Compare the export with the network on this many test samples.")] = None,
     data_dir: DataDir = None,
     cache_dir: CacheDir = None,
     force: Force = False,
@@ -46,9 +46,9 @@ def export(
 ) -> None:
     """Export a network, with tdBN folded into the convolutions, and print the path.
 
-    With --verify, the folded network is compared with the trained one in double precision, and what was written, run by the
-    format's own runtime, with the folded one: spikes where the format shows them, logits, predictions. A difference beyond
-    rounding ends with status 9 and leaves no file.
+    --verify compares the folded network with the trained one in double precision, and the export, run by the runtime of its format,
+    with the folded network: logits, predictions, and spikes if the format exposes them. If they differ by more than rounding, the
+    exit status is 9 and no file is written.
     """
     messages(quiet, verbose, AROUND if verify else ())
     if not verify and (data_dir or cache_dir):

@@ -1,4 +1,4 @@
-"""From errors to messages and exit statuses: the only place where the program ends itself."""
+"""Conversion of errors to messages and exit statuses, the only place where the program exits on an error."""
 
 import contextlib
 import functools
@@ -14,7 +14,7 @@ from lsgcli.output import clean
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Run a command; a foreseen error becomes one message on stderr and the exit status of its kind."""
+    """Wrap a command so that an expected error prints a message to stderr and exits with the status of its kind."""
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> None:
@@ -27,16 +27,16 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
-    """End the program where the block raises: with a message, and the exit status of the error's kind."""
+    """Exit the program if the block raises, with a message and the exit status of the error's kind."""
     try:
         yield
     except LsgError as error:
         fail(error)
-    except BrokenPipeError:  # nobody reads on, as in `lsg ... | head -1`
+    except BrokenPipeError:  # the reader closed the pipe, as in `lsg ... | head -1`
         _abandon_stdout()
         raise SystemExit(CLOSED_PIPE) from None
     except SystemExit as error:
-        if isinstance(error.__context__, BrokenPipeError):  # a library ended the program for it, with another status
+        if isinstance(error.__context__, BrokenPipeError):  # a library exited because of it, with another status
             _abandon_stdout()
             raise SystemExit(CLOSED_PIPE) from None
         raise
@@ -44,66 +44,66 @@ def ending() -> Iterator[None]:
         print("interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
-        foreseen = _foreseen(error)
-        if foreseen is None:
+        expected = _expected(error)
+        if expected is None:
             print(clean(traceback.format_exc()), file=sys.stderr, end="")
             print("lsg: unexpected error; please report it with the lines above", file=sys.stderr)
             raise SystemExit(1) from None
-        fail(foreseen)
+        fail(expected)
 
 
 def reopen_streams() -> None:
-    """Let what goes to a closed stdout or stderr (``lsg ... >&-``) go nowhere, rather than into the next file that is opened.
+    """Redirect a closed stdout or stderr (``lsg ... >&-``) to /dev/null; otherwise the next file opened would take its descriptor.
 
-    Paths are printed in the bytes that they have, whatever the encoding.
+    Paths are printed as their original bytes, independent of the encoding.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open as long as the program)
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open until the program exits)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def refuse_empty(words: Sequence[str]) -> None:
-    """Refuse an empty word of the command line, which a variable that is not set leaves behind: a path would be the current folder.
+    """Reject empty arguments, such as from unset shell variables: as a path they would mean the current folder.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: an argument is empty.
     """
     for before, word in zip(["", *words], words, strict=False):
         name = before if before.startswith("-") and "=" not in before else "argument"
         if word == "" or (word.startswith("--") and word.endswith("=")):
             raise ConfigError(
-                f"{word.rstrip('=') or name}: found an empty text, expected a value",
-                hint="Is a variable of the shell not set?",
+                f"{word.rstrip('=') or name}: found an empty string, expected a value",
+                hint="Check whether a shell variable is unset.",
             )
 
 
 def fail(error: LsgError) -> None:
-    """Print a foreseen error and end with its exit status."""
+    """Print an expected error and exit with its status."""
     print(f"error: {clean(str(error))}", file=sys.stderr)
     raise SystemExit(error.exit_code) from None
 
 
 def _abandon_stdout() -> None:
-    """Keep Python from flushing what stdout still holds at the end of the program, where it would fail once more."""
+    """Keep Python from flushing stdout at exit, which would fail again."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _foreseen(error: Exception) -> LsgError | None:
+def _expected(error: Exception) -> LsgError | None:
     if is_out_of_memory(error):
         first = str(error).splitlines()[0] if str(error) else "an allocation failed"
         return OutOfMemoryError(
             f"not enough memory: {first}",
             hint="Try a smaller --batch-size, fewer timesteps (-T), a smaller --width-multiplier, or --precision bf16. In training, "
-            "--checkpoint-activations layers takes less memory for the same result, and --accumulate 2 computes a batch in parts.",
+            "--checkpoint-activations layers reduces memory with the same result, and --accumulate 2 splits each batch into parts.",
         )
     if isinstance(error, OSError) and error.filename is not None:
         return StorageError(
-            f"{error.filename}: {error.strerror}", hint="Check that it exists, and the permissions and room of its disk."
+            f"{error.filename}: {error.strerror}", hint="Check that it exists, its permissions, and the free disk space."
         )
     if isinstance(error, OSError) and error.strerror:
         _abandon_stdout()
-        return StorageError(f"an output cannot be written: {error.strerror}")
+        return StorageError(f"cannot write output: {error.strerror}")
     return None

@@ -1,4 +1,4 @@
-"""``lsg inspect-gradients``: what each layer does to the signal and to the gradient."""
+"""``lsg inspect-gradients``: measure signal and gradient of each layer."""
 
 import math
 import sys
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 def inspect_gradients(
     checkpoints: Annotated[
         list[Path],
-        typer.Argument(metavar="CKPT...", help="Checkpoints that lsg wrote.", autocompletion=completion.checkpoints),
+        typer.Argument(metavar="CKPT...", help="Checkpoints written by lsg.", autocompletion=completion.checkpoints),
     ],
-    batches: Annotated[int, typer.Option(min=1, help="Mini-batches of training data to measure over.")] = 4,
+    batches: Annotated[int, typer.Option(min=1, help="Number of mini-batches of training data.")] = 4,
     mismatch: Annotated[
-        int, typer.Option(min=0, help="Weights of each layer to compare with finite differences; two forward passes each.")
+        int, typer.Option(min=0, help="Number of weights per layer to compare with finite differences; each takes two forward passes.")
     ] = 0,
     mismatch_step: Annotated[
         float | None,
         typer.Option(
-            help="By how much these are moved, in units of the root mean square of the layer's weights. Default: 0.1."
+            help="Step of the finite differences, relative to the root mean square of the layer's weights. Default: 0.1."
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -52,34 +52,34 @@ def inspect_gradients(
     device: Device = "auto",
     precision: Precision = None,
     fail_on: Annotated[
-        str | None, typer.Option(help=f"End with status 9 if a layer has one of these verdicts: {', '.join(VERDICTS)}.")
+        str | None, typer.Option(help=f"Exit with status 9 if a layer has one of the given verdicts (comma-separated): {', '.join(VERDICTS)}.")
     ] = None,
     limit: Annotated[
         list[str] | None,
-        typer.Option(metavar="VERDICT=X", help="Move the threshold of a verdict, such as vanishing=1e-4; repeatable."),
+        typer.Option(metavar="VERDICT=X", help="Threshold of a verdict, such as vanishing=1e-4; repeatable."),
     ] = None,
     as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="The result as CSV, a row for each checkpoint and layer.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Also write a page that needs no network to this file.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the result as CSV, one row per checkpoint and layer.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page.")] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Also write pictures to this folder: SVG, PNG, and PDF with lsgcli[pdf].")
+        Path | None, typer.Option(help="Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf]).")
     ] = None,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure gradient flow, layer by layer, over mini-batches of real data, forward and backward as in training.
+    """Measure gradient flow per layer on mini-batches of training data, with forward and backward passes as in training.
 
-    Per layer and timestep: decay beta, surrogate width alpha, coverage (share of neurons with u inside the surrogate's interval),
-    mean surrogate E[h], firing rate, moments of u beside their prediction, correlation rho of successive currents; gradient norms,
-    the share of the gradient that came through time, its signal-to-noise ratio; and a verdict. Several checkpoints stand side by
-    side.
+    Per layer and timestep: decay beta, surrogate width alpha, coverage (fraction of neurons with u inside the surrogate's interval),
+    mean surrogate E[h], firing rate, moments of u and their prediction, correlation rho of successive currents, gradient norms,
+    fraction of the gradient that flows through time, gradient signal-to-noise ratio, and a verdict. Several checkpoints are shown
+    side by side.
     """
     messages(quiet, verbose, AROUND)
     if as_json and as_csv:
         raise ConfigError("found both --json and --csv, expected one of them")
     if mismatch_step is not None and not (mismatch and 0 < mismatch_step < math.inf):
-        expected = "a number above 0" if mismatch else "--mismatch N, without which it has no effect"
+        expected = "a number above 0" if mismatch else "--mismatch N, because it has no effect otherwise"
         raise ConfigError(f"--mismatch-step: found {mismatch_step:g}, expected {expected}")
     if html is not None:
         files.check_output(html, "--html", suffixes=(".html",), inputs=checkpoints, force=force)
@@ -110,7 +110,7 @@ def inspect_gradients(
         if r["verdict"] in gates
     ]
     if found:
-        raise GateError("\n".join(found), hint="--fail-on asked for this.")
+        raise GateError("\n".join(found), hint="These verdicts are listed in --fail-on.")
 
 
 def _flow(

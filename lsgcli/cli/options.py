@@ -1,4 +1,4 @@
-"""Command-line options made from :class:`~lsgcli.config.RunConfig`: a field there is an option here."""
+"""Command-line options derived from the fields of :class:`~lsgcli.config.RunConfig`."""
 
 import functools
 import inspect
@@ -15,10 +15,10 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def with_settings(leave_out: Iterable[str] = ()) -> Callable[[Command], Command]:
-    """Say that a command takes every setting as an option; those given arrive as the dictionary ``settings``.
+    """Decorate a command that takes settings as options; it receives those given as the dictionary ``settings``.
 
     Args:
-        leave_out: settings that the command has no option for.
+        leave_out: settings without an option in this command.
     """
 
     def decorate(command: Command) -> Command:
@@ -29,7 +29,7 @@ def with_settings(leave_out: Iterable[str] = ()) -> Callable[[Command], Command]
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each of the settings that :func:`with_settings` gave it."""
+    """The command with an option for each setting selected by :func:`with_settings`."""
     names: list[str] = getattr(command, "settings", [])
     if not names:
         return command
@@ -69,20 +69,20 @@ def _completer(name: str) -> completion.Completer:
 
 
 def choices_of(name: str) -> Sequence[str]:
-    """The values that a setting can have, if they have names."""
+    """The named values of a setting; empty if it has none."""
     meta = FIELDS[name].metadata
     return registry.names(meta["kind"]) if meta["kind"] else meta["choices"] or ()
 
 
 def describe(name: str) -> str:
-    """The setting's meaning, what it can be, its default, and when it has an effect."""
+    """The help of a setting: meaning, choices, default, and when it has an effect."""
     field = FIELDS[name]
     choices = choices_of(name)
     text: str = field.metadata["help"]
     if choices:
         text += f" One of: {', '.join(choices)}."
     if field.default is not None and not isinstance(field.default, bool):
-        text += f" Default: {field.default}{', or what suits the data set' if field.metadata['preset'] else ''}."
+        text += f" Default: {field.default}{', or the preset of the data set' if field.metadata['preset'] else ''}."
     if field.metadata["applies"]:
         text += f" Only with {field.metadata['applies'].words}."
     return text

@@ -1,4 +1,4 @@
-"""``lsg predict``: what a trained network says of recordings and images without a label."""
+"""``lsg predict``: classify unlabelled recordings and images."""
 
 import contextlib
 import logging
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lsgcli.predict import Network
     from lsgcli.report.predictions import Lines
 
-LATENCIES = 100_000  # that are remembered
+LATENCIES = 100_000  # kept for the median
 
 log = logging.getLogger("lsg")
 
@@ -38,26 +38,26 @@ def predict(
     checkpoint: CheckpointPath,
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help="Recordings, images, or folders of them; - reads a list of paths from stdin."),
+        typer.Argument(metavar="PATH...", help="Recordings, images, or folders; - reads a list of paths from stdin."),
     ],
     top: Annotated[
-        int | None, typer.Option(min=1, help="The N most probable classes, most probable first, with their probabilities.")
+        int | None, typer.Option(min=1, help="Print the N most probable classes and their probabilities, most probable first.")
     ] = None,
-    by_step: Annotated[bool, typer.Option("--by-step", help="Also the class after each timestep.")] = False,
+    by_step: Annotated[bool, typer.Option("--by-step", help="Also print the class after each timestep.")] = False,
     threshold: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help='Write ? for a class less probable than this; in JSON, "unsure": true.')
+        float, typer.Option(min=0.0, max=1.0, help='Print ? for a class with a lower probability; in JSON, "unsure": true.')
     ] = 0.0,
-    logits: Annotated[bool, typer.Option("--logits", help="With --json: also the logits of each timestep.")] = False,
+    logits: Annotated[bool, typer.Option("--logits", help="With --json: also print the logits of each timestep.")] = False,
     stream: Annotated[
         bool,
-        typer.Option("--stream", help="PATH is one recording that is still being written: - for stdin, or a file that grows."),
+        typer.Option("--stream", help="PATH is a recording that is still being written: - for stdin, or a growing file."),
     ] = False,
     per_slice: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="With --stream: events of a slice (--slicing count), or its microseconds (time); of the median recording of the "
-            "training data if not given.",
+            help="With --stream: events (--slicing count) or microseconds (--slicing time) per slice. Default: from the median "
+            "training recording.",
         ),
     ] = None,
     idle: Annotated[
@@ -71,14 +71,14 @@ def predict(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Classify recordings or images: path, class and probability a line, separated by tabs.
+    """Classify recordings or images: one line each with path, class and probability, separated by tabs.
 
-    Files are prepared as the training data were. Lines come in the order given, as soon as each batch is ready. A file that
-    cannot be read is an error line on stderr; the others are answered, and the exit status is 3. Takes a checkpoint, or what
-    `lsg export` wrote.
+    Files are prepared as in training. Lines are printed in the order given, as soon as each batch is ready. A file that cannot be
+    read gives an error line on stderr; the other files are classified, and the exit status is 3. CKPT is a checkpoint or an output
+    of `lsg export`.
 
-    With --stream, there is a line for each timestep, as soon as its events are in; its fourth column is the timestep, 1 to T. -v
-    reports the latency at the end. SIGINT and SIGTERM end the stream, with status 0.
+    With --stream, each timestep gives one line as soon as its events have arrived; the fourth column is the timestep, 1 to T. -v
+    reports the latency at the end. SIGINT and SIGTERM end the stream with status 0.
     """
     messages(quiet, verbose, AROUND)
     if not as_json:
@@ -104,12 +104,12 @@ def predict(
 
 def _check_stream(paths: list[str], of_files: dict[str, Any], idle: float | None) -> None:
     if len(paths) != 1:
-        raise ConfigError(f"--stream: found {len(paths)} paths, expected one recording", hint="Start a process for each.")
+        raise ConfigError(f"--stream: found {len(paths)} paths, expected one recording", hint="Start one process per recording.")
     for flag, value in of_files.items():
         if value is not None:
-            raise ConfigError(f"{flag}: found with --stream, which answers each timestep at once", hint=f"Omit {flag}.")
+            raise ConfigError(f"{flag}: cannot be combined with --stream, which processes timesteps one by one", hint=f"Omit {flag}.")
     if idle is not None and paths == ["-"]:
-        raise ConfigError("--idle: found with -, expected a file: stdin ends where its writer closes it", hint="Omit --idle.")
+        raise ConfigError("--idle: found with -, expected a file; stdin ends when its writer closes it", hint="Omit --idle.")
 
 
 def _check_without(missing: str, given: dict[str, Any]) -> None:
@@ -130,11 +130,11 @@ def _stream(network: "Network", path: str, lines: "Lines", options: dict[str, An
                 late.append(1e3 * (time.perf_counter() - answer.ready))
     finally:
         if late:
-            told = sorted(late)
+            ordered = sorted(late)
             log.debug(
                 "latency from slice to line: median %.1f ms, 99th percentile %.1f ms, of %s%d timesteps",
-                told[len(told) // 2],
-                told[len(told) * 99 // 100],
+                ordered[len(ordered) // 2],
+                ordered[len(ordered) * 99 // 100],
                 "the last " if len(late) == LATENCIES else "",
                 len(late),
             )
@@ -162,15 +162,15 @@ def _files(network: "Network", paths: list[str], lines: "Lines") -> None:
 
 
 def _write(line: str, stream: TextIO) -> None:
-    """Write a line at once and in one piece, so that those of several processes (`xargs -P`) do not mix."""
+    """Write and flush a whole line, so that lines of several processes (`xargs -P`) do not mix."""
     stream.write(f"{line}\n")
     stream.flush()
 
 
 def _listed(paths: list[str]) -> list[str]:
-    """The paths given, and for - those of a list on stdin, one a line, or separated by NUL as `find -print0` does."""
+    """The given paths, with - replaced by a list from stdin, one path per line or NUL-separated as from `find -print0`."""
     if paths.count("-") > 1:
-        raise ConfigError("PATH: found - twice, expected it once: stdin is read to its end", hint="Give - once.")
+        raise ConfigError("PATH: found - twice, expected it once; stdin can be read only once", hint="Give - once.")
     found: list[str] = []
     for path in paths:
         if path != "-":
@@ -180,5 +180,5 @@ def _listed(paths: list[str]) -> list[str]:
         separator = b"\0" if b"\0" in content else b"\n"
         found += [os.fsdecode(line) for line in content.split(separator) if line]
     if not found:
-        raise DataError("-: found no paths on stdin, expected one a line", hint="Pipe a list, such as that of find, into it.")
+        raise DataError("-: found no paths on stdin, expected one per line", hint="Pipe a list of paths into it, such as the output of find.")
     return found

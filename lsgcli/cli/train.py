@@ -1,4 +1,4 @@
-"""``lsg train``: train a network; the result is the path of its checkpoint."""
+"""``lsg train``: train a network and print the path of its checkpoint."""
 
 import os
 from pathlib import Path
@@ -18,30 +18,30 @@ from lsgcli.output import print_json, print_result
 def train(
     settings: dict[str, Any],
     config: ConfigFile = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory; a new one below runs/ if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory. Default: a new directory below runs/.")] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Resume a stopped run with its saved settings; with more --epochs, extend a finished one.",
+            help="Resume a stopped run with its saved settings, or extend a finished one with more --epochs.",
             autocompletion=completion.runs,
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the run that --out holds.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Resolve settings, build model and a batch, print what it costs, and stop.")
+        bool, typer.Option("--dry-run", help="Resolve the settings, build the model and one batch, print time and memory estimates, and exit.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Events as JSONL instead of the checkpoint's path.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines instead of the checkpoint's path.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a network, and print the path of its checkpoint.
+    """Train a network and print the path of its checkpoint.
 
-    Without options: the embedded data set digits-dvs, in under a minute on two CPU cores. The run directory holds config.json,
-    metrics.jsonl, gradient-flow.jsonl, best.safetensors, last.safetensors and report.html. The path printed is that of the best
-    epoch where a validation split chose it, else of the last.
+    Without options, trains on the embedded data set digits-dvs in under a minute on two CPU cores. The run directory contains
+    config.json, metrics.jsonl, gradient-flow.jsonl, best.safetensors, last.safetensors and report.html. The printed checkpoint is
+    that of the best epoch if there is a validation split, otherwise that of the last epoch.
 
-    A run that a signal stopped (status 75) continues when the same command with the same --out is given again.
+    To continue a run stopped by a signal (status 75), repeat the command with the same --out.
     """
     messages(quiet, verbose, MAY_CHANGE if resume else FIELDS)
     run_config, path = _settings(settings, config, out, resume, force)
@@ -51,7 +51,7 @@ def train(
     from lsgcli.training.signals import stop_on_signals
 
     continues = resume is not None
-    if not continues and not dry_run:  # a run that goes on was looked at when its settings were read
+    if not continues and not dry_run:  # --resume is checked when the settings are read
         continues = not force and run.is_stopped(path, run_config)
         check_free(path, force=force, resume=continues)
     with TrainingDisplay(quiet=quiet) as display:
@@ -81,13 +81,13 @@ def _settings(
 
     if resume is None:
         if force and out is None:
-            raise ConfigError("--force: found no --out, expected the run directory that is to be replaced")
+            raise ConfigError("--force: found no --out, expected the run directory to replace")
         run_config = resolve(settings, file=file)
         if force and out is not None:
             _check_keeps_sources(run_config, out)
         return run_config, out or new_path(run_config)
     kept = set(settings) - MAY_CHANGE - {"epochs"}
-    problems = [f"{option_name(name)}: a resumed run keeps its own" for name in settings if name in kept]
+    problems = [f"{option_name(name)}: cannot be changed when a run is resumed" for name in settings if name in kept]
     problems += [
         f"{option}: cannot be combined with --resume"
         for option, given in (("--out", out), ("--force", force), ("--config", file))
@@ -101,15 +101,15 @@ def _settings(
     stored = read_config(resume)
     changed = from_dict({**stored.to_dict(), **from_environment(os.environ, MAY_CHANGE), **settings})
     if problems := without_effect(settings, [changed]):
-        raise ConfigError("\n".join(problems), hint="Omit what has no effect.")
+        raise ConfigError("\n".join(problems), hint="Omit the settings without effect.")
     if changed.epochs < stored.epochs:
-        raise ConfigError(f"--epochs: found {changed.epochs}, expected at least the {stored.epochs} of the run in {resume}")
+        raise ConfigError(f"--epochs: found {changed.epochs}, expected at least {stored.epochs}, as in the run {resume}")
     return changed, resume
 
 
 def _check_keeps_sources(config: RunConfig, out: Path) -> None:
-    """See that --force does not delete a checkpoint that the run starts from."""
+    """Check that --force does not delete a checkpoint that the run is initialised from."""
     for name in FIELDS:
         value = getattr(config, name)
         if FIELDS[name].metadata["path"] == "checkpoint" and value and Path(value).resolve().is_relative_to(out.resolve()):
-            raise ConfigError(f"{option_name(name)} {value}: is in the run that --force replaces", hint="Choose another --out.")
+            raise ConfigError(f"{option_name(name)} {value}: is inside the run that --force replaces", hint="Choose another --out.")

@@ -1,4 +1,4 @@
-"""``lsg data``: the commands about data sets, one thin module each."""
+"""``lsg data``: commands for data sets."""
 
 import typer
 
@@ -15,7 +15,7 @@ COMMANDS = {
 app = typer.Typer(
     name="data",
     cls=group(COMMANDS),
-    help="Look at data sets of recordings, check them, prepare them, and make some.",
+    help="Inspect, verify, prepare and simulate data sets.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -1,4 +1,4 @@
-"""What several commands of ``lsg data`` do: bars with a rate, and a data set or a path to work on."""
+"""Shared by the commands of ``lsg data``: progress bars with a rate, and opening a data set."""
 
 import contextlib
 import logging
@@ -19,18 +19,18 @@ log = logging.getLogger("lsg")
 MIB = 1 << 20
 Progress = Callable[[int, int], None]
 
-# Settings that say which samples there are. A command that makes no frames has options for these alone.
+# Settings that determine the samples of a data set: the only ones used by commands that do not make frames.
 WHERE = {"dataset", "data_dir", "sensor", "split", "split_seed"}
 NOT_WHERE = set(FIELDS) - WHERE
 
-Workers = Annotated[int | None, typer.Option(min=0, max=1024, help="Processes; as many as there are usable CPUs if not given.")]
+Workers = Annotated[int | None, typer.Option(min=0, max=1024, help="Worker processes. Default: number of usable CPUs.")]
 
 
 @contextlib.contextmanager
 def counting(quiet: bool) -> Iterator[Callable[..., Progress]]:
-    """Makes progress callbacks (done, total), each drawn on a terminal as a bar with its rate.
+    """Context of a factory of progress callbacks (done, total), each shown on a terminal as a bar with its rate.
 
-    It is called with what is done, the unit that is shown, and how many of what is counted are one of these.
+    The factory takes a description, the unit shown, and the number of counts per unit.
     """
     from lsgcli.report.terminal import progress_bar
 
@@ -38,7 +38,7 @@ def counting(quiet: bool) -> Iterator[Callable[..., Progress]]:
 
         def make(what: str, unit: str, scale: int = 1) -> Progress:
             task = bar.add_task(what, total=None, note="", visible=False)
-            began: tuple[float, int] | None = None  # when, and what was done by then
+            began: tuple[float, int] | None = None  # time and count at the start
 
             def update(done: int, total: int) -> None:
                 nonlocal began
@@ -47,7 +47,7 @@ def counting(quiet: bool) -> Iterator[Callable[..., Progress]]:
                 visible, note = not quiet and done < total, f"{unit}, {rate:,.1f}/s"
                 bar.update(task, completed=done // scale, total=total // scale, note=note, visible=visible)
                 if done >= total:
-                    began = None  # something else may be counted next
+                    began = None  # the bar may be reused
 
             return update
 
@@ -55,10 +55,10 @@ def counting(quiet: bool) -> Iterator[Callable[..., Progress]]:
 
 
 def one_of(path: Path | None, settings: dict[str, Any]) -> None:
-    """Make sure that either a path or a data set was given.
+    """Check that either a path or a data set is given.
 
     Raises:
-        ConfigError: both or neither.
+        ConfigError: both or neither are given.
     """
     if path is None and "dataset" not in settings:
         raise ConfigError("found neither a PATH nor --dataset, expected one of them", hint="`--help` lists the options.")
@@ -68,15 +68,15 @@ def one_of(path: Path | None, settings: dict[str, Any]) -> None:
 
 
 def open_dataset(settings: dict[str, Any], takes: Collection[str] = WHERE) -> "Dataset":
-    """A data set with all its samples: both parts, or the only one that is there. Nothing is downloaded.
+    """A data set with the samples of both parts, or of the only existing part. Nothing is downloaded.
 
     Args:
-        settings: given in the command line.
-        takes: settings that the environment may give.
+        settings: settings from the command line.
+        takes: settings that the environment may set.
 
     Raises:
-        ConfigError: a setting is missing or unusable.
-        DataError: the data are not there, or damaged.
+        ConfigError: a setting is missing or invalid.
+        DataError: the data are missing or damaged.
     """
     from lsgcli import registry
     from lsgcli.data.datasets.base import SPLITS
@@ -95,7 +95,7 @@ def open_dataset(settings: dict[str, Any], takes: Collection[str] = WHERE) -> "D
 
 
 def _other_part(dataset: "Dataset", missing: MissingPart) -> "Dataset":
-    """The data set with the samples of the part that is there, with a warning about the other; if neither is, that error again."""
+    """The data set with the samples of its only part, with a warning; raises ``missing`` if there is none."""
     from lsgcli.data.datasets.base import SPLITS
 
     other = next(split for split in SPLITS if split != missing.part)
@@ -103,5 +103,5 @@ def _other_part(dataset: "Dataset", missing: MissingPart) -> "Dataset":
         dataset.scan((other,))
     except MissingPart:
         raise missing from None
-    log.warning("%s\n  Going on with the %s part alone.", missing.message, other)
+    log.warning("%s\n  Continuing with the %s part only.", missing.message, other)
     return dataset

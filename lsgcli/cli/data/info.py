@@ -1,4 +1,4 @@
-"""``lsg data info``: what recordings are there."""
+"""``lsg data info``: summarise recordings."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,16 +18,16 @@ def info(
     path: Annotated[
         Path | None, typer.Argument(metavar="PATH", help="A recording, or a folder of recordings.", show_default=False)
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="End with status 3 if a recording cannot be read.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a recording cannot be read.")] = False,
     workers: Workers = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Say what a recording, a folder of recordings or a data set holds.
+    """Summarise a recording, a folder of recordings or a data set.
 
-    Counts per class, durations, event rates, sensor, format, which release of CIFAR10-DVS it is, and a digest. Recordings that
-    cannot be read are counted and listed.
+    Prints counts per class, durations, event rates, sensor size, format, the release of CIFAR10-DVS, and a digest. Unreadable
+    recordings are counted and listed.
     """
     messages(quiet, verbose, WHERE)
     one_of(path, settings)
@@ -49,8 +49,9 @@ def info(
         terminal.show(info_tables(record))
     bad = record.get("unreadable", [])
     if bad:
-        log.warning("%d cannot be read:\n  %s", len(bad), "\n  ".join(one["problem"] for one in bad))
+        log.warning("%d recordings cannot be read:\n  %s", len(bad), "\n  ".join(one["problem"] for one in bad))
     if bad and strict:
         raise DataError(
-            f"{len(bad)} of {len(bad) + record['recordings']} recordings cannot be read", hint="--strict was given."
+            f"{len(bad)} of {len(bad) + record['recordings']} recordings cannot be read",
+            hint="Without --strict this is only a warning.",
         )

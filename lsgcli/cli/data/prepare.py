@@ -1,4 +1,4 @@
-"""``lsg data prepare``: fetch where that is allowed, make frames, keep them."""
+"""``lsg data prepare``: download a data set, compute its frames, and store them in the cache."""
 
 import time
 from contextlib import nullcontext
@@ -11,7 +11,7 @@ from lsgcli.config import DATA, FIELDS
 from lsgcli.errors import StorageError
 from lsgcli.output import print_json
 
-# What prepared data depend on, and where they are read from and kept. What is only applied to them in training is not here.
+# Settings that prepared data depend on, and their directories; not those that apply only in training.
 NEEDED = {name for name, field in FIELDS.items() if field.metadata["panel"] == DATA} - {"augment", "val_fraction"} | {
     "cache_dir"
 }
@@ -25,10 +25,10 @@ def prepare(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Prepare a data set as `lsg train` with the same options reads it, and print where the prepared files are.
+    """Prepare a data set for `lsg train` with the same options, and print the paths of the prepared files.
 
-    Data that are absent are downloaded where the data set can be. A download that stopped goes on where it was. What is prepared
-    already is not prepared again, and what was not finished does not count.
+    Missing data are downloaded if the data set provides a download; interrupted downloads resume. Existing prepared files are
+    reused, and incomplete ones are rebuilt.
     """
     messages(quiet, verbose, NEEDED)
     from lsgcli import cpus, registry
@@ -43,7 +43,7 @@ def prepare(
     config = config.replace(workers=cpus.usable()[0] if workers is None else workers)
     kept = cache.folder(config) / config.dataset if registry.get("dataset", config.dataset).packed else None
     begin = time.monotonic()
-    # The folder is made first: better to fail now than after an hour's work.
+    # Create the folder first, so that an unusable one fails before the preparation.
     with making_folder(kept) if kept is not None else nullcontext(), terminal.preparing(quiet) as progress:
         bundle = run(config, progress=progress)
     record = {"dataset": config.dataset, "parts": bundle.record(), "classes": list(bundle.classes), **bundle.info}
@@ -54,6 +54,6 @@ def prepare(
         terminal.show(preparation_parts(record))
     if kept is not None and not all(part["path"] for part in record["parts"].values()):
         raise StorageError(
-            f"{kept}: the prepared data could not be kept there",
-            hint="Give --cache-dir a folder that can be written and has room.",
+            f"{kept}: prepared data could not be written",
+            hint="Give --cache-dir a writable directory with enough free space.",
         )

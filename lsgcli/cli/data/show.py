@@ -12,7 +12,7 @@ from lsgcli.cli.options import with_settings
 from lsgcli.config import DATA, FIELDS
 from lsgcli.output import print_json, print_result
 
-# What a sheet depends on: data and preparation.
+# Settings that a contact sheet depends on: data and preparation.
 SHOWN = {name for name, field in FIELDS.items() if field.metadata["panel"] == DATA} - {"augment", "val_fraction", "skip_bad"}
 
 
@@ -25,17 +25,17 @@ def show(
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write.")] = ...,  # type: ignore[assignment]
     force: Force = False,
-    samples: Annotated[int, typer.Option(min=1, help="Samples of a data set or folder, spread over its classes.")] = 8,
+    samples: Annotated[int, typer.Option(min=1, help="Number of samples of a data set or folder, evenly over its classes.")] = 8,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Draw frames of a few samples, a row each, and print the file's path, to check orientation and slicing by eye.
+    """Draw the frames of a few samples, one row each, to check orientation and slicing, and print the path of the file.
 
-    ON events are orange and OFF events blue. Samples are prepared as for training, without augmentation.
+    ON events are orange, OFF events blue. Samples are prepared as for training, without augmentation.
     """
     messages(quiet, verbose, SHOWN)
-    # Of these settings, --sensor also has a meaning for a recording.
+    # --sensor also applies to recordings.
     one_of(paths[0] if paths else None, {name: settings[name] for name in settings if name in WHERE - {"sensor"}})
     from lsgcli.report import contact_sheet, sheet_rows
 

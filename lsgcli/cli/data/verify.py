@@ -1,4 +1,4 @@
-"""``lsg data verify``: is the data whole?"""
+"""``lsg data verify``: check the integrity of a data set."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 def verify(
     settings: dict[str, Any],
     path: Annotated[
-        Path | None, typer.Argument(metavar="PATH", help="Instead of a data set: a folder of recordings.", show_default=False)
+        Path | None, typer.Argument(metavar="PATH", help="A folder of recordings, instead of a data set.", show_default=False)
     ] = None,
     write: Annotated[
         bool,
         typer.Option(
             "--write",
-            help="Write SHA256SUMS for what is there now, if all of it can be read: anew where there is one, or in the folder.",
+            help="If all files can be read, write their checksums to SHA256SUMS, replacing existing ones.",
         ),
     ] = False,
     workers: Workers = None,
@@ -33,10 +33,10 @@ def verify(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Check every file of a data set against SHA256SUMS in its folder and one level below, and read every recording.
+    """Check all files of a data set against SHA256SUMS in its folder and one level below, and read all recordings.
 
-    A file that is missing, changed or unreadable is listed, and ends with status 3. Files that no manifest knows, and counts other
-    than the published ones, are mentioned.
+    Missing, changed and unreadable files are listed, with exit status 3. Warns about files that are not in SHA256SUMS, and about
+    counts that differ from the published ones.
     """
     messages(quiet, verbose, WHERE)
     one_of(path, settings)
@@ -66,7 +66,7 @@ def verify(
 
 
 def _advice(verdict: "Verdict") -> str:
-    again = "Fetch or make these again."
+    again = "Download or create these files again."
     if verdict.unreadable:
-        return f"{again} To leave out what cannot be read, `lsg data prepare` and `lsg train` have --skip-bad."
-    return f"{again} If you meant these changes, --write makes SHA256SUMS anew of what is there."
+        return f"{again} To skip unreadable files, use --skip-bad of `lsg data prepare` and `lsg train`."
+    return f"{again} If the changes are intended, --write updates SHA256SUMS."
