@@ -1,6 +1,6 @@
-"""Measurements on networks, as plain records: nothing here prints.
+"""Measurements on networks, returned as plain records.
 
-:func:`inspect` measures the gradient flow of any network of spiking neurons, ours or another library's.
+:func:`inspect` measures the gradient flow of any spiking network, of lsg or another library.
 """
 
 from lsgcli.analysis.dynamics import (

@@ -1,4 +1,4 @@
-"""Counting by a compiled kernel: the same sums as those of ``lsgcli.analysis.sums``, on CPUs, many times as fast."""
+"""The sums of ``lsgcli.analysis.sums`` computed by a compiled CPU kernel, many times faster."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from lsgcli.neurons.step import over_time
 
 
 def fits(passage: Passage) -> bool:
-    """Whether the kernel knows these neurons."""
+    """Whether the kernel supports these neurons."""
     x, p = passage.x, passage.p
     if not isinstance(x, Tensor) or x.dim() != 5 or x.numel() == 0 or passage.scale is None:
         return False
@@ -31,9 +31,9 @@ def count(passage: Passage, grad: Tensor | None, *, full: bool) -> Counted:
     """All sums of a layer.
 
     Args:
-        passage: one that :func:`fits`.
-        grad: dL/do, or that of averages over windows; None where there is none.
-        full: all sums; otherwise spikes and coverage only.
+        passage: a passage for which :func:`fits` is true.
+        grad: dL/do, or the gradient of averages over windows; None without a backward pass.
+        full: compute all sums; otherwise only spikes and coverage.
     """
     from lsgcli.neurons.kernels.cpu import build
     from lsgcli.neurons.kernels.cpu.function import STORAGE, table, vector

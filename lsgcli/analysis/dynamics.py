@@ -1,9 +1,9 @@
-"""What the analysis has to know about a layer of neurons, and the membrane potential computed once more from that.
+"""Description of the dynamics of a layer of neurons, and recomputation of its membrane potentials.
 
     u[t] = carry(u[t-1], o[t-1]) + gain * I[t]        u = o = 0 before the first step
     o[t] = 1 if u[t] >= v_th else 0                   (or u[t] > v_th)
 
-It is computed in blocks that stay in the processor's cache, so that no layer's potentials are ever in memory as a whole.
+Potentials are computed in blocks that fit into the CPU cache, so those of a whole layer are never in memory at once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +16,13 @@ from lsgcli.analysis.threads import alone
 from lsgcli.neurons.step import over_time
 from lsgcli.neurons.surrogates import Surrogate
 
-ELEMENTS = 1 << 18  # of a block, all timesteps together
+ELEMENTS = 1 << 18  # per block, over all timesteps
 Result = TypeVar("Result")
 Carry = Callable[[Tensor, Tensor, "Dynamics"], Tensor]
 
 
 def reset_to_zero(u: Tensor, o: Tensor, p: "Dynamics") -> Tensor:
-    """decay * u * (1 - o): our own neurons."""
+    """decay * u * (1 - o), as in lsg's neurons."""
     return p.decay * torch.addcmul(u, u, o, value=-1)
 
 
@@ -32,7 +32,7 @@ def reset_by_subtraction(u: Tensor, o: Tensor, p: "Dynamics") -> Tensor:
 
 
 def decayed_then_subtracted(u: Tensor, o: Tensor, p: "Dynamics") -> Tensor:
-    """decay * u - v_th * o: the threshold is taken away at the next step, after the leak."""
+    """decay * u - v_th * o: the threshold is subtracted after the decay."""
     return p.decay * u - p.threshold * o
 
 
@@ -42,16 +42,16 @@ def no_reset(u: Tensor, o: Tensor, p: "Dynamics") -> Tensor:
 
 
 class Dynamics(NamedTuple):
-    """A layer of neurons.
+    """Dynamics of a layer of neurons.
 
     Attributes:
-        decay: what a potential is multiplied by in a timestep; broadcasts against I[t].
-        threshold: v_th, where a neuron fires; above its potential at rest, which is 0.
-        width: alpha, the surrogate's equivalent width (area over peak), in units of u; broadcasts against I, (T, ...).
-        surrogate: h(u - v_th, width), what stands for do/du in the backward pass.
-        carry: what is left of the step before; one of the functions above, or another.
-        gain: of the current.
-        strict: a neuron at the threshold does not fire.
+        decay: factor on the potential per timestep; broadcasts against I[t].
+        threshold: firing threshold v_th, above the resting potential, which is 0.
+        width: alpha, equivalent width of the surrogate (area over peak), in units of u; broadcasts against I, (T, ...).
+        surrogate: h(u - v_th, width), which replaces do/du in the backward pass.
+        carry: contribution of the previous timestep; one of the functions above, or another.
+        gain: factor on the current.
+        strict: whether a neuron exactly at the threshold does not fire.
     """
 
     decay: Tensor
@@ -68,14 +68,14 @@ class Dynamics(NamedTuple):
 
 
 class Passage(NamedTuple):
-    """What entered a layer in one forward pass.
+    """Input of a layer in one forward pass.
 
     Attributes:
-        x: (T, B, C, ...), or T tensors (B, C, ...): the current, or what a norm makes it from.
-        p: of the layer.
-        scale, shift: (C,); the current is scale * x + shift. None where x is the current.
-        residual: a second current, shaped like x.
-        side: blocks hold whole windows of ``side`` rows.
+        x: (T, B, C, ...), or T tensors (B, C, ...): the current, or the input of its normalisation.
+        p: dynamics of the layer.
+        scale, shift: (C,); the current is scale * x + shift. None if x is the current.
+        residual: a second current, with the shape of x.
+        side: blocks contain complete windows of ``side`` rows.
     """
 
     x: Tensor | Sequence[Tensor]
@@ -87,15 +87,15 @@ class Passage(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Some of a layer's neurons, at all timesteps; (T, samples, rows, ..., C) each.
+    """A block of a layer's neurons, at all timesteps; tensors are (T, samples, rows, ..., C).
 
     Attributes:
-        samples: which of the batch.
-        rows: which of the axis behind the channels, where there is one.
+        samples: slice of the batch.
+        rows: slice of the axis after the channels, if there is one.
         current: I.
         u: membrane potential before the reset.
         o: spikes, 0 and 1.
-        p: of these neurons.
+        p: dynamics of these neurons.
     """
 
     samples: slice
@@ -107,7 +107,7 @@ class Block(NamedTuple):
 
 
 def laid(x: Tensor) -> Tensor:
-    """(T, B, C, rows, ...) -> (T, B, rows, ..., C), a view; axes that are missing have one element."""
+    """(T, B, C, rows, ...) -> (T, B, rows, ..., C), a view; missing axes have size 1."""
     if x.dim() > 3:
         return x.movedim(2, -1)
     while x.dim() < 3:
@@ -116,13 +116,13 @@ def laid(x: Tensor) -> Tensor:
 
 
 def part(x: Tensor | Sequence[Tensor], samples: slice, rows: slice) -> Tensor:
-    """Some samples and rows of (T, B, C, rows, ...), laid out."""
+    """A slice of samples and rows of (T, B, C, rows, ...), in the layout of :func:`laid`."""
     some = x[:, samples] if isinstance(x, Tensor) else torch.stack([step[samples] for step in x])
     return laid(some)[:, :, rows]
 
 
 def cut(shape: torch.Size, side: int = 1, elements: int = ELEMENTS) -> Iterator[tuple[slice, slice]]:
-    """Samples and rows of the blocks of a layer whose laid-out shape is (T, B, rows, ..., C)."""
+    """Slices of samples and rows of the blocks of a layer, for a shape (T, B, rows, ..., C)."""
     T, B, height = shape[:3]
     row = max(1, T * shape[3:].numel())
     samples = max(1, elements // (row * height))
@@ -133,14 +133,14 @@ def cut(shape: torch.Size, side: int = 1, elements: int = ELEMENTS) -> Iterator[
 
 
 def blocks(passage: Passage, work: Callable[[Block], Result]) -> Iterator[Result]:
-    """``work`` of every block of a layer, in their order."""
+    """Results of ``work`` for each block of a layer, in order."""
     first = passage.x[0]
     shape = laid(first[None].expand(len(passage.x), *first.shape)).shape
     return alone(lambda where: work(block(passage, *where)), cut(shape, passage.side))
 
 
 def block(passage: Passage, samples: slice, rows: slice) -> Block:
-    """Some samples and rows, with their potentials and spikes."""
+    """The block of the given samples and rows, with its potentials and spikes."""
     some, p, dimensions = part(passage.x, samples, rows), passage.p, passage.x[0].dim()
     wide = torch.promote_types(some.dtype, torch.float32)
     current = torch.empty(some.shape, dtype=wide, device=some.device)
@@ -156,7 +156,7 @@ def block(passage: Passage, samples: slice, rows: slice) -> Block:
 
 
 def integrate(current: Tensor, p: Dynamics) -> tuple[Tensor, Tensor]:
-    """Membrane potentials and spikes of a current, (T, ...) each."""
+    """Membrane potentials and spikes for a current, (T, ...) each."""
     u, o = torch.empty_like(current), torch.empty_like(current)
     for t in range(len(current)):
         if t == 0:
@@ -168,7 +168,7 @@ def integrate(current: Tensor, p: Dynamics) -> tuple[Tensor, Tensor]:
 
 
 def _of(parameter: Tensor, dimensions: int, samples: slice, rows: slice) -> Tensor:
-    """A parameter that broadcasts against a current of so many dimensions, for a block: a single number, or (T or 1, ...), laid out."""
+    """The part of a parameter that belongs to a block: a scalar, or (T or 1, ...) in the layout of :func:`laid`."""
     if parameter.numel() == 1:
         return parameter.reshape(())
     full = laid(over_time(parameter, dimensions))

@@ -1,7 +1,7 @@
-"""Synaptic operations of a network at inference, and the energy of their arithmetic: counted, layer by layer, on real samples.
+"""Synaptic operations of a network at inference, counted per layer on real samples, and the energy of their arithmetic.
 
-Every input of a convolution or linear layer reaches a number of outputs, its *fan-out*, which is smaller at borders. What an input
-costs depends on what it is, which is found from the values that arrive:
+Each input of a convolution or linear layer reaches a number of outputs, its *fan-out*, which is smaller at borders. The cost of an
+input depends on its kind, which is detected from its values:
 
 ==========  ==================================================  ==========================================================
 input       values                                              operations
@@ -35,25 +35,25 @@ from torch import Tensor, nn
 from lsgcli.models.base import SpikingNet
 
 AC_PJ, MAC_PJ = 0.9, 4.6
-LARGEST_AVERAGE = 4096  # neurons that an average is taken over, as far as it is looked for
+LARGEST_AVERAGE = 4096  # maximum number of neurons in an average
 EPS = torch.finfo(torch.float32).eps
-SAMPLE = 1 << 16  # values that are looked at to find out how many neurons they are averages over
+SAMPLE = 1 << 16  # number of values used to detect averages
 NOTE = "an estimate of arithmetic alone: 45 nm, 32-bit floating point (Horowitz, ISSCC 2014); no memory, no neurons"
 
 
 @dataclass
 class Arrived:
-    """What arrived at a layer of weights, over all samples and steps; tensors lie on the device.
+    """Statistics of the inputs of a convolution or linear layer, over all samples and steps; tensors are on the device.
 
     Attributes:
-        fan_out: synapses that an input reaches: () for a linear layer, (H, W) for a convolution.
-        per_position: inputs at each position of one pass: features of a linear layer are positions of their own.
-        first: whether it is the network's own input.
+        fan_out: outputs per input: () for a linear layer, (H, W) for a convolution.
+        per_position: inputs per position in one pass; each feature of a linear layer is a position.
+        first: whether this is the network's first layer.
         passes: samples times steps.
         nonzero: (like fan_out) inputs that were not 0.
         total: (like fan_out) sum of the inputs.
         low, high: of all values.
-        parts: n, where all values are multiples of 1/n; None where they are not, 1 for whole numbers.
+        parts: n if all values are multiples of 1/n, otherwise None; 1 for integers.
     """
 
     fan_out: Tensor
@@ -67,7 +67,7 @@ class Arrived:
     parts: int | None = 1
 
     def add(self, x: Tensor) -> None:
-        """One batch: (N, C, H, W) of a convolution, (..., features) of a linear layer."""
+        """Add a batch: (N, C, H, W) for a convolution, (..., features) for a linear layer."""
         others = (0, 1) if self.fan_out.dim() else tuple(range(x.dim()))
         self.passes += x.numel() // (self.per_position * max(1, self.fan_out.numel()))
         self.nonzero = self.nonzero.to(x.device) + (x != 0).sum(others)
@@ -109,7 +109,7 @@ class SynapticOperations:
 
     Args:
         model: in evaluation mode, tdBN folded or not, which changes nothing here.
-        events: the network's input counts events, where it consists of whole numbers; an image's whole numbers are real-valued.
+        events: whether integer inputs of the network are event counts; integers in images are real values.
     """
 
     def __init__(self, model: SpikingNet, events: bool):
@@ -137,14 +137,14 @@ class SynapticOperations:
         """Remove the hooks.
 
         Args:
-            samples: that have passed.
-            firing_rate: of the layers of neurons, by name.
+            samples: number of samples processed.
+            firing_rate: firing rate of each layer of neurons, by name.
 
         Returns:
             Everything per sample, as JSON types: ``{"layers": [{"name", "input", "averages_over", "density", "passes",
             "firing_rate", "ac", "mac", "energy_pj", "ann_mac", "ann_energy_pj"}, ...], "total": {"ac", "mac", "energy_pj",
-            "ann_mac", "ann_energy_pj"}, "ac_pj", "mac_pj", "note"}``, in the order in which the layers run. ``firing_rate`` is None
-            where no neurons follow the weights directly.
+            "ann_mac", "ann_energy_pj"}, "ac_pj", "mac_pj", "note"}``, in the order of execution. ``firing_rate`` is None
+            if the layer is not directly followed by neurons.
         """
         for handle in self.handles:
             handle.remove()
@@ -171,12 +171,12 @@ class SynapticOperations:
 
 
 def energy(ac: float, mac: float) -> float:
-    """Energy of so many operations, in pJ."""
+    """Energy of the given numbers of operations, in pJ."""
     return ac * AC_PJ + mac * MAC_PJ
 
 
 def fan_out(module: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
-    """Synapses from an input to outputs: () of a linear layer; (H, W) of a convolution of x (N, C, H, W), the same for all channels."""
+    """Outputs per input: () for a linear layer; (H, W) for a convolution of x (N, C, H, W), equal for all channels."""
     if isinstance(module, nn.Linear):
         return torch.tensor(module.out_features)
     assert not isinstance(module.padding, str)
@@ -186,20 +186,20 @@ def fan_out(module: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
 
 
 def _reached(size: int, kernel: int, stride: int, padding: int, dilation: int) -> Tensor:
-    """(size,) how many outputs each position of one axis reaches: output o takes in o * stride - padding + k * dilation."""
+    """(size,) number of outputs per position along one axis; output o reads positions o * stride - padding + k * dilation."""
     outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     at = (torch.arange(outputs)[:, None] * stride - padding + torch.arange(kernel) * dilation).flatten()
     return torch.bincount(at[(at >= 0) & (at < size)], minlength=size)
 
 
 def _whole(x: Tensor, parts: int) -> bool:
-    """Whether all values are multiples of 1/parts, but for the rounding of a division in float32."""
+    """Whether all values are multiples of 1/parts, up to float32 rounding."""
     scaled = x * parts
     return bool(((scaled - scaled.round()).abs() <= scaled.abs() * (4 * EPS if parts > 1 else 0)).all())
 
 
 def _parts(values: Tensor) -> int | None:
-    """The least n for which all values are multiples of 1/n."""
+    """The smallest n such that all values are multiples of 1/n."""
     for n in range(1, LARGEST_AVERAGE + 1):
         if _whole(values, n):
             return n

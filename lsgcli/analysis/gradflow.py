@@ -1,4 +1,4 @@
-"""Gradient flow: what each layer of neurons does to the signal and to the gradient, as plain records.
+"""Gradient flow: signal and gradient measures of each layer of neurons, as plain records.
 
 Definitions are in ``docs/gradient-flow.md``. Arrays are time-first; u and its moments are in units of v_th.
 """
@@ -44,26 +44,26 @@ def inspect(
     compute: Compute | None = None,
     sample: Sample | None = None,
 ) -> dict[str, Any]:
-    """Gradient flow of ``model`` over some mini-batches, forward and backward as in training, on a copy of it.
+    """Measure the gradient flow of ``model`` on mini-batches, with forward and backward passes as in training, on a copy.
 
     Args:
-        model: stays as it is, running statistics included.
-        batches: of training data: inputs and labels.
+        model: not modified, including its running statistics.
+        batches: inputs and labels of training data.
         loss: (outputs, labels) -> scalar.
-        adapter: says what the network's layers of neurons are; not needed where they are :class:`~lsgcli.neurons.LIF`.
-        reset: for neurons that keep their state from one batch to the next: is called with the copy before each batch, and once
-            with the model, since a state that gradients lead to cannot be copied.
+        adapter: returns the network's layers of neurons; not required for :class:`~lsgcli.neurons.LIF`.
+        reset: resets neurons that keep their state between batches; called with the copy before each batch, and once with the model,
+            because states that require gradients cannot be copied.
         thresholds: of the verdicts.
-        compute: device and precision; those of the model if not given.
-        sample: weights for ``mismatch``, which is not measured if not given: two forward passes for each.
+        compute: device and precision. Default: those of the model.
+        sample: weights for ``mismatch``, with two forward passes each. Default: ``mismatch`` is not measured.
 
     Returns:
-        ``{"schema", "threshold", "T", "batches", "loss", "thresholds", "layers": [{"name", "beta", ...}, ...]}``, JSON types
-        throughout; ``docs/gradient-flow.md`` says what each is. What is undefined, NaN or infinite is None.
+        ``{"schema", "threshold", "T", "batches", "loss", "thresholds", "layers": [{"name", "beta", ...}, ...]}`` of JSON types, as
+        described in ``docs/gradient-flow.md``. Undefined, NaN and infinite values are None.
 
     Raises:
-        ConfigError: no layers of neurons are found, as in another library's network without an adapter; an adapter that does not
-            fit the network; no batches.
+        ConfigError: no layers of neurons were found, for example in a network of another library without an adapter; the adapter
+            does not match the network; or there are no batches.
     """
     compute = compute or Compute(next(model.parameters()).device)
     if reset is not None:
@@ -110,19 +110,19 @@ def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> li
 
 
 def _copied(model: nn.Module, weights: bool) -> nn.Module:
-    """A copy with gradients and buffers of its own, and where asked with weights of its own, as where anybody may move them."""
+    """A copy with separate gradients and buffers, and with separate ``weights`` if they may be modified."""
     shared = [] if weights else list(model.parameters())
     return copy.deepcopy(model, {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in shared})
 
 
 def _layers(net: nn.Module, adapter: Adapter | None) -> Sequence[Layer]:
     if isinstance(net, SpikingNet):
-        net.checkpoint_activations = False  # everything would be seen twice
+        net.checkpoint_activations = False  # recomputation would be counted twice
     layers = (adapter or own.layers)(net)
     names = [layer.name for layer in layers]
     if not names or len(set(names)) != len(names):
         raise ConfigError(
-            f"inspect: found the layers of neurons {names} in {type(net).__name__}, expected at least one, each with its own name",
+            f"inspect: found layers of neurons {names} in {type(net).__name__}, expected at least one, with unique names",
             hint=None if names else "Neurons of other libraries need an adapter, as docs/other-libraries.md shows.",
         )
     return layers
@@ -131,7 +131,7 @@ def _layers(net: nn.Module, adapter: Adapter | None) -> Sequence[Layer]:
 def _backward(
     value: Tensor, layers: Sequence[Layer], watchers: Mapping[str, Watcher], gradients: Mapping[str, WeightGradients]
 ) -> float:
-    """The backward pass as in training, and where there is more than one timestep, another without the recurrence."""
+    """The backward pass as in training, and a second one without the recurrence if there are several timesteps."""
     recurs = any(watcher.T > 1 for watcher in watchers.values())
     value.backward(retain_graph=recurs)
     for layer in layers:
@@ -150,7 +150,7 @@ def _backward(
 
 
 def _spatial(value: Tensor, layers: Sequence[Layer], gradients: Mapping[str, WeightGradients]) -> None:
-    """The backward pass once more; each gradient is compared with that of the first, and both are dropped, as soon as it arrives."""
+    """A second backward pass; each gradient is compared with the first one as soon as it is available, and both are freed."""
     left = {layer.name: layer for layer in layers}
     whole = {layer.name: layer.weight.grad for layer in layers}
 
@@ -169,7 +169,7 @@ def _spatial(value: Tensor, layers: Sequence[Layer], gradients: Mapping[str, Wei
     finally:
         for handle in handles:
             handle.remove()
-    for name in left:  # which no gradient reached
+    for name in left:  # without a gradient
         gradients[name].add_spatial(whole[name], None)
 
 

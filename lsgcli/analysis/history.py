@@ -1,4 +1,4 @@
-"""Decay, width and coverage over a training, as its run directory has them."""
+"""Decay, width and coverage over training, from the run directory."""
 
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ KEYS = ("beta", "alpha", "coverage")
 
 
 def history(checkpoint: Path) -> dict[str, Any] | None:
-    """The epochs of the run that a checkpoint lies in; None where there is nothing about them beside it.
+    """The history of the run that contains a checkpoint; None if there is no gradient-flow.jsonl in its directory.
 
     Returns:
         ``{"epochs": [0, 1, ...], "layers": {name: {"beta": [...], "alpha": [...], "coverage": [...]}}}``, up to the epoch in which
-        training diverged, if it did.
+        training diverged, if any.
     """
     try:
         lines = files.read_json_lines(checkpoint.parent / GRADIENT_FLOW)
@@ -28,5 +28,5 @@ def history(checkpoint: Path) -> dict[str, Any] | None:
                 name: {key: [layers.get(name, {}).get(key) for layers in by_name] for key in KEYS} for name in by_name[0]
             },
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a file of that name that is none of ours
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not a file of lsg
         return None

@@ -1,4 +1,4 @@
-"""Layers of neurons of any library: what an adapter says about each, and hooks that watch them."""
+"""Layers of neurons of any library, as described by an adapter, and hooks that observe them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,12 +20,12 @@ class Layer:
     """A layer of neurons.
 
     Attributes:
-        name: of the layer.
-        module: takes the current and gives the spikes, or a tuple whose first element they are.
-        weight: of the synapse that feeds it.
-        dynamics: says what the neurons do, at the moment it is called.
-        steps: the module is called once a timestep, with (B, ...); otherwise once a sequence, with (T, B, ...).
-        gamma: weight of the tdBN between synapse and neurons, if there is one.
+        name: name of the layer.
+        module: maps the current to spikes, or to a tuple whose first element is the spikes.
+        weight: weight of the preceding convolution or linear layer.
+        dynamics: returns the current dynamics of the neurons.
+        steps: whether the module is called once per timestep, with (B, ...), rather than once per sequence, with (T, B, ...).
+        gamma: weight of the tdBN between weight and neurons, if any.
     """
 
     name: str
@@ -36,13 +36,13 @@ class Layer:
     gamma: Tensor | None = None
 
     def watch(self, sums: LayerSums, *, full: bool) -> Watcher:
-        """Begin to watch."""
+        """Start observing the layer."""
         return HookWatcher(self, sums, full)
 
 
 @contextmanager
 def observing(layers: Sequence[Layer], *, full: bool) -> Iterator[dict[str, Watcher]]:
-    """Watch layers while the block runs; yields their watchers by name, whose sums fill as it does."""
+    """Observe layers while the block runs; yields their watchers, which accumulate the sums, by name."""
     watchers: dict[str, Watcher] = {}
     try:
         for layer in layers:
@@ -57,9 +57,9 @@ Adapter = Callable[[Any], Sequence[Layer]]  # network -> its layers of neurons, 
 
 
 class HookWatcher(Watcher):
-    """Watches a module through hooks on what enters and leaves it.
+    """Observes a module through hooks on its input and output.
 
-    A layer's currents are kept until its batch is through, and its surrogate's heights during a pass without the recurrence.
+    Currents are stored until the batch is finished, and surrogate values during a pass without the recurrence.
     """
 
     def __init__(self, layer: Layer, sums: LayerSums, full: bool):
@@ -71,17 +71,17 @@ class HookWatcher(Watcher):
         self.handles = [layer.module.register_forward_pre_hook(self._enters), layer.module.register_forward_hook(self._leaves)]
 
     def finish(self) -> None:
-        """Add what went through.
+        """Add the batch to the sums.
 
         Raises:
-            ConfigError: the module was called otherwise than the adapter says.
+            ConfigError: the number of calls of the module does not match the adapter's ``steps``.
         """
         calls = len(self.currents)
         if calls == 0 or (calls > 1 and not self.layer.steps):
             expected = "once for each timestep" if self.layer.steps else "once, with the whole sequence"
             raise ConfigError(
                 f"layer {self.layer.name}: its module was called {calls} times in a forward pass, expected {expected}",
-                hint="Let the adapter set `steps` as the network calls its neurons.",
+                hint="Set `steps` in the adapter according to how the network calls its neurons.",
             )
         self.count_forward(self._passage())
         self.currents, self.arriving, self.heights = [], {}, None
@@ -100,7 +100,7 @@ class HookWatcher(Watcher):
         self.T = len(self.currents) if self.layer.steps else len(current)
         if not (self.full and current.requires_grad):
             return None
-        current = current.view_as(current)  # whoever else reads it has a gradient that is none of this layer's
+        current = current.view_as(current)  # excludes gradients of other users of the current
         current.register_hook(lambda grad: self._through(call, grad))
         return (current, *others)
 
@@ -109,7 +109,7 @@ class HookWatcher(Watcher):
         if not (self.full and spikes.requires_grad):
             return output
         call = len(self.currents) - 1
-        spikes = spikes.view_as(spikes)  # what the module itself makes of them, as its reset, is no gradient that arrives
+        spikes = spikes.view_as(spikes)  # excludes gradients through the module's own use of the spikes, such as the reset
         spikes.register_hook(lambda grad: self._arrives(call, grad))
         return spikes if others is None else (spikes, *others)
 
@@ -118,7 +118,7 @@ class HookWatcher(Watcher):
             self.arriving[call] = grad
 
     def _through(self, call: int, grad: Tensor) -> Tensor | None:
-        """Look at dL/dI of a call, which is gain * dL/du; or put the one without the recurrence in its place."""
+        """Observe dL/dI of a call, which is gain * dL/du, or replace it by the gradient without the recurrence."""
         if not self.spatial:
             self.sums.add("du", F.pad(nonzero(grad[None] if self.layer.steps else grad), (call, 0)))
             return None

@@ -1,6 +1,6 @@
-"""The fields of a gradient-flow record: the one table that CSV, terminal, pages and documentation are made from.
+"""Fields of a gradient-flow record: the table from which CSV, terminal output, pages and documentation are generated.
 
-A field's key is its path in the record, with a dot between levels.
+The key of a field is its path in the record, with dots between levels.
 """
 
 import csv
@@ -16,14 +16,14 @@ class Field:
     """A field of a record.
 
     Attributes:
-        kind: ``text``, ``number``, ``count``, ``object`` or ``list``, each as in JSON.
-        meaning: its definition, in plain text.
-        unit: of the number; ``-`` for a number without one.
-        title: head of its column in tables; a field without one has no column.
-        form: format of a value there.
-        rank: its place, from 1, where there is room for a few columns; 0 for none.
-        empty: it may be null.
-        per_step: ``per_step`` has a list of it as well, a value for each timestep.
+        kind: JSON type: ``text``, ``number``, ``count``, ``object`` or ``list``.
+        meaning: definition, in plain text.
+        unit: unit of the number; ``-`` if dimensionless.
+        title: column heading in tables; fields without a title have no column.
+        form: format of values in tables.
+        rank: priority, from 1, if only some columns fit; 0 if never shown.
+        empty: whether the value may be null.
+        per_step: whether ``per_step`` contains a list of its values per timestep.
     """
 
     kind: str
@@ -44,30 +44,30 @@ class Field:
 _number = partial(Field, "number", form=".3f", empty=True)
 _per_step = partial(_number, per_step=True)
 LAYER: dict[str, Field] = {
-    "name": Field("text", "of the layer"),
+    "name": Field("text", "name of the layer"),
     "beta": _number(
-        "decay of the membrane potential u per timestep; mean over channels where each has its own",
+        "decay of the membrane potential u per timestep; mean over channels for a decay per channel",
         "-",
         title="beta",
         rank=4,
         empty=False,
     ),
     "alpha": _per_step(
-        "width of the surrogate gradient; mean over channels and timesteps where they differ",
+        "width of the surrogate gradient; mean over channels and timesteps",
         "u",
         title="alpha",
         rank=7,
         empty=False,
     ),
-    "interval": Field("list", "[v_th - alpha/2, v_th + alpha/2], where gradient can pass", "u"),
+    "interval": Field("list", "[v_th - alpha/2, v_th + alpha/2], where the rectangular surrogate is not zero", "u"),
     "gamma": _number(
-        "mean weight of the tdBN between synapse and neurons; none without tdBN", "-", title="gamma", form=".2f", rank=14
+        "mean weight of the tdBN before the neurons; null without tdBN", "-", title="gamma", form=".2f", rank=14
     ),
     "coverage": _per_step(
         "share of membrane potentials u inside the interval: mean of 1[abs(u - v_th) < alpha/2]", "share", title="coverage"
     ),
     "sg_mean": _per_step(
-        "mean surrogate gradient; unlike coverage it does not reward any widening", "1/u", title="E[h]", rank=10
+        "mean surrogate gradient; unlike coverage, it does not necessarily increase with the width", "1/u", title="E[h]", rank=10
     ),
     "sg_sq_mean": _per_step("mean square of the surrogate gradient", "1/u^2", title="E[h^2]"),
     "firing_rate": _per_step("mean of the spikes o", "spikes per neuron and timestep", title="firing rate", rank=3),
@@ -81,7 +81,7 @@ LAYER: dict[str, Field] = {
         "u_std by the paper's Theorem 1: sqrt(1 + beta^2)", "v_th", title="u std, formula", form=".2f", rank=12
     ),
     "u_std_predicted.with_gamma": _number(
-        "the same times abs(gamma), gamma of the tdBN", "v_th", title="with gamma", form=".2f"
+        "the same times abs(gamma) of the tdBN", "v_th", title="with gamma", form=".2f"
     ),
     "u_std_predicted.without_reset": _number(
         "u_std of neurons without reset, for independent inputs: sqrt((1 - beta^(2T)) / (1 - beta^2)); per_step has t for T",
@@ -89,9 +89,9 @@ LAYER: dict[str, Field] = {
         title="without reset",
         form=".2f",
     ),
-    "rho": _per_step("correlation of I[t] and I[t+1]; none at the last timestep", "-", title="rho", form=".2f", rank=13),
+    "rho": _per_step("correlation of I[t] and I[t+1]; null at the last timestep", "-", title="rho", form=".2f", rank=13),
     "grad_norm": _number(
-        "L2 norm of dL/dW, the gradient of the weights that feed the layer; mean over mini-batches",
+        "L2 norm of dL/dW, the gradient of the layer's input weights; mean over mini-batches",
         title="|dL/dW|",
         form=".2e",
         rank=1,
@@ -103,39 +103,39 @@ LAYER: dict[str, Field] = {
         "share of entries of dL/dW that are exactly zero; mean over mini-batches", "share", title="dL/dW = 0"
     ),
     "temporal_share": _number(
-        "part of dL/dW that came through time: its norm over that of the whole; mean over mini-batches",
+        "norm of the part of dL/dW that flows through time, over the norm of dL/dW; mean over mini-batches",
         "-",
         title="temporal share",
         rank=5,
     ),
     "snr": _number(
-        "signal-to-noise ratio, abs(mean) / std of dL/dW over mini-batches, median of entries; none for one mini-batch",
+        "signal-to-noise ratio, abs(mean) / std of dL/dW over mini-batches, median of entries; null for one mini-batch",
         "-",
         title="SNR",
         form=".2f",
         rank=9,
     ),
     "mismatch": _number(
-        "cosine of dL/dW and finite differences of the loss; none without --mismatch", "-", title="mismatch", rank=2
+        "cosine similarity of dL/dW and finite differences of the loss; null without --mismatch", "-", title="mismatch", rank=2
     ),
-    "histogram": Field("object", "counts of u in `edges`, and outside of them (`below`, `above`)", "v_th"),
-    "per_step": Field("object", "the fields marked *, a list of T values each"),
-    "verdict": Field("text", "`ok`, or what is wrong with the layer"),
-    "reason": Field("text", "the measurement and the threshold that decided it; empty if `ok`"),
+    "histogram": Field("object", "counts of u between `edges`, and outside (`below`, `above`)", "v_th"),
+    "per_step": Field("object", "lists of T values for the fields marked *"),
+    "verdict": Field("text", "`ok`, or the problem of the layer"),
+    "reason": Field("text", "the measure and threshold that determined the verdict; empty if `ok`"),
 }
 RECORD: dict[str, Field] = {
     "schema": Field("text", "`lsg.gradient-flow/1`"),
     "threshold": Field("number", "v_th of the first layer", "u"),
     "T": Field("count", "timesteps"),
-    "batches": Field("count", "mini-batches that were measured over"),
-    "loss": Field("number", "mean over these", empty=True),
-    "thresholds": Field("object", "of the verdicts"),
-    "layers": Field("list", "in order from the input; fields below"),
-    "checkpoint": Field("text", "path, as it was given"),
-    "method": Field("text", "how decay and width were set"),
+    "batches": Field("count", "number of mini-batches"),
+    "loss": Field("number", "mean loss over the mini-batches", empty=True),
+    "thresholds": Field("object", "thresholds of the verdicts"),
+    "layers": Field("list", "layers in order from the input; fields below"),
+    "checkpoint": Field("text", "path as given"),
+    "method": Field("text", "name of the method"),
     "history": Field(
         "object",
-        "of the run that the checkpoint lies in: `epochs`, and for each of its `layers` lists of `beta`, `alpha`, `coverage`",
+        "history of the checkpoint's run: `epochs`, and lists of `beta`, `alpha` and `coverage` for each of its `layers`",
         empty=True,
     ),
 }
@@ -150,7 +150,7 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 
 def value(layer: Mapping[str, Any], key: str) -> Any:
-    """A layer's value of a field; None where it has none."""
+    """A layer's value of a field; None if missing."""
     found: Any = layer
     for part in key.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
@@ -158,19 +158,19 @@ def value(layer: Mapping[str, Any], key: str) -> Any:
 
 
 def text(layer: Mapping[str, Any], key: str) -> str:
-    """A layer's value of a measure, as tables show it."""
+    """A layer's value of a measure, formatted for tables."""
     number = value(layer, key)
     return "-" if number is None else format(number, MEASURES[key].form)
 
 
 def present(layers: Iterable[Mapping[str, Any]]) -> dict[str, Field]:
-    """The measures of which at least one of the layers has a value."""
+    """The measures that at least one layer has a value of."""
     layers = list(layers)
     return {key: one for key, one in MEASURES.items() if any(value(layer, key) is not None for layer in layers)}
 
 
 def problems(record: Mapping[str, Any], fields: Mapping[str, Field] = RECORD, where: str = "record") -> list[str]:
-    """What is not as documented about a record, or about a layer of one."""
+    """Deviations of a record, or of one of its layers, from this table."""
     keys = [key for key in fields if "." not in key]
     found = [f"{where}: {name} is not documented" for name in record if name not in keys]
     found += [f"{where}: {name} is missing" for name in keys if name not in record]
@@ -191,7 +191,7 @@ def problems(record: Mapping[str, Any], fields: Mapping[str, Field] = RECORD, wh
 
 
 def csv_text(flows: Iterable[Mapping[str, Any]]) -> str:
-    """Records as CSV: a row for each checkpoint and layer, with the numbers that are one for the whole layer."""
+    """Records as CSV: one row per checkpoint and layer, with all measures except lists and objects."""
     out = io.StringIO()
     keys = [key for key, field in LAYER.items() if field.kind in ("text", "number")]
     keys.sort(key=lambda key: "." in key)

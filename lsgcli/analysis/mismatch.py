@@ -1,4 +1,4 @@
-"""Is the surrogate gradient the direction in which the loss really changes?"""
+"""Comparison of the surrogate gradient with finite differences of the loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sample:
-    """How weights are sampled and moved.
+    """Sampling of weights and step of the finite differences.
 
     Attributes:
-        count: weights of each layer; all of them if there are fewer.
-        step: by how much a weight is moved to either side, in units of the root mean square of its layer's.
-        seed: of the choice.
+        count: number of weights per layer; all if there are fewer.
+        step: step to either side, relative to the root mean square of the layer's weights.
+        seed: seed of the sampling.
     """
 
     count: int
@@ -28,17 +28,17 @@ def mismatch(weight: Tensor, grad: Tensor | None, loss: Callable[[], Tensor], sa
 
         (L(w + e) - L(w - e)) / 2e
 
-    The loss of a spiking network moves in steps, as spikes come and go; a difference over too small an e sees none of them, or
-    one by chance.
+    The loss of a spiking network is piecewise constant or nearly so, with jumps where spikes appear or vanish; with too small an e,
+    the difference contains no jump, or one by chance.
 
     Args:
-        weight: of the layer; as it was, afterwards.
+        weight: weight of the layer; restored afterwards.
         grad: dL/dW of the same mini-batch.
-        loss: computes L anew.
-        sample: which weights, and e.
+        loss: computes L with the current weights.
+        sample: selection of weights, and e.
 
     Returns:
-        The cosine; None where either is 0.
+        The cosine similarity; None if either vector is 0.
     """
     if grad is None:
         return None

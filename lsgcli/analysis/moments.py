@@ -1,4 +1,4 @@
-"""From sums to measures: everything about a layer that its currents, potentials and spikes say."""
+"""Conversion of sums to measures of currents, potentials and spikes."""
 
 import math
 from typing import Any
@@ -10,10 +10,10 @@ from lsgcli.neurons.kernels.cpu.bins import BINS, HIGHEST, LOWEST
 
 
 class Means:
-    """Means of what a layer's sums hold, pooled over time or at step t.
+    """Means from the sums of a layer, over all timesteps or at timestep t.
 
     Args:
-        sums: are read once, here.
+        sums: sums of the layer, copied to the host once.
     """
 
     def __init__(self, sums: LayerSums):
@@ -21,13 +21,13 @@ class Means:
         self.steps = range(len(self.sums.get("n", [])))
 
     def __call__(self, name: str, t: int | None = None) -> float:
-        """Mean of ``name``; NaN where nothing was counted."""
+        """Mean of ``name``; NaN without data."""
         part = slice(None) if t is None else slice(t, t + 1)
         n = sum(self.sums.get("n", [])[part])
         return sum(self.sums.get(name, [])[part]) / n if n else math.nan
 
     def each(self, name: str) -> list[float]:
-        """Means of all steps."""
+        """Means of all timesteps."""
         return [self(name, t) for t in self.steps]
 
     def spread(self, t: int | None = None) -> tuple[float, float, float]:
@@ -38,7 +38,7 @@ class Means:
         return mean, std, (cube - 3 * mean * square + 2 * mean**3) / std**3 if std > 0 else math.nan
 
     def rho(self, t: int | None = None) -> float:
-        """corr(I[t], I[t+1]), pooled over t = 1 .. T-1 or for one t; NaN where there is no next step."""
+        """corr(I[t], I[t+1]), pooled over t = 1 .. T-1 or for one t; NaN at the last timestep."""
         last = len(self.steps) - 1
         here = [(range(last) if t is None else [t]), (range(1, last + 1) if t is None else [t + 1])]
         n = sum(self.sums["n"][k] for k in here[0])
@@ -52,16 +52,16 @@ class Means:
 
 
 def light(sums: LayerSums) -> dict[str, Any]:
-    """What is measured in every epoch of a training."""
+    """Measures recorded in each training epoch."""
     means = Means(sums)
     return {"beta": number(sums.beta), "alpha": number(sums.alpha), "coverage": means("inside"), "firing_rate": means("spikes")}
 
 
 def moments(sums: LayerSums, gamma: Tensor | None) -> dict[str, Any]:
-    """Everything that is measured in the forward pass.
+    """All measures of the forward pass.
 
     Args:
-        sums: full ones.
+        sums: sums of the layer, counted with ``full``.
         gamma: weight of the layer's tdBN.
     """
     means = Means(sums)
@@ -109,7 +109,7 @@ def moments(sums: LayerSums, gamma: Tensor | None) -> dict[str, Any]:
 
 
 def histogram(counts: Tensor | None) -> dict[str, Any]:
-    """Edges and counts of u / v_th, and what lies outside."""
+    """Bin edges and counts of u / v_th, and counts outside."""
     width = (HIGHEST - LOWEST) / BINS
     below, *inside, above = counts.tolist() if counts is not None else [0] * (BINS + 2)
     edges = [round(LOWEST + k * width, 9) for k in range(BINS + 1)]
@@ -122,5 +122,5 @@ def number(x: Tensor | None) -> float:
 
 
 def share(marks: Tensor | None) -> float:
-    """Share of those marked."""
+    """Fraction of true entries."""
     return math.nan if marks is None or not marks.numel() else float(marks.double().mean())

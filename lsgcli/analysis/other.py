@@ -1,4 +1,4 @@
-"""Help for adapters: what can be found out about another library's neurons without knowing it."""
+"""Helpers for adapters of other libraries' neurons."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 from lsgcli.neurons.surrogates import Surrogate
 
-POINTS = 200_001  # at which a surrogate is looked at to find its area
+POINTS = 200_001  # sampling points for the area of a surrogate
 
 
 class Pair(NamedTuple):
-    """A layer of neurons with the last linear layer or convolution that was registered before it.
+    """A layer of neurons and the last linear layer or convolution registered before it.
 
     Attributes:
-        name: of the neurons, as in ``named_modules``.
+        name: name of the neurons, as in ``named_modules``.
         neurons: the module.
-        weight: of the linear layer or convolution.
+        weight: weight of the linear layer or convolution.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Pair(NamedTuple):
 
 
 def pairs(net: nn.Module, neurons: type[nn.Module]) -> Iterator[Pair]:
-    """Neurons of a class, each with its synapse, of a network whose modules are registered in the order in which they run."""
+    """Pair the neurons of a class with their weights, in a network whose modules are registered in execution order."""
     synapse: nn.Linear | nn.modules.conv._ConvNd | None = None
     for name, module in net.named_modules():
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
@@ -37,7 +37,7 @@ def pairs(net: nn.Module, neurons: type[nn.Module]) -> Iterator[Pair]:
 
 
 def height_of(fire: Callable[[Tensor], Tensor]) -> Surrogate:
-    """h(x, width) of a library's own firing function of x = u - v_th: the gradient that autograd gives it. It has its own width."""
+    """The surrogate h(x, width) of another library's firing function of x = u - v_th, from autograd; ``width`` is ignored."""
 
     def h(x: Tensor, width: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -49,9 +49,9 @@ def height_of(fire: Callable[[Tensor], Tensor]) -> Surrogate:
 
 
 def equivalent_width(h: Surrogate) -> Tensor:
-    """Area over peak of a surrogate that has its own width, in units of u, as a number: exact to about 1e-5 of it.
+    """Area over peak of a surrogate with built-in width, in units of u, with a relative error of about 1e-5.
 
-    Its argument goes to infinity as x = tan(angle), so that slow tails count as a whole.
+    Integrates over x = tan(angle), so that slowly decaying tails are included completely.
     """
     angle = (torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS * math.pi - math.pi / 2
     x, one = angle.tan(), torch.ones((), dtype=torch.float64)

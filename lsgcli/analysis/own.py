@@ -1,7 +1,7 @@
-"""Our own layers: watched from within the backend, so that it goes on fusing tdBN, neurons and pooling.
+"""Layers of lsg's own neurons, observed inside the backend, which can still fuse tdBN, neurons and pooling.
 
-Nothing is kept beside what the backend keeps: what entered a layer is there until its backward pass, and then everything about it
-is counted, block by block.
+No tensors are stored beyond those of the backend: the input of a layer is available until its backward pass, when all sums are
+computed block by block.
 """
 
 from collections.abc import Sequence
@@ -32,13 +32,13 @@ class OwnLayer(Layer):
     """A layer whose module is a :class:`~lsgcli.neurons.LIF`."""
 
     def watch(self, sums: LayerSums, *, full: bool) -> Watcher:
-        """Begin to watch."""
+        """Start observing the layer."""
         assert isinstance(self.module, LIF)
         return BackendWatcher(self.module, sums, full)
 
 
 def layers(network: Any) -> Sequence[Layer]:
-    """The adapter of our own neurons, in one of our networks or another."""
+    """The adapter for lsg's own neurons, in networks of lsg or others."""
     if not isinstance(network, SpikingNet):
         return [OwnLayer(one.name, one.neurons, one.weight, partial(present, one.neurons)) for one in pairs(network, LIF)]
     return [
@@ -54,22 +54,22 @@ def layers(network: Any) -> Sequence[Layer]:
 
 
 def present(lif: LIF) -> Dynamics:
-    """A layer at its present decay and width."""
+    """The dynamics of a layer with its current decay and width."""
     return Dynamics(lif.beta.detach(), lif.threshold, lif.alpha, lif.surrogate)
 
 
 def dynamics(p: LIFParameters) -> Dynamics:
-    """Our neurons in the analysis' words."""
+    """Convert the parameters of lsg's neurons to :class:`Dynamics`."""
     return Dynamics(p.beta.detach(), p.threshold, p.alpha.detach(), p.surrogate)
 
 
 class BackendWatcher(Watcher):
-    """Stands in for the backend of a LIF and has that backend do the work."""
+    """Observes a LIF by wrapping its backend."""
 
     def __init__(self, lif: LIF, sums: LayerSums, full: bool):
         super().__init__(sums, full)
         self.lif, self.before = lif, lif.backend
-        self.unseen: dict[int, Passage] = {}  # that no backward pass came by yet
+        self.unseen: dict[int, Passage] = {}  # without a backward pass so far
         lif.backend = WatchedBackend(lif.implementation, self)
 
     def finish(self) -> None:
@@ -81,7 +81,7 @@ class BackendWatcher(Watcher):
         self.lif.backend = self.before
 
     def count(self, passage: Passage, grad: Tensor) -> None:
-        """Add a forward and backward pass to the sums; ``grad`` is dL/do, or that of averages over windows."""
+        """Add a forward and backward pass to the sums; ``grad`` is dL/do, or the gradient of averages over windows."""
         del self.unseen[id(passage)]
         self.note(passage.p, passage)
 
@@ -96,11 +96,11 @@ class BackendWatcher(Watcher):
 
 
 class WatchedBackend(Backend):
-    """A backend that is watched.
+    """A backend that reports to a watcher.
 
     Args:
-        inner: does the work.
-        watcher: is shown everything.
+        inner: the backend that computes.
+        watcher: receives inputs and gradients.
     """
 
     def __init__(self, inner: Backend, watcher: BackendWatcher):
@@ -112,12 +112,12 @@ class WatchedBackend(Backend):
     def normalise_and_fire(
         self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
     ) -> Tensor:
-        if norm is None:  # the backend might overwrite what entered
+        if norm is None:  # the backend might overwrite its input
             spikes = self(z if residual is None else z + residual, p)
             return spikes if pool == 1 else average(spikes, pool)
         if not norm.training:
             return self._run(Call(self, norm, p, pool), z, residual)
-        # Whose running statistics are new, with momentum 1, has those of this batch in them afterwards.
+        # With momentum 1, the running statistics of the copy are those of this batch afterwards.
         fresh = norm._replace(running_mean=norm.running_mean.clone(), running_var=norm.running_var.clone(), momentum=1.0)
         out = self._run(Call(self, fresh, p, pool), z, residual)
         norm.running_mean.lerp_(fresh.running_mean, norm.momentum)
@@ -136,7 +136,7 @@ class WatchedBackend(Backend):
 
 
 class Call(NamedTuple):
-    """One run of a layer."""
+    """One call of a layer."""
 
     backend: WatchedBackend
     norm: NormParameters | None
@@ -151,7 +151,7 @@ class Call(NamedTuple):
 
     @torch.no_grad()
     def passage(self, x: Tensor, residual: Tensor | None) -> Passage:
-        """What entered, once it has run."""
+        """The input of the layer; call it after :meth:`run`."""
         p, norm = dynamics(self.p), self.norm
         if norm is None:
             return Passage(x.detach(), p)
@@ -160,7 +160,7 @@ class Call(NamedTuple):
         return Passage(x.detach(), p, scale, norm.bias - norm.running_mean * scale, more, self.pool)
 
     def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What tdBN multiplies by, and sqrt(var + eps) of its input; (C,) each."""
+        """Factor of tdBN on its input, and sqrt(var + eps) of the input; (C,) each."""
         assert self.norm is not None
         var, n = self.norm.running_var, x.numel() // x.shape[2]
         if self.norm.training:
@@ -170,7 +170,7 @@ class Call(NamedTuple):
 
 
 class Watched(torch.autograd.Function):
-    """What the backend does, with somebody looking at the gradient that arrives, or leaving the recurrence out of it."""
+    """The computation of the backend, with observation of the incoming gradient, or without the recurrence in backward."""
 
     @staticmethod
     def forward(
@@ -185,7 +185,7 @@ class Watched(torch.autograd.Function):
         assert z is not None
         assert decay is not None
         norm = call.norm if gamma is None or mu is None or call.norm is None else call.norm._replace(weight=gamma, bias=mu)
-        with torch.enable_grad(), single_backward(False):  # what came in is looked at once more, without the recurrence
+        with torch.enable_grad(), single_backward(False):  # the input is used again in the pass without the recurrence
             out = call._replace(norm=norm, p=call.p._replace(beta=decay)).run(z, more)
         ctx.inputs, ctx.out, ctx.call, ctx.passage = inputs, out, call, call.passage(x, residual)
         call.backend.watcher.unseen[id(ctx.passage)] = ctx.passage
@@ -206,19 +206,19 @@ class Watched(torch.autograd.Function):
 
 
 def arriving(grad: Tensor, block: Block, side: int) -> Tensor:
-    """dL/do of a block's neurons, from that of averages over windows of side x side."""
+    """dL/do of a block's neurons, from the gradient of averages over windows of side x side."""
     if side == 1:
         return laid(grad)[:, block.samples, block.rows].to(block.u.dtype)
     some = laid(grad)[:, block.samples, block.rows.start // side : block.rows.stop // side].to(block.u.dtype) / side**2
     T, B, rows, columns, channels = some.shape
     spread = some[:, :, :, None, :, None].expand(T, B, rows, side, columns, side, channels)
     spread = spread.reshape(T, B, rows * side, columns * side, channels)
-    # Where the window does not divide the image, neurons at its edge have no place in an average.
+    # If the window does not divide the image, neurons at its edge belong to no average.
     return F.pad(spread, (0, 0, 0, block.u.shape[3] - columns * side, 0, block.u.shape[2] - rows * side))
 
 
 def membrane_gradient(block: Block, h: Tensor, g: Tensor) -> Tensor:
-    """dL/du of our neurons, (T, ...): du[t] = (g[t] - beta u[t] du[t+1]) h[t] + beta (1 - o[t]) du[t+1]; du[T+1] = 0."""
+    """dL/du of lsg's neurons, (T, ...): du[t] = (g[t] - beta u[t] du[t+1]) h[t] + beta (1 - o[t]) du[t+1]; du[T+1] = 0."""
     u, o, du = block.u, block.o, torch.empty_like(h)
     torch.mul(g[-1], h[-1], out=du[-1])
     for t in range(len(du) - 2, -1, -1):
@@ -237,10 +237,10 @@ def without_recurrence(
     assert isinstance(x, Tensor)
     d_x = torch.empty_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
     room, norm = laid(d_x), call.norm
-    mean = norm.running_mean if norm is not None and norm.training else None  # then the gradient also passes through it
+    mean = norm.running_mean if norm is not None and norm.training else None  # in training, the gradient also flows through the mean
 
     def write(block: Block) -> Tensor:
-        """Sums of du and du (x - mean), by channel, where the latter matter."""
+        """Sums of du and du (x - mean) per channel, if required."""
         h = passage.p.surrogate(block.u - passage.p.threshold, block.p.width)
         du = torch.mul(arriving(grad, block, passage.side), h, out=h)
         room[:, block.samples, block.rows] = du

@@ -1,4 +1,4 @@
-"""Sums over everything that a layer does, per timestep: all that is kept of it."""
+"""Sums over the activity of a layer, per timestep."""
 
 from dataclasses import dataclass, field
 
@@ -12,22 +12,22 @@ from lsgcli.neurons.kernels.cpu.bins import BINS, HIGHEST, LOWEST
 
 @dataclass
 class LayerSums:
-    """Sums over samples and neurons, (T,) float64 each, and what is kept beside them.
+    """Sums over samples and neurons, (T,) float64 each, and further statistics.
 
     Attributes:
         values: by name:
 
-            - ``n``: how many entries a step has;
+            - ``n``: number of entries per timestep;
             - ``spikes``: of o;
             - ``inside``: of 1[abs(u - v_th) < alpha/2];
             - ``h``, ``h_squared``: of the surrogate and its square;
             - ``u``, ``u_squared``, ``u_cubed``: of u / v_th;
             - ``current``, ``current_squared``, ``product``: of I[t], I[t]^2, I[t] I[t+1];
             - ``du``: entries of dL/du that are not exactly zero.
-        histogram: counts of u / v_th: below ``LOWEST``, in each bin, from ``HIGHEST`` on.
-        ever, always: per neuron (without the batch axis): fired in any sample; at every step of every sample.
-        beta: mean decay, as the neurons last ran.
-        alpha: (T,) or (1,) mean width.
+        histogram: counts of u / v_th: below ``LOWEST``, in each bin, at least ``HIGHEST``.
+        ever, always: per neuron (without the batch axis): whether it fired in any sample, or at each timestep of all samples.
+        beta: mean decay in the last pass.
+        alpha: mean width, (T,) or (1,).
         threshold: v_th.
     """
 
@@ -40,7 +40,7 @@ class LayerSums:
     threshold: float = 1.0
 
     def take(self, part: "Counted") -> None:
-        """Add what was counted of some neurons."""
+        """Add the counts of some neurons."""
         for name, per_step in part.values.items():
             self.add(name, per_step)
         if part.histogram is not None:
@@ -52,7 +52,7 @@ class LayerSums:
             self.always[part.rows] &= part.always
 
     def add(self, name: str, per_step: Tensor) -> None:
-        """Add (T,) to a sum. It stays where it is computed: to read it would be to wait for the device."""
+        """Add (T,) to a sum, which stays on the device to avoid a synchronisation."""
         before, more = self.values.get(name), per_step.double()
         if before is None:
             self.values[name] = more
@@ -62,7 +62,7 @@ class LayerSums:
         self.values[name] = before + more
 
     def neurons(self, shape: torch.Size, device: torch.device) -> None:
-        """Make room for neurons of a laid-out shape (rows, ..., C), where there is none yet."""
+        """Allocate the per-neuron statistics for a shape (rows, ..., C), if not allocated yet."""
         if self.ever is None or self.ever.shape != shape:
             self.ever = torch.zeros(shape, dtype=torch.bool, device=device)
             self.always = torch.ones(shape, dtype=torch.bool, device=device)
@@ -70,7 +70,7 @@ class LayerSums:
 
 @dataclass
 class Counted:
-    """What is added to a layer's sums for a block; ``h`` is its surrogate, (T, ...), where it was computed."""
+    """Counts of a block, to add to the sums of its layer; ``h`` is its surrogate, (T, ...), if computed."""
 
     rows: slice
     values: dict[str, Tensor]
@@ -81,7 +81,7 @@ class Counted:
 
 
 def count(block: Block, *, full: bool) -> Counted:
-    """All sums of a block but ``du``; or spikes and coverage only."""
+    """All sums of a block except ``du``, or only spikes and coverage."""
     current, threshold, width = block.current, block.p.threshold, block.p.width
     distance = block.u - threshold
     inside = distance.abs()
@@ -101,13 +101,13 @@ def count(block: Block, *, full: bool) -> Counted:
 
 
 def nonzero(du: Tensor) -> Tensor:
-    """How many entries of dL/du, (T, ...), are not exactly zero: (T,)."""
+    """Number of entries of dL/du, (T, ...), that are not exactly zero: (T,)."""
     return _sum(torch.ne(du, 0, out=torch.empty_like(du, dtype=torch.promote_types(du.dtype, torch.float32))))
 
 
 def _histogram(u: Tensor) -> Tensor:
     per_unit = BINS / (HIGHEST - LOWEST)
-    # The first place is that of everything below. Clamped twice: numbers too large for an integer, and what is no number.
+    # Bin 0 counts everything below. The second clamp handles NaN.
     places = torch.add(1 - LOWEST * per_unit, u, alpha=per_unit).clamp_(0, BINS + 1).to(torch.int32).clamp_(0, BINS + 1)
     return torch.bincount(places.flatten(), minlength=BINS + 2)
 

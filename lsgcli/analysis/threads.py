@@ -1,7 +1,7 @@
-"""Many small operations, one after the other on one thread.
+"""Sequential execution of many small operations on one thread.
 
-torch divides every single operation among its threads. On blocks that fit a cache they then wait for each other longer than they
-compute, and on a busy machine much longer.
+torch divides each operation among its threads. For blocks that fit into the cache, threads would wait for each other longer than they
+compute, particularly on a busy machine.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 def alone(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """``work`` of each item, without gradients."""
+    """Results of ``work`` for each item, on one thread and without gradients."""
     for item in items:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)

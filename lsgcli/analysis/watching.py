@@ -1,4 +1,4 @@
-"""Watching layers of neurons while a network runs forward and backward; only sums are kept."""
+"""Observation of layers of neurons during forward and backward passes; only sums are stored."""
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -12,15 +12,15 @@ from lsgcli.neurons.step import over_time
 
 
 class Watcher(ABC):
-    """Watches one layer and fills its sums, until it is closed.
+    """Observes one layer and accumulates its sums, until it is closed.
 
     Args:
-        sums: are filled.
-        full: all sums; otherwise spikes and coverage only, for a glance in the middle of training.
+        sums: the sums to accumulate.
+        full: accumulate all sums; otherwise only spikes and coverage, as during training.
 
     Attributes:
-        spatial: while it is set, backward passes leave out the recurrence u[t-1] -> u[t]: dL/du[t] = dL/do[t] * h[t].
-        T: timesteps of the batch that is under way.
+        spatial: while true, backward passes omit the recurrence u[t-1] -> u[t]: dL/du[t] = dL/do[t] * h[t].
+        T: number of timesteps of the current batch.
     """
 
     spatial = False
@@ -31,14 +31,14 @@ class Watcher(ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """A batch went through: forward and, with ``full``, backward."""
+        """Called after the forward and, with ``full``, backward pass of a batch."""
 
     @abstractmethod
     def close(self) -> None:
-        """Leave the layer as it was."""
+        """Restore the layer."""
 
     def note(self, p: Dynamics, passage: Passage) -> None:
-        """Keep what the neurons are like now, and make room for them."""
+        """Record the current dynamics, and allocate per-neuron statistics."""
         first = passage.x[0]
         self.sums.beta, self.sums.threshold = p.decay.detach(), p.threshold
         self.sums.alpha = over_time(p.width.detach(), first.dim() + 1).flatten(1).mean(1)

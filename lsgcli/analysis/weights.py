@@ -1,4 +1,4 @@
-"""What the gradients of a layer's weights say, over mini-batches."""
+"""Statistics of a layer's weight gradients over mini-batches."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class WeightGradients:
-    """Norms and moments of dL/dW of one layer; two tensors of the weight's size are kept."""
+    """Norms and moments of dL/dW of one layer; stores two tensors of the size of W."""
 
     def __init__(self) -> None:
         self.norms: list[float] = []
@@ -20,7 +20,7 @@ class WeightGradients:
 
     @torch.no_grad()
     def add(self, grad: Tensor | None) -> None:
-        """Take in the gradient of a mini-batch; None where none arrived, which is 0."""
+        """Add the gradient of a mini-batch; None means 0."""
         self.norms.append(norm(grad))
         self.zeros.append(1.0 if grad is None else 1 - int(torch.count_nonzero(grad)) / max(1, grad.numel()))
         self.n += 1
@@ -34,13 +34,13 @@ class WeightGradients:
 
     @torch.no_grad()
     def add_spatial(self, whole: Tensor | None, spatial: Tensor | None) -> None:
-        """Take in a gradient, and what is left of it without the recurrence."""
+        """Add a gradient and the corresponding gradient without the recurrence."""
         total = norm(whole)
         if whole is not None and total > 0:
             self.temporal.append(norm(whole if spatial is None else whole - spatial) / total)
 
     def snr(self) -> float:
-        """Median of abs(mean) / std over the entries that varied; std with n - 1. NaN for a single mini-batch."""
+        """Median of abs(mean) / std over entries with std > 0; std with n - 1. NaN for one mini-batch."""
         if self.n < 2 or self.mean is None or self.squares is None:
             return math.nan
         varied = self.squares > 0
@@ -52,7 +52,7 @@ class WeightGradients:
 
         Args:
             weight: W.
-            reference: the gradient norm of the last layer of neurons.
+            reference: gradient norm of the last layer of neurons.
         """
         size, own = mean(self.norms), norm(weight.detach())
         return {
@@ -66,7 +66,7 @@ class WeightGradients:
 
 
 def middle(values: Tensor) -> Tensor:
-    """The median: of an even number, halfway between the two in the middle."""
+    """The median; for an even number of values, the mean of the two middle ones."""
     ordered = values.flatten().sort().values
     return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
@@ -77,5 +77,5 @@ def norm(x: Tensor | None) -> float:
 
 
 def mean(values: list[float]) -> float:
-    """Mean; NaN of nothing."""
+    """Mean; NaN if empty."""
     return sum(values) / len(values) if values else math.nan
