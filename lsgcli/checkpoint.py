@@ -1,14 +1,14 @@
-"""Checkpoints: one safetensors file with everything that is needed to use a network, and nothing pickled.
+"""Checkpoints: one safetensors file with everything required to use a network, without pickle.
 
-Tensors carry the model's own names, so ``safetensors.torch.load_file`` is enough to read the weights. A checkpoint that can be
-resumed also has ``optim/...`` and ``rng/...`` tensors. The metadata are texts:
+Tensors have the names of the model's state dict, so ``safetensors.torch.load_file`` is sufficient to read the weights. A resumable
+checkpoint also contains ``optim/...`` and ``rng/...`` tensors. The metadata are strings:
 
-- ``lsg.format_version``: of this layout;
-- ``lsg.config``: JSON of the network (``model``), the classes, the settings of the run and the data's preparation;
-- ``lsg.state``: JSON of where the training stood;
-- ``lsg.sha256``: over the tensors; ``lsg.metadata_sha256``: over the three texts above.
+- ``lsg.format_version``: version of this layout;
+- ``lsg.config``: JSON with the network (``model``), the classes, the settings of the run and the data preparation;
+- ``lsg.state``: JSON with the training state;
+- ``lsg.sha256``: digest of the tensors; ``lsg.metadata_sha256``: digest of the three strings above.
 
-safetensors itself has no checksum and does not notice a flipped bit in its data.
+safetensors has no checksum and does not detect flipped bits in its data.
 """
 
 import hashlib
@@ -43,9 +43,9 @@ class Checkpoint:
     Attributes:
         weights: parameters and buffers of the network.
         config: ``model``, ``arch``, ``classes``, ``settings``, ``data``, ``folded``.
-        state: where the training stood; empty for an export.
-        extra: ``optim/...`` and ``rng/...`` tensors; empty where there is nothing to resume.
-        sha256: over all tensors of the file that was read; empty for one that is not written yet.
+        state: training state; empty for an export.
+        extra: ``optim/...`` and ``rng/...`` tensors; empty if the checkpoint cannot be resumed.
+        sha256: digest of all tensors of the file; empty before it is written.
     """
 
     weights: Mapping[str, Tensor]
@@ -66,22 +66,22 @@ class Checkpoint:
 
 
 def describe(model: "SpikingNet", arch: str, *, folded: bool = False) -> dict[str, Any]:
-    """The part of a checkpoint's config that says how to build ``model`` again."""
+    """The part of a checkpoint's config that is required to rebuild ``model``."""
     return {"arch": arch, "model": model.describe(), "folded": folded}
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file: beside its target, synced, renamed; a reader never sees a part of it.
+    """Write the file atomically: to a temporary file, synced and renamed.
 
     Raises:
-        StorageError: it cannot be written; a file that was there before is untouched.
+        StorageError: it cannot be written; an existing file is unchanged.
     """
     with files.replacing(path) as temporary:
         write(temporary, checkpoint)
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file where it is to be, for whoever takes care that nobody sees a part of it.
+    """Write the file directly; the caller ensures that no reader sees a partial file.
 
     Raises:
         OSError: it cannot be written.
@@ -97,7 +97,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     metadata["lsg.metadata_sha256"] = _text_digest(metadata)
     try:
         save_file(tensors, path, metadata=metadata)
-    except SafetensorError as error:  # its form of an input/output error
+    except SafetensorError as error:  # raised by safetensors for I/O errors
         raise OSError(str(error)) from error
 
 
@@ -105,7 +105,7 @@ def read(path: Path | str) -> Checkpoint:
     """Read and verify a checkpoint.
 
     Raises:
-        CheckpointError: no such file, not a checkpoint of ours, of another format version, or damaged.
+        CheckpointError: the file does not exist, is not a checkpoint of lsg, has another format version, or is damaged.
     """
     path = Path(path)
     _check_file(path)
@@ -115,9 +115,9 @@ def read(path: Path | str) -> Checkpoint:
             _check_metadata(path, metadata)
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, ValueError, KeyError, UnicodeDecodeError) as error:
-        raise _damaged(path, f"not a whole safetensors file ({error})") from error
+        raise _damaged(path, f"not a complete safetensors file ({error})") from error
     if tensor_digest(tensors) != metadata.get("lsg.sha256"):
-        raise _damaged(path, "its tensors are not those that were written (SHA-256 differs)")
+        raise _damaged(path, "SHA-256 of its tensors differs from the stored one")
     extra = {name: tensor for name, tensor in tensors.items() if name.startswith(("optim/", "rng/"))}
     weights = {name: tensor for name, tensor in tensors.items() if name not in extra}
     config, state = _config(path, metadata), json.loads(metadata["lsg.state"])
@@ -128,13 +128,13 @@ def read_config(path: Path) -> dict[str, Any]:
     """The configuration of a checkpoint, without its tensors.
 
     Raises:
-        CheckpointError: as :func:`read`; but tensors that are damaged are not noticed.
+        CheckpointError: as :func:`read`, except that damaged tensors are not detected.
     """
     return _config(path, _read_metadata(path))
 
 
 def read_digest(path: Path) -> str:
-    """The SHA-256 over a checkpoint's tensors, as it was written with them.
+    """The SHA-256 of a checkpoint's tensors, as stored in its metadata.
 
     Raises:
         CheckpointError: as :func:`read_config`.
@@ -148,24 +148,24 @@ def _read_metadata(path: Path) -> Mapping[str, str]:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise _damaged(path, f"not a whole safetensors file ({error})") from error
+        raise _damaged(path, f"not a complete safetensors file ({error})") from error
     _check_metadata(path, metadata)
     return metadata
 
 
 def check_unfolded(path: Path, config: Mapping[str, Any], why: str) -> None:
-    """See that a checkpoint has its tdBN.
+    """Check that a checkpoint has unfolded tdBN layers.
 
     Args:
         config: of the checkpoint.
-        why: a sentence on what needs it.
+        why: sentence that explains the requirement, used as hint.
 
     Raises:
-        CheckpointError: it was exported with its tdBN folded into the convolutions.
+        CheckpointError: it is an export with tdBN folded into the convolutions.
     """
     if config["folded"]:
         raise CheckpointError(
-            f"{path}: is an export whose tdBN is folded away, expected a checkpoint as training wrote it", hint=why
+            f"{path}: found an export with folded tdBN, expected a checkpoint written by training", hint=why
         )
 
 
@@ -173,29 +173,29 @@ def load(path: Path | str) -> tuple["SpikingNet", dict[str, Any]]:
     """The network of a checkpoint, in evaluation mode, and its configuration.
 
     Raises:
-        CheckpointError: as :func:`read`, or a configuration that this version cannot build.
+        CheckpointError: as :func:`read`, or this version cannot build the network.
     """
     content = read(path)
     return restored(content, path), content.config
 
 
 def restored(content: Checkpoint, path: Path | str) -> "SpikingNet":
-    """The network of what was read from ``path``, in evaluation mode.
+    """The network of a checkpoint read from ``path``, in evaluation mode.
 
     Raises:
-        CheckpointError: a configuration that this version cannot build.
+        CheckpointError: this version cannot build the network.
     """
     try:
         return content.build()
     except (LsgError, RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: its network cannot be built here: {error}",
-            hint="It may come from another version of lsg, or use a plug-in that is not installed.",
+            f"{path}: cannot build its network: {error}",
+            hint="It may be from another version of lsg, or use a plug-in that is not installed.",
         ) from error
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over name, type, shape and bytes of each tensor, in the order of the names."""
+    """SHA-256 over name, dtype, shape and bytes of each tensor, in the order of names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
@@ -217,31 +217,31 @@ def _check_metadata(path: Path, metadata: Mapping[str, str]) -> None:
         )
     if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: format version {version!r}, expected {FORMAT_VERSION!r}", hint="Use the version of lsg that wrote it."
+            f"{path}: format version {version!r}, expected {FORMAT_VERSION!r}", hint="Use the version of lsg that wrote this file."
         )
     if any(key not in metadata for key in TEXTS) or metadata.get("lsg.metadata_sha256") != _text_digest(metadata):
-        raise _damaged(path, "its metadata are not those that were written (SHA-256 differs)")
+        raise _damaged(path, "SHA-256 of its metadata differs from the stored one")
 
 
 def _check_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        told = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise CheckpointError(f"{path}: {told}", hint="`lsg train` prints the path of the checkpoint it wrote.") from error
+        problem = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise CheckpointError(f"{path}: {problem}", hint="`lsg train` prints the path of the checkpoint it wrote.") from error
     if stat.S_ISDIR(mode):
         raise CheckpointError(f"{path}: found a folder, expected a checkpoint file", hint=f"Try {path / 'best.safetensors'}.")
-    if not stat.S_ISREG(mode):  # tensors are mapped from the file, which a pipe cannot be
+    if not stat.S_ISREG(mode):  # safetensors memory-maps the file
         raise CheckpointError(
             f"{path}: found a pipe or a device, expected a file", hint="Write the checkpoint to a file first."
         )
 
 
 def _config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The configuration in a checkpoint's metadata, with the parts that every checkpoint has.
+    """The configuration in a checkpoint's metadata, with all required parts.
 
     Raises:
-        CheckpointError: one is missing, or of another type.
+        CheckpointError: a part is missing, or has another type.
     """
     config = json.loads(metadata["lsg.config"])
     wrong = [name for name, kind in PARTS.items() if not isinstance(config, dict) or not isinstance(config.get(name), kind)]
@@ -252,5 +252,5 @@ def _config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 def _damaged(path: Path, what: str) -> CheckpointError:
     return CheckpointError(
-        f"{path}: damaged or foreign: {what}", hint="Copy the file again, or use another checkpoint of the run."
+        f"{path}: not a valid checkpoint: {what}", hint="Copy the file again, or use another checkpoint of the run."
     )

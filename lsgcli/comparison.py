@@ -1,4 +1,4 @@
-"""Runs side by side: the settings in which they differ, their final figures, their gradient flow. Read from run directories alone."""
+"""Comparison of runs: differing settings, final results and gradient flow, read from run directories only."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,10 +14,10 @@ Flow = dict[str, Any]  # a gradient-flow record
 
 
 def find(paths: Iterable[Path]) -> list[Path]:
-    """The runs that paths name, each once: a run directory, a file in one such as a checkpoint, or a folder with runs below it.
+    """The runs at the given paths, without duplicates. A path is a run directory, a file in one, or a folder that contains runs.
 
     Raises:
-        ConfigError: a path that names no run.
+        ConfigError: a path contains no run.
     """
     found: dict[Path, Path] = {}  # by their real paths
     for path in paths:
@@ -25,7 +25,7 @@ def find(paths: Iterable[Path]) -> list[Path]:
         runs = [folder] if is_run(folder) else [] if path.is_file() else list(_below(folder))
         if not runs:
             raise ConfigError(
-                f"{path}: found no run, expected a run directory, a checkpoint in one, or a folder with runs",
+                f"{path}: found no run, expected a run directory, a checkpoint in one, or a folder that contains runs",
                 hint="`ls -d runs/*/*` lists runs.",
             )
         for run in runs:
@@ -38,18 +38,18 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def compare(runs: Sequence[Path]) -> dict[str, Any]:
-    """What differs between runs, and what came out.
+    """Settings that differ between runs, and their results.
 
     Returns:
-        JSON types. ``settings``: name -> the value of each run, of the settings that are not the same in all. ``runs``: for each
-        ``path``, ``method``, ``state`` (``finished``, ``diverged``, ``running`` or ``stopped``), ``reason`` where it diverged, ``epochs``
-        done ``of`` how many; ``accuracy`` on the test set of the run's result, ``test_accuracy_last``, ``test_accuracy_best``,
-        ``best_epoch`` (from 0), ``best_chosen_on``, None where it has not finished; ``train_loss`` and ``val_accuracy`` or ``test_accuracy``
-        of its last epoch; ``seconds`` of all its epochs; ``layers``: numbers of the gradient flow of the final network, of the batch that
-        diverged, or of the last epoch.
+        JSON types. ``settings``: name -> list of values, for each setting that differs. ``runs``: for each run its ``path``,
+        ``method``, ``state`` (``finished``, ``diverged``, ``running`` or ``stopped``), ``reason`` of divergence, finished ``epochs``
+        ``of`` planned ones; test ``accuracy``, ``test_accuracy_last``, ``test_accuracy_best``, ``best_epoch`` (from 0) and
+        ``best_chosen_on``, None if not finished; ``train_loss`` and ``val_accuracy`` or ``test_accuracy`` of the last epoch;
+        ``seconds`` of all epochs; ``layers``: gradient-flow measures of the final network, of the diverged batch, or of the last
+        epoch.
 
     Raises:
-        ConfigError: a run whose settings cannot be read.
+        ConfigError: the settings of a run cannot be read.
     """
     configs = [read_config(run) for run in runs]
     values = {name: [getattr(config, name) for config in configs] for name in FIELDS}
@@ -85,7 +85,7 @@ def _record(run: Path, config: RunConfig) -> dict[str, Any]:
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
-    """The records of a run's epochs.
+    """The per-epoch records of a run.
 
     Raises:
         ConfigError: they cannot be read.
@@ -94,7 +94,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def full_flow(run: Path, state: str) -> Flow | None:
-    """The full gradient-flow record of a run: of its final network, or of the batch that diverged; None where it has neither.
+    """The full gradient-flow record of the final network, or of the diverged batch; None if there is neither.
 
     Raises:
         ConfigError: it cannot be read.
@@ -102,11 +102,11 @@ def full_flow(run: Path, state: str) -> Flow | None:
     if state == "finished":
         return next(iter(_lines(run / FULL_FLOW, whole=True)), None)
     lines = _lines(run / GRADIENT_FLOW)
-    return {**lines[-1], "loss": None} if state == "diverged" and lines else None  # its loss is a text: inf or nan
+    return {**lines[-1], "loss": None} if state == "diverged" and lines else None  # its loss is a string, inf or nan
 
 
 def _layers(run: Path, state: str) -> list[dict[str, Any]]:
-    """Of the full record, or of the last epoch."""
+    """Layers of the full record, or else of the last epoch."""
     lines = _lines(run / GRADIENT_FLOW)
     flow = full_flow(run, state) or (lines[-1] if lines else {})
     layers: list[dict[str, Any]] = flow.get("layers", [])
@@ -114,10 +114,10 @@ def _layers(run: Path, state: str) -> list[dict[str, Any]]:
 
 
 def _lines(file: Path, whole: bool = False) -> list[dict[str, Any]]:
-    """The records in a file, a line each or one in the ``whole`` of it; none where there is no file."""
+    """The records in a file, one per line or one in the ``whole`` file; empty if there is no file."""
     try:
         if whole:
             return [json.loads(file.read_text(encoding="utf-8"))] if file.exists() else []
         return files.read_json_lines(file)
     except ValueError as error:
-        raise ConfigError(f"{file}: damaged: {error}", hint="Leave this run out, or remove the file.") from error
+        raise ConfigError(f"{file}: damaged: {error}", hint="Omit this run, or remove the file.") from error

@@ -1,4 +1,4 @@
-"""Where and how to compute: device, precision, threads, determinism."""
+"""Device, precision, threads and determinism."""
 
 import logging
 import os
@@ -22,11 +22,11 @@ log = logging.getLogger("lsg")
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, and the type of its convolutions and linears.
+    """A device and the precision of convolutions and linear layers.
 
     Attributes:
         precision: fp32 or bf16.
-        reason: why that precision.
+        reason: why this precision was selected.
     """
 
     device: torch.device
@@ -34,33 +34,33 @@ class Compute:
     reason: str = "as set"
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Context in which the network runs: bf16 where asked for; membrane potentials stay float32 in any case."""
+        """Autocast context for the network, with bf16 if selected; membrane potentials are always float32."""
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def described(self) -> str:
-        """In words: where, in which precision, and why in that."""
+        """Description of device, precision, and the reason for it."""
         return f"on {self.device} in {self.precision} ({self.reason})"
 
     def move(self, x: torch.Tensor) -> torch.Tensor:
-        """x on the device; to a GPU it is copied while the processor goes on."""
+        """x on the device; copies to a GPU are asynchronous."""
         if self.device.type == "cuda" and x.device.type == "cpu":
             return x.contiguous().pin_memory().to(self.device, non_blocking=True)
         return x.to(self.device)
 
     @property
     def runs_ahead(self) -> bool:
-        """Whether operations return before they are done, so that to look at a result is to wait."""
+        """Whether operations are asynchronous, so that reading a result synchronises."""
         return self.device.type == "cuda"
 
     def wait(self) -> None:
-        """Wait until everything that was started is done."""
+        """Wait for all pending operations."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def peak_bytes(self) -> int:
-        """Most memory that was in use so far: the device's, or on a CPU the whole process's."""
+        """Peak memory in bytes: of the device, or of the process on a CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
@@ -68,21 +68,21 @@ class Compute:
 
 
 def full_precision(x: torch.Tensor) -> torch.Tensor:
-    """x in float32, unless it is wider already: what a loss is computed from."""
+    """x in float32, or its own dtype if wider, for computing a loss."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def set_up(config: RunConfig) -> Compute:
-    """Make the process ready to compute as configured.
+    """Set up threads, determinism, device and precision.
 
     Raises:
-        ConfigError: a device that is not there, or a backend that cannot run on it.
+        ConfigError: the device is not available, or the backend does not support it.
     """
     threads = use_threads(config.threads)
     keep_large_buffers()
     if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may round differently each time
-    if config.deterministic != torch.are_deterministic_algorithms_enabled():  # to set it imports torch's compiler
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS for deterministic results
+    if config.deterministic != torch.are_deterministic_algorithms_enabled():  # setting it imports torch's compiler
         torch.use_deterministic_algorithms(config.deterministic)
     device = pick_device(config.device)
     registry.get("backend", config.backend).check(device)
@@ -92,19 +92,19 @@ def set_up(config: RunConfig) -> Compute:
 
 
 def use_threads(given: int | None) -> str:
-    """Set the threads of torch to ``given``, or else to as many as the process may use; returns why so many."""
+    """Set torch's number of threads to ``given``, or to the number of usable CPUs; returns the source of the number."""
     if given:
         torch.set_num_threads(given)
         return "as set"
     count, source = cpus.usable(cpus.THREADS)
     if count > torch.get_num_threads():
-        return "torch's default"  # one for each physical core, or as many as an earlier call set
+        return "torch's default"  # one per physical core, or the number set by an earlier call
     torch.set_num_threads(count)
     return source
 
 
 def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
-    """fp32 or bf16, and why; ``auto`` is bf16 where the hardware multiplies it faster than fp32."""
+    """fp32 or bf16, and the reason; ``auto`` selects bf16 if the hardware computes it faster than fp32."""
     if name != "auto":
         return name, "as set"
     if device.type == "cuda":
@@ -115,7 +115,7 @@ def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
 
 
 def _cpu_flags() -> set[str]:
-    """What the processor can do, in Linux's words; nothing where it cannot be asked."""
+    """CPU feature flags as in /proc/cpuinfo; empty if not available."""
     try:
         return set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -123,7 +123,7 @@ def _cpu_flags() -> set[str]:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called ``name``; ``auto`` is a CUDA GPU where there is one.
+    """The device called ``name``; ``auto`` selects a CUDA GPU if available.
 
     Raises:
         ConfigError: no such device on this machine.
@@ -137,5 +137,5 @@ def pick_device(name: str) -> torch.device:
     if match is None:
         raise ConfigError(f"--device: found {name!r}, expected auto, cpu, cuda or cuda:N")
     if int(match[1] or 0) >= gpus:
-        raise ConfigError(f"--device: {name!r} is not on this machine, which has {gpus} CUDA GPUs", hint="Use --device auto.")
+        raise ConfigError(f"--device: found {name!r}, but this machine has {gpus} CUDA GPUs", hint="Use --device auto.")
     return torch.device(name)

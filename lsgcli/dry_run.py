@@ -1,4 +1,4 @@
-"""What a run will cost, measured on a few steps: ``lsg train --dry-run``."""
+"""Cost of a run, measured on a few steps: ``lsg train --dry-run``."""
 
 import logging
 import statistics
@@ -22,19 +22,19 @@ from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.step import gradients, split
 
-STEPS, SECONDS = 5, 30.0  # timed steps, and as often the floor: fewer where they take longer in all, but one
+STEPS, SECONDS = 5, 30.0  # at most this many timed steps and this total time, but at least one step; also for the lower bound
 
 log = logging.getLogger("lsg")
 
 
 def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, Any]:
-    """Prepare the data (they stay in the cache), build everything, run some training steps, and say what they cost.
+    """Prepare the data, which stay in the cache, build the network, and measure the cost of a few training steps.
 
-    No run directory is made.
+    No run directory is created.
 
     Returns:
-        Settings, shapes, number of parameters, multiply-accumulates and spikes per sample, peak memory in bytes, seconds of a
-        step (the median of several, optimiser included), and seconds of its convolutions and linear layers alone.
+        Settings, shapes, number of parameters, multiply-accumulates and spikes per sample, peak memory in bytes, seconds per step
+        (median, including the optimiser), and seconds per step of the convolutions and linear layers only.
     """
     check(config)
     compute = set_up(config)
@@ -47,7 +47,7 @@ def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, An
     seconds, peak = _steps(model, batch, config, compute)
     part = split(batch, config.accumulate)[0]
     seen = _observe(model, part, compute)
-    log.info("timing the convolutions and linear layers alone")
+    log.info("timing convolutions and linear layers")
     return {
         "settings": config.to_dict(),
         "input": list(batch.x.shape),
@@ -69,7 +69,7 @@ def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, An
 
 
 def _steps(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute) -> tuple[float, int]:
-    """Seconds of a training step, and the most memory that was in use."""
+    """Seconds per training step, and peak memory in bytes."""
     optimizers = Optimizers(model.train(), config)
 
     def step() -> None:
@@ -82,7 +82,7 @@ def _steps(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute)
 
 
 def _median(work: Callable[[], object], compute: Compute, budget: float = SECONDS) -> float:
-    """Seconds that it takes, the first time aside, which also sets up kernels and memory."""
+    """Median time in seconds, without the first call, which also sets up kernels and memory."""
     work()
     times: list[float] = []
     while not times or (len(times) < STEPS and sum(times) < budget):
@@ -96,7 +96,7 @@ def _median(work: Callable[[], object], compute: Compute, budget: float = SECOND
 
 @dataclass
 class Seen:
-    """What happened in one forward pass over a batch: the input of each convolution and linear layer among it."""
+    """Observations of one forward pass: output shape, operations, spikes, and inputs of convolutions and linear layers."""
 
     output: list[int]
     macs: int
@@ -108,7 +108,7 @@ def _observe(model: SpikingNet, batch: Batch, compute: Compute) -> Seen:
     inputs: list[tuple[nn.Module, Tensor]] = []
 
     def keep(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        inputs.append((module, torch.empty_like(arguments[0])))  # not its values: in memory it lies the same way
+        inputs.append((module, torch.empty_like(arguments[0])))  # same memory layout; the values are not needed
 
     spikes: list[Tensor] = []
 
@@ -126,7 +126,7 @@ def _observe(model: SpikingNet, batch: Batch, compute: Compute) -> Seen:
 
 
 def _floor(inputs: list[tuple[nn.Module, Tensor]], compute: Compute) -> float:
-    """Seconds of the convolutions and linear layers alone, forward and backward; the first layer's input needs no gradient."""
+    """Seconds of convolutions and linear layers, forward and backward; the input of the first layer requires no gradient."""
     total = 0.0
     for index, (module, x) in enumerate(inputs):
         leaf = x.bernoulli_(0.2).requires_grad_(index > 0)

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, whole, and never a part."""
+"""Atomic writes: a reader sees either the complete old file or the complete new one."""
 
 import contextlib
 import fcntl
@@ -17,9 +17,9 @@ from typing import Any
 from lsgcli.errors import ConfigError, StorageError
 
 log = logging.getLogger("lsg")
-PARTIAL = ".partial-"  # in the name of a file that is being written
+PARTIAL = ".partial-"  # prefix of temporary files
 ANOTHER = "Choose another name."
-# How the content of a file begins, by the ending of its name.
+# Patterns for the first bytes of a file, by suffix.
 BEGINNINGS = {
     ".html": rb"\s*<",
     ".svg": rb"\s*<",
@@ -40,35 +40,35 @@ def check_output(
     inputs: Iterable[Path] = (),
     force: bool = False,
 ) -> None:
-    """Check that a command may write the file or folder that the user named, before the command does its work.
+    """Check that a command may write a file or folder given by the user, before the command starts its work.
 
     An output never replaces an input of the command, a checkpoint, a file of a run, or a file of another kind. It replaces any
-    other file only with ``force``. Files that are already in an output folder stay.
+    other file only with ``force``. Other files in an output folder are kept.
 
     Args:
-        target: the path the user gave.
-        option: how the user gave it, for messages: ``--html``.
-        suffixes: the endings a file's name may have. For a folder, the endings of the files that the command writes there, each of
-            which counts as an output if it exists; with none, the folder has to be new or empty.
-        folder: the output is a folder.
+        target: the path given by the user.
+        option: the option it was given with, for messages, such as ``--html``.
+        suffixes: allowed suffixes of a file. For a folder, suffixes of the files that the command writes, each of which is checked if
+            it exists; without suffixes, the folder must be new or empty.
+        folder: whether the output is a folder.
         inputs: files and folders that the command reads.
-        force: ``--force`` was given.
+        force: whether ``--force`` was given.
 
     Raises:
-        ConfigError: ``target`` may not be replaced, or its name does not fit.
-        StorageError: its parent does not exist, or ``target`` cannot be looked at.
+        ConfigError: ``target`` must not be replaced, or has another suffix.
+        StorageError: its parent does not exist, or ``target`` is not accessible.
     """
     name = f"{option} {target}"
     if suffixes and not folder and target.suffix.lower() not in suffixes:
-        found = repr(target.suffix) if target.suffix else "no ending"
-        raise ConfigError(f"{name}: found {found}, expected a name that ends in {' or '.join(suffixes)}")
+        found = repr(target.suffix) if target.suffix else "no suffix"
+        raise ConfigError(f"{name}: found {found}, expected a name with suffix {' or '.join(suffixes)}")
     if not target.absolute().parent.is_dir():
         raise StorageError(f"{name}: no such folder: {target.parent}", hint="Create it first.")
     try:
         mode = target.stat().st_mode
     except FileNotFoundError:
         if target.is_symlink():
-            raise ConfigError(f"{name}: found a symbolic link to nothing, expected a {_kind(folder)}", hint=ANOTHER) from None
+            raise ConfigError(f"{name}: found a broken symbolic link, expected a {_kind(folder)}", hint=ANOTHER) from None
         mode = None
     except OSError as error:  # a loop of symbolic links, a name that is too long
         raise StorageError(f"{name}: cannot be written: {error.strerror}", hint=ANOTHER) from error
@@ -82,19 +82,19 @@ def check_output(
         if not force:
             raise ConfigError(f"{name}: the file exists", hint="Add --force to replace it, or choose another name.")
     elif not suffixes and any(target.iterdir()):
-        raise ConfigError(f"{name}: the folder has files in it, expected a new or an empty folder", hint=ANOTHER)
+        raise ConfigError(f"{name}: the folder contains files, expected a new or empty folder", hint=ANOTHER)
     else:
         for file in sorted(file for file in target.iterdir() if file.suffix.lower() in suffixes):
             check_output(file, option, suffixes=suffixes, inputs=inputs, force=force)
 
 
 def _check_unprotected(target: Path, name: str, inputs: Iterable[Path]) -> None:
-    """Refuse what no option lets a command replace, whether the file is there already or not.
+    """Check that ``target`` is not protected from replacement, whether it exists or not.
 
     Raises:
-        ConfigError: an input, a checkpoint or a file of a run.
+        ConfigError: it is an input, a checkpoint or a file of a run.
     """
-    from lsgcli import rundir  # which writes its files with this module
+    from lsgcli import rundir  # imports this module
 
     resolved = Path(os.path.realpath(target))
     for source in inputs:
@@ -109,27 +109,27 @@ def _check_unprotected(target: Path, name: str, inputs: Iterable[Path]) -> None:
 
 
 def _check_kind(target: Path, name: str) -> None:
-    """Refuse to replace a file whose content is not what the ending of its name says.
+    """Check that the content of an existing file matches its suffix, so that only files of the same kind are replaced.
 
     Raises:
-        ConfigError: it is of another kind; an empty file is of any kind.
+        ConfigError: it is of another kind; an empty file matches any kind.
     """
     begins = _beginning(target, 64)
     if begins and not re.match(BEGINNINGS.get(target.suffix.lower(), b""), begins, re.DOTALL):
         raise ConfigError(
-            f"{name}: the file that exists there is not a {target.suffix} file, and is not replaced", hint=ANOTHER
+            f"{name}: the existing file is not a {target.suffix} file and is not replaced", hint=ANOTHER
         )
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a path is a safetensors file with the metadata of lsg, whole or damaged."""
+    """Whether a path is a safetensors file with metadata of lsg, even if damaged."""
     length = int.from_bytes(_beginning(path, 8), "little")
     header = _beginning(path, 8 + min(length, 1 << 24))[8:]
     return header.startswith(b"{") and b'"lsg.format_version"' in header
 
 
 def _beginning(path: Path, size: int) -> bytes:
-    """The first bytes of a regular file, as many as there are; of anything else, none."""
+    """Up to ``size`` first bytes of a regular file; empty for anything else."""
     try:
         if not path.is_file():
             return b""
@@ -150,10 +150,10 @@ def _described(mode: int) -> str:
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A temporary path beside ``target``, which takes its place, synced to disk, when the block ends without an error.
+    """A temporary path that is synced to disk and renamed to ``target`` when the block ends without an error.
 
     Raises:
-        StorageError: the folder or the disk does not allow it; ``target`` is as it was.
+        StorageError: it cannot be written; ``target`` is unchanged.
     """
     temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name}")
     try:
@@ -164,16 +164,16 @@ def replacing(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise storage_error(error, target) from error
     finally:
-        with contextlib.suppress(OSError):  # what kept it from being written is what there is to tell
+        with contextlib.suppress(OSError):  # report the original error
             temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def creating_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside ``target``, which takes its place, its files synced, when the block ends without an error.
+    """A temporary folder that is synced to disk and renamed to ``target`` when the block ends without an error.
 
     Raises:
-        StorageError: the place or the disk does not allow it, or ``target`` is there and not an empty folder.
+        StorageError: it cannot be written, or ``target`` exists and is not an empty folder.
     """
     temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name}")
     try:
@@ -182,7 +182,7 @@ def creating_folder(target: Path) -> Iterator[Path]:
         for file in temporary.iterdir():
             _finish(file)
         sync_folder(temporary)
-        os.rename(temporary, target)  # refuses what is there already, but for an empty folder
+        os.rename(temporary, target)  # fails if target exists and is not an empty folder
         sync_folder(target.parent)
     except OSError as error:
         raise storage_error(error, target) from error
@@ -191,7 +191,7 @@ def creating_folder(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a text file whole.
+    """Write a text file atomically.
 
     Raises:
         StorageError: it cannot be written.
@@ -206,7 +206,7 @@ def write_json(target: Path, value: Any) -> None:
 
 
 def append_json_line(target: Path, value: Any) -> None:
-    """Add one line to a JSONL file."""
+    """Append a line to a JSONL file."""
     try:
         with open(target, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(finite(value)) + "\n")
@@ -216,7 +216,7 @@ def append_json_line(target: Path, value: Any) -> None:
 
 
 def read_json_lines(source: Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSONL file; an unfinished last line, left by a killed process, is passed over."""
+    """The complete lines of a JSONL file; an incomplete last line, written by a killed process, is skipped."""
     if not source.exists():
         return []
     lines = source.read_text(encoding="utf-8").split("\n")
@@ -224,7 +224,7 @@ def read_json_lines(source: Path) -> list[dict[str, Any]]:
 
 
 def finite(value: Any) -> Any:
-    """``value`` as JSON can hold it: NaN and infinity, which it does not have, become None."""
+    """``value`` with NaN and infinity, which JSON does not support, replaced by None."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -246,12 +246,12 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, waiting: str) -> Iterator[None]:
-    """Hold the lock file ``path``, waiting for another process that has it; the system drops the lock of one that is killed.
+    """Hold a lock on the file ``path``, after waiting for other processes; the system releases the lock of a killed process.
 
-    Where the file system has no locks, nothing is locked.
+    On file systems without locks, it does nothing.
 
     Args:
-        waiting: warning to log while another process holds it.
+        waiting: warning to log while another process holds the lock.
     """
     while True:
         try:
@@ -266,7 +266,7 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
         except OSError:
             break
         if path.exists() and os.path.samestat(os.fstat(handle), os.stat(path)):
-            break  # otherwise the process that had it has removed the file
+            break  # otherwise the previous owner has removed the file
         os.close(handle)
     try:
         yield
@@ -277,7 +277,7 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def making_folder(folder: Path) -> Iterator[None]:
-    """Create a folder and its parents; those that are still empty when the block ends are removed again.
+    """Create a folder and its parents, and remove those that are still empty when the block ends.
 
     Raises:
         StorageError: it cannot be created.
@@ -293,21 +293,21 @@ def making_folder(folder: Path) -> Iterator[None]:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what a killed process left half-written in ``folder``."""
+    """Remove temporary files of killed processes from ``folder``."""
     for leftover in folder.glob(f"{PARTIAL}*"):
         leftover.unlink(missing_ok=True)
 
 
 def storage_error(error: OSError, target: Path) -> StorageError:
-    """The StorageError that says why ``target`` could not be written."""
+    """A StorageError with the reason why ``target`` could not be written."""
     return StorageError(
         f"{target}: cannot be written: {error.strerror or error}",
-        hint="Choose a folder that can be written and has room.",
+        hint="Choose a writable folder with enough free space.",
     )
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a crash of the machine."""
+    """Sync ``folder`` to disk, so that a rename in it survives a system crash."""
     with contextlib.suppress(OSError):  # some file systems cannot sync a folder
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -319,7 +319,7 @@ def sync_folder(folder: Path) -> None:
 def _finish(file: Path) -> None:
     with open(file, "rb") as stream:
         os.fsync(stream.fileno())
-    # A library may have made it readable for the owner alone: follow the umask, as any new file does.
+    # Some libraries create files readable only by the owner; apply the umask as for other files.
     file.chmod(0o666 & ~_umask())
 
 

@@ -1,4 +1,4 @@
-"""Memory of the process: how the allocator treats large buffers, and what a failed allocation looks like."""
+"""Memory of the process: allocator settings for large buffers, and detection of failed allocations."""
 
 import errno
 import resource
@@ -8,30 +8,30 @@ from lsgcli.errors import OutOfMemoryError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 KEEP = 1 << 30  # bytes
-LIBRARIES = 1280 << 20  # bytes of address space that torch, scipy and numba are mapped to, a CPU build with two threads
-# What libraries say where they cannot have memory: torch, the dynamic linker, libc, Python, C++.
+LIBRARIES = 1280 << 20  # bytes of address space of torch, scipy and numba, for a CPU build with two threads
+# Error messages of failed allocations in torch, the dynamic linker, libc, Python and C++.
 SIGNS = ("can't allocate memory", "failed to map segment", "Cannot allocate memory", "can't start new thread", "bad_alloc")
 
 
 def check_address_space() -> None:
-    """Check that the libraries fit below ``ulimit -v``. Some do not fail where they do not fit: OpenBLAS tries for ever.
+    """Check that the limit of ``ulimit -v`` is large enough to load the libraries; otherwise OpenBLAS may retry forever.
 
     Raises:
-        OutOfMemoryError: they do not.
+        OutOfMemoryError: the limit is too low.
     """
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit not in (resource.RLIM_INFINITY, -1) and limit < LIBRARIES:
         raise OutOfMemoryError(
             f"not enough memory: found a limit of {limit >> 10:,} KiB of address space (ulimit -v), expected at least "
-            f"{LIBRARIES >> 10:,} KiB, which the libraries take alone",
-            hint="Raise it; a limit by control groups counts the memory that is used, not addresses.",
+            f"{LIBRARIES >> 10:,} KiB for the libraries alone",
+            hint="Raise the limit, or use a control group, which limits used memory rather than address space.",
         )
 
 
 def keep_large_buffers() -> bool:
-    """Ask glibc not to give freed activations back to the kernel between steps; True where it could be asked.
+    """Configure glibc to keep freed activations between steps instead of returning them to the kernel; True on success.
 
-    Otherwise every step maps and clears its activations anew, which took a third of a VGGSNN step's time on two cores.
+    Otherwise the kernel maps and clears the activations in each step, which took a third of a VGGSNN step's time on two cores.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -45,8 +45,8 @@ def keep_large_buffers() -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, or one that it comes from, says that host or device memory was not enough."""
-    torch = sys.modules.get("torch")  # whoever never loaded it cannot have one of its errors
+    """Whether an exception, or one of its causes, reports insufficient host or device memory."""
+    torch = sys.modules.get("torch")  # if not loaded, it has raised no error
     kinds = (MemoryError, getattr(torch, "OutOfMemoryError", MemoryError))
     one: BaseException | None = error
     while one is not None:

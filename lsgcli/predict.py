@@ -1,4 +1,4 @@
-"""What a trained network says of recordings and images that have no label."""
+"""Classification of unlabelled recordings and images."""
 
 import contextlib
 import functools
@@ -30,17 +30,17 @@ from lsgcli.models.fold import fold
 
 log = logging.getLogger("lsg")
 OnError = Callable[[str, DataError], None]
-AHEAD = 2  # batches of samples that are prepared while the network computes
+AHEAD = 2  # batches prepared while the network computes
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Probabilities of classes.
+    """Class probabilities.
 
     Attributes:
-        path: of the file, as given, or as found in a folder that was given.
-        classes: names, in the order of the logits.
-        logits: (T, classes) of a file's timesteps, or (classes,) of a timestep of a stream.
+        path: path of the file, as given or as found in a given folder.
+        classes: class names, in the order of the logits.
+        logits: (T, classes) for a file, or (classes,) for a timestep of a stream.
         probabilities: (classes,), softmax of the mean of the logits over the timesteps so far.
     """
 
@@ -50,17 +50,17 @@ class Answer:
     probabilities: Tensor
 
     def top(self, n: int = 1) -> list[tuple[str, float]]:
-        """The n most probable classes, most probable first, with their probabilities; of equal ones the first, as in `lsg eval`."""
+        """The n most probable classes and their probabilities, most probable first; ties in label order, as in `lsg eval`."""
         values, indices = self.probabilities.sort(descending=True, stable=True)
         return [(self.classes[i], p) for i, p in zip(indices[:n].tolist(), values[:n].tolist(), strict=True)]
 
 
 @dataclass(frozen=True)
 class Prediction(Answer):
-    """The answer for a file.
+    """Prediction for a file.
 
     Attributes:
-        by_step: (T, classes), the probabilities after each timestep.
+        by_step: (T, classes), probabilities after each timestep.
     """
 
     by_step: Tensor
@@ -68,14 +68,14 @@ class Prediction(Answer):
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network with the preparation of its data.
+    """A trained network and the preparation of its input.
 
     Attributes:
         logits: maps frames (T, B, C, H, W), or images (B, C, H, W), to logits (T, B, classes), float32, on the CPU.
-        stored: the configuration that was stored with it.
-        config: its settings, and how to compute.
+        stored: configuration stored in the checkpoint or export.
+        config: settings of the training and of the computation.
         compute: device and precision.
-        source: what computes: a folded network, or an export.
+        source: the folded network, or the runner of an export.
     """
 
     logits: Callable[[Tensor], Tensor]
@@ -86,14 +86,14 @@ class Network:
 
     @classmethod
     def open(cls, path: Path | str, **changes: Any) -> "Network":
-        """Open a checkpoint, or what ``lsg export`` wrote, which runs on the CPU in float32.
+        """Open a checkpoint, or an output of ``lsg export``, which runs on the CPU in float32.
 
         Args:
-            changes: settings to use instead of those of the training, such as ``device`` or ``batch_size``.
+            changes: settings that override those of the training, such as ``device`` or ``batch_size``.
 
         Raises:
-            CheckpointError: not a whole checkpoint or export of lsg.
-            ConfigError: a device that is not there, or what the format needs is not installed.
+            CheckpointError: not a valid checkpoint or export of lsg.
+            ConfigError: the device is not available, or a package for the format is not installed.
         """
         runner = open_exported(Path(path))
         if runner is not None:
@@ -113,30 +113,30 @@ class Network:
 
     @property
     def exported(self) -> bool:
-        """Whether it is an export rather than a checkpoint."""
+        """Whether the network is an export rather than a checkpoint."""
         return isinstance(self.source, Runner)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names, in the order of the logits."""
+        """Class names, in the order of the logits."""
         return tuple(self.stored["classes"])
 
     def dataset(self, **changes: Any) -> Dataset:
-        """The data set that the network was trained on, which prepares other files the same way; with some settings changed."""
+        """The data set of the training, with some settings changed, to prepare other files in the same way."""
         dataset: Dataset = registry.get("dataset", self.config.dataset)(
             self.config.replace(**changes), expected=self.stored["data"]
         )
         return dataset
 
     def batch(self, samples: Sequence[np.ndarray]) -> Tensor:
-        """B prepared samples as the network sees them: (T, B, C, H, W), or normalised images (B, C, H, W)."""
+        """B prepared samples as network input: frames (T, B, C, H, W), or normalised images (B, C, H, W)."""
         n, data = len(samples), self.stored["data"]
         split = Split(np.stack(samples), np.zeros(n, np.int64), np.zeros(n, np.uint64), [""] * n)
         bundle = DataBundle(self.classes, None, None, split, data["channels"], data["static"], data["mean"], data["std"])
         return batches(bundle, split, n).batch(0).x
 
     def suffixes(self) -> tuple[str, ...]:
-        """What names of files end in that count in a folder."""
+        """Suffixes of the files to process in a folder."""
         return image_suffixes() if self.stored["data"]["static"] else readers.suffixes()
 
 
@@ -152,25 +152,25 @@ def predict(
     batch_size: int | None = None,
     on_error: OnError | None = None,
 ) -> Generator[Prediction]:
-    """Classify recordings or images, prepared as the training data were; in the order given, as soon as each batch is ready.
+    """Classify recordings or images, prepared as in training. Yields predictions in order, as soon as each batch is ready.
 
-    Samples are prepared in a thread while the network computes, and in processes where that pays.
+    Samples are prepared in a thread while the network computes, or in several processes if that is faster.
 
     Args:
-        network: a network that :meth:`Network.open` opened, or the path of a checkpoint or export.
-        paths: files, and folders, whose files are taken in the order of their paths, hidden ones left out.
-        batch_size: samples at a time; as in training if not given.
-        on_error: called with the path and the error of each file that cannot be read; the others are answered.
+        network: a network from :meth:`Network.open`, or the path of a checkpoint or export.
+        paths: files, or folders, whose files are processed in path order, without hidden files.
+        batch_size: default: as in training.
+        on_error: called with path and error of each file that cannot be read, instead of raising the error.
 
     Raises:
-        DataError: a file cannot be read, and ``on_error`` is not given; or ``paths`` is empty.
+        DataError: a file cannot be read and ``on_error`` is not given, or ``paths`` is empty.
         CheckpointError, ConfigError: as :meth:`Network.open`.
     """
     network = network if isinstance(network, Network) else Network.open(network)
     batch_size = batch_size or network.config.batch_size
     items = [item for path in paths for item in _files(os.fspath(path), network.suffixes())]
     if not items:
-        raise DataError("found no paths, expected recordings, images or folders of them", hint="Give at least one PATH.")
+        raise DataError("found no paths, expected recordings, images or folders", hint="Give at least one PATH.")
     _compare(network, items)
     work = functools.partial(load_file, network.dataset())
     loaded = parallel.in_order(parallel.each(work, items, network.config.workers))
@@ -189,7 +189,7 @@ def predict(
 
 
 def _batches(loaded: Iterator[tuple[Found, Loaded]], size: int) -> Generator[list[tuple[Found, Loaded]]]:
-    """In the same order, in lists of ``size`` samples, beside which there may be errors."""
+    """Group into lists of ``size`` samples, and possibly errors, in the same order."""
     group: list[tuple[Found, Loaded]] = []
     good = 0
     for item, sample in loaded:
@@ -203,7 +203,7 @@ def _batches(loaded: Iterator[tuple[Found, Loaded]], size: int) -> Generator[lis
 
 
 def running_probabilities(logits: Tensor) -> Tensor:
-    """Softmax of the mean of logits (T, ..., classes) over the timesteps so far, of the same shape; in double precision."""
+    """Softmax of the running mean of logits (T, ..., classes) over timesteps, of the same shape, in float64."""
     steps = torch.arange(1, len(logits) + 1, dtype=torch.float64).reshape(-1, *(1,) * (logits.dim() - 1))
     return (logits.double().cumsum(0) / steps).softmax(-1)
 
@@ -227,6 +227,6 @@ def _files(path: str, suffixes: tuple[str, ...]) -> list[Found]:
 
 
 def _compare(network: Network, items: Sequence[Found]) -> None:
-    """Warn where files are read or prepared by other versions of lsg than in training."""
+    """Warn if the code that reads or prepares the files has changed since training."""
     versions = network.dataset().versions([Sample(path, 0, "test", path) for path, _ in items])
     check_expected({"versions": versions}, network.stored["data"], network.config, strict=False)

@@ -1,4 +1,4 @@
-"""A run from its settings to its report: what ``lsg train``, and each cell of ``lsg ablate``, does."""
+"""A complete run, from settings to report, as in ``lsg train`` and each cell of ``lsg ablate``."""
 
 import datetime
 import itertools
@@ -43,19 +43,19 @@ from lsgcli.training.signals import StopRequest
 
 
 def check(config: RunConfig, fresh: bool = True) -> None:
-    """Find settings that do not go together, before anything costly is done.
+    """Check that the settings are compatible, before any expensive work.
 
     Args:
-        fresh: the run is at its beginning. One that goes on has taken what it needs from other files.
+        fresh: whether the run starts from the beginning. A resumed run does not read ``--init-from`` and ``--width-from``.
 
     Raises:
         ConfigError: with one line for each problem.
-        CheckpointError: what ``--init-from`` or ``--width-from`` names is no checkpoint, or of another network.
+        CheckpointError: the file of ``--init-from`` or ``--width-from`` is not a checkpoint, or of a different network.
     """
     dataset = registry.get("dataset", config.dataset)
 
     def build() -> None:
-        with torch.device("meta"):  # shapes alone, no memory
+        with torch.device("meta"):  # shapes only, no memory
             model = new_model(config, classes=2, channels=2, height=1 if dataset.line else None)
         if fresh:
             start.start(model, config)
@@ -80,16 +80,16 @@ def check(config: RunConfig, fresh: bool = True) -> None:
 def _parts(config: RunConfig, fresh: bool) -> None:
     if fresh and config.accumulate > config.batch_size:
         raise ConfigError(
-            f"--accumulate: found {config.accumulate} parts of a batch of {config.batch_size}, expected at most as many",
-            hint="A part has at least one sample.",
+            f"--accumulate: found {config.accumulate}, expected at most the batch size, {config.batch_size}",
+            hint="Each part needs at least one sample.",
         )
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """The settings that a resumed run keeps, with the digest of a checkpoint that the run starts from in place of its path.
+    """The settings that must not change on resume, with the path of an initial checkpoint replaced by its digest.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: the initial checkpoint cannot be read.
     """
     settings = {name: value for name, value in config.to_dict().items() if name not in MAY_CHANGE}
     named = [name for name in settings if FIELDS[name].metadata["path"] == "checkpoint" and settings[name] is not None]
@@ -113,10 +113,10 @@ def check_same(path: Path, config: RunConfig) -> None:
 
 
 def is_stopped(path: Path, config: RunConfig) -> bool:
-    """Whether ``path`` holds a run of these settings that has not finished, which the command that began it continues.
+    """Whether ``path`` contains an unfinished run with the same settings, which repeating its command continues.
 
     Raises:
-        RunInUseError: it holds an unfinished run of other settings.
+        RunInUseError: it contains an unfinished run with different settings.
     """
     if not is_run(path) or read_result(path) is not None:
         return False
@@ -134,18 +134,20 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Prepare data, train in the run directory ``path``, write the reports.
+    """Prepare the data, train in the run directory ``path``, and write the reports.
 
     Args:
-        stop: looked at between two steps.
-        force: replace the run that is there.
-        resume: go on with it.
+        emit: called with each record (start, step, epoch, end, ...).
+        stop: checked between steps.
+        force: replace an existing run.
+        resume: resume an existing run.
+        progress: called during downloads and preparation.
 
     Returns:
         The final record, as :meth:`lsgcli.training.loop.Trainer.train`.
 
     Raises:
-        LsgError: of the kinds that settings, data, run directory, checkpoint and training raise.
+        LsgError: the settings, data, run directory or a checkpoint are invalid, or training failed or was stopped.
     """
     check(config, fresh=not (resume and (path / LAST).exists()))
     compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
@@ -153,7 +155,7 @@ def train(
     with RunDir(path, force=force, resume=resume) as run:
         trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume)
         if resume:
-            run.result.unlink(missing_ok=True)  # until it is at its end again
+            run.result.unlink(missing_ok=True)  # rewritten at the end
             if read_config(path).epochs != config.epochs:
                 emit(_extend(run, config, trainer))
         else:
@@ -173,7 +175,7 @@ def train(
 
 
 def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> dict[str, Any]:
-    """Note in config.json that the run has other epochs from here on; returns what there is to say of it."""
+    """Record the new number of epochs in config.json; returns the record to emit."""
     state, facts = trainer.state, read_facts(run.path)
     record = {"from_epoch": state.epoch, "planned": facts["settings"]["epochs"], "epochs": config.epochs}
     record["lr"] = config.lr * cosine(state.epoch * trainer.steps + state.step, config.epochs * trainer.steps)
@@ -182,7 +184,7 @@ def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> dict[str, Any]:
 
 
 def _trained_on(path: Path) -> dict[str, Any] | None:
-    """What the last checkpoint of a run directory records about its data; None where there is none yet."""
+    """The data description in the last checkpoint of a run; None if there is no checkpoint yet."""
     last = path / LAST
     if not last.exists():
         return None
@@ -199,7 +201,7 @@ def full_flow(
     thresholds: Thresholds | None = None,
     sample: Sample | None = None,
 ) -> dict[str, Any]:
-    """The complete gradient-flow record of a model over the first batches of its training data, without augmentation."""
+    """The full gradient-flow record of a model on the first batches of its training data, without augmentation."""
     assert bundle.train is not None
     loss = registry.get("loss", config.loss)
     stream = batches(bundle, bundle.train, config.batch_size, seed=config.seed, shuffle=True, drop_last=True)
@@ -214,7 +216,7 @@ def full_flow(
 
 
 def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
-    """What a run met: program, versions, command line, machine and data."""
+    """Facts about a run: program, versions, command line, machine and data."""
     device = (
         torch.cuda.get_device_name(compute.device)
         if compute.device.type == "cuda"
@@ -244,7 +246,7 @@ def _version(package: str) -> str | None:
 
 
 def _git_revision() -> str | None:
-    """Revision of the source tree this program runs from, if it is one."""
+    """Git revision of the source tree; None if lsg does not run from a repository."""
     try:
         root = Path(__file__).resolve().parents[1]
         if not (root / ".git").exists():

@@ -1,14 +1,14 @@
-"""Run directories: where a run keeps what it was told and what it found.
+"""Run directories: settings, checkpoints and results of a run.
 
 runs/<dataset>-<arch>-<method>/<UTC time>-s<seed>-<tail>/
     config.json            settings, versions, command line, device
-    metrics.jsonl          one line an epoch
-    gradient-flow.jsonl    one line an epoch: beta, alpha, coverage, firing rate, gradient norm of every layer
-    best.safetensors       the best epoch, on the split that ``metrics.jsonl`` names
-    last.safetensors       the last epoch, with all that is needed to go on
-    gradient-flow.json     the full measures of the network that the run ended with
-    report.html            the whole run on a page
-    result.json            accuracies of the finished run, or that it diverged
+    metrics.jsonl          one line per epoch
+    gradient-flow.jsonl    one line per epoch: beta, alpha, coverage, firing rate, gradient norm of each layer
+    best.safetensors       the best epoch, on the split named in ``metrics.jsonl``
+    last.safetensors       the last epoch, with the state required to resume
+    gradient-flow.json     the full gradient-flow record of the final network
+    report.html            report of the run
+    result.json            accuracies of the finished run, or the reason for divergence
 """
 
 import datetime
@@ -32,13 +32,13 @@ DIVERGED = "diverged.safetensors"
 LOCK = ".lock"
 FILES = frozenset({CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW, BEST, LAST, DIVERGED, REPORT, RESULT, LOCK})
 SCHEMA = "lsg.run/1"
-BEFORE_SCHEMA = {"settings", "lsg", "argv", "started"}  # what every config.json had when it did not name its schema
+BEFORE_SCHEMA = {"settings", "lsg", "argv", "started"}  # keys of a config.json from before it contained its schema
 LARGEST = 1 << 26  # bytes of a config.json
-ATTEMPTS = 5  # to lock a directory, 20 ms apart: whoever asks whether it is in use holds it for a moment
+ATTEMPTS = 5  # to lock a directory, 20 ms apart, because in_use() holds the lock briefly
 
 
 def new_path(config: RunConfig) -> Path:
-    """A path that no other run has, below ``runs/``."""
+    """A unique path below ``runs/``."""
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
     data = config.dataset.replace(":", "-")
     return RUNS / f"{data}-{config.arch}-{config.method}" / f"{now}-s{config.seed}-{secrets.token_hex(3)}"
@@ -49,12 +49,12 @@ class RunDir:
 
     Args:
         path: of the directory.
-        force: an earlier run may be there; :meth:`clear` removes it.
-        resume: go on with the run that is there.
+        force: allow an existing run; :meth:`clear` removes it.
+        resume: open an existing run to resume it.
 
     Raises:
-        RunInUseError: another process holds it, or it has a run and neither ``force`` nor ``resume`` is given.
-        ConfigError: nothing is there to resume.
+        RunInUseError: another process uses the directory, or it contains a run and neither ``force`` nor ``resume`` is given.
+        ConfigError: there is no run to resume.
         StorageError: it cannot be created or written.
     """
 
@@ -80,17 +80,17 @@ class RunDir:
         self.close()
 
     def close(self) -> None:
-        """Release the directory; one in which nothing was written is removed again."""
+        """Release the directory, and remove it if it is empty."""
         (self.path / LOCK).unlink(missing_ok=True)
         self._lock.close()
         for folder in self._made:  # from the innermost outwards
             try:
                 folder.rmdir()
-            except OSError:  # something is in it
+            except OSError:  # not empty
                 break
 
     def trim(self, epochs: int) -> None:
-        """Drop what was written about epochs from ``epochs`` on, which a killed process did but its checkpoint does not know."""
+        """Remove records of epochs from ``epochs`` on, written by a killed process after its last checkpoint."""
         for file in (self.metrics_file, self.gradient_flow_file):
             lines = files.read_json_lines(file)
             kept = [line for line in lines if line["epoch"] < epochs and line.get("event") != "diverged"]
@@ -98,13 +98,13 @@ class RunDir:
                 files.write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
 
     def clear(self) -> None:
-        """Remove what an earlier run left. To be called when the new one is certain to start."""
+        """Remove the files of an earlier run. Call it only when the new run is about to start."""
         for name in FILES - {LOCK}:
             (self.path / name).unlink(missing_ok=True)
 
 
 def is_run(path: Path) -> bool:
-    """Whether a directory holds a run: its ``config.json`` is one that `lsg train` wrote, of any version."""
+    """Whether a directory contains a run, that is, a ``config.json`` written by any version of `lsg train`."""
     try:
         if not (path / CONFIG).is_file() or (path / CONFIG).stat().st_size > LARGEST:
             return False
@@ -117,7 +117,7 @@ def is_run(path: Path) -> bool:
 
 
 def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None:
-    """See, before anything costly is done, that a run may use ``path``. Nothing is left there.
+    """Check that a run may use ``path``, before any expensive work. Leaves no files.
 
     Raises:
         RunInUseError, ConfigError, StorageError: as :class:`RunDir`.
@@ -129,18 +129,18 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
     has_run = is_run(path)
     if resume and not has_run:
         raise ConfigError(
-            f"--resume {path}: found no config.json of `lsg train` there, expected the directory of a run",
+            f"--resume {path}: found no config.json written by `lsg train`, expected a run directory",
             hint="`ls runs/*/*` lists runs.",
         )
     if has_run and not (force or resume):
         raise RunInUseError(
-            f"{path}: holds a run already, expected a new or empty directory",
-            hint="Go on with it (--resume), replace it (--force), or choose another --out.",
+            f"{path}: already contains a run, expected a new or empty directory",
+            hint="Resume it (--resume), replace it (--force), or choose another --out.",
         )
     strangers = (p for p in path.iterdir() if p.name != LOCK and not p.name.startswith(files.PARTIAL)) if path.is_dir() else ()
     if not has_run and any(strangers):
         raise RunInUseError(
-            f"{path}: is not empty and holds no run, expected a new or empty directory", hint="Choose another --out."
+            f"{path}: is not empty and not a run, expected a new or empty directory", hint="Choose another --out."
         )
     nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not nearest.is_dir():
@@ -148,7 +148,7 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
     probe = nearest / f"{files.PARTIAL}{secrets.token_hex(4)}"
     try:
         probe.touch()
-        probe.unlink(missing_ok=True)  # another process may have tidied it away
+        probe.unlink(missing_ok=True)  # another process may have removed it
     except OSError as error:
         raise files.storage_error(error, path) from error
 
@@ -163,17 +163,17 @@ def read_config(path: Path) -> RunConfig:
         stored = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         return from_dict(stored["settings"])
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"{path / CONFIG}: cannot be read as a run's configuration: {error}") from error
+        raise ConfigError(f"{path / CONFIG}: not a readable run configuration: {error}") from error
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What config.json records besides the settings: see :func:`lsgcli.run.facts`. The run has to be readable."""
+    """The content of config.json, with the facts from :func:`lsgcli.run.facts`; it must be readable."""
     facts: dict[str, Any] = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     return facts
 
 
 def read_precision(path: Path) -> str:
-    """The precision that the run in a directory computes in, which it keeps wherever it goes on.
+    """The precision of the run in a directory, which does not change when it is resumed on other hardware.
 
     Raises:
         ConfigError: as :func:`read_config`.
@@ -183,7 +183,7 @@ def read_precision(path: Path) -> str:
 
 
 def read_sources(path: Path) -> dict[str, str]:
-    """SHA-256 of the checkpoints that the run in a directory started from, by the setting that named each.
+    """SHA-256 of the checkpoints that a run was initialised from, by setting name.
 
     Raises:
         ConfigError: as :func:`read_config`.
@@ -193,9 +193,9 @@ def read_sources(path: Path) -> dict[str, str]:
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
-    """The final record of the run in a directory; None where it has not finished.
+    """The final record of the run in a directory; None if it has not finished.
 
-    A run that diverged has finished too: its ``accuracy`` is None, and ``diverged`` says what happened.
+    A diverged run counts as finished: its ``accuracy`` is None, and ``diverged`` contains the reason.
     """
     try:
         record = json.loads((path / RESULT).read_text(encoding="utf-8"))
@@ -205,7 +205,7 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 
 def accuracy_on_test(checkpoint: Path) -> float | None:
-    """What the finished run that a checkpoint lies in measured of it on the test part; None where nothing says so."""
+    """Test accuracy of a checkpoint, from the result of its run; None if not available."""
     names = {BEST: "test_accuracy_best", LAST: "test_accuracy_last"}
     found = (read_result(checkpoint.parent) or {}).get(names.get(checkpoint.name, ""))
     return found if isinstance(found, float) else None
@@ -218,7 +218,7 @@ def in_use(path: Path) -> bool:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # there is no lock
+    except OSError:  # no lock file
         return False
     return False
 
@@ -229,7 +229,7 @@ def _lock(path: Path) -> IO[str]:
         time.sleep(0.02 * (attempt > 0))
         files.make_folder(path)
         try:
-            stream = open(path / LOCK, "w")  # noqa: SIM115 (held open as long as the run)
+            stream = open(path / LOCK, "w")  # noqa: SIM115 (open until the run is closed)
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.close()
@@ -238,12 +238,12 @@ def _lock(path: Path) -> IO[str]:
             raise files.storage_error(error, path) from error
         if _is_at(stream, path / LOCK):
             return stream
-        stream.close()  # its holder removed it just before: this locks nothing
+        stream.close()  # the previous owner removed the file, so this lock has no effect
     raise RunInUseError(f"{path}: another process is writing this run", hint="Wait for it, stop it, or choose another --out.")
 
 
 def _is_at(stream: IO[str], path: Path) -> bool:
-    """Whether the open file is still the one at ``path``."""
+    """Whether ``path`` still refers to the open file."""
     try:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except OSError:
@@ -251,5 +251,5 @@ def _is_at(stream: IO[str], path: Path) -> bool:
 
 
 def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:
-    """Write config.json: the settings, and facts about the program, machine and data that they met."""
+    """Write config.json: the settings, and facts about program, machine and data."""
     files.write_json(run.config_file, {**facts, "schema": SCHEMA, "settings": config.to_dict()})

@@ -1,4 +1,4 @@
-"""A recording that is still being written, timestep by timestep: each is answered as soon as its events are in."""
+"""Classification of a recording while it is written, timestep by timestep."""
 
 import logging
 import os
@@ -25,21 +25,21 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.predict import Answer, Network
 
 log = logging.getLogger("lsg")
-READ = 1 << 16  # bytes at a time
-LOOK = 0.2  # seconds after which a wait looks whether to stop
-GROWN = 0.02  # seconds between two looks at a growing file
+READ = 1 << 16  # bytes per read
+LOOK = 0.2  # seconds between checks for a stop request while waiting
+GROWN = 0.02  # seconds between checks of a growing file
 
 
 @dataclass(frozen=True)
 class Timestep(Answer):
-    """The answer after a timestep of a stream.
+    """Prediction after a timestep of a stream.
 
     Attributes:
-        window: from 0; the network starts at rest in each.
+        window: index of the window, from 0; the network is reset to rest at the start of each window.
         step: timestep in the window, 1 to T.
-        events: number of events of the timestep.
-        t_us: from when to when it lasts, in microseconds of the recording.
-        ready: when its last bytes were read, on the clock of :func:`time.perf_counter`.
+        events: number of events in the timestep.
+        t_us: start and end of the timestep, in microseconds of the recording.
+        ready: time at which its last bytes were read, from :func:`time.perf_counter`.
     """
 
     window: int
@@ -57,22 +57,21 @@ def stream(
     idle: float = 2.0,
     stop: Callable[[], Any] = lambda: False,
 ) -> Generator[Timestep]:
-    """Classify a recording while it is written: an answer for each timestep.
+    """Classify a recording while it is written. Yields a prediction for each timestep.
 
-    The network keeps its state from one timestep to the next. After T timesteps it starts at rest, and the mean of the logits
-    begins again: a new window, as if a new recording began.
+    The network keeps its state between timesteps. After T timesteps it is reset to rest, the mean of the logits is reset, and a
+    new window starts, as if it were a new recording.
 
     Args:
-        network: trained on recordings.
-        path: a file, which is followed while it grows; - for stdin.
-        per_slice: events of a slice (``count``) or its microseconds (``time``); of the median recording of the training data if
-            not given.
+        network: a network trained on recordings.
+        path: a file, which is read while it grows, or - for stdin.
+        per_slice: events (``count``) or microseconds (``time``) per slice. Default: from the median training recording.
         idle: seconds without growth after which a file is complete.
-        stop: the stream ends when this is true.
+        stop: the stream ends when it returns true.
 
     Raises:
-        ConfigError: a network of images, or settings that need the whole recording.
-        DataError: the stream is of no format that can be read as it is written, or damaged; after the answers for what was whole.
+        ConfigError: the network was trained on images, or with settings that require the complete recording.
+        DataError: the format does not support streams, or the stream is damaged; raised after the predictions for complete slices.
     """
     dataset, T = _dataset(network), network.config.T
     steps, rest = _steps(network), None
@@ -92,20 +91,20 @@ def stream(
 
 
 def _dataset(network: Network) -> EventDataset:
-    """What makes a frame of a slice."""
-    # A slice is a recording of one frame.
+    """The data set that converts a slice to a frame."""
+    # Each slice is treated as a recording with one frame.
     dataset = network.dataset(T=1, slicing="count")
     if not isinstance(dataset, EventDataset):
-        raise ConfigError("--stream: found a network of images, expected one of recordings", hint="Omit --stream.")
+        raise ConfigError("--stream: found a network trained on images, expected one trained on recordings", hint="Omit --stream.")
     if network.config.normalise == "sample":
         raise ConfigError(
-            "--stream: found a network trained with --normalise sample, expected none or frame: the maximum of a recording is known"
-            " only at its end",
+            "--stream: found a network trained with --normalise sample, expected none or frame, because the maximum of a recording is"
+            " known only at its end",
             hint="Omit --stream, or train with --normalise frame.",
         )
     if network.config.slicing == "window" and network.config.window_start != "first":
         log.warning(
-            "--stream: found a network trained with --window-start %s; the windows of a stream follow each other from its first event",
+            "--stream: found a network trained with --window-start %s; windows of a stream are contiguous from its first event",
             network.config.window_start,
         )
     return dataset
@@ -120,8 +119,8 @@ def _steps(network: Network) -> Stepwise:
     if isinstance(source, Stepwise):
         return source
     raise ConfigError(
-        "--stream: found an export of all timesteps at once, expected one that runs step by step",
-        hint="Export it with --mode step (onnx, pt2), or give the checkpoint.",
+        "--stream: found an export of all timesteps, expected an export of one timestep",
+        hint="Export with --mode step (onnx, pt2), or use the checkpoint.",
     )
 
 
@@ -131,7 +130,7 @@ def _length(network: Network, per_slice: int | None) -> int:
     if config.slicing == "window":
         if per_slice is not None:
             raise ConfigError(
-                f"--per-slice: found {per_slice}, expected none: the network was trained with windows of {config.window_us} us",
+                f"--per-slice: found {per_slice}, but the network was trained with windows of {config.window_us} us",
                 hint="Omit --per-slice.",
             )
         return config.T * config.window_us
@@ -141,8 +140,8 @@ def _length(network: Network, per_slice: int | None) -> int:
     medians = network.stored["data"].get("medians")
     if medians is None:
         raise ConfigError(
-            f"--stream: found a checkpoint of an earlier version, which does not say how many {unit} a slice has",
-            hint=f"Give --per-slice N, in {unit}: those of a recording of the training data, divided by {config.T}.",
+            f"--stream: found a checkpoint of an earlier version, without the number of {unit} per slice",
+            hint=f"Give --per-slice N, the {unit} of a training recording divided by {config.T}.",
         )
     return int(medians[name])
 
@@ -156,7 +155,7 @@ def _frame(dataset: EventDataset, cut: Slice, path: str) -> np.ndarray:
 def _slices(
     network: Network, dataset: EventDataset, slicer: Slicer, chunks: Iterator[tuple[bytes, float]], stop: Callable[[], Any]
 ) -> Iterator[tuple[Slice, float]]:
-    """Slices that are whole, and when their last bytes were read."""
+    """Complete slices, and the times at which their last bytes were read."""
     known = [name.removeprefix("reader ") for name in network.stored["data"].get("versions", ())]
     decode = None
     for chunk, ready in _from_head(chunks, stop):
@@ -166,14 +165,14 @@ def _slices(
         decode.check()
     yield from ((cut, time.perf_counter()) for cut in slicer.end())
     if decode is None or stop():
-        return  # told to end, wherever that is
+        return  # stopped, possibly within an event
     decode.end()
     if not slicer.seen:
         raise DataError(f"{slicer.name}: found no events, expected at least one", hint="Check what writes the stream.")
 
 
 def _from_head(chunks: Iterator[tuple[bytes, float]], stop: Callable[[], Any]) -> Iterator[tuple[bytes, float]]:
-    """The chunks, the first of them long enough to recognise a format by, unless there is no more."""
+    """The chunks, the first one long enough to detect the format, unless the stream ends before."""
     head = b""
     for chunk, ready in chunks:
         head += chunk
@@ -186,12 +185,12 @@ def _from_head(chunks: Iterator[tuple[bytes, float]], stop: Callable[[], Any]) -
 
 
 def _chunks(path: str, idle: float, stop: Callable[[], Any]) -> Iterator[tuple[bytes, float]]:
-    """The bytes of a stream as they come, and when each chunk was read. A pipe ends where its writer closes it."""
+    """Chunks of a stream as they arrive, with the time of each read. A pipe ends when its writer closes it."""
     try:
         handle = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY)
-    except (AttributeError, OSError, ValueError) as error:  # of a stdin that is closed, too
-        told = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{path}: cannot be read: {told}", hint="Check the path and its permissions.") from error
+    except (AttributeError, OSError, ValueError) as error:  # also if stdin is closed
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"{path}: cannot be read: {reason}", hint="Check the path and its permissions.") from error
     grows = path != "-" and stat.S_ISREG(os.fstat(handle).st_mode)
     grown = time.monotonic()
     try:

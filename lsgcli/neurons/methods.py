@@ -1,7 +1,7 @@
-"""Methods: how decay and surrogate width are set.
+"""Methods, which determine membrane decay and surrogate width.
 
-A method is a class that says whether the decay is learned, and computes the width of the surrogate from a layer's state. The
-width enters the backward pass only and receives no gradient.
+A method defines whether the decay is learned, and computes the surrogate width from the state of a layer. The width affects only the
+backward pass and receives no gradient.
 """
 
 from abc import ABC, abstractmethod
@@ -12,20 +12,19 @@ from torch import Tensor
 
 from lsgcli.registry import register
 
-NARROWEST = 0.01  # of a width that is measured or learned, in units of v_th: it is divided by, and a dead layer has sigma = 0
+NARROWEST = 0.01  # lower bound of measured and learned widths, in units of v_th, to avoid division by 0 in silent layers
 
 
 class Layer(NamedTuple):
-    """What a width may follow from: the present state of a layer of neurons. Tensors are detached.
+    """State of a layer of neurons from which a method computes the width. Tensors are detached.
 
     Attributes:
-        T: timesteps of the current that is about to enter.
+        T: number of timesteps of the input current.
         threshold: v_th.
-        beta: decay per timestep: () one of the layer, or (C,) one of each channel.
-        width: the layer's own fixed width, in units of u: the setting, or, where the method ``stores_width``, what is stored with
-            the layer, () or (C,).
-        gamma: mean weight of the tdBN before the neurons, (); 1 where there is none.
-        sigma: running average of the measured standard deviation of u, (); None unless the method ``measures``.
+        beta: decay per timestep, () per layer or (C,) per channel.
+        width: fixed width of the layer, () or (C,), in units of u: the setting, or the stored width if the method ``stores_width``.
+        gamma: mean weight of the tdBN before the neurons, (); 1 without tdBN.
+        sigma: running average of the standard deviation of u, (); None unless the method ``measures``.
     """
 
     T: int
@@ -37,14 +36,14 @@ class Layer(NamedTuple):
 
 
 class Method(ABC):
-    """A width rule.
+    """Base class of methods.
 
     Attributes:
         learns_decay: whether the decay is a parameter.
-        measures: whether the layer measures the standard deviation of u in training, and keeps its running average.
+        measures: whether the layer tracks a running average of the standard deviation of u in training.
         takes_width: whether alpha is the setting ``width``.
-        stores_width: whether each layer has a fixed width of its own, stored with its weights.
-        formula: of the width, in a few characters, for tables.
+        stores_width: whether each layer stores a fixed width with its weights.
+        formula: short formula of the width, for tables.
     """
 
     learns_decay: ClassVar[bool]
@@ -58,12 +57,12 @@ class Method(ABC):
         """Width alpha of the surrogate, in units of u.
 
         Returns:
-            () or like ``layer.beta``; or, where it differs between timesteps, like ``layer.beta`` with a leading axis T.
+            () or the shape of ``layer.beta``; with a leading axis T if the width depends on the timestep.
         """
 
 
 class FixedWidth(Method):
-    """alpha is the setting ``--width``, whatever the layer's state."""
+    """alpha is the setting ``--width``, independent of the state."""
 
     takes_width = True
     formula = "--width"
@@ -84,7 +83,7 @@ class Fixed(FixedWidth):
 class TrainableDecay(FixedWidth):
     """The decay is learned, the width is fixed.
 
-    Source: Lian et al., IJCAI 2023, Table 1; the idea of a learned time constant is that of Fang et al., "Incorporating Learnable
+    Source: Lian et al., IJCAI 2023, Table 1; learned time constants were introduced by Fang et al., "Incorporating Learnable
     Membrane Time Constant to Enhance Learning of Spiking Neural Networks", ICCV 2021.
     """
 
@@ -95,8 +94,8 @@ class TrainableDecay(FixedWidth):
 class LearnableSurrogateGradient(Method):
     """The decay is learned, and alpha = 2 v_th sqrt(1 + beta^2).
 
-    The rule puts one predicted standard deviation of the membrane potential on either side of the threshold. ``docs/method.md``
-    says under which assumptions that prediction holds, and where it does not.
+    The surrogate extends one predicted standard deviation of the membrane potential to either side of the threshold.
+    ``docs/method.md`` discusses the assumptions of this prediction.
 
     Source: Lian et al., "Learnable Surrogate Gradient for Direct Training Spiking Neural Networks", IJCAI 2023, section 4,
     doi 10.24963/ijcai.2023/335.
@@ -112,12 +111,12 @@ class LearnableSurrogateGradient(Method):
 
 @register("method", "matched-width")
 class MatchedWidth(Method):
-    """The decay is learned, and each layer keeps the width that it has in another checkpoint (``--width-from``).
+    """The decay is learned, and the width of each layer is fixed to its value in another checkpoint (``--width-from``).
 
-    If it does as well as ``lsg``, what helped was the width that was found, not that it moved. The widths are stored with the
-    layers' weights, so that the checkpoint that they came from is not needed again; a layer that was given none has ``--width``.
+    A control for ``lsg``: equal accuracy indicates that the final widths matter, not their changes during training. The widths are
+    stored with the weights, so the other checkpoint is needed only once; layers without a stored width use ``--width``.
 
-    Source: ours, as a control for Lian et al., IJCAI 2023.
+    Source: this package, as a control for Lian et al., IJCAI 2023.
     """
 
     learns_decay = True
@@ -125,7 +124,7 @@ class MatchedWidth(Method):
     formula = "that of --width-from"
 
     def alpha(self, layer: Layer) -> Tensor:
-        """The layer's own width."""
+        """The stored width."""
         return layer.width
 
 
@@ -133,12 +132,12 @@ class MatchedWidth(Method):
 class MeasuredSigma(Method):
     """The decay is learned, and alpha = 2 sigma, the running average of the measured standard deviation of u.
 
-    What ``lsg`` predicts is measured here. In training, each step takes the standard deviation of u, around its own mean, over
-    all samples, neurons and timesteps of the layer together, exactly and without another pass over memory: the pass that
-    computes u also sums u and u^2. After the step, sigma moves a tenth of the way towards it (the momentum of tdBN), so that a
-    step's width is that of the steps before it. sigma starts at the prediction v_th sqrt(1 + beta^2); evaluation leaves it alone.
+    Measures the standard deviation that ``lsg`` predicts. Each training step computes the standard deviation of u over all samples,
+    neurons and timesteps of the layer, from sums of u and u^2 accumulated while u is computed. After the step, sigma is updated with
+    momentum 0.1, as in tdBN, so the width of a step depends only on earlier steps. sigma is initialised to the prediction
+    v_th sqrt(1 + beta^2) and not updated in evaluation.
 
-    Source: ours, as a control: it tells what the prediction of Lian et al., IJCAI 2023, loses.
+    Source: this package, as a control for the prediction of Lian et al., IJCAI 2023.
     """
 
     learns_decay = True
@@ -153,13 +152,13 @@ class MeasuredSigma(Method):
 
 @register("method", "mpd-agl")
 class MembranePotentialDynamics(Method):
-    """The decay is learned, and alpha = 2 gamma v_th at the first timestep, 2 gamma v_th sqrt(1 + beta^2) after it.
+    """The decay is learned, and alpha = 2 gamma v_th at the first timestep, 2 gamma v_th sqrt(1 + beta^2) at later timesteps.
 
-    gamma is the mean weight of the layer's tdBN, which scales the current: a current of standard deviation gamma v_th gives u that
-    of gamma v_th at t = 1, and of gamma v_th sqrt(1 + beta^2) at t = 2 (without reset, inputs uncorrelated in time). Its absolute
-    value is taken, it gets no gradient from here, and where no tdBN stands before the neurons it is 1. Where two branches are
-    summed, it is that of the branch that ends in the neurons. That the decay is learned as under ``lsg``, so that the two differ
-    in their width alone, is our choice.
+    gamma is the mean weight of the layer's tdBN. A current with standard deviation gamma v_th gives u a standard deviation of
+    gamma v_th at t = 1 and gamma v_th sqrt(1 + beta^2) at t = 2 (without reset, for inputs uncorrelated in time). The absolute value of
+    gamma is used, without a gradient; without tdBN, gamma is 1. If two branches are summed, gamma is that of the branch that
+    contains the neurons. Unlike in the source, the decay is learned as in ``lsg``, so that the two methods differ only in the
+    width.
 
     Source: Jiang et al., "Adaptive Gradient Learning for Spiking Neural Networks by Exploiting Membrane Potential Dynamics",
     IJCAI 2025, doi 10.24963/ijcai.2025/464.
@@ -169,7 +168,7 @@ class MembranePotentialDynamics(Method):
     formula = "2 gamma v_th, then times sqrt(1+beta^2)"
 
     def alpha(self, layer: Layer) -> Tensor:
-        """(T, ...): one width for the first timestep, another for all others."""
+        """(T, ...): one width for the first timestep, another for all later ones."""
         first = 2 * layer.threshold * layer.gamma.abs().clamp_min(NARROWEST)
         later = first * (1 + layer.beta.square()).sqrt()
         return torch.stack([first.expand_as(later), *[later] * (layer.T - 1)])

@@ -1,14 +1,14 @@
-"""Surrogate shapes.
+"""Surrogate gradients.
 
-A surrogate stands in for the derivative of the step function, do/du, in the backward pass. Every shape here is a function
+A surrogate replaces the derivative of the step function, do/du, in the backward pass. Each surrogate is a function
 
     h(x, width) -> tensor like x,      x = u - v_th,
 
-with **one meaning of width**: the equivalent width, area over peak. Each shape has area 1 and peak 1/width, so that shapes of
-one width let the same total gradient pass and differ only in how it is spread. For the rectangular shape the width is the
-whole support; for the others gradient also passes, weakly, outside of ``|x| < width/2``.
+where **width** is the equivalent width, area over peak, for all shapes. Each shape has area 1 and peak 1/width, so shapes of equal
+width pass the same total gradient and differ only in its distribution. The rectangular shape has support ``|x| < width/2``; all
+others also have small values outside of it.
 
-``width`` is a number or a tensor that broadcasts against x; x has any shape and a floating type.
+``width`` is a number or a tensor that broadcasts against x; x has any shape and a floating-point dtype.
 """
 
 import math
@@ -29,12 +29,12 @@ def rectangular(x: Tensor, width: Tensor) -> Tensor:
     Source: Wu et al., "Spatio-Temporal Backpropagation", Front. Neurosci. 2018, equation 24; Lian et al., IJCAI 2023.
     """
     inside = x.abs()
-    return torch.lt(inside, width / 2, out=inside).div_(width)  # four times as fast as by way of truth values
+    return torch.lt(inside, width / 2, out=inside).div_(width)  # four times as fast as with a boolean mask
 
 
 @register("surrogate", "triangular")
 def triangular(x: Tensor, width: Tensor) -> Tensor:
-    """h(x) = max(0, 1 - abs(x)/width) / width, which is 0 from abs(x) = width on.
+    """h(x) = max(0, 1 - abs(x)/width) / width, with support abs(x) < width.
 
     Source: Bellec et al., "Long short-term memory and learning-to-learn in networks of spiking neurons", NeurIPS 2018.
     """
@@ -64,9 +64,8 @@ def sigmoid(x: Tensor, width: Tensor) -> Tensor:
 def tanh(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = sech^2(2x / width) / width, the derivative of tanh(2x / width) / 2.
 
-    With area 1 and a given peak this is the same function as :func:`sigmoid`, since
-    tanh(y) = 2 sigmoid(2y) - 1. The literature lists both because it scales them differently; at one equivalent width
-    they cannot differ.
+    Identical to :func:`sigmoid` at equal width, because tanh(y) = 2 sigmoid(2y) - 1; the literature lists both with different
+    scales.
 
     Source: Lian et al., IJCAI 2023, Figure 1.
     """
@@ -77,7 +76,7 @@ def tanh(x: Tensor, width: Tensor) -> Tensor:
 def atan(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = 1 / (width (1 + (pi x / width)^2)), the derivative of atan(pi x / width) / pi.
 
-    Its tails fall as 1/x^2, slower than those of any other shape here.
+    Its tails decay as 1/x^2, slower than those of all other shapes.
 
     Source: Fang et al., "Incorporating Learnable Membrane Time Constant", ICCV 2021.
     """
