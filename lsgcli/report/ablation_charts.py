@@ -1,4 +1,4 @@
-"""An ablation's runs as charts: mean over seeds, in a band of one standard deviation on either side."""
+"""Charts of an ablation: mean over seeds, with a band of one standard deviation."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def charts(rows: Rows) -> dict[str, Drawing]:
     }
     found = {name: chart(lines, styles(len(lines)), "epoch", label) for name, (lines, label) in epochs.items() if lines}
     if by_layer := curves.coverage(rows):
-        title = "coverage: share of u inside v_th +- alpha / 2"
+        title = "coverage: fraction of u inside v_th +- alpha / 2"
         found["coverage"] = chart(by_layer, styles(len(by_layer)), "layer, from the input", title, markers=True)
     for label, paths in rows.items():
         for measure, title in (("alpha", "width alpha of the surrogate, u"), ("beta", "decay beta")):

@@ -1,4 +1,4 @@
-"""Runs side by side, as a table for a terminal or pipe, and as a page."""
+"""Comparison of runs, as a text table and as an HTML page."""
 
 import string
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +9,8 @@ from typing import Any
 from lsgcli import comparison
 from lsgcli.report.tables import NOTHING, aligned
 
-Record = Mapping[str, Any]  # as lsgcli.comparison.compare returns it
-Row = tuple[str, list[str]]  # label, and a cell for each run
+Record = Mapping[str, Any]  # as returned by lsgcli.comparison.compare
+Row = tuple[str, list[str]]  # label, and one cell per run
 FLOW = "gradient flow: coverage, |dL/dW|"
 
 
@@ -20,10 +20,10 @@ def names(record: Record) -> list[str]:
 
 
 def lines(record: Record, width: int | None) -> list[str]:
-    """The table, what each column is before it, and verdicts that are not ok after it.
+    """The table, preceded by the run of each column and followed by verdicts other than ok.
 
     Args:
-        width: columns of the terminal: what has no room beside the others comes below them. None for as wide as needed.
+        width: width of the terminal, beyond which columns are wrapped into further blocks; None for unlimited.
     """
     letters = names(record)
     legend = [f"{letter} = {run['path']}: {state(run)}" for letter, run in zip(letters, record["runs"], strict=True)]
@@ -46,7 +46,7 @@ def lines(record: Record, width: int | None) -> list[str]:
 
 
 def _blocks(table: Sequence[Sequence[str]], width: int | None) -> list[list[int]]:
-    """Numbers of the columns that fit beside each other and the first."""
+    """Groups of column indices that fit side by side with the first column."""
     widths = [max(map(len, column)) + 2 for column in zip(*table, strict=True)]
     blocks: list[list[int]] = [[]]
     for column in range(1, len(widths)):
@@ -57,18 +57,18 @@ def _blocks(table: Sequence[Sequence[str]], width: int | None) -> list[list[int]
 
 
 def state(run: Record) -> str:
-    """What has become of a run, in words."""
+    """Description of the state of a run."""
     done = f"{run['epochs']} of {run['of']} epochs"
     return {
         "finished": "finished",
         "diverged": f"diverged after {done}: {run['reason']}",
-        "running": f"being written by another process, {done}",
+        "running": f"running in another process, {done}",
         "stopped": f"stopped after {done}",
     }[str(run["state"])]
 
 
 def sections(record: Record) -> dict[str, list[Row]]:
-    """The rows of the table, by their headings."""
+    """The rows of the table, by section title."""
     runs = record["runs"]
     layers = list(dict.fromkeys(layer["name"] for run in runs for layer in run["layers"]))  # in their order
     by_name = [{layer["name"]: layer for layer in run["layers"]} for run in runs]
@@ -109,7 +109,7 @@ def _flow(layer: Record | None) -> str:
 
 
 def page(record: Record) -> str:
-    """The same as a page that needs no network, with curves over training and the pictures of gradient flow."""
+    """The comparison as a self-contained HTML page, with training curves and gradient-flow figures."""
     from lsgcli.analysis.history import history
     from lsgcli.report import flow_page
     from lsgcli.report.charts import line_chart
@@ -133,7 +133,7 @@ def page(record: Record) -> str:
 
     charts = "".join(
         f"<figure><h2>{title}</h2>{line_chart(over_time(measure), x_label='epoch', y_label=measure, x_first=1)}"
-        "<figcaption>On the validation split, or the test set where there is none.</figcaption></figure>"
+        "<figcaption>On the validation split, or the test set if there is none.</figcaption></figure>"
         for title, measure in (("Accuracy", "accuracy"), ("Loss", "loss"))
     )
     title = f"Comparison of {len(runs)} runs"

@@ -1,4 +1,4 @@
-"""Synaptic operations and energy as a table."""
+"""Table of synaptic operations and energy."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from lsgcli.report.terminal import Table
 
 
 def synops_table(record: dict[str, Any]) -> list[Any]:
-    """A record of :class:`lsgcli.analysis.energy.SynapticOperations`, per sample, the same-shape ANN beside it."""
+    """A record of :class:`lsgcli.analysis.energy.SynapticOperations`, per sample, compared with the same-shape ANN."""
     table = Table(title="synaptic operations per sample, all timesteps", title_justify="left")
     table.add_column("layer", no_wrap=True)
     table.add_column("input", no_wrap=True)
@@ -22,7 +22,7 @@ def synops_table(record: dict[str, Any]) -> list[Any]:
     return [
         table,
         f"AC: an addition, {record['ac_pj']} pJ; MAC: a multiplication and an addition, {record['mac_pj']} pJ. "
-        f"The same-shape ANN, run once, takes {ratio:.2f} times the energy.",
+        f"The same-shape ANN, run once, requires {ratio:.2f} times the energy.",
         f"Energy is {record['note']}.",
     ]
 
@@ -33,7 +33,7 @@ def _operations(record: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _count(n: float) -> str:
-    """A number with a unit, three digits: 1.23 M."""
+    """A number with three digits and a unit prefix, such as 1.23 M."""
     for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if n >= limit:
             return f"{n / limit:.3g}{unit}"

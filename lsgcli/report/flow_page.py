@@ -1,4 +1,4 @@
-"""``lsg inspect-gradients --html``: gradient flow of one or several checkpoints on one self-contained page."""
+"""``lsg inspect-gradients --html``: gradient flow of one or several checkpoints on a self-contained page."""
 
 from collections.abc import Sequence
 from html import escape
@@ -18,7 +18,7 @@ def page(flows: Sequence[dict[str, Any]]) -> str:
     """The page.
 
     Args:
-        flows: records as :func:`lsgcli.analysis.gradflow.measure` makes them, each with its ``checkpoint`` and ``method``.
+        flows: records of :func:`lsgcli.analysis.inspect`, each with its ``checkpoint`` and ``method``.
     """
     names = labels(flows)
     title = f"Gradient flow: {', '.join(names)}"
@@ -27,30 +27,30 @@ def page(flows: Sequence[dict[str, Any]]) -> str:
 
 
 def sections(flows: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    """What a page says on records whose checkpoints are called ``names``; the page embeds them as ``flows``."""
+    """Sections for records of checkpoints called ``names``; the page embeds the records as ``flows``."""
     shown = [(name, picture, picture.views(flows, names)) for name, picture in pictures().items()]
-    links = [(name, picture.title) for name, picture, _ in shown] + [("table", "All measures"), ("meaning", "What they mean")]
+    links = [(name, picture.title) for name, picture, _ in shown] + [("table", "All measures"), ("meaning", "Definitions")]
     parts = [
         f'<div class="cards">{"".join(map(_card, flows, names, (s.colour for s in styles(len(flows)))))}</div>',
         f'<nav aria-label="Sections">{"".join(f"""<a href="#{name}">{escape(text)}</a>""" for name, text in links)}</nav><main>',
         *(_section(name, picture, views) for name, picture, views in shown),
         f'<section><h2 id="table">All measures</h2>{"".join(map(_table, flows, names))}</section>',
-        f'<section><h2 id="meaning">What they mean</h2>{flow_table.glossary()}</section></main>',
-        '<footer><p class="note">The records of this page lie in it as JSON, in the element with the id "flows".</p></footer>',
+        f'<section><h2 id="meaning">Definitions</h2>{flow_table.glossary()}</section></main>',
+        '<footer><p class="note">The records of this page are embedded as JSON in the element with the id "flows".</p></footer>',
     ]
     return "".join(parts)
 
 
 def introduction(flows: Sequence[dict[str, Any]]) -> str:
-    """What is measured, and in what records are not alike."""
+    """What is measured, and a warning if the records are not comparable."""
     text = (
-        "What each layer of spiking neurons does to the signal, and to the gradient on its way back: measured over mini-batches of "
-        "training data, forward and backward as in training."
+        "Signal and gradient of each layer of spiking neurons, measured on mini-batches of training data, with forward and backward "
+        "passes as in training."
     )
     unlike = [name for key, name in SAME.items() if len({str(flow.get(key)) for flow in flows}) > 1]
     if len({tuple(layer["name"] for layer in flow["layers"]) for flow in flows}) > 1:
         unlike.append("layers")
-    warning = f'<p class="bad">! Not like for like: these checkpoints differ in {", ".join(unlike)}.</p>' if unlike else ""
+    warning = f'<p class="bad">! Not directly comparable: these checkpoints differ in {", ".join(unlike)}.</p>' if unlike else ""
     return f"<p>{text}</p>{warning}"
 
 
@@ -63,10 +63,10 @@ def _card(flow: dict[str, Any], name: str, colour: str) -> str:
 
 
 def _section(name: str, picture: Picture, views: Sequence[View]) -> str:
-    """A picture with its heading and what is and is not to be seen; several views as a choice that needs no script."""
+    """A picture with heading, description and limitations; several views are selectable without a script."""
     drawn = [_view(view, name, picture.title) for view in views]
     if not drawn:
-        body = "<p>These records have nothing for this picture.</p>"
+        body = "<p>These records contain no data for this figure.</p>"
     elif len(drawn) == 1:
         body = drawn[0]
     else:
@@ -77,7 +77,7 @@ def _section(name: str, picture: Picture, views: Sequence[View]) -> str:
         rules = "".join(f"#{name}-{i}:checked~.view-{i}{{display:block}}" for i in range(len(views)))
         bodies = "".join(f'<div class="view view-{i}">{part}</div>' for i, part in enumerate(drawn))
         body = f'<style>{rules}</style><div class="choice" role="group" aria-label="Measure">{"".join(choices)}{bodies}</div>'
-    hides = f'<p class="hides">Not to be seen here: {_small(picture.hides)}</p>'
+    hides = f'<p class="hides">Not shown: {_small(picture.hides)}</p>'
     narrow = ' class="narrow"' if all(len(view.panels) == 1 and not view.natural for view in views) and views else ""
     return f'<section{narrow}><h2 id="{name}">{escape(picture.title)}</h2><p>{escape(picture.shows)}</p><div>{body}</div>{hides}</section>'
 

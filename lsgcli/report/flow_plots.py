@@ -1,4 +1,4 @@
-"""``lsg inspect-gradients --plot``: the pictures of the page as files."""
+"""``lsg inspect-gradients --plot``: the figures of the page as files."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,11 +11,11 @@ from lsgcli.report.pictures.base import Panel, View, labels, pictures
 
 MARGIN, GAP = 14, 16
 TITLE, SMALL = 16, 11
-ACROSS = 880  # pixels: a sheet's width where its panels leave it open
+ACROSS = 880  # default width of a sheet, in pixels
 
 
 def write(flows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
-    """Write each picture as :func:`~lsgcli.report.drawing.save` does; of a picture with several views, each view.
+    """Write each view of each picture with :func:`~lsgcli.report.drawing.save`.
 
     Args:
         flows: records as :func:`lsgcli.report.flow_page.page` takes them.
@@ -31,7 +31,7 @@ def write(flows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
 
 
 def sheets(flows: Sequence[dict[str, Any]]) -> dict[str, Drawing]:
-    """The pictures by file name, each with its title, legend and all its panels."""
+    """The figures by file name, each with title, legend and all panels."""
     names = labels(flows)
     found = {}
     for name, picture in pictures().items():
@@ -43,7 +43,7 @@ def sheets(flows: Sequence[dict[str, Any]]) -> dict[str, Drawing]:
 
 
 def sheet(title: str, view: View) -> Drawing:
-    """A view's panels in their columns, under a title and a legend."""
+    """The panels of a view in columns, below a title and a legend."""
     cells = [_cell(panel) for panel in view.panels]
     wide, high = max(cell.width for cell in cells), max(cell.height for cell in cells)
     columns = min(len(cells), view.columns or max(1, int((ACROSS + GAP) / (wide + GAP))))
@@ -57,7 +57,7 @@ def sheet(title: str, view: View) -> Drawing:
 
 
 def _heading(title: str, view: View, width: float) -> tuple[list[Mark], float]:
-    """Title and legend, and where the panels begin."""
+    """Title and legend, and the vertical position of the panels."""
     heading = text((MARGIN, MARGIN + TITLE), shortened(title, width - 2 * MARGIN, TITLE), "ink", TITLE)
     marks, height = drawn_legend(view.legend, width - 2 * MARGIN)
     y = MARGIN + TITLE + 14
@@ -76,7 +76,7 @@ def _cell(panel: Panel) -> Drawing:
 
 
 def _lines(words: str, width: float, y: float) -> list[Mark]:
-    """Text broken into lines of a width."""
+    """Text wrapped into lines."""
     room, lines = width / (ADVANCE * SMALL), [""]
     for word in words.split():
         if lines[-1] and len(lines[-1]) + 1 + len(word) > room:
@@ -86,5 +86,5 @@ def _lines(words: str, width: float, y: float) -> list[Mark]:
 
 
 def _file_name(text: str) -> str:
-    """Letters and digits of a name, with one dash for anything else between them."""
+    """A name with each sequence of characters other than letters and digits replaced by a dash."""
     return "-".join("".join(c if c.isalnum() and c.isascii() else " " for c in text.lower()).split())

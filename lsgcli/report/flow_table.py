@@ -1,4 +1,4 @@
-"""Gradient-flow records as HTML tables, with what their columns mean and what decided their verdicts."""
+"""Gradient-flow records as HTML tables, with definitions of their columns and rules of the verdicts."""
 
 from html import escape
 from typing import Any
@@ -9,11 +9,11 @@ from lsgcli.verdicts import RULES, rule_text
 
 
 def table(flow: dict[str, Any], label: str, link: str = "") -> str:
-    """All measures of all layers.
+    """Table of all measures of all layers.
 
     Args:
-        label: what the table is of.
-        link: where a layer's name leads to, with its number for {}.
+        label: description of the network.
+        link: link target of layer names, with {} for the layer's number.
     """
     shown = present(flow["layers"])
     head = '<th scope="col">layer</th><th scope="col" class="text">verdict</th>' + "".join(
@@ -29,7 +29,7 @@ def table(flow: dict[str, Any], label: str, link: str = "") -> str:
 
 
 def summary(flow: dict[str, Any]) -> str:
-    """How many layers are ok, and what is wrong with the others."""
+    """Number of layers that are ok, and verdicts of the others."""
     layers = flow["layers"]
     ill = [
         f"{number} {layer['name']} is {layer['verdict']} ({layer['reason']})"
@@ -42,7 +42,7 @@ def summary(flow: dict[str, Any]) -> str:
 
 
 def thresholds(flow: dict[str, Any]) -> str:
-    """The rules of the verdicts; the first that applies gives the verdict."""
+    """Rules of the verdicts, in order of precedence."""
     limits = flow.get("thresholds") or {}
     rules = [
         f"{name}: {rule_text(name, limit, MEASURES[RULES[name]['measure']].title)}"
@@ -53,7 +53,7 @@ def thresholds(flow: dict[str, Any]) -> str:
 
 
 def glossary() -> str:
-    """What the columns mean."""
+    """Definitions of the columns."""
     return "<dl>" + "".join(f"<dt>{escape(m.title)}</dt><dd>{escape(m.described)}</dd>" for m in MEASURES.values()) + "</dl>"
 
 

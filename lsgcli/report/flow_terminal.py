@@ -1,4 +1,4 @@
-"""Gradient flow in a terminal: a bar of coverage, a row of its timesteps, and as many measures as there is room for."""
+"""Gradient flow in a terminal: coverage as a bar and per timestep, and as many measures as fit."""
 
 import string
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from lsgcli.report.terminal import Table
 
 RANKED = sorted((key for key, one in MEASURES.items() if one.rank), key=lambda key: MEASURES[key].rank)
 BAR = 6  # characters
-STEPS = 12  # characters; more timesteps share one
+STEPS = 12  # characters; more timesteps are averaged in groups
 GAP = 2
-ROOM = 160  # columns of a line, where there is room for more
-NAME = 5 + 1 + BAR  # of a checkpoint, as the head of its bars
+ROOM = 160  # maximum columns of a line
+NAME = 5 + 1 + BAR  # maximum length of a checkpoint's name as column heading
 FILLED, HEIGHTS = "▏▎▍▌▋▊▉█", "▁▂▃▄▅▆▇█"
 
 
 def lines(flows: Sequence[dict[str, Any]], out: Console) -> list[Table | Text]:
-    """Records as a table each, or side by side in one where their layers are the same.
+    """One table per record, or one table for all if they have the same layers.
 
     Args:
-        flows: with a ``checkpoint`` each where there are several.
-        out: where they are printed; its width decides what there is room for.
+        flows: gradient-flow records, each with a ``checkpoint`` if there are several.
+        out: output console; its width determines the number of columns.
     """
     names = _names(flows) if len(flows) > 1 else [""]
     parts: list[Table | Text] = [Text(_heading(flow, name)) for flow, name in zip(flows, names, strict=True)]
@@ -44,7 +44,7 @@ def lines(flows: Sequence[dict[str, Any]], out: Console) -> list[Table | Text]:
 
 
 def _names(flows: Sequence[dict[str, Any]]) -> list[str]:
-    """What the checkpoints are called: letters, where nothing short tells them apart."""
+    """Names of the checkpoints, or letters if they have no short distinct names."""
     names = labels(flows)
     if len({name[:NAME] for name in names}) == len(names):
         return names
@@ -59,7 +59,7 @@ def _heading(flow: dict[str, Any], name: str) -> str:
 
 
 def _one(flow: dict[str, Any], out: Console) -> Table:
-    """One record: a column for each measure."""
+    """Table of one record, with a column per measure."""
     marks = Marks(out, [flow])
     width = max(5, *(len(layer["name"]) for layer in flow["layers"]))
     room = min(out.width, ROOM) - sum(one + GAP for one in (width, 5 + 1 + BAR, marks.steps, 9))
@@ -84,7 +84,7 @@ def _one(flow: dict[str, Any], out: Console) -> Table:
 
 
 def _several(flows: Sequence[dict[str, Any]], names: Sequence[str], out: Console) -> Table:
-    """Several records: coverage, its steps if there is room, the gradient's norm and the verdict of each."""
+    """Table of several records, with coverage, gradient norm and verdict of each, and coverage per timestep if it fits."""
     marks = Marks(out, flows)
     width = max(5, *(len(layer["name"]) for layer in flows[0]["layers"]))
     room = (min(out.width, ROOM) - width) // len(flows) - GAP
@@ -123,11 +123,11 @@ def _verdict(layer: dict[str, Any]) -> Text:
 
 
 class Marks:
-    """Bars and rows of characters, of those that the output's encoding has.
+    """Bars and rows of characters supported by the output's encoding.
 
     Args:
-        out: the output.
-        flows: whose coverage they show.
+        out: output console.
+        flows: records whose coverage is shown.
     """
 
     def __init__(self, out: Console, flows: Sequence[dict[str, Any]]):
@@ -140,7 +140,7 @@ class Marks:
         self.heights = f"by step: from {self.bottom:.2f} ({low}) to {self.top:.2f} ({high})"
 
     def bar(self, layer: dict[str, Any]) -> str:
-        """Coverage as a number and a bar of a fixed width."""
+        """Coverage as a number and a bar of fixed width."""
         value = layer["coverage"]
         if value is None:
             return f"{'-':>5} {'':{BAR}}"
@@ -150,9 +150,9 @@ class Marks:
         return f"{value:.3f} {FILLED[-1] * whole + (FILLED[rest - 1] if rest else ''):{BAR}}"
 
     def row(self, layer: dict[str, Any]) -> str:
-        """Coverage of each timestep as a character."""
+        """Coverage per timestep, one character each."""
         values = layer["per_step"]["coverage"]
-        if len(values) > STEPS:  # means of neighbours
+        if len(values) > STEPS:  # average neighbouring timesteps
             groups = [values[len(values) * k // STEPS : len(values) * (k + 1) // STEPS] for k in range(STEPS)]
             values = [None if None in group else sum(group) / len(group) for group in groups]
         return "".join(" " if value is None else self._character(value) for value in values)

@@ -1,4 +1,4 @@
-"""``report.html``: a whole run on one self-contained page, which needs no network."""
+"""``report.html``: self-contained report of a run."""
 
 import json
 from html import escape
@@ -15,9 +15,9 @@ def run_page(run: RunDir, end: dict[str, Any], flow: dict[str, Any]) -> str:
     """The page of a finished run.
 
     Args:
-        run: gives the configuration and the epochs' records.
-        end: the run's final record.
-        flow: the full gradient-flow record of its last network.
+        run: run directory with configuration and per-epoch records.
+        end: final record of the run.
+        flow: full gradient-flow record of the final network.
     """
     config = json.loads(run.config_file.read_text(encoding="utf-8"))
     epochs = files.read_json_lines(run.metrics_file)
@@ -35,17 +35,17 @@ def run_page(run: RunDir, end: dict[str, Any], flow: dict[str, Any]) -> str:
     sections = [
         f"<h1>{escape(title)}</h1>",
         f"<p>Test accuracy <b>{100 * end['accuracy']:.2f} %</b> ({_source(end)}). Last epoch {100 * end['test_accuracy_last']:.2f} %, best epoch "
-        f"{100 * end['test_accuracy_best']:.2f} % (epoch {end['best_epoch'] + 1}). One seed: no statement about a method.</p>",
+        f"{100 * end['test_accuracy_best']:.2f} % (epoch {end['best_epoch'] + 1}). A single seed does not allow conclusions about a method.</p>",
         '<div class="pair">',
         _figure("Accuracy", accuracies, "accuracy"),
-        _figure("Loss", losses, "loss", "train: the loss that was trained; the other: cross-entropy of mean logits."),
-        _figure("Decay beta", over_time("beta"), "beta", "One line a layer, in order from the input."),
+        _figure("Loss", losses, "loss", f"train: training loss; {split}: cross-entropy of mean logits."),
+        _figure("Decay beta", over_time("beta"), "beta", "One line per layer, in order from the input."),
         _figure("Surrogate width alpha", over_time("alpha"), "alpha", "In units of u."),
-        _figure("Coverage", over_time("coverage"), "coverage", "Share of u inside v_th +- alpha/2, last step of each epoch."),
+        _figure("Coverage", over_time("coverage"), "coverage", "Fraction of u inside v_th +- alpha/2, last step of each epoch."),
         _figure("Gradient norm", over_time("grad_norm"), "|dL/dW|", "L2 norm of dL/dW, last step of each epoch.", log=True),
         "</div>",
         f"<h2>Gradient flow of the final network</h2>{flow_table.summary(flow)}{flow_table.table(flow, 'the final network')}{_note(flow)}",
-        f"<details><summary>What the columns mean</summary>{flow_table.glossary()}</details>",
+        f"<details><summary>Definitions of the columns</summary>{flow_table.glossary()}</details>",
         f"<h2>Settings</h2><pre>{escape(json.dumps(settings, indent=1))}</pre>",
     ]
     return page(title, "".join(sections), {"data": {"end": end, "epochs": epochs, "flow": flow}})
@@ -53,7 +53,7 @@ def run_page(run: RunDir, end: dict[str, Any], flow: dict[str, Any]) -> str:
 
 def _source(end: dict[str, Any]) -> str:
     return (
-        "best epoch on the validation split" if end["best_chosen_on"] == "val" else "last epoch; there was no validation split"
+        "best epoch on the validation split" if end["best_chosen_on"] == "val" else "last epoch, no validation split"
     )
 
 
@@ -65,6 +65,6 @@ def _figure(title: str, lines: Lines, label: str, caption: str = "", *, log: boo
 
 def _note(flow: dict[str, Any]) -> str:
     return (
-        f'<p class="note">Over {flow["batches"]} mini-batches of training data, forward and backward as in training. u in units of '
-        "v_th. <code>lsg inspect-gradients CHECKPOINT --html FILE</code> draws it.</p>"
+        f'<p class="note">Measured on {flow["batches"]} mini-batches of training data, with forward and backward passes as in training. '
+        "u in units of v_th. For figures, use <code>lsg inspect-gradients CHECKPOINT --html FILE</code>.</p>"
     )

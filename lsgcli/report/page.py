@@ -1,4 +1,4 @@
-"""A self-contained page: style, script and data lie in it, and its policy forbids it to ask for anything else."""
+"""Self-contained HTML pages, with embedded style, script and data; their policy forbids loading anything else."""
 
 import base64
 import hashlib
@@ -16,10 +16,10 @@ def page(title: str, body: str, data: Mapping[str, Any], script: str = "") -> st
     """An HTML document.
 
     Args:
-        title: of the window.
+        title: title of the window.
         body: HTML.
-        data: what the page shows, by id of the element that holds it as JSON.
-        script: name of a file in ``static`` that adds interaction; the page has to be complete without it.
+        data: data of the page, embedded as JSON in elements with these ids.
+        script: name of a file in ``static`` that adds interaction; the page must be complete without it.
     """
     code = _static(script) if script else ""
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
@@ -35,12 +35,12 @@ def page(title: str, body: str, data: Mapping[str, Any], script: str = "") -> st
 
 
 def embedded(value: Any) -> str:
-    """JSON that can stand in a script element: whatever the data say, no tag or comment begins in it."""
+    """JSON for a script element, with ``<`` escaped so that no data can start a tag or comment."""
     return json.dumps(finite(value)).replace("<", "\\u003c")
 
 
 def scrolling(content: str, label: str) -> str:
-    """Content that may be wider than the window, in a box that scrolls, also by keys."""
+    """Wrap content that may be wider than the window in a scrolling box, which is also accessible by keyboard."""
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{content}</div>'
 
 

@@ -1,4 +1,4 @@
-"""Predictions as lines: columns separated by tabs, or JSON."""
+"""Predictions as lines of tab-separated columns or JSON."""
 
 import json
 import os
@@ -13,29 +13,29 @@ UNSURE = "?"
 
 
 def printable(text: str) -> str:
-    r"""Text for one column of one line, whatever is in a file's name: control characters and backslashes become \t, \n, \\, \x1b, ...
+    r"""Escape control characters and backslashes as \t, \n, \\, \x1b, ..., so that any file name fits into one column.
 
-    Bytes that are no text, as names of files may hold, become \x80 to \xff.
+    Bytes of a file name that are not UTF-8 become \x80 to \xff.
     """
     return "".join(one if one.isprintable() and one != "\\" else _escaped(one) for one in text)
 
 
 def _escaped(one: str) -> str:
-    if "\udc80" <= one <= "\udcff":  # a byte, as os.fsdecode has it
+    if "\udc80" <= one <= "\udcff":  # an undecodable byte, from os.fsdecode
         return f"\\x{os.fsencode(one)[0]:02x}"
     return one.encode("unicode_escape").decode() if one < "\x80" or one > "\xff" else f"\\u{ord(one):04x}"
 
 
 @dataclass(frozen=True)
 class Lines:
-    """How an answer is written.
+    """Formatting of predictions.
 
     Attributes:
-        as_json: JSON rather than columns.
-        top: how many classes; None for the first, and in JSON the probabilities of all.
-        by_step: also the class after each timestep.
-        threshold: a class that is less probable is unsure: ``?`` in a column, ``unsure`` in JSON.
-        logits: also the logits, in JSON.
+        as_json: JSON instead of columns.
+        top: number of classes; None for the most probable one, and in JSON the probabilities of all.
+        by_step: include the class after each timestep.
+        threshold: a class with lower probability is unsure: ``?`` in a column, ``unsure`` in JSON.
+        logits: include the logits, in JSON.
     """
 
     as_json: bool = False
@@ -45,7 +45,7 @@ class Lines:
     logits: bool = False
 
     def prediction(self, answer: "Prediction") -> str:
-        """The line of a file."""
+        """The line for a file."""
         record, columns = self._answer(answer)
         if self.by_step:
             values, indices = answer.by_step.max(-1)
@@ -55,7 +55,7 @@ class Lines:
         return json.dumps(record) if self.as_json else "\t".join(columns)
 
     def timestep(self, answer: "Timestep") -> str:
-        """The line of a timestep of a stream."""
+        """The line for a timestep of a stream."""
         record, columns = self._answer(answer)
         about = {"window": answer.window, "step": answer.step, "events": answer.events, "t_us": list(answer.t_us)}
         return json.dumps({**record, **about}) if self.as_json else "\t".join([*columns, str(answer.step)])

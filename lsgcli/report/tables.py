@@ -1,6 +1,6 @@
-"""An ablation's rows as text: for a terminal, a page, a paper, a spreadsheet or a program.
+"""Output formats of an ablation: table, Markdown, CSV, LaTeX and JSON.
 
-Each format is a function from the record that :meth:`lsgcli.ablation.collect.Collection.summary` returns.
+Each format is a function of the record returned by :meth:`lsgcli.ablation.collect.Collection.summary`.
 """
 
 import csv
@@ -40,7 +40,7 @@ def _interval(row: Row) -> str:
     return NOTHING if row["interval"] is None else " to ".join(_percent(end, "+.2f") for end in row["interval"])
 
 
-# Head of a column, and what stands in a row. Settings in which rows differ otherwise come after the first three.
+# Heading of a column, and the content of its cells. Other settings that differ between rows are inserted after FIRST.
 Column = tuple[str, Callable[[Row], str]]
 FIRST: tuple[Column, ...] = (
     ("method", lambda row: row["method"]),
@@ -61,20 +61,20 @@ SECOND: tuple[Column, ...] = (
 
 
 def _lines(rows: Sequence[Row]) -> list[list[str]]:
-    """Heads, then cells of each row."""
+    """Headings, then the cells of each row."""
     others: list[Column] = [(name, lambda row, name=name: str(row["settings"][name])) for name in rows[0]["settings"]]  # type: ignore[misc]
     columns = [*FIRST, *others, *SECOND]
     return [[head for head, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
 
 
 def _said(summary: Mapping[str, Any]) -> list[str]:
-    """What stands below the table: a sentence on each row, what is missing, and what to know."""
+    """Text below the table: a conclusion for each row, missing runs, and notes."""
     missing = [f"Missing: {one['row']}, seed {one['seed']}: {one['state']} ({one['run']})." for one in summary["missing"]]
     return [*(row["conclusion"] for row in summary["rows"]), *missing, *summary["notes"]]
 
 
 def aligned(lines: Sequence[Sequence[str]], chosen: Iterable[int] | None = None) -> list[str]:
-    """Cells as lines of text whose columns, all or those ``chosen``, begin below each other."""
+    """Lines of text with aligned columns, all or those ``chosen``."""
     columns = list(zip(*lines, strict=True))
     columns = columns if chosen is None else [columns[number] for number in chosen]
     widths = [max(map(len, column)) for column in columns]
@@ -89,7 +89,7 @@ def as_table(summary: Mapping[str, Any]) -> str:
 
 
 def as_markdown(summary: Mapping[str, Any]) -> str:
-    """A Markdown table, and a list of what is to be said about it."""
+    """A Markdown table, and a list of conclusions and notes."""
     lines = _lines(summary["rows"])
     lines.insert(1, ["---"] * len(lines[0]))
     table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
@@ -97,7 +97,7 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
 
 
 def as_csv(summary: Mapping[str, Any]) -> str:
-    """Comma-separated values, numbers as they are, accuracies 0 to 1; lists separated by spaces."""
+    """Comma-separated values with unformatted numbers, accuracies 0 to 1, and lists separated by spaces."""
     flat = []
     for row in summary["rows"]:
         own = {key: row[key] for key in ("method", "width", "T")}
@@ -111,7 +111,7 @@ def as_csv(summary: Mapping[str, Any]) -> str:
 
 
 def as_latex(summary: Mapping[str, Any]) -> str:
-    r"""A ``tabular`` with the rules of the package booktabs; what is to be said stands below it in comments."""
+    r"""A ``tabular`` with rules of the package booktabs, followed by conclusions and notes as comments."""
     head, *body = [[_latex(cell) for cell in line] for line in _lines(summary["rows"])]
     return "\n".join(
         [

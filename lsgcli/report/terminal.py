@@ -1,4 +1,4 @@
-"""What a person sees in a terminal: progress, one line an epoch, tables."""
+"""Terminal output: progress bars, one line per epoch, tables."""
 
 import sys
 import time
@@ -16,19 +16,19 @@ from rich.text import Text
 from lsgcli.data.prepare import PREPARING
 from lsgcli.output import clean
 
-UNBOUNDED = 1 << 16  # columns of a file or pipe, where nothing wraps a line
+UNBOUNDED = 1 << 16  # columns of a file or pipe, so that lines are not wrapped
 
 
 class PipeConsole(Console):
-    """A console that leaves a closed pipe to its caller, rather than end the program itself."""
+    """A console that raises BrokenPipeError instead of exiting the program."""
 
     def on_broken_pipe(self) -> None:
-        """Raise BrokenPipeError, which is being handled, again."""
+        """Raise the current BrokenPipeError again."""
         raise
 
 
 class Table(RichTable):
-    """A table of plain text. Where the terminal is narrower than it, each row is a block, a line for each of its cells."""
+    """A table of plain text. If the terminal is too narrow, each row becomes a block with one line per cell."""
 
     def add_column(self, header: RenderableType = "", **options: Any) -> None:  # type: ignore[override]
         """As rich, without markup."""
@@ -65,13 +65,13 @@ def show(parts: Iterable[RenderableType]) -> None:
 
 
 def console(stream: IO[str]) -> Console:
-    """A console for stdout or stderr: colours only on a terminal (and not under NO_COLOR), no markup surprises."""
+    """A console for stdout or stderr, with colours only on a terminal (and not with NO_COLOR), without markup."""
     width = None if stream.isatty() else UNBOUNDED
     return PipeConsole(file=stream, highlight=False, soft_wrap=False, width=width, emoji=False)
 
 
 def progress_bar(unit: str = "") -> Progress:
-    """A bar on stderr with elapsed and remaining time; invisible off a terminal."""
+    """A bar on stderr with elapsed and remaining time; only shown on a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -87,11 +87,11 @@ def progress_bar(unit: str = "") -> Progress:
 
 
 class Preparation:
-    """Shows how far data preparation has come, with its rate; call it with what is done, how much, and how much there is."""
+    """Progress of data preparation with its rate; call it with a description, the amount done, and the total."""
 
     def __init__(self, bar: Progress):
         self.bar = bar
-        self.tasks: dict[str, tuple[TaskID, float, int]] = {}  # what -> its bar, when it began, what was done by then
+        self.tasks: dict[str, tuple[TaskID, float, int]] = {}  # description -> bar, start time, amount done at the start
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Samples, or bytes of a file that is downloaded."""
@@ -110,7 +110,7 @@ class Preparation:
 
 @contextmanager
 def preparing(quiet: bool) -> Iterator[Preparation | None]:
-    """A progress callback for data preparation, drawn on a terminal."""
+    """A progress callback for data preparation, shown on a terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -119,16 +119,16 @@ def preparing(quiet: bool) -> Iterator[Preparation | None]:
 
 
 class TrainingDisplay:
-    """Follows a run on stderr: bars on a terminal, one line an epoch in any case, nothing when quiet.
+    """Display of a run on stderr: one line per epoch, bars on a terminal, nothing if quiet.
 
-    Call it with the records that the training loop emits.
+    Call it with the records emitted by the training loop.
     """
 
     def __init__(self, quiet: bool):
         self.quiet = quiet
         self.bar = progress_bar()
         self.preparing = Preparation(self.bar)
-        self.out = self.bar.console  # another console would write into the middle of the bar
+        self.out = self.bar.console  # another console would interfere with the bar
         self.run_task: TaskID | None = None
         self.epochs = 0
 
@@ -141,13 +141,13 @@ class TrainingDisplay:
         self.bar.stop()
 
     def __call__(self, record: dict[str, Any]) -> None:
-        """Show a record; kinds that have nothing to show are passed over."""
+        """Show a record; events without a display are ignored."""
         show = getattr(self, f"_on_{record['event']}", None)
         if show is not None and not self.quiet:
             show(record)
 
     def heading(self, text: str) -> None:
-        """A line that says what follows."""
+        """Print a heading."""
         if not self.quiet:
             self._say(text)
 
@@ -163,7 +163,7 @@ class TrainingDisplay:
     def _on_extended(self, record: dict[str, Any]) -> None:
         self._say(
             f"extended from {record['planned']} to {record['epochs']} epochs: from epoch {record['from_epoch'] + 1} on, the learning rate "
-            f"is that of a cosine over {record['epochs']} epochs, {record['lr']:.3g} at first"
+            f"follows a cosine over {record['epochs']} epochs, starting at {record['lr']:.3g}"
         )
 
     def _on_step(self, record: dict[str, Any]) -> None:
@@ -181,7 +181,7 @@ class TrainingDisplay:
         )
 
     def _on_end(self, record: dict[str, Any]) -> None:
-        chosen = "validation split" if record["best_chosen_on"] == "val" else "test set, which flatters"
+        chosen = "validation split" if record["best_chosen_on"] == "val" else "test set, which is optimistic"
         self._say(
             f"test accuracy: last epoch {record['test_accuracy_last']:.4f}, best epoch {record['test_accuracy_best']:.4f} "
             f"(epoch {record['best_epoch'] + 1}, chosen on the {chosen})"
@@ -204,41 +204,41 @@ def _span(values: list[float]) -> str:
 
 
 def taken_text(source: Mapping[str, Any]) -> str:
-    """What a network took from ``--init-from`` and what it did not, as :func:`lsgcli.training.start.start` returns it."""
-    told = [f"took {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})"]
-    told += [
-        f"  new: {name} {tuple(one['shape'])}; there: {'none' if one['found'] is None else tuple(one['found'])}"
+    """Description of the tensors initialised from ``--init-from``, as returned by :func:`lsgcli.training.start.start`."""
+    text = [f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})"]
+    text += [
+        f"  new: {name} {tuple(one['shape'])}; in the checkpoint: {'none' if one['found'] is None else tuple(one['found'])}"
         for name, one in source["new"].items()
     ]
-    told += [f"  not used: {name} {tuple(shape)}" for name, shape in source["unused"].items()]
-    return "\n".join(told)
+    text += [f"  not used: {name} {tuple(shape)}" for name, shape in source["unused"].items()]
+    return "\n".join(text)
 
 
 def cost_text(cost: dict[str, Any]) -> str:
-    """A dry run's result, a line each."""
+    """The result of a dry run as text."""
     lines = {
         "data set": f"{cost['settings']['dataset']}: " + ", ".join(f"{n} {name}" for name, n in cost["samples"].items() if n),
         "network": f"{cost['settings']['arch']}, width x {cost['settings']['width_multiplier']:g}, method {cost['settings']['method']}",
         "input": "x".join(map(str, cost["input"])) + (" (T, B, C, H, W)" if len(cost["input"]) == 5 else " (B, C, H, W)"),
         "logits": "x".join(map(str, cost["output"])) + " (T, B, classes)",
         "parameters": f"{cost['parameters']:,} ({cost['parameter_bytes'] / 2**20:.1f} MiB)",
-        "MACs": f"{cost['macs_per_sample'] / 1e6:,.1f} million a sample, forward, all timesteps",
-        "spikes": f"{cost['spikes_per_sample'] / 1e3:,.1f} thousand a sample, all timesteps, before training",
+        "MACs": f"{cost['macs_per_sample'] / 1e6:,.1f} million per sample, forward, all timesteps",
+        "spikes": f"{cost['spikes_per_sample'] / 1e3:,.1f} thousand per sample, all timesteps, before training",
         "precision": f"{cost['precision']['used']} ({cost['precision']['because']})",
-        "peak memory": f"{cost['peak_bytes'] / 2**20:,.0f} MiB, {cost['peak_of']}, some steps",
-        "floor": f"{cost['floor_seconds_per_step']:.3f} s a step for the convolutions and linear layers alone",
-        "time": f"{cost['seconds_per_step']:.3f} s a step, {cost['seconds_per_epoch']:.1f} s an epoch, {cost['seconds_total'] / 60:.1f} min in all, without evaluation",
+        "peak memory": f"{cost['peak_bytes'] / 2**20:,.0f} MiB, {cost['peak_of']}, in a few steps",
+        "floor": f"{cost['floor_seconds_per_step']:.3f} s per step for convolutions and linear layers only",
+        "time": f"{cost['seconds_per_step']:.3f} s per step, {cost['seconds_per_epoch']:.1f} s per epoch, {cost['seconds_total'] / 60:.1f} min in total, without evaluation",
     }
     return "\n".join(f"{name + ':':<13} {text}" for name, text in lines.items())
 
 
 def evaluation_tables(record: dict[str, Any]) -> list[Any]:
-    """Accuracy, per class, confusion (where it is small enough to read) and firing rates."""
+    """Accuracy, accuracy per class, confusion matrix (up to 12 classes) and firing rates."""
     head = f"accuracy {record['accuracy']:.4f}  loss {record['loss']:.4f}  {record['samples']} samples  {record['samples_per_s']:.1f} samples/s"
     names = list(record["per_class"])
     parts: list[Any] = [head]
     with_confusion = len(names) <= 12
-    table = Table(title="per class: row label, column prediction" if with_confusion else "per class", title_justify="left")
+    table = Table(title="per class (rows: label, columns: prediction)" if with_confusion else "per class", title_justify="left")
     table.add_column("class")
     table.add_column("accuracy", justify="right")
     for index in range(len(names) if with_confusion else 0):
@@ -249,7 +249,7 @@ def evaluation_tables(record: dict[str, Any]) -> list[Any]:
         table.add_row(*row, *(str(n) for n in (record["confusion"][index] if with_confusion else [])))
     rates = Table(title="firing rate", title_justify="left")
     rates.add_column("layer")
-    rates.add_column("spikes per neuron and step", justify="right")
+    rates.add_column("spikes per neuron and timestep", justify="right")
     for layer, rate in record["firing_rate"].items():
         rates.add_row(layer, f"{rate:.4f}")
     return [*parts, table, rates]

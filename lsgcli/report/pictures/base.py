@@ -1,4 +1,4 @@
-"""What a picture of gradient flow is."""
+"""Base classes of gradient-flow figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,17 +14,17 @@ Flow = dict[str, Any]  # a gradient-flow record
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing of a picture, with its title and note; ``drawing`` is None where there is nothing to draw."""
+    """One drawing of a picture, with title and note; ``drawing`` is None if there are no data."""
 
     drawing: Drawing | None
     title: str = ""
     note: str = ""
-    layer: int | None = None  # number of the one layer that it shows
+    layer: int | None = None  # number of the layer, if it shows a single layer
 
 
 @dataclass(frozen=True)
 class View:
-    """Panels that are shown at the same time. A picture has one view, or several to choose from.
+    """Panels shown together. A picture has one view, or several to choose from.
 
     Attributes:
         name: of the choice; that of the picture if it is the only or the main one.
@@ -42,7 +42,7 @@ class View:
 
 
 class Picture(Protocol):
-    """One picture, of one or several checkpoints.
+    """A figure of one or several checkpoints.
 
     Attributes:
         place: its order among the others.
@@ -57,17 +57,17 @@ class Picture(Protocol):
     hides: ClassVar[str]
 
     def views(self, flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
-        """Draw records, whose checkpoints are called ``labels``; no view where the records have nothing for it."""
+        """Draw the records of checkpoints called ``labels``; returns no views if the records contain no data for it."""
 
 
 def pictures() -> dict[str, Picture]:
-    """All pictures by name, in their order."""
+    """All pictures by name, in order."""
     found = {name: registry.get("picture", name)() for name in registry.names("picture")}
     return dict(sorted(found.items(), key=lambda item: item[1].place))
 
 
 def labels(flows: Sequence[Flow]) -> list[str]:
-    """Short distinct names of checkpoints: the method where that tells them apart, else what differs in their paths."""
+    """Short distinct names of checkpoints: the methods if distinct, otherwise the differing parts of their paths."""
     methods = [str(flow.get("method") or "") for flow in flows]
     if all(methods) and len(set(methods)) == len(methods):
         return methods
@@ -82,5 +82,5 @@ def labels(flows: Sequence[Flow]) -> list[str]:
 
 
 def legend(names: Sequence[str]) -> list[tuple[str, Style]]:
-    """The checkpoints' lines and markers."""
+    """Lines and markers of the checkpoints."""
     return list(zip(names, styles(len(names)), strict=True))

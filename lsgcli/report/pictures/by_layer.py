@@ -1,4 +1,4 @@
-"""A line per checkpoint over the layers, from the input to the output."""
+"""Charts with one line per checkpoint over the layers, from input to output."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from lsgcli.report.drawing import Drawing, Mark
 from lsgcli.report.pictures.base import Flow, legend
 
 WIDTH, HEIGHT = 420, 270
-ASIDE = 0.14  # of a layer's room: how far checkpoints are apart, so that equal values do not hide each other
+ASIDE = 0.14  # horizontal offset between checkpoints, as a fraction of a layer, so that equal values do not overlap
 
 
 def by_layer(
@@ -38,7 +38,7 @@ def by_layer(
         )
     for number in range(1, n + 1):
         (left, top), (right, floor) = axes.at(number - 0.5, y.high), axes.at(number + 0.5, y.low)
-        column = [drawing.box((left, top), right - left, floor - top, "ink", 0)]  # pointing near a marker is enough
+        column = [drawing.box((left, top), right - left, floor - top, "ink", 0)]  # enlarges the hover area
         tip = [f"layer {number}"]
         for flow, label, style, aside in zip(flows, labels, looks, asides, strict=True):
             if number <= len(flow["layers"]):

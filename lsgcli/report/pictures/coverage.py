@@ -10,14 +10,14 @@ from lsgcli.report.pictures.by_layer import by_layer
 
 @register("picture", "coverage")
 class Coverage:
-    """A line per checkpoint, from 0, so that a small difference looks small; the mean surrogate gradient as another choice."""
+    """A line per checkpoint, with an axis from 0; the mean surrogate gradient as second view."""
 
     place: ClassVar = 10
     title: ClassVar = "Coverage by layer"
-    shows: ClassVar = "The share of membrane potentials that lie inside the surrogate's interval, where gradient can pass."
+    shows: ClassVar = "Fraction of membrane potentials inside the surrogate's interval, where the rectangular surrogate is not zero."
     hides: ClassVar = (
-        "Whether more of it is better. Any wider interval covers more, but a wider surrogate is also lower: its mean, E[h], is what "
-        "gradient is multiplied by on average, and need not grow."
+        "Whether higher coverage is better. A wider interval always covers more, but a wider surrogate is also lower: its mean E[h], the "
+        "average factor on the gradient, does not necessarily increase."
     )
 
     def views(self, flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:

@@ -10,17 +10,18 @@ from lsgcli.report.pictures.by_layer import by_layer
 
 @register("picture", "gradient-norm")
 class GradientNorm:
-    """A line per checkpoint; dotted where vanishing and exploding begin, if that is in sight."""
+    """A line per checkpoint, with dotted lines at the thresholds of vanishing and exploding, if in range."""
 
     place: ClassVar = 20
     title: ClassVar = "Gradient norm by layer"
     shows: ClassVar = (
-        "The L2 norm of the loss's gradient for the weights that feed each layer, on a logarithmic scale: falling towards the input "
-        "it vanishes, rising it explodes. Dotted lines, where in sight, are the limits of those verdicts."
+        "L2 norm of the gradient with respect to the input weights of each layer, on a logarithmic scale. A norm that decreases towards "
+        "the input indicates vanishing gradients, an increasing norm exploding ones. Dotted lines are the thresholds of these verdicts, if "
+        "in range."
     )
     hides: ClassVar = (
-        "Whether the gradient points somewhere useful, since a surrogate gradient is not the loss's own slope; and layers of "
-        "different sizes have different norms in any case."
+        "Whether the direction of the gradient is useful, because a surrogate gradient is not the gradient of the loss. Layers of different "
+        "sizes have different norms even without vanishing or exploding."
     )
 
     def views(self, flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
@@ -29,7 +30,7 @@ class GradientNorm:
 
 
 def _limits(flow: Flow) -> list[float]:
-    """Norms where vanishing and exploding begin: both verdicts are on the ratio to the last layer's norm."""
+    """Gradient norms at the thresholds of vanishing and exploding, which are relative to the last layer's norm."""
     last = flow["layers"][-1]["grad_norm"]
     thresholds = flow.get("thresholds") or {}
     return [last * thresholds[name] for name in ("vanishing", "exploding") if last and name in thresholds]

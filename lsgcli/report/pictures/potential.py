@@ -1,4 +1,4 @@
-"""The distribution of the membrane potential in each layer, beside what the paper's Theorem 1 predicts."""
+"""Distribution of the membrane potential in each layer, and the prediction of the paper's Theorem 1."""
 
 import math
 from collections.abc import Sequence
@@ -15,25 +15,24 @@ from lsgcli.report.pictures.base import Flow, Panel, View
 WIDTH, HEIGHT = 200, 128
 SIDE, TOP, BOTTOM = 4, 6, 20
 FLOOR = HEIGHT - BOTTOM
-SEEN = 0.998  # share of every layer's potentials that the x axis has room for
+SEEN = 0.998  # fraction of each layer's potentials within the x axis
 PREDICTED = Style("ink", dash=(4, 3))
 
 
 @register("picture", "potential")
 class Potential:
-    """A small histogram for each layer of each checkpoint, a row a layer if there are several checkpoints."""
+    """A histogram for each layer of each checkpoint; with several checkpoints, one row per layer."""
 
     place: ClassVar = 30
     title: ClassVar = "Membrane potential by layer"
     shows: ClassVar = (
-        "How the membrane potential u is distributed, before the reset, all steps together, in units of the threshold: in full colour "
-        "what lies inside the interval where gradient can pass; upright is the threshold; dashed is the normal distribution that the "
-        "paper predicts, N(0, 1 + beta^2)."
+        "Distribution of the membrane potential u before the reset, over all timesteps, in units of the threshold. Full colour: inside "
+        "the surrogate's interval; vertical line: the threshold; dashed: the normal distribution predicted by the paper, N(0, 1 + beta^2)."
     )
     hides: ClassVar = (
-        "Differences between steps and between neurons. That normal is exact only at the second step, without a reset, for inputs that "
-        "are independent in time; the reset, a gamma of tdBN other than 1 and currents that repeat (rho) move u away from it. The "
-        "height of each panel is its own; areas are equal."
+        "Differences between timesteps and between neurons. The prediction is exact only at the second timestep, without reset, for "
+        "inputs independent in time; the reset, a tdBN gamma other than 1, and correlated currents (rho) cause deviations. Panels "
+        "have different vertical scales; areas are equal."
     )
 
     def views(self, flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
@@ -56,14 +55,14 @@ class Potential:
 
 
 def bars(histogram: dict[str, Any]) -> list[tuple[float, float, float]]:
-    """Left and right edge and density of each bin; with what lies below and above them the area is 1."""
+    """Left and right edge and density of each bin; including the counts outside, the area is 1."""
     edges, counts = histogram["edges"], histogram["counts"]
     total = sum(counts) + histogram["below"] + histogram["above"] or 1
     return [(left, right, n / (total * (right - left))) for (left, right), n in zip(pairwise(edges), counts, strict=True)]
 
 
 def outside(histogram: dict[str, Any], span: tuple[float, float]) -> float:
-    """Share of the potentials that a panel has no room for."""
+    """Fraction of the potentials outside a panel."""
     inside = sum(d * (right - left) for left, right, d in bars(histogram) if _in(left, right, span))
     return max(0.0, 1 - inside) if any(histogram["counts"]) else 0.0
 
@@ -73,7 +72,7 @@ def _in(left: float, right: float, span: tuple[float, float]) -> bool:
 
 
 def _span(layers: list[dict[str, Any]], thresholds: list[float]) -> tuple[float, float] | None:
-    """Whole numbers between which nearly everything lies in every layer, and the interval and the normal's middle too."""
+    """Integer limits that contain nearly all potentials of each layer, the intervals, and the centre of the prediction."""
     low, high = -2, 3
     histograms = [h for layer in layers if (h := layer.get("histogram"))]
     for layer in layers:

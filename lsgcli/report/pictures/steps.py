@@ -1,4 +1,4 @@
-"""Heat maps: a row per layer, a column per timestep."""
+"""Heat maps with a row per layer and a column per timestep."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -9,27 +9,27 @@ from lsgcli.report.colours import DIVERGING, SEQUENTIAL, ink_on, ramp
 from lsgcli.report.drawing import ADVANCE, Drawing, Mark, box, group, line, shortened, text
 from lsgcli.report.pictures.base import Flow, Panel, View
 
-NAMES, HEAD, ROW = 110, 48, 22  # pixels: column of names at most, colour bar and numbers of steps, a row
-WIDE, MANY = 26, 16  # pixels of a cell that has room for its number, and steps of which more have none
+NAMES, HEAD, ROW = 110, 48, 22  # pixels: maximum width of names, height of colour bar and timestep numbers, height of a row
+WIDE, MANY = 26, 16  # pixels of a cell with a number, and maximum number of timesteps for cells with numbers
 SIZE = 11
 
 
 STEPS = ("coverage", "firing_rate", "u_mean", "u_std", "grad_zero", "rho")
-SIGNED = ("u_mean", "rho")  # 0 is the middle of their scale
+SIGNED = ("u_mean", "rho")  # with a colour scale centred at 0
 
 
 @register("picture", "steps")
 class Steps:
-    """A choice of measures; of each a heat map per checkpoint, all on one scale of colours."""
+    """A heat map per checkpoint for each of several measures, with a common colour scale."""
 
     place: ClassVar = 40
     title: ClassVar = "Layer by timestep"
     shows: ClassVar = (
-        "One measure in every layer (from the input, downwards) and timestep (from the left), averaged over neurons and samples; the "
-        "checkpoints share one scale of colours."
+        "One measure per layer (rows, from the input) and timestep (columns), averaged over neurons and samples; all checkpoints have "
+        "the same colour scale."
     )
     hides: ClassVar = (
-        "Differences between neurons: an average of half may be all neurons half of the time, or half of them always."
+        "Differences between neurons: an average of 0.5 may be all neurons half of the time, or half of the neurons all of the time."
     )
 
     def views(self, flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
@@ -49,7 +49,7 @@ class Steps:
 
 
 def _row(layer: dict[str, Any], key: str, T: int) -> list[float | None]:
-    """A value for each step; None where the record has none."""
+    """A value per timestep; None where the record has none."""
     values = list((layer.get("per_step") or {}).get(key) or [])
     return (values + [None] * T)[:T]
 
@@ -75,7 +75,7 @@ def _draw(key: str, flow: Flow, rows: list[list[float | None]], span: tuple[floa
 
 
 def _cell(value: float | None, width: float, span: tuple[float, float], colours: Sequence[str]) -> list[Mark]:
-    """A coloured box, with its number where that has room."""
+    """A coloured cell, with its number if it fits."""
     if value is None:
         return [line([(width * 0.35, ROW / 2), (width * 0.65, ROW / 2)], "soft")]
     colour = ramp(colours, (value - span[0]) / (span[1] - span[0]) if span[1] > span[0] else 0.5)
@@ -86,13 +86,13 @@ def _cell(value: float | None, width: float, span: tuple[float, float], colours:
 
 
 def _short(value: float) -> str:
-    """Two digits, without the 0 before the point."""
+    """Two digits, without a leading 0."""
     words = f"{value:.2f}"
     return words.replace("0.", ".", 1) if abs(float(words)) < 1 else f"{value:.1f}"
 
 
 def _scale(colours: Sequence[str], span: tuple[float, float], unit: str) -> list[Mark]:
-    """A bar of the colours with its ends' values, and the unit."""
+    """A colour bar with the values at its ends, and the unit."""
     low, high = (f"{value:.2g}" for value in span)
     left = 8 + 7 * len(low)
     bar = [box((left + k * 4, 16), 4.2, 10, ramp(colours, k / 23)) for k in range(24)]

@@ -12,17 +12,17 @@ from lsgcli.report.pictures.base import Flow, Panel, View
 
 @register("picture", "training")
 class Training:
-    """A row of panels for beta, one for alpha; a column per checkpoint, a line per layer."""
+    """Panels for beta in the first row and alpha in the second; a column per checkpoint, a line per layer."""
 
     place: ClassVar = 50
     title: ClassVar = "Decay and width over training"
     shows: ClassVar = (
-        "The decay beta and the surrogate's width alpha of each layer after each epoch of the run that wrote the checkpoint; lines are "
-        "numbered by layer, blue at the input, orange at the output."
+        "Decay beta and surrogate width alpha of each layer after each epoch of the checkpoint's run; lines are numbered by layer, "
+        "from blue at the input to orange at the output."
     )
     hides: ClassVar = (
-        "Whether a movement helped: this is one run with one seed. Where the method derives alpha from beta, the second row is the "
-        "first one again on another scale."
+        "Whether a change improved the result: this is a single run with one seed. If the method derives alpha from beta, the second "
+        "row shows the same changes on another scale."
     )
 
     def views(self, flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
@@ -34,7 +34,7 @@ class Training:
             y = Scale.over(v for history in histories if history for layer in history["layers"].values() for v in layer[key])
             for history, label in zip(histories, labels, strict=True):
                 if not history:
-                    panels.append(Panel(None, label, "No gradient-flow.jsonl of its training next to this checkpoint."))
+                    panels.append(Panel(None, label, "No gradient-flow.jsonl in the directory of this checkpoint."))
                     continue
                 lines = {f"layer {i} {name}": layer[key] for i, (name, layer) in enumerate(history["layers"].items(), 1)}
                 first = history["epochs"][0] if history["epochs"] else 0
