@@ -1,7 +1,7 @@
-"""Published files: downloaded with their checksum, resumed after an interruption, and unpacked so that nothing leaves the folder.
+"""Download of published files with checksums and resumption, and safe extraction of archives.
 
-What has arrived of a file lies in ``<name>.part`` until it is complete and its checksum is right. An archive is unpacked into a
-hidden folder first, and moved when it is complete. So an interrupted download or unpacking never looks finished.
+A file is downloaded to ``<name>.part`` and renamed when it is complete and its checksum matches. An archive is extracted into a hidden
+folder, which is moved when complete. An interrupted download or extraction therefore never looks finished.
 """
 
 import contextlib
@@ -32,26 +32,26 @@ from lsgcli.files import making_folder, storage_error, sync_folder
 
 log = logging.getLogger("lsg")
 TIMEOUT = 30.0  # seconds without a byte
-PAUSES = (0.5, 2.0, 8.0)  # seconds before another try after a passing failure
-ENOUGH = 1 << 20  # bytes of a try after which failures are counted from 1 again
+PAUSES = (0.5, 2.0, 8.0)  # seconds before retries after temporary failures
+ENOUGH = 1 << 20  # bytes of progress that reset the number of failures
 CHUNK = 1 << 20
-PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses that may be gone in a moment
-BOMB = 64 << 20  # bytes of content up to which an archive may be packed as well as it likes
-RATIO = 1000  # and beyond: content per packed byte. Deflate cannot exceed 1032, so real data stay far from it.
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses of temporary failures
+BOMB = 64 << 20  # bytes of content up to which any compression ratio is accepted
+RATIO = 1000  # maximum compression ratio of larger content; deflate reaches at most 1032, real data much less
 HINT = "Download the archive again."
-Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all (0 where that is not known)
+Progress = Callable[[str, int, int], None]  # description, bytes done, total bytes (0 if unknown)
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file as it was published.
+    """A published file.
 
     Attributes:
-        name: of the file on disk; no folders.
-        urls: addresses, http or https, in the order in which they are tried.
-        md5: checksum as hexadecimal digits.
-        size: bytes, exactly.
-        about: bytes, approximately, where the exact size is not published; for messages.
+        name: file name on disk, without folders.
+        urls: http or https addresses, in the order in which they are tried.
+        md5: MD5 checksum as hexadecimal digits.
+        size: exact size in bytes.
+        about: approximate size in bytes, if the exact size is not published; for messages.
         page: web page of the data set.
     """
 
@@ -63,7 +63,7 @@ class RemoteFile:
     page: str = ""
 
     def mismatch(self, path: Path) -> str | None:
-        """How the file ``path`` differs from the published one; None if it does not.
+        """Difference between the file ``path`` and the published one; None if they are equal.
 
         Raises:
             DataError: it cannot be read.
@@ -79,12 +79,12 @@ class RemoteFile:
         return None if found == self.md5 else f"found {size} bytes with md5 {found}, expected {self.md5}"
 
     def under_way(self, folder: Path) -> bool:
-        """Whether the file, or a part of it, lies in ``folder``."""
+        """Whether ``folder`` contains the file, or a part of it."""
         return any((folder / name).is_file() for name in (self.name, f"{self.name}.part"))
 
 
 def figshare(number: int) -> tuple[str, ...]:
-    """Addresses of a file of figshare: the plain link, which often answers 403 or an empty 202, the API, and the file host."""
+    """Addresses of a figshare file: the plain link, which often responds with 403 or an empty 202, the API, and the file host."""
     return (
         f"https://figshare.com/ndownloader/files/{number}",
         f"https://api.figshare.com/v2/file/download/{number}",
@@ -93,7 +93,7 @@ def figshare(number: int) -> tuple[str, ...]:
 
 
 def amount(files: Sequence[RemoteFile]) -> str:
-    """The size of ``files`` for a message, such as ``170 MB`` or ``about 7.8 GB``; empty where it is not known."""
+    """The size of ``files`` for messages, such as ``170 MB`` or ``about 7.8 GB``; empty if unknown."""
     sizes = [file.size or file.about for file in files]
     if not all(sizes):
         return ""
@@ -103,13 +103,13 @@ def amount(files: Sequence[RemoteFile]) -> str:
 
 
 def by_hand(files: Sequence[RemoteFile], folder: Path) -> str:
-    """How to download ``files`` with a browser, for a data set in ``folder``."""
+    """Instructions for downloading ``files`` manually to ``folder``."""
     page = f" (page of the data set: {files[0].page})" if files[0].page else ""
     listed = [f"{file.name}{_in_brackets(amount([file]))} from {file.urls[0]}" for file in files]
     if len(files) == 1:
-        return f"Download {listed[0]} by hand{page}, put it in {folder}, and run the same command again."
-    what = f"these {len(files)} files{_in_brackets(amount(files))} by hand{page}"
-    return "\n    ".join([f"Download {what}, put them in {folder}, and run the same command again:", *listed])
+        return f"Download {listed[0]} manually{page}, put it in {folder}, and repeat the command."
+    what = f"these {len(files)} files{_in_brackets(amount(files))} manually{page}"
+    return "\n    ".join([f"Download {what}, put them in {folder}, and repeat the command:", *listed])
 
 
 def _in_brackets(text: str) -> str:
@@ -117,17 +117,17 @@ def _in_brackets(text: str) -> str:
 
 
 def fetch(files: Sequence[RemoteFile], folder: Path, progress: Progress | None = None) -> list[Path]:
-    """Download ``files`` into ``folder``, but for those that are there with the right checksum.
+    """Download ``files`` into ``folder``, except existing ones with matching checksum.
 
     Returns:
         Their paths, in the same order.
 
     Raises:
-        DataError: a file is there with other content, or every address of one failed; the hint names all that is missing.
-        StorageError: the disk is full, or the folder cannot be written. What has arrived is kept.
+        DataError: a file exists with different content, or a download failed from all addresses; the hint lists all missing files.
+        StorageError: the disk is full, or the folder cannot be written. Partial downloads are kept.
     """
     with making_folder(folder):
-        # All that is there is looked at before anything is fetched: gigabytes should not come before an error.
+        # Check all existing files first, so that an error is raised before a large download.
         lacking = [file for file in files if not _is_there(file, folder / file.name)]
         for number, file in enumerate(lacking):
             part = folder / f"{file.name}.part"
@@ -143,29 +143,29 @@ def fetch(files: Sequence[RemoteFile], folder: Path, progress: Progress | None =
 
 
 def _is_there(file: RemoteFile, target: Path) -> bool:
-    """Whether ``target`` is there, whole. One with other content was put there by somebody: it is not replaced."""
+    """Whether ``target`` exists with the right checksum. A file with different content is an error and not replaced."""
     if not target.exists():
         return False
     if problem := file.mismatch(target):
-        hint = f"It is damaged or another file. Move it away, and it is downloaded. Or: {by_hand([file], target.parent)}"
+        hint = f"It is damaged or a different file. Remove it to download it again. Or: {by_hand([file], target.parent)}"
         raise DataError(f"{target}: {problem}", hint=hint)
     return True
 
 
 class _Failed(Exception):
-    """This address does not give the file."""
+    """The file cannot be downloaded from this address."""
 
 
 class _Passing(Exception):
-    """This try failed, another may not."""
+    """A temporary failure; a retry may succeed."""
 
 
 class _Unreachable(_Passing):
-    """No connection to the host. Before the first byte of it, that means no network, and another try fails likewise."""
+    """No connection to the host; not retried before the first byte, because there is probably no network."""
 
 
 def _from_any(file: RemoteFile, part: Path, progress: Progress) -> list[str]:
-    """Download a file from the first address that gives it; if none does, what each of them answered."""
+    """Download a file from the first working address; returns one problem per address if none works."""
     problems = []
     for url in file.urls:
         try:
@@ -177,7 +177,7 @@ def _from_any(file: RemoteFile, part: Path, progress: Progress) -> list[str]:
 
 
 def _from(url: str, file: RemoteFile, part: Path, progress: Progress) -> None:
-    """Download a file from one address: once more from the start where the checksum is wrong, as after another part."""
+    """Download a file from one address; restarts once if the checksum is wrong, for example after resuming a foreign part."""
     problem: str | None = ""
     for _ in range(2):
         failures, received = 0, False
@@ -206,21 +206,21 @@ def _from(url: str, file: RemoteFile, part: Path, progress: Progress) -> None:
 
 
 def _transfer(url: str, file: RemoteFile, part: Path, progress: Progress) -> None:
-    """One request, for the whole file or for what is missing of it."""
+    """One request, for the complete file or the missing range."""
     start = _size(part)
     headers = {"User-Agent": f"lsg/{lsgcli.__version__}", "Accept-Encoding": "identity"}
     with _answer(url, headers | ({"Range": f"bytes={start}-"} if start else {})) as response:
         if response is None:
-            return  # nothing is left to send; the checksum says whether the part is the file
+            return  # no data after this byte; the checksum decides whether the file is complete
         chunk = _read(response)
         if b"<html" in chunk[:200].lower() or response.headers.get_content_type() == "text/html":
-            raise _Failed("found a web page instead of the file: the host asks for a browser")
+            raise _Failed("found a web page instead of the file; the host requires a browser")
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise _Failed(f"found content encoded as {response.headers['Content-Encoding']}, expected the file itself")
+            raise _Failed(f"found content encoded as {response.headers['Content-Encoding']}, expected no encoding")
         found = re.match(r"bytes\s+(\d+)-", response.headers.get("Content-Range", ""))
         if response.status == 206 and (found is None or int(found[1]) != start):
             part.unlink()
-            raise _Passing(f"HTTP 206: found another range than from byte {start}")
+            raise _Passing(f"HTTP 206: found a different range, expected one from byte {start}")
         done = start if response.status == 206 else 0
         length = int(response.headers["Content-Length"] or 0)
         total = done + length if length else 0
@@ -228,7 +228,7 @@ def _transfer(url: str, file: RemoteFile, part: Path, progress: Progress) -> Non
             raise _Failed(f"found {total} bytes, expected {file.size}")
         _check_room(part, length)
         with _writing(part):
-            out = open(part, "ab" if done else "wb", buffering=0)  # noqa: SIM115 (unbuffered: a killed process loses nothing)
+            out = open(part, "ab" if done else "wb", buffering=0)  # noqa: SIM115 (unbuffered, so that a killed process loses no data)
         with out:
             while chunk:
                 with _writing(part):
@@ -247,12 +247,12 @@ def _transfer(url: str, file: RemoteFile, part: Path, progress: Progress) -> Non
 
 @contextlib.contextmanager
 def _answer(url: str, headers: dict[str, str]) -> Iterator[HTTPResponse | None]:
-    """The answer with data, 200 or 206; None where there is none from that byte on."""
+    """The response with status 200 or 206; None if there are no data after the requested byte."""
     try:
         _check_scheme(url)
         with _opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
             if response.status not in (200, 206):
-                raise _Failed(f"HTTP {response.status} without data: the host asks for a browser")
+                raise _Failed(f"HTTP {response.status} without data; the host requires a browser")
             yield response
     except urllib.error.HTTPError as error:
         with error:
@@ -263,7 +263,7 @@ def _answer(url: str, headers: dict[str, str]) -> Iterator[HTTPResponse | None]:
         raise _Unreachable(f"no connection: {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
         raise _Passing(f"no connection: {error or type(error).__name__}") from error
-    except ValueError as error:  # an address that is none, perhaps of a redirect
+    except ValueError as error:  # invalid address, possibly of a redirect
         raise _Failed(str(error)) from error
 
 
@@ -304,39 +304,38 @@ def _writing(path: Path) -> Iterator[None]:
 def _check_room(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if needed > free:
-        hint = "Make room, or give --data-dir a folder on another disk; what has arrived is kept."
-        raise StorageError(f"{path}: needs {needed:,} bytes, found {free:,} free", hint=hint)
+        hint = "Free disk space, or give --data-dir a folder on another disk. Partial downloads are kept."
+        raise StorageError(f"{path}: found {free:,} bytes of free disk space, expected {needed:,}", hint=hint)
 
 
 def unpack(
     archive: Path, folder: Path, progress: Callable[[int, int], None] | None = None, *, inside: str | None = None
 ) -> list[Path]:
-    """Unpack a .zip or a .tar, packed or not, into ``folder``, which is made if it is not there.
+    """Extract a .zip or .tar archive, compressed or not, into ``folder``, which is created if necessary.
 
-    Files of the same name are replaced. Times and permissions are not taken over. An archive is refused whose members are
-    anything but plain files and folders, have names that lead out of the folder, or are a bomb: more than 64 MiB that are
-    packed to less than 1/1000.
+    Existing files of the same name are replaced. Times and permissions are not restored. Archives are rejected if they contain
+    links or special files, names outside the folder, or more than 64 MiB with a compression ratio above 1000.
 
     Args:
         progress: called with (bytes read, bytes of the archive).
-        inside: take only the content of this top folder, if the archive has it.
+        inside: extract only the content of this top folder, if the archive contains it.
 
     Returns:
         The files, sorted.
 
     Raises:
-        DataError: the archive is damaged or hostile. Nothing has been written.
-        StorageError: no room, or the folder cannot be written.
+        DataError: the archive is damaged or malicious. Nothing is written.
+        StorageError: not enough disk space, or the folder cannot be written.
     """
     work = folder.with_name(f".lsg-unpacking-{folder.name}")
-    shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(work, ignore_errors=True)  # left by a killed process
     try:
         with _writing(folder):
             work.mkdir(parents=True)
             for done in _extract(archive, work):
                 if progress:
                     progress(done, archive.stat().st_size)
-            shutil.rmtree(work / "__MACOSX", ignore_errors=True)  # attributes that macOS adds
+            shutil.rmtree(work / "__MACOSX", ignore_errors=True)  # added by macOS
             source = work / inside if inside and (work / inside).is_dir() else work
             names = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_file())
             if folder.exists():
@@ -351,13 +350,13 @@ def unpack(
 
 
 def _extract(archive: Path, work: Path) -> Iterator[int]:
-    """Write all members; yields the bytes of the archive that have been read."""
+    """Write all members; yields the number of bytes read."""
     packed, written = archive.stat().st_size, 0
     for name, size, opened, done in _members(archive):
         parts = _parts(archive, name)
         written += size
         if size < 0 or written > max(BOMB, RATIO * packed):
-            raise _refused(archive, name, f"{written:,} bytes packed into {packed:,}, more than {RATIO} to 1")
+            raise _refused(archive, name, f"{written:,} bytes compressed to {packed:,}, a ratio above {RATIO}")
         _check_room(work, size)
         target = work.joinpath(*parts)
         try:
@@ -369,15 +368,15 @@ def _extract(archive: Path, work: Path) -> Iterator[int]:
                     while chunk := _chunk(archive, source):
                         out.write(chunk)
                     if out.tell() != size:
-                        raise _refused(archive, name, f"{out.tell()} bytes where it states {size}")
+                        raise _refused(archive, name, f"{out.tell()} bytes instead of the stated {size}")
         except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-            raise _refused(archive, name, "a file and a folder of one name") from error
+            raise _refused(archive, name, "a file and a folder of the same name") from error
         yield done
 
 
 Member = tuple[
     str, int, Callable[[], IO[bytes]] | None, int
-]  # name, size, opens it if it is a file, bytes of the archive so far
+]  # name, size, function that opens it if it is a file, bytes of the archive so far
 
 
 def _members(archive: Path) -> Iterator[Member]:
@@ -400,16 +399,16 @@ def _members(archive: Path) -> Iterator[Member]:
 
 
 def _parts(archive: Path, name: str) -> list[str]:
-    """The parts of a member's name, which stay below the folder that it is put into."""
+    """The parts of a member's name, after checking that it stays inside the target folder."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     strange = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
     if strange or name.startswith("/") or "\\" in name or ":" in name or ".." in parts:
-        raise _refused(archive, name, "a name that is absolute, has '..', or a character that names do not have")
+        raise _refused(archive, name, "a name that is absolute, or contains '..' or an invalid character")
     return parts
 
 
 def _reading(archive: Path) -> contextlib.AbstractContextManager[None]:
-    return foreign(archive, "a whole archive", hint=HINT)
+    return foreign(archive, "a complete archive", hint=HINT)
 
 
 def _chunk(archive: Path, source: IO[bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""What a data set is: it lists its samples, and turns one of them into the array that a network sees."""
+"""Base classes of data sets, which list samples and convert them to arrays for a network."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -22,8 +22,8 @@ from lsgcli.data.resampling import shape as frame_shape
 from lsgcli.errors import ConfigError, DataError
 
 SPLITS = ("train", "test")
-IMAGES_VERSION = 1  # raise it when the same pixels give other images
-Progress = Callable[[str, int, int], None]  # what, how much of it is done, how much there is
+IMAGES_VERSION = 1  # increase it when the preparation of images changes
+Progress = Callable[[str, int, int], None]  # description, amount done, total
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Sample:
     """One recording or image.
 
     Attributes:
-        key: stable name such as ``train/cat/0001.png``; order and augmentation derive from it, so it must not depend on
-            the machine, the folder that the data lie in, or the order in which the system lists files.
+        key: stable name such as ``train/cat/0001.png``, which seeds order and augmentation; it must not depend on the machine, the
+            folder of the data, or the listing order of the file system.
         label: index into the data set's classes.
         split: ``train`` or ``test``.
-        source: what ``Dataset.load`` needs to find it: a path, or a number.
-        stamp: size and times of the source, or a version: when it changes, prepared data are stale.
+        source: location for ``Dataset.load``: a path or a number.
+        stamp: size and times of the source, or a version; a change invalidates prepared data.
     """
 
     key: str
@@ -47,7 +47,7 @@ class Sample:
 
 
 def fingerprint(samples: Iterable[Sample]) -> str:
-    """Digest of the keys and stamps of some samples."""
+    """Digest of the keys and stamps of samples."""
     digest = hashlib.blake2b(digest_size=16)
     for sample in samples:
         digest.update(f"{sample.key}\0{sample.stamp}\n".encode("utf-8", "surrogateescape"))
@@ -58,9 +58,9 @@ class Listing(NamedTuple):
     """The samples of a data set.
 
     Attributes:
-        classes: names, in label order.
-        samples: in a fixed order.
-        info: facts that a checkpoint should record (sensor, release, orientation, ...), as JSON types.
+        classes: class names, in label order.
+        samples: samples, in a fixed order.
+        info: facts to store in checkpoints (sensor, release, orientation, ...), as JSON types.
     """
 
     classes: tuple[str, ...]
@@ -69,29 +69,29 @@ class Listing(NamedTuple):
 
 
 class Dataset(ABC):
-    """A data set under a configuration. Subclasses live in ``lsgcli.data.datasets``, one a file, and register themselves.
+    """Base class of data sets. Subclasses are registered modules of ``lsgcli.data.datasets``.
 
-    After :meth:`scan`, it has ``classes``, ``samples`` and ``info``, as in :class:`Listing`. Before, ``info`` is what is expected.
+    After :meth:`scan`, a data set has ``classes``, ``samples`` and ``info``, as in :class:`Listing`. Before, ``info`` is ``expected``.
 
     Args:
         config: settings of the run.
-        expected: ``info`` of the data that a checkpoint was trained on.
-        may_download: download what is not there, where the data set can be downloaded.
-        progress: called with a file's name, bytes done and bytes in all while it is downloaded or unpacked.
+        expected: ``info`` of the training data of a checkpoint.
+        may_download: whether missing data are downloaded, if a download exists.
+        progress: called with file name, bytes done and total bytes during download and extraction.
 
     Attributes:
-        preset: settings that suit this data set; keys are fields of RunConfig.
+        preset: default settings for this data set; keys are fields of RunConfig.
         title: one line for help pages and documentation.
         static: images rather than recordings.
-        embedded: lsg brings the data; there is no folder.
-        channels: C of (C, S, S) images, or of frames: 2 (ON, OFF), or 1 where events have no polarity.
-        line: frames of one row, 1 x S, which not every network takes.
-        rules: which ``--split`` it takes; none where a test part is published, or given by folders.
-        published: how many samples there are, of each part or (``all``) in all, where that is published.
-        downloads: it can be downloaded.
-        takes_sensor: ``--sensor`` has a meaning for it.
-        packed: prepared samples are worth a cache file; False where loading one is as quick as reading it back.
-        version: of this class; raise it when it makes other samples of the same source.
+        embedded: the data are part of lsg; there is no folder.
+        channels: C of images (C, S, S), or of frames: 2 (ON, OFF), or 1 for events without polarity.
+        line: frames with a single row, 1 x S, which not all networks support.
+        rules: supported values of ``--split``; empty if the test split is published or given by folders.
+        published: published number of samples per part, or in total (``all``).
+        downloads: whether it can be downloaded.
+        takes_sensor: whether it supports ``--sensor``.
+        packed: whether prepared samples are cached; False if loading is as fast as reading the cache.
+        version: version of this class; increase it when its samples change.
     """
 
     preset: ClassVar[Mapping[str, Any]] = {}
@@ -119,14 +119,14 @@ class Dataset(ABC):
         self.classes, self.samples, self.info = Listing((), (), self.expected)
 
     def __getstate__(self) -> dict[str, Any]:
-        """As processes that load samples need it: they are given each sample, and do not download."""
+        """State for worker processes, which receive individual samples and do not download."""
         return {**self.__dict__, "progress": None, "samples": ()}
 
     def scan(self, splits: tuple[str, ...] = SPLITS) -> Self:
-        """List the samples of the given splits, downloading what can be and is not there; returns the data set itself.
+        """List the samples of the given splits, after downloading missing data if possible; returns the data set itself.
 
         Raises:
-            DataError: the data are not there, or not laid out as expected.
+            DataError: the data are missing, or have an unexpected layout.
         """
         self.classes, self.samples, self.info = self.find(splits)
         return self
@@ -140,23 +140,23 @@ class Dataset(ABC):
         return tuple(sample for sample in self.samples if sample.split == split)
 
     def check(self) -> None:
-        """Look at the settings before anything is read.
+        """Check the settings before reading any data.
 
         Raises:
-            ConfigError: a ``--split`` that this data set has no use for.
-            DataError: a ``--data-dir`` that is a file.
+            ConfigError: the data set does not support the given ``--split``.
+            DataError: ``--data-dir`` is a file.
         """
         split = self.config.split
         if split is not None and split not in self.rules:
-            expected = f"one of {', '.join(self.rules)}" if self.rules else "none: its test part is given"
+            expected = f"one of {', '.join(self.rules)}" if self.rules else "none, because its test split is fixed"
             raise ConfigError(
                 f"--split: found {split!r} for the data set {self.config.dataset}, expected {expected}",
-                hint="Omit --split, or choose another.",
+                hint="Omit --split, or choose another value.",
             )
         if self.root.exists() and not self.root.is_dir() and (self.downloads or self.config.data_dir is not None):
             raise DataError(
                 f"{self.root}: found a file, expected the folder of the data set {self.config.dataset}",
-                hint="Give --data-dir a folder." + (" Archives in it are unpacked." if self.downloads else ""),
+                hint="Give --data-dir a folder." + (" Archives in it are extracted." if self.downloads else ""),
             )
 
     @property
@@ -166,7 +166,7 @@ class Dataset(ABC):
 
     @property
     def home(self) -> Path:
-        """The folder that the data lie in: :attr:`root`, or one below it."""
+        """The folder that contains the data: :attr:`root`, or a folder below it."""
         return self.root
 
     @property
@@ -176,18 +176,18 @@ class Dataset(ABC):
 
     @abstractmethod
     def load(self, sample: Sample) -> np.ndarray:
-        """One prepared sample: frames (T, 2, S, S), or an image (C, S, S) of uint8.
+        """One prepared sample: frames (T, 2, S, S), or an image (C, S, S) as uint8.
 
         Raises:
-            DataError: the sample's file is damaged; the message names it.
+            DataError: the file of the sample is damaged.
         """
 
     @abstractmethod
     def load_file(self, path: Path) -> np.ndarray:
-        """A prepared sample of a file that the data set does not list, as :meth:`load` would prepare it.
+        """A sample from a file outside the data set, prepared like :meth:`load`.
 
         Raises:
-            DataError: the file cannot be read, is damaged, or is of another sensor.
+            DataError: the file cannot be read, is damaged, or is from another sensor.
         """
 
     @property
@@ -197,35 +197,35 @@ class Dataset(ABC):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the elements of a prepared sample."""
+        """Data type of a prepared sample."""
         return np.dtype(np.uint8)
 
     @abstractmethod
     def preparation(self) -> dict[str, Any]:
-        """The settings that a prepared sample depends on."""
+        """Settings that prepared samples depend on."""
 
     def versions(self, samples: Iterable[Sample]) -> dict[str, int]:
-        """Versions of the code that prepares these samples: where one was raised, what was prepared before is stale."""
+        """Versions of the code that prepares these samples; a change invalidates prepared data."""
         return {"dataset": self.version}
 
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Published mean and standard deviation per channel, on the 0..1 scale.
 
-        None means: measured on the training images, or for recordings no normalisation.
+        None to measure them on the training images, or for recordings, which are not normalised.
         """
         return None
 
 
 class EventDataset(Dataset):
-    """A data set whose samples are recordings of an event camera.
+    """A data set of event-camera recordings.
 
-    A subclass lists them, says in ``info["sensor"]`` how large the sensor is, and may override :meth:`events`, :meth:`read`, or
-    :meth:`upright` where its recordings lie on their side.
+    A subclass lists the recordings and their sensor size (``info["sensor"]``), and may override :meth:`events`, :meth:`read`, or
+    :meth:`upright` for recordings that are stored rotated.
     """
 
     @property
     def sensor(self) -> tuple[int, int]:
-        """(width, height) of the sensor in pixels, as the data set shows it."""
+        """(width, height) of the sensor in pixels, in upright orientation."""
         width, height = self.info["sensor"]
         return width, height
 
@@ -238,7 +238,7 @@ class EventDataset(Dataset):
         return self.read(Path(sample.source))
 
     def read(self, path: Path) -> Events:
-        """The events of a recording, upright, whether or not the data set lists it.
+        """The events of any recording, upright, including files outside the data set.
 
         Raises:
             DataError: the recording is damaged.
@@ -246,23 +246,23 @@ class EventDataset(Dataset):
         return self.upright(readers.read(path, self.sensor), readers.identify(path))
 
     def upright(self, events: Events, form: str) -> Events:
-        """Events that the reader ``form`` read, as the data set shows them."""
+        """Convert events from the reader ``form`` to upright orientation."""
         return events
 
     def load_file(self, path: Path) -> np.ndarray:
-        """Frames (T, 2, S, S) of a recording. Random windows are drawn from the file's name."""
+        """Frames (T, 2, S, S) of a recording. Random windows are seeded by the file name."""
         return self.frames(self.read(path), Sample(path.name, 0, "test", str(path)))
 
     def load(self, sample: Sample) -> np.ndarray:
         """Frames (T, 2, S, S), uint8 or float16: see :class:`~lsgcli.data.frames.FrameSettings`.
 
         Raises:
-            DataError: the recording is damaged, or of another sensor than the rest.
+            DataError: the recording is damaged, or from another sensor.
         """
         return self.frames(self.events(sample), sample)
 
     def frames(self, events: Events, sample: Sample) -> np.ndarray:
-        """Frames of events that were read, and perhaps changed, before.
+        """Frames of the events of a sample, possibly after augmentation.
 
         Raises:
             DataError: no events.
@@ -274,7 +274,7 @@ class EventDataset(Dataset):
 
     @property
     def settings(self) -> FrameSettings:
-        """How frames are made."""
+        """Settings of the frames."""
         return FrameSettings.of(self.config)
 
     @property
@@ -284,7 +284,7 @@ class EventDataset(Dataset):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the elements."""
+        """Data type of the frames."""
         return self.settings.dtype
 
     def preparation(self) -> dict[str, Any]:
@@ -299,7 +299,7 @@ class EventDataset(Dataset):
 
 
 class ImageDataset(Dataset):
-    """A data set whose samples are images (C, S, S) of uint8. A subclass lists them and reads one as (H, W) or (H, W, C)."""
+    """A data set of images (C, S, S) as uint8. A subclass lists them and reads each as (H, W) or (H, W, C)."""
 
     static = True
     channels = 3
@@ -309,19 +309,19 @@ class ImageDataset(Dataset):
         """One image as stored, (H, W, 3) or (H, W), uint8.
 
         Raises:
-            DataError: its file is damaged.
+            DataError: the file is damaged.
         """
 
     def load(self, sample: Sample) -> np.ndarray:
-        """An image (C, S, S) of uint8.
+        """An image (C, S, S) as uint8.
 
         Raises:
-            DataError: its file is damaged.
+            DataError: the file is damaged.
         """
         return self._prepared(self.pixels(sample))
 
     def load_file(self, path: Path) -> np.ndarray:
-        """An image file as (C, S, S) of uint8, in grey where C is 1."""
+        """An image file as (C, S, S) of uint8, converted to greyscale if C is 1."""
         return self._prepared(read_image(path, "L" if self.channels == 1 else "RGB"))
 
     def _prepared(self, pixels: np.ndarray) -> np.ndarray:
@@ -342,7 +342,7 @@ class ImageDataset(Dataset):
 
 
 def fit(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize (H, W[, C]) uint8 to (size, size[, C]), bilinear with antialias; the aspect is not kept."""
+    """Resize (H, W[, C]) uint8 to (size, size[, C]), bilinear with antialiasing, without keeping the aspect ratio."""
     if pixels.shape[:2] == (size, size):
         return pixels
     from PIL import Image
@@ -351,12 +351,12 @@ def fit(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
-    """An image file as uint8, (H, W, 3), or (H, W) where Pillow's ``mode`` is ``L``.
+    """An image file as uint8, (H, W, 3), or (H, W) if Pillow's ``mode`` is ``L``.
 
     Raises:
         DataError: not an image, or damaged.
     """
-    with foreign(path, "an image", hint="Replace it, or take it out of the folder."):
+    with foreign(path, "an image", hint="Replace it, or remove it from the folder."):
         from PIL import Image
 
         with Image.open(path) as image:
@@ -364,7 +364,7 @@ def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
 
 
 def image_suffixes() -> tuple[str, ...]:
-    """The endings of file names that Pillow can read."""
+    """File suffixes that Pillow can read."""
     from PIL import Image
 
     Image.init()
@@ -372,15 +372,15 @@ def image_suffixes() -> tuple[str, ...]:
 
 
 def need_folder(config: RunConfig) -> Path:
-    """The --data-dir of a data set that has no folder by default.
+    """The --data-dir of a data set without a default folder.
 
     Raises:
-        ConfigError: it was not given.
+        ConfigError: it is not given.
     """
     if config.data_dir is None:
         title = registry.get("dataset", config.dataset).title
         raise ConfigError(
-            f"--data-dir is missing: the data set {config.dataset} has no folder by default",
-            hint=f"Give --data-dir DIR. {config.dataset} is: {title}",
+            f"--data-dir: not given, but required for the data set {config.dataset}",
+            hint=f"Give --data-dir DIR. {config.dataset}: {title}",
         )
     return Path(config.data_dir)

@@ -16,11 +16,11 @@ PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
 class Cifar(Downloaded, ImageDataset):
-    """A CIFAR of torchvision, in the folder that torchvision unpacks it to.
+    """A CIFAR data set, in torchvision's directory layout.
 
     Attributes:
         source: name of torchvision's class.
-        mean, std: per channel over the training images, 0..1 scale.
+        mean, std: per channel over the training images, on the 0..1 scale.
     """
 
     source: ClassVar[str]
@@ -42,11 +42,11 @@ class Cifar(Downloaded, ImageDataset):
 
     @property
     def home(self) -> Path:
-        """The folder of the batches; the archive lies beside it, in the root."""
+        """The folder of the batches; the archive is in :attr:`root`."""
         return self.root / self.folder
 
     def there(self, place: Path) -> set[str]:
-        """The one part, if all batches are in their folder."""
+        """The part ``all``, if the folder contains all batches."""
         kind = self._kind()
         names = [*(name for name, _ in (*kind.train_list, *kind.test_list)), kind.meta["filename"]]
         return {"all"} if all((place / self.folder / name).is_file() for name in names) else set()
@@ -69,7 +69,7 @@ class Cifar(Downloaded, ImageDataset):
         return getattr(datasets, self.source)
 
     def _open(self, split: str) -> Any:
-        hint = f"Remove {self.home}; the data set is then downloaded."
+        hint = f"Remove {self.home} to download the data set again."
         with foreign(self.home, f"the files of {self.source}, unchanged", hint=hint):
             return self._kind()(root=str(self.root), train=split == "train", download=False)
 
@@ -86,7 +86,7 @@ class Cifar(Downloaded, ImageDataset):
 class Cifar10(Cifar):
     """50,000 + 10,000 images of 32x32 pixels, 10 classes."""
 
-    title = "CIFAR-10, 50,000 + 10,000 images, 10 classes; downloaded if absent."
+    title = "CIFAR-10, 50,000 + 10,000 images, 10 classes; downloaded if missing."
     source = "CIFAR10"
     folder = "cifar-10-batches-py"
     unpacked: ClassVar = {"all": folder}
@@ -107,7 +107,7 @@ class Cifar10(Cifar):
 class Cifar100(Cifar):
     """50,000 + 10,000 images of 32x32 pixels, 100 classes (the fine labels)."""
 
-    title = "CIFAR-100, 50,000 + 10,000 images, 100 classes; downloaded if absent."
+    title = "CIFAR-100, 50,000 + 10,000 images, 100 classes; downloaded if missing."
     source = "CIFAR100"
     folder = "cifar-100-python"
     unpacked: ClassVar = {"all": folder}

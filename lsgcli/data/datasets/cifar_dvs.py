@@ -1,4 +1,4 @@
-"""CIFAR10-DVS (Li et al. 2017), in both releases: AEDAT 2.0 as first published, and tonic's copy in AEDAT 4."""
+"""CIFAR10-DVS (Li et al. 2017), in both releases: the original in AEDAT 2.0, and tonic's copy in AEDAT 4."""
 
 import logging
 import re
@@ -18,14 +18,14 @@ from lsgcli.registry import register
 
 log = logging.getLogger("lsg")
 NAME = re.compile(r"cifar10_([a-z]+)_(\d+)\.(aedat4?)")
-# Release: suffix -> what the checkpoint records. The original lies on its side in the sensor's own coordinates.
+# Suffix -> description of the release, stored in checkpoints. The original is rotated in the sensor's coordinates.
 RELEASES = {
     "aedat": {"release": "original, AEDAT 2.0", "orientation": "row = 127 - x, column = 127 - y of the sensor"},
     "aedat4": {"release": "tonic, AEDAT 4", "orientation": "as stored"},
 }
 SIDE = 128
 PAGE = "https://doi.org/10.6084/m9.figshare.4724671"
-# Class -> the archive of its 1000 recordings, 7.8 GB in all.
+# Class -> archive of its 1000 recordings, 7.8 GB in total.
 FILES = {
     name: RemoteFile(f"{name}.zip", figshare(number), md5=md5, about=780_000_000, page=PAGE)
     for name, number, md5 in (
@@ -42,19 +42,19 @@ FILES = {
     )
 }
 CLASSES = tuple(FILES)
-# A zip of ten zips, 11.2 GB; never downloaded, but unpacked where somebody has put it.
+# A zip of ten zips, 11.2 GB; extracted if present, but not downloaded.
 COPY = RemoteFile("CIFAR10DVS.zip", figshare(38023437), md5="ce3a4a0682dc0943703bd8f749a7701c", about=11_200_000_000)
 Found = dict[str, dict[tuple[str, int], Path]]  # suffix -> (class, number) -> path
 
 
 @register("dataset", "cifar-dvs")
 class CifarDvs(Downloaded, EventDataset):
-    """``cifar10_<class>_<number>.aedat`` or ``.aedat4``, anywhere below data/CIFAR10DVS or --data-dir; the number decides the split."""
+    """``cifar10_<class>_<number>.aedat`` or ``.aedat4``, anywhere below data/CIFAR10DVS or --data-dir; the number determines the split."""
 
     folder = "CIFAR10DVS"
     archives = FILES
     unpacked: ClassVar = {name: name for name in FILES}
-    title = "CIFAR10-DVS, 10,000 recordings of 10 classes, either release; the original is downloaded if absent."
+    title = "CIFAR10-DVS, 10,000 recordings of 10 classes, either release; the original is downloaded if missing."
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "vggsnn",
         "T": 10,
@@ -79,7 +79,7 @@ class CifarDvs(Downloaded, EventDataset):
         if self._obtain(_classes(found)):
             found = _recordings(root)
         if not any(found.values()):
-            raise DataError(f"{root}: found no cifar10_<class>_<number>.aedat or .aedat4 in it or below", hint=_advice(root))
+            raise DataError(f"{root}: found no recordings, expected cifar10_<class>_<number>.aedat or .aedat4 in or below it", hint=_advice(root))
         suffix = _release(root, found)
         recordings = sorted(found[suffix].items())
         rule = self.config.split or "last"
@@ -97,22 +97,22 @@ class CifarDvs(Downloaded, EventDataset):
 
     @property
     def home(self) -> Path:
-        """The folder of the data: CIFAR10DVS below the root, or with --data-dir the root itself where they lie there."""
+        """The folder of the data: CIFAR10DVS below the root, or the root itself if --data-dir contains them directly."""
         below = self.root / self.folder
         if self.config.data_dir is None or below.is_dir():
             return below
         return self.root if self.there(self.root) or self.under_way(self.root) else below
 
     def there(self, place: Path) -> set[str]:
-        """The classes of which there are recordings in or below ``place``."""
+        """The classes with recordings in or below ``place``."""
         return _classes(_recordings(place))
 
     def upright(self, events: Events, form: str) -> Events:
-        """Rows and columns exchanged in the original release, which lies on its side."""
+        """Swap rows and columns of the original release, which is stored rotated."""
         return Events(events.y, events.x, events.t, events.on, events.sensor) if form == "aedat2" else events
 
     def _obtain(self, there: set[str]) -> bool:
-        """Download the original release where nothing is there, or unpack archives that are; whether there may be more now."""
+        """Extract existing archives, or download the original release if there are no data; returns whether data may have changed."""
         lacking = [name for name in CLASSES if name not in there]
         copies = (self.root / COPY.name, self.root / self.folder / COPY.name)
         try:
@@ -121,13 +121,13 @@ class CifarDvs(Downloaded, EventDataset):
             elif lacking:
                 self.obtain(SPLITS)
         except DataError as error:
-            other = "Archives of another edition (AEDAT 2.0 or AEDAT 4) have to be unpacked by hand, so that"
-            other += f" cifar10_<class>_<number>.aedat or .aedat4 lie in or below {self.home}."
+            other = "Extract archives of other editions (AEDAT 2.0 or AEDAT 4) manually, so that"
+            other += f" {self.home} contains cifar10_<class>_<number>.aedat or .aedat4, in it or below."
             raise DataError(error.message, hint=f"{error.hint}\n  {other}") from error
         return bool(lacking)
 
     def _unpack_copy(self, copy: Path, lacking: Iterable[str]) -> None:
-        """Tonic's copy: unpack the classes' zips, then those of them whose recordings are not there."""
+        """Extract tonic's copy: first the zip of each class, then those of missing classes."""
         if problem := COPY.mismatch(copy):
             raise DataError(f"{copy}: {problem}", hint=by_hand([COPY], copy.parent))
         folder = self.root / self.folder
@@ -140,10 +140,10 @@ class CifarDvs(Downloaded, EventDataset):
 
 
 def _recordings(root: Path) -> Found:
-    """The recordings in and below ``root``; nothing where there is nothing yet."""
+    """The recordings in and below ``root``; empty if it does not exist."""
     found: Found = {suffix: {} for suffix in RELEASES}
     zips = []
-    for folder, names in walk(root) if root.exists() else ():  # a hidden folder is being unpacked
+    for folder, names in walk(root) if root.exists() else ():  # hidden folders contain partial extractions
         for name in names:
             if (match := NAME.fullmatch(name)) and match[1] in CLASSES:
                 _add(found[match[3]], (match[1], int(match[2])), folder / name)
@@ -153,7 +153,7 @@ def _recordings(root: Path) -> Found:
     known = {folder / name for folder in (root, root / CifarDvs.folder) for name in ours}
     strange = [path for path in zips if path not in known and (path.name in ours or "cifar" in path.name.lower())]
     if strange and not any(found.values()):
-        raise DataError(f"{min(strange)}: found an archive that is still packed, expected recordings", hint=_advice(root))
+        raise DataError(f"{min(strange)}: found an archive that is not extracted, expected recordings", hint=_advice(root))
     return found
 
 
@@ -163,7 +163,7 @@ def _classes(found: Found) -> set[str]:
 
 def _add(found: dict[tuple[str, int], Path], key: tuple[str, int], path: Path) -> None:
     if key in found:
-        raise DataError(f"{path}: found this recording twice, the other is {found[key]}", hint="Take one of the two out.")
+        raise DataError(f"{path}: found this recording twice, also as {found[key]}", hint="Remove one of the two.")
     found[key] = path
 
 
@@ -177,5 +177,5 @@ def _release(root: Path, found: Found) -> str:
 def _advice(root: Path) -> str:
     return (
         f"Download the ten <class>.zip of CIFAR10-DVS ({PAGE}) or tonic's CIFAR10DVS.zip"
-        f" by hand, and unpack them in {root}, for example with: unzip airplane.zip -d {root}"
+        f" manually, and extract them in {root}, for example with: unzip airplane.zip -d {root}"
     )

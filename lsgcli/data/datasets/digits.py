@@ -1,6 +1,6 @@
-"""Handwritten digits that are part of the package, so that they need no download: as still images, and recorded.
+"""Handwritten digits that are part of the package and require no download, as images and as simulated recordings.
 
-``digits.npz`` holds the 1797 images of 8 x 8 pixels, values 0 to 16, of the test part of E. Alpaydin and C. Kaynak, "Optical Recognition
+``digits.npz`` contains 1797 images of 8 x 8 pixels, with values 0 to 16, from the test part of E. Alpaydin and C. Kaynak, "Optical Recognition
 of Handwritten Digits", UCI Machine Learning Repository, 1998, doi 10.24432/C50P49, licence CC BY 4.0, in the order in which
 ``sklearn.datasets.load_digits`` returns them.
 """
@@ -23,7 +23,7 @@ from lsgcli.registry import register
 CLASSES = tuple("0123456789")
 TEST_SHARE = 0.2
 SENSOR = 32  # pixels, square
-INK = 24  # pixels that a digit's 8 are enlarged to
+INK = 24  # size of the enlarged digits, in pixels
 
 
 @cache
@@ -34,7 +34,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def listing(splits: tuple[str, ...], info: dict[str, object] | None = None) -> Listing:
-    """The digits with a fixed split: of each class, the fifth whose digests come first are the test part."""
+    """The digits with a fixed split: the test part is the fifth of each class with the smallest digests."""
     labels = digits()[1]
     test = {key for label in range(10) for key in _first_fifth(np.flatnonzero(labels == label).tolist())}
     samples = [
@@ -59,7 +59,7 @@ def enlarge(image: np.ndarray, size: int) -> np.ndarray:
 class Digits(ImageDataset):
     """1797 digits (UCI), enlarged; the same images and the same split as digits-dvs."""
 
-    title = "1797 handwritten digits as still images, 10 classes; embedded, no download."
+    title = "1797 handwritten digits as images, 10 classes; embedded, no download."
     channels = 1
     packed = False
     embedded = True
@@ -89,9 +89,9 @@ class Digits(ImageDataset):
 
 @register("dataset", "digits-dvs")
 class DigitsDvs(EventDataset):
-    """1797 digits (UCI), each moved once around a circle before a 32x32 event camera."""
+    """1797 digits (UCI), each moved once around a circle in front of a simulated 32x32 event camera."""
 
-    title = "1797 handwritten digits before a simulated event camera, 10 classes; embedded, no download."
+    title = "1797 handwritten digits recorded by a simulated event camera, 10 classes; embedded, no download."
     embedded = True
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "vggsnn",

@@ -1,4 +1,4 @@
-"""Data sets that can be downloaded: what is fetched when, and where it is unpacked."""
+"""Base class of data sets that can be downloaded."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -12,19 +12,19 @@ from lsgcli.errors import DataError
 from lsgcli.files import locked, making_folder
 
 log = logging.getLogger("lsg")
-LOCK = ".lsg-download"  # in the folder that is downloaded to
+LOCK = ".lsg-download"  # in the download folder
 
 
 class Downloaded(Dataset):
-    """A data set that is downloaded where nothing of it is there.
+    """A data set that is downloaded if it is missing.
 
-    A download is large: where a part of the data is there, nothing is downloaded to fill a gap, and the subclass's scan says
-    what is missing. An archive in the folder, or a part of one, shows that a download was under way: it is resumed.
+    Downloads are large: if only a part of the data is missing, nothing is downloaded, and the subclass's scan reports the missing
+    part. An archive in the folder, or a part of one, indicates an unfinished download, which is resumed.
 
     Attributes:
-        folder: below ``--data-dir``, as tonic or torchvision names it.
-        archives: part -> its archive. A part is a split, or of all splits.
-        unpacked: part -> name of the file or folder that it is unpacked to.
+        folder: name below ``--data-dir``, as in tonic or torchvision.
+        archives: part -> archive. A part belongs to one split or to all.
+        unpacked: part -> name of the file or folder it is extracted to.
     """
 
     downloads = True
@@ -34,52 +34,52 @@ class Downloaded(Dataset):
 
     @classmethod
     def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
-        """What a download of these splits fetches."""
+        """The files to download for these splits."""
         return tuple(file for part, file in cls.archives.items() if part in splits or part not in SPLITS)
 
     def there(self, place: Path) -> set[str]:
-        """The parts that lie in ``place``."""
+        """The parts found in ``place``."""
         return {part for part, name in self.unpacked.items() if (place / name).exists()}
 
     @property
     def home(self) -> Path:
-        """The folder of the data: ``--data-dir`` itself or :attr:`folder` below it, where the data or an archive of them lie."""
+        """The folder that contains the data or an archive: ``--data-dir`` itself, or :attr:`folder` below it."""
         places = (self.root, self.root / self.folder)
         found = next((place for place in places if self.there(place)), None)
         return found or next((place for place in places if self.under_way(place)), places[-1])
 
     def under_way(self, place: Path) -> bool:
-        """Whether an archive of the data set, or a part of one, lies in ``place``."""
+        """Whether ``place`` contains an archive of the data set, or a part of one."""
         return any(file.under_way(place) for file in self.remote())
 
     def obtain(self, splits: tuple[str, ...], folder: Path | None = None) -> Path:
-        """The folder of the data. Parts that are not there are downloaded and unpacked, all archives first, and listed in its manifest.
+        """Download and extract missing parts, and add them to the manifest; returns the folder of the data.
 
         Args:
-            folder: that the archives lie in; :attr:`home` if not given.
+            folder: folder of the archives. Default: :attr:`home`.
 
         Raises:
-            DataError: a download or an archive failed.
-            StorageError: no room, or the folder cannot be written.
+            DataError: a download or an extraction failed.
+            StorageError: not enough disk space, or the folder cannot be written.
         """
         folder = folder or self.home
         if not (wanted := self._wanted(folder, splits)):
             return folder
         if not self.may_download:
             raise self._absent(folder, list(wanted.values()))
-        with making_folder(folder), locked(folder / LOCK, f"{folder}: another process is downloading to it; waiting"):
-            wanted = self._wanted(folder, splits)  # less where the other process has done it
+        with making_folder(folder), locked(folder / LOCK, f"{folder}: waiting for another process that downloads to it"):
+            wanted = self._wanted(folder, splits)  # another process may have downloaded some parts
             lacking = [file for file in wanted.values() if not (folder / file.name).is_file()]
             if lacking:
                 names, size = ", ".join(file.name for file in lacking), amount(lacking)
-                log.info("%s: found no %s; downloading %s (%s)", folder, self.config.dataset, names, size)
+                log.info("%s: %s not found; downloading %s (%s)", folder, self.config.dataset, names, size)
             fetched = fetch(list(wanted.values()), folder, self.progress)
             made: list[Path] = []
             for part, archive in zip(wanted, fetched, strict=True):
                 made += self.unpack(archive, folder, self.unpacked[part])
             if made:
                 self.seal(made)
-                log.info("%s: complete; the archives are no longer needed", folder)
+                log.info("%s: complete; the archives can be deleted", folder)
         return folder
 
     def _wanted(self, folder: Path, splits: tuple[str, ...]) -> dict[str, RemoteFile]:
@@ -92,18 +92,18 @@ class Downloaded(Dataset):
         started = [file.name for file in files if file.under_way(folder)]
         found = f"an unfinished download of {', '.join(started)}" if started else f"neither the data nor {names}"
         command = f"`lsg data prepare --dataset {self.config.dataset}{place or ''}`"
-        return DataError(f"{folder}: found {found}", hint=f"{command} downloads and unpacks what is missing.")
+        return DataError(f"{folder}: found {found}", hint=f"{command} downloads and extracts the missing files.")
 
     def unpack(self, archive: Path, folder: Path, name: str) -> list[Path]:
-        """Unpack a part's archive into ``folder/name``, whether or not the archive has a folder of that name."""
+        """Extract a part's archive into ``folder/name``, with or without a top folder of that name in the archive."""
         return unpack(archive, folder / name, self.telling(f"unpacking {archive.name}"), inside=name)
 
     def seal(self, made: list[Path]) -> None:
-        """Add the files that were unpacked to the manifest of :attr:`home`."""
+        """Add the extracted files to the manifest of :attr:`home`."""
         manifest.extend(self.home, made, self.telling(f"checksums of {self.home.name}"))
 
     def telling(self, what: str) -> Callable[[int, int], None] | None:
-        """A progress callback for one thing, out of the one for all."""
+        """A progress callback (done, total) with a fixed description."""
         if self.progress is None:
             return None
         report = self.progress

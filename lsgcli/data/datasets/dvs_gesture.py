@@ -1,6 +1,6 @@
-"""DVS128 Gesture (Amir et al. 2017): hand and arm gestures of 29 people, in the edition that tonic publishes.
+"""DVS128 Gesture (Amir et al. 2017): hand and arm gestures of 29 people, in tonic's edition.
 
-There, the recordings have been cut into one file per gesture, and their times into whole milliseconds.
+In this edition, recordings are split into one file per gesture, and times are rounded to milliseconds.
 """
 
 import re
@@ -52,19 +52,19 @@ REMOTE = {
         page=PAGE,
     ),
 }
-HINT = "Fetch it again, or take it out of the folder."
+HINT = "Download it again, or remove it from the folder."
 
 
 @register("dataset", "dvs-gesture")
 class DvsGesture(Downloaded, EventDataset):
-    """``ibmGestureTrain/user*/<label>.npy`` and ``ibmGestureTest/`` in data/DVSGesture, as tonic has it, or in --data-dir itself."""
+    """``ibmGestureTrain/user*/<label>.npy`` and ``ibmGestureTest/`` in data/DVSGesture, as in tonic, or directly in --data-dir."""
 
     folder = "DVSGesture"
     archives = REMOTE
     unpacked = FOLDERS
-    title = "DVS128 Gesture, 1077 + 264 recordings of gestures, 11 classes; downloaded if absent."
+    title = "DVS128 Gesture, 1077 + 264 recordings of gestures, 11 classes; downloaded if missing."
     published: ClassVar[Mapping[str, int]] = {"train": 1077, "test": 264}
-    # Not flipped: that would make a left hand of a right one.
+    # No flips, which would turn right hands into left hands.
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "vggsnn",
         "T": 16,
@@ -89,11 +89,11 @@ class DvsGesture(Downloaded, EventDataset):
         if path.suffix.lower() != ".npy":
             return super().read(path)
         with foreign(path, "a numpy array (N, 4) of x, y, polarity and milliseconds", hint=HINT):
-            # Mapped: a header that claims more than the file holds is found out before memory is taken for it.
+            # Memory-mapped, so that a header with a wrong size is detected before memory is allocated.
             found: Any = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(found, np.ndarray) or found.ndim != 2 or found.shape[1] != 4 or found.dtype.kind not in "iuf":
-            told = f"an array {found.shape} of {found.dtype}" if isinstance(found, np.ndarray) else "several arrays"
-            raise DataError(f"{path}: found {told}, expected numbers of shape (N, 4): x, y, polarity, milliseconds", hint=HINT)
+            shown = f"an array {found.shape} of {found.dtype}" if isinstance(found, np.ndarray) else "several arrays"
+            raise DataError(f"{path}: found {shown}, expected numbers of shape (N, 4): x, y, polarity, milliseconds", hint=HINT)
         if not len(found):
             raise DataError(f"{path}: found no events, expected at least one", hint=HINT)
         for column, (name, most) in enumerate((("x", SIDE - 1), ("y", SIDE - 1), ("polarity", 1), ("time", LATEST))):
@@ -103,8 +103,8 @@ class DvsGesture(Downloaded, EventDataset):
 
 
 def _check(path: Path, name: str, values: np.ndarray, most: int) -> None:
-    """Refuse a value that is none: x and y are whole numbers inside the sensor, times are not negative."""
-    good = (values >= 0) & (values <= most)  # NaN is neither
+    """Check values: x and y are integers inside the sensor, times are not negative."""
+    good = (values >= 0) & (values <= most)  # false for NaN
     if values.dtype.kind == "f" and name != "time":
         good &= values == np.trunc(values)
     if not good.all():
@@ -128,7 +128,7 @@ def _part(folder: Path, split: str) -> list[Sample]:
         if entry.name.endswith(".npy")
     ]
     if not samples:
-        raise DataError(f"{folder}: found no user*/<label>.npy, expected recordings", hint="Unpack its archive again.")
+        raise DataError(f"{folder}: found no user*/<label>.npy, expected recordings", hint="Extract its archive again.")
     return samples
 
 
@@ -136,6 +136,7 @@ def _label(path: str) -> int:
     match = re.fullmatch(r"(\d{1,2})\.npy", Path(path).name)
     if match is None or int(match[1]) >= len(CLASSES):
         raise DataError(
-            f"{path}: expected a name that is a label, 0.npy to {len(CLASSES) - 1}.npy", hint="Take it out of the folder."
+            f"{path}: found a name that is not a label, expected 0.npy to {len(CLASSES) - 1}.npy",
+            hint="Remove it from the folder.",
         )
     return int(match[1])

@@ -1,4 +1,4 @@
-"""Your own recordings: a folder per class."""
+"""Recordings of the user, with one folder per class."""
 
 import contextlib
 import functools
@@ -20,9 +20,9 @@ from lsgcli.registry import register
 
 @register("dataset", "event-folder")
 class EventFolder(EventDataset):
-    """Recordings in ``train/<class>/`` and ``test/<class>/``, of any format that a reader knows."""
+    """Recordings in ``train/<class>/`` and ``test/<class>/``, in any supported format."""
 
-    title = "Your own recordings, in any format that can be read: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
+    title = "Your own recordings, in any supported format: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
     rules = tuple(RULES)
     takes_sensor = True
     preset: ClassVar[Mapping[str, Any]] = {
@@ -46,25 +46,25 @@ class EventFolder(EventDataset):
         return Listing(classes, samples, {"sensor": [width, height]})
 
     def _sensor(self, samples: tuple[Sample, ...]) -> tuple[int, int]:
-        """--sensor, or what the first recording states, or what a checkpoint expects, or the furthest pixels of all recordings."""
+        """--sensor, or the sensor stated by the first recording, or that of a checkpoint, or the extent of all recordings."""
         if self.config.sensor is not None:
             width, height = self.config.sensor.split("x")
             return int(width), int(height)
         stated = self._first(samples).sensor
-        if stated is None and "sensor" in self.expected:  # a part of the recordings need not show how large it was
+        if stated is None and "sensor" in self.expected:  # the extent of some recordings may be smaller
             width, height = self.expected["sensor"]
             return width, height
         return stated or self._extent(samples)
 
     def _first(self, samples: tuple[Sample, ...]) -> Events:
-        """The first recording, or with --skip-bad the first that can be read."""
+        """The first recording, or with --skip-bad the first readable one."""
         for sample in samples[:-1] if self.config.skip_bad else ():
             with contextlib.suppress(DataError):
                 return read(Path(sample.source))
         return read(Path(samples[-1 if self.config.skip_bad else 0].source))
 
     def _extent(self, samples: tuple[Sample, ...]) -> tuple[int, int]:
-        """The furthest pixels of all recordings, remembered beside the prepared data until a recording changes."""
+        """The extent of the events of all recordings, cached with the prepared data until a recording changes."""
         depends = {"fingerprint": fingerprint(samples), "versions": self.versions(samples), "skip_bad": self.config.skip_bad}
         name = cache.digest(depends)
         note = cache.folder(self.config) / self.config.dataset / f"extent-{name}.json"
@@ -74,14 +74,14 @@ class EventFolder(EventDataset):
         work = functools.partial(_reach, skip_bad=self.config.skip_bad)
         reached = [found for _, found in parallel.each(work, [str(sample.source) for sample in samples], self.config.workers)]
         width, height = (max(axis) for axis in zip(*reached, strict=True))
-        with contextlib.suppress(StorageError):  # then it is found out anew the next time
+        with contextlib.suppress(StorageError):  # then it is recomputed next time
             make_folder(note.parent)
             write_json(note, [width, height])
         return width, height
 
 
 def _reach(path: str, *, skip_bad: bool) -> tuple[int, int]:
-    """How far the events of one recording reach; (1, 1) of one that is skipped."""
+    """The extent of the events of a recording; (1, 1) if it is skipped."""
     try:
         events = read(Path(path))
     except DataError:
@@ -90,7 +90,7 @@ def _reach(path: str, *, skip_bad: bool) -> tuple[int, int]:
         raise
     if events.sensor is not None:
         raise DataError(
-            f"{path}: found a recording that states its sensor among others that do not, expected one kind",
+            f"{path}: found a recording that states its sensor among others that do not",
             hint="Give --sensor WIDTHxHEIGHT.",
         )
     return int(events.x.max()) + 1, int(events.y.max()) + 1

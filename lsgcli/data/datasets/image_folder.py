@@ -1,4 +1,4 @@
-"""Your own images: a folder per class."""
+"""Images of the user, with one folder per class."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from lsgcli.registry import register
 
 @register("dataset", "image-folder")
 class ImageFolder(ImageDataset):
-    """Images in ``train/<class>/`` and ``test/<class>/``, of any type that Pillow reads, resized to --size, RGB."""
+    """Images in ``train/<class>/`` and ``test/<class>/``, in any format supported by Pillow, converted to RGB and resized to --size."""
 
     title = "Your own images: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
     rules = tuple(RULES)

@@ -1,4 +1,4 @@
-"""N-Caltech101: Caltech101's pictures of objects, recorded by an event camera under three saccades (Orchard et al. 2015)."""
+"""N-Caltech101: images of Caltech101, recorded by an event camera performing three saccades (Orchard et al. 2015)."""
 
 import shutil
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from lsgcli.data.download import RemoteFile, unpack
 from lsgcli.data.folders import scan_classes
 from lsgcli.registry import register
 
-SENSOR = [240, 180]  # width and height; most recordings fill a part of it
+SENSOR = [240, 180]  # width and height; most recordings cover only a part of it
 FOLDER = "Caltech101"
 INNER = f"{FOLDER}.zip"
 ARCHIVE = RemoteFile(
@@ -25,15 +25,15 @@ ARCHIVE = RemoteFile(
 
 @register("dataset", "n-caltech101")
 class NCaltech101(Downloaded, EventDataset):
-    """``Caltech101/<class>/*.bin`` in data/NCALTECH101, as tonic has it, or in --data-dir itself; or --data-dir holds the classes.
+    """``Caltech101/<class>/*.bin`` in data/NCALTECH101, as in tonic, or directly in --data-dir; or class folders in --data-dir.
 
-    No test part is published: --split draws one.
+    There is no published test split; --split defines it.
     """
 
     folder = "NCALTECH101"
     archives: ClassVar = {"all": ARCHIVE}
     unpacked: ClassVar = {"all": FOLDER}
-    title = "N-Caltech101, 8709 recordings of objects, 101 classes; downloaded if absent."
+    title = "N-Caltech101, 8709 recordings of objects, 101 classes; downloaded if missing."
     rules = ("stratified", "lexicographic")
     published: ClassVar[Mapping[str, int]] = {"all": 8709}
     preset: ClassVar[Mapping[str, Any]] = {
@@ -62,7 +62,7 @@ class NCaltech101(Downloaded, EventDataset):
         return self.obtain(SPLITS) / FOLDER
 
     def unpack(self, archive: Path, folder: Path, name: str) -> list[Path]:
-        """Unpack the archive, or the one in it: as it was published, the recordings are a zip in a zip."""
+        """Extract the archive, or the zip inside it, which contains the recordings as published."""
         outer = folder / f".{archive.stem}"
         try:
             found = unpack(archive, outer, self.telling(f"unpacking {archive.name}"), inside=name)

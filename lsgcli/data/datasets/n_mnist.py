@@ -1,4 +1,4 @@
-"""N-MNIST: handwritten digits recorded by an event camera under three saccades (Orchard et al. 2015)."""
+"""N-MNIST: handwritten digits recorded by an event camera performing three saccades (Orchard et al. 2015)."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -33,12 +33,12 @@ REMOTE = {
 
 @register("dataset", "n-mnist")
 class NMnist(Downloaded, EventDataset):
-    """``Train/<digit>/*.bin`` and ``Test/<digit>/*.bin`` in data/NMNIST, as tonic has it, or in --data-dir itself."""
+    """``Train/<digit>/*.bin`` and ``Test/<digit>/*.bin`` in data/NMNIST, as in tonic, or directly in --data-dir."""
 
     folder = "NMNIST"
     archives = REMOTE
     unpacked = FOLDERS
-    title = "N-MNIST, 60,000 + 10,000 recordings of digits, 10 classes; downloaded if absent."
+    title = "N-MNIST, 60,000 + 10,000 recordings of digits, 10 classes; downloaded if missing."
     published: ClassVar[Mapping[str, int]] = {"train": 60_000, "test": 10_000}
     preset: ClassVar[Mapping[str, Any]] = {
         "arch": "vggsnn",

@@ -42,12 +42,12 @@ REMOTE = {
 
 @register("dataset", "shd")
 class Shd(Downloaded, EventDataset):
-    """``shd_train.h5`` and ``shd_test.h5`` in data/SHD, as tonic has it, or in --data-dir itself."""
+    """``shd_train.h5`` and ``shd_test.h5`` in data/SHD, as in tonic, or directly in --data-dir."""
 
     folder = "SHD"
     archives = REMOTE
     unpacked = FILES
-    title = "SHD, 8156 + 2264 spoken digits as spikes of 700 channels, 20 classes; downloaded if absent."
+    title = "SHD, 8156 + 2264 spoken digits as spikes of 700 channels, 20 classes; downloaded if missing."
     line = True
     channels = 1
     published: ClassVar[Mapping[str, int]] = {"train": 8156, "test": 2264}
@@ -71,7 +71,7 @@ class Shd(Downloaded, EventDataset):
         return Listing((*ENGLISH, *GERMAN), tuple(samples), {"sensor": [UNITS, 1]})
 
     def unpack(self, archive: Path, folder: Path, name: str) -> list[Path]:
-        """Unpack a part's archive, which holds the file ``name``, into ``folder``."""
+        """Extract a part's archive, which contains the file ``name``, into ``folder``."""
         return unpack(archive, folder, self.telling(f"unpacking {archive.name}"))
 
     def events(self, sample: Sample) -> Events:
@@ -86,8 +86,8 @@ class Shd(Downloaded, EventDataset):
 
 
 def _check(where: str, t: np.ndarray, x: np.ndarray) -> None:
-    """Refuse times (seconds) and channels that are none."""
-    hint = "Fetch the file again."
+    """Check times (seconds) and channels."""
+    hint = "Download the file again."
     if t.shape != x.shape or t.ndim != 1:
         raise DataError(f"{where}: found times {t.shape} and channels {x.shape}, expected as many of both", hint=hint)
     good = (x >= 0) & (x < UNITS) & (x == np.trunc(x))  # NaN is neither
@@ -104,19 +104,19 @@ def _part(path: Path, split: str) -> list[Sample]:
     labels = _arrays(path)[2]
     bad = np.flatnonzero((labels < 0) | (labels >= len(ENGLISH) + len(GERMAN)))
     if len(bad):
-        raise DataError(f"{path}: recording {bad[0]}: found label {labels[bad[0]]}, expected 0 to 19", hint="Fetch it again.")
-    told = stamp(path)
-    return [Sample(f"{split}/{i:05d}", int(label), split, (str(path), i), f"{i}:{told}") for i, label in enumerate(labels)]
+        raise DataError(f"{path}: recording {bad[0]}: found label {labels[bad[0]]}, expected 0 to 19", hint="Download it again.")
+    version = stamp(path)
+    return [Sample(f"{split}/{i:05d}", int(label), split, (str(path), i), f"{i}:{version}") for i, label in enumerate(labels)]
 
 
 @lru_cache(maxsize=4)
 def _arrays(path: Path) -> tuple[Any, Any, np.ndarray]:
     """Times (seconds) and units of all recordings, read when indexed, and the labels (N,)."""
-    with foreign(path, "an HDF5 file with spikes/times, spikes/units and labels", hint="Fetch it again.", extra="shd"):
+    with foreign(path, "an HDF5 file with spikes/times, spikes/units and labels", hint="Download it again.", extra="shd"):
         import h5py
 
         content = h5py.File(path, "r")
         times, units, labels = content["spikes/times"], content["spikes/units"], np.asarray(content["labels"], np.int64)
     if not len(times) == len(units) == len(labels):
-        raise DataError(f"{path}: found {len(times)} times, {len(units)} units, {len(labels)} labels, expected as many of each")
+        raise DataError(f"{path}: found {len(times)} times, {len(units)} units, {len(labels)} labels, expected equal numbers")
     return times, units, labels
