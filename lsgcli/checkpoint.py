@@ -164,9 +164,7 @@ def check_unfolded(path: Path, config: Mapping[str, Any], why: str) -> None:
         CheckpointError: it is an export with tdBN folded into the convolutions.
     """
     if config["folded"]:
-        raise CheckpointError(
-            f"{path}: found an export with folded tdBN, expected a checkpoint written by training", hint=why
-        )
+        raise CheckpointError(f"{path}: found an export with folded tdBN, expected a checkpoint written by training", hint=why)
 
 
 def load(path: Path | str) -> tuple["SpikingNet", dict[str, Any]]:
@@ -217,7 +215,8 @@ def _check_metadata(path: Path, metadata: Mapping[str, str]) -> None:
         )
     if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: format version {version!r}, expected {FORMAT_VERSION!r}", hint="Use the version of lsg that wrote this file."
+            f"{path}: format version {version!r}, expected {FORMAT_VERSION!r}",
+            hint="Use the version of lsg that wrote this file.",
         )
     if any(key not in metadata for key in TEXTS) or metadata.get("lsg.metadata_sha256") != _text_digest(metadata):
         raise _damaged(path, "SHA-256 of its metadata differs from the stored one")

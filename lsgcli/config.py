@@ -88,7 +88,7 @@ class RunConfig:
     dataset: str = setting("digits-dvs", "Data set.", DATA, kind="dataset")
     data_dir: str | None = setting(
         None,
-        "Directory of the data set, for reading and downloading. Default: a subdirectory of data/.",
+        "Directory of the data set, for reading and downloading. Default: data/.",
         DATA,
         path="folder",
         applies=only.FROM_FILES,
@@ -229,7 +229,12 @@ class RunConfig:
     )
     threshold: float = setting(0.5, "Firing threshold v_th.", NEURON, at_least=1e-6, at_most=1e6)
     width: float = setting(
-        1.0, "Width alpha of the surrogate gradient, in units of u.", NEURON, at_least=1e-6, at_most=1e6, applies=only.FIXED_WIDTH
+        1.0,
+        "Width alpha of the surrogate gradient, in units of u.",
+        NEURON,
+        at_least=1e-6,
+        at_most=1e6,
+        applies=only.FIXED_WIDTH,
     )
     width_from: str | None = setting(
         None,
@@ -281,7 +286,9 @@ class RunConfig:
         at_least=1,
         at_most=1 << 20,
     )
-    seed: int = setting(0, "Seed of weight initialisation, sample order and augmentation.", TRAINING, at_least=0, at_most=LARGEST_SEED)
+    seed: int = setting(
+        0, "Seed of weight initialisation, sample order and augmentation.", TRAINING, at_least=0, at_most=LARGEST_SEED
+    )
     # Machine
     device: str = setting("auto", "Device: auto (a CUDA GPU if available, otherwise the CPU), cpu, cuda, or cuda:1.", MACHINE)
     precision: str = setting(

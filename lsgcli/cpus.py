@@ -4,9 +4,7 @@ import os
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-PROCESSES = (
-    "SLURM_CPUS_PER_TASK",
-)  # variables that limit processes, and below threads, in order of precedence
+PROCESSES = ("SLURM_CPUS_PER_TASK",)  # variables that limit processes, and below threads, in order of precedence
 THREADS = ("OMP_NUM_THREADS", *PROCESSES)
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 

@@ -116,9 +116,7 @@ def _check_kind(target: Path, name: str) -> None:
     """
     begins = _beginning(target, 64)
     if begins and not re.match(BEGINNINGS.get(target.suffix.lower(), b""), begins, re.DOTALL):
-        raise ConfigError(
-            f"{name}: the existing file is not a {target.suffix} file and is not replaced", hint=ANOTHER
-        )
+        raise ConfigError(f"{name}: the existing file is not a {target.suffix} file and is not replaced", hint=ANOTHER)
 
 
 def is_checkpoint(path: Path) -> bool:

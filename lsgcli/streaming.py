@@ -95,7 +95,9 @@ def _dataset(network: Network) -> EventDataset:
     # Each slice is treated as a recording with one frame.
     dataset = network.dataset(T=1, slicing="count")
     if not isinstance(dataset, EventDataset):
-        raise ConfigError("--stream: found a network trained on images, expected one trained on recordings", hint="Omit --stream.")
+        raise ConfigError(
+            "--stream: found a network trained on images, expected one trained on recordings", hint="Omit --stream."
+        )
     if network.config.normalise == "sample":
         raise ConfigError(
             "--stream: found a network trained with --normalise sample, expected none or frame, because the maximum of a recording is"

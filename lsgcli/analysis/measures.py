@@ -60,14 +60,15 @@ LAYER: dict[str, Field] = {
         empty=False,
     ),
     "interval": Field("list", "[v_th - alpha/2, v_th + alpha/2], where the rectangular surrogate is not zero", "u"),
-    "gamma": _number(
-        "mean weight of the tdBN before the neurons; null without tdBN", "-", title="gamma", form=".2f", rank=14
-    ),
+    "gamma": _number("mean weight of the tdBN before the neurons; null without tdBN", "-", title="gamma", form=".2f", rank=14),
     "coverage": _per_step(
         "share of membrane potentials u inside the interval: mean of 1[abs(u - v_th) < alpha/2]", "share", title="coverage"
     ),
     "sg_mean": _per_step(
-        "mean surrogate gradient; unlike coverage, it does not necessarily increase with the width", "1/u", title="E[h]", rank=10
+        "mean surrogate gradient; unlike coverage, it does not necessarily increase with the width",
+        "1/u",
+        title="E[h]",
+        rank=10,
     ),
     "sg_sq_mean": _per_step("mean square of the surrogate gradient", "1/u^2", title="E[h^2]"),
     "firing_rate": _per_step("mean of the spikes o", "spikes per neuron and timestep", title="firing rate", rank=3),
@@ -80,9 +81,7 @@ LAYER: dict[str, Field] = {
     "u_std_predicted.paper": _number(
         "u_std by the paper's Theorem 1: sqrt(1 + beta^2)", "v_th", title="u std, formula", form=".2f", rank=12
     ),
-    "u_std_predicted.with_gamma": _number(
-        "the same times abs(gamma) of the tdBN", "v_th", title="with gamma", form=".2f"
-    ),
+    "u_std_predicted.with_gamma": _number("the same times abs(gamma) of the tdBN", "v_th", title="with gamma", form=".2f"),
     "u_std_predicted.without_reset": _number(
         "u_std of neurons without reset, for independent inputs: sqrt((1 - beta^(2T)) / (1 - beta^2)); per_step has t for T",
         "v_th",

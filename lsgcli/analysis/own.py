@@ -237,7 +237,9 @@ def without_recurrence(
     assert isinstance(x, Tensor)
     d_x = torch.empty_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
     room, norm = laid(d_x), call.norm
-    mean = norm.running_mean if norm is not None and norm.training else None  # in training, the gradient also flows through the mean
+    mean = (
+        norm.running_mean if norm is not None and norm.training else None
+    )  # in training, the gradient also flows through the mean
 
     def write(block: Block) -> Tensor:
         """Sums of du and du (x - mean) per channel, if required."""

@@ -47,7 +47,9 @@ def ablate(
     ] = None,
     grid: Annotated[
         str | None,
-        typer.Option(metavar="KEY=V,V...", help="All combinations of settings, such as method=lsg,none T=2,4, instead of a --table."),
+        typer.Option(
+            metavar="KEY=V,V...", help="All combinations of settings, such as method=lsg,none T=2,4, instead of a --table."
+        ),
     ] = None,
     seeds: Annotated[
         str | None, typer.Option(help=f"Seeds, such as 0-4 or 0,1,7. Default: {SEEDS}.", show_default=False)
@@ -170,7 +172,9 @@ def _print_commands(plan: "Plan", quiet: bool) -> None:
     if len(left) < len(cells):
         log.info("%d of %d runs are finished or running", len(cells) - len(left), len(cells))
     if not all(map(is_plain, lines)):
-        log.warning("some commands contain quotes, which xargs removes; use: ... | tr '\\n' '\\0' | xargs -0 -P2 -I{} sh -c '{}'")
+        log.warning(
+            "some commands contain quotes, which xargs removes; use: ... | tr '\\n' '\\0' | xargs -0 -P2 -I{} sh -c '{}'"
+        )
     if shutil.which("lsg") is None:
         log.warning("lsg is not on the PATH; activate its environment in the shell that runs these commands")
     for words in lines:

@@ -36,9 +36,7 @@ ConfigFile = Annotated[
         help="TOML file with settings, or a run directory or its config.json. Options and LSG_* variables override it."
     ),
 ]
-DataDir = Annotated[
-    str | None, typer.Option(help="Directory of the data set. Default: a subdirectory of data/.")
-]
+DataDir = Annotated[str | None, typer.Option(help="Directory of the data set. Default: data/.")]
 CacheDir = Annotated[str | None, typer.Option(help="Directory of prepared data. Default: ~/.cache/lsg.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Batch size. Default: as in training.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")]
@@ -111,7 +109,9 @@ def open_data(
 
     given = {key: value for key, value in changes.items() if value is not None}
     if "dataset" not in stored["settings"] or not {"mean", "std"} <= stored["data"].keys():
-        raise CheckpointError("found a checkpoint without a description of its training data, expected one written by `lsg train`")
+        raise CheckpointError(
+            "found a checkpoint without a description of its training data, expected one written by `lsg train`"
+        )
     trained_on = stored["settings"]["dataset"]
     same = given.get("dataset", trained_on) == trained_on
     config = from_checkpoint(stored, {**({} if same else _of_its_own(given["dataset"])), **around(changes)})

@@ -24,9 +24,7 @@ def compare(
         ),
     ],
     as_json: Json = False,
-    html: Annotated[
-        Path | None, typer.Option(help="Also write a self-contained HTML page with curves and figures.")
-    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page with curves and figures.")] = None,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -38,15 +38,15 @@ def evaluate(
         str | None,
         typer.Option(help="Another data set with the same classes and shape.", autocompletion=completion.names_of("dataset")),
     ] = None,
-    T: Annotated[int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")] = None,
+    T: Annotated[
+        int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")
+    ] = None,
     data_dir: DataDir = None,
     cache_dir: CacheDir = None,
     batch_size: BatchSize = None,
     device: Device = "auto",
     precision: Precision = None,
-    synops: Annotated[
-        bool, typer.Option("--synops", help="Also count synaptic operations and estimate their energy.")
-    ] = False,
+    synops: Annotated[bool, typer.Option("--synops", help="Also count synaptic operations and estimate their energy.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -75,7 +75,8 @@ def evaluate(
             )
         if T not in (None, runner.T):
             raise ConfigError(
-                f"-T: found {T}, expected {runner.T}, the timesteps of {checkpoint}", hint="Export the checkpoint again with this -T."
+                f"-T: found {T}, expected {runner.T}, the timesteps of {checkpoint}",
+                hint="Export the checkpoint again with this -T.",
             )
         config, bundle, _ = open_data(runner.config, {**changes, "device": "cpu"}, ("test",), quiet)
         run = functools.partial(_exported, runner, bundle)

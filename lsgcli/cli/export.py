@@ -34,9 +34,13 @@ def export(
         ),
     ] = None,
     fold_bn: Annotated[bool, typer.Option(help="Fold tdBN into the preceding convolutions.")] = True,
-    T: Annotated[int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")] = None,
+    T: Annotated[
+        int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")
+    ] = None,
     dt: Annotated[float | None, typer.Option(help="For nir: duration of a timestep in seconds. Default: 0.0001.")] = None,
-    verify: Annotated[int | None, typer.Option(min=1, help="Compare the export with the network on this many test samples.")] = None,
+    verify: Annotated[
+        int | None, typer.Option(min=1, help="Compare the export with the network on this many test samples.")
+    ] = None,
     data_dir: DataDir = None,
     cache_dir: CacheDir = None,
     force: Force = False,

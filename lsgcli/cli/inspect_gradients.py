@@ -38,7 +38,10 @@ def inspect_gradients(
     ],
     batches: Annotated[int, typer.Option(min=1, help="Number of mini-batches of training data.")] = 4,
     mismatch: Annotated[
-        int, typer.Option(min=0, help="Number of weights per layer to compare with finite differences; each takes two forward passes.")
+        int,
+        typer.Option(
+            min=0, help="Number of weights per layer to compare with finite differences; each takes two forward passes."
+        ),
     ] = 0,
     mismatch_step: Annotated[
         float | None,
@@ -52,7 +55,10 @@ def inspect_gradients(
     device: Device = "auto",
     precision: Precision = None,
     fail_on: Annotated[
-        str | None, typer.Option(help=f"Exit with status 9 if a layer has one of the given verdicts (comma-separated): {', '.join(VERDICTS)}.")
+        str | None,
+        typer.Option(
+            help=f"Exit with status 9 if a layer has one of the given verdicts (comma-separated): {', '.join(VERDICTS)}."
+        ),
     ] = None,
     limit: Annotated[
         list[str] | None,

@@ -104,10 +104,14 @@ def predict(
 
 def _check_stream(paths: list[str], of_files: dict[str, Any], idle: float | None) -> None:
     if len(paths) != 1:
-        raise ConfigError(f"--stream: found {len(paths)} paths, expected one recording", hint="Start one process per recording.")
+        raise ConfigError(
+            f"--stream: found {len(paths)} paths, expected one recording", hint="Start one process per recording."
+        )
     for flag, value in of_files.items():
         if value is not None:
-            raise ConfigError(f"{flag}: cannot be combined with --stream, which processes timesteps one by one", hint=f"Omit {flag}.")
+            raise ConfigError(
+                f"{flag}: cannot be combined with --stream, which processes timesteps one by one", hint=f"Omit {flag}."
+            )
     if idle is not None and paths == ["-"]:
         raise ConfigError("--idle: found with -, expected a file; stdin ends when its writer closes it", hint="Omit --idle.")
 
@@ -180,5 +184,8 @@ def _listed(paths: list[str]) -> list[str]:
         separator = b"\0" if b"\0" in content else b"\n"
         found += [os.fsdecode(line) for line in content.split(separator) if line]
     if not found:
-        raise DataError("-: found no paths on stdin, expected one per line", hint="Pipe a list of paths into it, such as the output of find.")
+        raise DataError(
+            "-: found no paths on stdin, expected one per line",
+            hint="Pipe a list of paths into it, such as the output of find.",
+        )
     return found

@@ -29,9 +29,14 @@ def train(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Resolve the settings, build the model and one batch, print time and memory estimates, and exit.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Resolve the settings, build the model and one batch, print time and memory estimates, and exit."
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines instead of the checkpoint's path.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print events as JSON lines instead of the checkpoint's path.")
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -112,4 +117,6 @@ def _check_keeps_sources(config: RunConfig, out: Path) -> None:
     for name in FIELDS:
         value = getattr(config, name)
         if FIELDS[name].metadata["path"] == "checkpoint" and value and Path(value).resolve().is_relative_to(out.resolve()):
-            raise ConfigError(f"{option_name(name)} {value}: is inside the run that --force replaces", hint="Choose another --out.")
+            raise ConfigError(
+                f"{option_name(name)} {value}: is inside the run that --force replaces", hint="Choose another --out."
+            )

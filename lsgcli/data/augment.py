@@ -1,13 +1,13 @@
-"""What an augmentation is, and the moves that most of them are made of.
+"""Base of augmentations, and transforms they are composed of.
 
 An augmentation of frames or images maps a batch ``x`` of shape (B, ..., H, W), images (B, C, H, W) or frames (B, T, C, H, W), and uniforms ``u`` of
-shape (B, n) to a batch of the same shape and type. All timesteps and channels of a sample undergo the same transform. It
-draws no random numbers itself: ``u`` is a function of seed, epoch and sample, so the result is too.
+shape (B, n) to a batch of the same shape and type. The transform is the same for all timesteps and channels of a
+sample. It draws no random numbers: ``u`` is a function of seed, epoch and sample, and so is the result.
 
-The arrays are numpy's: they are prepared beside the training step, and should not compete with it for torch's threads.
+Augmentations use numpy, because batches are prepared concurrently with the training step and should not use torch's threads.
 
-An augmentation of events changes a recording before it is cut into frames. It cannot come from the cache: each sample is read
-from its file again in every epoch.
+An augmentation of events modifies a recording before it is sliced into frames. The cache cannot be used: each sample is read from its
+file in every epoch.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class _Named:
 
     @property
     def name(self) -> str:
-        """The function's, with hyphens: what messages say, and what keeps its random numbers from those of others."""
+        """Name of the function, with hyphens, for messages and as name of its random stream."""
         return self.apply.__name__.replace("_", "-")
 
 
@@ -38,9 +38,9 @@ class Augmentation(_Named):
 
     Attributes:
         apply: ``f(x, u) -> array like x``.
-        n: how many uniforms a sample needs.
-        images_only: cannot be applied to frames of events.
-        late: comes after normalisation, so that the zeros it fills in are the mean colour rather than black.
+        n: number of uniforms per sample.
+        images_only: does not support frames of events.
+        late: applied after normalisation, so that zeros are the mean colour rather than black.
     """
 
     apply: Apply
@@ -49,12 +49,12 @@ class Augmentation(_Named):
     late: bool = False
 
     def __call__(self, x: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """Map x (B, ..., H, W) and u (B, n) float64 in [0, 1) to an array like x; x is left as it is."""
+        """Map x (B, ..., H, W) and u (B, n) float64 in [0, 1) to an array like x; x is not modified."""
         return self.apply(x, u)
 
 
 def augmentation(n: int, *, images_only: bool = False, late: bool = False) -> Callable[[Apply], Augmentation]:
-    """Decorate ``f(x, u) -> array like x`` to make an :class:`Augmentation` of it."""
+    """Decorator that converts ``f(x, u) -> array like x`` to an :class:`Augmentation`."""
     return lambda apply: Augmentation(apply, n, images_only, late)
 
 
@@ -65,15 +65,15 @@ class EventAugmentation(_Named):
     apply: Change
 
     def __call__(self, events: Events, sensor: tuple[int, int], rng: np.random.Generator) -> Events:
-        """Change the events of a sensor (width, height); what is given back lies inside it, in order of time."""
+        """Augment the events of a sensor (width, height); the result is inside the sensor and sorted by time."""
         return self.apply(events, sensor, rng)
 
 
 def chain(text: str | None, static: bool) -> tuple[Augmentation | EventAugmentation, ...]:
-    """The augmentations of a setting such as ``crop,flip``, in that order; those of events always come first.
+    """The augmentations of a setting such as ``crop,flip``, in order, with those of events first.
 
     Raises:
-        ConfigError: an unknown name, one for images where the data are events, or the other way round.
+        ConfigError: an unknown name, or an augmentation that does not support the data.
     """
     names = [] if text in (None, "", "none") else str(text).split(",")
     found = tuple(registry.get("augmentation", name) for name in names)
@@ -81,31 +81,32 @@ def chain(text: str | None, static: bool) -> tuple[Augmentation | EventAugmentat
         if isinstance(one, EventAugmentation):
             if static:
                 raise ConfigError(
-                    f"--augment {one.name} is for recordings of events, and this data set has images",
+                    f"--augment: found {one.name}, which requires recordings of events, but this data set contains images",
                     hint="Try flip or crop.",
                 )
         elif one.images_only and not static:
             raise ConfigError(
-                f"--augment {one.name} is for images, and this data set has events", hint="Try flip, roll or crop."
+                f"--augment: found {one.name}, which requires images, but this data set contains recordings of events",
+                hint="Try flip, roll or crop.",
             )
     return tuple(sorted(found, key=lambda one: not isinstance(one, EventAugmentation)))
 
 
 def whole(u: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Whole numbers from low to high, both included, equally likely; int64, the shape of u."""
+    """Uniform integers from low to high, inclusive; int64, with the shape of u."""
     return low + np.minimum((u * (high - low + 1)).astype(np.int64), high - low)
 
 
 def moved(x: np.ndarray, down: np.ndarray, right: np.ndarray, most: int, *, wrap: bool) -> np.ndarray:
-    """Move each sample of x (B, ..., H, W) by its own whole number of pixels, at most ``most``, both (B,).
+    """Shift each sample of x (B, ..., H, W) by an integer number of pixels, (B,) each, at most ``most``.
 
-    What leaves at an edge comes in at the other one (``wrap``), or zeros do.
+    Pixels wrap around at the edges (``wrap``), or are filled with zeros.
     """
     planes = x.reshape(len(x), -1, *x.shape[-2:])
     height, width = x.shape[-2:]
     room = ((0, 0), (0, 0), (most, most), (most, most))
     padded = np.pad(planes, room, mode="wrap") if wrap else np.pad(planes, room)
-    # Every position of the window is a view; picking one per sample copies whole rows.
+    # Windows are views; indexing one per sample copies complete rows.
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
     return windows[np.arange(len(x)), :, most - down, most - right].reshape(x.shape)
 
@@ -120,10 +121,10 @@ def picked(x: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 
 def warped(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Map each sample of x (B, ..., H, W) by its own linear map about the centre, nearest pixel; zeros come in from outside.
+    """Transform each sample of x (B, ..., H, W) by a linear map about the centre, with nearest-neighbour sampling and zero padding.
 
     Args:
-        matrix: (B, 2, 2), from a pixel's (row, column) in the result to where in x it comes from.
+        matrix: (B, 2, 2), maps (row, column) in the result to the position in x.
     """
     height, width = x.shape[-2:]
     row, column = np.arange(height)[:, None] - (height - 1) / 2, np.arange(width)[None, :] - (width - 1) / 2
@@ -135,19 +136,19 @@ def warped(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def turning(angle: np.ndarray) -> np.ndarray:
-    """(B, 2, 2) for :func:`warped`: turns by angles (B,), in radians."""
+    """(B, 2, 2) rotation matrices for :func:`warped`, for angles (B,) in radians."""
     return np.moveaxis(np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]), 2, 0)
 
 
 def without_square(x: np.ndarray, u: np.ndarray, side: int) -> np.ndarray:
-    """x (B, ..., H, W) with zeros in a square; its centre is any pixel, drawn by u (B, 2), so part of it may lie outside."""
+    """x (B, ..., H, W) with a square set to zero; its centre is a random pixel from u (B, 2), so it may be partly outside."""
     rows, columns = (_within(u[:, axis], length, side) for axis, length in enumerate(x.shape[-2:]))
     keep = ~(rows[:, :, None] & columns[:, None, :])
     return np.where(keep.reshape(len(x), *[1] * (x.ndim - 3), *x.shape[-2:]), x, np.zeros((), x.dtype))
 
 
 def _within(u: np.ndarray, length: int, side: int) -> np.ndarray:
-    """(B, length) bool: which coordinates the square covers."""
+    """(B, length) bool: coordinates inside the square."""
     first = whole(u, 0, length - 1)[:, None] - side // 2
     place = np.arange(length)
     return (place >= first) & (place < first + side)

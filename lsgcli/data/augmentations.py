@@ -1,4 +1,4 @@
-"""The augmentations of frames, images and recordings. What they are made of is in :mod:`lsgcli.data.augment`."""
+"""Augmentations of frames, images and recordings, composed of the transforms in :mod:`lsgcli.data.augment`."""
 
 import math
 
@@ -14,7 +14,7 @@ from lsgcli.registry import register
 @register("augmentation", "flip")
 @augmentation(1)
 def flip(x: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Mirror left and right, with probability 0.5."""
+    """Flip horizontally with probability 0.5."""
     chosen = u[:, 0] < 0.5
     flipped = x.copy()
     flipped[chosen] = x[chosen][..., ::-1]
@@ -24,9 +24,9 @@ def flip(x: np.ndarray, u: np.ndarray) -> np.ndarray:
 @register("augmentation", "crop")
 @augmentation(2)
 def crop(x: np.ndarray, u: np.ndarray, pad: int = 4) -> np.ndarray:
-    """Move by up to 4 pixels along both axes; zeros come in at the edges.
+    """Shift by up to 4 pixels along both axes, with zero padding.
 
-    This is the usual augmentation of CIFAR: a random crop of the image padded with zeros.
+    The usual augmentation for CIFAR: a random crop of the zero-padded image.
     """
     shift = whole(u, -pad, pad)
     return moved(x, shift[:, 0], shift[:, 1], pad, wrap=False)
@@ -35,7 +35,7 @@ def crop(x: np.ndarray, u: np.ndarray, pad: int = 4) -> np.ndarray:
 @register("augmentation", "roll")
 @augmentation(2)
 def roll(x: np.ndarray, u: np.ndarray, most: int = 5) -> np.ndarray:
-    """Move by up to 5 pixels along both axes; what leaves at one edge comes in at the other.
+    """Shift by up to 5 pixels along both axes, with wrap-around.
 
     Source: the augmentation of CIFAR10-DVS in TET, Deng et al., ICLR 2022.
     """
@@ -46,9 +46,9 @@ def roll(x: np.ndarray, u: np.ndarray, most: int = 5) -> np.ndarray:
 @register("augmentation", "rotate")
 @augmentation(1)
 def rotate(x: np.ndarray, u: np.ndarray, degrees: float = 15) -> np.ndarray:
-    """Turn about the centre by up to 15 degrees, nearest pixel; zeros come in at the corners.
+    """Rotate about the centre by up to 15 degrees, with nearest-neighbour sampling and zero padding.
 
-    It helps with handwriting, where writers slant.
+    Useful for handwriting, which varies in slant.
     """
     return warped(x, turning((2 * u[:, 0] - 1) * math.radians(degrees)))
 
@@ -56,7 +56,7 @@ def rotate(x: np.ndarray, u: np.ndarray, degrees: float = 15) -> np.ndarray:
 @register("augmentation", "cutout")
 @augmentation(2, late=True)
 def cutout(x: np.ndarray, u: np.ndarray, side: int = 16) -> np.ndarray:
-    """Set a square of 16 pixels to the mean; its centre is any pixel, so that part of it may lie outside.
+    """Set a square of 16 pixels to the mean; its centre is a random pixel, so it may be partly outside.
 
     Source: DeVries and Taylor, 2017, arXiv:1708.04552.
     """
@@ -66,9 +66,9 @@ def cutout(x: np.ndarray, u: np.ndarray, side: int = 16) -> np.ndarray:
 @register("augmentation", "nda")
 @augmentation(3)
 def nda(x: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """One of four, drawn per sample: roll by up to 5 pixels, turn or shear by up to 30 degrees, cut a square of 8 pixels out.
+    """One of four transforms, drawn per sample: roll by up to 5 pixels, rotate or shear by up to 30 degrees, or cut out 8 pixels.
 
-    Source: neuromorphic data augmentation, Li et al., ECCV 2022, the part that comes after the flip: use ``flip,nda``.
+    Source: neuromorphic data augmentation, Li et al., ECCV 2022, without its flip; use ``flip,nda``.
     """
     out, choice = np.empty_like(x), whole(u[:, 0], 0, len(MOVES) - 1)
     for index, move in enumerate(MOVES):
@@ -79,7 +79,7 @@ def nda(x: np.ndarray, u: np.ndarray) -> np.ndarray:
 
 
 def _sheared(x: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Slide rows over each other, by up to 30 degrees."""
+    """Shear horizontally by up to 30 degrees."""
     matrix = np.tile(np.eye(2), (len(x), 1, 1))
     matrix[:, 1, 0] = (2 * u[:, 0] - 1) * math.tan(math.radians(30))
     return warped(x, matrix)
@@ -108,7 +108,7 @@ def _autoaugmented(image: np.ndarray, u: np.ndarray) -> np.ndarray:
         return int(whole(u[0], 0, policies - 1)), torch.from_numpy(u[1:3]), torch.from_numpy(whole(u[3:5], 0, 1))
 
     policy = AutoAugment(AutoAugmentPolicy.CIFAR10)
-    # In place of the class's own draws, which come from torch's global generator that all threads share.
+    # Replaces the draws of the class, which use torch's global generator, shared by all threads.
     policy.get_params = draw
     augmented = np.asarray(policy(Image.fromarray(image.transpose(1, 2, 0).squeeze())))
     return augmented.reshape(*image.shape[1:], -1).transpose(2, 0, 1)
@@ -120,7 +120,7 @@ def _autoaugmented(image: np.ndarray, u: np.ndarray) -> np.ndarray:
 @register("augmentation", "drop-events")
 @EventAugmentation
 def drop_events(events: Events, sensor: tuple[int, int], rng: np.random.Generator) -> Events:
-    """Lose a share of the events, each with the same chance; the share is drawn up to a half. At least one event stays.
+    """Drop events with equal probability, drawn per sample from 0 to 0.5. At least one event is kept.
 
     Source: the random drop of EventDrop, Gu et al., IJCAI 2021.
     """
@@ -132,7 +132,7 @@ def drop_events(events: Events, sensor: tuple[int, int], rng: np.random.Generato
 @register("augmentation", "spatial-jitter")
 @EventAugmentation
 def spatial_jitter(events: Events, sensor: tuple[int, int], rng: np.random.Generator) -> Events:
-    """Move each event, normally distributed with a standard deviation of 1 pixel along both axes, but not off the sensor."""
+    """Add normal noise with standard deviation 1 pixel to both coordinates of each event, inside the sensor."""
     x, y = (_jittered(place, length, rng) for place, length in zip((events.x, events.y), sensor, strict=True))
     return Events(x, y, events.t, events.on, events.sensor)
 
@@ -145,6 +145,6 @@ def _jittered(place: np.ndarray, length: int, rng: np.random.Generator) -> np.nd
 @register("augmentation", "time-jitter")
 @EventAugmentation
 def time_jitter(events: Events, sensor: tuple[int, int], rng: np.random.Generator) -> Events:
-    """Move each event in time, normally distributed with a standard deviation of 1 ms; order follows."""
+    """Add normal noise with standard deviation 1 ms to the time of each event, and sort."""
     shift = rng.standard_normal(len(events), dtype=np.float32) * np.float32(1000)  # microseconds
     return in_order(events.x, events.y, events.t + np.rint(shift).astype(np.int64), events.on, events.sensor)

@@ -1,4 +1,4 @@
-"""Batches: what a training step reads. Everything about them is a function of (seed, epoch, index)."""
+"""Batches, which are a pure function of (seed, epoch, index)."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ class Batch:
     Attributes:
         x: float32, images (B, C, H, W) normalised per channel, or frames of counts (T, B, 2, H, W).
         y: (B,) int64 labels.
-        index: which batch of the epoch this is.
+        index: index of the batch in the epoch.
     """
 
     x: Tensor
@@ -34,20 +34,20 @@ class Batch:
 class Batches:
     """The batches of one epoch.
 
-    ``len()`` is the number of batches of the whole epoch, wherever iteration starts.
+    ``len()`` is the number of batches of the whole epoch, independent of ``start``.
 
     Args:
         split: samples.
-        start: index of the first batch to give: an epoch that was interrupted goes on with the same batches.
-        shuffle: a new order for each (seed, epoch); otherwise the split's own.
-        drop_last: leave out a last batch that is not full, unless it is the only one.
-        augment: names, comma-separated, or ``none``.
+        start: index of the first batch, to resume an interrupted epoch with the same batches.
+        shuffle: use a new order for each (seed, epoch), instead of the order of the split.
+        drop_last: drop an incomplete last batch, unless it is the only one.
+        augment: comma-separated names of augmentations, or ``none``.
         mean, std: per channel on the 0..1 scale, for images.
-        static: images rather than frames.
-        workers: batches prepared ahead by as many threads; the batches are the same for any number.
+        static: whether samples are images rather than frames.
+        workers: number of threads, each of which prefetches a batch; does not affect the batches.
 
     Raises:
-        ConfigError: an augmentation that does not suit the data.
+        ConfigError: an augmentation does not support the data.
     """
 
     def __init__(
@@ -97,14 +97,14 @@ class Batches:
             executor.shutdown(wait=True, cancel_futures=True)
 
     def batch(self, index: int) -> Batch:
-        """The batch of that index; whatever was asked for before, the same bits."""
+        """The batch with the given index, independent of earlier calls."""
         return self._finished(index, self._samples(index))
 
     def _rows(self, index: int) -> np.ndarray:
         return self.order[index * self.batch_size : (index + 1) * self.batch_size]
 
     def _samples(self, index: int) -> np.ndarray:
-        """The samples of a batch (B, ...), augmented; what threads do ahead. Frames stay as they are stored."""
+        """The augmented samples of a batch (B, ...), in their stored data type; runs in prefetching threads."""
         rows = self._rows(index)
         ids = self.split.ids[rows]
         x = self._changed(rows, ids) if self.of_events else np.asarray(self.split.x[rows])
@@ -121,14 +121,14 @@ class Batches:
         return np.ascontiguousarray(x)
 
     def _finished(self, index: int, samples: np.ndarray) -> Batch:
-        """Converted, and frames laid out time-first, in one copy by torch: numpy takes 30 times as long for float16."""
+        """Convert to float32 and time-first layout in one copy by torch, which is 30 times as fast as numpy for float16."""
         x, y = torch.from_numpy(samples), torch.from_numpy(self.split.y[self._rows(index)])
         if not self.static:
             x = x.transpose(0, 1)
         return Batch(x if self.static else torch.empty(x.shape).copy_(x), y, index)
 
     def _changed(self, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Frames made anew, after the augmentations of events."""
+        """Frames from recordings, with augmentations of events."""
         assert self.split.live is not None  # chain() has seen that the data are recordings
 
         def change(position: int, events: Events, sensor: tuple[int, int]) -> Events:
@@ -149,7 +149,7 @@ def _arrived(ahead: deque[tuple[int, Future[np.ndarray]]]) -> tuple[int, np.ndar
 
 
 def batches(bundle: DataBundle, split: Split, batch_size: int, **options: Any) -> Batches:
-    """:class:`Batches` of a part of ``bundle``, normalised as the bundle says; further options as there."""
+    """:class:`Batches` of a part of ``bundle``, with its normalisation; further options as there."""
     return Batches(split, batch_size, mean=bundle.mean, std=bundle.std, static=bundle.static, **options)
 
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from lsgcli.data.live import Live
 
-OUTCOMES = ("left_out", "saturated", "medians")  # of a bundle's info: what came of loading; the rest describes the data
+OUTCOMES = ("left_out", "saturated", "medians")  # keys of info about loading; all others describe the data
 
 
 class Rows:
-    """Some rows of an array, picked only when they are read: a part of a memory-mapped file stays on disk."""
+    """Lazily selected rows of an array, so that a memory-mapped file stays on disk."""
 
     def __init__(self, base: np.ndarray, rows: np.ndarray):
         self.base, self.rows = base, rows
@@ -36,7 +36,7 @@ class Rows:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the elements."""
+        """Data type."""
         return self.base.dtype
 
 
@@ -47,9 +47,9 @@ class Split:
     Attributes:
         x: frames (N, T, 2, S, S) or images (N, C, S, S); an array, a memory map, or rows of one.
         y: (N,) int64 labels.
-        ids: (N,) uint64, what order and augmentation are drawn from.
+        ids: (N,) uint64, seeds of order and augmentation.
         keys: N stable names.
-        live: where the same samples are made anew from their recordings; None for images.
+        live: source of the same samples prepared from their recordings; None for images.
     """
 
     x: np.ndarray | Rows
@@ -63,7 +63,7 @@ class Split:
 
     @property
     def path(self) -> str | None:
-        """The file that the samples are in; None where they are in memory."""
+        """The file that contains the samples; None if they are in memory."""
         base = self.x.base if isinstance(self.x, Rows) else self.x
         return str(base.filename) if isinstance(base, np.memmap) else None
 
@@ -75,7 +75,7 @@ class Split:
 
 
 def spread(split: Split, n: int) -> Split:
-    """n samples at equal distances, or all if there are fewer: of all classes, where samples are in the order of their classes."""
+    """n evenly spaced samples, or all if there are fewer; if samples are sorted by class, they cover all classes."""
     n = min(n, len(split))
     return split.part(np.arange(n) * len(split) // max(1, n))
 
@@ -85,12 +85,12 @@ class DataBundle:
     """A prepared data set.
 
     Attributes:
-        classes: names, in label order.
-        train, val: None where they were not asked for, or where nothing is held out.
+        classes: class names, in label order.
+        train, val: None if not requested, or if no validation split is held out.
         channels: C of images, or 2.
-        static: images rather than frames of recordings.
-        mean, std: per channel, on the 0..1 scale, for images; None for frames, or where the training part was not read.
-        info: facts about the data for the checkpoint, as JSON types.
+        static: whether samples are images rather than frames of recordings.
+        mean, std: per channel, on the 0..1 scale, for images; None for frames, or if the training part is not read.
+        info: facts about the data for checkpoints, as JSON types.
     """
 
     classes: tuple[str, ...]
@@ -109,12 +109,12 @@ class DataBundle:
         return int(self.test.x.shape[-2])
 
     def sizes(self) -> dict[str, int]:
-        """Number of samples of each part that there is."""
+        """Number of samples of each existing part."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
         return {name: len(split) for name, split in parts.items() if split is not None}
 
     def record(self) -> dict[str, Any]:
-        """What there is of each part, as JSON types: recordings per class, shape of a sample, bytes, and the file they are in."""
+        """Description of each part, as JSON types: recordings per class, shape of a sample, bytes, and file."""
         return {
             name: {
                 "recordings": len(split),
@@ -129,8 +129,7 @@ class DataBundle:
         }
 
     def digest(self) -> str:
-        """Digest of which samples train and validate, with which labels, and how they were prepared: what a run that goes on
-        must find again."""
+        """Digest of training and validation samples, labels and preparation, which must not change when a run is resumed."""
         found = hashlib.blake2b(digest_size=12)
         described = {key: value for key, value in self.info.items() if key not in OUTCOMES}
         found.update(json.dumps(described, sort_keys=True).encode() + b"|")
@@ -141,7 +140,7 @@ class DataBundle:
         return found.hexdigest()
 
     def content_digest(self, n: int = 32) -> str:
-        """Digest of :meth:`digest` and of the frames of ``n`` samples of each part, which tells other data of the same names apart."""
+        """Digest of :meth:`digest` and of the content of ``n`` samples per part, to detect different data with the same names."""
         found = hashlib.blake2b(self.digest().encode(), digest_size=12)
         for split in (self.train, self.test):
             if split is not None:

@@ -1,7 +1,7 @@
-"""Prepared samples on disk: one packed ``.npy`` per (data set, split, digest of everything that they depend on).
+"""Cache of prepared samples: one ``.npy`` file per data set, split, and digest of all settings and sources.
 
-A file is written under a name of its own and renamed when it is complete and on the disk, so a preparation that was killed
-never looks finished and two at once do not clash. A changed setting, or a source that changed, has another digest.
+A file is written under a unique temporary name and renamed when it is complete and synced, so a killed preparation never looks
+finished, and concurrent preparations do not conflict. Changed settings or sources give another digest.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ VERSION = 2  # of the packed format and of the note beside it
 
 
 def folder(config: RunConfig) -> Path:
-    """--cache-dir, or ``lsg`` in the user's cache folder."""
+    """--cache-dir, or ``lsg`` in the user's cache directory."""
     if config.cache_dir:
         return Path(config.cache_dir)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -32,13 +32,13 @@ def folder(config: RunConfig) -> Path:
 
 
 def digest(settings: Mapping[str, Any]) -> str:
-    """Digest of settings of JSON types; their order does not matter."""
+    """Digest of settings of JSON types, independent of their order."""
     text = json.dumps({**settings, "cache_version": VERSION}, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 def read(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray | None:
-    """The packed array, memory-mapped; None if there is none, or one that is damaged (it is prepared anew)."""
+    """The cached array, memory-mapped; None if it does not exist or is damaged, in which case it is rebuilt."""
     if not path.exists():
         return None
     try:
@@ -48,12 +48,12 @@ def read(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray
         problem = f"found {found.dtype} of shape {found.shape}, expected {dtype} of shape {shape}"
     except (OSError, ValueError, EOFError) as error:  # too short for what its header says, or no header
         problem = str(error)
-    log.warning("%s: damaged (%s); preparing it again", path, problem)
+    log.warning("%s: damaged (%s); rebuilding the cache", path, problem)
     return None
 
 
 def note(path: Path) -> dict[str, Any] | None:
-    """What is written beside a packed file: its settings, and what :meth:`Writer.finish` was told; None if that is gone."""
+    """The note of a cache file, with its settings and the arguments of :meth:`Writer.finish`; None if missing."""
     try:
         found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -62,9 +62,9 @@ def note(path: Path) -> dict[str, Any] | None:
 
 
 class Writer:
-    """Room for a packed array: ``array`` is filled by the caller, :meth:`finish` makes it last.
+    """Writes an array to the cache: the caller fills ``array`` and calls :meth:`finish`.
 
-    Where the folder cannot be written, or has no room, a warning is logged and the array stays in memory.
+    If the folder is not writable or the disk is full, a warning is logged and the array stays in memory.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], settings: Mapping[str, Any]):
@@ -76,14 +76,12 @@ class Writer:
             _sweep(path)
             self.array = self._create(shape, dtype)
         except OSError as error:
-            log.warning(
-                "%s: cannot keep prepared data there (%s); keeping them in memory", path.parent, error.strerror or error
-            )
+            log.warning("%s: cannot write prepared data (%s); using memory instead", path.parent, error.strerror or error)
             self.discard()
             self.array = np.empty(shape, dtype)
 
     def _claim(self) -> Path:
-        """A new file of our own, locked. One that a sweep took in the moment before it was locked is given up."""
+        """A new locked file; retried if another process removed it before it was locked."""
         while True:
             path = self.path.with_name(f".{self.path.stem}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
             self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
@@ -107,17 +105,17 @@ class Writer:
         return np.memmap(temporary, dtype, "r+", start, shape)
 
     def finish(self, **note: Any) -> np.ndarray:
-        """The complete array, under its final name and for reading only, or in memory.
+        """The complete array, read-only under its final name, or in memory.
 
         Args:
-            note: more to be written beside it.
+            note: further content of the note.
         """
         self.note.update(note)
         if self.temporary is not None:
             try:
                 self._publish(self.temporary)
             except OSError as error:
-                log.warning("%s: cannot be completed (%s); prepared data are not kept", self.path, error.strerror or error)
+                log.warning("%s: cannot be completed (%s); prepared data are not cached", self.path, error.strerror or error)
             self.discard()
         self.array.flags.writeable = False
         return self.array
@@ -134,7 +132,7 @@ class Writer:
         self.array = np.load(self.path, mmap_mode="r", allow_pickle=False)
 
     def discard(self) -> None:
-        """Give up what was not finished; harmless afterwards."""
+        """Remove the file if it is not finished; does nothing after :meth:`finish`."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -144,14 +142,14 @@ class Writer:
 
 
 def _write_note(path: Path, settings: Mapping[str, Any]) -> None:
-    """What the packed file beside it holds, for people who wonder which of them to delete."""
+    """Write a description of the cache file, which also tells users which files they can delete."""
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}.tmp")  # not a name that _sweep looks for
     temporary.write_text(json.dumps(settings, indent=1, default=str) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 
 def _lock(handle: int, *, wait: bool) -> bool:
-    """Lock an open file, and say whether that worked. The system drops the lock when the process ends, however it ends."""
+    """Lock an open file; returns whether it succeeded. The system releases the lock when the process ends."""
     try:
         import fcntl
     except ImportError:
@@ -164,7 +162,7 @@ def _lock(handle: int, *, wait: bool) -> bool:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what killed preparations of this very file left: nobody holds the lock on it."""
+    """Remove temporary files of killed preparations of this file, which are not locked."""
     for left in path.parent.glob(f".{path.stem}.*.tmp"):
         try:
             handle = os.open(left, os.O_RDWR)

@@ -1,4 +1,4 @@
-"""A recording of an event camera, as arrays."""
+"""Event-camera recordings as arrays."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ class Events:
     Attributes:
         x: (N,) column, uint16, 0 at the left.
         y: (N,) row, uint16, 0 at the top.
-        t: (N,) time in microseconds, int64, not falling.
-        on: (N,) bool, True where the light grew brighter.
-        sensor: (width, height) in pixels, or None where the file does not state it.
+        t: (N,) time in microseconds, int64, non-decreasing.
+        on: (N,) bool, True for an increase of brightness.
+        sensor: (width, height) in pixels, or None if the file does not state it.
     """
 
     x: np.ndarray
@@ -28,7 +28,7 @@ class Events:
 
 
 def in_order(x: np.ndarray, y: np.ndarray, t: np.ndarray, on: np.ndarray, sensor: tuple[int, int] | None) -> Events:
-    """Events sorted by time; events of the same microsecond stay in the order in which they were written."""
+    """Events sorted by time (stable, so events with equal times keep their order)."""
     x, y = x.astype(np.uint16, copy=False), y.astype(np.uint16, copy=False)
     t, on = t.astype(np.int64, copy=False), on.astype(bool, copy=False)
     if not bool((t[1:] < t[:-1]).any()):

@@ -1,4 +1,4 @@
-"""What recordings are there: counts, durations, event rates, sensor, formats, release."""
+"""Facts about recordings: counts, durations, event rates, sensor, formats, release."""
 
 import functools
 import hashlib
@@ -27,16 +27,16 @@ Progress = Callable[[int, int], None]
 
 
 class Recordings(EventDataset):
-    """The recordings of a folder and the folders in it, or a single one, of any format.
+    """The recordings in a folder and its subfolders, or a single recording, of any format.
 
-    A recording is a file whose name ends as some reader expects; its class is the name of the folder that it is in.
+    A recording is a file with a suffix supported by a reader; its class is the name of its folder.
     """
 
     def __init__(self, path: Path):
         super().__init__(RunConfig(dataset="event-folder", data_dir=str(path)))
 
     def find(self, splits: tuple[str, ...]) -> Listing:
-        """All recordings, whatever the splits; none is no error."""
+        """All recordings, independent of splits; may be empty."""
         found = recordings(self.root) if self.root.is_dir() else [("", "")]
         classes = sorted({kind for _, kind in found})
         samples = [Sample(name or self.root.name, classes.index(kind), "all", str(self.root / name)) for name, kind in found]
@@ -47,25 +47,25 @@ class Recordings(EventDataset):
         return readers.read(path)
 
     def load(self, sample: Sample) -> np.ndarray:
-        """Nothing, if the recording can be read."""
+        """Read the recording, to check that it can be read."""
         self.events(sample)
         return np.empty(0)
 
 
 @dataclass(frozen=True)
 class Fact:
-    """What is known of one recording.
+    """Facts about one recording.
 
     Attributes:
-        name: its path from the folder that was looked at, or its key in a data set.
-        kind: its class; empty for a single file.
-        form: name of the reader, ``simulated``, or the data set that reads them itself.
-        size: bytes of the file.
-        events, on: how many, and how many of them are ON.
-        duration: from the first to the last event, microseconds.
-        sensor: (width, height) in pixels; as far as the events reach where the file does not state it.
-        stated: whether it does.
-        problem: why it cannot be read; the other numbers are then 0.
+        name: path relative to the folder, or key in a data set.
+        kind: class; empty for a single file.
+        form: name of the reader, ``simulated``, or the data set that reads the recordings itself.
+        size: file size in bytes.
+        events, on: number of events, and of ON events.
+        duration: time from the first to the last event, in microseconds.
+        sensor: (width, height) in pixels, or the extent of the events if the file does not state it.
+        stated: whether the file states the sensor.
+        problem: why it cannot be read; all numbers are then 0.
     """
 
     name: str
@@ -84,10 +84,10 @@ def of_path(path: Path, *, workers: int | None = None, progress: Progress | None
     """Facts about a recording, or about all of a folder and the folders in it.
 
     Returns:
-        JSON types: see :func:`summary`. Recordings that cannot be read are listed and otherwise left out.
+        JSON types: see :func:`summary`. Unreadable recordings are listed but not included in the statistics.
 
     Raises:
-        DataError: no such path, a file that cannot be read, or a folder without one that can.
+        DataError: the path does not exist, or contains no readable recording.
     """
     dataset = Recordings(path).scan()
     if not dataset.samples:
@@ -105,10 +105,10 @@ def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: Progre
     """Facts about a data set, as lsg reads it.
 
     Returns:
-        JSON types: for recordings those of :func:`summary`, for images how many there are and their size.
+        JSON types: for recordings as in :func:`summary`, for images their number and size.
 
     Raises:
-        DataError: nothing in it can be read.
+        DataError: no sample can be read.
     """
     parts = Counter(sample.split for sample in dataset.samples)
     head = {"dataset": dataset.config.dataset, "data_dir": dataset.config.data_dir, "parts": dict(parts)}
@@ -120,7 +120,7 @@ def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: Progre
 
 
 def recordings(folder: Path) -> list[tuple[str, str]]:
-    """(Path from ``folder``, class) of each recording in and below it, sorted; hidden files and folders are left out."""
+    """(Path from ``folder``, class) of each recording in and below it, sorted, without hidden files and folders."""
     endings, found = readers.suffixes(), []
     for at, names in walk(folder):
         kind = os.path.basename(os.path.abspath(at))
@@ -143,7 +143,7 @@ def summary(facts: Sequence[Fact], where: str = "") -> dict[str, Any]:
     bad = [fact for fact in facts if fact.problem is not None]
     if not good:
         raise DataError(
-            f"{where}: none of the {len(bad)} recordings can be read. The first: {bad[0].problem}"
+            f"{where}: found no readable recording among {len(bad)}. First problem: {bad[0].problem}"
             if bad
             else f"{where}: found no recordings"
         )
@@ -210,7 +210,7 @@ def _spread(values: Iterable[int]) -> dict[str, int]:
 
 
 def _release(facts: Sequence[Fact]) -> dict[str, Any]:
-    """Which CIFAR10-DVS it is, where the files' names say so."""
+    """The release of CIFAR10-DVS, if file names indicate it."""
     matches = (NAME.fullmatch(Path(fact.name).name) for fact in facts)
     found = sorted({match[3] for match in matches if match is not None})
     return {key: "; ".join(RELEASES[suffix][key] for suffix in found) or None for key in ("release", "orientation")}
@@ -224,12 +224,12 @@ def _digest(facts: Sequence[Fact]) -> str:
 
 
 def _simulated(folder: Path) -> dict[str, Any]:
-    """What `lsg data simulate` noted, if it made the folder."""
+    """The note of `lsg data simulate`, if it created the folder."""
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
         told = {"seed": note["seed"], "per_class": note["per_class"], "complete": (folder / manifest.NAME).exists()}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     if not told["complete"]:
-        log.warning("%s: the simulation that made it has not finished; give the same command again", folder)
+        log.warning("%s: incomplete simulation; repeat its command to finish it", folder)
     return {"simulated": told}

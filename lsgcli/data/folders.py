@@ -1,4 +1,4 @@
-"""Data sets laid out as ``<root>/<split>/<class>/<file>``, or ``<root>/<class>/<file>`` where a rule makes the test part."""
+"""Data sets with the layout ``<root>/<split>/<class>/<file>``, or ``<root>/<class>/<file>`` with a split rule."""
 
 import logging
 import os
@@ -20,10 +20,10 @@ Found = dict[str, list[Sample]]  # class -> its samples
 def scan_own(
     config: RunConfig, splits: tuple[str, ...], suffixes: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
-    """List a folder of the user's: with its own parts, or with those that --split makes. As the two functions below."""
+    """List a user's folder, with folders for the splits, or split by --split; see the two functions below."""
     root = need_folder(config)
     if config.split is None:
-        other = f"or, where {root} holds the classes themselves, give --split stratified."
+        other = f"or, if {root} contains the class folders, give --split stratified."
         return scan_folders(
             root,
             {split: split for split in splits},
@@ -36,19 +36,19 @@ def scan_own(
 def scan_folders(
     root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...], hints: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
-    """List the files of each class of each split, sorted by name; hidden files and folders are left out.
+    """List the files of each class of each split, sorted by name, without hidden files and folders.
 
     Args:
         splits: split -> name of its folder, such as ``{"train": "Train"}``.
-        suffixes: endings of the files that count, lower case.
-        hints: split -> what to do where its folder is not there.
+        suffixes: suffixes of the files to list, lower case.
+        hints: split -> hint for the error if its folder is missing.
 
     Returns:
-        (classes, samples). The training part, where it is asked for, decides which classes there are.
+        (classes, samples). The training part, if requested, defines the classes.
 
     Raises:
-        MissingPart: the folder of a split is not there.
-        DataError: a folder is empty, or the test part has a class that the training part lacks.
+        MissingPart: the folder of a split is missing.
+        DataError: a folder is empty, or the test part contains a class that is missing in the training part.
     """
     _check_root(root, splits, hints)
     parts = {split: _scan_split(root, split, folder, suffixes) for split, folder in splits.items()}
@@ -57,9 +57,9 @@ def scan_folders(
         for name in part:
             if name not in classes:
                 raise DataError(
-                    f"{root / splits[split] / name}: found a class that the training part lacks,"
+                    f"{root / splits[split] / name}: found a class that is missing in the training part,"
                     f" expected one of {_some(classes)}",
-                    hint="Rename the folder as in the training part, or take it out.",
+                    hint="Rename the folder as in the training part, or remove it.",
                 )
         if lacking := [name for name in classes if name not in part]:
             log.warning(
@@ -73,16 +73,16 @@ def scan_folders(
 def scan_classes(
     root: Path, splits: tuple[str, ...], suffixes: tuple[str, ...], rule: str, seed: int
 ) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
-    """List the files of each class of a folder without parts; ``rule`` and ``seed`` say which are the test part.
+    """List the files of each class of a folder without split folders; ``rule`` and ``seed`` define the test part.
 
-    A file's number, for rules that go by it, is the last one in its name.
+    Rules by number use the last number in a file name.
 
     Returns:
         (classes, samples of the given splits).
 
     Raises:
-        MissingPart: the rule leaves a class nothing to train with, or nothing at all to test on.
-        DataError: the folder is missing or empty, or a file has no number where the rule needs one.
+        MissingPart: a class has no training samples, or there are no test samples.
+        DataError: the folder is missing or empty, or a file name contains no number but the rule requires one.
     """
     _check_root(root, {}, {})
     found = _scan_split(root, "", "", suffixes)
@@ -103,13 +103,13 @@ def _number(name: str) -> int | None:
 
 
 def stamp(path: "str | os.PathLike[str]") -> str:
-    """Size, and times of modification and change, of a file: when it changes, so has the file.
+    """Size, modification time and change time of a file, to detect changes.
 
-    Programs can set the time of modification back, as those that unpack and copy do; that of change they cannot. A link that
-    leads to nothing, or in a circle, has those of the link: what reads it says what is wrong.
+    Programs can reset the modification time, for example when copying or extracting, but not the change time. For a broken or
+    cyclic link, those of the link are used; the error is raised when it is read.
 
     Raises:
-        DataError: it is not there.
+        DataError: the file does not exist.
     """
     try:
         try:
@@ -119,13 +119,13 @@ def stamp(path: "str | os.PathLike[str]") -> str:
     except OSError as error:
         raise DataError(
             f"{os.fspath(path)}: cannot be read: {error.strerror}",
-            hint="Fetch or record it again, or take it out of the folder.",
+            hint="Download or record it again, or remove it from the folder.",
         ) from error
     return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 def visible(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, sorted by name, hidden entries left out.
+    """The entries of a folder, sorted by name, without hidden ones.
 
     Raises:
         DataError: it cannot be listed.
@@ -138,9 +138,9 @@ def visible(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder in and below ``root``, and the names of its files, sorted; hidden files and folders are left out.
+    """Each folder in and below ``root``, and the sorted names of its files, without hidden files and folders.
 
-    Symbolic links are followed. A folder that is reached a second time, in a circle or not, is passed over.
+    Symbolic links are followed. A folder that was already visited is skipped.
 
     Raises:
         DataError: a folder cannot be listed.
@@ -167,7 +167,7 @@ def _check_root(root: Path, splits: Mapping[str, str], hints: Mapping[str, str])
     if not root.is_dir():
         found = "a file" if root.exists() else "no such folder"
         raise DataError(
-            f"{root}: found {found}, expected a folder with {want}", hint="Give --data-dir the folder that holds them."
+            f"{root}: found {found}, expected a folder with {want}", hint="Give --data-dir the folder that contains them."
         )
     for split, folder in splits.items():
         if not (root / folder).is_dir():
@@ -190,7 +190,7 @@ def _scan_split(root: Path, split: str, folder: str, suffixes: tuple[str, ...]) 
     for entry in classes:
         found[entry.name] = _scan_class(Path(entry.path), split, suffixes, ignored)
     if ignored:
-        log.warning("%s: left out %d files of other types, such as %s", root / folder, len(ignored), ignored[0])
+        log.warning("%s: ignored %d files of other types, such as %s", root / folder, len(ignored), ignored[0])
     return found
 
 
@@ -205,13 +205,13 @@ def _scan_class(folder: Path, split: str, suffixes: tuple[str, ...], ignored: li
     if not samples:
         raise DataError(
             f"{folder}: found no samples of this class, expected files ending in {_some(suffixes)}",
-            hint="Put its files there, or take the folder out.",
+            hint="Put its files there, or remove the folder.",
         )
     return samples
 
 
 def _is_sample(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a file, or a link that leads to nothing or in a circle, which reading it reports."""
+    """Whether it is a file, or a broken or cyclic link, which is reported when it is read."""
     try:
         return entry.is_file() or not os.path.exists(entry)
     except OSError:

@@ -1,4 +1,4 @@
-"""From events to the frames that a network sees: cut in time, counted per pixel and polarity, brought to size, valued."""
+"""Conversion of events to frames: slicing in time, counting per pixel and polarity, resizing, and conversion of values."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -19,17 +19,17 @@ FULL = 255  # the most that a whole number of a frame holds
 
 @dataclass(frozen=True)
 class FrameSettings:
-    """How frames are made. The fields are settings of the same names.
+    """Settings of the frames, with the names of the fields of RunConfig.
 
     Attributes:
         T: number of slices.
-        size: height and width S of a frame. A sensor that is not square is padded to one, so the aspect is kept.
-        slicing: ``count`` gives every slice the same number of events (but for one), ``time`` the same share of the recording,
-            ``window`` makes each ``window_us`` long, one after the other, and leaves out what lies before and after.
-        window_us: length of a slice of ``window``, microseconds.
-        window_start: where the windows lie in the recording: ``first``, ``middle`` or ``random``.
-        resize: how counts reach S x S, see :mod:`lsgcli.data.resampling`.
-        value: ``count`` of events, ``binary`` presence, or ``log1p`` of the count; taken before frames are interpolated.
+        size: height and width S of a frame. A sensor that is not square is padded to a square, which keeps the aspect ratio.
+        slicing: ``count``: slices with equal numbers of events (up to one); ``time``: slices of equal duration; ``window``:
+            consecutive slices of length ``window_us``, without the events before and after.
+        window_us: length of a window, in microseconds.
+        window_start: position of the windows in the recording: ``first``, ``middle`` or ``random``.
+        resize: resizing of counts to S x S, see :mod:`lsgcli.data.resampling`.
+        value: ``count`` of events, ``binary``, or ``log1p`` of the count; applied before interpolation.
         normalise: divide by the maximum of each ``frame`` or of the whole ``sample``, or ``none``.
     """
 
@@ -44,17 +44,17 @@ class FrameSettings:
 
     @classmethod
     def of(cls, config: RunConfig) -> "FrameSettings":
-        """Those of a run."""
+        """The settings of a run."""
         return cls(**{name: getattr(config, name) for name in cls.__dataclass_fields__})
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """uint8 where all values are whole numbers, else float16."""
+        """uint8 if all values are integers, otherwise float16."""
         whole = RESIZES[self.resize].whole and self.value != "log1p" and self.normalise == "none"
         return np.dtype(np.uint8 if whole else np.float16)
 
     def digest(self) -> dict[str, Any]:
-        """What prepared frames depend on, as JSON types; settings that have no effect are left out."""
+        """The settings with an effect on the frames, as JSON types."""
         found = asdict(self)
         if self.slicing != "window":
             del found["window_us"], found["window_start"]
@@ -68,11 +68,11 @@ def frames(
 
     Args:
         sensor: (width, height) of the sensor in pixels.
-        name: what an error calls the recording.
-        draw: in [0, 1), where ``window_start`` is ``random``: the place of the windows.
+        name: name of the recording for errors.
+        draw: position of the windows in [0, 1), for ``window_start`` ``random``.
 
     Returns:
-        (T, 2, S, S), channel 0 ON and channel 1 OFF, of ``settings.dtype``; whole numbers saturate at 255.
+        (T, 2, S, S), channel 0 ON and channel 1 OFF, of ``settings.dtype``; integers saturate at 255.
 
     Raises:
         DataError: no events, or events outside the sensor.
@@ -83,8 +83,8 @@ def frames(
     grid = resize.grid(sensor, settings.size)
     if settings.T * grid.height * grid.width > MOST:
         raise DataError(
-            f"{name}: found a sensor of {sensor[0]}x{sensor[1]}, which takes too much memory at full size in {settings.T} frames",
-            hint="Use --resize bin, or give --sensor if that is not its size.",
+            f"{name}: found a sensor of {sensor[0]}x{sensor[1]}, which requires too much memory for {settings.T} frames at full size",
+            hint="Use --resize bin, or give --sensor if this size is wrong.",
         )
     if resize.crops:
         events, edges = _crop(events, edges, grid)
@@ -97,14 +97,14 @@ def frames(
 
 
 def edges_of(t: np.ndarray, settings: FrameSettings, draw: float = 0.0) -> list[int]:
-    """T + 1 indices into times ``t`` (sorted, microseconds): slice k holds the events ``edges[k]`` to ``edges[k + 1] - 1``."""
+    """T + 1 indices into times ``t`` (sorted, microseconds): slice k contains the events ``edges[k]`` to ``edges[k + 1] - 1``."""
     return SLICINGS[settings.slicing](t, settings, draw)
 
 
 def _check(events: Events, sensor: tuple[int, int], name: str) -> None:
     if len(events) == 0:
         raise DataError(
-            f"{name}: found no events, expected at least one", hint="Record it again, or take it out of the folder."
+            f"{name}: found no events, expected at least one", hint="Record it again, or remove it from the folder."
         )
     width, height = sensor
     if int(events.x.max()) < width and int(events.y.max()) < height:
@@ -112,7 +112,7 @@ def _check(events: Events, sensor: tuple[int, int], name: str) -> None:
     i = int(((events.x >= width) | (events.y >= height)).argmax())
     raise DataError(
         f"{name}: event {i} is at x={events.x[i]}, y={events.y[i]}, expected a sensor of {width}x{height}",
-        hint="Give the right --sensor WIDTHxHEIGHT, or take the recording out of the folder.",
+        hint="Give the correct --sensor WIDTHxHEIGHT, or remove the recording from the folder.",
     )
 
 
@@ -143,7 +143,7 @@ def _places(events: Events, grid: Grid) -> np.ndarray:
 
 
 def _counts(place: np.ndarray, edges: list[int], grid: Grid) -> Iterator[np.ndarray]:
-    """How many events of each slice are at each place, (2 * grid.height * grid.width,); the next slice overwrites it."""
+    """Number of events per cell, (2 * grid.height * grid.width,), for each slice; the array is reused for the next slice."""
     most = max(end - start for start, end in pairwise(edges))
     # Counts that are small in memory stay in the processor's cache, which is what the time goes by.
     counts = np.zeros(2 * grid.height * grid.width, np.uint16 if most < 1 << 16 else np.uint32)

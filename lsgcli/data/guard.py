@@ -1,4 +1,4 @@
-"""The boundary to files that others wrote: any failure of what reads them becomes an error that names the file."""
+"""Conversion of any failure while reading an external file to an error that names the file."""
 
 import errno
 from collections.abc import Iterator
@@ -9,22 +9,22 @@ from lsgcli.errors import ConfigError, DataError, LsgError
 from lsgcli.extras import install_hint
 from lsgcli.files import storage_error
 
-HINT = "Fetch or record it again, or take it out of the folder."
+HINT = "Download or record it again, or remove it from the folder."
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT}
 
 
 @contextmanager
 def foreign(path: Path | str, expected: str, *, hint: str = HINT, extra: str = "") -> Iterator[None]:
-    """Turn any exception inside the block into a DataError about ``path``, which should have been ``expected``.
+    """Convert any exception in the block to a DataError about ``path``, with ``expected`` as description of a valid file.
 
     Args:
-        extra: the extra of lsg that installs the library which reads such files, if that is not a base dependency.
+        extra: extra of lsg that installs the library required to read the file, if not a base dependency.
 
     Raises:
         DataError: the block failed.
-        StorageError: for want of room on the disk.
-        ConfigError: a library cannot be imported, which says nothing about the file.
+        StorageError: not enough disk space.
+        ConfigError: a library cannot be imported.
     """
     try:
         yield
@@ -36,10 +36,10 @@ def foreign(path: Path | str, expected: str, *, hint: str = HINT, extra: str = "
         if error.errno in FULL:
             raise storage_error(error, Path(path)) from error
         if error.errno in PASSING:
-            advice = "The file may be whole: look at its permissions, its disk and the limits of the system, and try again."
+            advice = "The file may be intact: check its permissions, the disk and system limits, and try again."
             raise DataError(f"{path}: cannot be read: {error.strerror or error}", hint=advice) from error
         raise _damaged(path, expected, hint, error) from error
-    except BaseException as error:  # a panic in a reader written in Rust is no Exception
+    except BaseException as error:  # panics of readers written in Rust are not Exceptions
         raise _damaged(path, expected, hint, error) from error
 
 

@@ -1,4 +1,4 @@
-"""Frames made from recordings while a network trains, for augmentations that change events before they are counted."""
+"""Frames computed from recordings during training, for augmentations of events."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -25,10 +25,10 @@ class Live:
         return Live(self.dataset, [self.samples[i] for i in rows])
 
     def frames(self, rows: np.ndarray, change: Changed) -> np.ndarray:
-        """Frames (B, T, 2, S, S) of the samples at ``rows`` (B,), their events changed before.
+        """Frames (B, T, 2, S, S) of the samples at ``rows`` (B,), with augmented events.
 
         Raises:
-            DataError: a recording is damaged or gone.
+            DataError: a recording is damaged or missing.
         """
         made = []
         for position, sample in enumerate(self.samples[i] for i in rows):

@@ -1,4 +1,4 @@
-"""Loading many samples into one array."""
+"""Loading of many samples into one array."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +16,12 @@ from lsgcli.errors import DataError
 
 @dataclass
 class Outcome:
-    """What came of loading samples.
+    """Outcome of loading samples.
 
     Attributes:
-        left_out: row -> what is wrong, for samples that could not be loaded; their rows are zeros. Empty unless
-            ``skip_bad`` is set.
-        saturated: how many values of frames reached the most that they hold, and in how many recordings.
-        medians: number of events of a recording, and its duration in microseconds; None for images.
+        left_out: row -> problem, for samples that could not be loaded; their rows are zeros. Empty unless ``skip_bad`` is set.
+        saturated: number of saturated frame values, and of recordings with such values.
+        medians: median number of events and duration in microseconds of the recordings; None for images.
     """
 
     left_out: dict[int, str] = field(default_factory=dict)
@@ -52,13 +51,13 @@ class Outcome:
 def load_all(
     dataset: Dataset, samples: Sequence[Sample], out: np.ndarray, workers: int, report: Callable[[int], None]
 ) -> Outcome:
-    """Load ``samples`` into the rows of ``out``, in up to ``workers`` processes where that pays.
+    """Load ``samples`` into the rows of ``out``, in up to ``workers`` processes if that is faster.
 
     Args:
-        report: is told how many more samples are done.
+        report: called with the number of newly finished samples.
 
     Raises:
-        DataError: a sample is damaged, and ``skip_bad`` is not set.
+        DataError: a sample is damaged and ``skip_bad`` is not set.
     """
     left_out: dict[int, str] = {}
     lengths: list[tuple[int, int]] = []
@@ -83,9 +82,9 @@ Loaded = np.ndarray | DataError
 
 
 def load_file(dataset: Dataset, found: Found) -> Loaded:
-    """A prepared sample of a file that the data set need not list, or what is wrong with it.
+    """A prepared sample from any file, or the error.
 
-    Here, since processes that prepare samples should not load torch.
+    Defined here because worker processes should not import torch.
     """
     path, problem = found
     try:
@@ -95,7 +94,7 @@ def load_file(dataset: Dataset, found: Found) -> Loaded:
 
 
 def readable(dataset: Dataset, sample: Sample) -> bool:
-    """Whether a sample can be loaded now."""
+    """Whether a sample can be loaded."""
     try:
         dataset.load(sample)
     except DataError:
@@ -104,7 +103,7 @@ def readable(dataset: Dataset, sample: Sample) -> bool:
 
 
 def _load(dataset: Dataset, sample: Sample) -> tuple[np.ndarray, tuple[int, int] | None] | str:
-    """One prepared sample and, of a recording, the number of its events and its duration; or what is wrong with it."""
+    """One prepared sample and, for a recording, its number of events and duration; or the error."""
     try:
         if not isinstance(dataset, EventDataset):
             return dataset.load(sample), None

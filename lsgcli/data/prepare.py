@@ -1,4 +1,4 @@
-"""From a configuration to prepared data: list, load or take from the cache, hold a validation part out."""
+"""Preparation of data: list samples, load them or read the cache, and hold out a validation split."""
 
 import logging
 import math
@@ -32,20 +32,19 @@ def prepare(
     expected: Mapping[str, Any] | None = None,
     strict: bool = False,
 ) -> DataBundle:
-    """Everything that a run reads.
+    """Prepare all data of a run.
 
     Args:
-        splits: ``("test",)`` reads the test part only, and only that need be there.
-        classes: the labels' names, from a checkpoint; otherwise the data decide.
-        progress: is called with (``PREPARING``, samples done, samples in all), and while a file is downloaded with its name
-            and bytes.
-        expected: ``info`` of the data that a checkpoint was trained on. Another sensor is an error; another release,
-            orientation or version of our code gets a warning.
-        strict: any such difference is an error.
+        splits: ``("test",)`` reads only the test part, and requires no other.
+        classes: class names from a checkpoint. Default: from the data.
+        progress: called with (``PREPARING``, samples done, total samples), and during downloads with the file name and bytes.
+        expected: ``info`` of the training data of a checkpoint. A different sensor is an error; a different release, orientation
+            or version of lsg's data code causes a warning.
+        strict: whether any such difference is an error.
 
     Raises:
         ConfigError: a setting is missing.
-        DataError: the data are missing, damaged, of other classes, or not those that were expected.
+        DataError: the data are missing, damaged, have other classes, or differ from the expected data.
     """
     dataset: Dataset = registry.get("dataset", config.dataset)(config, expected=expected, progress=progress)
     dataset.check()
@@ -82,28 +81,28 @@ def _classes(dataset: Dataset, classes: tuple[str, ...] | None) -> tuple[str, ..
         raise DataError(
             f"{config.data_dir or config.dataset}: found a class {strange[0]!r},"
             f" expected those of the checkpoint: {', '.join(classes)}",
-            hint="Rename its folder, take it out, or give --data-dir the data that the checkpoint was trained for.",
+            hint="Rename or remove its folder, or give --data-dir data with the classes of the checkpoint.",
         )
     return tuple(classes)
 
 
 def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config: RunConfig, strict: bool) -> None:
-    """Warn of what differs between data, as far as both descriptions know it. Paths and outcomes of loading are not compared.
+    """Warn about differences between data and the training data of a checkpoint, in facts that both contain.
 
     Args:
-        info: of the data at hand, as in :class:`~lsgcli.data.bundle.DataBundle`.
-        expected: of the data that a checkpoint was trained on.
-        strict: a difference is an error.
+        info: of the data, as in :class:`~lsgcli.data.bundle.DataBundle`.
+        expected: of the training data of a checkpoint.
+        strict: whether a difference is an error.
 
     Raises:
-        DataError: another sensor, or any difference where ``strict``.
+        DataError: the sensors differ, or anything differs and ``strict`` is true.
     """
     found, trained = _flat(info), _flat(expected)
     differing = [key for key in found if key in trained and found[key] != trained[key]]
     where = config.data_dir or config.dataset
     told = {key: f"{where}: found {key} {found[key]}, expected {trained[key]} as in training" for key in differing}
     if strict and told:
-        raise DataError("\n".join(told.values()), hint="Give --data-dir the data that the run began with, or start a new run.")
+        raise DataError("\n".join(told.values()), hint="Give --data-dir the original data of the run, or start a new run.")
     if "sensor" in told:
         raise DataError(told["sensor"], hint="Give --data-dir recordings of the same sensor.")
     for line in told.values():
@@ -125,7 +124,7 @@ def _parts(dataset: Dataset, splits: Sequence[str]) -> dict[str, tuple[Sample, .
 
 
 def _left_out(outcomes: Mapping[str, Outcome], parts: Mapping[str, Sequence[Sample]], config: RunConfig) -> dict[str, Any]:
-    """Warn about what --skip-bad left out; what the checkpoint records about it."""
+    """Warn about samples skipped by --skip-bad; returns the record for the checkpoint."""
     problems = {
         parts[split][row].key: problem for split, outcome in outcomes.items() for row, problem in outcome.left_out.items()
     }
@@ -134,7 +133,7 @@ def _left_out(outcomes: Mapping[str, Outcome], parts: Mapping[str, Sequence[Samp
     shown = list(problems.values())[:SHOWN]
     more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
     log.warning(
-        "%s: left out %d that cannot be read:\n  %s%s",
+        "%s: skipped %d unreadable samples:\n  %s%s",
         config.data_dir or config.dataset,
         len(problems),
         "\n  ".join(shown),
@@ -146,13 +145,13 @@ def _left_out(outcomes: Mapping[str, Outcome], parts: Mapping[str, Sequence[Samp
 def _saturated(
     outcomes: Mapping[str, Outcome], parts: Mapping[str, Sequence[Sample]], size: int, config: RunConfig
 ) -> dict[str, Any]:
-    """Warn about frames that may have lost events, ``size`` values each; what the checkpoint records about it."""
+    """Warn about saturated frames, with ``size`` values per sample; returns the record for the checkpoint."""
     values, recordings = (sum(outcome.saturated[i] for outcome in outcomes.values()) for i in (0, 1))
     if not values:
         return {}
     count = sum(map(len, parts.values()))
     log.warning(
-        "%s: %s of %s values, in %s of %s recordings, reached the most that a frame holds (%d), so events may be lost;"
+        "%s: %s of %s values, in %s of %s recordings, saturate at %d, so events may be lost;"
         " use --value log1p, a larger --size or -T, or --resize bilinear",
         config.data_dir or config.dataset,
         *(f"{number:,}" for number in (values, count * size, recordings, count)),
@@ -162,7 +161,7 @@ def _saturated(
 
 
 class _Counter:
-    """Adds up what is done, for a progress callback."""
+    """Accumulates the number of finished samples for a progress callback."""
 
     def __init__(self, total: int, progress: Progress | None):
         self.done, self.total, self.progress = 0, total, progress
@@ -186,14 +185,14 @@ def _split(
         return whole, outcome
     if len(bad) == len(samples):
         raise DataError(
-            f"{dataset.config.data_dir}: none of the {split} part can be read: {next(iter(bad.values()))}",
-            hint="Look at one of the files with `lsg data info`.",
+            f"{dataset.config.data_dir}: found no readable sample of the {split} part: {next(iter(bad.values()))}",
+            hint="Inspect one of the files with `lsg data info`.",
         )
     return whole.part(np.setdiff1d(np.arange(len(samples)), list(bad))), outcome
 
 
 def _array(dataset: Dataset, split: str, samples: tuple[Sample, ...], report: _Counter) -> tuple[np.ndarray, Outcome]:
-    """Prepared samples (N, ...), from the cache or made and put there, and what came of it."""
+    """Prepared samples (N, ...), read from the cache or added to it, and the outcome of loading."""
     config, shape = dataset.config, (len(samples), *dataset.shape)
     if not dataset.packed:
         out = np.empty(shape, dataset.dtype)
@@ -223,7 +222,7 @@ def _array(dataset: Dataset, split: str, samples: tuple[Sample, ...], report: _C
 
 
 def _partial(path: Path) -> Path:
-    """Where samples are kept of which some were left out: apart, as only --skip-bad may use them."""
+    """Cache file for data with skipped samples, which only --skip-bad may use."""
     return path.with_name(f"{path.stem}-partial.npy")
 
 
@@ -237,7 +236,7 @@ def _cached(
         return None
     path = _partial(path)
     array, partial = cache.read(path, shape, dataset.dtype), Outcome.noted(cache.note(path), len(samples))
-    # What failed may have been the disk, or a limit of the system, rather than the file.
+    # The failure may have been caused by the disk or a system limit rather than the file.
     if array is None or partial is None or any(readable(dataset, samples[row]) for row in partial.left_out):
         return None
     return array, partial
@@ -256,15 +255,16 @@ def _normalisation(dataset: Dataset, train: Split | None) -> tuple[tuple[float, 
         square += np.square(x).sum((0, 2, 3))
         count += x.size // x.shape[1]
     mean = total / count
-    # A channel that never changes has nothing to scale.
+    # Constant channels are not scaled.
     std = np.sqrt(np.maximum(square / count - mean**2, 0.0))
     return tuple(mean.tolist()), tuple(np.where(std < 1e-6, 1.0, std).tolist())
 
 
 def hold_out(train: Split, fraction: float, seed: int) -> tuple[Split, Split | None]:
-    """Split a validation part off, per class, chosen by a hash of (seed, key).
+    """Split off a validation part, per class, by a hash of (seed, key).
 
-    Which samples does not depend on their order, so two runs with one seed share the split: see :func:`~lsgcli.data.splits.drawn`.
+    The split does not depend on the order of the samples, so runs with the same seed share it; see
+    :func:`~lsgcli.data.splits.drawn`.
     """
     if fraction <= 0:
         return train, None

@@ -1,4 +1,4 @@
-"""Which recordings of a data set without a published split are its test part."""
+"""Split rules for data sets without a published test split."""
 
 import logging
 import math
@@ -23,28 +23,28 @@ def assign(items: Sequence[Item], rule: str, seed: int) -> list[str]:
     """``train`` or ``test`` for every item.
 
     Args:
-        items: (key, label, number) of every recording; never an index, which depends on the order that a system lists files in.
+        items: (key, label, number) of every recording; no index, which would depend on the listing order of the file system.
         rule: ``last`` (numbers 900-999 test), ``first`` (0-99 test), ``lexicographic`` (the last tenth of each class in the
             alphabetical order of the numbers, so 91-99 and 909-999 of 1000: what spikingjelly's split function gives), or
             ``stratified`` (a tenth of each class, drawn by ``seed``).
-        seed: of ``stratified``.
+        seed: seed of ``stratified``.
 
     Raises:
-        DataError: a rule that goes by numbers, and a recording without one.
+        DataError: the rule requires numbers, and a recording has none.
     """
     return RULES[rule].apply(items, seed)
 
 
 def check(root: Path, classes: Sequence[str], labels: Mapping[str, Collection[int]], rule: str, *, hint: str = "") -> None:
-    """See whether a rule left something of every class for each part; warn of classes without test samples.
+    """Check that each class has training samples and that there are test samples; warn about classes without test samples.
 
     Args:
         root: the folder, for messages.
-        labels: part -> the labels of its samples.
-        hint: what else can be done.
+        labels: part -> labels of its samples.
+        hint: alternative solution for the error.
 
     Raises:
-        MissingPart: a class has nothing to train with, or there is nothing at all to test on.
+        MissingPart: a class has no training samples, or there are no test samples.
     """
     other = "" if rule == "stratified" else "choose another --split, such as --split stratified, a tenth of each class"
     advice = "; or ".join(filter(None, (hint, other))) or "add recordings"
@@ -96,14 +96,14 @@ def _stratified(items: Sequence[Item], seed: int) -> list[str]:
 
 
 def drawn(ids: np.ndarray, y: np.ndarray, share: float, seed: int, stream: str) -> np.ndarray:
-    """(N,) bool: a share of each class, chosen by a hash of (seed, sample).
+    """(N,) bool: a fraction of each class, selected by a hash of (seed, sample).
 
-    A class of n samples gives round(share * n) of them, but at least 1 where n >= 2, and never its last one.
+    Selects round(share * n) of n samples, but at least 1 if n >= 2, and never all.
 
     Args:
-        ids: (N,) uint64 of :func:`lsgcli.data.random.ids`.
+        ids: (N,) uint64 from :func:`lsgcli.data.random.ids`.
         y: (N,) labels.
-        stream: keeps one use from another.
+        stream: name that makes different uses independent.
     """
     draw = random.uniforms(seed, 0, ids, 1, stream)[:, 0]
     chosen = np.zeros(len(ids), dtype=bool)
@@ -115,7 +115,7 @@ def drawn(ids: np.ndarray, y: np.ndarray, share: float, seed: int, stream: str) 
 
 
 class Rule(NamedTuple):
-    """A way to choose the test part, and what an error says about it."""
+    """A split rule and its description for messages."""
 
     apply: Callable[[Sequence[Item], int], list[str]]
     told: str

@@ -1,4 +1,4 @@
-"""Is a folder of data whole? Against its checksums, by reading every recording, and against published counts."""
+"""Verification of data: checksums, reading of every recording, and comparison with published counts."""
 
 import functools
 from collections import Counter
@@ -18,18 +18,18 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found.
+    """Result of a verification.
 
     Attributes:
-        path: the folder; the name of a data set that has none.
+        path: the folder, or the name of a data set without a folder.
         folder: whether it is a folder.
         manifests: each ``SHA256SUMS`` in it or one level below; without any, the next three are empty.
-        missing, changed: files of the manifests that are not there, or have another checksum.
-        extra: files beside or below a manifest that none knows. They are no fault.
-        samples: recordings (or images) that were opened.
-        unreadable: name -> what is wrong.
-        counts: samples per part; ``all`` for those of a plain folder.
-        warnings: what is odd, but no fault.
+        missing, changed: listed files that do not exist, or have another checksum.
+        extra: files in the folder of a manifest that are not listed. They are not faults.
+        samples: number of recordings (or images) read.
+        unreadable: name -> problem.
+        counts: samples per part; ``all`` for a plain folder.
+        warnings: unexpected findings that are not faults.
     """
 
     path: str
@@ -50,7 +50,7 @@ class Verdict:
 
     @property
     def faults(self) -> list[str]:
-        """A line for each file that is missing, changed or unreadable."""
+        """One line for each missing, changed or unreadable file."""
         return [
             *(f"missing: {name}" for name in self.missing),
             *(f"changed: {name}" for name in self.changed),
@@ -78,14 +78,14 @@ def of_path(path: Path, **options: Any) -> Verdict:
 def of_dataset(
     dataset: Dataset, *, workers: int | None = None, progress: Progress | None = None, hashing: Progress | None = None
 ) -> Verdict:
-    """Verify a data set: its folder, if it has one, each of its samples, and how many there are.
+    """Verify a data set: its folder, if any, each sample, and the number of samples.
 
     Args:
-        progress: called with (samples read, samples in all).
-        hashing: called with (bytes hashed, bytes in all).
+        progress: called with (samples read, total samples).
+        hashing: called with (bytes hashed, total bytes).
 
     Raises:
-        DataError: a manifest that cannot be read.
+        DataError: a manifest cannot be read.
     """
     problems = {}
     for done, (i, problem) in enumerate(parallel.each(functools.partial(_load, dataset), dataset.samples, workers), start=1):
@@ -107,24 +107,24 @@ def of_dataset(
 
 
 def written(verdict: Verdict, hashing: Progress | None = None) -> Verdict:
-    """Write ``SHA256SUMS`` of all files in the folder of a verdict, or where it has some, those; the verdict that then holds.
+    """Write ``SHA256SUMS`` for all files in the folder of a verdict, or update existing ones; returns the new verdict.
 
     Raises:
-        DataError: something in it is unreadable, so that its checksum is not worth keeping, or it is no folder.
+        DataError: a file is unreadable, or there is no folder.
         StorageError: it cannot be written.
     """
     root = Path(verdict.path)
     if not verdict.folder:
-        found = f"{verdict.path}: comes with the program, expected a folder to write {manifest.NAME} in"
+        found = f"{verdict.path}: is embedded in lsg, expected a folder to write {manifest.NAME} to"
         raise DataError(found, hint="Omit --write.")
     _need_folder(root)
     if verdict.unreadable:
         raise DataError(
             "\n".join(f"unreadable: {problem}" for problem in verdict.unreadable.values()),
-            hint="Mend or remove these first; no manifest was written.",
+            hint="Repair or remove these files first; no manifest was written.",
         )
     found_at = verdict.manifests or (manifest.NAME,)
-    for name in reversed(found_at):  # the one of the whole folder lists the others
+    for name in reversed(found_at):  # the manifest of the whole folder lists the others
         manifest.write((root / name).parent, progress=hashing)
     return replace(verdict, manifests=found_at, missing=(), changed=(), extra=())
 
@@ -138,7 +138,7 @@ def _need_folder(path: Path) -> None:
 
 
 def _compared(root: Path | None, hashing: Progress | None) -> dict[str, tuple[str, ...]]:
-    """The manifests of the folder itself and of those in it, and what differs from them; paths are relative to the folder."""
+    """The manifests in the folder and one level below, and differences from them, with paths relative to the folder."""
     found: dict[str, set[str]] = {"missing": set(), "changed": set(), "extra": set()}
     manifests, known = [], set()  # the folder's own manifest comes first
     below = [] if root is None else [Path(), *(Path(entry.name) for entry in visible(root) if entry.is_dir())]
@@ -155,7 +155,7 @@ def _compared(root: Path | None, hashing: Progress | None) -> dict[str, tuple[st
 
 
 def _load(dataset: Dataset, sample: Sample) -> str | None:
-    """What is wrong with a sample; None if nothing is."""
+    """The problem of a sample; None if it can be read."""
     try:
         dataset.load(sample)
     except DataError as error:
@@ -166,7 +166,7 @@ def _load(dataset: Dataset, sample: Sample) -> str | None:
 def _against(published: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:
     whole = {**counts, "all": sum(counts.values())}
     return [
-        f"found {whole.get(part, 0):,} samples in {'all' if part == 'all' else f'the {part} part'}, published are {number:,}"
+        f"found {whole.get(part, 0):,} samples in {'total' if part == 'all' else f'the {part} part'}, expected {number:,} as published"
         for part, number in published.items()
         if whole.get(part, 0) != number
     ]

@@ -50,7 +50,9 @@ def introduction(flows: Sequence[dict[str, Any]]) -> str:
     unlike = [name for key, name in SAME.items() if len({str(flow.get(key)) for flow in flows}) > 1]
     if len({tuple(layer["name"] for layer in flow["layers"]) for flow in flows}) > 1:
         unlike.append("layers")
-    warning = f'<p class="bad">! Not directly comparable: these checkpoints differ in {", ".join(unlike)}.</p>' if unlike else ""
+    warning = (
+        f'<p class="bad">! Not directly comparable: these checkpoints differ in {", ".join(unlike)}.</p>' if unlike else ""
+    )
     return f"<p>{text}</p>{warning}"
 
 

@@ -41,7 +41,9 @@ def run_page(run: RunDir, end: dict[str, Any], flow: dict[str, Any]) -> str:
         _figure("Loss", losses, "loss", f"train: training loss; {split}: cross-entropy of mean logits."),
         _figure("Decay beta", over_time("beta"), "beta", "One line per layer, in order from the input."),
         _figure("Surrogate width alpha", over_time("alpha"), "alpha", "In units of u."),
-        _figure("Coverage", over_time("coverage"), "coverage", "Fraction of u inside v_th +- alpha/2, last step of each epoch."),
+        _figure(
+            "Coverage", over_time("coverage"), "coverage", "Fraction of u inside v_th +- alpha/2, last step of each epoch."
+        ),
         _figure("Gradient norm", over_time("grad_norm"), "|dL/dW|", "L2 norm of dL/dW, last step of each epoch.", log=True),
         "</div>",
         f"<h2>Gradient flow of the final network</h2>{flow_table.summary(flow)}{flow_table.table(flow, 'the final network')}{_note(flow)}",
@@ -52,9 +54,7 @@ def run_page(run: RunDir, end: dict[str, Any], flow: dict[str, Any]) -> str:
 
 
 def _source(end: dict[str, Any]) -> str:
-    return (
-        "best epoch on the validation split" if end["best_chosen_on"] == "val" else "last epoch, no validation split"
-    )
+    return "best epoch on the validation split" if end["best_chosen_on"] == "val" else "last epoch, no validation split"
 
 
 def _figure(title: str, lines: Lines, label: str, caption: str = "", *, log: bool = False) -> str:

@@ -25,7 +25,9 @@ def show(
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write.")] = ...,  # type: ignore[assignment]
     force: Force = False,
-    samples: Annotated[int, typer.Option(min=1, help="Number of samples of a data set or folder, evenly over its classes.")] = 8,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Number of samples of a data set or folder, evenly over its classes.")
+    ] = 8,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

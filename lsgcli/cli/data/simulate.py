@@ -14,12 +14,8 @@ from lsgcli.output import print_json, print_result
 def simulate(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with one subfolder of images per class.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder, with one subfolder per class.")],
-    per_class: Annotated[
-        int | None, typer.Option(min=1, help="Use only the first N images of each class, by name.")
-    ] = None,
-    form: Annotated[
-        str, typer.Option("--format", help="aedat2, rotated like CIFAR10-DVS, or npz, upright.")
-    ] = "aedat2",
+    per_class: Annotated[int | None, typer.Option(min=1, help="Use only the first N images of each class, by name.")] = None,
+    form: Annotated[str, typer.Option("--format", help="aedat2, rotated like CIFAR10-DVS, or npz, upright.")] = "aedat2",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the camera noise.")] = 0,
     workers: Workers = None,
     force: Annotated[bool, typer.Option("--force", help="Write to a folder that contains other files.")] = False,

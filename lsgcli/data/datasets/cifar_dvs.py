@@ -79,7 +79,10 @@ class CifarDvs(Downloaded, EventDataset):
         if self._obtain(_classes(found)):
             found = _recordings(root)
         if not any(found.values()):
-            raise DataError(f"{root}: found no recordings, expected cifar10_<class>_<number>.aedat or .aedat4 in or below it", hint=_advice(root))
+            raise DataError(
+                f"{root}: found no recordings, expected cifar10_<class>_<number>.aedat or .aedat4 in or below it",
+                hint=_advice(root),
+            )
         suffix = _release(root, found)
         recordings = sorted(found[suffix].items())
         rule = self.config.split or "last"

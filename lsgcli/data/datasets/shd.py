@@ -104,7 +104,9 @@ def _part(path: Path, split: str) -> list[Sample]:
     labels = _arrays(path)[2]
     bad = np.flatnonzero((labels < 0) | (labels >= len(ENGLISH) + len(GERMAN)))
     if len(bad):
-        raise DataError(f"{path}: recording {bad[0]}: found label {labels[bad[0]]}, expected 0 to 19", hint="Download it again.")
+        raise DataError(
+            f"{path}: recording {bad[0]}: found label {labels[bad[0]]}, expected 0 to 19", hint="Download it again."
+        )
     version = stamp(path)
     return [Sample(f"{split}/{i:05d}", int(label), split, (str(path), i), f"{i}:{version}") for i, label in enumerate(labels)]
 

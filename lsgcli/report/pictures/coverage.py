@@ -14,7 +14,9 @@ class Coverage:
 
     place: ClassVar = 10
     title: ClassVar = "Coverage by layer"
-    shows: ClassVar = "Fraction of membrane potentials inside the surrogate's interval, where the rectangular surrogate is not zero."
+    shows: ClassVar = (
+        "Fraction of membrane potentials inside the surrogate's interval, where the rectangular surrogate is not zero."
+    )
     hides: ClassVar = (
         "Whether higher coverage is better. A wider interval always covers more, but a wider surrogate is also lower: its mean E[h], the "
         "average factor on the gradient, does not necessarily increase."

@@ -28,9 +28,7 @@ class Steps:
         "One measure per layer (rows, from the input) and timestep (columns), averaged over neurons and samples; all checkpoints have "
         "the same colour scale."
     )
-    hides: ClassVar = (
-        "Differences between neurons: an average of 0.5 may be all neurons half of the time, or half of the neurons all of the time."
-    )
+    hides: ClassVar = "Differences between neurons: an average of 0.5 may be all neurons half of the time, or half of the neurons all of the time."
 
     def views(self, flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
         found = []
