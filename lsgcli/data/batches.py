@@ -129,7 +129,7 @@ class Batches:
 
     def _changed(self, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Frames from recordings, with augmentations of events."""
-        assert self.split.live is not None  # chain() has seen that the data are recordings
+        assert self.split.live is not None  # chain() has checked that the data are recordings
 
         def change(position: int, events: Events, sensor: tuple[int, int]) -> Events:
             for one in self.of_events:
@@ -143,7 +143,7 @@ class Batches:
 
 
 def _arrived(ahead: deque[tuple[int, Future[np.ndarray]]]) -> tuple[int, np.ndarray]:
-    """The first batch of those under way, when it is there."""
+    """Wait for the first prefetched batch."""
     index, future = ahead.popleft()
     return index, future.result()
 

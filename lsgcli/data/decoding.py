@@ -1,4 +1,4 @@
-"""Bytes of a recording that is still being written, as events: formats of a header and records of one size."""
+"""Incremental decoding of recordings that are being written, for formats with a header and records of fixed size."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
@@ -18,16 +18,16 @@ NONE = Events(np.empty(0, np.uint16), np.empty(0, np.uint16), np.empty(0, np.int
 
 
 class Decoder(ABC):
-    """Events of the bytes that it is fed, in the order in which they were written.
+    """Incremental decoder from bytes to events, in the order of the stream.
 
     Args:
-        name: of the stream, for messages.
-        sensor: (width, height) that every event must lie inside.
+        name: name of the stream, for messages.
+        sensor: (width, height) that must contain every event.
 
     Attributes:
-        record: bytes of an event.
-        signed: files begin with a signature.
-        states: (width, height) of the sensor where the format knows it.
+        record: bytes per event.
+        signed: whether files start with a signature.
+        states: (width, height) of the sensor, if defined by the format.
     """
 
     record: ClassVar[int]
@@ -40,7 +40,7 @@ class Decoder(ABC):
         self.problem: DataError | None = None
 
     def feed(self, content: bytes) -> Events:
-        """The events that are complete now, up to the first that cannot be one, which :meth:`check` raises."""
+        """The newly completed events, up to the first invalid one, for which :meth:`check` raises an error."""
         self.rest += content
         if self.in_header:
             self._skip(self.header(self.rest))
@@ -53,31 +53,31 @@ class Decoder(ABC):
         n = len(x) if good.all() else int(good.argmin())
         if n < len(x):
             where, found = f"byte {self.at + self.record * int(lines[n])}", f"an event at x={x[n]}, y={y[n]}"
-            self.problem = self.error(where, found, f"a place on a sensor of {width}x{height}")
+            self.problem = self.error(where, found, f"an event inside the sensor of {width}x{height}")
         self.rest, self.at = self.rest[whole:], self.at + whole
         return Events(x[:n].astype(np.uint16), y[:n].astype(np.uint16), t[:n], on[:n], self.states)
 
     def check(self) -> None:
-        """Raise what was wrong with the bytes behind the last event.
+        """Raise an error if the bytes after the last event were invalid.
 
         Raises:
-            DataError: they are not of this format.
+            DataError: the bytes do not have this format.
         """
         if self.problem is not None:
             raise self.problem
 
     def end(self) -> None:
-        """Check where the stream ends.
+        """Check that the stream ends after a complete event.
 
         Raises:
-            DataError: in the middle of the header or of an event.
+            DataError: it ends inside the header or an event.
         """
         if self.in_header or self.rest:
             where = "its header" if self.in_header else f"an event of {self.record} bytes"
             raise self.error(f"byte {self.at + len(self.rest)}", "the end of the stream", f"the rest of {where}")
 
     def error(self, where: str, found: str, expected: str) -> DataError:
-        """What is wrong at one place of the stream."""
+        """An error at a position of the stream."""
         return DataError(f"{self.name}: {damaged(where, found, expected)}", hint=HINT)
 
     def _skip(self, header: int | None) -> None:
@@ -87,7 +87,7 @@ class Decoder(ABC):
             raise self.error(f"byte {HEADER}", "more header", "events")
 
     def header(self, content: bytes) -> int | None:
-        """Bytes before the first event; None where more content must tell."""
+        """Bytes before the first event; None if more content is required."""
         return 0
 
     @abstractmethod
@@ -144,16 +144,15 @@ DECODERS: dict[str, type[Decoder]] = {"aedat2": Aedat2, "nmnist-bin": NmnistBin}
 
 
 def decoder(name: str, head: bytes, known: Collection[str], sensor: tuple[int, int]) -> tuple[str, Decoder]:
-    """The name of the format of a stream that begins with ``head``, and what decodes it.
+    """The format of a stream that starts with ``head``, and a decoder for it.
 
     Args:
         name: path of the file, or - for stdin.
-        known: formats that the training data had: one without a signature is recognised only if it is among them, or by the
-            ending of the name.
-        sensor: (width, height) that every event must lie inside.
+        known: formats of the training data; formats without a signature are detected only if listed here, or by suffix.
+        sensor: (width, height) that must contain every event.
 
     Raises:
-        DataError: no format that can be read while it is written.
+        DataError: the format does not support streams.
     """
     readers = {form: registry.get("reader", form) for form in registry.names("reader")}
     form = next((form for form, reader in readers.items() if reader.magic and reader.magic.match(head)), None)
@@ -163,8 +162,8 @@ def decoder(name: str, head: bytes, known: Collection[str], sensor: tuple[int, i
     if form not in DECODERS:
         found = form or (f"bytes {head[:8]!r}" if head else "no bytes")
         raise DataError(
-            f"{name}: found {found}, expected a stream of a format that can be read as it is written: AEDAT 2.0, or N-MNIST's"
-            " .bin, which stdin is taken for where the training data are of that format",
+            f"{name}: found {found}, expected a format that supports streams: AEDAT 2.0, or N-MNIST's"
+            " .bin, which is assumed for stdin if the training data have that format",
             hint="Omit --stream, and give the file when it is complete.",
         )
     return form, DECODERS[form](name, sensor)

@@ -1,7 +1,7 @@
-"""``SHA256SUMS`` of a folder, as ``sha256sum`` writes and checks it: which files belong to a data set, and what is in them.
+"""``SHA256SUMS`` of a folder, in the format of ``sha256sum``: the files of a data set and their checksums.
 
-A line is 64 hexadecimal digits, two spaces (or a space and ``*``), and a path relative to the folder. Where a name has a
-backslash, a line feed or a carriage return, the line begins with a backslash and the name has ``\\\\``, ``\\n``, ``\\r``.
+A line contains 64 hexadecimal digits, two spaces (or a space and ``*``), and a path relative to the folder. If a name contains a
+backslash, line feed or carriage return, the line starts with a backslash and these are escaped as ``\\\\``, ``\\n``, ``\\r``.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from lsgcli.files import replacing
 NAME = "SHA256SUMS"
 LINE = re.compile(rb"(\\?)([0-9A-Fa-f]{64}) [ *](.+)")
 ESCAPES = {b"\\\\": b"\\", b"\\n": b"\n", b"\\r": b"\r"}
-HINT = "Restore it from where it came from, or remove it and write it again."
+HINT = "Restore the original, or remove it and write a new one."
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
@@ -29,10 +29,10 @@ class Report:
     """The files of a folder compared with its manifest. Paths are relative to the folder, sorted.
 
     Attributes:
-        files: how many files the manifest lists.
-        missing: those that are not there.
-        changed: those with other content.
-        extra: files that are there and not listed; hidden ones, and parts of downloads, are not counted.
+        files: number of listed files.
+        missing: listed files that do not exist.
+        changed: listed files with different content.
+        extra: files that are not listed, except hidden ones and partial downloads.
     """
 
     files: int
@@ -42,22 +42,22 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """All that is listed is there, unchanged."""
+        """Whether all listed files exist and are unchanged."""
         return not (self.missing or self.changed)
 
 
 def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress | None = None) -> Path:
-    """Write the manifest of ``paths``, or of all files in and below ``folder`` but hidden ones; returns its path.
+    """Write the manifest of ``paths``, or of all non-hidden files in and below ``folder``; returns its path.
 
     Raises:
-        DataError: a file cannot be read, or lies outside the folder.
-        StorageError: the manifest cannot be written; an older one is as it was.
+        DataError: a file cannot be read, or is outside the folder.
+        StorageError: the manifest cannot be written; an existing one is unchanged.
     """
     return _store(folder, _hashed(folder, _below(folder) if paths is None else _relative(folder, paths), progress))
 
 
 def extend(folder: Path, paths: Iterable[Path], progress: Progress | None = None) -> Path:
-    """As :func:`write`, but what the manifest lists already, of other files, stays listed."""
+    """As :func:`write`, but keeps existing entries of other files."""
     known = read(folder) if (folder / NAME).exists() else {}
     return _store(folder, known | _hashed(folder, _relative(folder, paths), progress))
 
@@ -66,7 +66,7 @@ def read(folder: Path) -> dict[str, str]:
     """Path relative to the folder -> SHA-256 as 64 lower-case hexadecimal digits.
 
     Raises:
-        DataError: there is no manifest, or a line of it is malformed or names a file outside the folder.
+        DataError: there is no manifest, or a line is malformed or refers to a file outside the folder.
     """
     source = folder / NAME
     try:
@@ -87,7 +87,7 @@ def check(folder: Path, progress: Progress | None = None) -> Report:
     """Compare every file with the manifest.
 
     Raises:
-        DataError: no manifest, a malformed one, or a file that cannot be read.
+        DataError: the manifest is missing or malformed, or a file cannot be read.
     """
     listed = read(folder)
     there = sorted(name for name in listed if (folder / name).is_file())
@@ -136,13 +136,13 @@ def _relative(folder: Path, paths: Iterable[Path]) -> list[str]:
 
 
 def _below(folder: Path) -> list[str]:
-    """All files but hidden ones, the manifest itself, and parts of downloads."""
+    """All files except hidden ones, the manifest itself, and partial downloads."""
     names = [(place / name).relative_to(folder).as_posix() for place, files in walk(folder) for name in files]
     return sorted(name for name in names if name != NAME and not name.endswith(".part"))
 
 
 def _hashed(folder: Path, names: list[str], progress: Progress | None) -> dict[str, str]:
-    """SHA-256 of files, several at a time: hashing and reading release the interpreter."""
+    """SHA-256 of files, computed in threads, because hashing and reading release the GIL."""
     found, done = {}, 0
     total = sum(os.path.getsize(folder / name) for name in names if (folder / name).is_file()) if progress else 0
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))

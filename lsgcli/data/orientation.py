@@ -1,4 +1,4 @@
-"""The eight ways to turn and mirror a recording, such as one from a camera that lay on its side."""
+"""Rotation and reflection of recordings, for example from a camera that was mounted sideways."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ SWAP_SIDES = {"rotated-90", "rotated-270", "transposed", "anti-transposed"}
 
 
 def turned_sensor(sensor: tuple[int, int], orientation: str) -> tuple[int, int]:
-    """(width, height) of the sensor after turning."""
+    """(width, height) of the sensor after rotation."""
     return (sensor[1], sensor[0]) if orientation in SWAP_SIDES else sensor
 
 

@@ -1,4 +1,4 @@
-"""One function over many items, in this process or in several."""
+"""Application of a function to many items, in this process or several."""
 
 import contextlib
 import logging
@@ -29,11 +29,11 @@ Result = TypeVar("Result")
 
 
 def each(work: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None) -> Generator[tuple[int, Result]]:
-    """Do ``work`` on every item and yield (its index, what came out), in the order in which they are done.
+    """Apply ``work`` to each item and yield (index, result) in order of completion.
 
     Args:
-        work: picklable, as are items and results. What it raises ends the iteration.
-        workers: processes to use where that pays; as many as there are usable CPUs if not given.
+        work: picklable function of picklable items; its exceptions end the iteration.
+        workers: maximum number of processes, used if that is faster. Default: number of usable CPUs.
     """
     workers = cpus.usable()[0] if workers is None else workers
     left = dict.fromkeys(range(len(items)))
@@ -46,13 +46,13 @@ def each(work: Callable[[Item], Result], items: Sequence[Item], workers: int | N
             yield i, result
     except BrokenProcessPool:
         # For instance a script without `if __name__ == "__main__"`, which cannot be started a second time.
-        log.warning("the processes that share the work ended early; going on in one process")
+        log.warning("worker processes ended unexpectedly; continuing in one process")
         for i in list(left):
             yield i, work(items[i])
 
 
 def in_order(found: Generator[tuple[int, Result]]) -> Generator[Result]:
-    """The results of :func:`each` in the order of the items. Those that are done early wait in memory."""
+    """The results of :func:`each` in the order of the items; later results are buffered in memory."""
     early: dict[int, Result] = {}
     following = 0
     with contextlib.closing(found):
@@ -64,7 +64,7 @@ def in_order(found: Generator[tuple[int, Result]]) -> Generator[Result]:
 
 
 def ahead(items: Generator[Item], most: int) -> Generator[Item]:
-    """The same items, up to ``most`` of them drawn in advance by a thread."""
+    """The same items, with up to ``most`` of them prefetched by a thread."""
     end: Any = object()
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
         drawn = deque(thread.submit(next, items, end) for _ in range(most))
@@ -79,7 +79,7 @@ def ahead(items: Generator[Item], most: int) -> Generator[Item]:
 
 
 def _here(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[int, Result]]:
-    """Work in this process on all items, or (with workers) until it is clear that processes pay for the others."""
+    """Process items in this process, all of them or (with workers) until starting processes is estimated to be faster."""
     began, spent, decided = time.monotonic(), 0.0, workers < 2
     # Several threads of BLAS gain nothing on matrices of 48 x 128, and wait for each other where other programs run.
     with threadpool_limits(1, user_api="blas"):
@@ -113,7 +113,7 @@ def _in_processes(
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield from zip(running.pop(future), future.result(), strict=True)
     except BaseException:
-        # Nobody wants what they are at. Waiting for it, a second Ctrl-C would leave the program hanging.
+        # Pending results are not needed; waiting for them would block the program after a second Ctrl-C.
         for process in list((getattr(executor, "_processes", None) or {}).values()):
             process.kill()
         raise
@@ -125,7 +125,7 @@ _work: Any = None
 
 
 def _begin(work: Any) -> None:
-    """Set a process up."""
+    """Initialise a worker process."""
     global _work
     _work = work
     threadpool_limits(1)  # the processes are the parallelism
@@ -135,7 +135,7 @@ def _begin(work: Any) -> None:
 
 
 def _follow_parent() -> None:
-    """End when the parent was killed; otherwise the process would wait for tasks for ever."""
+    """Exit when the parent process was killed, instead of waiting for tasks forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

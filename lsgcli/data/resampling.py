@@ -1,7 +1,7 @@
-"""From a sensor's pixels to the square of S x S pixels that a network sees; a sensor of one line stays one, 1 x S.
+"""Resizing from sensor pixels to S x S pixels, or to 1 x S for a sensor with one row.
 
-Events are counted in a :class:`Grid`; where that is not yet S x S, the counts are interpolated. The interpolation is a
-product with two small matrices, which is quick enough, and the processes that prepare recordings need not load torch for it.
+Events are counted in a :class:`Grid`; if that is not S x S, the counts are interpolated by products with two small matrices, which is
+fast and does not require torch in worker processes.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ Sensor = tuple[int, int]  # width, height
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells that events are counted in: pixel x goes to column (x + left) * width // side, y to a row likewise.
+    """Grid in which events are counted: pixel x belongs to column (x + left) * width // side, and y to a row likewise.
 
     Attributes:
-        height, width: of the grid.
-        side: of the square that the sensor is padded to, in pixels of the sensor.
-        left, top: where the sensor's corner lies in that square; negative where it is cut.
+        height, width: size of the grid.
+        side: side of the square that the sensor is padded to, in sensor pixels.
+        left, top: position of the sensor in that square; negative if it is cropped.
     """
 
     height: int
@@ -37,15 +37,15 @@ class Grid:
         return np.uint16 if largest <= 1 << 16 and min(self.left, self.top) >= 0 else np.int32
 
     def columns(self, x: np.ndarray) -> np.ndarray:
-        """(N,) of ``dtype``; x itself where nothing is to be done."""
+        """(N,) of ``dtype``; x itself if unchanged."""
         return _scaled(x.astype(self.dtype, copy=False), self.left, self.width, self.side)
 
     def rows(self, y: np.ndarray) -> np.ndarray:
-        """(N,) of ``dtype``; y itself where nothing is to be done."""
+        """(N,) of ``dtype``; y itself if unchanged."""
         return _scaled(y.astype(self.dtype, copy=False), self.top, self.height, self.side)
 
     def contains(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """(N,) bool: which events fall into the grid, for grids that do not scale."""
+        """(N,) bool: whether each event is inside the grid, for grids without scaling."""
         return (x >= -self.left) & (x < self.width - self.left) & (y >= -self.top) & (y < self.height - self.top)
 
 
@@ -64,7 +64,7 @@ def shape(sensor: Sensor, size: int) -> tuple[int, int]:
 
 
 def _square(sensor: Sensor) -> tuple[int, int, int]:
-    """Side of the square around the sensor, and where in it the sensor's left and top edges are."""
+    """Side of the square around the sensor, and position of the sensor in it."""
     width, height = sensor
     side = max(width, height)
     return side, (side - width) // 2, 0 if height == 1 else (side - height) // 2
@@ -98,7 +98,7 @@ def _weighted(weights: Callable[[int, int], np.ndarray]) -> Callable[[np.ndarray
 
 @lru_cache(maxsize=8)
 def triangle(size: int, source: int) -> np.ndarray:
-    """(size, source) float32: bilinear interpolation along one axis; edges repeated, pixels' centres aligned."""
+    """(size, source) float32: linear interpolation along one axis, with repeated edges and aligned pixel centres."""
     place = np.clip((np.arange(size) + 0.5) * source / size - 0.5, 0, source - 1)
     weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(source)))
     return np.asarray(weights.astype(np.float32))
@@ -106,7 +106,7 @@ def triangle(size: int, source: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def antialiased(size: int, source: int) -> np.ndarray:
-    """(size, source) float32: as :func:`triangle`, but where it shrinks, the triangle is as wide as the scale asks for."""
+    """(size, source) float32: as :func:`triangle`, with antialiasing: the triangle is widened by the scale when shrinking."""
     scale = source / size
     centre = (np.arange(size) + 0.5) * scale - 0.5
     weights = np.maximum(0, 1 - np.abs(centre[:, None] - np.arange(source)) / max(scale, 1.0))
@@ -120,12 +120,12 @@ def _nearest(x: np.ndarray, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Resize:
-    """One way to reach S x S.
+    """A resizing method.
 
     Attributes:
-        grid: (sensor, S) -> cells to count in.
-        interpolate: (..., H, W) and S -> (..., S, S), where the grid is not S x S.
-        whole: counts stay whole numbers.
+        grid: (sensor, S) -> grid for counting.
+        interpolate: (..., H, W) and S -> (..., S, S), if the grid is not S x S.
+        whole: counts remain integers.
         crops: events outside the grid are dropped.
     """
 

@@ -1,4 +1,4 @@
-"""Events as they come, cut into the slices that :mod:`lsgcli.data.frames` cuts a whole recording into."""
+"""Incremental slicing of a stream of events, consistent with the slicing of recordings in :mod:`lsgcli.data.frames`."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,22 +14,22 @@ MOST = 1 << 24  # events of a slice
 
 
 class Slice(NamedTuple):
-    """The events of a slice, and from when to when it lasts, in microseconds of the recording."""
+    """The events of a slice, and its start and end in microseconds of the recording."""
 
     events: Events
     t_us: tuple[int, int]
 
 
 class Slicer:
-    """Cuts a stream of events into slices, ``T`` of which take ``length`` events (``count``) or microseconds.
+    """Divides a stream of events into slices, ``T`` of which have ``length`` events (``count``) or microseconds.
 
-    Slice k begins at k * length // T. Time goes by the differences between events: an event that comes late counts in the slice
-    that is open, and where time steps back by more than 10 ms, or ahead by more than a minute, the clock was set, and the event
-    comes right after the one before it.
+    Slice k starts at k * length // T. Time is computed from differences between events: a late event is counted in the current slice;
+    a step back of more than 10 ms, or ahead of more than a minute, is treated as a clock adjustment, and time continues from the
+    previous event.
 
     Args:
-        by_count: slices of equal count; otherwise of equal duration.
-        name: of the stream, for messages.
+        by_count: slices of equal event count, instead of equal duration.
+        name: name of the stream, for messages.
     """
 
     def __init__(self, by_count: bool, T: int, length: int, name: str):
@@ -43,10 +43,10 @@ class Slicer:
         self.now = self.place = 0  # where the last event lies, and the furthest: events, or microseconds from the first
 
     def push(self, events: Events) -> Iterator[Slice]:
-        """The slices that these events complete: one of equal duration by an event behind it.
+        """The slices completed by these events; a slice of equal duration is completed by a later event.
 
         Raises:
-            DataError: a slice takes more events than memory should hold, as where time stands still.
+            DataError: a slice contains too many events, for example because time does not advance.
         """
         if not len(events):
             return
@@ -58,11 +58,11 @@ class Slicer:
         if self.waiting > MOST:
             raise DataError(
                 f"{self.name}: found over {MOST:,} events in one slice, expected fewer",
-                hint="The recording's clock stands still.",
+                hint="The time of the recording does not advance.",
             )
 
     def end(self) -> Iterator[Slice]:
-        """The last slice, where it is whole: where the last event comes in its last microsecond."""
+        """The last slice, if the last event is in its last microsecond."""
         yield from self._whole(self.place if self.by_count else self.place + 1)
 
     def _border(self, index: int) -> int:

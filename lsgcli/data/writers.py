@@ -1,6 +1,6 @@
-"""Writing recordings: AEDAT 2.0 as CIFAR10-DVS has it, and numpy archives.
+"""Writers of recordings: AEDAT 2.0 as in CIFAR10-DVS, and numpy archives.
 
-Both hold events in the coordinates that the readers give back, so reading what was written gives the same events.
+Both use the coordinates of the readers, so that a recording is unchanged by writing and reading it.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ HEADER = (
 
 
 def write_aedat2(path: Path, events: Events, *, comments: Iterable[str] = ()) -> None:
-    """Write events of a 128x128 sensor as AEDAT 2.0; the file appears whole or not at all.
+    """Write events of a 128x128 sensor as AEDAT 2.0, atomically.
 
     ``#`` lines that end in CR LF, then 8 bytes an event: big-endian u32 address and u32 microseconds. The address of a
     DVS128 needs 15 bits, so the first byte after the header is 0, which no parser takes for another ``#`` line.
@@ -34,7 +34,7 @@ def write_aedat2(path: Path, events: Events, *, comments: Iterable[str] = ()) ->
         comments: further header lines. Characters other than printable ASCII are written as backslash escapes.
 
     Raises:
-        DataError: nothing to write, or what the format cannot hold.
+        DataError: there are no events, or the format cannot represent them.
         StorageError: the file cannot be written.
     """
     _check_aedat2(path, events)
@@ -51,11 +51,11 @@ def write_aedat2(path: Path, events: Events, *, comments: Iterable[str] = ()) ->
 def write_npz(path: Path, events: Events) -> None:
     """Write events as arrays x, y, t (microseconds), p (1 is ON) and, where known, sensor (width, height).
 
-    Each array takes the narrowest type that holds it, and none is compressed: mostly 8 bytes an event. Deflate would more than
-    halve the file, but takes three times as long to write as a recording takes to simulate, and three times as long to read.
+    Each array has the smallest sufficient type and is not compressed, mostly 8 bytes per event. Deflate would more than halve the size,
+    but writing takes three times as long as simulating the recording, and reading three times as long.
 
     Raises:
-        DataError: nothing to write.
+        DataError: there are no events.
         StorageError: the file cannot be written.
     """
     _check_some(path, events)
@@ -78,7 +78,7 @@ def _narrow(values: np.ndarray) -> np.ndarray:
 
 def _check_some(path: Path, events: Events) -> None:
     if not len(events):
-        raise DataError(f"{path}: found no events to write, expected at least one", hint="Leave the recording out.")
+        raise DataError(f"{path}: found no events to write, expected at least one", hint="Omit this recording.")
 
 
 def _check_aedat2(path: Path, events: Events) -> None:
@@ -97,5 +97,5 @@ def _check_aedat2(path: Path, events: Events) -> None:
     wrong = (step < 0) | (step > WRAP // 2)
     if wrong.any():
         i = int(wrong.argmax())
-        found = f"event {i + 1} comes {step[i]} us after the one before it"
+        found = f"event {i + 1} follows {step[i]} us after the previous one"
         raise DataError(f"{path}: {found}, expected 0 to 2^31 us for AEDAT 2.0", hint=HINT)

@@ -1,11 +1,11 @@
-"""Readers of recordings: a plain parser for each format, and one boundary around all of them.
+"""Readers of recordings: a parser for each format, and validation of their results.
 
-A parser is a function from a path to :class:`~lsgcli.data.events.Events`, in the order of the file and of any numeric types. It trusts
-the file as far as numpy does: what it cannot decode may raise anything. :func:`read` calls it, and whatever the bytes of a file are, gives
-events inside the sensor and in order of time, or a DataError that names the file.
+A parser is a function from a path to :class:`~lsgcli.data.events.Events`, in the order of the file and with any numeric types. It may
+raise any exception on invalid input. :func:`read` calls it, and returns events inside the sensor and sorted by time, or raises a
+DataError that names the file, for any file content.
 
-Reading takes at most 16 times the file's size + 64 MiB of memory, beyond what a library takes once when it is imported. The arrays of an
-``.npz`` or ``.mat`` count with the size that they unpack to, which may be 16 times the file's size + 1 GiB.
+Reading requires at most 16 times the file size + 64 MiB of memory, in addition to imported libraries. For ``.npz`` and ``.mat``, the
+uncompressed arrays may have up to 16 times the file size + 1 GiB.
 """
 
 import re
@@ -34,14 +34,14 @@ Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # x, y, t, on
 
 @dataclass(frozen=True)
 class Reader:
-    """How a format is recognised and parsed.
+    """A recording format.
 
     Attributes:
-        suffixes: endings of the names of such files, lower case.
-        magic: what such a file begins with. None: only the suffix tells the format.
-        version: raise it when the same file gives other events.
-        hint: what to do with a file that cannot be read.
-        extra: the extra of lsg that installs the library that ``parse`` imports.
+        suffixes: file suffixes, lower case.
+        magic: pattern of the first bytes; None if the format is detected by suffix only.
+        version: increase it when the parser returns different events for the same file.
+        hint: hint for files that cannot be read.
+        extra: extra of lsg that installs the library imported by ``parse``.
     """
 
     parse: Parser
@@ -55,12 +55,12 @@ class Reader:
 def reader(
     *suffixes: str, magic: bytes | None = None, version: int = 1, hint: str = HINT, extra: str = ""
 ) -> Callable[[Parser], Reader]:
-    """Decorate a parser to make a :class:`Reader` of it; ``magic`` is a regular expression."""
+    """Decorator that converts a parser to a :class:`Reader`; ``magic`` is a regular expression."""
     return lambda parse: Reader(parse, suffixes, None if magic is None else re.compile(magic), version, hint, extra)
 
 
 class Damaged(ValueError):
-    """What is wrong with a file, to be raised by parsers; :func:`read` adds the file's name and, without a hint, the reader's."""
+    """Invalid content, raised by parsers; :func:`read` adds the file name and a default hint."""
 
     def __init__(self, message: str, *, hint: str | None = None):
         super().__init__(message)
@@ -68,7 +68,7 @@ class Damaged(ValueError):
 
 
 def damaged(where: str, found: str, expected: str) -> Damaged:
-    """What is wrong at one place of a file, such as ``byte 8`` or ``event 3``."""
+    """Message about invalid content at a position, such as ``byte 8`` or ``event 3``."""
     return Damaged(f"{where}: found {found}, expected {expected}")
 
 
@@ -76,14 +76,14 @@ def read(path: Path, sensor: tuple[int, int] | None = None) -> Events:
     """Read a recording.
 
     Args:
-        sensor: (width, height): every event must lie inside it, and where the file states its sensor, that must be the same.
+        sensor: (width, height) that must contain every event, and equal the sensor size in the file, if stated.
 
     Returns:
         At least one event.
 
     Raises:
-        DataError: no such file, no reader for it, damaged, of another sensor, or with an event outside the sensor.
-        ConfigError: the library that reads the format is not installed.
+        DataError: the file does not exist, has an unknown format, is damaged, or has another sensor or events outside of it.
+        ConfigError: the library for the format is not installed.
     """
     path = Path(path)
     name = identify(path)
@@ -96,10 +96,10 @@ def read(path: Path, sensor: tuple[int, int] | None = None) -> Events:
 
 
 def identify(path: Path) -> str:
-    """Name of the reader of a recording: by its content, or by its suffix where the format has no magic.
+    """Name of the reader for a recording, by content, or by suffix for formats without magic.
 
     Raises:
-        DataError: no such file, empty, or no reader for it.
+        DataError: the file does not exist, is empty, or has an unknown format.
     """
     path = Path(path)
     try:
@@ -110,7 +110,7 @@ def identify(path: Path) -> str:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check the path and its permissions.") from error
     if not head:
-        raise DataError(f"{path}: found an empty file (byte 0), expected a recording", hint="Fetch or record it again.")
+        raise DataError(f"{path}: found an empty file (byte 0), expected a recording", hint="Download or record it again.")
     for name, found in _readers().items():
         if found.magic and found.magic.match(head):
             return name
@@ -124,18 +124,18 @@ def identify(path: Path) -> str:
             f"{path}: byte 0: found {head[:16]!r}, expected the start of {' or '.join(named)}", hint=" ".join(hints)
         )
     raise DataError(
-        f"{path}: found no format that can be read, expected one of {', '.join(suffixes())}",
+        f"{path}: found an unknown format, expected one of {', '.join(suffixes())}",
         hint="Convert it, for example to .npz.",
     )
 
 
 def suffixes() -> tuple[str, ...]:
-    """The endings of file names that some reader knows."""
+    """Suffixes of all supported formats."""
     return tuple(sorted({suffix for found in _readers().values() for suffix in found.suffixes}))
 
 
 def versions(endings: Collection[str]) -> dict[str, int]:
-    """Name -> version of the readers of files whose names end so."""
+    """Name -> version of the readers for the given suffixes."""
     return {name: found.version for name, found in _readers().items() if not set(endings).isdisjoint(found.suffixes)}
 
 
@@ -144,29 +144,29 @@ def _readers() -> dict[str, Reader]:
     return {name: registry.get("reader", name) for name in registry.names("reader")}
 
 
-# ---- what is checked of every recording ----
+# ---- validation of every recording ----
 
 
 def checked(events: Events, sensor: tuple[int, int] | None) -> Events:
-    """The events in order of time and in the types of :class:`Events`."""
+    """The events, validated, sorted by time and converted to the types of :class:`Events`."""
     x, y = (_whole(name, getattr(events, name), 0, SIDE - 1, np.uint16) for name in ("x", "y"))
     t = _whole("t", events.t, -LATEST, LATEST, np.int64)
     on = events.on if events.on.dtype == bool else _whole("p", events.on, -1, 1, np.int8) > 0
     if len({len(x), len(y), len(t), len(on)}) > 1:
-        raise Damaged(f"found {len(x)} x, {len(y)} y, {len(t)} t, {len(on)} p, expected as many of each")
+        raise Damaged(f"found {len(x)} x, {len(y)} y, {len(t)} t, {len(on)} p, expected equal numbers")
     if not len(t):
         raise Damaged("found no event, expected at least one")
     if sensor is not None and events.sensor not in (None, sensor):
         width, height = events.sensor or sensor
         raise Damaged(
             f"found a sensor of {width}x{height}, expected {sensor[0]}x{sensor[1]}",
-            hint="Keep recordings of one sensor together; omit --sensor where the recordings state it.",
+            hint="Use recordings of one sensor only; omit --sensor if the recordings state it.",
         )
     if (limit := events.sensor or sensor) is not None and (int(x.max()) >= limit[0] or int(y.max()) >= limit[1]):
         i = int(((x >= limit[0]) | (y >= limit[1])).argmax())
         raise Damaged(
             f"event {i}: found x={x[i]}, y={y[i]}, expected x below {limit[0]} and y below {limit[1]} of the sensor",
-            hint="Give --sensor WIDTHxHEIGHT if the sensor was larger; otherwise fetch or record the file again.",
+            hint="Give --sensor WIDTHxHEIGHT if the sensor is larger; otherwise download or record the file again.",
         )
     ordered = in_order(x, y, t, on, events.sensor)
     if ordered.t[0] < -LATEST or ordered.t[-1] > LATEST:
@@ -175,9 +175,9 @@ def checked(events: Events, sensor: tuple[int, int] | None) -> Events:
 
 
 def _whole(name: str, values: np.ndarray, low: int, high: int, kind: type[np.generic]) -> np.ndarray:
-    """A column as another type, if it has one dimension and holds whole numbers from ``low`` to ``high``."""
+    """Convert a column to another type, after checking that it is one-dimensional with integers from ``low`` to ``high``."""
     if values.ndim != 1 or values.dtype.kind not in "iuf":
-        raise Damaged(f"found {name} of type {values.dtype} and shape {values.shape}, expected whole numbers of shape (N,)")
+        raise Damaged(f"found {name} of type {values.dtype} and shape {values.shape}, expected integers of shape (N,)")
     if values.dtype == kind or not len(values):
         return values.astype(kind, copy=False)
     if values.dtype.kind == "f":
@@ -188,29 +188,29 @@ def _whole(name: str, values: np.ndarray, low: int, high: int, kind: type[np.gen
         i = int(values.argmin()) if int(values.min()) < low else int(values.argmax())
     value = values[i].item()
     if not (low <= value <= high and value % 1 == 0):
-        raise damaged(f"event {i}", f"{name} = {value}", f"a whole number from {low} to {high}")
+        raise damaged(f"event {i}", f"{name} = {value}", f"an integer from {low} to {high}")
     return values.astype(kind)
 
 
-# ---- what parsers share ----
+# ---- helpers of parsers ----
 
 
 def records(content: bytes, start: int, kind: DTypeLike) -> np.ndarray:
-    """The bytes from ``start`` on as an array of records of one type.
+    """The bytes from ``start`` on as an array of records.
 
     Raises:
-        Damaged: there is none, or the last is cut off.
+        Damaged: there is no record, or the last one is incomplete.
     """
     kind, length = np.dtype(kind), len(content) - start
     if length <= 0:
         raise damaged(f"byte {len(content)}", "the end of the file", "at least one event")
     if rest := length % kind.itemsize:
-        raise damaged(f"byte {len(content) - rest}", f"{rest} bytes", f"records of {kind.itemsize} bytes: it is cut off")
+        raise damaged(f"byte {len(content) - rest}", f"{rest} bytes", f"records of {kind.itemsize} bytes; the file is truncated")
     return np.frombuffer(content, kind, offset=start)
 
 
 def joined(parts: Iterable[Columns], sensor: tuple[int, int] | None) -> Events:
-    """Events whose columns were decoded in parts."""
+    """Concatenate events that were decoded in parts."""
     columns = [list(column) for column in zip(*parts, strict=True)]
     if not columns:
         raise Damaged("found no event, expected at least one")
@@ -219,10 +219,10 @@ def joined(parts: Iterable[Columns], sensor: tuple[int, int] | None) -> Events:
 
 
 def unwrap(stamps: np.ndarray, period: int) -> np.ndarray:
-    """Times of a counter that restarts from 0 every ``period``, as times that do not.
+    """Unwrap the times of a counter that overflows after ``period``.
 
-    A step of more than half the period, up or down, is the counter passing its end, forwards or (an event that comes
-    late) backwards. So an event may be late by up to half a period, and no order is made up for it.
+    A step of more than half the period, up or down, is treated as an overflow, forwards or (for a late event) backwards. Events may
+    therefore be late by up to half a period.
 
     Args:
         stamps: (N,) int64, 0 to ``period`` - 1; overwritten.
@@ -241,14 +241,14 @@ def unwrap(stamps: np.ndarray, period: int) -> np.ndarray:
 
 
 def check_memory(size: int, needed: int, what: str, *, room: int = ROOM) -> None:
-    """Refuse a file of ``size`` bytes whose content would take much more memory than the file itself.
+    """Check that the content of a file of ``size`` bytes does not require much more memory than the file size.
 
     Raises:
-        Damaged: ``needed`` bytes are more than 16 times the file's size + ``room``.
+        Damaged: ``needed`` bytes exceed 16 times the file size + ``room``.
     """
     if needed > TIMES * size + room:
         raise Damaged(
-            f"found {what}, which take {needed / (1 << 20):,.0f} MiB,"
-            f" expected at most {TIMES} times the file's {size:,} bytes + {room >> 20} MiB",
-            hint="It is damaged, or made to fill the memory. If it is neither, cut it into shorter recordings.",
+            f"found {what}, which require {needed / (1 << 20):,.0f} MiB,"
+            f" expected at most {TIMES} times the file size of {size:,} bytes + {room >> 20} MiB",
+            hint="The file is damaged or malicious; otherwise, split it into shorter recordings.",
         )

@@ -2,13 +2,13 @@
 
 Both begin with text lines that start with ``#`` and end in CR LF.
 
-AEDAT 2.0: eight bytes an event, big-endian: u32 address, u32 time in microseconds. Address: bit 0 polarity (0 is ON), bits 1-7 column
+AEDAT 2.0: eight bytes per event, big-endian: u32 address, u32 time in microseconds. Address: bit 0 polarity (0 is ON), bits 1-7 column
 (mirrored), bits 8-14 row (from below), the rest 0.
 
 AEDAT 3.1: the last line is ``#!END-HEADER``. Then packets, little-endian: a header of 28 bytes (i16 type, i16 source, i32 bytes of an
 event, i32 offset of the time in it, i32 how often the times have passed 2^31, i32 room for events, i32 events, i32 valid events) and
 that room. Type 1 is polarity events of 8 bytes: u32 (bit 0 valid, bit 1 polarity with 1 for ON, bits 2-16 row, bits 17-31 column)
-and i32 time in microseconds. Packets of other types and events that are not valid are passed over.
+and i32 time in microseconds. Packets of other types and invalid events are skipped.
 """
 
 import re
@@ -73,7 +73,7 @@ def _lines(content: bytes) -> Iterator[bytes]:
     while content[start : start + 1] == b"#":
         end = content.find(b"\n", start) + 1
         if not end:
-            raise damaged(f"byte {start}", "a header line without end", "CR LF and events")
+            raise damaged(f"byte {start}", "an unterminated header line", "CR LF and events")
         yield content[start:end]
         start = end
 
@@ -100,7 +100,7 @@ def _packets(content: bytes, at: int) -> Iterator[tuple[np.ndarray, int]]:
     end = len(content)
     while at < end:
         if at + PACKET.size > end:
-            raise damaged(f"byte {at}", f"{end - at} bytes", f"a packet's header of {PACKET.size}: it is cut off")
+            raise damaged(f"byte {at}", f"{end - at} bytes", f"a packet header of {PACKET.size}; the file is truncated")
         kind, _, width, offset, overflow, room, count, _ = PACKET.unpack_from(content, at)
         body = at + PACKET.size
         if width < 0 or room < 0 or body + width * room > end:

@@ -1,8 +1,7 @@
-"""AEDAT 4: tonic's copy of CIFAR10-DVS, and what DV writes. The library ``aedat`` decodes it.
+"""AEDAT 4, the format of tonic's copy of CIFAR10-DVS and of DV, decoded by the library ``aedat``.
 
-That library trusts the file: a header with wrong offsets makes it read outside of its memory, a size makes it allocate as much, and a
-compressed packet is unpacked whatever comes out. So the sizes are checked before, without unpacking anything. All numbers are
-little-endian::
+The library does not validate files: wrong offsets cause reads outside its memory, and sizes and compressed packets allocate any amount
+of memory. All sizes are therefore checked first, without decompression. All numbers are little-endian::
 
     #!AER-DAT4.0 CR LF
     u32 size, flatbuffer IOHeader: compression i32, position of the table at the end i64 (-1: none), XML text
@@ -57,7 +56,7 @@ def aedat4(path: Path) -> Events:
 
 
 def _check(content: memoryview) -> None:
-    """See that sizes and offsets lie inside the file, and that no packet unpacks to more than memory may hold."""
+    """Check that sizes and offsets are inside the file, and that the decompressed packets fit into the memory limit."""
     end = len(content)
     size = _u32(content, len(MAGIC)) if end >= START else 0
     at = START + size
@@ -75,7 +74,7 @@ def _check(content: memoryview) -> None:
         end = table
     while at < end:
         if at + 8 > end:
-            raise damaged(f"byte {at}", f"{end - at} bytes", "8 bytes of a packet's number and size: it is cut off")
+            raise damaged(f"byte {at}", f"{end - at} bytes", "8 bytes with a packet's number and size; the file is truncated")
         size = _u32(content, at + 4)
         if not 8 <= size <= end - at - 8:
             raise damaged(f"byte {at + 4}", f"a packet of {size} bytes", f"8 to {end - at - 8}")
@@ -114,7 +113,7 @@ def _io_header(buffer: bytes) -> tuple[int, int]:
 
 
 def _check_text(text: bytes) -> None:
-    """Refuse XML that nests deep, on which the library's parser runs out of stack and ends the process."""
+    """Reject deeply nested XML, for which the library's parser would overflow the stack and crash the process."""
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"a description of {len(text)} bytes, not {LONGEST_TEXT} at most")
     text.decode("utf-8")
@@ -152,7 +151,7 @@ def _inside(buffer: bytes, at: int, width: int) -> int:
 
 
 def _lz4(packet: memoryview) -> int:
-    """Most bytes that LZ4 frames can unpack to, from the sizes of their blocks."""
+    """Upper bound of the decompressed size of LZ4 frames, from their block sizes."""
     most, at, end = 0, 0, len(packet)
     while at + 7 <= end and _u32(packet, at) == LZ4:
         flags, block = packet[at + 4], packet[at + 5]
@@ -167,7 +166,7 @@ def _lz4(packet: memoryview) -> int:
 
 
 def _zstd(packet: memoryview) -> int:
-    """Most bytes that Zstandard frames can unpack to, from the kinds and sizes of their blocks."""
+    """Upper bound of the decompressed size of Zstandard frames, from their block types and sizes."""
     most, at, end = 0, 0, len(packet)
     while at + 6 <= end and _u32(packet, at) == ZSTD:
         flags = packet[at + 4]

@@ -76,7 +76,7 @@ def _events(arrays: Arrays, names: tuple[str, ...] = ("x", "y", "t", "p"), from_
     """Events of arrays of these names.
 
     Args:
-        from_below: the sensor, if rows are counted from below.
+        from_below: the sensor, if rows are counted from the bottom.
     """
     if missing := [name for name in names if name not in arrays]:
         there = ", ".join(list(arrays)[:12])[:200] or "none"
@@ -98,7 +98,7 @@ def _sensor(value: np.ndarray) -> tuple[int, int]:
 
 
 def _members(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz`` that are made use of."""
+    """The required arrays of an ``.npz``."""
     arrays = {}
     with zipfile.ZipFile(path) as archive:
         there = set(archive.namelist())
@@ -158,7 +158,7 @@ def _elements(content: memoryview, order: str, *, padded: bool = True) -> Iterat
         if kind >> 16:
             kind, size, begin, step = kind & 0xFFFF, kind >> 16, at + 4, 8
         if begin + size > (len(content) if step > 8 else at + 8):
-            raise Damaged(f"found an array of {size} bytes, expected at most {len(content) - begin}: it is cut off")
+            raise Damaged(f"found an array of {size} bytes, expected at most {len(content) - begin}; the file is truncated")
         yield kind, content[begin : begin + size]
         at += step
 

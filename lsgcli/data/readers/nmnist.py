@@ -1,7 +1,7 @@
-"""The ``.bin`` files of N-MNIST and of N-Caltech101 (Orchard et al. 2015), which are of one format.
+"""The ``.bin`` format of N-MNIST and N-Caltech101 (Orchard et al. 2015).
 
-Five bytes an event: x; y; then, big-endian, 1 bit of polarity (1 is ON) and 23 bits of time in microseconds. A row y of
-240, which no such camera has, is no event: all times from there on are 2^13 us later than written.
+Five bytes per event: x; y; then, big-endian, 1 bit of polarity (1 is ON) and 23 bits of time in microseconds. y = 240, which is outside
+the sensor, marks an overflow: all later times are increased by 2^13 us.
 """
 
 from pathlib import Path
@@ -33,5 +33,5 @@ def nmnist(path: Path) -> Events:
         raw, high, t = raw[~overflow], high[~overflow], t[~overflow]
     late = int(np.count_nonzero(t[1:] < t[:-1]))
     if late > LATE * len(t):
-        raise Damaged(f"found {late:,} of {len(t):,} times earlier than the time before, expected a recording in order of time")
+        raise Damaged(f"found {late:,} of {len(t):,} times earlier than the previous one, expected a recording sorted by time")
     return Events(raw["x"], raw["y"], t, high > 0x7F)

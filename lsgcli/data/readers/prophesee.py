@@ -15,8 +15,7 @@ EVT 3.0: words of 16 bits, whose top 4 bits are their type: 0 the row; 2 an even
 column of the first pixel of a vector; 4 and 5 the next 12 or 8 pixels of the vector, a bit each; 6 the lower and 8 the upper 12 bits of
 the time in microseconds.
 
-Words of other types that exist are no events of pixels and are passed over. Events before the first upper bits of the time are left out:
-their time is not known. Source: https://docs.prophesee.ai/stable/data/file_formats/index.html
+Words of other valid types are skipped, and so are events before the first upper bits of the time, because their time is unknown. Source: https://docs.prophesee.ai/stable/data/file_formats/index.html
 """
 
 import re
@@ -200,7 +199,7 @@ def _header(content: bytes) -> tuple[int, tuple[int, int] | None]:
     while content[start : start + 1] == b"%":
         end = content.find(b"\n", start) + 1
         if not end:
-            raise damaged(f"byte {start}", "a header line without end", "a line feed and events")
+            raise damaged(f"byte {start}", "an unterminated header line", "a line feed and events")
         line, start = content[start:end], end
         if line.strip() == b"% end":
             break

@@ -1,1 +1,1 @@
-"""Recordings without a camera: one image before a simulated one, and a whole folder of them."""
+"""Simulated event-camera recordings of an image, or of a folder of images."""

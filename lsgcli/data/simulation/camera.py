@@ -1,8 +1,8 @@
-"""A simulated event camera before a moving image: recordings without a camera, and without a download.
+"""Simulation of an event camera that records a moving image.
 
-The image moves along a closed path. Every pixel compares the log of its intensity, log(I + eps), with a reference of its own
-and reports an event each time the two differ by its threshold; the reference then moves by the threshold. Thresholds differ
-between pixels, N(c, sigma), as they do in a real sensor; some events are noise.
+The image moves along a closed path. Each pixel compares its log intensity, log(I + eps), with a reference and emits an event each time
+they differ by its threshold, by which the reference is then shifted. Thresholds vary between pixels, N(c, sigma), as in a real sensor;
+some events are noise.
 """
 
 import numpy as np
@@ -37,12 +37,12 @@ def simulate(
         amplitude: half the extent of the path, pixels.
         threshold: mean contrast threshold c, in log intensity.
         sigma: standard deviation of the thresholds.
-        noise: noise events, as a share of the others.
-        loops: how often the image goes around.
-        around: what comes in at the edges: ``dark``, or the image's own ``edge``, as if the camera saw a part of it.
+        noise: noise events, as a fraction of the others.
+        loops: number of cycles along the path.
+        around: padding of the image: ``dark``, or ``edge``, which repeats its edge pixels.
 
     Returns:
-        The events; at least one, whatever the image.
+        The events; at least one for any image.
     """
     height, width = image.shape
     phase = rng.uniform(-np.pi / 4, np.pi / 4)  # a display starts its path at about the same place
@@ -74,7 +74,7 @@ def _shifted(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, pad: str)
 
 
 def _crossings(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How often, and in which direction, each pixel crosses its threshold between two frames.
+    """Number and direction of threshold crossings of each pixel between frames.
 
     Args:
         level: (K, P) log intensities in units of the threshold.

@@ -1,8 +1,8 @@
-"""Simulated recordings of a whole folder of images, laid out as CIFAR10-DVS is.
+"""Simulated recordings of a folder of images, in the layout of CIFAR10-DVS.
 
-CIFAR10-DVS was recorded by moving each image of CIFAR-10 along a closed path before a DVS128. Here the camera is a model
-(:mod:`lsgcli.data.simulation.camera`); the rest is kept: 128x128 pixels, about 1.2 s, about 200,000 events, file names, numbers and
-orientation.
+CIFAR10-DVS was recorded by moving each image of CIFAR-10 along a closed path in front of a DVS128. Here the camera is simulated
+(:mod:`lsgcli.data.simulation.camera`), with the same properties: 128x128 pixels, about 1.2 s, about 200,000 events, file names,
+numbers and orientation.
 """
 
 import functools
@@ -67,15 +67,15 @@ RECORDINGS = tuple(suffix for suffix, _ in FORMATS.values())
 
 @dataclass(frozen=True)
 class Simulated:
-    """What came out.
+    """Result of a simulation.
 
     Attributes:
-        folder: holds the recordings, in a folder per class.
-        recordings: all of them.
-        kept: how many of them were there before.
-        events: of all recordings.
+        folder: folder of the recordings, with one subfolder per class.
+        recordings: number of recordings.
+        kept: number of recordings that existed before.
+        events: number of events of all recordings.
         classes: recordings per class.
-        seconds: what it took.
+        seconds: duration of the simulation.
     """
 
     folder: str
@@ -102,19 +102,19 @@ def simulate_folder(
 ) -> Simulated:
     """Record the images of ``source/<class>/`` into ``out/<class>/``.
 
-    A recording depends on the seed, its class and the image's file name and pixels, and on nothing else. Numbers are spread
-    over 0..999, so that any rule that takes a tenth of CIFAR10-DVS's numbers as the test part finds a tenth here.
-    Recordings that an earlier call with the same settings finished are kept. ``SHA256SUMS`` is written when all are there.
+    A recording depends only on the seed, its class, and the file name and pixels of the image. Numbers are spread over 0..999, so that
+    split rules for CIFAR10-DVS select a tenth of them as test part. Finished recordings of an earlier call with the same settings are
+    kept. ``SHA256SUMS`` is written when all recordings are complete.
 
     Args:
-        per_class: the first N images of each class, by name; all if not given.
+        per_class: number of images per class, in order of names. Default: all.
         form: ``aedat2``, or ``npz``, which is upright.
-        workers: processes; as many as there are cores if not given.
-        progress: is called with (recordings done, recordings in all).
+        workers: number of processes. Default: number of usable CPUs.
+        progress: called with (recordings done, total recordings).
 
     Raises:
-        ConfigError: unknown format, or ``out`` holds recordings made with other settings.
-        DataError: no images, or a damaged one.
+        ConfigError: unknown format, or ``out`` contains recordings with other settings.
+        DataError: there are no images, or one is damaged.
         StorageError: ``out`` cannot be written.
     """
     start = time.monotonic()
@@ -152,7 +152,7 @@ def simulate_folder(
 
 
 def shown(path: Path) -> np.ndarray:
-    """An image file as the camera sees it: luminance (128, 128) float32, 0..1, resized bilinearly; the aspect is not kept.
+    """Luminance of an image file, (128, 128) float32, 0..1, resized bilinearly without keeping the aspect ratio.
 
     Raises:
         DataError: not an image, or damaged.
@@ -164,7 +164,7 @@ def shown(path: Path) -> np.ndarray:
 
 
 def numbers(count: int) -> list[int]:
-    """Numbers of a class's recordings, spread over 0..999 where there are no more than that."""
+    """Numbers of the recordings of a class, spread over 0..999 if there are at most 1000."""
     return [k * NUMBERS // count if count <= NUMBERS else k for k in range(count)]
 
 
@@ -176,7 +176,7 @@ class _Job:
 
 
 def _record(form: str, seed: int, job: _Job) -> tuple[int, bool]:
-    """Make one recording, unless it is there; returns its number of events, and whether it was there."""
+    """Simulate one recording unless it exists; returns its number of events, and whether it existed."""
     from lsgcli.data import readers
 
     target = Path(job.target)
@@ -192,7 +192,7 @@ def _record(form: str, seed: int, job: _Job) -> tuple[int, bool]:
 
 
 def _images(source: Path, per_class: int | None) -> tuple[list[Sample], tuple[str, ...]]:
-    hint = "Give a folder that holds a folder of images per class."
+    hint = "Give a folder with one subfolder of images per class."
     if not source.is_dir():
         raise DataError(f"{source}: found {'a file' if source.exists() else 'no such folder'}, expected a folder", hint=hint)
     for name in ("train", "test"):
@@ -200,7 +200,7 @@ def _images(source: Path, per_class: int | None) -> tuple[list[Sample], tuple[st
         # A class may be called "train", as in CIFAR-100; it then holds images.
         if inner.is_dir() and any(entry.is_dir() for entry in visible(inner)):
             raise DataError(
-                f"{source}: found {name}/ with folders in it, expected a folder per class", hint=f"Give {inner} instead."
+                f"{source}: found {name}/ with subfolders, expected one folder of images per class", hint=f"Give {inner} instead."
             )
     source = Path(os.path.abspath(source))
     classes, found = scan_folders(source.parent, {"image": source.name}, image_suffixes())
@@ -209,7 +209,7 @@ def _images(source: Path, per_class: int | None) -> tuple[list[Sample], tuple[st
 
 
 def _digest(samples: list[Sample]) -> str:
-    """Digest of the images' names and contents: a copy of them, or one that was touched, is the same."""
+    """Digest of names and contents of the images, independent of location and modification time."""
     digest = hashlib.blake2b(digest_size=16)
     for sample in samples:
         with foreign(sample.source, "an image", hint="Check its permissions."), open(sample.source, "rb") as stream:
@@ -226,8 +226,8 @@ def _check_apart(source: Path, out: Path) -> None:
     inner, outer = (Path(os.path.realpath(path)) for path in (out, source))
     if inner.is_relative_to(outer):
         raise ConfigError(
-            f"{out}: lies in the folder of images {source}, expected a folder apart from it",
-            hint="Recordings in there would be taken for a class of images.",
+            f"{out}: is inside the folder of images {source}, expected a separate folder",
+            hint="Recordings in it would be read as a class of images.",
         )
 
 
@@ -239,7 +239,7 @@ def _targets(out: Path, names: list[str], suffix: str) -> list[Path]:
 
 
 def _claim(out: Path, settings: Mapping[str, Any], targets: list[Path], suffix: str) -> bool:
-    """Make sure that ``out`` holds nothing made otherwise, and note how it is made; says whether all is there."""
+    """Check that ``out`` contains no recordings with other settings, and write the note; returns whether it is complete."""
     hint = "Give another folder, or remove this one."
     try:
         note = json.loads((out / NOTE).read_text(encoding="utf-8"))
@@ -251,13 +251,13 @@ def _claim(out: Path, settings: Mapping[str, Any], targets: list[Path], suffix: 
     if note is None:
         strange = next((path for folder in {target.parent for target in targets} for path in folder.glob(f"*{suffix}")), None)
         if strange is not None:
-            raise ConfigError(f"{strange}: found a recording, but no {NOTE} that says how it was made", hint=hint)
+            raise ConfigError(f"{strange}: found a recording without a {NOTE} with its settings", hint=hint)
         files.make_folder(out)
     else:
         there = note if isinstance(note, dict) else {}
         other = [_difference(key, there.get(key), value) for key, value in plain.items() if there.get(key) != value]
         if other:
-            raise ConfigError(f"{out}: found recordings made with {'; '.join(other)}", hint=hint)
+            raise ConfigError(f"{out}: found recordings with different settings: {'; '.join(other)}", hint=hint)
         if (out / manifest.NAME).exists() and all(target.exists() for target in targets):
             return True
     (out / manifest.NAME).unlink(missing_ok=True)  # from here on, it is not complete
