@@ -205,7 +205,9 @@ def records(content: bytes, start: int, kind: DTypeLike) -> np.ndarray:
     if length <= 0:
         raise damaged(f"byte {len(content)}", "the end of the file", "at least one event")
     if rest := length % kind.itemsize:
-        raise damaged(f"byte {len(content) - rest}", f"{rest} bytes", f"records of {kind.itemsize} bytes; the file is truncated")
+        raise damaged(
+            f"byte {len(content) - rest}", f"{rest} bytes", f"records of {kind.itemsize} bytes; the file is truncated"
+        )
     return np.frombuffer(content, kind, offset=start)
 
 

@@ -200,7 +200,8 @@ def _images(source: Path, per_class: int | None) -> tuple[list[Sample], tuple[st
         # A class may be called "train", as in CIFAR-100; it then holds images.
         if inner.is_dir() and any(entry.is_dir() for entry in visible(inner)):
             raise DataError(
-                f"{source}: found {name}/ with subfolders, expected one folder of images per class", hint=f"Give {inner} instead."
+                f"{source}: found {name}/ with subfolders, expected one folder of images per class",
+                hint=f"Give {inner} instead.",
             )
     source = Path(os.path.abspath(source))
     classes, found = scan_folders(source.parent, {"image": source.name}, image_suffixes())
