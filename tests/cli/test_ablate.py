@@ -85,7 +85,7 @@ def test_ablate_table_formats(lsg, images):
         (["--seeds", "a"], "--seeds"),
         (["--table", "9"], "--table"),
         (["--grid", "methods=none"], "did you mean method"),
-        (["--grid", "T=two"], "whole number"),
+        (["--grid", "T=two"], "an integer"),
         (["--grid", "seed=0,1"], "--seeds"),
         (["--grid", "T=2", "T=4"], "T twice"),
         (["--grid", "deterministic=maybe"], "true or false"),
@@ -93,7 +93,7 @@ def test_ablate_table_formats(lsg, images):
         (["--table", "1", "--method", "none"], "--method"),
         (["--table", "1", "--grid", "T=1"], "expected one of them"),
         (["--format", "word"], "--format"),
-        (["--grid", "workers=0,2"], "does not change what is computed"),
+        (["--grid", "workers=0,2"], "does not affect results"),
         (["--collect", ".", "--table", "1", "--lr", "0.1"], "--table, --lr: cannot be combined with --collect"),
         (["--collect", "."], "found no run, expected"),
         (["--collect", ".", "--print-commands"], "--print-commands: cannot be combined"),
@@ -146,7 +146,7 @@ def test_commands_for_xargs_make_the_same_table(lsg, small, program, expected, t
     assert (collected["rows"], collected["missing"]) == (expected, [])
     again = lsg(*small, "--print-commands")
     assert again.stdout == ""
-    assert "4 of 4 runs have finished" in again.stderr
+    assert "4 of 4 runs are finished" in again.stderr
 
 
 def test_quotes_are_pointed_out(lsg, small):

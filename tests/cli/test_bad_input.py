@@ -79,7 +79,7 @@ def absent_device(images, tmp_path, stack):
 
 def more_parts_than_samples(images, tmp_path, stack):
     options = ["--dataset", "image-folder", "--data-dir", images, "--batch-size", "4", "--accumulate", "5"]
-    return options, 2, "--accumulate: found 5 parts of a batch of 4"
+    return options, 2, "--accumulate: found 5, expected at most the batch size, 4"
 
 
 CASES = [

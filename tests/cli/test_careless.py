@@ -58,7 +58,7 @@ def test_an_axis_without_effect():
 def test_rows_that_compute_the_same():
     rows = ("--grid", "method=lsg,none", "width=0.5,2", "--seeds", "0", "--out", "abl", "--print-commands")
     result = program("ablate", *rows, env={"LSG_WIDTH": "3"})
-    assert "method=lsg-width=2.0: left out, it is the same as method=lsg-width=0.5" in result.stderr
+    assert "method=lsg-width=2.0: omitted, same computation as method=lsg-width=0.5" in result.stderr
     first, *others = result.stdout.splitlines()
     assert first.startswith("env -u LSG_WIDTH lsg train --dataset digits-dvs --method lsg --seed 0 --out")
     assert [line.split(" --seed")[0] for line in others] == [
@@ -69,9 +69,9 @@ def test_rows_that_compute_the_same():
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["ablate", "--seeds", "", "--print-commands"], ["--seeds: found an empty text"]),
-        (["train", "--out="], ["--out: found an empty text"]),
-        (["eval", ""], ["argument: found an empty text"]),
+        (["ablate", "--seeds", "", "--print-commands"], ["--seeds: found an empty string"]),
+        (["train", "--out="], ["--out: found an empty string"]),
+        (["eval", ""], ["argument: found an empty string"]),
         (["ablate", "--seeds", "0-100000000"], ["--seeds: found '0-100000000', expected at most 10,000 seeds"]),
         (["train", "--width-multiplier", "1e9"], ["--width-multiplier: found 1000000000.0, expected above 0 and at most 64"]),
         (["train", "--seed", "9" * 23], ["--seed: found 99999999999999999999999, expected at least 0 and at most"]),
@@ -79,10 +79,10 @@ def test_rows_that_compute_the_same():
             ["train", "--threshold", "1e300", "--width", "1e300"],
             ["--threshold: found 1e+300, expected a", "--width: found 1e+300"],
         ),
-        (["export", "net.safetensors", "-o", "net"], ["-o net: found no ending, expected a name that ends in .nir or .onnx"]),
+        (["export", "net.safetensors", "-o", "net"], ["-o net: found no suffix, expected a name with suffix .nir or .onnx"]),
         (["export", "net.safetensors", "-o", "x.onnx", "--format", "nir"], ["x.onnx: found a name of the format onnx"]),
         (["export", "net.safetensors", "-o", "x.onnx", "--cache-dir", "c"], ["no effect without --verify"]),
-        (["inspect-gradients", "net.safetensors", "--mismatch-step", "0.1"], ["expected --mismatch N, without which it"]),
+        (["inspect-gradients", "net.safetensors", "--mismatch-step", "0.1"], ["expected --mismatch N, because it has no effect"]),
     ],
 )
 def test_refused_before_anything_is_loaded(arguments, parts, tmp_path):
@@ -115,11 +115,11 @@ def test_export_by_suffix_in_one_precision(train, lsg, images, tmp_path):
 def test_variables_that_a_command_does_not_take(trained):
     warned = program("eval", trained / "none.safetensors", env={"LSG_T": "8", "LSG_EPOCHS": "5", "LSG_BATCH_SIZE": "4"})
     assert warned.returncode == 4
-    assert "LSG_T, LSG_EPOCHS: this command does not take them" in warned.stderr
+    assert "LSG_T, LSG_EPOCHS: found in the environment, but this command does not use them" in warned.stderr
     assert "LSG_BATCH_SIZE" not in warned.stderr
     resumed = program("train", "--resume", "nowhere", env={"LSG_EPOCHS": "5"})
     assert resumed.returncode == 2
-    assert "LSG_EPOCHS: this command does not take it" in resumed.stderr
+    assert "LSG_EPOCHS: found in the environment, but this command does not use it" in resumed.stderr
 
 
 def test_advice_is_of_options_that_the_command_has(trained, images, tmp_path):
@@ -138,7 +138,7 @@ def test_checkpoints_that_are_none(trained, tmp_path):
         tmp_path / "odd.safetensors", checkpoint.Checkpoint(content.weights, {**content.config, "settings": "none"})
     )
     refused(
-        program("eval", "odd.safetensors"), "odd.safetensors: damaged or foreign: its configuration lacks settings", status=4
+        program("eval", "odd.safetensors"), "odd.safetensors: not a valid checkpoint: its configuration lacks settings", status=4
     )
     os.mkfifo(tmp_path / "fifo")
     refused(program("eval", "fifo"), "fifo: found a pipe or a device, expected a file", status=4)
@@ -159,7 +159,7 @@ def test_a_full_disk(arguments):
     with open("/dev/full", "w") as full:
         result = program(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert result.returncode == 7
-    assert result.stderr.splitlines()[-1] == "error: an output cannot be written: No space left on device"
+    assert result.stderr.splitlines()[-1] == "error: cannot write output: No space left on device"
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["train", "--help"]])

@@ -138,7 +138,7 @@ def test_a_path_or_a_data_set(lsg, made, command):
 def test_verify(lsg, copied):
     result = lsg("data", "verify", copied, "--workers", "0")
     assert result.exit_code == 0, result.stderr
-    assert "verdict:   whole" in result.stdout
+    assert "verdict:   ok" in result.stdout
     record = json.loads(lsg("data", "verify", copied, "--json", "--workers", "0").stdout)
     assert record["ok"]
     assert record["manifest"]
@@ -161,12 +161,12 @@ def test_verify_without_a_manifest(lsg, copied):
     (copied / "SHA256SUMS").unlink()
     result = lsg("data", "verify", copied, "--workers", "0")
     assert result.exit_code == 0
-    assert "none (--write makes one)" in result.stdout
+    assert "none (--write creates one)" in result.stdout
     (copied / "cat/cifar10_cat_0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
     result = lsg("data", "verify", copied, "--workers", "0")
     assert result.exit_code == 3
     assert "unreadable" in result.stderr
-    assert "NOT whole" in result.stdout
+    assert "FAULTY" in result.stdout
 
 
 def test_verify_a_data_set(lsg, copied, images):

@@ -51,7 +51,7 @@ def test_absent_data_without_a_network(typed, tmp_path, name):
         assert file.name in told
         assert file.urls[0] in told
     assert kind.remote()[0].page in told
-    assert f"in {folder}, and run the same command again" in told
+    assert f"in {folder}, and repeat the command" in told
     assert list((tmp_path / "empty").iterdir()) == []
     assert not list((tmp_path / "cache").glob("lsg/*"))
 
@@ -90,7 +90,7 @@ def test_a_wrong_archive_of_cifar10(typed, tmp_path):
     done = typed("train", "--dataset", "cifar10")
     assert done.returncode == 3
     assert "data/cifar-10-python.tar.gz: found 14 bytes, expected 170498071" in done.stderr
-    assert "Move it away" in done.stderr
+    assert "Remove it to download it again" in done.stderr
 
 
 def test_simulated_recordings_train_as_typed(typed, tmp_path):

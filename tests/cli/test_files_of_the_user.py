@@ -58,7 +58,7 @@ OUTPUTS = [
     (["export", "a.safetensors", "-o", "a.safetensors"], "a.safetensors, which the command reads"),
     (["data", "show", "images", "-o", "notes.txt", "--force"], "found '.txt'"),
     (["data", "show", "--dataset", "digits-dvs", "-o", "sheet.png"], "-o sheet.png: the file exists"),
-    (["data", "simulate", "A", "images"], "OUT images: the folder has files in it"),
+    (["data", "simulate", "A", "images"], "OUT images: the folder contains files"),
     (["data", "simulate", "images", "notes.txt", "--force"], "found a file, expected a folder"),
 ]  # fmt: skip
 
@@ -80,7 +80,7 @@ def test_only_a_run_is_a_run(run, home):
     for command in (["--resume", "hf"], ["--out", "hf", "--force"]):
         status, out, err = run("train", *command, cwd=home)
         assert (status, out) == (2 if "--resume" in command else 6, "")
-        assert "hf: found no config.json of `lsg train`" in err or "hf: is not empty and holds no run" in err
+        assert "hf: found no config.json written by `lsg train`" in err or "hf: is not empty and not a run" in err
     status, out, err = run("ablate", "--collect", ".", "--json", cwd=home)
     assert status == 0, err
     assert [row["accuracies"] for row in json.loads(out)["rows"]] == [

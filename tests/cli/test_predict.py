@@ -65,7 +65,7 @@ def test_usage(lsg, net, tmp_path):
         (("a.aedat", "--logits"), 2, "--logits: found without --json"),
         (("a.aedat", "--idle", 1), 2, "--idle: found without --stream"),
         (("a.aedat", "b.aedat", "--stream"), 2, "found 2 paths"),
-        (("a.aedat", "--stream", "--by-step"), 2, "--by-step: found with --stream"),
+        (("a.aedat", "--stream", "--by-step"), 2, "--by-step: cannot be combined with --stream"),
         (("-", "--stream", "--idle", 1), 2, "--idle: found with -"),
     ):
         result = lsg("predict", net, *arguments)

@@ -54,7 +54,7 @@ def regular(path):
 @pytest.mark.parametrize(
     ("name", "write", "status", "said"),
     [
-        ("a.npz", polarities, 3, "a.npz: event 99: found p = 99, expected a whole number from -1 to 1"),
+        ("a.npz", polarities, 3, "a.npz: event 99: found p = 99, expected an integer from -1 to 1"),
         ("a.bin", prose, 3, "a.bin: byte 0: found text"),
         ("a.npz", regular, 0, ""),
     ],
@@ -81,7 +81,7 @@ def test_a_circle_of_links(run, folder):
     assert "loop.aedat: cannot be read" in stderr
     status, stderr = run(*prepare(folder, "--skip-bad"))
     assert status == 0
-    assert "left out 1 that cannot be read" in stderr
+    assert "skipped 1 unreadable samples" in stderr
 
 
 def test_a_missing_library(tmp_path, process):

@@ -14,7 +14,7 @@ def test_init_from_and_config_of_a_run(process, images, trained, tmp_path):
     run = process("train", *options, "--init-from", trained / "best.safetensors", "--size", "32", "--out", "run")
     _, told = run.communicate(timeout=120)
     assert run.returncode == 0, told
-    assert "took 57 tensors by name from --init-from (sha256 " in told
+    assert "initialised 57 tensors by name from --init-from (sha256 " in told
     assert "  new: classifier.weight (3, 64); there: (3, 16)\n" in told
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     assert record["settings"]["init_from"] == str(trained / "best.safetensors")
@@ -37,7 +37,7 @@ def test_force_does_not_delete_what_the_run_starts_from(train, tmp_path):
     assert train("--out", "run", "--epochs", "1", "-q").exit_code == 0
     result = train("--out", "run", "--force", "--init-from", "run/best.safetensors")
     assert result.exit_code == 2
-    assert "--init-from run/best.safetensors: is in the run that --force replaces" in result.stderr
+    assert "--init-from run/best.safetensors: is inside the run that --force replaces" in result.stderr
     assert (tmp_path / "run" / "best.safetensors").exists()
 
 

@@ -288,7 +288,7 @@ def test_extending_a_finished_run(train, lsg, process, tmp_path):
     train("--out", "run", "-q")
     fewer = process("train", "--resume", "run", "--epochs", "1")
     assert fewer.wait(120) == 2
-    assert "--epochs: found 1, expected at least the 2 of the run in run" in fewer.stderr.read()
+    assert "--epochs: found 1, expected at least 2, as in the run run" in fewer.stderr.read()
     longer = process("train", "--resume", "run", "--epochs", "4")
     assert longer.wait(120) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -297,7 +297,7 @@ def test_extending_a_finished_run(train, lsg, process, tmp_path):
         pytest.approx(0.05 * (1 + math.cos(math.pi * ((epoch + 1) * steps - 1) / (epochs * steps))) / 2)
         for epoch, epochs in enumerate((2, 2, 4, 4))
     ]
-    told = "extended from 2 to 4 epochs: from epoch 3 on, the learning rate is that of a cosine over 4 epochs, 0.025 at first"
+    told = "extended from 2 to 4 epochs: from epoch 3 on, the learning rate follows a cosine over 4 epochs, starting at 0.025"
     assert told in longer.stderr.read()
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["settings"]["epochs"] == 4

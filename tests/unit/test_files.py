@@ -76,14 +76,14 @@ REFUSED = [  # name, suffixes, message; all of them with --force too
     ("run/config.json", (), "belongs to the run"),
     ("copy.png", (".png",), "is a checkpoint"),
     ("page.html", (".png", ".svg"), r"found '\.html', expected a name that ends in \.png or \.svg"),
-    ("page", (".html",), "found no ending"),
+    ("page", (".html",), "found no suffix"),
     ("prose.html", (".html",), r"is not a \.html file"),
     ("images/cat.png", (".png",), "is in .*images, which the command reads"),
     ("same.png", (".png",), "is in .*images, which the command reads"),
     ("new", (), "found a folder, expected a file"),
     ("fifo.html", (".html",), "found a FIFO"),
     ("loop.html", (".html",), "Too many levels of symbolic links"),
-    ("link.html", (".html",), "a symbolic link to nothing"),
+    ("link.html", (".html",), "a broken symbolic link"),
     ("nowhere/a.html", (".html",), "no such folder: .*nowhere"),
     ("page.html/a.html", (".html",), "no such folder"),
     ("x" * 300 + ".html", (".html",), "File name too long"),
@@ -118,7 +118,7 @@ def test_output_folders(user):
     """New or empty, or of files that are not in the way; each file that may be is an output."""
     for name in ("new", "other"):
         check_output(user / name, "-o", folder=True)
-    with pytest.raises(ConfigError, match="has files in it"):
+    with pytest.raises(ConfigError, match="contains files"):
         check_output(user / "images", "-o", folder=True, force=True)
     with pytest.raises(ConfigError, match="found a file, expected a folder"):
         check_output(user / "sheet.png", "-o", folder=True, force=True)

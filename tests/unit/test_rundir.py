@@ -30,7 +30,7 @@ def test_finished_run_is_not_overwritten(tmp_path):
     with RunDir(tmp_path / "run") as run:
         write_config(run, tiny.config(seed=3), {})
         run.last.write_text("x")
-    with pytest.raises(RunInUseError, match="holds a run already"):
+    with pytest.raises(RunInUseError, match="already contains a run"):
         RunDir(tmp_path / "run")
     assert run.last.read_text() == "x"
     assert read_config(tmp_path / "run").seed == 3
@@ -44,7 +44,7 @@ def test_finished_run_is_not_overwritten(tmp_path):
 def test_folder_of_somebody_else_is_not_touched(tmp_path):
     (tmp_path / "precious.txt").write_text("x")
     for force in (False, True):
-        with pytest.raises(RunInUseError, match="holds no run"):
+        with pytest.raises(RunInUseError, match="not a run"):
             RunDir(tmp_path, force=force)
     assert [p.name for p in tmp_path.iterdir()] == ["precious.txt"]
 

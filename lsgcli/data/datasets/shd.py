@@ -92,7 +92,7 @@ def _check(where: str, t: np.ndarray, x: np.ndarray) -> None:
         raise DataError(f"{where}: found times {t.shape} and channels {x.shape}, expected as many of both", hint=hint)
     good = (x >= 0) & (x < UNITS) & (x == np.trunc(x))  # NaN is neither
     if not good.all():
-        raise DataError(f"{where}: found channel {x[good.argmin()]}, expected a whole number, 0 to {UNITS - 1}", hint=hint)
+        raise DataError(f"{where}: found channel {x[good.argmin()]}, expected an integer, 0 to {UNITS - 1}", hint=hint)
     good = np.abs(t) <= LATEST
     if not good.all():
         raise DataError(f"{where}: found time {t[good.argmin()]} s, expected at most {LATEST:,} s", hint=hint)

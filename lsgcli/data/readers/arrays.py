@@ -126,7 +126,7 @@ def _array(content: bytes, name: str = "the array") -> np.ndarray:
         raise damaged(name, "Python objects", "numbers")
     end = stream.tell() + math.prod(shape) * kind.itemsize
     if not stream.tell() <= end <= len(content):
-        raise damaged(name, f"{len(content)} bytes", f"{end} of shape {shape} and type {kind}: it is cut off")
+        raise damaged(name, f"{len(content)} bytes", f"{end} of shape {shape} and type {kind}; the file is truncated")
     return np.frombuffer(content, kind, math.prod(shape), stream.tell()).reshape(shape, order="F" if fortran else "C")
 
 

@@ -59,7 +59,7 @@ def test_what_another_process_took_in_between_is_left_to_it(cells):
         tries.append(cell)
         if tries == [cells[0]]:
             write_run(cell)
-            raise RunInUseError("holds a run already")
+            raise RunInUseError("already contains a run")
         return record(0.5)
 
     assert complete(cells[:1], attempt, StopRequest(), pause=0) == [record(0.5)]
@@ -68,7 +68,7 @@ def test_what_another_process_took_in_between_is_left_to_it(cells):
 
 def test_a_folder_of_somebody_else_is_an_error(cells):
     def attempt(cell):
-        raise RunInUseError("is not empty and holds no run")
+        raise RunInUseError("is not empty and not a run")
 
     with pytest.raises(RunInUseError, match="not empty"):
         complete(cells, attempt, StopRequest(), pause=0)

@@ -127,13 +127,13 @@ HOSTILE = {
         for kind in ("a.zip", "a.tar")
         for wrong, name in BAD_NAMES.items()
     },
-    "not text in a tar": ("a.tar", named("evil\udcff"), "a character that names do not have"),
+    "not text in a tar": ("a.tar", named("evil\udcff"), "an invalid character"),
     **{
         f"{wrong} in {kind}": (kind, lambda path, members=members: MAKERS[path.name](path, members), told)
         for kind in ("a.zip", "a.tar.gz")
         for wrong, members, told in (
-            ("file over folder", [("a/b", b"1"), ("a", b"2")], "a file and a folder of one name"),
-            ("folder over file", [("a", b"1"), ("a/b", b"2")], "a file and a folder of one name"),
+            ("file over folder", [("a/b", b"1"), ("a", b"2")], "a file and a folder of the same name"),
+            ("folder over file", [("a", b"1"), ("a/b", b"2")], "a file and a folder of the same name"),
             ("bomb", BOMB, "more than 1000 to 1"),
         )
     },
@@ -147,9 +147,9 @@ HOSTILE = {
     "zip: FIFO": ("a.zip", lambda path: zipped(path, [(unix("f", 0o010644), b"")]), SPECIAL),
     "zip: device": ("a.zip", lambda path: zipped(path, [(unix("d", 0o020644), b"")]), SPECIAL),
     "zip: encrypted": ("a.zip", encrypted, "encrypted"),
-    "zip: states more": ("a.zip", stated_too_large, "100 bytes where it states 5000"),
+    "zip: states more": ("a.zip", stated_too_large, "100 bytes instead of the stated 5000"),
     "zip: damaged": ("a.zip", damaged, "whole"),
-    "zip: cut off": ("a.zip", cut_off, "whole"),
+    "zip: cut off": ("a.zip", cut_off, "complete"),
     "zip: nothing": ("a.zip", lambda path: path.touch() or path, "whole"),
     "tar: link": ("a.tar", lambda path: tarred(path, [(entry("l", tarfile.SYMTYPE, "/etc/passwd"), b"")]), SPECIAL),
     "tar: link, then through it": (
@@ -161,9 +161,9 @@ HOSTILE = {
     "tar: device": ("a.tar", lambda path: tarred(path, [(entry("d", tarfile.CHRTYPE), b"")]), SPECIAL),
     "tar: block device": ("a.tar", lambda path: tarred(path, [(entry("d", tarfile.BLKTYPE), b"")]), SPECIAL),
     "tar: FIFO": ("a.tar", lambda path: tarred(path, [(entry("f", tarfile.FIFOTYPE), b"")]), SPECIAL),
-    "tar: cut off": ("a.tar", cut_off, "whole"),
-    "tar.gz: cut off": ("a.tar.gz", cut_off, "whole"),
-    "tar.xz: cut off": ("a.tar.xz", cut_off, "whole"),
+    "tar: cut off": ("a.tar", cut_off, "complete"),
+    "tar.gz: cut off": ("a.tar.gz", cut_off, "complete"),
+    "tar.xz: cut off": ("a.tar.xz", cut_off, "complete"),
     "tar: states 8 EiB": ("a.tar", tar_sized((1 << 63) - 1), "more than 1000 to 1"),
     "tar: states more": ("a.tar", tar_sized(5000, bytes(1024)), "whole"),
     "not a tar": ("a.tar", lambda path: path.write_bytes(os.urandom(2000)) and path, "whole"),

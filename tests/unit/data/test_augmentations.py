@@ -142,7 +142,7 @@ def test_contract_of_events(name):
     again = one(events, (40, 24), np.random.default_rng(1))
     np.testing.assert_array_equal(found.x, again.x)
     assert len(one(recording(count=1), (40, 24), np.random.default_rng(0))) == 1
-    with pytest.raises(ConfigError, match=f"{name} is for recordings"):
+    with pytest.raises(ConfigError, match=f"found {name}, which requires recordings"):
         chain(name, True)
 
 

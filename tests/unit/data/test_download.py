@@ -71,7 +71,7 @@ def test_a_file_with_other_content_is_never_replaced(site, remote, tmp_path):
     found = hashlib.md5(b"mine").hexdigest()
     with pytest.raises(DataError, match=rf"a\.bin: found 4 bytes with md5 {found}, expected {MD5}") as caught:
         fetch([remote()], tmp_path)
-    assert "Move it away" in caught.value.hint
+    assert "Remove it to download it again" in caught.value.hint
     assert (tmp_path / "a.bin").read_bytes() == b"mine"
 
 
@@ -335,7 +335,7 @@ def test_too_little_room_is_found_before_anything_is_fetched(site, remote, tmp_p
     site.pages["/a"] = whole(CONTENT)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 1000, 1000))
-    with pytest.raises(StorageError, match="needs 102,400 bytes, found 1,000 free"):
+    with pytest.raises(StorageError, match="found 1,000 bytes of free disk space, expected 102,400"):
         fetch([remote()], tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -81,7 +81,7 @@ def test_unreadable_recordings_are_listed(folder):
     assert "broken.aedat: byte 14" in found["unreadable"][0]["problem"]
     for name in ("cup/a.aedat", "cup/b.aedat", "pen/c.aedat"):
         (folder / name).unlink()
-    with pytest.raises(DataError, match=r"none of the 1 recordings.*byte 14"):
+    with pytest.raises(DataError, match=r"found no readable recording among 1.*byte 14"):
         facts.of_path(folder, workers=0)
 
 

@@ -102,5 +102,5 @@ def test_several_arrays_are_no_gesture(one_gesture):
 def test_a_gesture_without_a_label(config, tmp_path, name):
     (tmp_path / "ibmGestureTest" / "user01_led").mkdir(parents=True)
     (tmp_path / "ibmGestureTest" / "user01_led" / name).write_bytes(gesture([GOOD]))
-    with pytest.raises(DataError, match=rf"{re.escape(name)}: expected a name that is a label"):
+    with pytest.raises(DataError, match=rf"{re.escape(name)}: found a name that is not a label"):
         registry.get("dataset", "dvs-gesture")(config("dvs-gesture", data_dir=str(tmp_path))).scan(("test",))

@@ -65,7 +65,7 @@ def test_an_error_keeps_its_kind_and_hint(always, workers):
 def test_processes_that_die_are_done_without(always, caplog):
     found = list(parallel.each(functools.partial(die_elsewhere, os.getpid()), range(60), 2))
     assert sorted(found) == [(i, i) for i in range(60)]
-    assert "going on in one process" in caplog.text
+    assert "continuing in one process" in caplog.text
 
 
 def test_processes_are_not_started_for_a_caller_that_is_slower(monkeypatch):

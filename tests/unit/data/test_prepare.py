@@ -141,7 +141,7 @@ def test_bad_recordings_are_left_out_and_listed(config, recordings, monkeypatch,
         caplog.clear()
         with caplog.at_level(logging.WARNING, "lsg"):
             bundle = prepare(made.replace(skip_bad=True))
-        assert "left out 1 that cannot be read" in caplog.text
+        assert "skipped 1 unreadable samples" in caplog.text
         assert f"{bad}: byte 14" in caplog.text
         assert bundle.info["left_out"] == ["train/pen/2.aedat"]
         assert len(bundle.train) == 6
@@ -162,7 +162,7 @@ def test_a_bad_first_recording_does_not_hide_the_sensor(config, recordings):
 def test_nothing_that_can_be_read(config, recordings):
     for file in (recordings / "test").rglob("*.aedat"):
         file.write_bytes(b"#!AER-DAT2.0\r\n1")
-    with pytest.raises(DataError, match=r"none of the test part can be read: .*aedat: byte"):
+    with pytest.raises(DataError, match=r"found no readable sample of the test part: .*aedat: byte"):
         prepare(config("event-folder", data_dir=str(recordings), skip_bad=True))
 
 

@@ -88,7 +88,7 @@ def test_polarity_is_0_or_1_or_minus_1(tmp_path, form, values):
     arrays = {"x": [1, 2], "y": [1, 2], "t": [1, 2], "p": values}
     np.savez(tmp_path / "a.npz", **arrays)
     scipy_io.savemat(tmp_path / "a.mat", arrays)
-    with pytest.raises(DataError, match=r"event \d: found p = .*, expected a whole number from -1 to 1"):
+    with pytest.raises(DataError, match=r"event \d: found p = .*, expected an integer from -1 to 1"):
         read(tmp_path / f"a.{form}")
 
 
@@ -149,14 +149,14 @@ def test_events_of_a_parser_are_ordered_and_converted(parsed):
     ("outcome", "said"),
     [
         (events(sensor=(3, 4)), "event 1: found x=2, y=4, expected x below 3 and y below 4 of the sensor"),
-        (events(x=[1, -1]), "event 1: found x = -1, expected a whole number from 0 to 65535"),
+        (events(x=[1, -1]), "event 1: found x = -1, expected an integer from 0 to 65535"),
         (events(y=[1, 1 << 16]), "event 1: found y = 65536"),
         (events(t=[1, -(2**63)]), "found times from -9223372036854775808 to 1 us"),
         (events(t=[1, 2.5]), "event 1: found t = 2.5"),
-        (events(on=[0, 2]), "event 1: found p = 2, expected a whole number from -1 to 1"),
-        (events(x=["a", "b"]), "found x of type <U1 and shape (2,), expected whole numbers"),
-        (events(x=[[1], [2]]), "found x of type int64 and shape (2, 1), expected whole numbers"),
-        (events(x=[1]), "found 1 x, 2 y, 2 t, 2 p, expected as many of each"),
+        (events(on=[0, 2]), "event 1: found p = 2, expected an integer from -1 to 1"),
+        (events(x=["a", "b"]), "found x of type <U1 and shape (2,), expected integers"),
+        (events(x=[[1], [2]]), "found x of type int64 and shape (2, 1), expected integers"),
+        (events(x=[1]), "found 1 x, 2 y, 2 t, 2 p, expected equal numbers"),
         (events([], [], [], []), "found no event, expected at least one"),
         (ValueError("what?"), "expected a recording of format mine, found: what?"),
         (AssertionError(), "found: AssertionError"),

@@ -300,5 +300,5 @@ def test_bin_agrees_with_tonic(tmp_path):
     ],
 )
 def test_bin_that_is_no_recording(tmp_path, content):
-    with pytest.raises(DataError, match=r"a\.bin: .*(found text|earlier than the time before)"):
+    with pytest.raises(DataError, match=r"a\.bin: .*(found text|earlier than the previous one)"):
         read(write(tmp_path / "a.bin", content[: len(content) // 5 * 5]))

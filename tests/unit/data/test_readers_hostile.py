@@ -121,7 +121,7 @@ def test_aedat4_events_outside_are_no_huge_columns(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("a.dat", b"% Data file containing events, without end", "byte 0: found a header line without end"),
+        ("a.dat", b"% Data file containing events, without end", "byte 0: found an unterminated header line"),
         ("a.dat", b"% Data file\n", "byte 12: found type and size of the events []"),
         ("a.dat", b"% Data file\n\0", "byte 12: found type and size of the events [0]"),
         ("a.dat", b"% Data file\n\0\x08", "byte 14: found the end of the file"),
@@ -131,7 +131,7 @@ def test_aedat4_events_outside_are_no_huge_columns(tmp_path):
         ("a.dat", b"% Height 0\n% Width 70000000000000\n\0\x08" + bytes(8), "found a sensor of 700000000x0"),
         ("a.dat", b"% Height 0\n% Width 70\n\0\x08" + bytes(8), "found a sensor of 70x0"),
         ("a.dat", b"% Height 9\n% Width 16385\n\0\x08" + bytes(8), "found a sensor of 16385x9"),
-        ("a.raw", b"% evt 2.0", "byte 0: found a header line without end"),
+        ("a.raw", b"% evt 2.0", "byte 0: found an unterminated header line"),
         ("a.raw", b"% evt 2.0\n" + bytes(8), "found no event, expected at least one"),
         ("a.raw", b"% evt 2.0\n" + bytes(9), "byte 18: found 1 bytes"),
         ("a.raw", b"% evt 2.0\n" + struct.pack("<II", 8 << 28, 5 << 28), "byte 14: found a word of type 5"),
@@ -224,7 +224,7 @@ def test_npz_that_is_cut_inside(tmp_path):
     refused(
         tmp_path / "a.npz",
         npz(x=short[:-30], y=short, t=short, p=short),
-        "x.npy: found 179 bytes, expected 201 of shape (9,) and type int64: it is cut off",
+        "x.npy: found 179 bytes, expected 201 of shape (9,) and type int64; the file is truncated",
     )
 
 

@@ -95,7 +95,7 @@ def test_cifar_dvs_still_packed(config, tmp_path):
         archive.writestr("x", "x")
     with pytest.raises(DataError, match=r"airplane\.zip: found \d+ bytes with md5") as caught:
         prepare(config("cifar-dvs", data_dir=str(tmp_path)))
-    assert "unpacked by hand" in caught.value.hint
+    assert "manually" in caught.value.hint
 
 
 def test_cifar_dvs_twice(config, tmp_path):

@@ -325,7 +325,7 @@ def test_an_archive_of_cifar10_put_there_by_hand(config, site, tmp_path, batches
         found, expected = (hashlib.md5(one).hexdigest() for one in (content[:-1], content))
         with pytest.raises(DataError, match=rf"found \d+ bytes with md5 {found}, expected {expected}") as caught:
             dataset.scan()
-        assert "Move it away" in caught.value.hint
+        assert "Remove it to download it again" in caught.value.hint
     assert site.requests == []
 
 
@@ -364,7 +364,7 @@ def test_cifar_dvs_a_wrong_zip_stops_before_any_download(config, site, tmp_path,
     (tmp_path / "dog.zip").write_bytes(mine)
     with pytest.raises(DataError, match=r"dog\.zip: found \d+ bytes with md5 .*, expected") as caught:
         registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(tmp_path))).scan()
-    assert "unpacked by hand" in caught.value.hint
+    assert "manually" in caught.value.hint
     assert site.requests == []
     assert (tmp_path / "dog.zip").read_bytes() == mine
 
@@ -373,7 +373,7 @@ def test_cifar_dvs_a_wrong_zip_stops_before_any_download(config, site, tmp_path,
 def test_cifar_dvs_archives_elsewhere_are_mentioned(config, site, tmp_path, cifar, place):
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_bytes(b"")
-    with pytest.raises(DataError, match=f"{place}: found an archive that is still packed"):
+    with pytest.raises(DataError, match=f"{place}: found an archive that is not extracted"):
         registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(tmp_path))).scan()
     assert site.requests == []
 

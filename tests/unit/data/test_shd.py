@@ -50,9 +50,9 @@ def test_a_network_for_it(config, folder):
         (lambda path: path.write_bytes(b"not hdf5" * 100), "shd_test.h5: expected an HDF5 file"),
         (
             lambda path: write_shd(path, [[(0.0, 700)]], [0]),
-            "recording 0: found channel 700, expected a whole number, 0 to 699",
+            "recording 0: found channel 700, expected an integer, 0 to 699",
         ),
-        (lambda path: write_shd(path, [[(0.0, 3), (0.0, -1)]], [0]), "recording 0: found channel -1, expected a whole number"),
+        (lambda path: write_shd(path, [[(0.0, 3), (0.0, -1)]], [0]), "recording 0: found channel -1, expected an integer"),
         (
             lambda path: write_shd(path, [[(0.0, 1.5)]], [0], units=np.float32),
             "recording 0: found channel 1.5, expected a whole",

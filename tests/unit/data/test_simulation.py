@@ -231,13 +231,13 @@ def test_recordings_of_unknown_origin_are_refused(source, tmp_path):
 
 @pytest.mark.parametrize("place", ["source", "source/cat", "source/new"])
 def test_out_inside_the_images_is_refused(source, tmp_path, place):
-    with pytest.raises(ConfigError, match="lies in the folder of images"):
+    with pytest.raises(ConfigError, match="is inside the folder of images"):
         simulate_folder(source, tmp_path / place, workers=0)
     assert not (source / "simulation.json").exists()
 
 
 def test_parts_instead_of_classes(images, tmp_path):
-    with pytest.raises(DataError, match="found train/ with folders in it") as caught:
+    with pytest.raises(DataError, match="found train/ with subfolders") as caught:
         simulate_folder(images, tmp_path / "out", workers=0)
     assert str(images / "train") in caught.value.hint
     assert not (tmp_path / "out").exists()

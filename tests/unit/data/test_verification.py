@@ -80,10 +80,10 @@ def test_a_data_set(recordings, dataset):
 
 def test_published_counts(dataset, monkeypatch):
     monkeypatch.setattr(type(dataset), "published", {"train": 7, "test": 5})
-    assert verification.of_dataset(dataset, workers=0).warnings == ["found 4 samples in the test part, published are 5"]
+    assert verification.of_dataset(dataset, workers=0).warnings == ["found 4 samples in the test part, expected 5 as published"]
     monkeypatch.setattr(type(dataset), "published", {"all": 12})
     verdict = verification.of_dataset(dataset, workers=0)
-    assert verdict.warnings == ["found 11 samples in all, published are 12"]
+    assert verdict.warnings == ["found 11 samples in total, expected 12 as published"]
     assert verdict.faults == []
 
 

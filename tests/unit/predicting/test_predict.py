@@ -57,9 +57,9 @@ def test_a_damaged_file_is_reported_in_its_place_and_the_others_are_answered(tmp
     answers = predict(path, given, batch_size=1, on_error=lambda name, error: seen.append((name, error.message)))
     seen.extend(answer.path for answer in answers)
     assert [one if isinstance(one, str) else one[0] for one in seen] == given
-    assert "cut off" in seen[2][1]
+    assert "truncated" in seen[2][1]
     assert "No such file" in seen[3][1]
-    with pytest.raises(DataError, match="cut off"):
+    with pytest.raises(DataError, match="truncated"):
         list(predict(path, given))
     with pytest.raises(CheckpointError, match="no such file"):
         list(predict(tmp_path / "absent.safetensors", given))

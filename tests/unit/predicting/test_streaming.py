@@ -83,7 +83,7 @@ def test_formats_without_a_signature_are_those_of_the_training_or_of_the_name():
     assert decoder("a.bin", b"12345", (), (34, 34))[0] == "nmnist-bin"
     assert decoder("-", b"12345", ("nmnist-bin",), (34, 34))[0] == "nmnist-bin"
     for name, head, found in (("-", b"12345", "bytes"), ("-", b"", "no bytes"), ("a.bin", b"#!AER-DAT4.0\r\n", "aedat4")):
-        with pytest.raises(DataError, match=rf"found {found}.*, expected a stream"):
+        with pytest.raises(DataError, match=rf"found {found}.*, expected a format that supports streams"):
             decoder(name, head, ("aedat2",), (34, 34))
 
 
@@ -192,10 +192,10 @@ def test_exports_answer_and_stream(form, mode, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"dataset": "image-folder"}, "a network of images"),
+        ({"dataset": "image-folder"}, "a network trained on images"),
         ({"normalise": "sample"}, "--normalise sample"),
-        ({"medians": None}, r"does not say how many events a slice has\n  Give --per-slice N"),
-        ({"medians": None, "slicing": "time"}, "does not say how many microseconds"),
+        ({"medians": None}, r"without the number of events per slice\n  Give --per-slice N"),
+        ({"medians": None, "slicing": "time"}, "without the number of microseconds"),
     ],
 )
 def test_what_cannot_stream_is_refused(settings, told, tmp_path):

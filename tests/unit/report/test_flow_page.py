@@ -178,11 +178,11 @@ def test_thresholds_and_verdicts_are_said():
 
 def test_what_cannot_be_compared_is_said():
     def warning(flows):
-        return re.findall(r"Not like for like: [^.]*", " ".join(Reader(page(flows)).text("header")))
+        return re.findall(r"Not directly comparable: [^.]*", " ".join(Reader(page(flows)).text("header")))
 
     assert warning([flow(), flow(method="none")]) == []
     assert warning([flow(), flow(4, T=2, method="none")]) == [
-        "Not like for like: these checkpoints differ in timesteps, layers"
+        "Not directly comparable: these checkpoints differ in timesteps, layers"
     ]
 
 

@@ -113,7 +113,7 @@ def test_a_folded_export_is_refused(source, tmp_path):
     folded = fold(model)
     content = Checkpoint(folded.state_dict(), {**config, **checkpoint.describe(folded, "vggsnn", folded=True)})
     checkpoint.save(tmp_path / "folded.safetensors", content)
-    with pytest.raises(CheckpointError, match="tdBN is folded away"):
+    with pytest.raises(CheckpointError, match="found an export with folded tdBN"):
         begun(tmp_path / "folded.safetensors")
 
 
