@@ -1,4 +1,4 @@
-"""What a contender's network is and does: whether a race between such networks compares like with like."""
+"""Size, operations, firing rates and gradients of contenders' networks, to check that a race compares equal networks."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ def facts(prepared: Prepared) -> dict[str, Any]:
     """Sizes, work, firing and gradients of one forward pass, and where the case trains, one backward pass.
 
     Returns:
-        ``weights``: numbers in convolutions and linears; ``parameters``: all that are trained; ``parameters_without_decays``: those
-        that all networks with neurons share, None for the floor. ``macs_per_frame``: multiply-accumulates of every layer for one
-        frame; ``macs_per_sample``: those done for a sample, less where a static image is convolved once.
-        ``firing_rates`` of the layers of neurons, ``gradient_norms`` of the layers with weights, both in order.
-        ``degenerate``: what is wrong with them, in words.
+        ``weights``: number of weights of convolutions and linear layers; ``parameters``: number of trained parameters;
+        ``parameters_without_decays``: without membrane decays, equal for all networks with neurons, None for the floor.
+        ``macs_per_frame``: multiply-accumulates per layer and frame; ``macs_per_sample``: per sample, fewer if a static image is
+        convolved once. ``firing_rates`` of the layers of neurons, ``gradient_norms`` of the layers with weights, both in order.
+        ``degenerate``: description of degenerate layers.
     """
     network, case = prepared.built.network, prepared.case
     network.train(case.mode == "train")
@@ -63,7 +63,7 @@ def facts(prepared: Prepared) -> dict[str, Any]:
 
 
 def macs(module: nn.Module, out: Tensor) -> tuple[int, int]:
-    """Multiply-accumulates of a convolution or linear for one frame, and how many frames it saw."""
+    """Multiply-accumulates of a convolution or linear layer per frame, and number of frames."""
     if isinstance(module, nn.Linear):
         return module.weight.numel(), out.shape[:-1].numel()
     assert isinstance(module, nn.Conv2d)
@@ -71,7 +71,7 @@ def macs(module: nn.Module, out: Tensor) -> tuple[int, int]:
 
 
 def degenerate(firing: list[float], norms: list[float]) -> str:
-    """What is wrong: layers that never or always fire, or that no gradient reaches; empty if nothing."""
+    """Description of layers that never or always fire, or without gradient; empty if there are none."""
     wrong = [f"layer {i} of neurons fires at {rate:.2g}" for i, rate in enumerate(firing) if not SILENT < rate < ALWAYS]
     wrong += [f"gradient of weights {i} is {norm:g}" for i, norm in enumerate(norms) if not 0 < norm < float("inf")]
     return "; ".join(wrong)

@@ -1,4 +1,4 @@
-"""A contender's process: it builds its network, says so, then does what each line on stdin asks for. ``benchmarks.workers`` starts it.
+"""Process of a contender, started by ``benchmarks.workers``: builds its network, reports it, and runs the tasks read from stdin.
 
 A task is a function of the prepared contender in the module of its name in ``TASKS``; it returns what can be written as JSON.
 """
@@ -26,7 +26,7 @@ TASKS = {
 
 
 def steps(prepared: Prepared, count: int) -> dict[str, Any]:
-    """Seconds of each of ``count`` steps, and the peak of the process in bytes."""
+    """Seconds of each of ``count`` steps, and peak memory of the process in bytes."""
     seconds = []
     for _ in range(count):
         begin = time.perf_counter()
@@ -45,7 +45,7 @@ def during(prepared: Prepared, seconds: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Build, then answer."""
+    """Build the network and run tasks."""
     job = json.loads(sys.argv[1])
     end_with_parent()  # which may die while this process is stopped, and then nobody would end it
     answers = os.fdopen(os.dup(1), "w", buffering=1)

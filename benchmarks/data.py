@@ -1,8 +1,8 @@
-"""Event data: frames against tonic's, reading, preparing a data set into the cache, and batches out of it.
+"""Speed of event data: frames compared with tonic, reading, preparation of the cache, and batches from the cache.
 
     python -m benchmarks.data --images FOLDER     # of CIFAR-10's training images, a class per folder; recordings are simulated from them
 
-Nothing else should run meanwhile. The record goes to ``benchmarks/results/data.json``.
+No other programs should run. The record is written to ``benchmarks/results/data.json``.
 """
 
 import argparse
@@ -24,7 +24,7 @@ BATCH, SIZE = 32, 48
 
 
 def recording(seed: int = 0) -> Any:
-    """Events in no particular pattern, in order of time."""
+    """Uniformly random events, sorted by time."""
     from lsgcli.data.events import Events
 
     rng = np.random.default_rng(seed)
@@ -34,7 +34,7 @@ def recording(seed: int = 0) -> Any:
 
 
 def frames() -> dict[str, Any]:
-    """Milliseconds from 200,000 events to frames: tonic's ToFrame and ours, of the same shape; and ours at 48 pixels."""
+    """Milliseconds from 200,000 events to frames, with tonic's ToFrame and lsg at the same size, and with lsg at 48 pixels."""
     from tonic.transforms import ToFrame
 
     from lsgcli.data.frames import FrameSettings, frames
@@ -65,7 +65,7 @@ def frames() -> dict[str, Any]:
 
 
 def reading(recordings: Path) -> dict[str, Any]:
-    """Milliseconds to read one AEDAT 2.0 recording from the page cache, and to make frames of it."""
+    """Milliseconds to read one AEDAT 2.0 recording from the page cache, and to convert it to frames."""
     from lsgcli.data.frames import FrameSettings, frames
     from lsgcli.data.readers import read
 
@@ -79,7 +79,7 @@ def reading(recordings: Path) -> dict[str, Any]:
 
 
 def preparing(recordings: Path, work: Path, rounds: int) -> dict[str, Any]:
-    """Recordings a second from AEDAT 2.0 to the packed cache, as `lsg data prepare` does it."""
+    """Recordings per second from AEDAT 2.0 to the cache, with `lsg data prepare`."""
     rates, record = [], {}
     for index in range(rounds):
         record = lsg("data", "prepare", "--dataset", "cifar-dvs", "--data-dir", recordings, "--cache-dir", work / str(index))
@@ -89,7 +89,7 @@ def preparing(recordings: Path, work: Path, rounds: int) -> dict[str, Any]:
 
 
 def batching(recordings: Path, cache: Path) -> dict[str, Any]:
-    """Microseconds a sample from the packed cache to a float32 batch of 32, T=10, 48 px."""
+    """Microseconds per sample from the cache to a float32 batch of 32, T=10, 48 px."""
     from lsgcli.data.batches import batches
     from lsgcli.data.prepare import prepare
     from lsgcli.resolve import resolve
@@ -110,7 +110,7 @@ def batching(recordings: Path, cache: Path) -> dict[str, Any]:
 
 
 def lsg(*words: object) -> dict[str, Any]:
-    """What a command says with --json."""
+    """The --json output of a command."""
     command = [sys.executable, "-m", "lsgcli", *map(str, words), "--json", "-q"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout)

@@ -1,11 +1,10 @@
-"""What looking at gradients costs: `inspect` over K mini-batches against K training steps, and the light record of a training's epochs.
+"""Cost of gradient-flow measurement: `inspect` on K mini-batches compared with K training steps, and the light record per epoch.
 
     python -m benchmarks.inspecting            # VGGSNN, T=10, 48 px, batch 8, full width; --quick for a look at a narrow one
 
-A training step, a step that is watched, and an inspection run in processes of their own, in turn, round after round. The peak is the
-most memory that a process ever held, interpreter and libraries included.
-A light record is made of the last step of an epoch; its share is that of the extra time in an epoch of the data set digits-dvs as
-`lsg train` has it. Nothing else should run meanwhile. The record goes to ``benchmarks/results/inspecting.json``.
+Training steps, observed steps and inspections run in separate processes, alternating in each round. The peak is the maximum memory of a
+process, including interpreter and libraries. The light record is made in the last step of an epoch; its share is the extra time in an
+epoch of `lsg train` on digits-dvs. No other programs should run. The record is written to ``benchmarks/results/inspecting.json``.
 """
 
 import argparse

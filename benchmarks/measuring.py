@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, facts about the machine, and where results go."""
+"""Shared by the benchmarks: interleaved timing, facts about the machine, and writing of results."""
 
 import ctypes
 import json
@@ -21,7 +21,7 @@ Timing = dict[str, float]
 
 
 def interleaved(work: Mapping[str, Callable[[], Any]], rounds: int, warm: int = 3) -> dict[str, Timing]:
-    """Seconds of each piece of work, one after the other in every round, so that a machine that drifts does so for all.
+    """Time several functions alternately in each round, so that changes of the machine's speed affect all of them.
 
     Returns:
         Name -> median, quartiles and minimum over the rounds.
@@ -43,16 +43,16 @@ def spread(values: list[float]) -> Timing:
 
 
 def ratio(theirs: Sequence[float], ours: Sequence[float], draws: int = 2000) -> Timing:
-    """How many times as long theirs takes as ours, round by round: a disturbed round counts against both.
+    """Ratio of their time to ours, paired by rounds.
 
     Args:
-        theirs: seconds in every round.
+        theirs: seconds in each round.
         ours: seconds in the same rounds.
-        draws: how often the rounds are drawn anew, with replacement.
+        draws: number of bootstrap resamples of the rounds.
 
     Returns:
-        ``ratio``, the median of the rounds' ratios; ``low`` and ``high``, between which 95 % of the medians of redrawn rounds
-        lie; ``min`` and ``max`` of the rounds.
+        ``ratio``, the median of the rounds' ratios; ``low`` and ``high``, its 95 % bootstrap interval; ``min`` and ``max`` of the
+        rounds.
     """
     generator, rounds = random.Random(0), [a / b for a, b in zip(theirs, ours, strict=True)]
     redrawn = sorted(statistics.median(generator.choices(rounds, k=len(rounds))) for _ in range(draws))
@@ -80,12 +80,12 @@ def machine(*packages: str) -> dict[str, Any]:
 
 
 def without_folders(word: str) -> str:
-    """A word of a command line with an absolute path cut down to its last name: where files lie is this machine's business."""
+    """A command-line argument with absolute paths reduced to their last component, because paths depend on the machine."""
     return re.sub(r"(^|=)/\S*?([^/\s]*)/?$", r"\1.../\2", word)
 
 
 def end_with_parent() -> None:
-    """Let the kernel end this process when the one that started it dies."""
+    """Let the kernel kill this process when its parent dies."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -111,7 +111,7 @@ def _processor() -> str:
 
 
 def write(name: str, record: Mapping[str, Any]) -> Path:
-    """Keep a record as ``benchmarks/results/<name>.json``."""
+    """Write a record to ``benchmarks/results/<name>.json``."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -1,10 +1,10 @@
-"""Training steps beside busy processes: lsg with its threads asleep while they wait and with OpenMP's default, spikingjelly, snntorch.
+"""Training steps next to busy processes: lsg with passive waiting and with OpenMP's default, spikingjelly, snntorch.
 
     python -m benchmarks.neighbours            # about 9 minutes on two cores; --precision bf16 for lsg alone in bf16
 
-A neighbour is a process that computes without pause, on whatever core the kernel gives it. In every round contenders run a few seconds
-each, first alone, then beside one neighbour, then beside two; their order is drawn anew each time. The small network is that of ``lsg
-train`` without options. Nothing else should run meanwhile. The record, rewritten after every round, goes to
+A neighbour is a process that computes continuously, on any core. In each round, contenders run for a few seconds each, first alone,
+then next to one neighbour, then next to two, in random order. The small network is that of ``lsg train`` without options. No other
+programs should run. The record is written after every round to
 ``benchmarks/results/neighbours-<precision>.json``.
 """
 
@@ -40,7 +40,7 @@ NEIGHBOURS = (0, 1, 2)
 
 @contextlib.contextmanager
 def busy(count: int) -> Iterator[None]:
-    """So many processes that compute without pause."""
+    """Run the given number of processes that compute continuously."""
     started = [subprocess.Popen([sys.executable, "-c", BUSY], cwd=ROOT) for _ in range(count)]
     try:
         yield
@@ -76,7 +76,7 @@ def measure(which: Case, titles: Sequence[str], precision: str, rounds: int, sec
 
 
 def tables(record: dict[str, Any]) -> list[Table]:
-    """A table for each case: samples per second, and the share that neighbours leave."""
+    """A table for each case: samples per second, absolute and relative to no neighbours."""
     found = []
     for of in record["cases"]:
         title = f"{Case(**of['case']).title}, {record['precision']}: {record['rounds']} rounds, {record['threads']} threads"
@@ -96,7 +96,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
 
 
 def main() -> None:
-    """Measure both cases, print the tables and keep the record."""
+    """Measure both cases, print the tables and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a contender's turn; a step is always completed")

@@ -1,4 +1,4 @@
-"""lsg's two networks as users of other libraries write them, and the floor: their convolutions, linears and pools alone.
+"""lsg's two networks written with other libraries, and the floor: only their convolutions, linear layers and pooling.
 
     pip install -e '.[bench]'        # spikingjelly 2.0, snntorch 1.0
 
@@ -98,7 +98,7 @@ class Kit(ABC):
 
 
 class Floor(Kit):
-    """Convolutions, linears and pools; nothing where tdBN, neurons and identity shortcuts are."""
+    """Convolutions, linear layers and pooling, without tdBN, neurons and identity shortcuts."""
 
     skips = False
 

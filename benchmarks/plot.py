@@ -1,10 +1,10 @@
-"""Pictures of ``benchmarks.step``'s results for the documentation: bars of samples a second and of peak memory.
+"""Figures of the results of ``benchmarks.step`` for the documentation: bars of samples per second and of peak memory.
 
     pip install -e '.[bench]'
     python -m benchmarks.plot                    # docs/images/speed.svg, of all training cases in benchmarks/results
     python -m benchmarks.plot --inference --out picture.svg
 
-Thin lines are quartiles. Text has the colour that the reader's light or dark ground asks for.
+Thin lines are quartiles. The text colour adapts to light and dark backgrounds.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def _bars(record: Mapping[str, Any], speed: Any, memory: Any) -> None:
 
 
 def load(folder: Path, pattern: str) -> list[dict[str, Any]]:
-    """The records whose file names match; those of looks, and of races that did not end, are left out."""
+    """The records whose file names match, without those of quick or unfinished races."""
     paths = [path for path in sorted(folder.glob(pattern)) if "quick" not in path.name]
     records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     return [record for record in records if _ended(record.get("protocol", {}))]
@@ -89,7 +89,7 @@ def steps(folder: Path, mode: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Draw what lies in ``benchmarks/results``."""
+    """Draw the results in ``benchmarks/results``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inference", action="store_true", help="instead of training")
     parser.add_argument("--results", type=Path, default=RESULTS)

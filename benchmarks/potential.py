@@ -1,11 +1,11 @@
-"""How the membrane potential of LIF neurons is distributed, against the normal that the paper's Theorem 1 predicts (its Figure 3).
+"""Distribution of the membrane potential of LIF neurons, compared with the prediction of the paper's Theorem 1 (its Figure 3).
 
     python -m benchmarks.potential               # the picture to docs/images/potential.svg, in a few seconds
 
-Layers of neurons of several decays get normal currents of the threshold's standard deviation, T timesteps of them, and
-``lsgcli.analysis.inspect`` measures their potentials as it measures a network's. A setting breaks one assumption of the theorem:
-currents that resemble those of the step before (rho; 1 is a static image), or a tdBN that has learned another gamma.
-All neurons reset. The record goes to ``benchmarks/results/potential.json``.
+Layers of neurons with several decays receive T timesteps of normal currents with the threshold as standard deviation, and
+``lsgcli.analysis.inspect`` measures their potentials. Each setting violates one assumption of the theorem: currents correlated in time
+(rho; 1 is a static image), or a tdBN gamma other than 1. All neurons reset. The record is written to
+``benchmarks/results/potential.json``.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def adapter(net: Layers) -> list[Layer]:
 
 
 def currents(rho: float, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers (T, B, N), each correlated by rho with that of the step before."""
+    """Standard normal numbers (T, B, N), with correlation rho between successive timesteps."""
     x = torch.randn((T, SAMPLES, NEURONS), generator=generator)
     for t in range(1, T):
         x[t] = rho * x[t - 1] + (1 - rho**2) ** 0.5 * x[t]
@@ -131,7 +131,7 @@ def near(histogram: dict[str, Any], half: float) -> float:
 
 
 def main() -> None:
-    """Measure, print the table, draw the picture and keep the record."""
+    """Measure, print the table, draw the figure and write the record."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     record = {"machine": machine("numba"), "settings": measure()}
     show(tables(record))

@@ -1,11 +1,11 @@
-"""Where a training step's time and memory go: lsg against the floor, part by part.
+"""Time and memory of a training step by part, for lsg and the floor.
 
     python -m benchmarks.profile                                  # VGGSNN, T=10, 48 px, batch 8, fp32
     python -m benchmarks.profile --network resnet19 --precision bf16 --contenders lsg,spikingjelly-best,floor
 
-Every contender is profiled (torch.profiler) in a process of its own, after the other. A part is what its outermost operations took,
-whatever they call. "Data" is a batch read from frames that are in memory, in the thread of the step. Nothing else should run
-meanwhile. The record goes to ``benchmarks/results/profile-<case>-<precision>.json``, its tables to a ``.md`` beside it.
+Contenders are profiled (torch.profiler) one after the other in separate processes. The time of a part is that of its outermost
+operations, including nested ones. "Data" is reading a batch from frames in memory, in the thread of the step. No other programs
+should run. The record is written to ``benchmarks/results/profile-<case>-<precision>.json``, the tables to a ``.md`` file of the same name.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def _place(part: str) -> tuple[int, str]:
 
 
 def main() -> None:
-    """Profile, print the tables and keep them."""
+    """Profile, print the tables and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     case_arguments(parser)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")

@@ -1,4 +1,4 @@
-"""Where a contender's training step spends its time, and what it keeps in memory; what ``benchmarks.profile`` asks a process for."""
+"""Time and memory of a contender's training step by part; the task that ``benchmarks.profile`` runs in each process."""
 
 import re
 import time
@@ -46,7 +46,7 @@ def belongs(name: str) -> str:
 
 
 def profile(prepared: Prepared, count: int) -> dict[str, Any]:
-    """Profile ``count`` training steps, each with a batch read from frames as the cache keeps them, after one that does not count.
+    """Profile ``count`` training steps, each with a batch read from frames as in the cache, after one warm-up step.
 
     Returns:
         ``seconds`` of a step by part, ``total_seconds`` of a step, ``operations`` (the costliest of those in no part, by name), and

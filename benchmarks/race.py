@@ -1,10 +1,10 @@
-"""A race between contenders: one step each in turn, round after round, so that a machine that drifts does so for all alike.
+"""A race between contenders: one step each per round, so that changes of the machine's speed affect all of them.
 
-Each round has an order of its own, drawn from its number, so that none always runs behind the same one.
+The order within a round is random, seeded by its number, so that no contender always follows the same one.
 
-Before it, every contender is looked at in a process that does not count, on at most two samples: whether it has the weights and does
-the multiplications that the others do, whether its neurons fire and its gradients arrive. That process also compiles lsg's kernels,
-so that they come from the cache in the race, as in every run but a user's first.
+Before the race, each contender is checked in a separate process on at most two samples: equal weights and multiplications, firing
+neurons, and non-zero gradients. That process also compiles lsg's kernels, so that the race reads them from the cache, as all but the
+first run of a user.
 """
 
 import contextlib
@@ -32,12 +32,12 @@ def race(
     """Let contenders run in turn.
 
     Args:
-        case: what they run.
+        case: network and mode.
         entries: names and precisions.
-        rounds: that count.
-        warm: rounds before, in which memory and kernels are set up.
-        threads: for each; all cores by default.
-        after_round: is given the record so far.
+        rounds: number of timed rounds.
+        warm: number of warm-up rounds, in which memory and kernels are set up.
+        threads: threads per contender. Default: all cores.
+        after_round: called with the record so far.
 
     Returns:
         The record: ``case``, ``protocol``, ``contenders`` (seconds, samples a second, peak) and ``ratios`` of lsg to the others.
@@ -81,7 +81,7 @@ def look_at(case: Case, entries: Iterable[tuple[str, str]], threads: int) -> dic
     """Contender and precision -> the facts of ``benchmarks.checking``.
 
     Raises:
-        SystemExit: two contenders have other weights, or multiply another number of times for a frame.
+        SystemExit: contenders differ in the number of weights, or of multiplications per frame.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, precision in entries:

@@ -1,12 +1,12 @@
-"""The paper's Tables 1 and 2 and its Figures 4 to 7, at a size that two cores manage in about two hours.
+"""The paper's Tables 1 and 2 and Figures 4 to 7, at a reduced size that takes about two hours on two cores.
 
     python -m benchmarks.reproduction digits-dvs
     python -m benchmarks.reproduction cifar --data-dir FOLDER     # CIFAR-10's images, train/<class>/ and test/<class>/
     python -m benchmarks.reproduction n-mnist --data-dir FOLDER   # Train/<digit>/*.bin and Test/<digit>/*.bin
 
-Each is an ``lsg ablate`` for every table, run by as many processes as there are cores, and an ``lsg inspect-gradients`` of the three
-methods' networks of the first seed. What was finished before is not run again. Runs go to ``--out``; records and commands to
-``benchmarks/results/reproduction-<name>.json``, pictures to ``docs/images/reproduction``.
+Each experiment runs ``lsg ablate`` for each table, in one process per core, and ``lsg inspect-gradients`` on the networks of three
+methods with the first seed. Finished runs are not repeated. Runs are written to ``--out``, records and commands to
+``benchmarks/results/reproduction-<name>.json``, figures to ``docs/images/reproduction``.
 """
 
 import argparse
@@ -71,7 +71,7 @@ EXPERIMENTS = {
 
 
 def run(name: str, data_dir: str | None, out: Path, processes: int) -> dict[str, Any]:
-    """Train what is missing; the record of all of it."""
+    """Train missing runs; returns the record of all runs."""
     experiment, root = EXPERIMENTS[name], out / name
     folder = ["--data-dir", data_dir] if data_dir else []
     record: dict[str, Any] = {"machine": machine("numba"), "name": name, "commands": [], "tables": {}}
@@ -115,7 +115,7 @@ def run(name: str, data_dir: str | None, out: Path, processes: int) -> dict[str,
 
 
 def shown(words: Sequence[str], out: Path) -> str:
-    """A command as it stands in the documentation: runs below ``runs``, and other folders without those above them."""
+    """A command as shown in the documentation: runs below ``runs``, and other folders without their parents."""
     return " ".join(without_folders(word.replace(str(out), "runs")) for word in words)
 
 
@@ -169,7 +169,7 @@ def load(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def main() -> None:
-    """Run one experiment and keep its record."""
+    """Run one experiment and write its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(EXPERIMENTS))
     parser.add_argument("--data-dir", help="of the images or recordings")
@@ -179,7 +179,7 @@ def main() -> None:
     if EXPERIMENTS[options.name].folder and not options.data_dir:
         parser.error(f"{options.name} needs --data-dir")
     if shutil.which("lsg") is None:
-        parser.error("there is no lsg on the PATH")
+        parser.error("lsg is not on the PATH")
     print(
         write(f"reproduction-{options.name}", run(options.name, options.data_dir, options.out, options.processes)),
         file=sys.stderr,

@@ -1,10 +1,10 @@
-"""How time and memory of a training step grow with timesteps, batch, width and resolution, and what a timestep adds in memory.
+"""Scaling of time and memory of a training step with timesteps, batch size, width and resolution, and memory per timestep.
 
     python -m benchmarks.scaling                 # VGGSNN at a quarter of the width, fp32; --quick for a look
     python -m benchmarks.scaling --sweep T --precision bf16
 
-Every point is a race of fresh processes (see ``benchmarks.race``), in few rounds: a curve needs less than a ratio. Nothing else
-should run meanwhile. The record, rewritten after every point, goes to ``benchmarks/results/scaling-<precision>.json``.
+Each point is a race of new processes (see ``benchmarks.race``) with few rounds, which are sufficient for a curve. No other programs
+should run. The record is written after every point to ``benchmarks/results/scaling-<precision>.json``.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from benchmarks.step import chosen
 from benchmarks.tables import Table, megabytes, show
 from benchmarks.workers import CONTENDERS, Case, case
 
-T, WIDTH = 8, 0.25  # where they are not swept
+T, WIDTH = 8, 0.25  # if not swept
 SWEEPS: dict[str, list[tuple[float, Case]]] = {
     "T": [(t, case("vggsnn", width=WIDTH, T=t)) for t in (4, 8, 16, 32)],
     "batch": [(n, case("vggsnn", width=WIDTH, T=T, batch=n)) for n in (1, 4, 16, 32)],

@@ -1,10 +1,10 @@
-"""What it takes to get going, in fresh processes: help pages, imports, a dry run, and the first training step.
+"""Start-up time in new processes: help pages, imports, a dry run, and the first training step.
 
     python -m benchmarks.startup
 
-"First step" is a VGGSNN at a quarter of the width, T=8, once with the kernels' cache warm, as every run but the first finds it,
-and once with an empty one. Beside them stand an interpreter that does nothing, and one that imports torch. Nothing else should run
-meanwhile. The record goes to ``benchmarks/results/startup.json``.
+"First step" is a VGGSNN at a quarter of the width, T=8, with a warm kernel cache, as in all runs except the first, and with an empty
+one. For comparison, an interpreter that does nothing, and one that imports torch. No other programs should run. The record is written
+to ``benchmarks/results/startup.json``.
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""Training and inference steps of lsg's networks against spikingjelly, snntorch and the floor of the convolutions alone.
+"""Training and inference steps of lsg's networks compared with spikingjelly, snntorch, and the floor of convolutions only.
 
     pip install -e '.[bench]'
     python -m benchmarks.step --network vggsnn --precision fp32 --rounds 7
     python -m benchmarks.step --network vggsnn --width 0.25 -T 8 --inference
     python -m benchmarks.step --all              # the six cases of the documentation, both precisions; --quick for a look
 
-Nothing else should run meanwhile. ``benchmarks.race`` says how contenders take turns, ``benchmarks.peers`` what the peers are:
-each runs as its library sets it up, and as ``...-best`` with channels-last memory, the same allocator settings as lsg, its
-cheapest surrogate, and static images convolved once. The floor has lsg's settings. SGD and loss are the same for all.
+No other programs should run. The protocol is in ``benchmarks.race``, the peers are in ``benchmarks.peers``: each runs with the defaults
+of its library, and as ``...-best`` with channels-last memory, the same allocator settings as lsg, its cheapest surrogate, and static
+images convolved once. The floor has lsg's settings. All use the same optimiser and loss.
 
-Tables go to stdout; the record, rewritten after every round, to ``benchmarks/results/step-<case>-<precision>.json``.
+Tables are printed to stdout; the record is written after every round to ``benchmarks/results/step-<case>-<precision>.json``.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A contender's step: what its process does at each turn."""
+"""The step of a contender."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

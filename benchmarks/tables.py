@@ -1,4 +1,4 @@
-"""Tables of figures: on a terminal, and in Markdown for the documentation."""
+"""Tables of results, for terminals and as Markdown for the documentation."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

@@ -1,10 +1,10 @@
-"""How long training waits for data: VGGSNN at a quarter of the width on simulated CIFAR10-DVS, its frames in the cache.
+"""Time that training waits for data: VGGSNN at a quarter of the width on simulated CIFAR10-DVS, with cached frames.
 
     python -m benchmarks.wait --images FOLDER     # of CIFAR-10's training images, a class per folder; recordings are simulated from them
 
-An epoch is that of ``lsg train``, with the preset's settings but for those given. The time that each step waits for its batch is
-taken outside of the loop, where the loop asks for it; evaluation does not count. "Nothing ahead" is the same epoch with every batch
-made when it is asked for. Nothing else should run meanwhile. The record goes to ``benchmarks/results/wait.json``.
+Epochs are those of ``lsg train`` with the preset, except for the given settings. The waiting time per step is measured around the
+iterator of batches, without evaluation. "Nothing ahead" is the same epoch without prefetching. No other programs should run. The
+record is written to ``benchmarks/results/wait.json``.
 """
 
 import argparse

@@ -1,10 +1,9 @@
-"""Contenders in processes of their own: who they are, what they run, and how they take turns. ``benchmarks.contender`` is the process.
+"""Contenders in separate processes (``benchmarks.contender``) that run in turns.
 
-Every contender is a fresh interpreter with the same number of threads. It builds its network, then waits for its turn. Between
-its turns it is stopped (SIGSTOP), so that whatever its thread pools do while idle costs nobody else anything, and all run with
-their libraries' own thread settings.
+Each contender is a new interpreter with the same number of threads. It builds its network and waits. Between its turns it is stopped
+(SIGSTOP), so that idle threads of its libraries do not affect other contenders, and all use the thread settings of their libraries.
 
-The peak is the most memory the whole process ever held (VmHWM), interpreter and libraries included.
+Peak memory is that of the process (VmHWM), including interpreter and libraries.
 """
 
 import contextlib

@@ -9,13 +9,13 @@ from lsgcli.report.drawing import Mark, Point, dot, line, text
 
 
 def drawable(value: float | None, log: bool = False) -> bool:
-    """Whether a value has a place on a scale."""
+    """Whether a value can be shown on a scale."""
     return value is not None and math.isfinite(value) and (value > 0 or not log)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to shares of an axis: low is 0, high is 1; in proportion, or by logarithm."""
+    """A linear or logarithmic scale from values to 0 (low) .. 1 (high)."""
 
     low: float
     high: float
@@ -23,7 +23,7 @@ class Scale:
 
     @classmethod
     def over(cls, values: Iterable[float | None], log: bool = False, zero: bool = False) -> "Scale":
-        """A scale that shows all values that can be drawn, and 0 if ``zero``."""
+        """A scale for the range of all finite values, including 0 if ``zero``."""
         known = [v for v in values if v is not None and drawable(v, log)]
         if log:
             return cls(*_decade_steps(min(known, default=0.1), max(known, default=1.0)), log=True)
@@ -34,12 +34,12 @@ class Scale:
         return cls(low - margin, high + margin)
 
     def share(self, value: float) -> float:
-        """Where a value lies, 0 .. 1 within the scale."""
+        """Position of a value, 0 .. 1 within the scale."""
         low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
         return ((math.log10(value) if self.log else value) - low) / (high - low)
 
     def ticks(self, most: int = 7) -> list[float]:
-        """Round values at suitable distances."""
+        """Round tick values."""
         if self.log:
             return _log_ticks(self.low, self.high, most)
         raw = (self.high - self.low) / (most - 1)
@@ -51,7 +51,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Axes:
-    """A chart's frame: from values to pixels, y upwards."""
+    """Axes of a chart, which map values to pixels, with y upwards."""
 
     width: float
     height: float
@@ -63,18 +63,18 @@ class Axes:
     bottom: float = 38
 
     def at(self, x: float, y: float) -> Point:
-        """Where a value lies on the drawing."""
+        """Pixel position of a value."""
         return (
             self.left + self.x.share(x) * (self.width - self.left - self.right),
             self.height - self.bottom - self.y.share(y) * (self.height - self.top - self.bottom),
         )
 
     def frame(self, x_ticks: Iterable[float], x_label: str, y_label: str, x_step: float = 0.0) -> list[Mark]:
-        """Grid, numbers at the axes, and what they are.
+        """Grid, tick labels and axis labels.
 
         Args:
-            x_ticks: values where the x axis has numbers.
-            x_step: added to these numbers.
+            x_ticks: tick positions on the x axis.
+            x_step: offset of the tick labels.
         """
         marks: list[Mark] = []
         ticks = self.y.ticks()
@@ -88,7 +88,7 @@ class Axes:
         return [*marks, text((2, 13), y_label, "ink")]
 
     def line(self, points: Sequence[tuple[float, float | None]], style: Style, *, lone: bool = True) -> list[Mark]:
-        """A line through points, with gaps where there is no value; with ``lone`` a point between two gaps is a dot."""
+        """A line through points, with gaps for missing values; with ``lone``, isolated points are drawn as dots."""
         runs: list[list[Point]] = [[]]
         for x, value in points:
             if value is not None and drawable(value, self.y.log):

@@ -17,7 +17,7 @@ def line_chart(lines: Lines, *, x_label: str, y_label: str, x_first: int = 0, lo
     """An SVG element of one line per name over 0, 1, 2, ..., and its legend.
 
     Args:
-        lines: values by name; None (or, on a log scale, 0) leaves a gap.
+        lines: values by name; None (or, on a log scale, 0) is a gap.
         x_label, y_label: names of the axes.
         x_first: number of the first point.
         log: logarithmic y axis.
@@ -39,12 +39,12 @@ def line_drawing(
     y: Scale | None = None,
     numbered: bool = False,
 ) -> Drawing | None:
-    """The same as a drawing without a legend; None where there is nothing to draw.
+    """The chart as a drawing without legend; None if there are no values.
 
     Args:
-        looks: of the lines.
-        y: scale of the values; by default it spans them.
-        numbered: lines are layers 1, 2, 3, ..., and their numbers are drawn at their ends.
+        looks: style of each line.
+        y: scale of the values. Default: their range.
+        numbered: label lines with 1, 2, 3, ... at their ends.
     """
     y = y or Scale.over((v for values in lines.values() for v in values), log)
     n = max((len(values) for values in lines.values()), default=0)
@@ -63,14 +63,14 @@ def line_drawing(
 
 
 def legend(entries: Legend) -> str:
-    """Names of a chart's lines, for a page."""
+    """Legend of a chart, for a page."""
     swatches = (f'<svg class="swatch" viewBox="0 0 26 12" aria-hidden="true">{"".join(_swatch(s))}</svg>' for _, s in entries)
     spans = (f"<span>{swatch}{escape(name)}</span>" for swatch, (name, _) in zip(swatches, entries, strict=True))
     return f'<p class="legend">{"".join(spans)}</p>'
 
 
 def drawn_legend(entries: Legend, width: float) -> tuple[list[Mark], float]:
-    """Names of a drawing's lines as a part of it, in as many rows as they need; and the height of these."""
+    """Legend as part of a drawing, and its height."""
     marks: list[Mark] = []
     x, y = 0.0, 0.0
     for name, style in entries:
@@ -84,13 +84,13 @@ def drawn_legend(entries: Legend, width: float) -> tuple[list[Mark], float]:
 
 
 def _swatch(style: Style) -> list[Mark]:
-    """A piece of a line with its marker, 26 x 12 pixels."""
+    """A line sample with its marker, 26 x 12 pixels."""
     marks = [line([(1, 6), (25, 6)], style.colour, 2.5, style.dash)]
     return marks + ([dot((13, 6), style.colour, style.shape)] if style.shape else [])
 
 
 def _numbers(axes: Axes, ends: Sequence[float | None], looks: Sequence[Style]) -> list[Mark]:
-    """Numbers at the lines' ends, as many as there is room for; the first and the last line come before others."""
+    """Numbers at the ends of lines, as many as fit, with priority for the first and last line."""
     marks: list[Mark] = []
     taken: list[float] = []
     for index in sorted(range(len(ends)), key=lambda i: (i not in (0, len(ends) - 1), -i)):

@@ -1,4 +1,4 @@
-"""Colours of pages and pictures, distinct under the common forms of colour blindness, on light and on dark ground."""
+"""Colours of pages and figures, distinct for common colour blindness, on light and dark backgrounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ PAGE = {name: f"var(--{name})" for name in LIGHT}
 COLOURS = ("#3b82c4", "#d97706", "#2f9e6e", "#b4559b", "#7c6ad6", "#c2413b", "#8a7a2f", "#3f979c")
 SHAPES = ("circle", "square", "triangle", "diamond")
 DASHES = ((), (7.0, 3.0), (2.0, 3.0), (9.0, 3.0, 2.0, 3.0))
-# From little to much: lightness alone tells the order. From below zero to above: blue, pale, orange.
+# SEQUENTIAL is ordered by lightness; DIVERGING runs from blue (negative) to orange (positive).
 SEQUENTIAL = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 DIVERGING = ("#1f5fa8", "#8fb8de", "#f2f2f2", "#f0b070", "#b5560b")
 DEPTH = ("#3b82c4", "#b4559b", "#d97706")  # layers in their order, from the input
@@ -19,7 +19,7 @@ DEPTH = ("#3b82c4", "#b4559b", "#d97706")  # layers in their order, from the inp
 
 @dataclass(frozen=True)
 class Style:
-    """What distinguishes a line from others; never its colour alone.
+    """Style of a line; lines never differ by colour only.
 
     Attributes:
         colour: hexadecimal, or a name of :data:`LIGHT`.
@@ -33,7 +33,7 @@ class Style:
 
 
 def styles(n: int) -> list[Style]:
-    """Of n things without an order, such as checkpoints."""
+    """Styles for n unordered items, such as checkpoints."""
     return [
         Style(COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], DASHES[(i + i // len(COLOURS)) % len(DASHES)])
         for i in range(n)
@@ -41,12 +41,12 @@ def styles(n: int) -> list[Style]:
 
 
 def ordered(n: int) -> list[str]:
-    """Colours of n things in an order, such as layers."""
+    """Colours for n ordered items, such as layers."""
     return [ramp(DEPTH, i / (n - 1) if n > 1 else 0.0) for i in range(n)]
 
 
 def ramp(colours: Sequence[str], share: float) -> str:
-    """The colour at 0 .. 1 between equally spaced ones."""
+    """The colour at 0 .. 1, interpolated between equally spaced colours."""
     place = min(max(share, 0.0), 1.0) * (len(colours) - 1)
     index = min(int(place), len(colours) - 2)
     pair = zip(_rgb(colours[index]), _rgb(colours[index + 1]), strict=True)
@@ -54,7 +54,7 @@ def ramp(colours: Sequence[str], share: float) -> str:
 
 
 def ink_on(colour: str) -> str:
-    """Black or white, whichever is read better on a colour (relative luminance as WCAG 2 defines it)."""
+    """Black or white, whichever has more contrast to a colour (relative luminance of WCAG 2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in _rgb(colour))]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#000000" if luminance > 0.179 else "#ffffff"

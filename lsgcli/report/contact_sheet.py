@@ -1,4 +1,4 @@
-"""A contact sheet: the frames of a few samples, a row each, to check orientation and slicing by eye."""
+"""Contact sheets: frames of a few samples, one row each, to check orientation and slicing."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from lsgcli.errors import ConfigError
 from lsgcli.files import replacing
 from lsgcli.report.drawing import ADVANCE, shortened
 
-# Complementary, so that a pixel with as many ON as OFF events is white; distinct under every common colour blindness.
+# Complementary colours, so that equal numbers of ON and OFF events give white; distinct for common colour blindness.
 ON, OFF = (255, 142, 0), (0, 113, 255)
 GROUND, TILE, INK, PALE = (27, 29, 34), (0, 0, 0), (236, 237, 240), (158, 163, 173)
-LEGEND = (("ON, brighter", ON), ("OFF, darker", OFF), ("as many of both", (255, 255, 255)))
+LEGEND = (("ON, brighter", ON), ("OFF, darker", OFF), ("equal numbers", (255, 255, 255)))
 LABEL = 216  # pixels of the column of labels
 GAP, MARGIN = 6, 18
 TARGET = 144  # pixels that a tile should at least have, and half of that where there are many
@@ -28,7 +28,7 @@ NOTE = SMALL + 3  # pixels of a line under a tile
 
 @dataclass(frozen=True)
 class Row:
-    """One sample.
+    """A row of a contact sheet, for one sample.
 
     Attributes:
         label: its class.
@@ -48,7 +48,7 @@ class Row:
 def event_tiles(frames: np.ndarray) -> list[np.ndarray]:
     """Frames (T, 2, H, W), ON and OFF (or (T, 1, H, W), drawn as ON), as T pictures (H, W, 3) uint8.
 
-    Brightness is the count, as a share of what all but the brightest hundredth of the sample's active pixels have.
+    Brightness is the count relative to the 99th percentile of the sample's active pixels.
     """
     values = np.zeros((len(frames), 2, *frames.shape[2:]), np.float32)
     values[:, : frames.shape[1]] = frames
@@ -66,13 +66,13 @@ def image_tile(image: np.ndarray) -> np.ndarray:
 
 
 def draw(title: str, subtitle: str, rows: Sequence[Row], *, events: bool = True) -> Image.Image:
-    """Samples on a sheet, under a title.
+    """Draw samples on a sheet with a title.
 
     Args:
-        events: the tiles are frames of events, whose colours need a legend.
+        events: whether tiles are frames of events, which require a legend.
 
     Raises:
-        ConfigError: the sheet would be too large to look at.
+        ConfigError: the sheet would be too large.
     """
     height, width = (max(tile.shape[axis] for row in rows for tile in row.tiles) for axis in (0, 1))
     columns = max(len(row.tiles) for row in rows)
@@ -111,7 +111,7 @@ def draw(title: str, subtitle: str, rows: Sequence[Row], *, events: bool = True)
 
 
 def _labels(pen: ImageDraw.ImageDraw, row: Row, y: int) -> None:
-    """The class, the name and the facts of a sample; the end of a long name tells samples apart."""
+    """Write class, name and facts of a sample; long names are shortened at the start."""
     _write(pen, MARGIN, y + BIG, shortened(row.label, LABEL - 12, BIG), BIG)
     key = textwrap.wrap(shortened(row.key, 3 * (LABEL - 18), SMALL), int((LABEL - 12) / (ADVANCE * SMALL)))
     for i, line in enumerate((*key, *row.facts), 1):

@@ -19,11 +19,11 @@ from typing import NamedTuple
 from lsgcli.files import make_folder, replacing
 from lsgcli.report.colours import LIGHT
 
-SUFFIXES = (".svg", ".png", ".pdf")  # of the files that a drawing is saved as
-ADVANCE = 0.54  # mean width of a character, as a share of its size
+SUFFIXES = (".svg", ".png", ".pdf")  # of saved drawings
+ADVANCE = 0.54  # mean width of a character, relative to the font size
 Point = tuple[float, float]
 Mark = str
-# Corners of a marker, its turn in revolutions, and its radius: those of a circle that looks as large are 1.
+# Corners of a marker, its rotation in revolutions, and its radius, relative to a circle of equal visual size.
 CORNERS = {"square": (4, 0.125, 1.25), "triangle": (3, 0.25, 1.35), "diamond": (4, 0.25, 1.3)}
 
 
@@ -65,12 +65,12 @@ def text(at: Point, words: str, colour: str = "soft", size: float = 12, anchor: 
 
 
 def group(marks: Sequence[Mark], title: str = "", layer: int | None = None, at: Point = (0, 0)) -> Mark:
-    """Marks that belong together.
+    """A group of marks.
 
     Args:
-        title: what a page shows when they are pointed at.
-        layer: number of the layer that they show; a page highlights it in all its pictures at once.
-        at: their origin.
+        title: tooltip on a page.
+        layer: number of the layer shown, which a page highlights in all pictures.
+        at: origin of the group.
     """
     number = f' data-layer="{layer}"' if layer is not None else ""
     move = f' transform="translate({_n(at[0])} {_n(at[1])})"' if any(at) else ""
@@ -79,7 +79,7 @@ def group(marks: Sequence[Mark], title: str = "", layer: int | None = None, at: 
 
 
 def shortened(words: str, width: float, size: float = 12) -> str:
-    """Text that fits into a width in pixels, cut in the middle: beginning and end tell names apart."""
+    """Text shortened in the middle to a width in pixels, because names differ at the start or end."""
     room = max(4, int(width / (ADVANCE * size)))
     if len(words) <= room:
         return words
@@ -89,7 +89,7 @@ def shortened(words: str, width: float, size: float = 12) -> str:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Marks on a ground of width x height pixels; ``label`` describes them for screen readers."""
+    """Marks on an area of width x height pixels; ``label`` is the description for screen readers."""
 
     width: float
     height: float
@@ -97,12 +97,12 @@ class Drawing:
     label: str
 
     def element(self) -> str:
-        """As an element of a page, in the page's colours and as wide as its container."""
+        """SVG element for a page, in the page's colours and with the width of its container."""
         marks = "".join(self.marks)
         return f'<svg viewBox="0 0 {self.width:g} {self.height:g}" role="img" aria-label="{_escaped(self.label)}">{marks}</svg>'
 
     def svg(self, font: str = "system-ui, sans-serif") -> str:
-        """As the content of an SVG file, on white."""
+        """Content of an SVG file, on white."""
         size = f'viewBox="0 0 {self.width:g} {self.height:g}" width="{self.width:g}" height="{self.height:g}"'
         ground = f'<rect width="100%" height="100%" fill="{LIGHT["ground"]}"/>'
         marks = re.sub(f"var\\(--({'|'.join(LIGHT)})\\)", lambda name: LIGHT[name[1]], "\n".join(self.marks))
@@ -114,7 +114,7 @@ def save(drawings: Mapping[str, Drawing], folder: Path) -> list[Path]:
     """Write each drawing as NAME.svg and NAME.png, and with the extra ``pdf`` as NAME.pdf, into a folder.
 
     Args:
-        folder: is made if it does not exist.
+        folder: created if it does not exist.
 
     Returns:
         The files.
@@ -145,7 +145,7 @@ class Font(NamedTuple):
 
 @contextmanager
 def embedded_font() -> Iterator[Font]:
-    """The font that Pillow contains, since a machine may have none."""
+    """The font included in Pillow, because a machine may have none."""
     from PIL import ImageFont
 
     font = ImageFont.load_default(12)
@@ -158,11 +158,11 @@ def embedded_font() -> Iterator[Font]:
 
 
 def png(drawing: Drawing, font: Font, scale: float = 2) -> bytes:
-    """A drawing as PNG, with ``scale`` x ``scale`` pixels for each of its own."""
+    """A drawing as PNG, scaled by ``scale``."""
     from resvg_py import svg_to_bytes
 
     svg = drawing.svg(font.name)
-    # The system's fonts only serve letters that this font may lack: the same text gives the same pixels on every machine.
+    # System fonts are used only for characters missing in this font, so that output is equal on all machines.
     plain = svg.replace("…", "").isascii()
     return svg_to_bytes(svg_string=svg, zoom=scale, font_files=[font.file], skip_system_fonts=plain)
 
@@ -182,7 +182,7 @@ def _colour(name: str) -> str:
 
 
 def _escaped(words: str) -> str:
-    """Text for XML, in which control characters and lone surrogates have no place."""
+    """Text escaped for XML, without control characters and lone surrogates."""
     return escape("".join(c if c.isprintable() or c == "\n" else "?" for c in words))
 
 

@@ -1,4 +1,4 @@
-"""The rows of a contact sheet: which samples, and what is written beside them."""
+"""Rows of a contact sheet: selection of samples, and their labels."""
 
 import logging
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ log = logging.getLogger("lsg")
 
 
 def of_dataset(dataset: Dataset, count: int) -> list[Row]:
-    """Rows of ``count`` samples spread over the classes, prepared as for training.
+    """Rows of ``count`` samples, evenly over the classes, prepared as for training.
 
     Raises:
         DataError: a sample is damaged.
@@ -34,12 +34,12 @@ def of_dataset(dataset: Dataset, count: int) -> list[Row]:
 
 
 def of_paths(paths: Sequence[Path], config: RunConfig, count: int) -> list[Row]:
-    """Rows of recordings: all files that are given, and of each folder some that are spread over its classes.
+    """Rows of recordings: all given files, and samples of each folder, evenly over its classes.
 
-    Files named as CIFAR10-DVS names its are read as that data set reads them.
+    Files with names as in CIFAR10-DVS are read as in that data set.
 
     Raises:
-        DataError: no such path, nothing in it, or a damaged recording.
+        DataError: a path does not exist or contains no recordings, or a recording is damaged.
     """
     rows = []
     for path in paths:
@@ -101,9 +101,9 @@ def _file_row(path: Path, kind: str, key: str, config: RunConfig) -> Row:
 def _row(label: str, key: str, events: Events, made: np.ndarray, settings: FrameSettings) -> Row:
     start = int(events.t[0])
     about = (f"{len(events):,} events in {(int(events.t[-1]) - start) / 1e3:,.1f} ms", _brightest(made, settings))
-    if made.shape[2] == 1:  # a sensor of one line: all of its time fits into one picture
+    if made.shape[2] == 1:  # a sensor with one row: all timesteps in one image
         tile = event_tiles(np.moveaxis(made[:, :, 0], 0, 2)[None])
-        return Row(label, key, about, tile, (("down: the sensor's pixels; right: timesteps",),))
+        return Row(label, key, about, tile, (("vertical: sensor pixels; horizontal: timesteps",),))
     edges = edges_of(events.t, settings, random.window(key))
     return Row(label, key, about, event_tiles(made), [_note(events.t, a, b, start) for a, b in pairwise(edges)])
 
@@ -111,7 +111,7 @@ def _row(label: str, key: str, events: Events, made: np.ndarray, settings: Frame
 def _brightest(made: np.ndarray, settings: FrameSettings) -> str:
     units = {"count": "events", "binary": "(binary)", "log1p": "log(1+n)"}
     unit = units[settings.value] if settings.normalise == "none" else "(normalised)"
-    return f"most in a pixel: {float(made.max()):.3g} {unit}"
+    return f"maximum per pixel: {float(made.max()):.3g} {unit}"
 
 
 def _note(t: np.ndarray, a: int, b: int, start: int) -> tuple[str, str]:

@@ -82,7 +82,10 @@ def test_rows_that_compute_the_same():
         (["export", "net.safetensors", "-o", "net"], ["-o net: found no suffix, expected a name with suffix .nir or .onnx"]),
         (["export", "net.safetensors", "-o", "x.onnx", "--format", "nir"], ["x.onnx: found a name of the format onnx"]),
         (["export", "net.safetensors", "-o", "x.onnx", "--cache-dir", "c"], ["no effect without --verify"]),
-        (["inspect-gradients", "net.safetensors", "--mismatch-step", "0.1"], ["expected --mismatch N, because it has no effect"]),
+        (
+            ["inspect-gradients", "net.safetensors", "--mismatch-step", "0.1"],
+            ["expected --mismatch N, because it has no effect"],
+        ),
     ],
 )
 def test_refused_before_anything_is_loaded(arguments, parts, tmp_path):
@@ -138,7 +141,9 @@ def test_checkpoints_that_are_none(trained, tmp_path):
         tmp_path / "odd.safetensors", checkpoint.Checkpoint(content.weights, {**content.config, "settings": "none"})
     )
     refused(
-        program("eval", "odd.safetensors"), "odd.safetensors: not a valid checkpoint: its configuration lacks settings", status=4
+        program("eval", "odd.safetensors"),
+        "odd.safetensors: not a valid checkpoint: its configuration lacks settings",
+        status=4,
     )
     os.mkfifo(tmp_path / "fifo")
     refused(program("eval", "fifo"), "fifo: found a pipe or a device, expected a file", status=4)

@@ -101,11 +101,11 @@ def test_a_data_set_is_shown_as_it_is_prepared(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({}, r"most in a pixel: \d+ events"),
-        ({"value": "log1p"}, r"most in a pixel: [\d.]+ log\(1\+n\)"),
-        ({"value": "binary"}, r"most in a pixel: 1 \(binary\)"),
-        ({"value": "log1p", "normalise": "frame"}, r"most in a pixel: 1 \(normalised\)"),
-        ({"normalise": "sample"}, r"most in a pixel: 1 \(normalised\)"),
+        ({}, r"maximum per pixel: \d+ events"),
+        ({"value": "log1p"}, r"maximum per pixel: [\d.]+ log\(1\+n\)"),
+        ({"value": "binary"}, r"maximum per pixel: 1 \(binary\)"),
+        ({"value": "log1p", "normalise": "frame"}, r"maximum per pixel: 1 \(normalised\)"),
+        ({"normalise": "sample"}, r"maximum per pixel: 1 \(normalised\)"),
     ],
 )
 def test_the_brightest_pixel_has_a_unit(tmp_path, settings, told):

@@ -89,7 +89,7 @@ def _check(where: str, t: np.ndarray, x: np.ndarray) -> None:
     """Check times (seconds) and channels."""
     hint = "Download the file again."
     if t.shape != x.shape or t.ndim != 1:
-        raise DataError(f"{where}: found times {t.shape} and channels {x.shape}, expected as many of both", hint=hint)
+        raise DataError(f"{where}: found times {t.shape} and channels {x.shape}, expected equal shapes", hint=hint)
     good = (x >= 0) & (x < UNITS) & (x == np.trunc(x))  # NaN is neither
     if not good.all():
         raise DataError(f"{where}: found channel {x[good.argmin()]}, expected an integer, 0 to {UNITS - 1}", hint=hint)
