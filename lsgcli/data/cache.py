@@ -20,7 +20,7 @@ from lsgcli.config import RunConfig
 from lsgcli.files import sync_folder
 
 log = logging.getLogger("lsg")
-VERSION = 2  # of the packed format and of the note beside it
+VERSION = 2  # of the format of the cache and its notes
 
 
 def folder(config: RunConfig) -> Path:

@@ -100,7 +100,7 @@ class Aedat2(Decoder):
 
     record = aedat.ADDRESS.itemsize
     states = (aedat.SIDE, aedat.SIDE)
-    last: tuple[int, int] | None = None  # time of the last event, as written and as it goes on
+    last: tuple[int, int] | None = None  # time of the last event, as stored and unwrapped
 
     def header(self, content: bytes) -> int | None:
         start = 0

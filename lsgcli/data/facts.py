@@ -227,9 +227,9 @@ def _simulated(folder: Path) -> dict[str, Any]:
     """The note of `lsg data simulate`, if it created the folder."""
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        told = {"seed": note["seed"], "per_class": note["per_class"], "complete": (folder / manifest.NAME).exists()}
+        simulation = {"seed": note["seed"], "per_class": note["per_class"], "complete": (folder / manifest.NAME).exists()}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    if not told["complete"]:
+    if not simulation["complete"]:
         log.warning("%s: incomplete simulation; repeat its command to finish it", folder)
-    return {"simulated": told}
+    return {"simulated": simulation}

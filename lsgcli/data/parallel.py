@@ -21,7 +21,7 @@ from lsgcli.memory import keep_large_buffers
 log = logging.getLogger("lsg")
 PROBE = 1.0  # seconds of work here, from which the rest is estimated
 WORTH = 4.0  # seconds left from which starting processes pays
-BUSY = 0.8  # share of the time that must go by in the work: otherwise whoever takes the results is slower
+BUSY = 0.8  # minimum fraction of time spent in the work; otherwise the consumer is the bottleneck
 CHUNK = 8  # items a task
 
 Item = TypeVar("Item")

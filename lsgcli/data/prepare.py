@@ -20,7 +20,7 @@ from lsgcli.data.splits import drawn
 from lsgcli.errors import DataError
 
 log = logging.getLogger("lsg")
-SHOWN = 10  # of the files that were left out
+SHOWN = 10  # of the skipped files
 PREPARING = "preparing data"
 
 
@@ -100,12 +100,12 @@ def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config:
     found, trained = _flat(info), _flat(expected)
     differing = [key for key in found if key in trained and found[key] != trained[key]]
     where = config.data_dir or config.dataset
-    told = {key: f"{where}: found {key} {found[key]}, expected {trained[key]} as in training" for key in differing}
-    if strict and told:
-        raise DataError("\n".join(told.values()), hint="Give --data-dir the original data of the run, or start a new run.")
-    if "sensor" in told:
-        raise DataError(told["sensor"], hint="Give --data-dir recordings of the same sensor.")
-    for line in told.values():
+    differences = {key: f"{where}: found {key} {found[key]}, expected {trained[key]} as in training" for key in differing}
+    if strict and differences:
+        raise DataError("\n".join(differences.values()), hint="Give --data-dir the original data of the run, or start a new run.")
+    if "sensor" in differences:
+        raise DataError(differences["sensor"], hint="Give --data-dir recordings of the same sensor.")
+    for line in differences.values():
         log.warning("%s: results will differ", line)
 
 

@@ -51,15 +51,15 @@ def check(root: Path, classes: Sequence[str], labels: Mapping[str, Collection[in
     advice = f"{advice[0].upper()}{advice[1:]}."
     for part, found in labels.items():
         lacking = [name for label, name in enumerate(classes) if label not in found]
-        told = f"{RULES[rule].told} are the test part"
+        rule_text = f"{RULES[rule].description} are the test part"
         if lacking and (part == "train" or len(lacking) == len(classes)):
             raise MissingPart(
-                f"{root}: found no recordings of {lacking[0]} for the {part} part; {told}", part=part, hint=advice
+                f"{root}: found no recordings of {lacking[0]} for the {part} part; {rule_text}", part=part, hint=advice
             )
         if lacking:
             shown = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
-            told = f"no test samples of {len(lacking)} of {len(classes)} classes: {shown}; {told}"
-            log.warning("%s: found %s. %s", root, told, advice)
+            problem = f"no test samples of {len(lacking)} of {len(classes)} classes: {shown}; {rule_text}"
+            log.warning("%s: found %s. %s", root, problem, advice)
 
 
 def _by_number(rule: str, low: int, high: int) -> Callable[[Sequence[Item], int], list[str]]:
@@ -118,7 +118,7 @@ class Rule(NamedTuple):
     """A split rule and its description for messages."""
 
     apply: Callable[[Sequence[Item], int], list[str]]
-    told: str
+    description: str
 
 
 RULES = {

@@ -13,7 +13,7 @@ from lsgcli.errors import DataError
 from lsgcli.files import replacing
 
 SIDE = 128  # pixels of a DVS128
-WRAP = 1 << 32  # microseconds after which the times of AEDAT 2.0 start anew
+WRAP = 1 << 32  # microseconds after which the times of AEDAT 2.0 overflow
 HINT = "Write it as .npz, which holds any sensor and any time."
 HEADER = (
     "!AER-DAT2.0",
@@ -93,7 +93,7 @@ def _check_aedat2(path: Path, events: Events) -> None:
         found = f"times from {early} to {late} us"
         raise DataError(f"{path}: {found}, expected 0 to 2^32 - 1 us for AEDAT 2.0", hint=HINT)
     step = np.diff(events.t)
-    # A reader takes a longer pause for the counter starting anew.
+    # A reader would treat a longer gap as an overflow of the counter.
     wrong = (step < 0) | (step > WRAP // 2)
     if wrong.any():
         i = int(wrong.argmax())

@@ -207,7 +207,7 @@ def colours(path):
     ("arguments", "status", "told"),
     [
         ([], 2, "neither a PATH nor --dataset"),
-        (["--dataset", "digits-dvs", "-o", "a.gif"], 2, "expected a name that ends in .png"),
+        (["--dataset", "digits-dvs", "-o", "a.gif"], 2, "expected a name with suffix .png"),
         (["nowhere", "-o", "a.png"], 3, "nowhere"),
         (["nowhere", "-o", "a.png", "--split", "last"], 2, "PATH together with --split"),
         (["--dataset", "digits-dvs", "-o", "a.png", "-T", "0"], 2, "-T: found 0"),

@@ -52,7 +52,7 @@ OUTPUTS = [
     (["inspect-gradients", "a.safetensors", "--plot", "."], "sheet.png: the file exists"),
     (["ablate", "--collect", ".", "--plot", "."], "sheet.png: the file exists"),
     (["export", "A/best.safetensors", "-o", "B/best.safetensors", "--force"], "belongs to the run in B"),
-    (["export", "A/best.safetensors", "-o", "B/config.json", "--force"], "found '.json', expected a name that ends in .nir or .onnx"),
+    (["export", "A/best.safetensors", "-o", "B/config.json", "--force"], "found '.json', expected a name with suffix .nir or .onnx"),
     (["export", "A/best.safetensors", "-o", "a.safetensors", "--force"], "is a checkpoint"),
     (["export", "a.safetensors", "-o", "notes.txt", "--force"], "found '.txt'"),
     (["export", "a.safetensors", "-o", "a.safetensors"], "a.safetensors, which the command reads"),

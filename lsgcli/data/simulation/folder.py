@@ -31,7 +31,7 @@ from lsgcli.errors import ConfigError, DataError
 from lsgcli.registry import unknown
 
 VERSION = 1  # raise it when the same image gives another recording
-NOTE = "simulation.json"  # in the folder of recordings: how they are made. SHA256SUMS beside it says that all are there.
+NOTE = "simulation.json"  # settings of the recordings; SHA256SUMS indicates that they are complete
 NUMBERS = 1000  # recordings of a class in CIFAR10-DVS, numbered from 0
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue, ITU-R BT.601
 # Three times around a circle of 4 pixels. The thresholds are such that CIFAR-10's images give 200,000 events in the mean.
