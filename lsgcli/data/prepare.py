@@ -102,7 +102,9 @@ def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config:
     where = config.data_dir or config.dataset
     differences = {key: f"{where}: found {key} {found[key]}, expected {trained[key]} as in training" for key in differing}
     if strict and differences:
-        raise DataError("\n".join(differences.values()), hint="Give --data-dir the original data of the run, or start a new run.")
+        raise DataError(
+            "\n".join(differences.values()), hint="Give --data-dir the original data of the run, or start a new run."
+        )
     if "sensor" in differences:
         raise DataError(differences["sensor"], hint="Give --data-dir recordings of the same sensor.")
     for line in differences.values():
