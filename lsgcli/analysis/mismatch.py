@@ -28,8 +28,8 @@ def mismatch(weight: Tensor, grad: Tensor | None, loss: Callable[[], Tensor], sa
 
         (L(w + e) - L(w - e)) / 2e
 
-    The loss of a spiking network is piecewise constant or nearly so, with jumps where spikes appear or vanish; with too small an e,
-    the difference contains no jump, or one by chance.
+    The loss of a spiking network changes in steps when spikes appear or vanish; with too small an e, the difference contains no step,
+    or one by chance.
 
     Args:
         weight: weight of the layer; restored afterwards.

@@ -66,7 +66,7 @@ def cutout(x: np.ndarray, u: np.ndarray, side: int = 16) -> np.ndarray:
 @register("augmentation", "nda")
 @augmentation(3)
 def nda(x: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """One of four transforms, drawn per sample: roll by up to 5 pixels, rotate or shear by up to 30 degrees, or cut out 8 pixels.
+    """One of four transforms, drawn per sample: roll by up to 5 pixels, rotate or shear by up to 30 degrees, or cut out a square of 8 pixels.
 
     Source: neuromorphic data augmentation, Li et al., ECCV 2022, without its flip; use ``flip,nda``.
     """
@@ -120,7 +120,7 @@ def _autoaugmented(image: np.ndarray, u: np.ndarray) -> np.ndarray:
 @register("augmentation", "drop-events")
 @EventAugmentation
 def drop_events(events: Events, sensor: tuple[int, int], rng: np.random.Generator) -> Events:
-    """Drop events with equal probability, drawn per sample from 0 to 0.5. At least one event is kept.
+    """Drop each event with the same probability, drawn per sample from 0 to 0.5. At least one event is kept.
 
     Source: the random drop of EventDrop, Gu et al., IJCAI 2021.
     """
