@@ -31,7 +31,7 @@ def train(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Resolve the settings, build the model and one batch, print time and memory estimates, and exit."
+            "--dry-run", help="Resolve the settings, build the model, measure time and memory of a few steps, and exit."
         ),
     ] = False,
     as_json: Annotated[
