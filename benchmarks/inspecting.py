@@ -25,7 +25,7 @@ EPOCH = 40  # its steps
 
 
 def inspect(prepared: Prepared, batches: int) -> dict[str, Any]:
-    """Seconds of an inspection of so many mini-batches, and the peak of the process in bytes."""
+    """Seconds of an inspection with the given number of mini-batches, and peak memory of the process in bytes."""
     from lsgcli import analysis
 
     begin = time.perf_counter()

@@ -66,7 +66,7 @@ def ratio(theirs: Sequence[float], ours: Sequence[float], draws: int = 2000) -> 
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """Processor, cores, memory, versions (of ``packages`` too, where they are installed), and the command that was typed."""
+    """Processor, cores, memory, versions (including installed ``packages``), and the command line."""
     return {
         "command": " ".join(["python -m benchmarks." + Path(sys.argv[0]).stem, *map(without_folders, sys.argv[1:])]),
         "processor": _processor(),

@@ -55,7 +55,7 @@ class Layers(nn.Module):
 
 
 def adapter(net: Layers) -> list[Layer]:
-    """The layers, with the tdBN that they stand behind."""
+    """The layers, with their preceding tdBN."""
     return [
         Layer(f"beta {decay}", lif, net.weight, partial(present, lif), gamma=net.gamma)
         for decay, lif in zip(DECAYS, net.lifs, strict=True)

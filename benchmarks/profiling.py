@@ -98,7 +98,7 @@ def _reader(prepared: Prepared) -> Any:
 
 
 def memory(prepared: Prepared) -> dict[str, int]:
-    """Bytes that a training step holds when its forward pass is over, and the peak of the process.
+    """Bytes saved by a training step after its forward pass, and peak memory of the process.
 
     What is saved for the backward pass is found by walking autograd's graph: every storage counts once, for the node found first.
 

@@ -41,7 +41,7 @@ def first_step(precision: str, cache: Path | None = None) -> dict[str, float]:
 
     Args:
         precision: ``fp32`` or ``bf16``.
-        cache: where compiled kernels are kept; by default where they always are.
+        cache: directory of compiled kernels. Default: the usual one.
     """
     begin = time.perf_counter()
     environment = {} if cache is None else {"NUMBA_CACHE_DIR": str(cache)}

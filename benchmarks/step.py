@@ -156,7 +156,7 @@ def main() -> None:
     mode.add_argument(
         "--inference", dest="mode", action="store_const", const="inference", help="with folded tdBN, forward only"
     )
-    parser.add_argument("--rounds", type=int, help="that count; default: 7, or as many as fit with --all")
+    parser.add_argument("--rounds", type=int, help="number of timed rounds; default: 7, or as many as fit with --all")
     parser.add_argument("--warm", type=int, default=2, help="rounds before those")
     parser.add_argument("--threads", type=int, help="of each contender; default: all cores")
     parser.add_argument("--contenders", default=",".join(USUAL), help=f"of {', '.join(CONTENDERS)}")

@@ -41,7 +41,7 @@ class Table:
 def show(tables: Iterable[Table]) -> None:
     """Print tables to stdout."""
     console = Console()
-    if not console.is_terminal:  # nothing is to be broken in a file
+    if not console.is_terminal:  # no line breaks in a file
         console = Console(width=160)
     for table in tables:
         console.print(table.rich())

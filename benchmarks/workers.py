@@ -137,7 +137,7 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self}: ended with status {self.process.wait()}; what it said stands above")
+            raise SystemExit(f"{self}: ended with status {self.process.wait()}, see its output above")
         self.process.send_signal(signal.SIGSTOP)
         return json.loads(line)
 

@@ -108,7 +108,7 @@ class SynapticOperations:
     """Counts through hooks on a network's convolutions and linear layers, from construction until :meth:`close`.
 
     Args:
-        model: in evaluation mode, tdBN folded or not, which changes nothing here.
+        model: in evaluation mode, with tdBN folded or not, which does not affect the result.
         events: whether integer inputs of the network are event counts; integers in images are real values.
     """
 

@@ -76,7 +76,7 @@ class Writer:
             _sweep(path)
             self.array = self._create(shape, dtype)
         except OSError as error:
-            log.warning("%s: cannot write prepared data (%s); using memory instead", path.parent, error.strerror or error)
+            log.warning("%s: cannot write prepared data (%s); keeping them in memory", path.parent, error.strerror or error)
             self.discard()
             self.array = np.empty(shape, dtype)
 
@@ -153,7 +153,7 @@ def _lock(handle: int, *, wait: bool) -> bool:
     try:
         import fcntl
     except ImportError:
-        return wait  # without locks, nothing is ever swept away
+        return wait  # without locks, temporary files are never removed
     try:
         fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

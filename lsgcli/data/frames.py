@@ -14,7 +14,7 @@ from lsgcli.errors import DataError
 
 MOST = 1 << 28  # pixels of all frames at the sensor's size; 10 frames of 5000 x 5000
 VERSION = 3  # raise it when the same events give other frames
-FULL = 255  # the most that a whole number of a frame holds
+FULL = 255  # maximum of an integer frame
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _crop(events: Events, edges: list[int], grid: Grid) -> tuple[Events, list[in
 
 
 def _count(counts: np.ndarray, out: np.ndarray) -> None:
-    most = FULL if out.dtype == np.uint8 else 2**24  # what out can hold exactly
+    most = FULL if out.dtype == np.uint8 else 2**24  # largest exactly representable integer range of out
     out[:] = counts if counts.max() <= most else np.minimum(counts, most)
 
 

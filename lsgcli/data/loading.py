@@ -34,7 +34,7 @@ class Outcome:
 
     @classmethod
     def noted(cls, note: Mapping[str, Any] | None, rows: int) -> "Outcome | None":
-        """From what :meth:`note` became in a file about so many rows; None where that is no such note."""
+        """Inverse of :meth:`note`, for the given number of rows; None if the note is invalid."""
         try:
             left_out = {int(row): problem for row, problem in (note or {})["left_out"].items()}
             values, recordings = (note or {})["saturated"]
@@ -77,7 +77,7 @@ def load_all(
     return Outcome(dict(sorted(left_out.items())), (values, recordings), (events, duration) if lengths else None)
 
 
-Found = tuple[str, DataError | None]  # a path, and what is wrong with it as far as is known
+Found = tuple[str, DataError | None]  # a path, and its error if already known
 Loaded = np.ndarray | DataError
 
 

@@ -21,7 +21,7 @@ NAME = "SHA256SUMS"
 LINE = re.compile(rb"(\\?)([0-9A-Fa-f]{64}) [ *](.+)")
 ESCAPES = {b"\\\\": b"\\", b"\\n": b"\n", b"\\r": b"\r"}
 HINT = "Restore the original, or remove it and write a new one."
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
+Progress = Callable[[int, int], None]  # bytes done, total bytes
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def ahead(items: Generator[Item], most: int) -> Generator[Item]:
 def _here(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[int, Result]]:
     """Process items in this process, all of them or (with workers) until starting processes is estimated to be faster."""
     began, spent, decided = time.monotonic(), 0.0, workers < 2
-    # Several threads of BLAS gain nothing on matrices of 48 x 128, and wait for each other where other programs run.
+    # BLAS threads do not speed up matrices of 48 x 128, and wait for each other on a busy machine.
     with threadpool_limits(1, user_api="blas"):
         for i, item in enumerate(items):
             start = time.monotonic()

@@ -32,7 +32,7 @@ class Grid:
 
     @property
     def dtype(self) -> type[np.integer[Any]]:
-        """Of numbers of cells: the smallest that holds any in (2, height, width), and what comes up on the way to it."""
+        """Smallest integer type for cell indices in (2, height, width), including intermediate results."""
         largest = max(2 * self.height * self.width, self.side * max(self.height, self.width))
         return np.uint16 if largest <= 1 << 16 and min(self.left, self.top) >= 0 else np.int32
 

@@ -12,7 +12,7 @@ import numpy as np
 from lsgcli.data import random
 from lsgcli.errors import DataError, MissingPart
 
-Item = tuple[str, int, int | None]  # key, label, and the number in the file's name where it has one
+Item = tuple[str, int, int | None]  # key, label, and number in the file name, if any
 TEST_SHARE = 0.1
 SHOWN = 12  # of the classes without test samples
 

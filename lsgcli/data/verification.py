@@ -66,7 +66,7 @@ def of_path(path: Path, **options: Any) -> Verdict:
     """Verify a folder of recordings; options as for :func:`of_dataset`.
 
     Raises:
-        DataError: no such folder, nothing in it, or a manifest that cannot be read.
+        DataError: the folder does not exist or is empty, or a manifest cannot be read.
     """
     _need_folder(path)
     verdict = of_dataset(Recordings(path).scan(), **options)

@@ -97,5 +97,5 @@ def _check_aedat2(path: Path, events: Events) -> None:
     wrong = (step < 0) | (step > WRAP // 2)
     if wrong.any():
         i = int(wrong.argmax())
-        found = f"event {i + 1} follows {step[i]} us after the previous one"
+        found = f"event {i + 1} is {step[i]} us after the previous one"
         raise DataError(f"{path}: {found}, expected 0 to 2^31 us for AEDAT 2.0", hint=HINT)

@@ -100,7 +100,7 @@ class Axes:
 
 
 def numbers(ticks: Sequence[float]) -> list[str]:
-    """Ticks as text, of three significant digits or as many as they have, at most six."""
+    """Ticks as text, with three significant digits, or up to six if required."""
     texts = [[f"{tick:.{digits}g}" for tick in ticks] for digits in range(3, 7)]
     exact = (found for found in texts if all(map(_same, map(float, found), ticks)))
     return next(exact, texts[-1])

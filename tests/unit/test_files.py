@@ -75,7 +75,7 @@ REFUSED = [  # name, suffixes, message; all of them with --force too
     ("run/report.html", (".html",), "belongs to the run"),  # it is not there yet
     ("run/config.json", (), "belongs to the run"),
     ("copy.png", (".png",), "is a checkpoint"),
-    ("page.html", (".png", ".svg"), r"found '\.html', expected a name that ends in \.png or \.svg"),
+    ("page.html", (".png", ".svg"), r"found '\.html', expected a name with suffix \.png or \.svg"),
     ("page", (".html",), "found no suffix"),
     ("prose.html", (".html",), r"is not a \.html file"),
     ("images/cat.png", (".png",), "is in .*images, which the command reads"),

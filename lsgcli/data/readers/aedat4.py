@@ -80,7 +80,7 @@ def _check(content: memoryview) -> None:
             raise damaged(f"byte {at + 4}", f"a packet of {size} bytes", f"8 to {end - at - 8}")
         packet = content[at + 8 : at + 8 + size]
         unpacked = size if compression == 0 else _lz4(packet) if compression < 3 else _zstd(packet)
-        # The packet, what it unpacks to (in a buffer that may have grown to twice that), and its events as an array.
+        # The packet, its decompressed content (in a buffer of up to twice the size), and its events as an array.
         check_memory(len(content), size + 3 * unpacked, f"the up to {unpacked:,} bytes of the packet at byte {at}")
         at += 8 + size
 
@@ -130,7 +130,7 @@ def _check_text(text: bytes) -> None:
         depth -= 1
 
     def doctype(*declaration: object) -> None:
-        raise ValueError("a description with entities of its own")
+        raise ValueError("a description with custom entities")
 
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler, parser.StartDoctypeDeclHandler = start, end, doctype

@@ -46,7 +46,7 @@ TOUCH, ASL_DVS = (10, 10), (240, 180)
     hint="Write it as np.savez(path, x=..., y=..., t=..., p=..., sensor=(width, height)), t in microseconds.",
 )
 def npy(path: Path) -> Events:
-    """Events in numpy arrays; nothing pickled is accepted."""
+    """Events in numpy arrays; pickled objects are rejected."""
     with open(path, "rb") as stream:
         if stream.read(len(NUMPY)) != NUMPY:
             return _events(_members(path))
@@ -150,7 +150,7 @@ def _matrices(content: bytes) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _elements(content: memoryview, order: str, *, padded: bool = True) -> Iterator[tuple[int, memoryview]]:
-    """(Type, bytes) of each element; those inside of a matrix are padded to 8 bytes, and small ones hold their bytes in the tag."""
+    """(Type, bytes) of each element; inside a matrix they are padded to 8 bytes, and small ones are stored in the tag."""
     at = 0
     while at + 8 <= len(content):
         kind, size = struct.unpack_from(order + "II", content, at)

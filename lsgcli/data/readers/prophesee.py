@@ -30,7 +30,7 @@ from lsgcli.data.readers import Columns, check_memory, damaged, joined, reader, 
 from lsgcli.registry import register
 
 LARGEST = 1 << 14  # coordinates of a .dat have 14 bits, those of EVT 11
-CHUNK = 1 << 15  # words that are decoded at once: what is computed of them stays in the processor's cache
+CHUNK = 1 << 15  # words decoded at once, so that intermediate results fit into the CPU cache
 EVT = rb"(?:%.*\n)*% (?:evt |format EVT)"
 OTHER = (10, 14, 15)  # types of words that both EVT formats pass over
 HIGH = 8  # the upper bits of the time
@@ -131,7 +131,7 @@ class _Clock:
     def times(self, words: np.ndarray, kinds: np.ndarray) -> np.ndarray:
         """(n,) int64: the time at each word."""
         places = np.flatnonzero((kinds == HIGH) | (kinds == LOW))
-        # Before them stands the state that the words before have left.
+        # Prepend the state after the previous words.
         high = np.append(True, kinds[places] == HIGH)
         value = np.append(self.upper, words[places] & 0xFFF).astype(np.int64)
         index = np.arange(len(value))

@@ -11,7 +11,7 @@ from lsgcli.data.events import Events, in_order
 
 VERSION = 1  # part of the cache's digest: raise it when the same image gives other events
 EPS = 0.1  # intensity of the dark
-AROUND = {"dark": "constant", "edge": "edge"}  # what comes in at the edges, in the words of numpy.pad
+AROUND = {"dark": "constant", "edge": "edge"}  # padding mode -> mode of numpy.pad
 
 
 def simulate(
@@ -58,7 +58,7 @@ def simulate(
 
 
 def _shifted(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, pad: str) -> np.ndarray:
-    """(K, H, W): the image moved by each of K sub-pixel shifts, bilinear; ``pad`` is numpy's word for what is around it."""
+    """(K, H, W): the image moved by each of K sub-pixel shifts, bilinear; ``pad`` is the mode of numpy.pad."""
     height, width = image.shape
     margin = int(np.ceil(max(np.abs(rows).max(), np.abs(columns).max()))) + 1
     padded = np.pad(image, margin, pad)  # type: ignore[call-overload]

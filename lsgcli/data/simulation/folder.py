@@ -50,7 +50,7 @@ Progress = Callable[[int, int], None]
 
 
 def _aedat2(path: Path, events: Events, comment: str) -> None:
-    """AEDAT 2.0 as in CIFAR10-DVS, which lies on its side: upright row = 127 - bits 1-7, column = 127 - bits 8-14."""
+    """AEDAT 2.0 in the rotated orientation of CIFAR10-DVS: upright row = 127 - bits 1-7, column = 127 - bits 8-14."""
     lying = Events(events.y, events.x, events.t, events.on, events.sensor)
     layout = "Upright, as in CIFAR10-DVS: row = 127 - bits 1-7, column = 127 - bits 8-14"
     write_aedat2(path, lying, comments=(comment, layout))
@@ -197,7 +197,7 @@ def _images(source: Path, per_class: int | None) -> tuple[list[Sample], tuple[st
         raise DataError(f"{source}: found {'a file' if source.exists() else 'no such folder'}, expected a folder", hint=hint)
     for name in ("train", "test"):
         inner = source / name
-        # A class may be called "train", as in CIFAR-100; it then holds images.
+        # A class may be called "train", as in CIFAR-100; then it contains images.
         if inner.is_dir() and any(entry.is_dir() for entry in visible(inner)):
             raise DataError(
                 f"{source}: found {name}/ with subfolders, expected one folder of images per class",

@@ -29,7 +29,7 @@ class View:
     Attributes:
         name: of the choice; that of the picture if it is the only or the main one.
         panels: row by row.
-        columns: how many stand side by side; 0 for as many as there is room for.
+        columns: number of columns; 0 for as many as fit.
         natural: drawings keep their size, whatever the room, and scroll.
         legend: what lines are.
     """
@@ -47,7 +47,7 @@ class Picture(Protocol):
     Attributes:
         place: its order among the others.
         title: its heading.
-        shows: what it shows, in plain sentences.
+        shows: what it shows, in full sentences.
         hides: what it cannot show.
     """
 

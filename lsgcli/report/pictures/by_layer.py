@@ -20,7 +20,7 @@ def by_layer(
 
     Args:
         key: of the measure.
-        limits: values where a verdict begins, for each checkpoint; drawn where they lie on the scale.
+        limits: thresholds of verdicts for each checkpoint, drawn if within the scale.
         log: on a logarithmic scale, where values of 0 are the number 0 at the bottom; otherwise from 0.
     """
     title, n = MEASURES[key].title, max(len(flow["layers"]) for flow in flows)

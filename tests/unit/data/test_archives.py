@@ -112,7 +112,7 @@ def test_too_little_room(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 60_000, 60_000))
     for kind in MAKERS:
-        with pytest.raises(StorageError, match="found 60,000 free"):
+        with pytest.raises(StorageError, match="found 60,000 bytes of free"):
             unpack(good(tmp_path / kind), tmp_path / "d")
     assert not (tmp_path / "d").exists()
 

@@ -117,7 +117,7 @@ def test_a_simulation_says_so(tmp_path, caplog):
     (tmp_path / "cat/cifar10_cat_12.aedat").write_bytes(aedat2_bytes(blob(0)))
     (tmp_path / "simulation.json").write_text('{"seed": 3, "per_class": null}')
     assert facts.of_path(tmp_path)["simulated"] == {"seed": 3, "per_class": None, "complete": False}
-    assert "has not finished" in caplog.text
+    assert "incomplete simulation" in caplog.text
     (tmp_path / "SHA256SUMS").write_text("")
     assert facts.of_path(tmp_path)["simulated"]["complete"]
 

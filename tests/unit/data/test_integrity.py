@@ -196,7 +196,7 @@ def test_values_that_are_full_are_told_once_and_from_the_cache(config, recording
         caplog.clear()
         with caplog.at_level(logging.WARNING, "lsg"):
             bundle = prepare(made)
-        assert caplog.text.count("(255)") == 1
+        assert caplog.text.count("saturate at 255") == 1
         assert f"4 of {11 * 2 * 2 * 128 * 128:,} values, in 1 of 11 recordings" in caplog.text
         assert "--value log1p" in caplog.text
         assert bundle.info["saturated"] == {"values": 4, "recordings": 1}

@@ -55,7 +55,7 @@ def test_a_network_for_it(config, folder):
         (lambda path: write_shd(path, [[(0.0, 3), (0.0, -1)]], [0]), "recording 0: found channel -1, expected an integer"),
         (
             lambda path: write_shd(path, [[(0.0, 1.5)]], [0], units=np.float32),
-            "recording 0: found channel 1.5, expected a whole",
+            "recording 0: found channel 1.5, expected an integer",
         ),
         (
             lambda path: write_shd(path, [[(2e9, 1)]], [0], times=np.float64),

@@ -218,7 +218,7 @@ def test_touched_or_copied_images_are_the_same(source, tmp_path):
 def test_recordings_of_unknown_origin_are_refused(source, tmp_path):
     (tmp_path / "out/cat").mkdir(parents=True)
     (tmp_path / "out/cat/cifar10_cat_7.aedat").write_bytes(b"somebody's")
-    with pytest.raises(ConfigError, match=r"cifar10_cat_7.*no simulation\.json"):
+    with pytest.raises(ConfigError, match=r"cifar10_cat_7.*without a simulation\.json"):
         simulate_folder(source, tmp_path / "out", workers=0)
     (tmp_path / "out/cat/cifar10_cat_7.aedat").unlink()
     (tmp_path / "out/simulation.json").write_text("{")

@@ -87,8 +87,8 @@ def test_other_libraries_read_the_same_events(tmp_path):
         (made((1, 128, 0, True), sensor=None), "event 0 is at x=1, y=128"),
         (made((1, 1, 0, True), (1, 1, 2**31, True), (1, 1, 2**32, True)), "times from 0 to 4294967296 us"),
         (made((1, 1, -1, True)), "times from -1 to -1 us"),
-        (made((1, 1, 5, True), (1, 1, 4, True)), "event 1 comes -1 us after"),
-        (made((1, 1, 0, True), (1, 1, 2**31 + 1, True)), "event 1 comes 2147483649 us after"),
+        (made((1, 1, 5, True), (1, 1, 4, True)), "event 1 is -1 us after"),
+        (made((1, 1, 0, True), (1, 1, 2**31 + 1, True)), "event 1 is 2147483649 us after"),
         (Events(*(np.empty(0, np.uint16),) * 2, np.empty(0, np.int64), np.empty(0, bool)), "found no events"),
     ],
 )
