@@ -79,7 +79,7 @@ def test_absent_data_of_a_library_without_a_network(typed, tmp_path, name, folde
 def test_prepare_leaves_nothing_behind_either(typed, tmp_path):
     done = typed("data", "prepare", "--dataset", "shd", LSG_DATA_DIR="elsewhere")
     assert done.returncode == 3
-    assert "in elsewhere/SHD, and run" in done.stderr
+    assert "in elsewhere/SHD, and repeat" in done.stderr
     assert list((tmp_path / "empty").iterdir()) == []
     assert not (tmp_path / "cache").exists()
 

@@ -72,7 +72,7 @@ class Downloaded(Dataset):
             lacking = [file for file in wanted.values() if not (folder / file.name).is_file()]
             if lacking:
                 names, size = ", ".join(file.name for file in lacking), amount(lacking)
-                log.info("%s: %s not found; downloading %s (%s)", folder, self.config.dataset, names, size)
+                log.info("%s: found no %s; downloading %s (%s)", folder, self.config.dataset, names, size)
             fetched = fetch(list(wanted.values()), folder, self.progress)
             made: list[Path] = []
             for part, archive in zip(wanted, fetched, strict=True):
