@@ -15,7 +15,7 @@ def test_init_from_and_config_of_a_run(process, images, trained, tmp_path):
     _, told = run.communicate(timeout=120)
     assert run.returncode == 0, told
     assert "initialised 57 tensors by name from --init-from (sha256 " in told
-    assert "  new: classifier.weight (3, 64); there: (3, 16)\n" in told
+    assert "  new: classifier.weight (3, 64); in the checkpoint: (3, 16)\n" in told
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     assert record["settings"]["init_from"] == str(trained / "best.safetensors")
     assert list(record["sources"]["init_from"]["new"]) == ["classifier.weight"]
