@@ -64,7 +64,7 @@ def _completer(name: str) -> completion.Completer:
     if name == "augment":
         return completion.augmentations
     if kind := FIELDS[name].metadata["kind"]:
-        return completion.things(kind)
+        return completion.names_of(kind)
     return completion.checkpoints if FIELDS[name].metadata["path"] == "checkpoint" else completion.of(choices_of(name))
 
 
