@@ -3,17 +3,13 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
+
+# Tiny tensors gain nothing from more threads. torch reads this when it is first imported, here and in processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Tests give programs cache folders of their own; kernels need not be compiled for each of them.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 os.environ.setdefault("NUMBA_CACHE_DIR", str(CACHE / "lsg" / "kernels"))
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    """Tiny tensors gain nothing from more threads, and on a busy machine they wait for each other."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

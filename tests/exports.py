@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 
 from lsgcli import checkpoint, registry
@@ -13,6 +14,16 @@ from tests.unit.models.helpers import SMALL, seasoned
 # Every format in every mode that it has.
 WAYS = [(name, mode) for name in registry.names("format") for mode in registry.get("format", name).modes or (None,)]
 NETWORKS = list(SMALL)
+
+
+def slow_if(wanted, *values):
+    """Values of a parametrised test, which is slow if ``wanted``."""
+    return pytest.param(*values, marks=[pytest.mark.slow] if wanted else [])
+
+
+def traced(name, which):
+    """Whether a format traces this network layer by layer, for seconds."""
+    return name in ("onnx", "pt2") and which != "mlp"
 
 
 def saved(which, path, **arguments):

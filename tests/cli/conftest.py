@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -48,36 +49,25 @@ def lsg():
     return run
 
 
+@pytest.fixture(scope="session")
+def tiny(images):
+    """Options for a training of the tiny network on the images."""
+    return ["--dataset", "image-folder", "--data-dir", str(images), *TINY]
+
+
 @pytest.fixture
-def train(lsg, images):
+def train(lsg, tiny):
     """Train the tiny network on the images: ``train(*options)`` -> result."""
-
-    def run(*options):
-        return lsg("train", "--dataset", "image-folder", "--data-dir", images, *TINY, *options)
-
-    return run
+    return partial(lsg, "train", *tiny)
 
 
 @pytest.fixture(scope="session")
-def trained(images, tmp_path_factory):
+def trained(tiny, tmp_path_factory):
     """A finished run's directory."""
-    folder = tmp_path_factory.mktemp("trained")
-    command = [
-        "train",
-        "--dataset",
-        "image-folder",
-        "--data-dir",
-        images,
-        "--out",
-        folder / "run",
-        *TINY,
-        "-q",
-        "--epochs",
-        "4",
-    ]
-    result = CliRunner().invoke(app, [str(a) for a in command])
+    run = tmp_path_factory.mktemp("trained") / "run"
+    result = CliRunner().invoke(app, ["train", *tiny, "--epochs", "4", "--out", str(run), "-q"])
     assert result.exit_code == 0, result.stderr
-    return folder / "run"
+    return run
 
 
 @pytest.fixture

@@ -14,11 +14,10 @@ import pytest
 
 from lsgcli.errors import Stopped
 from lsgcli.training.loop import Trainer
-from tests.cli.conftest import TINY
 
 
-def test_ablate(lsg, images, tmp_path):
-    command = ["ablate", "--dataset", "image-folder", "--data-dir", images, *TINY, "--out", "abl", "--seeds", "0-1", "-q"]
+def test_ablate(lsg, tiny, tmp_path):
+    command = ["ablate", *tiny, "--out", "abl", "--seeds", "0-1", "-q"]
     result = lsg(*command, "--grid", "method=none,lsg", "width=0.5,1", "--json")
     assert result.exit_code == 0, result.stderr
     rows = json.loads(result.stdout)["rows"]
@@ -36,28 +35,16 @@ def test_ablate(lsg, images, tmp_path):
     assert {p.name for p in (tmp_path / "plots").iterdir()} >= {"accuracy.svg", "loss.svg", "coverage.svg"}
 
 
-def test_ablate_does_not_take_runs_of_other_settings(lsg, images):
-    command = ["ablate", "--dataset", "image-folder", "--data-dir", images, *TINY, "--grid", "method=lsg", "--seeds", "0", "-q"]
+def test_ablate_does_not_take_runs_of_other_settings(lsg, tiny):
+    command = ["ablate", *tiny, "--grid", "method=lsg", "--seeds", "0", "-q"]
     assert lsg(*command, "--out", "abl", "--epochs", "1").exit_code == 0
     result = lsg(*command, "--out", "abl", "--epochs", "2")
     assert result.exit_code == 6
     assert "--epochs 1, expected 2" in result.stderr
 
 
-def test_ablate_keeps_a_diverged_run_as_a_result(lsg, images, tmp_path):
-    command = [
-        "ablate",
-        "--dataset",
-        "image-folder",
-        "--data-dir",
-        images,
-        *TINY,
-        "--grid",
-        "lr=0.05,1e38",
-        "--seeds",
-        "0",
-        "-q",
-    ]
+def test_ablate_keeps_a_diverged_run_as_a_result(lsg, tiny, tmp_path):
+    command = ["ablate", *tiny, "--grid", "lr=0.05,1e38", "--seeds", "0", "-q"]
     first = lsg(*command, "--out", "abl", "--json")
     assert first.exit_code == 0, first.stderr
     assert [(row["n"], row["diverged"]) for row in json.loads(first.stdout)["rows"]] == [(1, []), (0, [0])]
@@ -66,8 +53,8 @@ def test_ablate_keeps_a_diverged_run_as_a_result(lsg, images, tmp_path):
     assert times == {p: p.stat().st_mtime_ns for p in times}
 
 
-def test_ablate_table_formats(lsg, images):
-    command = ["ablate", "--dataset", "image-folder", "--data-dir", images, *TINY, "--epochs", "1", "--seeds", "3", "-q"]
+def test_ablate_table_formats(lsg, tiny):
+    command = ["ablate", *tiny, "--epochs", "1", "--seeds", "3", "-q"]
     for form, sign in (
         ("table", "trainable-decay"),
         ("markdown", "| trainable-decay |"),
@@ -107,10 +94,10 @@ def test_ablate_usage(lsg, options, message):
 
 
 @pytest.fixture
-def small(images):
+def small(tiny):
     """An ablation of two rows and two seeds."""
     axes = ["--grid", "method=none,lsg", "--seeds", "0-1", "--out", "abl", "--threads", "1", "--workers", "0"]
-    return ["ablate", "--dataset", "image-folder", "--data-dir", images, *TINY, "--epochs", "1", *axes]
+    return ["ablate", *tiny, "--epochs", "1", *axes]
 
 
 @pytest.fixture
@@ -123,30 +110,30 @@ def program(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{file.parent}:{os.environ['PATH']}")
 
 
-@pytest.fixture
-def expected(lsg, small):
-    """The table of the undisturbed ablation, run elsewhere; but for directories."""
-    result = lsg(*small[: small.index("--out")], "--out", "undisturbed", *small[small.index("--out") + 2 :], "-q", "--json")
+def undisturbed(lsg, command):
+    """The rows of an ablation, run elsewhere in one go."""
+    result = lsg(*command, "--out", "undisturbed", "-q", "--json")
     assert result.exit_code == 0, result.stderr
     return json.loads(result.stdout)["rows"]
 
 
-def test_commands_for_xargs_make_the_same_table(lsg, small, program, expected, tmp_path):
-    printed = lsg(*small, "--print-commands", "-q")
+def test_commands_for_xargs_make_the_same_table(lsg, small, program, tmp_path):
+    one_seed = [*small, "--seeds", "0"]
+    printed = lsg(*one_seed, "--print-commands", "-q")
     assert printed.exit_code == 0, printed.stderr
-    assert len(printed.stdout.splitlines()) == 4
+    assert len(printed.stdout.splitlines()) == 2
     assert sorted(p.name for p in (tmp_path / "abl").rglob("*")) == ["ablation.json"]
     missing = json.loads(lsg("ablate", "--collect", "abl", "--json").stdout)["missing"]
-    assert [one["state"] for one in missing] == ["not started"] * 4
+    assert [one["state"] for one in missing] == ["not started"] * 2
     done = subprocess.run(
         ["xargs", "-P2", "-I{}", "sh", "-c", "{}"], input=printed.stdout, capture_output=True, text=True, check=True
     )
-    assert len(done.stdout.splitlines()) == 4  # paths of checkpoints
+    assert len(done.stdout.splitlines()) == 2  # paths of checkpoints
     collected = json.loads(lsg("ablate", "--collect", "abl", "--json").stdout)
-    assert (collected["rows"], collected["missing"]) == (expected, [])
-    again = lsg(*small, "--print-commands")
+    assert (collected["rows"], collected["missing"]) == (undisturbed(lsg, one_seed), [])
+    again = lsg(*one_seed, "--print-commands")
     assert again.stdout == ""
-    assert "4 of 4 runs are finished" in again.stderr
+    assert "2 of 2 runs are finished" in again.stderr
 
 
 def test_quotes_are_pointed_out(lsg, small):
@@ -156,9 +143,10 @@ def test_quotes_are_pointed_out(lsg, small):
     assert "lsg ablate --collect 'a b'" in result.stderr
 
 
-def test_killed_and_started_again(lsg, small, process, expected, tmp_path):
+@pytest.mark.slow
+def test_killed_and_started_again(lsg, small, process, tmp_path):
     """Two processes share the work; both are killed without warning, now and then."""
-    rng = random.Random(1)
+    rng, expected = random.Random(1), undisturbed(lsg, small)
     for _ in range(2):
         pair = [process(*small, "-q", "--json") for _ in range(2)]
         began = time.monotonic()

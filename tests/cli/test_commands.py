@@ -169,8 +169,17 @@ def test_inspect_table_names_its_columns(lsg, trained, images):
         assert column in text
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
-@pytest.mark.parametrize("options", ["", "--json"])
+@pytest.mark.parametrize(
+    ("closed", "options"),
+    [
+        ("2>&-", ""),
+        (">&- 2>&-", "--json"),
+        *(
+            pytest.param(closed, options, marks=pytest.mark.slow)
+            for closed, options in ((">&-", ""), (">&- 2>&-", ""), (">&-", "--json"), ("2>&-", "--json"))
+        ),
+    ],
+)
 def test_closed_streams(closed, options, trained, images):
     command = f"{sys.executable} -m lsgcli eval {trained}/best.safetensors --data-dir {images} {options} {closed}"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
@@ -227,15 +236,15 @@ def test_eval_on_another_data_set_tells_what_differs(lsg, on_recordings, tmp_pat
     assert "n-caltech101: found sensor [240, 180], event-folder had [34, 34] in training" in result.stderr
 
 
-def test_eval_with_other_timesteps(trained, images, process, lsg):
+def test_eval_with_other_timesteps(trained, images, lsg):
     """As an export with that T; an export itself has the T that it has."""
-    one = process("eval", trained / "best.safetensors", "--data-dir", images, "-T", "5", "--json", "--precision", "fp32")
-    out, err = one.communicate(timeout=120)
-    assert one.returncode == 0, err
+    ours = lsg("eval", trained / "best.safetensors", "--data-dir", images, "-T", "5", "--json", "--precision", "fp32")
+    assert ours.exit_code == 0, ours.stderr
+    record = json.loads(ours.stdout)
     lsg("export", trained / "best.safetensors", "--format", "pt2", "-T", "5", "-o", "five.pt2")
     exported = json.loads(lsg("eval", "five.pt2", "--data-dir", images, "--json").stdout)
-    assert json.loads(out)["confusion"] == exported["confusion"]
-    assert json.loads(out)["loss"] == pytest.approx(exported["loss"], abs=1e-5)
+    assert record["confusion"] == exported["confusion"]
+    assert record["loss"] == pytest.approx(exported["loss"], abs=1e-5)
     result = lsg("eval", "five.pt2", "--data-dir", images, "-T", "4")
     assert result.exit_code == 2
     assert "-T: found 4, expected 5" in result.stderr

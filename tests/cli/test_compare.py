@@ -36,9 +36,8 @@ def change(file, how):
     file.write_text(json.dumps(record))
 
 
-def test_json(process, runs, trained):
-    done = process("compare", runs / "one" / "best.safetensors", runs / "other", "--json")
-    record = json.loads(done.communicate(timeout=60)[0])
+def test_json(lsg, runs, trained):
+    record = json.loads(lsg("compare", runs / "one" / "best.safetensors", runs / "other", "--json").stdout)
     assert record["settings"] == {"method": ["lsg", "none"], "seed": [0, 3]}
     one, other = record["runs"]
     expected = json.loads((trained / "result.json").read_text())
@@ -92,19 +91,19 @@ def test_a_narrow_terminal_loses_nothing(process, runs):
     assert [cell for cell in cells[0] if cell not in "ABCDE"] == [cell for cell in cells[1] if cell not in "ABCDE"]
 
 
-def test_page(process, runs, tmp_path):
+def test_page(lsg, runs, tmp_path):
     page = tmp_path / "page.html"
     command = ("compare", runs, "--html", page, "-q")
-    assert process(*command).wait(60) == 0
+    assert lsg(*command).exit_code == 0
     text = page.read_text()
     assert "http" not in text.replace("http-equiv", "")
     assert "diverged after 4 of 4 epochs" in text
     assert text.count("<figure") > 6
     assert "<td>none</td>" in text  # a setting that differs
-    refused = process(*command)
-    assert refused.communicate(timeout=60)[1].startswith(f"error: --html {page}: the file exists")
-    assert refused.returncode == 2
-    assert process("compare", runs / "one", "--html", runs / "one" / "report.html", "--force").wait(60) == 2
+    refused = lsg(*command)
+    assert refused.stderr.startswith(f"error: --html {page}: the file exists")
+    assert refused.exit_code == 2
+    assert lsg("compare", runs / "one", "--html", runs / "one" / "report.html", "--force").exit_code == 2
 
 
 def test_what_is_no_run_is_refused(lsg, runs, tmp_path):

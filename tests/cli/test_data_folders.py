@@ -1,8 +1,4 @@
-"""Data sets in their folders by default, and what is said where they are not there: as a process, in an empty folder."""
-
-import os
-import subprocess
-import sys
+"""Data sets in their folders by default, and what is said where they are not there: in an empty folder."""
 
 import numpy as np
 import pytest
@@ -18,28 +14,20 @@ OFFLINE = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https
 
 
 @pytest.fixture
-def typed(tmp_path):
+def typed(lsg, tmp_path, monkeypatch):
     """Run a command in an empty folder without a network."""
-
-    def run(*arguments, **environment):
-        (tmp_path / "empty").mkdir(exist_ok=True)
-        return subprocess.run(
-            [sys.executable, "-m", "lsgcli", *arguments],
-            cwd=tmp_path / "empty",
-            env={**os.environ, **OFFLINE, "XDG_CACHE_HOME": str(tmp_path / "cache"), **environment},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-
-    return run
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for name, value in OFFLINE.items():
+        monkeypatch.setenv(name, value)
+    return lsg
 
 
 @pytest.mark.parametrize("name", DOWNLOADED)
 def test_absent_data_without_a_network(typed, tmp_path, name):
     kind = registry.get("dataset", name)
     done = typed("train", "--dataset", name)
-    assert done.returncode == 3, done.stderr
+    assert done.exit_code == 3, done.stderr
     assert done.stdout == ""
     assert done.stderr.count("error:") == 1
     said, _, told = done.stderr.partition("error:")
@@ -77,18 +65,18 @@ def test_absent_data_of_a_library_without_a_network(typed, tmp_path, name, folde
 
 
 def test_prepare_leaves_nothing_behind_either(typed, tmp_path):
-    done = typed("data", "prepare", "--dataset", "shd", LSG_DATA_DIR="elsewhere")
-    assert done.returncode == 3
+    done = typed("data", "prepare", "--dataset", "shd", env={"LSG_DATA_DIR": "elsewhere"})
+    assert done.exit_code == 3
     assert "in elsewhere/SHD, and repeat" in done.stderr
     assert list((tmp_path / "empty").iterdir()) == []
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_wrong_archive_of_cifar10(typed, tmp_path):
-    (tmp_path / "empty" / "data").mkdir(parents=True)
+    (tmp_path / "empty" / "data").mkdir()
     (tmp_path / "empty" / "data" / "cifar-10-python.tar.gz").write_bytes(b"something else")
     done = typed("train", "--dataset", "cifar10")
-    assert done.returncode == 3
+    assert done.exit_code == 3
     assert "data/cifar-10-python.tar.gz: found 14 bytes, expected 170498071" in done.stderr
     assert "Remove it to download it again" in done.stderr
 
@@ -101,10 +89,10 @@ def test_simulated_recordings_train_as_typed(typed, tmp_path):
         for i in range(2):
             Image.fromarray(np.full((8, 8, 3), 20 * label + 40 * i, np.uint8)).save(folder / f"{i}.png")
     made = typed("data", "simulate", str(tmp_path / "pictures"), place, "--workers", "0", "-q")
-    assert made.returncode == 0, made.stderr
+    assert made.exit_code == 0, made.stderr
     for at in (tmp_path / "empty" / place).rglob("*_500.aedat"):
         at.rename(at.with_name(at.name.replace("500", "900")))
     command = "train --dataset cifar-dvs --arch vggsnn -T 10 --epochs 1 --width-multiplier 0.0625 --batch-size 5 --out run"
     done = typed(*command.split())
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert done.stdout == "run/last.safetensors\n"

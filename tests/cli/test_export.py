@@ -13,20 +13,26 @@ from safetensors.torch import load_file
 
 from lsgcli import checkpoint, registry
 from lsgcli.models import fold as fold_module
-from tests.exports import WAYS, by_ten_percent, exported, saved
+from tests.exports import WAYS, by_ten_percent, exported, saved, slow_if
 
 FORMATS = registry.names("format")
 
 
 @pytest.fixture
 def export(lsg, trained, images):
-    """Export the trained network: ``export("pt2", "out.pt2", *options)`` -> result."""
+    """Export the trained network, or another: ``export("pt2", "out.pt2", *options)`` -> result."""
 
-    def run(form, target, *options):
+    def run(form, target, *options, path=trained / "best.safetensors"):
         data = ["--data-dir", images] if "--verify" in options else []
-        return lsg("export", trained / "best.safetensors", "--format", form, "-o", target, *data, *options)
+        return lsg("export", path, "--format", form, "-o", target, *data, *options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def mlp(tmp_path_factory):
+    """A checkpoint that every format exports quickly."""
+    return saved("mlp", tmp_path_factory.mktemp("mlp") / "mlp.safetensors")
 
 
 def test_folded_and_verified(lsg, export, trained, images, tmp_path):
@@ -59,7 +65,7 @@ def test_without_folding(lsg, trained, tmp_path):
     assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize(("form", "mode"), WAYS)
+@pytest.mark.parametrize(("form", "mode"), [slow_if(mode == "step", form, mode) for form, mode in WAYS])
 def test_every_format_is_verified_and_evaluated(lsg, export, trained, images, form, mode, tmp_path):
     """What eval says of an export is what it says of the checkpoint; and no path of the machine is in it."""
     options = ["--mode", mode] if mode else []
@@ -102,7 +108,7 @@ def test_eval_of_a_damaged_export(lsg, export, images, tmp_path):
     assert "out.pt2" in result.stderr
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", [slow_if(form == "onnx", form) for form in FORMATS])
 def test_a_fault_is_caught_and_nothing_is_left(export, form, tmp_path, monkeypatch):
     """One weight of the first convolution by 10 %, planted in what is written."""
     kind = registry.get("format", form)
@@ -174,26 +180,26 @@ def test_missing_extra(form, trained, tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_folder_that_cannot_be_written(export, form, tmp_path):
+def test_a_folder_that_cannot_be_written(export, mlp, form, tmp_path):
     """None there: status 7, before work is done; and one that takes no files, whoever asks."""
     name = "out" + registry.get("format", form).suffix
-    result = export(form, f"nowhere/{name}")
+    result = export(form, f"nowhere/{name}", path=mlp)
     assert result.exit_code == 7
     assert "no such folder: nowhere" in result.stderr
-    result = export(form, f"/proc/self/{name}")
+    result = export(form, f"/proc/self/{name}", path=mlp)
     assert result.exit_code == 7, result.stderr
     assert f"/proc/self/{name}: cannot be written" in result.stderr
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_full_disk(export, form, tmp_path, monkeypatch):
+def test_a_full_disk(export, mlp, form, tmp_path):
     """A file may not grow beyond 4 kB here: status 7, and nothing half-written."""
     target = "out" + registry.get("format", form).suffix
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        result = export(form, target)
+        result = export(form, target, path=mlp)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -202,7 +208,7 @@ def test_a_full_disk(export, form, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_where_something_is(export, tmp_path):
+def test_where_something_is(export, mlp, tmp_path):
     """A folder that holds something is never replaced; an earlier export is, with --force, whole."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "README.md").write_text("mine")
@@ -210,11 +216,11 @@ def test_where_something_is(export, tmp_path):
     assert (tmp_path / "full" / "README.md").read_text() == "mine"
     (tmp_path / "empty").mkdir()
     assert export("hf", "empty").exit_code == 0
-    assert export("pt2", "net.pt2").exit_code == 0
+    assert export("pt2", "net.pt2", path=mlp).exit_code == 0
     first = (tmp_path / "net.pt2").read_bytes()
-    assert export("pt2", "net.pt2", "--mode", "step").exit_code == 2
+    assert export("pt2", "net.pt2", "--mode", "step", path=mlp).exit_code == 2
     assert (tmp_path / "net.pt2").read_bytes() == first
-    assert export("pt2", "net.pt2", "--mode", "step", "--force").exit_code == 0
+    assert export("pt2", "net.pt2", "--mode", "step", "--force", path=mlp).exit_code == 0
     assert (tmp_path / "net.pt2").read_bytes() != first
 
 

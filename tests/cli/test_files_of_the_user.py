@@ -13,21 +13,20 @@ from tests.hostile_pt2 import Attack, attacked, sample_inputs
 
 
 @pytest.fixture
-def run(process):
-    """Run a command as a process of its own: ``run("export", ...)`` -> (exit status, stdout, stderr)."""
+def run(lsg, home):
+    """Run a command in ``home``: ``run("export", ...)`` -> (exit status, stdout, stderr)."""
 
-    def run(*arguments, **named):
-        one = process(*arguments, **named)
-        out, err = one.communicate(timeout=120)
-        assert "Traceback" not in err
-        return one.returncode, out, err
+    def run(*arguments):
+        result = lsg(*arguments)
+        assert "Traceback" not in result.stderr
+        return result.exit_code, result.stdout, result.stderr
 
     return run
 
 
 @pytest.fixture
-def home(tmp_path, trained):
-    """Two runs, a checkpoint outside of them, a page, pictures and prose."""
+def home(tmp_path, trained, monkeypatch):
+    """The working directory: two runs, a checkpoint outside of them, a page, pictures and prose."""
     home = tmp_path / "home"
     for name in ("A", "B"):
         shutil.copytree(trained, home / name)
@@ -37,6 +36,7 @@ def home(tmp_path, trained):
     (home / "sheet.png").write_bytes(b"\x89PNG\r\n")
     (home / "images" / "cats").mkdir(parents=True)
     (home / "images" / "SHA256SUMS").write_text("mine")
+    monkeypatch.chdir(home)
     return home
 
 
@@ -66,7 +66,7 @@ OUTPUTS = [
 @pytest.mark.parametrize(("command", "message"), OUTPUTS)
 def test_outputs(run, home, command, message):
     before = contents(home)
-    status, out, err = run(*command, cwd=home)
+    status, out, err = run(*command)
     assert (status, out) == (2, "")
     assert message in err
     assert contents(home) == before
@@ -78,10 +78,10 @@ def test_only_a_run_is_a_run(run, home):
     (home / "hf" / "report.html").write_text("mine")
     before = contents(home)
     for command in (["--resume", "hf"], ["--out", "hf", "--force"]):
-        status, out, err = run("train", *command, cwd=home)
+        status, out, err = run("train", *command)
         assert (status, out) == (2 if "--resume" in command else 6, "")
         assert "hf: found no config.json written by `lsg train`" in err or "hf: is not empty and not a run" in err
-    status, out, err = run("ablate", "--collect", ".", "--json", cwd=home)
+    status, out, err = run("ablate", "--collect", ".", "--json")
     assert status == 0, err
     assert [row["accuracies"] for row in json.loads(out)["rows"]] == [
         [json.loads((home / "A" / "result.json").read_text())["accuracy"]]
@@ -94,7 +94,7 @@ def test_runs_on_different_data_are_different_cells(run, home):
     config = json.loads((home / "B" / "config.json").read_text())
     config["settings"]["data_dir"], config["data_digest"] = "elsewhere", "of other images"
     (home / "B" / "config.json").write_text(json.dumps(config))
-    summary = json.loads(run("ablate", "--collect", ".", "--json", cwd=home)[1])
+    summary = json.loads(run("ablate", "--collect", ".", "--json")[1])
     assert len(summary["rows"]) == 2
     assert summary["rows"][1]["label"] == "lsg, data elsewhere"
     assert summary["rows"][1]["difference"] is None
@@ -111,7 +111,7 @@ def test_data_run_nothing(run, home):
     np.savez(home / "recordings" / "a.npz", x=np.array([Attack()], dtype=object), y=[0], t=[0], p=[0])
     before = contents(home)
     for command in (["--dataset", "cifar10", "--data-dir", "."], ["recordings/a.npz"]):
-        status, _, err = run("data", "info", *command, cwd=home)
+        status, _, err = run("data", "info", *command)
         assert status == 3, err
     assert contents(home) == before
 
@@ -120,7 +120,7 @@ def test_eval_runs_nothing_from_a_file(run, home):
     exported(home / "a.safetensors", "pt2", home / "net.pt2")
     attacked(home / "net.pt2", home / "bad.pt2", sample_inputs)
     before = contents(home)
-    status, out, err = run("eval", "bad.pt2", cwd=home)
+    status, out, err = run("eval", "bad.pt2")
     assert (status, out) == (4, "")
     assert "bad.pt2: archive/data/sample_inputs/model.pt: found a pickle that contains more than tensors" in err
     assert contents(home) == before
@@ -136,7 +136,7 @@ def test_a_checkpoint_does_not_say_where_files_are(run, home, images, form):
     if form == "pt2":
         exported(home / "forged.safetensors", "pt2", home / "forged.pt2")
     before = contents(home)
-    status, _, err = run("eval", f"forged.{form}", "--data-dir", images, cwd=home)
+    status, _, err = run("eval", f"forged.{form}", "--data-dir", images)
     assert status == 0, err
     assert contents(home) == before
     assert not (home / "canary").exists()

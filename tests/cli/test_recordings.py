@@ -1,4 +1,4 @@
-"""Recordings that were wrongly accepted or refused, through the command line, each command a process of its own."""
+"""Recordings that were wrongly accepted or refused, through the command line."""
 
 import os
 
@@ -8,18 +8,6 @@ import pytest
 from tests.stress import seeds
 
 ROWS = seeds.rows(0, 200, 128, 128)
-
-
-@pytest.fixture
-def run(process):
-    """Run a command: ``run("data", ...)`` -> (exit status, what it wrote to stderr)."""
-
-    def get(*arguments):
-        started = process(*arguments)
-        _, stderr = started.communicate(timeout=120)
-        return started.returncode, stderr
-
-    return get
 
 
 @pytest.fixture
@@ -60,28 +48,28 @@ def regular(path):
     ],
     ids=["polarity", "prose", "regular"],
 )
-def test_one_recording(run, tmp_path, name, write, status, said):
+def test_one_recording(lsg, tmp_path, name, write, status, said):
     write(tmp_path / name)
-    found, stderr = run("data", "info", tmp_path / name)
-    assert found == status
-    assert said in stderr
+    result = lsg("data", "info", tmp_path / name)
+    assert result.exit_code == status
+    assert said in result.stderr
 
 
-def test_a_sensor_that_the_files_contradict(run, folder):
-    status, stderr = run(*prepare(folder, "--sensor", "346x260"))
-    assert status == 3
-    assert "0.aedat: found a sensor of 128x128, expected 346x260" in stderr
-    assert run(*prepare(folder, "--sensor", "128x128"))[0] == 0
+def test_a_sensor_that_the_files_contradict(lsg, folder):
+    result = lsg(*prepare(folder, "--sensor", "346x260"))
+    assert result.exit_code == 3
+    assert "0.aedat: found a sensor of 128x128, expected 346x260" in result.stderr
+    assert lsg(*prepare(folder, "--sensor", "128x128")).exit_code == 0
 
 
-def test_a_circle_of_links(run, folder):
+def test_a_circle_of_links(lsg, folder):
     (folder / "train" / "a" / "loop.aedat").symlink_to("loop.aedat")
-    status, stderr = run(*prepare(folder))
-    assert status == 3
-    assert "loop.aedat: cannot be read" in stderr
-    status, stderr = run(*prepare(folder, "--skip-bad"))
-    assert status == 0
-    assert "skipped 1 unreadable samples" in stderr
+    result = lsg(*prepare(folder))
+    assert result.exit_code == 3
+    assert "loop.aedat: cannot be read" in result.stderr
+    result = lsg(*prepare(folder, "--skip-bad"))
+    assert result.exit_code == 0
+    assert "skipped 1 unreadable samples" in result.stderr
 
 
 def test_a_missing_library(tmp_path, process):

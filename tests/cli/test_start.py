@@ -5,32 +5,27 @@ import json
 import torch
 from safetensors.torch import load_file
 
-from tests.cli.conftest import TINY
 
-
-def test_init_from_and_config_of_a_run(process, images, trained, tmp_path):
+def test_init_from_and_config_of_a_run(train, lsg, trained, tmp_path):
     """What was taken is on stderr and in config.json; the run's own settings give the same bits again."""
-    options = ["--dataset", "image-folder", "--data-dir", images, *TINY, "--epochs", "1", "--method", "none"]
-    run = process("train", *options, "--init-from", trained / "best.safetensors", "--size", "32", "--out", "run")
-    _, told = run.communicate(timeout=120)
-    assert run.returncode == 0, told
-    assert "initialised 57 tensors by name from --init-from (sha256 " in told
-    assert "  new: classifier.weight (3, 64); in the checkpoint: (3, 16)\n" in told
+    options = ["--epochs", "1", "--method", "none", "--size", "32", "--out", "run"]
+    result = train(*options, "--init-from", trained / "best.safetensors")
+    assert result.exit_code == 0, result.stderr
+    assert "initialised 57 tensors by name from --init-from (sha256 " in result.stderr
+    assert "  new: classifier.weight (3, 64); in the checkpoint: (3, 16)\n" in result.stderr
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     assert record["settings"]["init_from"] == str(trained / "best.safetensors")
     assert list(record["sources"]["init_from"]["new"]) == ["classifier.weight"]
-    again = process("train", "--config", "run", "--out", "again", "-q")
-    assert again.communicate(timeout=120) == ("again/best.safetensors\n", "")
+    again = lsg("train", "--config", "run", "--out", "again", "-q")
+    assert (again.stdout, again.stderr) == ("again/best.safetensors\n", "")
     first, second = (load_file(tmp_path / name / "last.safetensors") for name in ("run", "again"))
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_a_checkpoint_that_does_not_fit(process, trained, images):
-    run = process("train", "--init-from", trained / "best.safetensors", "--width-multiplier", "0.0625")
-    assert run.communicate(timeout=60)[1].startswith(
-        f"error: --init-from {trained}/best.safetensors: features.0.current.norm.weight: found"
-    )
-    assert run.returncode == 4
+def test_a_checkpoint_that_does_not_fit(lsg, trained):
+    result = lsg("train", "--init-from", trained / "best.safetensors", "--width-multiplier", "0.0625")
+    assert result.stderr.startswith(f"error: --init-from {trained}/best.safetensors: features.0.current.norm.weight: found")
+    assert result.exit_code == 4
 
 
 def test_force_does_not_delete_what_the_run_starts_from(train, tmp_path):

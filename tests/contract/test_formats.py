@@ -1,7 +1,6 @@
 """What holds for every registered export format, whoever adds it."""
 
 import getpass
-import inspect
 import json
 import sysconfig
 import tempfile
@@ -15,7 +14,7 @@ from lsgcli import registry
 from lsgcli.errors import CheckpointError, ConfigError, GateError
 from lsgcli.export import ExportOptions, Format, chosen, format_of
 from lsgcli.export.verify import compare, verify
-from tests.exports import NETWORKS, WAYS, by_ten_percent, exported, samples, saved
+from tests.exports import NETWORKS, WAYS, by_ten_percent, exported, samples, saved, slow_if, traced
 
 ROOT = Path(lsgcli.__file__).parents[1]
 PLACES = [str(ROOT), str(Path.cwd()), str(Path.home()) + "/", sysconfig.get_paths()["purelib"], tempfile.gettempdir() + "/"]
@@ -39,7 +38,7 @@ def test_describes_itself(name):
     """A docstring and a page of its own; its options are options, with a default; it says how to install what it needs."""
     form = registry.get("format", name)
     assert issubclass(form, Format)
-    assert inspect.getdoc(form) != inspect.getdoc(Format)
+    assert form.__doc__
     assert "**Lost:**" in (ROOT / "docs" / "export" / f"{name}.md").read_text()
     assert form.options.keys() <= ExportOptions.__dataclass_fields__.keys()
     assert ("mode" in form.options) == bool(form.modes)
@@ -48,8 +47,10 @@ def test_describes_itself(name):
     chosen(name)
 
 
-@pytest.mark.parametrize(("name", "mode"), WAYS)
-@pytest.mark.parametrize("which", NETWORKS)
+@pytest.mark.parametrize(
+    ("which", "name", "mode"),
+    [slow_if(traced(name, which), which, name, mode) for which in NETWORKS for name, mode in WAYS],
+)
 def test_is_the_same_network(which, name, mode, checkpoints, target):
     """Every spike that it shows, every logit, for batches of any size; it knows what it is, and names no place and no user."""
     path = target(name)
@@ -69,8 +70,10 @@ def test_is_the_same_network(which, name, mode, checkpoints, target):
             assert place.encode() not in content, file.name
 
 
-@pytest.mark.parametrize(("name", "mode"), WAYS)
-@pytest.mark.parametrize("which", ["mlp", "resnet19-add"])
+@pytest.mark.parametrize(
+    ("which", "name", "mode"),
+    [slow_if(traced(name, which), which, name, mode) for which in ("mlp", "resnet19-add") for name, mode in WAYS],
+)
 def test_a_decay_per_channel(which, name, mode, tmp_path, target):
     """Of each of the layers' channels."""
     checkpoint, path = saved(which, tmp_path / "checkpoint.safetensors", decay_per="channel"), target(name)
@@ -107,23 +110,32 @@ def test_a_fault_is_caught(name, mode, fault, checkpoints, target):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in registry.names("format") if "fold_bn" in registry.get("format", name).options]
+    ("which", "name"),
+    [
+        slow_if(traced(name, which), which, name)
+        for which in ("mlp", "resnet19-add")
+        for name in registry.names("format")
+        if "fold_bn" in registry.get("format", name).options
+    ],
 )
-def test_without_folding(name, checkpoints, target):
+def test_without_folding(which, name, checkpoints, target):
     """tdBN as trained, where the format can."""
     path = target(name)
-    found = exported(checkpoints["resnet19-add"], name, path, fold_bn=False)
+    found = exported(checkpoints[which], name, path, fold_bn=False)
     assert not found.content.config["folded"]
     result = compare(found.written, registry.get("format", name)().open(path), samples(found.content.config, 4))
     assert (result["spikes_different"], result["predictions_different"]) == (0, 0)
     assert result["max_logit_error"] <= 1e-5
 
 
-@pytest.mark.parametrize("name", registry.names("format"))
-def test_other_timesteps(name, checkpoints, target):
+@pytest.mark.parametrize(
+    ("which", "name"),
+    [slow_if(traced(name, which), which, name) for which in ("mlp", "resnet19-add") for name in registry.names("format")],
+)
+def test_other_timesteps(which, name, checkpoints, target):
     """T of the export, not of the training."""
     path = target(name)
-    found = exported(checkpoints["resnet19-add"], name, path, T=2)
+    found = exported(checkpoints[which], name, path, T=2)
     runner = registry.get("format", name)().open(path)
     assert runner.T == 2
     batch = next(samples(found.content.config, 3))

@@ -1,7 +1,5 @@
 """What holds for every registered surrogate, method, backend and network, whoever adds it."""
 
-import inspect
-
 import pytest
 import torch
 
@@ -33,9 +31,8 @@ def lif_runs(**arguments):
 
 @pytest.mark.parametrize(("kind", "name"), EVERYTHING)
 def test_has_a_docstring(kind, name):
-    """The docstring is the thing's entry in the documentation."""
-    assert inspect.getdoc(registry.get(kind, name))
-    assert inspect.getdoc(registry.get(kind, name)) != inspect.getdoc(SpikingNet)
+    """The docstring is the entry's text in the documentation."""
+    assert registry.get(kind, name).__doc__  # unlike that of inspect.getdoc, never one of a base class
 
 
 @pytest.mark.parametrize("surrogate", registry.names("surrogate"))

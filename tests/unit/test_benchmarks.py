@@ -2,11 +2,8 @@
 
 import dataclasses
 import itertools
-import json
-import math
-import platform
+import signal
 import statistics
-from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -14,21 +11,15 @@ from torch import nn
 
 from benchmarks import (
     checking,
-    contender,
     documented,
     measuring,
-    neighbours,
     peers,
-    plot,
     profiling,
     race,
-    scaling,
     step,
-    wait,
     workers,
 )
 from benchmarks.steps import MODES, build, inputs, prepare
-from benchmarks.tables import Table
 from lsgcli import models
 from lsgcli.neurons import LIF, TdBatchNorm2d
 
@@ -174,20 +165,6 @@ def test_a_peer_at_its_best_infers_without_norms_and_alike(network, name):
     assert layers(plain.kit.deploy(plain), nn.modules.batchnorm._BatchNorm)
 
 
-def test_a_race_that_did_not_end_is_left_out(tmp_path):
-    for name, rounds in (("step-a", 7), ("step-b", 3), ("step-c-quick", 7)):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"name": name, "protocol": {"rounds": rounds, "of": 7}}))
-    (tmp_path / "step-d.json").write_text(json.dumps({"name": "step-d"}))  # another kind of record
-    assert [record["name"] for record in plot.load(tmp_path, "step-*.json")] == ["step-a", "step-d"]
-
-
-def test_every_contender_is_built_from_something_that_exists():
-    for each in workers.CONTENDERS.values():
-        assert each.kit == "lsg" or issubclass(getattr(peers, each.kit), peers.Kit)
-    assert set(workers.USUAL) <= set(workers.CONTENDERS)
-    assert set(workers.DEFAULTS) == set(peers.NETWORKS)
-
-
 def test_ratio():
     rng = torch.Generator().manual_seed(0)
     drift = [1 + 0.5 * i / 20 for i in range(21)]  # hits both alike
@@ -215,19 +192,8 @@ def test_commands_are_kept_without_the_folders_of_this_machine(word, kept):
     assert measuring.without_folders(word) == kept
 
 
-def test_facts_of_the_machine_do_not_name_it():
-    found = measuring.machine("snntorch")
-    assert found["memory_bytes"] > 1e8
-    assert found["cores"] >= 1
-    assert not any(platform.node() == word for word in json.dumps(found).split('"'))
-
-
-def test_quartiles_lie_among_the_values():
-    found = measuring.spread([1.0, 3.0])
-    assert (found["median"], found["low"], found["high"], found["min"]) == (2.0, 1.5, 2.5, 1.0)
-
-
-@pytest.mark.skipif(not hasattr(__import__("signal"), "SIGSTOP"), reason="no stopped processes here")
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no stopped processes here")
 def test_a_race_in_processes_of_their_own():
     records = []
     record = race.race(
@@ -247,12 +213,6 @@ def test_a_race_in_processes_of_their_own():
     assert "| lsg fp32 | floor fp32 |" in ratios
     assert speeds.count("| floor fp32 |") == networks.count("| floor fp32 |") == 1
     assert "floor fp32" in documented.comparison([record]).markdown()
-
-
-def test_a_contender_that_fails_is_named():
-    wrong = workers.case("vggsnn", size=17)  # four poolings do not divide it
-    with pytest.raises(SystemExit, match="lsg fp32: ended with status 1"):
-        race.race(wrong, [("lsg", "fp32")], rounds=1, threads=1)
 
 
 def prepared(name, network="vggsnn", mode="train", best=True):
@@ -284,35 +244,6 @@ def test_an_image_shown_at_every_step_is_convolved_once_or_every_time():
     assert always["macs_per_sample"] == 2 * always["macs_per_frame"]
 
 
-def test_networks_that_do_nothing_are_told():
-    assert checking.degenerate([0.1, 0.2], [1.0]) == ""
-    assert "layer 1 of neurons" in checking.degenerate([0.1, 0.0], [1.0])
-    assert "layer 0 of neurons" in checking.degenerate([1.0], [])
-    for norm in (0.0, math.nan, math.inf):
-        assert "gradient of weights 1" in checking.degenerate([], [1.0, norm])
-
-
-def test_contenders_with_other_weights_do_not_race(monkeypatch):
-    class Worker:
-        def __init__(self, name, precision, case, threads):
-            self.name = name
-
-        def __str__(self):
-            return self.name
-
-        def ask(self, task):
-            return {"weights": len(self.name), "parameters_without_decays": None, "macs_per_frame": 1}
-
-        __enter__ = lambda self: self  # noqa: E731
-        __exit__ = lambda self, *_: None  # noqa: E731
-        ready = turn = lambda self: None
-
-    monkeypatch.setattr(race, "Worker", Worker)
-    assert set(race.look_at(TINY["vggsnn"], [("lsg", "fp32"), ("abc", "fp32")], 1)) == {"lsg", "abc"}
-    with pytest.raises(SystemExit, match=r"differ in weights: \{'lsg': 3, 'floor': 5\}"):
-        race.look_at(TINY["vggsnn"], [("lsg", "fp32"), ("floor", "fp32")], 1)
-
-
 @pytest.mark.parametrize(("name", "network"), [("lsg", "vggsnn"), ("Floor", "vggsnn"), ("Floor", "resnet19")])
 def test_memory_kept_for_the_backward_pass_is_found_once(name, network):
     ready = prepared(name, network)
@@ -330,118 +261,3 @@ def test_memory_kept_for_the_backward_pass_is_found_once(name, network):
     assert held[part] == pytest.approx(expected, rel=0.02)  # lsg: and vectors per channel
     assert held["weights"] == 4 * sum(p.numel() for p in ready.built.network.parameters())
     assert held["peak"] > 50e6
-
-
-def test_a_profile_accounts_for_all_of_a_step():
-    found = profiling.profile(prepared("lsg"), 2)
-    assert sum(found["seconds"].values()) == pytest.approx(found["total_seconds"], rel=0.05)
-    for part in ("data", "convolutions, forward", "convolutions, backward", "optimiser", "linears"):
-        assert found["seconds"][part] > 0
-    for part in ("neurons and normalisation, forward", "neurons and normalisation, backward"):
-        assert found["seconds"][part] > found["seconds"]["linears"]
-
-
-def test_waiting_is_the_time_until_an_item_is_there():
-    now = [0.0]
-
-    def items():
-        for seconds in (3.0, 1.0):
-            now[0] += seconds
-            yield seconds
-        now[0] += 0.5
-
-    timed = wait.Timed(items(), clock=lambda: now[0])
-    for _ in timed:
-        now[0] += 2.0  # a step
-    assert timed.waited == [3.0, 1.0, 0.5]
-    assert timed.total == 8.5
-    found = wait.share([timed])
-    assert found["share"]["median"] == 4.5 / 8.5
-    assert found["share_without_first"]["median"] == 1.5 / 8.5
-    assert found["longest_wait"] == 3.0
-
-
-def test_a_turn_ends_when_its_time_is_over(monkeypatch):
-    now, steps = itertools.count(step=0.4), []
-    monkeypatch.setattr(contender.time, "perf_counter", lambda: next(now))  # which moves on whenever it is looked at
-
-    class Prepared:
-        step = staticmethod(lambda: steps.append(1))
-
-    assert contender.during(Prepared, 1.0) == {"steps": 3, "seconds": pytest.approx(1.6)}
-    assert contender.during(Prepared, 0.0)["steps"] == 1
-    assert len(steps) == 4
-
-
-def test_neighbours_take_turns_and_end(monkeypatch):
-    running, seen = [], []
-
-    class Worker:
-        def __init__(self, name, precision, case, threads, environment):
-            self.said = name, environment.get("OMP_WAIT_POLICY")
-
-        def ask(self, task, seconds):
-            alive = sum(process.poll() is None for process in running)
-            seen.append((*self.said, alive))
-            return {"steps": 3 - alive, "seconds": 0.5}
-
-        __enter__ = lambda self: self  # noqa: E731
-        __exit__ = lambda self, *_: None  # noqa: E731
-        ready = lambda self: None  # noqa: E731
-
-    popen = neighbours.subprocess.Popen
-    monkeypatch.setattr(neighbours.subprocess, "Popen", lambda *a, **k: running.append(popen(*a, **k)) or running[-1])
-    monkeypatch.setattr(neighbours, "Worker", Worker)
-    (record,) = neighbours.measure(TINY["vggsnn"], ["lsg", "lsg, spinning"], "fp32", rounds=1, seconds=0.1, threads=1)
-    assert record["every_round"]["lsg"] == {"0": [12.0], "1": [8.0], "2": [4.0]}
-    assert len(seen[2:]) == 6  # each contender beside 0, 1 and 2
-    assert set(seen[2:]) == {("lsg", policy, n) for policy in (None, "PASSIVE") for n in range(3)}
-    assert len(running) == 3
-    assert all(process.poll() is not None for process in running)
-    (table,) = neighbours.tables({"cases": [record], "precision": "fp32", "rounds": 1, "threads": 1})
-    assert table.rows[0] == ["lsg", 12.0, "12 to 12", 8.0, "8 to 8", "67 %", 4.0, "4 to 4", "33 %"]
-
-
-def test_tables_in_markdown():
-    table = Table("Speed", ("", "a|b"), [("one", 1234.56), ("two", 12_345_678), ("three", 0.000123456)])
-    assert table.markdown().splitlines() == [
-        "**Speed**",
-        "",
-        "|  | a\\|b |",
-        "|---|---|",
-        "| one | 1235 |",
-        "| two | 12,345,678 |",
-        "| three | 0.0001235 |",
-    ]
-
-
-def test_the_documentation_says_when_nothing_was_measured(tmp_path):
-    for write in documented.parts(tmp_path).values():
-        assert write() == documented.NOTHING
-
-
-def test_slope():
-    assert scaling.slope([4, 8, 16], [100.0, 140.0, 220.0]) == pytest.approx(10)
-
-
-def test_memory_per_timestep():
-    points = {str(t): {"contenders": {"lsg fp32": {"peak_bytes": 300e6 + 15e6 * t}}} for t in (4, 8, 16)}
-    assert scaling.memory_per_timestep(points) == {"lsg fp32": pytest.approx(15e6)}
-
-
-def test_the_picture_shows_every_contender_and_its_figures():
-    pytest.importorskip("matplotlib")
-    seconds = {"median": 2.0, "low": 1.9, "high": 2.2, "min": 1.9, "n": 7}
-    contenders = {
-        name: {"seconds": seconds, "samples_per_second": 8 / 2.0 * scale, "peak_bytes": 1e9 * scale}
-        for name, scale in {"lsg fp32": 1.0, "spikingjelly <fp32>": 0.5}.items()
-    }
-    record = {"case": dataclasses.asdict(workers.case("vggsnn")), "contenders": contenders}
-    text = plot.picture([record])
-    assert text == plot.picture([record])  # the same bytes
-    root = ElementTree.fromstring(text)
-    words = " ".join(e.text or "" for e in root.iter() if e.tag.endswith("text"))
-    for part in ("vggsnn x 1, T=10, 48 px, batch 8", "lsg fp32", "spikingjelly <fp32>", "4", "2", "1000", "500"):
-        assert part in words
-    assert "prefers-color-scheme:dark" in text
-    assert plot.INK not in text.replace(plot.STYLE, "")

@@ -2,12 +2,9 @@
 
 import random
 
-import pytest
-
 from tests.stress.interruptions import kill_while_saving
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child only saves
 def test_killed_while_saving(tmp_path):
     seen = kill_while_saving(tmp_path, 4, random.Random(1))
     assert seen["loaded"] == 4

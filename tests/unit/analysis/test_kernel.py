@@ -9,7 +9,6 @@ from lsgcli.analysis import cpu, own
 from lsgcli.analysis.dynamics import Dynamics, Passage, blocks, laid, no_reset
 from lsgcli.analysis.moments import moments
 from lsgcli.analysis.sums import LayerSums, count, nonzero
-from lsgcli.neurons.kernels.cpu import watching
 
 pytest.importorskip("numba")
 T, B, C, H, W = 3, 2, 5, 6, 4
@@ -123,12 +122,6 @@ def test_the_same_bits_for_any_number_of_threads(threads):
     finally:
         torch.set_num_threads(1)
     assert all(torch.equal(found.values[name], total) for name, total in expected.values.items())
-
-
-def test_the_histogram_has_the_same_edges():
-    from lsgcli.analysis import sums
-
-    assert (sums.LOWEST, sums.HIGHEST, sums.BINS) == (watching.LOWEST, watching.HIGHEST, watching.BINS)
 
 
 def test_what_the_kernel_does_not_know():

@@ -12,6 +12,7 @@ import pytest
 from lsgcli.config import RunConfig
 from lsgcli.data import readers
 from lsgcli.resolve import resolve
+from tests.unit.data.serving import Site
 
 HEADER = b"#!AER-DAT2.0\r\n# a comment\r\n"
 
@@ -37,6 +38,13 @@ def listed(events):
 def write(path, content):
     path.write_bytes(content)
     return path
+
+
+@pytest.fixture
+def site():
+    """A server of files on this machine."""
+    with Site().running() as running:
+        yield running
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from lsgcli.data import download
 from lsgcli.data.download import RemoteFile, fetch
 from lsgcli.errors import DataError, StorageError
-from tests.unit.data.serving import Site, cut, in_turn, ranged, reply, status, whole
+from tests.unit.data.serving import cut, in_turn, ranged, reply, status, whole
 
 CONTENT = bytes(range(256)) * 400  # 102,400 bytes
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -27,12 +27,6 @@ def no_pauses(monkeypatch):
     monkeypatch.setattr(download, "PAUSES", (0.0, 0.0, 0.0))
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def site():
-    with Site().running() as running:
-        yield running
 
 
 @pytest.fixture

@@ -76,6 +76,7 @@ def test_what_counts_as_what(tmp_path, monkeypatch, read, outcome):
     assert fuzz.judge(path, (128, 128))["outcome"] == outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("harm", "outcome"), [("os.abort()", "crash"), ("time.sleep(99)", "hang")])
 def test_a_library_that_crashes_or_hangs_is_counted(tmp_path, monkeypatch, harm, outcome):
     """With a reader that does so for some files; the others are still read."""

@@ -8,12 +8,7 @@ import pytest
 from lsgcli import registry
 from lsgcli.data.datasets import dvs_gesture
 from lsgcli.errors import DataError
-
-
-def gesture(rows):
-    stream = io.BytesIO()
-    np.save(stream, np.asarray(rows))
-    return stream.getvalue()
+from tests.unit.data.recordings_of import gesture
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError
-from tests.unit.data.recordings_of import write_shd
-from tests.unit.data.serving import Site, ranged, status, whole
+from tests.unit.data.recordings_of import gesture, write_shd
+from tests.unit.data.serving import ranged, status, whole
 
 EVENT = bytes([3, 4, 0x80, 0, 1])  # of N-MNIST: ON at x=3, y=4
 AEDAT = b"#!AER-DAT2.0\r\n" + (10 << 8 | 100 << 1).to_bytes(4, "big") + bytes(4)
@@ -38,12 +38,6 @@ def no_pauses(monkeypatch):
     monkeypatch.setattr(download, "PAUSES", ())
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def site():
-    with Site().running() as running:
-        yield running
 
 
 def zipped(members):
@@ -61,12 +55,6 @@ def tarred(members):
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    return stream.getvalue()
-
-
-def gesture(rows):
-    stream = io.BytesIO()
-    np.save(stream, np.asarray(rows))
     return stream.getvalue()
 
 

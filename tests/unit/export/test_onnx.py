@@ -20,11 +20,11 @@ from lsgcli.data.writers import write_npz
 from lsgcli.errors import CheckpointError, ConfigError, GateError
 from lsgcli.export import onnx as exporting
 from lsgcli.export.verify import verify
-from tests.exports import exported, samples, saved
+from tests.exports import exported, samples, saved, slow_if
 
 PAGE = Path(lsgcli.__file__).parents[1] / "docs" / "export" / "onnx.md"
 EXAMPLE = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
-WAYS = [("vggsnn", "unroll"), ("vggsnn", "step"), ("resnet19-add", "unroll"), ("resnet19-add", "step")]
+WAYS = [("vggsnn", "unroll"), ("vggsnn", "step"), slow_if(True, "resnet19-add", "unroll"), ("resnet19-add", "step")]
 every_way = pytest.mark.parametrize(("which", "mode"), WAYS)
 
 

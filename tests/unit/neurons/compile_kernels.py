@@ -1,4 +1,4 @@
-"""Compile the Triton kernels for a GPU that is not there: ``python compile_kernels.py CAPABILITY``, as 80 or 90.
+"""Compile the Triton kernels for a GPU that is not there: ``python compile_kernels.py CAPABILITY [TYPE...]``, as 80 or 90.
 
 Layers run with CPU tensors on a stand-in for Triton's CUDA driver, and every launch is made into one that compiles only, so that
 kernels are compiled for the arguments that they really get. Prints type, registers and stack, in bytes, of each.
@@ -54,10 +54,10 @@ def collect(kernels):
     JITFunction.run = compile_only
 
 
-def layers(backend):
+def layers(backend, types):
     """Forward and backward of layers that need every variant of the kernels."""
     T, B, C = 3, 2, 64
-    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+    for dtype in types:
         z = torch.zeros(T * B, C, 8, 8, dtype=dtype).contiguous(memory_format=torch.channels_last).unflatten(0, (T, B))
         vectors = (torch.ones(C), torch.zeros(C), torch.zeros(C), torch.ones(C))
         norm = NormParameters(*vectors, True, 0.1, 1e-5, 0.5)
@@ -76,11 +76,11 @@ def layers(backend):
             backend.normalise_and_fire(z, norm, measuring, pool=pool)
 
 
-def other_sizes(backend):
+def other_sizes(backend, dtype):
     """A layer for other T, batches and images than :func:`layers` has, one of them 1."""
     p = LIFParameters(torch.tensor(0.3), torch.tensor(1.0), 0.5, registry.get("surrogate", "rectangular"))
     for T, B, side in ((1, 1, 16), (2, 3, 10), (16, 16, 8), (17, 1, 9)):
-        z = torch.zeros(T * B, 64, side, side).contiguous(memory_format=torch.channels_last).unflatten(0, (T, B))
+        z = torch.zeros(T * B, 64, side, side, dtype=dtype).contiguous(memory_format=torch.channels_last).unflatten(0, (T, B))
         vectors = (torch.ones(64), torch.zeros(64), torch.zeros(64), torch.ones(64))
         norm = NormParameters(*vectors, True, 0.1, 1e-5, 0.5)
         backend.normalise_and_fire(z.requires_grad_(), norm, p, pool=2).sum().backward()
@@ -93,11 +93,12 @@ def main():
     collect(kernels)
     backend = registry.get("backend", "triton")
     type(backend).check = lambda self, device: None
-    layers(backend)
+    types = [getattr(torch, name) for name in sys.argv[2:] or ("float32", "bfloat16", "float64")]
+    layers(backend, types)
     names = sorted({name for name, _ in kernels.values()})
     assert names == ["backward", "forward", "input_gradient", "moments"], names
     compiled = len(kernels)
-    other_sizes(backend)
+    other_sizes(backend, types[0])
     assert len(kernels) == compiled, "other sizes were compiled for once more"
     with tempfile.TemporaryDirectory() as folder:
         for name, kernel in kernels.values():

@@ -1,8 +1,8 @@
 """The Triton backend: against the reference on random cases, in float64 operation by operation, and where others must take over.
 
 Triton's interpreter must be chosen before Triton is imported. So where there is no GPU, these tests run in a process of their own,
-which ``test_in_the_interpreter`` starts, together with the tests of every backend. ``TRITON_INTERPRET=1 pytest`` runs them directly,
-and ``TRITON_INTERPRET=1 python -m tests.stress.fused --backend triton`` runs thousands of the random cases.
+which ``test_in_the_interpreter`` starts, together with the tests of every backend: some of them, and all among the slow tests.
+``TRITON_INTERPRET=1 pytest -n 0`` runs them directly, and ``TRITON_INTERPRET=1 python -m tests.stress.fused --backend triton`` runs thousands of the random cases.
 """
 
 import dataclasses
@@ -293,23 +293,48 @@ def in_a_process(*arguments, **environment):
 not_below = pytest.mark.skipif(interpreted(), reason="done by the process that started this one")
 
 
+def in_the_interpreter(*selection):
+    """The output of pytest in Triton's interpreter, where a test fails."""
+    return in_a_process("-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", *map(str, selection), TRITON_INTERPRET="1")
+
+
+QUICK = {  # file -> tests of each kernel with all of its parts, and of the equations by hand
+    "test_triton.py": "interpreter_is_asked or float64 and rectangular-2 or image or sizes_at or same_bits",
+    "test_against_numpy.py": "triton and (by_hand or threshold_fires or width_per_timestep and triangular)",
+    "test_against_autograd.py": "triton and (contiguous or decay_and_width and atan or bf16)",
+}
+
+
 @needs_triton
 @not_below
-@pytest.mark.parametrize("file", ["test_triton.py", "test_against_numpy.py", "test_against_autograd.py"])
-def test_in_the_interpreter(file):
+@pytest.mark.skipif(HERE_AND_NOW, reason="the tests run in this process, on a GPU")
+def test_in_the_interpreter():
+    """A few of the above that need Triton, and of what every backend is put through."""
+    assert not in_the_interpreter(
+        *(HERE.with_name(file) for file in QUICK), "-k", " or ".join(f"({k})" for k in QUICK.values())
+    )
+
+
+@pytest.mark.slow
+@needs_triton
+@not_below
+@pytest.mark.parametrize("file", QUICK)
+def test_everything_in_the_interpreter(file):
     """All of the above that needs Triton, and what every backend is put through."""
     if file == HERE.name and HERE_AND_NOW:
         pytest.skip("the tests run in this process, on a GPU")
-    assert not in_a_process(
-        "-m", "pytest", str(HERE.with_name(file)), "-k", "triton", "-q", "-p", "no:cacheprovider", TRITON_INTERPRET="1"
-    )
+    assert not in_the_interpreter(HERE.with_name(file), "-k", "triton", "-m", "")
 
 
 @needs_triton
 @not_below
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton's compiler is built for Linux")
-@pytest.mark.parametrize("capability", [80, 90])
-def test_compiles(capability, tmp_path):
+@pytest.mark.parametrize(
+    "arguments",
+    [["90", "bfloat16"], pytest.param(["80"], marks=pytest.mark.slow), pytest.param(["90"], marks=pytest.mark.slow)],
+    ids=" ".join,
+)
+def test_compiles(arguments, tmp_path):
     """Every kernel becomes machine code of the GPU, in each type, with arguments as they are launched with; none is run."""
     script = HERE.with_name("compile_kernels.py")
-    assert not in_a_process("-W", "error", str(script), str(capability), TRITON_CACHE_DIR=str(tmp_path), PYTHONPATH=".")
+    assert not in_a_process("-W", "error", str(script), *arguments, TRITON_CACHE_DIR=str(tmp_path), PYTHONPATH=".")

@@ -1,12 +1,13 @@
 """The training loop: it learns, it resumes to the bit, it stops before a step that would ruin the weights."""
 
+import itertools
 import json
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from lsgcli import checkpoint, files, registry
+from lsgcli import checkpoint, files
 from lsgcli.compute import Compute
 from lsgcli.data.batches import Batch
 from lsgcli.errors import DivergedError, Stopped
@@ -19,8 +20,8 @@ from tests import tiny
 CPU = Compute(torch.device("cpu"))
 
 
-def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record: None):
-    """Train in ``path``; a stop is asked for after so many steps."""
+def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record: None, alter=lambda model: None):
+    """Train in ``path``, with the model altered; a stop is asked for after so many steps."""
     stop, steps = StopRequest(), 0
 
     def count(record):
@@ -32,6 +33,7 @@ def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record:
 
     with RunDir(path, resume=resume) as directory:
         trainer = Trainer(config, bundle, CPU, directory, count, stop, resume=resume)
+        alter(trainer.model)
         if not resume:
             write_config(directory, config, {})
         return trainer.train()
@@ -137,26 +139,16 @@ def test_best_is_the_best_epoch(tmp_path):
     assert max(accuracies) not in accuracies[end["best_epoch"] + 1 :]  # of equals the last
 
 
-@pytest.fixture
-def nan_loss():
-    """A loss that is NaN from its third call on."""
-    calls = 0
-
-    @registry.register("loss", "nan-third")
-    def nan_third(logits, labels, config):
-        nonlocal calls
-        calls += 1
-        loss = torch.nn.functional.cross_entropy(logits.mean(0), labels)
-        return loss * float("nan") if calls >= 3 else loss
-
-    yield "nan-third"
-    del registry._entries["loss", "nan-third"]
+def nan_from_the_third_batch(model):
+    """Make the network's logits NaN from its third forward pass on."""
+    passes = itertools.count(1)
+    model.register_forward_hook(lambda module, x, logits: logits * float("nan") if next(passes) >= 3 else logits)
 
 
-def test_nan_stops_before_the_step(tmp_path, nan_loss):
+def test_nan_stops_before_the_step(tmp_path):
     seen = []
     with pytest.raises(DivergedError) as error:
-        run(tmp_path / "run", tiny.config(loss=nan_loss), tiny.bundle(), emit=seen.append)
+        run(tmp_path / "run", tiny.config(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch)
     assert error.value.exit_code == 5
     line = files.read_json_lines(tmp_path / "run" / "gradient-flow.jsonl")[-1]
     assert line["event"] == "diverged"
@@ -174,7 +166,7 @@ class RunningAhead(Compute):
     runs_ahead = True
 
 
-def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch, nan_loss):
+def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch):
     """What is seen later is the same: the record, the batch, and weights as before the step that was not finite."""
     outcomes = []
     for name, compute in (("at once", CPU), ("later", RunningAhead(torch.device("cpu")))):
@@ -187,7 +179,7 @@ def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch, nan_l
 
     seen = []
     with pytest.raises(DivergedError):
-        run(tmp_path / "nan", tiny.config(loss=nan_loss), tiny.bundle(), emit=seen.append)
+        run(tmp_path / "nan", tiny.config(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch)
     line = files.read_json_lines(tmp_path / "nan" / "gradient-flow.jsonl")[-1]
     assert (line["step"], line["loss"]) == (2, "nan")
     assert sum(record["event"] == "step" for record in seen) == 3  # the third was under way
@@ -231,23 +223,23 @@ def test_checkpointed_activations_change_nothing(arch):
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
 
 
-def test_the_share_of_waiting_is_reported(tmp_path, monkeypatch):
-    """Batches that come late are seen in the epoch's record."""
-    slow = Trainer._batches
+def test_the_share_of_waiting_is_recorded(tmp_path, monkeypatch):
+    """By a clock on which a batch takes 2 s to arrive, and a step 1 s."""
+    now, batches = [0.0], Trainer._batches
 
     def late(self, start=0):
-        for batch in slow(self, start):
-            time.sleep(0.05)
+        for batch in batches(self, start):
+            now[0] += 2
             yield batch
 
-    run(tmp_path / "quick", tiny.config(epochs=1), tiny.bundle())
-    with RunDir(tmp_path / "slow") as directory:
-        trainer = Trainer(tiny.config(epochs=1), tiny.bundle(), CPU, directory, lambda record: None, StopRequest())
-        monkeypatch.setattr(Trainer, "_batches", late)
-        write_config(directory, tiny.config(), {})
-        trainer.train()
-    quick, slow_share = (metrics(tmp_path / name, keep=True)[0]["data_wait"] for name in ("quick", "slow"))
-    assert 0 <= quick < slow_share < 1
+    def step(record):
+        now[0] += record["event"] == "step"
+
+    monkeypatch.setattr(Trainer, "_batches", late)
+    monkeypatch.setattr("lsgcli.training.loop.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    run(tmp_path / "run", tiny.config(epochs=1), tiny.bundle(), emit=step)
+    (epoch,) = metrics(tmp_path / "run", keep=True)
+    assert epoch["data_wait"] == pytest.approx(2 / 3, abs=1e-3)
 
 
 def test_bf16_runs_and_keeps_weights_in_float32(tmp_path):
