@@ -32,7 +32,7 @@ def export(lsg, trained, images):
 @pytest.fixture(scope="session")
 def mlp(tmp_path_factory):
     """A checkpoint that every format exports quickly."""
-    return saved("mlp", tmp_path_factory.mktemp("mlp") / "mlp.safetensors")
+    return saved("mlp", tmp_path_factory.mktemp("mlp") / "mlp.safetensors", width_multiplier=1 / 4)
 
 
 def test_folded_and_verified(lsg, export, trained, images, tmp_path):

@@ -235,9 +235,11 @@ def test_the_share_of_waiting_is_recorded(tmp_path, monkeypatch):
     def step(record):
         now[0] += record["event"] == "step"
 
-    monkeypatch.setattr(Trainer, "_batches", late)
+    def slow_down(model):  # after the trainer has asked for the number of batches
+        monkeypatch.setattr(Trainer, "_batches", late)
+
     monkeypatch.setattr("lsgcli.training.loop.time", SimpleNamespace(perf_counter=lambda: now[0]))
-    run(tmp_path / "run", tiny.config(epochs=1), tiny.bundle(), emit=step)
+    run(tmp_path / "run", tiny.config(epochs=1), tiny.bundle(), emit=step, alter=slow_down)
     (epoch,) = metrics(tmp_path / "run", keep=True)
     assert epoch["data_wait"] == pytest.approx(2 / 3, abs=1e-3)
 
