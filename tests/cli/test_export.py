@@ -108,7 +108,7 @@ def test_eval_of_a_damaged_export(lsg, export, images, tmp_path):
     assert "out.pt2" in result.stderr
 
 
-@pytest.mark.parametrize("form", [slow_if(form == "onnx", form) for form in FORMATS])
+@pytest.mark.parametrize("form", [slow_if(form in ("onnx", "pt2"), form) for form in FORMATS])
 def test_a_fault_is_caught_and_nothing_is_left(export, form, tmp_path, monkeypatch):
     """One weight of the first convolution by 10 %, planted in what is written."""
     kind = registry.get("format", form)

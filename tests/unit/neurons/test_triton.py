@@ -299,7 +299,7 @@ def in_the_interpreter(*selection):
 
 
 QUICK = {  # file -> tests of each kernel with all of its parts, and of the equations by hand
-    "test_triton.py": "interpreter_is_asked or float64 and rectangular-2 or image or sizes_at or same_bits",
+    "test_triton.py": "interpreter_is_asked or float64 and rectangular-2 or sizes_at or same_bits",
     "test_against_numpy.py": "triton and (by_hand or threshold_fires or width_per_timestep and triangular)",
     "test_against_autograd.py": "triton and (contiguous or decay_and_width and atan or bf16)",
 }
