@@ -143,12 +143,12 @@ def test_settings_around_a_checkpoint_come_from_the_environment_too(lsg, trained
     assert lsg("eval", trained / "best.safetensors", "--json", "-q").exit_code == 0
 
 
-def test_closed_pipe(process, trained, images):
-    for command in ("eval", "inspect-gradients"):
-        run = process(command, trained / "best.safetensors", "--data-dir", images, "-q")
-        run.stdout.close()
-        assert run.wait(60) == 141
-        assert run.stderr.read() == ""
+@pytest.mark.parametrize("command", ["eval", pytest.param("inspect-gradients", marks=pytest.mark.slow)])
+def test_closed_pipe(process, trained, images, command):
+    run = process(command, trained / "best.safetensors", "--data-dir", images, "-q")
+    run.stdout.close()
+    assert run.wait(60) == 141
+    assert run.stderr.read() == ""
 
 
 @pytest.mark.parametrize("text", ["", "sleepy", "ok"])
