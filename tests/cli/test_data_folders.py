@@ -54,7 +54,7 @@ def test_absent_data_without_a_network(typed, tmp_path, name):
 )
 def test_absent_data_of_a_library_without_a_network(typed, tmp_path, name, folder, file):
     done = typed("train", "--dataset", name)
-    assert (done.returncode, done.stdout) == (3, ""), done.stderr
+    assert (done.exit_code, done.stdout) == (3, ""), done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("error:") == 1
     said, _, told = done.stderr.partition("error:")
