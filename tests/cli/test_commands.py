@@ -43,7 +43,7 @@ def test_eval_needs_the_test_part_only(lsg, trained, images, tmp_path):
 def test_eval_table(lsg, trained, images):
     result = lsg("eval", trained / "best.safetensors", "--data-dir", images, "-q")
     assert result.exit_code == 0, result.stderr
-    for text in ("accuracy", "green", "conv8", "spikes per neuron and step"):
+    for text in ("accuracy", "green", "conv8", "spikes per neuron and timestep"):
         assert text in result.stdout
 
 
@@ -233,7 +233,7 @@ def test_eval_on_another_data_set_tells_what_differs(lsg, on_recordings, tmp_pat
     result = lsg("eval", checkpoint, "--dataset", "n-caltech101", "--data-dir", tmp_path, "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["samples"] == 2  # of its own preset, stratified
-    assert "n-caltech101: found sensor [240, 180], event-folder had [34, 34] in training" in result.stderr
+    assert "n-caltech101: found sensor [240, 180], but event-folder has [34, 34]" in result.stderr
 
 
 def test_eval_with_other_timesteps(trained, images, lsg):
