@@ -19,7 +19,7 @@ def clean(tmp_path, monkeypatch):
     """A folder of its own for each test, and no settings from the environment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name in [name for name in os.environ if name.startswith("LSG_")]:
+    for name in [name for name in os.environ if name.startswith("LSG_") or name == "COLUMNS"]:  # which pytest-xdist sets
         monkeypatch.delenv(name)
 
 
