@@ -107,8 +107,7 @@ def full_flow(run: Path, state: str) -> Flow | None:
 
 def _layers(run: Path, state: str) -> list[dict[str, Any]]:
     """Layers of the full record, or else of the last epoch."""
-    lines = _lines(run / GRADIENT_FLOW)
-    flow = full_flow(run, state) or (lines[-1] if lines else {})
+    flow = full_flow(run, state) or next(reversed(_lines(run / GRADIENT_FLOW)), {})
     layers: list[dict[str, Any]] = flow.get("layers", [])
     return layers
 

@@ -12,9 +12,9 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set OpenMP's wait policy so that idle threads sleep instead of spinning, unless the environment sets a policy.
 
-    Spinning gains nothing if the process has its CPUs to itself; otherwise it takes CPU time from the threads being waited for. OpenMP
-    reads the variable when its library is loaded: call this before importing torch or numpy. It also applies to the threads of
-    :mod:`lsgcli.neurons.kernels.cpu`, and child processes inherit it.
+    Spinning gains a few percent if the process has its CPUs to itself (see docs/performance.md); otherwise it takes CPU time from the
+    threads being waited for, which costs much more. OpenMP reads the variable when its library is loaded: call this before importing
+    torch or numpy. It also applies to the threads of :mod:`lsgcli.neurons.kernels.cpu`, and child processes inherit it.
     """
     if not any(name in environment for name in WAITING):
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
