@@ -45,7 +45,7 @@ class Layers(nn.Module):
 
     def __init__(self, gamma: float):
         super().__init__()
-        self.lifs = nn.ModuleList(LIF(decay, method="lsg") for decay in DECAYS)
+        self.lifs = nn.ModuleList(LIF(decay=decay, method="lsg") for decay in DECAYS)
         self.weight = nn.Parameter(torch.ones(()))
         self.gamma = torch.tensor([gamma])
 

@@ -89,7 +89,7 @@ def resolve_rows(
 def _complete(given: Mapping[str, Any]) -> RunConfig:
     """The given settings, completed by the preset of the data set and defaults."""
     preset = registry.get("dataset", given.get("dataset", FIELDS["dataset"].default)).preset
-    return RunConfig(**{key: base_type(key)(value) for key, value in {**preset, **given}.items()})
+    return RunConfig(**{**preset, **given})
 
 
 def from_environment(environment: Mapping[str, str], takes: Collection[str] = FIELDS) -> dict[str, Any]:

@@ -307,7 +307,7 @@ def _seeds(text: str) -> list[int]:
             raise ConfigError(f"--seeds: found {text!r}, expected numbers and ranges such as 0-4 or 0,1,7")
         first, last = int(match[1]), int(match[2] or match[1])
         if problems := settings_of.check({"seed": last}):
-            raise ConfigError(problems[0].replace("--seed:", "--seeds:"))
+            raise ConfigError(problems[0].replace("seed:", "--seeds:"))
         if last - first + len(seeds) >= MOST:
             raise ConfigError(f"--seeds: found {text!r}, expected at most {MOST:,} seeds")
         seeds |= dict.fromkeys(range(first, last + 1))

@@ -3,11 +3,13 @@
 import contextlib
 import functools
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from lsgcli.config import FIELDS, option_name
 from lsgcli.errors import CLOSED_PIPE, INTERRUPTED, ConfigError, LsgError, OutOfMemoryError, StorageError
 from lsgcli.memory import is_out_of_memory
 from lsgcli.output import clean
@@ -81,8 +83,20 @@ def refuse_empty(words: Sequence[str]) -> None:
 
 def fail(error: LsgError) -> None:
     """Print an expected error and exit with its status."""
-    print(f"error: {clean(str(error))}", file=sys.stderr)
+    print(f"error: {clean(_with_options(str(error)))}", file=sys.stderr)
     raise SystemExit(error.exit_code) from None
+
+
+def _with_options(message: str) -> str:
+    """The message, where settings at the start of its lines are written as options: ``--batch-size`` for ``batch_size``.
+
+    The library names arguments; a line may start with the source of the value, ``environment`` or a file of ``--config``.
+    """
+
+    def translated(match: re.Match[str]) -> str:
+        return match[1] + option_name(match[2]) if match[2] in FIELDS else match[0]
+
+    return re.sub(r"^(|environment: |--config .*: )(\w+)(?=: (?:found|unknown) )", translated, message, flags=re.MULTILINE)
 
 
 def _abandon_stdout() -> None:

@@ -9,7 +9,8 @@ import typer
 
 from lsgcli import registry
 from lsgcli.cli import completion
-from lsgcli.config import FIELDS, base_type, option_name
+from lsgcli.config import FIELDS, SECTIONS, base_type, option_name
+from lsgcli.settings import fields_of
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -47,14 +48,14 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _parameter(name: str) -> inspect.Parameter:
-    meta, kind = FIELDS[name].metadata, base_type(name)
+    kind, panel = base_type(name), next(title for title, section in SECTIONS.items() if name in fields_of(section))
     flags = [option_name(name)]
     if name == "T":
         flags = ["-T", "--timesteps"]
     elif kind is bool:
         flags = [f"{flags[0]}/--no-{flags[0].removeprefix('--')}"]
     option = typer.Option(
-        *flags, help=describe(name), rich_help_panel=meta["panel"], show_default=False, autocompletion=_completer(name)
+        *flags, help=describe(name), rich_help_panel=panel, show_default=False, autocompletion=_completer(name)
     )
     annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

@@ -12,7 +12,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels import Backend, NormParameters
-from lsgcli.neurons.lif import over_channels
+from lsgcli.neurons.neuron import over_channels
 from lsgcli.neurons.step import LIFParameters
 
 
@@ -77,7 +77,7 @@ class Stepping(nn.Module):
 
 
 class _History(Backend):
-    """Runs a layer by the equations in :mod:`lsgcli.neurons.lif`, from ``u`` (None is the resting state), and stores the last u and
+    """Runs a layer by the equations in :mod:`lsgcli.neurons.neuron`, from ``u`` (None is the resting state), and stores the last u and
     all spikes.
 
     Not a module, because tracers treat tensors stored in a module as weights.

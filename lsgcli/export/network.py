@@ -9,7 +9,7 @@ from lsgcli.export import Output, Runner, Stepwise
 from lsgcli.export.graphs import Stepping
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
-from lsgcli.neurons.lif import over_channels
+from lsgcli.neurons.neuron import over_channels
 
 
 class NetworkRunner(Runner):

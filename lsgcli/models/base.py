@@ -5,19 +5,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lsgcli.config import FIELDS, NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm1d, TdBatchNorm2d
+from lsgcli.settings import Settings, setting
 
 
-@dataclass(frozen=True)
-class NetworkSpec:
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec(Settings):
     """Specification of a network.
 
     Args:
@@ -28,17 +30,20 @@ class NetworkSpec:
         input_height: H of a non-square input.
         width_multiplier: scales all channel counts.
         residual: ``add`` or ``sew``, for networks with residual blocks.
-        neuron: arguments of every :class:`~lsgcli.neurons.LIF`.
+        neuron: settings of the neurons.
+
+    Raises:
+        ConfigError: with one line for each invalid value.
     """
 
-    T: int
-    num_classes: int
-    in_channels: int
-    input_size: int
-    width_multiplier: float = 1.0
-    residual: str = "add"
-    input_height: int | None = None
-    neuron: Mapping[str, Any] = field(default_factory=dict)
+    T: int = field(metadata=FIELDS["T"].metadata)
+    num_classes: int = setting(MISSING, "Number of classes.", at_least=1)
+    in_channels: int = setting(MISSING, "C of the input.", at_least=1)
+    input_size: int = field(metadata=FIELDS["size"].metadata)
+    width_multiplier: float = field(default=1.0, metadata=FIELDS["width_multiplier"].metadata)
+    residual: str = field(default="add", metadata=FIELDS["residual"].metadata)
+    input_height: int | None = setting(None, "H of a non-square input.", at_least=1)
+    neuron: NeuronConfig = field(default_factory=NeuronConfig)
 
     @property
     def height(self) -> int:
@@ -51,12 +56,7 @@ class NetworkSpec:
 
     def lif(self, channels: int | None = None, norm: nn.Module | None = None) -> LIF:
         """A new layer of neurons, after the tdBN ``norm`` if given."""
-        return LIF(**self.neuron, channels=channels, norm=norm)
-
-    @property
-    def threshold(self) -> float:
-        """v_th of the neurons."""
-        return float(self.neuron.get("threshold", 0.5))
+        return LIF(self.neuron, channels=channels, norm=norm)
 
 
 class SpikingLayer(NamedTuple):

@@ -71,7 +71,7 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.levels = levels
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
-        self.norm: nn.Module = TdBatchNorm2d(out_channels, threshold=spec.threshold, eta=eta)
+        self.norm: nn.Module = TdBatchNorm2d(out_channels, threshold=spec.neuron.threshold, eta=eta)
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
         """Normalised currents. A static image, (1, B, C, H, W) with ``T`` > 1, is convolved once and then expanded."""
@@ -84,20 +84,11 @@ class ConvNorm(nn.Module):
 
 
 class SpikingConv(nn.Module):
-    """Convolution, tdBN, LIF and, where ``pool`` > 1, average pooling of the spikes."""
+    """Convolution, tdBN, LIF and, where ``pool`` > 1, average pooling of the spikes; ``conv`` as for :class:`ConvNorm`."""
 
-    def __init__(
-        self,
-        spec: NetworkSpec,
-        in_channels: int,
-        out_channels: int,
-        kernel: int = 3,
-        stride: int = 1,
-        pool: int = 1,
-        levels: int | None = None,
-    ):
+    def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, pool: int = 1, **conv: Any):
         super().__init__()
-        self.current = ConvNorm(spec, in_channels, out_channels, kernel=kernel, stride=stride, levels=levels)
+        self.current = ConvNorm(spec, in_channels, out_channels, **conv)
         self.lif: LIF = spec.lif(out_channels, self.current.norm)
         self.pool = nn.AvgPool2d(pool) if pool > 1 else None
 

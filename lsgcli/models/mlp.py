@@ -34,8 +34,8 @@ class MLP(SpikingNet):
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """(T or 1, B, C, H, W) -> (T, B, classes)."""
         x = x.flatten(2)[..., None, None]
-        for index, layer in enumerate(self.hidden):
-            x = self.run_block(layer, x, T) if index == 0 else self.run_block(layer, x)
+        for layer in self.hidden:
+            x = self.run_block(layer, x, T)
         return self.classifier(x.flatten(2))
 
     def spiking_layers(self) -> list[SpikingLayer]:

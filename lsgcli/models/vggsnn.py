@@ -43,8 +43,8 @@ class VGGSNN(SpikingNet):
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """(T or 1, B, C, H, W) -> (T, B, classes)."""
-        for index, block in enumerate(self.features):
-            x = self.run_block(block, x, T) if index == 0 else self.run_block(block, x)
+        for block in self.features:
+            x = self.run_block(block, x, T)
         return self.classifier(x.flatten(2))
 
     def spiking_layers(self) -> list[SpikingLayer]:

@@ -1,7 +1,8 @@
 """Neurons: LIF with a learnable surrogate gradient, tdBN, surrogate shapes, and backends."""
 
-from lsgcli.neurons.lif import LIF
+from lsgcli.config import NeuronConfig
+from lsgcli.neurons.neuron import LIF
 from lsgcli.neurons.step import LIFParameters, LIFState, initial_state, step
 from lsgcli.neurons.tdbn import TdBatchNorm1d, TdBatchNorm2d
 
-__all__ = ["LIF", "LIFParameters", "LIFState", "TdBatchNorm1d", "TdBatchNorm2d", "initial_state", "step"]
+__all__ = ["LIF", "LIFParameters", "LIFState", "NeuronConfig", "TdBatchNorm1d", "TdBatchNorm2d", "initial_state", "step"]

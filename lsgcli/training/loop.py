@@ -73,7 +73,7 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
     torch.manual_seed(config.seed)
     model = models.build(
         config.arch,
-        method=config.method,
+        config.neuron,
         T=config.T,
         num_classes=classes,
         in_channels=channels,
@@ -81,12 +81,6 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
         input_height=None if height == config.size else height,
         width_multiplier=config.width_multiplier,
         residual=config.residual,
-        decay=config.decay,
-        threshold=config.threshold,
-        width=config.width,
-        surrogate=config.surrogate,
-        backend=config.backend,
-        decay_per=config.decay_per,
     )
     model.checkpoint_activations = config.checkpoint_activations == "layers"
     return model

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from lsgcli import config, registry
-from lsgcli.config import FIELDS, LARGEST_SEED, RunConfig
+from lsgcli.config import FIELDS, LARGEST_SEED, NeuronConfig, RunConfig
 from lsgcli.data import random
 from lsgcli.errors import ConfigError
+from lsgcli.neurons import LIF
 from lsgcli.resolve import resolve, resolve_rows
+from lsgcli.settings import fields_of
 
 
 def toml(tmp_path, text):
@@ -42,8 +44,8 @@ def test_all_errors_at_once(tmp_path):
     text = str(error.value)
     for part in (
         "did you mean batch_size",
-        "--lr: found 'fast'",
-        "-T: found 0",
+        ": lr: found 'fast'",
+        "T: found 0",
         "did you mean lsg",
         "LSG_EPOCHS",
         "LSG_SEED: found 'x'",
@@ -80,12 +82,26 @@ def test_all_errors_at_once(tmp_path):
 )
 def test_bad_values(name, value):
     (line,) = config.check({name: value})
-    assert config.option_name(name) in line
+    assert line.startswith(f"{name}: ")
     assert "expected" in line or "did you mean" in line
 
 
 def test_the_largest_values():
     assert config.check({"sensor": "65536x65536", "size": 4096}) == []
+
+
+@pytest.mark.parametrize("section", [*config.SECTIONS.values(), RunConfig])
+def test_a_section_checks_its_values_and_converts_integers(section):
+    name = next(name for name, field in fields_of(section).items() if field.metadata["choices"])
+    with pytest.raises(ConfigError, match=f"^{name}: found 'other', expected "):
+        section(**{name: "other"})
+    assert type(RunConfig(lr=1).lr) is float
+
+
+def test_the_neuron_of_a_run_has_its_settings():
+    neuron = RunConfig(decay=0.3, surrogate="atan", backend="reference").neuron
+    assert neuron == NeuronConfig(decay=0.3, surrogate="atan", backend="reference")
+    assert (LIF(neuron).config, LIF(neuron, decay=0.4).config) == (neuron, dataclasses.replace(neuron, decay=0.4))
 
 
 def test_bad_file(tmp_path):
@@ -113,7 +129,7 @@ def test_a_run_of_another_version_is_told(tmp_path):
     with pytest.raises(ConfigError) as error:
         resolve({}, file=tmp_path, environment={})
     assert "unknown setting 'learning_rate'" in str(error.value)
-    assert "-T: found 0" in str(error.value)
+    assert "T: found 0" in str(error.value)
 
 
 @pytest.mark.parametrize("text", ['{"settings": 3}', "{}", '{"settings": ', "{" * 100_000, "[" * 100_000, "lr = " + "9" * 9999])
@@ -157,7 +173,6 @@ def test_presets_are_valid_and_set_only_what_help_says(name):
 def test_every_field_explains_itself():
     for field in dataclasses.fields(RunConfig):
         assert field.metadata["help"].endswith(".")
-        assert field.metadata["panel"]
     assert config.check({f.name: f.default for f in dataclasses.fields(RunConfig)}) == []
 
 
@@ -211,7 +226,7 @@ def test_variables_of_places_may_have_no_effect():
 )
 def test_values_beyond_what_can_be_computed_with(name, value):
     (line,) = config.check({name: value})
-    assert line.startswith(f"{config.option_name(name)}: found {value!r}, expected ")
+    assert line.startswith(f"{name}: found {value!r}, expected ")
 
 
 def test_the_largest_seed_seeds():

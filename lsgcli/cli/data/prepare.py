@@ -7,14 +7,13 @@ from typing import Any
 from lsgcli.cli.common import Json, Quiet, Verbose, messages
 from lsgcli.cli.data.common import Workers
 from lsgcli.cli.options import with_settings
-from lsgcli.config import DATA, FIELDS
+from lsgcli.config import FIELDS, DataConfig
 from lsgcli.errors import StorageError
 from lsgcli.output import print_json
+from lsgcli.settings import fields_of
 
 # Settings that prepared data depend on, and their directories; not those that apply only in training.
-NEEDED = {name for name, field in FIELDS.items() if field.metadata["panel"] == DATA} - {"augment", "val_fraction"} | {
-    "cache_dir"
-}
+NEEDED = fields_of(DataConfig).keys() - {"augment", "val_fraction"} | {"cache_dir"}
 
 
 @with_settings(leave_out=set(FIELDS) - NEEDED)

@@ -9,11 +9,12 @@ from lsgcli import files
 from lsgcli.cli.common import Force, Json, Quiet, Verbose, messages
 from lsgcli.cli.data.common import WHERE, one_of, open_dataset
 from lsgcli.cli.options import with_settings
-from lsgcli.config import DATA, FIELDS
+from lsgcli.config import FIELDS, DataConfig
 from lsgcli.output import print_json, print_result
+from lsgcli.settings import fields_of
 
 # Settings that a contact sheet depends on: data and preparation.
-SHOWN = {name for name, field in FIELDS.items() if field.metadata["panel"] == DATA} - {"augment", "val_fraction", "skip_bad"}
+SHOWN = fields_of(DataConfig).keys() - {"augment", "val_fraction", "skip_bad"}
 
 
 @with_settings(leave_out=set(FIELDS) - SHOWN)

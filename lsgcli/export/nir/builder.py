@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
-from lsgcli.neurons.lif import over_channels
+from lsgcli.neurons.neuron import over_channels
 
 SCALING = "tau = dt / (1 - beta), r = 1, v_leak = v_reset = 0, v_threshold = (1 - beta) v_th; v = (1 - beta) u"
 

@@ -3,7 +3,7 @@
 A backend is an instance of a subclass of :class:`Backend`, registered by name. Calling it runs the neurons; ``normalise_and_fire``
 runs tdBN, the neurons and average pooling, which a backend may fuse into fewer passes over memory.
 
-Every backend computes the gradient given in ``lsgcli.neurons.lif``. The membrane potential is held in float32 or higher precision,
+Every backend computes the gradient given in ``lsgcli.neurons.neuron``. The membrane potential is held in float32 or higher precision,
 whatever the type of the current. ``p.beta`` broadcasts against one timestep, ``p.alpha`` against the current. If ``p.measured``
 is given, the backend adds the moments of u to it (see ``LIFParameters``).
 """

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
-from lsgcli import run
+from lsgcli import registry, run
 from lsgcli.ablation.commands import command, is_plain
 from lsgcli.ablation.plan import Cell
 from lsgcli.cli.app import app
@@ -77,8 +77,11 @@ def test_every_setting_can_be_said():
     """A setting without an option, or of a type that has none, would be lost on the way."""
     unsaid = resolve({"dataset": "digits-dvs"}, environment={})
     other = {int: 3, float: 0.625, bool: True, str: "other"}
-    for name in FIELDS:
-        value = "digits" if name == "dataset" else other[base_type(name)]
+    special = {"augment": "flip", "sensor": "9x9"}
+    for name, field in FIELDS.items():
+        kind = field.metadata["kind"]
+        named = registry.names(kind) if kind else field.metadata["choices"]
+        value = special.get(name) or next((one for one in named if one != getattr(unsaid, name)), other[base_type(name)])
         words = command(Cell(0, unsaid.replace(**{name: value}), plan("abl", {}).cells()[0].path), environment={})
         assert any(word.lstrip("-").replace("-", "_") == name for word in words)
 

@@ -118,7 +118,7 @@ def test_neuron_arguments_reach_every_layer(which):
     lifs = [module for module in net.modules() if isinstance(module, LIF)]
     assert {id(layer.lif) for layer in net.spiking_layers()} == {id(lif) for lif in lifs}
     for lif in lifs:
-        assert (lif.threshold, lif.method_name, lif.surrogate_name, lif.backend) == (0.8, "none", "atan", "reference")
+        assert (lif.threshold, lif.config.method, lif.config.surrogate, lif.backend) == (0.8, "none", "atan", "reference")
         assert lif.beta.item() == pytest.approx(0.6)
         assert lif.alpha.item() == pytest.approx(1.7)
     assert {layer.norm.threshold for layer in net.spiking_layers() if layer.norm} == {0.8}

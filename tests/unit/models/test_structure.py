@@ -238,7 +238,9 @@ def test_all_wrong_arguments_at_once():
     """One error tells of every mistake."""
     with pytest.raises(ConfigError) as error:
         models.build("resnet19", T=0, residual="sum", num_classes=0, treshold=1.0)
-    assert all(word in str(error.value) for word in ("-T", "--residual", "num_classes", "threshold"))
+    assert all(
+        word in str(error.value) for word in ("T: found 0", "residual: found 'sum'", "num_classes: found 0", "threshold")
+    )
 
 
 def test_unknown_network():

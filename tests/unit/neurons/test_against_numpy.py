@@ -39,7 +39,9 @@ def test_layer_equals_numpy(backend, method, surrogate, threshold):
     for T in range(1, 11):
         for i, start in enumerate(DECAYS):
             width = WIDTHS[(T + i) % 3]
-            layer = LIF(start, threshold, method, width, surrogate, backend).double()
+            layer = LIF(
+                decay=start, threshold=threshold, method=method, width=width, surrogate=surrogate, backend=backend
+            ).double()
             beta, slope = oracle.decay(layer.b.item())
             stored = {"width": float(layer.width), "sigma": float(getattr(layer, "sigma", 0.0))}  # rounded to float32
             alpha = oracle.WIDTHS[method](oracle.State(T, beta, threshold, **stored)).reshape(T, 1, 1, 1, 1)

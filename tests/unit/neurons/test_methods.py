@@ -60,7 +60,16 @@ def test_width_per_step_in_a_layer(backend, surrogate, decay_per):
     """mpd-agl behind a tdBN, against numpy: spikes, and the gradients of z, gamma, mu and b."""
     T, C, threshold = 4, 3, 0.5
     norm = TdBatchNorm2d(C).double()
-    lif = LIF(0.6, threshold, "mpd-agl", 1.0, surrogate, backend, decay_per, channels=C, norm=norm).double()
+    lif = LIF(
+        decay=0.6,
+        threshold=threshold,
+        method="mpd-agl",
+        surrogate=surrogate,
+        backend=backend,
+        decay_per=decay_per,
+        channels=C,
+        norm=norm,
+    ).double()
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([0.8, 1.1, 2.0], dtype=torch.float64))
         norm.bias.copy_(torch.tensor([0.1, 0.3, 0.2], dtype=torch.float64))
@@ -112,7 +121,7 @@ def moments(u):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_is_measured(backend, dtype, pool):
     """Number, sum and sum of squares of u, before the reset, over steps, samples and neurons: alone, and behind tdBN and pool."""
-    lif = LIF(0.6, method="measured-sigma", backend=backend).to(torch.promote_types(dtype, torch.float32))
+    lif = LIF(decay=0.6, method="measured-sigma", backend=backend).to(torch.promote_types(dtype, torch.float32))
     z = normal(3, 2, 5, 4, 6, seed=1, mean=0.2, dtype=dtype)
     current = z.double().numpy()
     if pool:
@@ -129,7 +138,7 @@ def test_what_is_measured(backend, dtype, pool):
 
 def test_sigma_moves_once_per_step():
     """After a step a tenth of the way to what all parts of the batch measured together; never in between."""
-    lif = LIF(0.6, method="measured-sigma").double()
+    lif = LIF(decay=0.6, method="measured-sigma").double()
     start, beta = 0.5 * math.sqrt(1.36), lif.beta.item()
     parts = [normal(3, 2, 4, seed=seed, std=1 + seed) for seed in (1, 2)]
     potentials = []
@@ -194,7 +203,9 @@ def test_decay_per_channel_equals_autograd(which, method, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_equal_decays_of_channels_are_those_of_the_layer(backend):
     """The same spikes and input gradients, and the gradients of b sum to the layer's."""
-    one, each = (LIF(0.6, method="lsg", backend=backend, decay_per=per, channels=3).double() for per in ("layer", "channel"))
+    one, each = (
+        LIF(decay=0.6, method="lsg", backend=backend, decay_per=per, channels=3).double() for per in ("layer", "channel")
+    )
     results = []
     for lif in (one, each):
         current = normal(4, 2, 3, 2, 2, seed=1, mean=0.3).requires_grad_()

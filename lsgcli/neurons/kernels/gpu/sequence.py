@@ -64,7 +64,7 @@ class Tiles:
 
 
 class Sequence(torch.autograd.Function):
-    """Forward and backward pass; see ``lsgcli.neurons.lif`` for the equations."""
+    """Forward and backward pass; see ``lsgcli.neurons.neuron`` for the equations."""
 
     @staticmethod
     def forward(

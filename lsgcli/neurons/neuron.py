@@ -13,13 +13,15 @@ Source: Lian et al., "Learnable Surrogate Gradient for Direct Training Spiking N
 doi 10.24963/ijcai.2023/335, section 3.
 """
 
+import dataclasses
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lsgcli import registry
-from lsgcli.config import check
+from lsgcli.config import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels import Backend, NormParameters
 from lsgcli.neurons.methods import Layer, Method
@@ -27,6 +29,7 @@ from lsgcli.neurons.step import LIFParameters
 from lsgcli.neurons.surrogates import Surrogate
 
 MOMENTUM = 0.1  # of the running average of the measured standard deviation, as in tdBN
+PLAIN = NeuronConfig(method="none")
 
 
 def over_channels(parameter: Tensor, trailing: int) -> Tensor:
@@ -37,18 +40,16 @@ def over_channels(parameter: Tensor, trailing: int) -> Tensor:
 class LIF(nn.Module):
     """A layer of LIF neurons over a whole sequence, (T, ...) currents to (T, ...) spikes of the same type.
 
+    ``LIF(decay=0.2, method="lsg")`` sets fields of :class:`~lsgcli.config.NeuronConfig` by name.
+
     Args:
-        decay: beta, or its initial value if the method learns it; in (0, 1).
-        threshold: v_th, greater than 0.
-        method: ``none``, ``trainable-decay``, ``lsg``, or any registered method.
-        width: alpha if the method keeps it fixed, in units of u.
-        surrogate: name of the shape of h.
-        backend: name of the implementation; ``auto`` selects the fastest available.
-        decay_per: ``layer`` for one decay, or ``channel`` for one per channel of (T, B, C, ...).
-        channels: C, if the decay is per channel.
+        config: settings of the neurons; by default, decay and width are fixed.
+        channels: C of a current (T, B, C, ...), if the decay is per channel.
         norm: the preceding tdBN, whose mean weight some methods use. It does not become a submodule.
+        settings: fields that replace those of ``config``.
 
     Attributes:
+        config: settings of the neurons.
         b: beta = sigmoid(b), () or (C,); a parameter if the decay is learned, otherwise a buffer.
         width: () or (C,), a buffer, if the method stores a width per layer.
         sigma: (), a buffer, if the method measures u: running average of its standard deviation, updated by :meth:`end_step`.
@@ -65,50 +66,34 @@ class LIF(nn.Module):
 
     def __init__(
         self,
-        decay: float = 0.2,
-        threshold: float = 0.5,
-        method: str = "none",
-        width: float = 1.0,
-        surrogate: str = "rectangular",
-        backend: str = "auto",
-        decay_per: str = "layer",
+        config: NeuronConfig = PLAIN,
         *,
         channels: int | None = None,
         norm: nn.Module | None = None,
+        **settings: Any,
     ):
         super().__init__()
-        given = {
-            "decay": decay,
-            "threshold": threshold,
-            "method": method,
-            "width": width,
-            "surrogate": surrogate,
-            "backend": backend,
-            "decay_per": decay_per,
-        }
-        if problems := check(given):
-            raise ConfigError("\n".join(problems))
-        if decay_per == "channel" and channels is None:
+        self.config = config = dataclasses.replace(config, **settings)
+        if config.decay_per == "channel" and channels is None:
             raise ConfigError("LIF: found decay_per 'channel' without channels, expected their number")
-        self.threshold = float(threshold)
-        self.method_name, self.surrogate_name = method, surrogate
-        self.backend: str | Backend = backend
-        self.method: Method = registry.get("method", method)()
-        self.surrogate: Surrogate = registry.get("surrogate", surrogate)
+        self.threshold = config.threshold
+        self.backend: str | Backend = config.backend
+        self.method: Method = registry.get("method", config.method)()
+        self.surrogate: Surrogate = registry.get("surrogate", config.surrogate)
         self.recomputing = False
         self._norm = () if norm is None else (norm,)  # a tuple, so that it is not registered as a submodule
-        shape = (channels,) if decay_per == "channel" and channels is not None else ()
-        b = torch.full(shape, math.log(decay / (1 - decay)))
+        shape = (channels,) if config.decay_per == "channel" and channels is not None else ()
+        b = torch.full(shape, math.log(config.decay / (1 - config.decay)))
         if self.method.learns_decay:
             self.b = nn.Parameter(b)
         else:
             self.register_buffer("b", b)
         if self.method.stores_width:
-            self.register_buffer("width", torch.full(shape, float(width)))
+            self.register_buffer("width", torch.full(shape, config.width))
         else:
-            self.width = float(width)
+            self.width = config.width
         if self.method.measures:
-            self.register_buffer("sigma", torch.tensor(self.threshold * math.sqrt(1 + decay**2)))
+            self.register_buffer("sigma", torch.tensor(self.threshold * math.sqrt(1 + config.decay**2)))
             self.register_buffer("measured", torch.zeros(3, dtype=torch.float64), persistent=False)
 
     @property
@@ -200,6 +185,6 @@ class LIF(nn.Module):
         """Settings, current decay and width."""
         per = "" if self.b.dim() == 0 else f" (mean of {len(self.b)})"
         return (
-            f"method={self.method_name}, beta={self.beta.mean().item():.3f}{per}, alpha={self.alpha.mean().item():.3f}, "
-            f"threshold={self.threshold}, surrogate={self.surrogate_name}, backend={self.backend}"
+            f"method={self.config.method}, beta={self.beta.mean().item():.3f}{per}, alpha={self.alpha.mean().item():.3f}, "
+            f"threshold={self.threshold}, surrogate={self.config.surrogate}, backend={self.backend}"
         )
