@@ -36,6 +36,7 @@ from lsgcli.rundir import (
     read_sources,
     write_config,
 )
+from lsgcli.settings import all_at_once
 from lsgcli.training import start
 from lsgcli.training.loop import Emit, Trainer, new_model
 from lsgcli.training.optim import cosine
@@ -60,29 +61,21 @@ def check(config: RunConfig, fresh: bool = True) -> None:
         if fresh:
             start.start(model, config)
 
-    problems = []
-    for attempt in (
+    def check_parts() -> None:
+        if fresh and config.accumulate > config.batch_size:
+            raise ConfigError(
+                f"--accumulate: found {config.accumulate}, expected at most the batch size, {config.batch_size}",
+                hint="Each part needs at least one sample.",
+            )
+
+    all_at_once(
         dataset(config).check,
         lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
         lambda: chain(config.augment, dataset.static),
-        lambda: _parts(config, fresh),
+        check_parts,
         lambda: start.check(config),
         build,
-    ):
-        try:
-            attempt()
-        except ConfigError as error:
-            problems.append(str(error))
-    if problems:
-        raise ConfigError("\n".join(problems))
-
-
-def _parts(config: RunConfig, fresh: bool) -> None:
-    if fresh and config.accumulate > config.batch_size:
-        raise ConfigError(
-            f"--accumulate: found {config.accumulate}, expected at most the batch size, {config.batch_size}",
-            hint="Each part needs at least one sample.",
-        )
+    )
 
 
 def identity(config: RunConfig) -> dict[str, Any]:

@@ -135,3 +135,21 @@ def _expected(about: Mapping[str, Any], wanted: type, value: Any) -> str | None:
     return " and ".join(
         f"{key.replace('_', ' ')} {bound if isinstance(bound, int) else format(bound, 'g')}" for key, bound in bounds.items()
     )
+
+
+def all_at_once(*attempts: Callable[[], Any]) -> list[Any]:
+    """The results of all attempts.
+
+    Raises:
+        ConfigError: with the problems of every attempt that raises one; those with the same hint share it.
+    """
+    results: list[Any] = []
+    problems: dict[str | None, list[str]] = {}
+    for attempt in attempts:
+        try:
+            results.append(attempt())
+        except ConfigError as error:
+            problems.setdefault(error.hint, []).append(error.message)
+    if problems:
+        raise ConfigError("\n".join(str(ConfigError("\n".join(lines), hint=hint)) for hint, lines in problems.items()))
+    return results

@@ -32,7 +32,7 @@ def _formats(incomplete: str) -> list[str]:
     return completion.of(FORMATS)(incomplete)
 
 
-@with_settings(leave_out=settings_of.FIELDS.keys() - TAKES)
+@with_settings(TAKES)
 def ablate(
     settings: dict[str, Any],
     more: Annotated[

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, Optional, TypeVar
 
 import typer
@@ -15,15 +15,11 @@ from lsgcli.settings import fields_of
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
-def with_settings(leave_out: Iterable[str] = ()) -> Callable[[Command], Command]:
-    """Decorate a command that takes settings as options; it receives those given as the dictionary ``settings``.
-
-    Args:
-        leave_out: settings without an option in this command.
-    """
+def with_settings(names: Collection[str] = FIELDS) -> Callable[[Command], Command]:
+    """Decorate a command that takes the settings ``names`` as options; it receives those given as the dictionary ``settings``."""
 
     def decorate(command: Command) -> Command:
-        command.settings = [name for name in FIELDS if name not in set(leave_out)]  # type: ignore[attr-defined]
+        command.settings = [name for name in FIELDS if name in names]  # type: ignore[attr-defined]
         return command
 
     return decorate

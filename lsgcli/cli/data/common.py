@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lsgcli.config import FIELDS
 from lsgcli.errors import ConfigError, DataError, MissingPart
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ Progress = Callable[[int, int], None]
 
 # Settings that determine the samples of a data set: the only ones used by commands that do not make frames.
 WHERE = {"dataset", "data_dir", "sensor", "split", "split_seed"}
-NOT_WHERE = set(FIELDS) - WHERE
 
 Workers = Annotated[int | None, typer.Option(min=0, max=1024, help="Worker processes. Default: number of usable CPUs.")]
 

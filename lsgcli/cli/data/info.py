@@ -6,13 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from lsgcli.cli.common import Json, Quiet, Verbose, log, messages
-from lsgcli.cli.data.common import NOT_WHERE, WHERE, Workers, counting, one_of, open_dataset
+from lsgcli.cli.data.common import WHERE, Workers, counting, one_of, open_dataset
 from lsgcli.cli.options import with_settings
 from lsgcli.errors import DataError
 from lsgcli.output import print_json
 
 
-@with_settings(leave_out=NOT_WHERE)
+@with_settings(WHERE)
 def info(
     settings: dict[str, Any],
     path: Annotated[

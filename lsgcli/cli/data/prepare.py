@@ -7,7 +7,7 @@ from typing import Any
 from lsgcli.cli.common import Json, Quiet, Verbose, messages
 from lsgcli.cli.data.common import Workers
 from lsgcli.cli.options import with_settings
-from lsgcli.config import FIELDS, DataConfig
+from lsgcli.config import DataConfig
 from lsgcli.errors import StorageError
 from lsgcli.output import print_json
 from lsgcli.settings import fields_of
@@ -16,7 +16,7 @@ from lsgcli.settings import fields_of
 NEEDED = fields_of(DataConfig).keys() - {"augment", "val_fraction"} | {"cache_dir"}
 
 
-@with_settings(leave_out=set(FIELDS) - NEEDED)
+@with_settings(NEEDED)
 def prepare(
     settings: dict[str, Any],
     workers: Workers = None,

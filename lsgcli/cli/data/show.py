@@ -9,7 +9,7 @@ from lsgcli import files
 from lsgcli.cli.common import Force, Json, Quiet, Verbose, messages
 from lsgcli.cli.data.common import WHERE, one_of, open_dataset
 from lsgcli.cli.options import with_settings
-from lsgcli.config import FIELDS, DataConfig
+from lsgcli.config import DataConfig
 from lsgcli.output import print_json, print_result
 from lsgcli.settings import fields_of
 
@@ -17,7 +17,7 @@ from lsgcli.settings import fields_of
 SHOWN = fields_of(DataConfig).keys() - {"augment", "val_fraction", "skip_bad"}
 
 
-@with_settings(leave_out=set(FIELDS) - SHOWN)
+@with_settings(SHOWN)
 def show(
     settings: dict[str, Any],
     paths: Annotated[

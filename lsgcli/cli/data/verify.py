@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsgcli.cli.common import Json, Quiet, Verbose, log, messages
-from lsgcli.cli.data.common import MIB, NOT_WHERE, WHERE, Workers, counting, one_of, open_dataset
+from lsgcli.cli.data.common import MIB, WHERE, Workers, counting, one_of, open_dataset
 from lsgcli.cli.options import with_settings
 from lsgcli.errors import DataError
 from lsgcli.output import print_json, print_result
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lsgcli.data.verification import Verdict
 
 
-@with_settings(leave_out=NOT_WHERE)
+@with_settings(WHERE)
 def verify(
     settings: dict[str, Any],
     path: Annotated[
