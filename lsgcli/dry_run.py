@@ -4,7 +4,6 @@ import logging
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from lsgcli.training.optim import Optimizers
 from lsgcli.training.step import gradients, split
 
 STEPS, SECONDS = 5, 30.0  # at most this many timed steps and this total time, but at least one step; also for the lower bound
+Input = tuple[nn.Module, Tensor]  # of a convolution or linear layer
 
 log = logging.getLogger("lsg")
 
@@ -46,23 +46,23 @@ def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, An
     log.info("timing training steps")
     seconds, peak = _steps(model, batch, config, compute)
     part = split(batch, config.accumulate)[0]
-    seen = _observe(model, part, compute)
+    output, macs, spikes, inputs = _forward(model, part, compute)
     log.info("timing convolutions and linear layers")
     return {
         "settings": config.to_dict(),
         "input": list(batch.x.shape),
-        "output": [seen.output[0], len(batch.y), *seen.output[2:]],
+        "output": [output[0], len(batch.y), output[2]],
         "classes": list(bundle.classes),
         "samples": bundle.sizes(),
         "precision": {"used": compute.precision, "because": compute.reason},
         "parameters": sum(p.numel() for p in model.parameters()),
         "parameter_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
-        "macs_per_sample": seen.macs // len(part.y),
-        "spikes_per_sample": seen.spikes / len(part.y),
+        "macs_per_sample": macs // len(part.y),
+        "spikes_per_sample": spikes / len(part.y),
         "peak_bytes": peak,
         "peak_of": "the device" if compute.runs_ahead else "the whole process",
         "seconds_per_step": seconds,
-        "floor_seconds_per_step": len(batch.y) / len(part.y) * _floor(seen.inputs, compute),
+        "floor_seconds_per_step": len(batch.y) / len(part.y) * _floor(inputs, compute),
         "seconds_per_epoch": seconds * len(stream),
         "seconds_total": seconds * len(stream) * config.epochs,
     }
@@ -94,23 +94,13 @@ def _median(work: Callable[[], object], compute: Compute, budget: float = SECOND
     return statistics.median(times)
 
 
-@dataclass
-class Seen:
-    """Observations of one forward pass: output shape, operations, spikes, and inputs of convolutions and linear layers."""
-
-    output: list[int]
-    macs: int
-    spikes: float
-    inputs: list[tuple[nn.Module, Tensor]]
-
-
-def _observe(model: SpikingNet, batch: Batch, compute: Compute) -> Seen:
-    inputs: list[tuple[nn.Module, Tensor]] = []
+def _forward(model: SpikingNet, batch: Batch, compute: Compute) -> tuple[torch.Size, int, float, list[Input]]:
+    """Output shape, multiply-accumulates and spikes of one pass, and inputs of convolutions and linear layers."""
+    inputs: list[Input] = []
+    spikes: list[Tensor] = []
 
     def keep(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         inputs.append((module, torch.empty_like(arguments[0])))  # same memory layout; the values are not needed
-
-    spikes: list[Tensor] = []
 
     def count(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         spikes.append(output.sum(dtype=torch.float64))
@@ -119,13 +109,13 @@ def _observe(model: SpikingNet, batch: Batch, compute: Compute) -> Seen:
     handles = [module.register_forward_pre_hook(keep) for module in weights]
     handles += [layer.lif.register_forward_hook(count) for layer in model.spiking_layers()]
     with FlopCounterMode(display=False) as counter, torch.no_grad(), compute.autocast():
-        output = list(model(compute.move(batch.x)).shape)
+        output = model(compute.move(batch.x)).shape
     for handle in handles:
         handle.remove()
-    return Seen(output, counter.get_total_flops() // 2, float(sum(spikes)), inputs)
+    return output, counter.get_total_flops() // 2, float(sum(spikes)), inputs
 
 
-def _floor(inputs: list[tuple[nn.Module, Tensor]], compute: Compute) -> float:
+def _floor(inputs: list[Input], compute: Compute) -> float:
     """Seconds of convolutions and linear layers, forward and backward; the input of the first layer requires no gradient."""
     total = 0.0
     for index, (module, x) in enumerate(inputs):

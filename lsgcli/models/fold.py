@@ -16,20 +16,19 @@ from lsgcli.neurons import LIF, TdBatchNorm2d
 
 def fold(model: SpikingNet) -> SpikingNet:
     """A copy of the network in evaluation mode, with tdBN folded into the convolutions."""
-    folded = copy.deepcopy(model).eval()
-    for module in folded.modules():
+    folded = fold_structure(copy.deepcopy(model))
+    for name, module in model.named_modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d):
-            _fold_weights(module.conv, module.norm)
-            module.norm = nn.Identity()
-        elif isinstance(module, LIF):
-            module.remove_norm()
+            own = folded.get_submodule(name)
+            assert isinstance(own, ConvNorm)
+            _fold_weights(own.conv, module.norm)
     return folded
 
 
 def fold_structure(model: SpikingNet) -> SpikingNet:
     """Give the network the structure of a folded one, in place, before folded weights are loaded."""
     for module in model.modules():
-        if isinstance(module, ConvNorm):
+        if isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d):
             module.conv.bias = nn.Parameter(module.conv.weight.new_zeros(module.conv.out_channels))
             module.norm = nn.Identity()
         elif isinstance(module, LIF):
@@ -37,16 +36,15 @@ def fold_structure(model: SpikingNet) -> SpikingNet:
     return model.eval()
 
 
+@torch.no_grad()
 def _fold_weights(conv: nn.Conv2d, norm: TdBatchNorm2d) -> None:
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    with torch.no_grad():
-        # In double precision, so that only the result is rounded.
-        k = norm.weight.double() * norm.scale / (norm.running_var.double() + norm.eps).sqrt()
-        bias = norm.bias.double() - k * norm.running_mean.double()
-        weight = conv.weight.double() * k.view(-1, 1, 1, 1)
-        conv.weight.copy_(weight)
-        conv.bias = nn.Parameter(bias.to(conv.weight.dtype))
+    assert conv.bias is not None
+    # In double precision, so that only the result is rounded.
+    k = norm.weight.double() * norm.scale / (norm.running_var.double() + norm.eps).sqrt()
+    conv.bias.copy_(norm.bias.double() - k * norm.running_mean.double())
+    conv.weight.copy_(conv.weight.double() * k.view(-1, 1, 1, 1))
 
 
 def is_folded(model: SpikingNet) -> bool:

@@ -101,11 +101,6 @@ class SpikingConv(nn.Module):
         return SpikingLayer(name, self.lif, self.current.conv, self.current.norm, self)
 
 
-def fire(lif: LIF, current: Tensor) -> Tensor:
-    """Spikes of a current that is not used elsewhere, so it may be overwritten."""
-    return lif(current, overwrite=True)
-
-
 def normalise_and_fire(
     norm: nn.Module, z: Tensor, lif: LIF, *, residual: Tensor | None = None, pool: nn.AvgPool2d | None = None
 ) -> Tensor:
@@ -123,21 +118,17 @@ def normalise_and_fire(
     modules = [norm, lif] if pool is None else [norm, lif, pool]
     if any(_has_hooks(module) for module in modules):
         current = norm(z)
-        spikes = fire(lif, current if residual is None else current + residual)
+        spikes = lif(current if residual is None else current + residual, overwrite=True)
         return spikes if pool is None else over_time(pool, spikes)
     parameters = None
     if type(norm) is TdBatchNorm2d:
         parameters = norm.parameters_for(z)
     elif not isinstance(norm, nn.Identity):
         z = norm(z)  # a norm of another library
-    return lif.normalise_and_fire(parameters, z, residual=residual, pool=1 if pool is None else _side(pool))
+    side = 1 if pool is None else pool.kernel_size
+    assert isinstance(side, int)
+    return lif.normalise_and_fire(parameters, z, residual=residual, pool=side)
 
 
 def _has_hooks(module: nn.Module) -> bool:
     return bool(module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks)
-
-
-def _side(pool: nn.AvgPool2d) -> int:
-    side = pool.kernel_size
-    assert isinstance(side, int)
-    return side

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
-from lsgcli.models.layers import ConvNorm, SpikingConv, fire, normalise_and_fire
+from lsgcli.models.layers import ConvNorm, SpikingConv, normalise_and_fire
 from lsgcli.registry import register
 
 # (channels at full width, blocks, stride of the first block)
@@ -21,9 +21,7 @@ class AddBlock(nn.Module):
         super().__init__()
         eta = 1 / math.sqrt(2)
         changes = stride != 1 or in_channels != out_channels
-        levels = (
-            1 if changes else None
-        )  # an identity shortcut saves the input unchanged, so saving bytes too would need more memory
+        levels = 1 if changes else None  # an identity shortcut saves the input unchanged; bytes too would need more memory
         self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=levels)
         self.second = ConvNorm(spec, out_channels, out_channels, eta=eta, levels=1)
         self.shortcut: nn.Module = nn.Identity()
@@ -107,7 +105,7 @@ class ResNet19(SpikingNet):
             for block in stage:  # type: ignore[attr-defined]
                 x = self.run_block(block, x)
         x = x.mean((3, 4))
-        return self.classifier(fire(self.hidden_lif, self.hidden(x)))
+        return self.classifier(self.hidden_lif(self.hidden(x), overwrite=True))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """stem, block1.1.lif1, ..., block3.2.lif2, hidden."""

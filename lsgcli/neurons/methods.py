@@ -4,7 +4,6 @@ A method defines whether the decay is learned, and computes the surrogate width 
 backward pass and receives no gradient.
 """
 
-from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -35,7 +34,7 @@ class Layer(NamedTuple):
     sigma: Tensor | None = None
 
 
-class Method(ABC):
+class Method:
     """Base class of methods.
 
     Attributes:
@@ -52,13 +51,13 @@ class Method(ABC):
     stores_width: ClassVar[bool] = False
     formula: ClassVar[str]
 
-    @abstractmethod
     def alpha(self, layer: Layer) -> Tensor:
-        """Width alpha of the surrogate, in units of u.
+        """Width alpha of the surrogate, in units of u; by default that of the layer.
 
         Returns:
             () or the shape of ``layer.beta``; with a leading axis T if the width depends on the timestep.
         """
+        return layer.width
 
 
 class FixedWidth(Method):
@@ -66,10 +65,6 @@ class FixedWidth(Method):
 
     takes_width = True
     formula = "--width"
-
-    def alpha(self, layer: Layer) -> Tensor:
-        """The fixed width."""
-        return layer.width
 
 
 @register("method", "none")
@@ -122,10 +117,6 @@ class MatchedWidth(Method):
     learns_decay = True
     stores_width = True
     formula = "that of --width-from"
-
-    def alpha(self, layer: Layer) -> Tensor:
-        """The stored width."""
-        return layer.width
 
 
 @register("method", "measured-sigma")
