@@ -11,6 +11,7 @@ checkpoint also contains ``optim/...`` and ``rng/...`` tensors. The metadata are
 safetensors has no checksum and does not detect flipped bits in its data.
 """
 
+import dataclasses
 import hashlib
 import json
 import stat
@@ -67,7 +68,7 @@ class Checkpoint:
 
 def describe(model: "SpikingNet", arch: str, *, folded: bool = False) -> dict[str, Any]:
     """The part of a checkpoint's config that is required to rebuild ``model``."""
-    return {"arch": arch, "model": model.describe(), "folded": folded}
+    return {"arch": arch, "model": dataclasses.asdict(model.spec), "folded": folded}
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:

@@ -64,7 +64,7 @@ def check(config: RunConfig, fresh: bool = True) -> None:
     def check_parts() -> None:
         if fresh and config.accumulate > config.batch_size:
             raise ConfigError(
-                f"--accumulate: found {config.accumulate}, expected at most the batch size, {config.batch_size}",
+                f"accumulate: found {config.accumulate}, expected at most the batch size, {config.batch_size}",
                 hint="Each part needs at least one sample.",
             )
 
@@ -73,7 +73,6 @@ def check(config: RunConfig, fresh: bool = True) -> None:
         lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
         lambda: chain(config.augment, dataset.static),
         check_parts,
-        lambda: start.check(config),
         build,
     )
 

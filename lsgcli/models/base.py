@@ -1,6 +1,5 @@
 """Base of all networks: specification, handling of sequences and static images, activation checkpointing."""
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lsgcli.config import FIELDS, NeuronConfig
 from lsgcli.errors import ConfigError
-from lsgcli.neurons import LIF, TdBatchNorm1d, TdBatchNorm2d
+from lsgcli.neurons import LIF
 from lsgcli.settings import Settings, setting
 
 
@@ -156,10 +155,6 @@ class SpikingNet(nn.Module, ABC):
         # Convolutions of a channels-last network are about 20 % faster on CPUs, with the same result.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def describe(self) -> dict[str, Any]:
-        """The specification in JSON types."""
-        return dataclasses.asdict(self.spec)
-
 
 # Whether activation checkpointing controls what is saved for backward.
 CHECKPOINTING = ContextVar("CHECKPOINTING", default=False)
@@ -178,12 +173,12 @@ def _checkpointing() -> Iterator[None]:
 @contextmanager
 def _recomputing(block: nn.Module) -> Iterator[None]:
     """Context in which a block is recomputed: running statistics and measurements of its neurons are not updated."""
-    modules = [module for module in block.modules() if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, LIF))]
+    modules = [module for module in block.modules() if hasattr(module, "recomputing")]
     for module in modules:
-        module.recomputing = True
+        module.recomputing = True  # type: ignore[assignment]
     try:
         with _checkpointing():
             yield
     finally:
         for module in modules:
-            module.recomputing = False
+            module.recomputing = False  # type: ignore[assignment]

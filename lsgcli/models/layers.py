@@ -12,7 +12,7 @@ from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels import is_tracing
 
 
-def over_time(module: nn.Module, x: Tensor, levels: int | None = None) -> Tensor:
+def at_each_step(module: nn.Module, x: Tensor, levels: int | None = None) -> Tensor:
     """Apply a module of (N, C, H, W) to (T, B, C, H, W), in channels-last memory.
 
     Args:
@@ -79,7 +79,7 @@ class ConvNorm(nn.Module):
 
     def convolved(self, x: Tensor, T: int | None = None) -> Tensor:
         """The convolution's output, before tdBN."""
-        z = over_time(self.conv, x, self.levels)
+        z = at_each_step(self.conv, x, self.levels)
         return z.expand(T, *z.shape[1:]) if T is not None and len(z) != T else z
 
 
@@ -119,7 +119,7 @@ def normalise_and_fire(
     if any(_has_hooks(module) for module in modules):
         current = norm(z)
         spikes = lif(current if residual is None else current + residual, overwrite=True)
-        return spikes if pool is None else over_time(pool, spikes)
+        return spikes if pool is None else at_each_step(pool, spikes)
     parameters = None
     if type(norm) is TdBatchNorm2d:
         parameters = norm.parameters_for(z)

@@ -14,7 +14,7 @@ from lsgcli.registry import register
 NARROWEST = 0.01  # lower bound of measured and learned widths, in units of v_th, to avoid division by 0 in silent layers
 
 
-class Layer(NamedTuple):
+class LayerState(NamedTuple):
     """State of a layer of neurons from which a method computes the width. Tensors are detached.
 
     Attributes:
@@ -51,7 +51,7 @@ class Method:
     stores_width: ClassVar[bool] = False
     formula: ClassVar[str]
 
-    def alpha(self, layer: Layer) -> Tensor:
+    def alpha(self, layer: LayerState) -> Tensor:
         """Width alpha of the surrogate, in units of u; by default that of the layer.
 
         Returns:
@@ -99,7 +99,7 @@ class LearnableSurrogateGradient(Method):
     learns_decay = True
     formula = "2 v_th sqrt(1+beta^2)"
 
-    def alpha(self, layer: Layer) -> Tensor:
+    def alpha(self, layer: LayerState) -> Tensor:
         """2 v_th sqrt(1 + beta^2), without a gradient of its own."""
         return 2 * layer.threshold * (1 + layer.beta.square()).sqrt()
 
@@ -135,7 +135,7 @@ class MeasuredSigma(Method):
     measures = True
     formula = "2 measured std(u)"
 
-    def alpha(self, layer: Layer) -> Tensor:
+    def alpha(self, layer: LayerState) -> Tensor:
         """2 sigma."""
         assert layer.sigma is not None
         return 2 * layer.sigma.clamp_min(NARROWEST * layer.threshold)
@@ -158,7 +158,7 @@ class MembranePotentialDynamics(Method):
     learns_decay = True
     formula = "2 gamma v_th, then times sqrt(1+beta^2)"
 
-    def alpha(self, layer: Layer) -> Tensor:
+    def alpha(self, layer: LayerState) -> Tensor:
         """(T, ...): one width for the first timestep, another for all later ones."""
         first = 2 * layer.threshold * layer.gamma.abs().clamp_min(NARROWEST)
         later = first * (1 + layer.beta.square()).sqrt()

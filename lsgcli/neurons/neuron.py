@@ -24,7 +24,7 @@ from lsgcli import registry
 from lsgcli.config import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels import Backend, NormParameters
-from lsgcli.neurons.methods import Layer, Method
+from lsgcli.neurons.methods import LayerState, Method
 from lsgcli.neurons.step import LIFParameters
 from lsgcli.neurons.surrogates import Surrogate
 
@@ -134,7 +134,9 @@ class LIF(nn.Module):
         gamma = beta.new_ones(())
         if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
             gamma = weight.detach().mean()
-        alpha = self.method.alpha(Layer(T, self.threshold, beta, width, gamma, self.sigma if self.method.measures else None))
+        alpha = self.method.alpha(
+            LayerState(T, self.threshold, beta, width, gamma, self.sigma if self.method.measures else None)
+        )
         return alpha if alpha.dim() > beta.dim() else alpha[None]
 
     @torch.no_grad()

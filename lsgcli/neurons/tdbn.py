@@ -29,11 +29,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.recomputing = False  # while activations are recomputed: no update of running statistics
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalised input, of its shape.
-
-        Raises:
-            ConfigError: wrong number of dimensions or channels, or, in training, only one value per channel.
-        """
+        """Normalised input, of its shape; errors as for :meth:`parameters_for`."""
         return normalise(input, self.parameters_for(input))
 
     def parameters_for(self, input: Tensor) -> NormParameters:

@@ -19,16 +19,6 @@ from lsgcli.neurons import LIF
 Sources = dict[str, dict[str, Any]]  # setting -> record of what was copied from its checkpoint
 
 
-def check(config: RunConfig) -> None:
-    """Check that a method that requires ``--width-from`` has it; the file is not read. Other methods ignore the option.
-
-    Raises:
-        ConfigError: the option is missing.
-    """
-    if registry.get("method", config.method).stores_width and config.width_from is None:
-        raise ConfigError(f"--method {config.method}: found no --width-from, expected the checkpoint whose widths to keep")
-
-
 @torch.no_grad()
 def start(model: SpikingNet, config: RunConfig, classes: Sequence[str] | None = None) -> Sources:
     """Initialise a new network from ``--init-from`` and ``--width-from``.
@@ -42,13 +32,15 @@ def start(model: SpikingNet, config: RunConfig, classes: Sequence[str] | None = 
         their initial values; ``unused``: name -> shape of tensors of the checkpoint that are not used.
 
     Raises:
-        ConfigError: the layers of the widths do not match.
+        ConfigError: the method requires ``--width-from``, or the layers of the widths do not match.
         CheckpointError: not a checkpoint, an export without tdBN, or weights that do not match the network.
     """
     sources: Sources = {}
     if config.init_from is not None:
         sources["init_from"] = _take_weights(model, Path(config.init_from), config, classes)
-    if config.width_from is not None and registry.get("method", config.method).stores_width:
+    if registry.get("method", config.method).stores_width:
+        if config.width_from is None:
+            raise ConfigError(f"--method {config.method}: found no --width-from, expected the checkpoint whose widths to keep")
         sources["width_from"] = _take_widths(model, Path(config.width_from))
     return sources
 
@@ -67,7 +59,9 @@ def _take_weights(model: SpikingNet, path: Path, config: RunConfig, classes: Seq
     taken, new = [], {}
     for name, own in model.state_dict().items():
         value = content.weights.get(name)
-        if value is not None and _fits(name, value, own) and not (other_classes and name in last):
+        one_decay = name.endswith(".b") and value is not None and value.dim() == 0  # per layer; copied to each channel
+        fits = value is not None and (value.shape == own.shape or one_decay)
+        if value is not None and fits and not (other_classes and name in last):
             own.copy_(value)
             taken.append(name)
         elif name in last | others:
@@ -98,11 +92,6 @@ def _may_differ(model: SpikingNet) -> tuple[set[str], set[str]]:
     return last, others
 
 
-def _fits(name: str, value: Tensor, own: Tensor) -> bool:
-    """Whether a tensor can be copied: its shape is equal, or it is a decay per layer, to be copied to each channel."""
-    return value.shape == own.shape or (name.endswith(".b") and value.dim() == 0)
-
-
 def _take_widths(model: SpikingNet, path: Path) -> dict[str, Any]:
     """Copy the surrogate widths of the checkpoint's layers to the layers of the same names."""
     content = checkpoint.read(path)
@@ -115,7 +104,7 @@ def _take_widths(model: SpikingNet, path: Path) -> dict[str, Any]:
         )
     for name, lif in layers.items():
         own, width = lif.width, widths[name]
-        assert isinstance(own, torch.Tensor)
+        assert isinstance(own, Tensor)
         if width.dim() > 0 and width.shape != own.shape:
             raise ConfigError(
                 f"--width-from {path}: found a width for each of {len(width)} channels in {name}, "

@@ -7,7 +7,7 @@ from lsgcli import models, registry
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 from lsgcli.neurons import LIF, LIFParameters
-from lsgcli.neurons.methods import Layer
+from lsgcli.neurons.methods import LayerState
 
 KINDS = ("surrogate", "method", "backend", "arch")
 EVERYTHING = [(kind, name) for kind in KINDS for name in registry.names(kind)]
@@ -58,7 +58,7 @@ def test_method(method):
     one = torch.tensor(1.0)
     for beta in (torch.tensor(0.3), torch.tensor([0.1, 0.9])):
         for T in (1, 3):
-            alpha = layer.method.alpha(Layer(T, 0.5, beta, width=one, gamma=2 * one, sigma=0.7 * one))
+            alpha = layer.method.alpha(LayerState(T, 0.5, beta, width=one, gamma=2 * one, sigma=0.7 * one))
             assert (alpha > 0).all()
             assert alpha.isfinite().all()
             per_step = alpha.dim() > beta.dim()
@@ -71,7 +71,7 @@ def test_method(method):
 def test_method_of_a_dead_layer(method, gamma):
     """A width is divided by: it stays above 0 where u has stood still, and whatever becomes of the tdBN's weights."""
     zero = torch.tensor(0.0)
-    alpha = registry.get("method", method)().alpha(Layer(2, 0.5, zero, zero + 1, zero + gamma, sigma=zero))
+    alpha = registry.get("method", method)().alpha(LayerState(2, 0.5, zero, zero + 1, zero + gamma, sigma=zero))
     assert (alpha > 1e-3).all()
 
 
@@ -146,4 +146,4 @@ def test_network(arch, residual):
     assert net.eval()(torch.rand(2, 2, height, width)).shape == (2, 2, 3)
     assert fold(net)(torch.rand(2, 2, height, width)).shape == (2, 2, 3)
     assert net.spiking_layers()
-    assert net.describe()["num_classes"] == 3
+    assert net.spec.num_classes == 3

@@ -7,7 +7,7 @@ from torch import nn
 from lsgcli import models
 from lsgcli.models import layers
 from lsgcli.models.base import NetworkSpec
-from lsgcli.models.layers import ConvNorm, SpikingConv, over_time
+from lsgcli.models.layers import ConvNorm, SpikingConv, at_each_step
 from lsgcli.neurons.kernels import single_backward
 
 
@@ -50,12 +50,12 @@ def test_a_convolution_keeps_its_input_as_bytes(levels):
 
     conv = nn.Conv2d(3, 4, 3)
     x = (torch.randint(0, levels + 1, (2, 2, 3, 8, 8)) / levels).requires_grad_()
-    y = over_time(conv, x, levels)
+    y = at_each_step(conv, x, levels)
     state = y.grad_fn.next_functions[0][0]  # before the last reshaping
     with pytest.raises(RuntimeError, match="hooks"):  # torch's word for: somebody else packed it
         state._raw_saved_input.register_hooks(pack, lambda x: x)
     y.sum().backward()
-    expected = torch.autograd.grad(over_time(conv, x.detach(), None).sum(), conv.weight)[0]
+    expected = torch.autograd.grad(at_each_step(conv, x.detach(), None).sum(), conv.weight)[0]
     assert torch.equal(conv.weight.grad, expected)
 
 

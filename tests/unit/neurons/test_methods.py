@@ -11,7 +11,7 @@ from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels import NormParameters
-from lsgcli.neurons.methods import Layer
+from lsgcli.neurons.methods import LayerState
 from tests.unit.models.helpers import SMALL, backward, sequence, small
 from tests.unit.neurons import oracle
 from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, normal
@@ -20,7 +20,7 @@ from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, nor
 def state(T=3, threshold=0.5, beta=0.75, width=1.7, gamma=1.5, sigma=0.4):
     """A layer's state in float64; beta a number, or a list of one a channel."""
     numbers = (torch.tensor(x, dtype=torch.float64) for x in (beta, width, gamma, sigma))
-    return Layer(T, threshold, *numbers)
+    return LayerState(T, threshold, *numbers)
 
 
 @pytest.mark.parametrize(
