@@ -4,7 +4,7 @@ Without candidates, or for an option without a completer, the shell completes fi
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lsgcli import registry
@@ -45,11 +45,5 @@ def checkpoints(incomplete: str) -> list[str]:
 def _runs() -> list[Path]:
     from lsgcli.rundir import CONFIG, RUNS
 
-    return sorted(_below(RUNS, CONFIG), key=lambda run: (run / CONFIG).stat().st_mtime, reverse=True)
-
-
-def _below(folder: Path, name: str) -> Iterator[Path]:
-    for path, folders, names in os.walk(folder):
-        if name in names:
-            folders.clear()  # runs are not nested
-            yield Path(path)
+    found = [Path(folder) for folder, _, names in os.walk(RUNS) if CONFIG in names]
+    return sorted(found, key=lambda run: (run / CONFIG).stat().st_mtime, reverse=True)

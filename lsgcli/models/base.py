@@ -122,7 +122,7 @@ class SpikingNet(nn.Module, ABC):
         """Run a block, with activation checkpointing if enabled. ``forward_sequence`` calls its blocks through this method."""
         if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
             return block(*arguments)
-        again = (_checkpointing(), _recomputing(block))
+        again = (_checkpointing(), _checkpointing(recomputed=block))
         return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=False)
 
     def end_step(self, skip: Tensor | None = None) -> None:
@@ -161,24 +161,15 @@ CHECKPOINTING = ContextVar("CHECKPOINTING", default=False)
 
 
 @contextmanager
-def _checkpointing() -> Iterator[None]:
-    """Context in which a block is computed that will be recomputed."""
+def _checkpointing(recomputed: nn.Module | None = None) -> Iterator[None]:
+    """Context in which a block runs that will be recomputed, or is ``recomputed``: then it updates no statistics and measurements."""
+    modules = [] if recomputed is None else [module for module in recomputed.modules() if hasattr(module, "recomputing")]
     token = CHECKPOINTING.set(True)
-    try:
-        yield
-    finally:
-        CHECKPOINTING.reset(token)
-
-
-@contextmanager
-def _recomputing(block: nn.Module) -> Iterator[None]:
-    """Context in which a block is recomputed: running statistics and measurements of its neurons are not updated."""
-    modules = [module for module in block.modules() if hasattr(module, "recomputing")]
     for module in modules:
         module.recomputing = True  # type: ignore[assignment]
     try:
-        with _checkpointing():
-            yield
+        yield
     finally:
         for module in modules:
             module.recomputing = False  # type: ignore[assignment]
+        CHECKPOINTING.reset(token)

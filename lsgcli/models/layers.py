@@ -20,11 +20,11 @@ def at_each_step(module: nn.Module, x: Tensor, levels: int | None = None) -> Ten
         x: its input.
         levels: if given, every element of x is one of 0, 1/levels, 2/levels, ... up to 255/levels, and is saved as one byte.
     """
-    flat = x.flatten(0, 1)
-    if flat.dim() == 4:
-        flat = flat.contiguous(memory_format=torch.channels_last)
-    keeps = levels is not None and torch.is_grad_enabled() and not CHECKPOINTING.get() and not is_tracing(flat)
-    with _saved_as_bytes(flat, levels) if keeps and levels is not None else nullcontext():
+    flat = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    saved: AbstractContextManager[Any] = nullcontext()
+    if levels is not None and torch.is_grad_enabled() and not CHECKPOINTING.get() and not is_tracing(flat):
+        saved = _saved_as_bytes(flat, levels)
+    with saved:
         return module(flat).unflatten(0, x.shape[:2])
 
 
