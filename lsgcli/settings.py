@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from lsgcli import registry
@@ -90,8 +89,7 @@ class Settings:
                 object.__setattr__(self, name, float(value))
 
 
-@cache
-def fields_of(kind: type) -> Mapping[str, dataclasses.Field[Any]]:
+def fields_of(kind: type) -> dict[str, dataclasses.Field[Any]]:
     """The fields of a dataclass that are settings, by name."""
     return {one.name: one for one in dataclasses.fields(kind) if one.metadata}
 
