@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsgcli import config as settings_of
-from lsgcli import files
 from lsgcli.cli import completion
 from lsgcli.cli.common import ConfigFile, Force, Quiet, Verbose, log, messages
 from lsgcli.cli.options import with_settings
 from lsgcli.errors import ConfigError, Stopped
-from lsgcli.output import print_result
+from lsgcli.output import check_output, print_result
 
 if TYPE_CHECKING:
     from lsgcli.ablation.collect import Collection
@@ -105,7 +104,7 @@ def ablate(
     if plot is not None:
         from lsgcli.report.drawing import SUFFIXES
 
-        files.check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, force=force)
+        check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, force=force)
     axes = [text for text in [grid, *(more or [])] if text]
     others = {"--table": table, "--grid": axes, "--seeds": seeds, "--config": config, "--out": out}
     if collect is not None:

@@ -10,8 +10,7 @@ from lsgcli import __version__
 from lsgcli.cli.commands import group
 from lsgcli.cli.guard import ending, refuse_empty, reopen_streams
 from lsgcli.cpus import wait_passively
-from lsgcli.errors import exit_statuses
-from lsgcli.extras import DISTRIBUTION
+from lsgcli.errors import DISTRIBUTION, exit_statuses
 
 COMMANDS = {
     "train": "train:train",

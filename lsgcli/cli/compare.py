@@ -11,7 +11,7 @@ import typer
 from lsgcli import files
 from lsgcli.cli import completion
 from lsgcli.cli.common import Force, Json, Quiet, Verbose, messages
-from lsgcli.output import print_json, print_result
+from lsgcli.output import check_output, print_json, print_result
 
 
 def compare(
@@ -40,7 +40,7 @@ def compare(
 
     found = comparison.find(runs)
     if html is not None:
-        files.check_output(html, "--html", suffixes=(".html",), inputs=found, force=force)
+        check_output(html, "--html", suffixes=(".html",), inputs=found, force=force)
     record = comparison.compare(found)
     if as_json:
         print_json(record)

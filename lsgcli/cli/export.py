@@ -10,7 +10,7 @@ from lsgcli import registry
 from lsgcli.cli import completion
 from lsgcli.cli.common import AROUND, CacheDir, CheckpointPath, DataDir, Force, Json, Quiet, Verbose, messages, open_data
 from lsgcli.errors import ConfigError
-from lsgcli.output import print_json, print_result
+from lsgcli.output import check_output, print_json, print_result
 
 log = logging.getLogger("lsg")
 
@@ -67,7 +67,7 @@ def export(
 
     options = exporting.chosen(form, mode=mode, dt=dt, fold_bn=fold_bn)
     suffixes = (exporter.suffix,) if exporter.suffix else ()
-    files.check_output(output, "-o", suffixes=suffixes, folder=exporter.folder, inputs=(checkpoint,), force=force)
+    check_output(output, "-o", suffixes=suffixes, folder=exporter.folder, inputs=(checkpoint,), force=force)
     from lsgcli.data.batches import batches
     from lsgcli.data.bundle import spread
     from lsgcli.export import source
@@ -75,8 +75,7 @@ def export(
 
     trained, written, content = source.read(checkpoint, form, options, T)
     record = {"format": form, "path": str(output), **verifying.NOTHING}
-    writing = files.creating_folder if exporter.folder else files.replacing
-    with writing(output) as temporary:
+    with files.replacing(output, folder=exporter.folder) as temporary:
         exporter.write(written, content, temporary, options)
         if verify:
             changes = {"data_dir": data_dir, "cache_dir": cache_dir, "device": "cpu"}

@@ -24,7 +24,7 @@ from lsgcli.cli.common import (
     open_checkpoint,
 )
 from lsgcli.errors import ConfigError, GateError
-from lsgcli.output import print_json, print_result
+from lsgcli.output import check_output, print_json, print_result
 from lsgcli.verdicts import VERDICTS, Thresholds
 
 if TYPE_CHECKING:
@@ -88,11 +88,11 @@ def inspect_gradients(
         expected = "a number above 0" if mismatch else "--mismatch N, because it has no effect otherwise"
         raise ConfigError(f"--mismatch-step: found {mismatch_step:g}, expected {expected}")
     if html is not None:
-        files.check_output(html, "--html", suffixes=(".html",), inputs=checkpoints, force=force)
+        check_output(html, "--html", suffixes=(".html",), inputs=checkpoints, force=force)
     if plot is not None:
         from lsgcli.report.drawing import SUFFIXES
 
-        files.check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, inputs=checkpoints, force=force)
+        check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, inputs=checkpoints, force=force)
     gates, limits = _gates(fail_on), _limits(limit or [])
     from lsgcli.analysis import Sample
 

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from lsgcli.errors import ConfigError, StorageError
-from lsgcli.files import check_output, creating_folder, write_text
+from lsgcli.files import replacing, write_text
+from lsgcli.output import check_output
 from tests.exports import saved
 
 
@@ -22,7 +23,7 @@ def test_a_folder_appears_whole(tmp_path):
     before = os.umask(0o027)
     try:
         for _ in range(2):
-            with creating_folder(tmp_path / "net") as temporary:
+            with replacing(tmp_path / "net", folder=True) as temporary:
                 (temporary / "a.txt").write_text("text")
                 (temporary / "a.txt").chmod(0o600)
                 assert not any((tmp_path / "net").glob("*"))
@@ -39,10 +40,13 @@ def test_nothing_is_left_of_a_folder_that_failed(tmp_path):
     (tmp_path / "net" / "mine").write_text("mine")
     with (
         pytest.raises(StorageError, match="other: cannot be written: No such file"),
-        creating_folder(tmp_path / "other") as temporary,
+        replacing(tmp_path / "other", folder=True) as temporary,
     ):
         (temporary / "a.txt").write_text((tmp_path / "nothing").read_text())
-    with pytest.raises(StorageError, match="net: cannot be written: Directory not empty"), creating_folder(tmp_path / "net"):
+    with (
+        pytest.raises(StorageError, match="net: cannot be written: Directory not empty"),
+        replacing(tmp_path / "net", folder=True),
+    ):
         pass
     assert [path.name for path in tmp_path.rglob("*")] == ["net", "mine"]
 
