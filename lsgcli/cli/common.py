@@ -39,8 +39,12 @@ ConfigFile = Annotated[
 DataDir = Annotated[str | None, typer.Option(help="Directory of the data set. Default: data/.")]
 CacheDir = Annotated[str | None, typer.Option(help="Directory of prepared data. Default: ~/.cache/lsg.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Batch size. Default: as in training.")]
+Timesteps = Annotated[
+    int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")
+]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")]
 Precision = Annotated[str | None, typer.Option(help="Precision: auto, fp32 or bf16. Default: as in training.")]
+Html = Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page with curves and figures.")]
 
 # LSG_* variables that also apply to checkpoints: paths and computation, not the trained network.
 AROUND = {"data_dir", "cache_dir", "batch_size", "device", "threads", "workers", "backend", "precision", "deterministic"}
@@ -48,15 +52,37 @@ AROUND = {"data_dir", "cache_dir", "batch_size", "device", "threads", "workers",
 
 def messages(quiet: bool, verbose: bool, takes: Collection[str] = ()) -> None:
     """Set up logging to stderr, and warn about ``LSG_*`` variables whose settings are not in ``takes``."""
-    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     handler = logging.StreamHandler()
     handler.format = lambda record: clean(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("lsg")
-    logger.handlers[:] = [handler]
-    logger.setLevel(level)
-    logger.propagate = False
+    log.handlers[:] = [handler]
+    log.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+    log.propagate = False
     warn_of_others(os.environ, takes)
     check_address_space()
+
+
+def exclude(option: str, others: Mapping[str, Any]) -> None:
+    """Check that no option of ``others``, name -> value, is given together with ``option``.
+
+    Raises:
+        ConfigError: some are given.
+    """
+    if given := _given(others):
+        raise ConfigError(f"{given}: cannot be combined with {option}", hint=f"Omit {option} or {given}.")
+
+
+def require(option: str, others: Mapping[str, Any]) -> None:
+    """Check that no option of ``others``, name -> value, is given without ``option``.
+
+    Raises:
+        ConfigError: some are given.
+    """
+    if given := _given(others):
+        raise ConfigError(f"{given}: found without {option}, expected both", hint=f"Add {option}, or omit {given}.")
+
+
+def _given(options: Mapping[str, Any]) -> str:
+    return ", ".join(name for name, value in options.items() if value is not None and value is not False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,28 +133,33 @@ def open_data(
     from lsgcli.data.prepare import prepare
     from lsgcli.report.terminal import preparing
 
-    given = {key: value for key, value in changes.items() if value is not None}
-    if "dataset" not in stored["settings"] or not {"mean", "std"} <= stored["data"].keys():
+    trained_on, data = stored["settings"].get("dataset"), stored["data"]
+    if trained_on is None or not {"mean", "std"} <= data.keys():
         raise CheckpointError(
             "found a checkpoint without a description of its training data, expected one written by `lsg train`"
         )
-    trained_on = stored["settings"]["dataset"]
-    same = given.get("dataset", trained_on) == trained_on
-    config = from_checkpoint(stored, {**({} if same else _of_its_own(given["dataset"])), **around(changes)})
+    given = {name: value for name, value in changes.items() if value is not None}
+    of_its_own = {}
+    if other := given.get("dataset", trained_on) != trained_on:  # how a data set is read is not taken over from another
+        preset = registry.get("dataset", given["dataset"]).preset
+        of_its_own = {name: preset.get(name) for name in ("split", "sensor")}
+    config = from_checkpoint(stored, {**of_its_own, **around(changes)})
     if problems := without_effect(given, [config]):
         raise ConfigError("\n".join(problems), hint="Omit the settings without effect.")
     compute = set_up(config)
-    with preparing(quiet) as progress:
-        expected = stored["data"] if same else None
-        try:
-            bundle = prepare(config, splits, classes=tuple(stored["classes"]), progress=progress, expected=expected)
-        except DataError as error:
-            if error.hint and "--split" in error.hint:  # an option of training only
-                error.hint = f"Give --data-dir data laid out as in training (--split {config.split or 'not given'})."
-            raise
-    if not same:
-        _compare(config.dataset, bundle.info, trained_on, stored["data"])
-    return config, dataclasses.replace(bundle, mean=stored["data"]["mean"], std=stored["data"]["std"]), compute
+    try:
+        with preparing(quiet) as progress:
+            classes = tuple(stored["classes"])
+            bundle = prepare(config, splits, classes=classes, progress=progress, expected=None if other else data)
+    except DataError as error:
+        if error.hint and "--split" in error.hint:  # an option of training only
+            error.hint = f"Give --data-dir data laid out as in training (--split {config.split or 'not given'})."
+        raise
+    for key in ("sensor", "orientation") if other else ():  # releases and split rules are not comparable
+        found, expected = bundle.info.get(key, "not stated"), data.get(key, "not stated")
+        if found != expected:
+            log.warning("%s: found %s %s, but %s has %s; results may differ", config.dataset, key, found, trained_on, expected)
+    return config, dataclasses.replace(bundle, mean=data["mean"], std=data["std"]), compute
 
 
 def around(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,17 +179,3 @@ def on_cpu(device: str, precision: str | None) -> None:
                 f"{flag}: found {found}, but exported networks run on the CPU in float32",
                 hint="Use the checkpoint, or omit the option.",
             )
-
-
-def _of_its_own(name: str) -> dict[str, Any]:
-    """Settings for reading a data set, which are not taken over from another data set."""
-    preset = registry.get("dataset", name).preset
-    return {name: preset.get(name) for name in ("split", "sensor")}
-
-
-def _compare(name: str, found: Mapping[str, Any], trained_on: str, expected: Mapping[str, Any]) -> None:
-    """Warn if sensor or orientation differ from those of the training data. Releases and split rules are not comparable."""
-    for key in ("sensor", "orientation"):
-        one, other = found.get(key, "not stated"), expected.get(key, "not stated")
-        if one != other:
-            log.warning("%s: found %s %s, but %s has %s; results may differ", name, key, one, trained_on, other)
