@@ -55,16 +55,6 @@ class Checkpoint:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     sha256: str = ""
 
-    def build(self) -> "SpikingNet":
-        """The network, in evaluation mode, with these weights."""
-        spec = dict(self.config["model"])
-        neuron = dict(spec.pop("neuron"))
-        model = models.build(self.config["arch"], **spec, **neuron)
-        if self.config["folded"]:
-            fold_structure(model)
-        model.load_state_dict(dict(self.weights), strict=True)
-        return model.eval()
-
 
 def describe(model: "SpikingNet", arch: str, *, folded: bool = False) -> dict[str, Any]:
     """The part of a checkpoint's config that is required to rebuild ``model``."""
@@ -72,23 +62,15 @@ def describe(model: "SpikingNet", arch: str, *, folded: bool = False) -> dict[st
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file atomically: to a temporary file, synced and renamed.
-
-    Raises:
-        StorageError: it cannot be written; an existing file is unchanged.
-    """
+    """Write the file atomically; raises StorageError, in which case an existing file is unchanged."""
     with files.replacing(path) as temporary:
         write(temporary, checkpoint)
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file directly; the caller ensures that no reader sees a partial file.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    both = {**checkpoint.weights, **checkpoint.extra}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in both.items()}
+    """Write the file directly; the caller ensures that no reader sees a partial file. Raises OSError."""
+    tensors = {**checkpoint.weights, **checkpoint.extra}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {
         "lsg.format_version": FORMAT_VERSION,
         "lsg.config": json.dumps(checkpoint.config),
@@ -120,21 +102,13 @@ def read(path: Path | str) -> Checkpoint:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The configuration of a checkpoint, without its tensors.
-
-    Raises:
-        CheckpointError: as :func:`read`, except that damaged tensors are not detected.
-    """
+    """The configuration of a checkpoint, without its tensors; as :func:`read`, but damaged tensors are not detected."""
     with _opened(path) as (_, _, config):
         return config
 
 
 def read_digest(path: Path) -> str:
-    """The SHA-256 of a checkpoint's tensors, as stored in its metadata.
-
-    Raises:
-        CheckpointError: as :func:`read_config`.
-    """
+    """The SHA-256 of a checkpoint's tensors, as stored in its metadata; as :func:`read_config`."""
     with _opened(path) as (_, metadata, _):
         return metadata.get("lsg.sha256", "")
 
@@ -190,15 +164,7 @@ def _damaged(path: Path, what: str) -> CheckpointError:
 
 
 def check_unfolded(path: Path, config: Mapping[str, Any], why: str) -> None:
-    """Check that a checkpoint has unfolded tdBN layers.
-
-    Args:
-        config: of the checkpoint.
-        why: sentence that explains the requirement, used as hint.
-
-    Raises:
-        CheckpointError: it is an export with tdBN folded into the convolutions.
-    """
+    """Check that a checkpoint is not an export with tdBN folded into the convolutions; ``why`` is the hint of the CheckpointError."""
     if config["folded"]:
         raise CheckpointError(f"{path}: found an export with folded tdBN, expected a checkpoint written by training", hint=why)
 
@@ -214,13 +180,15 @@ def load(path: Path | str) -> tuple["SpikingNet", dict[str, Any]]:
 
 
 def restored(content: Checkpoint, path: Path | str) -> "SpikingNet":
-    """The network of a checkpoint read from ``path``, in evaluation mode.
-
-    Raises:
-        CheckpointError: this version cannot build the network.
-    """
+    """The network of a checkpoint read from ``path``, in evaluation mode; a CheckpointError if this version cannot build it."""
+    spec = dict(content.config["model"])
     try:
-        return content.build()
+        neuron = dict(spec.pop("neuron"))
+        model = models.build(content.config["arch"], **spec, **neuron)
+        if content.config["folded"]:
+            fold_structure(model)
+        model.load_state_dict(dict(content.weights), strict=True)
+        return model.eval()
     except (LsgError, RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: cannot build its network: {error}",

@@ -111,10 +111,9 @@ def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
 
 
 def _cpu_flags() -> set[str]:
-    """CPU feature flags as in /proc/cpuinfo; empty if not available."""
     try:
         return set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
+    except OSError:  # not Linux
         return set()
 
 

@@ -1,4 +1,7 @@
-"""Atomic writes, and locks between processes. A reader sees either the complete old file or the complete new one."""
+"""Atomic writes, and locks between processes. A reader sees either the complete old file or the complete new one.
+
+A function that writes raises :class:`StorageError` if a file or folder cannot be written; an existing one is then unchanged.
+"""
 
 import contextlib
 import errno
@@ -27,9 +30,6 @@ def replacing(target: Path, *, folder: bool = False) -> Iterator[Path]:
     Args:
         target: file to replace, or folder to create, which must be new or empty.
         folder: whether it is a folder; the temporary folder exists when the block begins.
-
-    Raises:
-        StorageError: it cannot be written; ``target`` is unchanged.
     """
     temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name}")
     try:
@@ -52,11 +52,7 @@ def replacing(target: Path, *, folder: bool = False) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a text file atomically.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
+    """Write a text file atomically."""
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -67,11 +63,7 @@ def write_json(target: Path, value: Any) -> None:
 
 
 def append_json_line(target: Path, value: Any) -> None:
-    """Append a line to a JSONL file.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
+    """Append a line to a JSONL file."""
     try:
         with open(target, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(finite(value)) + "\n")
@@ -97,11 +89,7 @@ def finite(value: Any) -> Any:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and its parents.
-
-    Raises:
-        StorageError: it cannot be created.
-    """
+    """Create a folder and its parents."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -110,11 +98,7 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def making_folder(folder: Path) -> Iterator[None]:
-    """Create a folder and its parents, and remove those that are still empty when the block ends.
-
-    Raises:
-        StorageError: it cannot be created.
-    """
+    """Create a folder and its parents, and remove those that are still empty when the block ends."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     make_folder(folder)
     try:
@@ -133,9 +117,6 @@ def locked(path: Path, busy: str | LsgError) -> Iterator[None]:
 
     Args:
         busy: if another process holds the lock: a warning to log before waiting for it, or an error to raise instead.
-
-    Raises:
-        StorageError: the file cannot be created.
     """
     from filelock import FileLock, Timeout  # takes 30 ms
 

@@ -70,6 +70,7 @@ def check_output(
         StorageError: its parent does not exist, or ``target`` is not accessible.
     """
     name, expected = f"{option} {target}", "a folder" if folder else "a file"
+    found: str | None
     if suffixes and not folder and target.suffix.lower() not in suffixes:
         suffix = repr(target.suffix) if target.suffix else "no suffix"
         raise ConfigError(f"{name}: found {suffix}, expected a name with suffix {' or '.join(suffixes)}")

@@ -104,11 +104,7 @@ def is_run(path: Path) -> bool:
 
 
 def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None:
-    """Check that a run may use ``path``, before any expensive work. Leaves no files.
-
-    Raises:
-        RunInUseError, ConfigError, StorageError: as :class:`RunDir`.
-    """
+    """Check that a run may use ``path``, before any expensive work; raises as :class:`RunDir`. Leaves no files."""
     if resume and path.is_file():
         raise ConfigError(f"--resume {path}: found a file, expected a run directory", hint=f"Try --resume {path.parent}.")
     nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
@@ -144,11 +140,7 @@ def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The content of config.json, with the facts from :func:`lsgcli.run.facts`.
-
-    Raises:
-        ConfigError: there is no readable config.json.
-    """
+    """The content of config.json, with the facts from :func:`lsgcli.run.facts`; a ConfigError if it is not readable."""
     try:
         return dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
@@ -156,34 +148,21 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> RunConfig:
-    """The settings of the run in a directory.
-
-    Raises:
-        ConfigError: as :func:`read_facts`, or the settings are invalid.
-    """
+    """The settings of the run in a directory; a ConfigError if they are not readable, or invalid in this version."""
     facts = read_facts(path)
-    try:
-        return from_dict(facts["settings"])
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"{path / CONFIG}: not a readable run configuration: {error}") from error
+    if not isinstance(facts.get("settings"), dict):
+        raise ConfigError(f"{path / CONFIG}: not a readable run configuration: found no settings")
+    return from_dict(facts["settings"])
 
 
 def read_precision(path: Path) -> str:
-    """The precision of the run in a directory, which does not change when it is resumed on other hardware.
-
-    Raises:
-        ConfigError: as :func:`read_config`.
-    """
+    """The precision of the run in a directory, which does not change when it is resumed on other hardware."""
     used = read_facts(path).get("precision", {}).get("used")
     return str(used or read_config(path).precision)
 
 
 def read_sources(path: Path) -> dict[str, str]:
-    """SHA-256 of the checkpoints that a run was initialised from, by setting name.
-
-    Raises:
-        ConfigError: as :func:`read_facts`.
-    """
+    """SHA-256 of the checkpoints that a run was initialised from, by setting name."""
     return {name: str(source["sha256"]) for name, source in read_facts(path).get("sources", {}).items()}
 
 

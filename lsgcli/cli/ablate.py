@@ -101,7 +101,7 @@ def ablate(
         check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, force=force)
     axes = [text for text in [grid, *(more or [])] if text]
     if collect is not None:
-        others = {"--table": table, "--grid": axes or None, "--seeds": seeds, "--config": config, "--out": out}
+        others: dict[str, Any] = {"--table": table, "--grid": axes or None, "--seeds": seeds, "--config": config, "--out": out}
         others |= {"--print-commands": print_commands, **{option_name(name): True for name in settings}}
         common.exclude("--collect", others)
         from lsgcli.ablation.collect import collect as find

@@ -26,7 +26,6 @@ COMMANDS = {
 app = typer.Typer(
     name="lsg",
     cls=group(COMMANDS),
-    help="Train spiking neural networks with a learnable surrogate gradient, and measure their gradient flow.",
     epilog="Results go to stdout, everything else to stderr. Exit status: "
     + "; ".join(f"{code} {meaning}" for code, meaning in exit_statuses().items()),
     no_args_is_help=True,

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -62,21 +62,13 @@ def messages(quiet: bool, verbose: bool, takes: Collection[str] = ()) -> None:
 
 
 def exclude(option: str, others: Mapping[str, Any]) -> None:
-    """Check that no option of ``others``, name -> value, is given together with ``option``.
-
-    Raises:
-        ConfigError: some are given.
-    """
+    """Raise a ConfigError if options of ``others``, name -> value, are given together with ``option``."""
     if given := _given(others):
         raise ConfigError(f"{given}: cannot be combined with {option}", hint=f"Omit {option} or {given}.")
 
 
 def require(option: str, others: Mapping[str, Any]) -> None:
-    """Check that no option of ``others``, name -> value, is given without ``option``.
-
-    Raises:
-        ConfigError: some are given.
-    """
+    """Raise a ConfigError if options of ``others``, name -> value, are given, which need ``option``."""
     if given := _given(others):
         raise ConfigError(f"{given}: found without {option}, expected both", hint=f"Add {option}, or omit {given}.")
 
@@ -85,32 +77,18 @@ def _given(options: Mapping[str, Any]) -> str:
     return ", ".join(name for name, value in options.items() if value is not None and value is not False)
 
 
-@dataclasses.dataclass(frozen=True)
-class Opened:
-    """A checkpoint and its data, ready to use.
+class Opened(NamedTuple):
+    """A checkpoint and its data, ready to use."""
 
-    Attributes:
-        model: the network, in evaluation mode, on the device.
-        stored: configuration of the checkpoint.
-        config: settings of the run, updated by the command line.
-        bundle: data, prepared as in training.
-        compute: device and precision.
-    """
-
-    model: "SpikingNet"
-    stored: dict[str, Any]
-    config: RunConfig
-    bundle: "DataBundle"
+    model: "SpikingNet"  # in evaluation mode, on the device
+    stored: dict[str, Any]  # configuration of the checkpoint
+    config: RunConfig  # settings of the run, updated by the command line
+    bundle: "DataBundle"  # prepared as in training
     compute: "Compute"
 
 
 def open_checkpoint(path: Path, changes: dict[str, Any], splits: tuple[str, ...], quiet: bool) -> Opened:
-    """Load a checkpoint and prepare its data set, or the one given in ``changes``.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be read.
-        DataError, ConfigError: as :func:`open_data`.
-    """
+    """Load a checkpoint and prepare its data set, or the one given in ``changes``."""
     from lsgcli import checkpoint
 
     model, stored = checkpoint.load(path)
@@ -122,13 +100,7 @@ def open_checkpoint(path: Path, changes: dict[str, Any], splits: tuple[str, ...]
 def open_data(
     stored: Mapping[str, Any], changes: dict[str, Any], splits: tuple[str, ...], quiet: bool
 ) -> tuple[RunConfig, "DataBundle", "Compute"]:
-    """The settings of a stored configuration with ``changes``, the data prepared accordingly, and device and precision.
-
-    Raises:
-        DataError: the data cannot be prepared.
-        ConfigError: a setting is invalid or has no effect.
-        CheckpointError: the configuration does not describe the data.
-    """
+    """The settings of a stored configuration with ``changes``, the data prepared accordingly, and device and precision."""
     from lsgcli.compute import set_up
     from lsgcli.data.prepare import prepare
     from lsgcli.report.terminal import preparing
@@ -168,11 +140,7 @@ def around(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def on_cpu(device: str, precision: str | None) -> None:
-    """Check the device and precision options for an exported network.
-
-    Raises:
-        ConfigError: a device other than the CPU, or a precision other than float32.
-    """
+    """Raise a ConfigError for a device or precision other than those of exported networks, the CPU and float32."""
     for flag, found, taken in (("--device", device, ("auto", "cpu")), ("--precision", precision, (None, "auto", "fp32"))):
         if found not in taken:
             raise ConfigError(
