@@ -60,10 +60,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception, or one of its causes, reports insufficient host or device memory."""
     torch = sys.modules.get("torch")  # if not loaded, it has raised no error
     kinds = (MemoryError, getattr(torch, "OutOfMemoryError", MemoryError))
-    one: BaseException | None = error
-    while one is not None:
-        text = str(one)
-        if isinstance(one, kinds) or getattr(one, "errno", None) == errno.ENOMEM or any(sign in text for sign in SIGNS):
+    cause: BaseException | None = error
+    while cause is not None:
+        if (
+            isinstance(cause, kinds)
+            or getattr(cause, "errno", None) == errno.ENOMEM
+            or any(sign in str(cause) for sign in SIGNS)
+        ):
             return True
-        one = one.__cause__ or one.__context__
+        cause = cause.__cause__ or cause.__context__
     return False
