@@ -11,11 +11,12 @@ checkpoint also contains ``optim/...`` and ``rng/...`` tensors. The metadata are
 safetensors has no checksum and does not detect flipped bits in its data.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,16 +56,6 @@ class Checkpoint:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     sha256: str = ""
 
-    def build(self) -> "SpikingNet":
-        """The network, in evaluation mode, with these weights."""
-        spec = dict(self.config["model"])
-        neuron = dict(spec.pop("neuron"))
-        model = models.build(self.config["arch"], **spec, **neuron)
-        if self.config["folded"]:
-            fold_structure(model)
-        model.load_state_dict(dict(self.weights), strict=True)
-        return model.eval()
-
 
 def describe(model: "SpikingNet", arch: str, *, folded: bool = False) -> dict[str, Any]:
     """The part of a checkpoint's config that is required to rebuild ``model``."""
@@ -72,23 +63,15 @@ def describe(model: "SpikingNet", arch: str, *, folded: bool = False) -> dict[st
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file atomically: to a temporary file, synced and renamed.
-
-    Raises:
-        StorageError: it cannot be written; an existing file is unchanged.
-    """
+    """Write the file atomically; raises StorageError, in which case an existing file is unchanged."""
     with files.replacing(path) as temporary:
         write(temporary, checkpoint)
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file directly; the caller ensures that no reader sees a partial file.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    both = {**checkpoint.weights, **checkpoint.extra}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in both.items()}
+    """Write the file directly; the caller ensures that no reader sees a partial file. Raises OSError."""
+    tensors = {**checkpoint.weights, **checkpoint.extra}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {
         "lsg.format_version": FORMAT_VERSION,
         "lsg.config": json.dumps(checkpoint.config),
@@ -109,61 +92,80 @@ def read(path: Path | str) -> Checkpoint:
         CheckpointError: the file does not exist, is not a checkpoint of lsg, has another format version, or is damaged.
     """
     path = Path(path)
-    _check_file(path)
-    try:
-        with safe_open(path, framework="pt") as stream:
-            metadata = stream.metadata() or {}
-            _check_metadata(path, metadata)
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, ValueError, KeyError, UnicodeDecodeError) as error:
-        raise _damaged(path, f"not a complete safetensors file ({error})") from error
+    with _opened(path) as (stream, metadata, config):
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
+        state = json.loads(metadata["lsg.state"])
     if tensor_digest(tensors) != metadata.get("lsg.sha256"):
         raise _damaged(path, "SHA-256 of its tensors differs from the stored one")
     extra = {name: tensor for name, tensor in tensors.items() if name.startswith(("optim/", "rng/"))}
     weights = {name: tensor for name, tensor in tensors.items() if name not in extra}
-    config, state = _config(path, metadata), json.loads(metadata["lsg.state"])
     return Checkpoint(weights, config, state, extra, metadata["lsg.sha256"])
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The configuration of a checkpoint, without its tensors.
-
-    Raises:
-        CheckpointError: as :func:`read`, except that damaged tensors are not detected.
-    """
-    return _config(path, _read_metadata(path))
+    """The configuration of a checkpoint, without its tensors; as :func:`read`, but damaged tensors are not detected."""
+    with _opened(path) as (_, _, config):
+        return config
 
 
 def read_digest(path: Path) -> str:
-    """The SHA-256 of a checkpoint's tensors, as stored in its metadata.
-
-    Raises:
-        CheckpointError: as :func:`read_config`.
-    """
-    return str(_read_metadata(path).get("lsg.sha256", ""))
+    """The SHA-256 of a checkpoint's tensors, as stored in its metadata; as :func:`read_config`."""
+    with _opened(path) as (_, metadata, _):
+        return metadata.get("lsg.sha256", "")
 
 
-def _read_metadata(path: Path) -> Mapping[str, str]:
-    _check_file(path)
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], dict[str, Any]]]:
+    """Context of the open file, its metadata, and the configuration in them, both verified."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        problem = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise CheckpointError(f"{path}: {problem}", hint="`lsg train` prints the path of the checkpoint it wrote.") from error
+    if stat.S_ISDIR(mode):
+        raise CheckpointError(f"{path}: found a folder, expected a checkpoint file", hint=f"Try {path / 'best.safetensors'}.")
+    if not stat.S_ISREG(mode):  # safetensors memory-maps the file
+        raise CheckpointError(
+            f"{path}: found a pipe or a device, expected a file", hint="Write the checkpoint to a file first."
+        )
     try:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
-    except (SafetensorError, OSError) as error:
+            yield stream, metadata, _verified(path, metadata)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise _damaged(path, f"not a complete safetensors file ({error})") from error
-    _check_metadata(path, metadata)
-    return metadata
+
+
+def _verified(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration in a checkpoint's metadata, which must be of this format, undamaged, and contain all required parts."""
+    version = metadata.get("lsg.format_version")
+    if version is None:
+        raise CheckpointError(
+            f"{path}: found a safetensors file without lsg's metadata, expected a checkpoint written by lsg",
+            hint="Weights of other programs can be loaded in Python: lsgcli.models.build(...).load_state_dict(...).",
+        )
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format version {version!r}, expected {FORMAT_VERSION!r}",
+            hint="Use the version of lsg that wrote this file.",
+        )
+    if any(key not in metadata for key in TEXTS) or metadata.get("lsg.metadata_sha256") != _text_digest(metadata):
+        raise _damaged(path, "SHA-256 of its metadata differs from the stored one")
+    config = json.loads(metadata["lsg.config"])
+    wrong = [name for name, kind in PARTS.items() if not isinstance(config, dict) or not isinstance(config.get(name), kind)]
+    if wrong:
+        raise _damaged(path, f"its configuration lacks {', '.join(wrong)}")
+    return dict(config)
+
+
+def _damaged(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: not a valid checkpoint: {what}", hint="Copy the file again, or use another checkpoint of the run."
+    )
 
 
 def check_unfolded(path: Path, config: Mapping[str, Any], why: str) -> None:
-    """Check that a checkpoint has unfolded tdBN layers.
-
-    Args:
-        config: of the checkpoint.
-        why: sentence that explains the requirement, used as hint.
-
-    Raises:
-        CheckpointError: it is an export with tdBN folded into the convolutions.
-    """
+    """Check that a checkpoint is not an export with tdBN folded into the convolutions; ``why`` is the hint of the CheckpointError."""
     if config["folded"]:
         raise CheckpointError(f"{path}: found an export with folded tdBN, expected a checkpoint written by training", hint=why)
 
@@ -179,13 +181,15 @@ def load(path: Path | str) -> tuple["SpikingNet", dict[str, Any]]:
 
 
 def restored(content: Checkpoint, path: Path | str) -> "SpikingNet":
-    """The network of a checkpoint read from ``path``, in evaluation mode.
-
-    Raises:
-        CheckpointError: this version cannot build the network.
-    """
+    """The network of a checkpoint read from ``path``, in evaluation mode; a CheckpointError if this version cannot build it."""
+    spec = dict(content.config["model"])
     try:
-        return content.build()
+        neuron = dict(spec.pop("neuron"))
+        model = models.build(content.config["arch"], **spec, **neuron)
+        if content.config["folded"]:
+            fold_structure(model)
+        model.load_state_dict(dict(content.weights), strict=True)
+        return model.eval()
     except (LsgError, RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: cannot build its network: {error}",
@@ -205,52 +209,3 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
 
 def _text_digest(metadata: Mapping[str, str]) -> str:
     return hashlib.sha256("\0".join(metadata[key] for key in TEXTS).encode()).hexdigest()
-
-
-def _check_metadata(path: Path, metadata: Mapping[str, str]) -> None:
-    version = metadata.get("lsg.format_version")
-    if version is None:
-        raise CheckpointError(
-            f"{path}: found a safetensors file without lsg's metadata, expected a checkpoint written by lsg",
-            hint="Weights of other programs can be loaded in Python: lsgcli.models.build(...).load_state_dict(...).",
-        )
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: format version {version!r}, expected {FORMAT_VERSION!r}",
-            hint="Use the version of lsg that wrote this file.",
-        )
-    if any(key not in metadata for key in TEXTS) or metadata.get("lsg.metadata_sha256") != _text_digest(metadata):
-        raise _damaged(path, "SHA-256 of its metadata differs from the stored one")
-
-
-def _check_file(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        problem = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise CheckpointError(f"{path}: {problem}", hint="`lsg train` prints the path of the checkpoint it wrote.") from error
-    if stat.S_ISDIR(mode):
-        raise CheckpointError(f"{path}: found a folder, expected a checkpoint file", hint=f"Try {path / 'best.safetensors'}.")
-    if not stat.S_ISREG(mode):  # safetensors memory-maps the file
-        raise CheckpointError(
-            f"{path}: found a pipe or a device, expected a file", hint="Write the checkpoint to a file first."
-        )
-
-
-def _config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The configuration in a checkpoint's metadata, with all required parts.
-
-    Raises:
-        CheckpointError: a part is missing, or has another type.
-    """
-    config = json.loads(metadata["lsg.config"])
-    wrong = [name for name, kind in PARTS.items() if not isinstance(config, dict) or not isinstance(config.get(name), kind)]
-    if wrong:
-        raise _damaged(path, f"its configuration lacks {', '.join(wrong)}")
-    return dict(config)
-
-
-def _damaged(path: Path, what: str) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: not a valid checkpoint: {what}", hint="Copy the file again, or use another checkpoint of the run."
-    )

@@ -3,8 +3,6 @@
 import logging
 import os
 import re
-import resource
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +10,9 @@ from typing import Any
 
 import torch
 
-from lsgcli import cpus, registry
+from lsgcli import cpus, memory, registry
 from lsgcli.config import RunConfig
 from lsgcli.errors import ConfigError
-from lsgcli.memory import keep_large_buffers
 
 log = logging.getLogger("lsg")
 
@@ -63,8 +60,7 @@ class Compute:
         """Peak memory in bytes: of the device, or of the process on a CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return memory.peak_bytes()
 
 
 def full_precision(x: torch.Tensor) -> torch.Tensor:
@@ -79,7 +75,7 @@ def set_up(config: RunConfig) -> Compute:
         ConfigError: the device is not available, or the backend does not support it.
     """
     threads = use_threads(config.threads)
-    keep_large_buffers()
+    memory.keep_large_buffers()
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS for deterministic results
     if config.deterministic != torch.are_deterministic_algorithms_enabled():  # setting it imports torch's compiler
@@ -115,10 +111,9 @@ def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
 
 
 def _cpu_flags() -> set[str]:
-    """CPU feature flags as in /proc/cpuinfo; empty if not available."""
     try:
         return set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
+    except OSError:  # not Linux
         return set()
 
 

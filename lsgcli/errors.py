@@ -4,17 +4,28 @@ Library code raises these errors; the command line converts them to a message an
 and what was expected; ``hint`` suggests a solution.
 """
 
+from typing import ClassVar
+
+DISTRIBUTION = "lsgcli"  # on the package index, where ``lsg`` is an unrelated project
+INTERRUPTED, CLOSED_PIPE = 130, 141  # statuses that a shell reports for SIGINT and SIGPIPE
+
+_meanings = {
+    0: "success",
+    1: "unexpected error",
+    INTERRUPTED: "interrupted (Ctrl-C) outside training",
+    CLOSED_PIPE: "stdout was closed by its reader (broken pipe)",
+}
+
 
 class LsgError(Exception):
-    """Base class of expected errors.
+    """Base class of expected errors. A subclass declares its exit status and the meaning of the status."""
 
-    Attributes:
-        exit_code: exit status of the command.
-        meaning: description of the status, for help and documentation.
-    """
+    exit_code: ClassVar[int] = 1
 
-    exit_code = 1
-    meaning = "unexpected error"
+    def __init_subclass__(cls, status: int | None = None, meaning: str = "") -> None:
+        if status is not None:
+            cls.exit_code = status
+            _meanings[status] = meaning
 
     def __init__(self, message: str, *, hint: str | None = None):
         super().__init__(message)
@@ -25,18 +36,12 @@ class LsgError(Exception):
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
 
-class ConfigError(LsgError):
+class ConfigError(LsgError, status=2, meaning="usage or configuration"):
     """An invalid setting or combination of settings."""
 
-    exit_code = 2
-    meaning = "usage or configuration"
 
-
-class DataError(LsgError):
+class DataError(LsgError, status=3, meaning="data missing, damaged, or inconsistent with the settings"):
     """Data that are missing, damaged, or inconsistent with the settings."""
-
-    exit_code = 3
-    meaning = "data missing, damaged, or inconsistent with the settings"
 
 
 class MissingPart(DataError):
@@ -51,64 +56,40 @@ class MissingPart(DataError):
         self.part = part
 
 
-class CheckpointError(LsgError):
+class CheckpointError(LsgError, status=4, meaning="checkpoint missing, damaged, or not written by lsg"):
     """A file that is not a valid checkpoint of lsg."""
 
-    exit_code = 4
-    meaning = "checkpoint missing, damaged, or not written by lsg"
 
-
-class DivergedError(LsgError):
+class DivergedError(LsgError, status=5, meaning="diverged: loss or gradient became NaN or infinite"):
     """The loss or a gradient became NaN or infinite."""
 
-    exit_code = 5
-    meaning = "diverged: loss or gradient became NaN or infinite"
 
-
-class RunInUseError(LsgError):
+class RunInUseError(LsgError, status=6, meaning="run directory in use, or it already contains a run"):
     """A run directory that is in use or contains another run."""
 
-    exit_code = 6
-    meaning = "run directory in use, or it already contains a run"
 
-
-class StorageError(LsgError):
+class StorageError(LsgError, status=7, meaning="a file or folder cannot be written"):
     """A file or folder that cannot be written."""
 
-    exit_code = 7
-    meaning = "a file or folder cannot be written"
 
-
-class OutOfMemoryError(LsgError):
+class OutOfMemoryError(LsgError, status=8, meaning="out of memory"):
     """Not enough host or device memory."""
 
-    exit_code = 8
-    meaning = "out of memory"
 
-
-class GateError(LsgError):
+class GateError(LsgError, status=9, meaning="a check (`--fail-on`, `--verify`) failed"):
     """A requested check (``--verify``, ``--fail-on``) failed."""
 
-    exit_code = 9
-    meaning = "a check (`--fail-on`, `--verify`) failed"
 
-
-class Stopped(LsgError):
+class Stopped(LsgError, status=75, meaning="stopped by SIGTERM, SIGINT, SIGHUP or SIGUSR1; saved, can be resumed"):
     """A signal stopped the run; its state is saved and it can be resumed."""
-
-    exit_code = 75
-    meaning = "stopped by SIGTERM, SIGINT, SIGHUP or SIGUSR1; saved, can be resumed"
-
-
-INTERRUPTED, CLOSED_PIPE = 130, 141  # statuses that a shell reports for SIGINT and SIGPIPE
 
 
 def exit_statuses() -> dict[int, str]:
     """Exit statuses of the program and their meanings."""
-    others = {
-        0: "success",
-        INTERRUPTED: "interrupted (Ctrl-C) outside training",
-        CLOSED_PIPE: "stdout was closed by its reader (broken pipe)",
-    }
-    kinds: list[type[LsgError]] = [LsgError, *LsgError.__subclasses__()]
-    return dict(sorted({**others, **{kind.exit_code: kind.meaning for kind in kinds}}.items()))
+    return dict(sorted(_meanings.items()))
+
+
+def install_hint(extra: str = "") -> str:
+    """The command that installs lsg with an extra of ``pyproject.toml``, or with its required dependencies."""
+    what = f"[{extra}]" if extra else ""
+    return f"Install it with: pip install '{DISTRIBUTION}{what}' (in a clone of the repository: pip install '.{what}')"

@@ -1,199 +1,58 @@
-"""Atomic writes: a reader sees either the complete old file or the complete new one."""
+"""Atomic writes, and locks between processes. A reader sees either the complete old file or the complete new one.
+
+A function that writes raises :class:`StorageError` if a file or folder cannot be written; an existing one is then unchanged.
+"""
 
 import contextlib
-import fcntl
+import errno
 import json
 import logging
 import math
 import os
-import re
 import secrets
 import shutil
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lsgcli.errors import ConfigError, StorageError
+from lsgcli.errors import LsgError, StorageError
 
 log = logging.getLogger("lsg")
 PARTIAL = ".partial-"  # prefix of temporary files
-ANOTHER = "Choose another name."
-# Patterns for the first bytes of a file, by suffix.
-BEGINNINGS = {
-    ".html": rb"\s*<",
-    ".svg": rb"\s*<",
-    ".png": rb"\x89PNG",
-    ".safetensors": rb".{8}\s*\{",
-    ".pt2": rb"PK\x03\x04",
-    ".onnx": rb"\x08",
-    ".nir": rb"\x89HDF",
-}
-
-
-def check_output(
-    target: Path,
-    option: str,
-    *,
-    suffixes: tuple[str, ...] = (),
-    folder: bool = False,
-    inputs: Iterable[Path] = (),
-    force: bool = False,
-) -> None:
-    """Check that a command may write a file or folder given by the user, before the command starts its work.
-
-    An output never replaces an input of the command, a checkpoint, a file of a run, or a file of another kind. It replaces any
-    other file only with ``force``. Other files in an output folder are kept.
-
-    Args:
-        target: the path given by the user.
-        option: the option it was given with, for messages, such as ``--html``.
-        suffixes: allowed suffixes of a file. For a folder, suffixes of the files that the command writes, each of which is checked if
-            it exists; without suffixes, the folder must be new or empty.
-        folder: whether the output is a folder.
-        inputs: files and folders that the command reads.
-        force: whether ``--force`` was given.
-
-    Raises:
-        ConfigError: ``target`` must not be replaced, or has another suffix.
-        StorageError: its parent does not exist, or ``target`` is not accessible.
-    """
-    name = f"{option} {target}"
-    if suffixes and not folder and target.suffix.lower() not in suffixes:
-        found = repr(target.suffix) if target.suffix else "no suffix"
-        raise ConfigError(f"{name}: found {found}, expected a name with suffix {' or '.join(suffixes)}")
-    if not target.absolute().parent.is_dir():
-        raise StorageError(f"{name}: no such folder: {target.parent}", hint="Create it first.")
-    try:
-        mode = target.stat().st_mode
-    except FileNotFoundError:
-        if target.is_symlink():
-            raise ConfigError(f"{name}: found a broken symbolic link, expected a {_kind(folder)}", hint=ANOTHER) from None
-        mode = None
-    except OSError as error:  # a loop of symbolic links, a name that is too long
-        raise StorageError(f"{name}: cannot be written: {error.strerror}", hint=ANOTHER) from error
-    _check_unprotected(target, name, inputs)
-    if mode is None:
-        return
-    if not (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)):
-        raise ConfigError(f"{name}: found {_described(mode)}, expected a {_kind(folder)}", hint=ANOTHER)
-    if not folder:
-        _check_kind(target, name)
-        if not force:
-            raise ConfigError(f"{name}: the file exists", hint="Add --force to replace it, or choose another name.")
-    elif not suffixes and any(target.iterdir()):
-        raise ConfigError(f"{name}: the folder contains files, expected a new or empty folder", hint=ANOTHER)
-    else:
-        for file in sorted(file for file in target.iterdir() if file.suffix.lower() in suffixes):
-            check_output(file, option, suffixes=suffixes, inputs=inputs, force=force)
-
-
-def _check_unprotected(target: Path, name: str, inputs: Iterable[Path]) -> None:
-    """Check that ``target`` is not protected from replacement, whether it exists or not.
-
-    Raises:
-        ConfigError: it is an input, a checkpoint or a file of a run.
-    """
-    from lsgcli import rundir  # imports this module
-
-    resolved = Path(os.path.realpath(target))
-    for source in inputs:
-        if not source.exists():
-            continue
-        if target.exists() and (os.path.samefile(target, source) or resolved.is_relative_to(os.path.realpath(source))):
-            raise ConfigError(f"{name}: is {'in ' * source.is_dir()}{source}, which the command reads", hint=ANOTHER)
-    if resolved.name in rundir.FILES and rundir.is_run(resolved.parent):
-        raise ConfigError(f"{name}: belongs to the run in {target.parent}, which no output replaces", hint=ANOTHER)
-    if is_checkpoint(target):
-        raise ConfigError(f"{name}: is a checkpoint, which no output replaces", hint="Choose another name, or delete it first.")
-
-
-def _check_kind(target: Path, name: str) -> None:
-    """Check that the content of an existing file matches its suffix, so that only files of the same kind are replaced.
-
-    Raises:
-        ConfigError: it is of another kind; an empty file matches any kind.
-    """
-    begins = _beginning(target, 64)
-    if begins and not re.match(BEGINNINGS.get(target.suffix.lower(), b""), begins, re.DOTALL):
-        raise ConfigError(f"{name}: the existing file is not a {target.suffix} file and is not replaced", hint=ANOTHER)
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a path is a safetensors file with metadata of lsg, even if damaged."""
-    length = int.from_bytes(_beginning(path, 8), "little")
-    header = _beginning(path, 8 + min(length, 1 << 24))[8:]
-    return header.startswith(b"{") and b'"lsg.format_version"' in header
-
-
-def _beginning(path: Path, size: int) -> bytes:
-    """Up to ``size`` first bytes of a regular file; empty for anything else."""
-    try:
-        if not path.is_file():
-            return b""
-        with open(path, "rb") as stream:
-            return stream.read(size)
-    except OSError:
-        return b""
-
-
-def _kind(folder: bool) -> str:
-    return "folder" if folder else "file"
-
-
-def _described(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFREG: "a file", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
+BRIEFLY, POLL = 0.1, 0.02  # seconds: a lock that another process holds no longer than this, to test it, does not count as held
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # of file systems without locks
 
 
 @contextlib.contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, *, folder: bool = False) -> Iterator[Path]:
     """A temporary path that is synced to disk and renamed to ``target`` when the block ends without an error.
 
-    Raises:
-        StorageError: it cannot be written; ``target`` is unchanged.
+    Args:
+        target: file to replace, or folder to create, which must be new or empty.
+        folder: whether it is a folder; the temporary folder exists when the block begins.
     """
     temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name}")
     try:
+        if folder:
+            temporary.mkdir()
         yield temporary
-        _finish(temporary)
+        for file in temporary.iterdir() if folder else (temporary,):
+            _finish(file)
+        if folder:
+            sync_folder(temporary)
         os.replace(temporary, target)
         sync_folder(target.parent)
     except OSError as error:
         raise storage_error(error, target) from error
     finally:
+        if folder:
+            shutil.rmtree(temporary, ignore_errors=True)
         with contextlib.suppress(OSError):  # report the original error
-            temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def creating_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder that is synced to disk and renamed to ``target`` when the block ends without an error.
-
-    Raises:
-        StorageError: it cannot be written, or ``target`` exists and is not an empty folder.
-    """
-    temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name}")
-    try:
-        temporary.mkdir()
-        yield temporary
-        for file in temporary.iterdir():
-            _finish(file)
-        sync_folder(temporary)
-        os.rename(temporary, target)  # fails if target exists and is not an empty folder
-        sync_folder(target.parent)
-    except OSError as error:
-        raise storage_error(error, target) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            temporary.unlink()
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a text file atomically.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
+    """Write a text file atomically."""
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -208,7 +67,6 @@ def append_json_line(target: Path, value: Any) -> None:
     try:
         with open(target, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(finite(value)) + "\n")
-            stream.flush()
     except OSError as error:
         raise storage_error(error, target) from error
 
@@ -231,11 +89,7 @@ def finite(value: Any) -> Any:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and its parents.
-
-    Raises:
-        StorageError: it cannot be created.
-    """
+    """Create a folder and its parents."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -243,51 +97,47 @@ def make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, waiting: str) -> Iterator[None]:
-    """Hold a lock on the file ``path``, after waiting for other processes; the system releases the lock of a killed process.
-
-    On file systems without locks, it does nothing.
-
-    Args:
-        waiting: warning to log while another process holds the lock.
-    """
-    while True:
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise storage_error(error, path) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.warning("%s", waiting)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
-            break
-        if path.exists() and os.path.samestat(os.fstat(handle), os.stat(path)):
-            break  # otherwise the previous owner has removed the file
-        os.close(handle)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(handle)
-
-
-@contextlib.contextmanager
 def making_folder(folder: Path) -> Iterator[None]:
-    """Create a folder and its parents, and remove those that are still empty when the block ends.
-
-    Raises:
-        StorageError: it cannot be created.
-    """
-    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    """Create a folder and its parents, and remove those that are still empty when the block ends."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     make_folder(folder)
     try:
         yield
     finally:
         with contextlib.suppress(OSError):  # not empty
-            for one in made:
-                one.rmdir()
+            for path in made:
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: str | LsgError) -> Iterator[None]:
+    """Hold a lock on the file ``path``, which exists only while a process holds it or after the process was killed.
+
+    The system releases the lock of a killed process. On file systems without locks, this does nothing.
+
+    Args:
+        busy: if another process holds the lock: a warning to log before waiting for it, or an error to raise instead.
+    """
+    from filelock import FileLock, Timeout  # takes 30 ms
+
+    lock = FileLock(path, mode=0o666 & ~_umask(), fallback_to_soft=False)
+    try:
+        try:
+            lock.acquire(BRIEFLY, poll_interval=POLL)
+        except Timeout:
+            if isinstance(busy, LsgError):
+                raise busy from None
+            log.warning("%s", busy)
+            lock.acquire()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise storage_error(error, path) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows refuses to remove an open file; filelock removes it there
+            path.unlink()
+        lock.release()
 
 
 def remove_partial(folder: Path) -> None:
@@ -315,7 +165,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _finish(file: Path) -> None:
-    with open(file, "rb") as stream:
+    with open(file, "rb+") as stream:
         os.fsync(stream.fileno())
     # Some libraries create files readable only by the owner; apply the umask as for other files.
     file.chmod(0o666 & ~_umask())

@@ -1,10 +1,14 @@
 """Memory of the process: allocator settings for large buffers, and detection of failed allocations."""
 
 import errno
-import resource
 import sys
 
 from lsgcli.errors import OutOfMemoryError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 KEEP = 1 << 30  # bytes
@@ -19,13 +23,21 @@ def check_address_space() -> None:
     Raises:
         OutOfMemoryError: the limit is too low.
     """
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit not in (resource.RLIM_INFINITY, -1) and limit < LIBRARIES:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0] if resource else -1
+    if 0 <= limit < LIBRARIES:  # no limit is -1
         raise OutOfMemoryError(
             f"not enough memory: found a limit of {limit >> 10:,} KiB of address space (ulimit -v), expected at least "
             f"{LIBRARIES >> 10:,} KiB for the libraries alone",
             hint="Raise the limit, or use a control group, which limits used memory rather than address space.",
         )
+
+
+def peak_bytes() -> int:
+    """Peak memory of the process in bytes; 0 if the system does not report it."""
+    if resource is None:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def keep_large_buffers() -> bool:
@@ -48,10 +60,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception, or one of its causes, reports insufficient host or device memory."""
     torch = sys.modules.get("torch")  # if not loaded, it has raised no error
     kinds = (MemoryError, getattr(torch, "OutOfMemoryError", MemoryError))
-    one: BaseException | None = error
-    while one is not None:
-        text = str(one)
-        if isinstance(one, kinds) or getattr(one, "errno", None) == errno.ENOMEM or any(sign in text for sign in SIGNS):
+    cause: BaseException | None = error
+    while cause is not None:
+        if (
+            isinstance(cause, kinds)
+            or getattr(cause, "errno", None) == errno.ENOMEM
+            or any(sign in str(cause) for sign in SIGNS)
+        ):
             return True
-        one = one.__cause__ or one.__context__
+        cause = cause.__cause__ or cause.__context__
     return False

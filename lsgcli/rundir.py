@@ -11,19 +11,16 @@ runs/<dataset>-<arch>-<method>/<UTC time>-s<seed>-<tail>/
     result.json            accuracies of the finished run, or the reason for divergence
 """
 
+import contextlib
 import datetime
-import fcntl
 import json
-import os
 import secrets
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from lsgcli import files
 from lsgcli.config import RunConfig, from_dict
-from lsgcli.errors import ConfigError, RunInUseError
+from lsgcli.errors import ConfigError, RunInUseError, StorageError
 
 RUNS = Path("runs")
 CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW = "config.json", "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"
@@ -34,7 +31,6 @@ FILES = frozenset({CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW, BEST, LAST, DIVERG
 SCHEMA = "lsg.run/1"
 BEFORE_SCHEMA = {"settings", "lsg", "argv", "started"}  # keys of a config.json from before it contained its schema
 LARGEST = 1 << 26  # bytes of a config.json
-ATTEMPTS = 5  # to lock a directory, 20 ms apart, because in_use() holds the lock briefly
 
 
 def new_path(config: RunConfig) -> Path:
@@ -44,7 +40,7 @@ def new_path(config: RunConfig) -> Path:
     return RUNS / f"{data}-{config.arch}-{config.method}" / f"{now}-s{config.seed}-{secrets.token_hex(3)}"
 
 
-class RunDir:
+class RunDir(contextlib.AbstractContextManager["RunDir"]):
     """An open run directory, locked against other processes until it is closed.
 
     Args:
@@ -61,9 +57,11 @@ class RunDir:
     def __init__(self, path: Path, *, force: bool = False, resume: bool = False):
         self.path = path
         check_free(path, force=force, resume=resume)
-        self._made = [p for p in (path, *path.parents) if not p.exists()]
-        self._lock = _lock(path)
-        files.remove_partial(path)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(files.making_folder(path))
+            stack.enter_context(files.locked(path / LOCK, _in_use_error(path)))
+            files.remove_partial(path)
+            self._held = stack.pop_all()
 
     config_file = property(lambda self: self.path / CONFIG)
     metrics_file = property(lambda self: self.path / METRICS)
@@ -73,21 +71,12 @@ class RunDir:
     report = property(lambda self: self.path / REPORT)
     result = property(lambda self: self.path / RESULT)
 
-    def __enter__(self) -> "RunDir":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Release the directory, and remove it if it is empty."""
-        (self.path / LOCK).unlink(missing_ok=True)
-        self._lock.close()
-        for folder in self._made:  # from the innermost outwards
-            try:
-                folder.rmdir()
-            except OSError:  # not empty
-                break
+        self._held.close()
 
     def trim(self, epochs: int) -> None:
         """Remove records of epochs from ``epochs`` on, written by a killed process after its last checkpoint."""
@@ -108,24 +97,19 @@ def is_run(path: Path) -> bool:
     try:
         if not (path / CONFIG).is_file() or (path / CONFIG).stat().st_size > LARGEST:
             return False
-        stored = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    if not isinstance(stored, dict):
+        stored = read_facts(path)
+    except (OSError, ConfigError):
         return False
     return str(stored.get("schema", "")).startswith("lsg.run/") or stored.keys() >= BEFORE_SCHEMA
 
 
 def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None:
-    """Check that a run may use ``path``, before any expensive work. Leaves no files.
-
-    Raises:
-        RunInUseError, ConfigError, StorageError: as :class:`RunDir`.
-    """
+    """Check that a run may use ``path``, before any expensive work; raises as :class:`RunDir`. Leaves no files."""
     if resume and path.is_file():
         raise ConfigError(f"--resume {path}: found a file, expected a run directory", hint=f"Try --resume {path.parent}.")
-    if path.exists() and not path.is_dir():
-        raise files.storage_error(NotADirectoryError(20, "a file of that name exists"), path)
+    nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise files.storage_error(NotADirectoryError(20, f"{nearest} is not a folder"), path)
     has_run = is_run(path)
     if resume and not has_run:
         raise ConfigError(
@@ -137,14 +121,11 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
             f"{path}: already contains a run, expected a new or empty directory",
             hint="Resume it (--resume), replace it (--force), or choose another --out.",
         )
-    strangers = (p for p in path.iterdir() if p.name != LOCK and not p.name.startswith(files.PARTIAL)) if path.is_dir() else ()
-    if not has_run and any(strangers):
+    # A killed process may have left its lock and partial files.
+    if not has_run and any(p.name != LOCK and not p.name.startswith(files.PARTIAL) for p in path.glob("*")):
         raise RunInUseError(
             f"{path}: is not empty and not a run, expected a new or empty directory", hint="Choose another --out."
         )
-    nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not nearest.is_dir():
-        raise files.storage_error(NotADirectoryError(20, f"{nearest} is not a folder"), path)
     probe = nearest / f"{files.PARTIAL}{secrets.token_hex(4)}"
     try:
         probe.touch()
@@ -153,42 +134,35 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
         raise files.storage_error(error, path) from error
 
 
-def read_config(path: Path) -> RunConfig:
-    """The settings of the run in a directory.
-
-    Raises:
-        ConfigError: there is no readable config.json.
-    """
-    try:
-        stored = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        return from_dict(stored["settings"])
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"{path / CONFIG}: not a readable run configuration: {error}") from error
+def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:
+    """Write config.json: the settings, and facts about program, machine and data."""
+    files.write_json(run.config_file, {**facts, "schema": SCHEMA, "settings": config.to_dict()})
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The content of config.json, with the facts from :func:`lsgcli.run.facts`; it must be readable."""
-    facts: dict[str, Any] = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    return facts
+    """The content of config.json, with the facts from :func:`lsgcli.run.facts`; a ConfigError if it is not readable."""
+    try:
+        return dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path / CONFIG}: not a readable run configuration: {error}") from error
+
+
+def read_config(path: Path) -> RunConfig:
+    """The settings of the run in a directory; a ConfigError if they are not readable, or invalid in this version."""
+    facts = read_facts(path)
+    if not isinstance(facts.get("settings"), dict):
+        raise ConfigError(f"{path / CONFIG}: not a readable run configuration: found no settings")
+    return from_dict(facts["settings"])
 
 
 def read_precision(path: Path) -> str:
-    """The precision of the run in a directory, which does not change when it is resumed on other hardware.
-
-    Raises:
-        ConfigError: as :func:`read_config`.
-    """
-    settings = read_config(path)
-    return str(read_facts(path).get("precision", {}).get("used", settings.precision))
+    """The precision of the run in a directory, which does not change when it is resumed on other hardware."""
+    used = read_facts(path).get("precision", {}).get("used")
+    return str(used or read_config(path).precision)
 
 
 def read_sources(path: Path) -> dict[str, str]:
-    """SHA-256 of the checkpoints that a run was initialised from, by setting name.
-
-    Raises:
-        ConfigError: as :func:`read_config`.
-    """
-    read_config(path)
+    """SHA-256 of the checkpoints that a run was initialised from, by setting name."""
     return {name: str(source["sha256"]) for name, source in read_facts(path).get("sources", {}).items()}
 
 
@@ -213,43 +187,14 @@ def accuracy_on_test(checkpoint: Path) -> float | None:
 
 def in_use(path: Path) -> bool:
     """Whether a process is writing the run in a directory."""
+    if not (path / LOCK).exists():
+        return False
     try:
-        with open(path / LOCK) as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with files.locked(path / LOCK, _in_use_error(path)):
+            return False
+    except (RunInUseError, StorageError):  # held, or a lock of another user
         return True
-    except OSError:  # no lock file
-        return False
-    return False
 
 
-def _lock(path: Path) -> IO[str]:
-    """Create the directory and take its lock."""
-    for attempt in range(ATTEMPTS):
-        time.sleep(0.02 * (attempt > 0))
-        files.make_folder(path)
-        try:
-            stream = open(path / LOCK, "w")  # noqa: SIM115 (open until the run is closed)
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.close()
-            continue
-        except OSError as error:
-            raise files.storage_error(error, path) from error
-        if _is_at(stream, path / LOCK):
-            return stream
-        stream.close()  # the previous owner removed the file, so this lock has no effect
-    raise RunInUseError(f"{path}: another process is writing this run", hint="Wait for it, stop it, or choose another --out.")
-
-
-def _is_at(stream: IO[str], path: Path) -> bool:
-    """Whether ``path`` still refers to the open file."""
-    try:
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except OSError:
-        return False
-
-
-def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:
-    """Write config.json: the settings, and facts about program, machine and data."""
-    files.write_json(run.config_file, {**facts, "schema": SCHEMA, "settings": config.to_dict()})
+def _in_use_error(path: Path) -> RunInUseError:
+    return RunInUseError(f"{path}: another process is writing this run", hint="Wait for it, stop it, or choose another --out.")

@@ -1,9 +1,11 @@
 """Verdicts on layers of a gradient-flow record, by configurable thresholds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from math import isnan
+from math import isfinite, isnan
 from typing import Any
+
+from lsgcli.errors import ConfigError
 
 
 def _limit(default: float, measure: str, sign: str, digits: int = 2) -> float:
@@ -31,7 +33,7 @@ class Thresholds:
     exploding: float = _limit(1e3, "grad_ratio", ">")
 
 
-RULES = {one.name: one.metadata for one in fields(Thresholds)}
+RULES = {threshold.name: threshold.metadata for threshold in fields(Thresholds)}
 VERDICTS = tuple(RULES)
 
 
@@ -48,3 +50,38 @@ def rule_text(name: str, limit: float, measure: str) -> str:
     """Description of a verdict's condition; ``measure`` is the name of its measure."""
     side = "below" if RULES[name]["sign"] == "<" else "above"
     return f"{measure} {side} {limit:g}" + (", or not a number" if name == "exploding" else "")
+
+
+def parse_verdicts(text: str) -> set[str]:
+    """The verdicts of ``--fail-on``, a comma-separated list.
+
+    Raises:
+        ConfigError: an unknown verdict.
+    """
+    names = {name.strip() for name in text.split(",")}
+    if unknown := sorted(names - set(VERDICTS)):
+        raise ConfigError(
+            f"--fail-on: found {', '.join(map(repr, unknown))}, expected a comma-separated list of {', '.join(VERDICTS)}"
+        )
+    return names
+
+
+def parse_limits(texts: Iterable[str]) -> Thresholds:
+    """The thresholds of ``--limit``, each as ``VERDICT=NUMBER``.
+
+    Raises:
+        ConfigError: an unknown verdict, or an invalid number.
+    """
+    limits, problems = {}, []
+    for text in texts:
+        name, _, number = text.partition("=")
+        try:
+            limits[name] = float(number)
+            valid = name in VERDICTS and isfinite(limits[name])
+        except ValueError:
+            valid = False
+        if not valid:
+            problems.append(f"--limit: found {text!r}, expected NAME=NUMBER with one of {', '.join(VERDICTS)}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return Thresholds(**limits)

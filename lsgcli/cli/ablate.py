@@ -1,29 +1,22 @@
 """``lsg ablate``: variants of a run over several seeds, and a table of their results."""
 
-import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lsgcli import config as settings_of
-from lsgcli import files
-from lsgcli.cli import completion
-from lsgcli.cli.common import ConfigFile, Force, Quiet, Verbose, log, messages
+from lsgcli.cli import common, completion
 from lsgcli.cli.options import with_settings
+from lsgcli.config import FIELDS, option_name
 from lsgcli.errors import ConfigError, Stopped
-from lsgcli.output import print_result
+from lsgcli.output import check_output, print_result
 
 if TYPE_CHECKING:
     from lsgcli.ablation.collect import Collection
-    from lsgcli.ablation.plan import Cell, Plan, Variant
-    from lsgcli.config import RunConfig
+    from lsgcli.ablation.plan import Cell, Plan
 
 SEEDS = "0-2"
-MOST = 10_000  # runs of an ablation
-TAKES = settings_of.FIELDS.keys() - {"seed"}
 
 
 def _formats(incomplete: str) -> list[str]:
@@ -32,7 +25,7 @@ def _formats(incomplete: str) -> list[str]:
     return completion.of(FORMATS)(incomplete)
 
 
-@with_settings(TAKES)
+@with_settings(FIELDS.keys() - {"seed"})
 def ablate(
     settings: dict[str, Any],
     more: Annotated[
@@ -54,7 +47,7 @@ def ablate(
     seeds: Annotated[
         str | None, typer.Option(help=f"Seeds, such as 0-4 or 0,1,7. Default: {SEEDS}.", show_default=False)
     ] = None,
-    config: ConfigFile = None,
+    config: common.ConfigFile = None,
     out: Annotated[
         Path | None, typer.Option(help="Directory of the runs. Default: a directory below runs/, derived from the settings.")
     ] = None,
@@ -84,9 +77,9 @@ def ablate(
             "(with lsgcli[pdf]).",
         ),
     ] = None,
-    force: Force = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    force: common.Force = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = False,
 ) -> None:
     """Run variants over several seeds, and print mean, spread and paired difference to the first row.
 
@@ -94,37 +87,46 @@ def ablate(
     started with the same command share the cells. With --print-commands another program runs the cells, and --collect makes
     the table.
     """
-    messages(quiet, verbose, TAKES)
+    common.messages(quiet, verbose, FIELDS.keys() - {"seed"})
     if as_json and form not in (None, "json"):
         raise ConfigError(f"found both --json and --format {form}, expected one of them")
-    chosen, form = form, "json" if as_json else form or "table"
     from lsgcli.report.tables import FORMATS
 
-    if form not in FORMATS:
-        raise ConfigError(f"--format: found {form!r}, expected one of {', '.join(FORMATS)}")
+    format_name = "json" if as_json else form or "table"
+    if format_name not in FORMATS:
+        raise ConfigError(f"--format: found {format_name!r}, expected one of {', '.join(FORMATS)}")
     if plot is not None:
         from lsgcli.report.drawing import SUFFIXES
 
-        files.check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, force=force)
+        check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, force=force)
     axes = [text for text in [grid, *(more or [])] if text]
-    others = {"--table": table, "--grid": axes, "--seeds": seeds, "--config": config, "--out": out}
     if collect is not None:
-        _refuse("--collect", {**others, "--print-commands": print_commands, **_named(settings)})
+        others: dict[str, Any] = {"--table": table, "--grid": axes or None, "--seeds": seeds, "--config": config, "--out": out}
+        others |= {"--print-commands": print_commands, **{option_name(name): True for name in settings}}
+        common.exclude("--collect", others)
         from lsgcli.ablation.collect import collect as find
 
         found = find(collect)
     else:
         if print_commands:
-            _refuse("--print-commands", {"--plot": plot, "--json": as_json, "--format": chosen})
-        plan = _plan(settings, table, axes, _seeds(SEEDS if seeds is None else seeds), config, out)
+            common.exclude("--print-commands", {"--plot": plot, "--json": as_json, "--format": form})
+        from lsgcli.ablation.rows import plan
+
+        planned = plan(settings, table, axes, SEEDS if seeds is None else seeds, config, out)
         if print_commands:
-            _print_commands(plan, quiet)
+            _print_commands(planned, quiet)
             return
-        found = _run(plan, quiet)
+        found = _run(planned, quiet)
     summary = found.summary()
-    print_result(FORMATS[form](summary))
+    print_result(FORMATS[format_name](summary))
     if plot is not None:
-        _plot(found, summary, plot)
+        from lsgcli.ablation.curves import finished
+        from lsgcli.report.ablation_charts import charts
+        from lsgcli.report.drawing import save
+
+        curves = finished([row["label"] for row in summary["rows"]], found.cells, found.records)
+        written = save(charts(curves), plot)
+        common.log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished; no charts written")
 
 
 def _run(plan: "Plan", quiet: bool) -> "Collection":
@@ -147,8 +149,8 @@ def _run(plan: "Plan", quiet: bool) -> "Collection":
 
             return run_cell(cell, emit, stop)
 
-    def waiting(left: "Sequence[Cell]") -> None:
-        log.info("waiting for %d runs in other processes: %s", len(left), ", ".join(str(c.path) for c in left))
+    def waiting(left: Sequence["Cell"]) -> None:
+        common.log.info("waiting for %d runs in other processes: %s", len(left), ", ".join(str(cell.path) for cell in left))
 
     with stop_on_signals() as stop:
         try:
@@ -170,145 +172,13 @@ def _print_commands(plan: "Plan", quiet: bool) -> None:
     left = [cell for cell in cells if read_result(cell.path) is None and not in_use(cell.path)]
     lines = [command(cell, ("-q",) if quiet else ()) for cell in left]
     if len(left) < len(cells):
-        log.info("%d of %d runs are finished or running", len(cells) - len(left), len(cells))
+        common.log.info("%d of %d runs are finished or running", len(cells) - len(left), len(cells))
     if not all(map(is_plain, lines)):
-        log.warning(
+        common.log.warning(
             "some commands contain quotes, which xargs removes; use: ... | tr '\\n' '\\0' | xargs -0 -P2 -I{} sh -c '{}'"
         )
     if shutil.which("lsg") is None:
-        log.warning("lsg is not on the PATH; activate its environment in the shell that runs these commands")
+        common.log.warning("lsg is not on the PATH; activate its environment in the shell that runs these commands")
     for words in lines:
         print_result(shlex.join(words))
-    log.info("to make the table: lsg ablate --collect %s", shlex.quote(str(plan.root)))
-
-
-def _plot(found: "Collection", summary: dict[str, Any], folder: Path) -> None:
-    from lsgcli.ablation.curves import finished
-    from lsgcli.report.ablation_charts import charts
-    from lsgcli.report.drawing import save
-
-    rows = finished([row["label"] for row in summary["rows"]], found.cells, found.records)
-    written = save(charts(rows), folder)
-    log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished; no charts written")
-
-
-def _refuse(option: str, others: dict[str, Any]) -> None:
-    given = [name for name, value in others.items() if value]
-    if given:
-        raise ConfigError(f"{', '.join(given)}: cannot be combined with {option}")
-
-
-def _named(settings: dict[str, Any]) -> dict[str, Any]:
-    return {settings_of.option_name(name): True for name in settings}
-
-
-def _plan(
-    settings: dict[str, Any], table: str | None, axes: list[str], seeds: list[int], file: Path | None, out: Path | None
-) -> "Plan":
-    """The runs, after checking their settings and that no directory contains a different run."""
-    from lsgcli import run
-    from lsgcli.ablation.cells import check_same
-    from lsgcli.ablation.plan import Plan, folder_of
-
-    variants, table = _variants(table, axes)
-    if len(variants) * len(seeds) > MOST:
-        raise ConfigError(f"--seeds: found {len(seeds):,} seeds for {len(variants)} rows, expected at most {MOST:,} runs")
-    variants, configs = _distinct(variants, _configs(settings, variants, file))
-    plan = Plan(out or folder_of(configs), variants, configs, tuple(seeds), table)
-    for config in plan.configs:
-        run.check(config)
-    for cell in plan.cells():
-        check_same(cell)
-    return plan
-
-
-def _variants(table: str | None, axes: list[str]) -> "tuple[tuple[Variant, ...], str | None]":
-    """The rows of the table, and the number of the paper's table, if it is one."""
-    from lsgcli.ablation.paper import TABLES
-    from lsgcli.ablation.plan import grid
-
-    if axes:
-        if table is not None:
-            raise ConfigError("--table and --grid: found both, expected one of them")
-        values = _axes(axes)
-        if (count := math.prod(map(len, values.values()))) > MOST:
-            raise ConfigError(f"--grid: found {count:,} rows, expected at most {MOST:,}")
-        return grid(values), None
-    if (table or "1") not in TABLES:
-        raise ConfigError(f"--table: found {table!r}, expected one of {', '.join(TABLES)}")
-    return TABLES[table or "1"], table or "1"
-
-
-def _configs(settings: dict[str, Any], variants: "tuple[Variant, ...]", file: Path | None) -> "list[RunConfig]":
-    """Complete settings of each row, including the preset of its data set."""
-    from lsgcli.resolve import resolve_rows
-
-    both = sorted({name for variant in variants for name in variant} & set(settings))
-    if both:
-        names = ", ".join(settings_of.option_name(name) for name in both)
-        raise ConfigError(
-            f"{names}: cannot be given, because the rows of the table differ in it", hint="Omit the option, or use --grid."
-        )
-    return resolve_rows(settings, variants, file=file, takes=TAKES)
-
-
-def _distinct(
-    variants: "tuple[Variant, ...]", configs: "list[RunConfig]"
-) -> "tuple[tuple[Variant, ...], tuple[RunConfig, ...]]":
-    """The rows without duplicates, which have the same computation as an earlier row."""
-    from lsgcli.ablation.plan import folder_name
-
-    first = dict(reversed(list(zip(configs, variants, strict=True))))
-    for config, variant in zip(configs, variants, strict=True):
-        if first[config] is not variant:
-            log.warning("%s: omitted, same computation as %s", folder_name(variant), folder_name(first[config]))
-    kept = [(first[config], config) for config in dict.fromkeys(configs)]
-    return tuple(variant for variant, _ in kept), tuple(config for _, config in kept)
-
-
-def _axes(texts: list[str]) -> dict[str, list[Any]]:
-    axes: dict[str, list[Any]] = {}
-    problems = []
-    for text in texts:
-        name, equals, values = text.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals or not values:
-            problems.append(f"--grid: found {text!r}, expected KEY=VALUE,VALUE,...")
-        elif name not in settings_of.FIELDS:
-            problems += settings_of.check({name: None})
-        elif name == "seed":
-            problems.append("--grid: found seed, expected another setting; use --seeds for seeds")
-        elif name in axes:
-            problems.append(f"--grid: found {name} twice")
-        elif name in settings_of.MAY_CHANGE:
-            problems.append(f"--grid: found {name}, which does not affect results")
-        else:
-            axes[name] = [_value(name, value) for value in values.split(",")]
-            problems += [line for value in axes[name] for line in settings_of.check({name: value})]
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return axes
-
-
-def _value(name: str, text: str) -> Any:
-    from lsgcli.resolve import parse
-
-    try:
-        return parse(name, text)
-    except ValueError:
-        return text  # rejected by check()
-
-
-def _seeds(text: str) -> list[int]:
-    seeds: dict[int, None] = {}
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,19})(?:-(\d{1,19}))?", part.strip())
-        if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise ConfigError(f"--seeds: found {text!r}, expected numbers and ranges such as 0-4 or 0,1,7")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if problems := settings_of.check({"seed": last}):
-            raise ConfigError(problems[0].replace("seed:", "--seeds:"))
-        if last - first + len(seeds) >= MOST:
-            raise ConfigError(f"--seeds: found {text!r}, expected at most {MOST:,} seeds")
-        seeds |= dict.fromkeys(range(first, last + 1))
-    return list(seeds)
+    common.log.info("to make the table: lsg ablate --collect %s", shlex.quote(str(plan.root)))

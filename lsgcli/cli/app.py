@@ -10,8 +10,7 @@ from lsgcli import __version__
 from lsgcli.cli.commands import group
 from lsgcli.cli.guard import ending, refuse_empty, reopen_streams
 from lsgcli.cpus import wait_passively
-from lsgcli.errors import exit_statuses
-from lsgcli.extras import DISTRIBUTION
+from lsgcli.errors import DISTRIBUTION, exit_statuses
 
 COMMANDS = {
     "train": "train:train",
@@ -27,7 +26,6 @@ COMMANDS = {
 app = typer.Typer(
     name="lsg",
     cls=group(COMMANDS),
-    help="Train spiking neural networks with a learnable surrogate gradient, and measure their gradient flow.",
     epilog="Results go to stdout, everything else to stderr. Exit status: "
     + "; ".join(f"{code} {meaning}" for code, meaning in exit_statuses().items()),
     no_args_is_help=True,

@@ -13,7 +13,7 @@ import typer
 import typer.core
 import typer.main
 
-from lsgcli.cli.guard import guarded
+from lsgcli.cli.guard import ending
 from lsgcli.cli.options import with_options
 
 
@@ -34,7 +34,7 @@ class Commands(Mapping[str, Any]):
         if isinstance(target, typer.Typer):
             return typer.main.get_group(target)
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(name, cls=Command)(guarded(with_options(target)))
+        app.command(name, cls=Command)(ending()(with_options(target)))
         return typer.main.get_command(app)
 
     def __iter__(self) -> Iterator[str]:

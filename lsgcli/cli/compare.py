@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from lsgcli import files
-from lsgcli.cli import completion
-from lsgcli.cli.common import Force, Json, Quiet, Verbose, messages
-from lsgcli.output import print_json, print_result
+from lsgcli.cli import common, completion
+from lsgcli.output import check_output, print_json, print_result
 
 
 def compare(
@@ -23,24 +22,24 @@ def compare(
             autocompletion=completion.runs,
         ),
     ],
-    as_json: Json = False,
-    html: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page with curves and figures.")] = None,
-    force: Force = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    as_json: common.Json = False,
+    html: common.Html = None,
+    force: common.Force = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = False,
 ) -> None:
     """Compare runs: differing settings, final results and gradient flow, with one column per run.
 
     Stopped, diverged and running runs are marked and shown with their results so far. Layers with a verdict other than ok are marked
     with `!`. Reads only run directories, neither data nor checkpoints.
     """
-    messages(quiet, verbose)
+    common.messages(quiet, verbose)
     from lsgcli import comparison
     from lsgcli.report import comparison as report
 
     found = comparison.find(runs)
     if html is not None:
-        files.check_output(html, "--html", suffixes=(".html",), inputs=found, force=force)
+        check_output(html, "--html", suffixes=(".html",), inputs=found, force=force)
     record = comparison.compare(found)
     if as_json:
         print_json(record)

@@ -1,22 +1,18 @@
 """``lsg export``: export a trained network to other formats."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lsgcli import registry
-from lsgcli.cli import completion
-from lsgcli.cli.common import AROUND, CacheDir, CheckpointPath, DataDir, Force, Json, Quiet, Verbose, messages, open_data
+from lsgcli.cli import common, completion
 from lsgcli.errors import ConfigError
-from lsgcli.output import print_json, print_result
-
-log = logging.getLogger("lsg")
+from lsgcli.output import check_output, print_json, print_result
 
 
 def export(
-    checkpoint: CheckpointPath,
+    checkpoint: common.CheckpointPath,
     output: Annotated[Path, typer.Option("-o", "--output", help="Output file, or folder (hf).")],
     form: Annotated[
         str | None,
@@ -34,19 +30,17 @@ def export(
         ),
     ] = None,
     fold_bn: Annotated[bool, typer.Option(help="Fold tdBN into the preceding convolutions.")] = True,
-    T: Annotated[
-        int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")
-    ] = None,
+    T: common.Timesteps = None,
     dt: Annotated[float | None, typer.Option(help="For nir: duration of a timestep in seconds. Default: 0.0001.")] = None,
     verify: Annotated[
         int | None, typer.Option(min=1, help="Compare the export with the network on this many test samples.")
     ] = None,
-    data_dir: DataDir = None,
-    cache_dir: CacheDir = None,
-    force: Force = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    data_dir: common.DataDir = None,
+    cache_dir: common.CacheDir = None,
+    force: common.Force = False,
+    as_json: common.Json = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = False,
 ) -> None:
     """Export a network, with tdBN folded into the convolutions, and print the path.
 
@@ -54,20 +48,18 @@ def export(
     with the folded network: logits, predictions, and spikes if the format exposes them. If they differ by more than rounding, the
     exit status is 9 and no file is written.
     """
-    messages(quiet, verbose, AROUND if verify else ())
+    common.messages(quiet, verbose, common.AROUND if verify else ())
     if not verify and (data_dir or cache_dir):
         raise ConfigError("--data-dir, --cache-dir: have no effect without --verify N")
-    from lsgcli.export import format_for
-
-    form = format_for(output, form)
-    exporter = registry.get("format", form)()
-    exporter.check()
     from lsgcli import export as exporting
     from lsgcli import files
 
+    form = exporting.format_for(output, form)
+    exporter = registry.get("format", form)()
+    exporter.check()
     options = exporting.chosen(form, mode=mode, dt=dt, fold_bn=fold_bn)
     suffixes = (exporter.suffix,) if exporter.suffix else ()
-    files.check_output(output, "-o", suffixes=suffixes, folder=exporter.folder, inputs=(checkpoint,), force=force)
+    check_output(output, "-o", suffixes=suffixes, folder=exporter.folder, inputs=(checkpoint,), force=force)
     from lsgcli.data.batches import batches
     from lsgcli.data.bundle import spread
     from lsgcli.export import source
@@ -75,14 +67,13 @@ def export(
 
     trained, written, content = source.read(checkpoint, form, options, T)
     record = {"format": form, "path": str(output), **verifying.NOTHING}
-    writing = files.creating_folder if exporter.folder else files.replacing
-    with writing(output) as temporary:
+    with files.replacing(output, folder=exporter.folder) as temporary:
         exporter.write(written, content, temporary, options)
         if verify:
             changes = {"data_dir": data_dir, "cache_dir": cache_dir, "device": "cpu"}
-            _, bundle, _ = open_data(content.config, changes, ("test",), quiet)
+            _, bundle, _ = common.open_data(content.config, changes, ("test",), quiet)
             samples = batches(bundle, spread(bundle.test, verify), 32)
             record |= verifying.verify(trained, written, exporter.open(temporary), samples, str(output))
-            log.info("%s", verifying.described(record))
+            common.log.info("%s", verifying.described(record))
         exporter.conclude(temporary, content, record)
     print_json(record) if as_json else print_result(output)

@@ -1,13 +1,11 @@
 """Conversion of errors to messages and exit statuses, the only place where the program exits on an error."""
 
 import contextlib
-import functools
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from lsgcli.config import FIELDS, option_name
 from lsgcli.errors import CLOSED_PIPE, INTERRUPTED, ConfigError, LsgError, OutOfMemoryError, StorageError
@@ -15,25 +13,12 @@ from lsgcli.memory import is_out_of_memory
 from lsgcli.output import clean
 
 
-def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a command so that an expected error prints a message to stderr and exits with the status of its kind."""
-
-    @functools.wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> None:
-        with ending():
-            command(*args, **kwargs)
-            sys.stdout.flush()
-
-    return wrapper
-
-
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
-    """Exit the program if the block raises, with a message and the exit status of the error's kind."""
+    """Exit the program if the block, or a function decorated with it, raises: with a message and the exit status of the error."""
     try:
         yield
-    except LsgError as error:
-        fail(error)
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader closed the pipe, as in `lsg ... | head -1`
         _abandon_stdout()
         raise SystemExit(CLOSED_PIPE) from None
@@ -50,8 +35,9 @@ def ending() -> Iterator[None]:
         if expected is None:
             print(clean(traceback.format_exc()), file=sys.stderr, end="")
             print("lsg: unexpected error; please report it with the lines above", file=sys.stderr)
-            raise SystemExit(1) from None
-        fail(expected)
+            raise SystemExit(LsgError.exit_code) from None
+        print(f"error: {clean(_with_options(str(expected)))}", file=sys.stderr)
+        raise SystemExit(expected.exit_code) from None
 
 
 def reopen_streams() -> None:
@@ -81,12 +67,6 @@ def refuse_empty(words: Sequence[str]) -> None:
             )
 
 
-def fail(error: LsgError) -> None:
-    """Print an expected error and exit with its status."""
-    print(f"error: {clean(_with_options(str(error)))}", file=sys.stderr)
-    raise SystemExit(error.exit_code) from None
-
-
 def _with_options(message: str) -> str:
     """The message, where settings at the start of its lines are written as options: ``--batch-size`` for ``batch_size``.
 
@@ -106,6 +86,9 @@ def _abandon_stdout() -> None:
 
 
 def _expected(error: Exception) -> LsgError | None:
+    """The error as one with a message and an exit status; None for an unexpected one."""
+    if isinstance(error, LsgError):
+        return error
     if is_out_of_memory(error):
         first = str(error).splitlines()[0] if str(error) else "an allocation failed"
         return OutOfMemoryError(

@@ -1,7 +1,6 @@
 """``lsg predict``: classify unlabelled recordings and images."""
 
 import contextlib
-import logging
 import os
 import sys
 import time
@@ -10,32 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from lsgcli.cli.common import (
-    AROUND,
-    BatchSize,
-    CheckpointPath,
-    Device,
-    Json,
-    Precision,
-    Quiet,
-    Verbose,
-    around,
-    messages,
-    on_cpu,
-)
+from lsgcli.cli import common
 from lsgcli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from lsgcli.predict import Network
     from lsgcli.report.predictions import Lines
 
-LATENCIES = 100_000  # kept for the median
-
-log = logging.getLogger("lsg")
+LATENCIES = 100_000  # of the last timesteps of a stream
 
 
 def predict(
-    checkpoint: CheckpointPath,
+    checkpoint: common.CheckpointPath,
     paths: Annotated[
         list[str],
         typer.Argument(metavar="PATH...", help="Recordings, images, or folders; - reads a list of paths from stdin."),
@@ -64,12 +49,12 @@ def predict(
         float | None,
         typer.Option(min=0.0, help="With --stream: seconds without growth after which a file is complete. Default: 2."),
     ] = None,
-    batch_size: BatchSize = None,
-    device: Device = "auto",
-    precision: Precision = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    batch_size: common.BatchSize = None,
+    device: common.Device = "auto",
+    precision: common.Precision = None,
+    as_json: common.Json = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = False,
 ) -> None:
     """Classify recordings or images: one line each with path, class and probability, separated by tabs.
 
@@ -80,72 +65,65 @@ def predict(
     With --stream, each timestep gives one line as soon as its events have arrived; the fourth column is the timestep, 1 to T. -v
     reports the latency at the end. SIGINT and SIGTERM end the stream with status 0.
     """
-    messages(quiet, verbose, AROUND)
+    common.messages(quiet, verbose, common.AROUND)
     if not as_json:
-        _check_without("--json", {"--logits": logits or None})
+        common.require("--json", {"--logits": logits})
     if stream:
-        _check_stream(paths, {"--by-step": by_step or None, "--batch-size": batch_size}, idle)
+        common.exclude("--stream", {"--by-step": by_step, "--batch-size": batch_size})
+        if len(paths) != 1:
+            raise ConfigError(
+                f"--stream: found {len(paths)} paths, expected one recording", hint="Start one process per recording."
+            )
+        if idle is not None and paths == ["-"]:
+            raise ConfigError(
+                "--idle: found with -, expected a file; stdin ends when its writer closes it", hint="Omit --idle."
+            )
     else:
-        _check_without("--stream", {"--per-slice": per_slice, "--idle": idle})
-    given = paths if stream else _listed(paths)
+        common.require("--stream", {"--per-slice": per_slice, "--idle": idle})
+        paths = _listed(paths)
     from lsgcli.predict import Network
     from lsgcli.report.predictions import Lines
 
-    changes = around({"batch_size": batch_size, "device": device, "precision": precision})
+    changes = common.around({"batch_size": batch_size, "device": device, "precision": precision})
     network = Network.open(checkpoint, **changes)
     if network.exported:
-        on_cpu(device, precision)
+        common.on_cpu(device, precision)
     lines = Lines(as_json, top, by_step, threshold, logits)
     if stream:
-        _stream(network, given[0], lines, {"per_slice": per_slice, **({} if idle is None else {"idle": idle})})
+        _stream(network, paths[0], lines, {"per_slice": per_slice, **({} if idle is None else {"idle": idle})})
     else:
-        _files(network, given, lines)
-
-
-def _check_stream(paths: list[str], of_files: dict[str, Any], idle: float | None) -> None:
-    if len(paths) != 1:
-        raise ConfigError(
-            f"--stream: found {len(paths)} paths, expected one recording", hint="Start one process per recording."
-        )
-    for flag, value in of_files.items():
-        if value is not None:
-            raise ConfigError(
-                f"{flag}: cannot be combined with --stream, which processes timesteps one by one", hint=f"Omit {flag}."
-            )
-    if idle is not None and paths == ["-"]:
-        raise ConfigError("--idle: found with -, expected a file; stdin ends when its writer closes it", hint="Omit --idle.")
-
-
-def _check_without(missing: str, given: dict[str, Any]) -> None:
-    for flag, value in given.items():
-        if value is not None:
-            raise ConfigError(f"{flag}: found without {missing}, expected both", hint=f"Add {missing}, or omit {flag}.")
+        _files(network, paths, lines)
 
 
 def _stream(network: "Network", path: str, lines: "Lines", options: dict[str, Any]) -> None:
-    from lsgcli.streaming import stream as run
+    """Print a line for each timestep, and log the latency from the end of a slice to its line."""
+    import numpy as np
+
+    from lsgcli.streaming import stream
     from lsgcli.training.signals import stop_on_signals
 
-    late: deque[float] = deque(maxlen=LATENCIES)
+    latencies: deque[float] = deque(maxlen=LATENCIES)
     try:
-        with stop_on_signals() as stop, contextlib.closing(run(network, path, stop=lambda: stop, **options)) as answers:
-            for answer in answers:
-                _write(lines.timestep(answer), sys.stdout)
-                late.append(1e3 * (time.perf_counter() - answer.ready))
+        with stop_on_signals() as stop, contextlib.closing(stream(network, path, stop=lambda: stop, **options)) as timesteps:
+            for timestep in timesteps:
+                _write(lines.timestep(timestep), sys.stdout)
+                latencies.append(1e3 * (time.perf_counter() - timestep.ready))
     finally:
-        if late:
-            ordered = sorted(late)
-            log.debug(
-                "latency from slice to line: median %.1f ms, 99th percentile %.1f ms, of %s%d timesteps",
-                ordered[len(ordered) // 2],
-                ordered[len(ordered) * 99 // 100],
-                "the last " if len(late) == LATENCIES else "",
-                len(late),
+        if latencies:
+            common.log.debug(
+                "latency from slice to line: median %.1f ms, 99th percentile %.1f ms, of the last %d timesteps",
+                *np.percentile(latencies, (50, 99)),
+                len(latencies),
             )
 
 
 def _files(network: "Network", paths: list[str], lines: "Lines") -> None:
-    from lsgcli.predict import predict as run
+    """Print a line for each file, on stderr for those that cannot be read.
+
+    Raises:
+        SystemExit: with the status of a DataError, if some cannot be read.
+    """
+    from lsgcli.predict import predict
     from lsgcli.report.predictions import printable
 
     failed: list[str] = []
@@ -154,13 +132,12 @@ def _files(network: "Network", paths: list[str], lines: "Lines") -> None:
         failed.append(path)
         _write(f"error: {printable(error.message)}", sys.stderr)
 
-    answered, begin = 0, time.perf_counter()
-    with contextlib.closing(run(network, paths, on_error=on_error)) as predictions:
-        for prediction in predictions:
+    count, begin = 0, time.perf_counter()
+    with contextlib.closing(predict(network, paths, on_error=on_error)) as predictions:
+        for count, prediction in enumerate(predictions, 1):  # noqa: B007 (logged below)
             _write(lines.prediction(prediction), sys.stdout)
-            answered += 1
     seconds = time.perf_counter() - begin
-    log.debug("%d samples in %.1f s, %.1f samples/s", answered, seconds, answered / seconds)
+    common.log.debug("%d samples in %.1f s, %.1f samples/s", count, seconds, count / seconds)
     if failed:
         raise SystemExit(DataError.exit_code)
 
@@ -175,17 +152,17 @@ def _listed(paths: list[str]) -> list[str]:
     """The given paths, with - replaced by a list from stdin, one path per line or NUL-separated as from `find -print0`."""
     if paths.count("-") > 1:
         raise ConfigError("PATH: found - twice, expected it once; stdin can be read only once", hint="Give - once.")
-    found: list[str] = []
+    listed: list[str] = []
     for path in paths:
         if path != "-":
-            found.append(path)
+            listed.append(path)
             continue
         content = sys.stdin.buffer.read() if sys.stdin else b""  # closed by <&-
         separator = b"\0" if b"\0" in content else b"\n"
-        found += [os.fsdecode(line) for line in content.split(separator) if line]
-    if not found:
+        listed += [os.fsdecode(line) for line in content.split(separator) if line]
+    if not listed:
         raise DataError(
             "-: found no paths on stdin, expected one per line",
             hint="Pipe a list of paths into it, such as the output of find.",
         )
-    return found
+    return listed

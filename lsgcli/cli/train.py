@@ -6,18 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from lsgcli.cli import completion
-from lsgcli.cli.common import ConfigFile, Quiet, Verbose, messages
+from lsgcli import rundir
+from lsgcli.cli import common, completion
 from lsgcli.cli.options import with_settings
 from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name, without_effect
 from lsgcli.errors import ConfigError
 from lsgcli.output import print_json, print_result
+from lsgcli.resolve import from_environment, resolve
 
 
 @with_settings()
 def train(
     settings: dict[str, Any],
-    config: ConfigFile = None,
+    config: common.ConfigFile = None,
     out: Annotated[Path | None, typer.Option(help="Run directory. Default: a new directory below runs/.")] = None,
     resume: Annotated[
         Path | None,
@@ -37,8 +38,8 @@ def train(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print events as JSON lines instead of the checkpoint's path.")
     ] = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = False,
 ) -> None:
     """Train a network and print the path of its checkpoint.
 
@@ -48,17 +49,20 @@ def train(
 
     To continue a run stopped by a signal (status 75), repeat the command with the same --out.
     """
-    messages(quiet, verbose, MAY_CHANGE if resume else FIELDS)
-    run_config, path = _settings(settings, config, out, resume, force)
+    common.messages(quiet, verbose, MAY_CHANGE if resume else FIELDS)
+    if resume is None:
+        run_config = _of_new_run(settings, config, out, force)
+    else:
+        run_config = _of_resumed_run(resume, settings, {"--out": out, "--force": force, "--config": config})
+    path = resume or out or rundir.new_path(run_config)
     from lsgcli import run
     from lsgcli.report.terminal import TrainingDisplay, cost_text
-    from lsgcli.rundir import check_free
     from lsgcli.training.signals import stop_on_signals
 
     continues = resume is not None
-    if not continues and not dry_run:  # --resume is checked when the settings are read
+    if not continues and not dry_run:
         continues = not force and run.is_stopped(path, run_config)
-        check_free(path, force=force, resume=continues)
+        rundir.check_free(path, force=force, resume=continues)
     with TrainingDisplay(quiet=quiet) as display:
         if dry_run:
             from lsgcli.dry_run import dry_run as measure
@@ -78,45 +82,34 @@ def train(
         print_result(end["checkpoint"])
 
 
-def _settings(
-    settings: dict[str, Any], file: Path | None, out: Path | None, resume: Path | None, force: bool
-) -> tuple[RunConfig, Path]:
-    from lsgcli.resolve import from_environment, resolve
-    from lsgcli.rundir import new_path, read_config
+def _of_new_run(settings: dict[str, Any], file: Path | None, out: Path | None, force: bool) -> RunConfig:
+    """The settings of a new run; with --force, its directory must not contain a checkpoint that the run is initialised from."""
+    if force and out is None:
+        raise ConfigError("--force: found no --out, expected the run directory to replace")
+    run_config = resolve(settings, file=file)
+    if out is None or not force:
+        return run_config
+    for name, field in FIELDS.items():
+        value = getattr(run_config, name)
+        if field.metadata["path"] == "checkpoint" and value and Path(value).resolve().is_relative_to(out.resolve()):
+            raise ConfigError(
+                f"{option_name(name)} {value}: is inside the run that --force replaces", hint="Choose another --out."
+            )
+    return run_config
 
-    if resume is None:
-        if force and out is None:
-            raise ConfigError("--force: found no --out, expected the run directory to replace")
-        run_config = resolve(settings, file=file)
-        if force and out is not None:
-            _check_keeps_sources(run_config, out)
-        return run_config, out or new_path(run_config)
-    kept = set(settings) - MAY_CHANGE - {"epochs"}
-    problems = [f"{option_name(name)}: cannot be changed when a run is resumed" for name in settings if name in kept]
-    problems += [
-        f"{option}: cannot be combined with --resume"
-        for option, given in (("--out", out), ("--force", force), ("--config", file))
-        if given
-    ]
+
+def _of_resumed_run(path: Path, settings: dict[str, Any], others: dict[str, Any]) -> RunConfig:
+    """The saved settings, updated with those that may change, from the environment and the command line."""
+    fixed = set(settings) - MAY_CHANGE - {"epochs"}
+    problems = [f"{option_name(name)}: cannot be changed when a run is resumed" for name in settings if name in fixed]
+    problems += [f"{option}: cannot be combined with --resume" for option, value in others.items() if value]
     if problems:
         raise ConfigError("\n".join(problems), hint="Start a new run to change settings.")
-    from lsgcli.rundir import check_free
-
-    check_free(resume, resume=True)
-    stored = read_config(resume)
+    rundir.check_free(path, resume=True)
+    stored = rundir.read_config(path)
     changed = from_dict({**stored.to_dict(), **from_environment(os.environ, MAY_CHANGE), **settings})
     if problems := without_effect(settings, [changed]):
         raise ConfigError("\n".join(problems), hint="Omit the settings without effect.")
     if changed.epochs < stored.epochs:
-        raise ConfigError(f"--epochs: found {changed.epochs}, expected at least {stored.epochs}, as in the run {resume}")
-    return changed, resume
-
-
-def _check_keeps_sources(config: RunConfig, out: Path) -> None:
-    """Check that --force does not delete a checkpoint that the run is initialised from."""
-    for name in FIELDS:
-        value = getattr(config, name)
-        if FIELDS[name].metadata["path"] == "checkpoint" and value and Path(value).resolve().is_relative_to(out.resolve()):
-            raise ConfigError(
-                f"{option_name(name)} {value}: is inside the run that --force replaces", hint="Choose another --out."
-            )
+        raise ConfigError(f"--epochs: found {changed.epochs}, expected at least {stored.epochs}, as in the run {path}")
+    return changed

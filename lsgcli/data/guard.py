@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lsgcli.errors import ConfigError, DataError, LsgError
-from lsgcli.extras import install_hint
+from lsgcli.errors import ConfigError, DataError, LsgError, install_hint
 from lsgcli.files import storage_error
 
 HINT = "Download or record it again, or remove it from the folder."

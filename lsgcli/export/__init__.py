@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lsgcli import registry
-from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.extras import install_hint
+from lsgcli.errors import CheckpointError, ConfigError, install_hint
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lsgcli.extras import install_hint
+from lsgcli.errors import install_hint
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

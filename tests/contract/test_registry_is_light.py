@@ -20,3 +20,16 @@ def test_listing_all_names_imports_nothing_heavy():
     found = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     assert found.stdout.split() == []
+
+
+def test_training_imports_no_module_that_only_posix_systems_have():
+    source = """
+import sys
+sys.modules |= {"fcntl": None, "resource": None, "termios": None, "pwd": None}
+from lsgcli import memory, run, streaming
+from lsgcli.cli.app import app
+memory.check_address_space()
+assert memory.peak_bytes() == 0
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr

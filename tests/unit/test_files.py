@@ -1,11 +1,19 @@
 """Files and folders appear whole or not at all; those that cannot be written are named as the person named them."""
 
+import contextlib
+import errno
+import fcntl
 import os
+import signal
+import threading
+import time
 
 import pytest
 
-from lsgcli.errors import ConfigError, StorageError
-from lsgcli.files import check_output, creating_folder, write_text
+from lsgcli.errors import ConfigError, RunInUseError, StorageError
+from lsgcli.files import locked, replacing, write_text
+from lsgcli.output import check_output
+from lsgcli.rundir import RunDir, in_use
 from tests.exports import saved
 
 
@@ -22,7 +30,7 @@ def test_a_folder_appears_whole(tmp_path):
     before = os.umask(0o027)
     try:
         for _ in range(2):
-            with creating_folder(tmp_path / "net") as temporary:
+            with replacing(tmp_path / "net", folder=True) as temporary:
                 (temporary / "a.txt").write_text("text")
                 (temporary / "a.txt").chmod(0o600)
                 assert not any((tmp_path / "net").glob("*"))
@@ -39,12 +47,75 @@ def test_nothing_is_left_of_a_folder_that_failed(tmp_path):
     (tmp_path / "net" / "mine").write_text("mine")
     with (
         pytest.raises(StorageError, match="other: cannot be written: No such file"),
-        creating_folder(tmp_path / "other") as temporary,
+        replacing(tmp_path / "other", folder=True) as temporary,
     ):
         (temporary / "a.txt").write_text((tmp_path / "nothing").read_text())
-    with pytest.raises(StorageError, match="net: cannot be written: Directory not empty"), creating_folder(tmp_path / "net"):
+    with (
+        pytest.raises(StorageError, match="net: cannot be written: Directory not empty"),
+        replacing(tmp_path / "net", folder=True),
+    ):
         pass
     assert [path.name for path in tmp_path.rglob("*")] == ["net", "mine"]
+
+
+def in_child(work):
+    """Run ``work`` in a forked process that then waits to be killed; returns its pid and a file that reads a byte once it waits."""
+    ready, done = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with work():
+            os.write(done, b"1")
+            time.sleep(60)
+        os._exit(0)
+    os.close(done)
+    assert os.read(ready, 1) == b"1"
+    os.close(ready)
+    return pid
+
+
+def test_waiting_for_a_lock_says_so_and_a_killed_process_holds_none(tmp_path, caplog):
+    """Not even where a child of it, such as a worker, lives on."""
+    lock = tmp_path / "lock"
+
+    @contextlib.contextmanager
+    def holding():
+        with locked(lock, "unexpected"):
+            if (worker := os.fork()) == 0:
+                time.sleep(20)
+                os._exit(0)
+            (tmp_path / "worker").write_text(str(worker))
+            yield
+
+    pid = in_child(holding)
+    try:
+        with pytest.raises(RunInUseError, match="in use"), locked(lock, RunInUseError("in use")):
+            pass
+        killer = threading.Timer(0.3, os.kill, (pid, signal.SIGKILL))
+        killer.start()
+        begin = time.monotonic()
+        with locked(lock, "waiting for another process"):
+            assert 0.2 < time.monotonic() - begin < 10
+            assert caplog.messages == ["waiting for another process"]
+        assert not lock.exists()
+    finally:
+        os.waitpid(pid, 0)
+        os.kill(int((tmp_path / "worker").read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_file_systems_without_locks(tmp_path, monkeypatch, number):
+    def flock(stream, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(tmp_path / "lock", "unexpected"), RunDir(tmp_path / "run"):
+        assert not in_use(tmp_path / "run")
+
+
+def test_a_lock_that_cannot_be_created(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="lock: cannot be written"), locked(tmp_path / "file" / "lock", "unexpected"):
+        pass
 
 
 @pytest.fixture

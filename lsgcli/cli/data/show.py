@@ -5,12 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from lsgcli import files
 from lsgcli.cli.common import Force, Json, Quiet, Verbose, messages
 from lsgcli.cli.data.common import WHERE, one_of, open_dataset
 from lsgcli.cli.options import with_settings
 from lsgcli.config import DataConfig
-from lsgcli.output import print_json, print_result
+from lsgcli.output import check_output, print_json, print_result
 from lsgcli.settings import fields_of
 
 # Settings that a contact sheet depends on: data and preparation.
@@ -42,7 +41,7 @@ def show(
     one_of(paths[0] if paths else None, {name: settings[name] for name in settings if name in WHERE - {"sensor"}})
     from lsgcli.report import contact_sheet, sheet_rows
 
-    files.check_output(output, "-o", suffixes=(".png",), inputs=paths or (), force=force)
+    check_output(output, "-o", suffixes=(".png",), inputs=paths or (), force=force)
     if paths:
         from lsgcli.resolve import resolve
 

@@ -8,7 +8,7 @@ import typer
 from lsgcli import files
 from lsgcli.cli.common import Json, Quiet, Verbose, log, messages
 from lsgcli.cli.data.common import Workers, counting
-from lsgcli.output import print_json, print_result
+from lsgcli.output import check_output, print_json, print_result
 
 
 def simulate(
@@ -34,7 +34,7 @@ def simulate(
 
     suffixes = RECORDINGS if force or (out / NOTE).exists() else ()  # complete an earlier simulation
     files.make_folder(out.parent)  # such as data/ in the working directory
-    files.check_output(out, "OUT", suffixes=suffixes, folder=True, inputs=(source,), force=force)
+    check_output(out, "OUT", suffixes=suffixes, folder=True, inputs=(source,), force=force)
     with counting(quiet) as bar:
         progress = bar("simulating", "recordings")
         result = simulate_folder(source, out, per_class=per_class, form=form, seed=seed, workers=workers, progress=progress)

@@ -25,8 +25,7 @@ from lsgcli.data.download import TIMEOUT
 from lsgcli.data.folders import stamp
 from lsgcli.data.guard import foreign
 from lsgcli.data.splits import assign
-from lsgcli.errors import ConfigError, DataError
-from lsgcli.extras import install_hint
+from lsgcli.errors import ConfigError, DataError, install_hint
 from lsgcli.files import locked, making_folder
 
 LOCK = ".lsg-download"  # in the folder that is downloaded to

@@ -12,8 +12,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from lsgcli.errors import ConfigError
-from lsgcli.extras import install_hint
+from lsgcli.errors import ConfigError, install_hint
 from lsgcli.neurons.kernels import Backend, NormParameters, average, is_tracing
 from lsgcli.neurons.kernels.autograd import autograd
 from lsgcli.neurons.kernels.reference import reference

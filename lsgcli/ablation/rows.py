@@ -1,0 +1,123 @@
+"""From the texts of ``lsg ablate`` (a table, axes, seeds) to a checked plan."""
+
+import logging
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lsgcli import config, run
+from lsgcli.ablation.cells import check_same
+from lsgcli.ablation.paper import TABLES
+from lsgcli.ablation.plan import Plan, Variant, folder_name, folder_of, grid
+from lsgcli.config import FIELDS, MAY_CHANGE
+from lsgcli.errors import ConfigError
+from lsgcli.resolve import parse, resolve_rows
+
+MOST = 10_000  # runs of an ablation
+log = logging.getLogger("lsg")
+
+
+def plan(
+    settings: Mapping[str, Any], table: str | None, axes: Sequence[str], seeds: str, file: Path | None, root: Path | None
+) -> Plan:
+    """The runs of an ablation, after checking their settings and that no directory contains a different run.
+
+    Args:
+        settings: shared by all rows.
+        table: number of one of the paper's tables. Default: 1, without ``axes``.
+        axes: texts such as ``T=2,4``; the rows are all combinations.
+        seeds: such as ``0-4`` or ``0,1,7``.
+        file: TOML file with further settings.
+        root: folder of the runs. Default: derived from the settings.
+
+    Raises:
+        ConfigError: a text or a setting is invalid, or there are too many runs.
+        RunInUseError: a directory contains a different run.
+        CheckpointError: a checkpoint that a run starts from cannot be read.
+    """
+    numbers = _seeds(seeds)
+    variants, table = _variants(table, axes)
+    if len(variants) * len(numbers) > MOST:
+        raise ConfigError(f"--seeds: found {len(numbers):,} seeds for {len(variants)} rows, expected at most {MOST:,} runs")
+    if both := sorted({name for variant in variants for name in variant} & set(settings)):
+        names = ", ".join(config.option_name(name) for name in both)
+        raise ConfigError(
+            f"{names}: cannot be given, because the rows of the table differ in it", hint="Omit the option, or use --grid."
+        )
+    rows: dict[config.RunConfig, Variant] = {}
+    for resolved, variant in zip(
+        resolve_rows(settings, variants, file=file, takes=FIELDS.keys() - {"seed"}), variants, strict=True
+    ):
+        if rows.setdefault(resolved, variant) is not variant:
+            log.warning("%s: omitted, same computation as %s", folder_name(variant), folder_name(rows[resolved]))
+    planned = Plan(root or folder_of(list(rows)), tuple(rows.values()), tuple(rows), tuple(numbers), table)
+    for resolved in rows:
+        run.check(resolved)
+    for cell in planned.cells():
+        check_same(cell)
+    return planned
+
+
+def _variants(table: str | None, axes: Sequence[str]) -> tuple[tuple[Variant, ...], str | None]:
+    """The rows, and the number of the paper's table, if it is one."""
+    if not axes:
+        table = table or "1"
+        if table not in TABLES:
+            raise ConfigError(f"--table: found {table!r}, expected one of {', '.join(TABLES)}")
+        return TABLES[table], table
+    if table is not None:
+        raise ConfigError("--table and --grid: found both, expected one of them")
+    values = _axes(axes)
+    if (count := math.prod(map(len, values.values()))) > MOST:
+        raise ConfigError(f"--grid: found {count:,} rows, expected at most {MOST:,}")
+    return grid(values), None
+
+
+def _axes(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """Setting -> values, from texts such as ``T=2,4``."""
+    axes: dict[str, list[Any]] = {}
+    problems = []
+    for text in texts:
+        name, _, values = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not values:
+            problems.append(f"--grid: found {text!r}, expected KEY=VALUE,VALUE,...")
+        elif name not in FIELDS:
+            problems += config.check({name: None})
+        elif name == "seed":
+            problems.append("--grid: found seed, expected another setting; use --seeds for seeds")
+        elif name in axes:
+            problems.append(f"--grid: found {name} twice")
+        elif name in MAY_CHANGE:
+            problems.append(f"--grid: found {name}, which does not affect results")
+        else:
+            axes[name] = [_value(name, value) for value in values.split(",")]
+            problems += [problem for value in axes[name] for problem in config.check({name: value})]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return axes
+
+
+def _value(name: str, text: str) -> Any:
+    try:
+        return parse(name, text)
+    except ValueError:
+        return text  # rejected by check()
+
+
+def _seeds(text: str) -> list[int]:
+    """Different seeds, in the order given."""
+    seeds: dict[int, None] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,19})(?:-(\d{1,19}))?", part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise ConfigError(f"--seeds: found {text!r}, expected numbers and ranges such as 0-4 or 0,1,7")
+        if problems := config.check({"seed": last}):
+            raise ConfigError(problems[0].replace("seed:", "--seeds:", 1))
+        if last - first + len(seeds) >= MOST:
+            raise ConfigError(f"--seeds: found {text!r}, expected at most {MOST:,} seeds")
+        seeds |= dict.fromkeys(range(first, last + 1))
+    return list(seeds)
