@@ -20,7 +20,7 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.data import download, manifest
-from lsgcli.data.datasets import cifar_dvs, dvs_gesture, n_caltech101, n_mnist, shd
+from lsgcli.data.datasets import cifar_dvs, dvs_gesture, n_caltech101, shd
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile
@@ -29,6 +29,7 @@ from lsgcli.errors import DataError
 from tests.unit.data.recordings_of import gesture, write_shd
 from tests.unit.data.serving import ranged, status, whole
 
+NMNIST, GESTURES, SHD = (registry.get("dataset", name).archives for name in ("n-mnist", "dvs-gesture", "shd"))
 EVENT = bytes([3, 4, 0x80, 0, 1])  # of N-MNIST: ON at x=3, y=4
 AEDAT = b"#!AER-DAT2.0\r\n" + (10 << 8 | 100 << 1).to_bytes(4, "big") + bytes(4)
 
@@ -79,15 +80,15 @@ def asked(site):
 
 @pytest.fixture
 def nmnist(publish):
-    for split, folder in n_mnist.FOLDERS.items():
-        publish(n_mnist.REMOTE, split, zipped({f"{folder}/{digit}/00001.bin": EVENT for digit in range(2)}))
+    for split, file in list(NMNIST.items()):
+        publish(NMNIST, split, zipped({f"{file.content}/{digit}/00001.bin": EVENT for digit in range(2)}))
 
 
 @pytest.fixture
 def gestures(publish):
-    for split, folder in dvs_gesture.FOLDERS.items():
-        members = {f"{folder}/user{i:02d}_led/{label}.npy": gesture([[5, 6, 1, 7]]) for i in (1, 2) for label in (0, 10)}
-        publish(dvs_gesture.REMOTE, split, tarred(members))
+    for split, file in list(GESTURES.items()):
+        members = {f"{file.content}/user{i:02d}_led/{label}.npy": gesture([[5, 6, 1, 7]]) for i in (1, 2) for label in (0, 10)}
+        publish(GESTURES, split, tarred(members))
 
 
 @pytest.fixture
@@ -115,8 +116,7 @@ def test_what_a_download_fetches(name):
         assert all(url.startswith("https://") for url in file.urls)
     assert len({file.md5 for file in files}) == len(files)
     assert set(kind.remote(("test",))) <= set(files)
-    assert all(file.size or file.about for file in files)
-    assert all(file.page for file in files)
+    assert all(file.size and file.page and file.content for file in files)
 
 
 def test_facts_agree_with_tonics():
@@ -124,16 +124,16 @@ def test_facts_agree_with_tonics():
     import torchvision
 
     datasets = pytest.importorskip("tonic.datasets")
-    for ours, theirs in ((n_mnist, datasets.NMNIST), (dvs_gesture, datasets.DVSGesture)):
+    for ours, theirs in ((NMNIST, datasets.NMNIST), (GESTURES, datasets.DVSGesture)):
         for split in SPLITS:
-            file = ours.REMOTE[split]
+            file = ours[split]
             assert file.name == getattr(theirs, f"{split}_filename")
             assert file.md5 == getattr(theirs, f"{split}_md5")
             assert file.urls[0] == getattr(theirs, f"{split}_url")
     for file, theirs in ((n_caltech101.ARCHIVE, datasets.NCALTECH101), (cifar_dvs.COPY, datasets.CIFAR10DVS)):
         assert (file.name, file.md5, file.urls[0]) == (theirs.filename, theirs.file_md5, theirs.url)
     for split in SPLITS:
-        file, theirs = shd.REMOTE[split], datasets.SHD
+        file, theirs = SHD[split], datasets.SHD
         assert (file.name, file.md5) == (getattr(theirs, f"{split}_zip"), getattr(theirs, f"{split}_md5"))
         assert file.urls[0] == theirs.base_url + file.name
     for kind in ("CIFAR10", "CIFAR100"):
@@ -198,12 +198,12 @@ def test_two_at_once_share_one_download(config, site, tmp_path, nmnist):
 
 def test_shd(config, site, tmp_path, publish):
     for split in SPLITS:
-        made = tmp_path / shd.FILES[split]
+        made = tmp_path / SHD[split].content
         write_shd(made, [[(0.0, 1), (0.5, 699)], [(0.1, 2)]], [0, 11])
-        publish(shd.REMOTE, split, zipped({made.name: made.read_bytes()}))
+        publish(SHD, split, zipped({made.name: made.read_bytes()}))
         made.unlink()
     settings = config("shd", data_dir=str(tmp_path), val_fraction=0)
-    bundle = prepare(settings, ("test",), classes=(*shd.ENGLISH, *shd.GERMAN))
+    bundle = prepare(settings, ("test",), classes=shd.CLASSES)
     assert asked(site) == ["shd_test.h5.zip"]
     assert len(bundle.test) == 2
     assert len(prepare(settings).train) == 2
@@ -280,7 +280,6 @@ def batches(publish, monkeypatch):
     monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": sums[kind.meta["filename"]]})
     content = tarred({f"{kind.base_folder}/{name}": content for name, content in members.items()})
     archives = registry.get("dataset", "cifar10").archives
-    monkeypatch.setitem(archives, "all", dataclasses.replace(archives["all"], size=None))
     publish(archives, "all", content)
     return content, images
 
@@ -415,9 +414,9 @@ def test_a_missing_part_of_gestures_says_what_to_fetch(config, site, tmp_path, g
 @pytest.mark.parametrize("place", ["", "NMNIST"])
 def test_archives_put_there_by_hand_are_unpacked(config, site, tmp_path, publish, place):
     (tmp_path / place).mkdir(exist_ok=True)
-    for split, folder in n_mnist.FOLDERS.items():
-        content = zipped({f"{folder}/{digit}/1.bin": EVENT for digit in range(2)})
-        file = publish(n_mnist.REMOTE, split, content)
+    for split, listed in list(NMNIST.items()):
+        content = zipped({f"{listed.content}/{digit}/1.bin": EVENT for digit in range(2)})
+        file = publish(NMNIST, split, content)
         (tmp_path / place / file.name).write_bytes(content)
     assert len(registry.get("dataset", "n-mnist")(config("n-mnist", data_dir=str(tmp_path))).scan().samples) == 4
     assert site.requests == []
