@@ -37,7 +37,7 @@ def sha256sum(folder, *options):
 
 
 def test_coreutils_accepts_what_is_written(folder):
-    assert manifest.write(folder) == folder / "SHA256SUMS"
+    manifest.write(folder)
     checked = sha256sum(folder, "--check", "--strict", "SHA256SUMS")
     assert checked.returncode == 0, checked.stderr
     assert checked.stdout.count(b": OK\n") == len(ODD)

@@ -15,7 +15,7 @@ def dataset(recordings, config):
 def test_whole(recordings):
     manifest.write(recordings)
     verdict = verification.of_path(recordings, workers=0)
-    assert verdict.manifest
+    assert verdict.manifests
     assert verdict.samples == 11
     assert verdict.faults == []
     assert json.loads(json.dumps(verdict.record()))["ok"] is True
@@ -41,7 +41,7 @@ def test_every_kind_of_fault(recordings):
 
 def test_without_a_manifest(recordings, tmp_path):
     verdict = verification.of_path(recordings, workers=0)
-    assert not verdict.manifest
+    assert not verdict.manifests
     assert verdict.faults == []
     (tmp_path / "empty").mkdir()
     for path, told in ((tmp_path / "empty", "neither recordings nor"), (tmp_path / "nowhere", "no such folder")):
@@ -53,7 +53,7 @@ def test_without_a_manifest(recordings, tmp_path):
 
 def test_writing_the_manifest(recordings):
     verdict = verification.written(verification.of_path(recordings, workers=0))
-    assert verdict.manifest
+    assert verdict.manifests
     assert manifest.check(recordings).good
     other = recordings / "train/cup/1.aedat"
     other.write_bytes(other.read_bytes()[:-8])
@@ -97,7 +97,7 @@ def test_images_are_opened_too(images, config):
 def test_what_is_embedded_has_no_folder(config):
     one = registry.get("dataset", "digits")(config("digits"))
     verdict = verification.of_dataset(one.scan(("test",)), workers=0)
-    assert (verdict.path, verdict.manifest, verdict.faults) == ("digits", False, [])
+    assert (verdict.path, verdict.manifests, verdict.faults) == ("digits", (), [])
     assert not verdict.folder
     with pytest.raises(DataError, match="expected a folder"):
         verification.written(verdict)
