@@ -148,7 +148,8 @@ def _from(url: str, file: RemoteFile, part: Path, progress: Progress | None) -> 
     while True:
         before = _size(part)
         try:
-            return _request(url, file, part, progress)
+            _request(url, file, part, progress)
+            return None
         except _Failed as error:
             failures = 1 if _size(part) - before >= ENOUGH else failures + 1
             if not error.again or failures > len(PAUSES):

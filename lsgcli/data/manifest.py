@@ -41,11 +41,6 @@ class Report:
     changed: tuple[str, ...]
     extra: tuple[str, ...]
 
-    @property
-    def good(self) -> bool:
-        """Whether all listed files exist and are unchanged."""
-        return not (self.missing or self.changed)
-
 
 def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress | None = None) -> None:
     """Write the manifest of ``paths``, or of all non-hidden files in and below ``folder``.

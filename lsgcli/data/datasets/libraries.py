@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -41,6 +41,10 @@ T = TypeVar("T")
 DAMAGED = "Download it again, or remove it from the folder."
 # Values of the libraries' `split` that differ.
 RENAMED = {("ImageNet", "test"): "val", ("Imagenette", "test"): "val", ("OxfordIIITPet", "train"): "trainval"}
+
+
+class Absent(Exception):
+    """The files of a library's data set are missing."""
 
 
 class LibraryDataset(Dataset):
@@ -108,12 +112,28 @@ class LibraryDataset(Dataset):
         if part not in self._opened:
             expected = f"the files of {self.library}'s {self.kind.__name__}"
             with foreign(self.home, expected, hint=self.advice), contextlib.redirect_stdout(io.StringIO()):
-                self._opened[part] = self.open(part, self.arguments.get(part, {}))
+                self._opened[part] = self._open_or_download(part)
         return self._opened[part]
 
+    def _open_or_download(self, part: str) -> Any:
+        arguments = self.arguments.get(part, {})
+        try:
+            return self.open(arguments, download=False)
+        except Absent:
+            if not self.may_download:
+                raise MissingPart(f"{self.home}: found no {self.config.dataset}", part=part, hint=self.advice) from None
+        log.info("%s: found no %s; %s downloads it", self.home, self.config.dataset, self.library)
+        before, waiting = socket.getdefaulttimeout(), f"{self.home}: waiting for another process that downloads to it"
+        with making_folder(self.home), locked(self.home / LOCK, waiting):
+            socket.setdefaulttimeout(TIMEOUT)
+            try:
+                return self.open(arguments, download=True)
+            finally:
+                socket.setdefaulttimeout(before)
+
     @abstractmethod
-    def open(self, part: str, arguments: Mapping[str, Any]) -> Any:
-        """The library's object; its output is not shown. Raises anything."""
+    def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
+        """The library's object. Raises anything, and :class:`Absent` if files are missing and ``download`` is false."""
 
     @abstractmethod
     def describe(self, data: Any) -> dict[str, Any]:
@@ -122,17 +142,6 @@ class LibraryDataset(Dataset):
     @abstractmethod
     def common_stamp(self, data: Any) -> bytes:
         """Content that changes if samples do that are not in a file each."""
-
-    @contextlib.contextmanager
-    def downloading(self) -> Iterator[None]:
-        """Context of a download by the library, by one process at a time, and with a timeout."""
-        before, waiting = socket.getdefaulttimeout(), f"{self.home}: waiting for another process that downloads to it"
-        with making_folder(self.home), locked(self.home / LOCK, waiting):
-            socket.setdefaulttimeout(TIMEOUT)
-            try:
-                yield
-            finally:
-                socket.setdefaulttimeout(before)
 
     @property
     def advice(self) -> str:
@@ -159,20 +168,14 @@ class LibraryDataset(Dataset):
         data, edition = self.opened(part), f"{self.library} {version(self.library)}"
         if not len(data):
             raise DataError(f"{self.home}: found no samples, expected some", hint=self.advice)
-        labels = np.asarray(self.labels(data))
-        if labels.shape != (len(data),) or labels.dtype.kind not in "iu":
-            raise DataError(f"{self.home}: found labels {labels.dtype} of shape {labels.shape}, expected an integer each")
         if paths := paths_of(data):
-            names, stamps = (
-                [Path(os.path.relpath(path, self.root)).as_posix() for path in paths],
-                [stamp(path) for path in paths],
-            )
+            files = [(Path(os.path.relpath(path, self.root)).as_posix(), stamp(path)) for path in paths]
         else:
             digest = hashlib.blake2b(self.common_stamp(data), digest_size=16).hexdigest()
-            names, stamps = [f"{i:06d}" for i in range(len(data))], [digest] * len(data)
+            files = [(f"{i:06d}", digest) for i in range(len(data))]
         samples = [
-            Sample(f"{part}/{name}".lstrip("/"), label, part, (part, i), f"{edition}:{changed}")
-            for i, (name, label, changed) in enumerate(zip(names, labels.tolist(), stamps, strict=True))
+            Sample(f"{part}/{name}".lstrip("/"), int(label), part, (part, i), f"{edition}:{changed}")
+            for i, ((name, changed), label) in enumerate(zip(files, self.labels(data), strict=True))
         ]
         return sorted(samples, key=lambda sample: sample.key)
 
@@ -186,14 +189,9 @@ class LibraryDataset(Dataset):
         return [one[1] for one in (pairs if isinstance(pairs[0], tuple) else (data[i] for i in range(len(data))))]
 
     def item(self, sample: Sample, convert: Callable[[Any], T]) -> T:
-        """The library's sample, converted.
-
-        Raises:
-            DataError: the library or ``convert`` fails.
-        """
-        part, index = sample.source
-        expected = f"a sample that {self.library} can read"
-        with foreign(f"{self.config.dataset}: {sample.key}", expected, hint=DAMAGED, extra="aedat4"):
+        """The library's sample, converted; any failure is a DataError."""
+        (part, index), where = sample.source, f"{self.config.dataset}: {sample.key}"
+        with foreign(where, f"a sample that {self.library} can read", hint=DAMAGED, extra="aedat4"):
             return convert(self.opened(part)[index][0])
 
 
@@ -205,8 +203,9 @@ def _unpickled(name: str, state: dict[str, Any]) -> Dataset:
 
 def _classes(data: Any, largest: int) -> tuple[str, ...]:
     """Names in label order; numbers if the library has none."""
-    attributes = [name for name in ("classes", "class_map", "categories") if hasattr(data, name)]
-    found = getattr(data, attributes[0]) if attributes else range(largest + 1)
+    found = next(
+        (getattr(data, name) for name in ("classes", "class_map", "categories") if hasattr(data, name)), range(largest + 1)
+    )
     names = [
         ", ".join(one) if isinstance(one, tuple) else one.decode() if isinstance(one, bytes) else str(one) for one in found
     ]
@@ -248,43 +247,34 @@ class Tonic(LibraryDataset, EventDataset):
         """The folder that tonic reads."""
         return self.root / ("smnist" if self.kind.__name__ == "SMNIST" else self.kind.__name__)
 
-    def open(self, part: str, arguments: Mapping[str, Any]) -> Any:
+    def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
         if self.kind.__name__ == "NTIDIGITS18":
             arguments = {**arguments, "single_digits": True}
         found = self.kind.__new__(self.kind)
-        with contextlib.ExitStack() as stack:
-            found._check_exists = lambda: self._there(found) or self._wait_to_download(found, part, stack)
-            try:
-                self.kind.__init__(found, save_to=str(self.root), **arguments)
-            except SystemExit as error:  # of data that only a person can download
-                raise RuntimeError("tonic cannot download it") from error
+        found._check_exists = lambda: self._there(found, download)
+        try:
+            self.kind.__init__(found, save_to=str(self.root), **arguments)
+        except (Exception, SystemExit) as error:  # SystemExit for data that only a person can download
+            if not download:
+                raise
+            source = getattr(found, "url", getattr(found, "base_url", "an address known to tonic"))
+            problem = "tonic cannot download it" if isinstance(error, SystemExit) else str(error)
+            raise RuntimeError(f"{problem} ({getattr(found, 'filename', 'files')} from {source})") from error
         if paths_of(found):  # in the order of the system's listing, which may differ between processes
             order = sorted(range(len(found)), key=lambda i: str(found.data[i]))
             found.data, found.targets = [found.data[i] for i in order], [found.targets[i] for i in order]
         return found
 
-    def _there(self, found: Any) -> bool:
+    def _there(self, found: Any, download: bool) -> bool:
         """Whether tonic's check succeeds or, if no archive indicates an unfinished download, whether there are files."""
-        if self.kind._check_exists(found):
-            return True
         archive, file = getattr(found, "filename", None), getattr(found, "data_filename", None)
-        if archive is None or (self.home / archive).exists():
-            return False
-        if isinstance(file, str):
-            return (self.home / file).is_file()
-        return any(path.is_file() and not path.name.startswith(".") for path in (self.home / found.folder_name).rglob("*"))
-
-    def _wait_to_download(self, found: Any, part: str, stack: contextlib.ExitStack) -> bool:
-        """Prepare for tonic's download; True if another process has completed it in the meantime."""
-        if not self.may_download:
-            raise MissingPart(f"{self.home}: found no {self.config.dataset}", part=part, hint=self.advice)
-        name, address = getattr(found, "filename", "its files"), getattr(found, "url", getattr(found, "base_url", None))
-        source = f"{name} from {address}" if address else name
-        log.info("%s: found no %s; tonic fetches and unpacks %s", self.home, self.config.dataset, source)
-        hint = f"Download it by hand, put it in {self.home}, and run the same command again."
-        stack.enter_context(foreign(self.home, source, hint=hint))
-        stack.enter_context(self.downloading())
-        return self._there(found)
+        there = bool(self.kind._check_exists(found))
+        if not there and archive is not None and not (self.home / archive).exists():
+            files = [self.home / file] if isinstance(file, str) else (self.home / found.folder_name).rglob("[!.]*")
+            there = any(path.is_file() for path in files)
+        if not there and not download:
+            raise Absent
+        return there
 
     def describe(self, data: Any) -> dict[str, Any]:
         return {"sensor": list(map(int, data.sensor_size[:2]))}
@@ -332,18 +322,15 @@ class Torchvision(LibraryDataset, ImageDataset):
         """1 if all images are grey, otherwise 3."""
         return int(self.info.get("channels", 3))
 
-    def open(self, part: str, arguments: Mapping[str, Any]) -> Any:
-        create = functools.partial(self.kind, root=str(self.root), **arguments)
+    def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
         if "download" not in inspect.signature(self.kind).parameters:
-            return create()
+            return self.kind(root=str(self.root), **arguments)
         try:
-            return create(download=False)
-        except (RuntimeError, OSError):
-            if not self.may_download:
+            return self.kind(root=str(self.root), download=download, **arguments)
+        except (RuntimeError, OSError) as error:
+            if download:
                 raise
-        log.info("%s: found no %s; torchvision fetches it", self.home, self.config.dataset)
-        with self.downloading():
-            return create(download=True)
+            raise Absent from error
 
     def describe(self, data: Any) -> dict[str, Any]:
         """The channels: files may contain images of any kind, arrays do not."""

@@ -26,6 +26,7 @@ from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError
+from tests.unit.data.conftest import unchanged
 from tests.unit.data.recordings_of import gesture, write_shd
 from tests.unit.data.serving import ranged, status, whole
 
@@ -173,8 +174,8 @@ def test_a_set_of_two_parts(config, site, tmp_path, request, name, published, fo
     assert both.part("test") == test
     dataset.scan()
     assert len(site.requests) == 2
+    assert unchanged(tmp_path / folder)
     report = manifest.check(tmp_path / folder)
-    assert report.good
     assert report.files == len(both.samples)
     assert set(report.extra) == set(files)
     assert {what for what, _, _ in told} >= {*files, *(f"unpacking {file}" for file in files), f"checksums of {folder}"}
@@ -244,7 +245,7 @@ def test_n_caltech101(config, site, tmp_path, publish, monkeypatch, archive):
     other = registry.get("dataset", "n-caltech101")(settings.replace(split_seed=1)).scan(("test",))
     assert {sample.key for sample in other.samples} != {sample.key for sample in again.samples}
     assert asked(site) == ["N-Caltech101-archive.zip"]
-    assert manifest.check(tmp_path / "NCALTECH101").good
+    assert unchanged(tmp_path / "NCALTECH101")
     assert sorted(path.name for path in (tmp_path / "NCALTECH101").iterdir()) == [
         "Caltech101",
         "N-Caltech101-archive.zip",
@@ -447,6 +448,7 @@ import dataclasses, json, os, signal, sys
 from lsgcli import registry
 from lsgcli.data.datasets import cifar_dvs
 from lsgcli.resolve import resolve
+from tests.unit.data.conftest import unchanged
 facts, root, stop = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 for name, (url, md5) in facts.items():
     cifar_dvs.FILES[name] = dataclasses.replace(cifar_dvs.FILES[name], urls=(url,), md5=md5)

@@ -5,6 +5,7 @@ import pytest
 from lsgcli import registry
 from lsgcli.data import manifest, verification
 from lsgcli.errors import DataError
+from tests.unit.data.conftest import unchanged
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_without_a_manifest(recordings, tmp_path):
 def test_writing_the_manifest(recordings):
     verdict = verification.written(verification.of_path(recordings, workers=0))
     assert verdict.manifests
-    assert manifest.check(recordings).good
+    assert unchanged(recordings)
     other = recordings / "train/cup/1.aedat"
     other.write_bytes(other.read_bytes()[:-8])
     changed = verification.of_path(recordings, workers=0)
@@ -121,14 +122,14 @@ def test_manifests_one_level_below(recordings):
     assert verdict.extra == ("below/test/pen/new.aedat",)
     assert verification.written(verdict).manifests == ("below/SHA256SUMS",)
     assert not (root / "SHA256SUMS").exists()
-    assert manifest.check(below).good
+    assert unchanged(below)
     manifest.write(root, [root / "note.txt"])
     both = verification.of_path(root, workers=0)
     assert both.manifests == ("SHA256SUMS", "below/SHA256SUMS")
     assert both.extra == ()  # what the lower one lists is known
     verification.written(both)
-    assert manifest.check(root).good
-    assert manifest.check(below).good
+    assert unchanged(root)
+    assert unchanged(below)
 
 
 def test_the_folder_by_default(recordings, config, monkeypatch):
