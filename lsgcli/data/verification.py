@@ -86,20 +86,20 @@ def of_dataset(
     Raises:
         DataError: a manifest cannot be read.
     """
-    samples, problems = dataset.samples, {}
-    for done, (i, problem) in enumerate(parallel.each(functools.partial(_load, dataset), samples, workers), start=1):
+    problems = {}
+    for done, (i, problem) in enumerate(parallel.each(functools.partial(_load, dataset), dataset.samples, workers), start=1):
         if problem is not None:
             problems[i] = problem
         if progress:
-            progress(done, len(samples))
-    counts = dict(Counter(sample.split for sample in samples))
+            progress(done, len(dataset.samples))
+    counts = dict(Counter(sample.split for sample in dataset.samples))
     root = dataset.home if dataset.downloads or dataset.config.data_dir is not None else None
     return Verdict(
         dataset.config.dataset if root is None else str(root),
         root is not None,
         **_compared(root, hashing),
-        samples=len(samples),
-        unreadable={samples[i].key: problems[i] for i in sorted(problems)},
+        samples=len(dataset.samples),
+        unreadable={dataset.samples[i].key: problems[i] for i in sorted(problems)},
         counts=counts,
         warnings=_against(dataset.published, counts),
     )
