@@ -7,11 +7,11 @@ backslash, line feed or carriage return, the line starts with a backslash and th
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from lsgcli.data.folders import walk
 from lsgcli.errors import DataError
@@ -25,37 +25,38 @@ HINT = "Restore the original, or remove it and write a new one."
 Progress = Callable[[int, int], None]  # bytes done, total bytes
 
 
-@dataclass(frozen=True)
-class Report:
-    """The files of a folder compared with its manifest. Paths are relative to the folder, sorted.
+class Report(NamedTuple):
+    """Differences between the files of a folder and its manifest: paths relative to the folder, sorted.
 
     Attributes:
-        files: number of listed files.
         missing: listed files that do not exist.
         changed: listed files with different content.
         extra: files that are not listed, except hidden ones and partial downloads.
     """
 
-    files: int
     missing: tuple[str, ...]
     changed: tuple[str, ...]
     extra: tuple[str, ...]
 
 
-def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress | None = None) -> None:
-    """Write the manifest of ``paths``, or of all non-hidden files in and below ``folder``.
+def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress | None = None, *, extend: bool = False) -> None:
+    """Write the manifest of ``paths`` in ``folder``, or of all non-hidden files in and below it.
+
+    Args:
+        extend: keep existing entries of other files.
 
     Raises:
-        DataError: a file cannot be read, or is outside the folder.
+        DataError: a file cannot be read.
         StorageError: the manifest cannot be written; an existing one is unchanged.
     """
-    _store(folder, _hashed(folder, _below(folder) if paths is None else _relative(folder, paths), progress))
-
-
-def extend(folder: Path, paths: Iterable[Path], progress: Progress | None = None) -> None:
-    """As :func:`write`, but keeps existing entries of other files."""
-    known = read(folder) if (folder / NAME).exists() else {}
-    _store(folder, known | _hashed(folder, _relative(folder, paths), progress))
+    names = _below(folder) if paths is None else sorted({path.relative_to(folder).as_posix() for path in paths})
+    known = read(folder) if extend and (folder / NAME).exists() else {}
+    digests = known | _hashed(folder, names, progress)
+    with replacing(folder / NAME) as temporary, open(temporary, "wb") as out:
+        for name, digest in sorted(digests.items()):
+            raw = os.fsencode(name)
+            escaped = re.sub(rb"[\\\n\r]", lambda character: ESCAPES[character[0]], raw)
+            out.write((b"\\" if escaped != raw else b"") + digest.encode() + b"  " + escaped + b"\n")
 
 
 def read(folder: Path) -> dict[str, str]:
@@ -91,7 +92,6 @@ def check(folder: Path, progress: Progress | None = None) -> Report:
     listed = read(folder)
     found = _hashed(folder, sorted(name for name in listed if (folder / name).is_file()), progress)
     return Report(
-        files=len(listed),
         missing=tuple(sorted(listed.keys() - found.keys())),
         changed=tuple(name for name, digest in found.items() if digest != listed[name]),
         extra=tuple(sorted(set(_below(folder)) - listed.keys())),
@@ -114,21 +114,6 @@ def _parse(line: bytes) -> tuple[str, str]:
     if text.startswith("/") or ".." in parts or not parts or "\0" in text:
         raise ValueError(f"the path {text!r}, expected one inside the folder")
     return "/".join(parts), digest.decode().lower()
-
-
-def _store(folder: Path, digests: Mapping[str, str]) -> None:
-    with replacing(folder / NAME) as temporary, open(temporary, "wb") as out:
-        for name, digest in sorted(digests.items()):
-            raw = os.fsencode(name)
-            escaped = re.sub(rb"[\\\n\r]", lambda character: ESCAPES[character[0]], raw)
-            out.write((b"\\" if escaped != raw else b"") + digest.encode() + b"  " + escaped + b"\n")
-
-
-def _relative(folder: Path, paths: Iterable[Path]) -> list[str]:
-    try:
-        return sorted({Path(os.path.abspath(path)).relative_to(os.path.abspath(folder)).as_posix() for path in paths})
-    except ValueError as error:
-        raise DataError(f"{folder / NAME}: {error}", hint="List files inside the folder only.") from error
 
 
 def _below(folder: Path) -> list[str]:

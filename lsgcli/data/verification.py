@@ -128,19 +128,18 @@ def written(verdict: Verdict, hashing: Progress | None = None) -> Verdict:
 
 def _compared(root: Path | None, hashing: Progress | None) -> dict[str, tuple[str, ...]]:
     """The manifests in the folder and one level below, and differences from them, with paths relative to the folder."""
-    manifests, missing, changed, extra, known = [], set(), set(), set(), set()
+    found: dict[str, set[str]] = {"missing": set(), "changed": set(), "extra": set()}
+    manifests, known = [], set()
     below = [] if root is None else [root, *(Path(entry.path) for entry in visible(root) if entry.is_dir())]
     for folder in below:  # the folder's own manifest comes first
         if (folder / manifest.NAME).is_file():
             place, report = folder.relative_to(below[0]), manifest.check(folder, hashing)
             manifests.append((place / manifest.NAME).as_posix())
             known |= {(place / name).as_posix() for name in manifest.read(folder)}
-            missing |= {(place / name).as_posix() for name in report.missing}
-            changed |= {(place / name).as_posix() for name in report.changed}
-            extra |= {(place / name).as_posix() for name in report.extra}
-    extra -= known | set(manifests)
-    differences = {"missing": missing, "changed": changed, "extra": extra}
-    return {"manifests": tuple(manifests), **{kind: tuple(sorted(names)) for kind, names in differences.items()}}
+            for kind, names in found.items():
+                names |= {(place / name).as_posix() for name in getattr(report, kind)}
+    found["extra"] -= known | set(manifests)
+    return {"manifests": tuple(manifests), **{kind: tuple(sorted(names)) for kind, names in found.items()}}
 
 
 def _load(dataset: Dataset, sample: Sample) -> str | None:

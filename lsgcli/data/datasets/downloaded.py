@@ -100,4 +100,5 @@ class Downloaded(Dataset):
     def seal(self, made: list[Path]) -> None:
         """Add the extracted files to the manifest of :attr:`home`."""
         home, report = self.home, self.progress
-        manifest.extend(home, made, report and (lambda done, total: report(f"checksums of {home.name}", done, total)))
+        hashing = report and (lambda done, total: report(f"checksums of {home.name}", done, total))
+        manifest.write(home, made, hashing, extend=True)

@@ -42,8 +42,11 @@ class Shd(Downloaded, EventDataset):
     preset |= {"T": 100, "size": 140, "slicing": "window", "window_us": 10_000, "resize": "bin"}
 
     def find(self, splits: tuple[str, ...]) -> Listing:
-        folder = self.obtain(splits)
-        samples = [sample for split in splits for sample in _part(folder / self.archives[split].content, split)]
+        folder, samples = self.obtain(splits), []
+        for split in splits:
+            path = folder / self.archives[split].content
+            labels, version = enumerate(_arrays(path)[2].tolist()), stamp(path)
+            samples += [Sample(f"{split}/{i:05d}", label, split, (str(path), i), f"{i}:{version}") for i, label in labels]
         return Listing(CLASSES, tuple(samples), {"sensor": [UNITS, 1]})
 
     def events(self, sample: Sample) -> Events:
@@ -56,23 +59,18 @@ class Shd(Downloaded, EventDataset):
             return readers.checked(spikes, self.sensor)
 
 
-def _part(path: Path, split: str) -> list[Sample]:
-    version = stamp(path)
-    with foreign(path, f"labels from 0 to {len(CLASSES) - 1}", hint="Download it again."):
-        labels = _arrays(path)[2]
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(CLASSES):
-            raise ValueError(f"labels from {labels.min()} to {labels.max()}")
-    return [Sample(f"{split}/{i:05d}", int(label), split, (str(path), i), f"{i}:{version}") for i, label in enumerate(labels)]
-
-
 @lru_cache(maxsize=4)
 def _arrays(path: Path) -> tuple[Any, Any, np.ndarray]:
     """Times (seconds) and units of all recordings, read when indexed, and the labels (N,)."""
-    with foreign(path, "an HDF5 file with spikes/times, spikes/units and labels", hint="Download it again.", extra="shd"):
+    with foreign(
+        path, "an HDF5 file with spikes/times, spikes/units and labels from 0 to 19", hint="Download it again.", extra="shd"
+    ):
         import h5py
 
         content = h5py.File(path, "r")
         times, units, labels = content["spikes/times"], content["spikes/units"], np.asarray(content["labels"], np.int64)
         if not len(times) == len(units) == len(labels):
             raise ValueError(f"{len(times)} times, {len(units)} units, {len(labels)} labels")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(CLASSES):
+            raise ValueError(f"labels from {labels.min()} to {labels.max()}")
     return times, units, labels

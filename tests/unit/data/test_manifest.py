@@ -69,7 +69,7 @@ def test_a_manifest_comes_back(folder):
 def test_check_finds_every_difference(folder):
     manifest.write(folder)
     report = manifest.check(folder)
-    assert (report.files, report.missing, report.changed, report.extra) == (len(ODD), (), (), ())
+    assert report == ((), (), ())
     (folder / "plain.bin").unlink()
     (folder / "*star").unlink()
     (folder / "*star").mkdir()
@@ -89,17 +89,9 @@ def test_given_paths_only(folder):
     manifest.write(folder, [folder / "d/e/f.bin", folder / "#hash"])
     assert list(manifest.read(folder)) == ["#hash", "d/e/f.bin"]
     (folder / "#hash").write_bytes(b"other")
-    manifest.extend(folder, [folder / "café"])
+    manifest.write(folder, [folder / "café"], extend=True)
     assert list(manifest.read(folder)) == ["#hash", "café", "d/e/f.bin"]
     assert manifest.check(folder).changed == ("#hash",)  # as it was listed: extending does not look at it again
-
-
-def test_paths_outside_are_refused(folder, tmp_path_factory):
-    other = tmp_path_factory.mktemp("other") / "x"
-    other.write_bytes(b"")
-    with pytest.raises(DataError, match="other"):
-        manifest.write(folder, [other])
-    assert not (folder / "SHA256SUMS").exists()
 
 
 GOOD = "0" * 64

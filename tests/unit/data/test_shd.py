@@ -62,7 +62,7 @@ def test_a_network_for_it(config, folder):
         ),
         (lambda path: write_shd(path, [[(1e13, 1)]], [0], times=np.float64), "recording 0: .*event 0: found t = 1e"),
         (lambda path: write_shd(path, [[(np.nan, 1)]], [0]), "recording 0: .*event 0: found t = nan"),
-        (lambda path: write_shd(path, [[(0.0, 1)]], [20]), "expected labels from 0 to 19, found: labels from 20 to 20"),
+        (lambda path: write_shd(path, [[(0.0, 1)]], [20]), "labels from 0 to 19, found: labels from 20 to 20"),
         (lambda path: write_shd(path, [[(0.0, 1)]], [0, 1]), "found: 1 times, 1 units, 2 labels"),
         (lambda path: write_shd(path, [[]], [0]), "found no event"),
     ],
