@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import lsgcli
-from lsgcli.data.guard import foreign
+from lsgcli.data.guard import FULL, foreign
 from lsgcli.errors import DataError, StorageError
 from lsgcli.files import making_folder, storage_error, sync_folder
 
@@ -287,7 +287,12 @@ def _extract(archive: Path, work: Path) -> Iterator[int]:
             if size < 0 or written > max(BOMB, RATIO * packed):
                 raise _refused(archive, name, f"{written:,} bytes compressed to {packed:,}, a ratio above {RATIO}")
             _check_room(work, size)
-            extract(work)
+            try:
+                extract(work)
+            except OSError as error:
+                if error.errno in FULL:
+                    raise storage_error(error, work) from error
+                raise
             if (work / name).is_file() and (found := (work / name).stat().st_size) != size:
                 raise _refused(archive, name, f"{found} bytes instead of the stated {size}")
             yield raw.tell()

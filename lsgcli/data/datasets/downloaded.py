@@ -99,6 +99,9 @@ class Downloaded(Dataset):
 
     def seal(self, made: list[Path]) -> None:
         """Add the extracted files to the manifest of :attr:`home`."""
-        home, report = self.home, self.progress
-        hashing = report and (lambda done, total: report(f"checksums of {home.name}", done, total))
-        manifest.write(home, made, hashing, extend=True)
+
+        def hashing(done: int, total: int) -> None:
+            if self.progress:
+                self.progress(f"checksums of {self.home.name}", done, total)
+
+        manifest.write(self.home, made, hashing, extend=True)
