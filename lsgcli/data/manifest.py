@@ -7,11 +7,11 @@ backslash, line feed or carriage return, the line starts with a backslash and th
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from lsgcli.data.folders import walk
 from lsgcli.errors import DataError
@@ -19,47 +19,44 @@ from lsgcli.files import replacing
 
 NAME = "SHA256SUMS"
 LINE = re.compile(rb"(\\?)([0-9A-Fa-f]{64}) [ *](.+)")
-ESCAPES = {b"\\\\": b"\\", b"\\n": b"\n", b"\\r": b"\r"}
+ESCAPES = {b"\\": b"\\\\", b"\n": b"\\n", b"\r": b"\\r"}
+ESCAPED = {escape: plain for plain, escape in ESCAPES.items()}
 HINT = "Restore the original, or remove it and write a new one."
 Progress = Callable[[int, int], None]  # bytes done, total bytes
 
 
-@dataclass(frozen=True)
-class Report:
-    """The files of a folder compared with its manifest. Paths are relative to the folder, sorted.
+class Report(NamedTuple):
+    """Differences between the files of a folder and its manifest: paths relative to the folder, sorted.
 
     Attributes:
-        files: number of listed files.
         missing: listed files that do not exist.
         changed: listed files with different content.
         extra: files that are not listed, except hidden ones and partial downloads.
     """
 
-    files: int
     missing: tuple[str, ...]
     changed: tuple[str, ...]
     extra: tuple[str, ...]
 
-    @property
-    def good(self) -> bool:
-        """Whether all listed files exist and are unchanged."""
-        return not (self.missing or self.changed)
 
+def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress | None = None, *, extend: bool = False) -> None:
+    """Write the manifest of ``paths`` in ``folder``, or of all non-hidden files in and below it.
 
-def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress | None = None) -> Path:
-    """Write the manifest of ``paths``, or of all non-hidden files in and below ``folder``; returns its path.
+    Args:
+        extend: keep existing entries of other files.
 
     Raises:
-        DataError: a file cannot be read, or is outside the folder.
+        DataError: a file cannot be read.
         StorageError: the manifest cannot be written; an existing one is unchanged.
     """
-    return _store(folder, _hashed(folder, _below(folder) if paths is None else _relative(folder, paths), progress))
-
-
-def extend(folder: Path, paths: Iterable[Path], progress: Progress | None = None) -> Path:
-    """As :func:`write`, but keeps existing entries of other files."""
-    known = read(folder) if (folder / NAME).exists() else {}
-    return _store(folder, known | _hashed(folder, _relative(folder, paths), progress))
+    names = _below(folder) if paths is None else sorted({path.relative_to(folder).as_posix() for path in paths})
+    known = read(folder) if extend and (folder / NAME).exists() else {}
+    digests = known | _hashed(folder, names, progress)
+    with replacing(folder / NAME) as temporary, open(temporary, "wb") as out:
+        for name, digest in sorted(digests.items()):
+            raw = os.fsencode(name)
+            escaped = re.sub(rb"[\\\n\r]", lambda character: ESCAPES[character[0]], raw)
+            out.write((b"\\" if escaped != raw else b"") + digest.encode() + b"  " + escaped + b"\n")
 
 
 def read(folder: Path) -> dict[str, str]:
@@ -76,10 +73,13 @@ def read(folder: Path) -> dict[str, str]:
         raise DataError(f"{source}: cannot be read: {error.strerror}", hint=hint) from error
     found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
-        if line and not line.startswith(b"#"):
-            name, digest = _parse(f"{source}: line {number}", line)
-            if found.setdefault(name, digest) != digest:
-                raise DataError(f"{source}: line {number}: found {name!r} again, with another checksum", hint=HINT)
+        try:
+            if line and not line.startswith(b"#"):
+                name, digest = _parse(line)
+                if found.setdefault(name, digest) != digest:
+                    raise ValueError(f"{name!r} again, with another checksum")
+        except ValueError as error:
+            raise DataError(f"{source}: line {number}: found {error}", hint=HINT) from None
     return found
 
 
@@ -90,49 +90,30 @@ def check(folder: Path, progress: Progress | None = None) -> Report:
         DataError: the manifest is missing or malformed, or a file cannot be read.
     """
     listed = read(folder)
-    there = sorted(name for name in listed if (folder / name).is_file())
-    found = _hashed(folder, there, progress)
+    found = _hashed(folder, sorted(name for name in listed if (folder / name).is_file()), progress)
     return Report(
-        files=len(listed),
-        missing=tuple(sorted(listed.keys() - there)),
+        missing=tuple(sorted(listed.keys() - found.keys())),
         changed=tuple(name for name, digest in found.items() if digest != listed[name]),
         extra=tuple(sorted(set(_below(folder)) - listed.keys())),
     )
 
 
-def _parse(where: str, line: bytes) -> tuple[str, str]:
+def _parse(line: bytes) -> tuple[str, str]:
+    """Path and checksum of a line; a ValueError describes an invalid one."""
     match = LINE.fullmatch(line)
     if match is None:
-        raise DataError(f"{where}: found {line[:80]!r}, expected a SHA-256 sum, two spaces and a path", hint=HINT)
-    name = match[3]
-    if match[1]:
-        if re.search(rb"\\(?![\\nr])", re.sub(rb"\\\\", b"", name)):
-            raise DataError(f"{where}: found an unknown escape in {name[:80]!r}", hint=HINT)
-        name = re.sub(rb"\\[\\nr]", lambda escape: ESCAPES[escape[0]], name)
+        raise ValueError(f"{line[:80]!r}, expected a SHA-256 sum, two spaces and a path")
+    escaped, digest, name = match.groups()
+    if escaped:
+        try:
+            name = re.sub(rb"\\.?", lambda escape: ESCAPED[escape[0]], name)
+        except KeyError as error:
+            raise ValueError(f"an unknown escape in {name[:80]!r}") from error
     text = os.fsdecode(name)
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if text.startswith("/") or ".." in parts or not parts or "\0" in text:
-        raise DataError(f"{where}: found the path {text!r}, expected one inside the folder", hint=HINT)
-    return "/".join(parts), match[2].decode().lower()
-
-
-def _store(folder: Path, digests: Mapping[str, str]) -> Path:
-    with replacing(folder / NAME) as temporary:
-        temporary.write_bytes(b"".join(_line(name, digest) for name, digest in sorted(digests.items())))
-    return folder / NAME
-
-
-def _line(name: str, digest: str) -> bytes:
-    raw = os.fsencode(name)
-    escaped = raw.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
-    return (b"\\" if escaped != raw else b"") + digest.encode() + b"  " + escaped + b"\n"
-
-
-def _relative(folder: Path, paths: Iterable[Path]) -> list[str]:
-    try:
-        return sorted({Path(os.path.abspath(path)).relative_to(os.path.abspath(folder)).as_posix() for path in paths})
-    except ValueError as error:
-        raise DataError(f"{folder / NAME}: {error}", hint="List files inside the folder only.") from error
+        raise ValueError(f"the path {text!r}, expected one inside the folder")
+    return "/".join(parts), digest.decode().lower()
 
 
 def _below(folder: Path) -> list[str]:

@@ -3,7 +3,7 @@
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,7 @@ class Verdict:
     samples: int
     unreadable: dict[str, str]
     counts: dict[str, int]
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def manifest(self) -> bool:
-        """Whether there is a ``SHA256SUMS``."""
-        return bool(self.manifests)
+    warnings: list[str]
 
     @property
     def faults(self) -> list[str]:
@@ -59,7 +54,7 @@ class Verdict:
 
     def record(self) -> dict[str, Any]:
         """As JSON types."""
-        return {"ok": not self.faults, "manifest": self.manifest, **asdict(self)}
+        return {"ok": not self.faults, "manifest": bool(self.manifests), **asdict(self)}
 
 
 def of_path(path: Path, **options: Any) -> Verdict:
@@ -68,7 +63,11 @@ def of_path(path: Path, **options: Any) -> Verdict:
     Raises:
         DataError: the folder does not exist or is empty, or a manifest cannot be read.
     """
-    _need_folder(path)
+    if not path.is_dir():
+        raise DataError(
+            f"{path}: found {'a file' if path.exists() else 'no such folder'}, expected a folder of recordings",
+            hint="Give a folder; `lsg data info` also looks at a single recording.",
+        )
     verdict = of_dataset(Recordings(path).scan(), **options)
     if not (verdict.samples or verdict.manifests):
         raise DataError(f"{path}: found neither recordings nor a {manifest.NAME}", hint="Give a folder of recordings.")
@@ -113,43 +112,32 @@ def written(verdict: Verdict, hashing: Progress | None = None) -> Verdict:
         DataError: a file is unreadable, or there is no folder.
         StorageError: it cannot be written.
     """
-    root = Path(verdict.path)
     if not verdict.folder:
         found = f"{verdict.path}: is embedded in lsg, expected a folder to write {manifest.NAME} to"
         raise DataError(found, hint="Omit --write.")
-    _need_folder(root)
     if verdict.unreadable:
         raise DataError(
             "\n".join(f"unreadable: {problem}" for problem in verdict.unreadable.values()),
             hint="Repair or remove these files first; no manifest was written.",
         )
-    found_at = verdict.manifests or (manifest.NAME,)
-    for name in reversed(found_at):  # the manifest of the whole folder lists the others
-        manifest.write((root / name).parent, progress=hashing)
-    return replace(verdict, manifests=found_at, missing=(), changed=(), extra=())
-
-
-def _need_folder(path: Path) -> None:
-    if not path.is_dir():
-        raise DataError(
-            f"{path}: found {'a file' if path.exists() else 'no such folder'}, expected a folder of recordings",
-            hint="Give a folder; `lsg data info` also looks at a single recording.",
-        )
+    names = verdict.manifests or (manifest.NAME,)
+    for name in reversed(names):  # the manifest of the whole folder lists the others
+        manifest.write((Path(verdict.path) / name).parent, progress=hashing)
+    return replace(verdict, manifests=names, missing=(), changed=(), extra=())
 
 
 def _compared(root: Path | None, hashing: Progress | None) -> dict[str, tuple[str, ...]]:
     """The manifests in the folder and one level below, and differences from them, with paths relative to the folder."""
     found: dict[str, set[str]] = {"missing": set(), "changed": set(), "extra": set()}
-    manifests, known = [], set()  # the folder's own manifest comes first
-    below = [] if root is None else [Path(), *(Path(entry.name) for entry in visible(root) if entry.is_dir())]
-    for folder in below:
-        assert root is not None
-        if (root / folder / manifest.NAME).is_file():
-            report = manifest.check(root / folder, hashing)
-            manifests.append((folder / manifest.NAME).as_posix())
-            known |= {(folder / name).as_posix() for name in manifest.read(root / folder)}
+    manifests, known = [], set()
+    below = [] if root is None else [root, *(Path(entry.path) for entry in visible(root) if entry.is_dir())]
+    for folder in below:  # the folder's own manifest comes first
+        if (folder / manifest.NAME).is_file():
+            place, report = folder.relative_to(below[0]), manifest.check(folder, hashing)
+            manifests.append((place / manifest.NAME).as_posix())
+            known |= {(place / name).as_posix() for name in manifest.read(folder)}
             for kind, names in found.items():
-                names |= {(folder / name).as_posix() for name in getattr(report, kind)}
+                names |= {(place / name).as_posix() for name in getattr(report, kind)}
     found["extra"] -= known | set(manifests)
     return {"manifests": tuple(manifests), **{kind: tuple(sorted(names)) for kind, names in found.items()}}
 

@@ -80,7 +80,7 @@ class Dataset(ABC):
         progress: called with file name, bytes done and total bytes during download and extraction.
 
     Attributes:
-        preset: default settings for this data set; keys are fields of RunConfig.
+        preset: default settings for this data set; keys are fields of RunConfig. Subclasses extend those of their base class.
         title: one line for help pages and documentation.
         static: images rather than recordings.
         embedded: the data are part of lsg; there is no folder.
@@ -94,7 +94,7 @@ class Dataset(ABC):
         version: version of this class; increase it when its samples change.
     """
 
-    preset: ClassVar[Mapping[str, Any]] = {}
+    preset: ClassVar[dict[str, Any]] = {}
     title: ClassVar[str] = ""
     static: ClassVar[bool] = False
     embedded: ClassVar[bool] = False
@@ -169,14 +169,9 @@ class Dataset(ABC):
         """The folder that contains the data: :attr:`root`, or a folder below it."""
         return self.root
 
-    @property
-    def size(self) -> int:
-        """Height and width S of prepared samples, in pixels."""
-        return self.config.size
-
     @abstractmethod
     def load(self, sample: Sample) -> np.ndarray:
-        """One prepared sample: frames (T, 2, S, S), or an image (C, S, S) as uint8.
+        """One prepared sample: frames (T, C, S, S), uint8 or float16, or an image (C, S, S), uint8.
 
         Raises:
             DataError: the file of the sample is damaged.
@@ -184,7 +179,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def load_file(self, path: Path) -> np.ndarray:
-        """A sample from a file outside the data set, prepared like :meth:`load`.
+        """A sample from a file outside the data set, prepared like :meth:`load`; colours become grey if C is 1.
 
         Raises:
             DataError: the file cannot be read, is damaged, or is from another sensor.
@@ -223,6 +218,9 @@ class EventDataset(Dataset):
     :meth:`upright` for recordings that are stored rotated.
     """
 
+    preset = {"arch": "vggsnn", "T": 10, "size": 48, "width_multiplier": 0.25, "epochs": 30, "batch_size": 16}
+    preset |= {"lr": 0.05, "decay_lr": 5e-3, "loss": "tet", "augment": "roll"}
+
     @property
     def sensor(self) -> tuple[int, int]:
         """(width, height) of the sensor in pixels, in upright orientation."""
@@ -250,15 +248,10 @@ class EventDataset(Dataset):
         return events
 
     def load_file(self, path: Path) -> np.ndarray:
-        """Frames (T, 2, S, S) of a recording. Random windows are seeded by the file name."""
+        # Random windows are seeded by the file name.
         return self.frames(self.read(path), Sample(path.name, 0, "test", str(path)))
 
     def load(self, sample: Sample) -> np.ndarray:
-        """Frames (T, 2, S, S), uint8 or float16: see :class:`~lsgcli.data.frames.FrameSettings`.
-
-        Raises:
-            DataError: the recording is damaged, or from another sensor.
-        """
         return self.frames(self.events(sample), sample)
 
     def frames(self, events: Events, sample: Sample) -> np.ndarray:
@@ -274,25 +267,21 @@ class EventDataset(Dataset):
 
     @property
     def settings(self) -> FrameSettings:
-        """Settings of the frames."""
         return FrameSettings.of(self.config)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one prepared sample."""
-        return (self.config.T, self.channels, *frame_shape(turned_sensor(self.sensor, self.config.orientation), self.size))
+        sensor = turned_sensor(self.sensor, self.config.orientation)
+        return (self.config.T, self.channels, *frame_shape(sensor, self.config.size))
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Data type of the frames."""
         return self.settings.dtype
 
     def preparation(self) -> dict[str, Any]:
-        """What a prepared sample depends on."""
         return {"orientation": self.config.orientation, "sensor": self.config.sensor, **self.settings.digest()}
 
     def versions(self, samples: Iterable[Sample]) -> dict[str, int]:
-        """Versions of the code that prepares these samples."""
         endings = {splitext(sample.source)[1].lower() for sample in samples if isinstance(sample.source, str | Path)}
         read_by = {f"reader {name}": version for name, version in readers.versions(endings).items()}
         return {**super().versions(samples), "frames": FRAMES_VERSION, **read_by}
@@ -303,6 +292,8 @@ class ImageDataset(Dataset):
 
     static = True
     channels = 3
+    preset = {"arch": "resnet19", "T": 2, "size": 32, "epochs": 100, "batch_size": 32, "lr": 0.05, "decay_lr": 1e-3}
+    preset |= {"augment": "crop,flip"}
 
     @abstractmethod
     def pixels(self, sample: Sample) -> np.ndarray:
@@ -313,41 +304,29 @@ class ImageDataset(Dataset):
         """
 
     def load(self, sample: Sample) -> np.ndarray:
-        """An image (C, S, S) as uint8.
-
-        Raises:
-            DataError: the file is damaged.
-        """
         return self._prepared(self.pixels(sample))
 
     def load_file(self, path: Path) -> np.ndarray:
-        """An image file as (C, S, S) of uint8, converted to greyscale if C is 1."""
         return self._prepared(read_image(path, "L" if self.channels == 1 else "RGB"))
 
     def _prepared(self, pixels: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(np.moveaxis(np.atleast_3d(fit(pixels, self.size)), -1, 0))
+        """Resize to S x S, bilinear with antialiasing, without keeping the aspect ratio."""
+        size = (self.config.size, self.config.size)
+        if pixels.shape[:2] != size:
+            from PIL import Image
+
+            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+        return np.ascontiguousarray(np.moveaxis(np.atleast_3d(pixels), -1, 0))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one prepared sample."""
-        return (self.channels, self.size, self.size)
+        return (self.channels, self.config.size, self.config.size)
 
     def preparation(self) -> dict[str, Any]:
-        """What a prepared sample depends on."""
         return {"size": self.config.size}
 
     def versions(self, samples: Iterable[Sample]) -> dict[str, int]:
-        """Versions of the code that prepares these samples."""
         return {**super().versions(samples), "images": IMAGES_VERSION}
-
-
-def fit(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize (H, W[, C]) uint8 to (size, size[, C]), bilinear with antialiasing, without keeping the aspect ratio."""
-    if pixels.shape[:2] == (size, size):
-        return pixels
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def read_image(path: Path, mode: str = "RGB") -> np.ndarray:

@@ -3,13 +3,12 @@
 import logging
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
 
 from lsgcli.data.datasets.base import SPLITS, EventDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import Downloaded
-from lsgcli.data.download import RemoteFile, by_hand, figshare, unpack
+from lsgcli.data.download import RemoteFile, fetch, figshare, unpack
 from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp, walk
 from lsgcli.data.splits import RULES, assign, check
@@ -27,7 +26,7 @@ SIDE = 128
 PAGE = "https://doi.org/10.6084/m9.figshare.4724671"
 # Class -> archive of its 1000 recordings, 7.8 GB in total.
 FILES = {
-    name: RemoteFile(f"{name}.zip", figshare(number), md5=md5, about=780_000_000, page=PAGE)
+    name: RemoteFile(f"{name}.zip", figshare(number), md5, 780_000_000, PAGE, content=name)
     for name, number, md5 in (
         ("airplane", 7712788, "0afd5c4bf9ae06af762a77b180354fdd"),
         ("automobile", 7712791, "8438dfeba3bc970c94962d995b1b9bdd"),
@@ -42,8 +41,8 @@ FILES = {
     )
 }
 CLASSES = tuple(FILES)
-# A zip of ten zips, 11.2 GB; extracted if present, but not downloaded.
-COPY = RemoteFile("CIFAR10DVS.zip", figshare(38023437), md5="ce3a4a0682dc0943703bd8f749a7701c", about=11_200_000_000)
+# A zip of ten zips; extracted if present, but not downloaded.
+COPY = RemoteFile("CIFAR10DVS.zip", figshare(38023437), "ce3a4a0682dc0943703bd8f749a7701c", 11_200_000_000)
 Found = dict[str, dict[tuple[str, int], Path]]  # suffix -> (class, number) -> path
 
 
@@ -51,47 +50,34 @@ Found = dict[str, dict[tuple[str, int], Path]]  # suffix -> (class, number) -> p
 class CifarDvs(Downloaded, EventDataset):
     """``cifar10_<class>_<number>.aedat`` or ``.aedat4``, anywhere below data/CIFAR10DVS or --data-dir; the number determines the split."""
 
+    title = "CIFAR10-DVS, 10,000 recordings of 10 classes, either release; the original is downloaded if missing."
     folder = "CIFAR10DVS"
     archives = FILES
-    unpacked: ClassVar = {name: name for name in FILES}
-    title = "CIFAR10-DVS, 10,000 recordings of 10 classes, either release; the original is downloaded if missing."
-    preset: ClassVar[Mapping[str, Any]] = {
-        "arch": "vggsnn",
-        "T": 10,
-        "size": 48,
-        "width_multiplier": 1.0,
-        "epochs": 100,
-        "batch_size": 32,
-        "lr": 0.1,
-        "weight_decay": 1e-3,
-        "decay_lr": 1e-3,
-        "loss": "tet",
-        "augment": "flip,roll",
-        "split": "last",
-    }
     rules = tuple(RULES)
-    published: ClassVar[Mapping[str, int]] = {"all": 10_000}
+    published = {"all": 10_000}
+    preset = EventDataset.preset | {"width_multiplier": 1.0, "epochs": 100, "batch_size": 32, "augment": "flip,roll"}
+    preset |= {"lr": 0.1, "weight_decay": 1e-3, "decay_lr": 1e-3, "split": "last"}
 
     def find(self, splits: tuple[str, ...]) -> Listing:
-        """The samples of the given splits."""
         root = self.home if self.config.data_dir is None else self.root
         found = _recordings(root)
-        if self._obtain(_classes(found)):
+        if lacking := [name for name in CLASSES if name not in _classes(found)]:
+            self._obtain(lacking)
             found = _recordings(root)
-        if not any(found.values()):
+        suffix = next((suffix for suffix, recordings in found.items() if recordings), None)
+        if suffix is None:
             raise DataError(
                 f"{root}: found no recordings, expected cifar10_<class>_<number>.aedat or .aedat4 in or below it",
                 hint=_advice(root),
             )
-        suffix = _release(root, found)
-        recordings = sorted(found[suffix].items())
-        rule = self.config.split or "last"
+        if all(found.values()):
+            log.warning("%s: found both releases of CIFAR10-DVS; reading the original (.aedat)", root)
+        recordings, rule = sorted(found[suffix].items()), self.config.split or "last"
         items = [(f"{kind}/{number}", CLASSES.index(kind), number) for (kind, number), _ in recordings]
+        parts = assign(items, rule, self.config.split_seed)
         samples = [
             Sample(key, label, split, str(path), stamp(path))
-            for (key, label, _), split, (_, path) in zip(
-                items, assign(items, rule, self.config.split_seed), recordings, strict=True
-            )
+            for (key, label, _), split, (_, path) in zip(items, parts, recordings, strict=True)
             if split in splits
         ]
         labels = {split: {sample.label for sample in samples if sample.split == split} for split in splits}
@@ -114,47 +100,47 @@ class CifarDvs(Downloaded, EventDataset):
         """Swap rows and columns of the original release, which is stored rotated."""
         return Events(events.y, events.x, events.t, events.on, events.sensor) if form == "aedat2" else events
 
-    def _obtain(self, there: set[str]) -> bool:
-        """Extract existing archives, or download the original release if there are no data; returns whether data may have changed."""
-        lacking = [name for name in CLASSES if name not in there]
+    def _obtain(self, lacking: Iterable[str]) -> None:
+        """Extract existing archives, or download the original release if there are no data."""
         copies = (self.root / COPY.name, self.root / self.folder / COPY.name)
         try:
-            if copy := next((path for path in copies if lacking and path.is_file()), None):
+            if copy := next((path for path in copies if path.is_file()), None):
                 self._unpack_copy(copy, lacking)
-            elif lacking:
+            else:
                 self.obtain(SPLITS)
         except DataError as error:
             other = "Extract archives of other editions (AEDAT 2.0 or AEDAT 4) manually, so that"
             other += f" {self.home} contains cifar10_<class>_<number>.aedat or .aedat4, in it or below."
             raise DataError(error.message, hint=f"{error.hint}\n  {other}") from error
-        return bool(lacking)
 
     def _unpack_copy(self, copy: Path, lacking: Iterable[str]) -> None:
         """Extract tonic's copy: first the zip of each class, then those of missing classes."""
-        if problem := COPY.mismatch(copy):
-            raise DataError(f"{copy}: {problem}", hint=by_hand([COPY], copy.parent))
-        folder = self.root / self.folder
-        inner = folder / ".zips"
+        fetch([COPY], copy.parent)  # verifies its checksum
+        folder, made = self.root / self.folder, list[Path]()
+        zips = folder / ".zips"
         try:
-            zips = {path.stem: path for path in unpack(copy, inner, self.telling(f"unpacking {copy.name}"))}
-            self.seal([path for name in lacking for path in self.unpack(zips[name], folder, name)])
+            unpack(copy, zips, self.progress)
+            for name in lacking:
+                made += unpack(zips / f"{name}.zip", folder / name, self.progress, inside=name)
+            self.seal(made)
         finally:
-            shutil.rmtree(inner, ignore_errors=True)
+            shutil.rmtree(zips, ignore_errors=True)
 
 
 def _recordings(root: Path) -> Found:
     """The recordings in and below ``root``; empty if it does not exist."""
     found: Found = {suffix: {} for suffix in RELEASES}
-    zips = []
+    ours, strange = {COPY.name, *(file.name for file in FILES.values())}, []
     for folder, names in walk(root) if root.exists() else ():  # hidden folders contain partial extractions
-        for name in names:
-            if (match := NAME.fullmatch(name)) and match[1] in CLASSES:
-                _add(found[match[3]], (match[1], int(match[2])), folder / name)
-            elif name.lower().endswith(".zip"):
-                zips.append(folder / name)
-    ours = {COPY.name, *(file.name for file in FILES.values())}
-    known = {folder / name for folder in (root, root / CifarDvs.folder) for name in ours}
-    strange = [path for path in zips if path not in known and (path.name in ours or "cifar" in path.name.lower())]
+        for path in (folder / name for name in names):
+            if (match := NAME.fullmatch(path.name)) and match[1] in CLASSES:
+                other = found[match[3]].setdefault((match[1], int(match[2])), path)
+                if other is not path:
+                    raise DataError(f"{path}: found this recording twice, also as {other}", hint="Remove one of the two.")
+            elif path.name in ours and folder in (root, root / CifarDvs.folder):
+                continue
+            elif path.suffix.lower() == ".zip" and (path.name in ours or "cifar" in path.name.lower()):
+                strange.append(path)
     if strange and not any(found.values()):
         raise DataError(f"{min(strange)}: found an archive that is not extracted, expected recordings", hint=_advice(root))
     return found
@@ -162,19 +148,6 @@ def _recordings(root: Path) -> Found:
 
 def _classes(found: Found) -> set[str]:
     return {kind for recordings in found.values() for kind, _ in recordings}
-
-
-def _add(found: dict[tuple[str, int], Path], key: tuple[str, int], path: Path) -> None:
-    if key in found:
-        raise DataError(f"{path}: found this recording twice, also as {found[key]}", hint="Remove one of the two.")
-    found[key] = path
-
-
-def _release(root: Path, found: Found) -> str:
-    there = [suffix for suffix, recordings in found.items() if recordings]
-    if len(there) > 1:
-        log.warning("%s: found both releases of CIFAR10-DVS; reading the original (.aedat)", root)
-    return there[0]
 
 
 def _advice(root: Path) -> str:

@@ -6,10 +6,9 @@ of Handwritten Digits", UCI Machine Learning Repository, 1998, doi 10.24432/C50P
 """
 
 import hashlib
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ CLASSES = tuple("0123456789")
 TEST_SHARE = 0.2
 SENSOR = 32  # pixels, square
 INK = 24  # size of the enlarged digits, in pixels
+PRESET = EventDataset.preset | {"T": 4, "width_multiplier": 0.125, "batch_size": 32, "val_fraction": 0.1}
 
 
 @cache
@@ -35,18 +35,18 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 def listing(splits: tuple[str, ...], info: dict[str, object] | None = None) -> Listing:
     """The digits with a fixed split: the test part is the fifth of each class with the smallest digests."""
-    labels = digits()[1]
-    test = {key for label in range(10) for key in _first_fifth(np.flatnonzero(labels == label).tolist())}
+    labels, test = digits()[1], set()
+    for label in range(10):
+        members = sorted(np.flatnonzero(labels == label).tolist(), key=_hash)
+        test |= set(members[: round(TEST_SHARE * len(members))])
     samples = [
-        Sample(str(i), int(label), "test" if str(i) in test else "train", i, "scikit-learn")
-        for i, label in enumerate(labels.tolist())
+        Sample(str(i), label, "test" if i in test else "train", i, "scikit-learn") for i, label in enumerate(labels.tolist())
     ]
     return Listing(CLASSES, tuple(sample for sample in samples if sample.split in splits), info or {})
 
 
-def _first_fifth(members: list[int]) -> list[str]:
-    keys = sorted((str(i) for i in members), key=lambda key: hashlib.blake2b(key.encode(), digest_size=8).digest())
-    return keys[: round(TEST_SHARE * len(keys))]
+def _hash(number: int) -> bytes:
+    return hashlib.blake2b(str(number).encode(), digest_size=8).digest()
 
 
 def enlarge(image: np.ndarray, size: int) -> np.ndarray:
@@ -63,28 +63,13 @@ class Digits(ImageDataset):
     channels = 1
     packed = False
     embedded = True
-    preset: ClassVar[Mapping[str, Any]] = {
-        "arch": "vggsnn",
-        "T": 4,
-        "size": 16,
-        "width_multiplier": 0.125,
-        "epochs": 15,
-        "batch_size": 32,
-        "lr": 0.05,
-        "decay_lr": 5e-3,
-        "loss": "tet",
-        "augment": "none",
-        "val_fraction": 0.1,
-    }
+    preset = PRESET | {"size": 16, "epochs": 15, "augment": "none"}
 
     def find(self, splits: tuple[str, ...]) -> Listing:
-        """The samples of the given splits."""
         return listing(splits)
 
     def pixels(self, sample: Sample) -> np.ndarray:
-        """One image as stored."""
-        image = enlarge(digits()[0][sample.source], self.size)
-        return np.round(image * 255).astype(np.uint8)
+        return np.round(enlarge(digits()[0][sample.source], self.config.size) * 255).astype(np.uint8)
 
 
 @register("dataset", "digits-dvs")
@@ -93,33 +78,16 @@ class DigitsDvs(EventDataset):
 
     title = "1797 handwritten digits recorded by a simulated event camera, 10 classes; embedded, no download."
     embedded = True
-    preset: ClassVar[Mapping[str, Any]] = {
-        "arch": "vggsnn",
-        "T": 4,
-        "size": 32,
-        "resize": "bin",
-        "width_multiplier": 0.125,
-        "epochs": 12,
-        "batch_size": 32,
-        "lr": 0.05,
-        "decay_lr": 5e-3,
-        "loss": "tet",
-        "augment": "rotate",
-        "val_fraction": 0.1,
-    }
+    preset = PRESET | {"size": 32, "resize": "bin", "epochs": 12, "augment": "rotate"}
 
     def find(self, splits: tuple[str, ...]) -> Listing:
-        """The samples of the given splits."""
-        info = {"sensor": [SENSOR, SENSOR], "simulator_version": camera.VERSION}
-        return listing(splits, info)
+        return listing(splits, {"sensor": [SENSOR, SENSOR], "simulator_version": camera.VERSION})
 
     def events(self, sample: Sample) -> Events:
-        """The events of one sample, upright."""
         margin = (SENSOR - INK) // 2
         image = np.pad(enlarge(digits()[0][sample.source], INK), margin)
         seed = int(random.ids([f"digits-dvs/{sample.key}"])[0])
         return camera.simulate(image, np.random.Generator(np.random.PCG64(seed)))
 
     def preparation(self) -> dict[str, Any]:
-        """What a prepared sample depends on."""
         return {**super().preparation(), "sensor": SENSOR, "ink": INK}

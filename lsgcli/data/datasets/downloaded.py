@@ -1,14 +1,14 @@
 """Base class of data sets that can be downloaded."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from lsgcli.data import manifest
 from lsgcli.data.datasets.base import SPLITS, Dataset
-from lsgcli.data.download import RemoteFile, amount, fetch, unpack
-from lsgcli.errors import DataError
+from lsgcli.data.download import RemoteFile, amount, by_hand, fetch, unpack
+from lsgcli.errors import DataError, MissingPart
 from lsgcli.files import locked, making_folder
 
 log = logging.getLogger("lsg")
@@ -18,19 +18,17 @@ LOCK = ".lsg-download"  # in the download folder
 class Downloaded(Dataset):
     """A data set that is downloaded if it is missing.
 
-    Downloads are large: if only a part of the data is missing, nothing is downloaded, and the subclass's scan reports the missing
-    part. An archive in the folder, or a part of one, indicates an unfinished download, which is resumed.
+    Downloads are large: if only a part of the data is missing, nothing is downloaded, and the missing part is an error. An archive in
+    the folder, or a part of one, indicates an unfinished download, which is resumed.
 
     Attributes:
         folder: name below ``--data-dir``, as in tonic or torchvision.
-        archives: part -> archive. A part belongs to one split or to all.
-        unpacked: part -> name of the file or folder it is extracted to.
+        archives: part -> archive. A part belongs to one split, or to all.
     """
 
     downloads = True
     folder: ClassVar[str]
     archives: ClassVar[Mapping[str, RemoteFile]]
-    unpacked: ClassVar[Mapping[str, str]]
 
     @classmethod
     def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
@@ -39,7 +37,7 @@ class Downloaded(Dataset):
 
     def there(self, place: Path) -> set[str]:
         """The parts found in ``place``."""
-        return {part for part, name in self.unpacked.items() if (place / name).exists()}
+        return {part for part, file in self.archives.items() if (place / file.content).exists()}
 
     @property
     def home(self) -> Path:
@@ -59,33 +57,26 @@ class Downloaded(Dataset):
             folder: folder of the archives. Default: :attr:`home`.
 
         Raises:
+            MissingPart: one of the splits is missing in data that are not downloaded.
             DataError: a download or an extraction failed.
             StorageError: not enough disk space, or the folder cannot be written.
         """
         folder = folder or self.home
-        if not (wanted := self._wanted(folder, splits)):
-            return folder
-        if not self.may_download:
-            raise self._absent(folder, list(wanted.values()))
-        with making_folder(folder), locked(folder / LOCK, f"{folder}: waiting for another process that downloads to it"):
-            wanted = self._wanted(folder, splits)  # another process may have downloaded some parts
-            lacking = [file for file in wanted.values() if not (folder / file.name).is_file()]
-            if lacking:
-                names, size = ", ".join(file.name for file in lacking), amount(lacking)
-                log.info("%s: found no %s; downloading %s (%s)", folder, self.config.dataset, names, size)
-            fetched = fetch(list(wanted.values()), folder, self.progress)
-            made: list[Path] = []
-            for part, archive in zip(wanted, fetched, strict=True):
-                made += self.unpack(archive, folder, self.unpacked[part])
-            if made:
-                self.seal(made)
-                log.info("%s: complete; the archives can be deleted", folder)
+        if wanted := self._wanted(folder, splits):
+            if not self.may_download:
+                raise self._absent(folder, wanted)
+            with making_folder(folder), locked(folder / LOCK, f"{folder}: waiting for another process that downloads to it"):
+                self._complete(folder, self._wanted(folder, splits))  # another process may have downloaded some parts
+        for part in set(splits) & self.archives.keys() - self.there(folder):
+            file = self.archives[part]
+            message = f"{folder / file.content}: the {part} part is missing"
+            raise MissingPart(message, part=part, hint=by_hand([file], folder))
         return folder
 
-    def _wanted(self, folder: Path, splits: tuple[str, ...]) -> dict[str, RemoteFile]:
+    def _wanted(self, folder: Path, splits: tuple[str, ...]) -> list[RemoteFile]:
         there, files = self.there(folder), self.remote(splits)
-        wanted = {part: file for part, file in self.archives.items() if file in files and part not in there}
-        return wanted if not there or self.under_way(folder) else {}
+        wanted = [file for part, file in self.archives.items() if file in files and part not in there]
+        return wanted if not there or self.under_way(folder) else []
 
     def _absent(self, folder: Path, files: list[RemoteFile]) -> DataError:
         names, place = ", ".join(file.name for file in files), self.config.data_dir and f" --data-dir {self.config.data_dir}"
@@ -94,17 +85,23 @@ class Downloaded(Dataset):
         command = f"`lsg data prepare --dataset {self.config.dataset}{place or ''}`"
         return DataError(f"{folder}: found {found}", hint=f"{command} downloads and extracts the missing files.")
 
-    def unpack(self, archive: Path, folder: Path, name: str) -> list[Path]:
-        """Extract a part's archive into ``folder/name``, with or without a top folder of that name in the archive."""
-        return unpack(archive, folder / name, self.telling(f"unpacking {archive.name}"), inside=name)
+    def _complete(self, folder: Path, files: list[RemoteFile]) -> None:
+        lacking = [file for file in files if not (folder / file.name).is_file()]
+        if lacking:
+            names = ", ".join(file.name for file in lacking)
+            log.info("%s: found no %s; downloading %s (%s)", folder, self.config.dataset, names, amount(lacking))
+        made = []
+        for file, archive in zip(files, fetch(files, folder, self.progress), strict=True):
+            made += unpack(archive, folder / file.content, self.progress, inside=file.content)
+        if made:
+            self.seal(made)
+            log.info("%s: complete; the archives can be deleted", folder)
 
     def seal(self, made: list[Path]) -> None:
         """Add the extracted files to the manifest of :attr:`home`."""
-        manifest.extend(self.home, made, self.telling(f"checksums of {self.home.name}"))
 
-    def telling(self, what: str) -> Callable[[int, int], None] | None:
-        """A progress callback (done, total) with a fixed description."""
-        if self.progress is None:
-            return None
-        report = self.progress
-        return lambda done, total: report(what, done, total)
+        def hashing(done: int, total: int) -> None:
+            if self.progress:
+                self.progress(f"checksums of {self.home.name}", done, total)
+
+        manifest.write(self.home, made, hashing, extend=True)

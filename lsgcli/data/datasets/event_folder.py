@@ -3,9 +3,7 @@
 import contextlib
 import functools
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
 
 from lsgcli.data import cache, parallel
 from lsgcli.data.datasets.base import EventDataset, Listing, Sample, fingerprint
@@ -25,19 +23,7 @@ class EventFolder(EventDataset):
     title = "Your own recordings, in any supported format: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
     rules = tuple(RULES)
     takes_sensor = True
-    preset: ClassVar[Mapping[str, Any]] = {
-        "arch": "vggsnn",
-        "T": 10,
-        "size": 48,
-        "width_multiplier": 0.25,
-        "epochs": 30,
-        "batch_size": 16,
-        "lr": 0.05,
-        "decay_lr": 5e-3,
-        "loss": "tet",
-        "resize": "bin",
-        "augment": "roll",
-    }
+    preset = EventDataset.preset | {"resize": "bin"}
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""

@@ -6,33 +6,44 @@ The library finds, downloads and decodes the samples; frames, cache, splits and 
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import importlib
 import inspect
 import io
+import logging
 import os
 import socket
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from lsgcli import registry
-from lsgcli.data.datasets.base import Dataset, Listing, Sample
+from lsgcli.data import readers
+from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample
+from lsgcli.data.datasets.downloaded import LOCK
+from lsgcli.data.datasets.shd import Shd
 from lsgcli.data.download import TIMEOUT
+from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp
 from lsgcli.data.guard import foreign
 from lsgcli.data.splits import assign
-from lsgcli.errors import ConfigError, DataError, install_hint
+from lsgcli.errors import ConfigError, DataError, MissingPart, install_hint
 from lsgcli.files import locked, making_folder
+from lsgcli.registry import register
 
-LOCK = ".lsg-download"  # in the folder that is downloaded to
-DAMAGED = "Fetch it again, or take it out of the folder."
-PARTS = ("train", "test")
+log = logging.getLogger("lsg")
+T = TypeVar("T")
+DAMAGED = "Download it again, or remove it from the folder."
 # Values of the libraries' `split` that differ.
-SPLITS = {("ImageNet", "test"): "val", ("Imagenette", "test"): "val", ("OxfordIIITPet", "train"): "trainval"}
+RENAMED = {("ImageNet", "test"): "val", ("Imagenette", "test"): "val", ("OxfordIIITPet", "train"): "trainval"}
+
+
+class Absent(Exception):
+    """The files of a library's data set are missing."""
 
 
 class LibraryDataset(Dataset):
@@ -42,7 +53,7 @@ class LibraryDataset(Dataset):
         library: its name.
         sets: its classes whose samples have one label each; a version of the library may lack some.
         kind: the class; None in the entry of the registry, which stands for all of them.
-        arguments: part -> arguments of the class. Empty where it has no parts: ``--split`` makes them.
+        arguments: part -> arguments of the class. Empty if it has no parts, which are then defined by ``--split``.
     """
 
     downloads = True
@@ -56,7 +67,7 @@ class LibraryDataset(Dataset):
         self._opened: dict[str, Any] = {}
 
     def __reduce__(self) -> Any:
-        """Processes find the class by its name, and open the library's objects, which may hold open files, themselves."""
+        """Worker processes find the class by its name, and open the library's objects, which may hold open files, themselves."""
         return _unpickled, (self.config.dataset, {**self.__getstate__(), "_opened": {}, "may_download": False})
 
     @classmethod
@@ -65,7 +76,7 @@ class LibraryDataset(Dataset):
         """The data set that the library calls ``name``.
 
         Raises:
-            ConfigError: it has none of that name with labels, or cannot be imported.
+            ConfigError: the library has no labelled data set of that name, or cannot be imported.
         """
         try:
             module = importlib.import_module(f"{cls.library}.datasets")
@@ -79,9 +90,9 @@ class LibraryDataset(Dataset):
         found: dict[str, Any] = {"kind": kind, "preset": cls.preset, "__doc__": cls.__doc__, "__module__": __name__}
         found |= cls.attributes(kind)
         if "train" in parameters:
-            found["arguments"] = {part: {"train": part == "train"} for part in PARTS}
+            found["arguments"] = {part: {"train": part == "train"} for part in SPLITS}
         elif "split" in parameters:
-            found["arguments"] = {part: {"split": SPLITS.get((name, part), part)} for part in PARTS}
+            found["arguments"] = {part: {"split": RENAMED.get((name, part), part)} for part in SPLITS}
         else:
             found |= {"rules": ("stratified",), "preset": {**found["preset"], "split": "stratified"}}
         return type(name, (cls,), found)
@@ -92,76 +103,83 @@ class LibraryDataset(Dataset):
         return {}
 
     def opened(self, part: str) -> Any:
-        """The library's object of a part, or of all samples (an empty text).
+        """The library's object of a part, or of all samples (an empty string).
 
         Raises:
-            DataError: the data are not there and cannot be downloaded, or they are damaged.
+            DataError: the data are missing and cannot be downloaded, or they are damaged.
         """
         if part not in self._opened:
             expected = f"the files of {self.library}'s {self.kind.__name__}"
             with foreign(self.home, expected, hint=self.advice), contextlib.redirect_stdout(io.StringIO()):
-                self._opened[part] = self.open(part, self.arguments.get(part, {}))
+                self._opened[part] = self._open_or_download(part)
         return self._opened[part]
 
-    @abstractmethod
-    def open(self, part: str, arguments: Mapping[str, Any]) -> Any:
-        """The library's object; what it prints is not shown. Raises anything."""
-
-    @contextlib.contextmanager
-    def downloading(self) -> Iterator[None]:
-        """Around a download of the library: one process at a time, and a server that does not answer is given up."""
-        before, waiting = socket.getdefaulttimeout(), f"{self.home}: another process is downloading to it; waiting"
+    def _open_or_download(self, part: str) -> Any:
+        arguments = self.arguments.get(part, {})
+        try:
+            return self.open(arguments, download=False)
+        except Absent:
+            if not self.may_download:
+                raise MissingPart(f"{self.home}: found no {self.config.dataset}", part=part, hint=self.advice) from None
+        log.info("%s: found no %s; %s downloads it", self.home, self.config.dataset, self.library)
+        before, waiting = socket.getdefaulttimeout(), f"{self.home}: waiting for another process that downloads to it"
         with making_folder(self.home), locked(self.home / LOCK, waiting):
             socket.setdefaulttimeout(TIMEOUT)
             try:
-                yield
+                return self.open(arguments, download=True)
             finally:
                 socket.setdefaulttimeout(before)
 
+    @abstractmethod
+    def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
+        """The library's object. Raises anything, and :class:`Absent` if files are missing and ``download`` is false."""
+
+    @abstractmethod
+    def describe(self, data: Any) -> dict[str, Any]:
+        """``info`` of the library's object."""
+
+    @abstractmethod
+    def common_stamp(self, data: Any) -> bytes:
+        """Content that changes if samples do that are not in a file each."""
+
     @property
     def advice(self) -> str:
-        """What to do where data are not there."""
+        """What to do if data are missing."""
         by_hand = f"Put the files of {self.library}'s {self.kind.__name__} in {self.home}"
         command = f"try `lsg data prepare --dataset {self.config.dataset}`"
         return f"{by_hand}, and run the same command again." if self.may_download else f"{by_hand}, or {command}."
 
     def find(self, splits: tuple[str, ...]) -> Listing:
-        """The samples of the given splits."""
-        samples = [sample for part in (splits if self.arguments else ("",)) for sample in self._listed(part)]
-        first = self.opened(splits[0] if self.arguments else "")
+        parts = splits if self.arguments else ("",)
+        samples, first = [sample for part in parts for sample in self._listed(part)], self.opened(parts[0])
         classes, info = _classes(first, max(sample.label for sample in samples)), self.describe(first)
         for sample in samples:
             if not 0 <= sample.label < len(classes):
                 raise DataError(f"{sample.key}: found label {sample.label}, expected 0 to {len(classes) - 1}", hint=DAMAGED)
         if not self.arguments:
             info["split"] = self.config.split or "stratified"
-            items = [(sample.key, sample.label, None) for sample in samples]
-            parts = assign(items, info["split"], self.config.split_seed)
-            samples = [dataclasses.replace(one, split=part) for one, part in zip(samples, parts, strict=True) if part in splits]
+            drawn = assign([(sample.key, sample.label, None) for sample in samples], info["split"], self.config.split_seed)
+            samples = [dataclasses.replace(one, split=part) for one, part in zip(samples, drawn, strict=True) if part in splits]
         return Listing(classes, tuple(samples), info)
 
-    @abstractmethod
-    def describe(self, data: Any) -> dict[str, Any]:
-        """``info`` of the library's object."""
-
     def _listed(self, part: str) -> list[Sample]:
-        """The samples of a part, in the order of their keys: paths below ``--data-dir``, or numbers where there are no files."""
+        """The samples of a part, sorted by key: a path below ``--data-dir``, or a number if samples are not in a file each."""
         data, edition = self.opened(part), f"{self.library} {version(self.library)}"
         if not len(data):
             raise DataError(f"{self.home}: found no samples, expected some", hint=self.advice)
-        paths, labels = paths_of(data), np.asarray(self.labels(data))
-        if labels.shape != (len(data),) or labels.dtype.kind not in "iu":
-            raise DataError(f"{self.home}: found labels {labels.dtype} of shape {labels.shape}, expected a whole number each")
-        names = [Path(os.path.relpath(path, self.root)).as_posix() for path in paths] or [f"{i:06d}" for i in range(len(data))]
-        stamps = [stamp(path) for path in paths] or [self.common_stamp(data)] * len(data)
+        if paths := paths_of(data):
+            files = [(Path(os.path.relpath(path, self.root)).as_posix(), stamp(path)) for path in paths]
+        else:
+            digest = hashlib.blake2b(self.common_stamp(data), digest_size=16).hexdigest()
+            files = [(f"{i:06d}", digest) for i in range(len(data))]
         samples = [
-            Sample(f"{part}/{name}".lstrip("/"), label, part, (part, i), f"{edition}:{told}")
-            for i, (name, label, told) in enumerate(zip(names, labels.tolist(), stamps, strict=True))
+            Sample(f"{part}/{name}".lstrip("/"), int(label), part, (part, i), f"{edition}:{changed}")
+            for i, ((name, changed), label) in enumerate(zip(files, self.labels(data), strict=True))
         ]
         return sorted(samples, key=lambda sample: sample.key)
 
     def labels(self, data: Any) -> Any:
-        """(N,) labels, without loading the samples where the class has them."""
+        """(N,) labels, without loading the samples if the class has a list of them."""
         for name in ("targets", "labels", "label_data", "_labels", "y"):
             found = getattr(data, name, None)
             if found is not None and len(found) == len(data) and np.asarray(found).dtype.kind in "iu":
@@ -169,16 +187,11 @@ class LibraryDataset(Dataset):
         pairs = getattr(data, "_samples", data)
         return [one[1] for one in (pairs if isinstance(pairs[0], tuple) else (data[i] for i in range(len(data))))]
 
-    @abstractmethod
-    def common_stamp(self, data: Any) -> str:
-        """Changes when the samples do, where they are not files of their own."""
-
-    def item(self, sample: Sample) -> Any:
-        """What the library gives for a sample."""
+    def item(self, sample: Sample, convert: Callable[[Any], T]) -> T:
+        """The library's sample, converted; any failure is a DataError."""
         (part, index), where = sample.source, f"{self.config.dataset}: {sample.key}"
-        data = self.opened(part)
         with foreign(where, f"a sample that {self.library} can read", hint=DAMAGED, extra="aedat4"):
-            return data[index][0]
+            return convert(self.opened(part)[index][0])
 
 
 def _unpickled(name: str, state: dict[str, Any]) -> Dataset:
@@ -188,7 +201,7 @@ def _unpickled(name: str, state: dict[str, Any]) -> Dataset:
 
 
 def _classes(data: Any, largest: int) -> tuple[str, ...]:
-    """Names in label order; numbers where the library has none."""
+    """Names in label order; numbers if the library has none."""
     found = next(
         (getattr(data, name) for name in ("classes", "class_map", "categories") if hasattr(data, name)), range(largest + 1)
     )
@@ -199,7 +212,7 @@ def _classes(data: Any, largest: int) -> tuple[str, ...]:
 
 
 def paths_of(data: Any) -> list[str]:
-    """The files that a library's object lists, one for each sample; none where the samples lie together."""
+    """The files listed by a library's object, one per sample; empty if several samples are in a file."""
     for name in ("data", "samples", "_samples", "_image_files", "_images"):
         found = getattr(data, name, None)
         if isinstance(found, list) and len(found) == len(data):
@@ -207,3 +220,124 @@ def paths_of(data: Any) -> list[str]:
             if all(isinstance(one, str | Path) for one in firsts) and os.path.lexists(firsts[0]):
                 return [str(one) for one in firsts]
     return []
+
+
+@register("dataset", "tonic:NAME")
+class Tonic(LibraryDataset, EventDataset):
+    """The files of tonic's class NAME, in data/NAME, where tonic has them."""
+
+    title = "Any classification set of tonic, such as tonic:DVSLip or tonic:SSC; downloaded by tonic if absent."
+    library = "tonic"
+    sets = (
+        *("ASLDVS", "CIFAR10DVS", "DVSGesture", "DVSLip", "NCARS", "NMNIST", "NTIDIGITS18", "POKERDVS", "SHD", "SMNIST"),
+        *("SSC", "STMNIST"),
+    )
+
+    @classmethod
+    def attributes(cls, kind: Any) -> dict[str, Any]:
+        """A sensor whose events have no y is a line, and its events all have one polarity."""
+        if "y" in kind.dtype.names:
+            return {}
+        width = (getattr(kind, "sensor_size", None) or (140,))[0]
+        return {"line": True, "channels": 1, "preset": Shd.preset | {"slicing": "time", "size": min(width, 140)}}
+
+    @property
+    def home(self) -> Path:
+        """The folder that tonic reads."""
+        return self.root / ("smnist" if self.kind.__name__ == "SMNIST" else self.kind.__name__)
+
+    def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
+        if self.kind.__name__ == "NTIDIGITS18":
+            arguments = {**arguments, "single_digits": True}
+        found = self.kind.__new__(self.kind)
+        found._check_exists = lambda: self._there(found, download)
+        try:
+            self.kind.__init__(found, save_to=str(self.root), **arguments)
+        except (Exception, SystemExit) as error:  # SystemExit for data that only a person can download
+            if not download:
+                raise
+            source = getattr(found, "url", getattr(found, "base_url", "an address known to tonic"))
+            problem = "tonic cannot download it" if isinstance(error, SystemExit) else str(error)
+            raise RuntimeError(f"{problem} ({getattr(found, 'filename', 'files')} from {source})") from error
+        if paths_of(found):  # in the order of the system's listing, which may differ between processes
+            order = sorted(range(len(found)), key=lambda i: str(found.data[i]))
+            found.data, found.targets = [found.data[i] for i in order], [found.targets[i] for i in order]
+        return found
+
+    def _there(self, found: Any, download: bool) -> bool:
+        """Whether tonic's check succeeds or, if no archive indicates an unfinished download, whether there are files."""
+        archive, file = getattr(found, "filename", None), getattr(found, "data_filename", None)
+        there = bool(self.kind._check_exists(found))
+        if not there and archive is not None and not (self.home / archive).exists():
+            files = [self.home / file] if isinstance(file, str) else (self.home / found.folder_name).rglob("[!.]*")
+            there = any(path.is_file() for path in files)
+        if not there and not download:
+            raise Absent
+        return there
+
+    def describe(self, data: Any) -> dict[str, Any]:
+        return {"sensor": list(map(int, data.sensor_size[:2]))}
+
+    def labels(self, data: Any) -> Any:
+        if not isinstance(file := getattr(data, "data_filename", None), str):
+            return super().labels(data)
+        import h5py
+
+        with h5py.File(self.home / file) as content:  # SHD and SSC
+            return content["labels"][()].astype(np.int64)
+
+    def common_stamp(self, data: Any) -> bytes:
+        return "\n".join(stamp(path) for path in sorted(self.home.rglob("*")) if path.is_file()).encode()
+
+    def events(self, sample: Sample) -> Events:
+        return self.item(sample, self._checked)
+
+    def _checked(self, events: Any) -> Events:
+        x, t, p = (np.ravel(events[name]) for name in ("x", "t", "p"))
+        y = np.zeros(len(x), np.uint16) if self.line else np.ravel(events["y"])
+        return readers.checked(Events(x, y, t, p, self.sensor), self.sensor)
+
+
+@register("dataset", "torchvision:NAME")
+class Torchvision(LibraryDataset, ImageDataset):
+    """The files of torchvision's class NAME, where torchvision has them below data/."""
+
+    title = "Any classification set of torchvision, such as torchvision:SVHN; downloaded by torchvision if absent."
+    library = "torchvision"
+    sets = (
+        *("Caltech101", "Caltech256", "CIFAR10", "CIFAR100", "Country211", "DTD", "EuroSAT", "FashionMNIST", "FER2013"),
+        *("FGVCAircraft", "Flowers102", "Food101", "GTSRB", "ImageFolder", "ImageNet", "Imagenette", "KMNIST", "MNIST"),
+        *("OxfordIIITPet", "RenderedSST2", "SEMEION", "StanfordCars", "STL10", "SUN397", "SVHN", "USPS"),
+    )
+    preset = ImageDataset.preset | {"augment": "crop"}
+
+    @property
+    def home(self) -> Path:
+        """The folder of its own that torchvision gives the data set, or --data-dir."""
+        return self.root / self.kind.__name__ / "raw" if hasattr(self.kind, "raw_folder") else self.root
+
+    @property
+    def channels(self) -> int:  # type: ignore[override]
+        """1 if all images are grey, otherwise 3."""
+        return int(self.info.get("channels", 3))
+
+    def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
+        if "download" not in inspect.signature(self.kind).parameters:
+            return self.kind(root=str(self.root), **arguments)
+        try:
+            return self.kind(root=str(self.root), download=download, **arguments)
+        except (RuntimeError, OSError) as error:
+            if download:
+                raise
+            raise Absent from error
+
+    def describe(self, data: Any) -> dict[str, Any]:
+        """The channels: files may contain images of any kind, arrays do not."""
+        return {"channels": 1 if not paths_of(data) and data[0][0].mode == "L" else 3}
+
+    def common_stamp(self, data: Any) -> bytes:
+        """The pixels, which the class has in memory, or the labels."""
+        return np.ascontiguousarray(getattr(data, "data", self.labels(data))).tobytes()
+
+    def pixels(self, sample: Sample) -> np.ndarray:
+        return self.item(sample, lambda image: np.asarray(image.convert("L" if self.channels == 1 else "RGB")))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lsgcli.config import RunConfig
-from lsgcli.data import readers
+from lsgcli.data import manifest, readers
 from lsgcli.resolve import resolve
 from tests.unit.data.serving import Site
 
@@ -38,6 +38,12 @@ def listed(events):
 def write(path, content):
     path.write_bytes(content)
     return path
+
+
+def unchanged(folder):
+    """Whether a folder has all files of its manifest, unchanged."""
+    report = manifest.check(folder)
+    return not (report.missing or report.changed)
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 import errno
-import io
 import os
 import signal
 import stat
 import subprocess
 import sys
+import tarfile
 from collections import namedtuple
 
 import pytest
@@ -48,7 +48,8 @@ def test_what_is_packed_comes_out(tmp_path, kind, there):
     assert found == sorted(folder / name for name in CONTENT)
     assert files(folder) == CONTENT | ({"set/mine": b"mine"} if there else {})
     assert told == sorted(told)
-    assert 0 < told[-1][0] <= told[-1][1] == archive.stat().st_size
+    assert told[-1][0] == f"unpacking {kind}"
+    assert 0 < told[-1][1] <= told[-1][2] == archive.stat().st_size
     assert [path.name for path in folder.parent.iterdir()] == ["d"]
     assert (folder / "LICENSE").stat().st_mode & 0o111 == 0
 
@@ -61,6 +62,17 @@ def test_inside_leaves_a_top_folder_out(tmp_path, kind):
     assert files(tmp_path / "set") == {name[4:]: content for name, content in CONTENT.items() if name.startswith("set/")}
     unpack(archive, tmp_path / "all", inside="another")
     assert files(tmp_path / "all") == CONTENT
+
+
+def test_inside_may_be_a_file_or_a_zip(tmp_path):
+    archive = good(tmp_path / "a.tar")
+    assert unpack(archive, tmp_path / "out", inside="LICENSE") == [tmp_path / "out"]
+    assert (tmp_path / "out").read_bytes() == CONTENT["LICENSE"]
+    inner = good(tmp_path / "a.zip").rename(tmp_path / "set.zip")
+    outer = zipped(tmp_path / "outer.zip", [("top/set.zip", inner.read_bytes()), ("top/notes", b"")])
+    found = unpack(outer, tmp_path / "set", inside="set")
+    assert found == sorted(tmp_path / name for name in CONTENT if name.startswith("set/"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_attributes_of_macos_are_left_out(tmp_path):
@@ -123,15 +135,11 @@ def test_a_disk_that_fills_up(tmp_path, monkeypatch, there):
     if there:
         folder.mkdir()
 
-    class Full(io.BytesIO):
-        def write(self, data):
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    def opened(path, mode):
-        return archive.open("rb") if mode == "rb" else Full()
-
-    monkeypatch.setattr(download, "open", opened, raising=False)
-    with pytest.raises(StorageError, match="d: cannot be written: No space left"):
+    monkeypatch.setattr(tarfile, "copyfileobj", full)
+    with pytest.raises(StorageError, match=r"\.lsg-unpacking-a-d: cannot be written: No space left"):
         unpack(archive, folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "d"][: 1 + there]
     assert not there or not list(folder.iterdir())
@@ -147,7 +155,7 @@ KILLED = """
 import signal, sys
 from pathlib import Path
 from lsgcli.data.download import unpack
-def progress(done, total):
+def progress(what, done, total):
     print("going", flush=True)
     signal.pause()
 unpack(Path(sys.argv[1]), Path(sys.argv[2]), progress)

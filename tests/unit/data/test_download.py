@@ -32,7 +32,9 @@ def no_pauses(monkeypatch):
 @pytest.fixture
 def remote(site):
     def make(*paths, **facts):
-        return RemoteFile("a.bin", tuple(site.base + path for path in paths or ("/a",)), **{"md5": MD5, **facts})
+        return RemoteFile(
+            "a.bin", tuple(site.base + path for path in paths or ("/a",)), **{"md5": MD5, "size": len(CONTENT), **facts}
+        )
 
     return make
 
@@ -79,11 +81,8 @@ def test_a_file_with_other_content_is_never_replaced(site, remote, tmp_path):
         (status(500), r"HTTP 500 .*\(4 tries\)"),
         (status(200, b"<!DOCTYPE html><html>Are you a robot?</html>", Content_Type="text/html"), "a web page"),
         (status(200, b"<p>Are you a robot?</p>", Content_Type="text/html; charset=utf-8"), "a web page"),
-        (status(200, b"\n <HTML lang=en>Are you a robot?</HTML>", Content_Type="application/zip"), "a web page"),
         (status(200, b"another file"), f"found 12 bytes with md5 .*, expected {MD5}"),
-        (status(200, CONTENT, Content_Encoding="gzip"), "content encoded as gzip"),
-        (status(302, Location="ftp://127.0.0.1/a"), "found the address ftp://127.0.0.1/a, expected http or https"),
-        (status(302, Location="file:///etc/passwd"), "file:///etc/passwd"),
+        (status(302, Location="file:///etc/passwd"), "HTTP 302 .*file:///etc/passwd"),
         (lambda handler: None, "no connection"),
     ],
 )
@@ -164,12 +163,6 @@ def test_a_part_longer_than_the_file_is_given_up(site, remote, tmp_path):
     assert site.ranges("/a") == ["bytes=102404-", None]
 
 
-def test_a_file_of_another_size_that_is_there(site, remote, tmp_path):
-    (tmp_path / "a.bin").write_bytes(CONTENT)
-    with pytest.raises(DataError, match=r"a\.bin: found 102400 bytes, expected 7"):
-        fetch([remote(size=7)], tmp_path)
-
-
 @pytest.mark.parametrize("code", [socket.EAI_NONAME, socket.EAI_AGAIN])
 def test_without_name_resolution_there_is_one_try(tmp_path, monkeypatch, code):
     asked = []
@@ -180,7 +173,7 @@ def test_without_name_resolution_there_is_one_try(tmp_path, monkeypatch, code):
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     with pytest.raises(DataError, match=r"no connection: .*no such name"):
-        fetch([RemoteFile("a.bin", ("http://no-such-server.invalid/a",), md5=MD5)], tmp_path)
+        fetch([RemoteFile("a.bin", ("http://no-such-server.invalid/a",), MD5, 1)], tmp_path)
     assert len(asked) == 1
 
 
@@ -191,10 +184,10 @@ def test_a_part_of_another_file_is_fetched_once_more_from_the_start(site, remote
     assert site.ranges("/a") == ["bytes=5000-", None]
 
 
-def test_a_wrong_file_is_fetched_twice_and_then_from_the_next_address(site, remote, tmp_path):
+def test_a_wrong_file_is_fetched_from_the_next_address(site, remote, tmp_path):
     site.pages |= {"/a": whole(b"wrong"), "/b": whole(CONTENT)}
     assert fetch([remote("/a", "/b")], tmp_path)[0].read_bytes() == CONTENT
-    assert site.ranges("/a") == [None, None]
+    assert site.ranges("/a") == [None]
     assert site.ranges("/b") == [None]  # of the wrong one nothing is left to go on from
 
 
@@ -213,13 +206,10 @@ def test_an_error_page_does_not_cost_what_has_arrived(site, remote, tmp_path, pa
     assert site.ranges("/api") == ["bytes=5000-"]
 
 
-def test_checksum_and_size_are_checked(site, remote, tmp_path):
+def test_the_checksum_is_checked(site, remote, tmp_path):
     site.pages["/a"] = whole(CONTENT)
-    with pytest.raises(DataError, match=f"md5 {MD5}, expected 0000"):
+    with pytest.raises(DataError, match=f"found 102400 bytes with md5 {MD5}, expected 0000"):
         fetch([remote(md5="0" * 32)], tmp_path)
-    with pytest.raises(DataError, match="found 102400 bytes, expected 7"):
-        fetch([remote(size=7)], tmp_path)
-    assert fetch([remote(size=len(CONTENT))], tmp_path)
 
 
 def test_an_endless_answer_ends(site, remote, tmp_path):
@@ -230,8 +220,8 @@ def test_an_endless_answer_ends(site, remote, tmp_path):
             handler.wfile.write(bytes(1 << 16))
 
     site.pages["/a"] = endless
-    with pytest.raises(DataError, match=r"found more than .* bytes, expected 102,400 bytes"):
-        fetch([remote(size=len(CONTENT))], tmp_path)
+    with pytest.raises(DataError, match=r"found more than .* bytes, expected about 1 MB"):
+        fetch([remote(size=1_000_000)], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -244,18 +234,11 @@ def test_a_silent_server_is_left(site, remote, tmp_path, monkeypatch):
     waiting.set()
 
 
-@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://127.0.0.1/a", "data:,x", "a.bin"])
-def test_other_schemes_are_refused(tmp_path, address):
-    with pytest.raises(DataError, match="expected http or https"):
-        fetch([RemoteFile("a.bin", (address,), md5=MD5)], tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_without_network_the_error_says_what_to_do(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/a"
-    file = RemoteFile("a.bin", (url,), md5=MD5, about=2_500_000_000, page="https://example.org/data")
+    file = RemoteFile("a.bin", (url,), MD5, 2_500_000_000, "https://example.org/data")
     with pytest.raises(DataError, match=rf"a\.bin: cannot be downloaded:\n    {url}: no connection.*refused") as caught:
         fetch([file], tmp_path / "d")
     for part in ("a.bin (about 2.5 GB)", "https://example.org/data", f"put it in {tmp_path / 'd'},", url):
@@ -266,14 +249,14 @@ def test_without_network_the_error_says_what_to_do(tmp_path):
 
 def test_all_that_is_lacking_is_named(site, tmp_path):
     files = [
-        RemoteFile(f"{i}.zip", (f"{site.base}/{i}.zip",), md5=MD5, size=1000 * (i + 1), page="https://example.org/data")
+        RemoteFile(f"{i}.zip", (f"{site.base}/{i}.zip",), MD5, 1_000_000 * (i + 1), "https://example.org/data")
         for i in range(3)
     ]
     with pytest.raises(DataError, match=r"0\.zip: cannot be downloaded:\n.*HTTP 404") as caught:
         fetch(files, tmp_path)
     first, *lines = caught.value.hint.splitlines()
-    assert lines == [f"    {i}.zip ({i + 1},000 bytes) from {files[i].urls[0]}" for i in range(3)]
-    for told in ("these 3 files (6,000 bytes)", "https://example.org/data", f"put them in {tmp_path},"):
+    assert lines == [f"    {i}.zip (about {i + 1} MB) from {files[i].urls[0]}" for i in range(3)]
+    for told in ("these 3 files (about 6 MB)", "https://example.org/data", f"put them in {tmp_path},"):
         assert told in first
     assert len(site.requests) == 1
 
@@ -282,7 +265,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from lsgcli.data.download import RemoteFile, fetch
-fetch([RemoteFile("a.bin", (sys.argv[1],), md5=sys.argv[2])], Path(sys.argv[3]))
+fetch([RemoteFile("a.bin", (sys.argv[1],), sys.argv[2], 100_000)], Path(sys.argv[3]))
 """
 
 
@@ -348,7 +331,7 @@ def test_a_certificate_that_is_not_trusted_is_not_tried_again(tmp_path, monkeypa
             asked.append(request.full_url)
             raise urllib.error.URLError(ssl.SSLCertVerificationError("certificate verify failed"))
 
-    monkeypatch.setattr(download, "_opener", Opener)
+    monkeypatch.setattr(download.urllib.request, "build_opener", Opener)
     with pytest.raises(DataError, match=r"no connection: .*certificate verify failed"):
-        fetch([RemoteFile("a.bin", ("https://127.0.0.1/a", "https://127.0.0.1/b"), md5=MD5)], tmp_path)
+        fetch([RemoteFile("a.bin", ("https://127.0.0.1/a", "https://127.0.0.1/b"), MD5, 1)], tmp_path)
     assert asked == ["https://127.0.0.1/a", "https://127.0.0.1/b"]

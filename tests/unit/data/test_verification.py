@@ -5,6 +5,7 @@ import pytest
 from lsgcli import registry
 from lsgcli.data import manifest, verification
 from lsgcli.errors import DataError
+from tests.unit.data.conftest import unchanged
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def dataset(recordings, config):
 def test_whole(recordings):
     manifest.write(recordings)
     verdict = verification.of_path(recordings, workers=0)
-    assert verdict.manifest
+    assert verdict.manifests
     assert verdict.samples == 11
     assert verdict.faults == []
     assert json.loads(json.dumps(verdict.record()))["ok"] is True
@@ -41,7 +42,7 @@ def test_every_kind_of_fault(recordings):
 
 def test_without_a_manifest(recordings, tmp_path):
     verdict = verification.of_path(recordings, workers=0)
-    assert not verdict.manifest
+    assert not verdict.manifests
     assert verdict.faults == []
     (tmp_path / "empty").mkdir()
     for path, told in ((tmp_path / "empty", "neither recordings nor"), (tmp_path / "nowhere", "no such folder")):
@@ -53,8 +54,8 @@ def test_without_a_manifest(recordings, tmp_path):
 
 def test_writing_the_manifest(recordings):
     verdict = verification.written(verification.of_path(recordings, workers=0))
-    assert verdict.manifest
-    assert manifest.check(recordings).good
+    assert verdict.manifests
+    assert unchanged(recordings)
     other = recordings / "train/cup/1.aedat"
     other.write_bytes(other.read_bytes()[:-8])
     changed = verification.of_path(recordings, workers=0)
@@ -97,7 +98,7 @@ def test_images_are_opened_too(images, config):
 def test_what_is_embedded_has_no_folder(config):
     one = registry.get("dataset", "digits")(config("digits"))
     verdict = verification.of_dataset(one.scan(("test",)), workers=0)
-    assert (verdict.path, verdict.manifest, verdict.faults) == ("digits", False, [])
+    assert (verdict.path, verdict.manifests, verdict.faults) == ("digits", (), [])
     assert not verdict.folder
     with pytest.raises(DataError, match="expected a folder"):
         verification.written(verdict)
@@ -121,14 +122,14 @@ def test_manifests_one_level_below(recordings):
     assert verdict.extra == ("below/test/pen/new.aedat",)
     assert verification.written(verdict).manifests == ("below/SHA256SUMS",)
     assert not (root / "SHA256SUMS").exists()
-    assert manifest.check(below).good
+    assert unchanged(below)
     manifest.write(root, [root / "note.txt"])
     both = verification.of_path(root, workers=0)
     assert both.manifests == ("SHA256SUMS", "below/SHA256SUMS")
     assert both.extra == ()  # what the lower one lists is known
     verification.written(both)
-    assert manifest.check(root).good
-    assert manifest.check(below).good
+    assert unchanged(root)
+    assert unchanged(below)
 
 
 def test_the_folder_by_default(recordings, config, monkeypatch):
