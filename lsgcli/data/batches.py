@@ -1,8 +1,7 @@
 """Batches, which are a pure function of (seed, epoch, index)."""
 
-from collections import deque
+import contextlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsgcli.data import random
+from lsgcli.data import parallel, random
 from lsgcli.data.augment import Augmentation, EventAugmentation, chain
 from lsgcli.data.bundle import DataBundle, Split
-from lsgcli.data.events import Events
 
 
 @dataclass(frozen=True)
@@ -81,20 +79,13 @@ class Batches:
         return self.count
 
     def __iter__(self) -> Iterator[Batch]:
+        indices = range(self.start, self.count)
         if self.workers < 1:
-            yield from map(self.batch, range(self.start, self.count))
+            yield from map(self.batch, indices)
             return
-        executor = ThreadPoolExecutor(self.workers, thread_name_prefix="batches")
-        ahead: deque[tuple[int, Future[np.ndarray]]] = deque()
-        try:
-            for index in range(self.start, self.count):
-                ahead.append((index, executor.submit(self._samples, index)))
-                if len(ahead) > self.workers:
-                    yield self._finished(*_arrived(ahead))
-            while ahead:
-                yield self._finished(*_arrived(ahead))
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
+        with contextlib.closing(parallel.ahead(self._samples, indices, self.workers)) as prefetched:
+            for index, samples in zip(indices, prefetched, strict=True):
+                yield self._finished(index, samples)
 
     def batch(self, index: int) -> Batch:
         """The batch with the given index, independent of earlier calls."""
@@ -128,24 +119,24 @@ class Batches:
         return Batch(x if self.static else torch.empty(x.shape).copy_(x), y, index)
 
     def _changed(self, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Frames from recordings, with augmentations of events."""
-        assert self.split.live is not None  # chain() has checked that the data are recordings
+        """Frames (B, T, 2, S, S) from recordings, with augmentations of events.
 
-        def change(position: int, events: Events, sensor: tuple[int, int]) -> Events:
+        Raises:
+            DataError: a recording is damaged or missing.
+        """
+        assert self.split.recordings is not None  # chain() has checked that the data are recordings
+        dataset, samples = self.split.recordings
+        made = []
+        for row, sample_id in zip(rows, ids, strict=True):
+            events = dataset.events(samples[row])
             for one in self.of_events:
-                events = one(events, sensor, random.generator(self.seed, self.epoch, ids[position], f"augment/{one.name}"))
-            return events
-
-        return self.split.live.frames(rows, change)
+                rng = random.generator(self.seed, self.epoch, sample_id, f"augment/{one.name}")
+                events = one(events, dataset.sensor, rng)
+            made.append(dataset.frames(events, samples[row]))
+        return np.stack(made)
 
     def _draws(self, ids: np.ndarray, one: Augmentation) -> np.ndarray:
         return random.uniforms(self.seed, self.epoch, ids, one.n, f"augment/{one.name}")
-
-
-def _arrived(ahead: deque[tuple[int, Future[np.ndarray]]]) -> tuple[int, np.ndarray]:
-    """Wait for the first prefetched batch."""
-    index, future = ahead.popleft()
-    return index, future.result()
 
 
 def batches(bundle: DataBundle, split: Split, batch_size: int, **options: Any) -> Batches:
