@@ -11,8 +11,8 @@ import numpy as np
 
 from lsgcli.data import readers
 from lsgcli.data.datasets.base import EventDataset, Sample
-from lsgcli.data.datasets.event_folder import EventFolder
 from lsgcli.data.datasets.libraries import DAMAGED, LibraryDataset, paths_of
+from lsgcli.data.datasets.own import EventFolder
 from lsgcli.data.datasets.shd import Shd
 from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp

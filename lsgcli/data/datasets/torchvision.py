@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lsgcli.data.datasets.base import ImageDataset, Sample
-from lsgcli.data.datasets.image_folder import ImageFolder
 from lsgcli.data.datasets.libraries import LibraryDataset, paths_of
+from lsgcli.data.datasets.own import ImageFolder
 from lsgcli.registry import register
 
 log = logging.getLogger("lsg")
