@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lsgcli.data.simulation.camera import simulate
+from lsgcli.data.camera import simulate
 
 IMAGE = np.zeros((24, 20))
 IMAGE[8:16, 6:14] = 1.0
@@ -71,7 +71,7 @@ def test_shifts_against_scipy():
     """Half of it again, with another interpolator: bilinear shifts of an image in darkness."""
     from scipy.ndimage import shift
 
-    from lsgcli.data.simulation.camera import _shifted
+    from lsgcli.data.camera import _shifted
 
     image = np.random.default_rng(0).random((12, 9)).astype(np.float32)
     rows, columns = np.array([0.0, 1.25, -2.5, 0.75]), np.array([0.0, -0.5, 1.0, 2.125])
@@ -82,7 +82,7 @@ def test_shifts_against_scipy():
 
 def test_times_by_hand():
     """One pixel goes from 0 to 2.5 to -0.5 thresholds: crossings of 1, 2 upwards, then of 1, 0 downwards."""
-    from lsgcli.data.simulation.camera import _crossings, _events
+    from lsgcli.data.camera import _crossings, _events
 
     level = np.array([[0.0], [2.5], [-0.5]], np.float32)
     steps, before = _crossings(level.copy())
