@@ -1,8 +1,9 @@
 """``lsg data``: commands for data sets."""
 
 import contextlib
+import functools
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,10 +100,9 @@ def info(
     from lsgcli.report import terminal
     from lsgcli.report.recordings import info_tables
 
-    opened = _open(settings) if path is None else path
-    of = facts.of_path if isinstance(opened, Path) else facts.of_dataset
-    with _counting(quiet) as bar:
-        record = of(opened, workers=workers, progress=bar("reading", "recordings"))
+    of = functools.partial(facts.of_path, path) if path else functools.partial(facts.of_dataset, _open(settings))
+    with terminal.preparing(quiet) as bar:
+        record = of(workers=workers, progress=functools.partial(bar, "reading") if bar else None)
     print_json(record) if as_json else terminal.show(info_tables(record))
     bad = record.get("unreadable", [])
     if bad:
@@ -173,12 +173,13 @@ def simulate(
     """
     messages(quiet, verbose)
     from lsgcli.data.simulate import NOTE, RECORDINGS, simulate_folder
+    from lsgcli.report.terminal import preparing
 
     suffixes = RECORDINGS if force or (out / NOTE).exists() else ()  # complete an earlier simulation
     files.make_folder(out.parent)  # such as data/ in the working directory
     files.check_output(out, "OUT", suffixes=suffixes, folder=True, inputs=(source,), force=force)
-    with _counting(quiet) as bar:
-        progress = bar("simulating", "recordings")
+    with preparing(quiet) as bar:
+        progress = functools.partial(bar, "simulating") if bar else None
         record = simulate_folder(source, out, per_class=per_class, form=form, seed=seed, workers=workers, progress=progress)
     kept = f", {record['kept']:,} of them from before" if record["kept"] else ""
     rate = f"{record['recordings'] / max(record['seconds'], 1e-3):,.1f} recordings/s"
@@ -214,12 +215,12 @@ def verify(
     _one_of(path, settings)
     from lsgcli.data import verification
     from lsgcli.report.recordings import verdict_text
+    from lsgcli.report.terminal import preparing
 
-    opened = _open(settings) if path is None else path
-    of = verification.of_path if isinstance(opened, Path) else verification.of_dataset
-    with _counting(quiet) as bar:
-        reading, hashing = bar("reading", "recordings"), bar("hashing", "MiB", 1 << 20)
-        verdict = of(opened, workers=workers, progress=reading, hashing=hashing)
+    of = functools.partial(verification.of_path, path) if path else functools.partial(verification.of_dataset, _open(settings))
+    with preparing(quiet) as bar:
+        progress, hashing = (functools.partial(bar, what) if bar else None for what in ("reading", "hashing"))
+        verdict = of(workers=workers, progress=progress, hashing=hashing)
         if write:
             verdict = verification.written(verdict, hashing)
     print_json(verdict.record()) if as_json else print_result(verdict_text(verdict.record()))
@@ -232,29 +233,6 @@ def verify(
         else:
             hint += "If the changes are intended, --write updates SHA256SUMS."
         raise DataError(f"{verdict.path}: {len(verdict.faults)} fault(s):\n  " + "\n  ".join(verdict.faults), hint=hint)
-
-
-@contextlib.contextmanager
-def _counting(quiet: bool) -> Iterator[Callable[..., Callable[[int, int], None]]]:
-    """Context of a factory of progress callbacks (done, total), each shown on a terminal as a bar with its rate.
-
-    The factory takes a description, the unit shown, and the number of counts per unit.
-    """
-    from lsgcli.report.terminal import progress_bar
-
-    with progress_bar() as bar:
-
-        def make(what: str, unit: str, scale: int = 1) -> Callable[[int, int], None]:
-            task = bar.add_task(what, total=None, note="", visible=False)
-
-            def update(done: int, total: int) -> None:
-                note = f"{unit}, {bar.tasks[task].speed or 0:,.1f}/s"
-                visible = not quiet and done < total
-                bar.update(task, completed=done // scale, total=total // scale, note=note, visible=visible)
-
-            return update
-
-        yield make
 
 
 def _one_of(path: Path | None, settings: dict[str, Any]) -> None:

@@ -55,6 +55,7 @@ def load(
         fill: fills an array and returns its note.
         usable: whether a file with this note may be used.
     """
+    array: np.ndarray
     filled: list[tuple[np.ndarray, Note]] = []
 
     def existing() -> tuple[np.ndarray, Note] | None:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn
@@ -32,8 +32,11 @@ def scan_folders(
         MissingPart: the folder of a split is missing.
         DataError: a folder is empty, or the test part contains a class that is missing in the training part.
     """
-    expected = ", ".join(f"{folder}/<class>/" for folder in splits.values())
-    _check_root(root, expected)
+    expected = ", ".join(f"{folder}/<class>/".lstrip("/") for folder in splits.values())
+    if not root.is_dir():
+        found = "a file" if root.exists() else "no such folder"
+        hint = "Give --data-dir the folder that contains them."
+        raise DataError(f"{root}: found {found}, expected a folder with {expected}", hint=hint)
     for split, folder in splits.items():
         if not (root / folder).is_dir():
             there = _some([entry.name for entry in visible(root)]) or "nothing"
@@ -55,7 +58,13 @@ def scan_folders(
         if lacking := [name for name in classes if name not in files]:
             counts = f"{len(lacking)} of {len(classes)} classes"
             log.warning("%s: found no %s samples of %s: %s", root, split, counts, _some(lacking))
-    return classes, tuple(sample for split, files in parts.items() for sample in _samples(files, classes, split))
+    samples = [
+        Sample(f"{split}/{name}/{entry.name}".lstrip("/"), label, split, entry.path, stamp(entry))
+        for split, files in parts.items()
+        for label, name in enumerate(classes)
+        for entry in files.get(name, ())
+    ]
+    return classes, tuple(samples)
 
 
 def scan_classes(
@@ -70,10 +79,8 @@ def scan_classes(
         MissingPart: a class has no training samples, or there are no test samples.
         DataError: the folder is missing or empty, or a file name contains no number but the rule requires one.
     """
-    _check_root(root, "<class>/")
-    files = _files(root, suffixes)
-    classes = tuple(files)
-    return classes, divide(root, classes, list(_samples(files, classes, "")), splits, rule, seed)
+    classes, samples = scan_folders(root, {"": ""}, suffixes)
+    return classes, divide(root, classes, samples, splits, rule, seed)
 
 
 def stamp(path: "str | os.PathLike[str]") -> str:
@@ -133,13 +140,6 @@ def _cannot_list(error: OSError) -> NoReturn:
     ) from error
 
 
-def _check_root(root: Path, expected: str) -> None:
-    if not root.is_dir():
-        found = "a file" if root.exists() else "no such folder"
-        hint = "Give --data-dir the folder that contains them."
-        raise DataError(f"{root}: found {found}, expected a folder with {expected}", hint=hint)
-
-
 def _files(root: Path, suffixes: tuple[str, ...]) -> Files:
     """The files of each class in ``root/<class>/``; a broken or cyclic link is a file, which is reported when it is read."""
     classes = [entry for entry in visible(root) if os.path.isdir(entry)]
@@ -160,13 +160,6 @@ def _files(root: Path, suffixes: tuple[str, ...]) -> Files:
     if ignored:
         log.warning("%s: ignored %d files of other types, such as %s", root, len(ignored), ignored[0])
     return found
-
-
-def _samples(files: Files, classes: Sequence[str], split: str) -> Iterable[Sample]:
-    for name, entries in files.items():
-        for entry in entries:
-            key = f"{split}/{name}/{entry.name}".lstrip("/")
-            yield Sample(key, classes.index(name), split, entry.path, stamp(entry))
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:

@@ -4,7 +4,6 @@ import functools
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +24,6 @@ PREPARING = "preparing data"
 
 Found = tuple[str, DataError | None]  # a path, and its error if already known
 Loaded = np.ndarray | DataError
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Outcome of loading samples, in JSON types.
-
-    Attributes:
-        left_out: key -> problem, for samples that could not be loaded; their rows are zeros. Empty unless ``skip_bad`` is set.
-        saturated: number of saturated frame values, and of recordings with such values.
-        medians: median number of events and duration of the recordings; None for images.
-    """
-
-    left_out: dict[str, str]
-    saturated: tuple[int, int]
-    medians: dict[str, int] | None
 
 
 def prepare(
@@ -70,20 +54,19 @@ def prepare(
     info = {**dataset.info, "versions": dataset.versions(dataset.samples)}
     check_expected(info, dataset.expected, config, strict)
     names = _classes(dataset, classes)
-    parts = {split: dataset.part(split) for split in splits}
-    for split, samples in parts.items():
-        if not samples:
+    for split in splits:
+        if not dataset.part(split):
             raise DataError(f"{config.data_dir or config.dataset}: found no samples of the {split} part, expected at least one")
     loaded: dict[str, Split] = {}
-    outcomes: dict[str, Outcome] = {}
-    done, total = 0, sum(map(len, parts.values()))
-    for split, samples in parts.items():
+    notes: dict[str, cache.Note] = {}
+    done, total = 0, len(dataset.samples)
+    for split in splits:
         report = progress and functools.partial(_report, progress, done, total)
-        loaded[split], outcomes[split] = _split(dataset, split, samples, names, report)
-        done += len(samples)
-    if "train" in outcomes and outcomes["train"].medians is not None:
-        info["medians"] = outcomes["train"].medians
-    info |= _summary(list(outcomes.values()), total, math.prod(dataset.shape), config)
+        loaded[split], notes[split] = _split(dataset, split, names, report)
+        done += len(dataset.part(split))
+    if "train" in notes and notes["train"]["medians"] is not None:
+        info["medians"] = notes["train"]["medians"]
+    info |= _summary(list(notes.values()), total, math.prod(dataset.shape), config)
     train, val = loaded.get("train"), None
     mean, std = _normalisation(dataset, train)
     if train is not None:
@@ -142,21 +125,20 @@ def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config:
         log.warning("%s: results will differ", line)
 
 
-def _summary(outcomes: Sequence[Outcome], count: int, size: int, config: RunConfig) -> dict[str, Any]:
+def _summary(notes: Sequence[cache.Note], count: int, size: int, config: RunConfig) -> dict[str, Any]:
     """Warn about skipped samples and saturated frames; returns the record for the checkpoint.
 
     Args:
-        count: number of samples.
-        size: number of values of a sample.
+        notes: of each split; see :func:`load_all`.
+        count, size: number of samples, and of values per sample.
     """
-    where, info = config.data_dir or config.dataset, {}
-    left_out = {key: problem for outcome in outcomes for key, problem in outcome.left_out.items()}
-    if left_out:
+    where, info = config.data_dir or config.dataset, dict[str, Any]()
+    if left_out := {key: problem for note in notes for key, problem in note["left_out"].items()}:
         more = f"\n  ... and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
         problems = "\n  ".join(list(left_out.values())[:SHOWN])
         log.warning("%s: skipped %d unreadable samples:\n  %s%s", where, len(left_out), problems, more)
         info["left_out"] = sorted(left_out)
-    values, recordings = (sum(numbers) for numbers in zip(*(outcome.saturated for outcome in outcomes), strict=True))
+    values, recordings = (sum(note["saturated"][i] for note in notes) for i in (0, 1))
     if values:
         log.warning(
             "%s: %s of %s values, in %s of %s recordings, saturate at %d, so events may be lost;"
@@ -169,33 +151,9 @@ def _summary(outcomes: Sequence[Outcome], count: int, size: int, config: RunConf
     return info
 
 
-def _split(
-    dataset: Dataset, split: str, samples: tuple[Sample, ...], names: tuple[str, ...], report: parallel.Progress | None
-) -> tuple[Split, Outcome]:
-    """The readable samples of a split."""
-    array, outcome = _array(dataset, split, samples, report)
-    bad = outcome.left_out
-    if len(bad) == len(samples):
-        raise DataError(
-            f"{dataset.config.data_dir}: found no readable sample of the {split} part: {next(iter(bad.values()))}",
-            hint="Inspect one of the files with `lsg data info`.",
-        )
-    keys = [sample.key for sample in samples]
-    label = {name: i for i, name in enumerate(names)}
-    y = np.array([label[dataset.classes[sample.label]] for sample in samples], dtype=np.int64)
-    recordings = (dataset, samples) if isinstance(dataset, EventDataset) else None
-    whole = Split(array, y, random.ids(keys), keys, recordings)
-    return (whole.part(np.array([i for i, key in enumerate(keys) if key not in bad])) if bad else whole), outcome
-
-
-def _array(
-    dataset: Dataset, split: str, samples: tuple[Sample, ...], report: parallel.Progress | None
-) -> tuple[np.ndarray, Outcome]:
-    """Prepared samples (N, ...), read from the cache or added to it, and the outcome of loading."""
-    config, shape = dataset.config, (len(samples), *dataset.shape)
-    if not dataset.packed:
-        array = np.empty(shape, dataset.dtype)
-        return array, load_all(dataset, samples, array, 0, report)
+def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: parallel.Progress | None) -> tuple[Split, cache.Note]:
+    """The readable samples of a split, from the cache or added to it, and the note about them."""
+    config, samples = dataset.config, dataset.part(split)
     settings: dict[str, Any] = {
         "dataset": config.dataset,
         "split": split,
@@ -207,7 +165,7 @@ def _array(
     }
 
     def fill(array: np.ndarray) -> cache.Note:
-        return {**settings, **asdict(load_all(dataset, samples, array, config.workers, report))}
+        return {**settings, **load_all(dataset, samples, array, config.workers if dataset.packed else 0, report)}
 
     def usable(note: cache.Note) -> bool:
         """Whether no sample is missing, or with --skip-bad only samples that still cannot be read.
@@ -217,17 +175,38 @@ def _array(
         missing = [sample for sample in samples if sample.key in note["left_out"]]
         return not missing or (config.skip_bad and not any(_readable(dataset, sample) for sample in missing))
 
-    path = cache.folder(config) / config.dataset / f"{split}-{cache.digest(settings)}.npy"
-    array, note = cache.load(path, shape, dataset.dtype, fill, usable)
-    if report:
-        report(len(samples), len(samples))
-    return array, Outcome(note["left_out"], note["saturated"], note["medians"])
+    shape = (len(samples), *dataset.shape)
+    if dataset.packed:
+        path = cache.folder(config) / config.dataset / f"{split}-{cache.digest(settings)}.npy"
+        array, note = cache.load(path, shape, dataset.dtype, fill, usable)
+        if report:
+            report(len(samples), len(samples))
+    else:
+        array = np.empty(shape, dataset.dtype)
+        note = fill(array)
+    bad = note["left_out"]
+    if len(bad) == len(samples):
+        raise DataError(
+            f"{config.data_dir}: found no readable sample of the {split} part: {next(iter(bad.values()))}",
+            hint="Inspect one of the files with `lsg data info`.",
+        )
+    keys = [sample.key for sample in samples]
+    label = {name: i for i, name in enumerate(names)}
+    y = np.array([label[dataset.classes[sample.label]] for sample in samples], dtype=np.int64)
+    recordings = (dataset, samples) if isinstance(dataset, EventDataset) else None
+    whole = Split(array, y, random.ids(keys), keys, recordings)
+    return (whole.part(np.flatnonzero([key not in bad for key in keys])) if bad else whole), note
 
 
 def load_all(
     dataset: Dataset, samples: Sequence[Sample], out: np.ndarray, workers: int, report: parallel.Progress | None
-) -> Outcome:
+) -> cache.Note:
     """Load ``samples`` into the rows of ``out``, in up to ``workers`` processes if that is faster.
+
+    Returns:
+        ``left_out`` (key: problem) of samples that could not be loaded, whose rows are zeros; empty unless ``skip_bad`` is set.
+        ``saturated`` [number of saturated frame values, number of recordings with such values].
+        ``medians`` of the number of ``events`` and of ``duration_us`` of the recordings; None for images.
 
     Raises:
         DataError: a sample is damaged and ``skip_bad`` is not set.
@@ -249,7 +228,7 @@ def load_all(
     if lengths:
         events, duration = np.median(lengths, axis=0)
         medians = {"events": int(events), "duration_us": int(duration)}
-    return Outcome(left_out, (values, recordings), medians)
+    return {"left_out": left_out, "saturated": [values, recordings], "medians": medians}
 
 
 def _load(dataset: Dataset, sample: Sample) -> tuple[np.ndarray, tuple[int, int] | None] | str:

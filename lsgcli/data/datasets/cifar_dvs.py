@@ -86,11 +86,11 @@ class CifarDvs(Downloaded, EventDataset):
         suffix = _release(root, found)
         recordings = sorted(found[suffix].items())
         rule = self.config.split or "last"
-        samples = [
+        listed = [
             Sample(f"{kind}/{number}", CLASSES.index(kind), "", str(path), stamp(path)) for (kind, number), path in recordings
         ]
         hint = "put all recordings of all ten classes there"
-        samples = divide(root, CLASSES, samples, splits, rule, self.config.split_seed, hint=hint)
+        samples = divide(root, CLASSES, listed, splits, rule, self.config.split_seed, hint=hint)
         return Listing(CLASSES, samples, {"sensor": [SIDE, SIDE], "split": rule, **RELEASES[suffix]})
 
     @property
