@@ -173,7 +173,7 @@ def predict(
     _compare(network, items)
     work = functools.partial(load_file, network.dataset())
     loaded = parallel.each(work, items, network.config.workers)
-    with contextlib.closing(parallel.prefetched(_batches(zip(items, loaded, strict=True), batch_size), AHEAD)) as groups:
+    with contextlib.closing(parallel.ahead(_batches(zip(items, loaded, strict=True), batch_size), AHEAD)) as groups:
         for group in groups:
             batch = []
             for (path, _), sample in group:

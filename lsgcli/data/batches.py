@@ -83,7 +83,7 @@ class Batches:
         if self.workers < 1:
             yield from map(self.batch, indices)
             return
-        with contextlib.closing(parallel.ahead(self._samples, indices, self.workers)) as prefetched:
+        with contextlib.closing(parallel.in_threads(self._samples, indices, self.workers)) as prefetched:
             for index, samples in zip(indices, prefetched, strict=True):
                 yield self._finished(index, samples)
 

@@ -52,16 +52,16 @@ def each(
         yield from each(work, items[done:], 0, progress and (lambda more, _: progress(done + more, len(items))))
 
 
-def ahead(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result]:
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result]:
     """``map(work, items)`` with results computed in advance by threads, as many as there are ``workers``."""
-    with ThreadPoolExecutor(workers, thread_name_prefix="ahead") as threads:
+    with ThreadPoolExecutor(workers, thread_name_prefix="batches") as threads:
         yield from _submitted(threads, work, items, workers)
 
 
-def prefetched(items: Generator[Item], most: int) -> Generator[Item]:
+def ahead(items: Generator[Item], most: int) -> Generator[Item]:
     """The same items, with up to ``most`` of them drawn in advance by a thread, which also closes ``items``."""
     end: Any = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="prefetched") as thread:
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
         try:
             with contextlib.closing(_submitted(thread, lambda _: next(items, end), itertools.count(), most)) as drawn:
                 for item in drawn:

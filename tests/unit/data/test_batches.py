@@ -88,7 +88,7 @@ def test_a_consumer_that_stops_leaves_no_threads():
     batches = iter(Batches(made(), **AUGMENTED, workers=3))
     next(batches)
     batches.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
 
 
 def test_the_samples_are_left_alone():

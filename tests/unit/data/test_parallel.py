@@ -93,9 +93,9 @@ def numbers(drawn, closed):
         closed.append(True)
 
 
-def test_prefetched_draws_a_few_in_advance_and_closes_what_it_draws_from():
+def test_ahead_draws_a_few_in_advance_and_closes_what_it_draws_from():
     drawn, closed = [], []
-    items = parallel.prefetched(numbers(drawn, closed), 3)
+    items = parallel.ahead(numbers(drawn, closed), 3)
     assert [next(items) for _ in range(4)] == [0, 1, 2, 3]
     deadline = time.monotonic() + 10
     while len(drawn) < 7 and time.monotonic() < deadline:
@@ -106,9 +106,9 @@ def test_prefetched_draws_a_few_in_advance_and_closes_what_it_draws_from():
     assert closed == [True]
 
 
-def test_prefetched_passes_errors_on_in_their_place():
+def test_ahead_passes_errors_on_in_their_place():
     found, drawn, closed = [], [], []
     with pytest.raises(DataError, match="20: is bad"):
-        found.extend(parallel.prefetched(numbers(drawn, closed), 3))
+        found.extend(parallel.ahead(numbers(drawn, closed), 3))
     assert found == list(range(20))
     assert closed == [True]
