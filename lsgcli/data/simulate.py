@@ -12,6 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,7 @@ NOTE = "simulation.json"  # settings of the recordings; SHA256SUMS indicates tha
 NUMBERS = 1000  # recordings of a class in CIFAR10-DVS, numbered from 0
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue, ITU-R BT.601
 # Three times around a circle of 4 pixels. The thresholds are such that CIFAR-10's images give 200,000 events in the mean.
-MODEL: dict[str, Any] = {
-    "duration_us": 1_200_000,
-    "frames": 97,
-    "loops": 3,
-    "amplitude": 4.0,
-    "threshold": 0.11,
-    "sigma": 0.015,
-    "noise": 0.02,
-    "around": "edge",
-}
+MODEL = camera.Camera(1_200_000, frames=97, loops=3, amplitude=4.0, threshold=0.11, sigma=0.015, noise=0.02, around="edge")
 
 
 def _aedat2(path: Path, events: Events, comment: str) -> None:
@@ -108,7 +100,7 @@ def simulate_folder(
         "per_class": per_class,
         "images": _digest(samples),
         "versions": [VERSION, camera.VERSION],
-        "model": MODEL,
+        "model": asdict(MODEL),
     }
     _check_settings(out, settings, targets)
     complete = (out / manifest.NAME).exists() and all(target.exists() for target in targets)
@@ -160,7 +152,7 @@ def _record(form: str, seed: int, job: tuple[Sample, Path]) -> tuple[int, bool]:
             pass  # damaged since; make it again
     key = sample.key.removeprefix(f"{sample.split}/")
     state = int(random.ids([f"simulate/{seed}/{key}"])[0])
-    events = camera.simulate(shown(Path(sample.source)), np.random.Generator(np.random.PCG64(state)), **MODEL)
+    events = camera.simulate(shown(Path(sample.source)), np.random.Generator(np.random.PCG64(state)), MODEL)
     FORMATS[form][1](target, events, f"Simulated, not recorded: {key}, seed {seed}")
     return len(events), False
 

@@ -285,7 +285,7 @@ def test_statistics_are_those_of_cifar10_dvs(shared):
     counts = []
     for i, path in enumerate(images):
         rng = np.random.Generator(np.random.PCG64(i))
-        events = camera.simulate(shown(path), rng, **MODEL)
+        events = camera.simulate(shown(path), rng, MODEL)
         counts.append(len(events))
         assert 1_150_000 < events.t[-1] - events.t[0] <= 1_200_000
         assert 0.4 < events.on.mean() < 0.6
