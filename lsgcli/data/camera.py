@@ -23,21 +23,21 @@ class Camera:
     Attributes:
         duration_us: length of the recording in microseconds.
         frames: positions along the path at which intensities are computed; between them, times are interpolated.
+        loops: number of cycles along the path.
         amplitude: half the extent of the path, pixels.
         threshold: mean contrast threshold c, in log intensity.
         sigma: standard deviation of the thresholds.
         noise: noise events, as a fraction of the others.
-        loops: number of cycles along the path.
         around: padding of the image: ``dark``, or ``edge``, which repeats its edge pixels.
     """
 
     duration_us: int = 300_000
     frames: int = 25
+    loops: int = 1
     amplitude: float = 3.0
     threshold: float = 0.25
     sigma: float = 0.03
     noise: float = 0.02
-    loops: int = 1
     around: str = "dark"
 
 
