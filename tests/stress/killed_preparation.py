@@ -77,7 +77,7 @@ def main() -> int:
             seen["next run complete"] += 1
             seen["counts as in the manifest"] += counts == listed(arguments.folder)
             seen["bits as undisturbed"] += after == whole
-            seen["nothing left over"] += not any(cache.rglob(".partial-*"))
+            seen["nothing left over"] += not any((*cache.rglob(".partial-*"), *cache.rglob("*.lock")))
     print(json.dumps({"kills": arguments.kills, "seconds_undisturbed": round(length, 1), **seen}))
     good = ("next run complete", "counts as in the manifest", "bits as undisturbed", "nothing left over")
     return 0 if all(seen[name] == arguments.kills for name in good) else 1
