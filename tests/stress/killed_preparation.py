@@ -71,7 +71,7 @@ def main() -> int:
             cache = Path(work, str(index))
             seen["killed"] += kill(arguments.folder, cache, rng.uniform(0.2, 1.0) * length)
             seen["left a part behind"] += any(cache.rglob(".partial-*"))
-            seen["a part was complete"] += any(cache.rglob("*.npy"))
+            seen["a part was complete"] += any(cache.rglob("[!.]*.npy"))
             after = prepared(arguments.folder, cache)
             counts = sum((Counter(classes) for classes, _ in after.values()), Counter())
             seen["next run complete"] += 1
