@@ -21,8 +21,7 @@ from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.datasets.base import Dataset, Sample, image_suffixes
 from lsgcli.data.folders import walk
-from lsgcli.data.loading import Found, Loaded, load_file
-from lsgcli.data.prepare import check_expected
+from lsgcli.data.prepare import Found, Loaded, check_expected, load_file
 from lsgcli.errors import DataError
 from lsgcli.export import Runner, open_exported
 from lsgcli.models.base import SpikingNet
@@ -173,7 +172,7 @@ def predict(
         raise DataError("found no paths, expected recordings, images or folders", hint="Give at least one PATH.")
     _compare(network, items)
     work = functools.partial(load_file, network.dataset())
-    loaded = parallel.in_order(parallel.each(work, items, network.config.workers))
+    loaded = parallel.each(work, items, network.config.workers)
     with contextlib.closing(parallel.ahead(_batches(zip(items, loaded, strict=True), batch_size), AHEAD)) as groups:
         for group in groups:
             batch = []

@@ -1,19 +1,17 @@
 """Batches, which are a pure function of (seed, epoch, index)."""
 
-from collections import deque
+import contextlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lsgcli.data import random
+from lsgcli.data import parallel, random
 from lsgcli.data.augment import Augmentation, EventAugmentation, chain
 from lsgcli.data.bundle import DataBundle, Split
-from lsgcli.data.events import Events
 
 
 @dataclass(frozen=True)
@@ -31,70 +29,61 @@ class Batch:
     index: int
 
 
+@dataclass
 class Batches:
     """The batches of one epoch.
 
     ``len()`` is the number of batches of the whole epoch, independent of ``start``.
 
-    Args:
+    Attributes:
         split: samples.
+        static: whether samples are images rather than frames.
+        mean, std: per channel on the 0..1 scale, for images.
         start: index of the first batch, to resume an interrupted epoch with the same batches.
         shuffle: use a new order for each (seed, epoch), instead of the order of the split.
         drop_last: drop an incomplete last batch, unless it is the only one.
         augment: comma-separated names of augmentations, or ``none``.
-        mean, std: per channel on the 0..1 scale, for images.
-        static: whether samples are images rather than frames.
         workers: number of threads, each of which prefetches a batch; does not affect the batches.
 
     Raises:
         ConfigError: an augmentation does not support the data.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        epoch: int = 0,
-        start: int = 0,
-        shuffle: bool = False,
-        drop_last: bool = False,
-        augment: str | None = "none",
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        static: bool,
-        workers: int = 0,
-    ):
-        self.split, self.batch_size, self.static = split, batch_size, static
-        self.seed, self.epoch, self.start, self.workers = seed, epoch, start, workers
-        every = chain(augment, static)
+    split: Split
+    batch_size: int
+    _: KW_ONLY
+    static: bool
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    seed: int = 0
+    epoch: int = 0
+    start: int = 0
+    shuffle: bool = False
+    drop_last: bool = False
+    augment: str | None = "none"
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        every = chain(self.augment, self.static)
         self.of_events = [one for one in every if isinstance(one, EventAugmentation)]
         self.early = [one for one in every if isinstance(one, Augmentation) and not one.late]
         self.late = [one for one in every if isinstance(one, Augmentation) and one.late]
-        self.mean, self.std = _column(mean), _column(std)
-        self.order = random.order(seed, epoch, split.ids) if shuffle else np.arange(len(split))
-        whole, rest = divmod(len(split), batch_size)
-        self.count = whole if drop_last and whole else whole + (rest > 0)
+        n = len(self.split)
+        self.order = random.order(self.seed, self.epoch, self.split.ids) if self.shuffle else np.arange(n)
+        whole, rest = divmod(n, self.batch_size)
+        self.count = whole if self.drop_last and whole else whole + (rest > 0)
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[Batch]:
+        indices = range(self.start, self.count)
         if self.workers < 1:
-            yield from map(self.batch, range(self.start, self.count))
+            yield from map(self.batch, indices)
             return
-        executor = ThreadPoolExecutor(self.workers, thread_name_prefix="batches")
-        ahead: deque[tuple[int, Future[np.ndarray]]] = deque()
-        try:
-            for index in range(self.start, self.count):
-                ahead.append((index, executor.submit(self._samples, index)))
-                if len(ahead) > self.workers:
-                    yield self._finished(*_arrived(ahead))
-            while ahead:
-                yield self._finished(*_arrived(ahead))
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
+        with contextlib.closing(parallel.in_threads(self._samples, indices, self.workers)) as prefetched:
+            for index, samples in zip(indices, prefetched, strict=True):
+                yield self._finished(index, samples)
 
     def batch(self, index: int) -> Batch:
         """The batch with the given index, independent of earlier calls."""
@@ -114,8 +103,8 @@ class Batches:
             x = x.astype(np.float32)
             x /= 255
             if self.mean is not None and self.std is not None:
-                x -= self.mean
-                x /= self.std
+                x -= _column(self.mean)
+                x /= _column(self.std)
         for one in self.late:
             x = one(x, self._draws(ids, one))
         return np.ascontiguousarray(x)
@@ -128,24 +117,24 @@ class Batches:
         return Batch(x if self.static else torch.empty(x.shape).copy_(x), y, index)
 
     def _changed(self, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Frames from recordings, with augmentations of events."""
-        assert self.split.live is not None  # chain() has checked that the data are recordings
+        """Frames (B, T, 2, S, S) from recordings, with augmentations of events.
 
-        def change(position: int, events: Events, sensor: tuple[int, int]) -> Events:
+        Raises:
+            DataError: a recording is damaged or missing.
+        """
+        assert self.split.recordings is not None  # chain() has checked that the data are recordings
+        dataset, samples = self.split.recordings
+        made = []
+        for row, sample_id in zip(rows, ids, strict=True):
+            events = dataset.events(samples[row])
             for one in self.of_events:
-                events = one(events, sensor, random.generator(self.seed, self.epoch, ids[position], f"augment/{one.name}"))
-            return events
-
-        return self.split.live.frames(rows, change)
+                rng = random.generator(self.seed, self.epoch, sample_id, f"augment/{one.name}")
+                events = one(events, dataset.sensor, rng)
+            made.append(dataset.frames(events, samples[row]))
+        return np.stack(made)
 
     def _draws(self, ids: np.ndarray, one: Augmentation) -> np.ndarray:
         return random.uniforms(self.seed, self.epoch, ids, one.n, f"augment/{one.name}")
-
-
-def _arrived(ahead: deque[tuple[int, Future[np.ndarray]]]) -> tuple[int, np.ndarray]:
-    """Wait for the first prefetched batch."""
-    index, future = ahead.popleft()
-    return index, future.result()
 
 
 def batches(bundle: DataBundle, split: Split, batch_size: int, **options: Any) -> Batches:
@@ -153,6 +142,6 @@ def batches(bundle: DataBundle, split: Split, batch_size: int, **options: Any) -
     return Batches(split, batch_size, mean=bundle.mean, std=bundle.std, static=bundle.static, **options)
 
 
-def _column(values: Sequence[float] | None) -> np.ndarray | None:
+def _column(values: Sequence[float]) -> np.ndarray:
     """(C, 1, 1), to broadcast over (B, C, H, W)."""
-    return None if values is None else np.array(list(values), dtype=np.float32).reshape(-1, 1, 1)
+    return np.array(list(values), dtype=np.float32).reshape(-1, 1, 1)

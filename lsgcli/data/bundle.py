@@ -3,13 +3,13 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from lsgcli.data.live import Live
+from lsgcli.data.datasets.base import EventDataset, Sample
 
 OUTCOMES = ("left_out", "saturated", "medians")  # keys of info about loading; all others describe the data
 
@@ -31,7 +31,7 @@ class Rows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one prepared sample."""
+        """Shape of the selected rows, (N, ...)."""
         return (len(self.rows), *self.base.shape[1:])
 
     @property
@@ -49,14 +49,14 @@ class Split:
         y: (N,) int64 labels.
         ids: (N,) uint64, seeds of order and augmentation.
         keys: N stable names.
-        live: source of the same samples prepared from their recordings; None for images.
+        recordings: the data set and the N recordings of the samples, for augmentations of events; None for images.
     """
 
     x: np.ndarray | Rows
     y: np.ndarray
     ids: np.ndarray
     keys: list[str]
-    live: Live | None = None
+    recordings: tuple[EventDataset, Sequence[Sample]] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -70,8 +70,11 @@ class Split:
     def part(self, rows: np.ndarray) -> "Split":
         """The samples at ``rows``."""
         base, index = (self.x.base, self.x.rows[rows]) if isinstance(self.x, Rows) else (self.x, rows)
-        live = None if self.live is None else self.live.part(rows)
-        return Split(Rows(base, index), self.y[rows], self.ids[rows], [self.keys[i] for i in rows], live)
+        recordings = None
+        if self.recordings is not None:
+            dataset, samples = self.recordings
+            recordings = dataset, [samples[i] for i in rows]
+        return Split(Rows(base, index), self.y[rows], self.ids[rows], [self.keys[i] for i in rows], recordings)
 
 
 def spread(split: Split, n: int) -> Split:
@@ -87,7 +90,7 @@ class DataBundle:
     Attributes:
         classes: class names, in label order.
         train, val: None if not requested, or if no validation split is held out.
-        channels: C of images, or 2.
+        channels: C of images or frames.
         static: whether samples are images rather than frames of recordings.
         mean, std: per channel, on the 0..1 scale, for images; None for frames, or if the training part is not read.
         info: facts about the data for checkpoints, as JSON types.
@@ -108,10 +111,15 @@ class DataBundle:
         """H of the frames or images; W is the setting ``size``."""
         return int(self.test.x.shape[-2])
 
+    @property
+    def parts(self) -> dict[str, Split]:
+        """The existing parts by name."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in parts.items() if split is not None}
+
     def sizes(self) -> dict[str, int]:
         """Number of samples of each existing part."""
-        parts = {"train": self.train, "val": self.val, "test": self.test}
-        return {name: len(split) for name, split in parts.items() if split is not None}
+        return {name: len(split) for name, split in self.parts.items()}
 
     def record(self) -> dict[str, Any]:
         """Description of each part, as JSON types: recordings per class, shape of a sample, bytes, and file."""
@@ -121,11 +129,10 @@ class DataBundle:
                 "classes": dict(zip(self.classes, np.bincount(split.y, minlength=len(self.classes)).tolist(), strict=True)),
                 "shape": list(split.x.shape[1:]),
                 "dtype": str(split.x.dtype),
-                "bytes": len(split) * math.prod(split.x.shape[1:]) * split.x.dtype.itemsize,
+                "bytes": math.prod(split.x.shape) * split.x.dtype.itemsize,
                 "path": split.path,
             }
-            for name, split in (("train", self.train), ("val", self.val), ("test", self.test))
-            if split is not None
+            for name, split in self.parts.items()
         }
 
     def digest(self) -> str:

@@ -1,6 +1,7 @@
-"""Application of a function to many items, in this process or several."""
+"""Application of a function to many items, in this process, threads or processes. Results are in the order of the items."""
 
 import contextlib
+import itertools
 import logging
 import multiprocessing
 import os
@@ -8,8 +9,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -26,92 +27,93 @@ CHUNK = 8  # items a task
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Progress = Callable[[int, int], None]  # items done, total
 
 
-def each(work: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None) -> Generator[tuple[int, Result]]:
-    """Apply ``work`` to each item and yield (index, result) in order of completion.
+def each(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None, progress: Progress | None = None
+) -> Generator[Result]:
+    """The result of ``work`` for each item.
 
     Args:
         work: picklable function of picklable items; its exceptions end the iteration.
         workers: maximum number of processes, used if that is faster. Default: number of usable CPUs.
+        progress: called with (results so far, number of items).
     """
-    workers = cpus.usable()[0] if workers is None else workers
-    left = dict.fromkeys(range(len(items)))
-    for i, result in _here(work, items, workers):
-        del left[i]
-        yield i, result
+    workers, done = cpus.usable()[0] if workers is None else workers, 0
     try:
-        for i, result in _in_processes(work, items, list(left), workers):
-            del left[i]
-            yield i, result
+        for done, result in enumerate(_results(work, items, workers), start=1):
+            if progress:
+                progress(done, len(items))
+            yield result
     except BrokenProcessPool:
         # For instance a script without `if __name__ == "__main__"`, which cannot be started a second time.
         log.warning("worker processes ended unexpectedly; continuing in one process")
-        for i in list(left):
-            yield i, work(items[i])
+        yield from each(work, items[done:], 0, progress and (lambda more, _: progress(done + more, len(items))))
 
 
-def in_order(found: Generator[tuple[int, Result]]) -> Generator[Result]:
-    """The results of :func:`each` in the order of the items; later results are buffered in memory."""
-    early: dict[int, Result] = {}
-    following = 0
-    with contextlib.closing(found):
-        for i, result in found:
-            early[i] = result
-            while following in early:
-                yield early.pop(following)
-                following += 1
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result]:
+    """``map(work, items)`` with results computed in advance by threads, as many as there are ``workers``."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="batches") as threads:
+        yield from _submitted(threads, work, items, workers)
 
 
 def ahead(items: Generator[Item], most: int) -> Generator[Item]:
-    """The same items, with up to ``most`` of them prefetched by a thread."""
+    """The same items, with up to ``most`` of them drawn in advance by a thread, which also closes ``items``."""
     end: Any = object()
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
-        drawn = deque(thread.submit(next, items, end) for _ in range(most))
         try:
-            while (item := drawn.popleft().result()) is not end:
-                drawn.append(thread.submit(next, items, end))
-                yield item
+            with contextlib.closing(_submitted(thread, lambda _: next(items, end), itertools.count(), most)) as drawn:
+                for item in drawn:
+                    if item is end:
+                        return
+                    yield item
         finally:
-            for future in drawn:
-                future.cancel()
             thread.submit(items.close)
 
 
-def _here(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[int, Result]]:
-    """Process items in this process, all of them or (with workers) until starting processes is estimated to be faster."""
+def _submitted(executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], most: int) -> Generator[Result]:
+    """``executor.map``, with at most ``most`` items submitted in advance."""
+    running: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            running.append(executor.submit(work, item))
+            if len(running) > most:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _results(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Generator[Result]:
+    """Results from this process, all of them or (with workers) until starting processes is estimated to be faster."""
     began, spent, decided = time.monotonic(), 0.0, workers < 2
     # BLAS threads do not speed up matrices of 48 x 128, and wait for each other on a busy machine.
     with threadpool_limits(1, user_api="blas"):
-        for i, item in enumerate(items):
+        for done, item in enumerate(items, start=1):
             start = time.monotonic()
             result = work(item)
             spent += time.monotonic() - start
-            yield i, result
+            yield result
             if not decided and spent > PROBE:
                 decided = True
                 awaited = spent > BUSY * (time.monotonic() - began)
-                if awaited and spent / (i + 1) * (len(items) - i - 1) > WORTH:
-                    return
+                if awaited and spent / done * (len(items) - done) > WORTH:
+                    break
+        else:
+            return
+    yield from _in_processes(work, items[done:], workers)
 
 
-def _in_processes(
-    work: Callable[[Item], Result], items: Sequence[Item], indices: Sequence[int], workers: int
-) -> Iterator[tuple[int, Result]]:
-    if not indices:
-        return
+def _in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Generator[Result]:
     # Forking is not safe once a library has started threads.
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (work,))
-    chunks = iter([indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)])
-    running: dict[Future[list[Result]], Sequence[int]] = {}
+    chunks = (items[i : i + CHUNK] for i in range(0, len(items), CHUNK))
     try:
-        while True:
-            while len(running) < 3 * workers and (chunk := next(chunks, None)) is not None:
-                running[executor.submit(_chunk, [items[i] for i in chunk])] = chunk
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield from zip(running.pop(future), future.result(), strict=True)
+        for results in _submitted(executor, _chunk, chunks, 3 * workers):
+            yield from results
     except BaseException:
         # Pending results are not needed; waiting for them would block the program after a second Ctrl-C.
         for process in list((getattr(executor, "_processes", None) or {}).values()):
@@ -142,5 +144,5 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _chunk(items: list[Any]) -> list[Any]:
+def _chunk(items: Sequence[Any]) -> list[Any]:
     return [_work(item) for item in items]

@@ -1,5 +1,6 @@
 """Preparation of data: list samples, load them or read the cache, and hold out a validation split."""
 
+import functools
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -10,18 +11,19 @@ import numpy as np
 
 from lsgcli import registry
 from lsgcli.config import RunConfig
-from lsgcli.data import cache, random
+from lsgcli.data import cache, parallel, random
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Progress, Sample, fingerprint
 from lsgcli.data.frames import FULL
-from lsgcli.data.live import Live
-from lsgcli.data.loading import Outcome, load_all, readable
 from lsgcli.data.splits import drawn
 from lsgcli.errors import DataError
 
 log = logging.getLogger("lsg")
 SHOWN = 10  # of the skipped files
 PREPARING = "preparing data"
+
+Found = tuple[str, DataError | None]  # a path, and its error if already known
+Loaded = np.ndarray | DataError
 
 
 def prepare(
@@ -52,14 +54,19 @@ def prepare(
     info = {**dataset.info, "versions": dataset.versions(dataset.samples)}
     check_expected(info, dataset.expected, config, strict)
     names = _classes(dataset, classes)
-    parts = _parts(dataset, splits)
-    report = _Counter(sum(map(len, parts.values())), progress)
-    found = {split: _split(dataset, split, samples, names, report) for split, samples in parts.items()}
-    loaded = {split: one for split, (one, _) in found.items()}
-    outcomes = {split: outcome for split, (_, outcome) in found.items()}
-    if "train" in outcomes and outcomes["train"].medians is not None:
-        info["medians"] = dict(zip(("events", "duration_us"), outcomes["train"].medians, strict=True))
-    info |= _left_out(outcomes, parts, config) | _saturated(outcomes, parts, math.prod(dataset.shape), config)
+    for split in splits:
+        if not dataset.part(split):
+            raise DataError(f"{config.data_dir or config.dataset}: found no samples of the {split} part, expected at least one")
+    loaded: dict[str, Split] = {}
+    notes: dict[str, cache.Note] = {}
+    done, total = 0, len(dataset.samples)
+    for split in splits:
+        report = progress and functools.partial(_report, progress, done, total)
+        loaded[split], notes[split] = _split(dataset, split, names, report)
+        done += len(dataset.part(split))
+    if "train" in notes and notes["train"]["medians"] is not None:
+        info["medians"] = notes["train"]["medians"]
+    info |= _summary(list(notes.values()), total, math.prod(dataset.shape), config)
     train, val = loaded.get("train"), None
     mean, std = _normalisation(dataset, train)
     if train is not None:
@@ -67,20 +74,20 @@ def prepare(
     return DataBundle(names, train, val, loaded["test"], dataset.channels, dataset.static, mean, std, info)
 
 
+def _report(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    progress(PREPARING, before + done, total)
+
+
 def _classes(dataset: Dataset, classes: tuple[str, ...] | None) -> tuple[str, ...]:
-    config = dataset.config
+    where = dataset.config.data_dir or dataset.config.dataset
     if classes is None:
         if len(dataset.classes) < 2:
             found = ", ".join(dataset.classes) or "none"
-            raise DataError(
-                f"{config.data_dir or config.dataset}: found classes: {found}, expected at least 2", hint="Add another."
-            )
+            raise DataError(f"{where}: found classes: {found}, expected at least 2", hint="Add another.")
         return dataset.classes
-    strange = [name for name in dataset.classes if name not in classes]
-    if strange:
+    if strange := [name for name in dataset.classes if name not in classes]:
         raise DataError(
-            f"{config.data_dir or config.dataset}: found a class {strange[0]!r},"
-            f" expected those of the checkpoint: {', '.join(classes)}",
+            f"{where}: found a class {strange[0]!r}, expected those of the checkpoint: {', '.join(classes)}",
             hint="Rename or remove its folder, or give --data-dir data with the classes of the checkpoint.",
         )
     return tuple(classes)
@@ -97,10 +104,17 @@ def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config:
     Raises:
         DataError: the sensors differ, or anything differs and ``strict`` is true.
     """
-    found, trained = _flat(info), _flat(expected)
-    differing = [key for key in found if key in trained and found[key] != trained[key]]
-    where = config.data_dir or config.dataset
-    differences = {key: f"{where}: found {key} {found[key]}, expected {trained[key]} as in training" for key in differing}
+
+    def flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+        versions = {f"{name} version": version for name, version in facts.get("versions", {}).items()}
+        return {key: value for key, value in facts.items() if key != "versions"} | versions
+
+    found, trained, where = flat(info), flat(expected), config.data_dir or config.dataset
+    differences = {
+        key: f"{where}: found {key} {value}, expected {trained[key]} as in training"
+        for key, value in found.items()
+        if key in trained and value != trained[key]
+    }
     if strict and differences:
         raise DataError(
             "\n".join(differences.values()), hint="Give --data-dir the original data of the run, or start a new run."
@@ -111,94 +125,35 @@ def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config:
         log.warning("%s: results will differ", line)
 
 
-def _flat(info: Mapping[str, Any]) -> dict[str, Any]:
-    """With an entry for each version."""
-    versions = {f"{name} version": version for name, version in info.get("versions", {}).items()}
-    return {key: value for key, value in info.items() if key != "versions"} | versions
+def _summary(notes: Sequence[cache.Note], count: int, size: int, config: RunConfig) -> dict[str, Any]:
+    """Warn about skipped samples and saturated frames; returns the record for the checkpoint.
 
-
-def _parts(dataset: Dataset, splits: Sequence[str]) -> dict[str, tuple[Sample, ...]]:
-    config, parts = dataset.config, {split: dataset.part(split) for split in splits}
-    for split, samples in parts.items():
-        if not samples:
-            raise DataError(f"{config.data_dir or config.dataset}: found no samples of the {split} part, expected at least one")
-    return parts
-
-
-def _left_out(outcomes: Mapping[str, Outcome], parts: Mapping[str, Sequence[Sample]], config: RunConfig) -> dict[str, Any]:
-    """Warn about samples skipped by --skip-bad; returns the record for the checkpoint."""
-    problems = {
-        parts[split][row].key: problem for split, outcome in outcomes.items() for row, problem in outcome.left_out.items()
-    }
-    if not problems:
-        return {}
-    shown = list(problems.values())[:SHOWN]
-    more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    log.warning(
-        "%s: skipped %d unreadable samples:\n  %s%s",
-        config.data_dir or config.dataset,
-        len(problems),
-        "\n  ".join(shown),
-        more,
-    )
-    return {"left_out": sorted(problems)}
-
-
-def _saturated(
-    outcomes: Mapping[str, Outcome], parts: Mapping[str, Sequence[Sample]], size: int, config: RunConfig
-) -> dict[str, Any]:
-    """Warn about saturated frames, with ``size`` values per sample; returns the record for the checkpoint."""
-    values, recordings = (sum(outcome.saturated[i] for outcome in outcomes.values()) for i in (0, 1))
-    if not values:
-        return {}
-    count = sum(map(len, parts.values()))
-    log.warning(
-        "%s: %s of %s values, in %s of %s recordings, saturate at %d, so events may be lost;"
-        " use --value log1p, a larger --size or -T, or --resize bilinear",
-        config.data_dir or config.dataset,
-        *(f"{number:,}" for number in (values, count * size, recordings, count)),
-        FULL,
-    )
-    return {"saturated": {"values": values, "recordings": recordings}}
-
-
-class _Counter:
-    """Accumulates the number of finished samples for a progress callback."""
-
-    def __init__(self, total: int, progress: Progress | None):
-        self.done, self.total, self.progress = 0, total, progress
-
-    def __call__(self, count: int) -> None:
-        self.done += count
-        if self.progress:
-            self.progress(PREPARING, self.done, self.total)
-
-
-def _split(
-    dataset: Dataset, split: str, samples: tuple[Sample, ...], names: tuple[str, ...], report: _Counter
-) -> tuple[Split, Outcome]:
-    keys = [sample.key for sample in samples]
-    label = {name: i for i, name in enumerate(names)}
-    y = np.array([label[dataset.classes[sample.label]] for sample in samples], dtype=np.int64)
-    live = Live(dataset, samples) if isinstance(dataset, EventDataset) else None
-    array, outcome = _array(dataset, split, samples, report)
-    whole, bad = Split(array, y, random.ids(keys), keys, live), outcome.left_out
-    if not bad:
-        return whole, outcome
-    if len(bad) == len(samples):
-        raise DataError(
-            f"{dataset.config.data_dir}: found no readable sample of the {split} part: {next(iter(bad.values()))}",
-            hint="Inspect one of the files with `lsg data info`.",
+    Args:
+        notes: of each split; see :func:`load_all`.
+        count, size: number of samples, and of values per sample.
+    """
+    where, info = config.data_dir or config.dataset, dict[str, Any]()
+    if left_out := {key: problem for note in notes for key, problem in note["left_out"].items()}:
+        more = f"\n  ... and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
+        problems = "\n  ".join(list(left_out.values())[:SHOWN])
+        log.warning("%s: skipped %d unreadable samples:\n  %s%s", where, len(left_out), problems, more)
+        info["left_out"] = sorted(left_out)
+    values, recordings = (sum(note["saturated"][i] for note in notes) for i in (0, 1))
+    if values:
+        log.warning(
+            "%s: %s of %s values, in %s of %s recordings, saturate at %d, so events may be lost;"
+            " use --value log1p, a larger --size or -T, or --resize bilinear",
+            where,
+            *(f"{number:,}" for number in (values, count * size, recordings, count)),
+            FULL,
         )
-    return whole.part(np.setdiff1d(np.arange(len(samples)), list(bad))), outcome
+        info["saturated"] = {"values": values, "recordings": recordings}
+    return info
 
 
-def _array(dataset: Dataset, split: str, samples: tuple[Sample, ...], report: _Counter) -> tuple[np.ndarray, Outcome]:
-    """Prepared samples (N, ...), read from the cache or added to it, and the outcome of loading."""
-    config, shape = dataset.config, (len(samples), *dataset.shape)
-    if not dataset.packed:
-        out = np.empty(shape, dataset.dtype)
-        return out, load_all(dataset, samples, out, 0, report)
+def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: parallel.Progress | None) -> tuple[Split, cache.Note]:
+    """The readable samples of a split, from the cache or added to it, and the note about them."""
+    config, samples = dataset.config, dataset.part(split)
     settings: dict[str, Any] = {
         "dataset": config.dataset,
         "split": split,
@@ -208,54 +163,120 @@ def _array(dataset: Dataset, split: str, samples: tuple[Sample, ...], report: _C
         "versions": dataset.versions(samples),
         "info": dataset.info,
     }
-    path = cache.folder(config) / config.dataset / f"{split}-{cache.digest(settings)}.npy"
-    found = _cached(path, shape, dataset, samples)
-    if found is not None:
-        report(len(samples))
-        return found
-    writer = cache.Writer(path, shape, dataset.dtype, settings)
+
+    def fill(array: np.ndarray) -> cache.Note:
+        return {**settings, **load_all(dataset, samples, array, config.workers if dataset.packed else 0, report)}
+
+    def usable(note: cache.Note) -> bool:
+        """Whether no sample is missing, or with --skip-bad only samples that still cannot be read.
+
+        The failure may have been caused by the disk or a system limit rather than the file.
+        """
+        missing = [sample for sample in samples if sample.key in note["left_out"]]
+        return not missing or (config.skip_bad and not any(_readable(dataset, sample) for sample in missing))
+
+    shape = (len(samples), *dataset.shape)
+    if dataset.packed:
+        path = cache.folder(config) / config.dataset / f"{split}-{cache.digest(settings)}.npy"
+        array, note = cache.load(path, shape, dataset.dtype, fill, usable)
+        if report:
+            report(len(samples), len(samples))
+    else:
+        array = np.empty(shape, dataset.dtype)
+        note = fill(array)
+    bad = note["left_out"]
+    if len(bad) == len(samples):
+        raise DataError(
+            f"{config.data_dir}: found no readable sample of the {split} part: {next(iter(bad.values()))}",
+            hint="Inspect one of the files with `lsg data info`.",
+        )
+    keys = [sample.key for sample in samples]
+    label = {name: i for i, name in enumerate(names)}
+    y = np.array([label[dataset.classes[sample.label]] for sample in samples], dtype=np.int64)
+    recordings = (dataset, samples) if isinstance(dataset, EventDataset) else None
+    whole = Split(array, y, random.ids(keys), keys, recordings)
+    return (whole.part(np.flatnonzero([key not in bad for key in keys])) if bad else whole), note
+
+
+def load_all(
+    dataset: Dataset, samples: Sequence[Sample], out: np.ndarray, workers: int, report: parallel.Progress | None
+) -> cache.Note:
+    """Load ``samples`` into the rows of ``out``, in up to ``workers`` processes if that is faster.
+
+    Returns:
+        ``left_out`` (key: problem) of samples that could not be loaded, whose rows are zeros; empty unless ``skip_bad`` is set.
+        ``saturated`` [number of saturated frame values, number of recordings with such values].
+        ``medians`` of the number of ``events`` and of ``duration_us`` of the recordings; None for images.
+
+    Raises:
+        DataError: a sample is damaged and ``skip_bad`` is not set.
+    """
+    left_out: dict[str, str] = {}
+    lengths: list[tuple[int, int]] = []
+    values = recordings = 0
+    counts = out.dtype == np.uint8 and not dataset.static
+    results = parallel.each(functools.partial(_load, dataset), samples, workers, report)
+    for row, (sample, loaded) in enumerate(zip(samples, results, strict=True)):
+        if isinstance(loaded, str):
+            out[row], left_out[sample.key] = 0, loaded
+            continue
+        out[row], length = loaded
+        lengths += [] if length is None else [length]
+        full = int(np.count_nonzero(out[row] == FULL)) if counts else 0
+        values, recordings = values + full, recordings + (full > 0)
+    medians = None
+    if lengths:
+        events, duration = np.median(lengths, axis=0)
+        medians = {"events": int(events), "duration_us": int(duration)}
+    return {"left_out": left_out, "saturated": [values, recordings], "medians": medians}
+
+
+def _load(dataset: Dataset, sample: Sample) -> tuple[np.ndarray, tuple[int, int] | None] | str:
+    """One prepared sample and, for a recording, its number of events and duration; or the error."""
     try:
-        outcome = load_all(dataset, samples, writer.array, config.workers, report)
-        if outcome.left_out:
-            writer.path = _partial(path)
-        return writer.finish(**outcome.note()), outcome
-    finally:
-        writer.discard()
+        if not isinstance(dataset, EventDataset):
+            return dataset.load(sample), None
+        events = dataset.events(sample)
+        return dataset.frames(events, sample), (len(events), int(events.t[-1]) - int(events.t[0]) + 1)
+    except DataError as error:
+        if not dataset.config.skip_bad:
+            raise
+        return error.message
 
 
-def _partial(path: Path) -> Path:
-    """Cache file for data with skipped samples, which only --skip-bad may use."""
-    return path.with_name(f"{path.stem}-partial.npy")
+def _readable(dataset: Dataset, sample: Sample) -> bool:
+    try:
+        dataset.load(sample)
+    except DataError:
+        return False
+    return True
 
 
-def _cached(
-    path: Path, shape: tuple[int, ...], dataset: Dataset, samples: Sequence[Sample]
-) -> tuple[np.ndarray, Outcome] | None:
-    array, outcome = cache.read(path, shape, dataset.dtype), Outcome.noted(cache.note(path), len(samples)) or Outcome()
-    if array is not None and not outcome.left_out:
-        return array, outcome
-    if not dataset.config.skip_bad:
-        return None
-    path = _partial(path)
-    array, partial = cache.read(path, shape, dataset.dtype), Outcome.noted(cache.note(path), len(samples))
-    # The failure may have been caused by the disk or a system limit rather than the file.
-    if array is None or partial is None or any(readable(dataset, samples[row]) for row in partial.left_out):
-        return None
-    return array, partial
+def load_file(dataset: Dataset, found: Found) -> Loaded:
+    """A prepared sample from any file, or the error.
+
+    Defined here because worker processes should not import torch.
+    """
+    path, problem = found
+    try:
+        return problem or dataset.load_file(Path(path))
+    except DataError as error:
+        return error
 
 
 def _normalisation(dataset: Dataset, train: Split | None) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Mean and standard deviation per channel of the training images."""
     published = dataset.normalisation()
     if published is not None:
         return published
     if not dataset.static or train is None:
         return None, None
-    total, square, count = np.zeros(train.x.shape[1]), np.zeros(train.x.shape[1]), 0
+    total, square = np.zeros(dataset.channels), np.zeros(dataset.channels)
     for i in range(0, len(train), 1024):
         x = np.asarray(train.x[i : i + 1024], dtype=np.float64) / 255
         total += x.sum((0, 2, 3))
         square += np.square(x).sum((0, 2, 3))
-        count += x.size // x.shape[1]
+    count = math.prod(train.x.shape) // dataset.channels
     mean = total / count
     # Constant channels are not scaled.
     std = np.sqrt(np.maximum(square / count - mean**2, 0.0))
@@ -268,9 +289,7 @@ def hold_out(train: Split, fraction: float, seed: int) -> tuple[Split, Split | N
     The split does not depend on the order of the samples, so runs with the same seed share it; see
     :func:`~lsgcli.data.splits.drawn`.
     """
-    if fraction <= 0:
-        return train, None
-    held = drawn(train.ids, train.y, fraction, seed, "validation")
+    held = drawn(train.ids, train.y, fraction, seed, "validation") if fraction > 0 else np.zeros(len(train), dtype=bool)
     if not held.any():
         return train, None
     return train.part(np.flatnonzero(~held)), train.part(np.flatnonzero(held))

@@ -1,29 +1,31 @@
 """Split rules for data sets without a published test split."""
 
+import dataclasses
+import functools
 import logging
 import math
-from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from lsgcli.data import random
+from lsgcli.data.datasets.base import Sample
 from lsgcli.errors import DataError, MissingPart
 
-Item = tuple[str, int, int | None]  # key, label, and number in the file name, if any
+log = logging.getLogger("lsg")
 TEST_SHARE = 0.1
 SHOWN = 12  # of the classes without test samples
+Number = Callable[[Sample], int]  # the number of a sample
 
-log = logging.getLogger("lsg")
 
-
-def assign(items: Sequence[Item], rule: str, seed: int) -> list[str]:
-    """``train`` or ``test`` for every item.
+def assign(samples: Sequence[Sample], rule: str, seed: int) -> list[Sample]:
+    """The samples with ``split`` set to ``train`` or ``test``.
 
     Args:
-        items: (key, label, number) of every recording; no index, which would depend on the listing order of the file system.
+        samples: their number is the last one in the file name. Their order, which may depend on the file system, has no effect.
         rule: ``last`` (numbers 900-999 test), ``first`` (0-99 test), ``lexicographic`` (the last tenth of each class in the
             alphabetical order of the numbers, so 91-99 and 909-999 of 1000: what spikingjelly's split function gives), or
             ``stratified`` (a tenth of each class, drawn by ``seed``).
@@ -32,67 +34,45 @@ def assign(items: Sequence[Item], rule: str, seed: int) -> list[str]:
     Raises:
         DataError: the rule requires numbers, and a recording has none.
     """
-    return RULES[rule].apply(items, seed)
+    test = RULES[rule].test(samples, functools.partial(_number, rule), seed)
+    return [dataclasses.replace(one, split="test" if held else "train") for one, held in zip(samples, test, strict=True)]
 
 
-def check(root: Path, classes: Sequence[str], labels: Mapping[str, Collection[int]], rule: str, *, hint: str = "") -> None:
-    """Check that each class has training samples and that there are test samples; warn about classes without test samples.
+def divide(
+    root: Path,
+    classes: Sequence[str],
+    samples: Sequence[Sample],
+    splits: Sequence[str],
+    rule: str,
+    seed: int,
+    *,
+    hint: str = "",
+) -> tuple[Sample, ...]:
+    """The samples of the given splits, as in :func:`assign`; warns about classes without test samples.
 
     Args:
         root: the folder, for messages.
-        labels: part -> labels of its samples.
         hint: alternative solution for the error.
 
     Raises:
+        DataError: the rule requires numbers, and a recording has none.
         MissingPart: a class has no training samples, or there are no test samples.
     """
+    samples = [sample for sample in assign(samples, rule, seed) if sample.split in splits]
     other = "" if rule == "stratified" else "choose another --split, such as --split stratified, a tenth of each class"
     advice = "; or ".join(filter(None, (hint, other))) or "add recordings"
-    advice = f"{advice[0].upper()}{advice[1:]}."
-    for part, found in labels.items():
-        lacking = [name for label, name in enumerate(classes) if label not in found]
-        rule_text = f"{RULES[rule].description} are the test part"
-        if lacking and (part == "train" or len(lacking) == len(classes)):
-            raise MissingPart(
-                f"{root}: found no recordings of {lacking[0]} for the {part} part; {rule_text}", part=part, hint=advice
-            )
+    advice, rule_text = f"{advice[0].upper()}{advice[1:]}.", f"{RULES[rule].description} are the test part"
+    for split in splits:
+        there = {sample.label for sample in samples if sample.split == split}
+        lacking = [name for label, name in enumerate(classes) if label not in there]
+        if lacking and (split == "train" or not there):
+            problem = f"found no recordings of {lacking[0]} for the {split} part; {rule_text}"
+            raise MissingPart(f"{root}: {problem}", part=split, hint=advice)
         if lacking:
             shown = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
             problem = f"no test samples of {len(lacking)} of {len(classes)} classes: {shown}; {rule_text}"
             log.warning("%s: found %s. %s", root, problem, advice)
-
-
-def _by_number(rule: str, low: int, high: int) -> Callable[[Sequence[Item], int], list[str]]:
-    def assign(items: Sequence[Item], seed: int) -> list[str]:
-        return ["test" if low <= _number(item, rule) <= high else "train" for item in items]
-
-    return assign
-
-
-def _number(item: Item, rule: str) -> int:
-    key, _, number = item
-    if number is None:
-        raise DataError(
-            f"{key}: found no number in its name, expected one for --split {rule}", hint="Use --split stratified instead."
-        )
-    return number
-
-
-def _lexicographic(items: Sequence[Item], seed: int) -> list[str]:
-    split = ["train"] * len(items)
-    classes = defaultdict(list)
-    for index, item in enumerate(items):
-        classes[item[1]].append(index)
-    for members in classes.values():
-        members.sort(key=lambda index: str(_number(items[index], "lexicographic")))
-        for index in members[math.ceil((1 - TEST_SHARE) * len(members)) :]:
-            split[index] = "test"
-    return split
-
-
-def _stratified(items: Sequence[Item], seed: int) -> list[str]:
-    ids, y = random.ids([item[0] for item in items]), np.array([item[1] for item in items], dtype=np.int64)
-    return ["test" if test else "train" for test in drawn(ids, y, TEST_SHARE, seed, "test part")]
+    return tuple(samples)
 
 
 def drawn(ids: np.ndarray, y: np.ndarray, share: float, seed: int, stream: str) -> np.ndarray:
@@ -114,16 +94,45 @@ def drawn(ids: np.ndarray, y: np.ndarray, share: float, seed: int, stream: str) 
     return chosen
 
 
-class Rule(NamedTuple):
-    """A split rule and its description for messages."""
+def _number(rule: str, sample: Sample) -> int:
+    digits = re.findall(r"\d+", Path(sample.key).stem)
+    if not digits:
+        raise DataError(
+            f"{sample.key}: found no number in its name, expected one for --split {rule}",
+            hint="Use --split stratified instead.",
+        )
+    return int(digits[-1])
 
-    apply: Callable[[Sequence[Item], int], list[str]]
+
+def _between(low: int, high: int, samples: Sequence[Sample], number: Number, seed: int) -> list[bool]:
+    return [low <= number(sample) <= high for sample in samples]
+
+
+def _lexicographic(samples: Sequence[Sample], number: Number, seed: int) -> np.ndarray:
+    y, text = np.array([sample.label for sample in samples]), np.array([str(number(sample)) for sample in samples])
+    test = np.zeros(len(samples), dtype=bool)
+    for label in np.unique(y):
+        members = np.flatnonzero(y == label)
+        members = members[np.argsort(text[members], kind="stable")]
+        test[members[math.ceil((1 - TEST_SHARE) * len(members)) :]] = True
+    return test
+
+
+def _stratified(samples: Sequence[Sample], number: Number, seed: int) -> np.ndarray:
+    ids, y = random.ids([sample.key for sample in samples]), np.array([sample.label for sample in samples])
+    return drawn(ids, y, TEST_SHARE, seed, "test part")
+
+
+class Rule(NamedTuple):
+    """A split rule: for each sample, whether it is a test sample; and the description for messages."""
+
+    test: Callable[[Sequence[Sample], Number, int], Iterable[bool]]
     description: str
 
 
 RULES = {
-    "last": Rule(_by_number("last", 900, 999), "numbers 900 to 999 of each class"),
-    "first": Rule(_by_number("first", 0, 99), "numbers 0 to 99 of each class"),
+    "last": Rule(functools.partial(_between, 900, 999), "numbers 900 to 999 of each class"),
+    "first": Rule(functools.partial(_between, 0, 99), "numbers 0 to 99 of each class"),
     "lexicographic": Rule(_lexicographic, "the last tenth of each class in alphabetical order"),
     "stratified": Rule(_stratified, "a tenth of each class"),
 }

@@ -86,12 +86,7 @@ def of_dataset(
     Raises:
         DataError: a manifest cannot be read.
     """
-    problems = {}
-    for done, (i, problem) in enumerate(parallel.each(functools.partial(_load, dataset), dataset.samples, workers), start=1):
-        if problem is not None:
-            problems[i] = problem
-        if progress:
-            progress(done, len(dataset.samples))
+    found = list(parallel.each(functools.partial(_load, dataset), dataset.samples, workers, progress))
     counts = dict(Counter(sample.split for sample in dataset.samples))
     root = dataset.home if dataset.downloads or dataset.config.data_dir is not None else None
     return Verdict(
@@ -99,7 +94,7 @@ def of_dataset(
         root is not None,
         **_compared(root, hashing),
         samples=len(dataset.samples),
-        unreadable={dataset.samples[i].key: problems[i] for i in sorted(problems)},
+        unreadable={sample.key: problem for sample, problem in zip(dataset.samples, found, strict=True) if problem is not None},
         counts=counts,
         warnings=_against(dataset.published, counts),
     )

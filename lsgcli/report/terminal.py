@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from lsgcli.data.prepare import PREPARING
 from lsgcli.output import clean
 
+COUNTED = ("preparing data", "reading", "simulating")  # samples; other progress is in bytes
 UNBOUNDED = 1 << 16  # columns of a file or pipe, so that lines are not wrapped
 
 
@@ -99,7 +99,7 @@ class Preparation:
             self.tasks[what] = (self.bar.add_task(what, total=total, note=""), time.monotonic(), done)
         task, begin, before = self.tasks[what]
         rate = (done - before) / max(time.monotonic() - begin, 1e-3)
-        if what == PREPARING:
+        if what in COUNTED:
             self.bar.update(task, completed=done, total=total, note=f"{rate:.0f}/s", visible=done < total)
         else:
             mib = 2**20

@@ -104,7 +104,7 @@ def test_prepared_data_that_cannot_be_kept(lsg, nmnist, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache.Writer, "_create", full)
+    monkeypatch.setattr(cache, "_create", full)
     late = lsg("data", "prepare", *at(nmnist), "-T", "1", "--json", "--workers", "0")
     assert late.exit_code == 7
     assert json.loads(late.stdout)["parts"]["train"]["path"] is None

@@ -70,14 +70,14 @@ def main() -> int:
         for index in range(arguments.kills):
             cache = Path(work, str(index))
             seen["killed"] += kill(arguments.folder, cache, rng.uniform(0.2, 1.0) * length)
-            seen["left a part behind"] += any(cache.rglob("*.tmp"))
-            seen["a part was complete"] += any(cache.rglob("*.npy"))
+            seen["left a part behind"] += any(cache.rglob(".partial-*"))
+            seen["a part was complete"] += any(cache.rglob("[!.]*.npy"))
             after = prepared(arguments.folder, cache)
             counts = sum((Counter(classes) for classes, _ in after.values()), Counter())
             seen["next run complete"] += 1
             seen["counts as in the manifest"] += counts == listed(arguments.folder)
             seen["bits as undisturbed"] += after == whole
-            seen["nothing left over"] += not any(cache.rglob("*.tmp"))
+            seen["nothing left over"] += not any((*cache.rglob(".partial-*"), *cache.rglob("*.lock")))
     print(json.dumps({"kills": arguments.kills, "seconds_undisturbed": round(length, 1), **seen}))
     good = ("next run complete", "counts as in the manifest", "bits as undisturbed", "nothing left over")
     return 0 if all(seen[name] == arguments.kills for name in good) else 1

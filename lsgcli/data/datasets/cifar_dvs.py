@@ -11,7 +11,7 @@ from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile, fetch, figshare, unpack
 from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp, walk
-from lsgcli.data.splits import RULES, assign, check
+from lsgcli.data.splits import RULES, divide
 from lsgcli.errors import DataError
 from lsgcli.registry import register
 
@@ -72,17 +72,14 @@ class CifarDvs(Downloaded, EventDataset):
             )
         if all(found.values()):
             log.warning("%s: found both releases of CIFAR10-DVS; reading the original (.aedat)", root)
-        recordings, rule = sorted(found[suffix].items()), self.config.split or "last"
-        items = [(f"{kind}/{number}", CLASSES.index(kind), number) for (kind, number), _ in recordings]
-        parts = assign(items, rule, self.config.split_seed)
-        samples = [
-            Sample(key, label, split, str(path), stamp(path))
-            for (key, label, _), split, (_, path) in zip(items, parts, recordings, strict=True)
-            if split in splits
+        recordings = sorted(found[suffix].items())
+        rule = self.config.split or "last"
+        listed = [
+            Sample(f"{kind}/{number}", CLASSES.index(kind), "", str(path), stamp(path)) for (kind, number), path in recordings
         ]
-        labels = {split: {sample.label for sample in samples if sample.split == split} for split in splits}
-        check(root, CLASSES, labels, rule, hint="put all recordings of all ten classes there")
-        return Listing(CLASSES, tuple(samples), {"sensor": [SIDE, SIDE], "split": rule, **RELEASES[suffix]})
+        hint = "put all recordings of all ten classes there"
+        samples = divide(root, CLASSES, listed, splits, rule, self.config.split_seed, hint=hint)
+        return Listing(CLASSES, samples, {"sensor": [SIDE, SIDE], "split": rule, **RELEASES[suffix]})
 
     @property
     def home(self) -> Path:

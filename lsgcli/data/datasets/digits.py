@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from lsgcli.data import random
+from lsgcli.data import camera, random
 from lsgcli.data.datasets.base import EventDataset, ImageDataset, Listing, Sample
 from lsgcli.data.events import Events
 from lsgcli.data.resampling import triangle
-from lsgcli.data.simulation import camera
 from lsgcli.registry import register
 
 CLASSES = tuple("0123456789")

@@ -4,7 +4,6 @@ The library finds, downloads and decodes the samples; frames, cache, splits and 
 """
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import importlib
@@ -158,8 +157,7 @@ class LibraryDataset(Dataset):
                 raise DataError(f"{sample.key}: found label {sample.label}, expected 0 to {len(classes) - 1}", hint=DAMAGED)
         if not self.arguments:
             info["split"] = self.config.split or "stratified"
-            drawn = assign([(sample.key, sample.label, None) for sample in samples], info["split"], self.config.split_seed)
-            samples = [dataclasses.replace(one, split=part) for one, part in zip(samples, drawn, strict=True) if part in splits]
+            samples = [one for one in assign(samples, info["split"], self.config.split_seed) if one.split in splits]
         return Listing(classes, tuple(samples), info)
 
     def _listed(self, part: str) -> list[Sample]:

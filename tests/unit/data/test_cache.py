@@ -2,6 +2,9 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,86 +16,125 @@ from lsgcli.data import cache
 SHAPE, KIND = (5, 2, 3), np.dtype(np.uint8)
 
 
-def fill(path, value=7):
-    writer = cache.Writer(path, SHAPE, KIND, {"a": 1})
-    writer.array[:] = value
-    return writer
+def load(path, value=7, **options):
+    def fill(array):
+        array[:] = value
+        return {"value": value}
+
+    return cache.load(path, SHAPE, KIND, fill, **options)
+
+
+def not_called(array):
+    raise AssertionError("the cache was rebuilt")
 
 
 def test_round_trip(tmp_path):
     path = tmp_path / "sub" / "train-1.npy"
-    made = fill(path).finish()
-    found = cache.read(path, SHAPE, KIND)
+    made, note = load(path)
+    found, again = cache.load(path, SHAPE, KIND, not_called)
+    assert isinstance(made, np.memmap)
     assert isinstance(found, np.memmap)
     assert not made.flags.writeable
+    assert note == again == {"value": 7}
     np.testing.assert_array_equal(found, np.full(SHAPE, 7))
     np.testing.assert_array_equal(made, found)
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["train-1.json", "train-1.npy"]
 
 
 def test_unfinished_never_looks_finished(tmp_path):
-    path = tmp_path / "train-1.npy"
-    writer = fill(path)
-    assert cache.read(path, SHAPE, KIND) is None
-    writer.discard()
+    def stop(array):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.load(tmp_path / "train-1.npy", SHAPE, KIND, stop)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_writer_leaves_nothing_that_counts(tmp_path):
-    """kill -9 half-way: no finished file, and the next preparation removes what was left."""
+def test_an_unusable_file_is_rebuilt(tmp_path):
     path = tmp_path / "train-1.npy"
-    code = (
-        "import sys, time, numpy as np; from pathlib import Path; from lsgcli.data import cache;"
-        f"w = cache.Writer(Path({str(path)!r}), {SHAPE}, np.dtype(np.uint8), {{}}); w.array[:2] = 1;"
-        "print('half', flush=True); time.sleep(60)"
-    )
+    load(path, 1)
+    np.testing.assert_array_equal(load(path, 2, usable=lambda note: note["value"] == 2)[0], np.full(SHAPE, 2))
+    assert cache.load(path, SHAPE, KIND, not_called)[1] == {"value": 2}
+
+
+@pytest.mark.parametrize("note", [None, "nonsense"])
+def test_a_file_without_a_note_is_rebuilt(tmp_path, note):
+    """Such as after a kill between the two."""
+    path = tmp_path / "train-1.npy"
+    load(path, 1)
+    path.with_suffix(".json").unlink()
+    if note:
+        path.with_suffix(".json").write_text(note)
+    assert load(path, 2)[1] == {"value": 2}
+
+
+def test_a_killed_writer_leaves_nothing_that_counts(tmp_path):
+    """Another process waits for one that runs; after kill -9 half-way it builds the file, and removes what was left."""
+    path = tmp_path / "train-1.npy"
+    code = f"""
+import sys, time, numpy as np
+from pathlib import Path
+from lsgcli.data import cache
+
+def fill(array):
+    array[:2] = 1
+    print("half", flush=True)
+    time.sleep(60)
+
+cache.load(Path({str(path)!r}), {SHAPE}, np.dtype(np.uint8), fill)
+"""
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"half\n"
-        (left,) = tmp_path.iterdir()
-        # A preparation that still runs is left alone.
-        fill(path).discard()
-        assert left.exists()
-        process.kill()
-    assert cache.read(path, SHAPE, KIND) is None
-    fill(path).finish()
+        (left,) = tmp_path.glob(".partial-*")
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(load, path)
+            time.sleep(0.3)
+            assert not waiting.done()
+            process.kill()
+            np.testing.assert_array_equal(waiting.result()[0], np.full(SHAPE, 7))
     assert not left.exists()
-    np.testing.assert_array_equal(cache.read(path, SHAPE, KIND), np.full(SHAPE, 7))
 
 
-def test_two_at_once_do_not_clash(tmp_path):
-    path = tmp_path / "train-1.npy"
-    first, second = fill(path, 1), fill(path, 2)
-    np.testing.assert_array_equal(first.finish(), np.full(SHAPE, 1))
-    np.testing.assert_array_equal(second.finish(), np.full(SHAPE, 2))
-    np.testing.assert_array_equal(cache.read(path, SHAPE, KIND), np.full(SHAPE, 2))
+def test_one_of_two_at_once_builds_and_both_read(tmp_path):
+    path, begun = tmp_path / "train-1.npy", threading.Barrier(2)
+
+    def work(value):
+        begun.wait()
+        return load(path, value)
+
+    with ThreadPoolExecutor(2) as threads:
+        (first, _), (second, _) = threads.map(work, (1, 2))
+    np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 64, 128, 157])
 def test_a_truncated_file_is_not_used(tmp_path, caplog, keep):
     path = tmp_path / "train-1.npy"
-    fill(path).finish()
+    load(path, 1)
     content = path.read_bytes()
     assert len(content) == 158
     path.write_bytes(content[:keep])
     with caplog.at_level(logging.WARNING, "lsg"):
-        assert cache.read(path, SHAPE, KIND) is None
-    assert str(path) in caplog.text
+        np.testing.assert_array_equal(load(path, 2)[0], np.full(SHAPE, 2))
+    assert caplog.text.count(f"{path}: damaged") == 1
 
 
 @pytest.mark.parametrize(("shape", "kind"), [((5, 2, 4), "u1"), ((4, 2, 3), "u1"), (SHAPE, "f2")])
 def test_a_file_of_another_shape_is_not_used(tmp_path, shape, kind):
     path = tmp_path / "train-1.npy"
-    fill(path).finish()
-    assert cache.read(path, shape, np.dtype(kind)) is None
+    load(path)
+    found, _ = cache.load(path, shape, np.dtype(kind), lambda array: array.fill(2) or {})
+    np.testing.assert_array_equal(found, np.full(shape, 2))
 
 
 def test_a_folder_that_cannot_be_written_keeps_memory(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     with caplog.at_level(logging.WARNING, "lsg"):
-        writer = fill(tmp_path / "file" / "train-1.npy", 3)
+        array, _ = load(tmp_path / "file" / "train-1.npy", 3)
     assert "in memory" in caplog.text
-    np.testing.assert_array_equal(writer.finish(), np.full(SHAPE, 3))
+    assert not isinstance(array, np.memmap)
+    np.testing.assert_array_equal(array, np.full(SHAPE, 3))
 
 
 def test_a_full_disk_keeps_memory(tmp_path, monkeypatch, caplog):
@@ -101,9 +143,9 @@ def test_a_full_disk_keeps_memory(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with caplog.at_level(logging.WARNING, "lsg"):
-        writer = fill(tmp_path / "train-1.npy", 3)
+        array, _ = load(tmp_path / "train-1.npy", 3)
     assert "No space left" in caplog.text
-    np.testing.assert_array_equal(writer.finish(), np.full(SHAPE, 3))
+    np.testing.assert_array_equal(array, np.full(SHAPE, 3))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -113,9 +155,11 @@ def test_a_disk_that_fails_at_the_end_keeps_the_array(tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(os, "replace", broken)
     with caplog.at_level(logging.WARNING, "lsg"):
-        np.testing.assert_array_equal(fill(tmp_path / "train-1.npy", 3).finish(), np.full(SHAPE, 3))
+        array, _ = load(tmp_path / "train-1.npy", 3)
     assert "Input/output error" in caplog.text
-    assert cache.read(tmp_path / "train-1.npy", SHAPE, KIND) is None
+    assert not isinstance(array, np.memmap)
+    np.testing.assert_array_equal(array, np.full(SHAPE, 3))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_digest_depends_on_values_not_order():

@@ -13,7 +13,7 @@ import pytest
 from lsgcli.config import RunConfig
 from lsgcli.data import guard, readers
 from lsgcli.data.datasets import base, digits
-from lsgcli.data.datasets.event_folder import EventFolder
+from lsgcli.data.datasets.own import EventFolder
 from lsgcli.data.frames import VERSION, FrameSettings
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError, MissingPart
@@ -150,35 +150,6 @@ def test_a_library_that_is_not_there_is_no_damaged_file(images, monkeypatch):
 
     with pytest.raises(ConfigError, match="library"):
         read_image(images / "train" / "cat" / "0.png")
-
-
-NOTES = [
-    "[]",
-    "{}",
-    "3",
-    "nonsense",
-    "[" * 100_000,
-    '{"left_out": [], "saturated": [0, 0]}',
-    '{"left_out": {"x": "y"}, "saturated": [0, 0]}',
-    '{"left_out": {"99": "y"}, "saturated": [0, 0]}',
-    '{"left_out": {"-1": "y"}, "saturated": [0, 0]}',
-    '{"left_out": {"6": 3}, "saturated": [0, 0]}',
-    '{"left_out": {"6": "y"}, "saturated": [Infinity, 0]}',
-    '{"left_out": {"6": "y"}, "saturated": 3}',
-]
-
-
-@pytest.mark.parametrize("note", NOTES, ids=lambda note: note[:40])
-@pytest.mark.parametrize("bad", [False, True])
-def test_a_note_of_the_wrong_shape_counts_as_missing(config, recordings, tmp_path, note, bad):
-    if bad:
-        (recordings / "train" / "pen" / "2.aedat").write_bytes(BAD)
-    made = folder(config, recordings, skip_bad=True)
-    expected = np.array(prepare(made).train.x)
-    assert len(expected) == 7 - bad
-    for file in (tmp_path / "cache").rglob("*.json"):
-        file.write_text(note)
-    np.testing.assert_array_equal(np.asarray(prepare(made).train.x), expected)
 
 
 # Values that are full

@@ -39,20 +39,22 @@ def always(monkeypatch):
 
 @pytest.mark.parametrize("workers", [None, 0, 1, 2])
 def test_every_item_once(always, workers):
-    found = dict(parallel.each(square, range(1, 41), workers))
-    assert found == {i: (i + 1) ** 2 for i in range(40)}
+    told = []
+    found = list(parallel.each(square, range(1, 41), workers, progress=lambda *args: told.append(args)))
+    assert found == [(i + 1) ** 2 for i in range(40)]
+    assert told == [(i, 40) for i in range(1, 41)]
 
 
 def test_several_processes_share_the_work(always):
-    results = [result for _, result in parallel.each(process, range(60), 2)]
-    assert sorted(x for x, _ in results) == list(range(60))
+    results = list(parallel.each(process, range(60), 2))
+    assert [x for x, _ in results] == list(range(60))
     assert os.getpid() in {pid for _, pid in results}
     assert len({pid for _, pid in results} - {os.getpid()}) >= 1
 
 
 def test_work_that_is_almost_done_stays_here(monkeypatch):
     monkeypatch.setattr(parallel, "PROBE", -1.0)
-    assert {pid for _, (_, pid) in parallel.each(process, range(60), 2)} == {os.getpid()}
+    assert {pid for _, pid in parallel.each(process, range(60), 2)} == {os.getpid()}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -63,8 +65,10 @@ def test_an_error_keeps_its_kind_and_hint(always, workers):
 
 
 def test_processes_that_die_are_done_without(always, caplog):
-    found = list(parallel.each(functools.partial(die_elsewhere, os.getpid()), range(60), 2))
-    assert sorted(found) == [(i, i) for i in range(60)]
+    told = []
+    found = list(parallel.each(functools.partial(die_elsewhere, os.getpid()), range(60), 2, lambda *args: told.append(args)))
+    assert found == list(range(60))
+    assert told == [(i, 60) for i in range(1, 61)]
     assert "continuing in one process" in caplog.text
 
 
@@ -72,14 +76,10 @@ def test_processes_are_not_started_for_a_caller_that_is_slower(monkeypatch):
     monkeypatch.setattr(parallel, "PROBE", -1.0)
     monkeypatch.setattr(parallel, "WORTH", -1.0)
     processes = []
-    for _, (_, pid) in parallel.each(process, range(5), 2):
+    for _, pid in parallel.each(process, range(5), 2):
         processes.append(pid)
         time.sleep(0.01)
     assert processes == [os.getpid()] * 5
-
-
-def test_in_order():
-    assert list(parallel.in_order((i, i * i) for i in (3, 0, 2, 1, 4))) == [0, 1, 4, 9, 16]
 
 
 def numbers(drawn, closed):

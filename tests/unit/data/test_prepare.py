@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from lsgcli.config import FIELDS
-from lsgcli.data import loading, parallel
+from lsgcli.data import parallel
 from lsgcli.data.batches import batches
 from lsgcli.data.frames import FrameSettings
-from lsgcli.data.prepare import prepare
+from lsgcli.data.prepare import load_all, prepare
 from lsgcli.errors import ConfigError, DataError
+from lsgcli.report.terminal import COUNTED
 from tests.unit.data.conftest import aedat2_bytes, blob
 
 
@@ -21,7 +22,8 @@ def test_recordings(config, recordings):
     assert bundle.classes == ("cup", "pen")
     assert (len(bundle.train), len(bundle.val), len(bundle.test)) == (5, 2, 4)
     assert bundle.train.x.shape == (5, 3, 2, 16, 16)
-    assert told == [("preparing data", i, 11) for i in range(1, 12)]
+    assert list(dict.fromkeys(told)) == [("preparing data", i, 11) for i in range(1, 12)]
+    assert {what for what, _, _ in told} <= set(COUNTED)
     assert (bundle.channels, bundle.static, bundle.mean) == (2, False, None)
     assert bundle.info["sensor"] == [128, 128]
     assert bundle.test.keys == ["test/cup/0.aedat", "test/cup/1.aedat", "test/pen/0.aedat", "test/pen/1.aedat"]
@@ -70,8 +72,7 @@ def test_images(config, images):
 def loads(monkeypatch):
     """Counts the samples that are not taken from the cache."""
     count = []
-    real = loading.load_all
-    monkeypatch.setattr("lsgcli.data.prepare.load_all", lambda *args: (count.append(len(args[2])), real(*args))[1])
+    monkeypatch.setattr("lsgcli.data.prepare.load_all", lambda *args: (count.append(len(args[2])), load_all(*args))[1])
     return count
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lsgcli.data.simulation.camera import simulate
+from lsgcli.data.camera import Camera, simulate
 
 IMAGE = np.zeros((24, 20))
 IMAGE[8:16, 6:14] = 1.0
@@ -18,7 +18,7 @@ def test_deterministic():
 
 
 def test_inside_the_sensor_and_in_order():
-    events = simulate(IMAGE, rng(), duration_us=200_000)
+    events = simulate(IMAGE, rng(), Camera(duration_us=200_000))
     assert events.sensor == (20, 24)
     assert events.x.max() < 20
     assert events.y.max() < 24
@@ -31,7 +31,7 @@ def test_events_are_the_change_of_log_intensity():
     """Without noise and with equal thresholds, ON minus OFF of each pixel is what its log intensity gained, in thresholds."""
     steps = []
     for frames in (2, 30, 301):
-        events = simulate(IMAGE, rng(), sigma=0.0, noise=0.0, frames=frames)
+        events = simulate(IMAGE, rng(), Camera(sigma=0.0, noise=0.0, frames=frames))
         net = np.zeros((24, 20), int)
         np.add.at(net, (events.y, events.x), np.where(events.on, 1, -1))
         steps.append(len(events))
@@ -41,7 +41,7 @@ def test_events_are_the_change_of_log_intensity():
 
 
 def test_times_are_interpolated():
-    events = simulate(IMAGE, rng(), frames=5, noise=0.0)
+    events = simulate(IMAGE, rng(), Camera(frames=5, noise=0.0))
     assert len(np.unique(events.t)) > 50
 
 
@@ -51,8 +51,8 @@ def test_a_blank_image_still_gives_an_event():
 
 def test_more_loops_give_more_of_the_same():
     """Each time around gives the same crossings, but for what the references keep from the time before."""
-    once = simulate(IMAGE, rng(), frames=25, noise=0.0)
-    thrice = simulate(IMAGE, rng(), frames=73, noise=0.0, loops=3, duration_us=900_000)
+    once = simulate(IMAGE, rng(), Camera(frames=25, noise=0.0))
+    thrice = simulate(IMAGE, rng(), Camera(frames=73, noise=0.0, loops=3, duration_us=900_000))
     assert len(thrice) == pytest.approx(3 * len(once), rel=0.02)
     last = thrice.t >= 600_000
     assert np.count_nonzero(last) == pytest.approx(len(once), rel=0.02)
@@ -61,17 +61,17 @@ def test_more_loops_give_more_of_the_same():
 def test_what_comes_in_at_the_edges():
     """A grey card: before darkness its edges move, as a part of a larger grey card nothing does."""
     card = np.full((16, 16), 0.5)
-    dark = simulate(card, rng(), noise=0.0)
+    dark = simulate(card, rng(), Camera(noise=0.0))
     assert len(dark) > 100
     assert (np.minimum.reduce([dark.x, dark.y, 15 - dark.x, 15 - dark.y]) <= 4).all()
-    assert len(simulate(card, rng(), noise=0.0, around="edge")) == 1  # the one that every recording has
+    assert len(simulate(card, rng(), Camera(noise=0.0, around="edge"))) == 1  # the one that every recording has
 
 
 def test_shifts_against_scipy():
     """Half of it again, with another interpolator: bilinear shifts of an image in darkness."""
     from scipy.ndimage import shift
 
-    from lsgcli.data.simulation.camera import _shifted
+    from lsgcli.data.camera import _shifted
 
     image = np.random.default_rng(0).random((12, 9)).astype(np.float32)
     rows, columns = np.array([0.0, 1.25, -2.5, 0.75]), np.array([0.0, -0.5, 1.0, 2.125])
@@ -82,11 +82,11 @@ def test_shifts_against_scipy():
 
 def test_times_by_hand():
     """One pixel goes from 0 to 2.5 to -0.5 thresholds: crossings of 1, 2 upwards, then of 1, 0 downwards."""
-    from lsgcli.data.simulation.camera import _crossings, _events
+    from lsgcli.data.camera import _crossings, _events
 
     level = np.array([[0.0], [2.5], [-0.5]], np.float32)
     steps, before = _crossings(level.copy())
     assert steps.tolist() == [[2], [-2]]
-    events = _events(level, steps, before, 1, 1, 2000, 0.0, rng())
+    events = _events(level, steps, before, (1, 1), Camera(2000, noise=0.0), rng())
     assert events.t.tolist() == [400, 800, 1500, 1833]  # 1/2.5, 2/2.5, then 1.5/3 and 2.5/3 of the way
     assert events.on.tolist() == [True, True, False, False]

@@ -1,19 +1,41 @@
-"""Recordings of the user, with one folder per class."""
+"""Data of the user, with one folder per class: recordings and images."""
 
 import contextlib
 import functools
 import json
 from pathlib import Path
 
+import numpy as np
+
+from lsgcli.config import RunConfig
 from lsgcli.data import cache, parallel
-from lsgcli.data.datasets.base import EventDataset, Listing, Sample, fingerprint
+from lsgcli.data.datasets.base import (
+    EventDataset,
+    ImageDataset,
+    Listing,
+    Sample,
+    fingerprint,
+    image_suffixes,
+    need_folder,
+    read_image,
+)
 from lsgcli.data.events import Events
-from lsgcli.data.folders import scan_own
+from lsgcli.data.folders import scan_classes, scan_folders
 from lsgcli.data.readers import read, suffixes
 from lsgcli.data.splits import RULES
 from lsgcli.errors import DataError, StorageError
 from lsgcli.files import make_folder, write_json
 from lsgcli.registry import register
+
+
+def _scan(config: RunConfig, splits: tuple[str, ...], endings: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
+    """The classes and samples of a folder with folders for the splits, or split by --split."""
+    root = need_folder(config)
+    if config.split is not None:
+        return scan_classes(root, splits, endings, config.split, config.split_seed)
+    other = f"or, if {root} contains the class folders, give --split stratified."
+    hints = {split: f"Put it in {root / split}; {other}" for split in splits}
+    return scan_folders(root, {split: split for split in splits}, endings, hints)
 
 
 @register("dataset", "event-folder")
@@ -27,7 +49,7 @@ class EventFolder(EventDataset):
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""
-        classes, samples = scan_own(self.config, splits, suffixes())
+        classes, samples = _scan(self.config, splits, suffixes())
         width, height = self._sensor(samples)
         return Listing(classes, samples, {"sensor": [width, height]})
 
@@ -52,13 +74,12 @@ class EventFolder(EventDataset):
     def _extent(self, samples: tuple[Sample, ...]) -> tuple[int, int]:
         """The extent of the events of all recordings, cached with the prepared data until a recording changes."""
         depends = {"fingerprint": fingerprint(samples), "versions": self.versions(samples), "skip_bad": self.config.skip_bad}
-        name = cache.digest(depends)
-        note = cache.folder(self.config) / self.config.dataset / f"extent-{name}.json"
-        with contextlib.suppress(OSError, ValueError, TypeError):
+        note = cache.folder(self.config) / self.config.dataset / f"extent-{cache.digest(depends)}.json"
+        with contextlib.suppress(OSError, ValueError):
             width, height = json.loads(note.read_text(encoding="utf-8"))
-            return int(width), int(height)
+            return width, height
         work = functools.partial(_reach, skip_bad=self.config.skip_bad)
-        reached = [found for _, found in parallel.each(work, [str(sample.source) for sample in samples], self.config.workers)]
+        reached = list(parallel.each(work, [str(sample.source) for sample in samples], self.config.workers))
         width, height = (max(axis) for axis in zip(*reached, strict=True))
         with contextlib.suppress(StorageError):  # then it is recomputed next time
             make_folder(note.parent)
@@ -80,3 +101,29 @@ def _reach(path: str, *, skip_bad: bool) -> tuple[int, int]:
             hint="Give --sensor WIDTHxHEIGHT.",
         )
     return int(events.x.max()) + 1, int(events.y.max()) + 1
+
+
+@register("dataset", "image-folder")
+class ImageFolder(ImageDataset):
+    """Images in ``train/<class>/`` and ``test/<class>/``, in any format supported by Pillow, converted to RGB and resized to --size."""
+
+    title = "Your own images: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
+    rules = tuple(RULES)
+    preset: ClassVar[Mapping[str, Any]] = {
+        "arch": "resnet19",
+        "T": 2,
+        "size": 32,
+        "epochs": 100,
+        "batch_size": 32,
+        "lr": 0.05,
+        "decay_lr": 1e-3,
+        "augment": "crop,flip",
+    }
+
+    def find(self, splits: tuple[str, ...]) -> Listing:
+        """The samples of the given splits."""
+        return Listing(*_scan(self.config, splits, image_suffixes()))
+
+    def pixels(self, sample: Sample) -> np.ndarray:
+        """One image as stored."""
+        return read_image(Path(sample.source))

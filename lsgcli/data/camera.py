@@ -5,6 +5,8 @@ they differ by its threshold, by which the reference is then shifted. Thresholds
 some events are noise.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from lsgcli.data.events import Events, in_order
@@ -14,47 +16,52 @@ EPS = 0.1  # intensity of the dark
 AROUND = {"dark": "constant", "edge": "edge"}  # padding mode -> mode of numpy.pad
 
 
-def simulate(
-    image: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    duration_us: int = 300_000,
-    frames: int = 25,
-    amplitude: float = 3.0,
-    threshold: float = 0.25,
-    sigma: float = 0.03,
-    noise: float = 0.02,
-    loops: int = 1,
-    around: str = "dark",
-) -> Events:
+@dataclass(frozen=True)
+class Camera:
+    """Settings of a simulation.
+
+    Attributes:
+        duration_us: length of the recording in microseconds.
+        frames: positions along the path at which intensities are computed; between them, times are interpolated.
+        loops: number of cycles along the path.
+        amplitude: half the extent of the path, pixels.
+        threshold: mean contrast threshold c, in log intensity.
+        sigma: standard deviation of the thresholds.
+        noise: noise events, as a fraction of the others.
+        around: padding of the image: ``dark``, or ``edge``, which repeats its edge pixels.
+    """
+
+    duration_us: int = 300_000
+    frames: int = 25
+    loops: int = 1
+    amplitude: float = 3.0
+    threshold: float = 0.25
+    sigma: float = 0.03
+    noise: float = 0.02
+    around: str = "dark"
+
+
+def simulate(image: np.ndarray, rng: np.random.Generator, camera: Camera | None = None) -> Events:
     """Record an image that moves around a closed path.
 
     Args:
         image: (H, W) intensities, 0..1; H x W is also the sensor.
         rng: draws thresholds, the start of the path and noise.
-        duration_us: length of the recording in microseconds.
-        frames: positions along the path at which intensities are computed; between them, times are interpolated.
-        amplitude: half the extent of the path, pixels.
-        threshold: mean contrast threshold c, in log intensity.
-        sigma: standard deviation of the thresholds.
-        noise: noise events, as a fraction of the others.
-        loops: number of cycles along the path.
-        around: padding of the image: ``dark``, or ``edge``, which repeats its edge pixels.
 
     Returns:
         The events; at least one for any image.
     """
-    height, width = image.shape
+    camera, (height, width) = camera or Camera(), image.shape
     phase = rng.uniform(-np.pi / 4, np.pi / 4)  # a display starts its path at about the same place
-    thresholds = np.maximum(rng.normal(threshold, sigma, height * width), 0.05).astype(np.float32)
-    angle = phase + np.linspace(0, 2 * np.pi * loops, frames)
-    scene = _shifted(image.astype(np.float32), amplitude * np.sin(angle), amplitude * np.cos(angle), AROUND[around])
-    level = scene.reshape(frames, -1)
+    thresholds = np.maximum(rng.normal(camera.threshold, camera.sigma, height * width), 0.05).astype(np.float32)
+    angle = phase + np.linspace(0, 2 * np.pi * camera.loops, camera.frames)
+    rows, columns = camera.amplitude * np.sin(angle), camera.amplitude * np.cos(angle)
+    level = _shifted(image.astype(np.float32), rows, columns, AROUND[camera.around]).reshape(camera.frames, -1)
     level += np.float32(EPS)
     np.log(level, out=level)  # in place: fresh memory of this size costs more than the arithmetic
     level /= thresholds  # in units of each pixel's threshold
     steps, before = _crossings(level)
-    return _events(level, steps, before, width, height, duration_us, noise, rng)
+    return _events(level, steps, before, (width, height), camera, rng)
 
 
 def _shifted(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, pad: str) -> np.ndarray:
@@ -95,12 +102,11 @@ def _events(
     level: np.ndarray,
     steps: np.ndarray,
     before: np.ndarray,
-    width: int,
-    height: int,
-    duration_us: int,
-    noise: float,
+    sensor: tuple[int, int],
+    camera: Camera,
     rng: np.random.Generator,
 ) -> Events:
+    (width, height), duration_us = sensor, camera.duration_us
     pixels = width * height
     place = np.flatnonzero(steps != 0)
     count = np.abs(steps.ravel()[place]).astype(np.int64)
@@ -112,8 +118,8 @@ def _events(
     frame, pixel = np.divmod(place, pixels)
     period = duration_us / (len(level) - 1)
     t = ((frame + np.clip(share, 0, 1)) * period).astype(np.int64)
-    extra = max(rng.poisson(noise * len(t)), 0 if len(t) else 1)
+    extra = max(rng.poisson(camera.noise * len(t)), 0 if len(t) else 1)
     pixel = np.concatenate([pixel, rng.integers(0, pixels, extra)])
     t = np.concatenate([t, rng.integers(0, duration_us, extra)])
     on = np.concatenate([sign > 0, rng.random(extra) < 0.5])
-    return in_order(pixel % width, pixel // width, t, on, (width, height))
+    return in_order(pixel % width, pixel // width, t, on, sensor)

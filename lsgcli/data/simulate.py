@@ -1,8 +1,8 @@
 """Simulated recordings of a folder of images, in the layout of CIFAR10-DVS.
 
 CIFAR10-DVS was recorded by moving each image of CIFAR-10 along a closed path in front of a DVS128. Here the camera is simulated
-(:mod:`lsgcli.data.simulation.camera`), with the same properties: 128x128 pixels, about 1.2 s, about 200,000 events, file names,
-numbers and orientation.
+(:mod:`lsgcli.data.camera`), with the same properties: 128x128 pixels, about 1.2 s, about 200,000 events, file names, numbers and
+orientation.
 """
 
 import functools
@@ -11,21 +11,20 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lsgcli import files
-from lsgcli.data import manifest, parallel, random
+from lsgcli.data import camera, manifest, parallel, random, readers
 from lsgcli.data.datasets.base import Sample, image_suffixes, read_image
 from lsgcli.data.datasets.cifar_dvs import CLASSES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import scan_folders, visible
 from lsgcli.data.guard import foreign
-from lsgcli.data.simulation import camera
 from lsgcli.data.writers import SIDE, write_aedat2, write_npz
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.registry import unknown
@@ -35,18 +34,7 @@ NOTE = "simulation.json"  # settings of the recordings; SHA256SUMS indicates tha
 NUMBERS = 1000  # recordings of a class in CIFAR10-DVS, numbered from 0
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue, ITU-R BT.601
 # Three times around a circle of 4 pixels. The thresholds are such that CIFAR-10's images give 200,000 events in the mean.
-MODEL: dict[str, Any] = {
-    "duration_us": 1_200_000,
-    "frames": 97,
-    "loops": 3,
-    "amplitude": 4.0,
-    "threshold": 0.11,
-    "sigma": 0.015,
-    "noise": 0.02,
-    "around": "edge",
-}
-
-Progress = Callable[[int, int], None]
+MODEL = camera.Camera(1_200_000, frames=97, loops=3, amplitude=4.0, threshold=0.11, sigma=0.015, noise=0.02, around="edge")
 
 
 def _aedat2(path: Path, events: Events, comment: str) -> None:
@@ -56,38 +44,12 @@ def _aedat2(path: Path, events: Events, comment: str) -> None:
     write_aedat2(path, lying, comments=(comment, layout))
 
 
-def _npz(path: Path, events: Events, comment: str) -> None:
-    write_npz(path, events)
-
-
 # Format -> ending, and how upright events are written.
-FORMATS: dict[str, tuple[str, Callable[[Path, Events, str], None]]] = {"aedat2": (".aedat", _aedat2), "npz": (".npz", _npz)}
+FORMATS: dict[str, tuple[str, Callable[[Path, Events, str], None]]] = {
+    "aedat2": (".aedat", _aedat2),
+    "npz": (".npz", lambda path, events, comment: write_npz(path, events)),
+}
 RECORDINGS = tuple(suffix for suffix, _ in FORMATS.values())
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """Result of a simulation.
-
-    Attributes:
-        folder: folder of the recordings, with one subfolder per class.
-        recordings: number of recordings.
-        kept: number of recordings that existed before.
-        events: number of events of all recordings.
-        classes: recordings per class.
-        seconds: duration of the simulation.
-    """
-
-    folder: str
-    recordings: int
-    kept: int
-    events: int
-    classes: dict[str, int]
-    seconds: float
-
-    def record(self) -> dict[str, Any]:
-        """As JSON types."""
-        return asdict(self)
 
 
 def simulate_folder(
@@ -98,8 +60,8 @@ def simulate_folder(
     form: str = "aedat2",
     seed: int = 0,
     workers: int | None = None,
-    progress: Progress | None = None,
-) -> Simulated:
+    progress: parallel.Progress | None = None,
+) -> dict[str, Any]:
     """Record the images of ``source/<class>/`` into ``out/<class>/``.
 
     A recording depends only on the seed, its class, and the file name and pixels of the image. Numbers are spread over 0..999, so that
@@ -112,6 +74,10 @@ def simulate_folder(
         workers: number of processes. Default: number of usable CPUs.
         progress: called with (recordings done, total recordings).
 
+    Returns:
+        JSON types: ``folder``, ``recordings`` and ``events`` (numbers), ``kept`` (recordings that existed before), ``classes``
+        (name: recordings), ``seconds``.
+
     Raises:
         ConfigError: unknown format, or ``out`` contains recordings with other settings.
         DataError: there are no images, or one is damaged.
@@ -121,34 +87,42 @@ def simulate_folder(
     if form not in FORMATS:
         raise ConfigError("--format: " + unknown("format", form, list(FORMATS)))
     samples, classes = _images(source, per_class)
-    _check_apart(source, out)
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(source)):
+        raise ConfigError(
+            f"{out}: is inside the folder of images {source}, expected a separate folder",
+            hint="Recordings in it would be read as a class of images.",
+        )
     names = [classes[sample.label] for sample in samples]
-    suffix = FORMATS[form][0]
-    targets = _targets(out, names, suffix)
+    targets = _targets(out, names, FORMATS[form][0])
     settings = {
         "format": form,
         "seed": seed,
         "per_class": per_class,
         "images": _digest(samples),
         "versions": [VERSION, camera.VERSION],
-        "model": MODEL,
+        "model": asdict(MODEL),
     }
-    complete = _claim(out, settings, targets, suffix)
+    _check_settings(out, settings, targets)
+    complete = (out / manifest.NAME).exists() and all(target.exists() for target in targets)
+    if not complete:
+        files.make_folder(out)
+        (out / manifest.NAME).unlink(missing_ok=True)
+        files.write_json(out / NOTE, settings)
     for name in classes:
         files.make_folder(out / name)
         files.remove_partial(out / name)
-    jobs = [
-        _Job(str(sample.source), str(target), f"{name}/{Path(sample.source).name}")
-        for sample, target, name in zip(samples, targets, names, strict=True)
-    ]
-    events, kept = 0, 0
-    for done, (_, (count, found)) in enumerate(parallel.each(functools.partial(_record, form, seed), jobs, workers), start=1):
-        events, kept = events + count, kept + found
-        if progress:
-            progress(done, len(jobs))
-    if not (complete and kept == len(jobs)):
+    jobs = list(zip(samples, targets, strict=True))
+    events, kept = zip(*parallel.each(functools.partial(_record, form, seed), jobs, workers, progress), strict=True)
+    if not (complete and all(kept)):
         manifest.write(out, [*targets, out / NOTE])
-    return Simulated(str(out), len(jobs), kept, events, dict(Counter(names)), round(time.monotonic() - start, 3))
+    return {
+        "folder": str(out),
+        "recordings": len(jobs),
+        "kept": sum(kept),
+        "events": sum(events),
+        "classes": dict(Counter(names)),
+        "seconds": round(time.monotonic() - start, 3),
+    }
 
 
 def shown(path: Path) -> np.ndarray:
@@ -168,26 +142,18 @@ def numbers(count: int) -> list[int]:
     return [k * NUMBERS // count if count <= NUMBERS else k for k in range(count)]
 
 
-@dataclass(frozen=True)
-class _Job:
-    source: str
-    target: str
-    key: str
-
-
-def _record(form: str, seed: int, job: _Job) -> tuple[int, bool]:
+def _record(form: str, seed: int, job: tuple[Sample, Path]) -> tuple[int, bool]:
     """Simulate one recording unless it exists; returns its number of events, and whether it existed."""
-    from lsgcli.data import readers
-
-    target = Path(job.target)
+    sample, target = job
     if target.exists():
         try:
             return len(readers.read(target)), True
         except DataError:
             pass  # damaged since; make it again
-    state = int(random.ids([f"simulate/{seed}/{job.key}"])[0])
-    events = camera.simulate(shown(Path(job.source)), np.random.Generator(np.random.PCG64(state)), **MODEL)
-    FORMATS[form][1](target, events, f"Simulated, not recorded: {job.key}, seed {seed}")
+    key = sample.key.removeprefix(f"{sample.split}/")
+    state = int(random.ids([f"simulate/{seed}/{key}"])[0])
+    events = camera.simulate(shown(Path(sample.source)), np.random.Generator(np.random.PCG64(state)), MODEL)
+    FORMATS[form][1](target, events, f"Simulated, not recorded: {key}, seed {seed}")
     return len(events), False
 
 
@@ -219,19 +185,6 @@ def _digest(samples: list[Sample]) -> str:
     return digest.hexdigest()
 
 
-def _difference(key: str, found: Any, expected: Any) -> str:
-    return "other images" if key == "images" else f"{key} {found}, not {expected}"
-
-
-def _check_apart(source: Path, out: Path) -> None:
-    inner, outer = (Path(os.path.realpath(path)) for path in (out, source))
-    if inner.is_relative_to(outer):
-        raise ConfigError(
-            f"{out}: is inside the folder of images {source}, expected a separate folder",
-            hint="Recordings in it would be read as a class of images.",
-        )
-
-
 def _targets(out: Path, names: list[str], suffix: str) -> list[Path]:
     """The file of each recording, in the order of the images."""
     left = {name: iter(numbers(count)) for name, count in Counter(names).items()}
@@ -239,28 +192,23 @@ def _targets(out: Path, names: list[str], suffix: str) -> list[Path]:
     return [out / name / f"{prefix[name]}_{next(left[name])}{suffix}" for name in names]
 
 
-def _claim(out: Path, settings: Mapping[str, Any], targets: list[Path], suffix: str) -> bool:
-    """Check that ``out`` contains no recordings with other settings, and write the note; returns whether it is complete."""
+def _check_settings(out: Path, settings: dict[str, Any], targets: list[Path]) -> None:
+    """Check that ``out`` contains no recordings with other settings."""
     hint = "Give another folder, or remove this one."
     try:
         note = json.loads((out / NOTE).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        note = None
+        for folder in {target.parent for target in targets}:
+            for path in folder.glob(f"*{targets[0].suffix}"):
+                raise ConfigError(f"{path}: found a recording without a {NOTE} with its settings", hint=hint) from None
+        return
     except (OSError, ValueError) as error:
         raise ConfigError(f"{out / NOTE}: cannot be read ({error}), expected the note of a simulation", hint=hint) from error
-    plain = json.loads(json.dumps(settings))
-    if note is None:
-        strange = next((path for folder in {target.parent for target in targets} for path in folder.glob(f"*{suffix}")), None)
-        if strange is not None:
-            raise ConfigError(f"{strange}: found a recording without a {NOTE} with its settings", hint=hint)
-        files.make_folder(out)
-    else:
-        there = note if isinstance(note, dict) else {}
-        other = [_difference(key, there.get(key), value) for key, value in plain.items() if there.get(key) != value]
-        if other:
-            raise ConfigError(f"{out}: found recordings with different settings: {'; '.join(other)}", hint=hint)
-        if (out / manifest.NAME).exists() and all(target.exists() for target in targets):
-            return True
-    (out / manifest.NAME).unlink(missing_ok=True)  # from here on, it is not complete
-    files.write_json(out / NOTE, settings)
-    return False
+    there = note if isinstance(note, dict) else {}
+    other = [
+        "other images" if key == "images" else f"{key} {there.get(key)}, not {value}"
+        for key, value in settings.items()
+        if there.get(key) != value
+    ]
+    if other:
+        raise ConfigError(f"{out}: found recordings with different settings: {'; '.join(other)}", hint=hint)

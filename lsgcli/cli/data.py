@@ -1,0 +1,282 @@
+"""``lsg data``: commands for data sets."""
+
+import contextlib
+import functools
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lsgcli import files
+from lsgcli.cli.commands import group
+from lsgcli.cli.common import Force, Json, Quiet, Verbose, log, messages
+from lsgcli.cli.options import with_settings
+from lsgcli.config import DataConfig
+from lsgcli.errors import ConfigError, DataError, MissingPart, StorageError
+from lsgcli.output import check_output, print_json, print_result
+from lsgcli.settings import fields_of
+
+if TYPE_CHECKING:
+    from lsgcli.data.datasets.base import Dataset
+
+COMMANDS = {name: f"data:{name}" for name in ("prepare", "info", "show", "simulate", "verify")}
+app = typer.Typer(
+    name="data",
+    cls=group(COMMANDS),
+    help="Inspect, verify, prepare and simulate data sets.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+# Settings that determine the samples of a data set: the only ones used by commands that do not make frames.
+WHERE = {"dataset", "data_dir", "sensor", "split", "split_seed"}
+OF_DATA = fields_of(DataConfig).keys()
+# Settings that prepared data depend on, and their directories; not those that apply only in training.
+NEEDED = OF_DATA - {"augment", "val_fraction"} | {"cache_dir"}
+# Settings that a contact sheet depends on.
+SHOWN = OF_DATA - {"augment", "val_fraction", "skip_bad"}
+Workers = Annotated[int | None, typer.Option(min=0, max=1024, help="Worker processes. Default: number of usable CPUs.")]
+
+
+@with_settings(NEEDED)
+def prepare(
+    settings: dict[str, Any],
+    workers: Workers = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Prepare a data set for `lsg train` with the same options, and print the paths of the prepared files.
+
+    Missing data are downloaded if the data set provides a download; interrupted downloads resume. Existing prepared files are
+    reused, and incomplete ones are rebuilt.
+    """
+    messages(quiet, verbose, NEEDED)
+    from lsgcli import cpus, registry
+    from lsgcli.data import cache
+    from lsgcli.data.prepare import prepare as run
+    from lsgcli.report import terminal
+    from lsgcli.report.recordings import preparation_parts
+    from lsgcli.resolve import resolve
+
+    config = resolve({**settings, "val_fraction": 0.0}, takes=NEEDED)
+    config = config.replace(workers=cpus.usable()[0] if workers is None else workers)
+    kept = cache.folder(config) / config.dataset if registry.get("dataset", config.dataset).packed else None
+    begin = time.monotonic()
+    # Create the folder first, so that an unusable one fails before the preparation.
+    with files.making_folder(kept) if kept else contextlib.nullcontext(), terminal.preparing(quiet) as progress:
+        bundle = run(config, progress=progress)
+    record = {"dataset": config.dataset, "parts": bundle.record(), "classes": list(bundle.classes), **bundle.info}
+    record["seconds"] = round(time.monotonic() - begin, 2)
+    print_json(record) if as_json else terminal.show(preparation_parts(record))
+    if kept is not None and not all(part["path"] for part in record["parts"].values()):
+        raise StorageError(
+            f"{kept}: prepared data could not be written",
+            hint="Give --cache-dir a writable directory with enough free space.",
+        )
+
+
+@with_settings(WHERE)
+def info(
+    settings: dict[str, Any],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="PATH", help="A recording, or a folder of recordings.", show_default=False)
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a recording cannot be read.")] = False,
+    workers: Workers = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Summarise a recording, a folder of recordings or a data set.
+
+    Prints counts per class, durations, event rates, sensor size, format, the release of CIFAR10-DVS, and a digest. Unreadable
+    recordings are counted and listed.
+    """
+    messages(quiet, verbose, WHERE)
+    _one_of(path, settings)
+    from lsgcli.data import facts
+    from lsgcli.report import terminal
+    from lsgcli.report.recordings import info_tables
+
+    of = functools.partial(facts.of_path, path) if path else functools.partial(facts.of_dataset, _open(settings))
+    with terminal.preparing(quiet) as bar:
+        record = of(workers=workers, progress=functools.partial(bar, "reading") if bar else None)
+    print_json(record) if as_json else terminal.show(info_tables(record))
+    bad = record.get("unreadable", [])
+    if bad:
+        log.warning("%d recordings cannot be read:\n  %s", len(bad), "\n  ".join(one["problem"] for one in bad))
+    if bad and strict:
+        raise DataError(
+            f"{len(bad)} of {len(bad) + record['recordings']} recordings cannot be read",
+            hint="Without --strict this is only a warning.",
+        )
+
+
+@with_settings(SHOWN)
+def show(
+    settings: dict[str, Any],
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PATH", help="Recordings, or folders of recordings.", show_default=False),
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write.")] = ...,  # type: ignore[assignment]
+    force: Force = False,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Number of samples of a data set or folder, evenly over its classes.")
+    ] = 8,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw the frames of a few samples, one row each, to check orientation and slicing, and print the path of the file.
+
+    ON events are orange, OFF events blue. Samples are prepared as for training, without augmentation.
+    """
+    messages(quiet, verbose, SHOWN)
+    # --sensor also applies to recordings.
+    _one_of(paths[0] if paths else None, {name: settings[name] for name in settings if name in WHERE - {"sensor"}})
+    from lsgcli.report import contact_sheet, sheet_rows
+
+    check_output(output, "-o", suffixes=(".png",), inputs=paths or (), force=force)
+    if paths:
+        from lsgcli.resolve import resolve
+
+        config = resolve({**settings, "dataset": "event-folder", "val_fraction": 0.0}, takes=SHOWN)
+        rows, name, static = sheet_rows.of_paths(paths, config, samples), ", ".join(map(str, paths)), False
+    else:
+        dataset = _open(settings, SHOWN)
+        config = dataset.config
+        rows, name, static = sheet_rows.of_dataset(dataset, samples), config.dataset, dataset.static
+    contact_sheet.write(output, contact_sheet.draw(name, sheet_rows.preparation(config, static), rows, events=not static))
+    print_json({"path": str(output), "samples": len(rows)}) if as_json else print_result(output)
+
+
+def simulate(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with one subfolder of images per class.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder, with one subfolder per class.")],
+    per_class: Annotated[int | None, typer.Option(min=1, help="Use only the first N images of each class, by name.")] = None,
+    form: Annotated[str, typer.Option("--format", help="aedat2, rotated like CIFAR10-DVS, or npz, upright.")] = "aedat2",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the camera noise.")] = 0,
+    workers: Workers = None,
+    force: Annotated[bool, typer.Option("--force", help="Write to a folder that contains other files.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Record images with a simulated event camera, in the layout of CIFAR10-DVS, and print the output folder.
+
+    Each image moves along a closed path in front of a simulated 128x128 sensor for 1.2 s. Recordings of CIFAR-10 classes are written to
+    OUT/<class>/cifar10_<class>_<number>.aedat, others to OUT/<class>/<class>_<number>.aedat, with numbers spread over 0 to 999.
+    Repeating the command completes a stopped simulation of the same images (same names and contents, in any location).
+    """
+    messages(quiet, verbose)
+    from lsgcli.data.simulate import NOTE, RECORDINGS, simulate_folder
+    from lsgcli.report.terminal import preparing
+
+    suffixes = RECORDINGS if force or (out / NOTE).exists() else ()  # complete an earlier simulation
+    files.make_folder(out.parent)  # such as data/ in the working directory
+    check_output(out, "OUT", suffixes=suffixes, folder=True, inputs=(source,), force=force)
+    with preparing(quiet) as bar:
+        progress = functools.partial(bar, "simulating") if bar else None
+        record = simulate_folder(source, out, per_class=per_class, form=form, seed=seed, workers=workers, progress=progress)
+    kept = f", {record['kept']:,} of them from before" if record["kept"] else ""
+    rate = f"{record['recordings'] / max(record['seconds'], 1e-3):,.1f} recordings/s"
+    text = f"{record['recordings']:,} recordings{kept}, {record['events']:,} events, {record['seconds']:.1f} s"
+    log.info("%s (%s)", text, rate)
+    print_json(record) if as_json else print_result(out)
+
+
+@with_settings(WHERE)
+def verify(
+    settings: dict[str, Any],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="PATH", help="A folder of recordings, instead of a data set.", show_default=False)
+    ] = None,
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--write",
+            help="If all files can be read, write their checksums to SHA256SUMS, replacing existing ones.",
+        ),
+    ] = False,
+    workers: Workers = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check all files of a data set against SHA256SUMS in its folder and one level below, and read all recordings.
+
+    Missing, changed and unreadable files are listed, with exit status 3. Warns about files that are not in SHA256SUMS, and about
+    counts that differ from the published ones.
+    """
+    messages(quiet, verbose, WHERE)
+    _one_of(path, settings)
+    from lsgcli.data import verification
+    from lsgcli.report.recordings import verdict_text
+    from lsgcli.report.terminal import preparing
+
+    of = functools.partial(verification.of_path, path) if path else functools.partial(verification.of_dataset, _open(settings))
+    with preparing(quiet) as bar:
+        progress, hashing = (functools.partial(bar, what) if bar else None for what in ("reading", "hashing"))
+        verdict = of(workers=workers, progress=progress, hashing=hashing)
+        if write:
+            verdict = verification.written(verdict, hashing)
+    print_json(verdict.record()) if as_json else print_result(verdict_text(verdict.record()))
+    for warning in verdict.warnings:
+        log.warning("%s: %s", verdict.path, warning)
+    if verdict.faults:
+        hint = "Download or create these files again. "
+        if verdict.unreadable:
+            hint += "To skip unreadable files, use --skip-bad of `lsg data prepare` and `lsg train`."
+        else:
+            hint += "If the changes are intended, --write updates SHA256SUMS."
+        raise DataError(f"{verdict.path}: {len(verdict.faults)} fault(s):\n  " + "\n  ".join(verdict.faults), hint=hint)
+
+
+def _one_of(path: Path | None, settings: dict[str, Any]) -> None:
+    """Check that either a path or a data set is given.
+
+    Raises:
+        ConfigError: both or neither are given.
+    """
+    if path is None and "dataset" not in settings:
+        raise ConfigError("found neither a PATH nor --dataset, expected one of them", hint="`--help` lists the options.")
+    if path is not None and settings:
+        names = ", ".join("--" + name.replace("_", "-") for name in settings)
+        raise ConfigError(f"found a PATH together with {names}, expected one or the other")
+
+
+def _open(settings: dict[str, Any], takes: Collection[str] = WHERE) -> "Dataset":
+    """A data set with the samples of both parts, or with a warning of the only existing part. Nothing is downloaded.
+
+    Args:
+        settings: settings from the command line.
+        takes: settings that the environment may set.
+
+    Raises:
+        ConfigError: a setting is missing or invalid.
+        DataError: the data are missing or damaged.
+    """
+    from lsgcli import registry
+    from lsgcli.data.datasets.base import SPLITS
+    from lsgcli.resolve import resolve
+
+    config = resolve({**settings, "val_fraction": 0.0}, takes=takes)
+    dataset: Dataset = registry.get("dataset", config.dataset)(config, may_download=False)
+    dataset.check()
+    if (dataset.downloads or config.data_dir is not None) and not dataset.root.is_dir():
+        hint = "Give --data-dir the folder of the data" + ("; `lsg data prepare` downloads them." if dataset.downloads else ".")
+        raise DataError(f"{dataset.root}: found no such folder, expected the data set {config.dataset}", hint=hint)
+    try:
+        return dataset.scan(SPLITS)
+    except MissingPart as missing:
+        other = next(split for split in SPLITS if split != missing.part)
+        try:
+            dataset.scan((other,))
+        except MissingPart:
+            raise missing from None
+        log.warning("%s\n  Continuing with the %s part only.", missing.message, other)
+        return dataset
