@@ -16,7 +16,7 @@ import numpy as np
 from lsgcli.data import random
 from lsgcli.data.datasets.base import EventDataset, ImageDataset, Listing, Sample
 from lsgcli.data.events import Events
-from lsgcli.data.resampling import triangle
+from lsgcli.data.frames import triangle
 from lsgcli.data.simulation import camera
 from lsgcli.registry import register
 
