@@ -1,6 +1,6 @@
 """Event-camera recordings as arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,6 +47,14 @@ def in_order(x: np.ndarray, y: np.ndarray, t: np.ndarray, on: np.ndarray, sensor
     x, y = x.astype(np.uint16, copy=False), y.astype(np.uint16, copy=False)
     events = Events(x, y, t.astype(np.int64, copy=False), on.astype(bool, copy=False), sensor)
     return events[np.argsort(events.t, kind="stable")] if bool((events.t[1:] < events.t[:-1]).any()) else events
+
+
+def joined(parts: Sequence[Events]) -> Events:
+    """The events of one or several parts of a recording."""
+    if len(parts) == 1:
+        return parts[0]
+    x, y, t, on = (np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "y", "t", "on"))
+    return Events(x, y, t, on, parts[0].sensor)
 
 
 # Orientation -> x', y' of (x, y, width - 1, height - 1).

@@ -12,14 +12,15 @@ Source: https://docs.inivation.com/software/software-advanced-usage/file-formats
 binary format; LZ4 frame format 1.6; RFC 8878 (Zstandard).
 """
 
+import io
 import struct
 from pathlib import Path
-from xml.parsers import expat
-
-import numpy as np
+from xml.etree import ElementTree
 
 from lsgcli.data.events import Events
-from lsgcli.data.readers import Damaged, check_memory, damaged, reader
+from lsgcli.data.guard import Damaged, damaged
+from lsgcli.data.readers import reader
+from lsgcli.data.readers.parsing import check_memory, whole
 from lsgcli.registry import register
 
 MAGIC = b"#!AER-DAT4.0\r\n"
@@ -43,16 +44,14 @@ def aedat4(path: Path) -> Events:
     if not streams:
         raise Damaged("found no stream of events, expected at least one")
     first = min(streams)
+    sensor = (int(streams[first]["width"]), int(streams[first]["height"]))
     packets, count = [], 0
     for packet in decoder:
-        if packet["stream_id"] == first and len(packet.get("events", ())):
-            packets.append(packet["events"])
-            count += len(packet["events"])
+        if packet["stream_id"] == first and len(events := packet.get("events", ())):
+            packets.append(Events(events["x"], events["y"], events["t"], events["on"], sensor))
+            count += len(events)
             check_memory(size, 34 * count, f"{count:,} events and more")
-    if not packets:
-        raise Damaged("found no event, expected at least one")
-    x, y, t, on = (np.concatenate([packet[name] for packet in packets]) for name in ("x", "y", "t", "on"))
-    return Events(x, y, t, on, (int(streams[first]["width"]), int(streams[first]["height"])))
+    return whole(packets)
 
 
 def _check(content: memoryview) -> None:
@@ -117,26 +116,15 @@ def _check_text(text: bytes) -> None:
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"a description of {len(text)} bytes, not {LONGEST_TEXT} at most")
     text.decode("utf-8")
-    depth = 0
-
-    def start(name: str, attributes: object) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > DEEPEST_TEXT:
-            raise ValueError(f"a description that nests deeper than {DEEPEST_TEXT}")
-
-    def end(name: str) -> None:
-        nonlocal depth
-        depth -= 1
-
-    def doctype(*declaration: object) -> None:
+    if b"<!DOCTYPE" in text:
         raise ValueError("a description with custom entities")
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler, parser.StartDoctypeDeclHandler = start, end, doctype
+    depth = 0
     try:
-        parser.Parse(text, True)
-    except expat.ExpatError as error:
+        for event, _ in ElementTree.iterparse(io.BytesIO(text), ("start", "end")):
+            depth += 1 if event == "start" else -1
+            if depth > DEEPEST_TEXT:
+                raise ValueError(f"a description that nests deeper than {DEEPEST_TEXT}")
+    except ElementTree.ParseError as error:
         raise ValueError(f"a description that is no XML: {error}") from error
 
 

@@ -25,10 +25,13 @@ from pathlib import Path
 import numpy as np
 
 from lsgcli.data.events import Events
-from lsgcli.data.readers import SIDE, TIMES, UNPACKED, Damaged, check_memory, damaged, reader
+from lsgcli.data.guard import Damaged, damaged
+from lsgcli.data.readers import SIDE, reader
+from lsgcli.data.readers.parsing import TIMES, check_memory
 from lsgcli.registry import register
 
 Arrays = Mapping[str, np.ndarray]
+UNPACKED = 1 << 30  # bytes
 NUMPY = b"\x93NUMPY"
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 MATRIX, COMPRESSED = 14, 15
