@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from lsgcli.errors import DataError
 
 MOST = 1 << 28  # pixels of all frames at the sensor's size; 10 frames of 5000 x 5000
 VERSION = 3  # raise it when the same events give other frames
-FULL = 255  # maximum of an integer frame
+FULL, FLOATS = 255, 1 << 24  # maximum of an integer frame; float32 represents all integers up to it
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def frames(
     for (start, end), frame in zip(pairwise(edges), made.reshape(settings.T, -1), strict=True):
         counts[:] = 0
         np.add.at(counts, cells[start:end].astype(np.intp), counts.dtype.type(1))
-        VALUES[settings.value](counts, frame)
+        frame[:] = VALUES[settings.value](counts, FULL if frame.dtype == np.uint8 else FLOATS)
     if made.shape[-1] != settings.size:
         made = resize.interpolate(made, settings.size)
     if (axes := NORMALISATIONS[settings.normalise]) is not None:
@@ -113,10 +113,9 @@ def frames(
 
 
 def _check(events: Events, sensor: Sensor, name: str) -> None:
-    if len(events) == 0:
-        raise DataError(
-            f"{name}: found no events, expected at least one", hint="Record it again, or remove it from the folder."
-        )
+    if not len(events):
+        hint = "Record it again, or remove it from the folder."
+        raise DataError(f"{name}: found no events, expected at least one", hint=hint)
     if (i := events.outside(sensor)) is not None:
         raise DataError(
             f"{name}: event {i} is at x={events.x[i]}, y={events.y[i]}, expected a sensor of {sensor[0]}x{sensor[1]}",
@@ -153,23 +152,12 @@ def _by_window(t: np.ndarray, settings: FrameSettings, draw: float) -> list[int]
 SLICINGS = {"count": _by_count, "time": _by_time, "window": _by_window}
 
 
-# ---- values ----
-
-
-def _count(counts: np.ndarray, out: np.ndarray) -> None:
-    most = FULL if out.dtype == np.uint8 else 2**24  # largest exactly representable integer range of out
-    out[:] = counts if counts.max() <= most else np.minimum(counts, most)
-
-
-def _binary(counts: np.ndarray, out: np.ndarray) -> None:
-    out[:] = counts > 0
-
-
-def _log1p(counts: np.ndarray, out: np.ndarray) -> None:
-    out[:] = np.log1p(counts, dtype=np.float32)
-
-
-VALUES = {"count": _count, "binary": _binary, "log1p": _log1p}
+# Value -> values of (counts, the largest that can be stored).
+VALUES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "count": lambda counts, most: counts if counts.max() <= most else np.minimum(counts, most),
+    "binary": lambda counts, most: counts > 0,
+    "log1p": lambda counts, most: np.log1p(counts, dtype=np.float32),
+}
 NORMALISATIONS: dict[str, tuple[int, ...] | None] = {"none": None, "frame": (1, 2, 3), "sample": (0, 1, 2, 3)}
 
 
@@ -266,19 +254,12 @@ def _nearest(x: np.ndarray, size: int) -> np.ndarray:
     return np.ascontiguousarray(x[..., pick[:, None], pick] if x.shape[-2] > 1 else x[..., pick])
 
 
-@dataclass(frozen=True)
-class Resize:
-    """A resizing method.
+class Resize(NamedTuple):
+    """A resizing method."""
 
-    Attributes:
-        grid: (sensor, S) -> grid for counting.
-        interpolate: (..., H, W) and S -> (..., S, S), for grids that are not S x S.
-        whole: counts remain integers.
-    """
-
-    grid: Callable[[Sensor, int], Grid]
-    interpolate: Callable[[np.ndarray, int], np.ndarray] = _nearest
-    whole: bool = True
+    grid: Callable[[Sensor, int], Grid]  # for counting
+    interpolate: Callable[[np.ndarray, int], np.ndarray] = _nearest  # (..., H, W) and S -> (..., S, S)
+    whole: bool = True  # counts remain integers
 
 
 RESIZES = {

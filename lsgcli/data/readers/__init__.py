@@ -15,6 +15,7 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +29,6 @@ HEAD_OF_STREAM = 16  # bytes by which the format of a stream is recognised
 SIDE = 1 << 16  # pixels; coordinates are uint16
 LATEST = 1 << 62  # microseconds, before or after 0, so that no duration exceeds int64
 
-Parser = Callable[[Path], Events]
-Decoder = Callable[[Iterable[bytes]], Iterator[Events]]
-
 
 @dataclass(frozen=True)
 class Reader:
@@ -38,33 +36,25 @@ class Reader:
 
     Attributes:
         suffixes: file suffixes, lower case.
-        magic: pattern of the first bytes; None if the format is detected by suffix only.
+        magic: regular expression of the first bytes; None if the format is detected by suffix only.
         version: increase it when the parser returns different events for the same file.
         hint: hint for files that cannot be read.
         extra: extra of lsg that installs the library imported by ``parse``.
-        decode: decodes a stream from its chunks; yields the events before an invalid one, and then raises the error.
+        decode: decodes the chunks of a stream; yields the events before an invalid one, and then raises the error.
     """
 
-    parse: Parser
+    parse: Callable[[Path], Events]
     suffixes: tuple[str, ...]
-    magic: re.Pattern[bytes] | None
-    version: int
-    hint: str
-    extra: str
-    decode: Decoder | None
+    magic: bytes | None = None
+    version: int = 1
+    hint: str = HINT
+    extra: str = ""
+    decode: Callable[[Iterable[bytes]], Iterator[Events]] | None = None
 
 
-def reader(
-    *suffixes: str,
-    magic: bytes | None = None,
-    version: int = 1,
-    hint: str = HINT,
-    extra: str = "",
-    decode: Decoder | None = None,
-) -> Callable[[Parser], Reader]:
-    """Decorator that converts a parser to a :class:`Reader`; ``magic`` is a regular expression."""
-    pattern = None if magic is None else re.compile(magic)
-    return lambda parse: Reader(parse, suffixes, pattern, version, hint, extra, decode)
+def reader(*suffixes: str, **attributes: Any) -> Callable[[Callable[[Path], Events]], Reader]:
+    """Decorator that converts a parser to a :class:`Reader`, with its suffixes and further attributes."""
+    return lambda parse: Reader(parse, suffixes, **attributes)
 
 
 def read(path: Path, sensor: tuple[int, int] | None = None) -> Events:
@@ -103,14 +93,12 @@ def identify(path: Path) -> str:
         raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check the path and its permissions.") from error
     if not head:
         raise DataError(f"{path}: found an empty file (byte 0), expected a recording", hint="Download or record it again.")
-    named = {name: found for name, found in _readers().items() if path.suffix.lower() in found.suffixes}
-    if form := _by_magic(head) or next((name for name, found in named.items() if found.magic is None), None):
+    if form := _recognised(str(path), head):
         return form
-    if named:
-        hints = dict.fromkeys(found.hint for found in named.values())
-        raise DataError(
-            f"{path}: byte 0: found {head[:16]!r}, expected the start of {' or '.join(named)}", hint=" ".join(hints)
-        )
+    if named := {name: found.hint for name, found in _readers().items() if path.suffix.lower() in found.suffixes}:
+        expected = " or ".join(named)
+        hint = " ".join(dict.fromkeys(named.values()))
+        raise DataError(f"{path}: byte 0: found {head[:16]!r}, expected the start of {expected}", hint=hint)
     raise DataError(
         f"{path}: found an unknown format, expected one of {', '.join(suffixes())}",
         hint="Convert it, for example to .npz.",
@@ -133,10 +121,7 @@ def read_stream(
     chunks, head = iter(chunks), b""
     while len(head) < HEAD_OF_STREAM and (chunk := next(chunks, b"")):
         head += chunk
-    form = _by_magic(head)
-    for name, found in _readers().items():
-        if form is None and found.magic is None and (path.lower().endswith(found.suffixes) or (path == "-" and name in known)):
-            form = name
+    form = _recognised(path, head, known)
     decode = _readers()[form].decode if form else None
     if form is None or decode is None:
         what = form or (f"bytes {head[:8]!r}" if head else "no bytes")
@@ -168,8 +153,12 @@ def _readers() -> dict[str, Reader]:
     return {name: registry.get("reader", name) for name in registry.names("reader")}
 
 
-def _by_magic(head: bytes) -> str | None:
-    return next((name for name, found in _readers().items() if found.magic and found.magic.match(head)), None)
+def _recognised(path: str, head: bytes, known: Collection[str] = ()) -> str | None:
+    """The format of a file or stream: by content, or else by suffix, or on stdin by the formats ``known``."""
+    unsigned = {name: found for name, found in _readers().items() if found.magic is None}
+    signed = (name for name, found in _readers().items() if found.magic and re.match(found.magic, head))
+    named = (name for name, found in unsigned.items() if path.lower().endswith(found.suffixes))
+    return next(chain(signed, named, (name for name in unsigned if path == "-" and name in known)), None)
 
 
 # ---- validation of every recording ----
