@@ -37,19 +37,18 @@ def _aedat2(chunks: Iterable[bytes]) -> Iterator[Events]:
     last = None
     for at, raw in records(chunks, ADDRESS, _header):
         address = raw["address"].astype(np.uint32)
-        good = len(address) if int(address.max()) <= LARGEST else int((address > LARGEST).argmax())
-        if good:
-            small = address[:good].astype(np.uint16)  # few passes, over small numbers
-            x = small >> 1
-            x &= 127
-            x ^= 127  # 127 - x of seven bits
-            y = small >> 8
-            y ^= 127
-            t = unwrap(raw["time"][:good].astype(np.int64), 1 << 32, last)
-            last = int(t[-1])
-            yield Events(x, y, t, (small & 1) == 0, (SIDE, SIDE))
-        if good < len(address):
-            raise damaged(f"byte {at + 8 * good}", f"address 0x{int(address[good]):08x}", "at most 0x00007fff of a DVS128")
+        bad = int((address > LARGEST).argmax()) if int(address.max()) > LARGEST else None
+        address = address[:bad].astype(np.uint16)  # few passes, over small numbers
+        x = address >> 1
+        x &= 127
+        x ^= 127  # 127 - x of seven bits
+        y = address >> 8
+        y ^= 127
+        t = unwrap(raw["time"][:bad].astype(np.int64), 1 << 32, last)
+        last = int(t[-1]) if len(t) else last
+        yield Events(x, y, t, (address & 1) == 0, (SIDE, SIDE))
+        if bad is not None:
+            raise damaged(f"byte {at + 8 * bad}", f"address 0x{raw['address'][bad]:08x}", "at most 0x00007fff of a DVS128")
 
 
 def _header(content: bytes) -> int | None:

@@ -70,23 +70,17 @@ def mat(path: Path) -> Events:
     if "spiketrain" in arrays:
         return _touch(arrays["spiketrain"], len(content))
     arrays = {name: array.ravel(order="K") for name, array in arrays.items()}
-    if {"ts", "pol"} <= arrays.keys():
-        return _events(arrays, ("x", "y", "ts", "pol"), from_below=ASL_DVS)
+    if {"ts", "pol", "y"} <= arrays.keys():
+        y = ASL_DVS[1] - 1 - arrays["y"].astype(np.float64)
+        arrays |= {"y": y, "t": arrays["ts"], "p": arrays["pol"], "sensor": np.array(ASL_DVS)}
     return _events(arrays)
 
 
-def _events(arrays: Arrays, names: tuple[str, ...] = ("x", "y", "t", "p"), from_below: tuple[int, int] | None = None) -> Events:
-    """Events of arrays of these names.
-
-    Args:
-        from_below: the sensor, if rows are counted from the bottom.
-    """
-    if missing := [name for name in names if name not in arrays]:
+def _events(arrays: Arrays) -> Events:
+    if missing := [name for name in "xytp" if name not in arrays]:
         there = ", ".join(list(arrays)[:12])[:200] or "none"
-        raise Damaged(f"found arrays {there}, expected {', '.join(names)}: {', '.join(missing)} missing")
-    x, y, t, p = (arrays[name] for name in names)
-    if from_below is not None:
-        return Events(x, from_below[1] - 1 - y.astype(np.float64), t, p, from_below)
+        raise Damaged(f"found arrays {there}, expected x, y, t, p: {', '.join(missing)} missing")
+    x, y, t, p = (arrays[name] for name in "xytp")
     return Events(x, y, t, p, _sensor(arrays["sensor"]) if "sensor" in arrays else None)
 
 
