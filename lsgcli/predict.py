@@ -17,8 +17,8 @@ from lsgcli import checkpoint, registry
 from lsgcli.compute import Compute, full_precision, set_up
 from lsgcli.config import RunConfig, from_checkpoint
 from lsgcli.data import parallel, readers
-from lsgcli.data.batches import batches
-from lsgcli.data.bundle import DataBundle, Split
+from lsgcli.data.batches import Batches
+from lsgcli.data.bundle import Split
 from lsgcli.data.datasets.base import Dataset, Sample, image_suffixes
 from lsgcli.data.folders import walk
 from lsgcli.data.loading import Found, load_file
@@ -122,17 +122,14 @@ class Network:
 
     def dataset(self, **changes: Any) -> Dataset:
         """The data set of the training, with some settings changed, to prepare other files in the same way."""
-        dataset: Dataset = registry.get("dataset", self.config.dataset)(
-            self.config.replace(**changes), expected=self.stored["data"]
-        )
-        return dataset
+        kind: type[Dataset] = registry.get("dataset", self.config.dataset)
+        return kind(self.config.replace(**changes), expected=self.stored["data"])
 
     def batch(self, samples: Sequence[np.ndarray]) -> Tensor:
         """B prepared samples as network input: frames (T, B, C, H, W), or normalised images (B, C, H, W)."""
         n, data = len(samples), self.stored["data"]
         split = Split(np.stack(samples), np.zeros(n, np.int64), np.zeros(n, np.uint64), [""] * n)
-        bundle = DataBundle(self.classes, None, None, split, data["channels"], data["static"], data["mean"], data["std"])
-        return batches(bundle, split, n).batch(0).x
+        return Batches(split, n, static=data["static"], mean=data["mean"], std=data["std"]).batch(0).x
 
     def suffixes(self) -> tuple[str, ...]:
         """Suffixes of the files to process in a folder."""
@@ -194,11 +191,12 @@ def _answers(network: Network, batch: Sequence[tuple[str, np.ndarray]]) -> Itera
 
 
 def _files(path: str, suffixes: tuple[str, ...]) -> list[Found]:
+    """A file, or the files in a folder; or the error."""
     if not os.path.isdir(path):
         return [(path, None)]
     try:
         found = sorted(str(at / name) for at, names in walk(Path(path)) for name in names if name.lower().endswith(suffixes))
     except DataError as error:
         return [(path, error)]
-    expected = f"names ending in {', '.join(suffixes)}"
-    return [(name, None) for name in found] or [(path, DataError(f"{path}: found no files to predict, expected {expected}"))]
+    nothing = DataError(f"{path}: found no files to predict, expected names ending in {', '.join(suffixes)}")
+    return [(name, None) for name in found] or [(path, nothing)]

@@ -109,12 +109,12 @@ def _evt3(words: np.ndarray, start: int) -> Iterator[Events]:
     first = int(((words >> 12) == HIGH).argmax())  # the times of events before it are not known
     if words[first] >> 12 != HIGH:
         return
-    pixels, clock, total = _Pixels(), _Clock(int(words[first]) & 0xFFF), 0
+    state, total = _Evt3(int(words[first]) & 0xFFF), 0
     for begin, end in pairwise([*range(0, first, CHUNK), *range(first, len(words), CHUNK), len(words)]):
         part = words[begin:end]
         kinds = (part >> 12).astype(np.uint8)
         _check_types(kinds, EVT3, start + 2 * begin, 2)
-        word, x, y, on = pixels.events(part, kinds)
+        word, x, y, on = state.pixels(part, kinds)
         if begin < first:
             continue
         if len(x) and int(x.max()) >= SIDE:
@@ -122,18 +122,18 @@ def _evt3(words: np.ndarray, start: int) -> Iterator[Events]:
             raise damaged(f"byte {start + 2 * (begin + int(word[i]))}", f"an event at x={x[i]}", f"x below {SIDE}")
         total += len(x)
         check_memory(2 * len(words), 34 * total, f"{total:,} events and more")
-        yield Events(x.astype(np.uint16), y, clock.times(part, kinds)[word], on)
+        yield Events(x.astype(np.uint16), y, state.times(part, kinds)[word], on)
 
 
-class _Clock:
-    """The time in microseconds after the words so far, from the first upper bits on."""
+class _Evt3:
+    """Decoder with the state after the words so far; of the time, from the first upper bits on."""
 
     def __init__(self, upper: int) -> None:
-        self.upper, self.lower = upper, 0
-        self.laps = 0  # how often the 24 bits have passed their end
+        self.row, self.base, self.on = np.uint16(0), 0, False  # column and polarity of the first pixel of the vector
+        self.upper, self.lower, self.laps = upper, 0, 0  # bits of the time; how often the 24 bits have passed their end
 
     def times(self, words: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-        """(n,) int64: the time at each word."""
+        """(n,) int64: the time in microseconds at each word."""
         places = np.flatnonzero((kinds == HIGH) | (kinds == LOW))
         # Prepend the state after the previous words.
         high = np.append(True, kinds[places] == HIGH)
@@ -152,14 +152,7 @@ class _Clock:
         time += laps << 24
         return _latest(places, time[1:], time[0], len(words))
 
-
-class _Pixels:
-    """Row, and first pixel and polarity of the vector, after the words so far."""
-
-    def __init__(self) -> None:
-        self.row, self.base, self.on = np.uint16(0), 0, False
-
-    def events(self, words: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def pixels(self, words: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(Number of the word, column, row, polarity) of each event, (N,) each."""
         value, upper, n = words & (SIDE - 1), (words & SIDE).astype(bool), len(words)
         rows, bases = np.flatnonzero(kinds == ROW), np.flatnonzero(kinds == BASE)
