@@ -17,7 +17,7 @@ from lsgcli.data.datasets.shd import Shd
 from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp
 from lsgcli.data.guard import foreign
-from lsgcli.errors import DataError, MissingPart
+from lsgcli.errors import MissingPart
 from lsgcli.registry import register
 
 log = logging.getLogger("lsg")
@@ -110,7 +110,5 @@ class Tonic(LibraryDataset, EventDataset):
         found = self.item(sample)
         x, t, p = (np.ravel(found[name]) for name in ("x", "t", "p"))
         y = np.zeros(len(x), np.uint16) if self.line else np.ravel(found["y"])
-        try:
+        with foreign(f"{self.config.dataset}: {sample.key}", "events", hint=DAMAGED):
             return readers.checked(Events(x, y, t, p, self.sensor), self.sensor)
-        except readers.Damaged as error:
-            raise DataError(f"{self.config.dataset}: {sample.key}: {error}", hint=DAMAGED) from None
