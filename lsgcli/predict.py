@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-import logging
+import itertools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,17 +17,16 @@ from lsgcli import checkpoint, registry
 from lsgcli.compute import Compute, full_precision, set_up
 from lsgcli.config import RunConfig, from_checkpoint
 from lsgcli.data import parallel, readers
-from lsgcli.data.batches import batches
-from lsgcli.data.bundle import DataBundle, Split
+from lsgcli.data.batches import Batches
+from lsgcli.data.bundle import Split
 from lsgcli.data.datasets.base import Dataset, Sample, image_suffixes
 from lsgcli.data.folders import walk
-from lsgcli.data.prepare import Found, Loaded, check_expected, load_file
+from lsgcli.data.prepare import Found, check_expected, load_file
 from lsgcli.errors import DataError
 from lsgcli.export import Runner, open_exported
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 
-log = logging.getLogger("lsg")
 OnError = Callable[[str, DataError], None]
 AHEAD = 2  # batches prepared while the network computes
 
@@ -98,7 +97,7 @@ class Network:
         if runner is not None:
             config = from_checkpoint(runner.config, {**changes, "device": "cpu", "precision": "fp32"})
             compute = set_up(config)
-            return cls(functools.partial(_run, runner), runner.config, config, compute, runner)
+            return cls(torch.inference_mode()(lambda x: runner.run(x).logits), runner.config, config, compute, runner)
         model, stored = checkpoint.load(path)
         config = from_checkpoint(stored, changes)
         compute = set_up(config)
@@ -122,26 +121,18 @@ class Network:
 
     def dataset(self, **changes: Any) -> Dataset:
         """The data set of the training, with some settings changed, to prepare other files in the same way."""
-        dataset: Dataset = registry.get("dataset", self.config.dataset)(
-            self.config.replace(**changes), expected=self.stored["data"]
-        )
-        return dataset
+        kind: type[Dataset] = registry.get("dataset", self.config.dataset)
+        return kind(self.config.replace(**changes), expected=self.stored["data"])
 
     def batch(self, samples: Sequence[np.ndarray]) -> Tensor:
         """B prepared samples as network input: frames (T, B, C, H, W), or normalised images (B, C, H, W)."""
         n, data = len(samples), self.stored["data"]
         split = Split(np.stack(samples), np.zeros(n, np.int64), np.zeros(n, np.uint64), [""] * n)
-        bundle = DataBundle(self.classes, None, None, split, data["channels"], data["static"], data["mean"], data["std"])
-        return batches(bundle, split, n).batch(0).x
+        return Batches(split, n, static=data["static"], mean=data["mean"], std=data["std"]).batch(0).x
 
     def suffixes(self) -> tuple[str, ...]:
         """Suffixes of the files to process in a folder."""
         return image_suffixes() if self.stored["data"]["static"] else readers.suffixes()
-
-
-def _run(runner: Runner, x: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return runner.run(x).logits
 
 
 def predict(
@@ -170,35 +161,19 @@ def predict(
     items = [item for path in paths for item in _files(os.fspath(path), network.suffixes())]
     if not items:
         raise DataError("found no paths, expected recordings, images or folders", hint="Give at least one PATH.")
-    _compare(network, items)
-    work = functools.partial(load_file, network.dataset())
-    loaded = parallel.each(work, items, network.config.workers)
-    with contextlib.closing(parallel.ahead(_batches(zip(items, loaded, strict=True), batch_size), AHEAD)) as groups:
-        for group in groups:
-            batch = []
-            for (path, _), sample in group:
-                if not isinstance(sample, DataError):
-                    batch.append((path, sample))
-                elif on_error is None:
-                    raise sample
-                else:
+    versions = network.dataset().versions([Sample(path, 0, "test", path) for path, _ in items])
+    check_expected({"versions": versions}, network.stored["data"], network.config, strict=False)
+    loaded = parallel.each(functools.partial(load_file, network.dataset()), items, network.config.workers)
+    with contextlib.closing(parallel.ahead(loaded, AHEAD * batch_size)) as samples:
+        pairs = zip((path for path, _ in items), samples, strict=True)
+        while group := list(itertools.islice(pairs, batch_size)):
+            for path, sample in group:
+                if isinstance(sample, DataError):
+                    if on_error is None:
+                        raise sample
                     on_error(path, sample)
-            if batch:
-                yield from _answers(network, batch)
-
-
-def _batches(loaded: Iterator[tuple[Found, Loaded]], size: int) -> Generator[list[tuple[Found, Loaded]]]:
-    """Group into lists of ``size`` samples, and possibly errors, in the same order."""
-    group: list[tuple[Found, Loaded]] = []
-    good = 0
-    for item, sample in loaded:
-        group.append((item, sample))
-        good += not isinstance(sample, DataError)
-        if good == size:
-            yield group
-            group, good = [], 0
-    if group:
-        yield group
+            if good := [(path, sample) for path, sample in group if not isinstance(sample, DataError)]:
+                yield from _answers(network, good)
 
 
 def running_probabilities(logits: Tensor) -> Tensor:
@@ -215,17 +190,12 @@ def _answers(network: Network, batch: Sequence[tuple[str, np.ndarray]]) -> Itera
 
 
 def _files(path: str, suffixes: tuple[str, ...]) -> list[Found]:
+    """A file, or the files in a folder; or the error."""
     if not os.path.isdir(path):
         return [(path, None)]
     try:
         found = sorted(str(at / name) for at, names in walk(Path(path)) for name in names if name.lower().endswith(suffixes))
     except DataError as error:
         return [(path, error)]
-    expected = f"names ending in {', '.join(suffixes)}"
-    return [(name, None) for name in found] or [(path, DataError(f"{path}: found no files to predict, expected {expected}"))]
-
-
-def _compare(network: Network, items: Sequence[Found]) -> None:
-    """Warn if the code that reads or prepares the files has changed since training."""
-    versions = network.dataset().versions([Sample(path, 0, "test", path) for path, _ in items])
-    check_expected({"versions": versions}, network.stored["data"], network.config, strict=False)
+    nothing = DataError(f"{path}: found no files to predict, expected names ending in {', '.join(suffixes)}")
+    return [(name, None) for name in found] or [(path, nothing)]

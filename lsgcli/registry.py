@@ -33,7 +33,7 @@ PLACES = {  # relative to the package: a folder, or a module without .py
     "arch": "models",
     "dataset": "data/datasets",
     "reader": "data/readers",
-    "augmentation": "data/augmentations",
+    "augmentation": "data/augment",
     "loss": "training/losses",
     "format": "export",
     "picture": "report/pictures",

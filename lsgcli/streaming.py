@@ -16,7 +16,7 @@ import torch
 from lsgcli.compute import full_precision
 from lsgcli.config import RunConfig
 from lsgcli.data.datasets.base import EventDataset, Sample
-from lsgcli.data.decoding import HEAD, decoder
+from lsgcli.data.readers import read_stream
 from lsgcli.data.slicing import Slice, Slicer
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.export import Stepwise
@@ -78,7 +78,8 @@ def stream(
     slicer = Slicer(network.config.slicing == "count", T, _length(network, per_slice), path)
     state: tuple[torch.Tensor, ...] = ()
     total = torch.zeros(len(network.classes), dtype=torch.float64)
-    for index, (cut, ready) in enumerate(_slices(network, dataset, slicer, _chunks(path, idle, stop), stop)):
+    chunks = Chunks(path, idle, stop)
+    for index, cut in enumerate(_slices(network, dataset, slicer, chunks)):
         window, step = divmod(index, T)
         x = network.compute.move(network.batch([_frame(dataset, cut, path)])[0])
         with torch.inference_mode(), network.compute.autocast():
@@ -87,7 +88,7 @@ def stream(
         now = full_precision(logits[0]).cpu()
         total = total + now if step else now.double()
         answer = (path, network.classes, now, (total / (step + 1)).softmax(-1))
-        yield Timestep(*answer, window, step + 1, len(cut.events), cut.t_us, ready)
+        yield Timestep(*answer, window, step + 1, len(cut.events), cut.t_us, chunks.ready)
 
 
 def _dataset(network: Network) -> EventDataset:
@@ -154,61 +155,54 @@ def _frame(dataset: EventDataset, cut: Slice, path: str) -> np.ndarray:
     return dataset.frames(cut.events, Sample(path, 0, "test", path))
 
 
-def _slices(
-    network: Network, dataset: EventDataset, slicer: Slicer, chunks: Iterator[tuple[bytes, float]], stop: Callable[[], Any]
-) -> Iterator[tuple[Slice, float]]:
-    """Complete slices, and the times at which their last bytes were read."""
-    known = [name.removeprefix("reader ") for name in network.stored["data"].get("versions", ())]
-    decode = None
-    for chunk, ready in _from_head(chunks, stop):
-        if decode is None:
-            form, decode = decoder(slicer.name, chunk, known, dataset.sensor)
-        yield from ((cut, ready) for cut in slicer.push(dataset.upright(decode.feed(chunk), form)))
-        decode.check()
-    yield from ((cut, time.perf_counter()) for cut in slicer.end())
-    if decode is None or stop():
-        return  # stopped, possibly within an event
-    decode.end()
-    if not slicer.seen:
-        raise DataError(f"{slicer.name}: found no events, expected at least one", hint="Check what writes the stream.")
-
-
-def _from_head(chunks: Iterator[tuple[bytes, float]], stop: Callable[[], Any]) -> Iterator[tuple[bytes, float]]:
-    """The chunks, the first one long enough to detect the format, unless the stream ends before."""
-    head = b""
-    for chunk, ready in chunks:
-        head += chunk
-        if len(head) >= HEAD:
-            yield head, ready
-            yield from chunks
-            return
-    if not stop():
-        yield head, time.perf_counter()
-
-
-def _chunks(path: str, idle: float, stop: Callable[[], Any]) -> Iterator[tuple[bytes, float]]:
-    """Chunks of a stream as they arrive, with the time of each read. A pipe ends when its writer closes it."""
+def _slices(network: Network, dataset: EventDataset, slicer: Slicer, chunks: "Chunks") -> Iterator[Slice]:
+    """Complete slices, as soon as their last bytes are read."""
+    known = {name.removeprefix("reader ") for name in network.stored["data"].get("versions", {})}
+    problem = None
     try:
-        handle = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY)
-    except (AttributeError, OSError, ValueError) as error:  # also if stdin is closed
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{path}: cannot be read: {reason}", hint="Check the path and its permissions.") from error
-    grows = path != "-" and stat.S_ISREG(os.fstat(handle).st_mode)
-    grown = time.monotonic()
-    try:
-        while not stop():
-            if not grows and not select.select([handle], [], [], LOOK)[0]:
-                continue
-            chunk = os.read(handle, READ)
-            if chunk:
-                grown = time.monotonic()
-                yield chunk, time.perf_counter()
-            elif not grows or time.monotonic() - grown >= idle:
-                return
-            else:
-                time.sleep(GROWN)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check what writes the stream.") from error
-    finally:
-        if path != "-":
-            os.close(handle)
+        for form, events in read_stream(slicer.name, chunks, known, dataset.sensor):
+            yield from slicer.push(dataset.upright(events, form))
+    except DataError as error:
+        problem = error
+    yield from slicer.end()
+    if problem is not None and not chunks.stop():  # a stopped stream may end within an event
+        raise problem
+
+
+class Chunks:
+    """Chunks of a stream as they arrive. A pipe ends when its writer closes it.
+
+    Attributes:
+        ready: time of the last read, from :func:`time.perf_counter`.
+    """
+
+    def __init__(self, path: str, idle: float, stop: Callable[[], Any]):
+        self.path, self.idle, self.stop, self.ready = path, idle, stop, time.perf_counter()
+
+    def __iter__(self) -> Iterator[bytes]:
+        path = self.path
+        try:
+            handle = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY)
+        except (AttributeError, OSError, ValueError) as error:  # also if stdin is closed
+            reason = getattr(error, "strerror", None) or str(error)
+            raise DataError(f"{path}: cannot be read: {reason}", hint="Check the path and its permissions.") from error
+        grows = path != "-" and stat.S_ISREG(os.fstat(handle).st_mode)
+        grown = time.monotonic()
+        try:
+            while not self.stop():
+                if not grows and not select.select([handle], [], [], LOOK)[0]:
+                    continue
+                chunk = os.read(handle, READ)
+                self.ready = time.perf_counter()
+                if chunk:
+                    grown = time.monotonic()
+                    yield chunk
+                elif not grows or time.monotonic() - grown >= self.idle:
+                    return
+                else:
+                    time.sleep(GROWN)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check what writes the stream.") from error
+        finally:
+            if path != "-":
+                os.close(handle)

@@ -1,8 +1,12 @@
 """Event-camera recordings as arrays."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+
+Sensor = tuple[int, int]  # width, height
 
 
 @dataclass(frozen=True)
@@ -21,17 +25,66 @@ class Events:
     y: np.ndarray
     t: np.ndarray
     on: np.ndarray
-    sensor: tuple[int, int] | None = None
+    sensor: Sensor | None = None
 
     def __len__(self) -> int:
         return len(self.t)
 
+    def __getitem__(self, index: Any) -> "Events":
+        """The events selected by a slice, a mask or indices."""
+        return Events(self.x[index], self.y[index], self.t[index], self.on[index], self.sensor)
 
-def in_order(x: np.ndarray, y: np.ndarray, t: np.ndarray, on: np.ndarray, sensor: tuple[int, int] | None) -> Events:
+    def outside(self, sensor: Sensor) -> int | None:
+        """Index of the first event outside a sensor; None if there is none."""
+        width, height = sensor
+        if not len(self) or (int(self.x.max()) < width and int(self.y.max()) < height):
+            return None
+        return int(((self.x >= width) | (self.y >= height)).argmax())
+
+
+def in_order(x: np.ndarray, y: np.ndarray, t: np.ndarray, on: np.ndarray, sensor: Sensor | None) -> Events:
     """Events sorted by time (stable, so events with equal times keep their order)."""
     x, y = x.astype(np.uint16, copy=False), y.astype(np.uint16, copy=False)
-    t, on = t.astype(np.int64, copy=False), on.astype(bool, copy=False)
-    if not bool((t[1:] < t[:-1]).any()):
-        return Events(x, y, t, on, sensor)
-    order = np.argsort(t, kind="stable")
-    return Events(x[order], y[order], t[order], on[order], sensor)
+    events = Events(x, y, t.astype(np.int64, copy=False), on.astype(bool, copy=False), sensor)
+    return events[np.argsort(events.t, kind="stable")] if bool((events.t[1:] < events.t[:-1]).any()) else events
+
+
+def joined(parts: Sequence[Events]) -> Events:
+    """The events of one or several parts of a recording."""
+    if len(parts) == 1:
+        return parts[0]
+    x, y, t, on = (np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "y", "t", "on"))
+    return Events(x, y, t, on, parts[0].sensor)
+
+
+# Orientation -> x', y' of (x, y, width - 1, height - 1).
+TURNS: dict[str, Callable[[Any, Any, Any, Any], tuple[Any, Any]]] = {
+    "upright": lambda x, y, right, bottom: (x, y),
+    "mirrored": lambda x, y, right, bottom: (right - x, y),
+    "upside-down": lambda x, y, right, bottom: (x, bottom - y),
+    "rotated-180": lambda x, y, right, bottom: (right - x, bottom - y),
+    "rotated-90": lambda x, y, right, bottom: (bottom - y, x),  # clockwise
+    "rotated-270": lambda x, y, right, bottom: (y, right - x),
+    "transposed": lambda x, y, right, bottom: (y, x),
+    "anti-transposed": lambda x, y, right, bottom: (bottom - y, right - x),
+}
+SWAP_SIDES = {"rotated-90", "rotated-270", "transposed", "anti-transposed"}
+
+
+def turned_sensor(sensor: Sensor, orientation: str) -> Sensor:
+    """(width, height) of the sensor after rotation or reflection."""
+    return (sensor[1], sensor[0]) if orientation in SWAP_SIDES else sensor
+
+
+def turned(events: Events, sensor: Sensor, orientation: str) -> Events:
+    """Rotate or reflect events, for example of a camera that was mounted sideways.
+
+    Args:
+        sensor: (width, height), contains every event.
+        orientation: ``upright`` changes nothing; ``mirrored`` exchanges left and right, ``upside-down`` top and bottom;
+            ``rotated-90`` turns clockwise; ``transposed`` exchanges rows and columns.
+    """
+    if orientation == "upright":
+        return events
+    x, y = TURNS[orientation](events.x, events.y, np.uint16(sensor[0] - 1), np.uint16(sensor[1] - 1))
+    return replace(events, x=x, y=y, sensor=turned_sensor(sensor, orientation))

@@ -1,20 +1,24 @@
-"""Conversion of events to frames: slicing in time, counting per pixel and polarity, resizing, and conversion of values."""
+"""Conversion of events to frames: slicing in time, counting per pixel and polarity, resizing, and conversion of values.
 
-from collections.abc import Callable, Iterator
+Events are counted in a :class:`Grid`; if that is not S x S, the counts are interpolated by products with two small matrices, which is
+fast and does not require torch in worker processes.
+"""
+
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lsgcli.config import RunConfig
-from lsgcli.data.events import Events
-from lsgcli.data.resampling import RESIZES, Grid
+from lsgcli.data.events import Events, Sensor
 from lsgcli.errors import DataError
 
 MOST = 1 << 28  # pixels of all frames at the sensor's size; 10 frames of 5000 x 5000
 VERSION = 3  # raise it when the same events give other frames
-FULL = 255  # maximum of an integer frame
+FULL, FLOATS = 255, 1 << 24  # maximum of an integer frame; float32 represents all integers up to it
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class FrameSettings:
             consecutive slices of length ``window_us``, without the events before and after.
         window_us: length of a window, in microseconds.
         window_start: position of the windows in the recording: ``first``, ``middle`` or ``random``.
-        resize: resizing of counts to S x S, see :mod:`lsgcli.data.resampling`.
+        resize: resizing of counts to S x S, one of ``RESIZES``.
         value: ``count`` of events, ``binary``, or ``log1p`` of the count; applied before interpolation.
         normalise: divide by the maximum of each ``frame`` or of the whole ``sample``, or ``none``.
     """
@@ -62,7 +66,7 @@ class FrameSettings:
 
 
 def frames(
-    events: Events, sensor: tuple[int, int], settings: FrameSettings, *, name: str = "recording", draw: float = 0.0
+    events: Events, sensor: Sensor, settings: FrameSettings, *, name: str = "recording", draw: float = 0.0
 ) -> np.ndarray:
     """Count the events of T slices of a recording, per pixel and polarity.
 
@@ -86,34 +90,45 @@ def frames(
             f"{name}: found a sensor of {sensor[0]}x{sensor[1]}, which requires too much memory for {settings.T} frames at full size",
             hint="Use --resize bin, or give --sensor if this size is wrong.",
         )
-    if resize.crops:
-        events, edges = _crop(events, edges, grid)
-    found = np.empty((settings.T, 2, grid.height, grid.width), np.uint8 if settings.dtype == np.uint8 else np.float32)
-    for out, counts in zip(found.reshape(settings.T, -1), _counts(_places(events, grid), edges, grid), strict=True):
-        VALUES[settings.value](counts, out)
-    if resize.interpolate is None:
-        return _finished(found, settings)
-    return _finished(resize.interpolate(found, settings.size), settings)
+    if min(grid.left, grid.top) < 0:
+        inside = grid.contains(events)
+        events, edges = events[inside], np.append(0, np.cumsum(inside))[edges].tolist()
+    made = np.empty((settings.T, 2, grid.height, grid.width), np.uint8 if settings.dtype == np.uint8 else np.float32)
+    most = max(end - start for start, end in pairwise(edges))
+    # Counts that are small in memory stay in the processor's cache, which determines the speed.
+    counts = np.zeros(made[0].size, np.uint16 if most < 1 << 16 else np.uint32)
+    cells = grid.cells(events)
+    for (start, end), frame in zip(pairwise(edges), made.reshape(settings.T, -1), strict=True):
+        counts[:] = 0
+        np.add.at(counts, cells[start:end].astype(np.intp), counts.dtype.type(1))
+        frame[:] = VALUES[settings.value](counts, FULL if frame.dtype == np.uint8 else FLOATS)
+    if made.shape[-1] != settings.size:
+        made = resize.interpolate(made, settings.size)
+    if (axes := NORMALISATIONS[settings.normalise]) is not None:
+        largest = made.max(axes, keepdims=True)
+        made /= np.where(largest > 0, largest, 1)
+    if made.dtype == settings.dtype:
+        return made
+    return np.minimum(made, np.finfo(np.float16).max).astype(settings.dtype)
+
+
+def _check(events: Events, sensor: Sensor, name: str) -> None:
+    if not len(events):
+        hint = "Record it again, or remove it from the folder."
+        raise DataError(f"{name}: found no events, expected at least one", hint=hint)
+    if (i := events.outside(sensor)) is not None:
+        raise DataError(
+            f"{name}: event {i} is at x={events.x[i]}, y={events.y[i]}, expected a sensor of {sensor[0]}x{sensor[1]}",
+            hint="Give the correct --sensor WIDTHxHEIGHT, or remove the recording from the folder.",
+        )
+
+
+# ---- slicing ----
 
 
 def edges_of(t: np.ndarray, settings: FrameSettings, draw: float = 0.0) -> list[int]:
     """T + 1 indices into times ``t`` (sorted, microseconds): slice k contains the events ``edges[k]`` to ``edges[k + 1] - 1``."""
     return SLICINGS[settings.slicing](t, settings, draw)
-
-
-def _check(events: Events, sensor: tuple[int, int], name: str) -> None:
-    if len(events) == 0:
-        raise DataError(
-            f"{name}: found no events, expected at least one", hint="Record it again, or remove it from the folder."
-        )
-    width, height = sensor
-    if int(events.x.max()) < width and int(events.y.max()) < height:
-        return
-    i = int(((events.x >= width) | (events.y >= height)).argmax())
-    raise DataError(
-        f"{name}: event {i} is at x={events.x[i]}, y={events.y[i]}, expected a sensor of {width}x{height}",
-        hint="Give the correct --sensor WIDTHxHEIGHT, or remove the recording from the folder.",
-    )
 
 
 def _by_count(t: np.ndarray, settings: FrameSettings, draw: float) -> list[int]:
@@ -130,64 +145,127 @@ def _by_time(t: np.ndarray, settings: FrameSettings, draw: float) -> list[int]:
 def _by_window(t: np.ndarray, settings: FrameSettings, draw: float) -> list[int]:
     length = settings.window_us
     room = max(int(t[-1]) - int(t[0]) + 1 - settings.T * length, 0)
-    start = int(t[0]) + int(STARTS[settings.window_start](draw) * room)
+    start = int(t[0]) + int({"first": 0.0, "middle": 0.5, "random": draw}[settings.window_start] * room)
     return [int(i) for i in np.searchsorted(t, [start + k * length for k in range(settings.T + 1)])]
 
 
-def _places(events: Events, grid: Grid) -> np.ndarray:
-    """(N,) of grid.dtype: the cell of each event in (2, grid.height, grid.width), ON first."""
-    place = grid.rows(events.y) * grid.width
-    place += grid.columns(events.x)
-    place += (~events.on).view(np.uint8) * grid.dtype(grid.height * grid.width)
-    return np.asarray(place)
+SLICINGS = {"count": _by_count, "time": _by_time, "window": _by_window}
 
 
-def _counts(place: np.ndarray, edges: list[int], grid: Grid) -> Iterator[np.ndarray]:
-    """Number of events per cell, (2 * grid.height * grid.width,), for each slice; the array is reused for the next slice."""
-    most = max(end - start for start, end in pairwise(edges))
-    # Counts that are small in memory stay in the processor's cache, which is what the time goes by.
-    counts = np.zeros(2 * grid.height * grid.width, np.uint16 if most < 1 << 16 else np.uint32)
-    for start, end in pairwise(edges):
-        counts[:] = 0
-        np.add.at(counts, place[start:end].astype(np.intp), counts.dtype.type(1))
-        yield counts
-
-
-def _crop(events: Events, edges: list[int], grid: Grid) -> tuple[Events, list[int]]:
-    """Only the events inside the grid."""
-    inside = grid.contains(events.x, events.y)
-    kept = Events(events.x[inside], events.y[inside], events.t[inside], events.on[inside], events.sensor)
-    return kept, np.append(0, np.cumsum(inside))[edges].tolist()  # how many of those before each border are kept
-
-
-def _count(counts: np.ndarray, out: np.ndarray) -> None:
-    most = FULL if out.dtype == np.uint8 else 2**24  # largest exactly representable integer range of out
-    out[:] = counts if counts.max() <= most else np.minimum(counts, most)
-
-
-def _binary(counts: np.ndarray, out: np.ndarray) -> None:
-    out[:] = counts > 0
-
-
-def _log1p(counts: np.ndarray, out: np.ndarray) -> None:
-    out[:] = np.log1p(counts, dtype=np.float32)
-
-
-def _finished(found: np.ndarray, settings: FrameSettings) -> np.ndarray:
-    axes = NORMALISATIONS[settings.normalise]
-    if axes is not None:
-        most = found.max(axes, keepdims=True)
-        found /= np.where(most > 0, most, 1)
-    if found.dtype == settings.dtype:
-        return found
-    return np.minimum(found, np.finfo(np.float16).max).astype(settings.dtype)
-
-
-SLICINGS: dict[str, Callable[[np.ndarray, FrameSettings, float], list[int]]] = {
-    "count": _by_count,
-    "time": _by_time,
-    "window": _by_window,
+# Value -> values of (counts, the largest that can be stored).
+VALUES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "count": lambda counts, most: counts if counts.max() <= most else np.minimum(counts, most),
+    "binary": lambda counts, most: counts > 0,
+    "log1p": lambda counts, most: np.log1p(counts, dtype=np.float32),
 }
-STARTS: dict[str, Callable[[float], float]] = {"first": lambda u: 0.0, "middle": lambda u: 0.5, "random": lambda u: u}
-VALUES: dict[str, Callable[[np.ndarray, np.ndarray], None]] = {"count": _count, "binary": _binary, "log1p": _log1p}
 NORMALISATIONS: dict[str, tuple[int, ...] | None] = {"none": None, "frame": (1, 2, 3), "sample": (0, 1, 2, 3)}
+
+
+# ---- resizing: from sensor pixels to S x S pixels, or to 1 x S for a sensor with one row ----
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Grid in which events are counted: pixel x belongs to column (x + left) * width // side, and y to a row likewise.
+
+    Attributes:
+        height, width: size of the grid.
+        side: side of the square that the sensor is padded to, in sensor pixels.
+        left, top: position of the sensor in that square; negative if it is cropped.
+    """
+
+    height: int
+    width: int
+    side: int
+    left: int
+    top: int
+
+    def cells(self, events: Events) -> np.ndarray:
+        """(N,): index of the cell of each event in (2, height, width), ON first, of the smallest sufficient integer type."""
+        largest = max(2 * self.height * self.width, self.side * max(self.height, self.width))  # also of intermediate results
+        kind = np.uint16 if largest <= 1 << 16 and min(self.left, self.top) >= 0 else np.int32
+        cell = self._scaled(events.y.astype(kind, copy=False), self.top, self.height) * self.width
+        cell += self._scaled(events.x.astype(kind, copy=False), self.left, self.width)
+        cell += (~events.on).view(np.uint8) * kind(self.height * self.width)
+        return np.asarray(cell)
+
+    def _scaled(self, place: np.ndarray, shift: int, length: int) -> np.ndarray:
+        if shift:
+            place = place + shift
+        if length != self.side:
+            place = place * length
+            place //= self.side
+        return place
+
+    def contains(self, events: Events) -> np.ndarray:
+        """(N,) bool: whether each event is inside the grid, for grids without scaling."""
+        x, y = events.x, events.y
+        return (x >= -self.left) & (x < self.width - self.left) & (y >= -self.top) & (y < self.height - self.top)
+
+
+def frame_shape(sensor: Sensor, size: int) -> tuple[int, int]:
+    """Height and width of a frame."""
+    return (1 if sensor[1] == 1 else size), size
+
+
+def _coarse(sensor: Sensor, size: int) -> Grid:
+    width, height = sensor
+    side = max(sensor)
+    return Grid(*frame_shape(sensor, size), side, (side - width) // 2, 0 if height == 1 else (side - height) // 2)
+
+
+def _full(sensor: Sensor, size: int) -> Grid:
+    return _coarse(sensor, max(sensor))
+
+
+def _centre(sensor: Sensor, size: int) -> Grid:
+    rows, columns = frame_shape(sensor, size)
+    return Grid(rows, columns, columns, (columns - sensor[0]) // 2, (rows - sensor[1]) // 2)
+
+
+@lru_cache(maxsize=8)
+def triangle(size: int, source: int) -> np.ndarray:
+    """(size, source) float32: linear interpolation along one axis, with repeated edges and aligned pixel centres."""
+    place = np.clip((np.arange(size) + 0.5) * source / size - 0.5, 0, source - 1)
+    weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(source)))
+    return np.asarray(weights.astype(np.float32))
+
+
+@lru_cache(maxsize=8)
+def antialiased(size: int, source: int) -> np.ndarray:
+    """(size, source) float32: as :func:`triangle`, with antialiasing: the triangle is widened by the scale when shrinking."""
+    scale = source / size
+    centre = (np.arange(size) + 0.5) * scale - 0.5
+    weights = np.maximum(0, 1 - np.abs(centre[:, None] - np.arange(source)) / max(scale, 1.0))
+    return np.asarray((weights / weights.sum(1, keepdims=True)).astype(np.float32))
+
+
+def _weighted(weights: Callable[[int, int], np.ndarray]) -> Callable[[np.ndarray, int], np.ndarray]:
+    def interpolate(x: np.ndarray, size: int) -> np.ndarray:
+        table = weights(size, x.shape[-1])
+        narrow = x @ table.T
+        return np.asarray(table @ narrow if x.shape[-2] > 1 else narrow)
+
+    return interpolate
+
+
+def _nearest(x: np.ndarray, size: int) -> np.ndarray:
+    pick = np.arange(size) * x.shape[-1] // size
+    return np.ascontiguousarray(x[..., pick[:, None], pick] if x.shape[-2] > 1 else x[..., pick])
+
+
+class Resize(NamedTuple):
+    """A resizing method."""
+
+    grid: Callable[[Sensor, int], Grid]  # for counting
+    interpolate: Callable[[np.ndarray, int], np.ndarray] = _nearest  # (..., H, W) and S -> (..., S, S)
+    whole: bool = True  # counts remain integers
+
+
+RESIZES = {
+    "bilinear": Resize(_full, _weighted(antialiased), whole=False),
+    "bilinear-aliased": Resize(_full, _weighted(triangle), whole=False),
+    "nearest": Resize(_full),
+    "bin": Resize(_coarse),
+    "centre": Resize(_centre),
+}

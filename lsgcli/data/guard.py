@@ -13,6 +13,19 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT}
 
 
+class Damaged(ValueError):
+    """Invalid content of a file; :func:`foreign` adds the name of the file and, if there is none, a hint."""
+
+    def __init__(self, message: str, *, hint: str | None = None):
+        super().__init__(message)
+        self.hint = hint
+
+
+def damaged(where: str, found: str, expected: str) -> Damaged:
+    """Invalid content at a position, such as ``byte 8`` or ``event 3``."""
+    return Damaged(f"{where}: found {found}, expected {expected}")
+
+
 @contextmanager
 def foreign(path: Path | str, expected: str, *, hint: str = HINT, extra: str = "") -> Iterator[None]:
     """Convert any exception in the block to a DataError about ``path``, with ``expected`` as description of a valid file.
@@ -31,17 +44,14 @@ def foreign(path: Path | str, expected: str, *, hint: str = HINT, extra: str = "
         raise
     except ImportError as error:
         raise ConfigError(f"{path}: the library that reads it cannot be imported: {error}", hint=install_hint(extra)) from error
-    except OSError as error:
-        if error.errno in FULL:
+    except Damaged as error:
+        raise DataError(f"{path}: {error}", hint=error.hint or hint) from error
+    except BaseException as error:  # panics of readers written in Rust are not Exceptions
+        number = getattr(error, "errno", None)
+        if isinstance(error, OSError) and number in FULL:
             raise storage_error(error, Path(path)) from error
-        if error.errno in PASSING:
+        if isinstance(error, OSError) and number in PASSING:
             advice = "The file may be intact: check its permissions, the disk and system limits, and try again."
             raise DataError(f"{path}: cannot be read: {error.strerror or error}", hint=advice) from error
-        raise _damaged(path, expected, hint, error) from error
-    except BaseException as error:  # panics of readers written in Rust are not Exceptions
-        raise _damaged(path, expected, hint, error) from error
-
-
-def _damaged(path: Path | str, expected: str, hint: str, error: BaseException) -> DataError:
-    found = " ".join(str(error).split()) or type(error).__name__
-    return DataError(f"{path}: expected {expected}, found: {found}", hint=hint)
+        found = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: expected {expected}, found: {found}", hint=hint) from error

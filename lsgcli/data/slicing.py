@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lsgcli.data.events import Events
+from lsgcli.data.events import Events, joined
 from lsgcli.errors import DataError
 
 LATE = 10_000  # microseconds that an event may come late
@@ -35,12 +35,11 @@ class Slicer:
     def __init__(self, by_count: bool, T: int, length: int, name: str):
         self.by_count, self.T, self.length, self.name = by_count, T, length, name
         self.pieces: list[tuple[Events, np.ndarray]] = []  # events of the open slice, and their places
-        self.waiting = 0  # how many they are
+        self.waiting = 0  # number of these events
         self.index = 0  # of the open slice
         self.start = 0  # time of the first event
         self.last: int | None = None  # time of the last event, as it says
-        self.seen = 0  # events so far
-        self.now = self.place = 0  # where the last event lies, and the furthest: events, or microseconds from the first
+        self.now = self.place = 0  # place of the last event, and the largest: events, or microseconds from the first
 
     def push(self, events: Events) -> Iterator[Slice]:
         """The slices completed by these events; a slice of equal duration is completed by a later event.
@@ -50,11 +49,9 @@ class Slicer:
         """
         if not len(events):
             return
-        places = self._by_count(len(events)) if self.by_count else self._by_time(events.t)
-        self.pieces.append((events, places))
-        self.seen += len(events)
+        self.pieces.append((events, self._places(events.t)))
         self.waiting += len(events)
-        yield from self._whole(self.place)
+        yield from self._complete(self.place)
         if self.waiting > MOST:
             raise DataError(
                 f"{self.name}: found over {MOST:,} events in one slice, expected fewer",
@@ -63,17 +60,12 @@ class Slicer:
 
     def end(self) -> Iterator[Slice]:
         """The last slice, if the last event is in its last microsecond."""
-        yield from self._whole(self.place if self.by_count else self.place + 1)
+        yield from self._complete(self.place if self.by_count else self.place + 1)
 
-    def _border(self, index: int) -> int:
-        return index * self.length // self.T
-
-    def _by_count(self, n: int) -> np.ndarray:
-        places = np.arange(self.place, self.place + n)
-        self.place += n
-        return places
-
-    def _by_time(self, t: np.ndarray) -> np.ndarray:
+    def _places(self, t: np.ndarray) -> np.ndarray:
+        if self.by_count:
+            self.place += len(t)
+            return np.arange(self.place - len(t), self.place)
         if self.last is None:
             self.start = self.last = int(t[0])
         step = np.diff(t, prepend=self.last)
@@ -83,25 +75,18 @@ class Slicer:
         self.last, self.now, self.place = int(t[-1]), int(now[-1]), int(places[-1])
         return np.asarray(places)
 
-    def _whole(self, reached: int) -> Iterator[Slice]:
-        if self._border(self.index + 1) > reached or not self.pieces:
+    def _complete(self, reached: int) -> Iterator[Slice]:
+        end = (self.index + 1) * self.length // self.T
+        if end > reached or not self.pieces:
             return
-        columns = zip(*((e.x, e.y, e.t, e.on, places) for e, places in self.pieces), strict=True)
-        x, y, t, on, places = (np.concatenate(column) for column in columns)
-        events = Events(x, y, t, on, self.pieces[0][0].sensor)
-        start = 0
-        while (border := self._border(self.index + 1)) <= reached:
-            end = int(np.searchsorted(places, border))
-            cut = _part(events, start, end)
+        events, places = joined([events for events, _ in self.pieces]), np.concatenate([places for _, places in self.pieces])
+        while end <= reached:
+            n = int(np.searchsorted(places, end))
             if self.by_count:
-                t_us = (int(cut.t[0]), int(cut.t[-1])) if len(cut) else (0, 0)
+                t_us = (int(events.t[0]), int(events.t[n - 1])) if n else (0, 0)
             else:
-                t_us = self.start + self._border(self.index), self.start + border
-            self.index, start = self.index + 1, end
-            yield Slice(cut, t_us)
-        self.pieces, self.waiting = [(_part(events, start, len(events)), places[start:])], len(events) - start
-
-
-def _part(events: Events, start: int, end: int) -> Events:
-    part = slice(start, end)
-    return Events(events.x[part], events.y[part], events.t[part], events.on[part], events.sensor)
+                t_us = self.start + self.index * self.length // self.T, self.start + end
+            yield Slice(events[:n], t_us)
+            events, places, self.index = events[n:], places[n:], self.index + 1
+            end = (self.index + 1) * self.length // self.T
+        self.pieces, self.waiting = [(events, places)], len(events)

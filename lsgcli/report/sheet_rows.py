@@ -11,9 +11,8 @@ from lsgcli.config import RunConfig
 from lsgcli.data import facts, random, readers
 from lsgcli.data.datasets.base import Dataset, EventDataset, Sample
 from lsgcli.data.datasets.cifar_dvs import NAME, CifarDvs
-from lsgcli.data.events import Events
+from lsgcli.data.events import Events, turned, turned_sensor
 from lsgcli.data.frames import FrameSettings, edges_of, frames
-from lsgcli.data.orientation import turned, turned_sensor
 from lsgcli.errors import DataError
 from lsgcli.report.contact_sheet import Row, event_tiles, image_tile
 

@@ -13,12 +13,10 @@ import numpy as np
 from lsgcli import registry
 from lsgcli.config import RunConfig
 from lsgcli.data import random, readers
-from lsgcli.data.events import Events
+from lsgcli.data.events import Events, turned, turned_sensor
 from lsgcli.data.frames import VERSION as FRAMES_VERSION
-from lsgcli.data.frames import FrameSettings, frames
+from lsgcli.data.frames import FrameSettings, frame_shape, frames
 from lsgcli.data.guard import foreign
-from lsgcli.data.orientation import turned, turned_sensor
-from lsgcli.data.resampling import shape as frame_shape
 from lsgcli.errors import ConfigError, DataError
 
 SPLITS = ("train", "test")

@@ -15,7 +15,7 @@ import numpy as np
 from lsgcli.data import camera, random
 from lsgcli.data.datasets.base import EventDataset, ImageDataset, Listing, Sample
 from lsgcli.data.events import Events
-from lsgcli.data.resampling import triangle
+from lsgcli.data.frames import triangle
 from lsgcli.registry import register
 
 CLASSES = tuple("0123456789")

@@ -109,16 +109,6 @@ class ImageFolder(ImageDataset):
 
     title = "Your own images: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
     rules = tuple(RULES)
-    preset: ClassVar[Mapping[str, Any]] = {
-        "arch": "resnet19",
-        "T": 2,
-        "size": 32,
-        "epochs": 100,
-        "batch_size": 32,
-        "lr": 0.05,
-        "decay_lr": 1e-3,
-        "augment": "crop,flip",
-    }
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""

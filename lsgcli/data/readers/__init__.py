@@ -9,27 +9,25 @@ uncompressed arrays may have up to 16 times the file size + 1 GiB.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from lsgcli import registry
 from lsgcli.data.events import Events, in_order
-from lsgcli.data.guard import HINT, foreign
+from lsgcli.data.guard import HINT, Damaged, damaged, foreign
 from lsgcli.errors import DataError
 
 HEAD = 4096  # bytes by which a format is recognised: longer than the text that Prophesee's files begin with
-TIMES, ROOM, UNPACKED = 16, 64 << 20, 1 << 30
+HEAD_OF_STREAM = 16  # bytes by which the format of a stream is recognised
 SIDE = 1 << 16  # pixels; coordinates are uint16
 LATEST = 1 << 62  # microseconds, before or after 0, so that no duration exceeds int64
-
-Parser = Callable[[Path], Events]
-Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # x, y, t, on
 
 
 @dataclass(frozen=True)
@@ -38,38 +36,25 @@ class Reader:
 
     Attributes:
         suffixes: file suffixes, lower case.
-        magic: pattern of the first bytes; None if the format is detected by suffix only.
+        magic: regular expression of the first bytes; None if the format is detected by suffix only.
         version: increase it when the parser returns different events for the same file.
         hint: hint for files that cannot be read.
         extra: extra of lsg that installs the library imported by ``parse``.
+        decode: decodes the chunks of a stream; yields the events before an invalid one, and then raises the error.
     """
 
-    parse: Parser
+    parse: Callable[[Path], Events]
     suffixes: tuple[str, ...]
-    magic: re.Pattern[bytes] | None
-    version: int
-    hint: str
-    extra: str
+    magic: bytes | None = None
+    version: int = 1
+    hint: str = HINT
+    extra: str = ""
+    decode: Callable[[Iterable[bytes]], Iterator[Events]] | None = None
 
 
-def reader(
-    *suffixes: str, magic: bytes | None = None, version: int = 1, hint: str = HINT, extra: str = ""
-) -> Callable[[Parser], Reader]:
-    """Decorator that converts a parser to a :class:`Reader`; ``magic`` is a regular expression."""
-    return lambda parse: Reader(parse, suffixes, None if magic is None else re.compile(magic), version, hint, extra)
-
-
-class Damaged(ValueError):
-    """Invalid content, raised by parsers; :func:`read` adds the file name and a default hint."""
-
-    def __init__(self, message: str, *, hint: str | None = None):
-        super().__init__(message)
-        self.hint = hint
-
-
-def damaged(where: str, found: str, expected: str) -> Damaged:
-    """Message about invalid content at a position, such as ``byte 8`` or ``event 3``."""
-    return Damaged(f"{where}: found {found}, expected {expected}")
+def reader(*suffixes: str, **attributes: Any) -> Callable[[Callable[[Path], Events]], Reader]:
+    """Decorator that converts a parser to a :class:`Reader`, with its suffixes and further attributes."""
+    return lambda parse: Reader(parse, suffixes, **attributes)
 
 
 def read(path: Path, sensor: tuple[int, int] | None = None) -> Events:
@@ -89,10 +74,7 @@ def read(path: Path, sensor: tuple[int, int] | None = None) -> Events:
     name = identify(path)
     found = _readers()[name]
     with foreign(path, f"a recording of format {name}", hint=found.hint, extra=found.extra):
-        try:
-            return checked(found.parse(path), sensor)
-        except Damaged as error:
-            raise DataError(f"{path}: {error}", hint=error.hint or found.hint) from None
+        return checked(found.parse(path), sensor)
 
 
 def identify(path: Path) -> str:
@@ -111,22 +93,49 @@ def identify(path: Path) -> str:
         raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check the path and its permissions.") from error
     if not head:
         raise DataError(f"{path}: found an empty file (byte 0), expected a recording", hint="Download or record it again.")
-    for name, found in _readers().items():
-        if found.magic and found.magic.match(head):
-            return name
-    named = {name: found for name, found in _readers().items() if path.suffix.lower() in found.suffixes}
-    for name, found in named.items():
-        if found.magic is None:
-            return name
-    if named:
-        hints = dict.fromkeys(found.hint for found in named.values())
-        raise DataError(
-            f"{path}: byte 0: found {head[:16]!r}, expected the start of {' or '.join(named)}", hint=" ".join(hints)
-        )
+    if form := _recognised(str(path), head):
+        return form
+    if named := {name: found.hint for name, found in _readers().items() if path.suffix.lower() in found.suffixes}:
+        expected = " or ".join(named)
+        hint = " ".join(dict.fromkeys(named.values()))
+        raise DataError(f"{path}: byte 0: found {head[:16]!r}, expected the start of {expected}", hint=hint)
     raise DataError(
         f"{path}: found an unknown format, expected one of {', '.join(suffixes())}",
         hint="Convert it, for example to .npz.",
     )
+
+
+def read_stream(
+    path: str, chunks: Iterable[bytes], known: Collection[str], sensor: tuple[int, int]
+) -> Iterator[tuple[str, Events]]:
+    """Read a recording while it is written: the name of its reader, and the events of each chunk, in the order of the stream.
+
+    Args:
+        path: path of the file, or - for stdin.
+        known: formats of the training data; on stdin, formats without magic are detected only if listed here.
+        sensor: (width, height) that must contain every event.
+
+    Raises:
+        DataError: the format does not support streams, or the stream is damaged; raised after the events before the damage.
+    """
+    chunks, head = iter(chunks), b""
+    while len(head) < HEAD_OF_STREAM and (chunk := next(chunks, b"")):
+        head += chunk
+    form = _recognised(path, head, known)
+    decode = _readers()[form].decode if form else None
+    if form is None or decode is None:
+        what = form or (f"bytes {head[:8]!r}" if head else "no bytes")
+        raise DataError(
+            f"{path}: found {what}, expected a format that supports streams: AEDAT 2.0, or N-MNIST's"
+            " .bin, which is assumed for stdin if the training data have that format",
+            hint="Omit --stream, and give the file when it is complete.",
+        )
+    seen = 0
+    with foreign(path, f"a stream of format {form}"):
+        for events in decode(chain([head], chunks)):
+            yield form, events[: events.outside(sensor)]
+            check_inside(events, sensor, seen)
+            seen += len(events)
 
 
 def suffixes() -> tuple[str, ...]:
@@ -142,6 +151,14 @@ def versions(endings: Collection[str]) -> dict[str, int]:
 @cache
 def _readers() -> dict[str, Reader]:
     return {name: registry.get("reader", name) for name in registry.names("reader")}
+
+
+def _recognised(path: str, head: bytes, known: Collection[str] = ()) -> str | None:
+    """The format of a file or stream: by content, or else by suffix, or on stdin by the formats ``known``."""
+    unsigned = {name: found for name, found in _readers().items() if found.magic is None}
+    signed = (name for name, found in _readers().items() if found.magic and re.match(found.magic, head))
+    named = (name for name, found in unsigned.items() if path.lower().endswith(found.suffixes))
+    return next(chain(signed, named, (name for name in unsigned if path == "-" and name in known)), None)
 
 
 # ---- validation of every recording ----
@@ -162,16 +179,28 @@ def checked(events: Events, sensor: tuple[int, int] | None) -> Events:
             f"found a sensor of {width}x{height}, expected {sensor[0]}x{sensor[1]}",
             hint="Use recordings of one sensor only; omit --sensor if the recordings state it.",
         )
-    if (limit := events.sensor or sensor) is not None and (int(x.max()) >= limit[0] or int(y.max()) >= limit[1]):
-        i = int(((x >= limit[0]) | (y >= limit[1])).argmax())
-        raise Damaged(
-            f"event {i}: found x={x[i]}, y={y[i]}, expected x below {limit[0]} and y below {limit[1]} of the sensor",
-            hint="Give --sensor WIDTHxHEIGHT if the sensor is larger; otherwise download or record the file again.",
-        )
+    check_inside(Events(x, y, t, on), events.sensor or sensor)
     ordered = in_order(x, y, t, on, events.sensor)
     if ordered.t[0] < -LATEST or ordered.t[-1] > LATEST:
         raise Damaged(f"found times from {ordered.t[0]} to {ordered.t[-1]} us, expected {-LATEST} to {LATEST}")
     return ordered
+
+
+def check_inside(events: Events, sensor: tuple[int, int] | None, first: int = 0) -> None:
+    """Check that all events are inside the sensor, if it is known.
+
+    Args:
+        first: number of the first event in the recording.
+
+    Raises:
+        Damaged: an event is outside.
+    """
+    if sensor is not None and (i := events.outside(sensor)) is not None:
+        raise Damaged(
+            f"event {first + i}: found x={events.x[i]}, y={events.y[i]},"
+            f" expected x below {sensor[0]} and y below {sensor[1]} of the sensor",
+            hint="Give --sensor WIDTHxHEIGHT if the sensor is larger; otherwise download or record the file again.",
+        )
 
 
 def _whole(name: str, values: np.ndarray, low: int, high: int, kind: type[np.generic]) -> np.ndarray:
@@ -183,74 +212,10 @@ def _whole(name: str, values: np.ndarray, low: int, high: int, kind: type[np.gen
     if values.dtype.kind == "f":
         wide = values.astype(np.result_type(values, np.float64), copy=False)  # the bounds are not in the range of float16
         good = (wide >= low) & (wide <= high) & (wide == np.trunc(wide))  # NaN fails
-        i = 0 if good.all() else int((~good).argmax())
+        i = int(good.argmin())
     else:
         i = int(values.argmin()) if int(values.min()) < low else int(values.argmax())
     value = values[i].item()
     if not (low <= value <= high and value % 1 == 0):
         raise damaged(f"event {i}", f"{name} = {value}", f"an integer from {low} to {high}")
     return values.astype(kind)
-
-
-# ---- helpers of parsers ----
-
-
-def records(content: bytes, start: int, kind: DTypeLike) -> np.ndarray:
-    """The bytes from ``start`` on as an array of records.
-
-    Raises:
-        Damaged: there is no record, or the last one is incomplete.
-    """
-    kind, length = np.dtype(kind), len(content) - start
-    if length <= 0:
-        raise damaged(f"byte {len(content)}", "the end of the file", "at least one event")
-    if rest := length % kind.itemsize:
-        raise damaged(
-            f"byte {len(content) - rest}", f"{rest} bytes", f"records of {kind.itemsize} bytes; the file is truncated"
-        )
-    return np.frombuffer(content, kind, offset=start)
-
-
-def joined(parts: Iterable[Columns], sensor: tuple[int, int] | None) -> Events:
-    """Concatenate events that were decoded in parts."""
-    columns = [list(column) for column in zip(*parts, strict=True)]
-    if not columns:
-        raise Damaged("found no event, expected at least one")
-    x, y, t, on = (np.concatenate(columns.pop(0)) for _ in range(4))  # one at a time, so that only one is there twice
-    return Events(x, y, t, on, sensor)
-
-
-def unwrap(stamps: np.ndarray, period: int) -> np.ndarray:
-    """Unwrap the times of a counter that overflows after ``period``.
-
-    A step of more than half the period, up or down, is treated as an overflow, forwards or (for a late event) backwards. Events may
-    therefore be late by up to half a period.
-
-    Args:
-        stamps: (N,) int64, 0 to ``period`` - 1; overwritten.
-
-    Returns:
-        (N,) int64, the same array.
-    """
-    half = period // 2
-    if len(stamps) < 2 or (int(stamps[-1]) - int(stamps[0]) <= half and not bool((stamps[1:] < stamps[:-1]).any())):
-        return stamps
-    step = np.diff(stamps)
-    laps = (step < -half).view(np.int8) - (step > half).view(np.int8)
-    if laps.any():
-        stamps[1:] += np.cumsum(laps, dtype=np.int64) * period
-    return stamps
-
-
-def check_memory(size: int, needed: int, what: str, *, room: int = ROOM) -> None:
-    """Check that the content of a file of ``size`` bytes does not require much more memory than the file size.
-
-    Raises:
-        Damaged: ``needed`` bytes exceed 16 times the file size + ``room``.
-    """
-    if needed > TIMES * size + room:
-        raise Damaged(
-            f"found {what}, which require {needed / (1 << 20):,.0f} MiB,"
-            f" expected at most {TIMES} times the file size of {size:,} bytes + {room >> 20} MiB",
-            hint="The file is damaged or malicious; otherwise, split it into shorter recordings.",
-        )

@@ -13,16 +13,19 @@ and i32 time in microseconds. Packets of other types and invalid events are skip
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from lsgcli.data.events import Events
-from lsgcli.data.readers import damaged, reader, records, unwrap
+from lsgcli.data.guard import damaged
+from lsgcli.data.readers import reader
+from lsgcli.data.readers.parsing import records, unwrap, whole
 from lsgcli.registry import register
 
 SIDE = 128
+LARGEST = 0x7FFF  # address
 ADDRESS = np.dtype([("address", ">u4"), ("time", ">u4")])
 PACKET = struct.Struct("<hhiiiiii")
 POLARITY, EVENT = 1, np.dtype([("data", "<u4"), ("time", "<i4")])
@@ -30,24 +33,34 @@ POLARITY, EVENT = 1, np.dtype([("data", "<u4"), ("time", "<i4")])
 CAMERAS = {b"DVS128": (128, 128), b"DAVIS128": (128, 128), b"DAVIS240": (240, 180), b"DAVIS346": (346, 260)}
 
 
+def _aedat2(chunks: Iterable[bytes]) -> Iterator[Events]:
+    last = None
+    for at, raw in records(chunks, ADDRESS, _header):
+        address = raw["address"].astype(np.uint32)
+        bad = int((address > LARGEST).argmax()) if int(address.max()) > LARGEST else None
+        address = address[:bad].astype(np.uint16)  # few passes, over small numbers
+        x = address >> 1
+        x &= 127
+        x ^= 127  # 127 - x of seven bits
+        y = address >> 8
+        y ^= 127
+        t = unwrap(raw["time"][:bad].astype(np.int64), 1 << 32, last)
+        last = int(t[-1]) if len(t) else last
+        yield Events(x, y, t, (address & 1) == 0, (SIDE, SIDE))
+        if bad is not None:
+            raise damaged(f"byte {at + 8 * bad}", f"address 0x{raw['address'][bad]:08x}", "at most 0x00007fff of a DVS128")
+
+
+def _header(content: bytes) -> int | None:
+    start = sum(len(line) for line in _lines(content))
+    return None if content[start : start + 1] in (b"", b"#") else start
+
+
 @register("reader", "aedat2")
-@reader(".aedat", magic=rb"#!AER-DAT2")
+@reader(".aedat", magic=rb"#!AER-DAT2", decode=_aedat2)
 def aedat2(path: Path) -> Events:
     """AEDAT 2.0 files of 128x128 sensors."""
-    content = path.read_bytes()
-    start = sum(len(line) for line in _lines(content))
-    raw = records(content, start, ADDRESS)
-    address = raw["address"].astype(np.uint32)
-    if int(address.max()) > 0x7FFF:
-        i = int((address > 0x7FFF).argmax())
-        raise damaged(f"byte {start + 8 * i}", f"address 0x{int(address[i]):08x}", "at most 0x00007fff of a DVS128")
-    address = address.astype(np.uint16)  # few passes, over small numbers
-    x = address >> 1
-    x &= 127
-    x ^= 127  # 127 - x of seven bits
-    y = address >> 8
-    y ^= 127
-    return Events(x, y, unwrap(raw["time"].astype(np.int64), 1 << 32), (address & 1) == 0, (SIDE, SIDE))
+    return whole(_aedat2([path.read_bytes()]))
 
 
 @register("reader", "aedat31")
@@ -68,12 +81,9 @@ def aedat31(path: Path) -> Events:
 
 
 def _lines(content: bytes) -> Iterator[bytes]:
-    """The lines that start with ``#``, with their ends."""
+    """The complete lines that start with ``#``, with their ends."""
     start = 0
-    while content[start : start + 1] == b"#":
-        end = content.find(b"\n", start) + 1
-        if not end:
-            raise damaged(f"byte {start}", "an unterminated header line", "CR LF and events")
+    while content[start : start + 1] == b"#" and (end := content.find(b"\n", start) + 1):
         yield content[start:end]
         start = end
 

@@ -12,14 +12,15 @@ Source: https://docs.inivation.com/software/software-advanced-usage/file-formats
 binary format; LZ4 frame format 1.6; RFC 8878 (Zstandard).
 """
 
+import io
 import struct
 from pathlib import Path
-from xml.parsers import expat
-
-import numpy as np
+from xml.etree import ElementTree
 
 from lsgcli.data.events import Events
-from lsgcli.data.readers import Damaged, check_memory, damaged, reader
+from lsgcli.data.guard import Damaged, damaged
+from lsgcli.data.readers import reader
+from lsgcli.data.readers.parsing import check_memory, whole
 from lsgcli.registry import register
 
 MAGIC = b"#!AER-DAT4.0\r\n"
@@ -43,22 +44,20 @@ def aedat4(path: Path) -> Events:
     if not streams:
         raise Damaged("found no stream of events, expected at least one")
     first = min(streams)
+    sensor = (int(streams[first]["width"]), int(streams[first]["height"]))
     packets, count = [], 0
     for packet in decoder:
-        if packet["stream_id"] == first and len(packet.get("events", ())):
-            packets.append(packet["events"])
-            count += len(packet["events"])
+        if packet["stream_id"] == first and len(events := packet.get("events", ())):
+            packets.append(Events(events["x"], events["y"], events["t"], events["on"], sensor))
+            count += len(events)
             check_memory(size, 34 * count, f"{count:,} events and more")
-    if not packets:
-        raise Damaged("found no event, expected at least one")
-    x, y, t, on = (np.concatenate([packet[name] for packet in packets]) for name in ("x", "y", "t", "on"))
-    return Events(x, y, t, on, (int(streams[first]["width"]), int(streams[first]["height"])))
+    return whole(packets)
 
 
 def _check(content: memoryview) -> None:
     """Check that sizes and offsets are inside the file, and that the decompressed packets fit into the memory limit."""
     end = len(content)
-    size = _u32(content, len(MAGIC)) if end >= START else 0
+    size = _number(content, "I", len(MAGIC)) if end >= START else 0
     at = START + size
     if not size or at > end:
         raise damaged(f"byte {len(MAGIC)}", f"a header of {size} bytes", f"1 to {max(0, end - START)}")
@@ -75,7 +74,7 @@ def _check(content: memoryview) -> None:
     while at < end:
         if at + 8 > end:
             raise damaged(f"byte {at}", f"{end - at} bytes", "8 bytes with a packet's number and size; the file is truncated")
-        size = _u32(content, at + 4)
+        size = _number(content, "I", at + 4)
         if not 8 <= size <= end - at - 8:
             raise damaged(f"byte {at + 4}", f"a packet of {size} bytes", f"8 to {end - at - 8}")
         packet = content[at + 8 : at + 8 + size]
@@ -86,29 +85,24 @@ def _check(content: memoryview) -> None:
 
 
 def _io_header(buffer: bytes) -> tuple[int, int]:
-    """(Compression, position of the table) of a flatbuffer, each offset and the XML text checked."""
+    """(Compression, position of the table) of a flatbuffer; raises an error for an offset that the library must not follow."""
     if buffer[4:8] != b"IOHE":
         raise ValueError(f"identifier {buffer[4:8]!r}")
-    root = _inside(buffer, _u32(buffer, 0), 4)
-    vtable = _inside(buffer, root - struct.unpack_from("<i", buffer, root)[0], 4)
-    vtable_size, table_size = struct.unpack_from("<HH", buffer, vtable)
-    if vtable_size < 4 or vtable_size % 2 or table_size < 4:
-        raise ValueError(f"table sizes {vtable_size} and {table_size}")
-    _inside(buffer, vtable, vtable_size)
-    _inside(buffer, root, table_size)
-    offsets = struct.unpack_from(f"<{vtable_size // 2 - 2}H", buffer, vtable + 4)
-    for offset, width in zip(offsets, (4, 8, 4), strict=False):
-        if offset and (offset < 4 or offset + width > table_size):
-            raise ValueError(f"a field at {offset} of {table_size}")
-    compression, table, text = (*offsets, 0, 0, 0)[:3]  # 0: the field has its default
+    root = _number(buffer, "I", 0)
+    vtable = root - _number(buffer, "i", root)
+    size = _number(buffer, "H", vtable)
+    if size % 2:
+        raise ValueError(f"a table of {size} bytes")
+    fields = struct.unpack_from(f"<{size // 2 - 2}H", buffer, vtable + 4)
+    compression, table, text = (*fields, 0, 0, 0)[:3]  # 0: the field has its default
     if not text:
         raise ValueError("no description")
-    begin = _inside(buffer, root + text + _u32(buffer, root + text), 4)
-    length = _u32(buffer, begin)
-    _check_text(buffer[begin + 4 : _inside(buffer, begin + 4, length) + length])
+    begin = root + text + _number(buffer, "I", root + text)
+    (description,) = struct.unpack_from(f"{_number(buffer, 'I', begin)}s", buffer, begin + 4)
+    _check_text(description)
     return (
-        struct.unpack_from("<i", buffer, root + compression)[0] if compression else 0,
-        struct.unpack_from("<q", buffer, root + table)[0] if table else NO_TABLE,
+        _number(buffer, "i", root + compression) if compression else 0,
+        _number(buffer, "q", root + table) if table else NO_TABLE,
     )
 
 
@@ -116,48 +110,33 @@ def _check_text(text: bytes) -> None:
     """Reject deeply nested XML, for which the library's parser would overflow the stack and crash the process."""
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"a description of {len(text)} bytes, not {LONGEST_TEXT} at most")
-    text.decode("utf-8")
-    depth = 0
-
-    def start(name: str, attributes: object) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > DEEPEST_TEXT:
-            raise ValueError(f"a description that nests deeper than {DEEPEST_TEXT}")
-
-    def end(name: str) -> None:
-        nonlocal depth
-        depth -= 1
-
-    def doctype(*declaration: object) -> None:
+    text.decode("utf-8")  # raises a ValueError, too
+    if b"<!DOCTYPE" in text:
         raise ValueError("a description with custom entities")
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler, parser.StartDoctypeDeclHandler = start, end, doctype
+    depth = 0
     try:
-        parser.Parse(text, True)
-    except expat.ExpatError as error:
+        for event, _ in ElementTree.iterparse(io.BytesIO(text), ("start", "end")):
+            depth += 1 if event == "start" else -1
+            if depth > DEEPEST_TEXT:
+                raise ValueError(f"a description that nests deeper than {DEEPEST_TEXT}")
+    except ElementTree.ParseError as error:
         raise ValueError(f"a description that is no XML: {error}") from error
 
 
-def _u32(buffer: bytes | memoryview, at: int) -> int:
-    return int(struct.unpack_from("<I", buffer, at)[0])
-
-
-def _inside(buffer: bytes, at: int, width: int) -> int:
-    if at < 0 or at + width > len(buffer):
-        raise ValueError(f"an offset to {at} of {len(buffer)}")
-    return at
+def _number(buffer: bytes | memoryview, kind: str, at: int) -> int:
+    if at < 0:
+        raise ValueError(f"an offset to {at}")
+    return int(struct.unpack_from("<" + kind, buffer, at)[0])
 
 
 def _lz4(packet: memoryview) -> int:
     """Upper bound of the decompressed size of LZ4 frames, from their block sizes."""
     most, at, end = 0, 0, len(packet)
-    while at + 7 <= end and _u32(packet, at) == LZ4:
+    while at + 7 <= end and _number(packet, "I", at) == LZ4:
         flags, block = packet[at + 4], packet[at + 5]
         largest = 1 << (8 + 2 * (block >> 4 & 7))
         at += 7 + (8 if flags & 8 else 0) + (4 if flags & 1 else 0)
-        while at + 4 <= end and (word := _u32(packet, at)):
+        while at + 4 <= end and (word := _number(packet, "I", at)):
             size = word & 0x7FFFFFFF
             most += min(largest, size if word >> 31 else LZ4_RATIO * size)
             at += 4 + size + (4 if flags & 16 else 0)
@@ -168,7 +147,7 @@ def _lz4(packet: memoryview) -> int:
 def _zstd(packet: memoryview) -> int:
     """Upper bound of the decompressed size of Zstandard frames, from their block types and sizes."""
     most, at, end = 0, 0, len(packet)
-    while at + 6 <= end and _u32(packet, at) == ZSTD:
+    while at + 6 <= end and _number(packet, "I", at) == ZSTD:
         flags = packet[at + 4]
         single = flags >> 5 & 1
         at += 5 + (1 - single) + (0, 1, 2, 4)[flags & 3] + (single, 2, 4, 8)[flags >> 6]

@@ -25,10 +25,13 @@ from pathlib import Path
 import numpy as np
 
 from lsgcli.data.events import Events
-from lsgcli.data.readers import SIDE, TIMES, UNPACKED, Damaged, check_memory, damaged, reader
+from lsgcli.data.guard import Damaged, damaged
+from lsgcli.data.readers import SIDE, reader
+from lsgcli.data.readers.parsing import TIMES, check_memory
 from lsgcli.registry import register
 
 Arrays = Mapping[str, np.ndarray]
+UNPACKED = 1 << 30  # bytes
 NUMPY = b"\x93NUMPY"
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 MATRIX, COMPRESSED = 14, 15
@@ -67,23 +70,17 @@ def mat(path: Path) -> Events:
     if "spiketrain" in arrays:
         return _touch(arrays["spiketrain"], len(content))
     arrays = {name: array.ravel(order="K") for name, array in arrays.items()}
-    if {"ts", "pol"} <= arrays.keys():
-        return _events(arrays, ("x", "y", "ts", "pol"), from_below=ASL_DVS)
+    if {"ts", "pol", "y"} <= arrays.keys():
+        y = ASL_DVS[1] - 1 - arrays["y"].astype(np.float64)
+        arrays |= {"y": y, "t": arrays["ts"], "p": arrays["pol"], "sensor": np.array(ASL_DVS)}
     return _events(arrays)
 
 
-def _events(arrays: Arrays, names: tuple[str, ...] = ("x", "y", "t", "p"), from_below: tuple[int, int] | None = None) -> Events:
-    """Events of arrays of these names.
-
-    Args:
-        from_below: the sensor, if rows are counted from the bottom.
-    """
-    if missing := [name for name in names if name not in arrays]:
+def _events(arrays: Arrays) -> Events:
+    if missing := [name for name in "xytp" if name not in arrays]:
         there = ", ".join(list(arrays)[:12])[:200] or "none"
-        raise Damaged(f"found arrays {there}, expected {', '.join(names)}: {', '.join(missing)} missing")
-    x, y, t, p = (arrays[name] for name in names)
-    if from_below is not None:
-        return Events(x, from_below[1] - 1 - y.astype(np.float64), t, p, from_below)
+        raise Damaged(f"found arrays {there}, expected x, y, t, p: {', '.join(missing)} missing")
+    x, y, t, p = (arrays[name] for name in "xytp")
     return Events(x, y, t, p, _sensor(arrays["sensor"]) if "sensor" in arrays else None)
 
 

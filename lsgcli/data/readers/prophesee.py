@@ -20,13 +20,16 @@ Words of other valid types are skipped, and so are events before the first upper
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from lsgcli.data.events import Events
-from lsgcli.data.readers import Columns, check_memory, damaged, joined, reader, records, unwrap
+from lsgcli.data.guard import damaged
+from lsgcli.data.readers import reader
+from lsgcli.data.readers.parsing import check_memory, table, unwrap, whole
 from lsgcli.registry import register
 
 LARGEST = 1 << 14  # coordinates of a .dat have 14 bits, those of EVT 11
@@ -55,7 +58,7 @@ def dat(path: Path) -> Events:
     kind = content[start : start + 2]
     if kind not in (b"\x00\x08", b"\x0c\x08"):
         raise damaged(f"byte {start}", f"type and size of the events {list(kind)}", "type 0 or 12 and 8 bytes")
-    raw = records(content, start + 2, "<u4,<u4")
+    raw = table(content, start + 2, "<u4,<u4")
     t = raw["f0"].astype(np.int64)
     place = np.ascontiguousarray(raw["f1"])
     x, y = (place & 0x3FFF).astype(np.uint16), (place >> 14 & 0x3FFF).astype(np.uint16)
@@ -68,11 +71,11 @@ def evt2(path: Path) -> Events:
     """Events of EVT 2.0 files; new ones state their sensor, old ones do not."""
     content = path.read_bytes()
     start, sensor = _header(content)
-    found = joined(_evt2(records(content, start, "<u4"), start), sensor)
-    return Events(found.x, found.y, unwrap(found.t, 1 << 34), found.on, sensor)
+    events = whole(_evt2(table(content, start, "<u4"), start))
+    return replace(events, t=unwrap(events.t, 1 << 34), sensor=sensor)
 
 
-def _evt2(words: np.ndarray, start: int) -> Iterator[Columns]:
+def _evt2(words: np.ndarray, start: int) -> Iterator[Events]:
     """The events of each chunk of words."""
     begin, high = 0, np.int64(-1)  # the upper bits of the time
     for begin in range(0, len(words), CHUNK):
@@ -88,7 +91,8 @@ def _evt2(words: np.ndarray, start: int) -> Iterator[Columns]:
         word = part[events]
         t = time[events] << 6
         t |= word >> 22 & 0x3F
-        yield (word >> 11 & 0x7FF).astype(np.uint16), (word & 0x7FF).astype(np.uint16), t, (word >> 28).astype(bool)
+        x, y = (word >> 11 & 0x7FF).astype(np.uint16), (word & 0x7FF).astype(np.uint16)
+        yield Events(x, y, t, (word >> 28).astype(bool))
 
 
 @register("reader", "prophesee-evt3")
@@ -97,20 +101,20 @@ def evt3(path: Path) -> Events:
     """Events of EVT 3.0 files; new ones state their sensor, old ones do not."""
     content = path.read_bytes()
     start, sensor = _header(content)
-    return joined(_evt3(records(content, start, "<u2"), start), sensor)
+    return replace(whole(_evt3(table(content, start, "<u2"), start)), sensor=sensor)
 
 
-def _evt3(words: np.ndarray, start: int) -> Iterator[Columns]:
+def _evt3(words: np.ndarray, start: int) -> Iterator[Events]:
     """The events of each chunk of words."""
     first = int(((words >> 12) == HIGH).argmax())  # the times of events before it are not known
     if words[first] >> 12 != HIGH:
         return
-    pixels, clock, total = _Pixels(), _Clock(int(words[first]) & 0xFFF), 0
+    state, total = _Evt3(int(words[first]) & 0xFFF), 0
     for begin, end in pairwise([*range(0, first, CHUNK), *range(first, len(words), CHUNK), len(words)]):
         part = words[begin:end]
         kinds = (part >> 12).astype(np.uint8)
         _check_types(kinds, EVT3, start + 2 * begin, 2)
-        word, x, y, on = pixels.events(part, kinds)
+        word, x, y, on = state.pixels(part, kinds)
         if begin < first:
             continue
         if len(x) and int(x.max()) >= SIDE:
@@ -118,18 +122,18 @@ def _evt3(words: np.ndarray, start: int) -> Iterator[Columns]:
             raise damaged(f"byte {start + 2 * (begin + int(word[i]))}", f"an event at x={x[i]}", f"x below {SIDE}")
         total += len(x)
         check_memory(2 * len(words), 34 * total, f"{total:,} events and more")
-        yield x.astype(np.uint16), y, clock.times(part, kinds)[word], on
+        yield Events(x.astype(np.uint16), y, state.times(part, kinds)[word], on)
 
 
-class _Clock:
-    """The time in microseconds after the words so far, from the first upper bits on."""
+class _Evt3:
+    """Decoder with the state after the words so far; of the time, from the first upper bits on."""
 
     def __init__(self, upper: int) -> None:
-        self.upper, self.lower = upper, 0
-        self.laps = 0  # how often the 24 bits have passed their end
+        self.row, self.base, self.on = np.uint16(0), 0, False  # column and polarity of the first pixel of the vector
+        self.upper, self.lower, self.laps = upper, 0, 0  # bits of the time; how often the 24 bits have passed their end
 
     def times(self, words: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-        """(n,) int64: the time at each word."""
+        """(n,) int64: the time in microseconds at each word."""
         places = np.flatnonzero((kinds == HIGH) | (kinds == LOW))
         # Prepend the state after the previous words.
         high = np.append(True, kinds[places] == HIGH)
@@ -148,14 +152,7 @@ class _Clock:
         time += laps << 24
         return _latest(places, time[1:], time[0], len(words))
 
-
-class _Pixels:
-    """Row, and first pixel and polarity of the vector, after the words so far."""
-
-    def __init__(self) -> None:
-        self.row, self.base, self.on = np.uint16(0), 0, False
-
-    def events(self, words: np.ndarray, kinds: np.ndarray) -> Columns:
+    def pixels(self, words: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(Number of the word, column, row, polarity) of each event, (N,) each."""
         value, upper, n = words & (SIDE - 1), (words & SIDE).astype(bool), len(words)
         rows, bases = np.flatnonzero(kinds == ROW), np.flatnonzero(kinds == BASE)

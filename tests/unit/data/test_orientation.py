@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from lsgcli.data.events import Events
-from lsgcli.data.orientation import TURNS, turned, turned_sensor
+from lsgcli.data.events import TURNS, Events, turned, turned_sensor
 
 # What numpy does to a picture (H, W), for each name.
 PICTURES = {

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsgcli.data import readers
 from lsgcli.data.readers import arrays, read
 from lsgcli.errors import DataError
 from tests.stress import seeds
@@ -211,7 +210,6 @@ def test_a_regular_recording_that_is_compressed_far(tmp_path):
 
 
 def test_arrays_that_unpack_to_much(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "UNPACKED", 1 << 20)
     monkeypatch.setattr(arrays, "UNPACKED", 1 << 20)
     many = npy_header("(300000,)", "'<i8'") + bytes(8 * 300_000)
     refused(tmp_path / "a.npz", npz(x=many, y=many, t=many, p=many), "found arrays, which require 9 MiB")

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from lsgcli.data import readers
-from lsgcli.data.decoding import decoder
 from lsgcli.data.events import Events
 from lsgcli.data.frames import FrameSettings, edges_of
 from lsgcli.data.slicing import Slicer
@@ -47,6 +46,16 @@ NMNIST = [(x, y, 20_000 + t, on) for x, y, t, on in blob(3, count=200, side=34)]
 LATE = [(x, y, 2**32 - 50_000 + t, on) for x, y, t, on in blob(4, count=200)]  # the counter passes its end
 
 
+def decoded(name, chunks, known=(), sensor=(128, 128)):
+    """The parts of a stream until its end or an error, and the error."""
+    parts = []
+    try:
+        parts.extend(events for _, events in readers.read_stream(name, chunks, known, sensor))
+    except DataError as error:
+        return parts, error.message
+    return parts, None
+
+
 @pytest.mark.parametrize("most", [1, 7, 100_000])
 @pytest.mark.parametrize(
     ("name", "content"),
@@ -55,36 +64,37 @@ LATE = [(x, y, 2**32 - 50_000 + t, on) for x, y, t, on in blob(4, count=200)]  #
 def test_decoded_in_pieces_as_in_whole(name, content, most, tmp_path):
     (tmp_path / name).write_bytes(content)
     whole = readers.read(tmp_path / name)
-    _, decode = decoder(name, content[:16], (), (128, 128))
-    parts = [decode.feed(piece) for piece in pieces(content, np.random.default_rng(0), most)]
-    decode.check()
-    decode.end()
+    parts, error = decoded(name, pieces(content, np.random.default_rng(0), most))
+    assert error is None
     for column in ("x", "y", "t", "on"):
         np.testing.assert_array_equal(np.concatenate([getattr(part, column) for part in parts]), getattr(whole, column))
 
 
-def test_what_is_whole_is_decoded_before_what_is_not():
+@pytest.mark.parametrize("most", [5, 100_000])
+def test_what_is_whole_is_decoded_before_what_is_not(most):
     events = blob(0, count=10)
     bad = aedat2_bytes(events) + b"\xff" * 8 + aedat2_bytes(events, header=b"")
-    _, decode = decoder("a.aedat", bad[:16], (), (128, 128))
-    assert len(decode.feed(bad)) == 10
-    with pytest.raises(DataError, match=rf"byte {len(HEADER) + 80}: found an event at"):
-        decode.check()
-    _, decode = decoder("a.aedat", bad[:16], (), (128, 128))
-    assert len(decode.feed(bad[: len(HEADER) + 83])) == 10
-    with pytest.raises(DataError, match="the end of the stream, expected the rest of an event of 8 bytes"):
-        decode.end()
-    _, decode = decoder("a.aedat", bad[:16], (), (128, 128))
-    with pytest.raises(DataError, match="more header"):
-        decode.feed(b"#!AER-DAT2.0\r\n" + b"#" * 70_000)
+    outside = nmnist_bytes([*[(3, 4, 10, 1)] * 7, (34, 6, 30, 0), (1, 1, 40, 0)])
+    for name, content, sensor, count, said in (
+        ("a.aedat", bad, (128, 128), 10, f"a.aedat: byte {len(HEADER) + 80}: found address 0xffffffff"),
+        ("a.aedat", bad[: len(HEADER) + 83], (128, 128), 10, f"byte {len(HEADER) + 80}: found 3 bytes, expected records of 8"),
+        ("a.aedat", HEADER, (128, 128), 0, "found the end of the file, expected at least one event"),
+        ("a.aedat", b"#!AER-DAT2.0\r\n" + b"#" * 70_000, (128, 128), 0, "more header"),
+        ("a.bin", outside, (34, 34), 7, "a.bin: event 7: found x=34, y=6, expected x below 34 and y below 34"),
+    ):
+        parts, error = decoded(name, pieces(content, np.random.default_rng(0), most), sensor=sensor)
+        assert sum(map(len, parts)) == count
+        assert said in error
 
 
 def test_formats_without_a_signature_are_those_of_the_training_or_of_the_name():
-    assert decoder("a.bin", b"12345", (), (34, 34))[0] == "nmnist-bin"
-    assert decoder("-", b"12345", ("nmnist-bin",), (34, 34))[0] == "nmnist-bin"
+    content = nmnist_bytes(NMNIST)
+    for name, known in (("a.bin", ()), ("-", ("nmnist-bin",))):
+        assert {form for form, _ in readers.read_stream(name, [content], known, (34, 34))} == {"nmnist-bin"}
     for name, head, found in (("-", b"12345", "bytes"), ("-", b"", "no bytes"), ("a.bin", b"#!AER-DAT4.0\r\n", "aedat4")):
-        with pytest.raises(DataError, match=rf"found {found}.*, expected a format that supports streams"):
-            decoder(name, head, ("aedat2",), (34, 34))
+        _, error = decoded(name, [head], ("aedat2",))
+        assert f"{name}: found {found}" in error
+        assert "expected a format that supports streams" in error
 
 
 def events_of(t):
@@ -230,10 +240,10 @@ def test_what_was_whole_is_answered_before_an_error(tmp_path):
     (tmp_path / "a.aedat").write_bytes(aedat2_bytes(blob(0, count=25)) + os.urandom(64).replace(b"\0", b"\1"))
     answers = stream(network, str(tmp_path / "a.aedat"), idle=0)
     assert [next(answers).events for _ in range(2)] == [10, 10]
-    with pytest.raises(DataError, match="found an event at"):
+    with pytest.raises(DataError, match="found address 0x"):
         next(answers)
     (tmp_path / "header.aedat").write_bytes(HEADER)
-    with pytest.raises(DataError, match="expected the rest of its header"):
+    with pytest.raises(DataError, match="expected at least one event"):
         next(stream(network, str(tmp_path / "header.aedat"), idle=0))
     with pytest.raises(DataError, match=r"absent.aedat: cannot be read: No such file"):
         next(stream(network, str(tmp_path / "absent.aedat")))
