@@ -80,7 +80,7 @@ def evaluate(
             )
         config, bundle, _ = open_data(runner.config, {**changes, "device": "cpu"}, ("test",), quiet)
         run = functools.partial(_exported, runner, bundle)
-    from lsgcli.report import terminal
+    from lsgcli.report import records, terminal
 
     with terminal.progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, note="", visible=not quiet)
@@ -93,11 +93,9 @@ def evaluate(
     if as_json:
         print_json(record)
         return
-    parts = terminal.evaluation_tables(record)
+    parts = records.evaluation_tables(record)
     if synops:
-        from lsgcli.report.energy import synops_table
-
-        parts += synops_table(record["synops"])
+        parts += records.synops_parts(record["synops"])
     terminal.show(parts)
 
 

@@ -102,13 +102,13 @@ def inspect_gradients(
     flows = [_flow(path, changes, batches, Thresholds(**limits), sample, quiet) for path in checkpoints]
     _print(flows, as_json, as_csv)
     if html is not None:
-        from lsgcli.report.flow_page import page
+        from lsgcli.report.page import flow_page
 
-        files.write_text(html, page(flows))
+        files.write_text(html, flow_page(flows))
     if plot is not None:
-        from lsgcli.report import flow_plots
+        from lsgcli.report import figures
 
-        flow_plots.write(flows, plot)
+        figures.write(flows, plot)
     found = [
         f"{f['checkpoint']}: {r['name']} is {r['verdict']} ({r['reason']})"
         for f in flows

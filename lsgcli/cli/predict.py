@@ -24,6 +24,7 @@ from lsgcli.cli.common import (
     on_cpu,
 )
 from lsgcli.errors import ConfigError, DataError
+from lsgcli.output import clean
 
 if TYPE_CHECKING:
     from lsgcli.predict import Network
@@ -146,13 +147,12 @@ def _stream(network: "Network", path: str, lines: "Lines", options: dict[str, An
 
 def _files(network: "Network", paths: list[str], lines: "Lines") -> None:
     from lsgcli.predict import predict as run
-    from lsgcli.report.predictions import printable
 
     failed: list[str] = []
 
     def on_error(path: str, error: DataError) -> None:
         failed.append(path)
-        _write(f"error: {printable(error.message)}", sys.stderr)
+        _write(f"error: {clean(error.message, column=True)}", sys.stderr)
 
     answered, begin = 0, time.perf_counter()
     with contextlib.closing(run(network, paths, on_error=on_error)) as predictions:

@@ -29,39 +29,37 @@ CORNERS = {"square": (4, 0.125, 1.25), "triangle": (3, 0.25, 1.35), "diamond": (
 
 def line(points: Sequence[Point], colour: str = "ink", width: float = 1.0, dash: Sequence[float] = ()) -> Mark:
     """A line through points, solid or dashed."""
-    dashes = f' stroke-dasharray="{" ".join(map(_n, dash))}"' if dash else ""
-    style = f'stroke="{_colour(colour)}" stroke-width="{_n(width)}"{dashes} stroke-linejoin="round"'
-    return f'<polyline points="{_points(points)}" fill="none" {style}/>'
+    dashes = {"stroke_dasharray": " ".join(map(_number, dash))} if dash else {}
+    style = {"stroke": _colour(colour), "stroke_width": width, **dashes, "stroke_linejoin": "round"}
+    return _element("polyline", points=_points(points), fill="none", **style)
 
 
 def area(points: Sequence[Point], colour: str, opacity: float = 1.0) -> Mark:
     """A filled polygon."""
-    return f'<polygon points="{_points(points)}" {_fill(colour, opacity)}/>'
+    return _element("polygon", points=_points(points), **_fill(colour, opacity))
 
 
 def box(corner: Point, width: float, height: float, colour: str, opacity: float = 1.0) -> Mark:
     """A filled rectangle; ``corner`` is its upper left."""
-    place = f'x="{_n(corner[0])}" y="{_n(corner[1])}" width="{_n(width)}" height="{_n(height)}"'
-    return f"<rect {place} {_fill(colour, opacity)}/>"
+    return _element("rect", x=corner[0], y=corner[1], width=width, height=height, **_fill(colour, opacity))
 
 
 def dot(at: Point, colour: str, shape: str = "circle", radius: float = 4.0, ring: bool = False) -> Mark:
     """A marker, filled or as a ring: circle, square, triangle or diamond."""
-    (x, y), paint = at, f'fill="{_colour(colour)}"'
+    (x, y), paint = at, _fill(colour)
     if ring:
-        paint = f'fill="none" stroke="{_colour(colour)}" stroke-width="1.5"'
+        paint = {"fill": "none", "stroke": _colour(colour), "stroke_width": "1.5"}
     if shape not in CORNERS:
-        return f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_n(radius)}" {paint}/>'
+        return _element("circle", cx=x, cy=y, r=radius, **paint)
     corners, turn, size = CORNERS[shape]
     angles = (2 * math.pi * (k / corners - turn) for k in range(corners))
     outline = [(x + size * radius * math.cos(a), y + size * radius * math.sin(a)) for a in angles]
-    return f'<polygon points="{_points(outline)}" {paint}/>'
+    return _element("polygon", points=_points(outline), **paint)
 
 
 def text(at: Point, words: str, colour: str = "soft", size: float = 12, anchor: str = "start") -> Mark:
     """A line of text on a base line; ``anchor`` is start, middle or end."""
-    place = f'x="{_n(at[0])}" y="{_n(at[1])}" font-size="{_n(size)}" text-anchor="{anchor}"'
-    return f'<text {place} fill="{_colour(colour)}">{_escaped(words)}</text>'
+    return _element("text", words, x=at[0], y=at[1], font_size=size, text_anchor=anchor, fill=_colour(colour))
 
 
 def group(marks: Sequence[Mark], title: str = "", layer: int | None = None, at: Point = (0, 0)) -> Mark:
@@ -73,7 +71,7 @@ def group(marks: Sequence[Mark], title: str = "", layer: int | None = None, at: 
         at: origin of the group.
     """
     number = f' data-layer="{layer}"' if layer is not None else ""
-    move = f' transform="translate({_n(at[0])} {_n(at[1])})"' if any(at) else ""
+    move = f' transform="translate({_number(at[0])} {_number(at[1])})"' if any(at) else ""
     tip = f"<title>{_escaped(title)}</title>" if title else ""
     return f"<g{number}{move}>{tip}{''.join(marks)}</g>"
 
@@ -177,6 +175,17 @@ def pdf(drawing: Drawing, font: Font) -> bytes:
     return renderPDF.drawToString(svg2rlg(io.BytesIO(drawing.svg(font.name).encode())))
 
 
+def _element(tag: str, words: str = "", **attributes: float | str) -> Mark:
+    """An SVG element; numbers are rounded."""
+    pairs = ((name.replace("_", "-"), v if isinstance(v, str) else _number(v)) for name, v in attributes.items())
+    start = f"<{tag} " + " ".join(f'{name}="{value}"' for name, value in pairs)
+    return f"{start}>{_escaped(words)}</{tag}>" if tag == "text" else f"{start}/>"
+
+
+def _fill(colour: str, opacity: float = 1.0) -> dict[str, str]:
+    return {"fill": _colour(colour)} | ({} if opacity == 1 else {"fill_opacity": f"{opacity:g}"})
+
+
 def _colour(name: str) -> str:
     return f"var(--{name})" if name in LIGHT else name
 
@@ -186,13 +195,9 @@ def _escaped(words: str) -> str:
     return escape("".join(c if c.isprintable() or c == "\n" else "?" for c in words))
 
 
-def _fill(colour: str, opacity: float) -> str:
-    return f'fill="{_colour(colour)}"' + ("" if opacity == 1 else f' fill-opacity="{opacity:g}"')
-
-
-def _n(value: float) -> str:
+def _number(value: float) -> str:
     return f"{round(value, 1):g}"
 
 
 def _points(points: Sequence[Point]) -> str:
-    return " ".join(f"{_n(x)},{_n(y)}" for x, y in points)
+    return " ".join(f"{_number(x)},{_number(y)}" for x, y in points)

@@ -1,7 +1,7 @@
 """Terminal output: progress bars, one line per epoch, tables."""
 
+import os
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from lsgcli.data.prepare import PREPARING
 from lsgcli.output import clean
 
 UNBOUNDED = 1 << 16  # columns of a file or pipe, so that lines are not wrapped
+MIB = 1 << 20
 
 
 class PipeConsole(Console):
@@ -65,18 +65,21 @@ def show(parts: Iterable[RenderableType]) -> None:
 
 
 def console(stream: IO[str]) -> Console:
-    """A console for stdout or stderr, with colours only on a terminal (and not with NO_COLOR), without markup."""
-    width = None if stream.isatty() else UNBOUNDED
+    """A console for stdout or stderr, with colours only on a terminal (and not with NO_COLOR), without markup.
+
+    Its width is COLUMNS if set, else that of the terminal; a file or pipe has unlimited width.
+    """
+    width = None if stream.isatty() or "COLUMNS" in os.environ else UNBOUNDED
     return PipeConsole(file=stream, highlight=False, soft_wrap=False, width=width, emoji=False)
 
 
-def progress_bar(unit: str = "") -> Progress:
+def progress_bar() -> Progress:
     """A bar on stderr with elapsed and remaining time; only shown on a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn(unit + "{task.fields[note]}"),
+        TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console(sys.stderr),
@@ -91,21 +94,18 @@ class Preparation:
 
     def __init__(self, bar: Progress):
         self.bar = bar
-        self.tasks: dict[str, tuple[TaskID, float, int]] = {}  # description -> bar, start time, amount done at the start
+        self.tasks: dict[str, TaskID] = {}  # by description
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Samples, or bytes of a file that is downloaded."""
+        from lsgcli.data.prepare import PREPARING  # imports numpy
+
+        scale, form = (1, "{:.0f}/s") if what == PREPARING else (MIB, "MiB, {:.1f}/s")
         if what not in self.tasks:
-            self.tasks[what] = (self.bar.add_task(what, total=total, note=""), time.monotonic(), done)
-        task, begin, before = self.tasks[what]
-        rate = (done - before) / max(time.monotonic() - begin, 1e-3)
-        if what == PREPARING:
-            self.bar.update(task, completed=done, total=total, note=f"{rate:.0f}/s", visible=done < total)
-        else:
-            mib = 2**20
-            self.bar.update(
-                task, completed=done // mib, total=total // mib, note=f"MiB, {rate / mib:.1f}/s", visible=done < total
-            )
+            self.tasks[what] = self.bar.add_task(what, total=total // scale, note="")
+        task = self.tasks[what]
+        note = form.format(self.bar.tasks[task].speed or 0.0)
+        self.bar.update(task, completed=done // scale, total=total // scale, note=note, visible=done < total)
 
 
 @contextmanager
@@ -212,44 +212,3 @@ def taken_text(source: Mapping[str, Any]) -> str:
     ]
     text += [f"  not used: {name} {tuple(shape)}" for name, shape in source["unused"].items()]
     return "\n".join(text)
-
-
-def cost_text(cost: dict[str, Any]) -> str:
-    """The result of a dry run as text."""
-    lines = {
-        "data set": f"{cost['settings']['dataset']}: " + ", ".join(f"{n} {name}" for name, n in cost["samples"].items() if n),
-        "network": f"{cost['settings']['arch']}, width x {cost['settings']['width_multiplier']:g}, method {cost['settings']['method']}",
-        "input": "x".join(map(str, cost["input"])) + (" (T, B, C, H, W)" if len(cost["input"]) == 5 else " (B, C, H, W)"),
-        "logits": "x".join(map(str, cost["output"])) + " (T, B, classes)",
-        "parameters": f"{cost['parameters']:,} ({cost['parameter_bytes'] / 2**20:.1f} MiB)",
-        "MACs": f"{cost['macs_per_sample'] / 1e6:,.1f} million per sample, forward, all timesteps",
-        "spikes": f"{cost['spikes_per_sample'] / 1e3:,.1f} thousand per sample, all timesteps, before training",
-        "precision": f"{cost['precision']['used']} ({cost['precision']['because']})",
-        "peak memory": f"{cost['peak_bytes'] / 2**20:,.0f} MiB, {cost['peak_of']}, in a few steps",
-        "floor": f"{cost['floor_seconds_per_step']:.3f} s per step for convolutions and linear layers only",
-        "time": f"{cost['seconds_per_step']:.3f} s per step, {cost['seconds_per_epoch']:.1f} s per epoch, {cost['seconds_total'] / 60:.1f} min in total, without evaluation",
-    }
-    return "\n".join(f"{name + ':':<13} {text}" for name, text in lines.items())
-
-
-def evaluation_tables(record: dict[str, Any]) -> list[Any]:
-    """Accuracy, accuracy per class, confusion matrix (up to 12 classes) and firing rates."""
-    head = f"accuracy {record['accuracy']:.4f}  loss {record['loss']:.4f}  {record['samples']} samples  {record['samples_per_s']:.1f} samples/s"
-    names = list(record["per_class"])
-    parts: list[Any] = [head]
-    with_confusion = len(names) <= 12
-    table = Table(title="per class (rows: label, columns: prediction)" if with_confusion else "per class", title_justify="left")
-    table.add_column("class")
-    table.add_column("accuracy", justify="right")
-    for index in range(len(names) if with_confusion else 0):
-        table.add_column(str(index), justify="right")
-    for index, name in enumerate(names):
-        accuracy = record["per_class"][name]
-        row = [f"{index} {name}", "-" if accuracy is None else f"{accuracy:.3f}"]
-        table.add_row(*row, *(str(n) for n in (record["confusion"][index] if with_confusion else [])))
-    rates = Table(title="firing rate", title_justify="left")
-    rates.add_column("layer")
-    rates.add_column("spikes per neuron and timestep", justify="right")
-    for layer, rate in record["firing_rate"].items():
-        rates.add_row(layer, f"{rate:.4f}")
-    return [*parts, table, rates]

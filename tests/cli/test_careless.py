@@ -186,7 +186,7 @@ def test_names_that_steer_a_terminal(images, tmp_path):
     for name in ("[b]a[-b]", "\x1b[1mb", "c" * 60):
         for part in ("train", "test"):
             shutil.copytree(images / "test" / "red", tmp_path / "data" / part / name)
-    result = program("data", "info", "--dataset", "image-folder", "--data-dir", "data", env={"COLUMNS": "40"})
+    result = program("data", "info", "--dataset", "image-folder", "--data-dir", "data")
     for name in ("│ [b]a[-b] ", r"│ \x1b[1mb ", f"│ {'c' * 60} "):
         assert name in result.stdout
 

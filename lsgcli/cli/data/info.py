@@ -44,9 +44,9 @@ def info(
         print_json(record)
     else:
         from lsgcli.report import terminal
-        from lsgcli.report.recordings import info_tables
+        from lsgcli.report.records import info_parts
 
-        terminal.show(info_tables(record))
+        terminal.show(info_parts(record))
     bad = record.get("unreadable", [])
     if bad:
         log.warning("%d recordings cannot be read:\n  %s", len(bad), "\n  ".join(one["problem"] for one in bad))

@@ -36,7 +36,7 @@ def prepare(
     from lsgcli.data.prepare import prepare as run
     from lsgcli.files import making_folder
     from lsgcli.report import terminal
-    from lsgcli.report.recordings import preparation_parts
+    from lsgcli.report.records import preparation_parts
     from lsgcli.resolve import resolve
 
     config = resolve({**settings, "val_fraction": 0.0}, takes=NEEDED)

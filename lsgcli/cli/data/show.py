@@ -39,18 +39,18 @@ def show(
     messages(quiet, verbose, SHOWN)
     # --sensor also applies to recordings.
     one_of(paths[0] if paths else None, {name: settings[name] for name in settings if name in WHERE - {"sensor"}})
-    from lsgcli.report import contact_sheet, sheet_rows
+    from lsgcli.report import sheet
 
     files.check_output(output, "-o", suffixes=(".png",), inputs=paths or (), force=force)
     if paths:
         from lsgcli.resolve import resolve
 
         config = resolve({**settings, "dataset": "event-folder", "val_fraction": 0.0}, takes=SHOWN)
-        rows, name = sheet_rows.of_paths(paths, config, samples), ", ".join(map(str, paths))
+        rows, name = sheet.of_paths(paths, config, samples), ", ".join(map(str, paths))
     else:
         dataset = open_dataset(settings, SHOWN)
         config = dataset.config
-        rows, name = sheet_rows.of_dataset(dataset, samples), config.dataset
+        rows, name = sheet.of_dataset(dataset, samples), config.dataset
     static = not paths and dataset.static
-    contact_sheet.write(output, contact_sheet.draw(name, sheet_rows.preparation(config, static), rows, events=not static))
+    sheet.write(output, sheet.draw(name, sheet.preparation(config, static), rows, events=not static))
     print_json({"path": str(output), "samples": len(rows)}) if as_json else print_result(output)

@@ -54,9 +54,9 @@ def verify(
     if as_json:
         print_json(verdict.record())
     else:
-        from lsgcli.report.recordings import verdict_text
+        from lsgcli.report.records import verification_text
 
-        print_result(verdict_text(verdict.record()))
+        print_result(verification_text(verdict.record()))
     for warning in verdict.warnings:
         log.warning("%s: %s", verdict.path, warning)
     if verdict.faults:

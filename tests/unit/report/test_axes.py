@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from lsgcli.report.axes import Axes, Scale, numbers
-from lsgcli.report.charts import line_chart
+from lsgcli.report.charts import Axes, Scale, line_chart, numbers
 from lsgcli.report.colours import COLOURS, DARK, LIGHT, SEQUENTIAL, Style, ink_on, ramp
 from lsgcli.report.drawing import shortened
 

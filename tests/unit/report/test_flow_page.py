@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from lsgcli.analysis.measures import MEASURES
-from lsgcli.report.flow_page import page
+from lsgcli.report.page import flow_page as page
 from tests.flows import THRESHOLDS, flow, hollow
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}

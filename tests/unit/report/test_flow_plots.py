@@ -12,7 +12,7 @@ from lsgcli.report import drawing
 from lsgcli.report.charts import drawn_legend
 from lsgcli.report.colours import styles
 from lsgcli.report.drawing import Drawing, box, dot, group, line, text
-from lsgcli.report.flow_plots import sheets, write
+from lsgcli.report.figures import sheets, write
 from tests.flows import flow, hollow
 from tests.unit.report import reading
 
