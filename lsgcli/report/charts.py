@@ -1,11 +1,10 @@
 """Line charts: scales, axes, lines with bands and markers, and legends."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
-from lsgcli.report.colours import COLOURS, Style, ordered
+from lsgcli.report.colours import Style
 from lsgcli.report.drawing import ADVANCE, Drawing, Mark, Point, area, dot, group, line, shortened, text
 
 WIDTH, HEIGHT = 420, 250
@@ -158,24 +157,6 @@ class Axes:
         return marks
 
 
-def line_chart(
-    lines: Mapping[str, Sequence[float | None]], *, x_label: str, y_label: str, x_first: int = 0, log: bool = False
-) -> str:
-    """An SVG element of one line per name over 0, 1, 2, ..., and its legend.
-
-    Args:
-        lines: values by name; None (or, on a log scale, 0) is a gap.
-        x_label, y_label: names of the axes.
-        x_first: number of the first point.
-        log: logarithmic y axis.
-    """
-    n = len(lines)
-    looks = [Style(colour) for colour in COLOURS[:n]] if n <= len(COLOURS) else ordered(n)
-    drawn = [Line(name, values, look) for (name, values), look in zip(lines.items(), looks, strict=True)]
-    drawing = line_drawing(drawn, x_label, y_label, x_first, Scale.over((v for one in drawn for v in one.values), log))
-    return drawing.element() + legend([(one.name, one.style) for one in drawn]) if drawing else "<p>Nothing to draw.</p>"
-
-
 def line_drawing(lines: Sequence[Line], x_label: str, y_label: str, x_first: int, y: Scale) -> Drawing | None:
     """The chart as a drawing without legend; None if there are no values."""
     if not any(drawable(value, y.log) for one in lines for value in one.values):
@@ -184,13 +165,6 @@ def line_drawing(lines: Sequence[Line], x_label: str, y_label: str, x_first: int
     n = max(len(one.values) for one in lines)
     axes = Axes(WIDTH, HEIGHT, Scale.counting(n), y, right=30 if numbered else 12)
     return Drawing(WIDTH, HEIGHT, axes.lines(lines, x_label, y_label, x_first), f"{y_label} by {x_label}")
-
-
-def legend(entries: Legend) -> str:
-    """Legend of a chart, for a page."""
-    swatches = (f'<svg class="swatch" viewBox="0 0 26 12" aria-hidden="true">{"".join(_swatch(s))}</svg>' for _, s in entries)
-    spans = (f"<span>{swatch}{escape(name)}</span>" for swatch, (name, _) in zip(swatches, entries, strict=True))
-    return f'<p class="legend">{"".join(spans)}</p>'
 
 
 def drawn_legend(entries: Legend, width: float) -> tuple[list[Mark], float]:
@@ -202,12 +176,12 @@ def drawn_legend(entries: Legend, width: float) -> tuple[list[Mark], float]:
         room = 32 + ADVANCE * 12 * len(words) + 18
         if x > 0 and x + room > width:
             x, y = 0.0, y + ROW
-        marks += [group(_swatch(style), at=(x, y + 3)), text((x + 32, y + 13), words, "ink")]
+        marks += [group(swatch(style), at=(x, y + 3)), text((x + 32, y + 13), words, "ink")]
         x += room
     return marks, y + ROW if marks else 0.0
 
 
-def _swatch(style: Style) -> list[Mark]:
+def swatch(style: Style) -> list[Mark]:
     """A line sample with its marker, 26 x 12 pixels."""
     marks = [line([(1, 6), (25, 6)], style.colour, 2.5, style.dash)]
     return marks + ([dot((13, 6), style.colour, style.shape)] if style.shape else [])

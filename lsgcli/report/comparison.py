@@ -1,7 +1,6 @@
 """Comparison of runs, as a text table and as an HTML page."""
 
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +113,7 @@ def page(record: Record) -> str:
         if (flow := comparison.full_flow(Path(run["path"]), run["state"])) is not None
     }
     epochs = {letter: comparison.metrics(Path(run["path"])) for letter, run in runs}
-    curves = "".join(
+    charts = [
         page.by_epoch(
             measure.capitalize(),
             {run: [line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in own] for run, own in epochs.items()},
@@ -122,21 +121,14 @@ def page(record: Record) -> str:
             "On the validation split, or the test set if there is none.",
         )
         for measure in ("accuracy", "loss")
-    )
-    title = f"Comparison of {len(runs)} runs"
-    legend = "".join(f"<dt>{letter}</dt><dd>{escape(str(run['path']))}: {escape(_state(run))}</dd>" for letter, run in runs)
-    body = f'<header><h1>{title}</h1><dl>{legend}</dl></header>{page.scrolling(_html(record), title)}<div class="pair">{curves}</div>'
+    ]
     found = list(flows.values())
-    if found:
-        body += f"<h2>Gradient flow</h2>{page.introduction(found)}{page.sections(found, list(flows))}"
-    return page.document(title, body, {"comparison": dict(record), "flows": found}, "flow.js")
-
-
-def _html(record: Record) -> str:
-    head = "".join(f'<th scope="col">{letter}</th>' for letter, _ in _runs(record))
-    body = ""
-    for title, rows in sections(record).items():
-        body += f'<tr><th scope="rowgroup" colspan="{len(record["runs"]) + 1}"><b>{escape(title)}</b></th></tr>'
-        for label, cells in rows:
-            body += f'<tr><th scope="row">{escape(label)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
-    return f'<table><thead><tr><th scope="col">run</th>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return page.document(
+        "comparison.html",
+        {"comparison": dict(record), "flows": found},
+        title=f"Comparison of {len(runs)} runs",
+        runs=[(letter, run, _state(run)) for letter, run in runs],
+        sections=sections(record),
+        charts=charts,
+        **page.gradient_flow(found, list(flows)),
+    )

@@ -50,6 +50,11 @@ class View:
     natural: bool = False
     legend: Legend = ()
 
+    @property
+    def narrow(self) -> bool:
+        """Whether it needs only half the width of a page."""
+        return len(self.panels) == 1 and not self.natural
+
 
 @dataclass(frozen=True)
 class Picture:
