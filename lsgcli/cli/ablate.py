@@ -138,7 +138,7 @@ def _run(plan: "Plan", quiet: bool) -> "Collection":
 
     def attempt(cell: "Cell") -> dict[str, Any]:
         with TrainingDisplay(quiet=quiet) as display:
-            display.heading(f"[{cells.index(cell) + 1}/{len(cells)}] {cell.path}")
+            display.say(f"[{cells.index(cell) + 1}/{len(cells)}] {cell.path}")
 
             def emit(record: dict[str, Any]) -> None:
                 if record["event"] == "start":  # written only once a run has started

@@ -106,9 +106,10 @@ def inspect_gradients(
 
         files.write_text(html, flow_page(flows))
     if plot is not None:
-        from lsgcli.report import figures
+        from lsgcli.report.drawing import save
+        from lsgcli.report.figures import sheets
 
-        figures.write(flows, plot)
+        save(sheets(flows), plot)
     found = [
         f"{f['checkpoint']}: {r['name']} is {r['verdict']} ({r['reason']})"
         for f in flows

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 from lsgcli.files import make_folder, replacing
 from lsgcli.report.colours import LIGHT
@@ -23,6 +22,7 @@ SUFFIXES = (".svg", ".png", ".pdf")  # of saved drawings
 ADVANCE = 0.54  # mean width of a character, relative to the font size
 Point = tuple[float, float]
 Mark = str
+Font = tuple[str, str]  # name and file
 # Corners of a marker, its rotation in revolutions, and its radius, relative to a circle of equal visual size.
 CORNERS = {"square": (4, 0.125, 1.25), "triangle": (3, 0.25, 1.35), "diamond": (4, 0.25, 1.3)}
 
@@ -134,16 +134,9 @@ def save(drawings: Mapping[str, Drawing], folder: Path) -> list[Path]:
     return written
 
 
-class Font(NamedTuple):
-    """A font's family and its file."""
-
-    name: str
-    file: str
-
-
 @contextmanager
 def embedded_font() -> Iterator[Font]:
-    """The font included in Pillow, because a machine may have none."""
+    """Name and file of the font included in Pillow, because a machine may have none."""
     from PIL import ImageFont
 
     font = ImageFont.load_default(12)
@@ -152,17 +145,18 @@ def embedded_font() -> Iterator[Font]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "font.ttf"
         file.write_bytes(font.path.getvalue())
-        yield Font(str(font.getname()[0]), str(file))
+        yield str(font.getname()[0]), str(file)
 
 
 def png(drawing: Drawing, font: Font, scale: float = 2) -> bytes:
     """A drawing as PNG, scaled by ``scale``."""
     from resvg_py import svg_to_bytes
 
-    svg = drawing.svg(font.name)
+    name, file = font
+    svg = drawing.svg(name)
     # System fonts are used only for characters missing in this font, so that output is equal on all machines.
     plain = svg.replace("…", "").isascii()
-    return svg_to_bytes(svg_string=svg, zoom=scale, font_files=[font.file], skip_system_fonts=plain)
+    return svg_to_bytes(svg_string=svg, zoom=scale, font_files=[file], skip_system_fonts=plain)
 
 
 def pdf(drawing: Drawing, font: Font) -> bytes:
@@ -172,7 +166,7 @@ def pdf(drawing: Drawing, font: Font) -> bytes:
     from svglib.svglib import svg2rlg
 
     register_font(*font)
-    return renderPDF.drawToString(svg2rlg(io.BytesIO(drawing.svg(font.name).encode())))
+    return renderPDF.drawToString(svg2rlg(io.BytesIO(drawing.svg(font[0]).encode())))
 
 
 def _element(tag: str, words: str = "", **attributes: float | str) -> Mark:

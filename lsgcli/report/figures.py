@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from lsgcli import registry
@@ -12,7 +12,7 @@ from lsgcli.analysis.measures import text as value_text
 from lsgcli.registry import register
 from lsgcli.report.charts import Axes, Legend, Line, Scale, drawable, drawn_legend, line_drawing, whole_ticks
 from lsgcli.report.colours import Style, ordered, styles
-from lsgcli.report.drawing import ADVANCE, Drawing, Mark, box, dot, group, line, save, shortened, text
+from lsgcli.report.drawing import ADVANCE, Drawing, Mark, box, dot, group, line, shortened, text
 
 Flow = dict[str, Any]  # a gradient-flow record
 WIDTH, HEIGHT = 420, 270  # of a chart by layer, pixels
@@ -214,15 +214,6 @@ def _marker(axes: Axes, x: float, number: float | None, style: Style, ok: bool) 
 def _span(values: Sequence[float | None]) -> str:
     known = [number for number in values if number is not None]
     return f"{min(known):.3g} to {max(known):.3g}" if known else "without values"
-
-
-def write(flows: Sequence[Flow], folder: Path) -> list[Path]:
-    """Write each view of each picture of records of :func:`lsgcli.analysis.inspect`, as :func:`~lsgcli.report.drawing.save` does.
-
-    Raises:
-        StorageError: a file cannot be written.
-    """
-    return save(sheets(flows), folder)
 
 
 def sheets(flows: Sequence[Flow]) -> dict[str, Drawing]:

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
 from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -73,8 +72,8 @@ def console(stream: IO[str]) -> Console:
     return PipeConsole(file=stream, highlight=False, soft_wrap=False, width=width, emoji=False)
 
 
-def progress_bar() -> Progress:
-    """A bar on stderr with elapsed and remaining time; only shown on a terminal."""
+def progress_bar(quiet: bool = False) -> Progress:
+    """A bar on stderr with elapsed and remaining time; only shown on a terminal, and not if quiet."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -83,7 +82,7 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console(sys.stderr),
-        disable=not sys.stderr.isatty(),
+        disable=quiet or not sys.stderr.isatty(),
         transient=True,
         expand=True,
     )
@@ -109,12 +108,9 @@ class Preparation:
 
 
 @contextmanager
-def preparing(quiet: bool) -> Iterator[Preparation | None]:
-    """A progress callback for data preparation, shown on a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    with progress_bar() as bar:
+def preparing(quiet: bool) -> Iterator[Preparation]:
+    """A progress callback for data preparation."""
+    with progress_bar(quiet) as bar:
         yield Preparation(bar)
 
 
@@ -125,64 +121,62 @@ class TrainingDisplay:
     """
 
     def __init__(self, quiet: bool):
-        self.quiet = quiet
-        self.bar = progress_bar()
+        self.bar = progress_bar(quiet)
         self.preparing = Preparation(self.bar)
         self.out = self.bar.console  # another console would interfere with the bar
-        self.run_task: TaskID | None = None
+        self.out.quiet = quiet
         self.epochs = 0
+        self.steps: TaskID  # from the start of training
 
     def __enter__(self) -> "TrainingDisplay":
-        if not self.quiet:
-            self.bar.start()
+        self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Show a record; events without a display are ignored."""
-        show = getattr(self, f"_on_{record['event']}", None)
-        if show is not None and not self.quiet:
+        if show := getattr(self, f"_on_{record['event']}", None):
             show(record)
 
-    def heading(self, text: str) -> None:
-        """Print a heading."""
-        if not self.quiet:
-            self._say(text)
+    def say(self, text: str) -> None:
+        """Print text."""
+        self.out.print(clean(text), soft_wrap=True, markup=False)
 
     def _on_start(self, record: dict[str, Any]) -> None:
         self.epochs = record["epochs"]
-        self._say(f"run {record['run']}")
-        self._say(f"computing {record['computing']}")
+        self.say(f"run {record['run']}")
+        self.say(f"computing {record['computing']}")
         if record["epoch"] == 0 and (source := record["sources"].get("init_from")):
-            self._say(taken_text(source))
+            self.say(taken_text(source))
         total = record["epochs"] * record["steps"]
-        self.run_task = self.bar.add_task("training", total=total, completed=record["epoch"] * record["steps"], note="")
+        self.steps = self.bar.add_task("training", total=total, completed=record["epoch"] * record["steps"], note="")
 
     def _on_extended(self, record: dict[str, Any]) -> None:
-        self._say(
+        self.say(
             f"extended from {record['planned']} to {record['epochs']} epochs: from epoch {record['from_epoch'] + 1} on, the learning rate "
             f"follows a cosine over {record['epochs']} epochs, starting at {record['lr']:.3g}"
         )
 
     def _on_step(self, record: dict[str, Any]) -> None:
-        if self.run_task is not None:
-            done = record["epoch"] * record["steps"] + record["step"]
-            self.bar.update(self.run_task, completed=done, note=f"loss {record['loss']:.3f}")
+        done = record["epoch"] * record["steps"] + record["step"]
+        self.bar.update(self.steps, completed=done, note=f"loss {record['loss']:.3f}")
 
     def _on_epoch(self, record: dict[str, Any]) -> None:
         split = "val" if "val_accuracy" in record else "test"
-        self._say(
+        betas = [layer["beta"] for layer in record["layers"]]
+        beta = f"{min(betas):.2f}..{max(betas):.2f}" if betas else "-"
+        self.say(
             f"epoch {record['epoch'] + 1:>3}/{self.epochs}  loss {record['train_loss']:.4f}  train {record['train_accuracy']:.4f}  "
             f"{split} {record[f'{split}_accuracy']:.4f}{' *' if record['best'] else '  '}  "
-            f"beta {_span([layer['beta'] for layer in record['layers']])}  {record['seconds']:.1f} s"
+            f"beta {beta}  {record['seconds']:.1f} s"
             f"  data {record['data_wait']:.0%}"
         )
 
     def _on_end(self, record: dict[str, Any]) -> None:
         chosen = "validation split" if record["best_chosen_on"] == "val" else "test set, which is optimistic"
-        self._say(
+        self.say(
             f"test accuracy: last epoch {record['test_accuracy_last']:.4f}, best epoch {record['test_accuracy_best']:.4f} "
             f"(epoch {record['best_epoch'] + 1}, chosen on the {chosen})"
         )
@@ -190,17 +184,10 @@ class TrainingDisplay:
     def _on_diverged(self, record: dict[str, Any]) -> None:
         from lsgcli.report.flow_terminal import lines
 
-        self._say(f"diverged in {record['message']}")
-        self._say(record["cause"])
+        self.say(f"diverged in {record['message']}")
+        self.say(record["cause"])
         for line in lines([record["table"]], self.out):
             self.out.print(line)
-
-    def _say(self, text: str) -> None:
-        self.out.print(clean(text), soft_wrap=True, markup=False)
-
-
-def _span(values: list[float]) -> str:
-    return f"{min(values):.2f}..{max(values):.2f}" if values else "-"
 
 
 def taken_text(source: Mapping[str, Any]) -> str:
