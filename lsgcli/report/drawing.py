@@ -29,9 +29,9 @@ CORNERS = {"square": (4, 0.125, 1.25), "triangle": (3, 0.25, 1.35), "diamond": (
 
 def line(points: Sequence[Point], colour: str = "ink", width: float = 1.0, dash: Sequence[float] = ()) -> Mark:
     """A line through points, solid or dashed."""
-    dashes = {"stroke_dasharray": " ".join(map(_number, dash))} if dash else {}
-    style = {"stroke": _colour(colour), "stroke_width": width, **dashes, "stroke_linejoin": "round"}
-    return _element("polyline", points=_points(points), fill="none", **style)
+    style = {"stroke": _colour(colour), "stroke_width": _number(width)}
+    style |= {"stroke_dasharray": " ".join(map(_number, dash))} if dash else {}
+    return _element("polyline", points=_points(points), fill="none", **style, stroke_linejoin="round")
 
 
 def area(points: Sequence[Point], colour: str, opacity: float = 1.0) -> Mark:
@@ -169,7 +169,7 @@ def pdf(drawing: Drawing, font: Font) -> bytes:
     return renderPDF.drawToString(svg2rlg(io.BytesIO(drawing.svg(font[0]).encode())))
 
 
-def _element(tag: str, words: str = "", **attributes: float | str) -> Mark:
+def _element(tag: str, words: str = "", /, **attributes: float | str) -> Mark:
     """An SVG element; numbers are rounded."""
     pairs = ((name.replace("_", "-"), v if isinstance(v, str) else _number(v)) for name, v in attributes.items())
     start = f"<{tag} " + " ".join(f'{name}="{value}"' for name, value in pairs)

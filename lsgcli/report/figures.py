@@ -236,9 +236,8 @@ def sheet(title: str, view: View) -> Drawing:
     width = 2 * MARGIN + columns * (wide + GAP) - GAP
     heading = text((MARGIN, MARGIN + TITLE), shortened(title, width - 2 * MARGIN, TITLE), "ink", TITLE)
     entries, height = drawn_legend(view.legend, width - 2 * MARGIN)
-    top = MARGIN + TITLE + 14
-    marks = [heading, group(entries, at=(MARGIN, top))]
-    top += height + 6
+    marks = [heading, group(entries, at=(MARGIN, MARGIN + TITLE + 14))]
+    top = MARGIN + TITLE + 14 + height + 6
     for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
         marks.append(group(cell.marks, at=(MARGIN + column * (wide + GAP), top + row * (high + GAP))))

@@ -7,7 +7,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files as resources
 from typing import Any
 
@@ -16,10 +15,9 @@ from markupsafe import Markup
 
 from lsgcli import files
 from lsgcli.analysis.measures import MEASURES, present, text
-from lsgcli.report.charts import Legend, Line, Scale, line_drawing, swatch
+from lsgcli.report.charts import Line, Scale, line_drawing, swatch
 from lsgcli.report.colours import COLOURS, DARK, LIGHT, Style, ordered, styles
-from lsgcli.report.drawing import Drawing
-from lsgcli.report.figures import Flow, labels, pictures
+from lsgcli.report.figures import Flow, Panel, View, labels, pictures
 from lsgcli.rundir import RunDir
 from lsgcli.verdicts import RULES, rule_text
 
@@ -54,17 +52,7 @@ def document(template: str, data: Mapping[str, Any], **context: Any) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Chart:
-    """Lines over the epochs; without a drawing if there are no values."""
-
-    title: str
-    caption: str
-    drawing: Drawing | None
-    legend: Legend
-
-
-def by_epoch(title: str, values: Values, label: str, caption: str = "", *, log: bool = False) -> Chart:
+def by_epoch(title: str, values: Values, label: str, caption: str = "", *, log: bool = False) -> View:
     """A chart of one line per name over the epochs; None (or, on a log scale, 0) is a gap.
 
     Args:
@@ -75,7 +63,7 @@ def by_epoch(title: str, values: Values, label: str, caption: str = "", *, log: 
     looks = [Style(colour) for colour in COLOURS[:n]] if n <= len(COLOURS) else ordered(n)
     lines = [Line(name, own, look) for (name, own), look in zip(values.items(), looks, strict=True)]
     drawing = line_drawing(lines, "epoch", label, 1, Scale.over((v for line in lines for v in line.values), log))
-    return Chart(title, caption, drawing, [(line.name, line.style) for line in lines])
+    return View(title, [Panel(drawing, note=caption)], legend=[(line.name, line.style) for line in lines])
 
 
 def run_page(run: RunDir, end: dict[str, Any], flow: Flow) -> str:

@@ -18,14 +18,6 @@ UNBOUNDED = 1 << 16  # columns of a file or pipe, so that lines are not wrapped
 MIB = 1 << 20
 
 
-class PipeConsole(Console):
-    """A console that raises BrokenPipeError instead of exiting the program."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise the current BrokenPipeError again."""
-        raise
-
-
 class Table(RichTable):
     """A table of plain text. If the terminal is too narrow, each row becomes a block with one line per cell."""
 
@@ -69,7 +61,7 @@ def console(stream: IO[str]) -> Console:
     Its width is COLUMNS if set, else that of the terminal; a file or pipe has unlimited width.
     """
     width = None if stream.isatty() or "COLUMNS" in os.environ else UNBOUNDED
-    return PipeConsole(file=stream, highlight=False, soft_wrap=False, width=width, emoji=False)
+    return Console(file=stream, highlight=False, soft_wrap=False, width=width, emoji=False)
 
 
 def progress_bar(quiet: bool = False) -> Progress:
