@@ -102,14 +102,12 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
 
 def as_csv(summary: Mapping[str, Any]) -> str:
     """Comma-separated values with unformatted numbers, accuracies 0 to 1, and lists separated by spaces."""
-    flat = []
-    for row in summary["rows"]:
-        own = {key: row[key] for key in FIRST}
-        flat.append({**own, **row["settings"], **{key: value for key, value in row.items() if key not in {*own, "settings"}}})
+    rows = [{**{key: row[key] for key in FIRST}, **row["settings"], **row} for row in summary["rows"]]  # the order of columns
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(flat[0]), lineterminator="\n")
+    fields = [name for name in rows[0] if name != "settings"]
+    writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for row in flat:
+    for row in rows:
         writer.writerow({key: " ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()})
     return text.getvalue().rstrip("\n")
 
