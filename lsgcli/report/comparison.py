@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lsgcli import comparison
-from lsgcli.report.tables import NOTHING, aligned, letters
+from lsgcli.report.tables import NOTHING, aligned, letters, problems
 
 Record = Mapping[str, Any]  # as returned by lsgcli.comparison.compare
 Rows = list[tuple[str, list[str]]]  # label, and one cell per run
@@ -27,12 +27,7 @@ def lines(record: Record, width: int) -> list[str]:
         for title, rows in parts.items():
             table += [title, *body[: len(rows)]]
             body = body[len(rows) :]
-    ill = [
-        f"{letter}: {layer['name']} is {layer['verdict']} ({layer['reason']})"
-        for letter, run in runs
-        for layer in run["layers"]
-        if layer.get("verdict", "ok") != "ok"
-    ]
+    ill = [f"{letter}: {problem}" for letter, run in runs for _, problem in problems(run["layers"])]
     return [*(f"{letter} = {run['path']}: {_state(run)}" for letter, run in runs), *table, *([""] if ill else []), *ill]
 
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from lsgcli.analysis.measures import MEASURES, text
 from lsgcli.report.figures import Flow, labels
-from lsgcli.report.tables import letters
+from lsgcli.report.tables import letters, problems
 from lsgcli.report.terminal import Table
 
 RANKED = sorted((key for key, one in MEASURES.items() if one.rank), key=lambda key: MEASURES[key].rank)
@@ -39,10 +39,9 @@ def lines(flows: Sequence[Flow], out: Console) -> list[Table | Text]:
     else:
         parts += [_one(flow, out) for flow in flows]
     return parts + [
-        Text((f"{name}: " if several else "") + f"{layer['name']} is {layer['verdict']} ({layer['reason']})", style="red")
+        Text((f"{name}: " if several else "") + problem, style="red")
         for flow, name in zip(flows, names, strict=True)
-        for layer in flow["layers"]
-        if layer["verdict"] != "ok"
+        for _, problem in problems(flow["layers"])
     ]
 
 

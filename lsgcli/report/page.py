@@ -18,6 +18,7 @@ from lsgcli.analysis.measures import MEASURES, present, text
 from lsgcli.report.charts import Line, Scale, line_drawing, swatch
 from lsgcli.report.colours import COLOURS, DARK, LIGHT, Style, ordered, styles
 from lsgcli.report.figures import Flow, Panel, View, labels, pictures
+from lsgcli.report.tables import problems
 from lsgcli.rundir import RunDir
 from lsgcli.verdicts import RULES, rule_text
 
@@ -38,7 +39,7 @@ def document(template: str, data: Mapping[str, Any], **context: Any) -> str:
     environment = Environment(
         loader=PackageLoader("lsgcli.report", "static"), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
-    environment.globals |= {"MEASURES": MEASURES, "present": present, "value_text": text, "problems": _problems}
+    environment.globals |= {"MEASURES": MEASURES, "present": present, "value_text": text, "problems": problems}
     environment.globals |= {"swatch": lambda style: Markup("".join(swatch(style)))}
     return environment.get_template(template).render(
         style=style,
@@ -129,15 +130,6 @@ def gradient_flow(flows: Sequence[Flow], names: Sequence[str]) -> dict[str, Any]
         "checkpoints": list(zip(names, flows, (style.colour for style in styles(len(flows))), rules, strict=True)),
         "shown": [(name, picture, picture.views(flows, names) if flows else []) for name, picture in pictures().items()],
     }
-
-
-def _problems(flow: Flow) -> list[str]:
-    """Layers whose verdict is not ok."""
-    return [
-        f"{number} {layer['name']} is {layer['verdict']} ({layer['reason']})"
-        for number, layer in enumerate(flow["layers"], 1)
-        if layer["verdict"] != "ok"
-    ]
 
 
 def _rules(thresholds: Mapping[str, float]) -> str:

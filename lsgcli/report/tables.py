@@ -1,4 +1,4 @@
-"""Output formats of an ablation: table, Markdown, CSV, LaTeX and JSON.
+"""Text that several reports share, and the output formats of an ablation: table, Markdown, CSV, LaTeX and JSON.
 
 Each format is a function of the record returned by :meth:`lsgcli.ablation.collect.Collection.summary`.
 """
@@ -22,6 +22,15 @@ NOTHING = "-"
 def letters(n: int) -> list[str]:
     """Names of columns: A, B, ..., Z, AA, BB, ..."""
     return [string.ascii_uppercase[k % 26] * (k // 26 + 1) for k in range(n)]
+
+
+def problems(layers: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
+    """Number and description of each layer of a gradient-flow record whose verdict is not ok."""
+    return [
+        (number, f"{layer['name']} is {layer['verdict']} ({layer['reason']})")
+        for number, layer in enumerate(layers, 1)
+        if layer.get("verdict", "ok") != "ok"
+    ]
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
@@ -53,14 +62,11 @@ def _interval(row: Row) -> str:
     return NOTHING if row["interval"] is None else " to ".join(_percent(end, "+.2f") for end in row["interval"])
 
 
-# Content of the cells of each column. Other settings that differ between rows are inserted after FIRST.
-Columns = dict[str, Callable[[Row], str]]
-FIRST: Columns = {
+SETTINGS = ("method", "width", "T")  # other settings that differ between rows have columns after these
+COLUMNS: dict[str, Callable[[Row], str]] = {
     "method": lambda row: row["method"],
     "width": lambda row: row["width_formula"] or f"{row['width']:g}",
     "T": lambda row: str(row["T"]),
-}
-SECOND: Columns = {
     "accuracy %": lambda row: _mean(row["mean"], row["std"]),
     "n": lambda row: str(row["n"]),
     "each seed": _seeds,
@@ -74,9 +80,8 @@ SECOND: Columns = {
 
 
 def _lines(rows: Sequence[Row]) -> Lines:
-    head = [*FIRST, *rows[0]["settings"], *SECOND]
-    shown = {**FIRST, **SECOND}
-    return [head, *([shown[name](row) if name in shown else str(row["settings"][name]) for name in head] for row in rows)]
+    head = [*SETTINGS, *rows[0]["settings"], *(name for name in COLUMNS if name not in SETTINGS)]
+    return [head, *([COLUMNS[name](row) if name in COLUMNS else str(row["settings"][name]) for name in head] for row in rows)]
 
 
 def _said(summary: Mapping[str, Any]) -> list[str]:
@@ -102,7 +107,9 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
 
 def as_csv(summary: Mapping[str, Any]) -> str:
     """Comma-separated values with unformatted numbers, accuracies 0 to 1, and lists separated by spaces."""
-    rows = [{**{key: row[key] for key in FIRST}, **row["settings"], **row} for row in summary["rows"]]  # the order of columns
+    rows = [
+        {**{key: row[key] for key in SETTINGS}, **row["settings"], **row} for row in summary["rows"]
+    ]  # the order of columns
     text = io.StringIO()
     fields = [name for name in rows[0] if name != "settings"]
     writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")

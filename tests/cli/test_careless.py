@@ -1,5 +1,6 @@
 """What a careless user gives the program, run as a program: unset variables, options without effect, odd files, narrow terminals."""
 
+import io
 import json
 import os
 import resource
@@ -191,8 +192,15 @@ def test_names_that_steer_a_terminal(images, tmp_path):
         assert name in result.stdout
 
 
+def test_columns_limit_a_pipe_only_if_set(monkeypatch):
+    from lsgcli.report.terminal import UNBOUNDED, console
+
+    assert console(io.StringIO()).width == UNBOUNDED
+    monkeypatch.setenv("COLUMNS", "40")
+    assert console(io.StringIO()).width == 40
+
+
 def test_a_narrow_terminal_shows_every_cell():
-    import io
 
     from lsgcli.report.terminal import Table, console
 

@@ -132,10 +132,15 @@ def test_lines(tmp_path, written):
         ("\x9b2J", r"\u009b2J"),
         ("\u202egpj", r"\u202egpj"),
         ("byte\udcff", r"byte\xff"),
+        ("line\u2028, \ud800", r"line\u2028, \ud800"),
     ],
 )
 def test_names_reach_a_terminal_as_text(name, shown):
     assert clean(name, column=True) == shown
+
+
+def test_text_keeps_line_breaks_tabs_and_backslashes():
+    assert clean("a\tb\nc\\d\x1b\udcff") == "a\tb\nc\\d\\x1b\\xff"
 
 
 def test_running_probabilities_of_extreme_logits():
