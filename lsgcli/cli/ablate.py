@@ -131,7 +131,7 @@ def _run(plan: "Plan", quiet: bool) -> "Collection":
     """Run all cells, except those that other processes are running."""
     from lsgcli.ablation.cells import complete, run_cell
     from lsgcli.ablation.collect import Collection
-    from lsgcli.report.terminal import TrainingDisplay
+    from lsgcli.report.display import TrainingDisplay
     from lsgcli.training.signals import stop_on_signals
 
     cells = plan.cells()

@@ -51,8 +51,8 @@ def train(
     messages(quiet, verbose, MAY_CHANGE if resume else FIELDS)
     run_config, path = _settings(settings, config, out, resume, force)
     from lsgcli import run
+    from lsgcli.report.display import TrainingDisplay
     from lsgcli.report.records import cost_text
-    from lsgcli.report.terminal import TrainingDisplay
     from lsgcli.rundir import check_free
     from lsgcli.training.signals import stop_on_signals
 

@@ -46,6 +46,17 @@ def cost_text(cost: dict[str, Any]) -> str:
     )
 
 
+def taken_text(source: Mapping[str, Any]) -> str:
+    """Description of the tensors initialised from ``--init-from``, as returned by :func:`lsgcli.training.start.start`."""
+    text = [f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})"]
+    text += [
+        f"  new: {name} {tuple(one['shape'])}; in the checkpoint: {'none' if one['found'] is None else tuple(one['found'])}"
+        for name, one in source["new"].items()
+    ]
+    text += [f"  not used: {name} {tuple(shape)}" for name, shape in source["unused"].items()]
+    return "\n".join(text)
+
+
 def evaluation_tables(record: dict[str, Any]) -> Parts:
     """Accuracy, accuracy per class, confusion matrix (up to 12 classes) and firing rates."""
     head = f"accuracy {record['accuracy']:.4f}  loss {record['loss']:.4f}  {record['samples']} samples  {record['samples_per_s']:.1f} samples/s"

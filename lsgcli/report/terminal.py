@@ -1,8 +1,8 @@
-"""Terminal output: progress bars, one line per epoch, tables."""
+"""Terminal output: consoles, tables and progress bars."""
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -104,90 +104,3 @@ def preparing(quiet: bool) -> Iterator[Preparation]:
     """A progress callback for data preparation."""
     with progress_bar(quiet) as bar:
         yield Preparation(bar)
-
-
-class TrainingDisplay:
-    """Display of a run on stderr: one line per epoch, bars on a terminal, nothing if quiet.
-
-    Call it with the records emitted by the training loop.
-    """
-
-    def __init__(self, quiet: bool):
-        self.bar = progress_bar(quiet)
-        self.preparing = Preparation(self.bar)
-        self.out = self.bar.console  # another console would interfere with the bar
-        self.out.quiet = quiet
-        self.epochs = 0
-        self.steps: TaskID  # from the start of training
-
-    def __enter__(self) -> "TrainingDisplay":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()
-
-    def __call__(self, record: dict[str, Any]) -> None:
-        """Show a record; events without a display are ignored."""
-        if show := getattr(self, f"_on_{record['event']}", None):
-            show(record)
-
-    def say(self, text: str) -> None:
-        """Print text."""
-        self.out.print(clean(text), soft_wrap=True, markup=False)
-
-    def _on_start(self, record: dict[str, Any]) -> None:
-        self.epochs = record["epochs"]
-        self.say(f"run {record['run']}")
-        self.say(f"computing {record['computing']}")
-        if record["epoch"] == 0 and (source := record["sources"].get("init_from")):
-            self.say(taken_text(source))
-        total = record["epochs"] * record["steps"]
-        self.steps = self.bar.add_task("training", total=total, completed=record["epoch"] * record["steps"], note="")
-
-    def _on_extended(self, record: dict[str, Any]) -> None:
-        self.say(
-            f"extended from {record['planned']} to {record['epochs']} epochs: from epoch {record['from_epoch'] + 1} on, the learning rate "
-            f"follows a cosine over {record['epochs']} epochs, starting at {record['lr']:.3g}"
-        )
-
-    def _on_step(self, record: dict[str, Any]) -> None:
-        done = record["epoch"] * record["steps"] + record["step"]
-        self.bar.update(self.steps, completed=done, note=f"loss {record['loss']:.3f}")
-
-    def _on_epoch(self, record: dict[str, Any]) -> None:
-        split = "val" if "val_accuracy" in record else "test"
-        betas = [layer["beta"] for layer in record["layers"]]
-        beta = f"{min(betas):.2f}..{max(betas):.2f}" if betas else "-"
-        self.say(
-            f"epoch {record['epoch'] + 1:>3}/{self.epochs}  loss {record['train_loss']:.4f}  train {record['train_accuracy']:.4f}  "
-            f"{split} {record[f'{split}_accuracy']:.4f}{' *' if record['best'] else '  '}  "
-            f"beta {beta}  {record['seconds']:.1f} s"
-            f"  data {record['data_wait']:.0%}"
-        )
-
-    def _on_end(self, record: dict[str, Any]) -> None:
-        chosen = "validation split" if record["best_chosen_on"] == "val" else "test set, which is optimistic"
-        self.say(
-            f"test accuracy: last epoch {record['test_accuracy_last']:.4f}, best epoch {record['test_accuracy_best']:.4f} "
-            f"(epoch {record['best_epoch'] + 1}, chosen on the {chosen})"
-        )
-
-    def _on_diverged(self, record: dict[str, Any]) -> None:
-        from lsgcli.report.flow_terminal import lines
-
-        self.say(f"diverged in {record['message']}")
-        self.say(record["cause"])
-        for line in lines([record["table"]], self.out):
-            self.out.print(line)
-
-
-def taken_text(source: Mapping[str, Any]) -> str:
-    """Description of the tensors initialised from ``--init-from``, as returned by :func:`lsgcli.training.start.start`."""
-    text = [f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})"]
-    text += [
-        f"  new: {name} {tuple(one['shape'])}; in the checkpoint: {'none' if one['found'] is None else tuple(one['found'])}"
-        for name, one in source["new"].items()
-    ]
-    text += [f"  not used: {name} {tuple(shape)}" for name, shape in source["unused"].items()]
-    return "\n".join(text)
