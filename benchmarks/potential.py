@@ -22,8 +22,7 @@ from lsgcli.analysis import Layer, inspect
 from lsgcli.analysis.own import present
 from lsgcli.files import write_text
 from lsgcli.neurons import LIF
-from lsgcli.report.flow_plots import sheet
-from lsgcli.report.pictures.potential import Potential
+from lsgcli.report.figures import pictures, sheet
 
 DECAYS = (0.1, 0.2, 0.5, 0.8)
 T, SAMPLES, NEURONS, BATCHES = 10, 100, 1000, 5
@@ -136,8 +135,9 @@ def main() -> None:
     record = {"machine": machine("numba"), "settings": measure()}
     show(tables(record))
     print(write("potential", record), file=sys.stderr)
-    views = Potential().views(record["settings"], list(SETTINGS))
-    write_text(IMAGE, sheet(Potential.title, views[0]).svg())
+    potential = pictures()["potential"]
+    views = potential.views(record["settings"], list(SETTINGS))
+    write_text(IMAGE, sheet(potential.title, views[0]).svg())
     print(IMAGE, file=sys.stderr)
 
 

@@ -1,7 +1,7 @@
 """Comparison of runs: differing settings, final results and gradient flow, read from run directories only."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ def find(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, Path] = {}  # by their real paths
     for path in paths:
         folder = path.parent if path.is_file() else path
-        runs = [folder] if is_run(folder) else [] if path.is_file() else list(_below(folder))
+        runs = [folder] if is_run(folder) or path.is_file() else [file.parent for file in sorted(folder.rglob(CONFIG))]
+        runs = [run for run in runs if is_run(run)]
         if not runs:
             raise ConfigError(
                 f"{path}: found no run, expected a run directory, a checkpoint in one, or a folder that contains runs",
@@ -31,10 +32,6 @@ def find(paths: Iterable[Path]) -> list[Path]:
         for run in runs:
             found.setdefault(run.resolve(), run)
     return list(found.values())
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    return (file.parent for file in sorted(folder.rglob(CONFIG)) if is_run(file.parent))
 
 
 def compare(runs: Sequence[Path]) -> dict[str, Any]:
@@ -66,6 +63,7 @@ def _record(run: Path, config: RunConfig) -> dict[str, Any]:
     state = "running" if in_use(run) else "stopped" if result is None else "diverged" if "diverged" in result else "finished"
     result, lines = result or {}, metrics(run)
     last = lines[-1] if lines else {}
+    flow = full_flow(run, state) or next(reversed(_lines(run / GRADIENT_FLOW)), {})  # or that of the last epoch
     return {
         "path": str(run),
         "method": config.method,
@@ -79,7 +77,7 @@ def _record(run: Path, config: RunConfig) -> dict[str, Any]:
         "seconds": round(sum(line["seconds"] for line in lines), 3),
         "layers": [
             {name: value for name, value in layer.items() if not isinstance(value, (list, dict))}
-            for layer in _layers(run, state)
+            for layer in flow.get("layers", [])
         ],
     }
 
@@ -100,22 +98,15 @@ def full_flow(run: Path, state: str) -> Flow | None:
         ConfigError: it cannot be read.
     """
     if state == "finished":
-        return next(iter(_lines(run / FULL_FLOW, whole=True)), None)
+        return next(iter(_lines(run / FULL_FLOW)), None)
     lines = _lines(run / GRADIENT_FLOW)
     return {**lines[-1], "loss": None} if state == "diverged" and lines else None  # its loss is a string, inf or nan
 
 
-def _layers(run: Path, state: str) -> list[dict[str, Any]]:
-    """Layers of the full record, or else of the last epoch."""
-    flow = full_flow(run, state) or next(reversed(_lines(run / GRADIENT_FLOW)), {})
-    layers: list[dict[str, Any]] = flow.get("layers", [])
-    return layers
-
-
-def _lines(file: Path, whole: bool = False) -> list[dict[str, Any]]:
-    """The records in a file, one per line or one in the ``whole`` file; empty if there is no file."""
+def _lines(file: Path) -> list[Flow]:
+    """The records in a file, one in a .json file or one per line; empty if there is no file."""
     try:
-        if whole:
+        if file.suffix == ".json":
             return [json.loads(file.read_text(encoding="utf-8"))] if file.exists() else []
         return files.read_json_lines(file)
     except ValueError as error:

@@ -12,7 +12,9 @@ from lsgcli import rundir
 from lsgcli.errors import ConfigError, StorageError
 from lsgcli.files import finite
 
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\udc80-\udcff]")
+# Characters that steer a terminal or reverse text, other line separators, and surrogates; line breaks and tabs are kept in text.
+CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+TEXT, COLUMN = re.compile(f"[{CONTROL}]"), re.compile(rf"[\t\n\\{CONTROL}]")
 ANOTHER = "Choose another name."
 # Patterns for the first bytes of a file, by suffix.
 BEGINNINGS = {
@@ -27,9 +29,19 @@ BEGINNINGS = {
 KINDS = {stat.S_IFDIR: "a folder", stat.S_IFREG: "a file", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 
 
-def clean(text: str) -> str:
-    """``text`` with terminal control characters escaped, such as ``\\x1b`` for ESC; line breaks and tabs are kept."""
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+def clean(text: str, *, column: bool = False) -> str:
+    r"""``text`` with control characters escaped, such as \x1b for ESC; bytes that are not UTF-8 become \x80 to \xff.
+
+    Args:
+        column: also escape line breaks, tabs and backslashes, so that any text fits into one tab-separated column.
+    """
+    return (COLUMN if column else TEXT).sub(lambda found: _escaped(found[0]), text)
+
+
+def _escaped(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte that os.fsdecode could not decode
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return f"\\u{ord(char):04x}" if char >= "\x80" else char.encode("unicode_escape").decode()
 
 
 def print_result(text: object) -> None:

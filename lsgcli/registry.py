@@ -36,7 +36,7 @@ PLACES = {  # relative to the package: a folder, or a module without .py
     "augmentation": "data/augment",
     "loss": "training/losses",
     "format": "export",
-    "picture": "report/pictures",
+    "picture": "report",
 }
 REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w:-]+)"\)')  # starts with a literal, which makes the search fast
 

@@ -23,7 +23,7 @@ from lsgcli.data.datasets.base import Progress
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError
 from lsgcli.models.base import SpikingNet
-from lsgcli.report import html
+from lsgcli.report.page import run_page
 from lsgcli.rundir import (
     FULL_FLOW,
     LAST,
@@ -160,7 +160,7 @@ def train(
             raise
         flow = full_flow(trainer.model, bundle, config, compute)
         files.write_json(run.path / FULL_FLOW, flow)
-        files.write_text(run.report, html.run_page(run, end, flow))
+        files.write_text(run.report, run_page(run, end, flow))
         files.write_json(run.result, end)
         emit(end)
     return end

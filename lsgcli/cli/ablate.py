@@ -133,14 +133,14 @@ def _run(plan: "Plan", quiet: bool) -> "Collection":
     """Run all cells, except those that other processes are running."""
     from lsgcli.ablation.cells import complete, run_cell
     from lsgcli.ablation.collect import Collection
-    from lsgcli.report.terminal import TrainingDisplay
+    from lsgcli.report.display import TrainingDisplay
     from lsgcli.training.signals import stop_on_signals
 
     cells = plan.cells()
 
     def attempt(cell: "Cell") -> dict[str, Any]:
         with TrainingDisplay(quiet=quiet) as display:
-            display.heading(f"[{cells.index(cell) + 1}/{len(cells)}] {cell.path}")
+            display.say(f"[{cells.index(cell) + 1}/{len(cells)}] {cell.path}")
 
             def emit(record: dict[str, Any]) -> None:
                 if record["event"] == "start":  # written only once a run has started

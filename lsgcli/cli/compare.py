@@ -1,7 +1,5 @@
 """``lsg compare``: runs side by side."""
 
-import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +34,7 @@ def compare(
     common.messages(quiet, verbose)
     from lsgcli import comparison
     from lsgcli.report import comparison as report
+    from lsgcli.report.terminal import console
 
     found = comparison.find(runs)
     if html is not None:
@@ -44,7 +43,6 @@ def compare(
     if as_json:
         print_json(record)
     else:
-        fits = shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else None
-        print_result("\n".join(report.lines(record, fits)))
+        print_result("\n".join(report.lines(record, console(sys.stdout).width)))
     if html is not None:
         files.write_text(html, report.page(record))

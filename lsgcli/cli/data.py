@@ -58,7 +58,7 @@ def prepare(
     from lsgcli.data import cache
     from lsgcli.data.prepare import prepare as run
     from lsgcli.report import terminal
-    from lsgcli.report.recordings import preparation_parts
+    from lsgcli.report.records import preparation_parts
     from lsgcli.resolve import resolve
 
     config = resolve({**settings, "val_fraction": 0.0}, takes=NEEDED)
@@ -99,12 +99,12 @@ def info(
     _one_of(path, settings)
     from lsgcli.data import facts
     from lsgcli.report import terminal
-    from lsgcli.report.recordings import info_tables
+    from lsgcli.report.records import info_parts
 
     of = functools.partial(facts.of_path, path) if path else functools.partial(facts.of_dataset, _open(settings))
     with terminal.preparing(quiet) as bar:
         record = of(workers=workers, progress=functools.partial(bar, "reading") if bar else None)
-    print_json(record) if as_json else terminal.show(info_tables(record))
+    print_json(record) if as_json else terminal.show(info_parts(record))
     bad = record.get("unreadable", [])
     if bad:
         log.warning("%d recordings cannot be read:\n  %s", len(bad), "\n  ".join(one["problem"] for one in bad))
@@ -138,19 +138,20 @@ def show(
     messages(quiet, verbose, SHOWN)
     # --sensor also applies to recordings.
     _one_of(paths[0] if paths else None, {name: settings[name] for name in settings if name in WHERE - {"sensor"}})
-    from lsgcli.report import contact_sheet, sheet_rows
+    from lsgcli.report import sheet
 
     check_output(output, "-o", suffixes=(".png",), inputs=paths or (), force=force)
     if paths:
         from lsgcli.resolve import resolve
 
         config = resolve({**settings, "dataset": "event-folder", "val_fraction": 0.0}, takes=SHOWN)
-        rows, name, static = sheet_rows.of_paths(paths, config, samples), ", ".join(map(str, paths)), False
+        rows, name = sheet.of_paths(paths, config, samples), ", ".join(map(str, paths))
     else:
         dataset = _open(settings, SHOWN)
         config = dataset.config
-        rows, name, static = sheet_rows.of_dataset(dataset, samples), config.dataset, dataset.static
-    contact_sheet.write(output, contact_sheet.draw(name, sheet_rows.preparation(config, static), rows, events=not static))
+        rows, name = sheet.of_dataset(dataset, samples), config.dataset
+    static = not paths and dataset.static
+    sheet.write(output, sheet.draw(name, sheet.preparation(config, static), rows, events=not static))
     print_json({"path": str(output), "samples": len(rows)}) if as_json else print_result(output)
 
 
@@ -215,7 +216,7 @@ def verify(
     messages(quiet, verbose, WHERE)
     _one_of(path, settings)
     from lsgcli.data import verification
-    from lsgcli.report.recordings import verdict_text
+    from lsgcli.report.records import verification_text
     from lsgcli.report.terminal import preparing
 
     of = functools.partial(verification.of_path, path) if path else functools.partial(verification.of_dataset, _open(settings))
@@ -224,7 +225,7 @@ def verify(
         verdict = of(workers=workers, progress=progress, hashing=hashing)
         if write:
             verdict = verification.written(verdict, hashing)
-    print_json(verdict.record()) if as_json else print_result(verdict_text(verdict.record()))
+    print_json(verdict.record()) if as_json else print_result(verification_text(verdict.record()))
     for warning in verdict.warnings:
         log.warning("%s: %s", verdict.path, warning)
     if verdict.faults:

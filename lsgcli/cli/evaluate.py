@@ -61,6 +61,8 @@ def evaluate(
             )
         config, bundle, _ = common.open_data(runner.config, {**changes, "device": "cpu"}, ("test",), quiet)
         run = functools.partial(of_export, runner)
+    from lsgcli.report import records
+
     with terminal.progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, note="", visible=not quiet)
         result = run(
@@ -74,6 +76,4 @@ def evaluate(
     if as_json:
         print_json(record)
         return
-    from lsgcli.report.energy import synops_table
-
-    terminal.show([*terminal.evaluation_tables(record), *(synops_table(record["synops"]) if synops else ())])
+    terminal.show([*records.evaluation_tables(record), *(records.synops_parts(record["synops"]) if synops else ())])

@@ -81,7 +81,7 @@ def inspect_gradients(
     from lsgcli.analysis import Sample, measures
     from lsgcli.analysis.history import history
     from lsgcli.checkpoint import check_unfolded
-    from lsgcli.report import flow_page, flow_plots, flow_terminal, terminal
+    from lsgcli.report import drawing, figures, flow_terminal, page, terminal
     from lsgcli.run import full_flow
 
     sample = Sample(mismatch, mismatch_step or 0.1) if mismatch else None
@@ -101,9 +101,9 @@ def inspect_gradients(
     else:
         terminal.show(flow_terminal.lines(flows, terminal.console(sys.stdout)))
     if html is not None:
-        files.write_text(html, flow_page.page(flows))
+        files.write_text(html, page.flow_page(flows))
     if plot is not None:
-        flow_plots.write(flows, plot)
+        drawing.save(figures.sheets(flows), plot)
     failed = [
         f"{flow['checkpoint']}: {layer['name']} is {layer['verdict']} ({layer['reason']})"
         for flow in flows

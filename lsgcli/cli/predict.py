@@ -11,6 +11,7 @@ import typer
 
 from lsgcli.cli import common
 from lsgcli.errors import ConfigError, DataError
+from lsgcli.output import clean
 
 if TYPE_CHECKING:
     from lsgcli.predict import Network
@@ -124,13 +125,12 @@ def _files(network: "Network", paths: list[str], lines: "Lines") -> None:
         SystemExit: with the status of a DataError, if some cannot be read.
     """
     from lsgcli.predict import predict
-    from lsgcli.report.predictions import printable
 
     failed: list[str] = []
 
     def on_error(path: str, error: DataError) -> None:
         failed.append(path)
-        _write(f"error: {printable(error.message)}", sys.stderr)
+        _write(f"error: {clean(error.message, column=True)}", sys.stderr)
 
     count, begin = 0, time.perf_counter()
     with contextlib.closing(predict(network, paths, on_error=on_error)) as predictions:

@@ -56,7 +56,8 @@ def train(
         run_config = _of_resumed_run(resume, settings, {"--out": out, "--force": force, "--config": config})
     path = resume or out or rundir.new_path(run_config)
     from lsgcli import run
-    from lsgcli.report.terminal import TrainingDisplay, cost_text
+    from lsgcli.report.display import TrainingDisplay
+    from lsgcli.report.records import cost_text
     from lsgcli.training.signals import stop_on_signals
 
     continues = resume is not None

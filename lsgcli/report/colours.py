@@ -6,7 +6,6 @@ from dataclasses import dataclass
 # Named colours of marks: CSS variables on a page, the light values in a file.
 LIGHT = {"ink": "#1c2733", "soft": "#5b6875", "grid": "#d9dfe5", "ground": "#ffffff", "shade": "#eef2f6", "bad": "#b3261e"}
 DARK = {"ink": "#e3e8ed", "soft": "#98a4b0", "grid": "#303943", "ground": "#14191f", "shade": "#1e252d", "bad": "#ff8a80"}
-PAGE = {name: f"var(--{name})" for name in LIGHT}
 
 COLOURS = ("#3b82c4", "#d97706", "#2f9e6e", "#b4559b", "#7c6ad6", "#c2413b", "#8a7a2f", "#3f979c")
 SHAPES = ("circle", "square", "triangle", "diamond")
@@ -19,13 +18,7 @@ DEPTH = ("#3b82c4", "#b4559b", "#d97706")  # layers in their order, from the inp
 
 @dataclass(frozen=True)
 class Style:
-    """Style of a line; lines never differ by colour only.
-
-    Attributes:
-        colour: hexadecimal, or a name of :data:`LIGHT`.
-        shape: of its markers, one of :data:`SHAPES`; none where empty.
-        dash: lengths of dashes and gaps in turn; solid where empty.
-    """
+    """Style of a line: colour (hexadecimal, or a name of :data:`LIGHT`), shape of markers, and lengths of dashes and gaps."""
 
     colour: str
     shape: str = ""
@@ -33,16 +26,16 @@ class Style:
 
 
 def styles(n: int) -> list[Style]:
-    """Styles for n unordered items, such as checkpoints."""
+    """Styles for n unordered items, such as checkpoints; they never differ by colour only."""
     return [
         Style(COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], DASHES[(i + i // len(COLOURS)) % len(DASHES)])
         for i in range(n)
     ]
 
 
-def ordered(n: int) -> list[str]:
-    """Colours for n ordered items, such as layers."""
-    return [ramp(DEPTH, i / (n - 1) if n > 1 else 0.0) for i in range(n)]
+def ordered(n: int) -> list[Style]:
+    """Solid lines for n ordered items, such as layers."""
+    return [Style(ramp(DEPTH, i / (n - 1) if n > 1 else 0.0)) for i in range(n)]
 
 
 def ramp(colours: Sequence[str], share: float) -> str:
@@ -60,5 +53,5 @@ def ink_on(colour: str) -> str:
     return "#000000" if luminance > 0.179 else "#ffffff"
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+def _rgb(colour: str) -> bytes:
+    return bytes.fromhex(colour[1:])

@@ -1,63 +1,53 @@
 """Comparison of runs, as a text table and as an HTML page."""
 
-import string
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from lsgcli import comparison
-from lsgcli.report.tables import NOTHING, aligned
+from lsgcli.report.tables import NOTHING, aligned, letters, problems
 
 Record = Mapping[str, Any]  # as returned by lsgcli.comparison.compare
-Row = tuple[str, list[str]]  # label, and one cell per run
-FLOW = "gradient flow: coverage, |dL/dW|"
+Rows = list[tuple[str, list[str]]]  # label, and one cell per run
 
 
-def names(record: Record) -> list[str]:
-    """A letter for each run: A, B, ..., Z, AA, BB, ..."""
-    return [string.ascii_uppercase[k % 26] * (k // 26 + 1) for k in range(len(record["runs"]))]
-
-
-def lines(record: Record, width: int | None) -> list[str]:
+def lines(record: Record, width: int) -> list[str]:
     """The table, preceded by the run of each column and followed by verdicts other than ok.
 
     Args:
-        width: width of the terminal, beyond which columns are wrapped into further blocks; None for unlimited.
+        width: width of the output, beyond which columns are wrapped into further blocks.
     """
-    letters = names(record)
-    legend = [f"{letter} = {run['path']}: {state(run)}" for letter, run in zip(letters, record["runs"], strict=True)]
-    parts = {title: rows for title, rows in sections(record).items() if rows}
-    cells = [["", *letters], *([f"  {label}", *own] for rows in parts.values() for label, own in rows)]
+    runs, parts = _runs(record), sections(record)
+    cells = [["", *(letter for letter, _ in runs)]]
+    cells += [[f"  {label}", *own] for rows in parts.values() for label, own in rows]
     table: list[str] = []
     for chosen in _blocks(cells, width):
-        head, *body = aligned(cells, [0, *chosen])
+        head, *body = aligned([[line[k] for k in (0, *chosen)] for line in cells])
         table += ["", head]
         for title, rows in parts.items():
             table += [title, *body[: len(rows)]]
             body = body[len(rows) :]
-    ill = [
-        f"{letter}: {layer['name']} is {layer['verdict']} ({layer['reason']})"
-        for letter, run in zip(letters, record["runs"], strict=True)
-        for layer in run["layers"]
-        if layer.get("verdict", "ok") != "ok"
-    ]
-    return [*legend, *table, *([""] if ill else []), *ill]
+    ill = [f"{letter}: {problem}" for letter, run in runs for _, problem in problems(run["layers"])]
+    return [*(f"{letter} = {run['path']}: {_state(run)}" for letter, run in runs), *table, *([""] if ill else []), *ill]
 
 
-def _blocks(table: Sequence[Sequence[str]], width: int | None) -> list[list[int]]:
+def _runs(record: Record) -> list[tuple[str, Record]]:
+    """The runs, each with the letter of its column."""
+    return list(zip(letters(len(record["runs"])), record["runs"], strict=True))
+
+
+def _blocks(table: Sequence[Sequence[str]], width: int) -> list[list[int]]:
     """Groups of column indices that fit side by side with the first column."""
     widths = [max(map(len, column)) + 2 for column in zip(*table, strict=True)]
     blocks: list[list[int]] = [[]]
     for column in range(1, len(widths)):
-        if width is not None and blocks[-1] and sum(widths[k] for k in (0, *blocks[-1], column)) - 2 > width:
+        if blocks[-1] and sum(widths[k] for k in (0, *blocks[-1], column)) - 2 > width:
             blocks.append([])
         blocks[-1].append(column)
     return blocks
 
 
-def state(run: Record) -> str:
-    """Description of the state of a run."""
+def _state(run: Record) -> str:
     done = f"{run['epochs']} of {run['of']} epochs"
     return {
         "finished": "finished",
@@ -67,34 +57,31 @@ def state(run: Record) -> str:
     }[str(run["state"])]
 
 
-def sections(record: Record) -> dict[str, list[Row]]:
-    """The rows of the table, by section title."""
-    runs = record["runs"]
-    layers = list(dict.fromkeys(layer["name"] for run in runs for layer in run["layers"]))  # in their order
-    by_name = [{layer["name"]: layer for layer in run["layers"]} for run in runs]
-    return {
+def sections(record: Record) -> dict[str, Rows]:
+    """The rows of the table, by section title; empty sections are left out."""
+    by_name = [{layer["name"]: layer for layer in run["layers"]} for run in record["runs"]]
+    found: dict[str, Rows] = {
         "settings that differ": [
             (name, [NOTHING if value is None else str(value) for value in values])
             for name, values in record["settings"].items()
         ],
-        "result": [(title, [cell(run) for run in runs]) for title, cell in RESULT],
-        FLOW: [(name, [_flow(own.get(name)) for own in by_name]) for name in layers],
+        "result": [(title, [cell(run) for run in record["runs"]]) for title, cell in RESULT],
+        "gradient flow: coverage, |dL/dW|": [
+            (name, [_flow(own.get(name)) for own in by_name]) for name in dict.fromkeys(name for own in by_name for name in own)
+        ],
     }
+    return {title: rows for title, rows in found.items() if rows}
 
 
 def _number(value: float | None, form: str = ".4f") -> str:
     return NOTHING if value is None else format(value, form)
 
 
-def _best(run: Record) -> str:
-    return NOTHING if run["best_epoch"] is None else f"{run['best_epoch'] + 1} by {run['best_chosen_on']}"
-
-
 RESULT: tuple[tuple[str, Callable[[Record], str]], ...] = (
     ("test accuracy", lambda run: _number(run["accuracy"])),
     ("  of last epoch", lambda run: _number(run["test_accuracy_last"])),
     ("  of best epoch", lambda run: _number(run["test_accuracy_best"])),
-    ("best epoch", _best),
+    ("best epoch", lambda run: NOTHING if run["best_epoch"] is None else f"{run['best_epoch'] + 1} by {run['best_chosen_on']}"),
     ("train loss", lambda run: _number(run["train_loss"])),
     ("epochs", lambda run: f"{run['epochs']}/{run['of']}" + ("" if run["state"] == "finished" else f" {run['state']}")),
     ("training, seconds", lambda run: _number(run["seconds"], ".1f")),
@@ -111,51 +98,32 @@ def _flow(layer: Record | None) -> str:
 def page(record: Record) -> str:
     """The comparison as a self-contained HTML page, with training curves and gradient-flow figures."""
     from lsgcli.analysis.history import history
-    from lsgcli.report import flow_page
-    from lsgcli.report.charts import line_chart
-    from lsgcli.report.page import page as document
-    from lsgcli.report.page import scrolling
+    from lsgcli.report import page
     from lsgcli.rundir import LAST
 
-    letters, runs = names(record), record["runs"]
-    flows, shown = [], []
-    for letter, run in zip(letters, runs, strict=True):
-        path = Path(run["path"])
-        if (flow := comparison.full_flow(path, run["state"])) is not None:
-            flows.append({**flow, "checkpoint": str(path), "method": run["method"], "history": history(path / LAST)})
-            shown.append(letter)
-    epochs = {letter: comparison.metrics(Path(run["path"])) for letter, run in zip(letters, runs, strict=True)}
-
-    def over_time(measure: str) -> dict[str, list[float | None]]:
-        return {
-            letter: [line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in own] for letter, own in epochs.items()
-        }
-
-    charts = "".join(
-        f"<figure><h2>{title}</h2>{line_chart(over_time(measure), x_label='epoch', y_label=measure, x_first=1)}"
-        "<figcaption>On the validation split, or the test set if there is none.</figcaption></figure>"
-        for title, measure in (("Accuracy", "accuracy"), ("Loss", "loss"))
+    runs = _runs(record)
+    flows = {
+        letter: {**flow, "checkpoint": run["path"], "method": run["method"], "history": history(Path(run["path"]) / LAST)}
+        for letter, run in runs
+        if (flow := comparison.full_flow(Path(run["path"]), run["state"])) is not None
+    }
+    epochs = {letter: comparison.metrics(Path(run["path"])) for letter, run in runs}
+    charts = [
+        page.by_epoch(
+            measure.capitalize(),
+            {run: [line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in own] for run, own in epochs.items()},
+            measure,
+            "On the validation split, or the test set if there is none.",
+        )
+        for measure in ("accuracy", "loss")
+    ]
+    found = list(flows.values())
+    return page.document(
+        "comparison.html",
+        {"comparison": dict(record), "flows": found},
+        title=f"Comparison of {len(runs)} runs",
+        runs=[(letter, run, _state(run)) for letter, run in runs],
+        sections=sections(record),
+        charts=charts,
+        **page.gradient_flow(found, list(flows)),
     )
-    title = f"Comparison of {len(runs)} runs"
-    legend = "".join(
-        f"<dt>{letter}</dt><dd>{escape(str(run['path']))}: {escape(state(run))}</dd>"
-        for letter, run in zip(letters, runs, strict=True)
-    )
-    body = (
-        f'<header><h1>{title}</h1><dl>{legend}</dl></header>{scrolling(_html(record), title)}<div class="pair">{charts}</div>'
-    )
-    if flows:
-        body += f"<h2>Gradient flow</h2>{flow_page.introduction(flows)}{flow_page.sections(flows, shown)}"
-    return document(title, body, {"comparison": dict(record), "flows": flows}, "flow.js")
-
-
-def _html(record: Record) -> str:
-    letters = names(record)
-    head = "".join(f'<th scope="col">{letter}</th>' for letter in letters)
-    body = ""
-    for title, rows in sections(record).items():
-        if rows:
-            body += f'<tr><th scope="rowgroup" colspan="{len(letters) + 1}"><b>{escape(title)}</b></th></tr>'
-        for label, cells in rows:
-            body += f'<tr><th scope="row">{escape(label)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
-    return f'<table><thead><tr><th scope="col">run</th>{head}</tr></thead><tbody>{body}</tbody></table>'

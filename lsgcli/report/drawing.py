@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 from lsgcli.files import make_folder, replacing
 from lsgcli.report.colours import LIGHT
@@ -23,45 +22,44 @@ SUFFIXES = (".svg", ".png", ".pdf")  # of saved drawings
 ADVANCE = 0.54  # mean width of a character, relative to the font size
 Point = tuple[float, float]
 Mark = str
+Font = tuple[str, str]  # name and file
 # Corners of a marker, its rotation in revolutions, and its radius, relative to a circle of equal visual size.
 CORNERS = {"square": (4, 0.125, 1.25), "triangle": (3, 0.25, 1.35), "diamond": (4, 0.25, 1.3)}
 
 
 def line(points: Sequence[Point], colour: str = "ink", width: float = 1.0, dash: Sequence[float] = ()) -> Mark:
     """A line through points, solid or dashed."""
-    dashes = f' stroke-dasharray="{" ".join(map(_n, dash))}"' if dash else ""
-    style = f'stroke="{_colour(colour)}" stroke-width="{_n(width)}"{dashes} stroke-linejoin="round"'
-    return f'<polyline points="{_points(points)}" fill="none" {style}/>'
+    style = {"stroke": _colour(colour), "stroke_width": _number(width)}
+    style |= {"stroke_dasharray": " ".join(map(_number, dash))} if dash else {}
+    return _element("polyline", points=_points(points), fill="none", **style, stroke_linejoin="round")
 
 
 def area(points: Sequence[Point], colour: str, opacity: float = 1.0) -> Mark:
     """A filled polygon."""
-    return f'<polygon points="{_points(points)}" {_fill(colour, opacity)}/>'
+    return _element("polygon", points=_points(points), **_fill(colour, opacity))
 
 
 def box(corner: Point, width: float, height: float, colour: str, opacity: float = 1.0) -> Mark:
     """A filled rectangle; ``corner`` is its upper left."""
-    place = f'x="{_n(corner[0])}" y="{_n(corner[1])}" width="{_n(width)}" height="{_n(height)}"'
-    return f"<rect {place} {_fill(colour, opacity)}/>"
+    return _element("rect", x=corner[0], y=corner[1], width=width, height=height, **_fill(colour, opacity))
 
 
 def dot(at: Point, colour: str, shape: str = "circle", radius: float = 4.0, ring: bool = False) -> Mark:
     """A marker, filled or as a ring: circle, square, triangle or diamond."""
-    (x, y), paint = at, f'fill="{_colour(colour)}"'
+    (x, y), paint = at, _fill(colour)
     if ring:
-        paint = f'fill="none" stroke="{_colour(colour)}" stroke-width="1.5"'
+        paint = {"fill": "none", "stroke": _colour(colour), "stroke_width": "1.5"}
     if shape not in CORNERS:
-        return f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_n(radius)}" {paint}/>'
+        return _element("circle", cx=x, cy=y, r=radius, **paint)
     corners, turn, size = CORNERS[shape]
     angles = (2 * math.pi * (k / corners - turn) for k in range(corners))
     outline = [(x + size * radius * math.cos(a), y + size * radius * math.sin(a)) for a in angles]
-    return f'<polygon points="{_points(outline)}" {paint}/>'
+    return _element("polygon", points=_points(outline), **paint)
 
 
 def text(at: Point, words: str, colour: str = "soft", size: float = 12, anchor: str = "start") -> Mark:
     """A line of text on a base line; ``anchor`` is start, middle or end."""
-    place = f'x="{_n(at[0])}" y="{_n(at[1])}" font-size="{_n(size)}" text-anchor="{anchor}"'
-    return f'<text {place} fill="{_colour(colour)}">{_escaped(words)}</text>'
+    return _element("text", words, x=at[0], y=at[1], font_size=size, text_anchor=anchor, fill=_colour(colour))
 
 
 def group(marks: Sequence[Mark], title: str = "", layer: int | None = None, at: Point = (0, 0)) -> Mark:
@@ -73,7 +71,7 @@ def group(marks: Sequence[Mark], title: str = "", layer: int | None = None, at: 
         at: origin of the group.
     """
     number = f' data-layer="{layer}"' if layer is not None else ""
-    move = f' transform="translate({_n(at[0])} {_n(at[1])})"' if any(at) else ""
+    move = f' transform="translate({_number(at[0])} {_number(at[1])})"' if any(at) else ""
     tip = f"<title>{_escaped(title)}</title>" if title else ""
     return f"<g{number}{move}>{tip}{''.join(marks)}</g>"
 
@@ -136,16 +134,9 @@ def save(drawings: Mapping[str, Drawing], folder: Path) -> list[Path]:
     return written
 
 
-class Font(NamedTuple):
-    """A font's family and its file."""
-
-    name: str
-    file: str
-
-
 @contextmanager
 def embedded_font() -> Iterator[Font]:
-    """The font included in Pillow, because a machine may have none."""
+    """Name and file of the font included in Pillow, because a machine may have none."""
     from PIL import ImageFont
 
     font = ImageFont.load_default(12)
@@ -154,17 +145,18 @@ def embedded_font() -> Iterator[Font]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "font.ttf"
         file.write_bytes(font.path.getvalue())
-        yield Font(str(font.getname()[0]), str(file))
+        yield str(font.getname()[0]), str(file)
 
 
 def png(drawing: Drawing, font: Font, scale: float = 2) -> bytes:
     """A drawing as PNG, scaled by ``scale``."""
     from resvg_py import svg_to_bytes
 
-    svg = drawing.svg(font.name)
+    name, file = font
+    svg = drawing.svg(name)
     # System fonts are used only for characters missing in this font, so that output is equal on all machines.
     plain = svg.replace("…", "").isascii()
-    return svg_to_bytes(svg_string=svg, zoom=scale, font_files=[font.file], skip_system_fonts=plain)
+    return svg_to_bytes(svg_string=svg, zoom=scale, font_files=[file], skip_system_fonts=plain)
 
 
 def pdf(drawing: Drawing, font: Font) -> bytes:
@@ -174,7 +166,18 @@ def pdf(drawing: Drawing, font: Font) -> bytes:
     from svglib.svglib import svg2rlg
 
     register_font(*font)
-    return renderPDF.drawToString(svg2rlg(io.BytesIO(drawing.svg(font.name).encode())))
+    return renderPDF.drawToString(svg2rlg(io.BytesIO(drawing.svg(font[0]).encode())))
+
+
+def _element(tag: str, words: str = "", /, **attributes: float | str) -> Mark:
+    """An SVG element; numbers are rounded."""
+    pairs = ((name.replace("_", "-"), v if isinstance(v, str) else _number(v)) for name, v in attributes.items())
+    start = f"<{tag} " + " ".join(f'{name}="{value}"' for name, value in pairs)
+    return f"{start}>{_escaped(words)}</{tag}>" if tag == "text" else f"{start}/>"
+
+
+def _fill(colour: str, opacity: float = 1.0) -> dict[str, str]:
+    return {"fill": _colour(colour)} | ({} if opacity == 1 else {"fill_opacity": f"{opacity:g}"})
 
 
 def _colour(name: str) -> str:
@@ -186,13 +189,9 @@ def _escaped(words: str) -> str:
     return escape("".join(c if c.isprintable() or c == "\n" else "?" for c in words))
 
 
-def _fill(colour: str, opacity: float) -> str:
-    return f'fill="{_colour(colour)}"' + ("" if opacity == 1 else f' fill-opacity="{opacity:g}"')
-
-
-def _n(value: float) -> str:
+def _number(value: float) -> str:
     return f"{round(value, 1):g}"
 
 
 def _points(points: Sequence[Point]) -> str:
-    return " ".join(f"{_n(x)},{_n(y)}" for x, y in points)
+    return " ".join(f"{_number(x)},{_number(y)}" for x, y in points)

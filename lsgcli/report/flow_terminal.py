@@ -1,6 +1,5 @@
 """Gradient flow in a terminal: coverage as a bar and per timestep, and as many measures as fit."""
 
-import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +7,8 @@ from rich.console import Console
 from rich.text import Text
 
 from lsgcli.analysis.measures import MEASURES, text
-from lsgcli.report.pictures.base import labels
+from lsgcli.report.figures import Flow, labels
+from lsgcli.report.tables import letters, problems
 from lsgcli.report.terminal import Table
 
 RANKED = sorted((key for key, one in MEASURES.items() if one.rank), key=lambda key: MEASURES[key].rank)
@@ -20,106 +20,94 @@ NAME = 5 + 1 + BAR  # maximum length of a checkpoint's name as column heading
 FILLED, HEIGHTS = "▏▎▍▌▋▊▉█", "▁▂▃▄▅▆▇█"
 
 
-def lines(flows: Sequence[dict[str, Any]], out: Console) -> list[Table | Text]:
+def lines(flows: Sequence[Flow], out: Console) -> list[Table | Text]:
     """One table per record, or one table for all if they have the same layers.
 
     Args:
         flows: gradient-flow records, each with a ``checkpoint`` if there are several.
         out: output console; its width determines the number of columns.
     """
-    names = _names(flows) if len(flows) > 1 else [""]
-    parts: list[Table | Text] = [Text(_heading(flow, name)) for flow, name in zip(flows, names, strict=True)]
-    alike = len({tuple(layer["name"] for layer in flow["layers"]) for flow in flows}) == 1
-    if len(flows) > 1 and alike:
+    names = labels(flows)
+    if len({name[:NAME] for name in names}) < len(names):
+        names = letters(len(names))
+    several = len(flows) > 1
+    parts: list[Table | Text] = [
+        Text((f"{name} = " if several else "") + _heading(flow)) for flow, name in zip(flows, names, strict=True)
+    ]
+    if several and len({tuple(layer["name"] for layer in flow["layers"]) for flow in flows}) == 1:
         parts.append(_several(flows, names, out))
     else:
         parts += [_one(flow, out) for flow in flows]
-    parts += [
-        Text(f"{name + ': ' if name else ''}{layer['name']} is {layer['verdict']} ({layer['reason']})", style="red")
+    return parts + [
+        Text((f"{name}: " if several else "") + problem, style="red")
         for flow, name in zip(flows, names, strict=True)
-        for layer in flow["layers"]
-        if layer["verdict"] != "ok"
+        for _, problem in problems(flow["layers"])
     ]
-    return parts
 
 
-def _names(flows: Sequence[dict[str, Any]]) -> list[str]:
-    """Names of the checkpoints, or letters if they have no short distinct names."""
-    names = labels(flows)
-    if len({name[:NAME] for name in names}) == len(names):
-        return names
-    return [string.ascii_uppercase[k % 26] * (k // 26 + 1) for k in range(len(names))]
-
-
-def _heading(flow: dict[str, Any], name: str) -> str:
+def _heading(flow: Flow) -> str:
     loss = "-" if flow.get("loss") is None else f"{flow['loss']:.4f}"
     facts = f"method {flow['method']}, " if flow.get("method") else ""
     path = f"{flow['checkpoint']}: " if flow.get("checkpoint") else ""
-    return f"{name + ' = ' if name else ''}{path}{facts}T={flow['T']}, {flow['batches']} mini-batches, loss {loss}"
+    return f"{path}{facts}T={flow['T']}, {flow['batches']} mini-batches, loss {loss}"
 
 
-def _one(flow: dict[str, Any], out: Console) -> Table:
+def _one(flow: Flow, out: Console) -> Table:
     """Table of one record, with a column per measure."""
-    marks = Marks(out, [flow])
-    width = max(5, *(len(layer["name"]) for layer in flow["layers"]))
-    room = min(out.width, ROOM) - sum(one + GAP for one in (width, 5 + 1 + BAR, marks.steps, 9))
-    kept: list[str] = []
+    marks, layers = Marks(out, [flow]), flow["layers"]
+    room = min(out.width, ROOM) - sum(one + GAP for one in (_names(flow), NAME, marks.steps, 9))
+    kept = set()
     for key in RANKED:
-        values = [text(layer, key) for layer in flow["layers"]]
+        values = [text(layer, key) for layer in layers]
         needed = max(map(len, [MEASURES[key].title, *values])) + GAP
         if needed <= room and any(value != "-" for value in values):
-            kept.append(key)
+            kept.add(key)
             room -= needed
     shown = [key for key in MEASURES if key in kept]
     table = _table(f"{marks.bars}; {marks.heights}. u in units of v_th; firing rate: spikes per neuron and timestep")
     for title in ("layer", "coverage", "by step"):
-        _column(table, title)
+        table.add_column(title)
     for key in shown:
-        _column(table, MEASURES[key].title, right=True)
-    _column(table, "verdict")
-    for layer in flow["layers"]:
+        table.add_column(MEASURES[key].title, justify="right")
+    table.add_column("verdict")
+    for layer in layers:
         cells = [layer["name"], marks.bar(layer), marks.row(layer), *(text(layer, key) for key in shown)]
-        table.add_row(*map(Text, cells), _verdict(layer))
+        table.add_row(*map(Text, cells), Text(layer["verdict"], style="green" if layer["verdict"] == "ok" else "red"))
     return table
 
 
-def _several(flows: Sequence[dict[str, Any]], names: Sequence[str], out: Console) -> Table:
+def _several(flows: Sequence[Flow], names: Sequence[str], out: Console) -> Table:
     """Table of several records, with coverage, gradient norm and verdict of each, and coverage per timestep if it fits."""
     marks = Marks(out, flows)
-    width = max(5, *(len(layer["name"]) for layer in flows[0]["layers"]))
-    room = (min(out.width, ROOM) - width) // len(flows) - GAP
+    room = (min(out.width, ROOM) - _names(flows[0])) // len(flows) - GAP
     with_bar = room >= NAME + GAP + 8
     with_steps = room >= NAME + GAP + marks.steps + GAP + 8
     table = _table(f"{marks.bars}; {marks.heights}" if with_steps else marks.bars)
-    _column(table, "layer")
+    table.add_column("layer")
     for name in names:
-        _column(table, name[: NAME if with_bar else 8])
+        table.add_column(name[: NAME if with_bar else 8])
         if with_steps:
-            _column(table, "by step")
-        _column(table, MEASURES["grad_norm"].title, right=True)
-    for index, layer in enumerate(flows[0]["layers"]):
-        cells: list[Text] = [Text(layer["name"])]
-        for flow in flows:
-            one = flow["layers"][index]
-            ill = "" if one["verdict"] == "ok" else "red"
-            cells.append(Text(marks.bar(one) if with_bar else text(one, "coverage"), style=ill))
-            if with_steps:
-                cells.append(Text(marks.row(one), style=ill))
-            cells.append(Text(("" if not ill else "!") + text(one, "grad_norm"), style=ill))
+            table.add_column("by step")
+        table.add_column(MEASURES["grad_norm"].title, justify="right")
+    for layers in zip(*(flow["layers"] for flow in flows), strict=True):
+        cells: list[Text] = [Text(layers[0]["name"])]
+        for layer in layers:
+            ill = layer["verdict"] != "ok"
+            own = [marks.bar(layer) if with_bar else text(layer, "coverage")]
+            own += [marks.row(layer)] if with_steps else []
+            own += [("!" if ill else "") + text(layer, "grad_norm")]
+            cells += [Text(cell, style="red" if ill else "") for cell in own]
         table.add_row(*cells)
     return table
 
 
+def _names(flow: Flow) -> int:
+    """Width of the column of names."""
+    return max(5, *(len(layer["name"]) for layer in flow["layers"]))
+
+
 def _table(caption: str) -> Table:
     return Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), caption=caption, caption_justify="left")
-
-
-def _column(table: Table, title: str, right: bool = False) -> None:
-    table.add_column(Text(title), justify="right" if right else "left", no_wrap=True, overflow="crop")
-
-
-def _verdict(layer: dict[str, Any]) -> Text:
-    return Text(layer["verdict"], style="green" if layer["verdict"] == "ok" else "red")
 
 
 class Marks:
@@ -130,7 +118,7 @@ class Marks:
         flows: records whose coverage is shown.
     """
 
-    def __init__(self, out: Console, flows: Sequence[dict[str, Any]]):
+    def __init__(self, out: Console, flows: Sequence[Flow]):
         self.plain = not out.encoding.lower().startswith("utf")
         self.steps = max(len("by step"), min(STEPS, max(flow["T"] for flow in flows)))
         every = [v for flow in flows for layer in flow["layers"] for v in layer["per_step"]["coverage"] if v is not None]

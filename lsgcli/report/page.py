@@ -1,55 +1,142 @@
-"""Self-contained HTML pages, with embedded style, script and data; their policy forbids loading anything else."""
+"""Self-contained HTML pages, from the templates in ``static``: the report of a run, and the gradient flow of checkpoints.
+
+A page embeds its style, script and data, and its policy forbids loading anything else. It is complete without the script.
+"""
 
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
-from html import escape
+from collections.abc import Mapping, Sequence
 from importlib.resources import files as resources
 from typing import Any
 
-from lsgcli.files import finite
-from lsgcli.report.colours import DARK, LIGHT
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lsgcli import files
+from lsgcli.analysis.measures import MEASURES, present, text
+from lsgcli.report.charts import Line, Scale, line_drawing, swatch
+from lsgcli.report.colours import COLOURS, DARK, LIGHT, Style, ordered, styles
+from lsgcli.report.figures import Flow, Panel, View, labels, pictures
+from lsgcli.report.tables import problems
+from lsgcli.rundir import RunDir
+from lsgcli.verdicts import RULES, rule_text
+
+SAME = {"T": "timesteps", "threshold": "threshold v_th", "batches": "mini-batches"}  # in comparable records
+Values = Mapping[str, Sequence[float | None]]
 
 
-def page(title: str, body: str, data: Mapping[str, Any], script: str = "") -> str:
-    """An HTML document.
+def document(template: str, data: Mapping[str, Any], **context: Any) -> str:
+    """A page.
 
     Args:
-        title: title of the window.
-        body: HTML.
-        data: data of the page, embedded as JSON in elements with these ids.
-        script: name of a file in ``static`` that adds interaction; the page must be complete without it.
+        template: name of a file in ``static`` that extends ``page.html``.
+        data: embedded as JSON in elements with these ids.
+        context: values of the template, with the ``title`` of the window.
     """
-    code = _static(script) if script else ""
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
-    head = (
-        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{escape(title)}</title><style>{_colours()}{_static('page.css')}</style>"
+    static = resources("lsgcli.report") / "static"
+    style, script = (Markup((static / name).read_text(encoding="utf-8")) for name in ("page.css", "flow.js"))
+    environment = Environment(
+        loader=PackageLoader("lsgcli.report", "static"), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
-    tail = "".join(f'<script type="application/json" id="{name}">{embedded(value)}</script>' for name, value in data.items())
-    tail += f"<script>{code}</script>" if code else ""
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}{tail}</body></html>\n'
+    environment.globals |= {"MEASURES": MEASURES, "present": present, "value_text": text, "problems": problems}
+    environment.globals |= {"swatch": lambda style: Markup("".join(swatch(style)))}
+    return environment.get_template(template).render(
+        style=style,
+        script=script,
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        light=LIGHT,
+        dark=DARK,
+        # < is escaped, so that no data can start a tag or comment
+        data={name: Markup(json.dumps(files.finite(value)).replace("<", "\\u003c")) for name, value in data.items()},
+        **context,
+    )
 
 
-def embedded(value: Any) -> str:
-    """JSON for a script element, with ``<`` escaped so that no data can start a tag or comment."""
-    return json.dumps(finite(value)).replace("<", "\\u003c")
+def by_epoch(title: str, values: Values, label: str, caption: str = "", *, log: bool = False) -> View:
+    """A chart of one line per name over the epochs; None (or, on a log scale, 0) is a gap.
+
+    Args:
+        label: name of the y axis.
+        log: logarithmic y axis.
+    """
+    n = len(values)
+    looks = [Style(colour) for colour in COLOURS[:n]] if n <= len(COLOURS) else ordered(n)
+    lines = [Line(name, own, look) for (name, own), look in zip(values.items(), looks, strict=True)]
+    drawing = line_drawing(lines, "epoch", label, 1, Scale.over((v for line in lines for v in line.values), log))
+    return View(title, [Panel(drawing, note=caption)], legend=[(line.name, line.style) for line in lines])
 
 
-def scrolling(content: str, label: str) -> str:
-    """Wrap content that may be wider than the window in a scrolling box, which is also accessible by keyboard."""
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{content}</div>'
+def run_page(run: RunDir, end: dict[str, Any], flow: Flow) -> str:
+    """``report.html``, the page of a finished run.
+
+    Args:
+        run: run directory with configuration and per-epoch records.
+        end: final record of the run.
+        flow: full gradient-flow record of the final network.
+    """
+    settings = json.loads(run.config_file.read_text(encoding="utf-8"))["settings"]
+    epochs = files.read_json_lines(run.metrics_file)
+    layers = [line["layers"] for line in files.read_json_lines(run.gradient_flow_file)]
+    split = end["best_chosen_on"]
+
+    def of_run(measure: str) -> Values:
+        return {part: [epoch[f"{part}_{measure}"] for epoch in epochs] for part in ("train", split)}
+
+    def of_layers(key: str) -> Values:
+        names = [layer["name"] for layer in layers[0]] if layers else []
+        return {name: [epoch[index][key] for epoch in layers] for index, name in enumerate(names)}
+
+    charts = [
+        by_epoch("Accuracy", of_run("accuracy"), "accuracy"),
+        by_epoch("Loss", of_run("loss"), "loss", f"train: training loss; {split}: cross-entropy of mean logits."),
+        by_epoch("Decay beta", of_layers("beta"), "beta", "One line per layer, in order from the input."),
+        by_epoch("Surrogate width alpha", of_layers("alpha"), "alpha", "In units of u."),
+        by_epoch(
+            "Coverage", of_layers("coverage"), "coverage", "Fraction of u inside v_th +- alpha/2, last step of each epoch."
+        ),
+        by_epoch("Gradient norm", of_layers("grad_norm"), "|dL/dW|", "L2 norm of dL/dW, last step of each epoch.", log=True),
+    ]
+    return document(
+        "run.html",
+        {"data": {"end": end, "epochs": epochs, "flow": flow}},
+        title=f"{settings['dataset']}, {settings['arch']}, {settings['method']}, T={settings['T']}, seed {settings['seed']}",
+        end=end,
+        flow=flow,
+        charts=charts,
+        settings=json.dumps(settings, indent=1),
+    )
 
 
-def _colours() -> str:
-    def block(colours: Mapping[str, str]) -> str:
-        return ":root{" + "".join(f"--{name}:{value};" for name, value in colours.items()) + "}"
+def flow_page(flows: Sequence[Flow]) -> str:
+    """The gradient flow of one or several checkpoints.
 
-    return f"{block(LIGHT)}@media screen and (prefers-color-scheme:dark){{{block(DARK)}}}"
+    Args:
+        flows: records of :func:`lsgcli.analysis.inspect`, each with its ``checkpoint`` and ``method``.
+    """
+    names = labels(flows)
+    title = f"Gradient flow: {', '.join(names)}"
+    return document("flow.html", {"flows": list(flows)}, title=title, **gradient_flow(flows, names))
 
 
-def _static(name: str) -> str:
-    return resources("lsgcli.report").joinpath("static", name).read_text(encoding="utf-8")
+def gradient_flow(flows: Sequence[Flow], names: Sequence[str]) -> dict[str, Any]:
+    """Values of the template for records of checkpoints called ``names``."""
+    unlike = [name for key, name in SAME.items() if len({str(flow.get(key)) for flow in flows}) > 1]
+    if len({tuple(layer["name"] for layer in flow["layers"]) for flow in flows}) > 1:
+        unlike.append("layers")
+    rules = [_rules(flow.get("thresholds") or {}) for flow in flows]
+    return {
+        "unlike": unlike,
+        "checkpoints": list(zip(names, flows, (style.colour for style in styles(len(flows))), rules, strict=True)),
+        "shown": [(name, picture, picture.views(flows, names) if flows else []) for name, picture in pictures().items()],
+    }
+
+
+def _rules(thresholds: Mapping[str, float]) -> str:
+    """Conditions of the verdicts, in order of precedence."""
+    rules = [
+        f"{name}: {rule_text(name, limit, MEASURES[RULES[name]['measure']].title)}"
+        for name, limit in thresholds.items()
+        if name in RULES
+    ]
+    return "; ".join([*rules, "ok: otherwise"]) if rules else "not in this record"

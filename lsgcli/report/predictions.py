@@ -1,29 +1,16 @@
 """Predictions as lines of tab-separated columns or JSON."""
 
 import json
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from lsgcli.output import clean
 
 if TYPE_CHECKING:
     from lsgcli.predict import Answer, Prediction
     from lsgcli.streaming import Timestep
 
 UNSURE = "?"
-
-
-def printable(text: str) -> str:
-    r"""Escape control characters and backslashes as \t, \n, \\, \x1b, ..., so that any file name fits into one column.
-
-    Bytes of a file name that are not UTF-8 become \x80 to \xff.
-    """
-    return "".join(one if one.isprintable() and one != "\\" else _escaped(one) for one in text)
-
-
-def _escaped(one: str) -> str:
-    if "\udc80" <= one <= "\udcff":  # an undecodable byte, from os.fsdecode
-        return f"\\x{os.fsencode(one)[0]:02x}"
-    return one.encode("unicode_escape").decode() if one < "\x80" or one > "\xff" else f"\\u{ord(one):04x}"
 
 
 @dataclass(frozen=True)
@@ -57,8 +44,8 @@ class Lines:
     def timestep(self, answer: "Timestep") -> str:
         """The line for a timestep of a stream."""
         record, columns = self._answer(answer)
-        about = {"window": answer.window, "step": answer.step, "events": answer.events, "t_us": list(answer.t_us)}
-        return json.dumps({**record, **about}) if self.as_json else "\t".join([*columns, str(answer.step)])
+        record |= {"window": answer.window, "step": answer.step, "events": answer.events, "t_us": list(answer.t_us)}
+        return json.dumps(record) if self.as_json else "\t".join([*columns, str(answer.step)])
 
     def _answer(self, answer: "Answer") -> tuple[dict[str, Any], list[str]]:
         found = answer.top(self.top or 1)
@@ -68,7 +55,7 @@ class Lines:
         record |= {"unsure": probability < self.threshold} if self.threshold else {}
         record |= {"logits": answer.logits.tolist()} if self.logits else {}
         pairs = [column for name, p in found for column in (self._class(name, p), f"{p:.4f}")]
-        return record, [printable(answer.path), *pairs]
+        return record, [clean(answer.path, column=True), *pairs]
 
     def _class(self, name: str, probability: float) -> str:
-        return printable(name) if probability >= self.threshold else UNSURE
+        return clean(name, column=True) if probability >= self.threshold else UNSURE

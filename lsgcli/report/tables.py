@@ -1,4 +1,4 @@
-"""Output formats of an ablation: table, Markdown, CSV, LaTeX and JSON.
+"""Text that several reports share, and the output formats of an ablation: table, Markdown, CSV, LaTeX and JSON.
 
 Each format is a function of the record returned by :meth:`lsgcli.ablation.collect.Collection.summary`.
 """
@@ -8,26 +8,48 @@ import io
 import json
 import re
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import string
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lsgcli.files import finite
 
 Row = Mapping[str, Any]
+Lines = list[list[str]]  # headings, then the cells of each row
 NOTHING = "-"
+
+
+def letters(n: int) -> list[str]:
+    """Names of columns: A, B, ..., Z, AA, BB, ..."""
+    return [string.ascii_uppercase[k % 26] * (k // 26 + 1) for k in range(n)]
+
+
+def problems(layers: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
+    """Number and description of each layer of a gradient-flow record whose verdict is not ok."""
+    return [
+        (number, f"{layer['name']} is {layer['verdict']} ({layer['reason']})")
+        for number, layer in enumerate(layers, 1)
+        if layer.get("verdict", "ok") != "ok"
+    ]
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of text with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
 def _percent(value: float | None, form: str = ".2f") -> str:
     return NOTHING if value is None else format(100 * value, form)
 
 
-def _mean(values: Sequence[float | None]) -> str:
+def _mean(mean: float | None, std: float | None) -> str:
+    return _percent(mean) + ("" if std is None else f" +- {_percent(std)}")
+
+
+def _mean_of(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
-    return _percent(statistics.fmean(known) if known else None) + _spread(statistics.stdev(known) if len(known) > 1 else None)
-
-
-def _spread(std: float | None) -> str:
-    return "" if std is None else f" +- {_percent(std)}"
+    return _mean(statistics.fmean(known) if known else None, statistics.stdev(known) if len(known) > 1 else None)
 
 
 def _seeds(row: Row) -> str:
@@ -40,45 +62,32 @@ def _interval(row: Row) -> str:
     return NOTHING if row["interval"] is None else " to ".join(_percent(end, "+.2f") for end in row["interval"])
 
 
-# Heading of a column, and the content of its cells. Other settings that differ between rows are inserted after FIRST.
-Column = tuple[str, Callable[[Row], str]]
-FIRST: tuple[Column, ...] = (
-    ("method", lambda row: row["method"]),
-    ("width", lambda row: row["width_formula"] or f"{row['width']:g}"),
-    ("T", lambda row: str(row["T"])),
-)
-SECOND: tuple[Column, ...] = (
-    ("accuracy %", lambda row: _percent(row["mean"]) + _spread(row["std"])),
-    ("n", lambda row: str(row["n"])),
-    ("each seed", _seeds),
-    ("last %", lambda row: _mean(row["last"])),
-    ("best %", lambda row: _mean(row["best"])),
-    ("difference", lambda row: _percent(row["difference"], "+.2f")),
-    ("95 % interval", _interval),
-    ("verdict", lambda row: row["verdict"]),
-    ("paper %", lambda row: _percent(row["paper"]) + _spread(row["paper_std"])),
-)
+SETTINGS = ("method", "width", "T")  # other settings that differ between rows have columns after these
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "method": lambda row: row["method"],
+    "width": lambda row: row["width_formula"] or f"{row['width']:g}",
+    "T": lambda row: str(row["T"]),
+    "accuracy %": lambda row: _mean(row["mean"], row["std"]),
+    "n": lambda row: str(row["n"]),
+    "each seed": _seeds,
+    "last %": lambda row: _mean_of(row["last"]),
+    "best %": lambda row: _mean_of(row["best"]),
+    "difference": lambda row: _percent(row["difference"], "+.2f"),
+    "95 % interval": _interval,
+    "verdict": lambda row: row["verdict"],
+    "paper %": lambda row: _mean(row["paper"], row["paper_std"]),
+}
 
 
-def _lines(rows: Sequence[Row]) -> list[list[str]]:
-    """Headings, then the cells of each row."""
-    others: list[Column] = [(name, lambda row, name=name: str(row["settings"][name])) for name in rows[0]["settings"]]  # type: ignore[misc]
-    columns = [*FIRST, *others, *SECOND]
-    return [[head for head, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
+def _lines(rows: Sequence[Row]) -> Lines:
+    head = [*SETTINGS, *rows[0]["settings"], *(name for name in COLUMNS if name not in SETTINGS)]
+    return [head, *([COLUMNS[name](row) if name in COLUMNS else str(row["settings"][name]) for name in head] for row in rows)]
 
 
 def _said(summary: Mapping[str, Any]) -> list[str]:
     """Text below the table: a conclusion for each row, missing runs, and notes."""
     missing = [f"Missing: {one['row']}, seed {one['seed']}: {one['state']} ({one['run']})." for one in summary["missing"]]
     return [*(row["conclusion"] for row in summary["rows"]), *missing, *summary["notes"]]
-
-
-def aligned(lines: Sequence[Sequence[str]], chosen: Iterable[int] | None = None) -> list[str]:
-    """Lines of text with aligned columns, all or those ``chosen``."""
-    columns = list(zip(*lines, strict=True))
-    columns = columns if chosen is None else [columns[number] for number in chosen]
-    widths = [max(map(len, column)) for column in columns]
-    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in zip(*columns, strict=True)]
 
 
 def as_table(summary: Mapping[str, Any]) -> str:
@@ -98,38 +107,25 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
 
 def as_csv(summary: Mapping[str, Any]) -> str:
     """Comma-separated values with unformatted numbers, accuracies 0 to 1, and lists separated by spaces."""
-    flat = []
-    for row in summary["rows"]:
-        own = {key: row[key] for key in ("method", "width", "T")}
-        flat.append({**own, **row["settings"], **{key: value for key, value in row.items() if key not in {*own, "settings"}}})
+    rows = [
+        {**{key: row[key] for key in SETTINGS}, **row["settings"], **row} for row in summary["rows"]
+    ]  # the order of columns
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(flat[0]), lineterminator="\n")
+    fields = [name for name in rows[0] if name != "settings"]
+    writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for row in flat:
+    for row in rows:
         writer.writerow({key: " ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()})
     return text.getvalue().rstrip("\n")
 
 
 def as_latex(summary: Mapping[str, Any]) -> str:
     r"""A ``tabular`` with rules of the package booktabs, followed by conclusions and notes as comments."""
-    head, *body = [[_latex(cell) for cell in line] for line in _lines(summary["rows"])]
-    return "\n".join(
-        [
-            r"% \usepackage{booktabs}",
-            rf"\begin{{tabular}}{{{'l' * len(head)}}}",
-            r"\toprule",
-            *_latex_rows([head]),
-            r"\midrule",
-            *_latex_rows(body),
-            r"\bottomrule",
-            r"\end{tabular}",
-            *(f"% {text}" for text in _said(summary)),
-        ]
-    )
-
-
-def _latex_rows(lines: Iterable[list[str]]) -> list[str]:
-    return [" & ".join(line) + r" \\" for line in lines]
+    lines = _lines(summary["rows"])
+    head, *body = [" & ".join(map(_latex, line)) + r" \\" for line in lines]
+    begin = rf"\begin{{tabular}}{{{'l' * len(lines[0])}}}"
+    table = [r"% \usepackage{booktabs}", begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*table, *(f"% {text}" for text in _said(summary))])
 
 
 LATEX = {char: "\\" + char for char in "&%$#_{}"} | {

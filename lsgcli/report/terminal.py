@@ -1,10 +1,9 @@
-"""Terminal output: progress bars, one line per epoch, tables."""
+"""Terminal output: consoles, tables and progress bars."""
 
+import os
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -17,14 +16,7 @@ from lsgcli.output import clean
 
 COUNTED = ("preparing data", "reading", "simulating")  # samples; other progress is in bytes
 UNBOUNDED = 1 << 16  # columns of a file or pipe, so that lines are not wrapped
-
-
-class PipeConsole(Console):
-    """A console that raises BrokenPipeError instead of exiting the program."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise the current BrokenPipeError again."""
-        raise
+MIB = 1 << 20
 
 
 class Table(RichTable):
@@ -65,22 +57,25 @@ def show(parts: Iterable[RenderableType]) -> None:
 
 
 def console(stream: IO[str]) -> Console:
-    """A console for stdout or stderr, with colours only on a terminal (and not with NO_COLOR), without markup."""
-    width = None if stream.isatty() else UNBOUNDED
-    return PipeConsole(file=stream, highlight=False, soft_wrap=False, width=width, emoji=False)
+    """A console for stdout or stderr, with colours only on a terminal (and not with NO_COLOR), without markup.
+
+    Its width is COLUMNS if set, else that of the terminal; a file or pipe has unlimited width.
+    """
+    width = None if stream.isatty() or "COLUMNS" in os.environ else UNBOUNDED
+    return Console(file=stream, highlight=False, soft_wrap=False, width=width, emoji=False)
 
 
-def progress_bar(unit: str = "") -> Progress:
-    """A bar on stderr with elapsed and remaining time; only shown on a terminal."""
+def progress_bar(quiet: bool = False) -> Progress:
+    """A bar on stderr with elapsed and remaining time; only shown on a terminal, and not if quiet."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn(unit + "{task.fields[note]}"),
+        TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console(sys.stderr),
-        disable=not sys.stderr.isatty(),
+        disable=quiet or not sys.stderr.isatty(),
         transient=True,
         expand=True,
     )
@@ -91,165 +86,20 @@ class Preparation:
 
     def __init__(self, bar: Progress):
         self.bar = bar
-        self.tasks: dict[str, tuple[TaskID, float, int]] = {}  # description -> bar, start time, amount done at the start
+        self.tasks: dict[str, TaskID] = {}  # by description
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Samples, or bytes of a file that is downloaded."""
+        scale, form = (1, "{:.0f}/s") if what in COUNTED else (MIB, "MiB, {:.1f}/s")
         if what not in self.tasks:
-            self.tasks[what] = (self.bar.add_task(what, total=total, note=""), time.monotonic(), done)
-        task, begin, before = self.tasks[what]
-        rate = (done - before) / max(time.monotonic() - begin, 1e-3)
-        if what in COUNTED:
-            self.bar.update(task, completed=done, total=total, note=f"{rate:.0f}/s", visible=done < total)
-        else:
-            mib = 2**20
-            self.bar.update(
-                task, completed=done // mib, total=total // mib, note=f"MiB, {rate / mib:.1f}/s", visible=done < total
-            )
+            self.tasks[what] = self.bar.add_task(what, total=total // scale, note="")
+        task = self.tasks[what]
+        note = form.format(self.bar.tasks[task].speed or 0.0)
+        self.bar.update(task, completed=done // scale, total=total // scale, note=note, visible=done < total)
 
 
 @contextmanager
-def preparing(quiet: bool) -> Iterator[Preparation | None]:
-    """A progress callback for data preparation, shown on a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    with progress_bar() as bar:
+def preparing(quiet: bool) -> Iterator[Preparation]:
+    """A progress callback for data preparation."""
+    with progress_bar(quiet) as bar:
         yield Preparation(bar)
-
-
-class TrainingDisplay:
-    """Display of a run on stderr: one line per epoch, bars on a terminal, nothing if quiet.
-
-    Call it with the records emitted by the training loop.
-    """
-
-    def __init__(self, quiet: bool):
-        self.quiet = quiet
-        self.bar = progress_bar()
-        self.preparing = Preparation(self.bar)
-        self.out = self.bar.console  # another console would interfere with the bar
-        self.run_task: TaskID | None = None
-        self.epochs = 0
-
-    def __enter__(self) -> "TrainingDisplay":
-        if not self.quiet:
-            self.bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.bar.stop()
-
-    def __call__(self, record: dict[str, Any]) -> None:
-        """Show a record; events without a display are ignored."""
-        show = getattr(self, f"_on_{record['event']}", None)
-        if show is not None and not self.quiet:
-            show(record)
-
-    def heading(self, text: str) -> None:
-        """Print a heading."""
-        if not self.quiet:
-            self._say(text)
-
-    def _on_start(self, record: dict[str, Any]) -> None:
-        self.epochs = record["epochs"]
-        self._say(f"run {record['run']}")
-        self._say(f"computing {record['computing']}")
-        if record["epoch"] == 0 and (source := record["sources"].get("init_from")):
-            self._say(taken_text(source))
-        total = record["epochs"] * record["steps"]
-        self.run_task = self.bar.add_task("training", total=total, completed=record["epoch"] * record["steps"], note="")
-
-    def _on_extended(self, record: dict[str, Any]) -> None:
-        self._say(
-            f"extended from {record['planned']} to {record['epochs']} epochs: from epoch {record['from_epoch'] + 1} on, the learning rate "
-            f"follows a cosine over {record['epochs']} epochs, starting at {record['lr']:.3g}"
-        )
-
-    def _on_step(self, record: dict[str, Any]) -> None:
-        if self.run_task is not None:
-            done = record["epoch"] * record["steps"] + record["step"]
-            self.bar.update(self.run_task, completed=done, note=f"loss {record['loss']:.3f}")
-
-    def _on_epoch(self, record: dict[str, Any]) -> None:
-        split = "val" if "val_accuracy" in record else "test"
-        self._say(
-            f"epoch {record['epoch'] + 1:>3}/{self.epochs}  loss {record['train_loss']:.4f}  train {record['train_accuracy']:.4f}  "
-            f"{split} {record[f'{split}_accuracy']:.4f}{' *' if record['best'] else '  '}  "
-            f"beta {_span([layer['beta'] for layer in record['layers']])}  {record['seconds']:.1f} s"
-            f"  data {record['data_wait']:.0%}"
-        )
-
-    def _on_end(self, record: dict[str, Any]) -> None:
-        chosen = "validation split" if record["best_chosen_on"] == "val" else "test set, which is optimistic"
-        self._say(
-            f"test accuracy: last epoch {record['test_accuracy_last']:.4f}, best epoch {record['test_accuracy_best']:.4f} "
-            f"(epoch {record['best_epoch'] + 1}, chosen on the {chosen})"
-        )
-
-    def _on_diverged(self, record: dict[str, Any]) -> None:
-        from lsgcli.report.flow_terminal import lines
-
-        self._say(f"diverged in {record['message']}")
-        self._say(record["cause"])
-        for line in lines([record["table"]], self.out):
-            self.out.print(line)
-
-    def _say(self, text: str) -> None:
-        self.out.print(clean(text), soft_wrap=True, markup=False)
-
-
-def _span(values: list[float]) -> str:
-    return f"{min(values):.2f}..{max(values):.2f}" if values else "-"
-
-
-def taken_text(source: Mapping[str, Any]) -> str:
-    """Description of the tensors initialised from ``--init-from``, as returned by :func:`lsgcli.training.start.start`."""
-    text = [f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})"]
-    text += [
-        f"  new: {name} {tuple(one['shape'])}; in the checkpoint: {'none' if one['found'] is None else tuple(one['found'])}"
-        for name, one in source["new"].items()
-    ]
-    text += [f"  not used: {name} {tuple(shape)}" for name, shape in source["unused"].items()]
-    return "\n".join(text)
-
-
-def cost_text(cost: dict[str, Any]) -> str:
-    """The result of a dry run as text."""
-    lines = {
-        "data set": f"{cost['settings']['dataset']}: " + ", ".join(f"{n} {name}" for name, n in cost["samples"].items() if n),
-        "network": f"{cost['settings']['arch']}, width x {cost['settings']['width_multiplier']:g}, method {cost['settings']['method']}",
-        "input": "x".join(map(str, cost["input"])) + (" (T, B, C, H, W)" if len(cost["input"]) == 5 else " (B, C, H, W)"),
-        "logits": "x".join(map(str, cost["output"])) + " (T, B, classes)",
-        "parameters": f"{cost['parameters']:,} ({cost['parameter_bytes'] / 2**20:.1f} MiB)",
-        "MACs": f"{cost['macs_per_sample'] / 1e6:,.1f} million per sample, forward, all timesteps",
-        "spikes": f"{cost['spikes_per_sample'] / 1e3:,.1f} thousand per sample, all timesteps, before training",
-        "precision": f"{cost['precision']['used']} ({cost['precision']['because']})",
-        "peak memory": f"{cost['peak_bytes'] / 2**20:,.0f} MiB, {cost['peak_of']}, in a few steps",
-        "floor": f"{cost['floor_seconds_per_step']:.3f} s per step for convolutions and linear layers only",
-        "time": f"{cost['seconds_per_step']:.3f} s per step, {cost['seconds_per_epoch']:.1f} s per epoch, {cost['seconds_total'] / 60:.1f} min in total, without evaluation",
-    }
-    return "\n".join(f"{name + ':':<13} {text}" for name, text in lines.items())
-
-
-def evaluation_tables(record: dict[str, Any]) -> list[Any]:
-    """Accuracy, accuracy per class, confusion matrix (up to 12 classes) and firing rates."""
-    head = f"accuracy {record['accuracy']:.4f}  loss {record['loss']:.4f}  {record['samples']} samples  {record['samples_per_s']:.1f} samples/s"
-    names = list(record["per_class"])
-    parts: list[Any] = [head]
-    with_confusion = len(names) <= 12
-    table = Table(title="per class (rows: label, columns: prediction)" if with_confusion else "per class", title_justify="left")
-    table.add_column("class")
-    table.add_column("accuracy", justify="right")
-    for index in range(len(names) if with_confusion else 0):
-        table.add_column(str(index), justify="right")
-    for index, name in enumerate(names):
-        accuracy = record["per_class"][name]
-        row = [f"{index} {name}", "-" if accuracy is None else f"{accuracy:.3f}"]
-        table.add_row(*row, *(str(n) for n in (record["confusion"][index] if with_confusion else [])))
-    rates = Table(title="firing rate", title_justify="left")
-    rates.add_column("layer")
-    rates.add_column("spikes per neuron and timestep", justify="right")
-    for layer, rate in record["firing_rate"].items():
-        rates.add_row(layer, f"{rate:.4f}")
-    return [*parts, table, rates]

@@ -1,5 +1,6 @@
 """What a careless user gives the program, run as a program: unset variables, options without effect, odd files, narrow terminals."""
 
+import io
 import json
 import os
 import resource
@@ -186,13 +187,20 @@ def test_names_that_steer_a_terminal(images, tmp_path):
     for name in ("[b]a[-b]", "\x1b[1mb", "c" * 60):
         for part in ("train", "test"):
             shutil.copytree(images / "test" / "red", tmp_path / "data" / part / name)
-    result = program("data", "info", "--dataset", "image-folder", "--data-dir", "data", env={"COLUMNS": "40"})
+    result = program("data", "info", "--dataset", "image-folder", "--data-dir", "data")
     for name in ("│ [b]a[-b] ", r"│ \x1b[1mb ", f"│ {'c' * 60} "):
         assert name in result.stdout
 
 
+def test_columns_limit_a_pipe_only_if_set(monkeypatch):
+    from lsgcli.report.terminal import UNBOUNDED, console
+
+    assert console(io.StringIO()).width == UNBOUNDED
+    monkeypatch.setenv("COLUMNS", "40")
+    assert console(io.StringIO()).width == 40
+
+
 def test_a_narrow_terminal_shows_every_cell():
-    import io
 
     from lsgcli.report.terminal import Table, console
 

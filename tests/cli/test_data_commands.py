@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lsgcli.report.contact_sheet import OFF, ON
+from lsgcli.report.sheet import OFF, ON
 
 
 @pytest.fixture(scope="session")

@@ -124,7 +124,7 @@ def test_prepared_data_that_cannot_be_kept(lsg, nmnist, tmp_path, monkeypatch):
 def test_show_refuses_before_the_work(lsg, tmp_path, monkeypatch, place, status, told):
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "folder.png").mkdir()
-    monkeypatch.setattr("lsgcli.report.sheet_rows.of_dataset", None)  # the work
+    monkeypatch.setattr("lsgcli.report.sheet.of_dataset", None)  # the work
     result = lsg("data", "show", "--dataset", "digits-dvs", "-o", place)
     assert result.exit_code == status
     assert f"-o {place}: " in result.stderr

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from lsgcli.errors import ConfigError
-from lsgcli.report.contact_sheet import OFF, ON, TILE, Row, draw, event_tiles, image_tile, write
+from lsgcli.report.sheet import OFF, ON, TILE, Row, draw, event_tiles, image_tile, write
 
 
 def frames():

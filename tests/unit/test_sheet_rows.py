@@ -8,8 +8,7 @@ from lsgcli.data.datasets.base import EventDataset, Listing, Sample
 from lsgcli.data.events import Events
 from lsgcli.data.writers import write_aedat2
 from lsgcli.errors import DataError
-from lsgcli.report.contact_sheet import event_tiles
-from lsgcli.report.sheet_rows import of_dataset, of_paths, preparation, spread
+from lsgcli.report.sheet import event_tiles, of_dataset, of_paths, preparation, spread
 from lsgcli.resolve import resolve
 
 

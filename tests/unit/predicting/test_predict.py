@@ -9,8 +9,9 @@ from lsgcli import checkpoint
 from lsgcli.data.datasets.base import Sample
 from lsgcli.errors import CheckpointError, DataError
 from lsgcli.models.fold import fold
+from lsgcli.output import clean
 from lsgcli.predict import Answer, Network, predict, running_probabilities
-from lsgcli.report.predictions import Lines, printable
+from lsgcli.report.predictions import Lines
 from tests.networks import CLASSES, saved
 from tests.unit.data.conftest import aedat2_bytes, blob
 
@@ -112,7 +113,7 @@ def test_lines(tmp_path, written):
     answers = list(predict(saved(tmp_path / "net.safetensors"), written[:1]))
     (name, probability), (second, less), _ = answers[0].top(3)
     steps = [CLASSES[i] for i in answers[0].by_step.argmax(1).tolist()]
-    path = printable(written[0])
+    path = clean(written[0], column=True)
     assert Lines().prediction(answers[0]) == f"{path}\t{name}\t{probability:.4f}"
     assert Lines(top=2).prediction(answers[0]) == f"{path}\t{name}\t{probability:.4f}\t{second}\t{less:.4f}"
     assert Lines(by_step=True).prediction(answers[0]).split("\t")[3:] == steps
@@ -131,10 +132,15 @@ def test_lines(tmp_path, written):
         ("\x9b2J", r"\u009b2J"),
         ("\u202egpj", r"\u202egpj"),
         ("byte\udcff", r"byte\xff"),
+        ("line\u2028, \ud800", r"line\u2028, \ud800"),
     ],
 )
 def test_names_reach_a_terminal_as_text(name, shown):
-    assert printable(name) == shown
+    assert clean(name, column=True) == shown
+
+
+def test_text_keeps_line_breaks_tabs_and_backslashes():
+    assert clean("a\tb\nc\\d\x1b\udcff") == "a\tb\nc\\d\\x1b\\xff"
 
 
 def test_running_probabilities_of_extreme_logits():

@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from lsgcli.report.axes import Axes, Scale, numbers
-from lsgcli.report.charts import line_chart
+from lsgcli.report.charts import Axes, Scale, numbers
 from lsgcli.report.colours import COLOURS, DARK, LIGHT, SEQUENTIAL, Style, ink_on, ramp
 from lsgcli.report.drawing import shortened
 
@@ -48,13 +47,6 @@ def test_gaps():
     marks = axes.line([(0, 0.1), (1, 0.2), (2, None), (3, 0.4), (4, math.nan), (5, 0.9)], Style("ink"))
     assert [mark.split()[0] for mark in marks] == ["<polyline", "<circle", "<circle"]
     assert 'points="20,54 34,48"' in marks[0]
-
-
-def test_line_chart():
-    chart = line_chart({"a <b>": [1.0, 2.0], "c": [None, 3.0]}, x_label="epoch", y_label="loss")
-    assert chart.count("<polyline") - chart.count('stroke="var(--grid)"') == 1 + 2  # a line, and two in the legend
-    assert "a &lt;b&gt;" in chart
-    assert line_chart({"a": [None]}, x_label="epoch", y_label="loss") == "<p>Nothing to draw.</p>"
 
 
 def contrast(first, second):

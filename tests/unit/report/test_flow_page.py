@@ -9,7 +9,8 @@ from html.parser import HTMLParser
 import pytest
 
 from lsgcli.analysis.measures import MEASURES
-from lsgcli.report.flow_page import page
+from lsgcli.report.page import by_epoch, document
+from lsgcli.report.page import flow_page as page
 from tests.flows import THRESHOLDS, flow, hollow
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -209,3 +210,15 @@ def test_a_layer_is_marked_in_all_pictures():
     reader = Reader(page([flow(3)]))
     tags = {e[0] for e in reader.found if e[1].get("data-layer") == "2"}
     assert {"g", "tr", "figure"} <= tags
+
+
+def test_a_chart_over_the_epochs():
+    lines = {"a <b>": [1.0, 2.0], "c": [None, 3.0]}
+    charts = [by_epoch("Loss", lines, "loss"), by_epoch("Empty", {"a": [None]}, "loss")]
+    settings = {"title": "t", "flow": flow(), "charts": charts, "settings": "{}"}
+    end = {"accuracy": 0.5, "test_accuracy_last": 0.5, "test_accuracy_best": 0.5, "best_epoch": 0, "best_chosen_on": "test"}
+    text = document("run.html", {}, end=end, **settings)
+    chart, empty = text.split("<figure>")[1:]
+    assert chart.count("<polyline") - chart.count('stroke="var(--grid)"') == 1 + 2  # a line, and two in the legend
+    assert "a &lt;b&gt;" in chart
+    assert "<p>Nothing to draw.</p>" in empty

@@ -12,7 +12,7 @@ from lsgcli.report import drawing
 from lsgcli.report.charts import drawn_legend
 from lsgcli.report.colours import styles
 from lsgcli.report.drawing import Drawing, box, dot, group, line, text
-from lsgcli.report.flow_plots import sheets, write
+from lsgcli.report.figures import sheets
 from tests.flows import flow, hollow
 from tests.unit.report import reading
 
@@ -27,6 +27,10 @@ NAMES = [
     "steps-u-std",
 ]
 NAMES += ["steps-dl-du-0", "steps-rho", "training"]
+
+
+def write(flows, folder):
+    return drawing.save(sheets(flows), folder)
 
 
 def test_files(tmp_path):

@@ -3,9 +3,9 @@
 import io
 
 import pytest
+from rich.console import Console
 
 from lsgcli.report import flow_terminal
-from lsgcli.report.terminal import PipeConsole
 from tests.flows import flow, hollow
 
 THREE = ("none", "trainable-decay", "lsg")
@@ -13,7 +13,7 @@ THREE = ("none", "trainable-decay", "lsg")
 
 def printed(flows, width=80, encoding="utf-8"):
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    out = PipeConsole(file=stream, width=width, highlight=False, emoji=False)
+    out = Console(file=stream, width=width, highlight=False, emoji=False)
     for part in flow_terminal.lines(flows, out):
         out.print(part)
     stream.flush()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lsgcli.report.pictures.base import labels, pictures
+from lsgcli.report.figures import labels, pictures
 from tests.flows import flow, hollow
 from tests.unit.report import reading
 

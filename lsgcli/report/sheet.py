@@ -1,15 +1,23 @@
 """Contact sheets: frames of a few samples, one row each, to check orientation and slicing."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lsgcli.errors import ConfigError
+from lsgcli.config import RunConfig
+from lsgcli.data import facts, random, readers
+from lsgcli.data.datasets.base import Dataset, EventDataset
+from lsgcli.data.datasets.cifar_dvs import NAME, CifarDvs
+from lsgcli.data.events import Events, turned, turned_sensor
+from lsgcli.data.frames import FrameSettings, edges_of, frames
+from lsgcli.errors import ConfigError, DataError
 from lsgcli.files import replacing
 from lsgcli.report.drawing import ADVANCE, shortened
 
@@ -45,17 +53,119 @@ class Row:
     notes: Sequence[Sequence[str]]
 
 
+def of_dataset(dataset: Dataset, count: int) -> list[Row]:
+    """Rows of ``count`` samples, evenly over the classes, prepared as for training.
+
+    Raises:
+        DataError: a sample is damaged.
+    """
+    rows = []
+    for sample in (dataset.samples[i] for i in spread([sample.label for sample in dataset.samples], count)):
+        label = dataset.classes[sample.label]
+        if isinstance(dataset, EventDataset):
+            events = dataset.events(sample)
+            rows.append(_row(label, sample.key, events, dataset.frames(events, sample), dataset.settings))
+        else:
+            rows.append(Row(label, sample.key, (), (image_tile(dataset.load(sample)),), ((),)))
+    return rows
+
+
+def of_paths(paths: Sequence[Path], config: RunConfig, count: int) -> list[Row]:
+    """Rows of recordings: all given files, and samples of each folder, evenly over its classes.
+
+    Files with names as in CIFAR10-DVS are read as in that data set.
+
+    Raises:
+        DataError: a path does not exist or contains no recordings, or a recording is damaged.
+    """
+    rows = []
+    for path in paths:
+        if not path.is_dir():
+            rows.append(_file_row(path, path.parent.name, path.name, config))
+            continue
+        found = facts.recordings(path)
+        if not found:
+            raise DataError(
+                f"{path}: found no recordings, expected files ending in {', '.join(readers.suffixes())}",
+                hint="Give a recording, or a folder of recordings.",
+            )
+        kinds = sorted({kind for _, kind in found})
+        chosen = (found[i] for i in spread([kinds.index(kind) for _, kind in found], count))
+        rows += [_file_row(path / name, kind, name, config) for name, kind in chosen]
+    return rows
+
+
+def spread(labels: Sequence[int], count: int) -> list[int]:
+    """Indices of up to ``count`` samples, spread over the labels and, within a label, over its samples; in label order."""
+    members = {label: [i for i, other in enumerate(labels) if other == label] for label in sorted(set(labels))}
+    order = list(members)
+    if count < len(order):
+        order = [order[k * len(order) // count] for k in range(count)]
+    turns = sorted((turn, label) for label in order for turn in range(len(members[label])))[:count]
+    wanted = Counter(label for _, label in turns)
+    return [members[label][k * len(members[label]) // n] for label, n in sorted(wanted.items()) for k in range(n)]
+
+
+def _file_row(path: Path, kind: str, key: str, config: RunConfig) -> Row:
+    asked = None
+    if config.sensor is not None:
+        width, height = map(int, config.sensor.split("x"))
+        asked = (width, height)
+    events = readers.read(path, asked)
+    if match := NAME.fullmatch(path.name):
+        kind = match[1]
+        events = CifarDvs(config).upright(events, readers.identify(path))
+    sensor = asked or events.sensor or (int(events.x.max()) + 1, int(events.y.max()) + 1)
+    upright = turned(events, sensor, config.orientation)
+    settings = FrameSettings.of(config)
+    made = frames(upright, turned_sensor(sensor, config.orientation), settings, name=str(path), draw=random.window(key))
+    return _row(kind, key, events, made, settings)
+
+
+def _row(label: str, key: str, events: Events, made: np.ndarray, settings: FrameSettings) -> Row:
+    """A row of frames (T, C, H, W) made from events."""
+    start = int(events.t[0])
+    units = {"count": "events", "binary": "(binary)", "log1p": "log(1+n)"}
+    unit = units[settings.value] if settings.normalise == "none" else "(normalised)"
+    about = (
+        f"{len(events):,} events in {(int(events.t[-1]) - start) / 1e3:,.1f} ms",
+        f"maximum per pixel: {float(made.max()):.3g} {unit}",
+    )
+    if made.shape[2] == 1:  # a sensor with one row: all timesteps in one image
+        tile = event_tiles(np.moveaxis(made[:, :, 0], 0, 2)[None])
+        return Row(label, key, about, tile, (("vertical: sensor pixels; horizontal: timesteps",),))
+    edges = edges_of(events.t, settings, random.window(key))
+    return Row(label, key, about, event_tiles(made), [_note(events.t, a, b, start) for a, b in pairwise(edges)])
+
+
+def _note(t: np.ndarray, a: int, b: int, start: int) -> tuple[str, str]:
+    if a == b:
+        return "-", "0 events"
+    return f"{(int(t[a]) - start) / 1e3:,.1f} - {(int(t[b - 1]) - start) / 1e3:,.1f} ms", f"{b - a:,} events"
+
+
+def preparation(config: RunConfig, static: bool) -> str:
+    """The preparation in one line."""
+    if static:
+        return f"{config.size} x {config.size} pixels"
+    window = f" of {config.window_us:,} us, {config.window_start}" if config.slicing == "window" else ""
+    parts = [f"T = {config.T}", f"slicing {config.slicing}{window}", f"{config.size} x {config.size} pixels, {config.resize}"]
+    parts += [f"values {config.value}"] if config.value != "count" else []
+    parts += [f"normalised by {config.normalise}"] if config.normalise != "none" else []
+    parts += [f"turned: {config.orientation}"] if config.orientation != "upright" else []
+    return ", ".join(parts)
+
+
 def event_tiles(frames: np.ndarray) -> list[np.ndarray]:
     """Frames (T, 2, H, W), ON and OFF (or (T, 1, H, W), drawn as ON), as T pictures (H, W, 3) uint8.
 
     Brightness is the count relative to the 99th percentile of the sample's active pixels.
     """
-    values = np.zeros((len(frames), 2, *frames.shape[2:]), np.float32)
-    values[:, : frames.shape[1]] = frames
+    values = frames.astype(np.float32)
     active = values[values > 0]
     top = max(float(np.quantile(active, 0.99)), 1e-6) if len(active) else 1.0
     light = np.clip(values / top, 0, 1) ** GAMMA
-    colours = np.array([ON, OFF], np.float32)
+    colours = np.array([ON, OFF], np.float32)[: frames.shape[1]]
     pictures = np.einsum("tchw,ck->thwk", light, colours)
     return list(np.clip(np.rint(pictures), 0, 255).astype(np.uint8))
 

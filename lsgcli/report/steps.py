@@ -1,58 +1,52 @@
 """Heat maps with a row per layer and a column per timestep."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
 
 from lsgcli.analysis.measures import MEASURES
 from lsgcli.registry import register
 from lsgcli.report.colours import DIVERGING, SEQUENTIAL, ink_on, ramp
 from lsgcli.report.drawing import ADVANCE, Drawing, Mark, box, group, line, shortened, text
-from lsgcli.report.pictures.base import Flow, Panel, View
+from lsgcli.report.figures import Flow, Panel, View, picture
 
 NAMES, HEAD, ROW = 110, 48, 22  # pixels: maximum width of names, height of colour bar and timestep numbers, height of a row
 WIDE, MANY = 26, 16  # pixels of a cell with a number, and maximum number of timesteps for cells with numbers
 SIZE = 11
-
-
 STEPS = ("coverage", "firing_rate", "u_mean", "u_std", "grad_zero", "rho")
 SIGNED = ("u_mean", "rho")  # with a colour scale centred at 0
+Rows = list[list[float | None]]
 
 
 @register("picture", "steps")
-class Steps:
-    """A heat map per checkpoint for each of several measures, with a common colour scale."""
-
-    place: ClassVar = 40
-    title: ClassVar = "Layer by timestep"
-    shows: ClassVar = (
-        "One measure per layer (rows, from the input) and timestep (columns), averaged over neurons and samples; all checkpoints have "
-        "the same colour scale."
-    )
-    hides: ClassVar = "Differences between neurons: an average of 0.5 may be all neurons half of the time, or half of the neurons all of the time."
-
-    def views(self, flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
-        found = []
-        for key in STEPS:
-            values = [[_row(layer, key, flow["T"]) for layer in flow["layers"]] for flow in flows]
-            known = [v for rows in values for row in rows for v in row if v is not None]
-            if not known:
-                continue
-            low, high = (-max(map(abs, known)), max(map(abs, known))) if key in SIGNED else (min(known), max(known))
-            panels = [
-                Panel(_draw(key, flow, rows, (low, high), label), label if len(flows) > 1 else "")
-                for flow, rows, label in zip(flows, values, labels, strict=True)
-            ]
-            found.append(View(MEASURES[key].title, panels, len(flows), natural=True))
-        return found
+@picture(
+    "Layer by timestep",
+    shows="One measure per layer (rows, from the input) and timestep (columns), averaged over neurons and samples; all checkpoints have "
+    "the same colour scale.",
+    hides="Differences between neurons: an average of 0.5 may be all neurons half of the time, or half of the neurons all of the time.",
+)
+def steps(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
+    """A heat map per checkpoint for each of several measures."""
+    found = []
+    for key in STEPS:
+        values = [[_row(layer, key, flow["T"]) for layer in flow["layers"]] for flow in flows]
+        known = [v for rows in values for row in rows for v in row if v is not None]
+        if not known:
+            continue
+        low, high = (-max(map(abs, known)), max(map(abs, known))) if key in SIGNED else (min(known), max(known))
+        panels = [
+            Panel(_draw(key, flow, rows, (low, high), label), label if len(flows) > 1 else "")
+            for flow, rows, label in zip(flows, values, labels, strict=True)
+        ]
+        found.append(View(MEASURES[key].title, panels, len(flows), natural=True))
+    return found
 
 
-def _row(layer: dict[str, Any], key: str, T: int) -> list[float | None]:
+def _row(layer: Flow, key: str, T: int) -> list[float | None]:
     """A value per timestep; None where the record has none."""
     values = list((layer.get("per_step") or {}).get(key) or [])
     return (values + [None] * T)[:T]
 
 
-def _draw(key: str, flow: Flow, rows: list[list[float | None]], span: tuple[float, float], label: str) -> Drawing:
+def _draw(key: str, flow: Flow, rows: Rows, span: tuple[float, float], label: str) -> Drawing:
     T, measure = flow["T"], MEASURES[key]
     names = [shortened(f"{number} {layer['name']}", NAMES, SIZE) for number, layer in enumerate(flow["layers"], 1)]
     left = 10 + ADVANCE * SIZE * max(map(len, names))
@@ -73,20 +67,16 @@ def _draw(key: str, flow: Flow, rows: list[list[float | None]], span: tuple[floa
 
 
 def _cell(value: float | None, width: float, span: tuple[float, float], colours: Sequence[str]) -> list[Mark]:
-    """A coloured cell, with its number if it fits."""
+    """A coloured cell, with its number if it fits: two decimals, without a leading 0."""
     if value is None:
         return [line([(width * 0.35, ROW / 2), (width * 0.65, ROW / 2)], "soft")]
     colour = ramp(colours, (value - span[0]) / (span[1] - span[0]) if span[1] > span[0] else 0.5)
     ground = box((0, 0), width - 1, ROW - 1, colour)
     if width < WIDE:
         return [ground]
-    return [ground, text(((width - 1) / 2, ROW - 7), _short(value), ink_on(colour), SIZE, "middle")]
-
-
-def _short(value: float) -> str:
-    """Two digits, without a leading 0."""
     words = f"{value:.2f}"
-    return words.replace("0.", ".", 1) if abs(float(words)) < 1 else f"{value:.1f}"
+    words = words.replace("0.", ".", 1) if abs(float(words)) < 1 else f"{value:.1f}"
+    return [ground, text(((width - 1) / 2, ROW - 7), words, ink_on(colour), SIZE, "middle")]
 
 
 def _scale(colours: Sequence[str], span: tuple[float, float], unit: str) -> list[Mark]:

@@ -1,0 +1,84 @@
+"""Display of a run in a terminal: one line per epoch, and progress bars."""
+
+from typing import Any
+
+from rich.progress import TaskID
+
+from lsgcli.output import clean
+from lsgcli.report.flow_terminal import lines
+from lsgcli.report.records import taken_text
+from lsgcli.report.terminal import Preparation, progress_bar
+
+
+class TrainingDisplay:
+    """Display of a run on stderr: one line per epoch, bars on a terminal, nothing if quiet.
+
+    Call it with the records emitted by the training loop.
+    """
+
+    def __init__(self, quiet: bool):
+        self.bar = progress_bar(quiet)
+        self.preparing = Preparation(self.bar)
+        self.out = self.bar.console  # another console would interfere with the bar
+        self.out.quiet = quiet
+        self.epochs = 0
+        self.steps: TaskID  # from the start of training
+
+    def __enter__(self) -> "TrainingDisplay":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        """Show a record; events without a display are ignored."""
+        if show := getattr(self, f"_on_{record['event']}", None):
+            show(record)
+
+    def say(self, text: str) -> None:
+        """Print text."""
+        self.out.print(clean(text), soft_wrap=True, markup=False)
+
+    def _on_start(self, record: dict[str, Any]) -> None:
+        self.epochs = record["epochs"]
+        self.say(f"run {record['run']}")
+        self.say(f"computing {record['computing']}")
+        if record["epoch"] == 0 and (source := record["sources"].get("init_from")):
+            self.say(taken_text(source))
+        total = record["epochs"] * record["steps"]
+        self.steps = self.bar.add_task("training", total=total, completed=record["epoch"] * record["steps"], note="")
+
+    def _on_extended(self, record: dict[str, Any]) -> None:
+        self.say(
+            f"extended from {record['planned']} to {record['epochs']} epochs: from epoch {record['from_epoch'] + 1} on, the learning rate "
+            f"follows a cosine over {record['epochs']} epochs, starting at {record['lr']:.3g}"
+        )
+
+    def _on_step(self, record: dict[str, Any]) -> None:
+        done = record["epoch"] * record["steps"] + record["step"]
+        self.bar.update(self.steps, completed=done, note=f"loss {record['loss']:.3f}")
+
+    def _on_epoch(self, record: dict[str, Any]) -> None:
+        split = "val" if "val_accuracy" in record else "test"
+        betas = [layer["beta"] for layer in record["layers"]]
+        beta = f"{min(betas):.2f}..{max(betas):.2f}" if betas else "-"
+        self.say(
+            f"epoch {record['epoch'] + 1:>3}/{self.epochs}  loss {record['train_loss']:.4f}  train {record['train_accuracy']:.4f}  "
+            f"{split} {record[f'{split}_accuracy']:.4f}{' *' if record['best'] else '  '}  "
+            f"beta {beta}  {record['seconds']:.1f} s"
+            f"  data {record['data_wait']:.0%}"
+        )
+
+    def _on_end(self, record: dict[str, Any]) -> None:
+        chosen = "validation split" if record["best_chosen_on"] == "val" else "test set, which is optimistic"
+        self.say(
+            f"test accuracy: last epoch {record['test_accuracy_last']:.4f}, best epoch {record['test_accuracy_best']:.4f} "
+            f"(epoch {record['best_epoch'] + 1}, chosen on the {chosen})"
+        )
+
+    def _on_diverged(self, record: dict[str, Any]) -> None:
+        self.say(f"diverged in {record['message']}")
+        self.say(record["cause"])
+        for line in lines([record["table"]], self.out):
+            self.out.print(line)

@@ -1,0 +1,262 @@
+"""Gradient-flow figures: their registry kind ``picture``, lines by layer and over training, and sheets of panels as files."""
+
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from lsgcli import registry
+from lsgcli.analysis.measures import MEASURES, value
+from lsgcli.analysis.measures import text as value_text
+from lsgcli.registry import register
+from lsgcli.report.charts import Axes, Legend, Line, Scale, drawable, drawn_legend, line_drawing, whole_ticks
+from lsgcli.report.colours import Style, ordered, styles
+from lsgcli.report.drawing import ADVANCE, Drawing, Mark, box, dot, group, line, shortened, text
+
+Flow = dict[str, Any]  # a gradient-flow record
+WIDTH, HEIGHT = 420, 270  # of a chart by layer, pixels
+ASIDE = 0.14  # horizontal offset between checkpoints, as a fraction of a layer, so that equal values do not overlap
+MARGIN, GAP = 14, 16  # of a sheet, pixels
+TITLE, SMALL = 16, 11
+ACROSS = 880  # default width of a sheet
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing of a picture, with title and note; ``drawing`` is None if there are no data."""
+
+    drawing: Drawing | None
+    title: str = ""
+    note: str = ""
+    layer: int | None = None  # number of the layer, if it shows a single layer
+
+
+@dataclass(frozen=True)
+class View:
+    """Panels shown together. A picture has one view, or several to choose from.
+
+    Attributes:
+        name: of the choice; that of the picture if it is the only or the main one.
+        panels: row by row.
+        columns: number of columns; 0 for as many as fit.
+        natural: drawings keep their size and scroll.
+        legend: names of the lines.
+    """
+
+    name: str
+    panels: Sequence[Panel]
+    columns: int = 0
+    natural: bool = False
+    legend: Legend = ()
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it needs only half the width of a page."""
+        return len(self.panels) == 1 and not self.natural
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of one or several checkpoints.
+
+    Attributes:
+        title: its heading.
+        shows: what it shows, in full sentences.
+        hides: what it cannot show.
+        views: draws the records of checkpoints with the given labels; empty if the records contain no data for it.
+    """
+
+    title: str
+    shows: str
+    hides: str
+    views: Callable[[Sequence[Flow], Sequence[str]], list[View]]
+
+
+def picture(title: str, *, shows: str, hides: str) -> Callable[[Callable[..., list[View]]], Picture]:
+    """Decorator that makes a function from records and labels to views a :class:`Picture`."""
+    return lambda views: Picture(title, shows, hides, views)
+
+
+def pictures() -> dict[str, Picture]:
+    """All pictures, in the order of their names."""
+    return {name: registry.get("picture", name) for name in registry.names("picture")}
+
+
+def labels(flows: Sequence[Flow]) -> list[str]:
+    """Short distinct names of checkpoints: the methods if distinct, otherwise the differing parts of their paths."""
+    methods = [str(flow.get("method") or "") for flow in flows]
+    if all(methods) and len(set(methods)) == len(methods):
+        return methods
+    paths = [PurePath(str(flow.get("checkpoint") or "")).parts for flow in flows]
+    common = set(paths[0]).intersection(*paths[1:]) if len(paths) > 1 else set(paths[0][:-1])
+    names = [
+        " ".join(filter(None, (method, "/".join(part for part in path if part not in common) or "/".join(path[-1:]))))
+        for method, path in zip(methods, paths, strict=True)
+    ]
+    names = [name or "network" for name in names]
+    return [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names, 1)]
+
+
+@register("picture", "coverage")
+@picture(
+    "Coverage by layer",
+    shows="Fraction of membrane potentials inside the surrogate's interval, where the rectangular surrogate is not zero.",
+    hides="Whether higher coverage is better. A wider interval always covers more, but a wider surrogate is also lower: its mean E[h], the "
+    "average factor on the gradient, does not necessarily increase.",
+)
+def coverage(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
+    """Figure 5 of Lian et al. (IJCAI 2023), with an axis from 0; the mean surrogate gradient as second view."""
+    return [by_layer("coverage", flows, labels, "coverage"), by_layer("mean surrogate E[h]", flows, labels, "sg_mean")]
+
+
+@register("picture", "gradient-norm")
+@picture(
+    "Gradient norm by layer",
+    shows="L2 norm of the gradient with respect to the input weights of each layer, on a logarithmic scale. A norm that decreases towards "
+    "the input indicates vanishing gradients, an increasing norm exploding ones. Dotted lines are the thresholds of these verdicts, if "
+    "in range.",
+    hides="Whether the direction of the gradient is useful, because a surrogate gradient is not the gradient of the loss. Layers of different "
+    "sizes have different norms even without vanishing or exploding.",
+)
+def gradient_norm(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
+    """With a dotted line at the norms of vanishing and exploding, which are relative to the last layer's norm."""
+    limits = []
+    for flow in flows:
+        last, thresholds = flow["layers"][-1]["grad_norm"], flow.get("thresholds") or {}
+        limits.append([last * thresholds[name] for name in ("vanishing", "exploding") if last and name in thresholds])
+    return [by_layer("gradient-norm", flows, labels, "grad_norm", limits=limits, log=True)]
+
+
+@register("picture", "training")
+@picture(
+    "Decay and width over training",
+    shows="Decay beta and surrogate width alpha of each layer after each epoch of the checkpoint's run; lines are numbered by layer, "
+    "from blue at the input to orange at the output.",
+    hides="Whether a change improved the result: this is a single run with one seed. If the method derives alpha from beta, the second "
+    "row shows the same changes on another scale.",
+)
+def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
+    """Figures 6 and 7 of Lian et al. (IJCAI 2023): beta in the first row and alpha in the second, a column per checkpoint."""
+    histories = [flow.get("history") for flow in flows]
+    if not any(histories):
+        return []
+    panels = []
+    for key, title in (("beta", "decay beta"), ("alpha", "width alpha")):
+        y = Scale.over(v for history in histories if history for layer in history["layers"].values() for v in layer[key])
+        for history, label in zip(histories, labels, strict=True):
+            if not history:
+                panels.append(Panel(None, label, "No gradient-flow.jsonl in the directory of this checkpoint."))
+                continue
+            layers = zip(history["layers"].items(), ordered(len(history["layers"])), strict=True)
+            lines = [
+                Line(f"layer {number} {name}", layer[key], look, layer=number)
+                for number, ((name, layer), look) in enumerate(layers, 1)
+            ]
+            first = (history["epochs"] or [0])[0] + 1
+            panels.append(Panel(line_drawing(lines, "epoch", title, first, y), label if len(flows) > 1 else ""))
+    return [View("training", panels, len(flows) if len(flows) > 1 else 2)]
+
+
+def by_layer(
+    name: str,
+    flows: Sequence[Flow],
+    labels: Sequence[str],
+    key: str,
+    *,
+    limits: Sequence[Sequence[float]] = (),
+    log: bool = False,
+) -> View:
+    """A line per checkpoint for a measure over the number of the layer; a ring marks layers whose verdict is not ok.
+
+    Args:
+        name: of the view.
+        key: of the measure.
+        limits: thresholds of verdicts for each checkpoint, drawn if within the scale.
+        log: on a logarithmic scale, where values of 0 are the number 0 at the bottom; otherwise from 0.
+    """
+    title, n = MEASURES[key].title, max(len(flow["layers"]) for flow in flows)
+    values = [[value(layer, key) for layer in flow["layers"]] for flow in flows]
+    y = Scale.over((v for own in values for v in own), log=log, zero=not log)
+    axes = Axes(WIDTH, HEIGHT, Scale(0.5, n + 0.5), y)
+    marks = axes.frame([i + 1 for i in whole_ticks(n, 20)], "layer, from the input", title)
+    looks = styles(len(flows))
+    asides = [ASIDE * (index - (len(flows) - 1) / 2) for index in range(len(flows))]
+    for own, style, aside, of_verdicts in zip(values, looks, asides, limits or [()] * len(flows), strict=True):
+        for limit in of_verdicts:
+            if y.low <= limit <= y.high:
+                marks.append(line([axes.at(0.5, limit), axes.at(n + 0.5, limit)], style.colour, 1, (1, 4)))
+        marks += axes.line([(number + aside, v) for number, v in enumerate(own, 1)], style, lone=False)
+    for number in range(1, n + 1):
+        (left, top), (right, floor) = axes.at(number - 0.5, y.high), axes.at(number + 0.5, y.low)
+        column = [box((left, top), right - left, floor - top, "ink", 0)]  # enlarges the hover area
+        tip = [f"layer {number}"]
+        for flow, label, style, aside in zip(flows, labels, looks, asides, strict=True):
+            for layer in flow["layers"][number - 1 : number]:
+                column += _marker(axes, number + aside, value(layer, key), style, layer["verdict"] == "ok")
+                tip.append(f"{label}, {layer['name']}: {value_text(layer, key)}, {layer['verdict']}")
+        marks.append(group(column, "\n".join(tip), number))
+    spans = "; ".join(f"{label} {_span(own)}" for label, own in zip(labels, values, strict=True))
+    drawing = Drawing(WIDTH, HEIGHT, marks, f"{title} by layer: {spans}")
+    return View(name, [Panel(drawing)], legend=list(zip(labels, looks, strict=True)))
+
+
+def _marker(axes: Axes, x: float, number: float | None, style: Style, ok: bool) -> list[Mark]:
+    if number is None:
+        return []
+    if not drawable(number, axes.y.log):
+        return [text((axes.at(x, axes.y.low)[0], HEIGHT - axes.bottom - 3), "0", style.colour, anchor="middle")]
+    at = axes.at(x, number)
+    ring = [] if ok else [dot(at, "bad", radius=8, ring=True)]
+    return [dot(at, style.colour, style.shape), *ring]
+
+
+def _span(values: Sequence[float | None]) -> str:
+    known = [number for number in values if number is not None]
+    return f"{min(known):.3g} to {max(known):.3g}" if known else "without values"
+
+
+def sheets(flows: Sequence[Flow]) -> dict[str, Drawing]:
+    """The figures by file name, each with title, legend and all panels."""
+    names = labels(flows)
+    found = {}
+    for name, one in pictures().items():
+        for view in one.views(flows, names):
+            main = view.name == name
+            file = "".join(c if c.isalnum() and c.isascii() else " " for c in view.name.lower()).split()
+            found[name if main else "-".join([name, *file])] = sheet(one.title if main else f"{one.title}: {view.name}", view)
+    return found
+
+
+def sheet(title: str, view: View) -> Drawing:
+    """The panels of a view in columns, below a title and a legend."""
+    cells = [_cell(panel) for panel in view.panels]
+    wide, high = max(cell.width for cell in cells), max(cell.height for cell in cells)
+    columns = min(len(cells), view.columns or max(1, int((ACROSS + GAP) / (wide + GAP))))
+    width = 2 * MARGIN + columns * (wide + GAP) - GAP
+    heading = text((MARGIN, MARGIN + TITLE), shortened(title, width - 2 * MARGIN, TITLE), "ink", TITLE)
+    entries, height = drawn_legend(view.legend, width - 2 * MARGIN)
+    marks = [heading, group(entries, at=(MARGIN, MARGIN + TITLE + 14))]
+    top = MARGIN + TITLE + 14 + height + 6
+    for index, cell in enumerate(cells):
+        row, column = divmod(index, columns)
+        marks.append(group(cell.marks, at=(MARGIN + column * (wide + GAP), top + row * (high + GAP))))
+    rows = -(-len(cells) // columns)
+    return Drawing(width, top + rows * (high + GAP) - GAP + MARGIN, marks, title)
+
+
+def _cell(panel: Panel) -> Drawing:
+    """A panel with its title above and its note below."""
+    if panel.drawing is None:
+        return Drawing(200, 60, [text((0, 14), panel.title, "ink", SMALL + 1), *_lines(panel.note, 200, 34)], panel.title)
+    drawing, head = panel.drawing, 20 if panel.title else 0
+    marks = [text((0, 13), shortened(panel.title, drawing.width, SMALL + 1), "ink", SMALL + 1)] if head else []
+    notes = _lines(panel.note, drawing.width, head + drawing.height + SMALL + 2)
+    height = head + drawing.height + len(notes) * (SMALL + 4)
+    return replace(drawing, height=height, marks=[*marks, group(drawing.marks, at=(0, head)), *notes])
+
+
+def _lines(words: str, width: float, y: float) -> list[Mark]:
+    """Text wrapped into lines."""
+    wrapped = textwrap.wrap(words, int(width / (ADVANCE * SMALL)), break_on_hyphens=False)
+    return [text((0, y + i * (SMALL + 4)), row, "soft", SMALL) for i, row in enumerate(wrapped)]

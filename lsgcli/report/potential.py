@@ -1,0 +1,124 @@
+"""Distribution of the membrane potential in each layer, and the prediction of the paper's Theorem 1."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from lsgcli.analysis import measures
+from lsgcli.registry import register
+from lsgcli.report.charts import Axes, Scale
+from lsgcli.report.colours import COLOURS, Style
+from lsgcli.report.drawing import Drawing, Mark, area, box, line, text
+from lsgcli.report.figures import Flow, Panel, View, picture
+
+WIDTH, HEIGHT = 200, 128
+SIDE, TOP, BOTTOM = 4, 6, 20
+FLOOR = HEIGHT - BOTTOM
+SEEN = 0.998  # fraction of each layer's potentials within the x axis
+PREDICTED = Style("ink", dash=(4, 3))
+Layer = dict[str, Any]
+Span = tuple[float, float]  # limits of the x axis
+
+
+@register("picture", "potential")
+@picture(
+    "Membrane potential by layer",
+    shows="Distribution of the membrane potential u before the reset, over all timesteps, in units of the threshold. Full colour: inside "
+    "the surrogate's interval; vertical line: the threshold; dashed: the normal distribution predicted by the paper, N(0, 1 + beta^2).",
+    hides="Differences between timesteps and between neurons. The prediction is exact only at the second timestep, without reset, for "
+    "inputs independent in time; the reset, a tdBN gamma other than 1, and correlated currents (rho) cause deviations. Panels "
+    "have different vertical scales; areas are equal.",
+)
+def potential(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
+    """A histogram for each layer of each checkpoint; with several checkpoints, one row per layer."""
+    layers = [layer for flow in flows for layer in flow["layers"]]
+    if not any(layer.get("histogram") for layer in layers):
+        return []
+    span = _span(layers, min(flow["threshold"] for flow in flows))
+    panels = []
+    for index in range(max(len(flow["layers"]) for flow in flows)):
+        for number, (flow, label) in enumerate(zip(flows, labels, strict=True)):
+            if index >= len(flow["layers"]):
+                panels.append(Panel(None))
+                continue
+            layer = flow["layers"][index]
+            title = f"{index + 1} {layer['name']}" + (f", {label}" if len(flows) > 1 else "")
+            note = _note(layer, span)
+            drawing = None
+            if layer.get("histogram"):
+                drawing = _draw(layer, flow["threshold"], span, COLOURS[number % len(COLOURS)], f"{title}: {note}")
+            panels.append(Panel(drawing, title, note, index + 1))
+    legend = [(label, Style(colour)) for label, colour in zip(labels, COLOURS, strict=False)]
+    return [View("potential", panels, len(flows) if len(flows) > 1 else 0, legend=[*legend, ("N(0, 1 + beta^2)", PREDICTED)])]
+
+
+def _bars(layer: Layer, span: Span = (-math.inf, math.inf)) -> list[tuple[float, float, float]]:
+    """Left and right edge and density of each bin within limits; including all counts outside, the area is 1."""
+    histogram = layer["histogram"]
+    edges, counts = histogram["edges"], histogram["counts"]
+    total = sum(counts) + histogram["below"] + histogram["above"] or 1
+    bins = [(left, right, n / (total * (right - left))) for (left, right), n in zip(pairwise(edges), counts, strict=True)]
+    return [one for one in bins if one[0] >= span[0] - 1e-9 and one[1] <= span[1] + 1e-9]
+
+
+def _outside(layer: Layer, span: Span) -> float:
+    """Fraction of the potentials outside limits."""
+    inside = sum(density * (right - left) for left, right, density in _bars(layer, span))
+    return max(0.0, 1 - inside) if any(layer["histogram"]["counts"]) else 0.0
+
+
+def _span(layers: Sequence[Layer], threshold: float) -> Span:
+    """Integer limits that contain nearly all potentials of each layer, the intervals, and the centre of the prediction."""
+    low, high = -2, 3
+    for layer in layers:
+        if layer["alpha"] is not None:
+            high = max(high, math.ceil(1 + layer["alpha"] / 2 / threshold))
+    for layer in layers:
+        if not layer.get("histogram"):
+            continue
+        first, last = math.floor(layer["histogram"]["edges"][0]), math.ceil(layer["histogram"]["edges"][-1])
+        least = (1 - SEEN) / 2 + _outside(layer, (first, last))
+        while low > first and _outside(layer, (low, last)) > least:
+            low -= 1
+        while high < last and _outside(layer, (first, high)) > least:
+            high += 1
+    return low, high
+
+
+def _draw(layer: Layer, threshold: float, span: Span, colour: str, label: str) -> Drawing:
+    sigma = (layer.get("u_std_predicted") or {}).get("paper")
+    bars = _bars(layer, span)
+    peak = 1 / (sigma * math.sqrt(2 * math.pi)) if sigma else 0.0  # of the prediction
+    at = Axes(
+        WIDTH, HEIGHT, Scale(*span), Scale(0, max([density for *_, density in bars] + [peak]) or 1.0), SIDE, SIDE, TOP, BOTTOM
+    ).at
+    marks: list[Mark] = []
+    interval = (0.0, 0.0)
+    if layer.get("interval") and None not in layer["interval"]:
+        low, high = (min(max(edge / threshold, span[0]), span[1]) for edge in layer["interval"])
+        interval = (low, high)
+        marks.append(box((at(low, 0)[0], TOP), at(high, 0)[0] - at(low, 0)[0], FLOOR - TOP, "ink", 0.09))
+    for (low, high), opacity in (span, 0.4), (interval, 0.75):
+        clipped = [(max(left, low), min(right, high), d) for left, right, d in bars if right > low and left < high]
+        steps = [point for left, right, d in clipped for point in (at(left, d), at(right, d))]
+        if steps:
+            marks.append(area([(steps[0][0], FLOOR), *steps, (steps[-1][0], FLOOR)], colour, opacity))
+    marks.append(line([at(1, 0), (at(1, 0)[0], TOP)], "ink", 1.5))
+    if sigma:
+        grid = [span[0] + k * (span[1] - span[0]) / 80 for k in range(81)]
+        curve = [at(u, math.exp(-((u / sigma) ** 2) / 2) * peak) for u in grid]
+        marks.append(line(curve, PREDICTED.colour, 1.5, PREDICTED.dash))
+    marks.append(line([(SIDE, FLOOR), (WIDTH - SIDE, FLOOR)], "soft"))
+    step = max(1, math.ceil((span[1] - span[0]) / 8))
+    ticks = [k for k in range(int(span[0]) + 1, int(span[1])) if (k - 1) % step == 0]
+    marks += [text((at(k, 0)[0], HEIGHT - 5), f"{k}", size=11, anchor="middle") for k in ticks]
+    return Drawing(WIDTH, HEIGHT, marks, f"Histogram of u / v_th in layer {label}")
+
+
+def _note(layer: Layer, span: Span) -> str:
+    inside = "-" if layer["coverage"] is None else f"{layer['coverage']:.1%}"
+    mean, std, predicted = (measures.text(layer, key) for key in ("u_mean", "u_std", "u_std_predicted.paper"))
+    note = f"inside {inside}; mean {mean}; std {std} (predicted {predicted})"
+    beyond = _outside(layer, span) if layer.get("histogram") else 0.0
+    return note + (f"; {beyond:.1%} out of sight" if beyond >= 0.005 else "")

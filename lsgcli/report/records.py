@@ -1,0 +1,197 @@
+"""Results of commands as text and tables for a terminal."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from lsgcli.report.terminal import Table
+
+Parts = list[Any]  # tables, and lines that are printed whole, such as paths
+MOST = 5  # names shown
+
+
+def _table(heads: Iterable[str], rows: Iterable[Sequence[str]], title: str | None = None, left: int = 1) -> Table:
+    """A table whose first ``left`` columns are aligned at the left, the others at the right."""
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number < left else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    """A line for each name and value, with the values in a column."""
+    width = max(map(len, facts)) + 2
+    return "\n".join(f"{name + ':':<{width}} {text}" for name, text in facts.items())
+
+
+def cost_text(cost: dict[str, Any]) -> str:
+    """Result of a dry run."""
+    settings, epoch = cost["settings"], cost["seconds_per_epoch"]
+    return _facts(
+        {
+            "data set": f"{settings['dataset']}: " + ", ".join(f"{n} {name}" for name, n in cost["samples"].items() if n),
+            "network": f"{settings['arch']}, width x {settings['width_multiplier']:g}, method {settings['method']}",
+            "input": "x".join(map(str, cost["input"])) + (" (T, B, C, H, W)" if len(cost["input"]) == 5 else " (B, C, H, W)"),
+            "logits": "x".join(map(str, cost["output"])) + " (T, B, classes)",
+            "parameters": f"{cost['parameters']:,} ({cost['parameter_bytes'] / 2**20:.1f} MiB)",
+            "MACs": f"{cost['macs_per_sample'] / 1e6:,.1f} million per sample, forward, all timesteps",
+            "spikes": f"{cost['spikes_per_sample'] / 1e3:,.1f} thousand per sample, all timesteps, before training",
+            "precision": f"{cost['precision']['used']} ({cost['precision']['because']})",
+            "peak memory": f"{cost['peak_bytes'] / 2**20:,.0f} MiB, {cost['peak_of']}, in a few steps",
+            "floor": f"{cost['floor_seconds_per_step']:.3f} s per step for convolutions and linear layers only",
+            "time": f"{cost['seconds_per_step']:.3f} s per step, {epoch:.1f} s per epoch, {cost['seconds_total'] / 60:.1f} min in total, "
+            "without evaluation",
+        }
+    )
+
+
+def taken_text(source: Mapping[str, Any]) -> str:
+    """Description of the tensors initialised from ``--init-from``, as returned by :func:`lsgcli.training.start.start`."""
+    text = [f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})"]
+    text += [
+        f"  new: {name} {tuple(one['shape'])}; in the checkpoint: {'none' if one['found'] is None else tuple(one['found'])}"
+        for name, one in source["new"].items()
+    ]
+    text += [f"  not used: {name} {tuple(shape)}" for name, shape in source["unused"].items()]
+    return "\n".join(text)
+
+
+def evaluation_tables(record: dict[str, Any]) -> Parts:
+    """Accuracy, accuracy per class, confusion matrix (up to 12 classes) and firing rates."""
+    head = f"accuracy {record['accuracy']:.4f}  loss {record['loss']:.4f}  {record['samples']} samples  {record['samples_per_s']:.1f} samples/s"
+    with_confusion = len(record["per_class"]) <= 12
+    rows = [
+        [f"{index} {name}", "-" if accuracy is None else f"{accuracy:.3f}", *(map(str, counts) if with_confusion else ())]
+        for index, ((name, accuracy), counts) in enumerate(zip(record["per_class"].items(), record["confusion"], strict=True))
+    ]
+    title = "per class (rows: label, columns: prediction)" if with_confusion else "per class"
+    rates = [[layer, f"{rate:.4f}"] for layer, rate in record["firing_rate"].items()]
+    return [
+        head,
+        _table(["class", "accuracy", *(map(str, range(len(rows))) if with_confusion else ())], rows, title),
+        _table(["layer", "spikes per neuron and timestep"], rates, "firing rate"),
+    ]
+
+
+def synops_parts(record: dict[str, Any]) -> Parts:
+    """A record of :class:`lsgcli.analysis.energy.SynapticOperations`, per sample, compared with the same-shape ANN."""
+    total, rows = record["total"], []
+    for layer in record["layers"]:
+        kind = layer["input"] if layer["averages_over"] is None else f"{layer['input']} of {layer['averages_over']}"
+        rate = "-" if layer["firing_rate"] is None else f"{layer['firing_rate']:.3f}"
+        rows.append([layer["name"], kind, f"{layer['density']:.3f}", rate, *_operations(layer)])
+    heads = ("layer", "input", "not 0", "firing rate", "AC", "MAC", "energy", "ANN: MAC", "energy")
+    table = _table(heads, rows, "synaptic operations per sample, all timesteps", left=2)
+    table.add_section()
+    table.add_row("total", "", "", "", *_operations(total))
+    return [
+        table,
+        f"AC: an addition, {record['ac_pj']} pJ; MAC: a multiplication and an addition, {record['mac_pj']} pJ. The same-shape ANN, run "
+        f"once, requires {total['ann_energy_pj'] / max(total['energy_pj'], 1e-12):.2f} times the energy.",
+        f"Energy is {record['note']}.",
+    ]
+
+
+def _operations(record: dict[str, Any]) -> list[str]:
+    energies = ("pJ", "nJ", "uJ", "mJ")
+    return [
+        _prefixed(record["ac"]),
+        _prefixed(record["mac"]),
+        _prefixed(record["energy_pj"], energies),
+        _prefixed(record["ann_mac"]),
+        _prefixed(record["ann_energy_pj"], energies),
+    ]
+
+
+def _prefixed(number: float, units: Sequence[str] = ("", "k", "M", "G")) -> str:
+    """A number with three digits and the largest of four units that it exceeds, each 1000 times the one before."""
+    power = sum(number >= limit for limit in (1e3, 1e6, 1e9))
+    return f"{number / 1000**power:.3g} {units[power]}".rstrip()
+
+
+def _spread(spread: dict[str, int]) -> str:
+    if spread["min"] == spread["max"]:
+        return f"{spread['min']:,}"
+    return "{min:,} / {median:,} / {max:,}".format(**spread)
+
+
+def _counts(counts: dict[str, int], form: str) -> str:
+    return ", ".join(form.format(name, count) for name, count in counts.items())
+
+
+def _some(names: list[str]) -> str:
+    """Number of names, and the first of them."""
+    more = f" and {len(names) - MOST:,} more" if len(names) > MOST else ""
+    return f"{len(names):,}: {', '.join(names[:MOST])}{more}"
+
+
+# Field of the record, label, format. Missing fields are skipped.
+INFO: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("dataset", "data set", str),
+    ("recordings", "recordings", "{:,}".format),
+    ("samples", "images", "{:,}".format),
+    ("parts", "parts", lambda parts: _counts(parts, "{} {:,}")),
+    ("events", "events", "{:,}".format),
+    ("events_per_recording", "events per recording", _spread),
+    ("duration_us", "duration, us", _spread),
+    ("events_per_s", "events/s", _spread),
+    ("on_share", "fraction of ON", "{:.1%}".format),
+    ("sensor", "sensor", lambda size: f"{size[0]} x {size[1]}"),
+    ("size", "size", lambda size: " x ".join(map(str, size))),
+    ("formats", "format", lambda formats: _counts(formats, "{} ({:,})")),
+    ("bytes", "bytes", "{:,}".format),
+    ("release", "release", lambda text: f"CIFAR10-DVS, {text}"),
+    ("orientation", "orientation", str),
+    ("simulated", "simulated", lambda note: f"seed {note['seed']}" + ("" if note["complete"] else ", not finished")),
+    ("unreadable", "unreadable", lambda bad: _some([one["name"] for one in bad])),
+    ("digest", "digest", str),
+)
+
+
+def info_parts(record: dict[str, Any]) -> Parts:
+    """The path, a table of facts, and a table of counts per class, if there are classes."""
+    rows = {key: [name, show(record[key])] for key, name, show in INFO if record.get(key) not in (None, {}, [])}
+    if "sensor" in rows and not record.get("sensor_stated", True):
+        by_all = " by all recordings" if record.get("sensors") else ""
+        rows["sensor"][1] += f" (extent of the events; not stated{by_all})"
+    facts = _table(["what", "value"], rows.values(), left=2)
+    facts.show_header = False
+    if record.get("recordings", 1) != 1:
+        facts.caption = "three numbers: minimum / median / maximum"
+    path = record.get("path") or record.get("data_dir")
+    parts: Parts = [facts] if path is None else [path, facts]
+    if record["classes"]:
+        heads = ["class", "recordings" if "recordings" in record else "images"]
+        parts.append(_table(heads, ([name, f"{count:,}"] for name, count in record["classes"].items())))
+    return parts
+
+
+def preparation_parts(record: dict[str, Any]) -> Parts:
+    """Result of ``lsg data prepare``, and the file of each part."""
+    rows = [
+        [
+            name,
+            f"{part['recordings']:,}",
+            f"{' x '.join(map(str, part['shape']))} {part['dtype']}",
+            f"{part['bytes'] / 1e6:,.1f}",
+        ]
+        for name, part in record["parts"].items()
+    ]
+    table = _table(["part", "recordings", "sample shape", "MB"], rows, f"{record['dataset']}, {record['seconds']:.1f} s")
+    return [table, *(f"{name}: {part['path'] or 'in memory, no file'}" for name, part in record["parts"].items())]
+
+
+def verification_text(record: dict[str, Any]) -> str:
+    """Result of ``lsg data verify``."""
+    known = f"{len(record['missing'])} missing, {len(record['changed'])} changed"
+    extra = f", not listed {_some(record['extra'])}" if record["extra"] else ""
+    none = "none (--write creates one)" if record["folder"] else "none"
+    return _facts(
+        {
+            "folder" if record["folder"] else "data set": record["path"],
+            "manifest": f"{', '.join(record['manifests'])}: {known}{extra}" if record["manifests"] else none,
+            "samples": f"{record['samples']:,} read, {len(record['unreadable'])} unreadable",
+            "verdict": "ok" if record["ok"] else "FAULTY",
+        }
+    )
