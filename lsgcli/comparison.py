@@ -1,15 +1,17 @@
 """Comparison of runs: differing settings, final results and gradient flow, read from run directories only."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lsgcli import files
 from lsgcli.config import FIELDS, RunConfig
 from lsgcli.errors import ConfigError
-from lsgcli.rundir import CONFIG, FULL_FLOW, GRADIENT_FLOW, METRICS, in_use, is_run, read_config, read_result
+from lsgcli.rundir import FULL_FLOW, GRADIENT_FLOW, METRICS, find_runs, in_use, is_run, read_config, read_result
 
+log = logging.getLogger("lsg")
 Flow = dict[str, Any]  # a gradient-flow record
 
 
@@ -22,7 +24,12 @@ def find(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, Path] = {}  # by their real paths
     for path in paths:
         folder = path.parent if path.is_file() else path
-        runs = [folder] if is_run(folder) else [] if path.is_file() else list(_below(folder))
+        runs = [folder] if is_run(folder) else []
+        if not runs and path.is_dir():
+            below, unreadable = find_runs(path)
+            runs = list(below)
+            for message in unreadable:
+                log.warning("Skipped: %s.", message)
         if not runs:
             raise ConfigError(
                 f"{path}: found no run, expected a run directory, a checkpoint in one, or a folder that contains runs",
@@ -31,10 +38,6 @@ def find(paths: Iterable[Path]) -> list[Path]:
         for run in runs:
             found.setdefault(run.resolve(), run)
     return list(found.values())
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    return (file.parent for file in sorted(folder.rglob(CONFIG)) if is_run(file.parent))
 
 
 def compare(runs: Sequence[Path]) -> dict[str, Any]:

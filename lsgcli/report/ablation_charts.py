@@ -22,8 +22,8 @@ def charts(rows: Rows) -> dict[str, Drawing]:
     """
     split = curves.evaluated_on(rows)
     epochs = {
-        "accuracy": (curves.accuracy(rows), f"accuracy, {split}"),
-        "loss": (curves.loss(rows), f"cross-entropy, {split}"),
+        "accuracy": (curves.by_epoch(rows, "accuracy"), f"accuracy, {split}"),
+        "loss": (curves.by_epoch(rows, "loss"), f"cross-entropy, {split}"),
     }
     found = {name: chart(lines, styles(len(lines)), "epoch", label) for name, (lines, label) in epochs.items() if lines}
     if by_layer := curves.coverage(rows):
