@@ -24,7 +24,8 @@ from lsgcli.data.folders import walk
 from lsgcli.data.loading import Found, Loaded, load_file
 from lsgcli.data.prepare import check_expected
 from lsgcli.errors import DataError
-from lsgcli.export import Runner, open_exported
+from lsgcli.export import open_exported
+from lsgcli.export.runners import Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 

@@ -19,8 +19,7 @@ from lsgcli.data.datasets.base import EventDataset, Sample
 from lsgcli.data.decoding import HEAD, decoder
 from lsgcli.data.slicing import Slice, Slicer
 from lsgcli.errors import ConfigError, DataError
-from lsgcli.export import Stepwise
-from lsgcli.export.network import NetworkRunner, SteppingRunner
+from lsgcli.export.runners import NetworkRunner, SteppingRunner, Stepwise
 from lsgcli.models.base import SpikingNet
 from lsgcli.predict import Answer, Network
 

@@ -28,7 +28,7 @@ from lsgcli.output import print_json
 
 if TYPE_CHECKING:
     from lsgcli.data.bundle import DataBundle
-    from lsgcli.export import Runner
+    from lsgcli.export.runners import Runner
     from lsgcli.training.evaluate import Evaluation
 
 
@@ -108,6 +108,6 @@ def _trained(opened: Opened, **options: Any) -> "Evaluation":
 
 
 def _exported(runner: "Runner", bundle: "DataBundle", **options: Any) -> "Evaluation":
-    from lsgcli.export.evaluate import evaluate as run
+    from lsgcli.export.runners import evaluate as run
 
     return run(runner, bundle.test, bundle, **options)

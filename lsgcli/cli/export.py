@@ -57,23 +57,20 @@ def export(
     messages(quiet, verbose, AROUND if verify else ())
     if not verify and (data_dir or cache_dir):
         raise ConfigError("--data-dir, --cache-dir: have no effect without --verify N")
-    from lsgcli.export import format_for
-
-    form = format_for(output, form)
-    exporter = registry.get("format", form)()
-    exporter.check()
     from lsgcli import export as exporting
     from lsgcli import files
 
+    form = exporting.format_for(output, form)
+    exporter = registry.get("format", form)()
+    exporter.check()
     options = exporting.chosen(form, mode=mode, dt=dt, fold_bn=fold_bn)
     suffixes = (exporter.suffix,) if exporter.suffix else ()
     files.check_output(output, "-o", suffixes=suffixes, folder=exporter.folder, inputs=(checkpoint,), force=force)
     from lsgcli.data.batches import batches
     from lsgcli.data.bundle import spread
-    from lsgcli.export import source
     from lsgcli.export import verify as verifying
 
-    trained, written, content = source.read(checkpoint, form, options, T)
+    trained, written, content = exporting.read(checkpoint, form, options, T)
     record = {"format": form, "path": str(output), **verifying.NOTHING}
     writing = files.creating_folder if exporter.folder else files.replacing
     with writing(output) as temporary:
