@@ -19,6 +19,7 @@ from lsgcli.errors import ConfigError, StorageError
 log = logging.getLogger("lsg")
 PARTIAL = ".partial-"  # prefix of temporary files
 ANOTHER = "Choose another name."
+EXPORTED = rb"\"export\": {\"format\": \""  # in the header of a safetensors file that `lsg export` wrote
 # Patterns for the first bytes of a file, by suffix.
 BEGINNINGS = {
     ".html": rb"\s*<",
@@ -120,10 +121,10 @@ def _check_kind(target: Path, name: str) -> None:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a path is a safetensors file with metadata of lsg, even if damaged."""
+    """Whether a path is a checkpoint of a training, even if damaged; an export is not one, as it can be made again."""
     length = int.from_bytes(_beginning(path, 8), "little")
     header = _beginning(path, 8 + min(length, 1 << 24))[8:]
-    return header.startswith(b"{") and b'"lsg.format_version"' in header
+    return header.startswith(b"{") and b'"lsg.format_version"' in header and EXPORTED not in header
 
 
 def _beginning(path: Path, size: int) -> bytes:

@@ -19,7 +19,7 @@ from lsgcli.data.datasets.base import EventDataset, Sample
 from lsgcli.data.decoding import HEAD, decoder
 from lsgcli.data.slicing import Slice, Slicer
 from lsgcli.errors import ConfigError, DataError
-from lsgcli.export.runners import NetworkRunner, SteppingRunner, Stepwise
+from lsgcli.export.runners import NetworkRunner, Stepwise, stepwise
 from lsgcli.models.base import SpikingNet
 from lsgcli.predict import Answer, Network
 
@@ -116,7 +116,7 @@ def _steps(network: Network) -> Stepwise:
     if isinstance(source, NetworkRunner):
         source = source.network
     if isinstance(source, SpikingNet):
-        return SteppingRunner(source, network.stored)
+        return stepwise(source, network.stored)
     if isinstance(source, Stepwise):
         return source
     raise ConfigError(

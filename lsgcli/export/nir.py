@@ -3,18 +3,11 @@
 Source: Pedersen et al., "Neuromorphic intermediate representation: A unified instruction set for interoperable brain-inspired
 computing", Nature Communications 15, 2024, doi 10.1038/s41467-024-52259-9.
 
-The nodes are written in a form that gives equal spikes in all simulators tested. NIR's neuron is
-tau dv/dt = (v_leak - v) + r I;  it fires if v > v_threshold, after which v = v_reset. Simulators use forward Euler steps, and some
-ignore r, so r = 1. With v_leak = v_reset = 0 and tau = dt / (1 - beta) an Euler step is
-
-    v[t] = beta v[t-1] + (1 - beta) I[t]
-
-which is (1 - beta) u[t]. Therefore v_threshold = (1 - beta) v_th, and weights and spikes on shortcuts need no scaling. NIR's neuron fires
-only above the threshold, lsg's also at it, so the stored threshold is the next smaller float32.
-
-Average pooling is SumPool2d with 1/k^2 in the following weights, because simulators lack AvgPool2d. A linear layer is a convolution of
-the size of its input, because simulators misinterpret the batch dimension of Flatten and Linear. A node with several incoming edges
-receives their sum.
+The nodes have a form that gives equal spikes in all simulators tested, see docs/export/nir.md. NIR's neuron is
+tau dv/dt = (v_leak - v) + r I;  it fires if v > v_threshold, after which v = v_reset. With r = 1, v_leak = v_reset = 0 and
+tau = dt / (1 - beta), a forward Euler step of dt gives v = (1 - beta) u, so v_threshold = (1 - beta) v_th. NIR's neuron fires only above
+the threshold, lsg's also at it, so the stored threshold is the next smaller float32. Average pooling is SumPool2d with 1/k^2 in the
+following weights, and a linear layer is a convolution of the size of its input. A node with several incoming edges receives their sum.
 """
 
 import io
@@ -113,21 +106,12 @@ class GraphBuilder:
         self.add("input", nir.Input(np.array((channels, height, width))))
         return Signal(("input",), (channels, height, width))
 
-    def weights(
-        self,
-        name: str,
-        x: Signal,
-        weight: Tensor,
-        bias: Tensor | None,
-        *,
-        stride: Any = (1, 1),
-        padding: Any = (0, 0),
-        dilation: Any = (1, 1),
-    ) -> Signal:
-        """A convolution; arguments as for :func:`torch.nn.functional.conv2d`."""
+    def weights(self, name: str, x: Signal, weight: Tensor, bias: Tensor | None, **geometry: Any) -> Signal:
+        """A convolution; arguments as for :func:`torch.nn.functional.conv2d`, where ``geometry`` is stride, padding and dilation."""
         scaled = (weight.double() * x.scale).float().numpy()
         plain = np.zeros(len(weight), np.float32) if bias is None else bias.float().numpy()
-        node = nir.Conv2d(x.shape[1:], scaled, tuple(stride), tuple(padding), tuple(dilation), 1, plain)
+        pairs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), **geometry}
+        node = nir.Conv2d(x.shape[1:], scaled, groups=1, bias=plain, **{key: tuple(pair) for key, pair in pairs.items()})
         self.add(name, node, x)
         channels, height, width = (int(n) for n in node.output_type["output"])
         return Signal((name,), (channels, height, width))
@@ -157,15 +141,17 @@ class GraphBuilder:
         tau = (self.dt / (1 - beta)).float().numpy()
         scaled = lif.threshold * self.dt / tau.astype(np.float64)  # from the stored tau, so that both have the same rounding
         threshold = np.nextafter(scaled.astype(np.float32), np.float32(0))
-        values = {"tau": tau, "r": np.float32(1), "v_leak": np.float32(0), "v_threshold": threshold, "v_reset": np.float32(0)}
+        zero, one = np.zeros_like(tau), np.ones_like(tau)
+        values = {"tau": tau, "r": one, "v_leak": zero, "v_threshold": threshold, "v_reset": zero}
         self.add(name, nir.LIF(**{key: np.broadcast_to(value, shape).copy() for key, value in values.items()}), *currents)
         return Signal((name,), shape)
 
-    def average(self, name: str, x: Signal, height: int, width: int) -> Signal:
-        """Average pooling over windows of ``height`` x ``width``: a sum pool; the factor is applied to the next weights."""
-        window = np.array((height, width))
+    def average(self, name: str, x: Signal, size: Any) -> Signal:
+        """Average pooling with windows of ``size`` (int or pair): a sum pool; the factor is applied to the next weights."""
+        window = np.broadcast_to(size, 2).copy()
         self.add(name, nir.SumPool2d(kernel_size=window, stride=window, padding=np.zeros(2, int)), x)
-        return Signal((name,), (x.shape[0], x.shape[1] // height, x.shape[2] // width), x.scale / (height * width))
+        height, width = (int(n) for n in x.shape[1:] // window)
+        return Signal((name,), (x.shape[0], height, width), x.scale / int(window.prod()))
 
     def after(self, name: str, first: Signal, x: Signal) -> Signal:
         """``x`` unchanged, but ordered after ``first``.
@@ -188,7 +174,7 @@ def draw(model: SpikingNet, dt: float) -> "nir.NIRGraph":
     """The graph of a folded network, from frames (C, H, W) to logits (classes, 1, 1), with metadata.
 
     LIF nodes are named after the network's layers of neurons; the convolution that feeds a layer is ``LAYER.synapse``. A plug-in
-    registers its networks and blocks with ``network.register`` and ``block.register``.
+    registers its networks and blocks with ``convert.register``.
 
     Args:
         model: in evaluation mode, on the CPU.
@@ -199,7 +185,7 @@ def draw(model: SpikingNet, dt: float) -> "nir.NIRGraph":
     """
     layers = model.spiking_layers()
     builder = GraphBuilder({layer.lif: layer.name for layer in layers}, dt)
-    logits = network(model, builder)
+    logits = convert(model, builder.input(model.spec.in_channels, model.spec.height, model.spec.input_size), builder)
     builder.add("output", nir.Output(np.array(logits.shape)), logits)
     # Shapes as in torch, where neurons of a linear layer have no height and width.
     shapes = {layer.name: builder.nodes[layer.name].output_type["output"].tolist() for layer in layers}
@@ -215,79 +201,65 @@ def draw(model: SpikingNet, dt: float) -> "nir.NIRGraph":
 
 
 @singledispatch
-def network(model: nn.Module, builder: GraphBuilder) -> Signal:
-    """Add a network and its input; returns its logits."""
-    raise _unknown(model, "network")
-
-
-@singledispatch
-def block(module: nn.Module, x: Signal, builder: GraphBuilder) -> Signal:
-    """Add a block with the input ``x``; returns its output."""
-    raise _unknown(module, "block")
-
-
-def _unknown(module: nn.Module, what: str) -> ConfigError:
-    return ConfigError(
+def convert(module: nn.Module, x: Signal, builder: GraphBuilder) -> Signal:
+    """Add a network or block with the input ``x``; returns its output."""
+    what = "network" if isinstance(module, SpikingNet) else "block"
+    raise ConfigError(
         f"NIR: found the {what} {type(module).__name__}, for which no conversion is registered",
-        hint="A plug-in can register a conversion: see lsgcli.export.nir.draw.",
+        hint="A plug-in can register a conversion: see lsgcli.export.nir.convert.",
     )
 
 
-@network.register
-def _vggsnn(model: VGGSNN, builder: GraphBuilder) -> Signal:
-    x = _blocks(model.features, builder.input(*_frame(model)), builder)
-    return builder.linear("classifier", x, model.classifier)
+@convert.register
+def _vggsnn(model: VGGSNN, x: Signal, builder: GraphBuilder) -> Signal:
+    return builder.linear("classifier", _blocks(model.features, x, builder), model.classifier)
 
 
-@network.register
-def _mlp(model: MLP, builder: GraphBuilder) -> Signal:
-    x = _blocks(model.hidden, builder.input(prod(_frame(model)), 1, 1), builder)
-    return builder.linear("classifier", x, model.classifier)
+@convert.register
+def _mlp(model: MLP, x: Signal, builder: GraphBuilder) -> Signal:
+    flat = builder.input(prod(x.shape), 1, 1)
+    return builder.linear("classifier", _blocks(model.hidden, flat, builder), model.classifier)
 
 
-@network.register
-def _resnet19(model: ResNet19, builder: GraphBuilder) -> Signal:
-    x = block(model.stem, builder.input(*_frame(model)), builder)
+@convert.register
+def _resnet19(model: ResNet19, x: Signal, builder: GraphBuilder) -> Signal:
+    x = convert(model.stem, x, builder)
     for stage in model.stages:
         x = _blocks(stage, x, builder)  # type: ignore[arg-type]
-    x = builder.average("pool", x, *x.shape[1:])
+    x = builder.average("pool", x, x.shape[1:])
     x = builder.neurons(model.hidden_lif, builder.linear("hidden.synapse", x, model.hidden))
     return builder.linear("classifier", x, model.classifier)
 
 
-@block.register
+@convert.register
 def _spiking_conv(module: SpikingConv, x: Signal, builder: GraphBuilder) -> Signal:
     name = builder.names[module.lif]
     spikes = builder.neurons(module.lif, _current(module.current, f"{name}.synapse", x, builder))
-    if module.pool is None:
-        return spikes
-    side = module.pool.kernel_size
-    assert isinstance(side, int)
-    return builder.average(f"{name}.pool", spikes, side, side)
+    return spikes if module.pool is None else builder.average(f"{name}.pool", spikes, module.pool.kernel_size)
 
 
-@block.register
+@convert.register
 def _add_block(module: AddBlock, x: Signal, builder: GraphBuilder) -> Signal:
     name = builder.names[module.lif]
-    current = _current(module.second, f"{name}.synapse", block(module.first, x, builder), builder)
+    current = _current(module.second, f"{name}.synapse", convert(module.first, x, builder), builder)
     if isinstance(module.shortcut, nn.Identity):
         return builder.neurons(module.lif, current, x)
     x = builder.after(f"{name}.order", current, x)
     return builder.neurons(module.lif, current, _current(module.shortcut, f"{name}.shortcut", x, builder))
 
 
-@block.register
-def _sew_block(module: SewBlock, x: Signal, builder: GraphBuilder) -> Signal:
-    spikes = block(module.second, block(module.first, x, builder), builder)
+@convert.register
+def _sew_convert(module: SewBlock, x: Signal, builder: GraphBuilder) -> Signal:
+    spikes = convert(module.second, convert(module.first, x, builder), builder)
     if not isinstance(module.shortcut, nn.Identity):
         x = builder.after(f"{builder.names[module.second.lif]}.order", spikes, x)
-        x = block(module.shortcut, x, builder)
+        x = convert(module.shortcut, x, builder)
     return Signal((*spikes.sources, *x.sources), spikes.shape)
 
 
 def _blocks(modules: Iterable[nn.Module], x: Signal, builder: GraphBuilder) -> Signal:
     for module in modules:
-        x = block(module, x, builder)
+        x = convert(module, x, builder)
     return x
 
 
@@ -302,10 +274,6 @@ def _current(module: nn.Module, name: str, x: Signal, builder: GraphBuilder) -> 
     return builder.weights(
         name, x, module.conv.weight, module.conv.bias, stride=module.conv.stride, padding=module.conv.padding
     )
-
-
-def _frame(model: SpikingNet) -> tuple[int, int, int]:
-    return model.spec.in_channels, model.spec.height, model.spec.input_size
 
 
 class _Interpreter(Runner):
@@ -335,7 +303,7 @@ class _Interpreter(Runner):
             raise ConfigError(f"input: found {tuple(x.shape)}, expected (T, B, C, H, W) with C, H, W = {tuple(shape)}")
         outputs = {"input": x.reshape(*x.shape[:2], *shape)}
         spikes = {}
-        readers = {name: sum(name in sources for sources in self.sources.values()) for name in self.sources}
+        last_reader = {source: name for name in self.order for source in self.sources[name]}
         for name in self.order:
             inputs = [outputs[source] for source in self.sources[name]]
             if inputs:
@@ -343,8 +311,7 @@ class _Interpreter(Runner):
             if name in self.layers:
                 spikes[name] = outputs[name].reshape(*x.shape[:2], *self.layers[name])
             for source in self.sources[name]:
-                readers[source] -= 1
-                if not readers[source]:
+                if last_reader[source] == name:
                     del outputs[source]
         return Output(outputs["output"].flatten(2), spikes)
 

@@ -91,26 +91,28 @@ class ONNX(Format):
                         hint="Export the checkpoint again.",
                     )
             config = read_metadata({prop.key: prop.value for prop in model.metadata_props}, path)
-            runner = {"unroll": _Unrolled, "step": _Stepped}[config["export"]["mode"]]
-            return runner(model, config)
+            if config["export"]["mode"] == "unroll":
+                model.graph.output.extend(model.graph.value_info)  # the spikes, so that onnxruntime returns them
+                return _Unrolled(config, _Session(model))
+            session = _Session(model)
+            _, *states = session.shapes.values()
+            return Stepwise(config, session.run, [torch.zeros(1, *shape[1:]) for shape in states])
 
 
-class _Session(Runner):
-    """Runs the graph in onnxruntime, on the CPU."""
+class _Session:
+    """The graph in onnxruntime, on the CPU."""
 
-    def __init__(self, model: "onnx.ModelProto", config: dict[str, Any]):
+    def __init__(self, model: "onnx.ModelProto"):
         import onnxruntime
 
-        super().__init__(config)
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = torch.get_num_threads()
         settings.log_severity_level = 3  # errors only, which are also raised
         self.session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
         self.shapes: dict[str, list[Any]] = {value.name: value.shape for value in self.session.get_inputs()}
-        self.outputs = [value.name for value in self.session.get_outputs()]
 
-    def feed(self, *values: Tensor) -> dict[str, Tensor]:
-        """The outputs by name, for inputs in the order of the graph.
+    def run(self, *values: Tensor) -> list[Tensor]:
+        """The outputs, for inputs in the order of the graph.
 
         Raises:
             ConfigError: the shape of an input does not match.
@@ -120,31 +122,19 @@ class _Session(Runner):
             if len(expected) != value.dim() or any(one not in (BATCH, n) for one, n in zip(expected, value.shape, strict=True)):
                 raise ConfigError(f"ONNX: found {name} of shape {tuple(value.shape)}, expected {tuple(expected)}")
             inputs[name] = value.numpy()
-        return dict(zip(self.outputs, map(torch.from_numpy, self.session.run(None, inputs)), strict=True))
+        return [torch.from_numpy(output) for output in self.session.run(None, inputs)]
 
 
-class _Unrolled(_Session):
+class _Unrolled(Runner):
     """All timesteps at once."""
 
-    def __init__(self, model: "onnx.ModelProto", config: dict[str, Any]):
-        model.graph.output.extend(model.graph.value_info)  # the spikes, so that onnxruntime returns them
-        super().__init__(model, config)
+    def __init__(self, config: dict[str, Any], session: _Session):
+        super().__init__(config)
+        self.session = session
 
     def run(self, x: Tensor) -> Output:
-        found = self.feed(x)
-        return Output(found.pop("logits"), {name.removeprefix(SPIKES): spikes for name, spikes in found.items()})
-
-
-class _Stepped(_Session, Stepwise):
-    """One timestep per call."""
-
-    def rest(self, batch: int) -> tuple[Tensor, ...]:
-        _, *shapes = self.shapes.values()
-        return tuple(torch.zeros(batch, *shape[1:]) for shape in shapes)
-
-    def step(self, frame: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        logits, *after = self.feed(frame, *state).values()
-        return logits, tuple(after)
+        logits, *spikes = self.session.run(x)
+        return Output(logits, dict(zip(self.config["export"]["layers"], spikes, strict=True)))
 
 
 def _clean(model: "onnx.ModelProto") -> None:

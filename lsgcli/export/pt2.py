@@ -56,10 +56,13 @@ class PT2(Format):
             program = torch.export.load(inert(path), extra_files=found)
         texts = {key: text.decode() if isinstance(text, bytes) else text for key, text in found.items() if text}
         config = read_metadata(texts, path)
-        return _Steps(program, config) if config["export"]["mode"] == "step" else _Whole(program, config)
+        if config["export"]["mode"] == "unroll":
+            return _Unrolled(program, config)
+        assert program.example_inputs is not None
+        return Stepwise(config, program.module(), program.example_inputs[0][1:])
 
 
-class _Whole(Runner):
+class _Unrolled(Runner):
     """Runs all timesteps at once, node by node, and records the spikes of each layer, which are the outputs of ``stack``."""
 
     def __init__(self, program: ExportedProgram, config: dict[str, Any]):
@@ -78,23 +81,6 @@ class _Whole(Runner):
 
         logits = Watching(self.module).run(x)
         return Output(logits, dict(zip(self.config["export"]["layers"], stacked, strict=True)))
-
-
-class _Steps(Stepwise):
-    """Runs one timestep at a time, starting from zeros shaped like the example."""
-
-    def __init__(self, program: ExportedProgram, config: dict[str, Any]):
-        super().__init__(config)
-        self.module = program.module()
-        assert program.example_inputs is not None
-        self.example = program.example_inputs[0][1:]
-
-    def rest(self, batch: int) -> tuple[Tensor, ...]:
-        return tuple(zeros.new_zeros(batch, *zeros.shape[1:]) for zeros in self.example)
-
-    def step(self, frame: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        logits, *after = self.module(frame, *state)
-        return logits, tuple(after)
 
 
 # A plain name or a number: no call, no private attribute.

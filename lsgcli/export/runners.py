@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -57,15 +57,25 @@ class Runner(ABC):
 
 
 class Stepwise(Runner):
-    """A network that runs one timestep at a time. Its state is u (B, ...) of each layer before the reset."""
+    """A network that runs one timestep at a time. Its state is u (B, ...) of each layer before the reset.
 
-    @abstractmethod
+    Args:
+        function: one timestep: a frame or image (B, C, H, W), then the state -> logits (B, classes), then the next state.
+        example: a state of any batch size.
+    """
+
+    def __init__(self, config: dict[str, Any], function: Callable[..., Iterable[Tensor]], example: Iterable[Tensor]):
+        super().__init__(config)
+        self.function, self.example = function, tuple(example)
+
     def rest(self, batch: int) -> tuple[Tensor, ...]:
         """The initial state of ``batch`` samples: zeros."""
+        return tuple(u.new_zeros(batch, *u.shape[1:]) for u in self.example)
 
-    @abstractmethod
     def step(self, frame: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One timestep: a frame or image (B, C, H, W) and the state -> logits (B, classes) and the next state."""
+        """One timestep: logits (B, classes) and the next state."""
+        logits, *after = self.function(frame, *state)
+        return logits, tuple(after)
 
     def run(self, x: Tensor) -> Output:
         """Run all timesteps from rest; spikes are computed from the states."""
@@ -80,6 +90,13 @@ class Stepwise(Runner):
             for (name, layer), u in zip(layers, zip(*states, strict=True), strict=True)
         }
         return Output(torch.stack(logits), spikes)
+
+
+def stepwise(network: SpikingNet, config: dict[str, Any]) -> Stepwise:
+    """A network in torch that runs one timestep at a time."""
+    spec, stepping = network.spec, Stepping(network)
+    weight = next(stepping.parameters())
+    return Stepwise(config, stepping, stepping.rest(weight.new_zeros(1, spec.in_channels, spec.height, spec.input_size)))
 
 
 class NetworkRunner(Runner):
@@ -126,22 +143,6 @@ def _membrane(lif: LIF, current: Tensor, spikes: Tensor) -> Tensor:
     for now, fired in zip(current[1:], spikes[:-1], strict=True):
         u.append(beta * u[-1] * (1 - fired) + now)
     return torch.stack(u)
-
-
-class SteppingRunner(Stepwise):
-    """Runs a network in torch one timestep at a time."""
-
-    def __init__(self, network: SpikingNet, config: dict[str, Any]):
-        super().__init__(config)
-        self.spec, self.stepping = network.spec, Stepping(network)
-
-    def rest(self, batch: int) -> tuple[Tensor, ...]:
-        weight = next(self.stepping.parameters())
-        return self.stepping.rest(weight.new_zeros(batch, self.spec.in_channels, self.spec.height, self.spec.input_size))
-
-    def step(self, frame: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        logits, *after = self.stepping(frame, *state)
-        return logits, tuple(after)
 
 
 def evaluate(runner: Runner, split: Split, bundle: DataBundle, **options: Any) -> Evaluation:
