@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,7 @@ from lsgcli.output import print_result
 
 if TYPE_CHECKING:
     from lsgcli.ablation.collect import Collection
-    from lsgcli.ablation.plan import Cell, Plan, Variant
+    from lsgcli.ablation.plan import Cell, Plan, Row, Variant
     from lsgcli.config import RunConfig
 
 SEEDS = "0-2"
@@ -213,9 +213,9 @@ def _plan(
     variants, table = _variants(table, axes)
     if len(variants) * len(seeds) > MOST:
         raise ConfigError(f"--seeds: found {len(seeds):,} seeds for {len(variants)} rows, expected at most {MOST:,} runs")
-    variants, configs = _distinct(variants, _configs(settings, variants, file))
-    plan = Plan(out or folder_of(configs), variants, configs, tuple(seeds), table)
-    for config in plan.configs:
+    rows = _distinct(zip(variants, _configs(settings, variants, file), strict=True))
+    plan = Plan(out or folder_of([config for _, config in rows]), rows, tuple(seeds), table)
+    for _, config in rows:
         run.check(config)
     for cell in plan.cells():
         check_same(cell)
@@ -252,18 +252,15 @@ def _configs(settings: dict[str, Any], variants: "tuple[Variant, ...]", file: Pa
     return resolve_rows(settings, variants, file=file, takes=TAKES)
 
 
-def _distinct(
-    variants: "tuple[Variant, ...]", configs: "list[RunConfig]"
-) -> "tuple[tuple[Variant, ...], tuple[RunConfig, ...]]":
-    """The rows without duplicates, which have the same computation as an earlier row."""
+def _distinct(rows: "Iterable[Row]") -> "tuple[Row, ...]":
+    """The rows without those that have the same computation as an earlier row."""
     from lsgcli.ablation.plan import folder_name
 
-    first = dict(reversed(list(zip(configs, variants, strict=True))))
-    for config, variant in zip(configs, variants, strict=True):
-        if first[config] is not variant:
+    first: dict[RunConfig, Variant] = {}
+    for variant, config in rows:
+        if first.setdefault(config, variant) is not variant:
             log.warning("%s: omitted, same computation as %s", folder_name(variant), folder_name(first[config]))
-    kept = [(first[config], config) for config in dict.fromkeys(configs)]
-    return tuple(variant for variant, _ in kept), tuple(config for _, config in kept)
+    return tuple((variant, config) for config, variant in first.items())
 
 
 def _axes(texts: list[str]) -> dict[str, list[Any]]:
