@@ -56,6 +56,7 @@ def complete(
 ) -> list[Record]:
     """Run all cells in this process; returns their final records, in order.
 
+    Cells are ordinary run directories, so any other program may run them instead (see :func:`command`); their records are in them.
     Cells that another process is running are skipped and checked again later. Processes with the same cells therefore share the work,
     and take over cells of a process that was killed.
 
