@@ -1,6 +1,7 @@
 """Comparison of runs: differing settings, final results and gradient flow, read from run directories only."""
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 from lsgcli import files
 from lsgcli.config import FIELDS, RunConfig
 from lsgcli.errors import ConfigError
-from lsgcli.rundir import CONFIG, FULL_FLOW, GRADIENT_FLOW, METRICS, in_use, is_run, read_config, read_result
+from lsgcli.rundir import FULL_FLOW, GRADIENT_FLOW, METRICS, find_runs, in_use, is_run, read_config, read_result
 
+log = logging.getLogger("lsg")
 Flow = dict[str, Any]  # a gradient-flow record
 
 
@@ -22,8 +24,12 @@ def find(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, Path] = {}  # by their real paths
     for path in paths:
         folder = path.parent if path.is_file() else path
-        runs = [folder] if is_run(folder) or path.is_file() else [file.parent for file in sorted(folder.rglob(CONFIG))]
-        runs = [run for run in runs if is_run(run)]
+        runs = [folder] if is_run(folder) else []
+        if not runs and path.is_dir():
+            below, unreadable = find_runs(path)
+            runs = list(below)
+            for message in unreadable:
+                log.warning("Skipped: %s.", message)
         if not runs:
             raise ConfigError(
                 f"{path}: found no run, expected a run directory, a checkpoint in one, or a folder that contains runs",

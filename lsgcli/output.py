@@ -16,6 +16,7 @@ from lsgcli.files import finite
 CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 TEXT, COLUMN = re.compile(f"[{CONTROL}]"), re.compile(rf"[\t\n\\{CONTROL}]")
 ANOTHER = "Choose another name."
+EXPORTED = rb"\"export\": {\"format\": \""  # in the header of a safetensors file that `lsg export` wrote
 # Patterns for the first bytes of a file, by suffix.
 BEGINNINGS = {
     ".html": rb"\s*<",
@@ -121,7 +122,7 @@ def _protection(target: Path, inputs: Iterable[Path]) -> str:
         return f"belongs to the run in {target.parent}, which no output replaces"
     length = int.from_bytes(_beginning(target, 8), "little")
     header = _beginning(target, 8 + min(length, 1 << 24))[8:]  # of a safetensors file, even if damaged
-    if header.startswith(b"{") and b'"lsg.format_version"' in header:
+    if header.startswith(b"{") and b'"lsg.format_version"' in header and EXPORTED not in header:
         return "is a checkpoint, which no output replaces"
     return ""
 

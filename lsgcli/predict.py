@@ -23,7 +23,8 @@ from lsgcli.data.datasets.base import Dataset, Sample, image_suffixes
 from lsgcli.data.folders import walk
 from lsgcli.data.prepare import Found, check_expected, load_file
 from lsgcli.errors import DataError
-from lsgcli.export import Runner, open_exported
+from lsgcli.export import open_exported
+from lsgcli.export.runners import Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 

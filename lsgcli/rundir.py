@@ -103,6 +103,19 @@ def is_run(path: Path) -> bool:
     return str(stored.get("schema", "")).startswith("lsg.run/") or stored.keys() >= BEFORE_SCHEMA
 
 
+def find_runs(folder: Path) -> tuple[dict[Path, RunConfig], list[str]]:
+    """The settings of each run in or below a folder, by its directory, and a message for each run whose settings cannot be read."""
+    found, unreadable = {}, []
+    for path in (file.parent for file in sorted(folder.rglob(CONFIG))):
+        if not (is_run(path) or (path / METRICS).exists()):
+            continue  # of another program
+        try:
+            found[path] = read_config(path)
+        except ConfigError as error:
+            unreadable.append(error.message)
+    return found, unreadable
+
+
 def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None:
     """Check that a run may use ``path``, before any expensive work; raises as :class:`RunDir`. Leaves no files."""
     if resume and path.is_file():

@@ -19,8 +19,7 @@ from lsgcli.data.datasets.base import EventDataset, Sample
 from lsgcli.data.readers import read_stream
 from lsgcli.data.slicing import Slice, Slicer
 from lsgcli.errors import ConfigError, DataError
-from lsgcli.export import Stepwise
-from lsgcli.export.network import NetworkRunner, SteppingRunner
+from lsgcli.export.runners import NetworkRunner, Stepwise, stepwise
 from lsgcli.models.base import SpikingNet
 from lsgcli.predict import Answer, Network
 
@@ -118,7 +117,7 @@ def _steps(network: Network) -> Stepwise:
     if isinstance(source, NetworkRunner):
         source = source.network
     if isinstance(source, SpikingNet):
-        return SteppingRunner(source, network.stored)
+        return stepwise(source, network.stored)
     if isinstance(source, Stepwise):
         return source
     raise ConfigError(

@@ -8,7 +8,7 @@ import torch
 from lsgcli import checkpoint, registry
 from lsgcli.config import RunConfig
 from lsgcli.data.batches import Batch
-from lsgcli.export import chosen, source
+from lsgcli.export import chosen, read
 from tests.unit.models.helpers import SMALL, seasoned
 
 # Every format in every mode that it has.
@@ -45,7 +45,7 @@ def saved(which, path, **arguments):
 def exported(path, form, target, *, T=None, faulty=None, **options):
     """Write a checkpoint in a format; ``faulty(network, content)`` changes what is written. -> (source, options)."""
     options = chosen(form, **options)
-    found = source.read(path, form, options, T)
+    found = read(path, form, options, T)
     network, content = copy.deepcopy(found.written), copy.deepcopy(found.content)
     if faulty is not None:
         faulty(network, content)

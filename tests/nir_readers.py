@@ -9,7 +9,8 @@ from pathlib import Path
 import nir
 import torch
 
-from lsgcli.export import Output, Runner, read_metadata
+from lsgcli.export import read_metadata
+from lsgcli.export.runners import Output, Runner
 
 
 class Reader(Runner):

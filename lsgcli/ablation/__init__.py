@@ -1,5 +1,5 @@
 """Ablations: variants of a run over several seeds, and their statistical comparison.
 
-``plan`` defines the runs, ``cells`` executes them, ``commands`` prints them as shell commands, ``collect`` reads them from a folder;
-``statistics`` and ``sentences`` summarise the results, ``curves`` their history. ``paper`` contains the paper's tables.
+``plan`` defines the runs and ``paper`` the paper's tables; ``cells`` runs them, or prints them as shell commands; ``collect`` reads them
+from a folder; ``statistics`` compares the rows, and ``curves`` averages their histories.
 """

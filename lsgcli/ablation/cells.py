@@ -1,12 +1,16 @@
 """Execution of the cells of an ablation: each runs once, in any process, and resumes after a stop."""
 
+import os
+import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lsgcli import run
 from lsgcli.ablation.plan import Cell
+from lsgcli.config import FIELDS, MAY_CHANGE, option_words, without_effect
 from lsgcli.errors import DivergedError, RunInUseError, Stopped
+from lsgcli.resolve import from_environment, resolve
 from lsgcli.rundir import in_use, is_run, read_result
 from lsgcli.training.signals import StopRequest
 
@@ -21,13 +25,8 @@ def check_same(cell: Cell) -> None:
         RunInUseError: its settings differ.
         CheckpointError: a checkpoint that the run starts from cannot be read.
     """
-    if begun(cell):
+    if is_run(cell.path):
         run.check_same(cell.path, cell.config)
-
-
-def begun(cell: Cell) -> bool:
-    """Whether the cell's directory contains a run, finished or not."""
-    return is_run(cell.path)
 
 
 def run_cell(cell: Cell, emit: Callable[[Record], None], stop: StopRequest) -> Record:
@@ -41,7 +40,7 @@ def run_cell(cell: Cell, emit: Callable[[Record], None], stop: StopRequest) -> R
     if done is not None:
         return done
     try:
-        return run.train(cell.config, cell.path, emit, stop, resume=begun(cell))
+        return run.train(cell.config, cell.path, emit, stop, resume=is_run(cell.path))
     except DivergedError:
         diverged = read_result(cell.path)
         assert diverged is not None  # a diverged run has a result too
@@ -55,8 +54,9 @@ def complete(
     waiting: Callable[[Sequence[Cell]], None] = lambda cells: None,
     pause: float = PAUSE,
 ) -> list[Record]:
-    """The final records of all cells, in order.
+    """Run all cells in this process; returns their final records, in order.
 
+    Cells are ordinary run directories, so any other program may run them instead (see :func:`command`); their records are in them.
     Cells that another process is running are skipped and checked again later. Processes with the same cells therefore share the work,
     and take over cells of a process that was killed.
 
@@ -69,25 +69,60 @@ def complete(
         Stopped: a signal was received.
         RunInUseError: a directory contains another run.
     """
-    records: dict[int, Record] = {}
+    records: dict[Cell, Record] = {}
     announced = False
-    while len(records) < len(cells):
+    while left := [cell for cell in cells if cell not in records]:
         before = len(records)
-        for number, cell in enumerate(cells):
+        for cell in left:
             if stop:
                 raise Stopped(f"stopped by {stop.signal_name} after {len(records)} of {len(cells)} runs")
-            if number in records or in_use(cell.path):
+            if in_use(cell.path):
                 continue
             try:
-                records[number] = attempt(cell)
+                records[cell] = attempt(cell)
             except RunInUseError:
-                if not (begun(cell) or in_use(cell.path)):
+                if not (is_run(cell.path) or in_use(cell.path)):
                     raise
                 # Another process started it after the check.
-        left = [cell for number, cell in enumerate(cells) if number not in records]
-        if left and len(records) == before:
+        if len(records) == before:
             if not announced:
                 waiting(left)
                 announced = True
             time.sleep(pause)
-    return [records[number] for number in range(len(cells))]
+    return [records[cell] for cell in cells]
+
+
+def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Arguments of the `lsg train` command that runs this cell, or resumes it if it was stopped.
+
+    Options are included if they differ from the data set's preset, or if an ``LSG_*`` variable would override them. Variables without
+    effect in this cell are unset.
+
+    Args:
+        more: additional options.
+        environment: of the process that runs the command.
+    """
+    config = cell.config
+    defaults = resolve({"dataset": config.dataset}, environment={})
+    variables = from_environment(environment)
+    idle = [name for name in variables if name not in MAY_CHANGE and without_effect({name: None}, [config])]
+    names = [
+        name
+        for name in FIELDS
+        if getattr(config, name) is not None
+        and name not in idle
+        and (getattr(config, name) != getattr(defaults, name) or name in {"dataset", "method", "seed", *variables})
+    ]
+
+    def options(chosen: Iterable[str]) -> list[str]:
+        return [word for name in chosen for word in option_words(name, getattr(config, name))]
+
+    if is_run(cell.path):
+        return ["lsg", "train", "--resume", str(cell.path), *options(name for name in names if name in MAY_CHANGE), *more]
+    unset = ["env", *(word for name in idle for word in ("-u", f"LSG_{name.upper()}"))] if idle else []
+    return [*unset, "lsg", "train", *options(names), "--out", str(cell.path), *more]
+
+
+def is_plain(words: list[str]) -> bool:
+    """Whether the command needs no quotes, which xargs would remove."""
+    return shlex.join(words) == " ".join(words)

@@ -14,10 +14,12 @@ from lsgcli.ablation.plan import Cell, load, what_counts
 from lsgcli.ablation.statistics import differing, rows
 from lsgcli.config import RunConfig, base_type
 from lsgcli.errors import ConfigError
-from lsgcli.rundir import CONFIG, METRICS, in_use, is_run, read_config, read_facts, read_precision, read_result
+from lsgcli.rundir import METRICS, find_runs, in_use, is_run, read_facts, read_precision, read_result
 
 SCHEMA = "lsg.ablation/1"
 METHODS = [variant["method"] for variant in paper.TABLES["1"]]  # in the paper's order
+
+Row = tuple[str, str]  # the settings as text, and a label of the data if runs with the same settings used different data
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Collection:
         found = rows(self.cells, self.records, table)
         labels = dict(zip(sorted({cell.row for cell in self.cells}), (row["label"] for row in found), strict=True))
         missing = [
-            {"row": labels[cell.row], "seed": cell.config.seed, "run": str(cell.path), "state": state(cell)}
+            {"row": labels[cell.row], "seed": cell.config.seed, "run": str(cell.path), "state": _state(cell)}
             for cell, record in zip(self.cells, self.records, strict=True)
             if record is None
         ]
@@ -59,42 +61,48 @@ def collect(folder: Path) -> Collection:
     Raises:
         ConfigError: the folder contains no runs.
     """
-    plan = load(folder)
-    runs, notes = _runs(folder)
+    plan, (runs, unreadable) = load(folder), find_runs(folder)
     if not runs and plan is None:
         raise ConfigError(
             f"--collect {folder}: found no run, expected the folder of an ablation",
             hint="`lsg ablate` and `lsg ablate --print-commands` print the folder; it is the value of --out.",
         )
-    data = _data(runs)
-    cells = plan.cells() if plan else []
-    planned_on = next((data[cell.path] for cell in cells if cell.path in data), "")
-    planned = {((_key(cell.config), planned_on), cell.config.seed): cell for cell in cells}
-    there: dict[RowSeed, list[Path]] = {}
+    data, cells = _data(runs), plan.cells() if plan else []
+    planned: dict[Row, dict[int, Cell]] = {}  # by seed
+    planned_data = next((data[cell.path] for cell in cells if cell.path in data), "")
+    for cell in cells:
+        planned.setdefault((_key(cell.config), planned_data), {})[cell.config.seed] = cell
+    found: dict[Row, dict[int, list[Path]]] = {}
     for path, config in runs.items():
-        there.setdefault(((_key(config), data[path]), config.seed), []).append(path)
-    configs = {row: cell.config for (row, _), cell in planned.items()}  # by row
-    unplanned = {row: runs[paths[0]] for (row, _), paths in there.items() if row not in configs}
+        found.setdefault((_key(config), data[path]), {}).setdefault(config.seed, []).append(path)
+    configs = {row: next(iter(own.values())).config for row, own in planned.items()}
+    unplanned = {row: runs[next(iter(there.values()))[0]] for row, there in found.items() if row not in planned}
     configs |= {row: unplanned[row] for row in _in_order(unplanned)}
-    seeds = set() if plan else {seed for _, seed in there}
-    expected = {*planned, *there, *((row, seed) for row in configs for seed in seeds)}
-    found = Collection([], [], plan.table if plan else None, notes)
+    every_seed = set() if plan else {config.seed for config in runs.values()}
+    collection = Collection([], [], plan.table if plan else None, [f"Skipped: {message}." for message in unreadable])
     for number, (row, config) in enumerate(configs.items()):
-        for place in sorted(place for place in expected if place[0] == row):
-            paths = there.get(place, [])
-            path = _path(place, paths, planned, there)
+        own, there = planned.get(row, {}), found.get(row, {})
+        for seed in sorted(every_seed | own.keys() | there.keys()):
+            paths = there.get(seed, [])
+            if paths:
+                path = next((path for path in paths if read_result(path) is not None), paths[0])
+            else:  # missing: where it is planned, or next to the row's other seeds
+                path = own[seed].path if seed in own else next(iter(there.values()))[0].parent / f"s{seed}"
             if len(paths) > 1:
-                ignored = ", ".join(str(p) for p in paths if p != path)
-                notes.append(f"{len(paths)} runs have the same settings and seed: {path} is used, {ignored} ignored.")
-            found.cells.append(Cell(number, config.replace(seed=place[1]), path, row[1]))
-            found.records.append(read_result(path) if paths else None)
+                ignored = ", ".join(str(other) for other in paths if other != path)
+                collection.notes.append(
+                    f"{len(paths)} runs have the same settings and seed: {path} is used, {ignored} ignored."
+                )
+            collection.cells.append(Cell(number, config.replace(seed=seed), path, row[1]))
+            collection.records.append(read_result(path) if paths else None)
     if any(data.values()):
-        notes.append("Runs with the same settings used different data: they form separate rows with separate baselines.")
-    return found
+        note = "Runs with the same settings used different data: they form separate rows with separate baselines."
+        collection.notes.append(note)
+    return collection
 
 
-Row = tuple[str, str]  # key of the settings, and of the data if runs with the same settings used different data
-RowSeed = tuple[Row, int]  # row and seed of a run
+def _key(config: RunConfig) -> str:
+    return json.dumps(what_counts(config), sort_keys=True)
 
 
 def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
@@ -104,61 +112,22 @@ def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
     used the data of the others.
     """
     digests = {path: str(read_facts(path).get("data_digest", "")) for path in runs}
-    by_settings: dict[str, set[str]] = {}
-    by_folder: dict[tuple[str, str], set[str]] = {}
+    used: dict[tuple[str, ...], set[str]] = {}  # digests by settings, and by settings and folder
     for path, config in runs.items():
-        by_settings.setdefault(_key(config), set()).add(digests[path])
-        by_folder.setdefault((_key(config), config.data_dir or ""), set()).add(digests[path])
-    if all(len(found - {""}) < 2 for found in by_settings.values()):
+        for group in ((_key(config),), (_key(config), config.data_dir or "")):
+            used.setdefault(group, set()).update({digests[path]} - {""})
+    if all(len(found) < 2 for found in used.values()):
         return dict.fromkeys(runs, "")
     labels = {}
     for path, config in runs.items():
-        folder = config.data_dir or "in the default folder"
-        several = len(by_folder[_key(config), config.data_dir or ""] - {""}) > 1
-        labels[path] = f"{folder} ({digests[path][:8]})" if several else folder
+        several = len(used[_key(config), config.data_dir or ""]) > 1
+        labels[path] = (config.data_dir or "in the default folder") + (f" ({digests[path][:8]})" if several else "")
     return labels
-
-
-def _path(
-    place: RowSeed, paths: Sequence[Path], planned: Mapping[RowSeed, Cell], there: Mapping[RowSeed, Sequence[Path]]
-) -> Path:
-    """The run to use, preferably a finished one; or its expected path: as planned, otherwise next to the row's other seeds."""
-    if paths:
-        return next((path for path in paths if read_result(path) is not None), paths[0])
-    if place in planned:
-        return planned[place].path
-    return next(paths[0].parent for (key, _), paths in there.items() if key == place[0]) / f"s{place[1]}"
-
-
-def state(cell: Cell) -> str:
-    """State of a run without a result."""
-    if in_use(cell.path):
-        return "running in another process"
-    if not is_run(cell.path):
-        return "not started"
-    done = sum("event" not in line for line in files.read_json_lines(cell.path / METRICS))
-    return f"stopped after {done} of {cell.config.epochs} epochs"
-
-
-def _runs(folder: Path) -> tuple[dict[Path, RunConfig], list[str]]:
-    found, notes = {}, []
-    for file in sorted(folder.rglob(CONFIG)):
-        if not (is_run(file.parent) or (file.parent / METRICS).exists()):
-            continue  # of another program
-        try:
-            found[file.parent] = read_config(file.parent)
-        except ConfigError as error:
-            notes.append(f"Skipped: {error.message}.")
-    return found, notes
-
-
-def _key(config: RunConfig) -> str:
-    return json.dumps(what_counts(config), sort_keys=True)
 
 
 def _in_order(rows: Mapping[Row, RunConfig]) -> list[Row]:
     """Rows without a plan, sorted: methods in the paper's order, then by value, width 1 first."""
-    varying = differing(list(rows.values())) if rows else []
+    varying = differing(list(rows.values()))
 
     def place(row: Row) -> tuple[Any, ...]:
         config = rows[row]
@@ -173,27 +142,33 @@ def _sortable(name: str, value: Any) -> Any:
     return str(value) if base_type(name) is str else -math.inf if value is None else value
 
 
+def _state(cell: Cell) -> str:
+    """State of a run without a result."""
+    if in_use(cell.path):
+        return "running in another process"
+    if not is_run(cell.path):
+        return "not started"
+    done = sum("event" not in line for line in files.read_json_lines(cell.path / METRICS))
+    return f"stopped after {done} of {cell.config.epochs} epochs"
+
+
 def _about_accuracy(found: Sequence[dict[str, Any]]) -> list[str]:
     """Notes on the epoch of the accuracies, and the split that selected the best epoch."""
-    chosen = sorted({row["best_chosen_on"] for row in found if row["best_chosen_on"]})
     meanings = {
         "val": "accuracy: test accuracy of the best epoch on the validation split. last: of the last epoch.",
         "test": "accuracy: test accuracy of the last epoch. best: of the best epoch on the test set itself, which is optimistic.",
+        "test and val": "accuracy: of the best epoch on the validation split for some runs, of the last epoch for others.",
     }
+    chosen = {row["best_chosen_on"] for row in found} - {None}
     if len(chosen) == 1:
-        return [
-            meanings.get(
-                chosen[0], "accuracy: of the best epoch on the validation split for some runs, of the last epoch for others."
-            )
-        ]
+        return [meanings[chosen.pop()]]
     return [f"{row['label']}: {meanings.get(row['best_chosen_on'], 'no result')}" for row in found] if chosen else []
 
 
 def _about_precision(cells: Sequence[Cell]) -> list[str]:
     """A note if runs with equal settings used different precisions."""
-    varies = "precision" in differing([cell.config for cell in cells])
     counts = Counter(read_precision(cell.path) for cell in cells if read_result(cell.path) is not None)
-    if varies or len(counts) < 2:
+    if len(counts) < 2 or "precision" in differing([cell.config for cell in cells]):
         return []
     used = ", ".join(f"{count} in {name}" for name, count in sorted(counts.items()))
     return [f"Runs used different precisions ({used}), which may explain differences between rows."]

@@ -12,6 +12,7 @@ from lsgcli.ablation.plan import Cell
 from lsgcli.rundir import FULL_FLOW, GRADIENT_FLOW, METRICS
 
 MOVED = 1e-6  # range of beta or alpha over training below which they count as constant
+Rows = Mapping[str, Sequence[Path]]  # label of a row -> directories of its finished runs
 
 
 @dataclass(frozen=True)
@@ -22,42 +23,6 @@ class Curve:
     mean: list[float]
     std: list[float]
     n: int
-
-
-def accuracy(rows: "Rows") -> list[Curve]:
-    """Accuracy by epoch on the split evaluated after each epoch, one curve per row. Figure 4 of the paper."""
-    return _by_epoch(rows, "accuracy")
-
-
-def loss(rows: "Rows") -> list[Curve]:
-    """Cross-entropy by epoch on that split, one curve per row. Figure 4 of the paper."""
-    return _by_epoch(rows, "loss")
-
-
-def coverage(rows: "Rows") -> list[Curve]:
-    """Share of u inside the surrogate's interval by layer, for the final network, one curve per row. Figure 5 of the paper."""
-    return _curves(rows, lambda path: [layer["coverage"] for layer in _final(path)])
-
-
-def over_training(paths: Sequence[Path], measure: str) -> list[Curve]:
-    """``beta`` or ``alpha`` by epoch, one curve per layer, for the runs of one row. Figures 6 and 7 of the paper.
-
-    Empty if the values are constant.
-    """
-    histories = [
-        [line["layers"] for line in files.read_json_lines(path / GRADIENT_FLOW) if "event" not in line] for path in paths
-    ]
-    histories = [history for history in histories if history]
-    names = [layer["name"] for layer in histories[0][0]] if histories else []
-    curves = [
-        _over_seeds(name, [[epoch[index][measure] for epoch in history] for history in histories])
-        for index, name in enumerate(names)
-    ]
-    moved = any(max(curve.mean) - min(curve.mean) > MOVED for curve in curves if curve.mean)
-    return curves if moved else []
-
-
-Rows = Mapping[str, Sequence[Path]]  # label of a row -> directories of its finished runs
 
 
 def finished(
@@ -73,16 +38,46 @@ def finished(
 
 def evaluated_on(rows: Rows) -> str:
     """The split whose accuracy the runs record after each epoch: ``val``, ``test``, or both."""
-    lines = [files.read_json_lines(path / METRICS) for paths in rows.values() for path in paths]
-    return " and ".join(split for split in ("val", "test") if any(f"{split}_accuracy" in line for run in lines for line in run))
+    lines = [line for paths in rows.values() for path in paths for line in files.read_json_lines(path / METRICS)]
+    return " and ".join(split for split in ("val", "test") if any(f"{split}_accuracy" in line for line in lines))
 
 
-def _by_epoch(rows: Rows, measure: str) -> list[Curve]:
+def by_epoch(rows: Rows, measure: str) -> list[Curve]:
+    """``accuracy`` or ``loss`` by epoch on the split evaluated after each epoch, one curve per row. Figure 4 of the paper."""
+
     def values(path: Path) -> list[float | None]:
-        lines = files.read_json_lines(path / METRICS)
-        return [line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in lines]
+        return [line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in files.read_json_lines(path / METRICS)]
 
     return _curves(rows, values)
+
+
+def coverage(rows: Rows) -> list[Curve]:
+    """Share of u inside the surrogate's interval by layer, for the final network, one curve per row. Figure 5 of the paper."""
+
+    def values(path: Path) -> list[float | None]:
+        try:
+            return [layer["coverage"] for layer in json.loads((path / FULL_FLOW).read_text(encoding="utf-8"))["layers"]]
+        except (OSError, ValueError, KeyError):
+            return []
+
+    return _curves(rows, values)
+
+
+def over_training(paths: Sequence[Path], measure: str) -> list[Curve]:
+    """``beta`` or ``alpha`` by epoch, one curve per layer, for the runs of one row. Figures 6 and 7 of the paper.
+
+    Empty if the values are constant.
+    """
+    histories = [
+        [line["layers"] for line in files.read_json_lines(path / GRADIENT_FLOW) if "event" not in line] for path in paths
+    ]
+    names = next(([layer["name"] for layer in history[0]] for history in histories if history), [])
+    curves = [
+        _over_seeds(name, [[epoch[index][measure] for epoch in history] for history in histories])
+        for index, name in enumerate(names)
+    ]
+    moved = any(max(curve.mean) - min(curve.mean) > MOVED for curve in curves if curve.mean)
+    return curves if moved else []
 
 
 def _curves(rows: Rows, values: Callable[[Path], list[float | None]]) -> list[Curve]:
@@ -90,20 +85,13 @@ def _curves(rows: Rows, values: Callable[[Path], list[float | None]]) -> list[Cu
     return [curve for curve in curves if curve.mean]
 
 
-def _over_seeds(label: str, runs: Sequence[Sequence[float | None]]) -> Curve:
+def _over_seeds(label: str, histories: Sequence[Sequence[float | None]]) -> Curve:
     """Mean curve over runs, up to the first point that any of them lacks."""
-    points = []
-    for values in zip(*(run for run in runs if run), strict=False):
+    runs, means, deviations = [values for values in histories if values], [], []
+    for values in zip(*runs, strict=False):
         known = [value for value in values if value is not None]
         if len(known) < len(values):
             break
-        points.append((statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else 0.0))
-    return Curve(label, [mean for mean, _ in points], [std for _, std in points], len([run for run in runs if run]))
-
-
-def _final(path: Path) -> list[dict[str, Any]]:
-    try:
-        layers: list[dict[str, Any]] = json.loads((path / FULL_FLOW).read_text(encoding="utf-8"))["layers"]
-    except (OSError, ValueError, KeyError):
-        return []
-    return layers
+        means.append(statistics.fmean(known))
+        deviations.append(statistics.stdev(known) if len(known) > 1 else 0.0)
+    return Curve(label, means, deviations, len(runs))

@@ -22,6 +22,7 @@ from lsgcli.rundir import RUNS
 PLAN = "ablation.json"
 
 Variant = Mapping[str, Any]  # settings that distinguish a row
+Row = tuple[Variant, RunConfig]  # with the complete settings, of any seed
 
 
 @dataclass(frozen=True)
@@ -47,25 +48,22 @@ class Plan:
 
     Attributes:
         root: folder of all runs.
-        variants: the settings that distinguish each row, which also name its directory.
-        configs: complete settings of each row; the seed is ignored.
+        rows: of the table; a variant also names the directory of its runs.
         seeds: of every row.
         table: the paper's table that the ablation repeats, if any.
     """
 
     root: Path
-    variants: tuple[Variant, ...]
-    configs: tuple[RunConfig, ...]
+    rows: tuple[Row, ...]
     seeds: tuple[int, ...]
     table: str | None = None
 
     def cells(self) -> list[Cell]:
         """All runs, seed by seed, so that a stopped ablation has complete comparisons."""
-        rows = list(zip(self.variants, self.configs, strict=True))
         return [
-            Cell(row, config.replace(seed=seed), self.root / folder_name(variant) / f"s{seed}")
+            Cell(number, config.replace(seed=seed), self.root / folder_name(variant) / f"s{seed}")
             for seed in self.seeds
-            for row, (variant, config) in enumerate(rows)
+            for number, (variant, config) in enumerate(self.rows)
         ]
 
     def save(self) -> None:
@@ -74,13 +72,9 @@ class Plan:
         Raises:
             StorageError: it cannot be written.
         """
-        rows = [
-            {"variant": dict(variant), "settings": what_counts(config)}
-            for variant, config in zip(self.variants, self.configs, strict=True)
-        ]
-        record = {"table": self.table, "seeds": list(self.seeds), "rows": rows}
+        rows = [{"variant": dict(variant), "settings": what_counts(config)} for variant, config in self.rows]
         files.make_folder(self.root)
-        files.write_json(self.root / PLAN, record)
+        files.write_json(self.root / PLAN, {"table": self.table, "seeds": list(self.seeds), "rows": rows})
 
 
 def load(root: Path) -> Plan | None:
@@ -94,9 +88,8 @@ def load(root: Path) -> Plan | None:
         return None
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        variants = tuple(row["variant"] for row in record["rows"])
-        configs = tuple(from_dict(row["settings"]) for row in record["rows"])
-        return Plan(root, variants, configs, tuple(record["seeds"]), record["table"])
+        rows = tuple((row["variant"], from_dict(row["settings"])) for row in record["rows"])
+        return Plan(root, rows, tuple(record["seeds"]), record["table"])
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise ConfigError(
             f"{file}: found an invalid plan of an ablation: {error}",

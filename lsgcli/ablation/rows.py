@@ -52,7 +52,8 @@ def plan(
     ):
         if rows.setdefault(resolved, variant) is not variant:
             log.warning("%s: omitted, same computation as %s", folder_name(variant), folder_name(rows[resolved]))
-    planned = Plan(root or folder_of(list(rows)), tuple(rows.values()), tuple(rows), tuple(numbers), table)
+    chosen = tuple((variant, resolved) for resolved, variant in rows.items())
+    planned = Plan(root or folder_of(list(rows)), chosen, tuple(numbers), table)
     for resolved in rows:
         run.check(resolved)
     for cell in planned.cells():

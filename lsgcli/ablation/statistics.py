@@ -1,4 +1,4 @@
-"""Results of an ablation: mean, standard deviation, and paired differences from the baseline."""
+"""Results of an ablation: mean, standard deviation, paired differences from the baseline, and what they show."""
 
 import math
 import statistics
@@ -10,11 +10,10 @@ from scipy import special
 from lsgcli import registry
 from lsgcli.ablation import paper
 from lsgcli.ablation.plan import Cell, what_counts
-from lsgcli.ablation.sentences import conclude
 from lsgcli.config import FIELDS, RunConfig
 
 Result = tuple[Cell, Mapping[str, Any] | None]  # a run and its final record, None if unfinished
-NO_SPREAD = 1e-9  # standard deviation of accuracies below which seeds agree up to rounding
+ROUNDING = 1e-9  # differences and standard deviations of accuracies below this count as 0
 
 
 def rows(cells: Sequence[Cell], records: Sequence[Mapping[str, Any] | None], table: str | None = None) -> list[dict[str, Any]]:
@@ -29,36 +28,48 @@ def rows(cells: Sequence[Cell], records: Sequence[Mapping[str, Any] | None], tab
         ``difference``: mean over shared seeds of the paired difference from the baseline, which is the first row of the same data;
         ``interval``: its 95 % confidence interval by Student's t; both are None for the baseline, and ``interval`` also for fewer
         than two shared seeds or differences without variance; ``shared``: number of shared seeds;
-        ``verdict`` and ``conclusion``: see :func:`lsgcli.ablation.sentences.conclude`;
+        ``verdict``: ``better`` or ``worse`` only if the interval excludes 0; ``conclusion``: a sentence with the reason;
         ``paper``, ``paper_std``: the values in the paper's ``table`` for the same network and data set.
     """
     by_row: dict[int, list[Result]] = {}
     for cell, record in sorted(zip(cells, records, strict=True), key=lambda result: result[0].config.seed):
         by_row.setdefault(cell.row, []).append((cell, record))
-    numbers = sorted(by_row)
-    configs = [by_row[number][0][0].config for number in numbers]
+    every = [by_row[number] for number in sorted(by_row)]
+    configs = [results[0][0].config for results in every]
     varying = differing(configs)
-    baselines: dict[tuple[str, str], int] = {}  # data -> their first row
+    baselines: dict[tuple[str, str], list[Result]] = {}  # by data set, and label of different data under the same settings
     found = []
-    for number, config in zip(numbers, configs, strict=True):
-        data = by_row[number][0][0].data
-        first = baselines.setdefault((config.dataset, data), number)
-        row = {**_settings(config, configs, varying), **_accuracies(by_row[number])}
+    for config, results in zip(configs, every, strict=True):
+        data = results[0][0].data
+        baseline = baselines.setdefault((config.dataset, data), results)
+        row = {**_settings(config, configs, varying), **_accuracies(results), **_comparison(results, baseline)}
         row["label"] += f", data {data}" if data else ""
-        row |= _comparison(by_row[number], by_row[first]) if number != first else NOT_COMPARED
         row["paper"], row["paper_std"] = paper.figure(config, table) or (None, None)
-        row["verdict"], row["conclusion"] = conclude(row, is_baseline=number == first)
+        row["verdict"], row["conclusion"] = _conclude(row, is_baseline=results is baseline)
         found.append(row)
     return found
-
-
-NOT_COMPARED = {"difference": None, "interval": None, "shared": 0, "baseline_n": 0}
 
 
 def differing(configs: Sequence[RunConfig]) -> list[str]:
     """Names of the settings that differ between rows."""
     counted = [what_counts(config) for config in configs]
-    return [name for name in FIELDS if name in counted[0] and any(one[name] != counted[0][name] for one in counted)]
+    return [name for name in FIELDS if any(one.get(name) != counted[0].get(name) for one in counted)]
+
+
+def paired(differences: Sequence[float], confidence: float = 0.95) -> tuple[float | None, list[float] | None]:
+    """Mean of paired differences and its confidence interval by Student's t.
+
+    The interval is None for fewer than two differences, and if all differences are equal, because noise cannot be estimated.
+    """
+    if not differences:
+        return None, None
+    mean = statistics.fmean(differences)
+    spread = statistics.stdev(differences) if len(differences) > 1 else 0.0
+    if spread < ROUNDING:
+        return mean, None
+    quantile = float(special.stdtrit(len(differences) - 1, (1 + confidence) / 2))
+    margin = quantile * spread / math.sqrt(len(differences))
+    return mean, [mean - margin, mean + margin]
 
 
 def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence[str]) -> dict[str, Any]:
@@ -73,47 +84,69 @@ def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence
     return {**own, "width_formula": formula, "settings": others, "label": ", ".join(label)}
 
 
+def _finished(results: Sequence[Result]) -> dict[int, Mapping[str, Any]]:
+    """The final record by seed of each run that has an accuracy."""
+    return {cell.config.seed: record for cell, record in results if record is not None and record["accuracy"] is not None}
+
+
 def _accuracies(results: Sequence[Result]) -> dict[str, Any]:
-    finished = [(cell.config.seed, record) for cell, record in results if record is not None and record["accuracy"] is not None]
-    accuracies = [record["accuracy"] for _, record in finished]
+    finished = _finished(results)
+    accuracies = [record["accuracy"] for record in finished.values()]
+    chosen_on = sorted({record["best_chosen_on"] for record in finished.values() if "best_chosen_on" in record})
     return {
         "mean": statistics.fmean(accuracies) if accuracies else None,
         "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "n": len(accuracies),
-        "seeds": [seed for seed, _ in finished],
+        "seeds": list(finished),
         "accuracies": accuracies,
-        "last": [record.get("test_accuracy_last") for _, record in finished],
-        "best": [record.get("test_accuracy_best") for _, record in finished],
-        "best_chosen_on": " and ".join(
-            sorted({record["best_chosen_on"] for _, record in finished if "best_chosen_on" in record})
-        )
-        or None,
+        "last": [record.get("test_accuracy_last") for record in finished.values()],
+        "best": [record.get("test_accuracy_best") for record in finished.values()],
+        "best_chosen_on": " and ".join(chosen_on) or None,
         "diverged": [cell.config.seed for cell, record in results if record is not None and record["accuracy"] is None],
         "missing": [cell.config.seed for cell, record in results if record is None],
     }
 
 
 def _comparison(results: Sequence[Result], baseline: Sequence[Result]) -> dict[str, Any]:
-    mine, other = (
-        {cell.config.seed: record["accuracy"] for cell, record in part if record is not None and record["accuracy"] is not None}
-        for part in (results, baseline)
-    )
-    pairs = [mine[seed] - other[seed] for seed in mine if seed in other]
+    own, other = _finished(results), {} if results is baseline else _finished(baseline)
+    pairs = [own[seed]["accuracy"] - other[seed]["accuracy"] for seed in own if seed in other]
     difference, interval = paired(pairs)
     return {"difference": difference, "interval": interval, "shared": len(pairs), "baseline_n": len(other)}
 
 
-def paired(differences: Sequence[float], confidence: float = 0.95) -> tuple[float | None, list[float] | None]:
-    """Mean of paired differences and its confidence interval by Student's t.
+def _conclude(row: Mapping[str, Any], *, is_baseline: bool) -> tuple[str, str]:
+    """The verdict and the sentence with its reason, in percentage points."""
+    n, diverged, missing = row["n"], len(row["diverged"]), len(row["missing"])
+    if is_baseline or not n:
+        verdict = "baseline" if is_baseline else "unknown"
+        text = "the baseline" if n else "every run diverged" if diverged and not missing else "no run has finished"
+    else:
+        verdict, text = _compared(row)
+    sentence, total = f"{row['label']}: {text}.", n + diverged + missing
+    if diverged and n:
+        sentence += f" {diverged} of {total} runs diverged and are excluded."
+    if missing:
+        sentence += f" {missing} of {total} runs {'is' if missing == 1 else 'are'} missing."
+    return verdict, sentence
 
-    The interval is None for fewer than two differences, and if all differences are equal, because noise cannot be estimated.
-    """
-    if not differences:
-        return None, None
-    mean = statistics.fmean(differences)
-    spread = statistics.stdev(differences) if len(differences) > 1 else 0.0
-    if spread < NO_SPREAD:
-        return mean, None
-    quantile = float(special.stdtrit(len(differences) - 1, (1 + confidence) / 2))
-    margin = quantile * spread / math.sqrt(len(differences))
-    return mean, [mean - margin, mean + margin]
+
+def _compared(row: Mapping[str, Any]) -> tuple[str, str]:
+    shared, difference, interval = row["shared"], row["difference"], row["interval"]
+    if not row["baseline_n"]:
+        return "unknown", "the baseline has no result to compare with"
+    if not shared:
+        return "unknown", "no seed in common with the baseline, so no comparison"
+    points = f"{100 * difference:+.2f} points"
+    if shared == 1:
+        return "unknown", f"{points} with one seed, which does not show whether it is more than noise"
+    if interval is None and abs(difference) < ROUNDING:
+        return "within noise", f"the same accuracy as the baseline for each of {shared} seeds"
+    if interval is None:
+        return "unknown", f"{points} for each of {shared} seeds; without variation between seeds, noise cannot be estimated"
+    low, high = interval
+    text = f"{points} (95 % interval {100 * low:+.2f} to {100 * high:+.2f}, {shared} seeds)"
+    if low <= 0 <= high:
+        return "within noise", f"{text}, within noise: the interval includes 0"
+    few = "; two seeds are weak evidence, run more" if shared == 2 else ""
+    verdict = "better" if low > 0 else "worse"
+    return verdict, f"{text}, {verdict} than the baseline by more than noise{few}"

@@ -164,7 +164,7 @@ def _print_commands(plan: "Plan", quiet: bool) -> None:
     import shlex
     import shutil
 
-    from lsgcli.ablation.commands import command, is_plain
+    from lsgcli.ablation.cells import command, is_plain
     from lsgcli.rundir import in_use, read_result
 
     plan.save()

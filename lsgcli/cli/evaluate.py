@@ -46,7 +46,7 @@ def evaluate(
         config, bundle = opened.config, opened.bundle
         run = functools.partial(of_model, opened.model, compute=opened.compute, firing_rate=True, synops=synops)
     else:
-        from lsgcli.export.evaluate import evaluate as of_export
+        from lsgcli.export.runners import evaluate as of_export
 
         common.on_cpu(device, precision)
         if synops:

@@ -62,10 +62,9 @@ def export(
     check_output(output, "-o", suffixes=suffixes, folder=exporter.folder, inputs=(checkpoint,), force=force)
     from lsgcli.data.batches import batches
     from lsgcli.data.bundle import spread
-    from lsgcli.export import source
     from lsgcli.export import verify as verifying
 
-    trained, written, content = source.read(checkpoint, form, options, T)
+    trained, written, content = exporting.read(checkpoint, form, options, T)
     record = {"format": form, "path": str(output), **verifying.NOTHING}
     with files.replacing(output, folder=exporter.folder) as temporary:
         exporter.write(written, content, temporary, options)

@@ -1,28 +1,31 @@
 """Export formats: one file each.
 
 A format is a subclass of :class:`Format`, registered by name. It writes a network, and opens the written file as a
-:class:`Runner`, which :mod:`lsgcli.export.verify` and ``lsg eval`` use. Class attributes declare its options.
+:class:`~lsgcli.export.runners.Runner`, which :mod:`lsgcli.export.verify` and ``lsg eval`` use. Class attributes declare its options.
 """
 
+import dataclasses
 import importlib.util
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from lsgcli import registry
+from lsgcli import __version__, checkpoint, registry
+from lsgcli.checkpoint import Checkpoint
+from lsgcli.config import PATHS
 from lsgcli.errors import CheckpointError, ConfigError, install_hint
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lsgcli.checkpoint import Checkpoint
-    from lsgcli.models.base import SpikingNet
+from lsgcli.export.runners import Runner
+from lsgcli.models.base import SpikingNet
+from lsgcli.models.fold import fold, is_folded
+from lsgcli.rundir import accuracy_on_test
 
 VERSION = "1"  # of the metadata written by :func:`metadata`
+READOUT = "mean of the logits over T"
 
 
 @dataclass(frozen=True)
@@ -38,72 +41,6 @@ class ExportOptions:
     mode: str | None = None
     dt: float | None = None
     fold_bn: bool = True
-
-
-@dataclass(frozen=True)
-class Output:
-    """Output of an exported network.
-
-    Attributes:
-        logits: (T, B, classes).
-        spikes: (T, B, ...) by layer, named as in :meth:`~lsgcli.models.base.SpikingNet.spiking_layers`, if the format exposes them.
-    """
-
-    logits: "Tensor"
-    spikes: Mapping[str, "Tensor"] = field(default_factory=dict)
-
-
-class Runner(ABC):
-    """An exported network, loaded from its file alone.
-
-    Attributes:
-        config: ``content.config`` as passed to :meth:`Format.write`.
-    """
-
-    def __init__(self, config: dict[str, Any]):
-        self.config = config
-
-    @property
-    def T(self) -> int:
-        """Timesteps."""
-        return int(self.config["model"]["T"])
-
-    @property
-    def static(self) -> bool:
-        """Whether the input is images, each presented T times, rather than frames of recordings."""
-        return bool(self.config["data"]["static"])
-
-    @abstractmethod
-    def run(self, x: "Tensor") -> Output:
-        """Run float32 frames (T, B, C, H, W), or images (B, C, H, W) if ``static``, from the resting state."""
-
-
-class Stepwise(Runner):
-    """A network that runs one timestep at a time. Its state is u (B, ...) of each layer before the reset."""
-
-    @abstractmethod
-    def rest(self, batch: int) -> "tuple[Tensor, ...]":
-        """The initial state of ``batch`` samples: zeros."""
-
-    @abstractmethod
-    def step(self, frame: "Tensor", state: "tuple[Tensor, ...]") -> "tuple[Tensor, tuple[Tensor, ...]]":
-        """One timestep: a frame or image (B, C, H, W) and the state -> logits (B, classes) and the next state."""
-
-    def run(self, x: "Tensor") -> Output:
-        """Run all timesteps from rest; spikes are computed from the states."""
-        import torch
-
-        state, logits, states = self.rest(x.shape[0 if self.static else 1]), [], []
-        for frame in x.expand(self.T, *x.shape) if self.static else x:
-            now, state = self.step(frame, state)
-            logits.append(now)
-            states.append(state)
-        layers = self.config["export"]["layers"].items()
-        spikes = {
-            name: (torch.stack(u) >= layer["threshold"]).to(x.dtype)
-            for (name, layer), u in zip(layers, zip(*states, strict=True), strict=True)
-        }
-        return Output(torch.stack(logits), spikes)
 
 
 class Format(ABC):
@@ -144,7 +81,7 @@ class Format(ABC):
         return bool(cls.suffix) and path.suffix == cls.suffix
 
     @abstractmethod
-    def write(self, network: "SpikingNet", content: "Checkpoint", path: Path, options: ExportOptions) -> None:
+    def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
         """Write a network.
 
         Args:
@@ -169,7 +106,7 @@ class Format(ABC):
             CheckpointError: it is not an export of this format by lsg.
         """
 
-    def conclude(self, path: Path, content: "Checkpoint", record: Mapping[str, Any]) -> None:
+    def conclude(self, path: Path, content: Checkpoint, record: Mapping[str, Any]) -> None:
         """Add results to the written export: ``record`` is the record that ``lsg export --json`` prints."""
         return None
 
@@ -184,9 +121,9 @@ def chosen(name: str, **given: Any) -> ExportOptions:
     values = {key: value for key, value in given.items() if value is not None}
     for key, value in values.items():
         if key not in form.options and value != getattr(ExportOptions, key):
-            takers = [other for other in registry.names("format") if key in registry.get("format", other).options]
+            takers = [other for other, taker in formats().items() if key in taker.options]
             raise ConfigError(
-                f"{_flag(key, value)}: found with --format {name}, expected --format {' or '.join(takers)}",
+                f"{'--no-' if value is False else '--'}{key.replace('_', '-')}: found with --format {name}, expected --format {' or '.join(takers)}",
                 hint="Omit the option, or choose another format.",
             )
     options = ExportOptions(**{**form.options, **values})
@@ -197,11 +134,56 @@ def chosen(name: str, **given: Any) -> ExportOptions:
     return options
 
 
-def _flag(key: str, value: Any) -> str:
-    return ("--no-" if value is False else "--") + key.replace("_", "-")
+class Source(NamedTuple):
+    """A network to export.
+
+    Attributes:
+        trained: the network of the checkpoint.
+        written: the network to write, folded unless disabled.
+        content: weights and configuration of ``written``; the final training state, with ``test_accuracy`` if the run measured
+            it.
+    """
+
+    trained: SpikingNet
+    written: SpikingNet
+    content: Checkpoint
 
 
-def metadata(content: "Checkpoint") -> dict[str, str]:
+def read(path: Path, form: str, options: ExportOptions, T: int | None = None) -> Source:
+    """The network of a checkpoint, for the format ``form``.
+
+    Args:
+        T: timesteps; None for those of the training.
+
+    Raises:
+        CheckpointError: as :func:`lsgcli.checkpoint.load`.
+        ConfigError: unfolded tdBN is requested, but the checkpoint is folded.
+    """
+    found = checkpoint.read(path)
+    trained, config = checkpoint.restored(found, path), found.config
+    if T is not None:
+        trained.spec = dataclasses.replace(trained.spec, T=T)
+    if is_folded(trained) and not options.fold_bn:
+        raise ConfigError(
+            f"--no-fold-bn: found folded tdBN in {path}, expected a checkpoint of `lsg train`",
+            hint="Pass the run's own checkpoint, or omit --no-fold-bn.",
+        )
+    written = fold(trained) if options.fold_bn else trained
+    layers = {
+        layer.name: {"beta": layer.lif.beta.tolist(), "threshold": layer.lif.threshold} for layer in written.spiking_layers()
+    }
+    about = {"readout": READOUT, "trained_T": config["settings"]["T"], "layers": layers}
+    whole = {
+        **config,
+        **checkpoint.describe(written, config["arch"], folded=is_folded(written)),
+        "settings": {**config["settings"], "T": written.T, **dict.fromkeys(PATHS)},
+        "export": {"format": form, "lsg": __version__, **dataclasses.asdict(options), **about},
+    }
+    state = {**found.state, "test_accuracy": accuracy_on_test(path)} if found.state else found.state
+    return Source(trained, written, Checkpoint(written.state_dict(), whole, state))
+
+
+def metadata(content: Checkpoint) -> dict[str, str]:
     """Metadata of an export, for formats that store a dictionary of strings."""
     return {"lsg.export_version": VERSION, "lsg.config": json.dumps(content.config)}
 
@@ -223,27 +205,30 @@ def read_metadata(found: Mapping[str, str], path: Path) -> dict[str, Any]:
     return config
 
 
-def open_exported(path: Path) -> Runner | None:
-    """What an export wrote, ready to run; None for a checkpoint, or a path that no format recognises.
+@contextmanager
+def reading(path: Path, problem: str) -> Iterator[None]:
+    """Context that turns any error of a parser, of various undocumented types, into a CheckpointError that states the ``problem``."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or repr(error)
+        raise CheckpointError(f"{path}: {problem}: {reason}", hint="Export the checkpoint again.") from error
 
-    Raises:
-        ConfigError: what the format needs is not installed.
-        CheckpointError: it is not what ``lsg export`` wrote.
-    """
-    form = format_of(path)
-    if form is None or form.is_checkpoint or not path.exists():
-        return None
-    form.check()
-    return form().open(path)
+
+def formats() -> dict[str, type[Format]]:
+    """All formats, by name."""
+    return {name: registry.get("format", name) for name in registry.names("format")}
 
 
 def format_for(output: Path, name: str | None) -> str:
-    """The name of the format to write ``output`` in: ``name``, or the one that the suffix says.
+    """The name of the format to write ``output`` in: ``name``, or that of its suffix.
 
     Raises:
-        ConfigError: the suffix says none, or another than ``name``.
+        ConfigError: the suffix is of no format, or of another than ``name``.
     """
-    suffixes = {one: registry.get("format", one).suffix for one in registry.names("format")}
+    suffixes = {one: form.suffix for one, form in formats().items()}
     meant = next((one for one, suffix in suffixes.items() if suffix and suffix == output.suffix), None)
     if name is None and meant is None:
         found, known = repr(output.suffix) if output.suffix else "no suffix", " or ".join(filter(None, suffixes.values()))
@@ -258,5 +243,18 @@ def format_for(output: Path, name: str | None) -> str:
 
 def format_of(path: Path) -> type[Format] | None:
     """The format of a file or folder, by its name or contents; None if unknown."""
-    every: list[type[Format]] = [registry.get("format", name) for name in registry.names("format")]
-    return next((one for one in every if one.recognises(path)), None)
+    return next((form for form in formats().values() if form.recognises(path)), None)
+
+
+def open_exported(path: Path) -> Runner | None:
+    """An export as a runner; None for a checkpoint, or a path that no format recognises.
+
+    Raises:
+        ConfigError: a package that the format requires is not installed.
+        CheckpointError: it is not an export by lsg.
+    """
+    form = format_of(path)
+    if form is None or form.is_checkpoint or not path.exists():
+        return None
+    form.check()
+    return form().open(path)

@@ -1,136 +1,152 @@
-"""The network as traceable modules: all timesteps in one graph, or one timestep with the state as an argument.
-
-Both consist of plain torch operations, without gradients, for formats that store a graph of operations.
-"""
+"""The network as a graph of plain torch operations, without gradients: of all timesteps, or of one with its state as argument."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
 
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
-from lsgcli.neurons.kernels import Backend, NormParameters
+from lsgcli.neurons.kernels import NormParameters, average, normalise
 from lsgcli.neurons.neuron import over_channels
-from lsgcli.neurons.step import LIFParameters
+
+
+def trace(network: SpikingNet, mode: str, static: bool, *, with_spikes: bool = False) -> ExportedProgram:
+    """The program of a network with a dynamic batch size, as :class:`Unrolled` or as :class:`Stepping`.
+
+    Args:
+        mode: ``unroll`` or ``step``.
+        static: whether the input is images rather than frames of recordings.
+        with_spikes: for ``unroll``: whether the spikes of each layer are outputs after the logits.
+
+    Raises:
+        ConfigError: the network has neurons other than LIF.
+        RuntimeError: torch cannot trace it.
+    """
+    spec, batch = network.spec, Dim("batch")
+    # The example becomes part of the program: zeros, with a batch of 2, because tracers specialise on a batch of 1.
+    frame = torch.zeros(2, spec.in_channels, spec.height, spec.input_size)
+    graph: Stepping | Unrolled
+    example: tuple[Tensor, ...]
+    shapes: dict[str, Any]
+    if mode == "step":
+        graph = Stepping(network)
+        rest = graph.rest(frame)
+        example, shapes = (frame, *rest), {"x": {0: batch}, "u": tuple({0: batch} for _ in rest)}
+    else:
+        graph = Unrolled(network, with_spikes)
+        example = (frame if static else frame.expand(network.T, *frame.shape).clone(),)
+        shapes = {"x": {0 if static else 1: batch}}
+    # Contiguous weights: torch.export does not store channels-last weights completely.
+    graph.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return torch.export.export(graph, example, dynamic_shapes=shapes)
+
+
+@contextmanager
+def explained(form: str, network: SpikingNet) -> Iterator[None]:
+    """Context that turns a RuntimeError of torch's exporters into a ConfigError with the root cause."""
+    try:
+        yield
+    except RuntimeError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = str(cause).partition("\n")[0]
+        raise ConfigError(
+            f"{form}: cannot trace {type(network).__name__}: {reason}",
+            hint="Use --format safetensors, which supports any network.",
+        ) from error
 
 
 class Unrolled(nn.Module):
-    """All T steps: frames (T, B, C, H, W), or images (B, C, H, W), -> logits (T, B, classes), then the spikes of each layer.
+    """All T steps: frames (T, B, C, H, W), or images (B, C, H, W), -> logits (T, B, classes)."""
 
-    Attributes:
-        names: of the layers, in the order of the outputs after the first.
-    """
-
-    def __init__(self, network: SpikingNet):
+    def __init__(self, network: SpikingNet, with_spikes: bool = False):
         super().__init__()
-        self.network, self._histories = _traceable(network)
-        self.names = list(self._histories)
+        self.network, self.layers = _traceable(network)
+        self.with_spikes = with_spikes
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(logits, spikes of the first layer (T, B, ...), ...)."""
-        for history in self._histories.values():
-            history.u = None
-        logits = self.network(x)
-        return logits, *(history.spikes for history in self._histories.values())
-
-
-class Logits(Unrolled):
-    """As :class:`Unrolled`, with only the logits (T, B, classes) as output."""
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Logits."""
-        return super().forward(x)[0]
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits, or with spikes (logits, spikes of the first layer (T, B, ...), ...)."""
+        for lif in self.layers:
+            lif.state.u = None
+        logits: Tensor = self.network(x)
+        return (logits, *(lif.state.spikes for lif in self.layers)) if self.with_spikes else logits
 
 
 class Stepping(nn.Module):
     """One step: a frame x[t] (B, C, H, W) and each layer's u[t-1] -> logits (B, classes), then each layer's u[t].
 
     u is the membrane potential before the reset, zero before the first step; the spikes of a layer are u[t] >= v_th.
-
-    Attributes:
-        names: of the layers, in the order of the arguments and outputs after the first.
-        thresholds: v_th of each layer, likewise.
     """
 
     def __init__(self, network: SpikingNet):
         super().__init__()
-        self.thresholds = [layer.lif.threshold for layer in network.spiking_layers()]
-        self.network, self._histories = _traceable(network)
-        self.names = list(self._histories)
+        self.network, self.layers = _traceable(network)
 
     def forward(self, x: Tensor, *u: Tensor) -> tuple[Tensor, ...]:
         """(logits, u[t] of the first layer (B, ...), ...)."""
-        for history, before in zip(self._histories.values(), u, strict=True):
-            history.u = before
+        for lif, before in zip(self.layers, u, strict=True):
+            lif.state.u = before
         logits = self.network(x.unsqueeze(0))[0]
-        return logits, *(history.u for history in self._histories.values() if history.u is not None)
+        return logits, *(lif.state.u for lif in self.layers)
 
     @torch.no_grad()
     def rest(self, x: Tensor) -> tuple[Tensor, ...]:
         """u of each layer before the first step, zeros, for frames shaped like ``x`` (B, C, H, W)."""
-        for history in self._histories.values():
-            history.u = None
+        for lif in self.layers:
+            lif.state.u = None
         self.network(x.unsqueeze(0))
-        return tuple(torch.zeros_like(history.u) for history in self._histories.values() if history.u is not None)
-
-
-class _History(Backend):
-    """Runs a layer by the equations in :mod:`lsgcli.neurons.neuron`, from ``u`` (None is the resting state), and stores the last u and
-    all spikes.
-
-    Not a module, because tracers treat tensors stored in a module as weights.
-    """
-
-    def __init__(self) -> None:
-        self.u: Tensor | None = None
-        self.spikes: Tensor | None = None
-
-    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
-        u, spikes = self.u, []
-        wide = torch.promote_types(current.dtype, torch.float32)  # of u between steps, also where layers compute in bfloat16
-        for now in current:
-            now = now if current.dtype == wide else now.to(wide)
-            u = now if u is None else p.beta * u * (u < p.threshold).to(u.dtype) + now
-            spikes.append((u >= p.threshold).to(current.dtype))
-        self.u, self.spikes = u, torch.stack(spikes)
-        return self.spikes
+        return tuple(torch.zeros_like(lif.state.u) for lif in self.layers)
 
 
 class _TraceableLIF(nn.Module):
-    """Replaces a layer of neurons in the network; its decay is a constant."""
+    """A layer of neurons with a constant decay, which starts from ``state.u`` and keeps the last u and all spikes in ``state``."""
 
     beta: Tensor
 
-    def __init__(self, lif: LIF, history: _History):
+    def __init__(self, lif: LIF):
         super().__init__()
         self.register_buffer("beta", lif.beta.detach().clone())
-        self.threshold, self.surrogate, self.history = lif.threshold, lif.surrogate, history
+        self.threshold = lif.threshold
+        self.state = SimpleNamespace(u=None, spikes=None)  # opaque to tracers, which treat a module's tensors as weights
 
     def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
         """Spikes (T, ...) of currents (T, ...), as :meth:`~lsgcli.neurons.LIF.forward`."""
-        return self.history(current, self._lif_parameters(current))
+        u, spikes, beta = self.state.u, [], over_channels(self.beta, current.dim() - 3)
+        wide = torch.promote_types(current.dtype, torch.float32)  # of u between steps, also where layers compute in bfloat16
+        for now in current:
+            now = now if current.dtype == wide else now.to(wide)
+            u = now if u is None else beta * u * (u < self.threshold).to(u.dtype) + now
+            spikes.append((u >= self.threshold).to(current.dtype))
+        fired = torch.stack(spikes)
+        self.state.u, self.state.spikes = u, fired
+        return fired
 
     def normalise_and_fire(
         self, norm: NormParameters | None, z: Tensor, *, residual: Tensor | None = None, pool: int = 1
     ) -> Tensor:
         """As :meth:`~lsgcli.neurons.LIF.normalise_and_fire`."""
-        return self.history.normalise_and_fire(z, norm, self._lif_parameters(z), residual=residual, pool=pool)
-
-    def _lif_parameters(self, current: Tensor) -> LIFParameters:
-        beta = over_channels(self.beta, current.dim() - 3)
-        # alpha affects gradients only, so any tensor will do.
-        return LIFParameters(beta, beta, self.threshold, self.surrogate)
+        current = z if norm is None else normalise(z, norm)
+        spikes = self(current if residual is None else current + residual)
+        return spikes if pool == 1 else average(spikes, pool)
 
 
-def _traceable(network: SpikingNet) -> tuple[SpikingNet, dict[str, _History]]:
-    """A copy of the network without gradients, with the history of each layer.
+def _traceable(network: SpikingNet) -> tuple[SpikingNet, list[_TraceableLIF]]:
+    """A copy of the network without gradients, and its layers of neurons.
 
     Raises:
         ConfigError: the network has neurons other than LIF.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
+    paths = {module: path for path, module in network.named_modules()}
+    layers = []
     for layer in network.spiking_layers():
         if type(layer.lif) is not LIF:
             raise ConfigError(
@@ -138,9 +154,6 @@ def _traceable(network: SpikingNet) -> tuple[SpikingNet, dict[str, _History]]:
                 "implements no other reset",
                 hint="Use --format safetensors or hf, which store weights only.",
             )
-    histories = {}
-    for layer in network.spiking_layers():
-        histories[layer.name] = _History()
-        path = next(name for name, module in network.named_modules() if module is layer.lif)
-        network.set_submodule(path, _TraceableLIF(layer.lif, histories[layer.name]))
-    return network, histories
+        layers.append(_TraceableLIF(layer.lif))
+        network.set_submodule(paths[layer.lif], layers[-1])
+    return network, layers

@@ -3,17 +3,18 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lsgcli import registry
-from lsgcli.config import FIELDS, MAY_CHANGE, option_words
+from lsgcli.checkpoint import Checkpoint
+from lsgcli.config import MAY_CHANGE, option_words
 from lsgcli.errors import CheckpointError
-from lsgcli.export import ExportOptions, Format, Runner
+from lsgcli.export import ExportOptions, Format
+from lsgcli.export.runners import Runner
+from lsgcli.export.safetensors import SafeTensors
+from lsgcli.export.verify import described
+from lsgcli.models.base import SpikingNet
 from lsgcli.registry import register
-
-if TYPE_CHECKING:
-    from lsgcli.checkpoint import Checkpoint
-    from lsgcli.models.base import SpikingNet
+from lsgcli.resolve import resolve
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
@@ -28,38 +29,28 @@ class HF(Format):
     def recognises(cls, path: Path) -> bool:
         return (path / WEIGHTS).is_file() and (path / CONFIG).is_file()
 
-    def write(self, network: "SpikingNet", content: "Checkpoint", path: Path, options: ExportOptions) -> None:
-        from lsgcli import checkpoint
-
-        checkpoint.write(path / WEIGHTS, checkpoint.Checkpoint(content.weights, content.config))
+    def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
+        SafeTensors().write(network, content, path / WEIGHTS, options)
         (path / CONFIG).write_text(json.dumps(content.config, indent=2) + "\n", encoding="utf-8")
 
     def open(self, path: Path) -> Runner:
-        from lsgcli import checkpoint
-        from lsgcli.export.network import NetworkRunner
-
-        network, config = checkpoint.load(path / WEIGHTS)
+        runner = SafeTensors().open(path / WEIGHTS)
         try:
             stored = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path / CONFIG}: cannot be read: {error}", hint="Copy the folder again.") from error
-        if stored != config:
+        if stored != runner.config:
             raise CheckpointError(
                 f"{path / CONFIG}: found a configuration that differs from that in {WEIGHTS}", hint="Copy the folder again."
             )
-        return NetworkRunner(network, config)
+        return runner
 
-    def conclude(self, path: Path, content: "Checkpoint", record: Mapping[str, Any]) -> None:
-        (path / CARD).write_text(card(content, record), encoding="utf-8")
+    def conclude(self, path: Path, content: Checkpoint, record: Mapping[str, Any]) -> None:
+        (path / CARD).write_text(_card(content, record), encoding="utf-8")
 
 
-def card(content: "Checkpoint", record: Mapping[str, Any]) -> str:
-    """The model card.
-
-    Args:
-        content: configuration, and the state of the training.
-        record: of the verification; with 0 samples if there was none.
-    """
+def _card(content: Checkpoint, record: Mapping[str, Any]) -> str:
+    """The model card; ``record`` is that of the verification, with 0 samples if there was none."""
     config, model, settings = content.config, content.config["model"], content.config["settings"]
     residual = f", residual {model['residual']}" if any(".shortcut." in name for name in content.weights) else ""
     rows = {
@@ -78,50 +69,38 @@ def card(content: "Checkpoint", record: Mapping[str, Any]) -> str:
         title=f"{config['arch']} on {settings['dataset']}",
         rows="\n".join(f"| {key} | {value} |" for key, value in rows.items()),
         results="\n".join(f"- {line}" for line in _results(content, record)) or "No results: exported without `--verify`.",
-        commands="\n".join([*_train_commands(content), _export_command(config, record)]),
+        commands="\n".join(_commands(content, record)),
         lsg=config["export"]["lsg"],
     )
 
 
-def train_command(settings: Mapping[str, Any], T: int) -> str:
-    """The `lsg train` command for a run's settings, without those equal to the data set's preset or the defaults."""
-    preset = registry.get("dataset", settings["dataset"]).preset
-    words = ["lsg train -q --dataset", settings["dataset"]]
-    for name, value in {**settings, "T": T}.items():
-        if value is None or name == "dataset" or name in MAY_CHANGE or value == preset.get(name, FIELDS[name].default):
-            continue
-        words += option_words(name, value)
-    return " ".join(words)
-
-
-def _train_commands(content: "Checkpoint") -> Iterator[str]:
-    """The training, and each time that it was extended."""
-    settings, planned = content.config["settings"], [epochs for _, epochs in content.state.get("extended", [])]
-    first, *later = [*planned, settings["epochs"]]
-    yield f"ckpt=$({train_command({**settings, 'epochs': first}, content.config['export']['trained_T'])})"
+def _commands(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
+    """The training, each time that it was extended, and the export. Settings equal to the data set's preset are omitted."""
+    settings, export, T = content.config["settings"], content.config["export"], content.config["model"]["T"]
+    first, *later = [*(epochs for _, epochs in content.state.get("extended", [])), settings["epochs"]]
+    preset = resolve({"dataset": settings["dataset"]}, environment={})
+    train = ["lsg train -q --dataset", settings["dataset"]]
+    for name, value in {**settings, "epochs": first, "T": export["trained_T"]}.items():
+        if name not in {"dataset", *MAY_CHANGE} and value not in (None, getattr(preset, name)):
+            train += option_words(name, value)
+    yield f"ckpt=$({' '.join(train)})"
     for epochs in later:
         yield f'ckpt=$(lsg train -q --resume "$(dirname "$ckpt")" --epochs {epochs})'
-
-
-def _export_command(config: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     words = ['lsg export "$ckpt" --format hf -o', Path(record["path"]).name]
-    words += ["--no-fold-bn"] if not config["export"]["fold_bn"] else []
-    words += ["-T", str(config["model"]["T"])] if config["model"]["T"] != config["export"]["trained_T"] else []
+    words += ["--no-fold-bn"] if not export["fold_bn"] else []
+    words += ["-T", str(T)] if export["trained_T"] != T else []
     words += ["--verify", str(record["samples"])] if record["samples"] else []
-    return " ".join(words)
+    yield " ".join(words)
 
 
-def _results(content: "Checkpoint", record: Mapping[str, Any]) -> Iterator[str]:
+def _results(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
     """Results for these weights, in the order in which they were measured."""
-    from lsgcli.export.verify import described
-
-    state = content.state
-    same = content.config["model"]["T"] == content.config["export"]["trained_T"]
-    if state and same and state.get("test_accuracy") is not None:
+    state = content.state if content.config["model"]["T"] == content.config["export"]["trained_T"] else {}
+    if state.get("test_accuracy") is not None:
         yield f"Accuracy {state['test_accuracy']:.4f} on the whole test part (training)."
-    if state and same and state["epoch"] == state["best_epoch"] + 1:
-        part = {"val": "validation part, which selected this epoch", "test": "test part, which selected this epoch"}
-        yield f"Accuracy {state['best_accuracy']:.4f} on the {part[state['best_chosen_on']]} (training)."
+    if state and state["epoch"] == state["best_epoch"] + 1:
+        part = {"val": "validation", "test": "test"}[state["best_chosen_on"]]
+        yield f"Accuracy {state['best_accuracy']:.4f} on the {part} part, which selected this epoch (training)."
     if record["samples"]:
         yield f"Accuracy {record['accuracy']:.4f} on {record['samples']} samples from the test part (export)."
         yield f"Compared with the network in torch before export, on the same samples: {described(record)}."

@@ -1,21 +1,31 @@
-"""The network as a ``torch.export`` program, which requires torch but not lsg."""
+"""The network as a ``torch.export`` program, which requires torch but not lsg.
+
+``torch.export.load`` trusts its file: it unpickles members, loads compiled libraries, passes text to ``sympy.sympify`` and ``exec``,
+and resolves function names. A PT2 of `lsg export` needs none of these. :func:`inert` reads the archive as data, checks each member
+against the format that lsg writes, and writes a new archive, which is what torch loads.
+"""
 
 import io
+import json
+import pickle
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.export import ExportOptions, Format, Output, Runner, Stepwise, metadata, read_metadata
-from lsgcli.export.pt2_archive import inert
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from lsgcli.checkpoint import Checkpoint
+from lsgcli.errors import CheckpointError
+from lsgcli.export import ExportOptions, Format, metadata, read_metadata, reading
+from lsgcli.export.graphs import explained, trace
+from lsgcli.export.runners import Output, Runner, Stepwise
+from lsgcli.models.base import SpikingNet
 from lsgcli.registry import register
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.export import ExportedProgram
-    from torch.fx import Node
-
-    from lsgcli.checkpoint import Checkpoint
-    from lsgcli.models.base import SpikingNet
 
 KEYS = ("lsg.export_version", "lsg.config")
 
@@ -28,72 +38,42 @@ class PT2(Format):
     modes = ("unroll", "step")
     options = {"mode": "unroll", "fold_bn": True}
 
-    def write(self, network: "SpikingNet", content: "Checkpoint", path: Path, options: ExportOptions) -> None:
-        import torch
-
-        from lsgcli.export.graphs import Logits, Stepping
-
-        static = content.config["data"]["static"]
-        spec, batch = network.spec, torch.export.Dim("batch")
-        # The example is stored in the file: zeros, with a batch of 2, which tracers do not specialise on.
-        frame = torch.zeros(2, spec.in_channels, spec.height, spec.input_size)
-        graph: Stepping | Logits
-        if options.mode == "step":
-            graph = Stepping(network)
-            rest = graph.rest(frame)
-            example, shapes = (frame, *rest), {"x": {0: batch}, "u": tuple({0: batch} for _ in rest)}
-        else:
-            graph = Logits(network)
-            example, shapes = (
-                (frame if static else frame.expand(network.T, *frame.shape).clone(),),
-                {"x": {0 if static else 1: batch}},
-            )
-        # Contiguous weights: torch.export does not store channels-last weights completely.
-        graph.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        try:
-            program = torch.export.export(graph, example, dynamic_shapes=shapes)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"PT2: torch.export cannot trace {type(network).__name__}: {str(error).splitlines()[0]}",
-                hint="Use --format safetensors, which supports any network.",
-            ) from error
-        _strip(program)
+    def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
+        assert options.mode is not None
+        with explained("PT2", network):
+            program = trace(network, options.mode, content.config["data"]["static"])
+        for module in program.graph_module.modules():
+            for node in getattr(getattr(module, "graph", None), "nodes", ()):
+                for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):  # paths of this machine
+                    node.meta.pop(key, None)
         buffer = io.BytesIO()
         torch.export.save(program, buffer, extra_files=metadata(content))
         path.write_bytes(buffer.getvalue())
 
     def open(self, path: Path) -> Runner:
-        import torch
-
         found: dict[str, Any] = dict.fromkeys(KEYS, "")
-        try:
+        with reading(path, "found an invalid file, expected a torch.export program"):
             program = torch.export.load(inert(path), extra_files=found)
-        except CheckpointError:
-            raise
-        except Exception as error:  # of various undocumented types
-            raise CheckpointError(
-                f"{path}: found an invalid file, expected a torch.export program: {str(error).splitlines()[0] if str(error) else error!r}",
-                hint="Export the checkpoint again.",
-            ) from error
         texts = {key: text.decode() if isinstance(text, bytes) else text for key, text in found.items() if text}
         config = read_metadata(texts, path)
-        return _Steps(program, config) if config["export"]["mode"] == "step" else _Whole(program, config)
+        if config["export"]["mode"] == "unroll":
+            return _Unrolled(program, config)
+        assert program.example_inputs is not None
+        return Stepwise(config, program.module(), program.example_inputs[0][1:])
 
 
-class _Whole(Runner):
+class _Unrolled(Runner):
     """Runs all timesteps at once, node by node, and records the spikes of each layer, which are the outputs of ``stack``."""
 
-    def __init__(self, program: "ExportedProgram", config: dict[str, Any]):
+    def __init__(self, program: ExportedProgram, config: dict[str, Any]):
         super().__init__(config)
         self.module = program.module()
 
-    def run(self, x: "Tensor") -> Output:
-        import torch
-
+    def run(self, x: Tensor) -> Output:
         stacked = []
 
         class Watching(torch.fx.Interpreter):
-            def run_node(self, n: "Node") -> Any:
+            def run_node(self, n: torch.fx.Node) -> Any:
                 value = super().run_node(n)
                 if n.target is torch.ops.aten.stack.default:
                     stacked.append(value)
@@ -103,26 +83,93 @@ class _Whole(Runner):
         return Output(logits, dict(zip(self.config["export"]["layers"], stacked, strict=True)))
 
 
-class _Steps(Stepwise):
-    """Runs one timestep at a time, starting from zeros shaped like the example."""
+# A plain name or a number: no call, no private attribute.
+NAME = re.compile(r"(?!.*__)[\w.+]*")
+# Operators on tensors, except from_file and save, which access files.
+OPERATOR = re.compile(r"torch\.ops\.aten\.(?!from_file\b|save\b)(?!.*__)\w+\.\w+")
+# Sums and products of symbols, as printed by sympy for the size of a tensor.
+WORDS = "Symbol|Integer|Add|Mul|Min|Max|Mod|FloorDiv|CleanDiv|PythonMod|positive|integer|nonnegative|True|False|[su]\\d+|\\d+"
+EXPRESSION = re.compile(rf"(\b({WORDS})\b|\*(?!\*)|[\s(),='+/-])*")
+# Nesting of arguments in tuples, lists and dictionaries.
+NESTING = re.compile(r"""([\s\d\[\]{}:,]|null|"(type|context|children_spec|null|\[\]|builtins\.(tuple|list|dict))")*""")
+CHOICES = {"same", "valid", "trunc", "floor"}  # string arguments of operators
 
-    def __init__(self, program: "ExportedProgram", config: dict[str, Any]):
-        super().__init__(config)
-        self.module = program.module()
-        assert program.example_inputs is not None
-        self.example = program.example_inputs[0][1:]
+Check = Callable[[str], object]
+CHECKS: Mapping[str, Check] = {  # by the key of the string in the JSON; any other must be a NAME
+    "target": OPERATOR.fullmatch,
+    "expr_str": EXPRESSION.fullmatch,
+    "in_spec": NESTING.fullmatch,
+    "out_spec": NESTING.fullmatch,
+    "as_string": CHOICES.__contains__,
+    "as_strings": CHOICES.__contains__,
+}
+# Source locations of operations, and Python code that checks inputs; torch does not need them.
+DROPPED: Mapping[str, Any] = {"metadata": {}, "guards_code": []}
+# Members of the archive, by their name without the top folder: JSON of operations and shapes; pickled tensors, as torch before 2.10
+# stores weights, and torch before 2.8 everything except the graph; numbers, and text that lsg itself reads.
+PROGRAMS = re.compile(r"models/model\.json|data/(weights|constants)/model_\w+_config\.json|serialized_exported_program\.json")
+TENSORS = re.compile(r"data/(weights|constants|sample_inputs)/model\.pt|serialized_\w+\.pt")
+DATA = re.compile(
+    r"data/weights/weight_\d+|data/constants/tensor_\d+|extra/lsg\.\w+|extra_files/lsg\.\w+|archive_format|archive_version"
+    r"|byteorder|\.data/\w+|version"
+)
 
-    def rest(self, batch: int) -> "tuple[Tensor, ...]":
-        return tuple(zeros.new_zeros(batch, *zeros.shape[1:]) for zeros in self.example)
 
-    def step(self, frame: "Tensor", state: "tuple[Tensor, ...]") -> "tuple[Tensor, tuple[Tensor, ...]]":
-        logits, *after = self.module(frame, *state)
-        return logits, tuple(after)
+class _Refused(Exception):
+    """A member of the archive could execute code, or is not one that lsg writes."""
 
 
-def _strip(program: "ExportedProgram") -> None:
-    """Remove the source locations of operations on this machine."""
-    for module in program.graph_module.modules():
-        for node in getattr(getattr(module, "graph", None), "nodes", ()):
-            for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):
-                node.meta.pop(key, None)
+def inert(path: Path) -> io.BytesIO:
+    """The archive at ``path``, rewritten with members that contain only tensors, numbers and names.
+
+    Raises:
+        CheckpointError: a member could execute code, or is not written by `torch.export.save` for a network of lsg.
+        OSError, zipfile.BadZipFile: the file cannot be read.
+    """
+    rewritten = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(rewritten, "w") as target:
+        counts = Counter(archive.namelist())
+        for member in archive.infolist():
+            try:
+                if member.compress_type != zipfile.ZIP_STORED or counts[member.filename] > 1:
+                    raise _Refused("a compressed or repeated member")
+                content = _checked(member.filename, archive.read(member))
+            except _Refused as error:
+                raise CheckpointError(
+                    f"{path}: {member.filename}: found {error}, expected a program of tensors only; no code was executed",
+                    hint="Such a file can execute arbitrary code. Evaluate only exports of `lsg export`, or export the checkpoint again.",
+                ) from error
+            target.writestr(zipfile.ZipInfo(member.filename), content)
+    rewritten.seek(0)
+    return rewritten
+
+
+def _checked(name: str, content: bytes) -> bytes:
+    """The content of a member, rewritten without what torch would execute. Its name without the top folder determines its kind."""
+    inner = name.split("/", 1)[-1] if "/" in name and not name.startswith("extra_files/") else name
+    if PROGRAMS.fullmatch(inner):
+        return json.dumps(_program(json.loads(content), "")).encode()
+    if TENSORS.fullmatch(inner) and content:
+        try:
+            found = torch.load(io.BytesIO(content), weights_only=True)  # executes no pickled code
+        except pickle.UnpicklingError as error:
+            raise _Refused("a pickle that contains more than tensors") from error
+        again = io.BytesIO()
+        torch.save(found, again)
+        return again.getvalue()
+    if not TENSORS.fullmatch(inner) and not DATA.fullmatch(inner):
+        raise _Refused("a member that lsg does not write")
+    return content
+
+
+def _program(value: Any, key: str) -> Any:
+    """JSON found under a key, checked, without its DROPPED parts."""
+    if isinstance(value, dict):
+        if strange := [inner for inner in value if not NAME.fullmatch(inner)]:
+            raise _Refused(repr(strange[0]))
+        return {inner: DROPPED[inner] if inner in DROPPED else _program(item, inner) for inner, item in value.items()}
+    if isinstance(value, list):
+        return [_program(item, key) for item in value]
+    if (isinstance(value, str) and not CHECKS.get(key, NAME.fullmatch)(value)) or (key == "use_pickle" and value):
+        raise _Refused(f"{key} {value!r}"[:200])
+    return value

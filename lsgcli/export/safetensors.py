@@ -1,14 +1,13 @@
 """The network as one safetensors file, with tdBN folded into the convolutions and the configuration in the metadata."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lsgcli.export import ExportOptions, Format, Runner
+from lsgcli import checkpoint
+from lsgcli.checkpoint import Checkpoint
+from lsgcli.export import ExportOptions, Format
+from lsgcli.export.runners import NetworkRunner, Runner
+from lsgcli.models.base import SpikingNet
 from lsgcli.registry import register
-
-if TYPE_CHECKING:
-    from lsgcli.checkpoint import Checkpoint
-    from lsgcli.models.base import SpikingNet
 
 
 @register("format", "safetensors")
@@ -18,13 +17,8 @@ class SafeTensors(Format):
     suffix = ".safetensors"
     is_checkpoint = True
 
-    def write(self, network: "SpikingNet", content: "Checkpoint", path: Path, options: ExportOptions) -> None:
-        from lsgcli import checkpoint
-
-        checkpoint.write(path, checkpoint.Checkpoint(content.weights, content.config))
+    def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
+        checkpoint.write(path, Checkpoint(content.weights, content.config))
 
     def open(self, path: Path) -> Runner:
-        from lsgcli import checkpoint
-        from lsgcli.export.network import NetworkRunner
-
         return NetworkRunner(*checkpoint.load(path))

@@ -19,6 +19,7 @@ format exposes no spikes, there are no ties, and all logits are compared.
 """
 
 import copy
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,8 +28,7 @@ from torch import Tensor
 
 from lsgcli.data.batches import Batch
 from lsgcli.errors import GateError
-from lsgcli.export import Runner
-from lsgcli.export.network import NetworkRunner
+from lsgcli.export.runners import NetworkRunner, Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 
@@ -76,59 +76,53 @@ def compare(network: SpikingNet, found: Runner, batches: Iterable[Batch]) -> dic
         ``found``.
     """
     expected = NetworkRunner(network, found.config)
-    per_layer: dict[str, dict[str, int]] = {}
-    samples = compared = tied = right = 0
-    predictions, after_ties = 0, 0  # that differ
-    errors: list[Tensor] = []
+    total: Counter[str] = Counter()
+    per_layer: dict[str, Counter[str]] = {}
+    errors = [torch.zeros(1)]
     for batch in batches:
         ours, theirs = expected.run(batch.x), found.run(batch.x)
-        counts, flipped = _differences(expected, batch.x, ours.spikes, theirs.spikes)
+        counts, tied = _differences(expected, batch, ours.spikes, theirs.spikes)
         for name, layer in counts.items():
-            total = per_layer.setdefault(name, dict.fromkeys(layer, 0))
-            for key, count in layer.items():
-                total[key] += count
-        compared += sum(spikes.numel() for spikes in theirs.spikes.values())
-        samples, tied = samples + len(batch.y), tied + int(flipped.sum())
-        errors.append((ours.logits - theirs.logits).abs().amax((0, 2))[~flipped])
-        one, other = (logits.mean(0).argmax(1) for logits in (ours.logits, theirs.logits))
-        predictions += int((one != other)[~flipped].sum())
-        after_ties += int((one != other)[flipped].sum())
-        right += int((other == batch.y).sum())
+            per_layer.setdefault(name, Counter()).update(layer)
+        errors.append((ours.logits - theirs.logits).abs().amax((0, 2))[~tied])
+        our_class, their_class = ours.logits.mean(0).argmax(1), theirs.logits.mean(0).argmax(1)
+        total["samples"] += len(batch.y)
+        total["spikes_compared"] += sum(spikes.numel() for spikes in theirs.spikes.values())
+        total["samples_with_ties"] += int(tied.sum())
+        total["predictions_different"] += int((our_class != their_class)[~tied].sum())
+        total["predictions_after_ties"] += int((our_class != their_class)[tied].sum())
+        total["right"] += int((their_class == batch.y).sum())
     return {
-        "samples": samples,
-        "spikes_compared": compared,
-        **{key: sum(layer[key] for layer in per_layer.values()) for key in KINDS},
+        "samples": total["samples"],
+        "spikes_compared": total["spikes_compared"],
+        **{kind: sum(layer[kind] for layer in per_layer.values()) for kind in KINDS},
         "per_layer": per_layer,
-        "samples_with_ties": tied,
-        "max_logit_error": float(torch.cat([*errors, torch.zeros(1)]).max()),  # NaN if any is NaN
-        "predictions_different": predictions,
-        "predictions_after_ties": after_ties,
-        "accuracy": right / max(1, samples),
+        "samples_with_ties": total["samples_with_ties"],
+        "max_logit_error": float(torch.cat(errors).max()),  # NaN if any is NaN
+        "predictions_different": total["predictions_different"],
+        "predictions_after_ties": total["predictions_after_ties"],
+        "accuracy": total["right"] / max(1, total["samples"]),
     }
 
 
 def _differences(
-    expected: NetworkRunner, x: Tensor, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
+    expected: NetworkRunner, batch: Batch, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
 ) -> tuple[dict[str, dict[str, int]], Tensor]:
     """Number of differing spikes of each layer by kind, and which samples (B,) have ties."""
     differ = {name: ours[name] != spikes for name, spikes in theirs.items()}
-    batch = x.shape[0 if expected.static else 1]
+    counts = {name: dict.fromkeys(KINDS, 0) for name in differ}
     if not any(bool(spikes.any()) for spikes in differ.values()):
-        return {name: dict.fromkeys(KINDS, 0) for name in differ}, torch.zeros(batch, dtype=torch.bool)
-    membranes = expected.membranes(x)
-    counts = {}
+        return counts, torch.zeros(len(batch.y), dtype=torch.bool)
+    membranes = expected.membranes(batch.x)
     tie_before = torch.zeros((), dtype=torch.bool)  # (T, B): in an earlier layer, at this step or an earlier one
-    for layer in expected.network.spiking_layers():
-        if layer.name not in differ:
-            continue
-        flat = differ[layer.name].flatten(2)
-        distance = (membranes[layer.name] - layer.lif.threshold).abs().flatten(2)
-        tie = flat & (distance <= TIE_ULPS * torch.finfo(distance.dtype).eps * layer.lif.threshold)
+    for layer in (layer for layer in expected.network.spiking_layers() if layer.name in differ):
+        flat, threshold = differ[layer.name].flatten(2), layer.lif.threshold
+        distance = (membranes[layer.name] - threshold).abs().flatten(2)
+        tie = flat & (distance <= TIE_ULPS * torch.finfo(distance.dtype).eps * threshold)
         so_far = tie.any(2).cumsum(0) > 0
         earlier = torch.cat([torch.zeros_like(so_far[:1]), so_far[:-1]])
         after = flat & ~tie & (tie_before | earlier).unsqueeze(2)
-        numbers = (int(flat.sum()) - int(tie.sum()) - int(after.sum()), int(tie.sum()), int(after.sum()))
-        counts[layer.name] = dict(zip(KINDS, numbers, strict=True))
+        counts[layer.name] = dict(zip(KINDS, (int(kind.sum()) for kind in (flat & ~tie & ~after, tie, after)), strict=True))
         tie_before = tie_before | so_far
     return counts, tie_before[-1]
 

@@ -21,8 +21,8 @@ def charts(rows: Rows) -> dict[str, Drawing]:
     """
     split, found = curves.evaluated_on(rows), {}
     for name, lines, x_label, y_label in (
-        ("accuracy", curves.accuracy(rows), "epoch", f"accuracy, {split}"),
-        ("loss", curves.loss(rows), "epoch", f"cross-entropy, {split}"),
+        ("accuracy", curves.by_epoch(rows, "accuracy"), "epoch", f"accuracy, {split}"),
+        ("loss", curves.by_epoch(rows, "loss"), "epoch", f"cross-entropy, {split}"),
         ("coverage", curves.coverage(rows), "layer, from the input", "coverage: fraction of u inside v_th +- alpha / 2"),
     ):
         if lines:

@@ -118,3 +118,12 @@ def test_what_is_no_run_is_refused(lsg, runs, tmp_path):
     result = lsg("compare", tmp_path / "damaged")
     assert result.exit_code == 2
     assert "metrics.jsonl: damaged" in result.stderr
+
+
+def test_a_run_of_unreadable_settings_below_a_folder_is_skipped_with_a_warning(lsg, runs, tmp_path):
+    for name in ("one", "unreadable"):
+        shutil.copytree(runs / "one", tmp_path / name)
+    (tmp_path / "unreadable" / "config.json").write_text("{")
+    result = lsg("compare", tmp_path, "--json")
+    assert [run["path"] for run in json.loads(result.stdout)["runs"]] == [str(tmp_path / "one")]
+    assert f"Skipped: {tmp_path / 'unreadable' / 'config.json'}: not a readable run configuration" in result.stderr

@@ -224,6 +224,15 @@ def test_where_something_is(export, mlp, tmp_path):
     assert (tmp_path / "net.pt2").read_bytes() != first
 
 
+def test_a_safetensors_export_is_replaced_as_any_other(export, mlp, tmp_path):
+    """It can be made again from its checkpoint, which is never replaced."""
+    assert export("safetensors", "net.safetensors", path=mlp).exit_code == 0
+    refused = export("safetensors", "net.safetensors", "-T", "2", path=mlp)
+    assert (refused.exit_code, "the file exists" in refused.stderr) == (2, True)
+    assert export("safetensors", "net.safetensors", "-T", "2", "--force", path=mlp).exit_code == 0
+    assert checkpoint.read_config(tmp_path / "net.safetensors")["model"]["T"] == 2
+
+
 def test_folder_for_a_hub(export, trained, tmp_path):
     """Weights, configuration, and a card with what was measured and the commands that made it."""
     result = export("hf", "net", "--verify", "18", "--json", "-q")

@@ -14,7 +14,7 @@ from typing import Any
 from lsgcli.cli.common import open_data
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import spread
-from lsgcli.export import chosen, source
+from lsgcli.export import chosen, read
 from lsgcli.export.nir import NIR
 from lsgcli.export.verify import SPIKES_PER_TIE, compare
 from tests.nir_readers import READERS
@@ -46,7 +46,7 @@ def main() -> int:
     print(HEAD)
     for path in options.checkpoints:
         exporting = chosen("nir")
-        found = source.read(path, "nir", exporting)
+        found = read(path, "nir", exporting)
         changes = {"data_dir": options.data_dir, "device": "cpu"}
         _, bundle, _ = open_data(found.content.config, changes, ("test",), True)
         with tempfile.TemporaryDirectory() as folder:

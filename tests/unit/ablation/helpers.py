@@ -35,7 +35,7 @@ def table(*groups, paper=None):
 
 def plan(root, *variants, seeds=(0, 1), table=None, **settings):
     """A plan of rows that differ in ``variants``."""
-    return Plan(Path(root), variants, tuple(tiny.config(**settings, **variant) for variant in variants), seeds, table)
+    return Plan(Path(root), tuple((variant, tiny.config(**settings, **variant)) for variant in variants), seeds, table)
 
 
 def write_run(cell, accuracy="none yet", epochs=0, used=None, data_digest=None, **changes):

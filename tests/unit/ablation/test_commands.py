@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lsgcli import registry, run
-from lsgcli.ablation.commands import command, is_plain
+from lsgcli.ablation.cells import command, is_plain
 from lsgcli.ablation.plan import Cell
 from lsgcli.cli.app import app
 from lsgcli.config import FIELDS, base_type

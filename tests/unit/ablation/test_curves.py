@@ -45,8 +45,9 @@ def read(paths, name, *keys):
 
 
 def test_mean_and_deviation_over_seeds(rows):
-    for measure, curve in (("val_accuracy", curves.accuracy(rows)[1]), ("val_loss", curves.loss(rows)[1])):
-        values = read(rows["trainable-decay"], "metrics.jsonl", measure)
+    for measure in ("accuracy", "loss"):
+        curve = curves.by_epoch(rows, measure)[1]
+        values = read(rows["trainable-decay"], "metrics.jsonl", f"val_{measure}")
         assert curve.label == "trainable-decay"
         assert curve.n == 2
         np.testing.assert_allclose(curve.mean, values.mean(0))
@@ -69,7 +70,7 @@ def test_what_is_fixed_has_no_curve(rows):
 
 
 def test_a_single_seed_has_no_spread(rows):
-    (curve,) = curves.accuracy({"none": rows["none"][:1]})
+    (curve,) = curves.by_epoch({"none": rows["none"][:1]}, "accuracy")
     assert (curve.n, set(curve.std)) == (1, {0.0})
 
 
@@ -78,7 +79,7 @@ def test_gaps_end_a_curve(rows):
     lines = path.read_text().splitlines()
     lines[3] = json.dumps({"epoch": 3, "val_accuracy": None, "val_loss": None})
     path.write_text("\n".join(lines) + "\n")
-    assert len(curves.accuracy(rows)[0].mean) == 3
+    assert len(curves.by_epoch(rows, "accuracy")[0].mean) == 3
 
 
 def test_charts(rows, tmp_path):

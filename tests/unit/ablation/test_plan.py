@@ -46,8 +46,8 @@ def test_cells_are_found_again_and_settings_matter():
     variants = grid({"method": ["lsg", "none"], "T": [2, 4]})
 
     def cells(seeds, **changes):
-        configs = tuple(tiny.config(**{**changes, **variant}) for variant in variants)
-        return Plan(folder_of(configs), variants, configs, seeds).cells()
+        configs = [tiny.config(**{**changes, **variant}) for variant in variants]
+        return Plan(folder_of(configs), tuple(zip(variants, configs, strict=True)), seeds).cells()
 
     first = cells((0, 1))
     assert len({cell.path for cell in first}) == 8

@@ -13,9 +13,7 @@ from lsgcli.checkpoint import Checkpoint, describe
 from lsgcli.data.batches import Batch
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.export import chosen
-from lsgcli.export.nir import NIR
-from lsgcli.export.nir.graph import draw
-from lsgcli.export.nir.runner import execute
+from lsgcli.export.nir import NIR, draw, execute
 from lsgcli.export.verify import KINDS, compare
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold

@@ -8,7 +8,7 @@ import torch
 
 from lsgcli import registry
 from lsgcli.errors import CheckpointError
-from lsgcli.export.pt2_archive import inert
+from lsgcli.export.pt2 import inert
 from tests.exports import exported, samples, saved
 from tests.hostile_pt2 import ATTACKS, attacked, each, guard, sample_inputs
 

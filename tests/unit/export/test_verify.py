@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from lsgcli.errors import GateError
-from lsgcli.export import Output, Runner
-from lsgcli.export.network import NetworkRunner
+from lsgcli.export.runners import NetworkRunner, Output, Runner
 from lsgcli.export.verify import SPIKES_PER_TIE, _check, compare, described, verify
 from tests.exports import exported, samples, saved
 

@@ -1,0 +1,352 @@
+"""NIR, the Neuromorphic Intermediate Representation: a graph for other simulators and neuromorphic toolchains.
+
+Source: Pedersen et al., "Neuromorphic intermediate representation: A unified instruction set for interoperable brain-inspired
+computing", Nature Communications 15, 2024, doi 10.1038/s41467-024-52259-9.
+
+The nodes have a form that gives equal spikes in all simulators tested, see docs/export/nir.md. NIR's neuron is
+tau dv/dt = (v_leak - v) + r I;  it fires if v > v_threshold, after which v = v_reset. With r = 1, v_leak = v_reset = 0 and
+tau = dt / (1 - beta), a forward Euler step of dt gives v = (1 - beta) u, so v_threshold = (1 - beta) v_th. NIR's neuron fires only above
+the threshold, lsg's also at it, so the stored threshold is the next smaller float32. Average pooling is SumPool2d with 1/k^2 in the
+following weights, and a linear layer is a convolution of the size of its input. A node with several incoming edges receives their sum.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import singledispatch
+from graphlib import TopologicalSorter
+from math import prod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lsgcli.checkpoint import Checkpoint
+from lsgcli.errors import CheckpointError, ConfigError
+from lsgcli.export import ExportOptions, Format, metadata, read_metadata, reading
+from lsgcli.export.runners import Output, Runner
+from lsgcli.models.base import SpikingNet
+from lsgcli.models.layers import ConvNorm, SpikingConv
+from lsgcli.models.mlp import MLP
+from lsgcli.models.resnet19 import AddBlock, ResNet19, SewBlock
+from lsgcli.models.vggsnn import VGGSNN
+from lsgcli.neurons import LIF
+from lsgcli.neurons.neuron import over_channels
+from lsgcli.registry import register
+
+try:
+    import nir
+except ImportError:
+    nir = None  # type: ignore[assignment]  # reported by NIR.check
+
+SCALING = "tau = dt / (1 - beta), r = 1, v_leak = v_reset = 0, v_threshold = (1 - beta) v_th; v = (1 - beta) u"
+
+
+@register("format", "nir")
+class NIR(Format):
+    """A graph of convolutions, summing pools and LIF neurons, in one HDF5 file."""
+
+    suffix = ".nir"
+    extra = "nir"
+    packages = ("nir",)
+    options: ClassVar[Mapping[str, Any]] = {"dt": 1e-4}  # seconds; snntorch supports no other value
+
+    def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
+        """Write the graph of a folded network, see :func:`draw`."""
+        assert options.dt is not None
+        graph = draw(network, options.dt)
+        graph.metadata |= {**metadata(content), "classes": json.dumps(content.config["classes"])}
+        file = io.BytesIO()
+        nir.write(file, graph)
+        path.write_bytes(file.getvalue())
+
+    def open(self, path: Path) -> Runner:
+        """The graph, run by a small interpreter in torch."""
+        with reading(path, "cannot be read as a NIR graph"):
+            graph = nir.read(path)
+            return _Interpreter(graph, read_metadata(graph.metadata, path), path)
+
+
+@dataclass(frozen=True)
+class Signal:
+    """An edge value: ``scale`` times the sum of the outputs of the nodes ``sources``, each of ``shape`` (C, H, W)."""
+
+    sources: tuple[str, ...]
+    shape: tuple[int, int, int]
+    scale: float = 1.0
+
+
+@dataclass
+class GraphBuilder:
+    """Builds a graph node by node.
+
+    Attributes:
+        names: name of each layer of neurons.
+        dt: duration of a timestep, in seconds.
+        nodes: nodes by name.
+        edges: (source, target), in topological order.
+    """
+
+    names: dict[LIF, str]
+    dt: float
+    nodes: "dict[str, nir.NIRNode]" = field(default_factory=dict)
+    edges: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, name: str, node: "nir.NIRNode", *inputs: Signal) -> None:
+        """Add a node whose input is the sum of ``inputs``."""
+        self.nodes[name] = node
+        self.edges += [(source, name) for signal in inputs for source in signal.sources]
+
+    def input(self, channels: int, height: int, width: int) -> Signal:
+        """The input node, for frames."""
+        self.add("input", nir.Input(np.array((channels, height, width))))
+        return Signal(("input",), (channels, height, width))
+
+    def weights(self, name: str, x: Signal, weight: Tensor, bias: Tensor | None, **geometry: Any) -> Signal:
+        """A convolution; arguments as for :func:`torch.nn.functional.conv2d`, where ``geometry`` is stride, padding and dilation."""
+        scaled = (weight.double() * x.scale).float().numpy()
+        plain = np.zeros(len(weight), np.float32) if bias is None else bias.float().numpy()
+        pairs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), **geometry}
+        node = nir.Conv2d(x.shape[1:], scaled, groups=1, bias=plain, **{key: tuple(pair) for key, pair in pairs.items()})
+        self.add(name, node, x)
+        channels, height, width = (int(n) for n in node.output_type["output"])
+        return Signal((name,), (channels, height, width))
+
+    def linear(self, name: str, x: Signal, linear: nn.Linear) -> Signal:
+        """A linear layer of the flattened input, as a convolution with one position.
+
+        NIR infers shapes for square kernels only, so the kernel is a square that covers the input, padded with zeros.
+        """
+        channels, height, width = x.shape
+        side = max(height, width)
+        top, left = (side - height + 1) // 2, (side - width + 1) // 2
+        weight = linear.weight.new_zeros(linear.out_features, channels, side, side)
+        weight[:, :, top : top + height, left : left + width] = linear.weight.unflatten(1, x.shape)
+        # The stride prevents a second position if the padding has a surplus row or column.
+        return self.weights(name, x, weight, linear.bias, stride=(2, 2), padding=(top, left))
+
+    def neurons(self, lif: LIF, *currents: Signal) -> Signal:
+        """A layer of neurons whose input is the sum of ``currents``."""
+        name, shape = self.names[lif], currents[0].shape
+        if type(lif) is not LIF:
+            raise ConfigError(
+                f"NIR: {name}: found neurons of class {type(lif).__name__}, expected {LIF.__name__}",
+                hint="NIR's LIF has a hard reset without delay; soft reset and other neurons cannot be represented.",
+            )
+        beta = over_channels(lif.beta.detach().double(), len(shape) - 1)
+        tau = (self.dt / (1 - beta)).float().numpy()
+        scaled = lif.threshold * self.dt / tau.astype(np.float64)  # from the stored tau, so that both have the same rounding
+        threshold = np.nextafter(scaled.astype(np.float32), np.float32(0))
+        zero, one = np.zeros_like(tau), np.ones_like(tau)
+        values = {"tau": tau, "r": one, "v_leak": zero, "v_threshold": threshold, "v_reset": zero}
+        self.add(name, nir.LIF(**{key: np.broadcast_to(value, shape).copy() for key, value in values.items()}), *currents)
+        return Signal((name,), shape)
+
+    def average(self, name: str, x: Signal, size: Any) -> Signal:
+        """Average pooling with windows of ``size`` (int or pair): a sum pool; the factor is applied to the next weights."""
+        window = np.broadcast_to(size, 2).copy()
+        self.add(name, nir.SumPool2d(kernel_size=window, stride=window, padding=np.zeros(2, int)), x)
+        height, width = (int(n) for n in x.shape[1:] // window)
+        return Signal((name,), (x.shape[0], height, width), x.scale / int(window.prod()))
+
+    def after(self, name: str, first: Signal, x: Signal) -> Signal:
+        """``x`` unchanged, but ordered after ``first``.
+
+        norse executes a graph depth first, so after a fork it would reach the join of two branches before running the second branch,
+        and use that branch's value of the previous step. A convolution with zero weights from the end of the first branch to the
+        beginning of the second enforces the order and adds 0.
+        """
+        missing = np.array(x.shape[1:]) - first.shape[1:]
+        side = 2 if (missing % 2).any() else 1
+        dilation = 2 - missing % 2
+        padding = (missing + (side - 1) * dilation) // 2
+        zeros = torch.zeros(x.shape[0], first.shape[0], side, side)
+        nothing = self.weights(name, first, zeros, None, padding=padding.tolist(), dilation=dilation.tolist())
+        return Signal((*x.sources, *nothing.sources), x.shape, x.scale)
+
+
+@torch.no_grad()
+def draw(model: SpikingNet, dt: float) -> "nir.NIRGraph":
+    """The graph of a folded network, from frames (C, H, W) to logits (classes, 1, 1), with metadata.
+
+    LIF nodes are named after the network's layers of neurons; the convolution that feeds a layer is ``LAYER.synapse``. A plug-in
+    registers its networks and blocks with ``convert.register``.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        dt: duration of a timestep, in seconds.
+
+    Raises:
+        ConfigError: NIR cannot represent the network.
+    """
+    layers = model.spiking_layers()
+    builder = GraphBuilder({layer.lif: layer.name for layer in layers}, dt)
+    logits = convert(model, builder.input(model.spec.in_channels, model.spec.height, model.spec.input_size), builder)
+    builder.add("output", nir.Output(np.array(logits.shape)), logits)
+    # Shapes as in torch, where neurons of a linear layer have no height and width.
+    shapes = {layer.name: builder.nodes[layer.name].output_type["output"].tolist() for layer in layers}
+    linear = {layer.name for layer in layers if isinstance(layer.synapse, nn.Linear)}
+    about = {
+        "T": model.T,
+        "dt": dt,
+        "readout": "mean over T",
+        "scaling": SCALING,
+        "layers": json.dumps({name: shape[:1] if name in linear else shape for name, shape in shapes.items()}),
+    }
+    return nir.NIRGraph(builder.nodes, builder.edges, metadata=about)
+
+
+@singledispatch
+def convert(module: nn.Module, x: Signal, builder: GraphBuilder) -> Signal:
+    """Add a network or block with the input ``x``; returns its output."""
+    what = "network" if isinstance(module, SpikingNet) else "block"
+    raise ConfigError(
+        f"NIR: found the {what} {type(module).__name__}, for which no conversion is registered",
+        hint="A plug-in can register a conversion: see lsgcli.export.nir.convert.",
+    )
+
+
+@convert.register
+def _vggsnn(model: VGGSNN, x: Signal, builder: GraphBuilder) -> Signal:
+    return builder.linear("classifier", _blocks(model.features, x, builder), model.classifier)
+
+
+@convert.register
+def _mlp(model: MLP, x: Signal, builder: GraphBuilder) -> Signal:
+    flat = builder.input(prod(x.shape), 1, 1)
+    return builder.linear("classifier", _blocks(model.hidden, flat, builder), model.classifier)
+
+
+@convert.register
+def _resnet19(model: ResNet19, x: Signal, builder: GraphBuilder) -> Signal:
+    x = convert(model.stem, x, builder)
+    for stage in model.stages:
+        x = _blocks(stage, x, builder)  # type: ignore[arg-type]
+    x = builder.average("pool", x, x.shape[1:])
+    x = builder.neurons(model.hidden_lif, builder.linear("hidden.synapse", x, model.hidden))
+    return builder.linear("classifier", x, model.classifier)
+
+
+@convert.register
+def _spiking_conv(module: SpikingConv, x: Signal, builder: GraphBuilder) -> Signal:
+    name = builder.names[module.lif]
+    spikes = builder.neurons(module.lif, _current(module.current, f"{name}.synapse", x, builder))
+    return spikes if module.pool is None else builder.average(f"{name}.pool", spikes, module.pool.kernel_size)
+
+
+@convert.register
+def _add_block(module: AddBlock, x: Signal, builder: GraphBuilder) -> Signal:
+    name = builder.names[module.lif]
+    current = _current(module.second, f"{name}.synapse", convert(module.first, x, builder), builder)
+    if isinstance(module.shortcut, nn.Identity):
+        return builder.neurons(module.lif, current, x)
+    x = builder.after(f"{name}.order", current, x)
+    return builder.neurons(module.lif, current, _current(module.shortcut, f"{name}.shortcut", x, builder))
+
+
+@convert.register
+def _sew_convert(module: SewBlock, x: Signal, builder: GraphBuilder) -> Signal:
+    spikes = convert(module.second, convert(module.first, x, builder), builder)
+    if not isinstance(module.shortcut, nn.Identity):
+        x = builder.after(f"{builder.names[module.second.lif]}.order", spikes, x)
+        x = convert(module.shortcut, x, builder)
+    return Signal((*spikes.sources, *x.sources), spikes.shape)
+
+
+def _blocks(modules: Iterable[nn.Module], x: Signal, builder: GraphBuilder) -> Signal:
+    for module in modules:
+        x = convert(module, x, builder)
+    return x
+
+
+def _current(module: nn.Module, name: str, x: Signal, builder: GraphBuilder) -> Signal:
+    """A convolution with folded tdBN."""
+    assert isinstance(module, ConvNorm)
+    if not isinstance(module.norm, nn.Identity):
+        raise ConfigError(
+            f"NIR: {name}: found {type(module.norm).__name__}, expected it folded into the convolution",
+            hint="NIR has no normalisation: omit --no-fold-bn.",
+        )
+    return builder.weights(
+        name, x, module.conv.weight, module.conv.bias, stride=module.conv.stride, padding=module.conv.padding
+    )
+
+
+class _Interpreter(Runner):
+    """Runs the graph node by node, each over all timesteps, by forward Euler steps of dt."""
+
+    def __init__(self, graph: "nir.NIRGraph", config: dict[str, Any], path: Path):
+        super().__init__(config)
+        if (list(graph.inputs), list(graph.outputs)) != (["input"], ["output"]):
+            found = ", ".join([*graph.inputs, *graph.outputs])
+            raise CheckpointError(
+                f"{path}: found {found}, expected one input and one output", hint="Export the checkpoint again."
+            )
+        self.nodes, self.dt = graph.nodes, float(graph.metadata["dt"])
+        self.layers: dict[str, list[int]] = json.loads(graph.metadata["layers"])
+        self.sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
+        for source, target in graph.edges:
+            self.sources[target].append(source)
+        self.order = list(TopologicalSorter(self.sources).static_order())
+
+    @torch.no_grad()
+    def run(self, x: Tensor) -> Output:
+        """Run frames (T, B, C, H, W), or images (B, C, H, W) presented T times."""
+        if x.dim() == 4:
+            x = x.expand(self.T, *x.shape)
+        shape = self.nodes["input"].output_type["output"].tolist()
+        if x.dim() != 5 or prod(x.shape[2:]) != prod(shape):
+            raise ConfigError(f"input: found {tuple(x.shape)}, expected (T, B, C, H, W) with C, H, W = {tuple(shape)}")
+        outputs = {"input": x.reshape(*x.shape[:2], *shape)}
+        spikes = {}
+        last_reader = {source: name for name in self.order for source in self.sources[name]}
+        for name in self.order:
+            inputs = [outputs[source] for source in self.sources[name]]
+            if inputs:
+                outputs[name] = execute(self.nodes[name], sum(inputs[1:], inputs[0]), self.dt)
+            if name in self.layers:
+                spikes[name] = outputs[name].reshape(*x.shape[:2], *self.layers[name])
+            for source in self.sources[name]:
+                if last_reader[source] == name:
+                    del outputs[source]
+        return Output(outputs["output"].flatten(2), spikes)
+
+
+def execute(node: "nir.NIRNode", x: Tensor, dt: float) -> Tensor:
+    """The output (T, B, ...) of a node for the input x (T, B, ...).
+
+    Raises:
+        CheckpointError: lsg writes no such nodes.
+    """
+    if isinstance(node, nir.Output):
+        return x
+    if isinstance(node, nir.LIF):
+        return _fire(node, x, dt)
+    if isinstance(node, nir.Conv2d):
+        stride, padding, dilation = (tuple(map(int, pair)) for pair in (node.stride, node.padding, node.dilation))
+        weight, bias = torch.from_numpy(node.weight), torch.from_numpy(node.bias)
+        out = F.conv2d(x.flatten(0, 1), weight, bias, stride, padding, dilation, int(node.groups))
+    elif isinstance(node, nir.SumPool2d):
+        size, stride, padding = (tuple(map(int, pair)) for pair in (node.kernel_size, node.stride, node.padding))
+        out = F.avg_pool2d(x.flatten(0, 1), size, stride, padding, divisor_override=1)
+    else:
+        raise CheckpointError(
+            f"found a node {type(node).__name__}, expected one written by lsg", hint="Export the checkpoint again."
+        )
+    return out.unflatten(0, x.shape[:2])
+
+
+def _fire(node: "nir.LIF", x: Tensor, dt: float) -> Tensor:
+    tau, r, leak, threshold, reset = map(torch.from_numpy, (node.tau, node.r, node.v_leak, node.v_threshold, node.v_reset))
+    gain = (dt / tau.double()).to(tau.dtype)
+    v, spikes = leak.expand(x.shape[1:]), []
+    for current in x:
+        v = v + gain * (leak - v + r * current)
+        fired = v > threshold
+        v = torch.where(fired, reset, v)
+        spikes.append(fired.to(x.dtype))
+    return torch.stack(spikes)

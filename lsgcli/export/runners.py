@@ -1,0 +1,165 @@
+"""Runners: networks that turn frames into logits and spikes from the resting state, whatever stores and executes them."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lsgcli.data.bundle import DataBundle, Split
+from lsgcli.export.graphs import Stepping
+from lsgcli.models.base import SpikingNet
+from lsgcli.neurons import LIF
+from lsgcli.neurons.neuron import over_channels
+from lsgcli.training.evaluate import Evaluation, measure
+
+
+@dataclass(frozen=True)
+class Output:
+    """Output of an exported network.
+
+    Attributes:
+        logits: (T, B, classes).
+        spikes: (T, B, ...) by layer, named as in :meth:`~lsgcli.models.base.SpikingNet.spiking_layers`, if the format exposes them.
+    """
+
+    logits: Tensor
+    spikes: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Runner(ABC):
+    """An exported network, loaded from its file alone.
+
+    Attributes:
+        config: ``content.config`` as passed to :meth:`lsgcli.export.Format.write`.
+    """
+
+    def __init__(self, config: dict[str, Any]):
+        self.config = config
+
+    @property
+    def T(self) -> int:
+        """Timesteps."""
+        return int(self.config["model"]["T"])
+
+    @property
+    def static(self) -> bool:
+        """Whether the input is images, each presented T times, rather than frames of recordings."""
+        return bool(self.config["data"]["static"])
+
+    @abstractmethod
+    def run(self, x: Tensor) -> Output:
+        """Run float32 frames (T, B, C, H, W), or images (B, C, H, W) if ``static``, from the resting state."""
+
+
+class Stepwise(Runner):
+    """A network that runs one timestep at a time. Its state is u (B, ...) of each layer before the reset.
+
+    Args:
+        function: one timestep: a frame or image (B, C, H, W), then the state -> logits (B, classes), then the next state.
+        example: a state of any batch size.
+    """
+
+    def __init__(self, config: dict[str, Any], function: Callable[..., Iterable[Tensor]], example: Iterable[Tensor]):
+        super().__init__(config)
+        self.function, self.example = function, tuple(example)
+
+    def rest(self, batch: int) -> tuple[Tensor, ...]:
+        """The initial state of ``batch`` samples: zeros."""
+        return tuple(u.new_zeros(batch, *u.shape[1:]) for u in self.example)
+
+    def step(self, frame: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One timestep: logits (B, classes) and the next state."""
+        logits, *after = self.function(frame, *state)
+        return logits, tuple(after)
+
+    def run(self, x: Tensor) -> Output:
+        """Run all timesteps from rest; spikes are computed from the states."""
+        state, logits, states = self.rest(x.shape[0 if self.static else 1]), [], []
+        for frame in x.expand(self.T, *x.shape) if self.static else x:
+            now, state = self.step(frame, state)
+            logits.append(now)
+            states.append(state)
+        layers = self.config["export"]["layers"].items()
+        spikes = {
+            name: (torch.stack(u) >= layer["threshold"]).to(x.dtype)
+            for (name, layer), u in zip(layers, zip(*states, strict=True), strict=True)
+        }
+        return Output(torch.stack(logits), spikes)
+
+
+def stepwise(network: SpikingNet, config: dict[str, Any]) -> Stepwise:
+    """A network in torch that runs one timestep at a time."""
+    spec, stepping = network.spec, Stepping(network)
+    weight = next(stepping.parameters())
+    return Stepwise(config, stepping, stepping.rest(weight.new_zeros(1, spec.in_channels, spec.height, spec.input_size)))
+
+
+class NetworkRunner(Runner):
+    """Runs a network in evaluation mode, in its own precision: the reference, and the runner of formats that store only weights."""
+
+    def __init__(self, network: SpikingNet, config: dict[str, Any]):
+        super().__init__(config)
+        self.network = network.eval()
+
+    def run(self, x: Tensor) -> Output:
+        logits, _, spikes = self._run(x)
+        return Output(logits, spikes)
+
+    def membranes(self, x: Tensor) -> dict[str, Tensor]:
+        """u (T, B, ...) of each layer before reset, computed from its currents and spikes."""
+        _, currents, spikes = self._run(x)
+        layers = self.network.spiking_layers()
+        return {layer.name: _membrane(layer.lif, currents[layer.name], spikes[layer.name]) for layer in layers}
+
+    @torch.no_grad()
+    def _run(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Logits, and currents and spikes of each layer."""
+        currents: dict[str, Tensor] = {}
+        spikes: dict[str, Tensor] = {}
+        handles = []
+        for layer in self.network.spiking_layers():
+            lif: nn.Module = layer.lif
+            handles.append(lif.register_forward_pre_hook(partial(_record, currents, layer.name)))
+            handles.append(lif.register_forward_hook(partial(_record, spikes, layer.name)))
+        try:
+            return self.network(x), currents, spikes
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _record(values: dict[str, Tensor], name: str, module: nn.Module, arguments: Any, output: Tensor | None = None) -> None:
+    """Hook that records the output of a layer, or before it runs a copy of its input, which a backend may overwrite."""
+    values[name] = arguments[0].clone() if output is None else output
+
+
+def _membrane(lif: LIF, current: Tensor, spikes: Tensor) -> Tensor:
+    u, beta = [current[0]], over_channels(lif.beta.detach(), current.dim() - 3)
+    for now, fired in zip(current[1:], spikes[:-1], strict=True):
+        u.append(beta * u[-1] * (1 - fired) + now)
+    return torch.stack(u)
+
+
+def evaluate(runner: Runner, split: Split, bundle: DataBundle, **options: Any) -> Evaluation:
+    """Accuracy, loss and confusion matrix on ``split``, and firing rates of the layers whose spikes the format exposes.
+
+    Args:
+        options: of :func:`~lsgcli.training.evaluate.measure`.
+    """
+    fired: dict[str, list[float]] = {}
+
+    def logits(x: Tensor) -> Tensor:
+        outcome = runner.run(x)
+        for name, spikes in outcome.spikes.items():
+            total = fired.setdefault(name, [0.0, 0.0])
+            total[0] += float(spikes.double().sum())
+            total[1] += spikes.numel()
+        return outcome.logits
+
+    result = measure(logits, split, bundle, **options)
+    return dataclasses.replace(result, firing_rate={name: spikes / neurons for name, (spikes, neurons) in fired.items()})
