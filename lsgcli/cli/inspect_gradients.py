@@ -124,7 +124,7 @@ def _flow(
 ) -> dict[str, Any]:
     """The record of one checkpoint."""
     opened = open_checkpoint(path, changes, ("train", "test"), quiet)
-    from lsgcli.analysis.history import history
+    from lsgcli.analysis.measures import history
     from lsgcli.checkpoint import check_unfolded
     from lsgcli.run import full_flow
 

@@ -110,7 +110,7 @@ def _flow(layer: Record | None) -> str:
 
 def page(record: Record) -> str:
     """The comparison as a self-contained HTML page, with training curves and gradient-flow figures."""
-    from lsgcli.analysis.history import history
+    from lsgcli.analysis.measures import history
     from lsgcli.report import flow_page
     from lsgcli.report.charts import line_chart
     from lsgcli.report.page import page as document
