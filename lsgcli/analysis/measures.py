@@ -57,11 +57,7 @@ LAYER: dict[str, Field] = {
         empty=False,
     ),
     "alpha": _per_step(
-        "width of the surrogate gradient; mean over channels and timesteps",
-        "u",
-        title="alpha",
-        rank=7,
-        empty=False,
+        "width of the surrogate gradient; mean over channels and timesteps", "u", title="alpha", rank=7, empty=False
     ),
     "interval": Field("list", "[v_th - alpha/2, v_th + alpha/2], where the rectangular surrogate is not zero", "u"),
     "gamma": _number("mean weight of the tdBN before the neurons; null without tdBN", "-", title="gamma", form=".2f", rank=14),

@@ -40,13 +40,7 @@ def layers(network: Any) -> Sequence[Layer]:
     if not isinstance(network, SpikingNet):
         return [OwnLayer(one.name, one.neurons, one.weight, partial(present, one.neurons)) for one in pairs(network, LIF)]
     return [
-        OwnLayer(
-            one.name,
-            one.lif,
-            one.synapse.weight,
-            partial(present, one.lif),
-            gamma=getattr(one.norm, "weight", None),
-        )
+        OwnLayer(one.name, one.lif, one.synapse.weight, partial(present, one.lif), gamma=getattr(one.norm, "weight", None))
         for one in network.spiking_layers()
     ]
 

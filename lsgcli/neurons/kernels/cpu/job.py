@@ -173,12 +173,5 @@ def partition(T: int, step: int, row: int, channels: int, side: int) -> dict[str
     blocks = math.ceil(step // row / rows) * pieces
     per_chunk = max(1, CHUNK // (T * run * rows))
     chunks = math.ceil(blocks / per_chunk)
-    return {
-        "period": period,
-        "run": run,
-        "pieces": pieces,
-        "rows": rows,
-        "blocks": blocks,
-        "chunks": chunks,
-        "per_chunk": per_chunk,
-    }
+    names = ("period", "run", "pieces", "rows", "blocks", "chunks", "per_chunk")
+    return dict(zip(names, (period, run, pieces, rows, blocks, chunks, per_chunk), strict=True))
