@@ -36,8 +36,8 @@ def inspect(prepared: Prepared, batches: int) -> dict[str, Any]:
 def light(prepared: Prepared, count: int) -> dict[str, Any]:
     """Seconds of each of some training steps with the light record of every epoch made of it."""
     from lsgcli.analysis import gradflow, own
+    from lsgcli.analysis.gradients import norm
     from lsgcli.analysis.hooks import observing
-    from lsgcli.analysis.weights import norm
 
     seconds = []
     for _ in range(count):

@@ -1,8 +1,12 @@
 """Gradient-flow records as ``lsg inspect-gradients`` makes them, with made-up numbers."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+
+from lsgcli.analysis.measures import LAYER, RECORD, Field
 
 THRESHOLDS = {"silent": 0.001, "saturated": 0.9, "blocked": 0.999, "vanishing": 1e-3, "exploding": 1e3}
 EDGES = [round(-4 + k / 10, 9) for k in range(101)]
@@ -95,3 +99,27 @@ def hollow(record: dict) -> dict:
         empty["histogram"] = {**one["histogram"], "counts": [0] * 100, "below": 0, "above": 0}
         layers.append(empty)
     return {**record, "layers": layers, "loss": None, "history": None}
+
+
+KINDS = {"text": str, "number": (int, float), "count": int, "object": dict, "list": list}
+
+
+def problems(record: Mapping[str, Any], fields: Mapping[str, Field] = RECORD, where: str = "record") -> list[str]:
+    """Deviations of a record, or of one of its layers, from this table."""
+    keys = [key for key in fields if "." not in key]
+    found = [f"{where}: {name} is not documented" for name in record if name not in keys]
+    found += [f"{where}: {name} is missing" for name in keys if name not in record]
+    for name, value in record.items():
+        field = fields.get(name)
+        if field is None or (value is None and field.empty):
+            continue
+        if not isinstance(value, KINDS[field.kind]) or isinstance(value, bool):
+            found.append(f"{where}: {name} is {value!r}, which is no {field.kind}")
+    for layer in record.get("layers", ()):
+        found += problems(layer, LAYER, f"layer {layer.get('name')}")
+        lists = {name for name, field in LAYER.items() if field.per_step}
+        if layer["per_step"].keys() != lists or any(len(values) != record["T"] for values in layer["per_step"].values()):
+            found.append(
+                f"layer {layer['name']}: per_step has {sorted(layer['per_step'])}, not {record['T']} of {sorted(lists)}"
+            )
+    return found

@@ -11,9 +11,8 @@ from lsgcli.analysis.dynamics import (
     reset_to_zero,
 )
 from lsgcli.analysis.gradflow import inspect
-from lsgcli.analysis.hooks import Adapter, Layer
-from lsgcli.analysis.mismatch import Sample
-from lsgcli.analysis.other import equivalent_width, height_of, pairs
+from lsgcli.analysis.gradients import Sample
+from lsgcli.analysis.hooks import Adapter, Layer, equivalent_width, height_of, pairs
 from lsgcli.verdicts import Thresholds
 
 __all__ = [

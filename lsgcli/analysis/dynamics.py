@@ -7,17 +7,16 @@ Potentials are computed in blocks that fit into the CPU cache, so those of a who
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lsgcli.analysis.threads import alone
 from lsgcli.neurons.step import over_time
 from lsgcli.neurons.surrogates import Surrogate
 
 ELEMENTS = 1 << 18  # per block, over all timesteps
-Result = TypeVar("Result")
 Carry = Callable[[Tensor, Tensor, "Dynamics"], Tensor]
 
 
@@ -115,7 +114,7 @@ def laid(x: Tensor) -> Tensor:
     return x.unsqueeze(2)
 
 
-def part(x: Tensor | Sequence[Tensor], samples: slice, rows: slice) -> Tensor:
+def _part(x: Tensor | Sequence[Tensor], samples: slice, rows: slice) -> Tensor:
     """A slice of samples and rows of (T, B, C, rows, ...), in the layout of :func:`laid`."""
     some = x[:, samples] if isinstance(x, Tensor) else torch.stack([step[samples] for step in x])
     return laid(some)[:, :, rows]
@@ -132,27 +131,51 @@ def cut(shape: torch.Size, side: int = 1, elements: int = ELEMENTS) -> Iterator[
             yield slice(b, min(b + samples, B)), slice(first, min(first + rows, height))
 
 
-def blocks(passage: Passage, work: Callable[[Block], Result]) -> Iterator[Result]:
-    """Results of ``work`` for each block of a layer, in order."""
-    first = passage.x[0]
-    shape = laid(first[None].expand(len(passage.x), *first.shape)).shape
-    return alone(lambda where: work(block(passage, *where)), cut(shape, passage.side))
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run small operations on one thread and without gradients.
+
+    torch divides each operation among its threads. For blocks that fit into the cache, threads would wait for each other longer than
+    they compute, particularly on a busy machine.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
-def block(passage: Passage, samples: slice, rows: slice) -> Block:
-    """The block of the given samples and rows, with its potentials and spikes."""
-    some, p, dimensions = part(passage.x, samples, rows), passage.p, passage.x[0].dim()
-    wide = torch.promote_types(some.dtype, torch.float32)
-    current = torch.empty(some.shape, dtype=wide, device=some.device)
-    if passage.scale is None or passage.shift is None:
-        current.copy_(some)
-    else:
-        torch.addcmul(passage.shift, some.to(wide), passage.scale, out=current)
-    if passage.residual is not None:
-        current += part(passage.residual, samples, rows)
-    decay, width = (_of(one, dimensions + 1, samples, rows) for one in (p.decay, p.width))
-    here = p._replace(decay=decay[0] if decay.dim() else decay, width=width)
-    return Block(samples, rows, current, *integrate(current, here), here)
+def blocks(passage: Passage) -> Iterator[Block]:
+    """The blocks of a layer, in order, with their potentials and spikes; for a loop within :func:`one_thread`."""
+    x, p, dimensions = passage.x, passage.p, passage.x[0].dim() + 1
+    for samples, rows in cut(laid(x[0].expand(len(x), *x[0].shape)).shape, passage.side):
+        some = _part(x, samples, rows)
+        wide = torch.promote_types(some.dtype, torch.float32)
+        current = torch.empty(some.shape, dtype=wide, device=some.device)
+        if passage.scale is None or passage.shift is None:
+            current.copy_(some)
+        else:
+            torch.addcmul(passage.shift, some.to(wide), passage.scale, out=current)
+        if passage.residual is not None:
+            current += _part(passage.residual, samples, rows)
+        decay, width = (_of(parameter, dimensions, samples, rows) for parameter in (p.decay, p.width))
+        here = p._replace(decay=decay[0] if decay.dim() else decay, width=width)
+        yield Block(samples, rows, current, *integrate(current, here), here)
+
+
+def heights(passage: Passage) -> Tensor:
+    """gain * h(u - v_th), (T, B, ...), in the memory format of x."""
+    x, first = passage.x, passage.x[0]
+    wide = torch.promote_types(first.dtype, torch.float32)
+    result = torch.empty_like(x, dtype=wide) if isinstance(x, Tensor) else first.new_empty(len(x), *first.shape, dtype=wide)
+    room = laid(result)
+    with one_thread():
+        for block in blocks(passage):
+            h = passage.p.surrogate(block.u - passage.p.threshold, block.p.width)
+            room[:, block.samples, block.rows] = h * passage.p.gain
+    return result
 
 
 def integrate(current: Tensor, p: Dynamics) -> tuple[Tensor, Tensor]:

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lsgcli.analysis import own
-from lsgcli.analysis.hooks import Adapter, Layer, observing
-from lsgcli.analysis.mismatch import Sample, mismatch
-from lsgcli.analysis.moments import light, moments
-from lsgcli.analysis.watching import Watcher
-from lsgcli.analysis.weights import WeightGradients, mean, norm
+from lsgcli.analysis.gradients import Sample, WeightGradients, mean, mismatch, norm
+from lsgcli.analysis.hooks import Adapter, Layer, Watcher, observing
+from lsgcli.analysis.measures import LAYER
+from lsgcli.analysis.sums import light, signal
 from lsgcli.compute import Compute, full_precision
 from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
@@ -90,8 +89,19 @@ def inspect(
             losses.append(_backward(forward(x, y), layers, watchers, gradients))
     if first is None:
         raise ConfigError("inspect: found no mini-batches, expected at least one")
-    cosines = _mismatches(net, layers, lambda: forward(*first), sample) if sample is not None else {}
-    records = _records(layers, watchers, gradients, cosines, thresholds or Thresholds())
+    cosines: dict[str, float | None] = {}
+    if sample is not None:
+        net.zero_grad(set_to_none=True)
+        forward(*first).backward()
+        grads = {layer.name: layer.weight.grad for layer in layers}
+        cosines = {layer.name: mismatch(layer.weight, grads[layer.name], lambda: forward(*first), sample) for layer in layers}
+    limits, reference = thresholds or Thresholds(), mean(gradients[layers[-1].name].norms)
+    records = []
+    for layer in layers:
+        record = {"name": layer.name, **signal(watchers[layer.name].sums, layer.gamma)}
+        record |= {**gradients[layer.name].record(layer.weight, reference), "mismatch": cosines.get(layer.name)}
+        record["verdict"], record["reason"] = verdict(record, limits)
+        records.append(finite({key: record[key] for key in LAYER if key in record}))
     sums = watchers[layers[0].name].sums
     return {
         "schema": SCHEMA,
@@ -99,7 +109,7 @@ def inspect(
         "T": len(sums.values["n"]),
         "batches": len(losses),
         "loss": finite(mean(losses)),
-        "thresholds": asdict(thresholds or Thresholds()),
+        "thresholds": asdict(limits),
         "layers": records,
     }
 
@@ -134,30 +144,30 @@ def _backward(
     """The backward pass as in training, and a second one without the recurrence if there are several timesteps."""
     recurs = any(watcher.T > 1 for watcher in watchers.values())
     value.backward(retain_graph=recurs)
-    for layer in layers:
-        gradients[layer.name].add(layer.weight.grad)
+    whole = {layer.name: layer.weight.grad for layer in layers}
+    for name, grad in whole.items():
+        gradients[name].add(grad)
+        if not recurs:
+            gradients[name].add_spatial(grad, grad)
     if recurs:
         for watcher in watchers.values():
             watcher.spatial = True
-        _spatial(value, layers, gradients)
-    else:
-        for layer in layers:
-            gradients[layer.name].add_spatial(layer.weight.grad, layer.weight.grad)
+        _spatial(value, layers, whole, gradients)
     for watcher in watchers.values():
         watcher.spatial = False
         watcher.finish()
     return value.item()
 
 
-def _spatial(value: Tensor, layers: Sequence[Layer], gradients: Mapping[str, WeightGradients]) -> None:
+def _spatial(
+    value: Tensor, layers: Sequence[Layer], whole: dict[str, Tensor | None], gradients: Mapping[str, WeightGradients]
+) -> None:
     """A second backward pass; each gradient is compared with the first one as soon as it is available, and both are freed."""
-    left = {layer.name: layer for layer in layers}
-    whole = {layer.name: layer.weight.grad for layer in layers}
 
     def compare(weight: Tensor) -> None:
-        for name in [name for name, layer in left.items() if layer.weight is weight]:
-            del left[name]
-            gradients[name].add_spatial(whole.pop(name), weight.grad)
+        for layer in layers:
+            if layer.weight is weight and layer.name in whole:
+                gradients[layer.name].add_spatial(whole.pop(layer.name), weight.grad)
         weight.grad = None
 
     weights = {id(layer.weight): layer.weight for layer in layers if layer.weight.is_leaf and layer.weight.requires_grad}
@@ -169,30 +179,5 @@ def _spatial(value: Tensor, layers: Sequence[Layer], gradients: Mapping[str, Wei
     finally:
         for handle in handles:
             handle.remove()
-    for name in left:  # without a gradient
-        gradients[name].add_spatial(whole[name], None)
-
-
-def _mismatches(net: nn.Module, layers: Sequence[Layer], loss: Callable[[], Tensor], sample: Sample) -> dict[str, float | None]:
-    net.zero_grad(set_to_none=True)
-    loss().backward()
-    grads = {layer.name: layer.weight.grad for layer in layers}
-    return {layer.name: mismatch(layer.weight, grads[layer.name], loss, sample) for layer in layers}
-
-
-def _records(
-    layers: Sequence[Layer],
-    watchers: Mapping[str, Watcher],
-    gradients: Mapping[str, WeightGradients],
-    cosines: Mapping[str, float | None],
-    limits: Thresholds,
-) -> list[dict[str, Any]]:
-    reference = mean(gradients[layers[-1].name].norms)
-    records = []
-    for layer in layers:
-        record = {"name": layer.name, **moments(watchers[layer.name].sums, layer.gamma)}
-        record |= gradients[layer.name].record(layer.weight, reference)
-        record["mismatch"] = cosines.get(layer.name)
-        record["verdict"], record["reason"] = verdict(record, limits)
-        records.append(finite(record))
-    return records
+    for name, grad in whole.items():  # without a gradient in this pass
+        gradients[name].add_spatial(grad, None)

@@ -1,18 +1,52 @@
-"""Layers of neurons of any library, as described by an adapter, and hooks that observe them."""
+"""Observation of layers of neurons during forward and backward passes; only sums are stored.
 
+An adapter describes the layers of a network. Those of other libraries are observed through hooks on their modules; helpers for
+adapters are at the end.
+"""
+
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, laid
-from lsgcli.analysis.sums import LayerSums, nonzero
-from lsgcli.analysis.watching import Watcher
+from lsgcli.analysis.dynamics import Dynamics, Passage, blocks, heights, one_thread
+from lsgcli.analysis.sums import LayerSums
 from lsgcli.errors import ConfigError
+from lsgcli.neurons.surrogates import Surrogate
+
+POINTS = 200_001  # sampling points for the area of a surrogate
+
+
+class Watcher(ABC):
+    """Observes one layer and accumulates its sums, until it is closed.
+
+    Args:
+        full: accumulate all sums; otherwise only spikes and coverage, as during training.
+
+    Attributes:
+        sums: the accumulated sums.
+        spatial: while true, backward passes omit the recurrence u[t-1] -> u[t]: dL/du[t] = dL/do[t] * h[t].
+        T: number of timesteps of the current batch.
+    """
+
+    spatial = False
+    T = 0
+
+    def __init__(self, full: bool):
+        self.sums, self.full = LayerSums(), full
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Called after the forward and, with ``full``, backward pass of a batch."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Restore the layer."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +69,12 @@ class Layer:
     steps: bool = False
     gamma: Tensor | None = None
 
-    def watch(self, sums: LayerSums, *, full: bool) -> Watcher:
+    def watch(self, *, full: bool) -> Watcher:
         """Start observing the layer."""
-        return HookWatcher(self, sums, full)
+        return HookWatcher(self, full)
+
+
+Adapter = Callable[[Any], Sequence[Layer]]  # network -> its layers of neurons, in order from the input
 
 
 @contextmanager
@@ -46,14 +83,11 @@ def observing(layers: Sequence[Layer], *, full: bool) -> Iterator[dict[str, Watc
     watchers: dict[str, Watcher] = {}
     try:
         for layer in layers:
-            watchers[layer.name] = layer.watch(LayerSums(), full=full)
+            watchers[layer.name] = layer.watch(full=full)
         yield watchers
     finally:
         for watcher in watchers.values():
             watcher.close()
-
-
-Adapter = Callable[[Any], Sequence[Layer]]  # network -> its layers of neurons, in order from the input
 
 
 class HookWatcher(Watcher):
@@ -62,11 +96,11 @@ class HookWatcher(Watcher):
     Currents are stored until the batch is finished, and surrogate values during a pass without the recurrence.
     """
 
-    def __init__(self, layer: Layer, sums: LayerSums, full: bool):
-        super().__init__(sums, full)
+    def __init__(self, layer: Layer, full: bool):
+        super().__init__(full)
         self.layer = layer
         self.currents: list[Tensor] = []  # of each call
-        self.arriving: dict[int, Tensor] = {}  # call -> dL/do, in a pass without the recurrence
+        self.arrived: dict[int, Tensor] = {}  # call -> dL/do, in a pass without the recurrence
         self.heights: Tensor | None = None
         self.handles = [layer.module.register_forward_pre_hook(self._enters), layer.module.register_forward_hook(self._leaves)]
 
@@ -83,8 +117,12 @@ class HookWatcher(Watcher):
                 f"layer {self.layer.name}: its module was called {calls} times in a forward pass, expected {expected}",
                 hint="Set `steps` in the adapter according to how the network calls its neurons.",
             )
-        self.count_forward(self._passage())
-        self.currents, self.arriving, self.heights = [], {}, None
+        passage = self._passage()
+        self.sums.begin(passage)
+        with one_thread():
+            for block in blocks(passage):
+                self.sums.count(block, full=self.full)
+        self.currents, self.arrived, self.heights = [], {}, None
 
     def close(self) -> None:
         for handle in self.handles:
@@ -115,32 +153,64 @@ class HookWatcher(Watcher):
 
     def _arrives(self, call: int, grad: Tensor) -> None:
         if self.spatial:
-            self.arriving[call] = grad
+            self.arrived[call] = grad
 
     def _through(self, call: int, grad: Tensor) -> Tensor | None:
         """Observe dL/dI of a call, which is gain * dL/du, or replace it by the gradient without the recurrence."""
         if not self.spatial:
-            self.sums.add("du", F.pad(nonzero(grad[None] if self.layer.steps else grad), (call, 0)))
+            self.sums.add_nonzero(grad[None] if self.layer.steps else grad, call)
             return None
         if self.heights is None:
-            self.heights = self._all_heights()
-        if call not in self.arriving:
+            self.heights = heights(self._passage())
+        if call not in self.arrived:
             return torch.zeros_like(grad)
         height = self.heights[call] if self.layer.steps else self.heights
-        return (self.arriving.pop(call) * height).to(grad.dtype)
+        return (self.arrived.pop(call) * height).to(grad.dtype)
 
-    @torch.no_grad()
-    def _all_heights(self) -> Tensor:
-        """gain * h, (T, B, ...)."""
-        passage = self._passage()
-        first = passage.x[0]
-        wide = torch.promote_types(first.dtype, torch.float32)
-        heights = torch.empty((len(passage.x), *first.shape), dtype=wide, device=first.device)
-        room = laid(heights)
 
-        def write(block: Block) -> None:
-            h = passage.p.surrogate(block.u - passage.p.threshold, block.p.width)
-            room[:, block.samples, block.rows] = h * passage.p.gain
+class Pair(NamedTuple):
+    """A layer of neurons and the last linear layer or convolution registered before it.
 
-        list(blocks(passage, write))
-        return heights
+    Attributes:
+        name: name of the neurons, as in ``named_modules``.
+        neurons: the module.
+        weight: weight of the linear layer or convolution.
+    """
+
+    name: str
+    neurons: Any
+    weight: Tensor
+
+
+def pairs(net: nn.Module, neurons: type[nn.Module]) -> Iterator[Pair]:
+    """Pair the neurons of a class with their weights, in a network whose modules are registered in execution order."""
+    synapse: nn.Linear | nn.modules.conv._ConvNd | None = None
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            synapse = module
+        if isinstance(module, neurons) and synapse is not None:
+            yield Pair(name, module, synapse.weight)
+
+
+def height_of(fire: Callable[[Tensor], Tensor]) -> Surrogate:
+    """The surrogate h(x, width) of another library's firing function of x = u - v_th, from autograd; ``width`` is ignored."""
+
+    def h(x: Tensor, width: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (grad,) = torch.autograd.grad(fire(x).sum(), x)
+        return grad
+
+    return h
+
+
+def equivalent_width(h: Surrogate) -> Tensor:
+    """Area over peak of a surrogate with built-in width, in units of u, with a relative error of about 1e-5.
+
+    Integrates over x = tan(angle), so that slowly decaying tails are included completely.
+    """
+    angle = (torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS * math.pi - math.pi / 2
+    x, one = angle.tan(), torch.ones((), dtype=torch.float64)
+    values = h(x, one)
+    area = (values * (1 + x.square())).mean() * math.pi
+    return area / h(torch.zeros(1, dtype=torch.float64), one)[0]

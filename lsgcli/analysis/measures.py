@@ -8,7 +8,11 @@ import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+from lsgcli import files
+from lsgcli.rundir import GRADIENT_FLOW
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,7 @@ LAYER: dict[str, Field] = {
         empty=False,
     ),
     "alpha": _per_step(
-        "width of the surrogate gradient; mean over channels and timesteps",
-        "u",
-        title="alpha",
-        rank=7,
-        empty=False,
+        "width of the surrogate gradient; mean over channels and timesteps", "u", title="alpha", rank=7, empty=False
     ),
     "interval": Field("list", "[v_th - alpha/2, v_th + alpha/2], where the rectangular surrogate is not zero", "u"),
     "gamma": _number("mean weight of the tdBN before the neurons; null without tdBN", "-", title="gamma", form=".2f", rank=14),
@@ -138,14 +138,8 @@ RECORD: dict[str, Field] = {
         empty=True,
     ),
 }
+HISTORY = ("beta", "alpha", "coverage")  # fields over training
 MEASURES = {key: field for key, field in LAYER.items() if field.title}
-KINDS: dict[str, tuple[type, ...]] = {
-    "text": (str,),
-    "number": (int, float),
-    "count": (int,),
-    "object": (dict,),
-    "list": (list,),
-}
 
 
 def value(layer: Mapping[str, Any], key: str) -> Any:
@@ -168,27 +162,6 @@ def present(layers: Iterable[Mapping[str, Any]]) -> dict[str, Field]:
     return {key: one for key, one in MEASURES.items() if any(value(layer, key) is not None for layer in layers)}
 
 
-def problems(record: Mapping[str, Any], fields: Mapping[str, Field] = RECORD, where: str = "record") -> list[str]:
-    """Deviations of a record, or of one of its layers, from this table."""
-    keys = [key for key in fields if "." not in key]
-    found = [f"{where}: {name} is not documented" for name in record if name not in keys]
-    found += [f"{where}: {name} is missing" for name in keys if name not in record]
-    for name, value in record.items():
-        field = fields.get(name)
-        if field is None or (value is None and field.empty):
-            continue
-        if not isinstance(value, KINDS[field.kind]) or isinstance(value, bool):
-            found.append(f"{where}: {name} is {value!r}, which is no {field.kind}")
-    for layer in record.get("layers", ()):
-        found += problems(layer, LAYER, f"layer {layer.get('name')}")
-        lists = {name for name, field in LAYER.items() if field.per_step}
-        if layer["per_step"].keys() != lists or any(len(values) != record["T"] for values in layer["per_step"].values()):
-            found.append(
-                f"layer {layer['name']}: per_step has {sorted(layer['per_step'])}, not {record['T']} of {sorted(lists)}"
-            )
-    return found
-
-
 def csv_text(flows: Iterable[Mapping[str, Any]]) -> str:
     """Records as CSV: one row per checkpoint and layer, with all measures except lists and objects."""
     out = io.StringIO()
@@ -200,3 +173,26 @@ def csv_text(flows: Iterable[Mapping[str, Any]]) -> str:
         for layer in flow["layers"]:
             writer.writerow([flow["checkpoint"], flow["method"], *(value(layer, key) for key in keys)])
     return out.getvalue()
+
+
+def history(checkpoint: Path) -> dict[str, Any] | None:
+    """The history of the run that contains a checkpoint; None if there is no gradient-flow.jsonl in its directory.
+
+    Returns:
+        ``{"epochs": [0, 1, ...], "layers": {name: {"beta": [...], "alpha": [...], "coverage": [...]}}}``, up to the epoch in which
+        training diverged, if any.
+    """
+    try:
+        lines = files.read_json_lines(checkpoint.parent / GRADIENT_FLOW)
+        epochs = [line for line in lines if line.get("event") != "diverged"]
+        if not epochs:
+            return None
+        by_name = [{layer["name"]: layer for layer in line["layers"]} for line in epochs]
+        return {
+            "epochs": [line["epoch"] for line in epochs],
+            "layers": {
+                name: {key: [layers.get(name, {}).get(key) for layers in by_name] for key in HISTORY} for name in by_name[0]
+            },
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not a file of lsg
+        return None

@@ -5,7 +5,7 @@ computed block by block.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,16 +14,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from lsgcli.analysis import cpu
-from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, cut, laid, part
-from lsgcli.analysis.hooks import Layer
-from lsgcli.analysis.other import pairs
-from lsgcli.analysis.sums import Counted, LayerSums, count, nonzero
-from lsgcli.analysis.threads import alone
-from lsgcli.analysis.watching import Watcher
+from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, heights, laid, one_thread
+from lsgcli.analysis.hooks import Layer, Watcher, pairs
+from lsgcli.analysis.sums import LayerSums
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels import Backend, NormParameters, average, single_backward
+from lsgcli.neurons.kernels.cpu.job import FIRED, SILENT, SUMS, Layout, image_layout
+from lsgcli.neurons.kernels.fused import fused
 from lsgcli.neurons.step import LIFParameters
 
 
@@ -31,10 +29,10 @@ from lsgcli.neurons.step import LIFParameters
 class OwnLayer(Layer):
     """A layer whose module is a :class:`~lsgcli.neurons.LIF`."""
 
-    def watch(self, sums: LayerSums, *, full: bool) -> Watcher:
+    def watch(self, *, full: bool) -> Watcher:
         """Start observing the layer."""
         assert isinstance(self.module, LIF)
-        return BackendWatcher(self.module, sums, full)
+        return BackendWatcher(self.module, full)
 
 
 def layers(network: Any) -> Sequence[Layer]:
@@ -42,13 +40,7 @@ def layers(network: Any) -> Sequence[Layer]:
     if not isinstance(network, SpikingNet):
         return [OwnLayer(one.name, one.neurons, one.weight, partial(present, one.neurons)) for one in pairs(network, LIF)]
     return [
-        OwnLayer(
-            one.name,
-            one.lif,
-            one.synapse.weight,
-            partial(present, one.lif),
-            gamma=getattr(one.norm, "weight", None),
-        )
+        OwnLayer(one.name, one.lif, one.synapse.weight, partial(present, one.lif), gamma=getattr(one.norm, "weight", None))
         for one in network.spiking_layers()
     ]
 
@@ -58,41 +50,22 @@ def present(lif: LIF) -> Dynamics:
     return Dynamics(lif.beta.detach(), lif.threshold, lif.alpha, lif.surrogate)
 
 
-def dynamics(p: LIFParameters) -> Dynamics:
-    """Convert the parameters of lsg's neurons to :class:`Dynamics`."""
-    return Dynamics(p.beta.detach(), p.threshold, p.alpha.detach(), p.surrogate)
-
-
 class BackendWatcher(Watcher):
     """Observes a LIF by wrapping its backend."""
 
-    def __init__(self, lif: LIF, sums: LayerSums, full: bool):
-        super().__init__(sums, full)
+    def __init__(self, lif: LIF, full: bool):
+        super().__init__(full)
         self.lif, self.before = lif, lif.backend
         self.unseen: dict[int, Passage] = {}  # without a backward pass so far
         lif.backend = WatchedBackend(lif.implementation, self)
 
     def finish(self) -> None:
         for passage in self.unseen.values():
-            self.count_forward(passage)
+            count(self.sums, passage, full=self.full)
         self.unseen.clear()
 
     def close(self) -> None:
         self.lif.backend = self.before
-
-    def count(self, passage: Passage, grad: Tensor) -> None:
-        """Add a forward and backward pass to the sums; ``grad`` is dL/do, or the gradient of averages over windows."""
-        del self.unseen[id(passage)]
-        self.note(passage.p, passage)
-
-        def counted(block: Block) -> Counted:
-            found = count(block, full=True)
-            assert found.h is not None
-            found.values["du"] = nonzero(membrane_gradient(block, found.h, arriving(grad, block, passage.side)))
-            return replace(found, h=None)
-
-        for found in [cpu.count(passage, grad, full=True)] if cpu.fits(passage) else blocks(passage, counted):
-            self.sums.take(found)
 
 
 class WatchedBackend(Backend):
@@ -107,7 +80,7 @@ class WatchedBackend(Backend):
         self.inner, self.watcher = inner, watcher
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
-        return self._run(Call(self, None, p, 1), current, None)
+        return self._run(current, None, None, p)
 
     def normalise_and_fire(
         self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
@@ -116,93 +89,146 @@ class WatchedBackend(Backend):
             spikes = self(z if residual is None else z + residual, p)
             return spikes if pool == 1 else average(spikes, pool)
         if not norm.training:
-            return self._run(Call(self, norm, p, pool), z, residual)
+            return self._run(z, residual, norm, p, pool)
         # With momentum 1, the running statistics of the copy are those of this batch afterwards.
         fresh = norm._replace(running_mean=norm.running_mean.clone(), running_var=norm.running_var.clone(), momentum=1.0)
-        out = self._run(Call(self, fresh, p, pool), z, residual)
+        out = self._run(z, residual, fresh, p, pool)
         norm.running_mean.lerp_(fresh.running_mean, norm.momentum)
         norm.running_var.lerp_(fresh.running_var, norm.momentum)
         return out
 
-    def _run(self, call: "Call", x: Tensor, residual: Tensor | None) -> Tensor:
-        watcher, norm = self.watcher, call.norm
+    def _run(self, x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int = 1) -> Tensor:
+        watcher = self.watcher
         watcher.T = len(x)
-        if watcher.full and torch.is_grad_enabled():
-            weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
-            return Watched.apply(x, residual, weight, bias, call.p.beta, call)
-        out = call.run(x, residual)
-        watcher.count_forward(call.passage(x, residual))
-        return out
+        run = self.inner if norm is None else partial(self.inner.normalise_and_fire, norm=norm, residual=residual, pool=pool)
+        if not (watcher.full and torch.is_grad_enabled()):
+            out = run(x, p=p)
+            count(watcher.sums, _passage(x, residual, norm, p, pool), full=watcher.full)
+            return out
+        with single_backward(False):  # the pass without the recurrence is a second one
+            out = run(x, p=p)
+        call = Call(watcher, _passage(x, residual, norm, p, pool), norm)
+        watcher.unseen[id(call.passage)] = call.passage
+        return Observed.apply(x, residual, out, call)
 
 
 class Call(NamedTuple):
-    """One call of a layer."""
+    """A call of a layer, and its arguments without gradient."""
 
-    backend: WatchedBackend
+    watcher: BackendWatcher
+    passage: Passage
     norm: NormParameters | None
-    p: LIFParameters
-    pool: int
-
-    def run(self, x: Tensor, residual: Tensor | None) -> Tensor:
-        """Spikes or their averages."""
-        if self.norm is None:
-            return self.backend.inner(x, self.p)
-        return self.backend.inner.normalise_and_fire(x, self.norm, self.p, residual=residual, pool=self.pool)
-
-    @torch.no_grad()
-    def passage(self, x: Tensor, residual: Tensor | None) -> Passage:
-        """The input of the layer; call it after :meth:`run`."""
-        p, norm = dynamics(self.p), self.norm
-        if norm is None:
-            return Passage(x.detach(), p)
-        scale, _ = self.affine(x)
-        more = None if residual is None else residual.detach().expand_as(x)
-        return Passage(x.detach(), p, scale, norm.bias - norm.running_mean * scale, more, self.pool)
-
-    def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Factor of tdBN on its input, and sqrt(var + eps) of the input; (C,) each."""
-        assert self.norm is not None
-        var, n = self.norm.running_var, x.numel() // x.shape[2]
-        if self.norm.training:
-            var = var * ((n - 1) / n)  # running variances are unbiased
-        deviation = (var + self.norm.eps).sqrt()
-        return self.norm.weight * self.norm.scale / deviation, deviation
 
 
-class Watched(torch.autograd.Function):
-    """The computation of the backend, with observation of the incoming gradient, or without the recurrence in backward."""
+class Observed(torch.autograd.Function):
+    """The output of a call, with observation of its gradient, or in a pass without the recurrence instead of the backend's gradient."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor | None, bias: Tensor | None, beta: Tensor, call: Call
-    ) -> Tensor:
-        given = (x, residual, weight, bias, beta)
-        inputs = [
-            None if one is None else one.detach().requires_grad_(wanted)
-            for one, wanted in zip(given, ctx.needs_input_grad, strict=False)
-        ]
-        z, more, gamma, mu, decay = inputs
-        assert z is not None
-        assert decay is not None
-        norm = call.norm if gamma is None or mu is None or call.norm is None else call.norm._replace(weight=gamma, bias=mu)
-        with torch.enable_grad(), single_backward(False):  # the input is used again in the pass without the recurrence
-            out = call._replace(norm=norm, p=call.p._replace(beta=decay)).run(z, more)
-        ctx.inputs, ctx.out, ctx.call, ctx.passage = inputs, out, call, call.passage(x, residual)
-        call.backend.watcher.unseen[id(ctx.passage)] = ctx.passage
-        return out.detach()
+    def forward(ctx: Any, x: Tensor, residual: Tensor | None, out: Tensor, call: Call) -> Tensor:
+        ctx.call = call
+        return out.view_as(out)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        call, watcher = ctx.call, ctx.call.backend.watcher
+        watcher, passage, norm = ctx.call
         if watcher.spatial:
-            return *without_recurrence(call, ctx.passage, grad, ctx.needs_input_grad), None, None, None, None
-        watcher.count(ctx.passage, grad)
-        wanted = [one for one in ctx.inputs if one is not None and one.requires_grad]
-        found = dict(zip(map(id, wanted), torch.autograd.grad(ctx.out, wanted, grad, allow_unused=True), strict=True))
-        result = [found.get(id(one)) for one in ctx.inputs]
-        ctx.inputs = ctx.out = None
-        return *result, None
+            return *without_recurrence(passage, norm, grad), None, None
+        watcher.unseen.pop(id(passage), None)
+        count(watcher.sums, passage, grad, full=True)
+        return None, None, grad, None
+
+
+def without_recurrence(passage: Passage, norm: NormParameters | None, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Gradients of x and of the residual with dL/du[t] = dL/do[t] h[t]."""
+    x, h = passage.x, heights(passage)
+    assert isinstance(x, Tensor)
+    if passage.side > 1:
+        (grad,) = torch.func.vjp(partial(average, pool=passage.side), h)[1](grad.to(h.dtype))
+    du = h.mul_(grad)
+    if norm is None:
+        return du.to(x.dtype), None
+    d_x, _, _ = torch.ops.aten.native_batch_norm_backward(
+        du.flatten(0, 1),
+        x.to(h.dtype).flatten(0, 1),
+        norm.weight * norm.scale,
+        norm.running_mean,
+        norm.running_var,
+        norm.running_mean,
+        1 / deviation(x, norm),
+        norm.training,
+        norm.eps,
+        [True, False, False],
+    )
+    return d_x.unflatten(0, x.shape[:2]).to(x.dtype), None if passage.residual is None else du.to(x.dtype)
+
+
+def deviation(x: Tensor, norm: NormParameters) -> Tensor:
+    """sqrt(var + eps) with which tdBN has normalised x, (C,)."""
+    n = x.numel() // x.shape[2]
+    var = norm.running_var * ((n - 1) / n) if norm.training else norm.running_var  # running variances are unbiased
+    return (var + norm.eps).sqrt()
+
+
+@torch.no_grad()
+def _passage(x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int) -> Passage:
+    """The input of a layer, after the backend has updated the running statistics to those of the batch."""
+    dynamics = Dynamics(p.beta.detach(), p.threshold, p.alpha.detach(), p.surrogate)
+    if norm is None:
+        return Passage(x.detach(), dynamics)
+    scale = norm.weight * norm.scale / deviation(x, norm)
+    more = None if residual is None else residual.detach().expand_as(x)
+    return Passage(x.detach(), dynamics, scale, norm.bias - norm.running_mean * scale, more, pool)
+
+
+def count(sums: LayerSums, passage: Passage, grad: Tensor | None = None, *, full: bool) -> None:
+    """Add a pass to the sums; with ``full``, all sums.
+
+    Args:
+        sums: of the layer.
+        passage: input of the layer.
+        grad: dL/do, or the gradient of averages over windows; None without a backward pass.
+        full: add all sums; otherwise only spikes and coverage.
+    """
+    sums.begin(passage)
+    if (layout := kernel_layout(passage)) is not None:  # many times faster
+        count_compiled(sums, passage, grad, layout, full=full)
+        return
+    with one_thread():
+        for block in blocks(passage):
+            h = sums.count(block, full=full)
+            if h is not None and grad is not None:
+                sums.add_nonzero(membrane_gradient(block, h, arriving(grad, block, passage.side)))
+
+
+def kernel_layout(passage: Passage) -> Layout | None:
+    """The layout of x for the kernels of the backend ``fused``, or None if they do not support these neurons."""
+    x, p = passage.x, passage.p
+    if passage.scale is None or not isinstance(x, Tensor) or x.dim() != 5 or not fused.available(x.device):
+        return None
+    divides = x.shape[3] % passage.side == 0 and x.shape[4] % passage.side == 0
+    return image_layout(x, p.decay, p.width) if divides and fused.supports(x, p.surrogate) else None
+
+
+@torch.no_grad()
+def count_compiled(sums: LayerSums, passage: Any, grad: Tensor | None, layout: Layout, *, full: bool) -> None:
+    """As :func:`count`, by the kernels."""
+    from lsgcli.neurons.kernels.cpu.function import Setting, observe
+
+    x, p, v_th = passage.x, passage.p, passage.p.threshold
+    setting = Setting(None, LIFParameters(p.decay, p.width, v_th, p.surrogate), layout, passage.side)
+    found = observe(x, passage.scale, passage.shift, passage.residual, grad, setting, full=full)
+    values = dict(zip(SUMS, found.sums.T, strict=True))
+    sums.add(n=torch.full((len(x),), float(x[0].numel())), spikes=values.pop("spikes"), inside=values.pop("inside"))
+    if not full:
+        return
+    for power, name in enumerate(("u", "u_squared", "u_cubed"), start=1):
+        values[name] /= v_th**power
+    values["product"][-1] = 0
+    sums.add(**values)
+    sums.histogram += found.histogram
+    sums.ever |= (found.marks & int(FIRED)).amax(0) > 0
+    sums.always &= (found.marks & int(SILENT)).amax(0) == 0
 
 
 def arriving(grad: Tensor, block: Block, side: int) -> Tensor:
@@ -226,44 +252,3 @@ def membrane_gradient(block: Block, h: Tensor, g: Tensor) -> Tensor:
         do = torch.addcmul(g[t], carried, u[t], value=-1)
         torch.addcmul(carried.addcmul_(carried, o[t], value=-1), do, h[t], out=du[t])
     return du
-
-
-@torch.no_grad()
-def without_recurrence(
-    call: Call, passage: Passage, grad: Tensor, wanted: tuple[bool, ...]
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of x and of the residual with dL/du[t] = dL/do[t] h[t]."""
-    x = passage.x
-    assert isinstance(x, Tensor)
-    d_x = torch.empty_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
-    room, norm = laid(d_x), call.norm
-    mean = (
-        norm.running_mean if norm is not None and norm.training else None
-    )  # in training, the gradient also flows through the mean
-
-    def write(block: Block) -> Tensor:
-        """Sums of du and du (x - mean) per channel, if required."""
-        h = passage.p.surrogate(block.u - passage.p.threshold, block.p.width)
-        du = torch.mul(arriving(grad, block, passage.side), h, out=h)
-        room[:, block.samples, block.rows] = du
-        if mean is None:
-            return du.new_zeros(2, 1, dtype=torch.float64)
-        deviation = part(x, block.samples, block.rows).to(du.dtype) - mean
-        return torch.stack([one.flatten(0, -2).sum(0).double() for one in (du, deviation.mul_(du))])
-
-    total = sum(blocks(passage, write), torch.zeros(2, 1, dtype=torch.float64, device=x.device))
-    d_residual = d_x.to(x.dtype, copy=True) if wanted[1] else None
-    if norm is None or passage.scale is None:
-        return d_x.to(x.dtype), d_residual
-    scale, deviation = call.affine(x)
-    n = x.numel() / x.shape[2]
-    slope = (-scale / deviation**2 * total[1] / n).to(d_x.dtype)
-    offset = (-scale * total[0] / n).to(d_x.dtype) - slope * (0 if mean is None else mean)
-
-    def scaled(where: tuple[slice, slice]) -> None:
-        some = room[:, *where].mul_(scale)
-        if mean is not None:
-            some.addcmul_(part(x, *where).to(some.dtype), slope).add_(offset)
-
-    list(alone(scaled, cut(room.shape)))
-    return d_x.to(x.dtype), d_residual

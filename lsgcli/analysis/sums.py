@@ -1,13 +1,17 @@
-"""Sums over the activity of a layer, per timestep."""
+"""Sums over the activity of a layer, per timestep, and the measures that follow from them."""
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lsgcli.analysis.dynamics import Block
-from lsgcli.neurons.kernels.cpu.bins import BINS, HIGHEST, LOWEST
+from lsgcli.analysis.dynamics import Block, Passage, laid
+from lsgcli.neurons.kernels.cpu.job import BINS, HIGHEST, LOWEST, PLACES
+from lsgcli.neurons.step import over_time
 
 
 @dataclass
@@ -32,84 +36,64 @@ class LayerSums:
     """
 
     values: dict[str, Tensor] = field(default_factory=dict)
-    histogram: Tensor | None = None
-    ever: Tensor | None = None
-    always: Tensor | None = None
-    beta: Tensor | None = None
-    alpha: Tensor | None = None
+    histogram: Tensor = field(default_factory=lambda: torch.zeros(PLACES, dtype=torch.int64))
+    ever: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+    always: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+    beta: Tensor = field(default_factory=lambda: torch.tensor(math.nan))
+    alpha: Tensor = field(default_factory=lambda: torch.full((1,), math.nan))
     threshold: float = 1.0
 
-    def take(self, part: "Counted") -> None:
-        """Add the counts of some neurons."""
-        for name, per_step in part.values.items():
-            self.add(name, per_step)
-        if part.histogram is not None:
-            self.histogram = part.histogram if self.histogram is None else self.histogram + part.histogram
-        if part.ever is not None and part.always is not None:
-            assert self.ever is not None
-            assert self.always is not None
-            self.ever[part.rows] |= part.ever
-            self.always[part.rows] &= part.always
+    def begin(self, passage: Passage) -> None:
+        """Record the dynamics of a pass, and allocate the statistics per neuron."""
+        first, p = passage.x[0], passage.p
+        self.beta, self.threshold = p.decay.detach(), p.threshold
+        self.alpha = over_time(p.width.detach(), first.dim() + 1).flatten(1).mean(1)
+        if self.ever.shape != (shape := laid(first[None]).shape[2:]):
+            self.histogram = self.histogram.to(first.device)
+            self.ever = torch.zeros(shape, dtype=torch.bool, device=first.device)
+            self.always = ~self.ever
 
-    def add(self, name: str, per_step: Tensor) -> None:
-        """Add (T,) to a sum, which stays on the device to avoid a synchronisation."""
-        before, more = self.values.get(name), per_step.double()
-        if before is None:
+    def add(self, **sums: Tensor) -> None:
+        """Add (T,) to sums, which stay on the device to avoid a synchronisation."""
+        for name, per_step in sums.items():
+            before, more = self.values.get(name), per_step.double()
+            if before is not None:
+                longer = len(more) - len(before)
+                more = F.pad(before, (0, max(0, longer))) + F.pad(more, (0, max(0, -longer)))
             self.values[name] = more
-            return
-        if (longer := len(more) - len(before)) != 0:
-            before, more = F.pad(before, (0, max(0, longer))), F.pad(more, (0, max(0, -longer)))
-        self.values[name] = before + more
 
-    def neurons(self, shape: torch.Size, device: torch.device) -> None:
-        """Allocate the per-neuron statistics for a shape (rows, ..., C), if not allocated yet."""
-        if self.ever is None or self.ever.shape != shape:
-            self.ever = torch.zeros(shape, dtype=torch.bool, device=device)
-            self.always = torch.ones(shape, dtype=torch.bool, device=device)
+    def count(self, block: Block, *, full: bool) -> Tensor | None:
+        """Add all sums of a block except ``du``, and return its surrogate, (T, ...); without ``full`` only spikes and coverage."""
+        current, threshold, width = block.current, block.p.threshold, block.p.width
+        distance = block.u - threshold
+        inside = distance.abs()
+        torch.lt(inside, width / 2, out=inside)
+        n = torch.full((len(current),), float(current[0].numel()), device=current.device)
+        self.add(n=n, spikes=_sum(block.o), inside=_sum(inside))
+        if not full:
+            return None
+        h = block.p.surrogate(distance, width)
+        u = block.u / threshold
+        squared = u.square()
+        self.add(h=_sum(h), h_squared=_dot(h, h), u=_sum(u), u_squared=_sum(squared), u_cubed=_dot(squared, u))
+        self.add(current=_sum(current), current_squared=_dot(current, current))
+        self.add(product=F.pad(_dot(current[:-1], current[1:]), (0, 1)))
+        self.histogram += _histogram(u)
+        self.ever[block.rows] |= block.o.amax((0, 1)) > 0
+        self.always[block.rows] &= block.o.amin((0, 1)) > 0
+        return h
 
-
-@dataclass
-class Counted:
-    """Counts of a block, to add to the sums of its layer; ``h`` is its surrogate, (T, ...), if computed."""
-
-    rows: slice
-    values: dict[str, Tensor]
-    histogram: Tensor | None = None
-    ever: Tensor | None = None
-    always: Tensor | None = None
-    h: Tensor | None = None
-
-
-def count(block: Block, *, full: bool) -> Counted:
-    """All sums of a block except ``du``, or only spikes and coverage."""
-    current, threshold, width = block.current, block.p.threshold, block.p.width
-    distance = block.u - threshold
-    inside = distance.abs()
-    torch.lt(inside, width / 2, out=inside)
-    n = torch.full((len(current),), float(current[0].numel()), device=current.device)
-    values = {"n": n, "spikes": _sum(block.o), "inside": _sum(inside)}
-    if not full:
-        return Counted(block.rows, values)
-    h = block.p.surrogate(distance, width)
-    u = block.u / threshold
-    squared = u.square()
-    values |= {"h": _sum(h), "h_squared": _dot(h, h)}
-    values |= {"u": _sum(u), "u_squared": _sum(squared), "u_cubed": _dot(squared, u)}
-    values |= {"current": _sum(current), "current_squared": _dot(current, current)}
-    values["product"] = F.pad(_dot(current[:-1], current[1:]), (0, 1))
-    return Counted(block.rows, values, _histogram(u), block.o.amax((0, 1)) > 0, block.o.amin((0, 1)) > 0, h)
-
-
-def nonzero(du: Tensor) -> Tensor:
-    """Number of entries of dL/du, (T, ...), that are not exactly zero: (T,)."""
-    return _sum(torch.ne(du, 0, out=torch.empty_like(du, dtype=torch.promote_types(du.dtype, torch.float32))))
+    def add_nonzero(self, du: Tensor, before: int = 0) -> None:
+        """Count the entries of dL/du, (T, ...), that are not exactly zero; ``before`` timesteps precede."""
+        marks = torch.ne(du, 0, out=torch.empty_like(du, dtype=torch.promote_types(du.dtype, torch.float32)))
+        self.add(du=F.pad(_sum(marks), (before, 0)))
 
 
 def _histogram(u: Tensor) -> Tensor:
     per_unit = BINS / (HIGHEST - LOWEST)
     # Bin 0 counts everything below. The second clamp handles NaN.
     places = torch.add(1 - LOWEST * per_unit, u, alpha=per_unit).clamp_(0, BINS + 1).to(torch.int32).clamp_(0, BINS + 1)
-    return torch.bincount(places.flatten(), minlength=BINS + 2)
+    return torch.bincount(places.flatten(), minlength=PLACES)
 
 
 def _sum(x: Tensor) -> Tensor:
@@ -118,3 +102,97 @@ def _sum(x: Tensor) -> Tensor:
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
     return torch.linalg.vecdot(x.flatten(1), y.flatten(1))
+
+
+def light(sums: LayerSums) -> dict[str, Any]:
+    """Measures recorded in each training epoch."""
+    totals = {name: sum(total.tolist()) for name, total in sums.values.items()}
+    n = totals.get("n") or math.nan
+    coverage, rate = totals.get("inside", 0) / n, totals.get("spikes", 0) / n
+    return {"beta": number(sums.beta), "alpha": number(sums.alpha), "coverage": coverage, "firing_rate": rate}
+
+
+def signal(sums: LayerSums, gamma: Tensor | None) -> dict[str, Any]:
+    """All measures of currents, potentials and spikes.
+
+    Args:
+        sums: sums of the layer, counted with ``full``.
+        gamma: weight of the layer's tdBN.
+    """
+    totals = {name: total.tolist() for name, total in sums.values.items()}
+    steps = range(len(totals.get("n", ())))
+    pooled, each = _means(totals, steps), [_means(totals, [t]) for t in steps]
+    alpha, beta = number(sums.alpha), number(sums.beta)
+    scale = None if gamma is None else number(gamma)
+    widths = sums.alpha.tolist()
+    predicted = [math.sqrt(sum(beta ** (2 * k) for k in range(t + 1))) for t in steps]  # also at beta = 1
+    return {
+        **pooled,
+        "beta": beta,
+        "alpha": alpha,
+        "interval": [sums.threshold - alpha / 2, sums.threshold + alpha / 2],
+        "gamma": scale,
+        "silent": _share(~sums.ever),
+        "saturated": _share(sums.always),
+        "u_std_predicted": {
+            "paper": math.sqrt(1 + beta**2),
+            "with_gamma": None if scale is None else abs(scale) * math.sqrt(1 + beta**2),
+            "without_reset": predicted[-1] if predicted else math.nan,
+        },
+        "histogram": histogram(sums.histogram),
+        "per_step": {
+            "alpha": [widths[min(t, len(widths) - 1)] for t in steps],
+            **{name: [means[name] for means in each] for name in pooled},
+            "u_std_predicted": predicted,
+        },
+    }
+
+
+def _means(totals: Mapping[str, Sequence[float]], steps: Sequence[int]) -> dict[str, float]:
+    """Measures over some timesteps; NaN without data."""
+
+    def mean(name: str, steps: Sequence[int] = steps) -> float:
+        n, total = (sum(sum(totals.get(key, ())[t : t + 1]) for t in steps) for key in ("n", name))
+        return total / n if n else math.nan
+
+    u, square, cube = mean("u"), mean("u_squared"), mean("u_cubed")
+    variance = square - u**2
+    std = math.sqrt(variance) if variance > 0 else 0.0 if variance <= 0 else math.nan
+    return {
+        "coverage": mean("inside"),
+        "sg_mean": mean("h"),
+        "sg_sq_mean": mean("h_squared"),
+        "firing_rate": mean("spikes"),
+        "u_mean": u,
+        "u_std": std,
+        "u_skew": (cube - 3 * u * square + 2 * u**3) / std**3 if std > 0 else math.nan,
+        "rho": _rho(mean, [t for t in steps if t + 1 < len(totals["n"])]),
+        "grad_zero": 1 - mean("du"),
+    }
+
+
+def _rho(mean: Any, steps: Sequence[int]) -> float:
+    """corr(I[t], I[t+1]) over some timesteps t; NaN without data."""
+    following = [t + 1 for t in steps]
+    means = [mean("current", part) for part in (steps, following)]
+    variances = [mean("current_squared", part) - m**2 for part, m in zip((steps, following), means, strict=True)]
+    covariance = mean("product", steps) - means[0] * means[1]
+    return covariance / math.sqrt(variances[0] * variances[1]) if min(variances) > 0 else math.nan
+
+
+def histogram(counts: Tensor) -> dict[str, Any]:
+    """Bin edges and counts of u / v_th, and counts outside."""
+    width = (HIGHEST - LOWEST) / BINS
+    below, *inside, above = counts.tolist()
+    edges = [round(LOWEST + k * width, 9) for k in range(BINS + 1)]
+    return {"edges": edges, "counts": inside, "below": below, "above": above}
+
+
+def number(x: Tensor) -> float:
+    """The mean of a parameter."""
+    return float(x.detach().double().mean())
+
+
+def _share(marks: Tensor) -> float:
+    """Fraction of true entries; NaN if empty."""
+    return float(marks.double().mean())

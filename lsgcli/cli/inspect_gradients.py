@@ -79,7 +79,7 @@ def inspect_gradients(
     gates = parse_verdicts(fail_on) if fail_on is not None else set()
     thresholds = parse_limits(limit or [])
     from lsgcli.analysis import Sample, measures
-    from lsgcli.analysis.history import history
+    from lsgcli.analysis.measures import history
     from lsgcli.checkpoint import check_unfolded
     from lsgcli.report import drawing, figures, flow_terminal, page, terminal
     from lsgcli.run import full_flow

@@ -97,7 +97,7 @@ def _flow(layer: Record | None) -> str:
 
 def page(record: Record) -> str:
     """The comparison as a self-contained HTML page, with training curves and gradient-flow figures."""
-    from lsgcli.analysis.history import history
+    from lsgcli.analysis.measures import history
     from lsgcli.report import page
     from lsgcli.rundir import LAST
 

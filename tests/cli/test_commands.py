@@ -13,9 +13,9 @@ import torch
 from typer.testing import CliRunner
 
 from lsgcli import checkpoint
-from lsgcli.analysis.measures import problems
 from lsgcli.cli.app import app
 from tests.cli.conftest import TINY
+from tests.flows import problems
 
 
 def test_eval(lsg, trained, images):

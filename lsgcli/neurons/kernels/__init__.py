@@ -1,4 +1,4 @@
-"""Backends that compute LIF neurons over a sequence, optionally with tdBN and pooling: one file each, with a common interface.
+"""Backends that compute LIF neurons over a sequence, optionally with tdBN and pooling: their common interface, and ``auto``.
 
 A backend is an instance of a subclass of :class:`Backend`, registered by name. Calling it runs the neurons; ``normalise_and_fire``
 runs tdBN, the neurons and average pooling, which a backend may fuse into fewer passes over memory.
@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from lsgcli import registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.step import LIFParameters
+
+FASTEST = {"cpu": "fused", "cuda": "triton"}  # by device type
 
 
 class NormParameters(NamedTuple):
@@ -96,6 +99,25 @@ class Backend(ABC):
         return spikes if pool == 1 else average(spikes, pool)
 
 
+class Auto(Backend):
+    """The fastest backend for the device of the current: fused, triton, otherwise reference; autograd while tracing."""
+
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        return self.fastest(current)(current, p, overwrite)
+
+    def normalise_and_fire(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        return self.fastest(z).normalise_and_fire(z, norm, p, residual=residual, pool=pool)
+
+    def fastest(self, current: Tensor) -> Backend:
+        """The backend for a current."""
+        name = "autograd" if is_tracing(current) else FASTEST.get(current.device.type, "reference")
+        backend: Backend = registry.get("backend", name)
+        return backend if backend.available(current.device) else registry.get("backend", "reference")
+
+
+auto = registry.register("backend", "auto")(Auto())
 SINGLE_BACKWARD = ContextVar("SINGLE_BACKWARD", default=False)
 
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from lsgcli.errors import ConfigError, install_hint
 from lsgcli.neurons.kernels import Backend, NormParameters, average, is_tracing
-from lsgcli.neurons.kernels.autograd import autograd
-from lsgcli.neurons.kernels.reference import reference
+from lsgcli.neurons.kernels.cpu.job import STORAGE, image_layout, sequence_layout
+from lsgcli.neurons.kernels.reference import autograd, reference
 from lsgcli.neurons.step import LIFParameters
+from lsgcli.neurons.surrogates import Surrogate
 from lsgcli.registry import register
 
 log = logging.getLogger("lsg")
-TYPES = (torch.float32, torch.bfloat16)
 
 
 class Fused(Backend):
@@ -44,46 +44,40 @@ class Fused(Backend):
             )
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
-        if other := self._other(current, p):
-            return other(current, p, overwrite)
-        from lsgcli.neurons.kernels.cpu import function
-        from lsgcli.neurons.kernels.cpu.layout import channel_axes, layout
-
-        order = layout(current, channel_axes(p.beta, current) | channel_axes(p.alpha, current))
-        if order is None:
+        if is_tracing(current):
+            return autograd(current, p, overwrite)
+        self.check(current.device)
+        layout = sequence_layout(current, p.beta, p.alpha) if self.supports(current, p.surrogate) else None
+        if layout is None:
             return reference(current, p, overwrite)
-        return function.fused_neurons(current, function.Setting(None, p, order, 1))
+        from lsgcli.neurons.kernels.cpu.function import Setting, fused_neurons
+
+        return fused_neurons(current, Setting(None, p, layout, 1))
 
     def normalise_and_fire(
         self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
     ) -> Tensor:
-        other = self._other(z, p)
-        if other is None and (z.dim() != 5 or (norm is not None and norm.training and z[:, :, 0].numel() == 1)):
-            other = reference  # raises the error
-        if other is not None:
-            return other.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
-        from lsgcli.neurons.kernels.cpu import function
-        from lsgcli.neurons.kernels.cpu.layout import Layout, channel_axes
-
-        if not channel_axes(p.beta, z) | channel_axes(p.alpha, z) <= {2}:
+        if is_tracing(z):
+            return autograd.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
+        self.check(z.device)
+        layout = image_layout(z, p.beta, p.alpha) if z.dim() == 5 and self.supports(z, p.surrogate) else None
+        # The reference raises the error for one value per channel.
+        if layout is None or (norm is not None and norm.training and z[:, :, 0].numel() == 1):
             return reference.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
+        from lsgcli.neurons.kernels.cpu.function import Setting, fused_neurons
+
         if residual is not None:
             residual = residual.to(z.dtype).expand_as(z)
         # If the window does not divide the image, spikes at its edge are not pooled.
         divides = z.shape[3] % pool == 0 and z.shape[4] % pool == 0
-        setting = function.Setting(norm, p, Layout((0, 1, 3, 4, 2), z.shape[2]), pool if divides else 1)
-        out = function.fused_neurons(z, setting, residual)
+        out = fused_neurons(z, Setting(norm, p, layout, pool if divides else 1), residual)
         return out if divides else average(out, pool)
 
-    def _other(self, current: Tensor, p: LIFParameters) -> Backend | None:
-        """The backend for cases that the kernels do not support, or None."""
-        if is_tracing(current):
-            return autograd
-        self.check(current.device)
+    def supports(self, x: Tensor, surrogate: Surrogate) -> bool:
+        """Whether the kernels support the type of x and the surrogate; requires numba."""
         from lsgcli.neurons.kernels.cpu.shapes import SCALARS
 
-        known = current.dtype in TYPES and p.surrogate in SCALARS
-        return None if known and current.numel() > 0 else reference
+        return x.dtype in STORAGE and surrogate in SCALARS and x.numel() > 0
 
 
 @cache

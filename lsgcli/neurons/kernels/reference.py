@@ -1,7 +1,4 @@
-"""The whole sequence as one autograd function in plain torch, which saves only the membrane potential for backward.
-
-A layer holds two activation-sized buffers, u and the spikes; with ``overwrite`` u is stored in the memory of the current.
-"""
+"""Backends in plain torch, for any device and floating type: ``reference``, and ``autograd``, the oracle for all others."""
 
 from typing import Any
 
@@ -10,12 +7,29 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lsgcli.neurons.kernels import Backend
-from lsgcli.neurons.step import LIFParameters, measure, over_time
+from lsgcli.neurons.step import LIFParameters, initial_state, measure, over_time, step
 from lsgcli.registry import register
 
 
+class Autograd(Backend):
+    """The equations of one step in a loop, with gradients by autograd: slow and simple; ``overwrite`` has no effect."""
+
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        wide = current.to(torch.promote_types(current.dtype, torch.float32))
+        state, spikes = initial_state(wide[0]), []
+        for current_t, p_t in zip(wide, p.each_step(wide), strict=True):
+            o, state = step(current_t, state, p_t)
+            if p.measured is not None:
+                measure(p.measured, state.u)
+            spikes.append(o)
+        return torch.stack(spikes).to(current.dtype)
+
+
 class Reference(Backend):
-    """One autograd function in plain torch, for any device and floating type."""
+    """The whole sequence as one autograd function, which saves only the membrane potential for backward.
+
+    A layer holds two activation-sized buffers, u and the spikes; with ``overwrite`` u is stored in the memory of the current.
+    """
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         return LIFSequence.apply(current, p.beta, p, overwrite)
@@ -47,12 +61,15 @@ class LIFSequence(torch.autograd.Function):
                 measure(p.measured, u)
         ctx.save_for_backward(membrane, beta, over_time(p.alpha, current.dim()))
         ctx.p, ctx.dtype = p, current.dtype
+        ctx.set_materialize_grads(False)
         return spikes
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None]:
         """Gradients of the current and of beta."""
+        if grad is None:
+            return None, None, None, None
         membrane, beta, alpha = ctx.saved_tensors
         decay = beta.to(membrane.dtype)
         alpha = alpha.to(membrane.dtype).expand(len(membrane), *alpha.shape[1:])
@@ -78,9 +95,10 @@ class LIFSequence(torch.autograd.Function):
         return d_current, d_beta.to(beta.dtype), None, None
 
 
-reference = register("backend", "reference")(Reference())
-
-
 def _repeats(x: Tensor) -> bool:
     """Whether elements of x share memory, as in an image expanded over time."""
     return any(stride == 0 and size > 1 for stride, size in zip(x.stride(), x.shape, strict=True))
+
+
+autograd = register("backend", "autograd")(Autograd())
+reference = register("backend", "reference")(Reference())

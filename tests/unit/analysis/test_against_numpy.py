@@ -6,7 +6,7 @@ import torch
 
 from lsgcli import models
 from lsgcli.analysis import Sample, inspect
-from lsgcli.analysis.mismatch import mismatch
+from lsgcli.analysis.gradients import mismatch
 from tests.unit.analysis import oracle
 
 T, B, FEATURES = 5, 7, 12

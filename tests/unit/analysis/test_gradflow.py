@@ -12,15 +12,15 @@ from torch.nn import functional as F
 from lsgcli import models, registry
 from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.dynamics import Dynamics, Passage, blocks, cut, laid
-from lsgcli.analysis.history import history
+from lsgcli.analysis.gradients import Sample
 from lsgcli.analysis.hooks import observing
-from lsgcli.analysis.measures import problems
-from lsgcli.analysis.mismatch import Sample
+from lsgcli.analysis.measures import history
 from lsgcli.compute import Compute
 from lsgcli.data.batches import Batch
 from lsgcli.neurons import LIFState, initial_state, step
 from lsgcli.neurons.kernels import Backend, single_backward
 from lsgcli.verdicts import Thresholds, verdict
+from tests.flows import problems
 from tests.unit.neurons.oracle import lif
 
 CPU = Compute(torch.device("cpu"))
@@ -268,7 +268,7 @@ def test_gradient_of_the_membrane():
         torch.tensor(0.9, dtype=torch.float64),
         registry.get("surrogate", "triangular"),
     )
-    (found,) = blocks(Passage(torch.from_numpy(current), p), lambda block: block)
+    (found,) = blocks(Passage(torch.from_numpy(current), p))
     h = p.surrogate(found.u - 0.5, p.width)
     du = own.membrane_gradient(found, h, laid(torch.from_numpy(g)))
     np.testing.assert_allclose(found.u, laid(torch.from_numpy(expected.u)), rtol=1e-12)

@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from lsgcli import registry
-from lsgcli.analysis import cpu, own
-from lsgcli.analysis.dynamics import Dynamics, Passage, blocks, laid, no_reset
-from lsgcli.analysis.moments import moments
-from lsgcli.analysis.sums import LayerSums, count, nonzero
+from lsgcli.analysis import own
+from lsgcli.analysis.dynamics import Dynamics, Passage
+from lsgcli.analysis.sums import LayerSums, signal
 
 pytest.importorskip("numba")
 T, B, C, H, W = 3, 2, 5, 6, 4
@@ -36,23 +35,16 @@ def passage(surrogate="rectangular", side=1, residual=False, per="layer", dtype=
 
 def by_torch(one, grad, full):
     sums = LayerSums()
-    sums.neurons(laid(one.x[:1]).shape[2:], one.x.device)
-
-    def counted(block):
-        found = count(block, full=full)
-        if grad is not None:
-            found.values["du"] = nonzero(own.membrane_gradient(block, found.h, own.arriving(grad, block, one.side)))
-        return found
-
-    for found in blocks(one, counted):
-        sums.take(found)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(own, "kernel_layout", lambda passage: None)
+        own.count(sums, one, grad, full=full)
     return sums
 
 
 def by_kernel(one, grad, full):
+    assert own.kernel_layout(one)
     sums = LayerSums()
-    sums.neurons(laid(one.x[:1]).shape[2:], one.x.device)
-    sums.take(cpu.count(one, grad, full=full))
+    own.count(sums, one, grad, full=full)
     return sums
 
 
@@ -70,7 +62,6 @@ def by_kernel(one, grad, full):
 )
 def test_the_same_counts(surrogate, settings):
     one = passage(surrogate, **settings)
-    assert cpu.fits(one)
     # Some neurons get no gradient at all.
     grad = torch.randn(T, B, C, H // one.side, W // one.side).to(one.x.dtype) * (torch.rand(C, 1, 1) < 0.5)
     expected, found = by_torch(one, grad, True), by_kernel(one, grad, True)
@@ -126,20 +117,16 @@ def test_the_same_bits_for_any_number_of_threads(threads):
 
 def test_what_the_kernel_does_not_know():
     one = passage()
-    assert not cpu.fits(one._replace(x=one.x.double()))
-    assert not cpu.fits(one._replace(x=list(one.x)))
-    assert not cpu.fits(one._replace(p=one.p._replace(carry=no_reset)))
-    assert not cpu.fits(one._replace(p=one.p._replace(surrogate=lambda x, width: x)))
-    assert not cpu.fits(one._replace(p=one.p._replace(decay=torch.rand(C, H, 1))))
-    assert not cpu.fits(one._replace(side=4))
-    assert not cpu.fits(one._replace(scale=None))
+    assert not own.kernel_layout(one._replace(x=one.x.double()))
+    assert not own.kernel_layout(one._replace(x=list(one.x)))
+    assert not own.kernel_layout(one._replace(p=one.p._replace(surrogate=lambda x, width: x)))
+    assert not own.kernel_layout(one._replace(p=one.p._replace(decay=torch.rand(C, H, 1))))
+    assert not own.kernel_layout(one._replace(side=4))
+    assert not own.kernel_layout(one._replace(scale=None))
 
 
 def test_measures_by_the_kernel_are_those_by_torch():
     one, grad = passage(), torch.randn(T, B, C, H, W)
-    both = []
-    for sums in (by_torch(one, grad, True), by_kernel(one, grad, True)):
-        sums.beta, sums.alpha, sums.threshold = torch.tensor(0.4), torch.tensor([0.9]), 0.5
-        both.append(moments(sums, None))
+    both = [signal(sums, None) for sums in (by_torch(one, grad, True), by_kernel(one, grad, True))]
     for key in ("u_mean", "u_std", "u_skew", "rho", "silent", "saturated", "grad_zero", "coverage", "sg_sq_mean"):
         assert both[1][key] == pytest.approx(both[0][key], rel=1e-4, abs=1e-6), key

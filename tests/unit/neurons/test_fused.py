@@ -14,8 +14,7 @@ import torch
 from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, LIFParameters, TdBatchNorm2d
-from lsgcli.neurons.kernels import NormParameters, fused, single_backward
-from lsgcli.neurons.kernels.auto import fastest
+from lsgcli.neurons.kernels import NormParameters, auto, fused, single_backward
 from lsgcli.neurons.kernels.cpu import threads
 from tests.unit.neurons import oracle
 from tests.unit.neurons.cases import Case, differences, random_case
@@ -311,7 +310,7 @@ def test_a_broken_numba_is_reported_once_and_not_used(monkeypatch, caplog):
     try:
         with pytest.raises(ConfigError, match="cannot be imported \\(numpy is too new\\)"):
             registry.get("backend", "fused").check(torch.device("cpu"))
-        assert fastest(torch.zeros(1)) is registry.get("backend", "reference")
+        assert auto.fastest(torch.zeros(1)) is registry.get("backend", "reference")
         assert caplog.text.count("numba is installed but cannot be imported") == 1
     finally:
         fused._numba_problem.cache_clear()

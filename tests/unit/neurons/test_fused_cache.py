@@ -12,8 +12,8 @@ COMPILE = """
 import logging
 import numpy as np
 logging.basicConfig(level="INFO")
-from lsgcli.neurons.kernels.cpu import build
-build.statistics(np.float32)
+from lsgcli.neurons.kernels.cpu import build, workers
+build.address(workers.statistics, np.float32)
 """
 FORK = """
 import os

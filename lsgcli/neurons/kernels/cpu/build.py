@@ -16,11 +16,10 @@ from typing import Any
 import numba
 from numba.core import config
 
-from lsgcli.neurons.kernels.cpu import watching, workers
-from lsgcli.neurons.kernels.cpu.shapes import SCALARS
-from lsgcli.neurons.surrogates import Surrogate
+from lsgcli.neurons.kernels.cpu.workers import SIGNATURE, Worker
 
 log = logging.getLogger("lsg")
+_KEPT: list[Any] = []  # keeps functions alive, and so their addresses valid
 
 
 @cache
@@ -40,8 +39,18 @@ def folder() -> Path | None:
     return path if os.access(path, os.W_OK) else None
 
 
-def _compiled(worker: workers.Worker, keep: bool = True) -> int:
-    """Address of a worker's machine code, cached for the next process if ``keep``."""
+@cache
+def address(make: Callable[..., Worker], dtype: type, *options: Any) -> int:
+    """Address of the machine code of the worker ``make(dtype, *options)``, cached for the next process.
+
+    Args:
+        make: a function of ``workers``.
+        dtype: numpy type of the tensors; uint16 is bfloat16.
+        options: further arguments; a surrogate's scalar function is not cached if it is that of a plug-in.
+    """
+    worker = make(dtype, *options)
+    # The folder's digest does not include the source of a plug-in's surrogate.
+    keep = all(getattr(option, "__module__", "lsgcli.").startswith("lsgcli.") for option in options)
     path, before = folder() if keep else None, config.CACHE_DIR
     if keep:
         _announce(path)
@@ -49,13 +58,13 @@ def _compiled(worker: workers.Worker, keep: bool = True) -> int:
     if path is not None:
         config.CACHE_DIR = str(path)
         try:
-            function = numba.cfunc(workers.SIGNATURE, cache=True)(worker)
+            function = numba.cfunc(SIGNATURE, cache=True)(worker)
         except Exception as error:  # file system errors, and anything that unpickling a damaged file can raise
             log.warning("compiled kernels in %s cannot be used (%s: %s); recompiling", path, type(error).__name__, error)
         finally:
             config.CACHE_DIR = before
     if function is None:
-        function = numba.cfunc(workers.SIGNATURE)(worker)
+        function = numba.cfunc(SIGNATURE)(worker)
     _KEPT.append(function)
     return int(function.address)
 
@@ -69,36 +78,3 @@ def _announce(path: Path | None) -> None:
         )
     elif not any(path.rglob("*.nbi")):
         log.info("compiling kernels for this processor (once); cached in %s", path)
-
-
-_KEPT: list[Any] = []  # keeps functions alive, and so their addresses valid
-
-
-@cache
-def statistics(dtype: type) -> int:
-    """Address of the worker for batch statistics of float32 or (uint16) bfloat16."""
-    return _compiled(workers.statistics(dtype))
-
-
-@cache
-def forward(dtype: type) -> int:
-    """Address of the worker for the forward pass."""
-    return _compiled(workers.forward(dtype))
-
-
-@cache
-def backward(dtype: type, surrogate: Surrogate) -> int:
-    """Address of the worker for the backward pass with a surrogate of SCALARS."""
-    return _of_shape(workers.backward, dtype, surrogate)
-
-
-@cache
-def watch(dtype: type, surrogate: Surrogate) -> int:
-    """Address of the worker that computes statistics of neurons, with a surrogate of SCALARS."""
-    return _of_shape(watching.watch, dtype, surrogate)
-
-
-def _of_shape(make: Callable[[type, Any], workers.Worker], dtype: type, surrogate: Surrogate) -> int:
-    shape = SCALARS[surrogate]
-    # The folder's digest does not include the source of a plug-in's surrogate.
-    return _compiled(make(dtype, shape), keep=shape.__module__.startswith("lsgcli."))

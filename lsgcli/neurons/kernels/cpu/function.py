@@ -14,12 +14,11 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
 from lsgcli.neurons.kernels import SINGLE_BACKWARD, NormParameters
-from lsgcli.neurons.kernels.cpu import build
-from lsgcli.neurons.kernels.cpu.job import Job
-from lsgcli.neurons.kernels.cpu.layout import Layout
+from lsgcli.neurons.kernels.cpu import build, workers
+from lsgcli.neurons.kernels.cpu.job import PLACES, STORAGE, SUMS, Job, Layout
+from lsgcli.neurons.kernels.cpu.shapes import SCALARS
 from lsgcli.neurons.step import LIFParameters, over_time
 
-STORAGE = {torch.float32: np.float32, torch.bfloat16: np.uint16}
 Vector = NDArray[np.float64]
 quiet = np.errstate(all="ignore")  # NaN and infinity propagate, as in torch
 
@@ -42,6 +41,14 @@ class Affine(NamedTuple):
     deviation: Vector
 
 
+class Statistics(NamedTuple):
+    """Statistics of neurons: SUMS, (T, ...) float64, counts of u / v_th in PLACES, and marks of each neuron, (B, H, W, C)."""
+
+    sums: Tensor
+    histogram: Tensor
+    marks: Tensor
+
+
 def fused_neurons(z: Tensor, setting: Setting, residual: Tensor | None = None) -> Tensor:
     """Spikes, average-pooled if set, of the current z or tdBN(z), plus the residual."""
     norm, p = setting.norm, setting.p
@@ -59,44 +66,45 @@ class FusedNeurons(torch.autograd.Function):
         ctx: Any, z: Tensor, gamma: Tensor | None, mu: Tensor | None, residual: Tensor | None, beta: Tensor, setting: Setting
     ) -> Tensor:
         layout, pool = setting.layout, setting.pool
-        # An image expanded over time shares memory between steps.
-        laid = layout.lay(z[:1] if z.stride(0) == 0 else z)
+        laid = _laid(z, layout)
         more = None if residual is None else layout.lay(residual)
         pooled = z.shape if pool == 1 else torch.Size((*z.shape[:3], z.shape[3] // pool, z.shape[4] // pool))
         out = layout.like(pooled, z)
         affine = _affine(laid, len(z), setting)
-        job = Job(laid, len(z), layout, setting.p.threshold, pool)
-        job.point(residual=more, out=out)
-        job.vectors(scale=affine.scale, shift=affine.shift, beta=vector(beta))
+        job = _job(laid, len(z), setting, affine.scale, affine.shift, more)
+        job.point(out=out)
         measured = setting.p.measured
-        of_u = None if measured is None else job.sums("moments", 2)
-        job.run(build.forward(STORAGE[z.dtype]))
+        of_u = None if measured is None else job.zeros("moments", 2, layout.channels)
+        job.run(build.address(workers.forward, STORAGE[z.dtype]))
         if measured is not None and of_u is not None:
             measured += torch.tensor([z.numel(), *of_u.sum((0, 2))], dtype=measured.dtype)
         ctx.save_for_backward(laid, more, beta, setting.p.alpha, gamma, mu)
         ctx.setting, ctx.affine, ctx.shape = setting, affine, z.shape
         ctx.overwrites, ctx.spent = SINGLE_BACKWARD.get() and setting.norm is not None and len(laid) == len(z), False
+        ctx.set_materialize_grads(False)
         return layout.back(out)
 
     @staticmethod
     @once_differentiable
     @quiet
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 6
         if ctx.spent:
             raise RuntimeError("found a second backward pass, expected one: gradients have overwritten saved tensors")
         laid, more, beta, alpha, gamma, mu = ctx.saved_tensors
-        norm, p, layout, pool = ctx.setting
+        norm, p, layout, _ = ctx.setting
         affine: Affine = ctx.affine
         wants_z, wants_gamma, wants_mu, wants_residual, wants_beta, _ = ctx.needs_input_grad
-        worker = build.backward(STORAGE[laid.dtype], p.surrogate)
-        job = Job(laid, ctx.shape[0], layout, p.threshold, pool)
-        job.point(residual=more, grad=layout.lay(grad.to(laid.dtype)))
-        job.vectors(scale=affine.scale, shift=affine.shift, mean=affine.mean, beta=vector(beta))
-        job.widths(table(over_time(alpha, grad.dim())))
+        worker = build.address(workers.backward, STORAGE[laid.dtype], SCALARS[p.surrogate])
+        job = _job(laid, ctx.shape[0], ctx.setting, affine.scale, affine.shift, more)
+        job.point(grad=layout.lay(grad.to(laid.dtype)))
+        job.vectors(mean=affine.mean)
+        job.widths(_table(over_time(alpha, grad.dim())))
 
         through_statistics = norm is not None and norm.training and wants_z
-        moments = job.sums("moments", 2) if wants_gamma or wants_mu or through_statistics else None
-        d_beta = job.sums("d_beta", 1) if wants_beta else None
+        moments = job.zeros("moments", 2, layout.channels) if wants_gamma or wants_mu or through_statistics else None
+        d_beta = job.zeros("d_beta", layout.channels) if wants_beta else None
         total = np.zeros((2, layout.channels))  # of du and du (z - mean)
         if through_statistics:
             # The gradient through the statistics needs sums over all elements before the first d_z can be written.
@@ -122,9 +130,49 @@ class FusedNeurons(torch.autograd.Function):
             _parameter(total[1] * scale / affine.deviation, gamma) if wants_gamma else None,
             _parameter(total[0], mu) if wants_mu else None,
             None if d_residual is None else layout.back(d_residual),
-            None if d_beta is None else _parameter(d_beta.sum(0)[0], beta),
+            None if d_beta is None else _parameter(d_beta.sum(0), beta),
             None,
         )
+
+
+@quiet
+def observe(
+    x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, grad: Tensor | None, setting: Setting, *, full: bool
+) -> Statistics:
+    """Statistics of neurons with the current scale x + shift + residual.
+
+    Args:
+        x: (T, B, C, H, W); H and W are multiples of the pooling window.
+        scale, shift: (C,).
+        residual: a second current, shaped like x.
+        grad: dL/do, or the gradient of averages over windows; None without a backward pass.
+        setting: ``norm`` is ignored.
+        full: compute all statistics; otherwise only spikes and coverage.
+    """
+    layout, p = setting.layout, setting.p
+    more = None if residual is None else layout.lay(residual.to(x.dtype))
+    job = _job(_laid(x, layout), len(x), setting, _vector(scale), _vector(shift), more)
+    job.widths(_table(over_time(p.alpha, x.dim())))
+    sums, histogram = job.zeros("sums", len(x), len(SUMS)), job.zeros("histogram", PLACES, dtype=np.int64)
+    marks = np.zeros([x.shape[axis] for axis in layout.order[1:]], np.uint8)
+    job.point(grad=None if grad is None else layout.lay(grad.to(x.dtype)), marks=marks)
+    if not full:
+        job.point(histogram=None)
+    job.run(build.address(workers.backward, STORAGE[x.dtype], SCALARS[p.surrogate], True))
+    return Statistics(*map(torch.from_numpy, (sums.sum(0), histogram.sum(0), marks)))
+
+
+def _laid(z: Tensor, layout: Layout) -> Tensor:
+    """z in the memory order of the kernels; one step of an image expanded over time, whose steps share memory."""
+    return layout.lay(z[:1] if z.stride(0) == 0 else z)
+
+
+def _job(laid: Tensor, T: int, setting: Setting, scale: Vector, shift: Vector, residual: Tensor | None) -> Job:
+    """A job with the input of the neurons."""
+    job = Job(laid, T, setting.layout, setting.p.threshold, setting.pool)
+    job.point(residual=residual)
+    job.vectors(scale=scale, shift=shift, beta=_vector(setting.p.beta))
+    return job
 
 
 def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
@@ -138,8 +186,8 @@ def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
         # Deviations from one value per channel: squares of the values would cancel if the mean is large.
         origin = laid.view(-1, channels)[0].double().numpy()
         job.vectors(mean=origin)
-        sums = job.sums("moments", 2)
-        job.run(build.statistics(STORAGE[laid.dtype]))
+        sums = job.zeros("moments", 2, channels)
+        job.run(build.address(workers.statistics, STORAGE[laid.dtype]))
         n = laid.numel() // channels
         deviation, square = sums.sum(0) / n
         mean, var = origin + deviation, np.maximum(square - deviation**2, 0)
@@ -147,18 +195,18 @@ def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
         for running, now in ((norm.running_mean, mean), (norm.running_var, var * (n / (n - 1)))):
             running.lerp_(torch.from_numpy(now).to(running.dtype), norm.momentum)
     else:
-        mean, var = vector(norm.running_mean), vector(norm.running_var)
+        mean, var = _vector(norm.running_mean), _vector(norm.running_var)
     deviation = np.sqrt(var + norm.eps)
-    scale = vector(norm.weight) * norm.scale / deviation
-    return Affine(scale, vector(norm.bias) - scale * mean, mean, deviation)
+    scale = _vector(norm.weight) * norm.scale / deviation
+    return Affine(scale, _vector(norm.bias) - scale * mean, mean, deviation)
 
 
-def vector(parameter: Tensor) -> Vector:
+def _vector(parameter: Tensor) -> Vector:
     """A parameter per channel or a scalar, as (C,) or (1,)."""
     return parameter.detach().double().reshape(-1).numpy()
 
 
-def table(alpha: Tensor) -> Vector:
+def _table(alpha: Tensor) -> Vector:
     """Widths (T or 1, ...) as (T or 1, C or 1)."""
     return alpha.detach().double().reshape(len(alpha), -1).numpy()
 

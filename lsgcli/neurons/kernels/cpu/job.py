@@ -1,26 +1,98 @@
-"""Arguments of a worker: a record of sizes, addresses and numbers, shared between Python and the compiled code."""
+"""Arguments of a worker: the memory layout of its tensors, the partition of neurons among threads, sizes and addresses.
+
+Layout and partition depend on shapes only, not on the number of threads, because sums are computed per chunk. Imports no numba.
+"""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lsgcli.neurons.kernels.cpu import threads
-from lsgcli.neurons.kernels.cpu.layout import CHUNK, Layout, cut
+
+PERIOD = 1024  # elements per loop: the vectors per channel, repeated to this length, stay in the L1 cache
+BLOCK = 16384  # elements per timestep of a block: long runs are read faster than many short ones
+SCRATCH = 1 << 17  # elements of a block over all timesteps: its membrane potentials stay in the L2 cache
+SHARES = 16  # minimum number of blocks, to be shared between threads
+CHUNK = 1 << 16  # elements between two additions of float32 sums to float64
+
+STORAGE = {torch.float32: np.float32, torch.bfloat16: np.uint16}  # types of the kernels
+
+# Statistics of observed neurons: sums per timestep, and a histogram of u / v_th, whose threshold is 1 and whose interval by the
+# paper is within [-0.42, 2.42]; PLACES includes underflow and overflow.
+SUMS = ("spikes", "inside", "u", "u_squared", "u_cubed", "h", "h_squared", "current", "current_squared", "product", "du")
+LOWEST, HIGHEST, BINS = -4.0, 6.0, 100
+PLACES = BINS + 2
+FIRED, SILENT = np.uint8(1), np.uint8(2)  # marks of a neuron: fired at any step; silent at any step
 
 ADDRESSES = (
     *("counter", "z", "residual", "out", "scale", "shift", "beta", "half", "inverse", "mean", "slope", "offset"),
     *("grad", "d_z", "d_residual", "moments", "d_beta"),
     *("sums", "histogram", "marks"),
 )
-# In elements, except the counts of rows, pieces, blocks and chunks; z_step is 0 if z is the same at all steps.
+# In elements, except the counts of rows, pieces, blocks and chunks; z_step is 0 if z is the same at all steps. A loop processes a
+# ``period``: whole pixels, and whole pooling windows of a row. A block is a ``run`` of elements in each of ``rows`` rows (fewer in
+# the last block); a row of ``row`` elements has ``pieces`` runs. A chunk is ``per_chunk`` blocks.
 SIZES = (
     *("T", "channels", "side", "period", "run", "row", "rows", "pieces", "size", "step", "z_step", "out_step", "width_step"),
     *("blocks", "chunks", "per_chunk"),
 )
 JOB = np.dtype([(name, np.int64) for name in (*ADDRESSES, *SIZES)] + [("v_th", np.float32), ("area", np.float32)], align=True)
+
+
+class Layout(NamedTuple):
+    """An order of axes, time first and channels last, in which a tensor is contiguous.
+
+    Attributes:
+        order: for ``Tensor.permute``.
+        channels: C, the length of per-channel vectors.
+    """
+
+    order: tuple[int, ...]
+    channels: int
+
+    def lay(self, x: Tensor) -> Tensor:
+        """x in this order; copied if it is not contiguous in it."""
+        return x.permute(self.order).contiguous()
+
+    def like(self, shape: torch.Size, x: Tensor) -> Tensor:
+        """An empty tensor for ``shape`` in this order, of x's type."""
+        return x.new_empty([shape[axis] for axis in self.order])
+
+    def back(self, x: Tensor) -> Tensor:
+        """A tensor in this order, permuted to the original order without a copy."""
+        return x.permute([self.order.index(axis) for axis in range(len(self.order))])
+
+
+def image_layout(x: Tensor, *parameters: Tensor) -> Layout | None:
+    """The layout of (T, B, C, H, W), if parameters vary along no axis except the channels; otherwise None."""
+    return Layout((0, 1, 3, 4, 2), x.shape[2]) if _axes(x, parameters) <= {2} else None
+
+
+def sequence_layout(x: Tensor, *parameters: Tensor) -> Layout | None:
+    """The layout whose channels are the axis along which parameters vary; x's own order if none varies; None for two axes."""
+    axes = _axes(x, parameters)
+    if len(axes) > 1:
+        return None
+    others = [axis for axis in range(1, x.dim()) if axis not in axes]
+    if axes:
+        (channel,) = axes
+        return Layout((0, *others, channel), x.shape[channel])
+    others.sort(key=lambda axis: -x.stride()[axis])
+    return Layout((0, *others), 1)
+
+
+def _axes(x: Tensor, parameters: tuple[Tensor, ...]) -> set[int]:
+    """Axes of one step of x along which parameters vary; each broadcasts against one step or against the whole of x."""
+    return {
+        axis
+        for parameter in parameters
+        for axis, size in enumerate(parameter.shape, start=x.dim() - parameter.dim())
+        if size > 1 and axis > 0
+    }
 
 
 class Job:
@@ -38,17 +110,15 @@ class Job:
         self.channels, self.record, self.kept = layout.channels, np.zeros(1, JOB), dict[str, Any]()
         step = laid[0].numel()
         row = laid.shape[3] * layout.channels if pool > 1 else step
-        blocks = cut(T, step, row, layout.channels, pool)
-        self.period, self.chunks = blocks.period, blocks.chunks
-        self._size(**blocks._asdict(), T=T, channels=layout.channels, side=pool, size=laid.numel())
-        self._size(step=step, z_step=step if len(laid) > 1 else 0, out_step=step // pool**2, v_th=v_th, area=pool**2)
+        self._size(**partition(T, step, row, layout.channels, pool), T=T, channels=layout.channels, side=pool, row=row)
+        self._size(size=laid.numel(), step=step, z_step=step if len(laid) > 1 else 0, out_step=step // pool**2)
+        self._size(v_th=v_th, area=pool**2)
         self.point(z=laid)
 
     def over_all(self) -> "Job":
         """This job, with all steps as one run of memory, for sums over all steps."""
-        per_chunk = max(1, CHUNK // self.period)
-        self.chunks = math.ceil(int(self.record["size"][0]) / (per_chunk * self.period))
-        self._size(per_chunk=per_chunk, chunks=self.chunks)
+        per_chunk = max(1, CHUNK // self["period"])
+        self._size(per_chunk=per_chunk, chunks=math.ceil(self["size"] / (per_chunk * self["period"])))
         return self
 
     def point(self, **memory: Tensor | NDArray[Any] | None) -> None:
@@ -64,26 +134,44 @@ class Job:
     def widths(self, table: NDArray[Any]) -> None:
         """Set the surrogate's width, (T or 1, C or 1)."""
         self.point(half=self._repeated(table / 2), inverse=self._repeated(1 / table))
-        self._size(width_step=self.period if len(table) > 1 else 0)
+        self._size(width_step=self["period"] if len(table) > 1 else 0)
 
-    def sums(self, name: str, n: int) -> NDArray[np.float64]:
-        """Zeroed memory for n sums per chunk and channel: (chunks, n, C)."""
-        room = np.zeros((self.chunks, n, self.channels))
+    def zeros(self, name: str, *shape: int, dtype: type = np.float64) -> NDArray[Any]:
+        """Set the address of zeroed memory, (chunks, *shape), for results of each chunk."""
+        room: NDArray[Any] = np.zeros((self["chunks"], *shape), dtype)
         self.point(**{name: room})
         return room
 
     def run(self, worker: int) -> None:
         """Run the worker at an address."""
         self.point(counter=np.zeros(1, np.int64))
-        threads.run(worker, self.record.ctypes.data, self.chunks)
+        threads.run(worker, self.record.ctypes.data, self["chunks"])
+
+    def __getitem__(self, name: str) -> int:
+        return int(self.record[name][0])
 
     def _repeated(self, table: NDArray[Any]) -> NDArray[np.float32]:
         """Each row of (n, C or 1) repeated to the length of a period, concatenated."""
         n, size = table.shape
-        repeated = np.empty((n, self.period // size, size), np.float32)
+        repeated = np.empty((n, self["period"] // size, size), np.float32)
         repeated[:] = table[:, None]
         return repeated
 
     def _size(self, **sizes: float) -> None:
         for name, value in sizes.items():
             self.record[name] = value
+
+
+def partition(T: int, step: int, row: int, channels: int, side: int) -> dict[str, int]:
+    """Partition ``step`` elements, in rows of ``row``, into blocks: pieces of ``side`` rows, or multiples of ``side`` whole rows."""
+    unit = side * channels
+    period = max(1, min(PERIOD, row) // unit) * unit
+    target = max(period, min(BLOCK, SCRATCH // T, step // SHARES) // period * period)
+    run = min(row, max(period, target // side // period * period))
+    pieces = math.ceil(row / run)
+    rows = min(step // row, max(1, target // (row * side)) * side) if pieces == 1 else side
+    blocks = math.ceil(step // row / rows) * pieces
+    per_chunk = max(1, CHUNK // (T * run * rows))
+    chunks = math.ceil(blocks / per_chunk)
+    names = ("period", "run", "pieces", "rows", "blocks", "chunks", "per_chunk")
+    return dict(zip(names, (period, run, pieces, rows, blocks, chunks, per_chunk), strict=True))

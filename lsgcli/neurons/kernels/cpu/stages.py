@@ -9,26 +9,66 @@ Legend: u membrane potential, v_th threshold; the current is I = scale z + shift
 
 import numpy as np
 
-from lsgcli.neurons.kernels.cpu.intrinsics import get, loop, put
+from lsgcli.neurons.kernels.cpu.intrinsics import doubles, get, loop, put
 
 ZERO, ONE = np.float32(0), np.float32(1)
 # mypy: disable-error-code="no-untyped-def"
 
 
 @loop
+def spike(u, v_th):
+    """o = 1 if u >= v_th else 0."""
+    return ONE if u >= v_th else ZERO
+
+
+@loop
+def after_reset(u, v_th):
+    """u (1 - o): the potential that remains after the reset."""
+    return ZERO if u >= v_th else u
+
+
+@loop
 def integrate(u, before, z, scale, shift, beta, v_th, n):
-    """u = scale z + shift + beta * before, with ``before`` reset to 0 after a spike; ``before`` may be ``u``."""
+    """u = scale z + shift + beta * (what remains of ``before``); ``before`` may be ``u``."""
     for j in range(n):
-        b = before[j]
-        u[j] = get(z, j) * scale[j] + shift[j] + (ZERO if b >= v_th else b) * beta[j]
+        u[j] = get(z, j) * scale[j] + shift[j] + after_reset(before[j], v_th) * beta[j]
 
 
 @loop
 def integrate_two(u, before, z, residual, scale, shift, beta, v_th, n):
     """As :func:`integrate`, with the residual added."""
     for j in range(n):
-        b = before[j]
-        u[j] = get(z, j) * scale[j] + shift[j] + get(residual, j) + (ZERO if b >= v_th else b) * beta[j]
+        u[j] = get(z, j) * scale[j] + shift[j] + get(residual, j) + after_reset(before[j], v_th) * beta[j]
+
+
+@loop
+def step_back(shape, du, u, g, half, inverse, beta, v_th, n):
+    """du = do h(u - v_th) + beta (1 - o) du[t+1], with do = g - beta u du[t+1]; on entry du is du[t+1]."""
+    for j in range(n):
+        later = du[j] * beta[j]
+        h = shape(u[j] - v_th, half[j], inverse[j])
+        du[j] = (g[j] - later * u[j]) * h + (ZERO if u[j] >= v_th else later)
+
+
+@loop
+def add_beta(total, du, before, v_th, n):
+    """Add du * u[t-1] (1 - o[t-1]), the gradient of beta."""
+    for j in range(n):
+        total[j] += du[j] * after_reset(before[j], v_th)
+
+
+@loop
+def fire(out, u, v_th, n):
+    """Write the spikes."""
+    for j in range(n):
+        put(out, j, spike(u[j], v_th))
+
+
+@loop
+def count(total, u, v_th, n):
+    """Add the spikes to the total."""
+    for j in range(n):
+        total[j] += spike(u[j], v_th)
 
 
 @loop
@@ -38,20 +78,6 @@ def add_squares(total, squares, u, n):
         x = u[j]
         total[j] += x
         squares[j] += x * x
-
-
-@loop
-def fire(out, u, v_th, n):
-    """out = 1 if u >= v_th else 0."""
-    for j in range(n):
-        put(out, j, ONE if u[j] >= v_th else ZERO)
-
-
-@loop
-def count(total, u, v_th, n):
-    """Add 1 to the total if u >= v_th."""
-    for j in range(n):
-        total[j] += ONE if u[j] >= v_th else ZERO
 
 
 @loop
@@ -85,23 +111,6 @@ def widen(g, grad, n):
     """g = grad in float32."""
     for j in range(n):
         g[j] = get(grad, j)
-
-
-@loop
-def step_back(shape, du, u, g, half, inverse, beta, v_th, n):
-    """du = do h(u - v_th) + beta (1 - o) du[t+1], with do = g - beta u du[t+1]; on entry du is du[t+1]."""
-    for j in range(n):
-        later = du[j] * beta[j]
-        h = shape(u[j] - v_th, half[j], inverse[j])
-        du[j] = (g[j] - later * u[j]) * h + (ZERO if u[j] >= v_th else later)
-
-
-@loop
-def add_beta(total, du, before, v_th, n):
-    """Add du * u[t-1] (1 - o[t-1]), the gradient of beta."""
-    for j in range(n):
-        b = before[j]
-        total[j] += du[j] * (ZERO if b >= v_th else b)
 
 
 @loop
@@ -144,8 +153,9 @@ def add_deviations(total, squares, z, origin, n):
 
 
 @loop
-def fold(sums, run, channels, n):
-    """Add the elements of a run to float64 sums per channel, in order, and zero the run."""
+def fold(address, run, channels, n):
+    """Add the elements of a run to float64 sums per channel at an address, in order, and zero the run."""
+    sums = doubles(address, channels)
     for first in range(0, n, channels):
         part = run[first : first + channels]
         for c in range(channels):

@@ -4,16 +4,19 @@ Memory is (T, rows, C), channels innermost; a row is an image row if spikes are 
 piece of a row, or several rows, a multiple of the height of the pooling window; loops process a *period* at a time. A *chunk* is a
 fixed number of blocks with its own sums, so results do not depend on which thread runs it. A worker is a C function with one argument,
 a pointer to a :data:`JOB`.
+
+Legend: ``here`` is the index of an element in a step; m elements from there, at most a period, are processed.
 """
 
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import carray, from_dtype, types
 
-from lsgcli.neurons.kernels.cpu.blocks import advance, arrive, extent, recompute
-from lsgcli.neurons.kernels.cpu.intrinsics import doubles, fetch_and_add, floats, pointer
+from lsgcli.neurons.kernels.cpu import watching
+from lsgcli.neurons.kernels.cpu.intrinsics import fetch_and_add, floats, loop, pointer
 from lsgcli.neurons.kernels.cpu.job import JOB
 from lsgcli.neurons.kernels.cpu.stages import (
     add_beta,
@@ -24,21 +27,88 @@ from lsgcli.neurons.kernels.cpu.stages import (
     count,
     fire,
     fold,
+    integrate,
+    integrate_two,
+    spread,
     step_back,
     through_statistics,
+    widen,
     write,
     write_scaled,
 )
 
+# mypy: disable-error-code="no-untyped-def"
 SIGNATURE = types.void(types.CPointer(from_dtype(JOB)))
-ZERO, ONE = np.float32(0), np.float32(1)
+ZERO = np.float32(0)
 Worker = Callable[[Any], None]
+Inputs = namedtuple("Inputs", "z residual scale shift beta")
+
+
+@loop
+def inputs_of(job, dtype):
+    """The input of the neurons as arrays, with vectors of a period."""
+    return Inputs(
+        carray(pointer(job.z), (job.size,), dtype),
+        carray(pointer(job.residual), (job.T * job.step,), dtype),
+        floats(job.scale, job.period),
+        floats(job.shift, job.period),
+        floats(job.beta, job.period),
+    )
+
+
+@loop
+def extent(job, block):
+    """First row of a block, offset in that row, number of rows, and elements per row."""
+    first, left = block // job.pieces * job.rows, block % job.pieces * job.run
+    return first, left, min(job.rows, job.step // job.row - first), min(job.run, job.row - left)
+
+
+@loop
+def advance(job, x, u, before, t, here, m):
+    """u at step t, from the potential ``before`` at step t - 1."""
+    at_z, at_a = t * job.z_step + here, t * job.step + here
+    if job.residual:
+        residual = x.residual[at_a : at_a + m]
+        integrate_two(u, before, x.z[at_z : at_z + m], residual, x.scale, x.shift, x.beta, job.v_th, m)
+    else:
+        integrate(u, before, x.z[at_z : at_z + m], x.scale, x.shift, x.beta, job.v_th, m)
+
+
+@loop
+def recompute(job, x, block, membrane, rest):
+    """Membrane potentials of a block at all steps, (T, rows x run); ``rest`` is a period of zeros."""
+    first, left, rows, n = extent(job, block)
+    for t in range(job.T):
+        for r in range(rows):
+            for at_n in range(0, n, job.period):
+                m, at_u = min(job.period, n - at_n), r * job.run + at_n
+                before = membrane[t - 1, at_u : at_u + m] if t > 0 else rest[:m]
+                advance(job, x, membrane[t, at_u : at_u + m], before, t, (first + r) * job.row + left + at_n, m)
+
+
+@loop
+def arrive(job, g, grad, t, row, at, m):
+    """g = dL/do of m elements of an image row, or of each row of the pooling window that begins there, from element ``at``."""
+    at_g = t * job.out_step + row // job.side * (job.row // job.side) + at // job.side
+    source = grad[at_g : at_g + m // job.side]
+    if job.side > 1:
+        spread(g, source, job.area, job.side, job.channels, m // job.side // job.channels)
+    else:
+        widen(g, source, m)
+
+
+@loop
+def fold_moments(job, chunk, first, second, n):
+    """Fold two runs into the ``moments`` of a chunk."""
+    at = job.moments + 16 * chunk * job.channels
+    fold(at, first, job.channels, n)
+    fold(at + 8 * job.channels, second, job.channels, n)
 
 
 def statistics(dtype: type) -> Worker:
     """A worker for the sums of z - origin and of its square, per chunk and channel, in float64."""
 
-    def worker(at):  # type: ignore[no-untyped-def]
+    def worker(at):
         job = carray(at, (1,))[0]
         run = job.period
         z, origin = carray(pointer(job.z), (job.size,), dtype), floats(job.mean, run)
@@ -50,9 +120,7 @@ def statistics(dtype: type) -> Worker:
             for at_n in range(chunk * job.per_chunk * run, min((chunk + 1) * job.per_chunk * run, job.size), run):
                 n = min(run, job.size - at_n)
                 add_deviations(total, squares, z[at_n : at_n + n], origin, n)
-            sums = doubles(job.moments + 16 * chunk * job.channels, 2 * job.channels)
-            fold(sums[: job.channels], total, job.channels, run)
-            fold(sums[job.channels :], squares, job.channels, run)
+            fold_moments(job, chunk, total, squares, run)
 
     return worker
 
@@ -60,13 +128,11 @@ def statistics(dtype: type) -> Worker:
 def forward(dtype: type) -> Worker:
     """A worker for the forward pass: spikes, average-pooled if set; ``moments`` receives sums of u and u^2 per chunk and channel."""
 
-    def worker(at):  # type: ignore[no-untyped-def]
+    def worker(at):
         job = carray(at, (1,))[0]
         run, row, side, period = job.run, job.row, job.side, job.period
-        z = carray(pointer(job.z), (job.size,), dtype)
-        residual = carray(pointer(job.residual), (job.T * job.step,), dtype)
+        x = inputs_of(job, dtype)
         out = carray(pointer(job.out), (job.T * job.out_step,), dtype)
-        scale, shift, beta = floats(job.scale, period), floats(job.shift, period), floats(job.beta, period)
         membranes, total = np.empty((2, job.rows * run), np.float32), np.empty(period, np.float32)
         of_u, of_squares = np.zeros(period, np.float32), np.zeros(period, np.float32)
         while True:
@@ -87,7 +153,7 @@ def forward(dtype: type) -> Worker:
                                 here = (first + r) * row + left + at_n
                                 at_u, at = r * run + at_n, t * job.step + here
                                 u = now[at_u : at_u + m]
-                                advance(job, u, before[at_u : at_u + m], z, residual, scale, shift, beta, t, here, m)
+                                advance(job, x, u, before[at_u : at_u + m], t, here, m)
                                 if job.moments:
                                     add_squares(of_u, of_squares, u, m)
                                 if side > 1:
@@ -98,32 +164,30 @@ def forward(dtype: type) -> Worker:
                                 into = out[at_o + at_n // side : at_o + (at_n + m) // side]
                                 average(into, total, job.area, side, job.channels, m // side // job.channels)
             if job.moments:
-                sums = doubles(job.moments + 16 * chunk * job.channels, 2 * job.channels)
-                fold(sums[: job.channels], of_u, job.channels, period)
-                fold(sums[job.channels :], of_squares, job.channels, period)
+                fold_moments(job, chunk, of_u, of_squares, period)
 
     return worker
 
 
-def backward(dtype: type, shape: Any) -> Worker:
+def backward(dtype: type, shape: Any, observes: bool = False) -> Worker:
     """A worker for the backward pass: gradients of the operands whose addresses are set.
 
     ``moments`` receives sums of du and du (z - mean) per chunk and channel. With ``slope``, d_z includes the gradient through the batch
     statistics. The membrane potentials of a block are recomputed into cached scratch memory before anything is written, so d_z may
     be the memory of z.
+
+    A worker that observes adds statistics of the neurons to ``sums``, (chunks, T, SUMS) float64: always ``spikes`` and ``inside``;
+    ``du`` only with ``grad``; the others only with ``histogram``, (chunks, PLACES) int64, and then it also sets ``marks``, uint8 per
+    neuron and sample. Without ``grad`` it computes no gradients.
     """
 
-    def worker(at):  # type: ignore[no-untyped-def]
+    def worker(at):
         job = carray(at, (1,))[0]
         run, row, side, period, T, v_th = job.run, job.row, job.side, job.period, job.T, job.v_th
-        z = carray(pointer(job.z), (job.size,), dtype)
-        residual = carray(pointer(job.residual), (T * job.step,), dtype)
+        x = inputs_of(job, dtype)
         grad = carray(pointer(job.grad), (T * job.out_step,), dtype)
-        d_z, d_residual = (
-            carray(pointer(job.d_z), (T * job.step,), dtype),
-            carray(pointer(job.d_residual), (T * job.step,), dtype),
-        )
-        scale, shift, beta = floats(job.scale, period), floats(job.shift, period), floats(job.beta, period)
+        d_z = carray(pointer(job.d_z), (T * job.step,), dtype)
+        d_residual = carray(pointer(job.d_residual), (T * job.step,), dtype)
         mean, slope, offset = floats(job.mean, period), floats(job.slope, period), floats(job.offset, period)
         widths = job.width_step * (T - 1) + period
         halves, inverses = floats(job.half, widths), floats(job.inverse, widths)
@@ -136,7 +200,14 @@ def backward(dtype: type, shape: Any) -> Worker:
                 break
             for block in range(chunk * job.per_chunk, min((chunk + 1) * job.per_chunk, job.blocks)):
                 first, left, rows, n = extent(job, block)
-                recompute(job, block, membrane, rest, z, residual, scale, shift, beta)
+                recompute(job, x, block, membrane, rest)
+                if observes:
+                    for r in range(rows):
+                        for at_n in range(0, n, period):
+                            m, at_u, here = min(period, n - at_n), r * run + at_n, (first + r) * row + left + at_n
+                            watching.observe(job, x, shape, membrane, halves, inverses, chunk, at_u, here, m)
+                    if not job.grad:
+                        continue
                 carried[:] = ZERO
                 for t in range(T - 1, -1, -1):
                     at_w = t * job.width_step
@@ -148,26 +219,26 @@ def backward(dtype: type, shape: Any) -> Worker:
                             for r in range(group, group + side):
                                 at_u, at = r * run + at_n, (first + r) * row + left + at_n
                                 du, u = carried[at_u : at_u + m], membrane[t, at_u : at_u + m]
-                                step_back(shape, du, u, g, half, inverse, beta, v_th, m)
+                                step_back(shape, du, u, g, half, inverse, x.beta, v_th, m)
+                                if observes:
+                                    watching.add_nonzero(watching.sums_of(job, chunk, t), du, m)
                                 here, at_z = t * job.step + at, t * job.z_step + at
                                 if job.moments:
-                                    add_moments(total, weighted, du, z[at_z : at_z + m], mean, m)
+                                    add_moments(total, weighted, du, x.z[at_z : at_z + m], mean, m)
                                 if job.d_beta and t > 0:
                                     add_beta(for_beta, du, membrane[t - 1, at_u : at_u + m], v_th, m)
                                 if job.d_z and job.slope:
                                     # Through scratch memory: a loop whose output may alias its input is not vectorised.
-                                    source = z[at_z : at_z + m]
-                                    through_statistics(through, du, source, scale, mean, slope, offset, m)
+                                    source = x.z[at_z : at_z + m]
+                                    through_statistics(through, du, source, x.scale, mean, slope, offset, m)
                                     write(d_z[here : here + m], through, m)
                                 elif job.d_z:
-                                    write_scaled(d_z[here : here + m], du, scale, m)
+                                    write_scaled(d_z[here : here + m], du, x.scale, m)
                                 if job.d_residual:
                                     write(d_residual[here : here + m], du, m)
             if job.moments:
-                sums = doubles(job.moments + 16 * chunk * job.channels, 2 * job.channels)
-                fold(sums[: job.channels], total, job.channels, period)
-                fold(sums[job.channels :], weighted, job.channels, period)
+                fold_moments(job, chunk, total, weighted, period)
             if job.d_beta:
-                fold(doubles(job.d_beta + 8 * chunk * job.channels, job.channels), for_beta, job.channels, period)
+                fold(job.d_beta + 8 * chunk * job.channels, for_beta, job.channels, period)
 
     return worker
