@@ -16,6 +16,7 @@ from lsgcli import cpus, registry
 from lsgcli.config import RunConfig
 from lsgcli.errors import ConfigError
 from lsgcli.memory import keep_large_buffers
+from lsgcli.ranks import here
 
 log = logging.getLogger("lsg")
 
@@ -96,6 +97,11 @@ def use_threads(given: int | None) -> str:
     if given:
         torch.set_num_threads(given)
         return "as set"
+    processes = here().local_size
+    if processes > 1:  # torchrun sets OMP_NUM_THREADS to 1 unless the user does
+        count, source = cpus.usable()
+        torch.set_num_threads(max(1, count // processes))
+        return f"{source}, shared by {processes} processes"
     count, source = cpus.usable(cpus.THREADS)
     if count > torch.get_num_threads():
         return "torch's default"  # one per physical core, or the number set by an earlier call
@@ -128,11 +134,13 @@ def pick_device(name: str) -> torch.device:
     Raises:
         ConfigError: no such device on this machine.
     """
-    gpus = torch.cuda.device_count()
-    if name == "auto":
-        return torch.device("cuda" if gpus else "cpu")
-    if name == "cpu":
+    gpus, place = torch.cuda.device_count(), here()
+    if name == "cpu" or (name == "auto" and not gpus):
         return torch.device("cpu")
+    if place.size > 1 and name in ("auto", "cuda"):
+        name = f"cuda:{place.local_rank}"
+    if name == "auto":
+        return torch.device("cuda")
     match = re.fullmatch(r"cuda(?::(\d+))?", name)
     if match is None:
         raise ConfigError(f"--device: found {name!r}, expected auto, cpu, cuda or cuda:N")

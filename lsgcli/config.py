@@ -306,6 +306,12 @@ class RunConfig:
         MACHINE,
         choices=("none", "layers"),
     )
+    sync_norm: bool = setting(
+        True,
+        "With several devices: statistics of tdBN and of measured widths over the whole batch. Without, each device uses those of "
+        "its own share, which is faster and computes something else.",
+        MACHINE,
+    )
     deterministic: bool = setting(False, "Use only deterministic operations, and raise an error for any other.", MACHINE)
     threads: int | None = setting(
         None,

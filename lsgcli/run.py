@@ -23,11 +23,13 @@ from lsgcli.data.datasets.base import Progress
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError
 from lsgcli.models.base import SpikingNet
+from lsgcli.ranks import here
 from lsgcli.report import html
 from lsgcli.rundir import (
     FULL_FLOW,
     LAST,
     RunDir,
+    RunFiles,
     is_run,
     read_config,
     read_facts,
@@ -37,6 +39,7 @@ from lsgcli.rundir import (
     write_config,
 )
 from lsgcli.training import start
+from lsgcli.training.distributed import ALONE, Group
 from lsgcli.training.loop import Emit, Trainer, new_model
 from lsgcli.training.optim import cosine
 from lsgcli.training.signals import StopRequest
@@ -82,6 +85,18 @@ def _parts(config: RunConfig, fresh: bool) -> None:
         raise ConfigError(
             f"--accumulate: found {config.accumulate}, expected at most the batch size, {config.batch_size}",
             hint="Each part needs at least one sample.",
+        )
+
+
+def _check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
+    """Check that each process gets a sample of each part of a batch."""
+    assert bundle.train is not None
+    samples = min(config.batch_size, len(bundle.train))
+    if samples // min(config.accumulate, samples) < group.size:
+        raise ConfigError(
+            f"--batch-size: found {samples} samples in {min(config.accumulate, samples)} parts, expected at least {group.size} in each, "
+            "one for each device",
+            hint="Use a larger --batch-size, fewer parts (--accumulate) or fewer devices.",
         )
 
 
@@ -133,7 +148,8 @@ def train(
     force: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+    group: Group = ALONE,
+) -> dict[str, Any] | None:
     """Prepare the data, train in the run directory ``path``, and write the reports.
 
     Args:
@@ -142,18 +158,26 @@ def train(
         force: replace an existing run.
         resume: resume an existing run.
         progress: called during downloads and preparation.
+        group: the processes that train together; rank 0 writes the run directory.
 
     Returns:
-        The final record, as :meth:`lsgcli.training.loop.Trainer.train`.
+        The final record, as :meth:`lsgcli.training.loop.Trainer.train`; None in processes other than rank 0.
 
     Raises:
         LsgError: the settings, data, run directory or a checkpoint are invalid, or training failed or was stopped.
     """
     check(config, fresh=not (resume and (path / LAST).exists()))
     compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
-    bundle = prepare(config, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
+    with group.one_by_one():
+        bundle = prepare(config, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
+    _check_shares(config, bundle, group)
+    if not group.is_main:
+        group.agree("opened", lambda: None)  # rank 0 has opened the run
+        Trainer(config, bundle, compute, RunFiles(path), emit, stop, resume=resume, group=group).train()
+        return None
     with RunDir(path, force=force, resume=resume) as run:
-        trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume)
+        group.agree("opened", lambda: None)
+        trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume, group=group)
         if resume:
             run.result.unlink(missing_ok=True)  # rewritten at the end
             if read_config(path).epochs != config.epochs:
@@ -230,6 +254,7 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in ("torch", "torchvision", "tonic", "numpy", "numba", "safetensors")},
         "device": {"type": compute.device.type, "name": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()},
+        "processes": here().size,
         "precision": {"used": compute.precision, "because": compute.reason},
         "classes": list(bundle.classes),
         "samples": bundle.sizes(),

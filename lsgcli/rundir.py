@@ -44,7 +44,22 @@ def new_path(config: RunConfig) -> Path:
     return RUNS / f"{data}-{config.arch}-{config.method}" / f"{now}-s{config.seed}-{secrets.token_hex(3)}"
 
 
-class RunDir:
+class RunFiles:
+    """Paths of the files of a run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    config_file = property(lambda self: self.path / CONFIG)
+    metrics_file = property(lambda self: self.path / METRICS)
+    gradient_flow_file = property(lambda self: self.path / GRADIENT_FLOW)
+    best = property(lambda self: self.path / BEST)
+    last = property(lambda self: self.path / LAST)
+    report = property(lambda self: self.path / REPORT)
+    result = property(lambda self: self.path / RESULT)
+
+
+class RunDir(RunFiles):
     """An open run directory, locked against other processes until it is closed.
 
     Args:
@@ -59,19 +74,11 @@ class RunDir:
     """
 
     def __init__(self, path: Path, *, force: bool = False, resume: bool = False):
-        self.path = path
+        super().__init__(path)
         check_free(path, force=force, resume=resume)
         self._made = [p for p in (path, *path.parents) if not p.exists()]
         self._lock = _lock(path)
         files.remove_partial(path)
-
-    config_file = property(lambda self: self.path / CONFIG)
-    metrics_file = property(lambda self: self.path / METRICS)
-    gradient_flow_file = property(lambda self: self.path / GRADIENT_FLOW)
-    best = property(lambda self: self.path / BEST)
-    last = property(lambda self: self.path / LAST)
-    report = property(lambda self: self.path / REPORT)
-    result = property(lambda self: self.path / RESULT)
 
     def __enter__(self) -> "RunDir":
         return self

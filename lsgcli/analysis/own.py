@@ -162,8 +162,9 @@ class Call(NamedTuple):
     def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Factor of tdBN on its input, and sqrt(var + eps) of the input; (C,) each."""
         assert self.norm is not None
-        var, n = self.norm.running_var, x.numel() // x.shape[2]
+        var = self.norm.running_var
         if self.norm.training:
+            n = self.norm.over_all(x.numel() // x.shape[2])
             var = var * ((n - 1) / n)  # running variances are unbiased
         deviation = (var + self.norm.eps).sqrt()
         return self.norm.weight * self.norm.scale / deviation, deviation

@@ -1,5 +1,6 @@
 """Sums over the activity of a layer, per timestep."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -60,6 +61,10 @@ class LayerSums:
         if (longer := len(more) - len(before)) != 0:
             before, more = F.pad(before, (0, max(0, longer))), F.pad(more, (0, max(0, -longer)))
         self.values[name] = before + more
+
+    def gather(self, gather: Callable[[Tensor], Tensor]) -> None:
+        """Add the sums of other processes; ``gather`` returns the tensors of all of them."""
+        self.values = {name: gather(per_step).sum(0) for name, per_step in self.values.items()}
 
     def neurons(self, shape: torch.Size, device: torch.device) -> None:
         """Allocate the per-neuron statistics for a shape (rows, ..., C), if not allocated yet."""

@@ -11,6 +11,7 @@ from typing import Any
 from lsgcli.errors import CLOSED_PIPE, INTERRUPTED, ConfigError, LsgError, OutOfMemoryError, StorageError
 from lsgcli.memory import is_out_of_memory
 from lsgcli.output import clean
+from lsgcli.ranks import here
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -81,7 +82,9 @@ def refuse_empty(words: Sequence[str]) -> None:
 
 def fail(error: LsgError) -> None:
     """Print an expected error and exit with its status."""
-    print(f"error: {clean(str(error))}", file=sys.stderr)
+    if error.rank is None and here().rank > 0 and isinstance(error, ConfigError):
+        raise SystemExit(error.exit_code)  # rank 0 has the same command line and prints the same message
+    print(f"error: {f'rank {error.rank}: ' if error.rank else ''}{clean(str(error))}", file=sys.stderr)
     raise SystemExit(error.exit_code) from None
 
 

@@ -1,5 +1,6 @@
 """Batches, which are a pure function of (seed, epoch, index)."""
 
+import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,11 +25,27 @@ class Batch:
         x: float32, images (B, C, H, W) normalised per channel, or frames of counts (T, B, 2, H, W).
         y: (B,) int64 labels.
         index: index of the batch in the epoch.
+        total: number of samples of the batch in all processes; None if this process has all of them.
     """
 
     x: Tensor
     y: Tensor
     index: int
+    total: int | None = None
+
+    def first(self, n: int) -> "Batch":
+        """The first n samples."""
+        return Batch(self.x[:, :n] if self.x.dim() == 5 else self.x[:n], self.y[:n], self.index)
+
+
+def shares(total: int, parts: int, rank: int = 0, size: int = 1) -> list[np.ndarray]:
+    """The samples of a process in each part of a batch of ``total`` samples.
+
+    The batch is split into ``parts`` parts, or into single samples if it has fewer, and each part among ``size`` processes, as evenly
+    as possible.
+    """
+    whole = np.array_split(np.arange(total), min(parts, total))
+    return [np.array_split(part, size)[rank] for part in whole]
 
 
 class Batches:
@@ -45,6 +62,8 @@ class Batches:
         mean, std: per channel on the 0..1 scale, for images.
         static: whether samples are images rather than frames.
         workers: number of threads, each of which prefetches a batch; does not affect the batches.
+        parts: number of parts into which a batch is split.
+        share: (rank, size): load only the samples of one of ``size`` processes, which share each part.
 
     Raises:
         ConfigError: an augmentation does not support the data.
@@ -65,7 +84,10 @@ class Batches:
         std: Sequence[float] | None = None,
         static: bool,
         workers: int = 0,
+        parts: int = 1,
+        share: tuple[int, int] = (0, 1),
     ):
+        self.parts, self.share = parts, share
         self.split, self.batch_size, self.static = split, batch_size, static
         self.seed, self.epoch, self.start, self.workers = seed, epoch, start, workers
         every = chain(augment, static)
@@ -96,12 +118,19 @@ class Batches:
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
 
+    def whole(self) -> "Batches":
+        """The same batches with the samples of all processes."""
+        every = copy.copy(self)
+        every.share = (0, 1)
+        return every
+
     def batch(self, index: int) -> Batch:
         """The batch with the given index, independent of earlier calls."""
         return self._finished(index, self._samples(index))
 
     def _rows(self, index: int) -> np.ndarray:
-        return self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return rows[np.concatenate(shares(len(rows), self.parts, *self.share))]
 
     def _samples(self, index: int) -> np.ndarray:
         """The augmented samples of a batch (B, ...), in their stored data type; runs in prefetching threads."""
@@ -125,7 +154,8 @@ class Batches:
         x, y = torch.from_numpy(samples), torch.from_numpy(self.split.y[self._rows(index)])
         if not self.static:
             x = x.transpose(0, 1)
-        return Batch(x if self.static else torch.empty(x.shape).copy_(x), y, index)
+        total = min(self.batch_size, len(self.order) - index * self.batch_size)
+        return Batch(x if self.static else torch.empty(x.shape).copy_(x), y, index, total)
 
     def _changed(self, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Frames from recordings, with augmentations of events."""
