@@ -23,7 +23,6 @@ from lsgcli.data.datasets.base import Progress
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError
 from lsgcli.models.base import SpikingNet
-from lsgcli.ranks import here
 from lsgcli.report import html
 from lsgcli.rundir import (
     FULL_FLOW,
@@ -180,11 +179,13 @@ def train(
         trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume, group=group)
         if resume:
             run.result.unlink(missing_ok=True)  # rewritten at the end
+            _record_processes(run, config, trainer.state.epoch, group.size)
             if read_config(path).epochs != config.epochs:
                 emit(_extend(run, config, trainer))
         else:
             run.clear()
-            write_config(run, config, {**facts(compute, bundle), "sources": trainer.sources})
+            counts = [{"from_epoch": 0, "processes": group.size}]
+            write_config(run, config, {**facts(compute, bundle), "sources": trainer.sources, "processes": counts})
         try:
             end = trainer.train()
         except DivergedError as error:
@@ -205,6 +206,14 @@ def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> dict[str, Any]:
     record["lr"] = config.lr * cosine(state.epoch * trainer.steps + state.step, config.epochs * trainer.steps)
     write_config(run, config, {**facts, "extended": [*facts.get("extended", []), record]})
     return {"event": "extended", **record}
+
+
+def _record_processes(run: RunDir, config: RunConfig, epoch: int, count: int) -> None:
+    """Record in config.json that a run is resumed with another number of processes."""
+    facts = read_facts(run.path)
+    counts = facts.get("processes", [{"from_epoch": 0, "processes": 1}])
+    if counts[-1]["processes"] != count:
+        write_config(run, config, {**facts, "processes": [*counts, {"from_epoch": epoch, "processes": count}]})
 
 
 def _trained_on(path: Path) -> dict[str, Any] | None:
@@ -254,7 +263,6 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in ("torch", "torchvision", "tonic", "numpy", "numba", "safetensors")},
         "device": {"type": compute.device.type, "name": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()},
-        "processes": here().size,
         "precision": {"used": compute.precision, "because": compute.reason},
         "classes": list(bundle.classes),
         "samples": bundle.sizes(),

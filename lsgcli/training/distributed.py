@@ -5,14 +5,16 @@ those of the whole batch.
 """
 
 import contextlib
+import itertools
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,15 @@ MEETING = timedelta(minutes=10)  # for all processes to start
 PREPARING = timedelta(days=7)  # of the data, by the first process of a machine
 GRACE = 8.0  # seconds for a process to end by itself after another has failed
 POLL = 0.5  # seconds between looks for failures of other processes
+SILENCE = 20.0  # seconds without a sign of life, after which a process counts as hanging
+DONE = b"done"
+
+
+class Failure(NamedTuple):
+    """A failed process, or -1, and the exit status of all processes."""
+
+    rank: int
+    status: int
 
 
 class Group:
@@ -147,10 +158,15 @@ def joined(place: Place, backend: str) -> Iterator[Group]:
 
 
 class Failures:
-    """Ends a process when another one has failed, even inside a collective that will never complete."""
+    """Ends a process when another one has failed or hangs, even inside a collective that will never complete.
+
+    A thread of each process reports that it is alive, and looks for failures and for processes that no longer report.
+    """
 
     def __init__(self, place: Place, store: Any):
         self.place, self.store = place, store
+        store.set_timeout(timedelta(seconds=SILENCE))
+        store.set(f"alive/{place.rank}", "")
         self.lock, self.closed = threading.Lock(), threading.Event()
         self.thread = threading.Thread(target=self._watch, name="failures", daemon=True)
         self.thread.start()
@@ -162,24 +178,26 @@ class Failures:
             SystemExit: another process reports the error.
             LsgError: a process was lost without a report.
         """
-        rank = self.place.rank
+        rank, status = self.place.rank, getattr(error, "exit_code", LsgError.exit_code)
         if isinstance(error, (Stopped, DivergedError)):  # raised by all processes, while rank 0 may still write files
-            first = {"rank": 0, "status": error.exit_code}
             if rank > 0:
                 with contextlib.suppress(Exception):
                     self.store.wait(["done/0"], MEETING)
-        else:
-            lost = not isinstance(error, LsgError) and _is_communication(error)
-            first = self._first(GRACE / 2 if lost else 0) or self._report(
-                {"rank": rank, "status": getattr(error, "exit_code", 1)}
-            )
-            if lost and first["rank"] == rank:
-                raise LsgError(
-                    "lost the connection to another process",
-                    hint="Repeat the command with the same --out to continue from the last checkpoint.",
-                ) from error
-        if first["rank"] != rank:
-            raise SystemExit(first["status"]) from None
+                raise SystemExit(status) from None
+            return
+        lost = not isinstance(error, LsgError) and _is_communication(error)
+        first = None
+        if lost:
+            with contextlib.suppress(Exception):
+                first = self._first(GRACE / 2)
+        first = first or self._report(rank, status)
+        if first.rank != rank:
+            raise SystemExit(first.status) from None
+        if lost:
+            raise LsgError(
+                "lost the connection to another process",
+                hint="Repeat the command with the same --out to continue from the last checkpoint.",
+            ) from error
         if isinstance(error, LsgError):
             error.rank = rank
 
@@ -192,36 +210,60 @@ class Failures:
             if self.place.hosts:
                 self.store.wait([f"done/{rank}" for rank in range(self.place.size)], timedelta(seconds=2 * GRACE))
 
-    def _report(self, failure: dict[str, int]) -> dict[str, int]:
+    def _report(self, rank: int, status: int) -> Failure:
+        """Report a failure; returns the first one that was reported."""
+        own = Failure(rank, status)
         try:
             with self.lock:
-                return json.loads(self.store.compare_set("failed", "", json.dumps(failure)))  # type: ignore[no-any-return]
+                return Failure(*json.loads(self.store.compare_set("failed", "", json.dumps(own))))
         except Exception:  # the store is lost, so nobody else reports
-            return failure
+            return own
 
-    def _first(self, wait: float) -> dict[str, int] | None:
-        """The first reported failure, for which ``wait`` seconds are allowed."""
-        for _ in range(1 + int(wait / POLL)):
-            if found := self._look():
-                return found if found["rank"] >= 0 else None
-            if wait:
+    def _first(self, wait: float = 0) -> Failure | None:
+        """The first reported failure, for which ``wait`` seconds are allowed.
+
+        Raises:
+            RuntimeError: the process that serves the store has ended or hangs.
+        """
+        for remaining in range(int(wait / POLL), -1, -1):
+            with self.lock:
+                if self.store.check(["failed"]):
+                    return Failure(*json.loads(self.store.get("failed")))
+            if remaining:
                 time.sleep(POLL)
         return None
 
-    def _look(self) -> dict[str, int] | None:
-        try:
-            with self.lock:
-                return json.loads(self.store.get("failed")) if self.store.check(["failed"]) else None
-        except Exception:
-            return {"rank": -1, "status": 1}  # the process that serves the store has ended
-
     def _watch(self) -> None:
-        while not self.closed.wait(POLL):
-            found = self._look()
-            if found is not None and found["rank"] != self.place.rank:
+        beats: dict[int, tuple[bytes, int]] = {}  # of other processes, and for how many looks it has not changed
+        others = [rank for rank in range(self.place.size) if rank != self.place.rank]
+        for count in itertools.count():
+            if self.closed.wait(POLL):
+                break
+            try:
+                first = self._first()
+                with self.lock:
+                    self.store.set(f"alive/{self.place.rank}", str(count))
+                    keys = [f"alive/{rank}" for rank in others]
+                    now = self.store.multi_get(keys) if self.store.check(keys) else []
+            except Exception:
+                first, now = Failure(-1, LsgError.exit_code), []
+            for rank, beat in zip(others, now, strict=False):
+                last, looks = beats.get(rank, (b"", 0))
+                beats[rank] = (beat, looks + 1 if beat == last != DONE else 0)
+                if beats[rank][1] > SILENCE / POLL:
+                    self._abandon(rank)
+            if first is not None and first.rank != self.place.rank:
                 if not self.closed.wait(GRACE):
-                    os._exit(found["status"])
+                    os._exit(first.status)
                 return
+        with contextlib.suppress(Exception):
+            self.store.set(f"alive/{self.place.rank}", DONE)
+
+    def _abandon(self, rank: int) -> None:
+        """End this process because another one hangs, with a message from the first process that notices."""
+        if self._report(self.place.rank, LsgError.exit_code).rank == self.place.rank:
+            print(f"error: rank {rank}: no sign of life for {SILENCE:g} s; all processes end", file=sys.stderr, flush=True)
+        os._exit(LsgError.exit_code)
 
 
 def _is_communication(error: Exception) -> bool:

@@ -162,7 +162,8 @@ class Trainer:
         config, state = self.config, self.state
         steps = self.steps
         begun = {"run": str(self.run.path), "epochs": config.epochs, "steps": steps, "epoch": state.epoch}
-        self.emit({"event": "start", **begun, "computing": self.compute.described(), "sources": self.sources})
+        computing = self.compute.described() + (f", {self.group.size} processes" if self.group.size > 1 else "")
+        self.emit({"event": "start", **begun, "computing": computing, "sources": self.sources})
         while state.epoch < config.epochs:
             begin, read, loss = time.perf_counter() - state.seconds, 0.0, 0.0
             flow: list[dict[str, Any]] = []

@@ -1,6 +1,8 @@
 """Training in several processes computes what one process computes. The processes meet on this machine, with Gloo."""
 
 import multiprocessing
+import os
+import signal
 import socket
 from pathlib import Path
 
@@ -13,8 +15,9 @@ from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.hooks import observing
 from lsgcli.compute import Compute
 from lsgcli.data.batches import batches, shares
-from lsgcli.errors import ConfigError, DataError
+from lsgcli.errors import DataError
 from lsgcli.ranks import Place, place
+from lsgcli.training import distributed
 from lsgcli.training.distributed import ALONE, joined
 from lsgcli.training.loop import Trainer, new_model
 from lsgcli.training.optim import Optimizers
@@ -84,7 +87,7 @@ def work(rank, size, port, folder):
         torch.save(found, Path(folder) / f"{rank}.pt")
 
 
-def start(target, size, *arguments):
+def start(target, size, *arguments, wait=120):
     """Run ``target(rank, size, port, ...)`` in processes; returns their exit statuses."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -94,7 +97,7 @@ def start(target, size, *arguments):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(wait)
     statuses = [process.exitcode for process in processes]
     for process in processes:
         process.kill()
@@ -189,3 +192,17 @@ def test_place_of_a_process():
     assert (found.rank, found.size, found.local_rank, found.local_size, found.address) == (2, 3, 0, 1, "gpu03")
     assert place({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "5"}) == Place()  # a batch script, not srun
     assert place({}) == Place()
+
+
+def hanging(rank, size, port):
+    distributed.SILENCE = 3.0
+    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "gloo") as group:
+        group.gather(torch.zeros(1))
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        group.gather(torch.zeros(1))
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_ends_the_others():
+    assert start(hanging, 3, wait=40)[::2] == [1, 1]
