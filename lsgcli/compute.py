@@ -19,6 +19,7 @@ from lsgcli.memory import keep_large_buffers
 from lsgcli.ranks import here
 
 log = logging.getLogger("lsg")
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Compute:
     """A device and the precision of convolutions and linear layers.
 
     Attributes:
-        precision: fp32 or bf16.
+        precision: fp32, bf16 or fp16.
         reason: why this precision was selected.
     """
 
@@ -35,10 +36,15 @@ class Compute:
     reason: str = "as set"
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Autocast context for the network, with bf16 if selected; membrane potentials are always float32."""
+        """Autocast context for the network, with the selected precision; membrane potentials are always float32."""
         if self.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.device.type, dtype=HALF[self.precision])
+
+    @property
+    def overflows(self) -> int:
+        """Number of consecutive steps whose gradients may overflow because the loss is scaled too much."""
+        return 16 if self.precision == "fp16" else 0
 
     def described(self) -> str:
         """Description of device, precision, and the reason for it."""
@@ -110,12 +116,12 @@ def use_threads(given: int | None) -> str:
 
 
 def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
-    """fp32 or bf16, and the reason; ``auto`` selects bf16 if the hardware computes it faster than fp32."""
+    """fp32, bf16 or fp16, and the reason; ``auto`` selects the type that the hardware computes fastest."""
     if name != "auto":
         return name, "as set"
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
-        return ("bf16" if major >= 8 else "fp32"), f"CUDA capability {major}.{minor}"
+        return ("bf16" if major >= 8 else "fp16" if major == 7 else "fp32"), f"CUDA capability {major}.{minor}"
     found = sorted(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
     return ("bf16", f"the processor has {' and '.join(found)}") if found else ("fp32", "the processor has no bf16 instructions")
 

@@ -294,9 +294,9 @@ class RunConfig:
     precision: str = setting(
         "auto",
         "Precision of convolutions and linear layers; membrane potentials and statistics are always fp32. auto selects bf16 if "
-        "the CPU or GPU supports it natively.",
+        "the CPU or GPU supports it natively, and fp16, with a gradient scaler, on GPUs of capability 7.x.",
         MACHINE,
-        choices=("auto", "fp32", "bf16"),
+        choices=("auto", "fp32", "bf16", "fp16"),
     )
     backend: str = setting("auto", "Implementation of the neuron dynamics.", MACHINE, kind="backend")
     checkpoint_activations: str = setting(

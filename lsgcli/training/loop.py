@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from lsgcli import checkpoint, files, models, registry
 from lsgcli.analysis import gradflow, own
@@ -66,7 +67,7 @@ class PendingStep(NamedTuple):
     """A step whose results have not been read; tensors are 0-dimensional, on the device, and equal in all processes."""
 
     index: int  # of the batch
-    finite: Tensor
+    diverged: Tensor
     loss: Tensor
     norm: Tensor
     signal: Tensor  # number of the signal that requested a stop, or 0
@@ -129,10 +130,11 @@ class Trainer:
         self.eval_split: Split = bundle.val if bundle.val is not None else bundle.test
         self.loss = registry.get("loss", config.loss)
         self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
-        self.optimizers = Optimizers(self.model, config)
+        self.optimizers = Optimizers(self.model, config, GradScaler(compute.device.type, enabled=compute.precision == "fp16"))
         self.state = State()
         # Sums of loss and correct predictions of this process that are not yet in the state.
         self.sums = torch.zeros(2, dtype=torch.float64, device=compute.device)
+        self.overflows = torch.zeros((), dtype=torch.int32, device=compute.device)  # in consecutive steps
         self.agreed_signal = 0  # that requested a stop, in any process
         self.pending: PendingStep | None = None
         self.steps = len(self._batches())  # per epoch
@@ -221,7 +223,8 @@ class Trainer:
         layers = own.layers(self.model) if observe else []
         self.model.train()
         with observing(layers, full=False) as observed:
-            sums = gradients(self.net, batch, self.config, self.compute, self.group)
+            sums = gradients(self.net, batch, self.config, self.compute, self.group, self.optimizers.scaled)
+        self.optimizers.unscale()
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         requested = sums.new_tensor(self.stop.signal_number)
         every = self.group.gather(torch.stack([*sums, requested]))
@@ -229,7 +232,10 @@ class Trainer:
         norm, loss = torch.nn.utils.get_total_norm(grads), every[:, 0].sum() / n
         self._check_finite()
         finite = torch.isfinite(loss) & torch.isfinite(norm)
-        self.pending = PendingStep(batch.index, finite, loss, norm, every[:, 2].max())
+        # In fp16, some overflows of gradients only skip a step, after which the loss is scaled less.
+        self.overflows = torch.where(finite, 0, self.overflows + 1)
+        diverged = ~finite & (~torch.isfinite(loss) | (self.overflows > self.compute.overflows))
+        self.pending = PendingStep(batch.index, diverged, loss, norm, every[:, 2].max())
         if not self.compute.runs_ahead:
             self._check_finite()
         for watcher in observed.values():
@@ -240,7 +246,7 @@ class Trainer:
         self.optimizers.step(rate, skip=~finite)
         self.model.end_step(skip=~finite)
         self.optimizers.zero_grad()
-        self.sums += torch.where(finite, every[:, :2].sum(0), 0)
+        self.sums += torch.where(diverged, 0, every[:, :2].sum(0))
         self.state.seen += n
         return flow
 
@@ -249,7 +255,7 @@ class Trainer:
         step, self.pending = self.pending, None
         if step is None:
             return
-        if not step.finite:
+        if step.diverged:
             self._diverged(step.index, step.loss.item(), step.norm.item())
         self.agreed_signal = int(step.signal) if self.group.size > 1 else 0
 

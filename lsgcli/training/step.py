@@ -1,5 +1,6 @@
 """The gradients of one step."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
@@ -12,13 +13,18 @@ from lsgcli.data.batches import Batch, shares
 from lsgcli.neurons.kernels import single_backward
 from lsgcli.training.distributed import ALONE, Group
 
+Scale = Callable[[Tensor], Tensor] | None
 
-def gradients(net: nn.Module, batch: Batch, config: RunConfig, compute: Compute, group: Group = ALONE) -> Tensor:
+
+def gradients(
+    net: nn.Module, batch: Batch, config: RunConfig, compute: Compute, group: Group = ALONE, scale: Scale = None
+) -> Tensor:
     """Accumulate the gradients of the mean loss over a batch, part by part.
 
     Args:
         net: the network, wrapped by ``group``, which averages gradients over processes.
         batch: the samples of this process.
+        scale: scales the loss, so that small gradients do not vanish in fp16.
 
     Returns:
         (2,) float64 on the device: sum of the loss over samples, and number of correct predictions, in this process.
@@ -34,7 +40,8 @@ def gradients(net: nn.Module, batch: Batch, config: RunConfig, compute: Compute,
             with compute.autocast(), single_backward():
                 logits = net(compute.move(x))
             loss: Tensor = compute_loss(full_precision(logits), labels, config)
-            (loss * (len(y) * group.size / total)).backward()
+            share = loss * (len(y) * group.size / total)
+            (share if scale is None else scale(share)).backward()
         right = (logits.detach().mean(0).argmax(1) == labels).sum()
         sums += torch.stack([loss.detach().double() * len(y), right.double()])
     return sums
