@@ -13,8 +13,10 @@ import torch
 from lsgcli import cpus, memory, registry
 from lsgcli.config import RunConfig
 from lsgcli.errors import ConfigError
+from lsgcli.ranks import here
 
 log = logging.getLogger("lsg")
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Compute:
     """A device and the precision of convolutions and linear layers.
 
     Attributes:
-        precision: fp32 or bf16.
+        precision: fp32, bf16 or fp16.
         reason: why this precision was selected.
     """
 
@@ -31,10 +33,15 @@ class Compute:
     reason: str = "as set"
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Autocast context for the network, with bf16 if selected; membrane potentials are always float32."""
+        """Autocast context for the network, with the selected precision; membrane potentials are always float32."""
         if self.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.device.type, dtype=HALF[self.precision])
+
+    @property
+    def overflows(self) -> int:
+        """Number of consecutive steps whose gradients may overflow because the loss is scaled too much."""
+        return 16 if self.precision == "fp16" else 0
 
     def described(self) -> str:
         """Description of device, precision, and the reason for it."""
@@ -92,6 +99,11 @@ def use_threads(given: int | None) -> str:
     if given:
         torch.set_num_threads(given)
         return "as set"
+    processes = here().local_size
+    if processes > 1:  # torchrun sets OMP_NUM_THREADS to 1 unless the user does
+        count, source = cpus.usable()
+        torch.set_num_threads(max(1, count // processes))
+        return f"{source}, shared by {processes} processes"
     count, source = cpus.usable(cpus.THREADS)
     if count > torch.get_num_threads():
         return "torch's default"  # one per physical core, or the number set by an earlier call
@@ -100,12 +112,12 @@ def use_threads(given: int | None) -> str:
 
 
 def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
-    """fp32 or bf16, and the reason; ``auto`` selects bf16 if the hardware computes it faster than fp32."""
+    """fp32, bf16 or fp16, and the reason; ``auto`` selects the type that the hardware computes fastest."""
     if name != "auto":
         return name, "as set"
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
-        return ("bf16" if major >= 8 else "fp32"), f"CUDA capability {major}.{minor}"
+        return ("bf16" if major >= 8 else "fp16" if major == 7 else "fp32"), f"CUDA capability {major}.{minor}"
     found = sorted(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
     return ("bf16", f"the processor has {' and '.join(found)}") if found else ("fp32", "the processor has no bf16 instructions")
 
@@ -123,11 +135,13 @@ def pick_device(name: str) -> torch.device:
     Raises:
         ConfigError: no such device on this machine.
     """
-    gpus = torch.cuda.device_count()
-    if name == "auto":
-        return torch.device("cuda" if gpus else "cpu")
-    if name == "cpu":
+    gpus, place = torch.cuda.device_count(), here()
+    if name == "cpu" or (name == "auto" and not gpus):
         return torch.device("cpu")
+    if place.size > 1 and name in ("auto", "cuda"):
+        name = f"cuda:{place.local_rank}"
+    if name == "auto":
+        return torch.device("cuda")
     match = re.fullmatch(r"cuda(?::(\d+))?", name)
     if match is None:
         raise ConfigError(f"--device: found {name!r}, expected auto, cpu, cuda or cuda:N")

@@ -229,14 +229,19 @@ class MachineConfig(Settings):
     precision: str = setting(
         "auto",
         "Precision of convolutions and linear layers; membrane potentials and statistics are always fp32. auto selects bf16 if "
-        "the CPU or GPU supports it natively.",
-        choices=("auto", "fp32", "bf16"),
+        "the CPU or GPU supports it natively, and fp16, with a gradient scaler, on GPUs of capability 7.x.",
+        choices=("auto", "fp32", "bf16", "fp16"),
     )
     checkpoint_activations: str = setting(
         "none",
         "Activation checkpointing: with layers, save only the input of each layer or block and recompute the rest in the backward "
         "pass. Less memory, about a third more time, same result.",
         choices=("none", "layers"),
+    )
+    sync_norm: bool = setting(
+        True,
+        "With several devices: statistics of tdBN and of measured widths over the whole batch. Without, each device uses those of "
+        "its own share, which is faster and computes something else.",
     )
     deterministic: bool = setting(False, "Use only deterministic operations, and raise an error for any other.")
     threads: int | None = setting(

@@ -19,7 +19,7 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.run import check
 from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers
-from lsgcli.training.step import gradients, split
+from lsgcli.training.step import gradients
 
 STEPS, SECONDS = 5, 30.0  # at most this many timed steps and this total time, but at least one step; also for the lower bound
 Input = tuple[nn.Module, Tensor]  # of a convolution or linear layer
@@ -45,7 +45,7 @@ def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, An
     batch = next(iter(stream))
     log.info("timing training steps")
     seconds, peak = _steps(model, batch, config, compute)
-    part = split(batch, config.accumulate)[0]
+    part = batch.first(-(-len(batch.y) // config.accumulate))
     output, macs, spikes, inputs = _forward(model, part, compute)
     log.info("timing convolutions and linear layers")
     return {

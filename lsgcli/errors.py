@@ -31,6 +31,7 @@ class LsgError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.rank: int | None = None  # of the process, if it is one of several
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message

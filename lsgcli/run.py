@@ -28,6 +28,7 @@ from lsgcli.rundir import (
     FULL_FLOW,
     LAST,
     RunDir,
+    RunFiles,
     is_run,
     read_config,
     read_facts,
@@ -38,6 +39,7 @@ from lsgcli.rundir import (
 )
 from lsgcli.settings import all_at_once
 from lsgcli.training import start
+from lsgcli.training.distributed import ALONE, Group
 from lsgcli.training.loop import Emit, Trainer, new_model
 from lsgcli.training.optim import cosine
 from lsgcli.training.signals import StopRequest
@@ -75,6 +77,18 @@ def check(config: RunConfig, fresh: bool = True) -> None:
         check_parts,
         build,
     )
+
+
+def _check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
+    """Check that each process gets a sample of each part of a batch."""
+    assert bundle.train is not None
+    samples = min(config.batch_size, len(bundle.train))
+    if samples // min(config.accumulate, samples) < group.size:
+        raise ConfigError(
+            f"--batch-size: found {samples} samples in {min(config.accumulate, samples)} parts, expected at least {group.size} in each, "
+            "one for each device",
+            hint="Use a larger --batch-size, fewer parts (--accumulate) or fewer devices.",
+        )
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
@@ -125,7 +139,8 @@ def train(
     force: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+    group: Group = ALONE,
+) -> dict[str, Any] | None:
     """Prepare the data, train in the run directory ``path``, and write the reports.
 
     Args:
@@ -134,25 +149,35 @@ def train(
         force: replace an existing run.
         resume: resume an existing run.
         progress: called during downloads and preparation.
+        group: the processes that train together; rank 0 writes the run directory.
 
     Returns:
-        The final record, as :meth:`lsgcli.training.loop.Trainer.train`.
+        The final record, as :meth:`lsgcli.training.loop.Trainer.train`; None in processes other than rank 0.
 
     Raises:
         LsgError: the settings, data, run directory or a checkpoint are invalid, or training failed or was stopped.
     """
     check(config, fresh=not (resume and (path / LAST).exists()))
     compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
-    bundle = prepare(config, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
+    with group.one_by_one():
+        bundle = prepare(config, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
+    _check_shares(config, bundle, group)
+    if not group.is_main:
+        group.agree("opened", lambda: None)  # rank 0 has opened the run
+        Trainer(config, bundle, compute, RunFiles(path), emit, stop, resume=resume, group=group).train()
+        return None
     with RunDir(path, force=force, resume=resume) as run:
-        trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume)
+        group.agree("opened", lambda: None)
+        trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume, group=group)
         if resume:
             run.result.unlink(missing_ok=True)  # rewritten at the end
+            _record_processes(run, config, trainer.state.epoch, group.size)
             if read_config(path).epochs != config.epochs:
                 emit(_extend(run, config, trainer))
         else:
             run.clear()
-            write_config(run, config, {**facts(compute, bundle), "sources": trainer.sources})
+            counts = [{"from_epoch": 0, "processes": group.size}]
+            write_config(run, config, {**facts(compute, bundle), "sources": trainer.sources, "processes": counts})
         try:
             end = trainer.train()
         except DivergedError as error:
@@ -173,6 +198,14 @@ def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> dict[str, Any]:
     record["lr"] = config.lr * cosine(state.epoch * trainer.steps + state.step, config.epochs * trainer.steps)
     write_config(run, config, {**facts, "extended": [*facts.get("extended", []), record]})
     return {"event": "extended", **record}
+
+
+def _record_processes(run: RunDir, config: RunConfig, epoch: int, count: int) -> None:
+    """Record in config.json that a run is resumed with another number of processes."""
+    facts = read_facts(run.path)
+    counts = facts.get("processes", [{"from_epoch": 0, "processes": 1}])
+    if counts[-1]["processes"] != count:
+        write_config(run, config, {**facts, "processes": [*counts, {"from_epoch": epoch, "processes": count}]})
 
 
 def _trained_on(path: Path) -> dict[str, Any] | None:

@@ -40,7 +40,22 @@ def new_path(config: RunConfig) -> Path:
     return RUNS / f"{data}-{config.arch}-{config.method}" / f"{now}-s{config.seed}-{secrets.token_hex(3)}"
 
 
-class RunDir(contextlib.AbstractContextManager["RunDir"]):
+class RunFiles:
+    """Paths of the files of a run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    config_file = property(lambda self: self.path / CONFIG)
+    metrics_file = property(lambda self: self.path / METRICS)
+    gradient_flow_file = property(lambda self: self.path / GRADIENT_FLOW)
+    best = property(lambda self: self.path / BEST)
+    last = property(lambda self: self.path / LAST)
+    report = property(lambda self: self.path / REPORT)
+    result = property(lambda self: self.path / RESULT)
+
+
+class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
     """An open run directory, locked against other processes until it is closed.
 
     Args:
@@ -55,21 +70,13 @@ class RunDir(contextlib.AbstractContextManager["RunDir"]):
     """
 
     def __init__(self, path: Path, *, force: bool = False, resume: bool = False):
-        self.path = path
+        super().__init__(path)
         check_free(path, force=force, resume=resume)
         with contextlib.ExitStack() as stack:
             stack.enter_context(files.making_folder(path))
             stack.enter_context(files.locked(path / LOCK, _in_use_error(path)))
             files.remove_partial(path)
             self._held = stack.pop_all()
-
-    config_file = property(lambda self: self.path / CONFIG)
-    metrics_file = property(lambda self: self.path / METRICS)
-    gradient_flow_file = property(lambda self: self.path / GRADIENT_FLOW)
-    best = property(lambda self: self.path / BEST)
-    last = property(lambda self: self.path / LAST)
-    report = property(lambda self: self.path / REPORT)
-    result = property(lambda self: self.path / RESULT)
 
     def __exit__(self, *error: object) -> None:
         self.close()

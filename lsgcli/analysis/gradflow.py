@@ -122,7 +122,10 @@ def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> li
 def _copied(model: nn.Module, weights: bool) -> nn.Module:
     """A copy with separate gradients and buffers, and with separate ``weights`` if they may be modified."""
     shared = [] if weights else list(model.parameters())
-    return copy.deepcopy(model, {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in shared})
+    net = copy.deepcopy(model, {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in shared})
+    if isinstance(net, SpikingNet):
+        net.synchronise(None)
+    return net
 
 
 def _layers(net: nn.Module, adapter: Adapter | None) -> Sequence[Layer]:

@@ -165,7 +165,7 @@ def without_recurrence(passage: Passage, norm: NormParameters | None, grad: Tens
 
 def deviation(x: Tensor, norm: NormParameters) -> Tensor:
     """sqrt(var + eps) with which tdBN has normalised x, (C,)."""
-    n = x.numel() // x.shape[2]
+    n = norm.over_all(x.numel() // x.shape[2])
     var = norm.running_var * ((n - 1) / n) if norm.training else norm.running_var  # running variances are unbiased
     return (var + norm.eps).sqrt()
 

@@ -1,7 +1,7 @@
 """Sums over the activity of a layer, per timestep, and the measures that follow from them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +82,10 @@ class LayerSums:
         self.ever[block.rows] |= block.o.amax((0, 1)) > 0
         self.always[block.rows] &= block.o.amin((0, 1)) > 0
         return h
+
+    def gather(self, gather: Callable[[Tensor], Tensor]) -> None:
+        """Add the sums of other processes; ``gather`` returns the tensors of all of them."""
+        self.values = {name: gather(per_step).sum(0) for name, per_step in self.values.items()}
 
     def add_nonzero(self, du: Tensor, before: int = 0) -> None:
         """Count the entries of dL/du, (T, ...), that are not exactly zero; ``before`` timesteps precede."""

@@ -11,6 +11,7 @@ from lsgcli.config import FIELDS, option_name
 from lsgcli.errors import CLOSED_PIPE, INTERRUPTED, ConfigError, LsgError, OutOfMemoryError, StorageError
 from lsgcli.memory import is_out_of_memory
 from lsgcli.output import clean
+from lsgcli.ranks import here
 
 
 @contextlib.contextmanager
@@ -36,7 +37,11 @@ def ending() -> Iterator[None]:
             print(clean(traceback.format_exc()), file=sys.stderr, end="")
             print("lsg: unexpected error; please report it with the lines above", file=sys.stderr)
             raise SystemExit(LsgError.exit_code) from None
-        print(f"error: {clean(_with_options(str(expected)))}", file=sys.stderr)
+        if (
+            here().rank == 0 or expected.rank is not None or not isinstance(expected, ConfigError)
+        ):  # else rank 0 prints the same
+            rank = f"rank {expected.rank}: " if expected.rank else ""
+            print(f"error: {rank}{clean(_with_options(str(expected)))}", file=sys.stderr)
         raise SystemExit(expected.exit_code) from None
 
 

@@ -12,7 +12,9 @@ from lsgcli.cli.options import with_settings
 from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name, without_effect
 from lsgcli.errors import ConfigError
 from lsgcli.output import print_json, print_result
+from lsgcli.ranks import here
 from lsgcli.resolve import from_environment, resolve
+from lsgcli.training.launch import launch, parse
 
 
 @with_settings()
@@ -38,6 +40,13 @@ def train(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print events as JSON lines instead of the checkpoint's path.")
     ] = False,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            help="Train on several devices, one process each: a number of GPUs (4), some of them (0-3 or 0,2), or processes on the "
+            "CPU (cpu:2). --batch-size stays the whole batch. Default: one device."
+        ),
+    ] = None,
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
 ) -> None:
@@ -49,37 +58,58 @@ def train(
 
     To continue a run stopped by a signal (status 75), repeat the command with the same --out.
     """
+    place = here()
+    quiet = quiet or place.rank > 0
     common.messages(quiet, verbose, MAY_CHANGE if resume else FIELDS)
+    chosen = parse(devices) if devices is not None else None
+    if chosen is not None and not chosen.gpus:
+        settings.setdefault("device", "cpu")
     if resume is None:
         run_config = _of_new_run(settings, config, out, force)
     else:
         run_config = _of_resumed_run(resume, settings, {"--out": out, "--force": force, "--config": config})
-    path = resume or out or rundir.new_path(run_config)
+    if chosen is not None and place.size == 1:
+        chosen.use()
+        if chosen.count > 1 and not dry_run:
+            raise SystemExit(launch(chosen))
     from lsgcli import run
+    from lsgcli.compute import pick_device
     from lsgcli.report.display import TrainingDisplay
     from lsgcli.report.records import cost_text
+    from lsgcli.training.distributed import joined
     from lsgcli.training.signals import stop_on_signals
 
-    continues = resume is not None
-    if not continues and not dry_run:
-        continues = not force and run.is_stopped(path, run_config)
-        rundir.check_free(path, force=force, resume=continues)
-    with TrainingDisplay(quiet=quiet) as display:
-        if dry_run:
-            from lsgcli.dry_run import dry_run as measure
+    if dry_run:
+        from lsgcli.dry_run import dry_run as measure
 
+        with TrainingDisplay(quiet=quiet) as display:
             cost = measure(run_config, progress=display.preparing)
-            print_json(cost) if as_json else print_result(cost_text(cost))
-            return
+        print_json(cost) if as_json else print_result(cost_text(cost))
+        return
 
-        def emit(record: dict[str, Any]) -> None:
-            display(record)
-            if as_json and record["event"] != "step":
-                print_json({k: v for k, v in record.items() if k != "table"})
+    def continues() -> bool:
+        """Whether the directory contains a run to continue."""
+        if resume is not None:  # checked when the settings were read
+            return True
+        stopped = not force and run.is_stopped(path, run_config)
+        rundir.check_free(path, force=force, resume=stopped)
+        return stopped
 
-        with stop_on_signals() as stop:
-            end = run.train(run_config, path, emit, stop, force=force, resume=continues, progress=display.preparing)
-    if not as_json:
+    def emit(record: dict[str, Any]) -> None:
+        display(record)
+        if as_json and place.rank == 0 and record["event"] != "step":
+            print_json({k: v for k, v in record.items() if k != "table"})
+
+    backend = "nccl" if pick_device(run_config.device).type == "cuda" else "gloo"
+    with (
+        stop_on_signals(interrupt=place.size == 1) as stop,
+        joined(place, backend) as group,
+        TrainingDisplay(quiet=quiet) as display,
+    ):
+        path = Path(group.agree("path", lambda: str(resume or out or rundir.new_path(run_config)), lasting=True))
+        again = group.agree("continues", continues)
+        end = run.train(run_config, path, emit, stop, force=force, resume=again, progress=display.preparing, group=group)
+    if end is not None and not as_json:
         print_result(end["checkpoint"])
 
 

@@ -1,6 +1,7 @@
 """Batches, which are a pure function of (seed, epoch, index)."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -22,11 +23,27 @@ class Batch:
         x: float32, images (B, C, H, W) normalised per channel, or frames of counts (T, B, 2, H, W).
         y: (B,) int64 labels.
         index: index of the batch in the epoch.
+        total: number of samples of the batch in all processes; None if this process has all of them.
     """
 
     x: Tensor
     y: Tensor
     index: int
+    total: int | None = None
+
+    def first(self, n: int) -> "Batch":
+        """The first n samples."""
+        return Batch(self.x[:, :n] if self.x.dim() == 5 else self.x[:n], self.y[:n], self.index)
+
+
+def shares(total: int, parts: int, rank: int = 0, size: int = 1) -> list[np.ndarray]:
+    """The samples of a process in each part of a batch of ``total`` samples.
+
+    The batch is split into ``parts`` parts, or into single samples if it has fewer, and each part among ``size`` processes, as evenly
+    as possible.
+    """
+    whole = np.array_split(np.arange(total), min(parts, total))
+    return [np.array_split(part, size)[rank] for part in whole]
 
 
 @dataclass
@@ -44,6 +61,8 @@ class Batches:
         drop_last: drop an incomplete last batch, unless it is the only one.
         augment: comma-separated names of augmentations, or ``none``.
         workers: number of threads, each of which prefetches a batch; does not affect the batches.
+        parts: number of parts into which a batch is split.
+        share: (rank, size): load only the samples of one of ``size`` processes, which share each part.
 
     Raises:
         ConfigError: an augmentation does not support the data.
@@ -62,6 +81,8 @@ class Batches:
     drop_last: bool = False
     augment: str | None = "none"
     workers: int = 0
+    parts: int = 1
+    share: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         every = chain(self.augment, self.static)
@@ -85,12 +106,17 @@ class Batches:
             for index, samples in zip(indices, prefetched, strict=True):
                 yield self._finished(index, samples)
 
+    def whole(self) -> "Batches":
+        """The same batches with the samples of all processes."""
+        return dataclasses.replace(self, share=(0, 1))
+
     def batch(self, index: int) -> Batch:
         """The batch with the given index, independent of earlier calls."""
         return self._finished(index, self._samples(index))
 
     def _rows(self, index: int) -> np.ndarray:
-        return self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return rows[np.concatenate(shares(len(rows), self.parts, *self.share))]
 
     def _samples(self, index: int) -> np.ndarray:
         """The augmented samples of a batch (B, ...), in their stored data type; runs in prefetching threads."""
@@ -114,7 +140,8 @@ class Batches:
         x, y = torch.from_numpy(samples), torch.from_numpy(self.split.y[self._rows(index)])
         if not self.static:
             x = x.transpose(0, 1)
-        return Batch(x if self.static else torch.empty(x.shape).copy_(x), y, index)
+        total = min(self.batch_size, len(self.order) - index * self.batch_size)
+        return Batch(x if self.static else torch.empty(x.shape).copy_(x), y, index, total)
 
     def _changed(self, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Frames (B, T, 2, S, S) from recordings, with augmentations of events.

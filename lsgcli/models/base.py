@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from lsgcli.config import FIELDS, NeuronConfig
 from lsgcli.errors import ConfigError
-from lsgcli.neurons import LIF
+from lsgcli.neurons import LIF, TdBatchNorm1d, TdBatchNorm2d
+from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.settings import Settings, setting
 
 
@@ -124,6 +125,12 @@ class SpikingNet(nn.Module, ABC):
             return block(*arguments)
         again = (_checkpointing(), _checkpointing(recomputed=block))
         return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=False)
+
+    def synchronise(self, gather: Gather | None) -> None:
+        """Use the statistics of a batch that is divided among processes; ``gather`` returns the tensors of all processes."""
+        for module in self.modules():
+            if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, LIF)):
+                module.gather = gather
 
     def end_step(self, skip: Tensor | None = None) -> None:
         """Update the measured widths of all layers. A training loop must call it once after every optimiser step.

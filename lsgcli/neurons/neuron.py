@@ -24,6 +24,7 @@ from lsgcli import registry
 from lsgcli.config import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels import Backend, NormParameters
+from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.neurons.methods import LayerState, Method
 from lsgcli.neurons.step import LIFParameters
 from lsgcli.neurons.surrogates import Surrogate
@@ -81,6 +82,7 @@ class LIF(nn.Module):
         self.method: Method = registry.get("method", config.method)()
         self.surrogate: Surrogate = registry.get("surrogate", config.surrogate)
         self.recomputing = False
+        self.gather: Gather | None = None  # of the moments of u of a batch that is divided among processes
         self._norm = () if norm is None else (norm,)  # a tuple, so that it is not registered as a submodule
         shape = (channels,) if config.decay_per == "channel" and channels is not None else ()
         b = torch.full(shape, math.log(config.decay / (1 - config.decay)))
@@ -148,7 +150,7 @@ class LIF(nn.Module):
         """
         if not self.method.measures:
             return
-        n, total, squares = self.measured
+        n, total, squares = self.measured if self.gather is None else self.gather(self.measured).sum(0)
         variance = squares / n - (total / n).square()  # NaN if nothing was measured
         moved = self.sigma.lerp(variance.clamp_min(0).sqrt().to(self.sigma.dtype), MOMENTUM)
         keep = n == 0 if skip is None else (n == 0) | skip

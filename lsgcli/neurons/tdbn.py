@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels import NormParameters, normalise
+from lsgcli.neurons.kernels.synchronised import Gather
 
 
 class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -26,6 +27,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         super().__init__(num_features, eps=eps, momentum=momentum)
         self.threshold = float(threshold)
         self.eta = float(eta)
+        self.gather: Gather | None = None  # of the statistics of a batch that is divided among processes
         self.recomputing = False  # while activations are recomputed: no update of running statistics
 
     def forward(self, input: Tensor) -> Tensor:
@@ -42,7 +44,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
             raise ConfigError(
                 f"{type(self).__name__}: found an input of shape {tuple(input.shape)}, expected {self.shape} with C = {self.num_features}"
             )
-        if self.training and input[:, :, 0].numel() == 1:
+        if self.training and self.gather is None and input[:, :, 0].numel() == 1:
             raise ConfigError(
                 f"{type(self).__name__}: found one value per channel in shape {tuple(input.shape)}, expected at least two in training",
                 hint="Batch statistics need at least two values: use a larger --batch-size, fewer parts (--accumulate), or more timesteps (-T).",
@@ -60,6 +62,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
             momentum=0.0 if self.recomputing else self.momentum or 0.0,
             eps=self.eps,
             scale=self.scale,
+            gather=self.gather,
         )
 
     @property

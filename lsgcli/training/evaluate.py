@@ -45,6 +45,12 @@ class Evaluation:
         """Fraction of samples classified correctly."""
         return int(self.confusion.diagonal().sum()) / max(1, self.samples)
 
+    def gathered(self, gather: Callable[[Tensor], Tensor]) -> "Evaluation":
+        """The result of all processes, each of which evaluated other samples; ``gather`` returns the tensors of all of them."""
+        confusion = gather(self.confusion).sum(0)
+        loss = gather(torch.tensor(self.loss * self.samples, dtype=torch.float64)).sum().item() / max(1, int(confusion.sum()))
+        return replace(self, confusion=confusion, loss=loss)
+
     def record(self, classes: tuple[str, ...]) -> dict[str, Any]:
         """The result in JSON types. The accuracy of a class without samples is None."""
         totals = self.confusion.sum(1).tolist()

@@ -8,13 +8,16 @@ checked during the next step; the device has skipped the update if it was not. (
 """
 
 import dataclasses
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from lsgcli import checkpoint, files, models, registry
 from lsgcli.analysis import gradflow, own
@@ -26,9 +29,10 @@ from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
 from lsgcli.models.base import SpikingNet
-from lsgcli.rundir import DIVERGED, RunDir
+from lsgcli.rundir import DIVERGED, RunDir, RunFiles
 from lsgcli.training import start
-from lsgcli.training.evaluate import evaluate
+from lsgcli.training.distributed import ALONE, Group
+from lsgcli.training.evaluate import Evaluation, evaluate
 from lsgcli.training.optim import Optimizers, cosine
 from lsgcli.training.signals import StopRequest
 from lsgcli.training.step import gradients
@@ -60,12 +64,13 @@ class State:
 
 
 class PendingStep(NamedTuple):
-    """A step whose results have not been read; tensors are 0-dimensional, on the device."""
+    """A step whose results have not been read; tensors are 0-dimensional, on the device, and equal in all processes."""
 
-    batch: Batch
-    finite: Tensor
+    index: int  # of the batch
+    diverged: Tensor
     loss: Tensor
     norm: Tensor
+    signal: Tensor  # number of the signal that requested a stop, or 0
 
 
 def new_model(config: RunConfig, classes: int, channels: int, height: int | None = None) -> SpikingNet:
@@ -93,10 +98,11 @@ class Trainer:
         config: complete settings.
         bundle: prepared data.
         compute: device and precision.
-        run: an open run directory.
+        run: an open run directory; in processes other than rank 0, only its paths.
         emit: receives a record at the start, after every step, epoch and checkpoint, and at the end.
         stop: checked between steps.
         resume: continue from ``last.safetensors``.
+        group: the processes that share each batch; only rank 0 writes files.
     """
 
     def __init__(
@@ -104,11 +110,13 @@ class Trainer:
         config: RunConfig,
         bundle: DataBundle,
         compute: Compute,
-        run: RunDir,
+        run: RunDir | RunFiles,
         emit: Emit,
         stop: StopRequest,
         resume: bool = False,
+        group: Group = ALONE,
     ):
+        self.group = group
         self.config, self.bundle, self.compute, self.run, self.emit, self.stop = config, bundle, compute, run, emit, stop
         assert bundle.train is not None
         self.train_split: Split = bundle.train
@@ -116,11 +124,12 @@ class Trainer:
         self.eval_split: Split = bundle.val if bundle.val is not None else bundle.test
         self.loss = registry.get("loss", config.loss)
         self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
-        self.optimizers = Optimizers(self.model, config)
+        self.optimizers = Optimizers(self.model, config, GradScaler(compute.device.type, enabled=compute.precision == "fp16"))
         self.state = State()
-        self.sums = torch.zeros(
-            2, dtype=torch.float64, device=compute.device
-        )  # of loss and right answers, not yet in the state
+        # Sums of loss and correct predictions of this process that are not yet in the state.
+        self.sums = torch.zeros(2, dtype=torch.float64, device=compute.device)
+        self.overflows = torch.zeros((), dtype=torch.int32, device=compute.device)  # in consecutive steps
+        self.agreed_signal = 0  # that requested a stop, in any process
         self.pending: PendingStep | None = None
         self.steps = len(self._batches())  # per epoch
         self.sources: start.Sources = {}  # data that the network took from other checkpoints
@@ -128,8 +137,11 @@ class Trainer:
             self._restore()
         else:
             self.sources = start.start(self.model, config, bundle.classes)
-        if resume:
+        if resume and isinstance(run, RunDir):
             run.trim(self.state.epoch)
+        if group.size > 1 and config.sync_norm:
+            self.model.synchronise(group.gather)
+        self.net = group.wrap(self.model)
 
     def train(self) -> dict[str, Any]:
         """Run to the end.
@@ -146,16 +158,17 @@ class Trainer:
         config, state = self.config, self.state
         steps = self.steps
         begun = {"run": str(self.run.path), "epochs": config.epochs, "steps": steps, "epoch": state.epoch}
-        self.emit({"event": "start", **begun, "computing": self.compute.described(), "sources": self.sources})
+        computing = self.compute.described() + (f", {self.group.size} processes" if self.group.size > 1 else "")
+        self.emit({"event": "start", **begun, "computing": computing, "sources": self.sources})
         while state.epoch < config.epochs:
             begin, read, loss = time.perf_counter() - state.seconds, 0.0, 0.0
             flow: list[dict[str, Any]] = []
             for batch in self._waited_for(self._batches(start=state.step)):
-                if self.stop:
+                if name := self._requested_stop():
                     state.seconds = time.perf_counter() - begin
                     self._save_last()
                     raise Stopped(
-                        f"stopped by {self.stop.signal_name}; saved {self.run.last}",
+                        f"stopped by {name}; saved {self.run.last}",
                         hint=f"Resume with: lsg train --resume {self.run.path}",
                     )
                 rate = cosine(state.epoch * steps + batch.index, config.epochs * steps)
@@ -189,36 +202,56 @@ class Trainer:
             drop_last=True,
             augment=config.augment,
             workers=config.workers,
+            parts=config.accumulate,
+            share=(self.group.rank, self.group.size),
         )
+
+    def _requested_stop(self) -> str | None:
+        """Name of the signal that requested a stop; all processes see it before the same step."""
+        if self.group.size == 1:
+            return self.stop.signal_name
+        return signal.Signals(self.agreed_signal).name if self.agreed_signal else None
 
     def _step(self, batch: Batch, rate: float, observe: bool) -> list[dict[str, Any]]:
         """One optimiser step; with ``observe``, also the light gradient-flow record of this step."""
         layers = own.layers(self.model) if observe else []
         self.model.train()
         with observing(layers, full=False) as observed:
-            sums = gradients(self.model, batch, self.config, self.compute)
+            sums = gradients(self.net, batch, self.config, self.compute, self.group, self.optimizers.scaled)
+        self.optimizers.unscale()
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm, loss = torch.nn.utils.get_total_norm(grads), sums[0] / len(batch.y)
+        requested = sums.new_tensor(self.stop.signal_number)
+        every = self.group.gather(torch.stack([*sums, requested]))
+        n = batch.total or len(batch.y)
+        norm, loss = torch.nn.utils.get_total_norm(grads), every[:, 0].sum() / n
         self._check_finite()
         finite = torch.isfinite(loss) & torch.isfinite(norm)
-        self.pending = PendingStep(batch, finite, loss, norm)
+        # In fp16, some overflows of gradients only skip a step, after which the loss is scaled less.
+        self.overflows = torch.where(finite, 0, self.overflows + 1)
+        diverged = ~finite & (~torch.isfinite(loss) | (self.overflows > self.compute.overflows))
+        self.pending = PendingStep(batch.index, diverged, loss, norm, every[:, 2].max())
         if not self.compute.runs_ahead:
             self._check_finite()
+        for watcher in observed.values():
+            watcher.sums.gather(self.group.gather)
         flow = gradflow.light_record(layers, observed)
         if self.config.clip_grad:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_grad, norm)
         self.optimizers.step(rate, skip=~finite)
         self.model.end_step(skip=~finite)
         self.optimizers.zero_grad()
-        self.sums += torch.where(finite, sums, 0)
-        self.state.seen += len(batch.y)
+        self.sums += torch.where(diverged, 0, every[:, :2].sum(0))
+        self.state.seen += n
         return flow
 
     def _check_finite(self) -> None:
         """Check whether the previous step was finite."""
         step, self.pending = self.pending, None
-        if step is not None and not step.finite:
-            self._diverged(step.batch, step.loss.item(), step.norm.item())
+        if step is None:
+            return
+        if step.diverged:
+            self._diverged(step.index, step.loss.item(), step.norm.item())
+        self.agreed_signal = int(step.signal) if self.group.size > 1 else 0
 
     def _settle(self) -> None:
         """Update the state with the sums on the device."""
@@ -247,18 +280,21 @@ class Trainer:
             "seconds": round(time.perf_counter() - begin, 3),
             "data_wait": round(data_wait, 4),
         }
-        files.append_json_line(self.run.metrics_file, record)
-        files.append_json_line(self.run.gradient_flow_file, {"epoch": state.epoch, "layers": flow})
+        if self.group.is_main:
+            files.append_json_line(self.run.metrics_file, record)
+            files.append_json_line(self.run.gradient_flow_file, {"epoch": state.epoch, "layers": flow})
         state.next_epoch()
-        if is_best:
+        if is_best and self.group.is_main:
             checkpoint.save(self.run.best, self._checkpoint({}))
         self._save_last()
         self.emit({"event": "epoch", **record, "best": is_best, "layers": flow})
 
-    def _evaluate(self, split: Split) -> Any:
-        return evaluate(
-            self.model, split, self.bundle, self.compute, batch_size=self.config.batch_size, workers=self.config.workers
-        )
+    def _evaluate(self, split: Split) -> Evaluation:
+        """Each process evaluates some of the samples."""
+        own = split if self.group.size == 1 else split.part(np.arange(self.group.rank, len(split), self.group.size))
+        config = self.config
+        result = evaluate(self.model, own, self.bundle, self.compute, batch_size=config.batch_size, workers=config.workers)
+        return result if own is split else result.gathered(lambda x: self.group.gather(x.to(self.compute.device)).cpu())
 
     def _end(self) -> dict[str, Any]:
         """Test accuracy of the last and of the best epoch. Only a validation split may select between them."""
@@ -301,6 +337,8 @@ class Trainer:
 
     def _save_last(self) -> None:
         self._settle()
+        if not self.group.is_main:
+            return
         checkpoint.save(self.run.last, self._checkpoint({**self.optimizers.tensors(), "rng/torch": torch.get_rng_state()}))
         self.emit({"event": "checkpoint", "path": str(self.run.last), "epoch": self.state.epoch, "step": self.state.step})
 
@@ -325,27 +363,25 @@ class Trainer:
                 f"{self.run.last}: cannot be resumed: {error}", hint="Restart the run with --force."
             ) from error
 
-    def _diverged(self, batch: Batch, loss: float, norm: float) -> None:
+    def _diverged(self, index: int, loss: float, norm: float) -> None:
         """Record the gradient flow of this batch, save the weights from before the step, and raise an error."""
-        state, config = self.state, self.config
-        table = gradflow.inspect(self.model, [batch], loss=lambda y, labels: self.loss(y, labels, config), compute=self.compute)
-        line = {
-            "event": "diverged",
-            "epoch": state.epoch,
-            "step": batch.index,
-            **table,
-            "loss": str(loss),
-            "grad_norm": str(norm),
-        }
-        files.append_json_line(self.run.gradient_flow_file, line)
-        checkpoint.save(self.run.path / DIVERGED, self._checkpoint({}))
+        state = self.state
         found = f"loss {loss:g}, gradient norm {norm:g}, expected finite values; the weights were not updated"
-        message = f"epoch {state.epoch}, step {batch.index}: found {found}"
-        cause = self._likely_cause()
-        self.emit(
-            {"event": "diverged", "epoch": state.epoch, "step": batch.index, "message": message, "cause": cause, "table": table}
-        )
+        message, cause = f"epoch {state.epoch}, step {index}: found {found}", self._likely_cause()
+        if self.group.is_main:
+            table = self._inspect(index)
+            where = {"event": "diverged", "epoch": state.epoch, "step": index}
+            files.append_json_line(self.run.gradient_flow_file, {**where, **table, "loss": str(loss), "grad_norm": str(norm)})
+            checkpoint.save(self.run.path / DIVERGED, self._checkpoint({}))
+            self.emit({**where, "message": message, "cause": cause, "table": table})
         raise DivergedError(message, hint=f"{cause} The gradient flow of this step is in {self.run.gradient_flow_file}.")
+
+    def _inspect(self, index: int) -> dict[str, Any]:
+        """The gradient flow of a whole batch, in this process alone."""
+        config = self.config
+        order = self._batches()
+        batch = (order if self.group.size == 1 else order.whole()).batch(index)
+        return gradflow.inspect(self.model, [batch], loss=lambda y, labels: self.loss(y, labels, config), compute=self.compute)
 
     def _likely_cause(self) -> str:
         """The usual causes of an infinite loss, and what to change, one sentence each."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from lsgcli.config import RunConfig
@@ -36,11 +37,15 @@ WEIGHT_OPTIMIZERS = {
 class Optimizers:
     """All optimisers of a model.
 
+    Args:
+        scaler: scales the loss in fp16.
+
     Attributes:
         all: the optimiser of the weights, then that of the decays if they are learned.
     """
 
-    def __init__(self, model: nn.Module, config: RunConfig):
+    def __init__(self, model: nn.Module, config: RunConfig, scaler: GradScaler | None = None):
+        self.scaler = scaler or GradScaler(enabled=False)
         decays = {id(p) for module in model.modules() if isinstance(module, LIF) for p in module.parameters(recurse=False)}
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
         decayed = [p for p in self.names if p.dim() > 1]
@@ -51,6 +56,15 @@ class Optimizers:
             params = [p for p in self.names if id(p) in decays]
             self.all.append(AdamW(params, lr=config.decay_lr, weight_decay=0.0, fused=True))  # type: ignore[call-arg]
         self.lr = [group["lr"] for optimizer in self.all for group in optimizer.param_groups]  # initial learning rates
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss, scaled so that small gradients do not vanish in fp16."""
+        return self.scaler.scale(loss)
+
+    def unscale(self) -> None:
+        """Undo the scaling in the gradients. Call it once per step, before :meth:`step`."""
+        for optimizer in self.all:
+            self.scaler.unscale_(optimizer)
 
     @torch.no_grad()
     def step(self, rate: float, skip: Tensor | None = None) -> None:
@@ -65,6 +79,7 @@ class Optimizers:
         for optimizer in self.all:
             optimizer.found_inf = None if skip is None else skip.float()  # type: ignore[attr-defined]
             optimizer.step()
+        self.scaler.update()
 
     def zero_grad(self) -> None:
         """Clear the gradients."""
@@ -77,11 +92,16 @@ class Optimizers:
         for optimizer in self.all:
             for p, entries in optimizer.state.items():
                 found |= {f"optim/{self.names[p]}/{key}": value for key, value in entries.items()}
-        return found
+        return found | {f"optim/scaler/{name}": torch.tensor(value) for name, value in self.scaler.state_dict().items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the state returned by :meth:`tensors`."""
         by_parameter: dict[str, dict[str, Tensor]] = {}
+        scaler = {
+            name.removeprefix("optim/scaler/"): t.item() for name, t in tensors.items() if name.startswith("optim/scaler/")
+        }
+        if scaler:
+            self.scaler.load_state_dict(scaler)
         for name, tensor in tensors.items():
             kind, _, rest = name.partition("/")
             if kind == "optim":

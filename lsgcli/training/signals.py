@@ -18,13 +18,18 @@ class StopRequest:
 
     signal_name: str | None = None
 
+    @property
+    def signal_number(self) -> int:
+        """Number of the signal, or 0."""
+        return 0 if self.signal_name is None else int(signal.Signals[self.signal_name])
+
     def __bool__(self) -> bool:
         return self.signal_name is not None
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """Context in which each of :data:`SIGNALS` only sets a flag; a second SIGINT interrupts immediately.
+def stop_on_signals(interrupt: bool = True) -> Iterator[StopRequest]:
+    """Context in which each of :data:`SIGNALS` only sets a flag; a second SIGINT interrupts immediately, with ``interrupt``.
 
     An ignored SIGHUP stays ignored, so that ``nohup lsg train`` survives it.
     """
@@ -32,7 +37,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     terminals = [stream.fileno() for stream in (sys.__stdout__, sys.__stderr__) if stream is not None and stream.isatty()]
 
     def note(number: int, frame: FrameType | None) -> None:
-        if request and number == signal.SIGINT:
+        if interrupt and request and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal_name = signal.Signals(number).name
         if number == signal.SIGHUP:

@@ -1,38 +1,47 @@
 """The gradients of one step."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lsgcli import registry
 from lsgcli.compute import Compute, full_precision
 from lsgcli.config import RunConfig
-from lsgcli.data.batches import Batch
-from lsgcli.models.base import SpikingNet
+from lsgcli.data.batches import Batch, shares
 from lsgcli.neurons.kernels import single_backward
+from lsgcli.training.distributed import ALONE, Group
+
+Scale = Callable[[Tensor], Tensor] | None
 
 
-def split(batch: Batch, count: int) -> list[Batch]:
-    """Split a batch into ``count`` parts, or into its samples if it has fewer."""
-    count = min(count, len(batch.y))
-    along = 1 if batch.x.dim() == 5 else 0  # the axis of samples
-    parts = zip(batch.x.tensor_split(count, along), batch.y.tensor_split(count), strict=True)
-    return [Batch(x, y, batch.index) for x, y in parts]
-
-
-def gradients(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute) -> Tensor:
+def gradients(
+    net: nn.Module, batch: Batch, config: RunConfig, compute: Compute, group: Group = ALONE, scale: Scale = None
+) -> Tensor:
     """Accumulate the gradients of the mean loss over a batch, part by part.
 
+    Args:
+        net: the network, wrapped by ``group``, which averages gradients over processes.
+        batch: the samples of this process.
+        scale: scales the loss, so that small gradients do not vanish in fp16.
+
     Returns:
-        (2,) float64 on the device: sum of the loss over samples, and number of correct predictions.
+        (2,) float64 on the device: sum of the loss over samples, and number of correct predictions, in this process.
     """
+    total = batch.total or len(batch.y)
+    sizes = [len(part) for part in shares(total, config.accumulate, group.rank, group.size)]
     compute_loss = registry.get("loss", config.loss)
     sums = torch.zeros(2, dtype=torch.float64, device=compute.device)
-    for part in split(batch, config.accumulate):
-        labels = compute.move(part.y)
-        with compute.autocast(), single_backward():
-            logits = model(compute.move(part.x))
-        loss: Tensor = compute_loss(full_precision(logits), labels, config)
-        (loss * (len(part.y) / len(batch.y))).backward()
+    xs = batch.x.split(sizes, 1 if batch.x.dim() == 5 else 0)  # along the axis of samples
+    for part, (x, y) in enumerate(zip(xs, batch.y.split(sizes), strict=True), start=1):
+        labels = compute.move(y)
+        with nullcontext() if part == len(xs) else group.partial(net):
+            with compute.autocast(), single_backward():
+                logits = net(compute.move(x))
+            loss: Tensor = compute_loss(full_precision(logits), labels, config)
+            share = loss * (len(y) * group.size / total)
+            (share if scale is None else scale(share)).backward()
         right = (logits.detach().mean(0).argmax(1) == labels).sum()
-        sums += torch.stack([loss.detach().double() * len(part.y), right.double()])
+        sums += torch.stack([loss.detach().double() * len(y), right.double()])
     return sums

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from lsgcli import registry
 from lsgcli.errors import ConfigError
+from lsgcli.neurons.kernels.synchronised import Gather, SynchronisedNorm
 from lsgcli.neurons.step import LIFParameters
 
 FASTEST = {"cpu": "fused", "cuda": "triton"}  # by device type
@@ -38,6 +39,7 @@ class NormParameters(NamedTuple):
         momentum: weight of the input in the running statistics.
         eps: added to the variance.
         scale: eta * v_th.
+        gather: if the batch is divided among processes: returns the tensors of all processes.
     """
 
     weight: Tensor
@@ -48,6 +50,18 @@ class NormParameters(NamedTuple):
     momentum: float
     eps: float
     scale: float
+    gather: Gather | None = None
+
+    def over_all(self, n: int) -> float:
+        """Number of values per channel in all processes, of which this one has n."""
+        if self.gather is None:
+            return n
+        return float(self.gather(torch.tensor(n, dtype=torch.float64, device=self.weight.device)).sum())
+
+    def update_running(self, n: float | Tensor, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics towards those of a batch with n values per channel."""
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        self.running_var.lerp_((variance * (n / (n - 1))).to(self.running_var.dtype), self.momentum)
 
 
 class Backend(ABC):
@@ -147,6 +161,8 @@ def is_tracing(x: Tensor) -> bool:
 
 def normalise(z: Tensor, norm: NormParameters) -> Tensor:
     """tdBN of (T, B, C, ...); updates the running statistics in training."""
+    if norm.training and norm.gather is not None:
+        return SynchronisedNorm.apply(z, norm.weight, norm.bias, norm)
     out = F.batch_norm(
         z.flatten(0, 1),
         norm.running_mean,

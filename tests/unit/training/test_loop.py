@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.amp.grad_scaler import GradScaler
 
 from lsgcli import checkpoint, files
 from lsgcli.compute import Compute
@@ -13,6 +14,7 @@ from lsgcli.data.batches import Batch
 from lsgcli.errors import DivergedError, Stopped
 from lsgcli.rundir import RunDir, write_config
 from lsgcli.training.loop import Trainer, new_model
+from lsgcli.training.optim import Optimizers
 from lsgcli.training.signals import StopRequest
 from lsgcli.training.step import gradients
 from tests import tiny
@@ -252,3 +254,27 @@ def test_bf16_runs_and_keeps_weights_in_float32(tmp_path):
         end = trainer.train()
     assert 0 <= end["accuracy"] <= 1
     assert trainer.model.classifier.weight.dtype == torch.float32
+
+
+def test_fp16_scales_the_loss_and_skips_overflows(tmp_path, monkeypatch):
+    """The scale is halved after a step whose gradients overflow, which changes no weight; resuming keeps the scale and all bits."""
+    half = Compute(torch.device("cpu"), "fp16")
+    monkeypatch.setattr("tests.unit.training.test_loop.CPU", half)
+    config = tiny.config(epochs=2, backend="reference")
+    run(tmp_path / "whole", config, tiny.bundle())
+    with pytest.raises(Stopped):
+        run(tmp_path / "two", config, tiny.bundle(), stop_after=3)
+    run(tmp_path / "two", config, tiny.bundle(), resume=True)
+    whole, two = (checkpoint.read(tmp_path / name / "last.safetensors") for name in ("whole", "two"))
+    assert all(torch.equal(two.weights[name], whole.weights[name]) for name in whole.weights)
+    assert whole.extra["optim/scaler/scale"] == two.extra["optim/scaler/scale"]
+
+    model = new_model(config, 3, 2)
+    optimizers = Optimizers(model, config, GradScaler("cpu"))
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = optimizers.scaled(torch.ones_like(p)) * float("inf")
+    optimizers.unscale()
+    optimizers.step(1.0, skip=torch.tensor(True))
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    assert optimizers.scaler.get_scale() == 2.0**15

@@ -17,6 +17,7 @@ from lsgcli.neurons.kernels import SINGLE_BACKWARD, NormParameters
 from lsgcli.neurons.kernels.cpu import build, workers
 from lsgcli.neurons.kernels.cpu.job import PLACES, STORAGE, SUMS, Job, Layout
 from lsgcli.neurons.kernels.cpu.shapes import SCALARS
+from lsgcli.neurons.kernels.synchronised import combined
 from lsgcli.neurons.step import LIFParameters, over_time
 
 Vector = NDArray[np.float64]
@@ -33,12 +34,13 @@ class Setting(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """tdBN as I = scale z + shift, (C,) each, with its statistics; ``deviation`` is sqrt(var + eps)."""
+    """tdBN as I = scale z + shift, (C,) each, with its statistics of n values; ``deviation`` is sqrt(var + eps)."""
 
     scale: Vector
     shift: Vector
     mean: Vector
     deviation: Vector
+    n: Vector | float = 1.0
 
 
 class Statistics(NamedTuple):
@@ -112,8 +114,9 @@ class FusedNeurons(torch.autograd.Function):
             assert moments is not None
             job.run(worker)
             total = moments.sum(0)
-            n = ctx.shape.numel() / layout.channels
-            job.vectors(slope=-affine.scale / affine.deviation**2 * total[1] / n, offset=-affine.scale * total[0] / n)
+            whole = total if norm.gather is None else norm.gather(torch.from_numpy(total)).sum(0).numpy()
+            slope, offset = -affine.scale / affine.deviation**2 * whole[1], -affine.scale * whole[0]
+            job.vectors(slope=slope / affine.n, offset=offset / affine.n)
             job.point(moments=None, d_beta=None)
         ctx.spent = ctx.overwrites and wants_z
         if ctx.spent:
@@ -191,14 +194,16 @@ def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
         n = laid.numel() // channels
         deviation, square = sums.sum(0) / n
         mean, var = origin + deviation, np.maximum(square - deviation**2, 0)
-        n *= T // len(laid)
-        for running, now in ((norm.running_mean, mean), (norm.running_var, var * (n / (n - 1)))):
-            running.lerp_(torch.from_numpy(now).to(running.dtype), norm.momentum)
+        n, of_batch = n * (T // len(laid)), (torch.from_numpy(mean), torch.from_numpy(var))
+        if norm.gather is not None:
+            n, *of_batch = combined(n, *of_batch, norm.gather)
+        norm.update_running(n, *of_batch)
+        n, mean, var = (np.asarray(one) for one in (n, *of_batch))
     else:
-        mean, var = _vector(norm.running_mean), _vector(norm.running_var)
+        n, mean, var = 1, _vector(norm.running_mean), _vector(norm.running_var)
     deviation = np.sqrt(var + norm.eps)
     scale = _vector(norm.weight) * norm.scale / deviation
-    return Affine(scale, _vector(norm.bias) - scale * mean, mean, deviation)
+    return Affine(scale, _vector(norm.bias) - scale * mean, mean, deviation, n)
 
 
 def _vector(parameter: Tensor) -> Vector:

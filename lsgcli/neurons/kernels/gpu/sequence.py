@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from lsgcli.neurons.kernels import NormParameters
 from lsgcli.neurons.kernels.gpu.layout import StepLayout
+from lsgcli.neurons.kernels.synchronised import combined
 from lsgcli.neurons.step import LIFParameters, over_time
 
 # Neurons per tile: 8 per thread with Triton's default of 4 warps. Not tuned by measurement.
@@ -78,9 +79,9 @@ class Sequence(torch.autograd.Function):
         y = x if residual is None else layout.stored(residual)
         decay = layout.per_column(beta.detach()[None], wide)[0]
         centre, deviation = decay, decay  # unused without a norm
-        factor, shift = decay, decay
+        factor, shift, values = decay, decay, 1.0
         if launch.norm is not None:
-            mean, variance = _moments(x, launch)
+            values, mean, variance = _moments(x, launch)
             inverse = (variance + launch.norm.eps).rsqrt()
             centre, deviation = mean.to(wide), inverse
             factor = (launch.norm.weight.detach() * inverse * launch.norm.scale).to(wide)
@@ -103,7 +104,7 @@ class Sequence(torch.autograd.Function):
             measured[0] += out.numel() * layout.pool**2  # excludes neurons outside all windows
             measured[1:] += sums.sum((1, 2), dtype=torch.float64)
         ctx.save_for_backward(x, y, centre, deviation, factor, shift, beta, launch.p.alpha)
-        ctx.launch, ctx.wide, ctx.type = launch, wide, z.dtype
+        ctx.launch, ctx.wide, ctx.type, ctx.values = launch, wide, z.dtype, values
         ctx.types = tuple(None if given is None else given.dtype for given in (residual, weight, bias))
         return layout.logical(out)
 
@@ -153,18 +154,19 @@ class Sequence(torch.autograd.Function):
             return layout.logical(du), d_residual, None, None, d_beta, None
         d_weight = (totals[2] * deviation * norm.scale).to(weight_type)
         dz = du if ctx.type == wide and d_residual is None else layout.empty(T, x, ctx.type)
-        _through_norm(x, du, dz, centre, deviation, factor, totals, launch)
+        through = totals if norm.gather is None or not norm.training else norm.gather(totals).sum(0)
+        _through_norm(x, du, dz, centre, deviation, factor, through, ctx.values, launch)
         return layout.logical(dz), d_residual, d_weight, totals[1].to(bias_type), d_beta, None
 
 
-def _moments(x: Tensor, launch: Launch) -> tuple[Tensor, Tensor]:
-    """Mean and variance per channel, (C,), float64: batch statistics, which also update the running ones, or running statistics."""
+def _moments(x: Tensor, launch: Launch) -> tuple[float | Tensor, Tensor, Tensor]:
+    """Number of values, mean and variance per channel, (C,), float64: of the batch, which also updates the running ones, or running."""
     from lsgcli.neurons.kernels.gpu import kernels
 
     norm, layout = launch.norm, launch.layout
     assert norm is not None
     if not norm.training:
-        return norm.running_mean.double(), norm.running_var.double()
+        return 1.0, norm.running_mean.double(), norm.running_var.double()
     # For an image expanded over time, one step suffices.
     rows = (x[:1] if x.stride(0) == 0 else x).reshape(-1, layout.columns)
     tile = Tiles.of(len(rows), layout.columns, layout.inner)
@@ -183,21 +185,30 @@ def _moments(x: Tensor, launch: Launch) -> tuple[Tensor, Tensor]:
     counts = (len(rows) - starts).clamp(max=parts.block_rows)
     mean = (counts * means).sum(0) / len(rows)
     variance = (squares.sum(0) + (counts * (means - mean).square()).sum(0)) / len(rows)
-    values = len(x) * layout.rows
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
-    norm.running_var.lerp_((variance * (values / (values - 1))).to(norm.running_var.dtype), norm.momentum)
-    return mean, variance
+    values: float | Tensor = len(x) * layout.rows
+    if norm.gather is not None:
+        values, mean, variance = combined(len(x) * layout.rows, mean, variance, norm.gather)
+    norm.update_running(values, mean, variance)
+    return values, mean, variance
 
 
 def _through_norm(
-    x: Tensor, du: Tensor, dz: Tensor, centre: Tensor, deviation: Tensor, factor: Tensor, totals: Tensor, launch: Launch
+    x: Tensor,
+    du: Tensor,
+    dz: Tensor,
+    centre: Tensor,
+    deviation: Tensor,
+    factor: Tensor,
+    totals: Tensor,
+    n: float | Tensor,
+    launch: Launch,
 ) -> None:
-    """Write the gradient of the normalisation's input, from that of its output and its sums."""
+    """Write the gradient of the normalisation's input, from that of its output and its sums over n values."""
     from lsgcli.neurons.kernels.gpu import kernels
 
     layout, norm = launch.layout, launch.norm
     assert norm is not None
-    exact = factor.double() * (-1 / (len(x) * layout.rows) if norm.training else 0.0)
+    exact = factor.double() * (-1 / n if norm.training else 0.0)
     by_distance, always = ((exact * v).to(factor.dtype) for v in (deviation.square() * totals[2], totals[1]))
     tiles = Tiles.of(layout.rows, layout.columns, 1)
     with torch.cuda.device_of(x):

@@ -1,0 +1,82 @@
+"""The place of this process among those of a training run, read from the environment. Imports nothing heavy.
+
+torchrun and srun start one process per device and describe it in environment variables.
+"""
+
+import functools
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ATTEMPTS = "TORCHELASTIC_RESTART_COUNT"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process among ``size`` processes, of which ``local_size`` run on this machine.
+
+    Attributes:
+        rank: 0 to size - 1. Rank 0 writes the run directory, stdout and the progress display.
+        local_rank: 0 to local_size - 1, also the index of the GPU.
+        address, port: of the key-value store through which the processes meet.
+        hosts: whether this process serves the store, rather than torchrun.
+        attempt: number of restarts by torchrun.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    address: str = ""
+    port: int = 0
+    hosts: bool = False
+    attempt: int = 0
+
+
+def place(environment: Mapping[str, str]) -> Place:
+    """The place of a process started by torchrun, or by srun with several tasks; ``Place()`` for any other process."""
+    number = {name: int(value) for name, value in environment.items() if re.fullmatch(r"[0-9]{1,12}", value)}
+    if number.get("WORLD_SIZE", 1) > 1 and {"RANK", "MASTER_PORT"} <= number.keys() and "MASTER_ADDR" in environment:
+        rank, size = number["RANK"], number["WORLD_SIZE"]
+        return Place(
+            rank,
+            size,
+            number.get("LOCAL_RANK", rank),
+            number.get("LOCAL_WORLD_SIZE", size),
+            environment["MASTER_ADDR"],
+            number["MASTER_PORT"],
+            hosts=rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
+            attempt=number.get(ATTEMPTS, 0),
+        )
+    if number.get("SLURM_STEP_NUM_TASKS", 1) > 1 and {"SLURM_PROCID", "SLURM_LOCALID", "SLURM_JOB_ID"} <= number.keys():
+        per_node = _repeated(environment.get("SLURM_STEP_TASKS_PER_NODE", environment["SLURM_STEP_NUM_TASKS"]))
+        job = number["SLURM_JOB_ID"] * 7 + number.get("SLURM_STEP_ID", 0)
+        return Place(
+            number["SLURM_PROCID"],
+            number["SLURM_STEP_NUM_TASKS"],
+            number["SLURM_LOCALID"],
+            per_node[number.get("SLURM_NODEID", 0) % len(per_node)],
+            environment.get("MASTER_ADDR") or _first_host(environment.get("SLURM_STEP_NODELIST", "127.0.0.1")),
+            number.get("MASTER_PORT") or 20_000 + job % 20_000,
+            hosts=number["SLURM_PROCID"] == 0,
+        )
+    return Place()
+
+
+@functools.cache
+def here() -> Place:
+    """The place of this process."""
+    return place(os.environ)
+
+
+def _repeated(text: str) -> list[int]:
+    """SLURM's counts per node, such as ``2(x3),1``: [2, 2, 2, 1]."""
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
+    return [int(count) for count, times in found for _ in range(int(times or 1))]
+
+
+def _first_host(nodes: str) -> str:
+    """The first host of SLURM's list, such as ``gpu[03-07,9],login``: ``gpu03``."""
+    match = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\]([^,]*))?", nodes)
+    return "".join(part or "" for part in match.groups()) if match else nodes

@@ -1,0 +1,277 @@
+"""Training in several processes: collectives, values that rank 0 decides, and failures of other processes.
+
+The number of processes does not change what is computed: a batch is divided among them, and statistics, losses and gradients are
+those of the whole batch.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lsgcli.errors import DivergedError, LsgError, Stopped
+from lsgcli.ranks import Place
+
+MEETING = timedelta(minutes=10)  # for all processes to start
+PREPARING = timedelta(days=7)  # of the data, by the first process of a machine
+GRACE = 8.0  # seconds for a process to end by itself after another has failed
+POLL = 0.5  # seconds between looks for failures of other processes
+SILENCE = 20.0  # seconds without a sign of life, after which a process counts as hanging
+DONE = b"done"
+
+
+class Failure(NamedTuple):
+    """A failed process, or -1, and the exit status of all processes."""
+
+    rank: int
+    status: int
+
+
+class Group:
+    """The processes of a run; this class is a group of one process, for which every collective is the identity."""
+
+    def __init__(self, place: Place | None = None):
+        self.place = place or Place()
+        self.rank, self.size = self.place.rank, self.place.size
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Group":
+        return self  # copies of a model belong to the same group
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which alone writes files and stdout."""
+        return self.rank == 0
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The tensors of all processes, in order of rank: (...) -> (size, ...), equal in all processes."""
+        return x[None]
+
+    def agree(self, name: str, decide: Callable[[], Any], lasting: bool = False) -> Any:
+        """The value of JSON type that ``decide`` returns in rank 0; with ``lasting``, also after a restart by torchrun."""
+        return decide()
+
+    @contextmanager
+    def one_by_one(self) -> Iterator[None]:
+        """Context that the first process of each machine runs before the others."""
+        yield
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model with gradients averaged over all processes."""
+        return model
+
+    def partial(self, model: nn.Module) -> AbstractContextManager[Any]:
+        """Context for backward passes that only accumulate gradients, without averaging them."""
+        return nullcontext()
+
+
+ALONE = Group()
+
+
+class ProcessGroup(Group):
+    """Several processes, which communicate through ``torch.distributed``."""
+
+    def __init__(self, place: Place, store: Any):
+        super().__init__(place)
+        self.store = store
+
+    def gather(self, x: Tensor) -> Tensor:
+        out = x.new_empty((self.size, *x.shape))
+        torch.distributed.all_gather(list(out.unbind(0)), x.contiguous())
+        return out
+
+    def agree(self, name: str, decide: Callable[[], Any], lasting: bool = False) -> Any:
+        key = name if lasting else f"{self.place.attempt}/{name}"
+        if self.is_main and not (lasting and self.store.check([key])):
+            self.store.set(key, json.dumps(decide()))
+        self.store.wait([key], PREPARING)
+        return json.loads(self.store.get(key))
+
+    @contextmanager
+    def one_by_one(self) -> Iterator[None]:
+        key = f"{self.place.attempt}/prepared/{self.rank - self.place.local_rank}"
+        if self.place.local_rank > 0:
+            self.store.wait([key], PREPARING)
+        yield
+        if self.place.local_rank == 0:
+            self.store.set(key, "")
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        from torch.nn.parallel import DistributedDataParallel
+
+        wrapped = DistributedDataParallel(model)
+        wrapped.broadcast_buffers = False  # they are equal: each process updates them with the statistics of all
+        return wrapped
+
+    def partial(self, model: nn.Module) -> AbstractContextManager[Any]:
+        return model.no_sync()  # type: ignore[operator]
+
+
+@contextmanager
+def joined(place: Place, backend: str) -> Iterator[Group]:
+    """The group of all processes of the run, while the block runs.
+
+    If the block raises an error, all processes end with the exit status of the first error, and only its process prints a message.
+
+    Args:
+        place: of this process; a lone process never imports ``torch.distributed``'s rendezvous.
+        backend: ``nccl`` or ``gloo``.
+
+    Raises:
+        LsgError: other processes cannot be reached, or were lost.
+        SystemExit: another process failed, with its status.
+    """
+    if place.size == 1:
+        yield Group(place)
+        return
+    from torch import distributed
+
+    try:
+        served = distributed.TCPStore(place.address, place.port, None, place.hosts, MEETING, wait_for_workers=False)
+        store, attempt = distributed.PrefixStore("lsg", served), f"lsg/{place.attempt}"
+        failures = Failures(place, distributed.PrefixStore(f"{attempt}/failures", served.clone()))
+        collectives = distributed.PrefixStore(f"{attempt}/collectives", served)
+        distributed.init_process_group(backend, store=collectives, rank=place.rank, world_size=place.size, timeout=MEETING)
+    except (RuntimeError, OSError) as error:
+        raise LsgError(
+            f"rank {place.rank}: cannot meet the other {place.size - 1} processes at {place.address}:{place.port}: {_first(error)}",
+            hint="Check that all processes run and that the machines reach each other.",
+        ) from error
+    try:
+        yield ProcessGroup(place, store)
+    except Exception as error:
+        failures.settle(error)
+        raise
+    finally:
+        failures.close()
+        with contextlib.suppress(Exception):
+            distributed.destroy_process_group()
+
+
+class Failures:
+    """Ends a process when another one has failed or hangs, even inside a collective that will never complete.
+
+    A thread of each process reports that it is alive, and looks for failures and for processes that no longer report.
+    """
+
+    def __init__(self, place: Place, store: Any):
+        self.place, self.store = place, store
+        store.set_timeout(timedelta(seconds=SILENCE))
+        store.set(f"alive/{place.rank}", "")
+        self.lock, self.closed = threading.Lock(), threading.Event()
+        self.thread = threading.Thread(target=self._watch, name="failures", daemon=True)
+        self.thread.start()
+
+    def settle(self, error: Exception) -> None:
+        """Return if this process has to report ``error``; otherwise end it with the status of the first failure.
+
+        Raises:
+            SystemExit: another process reports the error.
+            LsgError: a process was lost without a report.
+        """
+        rank, status = self.place.rank, getattr(error, "exit_code", LsgError.exit_code)
+        if isinstance(error, (Stopped, DivergedError)):  # raised by all processes, while rank 0 may still write files
+            if rank > 0:
+                with contextlib.suppress(Exception):
+                    self.store.wait(["done/0"], MEETING)
+                raise SystemExit(status) from None
+            return
+        lost = not isinstance(error, LsgError) and _is_communication(error)
+        first = None
+        if lost:
+            with contextlib.suppress(Exception):
+                first = self._first(GRACE / 2)
+        first = first or self._report(rank, status)
+        if first.rank != rank:
+            raise SystemExit(first.status) from None
+        if lost:
+            raise LsgError(
+                "lost the connection to another process",
+                hint="Repeat the command with the same --out to continue from the last checkpoint.",
+            ) from error
+        if isinstance(error, LsgError):
+            error.rank = rank
+
+    def close(self) -> None:
+        """Stop watching; the process that serves the store waits until no other needs it."""
+        self.closed.set()
+        self.thread.join()
+        with contextlib.suppress(Exception):
+            self.store.set(f"done/{self.place.rank}", "")
+            if self.place.hosts:
+                self.store.wait([f"done/{rank}" for rank in range(self.place.size)], timedelta(seconds=2 * GRACE))
+
+    def _report(self, rank: int, status: int) -> Failure:
+        """Report a failure; returns the first one that was reported."""
+        own = Failure(rank, status)
+        try:
+            with self.lock:
+                return Failure(*json.loads(self.store.compare_set("failed", "", json.dumps(own))))
+        except Exception:  # the store is lost, so nobody else reports
+            return own
+
+    def _first(self, wait: float = 0) -> Failure | None:
+        """The first reported failure, for which ``wait`` seconds are allowed.
+
+        Raises:
+            RuntimeError: the process that serves the store has ended or hangs.
+        """
+        for remaining in range(int(wait / POLL), -1, -1):
+            with self.lock:
+                if self.store.check(["failed"]):
+                    return Failure(*json.loads(self.store.get("failed")))
+            if remaining:
+                time.sleep(POLL)
+        return None
+
+    def _watch(self) -> None:
+        beats: dict[int, tuple[bytes, int]] = {}  # of other processes, and for how many looks it has not changed
+        others = [rank for rank in range(self.place.size) if rank != self.place.rank]
+        for count in itertools.count():
+            if self.closed.wait(POLL):
+                break
+            try:
+                first = self._first()
+                with self.lock:
+                    self.store.set(f"alive/{self.place.rank}", str(count))
+                    keys = [f"alive/{rank}" for rank in others]
+                    now = self.store.multi_get(keys) if self.store.check(keys) else []
+            except Exception:
+                first, now = Failure(-1, LsgError.exit_code), []
+            for rank, beat in zip(others, now, strict=False):
+                last, looks = beats.get(rank, (b"", 0))
+                beats[rank] = (beat, looks + 1 if beat == last != DONE else 0)
+                if beats[rank][1] > SILENCE / POLL:
+                    self._abandon(rank)
+            if first is not None and first.rank != self.place.rank:
+                if not self.closed.wait(GRACE):
+                    os._exit(first.status)
+                return
+        with contextlib.suppress(Exception):
+            self.store.set(f"alive/{self.place.rank}", DONE)
+
+    def _abandon(self, rank: int) -> None:
+        """End this process because another one hangs, with a message from the first process that notices."""
+        if self._report(self.place.rank, LsgError.exit_code).rank == self.place.rank:
+            print(f"error: rank {rank}: no sign of life for {SILENCE:g} s; all processes end", file=sys.stderr, flush=True)
+        os._exit(LsgError.exit_code)
+
+
+def _is_communication(error: Exception) -> bool:
+    from torch import distributed
+
+    words = ("gloo", "nccl", "connection", "broken pipe", "socket")
+    return isinstance(error, distributed.DistError) or any(word in str(error).lower() for word in words)
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

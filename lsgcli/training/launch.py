@@ -1,0 +1,91 @@
+"""Start one process per device on this machine, as torchrun does: ``lsg train --devices``."""
+
+import logging
+import os
+import re
+import secrets
+import sys
+from dataclasses import dataclass
+
+from lsgcli import cpus
+from lsgcli.errors import ConfigError, Stopped
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Devices of this machine, one process each.
+
+    Attributes:
+        count: number of processes.
+        gpus: indices of GPUs; empty for processes on the CPU.
+    """
+
+    count: int
+    gpus: tuple[int, ...] = ()
+
+    def use(self) -> None:
+        """Make only these GPUs visible to torch, which must not be imported yet, and to child processes."""
+        if self.gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.gpus))
+
+
+def parse(text: str) -> Devices:
+    """A number of GPUs (``4``), some of them (``0-3``, ``0,2``), or processes on the CPU (``cpu:2``).
+
+    Raises:
+        ConfigError: another text.
+    """
+    if match := re.fullmatch(r"cpu:([1-9][0-9]{0,2})", text):
+        return Devices(int(match[1]))
+    if re.fullmatch(r"[1-9][0-9]{0,2}", text):
+        return Devices(int(text), tuple(range(int(text))))
+    gpus: list[int] = []
+    if re.fullmatch(r"[0-9]{1,3}([-,][0-9]{1,3})+", text):
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            gpus += range(int(first), int(last or first) + 1) if "-" not in last else []
+    if not gpus or len(set(gpus)) < len(gpus):
+        raise ConfigError(f"--devices: found {text!r}, expected a number of GPUs (4), some of them (0-3 or 0,2), or cpu:2")
+    return Devices(len(gpus), tuple(gpus))
+
+
+def launch(devices: Devices) -> int:
+    """Run this command in one process per device; returns the exit status of the first that failed, or 0.
+
+    Signals are passed on. A second interrupt has no effect: each process saves its state and ends.
+
+    Raises:
+        ConfigError: this machine does not have the GPUs.
+    """
+    import torch
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if devices.gpus and (there := torch.cuda.device_count()) < devices.count:
+        raise ConfigError(
+            f"--devices: found {there} CUDA GPUs, expected {devices.count}",
+            hint="Use fewer devices, or cpu:N for N processes on the CPU.",
+        )
+    count, source = cpus.usable(cpus.THREADS)
+    if source != "OMP_NUM_THREADS":
+        os.environ["OMP_NUM_THREADS"] = str(max(1, count // devices.count))
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=devices.count,
+        run_id=secrets.token_hex(4),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGUSR1",
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "lsgcli", *sys.argv[1:])
+    except SignalException:
+        return Stopped.exit_code
+    except ChildFailedError as error:
+        status = min(error.failures.values(), key=lambda failure: failure.timestamp).exitcode
+        return status if status >= 0 else 128 - status
+    return 0

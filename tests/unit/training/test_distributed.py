@@ -1,0 +1,208 @@
+"""Training in several processes computes what one process computes. The processes meet on this machine, with Gloo."""
+
+import multiprocessing
+import os
+import signal
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lsgcli import checkpoint
+from lsgcli.analysis import gradflow, own
+from lsgcli.analysis.hooks import observing
+from lsgcli.compute import Compute
+from lsgcli.data.batches import batches, shares
+from lsgcli.errors import DataError
+from lsgcli.ranks import Place, place
+from lsgcli.training import distributed
+from lsgcli.training.distributed import ALONE, joined
+from lsgcli.training.loop import Trainer, new_model
+from lsgcli.training.optim import Optimizers
+from lsgcli.training.signals import StopRequest
+from lsgcli.training.step import gradients
+from tests import tiny
+
+CPU = Compute(torch.device("cpu"))
+STEPS = 3
+EXACT = {"backend": "reference", "batch_size": 7}
+# Settings, and the largest relative difference of any result.
+CASES = {
+    "lsg": ({**EXACT}, 1e-10),
+    "measured-sigma": ({**EXACT, "method": "measured-sigma"}, 1e-10),
+    "accumulate": ({**EXACT, "accumulate": 2}, 1e-10),
+    "clip": ({**EXACT, "clip_grad": 0.01, "optimizer": "adamw"}, 1e-10),
+    "tet": ({**EXACT, "loss": "tet", "tet_lambda": 0.1}, 1e-10),
+    "resnet19": ({**EXACT, "arch": "resnet19", "residual": "add", "checkpoint_activations": "layers"}, 1e-10),
+    "channel": ({**EXACT, "decay_per": "channel"}, 1e-10),
+    "mlp": ({**EXACT, "arch": "mlp"}, 1e-10),
+    "fused": ({"backend": "fused", "batch_size": 7}, 1e-5),
+}
+
+
+def outcome(settings, group):
+    """Everything that a few steps leave behind: losses, gradients, parameters, running statistics, light gradient flow."""
+    config = tiny.config(**settings)
+    bundle = tiny.bundle()
+    model = new_model(config, 3, 2)
+    if config.backend == "reference":
+        model = model.double()
+    if group.size > 1:
+        model.synchronise(group.gather)
+    net, optimizers, found = group.wrap(model.train()), Optimizers(model, config), {}
+    stream = batches(
+        bundle,
+        bundle.train,
+        config.batch_size,
+        shuffle=True,
+        augment="roll",
+        parts=config.accumulate,
+        share=(group.rank, group.size),
+    )
+    for batch in (stream.batch(index) for index in range(STEPS)):
+        batch = type(batch)(batch.x.to(next(model.parameters()).dtype), batch.y, batch.index, batch.total)
+        layers = own.layers(model)
+        with observing(layers, full=False) as watchers:
+            sums = gradients(net, batch, config, CPU, group)
+        for watcher in watchers.values():
+            watcher.sums.gather(group.gather)
+        for record in gradflow.light_record(layers, watchers):
+            found |= {f"flow/{batch.index}/{record['name']}/{key}": v for key, v in record.items() if key != "name"}
+        found[f"sums/{batch.index}"] = group.gather(sums).sum(0)
+        found |= {f"grad/{batch.index}/{name}": p.grad.clone() for name, p in model.named_parameters()}
+        if config.clip_grad:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad)
+        optimizers.step(1.0)
+        model.end_step()
+        optimizers.zero_grad()
+    return found | {f"state/{name}": value.clone() for name, value in model.state_dict().items()}
+
+
+def work(rank, size, port, folder):
+    torch.set_num_threads(1)
+    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "gloo") as group:
+        found = {name: outcome(settings, group) for name, (settings, _) in CASES.items()}
+        torch.save(found, Path(folder) / f"{rank}.pt")
+
+
+def start(target, size, *arguments, wait=120):
+    """Run ``target(rank, size, port, ...)`` in processes; returns their exit statuses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=target, args=(rank, size, port, *arguments)) for rank in range(size)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(wait)
+    statuses = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    return statuses
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return {name: outcome(settings, ALONE) for name, (settings, _) in CASES.items()}
+
+
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
+def test_processes_compute_what_one_computes(size, alone, tmp_path):
+    """Batches of 7 are shared unevenly: 4 + 3, 3 + 2 + 2, 2 + 2 + 2 + 1."""
+    assert start(work, size, str(tmp_path)) == [0] * size
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(size)]
+    for case, (_, tolerance) in CASES.items():
+        for name, expected in alone[case].items():
+            expected = torch.as_tensor(expected, dtype=torch.float64)
+            for one in found:
+                value = torch.as_tensor(one[case][name], dtype=torch.float64)
+                scale = expected.abs().max().clamp_min(1e-12)
+                limit = max(tolerance, 1e-6) if name.startswith("flow") else tolerance
+                assert (value - expected).abs().max() <= limit * scale, (case, name, size)
+            if name.startswith(("state", "grad")):
+                assert all(torch.equal(one[case][name], found[0][case][name]) for one in found), (case, name)
+        assert any(value.abs().max() > 0 for name, value in alone[case].items() if name.startswith("grad"))
+
+
+def trained(rank, size, port, folder, epochs):
+    torch.set_num_threads(1)
+    config = tiny.config(backend="reference", epochs=epochs)
+    path = Path(folder)
+    from lsgcli.rundir import RunDir, RunFiles
+
+    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "gloo") as group:
+        run = RunDir(path) if rank == 0 else RunFiles(path)
+        Trainer(config, tiny.bundle(), CPU, run, lambda record: None, StopRequest(), group=group).train()
+
+
+def test_a_whole_run(tmp_path):
+    """One checkpoint, one line per epoch, each sample evaluated once."""
+    assert start(trained, 2, str(tmp_path / "two"), 2) == [0, 0]
+    found = checkpoint.read(tmp_path / "two" / "last.safetensors")
+    assert found.state["epoch"] == 2
+    lines = (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+
+
+def failing(rank, size, port):
+    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "gloo") as group:
+        if rank == 1:
+            raise DataError("damaged")
+        group.gather(torch.zeros(1))
+
+
+def test_an_error_ends_all_processes():
+    """Those that wait in a collective end with the status of the first error, soon."""
+    assert start(failing, 3) == [DataError.exit_code, 1, DataError.exit_code]
+
+
+def test_shares_cover_each_sample_once():
+    for total, parts, size in ((7, 1, 2), (7, 2, 3), (8, 3, 2), (5, 9, 1)):
+        every = [shares(total, parts, rank, size) for rank in range(size)]
+        assert {len(own) for own in every} == {min(parts, total)}
+        together = np.concatenate([part for own in every for part in own])
+        assert sorted(together) == list(range(total))
+
+
+def test_place_of_a_process():
+    torchrun = {
+        "RANK": "3",
+        "WORLD_SIZE": "4",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "a",
+        "MASTER_PORT": "29",
+    }
+    assert place(torchrun) == Place(3, 4, 1, 2, "a", 29, hosts=False)
+    assert place({**torchrun, "RANK": "0"}).hosts
+    assert not place({**torchrun, "RANK": "0", "TORCHELASTIC_USE_AGENT_STORE": "True"}).hosts
+    slurm = {
+        "SLURM_PROCID": "2",
+        "SLURM_STEP_NUM_TASKS": "3",
+        "SLURM_LOCALID": "0",
+        "SLURM_JOB_ID": "5",
+        "SLURM_NODEID": "1",
+        "SLURM_STEP_TASKS_PER_NODE": "2,1",
+        "SLURM_STEP_NODELIST": "gpu[03-04]",
+    }
+    found = place(slurm)
+    assert (found.rank, found.size, found.local_rank, found.local_size, found.address) == (2, 3, 0, 1, "gpu03")
+    assert place({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "5"}) == Place()  # a batch script, not srun
+    assert place({}) == Place()
+
+
+def hanging(rank, size, port):
+    distributed.SILENCE = 3.0
+    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "gloo") as group:
+        group.gather(torch.zeros(1))
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        group.gather(torch.zeros(1))
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_ends_the_others():
+    assert start(hanging, 3, wait=40)[::2] == [1, 1]
