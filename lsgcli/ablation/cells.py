@@ -40,7 +40,9 @@ def run_cell(cell: Cell, emit: Callable[[Record], None], stop: StopRequest) -> R
     if done is not None:
         return done
     try:
-        return run.train(cell.config, cell.path, emit, stop, resume=is_run(cell.path))
+        end = run.train(cell.config, cell.path, emit, stop, resume=is_run(cell.path))
+        assert end is not None  # of the only process
+        return end
     except DivergedError:
         diverged = read_result(cell.path)
         assert diverged is not None  # a diverged run has a result too

@@ -134,12 +134,14 @@ def joined(place: Place, backend: str) -> Iterator[Group]:
         yield Group(place)
         return
     from torch import distributed
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import TCPStore  # type: ignore[attr-defined]
 
     try:
-        served = distributed.TCPStore(place.address, place.port, None, place.hosts, MEETING, wait_for_workers=False)
-        store, attempt = distributed.PrefixStore("lsg", served), f"lsg/{place.attempt}"
-        failures = Failures(place, distributed.PrefixStore(f"{attempt}/failures", served.clone()))
-        collectives = distributed.PrefixStore(f"{attempt}/collectives", served)
+        served: Any = TCPStore(place.address, place.port, None, place.hosts, MEETING, wait_for_workers=False)
+        store, attempt = PrefixStore("lsg", served), f"lsg/{place.attempt}"
+        failures = Failures(place, PrefixStore(f"{attempt}/failures", served.clone()))
+        collectives = PrefixStore(f"{attempt}/collectives", served)
         distributed.init_process_group(backend, store=collectives, rank=place.rank, world_size=place.size, timeout=MEETING)
     except (RuntimeError, OSError) as error:
         raise LsgError(

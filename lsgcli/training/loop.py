@@ -66,7 +66,7 @@ class State:
 class PendingStep(NamedTuple):
     """A step whose results have not been read; tensors are 0-dimensional, on the device, and equal in all processes."""
 
-    index: int  # of the batch
+    batch: int  # its index
     diverged: Tensor
     loss: Tensor
     norm: Tensor
@@ -250,7 +250,7 @@ class Trainer:
         if step is None:
             return
         if step.diverged:
-            self._diverged(step.index, step.loss.item(), step.norm.item())
+            self._diverged(step.batch, step.loss.item(), step.norm.item())
         self.agreed_signal = int(step.signal) if self.group.size > 1 else 0
 
     def _settle(self) -> None:

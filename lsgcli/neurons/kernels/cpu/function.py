@@ -191,14 +191,14 @@ def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
         job.vectors(mean=origin)
         sums = job.zeros("moments", 2, channels)
         job.run(build.address(workers.statistics, STORAGE[laid.dtype]))
-        n = laid.numel() // channels
-        deviation, square = sums.sum(0) / n
-        mean, var = origin + deviation, np.maximum(square - deviation**2, 0)
-        n, of_batch = n * (T // len(laid)), (torch.from_numpy(mean), torch.from_numpy(var))
+        here = laid.numel() // channels
+        shifted, square = sums.sum(0) / here
+        n: Any = here * (T // len(laid))
+        statistics: Any = torch.from_numpy(origin + shifted), torch.from_numpy(np.maximum(square - shifted**2, 0))
         if norm.gather is not None:
-            n, *of_batch = combined(n, *of_batch, norm.gather)
-        norm.update_running(n, *of_batch)
-        n, mean, var = (np.asarray(one) for one in (n, *of_batch))
+            n, *statistics = combined(n, *statistics, norm.gather)
+        norm.update_running(n, *statistics)
+        n, mean, var = (np.asarray(one) for one in (n, *statistics))
     else:
         n, mean, var = 1, _vector(norm.running_mean), _vector(norm.running_var)
     deviation = np.sqrt(var + norm.eps)

@@ -79,7 +79,8 @@ class Sequence(torch.autograd.Function):
         y = x if residual is None else layout.stored(residual)
         decay = layout.per_column(beta.detach()[None], wide)[0]
         centre, deviation = decay, decay  # unused without a norm
-        factor, shift, values = decay, decay, 1.0
+        factor, shift = decay, decay
+        values: float | Tensor = 1.0
         if launch.norm is not None:
             values, mean, variance = _moments(x, launch)
             inverse = (variance + launch.norm.eps).rsqrt()
