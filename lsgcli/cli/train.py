@@ -73,7 +73,6 @@ def train(
         if chosen.count > 1 and not dry_run:
             raise SystemExit(launch(chosen))
     from lsgcli import run
-    from lsgcli.compute import pick_device
     from lsgcli.report.display import TrainingDisplay
     from lsgcli.report.records import cost_text
     from lsgcli.training.distributed import joined
@@ -100,10 +99,9 @@ def train(
         if as_json and place.rank == 0 and record["event"] != "step":
             print_json({k: v for k, v in record.items() if k != "table"})
 
-    backend = "nccl" if pick_device(run_config.device).type == "cuda" else "gloo"
     with (
         stop_on_signals(interrupt=place.size == 1) as stop,
-        joined(place, backend) as group,
+        joined(place, run_config.device) as group,
         TrainingDisplay(quiet=quiet) as display,
     ):
         path = Path(group.agree("path", lambda: str(resume or out or rundir.new_path(run_config)), lasting=True))

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lsgcli.compute import pick_device
 from lsgcli.errors import DivergedError, LsgError, Stopped
 from lsgcli.ranks import Place
 
@@ -117,14 +118,14 @@ class ProcessGroup(Group):
 
 
 @contextmanager
-def joined(place: Place, backend: str) -> Iterator[Group]:
+def joined(place: Place, device: str) -> Iterator[Group]:
     """The group of all processes of the run, while the block runs.
 
     If the block raises an error, all processes end with the exit status of the first error, and only its process prints a message.
 
     Args:
         place: of this process; a lone process never imports ``torch.distributed``'s rendezvous.
-        backend: ``nccl`` or ``gloo``.
+        device: as the setting; GPUs communicate through NCCL, CPUs through Gloo.
 
     Raises:
         LsgError: other processes cannot be reached, or were lost.
@@ -137,6 +138,7 @@ def joined(place: Place, backend: str) -> Iterator[Group]:
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import TCPStore  # type: ignore[attr-defined]
 
+    backend = "nccl" if pick_device(device).type == "cuda" else "gloo"
     try:
         served: Any = TCPStore(place.address, place.port, None, place.hosts, MEETING, wait_for_workers=False)
         store, attempt = PrefixStore("lsg", served), f"lsg/{place.attempt}"

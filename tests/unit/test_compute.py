@@ -41,7 +41,7 @@ def test_precision_follows_the_hardware(monkeypatch):
         found, reason = pick_precision("auto", cpu)
         assert found == expected
         assert "bf16" in reason
-    for capability, expected in (((7, 5), "fp32"), ((8, 0), "bf16"), ((12, 0), "bf16")):
+    for capability, expected in (((6, 1), "fp32"), ((7, 5), "fp16"), ((8, 0), "bf16"), ((12, 0), "bf16")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
         assert pick_precision("auto", gpu)[0] == expected
     assert [pick_precision(name, cpu)[0] for name in ("fp32", "bf16")] == ["fp32", "bf16"]

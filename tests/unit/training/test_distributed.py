@@ -82,7 +82,7 @@ def outcome(settings, group):
 
 def work(rank, size, port, folder):
     torch.set_num_threads(1)
-    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "gloo") as group:
+    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
         found = {name: outcome(settings, group) for name, (settings, _) in CASES.items()}
         torch.save(found, Path(folder) / f"{rank}.pt")
 
@@ -133,7 +133,7 @@ def trained(rank, size, port, folder, epochs):
     path = Path(folder)
     from lsgcli.rundir import RunDir, RunFiles
 
-    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "gloo") as group:
+    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
         run = RunDir(path) if rank == 0 else RunFiles(path)
         Trainer(config, tiny.bundle(), CPU, run, lambda record: None, StopRequest(), group=group).train()
 
@@ -148,7 +148,7 @@ def test_a_whole_run(tmp_path):
 
 
 def failing(rank, size, port):
-    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "gloo") as group:
+    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
         if rank == 1:
             raise DataError("damaged")
         group.gather(torch.zeros(1))
@@ -196,7 +196,7 @@ def test_place_of_a_process():
 
 def hanging(rank, size, port):
     distributed.SILENCE = 3.0
-    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "gloo") as group:
+    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
         group.gather(torch.zeros(1))
         if rank == 1:
             os.kill(os.getpid(), signal.SIGSTOP)

@@ -196,7 +196,7 @@ def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
         n: Any = here * (T // len(laid))
         statistics: Any = torch.from_numpy(origin + shifted), torch.from_numpy(np.maximum(square - shifted**2, 0))
         if norm.gather is not None:
-            n, *statistics = combined(n, *statistics, norm.gather)
+            n, *statistics = combined(n, statistics[0], statistics[1], norm.gather)
         norm.update_running(n, *statistics)
         n, mean, var = (np.asarray(one) for one in (n, *statistics))
     else:
