@@ -1,0 +1,96 @@
+"""`lsg train` in several processes on the CPU, as a user starts them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lsgcli.training.launch import Devices, parse
+from tests.stress.ranks import workers
+
+
+def start(*arguments, launcher=()):
+    words = [sys.executable, *launcher, "-m", "lsgcli", "train", *map(str, arguments), "--threads", "1"]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for(condition, run):
+    """Wait until the condition holds while the command runs."""
+    while not condition():
+        assert run.poll() is None, run.communicate()[1]
+        time.sleep(0.05)
+
+
+def lines(path):
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_one_run_one_path_one_display(tiny, tmp_path):
+    out = tmp_path / "two"
+    run = start(*tiny, "--devices", "cpu:2", "--out", out)
+    stdout, stderr = run.communicate(timeout=200)
+    assert run.returncode == 0, stderr
+    assert stdout == f"{out}/best.safetensors\n"
+    assert stderr.count("epoch   2/2") == 1
+    assert len(lines(out / "metrics.jsonl")) == 2
+    assert json.loads((out / "config.json").read_text())["processes"] == [{"from_epoch": 0, "processes": 2}]
+    assert (out / "report.html").exists()
+
+
+def test_a_signal_to_one_rank_stops_all_and_another_number_resumes(tiny, tmp_path):
+    out = tmp_path / "stopped"
+    run = start(*tiny, "--epochs", "500", "--devices", "cpu:2", "--out", out)
+    wait_for(lambda: lines(out / "metrics.jsonl"), run)
+    os.kill(workers(run.pid)[1], signal.SIGTERM)
+    _, stderr = run.communicate(timeout=100)
+    assert run.returncode == 75, stderr
+    assert stderr.count("stopped by SIGTERM") == 1
+    done = len(lines(out / "metrics.jsonl"))
+    resumed = start("--resume", out)
+    wait_for(lambda: len(lines(out / "metrics.jsonl")) > done, resumed)
+    resumed.terminate()
+    resumed.communicate(timeout=100)
+    assert resumed.returncode == 75
+    counts = json.loads((out / "config.json").read_text())["processes"]
+    assert [count["processes"] for count in counts] == [2, 1]
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_a_killed_process(tiny, tmp_path):
+    """The second attempt finds the run of the first, although no --out names it."""
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1")
+    run = start(*tiny, "--epochs", "12", launcher=torchrun)
+    wait_for(lambda: list(tmp_path.glob("runs/*/*/metrics.jsonl")), run)
+    os.kill(workers(run.pid)[1], signal.SIGKILL)
+    stdout, stderr = run.communicate(timeout=300)
+    assert run.returncode == 0, stderr
+    assert stdout.count("\n") == 1
+    assert len(list(tmp_path.glob("runs/*/*"))) == 1
+
+
+def test_too_few_samples_are_one_message(tiny):
+    run = start(*tiny, "--batch-size", "1", "--devices", "cpu:2")
+    _, stderr = run.communicate(timeout=100)
+    assert run.returncode == 2, stderr
+    assert stderr.count("error: ") == 1
+    assert "--batch-size: found 1 samples in 1 parts, expected at least 2 in each" in stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("4", Devices(4, (0, 1, 2, 3))), ("0-2", Devices(3, (0, 1, 2))), ("0,2", Devices(2, (0, 2))), ("cpu:2", Devices(2))],
+)
+def test_devices(text, expected):
+    assert parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["cpu", "cpu:0", "a", "0", "1,1", "3-1", "0-1-2", "1,"])
+def test_other_devices_are_refused(text, lsg):
+    result = lsg("train", "--devices", text)
+    assert result.exit_code == 2
+    assert "--devices" in result.stderr
