@@ -44,7 +44,8 @@ def evaluate(
 
         opened = common.open_checkpoint(checkpoint, changes, ("test",), quiet)
         config, bundle = opened.config, opened.bundle
-        run = functools.partial(of_model, opened.model, compute=opened.compute, firing_rate=True, synops=synops)
+        also = ("firing_rate", *(("synops",) if synops else ()))
+        run = functools.partial(of_model, opened.model, compute=opened.compute, also=also)
     else:
         from lsgcli.export.runners import evaluate as of_export
 

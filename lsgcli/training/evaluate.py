@@ -1,7 +1,7 @@
 """Evaluation of a network on a split of the data."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,8 +78,7 @@ def evaluate(
     *,
     batch_size: int,
     workers: int = 0,
-    firing_rate: bool = False,
-    synops: bool = False,
+    also: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Accuracy, loss and confusion matrix of ``model`` on ``split``, computed with a folded copy of the model.
@@ -91,13 +90,12 @@ def evaluate(
         compute: device and precision.
         batch_size: samples per batch.
         workers: batches prepared ahead.
-        firing_rate: also measure the firing rate per layer.
-        synops: also count synaptic operations, which takes additional time.
+        also: further results: ``firing_rate`` per layer, and ``synops``, which takes additional time.
         progress: called with (batches done, total batches).
     """
     model = fold(model)
-    rates = FiringRates(model) if firing_rate or synops else None
-    operations = SynapticOperations(model, events=not bundle.static) if synops else None
+    rates = FiringRates(model) if also else None
+    operations = SynapticOperations(model, events=not bundle.static) if "synops" in also else None
 
     def logits(x: Tensor) -> Tensor:
         with compute.autocast():
@@ -106,7 +104,7 @@ def evaluate(
     result = measure(logits, split, bundle, batch_size=batch_size, workers=workers, progress=progress)
     found = rates.close() if rates else {}
     counted = operations.close(len(split), found) if operations else None
-    return replace(result, firing_rate=found if firing_rate else {}, synops=counted)
+    return replace(result, firing_rate=found if "firing_rate" in also else {}, synops=counted)
 
 
 def measure(

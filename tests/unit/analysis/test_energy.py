@@ -210,7 +210,7 @@ def test_batches_add_up_in_an_evaluation(arch):
     x = torch.from_numpy(bundle.test.x).float().transpose(0, 1)
     for _ in range(3):
         model(x)
-    results = [evaluate(model, bundle.test, bundle, CPU, batch_size=size, synops=True, firing_rate=True) for size in (15, 4)]
+    results = [evaluate(model, bundle.test, bundle, CPU, batch_size=size, also=("firing_rate", "synops")) for size in (15, 4)]
     records = [result.record(bundle.classes)["synops"] for result in results]
     assert records[0]["total"] == pytest.approx(records[1]["total"])
     for one, other in zip(*(record["layers"] for record in records), strict=True):

@@ -1,10 +1,13 @@
 """Training in several processes computes what one process computes. The processes meet on this machine, with Gloo."""
 
+import json
 import multiprocessing
 import os
 import signal
 import socket
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,8 +18,9 @@ from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.hooks import observing
 from lsgcli.compute import Compute
 from lsgcli.data.batches import batches, shares
-from lsgcli.errors import DataError
+from lsgcli.errors import DataError, DivergedError
 from lsgcli.ranks import Place, place
+from lsgcli.rundir import RunDir, RunFiles
 from lsgcli.training import distributed
 from lsgcli.training.distributed import ALONE, joined
 from lsgcli.training.loop import Trainer, new_model
@@ -131,8 +135,6 @@ def trained(rank, size, port, folder, epochs):
     torch.set_num_threads(1)
     config = tiny.config(backend="reference", epochs=epochs)
     path = Path(folder)
-    from lsgcli.rundir import RunDir, RunFiles
-
     with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
         run = RunDir(path) if rank == 0 else RunFiles(path)
         Trainer(config, tiny.bundle(), CPU, run, lambda record: None, StopRequest(), group=group).train()
@@ -145,6 +147,38 @@ def test_a_whole_run(tmp_path):
     assert found.state["epoch"] == 2
     lines = (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 2
+
+
+def diverging(rank, size, port, folder):
+    config, steps = tiny.config(backend="reference"), []
+    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
+        run = RunDir(Path(folder)) if rank == 0 else RunFiles(Path(folder))
+        trainer = Trainer(config, tiny.bundle(), CPU, run, lambda record: None, StopRequest(), group=group)
+        before = trainer.loss
+
+        def loss(logits, labels, config):
+            steps.append(logits)
+            return before(logits, labels, config) * (float("nan") if rank == 1 and len(steps) == 2 else 1)
+
+        with mock.patch("lsgcli.training.step.registry", SimpleNamespace(get=lambda kind, name: loss)):
+            try:
+                trainer.train()
+            finally:
+                torch.save([len(steps), trainer.model.state_dict()], Path(folder).parent / f"{rank}.pt")
+
+
+def test_nan_in_one_process_stops_all_before_the_update(tmp_path):
+    assert start(diverging, 2, str(tmp_path / "run")) == [
+        1,
+        DivergedError.exit_code,
+    ]  # rank 0 reports it, here to multiprocessing
+    (steps, first), (others, second) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert steps == others == 2
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    line = json.loads((tmp_path / "run" / "gradient-flow.jsonl").read_text())
+    assert line["event"] == "diverged"
+    assert [layer["name"] for layer in line["layers"]]
+    assert (tmp_path / "run" / "diverged.safetensors").exists()
 
 
 def failing(rank, size, port):

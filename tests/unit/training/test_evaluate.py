@@ -21,7 +21,7 @@ def test_evaluation_is_that_of_the_network(changes):
     for _ in range(3):
         model(x)  # running statistics
     before = copy.deepcopy(model.state_dict())
-    result = evaluate(model, bundle.test, bundle, CPU, batch_size=len(bundle.test), firing_rate=True)
+    result = evaluate(model, bundle.test, bundle, CPU, batch_size=len(bundle.test), also=("firing_rate",))
     assert model.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
