@@ -70,6 +70,9 @@ class Group:
         """The model with gradients averaged over all processes."""
         return model
 
+    def equalise(self, model: nn.Module) -> None:
+        """Copy the buffers of rank 0 to all processes, which have different ones if statistics are not synchronised."""
+
     def partial(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Context for backward passes that only accumulate gradients, without averaging them."""
         return nullcontext()
@@ -110,8 +113,12 @@ class ProcessGroup(Group):
         from torch.nn.parallel import DistributedDataParallel
 
         wrapped = DistributedDataParallel(model)
-        wrapped.broadcast_buffers = False  # they are equal: each process updates them with the statistics of all
+        wrapped.broadcast_buffers = False  # at every step; they are equal, or made equal before an evaluation
         return wrapped
+
+    def equalise(self, model: nn.Module) -> None:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
     def partial(self, model: nn.Module) -> AbstractContextManager[Any]:
         return model.no_sync()  # type: ignore[operator]

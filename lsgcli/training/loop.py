@@ -291,6 +291,8 @@ class Trainer:
 
     def _evaluate(self, split: Split) -> Evaluation:
         """Each process evaluates some of the samples."""
+        if not self.config.sync_norm:
+            self.group.equalise(self.model)
         own = split if self.group.size == 1 else split.part(np.arange(self.group.rank, len(split), self.group.size))
         config = self.config
         result = evaluate(self.model, own, self.bundle, self.compute, batch_size=config.batch_size, workers=config.workers)

@@ -149,6 +149,32 @@ def test_a_whole_run(tmp_path):
     assert len(lines) == 2
 
 
+def unsynchronised(rank, size, port, folder):
+    config = tiny.config(backend="reference", epochs=1, sync_norm=False)
+    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
+        run = RunDir(Path(folder) / "run") if rank == 0 else RunFiles(Path(folder) / "run")
+        trainer = Trainer(config, tiny.bundle(), CPU, run, lambda record: None, StopRequest(), group=group)
+        found, end_epoch = [], trainer._end_epoch
+
+        def end(*arguments):
+            found.append({name: buffer.clone() for name, buffer in trainer.model.named_buffers()})
+            end_epoch(*arguments)
+            found.append({name: buffer.clone() for name, buffer in trainer.model.named_buffers()})
+
+        with mock.patch.object(trainer, "_end_epoch", end):
+            trainer.train()
+        torch.save(found, Path(folder) / f"{rank}.pt")
+
+
+def test_without_synchronised_statistics(tmp_path):
+    """Each process has the statistics of its share, and all evaluate and save those of rank 0."""
+    (tmp_path / "run").mkdir()
+    assert start(unsynchronised, 2, str(tmp_path)) == [0, 0]
+    (own, first), (others, second) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert not any(torch.equal(own[name], others[name]) for name in own if name.endswith("running_mean"))
+    assert all(torch.equal(first[name], second[name]) and torch.equal(first[name], own[name]) for name in first)
+
+
 def diverging(rank, size, port, folder):
     config, steps = tiny.config(backend="reference"), []
     with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
