@@ -147,10 +147,12 @@ def joined(place: Place, device: str) -> Iterator[Group]:
 
     backend = "nccl" if pick_device(device).type == "cuda" else "gloo"
     try:
-        served: Any = TCPStore(place.address, place.port, None, place.hosts, MEETING, wait_for_workers=False)
-        store, attempt = PrefixStore("lsg", served), f"lsg/{place.attempt}"
-        failures = Failures(place, PrefixStore(f"{attempt}/failures", served.clone()))
-        collectives = PrefixStore(f"{attempt}/collectives", served)
+        # Two connections: one may wait for long, while the other looks for failures.
+        store, watched = (
+            TCPStore(place.address, place.port, None, hosts, MEETING, wait_for_workers=False) for hosts in (place.hosts, False)
+        )
+        failures = Failures(place, PrefixStore(f"{place.attempt}/failures", watched))
+        collectives = PrefixStore(f"{place.attempt}/collectives", store)
         distributed.init_process_group(backend, store=collectives, rank=place.rank, world_size=place.size, timeout=MEETING)
     except (RuntimeError, OSError) as error:
         raise LsgError(
@@ -158,7 +160,7 @@ def joined(place: Place, device: str) -> Iterator[Group]:
             hint="Check that all processes run and that the machines reach each other.",
         ) from error
     try:
-        yield ProcessGroup(place, store)
+        yield ProcessGroup(place, PrefixStore("lsg", store))
     except Exception as error:
         failures.settle(error)
         raise
