@@ -38,10 +38,14 @@ class Collection:
     table: str | None
     notes: list[str] = field(default_factory=list)
 
-    def summary(self) -> dict[str, Any]:
-        """The table and its missing runs, in JSON types: ``{"schema", "table", "rows", "missing", "notes"}``."""
+    def summary(self, margin: float | None = None) -> dict[str, Any]:
+        """The table and its missing runs, in JSON types: ``{"schema", "table", "rows", "missing", "notes"}``.
+
+        Args:
+            margin: as :func:`lsgcli.ablation.statistics.rows`.
+        """
         table = self.table or paper.table_of([cell.config for cell in self.cells])
-        found = rows(self.cells, self.records, table)
+        found = rows(self.cells, self.records, table, margin)
         labels = dict(zip(sorted({cell.row for cell in self.cells}), (row["label"] for row in found), strict=True))
         missing = [
             {"row": labels[cell.row], "seed": cell.config.seed, "run": str(cell.path), "state": _state(cell)}

@@ -16,8 +16,17 @@ Result = tuple[Cell, Mapping[str, Any] | None]  # a run and its final record, No
 ROUNDING = 1e-9  # differences and standard deviations of accuracies below this count as 0
 
 
-def rows(cells: Sequence[Cell], records: Sequence[Mapping[str, Any] | None], table: str | None = None) -> list[dict[str, Any]]:
+def rows(
+    cells: Sequence[Cell],
+    records: Sequence[Mapping[str, Any] | None],
+    table: str | None = None,
+    margin: float | None = None,
+) -> list[dict[str, Any]]:
     """The table, one row per variant, in order. Accuracies, 0 to 1, are those of the checkpoint that ``lsg train`` prints.
+
+    Args:
+        table: the paper's table with which to compare.
+        margin: differences below this, 0 to 1, count as equivalent; None to not test for equivalence.
 
     Returns:
         Records of JSON types:
@@ -28,6 +37,8 @@ def rows(cells: Sequence[Cell], records: Sequence[Mapping[str, Any] | None], tab
         ``difference``: mean over shared seeds of the paired difference from the baseline, which is the first row of the same data;
         ``interval``: its 95 % confidence interval by Student's t; both are None for the baseline, and ``interval`` also for fewer
         than two shared seeds or differences without variance; ``shared``: number of shared seeds;
+        ``p``: of the paired t test, with Holm's correction over the rows of the table; ``detectable``: the difference that this number of
+        seeds would show in 80 % of experiments; ``equivalent``: whether two one-sided tests place the difference within ``margin``;
         ``verdict``: ``better`` or ``worse`` only if the interval excludes 0; ``conclusion``: a sentence with the reason;
         ``paper``, ``paper_std``: the values in the paper's ``table`` for the same network and data set.
     """
@@ -42,11 +53,16 @@ def rows(cells: Sequence[Cell], records: Sequence[Mapping[str, Any] | None], tab
     for config, results in zip(configs, every, strict=True):
         data = results[0][0].data
         baseline = baselines.setdefault((config.dataset, data), results)
-        row = {**_settings(config, configs, varying), **_accuracies(results), **_comparison(results, baseline)}
+        row = {**_settings(config, configs, varying), **_accuracies(results), **_comparison(results, baseline, margin)}
         row["label"] += f", data {data}" if data else ""
         row["paper"], row["paper_std"] = paper.figure(config, table) or (None, None)
-        row["verdict"], row["conclusion"] = _conclude(row, is_baseline=results is baseline)
         found.append(row)
+    tested = [row for row in found if row["p"] is not None]
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["p"] = p
+    for row, results in zip(found, every, strict=True):
+        is_baseline = results is baselines[results[0][0].config.dataset, results[0][0].data]
+        row["verdict"], row["conclusion"] = _conclude(row, is_baseline=is_baseline)
     return found
 
 
@@ -70,6 +86,56 @@ def paired(differences: Sequence[float], confidence: float = 0.95) -> tuple[floa
     quantile = float(special.stdtrit(len(differences) - 1, (1 + confidence) / 2))
     margin = quantile * spread / math.sqrt(len(differences))
     return mean, [mean - margin, mean + margin]
+
+
+def paired_test(differences: Sequence[float]) -> float | None:
+    """p of the two-sided paired t test; None where :func:`paired` gives no interval."""
+    mean, interval = paired(differences)
+    if mean is None or interval is None:
+        return None
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    return 2 * float(special.stdtr(len(differences) - 1, -abs(mean) / error))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p values with Holm's correction: the chance of any false finding among all tests is at most that of one test.
+
+    Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics, 1979.
+    """
+    adjusted, largest = [0.0] * len(ps), 0.0
+    for rank, k in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[k]))
+        adjusted[k] = largest
+    return adjusted
+
+
+def detectable(differences: Sequence[float], power: float = 0.8) -> float | None:
+    """The true difference for which a two-sided paired t test at 5 % would find one with probability ``power``.
+
+    Uses the noncentral t distribution and the standard deviation of these differences; None without one.
+    """
+    n = len(differences)
+    if paired(differences)[1] is None:
+        return None
+    critical = float(special.stdtrit(n - 1, 0.975))
+    low, high = 0.0, 1e3  # of the noncentrality: sqrt(n) difference / standard deviation
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        found = 1 - special.nctdtr(n - 1, middle, critical) + special.nctdtr(n - 1, middle, -critical)
+        low, high = (middle, high) if found < power else (low, middle)
+    return high * statistics.stdev(differences) / math.sqrt(n)
+
+
+def equivalent(differences: Sequence[float], margin: float) -> bool | None:
+    """Whether two one-sided t tests at 5 % place the difference between -margin and margin; None for fewer than two differences.
+
+    This is the case if the 90 % confidence interval lies inside. Source: Schuirmann, "A Comparison of the Two One-Sided Tests Procedure
+    and the Power Approach", Journal of Pharmacokinetics and Biopharmaceutics, 1987.
+    """
+    mean, interval = paired(differences, confidence=0.9)
+    if mean is None or interval is None:
+        return None
+    return -margin < interval[0] and interval[1] < margin
 
 
 def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence[str]) -> dict[str, Any]:
@@ -107,11 +173,13 @@ def _accuracies(results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def _comparison(results: Sequence[Result], baseline: Sequence[Result]) -> dict[str, Any]:
+def _comparison(results: Sequence[Result], baseline: Sequence[Result], margin: float | None) -> dict[str, Any]:
     own, other = _finished(results), {} if results is baseline else _finished(baseline)
     pairs = [own[seed]["accuracy"] - other[seed]["accuracy"] for seed in own if seed in other]
     difference, interval = paired(pairs)
-    return {"difference": difference, "interval": interval, "shared": len(pairs), "baseline_n": len(other)}
+    tests = {"p": paired_test(pairs), "detectable": detectable(pairs)}
+    tests |= {"margin": margin, "equivalent": None if margin is None else equivalent(pairs, margin)}
+    return {"difference": difference, "interval": interval, **tests, "shared": len(pairs), "baseline_n": len(other)}
 
 
 def _conclude(row: Mapping[str, Any], *, is_baseline: bool) -> tuple[str, str]:
@@ -146,7 +214,20 @@ def _compared(row: Mapping[str, Any]) -> tuple[str, str]:
     low, high = interval
     text = f"{points} (95 % interval {100 * low:+.2f} to {100 * high:+.2f}, {shared} seeds)"
     if low <= 0 <= high:
-        return "within noise", f"{text}, within noise: the interval includes 0"
+        text += (
+            f", within noise: the interval includes 0. {shared} seeds would show a difference of {100 * row['detectable']:.2f} "
+        )
+        return "within noise", f"{text}points 80 % of the time{_equivalence(row)}"
     few = "; two seeds are weak evidence, run more" if shared == 2 else ""
-    verdict = "better" if low > 0 else "worse"
-    return verdict, f"{text}, {verdict} than the baseline by more than noise{few}"
+    verdict, many = (
+        "better" if low > 0 else "worse",
+        f" (p = {row['p']:.3f} after correction for all rows)" if row["p"] > 0.05 else "",
+    )
+    return verdict, f"{text}, {verdict} than the baseline by more than noise{many}{few}{_equivalence(row)}"
+
+
+def _equivalence(row: Mapping[str, Any]) -> str:
+    if row["equivalent"] is None:
+        return ""
+    shown = "equivalent" if row["equivalent"] else "not shown to be equivalent"
+    return f"; {shown} within {100 * row['margin']:g} points"

@@ -69,6 +69,12 @@ def ablate(
         typer.Option("--format", help="Output format: table (default), markdown, csv, latex or json.", autocompletion=_formats),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Also test whether each row is equivalent to the first: within this many percentage points of accuracy."
+        ),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -117,7 +123,7 @@ def ablate(
             _print_commands(planned, quiet)
             return
         found = _run(planned, quiet)
-    summary = found.summary()
+    summary = found.summary(None if margin is None else margin / 100)
     print_result(FORMATS[format_name](summary))
     if plot is not None:
         from lsgcli.ablation.curves import finished

@@ -74,6 +74,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "best %": lambda row: _mean_of(row["best"]),
     "difference": lambda row: _percent(row["difference"], "+.2f"),
     "95 % interval": _interval,
+    "p": lambda row: NOTHING if row["p"] is None else f"{row['p']:.3f}",
     "verdict": lambda row: row["verdict"],
     "paper %": lambda row: _mean(row["paper"], row["paper_std"]),
 }

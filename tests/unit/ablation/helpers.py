@@ -21,7 +21,7 @@ def record(accuracy, last=None, best=None, chosen_on="val"):
     }
 
 
-def table(*groups, paper=None):
+def table(*groups, paper=None, margin=None):
     """Rows of (settings, {seed: accuracy}) each; an accuracy of "missing" is a run that has not finished."""
     cells, records = [], []
     for row, (settings, accuracies) in enumerate(groups):
@@ -30,7 +30,7 @@ def table(*groups, paper=None):
         for seed, accuracy in seeds.items():
             cells.append(Cell(row, tiny.config(**settings, seed=seed), Path(f"row{row}/s{seed}")))
             records.append(None if accuracy == "missing" else record(accuracy))
-    return rows(cells, records, paper)
+    return rows(cells, records, paper, margin)
 
 
 def plan(root, *variants, seeds=(0, 1), table=None, **settings):

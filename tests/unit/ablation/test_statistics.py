@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from lsgcli.ablation.plan import Cell
-from lsgcli.ablation.statistics import paired, rows
+from lsgcli.ablation.statistics import detectable, equivalent, holm, paired, rows
 from tests import tiny
 from tests.unit.ablation.helpers import record, table
 
@@ -119,3 +119,36 @@ def test_last_and_best_stand_beside_the_split_that_chose():
     cells = [Cell(0, tiny.config(seed=seed), None) for seed in (1, 0)]
     (row,) = rows(cells, [record(0.7, last=0.6, best=0.7), record(0.8, last=0.5, best=0.8)])
     assert (row["seeds"], row["last"], row["best"], row["best_chosen_on"]) == ([0, 1], [0.5, 0.6], [0.8, 0.7], "val")
+
+
+def test_p_has_holms_correction():
+    """By hand: the smallest of three counts three times, the next twice, and none falls below the one before."""
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+    base, one, two = [0.5, 0.6, 0.7], [0.55, 0.62, 0.78], [0.52, 0.61, 0.69]
+    found = [row["p"] for row in table(("none", base), ("lsg", one), ("trainable-decay", two))]
+    plain = [stats.ttest_rel(other, base).pvalue for other in (one, two)]
+    assert found[0] is None
+    assert found[1:] == pytest.approx([min(1, 2 * plain[0]), max(plain[1], min(1, 2 * plain[0]))])
+
+
+def test_equivalence_is_two_one_sided_tests():
+    differences = [0.001, -0.002, 0.003, 0.0, -0.001]
+    for margin in (0.0005, 0.002, 0.003, 0.01):
+        above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
+        below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
+        assert equivalent(differences, margin) == (max(above, below) < 0.05)
+    assert equivalent([0.1], 1.0) is None
+    sentence = table(("none", [0.5, 0.6, 0.7]), ("lsg", [0.501, 0.599, 0.7]), margin=0.05)[1]["conclusion"]
+    assert sentence.endswith("equivalent within 5 points.")
+
+
+def test_detectable_difference_has_the_power_it_claims():
+    """Of simulated experiments with that true difference, 80 % find one."""
+    rng = np.random.default_rng(0)
+    differences = rng.normal(0, 0.02, 5).tolist()
+    true = detectable(differences) / np.std(differences, ddof=1)
+    simulated = rng.normal(true, 1, (20_000, 5))
+    assert np.mean(stats.ttest_1samp(simulated, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.01)
+    assert detectable([0.1]) is None
