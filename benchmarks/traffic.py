@@ -3,8 +3,8 @@
     python -m benchmarks.traffic                 # VGGSNN, T=10, 48 px, and ResNet-19, T=2, 32 px, on an H100
 
 Nothing runs: layers and convolutions are recorded from a forward pass on torch's meta device. Every access to device memory counts,
-without hits in the L2 cache, so the kernels can be faster than this by what the cache holds. Vectors per channel are not counted. The
-time of the convolutions is that of their operations at 60 % of the peak rate, or of their tensors moved once, whichever is longer.
+without hits in the L2 cache; a column of the table shows what the backward kernel would move with the best use of it. Vectors per
+channel are not counted. The time of the convolutions is that of their operations at 60 % of the peak rate, or of their tensors moved once, whichever is longer.
 """
 
 import argparse
@@ -88,6 +88,11 @@ class Fired:
             in_place = size == WIDE and not self.residual
             moved["input_gradient"] = Counter(z=n * size, du=n * WIDE * (1 + in_place), dz=n * size * (not in_place))
         return moved
+
+    def cacheable(self, size: int) -> int:
+        """Bytes of the backward kernel that the L2 cache saves if it keeps a tile between its two loops: u, and z read again."""
+        n = self.T * self.layout.rows * self.layout.columns
+        return n * (2 * WIDE + size * self.norm)
 
 
 class Convolved(NamedTuple):
@@ -200,7 +205,8 @@ def tables(card: Card = H100) -> list[Table]:
     """Bytes and milliseconds of a step by kernel, then the floor."""
     kernels = ("moments", "forward", "backward", "input_gradient", "reading the partial sums")
     kernels += ("converting the residual's gradient", "spikes saved as bytes")
-    by_kernel = Table(f"GB per step, and ms at {card.bandwidth / 1e12:g} TB/s", ("case", "precision", *kernels, "sum"))
+    head = ("case", "precision", *kernels, "sum", "backward, at best use of L2")
+    by_kernel = Table(f"GB per step, and ms at {card.bandwidth / 1e12:g} TB/s", head)
     floors = Table(
         f"Floor on one {card.name}, ms per step",
         (
@@ -218,7 +224,9 @@ def tables(card: Card = H100) -> list[Table]:
         for precision in SIZES:
             counts, found = moved(which, precision), floor(which, precision, card)
             cells = [counts.get(name, 0) for name in kernels]
-            shown = [f"{n / 1e9:.2f}, {1e3 * n / card.bandwidth:.2f}" if n else "-" for n in (*cells, sum(cells))]
+            cached = sum(layer.cacheable(SIZES[precision]) for layer in recorded(which)[0])
+            cells += [sum(cells), max(0, counts.get("backward", 0) - cached)]
+            shown = [f"{n / 1e9:.2f}, {1e3 * n / card.bandwidth:.2f}" if n else "-" for n in cells]
             by_kernel.rows.append((which.title, precision, *shown))
             parts = [f"{1e3 * found[key]:.2f}" for key in ("kernels", "operations", "tensors", "step")]
             share = f"{100 * found['kernels'] / found['step']:.0f} %"
