@@ -1,5 +1,6 @@
 """Size, operations, firing rates and gradients of contenders' networks, to check that a race compares equal networks."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -34,9 +35,11 @@ def facts(prepared: Prepared) -> dict[str, Any]:
     def fired(module: nn.Module, args: Any, out: Tensor) -> None:
         rates[module] = out.detach().float().mean().item()
 
+    # A compiled network would not call hooks that were added later.
+    eager = torch.compiler.set_stance("force_eager") if getattr(network, "_compiled_call_impl", None) else nullcontext()
     handles = [module.register_forward_hook(multiplied) for module in weighted]
     handles += [module.register_forward_hook(fired) for module in neurons]
-    with torch.set_grad_enabled(case.mode == "train"):
+    with eager, torch.set_grad_enabled(case.mode == "train"):
         logits = prepared.forward()
     for handle in handles:
         handle.remove()

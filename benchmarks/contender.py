@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from benchmarks.measuring import end_with_parent, kilobytes
 from benchmarks.steps import Prepared, prepare
 from benchmarks.workers import CONTENDERS, Case
@@ -19,6 +21,7 @@ TASKS = {
     "steps": "contender",
     "during": "contender",
     "facts": "checking",
+    "kernels": "profiling",
     "profile": "profiling",
     "inspect": "inspecting",
     "light": "inspecting",
@@ -26,13 +29,28 @@ TASKS = {
 
 
 def steps(prepared: Prepared, count: int) -> dict[str, Any]:
-    """Seconds of each of ``count`` steps, and peak memory of the process in bytes."""
+    """Seconds of each of ``count`` steps, and peak memory in bytes: of the process, or on a GPU of its tensors."""
+    if prepared.case.device == "cuda":
+        return _steps_on_gpu(prepared, count)
     seconds = []
     for _ in range(count):
         begin = time.perf_counter()
         prepared.step()
         seconds.append(time.perf_counter() - begin)
     return {"seconds": seconds, "peak_bytes": kilobytes("/proc/self/status", "VmHWM") * 1024}
+
+
+def _steps_on_gpu(prepared: Prepared, count: int) -> dict[str, Any]:
+    """Steps run ahead of the GPU, so all of them are timed together; memory is free for others between turns."""
+    prepared.step()  # which allocates it
+    prepared.wait()
+    begin = time.perf_counter()
+    for _ in range(count):
+        prepared.step()
+    prepared.wait()
+    seconds = (time.perf_counter() - begin) / count
+    torch.cuda.empty_cache()
+    return {"seconds": [seconds] * count, "peak_bytes": torch.cuda.max_memory_allocated()}
 
 
 def during(prepared: Prepared, seconds: float) -> dict[str, Any]:
@@ -55,7 +73,8 @@ def main() -> None:
         answers.write(json.dumps(found) + "\n")
 
     prepared = prepare(CONTENDERS[job["contender"]], Case(**job["case"]), job["precision"], job["threads"])
-    answer({"idle_bytes": kilobytes("/proc/self/status", "VmRSS") * 1024})
+    on_gpu = prepared.case.device == "cuda"
+    answer({"idle_bytes": torch.cuda.memory_allocated() if on_gpu else kilobytes("/proc/self/status", "VmRSS") * 1024})
     for line in sys.stdin:
         asked = json.loads(line)
         task = getattr(importlib.import_module(f"benchmarks.{TASKS[asked['task']]}"), asked["task"])

@@ -4,7 +4,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import inspecting, neighbours, potential, profile, reproduction, scaling, startup, step, wait
+from benchmarks import (
+    gpu,
+    gpu_kernels,
+    inspecting,
+    neighbours,
+    potential,
+    profile,
+    reproduction,
+    scaling,
+    startup,
+    step,
+    traffic,
+    wait,
+)
 from benchmarks.measuring import RESULTS
 from benchmarks.plot import load, steps
 from benchmarks.tables import Table, megabytes
@@ -95,6 +108,17 @@ def commands(folder: Path) -> str:
     return "\n".join(f"    {command}" for record in records for command in record["commands"]) or NOTHING
 
 
+def floors() -> str:
+    """The traffic of the Triton kernels, and the floor of a step on a GPU."""
+    return "\n\n".join(["    python -m benchmarks.traffic", *(table.markdown() for table in traffic.tables())])
+
+
+def gpu_run(folder: Path) -> str:
+    """The results of ``benchmarks.gpu``."""
+    records = gpu.load(folder)
+    return gpu.page(records) if records else NOTHING
+
+
 def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
     """Name of a generated part -> function that returns its text."""
     every = lambda: [*steps(folder, "train"), *steps(folder, "inference")]  # noqa: E731
@@ -113,5 +137,8 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "reproduction-n-mnist": lambda: reproduced(folder, "n-mnist", "1"),
         "reproduction-potential": lambda: part(load(folder, "potential.json"), potential.tables),
         "reproduction-commands": lambda: commands(folder),
+        "gpu-kernels": lambda: part(load(folder, "gpu-kernels.json"), gpu_kernels.tables),
+        "gpu-floor": floors,
+        "gpu-run": lambda: gpu_run(folder / "gpu"),
         "performance-startup": lambda: part(load(folder, "startup*.json"), startup.tables),
     }

@@ -83,6 +83,21 @@ def profile(prepared: Prepared, count: int) -> dict[str, Any]:
     }
 
 
+def kernels(prepared: Prepared, count: int) -> dict[str, Any]:
+    """Seconds of a step on the GPU by kernel, over ``count`` steps after a first."""
+    prepared.step()
+    prepared.wait()
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    kinds += [torch.profiler.ProfilerActivity.CUDA] if prepared.case.device == "cuda" else []
+    with torch.profiler.profile(activities=kinds) as profiler:
+        for _ in range(count):
+            prepared.step()
+        prepared.wait()
+    on_gpu = [event for event in profiler.key_averages() if event.device_type == torch.autograd.DeviceType.CUDA]
+    seconds = Counter({event.key: event.self_device_time_total / 1e6 / count for event in on_gpu})
+    return {"steps": count, "seconds": dict(seconds.most_common(40)), "total_seconds": seconds.total()}
+
+
 def _reader(prepared: Prepared) -> Any:
     """A batch of the case's shape, made by lsg's own reader: frames of counts in half precision, or images of bytes."""
     from lsgcli.data.batches import Batches

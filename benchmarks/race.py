@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import os
 import random
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ def race(
     warm: int = 2,
     threads: int | None = None,
     after_round: Callable[[dict[str, Any]], None] | None = None,
+    skip_failing: bool = False,
 ) -> dict[str, Any]:
     """Let contenders run in turn.
 
@@ -38,6 +40,7 @@ def race(
         warm: number of warm-up rounds, in which memory and kernels are set up.
         threads: threads per contender. Default: all cores.
         after_round: called with the record so far.
+        skip_failing: leave out contenders that cannot run; ``left_out`` has their names.
 
     Returns:
         The record: ``case``, ``protocol``, ``contenders`` (seconds, samples a second, peak) and ``ratios`` of lsg to the others.
@@ -49,7 +52,9 @@ def race(
     threads = threads or len(os.sched_getaffinity(0))
     entries = list(entries)
     protocol = {"warm": warm, "threads": threads, "idle": "SIGSTOP", "load_before": os.getloadavg()[0]}
-    looked_at = look_at(case, entries, threads)
+    looked_at = look_at(case, entries, threads, skip_failing)
+    left_out = [" ".join(entry) for entry in entries if " ".join(entry) not in looked_at]
+    entries = [entry for entry in entries if " ".join(entry) in looked_at]
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Worker(name, precision, case, threads)) for name, precision in entries]
         facts = {worker: worker.ready() | {"network": looked_at[str(worker)]} for worker in workers}
@@ -72,13 +77,16 @@ def race(
             if round_ >= 0:
                 done = {**protocol, "rounds": round_ + 1, "of": rounds, "steps_a_turn": steps}
                 record = {"case": dataclasses.asdict(case), "protocol": done, **_results(case, facts, seconds)}
+                record |= {"left_out": left_out} if skip_failing else {}
                 if after_round is not None:
                     after_round(record)
     return record
 
 
-def look_at(case: Case, entries: Iterable[tuple[str, str]], threads: int) -> dict[str, dict[str, Any]]:
-    """Contender and precision -> the facts of ``benchmarks.checking``.
+def look_at(
+    case: Case, entries: Iterable[tuple[str, str]], threads: int, skip_failing: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Contender and precision -> the facts of ``benchmarks.checking``; without those that cannot run, if ``skip_failing``.
 
     Raises:
         SystemExit: contenders differ in the number of weights, or of multiplications per frame.
@@ -86,9 +94,14 @@ def look_at(case: Case, entries: Iterable[tuple[str, str]], threads: int) -> dic
     found: dict[str, dict[str, Any]] = {}
     for name, precision in entries:
         with Worker(name, precision, dataclasses.replace(case, batch=min(case.batch, 2)), threads) as worker:
-            worker.ready()
-            worker.turn()  # compiles kernels
-            found[str(worker)] = worker.ask("facts")
+            try:
+                worker.ready()
+                worker.turn()  # compiles kernels
+                found[str(worker)] = worker.ask("facts")
+            except SystemExit as error:
+                if not skip_failing:
+                    raise
+                print(error, file=sys.stderr)
     for key in ("weights", "parameters_without_decays", "macs_per_frame"):
         values = {name: facts[key] for name, facts in found.items() if facts[key] is not None}
         if len(set(values.values())) > 1:

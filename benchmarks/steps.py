@@ -1,5 +1,6 @@
 """The step of a contender."""
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -40,8 +41,13 @@ class Prepared(NamedTuple):
 
     def forward(self) -> Tensor:
         """Logits (T, B, classes) in float32, in the case's precision; the network keeps its state."""
-        with autocast(self.precision):
+        with autocast(self.precision, self.case.device):
             return self.built.network(self.x).float()
+
+    def wait(self) -> None:
+        """Wait for the device."""
+        if self.case.device == "cuda":
+            torch.cuda.synchronize()
 
 
 def prepare(contender: Contender, case: Case, precision: str, threads: int) -> Prepared:
@@ -56,9 +62,10 @@ def prepare(contender: Contender, case: Case, precision: str, threads: int) -> P
         from lsgcli.memory import keep_large_buffers
 
         keep_large_buffers()
-    x, labels = inputs(case)
+    x, labels = (tensor.to(case.device) for tensor in inputs(case))
     built = build(contender, case)
-    return Prepared(built, case, precision, x, labels, MODES[case.mode](built, x, labels, lambda: autocast(precision)))
+    step = MODES[case.mode](built, x, labels, lambda: autocast(precision, case.device))
+    return Prepared(built, case, precision, x, labels, step)
 
 
 def build(contender: Contender, case: Case) -> Built:
@@ -76,12 +83,22 @@ def build(contender: Contender, case: Case) -> Built:
             input_size=case.size,
             width_multiplier=case.width,
             backend=contender.backend,
-        )
-        return Built(network, lambda network: None, fold, LIF, lsg_sgd, single_backward)
+        ).to(case.device)
+
+        def deploy(network: nn.Module) -> nn.Module:
+            network = fold(network)
+            if contender.compiled:
+                network.compile()
+            return network
+
+        if contender.compiled and case.mode == "train":
+            network.compile()
+        return Built(network, lambda network: None, deploy, LIF, lsg_sgd, single_backward)
+    os.environ["SJ_LIF_CUDA_IMPLEMENTATION"] = contender.backend  # spikingjelly reads it on import
     from benchmarks import peers
 
     kit: peers.Kit = getattr(peers, contender.kit)(contender.best)
-    network = peers.NETWORKS[case.network](kit, case.T, case.size, case.width)
+    network = peers.NETWORKS[case.network](kit, case.T, case.size, case.width).to(case.device)
     fires = type(kit.neurons())
     return Built(network, kit.forget, kit.deploy, None if fires is nn.Identity else fires, torch_sgd)
 
@@ -120,9 +137,9 @@ def inputs(case: Case) -> tuple[Tensor, Tensor]:
     return torch.poisson(torch.full((case.T, case.batch, 2, case.size, case.size), 0.3), generator=generator), labels
 
 
-def autocast(precision: str) -> AbstractContextManager[Any]:
+def autocast(precision: str, device: str = "cpu") -> AbstractContextManager[Any]:
     """Context of the forward pass."""
-    return torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+    return torch.autocast(device, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 Context = Callable[[], AbstractContextManager[Any]]

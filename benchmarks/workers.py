@@ -29,13 +29,15 @@ class Contender(NamedTuple):
         kit: a class of ``benchmarks.peers``, or ``lsg``.
         best: channels-last memory and what else makes a peer fastest; lsg always is channels-last.
         keep: tell glibc to keep large buffers between steps, as ``lsg train`` does.
-        backend: of lsg.
+        backend: of lsg; of spikingjelly, its implementation of LIF on CUDA devices.
+        compiled: by ``torch.compile``; lsg only.
     """
 
     kit: str
     best: bool = False
     keep: bool = False
     backend: str = "auto"
+    compiled: bool = False
 
 
 CONTENDERS = {
@@ -51,6 +53,9 @@ CONTENDERS = {
     "spikingjelly-kept": Contender("SpikingJelly", keep=True),
     "spikingjelly-last": Contender("SpikingJelly", best=True),
     "floor-unkept": Contender("Floor", best=True),
+    "lsg-compiled": Contender("lsg", best=True, keep=True, backend="reference", compiled=True),
+    "spikingjelly-triton": Contender("SpikingJelly", best=True, keep=True, backend="triton"),
+    "spikingjelly-cuda": Contender("SpikingJelly", best=True, keep=True, backend="cuda"),
 }
 USUAL = ("lsg", "spikingjelly", "spikingjelly-best", "snntorch", "snntorch-best", "floor")
 
@@ -66,6 +71,7 @@ class Case:
         size: pixels of a side.
         width: multiplier of all channels.
         mode: ``train`` (forward, backward, SGD with momentum) or ``inference`` (lsg: with folded tdBN).
+        device: ``cpu`` or ``cuda``.
     """
 
     network: str
@@ -74,9 +80,11 @@ class Case:
     size: int
     width: float = 1.0
     mode: str = "train"
+    device: str = "cpu"
 
     def __str__(self) -> str:
-        return f"{self.network}-w{self.width:g}-T{self.T}-b{self.batch}-{self.size}px-{self.mode}"
+        place = "" if self.device == "cpu" else f"-{self.device}"
+        return f"{self.network}-w{self.width:g}-T{self.T}-b{self.batch}-{self.size}px-{self.mode}{place}"
 
     @property
     def title(self) -> str:

@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=3000)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--backend", default="fused")
+    parser.add_argument("--device", default="cpu", help="of the backend; the reference runs on the CPU")
     options = parser.parse_args()
     passed_over = failed = 0
 
@@ -25,7 +26,7 @@ def main() -> int:
         if case.near_a_switch():
             passed_over += 1
             continue
-        wrong = differences(case, case.run(options.backend, case.dtype), case.run("reference", torch.float64))
+        wrong = differences(case, case.run(options.backend, case.dtype, options.device), case.run("reference", torch.float64))
         if wrong:
             failed += 1
             print(f"{seed}: {case}: {'; '.join(wrong)}")

@@ -43,8 +43,13 @@ class Case:
     norm: NormParameters | None = None
     layout: str = "channels last"
 
-    def run(self, backend: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Outcome":
-        """Forward and backward with z and the residual in a type, and all else in float32 or better; the outcome is on the CPU."""
+    def run(
+        self, backend: str, dtype: torch.dtype, device: torch.device | str = "cpu", grad: Tensor | None = None
+    ) -> "Outcome":
+        """Forward and backward with z and the residual in a type, and all else in float32 or better; the outcome is on the CPU.
+
+        ``grad`` arrives at the output; by default it is drawn.
+        """
         wide = torch.promote_types(dtype, torch.float32)
         arrange = LAYOUTS[self.layout] if self.z.dim() == 5 else lambda x: x
         leaves = {"z": self.z.to(device, dtype, copy=True)}
@@ -63,7 +68,7 @@ class Case:
         z = arrange(leaves["z"])
         behind = {"residual": leaves.get("residual"), "pool": self.pool}
         out = chosen.normalise_and_fire(z, norm, p, **behind) if self.pool else chosen(z, p)
-        grad = normal(*out.shape, seed=7).to(torch.bfloat16).to(out)
+        grad = normal(*out.shape, seed=7).to(torch.bfloat16).to(out) if grad is None else grad.to(out)
         gradients = dict(zip(leaves, torch.autograd.grad(out, list(leaves.values()), grad), strict=True))
         statistics = {} if norm is None else {"running mean": norm.running_mean, "running variance": norm.running_var}
         others = {name: value.cpu() for name, value in (gradients | statistics).items()}

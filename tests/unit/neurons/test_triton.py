@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks.gpu_kernels import ARCHITECTURES
 from lsgcli import registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, LIFParameters
@@ -29,10 +30,14 @@ INSTALLED = find_spec("triton") is not None
 DEVICE = torch.device("cuda" if torch.cuda.is_available() and not interpreted() else "cpu")
 HERE_AND_NOW = INSTALLED and triton.triton.available(DEVICE)
 needs_triton = pytest.mark.skipif(not INSTALLED, reason="needs the package triton")
-runs = pytest.mark.skipif(
-    not HERE_AND_NOW,
-    reason="runs in a process of its own, under Triton's interpreter" if INSTALLED else "needs the package triton",
-)
+
+
+def runs(test):
+    """Decorator of a test that runs where Triton does: on a GPU, or in its interpreter."""
+    reason = "runs in a process of its own, under Triton's interpreter" if INSTALLED else "needs the package triton"
+    return pytest.mark.cuda(pytest.mark.skipif(not HERE_AND_NOW, reason=reason)(test))
+
+
 CASES, GROUPS = 30, 8
 DOUBLE = 1e-12  # relative: what float64 throughout is held to
 
@@ -302,6 +307,8 @@ QUICK = {  # file -> tests of each kernel with all of its parts, and of the equa
     "test_triton.py": "interpreter_is_asked or float64 and rectangular-2 or sizes_at or same_bits",
     "test_against_numpy.py": "triton and (by_hand or threshold_fires or width_per_timestep and triangular)",
     "test_against_autograd.py": "triton and (contiguous or decay_and_width and atan or bf16)",
+    "test_shared_batch.py": "triton and (1-True or 2-False)",
+    "test_traffic.py": "bytes_of_the_model and bf16 and True",
 }
 
 
@@ -331,10 +338,13 @@ def test_everything_in_the_interpreter(file):
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton's compiler is built for Linux")
 @pytest.mark.parametrize(
     "arguments",
-    [["90", "bfloat16"], pytest.param(["80"], marks=pytest.mark.slow), pytest.param(["90"], marks=pytest.mark.slow)],
+    [
+        ("--architecture", "sm_90", "--type", "bfloat16", "--few"),
+        *(pytest.param(("--architecture", name), marks=pytest.mark.slow) for name in ARCHITECTURES),
+    ],
     ids=" ".join,
 )
 def test_compiles(arguments, tmp_path):
-    """Every kernel becomes machine code of the GPU, in each type, with arguments as they are launched with; none is run."""
-    script = HERE.with_name("compile_kernels.py")
-    assert not in_a_process("-W", "error", str(script), *arguments, TRITON_CACHE_DIR=str(tmp_path), PYTHONPATH=".")
+    """Every kernel becomes machine code of a GPU that need not be there, without spilled registers or too much shared memory."""
+    words = ("-W", "error", "-m", "benchmarks.gpu_kernels", "--check", *arguments)
+    assert not in_a_process(*words, TRITON_CACHE_DIR=str(tmp_path))

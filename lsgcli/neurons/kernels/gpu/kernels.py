@@ -4,8 +4,9 @@ All kernels work on (T, rows, columns) as defined in ``layout``, in tiles of BLO
 on shapes only. ``wide`` is the computation type: float32, or float64 for float64 input. With pooling over POOL x POOL windows, a row is a
 window, and a tile has WINDOW = POOL^2 lanes per row, rounded up to a power of 2.
 
-Each program loops over T and advances its pointers by the stride of a step. Offsets within a step are 64-bit. A kernel is compiled once
-for all T, batch sizes and image sizes.
+Each program loops over T and advances the addresses of its tensors, which are scalars, by the stride of a step; tiles of offsets within
+a step are 64-bit and constant. Tiles of addresses, carried from loop to loop, would change their layout through shared memory in every
+step. A kernel is compiled once for all T, batch sizes and image sizes.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
@@ -127,18 +128,14 @@ def forward(
     offset = tl.load(shift + c, mask=exists, other=0.0)
     threshold = tl.full((1, 1), THRESHOLD, wide)  # a literal would be float32
     rest = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
-    z += at
-    residual += at
-    if POOL == 1:
-        out += out_at
-    else:
+    out_valid = valid
+    if POOL > 1:
         row = block * BLOCK_R + tl.arange(0, BLOCK_R)[:, None]
-        out_valid = (row < rows) & exists
-        out += row * columns + c
+        out_at, out_valid = row * columns + c, (row < rows) & exists
     sum_u = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     sum_squares = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     for _ in range(T):
-        current = _current(z, residual, centre, scale, offset, valid, NORM, RESIDUAL, wide)
+        current = _current(z + at, residual + at, centre, scale, offset, valid, NORM, RESIDUAL, wide)
         u = tl.fma(decay, rest, current)
         fired = u >= threshold
         rest = tl.where(fired, 0.0, u)
@@ -147,15 +144,13 @@ def forward(
             sum_u += there
             sum_squares += there * there
         spikes = tl.where(fired & valid, 1.0, 0.0).to(wide)
-        if POOL == 1:
-            tl.store(out, _narrow(spikes, out.dtype.element_ty), mask=valid)
-        else:
-            total = tl.sum(tl.reshape(spikes, (BLOCK_R, WINDOW, BLOCK_C)), axis=1)
+        if POOL > 1:
+            spikes = tl.sum(tl.reshape(spikes, (BLOCK_R, WINDOW, BLOCK_C)), axis=1)
             if wide == tl.float32:
-                total = tl.div_rn(total, 1.0 * POOL * POOL)  # float32 division is not correctly rounded by default
+                spikes = tl.div_rn(spikes, 1.0 * POOL * POOL)  # float32 division is not correctly rounded by default
             else:
-                total /= POOL * POOL
-            tl.store(out, _narrow(total, out.dtype.element_ty), mask=out_valid)
+                spikes /= POOL * POOL
+        tl.store(out + out_at, _narrow(spikes, out.dtype.element_ty), mask=out_valid)
         z += z_step
         residual += residual_step
         out += out_step
@@ -185,15 +180,9 @@ def backward(
     offset = tl.load(shift + c, mask=exists, other=0.0)
     threshold = tl.full((1, 1), THRESHOLD, wide)
     rest = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
-    z += at
-    residual += at
-    grad += out_at
-    alpha += c
-    potential += at
-    d_current += at
     for _ in range(T):
-        u = tl.fma(decay, rest, _current(z, residual, centre, scale, offset, valid, NORM, RESIDUAL, wide))
-        tl.store(potential, u, mask=valid)
+        u = tl.fma(decay, rest, _current(z + at, residual + at, centre, scale, offset, valid, NORM, RESIDUAL, wide))
+        tl.store(potential + at, u, mask=valid)
         rest = tl.where(u >= threshold, 0.0, u)
         z += z_step
         residual += residual_step
@@ -213,19 +202,19 @@ def backward(
         alpha -= alpha_step
         potential -= step
         d_current -= step
-        u = tl.load(potential, mask=valid, other=0.0)
-        arriving = tl.load(grad, mask=valid, other=0.0).to(wide)
+        u = tl.load(potential + at, mask=valid, other=0.0)
+        arriving = tl.load(grad + out_at, mask=valid, other=0.0).to(wide)
         if POOL > 1:
             arriving = arriving / (POOL * POOL)
-        h = SHAPE(u - threshold, tl.load(alpha, mask=exists, other=1.0))
+        h = SHAPE(u - threshold, tl.load(alpha + c, mask=exists, other=1.0))
         quiet = u < threshold
         through_reset = du * u
         sum_decay += tl.where(quiet, through_reset, 0.0)
         du = (arriving - decay * through_reset) * h + tl.where(quiet, decay * du, 0.0)
-        tl.store(d_current, _narrow(du, d_current.dtype.element_ty), mask=valid)
+        tl.store(d_current + at, _narrow(du, d_current.dtype.element_ty), mask=valid)
         if NORM:
             sum_du += du
-            sum_product += du * (tl.load(z, mask=valid, other=0.0).to(wide) - centre)
+            sum_product += du * (tl.load(z + at, mask=valid, other=0.0).to(wide) - centre)
     sums += block * columns + c
     tl.store(sums, tl.sum(sum_decay, axis=0, keep_dims=True), mask=exists)
     if NORM:

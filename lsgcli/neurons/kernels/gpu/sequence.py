@@ -16,9 +16,9 @@ from lsgcli.neurons.kernels.gpu.layout import StepLayout
 from lsgcli.neurons.kernels.synchronised import combined
 from lsgcli.neurons.step import LIFParameters, over_time
 
-# Neurons per tile: 8 per thread with Triton's default of 4 warps. Not tuned by measurement.
+# Neurons per tile: 8 per thread with Triton's default of 4 warps. From the table of `benchmarks.gpu_kernels`, not from measured times.
 TILE = 1024
-# The backward pass needs more registers, so fewer neurons per thread.
+# The backward pass needs more registers, so fewer neurons per thread: 4, with which it spills none.
 BACKWARD_WARPS = 8
 # Columns per tile: 64 adjacent elements, 256 bytes of float32.
 COLUMNS = 64
