@@ -154,7 +154,7 @@ def networks() -> str:
             net = models.build(name, method="none")
         count = sum(p.numel() for p in net.parameters())
         shape = " x ".join(map(str, (net.T, net.spec.in_channels, net.spec.height, net.spec.input_size)))
-        rows.append((f"`{name}`", _first_line(registry.get("arch", name)), shape, net.spec.num_classes, f"{count:,}"))
+        rows.append((f"`{name}`", (type(net).__doc__ or "").partition("\n")[0], shape, net.spec.num_classes, f"{count:,}"))
     return table(("`--arch`", "description", "T x C x H x W", "classes", "parameters"), rows)
 
 

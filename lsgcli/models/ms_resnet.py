@@ -27,7 +27,7 @@ class MsBlock(nn.Module):
         self.lif = spec.lif(in_channels)
         self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=1)
         self.second = ConvNorm(spec, out_channels, out_channels, levels=1)
-        nn.init.zeros_(self.second.norm.weight)
+        nn.init.zeros_(self.second.norm.weight)  # type: ignore[arg-type]
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = ConvNorm(spec, in_channels, out_channels, kernel=1, stride=stride)

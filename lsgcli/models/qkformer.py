@@ -6,7 +6,7 @@ and a detached reset.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ class Embedding(nn.Module):
             chain.append(CONVS[pooled](spec, channels, out_channels, levels=1))
             channels = out_channels
         stride = 2 ** sum(pooled for _, pooled in layers)
-        self.chain = nn.Sequential(*chain)
+        self.chain: Any = nn.Sequential(*chain)
         self.shortcut = SpikingConv(spec, in_channels, channels, kernel=1, stride=stride, levels=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class Attention(nn.Module):
 
     def __init__(self, spec: NetworkSpec, channels: int, inputs: str):
         super().__init__()
-        self.inputs = nn.ModuleDict({name: SpikingConv(spec, channels, channels, kernel=1, levels=1) for name in inputs})
+        self.inputs: Any = nn.ModuleDict({name: SpikingConv(spec, channels, channels, kernel=1, levels=1) for name in inputs})
         self.project = SpikingConv(spec, channels, channels, kernel=1, levels=1, bias=True)
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
@@ -209,7 +209,8 @@ class QKFormer(SpikingNet):
             embedding, channels = Embedding(spec, channels, scaled), scaled[-1][0]
             blocks = [Block(spec, attention(spec, channels, heads), channels, self.RATIO) for _ in range(count)]
             stages.append(nn.ModuleList([embedding, *blocks]))
-        self.stem, self.stages = nn.ModuleList(stem), nn.ModuleList(stages)
+        self.stem: Any = nn.ModuleList(stem)
+        self.stages: Any = nn.ModuleList(stages)
         self.classifier = nn.Linear(channels, spec.num_classes)
         self.initialise_weights()
 
@@ -225,15 +226,15 @@ class QKFormer(SpikingNet):
         for conv in self.stem:
             x = self.run_block(conv, x, T)
         for stage in self.stages:
-            for part in stage:  # type: ignore[attr-defined]
+            for part in stage:
                 x = self.run_block(part, x)
         return self.classifier(x.mean((3, 4)))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """stem1, stage1.conv1, stage1.shortcut, stage1.block1.q, ..."""
-        layers = [conv.spiking_layer(f"stem{index}") for index, conv in enumerate(self.stem, start=1)]  # type: ignore[operator]
+        layers = [conv.spiking_layer(f"stem{index}") for index, conv in enumerate(self.stem, start=1)]
         for s, stage in enumerate(self.stages, start=1):
-            embedding, *blocks = stage  # type: ignore[misc]
+            embedding, *blocks = stage
             layers += embedding.spiking_layers(f"stage{s}")
             layers += [layer for b, block in enumerate(blocks, start=1) for layer in block.spiking_layers(f"stage{s}.block{b}")]
         return layers

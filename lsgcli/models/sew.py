@@ -83,7 +83,8 @@ class SewDVS(SpikingNet):
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
-        stages, channels, side = [], spec.in_channels, min(spec.height, spec.input_size)
+        channels, side = spec.in_channels, min(spec.height, spec.input_size)
+        stages: list[SewStage] = []
         for full in self.widths:
             stages.append(SewStage(spec, channels, spec.channels(full), pooled=side > 1, first=not stages))
             channels, side = spec.channels(full), max(1, side // 2)

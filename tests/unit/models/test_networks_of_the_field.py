@@ -344,8 +344,7 @@ def test_what_nir_cannot_represent(which, words, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["unroll", "step"])
-@pytest.mark.parametrize("form", ["pt2", "onnx"])
+@pytest.mark.parametrize(("form", "mode"), [("pt2", "step"), ("onnx", "unroll")])
 @pytest.mark.parametrize("which", ["ms-resnet18", "sew-dvs-wide", "qkformer"])
 def test_traced(which, form, mode, tmp_path):
     path = tmp_path / f"net.{form}"
