@@ -2,6 +2,7 @@
 
 import copy
 
+import nir
 import pytest
 import torch
 from torch.nn import functional as F
@@ -23,6 +24,7 @@ from lsgcli.models.sew import SewStage
 from lsgcli.neurons import TdBatchNorm2d
 from tests import tiny
 from tests.exports import exported, samples, saved
+from tests.unit.export.test_nir import met_too_early
 from tests.unit.models.helpers import FIELD, backward, firing_rates, image, seasoned, sequence, small
 from tests.unit.neurons.helpers import close, normal
 from tests.unit.training.test_loop import run, same_tensors
@@ -333,6 +335,7 @@ def test_nir(which, tmp_path):
     result = compare(found.written, open_exported(tmp_path / "net.nir"), samples(found.content.config, 4, 1))
     assert sum(result[kind] for kind in KINDS) == 0
     assert result["max_logit_error"] < 1e-5
+    assert not met_too_early(nir.read(tmp_path / "net.nir").edges)
 
 
 @pytest.mark.parametrize(
