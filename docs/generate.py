@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 import typer.main
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))  # for benchmarks, which is not installed
 
 from benchmarks import documented  # noqa: E402
-from lsgcli import registry  # noqa: E402
+from lsgcli import models, registry  # noqa: E402
 from lsgcli.analysis.measures import LAYER, RECORD, Field  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
 from lsgcli.config import FIELDS  # noqa: E402
@@ -145,6 +146,18 @@ def things(kind: str, head: str) -> str:
     return "\n".join(rows)
 
 
+def networks() -> str:
+    """Networks with their default input and their number of parameters."""
+    rows = []
+    for name in registry.names("arch"):
+        with torch.device("meta"):
+            net = models.build(name, method="none")
+        count = sum(p.numel() for p in net.parameters())
+        shape = " x ".join(map(str, (net.T, net.spec.in_channels, net.spec.height, net.spec.input_size)))
+        rows.append((f"`{name}`", (type(net).__doc__ or "").partition("\n")[0], shape, net.spec.num_classes, f"{count:,}"))
+    return table(("`--arch`", "description", "T x C x H x W", "classes", "parameters"), rows)
+
+
 def fields(which: dict[str, Field]) -> str:
     """Fields of a gradient-flow record."""
     named = ((f"`{name}`{' *' if one.per_step else ''}", one.meaning, one.unit) for name, one in which.items())
@@ -175,6 +188,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "formats": formats,
     "surrogates": lambda: things("surrogate", "`--surrogate`"),
     "methods": lambda: things("method", "`--method`"),
+    "networks": networks,
     **documented.parts(),
 }
 

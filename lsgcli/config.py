@@ -33,6 +33,7 @@ def _augmentations(text: str) -> str | None:
 FROM_FILES = having("dataset", "embedded", "a --dataset read from files", wanted=False)
 RECORDINGS = having("dataset", "static", "a --dataset of recordings", wanted=False)
 WINDOW = RECORDINGS & when("slicing", "window")
+RESNET19 = having("arch", "has_residual", "--arch resnet19")
 LEARNED_DECAY = having("method", "learns_decay", "a --method that learns the decay")
 
 
@@ -140,9 +141,17 @@ class NetworkConfig(Settings):
     width_multiplier: float = setting(1.0, "Factor on all channel counts of the network.", above=0.0, at_most=64.0, preset=True)
     residual: str = setting(
         "add",
-        "Residual connections: add currents before the neuron (add), or spikes after it (sew).",
-        choices=("add", "sew"),
-        applies=having("arch", "has_residual", "an --arch with residual blocks: resnet19"),
+        "Residual connections: add currents before the neuron (add) or spikes after it (sew), or none: a plain network.",
+        choices=("add", "sew", "none"),
+        applies=RESNET19,
+    )
+    depth: int = setting(
+        19,
+        "Layers with weights: 3, and 2 per block; the blocks are spread evenly over the three stages.",
+        at_least=9,
+        at_most=999,
+        check=lambda depth: None if depth % 2 else "an odd number",
+        applies=RESNET19,
     )
     init_from: str | None = setting(
         None,

@@ -9,7 +9,7 @@ from lsgcli import checkpoint, registry
 from lsgcli.config import RunConfig
 from lsgcli.data.batches import Batch
 from lsgcli.export import chosen, read
-from tests.unit.models.helpers import SMALL, seasoned
+from tests.unit.models.helpers import FIELD, SMALL, seasoned
 
 # Every format in every mode that it has.
 WAYS = [(name, mode) for name in registry.names("format") for mode in registry.get("format", name).modes or (None,)]
@@ -29,7 +29,8 @@ def traced(name, which):
 def saved(which, path, **arguments):
     """A network that spikes, as a checkpoint that a run of training would have written."""
     net = seasoned(which, batch=8, dtype=torch.float32, **arguments)
-    arch, static = SMALL[which]["name"], which.startswith("resnet19")
+    arch = (SMALL | FIELD)[which]["name"]
+    static = "resnet" in arch or arch == "qkformer"
     settings = RunConfig(arch=arch, T=net.T, size=net.spec.input_size, dataset="cifar10" if static else "digits-dvs")
     config = {
         **checkpoint.describe(net, arch),

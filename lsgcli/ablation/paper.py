@@ -50,6 +50,7 @@ ARCH = {"cifar10": "resnet19", "cifar100": "resnet19", "cifar-dvs": "vggsnn"}
 SETTINGS = {
     "width_multiplier": 1.0,
     "residual": "add",
+    "depth": 19,
     "decay": 0.2,
     "threshold": 0.5,
     "surrogate": "rectangular",

@@ -16,9 +16,11 @@ averages    multiples of 1/n: averages over n neurons           the cheaper of: 
 graded      anything else                                       a MAC per value that is not 0 and synapse
 ==========  ==================================================  ==========================================================
 
+A product of spikes without weights, as in an attention, takes the additions that its module counts in a method ``additions``.
+
 AC: accumulate, an addition. MAC: multiply and accumulate. The *same-shape ANN* takes a MAC for every synapse, once. Not counted:
 biases, the neurons themselves (per neuron and step a multiplication, an addition and a comparison), the addition of a shortcut's
-current, and memory, which on most hardware costs more than arithmetic.
+current, max pooling, and memory, which on most hardware costs more than arithmetic.
 
 Energies: 45 nm, 32-bit floating point, M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014:
 0.9 pJ for an addition, 3.7 pJ for a multiplication.
@@ -104,8 +106,30 @@ class Arrived:
         return {**found, "input": "averages", "averages_over": self.parts, "ac": ac, "mac": mac}
 
 
+class Products:
+    """Statistics of a module that multiplies spikes with each other; attributes and methods as for :class:`Arrived`."""
+
+    def __init__(self, module: Any):
+        self.module = module
+        self.passes = self.dense = self.nonzero = self.inputs = 0
+        self.ac = 0.0
+
+    def add(self, *spikes: Tensor) -> None:
+        """Add a batch of the module's arguments, (T, B, ...) each; spikes at all places take the operations of an ANN."""
+        self.passes += spikes[0].shape[:2].numel()
+        self.dense = int(self.module.additions(*(torch.ones_like(x[:1, :1]) for x in spikes)))
+        self.nonzero += sum(int(torch.count_nonzero(x)) for x in spikes)
+        self.inputs += sum(x.numel() for x in spikes)
+        self.ac += float(self.module.additions(*spikes))
+
+    def record(self, events: bool) -> dict[str, Any]:
+        """As :meth:`Arrived.record`."""
+        density = self.nonzero / max(1, self.inputs)
+        return {"input": "spikes", "averages_over": None, "density": density, "ac": self.ac, "mac": 0.0}
+
+
 class SynapticOperations:
-    """Counts through hooks on a network's convolutions and linear layers, from construction until :meth:`close`.
+    """Counts through hooks on a network's convolutions, linear layers and products, from construction until :meth:`close`.
 
     Args:
         model: in evaluation mode, with tdBN folded or not, which does not affect the result.
@@ -114,24 +138,29 @@ class SynapticOperations:
 
     def __init__(self, model: SpikingNet, events: bool):
         self.events = events
-        self.layers: dict[str, Arrived] = {}
-        names = {id(layer.synapse): layer.name for layer in model.spiking_layers()}
+        self.layers: dict[str, Arrived | Products] = {}
+        # Of several layers of neurons after the same weights, the first.
+        names = {id(layer.synapse): layer.name for layer in reversed(model.spiking_layers())}
         self.handles = [
             module.register_forward_pre_hook(self._counter(names.get(id(module), name)))
             for name, module in model.named_modules()
-            if isinstance(module, (nn.Conv2d, nn.Linear))
+            if isinstance(module, (nn.Conv2d, nn.Linear)) or hasattr(module, "additions")
         ]
 
     def _counter(self, name: str) -> Any:
         @torch.no_grad()
-        def count(module: nn.Conv2d | nn.Linear, arguments: tuple[Tensor, ...]) -> None:
-            x = arguments[0]
+        def count(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
             if name not in self.layers:
-                inputs = module.in_features if isinstance(module, nn.Linear) else module.in_channels
-                self.layers[name] = Arrived(fan_out(module, x), inputs, first=not self.layers)
-            self.layers[name].add(x)
+                self.layers[name] = self._new(module, arguments[0])
+            self.layers[name].add(*arguments)
 
         return count
+
+    def _new(self, module: nn.Module, x: Tensor) -> Arrived | Products:
+        if not isinstance(module, (nn.Conv2d, nn.Linear)):
+            return Products(module)
+        inputs = module.in_features if isinstance(module, nn.Linear) else module.in_channels
+        return Arrived(fan_out(module, x), inputs, first=not self.layers)
 
     def close(self, samples: int, firing_rate: Mapping[str, float]) -> dict[str, Any]:
         """Remove the hooks.

@@ -32,7 +32,10 @@ from lsgcli.export.runners import Output, Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.layers import ConvNorm, SpikingConv
 from lsgcli.models.mlp import MLP
-from lsgcli.models.resnet19 import AddBlock, ResNet19, SewBlock
+from lsgcli.models.ms_resnet import MsBlock, MsResNet18
+from lsgcli.models.qkformer import QKFormer
+from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBlock
+from lsgcli.models.sew import SewDVS
 from lsgcli.models.vggsnn import VGGSNN
 from lsgcli.neurons import LIF
 from lsgcli.neurons.neuron import over_channels
@@ -222,13 +225,30 @@ def _mlp(model: MLP, x: Signal, builder: GraphBuilder) -> Signal:
 
 
 @convert.register
+def _resnet(model: ResNet, x: Signal, builder: GraphBuilder) -> Signal:
+    return builder.linear("classifier", _average(_stages(model, x, builder), builder), model.classifier)
+
+
+@convert.register
 def _resnet19(model: ResNet19, x: Signal, builder: GraphBuilder) -> Signal:
-    x = convert(model.stem, x, builder)
-    for stage in model.stages:
-        x = _blocks(stage, x, builder)  # type: ignore[arg-type]
-    x = builder.average("pool", x, x.shape[1:])
+    x = _average(_stages(model, x, builder), builder)
     x = builder.neurons(model.hidden_lif, builder.linear("hidden.synapse", x, model.hidden))
     return builder.linear("classifier", x, model.classifier)
+
+
+@convert.register
+def _ms_resnet18(model: MsResNet18, x: Signal, builder: GraphBuilder) -> Signal:
+    x = builder.neurons(model.lif, _stages(model, x, builder))
+    return builder.linear("classifier", _average(x, builder), model.classifier)
+
+
+@convert.register
+def _refused(model: SewDVS | QKFormer, x: Signal, builder: GraphBuilder) -> Signal:
+    products = " and products of spikes" if isinstance(model, QKFormer) else ""
+    raise ConfigError(
+        f"NIR: {type(model).__name__}: found max pooling{products}, for which NIR has no nodes",
+        hint="Use --format onnx or pt2.",
+    )
 
 
 @convert.register
@@ -249,12 +269,38 @@ def _add_block(module: AddBlock, x: Signal, builder: GraphBuilder) -> Signal:
 
 
 @convert.register
+def _plain_block(module: PlainBlock, x: Signal, builder: GraphBuilder) -> Signal:
+    return convert(module.second, convert(module.first, x, builder), builder)
+
+
+@convert.register
+def _ms_block(module: MsBlock, x: Signal, builder: GraphBuilder) -> Signal:
+    name = builder.names[module.lif].removesuffix(".lif1")
+    current = convert(module.first, builder.neurons(module.lif, x), builder)
+    current = _current(module.second, f"{name}.residual", current, builder)
+    if not isinstance(module.shortcut, nn.Identity):
+        x = _current(module.shortcut, f"{name}.shortcut", builder.after(f"{name}.order", current, x), builder)
+    return Signal((*x.sources, *current.sources), current.shape)  # in the order in which torch adds them
+
+
+@convert.register
 def _sew_convert(module: SewBlock, x: Signal, builder: GraphBuilder) -> Signal:
     spikes = convert(module.second, convert(module.first, x, builder), builder)
     if not isinstance(module.shortcut, nn.Identity):
         x = builder.after(f"{builder.names[module.second.lif]}.order", spikes, x)
         x = convert(module.shortcut, x, builder)
     return Signal((*spikes.sources, *x.sources), spikes.shape)
+
+
+def _stages(model: ResNet, x: Signal, builder: GraphBuilder) -> Signal:
+    """Stem and blocks."""
+    stem = _current(model.stem, "stem", x, builder) if isinstance(model.stem, ConvNorm) else convert(model.stem, x, builder)
+    return _blocks((block for _, block in model.blocks()), stem, builder)
+
+
+def _average(x: Signal, builder: GraphBuilder) -> Signal:
+    """Global average pooling."""
+    return builder.average("pool", x, x.shape[1:])
 
 
 def _blocks(modules: Iterable[nn.Module], x: Signal, builder: GraphBuilder) -> Signal:

@@ -18,11 +18,10 @@ def build(name: str, neuron: NeuronConfig | None = None, **arguments: Any) -> "S
     ``build("vggsnn", method="lsg", T=10, num_classes=10, in_channels=2, width_multiplier=0.25)``
 
     Args:
-        name: ``vggsnn``, ``resnet19``, or another registered network.
+        name: ``vggsnn``, ``resnet19``, ``qkformer``, or another registered network.
         neuron: settings of the neurons.
         arguments: fields of :class:`~lsgcli.models.base.NetworkSpec`, and fields of :class:`~lsgcli.config.NeuronConfig`, which
-            replace those of ``neuron``. None selects the network's default (vggsnn: 2 x 48 x 48, T=10; resnet19: 3 x 32 x 32,
-            T=2; 10 classes; mlp: 1 x 1 x 140, T=100; 20 classes).
+            replace those of ``neuron``. None selects the network's default, in its attribute ``defaults``.
 
     Returns:
         A module that maps (T, B, C, H, W), or (B, C, H, W) for a static image presented at every step, to logits (T, B, classes).

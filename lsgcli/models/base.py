@@ -29,7 +29,8 @@ class NetworkSpec(Settings):
         input_size: W of the input, and H unless ``input_height`` is given.
         input_height: H of a non-square input.
         width_multiplier: scales all channel counts.
-        residual: ``add`` or ``sew``, for networks with residual blocks.
+        residual: ``add``, ``sew`` or ``none``, for resnet19.
+        depth: number of layers with weights, for resnet19.
         neuron: settings of the neurons.
 
     Raises:
@@ -42,6 +43,7 @@ class NetworkSpec(Settings):
     input_size: int = field(metadata=FIELDS["size"].metadata)
     width_multiplier: float = field(default=1.0, metadata=FIELDS["width_multiplier"].metadata)
     residual: str = field(default="add", metadata=FIELDS["residual"].metadata)
+    depth: int = field(default=19, metadata=FIELDS["depth"].metadata)
     input_height: int | None = setting(None, "H of a non-square input.", at_least=1)
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
 
@@ -54,9 +56,9 @@ class NetworkSpec(Settings):
         """``full`` scaled by the width multiplier."""
         return max(1, round(full * self.width_multiplier))
 
-    def lif(self, channels: int | None = None, norm: nn.Module | None = None) -> LIF:
-        """A new layer of neurons, after the tdBN ``norm`` if given."""
-        return LIF(self.neuron, channels=channels, norm=norm)
+    def lif(self, channels: int | None = None, norm: nn.Module | None = None, **settings: Any) -> LIF:
+        """A new layer of neurons, after the tdBN ``norm`` if given; ``settings`` replace fields of ``neuron``."""
+        return LIF(self.neuron, channels=channels, norm=norm, **settings)
 
 
 class SpikingLayer(NamedTuple):
@@ -65,7 +67,7 @@ class SpikingLayer(NamedTuple):
     Attributes:
         name: of the layer.
         lif: the neurons.
-        synapse: the layer with the weights.
+        synapse: the layer with the weights; where other operations lie between it and the neurons, the last one before them.
         norm: normalises the synapse's output, if any.
         block: a module that contains the neurons and whose output has the same mean as their spikes, if any. A hook on the neurons
             themselves would prevent a backend from fusing them.
@@ -81,7 +83,7 @@ class SpikingLayer(NamedTuple):
 class SpikingNet(nn.Module, ABC):
     """Base of the networks. A subclass sets ``defaults`` and ``classifier``, and implements ``__init__``, ``forward_sequence`` and ``spiking_layers``."""
 
-    has_residual: ClassVar[bool] = False  # whether the setting ``residual`` applies
+    has_residual: ClassVar[bool] = False  # whether the settings ``residual`` and ``depth`` apply
     defaults: ClassVar[Mapping[str, Any]]  # arguments of NetworkSpec, unless passed to build()
     classifier: nn.Linear  # the last layer, whose outputs are the logits
 

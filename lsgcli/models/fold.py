@@ -1,7 +1,7 @@
 """Folding tdBN into the preceding convolutions: an equivalent network for inference, with fewer operations.
 
 With running mean m and variance v, tdBN is affine per channel:  I_bar = k (I - m) + mu,  k = gamma eta v_th / sqrt(v + eps).
-The convolution's weights are multiplied by k, and its bias becomes mu - k m. Results differ by rounding of about 1e-6.
+The convolution's weights are multiplied by k, and its bias b, 0 in most networks, becomes mu - k (m - b). Results differ by rounding of about 1e-6.
 """
 
 import copy
@@ -21,7 +21,7 @@ def fold(model: SpikingNet) -> SpikingNet:
         if isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d):
             own = folded.get_submodule(name)
             assert isinstance(own, ConvNorm)
-            _fold_weights(own.conv, module.norm)
+            _fold_weights(own.conv, module.conv, module.norm)
     return folded
 
 
@@ -37,14 +37,15 @@ def fold_structure(model: SpikingNet) -> SpikingNet:
 
 
 @torch.no_grad()
-def _fold_weights(conv: nn.Conv2d, norm: TdBatchNorm2d) -> None:
+def _fold_weights(folded: nn.Conv2d, conv: nn.Conv2d, norm: TdBatchNorm2d) -> None:
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    assert conv.bias is not None
+    assert folded.bias is not None
     # In double precision, so that only the result is rounded.
     k = norm.weight.double() * norm.scale / (norm.running_var.double() + norm.eps).sqrt()
-    conv.bias.copy_(norm.bias.double() - k * norm.running_mean.double())
-    conv.weight.copy_(conv.weight.double() * k.view(-1, 1, 1, 1))
+    bias = 0 if conv.bias is None else conv.bias.double()
+    folded.bias.copy_(norm.bias.double() - k * (norm.running_mean.double() - bias))
+    folded.weight.copy_(conv.weight.double() * k.view(-1, 1, 1, 1))
 
 
 def is_folded(model: SpikingNet) -> bool:

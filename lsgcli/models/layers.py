@@ -46,7 +46,7 @@ def _saved_as_bytes(x: Tensor, levels: int) -> AbstractContextManager[Any]:
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, then tdBN: (T, B, C, H, W) -> (T, B, C', H', W').
+    """Convolution, then tdBN: (T, B, C, H, W) -> (T, B, C', H', W').
 
     Args:
         spec: specification of the network; provides the threshold.
@@ -55,7 +55,8 @@ class ConvNorm(nn.Module):
         kernel: size of the square kernel; padding preserves the image size at stride 1.
         stride: of the convolution.
         eta: of the tdBN; 1/sqrt(2) if two branches are summed.
-        levels: if the input is spikes, or averages of ``levels`` spikes, it is saved for backward as bytes.
+        levels: if the input is spikes, sums of spikes (1), or averages of ``levels`` spikes, it is saved for backward as bytes.
+        bias: whether the convolution has a bias, which the tdBN removes in training.
     """
 
     def __init__(
@@ -67,10 +68,11 @@ class ConvNorm(nn.Module):
         stride: int = 1,
         eta: float = 1.0,
         levels: int | None = None,
+        bias: bool = False,
     ):
         super().__init__()
         self.levels = levels
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=bias)
         self.norm: nn.Module = TdBatchNorm2d(out_channels, threshold=spec.neuron.threshold, eta=eta)
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:

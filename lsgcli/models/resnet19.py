@@ -1,7 +1,8 @@
-"""ResNet-19 for static images: the network of the paper's CIFAR results."""
+"""ResNet-19 for static images: the network of the paper's CIFAR results; and the base of residual networks."""
 
 import math
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -9,8 +10,7 @@ from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
 from lsgcli.models.layers import ConvNorm, SpikingConv, normalise_and_fire
 from lsgcli.registry import register
 
-# (channels at full width, blocks, stride of the first block)
-STAGES = ((128, 3, 1), (256, 3, 2), (512, 2, 2))
+STAGES = ((128, 1), (256, 2), (512, 2))  # (channels at full width, stride of the first block)
 HIDDEN = 256
 
 
@@ -68,12 +68,80 @@ class SewBlock(nn.Module):
         return layers
 
 
-BLOCKS = {"add": AddBlock, "sew": SewBlock}
+class PlainBlock(nn.Module):
+    """conv-tdBN-LIF-conv-tdBN-LIF, without a shortcut."""
+
+    def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=1)
+        self.second = SpikingConv(spec, out_channels, out_channels, levels=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes (T, B, C, H, W) -> spikes (T, B, C', H', W')."""
+        return self.second(self.first(x))
+
+    def spiking_layers(self, name: str) -> list[SpikingLayer]:
+        """Both layers of neurons."""
+        return [self.first.spiking_layer(f"{name}.lif1"), self.second.spiking_layer(f"{name}.lif2")]
+
+
+BLOCKS = {"add": AddBlock, "sew": SewBlock, "none": PlainBlock}
+
+
+class ResNet(SpikingNet):
+    """Base of residual networks: stem, stages of blocks, global average pool, linear. A subclass creates the classifier.
+
+    Args:
+        spec: specification of the network.
+        block: class of the blocks, called with (spec, C, C', stride).
+        stages: (C' at full width, number of blocks, stride of the first block) of each stage.
+        stem: class of the stem, a 3x3 convolution.
+    """
+
+    def __init__(self, spec: NetworkSpec, block: Any, stages: Sequence[tuple[int, int, int]], stem: Any = SpikingConv):
+        super().__init__(spec)
+        channels = spec.channels(stages[0][0])
+        self.stem = stem(spec, spec.in_channels, channels)
+        groups = []
+        for full, count, stride in stages:
+            blocks = []
+            for index in range(count):
+                blocks.append(block(spec, channels, spec.channels(full), stride if index == 0 else 1))
+                channels = spec.channels(full)
+            groups.append(nn.ModuleList(blocks))
+        self.stages = nn.ModuleList(groups)
+        self.channels = channels
+
+    def forward_sequence(self, x: Tensor, T: int) -> Tensor:
+        """(T or 1, B, C, H, W) -> (T, B, classes)."""
+        x = self.run_block(self.stem, x, T)
+        for _, block in self.blocks():
+            x = self.run_block(block, x)
+        return self.readout(x)
+
+    def readout(self, x: Tensor) -> Tensor:
+        """Logits (T, B, classes) of the last block's output (T, B, C, H, W)."""
+        return self.classifier(x.mean((3, 4)))
+
+    def blocks(self) -> Iterator[tuple[str, Any]]:
+        """(name, block) of each block, in order: block1.1, block1.2, ..."""
+        for s, stage in enumerate(self.stages, start=1):
+            for b, block in enumerate(stage, start=1):  # type: ignore[var-annotated,arg-type]
+                yield f"block{s}.{b}", block
+
+    def spiking_layers(self) -> list[SpikingLayer]:
+        """stem, block1.1.lif1, ..."""
+        return [
+            self.stem.spiking_layer("stem"),
+            *(layer for name, block in self.blocks() for layer in block.spiking_layers(name)),
+        ]
 
 
 @register("arch", "resnet19")
-class ResNet19(SpikingNet):
+class ResNet19(ResNet):
     """Stem conv3x3 128; 3 blocks of 128, 3 of 256, 2 of 512; global average pool; linear 256 + LIF; linear.
+
+    ``residual`` selects the blocks; ``depth`` another number of them, 9 for one block per stage.
 
     Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks", AAAI 2021.
     """
@@ -82,35 +150,18 @@ class ResNet19(SpikingNet):
     defaults: ClassVar = {"T": 2, "num_classes": 10, "in_channels": 3, "input_size": 32}
 
     def __init__(self, spec: NetworkSpec):
-        super().__init__(spec)
-        channels = spec.channels(STAGES[0][0])
-        self.stem = SpikingConv(spec, spec.in_channels, channels)
-        stages = []
-        for full, count, stride in STAGES:
-            blocks = []
-            for index in range(count):
-                blocks.append(BLOCKS[spec.residual](spec, channels, spec.channels(full), stride if index == 0 else 1))
-                channels = spec.channels(full)
-            stages.append(nn.ModuleList(blocks))
-        self.stages = nn.ModuleList(stages)
-        self.hidden = nn.Linear(channels, spec.channels(HIDDEN))
+        count = (spec.depth - 3) // 2
+        stages = [(full, (count + 2 - s) // 3, stride) for s, (full, stride) in enumerate(STAGES)]
+        super().__init__(spec, BLOCKS[spec.residual], stages)
+        self.hidden = nn.Linear(self.channels, spec.channels(HIDDEN))
         self.hidden_lif = spec.lif(spec.channels(HIDDEN))
         self.classifier = nn.Linear(spec.channels(HIDDEN), spec.num_classes)
         self.initialise_weights()
 
-    def forward_sequence(self, x: Tensor, T: int) -> Tensor:
-        """(T or 1, B, C, H, W) -> (T, B, classes)."""
-        x = self.run_block(self.stem, x, T)
-        for stage in self.stages:
-            for block in stage:  # type: ignore[attr-defined]
-                x = self.run_block(block, x)
-        x = x.mean((3, 4))
-        return self.classifier(self.hidden_lif(self.hidden(x), overwrite=True))
+    def readout(self, x: Tensor) -> Tensor:
+        """Through the hidden linear layer."""
+        return self.classifier(self.hidden_lif(self.hidden(x.mean((3, 4))), overwrite=True))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """stem, block1.1.lif1, ..., block3.2.lif2, hidden."""
-        layers = [self.stem.spiking_layer("stem")]
-        for s, stage in enumerate(self.stages, start=1):
-            for b, block in enumerate(stage, start=1):  # type: ignore[var-annotated,arg-type]
-                layers += block.spiking_layers(f"block{s}.{b}")
-        return [*layers, SpikingLayer("hidden", self.hidden_lif, self.hidden, None)]
+        return [*super().spiking_layers(), SpikingLayer("hidden", self.hidden_lif, self.hidden, None)]

@@ -192,6 +192,7 @@ EFFECTS = {
     "split_seed": (3, {"dataset": "digits-dvs", "val_fraction": 0.0}, {"dataset": "n-caltech101", "val_fraction": 0.0}),
     "decay": (0.3, {"init_from": "best.safetensors"}, {}),
     "residual": ("add", {"arch": "vggsnn"}, {"arch": "resnet19"}),
+    "depth": (35, {"arch": "sew-resnet18"}, {"arch": "resnet19"}),
     "width": (1.0, {"method": "matched-width"}, {"method": "trainable-decay"}),
     "width_from": ("x", {"method": "lsg"}, {"method": "matched-width"}),
     "decay_per": ("channel", {"method": "none"}, {"method": "mpd-agl"}),

@@ -3,6 +3,7 @@
 import torch
 
 from lsgcli import models
+from lsgcli.models.qkformer import TokenAttention
 from lsgcli.neurons import TdBatchNorm2d
 from tests.unit.neurons.helpers import normal
 
@@ -14,11 +15,21 @@ SMALL = {
     "mlp": {"name": "mlp", "width_multiplier": 1 / 32, "input_size": 9, "input_height": 1, "T": 3, "num_classes": 10},
 }
 
+# Further networks, which have few tests of their own.
+FIELD = {
+    "resnet19-none": {"name": "resnet19", "width_multiplier": 1 / 32, "input_size": 8, "T": 3, "residual": "none", "depth": 9},
+    "sew-resnet18": {"name": "sew-resnet18", "width_multiplier": 1 / 16, "input_size": 8, "T": 3},
+    "ms-resnet18": {"name": "ms-resnet18", "width_multiplier": 1 / 16, "input_size": 8, "T": 3},
+    "sew-dvs-wide": {"name": "sew-dvs-wide", "width_multiplier": 1 / 16, "input_size": 12, "input_height": 9, "T": 3},
+    "qkformer": {"name": "qkformer", "width_multiplier": 1 / 4, "input_size": 12, "input_height": 8, "T": 3},
+    "qkformer-dvs": {"name": "qkformer-dvs", "width_multiplier": 1 / 8, "input_size": 24, "input_height": 16, "T": 3},
+}
+
 
 def small(which, *, seed=2, dtype=torch.float64, **arguments):
     """A network with a decay, a gamma and a mu of its own in each layer, so that all of them matter; it spikes everywhere."""
     torch.manual_seed(seed)
-    net = models.build(**{**SMALL[which], **arguments}).to(dtype)
+    net = models.build(**{**(SMALL | FIELD)[which], **arguments}).to(dtype)
     with torch.no_grad():
         for index, layer in enumerate(net.spiking_layers()):
             layer.lif.b.add_(0.15 * index)
@@ -28,6 +39,9 @@ def small(which, *, seed=2, dtype=torch.float64, **arguments):
             if isinstance(module, TdBatchNorm2d):
                 module.weight.uniform_(0.8, 2.5)
                 module.bias.uniform_(-0.1, 0.5)
+        for module in net.modules():
+            if isinstance(module, TokenAttention):  # a few spikes of q per head, rather than always one
+                module.inputs["q"].current.norm.bias.sub_(1.5)
         net.classifier.weight.mul_(2)
     return net
 

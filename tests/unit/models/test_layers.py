@@ -20,8 +20,14 @@ def gradients(model, x):
 
 @pytest.mark.parametrize(
     ("arch", "changes"),
-    [("vggsnn", {}), ("resnet19", {"residual": "add"}), ("resnet19", {"residual": "sew"})],
-    ids=["vggsnn", "add", "sew"],
+    [
+        ("vggsnn", {}),
+        ("resnet19", {"residual": "add"}),
+        ("resnet19", {"residual": "sew"}),
+        ("ms-resnet18", {}),
+        ("qkformer", {}),
+    ],
+    ids=["vggsnn", "add", "sew", "ms", "qkformer"],
 )
 @pytest.mark.parametrize("bf16", [False, True])
 def test_inputs_that_are_kept_as_bytes_change_no_bit(arch, changes, bf16):

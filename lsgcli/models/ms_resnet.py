@@ -1,0 +1,65 @@
+"""MS-ResNet, whose shortcuts carry real-valued membrane potentials rather than spikes.
+
+Source: Hu et al., "Advancing Spiking Neural Networks Toward Deep Residual Learning", IEEE TNNLS 2024, doi 10.1109/TNNLS.2024.3355393.
+The published neurons have ``--decay 0.25 --threshold 0.5 --surrogate rectangular --width 1`` and a detached reset.
+"""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from lsgcli.models.base import NetworkSpec, SpikingLayer
+from lsgcli.models.layers import ConvNorm, SpikingConv
+from lsgcli.models.resnet19 import ResNet
+from lsgcli.registry import register
+
+STAGES = ((64, 2, 1), (128, 2, 2), (256, 2, 2), (512, 2, 2))  # (channels at full width, blocks, stride of the first block)
+
+
+class MsBlock(nn.Module):
+    """LIF-conv-tdBN-LIF-conv-tdBN, plus the shortcut, of a real-valued stream.
+
+    The weight of the last tdBN is 0 at the start, so that the block is its shortcut.
+    """
+
+    def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.lif = spec.lif(in_channels)
+        self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=1)
+        self.second = ConvNorm(spec, out_channels, out_channels, levels=1)
+        nn.init.zeros_(self.second.norm.weight)  # type: ignore[arg-type]
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = ConvNorm(spec, in_channels, out_channels, kernel=1, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Real values (T, B, C, H, W) -> real values (T, B, C', H', W')."""
+        return self.second(self.first(self.lif(x))) + self.shortcut(x)
+
+
+@register("arch", "ms-resnet18")
+class MsResNet18(ResNet):
+    """Stem conv3x3 64; 2 MS blocks each of 64, 128, 256, 512; LIF; global average pool; linear.
+
+    The published network is for ImageNet; this is its form for 32 x 32 pixels, with a stem of 3x3 and stride 1.
+    """
+
+    defaults: ClassVar = {"T": 4, "num_classes": 10, "in_channels": 3, "input_size": 32}
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__(spec, MsBlock, STAGES, stem=ConvNorm)
+        self.lif = spec.lif(self.channels)
+        self.classifier = nn.Linear(self.channels, spec.num_classes)
+        self.initialise_weights()
+
+    def readout(self, x: Tensor) -> Tensor:
+        """Of the spikes of the last neurons."""
+        return super().readout(self.lif(x))
+
+    def spiking_layers(self) -> list[SpikingLayer]:
+        """block1.1.lif1, ..., block4.2.lif2, last. The first neurons of a block follow the last convolution before its input."""
+        layers, synapse = [], self.stem.conv
+        for name, block in self.blocks():
+            layers += [SpikingLayer(f"{name}.lif1", block.lif, synapse, None), block.first.spiking_layer(f"{name}.lif2")]
+            synapse = block.second.conv
+        return [*layers, SpikingLayer("last", self.lif, synapse, None)]

@@ -1,0 +1,257 @@
+"""QKFormer, a spiking transformer of three stages, for images and for recordings of an event camera.
+
+Source: Zhou et al., "QKFormer: Hierarchical Spiking Transformer using Q-K Attention", NeurIPS 2024, arXiv 2403.16552. The published
+networks have plain batch normalisation and neurons with ``--decay 0.5 --threshold 1 --surrogate sigmoid --width 1``, an input gain of 0.5
+and a detached reset.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
+from lsgcli.models.layers import SpikingConv, at_each_step
+from lsgcli.neurons import LIF
+from lsgcli.registry import register
+
+THRESHOLD = 0.5  # of the neurons of an attention, whatever that of the others: a single spike of q reaches it
+SCALE = 0.125  # of the self-attention, whatever the width of a head
+
+
+HALVE = nn.MaxPool2d(3, stride=2, padding=1)
+
+
+class PooledConv(SpikingConv):
+    """Convolution, tdBN, max pooling of the currents (3x3, stride 2), LIF."""
+
+    def forward(self, x: Tensor, T: int | None = None) -> Tensor:
+        """(T, B, C, H, W) -> spikes (T, B, C', H / 2, W / 2), rounded up."""
+        return self.lif(at_each_step(HALVE, self.current(x, T)), overwrite=True)
+
+
+Layers = Sequence[tuple[int, bool]]  # (channels, whether it pools) of each convolution
+CONVS = {False: SpikingConv, True: PooledConv}
+
+
+class Embedding(nn.Module):
+    """3x3 convolutions with neurons, plus a 1x1 convolution with neurons of the same input and output sizes; sums spikes."""
+
+    def __init__(self, spec: NetworkSpec, in_channels: int, layers: Layers):
+        super().__init__()
+        chain, channels = [], in_channels
+        for out_channels, pooled in layers:
+            chain.append(CONVS[pooled](spec, channels, out_channels, levels=1))
+            channels = out_channels
+        stride = 2 ** sum(pooled for _, pooled in layers)
+        self.chain: Any = nn.Sequential(*chain)
+        self.shortcut = SpikingConv(spec, in_channels, channels, kernel=1, stride=stride, levels=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sums of spikes (T, B, C, H, W) -> (T, B, C', H', W')."""
+        return self.chain(x) + self.shortcut(x)
+
+    def spiking_layers(self, name: str) -> list[SpikingLayer]:
+        """conv1, ..., shortcut."""
+        convs = [conv.spiking_layer(f"{name}.conv{index}") for index, conv in enumerate(self.chain, start=1)]
+        return [*convs, self.shortcut.spiking_layer(f"{name}.shortcut")]
+
+
+class Attention(nn.Module):
+    """Base of both attentions: spikes q, k (and v), neurons of their products, and a projection with neurons.
+
+    Args:
+        spec: specification of the network.
+        channels: C, a multiple of the number of heads.
+        inputs: one letter for each 1x1 convolution of the input.
+    """
+
+    lif: LIF  # with THRESHOLD
+
+    def __init__(self, spec: NetworkSpec, channels: int, inputs: str):
+        super().__init__()
+        self.inputs: Any = nn.ModuleDict({name: SpikingConv(spec, channels, channels, kernel=1, levels=1) for name in inputs})
+        self.project = SpikingConv(spec, channels, channels, kernel=1, levels=1, bias=True)
+
+    def spiking_layers(self, name: str) -> list[SpikingLayer]:
+        """q, k, (v,) attention, project. The weights before the neurons of the attention are those of q."""
+        inputs = [conv.spiking_layer(f"{name}.{key}") for key, conv in self.inputs.items()]
+        attention = SpikingLayer(f"{name}.attention", self.lif, inputs[0].synapse, None)
+        return [*inputs, attention, self.project.spiking_layer(f"{name}.project")]
+
+
+class SpikeCount(nn.Module):
+    """Number of spikes per head and token: (T, B, C, H, W) -> (T, B, heads, H, W)."""
+
+    def __init__(self, heads: int):
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, q: Tensor) -> Tensor:
+        """The sum over the channels of each head."""
+        return q.unflatten(2, (self.heads, -1)).sum(3)
+
+    def additions(self, q: Tensor) -> Tensor:
+        """Additions: one for each spike."""
+        return q.sum(dtype=torch.float64)
+
+
+class TokenAttention(Attention):
+    """Q-K token attention: y = a k, with one bit a per head and token, which spikes of q set. There is no v and no scale."""
+
+    def __init__(self, spec: NetworkSpec, channels: int, heads: int):
+        super().__init__(spec, channels, "qk")
+        self.count = SpikeCount(heads)
+        self.lif = spec.lif(heads, threshold=THRESHOLD)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sums of spikes (T, B, C, H, W) -> spikes (T, B, C, H, W)."""
+        q, k = (conv(x) for conv in self.inputs.values())
+        a = self.lif(self.count(q), overwrite=True)
+        return self.project((a.unsqueeze(3) * k.unflatten(2, (a.shape[2], -1))).flatten(2, 3))
+
+
+class LinearAttention(nn.Module):
+    """0.125 q (k^T v) in each head, of spikes q, k and v: three times (T, B, C, H, W) -> (T, B, C, H, W)."""
+
+    def __init__(self, heads: int):
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Multiplies k and v first, which takes a number of operations proportional to the number of tokens."""
+        y = self.coincidences(k, v) @ self.split(q)
+        return (SCALE * y).flatten(2, 3).unflatten(3, q.shape[3:])
+
+    def coincidences(self, k: Tensor, v: Tensor) -> Tensor:
+        """v^T k: number of tokens in which both spike, (T, B, heads, C / heads of v, C / heads of k)."""
+        return self.split(v) @ self.split(k).transpose(-1, -2)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(T, B, C, H, W) -> (T, B, heads, C / heads, tokens)."""
+        return x.flatten(3).unflatten(2, (self.heads, -1))
+
+    def additions(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Additions: one for each pair of spikes of k and v in a token and head, and C / heads for each spike of q."""
+        return self.coincidences(k, v).sum(dtype=torch.float64) + q.sum(dtype=torch.float64) * (q.shape[2] // self.heads)
+
+
+class SelfAttention(Attention):
+    """Spiking self-attention, without a softmax."""
+
+    def __init__(self, spec: NetworkSpec, channels: int, heads: int):
+        super().__init__(spec, channels, "qkv")
+        self.products = LinearAttention(heads)
+        self.lif = spec.lif(channels, threshold=THRESHOLD)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sums of spikes (T, B, C, H, W) -> spikes (T, B, C, H, W)."""
+        q, k, v = (conv(x) for conv in self.inputs.values())
+        return self.project(self.lif(self.products(q, k, v), overwrite=True))
+
+
+class Block(nn.Module):
+    """x + attention(x), then x + mlp(x), of sums of spikes; the MLP is two 1x1 convolutions with neurons."""
+
+    def __init__(self, spec: NetworkSpec, attention: Attention, channels: int, ratio: int):
+        super().__init__()
+        self.attention = attention
+        self.expand = SpikingConv(spec, channels, ratio * channels, kernel=1, levels=1, bias=True)
+        self.contract = SpikingConv(spec, ratio * channels, channels, kernel=1, levels=1, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sums of spikes (T, B, C, H, W) -> sums of spikes (T, B, C, H, W)."""
+        x = x + self.attention(x)
+        return x + self.contract(self.expand(x))
+
+    def spiking_layers(self, name: str) -> list[SpikingLayer]:
+        """Those of the attention, expand, contract."""
+        layers = self.attention.spiking_layers(name)
+        return [*layers, self.expand.spiking_layer(f"{name}.expand"), self.contract.spiking_layer(f"{name}.contract")]
+
+
+class Stage(NamedTuple):
+    """An embedding of these convolutions, and blocks with the same attention."""
+
+    layers: Layers
+    attention: type[TokenAttention | SelfAttention]
+    blocks: int
+
+
+@register("arch", "qkformer")
+class QKFormer(SpikingNet):
+    """Spiking transformer for images: 96 and 192 channels with token attention, 384 with self-attention; linear.
+
+    ``width_multiplier`` scales the number of heads, 8 at full width, rather than their width. Convolutions start with torch's default
+    weights.
+    """
+
+    defaults: ClassVar = {"T": 4, "num_classes": 10, "in_channels": 3, "input_size": 32}
+    HEADS: ClassVar = 8
+    RATIO: ClassVar = 4  # of the channels in an MLP to those of its input
+    STEM: ClassVar[Layers] = ((48, False),)
+    STAGES: ClassVar[Sequence[Stage]] = (
+        Stage(((96, False),), TokenAttention, 1),
+        Stage(((192, False), (192, True)), TokenAttention, 1),
+        Stage(((384, False), (384, True)), SelfAttention, 2),
+    )
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__(spec)
+        heads, channels, levels = spec.channels(self.HEADS), spec.in_channels, None
+        stem, stages = [], []
+        for full, pooled in self.STEM:
+            stem.append(CONVS[pooled](spec, channels, spec.channels(full), levels=levels))
+            channels, levels = spec.channels(full), 1
+        for layers, attention, count in self.STAGES:
+            scaled = [(heads * max(1, round(full * spec.width_multiplier / heads)), pooled) for full, pooled in layers]
+            embedding, channels = Embedding(spec, channels, scaled), scaled[-1][0]
+            blocks = [Block(spec, attention(spec, channels, heads), channels, self.RATIO) for _ in range(count)]
+            stages.append(nn.ModuleList([embedding, *blocks]))
+        self.stem: Any = nn.ModuleList(stem)
+        self.stages: Any = nn.ModuleList(stages)
+        self.classifier = nn.Linear(channels, spec.num_classes)
+        self.initialise_weights()
+
+    def initialise_weights(self) -> None:
+        """Initialise the last layer: truncated normal with a standard deviation of 0.02, bias 0."""
+        if not self.classifier.weight.is_meta:
+            nn.init.trunc_normal_(self.classifier.weight, std=0.02)
+            nn.init.zeros_(self.classifier.bias)
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward_sequence(self, x: Tensor, T: int) -> Tensor:
+        """(T or 1, B, C, H, W) -> (T, B, classes)."""
+        for conv in self.stem:
+            x = self.run_block(conv, x, T)
+        for stage in self.stages:
+            for part in stage:
+                x = self.run_block(part, x)
+        return self.classifier(x.mean((3, 4)))
+
+    def spiking_layers(self) -> list[SpikingLayer]:
+        """stem1, stage1.conv1, stage1.shortcut, stage1.block1.q, ..."""
+        layers = [conv.spiking_layer(f"stem{index}") for index, conv in enumerate(self.stem, start=1)]
+        for s, stage in enumerate(self.stages, start=1):
+            embedding, *blocks = stage
+            layers += embedding.spiking_layers(f"stage{s}")
+            layers += [layer for b, block in enumerate(blocks, start=1) for layer in block.spiking_layers(f"stage{s}.block{b}")]
+        return layers
+
+
+@register("arch", "qkformer-dvs")
+class QKFormerDVS(QKFormer):
+    """Spiking transformer for recordings: 128 channels with token attention at 1/8 of the size, 256 with self-attention; linear.
+
+    16 heads at full width, and MLPs that do not widen.
+    """
+
+    defaults: ClassVar = {"T": 16, "num_classes": 10, "in_channels": 2, "input_size": 128}
+    HEADS = 16
+    RATIO = 1
+    STEM = ((16, False), (32, True))
+    STAGES = (
+        Stage(((64, True), (128, True)), TokenAttention, 1),
+        Stage(((256, False), (256, True)), SelfAttention, 1),
+    )

@@ -1,0 +1,385 @@
+"""SEW and MS ResNets, QKFormer and plain networks: sizes by own arithmetic, blocks by own code, and that everything applies to them."""
+
+import copy
+
+import nir
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lsgcli import models
+from lsgcli.analysis import gradflow
+from lsgcli.analysis.energy import SynapticOperations
+from lsgcli.data.batches import Batch
+from lsgcli.errors import ConfigError
+from lsgcli.export import open_exported
+from lsgcli.export.graphs import Stepping
+from lsgcli.export.runners import NetworkRunner, stepwise
+from lsgcli.export.verify import KINDS, compare
+from lsgcli.models.fold import fold
+from lsgcli.models.ms_resnet import MsBlock
+from lsgcli.models.qkformer import Block, Embedding, SelfAttention, TokenAttention
+from lsgcli.models.resnet19 import PlainBlock
+from lsgcli.models.sew import SewStage
+from lsgcli.neurons import TdBatchNorm2d
+from tests import tiny
+from tests.exports import exported, samples, saved
+from tests.unit.export.test_nir import met_too_early
+from tests.unit.models.helpers import FIELD, backward, firing_rates, image, seasoned, sequence, small
+from tests.unit.neurons.helpers import close, normal
+from tests.unit.training.test_loop import run, same_tensors
+
+
+def conv(inputs, outputs, kernel=3, bias=False):
+    """Weights of a convolution and its normalisation."""
+    return inputs * outputs * kernel**2 + bias * outputs + 2 * outputs
+
+
+def linear(inputs, outputs):
+    return inputs * outputs + outputs
+
+
+def resnet(counts, classes):
+    total, channels = conv(3, 64), 64
+    for stage, count in enumerate(counts):
+        for block in range(count):
+            out = 64 * 2**stage
+            total += conv(channels, out) + conv(out, out) + (conv(channels, out, 1) if block == 0 and stage else 0)
+            channels = out
+    return total + linear(512, classes)
+
+
+def sew_dvs(widths, classes):
+    total, channels, neurons = 0, 2, 0
+    for width in widths:
+        entry = width != channels
+        total += entry * conv(channels, width, 1) + 2 * conv(width, width)
+        channels, neurons = width, neurons + 2 + entry
+    return total + linear(channels, classes), neurons
+
+
+def mlp(channels, ratio):
+    return conv(channels, ratio * channels, 1, bias=True) + conv(ratio * channels, channels, 1, bias=True)
+
+
+def attention(channels, inputs):
+    return inputs * conv(channels, channels, 1) + conv(channels, channels, 1, bias=True)
+
+
+def qkformer(classes):
+    total = conv(3, 48) + conv(48, 96) + conv(48, 96, 1) + attention(96, 2) + mlp(96, 4)
+    total += conv(96, 192) + conv(192, 192) + conv(96, 192, 1) + attention(192, 2) + mlp(192, 4)
+    total += conv(192, 384) + conv(384, 384) + conv(192, 384, 1) + 2 * (attention(384, 3) + mlp(384, 4))
+    return total + linear(384, classes)
+
+
+def qkformer_dvs(classes):
+    total = conv(2, 16) + conv(16, 32) + conv(32, 64) + conv(64, 128) + conv(32, 128, 1) + attention(128, 2) + mlp(128, 1)
+    return total + conv(128, 256) + conv(256, 256) + conv(128, 256, 1) + attention(256, 3) + mlp(256, 1) + linear(256, classes)
+
+
+@pytest.mark.parametrize(
+    ("arch", "classes", "neurons", "published", "own"),
+    [
+        ("sew-resnet18", 10, 1 + 16 + 3, 11_173_962, resnet((2, 2, 2, 2), 10)),
+        ("sew-resnet18", 100, 20, 11_220_132, resnet((2, 2, 2, 2), 100)),
+        ("sew-resnet34", 10, 1 + 32 + 3, 21_282_122, resnet((3, 4, 6, 3), 10)),
+        ("ms-resnet18", 10, 16 + 1, 11_173_962, resnet((2, 2, 2, 2), 10)),
+        ("sew-dvs", 11, 15, 130_426 - 15, sew_dvs([32] * 7, 11)[0]),  # published with one decay per layer of neurons
+        ("sew-dvs-wide", 10, 16, 1_192_218 - 16, sew_dvs([64] * 4 + [128] * 3, 10)[0]),
+        ("qkformer", 10, 35, 6_706_234, qkformer(10)),
+        ("qkformer", 100, 35, 6_740_884, qkformer(100)),
+        ("qkformer-dvs", 10, 21, 1_504_138, qkformer_dvs(10)),
+    ],
+)
+def test_published_number_of_parameters(arch, classes, neurons, published, own):
+    with torch.device("meta"):
+        fixed, learned = (models.build(arch, method=method, num_classes=classes) for method in ("none", "lsg"))
+    assert sum(p.numel() for p in fixed.parameters()) == published == own
+    assert sum(p.numel() for p in learned.parameters()) == published + neurons
+    assert len({layer.name for layer in learned.spiking_layers()}) == neurons
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(9, [1, 1, 1]), (13, [2, 2, 1]), (19, [3, 3, 2]), (35, [6, 5, 5])])
+@pytest.mark.parametrize("residual", ["none", "add"])
+def test_depth_counts_layers_with_weights(depth, blocks, residual):
+    """All but shortcuts."""
+    with torch.device("meta"):
+        net = models.build("resnet19", depth=depth, residual=residual)
+    assert [len(stage) for stage in net.stages] == blocks
+    assert len(net.spiking_layers()) + 1 == depth
+
+
+@pytest.mark.parametrize("depth", [7, 18])
+def test_depths_that_do_not_exist(depth):
+    with pytest.raises(ConfigError, match=f"depth: found {depth}, expected"):
+        models.build("resnet19", depth=depth)
+
+
+# The blocks once more, from torch's functions; rectangular surrogate of width 2 v_th sqrt(1 + beta^2).
+V_TH = 0.8
+
+
+def lif(module, current, threshold=V_TH):
+    beta, u, o, spikes = module.b.sigmoid(), 0, 0, []
+    alpha = 2 * threshold * (1 + beta.detach() ** 2).sqrt()
+    for now in current:
+        u = beta * u * (1 - o) + now
+        passed = ((u - threshold) / alpha).clamp(-0.5, 0.5)
+        o = (u >= threshold).to(u.dtype) + (passed - passed.detach())
+        spikes.append(o)
+    return torch.stack(spikes)
+
+
+def convnorm(module, x, stride=1):
+    weight, bias, norm = module.conv.weight, module.conv.bias, module.norm
+    z = torch.stack([F.conv2d(step, weight, bias, stride, weight.shape[-1] // 2) for step in x])
+    over = (0, 1, 3, 4)
+    z = (z - z.mean(over, keepdim=True)) / (z.var(over, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    return V_TH * norm.weight[:, None, None] * z + norm.bias[:, None, None]
+
+
+def fired(module, x, stride=1):
+    return lif(module.lif, convnorm(module.current, x, stride))
+
+
+def pooled(x, *arguments):
+    return torch.stack([F.max_pool2d(step, *arguments) for step in x])
+
+
+def plain_block(block, x):
+    return fired(block.second, fired(block.first, x, 2))
+
+
+def sew_stage(stage, x):
+    x = fired(stage.entry, x)
+    return pooled(fired(stage.block.second, fired(stage.block.first, x)) + x, 2)
+
+
+def ms_block(block, x):
+    branch = convnorm(block.second, fired(block.first, lif(block.lif, x), 2))
+    return branch + convnorm(block.shortcut, x, 2)
+
+
+def embedding(module, x):
+    first = fired(module.chain[0], x)
+    second = lif(module.chain[1].lif, pooled(convnorm(module.chain[1].current, first), 3, 2, 1))
+    return second + fired(module.shortcut, x, 2)
+
+
+def by_heads(x):
+    """(T, B, C, H, W) -> tokens (T, B, 2 heads, H W, C / 2)."""
+    T, B, C, H, W = x.shape
+    return x.reshape(T, B, 2, C // 2, H * W).transpose(3, 4)
+
+
+def token_attention(module, x):
+    q, k = (fired(module.inputs[name], x) for name in "qk")
+    a = lif(module.lif, by_heads(q).sum(4, keepdim=True), 0.5)
+    return fired(module.project, (a * by_heads(k)).transpose(3, 4).reshape(q.shape))
+
+
+def self_attention(module, x):
+    q, k, v = (by_heads(fired(module.inputs[name], x)) for name in "qkv")
+    y = 0.125 * (q @ k.transpose(3, 4)) @ v
+    return fired(module.project, lif(module.lif, y.transpose(3, 4).reshape(x.shape), 0.5))
+
+
+def transformer_block(block, x):
+    x = x + self_attention(block.attention, x)
+    return x + fired(block.contract, fired(block.expand, x))
+
+
+SPEC = models.build("mlp", threshold=V_TH).spec
+BLOCKS = {
+    "plain": (lambda: PlainBlock(SPEC, 3, 4, 2), plain_block),
+    "sew": (lambda: SewStage(SPEC, 3, 4, pooled=True, first=False), sew_stage),
+    "ms": (lambda: MsBlock(SPEC, 3, 4, 2), ms_block),
+    "embedding": (lambda: Embedding(SPEC, 3, [(6, False), (6, True)]), embedding),
+    "token-attention": (lambda: TokenAttention(SPEC, 8, 2), token_attention),
+    "self-attention": (lambda: SelfAttention(SPEC, 8, 2), self_attention),
+    "transformer": (lambda: Block(SPEC, SelfAttention(SPEC, 8, 2), 8, 4), transformer_block),
+}
+
+
+@pytest.mark.parametrize("which", BLOCKS)
+def test_block_against_own_code(which):
+    """Output and the gradient of the input and of each parameter, of a real-valued or integer input that is not square."""
+    torch.manual_seed(0)
+    make, own = BLOCKS[which]
+    block = make().double()
+    with torch.no_grad():
+        for name, parameter in block.named_parameters():
+            if name.endswith(("norm.weight", "norm.bias", "conv.bias")):
+                parameter.uniform_(0.1, 2)
+            if name.endswith("q.current.norm.bias"):
+                parameter.fill_(-1)
+    x = normal(4, 3, 8 if "attention" in which or which == "transformer" else 3, 6, 5, seed=1)
+    x = x if which == "ms" else x.abs().round()
+    results = []
+    for function in (lambda x: block(x, 4) if which == "sew" else block(x), lambda x: own(block, x)):
+        leaf = x.clone().requires_grad_()
+        out = function(leaf)
+        (out * normal(*out.shape, seed=2)).sum().backward()
+        results.append((out.detach(), leaf.grad, {name: p.grad.clone() for name, p in block.named_parameters()}))
+        block.zero_grad()
+    (out, grad, grads), (own_out, own_grad, own_grads) = results
+    assert out.unique().numel() > 1
+    assert close(out, own_out)
+    assert close(grad, own_grad)
+    assert grads.keys() == own_grads.keys()
+    for name, value in grads.items():
+        if name.endswith("conv.bias"):  # a constant that the normalisation removes
+            assert value.abs().max() < 1e-9
+        else:
+            # A single spike of q reaches the threshold, so a potential of token attention is never carried over.
+            assert own_grads[name].any() == ((which, name) != ("token-attention", "lif.b")), name
+            assert close(value, own_grads[name]), name
+
+
+@pytest.mark.parametrize("which", FIELD)
+def test_height_and_width(which):
+    """A transposed network computes the same of transposed images."""
+    net = small(which)
+    other = small(which, input_size=net.spec.height, input_height=net.spec.input_size)
+    with torch.no_grad():
+        for name, tensor in net.state_dict().items():
+            other.state_dict()[name].copy_(tensor.transpose(2, 3) if tensor.dim() == 4 else tensor)
+        x = sequence(net)
+        assert close(other(x.transpose(3, 4)), net(x))
+    assert all(0.01 < rate < 0.99 for rate in firing_rates(net, x).values())
+
+
+@pytest.mark.parametrize("which", FIELD)
+def test_static_image_is_the_repeated_sequence(which):
+    net = small(which)
+    once, repeated = net, copy.deepcopy(net)
+    x = image(net, batch=3)
+    assert close(backward(once, x), backward(repeated, x.expand(3, *x.shape)))
+    for (name, a), b in zip(once.named_parameters(), repeated.parameters(), strict=True):
+        assert a.grad.abs().max() < 1e-9 if name.endswith("conv.bias") else close(a.grad, b.grad), name
+
+
+@pytest.mark.parametrize("which", FIELD)
+def test_smallest_width(which):
+    net = models.build(**{**FIELD[which], "width_multiplier": 1 / 1000, "num_classes": 7, "in_channels": 4})
+    assert {layer.lif.b.dim() for layer in net.spiking_layers()} == {0}
+    assert net.eval()(torch.zeros(2, 1, 4, net.spec.height, net.spec.input_size)).shape == (2, 1, 7)
+    per_channel = models.build(**FIELD[which], decay_per="channel")
+    assert per_channel(sequence(per_channel)).isfinite().all()
+
+
+@pytest.mark.parametrize("which", FIELD)
+def test_folded_is_the_same_function(which):
+    """Biases of convolutions included; and one step at a time too."""
+    net = seasoned(which)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, torch.nn.Conv2d) and module.bias is not None:
+                module.bias.uniform_(-0.1, 0.1)
+    folded, x = fold(net), sequence(net, batch=4, seed=9)
+    assert not any(isinstance(module, TdBatchNorm2d) for module in folded.modules())
+    with torch.no_grad():
+        expected = net(x)
+        assert expected.std() > 0.01
+        assert (folded(x) - expected).abs().max() < 1e-6
+        graph, config = Stepping(folded), {"model": {"T": 3}, "data": {"static": False}}
+        config["export"] = {"layers": {layer.name: {"threshold": layer.lif.threshold} for layer in net.spiking_layers()}}
+        assert len(graph.layers) == len(net.spiking_layers())
+        one, other = stepwise(folded, config).run(x), NetworkRunner(folded, config).run(x)
+        assert (one.logits - expected).abs().max() < 1e-6
+        assert all(torch.equal(one.spikes[name], spikes) for name, spikes in other.spikes.items())
+
+
+@pytest.mark.parametrize("which", FIELD)
+def test_checkpointed_activations_change_no_bit(which):
+    nets = [small(which, method="measured-sigma", dtype=torch.float32) for _ in range(2)]
+    nets[1].checkpoint_activations = True
+    x = sequence(nets[0])
+    assert torch.equal(*(backward(net, x) for net in nets))
+    for one, other in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+    for one, other in zip(nets[0].buffers(), nets[1].buffers(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("which", FIELD)
+def test_gradient_flow(which):
+    """Every layer of neurons has a gradient; norms are those of a backward pass without observation."""
+    net = small(which, dtype=torch.float32, decay=0.5)
+    x, y = sequence(net, batch=3), torch.tensor([0, 1, 2])
+    record = gradflow.inspect(net, [Batch(x, y, 0)])
+    gradflow.cross_entropy(net.train()(x), y).backward()
+    layers = net.spiking_layers()
+    assert [layer["name"] for layer in record["layers"]] == [layer.name for layer in layers]
+    norms = [float(layer.synapse.weight.grad.norm()) for layer in layers]
+    assert [layer["grad_norm"] for layer in record["layers"]] == pytest.approx(norms, rel=1e-3)
+    assert all(layer["grad_norm"] > 0 and layer["temporal_share"] > 0 for layer in record["layers"])
+
+
+@pytest.mark.parametrize("which", ["sew-resnet18", "ms-resnet18", "sew-dvs-wide", "qkformer-dvs"])
+def test_resumes_to_the_bit(which, tmp_path):
+    arch = FIELD[which]["name"]
+    config, bundle = tiny.config(arch=arch, width_multiplier=1 / 32, epochs=1, lr=0.02), tiny.bundle(n=24)
+    run(tmp_path / "whole", config, bundle)
+    with pytest.raises(Exception, match="stopped"):
+        run(tmp_path / "parts", config, bundle, stop_after=2)
+    run(tmp_path / "parts", config, bundle, resume=True)
+    assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
+
+
+@pytest.mark.parametrize("which", ["resnet19-none", "sew-resnet18", "ms-resnet18"])
+def test_nir(which, tmp_path):
+    """Branches of integers and of real values are edges of the graph."""
+    found = exported(saved(which, tmp_path / "net.safetensors"), "nir", tmp_path / "net.nir")
+    result = compare(found.written, open_exported(tmp_path / "net.nir"), samples(found.content.config, 4, 1))
+    assert sum(result[kind] for kind in KINDS) == 0
+    assert result["max_logit_error"] < 1e-5
+    assert not met_too_early(nir.read(tmp_path / "net.nir").edges)
+
+
+@pytest.mark.parametrize(
+    ("which", "words"), [("sew-dvs-wide", "max pooling,"), ("qkformer", "max pooling and products of spikes,")]
+)
+def test_what_nir_cannot_represent(which, words, tmp_path):
+    with pytest.raises(ConfigError, match=f"{words} for which NIR has no nodes"):
+        exported(saved(which, tmp_path / "net.safetensors"), "nir", tmp_path / "net.nir")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("form", "mode"), [("pt2", "step"), ("onnx", "unroll")])
+@pytest.mark.parametrize("which", ["ms-resnet18", "sew-dvs-wide", "qkformer"])
+def test_traced(which, form, mode, tmp_path):
+    path = tmp_path / f"net.{form}"
+    found = exported(saved(which, tmp_path / "net.safetensors"), form, path, mode=mode)
+    result = compare(found.written, open_exported(path), samples(found.content.config, 4, 1))
+    assert sum(result[kind] for kind in KINDS) == 0
+    assert result["max_logit_error"] < 1e-5
+
+
+def test_additions_of_an_attention():
+    """One by one: for each spike of q its head's count; for each pair of spikes of k and v; for each spike of q a row of those."""
+    net = seasoned("qkformer", dtype=torch.float32)
+    x, spikes = image(net, batch=2), {}
+    for name, module in net.named_modules():
+        if name.endswith(("inputs.q", "inputs.k", "inputs.v")):
+            module.register_forward_hook(lambda module, arguments, output, name=name: spikes.update({name: output}))
+    operations = SynapticOperations(net, events=False)
+    with torch.no_grad():
+        net(x)
+    layers = {layer["name"]: layer for layer in operations.close(2, {})["layers"]}
+    heads = 2
+    first = layers["stages.0.1.attention.count"]
+    q = spikes["stages.0.1.attention.inputs.q"]
+    assert first["ac"] == q.sum() / 2
+    assert first["ann_mac"] == q[0, 0].numel()
+    last = layers["stages.2.2.attention.products"]
+    q, k, v = (spikes[f"stages.2.2.attention.inputs.{name}"].unflatten(2, (heads, -1)).flatten(4) for name in "qkv")
+    pairs = sum(float((k[..., token].sum(3) * v[..., token].sum(3)).sum()) for token in range(k.shape[4]))
+    width = q.shape[3]
+    assert last["ac"] == (pairs + width * q.sum()) / 2
+    assert last["ann_mac"] == 2 * heads * k.shape[4] * width**2
+    assert last["mac"] == 0
+    assert last["passes"] == 3
+    assert layers["stage3.block2.q"]["input"] in ("spikes", "sums")
+    assert "stage3.block2.attention" not in layers  # the weights are those of q
