@@ -175,6 +175,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "formats": formats,
     "surrogates": lambda: things("surrogate", "`--surrogate`"),
     "methods": lambda: things("method", "`--method`"),
+    "launchers": lambda: things("launcher", "`--launcher`"),
     **documented.parts(),
 }
 

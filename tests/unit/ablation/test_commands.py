@@ -86,13 +86,11 @@ def test_every_setting_can_be_said():
         assert any(word.lstrip("-").replace("-", "_") == name for word in words)
 
 
-def test_a_stopped_run_goes_on(understood, tmp_path):
-    (cell,) = plan(
-        tmp_path / "abl", {"method": "none"}, seeds=(2,), dataset="image-folder", data_dir="elsewhere", workers=1
-    ).cells()
-    write_run(cell)
+def test_the_command_of_a_stopped_run_continues_it(understood, tmp_path):
+    (cell,) = plan(tmp_path / "abl", {"method": "none"}, seeds=(2,)).cells()
     words = command(cell, ("-q",), environment={})
-    assert words == ["lsg", "train", "--resume", str(cell.path), "--data-dir", "elsewhere", "--workers", "1", "-q"]
+    write_run(cell)
+    assert command(cell, ("-q",), environment={}) == words
     assert understood(words) == (cell.config, cell.path, True)
 
 

@@ -1,0 +1,157 @@
+"""An ablation whose cells run as jobs of a launcher: submits them, follows them, and submits those that were lost again.
+
+<root>/jobs.json       {"launcher": name, "ids": {job: id}, "cancelled": whether `--cancel` has ended them}
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from lsgcli import files
+from lsgcli.ablation.cells import command
+from lsgcli.ablation.jobs import FOLDER, Job, State, state
+from lsgcli.ablation.launchers import Launcher
+from lsgcli.ablation.plan import Cell, Plan
+from lsgcli.errors import LsgError, Stopped, error_of
+from lsgcli.rundir import read_result
+from lsgcli.training.signals import StopRequest
+
+BOOK = "jobs.json"
+ATTEMPTS = 3  # of a job that is interrupted before it completes an epoch
+REFRESH = 0.1  # seconds
+States = Mapping[str, State]  # by name of the job
+log = logging.getLogger("lsg")
+
+
+def job_of(cell: Cell) -> Job:
+    """The job of a cell, with this process's working directory."""
+    return Job(tuple(command(cell, environment={})), str(cell.path), os.getcwd())
+
+
+class Launch:
+    """The jobs of a plan with one launcher. Several processes may follow the same plan; each job is submitted by one of them.
+
+    Args:
+        name: of the launcher.
+    """
+
+    def __init__(self, plan: Plan, name: str, launcher: Launcher):
+        self.cells = plan.cells()
+        self.jobs = {job.name: job for job in map(job_of, self.cells)}
+        self.root, self.name, self.launcher = plan.root, name, launcher
+        self._tried: dict[str, tuple[int, int]] = {}  # epochs when last submitted, number of submissions at this epoch
+
+    def follow(self, show: Callable[[States], None], stop: StopRequest) -> list[dict[str, Any]]:
+        """Run all cells; returns their final records, in order.
+
+        Args:
+            show: called with the states whenever they may have changed.
+
+        Raises:
+            Stopped: a signal was received, or another command has cancelled the jobs.
+            LsgError: of the class of the first cell that failed, when all others have ended.
+        """
+        with self._book() as book:
+            book["cancelled"] = False
+        while True:
+            states = self._step()
+            show(states)
+            if all(one.kind in ("done", "failed") for one in states.values()):
+                break
+            until = time.monotonic() + self.launcher.pause
+            while not stop and time.monotonic() < until:
+                time.sleep(REFRESH)
+            if stop:
+                self._leave(stop, states)
+        if failed := {name: one for name, one in states.items() if one.kind == "failed"}:
+            raise self._failure(failed)
+        return [record for cell in self.cells if (record := read_result(cell.path)) is not None]
+
+    def cancel(self) -> int:
+        """Cancel all jobs; returns how many were alive."""
+        with self._book() as book:
+            states = dict(zip(self.jobs, self._states(book), strict=True))
+            alive = {
+                name: book["ids"][name] for name in states.keys() & book["ids"] if states[name].kind in ("running", "waiting")
+            }
+            self.launcher.cancel(alive)
+            book |= {"ids": {}, "cancelled": True}
+        return len(alive)
+
+    def _step(self) -> States:
+        """Submit the jobs that are due; returns the states of all."""
+        with self._book() as book:
+            if book["cancelled"]:
+                raise Stopped("the jobs were cancelled by another command", hint="Repeat the command to continue.")
+            states = dict(zip(self.jobs, self._states(book), strict=True))
+            due = []
+            for name, one in states.items():
+                if one.kind == "failed" and name in self._tried:
+                    continue
+                if one.kind in ("failed", "stopped"):
+                    if self._attempts(name, one.epochs) < ATTEMPTS:
+                        due.append(self.jobs[name])
+                    else:
+                        why = f"interrupted {ATTEMPTS} times without completing an epoch, last with exit status {one.status}"
+                        states[name] = State("failed", one.epochs, one.of, one.accuracy, one.status, why)
+            for job in due:
+                job.file(".json").unlink(missing_ok=True)
+            submitted = self.launcher.submit(due) if due else {}
+            book["ids"] |= submitted
+            for name in submitted:
+                self._tried[name] = states[name].epochs, self._attempts(name, states[name].epochs) + 1
+                states[name] = State("waiting", states[name].epochs, states[name].of)
+        return states
+
+    def _attempts(self, name: str, epochs: int) -> int:
+        """How often a job was submitted since it completed its latest epoch."""
+        at, count = self._tried.get(name, (epochs, 0))
+        return count if at == epochs else 0
+
+    def _states(self, book: Mapping[str, Any]) -> Iterator[State]:
+        alive = self.launcher.alive(book["ids"])
+        return (state(cell, alive=name in alive) for name, cell in zip(self.jobs, self.cells, strict=True))
+
+    @contextmanager
+    def _book(self) -> Iterator[dict[str, Any]]:
+        """The content of jobs.json, locked against other commands and written at the end of the block."""
+        files.make_folder(self.root / FOLDER)
+        path, new = self.root / BOOK, {"launcher": self.name, "ids": {}, "cancelled": False}
+        with files.locked(self.root / FOLDER / ".lock", "waiting for another command that submits jobs"):
+            try:
+                stored = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                stored = new
+            if stored["launcher"] != self.name:
+                if stored["ids"]:
+                    log.warning(
+                        "%s: ignoring jobs of the launcher %s: %s", path, stored["launcher"], ", ".join(stored["ids"].values())
+                    )
+                stored = new
+            book = {**stored, "ids": dict(stored["ids"])}
+            yield book
+            if book != stored or not path.exists():
+                files.write_json(path, book)
+
+    def _leave(self, stop: StopRequest, states: States) -> None:
+        done = f"{sum(one.kind == 'done' for one in states.values())} of {len(states)} runs"
+        if self.launcher.lasting:
+            raise Stopped(
+                f"stopped by {stop.signal_name} after {done}; the other jobs continue",
+                hint="Repeat the command to follow them; add --cancel to cancel them.",
+            )
+        with self._book() as book:
+            self.launcher.cancel({name: book["ids"][name] for name in self._tried.keys() & book["ids"]})
+        raise Stopped(f"stopped by {stop.signal_name} after {done}", hint="Repeat the command to continue.")
+
+    def _failure(self, failed: States) -> LsgError:
+        lines = [f"{len(failed)} of {len(self.jobs)} runs failed:"]
+        lines += [f"  {name}: {one.message} (see {self.jobs[name].file('.log')})" for name, one in failed.items()]
+        status = next(iter(failed.values())).status
+        return error_of(status or 1)(
+            "\n".join(lines), hint="Repeat the command to run them again; --collect shows the other runs."
+        )
