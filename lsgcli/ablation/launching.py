@@ -1,10 +1,10 @@
 """An ablation whose cells run as jobs of a launcher: submits them, follows them, and submits those that were lost again.
 
-<root>/jobs.json       {"launcher": name, "ids": {job: id}, "cancelled": whether `--cancel` has ended them}
+<root>/jobs.json       {launcher: {"ids": {job: id}, "cancelled": whether `--cancel` ended them}}
 """
 
+import dataclasses
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,10 +21,10 @@ from lsgcli.rundir import read_result
 from lsgcli.training.signals import StopRequest
 
 BOOK = "jobs.json"
-ATTEMPTS = 3  # of a job that is interrupted before it completes an epoch
+ATTEMPTS = 5  # of a job that is interrupted before it completes an epoch
 REFRESH = 0.1  # seconds
 States = Mapping[str, State]  # by name of the job
-log = logging.getLogger("lsg")
+Book = dict[str, Any]  # entry of jobs.json
 
 
 def job_of(cell: Cell) -> Job:
@@ -43,6 +43,7 @@ class Launch:
         self.cells = plan.cells()
         self.jobs = {job.name: job for job in map(job_of, self.cells)}
         self.root, self.name, self.launcher = plan.root, name, launcher
+        self._following = False
         self._tried: dict[str, tuple[int, int]] = {}  # epochs when last submitted, number of submissions at this epoch
 
     def follow(self, show: Callable[[States], None], stop: StopRequest) -> list[dict[str, Any]]:
@@ -57,6 +58,7 @@ class Launch:
         """
         with self._book() as book:
             book["cancelled"] = False
+        self._following = True
         while True:
             states = self._step()
             show(states)
@@ -74,68 +76,68 @@ class Launch:
     def cancel(self) -> int:
         """Cancel all jobs; returns how many were alive."""
         with self._book() as book:
-            states = dict(zip(self.jobs, self._states(book), strict=True))
             alive = {
-                name: book["ids"][name] for name in states.keys() & book["ids"] if states[name].kind in ("running", "waiting")
+                name: book["ids"][name]
+                for name, one in self._states(book).items()
+                if name in book["ids"] and one.kind in ("running", "waiting")
             }
             self.launcher.cancel(alive)
-            book |= {"ids": {}, "cancelled": True}
+            book.update(ids={}, cancelled=True)
         return len(alive)
 
-    def _step(self) -> States:
+    def _step(self) -> dict[str, State]:
         """Submit the jobs that are due; returns the states of all."""
-        with self._book() as book:
-            if book["cancelled"]:
-                raise Stopped("the jobs were cancelled by another command", hint="Repeat the command to continue.")
-            states = dict(zip(self.jobs, self._states(book), strict=True))
-            due = []
-            for name, one in states.items():
-                if one.kind == "failed" and name in self._tried:
-                    continue
-                if one.kind in ("failed", "stopped"):
-                    if self._attempts(name, one.epochs) < ATTEMPTS:
-                        due.append(self.jobs[name])
-                    else:
-                        why = f"interrupted {ATTEMPTS} times without completing an epoch, last with exit status {one.status}"
-                        states[name] = State("failed", one.epochs, one.of, one.accuracy, one.status, why)
-            for job in due:
-                job.file(".json").unlink(missing_ok=True)
-            submitted = self.launcher.submit(due) if due else {}
-            book["ids"] |= submitted
+        states = self._states(self._read()[self.name])
+        if any(map(self._is_due, states, states.values())):
+            with self._book() as book:  # another command may have submitted them
+                states = self._states(book)
+                due = [self.jobs[name] for name, one in states.items() if self._is_due(name, one)]
+                for job in due:
+                    job.file(".json").unlink(missing_ok=True)
+                submitted = self.launcher.submit(due) if due else {}
+                book["ids"] |= submitted
             for name in submitted:
-                self._tried[name] = states[name].epochs, self._attempts(name, states[name].epochs) + 1
-                states[name] = State("waiting", states[name].epochs, states[name].of)
+                one = states[name]
+                self._tried[name] = one.epochs, self._attempts(name, one) + 1
+                states[name] = State("waiting", one.epochs, one.of)
         return states
 
-    def _attempts(self, name: str, epochs: int) -> int:
-        """How often a job was submitted since it completed its latest epoch."""
-        at, count = self._tried.get(name, (epochs, 0))
-        return count if at == epochs else 0
-
-    def _states(self, book: Mapping[str, Any]) -> Iterator[State]:
+    def _states(self, book: Book) -> dict[str, State]:
+        if book["cancelled"] and self._following:
+            raise Stopped("the jobs were cancelled by another command", hint="Repeat the command to continue.")
         alive = self.launcher.alive(book["ids"])
-        return (state(cell, alive=name in alive) for name, cell in zip(self.jobs, self.cells, strict=True))
+        states = {name: state(cell, alive=name in alive) for name, cell in zip(self.jobs, self.cells, strict=True)}
+        for name, one in states.items():
+            if one.kind == "stopped" and self._attempts(name, one) >= ATTEMPTS:
+                why = f"interrupted {ATTEMPTS} times without completing an epoch, last with exit status {one.status}"
+                states[name] = dataclasses.replace(one, kind="failed", message=why)
+        return states
+
+    def _is_due(self, name: str, one: State) -> bool:
+        """Whether to submit a job: also one that failed before this command."""
+        return one.kind == "stopped" or (one.kind == "failed" and name not in self._tried)
+
+    def _attempts(self, name: str, one: State) -> int:
+        """How often a job was submitted since it completed its latest epoch."""
+        epochs, count = self._tried.get(name, (0, 0))
+        return count if epochs == one.epochs else 0
+
+    def _read(self) -> dict[str, Book]:
+        """The content of jobs.json, with an entry for this launcher."""
+        try:
+            stored = json.loads((self.root / BOOK).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            stored = {}
+        return {self.name: {"ids": {}, "cancelled": False}, **stored}
 
     @contextmanager
-    def _book(self) -> Iterator[dict[str, Any]]:
-        """The content of jobs.json, locked against other commands and written at the end of the block."""
+    def _book(self) -> Iterator[Book]:
+        """The entry of jobs.json, locked against other commands and written at the end of the block."""
         files.make_folder(self.root / FOLDER)
-        path, new = self.root / BOOK, {"launcher": self.name, "ids": {}, "cancelled": False}
         with files.locked(self.root / FOLDER / ".lock", "waiting for another command that submits jobs"):
-            try:
-                stored = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                stored = new
-            if stored["launcher"] != self.name:
-                if stored["ids"]:
-                    log.warning(
-                        "%s: ignoring jobs of the launcher %s: %s", path, stored["launcher"], ", ".join(stored["ids"].values())
-                    )
-                stored = new
-            book = {**stored, "ids": dict(stored["ids"])}
-            yield book
-            if book != stored or not path.exists():
-                files.write_json(path, book)
+            books = self._read()
+            yield books[self.name]
+            files.write_json(self.root / BOOK, books)
 
     def _leave(self, stop: StopRequest, states: States) -> None:
         done = f"{sum(one.kind == 'done' for one in states.values())} of {len(states)} runs"

@@ -115,8 +115,8 @@ def ablate(
         str | None,
         typer.Option(
             metavar="KEY=V,...",
-            help="With --launcher ray: address (auto, or HOST:PORT; default: a local cluster that ends with the command), num_gpus "
-            "and num_cpus of each cell (default 1, if there are any).",
+            help="With --launcher ray: address (auto, or HOST:PORT; default: a local cluster that ends with the command); num_cpus "
+            "(default 1) and num_gpus (default 1 if the cluster has GPUs) of each cell.",
             rich_help_panel="Launcher",
         ),
     ] = None,

@@ -223,12 +223,12 @@ def test_slurm_jobs_are_found_again(lsg, small, process, tmp_path):
     one.send_signal(signal.SIGINT)
     _, errors = one.communicate(timeout=60)
     assert one.returncode == 75, errors
-    ids = json.loads((tmp_path / "abl" / "jobs.json").read_text())["ids"]
+    ids = json.loads((tmp_path / "abl" / "jobs.json").read_text())["slurm"]["ids"]
     subprocess.run(["scontrol", "requeue", ids["method=none-s0"]], check=False)
     again = lsg(*launched, "--json")
     assert again.exit_code == 0, again.stderr
     assert json.loads(again.stdout)["rows"] == undisturbed(lsg, command)
-    assert json.loads((tmp_path / "abl" / "jobs.json").read_text())["ids"] == ids
+    assert json.loads((tmp_path / "abl" / "jobs.json").read_text())["slurm"]["ids"] == ids
 
 
 @pytest.mark.slow

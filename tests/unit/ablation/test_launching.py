@@ -77,7 +77,7 @@ def test_jobs_of_an_earlier_command_are_followed(planned):
     first, stop = Cluster(lambda job: None), StopRequest("SIGINT")
     with pytest.raises(Stopped, match="after 0 of 4 runs; the other jobs continue"):
         follow(planned, first, stop=stop)
-    assert json.loads((planned.root / "jobs.json").read_text())["ids"].keys() == set(NAMES)
+    assert json.loads((planned.root / "jobs.json").read_text())["cluster"]["ids"].keys() == set(NAMES)
     second = Cluster(lambda job: None)
     second.living = set(NAMES)
 
@@ -104,7 +104,7 @@ def test_a_job_that_never_completes_an_epoch_fails(planned):
         return fail(job, status=-9) if job.name == NAMES[1] else finish(job)
 
     cluster = Cluster(killed)
-    with pytest.raises(LsgError, match=r"1 of 4 runs failed:\n  method=lsg-s0: interrupted 3 times .* exit status -9"):
+    with pytest.raises(LsgError, match=r"1 of 4 runs failed:\n  method=lsg-s0: interrupted 5 times .* exit status -9"):
         follow(planned, cluster)
     assert cluster.submitted.count(NAMES[1]) == launching.ATTEMPTS
 
@@ -113,7 +113,7 @@ def test_a_job_that_completes_epochs_is_repeated_as_often_as_it_takes(planned):
     count = iter(range(1, 10))
 
     def killed(job):
-        if job.name != NAMES[0] or (epochs := next(count)) == 6:
+        if job.name != NAMES[0] or (epochs := next(count)) == 8:
             return finish(job) if job.name != NAMES[0] else files.write_json(job.run / RESULT, record(0.5)) or True
         if epochs == 1:
             write_run(planned.cells()[0])
@@ -122,7 +122,7 @@ def test_a_job_that_completes_epochs_is_repeated_as_often_as_it_takes(planned):
 
     cluster = Cluster(killed)
     assert len(follow(planned, cluster)) == 4
-    assert cluster.submitted.count(NAMES[0]) == 6
+    assert cluster.submitted.count(NAMES[0]) == 8
 
 
 def test_a_failure_has_the_message_and_status_of_its_log(planned):
