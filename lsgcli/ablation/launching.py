@@ -62,7 +62,7 @@ class Launch:
         while True:
             states = self._step()
             show(states)
-            if all(one.kind in ("done", "failed") for one in states.values()):
+            if all(one.kind in ("done", "failed") for one in states.values()) and not self._is_busy():
                 break
             until = time.monotonic() + self.launcher.pause
             while not stop and time.monotonic() < until:
@@ -121,6 +121,10 @@ class Launch:
         """How often a job was submitted since it completed its latest epoch."""
         epochs, count = self._tried.get(name, (0, 0))
         return count if epochs == one.epochs else 0
+
+    def _is_busy(self) -> bool:
+        """Whether processes that end with this command are about to end."""
+        return not self.launcher.lasting and bool(self.launcher.alive(self._read()[self.name]["ids"]))
 
     def _read(self) -> dict[str, Book]:
         """The content of jobs.json, with an entry for this launcher."""

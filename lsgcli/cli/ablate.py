@@ -14,6 +14,7 @@ from lsgcli.output import check_output, print_result
 
 if TYPE_CHECKING:
     from lsgcli.ablation.collect import Collection
+    from lsgcli.ablation.launching import Launch
     from lsgcli.ablation.plan import Cell, Plan
 
 SEEDS = "0-2"
@@ -168,9 +169,14 @@ def ablate(
         if print_commands:
             _print_commands(planned, quiet)
             return
-        found = _run(planned, quiet) if launched is None else _launch(planned, *launched, cancel, quiet)
-        if found is None:
-            return
+        if launched is None:
+            found = _run(planned, quiet)
+        else:
+            launch = _launch(planned, *launched)
+            if cancel:
+                common.log.info("cancelled %d jobs", launch.cancel())
+                return
+            found = _follow(planned, launch, quiet)
     summary = found.summary()
     print_result(FORMATS[format_name](summary))
     if plot is not None:
@@ -194,23 +200,24 @@ def _launched(launcher: str | None, given: dict[str, dict[str, Any]]) -> tuple[s
     return (name, ",".join([*filter(None, [text]), *texts])) if launcher is not None else None
 
 
-def _launch(plan: "Plan", name: str, options: str, cancel: bool, quiet: bool) -> "Collection | None":
-    """Run all cells as jobs of a launcher, or cancel them."""
-    from lsgcli.ablation.collect import Collection
+def _launch(plan: "Plan", name: str, options: str) -> "Launch":
+    """The cells as jobs of a launcher."""
     from lsgcli.ablation.jobs import FOLDER
     from lsgcli.ablation.launchers import make
     from lsgcli.ablation.launching import Launch
+
+    return Launch(plan, name, make(name, options, plan.root / FOLDER))
+
+
+def _follow(plan: "Plan", launch: "Launch", quiet: bool) -> "Collection":
+    """Run all cells as jobs."""
+    from lsgcli.ablation.collect import Collection
     from lsgcli.report.cells import CellsDisplay
     from lsgcli.training.signals import stop_on_signals
 
-    launch = Launch(plan, name, make(name, options, plan.root / FOLDER))
-    if cancel:
-        common.log.info("cancelled %d jobs", launch.cancel())
-        return None
     plan.save()
-    cells = plan.cells()
-    with stop_on_signals() as stop, CellsDisplay(cells, quiet) as display:
-        return Collection(cells, list(launch.follow(display, stop)), plan.table)
+    with stop_on_signals() as stop, CellsDisplay(launch.cells, quiet) as display:
+        return Collection(launch.cells, list(launch.follow(display, stop)), plan.table)
 
 
 def _run(plan: "Plan", quiet: bool) -> "Collection":

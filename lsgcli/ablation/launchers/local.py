@@ -19,7 +19,7 @@ from lsgcli.training import launch
 
 @register("launcher", "local")
 class Local(Launcher):
-    """Processes on this machine, ``--jobs`` at a time, on the GPUs of ``--devices`` in turn; they end with the command."""
+    """Processes on this machine, several at a time or one on each GPU; they end with the command."""
 
     options: ClassVar[Mapping[str, Convert]] = {"jobs": whole, "devices": text}
     lasting = False
