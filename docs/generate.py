@@ -19,7 +19,7 @@ from benchmarks import documented  # noqa: E402
 from lsgcli import models, registry  # noqa: E402
 from lsgcli.analysis.measures import LAYER, RECORD, Field  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
-from lsgcli.config import FIELDS  # noqa: E402
+from lsgcli.config import FIELDS, SECTIONS  # noqa: E402
 from lsgcli.errors import exit_statuses  # noqa: E402
 from lsgcli.verdicts import RULES, Thresholds, rule_text  # noqa: E402
 
@@ -44,7 +44,7 @@ def command_line() -> str:
             if option.param_type_name == "option":
                 panels.setdefault(getattr(option, "rich_help_panel", None) or "Options", []).append(option)
         for panel, options in panels.items():
-            if panel != "Options" and name != "train":
+            if panel in SECTIONS and name != "train":
                 parts.append(f"**{panel}**: as for `lsg train`.")
                 continue
             rows = "\n".join(f"| {_flags(option)} | {(option.help or '').replace('|', chr(92) + '|')} |" for option in options)
@@ -189,6 +189,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "surrogates": lambda: things("surrogate", "`--surrogate`"),
     "methods": lambda: things("method", "`--method`"),
     "networks": networks,
+    "launchers": lambda: things("launcher", "`--launcher`"),
     **documented.parts(),
 }
 

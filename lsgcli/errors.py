@@ -90,6 +90,11 @@ def exit_statuses() -> dict[int, str]:
     return dict(sorted(_meanings.items()))
 
 
+def error_of(status: int) -> type[LsgError]:
+    """The class of errors with an exit status; :class:`LsgError` if there is none."""
+    return next((kind for kind in LsgError.__subclasses__() if kind.exit_code == status), LsgError)
+
+
 def install_hint(extra: str = "") -> str:
     """The command that installs lsg with an extra of ``pyproject.toml``, or with its required dependencies."""
     what = f"[{extra}]" if extra else ""

@@ -140,6 +140,17 @@ def locked(path: Path, busy: str | LsgError) -> Iterator[None]:
         lock.release()
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock on the file ``path``."""
+    if not path.exists():
+        return False
+    try:
+        with locked(path, StorageError("")):
+            return False
+    except StorageError:  # held, or a lock of another user
+        return True
+
+
 def remove_partial(folder: Path) -> None:
     """Remove temporary files of killed processes from ``folder``."""
     for leftover in folder.glob(f"{PARTIAL}*"):

@@ -37,6 +37,7 @@ PLACES = {  # relative to the package: a folder, or a module without .py
     "loss": "training/losses",
     "format": "export",
     "picture": "report",
+    "launcher": "ablation/launchers",
 }
 REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w:-]+)"\)')  # starts with a literal, which makes the search fast
 

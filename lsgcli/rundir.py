@@ -20,7 +20,7 @@ from typing import Any
 
 from lsgcli import files
 from lsgcli.config import RunConfig, from_dict
-from lsgcli.errors import ConfigError, RunInUseError, StorageError
+from lsgcli.errors import ConfigError, RunInUseError
 
 RUNS = Path("runs")
 CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW = "config.json", "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"
@@ -207,13 +207,7 @@ def accuracy_on_test(checkpoint: Path) -> float | None:
 
 def in_use(path: Path) -> bool:
     """Whether a process is writing the run in a directory."""
-    if not (path / LOCK).exists():
-        return False
-    try:
-        with files.locked(path / LOCK, _in_use_error(path)):
-            return False
-    except (RunInUseError, StorageError):  # held, or a lock of another user
-        return True
+    return files.is_locked(path / LOCK)
 
 
 def _in_use_error(path: Path) -> RunInUseError:

@@ -3,7 +3,7 @@
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lsgcli import run
@@ -95,7 +95,7 @@ def complete(
 
 
 def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Arguments of the `lsg train` command that runs this cell, or resumes it if it was stopped.
+    """Arguments of the `lsg train` command that runs this cell; the same command resumes it if it was stopped.
 
     Options are included if they differ from the data set's preset, or if an ``LSG_*`` variable would override them. Variables without
     effect in this cell are unset.
@@ -116,13 +116,9 @@ def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, st
         and (getattr(config, name) != getattr(defaults, name) or name in {"dataset", "method", "seed", *variables})
     ]
 
-    def options(chosen: Iterable[str]) -> list[str]:
-        return [word for name in chosen for word in option_words(name, getattr(config, name))]
-
-    if is_run(cell.path):
-        return ["lsg", "train", "--resume", str(cell.path), *options(name for name in names if name in MAY_CHANGE), *more]
+    options = [word for name in names for word in option_words(name, getattr(config, name))]
     unset = ["env", *(word for name in idle for word in ("-u", f"LSG_{name.upper()}"))] if idle else []
-    return [*unset, "lsg", "train", *options(names), "--out", str(cell.path), *more]
+    return [*unset, "lsg", "train", *options, "--out", str(cell.path), *more]
 
 
 def is_plain(words: list[str]) -> bool:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lsgcli import files
 from lsgcli.ablation import paper
+from lsgcli.ablation.jobs import state
 from lsgcli.ablation.plan import Cell, load, what_counts
 from lsgcli.ablation.statistics import differing, rows
 from lsgcli.config import RunConfig, base_type
 from lsgcli.errors import ConfigError
-from lsgcli.rundir import METRICS, find_runs, in_use, is_run, read_facts, read_precision, read_result
+from lsgcli.rundir import find_runs, read_facts, read_precision, read_result
 
 SCHEMA = "lsg.ablation/1"
 METHODS = [variant["method"] for variant in paper.TABLES["1"]]  # in the paper's order
@@ -48,7 +48,7 @@ class Collection:
         found = rows(self.cells, self.records, table, margin)
         labels = dict(zip(sorted({cell.row for cell in self.cells}), (row["label"] for row in found), strict=True))
         missing = [
-            {"row": labels[cell.row], "seed": cell.config.seed, "run": str(cell.path), "state": _state(cell)}
+            {"row": labels[cell.row], "seed": cell.config.seed, "run": str(cell.path), "state": state(cell).text}
             for cell, record in zip(self.cells, self.records, strict=True)
             if record is None
         ]
@@ -144,16 +144,6 @@ def _in_order(rows: Mapping[Row, RunConfig]) -> list[Row]:
 
 def _sortable(name: str, value: Any) -> Any:
     return str(value) if base_type(name) is str else -math.inf if value is None else value
-
-
-def _state(cell: Cell) -> str:
-    """State of a run without a result."""
-    if in_use(cell.path):
-        return "running in another process"
-    if not is_run(cell.path):
-        return "not started"
-    done = sum("event" not in line for line in files.read_json_lines(cell.path / METRICS))
-    return f"stopped after {done} of {cell.config.epochs} epochs"
 
 
 def _about_accuracy(found: Sequence[dict[str, Any]]) -> list[str]:

@@ -14,6 +14,7 @@ from lsgcli.output import check_output, print_result
 
 if TYPE_CHECKING:
     from lsgcli.ablation.collect import Collection
+    from lsgcli.ablation.launching import Launch
     from lsgcli.ablation.plan import Cell, Plan
 
 SEEDS = "0-2"
@@ -72,7 +73,8 @@ def ablate(
     margin: Annotated[
         float | None,
         typer.Option(
-            min=0.0, help="Also test whether each row is equivalent to the first: within this many percentage points of accuracy."
+            min=0.0,
+            help="Also test whether each row is equivalent to the first: within this many percentage points of accuracy.",
         ),
     ] = None,
     plot: Annotated[
@@ -83,6 +85,53 @@ def ablate(
             "(with lsgcli[pdf]).",
         ),
     ] = None,
+    launcher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:KEY=V,...]",
+            help="Run the cells as jobs: local (processes on this machine), slurm or ray (lsgcli[slurm], lsgcli[ray]). Default: one "
+            "after another in this process.",
+            autocompletion=completion.names_of("launcher"),
+            rich_help_panel="Launcher",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --launcher local: cells at a time. Default: one for each of --devices.",
+            rich_help_panel="Launcher",
+        ),
+    ] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            help="With --launcher local: GPUs, one cell each: a number of them (4), or which (0-3 or 0,2).",
+            rich_help_panel="Launcher",
+        ),
+    ] = None,
+    slurm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=V,...",
+            help="With --launcher slurm: options of sbatch, such as partition=gpu,gres=gpu:1,time=4:00:00; also parallel (jobs at a time), "
+            "grace (seconds between the signal and the time limit, default 90), setup (a shell command before each cell).",
+            rich_help_panel="Launcher",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=V,...",
+            help="With --launcher ray: address (auto, or HOST:PORT; default: a local cluster that ends with the command); num_cpus "
+            "(default 1) and num_gpus (default 1 if the cluster has GPUs) of each cell.",
+            rich_help_panel="Launcher",
+        ),
+    ] = None,
+    cancel: Annotated[
+        bool,
+        typer.Option("--cancel", help="Cancel the jobs of the same command with --launcher.", rich_help_panel="Launcher"),
+    ] = False,
     force: common.Force = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
@@ -90,8 +139,8 @@ def ablate(
     """Run variants over several seeds, and print mean, spread and paired difference to the first row.
 
     Each cell is an ordinary run in its own directory. Repeating the command skips finished cells and resumes stopped ones; processes
-    started with the same command share the cells. With --print-commands another program runs the cells, and --collect makes
-    the table.
+    started with the same command share the cells. With --launcher, cells are jobs on the devices of this machine or of a cluster,
+    and repeating the command follows them. With --print-commands another program runs the cells, and --collect makes the table.
     """
     common.messages(quiet, verbose, FIELDS.keys() - {"seed"})
     if as_json and form not in (None, "json"):
@@ -106,23 +155,35 @@ def ablate(
 
         check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, force=force)
     axes = [text for text in [grid, *(more or [])] if text]
+    launched = _launched(
+        launcher, {"local": {"--jobs": jobs, "--devices": devices}, "slurm": {"--slurm": slurm}, "ray": {"--ray": ray}}
+    )
+    if launcher is None:
+        common.require("--launcher", {"--cancel": cancel})
     if collect is not None:
         others: dict[str, Any] = {"--table": table, "--grid": axes or None, "--seeds": seeds, "--config": config, "--out": out}
-        others |= {"--print-commands": print_commands, **{option_name(name): True for name in settings}}
+        others |= {"--print-commands": print_commands, "--launcher": launcher, **{option_name(name): True for name in settings}}
         common.exclude("--collect", others)
         from lsgcli.ablation.collect import collect as find
 
         found = find(collect)
     else:
         if print_commands:
-            common.exclude("--print-commands", {"--plot": plot, "--json": as_json, "--format": form})
+            common.exclude("--print-commands", {"--plot": plot, "--json": as_json, "--format": form, "--launcher": launcher})
         from lsgcli.ablation.rows import plan
 
         planned = plan(settings, table, axes, SEEDS if seeds is None else seeds, config, out)
         if print_commands:
             _print_commands(planned, quiet)
             return
-        found = _run(planned, quiet)
+        if launched is None:
+            found = _run(planned, quiet)
+        else:
+            launch = _launch(planned, *launched)
+            if cancel:
+                common.log.info("cancelled %d jobs", launch.cancel())
+                return
+            found = _follow(planned, launch, quiet)
     summary = found.summary(None if margin is None else margin / 100)
     print_result(FORMATS[format_name](summary))
     if plot is not None:
@@ -133,6 +194,37 @@ def ablate(
         curves = finished([row["label"] for row in summary["rows"]], found.cells, found.records)
         written = save(charts(curves), plot)
         common.log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished; no charts written")
+
+
+def _launched(launcher: str | None, given: dict[str, dict[str, Any]]) -> tuple[str, str] | None:
+    """The name of the launcher and the text of its options, from ``--launcher`` and the options by launcher."""
+    name, _, text = (launcher or "").partition(":")
+    for other, options in given.items():
+        if other != name:
+            common.require(f"--launcher {other}", options)
+    own = given.get(name, {})
+    texts = [f"{option[2:]}={value}" if name == "local" else value for option, value in own.items() if value is not None]
+    return (name, ",".join([*filter(None, [text]), *texts])) if launcher is not None else None
+
+
+def _launch(plan: "Plan", name: str, options: str) -> "Launch":
+    """The cells as jobs of a launcher."""
+    from lsgcli.ablation.jobs import FOLDER
+    from lsgcli.ablation.launchers import make
+    from lsgcli.ablation.launching import Launch
+
+    return Launch(plan, name, make(name, options, plan.root / FOLDER))
+
+
+def _follow(plan: "Plan", launch: "Launch", quiet: bool) -> "Collection":
+    """Run all cells as jobs."""
+    from lsgcli.ablation.collect import Collection
+    from lsgcli.report.cells import CellsDisplay
+    from lsgcli.training.signals import stop_on_signals
+
+    plan.save()
+    with stop_on_signals() as stop, CellsDisplay(launch.cells, quiet) as display:
+        return Collection(launch.cells, list(launch.follow(display, stop)), plan.table)
 
 
 def _run(plan: "Plan", quiet: bool) -> "Collection":

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -85,6 +86,10 @@ def test_ablate_table_formats(lsg, tiny):
         (["--collect", "."], "found no run, expected"),
         (["--collect", ".", "--print-commands"], "--print-commands: cannot be combined"),
         (["--print-commands", "--plot", "p"], "--plot: cannot be combined"),
+        (["--jobs", "2"], "--jobs: found without --launcher local"),
+        (["--launcher", "local", "--slurm", "time=1"], "--slurm: found without --launcher slurm"),
+        (["--cancel"], "--cancel: found without --launcher"),
+        (["--launcher", "slrum"], "unknown launcher 'slrum': did you mean slurm"),
     ],
 )
 def test_ablate_usage(lsg, options, message):
@@ -161,6 +166,92 @@ def test_killed_and_started_again(lsg, small, process, tmp_path):
         out, errors = one.communicate(timeout=300)
         assert one.returncode == 0, errors
         assert json.loads(out)["rows"] == expected
+
+
+@pytest.mark.slow
+def test_local_jobs_make_the_same_table(lsg, small, tmp_path):
+    command = [*small, "--seeds", "0"]
+    launched = lsg(*command, "--launcher", "local", "--jobs", "2", "--json")
+    assert launched.exit_code == 0, launched.stderr
+    assert "method=lsg-s0: done, accuracy" in launched.stderr
+    assert json.loads(launched.stdout)["rows"] == undisturbed(lsg, command)
+    assert json.loads((tmp_path / "abl" / "jobs.json").read_text())["local"]["ids"].keys() == {
+        "method=none-s0",
+        "method=lsg-s0",
+    }
+
+
+def test_a_failed_job_ends_with_its_status_and_message(lsg, small, images, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(images, broken)
+    (broken / "train" / "red" / "00.png").write_bytes(b"no image")
+    one_cell = ["--grid", "method=lsg", "--seeds", "0", "--data-dir", broken]
+    result = lsg(*small, *one_cell, "--launcher", "local")
+    assert result.exit_code == 3
+    assert re.search(r"error: 1 of 1 runs failed:\n  method=lsg-s0: .*00\.png", result.stderr)
+
+
+@pytest.mark.slow
+def test_stopped_local_jobs_save_and_continue(lsg, small, process, tmp_path):
+    command = [*small, "--epochs", "4"]
+    launched = [*command, "--launcher", "local", "--jobs", "2"]
+    one = process(*launched)
+    while not list((tmp_path / "abl").rglob("last.safetensors")):
+        time.sleep(0.05)
+    one.send_signal(signal.SIGINT)
+    _, errors = one.communicate(timeout=60)
+    assert one.returncode == 75, errors
+    assert "stopped by SIGINT after" in errors
+    again = lsg(*launched, "--json")
+    assert again.exit_code == 0, again.stderr
+    assert json.loads(again.stdout)["rows"] == undisturbed(lsg, command)
+
+
+def cluster_answers():
+    """Whether a SLURM cluster answers, and why not."""
+    if "SLURM_CONF" not in os.environ or shutil.which("sinfo") is None:
+        return "SLURM_CONF is not set: see tests/cluster/slurm.sh"
+    done = subprocess.run(["sinfo", "-h"], capture_output=True, text=True, timeout=30)
+    return "" if done.returncode == 0 else f"the cluster of SLURM_CONF does not answer: {done.stderr.strip()}"
+
+
+@pytest.mark.slow
+def test_slurm_jobs_are_found_again(lsg, small, process, tmp_path):
+    """Ctrl-C while the jobs run, one of which is requeued; the same command completes them without another submission."""
+    if why := cluster_answers():
+        pytest.skip(why)
+    command = [*small, "--epochs", "4"]
+    launched = [*command, "--launcher", "slurm", "--slurm", "time=5,cpus_per_task=1"]
+    one = process(*launched)
+    while not list((tmp_path / "abl").rglob("last.safetensors")):
+        time.sleep(0.05)
+    one.send_signal(signal.SIGINT)
+    _, errors = one.communicate(timeout=60)
+    assert one.returncode == 75, errors
+    ids = json.loads((tmp_path / "abl" / "jobs.json").read_text())["slurm"]["ids"]
+    subprocess.run(["scontrol", "requeue", ids["method=none-s0"]], check=False)
+    again = lsg(*launched, "--json")
+    assert again.exit_code == 0, again.stderr
+    assert json.loads(again.stdout)["rows"] == undisturbed(lsg, command)
+    assert json.loads((tmp_path / "abl" / "jobs.json").read_text())["slurm"]["ids"] == ids
+
+
+@pytest.mark.slow
+def test_ray_actors_survive_a_killed_worker(lsg, small, process, tmp_path):
+    """A Ray cluster that ends with the command; one of its workers is killed."""
+    pytest.importorskip("ray")
+    from tests.stress.launchers import training
+
+    command = [*small, "--epochs", "4", "--out", str(tmp_path / "abl")]
+    one = process(*command, "--launcher", "ray", "--json")
+    while not list((tmp_path / "abl").rglob("last.safetensors")) and one.poll() is None:
+        time.sleep(0.05)
+    for train, (worker, _) in list(training(tmp_path).items())[:1]:
+        os.kill(worker, signal.SIGKILL)
+        os.kill(train, signal.SIGKILL)
+    out, errors = one.communicate(timeout=300)
+    assert one.returncode == 0, errors
+    assert json.loads(out)["rows"] == undisturbed(lsg, command)
 
 
 def test_a_partial_table_says_what_is_missing(lsg, small, tmp_path):

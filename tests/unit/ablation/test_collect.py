@@ -58,7 +58,7 @@ def test_what_is_missing(planned):
     states = {(one["row"], one["seed"]): one["state"] for one in summary["missing"]}
     assert states == {
         ("lsg", 0): "stopped after 2 of 3 epochs",
-        ("trainable-decay", 1): "running in another process",
+        ("trainable-decay", 1): "running",
         ("lsg", 1): "not started",
         ("none", 1): "not started",
     }

@@ -1,0 +1,76 @@
+"""Jobs as processes on this machine."""
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lsgcli import cpus, files
+from lsgcli.ablation.jobs import Job
+from lsgcli.ablation.launchers import Convert, Ids, Launcher, text, whole
+from lsgcli.errors import ConfigError
+from lsgcli.registry import register
+from lsgcli.training import launch
+
+
+@register("launcher", "local")
+class Local(Launcher):
+    """Processes on this machine, several at a time or one on each GPU; they end with the command."""
+
+    options: ClassVar[Mapping[str, Convert]] = {"jobs": whole, "devices": text}
+    lasting = False
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]):
+        super().__init__(folder, options)
+        devices = launch.parse(options["devices"]) if "devices" in options else launch.Devices(1)
+        count = options.get("jobs", devices.count)
+        if count < len(devices.gpus):
+            raise ConfigError(
+                f"--jobs: found {count}, expected at least {len(devices.gpus)}, one for each of --devices",
+                hint="Omit --jobs, or use fewer devices.",
+            )
+        threads, source = cpus.usable(cpus.THREADS)
+        share = {} if source == "OMP_NUM_THREADS" else {"OMP_NUM_THREADS": str(max(1, threads // count))}
+        self.environments = [dict(share) for _ in range(count)]
+        for number, environment in enumerate(self.environments if devices.gpus else []):
+            environment["CUDA_VISIBLE_DEVICES"] = str(devices.gpus[number % devices.count])
+        self.slots: list[tuple[str, subprocess.Popen[bytes]] | None] = [None] * count
+
+    def submit(self, jobs: Sequence[Job]) -> Ids:
+        self._free()
+        ids, waiting = {}, iter(jobs)
+        for number, environment in enumerate(self.environments):
+            if self.slots[number] is None and (job := next(waiting, None)) is not None:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "lsgcli.ablation.jobs", job.to_json()],
+                    env={**os.environ, **environment},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C interrupts this command only, which stops its jobs
+                )
+                self.slots[number] = job.name, process
+                ids[job.name] = f"{platform.node()}:{process.pid}"
+        return ids
+
+    def alive(self, ids: Ids) -> set[str]:
+        self._free()
+        return {slot[0] for slot in self.slots if slot is not None}
+
+    def cancel(self, ids: Ids) -> None:
+        """Also processes of another command on this machine: the lock of a job proves that the process exists."""
+        own = [slot[1] for slot in self.slots if slot is not None]
+        for process in own:
+            process.terminate()
+        for name, identifier in ids.items():
+            host, _, pid = identifier.rpartition(":")
+            if host == platform.node() and files.is_locked(self.folder / f"{name}.lock"):
+                os.kill(int(pid), signal.SIGTERM)
+        for process in own:
+            process.wait()
+
+    def _free(self) -> None:
+        self.slots = [slot if slot is not None and slot[1].poll() is None else None for slot in self.slots]

@@ -1,0 +1,163 @@
+"""An ablation whose cells run as jobs of a launcher: submits them, follows them, and submits those that were lost again.
+
+<root>/jobs.json       {launcher: {"ids": {job: id}, "cancelled": whether `--cancel` ended them}}
+"""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from lsgcli import files
+from lsgcli.ablation.cells import command
+from lsgcli.ablation.jobs import FOLDER, Job, State, state
+from lsgcli.ablation.launchers import Launcher
+from lsgcli.ablation.plan import Cell, Plan
+from lsgcli.errors import LsgError, Stopped, error_of
+from lsgcli.rundir import read_result
+from lsgcli.training.signals import StopRequest
+
+BOOK = "jobs.json"
+ATTEMPTS = 5  # of a job that is interrupted before it completes an epoch
+REFRESH = 0.1  # seconds
+States = Mapping[str, State]  # by name of the job
+Book = dict[str, Any]  # entry of jobs.json
+
+
+def job_of(cell: Cell) -> Job:
+    """The job of a cell, with this process's working directory."""
+    return Job(tuple(command(cell, environment={})), str(cell.path), os.getcwd())
+
+
+class Launch:
+    """The jobs of a plan with one launcher. Several processes may follow the same plan; each job is submitted by one of them.
+
+    Args:
+        name: of the launcher.
+    """
+
+    def __init__(self, plan: Plan, name: str, launcher: Launcher):
+        self.cells = plan.cells()
+        self.jobs = {job.name: job for job in map(job_of, self.cells)}
+        self.root, self.name, self.launcher = plan.root, name, launcher
+        self._following = False
+        self._tried: dict[str, tuple[int, int]] = {}  # epochs when last submitted, number of submissions at this epoch
+
+    def follow(self, show: Callable[[States], None], stop: StopRequest) -> list[dict[str, Any]]:
+        """Run all cells; returns their final records, in order.
+
+        Args:
+            show: called with the states whenever they may have changed.
+
+        Raises:
+            Stopped: a signal was received, or another command has cancelled the jobs.
+            LsgError: of the class of the first cell that failed, when all others have ended.
+        """
+        with self._book() as book:
+            book["cancelled"] = False
+        self._following = True
+        while True:
+            states = self._step()
+            show(states)
+            if all(one.kind in ("done", "failed") for one in states.values()) and not self._is_busy():
+                break
+            until = time.monotonic() + self.launcher.pause
+            while not stop and time.monotonic() < until:
+                time.sleep(REFRESH)
+            if stop:
+                self._leave(stop, states)
+        if failed := {name: one for name, one in states.items() if one.kind == "failed"}:
+            raise self._failure(failed)
+        return [record for cell in self.cells if (record := read_result(cell.path)) is not None]
+
+    def cancel(self) -> int:
+        """Cancel all jobs; returns how many were alive."""
+        with self._book() as book:
+            alive = {
+                name: book["ids"][name]
+                for name, one in self._states(book).items()
+                if name in book["ids"] and one.kind in ("running", "waiting")
+            }
+            self.launcher.cancel(alive)
+            book.update(ids={}, cancelled=True)
+        return len(alive)
+
+    def _step(self) -> dict[str, State]:
+        """Submit the jobs that are due; returns the states of all."""
+        states = self._states(self._read()[self.name])
+        if any(map(self._is_due, states, states.values())):
+            with self._book() as book:  # another command may have submitted them
+                states = self._states(book)
+                due = [self.jobs[name] for name, one in states.items() if self._is_due(name, one)]
+                for job in due:
+                    job.file(".json").unlink(missing_ok=True)
+                submitted = self.launcher.submit(due) if due else {}
+                book["ids"] |= submitted
+            for name in submitted:
+                one = states[name]
+                self._tried[name] = one.epochs, self._attempts(name, one) + 1
+                states[name] = State("waiting", one.epochs, one.of)
+        return states
+
+    def _states(self, book: Book) -> dict[str, State]:
+        if book["cancelled"] and self._following:
+            raise Stopped("the jobs were cancelled by another command", hint="Repeat the command to continue.")
+        alive = self.launcher.alive(book["ids"])
+        states = {name: state(cell, alive=name in alive) for name, cell in zip(self.jobs, self.cells, strict=True)}
+        for name, one in states.items():
+            if one.kind == "stopped" and self._attempts(name, one) >= ATTEMPTS:
+                why = f"interrupted {ATTEMPTS} times without completing an epoch, last with exit status {one.status}"
+                states[name] = dataclasses.replace(one, kind="failed", message=why)
+        return states
+
+    def _is_due(self, name: str, one: State) -> bool:
+        """Whether to submit a job: also one that failed before this command."""
+        return one.kind == "stopped" or (one.kind == "failed" and name not in self._tried)
+
+    def _attempts(self, name: str, one: State) -> int:
+        """How often a job was submitted since it completed its latest epoch."""
+        epochs, count = self._tried.get(name, (0, 0))
+        return count if epochs == one.epochs else 0
+
+    def _is_busy(self) -> bool:
+        """Whether processes that end with this command are about to end."""
+        return not self.launcher.lasting and bool(self.launcher.alive(self._read()[self.name]["ids"]))
+
+    def _read(self) -> dict[str, Book]:
+        """The content of jobs.json, with an entry for this launcher."""
+        try:
+            stored = json.loads((self.root / BOOK).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            stored = {}
+        return {self.name: {"ids": {}, "cancelled": False}, **stored}
+
+    @contextmanager
+    def _book(self) -> Iterator[Book]:
+        """The entry of jobs.json, locked against other commands and written at the end of the block."""
+        files.make_folder(self.root / FOLDER)
+        with files.locked(self.root / FOLDER / ".lock", "waiting for another command that submits jobs"):
+            books = self._read()
+            yield books[self.name]
+            files.write_json(self.root / BOOK, books)
+
+    def _leave(self, stop: StopRequest, states: States) -> None:
+        done = f"{sum(one.kind == 'done' for one in states.values())} of {len(states)} runs"
+        if self.launcher.lasting:
+            raise Stopped(
+                f"stopped by {stop.signal_name} after {done}; the other jobs continue",
+                hint="Repeat the command to follow them; add --cancel to cancel them.",
+            )
+        with self._book() as book:
+            self.launcher.cancel({name: book["ids"][name] for name in self._tried.keys() & book["ids"]})
+        raise Stopped(f"stopped by {stop.signal_name} after {done}", hint="Repeat the command to continue.")
+
+    def _failure(self, failed: States) -> LsgError:
+        lines = [f"{len(failed)} of {len(self.jobs)} runs failed:"]
+        lines += [f"  {name}: {one.message} (see {self.jobs[name].file('.log')})" for name, one in failed.items()]
+        status = next(iter(failed.values())).status
+        return error_of(status or 1)(
+            "\n".join(lines), hint="Repeat the command to run them again; --collect shows the other runs."
+        )
