@@ -5,7 +5,7 @@ import logging
 import os
 import stat
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ def resolve_rows(
     file: Path | None = None,
     environment: Mapping[str, str] = os.environ,
     takes: Collection[str] = FIELDS,
+    option: str = "--grid",
 ) -> list[RunConfig]:
     """The complete configurations of several runs.
 
@@ -52,6 +53,7 @@ def resolve_rows(
         file: a TOML file of settings, flat or in tables with any names, a run directory, or its ``config.json``.
         environment: environment variables; ``LSG_BATCH_SIZE`` sets ``batch_size``.
         takes: settings that the environment may set.
+        option: source of the rows, for messages.
 
     Raises:
         ConfigError: with one line for each problem in any source: an unknown setting, an invalid value, or a setting without
@@ -69,7 +71,7 @@ def resolve_rows(
         # Variables for paths and hardware may be set for many commands.
         "environment: ": {name: value for name, value in variables.items() if name not in MAY_CHANGE},
         "": given,
-        "--grid: ": {name: value for row in rows for name, value in row.items()},
+        f"{option}: ": {name: value for row in rows for name, value in row.items()},
     }
     if problems := [source + line for source, values in must_matter.items() for line in without_effect(values, configs)]:
         raise ConfigError("\n".join(problems), hint="Omit the settings without effect, or change the settings they depend on.")
@@ -130,6 +132,47 @@ def parse(name: str, text: str) -> Any:
     if kind is bool and text.lower() not in BOOLEANS:
         raise ValueError(text)
     return BOOLEANS[text.lower()] if kind is bool else kind(text)
+
+
+def assignments(
+    option: str, texts: Sequence[str], expected: str, refused: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """Setting -> text, from texts such as ``T=2,4``, and one line for each problem.
+
+    Args:
+        option: with which they were given, for messages.
+        expected: their form.
+        refused: settings that cannot be assigned, and why.
+    """
+    found: dict[str, str] = {}
+    problems = []
+    for text in texts:
+        name, _, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not value:
+            problems.append(f"{option}: found {text!r}, expected {expected}")
+        elif name not in FIELDS:
+            problems += check({name: None})
+        elif name in refused:
+            problems.append(f"{option}: found {name}, {refused[name]}")
+        elif name in found:
+            problems.append(f"{option}: found {name} twice")
+        elif name in MAY_CHANGE:
+            problems.append(f"{option}: found {name}, which does not affect results")
+        else:
+            found[name] = value
+    return found, problems
+
+
+def parse_all(name: str, texts: Iterable[str]) -> tuple[tuple[Any, ...], list[str]]:
+    """The values of a setting that ``texts`` contain, and one line for each invalid value."""
+    values = []
+    for text in texts:
+        try:
+            values.append(parse(name, text))
+        except ValueError:
+            values.append(text)  # rejected by check()
+    return tuple(values), [problem for value in values for problem in check({name: value})]
 
 
 def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:

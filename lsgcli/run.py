@@ -19,7 +19,7 @@ from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, option_name
 from lsgcli.data.augment import chain
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle
-from lsgcli.data.datasets.base import Progress
+from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError
 from lsgcli.models.base import SpikingNet
@@ -138,18 +138,18 @@ def train(
     *,
     force: bool = False,
     resume: bool = False,
-    progress: Progress | None = None,
     group: Group = ALONE,
+    splits: tuple[str, ...] = SPLITS,
 ) -> dict[str, Any] | None:
     """Prepare the data, train in the run directory ``path``, and write the reports.
 
     Args:
-        emit: called with each record (start, step, epoch, end, ...).
+        emit: called with each record (preparing, start, step, epoch, end, ...).
         stop: checked between steps.
         force: replace an existing run.
         resume: resume an existing run.
-        progress: called during downloads and preparation.
         group: the processes that train together; rank 0 writes the run directory.
+        splits: without ``test``, the test part is neither read nor evaluated.
 
     Returns:
         The final record, as :meth:`lsgcli.training.loop.Trainer.train`; None in processes other than rank 0.
@@ -157,10 +157,14 @@ def train(
     Raises:
         LsgError: the settings, data, run directory or a checkpoint are invalid, or training failed or was stopped.
     """
+
+    def progress(what: str, done: int, total: int) -> None:
+        emit({"event": "preparing", "what": what, "done": done, "total": total})
+
     check(config, fresh=not (resume and (path / LAST).exists()))
     compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
     with group.one_by_one():
-        bundle = prepare(config, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
+        bundle = prepare(config, splits, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
     _check_shares(config, bundle, group)
     if not group.is_main:
         group.agree("opened", lambda: None)  # rank 0 has opened the run

@@ -11,9 +11,9 @@ from lsgcli import config, run
 from lsgcli.ablation.cells import check_same
 from lsgcli.ablation.paper import TABLES
 from lsgcli.ablation.plan import Plan, Variant, folder_name, folder_of, grid
-from lsgcli.config import FIELDS, MAY_CHANGE
+from lsgcli.config import FIELDS
 from lsgcli.errors import ConfigError
-from lsgcli.resolve import parse, resolve_rows
+from lsgcli.resolve import assignments, parse_all, resolve_rows
 
 MOST = 10_000  # runs of an ablation
 log = logging.getLogger("lsg")
@@ -76,36 +76,17 @@ def _variants(table: str | None, axes: Sequence[str]) -> tuple[tuple[Variant, ..
     return grid(values), None
 
 
-def _axes(texts: Sequence[str]) -> dict[str, list[Any]]:
+def _axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """Setting -> values, from texts such as ``T=2,4``."""
-    axes: dict[str, list[Any]] = {}
-    problems = []
-    for text in texts:
-        name, _, values = text.partition("=")
-        name = name.strip().replace("-", "_")
-        if not values:
-            problems.append(f"--grid: found {text!r}, expected KEY=VALUE,VALUE,...")
-        elif name not in FIELDS:
-            problems += config.check({name: None})
-        elif name == "seed":
-            problems.append("--grid: found seed, expected another setting; use --seeds for seeds")
-        elif name in axes:
-            problems.append(f"--grid: found {name} twice")
-        elif name in MAY_CHANGE:
-            problems.append(f"--grid: found {name}, which does not affect results")
-        else:
-            axes[name] = [_value(name, value) for value in values.split(",")]
-            problems += [problem for value in axes[name] for problem in config.check({name: value})]
+    refused = {"seed": "expected another setting; use --seeds for seeds"}
+    found, problems = assignments("--grid", texts, "KEY=VALUE,VALUE,...", refused)
+    axes = {}
+    for name, values in found.items():
+        axes[name], invalid = parse_all(name, values.split(","))
+        problems += invalid
     if problems:
         raise ConfigError("\n".join(problems))
     return axes
-
-
-def _value(name: str, text: str) -> Any:
-    try:
-        return parse(name, text)
-    except ValueError:
-        return text  # rejected by check()
 
 
 def _seeds(text: str) -> list[int]:

@@ -17,6 +17,7 @@ COMMANDS = {
     "eval": "evaluate:evaluate",
     "predict": "predict:predict",
     "ablate": "ablate:ablate",
+    "tune": "tune:tune",
     "inspect-gradients": "inspect_gradients:inspect_gradients",
     "compare": "compare:compare",
     "export": "export:export",

@@ -67,7 +67,7 @@ def evaluate(
     with terminal.progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, note="", visible=not quiet)
         result = run(
-            split=bundle.test,
+            split=bundle.parts["test"],
             bundle=bundle,
             batch_size=config.batch_size,
             workers=config.workers,

@@ -71,7 +71,7 @@ def export(
         if verify:
             changes = {"data_dir": data_dir, "cache_dir": cache_dir, "device": "cpu"}
             _, bundle, _ = common.open_data(content.config, changes, ("test",), quiet)
-            samples = batches(bundle, spread(bundle.test, verify), 32)
+            samples = batches(bundle, spread(bundle.parts["test"], verify), 32)
             record |= verifying.verify(trained, written, exporter.open(temporary), samples, str(output))
             common.log.info("%s", verifying.described(record))
         exporter.conclude(temporary, content, record)

@@ -96,7 +96,7 @@ def train(
 
     def emit(record: dict[str, Any]) -> None:
         display(record)
-        if as_json and place.rank == 0 and record["event"] != "step":
+        if as_json and place.rank == 0 and record["event"] not in ("preparing", "step"):
             print_json({k: v for k, v in record.items() if k != "table"})
 
     with (
@@ -106,7 +106,7 @@ def train(
     ):
         path = Path(group.agree("path", lambda: str(resume or out or rundir.new_path(run_config)), lasting=True))
         again = group.agree("continues", continues)
-        end = run.train(run_config, path, emit, stop, force=force, resume=again, progress=display.preparing, group=group)
+        end = run.train(run_config, path, emit, stop, force=force, resume=again, group=group)
     if end is not None and not as_json:
         print_result(end["checkpoint"])
 

@@ -89,7 +89,7 @@ class DataBundle:
 
     Attributes:
         classes: class names, in label order.
-        train, val: None if not requested, or if no validation split is held out.
+        train, val, test: None if not requested, or if no validation split is held out.
         channels: C of images or frames.
         static: whether samples are images rather than frames of recordings.
         mean, std: per channel, on the 0..1 scale, for images; None for frames, or if the training part is not read.
@@ -99,7 +99,7 @@ class DataBundle:
     classes: tuple[str, ...]
     train: Split | None
     val: Split | None
-    test: Split
+    test: Split | None
     channels: int
     static: bool
     mean: tuple[float, ...] | None
@@ -109,7 +109,7 @@ class DataBundle:
     @property
     def height(self) -> int:
         """H of the frames or images; W is the setting ``size``."""
-        return int(self.test.x.shape[-2])
+        return int(next(iter(self.parts.values())).x.shape[-2])
 
     @property
     def parts(self) -> dict[str, Split]:

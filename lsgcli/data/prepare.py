@@ -37,7 +37,7 @@ def prepare(
     """Prepare all data of a run.
 
     Args:
-        splits: ``("test",)`` reads only the test part, and requires no other.
+        splits: parts to read, ``train`` (which includes the validation split) and ``test``; no other is required.
         classes: class names from a checkpoint. Default: from the data.
         progress: called with (``PREPARING``, samples done, total samples), and during downloads with the file name and bytes.
         expected: ``info`` of the training data of a checkpoint. A different sensor is an error; a different release, orientation
@@ -71,7 +71,7 @@ def prepare(
     mean, std = _normalisation(dataset, train)
     if train is not None:
         train, val = hold_out(train, config.val_fraction, config.split_seed)
-    return DataBundle(names, train, val, loaded["test"], dataset.channels, dataset.static, mean, std, info)
+    return DataBundle(names, train, val, loaded.get("test"), dataset.channels, dataset.static, mean, std, info)
 
 
 def _report(progress: Progress, before: int, total: int, done: int, _: int) -> None:

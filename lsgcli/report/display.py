@@ -40,6 +40,12 @@ class TrainingDisplay:
         """Print text."""
         self.out.print(clean(text), soft_wrap=True, markup=False)
 
+    def _on_preparing(self, record: dict[str, Any]) -> None:
+        self.preparing(record["what"], record["done"], record["total"])
+
+    def _on_trial(self, record: dict[str, Any]) -> None:
+        self.say(f"trial {record['trial']}: {record['settings']}")
+
     def _on_start(self, record: dict[str, Any]) -> None:
         self.epochs = record["epochs"]
         self.say(f"run {record['run']}")
@@ -71,6 +77,9 @@ class TrainingDisplay:
         )
 
     def _on_end(self, record: dict[str, Any]) -> None:
+        if record["accuracy"] is None:  # no test part
+            self.say(f"validation accuracy: best epoch {record['best_accuracy']:.4f} (epoch {record['best_epoch'] + 1})")
+            return
         chosen = "validation split" if record["best_chosen_on"] == "val" else "test set, which is optimistic"
         self.say(
             f"test accuracy: last epoch {record['test_accuracy_last']:.4f}, best epoch {record['test_accuracy_best']:.4f} "

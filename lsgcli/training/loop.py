@@ -122,7 +122,10 @@ class Trainer:
         assert bundle.train is not None
         self.train_split: Split = bundle.train
         self.chosen_on = "val" if bundle.val is not None else "test"  # the split that selects the best epoch
-        self.eval_split: Split = bundle.val if bundle.val is not None else bundle.test
+        split = bundle.val if bundle.val is not None else bundle.test
+        if split is None:
+            raise DataError("found neither validation nor test samples, expected some", hint="Increase --val-fraction.")
+        self.eval_split: Split = split
         self.loss = registry.get("loss", config.loss)
         self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
         self.optimizers = Optimizers(self.model, config, GradScaler(compute.device.type, enabled=compute.precision == "fp16"))
@@ -148,8 +151,8 @@ class Trainer:
         """Run to the end.
 
         Returns:
-            The final record: ``accuracy`` of the resulting checkpoint, accuracy of ``last`` and ``best``, and the split that
-            selected "best".
+            The final record: test ``accuracy`` of the resulting checkpoint, of ``last`` and ``best`` (None without a test part), the
+            split that selected "best", and ``best_accuracy`` on it.
 
         Raises:
             Stopped: a signal was received; the state is saved.
@@ -301,9 +304,10 @@ class Trainer:
 
     def _end(self) -> dict[str, Any]:
         """Test accuracy of the last and of the best epoch. Only a validation split may select between them."""
-        last = self._evaluate(self.bundle.test).accuracy
+        test = self.bundle.test
+        last = None if test is None else self._evaluate(test).accuracy
         self.model.load_state_dict(dict(checkpoint.read(self.run.best).weights))
-        best = self._evaluate(self.bundle.test).accuracy
+        best = None if test is None else self._evaluate(test).accuracy
         use_best = self.chosen_on == "val"
         if not use_best:  # restore the weights of the resulting checkpoint
             self.model.load_state_dict(dict(checkpoint.read(self.run.last).weights))
@@ -316,6 +320,7 @@ class Trainer:
             "test_accuracy_best": best,
             "best_epoch": self.state.best_epoch,
             "best_chosen_on": self.chosen_on,
+            "best_accuracy": self.state.best_accuracy,
         }
 
     def _checkpoint(self, extra: Mapping[str, Tensor]) -> Checkpoint:

@@ -21,7 +21,7 @@ def understood(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     seen = []
 
-    def train(config, path, emit, stop, *, force, resume, progress, group):
+    def train(config, path, emit, stop, *, force, resume, group):
         seen.append((config, path, resume))
         return {"checkpoint": "x"}
 

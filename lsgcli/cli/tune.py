@@ -1,0 +1,82 @@
+"""``lsg tune``: search for the settings with the highest validation accuracy."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lsgcli.cli import common
+from lsgcli.cli.options import with_settings
+from lsgcli.config import FIELDS
+from lsgcli.errors import Stopped
+from lsgcli.output import print_json, print_result
+
+
+@with_settings()
+def tune(
+    settings: dict[str, Any],
+    search: Annotated[
+        list[str],
+        typer.Option(
+            metavar="KEY=VALUES",
+            help="Settings to search: a range (width=0.5:2), a range on a logarithmic scale (lr=log:1e-3:0.3), or a list of values "
+            "(method=lsg,none).",
+        ),
+    ],
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUES...]", help="Additional settings of --search.", show_default=False)
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials, including those of earlier and other processes.")] = 20,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune/--no-prune",
+            help="Stop a trial after an epoch if its validation accuracy is below the median of earlier trials at that epoch.",
+        ),
+    ] = True,
+    study: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the study. Default: the name of --out.", show_default=False)
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Database of the study: a URL of Optuna, or an SQLite file. Default: study.db in --out."
+        ),
+    ] = None,
+    config: common.ConfigFile = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory of the study. Default: a directory below runs/, derived from the settings.")
+    ] = None,
+    as_json: common.Json = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = False,
+) -> None:
+    """Search for the settings with the highest validation accuracy, and print the path of a TOML file for `lsg train --config`.
+
+    Each trial is an ordinary run in its own directory, which neither reads nor evaluates the test part. Repeating the command
+    continues the study; processes started with the same command share it. Needs lsgcli[tune].
+    """
+    common.messages(quiet, verbose, FIELDS)
+    from lsgcli import tuning
+    from lsgcli.report.display import TrainingDisplay
+    from lsgcli.report.tables import NOTHING, aligned
+    from lsgcli.training.signals import stop_on_signals
+
+    planned = tuning.plan(settings, [*search, *(more or [])], config)
+    root = out or planned.folder()
+    opened = tuning.open_study(planned, root, storage, study, prune)
+    with stop_on_signals() as stop:
+        try:
+            tuning.Worker(opened, planned, root, trials, lambda: TrainingDisplay(quiet=quiet), stop).complete()
+        except Stopped as error:
+            raise Stopped(error.message, hint="Repeat the command to continue.") from None
+    found = tuning.conclude(opened, planned, root)
+    lines = [["trial", "state", "epochs", "val accuracy", "settings"]]
+    for record in found["trials"]:
+        accuracy = NOTHING if record["val_accuracy"] is None else f"{record['val_accuracy']:.4f}"
+        values = tuning.values_text(record["settings"])
+        lines.append([str(record["trial"]), record["state"], str(record["epochs"]), accuracy, values])
+    best = found["best"]
+    common.log.info("%s", "\n".join(aligned(lines)))
+    common.log.info("best: trial %d, validation accuracy %.4f, %s", best["trial"], best["val_accuracy"], best["run"])
+    print_json(found) if as_json else print_result(found["config"])
