@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lsgcli import registry, settings
+from lsgcli import recipes, registry, settings
 from lsgcli.errors import ConfigError
 from lsgcli.settings import Applies, Settings, having, setting, when
 
@@ -212,6 +212,9 @@ class NeuronConfig(Settings):
 class TrainingConfig(Settings):
     """Optimisation and loss."""
 
+    recipe: str | None = setting(
+        None, "Published training recipe; its values replace presets and defaults.", choices=tuple(recipes.names())
+    )
     epochs: int = setting(100, "Passes over the training set.", at_least=1, at_most=1_000_000, preset=True)
     batch_size: int = setting(32, "Samples per optimiser step.", at_least=1, at_most=1 << 20, preset=True)
     optimizer: str = setting("sgd", "Optimiser for the weights.", choices=("sgd", "adamw"))

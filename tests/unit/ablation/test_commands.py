@@ -41,6 +41,7 @@ CHANGES = (
     {"lr": 1e-05, "T": 7, "augment": "rotate", "deterministic": True, "val_fraction": 0.0},
     {"decay": 0.1 + 0.2, "clip_grad": 1.0, "width_multiplier": 1 / 3, "workers": 0, "threads": 1, "backend": "reference"},
     {"cache_dir": "$HOME/~a*b", "split": "first"},
+    {"recipe": "clif", "lr": 0.02, "mixup": 0.5},
 )
 FOLDER = {"data_dir": '/mnt/my data/it\'s "here"', "sensor": "64x48", "skip_bad": True}
 
