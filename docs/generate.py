@@ -16,10 +16,10 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))  # for benchmarks, which is not installed
 
 from benchmarks import documented  # noqa: E402
-from lsgcli import models, registry  # noqa: E402
+from lsgcli import models, recipes, registry  # noqa: E402
 from lsgcli.analysis.measures import LAYER, RECORD, Field  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
-from lsgcli.config import FIELDS, SECTIONS  # noqa: E402
+from lsgcli.config import FIELDS, SECTIONS, option_name  # noqa: E402
 from lsgcli.errors import exit_statuses  # noqa: E402
 from lsgcli.verdicts import RULES, Thresholds, rule_text  # noqa: E402
 
@@ -62,7 +62,8 @@ def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 
 
 SOURCES = """Every setting of `lsg train` can also be set in the environment (`LSG_BATCH_SIZE=64`) or in a TOML file (`--config run.toml`, with
-the keys below and underscores, flat or grouped in tables). Precedence: command line, environment, file, preset of the data set, default.
+the keys below and underscores, flat or grouped in tables). Precedence: command line, environment, file, `--recipe`, preset of the data
+set, default. `lsg train --dry-run` prints the source of each value.
 An unknown key is an error, and all errors are reported at once.
 
 `--config RUN`, with a run directory or its `config.json`, loads all settings of that run, which replace presets and defaults. Paths are
@@ -158,6 +159,22 @@ def networks() -> str:
     return table(("`--arch`", "description", "T x C x H x W", "classes", "parameters"), rows)
 
 
+def published() -> str:
+    """Source, settings and assumptions of each recipe."""
+    parts = []
+    for name in recipes.names():
+        recipe = recipes.load(name)
+        rows = [
+            (f"`{option_name(setting)}`", f"`{value}`", {"settings": "all"}.get(key, key))
+            for key, values in recipe.items()
+            if isinstance(values, dict)
+            for setting, value in values.items()
+        ]
+        assumed = "\n".join(f"- {line}" for line in recipe["assumed"])
+        parts += [f"### {name}", f"Source: {recipe['source']}.", table(("setting", "value", "data sets"), rows), assumed]
+    return "\n\n".join(parts)
+
+
 def fields(which: dict[str, Field]) -> str:
     """Fields of a gradient-flow record."""
     named = ((f"`{name}`{' *' if one.per_step else ''}", one.meaning, one.unit) for name, one in which.items())
@@ -186,6 +203,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "layouts": layouts,
     "readers": readers,
     "formats": formats,
+    "recipes": published,
     "surrogates": lambda: things("surrogate", "`--surrogate`"),
     "methods": lambda: things("method", "`--method`"),
     "networks": networks,

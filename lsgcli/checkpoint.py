@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file with everything required to use a network, without pickle.
 
 Tensors have the names of the model's state dict, so ``safetensors.torch.load_file`` is sufficient to read the weights. A resumable
-checkpoint also contains ``optim/...`` and ``rng/...`` tensors. The metadata are strings:
+checkpoint also contains ``optim/...`` and ``rng/...`` tensors, and with ``--ema`` every checkpoint contains the trained weights as
+``raw/...`` in addition to the averaged ones. The metadata are strings:
 
 - ``lsg.format_version``: version of this layout;
 - ``lsg.config``: JSON with the network (``model``), the classes, the settings of the run and the data preparation;
@@ -46,7 +47,7 @@ class Checkpoint:
         weights: parameters and buffers of the network.
         config: ``model``, ``arch``, ``classes``, ``settings``, ``data``, ``folded``.
         state: training state; empty for an export.
-        extra: ``optim/...`` and ``rng/...`` tensors; empty if the checkpoint cannot be resumed.
+        extra: ``optim/...``, ``rng/...`` and ``raw/...`` tensors.
         sha256: digest of all tensors of the file; empty before it is written.
     """
 
@@ -97,7 +98,7 @@ def read(path: Path | str) -> Checkpoint:
         state = json.loads(metadata["lsg.state"])
     if tensor_digest(tensors) != metadata.get("lsg.sha256"):
         raise _damaged(path, "SHA-256 of its tensors differs from the stored one")
-    extra = {name: tensor for name, tensor in tensors.items() if name.startswith(("optim/", "rng/"))}
+    extra = {name: tensor for name, tensor in tensors.items() if name.startswith(("optim/", "rng/", "raw/"))}
     weights = {name: tensor for name, tensor in tensors.items() if name not in extra}
     return Checkpoint(weights, config, state, extra, metadata["lsg.sha256"])
 

@@ -1,4 +1,4 @@
-"""Precedence of settings: command line > ``LSG_*`` environment > ``--config`` file > preset of the data set > defaults."""
+"""Precedence of settings: command line > ``LSG_*`` environment > ``--config`` file > recipe > preset of the data set > defaults."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli import registry
+from lsgcli import recipes, registry
 from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, base_type, check, without_effect
 from lsgcli.errors import ConfigError
 from lsgcli.rundir import CONFIG
@@ -82,9 +82,27 @@ def resolve_rows(
 
 
 def _complete(given: Mapping[str, Any]) -> RunConfig:
-    """The given settings, completed by the preset of the data set and defaults."""
-    preset = registry.get("dataset", given.get("dataset", FIELDS["dataset"].default)).preset
-    return RunConfig(**{**preset, **given})
+    """The given settings, completed by the recipe, the preset of the data set and defaults."""
+    dataset, recipe = given.get("dataset", FIELDS["dataset"].default), given.get("recipe")
+    published = recipes.settings(recipe, dataset) if recipe else {}
+    return RunConfig(**{**registry.get("dataset", dataset).preset, **published, **given})
+
+
+def sources(
+    config: RunConfig, options: Mapping[str, Any], file: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """The source of the value of each setting; arguments as for :func:`resolve`, which returned ``config``."""
+    given = {
+        "option": options,
+        "environment": from_environment(environment),
+        str(file): _from_file(file)[0],
+        f"recipe {config.recipe}": recipes.settings(config.recipe, config.dataset) if config.recipe else {},
+        f"preset of {config.dataset}": registry.get("dataset", config.dataset).preset,
+    }
+    return {
+        name: next((source for source, values in given.items() if value is not None and values.get(name) == value), "default")
+        for name, value in config.to_dict().items()
+    }
 
 
 def _valid(values: dict[str, Any], source: str = "", problems: Sequence[str] = ()) -> dict[str, Any]:

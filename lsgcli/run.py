@@ -41,7 +41,7 @@ from lsgcli.settings import all_at_once
 from lsgcli.training import start
 from lsgcli.training.distributed import ALONE, Group
 from lsgcli.training.loop import Emit, Trainer, new_model
-from lsgcli.training.optim import cosine
+from lsgcli.training.optim import schedule
 from lsgcli.training.signals import StopRequest
 
 
@@ -70,8 +70,16 @@ def check(config: RunConfig, fresh: bool = True) -> None:
                 hint="Each part needs at least one sample.",
             )
 
+    def check_schedule() -> None:
+        if (edges := config.warmup_epochs + config.cooldown_epochs) and edges >= config.epochs:
+            raise ConfigError(
+                f"epochs: found {config.epochs}, expected more than the {edges} of warm-up and cool-down",
+                hint="Increase --epochs, or decrease --warmup-epochs and --cooldown-epochs.",
+            )
+
     all_at_once(
         dataset(config).check,
+        check_schedule,
         lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
         lambda: chain(config.augment, dataset.static),
         check_parts,
@@ -199,7 +207,7 @@ def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> dict[str, Any]:
     """Record the new number of epochs in config.json; returns the record to emit."""
     state, facts = trainer.state, read_facts(run.path)
     record = {"from_epoch": state.epoch, "planned": facts["settings"]["epochs"], "epochs": config.epochs}
-    record["lr"] = config.lr * cosine(state.epoch * trainer.steps + state.step, config.epochs * trainer.steps)
+    record["lr"] = config.lr * schedule(state.epoch * trainer.steps + state.step, trainer.steps, config)
     write_config(run, config, {**facts, "extended": [*facts.get("extended", []), record]})
     return {"event": "extended", **record}
 

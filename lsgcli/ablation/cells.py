@@ -97,7 +97,7 @@ def complete(
 def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, str] = os.environ) -> list[str]:
     """Arguments of the `lsg train` command that runs this cell; the same command resumes it if it was stopped.
 
-    Options are included if they differ from the data set's preset, or if an ``LSG_*`` variable would override them. Variables without
+    Options are included if they differ from the recipe or the data set's preset, or if an ``LSG_*`` variable would override them. Variables without
     effect in this cell are unset.
 
     Args:
@@ -105,7 +105,7 @@ def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, st
         environment: of the process that runs the command.
     """
     config = cell.config
-    defaults = resolve({"dataset": config.dataset}, environment={})
+    defaults = resolve({"dataset": config.dataset, "recipe": config.recipe}, environment={})
     variables = from_environment(environment)
     idle = [name for name in variables if name not in MAY_CHANGE and without_effect({name: None}, [config])]
     names = [
@@ -113,7 +113,7 @@ def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, st
         for name in FIELDS
         if getattr(config, name) is not None
         and name not in idle
-        and (getattr(config, name) != getattr(defaults, name) or name in {"dataset", "method", "seed", *variables})
+        and (getattr(config, name) != getattr(defaults, name) or name in {"dataset", "recipe", "method", "seed", *variables})
     ]
 
     options = [word for name in names for word in option_words(name, getattr(config, name))]

@@ -13,7 +13,7 @@ from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name,
 from lsgcli.errors import ConfigError
 from lsgcli.output import print_json, print_result
 from lsgcli.ranks import here
-from lsgcli.resolve import from_environment, resolve
+from lsgcli.resolve import from_environment, resolve, sources
 from lsgcli.training.launch import launch, parse
 
 
@@ -34,7 +34,8 @@ def train(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Resolve the settings, build the model, measure time and memory of a few steps, and exit."
+            "--dry-run",
+            help="Print all settings and their sources, build the model, measure time and memory of a few steps, and exit.",
         ),
     ] = False,
     as_json: Annotated[
@@ -74,16 +75,20 @@ def train(
             raise SystemExit(launch(chosen))
     from lsgcli import run
     from lsgcli.report.display import TrainingDisplay
-    from lsgcli.report.records import cost_text
+    from lsgcli.report.records import cost_text, settings_parts
+    from lsgcli.report.terminal import show
     from lsgcli.training.distributed import joined
     from lsgcli.training.signals import stop_on_signals
 
     if dry_run:
         from lsgcli.dry_run import dry_run as measure
 
+        origins = sources(run_config, settings, resume or config)
+        if not as_json:  # before data are prepared, which may fail
+            show(settings_parts(run_config, origins))
         with TrainingDisplay(quiet=quiet) as display:
             cost = measure(run_config, progress=display.preparing)
-        print_json(cost) if as_json else print_result(cost_text(cost))
+        print_json({**cost, "sources": origins}) if as_json else print_result(cost_text(cost))
         return
 
     def continues() -> bool:

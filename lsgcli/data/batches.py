@@ -13,6 +13,7 @@ from torch import Tensor
 from lsgcli.data import parallel, random
 from lsgcli.data.augment import Augmentation, EventAugmentation, chain
 from lsgcli.data.bundle import DataBundle, Split
+from lsgcli.data.mixing import Draw, Mixing
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Batch:
 
     Attributes:
         x: float32, images (B, C, H, W) normalised per channel, or frames of counts (T, B, 2, H, W).
-        y: (B,) int64 labels.
+        y: (B,) int64 labels, or (B, classes) float32 probabilities of mixed samples.
         index: index of the batch in the epoch.
         total: number of samples of the batch in all processes; None if this process has all of them.
     """
@@ -60,6 +61,7 @@ class Batches:
         shuffle: use a new order for each (seed, epoch), instead of the order of the split.
         drop_last: drop an incomplete last batch, unless it is the only one.
         augment: comma-separated names of augmentations, or ``none``.
+        mixing: of Mixup and CutMix, if any.
         workers: number of threads, each of which prefetches a batch; does not affect the batches.
         parts: number of parts into which a batch is split.
         share: (rank, size): load only the samples of one of ``size`` processes, which share each part.
@@ -80,6 +82,7 @@ class Batches:
     shuffle: bool = False
     drop_last: bool = False
     augment: str | None = "none"
+    mixing: Mixing | None = None
     workers: int = 0
     parts: int = 1
     share: tuple[int, int] = (0, 1)
@@ -114,13 +117,23 @@ class Batches:
         """The batch with the given index, independent of earlier calls."""
         return self._finished(index, self._samples(index))
 
-    def _rows(self, index: int) -> np.ndarray:
+    def _chosen(self, index: int) -> tuple[np.ndarray, np.ndarray, Draw | None]:
+        """Rows of the samples of a batch, positions of this process's samples in it, and how it is mixed.
+
+        If it is mixed, the rows contain those of the partners, which may belong to other processes, too.
+        """
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return rows[np.concatenate(shares(len(rows), self.parts, *self.share))]
+        own = np.concatenate(shares(len(rows), self.parts, *self.share))
+        height, width = self.split.x.shape[-2:]
+        draw = self.mixing.draw(self.seed, self.epoch, index, (height, width)) if self.mixing else None
+        if draw is None:
+            return rows[own], np.arange(len(own)), None
+        needed = np.union1d(own, len(rows) - 1 - own)
+        return rows[needed], np.searchsorted(needed, own), draw
 
     def _samples(self, index: int) -> np.ndarray:
         """The augmented samples of a batch (B, ...), in their stored data type; runs in prefetching threads."""
-        rows = self._rows(index)
+        rows, *_ = self._chosen(index)
         ids = self.split.ids[rows]
         x = self._changed(rows, ids) if self.of_events else np.asarray(self.split.x[rows])
         for one in self.early:
@@ -137,11 +150,15 @@ class Batches:
 
     def _finished(self, index: int, samples: np.ndarray) -> Batch:
         """Convert to float32 and time-first layout in one copy by torch, which is 30 times as fast as numpy for float16."""
-        x, y = torch.from_numpy(samples), torch.from_numpy(self.split.y[self._rows(index)])
+        rows, own, draw = self._chosen(index)
+        x, y = torch.from_numpy(samples), torch.from_numpy(self.split.y[rows])
         if not self.static:
             x = x.transpose(0, 1)
-        total = min(self.batch_size, len(self.order) - index * self.batch_size)
-        return Batch(x if self.static else torch.empty(x.shape).copy_(x), y, index, total)
+            x = torch.empty(x.shape).copy_(x)
+        if self.mixing and draw:
+            # The needed positions are symmetric in the batch, so the partner of the first is the last.
+            x, y = self.mixing(draw, x, y, torch.from_numpy(own), torch.from_numpy(len(rows) - 1 - own))
+        return Batch(x, y, index, min(self.batch_size, len(self.order) - index * self.batch_size))
 
     def _changed(self, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Frames (B, T, 2, S, S) from recordings, with augmentations of events.

@@ -75,11 +75,12 @@ def _card(content: Checkpoint, record: Mapping[str, Any]) -> str:
 
 
 def _commands(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
-    """The training, each time that it was extended, and the export. Settings equal to the data set's preset are omitted."""
+    """The training, each time that it was extended, and the export. Settings equal to the recipe or the data set's preset are omitted."""
     settings, export, T = content.config["settings"], content.config["export"], content.config["model"]["T"]
     first, *later = [*(epochs for _, epochs in content.state.get("extended", [])), settings["epochs"]]
-    preset = resolve({"dataset": settings["dataset"]}, environment={})
+    preset = resolve({"dataset": settings["dataset"], "recipe": settings.get("recipe")}, environment={})
     train = ["lsg train -q --dataset", settings["dataset"]]
+    train += option_words("recipe", settings["recipe"]) if settings.get("recipe") else []
     for name, value in {**settings, "epochs": first, "T": export["trained_T"]}.items():
         if name not in {"dataset", *MAY_CHANGE} and value not in (None, getattr(preset, name)):
             train += option_words(name, value)

@@ -58,7 +58,7 @@ class TrainingDisplay:
     def _on_extended(self, record: dict[str, Any]) -> None:
         self.say(
             f"extended from {record['planned']} to {record['epochs']} epochs: from epoch {record['from_epoch'] + 1} on, the learning rate "
-            f"follows a cosine over {record['epochs']} epochs, starting at {record['lr']:.3g}"
+            f"follows the schedule of {record['epochs']} epochs, starting at {record['lr']:.3g}"
         )
 
     def _on_step(self, record: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from lsgcli.config import RunConfig, option_name, without_effect
 from lsgcli.report.terminal import Table
 
 Parts = list[Any]  # tables, and lines that are printed whole, such as paths
@@ -23,6 +24,15 @@ def _facts(facts: Mapping[str, str]) -> str:
     """A line for each name and value, with the values in a column."""
     width = max(map(len, facts)) + 2
     return "\n".join(f"{name + ':':<{width}} {text}" for name, text in facts.items())
+
+
+def settings_parts(config: RunConfig, sources: Mapping[str, str]) -> Parts:
+    """All settings of a run and their sources, as returned by :func:`lsgcli.resolve.sources`."""
+    rows = []
+    for name, value in config.to_dict().items():
+        idle = ", no effect here" if without_effect({name: value}, [config]) else ""
+        rows.append([option_name(name), "-" if value is None else f"{value}", sources[name] + idle])
+    return [_table(["setting", "value", "source"], rows, left=3)]
 
 
 def cost_text(cost: dict[str, Any]) -> str:

@@ -27,13 +27,15 @@ from lsgcli.compute import Compute
 from lsgcli.config import FIELDS, PATHS, RunConfig
 from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.bundle import DataBundle, Split
+from lsgcli.data.mixing import Mixing
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
 from lsgcli.models.base import SpikingNet
 from lsgcli.rundir import DIVERGED, RunDir, RunFiles
 from lsgcli.training import start
+from lsgcli.training.average import Average
 from lsgcli.training.distributed import ALONE, Group
 from lsgcli.training.evaluate import Evaluation, evaluate
-from lsgcli.training.optim import Optimizers, cosine
+from lsgcli.training.optim import Optimizers, schedule
 from lsgcli.training.signals import StopRequest
 from lsgcli.training.step import gradients
 
@@ -137,10 +139,12 @@ class Trainer:
         self.pending: PendingStep | None = None
         self.steps = len(self._batches())  # per epoch
         self.sources: start.Sources = {}  # data that the network took from other checkpoints
+        self.average: Average | None = None
         if resume and run.last.exists():
             self._restore()
         else:
             self.sources = start.start(self.model, config, bundle.classes)
+            self.average = Average(self.model, config.ema) if config.ema else None
         if resume and isinstance(run, RunDir):
             run.trim(self.state.epoch)
         if group.size > 1 and config.sync_norm:
@@ -175,7 +179,7 @@ class Trainer:
                         f"stopped by {name}; saved {self.run.last}",
                         hint=f"Resume with: lsg train --resume {self.run.path}",
                     )
-                rate = cosine(state.epoch * steps + batch.index, config.epochs * steps)
+                rate = schedule(state.epoch * steps + batch.index, steps, config)
                 flow = self._step(batch, rate, observe=batch.index == steps - 1)
                 state.step = batch.index + 1
                 if not self.compute.runs_ahead or time.perf_counter() - read > LOSS_INTERVAL:
@@ -205,6 +209,7 @@ class Trainer:
             shuffle=True,
             drop_last=True,
             augment=config.augment,
+            mixing=Mixing.of(config, self.state.epoch, len(self.bundle.classes)),
             workers=config.workers,
             parts=config.accumulate,
             share=(self.group.rank, self.group.size),
@@ -243,6 +248,8 @@ class Trainer:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_grad, norm)
         self.optimizers.step(rate, skip=~finite)
         self.model.end_step(skip=~finite)
+        if self.average:
+            self.average.update(self.model, skip=~finite)
         self.optimizers.zero_grad()
         self.sums += torch.where(diverged, 0, every[:, :2].sum(0))
         self.state.seen += n
@@ -270,7 +277,7 @@ class Trainer:
         state, config = self.state, self.config
         self._settle()
         data_wait = state.waited / (time.perf_counter() - begin)
-        result = self._evaluate(self.eval_split)
+        result = self._evaluate(self.eval_split, self.network)
         is_best = result.accuracy >= state.best_accuracy  # of equals, the later
         if is_best:
             state.best_accuracy, state.best_epoch = result.accuracy, state.epoch
@@ -284,6 +291,8 @@ class Trainer:
             "seconds": round(time.perf_counter() - begin, 3),
             "data_wait": round(data_wait, 4),
         }
+        if self.average:
+            record[f"raw_{self.chosen_on}_accuracy"] = self._evaluate(self.eval_split, self.model).accuracy
         if self.group.is_main:
             files.append_json_line(self.run.metrics_file, record)
             files.append_json_line(self.run.gradient_flow_file, {"epoch": state.epoch, "layers": flow})
@@ -293,21 +302,27 @@ class Trainer:
         self._save_last()
         self.emit({"event": "epoch", **record, "best": is_best, "layers": flow})
 
-    def _evaluate(self, split: Split) -> Evaluation:
+    @property
+    def network(self) -> SpikingNet:
+        """The network of the run: the averaged one with ``--ema``, otherwise the trained one."""
+        return self.average.model if self.average else self.model
+
+    def _evaluate(self, split: Split, model: SpikingNet) -> Evaluation:
         """Each process evaluates some of the samples."""
         if not self.config.sync_norm:
-            self.group.equalise(self.model)
+            for each in (self.model, model):
+                self.group.equalise(each)
         own = split if self.group.size == 1 else split.part(np.arange(self.group.rank, len(split), self.group.size))
         config = self.config
-        result = evaluate(self.model, own, self.bundle, self.compute, batch_size=config.batch_size, workers=config.workers)
+        result = evaluate(model, own, self.bundle, self.compute, batch_size=config.batch_size, workers=config.workers)
         return result if own is split else result.gathered(lambda x: self.group.gather(x.to(self.compute.device)).cpu())
 
     def _end(self) -> dict[str, Any]:
         """Test accuracy of the last and of the best epoch. Only a validation split may select between them."""
         test = self.bundle.test
-        last = None if test is None else self._evaluate(test).accuracy
+        last = None if test is None else self._evaluate(test, self.network).accuracy
         self.model.load_state_dict(dict(checkpoint.read(self.run.best).weights))
-        best = None if test is None else self._evaluate(test).accuracy
+        best = None if test is None else self._evaluate(test, self.model).accuracy
         use_best = self.chosen_on == "val"
         if not use_best:  # restore the weights of the resulting checkpoint
             self.model.load_state_dict(dict(checkpoint.read(self.run.last).weights))
@@ -336,11 +351,12 @@ class Trainer:
         # A checkpoint is portable: it stores no paths of this machine.
         settings = config.replace(**dict.fromkeys(PATHS), precision=self.compute.precision).to_dict()
         described = checkpoint.describe(self.model, config.arch)
+        trained = {f"raw/{name}": value for name, value in self.model.state_dict().items()} if self.average else {}
         return Checkpoint(
-            weights=self.model.state_dict(),
+            weights=self.network.state_dict(),
             config={**described, "classes": list(bundle.classes), "settings": settings, "data": data, "sources": self.sources},
             state={**dataclasses.asdict(self.state), "best_chosen_on": self.chosen_on},
-            extra=extra,
+            extra={**extra, **trained},
         )
 
     def _save_last(self) -> None:
@@ -360,6 +376,10 @@ class Trainer:
         known = {field.name for field in dataclasses.fields(State)}
         try:
             self.model.load_state_dict(dict(content.weights))
+            if self.config.ema:
+                self.average = Average(self.model, self.config.ema)
+                trained = {name.removeprefix("raw/"): x for name, x in content.extra.items() if name.startswith("raw/")}
+                self.model.load_state_dict(trained)
             self.sources = content.config.get("sources", {})
             self.optimizers.load(content.extra)
             torch.set_rng_state(content.extra["rng/torch"])

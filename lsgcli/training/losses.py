@@ -1,4 +1,7 @@
-"""Losses over a sequence of logits."""
+"""Losses over a sequence of logits.
+
+Labels are (B,) of int64, or (B, classes) of probabilities if samples are mixed.
+"""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,10 +16,10 @@ def ce(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
 
     Args:
         logits: y, (T, B, classes).
-        labels: (B,) of int64.
-        config: unused.
+        labels: (B,), or (B, classes).
+        config: provides the label smoothing.
     """
-    return F.cross_entropy(logits.mean(0), labels)
+    return F.cross_entropy(logits.mean(0), labels, label_smoothing=config.label_smoothing)
 
 
 @register("loss", "tet")
@@ -27,9 +30,25 @@ def tet(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
 
     Args:
         logits: y, (T, B, classes).
-        labels: (B,) of int64.
-        config: provides l.
+        labels: (B,), or (B, classes).
+        config: provides l and the label smoothing.
     """
-    every_step = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)))
+    repeated = labels.repeat(len(logits), *[1] * (labels.dim() - 1))
+    every_step = F.cross_entropy(logits.flatten(0, 1), repeated, label_smoothing=config.label_smoothing)
     regular = (logits - 1).square().mean()
     return (1 - config.tet_lambda) * every_step + config.tet_lambda * regular
+
+
+@register("loss", "mse")
+def mse(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
+    """Mean squared difference of mean over t of y[t] and the one-hot label, over batch and classes.
+
+    Source: Fang et al., "Incorporating Learnable Membrane Time Constant", ICCV 2021, for firing rates.
+
+    Args:
+        logits: y, (T, B, classes).
+        labels: (B,), or (B, classes).
+        config: unused.
+    """
+    mean = logits.mean(0)
+    return F.mse_loss(mean, F.one_hot(labels, mean.shape[1]).to(mean.dtype) if labels.dim() == 1 else labels)

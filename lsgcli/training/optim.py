@@ -50,7 +50,8 @@ class Optimizers:
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
         decayed = [p for p in self.names if p.dim() > 1]
         plain = [p for p in self.names if p.dim() <= 1 and id(p) not in decays]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        on_plain = config.weight_decay if config.weight_decay_on == "all" else 0.0
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": on_plain}]
         self.all = [WEIGHT_OPTIMIZERS[config.optimizer](groups, config)]
         if decays:
             params = [p for p in self.names if id(p) in decays]
@@ -121,6 +122,21 @@ def _laid_out_like(value: Tensor, p: Tensor) -> Tensor:
     return torch.empty_like(p, dtype=value.dtype).copy_(value)
 
 
-def cosine(step: int, steps: int) -> float:
-    """Cosine schedule: factor of the learning rate at ``step`` of ``steps``, from 1 towards 0."""
-    return 0.5 * (1 + math.cos(math.pi * step / steps))
+def schedule(step: int, steps: int, config: RunConfig) -> float:
+    """Factor of the learning rates at ``step`` of the run, with ``steps`` per epoch.
+
+    In the warm-up of w epochs, it rises linearly from ``warmup_start`` to 1. After that, with t = step / steps, it is
+    ``step_factor`` to the power of floor(t / step_epochs), or
+
+        floor + (1 - floor) (1 + cos(pi t / n)) / 2,      n = epochs - cooldown_epochs,
+
+    and ``lr_floor`` from epoch n on. The cosine starts at t = 0, so it is slightly below 1 at the end of the warm-up, as in timm.
+    """
+    warmup, planned = config.warmup_epochs * steps, (config.epochs - config.cooldown_epochs) * steps
+    if step < warmup:
+        return config.warmup_start + (1 - config.warmup_start) * step / warmup
+    if config.schedule == "step":
+        return config.step_factor ** (step // (config.step_epochs * steps))
+    if step >= planned:
+        return config.lr_floor
+    return config.lr_floor + (1 - config.lr_floor) * 0.5 * (1 + math.cos(math.pi * step / planned))

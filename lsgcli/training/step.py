@@ -27,7 +27,8 @@ def gradients(
         scale: scales the loss, so that small gradients do not vanish in fp16.
 
     Returns:
-        (2,) float64 on the device: sum of the loss over samples, and number of correct predictions, in this process.
+        (2,) float64 on the device: sum of the loss over samples, and number of correct predictions, in this process. The class of a
+        mixed sample is the one with the largest weight.
     """
     total = batch.total or len(batch.y)
     sizes = [len(part) for part in shares(total, config.accumulate, group.rank, group.size)]
@@ -42,6 +43,7 @@ def gradients(
             loss: Tensor = compute_loss(full_precision(logits), labels, config)
             share = loss * (len(y) * group.size / total)
             (share if scale is None else scale(share)).backward()
-        right = (logits.detach().mean(0).argmax(1) == labels).sum()
+        main = labels if labels.dim() == 1 else labels.argmax(1)
+        right = (logits.detach().mean(0).argmax(1) == main).sum()
         sums += torch.stack([loss.detach().double() * len(y), right.double()])
     return sums

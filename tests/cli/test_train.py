@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from lsgcli import checkpoint, cpus
+from lsgcli.config import FIELDS
 from lsgcli.data.datasets.cifar_dvs import CLASSES
 
 
@@ -67,6 +68,7 @@ def test_dry_run_writes_nothing(train, tmp_path):
     assert "MACs" in result.stdout
     assert not (tmp_path / "runs").exists()
     cost = json.loads(train("--dry-run", "--json").stdout)
+    assert cost["sources"].keys() == cost["settings"].keys() == FIELDS.keys()
     assert cost["input"] == [8, 3, 16, 16]
     assert cost["output"] == [2, 8, 3]
     assert cost["spikes_per_sample"] > 0
@@ -77,6 +79,33 @@ def test_dry_run_writes_nothing(train, tmp_path):
     assert in_parts["macs_per_sample"] == cost["macs_per_sample"]
     assert in_parts["input"] == cost["input"]
     assert in_parts["output"] == cost["output"]
+
+
+def test_dry_run_prints_every_setting_and_its_source(train, lsg, tmp_path):
+    options = ("--recipe", "qkformer", "--cooldown-epochs", "0", "--warmup-epochs", "1", "--dry-run")
+    result = train(*options)
+    assert result.exit_code == 0, result.stderr
+    rows = [line.replace("│", " ").split() for line in result.stdout.splitlines()]
+    for name, value, *source in (
+        ("--mixup", "0.5", "recipe", "qkformer"),
+        ("--lr", "0.001", "recipe", "qkformer"),
+        ("--epochs", "2", "option"),
+        ("--momentum", "0.9", "default,", "no", "effect", "here"),
+        ("--decay-lr", "0.001", "preset", "of", "image-folder,", "no", "effect", "here"),
+    ):
+        assert [row for row in rows if row[:1] == [name]] == [[name, value, *source]]
+    assert len([row for row in rows if row and row[0].startswith("-")]) == len(FIELDS)
+    missing = lsg("train", "--recipe", "tet", "--dataset", "event-folder", "--data-dir", "absent", "--dry-run")
+    assert missing.exit_code == 3
+    assert "recipe tet" in missing.stdout
+
+
+def test_a_checkpoint_names_its_recipe(train, tmp_path):
+    options = ("--recipe", "clif", "--epochs", "1", "--out", "run", "-q")
+    assert train(*options).exit_code == 0
+    stored = checkpoint.read(tmp_path / "run" / "best.safetensors").config["settings"]
+    assert (stored["recipe"], stored["tet_lambda"]) == ("clif", 0.05)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["recipe"] == "clif"
 
 
 def test_run_directory_holds_a_run(train, tmp_path):
@@ -293,7 +322,7 @@ def test_extending_a_finished_run(train, lsg, tmp_path):
         pytest.approx(0.05 * (1 + math.cos(math.pi * ((epoch + 1) * steps - 1) / (epochs * steps))) / 2)
         for epoch, epochs in enumerate((2, 2, 4, 4))
     ]
-    told = "extended from 2 to 4 epochs: from epoch 3 on, the learning rate follows a cosine over 4 epochs, starting at 0.025"
+    told = "extended from 2 to 4 epochs: from epoch 3 on, the learning rate follows the schedule of 4 epochs, starting at 0.025"
     assert told in longer.stderr
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["settings"]["epochs"] == 4

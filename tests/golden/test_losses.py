@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lsgcli import models, registry
-from lsgcli.training.optim import Optimizers, cosine
+from lsgcli.training.optim import Optimizers, schedule
 from tests import tiny
 
 FILE = Path(__file__).with_name("losses.json")
@@ -25,7 +25,7 @@ CASES = {
 
 def losses(arch, method, loss, residual="add"):
     """Five steps of a tiny network on made-up recordings."""
-    config = tiny.config(lr=0.05, decay_lr=0.01, loss=loss)
+    config = tiny.config(lr=0.05, decay_lr=0.01, loss=loss, epochs=5)
     torch.manual_seed(0)
     model = models.build(
         arch, method=method, num_classes=3, in_channels=2, input_size=16, width_multiplier=1 / 32, residual=residual
@@ -37,7 +37,7 @@ def losses(arch, method, loss, residual="add"):
     for index in range(5):
         value = compute_loss(model(x), y, config)
         value.backward()
-        optimizers.step(cosine(index, 5))
+        optimizers.step(schedule(index, 1, config))
         optimizers.zero_grad()
         found.append(value.item())
     return found

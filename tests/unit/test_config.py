@@ -199,6 +199,14 @@ EFFECTS = {
     "momentum": (0.5, {"optimizer": "adamw"}, {"optimizer": "sgd"}),
     "decay_lr": (0.1, {"method": "none"}, {"method": "measured-sigma"}),
     "tet_lambda": (0.5, {"loss": "ce"}, {"loss": "tet"}),
+    "label_smoothing": (0.1, {"loss": "mse"}, {"loss": "tet"}),
+    "mix_prob": (0.5, {}, {"mixup": 0.5}),
+    "mix_until": (2, {}, {"cutmix": 1.0}),
+    "lr_floor": (0.1, {"schedule": "step"}, {}),
+    "cooldown_epochs": (1, {"schedule": "step"}, {}),
+    "step_epochs": (2, {}, {"schedule": "step"}),
+    "step_factor": (0.5, {}, {"schedule": "step"}),
+    "warmup_start": (0.5, {}, {"warmup_epochs": 1}),
 }
 
 

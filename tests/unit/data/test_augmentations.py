@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from lsgcli import registry
-from lsgcli.data.augment import EventAugmentation, chain, turning, warped, whole
+from lsgcli.data.augment import EventAugmentation, chain
+from lsgcli.data.augment.frames import turning, warped, whole
 from lsgcli.data.events import Events
 from lsgcli.errors import ConfigError
 
@@ -28,7 +30,7 @@ def test_contract(name, static):
         with pytest.raises(ConfigError, match=name):
             chain(name, static)
         return
-    x, u = made(static), draws(one)
+    x, u = made(static), draws(one, seed=3)
     before = x.copy()
     found = one(x, u)
     np.testing.assert_array_equal(x, before)
@@ -38,7 +40,7 @@ def test_contract(name, static):
     assert not np.array_equal(found, x)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "autoaugment"])
+@pytest.mark.parametrize("name", [name for name in NAMES if not registry.get("augmentation", name).images_only])
 def test_timesteps_move_together(name):
     one = registry.get("augmentation", name)
     x = np.repeat(made(False)[:, :1, :1], 4, axis=1).repeat(2, axis=2)
@@ -120,6 +122,69 @@ def test_nda_is_one_of_four_moves():
         changed = np.argwhere((found[i] != x[i]).any((0, 1)))
         assert (changed.max(0) - changed.min(0) < 8).all()
         assert (found[i][..., changed[:, 0], changed[:, 1]] == 0).all()
+
+
+def test_erase_is_one_box_inside():
+    one, u = registry.get("augmentation", "erase"), np.random.default_rng(0).random((400, 5))
+    erased = one(np.ones((400, 1, 30, 20), np.float32), u)[:, 0] == 0
+    np.testing.assert_array_equal(erased.any((1, 2)), u[:, 0] < 0.25)
+    areas, ratios = [], []
+    for mask in erased[u[:, 0] < 0.25]:
+        rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+        assert mask.sum() == len(rows) * len(columns) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        areas.append(mask.mean())
+        ratios.append(len(rows) / len(columns))
+    assert 0.01 < min(areas) < 0.05
+    assert 0.28 < max(areas) < 0.37
+    assert 0.25 < min(ratios) < 0.6
+    assert 1.7 < max(ratios) < 4
+
+
+def test_snnaugment_is_one_of_six_moves():
+    one, x = registry.get("augmentation", "snnaugment"), made(False, side=24)
+    u = np.random.default_rng(0).random((6, 6))
+    u[:, 0] = (np.arange(6) + 0.5) / 6
+    u[:, 1], u[:, 2] = 25.5 / 31, [0.2, 0.2, 0.2, 0.9, 0.2, 0.2]  # 25 of 30, one of them negative
+    found = one(x, u)
+    np.testing.assert_array_equal(found[0], x[0])
+    matrix = np.array([[[1.0, 0.0], [np.tan(0.25), 1.0]]])
+    np.testing.assert_array_equal(found[1:2], warped(x[1:2], matrix))
+    np.testing.assert_array_equal(found[2, ..., 4:, :], x[2, ..., :-4, :])
+    assert (found[2, ..., :4, :] == 0).all()
+    np.testing.assert_array_equal(found[3, ..., :-4], x[3, ..., 4:])
+    np.testing.assert_array_equal(found[4:5], warped(x[4:5], turning(np.full(1, np.radians(25)))))
+    rows, columns = (found[5] != x[5]).any((0, 1)).nonzero()
+    assert (found[5][..., rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] == 0).all()
+
+
+@pytest.mark.parametrize(("name", "first", "last"), [("randaugment", 1, 3), ("trivialaugment", 0, 2)])
+@pytest.mark.parametrize("index", range(14))
+def test_operations_are_torchvisions(name, first, last, index):
+    """At the largest strength of either sign, where ranges differ most."""
+    transforms = pytest.importorskip("torchvision.transforms")
+    reference = transforms.RandAugment() if name == "randaugment" else transforms.TrivialAugmentWide()
+    space = reference._augmentation_space(31, *([(20, 20)] if name == "randaugment" else []))
+    operation, (magnitudes, signed) = list(space.items())[index]
+    largest = float(magnitudes[-1]) if magnitudes.ndim else 0.0
+    one, x = registry.get("augmentation", name), made(True)[:1]
+    image = Image.fromarray(x[0].transpose(1, 2, 0))
+    for sign in (0.2, 0.8):
+        u = np.full((1, one.n), 1 - 1e-9)
+        u[0, 0] = 0.1
+        u[0, first], u[0, last] = (index + 0.5) / 14, sign
+        magnitude = -largest if signed and sign > 0.5 else largest
+        expected = transforms.autoaugment._apply_op(image, operation, magnitude, transforms.InterpolationMode.NEAREST, None)
+        expected = np.asarray(expected, np.float64).transpose(2, 0, 1)
+        np.testing.assert_allclose(one(x, u)[0], expected, atol=1)  # torchvision's strengths are rounded to float32
+
+
+def test_randaugment_has_timms_magnitude_and_probability():
+    one, x = registry.get("augmentation", "randaugment"), made(True)
+    u = np.full((6, 4), 0.5)
+    np.testing.assert_array_equal(one(x, u), x)
+    u[:, 0], u[:, 1] = 0.49, 6.5 / 14  # brightness
+    expected = np.clip(np.asarray(x, np.float64) * (1 - 0.9 * 0.9), 0, 255)
+    np.testing.assert_allclose(one(x, u), expected, atol=1)
 
 
 def recording(count=20_000, sensor=(40, 24)):

@@ -13,6 +13,7 @@ from lsgcli.compute import Compute
 from lsgcli.data.batches import Batch
 from lsgcli.errors import DivergedError, Stopped
 from lsgcli.rundir import RunDir, write_config
+from lsgcli.training.evaluate import evaluate
 from lsgcli.training.loop import Trainer, new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.signals import StopRequest
@@ -62,9 +63,12 @@ def test_learns(tmp_path):
     assert losses[-1] < 0.7 * losses[0]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_resumed_run_has_the_bits_of_an_undisturbed_one(tmp_path, optimizer):
-    config, bundle = tiny.config(optimizer=optimizer, lr=0.05 if optimizer == "sgd" else 1e-3, clip_grad=1.0), tiny.bundle()
+RECIPE = {"ema": 0.9, "mixup": 0.5, "cutmix": 1.0, "mix_until": 2, "label_smoothing": 0.1, "warmup_epochs": 1, "lr_floor": 0.1}
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "lr": 1e-3}, RECIPE])
+def test_resumed_run_has_the_bits_of_an_undisturbed_one(tmp_path, changes):
+    config, bundle = tiny.config(**{"clip_grad": 1.0, **changes}), tiny.bundle()
     run(tmp_path / "whole", config, bundle)
     path, resume = tmp_path / "parts", False
     for steps in (1, 4, 1, 7):  # in the middle of an epoch, at its end, twice in one epoch
@@ -77,6 +81,43 @@ def test_resumed_run_has_the_bits_of_an_undisturbed_one(tmp_path, optimizer):
     assert metrics(tmp_path / "whole") == metrics(path)
     flows = [(p / "gradient-flow.jsonl").read_text() for p in (tmp_path / "whole", path)]
     assert flows[0] == flows[1]
+
+
+def test_the_average_is_evaluated_and_saved_with_the_trained_weights(tmp_path, monkeypatch):
+    """e <- 0.9 e + 0.1 w, computed again in float64 from the weights after each step."""
+    states, step = [], Trainer._step
+
+    def recorded(self, *arguments, **named):
+        if not states:
+            states.append({name: x.double() for name, x in self.model.state_dict().items()})
+        found = step(self, *arguments, **named)
+        states.append({name: x.double() for name, x in self.model.state_dict().items()})
+        return found
+
+    monkeypatch.setattr(Trainer, "_step", recorded)
+    bundle, config = tiny.bundle(), tiny.config(epochs=2, ema=0.9)
+    end = run(tmp_path / "run", config, bundle)
+    content = checkpoint.read(tmp_path / "run" / "last.safetensors")
+    assert len(states) == 13
+    for name, mean in content.weights.items():
+        expected = states[0][name]
+        for state in states[1:]:
+            expected = 0.9 * expected + 0.1 * state[name] if mean.is_floating_point() else state[name]
+        torch.testing.assert_close(mean.double(), expected, rtol=1e-5, atol=1e-6)
+        assert torch.equal(content.extra[f"raw/{name}"].double(), states[-1][name])
+    for name, prefix in (("last", ""), ("last", "raw/"), ("best", "")):
+        content = checkpoint.read(tmp_path / "run" / f"{name}.safetensors")
+        model = new_model(config, 3, 2)
+        model.load_state_dict(
+            {
+                n.removeprefix(prefix): x
+                for n, x in {**content.weights, **content.extra}.items()
+                if n in {f"{prefix}{own}" for own in content.weights}
+            }
+        )
+        found = evaluate(model, bundle.val, bundle, CPU, batch_size=8).accuracy
+        line = metrics(tmp_path / "run")[end["best_epoch"] if name == "best" else -1]
+        assert found == line["raw_val_accuracy" if prefix else "val_accuracy"]
 
 
 def test_lines_of_an_epoch_that_the_checkpoint_does_not_know_are_dropped(tmp_path):

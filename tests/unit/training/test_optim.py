@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lsgcli import models
-from lsgcli.training.optim import Optimizers, cosine
+from lsgcli.training.optim import Optimizers, schedule
 from tests import tiny
 
 
@@ -38,6 +38,12 @@ def test_weight_decay_is_for_weights_alone():
     assert sum(len(group["params"]) for o in optimizers.all for group in o.param_groups) == len(names)
 
 
+def test_weight_decay_on_all_parameters():
+    model = models.build("vggsnn", input_size=16, width_multiplier=1 / 32)
+    weights, decays = Optimizers(model, tiny.config(weight_decay=0.1, weight_decay_on="all", optimizer="adamw")).all
+    assert [group["weight_decay"] for group in weights.param_groups + decays.param_groups] == [0.1, 0.1, 0.0]
+
+
 def test_fixed_decay_needs_no_second_optimiser():
     assert len(build(method="none")[1].all) == 1
 
@@ -51,11 +57,35 @@ def test_adam_moves_a_decay_by_its_learning_rate():
     assert model.features[0].lif.b.item() == pytest.approx(before - 0.02 * 0.5, rel=1e-3)
 
 
+def factors(epochs, steps=4, **changes):
+    """The factor of the learning rate at the start of each epoch, and at the last step."""
+    config = tiny.config(epochs=epochs, **changes)
+    return [schedule(step, steps, config) for step in (*range(0, epochs * steps, steps), epochs * steps - 1)]
+
+
 def test_cosine():
-    assert cosine(0, 100) == 1.0
-    assert cosine(50, 100) == pytest.approx(0.5)
-    assert cosine(25, 100) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
-    assert 0 < cosine(99, 100) < 1e-3
+    assert factors(4)[:4] == pytest.approx([1, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125)])
+    assert 0 < factors(4)[-1] < 0.01
+    assert [schedule(step, 7, tiny.config(epochs=3)) for step in range(21)] == [
+        0.5 * (1 + math.cos(math.pi * step / 21)) for step in range(21)
+    ]
+
+
+def test_floor_and_cool_down():
+    expected = [1, 0.1 + 0.9 * 0.75, 0.1 + 0.9 * 0.25, 0.1, 0.1, 0.1]
+    assert factors(5, lr_floor=0.1, cooldown_epochs=2) == pytest.approx(expected)
+
+
+def test_warm_up_is_part_of_the_cosine():
+    found = factors(4, warmup_epochs=2, warmup_start=0.2)
+    assert found[:4] == pytest.approx([0.2, 0.6, 0.5, 0.5 - math.sqrt(0.125)])
+    assert schedule(7, 4, tiny.config(epochs=4, warmup_epochs=2, warmup_start=0.2)) == pytest.approx(0.9)
+
+
+def test_steps():
+    changes = {"schedule": "step", "step_epochs": 2, "step_factor": 0.1}
+    assert factors(5, **changes) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert factors(5, warmup_epochs=1, warmup_start=0.0, **changes) == pytest.approx([0, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_rate_scales_the_configured_learning_rate_each_time():

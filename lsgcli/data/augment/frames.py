@@ -1,0 +1,200 @@
+"""Augmentations of frames and images, and the transforms they consist of."""
+
+import math
+
+import numpy as np
+
+from lsgcli.data.augment import Apply, augmentation
+from lsgcli.registry import register
+
+
+def whole(u: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Uniform integers from low to high, inclusive; int64, with the shape of u."""
+    return low + np.minimum((u * (high - low + 1)).astype(np.int64), high - low)
+
+
+def moved(x: np.ndarray, shift: np.ndarray, most: int, mode: str) -> np.ndarray:
+    """Shift each sample of x (B, ..., H, W) by ``shift`` (B, 2) pixels downwards and to the right, at most ``most`` each.
+
+    ``mode`` of numpy.pad, ``wrap`` or ``constant``, gives the pixels from outside.
+    """
+    down, right = shift.T
+    planes = x.reshape(len(x), -1, *x.shape[-2:])
+    padded = np.pad(planes, ((0, 0), (0, 0), (most, most), (most, most)), mode)  # type: ignore[call-overload]
+    # Windows are views; indexing one per sample copies complete rows.
+    windows = np.lib.stride_tricks.sliding_window_view(padded, x.shape[-2:], axis=(2, 3))
+    return np.asarray(windows[np.arange(len(x)), :, most - down, most - right].reshape(x.shape))
+
+
+def warped(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Transform each sample of x (B, ..., H, W) by a linear map about the centre, with nearest-neighbour sampling and zero padding.
+
+    Args:
+        matrix: (B, 2, 2), maps (row, column) in the result to the position in x.
+    """
+    height, width = x.shape[-2:]
+    row, column = np.arange(height)[:, None] - (height - 1) / 2, np.arange(width)[None, :] - (width - 1) / 2
+    m = matrix[:, :, :, None, None]
+    source_row = np.rint(m[:, 0, 0] * row + m[:, 0, 1] * column + (height - 1) / 2).astype(np.int64)
+    source_column = np.rint(m[:, 1, 0] * row + m[:, 1, 1] * column + (width - 1) / 2).astype(np.int64)
+    outside = (source_row < 0) | (source_row >= height) | (source_column < 0) | (source_column >= width)
+    index = np.where(outside, 0, source_row * width + source_column).reshape(len(x), 1, -1)
+    found = np.take_along_axis(x.reshape(len(x), -1, height * width), index, axis=2)
+    np.copyto(found, 0, where=outside.reshape(index.shape))  # arithmetic would be slow on float16
+    return found.reshape(x.shape)
+
+
+def turning(angle: np.ndarray) -> np.ndarray:
+    """(B, 2, 2) rotation matrices for :func:`warped`, for angles (B,) in radians."""
+    return np.moveaxis(np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]), 2, 0)
+
+
+def sheared(x: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """Shear each sample horizontally, by the tangents (B,) of the angles."""
+    matrix = np.tile(np.eye(2), (len(x), 1, 1))
+    matrix[:, 1, 0] = slope
+    return warped(x, matrix)
+
+
+def boxes(
+    u: np.ndarray, size: tuple[int, ...], area: tuple[float, float], ratio: tuple[float, float] = (1.0, 1.0)
+) -> tuple[np.ndarray, np.ndarray]:
+    """First rows and columns (B, 2), and heights and widths (B, 2), of boxes inside images of ``size`` (H, W), from u (B, 4).
+
+    The area is uniform in the range ``area``, as a fraction of the image, the logarithm of height / width in that of ``ratio``.
+    """
+    pixels = (area[0] + (area[1] - area[0]) * u[:, 0]) * size[0] * size[1]
+    shape = np.exp(np.log(ratio[0]) + np.log(ratio[1] / ratio[0]) * u[:, 1])
+    sides = np.rint(np.stack([np.sqrt(pixels * shape), np.sqrt(pixels / shape)], axis=1))
+    sides = sides.clip(1, size).astype(np.int64)
+    room = np.array(size) - sides
+    return np.minimum((u[:, 2:] * (room + 1)).astype(np.int64), room), sides
+
+
+def blanked(x: np.ndarray, start: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Set a box of each sample to 0; its first row and column ``start`` and its ``sides``, (B, 2), may reach beyond the sample."""
+    inside = []
+    for axis, length in enumerate(x.shape[-2:]):
+        offset = np.arange(length) - start[:, axis, None]
+        inside.append((offset >= 0) & (offset < sides[:, axis, None]))
+    keep = ~(inside[0][:, :, None] & inside[1][:, None, :])
+    return np.where(keep.reshape(len(x), *[1] * (x.ndim - 3), *x.shape[-2:]), x, np.zeros((), x.dtype))
+
+
+@register("augmentation", "flip")
+@augmentation(1)
+def flip(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Flip horizontally with probability 0.5."""
+    chosen = u[:, 0] < 0.5
+    flipped = x.copy()
+    flipped[chosen] = x[chosen][..., ::-1]
+    return flipped
+
+
+@register("augmentation", "crop")
+@augmentation(2)
+def crop(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Shift by up to 4 pixels along both axes, with zero padding.
+
+    The usual augmentation for CIFAR: a random crop of the zero-padded image.
+    """
+    return moved(x, whole(u, -4, 4), 4, "constant")
+
+
+@register("augmentation", "roll")
+@augmentation(2)
+def roll(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Shift by up to 5 pixels along both axes, with wrap-around.
+
+    Source: the augmentation of CIFAR10-DVS in TET, Deng et al., ICLR 2022.
+    """
+    return moved(x, whole(u, -5, 5), 5, "wrap")
+
+
+@register("augmentation", "rotate")
+@augmentation(1)
+def rotate(x: np.ndarray, u: np.ndarray, degrees: float = 15) -> np.ndarray:
+    """Rotate about the centre by up to 15 degrees, with nearest-neighbour sampling and zero padding.
+
+    Useful for handwriting, which varies in slant.
+    """
+    return warped(x, turning((2 * u[:, 0] - 1) * math.radians(degrees)))
+
+
+@register("augmentation", "cutout")
+@augmentation(2, late=True)
+def cutout(x: np.ndarray, u: np.ndarray, side: int = 16) -> np.ndarray:
+    """Set a square of 16 pixels to the mean; its centre is a random pixel, so it may be partly outside.
+
+    Source: DeVries and Taylor, 2017, arXiv:1708.04552.
+    """
+    centre = np.stack([whole(u[:, axis], 0, length - 1) for axis, length in enumerate(x.shape[-2:])], axis=1)
+    return blanked(x, centre - side // 2, np.full_like(centre, side))
+
+
+@register("augmentation", "erase")
+@augmentation(5, late=True)
+def erase(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Random erasing: with probability 0.25, set a box to the mean; 2 % to 33 % of the area, height / width from 0.3 to 3.3.
+
+    Source: Zhong et al., "Random Erasing Data Augmentation", AAAI 2020.
+    """
+    start, sides = boxes(u[:, 1:], x.shape[-2:], (0.02, 0.33), (0.3, 3.3))
+    return blanked(x, start, sides * (u[:, :1] < 0.25))
+
+
+@register("augmentation", "nda")
+@augmentation(3)
+def nda(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """One of four transforms, drawn per sample: roll by up to 5 pixels, rotate or shear by up to 30 degrees, or cut out a square of 8 pixels.
+
+    Source: neuromorphic data augmentation, Li et al., ECCV 2022, without its flip; use ``flip,nda``.
+    """
+    return _one_of(
+        x,
+        u,
+        roll,
+        lambda x, u: rotate.apply(x, u, 30),
+        lambda x, u: sheared(x, (2 * u[:, 0] - 1) * math.tan(math.radians(30))),
+        lambda x, u: cutout.apply(x, u, 8),
+    )
+
+
+@register("augmentation", "snnaugment")
+@augmentation(6)
+def snnaugment(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """One of six transforms, drawn per sample: none, shear by up to 0.3 rad, shift right or down by up to 5 pixels, rotate by up to 30 degrees, or cut out a square of 0.1 % to 11 % of the area.
+
+    The strength of a transform is one of 31 equidistant values of either sign.
+
+    Source: the augmentation of CIFAR10-DVS in Spikformer and QKFormer.
+    """
+
+    def strength(u: np.ndarray) -> np.ndarray:
+        return whole(u[:, 0], 0, 30) / 30 * np.where(u[:, 1] < 0.5, 1, -1)
+
+    def shifted(x: np.ndarray, u: np.ndarray, axis: int) -> np.ndarray:
+        shift = np.zeros((len(x), 2), np.int64)
+        shift[:, axis] = np.trunc(5 * strength(u))
+        return moved(x, shift, 5, "constant")
+
+    return _one_of(
+        x,
+        u,
+        lambda x, u: x,
+        lambda x, u: sheared(x, np.tan(0.3 * strength(u))),
+        lambda x, u: shifted(x, u, 0),
+        lambda x, u: shifted(x, u, 1),
+        lambda x, u: warped(x, turning(math.radians(30) * strength(u))),
+        lambda x, u: blanked(x, *boxes(u[:, 1:], x.shape[-2:], (0.001, 0.11))),
+    )
+
+
+def _one_of(x: np.ndarray, u: np.ndarray, *moves: Apply) -> np.ndarray:
+    """Each sample of x transformed by one of ``moves``, which its first uniform selects; the move receives the others."""
+    out, choice = np.empty_like(x), whole(u[:, 0], 0, len(moves) - 1)
+    for index, move in enumerate(moves):
+        chosen = choice == index
+        if chosen.any():
+            out[chosen] = move(x[chosen], u[chosen, 1:])
+    return out

@@ -1,0 +1,45 @@
+"""Published training recipes: one TOML file each, with the values that differ from data set to data set in tables.
+
+    source = "..."               # publication and code
+    assumed = ["...", ...]       # what the source does not state, or lsg does differently
+    [settings]                   # for all data sets
+    [images], [recordings]       # for data sets of this kind; a recipe applies to those that it has a table for
+    [cifar100]                   # for one data set
+
+A later table overrides an earlier one.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from lsgcli import registry
+from lsgcli.errors import ConfigError
+
+FOLDER = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The names of all recipes, sorted."""
+    return sorted(file.stem for file in FOLDER.glob("*.toml"))
+
+
+def load(name: str) -> dict[str, Any]:
+    """The content of a recipe's file."""
+    return tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def settings(name: str, dataset: str) -> dict[str, Any]:
+    """The settings of a recipe for a data set.
+
+    Raises:
+        ConfigError: it is not published for data of this kind.
+    """
+    recipe = load(name)
+    kind, other = ("images", "recordings") if registry.get("dataset", dataset).static else ("recordings", "images")
+    if kind not in recipe:
+        raise ConfigError(
+            f"--recipe {name}: found --dataset {dataset}, which contains {kind}, expected {other}",
+            hint=f"Choose another recipe, or a data set of {other}.",
+        )
+    return {**recipe.get("settings", {}), **recipe[kind], **recipe.get(dataset, {})}
