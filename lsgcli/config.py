@@ -170,7 +170,31 @@ class NeuronConfig(Settings):
         below=1.0,
         applies=Applies("random initialisation: no --init-from", lambda config: config.init_from is None),
     )
-    threshold: float = setting(0.5, "Firing threshold v_th.", at_least=1e-6, at_most=1e6)
+    threshold: float = setting(0.5, "Firing threshold v_th; the initial value if v_th is learned.", at_least=1e-6, at_most=1e6)
+    threshold_learned: bool = setting(
+        False,
+        "Learn one threshold per layer, with the optimiser of the decays.",
+        applies=having("method", "learns_threshold", "a --method that does not learn the threshold anyway", wanted=False),
+    )
+    reset: str = setting(
+        "hard",
+        "Reset of the membrane potential after a spike: to 0 (hard), by subtraction of v_th (soft), or none.",
+        choices=("hard", "soft", "none"),
+    )
+    detach_reset: bool = setting(
+        False,
+        "Omit the gradient through the spikes in the reset.",
+        applies=Applies("--reset hard or soft", lambda config: config.reset != "none"),
+    )
+    input_gain: str = setting(
+        "1", "Factor on the input current: 1, or 1-beta as in spikingjelly's decay_input.", choices=("1", "1-beta")
+    )
+    init_potential: str = setting(
+        "zero",
+        "Membrane potential before the first timestep: zero, or measured, the running average of what remains after the last "
+        "timestep in neurons that fired (MP-Init).",
+        choices=("zero", "measured"),
+    )
     width: float = setting(
         1.0,
         "Width alpha of the surrogate gradient, in units of u.",

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, heights, laid, one_thread
+from lsgcli.analysis.dynamics import CARRIES, Block, Dynamics, Passage, blocks, heights, laid, one_thread
 from lsgcli.analysis.hooks import Layer, Watcher, pairs
 from lsgcli.analysis.sums import LayerSums
 from lsgcli.models.base import SpikingNet
@@ -47,7 +47,8 @@ def layers(network: Any) -> Sequence[Layer]:
 
 def present(lif: LIF) -> Dynamics:
     """The dynamics of a layer with its current decay and width."""
-    return Dynamics(lif.beta.detach(), lif.threshold, lif.alpha, lif.surrogate)
+    dynamics = Dynamics(lif.beta.detach(), float(lif.threshold), lif.alpha, lif.surrogate, CARRIES[lif.config.reset])
+    return dynamics._replace(detach=lif.config.detach_reset)
 
 
 class BackendWatcher(Watcher):
@@ -173,7 +174,7 @@ def deviation(x: Tensor, norm: NormParameters) -> Tensor:
 @torch.no_grad()
 def _passage(x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int) -> Passage:
     """The input of a layer, after the backend has updated the running statistics to those of the batch."""
-    dynamics = Dynamics(p.beta.detach(), p.threshold, p.alpha.detach(), p.surrogate)
+    dynamics = Dynamics(p.beta.detach(), float(p.threshold), p.alpha.detach(), p.surrogate, CARRIES[p.reset], detach=p.detach)
     if norm is None:
         return Passage(x.detach(), dynamics)
     scale = norm.weight * norm.scale / deviation(x, norm)
@@ -216,7 +217,9 @@ def count_compiled(sums: LayerSums, passage: Any, grad: Tensor | None, layout: L
     from lsgcli.neurons.kernels.cpu.function import Setting, observe
 
     x, p, v_th = passage.x, passage.p, passage.p.threshold
-    setting = Setting(None, LIFParameters(p.decay, p.width, v_th, p.surrogate), layout, passage.side)
+    reset = next(name for name, carry in CARRIES.items() if carry is p.carry)
+    of_layer = LIFParameters(p.decay, p.width, v_th, p.surrogate, reset=reset, detach=p.detach)
+    setting = Setting(None, of_layer, layout, passage.side)
     found = observe(x, passage.scale, passage.shift, passage.residual, grad, setting, full=full)
     values = dict(zip(SUMS, found.sums.T, strict=True))
     sums.add(n=torch.full((len(x),), float(x[0].numel())), spikes=values.pop("spikes"), inside=values.pop("inside"))
@@ -244,11 +247,13 @@ def arriving(grad: Tensor, block: Block, side: int) -> Tensor:
 
 
 def membrane_gradient(block: Block, h: Tensor, g: Tensor) -> Tensor:
-    """dL/du of lsg's neurons, (T, ...): du[t] = (g[t] - beta u[t] du[t+1]) h[t] + beta (1 - o[t]) du[t+1]; du[T+1] = 0."""
-    u, o, du = block.u, block.o, torch.empty_like(h)
+    """dL/du of lsg's neurons, (T, ...), by the equations in ``lsgcli.neurons.neuron``."""
+    u, o, p, du = block.u, block.o, block.p, torch.empty_like(h)
+    hard, detached = p.carry is CARRIES["hard"], p.detach or p.carry is CARRIES["none"]
     torch.mul(g[-1], h[-1], out=du[-1])
     for t in range(len(du) - 2, -1, -1):
-        carried = block.p.decay * du[t + 1]
-        do = torch.addcmul(g[t], carried, u[t], value=-1)
-        torch.addcmul(carried.addcmul_(carried, o[t], value=-1), do, h[t], out=du[t])
+        carried = p.decay * du[t + 1]
+        do = g[t] if detached else g[t] - carried * (u[t] if hard else p.threshold)
+        kept = carried.addcmul_(carried, o[t], value=-1) if hard else carried
+        torch.addcmul(kept, do, h[t], out=du[t])
     return du

@@ -170,7 +170,8 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
         )
     written = fold(trained) if options.fold_bn else trained
     layers = {
-        layer.name: {"beta": layer.lif.beta.tolist(), "threshold": layer.lif.threshold} for layer in written.spiking_layers()
+        layer.name: {"beta": layer.lif.beta.tolist(), "threshold": float(layer.lif.threshold)}
+        for layer in written.spiking_layers()
     }
     about = {"readout": READOUT, "trained_T": config["settings"]["T"], "layers": layers}
     whole = {

@@ -15,6 +15,7 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels import NormParameters, average, normalise
 from lsgcli.neurons.neuron import over_channels
+from lsgcli.neurons.step import RESETS
 
 
 def trace(network: SpikingNet, mode: str, static: bool, *, with_spikes: bool = False) -> ExportedProgram:
@@ -84,10 +85,19 @@ class Stepping(nn.Module):
     """One step: a frame x[t] (B, C, H, W) and each layer's u[t-1] -> logits (B, classes), then each layer's u[t].
 
     u is the membrane potential before the reset, zero before the first step; the spikes of a layer are u[t] >= v_th.
+
+    Raises:
+        ConfigError: the network has neurons other than LIF, or an initial potential other than 0.
     """
 
     def __init__(self, network: SpikingNet):
         super().__init__()
+        if network.spec.neuron.init_potential != "zero":
+            raise ConfigError(
+                f"one timestep at a time: found neurons of --init-potential {network.spec.neuron.init_potential}, expected zero: "
+                "the state before the first timestep is 0",
+                hint="Export all timesteps (--mode unroll), or predict without --stream.",
+            )
         self.network, self.layers = _traceable(network)
 
     def forward(self, x: Tensor, *u: Tensor) -> tuple[Tensor, ...]:
@@ -106,7 +116,7 @@ class Stepping(nn.Module):
         return tuple(torch.zeros_like(lif.state.u) for lif in self.layers)
 
 
-class _TraceableLIF(nn.Module):
+class TraceableLIF(nn.Module):
     """A layer of neurons with a constant decay, which starts from ``state.u`` and keeps the last u and all spikes in ``state``."""
 
     beta: Tensor
@@ -114,16 +124,25 @@ class _TraceableLIF(nn.Module):
     def __init__(self, lif: LIF):
         super().__init__()
         self.register_buffer("beta", lif.beta.detach().clone())
-        self.threshold = lif.threshold
+        self.register_buffer("initial", lif.initial.clone() if lif.config.init_potential == "measured" else None)
+        self.threshold, self.reset, self.scaled = float(lif.threshold), RESETS[lif.config.reset], lif.config.input_gain != "1"
         self.state = SimpleNamespace(u=None, spikes=None)  # opaque to tracers, which treat a module's tensors as weights
+
+    def advance(self, current: Tensor, u: Tensor | None = None, spikes: Tensor | None = None) -> Tensor:
+        """u[t] (B, ...) from I[t], u[t-1] and o[t-1]; without the last two at the first step."""
+        beta = over_channels(self.beta, current.dim() - 2)
+        now = current * (1 - beta) if self.scaled else current
+        if u is None or spikes is None:
+            return now if self.initial is None else now + beta * self.initial
+        return beta * self.reset(u, spikes, self.threshold) + now
 
     def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
         """Spikes (T, ...) of currents (T, ...), as :meth:`~lsgcli.neurons.LIF.forward`."""
-        u, spikes, beta = self.state.u, [], over_channels(self.beta, current.dim() - 3)
+        u, spikes = self.state.u, []
         wide = torch.promote_types(current.dtype, torch.float32)  # of u between steps, also where layers compute in bfloat16
         for now in current:
             now = now if current.dtype == wide else now.to(wide)
-            u = now if u is None else beta * u * (u < self.threshold).to(u.dtype) + now
+            u = self.advance(now, u, None if u is None else (u >= self.threshold).to(u.dtype))
             spikes.append((u >= self.threshold).to(current.dtype))
         fired = torch.stack(spikes)
         self.state.u, self.state.spikes = u, fired
@@ -138,7 +157,7 @@ class _TraceableLIF(nn.Module):
         return spikes if pool == 1 else average(spikes, pool)
 
 
-def _traceable(network: SpikingNet) -> tuple[SpikingNet, list[_TraceableLIF]]:
+def _traceable(network: SpikingNet) -> tuple[SpikingNet, list[TraceableLIF]]:
     """A copy of the network without gradients, and its layers of neurons.
 
     Raises:
@@ -151,9 +170,9 @@ def _traceable(network: SpikingNet) -> tuple[SpikingNet, list[_TraceableLIF]]:
         if type(layer.lif) is not LIF:
             raise ConfigError(
                 f"{layer.name}: found neurons of class {type(layer.lif).__name__}, expected LIF: the graph "
-                "implements no other reset",
+                "implements no other neurons",
                 hint="Use --format safetensors or hf, which store weights only.",
             )
-        layers.append(_TraceableLIF(layer.lif))
+        layers.append(TraceableLIF(layer.lif))
         network.set_submodule(paths[layer.lif], layers[-1])
     return network, layers

@@ -43,7 +43,10 @@ try:
 except ImportError:
     nir = None  # type: ignore[assignment]  # reported by NIR.check
 
-SCALING = "tau = dt / (1 - beta), r = 1, v_leak = v_reset = 0, v_threshold = (1 - beta) v_th; v = (1 - beta) u"
+SCALING = (
+    "tau = dt / (1 - beta), r = 1, v_leak = v_reset = 0, v_threshold = (1 - beta) v_th; v = (1 - beta) u; "
+    "with an input gain of 1 - beta, v_threshold = v_th and v = u"
+)
 
 
 @register("format", "nir")
@@ -137,9 +140,17 @@ class GraphBuilder:
                 f"NIR: {name}: found neurons of class {type(lif).__name__}, expected {LIF.__name__}",
                 hint="NIR's LIF has a hard reset without delay; soft reset and other neurons cannot be represented.",
             )
+        if (options := (lif.config.reset, lif.config.init_potential)) != ("hard", "zero"):
+            raise ConfigError(
+                f"NIR: {name}: found neurons of --reset {options[0]} and --init-potential {options[1]}, expected hard and zero",
+                hint="NIR's LIF has a hard reset and starts at 0. Use --format onnx, pt2, or safetensors.",
+            )
         beta = over_channels(lif.beta.detach().double(), len(shape) - 1)
         tau = (self.dt / (1 - beta)).float().numpy()
-        scaled = lif.threshold * self.dt / tau.astype(np.float64)  # from the stored tau, so that both have the same rounding
+        # From the stored tau, so that both have the same rounding. With a gain of 1 - beta, v is u itself.
+        scaled = float(lif.threshold) * (
+            self.dt / tau.astype(np.float64) if lif.config.input_gain == "1" else np.ones_like(tau)
+        )
         threshold = np.nextafter(scaled.astype(np.float32), np.float32(0))
         zero, one = np.zeros_like(tau), np.ones_like(tau)
         values = {"tau": tau, "r": one, "v_leak": zero, "v_threshold": threshold, "v_reset": zero}

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.data.bundle import DataBundle, Split
-from lsgcli.export.graphs import Stepping
+from lsgcli.export.graphs import Stepping, TraceableLIF
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
-from lsgcli.neurons.neuron import over_channels
 from lsgcli.training.evaluate import Evaluation, measure
 
 
@@ -139,9 +138,9 @@ def _record(values: dict[str, Tensor], name: str, module: nn.Module, arguments: 
 
 
 def _membrane(lif: LIF, current: Tensor, spikes: Tensor) -> Tensor:
-    u, beta = [current[0]], over_channels(lif.beta.detach(), current.dim() - 3)
-    for now, fired in zip(current[1:], spikes[:-1], strict=True):
-        u.append(beta * u[-1] * (1 - fired) + now)
+    neurons, u = TraceableLIF(lif), list[Tensor]()
+    for t, now in enumerate(current):
+        u.append(neurons.advance(now, u[-1], spikes[t - 1]) if t else neurons.advance(now))
     return torch.stack(u)
 
 

@@ -116,7 +116,7 @@ def _differences(
     membranes = expected.membranes(batch.x)
     tie_before = torch.zeros((), dtype=torch.bool)  # (T, B): in an earlier layer, at this step or an earlier one
     for layer in (layer for layer in expected.network.spiking_layers() if layer.name in differ):
-        flat, threshold = differ[layer.name].flatten(2), layer.lif.threshold
+        flat, threshold = differ[layer.name].flatten(2), float(layer.lif.threshold)
         distance = (membranes[layer.name] - threshold).abs().flatten(2)
         tie = flat & (distance <= TIE_ULPS * torch.finfo(distance.dtype).eps * threshold)
         so_far = tie.any(2).cumsum(0) > 0

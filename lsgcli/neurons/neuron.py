@@ -9,6 +9,15 @@ In the backward pass the derivative of the step function is replaced by a surrog
     du[t] = do[t] * h[t]  + beta * (1 - o[t]) * du[t+1]
     dbeta = sum over t and neurons of du[t] * u[t-1] * (1 - o[t-1])
 
+Options of the neuron, with q[t] for what remains of u[t] after the reset, so that u[t] = beta * q[t-1] + gain * I[t]:
+
+    reset soft:         q = u - v_th * o;  do[t] = g[t] - beta * v_th * du[t+1],  du[t] = do[t] * h[t] + beta * du[t+1]
+    reset none:         q = u;             do[t] = g[t],                          du[t] = do[t] * h[t] + beta * du[t+1]
+    detached reset:     do[t] = g[t]
+    learned threshold:  dv_th = - sum of do[t] * h[t], with soft reset also - sum of beta * o[t] * du[t+1]
+    input gain:         gain = 1 or 1 - beta
+    initial potential:  q[0] = 0, or the running average of q[T] over the neurons that fired at any step (MP-Init)
+
 Source: Lian et al., "Learnable Surrogate Gradient for Direct Training Spiking Neural Networks", IJCAI 2023,
 doi 10.24963/ijcai.2023/335, section 3.
 """
@@ -19,17 +28,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lsgcli import registry
 from lsgcli.config import NeuronConfig
 from lsgcli.errors import ConfigError
-from lsgcli.neurons.kernels import Backend, NormParameters
+from lsgcli.neurons.kernels import Backend, NormParameters, average, normalise
 from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.neurons.methods import LayerState, Method
-from lsgcli.neurons.step import LIFParameters
+from lsgcli.neurons.step import LIFParameters, measure_remains
 from lsgcli.neurons.surrogates import Surrogate
 
-MOMENTUM = 0.1  # of the running average of the measured standard deviation, as in tdBN
+MOMENTUM = 0.1  # of the running averages of what layers measure, as in tdBN
 PLAIN = NeuronConfig(method="none")
 
 
@@ -54,6 +64,8 @@ class LIF(nn.Module):
         b: beta = sigmoid(b), () or (C,); a parameter if the decay is learned, otherwise a buffer.
         width: () or (C,), a buffer, if the method stores a width per layer.
         sigma: (), a buffer, if the method measures u: running average of its standard deviation, updated by :meth:`end_step`.
+        q: (), a parameter if the threshold is learned: v_th = softplus(q).
+        initial: (), a buffer, if the initial potential is measured, in units of u; updated by :meth:`end_step`.
         recomputing: set while activations are recomputed for the backward pass; u is then not measured again.
 
     Raises:
@@ -64,6 +76,8 @@ class LIF(nn.Module):
     width: float | Tensor
     sigma: Tensor
     measured: Tensor
+    initial: Tensor
+    remains: Tensor
 
     def __init__(
         self,
@@ -77,7 +91,6 @@ class LIF(nn.Module):
         self.config = config = dataclasses.replace(config, **settings)
         if config.decay_per == "channel" and channels is None:
             raise ConfigError("LIF: found decay_per 'channel' without channels, expected their number")
-        self.threshold = config.threshold
         self.backend: str | Backend = config.backend
         self.method: Method = registry.get("method", config.method)()
         self.surrogate: Surrogate = registry.get("surrogate", config.surrogate)
@@ -95,13 +108,23 @@ class LIF(nn.Module):
         else:
             self.width = config.width
         if self.method.measures:
-            self.register_buffer("sigma", torch.tensor(self.threshold * math.sqrt(1 + config.decay**2)))
+            self.register_buffer("sigma", torch.tensor(config.threshold * math.sqrt(1 + config.decay**2)))
             self.register_buffer("measured", torch.zeros(3, dtype=torch.float64), persistent=False)
+        if config.threshold_learned:
+            self.q = nn.Parameter(torch.tensor(config.threshold + math.log(-math.expm1(-config.threshold))))
+        if config.init_potential == "measured":
+            self.register_buffer("initial", torch.zeros(()))
+            self.register_buffer("remains", torch.zeros(2, dtype=torch.float64), persistent=False)
 
     @property
     def beta(self) -> Tensor:
         """Decay per timestep, () or (C,), differentiable with respect to b."""
         return self.b.sigmoid()
+
+    @property
+    def threshold(self) -> float | Tensor:
+        """v_th; if it is learned, (), differentiable with respect to q."""
+        return F.softplus(self.q) if self.config.threshold_learned else self.config.threshold
 
     @property
     def alpha(self) -> Tensor:
@@ -127,7 +150,8 @@ class LIF(nn.Module):
         before = current.dim() - alpha.dim() - trailing  # axes between time and channels
         alpha = alpha.reshape(len(alpha), *(1,) * before, *alpha.shape[1:], *(1,) * trailing)
         measured = self.measured if self.method.measures and self.training and not self.recomputing else None
-        return LIFParameters(beta, alpha, self.threshold, self.surrogate, measured)
+        reset = (self.config.reset, self.config.detach_reset)
+        return LIFParameters(beta, alpha, self.threshold, self.surrogate, measured, *reset)
 
     def _alpha(self, T: int) -> Tensor:
         """Width for T timesteps, (T or 1,) or (T or 1, C)."""
@@ -136,26 +160,35 @@ class LIF(nn.Module):
         gamma = beta.new_ones(())
         if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
             gamma = weight.detach().mean()
-        alpha = self.method.alpha(
-            LayerState(T, self.threshold, beta, width, gamma, self.sigma if self.method.measures else None)
-        )
+        threshold = self.threshold.detach() if isinstance(self.threshold, Tensor) else self.threshold
+        alpha = self.method.alpha(LayerState(T, threshold, beta, width, gamma, self.sigma if self.method.measures else None))
         return alpha if alpha.dim() > beta.dim() else alpha[None]
 
     @torch.no_grad()
     def end_step(self, skip: Tensor | None = None) -> None:
-        """Update sigma from the measurements since the last call. Call it once after every optimiser step.
+        """Update what the layer measures in training. Call it once after every optimiser step.
 
         Args:
             skip: 0-dimensional; if true, the measurements are discarded. Its value is not synchronised with the host.
         """
-        if not self.method.measures:
-            return
-        n, total, squares = self.measured if self.gather is None else self.gather(self.measured).sum(0)
-        variance = squares / n - (total / n).square()  # NaN if nothing was measured
-        moved = self.sigma.lerp(variance.clamp_min(0).sqrt().to(self.sigma.dtype), MOMENTUM)
+        if self.method.measures:
+            n, total, squares = self._of_all(self.measured)
+            variance = squares / n - (total / n).square()  # NaN if nothing was measured
+            self._move(self.sigma, variance.clamp_min(0).sqrt(), n, skip)
+        if self.config.init_potential == "measured":
+            n, total = self._of_all(self.remains)
+            self._move(self.initial, total / n, n, skip)
+
+    def _of_all(self, sums: Tensor) -> Tensor:
+        """The sums of all processes since the last call, which are zeroed."""
+        whole = sums.clone() if self.gather is None else self.gather(sums).sum(0)
+        sums.zero_()
+        return whole
+
+    def _move(self, running: Tensor, measured: Tensor, n: Tensor, skip: Tensor | None) -> None:
+        """Update a running average, unless the step is skipped or ``n`` is 0."""
         keep = n == 0 if skip is None else (n == 0) | skip
-        self.sigma.copy_(torch.where(keep, self.sigma, moved))
-        self.measured.zero_()
+        running.copy_(torch.where(keep, running, running.lerp(measured.to(running.dtype), MOMENTUM)))
 
     def remove_norm(self) -> None:
         """Remove the reference to the preceding tdBN, after folding."""
@@ -169,7 +202,16 @@ class LIF(nn.Module):
             overwrite: allow the backend to overwrite ``current``. Only for a tensor that nothing, including autograd, reads
                 afterwards.
         """
-        return self.implementation(current, self.parameters_for(current), overwrite)
+        p = self.parameters_for(current)
+        if self.config.input_gain == "1-beta":
+            current, overwrite = (current * (1 - p.beta)).to(current.dtype), True
+        if self.config.init_potential == "zero":
+            return self.implementation(current, p, overwrite)
+        current = torch.cat([(current[:1] + p.beta * self.initial).to(current.dtype), current[1:]])
+        spikes = self.implementation(current, p)
+        if self.training and not self.recomputing:
+            self.remains += measure_remains(current, spikes, p)
+        return spikes
 
     def normalise_and_fire(
         self, norm: NormParameters | None, z: Tensor, *, residual: Tensor | None = None, pool: int = 1
@@ -178,7 +220,19 @@ class LIF(nn.Module):
 
         Arguments and result as for :meth:`lsgcli.neurons.kernels.Backend.normalise_and_fire`.
         """
-        return self.implementation.normalise_and_fire(z, norm, self.parameters_for(z), residual=residual, pool=pool)
+        if self.config.init_potential == "measured":
+            current = z if norm is None else normalise(z, norm)
+            spikes = LIF.forward(self, current if residual is None else current + residual)
+            return spikes if pool == 1 else average(spikes, pool)
+        p = self.parameters_for(z)
+        if self.config.input_gain == "1-beta":
+            gain = 1 - self.beta
+            if norm is None:
+                z = (z * (1 - p.beta)).to(z.dtype)
+            else:
+                norm = norm._replace(weight=norm.weight * gain, bias=norm.bias * gain)
+            residual = None if residual is None else (residual * (1 - p.beta)).to(residual.dtype)
+        return self.implementation.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
 
     @property
     def implementation(self) -> Backend:
@@ -190,5 +244,5 @@ class LIF(nn.Module):
         per = "" if self.b.dim() == 0 else f" (mean of {len(self.b)})"
         return (
             f"method={self.config.method}, beta={self.beta.mean().item():.3f}{per}, alpha={self.alpha.mean().item():.3f}, "
-            f"threshold={self.threshold}, surrogate={self.config.surrogate}, backend={self.backend}"
+            f"threshold={float(self.threshold):g}, surrogate={self.config.surrogate}, backend={self.backend}"
         )
