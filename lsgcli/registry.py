@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent
 PLACES = {  # relative to the package: a folder, or a module without .py
     "surrogate": "neurons/surrogates",
     "method": "neurons/methods",
+    "neuron": "neurons/variants",
     "backend": "neurons/kernels",
     "arch": "models",
     "dataset": "data/datasets",

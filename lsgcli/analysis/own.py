@@ -23,6 +23,7 @@ from lsgcli.neurons.kernels import Backend, NormParameters, average, single_back
 from lsgcli.neurons.kernels.cpu.job import FIRED, SILENT, SUMS, Layout, image_layout
 from lsgcli.neurons.kernels.fused import fused
 from lsgcli.neurons.step import LIFParameters
+from lsgcli.neurons.stepped import Fired
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class OwnLayer(Layer):
     def watch(self, *, full: bool) -> Watcher:
         """Start observing the layer."""
         assert isinstance(self.module, LIF)
-        return BackendWatcher(self.module, full)
+        return StepWatcher(self.module, full) if self.module.stepped else BackendWatcher(self.module, full)
 
 
 def layers(network: Any) -> Sequence[Layer]:
@@ -67,6 +68,50 @@ class BackendWatcher(Watcher):
 
     def close(self) -> None:
         self.lif.backend = self.before
+
+
+class StepWatcher(Watcher):
+    """Observes a LIF that runs timestep by timestep, as its :class:`~lsgcli.neurons.stepped.Observer`."""
+
+    def __init__(self, lif: LIF, full: bool):
+        super().__init__(full)
+        self.lif, lif.observer = lif, self
+
+    def sees(self, t: int, u: Tensor) -> Tensor:
+        if self.full and u.requires_grad:
+            u.register_hook(partial(self._through, t))
+        return u
+
+    def carries(self, state: Tensor) -> Tensor:
+        if self.full and state.requires_grad:
+            state = state.view_as(state)  # excludes gradients of the layer's output
+            state.register_hook(lambda grad: torch.zeros_like(grad) if self.spatial else None)
+        return state
+
+    def ends(self, current: Tensor, fired: list[Fired], p: LIFParameters) -> None:
+        u = torch.stack([step.u for step in fired])
+        threshold, width = (
+            torch.stack([torch.as_tensor(value, dtype=u.dtype, device=u.device).detach().expand_as(u[0]) for value in values])
+            for values in ([step.threshold for step in fired], [step.alpha for step in fired])
+        )
+        self.T = len(current)
+        dynamics = Dynamics(p.beta.detach(), float(threshold.mean()), width, p.surrogate)
+        self.sums.begin(Passage(current, dynamics))
+        parts = dynamics._replace(threshold=laid(threshold), width=laid(width))  # type: ignore[arg-type]
+        everything = slice(None)
+        with torch.no_grad():
+            o = (u >= threshold).to(u.dtype)
+            self.sums.count(Block(everything, everything, laid(current), laid(u), laid(o), parts), full=self.full)
+
+    def _through(self, t: int, grad: Tensor) -> None:
+        if not self.spatial:
+            self.sums.add_nonzero(grad[None], t)
+
+    def finish(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self.lif.observer = None
 
 
 class WatchedBackend(Backend):

@@ -157,6 +157,15 @@ class TraceableLIF(nn.Module):
         return spikes if pool == 1 else average(spikes, pool)
 
 
+def other_than_lif(lif: LIF) -> str | None:
+    """Describe neurons that are not LIF with spikes of 0 and 1, which exported graphs consist of; None for LIF."""
+    if type(lif) is not LIF:
+        return f"neurons of class {type(lif).__name__}"
+    if lif.stepped or lif.method.graded:
+        return f"neurons of --neuron {lif.config.neuron} and --method {lif.config.method}"
+    return None
+
+
 def _traceable(network: SpikingNet) -> tuple[SpikingNet, list[TraceableLIF]]:
     """A copy of the network without gradients, and its layers of neurons.
 
@@ -167,10 +176,9 @@ def _traceable(network: SpikingNet) -> tuple[SpikingNet, list[TraceableLIF]]:
     paths = {module: path for path, module in network.named_modules()}
     layers = []
     for layer in network.spiking_layers():
-        if type(layer.lif) is not LIF:
+        if (found := other_than_lif(layer.lif)) is not None:
             raise ConfigError(
-                f"{layer.name}: found neurons of class {type(layer.lif).__name__}, expected LIF: the graph "
-                "implements no other neurons",
+                f"{layer.name}: found {found}, expected LIF with spikes of 0 and 1: the graph implements no other neurons",
                 hint="Use --format safetensors or hf, which store weights only.",
             )
         layers.append(TraceableLIF(layer.lif))

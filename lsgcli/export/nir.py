@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.export import ExportOptions, Format, metadata, read_metadata, reading
+from lsgcli.export.graphs import other_than_lif
 from lsgcli.export.runners import Output, Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.layers import ConvNorm, SpikingConv
@@ -135,9 +136,9 @@ class GraphBuilder:
     def neurons(self, lif: LIF, *currents: Signal) -> Signal:
         """A layer of neurons whose input is the sum of ``currents``."""
         name, shape = self.names[lif], currents[0].shape
-        if type(lif) is not LIF:
+        if (found := other_than_lif(lif)) is not None:
             raise ConfigError(
-                f"NIR: {name}: found neurons of class {type(lif).__name__}, expected {LIF.__name__}",
+                f"NIR: {name}: found {found}, expected LIF with spikes of 0 and 1",
                 hint="NIR's LIF has a hard reset without delay; soft reset and other neurons cannot be represented.",
             )
         if (options := (lif.config.reset, lif.config.init_potential)) != ("hard", "zero"):

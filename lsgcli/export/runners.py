@@ -1,6 +1,7 @@
 """Runners: networks that turn frames into logits and spikes from the resting state, whatever stores and executes them."""
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.data.bundle import DataBundle, Split
-from lsgcli.export.graphs import Stepping, TraceableLIF
+from lsgcli.export.graphs import Stepping, TraceableLIF, other_than_lif
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.training.evaluate import Evaluation, measure
@@ -138,6 +139,9 @@ def _record(values: dict[str, Tensor], name: str, module: nn.Module, arguments: 
 
 
 def _membrane(lif: LIF, current: Tensor, spikes: Tensor) -> Tensor:
+    """u of LIF; NaN of other neurons, whose spikes are then never ties."""
+    if other_than_lif(lif) is not None:
+        return torch.full_like(current, math.nan)
     neurons, u = TraceableLIF(lif), list[Tensor]()
     for t, now in enumerate(current):
         u.append(neurons.advance(now, u[-1], spikes[t - 1]) if t else neurons.advance(now))

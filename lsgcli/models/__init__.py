@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from lsgcli.models.base import SpikingNet
 
 
-def build(name: str, neuron: NeuronConfig | None = None, **arguments: Any) -> "SpikingNet":
+def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "SpikingNet":
     """Create a network, with weights from torch's global generator.
 
     ``build("vggsnn", method="lsg", T=10, num_classes=10, in_channels=2, width_multiplier=0.25)``
 
     Args:
         name: ``vggsnn``, ``resnet19``, or another registered network.
-        neuron: settings of the neurons.
+        neurons: settings of the neurons.
         arguments: fields of :class:`~lsgcli.models.base.NetworkSpec`, and fields of :class:`~lsgcli.config.NeuronConfig`, which
-            replace those of ``neuron``. None selects the network's default (vggsnn: 2 x 48 x 48, T=10; resnet19: 3 x 32 x 32,
+            replace those of ``neurons``. None selects the network's default (vggsnn: 2 x 48 x 48, T=10; resnet19: 3 x 32 x 32,
             T=2; 10 classes; mlp: 1 x 1 x 140, T=100; 20 classes).
 
     Returns:
@@ -44,5 +44,5 @@ def build(name: str, neuron: NeuronConfig | None = None, **arguments: Any) -> "S
     problems = [registry.unknown("argument", key, known) for key in given if key not in known]
     if problems := [*problems, *check(network, of_network), *check(own, of_neuron)]:
         raise ConfigError("\n".join(problems))
-    model: SpikingNet = kind(NetworkSpec(**network, neuron=dataclasses.replace(neuron or NeuronConfig(), **own)))
+    model: SpikingNet = kind(NetworkSpec(**network, neuron=dataclasses.replace(neurons or NeuronConfig(), **own)))
     return model

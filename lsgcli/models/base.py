@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lsgcli import registry
 from lsgcli.config import FIELDS, NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm1d, TdBatchNorm2d
@@ -56,7 +57,12 @@ class NetworkSpec(Settings):
 
     def lif(self, channels: int | None = None, norm: nn.Module | None = None) -> LIF:
         """A new layer of neurons, after the tdBN ``norm`` if given."""
-        return LIF(self.neuron, channels=channels, norm=norm)
+        return LIF(self.neuron, channels=channels, norm=norm, steps=self.T)
+
+    @property
+    def binary(self) -> bool:
+        """Whether neurons pass on 0 or 1."""
+        return not registry.get("method", self.neuron.method).graded
 
 
 class SpikingLayer(NamedTuple):
@@ -124,7 +130,8 @@ class SpikingNet(nn.Module, ABC):
         if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
             return block(*arguments)
         again = (_checkpointing(), _checkpointing(recomputed=block))
-        return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=False)
+        draws = registry.get("method", self.spec.neuron.method).draws
+        return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=draws)
 
     def synchronise(self, gather: Gather | None) -> None:
         """Use the statistics of a batch that is divided among processes; ``gather`` returns the tensors of all processes."""

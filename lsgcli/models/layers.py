@@ -55,7 +55,7 @@ class ConvNorm(nn.Module):
         kernel: size of the square kernel; padding preserves the image size at stride 1.
         stride: of the convolution.
         eta: of the tdBN; 1/sqrt(2) if two branches are summed.
-        levels: if the input is spikes, or averages of ``levels`` spikes, it is saved for backward as bytes.
+        levels: if the input is spikes, or averages of ``levels`` spikes, of 0 and 1, it is saved for backward as bytes.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ConvNorm(nn.Module):
         levels: int | None = None,
     ):
         super().__init__()
-        self.levels = levels
+        self.levels = levels if spec.binary else None
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
         self.norm: nn.Module = TdBatchNorm2d(out_channels, threshold=spec.neuron.threshold, eta=eta)
 

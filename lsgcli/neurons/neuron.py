@@ -37,7 +37,9 @@ from lsgcli.neurons.kernels import Backend, NormParameters, average, normalise
 from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.neurons.methods import LayerState, Method
 from lsgcli.neurons.step import LIFParameters, measure_remains
+from lsgcli.neurons.stepped import Observer, Stepped
 from lsgcli.neurons.surrogates import Surrogate
+from lsgcli.neurons.variants import Neuron
 
 MOMENTUM = 0.1  # of the running averages of what layers measure, as in tdBN
 PLAIN = NeuronConfig(method="none")
@@ -46,6 +48,27 @@ PLAIN = NeuronConfig(method="none")
 def over_channels(parameter: Tensor, trailing: int) -> Tensor:
     """A parameter per layer, (), or per channel, (C,), reshaped to broadcast against (C, ...) with ``trailing`` axes after C."""
     return parameter.reshape(-1, *(1,) * trailing) if parameter.dim() == 1 else parameter
+
+
+def _check_options(config: NeuronConfig) -> None:
+    """Check that options of LIF have their defaults, because other neurons ignore them."""
+    problems = [
+        f"{name}: found {getattr(config, name)!r} with the neuron {config.neuron}, expected {getattr(PLAIN, name)!r}"
+        for name in ("reset", "detach_reset", "init_potential")
+        if getattr(config, name) != getattr(PLAIN, name)
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems), hint="Use --neuron lif, or omit these options.")
+
+
+def _scaled(current: Tensor, gain: Tensor) -> Tensor:
+    """A current (T, B, C, ...) times a factor, () or (C,), in the current's type."""
+    return (current * over_channels(gain, current.dim() - 3)).to(current.dtype)
+
+
+def detached(threshold: float | Tensor) -> float | Tensor:
+    """A threshold without gradient."""
+    return threshold.detach() if isinstance(threshold, Tensor) else threshold
 
 
 class LIF(nn.Module):
@@ -57,14 +80,17 @@ class LIF(nn.Module):
         config: settings of the neurons; by default, decay and width are fixed.
         channels: C of a current (T, B, C, ...), if the decay is per channel.
         norm: the preceding tdBN, whose mean weight some methods use. It does not become a submodule.
+        steps: T, for methods with a threshold per timestep.
         settings: fields that replace those of ``config``.
 
     Attributes:
         config: settings of the neurons.
+        neuron: the model of the neuron; other models than ``lif``, and stepwise methods, run timestep by timestep.
+        observer: observes the timesteps of such a layer.
         b: beta = sigmoid(b), () or (C,); a parameter if the decay is learned, otherwise a buffer.
-        width: () or (C,), a buffer, if the method stores a width per layer.
-        sigma: (), a buffer, if the method measures u: running average of its standard deviation, updated by :meth:`end_step`.
         q: (), a parameter if the threshold is learned: v_th = softplus(q).
+        (others): parameters and buffers of the method and of the neuron, see
+            :meth:`~lsgcli.neurons.methods.Method.tensors` and :meth:`~lsgcli.neurons.variants.Neuron.tensors`.
         initial: (), a buffer, if the initial potential is measured, in units of u; updated by :meth:`end_step`.
         recomputing: set while activations are recomputed for the backward pass; u is then not measured again.
 
@@ -73,8 +99,6 @@ class LIF(nn.Module):
     """
 
     b: Tensor
-    width: float | Tensor
-    sigma: Tensor
     measured: Tensor
     initial: Tensor
     remains: Tensor
@@ -85,6 +109,7 @@ class LIF(nn.Module):
         *,
         channels: int | None = None,
         norm: nn.Module | None = None,
+        steps: int = 1,
         **settings: Any,
     ):
         super().__init__()
@@ -103,14 +128,22 @@ class LIF(nn.Module):
             self.b = nn.Parameter(b)
         else:
             self.register_buffer("b", b)
-        if self.method.stores_width:
-            self.register_buffer("width", torch.full(shape, config.width))
-        else:
-            self.width = config.width
+        self.neuron: Neuron = registry.get("neuron", config.neuron)(config)
+        if config.neuron != "lif":
+            _check_options(config)
+        self.observer: Observer | None = None
+        of_method, of_neuron = self.method.tensors(config, shape, steps), self.neuron.tensors(channels, steps)
+        self._of_method, self._of_neuron = tuple(of_method), tuple(of_neuron)
+        for name, tensor in {**of_method, **of_neuron}.items():
+            if isinstance(tensor, nn.Parameter):
+                self.register_parameter(name, tensor)
+            else:
+                self.register_buffer(name, tensor)
         if self.method.measures:
-            self.register_buffer("sigma", torch.tensor(config.threshold * math.sqrt(1 + config.decay**2)))
-            self.register_buffer("measured", torch.zeros(3, dtype=torch.float64), persistent=False)
-        if config.threshold_learned:
+            per_step = (steps,) if self.method.stepwise else ()
+            self.register_buffer("measured", torch.zeros(3, *per_step, dtype=torch.float64), persistent=False)
+        self.learns_threshold = config.threshold_learned or self.method.relative
+        if self.learns_threshold:
             self.q = nn.Parameter(torch.tensor(config.threshold + math.log(-math.expm1(-config.threshold))))
         if config.init_potential == "measured":
             self.register_buffer("initial", torch.zeros(()))
@@ -124,7 +157,7 @@ class LIF(nn.Module):
     @property
     def threshold(self) -> float | Tensor:
         """v_th; if it is learned, (), differentiable with respect to q."""
-        return F.softplus(self.q) if self.config.threshold_learned else self.config.threshold
+        return F.softplus(self.q) if self.learns_threshold else self.config.threshold
 
     @property
     def alpha(self) -> Tensor:
@@ -150,18 +183,20 @@ class LIF(nn.Module):
         before = current.dim() - alpha.dim() - trailing  # axes between time and channels
         alpha = alpha.reshape(len(alpha), *(1,) * before, *alpha.shape[1:], *(1,) * trailing)
         measured = self.measured if self.method.measures and self.training and not self.recomputing else None
-        reset = (self.config.reset, self.config.detach_reset)
-        return LIFParameters(beta, alpha, self.threshold, self.surrogate, measured, *reset)
+        threshold = self.threshold
+        if self.method.relative:
+            alpha, threshold = alpha / detached(threshold), 1.0
+        return LIFParameters(beta, alpha, threshold, self.surrogate, measured, self.config.reset, self.config.detach_reset)
 
     def _alpha(self, T: int) -> Tensor:
         """Width for T timesteps, (T or 1,) or (T or 1, C)."""
         beta = self.beta.detach()
-        width = self.width if isinstance(self.width, Tensor) else beta.new_full((), self.width)
+        width = beta.new_full((), self.config.width)
         gamma = beta.new_ones(())
         if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
             gamma = weight.detach().mean()
-        threshold = self.threshold.detach() if isinstance(self.threshold, Tensor) else self.threshold
-        alpha = self.method.alpha(LayerState(T, threshold, beta, width, gamma, self.sigma if self.method.measures else None))
+        own = {name: getattr(self, name).detach() for name in self._of_method}
+        alpha = self.method.alpha(LayerState(T, detached(self.threshold), beta, width, gamma, own))
         return alpha if alpha.dim() > beta.dim() else alpha[None]
 
     @torch.no_grad()
@@ -172,9 +207,9 @@ class LIF(nn.Module):
             skip: 0-dimensional; if true, the measurements are discarded. Its value is not synchronised with the host.
         """
         if self.method.measures:
-            n, total, squares = self._of_all(self.measured)
-            variance = squares / n - (total / n).square()  # NaN if nothing was measured
-            self._move(self.sigma, variance.clamp_min(0).sqrt(), n, skip)
+            moments = self._of_all(self.measured)
+            for name, value in self.method.averages(moments).items():
+                self._move(getattr(self, name), value, moments[0], skip)
         if self.config.init_potential == "measured":
             n, total = self._of_all(self.remains)
             self._move(self.initial, total / n, n, skip)
@@ -203,15 +238,19 @@ class LIF(nn.Module):
                 afterwards.
         """
         p = self.parameters_for(current)
-        if self.config.input_gain == "1-beta":
-            current, overwrite = (current * (1 - p.beta)).to(current.dtype), True
-        if self.config.init_potential == "zero":
-            return self.implementation(current, p, overwrite)
-        current = torch.cat([(current[:1] + p.beta * self.initial).to(current.dtype), current[1:]])
-        spikes = self.implementation(current, p)
-        if self.training and not self.recomputing:
-            self.remains += measure_remains(current, spikes, p)
-        return spikes
+        starts = self.config.init_potential == "measured"
+        measuring = starts and self.training and not self.recomputing
+        gain = self._gain()
+        if gain is not None:
+            current, overwrite = _scaled(current, gain), True
+        if starts:
+            first = current[:1] + p.beta * (self.initial / self.threshold if self.method.relative else self.initial)
+            current, overwrite = torch.cat([first.to(current.dtype), current[1:]]), True
+        spikes = self.implementation(current, p, overwrite and not measuring)
+        if measuring:
+            n, total = measure_remains(current, spikes, p)
+            self.remains += torch.stack([n, total * self.threshold if self.method.relative else total]).detach()
+        return self._output(spikes)
 
     def normalise_and_fire(
         self, norm: NormParameters | None, z: Tensor, *, residual: Tensor | None = None, pool: int = 1
@@ -224,25 +263,46 @@ class LIF(nn.Module):
             current = z if norm is None else normalise(z, norm)
             spikes = LIF.forward(self, current if residual is None else current + residual)
             return spikes if pool == 1 else average(spikes, pool)
-        p = self.parameters_for(z)
-        if self.config.input_gain == "1-beta":
-            gain = 1 - self.beta
+        p, gain = self.parameters_for(z), self._gain()
+        if gain is not None:
             if norm is None:
-                z = (z * (1 - p.beta)).to(z.dtype)
+                z = _scaled(z, gain)
             else:
                 norm = norm._replace(weight=norm.weight * gain, bias=norm.bias * gain)
-            residual = None if residual is None else (residual * (1 - p.beta)).to(residual.dtype)
-        return self.implementation.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
+            residual = None if residual is None else _scaled(residual, gain)
+        return self._output(self.implementation.normalise_and_fire(z, norm, p, residual=residual, pool=pool))
+
+    def _gain(self) -> Tensor | None:
+        """Factor on the current, () or (C,); None if it is 1."""
+        gain = None if self.config.input_gain == "1" else 1 - self.beta
+        if self.method.relative:
+            return (1.0 if gain is None else gain) / self.threshold  # type: ignore[return-value]
+        return gain
+
+    def _output(self, spikes: Tensor) -> Tensor:
+        """What the layer passes on for its spikes, or averages of them."""
+        return (spikes * self.threshold).to(spikes.dtype) if self.method.graded else spikes
+
+    def of_neuron(self) -> dict[str, Tensor]:
+        """Parameters of the neuron, by name."""
+        return {name: getattr(self, name) for name in self._of_neuron}
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the layer runs timestep by timestep, whatever the backend."""
+        return self.config.neuron != "lif" or self.method.stepwise
 
     @property
     def implementation(self) -> Backend:
         """The backend: looked up by name, or a :class:`Backend` that was assigned, for example to observe the layer."""
+        if self.stepped:
+            return Stepped(self)
         return self.backend if isinstance(self.backend, Backend) else registry.get("backend", self.backend)
 
     def extra_repr(self) -> str:
         """Settings, current decay and width."""
         per = "" if self.b.dim() == 0 else f" (mean of {len(self.b)})"
         return (
-            f"method={self.config.method}, beta={self.beta.mean().item():.3f}{per}, alpha={self.alpha.mean().item():.3f}, "
+            f"{'' if self.config.neuron == 'lif' else f'neuron={self.config.neuron}, '}method={self.config.method}, beta={self.beta.mean().item():.3f}{per}, alpha={self.alpha.mean().item():.3f}, "
             f"threshold={float(self.threshold):g}, surrogate={self.config.surrogate}, backend={self.backend}"
         )

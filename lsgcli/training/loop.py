@@ -78,7 +78,7 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
     torch.manual_seed(config.seed)
     model = models.build(
         config.arch,
-        config.neuron,
+        config.neurons,
         T=config.T,
         num_classes=classes,
         in_channels=channels,
