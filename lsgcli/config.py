@@ -145,6 +145,7 @@ class NetworkConfig(Settings):
         choices=("add", "sew"),
         applies=having("arch", "has_residual", "an --arch with residual blocks: resnet19"),
     )
+    norm: str = setting("tdbn", "Normalisation between convolution and neurons.", kind="norm")
     init_from: str | None = setting(
         None,
         "Checkpoint of the same architecture to initialise weights and decays from, by name. The last layer is reinitialised if "

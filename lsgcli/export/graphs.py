@@ -92,12 +92,20 @@ class Stepping(nn.Module):
 
     def __init__(self, network: SpikingNet):
         super().__init__()
-        if network.spec.neuron.init_potential != "zero":
-            raise ConfigError(
-                f"one timestep at a time: found neurons of --init-potential {network.spec.neuron.init_potential}, expected zero: "
-                "the state before the first timestep is 0",
-                hint="Export all timesteps (--mode unroll), or predict without --stream.",
+        problems = [
+            f"one timestep at a time: found {option}, expected {expected}"
+            for found, option, expected in (
+                (
+                    network.spec.neuron.init_potential != "zero",
+                    "--init-potential measured",
+                    "zero, the state before the first one",
+                ),
+                (network.spec.norm == "tebn", "--norm tebn", "a normalisation that is the same at every timestep"),
             )
+            if found
+        ]
+        if problems:
+            raise ConfigError("\n".join(problems), hint="Export all timesteps (--mode unroll), or predict without --stream.")
         self.network, self.layers = _traceable(network)
 
     def forward(self, x: Tensor, *u: Tensor) -> tuple[Tensor, ...]:
@@ -117,7 +125,10 @@ class Stepping(nn.Module):
 
 
 class TraceableLIF(nn.Module):
-    """A layer of neurons with a constant decay, which starts from ``state.u`` and keeps the last u and all spikes in ``state``."""
+    """A layer of neurons with a constant decay, which starts from ``state.u`` and keeps the last u and all spikes in ``state``.
+
+    MPBN is folded into a threshold per channel; where its weight is negative, the layer computes -u.
+    """
 
     beta: Tensor
 
@@ -125,25 +136,35 @@ class TraceableLIF(nn.Module):
         super().__init__()
         self.register_buffer("beta", lif.beta.detach().clone())
         self.register_buffer("initial", lif.initial.clone() if lif.config.init_potential == "measured" else None)
-        self.threshold, self.reset, self.scaled = float(lif.threshold), RESETS[lif.config.reset], lif.config.input_gain != "1"
+        threshold, sign = lif.firing()
+        self.register_buffer("sign", sign)
+        self.register_buffer("thresholds", threshold if isinstance(threshold, Tensor) else None)
+        self.v_th, self.reset, self.scaled = float(lif.threshold), RESETS[lif.config.reset], lif.config.input_gain != "1"
         self.state = SimpleNamespace(u=None, spikes=None)  # opaque to tracers, which treat a module's tensors as weights
 
     def advance(self, current: Tensor, u: Tensor | None = None, spikes: Tensor | None = None) -> Tensor:
         """u[t] (B, ...) from I[t], u[t-1] and o[t-1]; without the last two at the first step."""
-        beta = over_channels(self.beta, current.dim() - 2)
+        trailing = current.dim() - 2
+        beta, v_th = over_channels(self.beta, trailing), self.v_th
         now = current * (1 - beta) if self.scaled else current
-        if u is None or spikes is None:
-            return now if self.initial is None else now + beta * self.initial
-        return beta * self.reset(u, spikes, self.threshold) + now
+        if u is None and self.initial is not None:
+            now = now + beta * self.initial
+        if self.sign is not None:
+            now, v_th = over_channels(self.sign, trailing) * now, over_channels(self.sign, trailing) * v_th
+        return now if u is None or spikes is None else beta * self.reset(u, spikes, v_th) + now
+
+    def threshold(self, trailing: int) -> float | Tensor:
+        """Threshold of u, () or (C, ...) with ``trailing`` axes after C."""
+        return self.v_th if self.thresholds is None else over_channels(self.thresholds, trailing)
 
     def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
         """Spikes (T, ...) of currents (T, ...), as :meth:`~lsgcli.neurons.LIF.forward`."""
-        u, spikes = self.state.u, []
+        u, spikes, threshold = self.state.u, [], self.threshold(current.dim() - 3)
         wide = torch.promote_types(current.dtype, torch.float32)  # of u between steps, also where layers compute in bfloat16
         for now in current:
             now = now if current.dtype == wide else now.to(wide)
-            u = self.advance(now, u, None if u is None else (u >= self.threshold).to(u.dtype))
-            spikes.append((u >= self.threshold).to(current.dtype))
+            u = self.advance(now, u, None if u is None else (u >= threshold).to(u.dtype))
+            spikes.append((u >= threshold).to(current.dtype))
         fired = torch.stack(spikes)
         self.state.u, self.state.spikes = u, fired
         return fired
@@ -161,7 +182,7 @@ def other_than_lif(lif: LIF) -> str | None:
     """Describe neurons that are not LIF with spikes of 0 and 1, which exported graphs consist of; None for LIF."""
     if type(lif) is not LIF:
         return f"neurons of class {type(lif).__name__}"
-    if lif.stepped or lif.method.graded:
+    if lif.config.neuron != "lif" or lif.method.stepwise or lif.method.graded:
         return f"neurons of --neuron {lif.config.neuron} and --method {lif.config.method}"
     return None
 

@@ -15,6 +15,7 @@ from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.export.graphs import Stepping, TraceableLIF, other_than_lif
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
+from lsgcli.neurons.neuron import over_channels
 from lsgcli.training.evaluate import Evaluation, measure
 
 
@@ -86,7 +87,9 @@ class Stepwise(Runner):
             states.append(state)
         layers = self.config["export"]["layers"].items()
         spikes = {
-            name: (torch.stack(u) >= layer["threshold"]).to(x.dtype)
+            name: (torch.stack(u) >= over_channels(torch.tensor(layer["threshold"], dtype=u[0].dtype), u[0].dim() - 2)).to(
+                x.dtype
+            )
             for (name, layer), u in zip(layers, zip(*states, strict=True), strict=True)
         }
         return Output(torch.stack(logits), spikes)

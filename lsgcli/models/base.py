@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from lsgcli import registry
 from lsgcli.config import FIELDS, NeuronConfig
 from lsgcli.errors import ConfigError
-from lsgcli.neurons import LIF, TdBatchNorm1d, TdBatchNorm2d
+from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.settings import Settings, setting
 
@@ -31,6 +31,7 @@ class NetworkSpec(Settings):
         input_height: H of a non-square input.
         width_multiplier: scales all channel counts.
         residual: ``add`` or ``sew``, for networks with residual blocks.
+        norm: normalisation between convolution and neurons.
         neuron: settings of the neurons.
 
     Raises:
@@ -43,6 +44,7 @@ class NetworkSpec(Settings):
     input_size: int = field(metadata=FIELDS["size"].metadata)
     width_multiplier: float = field(default=1.0, metadata=FIELDS["width_multiplier"].metadata)
     residual: str = field(default="add", metadata=FIELDS["residual"].metadata)
+    norm: str = field(default="tdbn", metadata=FIELDS["norm"].metadata)
     input_height: int | None = setting(None, "H of a non-square input.", at_least=1)
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
 
@@ -57,7 +59,7 @@ class NetworkSpec(Settings):
 
     def lif(self, channels: int | None = None, norm: nn.Module | None = None) -> LIF:
         """A new layer of neurons, after the tdBN ``norm`` if given."""
-        return LIF(self.neuron, channels=channels, norm=norm, steps=self.T)
+        return LIF(self.neuron, channels=channels, norm=norm, steps=self.T, membrane=self.norm == "mpbn")
 
     @property
     def binary(self) -> bool:
@@ -136,7 +138,7 @@ class SpikingNet(nn.Module, ABC):
     def synchronise(self, gather: Gather | None) -> None:
         """Use the statistics of a batch that is divided among processes; ``gather`` returns the tensors of all processes."""
         for module in self.modules():
-            if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, LIF)):
+            if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, MembraneNorm, LIF)):
                 module.gather = gather
 
     def end_step(self, skip: Tensor | None = None) -> None:

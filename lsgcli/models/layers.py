@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from lsgcli import registry
 from lsgcli.models.base import CHECKPOINTING, NetworkSpec, SpikingLayer
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels import is_tracing
@@ -46,7 +47,7 @@ def _saved_as_bytes(x: Tensor, levels: int) -> AbstractContextManager[Any]:
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, then tdBN: (T, B, C, H, W) -> (T, B, C', H', W').
+    """Convolution without bias, then normalisation: (T, B, C, H, W) -> (T, B, C', H', W').
 
     Args:
         spec: specification of the network; provides the threshold.
@@ -71,7 +72,7 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.levels = levels if spec.binary else None
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
-        self.norm: nn.Module = TdBatchNorm2d(out_channels, threshold=spec.neuron.threshold, eta=eta)
+        self.norm: nn.Module = registry.get("norm", spec.norm)(out_channels, spec.neuron.threshold, eta, spec.T)
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
         """Normalised currents. A static image, (1, B, C, H, W) with ``T`` > 1, is convolved once and then expanded."""
@@ -124,7 +125,7 @@ def normalise_and_fire(
     if type(norm) is TdBatchNorm2d:
         parameters = norm.parameters_for(z)
     elif not isinstance(norm, nn.Identity):
-        z = norm(z)  # a norm of another library
+        z = norm(z)  # TEBN, or a norm of another library
     side = 1 if pool is None else pool.kernel_size
     assert isinstance(side, int)
     return lif.normalise_and_fire(parameters, z, residual=residual, pool=side)

@@ -39,6 +39,7 @@ from lsgcli.neurons.methods import LayerState, Method
 from lsgcli.neurons.step import LIFParameters, measure_remains
 from lsgcli.neurons.stepped import Observer, Stepped
 from lsgcli.neurons.surrogates import Surrogate
+from lsgcli.neurons.tdbn import MembraneNorm
 from lsgcli.neurons.variants import Neuron
 
 MOMENTUM = 0.1  # of the running averages of what layers measure, as in tdBN
@@ -81,12 +82,14 @@ class LIF(nn.Module):
         channels: C of a current (T, B, C, ...), if the decay is per channel.
         norm: the preceding tdBN, whose mean weight some methods use. It does not become a submodule.
         steps: T, for methods with a threshold per timestep.
+        membrane: whether u is normalised before it is compared with the threshold (MPBN).
         settings: fields that replace those of ``config``.
 
     Attributes:
         config: settings of the neurons.
         neuron: the model of the neuron; other models than ``lif``, and stepwise methods, run timestep by timestep.
         observer: observes the timesteps of such a layer.
+        membrane: normalises u before it fires, if any.
         b: beta = sigmoid(b), () or (C,); a parameter if the decay is learned, otherwise a buffer.
         q: (), a parameter if the threshold is learned: v_th = softplus(q).
         (others): parameters and buffers of the method and of the neuron, see
@@ -110,6 +113,7 @@ class LIF(nn.Module):
         channels: int | None = None,
         norm: nn.Module | None = None,
         steps: int = 1,
+        membrane: bool = False,
         **settings: Any,
     ):
         super().__init__()
@@ -132,6 +136,9 @@ class LIF(nn.Module):
         if config.neuron != "lif":
             _check_options(config)
         self.observer: Observer | None = None
+        if membrane and channels is None:
+            raise ConfigError("LIF: found a normalisation of u without channels, expected their number")
+        self.membrane = MembraneNorm(channels) if membrane and channels is not None else None
         of_method, of_neuron = self.method.tensors(config, shape, steps), self.neuron.tensors(channels, steps)
         self._of_method, self._of_neuron = tuple(of_method), tuple(of_neuron)
         for name, tensor in {**of_method, **of_neuron}.items():
@@ -290,7 +297,12 @@ class LIF(nn.Module):
     @property
     def stepped(self) -> bool:
         """Whether the layer runs timestep by timestep, whatever the backend."""
-        return self.config.neuron != "lif" or self.method.stepwise
+        return self.config.neuron != "lif" or self.method.stepwise or self.membrane is not None
+
+    def firing(self) -> tuple[float | Tensor, Tensor | None]:
+        """Threshold of s u in evaluation, and the sign s, (C,) each with MPBN, which they include; otherwise v_th and None."""
+        v_th = float(self.threshold)
+        return (v_th, None) if self.membrane is None else self.membrane.firing(v_th)
 
     @property
     def implementation(self) -> Backend:

@@ -51,6 +51,7 @@ class Stepped(Backend):
         for t, (now, at) in enumerate(zip(wide, p.each_step(wide), strict=True)):
 
             def fire(u: Tensor, threshold: float | Tensor, t: int = t, at: LIFParameters = at) -> Tensor:
+                u = u if layer.membrane is None else layer.membrane(u)
                 u = u if watcher is None else watcher.sees(t, u)
                 if p.measured is not None:
                     measure(p.measured[:, min(t, p.measured.shape[1] - 1)] if p.measured.dim() > 1 else p.measured, u)

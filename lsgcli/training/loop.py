@@ -86,6 +86,7 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
         input_height=None if height == config.size else height,
         width_multiplier=config.width_multiplier,
         residual=config.residual,
+        norm=config.norm,
     )
     model.checkpoint_activations = config.checkpoint_activations == "layers"
     return model
