@@ -175,6 +175,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "formats": formats,
     "surrogates": lambda: things("surrogate", "`--surrogate`"),
     "methods": lambda: things("method", "`--method`"),
+    "norms": lambda: things("norm", "`--norm`"),
     "neurons": lambda: things("neuron", "`--neuron`"),
     **documented.parts(),
 }

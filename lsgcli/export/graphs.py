@@ -92,18 +92,14 @@ class Stepping(nn.Module):
 
     def __init__(self, network: SpikingNet):
         super().__init__()
-        problems = [
-            f"one timestep at a time: found {option}, expected {expected}"
-            for found, option, expected in (
-                (
-                    network.spec.neuron.init_potential != "zero",
-                    "--init-potential measured",
-                    "zero, the state before the first one",
-                ),
-                (network.spec.norm == "tebn", "--norm tebn", "a normalisation that is the same at every timestep"),
-            )
-            if found
-        ]
+        spec = network.spec
+        refused = {
+            "--init-potential measured": spec.neuron.init_potential != "zero",
+            "--norm tebn": spec.norm == "tebn",
+            "--norm mpbn with --reset soft": spec.norm == "mpbn"
+            and spec.neuron.reset == "soft",  # u = 0 may lie above a threshold
+        }
+        problems = [f"one timestep at a time: found {options}, expected others" for options, found in refused.items() if found]
         if problems:
             raise ConfigError("\n".join(problems), hint="Export all timesteps (--mode unroll), or predict without --stream.")
         self.network, self.layers = _traceable(network)

@@ -69,7 +69,7 @@ def test_an_initial_potential():
             layer.lif.initial.fill_(2.0)
         assert torch.allclose(Unrolled(net)(sequence(net)), net(sequence(net)), atol=1e-12)
         assert not torch.allclose(net(sequence(net)), plain)
-    with pytest.raises(ConfigError, match="init-potential measured, expected zero"):
+    with pytest.raises(ConfigError, match="found --init-potential measured, expected others"):
         Stepping(net)
 
 

@@ -243,6 +243,10 @@ def test_mpbn_in_a_network(which, reset):
         expected, folded = net(x), fold(net)
         assert torch.allclose(folded(x), expected, atol=1e-9)
         assert torch.allclose(Unrolled(folded)(x), expected, atol=1e-9)
+        if reset == "soft":  # a potential of 0 before the first timestep may lie above a folded threshold
+            with pytest.raises(ConfigError, match="found --norm mpbn with --reset soft"):
+                Stepping(folded)
+            return
         stepping = Stepping(folded)
         state, logits = stepping.rest(x[0]), []
         for frame in x:

@@ -302,6 +302,7 @@ QUICK = {  # file -> tests of each kernel with all of its parts, and of the equa
     "test_triton.py": "interpreter_is_asked or float64 and rectangular-2 or sizes_at or same_bits",
     "test_against_numpy.py": "triton and (by_hand or threshold_fires or width_per_timestep and triangular)",
     "test_against_autograd.py": "triton and (contiguous or decay_and_width and atan or bf16)",
+    "test_options.py": "triton and (reset_and_threshold and triangular or input_gain or test_random)",
 }
 
 
