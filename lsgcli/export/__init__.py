@@ -174,8 +174,8 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
     layers = {}
     for layer in written.spiking_layers():
         threshold, _ = layer.lif.firing()
-        threshold = threshold.tolist() if isinstance(threshold, torch.Tensor) else threshold
-        layers[layer.name] = {"beta": layer.lif.beta.tolist(), "threshold": threshold}
+        stored = threshold.tolist() if isinstance(threshold, torch.Tensor) else threshold
+        layers[layer.name] = {"beta": layer.lif.beta.tolist(), "threshold": stored}
     about = {"readout": READOUT, "trained_T": config["settings"]["T"], "layers": layers}
     whole = {
         **config,

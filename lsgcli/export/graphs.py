@@ -127,6 +127,9 @@ class TraceableLIF(nn.Module):
     """
 
     beta: Tensor
+    initial: Tensor | None
+    sign: Tensor | None
+    thresholds: Tensor | None
 
     def __init__(self, lif: LIF):
         super().__init__()
@@ -135,18 +138,20 @@ class TraceableLIF(nn.Module):
         threshold, sign = lif.firing()
         self.register_buffer("sign", sign)
         self.register_buffer("thresholds", threshold if isinstance(threshold, Tensor) else None)
-        self.v_th, self.reset, self.scaled = float(lif.threshold), RESETS[lif.config.reset], lif.config.input_gain != "1"
+        self.v_th: float | Tensor = float(lif.threshold)
+        self.reset, self.scaled = RESETS[lif.config.reset], lif.config.input_gain != "1"
         self.state = SimpleNamespace(u=None, spikes=None)  # opaque to tracers, which treat a module's tensors as weights
 
     def advance(self, current: Tensor, u: Tensor | None = None, spikes: Tensor | None = None) -> Tensor:
         """u[t] (B, ...) from I[t], u[t-1] and o[t-1]; without the last two at the first step."""
-        trailing = current.dim() - 2
-        beta, v_th = over_channels(self.beta, trailing), self.v_th
+        trailing, v_th = current.dim() - 2, self.v_th
+        beta = over_channels(self.beta, trailing)
         now = current * (1 - beta) if self.scaled else current
         if u is None and self.initial is not None:
             now = now + beta * self.initial
         if self.sign is not None:
-            now, v_th = over_channels(self.sign, trailing) * now, over_channels(self.sign, trailing) * v_th
+            sign = over_channels(self.sign, trailing)
+            now, v_th = sign * now, sign * v_th
         return now if u is None or spikes is None else beta * self.reset(u, spikes, v_th) + now
 
     def threshold(self, trailing: int) -> float | Tensor:

@@ -148,18 +148,18 @@ class GraphBuilder:
             )
         beta = over_channels(lif.beta.detach().double(), len(shape) - 1)
         tau = (self.dt / (1 - beta)).float().numpy()
-        v_th, sign = lif.firing()
+        threshold, sign = lif.firing()
         if sign is not None and (sign < 0).any():
             raise ConfigError(
                 f"NIR: {name}: found MPBN with a negative weight, expected weights of at least 0: NIR's LIF fires above its threshold",
                 hint="Use --format onnx, pt2, or safetensors.",
             )
-        v_th = over_channels(torch.as_tensor(v_th).double(), len(shape) - 1).numpy()
+        v_th = over_channels(torch.as_tensor(threshold, dtype=torch.float64), len(shape) - 1).numpy()
         # From the stored tau, so that both have the same rounding. With a gain of 1 - beta, v is u itself.
         scaled = v_th * (self.dt / tau.astype(np.float64) if lif.config.input_gain == "1" else np.ones_like(tau))
-        threshold = np.nextafter(scaled.astype(np.float32), np.float32(-np.inf))
+        below = np.nextafter(scaled.astype(np.float32), np.float32(-np.inf))
         zero, one = np.zeros_like(tau), np.ones_like(tau)
-        values = {"tau": tau, "r": one, "v_leak": zero, "v_threshold": threshold, "v_reset": zero}
+        values = {"tau": tau, "r": one, "v_leak": zero, "v_threshold": below, "v_reset": zero}
         self.add(name, nir.LIF(**{key: np.broadcast_to(value, shape).copy() for key, value in values.items()}), *currents)
         return Signal((name,), shape)
 

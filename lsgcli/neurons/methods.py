@@ -267,8 +267,8 @@ class DynamicThreshold(Method):
     def aim(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> tuple[Threshold, Tensor]:
         """theta[t] and alpha[t]."""
         if not layer.training:
-            theta = layer.theta[min(t, len(layer.theta) - 1)]
-            return theta, alpha
+            running = layer.of_method()["theta"]
+            return running[min(t, len(running) - 1)], alpha
         variance, mean = torch.var_mean(u, correction=0)
         n: Tensor | int = u.numel()
         if layer.gather is not None:
@@ -340,7 +340,7 @@ class AdaptiveSmoothing(Method):
         step = (x >= 0).to(x.dtype)
         if not layer.training:
             return step
-        smooth = PRIMITIVES[layer.config.surrogate](x, layer.log_width.exp())
+        smooth = PRIMITIVES[layer.config.surrogate](x, layer.of_method()["log_width"].exp())
         mixed = step.where(torch.rand_like(x) >= layer.config.smooth, smooth.detach())
         return mixed + (smooth - smooth.detach())  # the second term is exactly 0
 

@@ -202,7 +202,7 @@ class LIF(nn.Module):
         gamma = beta.new_ones(())
         if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
             gamma = weight.detach().mean()
-        own = {name: getattr(self, name).detach() for name in self._of_method}
+        own = {name: tensor.detach() for name, tensor in self.of_method().items()}
         alpha = self.method.alpha(LayerState(T, detached(self.threshold), beta, width, gamma, own))
         return alpha if alpha.dim() > beta.dim() else alpha[None]
 
@@ -289,6 +289,10 @@ class LIF(nn.Module):
     def _output(self, spikes: Tensor) -> Tensor:
         """What the layer passes on for its spikes, or averages of them."""
         return (spikes * self.threshold).to(spikes.dtype) if self.method.graded else spikes
+
+    def of_method(self) -> dict[str, Tensor]:
+        """Parameters and buffers of the method, by name."""
+        return {name: getattr(self, name) for name in self._of_method}
 
     def of_neuron(self) -> dict[str, Tensor]:
         """Parameters of the neuron, by name."""
