@@ -38,6 +38,7 @@ LEARNED_DECAY = having("method", "learns_decay", "a --method that learns the dec
 MIXED = Applies("--mixup or --cutmix", lambda config: config.mixup > 0 or config.cutmix > 0)
 COSINE = when("schedule", "cosine")
 STEPS = when("schedule", "step")
+LIF_ONLY = when("neuron", "lif")
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,7 @@ class NetworkConfig(Settings):
         check=lambda depth: None if depth % 2 else "an odd number",
         applies=RESNET19,
     )
+    norm: str = setting("tdbn", "Normalisation between convolution and neurons.", kind="norm")
     init_from: str | None = setting(
         None,
         "Checkpoint of the same architecture to initialise weights and decays from, by name. The last layer is reinitialised if "
@@ -194,6 +196,7 @@ class NetworkConfig(Settings):
 class NeuronConfig(Settings):
     """Every layer of neurons; see :class:`lsgcli.neurons.LIF`."""
 
+    neuron: str = setting("lif", "Model of the neurons.", kind="neuron")
     method: str = setting("lsg", "How membrane decay and surrogate width are determined.", kind="method")
     decay: float = setting(
         0.2,
@@ -202,19 +205,63 @@ class NeuronConfig(Settings):
         below=1.0,
         applies=Applies("random initialisation: no --init-from", lambda config: config.init_from is None),
     )
-    threshold: float = setting(0.5, "Firing threshold v_th.", at_least=1e-6, at_most=1e6)
+    threshold: float = setting(0.5, "Firing threshold v_th; the initial value if v_th is learned.", at_least=1e-6, at_most=1e6)
+    threshold_learned: bool = setting(
+        False,
+        "Learn one threshold per layer, with the optimiser of the decays.",
+        applies=having("method", "relative", "a --method that does not learn the threshold anyway", wanted=False)
+        & Applies("--neuron lif, clif or klif", lambda config: config.neuron != "glif"),
+    )
+    reset: str = setting(
+        "hard",
+        "Reset of the membrane potential after a spike: to 0 (hard), by subtraction of v_th (soft), or none.",
+        choices=("hard", "soft", "none"),
+        applies=LIF_ONLY,
+    )
+    detach_reset: bool = setting(
+        False,
+        "Omit the gradient through the spikes in the reset.",
+        applies=LIF_ONLY & Applies("--reset hard or soft", lambda config: config.reset != "none"),
+    )
+    input_gain: str = setting(
+        "1", "Factor on the input current: 1, or 1-beta as in spikingjelly's decay_input.", choices=("1", "1-beta")
+    )
+    init_potential: str = setting(
+        "zero",
+        "Membrane potential before the first timestep: zero, or measured, the running average of what remains after the last "
+        "timestep in neurons that fired (MP-Init).",
+        choices=("zero", "measured"),
+        applies=LIF_ONLY,
+    )
     width: float = setting(
         1.0,
-        "Width alpha of the surrogate gradient, in units of u.",
+        "Width alpha of the surrogate gradient, in units of u; the initial value if alpha is learned.",
         at_least=1e-6,
         at_most=1e6,
-        applies=having("method", "takes_width", "a --method with fixed width: none, trainable-decay"),
+        applies=having("method", "takes_width", "a --method with a given width: none, trainable-decay, asgl, ds-atgo"),
+    )
+    smooth: float = setting(
+        0.1,
+        "Probability with which a neuron passes on the integral of the surrogate instead of a spike, in training.",
+        at_least=0.0,
+        at_most=1.0,
+        applies=having("method", "draws", "--method asgl"),
     )
     decay_per: str = setting(
         "layer", "One learned decay per layer, or per channel.", choices=("layer", "channel"), applies=LEARNED_DECAY
     )
     surrogate: str = setting("rectangular", "Shape of the surrogate gradient.", kind="surrogate")
     backend: str = setting("auto", "Implementation of the neuron dynamics.", kind="backend")
+
+
+LEARNED_NEURONS = Applies(
+    "neurons with parameters: a --method that learns the decay, --threshold-learned, or --neuron glif or klif",
+    lambda config: (
+        config.threshold_learned
+        or registry.get("method", config.method).learns_decay
+        or registry.get("neuron", config.neuron).learns
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -274,10 +321,10 @@ class TrainingConfig(Settings):
     )
     decay_lr: float = setting(
         3e-4,
-        "Learning rate of the membrane decays, which a separate Adam optimiser updates.",
+        "Learning rate of the parameters of the neurons (decays, thresholds, ...), which a separate Adam optimiser updates.",
         at_least=0.0,
         preset=True,
-        applies=LEARNED_DECAY,
+        applies=LEARNED_NEURONS,
     )
     loss: str = setting("ce", "Loss function.", kind="loss", preset=True)
     tet_lambda: float = setting(
@@ -349,7 +396,7 @@ class RunConfig(MachineConfig, TrainingConfig, NeuronConfig, NetworkConfig, Data
     """All settings of a run, those of its sections. A data set's preset may override the defaults."""
 
     @property
-    def neuron(self) -> NeuronConfig:
+    def neurons(self) -> NeuronConfig:
         """The settings of the neurons."""
         return NeuronConfig(**{name: getattr(self, name) for name in settings.fields_of(NeuronConfig)})
 

@@ -29,6 +29,8 @@ ROOT = Path(__file__).parent
 PLACES = {  # relative to the package: a folder, or a module without .py
     "surrogate": "neurons/surrogates",
     "method": "neurons/methods",
+    "neuron": "neurons/variants",
+    "norm": "neurons/tdbn",
     "backend": "neurons/kernels",
     "arch": "models",
     "dataset": "data/datasets",

@@ -40,6 +40,9 @@ def no_reset(u: Tensor, o: Tensor, p: "Dynamics") -> Tensor:
     return p.decay * u
 
 
+CARRIES: dict[str, Carry] = {"hard": reset_to_zero, "soft": reset_by_subtraction, "none": no_reset}  # of lsg's own neurons
+
+
 class Dynamics(NamedTuple):
     """Dynamics of a layer of neurons.
 
@@ -51,6 +54,7 @@ class Dynamics(NamedTuple):
         carry: contribution of the previous timestep; one of the functions above, or another.
         gain: factor on the current.
         strict: whether a neuron exactly at the threshold does not fire.
+        detach: whether the gradient through the spikes in the reset is omitted.
     """
 
     decay: Tensor
@@ -60,6 +64,7 @@ class Dynamics(NamedTuple):
     carry: Carry = reset_to_zero
     gain: float = 1.0
     strict: bool = False
+    detach: bool = False
 
     def fires(self, u: Tensor, out: Tensor) -> Tensor:
         """Spikes as 0 and 1, written to ``out``."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, heights, laid, one_thread
+from lsgcli.analysis.dynamics import CARRIES, Block, Dynamics, Passage, blocks, heights, laid, one_thread
 from lsgcli.analysis.hooks import Layer, Watcher, pairs
 from lsgcli.analysis.sums import LayerSums
 from lsgcli.models.base import SpikingNet
@@ -23,6 +23,7 @@ from lsgcli.neurons.kernels import Backend, NormParameters, average, single_back
 from lsgcli.neurons.kernels.cpu.job import FIRED, SILENT, SUMS, Layout, image_layout
 from lsgcli.neurons.kernels.fused import fused
 from lsgcli.neurons.step import LIFParameters
+from lsgcli.neurons.stepped import Fired
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class OwnLayer(Layer):
     def watch(self, *, full: bool) -> Watcher:
         """Start observing the layer."""
         assert isinstance(self.module, LIF)
-        return BackendWatcher(self.module, full)
+        return StepWatcher(self.module, full) if self.module.stepped else BackendWatcher(self.module, full)
 
 
 def layers(network: Any) -> Sequence[Layer]:
@@ -47,7 +48,8 @@ def layers(network: Any) -> Sequence[Layer]:
 
 def present(lif: LIF) -> Dynamics:
     """The dynamics of a layer with its current decay and width."""
-    return Dynamics(lif.beta.detach(), lif.threshold, lif.alpha, lif.surrogate)
+    dynamics = Dynamics(lif.beta.detach(), float(lif.threshold), lif.alpha, lif.surrogate, CARRIES[lif.config.reset])
+    return dynamics._replace(detach=lif.config.detach_reset)
 
 
 class BackendWatcher(Watcher):
@@ -66,6 +68,50 @@ class BackendWatcher(Watcher):
 
     def close(self) -> None:
         self.lif.backend = self.before
+
+
+class StepWatcher(Watcher):
+    """Observes a LIF that runs timestep by timestep, as its :class:`~lsgcli.neurons.stepped.Observer`."""
+
+    def __init__(self, lif: LIF, full: bool):
+        super().__init__(full)
+        self.lif, lif.observer = lif, self
+
+    def sees(self, t: int, u: Tensor) -> Tensor:
+        if self.full and u.requires_grad:
+            u.register_hook(partial(self._through, t))
+        return u
+
+    def carries(self, state: Tensor) -> Tensor:
+        if self.full and state.requires_grad:
+            state = state.view_as(state)  # excludes gradients of the layer's output
+            state.register_hook(lambda grad: torch.zeros_like(grad) if self.spatial else None)
+        return state
+
+    def ends(self, current: Tensor, fired: list[Fired], p: LIFParameters) -> None:
+        u = torch.stack([step.u for step in fired])
+        threshold, width = (
+            torch.stack([torch.as_tensor(value, dtype=u.dtype, device=u.device).detach().expand_as(u[0]) for value in values])
+            for values in ([step.threshold for step in fired], [step.alpha for step in fired])
+        )
+        self.T = len(current)
+        dynamics = Dynamics(p.beta.detach(), float(threshold.mean()), width, p.surrogate)
+        self.sums.begin(Passage(current, dynamics))
+        parts = dynamics._replace(threshold=laid(threshold), width=laid(width))  # type: ignore[arg-type]
+        everything = slice(None)
+        with torch.no_grad():
+            o = (u >= threshold).to(u.dtype)
+            self.sums.count(Block(everything, everything, laid(current), laid(u), laid(o), parts), full=self.full)
+
+    def _through(self, t: int, grad: Tensor) -> None:
+        if not self.spatial:
+            self.sums.add_nonzero(grad[None], t)
+
+    def finish(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self.lif.observer = None
 
 
 class WatchedBackend(Backend):
@@ -173,7 +219,7 @@ def deviation(x: Tensor, norm: NormParameters) -> Tensor:
 @torch.no_grad()
 def _passage(x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int) -> Passage:
     """The input of a layer, after the backend has updated the running statistics to those of the batch."""
-    dynamics = Dynamics(p.beta.detach(), p.threshold, p.alpha.detach(), p.surrogate)
+    dynamics = Dynamics(p.beta.detach(), float(p.threshold), p.alpha.detach(), p.surrogate, CARRIES[p.reset], detach=p.detach)
     if norm is None:
         return Passage(x.detach(), dynamics)
     scale = norm.weight * norm.scale / deviation(x, norm)
@@ -216,7 +262,9 @@ def count_compiled(sums: LayerSums, passage: Any, grad: Tensor | None, layout: L
     from lsgcli.neurons.kernels.cpu.function import Setting, observe
 
     x, p, v_th = passage.x, passage.p, passage.p.threshold
-    setting = Setting(None, LIFParameters(p.decay, p.width, v_th, p.surrogate), layout, passage.side)
+    reset = next(name for name, carry in CARRIES.items() if carry is p.carry)
+    of_layer = LIFParameters(p.decay, p.width, v_th, p.surrogate, reset=reset, detach=p.detach)
+    setting = Setting(None, of_layer, layout, passage.side)
     found = observe(x, passage.scale, passage.shift, passage.residual, grad, setting, full=full)
     values = dict(zip(SUMS, found.sums.T, strict=True))
     sums.add(n=torch.full((len(x),), float(x[0].numel())), spikes=values.pop("spikes"), inside=values.pop("inside"))
@@ -244,11 +292,13 @@ def arriving(grad: Tensor, block: Block, side: int) -> Tensor:
 
 
 def membrane_gradient(block: Block, h: Tensor, g: Tensor) -> Tensor:
-    """dL/du of lsg's neurons, (T, ...): du[t] = (g[t] - beta u[t] du[t+1]) h[t] + beta (1 - o[t]) du[t+1]; du[T+1] = 0."""
-    u, o, du = block.u, block.o, torch.empty_like(h)
+    """dL/du of lsg's neurons, (T, ...), by the equations in ``lsgcli.neurons.neuron``."""
+    u, o, p, du = block.u, block.o, block.p, torch.empty_like(h)
+    hard, detached = p.carry is CARRIES["hard"], p.detach or p.carry is CARRIES["none"]
     torch.mul(g[-1], h[-1], out=du[-1])
     for t in range(len(du) - 2, -1, -1):
-        carried = block.p.decay * du[t + 1]
-        do = torch.addcmul(g[t], carried, u[t], value=-1)
-        torch.addcmul(carried.addcmul_(carried, o[t], value=-1), do, h[t], out=du[t])
+        carried = p.decay * du[t + 1]
+        do = g[t] if detached else g[t] - carried * (u[t] if hard else p.threshold)
+        kept = carried.addcmul_(carried, o[t], value=-1) if hard else carried
+        torch.addcmul(kept, do, h[t], out=du[t])
     return du

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import torch
+
 from lsgcli import __version__, checkpoint, registry
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.config import PATHS
@@ -169,9 +171,11 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
             hint="Pass the run's own checkpoint, or omit --no-fold-bn.",
         )
     written = fold(trained) if options.fold_bn else trained
-    layers = {
-        layer.name: {"beta": layer.lif.beta.tolist(), "threshold": layer.lif.threshold} for layer in written.spiking_layers()
-    }
+    layers = {}
+    for layer in written.spiking_layers():
+        threshold, _ = layer.lif.firing()
+        stored = threshold.tolist() if isinstance(threshold, torch.Tensor) else threshold
+        layers[layer.name] = {"beta": layer.lif.beta.tolist(), "threshold": stored}
     about = {"readout": READOUT, "trained_T": config["settings"]["T"], "layers": layers}
     whole = {
         **config,

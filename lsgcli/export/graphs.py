@@ -15,6 +15,7 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels import NormParameters, average, normalise
 from lsgcli.neurons.neuron import over_channels
+from lsgcli.neurons.step import RESETS
 
 
 def trace(network: SpikingNet, mode: str, static: bool, *, with_spikes: bool = False) -> ExportedProgram:
@@ -84,10 +85,23 @@ class Stepping(nn.Module):
     """One step: a frame x[t] (B, C, H, W) and each layer's u[t-1] -> logits (B, classes), then each layer's u[t].
 
     u is the membrane potential before the reset, zero before the first step; the spikes of a layer are u[t] >= v_th.
+
+    Raises:
+        ConfigError: the network has neurons other than LIF, or an initial potential other than 0.
     """
 
     def __init__(self, network: SpikingNet):
         super().__init__()
+        spec = network.spec
+        refused = {
+            "--init-potential measured": spec.neuron.init_potential != "zero",
+            "--norm tebn": spec.norm == "tebn",
+            "--norm mpbn with --reset soft": spec.norm == "mpbn"
+            and spec.neuron.reset == "soft",  # u = 0 may lie above a threshold
+        }
+        problems = [f"one timestep at a time: found {options}, expected others" for options, found in refused.items() if found]
+        if problems:
+            raise ConfigError("\n".join(problems), hint="Export all timesteps (--mode unroll), or predict without --stream.")
         self.network, self.layers = _traceable(network)
 
     def forward(self, x: Tensor, *u: Tensor) -> tuple[Tensor, ...]:
@@ -106,25 +120,52 @@ class Stepping(nn.Module):
         return tuple(torch.zeros_like(lif.state.u) for lif in self.layers)
 
 
-class _TraceableLIF(nn.Module):
-    """A layer of neurons with a constant decay, which starts from ``state.u`` and keeps the last u and all spikes in ``state``."""
+class TraceableLIF(nn.Module):
+    """A layer of neurons with a constant decay, which starts from ``state.u`` and keeps the last u and all spikes in ``state``.
+
+    MPBN is folded into a threshold per channel; where its weight is negative, the layer computes -u.
+    """
 
     beta: Tensor
+    initial: Tensor | None
+    sign: Tensor | None
+    thresholds: Tensor | None
 
     def __init__(self, lif: LIF):
         super().__init__()
         self.register_buffer("beta", lif.beta.detach().clone())
-        self.threshold = lif.threshold
+        self.register_buffer("initial", lif.initial.clone() if lif.config.init_potential == "measured" else None)
+        threshold, sign = lif.firing()
+        self.register_buffer("sign", sign)
+        self.register_buffer("thresholds", threshold if isinstance(threshold, Tensor) else None)
+        self.v_th: float | Tensor = float(lif.threshold)
+        self.reset, self.scaled = RESETS[lif.config.reset], lif.config.input_gain != "1"
         self.state = SimpleNamespace(u=None, spikes=None)  # opaque to tracers, which treat a module's tensors as weights
+
+    def advance(self, current: Tensor, u: Tensor | None = None, spikes: Tensor | None = None) -> Tensor:
+        """u[t] (B, ...) from I[t], u[t-1] and o[t-1]; without the last two at the first step."""
+        trailing, v_th = current.dim() - 2, self.v_th
+        beta = over_channels(self.beta, trailing)
+        now = current * (1 - beta) if self.scaled else current
+        if u is None and self.initial is not None:
+            now = now + beta * self.initial
+        if self.sign is not None:
+            sign = over_channels(self.sign, trailing)
+            now, v_th = sign * now, sign * v_th
+        return now if u is None or spikes is None else beta * self.reset(u, spikes, v_th) + now
+
+    def threshold(self, trailing: int) -> float | Tensor:
+        """Threshold of u, () or (C, ...) with ``trailing`` axes after C."""
+        return self.v_th if self.thresholds is None else over_channels(self.thresholds, trailing)
 
     def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
         """Spikes (T, ...) of currents (T, ...), as :meth:`~lsgcli.neurons.LIF.forward`."""
-        u, spikes, beta = self.state.u, [], over_channels(self.beta, current.dim() - 3)
+        u, spikes, threshold = self.state.u, [], self.threshold(current.dim() - 3)
         wide = torch.promote_types(current.dtype, torch.float32)  # of u between steps, also where layers compute in bfloat16
         for now in current:
             now = now if current.dtype == wide else now.to(wide)
-            u = now if u is None else beta * u * (u < self.threshold).to(u.dtype) + now
-            spikes.append((u >= self.threshold).to(current.dtype))
+            u = self.advance(now, u, None if u is None else (u >= threshold).to(u.dtype))
+            spikes.append((u >= threshold).to(current.dtype))
         fired = torch.stack(spikes)
         self.state.u, self.state.spikes = u, fired
         return fired
@@ -138,7 +179,16 @@ class _TraceableLIF(nn.Module):
         return spikes if pool == 1 else average(spikes, pool)
 
 
-def _traceable(network: SpikingNet) -> tuple[SpikingNet, list[_TraceableLIF]]:
+def other_than_lif(lif: LIF) -> str | None:
+    """Describe neurons that are not LIF with spikes of 0 and 1, which exported graphs consist of; None for LIF."""
+    if type(lif) is not LIF:
+        return f"neurons of class {type(lif).__name__}"
+    if lif.config.neuron != "lif" or lif.method.stepwise or lif.method.graded:
+        return f"neurons of --neuron {lif.config.neuron} and --method {lif.config.method}"
+    return None
+
+
+def _traceable(network: SpikingNet) -> tuple[SpikingNet, list[TraceableLIF]]:
     """A copy of the network without gradients, and its layers of neurons.
 
     Raises:
@@ -148,12 +198,11 @@ def _traceable(network: SpikingNet) -> tuple[SpikingNet, list[_TraceableLIF]]:
     paths = {module: path for path, module in network.named_modules()}
     layers = []
     for layer in network.spiking_layers():
-        if type(layer.lif) is not LIF:
+        if (found := other_than_lif(layer.lif)) is not None:
             raise ConfigError(
-                f"{layer.name}: found neurons of class {type(layer.lif).__name__}, expected LIF: the graph "
-                "implements no other reset",
+                f"{layer.name}: found {found}, expected LIF with spikes of 0 and 1: the graph implements no other neurons",
                 hint="Use --format safetensors or hf, which store weights only.",
             )
-        layers.append(_TraceableLIF(layer.lif))
+        layers.append(TraceableLIF(layer.lif))
         network.set_submodule(paths[layer.lif], layers[-1])
     return network, layers

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.export import ExportOptions, Format, metadata, read_metadata, reading
+from lsgcli.export.graphs import other_than_lif
 from lsgcli.export.runners import Output, Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.layers import ConvNorm, SpikingConv
@@ -46,7 +47,10 @@ try:
 except ImportError:
     nir = None  # type: ignore[assignment]  # reported by NIR.check
 
-SCALING = "tau = dt / (1 - beta), r = 1, v_leak = v_reset = 0, v_threshold = (1 - beta) v_th; v = (1 - beta) u"
+SCALING = (
+    "tau = dt / (1 - beta), r = 1, v_leak = v_reset = 0, v_threshold = (1 - beta) v_th; v = (1 - beta) u; "
+    "with an input gain of 1 - beta, v_threshold = v_th and v = u"
+)
 
 
 @register("format", "nir")
@@ -135,17 +139,30 @@ class GraphBuilder:
     def neurons(self, lif: LIF, *currents: Signal) -> Signal:
         """A layer of neurons whose input is the sum of ``currents``."""
         name, shape = self.names[lif], currents[0].shape
-        if type(lif) is not LIF:
+        if (found := other_than_lif(lif)) is not None:
             raise ConfigError(
-                f"NIR: {name}: found neurons of class {type(lif).__name__}, expected {LIF.__name__}",
+                f"NIR: {name}: found {found}, expected LIF with spikes of 0 and 1",
                 hint="NIR's LIF has a hard reset without delay; soft reset and other neurons cannot be represented.",
+            )
+        if (options := (lif.config.reset, lif.config.init_potential)) != ("hard", "zero"):
+            raise ConfigError(
+                f"NIR: {name}: found neurons of --reset {options[0]} and --init-potential {options[1]}, expected hard and zero",
+                hint="NIR's LIF has a hard reset and starts at 0. Use --format onnx, pt2, or safetensors.",
             )
         beta = over_channels(lif.beta.detach().double(), len(shape) - 1)
         tau = (self.dt / (1 - beta)).float().numpy()
-        scaled = lif.threshold * self.dt / tau.astype(np.float64)  # from the stored tau, so that both have the same rounding
-        threshold = np.nextafter(scaled.astype(np.float32), np.float32(0))
+        threshold, sign = lif.firing()
+        if sign is not None and (sign < 0).any():
+            raise ConfigError(
+                f"NIR: {name}: found MPBN with a negative weight, expected weights of at least 0: NIR's LIF fires above its threshold",
+                hint="Use --format onnx, pt2, or safetensors.",
+            )
+        v_th = over_channels(torch.as_tensor(threshold, dtype=torch.float64), len(shape) - 1).numpy()
+        # From the stored tau, so that both have the same rounding. With a gain of 1 - beta, v is u itself.
+        scaled = v_th * (self.dt / tau.astype(np.float64) if lif.config.input_gain == "1" else np.ones_like(tau))
+        below = np.nextafter(scaled.astype(np.float32), np.float32(-np.inf))
         zero, one = np.zeros_like(tau), np.ones_like(tau)
-        values = {"tau": tau, "r": one, "v_leak": zero, "v_threshold": threshold, "v_reset": zero}
+        values = {"tau": tau, "r": one, "v_leak": zero, "v_threshold": below, "v_reset": zero}
         self.add(name, nir.LIF(**{key: np.broadcast_to(value, shape).copy() for key, value in values.items()}), *currents)
         return Signal((name,), shape)
 

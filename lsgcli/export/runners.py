@@ -1,6 +1,7 @@
 """Runners: networks that turn frames into logits and spikes from the resting state, whatever stores and executes them."""
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.data.bundle import DataBundle, Split
-from lsgcli.export.graphs import Stepping
+from lsgcli.export.graphs import Stepping, TraceableLIF, other_than_lif
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.neuron import over_channels
@@ -86,7 +87,9 @@ class Stepwise(Runner):
             states.append(state)
         layers = self.config["export"]["layers"].items()
         spikes = {
-            name: (torch.stack(u) >= layer["threshold"]).to(x.dtype)
+            name: (torch.stack(u) >= over_channels(torch.tensor(layer["threshold"], dtype=u[0].dtype), u[0].dim() - 2)).to(
+                x.dtype
+            )
             for (name, layer), u in zip(layers, zip(*states, strict=True), strict=True)
         }
         return Output(torch.stack(logits), spikes)
@@ -139,9 +142,12 @@ def _record(values: dict[str, Tensor], name: str, module: nn.Module, arguments: 
 
 
 def _membrane(lif: LIF, current: Tensor, spikes: Tensor) -> Tensor:
-    u, beta = [current[0]], over_channels(lif.beta.detach(), current.dim() - 3)
-    for now, fired in zip(current[1:], spikes[:-1], strict=True):
-        u.append(beta * u[-1] * (1 - fired) + now)
+    """u of LIF; NaN of other neurons, whose spikes are then never ties."""
+    if other_than_lif(lif) is not None:
+        return torch.full_like(current, math.nan)
+    neurons, u = TraceableLIF(lif), list[Tensor]()
+    for t, now in enumerate(current):
+        u.append(neurons.advance(now, u[-1], spikes[t - 1]) if t else neurons.advance(now))
     return torch.stack(u)
 
 

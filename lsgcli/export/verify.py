@@ -31,6 +31,7 @@ from lsgcli.errors import GateError
 from lsgcli.export.runners import NetworkRunner, Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
+from lsgcli.neurons.neuron import over_channels
 
 LOGIT_TOLERANCE = 1e-5
 TIE_ULPS = 64
@@ -116,9 +117,9 @@ def _differences(
     membranes = expected.membranes(batch.x)
     tie_before = torch.zeros((), dtype=torch.bool)  # (T, B): in an earlier layer, at this step or an earlier one
     for layer in (layer for layer in expected.network.spiking_layers() if layer.name in differ):
-        flat, threshold = differ[layer.name].flatten(2), layer.lif.threshold
-        distance = (membranes[layer.name] - threshold).abs().flatten(2)
-        tie = flat & (distance <= TIE_ULPS * torch.finfo(distance.dtype).eps * threshold)
+        flat, u = differ[layer.name].flatten(2), membranes[layer.name]
+        threshold = over_channels(torch.as_tensor(layer.lif.firing()[0], dtype=u.dtype), u.dim() - 3)
+        tie = flat & ((u - threshold).abs() <= TIE_ULPS * torch.finfo(u.dtype).eps * threshold.abs()).flatten(2)
         so_far = tie.any(2).cumsum(0) > 0
         earlier = torch.cat([torch.zeros_like(so_far[:1]), so_far[:-1]])
         after = flat & ~tie & (tie_before | earlier).unsqueeze(2)

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from lsgcli.models.base import SpikingNet
 
 
-def build(name: str, neuron: NeuronConfig | None = None, **arguments: Any) -> "SpikingNet":
+def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "SpikingNet":
     """Create a network, with weights from torch's global generator.
 
     ``build("vggsnn", method="lsg", T=10, num_classes=10, in_channels=2, width_multiplier=0.25)``
 
     Args:
         name: ``vggsnn``, ``resnet19``, ``qkformer``, or another registered network.
-        neuron: settings of the neurons.
+        neurons: settings of the neurons.
         arguments: fields of :class:`~lsgcli.models.base.NetworkSpec`, and fields of :class:`~lsgcli.config.NeuronConfig`, which
-            replace those of ``neuron``. None selects the network's default, in its attribute ``defaults``.
+            replace those of ``neurons``. None selects the network's default, in its attribute ``defaults``.
 
     Returns:
         A module that maps (T, B, C, H, W), or (B, C, H, W) for a static image presented at every step, to logits (T, B, classes).
@@ -43,5 +43,5 @@ def build(name: str, neuron: NeuronConfig | None = None, **arguments: Any) -> "S
     problems = [registry.unknown("argument", key, known) for key in given if key not in known]
     if problems := [*problems, *check(network, of_network), *check(own, of_neuron)]:
         raise ConfigError("\n".join(problems))
-    model: SpikingNet = kind(NetworkSpec(**network, neuron=dataclasses.replace(neuron or NeuronConfig(), **own)))
+    model: SpikingNet = kind(NetworkSpec(**network, neuron=dataclasses.replace(neurons or NeuronConfig(), **own)))
     return model

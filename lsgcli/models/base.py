@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lsgcli import registry
 from lsgcli.config import FIELDS, NeuronConfig
 from lsgcli.errors import ConfigError
-from lsgcli.neurons import LIF, TdBatchNorm1d, TdBatchNorm2d
+from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.settings import Settings, setting
 
@@ -31,6 +32,7 @@ class NetworkSpec(Settings):
         width_multiplier: scales all channel counts.
         residual: ``add``, ``sew`` or ``none``, for resnet19.
         depth: number of layers with weights, for resnet19.
+        norm: normalisation between convolution and neurons.
         neuron: settings of the neurons.
 
     Raises:
@@ -44,6 +46,7 @@ class NetworkSpec(Settings):
     width_multiplier: float = field(default=1.0, metadata=FIELDS["width_multiplier"].metadata)
     residual: str = field(default="add", metadata=FIELDS["residual"].metadata)
     depth: int = field(default=19, metadata=FIELDS["depth"].metadata)
+    norm: str = field(default="tdbn", metadata=FIELDS["norm"].metadata)
     input_height: int | None = setting(None, "H of a non-square input.", at_least=1)
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
 
@@ -58,7 +61,12 @@ class NetworkSpec(Settings):
 
     def lif(self, channels: int | None = None, norm: nn.Module | None = None, **settings: Any) -> LIF:
         """A new layer of neurons, after the tdBN ``norm`` if given; ``settings`` replace fields of ``neuron``."""
-        return LIF(self.neuron, channels=channels, norm=norm, **settings)
+        return LIF(self.neuron, channels=channels, norm=norm, steps=self.T, membrane=self.norm == "mpbn", **settings)
+
+    @property
+    def binary(self) -> bool:
+        """Whether neurons pass on 0 or 1."""
+        return not registry.get("method", self.neuron.method).graded
 
 
 class SpikingLayer(NamedTuple):
@@ -126,12 +134,13 @@ class SpikingNet(nn.Module, ABC):
         if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
             return block(*arguments)
         again = (_checkpointing(), _checkpointing(recomputed=block))
-        return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=False)
+        draws = registry.get("method", self.spec.neuron.method).draws
+        return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=draws)
 
     def synchronise(self, gather: Gather | None) -> None:
         """Use the statistics of a batch that is divided among processes; ``gather`` returns the tensors of all processes."""
         for module in self.modules():
-            if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, LIF)):
+            if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, MembraneNorm, LIF)):
                 module.gather = gather
 
     def end_step(self, skip: Tensor | None = None) -> None:

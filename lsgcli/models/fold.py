@@ -1,7 +1,8 @@
 """Folding tdBN into the preceding convolutions: an equivalent network for inference, with fewer operations.
 
 With running mean m and variance v, tdBN is affine per channel:  I_bar = k (I - m) + mu,  k = gamma eta v_th / sqrt(v + eps).
-The convolution's weights are multiplied by k, and its bias b, 0 in most networks, becomes mu - k (m - b). Results differ by rounding of about 1e-6.
+The convolution's weights are multiplied by k, and its bias b, 0 in most networks, becomes mu - k (m - b). Results differ by rounding of
+about 1e-6. Of TEBN, the factor per timestep remains.
 """
 
 import copy
@@ -30,7 +31,7 @@ def fold_structure(model: SpikingNet) -> SpikingNet:
     for module in model.modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d):
             module.conv.bias = nn.Parameter(module.conv.weight.new_zeros(module.conv.out_channels))
-            module.norm = nn.Identity()
+            module.norm = module.norm.folded()
         elif isinstance(module, LIF):
             module.remove_norm()
     return model.eval()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from lsgcli import registry
 from lsgcli.models.base import CHECKPOINTING, NetworkSpec, SpikingLayer
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels import is_tracing
@@ -46,7 +47,7 @@ def _saved_as_bytes(x: Tensor, levels: int) -> AbstractContextManager[Any]:
 
 
 class ConvNorm(nn.Module):
-    """Convolution, then tdBN: (T, B, C, H, W) -> (T, B, C', H', W').
+    """Convolution, then normalisation: (T, B, C, H, W) -> (T, B, C', H', W').
 
     Args:
         spec: specification of the network; provides the threshold.
@@ -55,8 +56,8 @@ class ConvNorm(nn.Module):
         kernel: size of the square kernel; padding preserves the image size at stride 1.
         stride: of the convolution.
         eta: of the tdBN; 1/sqrt(2) if two branches are summed.
-        levels: if the input is spikes, sums of spikes (1), or averages of ``levels`` spikes, it is saved for backward as bytes.
-        bias: whether the convolution has a bias, which the tdBN removes in training.
+        levels: if the input is spikes of 0 and 1, sums of spikes (1), or averages of ``levels`` spikes, it is saved for backward as bytes.
+        bias: whether the convolution has a bias, which the normalisation removes in training.
     """
 
     def __init__(
@@ -71,9 +72,9 @@ class ConvNorm(nn.Module):
         bias: bool = False,
     ):
         super().__init__()
-        self.levels = levels
+        self.levels = levels if spec.binary else None
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=bias)
-        self.norm: nn.Module = TdBatchNorm2d(out_channels, threshold=spec.neuron.threshold, eta=eta)
+        self.norm: nn.Module = registry.get("norm", spec.norm)(out_channels, spec.neuron.threshold, eta, spec.T)
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
         """Normalised currents. A static image, (1, B, C, H, W) with ``T`` > 1, is convolved once and then expanded."""
@@ -126,7 +127,7 @@ def normalise_and_fire(
     if type(norm) is TdBatchNorm2d:
         parameters = norm.parameters_for(z)
     elif not isinstance(norm, nn.Identity):
-        z = norm(z)  # a norm of another library
+        z = norm(z)  # TEBN, or a norm of another library
     side = 1 if pool is None else pool.kernel_size
     assert isinstance(side, int)
     return lif.normalise_and_fire(parameters, z, residual=residual, pool=side)

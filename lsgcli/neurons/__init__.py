@@ -3,6 +3,16 @@
 from lsgcli.config import NeuronConfig
 from lsgcli.neurons.neuron import LIF
 from lsgcli.neurons.step import LIFParameters, LIFState, initial_state, step
-from lsgcli.neurons.tdbn import TdBatchNorm1d, TdBatchNorm2d
+from lsgcli.neurons.tdbn import MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 
-__all__ = ["LIF", "LIFParameters", "LIFState", "NeuronConfig", "TdBatchNorm1d", "TdBatchNorm2d", "initial_state", "step"]
+__all__ = [
+    "LIF",
+    "LIFParameters",
+    "LIFState",
+    "MembraneNorm",
+    "NeuronConfig",
+    "TdBatchNorm1d",
+    "TdBatchNorm2d",
+    "initial_state",
+    "step",
+]

@@ -1,17 +1,29 @@
-"""Methods, which determine membrane decay and surrogate width.
+"""Methods, which determine membrane decay, surrogate width, and, where a method says so, threshold and output.
 
 A method defines whether the decay is learned, and computes the surrogate width from the state of a layer. The width affects only the
-backward pass and receives no gradient.
+backward pass and, except under ``asgl``, receives no gradient. A *stepwise* method sees u[t] before the neurons fire; layers with
+such a method run timestep by timestep (``lsgcli.neurons.stepped``).
 """
 
-from typing import ClassVar, NamedTuple
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lsgcli.config import NeuronConfig
+from lsgcli.errors import ConfigError
+from lsgcli.neurons.kernels.synchronised import combined
+from lsgcli.neurons.step import Spike
+from lsgcli.neurons.surrogates import PRIMITIVES
 from lsgcli.registry import register
 
+if TYPE_CHECKING:
+    from lsgcli.neurons.neuron import LIF
+
 NARROWEST = 0.01  # lower bound of measured and learned widths, in units of v_th, to avoid division by 0 in silent layers
+Threshold = float | Tensor
 
 
 class LayerState(NamedTuple):
@@ -19,19 +31,19 @@ class LayerState(NamedTuple):
 
     Attributes:
         T: number of timesteps of the input current.
-        threshold: v_th.
+        threshold: v_th; a tensor, (), if it is learned.
         beta: decay per timestep, () per layer or (C,) per channel.
-        width: fixed width of the layer, () or (C,), in units of u: the setting, or the stored width if the method ``stores_width``.
+        width: the setting ``width``, (), in units of u.
         gamma: mean weight of the tdBN before the neurons, (); 1 without tdBN.
-        sigma: running average of the standard deviation of u, (); None unless the method ``measures``.
+        own: parameters and buffers of the method, see :meth:`Method.tensors`.
     """
 
     T: int
-    threshold: float
+    threshold: Threshold
     beta: Tensor
     width: Tensor
     gamma: Tensor
-    sigma: Tensor | None = None
+    own: Mapping[str, Tensor] = {}
 
 
 class Method:
@@ -39,25 +51,69 @@ class Method:
 
     Attributes:
         learns_decay: whether the decay is a parameter.
-        measures: whether the layer tracks a running average of the standard deviation of u in training.
-        takes_width: whether alpha is the setting ``width``.
-        stores_width: whether each layer stores a fixed width with its weights.
+        learns: whether :meth:`tensors` returns parameters.
+        measures: whether the layer measures u in training, for :meth:`averages`.
+        takes_width: whether alpha depends on the setting ``width``.
+        stores_width: whether each layer stores a fixed width with its weights, from ``--width-from``.
+        stepwise: whether the method implements :meth:`aim` or :meth:`fire`.
+        relative: whether v_th is learned and u computed in units of v_th: current / v_th, threshold 1.
+        graded: whether neurons pass on v_th o instead of o.
+        draws: whether :meth:`fire` draws random numbers in training.
         formula: short formula of the width, for tables.
     """
 
     learns_decay: ClassVar[bool]
+    learns: ClassVar[bool] = False
     measures: ClassVar[bool] = False
     takes_width: ClassVar[bool] = False
     stores_width: ClassVar[bool] = False
+    stepwise: ClassVar[bool] = False
+    relative: ClassVar[bool] = False
+    graded: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
     formula: ClassVar[str]
 
+    def tensors(self, config: NeuronConfig, shape: tuple[int, ...], steps: int) -> dict[str, Tensor]:
+        """Parameters and buffers that each layer registers, by name: those that are no parameter become buffers.
+
+        Args:
+            config: settings of the layer.
+            shape: () per layer or (C,) per channel, as the decay.
+            steps: T.
+        """
+        return {}
+
     def alpha(self, layer: LayerState) -> Tensor:
-        """Width alpha of the surrogate, in units of u; by default that of the layer.
+        """Width alpha of the surrogate, in units of u; by default the setting.
 
         Returns:
             () or the shape of ``layer.beta``; with a leading axis T if the width depends on the timestep.
         """
         return layer.width
+
+    def averages(self, moments: Tensor) -> dict[str, Tensor]:
+        """Values of an optimiser step whose running averages are buffers of the method, by name.
+
+        Args:
+            moments: (3,), or (3, T) of a stepwise method: number, sum, and sum of squares of u in the step, over all samples and
+                processes, float64.
+        """
+        return {}
+
+    def aim(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> tuple[Threshold, Tensor]:
+        """Threshold and width of a timestep. By default those of the layer.
+
+        Args:
+            layer: the neurons.
+            u: potential u[t] before the reset, without gradient.
+            t: index of the timestep, from 0.
+            threshold, alpha: those of the layer.
+        """
+        return threshold, alpha
+
+    def fire(self, layer: "LIF", u: Tensor, threshold: Threshold, alpha: Tensor) -> Tensor:
+        """Spikes of u, differentiable; by default 1[u >= v_th] with the surrogate of the layer."""
+        return Spike.apply(u, threshold, alpha, layer.surrogate)
 
 
 class FixedWidth(Method):
@@ -118,6 +174,14 @@ class MatchedWidth(Method):
     stores_width = True
     formula = "that of --width-from"
 
+    def tensors(self, config: NeuronConfig, shape: tuple[int, ...], steps: int) -> dict[str, Tensor]:
+        """width: alpha of the layer."""
+        return {"width": torch.full(shape, config.width)}
+
+    def alpha(self, layer: LayerState) -> Tensor:
+        """The stored width."""
+        return layer.own["width"]
+
 
 @register("method", "measured-sigma")
 class MeasuredSigma(Method):
@@ -135,10 +199,19 @@ class MeasuredSigma(Method):
     measures = True
     formula = "2 measured std(u)"
 
+    def tensors(self, config: NeuronConfig, shape: tuple[int, ...], steps: int) -> dict[str, Tensor]:
+        """sigma: running average of the standard deviation of u."""
+        return {"sigma": torch.tensor(config.threshold * math.sqrt(1 + config.decay**2))}
+
     def alpha(self, layer: LayerState) -> Tensor:
         """2 sigma."""
-        assert layer.sigma is not None
-        return 2 * layer.sigma.clamp_min(NARROWEST * layer.threshold)
+        return 2 * layer.own["sigma"].clamp_min(NARROWEST * float(layer.threshold))
+
+    def averages(self, moments: Tensor) -> dict[str, Tensor]:
+        """sigma, over all timesteps."""
+        n, total, squares = moments
+        variance = squares / n - (total / n).square()  # NaN if nothing was measured
+        return {"sigma": variance.clamp_min(0).sqrt()}
 
 
 @register("method", "mpd-agl")
@@ -163,3 +236,131 @@ class MembranePotentialDynamics(Method):
         first = 2 * layer.threshold * layer.gamma.abs().clamp_min(NARROWEST)
         later = first * (1 + layer.beta.square()).sqrt()
         return torch.stack([first.expand_as(later), *[later] * (layer.T - 1)])
+
+
+@register("method", "ds-atgo")
+class DynamicThreshold(Method):
+    """The decay is learned, the threshold is theta[t] = mean(u[t]) + std(u[t]), and alpha[t] = k0 (1 + tanh(std(u[t]) - V0)).
+
+    Mean and unbiased standard deviation are those of the batch and all neurons of the layer, at each timestep, without gradient. After
+    a training step, a running average of theta[t] is updated with momentum 0.1, from ``--threshold``; evaluation uses it. V0 is
+    ``--threshold`` and k0 is ``--width``; the rule depends on the scale of u, for which the source has V0 = k0 = 1. The moments of a
+    step include all parts of the batch (``--accumulate``).
+
+    Source: the code of Jiang et al., "DS-ATGO" (github.com/jqjiang1999/DS-ATGO). Its paper has another width, see ``ds-atgo-paper``.
+    """
+
+    learns_decay = True
+    measures = True
+    takes_width = True
+    stepwise = True
+    formula = "k0 (1+tanh(std(u)-V0))"
+
+    def tensors(self, config: NeuronConfig, shape: tuple[int, ...], steps: int) -> dict[str, Tensor]:
+        """theta: running average of the threshold at each timestep, (T,)."""
+        if config.reset == "soft":
+            raise ConfigError(
+                f"reset: found soft with the method {config.method}, whose thresholds differ between timesteps, expected hard or none"
+            )
+        return {"theta": torch.full((steps,), config.threshold)}
+
+    def aim(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> tuple[Threshold, Tensor]:
+        """theta[t] and alpha[t]."""
+        if not layer.training:
+            running = layer.of_method()["theta"]
+            return running[min(t, len(running) - 1)], alpha
+        variance, mean = torch.var_mean(u, correction=0)
+        n: Tensor | int = u.numel()
+        if layer.gather is not None:
+            n, mean, variance = (x[0] for x in combined(u.numel(), mean.double()[None], variance.double()[None], layer.gather))
+        deviation = (variance * (n / (n - 1))).sqrt() if n > 1 else torch.zeros_like(variance)
+        theta = (mean + deviation).to(u.dtype)
+        return theta, alpha * (1 + (self.distance(theta, deviation, layer.config.threshold)).tanh()).to(alpha.dtype)
+
+    def distance(self, theta: Tensor, deviation: Tensor, v0: float) -> Tensor:
+        """Argument of tanh."""
+        return deviation - v0
+
+    def averages(self, moments: Tensor) -> dict[str, Tensor]:
+        """theta at each timestep."""
+        n, total, squares = moments
+        variance = (squares - total.square() / n) / (n - 1).clamp_min(1)
+        return {"theta": total / n + variance.clamp_min(0).sqrt()}
+
+
+@register("method", "ds-atgo-paper")
+class DynamicThresholdOfPaper(DynamicThreshold):
+    """As ``ds-atgo``, with the width of the paper's equation 7: alpha[t] = k0 (1 + tanh(theta[t] - V0)).
+
+    Source: Jiang et al., "DS-ATGO", equation 7; its code has std(u[t]) in place of theta[t].
+    """
+
+    formula = "k0 (1+tanh(theta-V0))"
+
+    def distance(self, theta: Tensor, deviation: Tensor, v0: float) -> Tensor:
+        """Argument of tanh."""
+        return theta - v0
+
+
+@register("method", "asgl")
+class AdaptiveSmoothing(Method):
+    """The decay and alpha are learned; in training, a share ``--smooth`` of the neurons passes on H(u - v_th) instead of a spike.
+
+    H is the integral of the surrogate: at width alpha, H = clip(x / alpha + 1/2, 0, 1) for ``rectangular``, sigmoid(4 x / alpha) for
+    ``sigmoid``. Which neurons are smooth is drawn for each neuron and timestep. The gradient, also of alpha, is that of H everywhere. The reset
+    uses the mixed output, and the layer passes on v_th times it. Evaluation fires as usual. One alpha = exp(log_width) per layer starts at
+    ``--width``.
+
+    Source: Wang et al., "Adaptive Smoothing Gradient Learning for Spiking Neural Networks", ICML 2023.
+    """
+
+    learns_decay = True
+    learns = True
+    takes_width = True
+    stepwise = True
+    graded = True
+    draws = True
+    formula = "learned"
+
+    def tensors(self, config: NeuronConfig, shape: tuple[int, ...], steps: int) -> dict[str, Tensor]:
+        """log_width: ln alpha, a parameter."""
+        if config.surrogate not in PRIMITIVES:
+            raise ConfigError(
+                f"surrogate: found {config.surrogate} with the method asgl, expected one whose integral is known: {', '.join(PRIMITIVES)}"
+            )
+        return {"log_width": nn.Parameter(torch.tensor(math.log(config.width)))}
+
+    def alpha(self, layer: LayerState) -> Tensor:
+        """The learned width."""
+        return layer.own["log_width"].exp()
+
+    def fire(self, layer: "LIF", u: Tensor, threshold: Threshold, alpha: Tensor) -> Tensor:
+        """Spikes, in training mixed with H; alpha is replaced by the parameter, which receives a gradient."""
+        x = u - threshold
+        step = (x >= 0).to(x.dtype)
+        if not layer.training:
+            return step
+        smooth = PRIMITIVES[layer.config.surrogate](x, layer.of_method()["log_width"].exp())
+        mixed = step.where(torch.rand_like(x) >= layer.config.smooth, smooth.detach())
+        return mixed + (smooth - smooth.detach())  # the second term is exactly 0
+
+
+@register("method", "trsg")
+class ThresholdRobust(Method):
+    """Decay and threshold are learned, alpha = v_th, and the neurons pass on v_th o, so that the gradient inside the window is 1.
+
+    With a rectangular surrogate, for the output a = v_th o: da/du = 1 and da/dv_th = o - u/v_th where abs(u/v_th - 1) < 1/2; elsewhere
+    0 and o. v_th = softplus(q) per layer. The source uses it with ``--reset soft --input-gain 1-beta --decay 0.5 --threshold 1``, and
+    with ``--init-potential measured`` (MP-Init).
+
+    Source: "TrSG" and "MP-Init", the code in github.com/kookhh0827/SNN-MP-Init-TRSG.
+    """
+
+    learns_decay = True
+    relative = True
+    graded = True
+    formula = "v_th"
+
+    def alpha(self, layer: LayerState) -> Tensor:
+        """v_th."""
+        return torch.as_tensor(layer.threshold, dtype=layer.beta.dtype, device=layer.beta.device)

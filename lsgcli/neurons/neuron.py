@@ -9,6 +9,15 @@ In the backward pass the derivative of the step function is replaced by a surrog
     du[t] = do[t] * h[t]  + beta * (1 - o[t]) * du[t+1]
     dbeta = sum over t and neurons of du[t] * u[t-1] * (1 - o[t-1])
 
+Options of the neuron, with q[t] for what remains of u[t] after the reset, so that u[t] = beta * q[t-1] + gain * I[t]:
+
+    reset soft:         q = u - v_th * o;  do[t] = g[t] - beta * v_th * du[t+1],  du[t] = do[t] * h[t] + beta * du[t+1]
+    reset none:         q = u;             do[t] = g[t],                          du[t] = do[t] * h[t] + beta * du[t+1]
+    detached reset:     do[t] = g[t]
+    learned threshold:  dv_th = - sum of do[t] * h[t], with soft reset also - sum of beta * o[t] * du[t+1]
+    input gain:         gain = 1 or 1 - beta
+    initial potential:  q[0] = 0, or the running average of q[T] over the neurons that fired at any step (MP-Init)
+
 Source: Lian et al., "Learnable Surrogate Gradient for Direct Training Spiking Neural Networks", IJCAI 2023,
 doi 10.24963/ijcai.2023/335, section 3.
 """
@@ -19,23 +28,48 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lsgcli import registry
 from lsgcli.config import NeuronConfig
 from lsgcli.errors import ConfigError
-from lsgcli.neurons.kernels import Backend, NormParameters
+from lsgcli.neurons.kernels import Backend, NormParameters, average, normalise
 from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.neurons.methods import LayerState, Method
-from lsgcli.neurons.step import LIFParameters
+from lsgcli.neurons.step import LIFParameters, measure_remains
+from lsgcli.neurons.stepped import Observer, Stepped
 from lsgcli.neurons.surrogates import Surrogate
+from lsgcli.neurons.tdbn import MembraneNorm
+from lsgcli.neurons.variants import Neuron
 
-MOMENTUM = 0.1  # of the running average of the measured standard deviation, as in tdBN
+MOMENTUM = 0.1  # of the running averages of what layers measure, as in tdBN
 PLAIN = NeuronConfig(method="none")
 
 
 def over_channels(parameter: Tensor, trailing: int) -> Tensor:
     """A parameter per layer, (), or per channel, (C,), reshaped to broadcast against (C, ...) with ``trailing`` axes after C."""
     return parameter.reshape(-1, *(1,) * trailing) if parameter.dim() == 1 else parameter
+
+
+def _check_options(config: NeuronConfig) -> None:
+    """Check that options of LIF have their defaults, because other neurons ignore them."""
+    problems = [
+        f"{name}: found {getattr(config, name)!r} with the neuron {config.neuron}, expected {getattr(PLAIN, name)!r}"
+        for name in ("reset", "detach_reset", "init_potential")
+        if getattr(config, name) != getattr(PLAIN, name)
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems), hint="Use --neuron lif, or omit these options.")
+
+
+def _scaled(current: Tensor, gain: Tensor) -> Tensor:
+    """A current (T, B, C, ...) times a factor, () or (C,), in the current's type."""
+    return (current * over_channels(gain, current.dim() - 3)).to(current.dtype)
+
+
+def detached(threshold: float | Tensor) -> float | Tensor:
+    """A threshold without gradient."""
+    return threshold.detach() if isinstance(threshold, Tensor) else threshold
 
 
 class LIF(nn.Module):
@@ -47,13 +81,20 @@ class LIF(nn.Module):
         config: settings of the neurons; by default, decay and width are fixed.
         channels: C of a current (T, B, C, ...), if the decay is per channel.
         norm: the preceding tdBN, whose mean weight some methods use. It does not become a submodule.
+        steps: T, for methods with a threshold per timestep.
+        membrane: whether u is normalised before it is compared with the threshold (MPBN).
         settings: fields that replace those of ``config``.
 
     Attributes:
         config: settings of the neurons.
+        neuron: the model of the neuron; other models than ``lif``, and stepwise methods, run timestep by timestep.
+        observer: observes the timesteps of such a layer.
+        membrane: normalises u before it fires, if any.
         b: beta = sigmoid(b), () or (C,); a parameter if the decay is learned, otherwise a buffer.
-        width: () or (C,), a buffer, if the method stores a width per layer.
-        sigma: (), a buffer, if the method measures u: running average of its standard deviation, updated by :meth:`end_step`.
+        q: (), a parameter if the threshold is learned: v_th = softplus(q).
+        (others): parameters and buffers of the method and of the neuron, see
+            :meth:`~lsgcli.neurons.methods.Method.tensors` and :meth:`~lsgcli.neurons.variants.Neuron.tensors`.
+        initial: (), a buffer, if the initial potential is measured, in units of u; updated by :meth:`end_step`.
         recomputing: set while activations are recomputed for the backward pass; u is then not measured again.
 
     Raises:
@@ -61,9 +102,9 @@ class LIF(nn.Module):
     """
 
     b: Tensor
-    width: float | Tensor
-    sigma: Tensor
     measured: Tensor
+    initial: Tensor
+    remains: Tensor
 
     def __init__(
         self,
@@ -71,13 +112,14 @@ class LIF(nn.Module):
         *,
         channels: int | None = None,
         norm: nn.Module | None = None,
+        steps: int = 1,
+        membrane: bool = False,
         **settings: Any,
     ):
         super().__init__()
         self.config = config = dataclasses.replace(config, **settings)
         if config.decay_per == "channel" and channels is None:
             raise ConfigError("LIF: found decay_per 'channel' without channels, expected their number")
-        self.threshold = config.threshold
         self.backend: str | Backend = config.backend
         self.method: Method = registry.get("method", config.method)()
         self.surrogate: Surrogate = registry.get("surrogate", config.surrogate)
@@ -90,18 +132,39 @@ class LIF(nn.Module):
             self.b = nn.Parameter(b)
         else:
             self.register_buffer("b", b)
-        if self.method.stores_width:
-            self.register_buffer("width", torch.full(shape, config.width))
-        else:
-            self.width = config.width
+        self.neuron: Neuron = registry.get("neuron", config.neuron)(config)
+        if config.neuron != "lif":
+            _check_options(config)
+        self.observer: Observer | None = None
+        if membrane and channels is None:
+            raise ConfigError("LIF: found a normalisation of u without channels, expected their number")
+        self.membrane = MembraneNorm(channels) if membrane and channels is not None else None
+        of_method, of_neuron = self.method.tensors(config, shape, steps), self.neuron.tensors(channels, steps)
+        self._of_method, self._of_neuron = tuple(of_method), tuple(of_neuron)
+        for name, tensor in {**of_method, **of_neuron}.items():
+            if isinstance(tensor, nn.Parameter):
+                self.register_parameter(name, tensor)
+            else:
+                self.register_buffer(name, tensor)
         if self.method.measures:
-            self.register_buffer("sigma", torch.tensor(self.threshold * math.sqrt(1 + config.decay**2)))
-            self.register_buffer("measured", torch.zeros(3, dtype=torch.float64), persistent=False)
+            per_step = (steps,) if self.method.stepwise else ()
+            self.register_buffer("measured", torch.zeros(3, *per_step, dtype=torch.float64), persistent=False)
+        self.learns_threshold = config.threshold_learned or self.method.relative
+        if self.learns_threshold:
+            self.q = nn.Parameter(torch.tensor(config.threshold + math.log(-math.expm1(-config.threshold))))
+        if config.init_potential == "measured":
+            self.register_buffer("initial", torch.zeros(()))
+            self.register_buffer("remains", torch.zeros(2, dtype=torch.float64), persistent=False)
 
     @property
     def beta(self) -> Tensor:
         """Decay per timestep, () or (C,), differentiable with respect to b."""
         return self.b.sigmoid()
+
+    @property
+    def threshold(self) -> float | Tensor:
+        """v_th; if it is learned, (), differentiable with respect to q."""
+        return F.softplus(self.q) if self.learns_threshold else self.config.threshold
 
     @property
     def alpha(self) -> Tensor:
@@ -127,35 +190,47 @@ class LIF(nn.Module):
         before = current.dim() - alpha.dim() - trailing  # axes between time and channels
         alpha = alpha.reshape(len(alpha), *(1,) * before, *alpha.shape[1:], *(1,) * trailing)
         measured = self.measured if self.method.measures and self.training and not self.recomputing else None
-        return LIFParameters(beta, alpha, self.threshold, self.surrogate, measured)
+        threshold = self.threshold
+        if self.method.relative:
+            alpha, threshold = alpha / detached(threshold), 1.0
+        return LIFParameters(beta, alpha, threshold, self.surrogate, measured, self.config.reset, self.config.detach_reset)
 
     def _alpha(self, T: int) -> Tensor:
         """Width for T timesteps, (T or 1,) or (T or 1, C)."""
         beta = self.beta.detach()
-        width = self.width if isinstance(self.width, Tensor) else beta.new_full((), self.width)
+        width = beta.new_full((), self.config.width)
         gamma = beta.new_ones(())
         if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
             gamma = weight.detach().mean()
-        alpha = self.method.alpha(
-            LayerState(T, self.threshold, beta, width, gamma, self.sigma if self.method.measures else None)
-        )
+        own = {name: tensor.detach() for name, tensor in self.of_method().items()}
+        alpha = self.method.alpha(LayerState(T, detached(self.threshold), beta, width, gamma, own))
         return alpha if alpha.dim() > beta.dim() else alpha[None]
 
     @torch.no_grad()
     def end_step(self, skip: Tensor | None = None) -> None:
-        """Update sigma from the measurements since the last call. Call it once after every optimiser step.
+        """Update what the layer measures in training. Call it once after every optimiser step.
 
         Args:
             skip: 0-dimensional; if true, the measurements are discarded. Its value is not synchronised with the host.
         """
-        if not self.method.measures:
-            return
-        n, total, squares = self.measured if self.gather is None else self.gather(self.measured).sum(0)
-        variance = squares / n - (total / n).square()  # NaN if nothing was measured
-        moved = self.sigma.lerp(variance.clamp_min(0).sqrt().to(self.sigma.dtype), MOMENTUM)
+        if self.method.measures:
+            moments = self._of_all(self.measured)
+            for name, value in self.method.averages(moments).items():
+                self._move(getattr(self, name), value, moments[0], skip)
+        if self.config.init_potential == "measured":
+            n, total = self._of_all(self.remains)
+            self._move(self.initial, total / n, n, skip)
+
+    def _of_all(self, sums: Tensor) -> Tensor:
+        """The sums of all processes since the last call, which are zeroed."""
+        whole = sums.clone() if self.gather is None else self.gather(sums).sum(0)
+        sums.zero_()
+        return whole
+
+    def _move(self, running: Tensor, measured: Tensor, n: Tensor, skip: Tensor | None) -> None:
+        """Update a running average, unless the step is skipped or ``n`` is 0."""
         keep = n == 0 if skip is None else (n == 0) | skip
-        self.sigma.copy_(torch.where(keep, self.sigma, moved))
-        self.measured.zero_()
+        running.copy_(torch.where(keep, running, running.lerp(measured.to(running.dtype), MOMENTUM)))
 
     def remove_norm(self) -> None:
         """Remove the reference to the preceding tdBN, after folding."""
@@ -169,7 +244,20 @@ class LIF(nn.Module):
             overwrite: allow the backend to overwrite ``current``. Only for a tensor that nothing, including autograd, reads
                 afterwards.
         """
-        return self.implementation(current, self.parameters_for(current), overwrite)
+        p = self.parameters_for(current)
+        starts = self.config.init_potential == "measured"
+        measuring = starts and self.training and not self.recomputing
+        gain = self._gain()
+        if gain is not None:
+            current, overwrite = _scaled(current, gain), True
+        if starts:
+            first = current[:1] + p.beta * (self.initial / self.threshold if self.method.relative else self.initial)
+            current, overwrite = torch.cat([first.to(current.dtype), current[1:]]), True
+        spikes = self.implementation(current, p, overwrite and not measuring)
+        if measuring:
+            n, total = measure_remains(current, spikes, p)
+            self.remains += torch.stack([n, total * self.threshold if self.method.relative else total]).detach()
+        return self._output(spikes)
 
     def normalise_and_fire(
         self, norm: NormParameters | None, z: Tensor, *, residual: Tensor | None = None, pool: int = 1
@@ -178,17 +266,59 @@ class LIF(nn.Module):
 
         Arguments and result as for :meth:`lsgcli.neurons.kernels.Backend.normalise_and_fire`.
         """
-        return self.implementation.normalise_and_fire(z, norm, self.parameters_for(z), residual=residual, pool=pool)
+        if self.config.init_potential == "measured":
+            current = z if norm is None else normalise(z, norm)
+            spikes = LIF.forward(self, current if residual is None else current + residual)
+            return spikes if pool == 1 else average(spikes, pool)
+        p, gain = self.parameters_for(z), self._gain()
+        if gain is not None:
+            if norm is None:
+                z = _scaled(z, gain)
+            else:
+                norm = norm._replace(weight=norm.weight * gain, bias=norm.bias * gain)
+            residual = None if residual is None else _scaled(residual, gain)
+        return self._output(self.implementation.normalise_and_fire(z, norm, p, residual=residual, pool=pool))
+
+    def _gain(self) -> Tensor | None:
+        """Factor on the current, () or (C,); None if it is 1."""
+        gain = None if self.config.input_gain == "1" else 1 - self.beta
+        if self.method.relative:
+            return (1.0 if gain is None else gain) / self.threshold  # type: ignore[return-value]
+        return gain
+
+    def _output(self, spikes: Tensor) -> Tensor:
+        """What the layer passes on for its spikes, or averages of them."""
+        return (spikes * self.threshold).to(spikes.dtype) if self.method.graded else spikes
+
+    def of_method(self) -> dict[str, Tensor]:
+        """Parameters and buffers of the method, by name."""
+        return {name: getattr(self, name) for name in self._of_method}
+
+    def of_neuron(self) -> dict[str, Tensor]:
+        """Parameters of the neuron, by name."""
+        return {name: getattr(self, name) for name in self._of_neuron}
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the layer runs timestep by timestep, whatever the backend."""
+        return self.config.neuron != "lif" or self.method.stepwise or self.membrane is not None
+
+    def firing(self) -> tuple[float | Tensor, Tensor | None]:
+        """Threshold of s u in evaluation, and the sign s, (C,) each with MPBN, which they include; otherwise v_th and None."""
+        v_th = float(self.threshold)
+        return (v_th, None) if self.membrane is None else self.membrane.firing(v_th)
 
     @property
     def implementation(self) -> Backend:
         """The backend: looked up by name, or a :class:`Backend` that was assigned, for example to observe the layer."""
+        if self.stepped:
+            return Stepped(self)
         return self.backend if isinstance(self.backend, Backend) else registry.get("backend", self.backend)
 
     def extra_repr(self) -> str:
         """Settings, current decay and width."""
         per = "" if self.b.dim() == 0 else f" (mean of {len(self.b)})"
         return (
-            f"method={self.config.method}, beta={self.beta.mean().item():.3f}{per}, alpha={self.alpha.mean().item():.3f}, "
-            f"threshold={self.threshold}, surrogate={self.config.surrogate}, backend={self.backend}"
+            f"{'' if self.config.neuron == 'lif' else f'neuron={self.config.neuron}, '}method={self.config.method}, beta={self.beta.mean().item():.3f}{per}, alpha={self.alpha.mean().item():.3f}, "
+            f"threshold={float(self.threshold):g}, surrogate={self.config.surrogate}, backend={self.backend}"
         )

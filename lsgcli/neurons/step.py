@@ -1,6 +1,6 @@
 """One timestep of leaky integrate-and-fire neurons, as a pure function; the equations are in ``lsgcli.neurons.neuron``."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -17,23 +17,35 @@ class LIFState(NamedTuple):
     o: Tensor
 
 
+# What remains of the potential u after the reset by the spikes o: (u, o, v_th) -> tensor like u.
+RESETS: dict[str, Callable[[Tensor, Tensor, float | Tensor], Tensor]] = {
+    "hard": lambda u, o, v_th: u * (1 - o),
+    "soft": lambda u, o, v_th: u - v_th * o,
+    "none": lambda u, o, v_th: u,
+}
+
+
 class LIFParameters(NamedTuple):
     """Parameters of a sequence of steps.
 
     Attributes:
         beta: decay; broadcasts against I[t].
         alpha: width; broadcasts against the current, (T, ...).
-        threshold: v_th.
+        threshold: v_th; a tensor, (), if it is learned.
         surrogate: shape of do/du in the backward pass.
         measured: (3,), float64; if given, the backend adds the number of membrane potentials computed in the forward pass,
             their sum, and the sum of their squares.
+        reset: a key of :data:`RESETS`.
+        detach: whether the gradient through the spikes in the reset is omitted.
     """
 
     beta: Tensor
     alpha: Tensor
-    threshold: float
+    threshold: float | Tensor
     surrogate: Surrogate
     measured: Tensor | None = None
+    reset: str = "hard"
+    detach: bool = False
 
     def each_step(self, current: Tensor) -> "Iterator[LIFParameters]":
         """Parameters of each timestep of a current (T, ...), for :func:`step`; ``alpha`` broadcasts against I[t]."""
@@ -48,21 +60,22 @@ def over_time(parameter: Tensor, dimensions: int) -> Tensor:
 
 
 class Spike(torch.autograd.Function):
-    """o = 1[u >= v_th] forward, do/du = h(u - v_th, alpha) backward."""
+    """o = 1[u >= v_th] forward, do/du = -do/dv_th = h(u - v_th, alpha) backward."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, p: LIFParameters) -> Tensor:
+    def forward(ctx: Any, u: Tensor, threshold: float | Tensor, alpha: Tensor, surrogate: Surrogate) -> Tensor:
         """Spikes of u's shape and type."""
-        ctx.save_for_backward(u, p.alpha)
-        ctx.p = p
-        return (u >= p.threshold).to(u.dtype)
+        ctx.save_for_backward(u, threshold if isinstance(threshold, Tensor) else None, alpha)
+        ctx.threshold, ctx.surrogate = threshold, surrogate
+        return (u >= threshold).to(u.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient times the surrogate."""
-        u, alpha = ctx.saved_tensors
-        return grad * ctx.p.surrogate(u - ctx.p.threshold, alpha), None
+        u, threshold, alpha = ctx.saved_tensors
+        d_u = grad * ctx.surrogate(u - (ctx.threshold if threshold is None else threshold), alpha)
+        return d_u, -d_u.sum_to_size(threshold.shape) if ctx.needs_input_grad[1] else None, None, None
 
 
 def initial_state(current: Tensor) -> LIFState:
@@ -81,8 +94,8 @@ def step(current: Tensor, state: LIFState, p: LIFParameters) -> tuple[Tensor, LI
     Returns:
         The spikes o[t] and the state for the next step.
     """
-    u = p.beta * state.u * (1 - state.o) + current
-    o = Spike.apply(u, p)
+    u = p.beta * RESETS[p.reset](state.u, state.o.detach() if p.detach else state.o, p.threshold) + current
+    o = Spike.apply(u, p.threshold, p.alpha, p.surrogate)
     return o, LIFState(u, o)
 
 
@@ -92,3 +105,19 @@ def measure(measured: Tensor, u: Tensor) -> None:
     measured[0] += u.numel()
     measured[1] += u.sum(dtype=torch.float64)
     measured[2] += u.square().sum(dtype=torch.float64)
+
+
+@torch.no_grad()
+def measure_remains(current: Tensor, spikes: Tensor, p: LIFParameters) -> Tensor:
+    """Number of neurons that fired at any step, and the sum of their potentials after the reset of the last step: (2,) float64.
+
+    Args:
+        current: I, (T, ...).
+        spikes: o, (T, ...).
+        p: parameters of the layer.
+    """
+    rest = torch.zeros_like(current[0], dtype=torch.promote_types(current.dtype, torch.float32))
+    for now, o in zip(current, spikes, strict=True):
+        rest = RESETS[p.reset](p.beta * rest + now, o.to(rest.dtype), p.threshold)
+    fired = spikes.amax(0)
+    return torch.stack([fired.sum(dtype=torch.float64), (rest * fired).sum(dtype=torch.float64)])

@@ -81,3 +81,19 @@ def atan(x: Tensor, width: Tensor) -> Tensor:
     Source: Fang et al., "Incorporating Learnable Membrane Time Constant", ICCV 2021.
     """
     return 1 / (width * (1 + (x * (math.pi / width)).square()))
+
+
+# H(x, width), the integral of h from -infinity to x, by name of the surrogate.
+PRIMITIVES: dict[str, Surrogate] = {
+    "rectangular": lambda x, width: (x / width + 0.5).clamp(0, 1),
+    "triangular": lambda x, width: _ramp((x / width).clamp(-1, 1)),
+    "exponential": lambda x, width: 0.5 + x.sign() * (1 - (x.abs() * (-2 / width)).exp()) / 2,
+    "sigmoid": lambda x, width: (4 * x / width).sigmoid(),
+    "tanh": lambda x, width: (4 * x / width).sigmoid(),
+    "atan": lambda x, width: 0.5 + (x * (math.pi / width)).atan() / math.pi,
+}
+
+
+def _ramp(y: Tensor) -> Tensor:
+    """The integral of max(0, 1 - abs(y))."""
+    return 0.5 + y - y * y.abs() / 2

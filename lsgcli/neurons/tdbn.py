@@ -1,4 +1,4 @@
-"""Threshold-dependent batch normalisation (tdBN).
+"""Threshold-dependent batch normalisation (tdBN), and other normalisations of currents.
 
 Per channel, with statistics over T, B and all positions:
 
@@ -10,17 +10,21 @@ If two branches are summed before a neuron, eta = 1/sqrt(2) in each preserves th
 Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks", AAAI 2021.
 """
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels import NormParameters, normalise
 from lsgcli.neurons.kernels.synchronised import Gather
+from lsgcli.registry import register
 
 
 class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Base class; parameters, buffers and running statistics as in ``torch.nn.BatchNorm``."""
 
-    dimensions: int
+    dimensions: int | None
     shape: str
 
     def __init__(self, num_features: int, threshold: float = 0.5, eta: float = 1.0, eps: float = 1e-5, momentum: float = 0.1):
@@ -40,7 +44,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         Raises:
             ConfigError: wrong number of dimensions or channels, or, in training, only one value per channel.
         """
-        if input.dim() != self.dimensions or input.shape[2] != self.num_features:
+        if self.dimensions not in (input.dim(), None) or input.shape[2] != self.num_features:
             raise ConfigError(
                 f"{type(self).__name__}: found an input of shape {tuple(input.shape)}, expected {self.shape} with C = {self.num_features}"
             )
@@ -64,6 +68,10 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
             scale=self.scale,
             gather=self.gather,
         )
+
+    def folded(self) -> nn.Module:
+        """What remains of the normalisation after it is folded into the preceding convolution."""
+        return nn.Identity()
 
     @property
     def scale(self) -> float:
@@ -93,3 +101,105 @@ class TdBatchNorm1d(_TdBatchNorm):
     """tdBN of (T, B, C); arguments as for :class:`TdBatchNorm2d`."""
 
     dimensions, shape = 3, "(T, B, C)"
+
+
+class MembraneNorm(_TdBatchNorm):
+    """MPBN: batch normalisation of u[t], (B, C, ...), with the statistics of each timestep and running statistics common to all.
+
+    Source: Guo et al., "Membrane Potential Batch Normalization for Spiking Neural Networks", ICCV 2023.
+
+    Args:
+        num_features: C.
+    """
+
+    dimensions, shape = None, "(1, B, C, ...)"
+
+    def __init__(self, num_features: int):
+        super().__init__(num_features, threshold=1.0)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalised potentials, of their shape."""
+        return super().forward(input[None])[0]
+
+    @torch.no_grad()
+    def firing(self, v_th: float) -> tuple[Tensor, Tensor]:
+        """Threshold and sign s, (C,) each, with which s u >= threshold is equivalent to BN(u) >= v_th in evaluation."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        deviation = (self.running_var.double() + self.eps).sqrt()
+        sign = torch.where(self.weight < 0, -1.0, 1.0).double()
+        threshold = sign * (self.running_mean.double() + (v_th - self.bias.double()) * deviation / self.weight.double())
+        always = torch.where(self.bias >= v_th, -torch.inf, torch.inf).double()  # or never, where u has no influence
+        threshold = torch.where(self.weight == 0, always, threshold)
+        return threshold.to(self.weight.dtype), sign.to(self.weight.dtype)
+
+
+class TimeScale(nn.Module):
+    """A learned factor p[t] on the current (T, B, C, H, W) at each timestep, initially 1.
+
+    Args:
+        p: the factors, (T,).
+    """
+
+    def __init__(self, p: nn.Parameter):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x times p, in its type; a ConfigError if x has another number of timesteps."""
+        if len(x) != len(self.p):
+            raise ConfigError(
+                f"TEBN: found {len(x)} timesteps, expected {len(self.p)}, the number of its factors",
+                hint="Use the T of the training.",
+            )
+        return (x * self.p.reshape(-1, *(1,) * (x.dim() - 1))).to(x.dtype)
+
+
+class TemporalBatchNorm2d(TdBatchNorm2d):
+    """TEBN of (T, B, C, H, W): p[t] times the batch normalisation with statistics over T, B, H, W.
+
+    Source: Duan et al., "Temporal Effective Batch Normalization in Spiking Neural Networks", NeurIPS 2022.
+
+    Args:
+        num_features: C.
+        steps: T.
+    """
+
+    def __init__(self, num_features: int, steps: int):
+        super().__init__(num_features, threshold=1.0)
+        self.p = nn.Parameter(torch.ones(steps))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalised input, of its shape."""
+        return self.folded()(super().forward(input))
+
+    def folded(self) -> nn.Module:
+        """The factors, whose parameter has the same name."""
+        return TimeScale(self.p)
+
+
+Norm = Callable[[int, float, float, int], nn.Module]  # (channels, v_th, eta, T) -> a module of (T, B, C, H, W)
+
+
+@register("norm", "tdbn")
+def tdbn(channels: int, threshold: float, eta: float, steps: int) -> nn.Module:
+    """Threshold-dependent batch normalisation: standard deviation v_th, and v_th/sqrt(2) in each of two branches that are summed."""
+    return TdBatchNorm2d(channels, threshold=threshold, eta=eta)
+
+
+@register("norm", "bn")
+def bn(channels: int, threshold: float, eta: float, steps: int) -> nn.Module:
+    """Batch normalisation with statistics over T, B, H, W: standard deviation 1, whatever the threshold."""
+    return TdBatchNorm2d(channels, threshold=1.0)
+
+
+@register("norm", "tebn")
+def tebn(channels: int, threshold: float, eta: float, steps: int) -> nn.Module:
+    """Temporal effective batch normalisation: ``bn`` times a learned factor per timestep, which fixes T."""
+    return TemporalBatchNorm2d(channels, steps)
+
+
+@register("norm", "mpbn")
+def mpbn(channels: int, threshold: float, eta: float, steps: int) -> nn.Module:
+    """``bn``, and a second batch normalisation of the membrane potential before it fires; what is reset is u itself."""
+    return TdBatchNorm2d(channels, threshold=1.0)

@@ -136,15 +136,20 @@ class FiringRates:
     def __init__(self, model: SpikingNet):
         self.totals: dict[str, list[float]] = {}
         self.handles = [
-            (layer.block or layer.lif).register_forward_hook(self._counter(layer.name)) for layer in model.spiking_layers()
+            (layer.block or layer.lif).register_forward_hook(
+                self._counter(layer.name, float(layer.lif.threshold) if layer.lif.method.graded else 1.0)
+            )
+            for layer in model.spiking_layers()
         ]
 
-    def _counter(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+    def _counter(self, name: str, height: float) -> Callable[[nn.Module, Any, Tensor], None]:
+        """A hook on outputs, which are ``height`` where a neuron fires."""
         total = self.totals.setdefault(name, [0.0, 0.0])
 
         def count(module: nn.Module, arguments: Any, spikes: Tensor) -> None:
             # float32 sums per step are exact, and much faster than float64 sums over the whole tensor.
-            total[0] += float(spikes.sum(tuple(range(1, spikes.dim())), dtype=torch.float32).sum(dtype=torch.float64))
+            fired = float(spikes.sum(tuple(range(1, spikes.dim())), dtype=torch.float32).sum(dtype=torch.float64))
+            total[0] += fired / height
             total[1] += spikes.numel()
 
         return count

@@ -80,7 +80,7 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
     torch.manual_seed(config.seed)
     model = models.build(
         config.arch,
-        config.neuron,
+        config.neurons,
         T=config.T,
         num_classes=classes,
         in_channels=channels,
@@ -89,6 +89,7 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
         width_multiplier=config.width_multiplier,
         residual=config.residual,
         depth=config.depth,
+        norm=config.norm,
     )
     model.checkpoint_activations = config.checkpoint_activations == "layers"
     return model

@@ -1,4 +1,4 @@
-"""Optimisers: one for the weights, and a separate Adam for the decays of the neurons.
+"""Optimisers: one for the weights, and a separate Adam for the parameters of the neurons.
 
 dL/db of a decay parameter is about 1e-4 to 1e-3: SGD with the weights' learning rate moves b by 1e-4 per step, so the decay hardly
 changes in whole epochs. Adam moves b by about its learning rate per step, so ``decay_lr`` times the number of steps bounds the change of
@@ -41,20 +41,20 @@ class Optimizers:
         scaler: scales the loss in fp16.
 
     Attributes:
-        all: the optimiser of the weights, then that of the decays if they are learned.
+        all: the optimiser of the weights, then that of the neurons' parameters if there are any.
     """
 
     def __init__(self, model: nn.Module, config: RunConfig, scaler: GradScaler | None = None):
         self.scaler = scaler or GradScaler(enabled=False)
-        decays = {id(p) for module in model.modules() if isinstance(module, LIF) for p in module.parameters(recurse=False)}
+        own = {id(p) for module in model.modules() if isinstance(module, LIF) for p in module.parameters(recurse=False)}
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
-        decayed = [p for p in self.names if p.dim() > 1]
-        plain = [p for p in self.names if p.dim() <= 1 and id(p) not in decays]
+        decayed = [p for p in self.names if p.dim() > 1 and id(p) not in own]
+        plain = [p for p in self.names if p.dim() <= 1 and id(p) not in own]
         on_plain = config.weight_decay if config.weight_decay_on == "all" else 0.0
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": on_plain}]
         self.all = [WEIGHT_OPTIMIZERS[config.optimizer](groups, config)]
-        if decays:
-            params = [p for p in self.names if id(p) in decays]
+        if own:
+            params = [p for p in self.names if id(p) in own]
             self.all.append(AdamW(params, lr=config.decay_lr, weight_decay=0.0, fused=True))  # type: ignore[call-arg]
         self.lr = [group["lr"] for optimizer in self.all for group in optimizer.param_groups]  # initial learning rates
 

@@ -99,7 +99,7 @@ def test_a_section_checks_its_values_and_converts_integers(section):
 
 
 def test_the_neuron_of_a_run_has_its_settings():
-    neuron = RunConfig(decay=0.3, surrogate="atan", backend="reference").neuron
+    neuron = RunConfig(decay=0.3, surrogate="atan", backend="reference").neurons
     assert neuron == NeuronConfig(decay=0.3, surrogate="atan", backend="reference")
     assert (LIF(neuron).config, LIF(neuron, decay=0.4).config) == (neuron, dataclasses.replace(neuron, decay=0.4))
 

@@ -32,67 +32,83 @@ class Reference(Backend):
     """
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
-        return LIFSequence.apply(current, p.beta, p, overwrite)
+        threshold = p.threshold if isinstance(p.threshold, Tensor) else None
+        return LIFSequence.apply(current, p.beta, threshold, p, overwrite)
 
 
 class LIFSequence(torch.autograd.Function):
     """Forward integrates and fires step by step; backward iterates over the steps in reverse."""
 
     @staticmethod
-    def forward(ctx: Any, current: Tensor, beta: Tensor, p: LIFParameters, overwrite: bool) -> Tensor:
+    def forward(ctx: Any, current: Tensor, beta: Tensor, threshold: Tensor | None, p: LIFParameters, overwrite: bool) -> Tensor:
         """(T, ...) -> (T, ...)."""
         wide = torch.promote_types(current.dtype, torch.float32)
         reuse = overwrite and wide == current.dtype and not _repeats(current)
         membrane = current if reuse else torch.empty_like(current, dtype=wide)
         spikes = torch.empty_like(membrane, dtype=current.dtype)
-        decay = beta.detach().to(wide)
+        decay, v_th = beta.detach().to(wide), p.threshold if threshold is None else threshold.detach()
         rest = torch.empty_like(membrane[0])
         for t in range(len(current)):
             u = membrane[t]
             if t > 0:
-                before = membrane[t - 1]
-                # u - u * o: the potential is 0 after a spike, otherwise it is carried over.
-                torch.addcmul(before, before, spikes[t - 1].to(wide), value=-1, out=rest)
+                _after_reset(membrane[t - 1], spikes[t - 1], p.reset, v_th, rest)
                 torch.add(current[t], rest.mul_(decay), out=u)
             elif not reuse:
                 u.copy_(current[t])
-            torch.ge(u, p.threshold, out=spikes[t])
+            torch.ge(u, v_th, out=spikes[t])
             if p.measured is not None:
                 measure(p.measured, u)
-        ctx.save_for_backward(membrane, beta, over_time(p.alpha, current.dim()))
+        ctx.save_for_backward(membrane, beta, threshold, over_time(p.alpha, current.dim()))
         ctx.p, ctx.dtype = p, current.dtype
         ctx.set_materialize_grads(False)
         return spikes
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None]:
-        """Gradients of the current and of beta."""
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Gradients of the current, of beta and of the threshold."""
         if grad is None:
-            return None, None, None, None
-        membrane, beta, alpha = ctx.saved_tensors
+            return (None,) * 5
+        membrane, beta, threshold, alpha = ctx.saved_tensors
+        p, v_th = ctx.p, ctx.p.threshold if threshold is None else threshold
+        hard = p.reset == "hard"
         decay = beta.to(membrane.dtype)
         alpha = alpha.to(membrane.dtype).expand(len(membrane), *alpha.shape[1:])
         d_current = torch.empty_like(membrane, dtype=ctx.dtype)
         d_beta = torch.zeros_like(beta, dtype=torch.promote_types(beta.dtype, membrane.dtype))
+        d_threshold = membrane.new_zeros(())
         carried: Tensor | None = None  # du[t+1]
         for t in reversed(range(len(membrane))):
             u = membrane[t]
-            du = ctx.p.surrogate(u - ctx.p.threshold, alpha[t])
+            du = p.surrogate(u - v_th, alpha[t])
             if carried is None:
                 du *= grad[t]
+                d_threshold -= 0 if threshold is None else du.sum()
             else:
                 # 1 if the neuron did not fire; multiplying by it is several times faster than a masked fill.
-                kept = torch.lt(u, ctx.p.threshold, out=torch.empty_like(u))
-                through_reset = carried * u
-                scaled = carried.mul_(decay)
-                du *= torch.addcmul(grad[t].to(u.dtype), decay, through_reset, value=-1)
-                du += scaled.mul_(kept)
+                kept = torch.lt(u, v_th, out=torch.empty_like(u))
                 if ctx.needs_input_grad[1]:
-                    d_beta += through_reset.mul_(kept).sum_to_size(beta.shape)
+                    rest = _after_reset(u, 1 - kept, p.reset, v_th, torch.empty_like(u))
+                    d_beta += rest.mul_(carried).sum_to_size(beta.shape)
+                arriving = grad[t].to(u.dtype)
+                if p.reset != "none" and not p.detach:
+                    arriving = torch.addcmul(arriving, decay, carried * (u if hard else v_th), value=-1)
+                du *= arriving
+                scaled = carried.mul_(decay)
+                if threshold is not None:
+                    d_threshold -= du.sum() + (0 if p.reset != "soft" else (scaled * (1 - kept)).sum())
+                du += scaled.mul_(kept) if hard else scaled
             d_current[t] = du
             carried = du
-        return d_current, d_beta.to(beta.dtype), None, None
+        return d_current, d_beta.to(beta.dtype), None if threshold is None else d_threshold.to(threshold.dtype), None, None
+
+
+def _after_reset(u: Tensor, spikes: Tensor, reset: str, v_th: float | Tensor, out: Tensor) -> Tensor:
+    """What remains of u, written to ``out``: u - u o, u - v_th o, or u."""
+    if reset == "none":
+        return out.copy_(u)
+    removed = u if reset == "hard" else torch.as_tensor(v_th, dtype=u.dtype, device=u.device)
+    return torch.addcmul(u, removed, spikes.to(u.dtype), value=-1, out=out)
 
 
 def _repeats(x: Tensor) -> bool:

@@ -61,7 +61,7 @@ class Triton(Backend):
         if shape is None or current.numel() == 0 or p.beta.dim() >= current.dim() or current.dtype not in TYPES:
             return reference(current, p, overwrite)
         launch = sequence.Launch(layout.of_neurons(current, p.beta, over_time(p.alpha, current.dim())[0]), None, p, shape)
-        return sequence.Sequence.apply(current, None, None, None, p.beta, launch)
+        return sequence.Sequence.apply(current, None, None, None, p.beta, _learned(p), launch)
 
     def normalise_and_fire(
         self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
@@ -76,7 +76,8 @@ class Triton(Backend):
             return super().normalise_and_fire(z, norm, p, residual=residual, pool=pool)
         launch = sequence.Launch(layout.of_images(z, pool), norm, p, shape)
         weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
-        return sequence.Sequence.apply(z, None if residual is None else residual.expand_as(z), weight, bias, p.beta, launch)
+        more = None if residual is None else residual.expand_as(z)
+        return sequence.Sequence.apply(z, more, weight, bias, p.beta, _learned(p), launch)
 
 
 @cache
@@ -107,6 +108,11 @@ def _fits(z: Tensor, norm: NormParameters | None, p: LIFParameters, pool: int) -
         return False
     one_value = norm is not None and norm.training and z.numel() == z.shape[2]
     return not one_value and all(_per_channel(v) for v in (p.beta, over_time(p.alpha, z.dim())[0]))
+
+
+def _learned(p: LIFParameters) -> Tensor | None:
+    """The threshold, if it is learned."""
+    return p.threshold if isinstance(p.threshold, Tensor) else None
 
 
 def _per_channel(v: Tensor) -> bool:

@@ -6,7 +6,7 @@ import torch
 
 from lsgcli import registry
 from lsgcli.analysis import own
-from lsgcli.analysis.dynamics import Dynamics, Passage
+from lsgcli.analysis.dynamics import CARRIES, Dynamics, Passage
 from lsgcli.analysis.sums import LayerSums, signal
 
 pytest.importorskip("numba")
@@ -17,7 +17,17 @@ T, B, C, H, W = 3, 2, 5, 6, 4
 LARGE = [(2, 64, 32, 32), (5, 33, 18, 46), (1, 1200, 8, 8)]
 
 
-def passage(surrogate="rectangular", side=1, residual=False, per="layer", dtype=torch.float32, still=False, size=(B, C, H, W)):
+def passage(
+    surrogate="rectangular",
+    side=1,
+    residual=False,
+    per="layer",
+    dtype=torch.float32,
+    still=False,
+    size=(B, C, H, W),
+    reset="hard",
+    detach=False,
+):
     torch.manual_seed(0)
     B, C, H, W = size
     x = torch.randn(T * B, C, H, W).to(dtype).contiguous(memory_format=torch.channels_last).unflatten(0, (T, B))
@@ -28,7 +38,7 @@ def passage(surrogate="rectangular", side=1, residual=False, per="layer", dtype=
         "channel": (torch.rand(C, 1, 1), 0.5 + torch.rand(C, 1, 1)),
         "step": (torch.tensor(0.4), (0.5 + torch.rand(T)).view(T, 1, 1, 1, 1)),
     }[per]
-    p = Dynamics(decay, 0.5, width, registry.get("surrogate", surrogate))
+    p = Dynamics(decay, 0.5, width, registry.get("surrogate", surrogate), CARRIES[reset], detach=detach)
     more = 0.3 * torch.randn(T, B, C, H, W).to(dtype) if residual else None
     return Passage(x, p, 0.5 + torch.rand(C), 0.2 * torch.randn(C), more, side)
 
@@ -58,6 +68,7 @@ def by_kernel(one, grad, full):
         {"residual": True, "per": "step"},
         {"dtype": torch.bfloat16},
         {"still": True},
+        *({"reset": reset, "detach": detach} for reset in ("hard", "soft", "none") for detach in (False, True)),
     ],
 )
 def test_the_same_counts(surrogate, settings):

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
 from lsgcli.export.graphs import Stepping, Unrolled
+from lsgcli.models.fold import fold
 from lsgcli.neurons import LIF
 from tests.exports import exported, saved
-from tests.unit.models.helpers import seasoned
+from tests.unit.models.helpers import seasoned, sequence
 
 
 class SoftReset(LIF):
@@ -30,6 +31,52 @@ def test_other_neurons_are_refused(graph):
     net.hidden[1].lif = SoftReset()
     with pytest.raises(ConfigError, match="hidden2: found neurons of class SoftReset, expected LIF"):
         graph(net)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reset": "soft"},
+        {"reset": "none", "threshold_learned": True},
+        {"reset": "soft", "input_gain": "1-beta", "threshold_learned": True, "decay_per": "channel"},
+    ],
+)
+@pytest.mark.parametrize("which", ["vggsnn", "resnet19-add"])
+def test_options_of_the_neuron(which, options):
+    """Both graphs, timestep by timestep or not, compute the network's logits."""
+    net = fold(seasoned(which, **options))
+    with torch.no_grad():
+        for layer in net.spiking_layers():
+            if options.get("threshold_learned"):
+                layer.lif.q.add_(0.3)
+        x = sequence(net, batch=3, seed=7)
+        expected = net(x)
+        assert torch.allclose(Unrolled(net)(x), expected, atol=1e-12)
+        stepping = Stepping(net)
+        state, logits = stepping.rest(x[0]), []
+        for frame in x:
+            now, *state = stepping(frame, *state)
+            logits.append(now)
+    assert torch.allclose(torch.stack(logits), expected, atol=1e-12)
+
+
+def test_an_initial_potential():
+    """All timesteps at once start with it; one timestep at a time is refused."""
+    net = fold(seasoned("vggsnn", init_potential="measured", input_gain="1-beta"))
+    with torch.no_grad():
+        plain = net(sequence(net))
+        for layer in net.spiking_layers():
+            layer.lif.initial.fill_(2.0)
+        assert torch.allclose(Unrolled(net)(sequence(net)), net(sequence(net)), atol=1e-12)
+        assert not torch.allclose(net(sequence(net)), plain)
+    with pytest.raises(ConfigError, match="found --init-potential measured, expected others"):
+        Stepping(net)
+
+
+@pytest.mark.parametrize("options", [{"neuron": "clif"}, {"method": "trsg"}, {"method": "asgl"}, {"method": "ds-atgo"}])
+def test_what_is_not_lif_is_refused(options):
+    with pytest.raises(ConfigError, match=r"found neurons of --neuron .*expected LIF with spikes of 0 and 1"):
+        Unrolled(seasoned("mlp", batch=8, **options))
 
 
 def test_gradients_and_the_network_are_left_alone():

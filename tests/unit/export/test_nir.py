@@ -161,6 +161,26 @@ def test_inputs_that_are_no_squares(which, height, width, tmp_path):
     assert result["max_logit_error"] < 1e-5
 
 
+@pytest.mark.parametrize("options", [{"reset": "soft"}, {"reset": "none"}, {"init_potential": "measured"}, {"neuron": "clif"}])
+def test_neurons_that_nir_has_not(options):
+    with pytest.raises(ConfigError, match="NIR: conv1: found neurons of"):
+        draw(fold(small("vggsnn", **options)), DT)
+
+
+def test_input_gain_and_learned_threshold(tmp_path):
+    """The graph's neuron has the gain by itself; the threshold is the learned one."""
+    net, x = frames(16, 16, "vggsnn")
+    options = {"input_gain": "1-beta", "threshold_learned": True, "decay": 0.4}
+    net = fold(small("vggsnn", dtype=torch.float32, **options))
+    with torch.no_grad():
+        for layer in net.spiking_layers():
+            layer.lif.q.add_(-0.4)
+    write(net, tmp_path / "net.nir")
+    result, different = differences(net, tmp_path / "net.nir", x)
+    assert different == 0
+    assert result["max_logit_error"] < 1e-5
+
+
 def test_other_dt(tmp_path):
     """tau follows dt; the spikes stay."""
     network, x = frames(16, 16, "vggsnn")

@@ -42,6 +42,9 @@ class Case:
     residual: Tensor | None = None
     norm: NormParameters | None = None
     layout: str = "channels last"
+    reset: str = "hard"
+    detach: bool = False
+    learned: bool = False  # whether the threshold is learned
 
     def run(
         self, backend: str, dtype: torch.dtype, device: torch.device | str = "cpu", grad: Tensor | None = None
@@ -56,6 +59,9 @@ class Case:
         if self.residual is not None:
             leaves["residual"] = self.residual.to(device, dtype, copy=True)
         leaves["beta"] = self.beta.to(device, wide, copy=True)
+        threshold: float | Tensor = self.threshold
+        if self.learned:
+            leaves["threshold"] = threshold = torch.tensor(self.threshold, device=device, dtype=wide)
         norm = self.norm
         if norm is not None:
             leaves["gamma"], leaves["mu"], *running = (vector.to(device, wide, copy=True) for vector in norm[:4])
@@ -63,7 +69,8 @@ class Case:
         for leaf in leaves.values():
             leaf.requires_grad_()
         surrogate, measured = registry.get("surrogate", self.surrogate), torch.zeros(3, dtype=torch.float64, device=device)
-        p = LIFParameters(leaves["beta"], self.alpha.to(device, wide), self.threshold, surrogate, measured)
+        alpha, reset = self.alpha.to(device, wide), (self.reset, self.detach)
+        p = LIFParameters(leaves["beta"], alpha, threshold, surrogate, measured, *reset)
         chosen = registry.get("backend", backend)
         z = arrange(leaves["z"])
         behind = {"residual": leaves.get("residual"), "pool": self.pool}
@@ -82,7 +89,8 @@ class Case:
         alphas = self.alpha if self.alpha.dim() == current.dim() else [self.alpha] * len(current)
         u = torch.zeros_like(current[0])
         for alpha, current_t in zip(alphas, current, strict=True):
-            u = self.beta * u.where(u < self.threshold, 0) + current_t
+            rest = {"hard": torch.zeros_like(u), "soft": u - self.threshold, "none": u}[self.reset]
+            u = self.beta * u.where(u < self.threshold, rest) + current_t
             distance = (u - self.threshold).abs()
             edge = (distance - alpha / 2).abs() if self.surrogate == "rectangular" else distance
             if torch.minimum(distance, edge).min() < NEAR * max(1.0, float(current.abs().max())):
@@ -99,7 +107,7 @@ class Case:
         kind = "neurons alone" if not self.pool else f"pool {self.pool}"
         norm = "no tdBN" if self.norm is None else f"tdBN {'in training' if self.norm.training else 'in evaluation'}"
         shapes = f"z {tuple(self.z.shape)}, beta {tuple(self.beta.shape)}, alpha {tuple(self.alpha.shape)}"
-        return f"{kind}, {norm}, residual {self.residual is not None}, {shapes}, {self.surrogate}, {self.dtype}, {self.layout}"
+        return f"{kind}, {norm}, residual {self.residual is not None}, {shapes}, {self.surrogate}, {self.dtype}, {self.layout}, {self.reset}, detach {self.detach}"
 
 
 @dataclass
@@ -169,7 +177,8 @@ def random_case(seed: int) -> Case:
     per_step = (shape[0], *[1] * (len(shape) - 1))
     beta = draw(*r.choice([(), (), (1,), per_channel] if len(shape) > 1 else [()])).sigmoid().float().double()
     method, width = registry.get("method", r.choice(METHODS))(), torch.tensor(r.choice([0.5, 1.0, 2.0])).double()
-    by_rule = method.alpha(LayerState(shape[0], threshold, beta, width, gamma=1.5 * width, sigma=0.6 * width))
+    own = {"sigma": 0.6 * width, "width": width}
+    by_rule = method.alpha(LayerState(shape[0], threshold, beta, width, gamma=1.5 * width, own=own))
     if by_rule.dim() > beta.dim():
         by_rule = by_rule.view(shape[0], *[1] * (len(shape) - by_rule.dim()), *beta.shape)
     per_both = per_step[:2] + per_channel if len(shape) > 2 else per_step
@@ -185,4 +194,12 @@ def random_case(seed: int) -> Case:
             vectors = [v.float().double() for v in (1 + 0.3 * draw(C), 0.3 * draw(C), draw(C), draw(C).exp())]
             training = r.random() < 2 / 3 and LAYOUTS[case.layout](z)[:, :, 0].numel() > 1
             case.norm = NormParameters(*vectors, training, 0.1, 1e-5, threshold * r.choice([1.0, 0.7071]))
+    return case
+
+
+def case_with_options(seed: int) -> Case:
+    """The random case of that number with another reset, perhaps detached, and perhaps a learned threshold."""
+    r, case = random.Random(seed), random_case(seed)
+    case.reset, case.detach, case.learned = r.choice(["soft", "none", "hard"]), r.random() < 0.5, r.random() < 0.75
+    case.surrogate, case.dtype = "triangular", torch.float32  # more kernels take longer to compile
     return case

@@ -54,9 +54,10 @@ class Result:
     o: np.ndarray
     d_current: np.ndarray
     d_beta: np.ndarray
+    d_threshold: float = 0.0
 
 
-def lif(current, grad, beta, alpha, threshold, surrogate):
+def lif(current, grad, beta, alpha, threshold, surrogate, *, reset="hard", detach=False, aim=None):
     """Forward and backward pass of a layer.
 
     Args:
@@ -66,25 +67,35 @@ def lif(current, grad, beta, alpha, threshold, surrogate):
         alpha: width; broadcasts against one timestep, or (T, ...) as ``current``.
         threshold: v_th.
         surrogate: a key of SURROGATES.
+        reset: hard, soft or none.
+        detach: whether no gradient flows through the spikes of the reset.
+        aim: u[t] -> (threshold, width) of a timestep, instead of ``threshold`` and ``alpha``.
     """
     T, h = len(current), SURROGATES[surrogate]
-    alphas = alpha if np.ndim(alpha) == current.ndim else [alpha] * T
+    alphas = list(alpha) if np.ndim(alpha) == current.ndim else [alpha] * T
+    thresholds = [threshold] * T
     u, o = np.zeros_like(current), np.zeros_like(current)
+    rest = np.zeros((T + 1, *current.shape[1:]))  # what remains of u[t - 1]
     for t in range(T):
-        before_u, before_o = (u[t - 1], o[t - 1]) if t else (np.zeros_like(current[0]), np.zeros_like(current[0]))
-        u[t] = beta * before_u * (1 - before_o) + current[t]
-        o[t] = np.where(u[t] >= threshold, 1.0, 0.0)
+        u[t] = beta * rest[t] + current[t]
+        if aim is not None:
+            thresholds[t], alphas[t] = aim(u[t])
+        o[t] = np.where(u[t] >= thresholds[t], 1.0, 0.0)
+        removed = {"hard": u[t], "soft": threshold, "none": 0.0}[reset]
+        rest[t + 1] = u[t] - removed * o[t]
 
-    d_current, d_beta = np.zeros_like(current), np.zeros_like(current[0])
+    d_current, d_beta, d_threshold = np.zeros_like(current), np.zeros_like(current[0]), 0.0
     du_next = np.zeros_like(current[0])
     for t in range(T - 1, -1, -1):
-        do = grad[t] - beta * u[t] * du_next
-        du = do * h(u[t] - threshold, alphas[t]) + beta * (1 - o[t]) * du_next
+        removed = {"hard": u[t], "soft": threshold, "none": 0.0}[reset]
+        do = grad[t] - (0.0 if detach else beta * removed * du_next)
+        spike = do * h(u[t] - thresholds[t], alphas[t])
+        du = spike + beta * (1 - o[t] if reset == "hard" else 1.0) * du_next
         d_current[t] = du
-        if t > 0:
-            d_beta = d_beta + du * u[t - 1] * (1 - o[t - 1])
+        d_threshold -= spike.sum() + ((beta * o[t] * du_next).sum() if reset == "soft" else 0.0)
+        d_beta = d_beta + du * rest[t]
         du_next = du
-    return Result(u, o, d_current, d_beta)
+    return Result(u, o, d_current, d_beta, d_threshold)
 
 
 def decay(b):

@@ -43,7 +43,10 @@ def test_layer_equals_numpy(backend, method, surrogate, threshold):
                 decay=start, threshold=threshold, method=method, width=width, surrogate=surrogate, backend=backend
             ).double()
             beta, slope = oracle.decay(layer.b.item())
-            stored = {"width": float(layer.width), "sigma": float(getattr(layer, "sigma", 0.0))}  # rounded to float32
+            stored = {
+                "width": float(getattr(layer, "width", width)),
+                "sigma": float(getattr(layer, "sigma", 0.0)),
+            }  # rounded to float32
             alpha = oracle.WIDTHS[method](oracle.State(T, beta, threshold, **stored)).reshape(T, 1, 1, 1, 1)
             current, grad, expected = draw(T, threshold, surrogate, alpha, beta, seed=100 * T + i)
             leaf = torch.tensor(current, requires_grad=True)

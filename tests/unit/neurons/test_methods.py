@@ -19,8 +19,8 @@ from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, nor
 
 def state(T=3, threshold=0.5, beta=0.75, width=1.7, gamma=1.5, sigma=0.4):
     """A layer's state in float64; beta a number, or a list of one a channel."""
-    numbers = (torch.tensor(x, dtype=torch.float64) for x in (beta, width, gamma, sigma))
-    return LayerState(T, threshold, *numbers)
+    beta, width, gamma, sigma = (torch.tensor(x, dtype=torch.float64) for x in (beta, width, gamma, sigma))
+    return LayerState(T, threshold, beta, width, gamma, own={"sigma": sigma, "width": width})
 
 
 @pytest.mark.parametrize(

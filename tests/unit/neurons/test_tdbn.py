@@ -2,12 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from lsgcli import registry
 from lsgcli.errors import ConfigError
-from lsgcli.neurons import TdBatchNorm1d, TdBatchNorm2d
+from lsgcli.export.graphs import Stepping, Unrolled
+from lsgcli.models.fold import fold, fold_structure
+from lsgcli.neurons import LIF, TdBatchNorm1d, TdBatchNorm2d
+from tests.unit.models.helpers import backward, seasoned, sequence, small
 from tests.unit.neurons import oracle
 from tests.unit.neurons.helpers import close, normal
 
@@ -126,3 +131,125 @@ def test_one_value_has_no_variance(kind, shape):
     assert kind(5).eval()(torch.zeros(shape)).shape == shape
     two = (2, *shape[1:])
     assert kind(5)(torch.zeros(two)).shape == two
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["tdbn", "bn", "tebn"])
+def test_registered_normalisations(name, training):
+    """Against numpy: output, and gradients of gamma, mu and p by finite differences of a random loss."""
+    T, C = 4, 3
+    norm = registry.get("norm", name)(C, 0.7, 0.8, T).double().train(training)
+    with torch.no_grad():
+        for p in norm.parameters():
+            p.add_(normal(*p.shape, seed=p.numel(), std=0.3))
+        norm.running_mean.add_(0.2)
+        norm.running_var.mul_(1.7)
+    x, g = normal(T, 2, C, 3, 2, seed=1, mean=0.5, std=2.0), normal(T, 2, C, 3, 2, seed=2)
+    statistics = {} if training else {"mean": norm.running_mean.numpy().copy(), "var": norm.running_var.numpy().copy()}
+
+    def expected(weight, bias, p):
+        v_th, eta = (0.7, 0.8) if name == "tdbn" else (1.0, 1.0)
+        return oracle.tdbn(x.numpy(), weight, bias, v_th, eta, **statistics) * p.reshape(-1, 1, 1, 1, 1)
+
+    values = {"weight": norm.weight, "bias": norm.bias, "p": getattr(norm, "p", torch.ones(T).double())}
+    numbers = {key: value.detach().numpy().copy() for key, value in values.items()}
+    out = norm(x)
+    out.backward(g)
+    assert close(out, expected(**numbers))
+    for key, value in values.items():
+        for i in range(len(value) if value.requires_grad else 0):
+            moved = [{**numbers, key: numbers[key] + step * (np.arange(len(value)) == i)} for step in (1e-6, -1e-6)]
+            up, down = ((expected(**one) * g.numpy()).sum() for one in moved)
+            assert value.grad[i].item() == pytest.approx((up - down) / 2e-6, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bn", "tebn"])
+@pytest.mark.parametrize("which", ["vggsnn", "resnet19-add"])
+def test_other_normalisations_in_a_network(which, name):
+    """Every parameter learns; the folded network, and its graph, compute the same."""
+    net = small(which, norm=name)
+    backward(net, sequence(net, batch=6))
+    assert all(p.grad.any() for p in net.parameters())
+    with torch.no_grad():
+        for module in net.modules():
+            if hasattr(module, "p"):
+                module.p.mul_(torch.linspace(0.8, 1.2, len(module.p)))
+    net = net.eval()
+    x = sequence(net, seed=5)
+    assert torch.allclose(fold(net)(x), net(x), atol=1e-9)
+    assert torch.allclose(Unrolled(fold(net))(x), net(x), atol=1e-9)
+    again = fold_structure(small(which, norm=name, seed=5))
+    again.load_state_dict(fold(net).state_dict())
+    assert torch.allclose(again(x), net(x), atol=1e-9)
+
+
+def test_tebn_fixes_T():
+    net = small("vggsnn", norm="tebn")
+    with pytest.raises(ConfigError, match="found 2 timesteps, expected 3"):
+        net(sequence(net)[:2])
+    with pytest.raises(ConfigError, match="one timestep at a time: found --norm tebn"):
+        Stepping(net)
+
+
+def test_mpbn():
+    """o[t] = 1[BN(u[t]) >= v_th] with statistics of each timestep; u itself is reset; running statistics move at each timestep."""
+    lif = LIF(method="trainable-decay", decay=0.6, channels=3, membrane=True).double()
+    gamma, mu = np.array([1.3, 0.8, -0.9]), np.array([0.1, 0.3, -0.2])
+    with torch.no_grad():
+        lif.membrane.weight.copy_(torch.tensor(gamma))
+        lif.membrane.bias.copy_(torch.tensor(mu))
+    current = normal(4, 5, 3, 2, 2, seed=1, mean=0.4)
+    beta, _ = oracle.decay(lif.b.item())
+    u, o, mean, var, expected = np.zeros((5, 3, 2, 2)), np.zeros((5, 3, 2, 2)), np.zeros(3), np.ones(3), []
+    for now in current.numpy():
+        u = beta * u * (1 - o) + now
+        o = (oracle.tdbn(u[None], gamma, mu, 1.0)[0] >= 0.5).astype(float)
+        mean, var = 0.9 * mean + 0.1 * u.mean((0, 2, 3)), 0.9 * var + 0.1 * u.var((0, 2, 3)) * 20 / 19
+        expected.append(o)
+    assert np.array_equal(lif(current).numpy(force=True), np.stack(expected))
+    assert 0.1 < np.mean(expected) < 0.9
+    assert close(lif.membrane.running_mean, mean)
+    assert close(lif.membrane.running_var, var)
+    # Folded, s u is compared with one threshold per channel; s is -1 where gamma is negative.
+    threshold, sign = lif.eval().firing()
+    assert sign.tolist() == [1, 1, -1]
+    assert close(threshold, sign.numpy() * (mean + (0.5 - mu) * np.sqrt(var + 1e-5) / gamma))
+
+
+def test_mpbn_with_a_weight_of_zero():
+    """A channel whose normalised potential is constant fires always or never."""
+    lif = LIF(channels=2, membrane=True)
+    with torch.no_grad():
+        lif.membrane.weight.zero_()
+        lif.membrane.bias.copy_(torch.tensor([0.5, 0.4]))
+    threshold, _ = lif.firing()
+    assert threshold.tolist() == [-math.inf, math.inf]
+    assert lif.eval()(normal(2, 3, 2, seed=1).float()).sum((0, 1)).tolist() == [6, 0]
+
+
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+@pytest.mark.parametrize("which", ["vggsnn", "resnet19-add"])
+def test_mpbn_in_a_network(which, reset):
+    """It learns; with weights of either sign, folded graphs compute the same, all timesteps at once and one at a time."""
+    net = small(which, norm="mpbn", reset=reset)
+    backward(net, sequence(net, batch=6))
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+    assert all(layer.lif.membrane.weight.grad.any() for layer in net.spiking_layers())
+    net = seasoned(which, norm="mpbn", reset=reset)
+    with torch.no_grad():
+        for layer in net.spiking_layers():
+            layer.lif.membrane.weight[::3] *= -0.7
+        x = sequence(net, batch=3, seed=5)
+        expected, folded = net(x), fold(net)
+        assert torch.allclose(folded(x), expected, atol=1e-9)
+        assert torch.allclose(Unrolled(folded)(x), expected, atol=1e-9)
+        if reset == "soft":  # a potential of 0 before the first timestep may lie above a folded threshold
+            with pytest.raises(ConfigError, match="found --norm mpbn with --reset soft"):
+                Stepping(folded)
+            return
+        stepping = Stepping(folded)
+        state, logits = stepping.rest(x[0]), []
+        for frame in x:
+            now, *state = stepping(frame, *state)
+            logits.append(now)
+    assert torch.allclose(torch.stack(logits), expected, atol=1e-9)

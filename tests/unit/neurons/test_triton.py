@@ -309,6 +309,7 @@ QUICK = {  # file -> tests of each kernel with all of its parts, and of the equa
     "test_against_autograd.py": "triton and (contiguous or decay_and_width and atan or bf16)",
     "test_shared_batch.py": "triton and (1-True or 2-False)",
     "test_traffic.py": "bytes_of_the_model and bf16 and True",
+    "test_options.py": "triton and (reset_and_threshold and triangular or input_gain or test_random)",
 }
 
 

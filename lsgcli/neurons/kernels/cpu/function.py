@@ -54,9 +54,9 @@ class Statistics(NamedTuple):
 def fused_neurons(z: Tensor, setting: Setting, residual: Tensor | None = None) -> Tensor:
     """Spikes, average-pooled if set, of the current z or tdBN(z), plus the residual."""
     norm, p = setting.norm, setting.p
-    return FusedNeurons.apply(
-        z, None if norm is None else norm.weight, None if norm is None else norm.bias, residual, p.beta, setting
-    )
+    gamma, mu = (None, None) if norm is None else (norm.weight, norm.bias)
+    threshold = p.threshold if isinstance(p.threshold, Tensor) else None
+    return FusedNeurons.apply(z, gamma, mu, residual, p.beta, threshold, setting)
 
 
 class FusedNeurons(torch.autograd.Function):
@@ -65,7 +65,14 @@ class FusedNeurons(torch.autograd.Function):
     @staticmethod
     @quiet
     def forward(
-        ctx: Any, z: Tensor, gamma: Tensor | None, mu: Tensor | None, residual: Tensor | None, beta: Tensor, setting: Setting
+        ctx: Any,
+        z: Tensor,
+        gamma: Tensor | None,
+        mu: Tensor | None,
+        residual: Tensor | None,
+        beta: Tensor,
+        threshold: Tensor | None,
+        setting: Setting,
     ) -> Tensor:
         layout, pool = setting.layout, setting.pool
         laid = _laid(z, layout)
@@ -77,10 +84,10 @@ class FusedNeurons(torch.autograd.Function):
         job.point(out=out)
         measured = setting.p.measured
         of_u = None if measured is None else job.zeros("moments", 2, layout.channels)
-        job.run(build.address(workers.forward, STORAGE[z.dtype]))
+        job.run(build.address(workers.forward, STORAGE[z.dtype], setting.p.reset))
         if measured is not None and of_u is not None:
             measured += torch.tensor([z.numel(), *of_u.sum((0, 2))], dtype=measured.dtype)
-        ctx.save_for_backward(laid, more, beta, setting.p.alpha, gamma, mu)
+        ctx.save_for_backward(laid, more, beta, setting.p.alpha, gamma, mu, threshold)
         ctx.setting, ctx.affine, ctx.shape = setting, affine, z.shape
         ctx.overwrites, ctx.spent = SINGLE_BACKWARD.get() and setting.norm is not None and len(laid) == len(z), False
         ctx.set_materialize_grads(False)
@@ -91,14 +98,14 @@ class FusedNeurons(torch.autograd.Function):
     @quiet
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return (None,) * 6
+            return (None,) * 7
         if ctx.spent:
             raise RuntimeError("found a second backward pass, expected one: gradients have overwritten saved tensors")
-        laid, more, beta, alpha, gamma, mu = ctx.saved_tensors
+        laid, more, beta, alpha, gamma, mu, threshold = ctx.saved_tensors
         norm, p, layout, _ = ctx.setting
         affine: Affine = ctx.affine
-        wants_z, wants_gamma, wants_mu, wants_residual, wants_beta, _ = ctx.needs_input_grad
-        worker = build.address(workers.backward, STORAGE[laid.dtype], SCALARS[p.surrogate])
+        wants_z, wants_gamma, wants_mu, wants_residual, wants_beta, wants_threshold, _ = ctx.needs_input_grad
+        worker = build.address(workers.backward, STORAGE[laid.dtype], SCALARS[p.surrogate], p.reset, p.detach)
         job = _job(laid, ctx.shape[0], ctx.setting, affine.scale, affine.shift, more)
         job.point(grad=layout.lay(grad.to(laid.dtype)))
         job.vectors(mean=affine.mean)
@@ -107,6 +114,7 @@ class FusedNeurons(torch.autograd.Function):
         through_statistics = norm is not None and norm.training and wants_z
         moments = job.zeros("moments", 2, layout.channels) if wants_gamma or wants_mu or through_statistics else None
         d_beta = job.zeros("d_beta", layout.channels) if wants_beta else None
+        d_threshold = job.zeros("d_threshold", layout.channels) if wants_threshold else None
         total = np.zeros((2, layout.channels))  # of du and du (z - mean)
         if through_statistics:
             # The gradient through the statistics needs sums over all elements before the first d_z can be written.
@@ -117,7 +125,7 @@ class FusedNeurons(torch.autograd.Function):
             whole = total if norm.gather is None else norm.gather(torch.from_numpy(total)).sum(0).numpy()
             slope, offset = -affine.scale / affine.deviation**2 * whole[1], -affine.scale * whole[0]
             job.vectors(slope=slope / affine.n, offset=offset / affine.n)
-            job.point(moments=None, d_beta=None)
+            job.point(moments=None, d_beta=None, d_threshold=None)
         ctx.spent = ctx.overwrites and wants_z
         if ctx.spent:
             increment_version(laid)  # so that torch detects other uses of it in a backward pass
@@ -134,6 +142,7 @@ class FusedNeurons(torch.autograd.Function):
             _parameter(total[0], mu) if wants_mu else None,
             None if d_residual is None else layout.back(d_residual),
             None if d_beta is None else _parameter(d_beta.sum(0), beta),
+            None if d_threshold is None else _parameter(d_threshold.sum(0), threshold),
             None,
         )
 
@@ -161,7 +170,7 @@ def observe(
     job.point(grad=None if grad is None else layout.lay(grad.to(x.dtype)), marks=marks)
     if not full:
         job.point(histogram=None)
-    job.run(build.address(workers.backward, STORAGE[x.dtype], SCALARS[p.surrogate], True))
+    job.run(build.address(workers.backward, STORAGE[x.dtype], SCALARS[p.surrogate], p.reset, p.detach, True))
     return Statistics(*map(torch.from_numpy, (sums.sum(0), histogram.sum(0), marks)))
 
 
@@ -172,7 +181,7 @@ def _laid(z: Tensor, layout: Layout) -> Tensor:
 
 def _job(laid: Tensor, T: int, setting: Setting, scale: Vector, shift: Vector, residual: Tensor | None) -> Job:
     """A job with the input of the neurons."""
-    job = Job(laid, T, setting.layout, setting.p.threshold, setting.pool)
+    job = Job(laid, T, setting.layout, float(setting.p.threshold), setting.pool)
     job.point(residual=residual)
     job.vectors(scale=scale, shift=shift, beta=_vector(setting.p.beta))
     return job
@@ -185,7 +194,7 @@ def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
         one, zero = np.ones(channels), np.zeros(channels)
         return Affine(one, zero, zero, one)
     if norm.training:
-        job = Job(laid, T, setting.layout, setting.p.threshold).over_all()
+        job = Job(laid, T, setting.layout, float(setting.p.threshold)).over_all()
         # Deviations from one value per channel: squares of the values would cancel if the mean is large.
         origin = laid.view(-1, channels)[0].double().numpy()
         job.vectors(mean=origin)

@@ -4,8 +4,11 @@ Each loop writes at most two arrays, because more would need too many overlap ch
 in the L1 cache for the next. Per-channel vectors are repeated to the length of the run, so the loops are equally long for 3 and for 512
 channels. Reassociation is disabled: results are those of the loops as written.
 
-Legend: u membrane potential, v_th threshold; the current is I = scale z + shift for the convolution's output z.
+Legend: u membrane potential, v_th threshold; the current is I = scale z + shift for the convolution's output z; ``later`` is
+beta du[t+1]. A :class:`Reset` is passed as its functions, which the compiler inlines, so each reset has kernels of its own.
 """
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,39 +25,123 @@ def spike(u, v_th):
 
 
 @loop
-def after_reset(u, v_th):
-    """u (1 - o): the potential that remains after the reset."""
+def zero_if_fired(x, u, v_th):
+    """x (1 - o)."""
+    return ZERO if u >= v_th else x
+
+
+@loop
+def unchanged(x, u, v_th):
+    """x."""
+    return x
+
+
+@loop
+def hard_remains(u, v_th):
+    """u (1 - o)."""
     return ZERO if u >= v_th else u
 
 
 @loop
-def integrate(u, before, z, scale, shift, beta, v_th, n):
+def soft_remains(u, v_th):
+    """u - v_th o."""
+    return u - v_th if u >= v_th else u
+
+
+@loop
+def all_remains(u, v_th):
+    """u."""
+    return u
+
+
+@loop
+def hard_gradient(g, later, u, v_th):
+    """do = g - beta u du[t+1]."""
+    return g - later * u
+
+
+@loop
+def soft_gradient(g, later, u, v_th):
+    """do = g - beta v_th du[t+1]."""
+    return g - later * v_th
+
+
+@loop
+def no_gradient(g, later, u, v_th):
+    """do = g."""
+    return g
+
+
+class Reset(NamedTuple):
+    """A reset, as functions of one element.
+
+    Attributes:
+        remains: (u, v_th) -> potential after the reset.
+        gradient: (g, later, u, v_th) -> do.
+        kept: (later, u, v_th) -> gradient that u[t] receives from u[t+1], other than through the spike.
+        of_threshold: (later, u, v_th) -> the part of du that is not do h, less what the soft reset adds to the gradient of v_th.
+    """
+
+    remains: Any
+    gradient: Any
+    kept: Any
+    of_threshold: Any
+
+
+RESETS = {
+    "hard": Reset(hard_remains, hard_gradient, zero_if_fired, zero_if_fired),
+    "soft": Reset(soft_remains, soft_gradient, unchanged, zero_if_fired),
+    "none": Reset(all_remains, no_gradient, unchanged, unchanged),
+}
+
+
+def reset_named(name: str, detach: bool) -> Reset:
+    """The functions of a reset; with ``detach``, without the gradient through its spikes."""
+    return RESETS[name]._replace(gradient=no_gradient) if detach else RESETS[name]
+
+
+@loop
+def integrate(remains, u, before, z, scale, shift, beta, v_th, n):
     """u = scale z + shift + beta * (what remains of ``before``); ``before`` may be ``u``."""
     for j in range(n):
-        u[j] = get(z, j) * scale[j] + shift[j] + after_reset(before[j], v_th) * beta[j]
+        u[j] = get(z, j) * scale[j] + shift[j] + remains(before[j], v_th) * beta[j]
 
 
 @loop
-def integrate_two(u, before, z, residual, scale, shift, beta, v_th, n):
+def integrate_two(remains, u, before, z, residual, scale, shift, beta, v_th, n):
     """As :func:`integrate`, with the residual added."""
     for j in range(n):
-        u[j] = get(z, j) * scale[j] + shift[j] + get(residual, j) + after_reset(before[j], v_th) * beta[j]
+        u[j] = get(z, j) * scale[j] + shift[j] + get(residual, j) + remains(before[j], v_th) * beta[j]
 
 
 @loop
-def step_back(shape, du, u, g, half, inverse, beta, v_th, n):
-    """du = do h(u - v_th) + beta (1 - o) du[t+1], with do = g - beta u du[t+1]; on entry du is du[t+1]."""
+def step_back(shape, gradient, kept, du, u, g, half, inverse, beta, v_th, n):
+    """du = do h(u - v_th) + kept beta du[t+1]; on entry du is du[t+1]."""
     for j in range(n):
         later = du[j] * beta[j]
         h = shape(u[j] - v_th, half[j], inverse[j])
-        du[j] = (g[j] - later * u[j]) * h + (ZERO if u[j] >= v_th else later)
+        du[j] = gradient(g[j], later, u[j], v_th) * h + kept(later, u[j], v_th)
 
 
 @loop
-def add_beta(total, du, before, v_th, n):
-    """Add du * u[t-1] (1 - o[t-1]), the gradient of beta."""
+def add_beta(remains, total, du, before, v_th, n):
+    """Add du * (what remains of u[t-1]), the gradient of beta."""
     for j in range(n):
-        total[j] += du[j] * after_reset(before[j], v_th)
+        total[j] += du[j] * remains(before[j], v_th)
+
+
+@loop
+def add_later(of_threshold, total, du, u, beta, v_th, n):
+    """Add the part of the gradient of v_th that follows from du[t+1], which is ``du``."""
+    for j in range(n):
+        total[j] += of_threshold(du[j] * beta[j], u[j], v_th)
+
+
+@loop
+def subtract(total, du, n):
+    """Subtract du."""
+    for j in range(n):
+        total[j] -= du[j]
 
 
 @loop

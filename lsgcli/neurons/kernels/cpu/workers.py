@@ -19,8 +19,10 @@ from lsgcli.neurons.kernels.cpu import watching
 from lsgcli.neurons.kernels.cpu.intrinsics import fetch_and_add, floats, loop, pointer
 from lsgcli.neurons.kernels.cpu.job import JOB
 from lsgcli.neurons.kernels.cpu.stages import (
+    RESETS,
     add_beta,
     add_deviations,
+    add_later,
     add_moments,
     add_squares,
     average,
@@ -29,8 +31,10 @@ from lsgcli.neurons.kernels.cpu.stages import (
     fold,
     integrate,
     integrate_two,
+    reset_named,
     spread,
     step_back,
+    subtract,
     through_statistics,
     widen,
     write,
@@ -64,18 +68,18 @@ def extent(job, block):
 
 
 @loop
-def advance(job, x, u, before, t, here, m):
+def advance(remains, job, x, u, before, t, here, m):
     """u at step t, from the potential ``before`` at step t - 1."""
     at_z, at_a = t * job.z_step + here, t * job.step + here
     if job.residual:
         residual = x.residual[at_a : at_a + m]
-        integrate_two(u, before, x.z[at_z : at_z + m], residual, x.scale, x.shift, x.beta, job.v_th, m)
+        integrate_two(remains, u, before, x.z[at_z : at_z + m], residual, x.scale, x.shift, x.beta, job.v_th, m)
     else:
-        integrate(u, before, x.z[at_z : at_z + m], x.scale, x.shift, x.beta, job.v_th, m)
+        integrate(remains, u, before, x.z[at_z : at_z + m], x.scale, x.shift, x.beta, job.v_th, m)
 
 
 @loop
-def recompute(job, x, block, membrane, rest):
+def recompute(remains, job, x, block, membrane, rest):
     """Membrane potentials of a block at all steps, (T, rows x run); ``rest`` is a period of zeros."""
     first, left, rows, n = extent(job, block)
     for t in range(job.T):
@@ -83,7 +87,7 @@ def recompute(job, x, block, membrane, rest):
             for at_n in range(0, n, job.period):
                 m, at_u = min(job.period, n - at_n), r * job.run + at_n
                 before = membrane[t - 1, at_u : at_u + m] if t > 0 else rest[:m]
-                advance(job, x, membrane[t, at_u : at_u + m], before, t, (first + r) * job.row + left + at_n, m)
+                advance(remains, job, x, membrane[t, at_u : at_u + m], before, t, (first + r) * job.row + left + at_n, m)
 
 
 @loop
@@ -125,8 +129,9 @@ def statistics(dtype: type) -> Worker:
     return worker
 
 
-def forward(dtype: type) -> Worker:
+def forward(dtype: type, reset: str) -> Worker:
     """A worker for the forward pass: spikes, average-pooled if set; ``moments`` receives sums of u and u^2 per chunk and channel."""
+    remains = RESETS[reset].remains
 
     def worker(at):
         job = carray(at, (1,))[0]
@@ -153,7 +158,7 @@ def forward(dtype: type) -> Worker:
                                 here = (first + r) * row + left + at_n
                                 at_u, at = r * run + at_n, t * job.step + here
                                 u = now[at_u : at_u + m]
-                                advance(job, x, u, before[at_u : at_u + m], t, here, m)
+                                advance(remains, job, x, u, before[at_u : at_u + m], t, here, m)
                                 if job.moments:
                                     add_squares(of_u, of_squares, u, m)
                                 if side > 1:
@@ -169,7 +174,7 @@ def forward(dtype: type) -> Worker:
     return worker
 
 
-def backward(dtype: type, shape: Any, observes: bool = False) -> Worker:
+def backward(dtype: type, shape: Any, reset: str, detach: bool, observes: bool = False) -> Worker:
     """A worker for the backward pass: gradients of the operands whose addresses are set.
 
     ``moments`` receives sums of du and du (z - mean) per chunk and channel. With ``slope``, d_z includes the gradient through the batch
@@ -180,6 +185,7 @@ def backward(dtype: type, shape: Any, observes: bool = False) -> Worker:
     ``du`` only with ``grad``; the others only with ``histogram``, (chunks, PLACES) int64, and then it also sets ``marks``, uint8 per
     neuron and sample. Without ``grad`` it computes no gradients.
     """
+    remains, gradient, kept, of_threshold = reset_named(reset, detach)
 
     def worker(at):
         job = carray(at, (1,))[0]
@@ -193,14 +199,15 @@ def backward(dtype: type, shape: Any, observes: bool = False) -> Worker:
         halves, inverses = floats(job.half, widths), floats(job.inverse, widths)
         membrane, rest = np.empty((T, job.rows * run), np.float32), np.zeros(period, np.float32)
         carried, g, through = np.empty(job.rows * run, np.float32), np.empty(period, np.float32), np.empty(period, np.float32)
-        total, weighted, for_beta = np.zeros(period, np.float32), np.zeros(period, np.float32), np.zeros(period, np.float32)
+        total, weighted = np.zeros(period, np.float32), np.zeros(period, np.float32)
+        for_beta, for_threshold = np.zeros(period, np.float32), np.zeros(period, np.float32)
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
                 break
             for block in range(chunk * job.per_chunk, min((chunk + 1) * job.per_chunk, job.blocks)):
                 first, left, rows, n = extent(job, block)
-                recompute(job, x, block, membrane, rest)
+                recompute(remains, job, x, block, membrane, rest)
                 if observes:
                     for r in range(rows):
                         for at_n in range(0, n, period):
@@ -219,14 +226,18 @@ def backward(dtype: type, shape: Any, observes: bool = False) -> Worker:
                             for r in range(group, group + side):
                                 at_u, at = r * run + at_n, (first + r) * row + left + at_n
                                 du, u = carried[at_u : at_u + m], membrane[t, at_u : at_u + m]
-                                step_back(shape, du, u, g, half, inverse, x.beta, v_th, m)
+                                if job.d_threshold:
+                                    add_later(of_threshold, for_threshold, du, u, x.beta, v_th, m)
+                                step_back(shape, gradient, kept, du, u, g, half, inverse, x.beta, v_th, m)
+                                if job.d_threshold:
+                                    subtract(for_threshold, du, m)
                                 if observes:
                                     watching.add_nonzero(watching.sums_of(job, chunk, t), du, m)
                                 here, at_z = t * job.step + at, t * job.z_step + at
                                 if job.moments:
                                     add_moments(total, weighted, du, x.z[at_z : at_z + m], mean, m)
                                 if job.d_beta and t > 0:
-                                    add_beta(for_beta, du, membrane[t - 1, at_u : at_u + m], v_th, m)
+                                    add_beta(remains, for_beta, du, membrane[t - 1, at_u : at_u + m], v_th, m)
                                 if job.d_z and job.slope:
                                     # Through scratch memory: a loop whose output may alias its input is not vectorised.
                                     source = x.z[at_z : at_z + m]
@@ -240,5 +251,7 @@ def backward(dtype: type, shape: Any, observes: bool = False) -> Worker:
                 fold_moments(job, chunk, total, weighted, period)
             if job.d_beta:
                 fold(job.d_beta + 8 * chunk * job.channels, for_beta, job.channels, period)
+            if job.d_threshold:
+                fold(job.d_threshold + 8 * chunk * job.channels, for_threshold, job.channels, period)
 
     return worker

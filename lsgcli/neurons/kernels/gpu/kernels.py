@@ -78,6 +78,16 @@ def _current(z, residual, mean, factor, shift, valid, NORM: tl.constexpr, RESIDU
     return current
 
 
+@triton.jit
+def _remains(u, threshold, RESET: tl.constexpr):
+    """What remains of u after the reset."""
+    if RESET == "hard":
+        u = tl.where(u >= threshold, 0.0, u)
+    if RESET == "soft":
+        u = tl.where(u >= threshold, u - threshold, u)
+    return u
+
+
 @triton.jit(do_not_specialize=SIZES)
 def moments(z, means, squares, rows, columns, tiles, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr):
     """Mean and sum of squared deviations over ``tiles`` tiles of rows: (blocks, columns), float64.
@@ -110,10 +120,10 @@ def moments(z, means, squares, rows, columns, tiles, BLOCK_R: tl.constexpr, BLOC
 
 @triton.jit(do_not_specialize=SIZES)
 def forward(
-    z, residual, out, mean, factor, shift, beta, sums,
+    z, residual, out, mean, factor, shift, beta, v_th, sums,
     T, rows, columns, inner, height, width, z_step, residual_step, out_step, blocks,
-    MEASURE: tl.constexpr,
-    THRESHOLD: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, POOL: tl.constexpr, WINDOW: tl.constexpr,
+    MEASURE: tl.constexpr, RESET: tl.constexpr,
+    NORM: tl.constexpr, RESIDUAL: tl.constexpr, POOL: tl.constexpr, WINDOW: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
     """Spikes of all T steps, average-pooled; ``rows`` counts outputs. The membrane potential is held in registers.
@@ -126,7 +136,7 @@ def forward(
     centre = tl.load(mean + c, mask=exists, other=0.0)
     scale = tl.load(factor + c, mask=exists, other=0.0)
     offset = tl.load(shift + c, mask=exists, other=0.0)
-    threshold = tl.full((1, 1), THRESHOLD, wide)  # a literal would be float32
+    threshold = tl.load(v_th + c, mask=exists, other=1.0)
     rest = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     out_valid = valid
     if POOL > 1:
@@ -138,7 +148,7 @@ def forward(
         current = _current(z + at, residual + at, centre, scale, offset, valid, NORM, RESIDUAL, wide)
         u = tl.fma(decay, rest, current)
         fired = u >= threshold
-        rest = tl.where(fired, 0.0, u)
+        rest = _remains(u, threshold, RESET)
         if MEASURE:
             there = tl.where(valid, u, 0.0)
             sum_u += there
@@ -162,15 +172,17 @@ def forward(
 
 @triton.jit(do_not_specialize=SIZES)
 def backward(
-    z, residual, grad, mean, factor, shift, beta, alpha, potential, d_current, sums,
+    z, residual, grad, mean, factor, shift, beta, v_th, alpha, potential, d_current, sums,
     T, rows, columns, inner, height, width, z_step, residual_step, grad_step, alpha_step, step, blocks,
-    THRESHOLD: tl.constexpr, SHAPE: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, POOL: tl.constexpr,
+    RESET: tl.constexpr, THROUGH: tl.constexpr, LEARNED: tl.constexpr,
+    SHAPE: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, POOL: tl.constexpr,
     WINDOW: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
     """du of all T steps, and sums per block of rows and column.
 
     A forward loop recomputes u into ``potential``; the reverse loop reads it and overwrites it with du if ``d_current`` is the same
-    memory. ``sums`` (1 or 3, blocks, columns) receives the sums of du[t] u[t-1] (1 - o[t-1]), du, and du (z - mean).
+    memory. ``sums`` (1 to 4, blocks, columns) receives the gradient of beta; with NORM the sums of du and du (z - mean); with LEARNED
+    the gradient of v_th. THROUGH is the reset through whose spikes the gradient flows: RESET, or "none" if it is detached.
     """
     block, c, exists = _columns(columns, BLOCK_C)
     at, out_at, valid = _places(block, c, exists, rows, columns, inner, height, width, POOL, WINDOW, BLOCK_R)
@@ -178,12 +190,12 @@ def backward(
     centre = tl.load(mean + c, mask=exists, other=0.0)
     scale = tl.load(factor + c, mask=exists, other=0.0)
     offset = tl.load(shift + c, mask=exists, other=0.0)
-    threshold = tl.full((1, 1), THRESHOLD, wide)
+    threshold = tl.load(v_th + c, mask=exists, other=1.0)
     rest = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     for _ in range(T):
         u = tl.fma(decay, rest, _current(z + at, residual + at, centre, scale, offset, valid, NORM, RESIDUAL, wide))
         tl.store(potential + at, u, mask=valid)
-        rest = tl.where(u >= threshold, 0.0, u)
+        rest = _remains(u, threshold, RESET)
         z += z_step
         residual += residual_step
         grad += grad_step
@@ -196,6 +208,7 @@ def backward(
     sum_decay = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     sum_du = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     sum_product = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
+    sum_threshold = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     for _ in range(T):
         z -= z_step
         grad -= grad_step
@@ -207,10 +220,23 @@ def backward(
         if POOL > 1:
             arriving = arriving / (POOL * POOL)
         h = SHAPE(u - threshold, tl.load(alpha + c, mask=exists, other=1.0))
-        quiet = u < threshold
-        through_reset = du * u
-        sum_decay += tl.where(quiet, through_reset, 0.0)
-        du = (arriving - decay * through_reset) * h + tl.where(quiet, decay * du, 0.0)
+        sum_decay += du * _remains(u, threshold, RESET)
+        if THROUGH == "hard":
+            arriving -= decay * (du * u)
+        if THROUGH == "soft":
+            arriving -= decay * (du * threshold)
+        later = decay * du
+        quiet = tl.where(u < threshold, later, 0.0)
+        if RESET == "hard":
+            later = quiet
+        if LEARNED:
+            if RESET == "none":
+                sum_threshold += later
+            else:
+                sum_threshold += quiet
+        du = arriving * h + later
+        if LEARNED:
+            sum_threshold -= du
         tl.store(d_current + at, _narrow(du, d_current.dtype.element_ty), mask=valid)
         if NORM:
             sum_du += du
@@ -222,6 +248,9 @@ def backward(
         tl.store(sums, tl.sum(sum_du, axis=0, keep_dims=True), mask=exists)
         sums += blocks * columns
         tl.store(sums, tl.sum(sum_product, axis=0, keep_dims=True), mask=exists)
+    if LEARNED:
+        sums += blocks * columns
+        tl.store(sums, tl.sum(sum_threshold, axis=0, keep_dims=True), mask=exists)
 
 
 @triton.jit(do_not_specialize=SIZES)

@@ -69,7 +69,14 @@ class Sequence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, residual: Tensor | None, weight: Tensor | None, bias: Tensor | None, beta: Tensor, launch: Launch
+        ctx: Any,
+        z: Tensor,
+        residual: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        beta: Tensor,
+        threshold: Tensor | None,
+        launch: Launch,
     ) -> Tensor:
         """(T, step) -> spikes (T, step), or their averages (T, B, C, H / pool, W / pool)."""
         from lsgcli.neurons.kernels.gpu import kernels
@@ -77,7 +84,7 @@ class Sequence(torch.autograd.Function):
         layout, wide = launch.layout, torch.promote_types(z.dtype, torch.float32)
         x = layout.stored(z)
         y = x if residual is None else layout.stored(residual)
-        decay = layout.per_column(beta.detach()[None], wide)[0]
+        decay, v_th = layout.per_column(beta.detach()[None], wide)[0], _threshold(launch, wide, beta)
         centre, deviation = decay, decay  # unused without a norm
         factor, shift = decay, decay
         values: float | Tensor = 1.0
@@ -95,10 +102,11 @@ class Sequence(torch.autograd.Function):
         sums = decay if measured is None else decay.new_empty((2, tiles.blocks, layout.columns))
         with torch.cuda.device_of(x):
             kernels.forward[(tiles.programs,)](
-                *(x, y, out, centre, factor, shift, decay, sums),
+                *(x, y, out, centre, factor, shift, decay, v_th, sums),
                 *(len(z), rows, layout.columns, layout.inner, *layout.image),
                 *(x.stride(0), y.stride(0), out.stride(0), tiles.blocks),
                 MEASURE=measured is not None,
+                RESET=launch.p.reset,
                 **_choices(launch, tiles, window, residual is not None, wide),
             )
         if measured is not None:
@@ -112,7 +120,7 @@ class Sequence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of z, residual, weight, bias and beta."""
+        """Gradients of z, residual, weight, bias, beta and the threshold."""
         from lsgcli.neurons.kernels.gpu import kernels
 
         x, y, centre, deviation, factor, shift, beta, alpha = ctx.saved_tensors
@@ -120,7 +128,8 @@ class Sequence(torch.autograd.Function):
         launch, wide, layout = ctx.launch, ctx.wide, ctx.launch.layout
         residual_type, weight_type, bias_type = ctx.types
         T, norm = len(x), launch.norm
-        decay = layout.per_column(beta[None], wide)[0]
+        p, learned = launch.p, ctx.needs_input_grad[5]
+        decay, v_th = layout.per_column(beta[None], wide)[0], _threshold(launch, wide, beta)
         width = layout.per_column(alpha, wide)
         g = layout.stored(grad)
         window = _power(layout.pool**2)
@@ -131,10 +140,10 @@ class Sequence(torch.autograd.Function):
         du = potential if norm is not None or ctx.type == wide else layout.empty(T, x, ctx.type)
         if du is not potential and potential.numel() != g.numel():
             du.zero_()
-        sums = potential.new_empty((1 if norm is None else 3, tiles.blocks, layout.columns))
+        sums = potential.new_empty(((1 if norm is None else 3) + learned, tiles.blocks, layout.columns))
         with torch.cuda.device_of(x):
             kernels.backward[(tiles.programs,)](
-                *(x, y, g, centre, factor, shift, decay, width, potential, du, sums),
+                *(x, y, g, centre, factor, shift, decay, v_th, width, potential, du, sums),
                 *(T, rows, layout.columns, layout.inner, *layout.image),
                 *(
                     x.stride(0),
@@ -144,20 +153,24 @@ class Sequence(torch.autograd.Function):
                     potential.stride(0),
                     tiles.blocks,
                 ),
+                RESET=p.reset,
+                THROUGH="none" if p.detach else p.reset,
+                LEARNED=learned,
                 SHAPE=launch.shape,
                 num_warps=BACKWARD_WARPS,
                 **_choices(launch, tiles, window, residual_type is not None, wide),
             )
         totals = sums.sum(1, dtype=torch.float64)
         d_beta = layout.from_columns(totals[0], beta.shape).to(beta.dtype)
+        d_threshold = totals[-1].sum().to(launch.p.threshold.dtype) if learned else None
         d_residual = None if residual_type is None else layout.logical(du).to(residual_type)
         if norm is None:
-            return layout.logical(du), d_residual, None, None, d_beta, None
+            return layout.logical(du), d_residual, None, None, d_beta, d_threshold, None
         d_weight = (totals[2] * deviation * norm.scale).to(weight_type)
         dz = du if ctx.type == wide and d_residual is None else layout.empty(T, x, ctx.type)
         through = totals if norm.gather is None or not norm.training else norm.gather(totals).sum(0)
         _through_norm(x, du, dz, centre, deviation, factor, through, ctx.values, launch)
-        return layout.logical(dz), d_residual, d_weight, totals[1].to(bias_type), d_beta, None
+        return layout.logical(dz), d_residual, d_weight, totals[1].to(bias_type), d_beta, d_threshold, None
 
 
 def _moments(x: Tensor, launch: Launch) -> tuple[float | Tensor, Tensor, Tensor]:
@@ -226,7 +239,6 @@ def _through_norm(
 def _choices(launch: Launch, tiles: Tiles, window: int, residual: bool, wide: torch.dtype) -> dict[str, Any]:
     """Compile-time arguments of the forward and backward kernels."""
     return {
-        "THRESHOLD": launch.p.threshold,
         "NORM": launch.norm is not None,
         "RESIDUAL": residual,
         "POOL": launch.layout.pool,
@@ -236,6 +248,13 @@ def _choices(launch: Launch, tiles: Tiles, window: int, residual: bool, wide: to
         "wide": _triton_type(wide),
         **EXACT,
     }
+
+
+def _threshold(launch: Launch, wide: torch.dtype, like: Tensor) -> Tensor:
+    """v_th of each column, on the device of ``like``."""
+    v_th = launch.p.threshold
+    v_th = v_th.detach() if isinstance(v_th, Tensor) else like.new_full((), v_th, dtype=wide)
+    return launch.layout.per_column(v_th[None], wide)[0]
 
 
 def _triton_type(dtype: torch.dtype) -> Any:

@@ -1,0 +1,76 @@
+"""Layers that run timestep by timestep, with gradients by autograd: neurons other than LIF, and stepwise methods."""
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from lsgcli.neurons.kernels import Backend
+from lsgcli.neurons.step import LIFParameters, measure
+
+if TYPE_CHECKING:
+    from lsgcli.neurons.neuron import LIF
+
+
+class Fired(NamedTuple):
+    """What a timestep fired with: potential before the reset; threshold and width, which broadcast against it. Without gradients."""
+
+    u: Tensor
+    threshold: float | Tensor
+    alpha: Tensor
+
+
+class Observer(Protocol):
+    """Observes the timesteps of a layer."""
+
+    def sees(self, t: int, u: Tensor) -> Tensor:
+        """Called with each potential before it fires; returns the one to fire with, of the same values."""
+
+    def carries(self, state: Tensor) -> Tensor:
+        """Called with each state that is passed to the next timestep; returns the one to pass on, of the same values."""
+
+    def ends(self, current: Tensor, fired: list[Fired], p: LIFParameters) -> None:
+        """Called after the last timestep."""
+
+
+class Stepped(Backend):
+    """Runs the neuron and the method of a layer, and reports to the layer's observer, if any."""
+
+    def __init__(self, layer: "LIF"):
+        self.layer = layer
+
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        layer, neuron, watcher = self.layer, self.layer.neuron, self.layer.observer
+        wide = current.to(torch.promote_types(current.dtype, torch.float32))
+        state = {name: torch.zeros_like(wide[0]) for name in neuron.states}
+        steps: list[Fired] = []
+        outputs = []
+        trailing = max(0, current.dim() - 3)
+
+        for t, (now, at) in enumerate(zip(wide, p.each_step(wide), strict=True)):
+
+            def fire(u: Tensor, threshold: float | Tensor, t: int = t, at: LIFParameters = at) -> Tensor:
+                u = u if layer.membrane is None else layer.membrane(u)
+                u = u if watcher is None else watcher.sees(t, u)
+                if p.measured is not None:
+                    measure(p.measured[:, min(t, p.measured.shape[1] - 1)] if p.measured.dim() > 1 else p.measured, u)
+                threshold, alpha = layer.method.aim(layer, u.detach(), t, threshold, at.alpha)
+                if watcher is not None:
+                    steps.append(Fired(u.detach(), threshold, alpha))
+                return layer.method.fire(layer, u, threshold, alpha)
+
+            own = {name: _of_step(value, t, trailing) for name, value in layer.of_neuron().items()}
+            o, after = neuron.step(now, state, SimpleNamespace(beta=p.beta, threshold=p.threshold, **own), fire)
+            outputs.append(o)
+            state = dict(after) if watcher is None else {name: watcher.carries(value) for name, value in after.items()}
+        if watcher is not None:
+            watcher.ends(wide.detach(), steps, p)
+        return torch.stack(outputs).to(current.dtype)
+
+
+def _of_step(parameter: Tensor, t: int, trailing: int) -> Tensor:
+    """A parameter (), (C,) or (T, C) at a timestep, shaped to broadcast against (C, ...) with ``trailing`` axes after C."""
+    if parameter.dim() == 2:
+        parameter = parameter[min(t, len(parameter) - 1)]
+    return parameter.reshape(-1, *(1,) * trailing) if parameter.dim() else parameter
