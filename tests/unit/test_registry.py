@@ -11,8 +11,8 @@ from lsgcli.errors import ConfigError
 def test_nearest_name_is_suggested():
     with pytest.raises(ConfigError, match="did you mean rectangular"):
         registry.get("surrogate", "rectangle")
-    with pytest.raises(ConfigError, match="expected one of mlp, resnet19, vggsnn"):
-        registry.get("arch", "transformer")
+    with pytest.raises(ConfigError, match="expected one of mlp, ms-resnet18, qkformer"):
+        registry.get("arch", "perceptron")
 
 
 def test_unknown_kind():
