@@ -22,7 +22,7 @@ from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels import Backend, NormParameters, average, single_backward
 from lsgcli.neurons.kernels.cpu.job import FIRED, SILENT, SUMS, Layout, image_layout
 from lsgcli.neurons.kernels.fused import fused
-from lsgcli.neurons.step import LIFParameters
+from lsgcli.neurons.step import LIFParameters, number
 from lsgcli.neurons.stepped import Fired
 
 
@@ -48,7 +48,7 @@ def layers(network: Any) -> Sequence[Layer]:
 
 def present(lif: LIF) -> Dynamics:
     """The dynamics of a layer with its current decay and width."""
-    dynamics = Dynamics(lif.beta.detach(), float(lif.threshold), lif.alpha, lif.surrogate, CARRIES[lif.config.reset])
+    dynamics = Dynamics(lif.beta.detach(), number(lif.threshold), lif.alpha, lif.surrogate, CARRIES[lif.config.reset])
     return dynamics._replace(detach=lif.config.detach_reset)
 
 
@@ -219,7 +219,7 @@ def deviation(x: Tensor, norm: NormParameters) -> Tensor:
 @torch.no_grad()
 def _passage(x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int) -> Passage:
     """The input of a layer, after the backend has updated the running statistics to those of the batch."""
-    dynamics = Dynamics(p.beta.detach(), float(p.threshold), p.alpha.detach(), p.surrogate, CARRIES[p.reset], detach=p.detach)
+    dynamics = Dynamics(p.beta.detach(), number(p.threshold), p.alpha.detach(), p.surrogate, CARRIES[p.reset], detach=p.detach)
     if norm is None:
         return Passage(x.detach(), dynamics)
     scale = norm.weight * norm.scale / deviation(x, norm)

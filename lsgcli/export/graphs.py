@@ -15,7 +15,7 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels import NormParameters, average, normalise
 from lsgcli.neurons.neuron import over_channels
-from lsgcli.neurons.step import RESETS
+from lsgcli.neurons.step import RESETS, number
 
 
 def trace(network: SpikingNet, mode: str, static: bool, *, with_spikes: bool = False) -> ExportedProgram:
@@ -138,7 +138,7 @@ class TraceableLIF(nn.Module):
         threshold, sign = lif.firing()
         self.register_buffer("sign", sign)
         self.register_buffer("thresholds", threshold if isinstance(threshold, Tensor) else None)
-        self.v_th: float | Tensor = float(lif.threshold)
+        self.v_th: float | Tensor = number(lif.threshold)
         self.reset, self.scaled = RESETS[lif.config.reset], lif.config.input_gain != "1"
         self.state = SimpleNamespace(u=None, spikes=None)  # opaque to tracers, which treat a module's tensors as weights
 

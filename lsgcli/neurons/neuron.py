@@ -36,7 +36,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels import Backend, NormParameters, average, normalise
 from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.neurons.methods import LayerState, Method
-from lsgcli.neurons.step import LIFParameters, measure_remains
+from lsgcli.neurons.step import LIFParameters, measure_remains, number
 from lsgcli.neurons.stepped import Observer, Stepped
 from lsgcli.neurons.surrogates import Surrogate
 from lsgcli.neurons.tdbn import MembraneNorm
@@ -305,7 +305,7 @@ class LIF(nn.Module):
 
     def firing(self) -> tuple[float | Tensor, Tensor | None]:
         """Threshold of s u in evaluation, and the sign s, (C,) each with MPBN, which they include; otherwise v_th and None."""
-        v_th = float(self.threshold)
+        v_th = number(self.threshold)
         return (v_th, None) if self.membrane is None else self.membrane.firing(v_th)
 
     @property
@@ -320,5 +320,5 @@ class LIF(nn.Module):
         per = "" if self.b.dim() == 0 else f" (mean of {len(self.b)})"
         return (
             f"{'' if self.config.neuron == 'lif' else f'neuron={self.config.neuron}, '}method={self.config.method}, beta={self.beta.mean().item():.3f}{per}, alpha={self.alpha.mean().item():.3f}, "
-            f"threshold={float(self.threshold):g}, surrogate={self.config.surrogate}, backend={self.backend}"
+            f"threshold={number(self.threshold):g}, surrogate={self.config.surrogate}, backend={self.backend}"
         )

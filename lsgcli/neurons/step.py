@@ -54,6 +54,11 @@ class LIFParameters(NamedTuple):
             yield self._replace(alpha=width)
 
 
+def number(threshold: float | Tensor) -> float:
+    """The value of a threshold."""
+    return threshold.item() if isinstance(threshold, Tensor) else threshold
+
+
 def over_time(parameter: Tensor, dimensions: int) -> Tensor:
     """A parameter that broadcasts against a current, reshaped to ``dimensions`` dimensions: (T or 1, ...)."""
     return parameter.reshape(*(1,) * (dimensions - parameter.dim()), *parameter.shape)

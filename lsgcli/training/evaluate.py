@@ -15,6 +15,7 @@ from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
+from lsgcli.neurons.step import number
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class FiringRates:
         self.totals: dict[str, list[float]] = {}
         self.handles = [
             (layer.block or layer.lif).register_forward_hook(
-                self._counter(layer.name, float(layer.lif.threshold) if layer.lif.method.graded else 1.0)
+                self._counter(layer.name, number(layer.lif.threshold) if layer.lif.method.graded else 1.0)
             )
             for layer in model.spiking_layers()
         ]

@@ -42,6 +42,10 @@ CASES = {
     "resnet19": ({**EXACT, "arch": "resnet19", "residual": "add", "checkpoint_activations": "layers"}, 1e-10),
     "channel": ({**EXACT, "decay_per": "channel"}, 1e-10),
     "mlp": ({**EXACT, "arch": "mlp"}, 1e-10),
+    "ds-atgo": ({**EXACT, "method": "ds-atgo", "threshold": 1.0}, 1e-10),
+    "trsg": ({**EXACT, "method": "trsg", "reset": "soft", "init_potential": "measured", "input_gain": "1-beta"}, 1e-10),
+    "glif": ({**EXACT, "neuron": "glif", "norm": "tebn"}, 1e-10),
+    "mpbn": ({**EXACT, "norm": "mpbn"}, 1e-8),  # it makes the gradient of the preceding gamma almost 0
     "fused": ({"backend": "fused", "batch_size": 7}, 1e-5),
 }
 

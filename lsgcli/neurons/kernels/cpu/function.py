@@ -18,7 +18,7 @@ from lsgcli.neurons.kernels.cpu import build, workers
 from lsgcli.neurons.kernels.cpu.job import PLACES, STORAGE, SUMS, Job, Layout
 from lsgcli.neurons.kernels.cpu.shapes import SCALARS
 from lsgcli.neurons.kernels.synchronised import combined
-from lsgcli.neurons.step import LIFParameters, over_time
+from lsgcli.neurons.step import LIFParameters, number, over_time
 
 Vector = NDArray[np.float64]
 quiet = np.errstate(all="ignore")  # NaN and infinity propagate, as in torch
@@ -181,7 +181,7 @@ def _laid(z: Tensor, layout: Layout) -> Tensor:
 
 def _job(laid: Tensor, T: int, setting: Setting, scale: Vector, shift: Vector, residual: Tensor | None) -> Job:
     """A job with the input of the neurons."""
-    job = Job(laid, T, setting.layout, float(setting.p.threshold), setting.pool)
+    job = Job(laid, T, setting.layout, number(setting.p.threshold), setting.pool)
     job.point(residual=residual)
     job.vectors(scale=scale, shift=shift, beta=_vector(setting.p.beta))
     return job
@@ -194,7 +194,7 @@ def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
         one, zero = np.ones(channels), np.zeros(channels)
         return Affine(one, zero, zero, one)
     if norm.training:
-        job = Job(laid, T, setting.layout, float(setting.p.threshold)).over_all()
+        job = Job(laid, T, setting.layout, number(setting.p.threshold)).over_all()
         # Deviations from one value per channel: squares of the values would cancel if the mean is large.
         origin = laid.view(-1, channels)[0].double().numpy()
         job.vectors(mean=origin)
