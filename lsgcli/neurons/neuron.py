@@ -9,14 +9,14 @@ In the backward pass the derivative of the step function is replaced by a surrog
     du[t] = do[t] * h[t]  + beta * (1 - o[t]) * du[t+1]
     dbeta = sum over t and neurons of du[t] * u[t-1] * (1 - o[t-1])
 
-Options of the neuron, with q[t] for what remains of u[t] after the reset, so that u[t] = beta * q[t-1] + gain * I[t]:
+Options of the neuron, with r[t] for what remains of u[t] after the reset, so that u[t] = beta * r[t-1] + gain * I[t]:
 
-    reset soft:         q = u - v_th * o;  do[t] = g[t] - beta * v_th * du[t+1],  du[t] = do[t] * h[t] + beta * du[t+1]
-    reset none:         q = u;             do[t] = g[t],                          du[t] = do[t] * h[t] + beta * du[t+1]
+    reset soft:         r = u - v_th * o;  do[t] = g[t] - beta * v_th * du[t+1],  du[t] = do[t] * h[t] + beta * du[t+1]
+    reset none:         r = u;             do[t] = g[t],                          du[t] = do[t] * h[t] + beta * du[t+1]
     detached reset:     do[t] = g[t]
     learned threshold:  dv_th = - sum of do[t] * h[t], with soft reset also - sum of beta * o[t] * du[t+1]
     input gain:         gain = 1 or 1 - beta
-    initial potential:  q[0] = 0, or the running average of q[T] over the neurons that fired at any step (MP-Init)
+    initial potential:  r[0] = 0, or the running average of r[T] over the neurons that fired at any step (MP-Init)
 
 Source: Lian et al., "Learnable Surrogate Gradient for Direct Training Spiking Neural Networks", IJCAI 2023,
 doi 10.24963/ijcai.2023/335, section 3.
