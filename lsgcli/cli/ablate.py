@@ -182,7 +182,7 @@ def ablate(
         else:
             with _launch(planned, *launched) as launch:
                 if cancel:
-                    common.log.info("cancelled %d jobs", launch.cancel())
+                    common.log.info("cancelled jobs: %d", launch.cancel())
                     return
                 found = _follow(planned, launch, quiet)
     summary = found.summary(None if margin is None else margin / 100)
