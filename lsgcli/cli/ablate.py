@@ -1,6 +1,7 @@
 """``lsg ablate``: variants of a run over several seeds, and a table of their results."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -179,11 +180,11 @@ def ablate(
         if launched is None:
             found = _run(planned, quiet)
         else:
-            launch = _launch(planned, *launched)
-            if cancel:
-                common.log.info("cancelled %d jobs", launch.cancel())
-                return
-            found = _follow(planned, launch, quiet)
+            with _launch(planned, *launched) as launch:
+                if cancel:
+                    common.log.info("cancelled jobs: %d", launch.cancel())
+                    return
+                found = _follow(planned, launch, quiet)
     summary = found.summary(None if margin is None else margin / 100)
     print_result(FORMATS[format_name](summary))
     if plot is not None:
@@ -207,13 +208,15 @@ def _launched(launcher: str | None, given: dict[str, dict[str, Any]]) -> tuple[s
     return (name, ",".join([*filter(None, [text]), *texts])) if launcher is not None else None
 
 
-def _launch(plan: "Plan", name: str, options: str) -> "Launch":
+@contextlib.contextmanager
+def _launch(plan: "Plan", name: str, options: str) -> Iterator["Launch"]:
     """The cells as jobs of a launcher."""
     from lsgcli.ablation.jobs import FOLDER
     from lsgcli.ablation.launchers import make
     from lsgcli.ablation.launching import Launch
 
-    return Launch(plan, name, make(name, options, plan.root / FOLDER))
+    with contextlib.closing(make(name, options, plan.root / FOLDER)) as launcher:
+        yield Launch(plan, name, launcher)
 
 
 def _follow(plan: "Plan", launch: "Launch", quiet: bool) -> "Collection":

@@ -25,7 +25,7 @@ from collections import Counter
 from pathlib import Path
 
 LSG = [sys.executable, "-m", "lsgcli", "ablate"]
-TINY = "--dataset digits-dvs --table 1 --seeds 0-2 --epochs 6 -T 2 --size 16 --width-multiplier 0.03125 --threads 1 --workers 0"
+TINY = "--dataset digits-dvs --table 1 --seeds 0-2 --epochs 3 -T 2 --size 16 --width-multiplier 0.03125 --threads 1 --workers 0"
 OPTIONS = {
     "local": ["--jobs", "2"],
     "slurm": ["--slurm", "time=10,cpus_per_task=1"],

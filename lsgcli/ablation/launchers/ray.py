@@ -1,6 +1,8 @@
 """Jobs of a Ray cluster."""
 
+import contextlib
 import hashlib
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,18 +65,26 @@ class Ray(Launcher):
 
         address = options.get("address", "local")
         self.lasting = address != "local"
-        try:
-            ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError) as error:
-            raise ConfigError(
-                f"--ray address: found {address!r}, where no cluster answers: {error}",
-                hint="Start a cluster with `ray start --head`, or omit the address for a local one.",
-            ) from error
+        with contextlib.ExitStack() as stack:
+            # Ray prints messages on lost workers to stdout, which is reserved for the table.
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+            try:
+                ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+            except (ConnectionError, ValueError) as error:
+                raise ConfigError(
+                    f"--ray address: found {address!r}, where no cluster answers: {error}",
+                    hint="Start a cluster with `ray start --head`, or omit the address for a local one.",
+                ) from error
+            stack.callback(ray.shutdown)
+            self._connection = stack.pop_all()
         self.resources = {
             "num_cpus": options.get("num_cpus", 1.0),
             "num_gpus": options.get("num_gpus", 1.0 if ray.cluster_resources().get("GPU") else 0.0),
         }
         self.prefix = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+
+    def close(self) -> None:
+        self._connection.close()
 
     def submit(self, jobs: Sequence[Job]) -> Ids:
         import ray
