@@ -24,6 +24,7 @@ def test_a_recipe_is_valid(name):
     for dataset in ("cifar10", "cifar100") if "images" in recipe else ("cifar-dvs", "dvs-gesture"):
         resolved = resolve({"recipe": name, "dataset": dataset}, environment={})
         assert config.without_effect(recipes.settings(name, dataset), [resolved]) == []
+        run.check(resolved)  # the network accepts the size
 
 
 def test_precedence(tmp_path):

@@ -144,15 +144,15 @@ def test_snnaugment_is_one_of_six_moves():
     one, x = registry.get("augmentation", "snnaugment"), made(False, side=24)
     u = np.random.default_rng(0).random((6, 6))
     u[:, 0] = (np.arange(6) + 0.5) / 6
-    u[:, 1], u[:, 2] = 25.5 / 31, [0.2, 0.2, 0.2, 0.9, 0.2, 0.2]  # 25 of 30, one of them negative
+    u[:, 1], u[:, 2] = 28.5 / 31, [0.2, 0.2, 0.2, 0.9, 0.2, 0.2]  # 28 of 30, one of them negative
     found = one(x, u)
     np.testing.assert_array_equal(found[0], x[0])
-    matrix = np.array([[[1.0, 0.0], [np.tan(0.25), 1.0]]])
+    matrix = np.array([[[1.0, 0.0], [np.tan(0.28), 1.0]]])
     np.testing.assert_array_equal(found[1:2], warped(x[1:2], matrix))
     np.testing.assert_array_equal(found[2, ..., 4:, :], x[2, ..., :-4, :])
     assert (found[2, ..., :4, :] == 0).all()
     np.testing.assert_array_equal(found[3, ..., :-4], x[3, ..., 4:])
-    np.testing.assert_array_equal(found[4:5], warped(x[4:5], turning(np.full(1, np.radians(25)))))
+    np.testing.assert_array_equal(found[4:5], warped(x[4:5], turning(np.full(1, np.radians(28)))))
     rows, columns = (found[5] != x[5]).any((0, 1)).nonzero()
     assert (found[5][..., rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] == 0).all()
 
