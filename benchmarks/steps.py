@@ -71,7 +71,7 @@ def prepare(contender: Contender, case: Case, precision: str, threads: int) -> P
 def build(contender: Contender, case: Case) -> Built:
     """The contender's network."""
     if contender.kit == "lsg":
-        from lsgcli import models
+        from lsgcli import models, registry
         from lsgcli.models.fold import fold
         from lsgcli.neurons import LIF
         from lsgcli.neurons.kernels import single_backward
@@ -85,14 +85,18 @@ def build(contender: Contender, case: Case) -> Built:
             backend=contender.backend,
         ).to(case.device)
 
+        for module in network.modules():
+            if contender.compiled and isinstance(module, LIF):
+                module.backend = registry.get("backend", contender.backend)  # looking it up by name would divide the graph
+
         def deploy(network: nn.Module) -> nn.Module:
             network = fold(network)
             if contender.compiled:
-                network.compile()
+                network.compile(fullgraph=True)
             return network
 
         if contender.compiled and case.mode == "train":
-            network.compile()
+            network.compile(fullgraph=True)
         return Built(network, lambda network: None, deploy, LIF, lsg_sgd, single_backward)
     os.environ["SJ_LIF_CUDA_IMPLEMENTATION"] = contender.backend  # spikingjelly reads it on import
     from benchmarks import peers

@@ -72,7 +72,7 @@ class Fired:
         moved = {"forward": z + Counter(out=out * size)}
         if not training:
             return moved
-        tiles = Tiles.of(layout.rows // window, layout.columns, layout.inner, 1 << (window - 1).bit_length())
+        tiles = Tiles.of(layout.rows // window, layout.columns, layout.inner, torch.float32, 1 << (window - 1).bit_length())
         partial = (3 if self.norm else 1) * tiles.blocks * layout.columns * WIDE
         # u is written and read, then du is written.
         shared = self.norm or size == WIDE

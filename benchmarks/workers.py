@@ -30,7 +30,7 @@ class Contender(NamedTuple):
         best: channels-last memory and what else makes a peer fastest; lsg always is channels-last.
         keep: tell glibc to keep large buffers between steps, as ``lsg train`` does.
         backend: of lsg; of spikingjelly, its implementation of LIF on CUDA devices.
-        compiled: by ``torch.compile``; lsg only.
+        compiled: by ``torch.compile``, as one graph; lsg only.
     """
 
     kit: str
@@ -53,7 +53,7 @@ CONTENDERS = {
     "spikingjelly-kept": Contender("SpikingJelly", keep=True),
     "spikingjelly-last": Contender("SpikingJelly", best=True),
     "floor-unkept": Contender("Floor", best=True),
-    "lsg-compiled": Contender("lsg", best=True, keep=True, backend="reference", compiled=True),
+    "lsg-compiled": Contender("lsg", best=True, keep=True, backend="autograd", compiled=True),
     "spikingjelly-triton": Contender("SpikingJelly", best=True, keep=True, backend="triton"),
     "spikingjelly-cuda": Contender("SpikingJelly", best=True, keep=True, backend="cuda"),
 }

@@ -23,7 +23,7 @@ def at_each_step(module: nn.Module, x: Tensor, levels: int | None = None) -> Ten
     """
     flat = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     saved: AbstractContextManager[Any] = nullcontext()
-    if levels is not None and torch.is_grad_enabled() and not CHECKPOINTING.get() and not is_tracing(flat):
+    if levels is not None and torch.is_grad_enabled() and not is_tracing(flat) and not CHECKPOINTING.get():
         saved = _saved_as_bytes(flat, levels)
     with saved:
         return module(flat).unflatten(0, x.shape[:2])

@@ -14,7 +14,6 @@ others also have small values outside of it.
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from lsgcli.registry import register
@@ -28,8 +27,7 @@ def rectangular(x: Tensor, width: Tensor) -> Tensor:
 
     Source: Wu et al., "Spatio-Temporal Backpropagation", Front. Neurosci. 2018, equation 24; Lian et al., IJCAI 2023.
     """
-    inside = x.abs()
-    return torch.lt(inside, width / 2, out=inside).div_(width)  # four times as fast as with a boolean mask
+    return x.abs().lt_(width / 2).div_(width)  # four times as fast as with a boolean mask
 
 
 @register("surrogate", "triangular")

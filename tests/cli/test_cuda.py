@@ -75,7 +75,7 @@ def test_other_commands(lsg, options, images):
         "inspect-gradients", "run/best.safetensors", "--data-dir", images, "--device", DEVICE, "--json", "--batches", "1"
     )
     assert flow.exit_code == 0, flow.stderr
-    assert all(layer["grad_weight"] > 0 for layer in json.loads(flow.stdout)["layers"])
+    assert all(layer["grad_norm"] > 0 for layer in json.loads(flow.stdout)["layers"])
     image = next((images / "test" / "red").iterdir())
     predicted = lsg("predict", "run/best.safetensors", image, "--device", DEVICE, "--json")
     assert predicted.exit_code == 0, predicted.stderr

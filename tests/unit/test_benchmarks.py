@@ -20,7 +20,7 @@ from benchmarks import (
     workers,
 )
 from benchmarks.steps import MODES, build, inputs, prepare
-from lsgcli import models
+from lsgcli import models, registry
 from lsgcli.neurons import LIF, TdBatchNorm2d
 
 TINY = {
@@ -146,6 +146,18 @@ def test_a_step_can_be_repeated(name, mode):
     moved = [not torch.equal(a, b) for a, b in zip(before, built.network.parameters(), strict=True)]
     assert any(moved) == (mode == "train")
     assert all(torch.isfinite(p).all() for p in built.network.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", NETWORKS)
+def test_lsg_compiles_as_one_graph(network):
+    contender = workers.CONTENDERS["lsg-compiled"]
+    built, x = build(contender._replace(compiled=False), TINY[network]), inputs(TINY[network])[0]
+    expected = built.network(x)
+    for module in layers(built.network, LIF):
+        module.backend = registry.get("backend", contender.backend)
+    compiled = torch.compile(built.network, fullgraph=True, backend="eager")  # an error if the graph would be divided
+    torch.testing.assert_close(compiled(x), expected)
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -48,10 +48,11 @@ class Tiles:
     block_columns: int
 
     @classmethod
-    def of(cls, rows: int, columns: int, inner: int, window: int = 1) -> "Tiles":
-        """Tiles of TILE neurons, adjacent in memory where possible; a row has ``window`` neurons."""
-        side = 1 if inner > 1 else min(COLUMNS, TILE // window, _power(columns))
-        return cls(rows, columns, max(1, min(TILE // window // side, _power(rows))), side)
+    def of(cls, rows: int, columns: int, inner: int, wide: torch.dtype, window: int = 1) -> "Tiles":
+        """Tiles of TILE neurons, half as many in float64, adjacent in memory where possible; a row has ``window`` neurons."""
+        count = TILE * torch.float32.itemsize // wide.itemsize // window
+        side = 1 if inner > 1 else min(COLUMNS, count, _power(columns))
+        return cls(rows, columns, max(1, min(count // side, _power(rows))), side)
 
     @property
     def blocks(self) -> int:
@@ -97,7 +98,7 @@ class Sequence(torch.autograd.Function):
         out = layout.empty(len(z), x, z.dtype, pooled=True)
         window = _power(layout.pool**2)
         rows = out[0].numel() // layout.columns
-        tiles = Tiles.of(rows, layout.columns, layout.inner, window)
+        tiles = Tiles.of(rows, layout.columns, layout.inner, wide, window)
         measured = launch.p.measured
         sums = decay if measured is None else decay.new_empty((2, tiles.blocks, layout.columns))
         with torch.cuda.device_of(x):
@@ -134,7 +135,7 @@ class Sequence(torch.autograd.Function):
         g = layout.stored(grad)
         window = _power(layout.pool**2)
         rows = g[0].numel() // layout.columns
-        tiles = Tiles.of(rows, layout.columns, layout.inner, window)
+        tiles = Tiles.of(rows, layout.columns, layout.inner, wide, window)
         # Neurons outside all windows have du = 0 and are skipped.
         potential = layout.empty(T, x, wide, zero=g[0].numel() * layout.pool**2 != x[0].numel())
         du = potential if norm is not None or ctx.type == wide else layout.empty(T, x, ctx.type)
@@ -183,7 +184,8 @@ def _moments(x: Tensor, launch: Launch) -> tuple[float | Tensor, Tensor, Tensor]
         return 1.0, norm.running_mean.double(), norm.running_var.double()
     # For an image expanded over time, one step suffices.
     rows = (x[:1] if x.stride(0) == 0 else x).reshape(-1, layout.columns)
-    tile = Tiles.of(len(rows), layout.columns, layout.inner)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    tile = Tiles.of(len(rows), layout.columns, layout.inner, wide)
     deep = -(-tile.blocks // PARTS)
     parts = Tiles(len(rows), layout.columns, tile.block_rows * deep, tile.block_columns)
     means, squares = x.new_empty((2, parts.blocks, layout.columns), dtype=torch.float64)
@@ -192,7 +194,7 @@ def _moments(x: Tensor, launch: Launch) -> tuple[float | Tensor, Tensor, Tensor]
             *(rows, means, squares, len(rows), layout.columns, deep),
             BLOCK_R=tile.block_rows,
             BLOCK_C=tile.block_columns,
-            wide=_triton_type(torch.promote_types(x.dtype, torch.float32)),
+            wide=_triton_type(wide),
             **EXACT,
         )
     starts = torch.arange(parts.blocks, device=x.device, dtype=torch.float64)[:, None] * parts.block_rows
@@ -224,7 +226,7 @@ def _through_norm(
     assert norm is not None
     exact = factor.double() * (-1 / n if norm.training else 0.0)
     by_distance, always = ((exact * v).to(factor.dtype) for v in (deviation.square() * totals[2], totals[1]))
-    tiles = Tiles.of(layout.rows, layout.columns, 1)
+    tiles = Tiles.of(layout.rows, layout.columns, 1, factor.dtype)
     with torch.cuda.device_of(x):
         kernels.input_gradient[(tiles.programs, len(x))](
             *(x, du, dz, centre, factor, by_distance, always),

@@ -39,8 +39,10 @@ def exponential(x, width):
 @triton.jit
 def sigmoid(x, width):
     """4 s (1 - s) / width, s = sigmoid(4x / width): the exponent is at most 0, so it cannot overflow."""
-    e = tl.exp(tl.abs(x) * (-4 / width))
-    return 4 * e / ((1 + e) * (1 + e)) / width
+    slope = 4 / width
+    e = tl.exp(tl.abs(x) * -slope)
+    s = 1 / (1 + e)
+    return slope * e * s * s
 
 
 @triton.jit
