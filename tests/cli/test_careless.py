@@ -43,7 +43,7 @@ def test_settings_without_effect_are_all_named_at_once(tmp_path):
     (tmp_path / "run.toml").write_text("residual = 'sew'\n")
     given = ("--width", "5", "--window-us", "9", "--data-dir", "here", "--config", "run.toml")
     parts = (
-        "--config run.toml: --residual: found sew, which has no effect here, expected an --arch with residual blocks",
+        "--config run.toml: --residual: found sew, which has no effect here, expected --arch resnet19",
         "environment: --tet-lambda: found 0.5, which has no effect here, expected --loss tet",
         "\n--width: found 5.0",
         "--window-us: found 9, which has no effect here, expected a --dataset of recordings and --slicing window",

@@ -131,10 +131,10 @@ def test_a_fault_is_caught_and_nothing_is_left(export, form, tmp_path, monkeypat
 def test_a_wrong_fold_is_caught(export, tmp_path, monkeypatch):
     fold_weights = fold_module._fold_weights
 
-    def wrong(conv, norm):
-        fold_weights(conv, norm)
+    def wrong(folded, conv, norm):
+        fold_weights(folded, conv, norm)
         with torch.no_grad():
-            conv.weight[0] *= 1.1
+            folded.weight[0] *= 1.1
 
     monkeypatch.setattr(fold_module, "_fold_weights", wrong)
     result = export("safetensors", "out2.safetensors", "--verify", "8")

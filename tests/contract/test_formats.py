@@ -1,5 +1,6 @@
 """What holds for every registered export format, whoever adds it."""
 
+import dataclasses
 import getpass
 import json
 import sysconfig
@@ -93,7 +94,8 @@ def one_weight(network, content):
 
 
 def one_threshold(network, content):
-    network.spiking_layers()[1].lif.threshold *= 1.02
+    lif = network.spiking_layers()[1].lif
+    lif.config = dataclasses.replace(lif.config, threshold=1.02 * lif.config.threshold)
     content.config["model"]["neuron"] = {**content.config["model"]["neuron"], "threshold": 0.51}  # where a format has it from
 
 
