@@ -252,8 +252,8 @@ def directories(trials: Sequence[optuna.trial.FrozenTrial]) -> list[int]:
     return numbers
 
 
-class NotOurs(Exception):
-    """A trial that another process repeats, or one too many, because another process started the last one at the same time."""
+class Surplus(Exception):
+    """Another process started the last trial at the same time."""
 
 
 @dataclass(frozen=True)
@@ -308,7 +308,7 @@ class Worker:
 
     def _run_trial(self) -> None:
         try:
-            self.study.optimize(self._objective, n_trials=1, catch=(NotOurs,))
+            self.study.optimize(self._objective, n_trials=1, catch=(Surplus,))
         except ValueError as error:
             # This process was suspended for longer than GRACE, and another one repeats the trial.
             if "Cannot tell a FAIL trial" not in str(error):
@@ -323,7 +323,7 @@ class Worker:
         """Accuracy of the best epoch on the validation split."""
         trials = self.study.get_trials(deepcopy=False)
         if sum(other.state in TAKEN for other in trials[: trial.number]) >= self.trials:
-            raise NotOurs
+            raise Surplus
         number = directories(trials)[trial.number]
         seed = np.random.SeedSequence([self.search.config({}).seed, number])
         self.study.sampler = optuna.samplers.TPESampler(seed=int(seed.generate_state(1)[0]), multivariate=False)
@@ -333,8 +333,8 @@ class Worker:
         except optuna.TrialPruned:
             log.info("trial %d: pruned", number)
             raise
-        except optuna.exceptions.UpdateFinishedTrialError:
-            raise NotOurs from None
+        except optuna.exceptions.UpdateFinishedTrialError:  # another process repeats it; see _run_trial
+            raise
         except BaseException as error:
             if not (isinstance(error, DivergedError | ConfigError) or is_out_of_memory(error)):  # not due to its values
                 _repeat(self.study, self.study.get_trials(deepcopy=False)[trial.number])

@@ -175,6 +175,12 @@ def test_pruned_after_an_epoch_below_the_median(train, worker):
     assert {record["epochs"] for record in records if record["state"] == "pruned"} == {1}
 
 
+def test_not_pruned_after_the_last_epoch(train, worker):
+    mine = worker(search("lr=log:1e-3:0.3", epochs=1), 8, prune=True)
+    mine.complete()
+    assert set(states(mine)) == {"COMPLETE"}
+
+
 @pytest.mark.parametrize("error", [DivergedError("loss nan"), ConfigError("size: found 17"), MemoryError()])
 def test_a_trial_that_fails_by_its_values(train, worker, error):
     def before(config, path, stop):
@@ -273,7 +279,7 @@ def test_two_processes_that_start_the_last_trial(train, worker):
     planned = search("lr=0.1:0.2")
     one, two = worker(planned, 1), worker(planned, 1)
     ask(one.study)
-    two.study.optimize(two._objective, n_trials=1, catch=(tuning.NotOurs,))
+    two.study.optimize(two._objective, n_trials=1, catch=(tuning.Surplus,))
     assert states(two) == ["RUNNING", "FAIL"]
     assert train.calls == []
 
