@@ -193,6 +193,18 @@ def parse_all(name: str, texts: Iterable[str]) -> tuple[tuple[Any, ...], list[st
     return tuple(values), [problem for value in values for problem in check({name: value})]
 
 
+def as_toml(config: RunConfig) -> str:
+    """A TOML file for ``--config``: settings that have an effect; of those that may change on resume, only other than default."""
+    settings = {
+        name: value
+        for name, value in config.to_dict().items()
+        if value is not None
+        and not without_effect({name: value}, [config])
+        and not (name in MAY_CHANGE and value == FIELDS[name].default)
+    }
+    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in settings.items())
+
+
 def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:
     """The settings in a file, and whether it is the configuration of a run."""
     if file is None:

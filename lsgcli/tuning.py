@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from lsgcli import __version__, files, run
-from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, base_type, option_name, without_effect
+from lsgcli.config import FIELDS, RunConfig, base_type, option_name, without_effect
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError, Stopped, StorageError, install_hint
 from lsgcli.memory import is_out_of_memory
-from lsgcli.resolve import assignments, parse_all, resolve_rows
+from lsgcli.resolve import as_toml, assignments, parse_all, resolve_rows
 from lsgcli.rundir import RUNS, in_use, is_run, read_result
 from lsgcli.training.loop import Emit
 from lsgcli.training.signals import StopRequest
@@ -189,11 +189,11 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
         raise RunInUseError(
             f"{root}: found {min(others)}, expected a new or empty directory, or that of a study", hint="Choose another --out."
         )
-    files.make_folder(root)
     place = storage or str(root / STUDY)
     url = place if "://" in place else "sqlite:///" + place.replace("{", "{{").replace("}", "}}")  # a template of Optuna
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    with files.locked(root / ".lock", f"{root}: waiting for another process that opens the study"), _database():
+    waiting = f"{root}: waiting for another process that opens the study"
+    with files.making_folder(root), files.locked(root / ".lock", waiting), _database():
         try:
             database = optuna.storages.RDBStorage(
                 url,
@@ -203,7 +203,7 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
                 heartbeat_stale_trial_callback=_repeat,
             )
         except (ImportError, RuntimeError) as error:  # no driver, or a schema of another version
-            raise ConfigError(f"--storage: {error}") from error
+            raise ConfigError(f"--storage: the database cannot be opened: {error.__cause__ or error}") from error
         study = optuna.create_study(
             storage=database,
             study_name=name or root.resolve().name,
@@ -252,8 +252,8 @@ def directories(trials: Sequence[optuna.trial.FrozenTrial]) -> list[int]:
     return numbers
 
 
-class NotOurs(Exception):
-    """A trial that another process repeats, or one too many, because another process started the last one at the same time."""
+class Surplus(Exception):
+    """Another process started the last trial at the same time."""
 
 
 @dataclass(frozen=True)
@@ -293,12 +293,14 @@ class Worker:
                 if not running:
                     return
                 if not announced:
-                    log.info("waiting for %d trials in other processes", running)
+                    log.info(
+                        "waiting for trials of other processes: %d; those of a killed one are repeated in %d s", running, GRACE
+                    )
                     announced = True
                 self._pause()
 
     def _fail_unborn(self) -> None:
-        """Fail trials of processes that were killed between the start of a trial and its first sign of life, which Optuna does not."""
+        """Fail trials of processes that were killed before the first sign of life, which Optuna does not."""
         limit = datetime.datetime.now() - datetime.timedelta(seconds=GRACE)
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if not trial.params and trial.datetime_start is not None and trial.datetime_start < limit:
@@ -306,7 +308,7 @@ class Worker:
 
     def _run_trial(self) -> None:
         try:
-            self.study.optimize(self._objective, n_trials=1, catch=(NotOurs,))
+            self.study.optimize(self._objective, n_trials=1, catch=(Surplus,))
         except ValueError as error:
             # This process was suspended for longer than GRACE, and another one repeats the trial.
             if "Cannot tell a FAIL trial" not in str(error):
@@ -321,7 +323,7 @@ class Worker:
         """Accuracy of the best epoch on the validation split."""
         trials = self.study.get_trials(deepcopy=False)
         if sum(other.state in TAKEN for other in trials[: trial.number]) >= self.trials:
-            raise NotOurs
+            raise Surplus
         number = directories(trials)[trial.number]
         seed = np.random.SeedSequence([self.search.config({}).seed, number])
         self.study.sampler = optuna.samplers.TPESampler(seed=int(seed.generate_state(1)[0]), multivariate=False)
@@ -331,13 +333,13 @@ class Worker:
         except optuna.TrialPruned:
             log.info("trial %d: pruned", number)
             raise
-        except optuna.exceptions.UpdateFinishedTrialError:
-            raise NotOurs from None
+        except optuna.exceptions.UpdateFinishedTrialError:  # another process repeats it; see _run_trial
+            raise
         except BaseException as error:
             if not (isinstance(error, DivergedError | ConfigError) or is_out_of_memory(error)):  # not due to its values
                 _repeat(self.study, self.study.get_trials(deepcopy=False)[trial.number])
                 raise
-            problem = str(error).splitlines()[0]
+            problem = (str(error) or "out of memory").splitlines()[0]
             log.warning("trial %d failed: %s", number, problem)
             trial.set_user_attr("problem", problem)
             raise optuna.TrialPruned from error  # the sampler avoids its values
@@ -393,11 +395,12 @@ def conclude(study: optuna.Study, search: Search, root: Path) -> dict[str, Any]:
         problem = next((f": {record['problem']}" for record in records if record["problem"]), "")
         raise ConfigError(f"found no trial that was trained to its end{problem}", hint="Search other values.")
     best, file = records[0], root / BEST
-    lines = [
-        f"# lsg {__version__} tune: trial {best['trial']} of the study {study.study_name}, the best of {len(records)}.",
-        f"# Accuracy of the best epoch on the validation split: {best['val_accuracy']:.6f}",
-    ]
-    files.write_text(file, "\n".join([*lines, *_toml(search.config(best["settings"]))]) + "\n")
+    head = (
+        f"# lsg {__version__} tune: trial {best['trial']} of the study {study.study_name}, the best of {len(records)}.\n"
+        f"# Accuracy of the best epoch on the validation split: {best['val_accuracy']:.6f}\n"
+    )
+    files.make_folder(root)
+    files.write_text(file, head + as_toml(search.config(best["settings"])))
     return {"study": study.study_name, "config": str(file), "best": best, "trials": records}
 
 
@@ -413,15 +416,3 @@ def _record(trial: optuna.trial.FrozenTrial, number: int, root: Path) -> dict[st
         "run": str(root / TRIALS / str(number)),
         "problem": problem,
     }
-
-
-def _toml(config: RunConfig) -> list[str]:
-    """The settings that have an effect; those that do not affect results only if they differ from their defaults."""
-    settings = {
-        name: value
-        for name, value in config.to_dict().items()
-        if value is not None
-        and not without_effect({name: value}, [config])
-        and not (name in MAY_CHANGE and value == FIELDS[name].default)
-    }
-    return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()]

@@ -69,6 +69,7 @@ def test_usage(lsg, command, options, status, message):
     assert message in result.stderr
 
 
+@pytest.mark.slow
 def test_sigterm_and_again(process, command, tmp_path):
     command = [*command, "--trials", "1", "--epochs", "12"]
     one = process(*command)
