@@ -65,4 +65,6 @@ def _short(state: State) -> str:
     accuracy = "" if state.accuracy is None else f"{state.accuracy:.4f}"
     if state.kind == "done":
         return accuracy or "diverged"
+    if state.kind == "stopped":
+        return state.text
     return f"{state.epochs}/{state.of} {accuracy}".strip() if state.kind == "running" and state.of else state.kind
