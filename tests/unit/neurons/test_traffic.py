@@ -19,7 +19,7 @@ CASES = {
     "vggsnn": workers.case("vggsnn", width=1 / 16, T=3, batch=2, size=16),
     "resnet19": workers.case("resnet19", width=1 / 16, T=2, batch=2, size=16),
 }
-VECTORS = ("mean", "factor", "shift", "beta", "alpha", "by_du", "by_distance", "always", "means", "squares")
+VECTORS = ("mean", "factor", "shift", "beta", "v_th", "alpha", "by_du", "by_distance", "always", "means", "squares")
 
 
 @pytest.fixture
