@@ -1,7 +1,7 @@
 """MS-ResNet, whose shortcuts carry real-valued membrane potentials rather than spikes.
 
 Source: Hu et al., "Advancing Spiking Neural Networks Toward Deep Residual Learning", IEEE TNNLS 2024, doi 10.1109/TNNLS.2024.3355393.
-The published neurons have ``--decay 0.25 --threshold 0.5 --surrogate rectangular --width 1`` and a detached reset.
+``docs/method.md`` lists the settings of the published network.
 """
 
 from typing import ClassVar

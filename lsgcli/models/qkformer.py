@@ -1,8 +1,7 @@
 """QKFormer, a spiking transformer of three stages, for images and for recordings of an event camera.
 
-Source: Zhou et al., "QKFormer: Hierarchical Spiking Transformer using Q-K Attention", NeurIPS 2024, arXiv 2403.16552. The published
-networks have plain batch normalisation and neurons with ``--decay 0.5 --threshold 1 --surrogate sigmoid --width 1``, an input gain of 0.5
-and a detached reset.
+Source: Zhou et al., "QKFormer: Hierarchical Spiking Transformer using Q-K Attention", NeurIPS 2024, arXiv 2403.16552. ``docs/method.md``
+lists the settings of the published networks.
 """
 
 from collections.abc import Sequence

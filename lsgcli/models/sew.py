@@ -1,9 +1,8 @@
 """SEW ResNets, which add spikes: for images, and for recordings of an event camera.
 
-Source: Fang et al., "Deep Residual Learning in Spiking Neural Networks", NeurIPS 2021. The published networks for recordings have plain
-batch normalisation and neurons with ``--method trainable-decay --decay 0.5 --threshold 1 --surrogate atan --width 1``, an input gain of
-1 - beta, and a detached reset. The second tdBN of a block starts with weight 1: with 0, u would be 0, where a rectangular surrogate of
-width 2 v_th or less passes no gradient, and the block would never learn.
+Source: Fang et al., "Deep Residual Learning in Spiking Neural Networks", NeurIPS 2021. ``docs/method.md`` lists the settings of the
+published networks. The second tdBN of a block starts with weight 1: with 0, u would be 0, where a rectangular surrogate of width 2 v_th or
+less passes no gradient, and the block would never learn.
 """
 
 from collections.abc import Iterable
