@@ -268,15 +268,16 @@ def summary(variants: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def tiles(names: Sequence[str]) -> list[dict[str, Any]]:
     """Forward and backward pass of the variants of lsg's networks with other tile sizes."""
     found = []
-    kept = sequence.TILE, sequence.BACKWARD_WARPS
-    for sequence.TILE, sequence.BACKWARD_WARPS in TILES:
+    kept = sequence.TILE, sequence.BACKWARD_TILE, sequence.BACKWARD_WARPS
+    for tile, sequence.BACKWARD_WARPS in TILES:
+        sequence.TILE = sequence.BACKWARD_TILE = tile
         variants = compiled(names, TYPES[:2], every=False)
         for kernel in ("forward", "backward"):
             of_kernel = [variant for variant in variants if variant["kernel"] == kernel]
             warps = of_kernel[0]["warps"]
-            if not any(one["kernel"] == kernel and (one["tile"], one["warps"]) == (sequence.TILE, warps) for one in found):
-                found.append({"kernel": kernel, "tile": sequence.TILE, "warps": warps, "usage": summary(of_kernel)})
-    sequence.TILE, sequence.BACKWARD_WARPS = kept
+            if not any(one["kernel"] == kernel and (one["tile"], one["warps"]) == (tile, warps) for one in found):
+                found.append({"kernel": kernel, "tile": tile, "warps": warps, "usage": summary(of_kernel)})
+    sequence.TILE, sequence.BACKWARD_TILE, sequence.BACKWARD_WARPS = kept
     return sorted(found, key=lambda one: (one["kernel"] != "forward", one["tile"], one["warps"]))
 
 

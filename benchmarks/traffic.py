@@ -26,7 +26,7 @@ from lsgcli.models.layers import ConvNorm
 from lsgcli.neurons import LIFParameters
 from lsgcli.neurons.kernels import Backend, NormParameters
 from lsgcli.neurons.kernels.gpu.layout import StepLayout, of_images, of_neurons
-from lsgcli.neurons.kernels.gpu.sequence import Tiles
+from lsgcli.neurons.kernels.gpu.sequence import BACKWARD_TILE, Tiles
 
 SIZES = {"bf16": 2, "fp32": 4}  # bytes per element of activations
 WIDE = 4  # bytes of membrane potentials and of sums: float32
@@ -72,7 +72,8 @@ class Fired:
         moved = {"forward": z + Counter(out=out * size)}
         if not training:
             return moved
-        tiles = Tiles.of(layout.rows // window, layout.columns, layout.inner, torch.float32, 1 << (window - 1).bit_length())
+        lanes = 1 << (window - 1).bit_length()
+        tiles = Tiles.of(layout.rows // window, layout.columns, layout.inner, torch.float32, lanes, BACKWARD_TILE)
         partial = (3 if self.norm else 1) * tiles.blocks * layout.columns * WIDE
         # u is written and read, then du is written.
         shared = self.norm or size == WIDE

@@ -18,8 +18,8 @@ from lsgcli.neurons.step import LIFParameters, over_time
 
 # Neurons per tile: 8 per thread with Triton's default of 4 warps. From the table of `benchmarks.gpu_kernels`, not from measured times.
 TILE = 1024
-# The backward pass needs more registers, so fewer neurons per thread: 4, with which it spills none.
-BACKWARD_WARPS = 8
+# The backward pass needs more registers: with 2 neurons per thread it spills none. With 4, some variants do, and the occupancy is lower.
+BACKWARD_TILE, BACKWARD_WARPS = 512, 8
 # Columns per tile: 64 adjacent elements, 256 bytes of float32.
 COLUMNS = 64
 # Only explicit fused multiply-adds, so that forward and backward compute bit-identical u.
@@ -48,9 +48,9 @@ class Tiles:
     block_columns: int
 
     @classmethod
-    def of(cls, rows: int, columns: int, inner: int, wide: torch.dtype, window: int = 1) -> "Tiles":
-        """Tiles of TILE neurons, half as many in float64, adjacent in memory where possible; a row has ``window`` neurons."""
-        count = TILE * torch.float32.itemsize // wide.itemsize // window
+    def of(cls, rows: int, columns: int, inner: int, wide: torch.dtype, window: int = 1, neurons: int = 0) -> "Tiles":
+        """Tiles of ``neurons`` (TILE), half as many in float64, adjacent in memory where possible; a row has ``window`` neurons."""
+        count = (neurons or TILE) * torch.float32.itemsize // wide.itemsize // window
         side = 1 if inner > 1 else min(COLUMNS, count, _power(columns))
         return cls(rows, columns, max(1, min(count // side, _power(rows))), side)
 
@@ -135,7 +135,7 @@ class Sequence(torch.autograd.Function):
         g = layout.stored(grad)
         window = _power(layout.pool**2)
         rows = g[0].numel() // layout.columns
-        tiles = Tiles.of(rows, layout.columns, layout.inner, wide, window)
+        tiles = Tiles.of(rows, layout.columns, layout.inner, wide, window, BACKWARD_TILE)
         # Neurons outside all windows have du = 0 and are skipped.
         potential = layout.empty(T, x, wide, zero=g[0].numel() * layout.pool**2 != x[0].numel())
         du = potential if norm is not None or ctx.type == wide else layout.empty(T, x, ctx.type)
