@@ -18,8 +18,9 @@ from lsgcli.neurons.step import LIFParameters, over_time
 
 # Neurons per tile: 8 per thread with Triton's default of 4 warps. From the table of `benchmarks.gpu_kernels`, not from measured times.
 TILE = 1024
-# The backward pass needs more registers: with 2 neurons per thread it spills none. With 4, some variants do, and the occupancy is lower.
-BACKWARD_TILE, BACKWARD_WARPS = 512, 8
+# The backward pass needs more registers, so fewer neurons per thread: 2. With the number of registers left open, NVIDIA's assembler spills a
+# few in some variants to reach the next step of occupancy.
+BACKWARD_TILE, BACKWARD_WARPS, BACKWARD_REGISTERS = 512, 8, 48
 # Columns per tile: 64 adjacent elements, 256 bytes of float32.
 COLUMNS = 64
 # Only explicit fused multiply-adds, so that forward and backward compute bit-identical u.
@@ -159,6 +160,7 @@ class Sequence(torch.autograd.Function):
                 LEARNED=learned,
                 SHAPE=launch.shape,
                 num_warps=BACKWARD_WARPS,
+                **({} if torch.version.hip else {"maxnreg": BACKWARD_REGISTERS * wide.itemsize // torch.float32.itemsize}),
                 **_choices(launch, tiles, window, residual_type is not None, wide),
             )
         totals = sums.sum(1, dtype=torch.float64)
