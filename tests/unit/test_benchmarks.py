@@ -148,6 +148,7 @@ def test_a_step_can_be_repeated(name, mode):
     assert all(torch.isfinite(p).all() for p in built.network.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch's compiler
 @pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_lsg_compiles_as_one_graph(network):

@@ -341,7 +341,9 @@ def test_everything_in_the_interpreter(file):
     "arguments",
     [
         ("--architecture", "sm_90", "--type", "bfloat16", "--few"),
-        *(pytest.param(("--architecture", name), marks=pytest.mark.slow) for name in ARCHITECTURES),
+        pytest.param(
+            ("--architecture", next(iter(ARCHITECTURES))), marks=pytest.mark.slow
+        ),  # all: python -m benchmarks.gpu_kernels
     ],
     ids=" ".join,
 )
