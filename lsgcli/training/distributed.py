@@ -156,7 +156,7 @@ def joined(place: Place, device: str) -> Iterator[Group]:
         distributed.init_process_group(backend, store=collectives, rank=place.rank, world_size=place.size, timeout=MEETING)
     except (RuntimeError, OSError) as error:
         raise LsgError(
-            f"rank {place.rank}: cannot meet the other {place.size - 1} processes at {place.address}:{place.port}: {_first(error)}",
+            f"rank {place.rank}: cannot meet the other {place.size - 1} processes at {place.address}:{place.port}: {_line(error)}",
             hint="Check that all processes run and that the machines reach each other.",
         ) from error
     try:
@@ -195,7 +195,7 @@ class Failures:
         if isinstance(error, (Stopped, DivergedError)):  # raised by all processes, while rank 0 may still write files
             if rank > 0:
                 with contextlib.suppress(Exception):
-                    self.store.wait(["done/0"], MEETING)
+                    self._await("done/0", MEETING.total_seconds())
                 raise SystemExit(status) from None
             return
         lost = not isinstance(error, LsgError) and _is_communication(error)
@@ -238,13 +238,20 @@ class Failures:
         Raises:
             RuntimeError: the process that serves the store has ended or hangs.
         """
-        for remaining in range(int(wait / POLL), -1, -1):
+        if not self._await("failed", wait):
+            return None
+        with self.lock:
+            return Failure(*json.loads(self.store.get("failed")))
+
+    def _await(self, key: str, seconds: float) -> bool:
+        """Whether a key is set within some seconds. Between looks, the thread can report on the same connection."""
+        for remaining in range(int(seconds / POLL), -1, -1):
             with self.lock:
-                if self.store.check(["failed"]):
-                    return Failure(*json.loads(self.store.get("failed")))
+                if self.store.check([key]):
+                    return True
             if remaining:
                 time.sleep(POLL)
-        return None
+        return False
 
     def _watch(self) -> None:
         beats: dict[int, tuple[bytes, int]] = {}  # of other processes, and for how many looks it has not changed
@@ -286,5 +293,6 @@ def _is_communication(error: Exception) -> bool:
     return isinstance(error, distributed.DistError) or any(word in str(error).lower() for word in words)
 
 
-def _first(error: Exception) -> str:
+def _line(error: Exception) -> str:
+    """The first line of a message."""
     return str(error).strip().partition("\n")[0]

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -18,7 +19,7 @@ from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.hooks import observing
 from lsgcli.compute import Compute
 from lsgcli.data.batches import batches, shares
-from lsgcli.errors import DataError, DivergedError
+from lsgcli.errors import DataError, DivergedError, Stopped
 from lsgcli.ranks import Place, place
 from lsgcli.rundir import RunDir, RunFiles
 from lsgcli.training import distributed
@@ -275,3 +276,18 @@ def hanging(rank, size, port):
 @pytest.mark.slow
 def test_a_process_that_hangs_ends_the_others():
     assert start(hanging, 3, wait=40)[::2] == [1, 1]
+
+
+def stopping(rank, size, port, folder):
+    distributed.SILENCE = 3.0
+    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu"):
+        if rank == 0:
+            time.sleep(8)  # longer than a process may be silent, as for a large checkpoint
+            (Path(folder) / "saved").touch()
+        raise Stopped("stopped")
+
+
+@pytest.mark.slow
+def test_processes_that_wait_for_rank_0_do_not_count_as_hanging(tmp_path):
+    assert start(stopping, 2, str(tmp_path), wait=60) == [1, Stopped.exit_code]  # rank 0 reports it, here to multiprocessing
+    assert (tmp_path / "saved").exists()
