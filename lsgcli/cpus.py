@@ -39,6 +39,12 @@ def usable(variables: tuple[str, ...] = PROCESSES, root: Path = Path("/")) -> tu
     return min(limits, key=lambda limit: limit[0])
 
 
+def share(processes: int) -> dict[str, str]:
+    """The variable that divides the threads among child processes; empty if the environment sets their number."""
+    count, source = usable(THREADS)
+    return {} if source == "OMP_NUM_THREADS" else {"OMP_NUM_THREADS": str(max(1, count // processes))}
+
+
 def _affinity() -> tuple[int, str]:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0)), "CPU affinity"

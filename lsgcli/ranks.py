@@ -9,8 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ATTEMPTS = "TORCHELASTIC_RESTART_COUNT"
-
 
 @dataclass(frozen=True)
 class Place:
@@ -47,7 +45,7 @@ def place(environment: Mapping[str, str]) -> Place:
             environment["MASTER_ADDR"],
             number["MASTER_PORT"],
             hosts=rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
-            attempt=number.get(ATTEMPTS, 0),
+            attempt=number.get("TORCHELASTIC_RESTART_COUNT", 0),
         )
     if number.get("SLURM_STEP_NUM_TASKS", 1) > 1 and {"SLURM_PROCID", "SLURM_LOCALID", "SLURM_JOB_ID"} <= number.keys():
         per_node = _repeated(environment.get("SLURM_STEP_TASKS_PER_NODE", environment["SLURM_STEP_NUM_TASKS"]))

@@ -93,7 +93,7 @@ def _check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
     samples = min(config.batch_size, len(bundle.train))
     if samples // min(config.accumulate, samples) < group.size:
         raise ConfigError(
-            f"--batch-size: found {samples} samples in {min(config.accumulate, samples)} parts, expected at least {group.size} in each, "
+            f"batch_size: found {samples} samples in {min(config.accumulate, samples)} parts, expected at least {group.size} in each, "
             "one for each device",
             hint="Use a larger --batch-size, fewer parts (--accumulate) or fewer devices.",
         )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from lsgcli import cpus
 from lsgcli.errors import ConfigError, Stopped
 
+SOME = "[0-9]{1,3}(-[0-9]{1,3})?"  # a number, or a range
+
 
 @dataclass(frozen=True)
 class Devices:
@@ -40,10 +42,10 @@ def parse(text: str) -> Devices:
     if re.fullmatch(r"[1-9][0-9]{0,2}", text):
         return Devices(int(text), tuple(range(int(text))))
     gpus: list[int] = []
-    if re.fullmatch(r"[0-9]{1,3}([-,][0-9]{1,3})+", text):
+    if {",", "-"} & set(text) and re.fullmatch(f"{SOME}(,{SOME})*", text):
         for part in text.split(","):
             first, _, last = part.partition("-")
-            gpus += range(int(first), int(last or first) + 1) if "-" not in last else []
+            gpus += range(int(first), int(last or first) + 1)
     if not gpus or len(set(gpus)) < len(gpus):
         raise ConfigError(f"--devices: found {text!r}, expected a number of GPUs (4), some of them (0-3 or 0,2), or cpu:2")
     return Devices(len(gpus), tuple(gpus))
@@ -67,9 +69,7 @@ def launch(devices: Devices) -> int:
             f"--devices: found {there} CUDA GPUs, expected {devices.count}",
             hint="Use fewer devices, or cpu:N for N processes on the CPU.",
         )
-    count, source = cpus.usable(cpus.THREADS)
-    if source != "OMP_NUM_THREADS":
-        os.environ["OMP_NUM_THREADS"] = str(max(1, count // devices.count))
+    os.environ |= cpus.share(devices.count)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,

@@ -230,7 +230,7 @@ class Trainer:
             sums = gradients(self.net, batch, self.config, self.compute, self.group, self.optimizers.scaled)
         self.optimizers.unscale()
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
-        requested = sums.new_tensor(self.stop.signal_number)
+        requested = sums.new_full((), self.stop.signal_number)  # a copy from the host would wait for the device
         every = self.group.gather(torch.stack([*sums, requested]))
         n = batch.total or len(batch.y)
         norm, loss = torch.nn.utils.get_total_norm(grads), every[:, 0].sum() / n
@@ -311,8 +311,7 @@ class Trainer:
     def _evaluate(self, split: Split, model: SpikingNet) -> Evaluation:
         """Each process evaluates some of the samples."""
         if not self.config.sync_norm:
-            for each in (self.model, model):
-                self.group.equalise(each)
+            self.group.equalise(model)
         own = split if self.group.size == 1 else split.part(np.arange(self.group.rank, len(split), self.group.size))
         config = self.config
         result = evaluate(model, own, self.bundle, self.compute, batch_size=config.batch_size, workers=config.workers)
@@ -407,9 +406,7 @@ class Trainer:
 
     def _inspect(self, index: int) -> dict[str, Any]:
         """The gradient flow of a whole batch, in this process alone."""
-        config = self.config
-        order = self._batches()
-        batch = (order if self.group.size == 1 else order.whole()).batch(index)
+        config, batch = self.config, self._batches().whole().batch(index)
         return gradflow.inspect(self.model, [batch], loss=lambda y, labels: self.loss(y, labels, config), compute=self.compute)
 
     def _likely_cause(self) -> str:

@@ -191,17 +191,21 @@ def test_a_failed_job_ends_with_its_status_and_message(lsg, small, images, tmp_p
     assert re.search(r"error: 1 of 1 runs failed:\n  method=lsg-s0: .*00\.png", result.stderr)
 
 
+def interrupted(command, tmp_path):
+    """Ctrl-C once a cell has a checkpoint; returns the messages."""
+    while not list((tmp_path / "abl").rglob("last.safetensors")):
+        time.sleep(0.05)
+    command.send_signal(signal.SIGINT)
+    _, errors = command.communicate(timeout=60)
+    assert command.returncode == 75, errors
+    return errors
+
+
 @pytest.mark.slow
 def test_stopped_local_jobs_save_and_continue(lsg, small, process, tmp_path):
     command = [*small, "--epochs", "4"]
     launched = [*command, "--launcher", "local", "--jobs", "2"]
-    one = process(*launched)
-    while not list((tmp_path / "abl").rglob("last.safetensors")):
-        time.sleep(0.05)
-    one.send_signal(signal.SIGINT)
-    _, errors = one.communicate(timeout=60)
-    assert one.returncode == 75, errors
-    assert "stopped by SIGINT after" in errors
+    assert "stopped by SIGINT after" in interrupted(process(*launched), tmp_path)
     again = lsg(*launched, "--json")
     assert again.exit_code == 0, again.stderr
     assert json.loads(again.stdout)["rows"] == undisturbed(lsg, command)
@@ -222,12 +226,7 @@ def test_slurm_jobs_are_found_again(lsg, small, process, tmp_path):
         pytest.skip(why)
     command = [*small, "--epochs", "4"]
     launched = [*command, "--launcher", "slurm", "--slurm", "time=5,cpus_per_task=1"]
-    one = process(*launched)
-    while not list((tmp_path / "abl").rglob("last.safetensors")):
-        time.sleep(0.05)
-    one.send_signal(signal.SIGINT)
-    _, errors = one.communicate(timeout=60)
-    assert one.returncode == 75, errors
+    interrupted(process(*launched), tmp_path)
     ids = json.loads((tmp_path / "abl" / "jobs.json").read_text())["slurm"]["ids"]
     subprocess.run(["scontrol", "requeue", ids["method=none-s0"]], check=False)
     again = lsg(*launched, "--json")

@@ -33,9 +33,7 @@ class Local(Launcher):
                 f"--jobs: found {count}, expected at least {len(devices.gpus)}, one for each of --devices",
                 hint="Omit --jobs, or use fewer devices.",
             )
-        threads, source = cpus.usable(cpus.THREADS)
-        share = {} if source == "OMP_NUM_THREADS" else {"OMP_NUM_THREADS": str(max(1, threads // count))}
-        self.environments = [dict(share) for _ in range(count)]
+        self.environments = [cpus.share(count) for _ in range(count)]
         for number, environment in enumerate(self.environments if devices.gpus else []):
             environment["CUDA_VISIBLE_DEVICES"] = str(devices.gpus[number % devices.count])
         self.slots: list[tuple[str, subprocess.Popen[bytes]] | None] = [None] * count
