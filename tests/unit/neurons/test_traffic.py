@@ -61,7 +61,7 @@ def accesses(monkeypatch):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("network", CASES)
-def test_bytes_of_the_model_are_those_accessed(network, precision, training, accesses):
+def test_bytes_of_the_model_are_those_the_triton_kernels_access(network, precision, training, accesses):
     case = dataclasses.replace(CASES[network], mode="train" if training else "inference")
     x, labels = inputs(case)
     channels = traffic.CHANNELS[network]
