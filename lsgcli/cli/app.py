@@ -11,6 +11,7 @@ from lsgcli.cli.commands import group
 from lsgcli.cli.guard import ending, refuse_empty, reopen_streams
 from lsgcli.cpus import wait_passively
 from lsgcli.errors import DISTRIBUTION, exit_statuses
+from lsgcli.ranks import here
 
 COMMANDS = {
     "train": "train:train",
@@ -59,6 +60,8 @@ def main() -> None:
     """Entry point of ``lsg``."""
     reopen_streams()
     wait_passively()
+    if here().size > 1:  # DistributedDataParallel warns that keeping its buckets costs time; read when torch is imported
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with ending():
         refuse_empty(sys.argv[1:])
         app(prog_name="lsg")

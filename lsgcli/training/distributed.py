@@ -112,7 +112,9 @@ class ProcessGroup(Group):
     def wrap(self, model: nn.Module) -> nn.Module:
         from torch.nn.parallel import DistributedDataParallel
 
-        wrapped = DistributedDataParallel(model)
+        # Without this, gradients move to other buckets after the first step. The order in which processes are summed depends on a
+        # gradient's place in its bucket, so a resumed run would differ in its first step.
+        wrapped = DistributedDataParallel(model, find_unused_parameters=True)
         wrapped.broadcast_buffers = False  # at every step; they are equal, or made equal before an evaluation
         return wrapped
 

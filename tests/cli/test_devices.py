@@ -10,7 +10,7 @@ import time
 import pytest
 
 from lsgcli.training.launch import Devices, parse
-from tests.stress.ranks import workers
+from tests.stress.ranks import tensors, workers
 
 
 def start(*arguments, launcher=()):
@@ -71,6 +71,23 @@ def test_torchrun_restarts_a_killed_process(tiny, tmp_path):
     assert run.returncode == 0, stderr
     assert stdout.count("\n") == 1
     assert len(list(tmp_path.glob("runs/*/*"))) == 1
+
+
+@pytest.mark.slow
+def test_three_processes_resume_to_the_bit(tiny, tmp_path):
+    """With three summands, unlike two, the order of the sum matters."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    three = [*tiny, "--epochs", "3", "--devices", "cpu:3"]
+    run = start(*three, "--out", stopped)
+    wait_for(lambda: lines(stopped / "metrics.jsonl"), run)
+    os.kill(workers(run.pid)[2], signal.SIGTERM)
+    run.communicate(timeout=100)
+    assert run.returncode == 75
+    for out in (stopped, whole):
+        run = start(*three, "--out", out)
+        _, stderr = run.communicate(timeout=300)
+        assert run.returncode == 0, stderr
+    assert tensors(stopped) == tensors(whole)
 
 
 def test_too_few_samples_are_one_message(tiny):
