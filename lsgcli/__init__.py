@@ -1,3 +1,77 @@
-"""lsg: spiking neural networks with a learnable surrogate gradient."""
+"""lsg: spiking neural networks with a learnable surrogate gradient.
+
+``import lsgcli as lsg``
+
+==================  ====================================================================================
+Networks
+``LIF``             leaky integrate-and-fire neurons, a module that maps currents to spikes (T, B, ...)
+``NeuronConfig``    settings of neurons: decay, threshold, method (width rule), surrogate, reset, ...
+``build``           create a network by name: ``lsg.build("vggsnn", T=10, num_classes=10, in_channels=2)``
+``load``            the network of a checkpoint
+Data
+``datasets``        names of the data sets
+``prepare``         a data set's splits as arrays of frames or images
+``batches``         mini-batches of a split, as tensors
+Runs
+``train``           train a network, like ``lsg train``
+``evaluate``        accuracy, confusion matrix, firing rates of a checkpoint or a network
+``predict``         classify recordings or images
+``inspect``         gradient flow per layer, of a checkpoint or any spiking network
+Extension
+``register``        add a surrogate, method, neuron, network, data set, augmentation, loss, ... under a name
+``LsgError``        base class of all expected errors
+==================  ====================================================================================
+
+These names are stable: from version 1.0 on, they change only with a deprecation in one minor version before. Before 1.0, a minor
+version may change them, and CHANGELOG says so. Everything else may change at any time, except what the documentation imports. Names are
+loaded on first use; ``import lsgcli`` itself imports neither torch nor numpy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lsgcli.api import build, datasets, evaluate, inspect, load, prepare, train
+    from lsgcli.config import NeuronConfig
+    from lsgcli.data.batches import batches
+    from lsgcli.errors import LsgError
+    from lsgcli.neurons.neuron import LIF
+    from lsgcli.prediction import predict
+    from lsgcli.registry import register
 
 __version__ = "0.1.0"
+__all__ = [
+    "LIF",
+    "LsgError",
+    "NeuronConfig",
+    "batches",
+    "build",
+    "datasets",
+    "evaluate",
+    "inspect",
+    "load",
+    "predict",
+    "prepare",
+    "register",
+    "train",
+]
+_ELSEWHERE = {
+    "LIF": "neurons.neuron",
+    "LsgError": "errors",
+    "NeuronConfig": "config",
+    "batches": "data.batches",
+    "predict": "prediction",
+    "register": "registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"lsgcli.{_ELSEWHERE.get(name, 'api')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

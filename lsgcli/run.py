@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lsgcli import __version__, checkpoint, files, registry
+from lsgcli import __version__, checkpoint, files, registry, rundir
 from lsgcli.analysis import Sample, Thresholds, gradflow
 from lsgcli.compute import Compute, pick_device, pick_precision, set_up
 from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, option_name
@@ -23,6 +23,7 @@ from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError
 from lsgcli.models.base import SpikingNet
+from lsgcli.ranks import here
 from lsgcli.report.page import run_page
 from lsgcli.rundir import (
     FULL_FLOW,
@@ -39,7 +40,7 @@ from lsgcli.rundir import (
 )
 from lsgcli.settings import all_at_once
 from lsgcli.training import start
-from lsgcli.training.distributed import ALONE, Group
+from lsgcli.training.distributed import ALONE, Group, joined
 from lsgcli.training.loop import Emit, Trainer, new_model
 from lsgcli.training.optim import schedule
 from lsgcli.training.signals import StopRequest
@@ -201,6 +202,38 @@ def train(
         files.write_json(run.result, end)
         emit(end)
     return end
+
+
+def train_together(
+    config: RunConfig,
+    emit: Emit,
+    stop: StopRequest,
+    *,
+    path: Path | None = None,
+    force: bool = False,
+    resume: bool = False,
+) -> dict[str, Any] | None:
+    """:func:`train` in all processes that torchrun or srun started, or in this one alone.
+
+    Args:
+        path: default: a new directory below ``runs/``. An unfinished run with the same settings is continued.
+        resume: ``path`` contains a run that ``config`` continues.
+
+    Raises:
+        RunInUseError: ``path`` contains another run, and neither ``force`` nor ``resume`` is given.
+        LsgError: as :func:`train`.
+    """
+    with joined(here(), config.device) as group:
+        path = Path(group.agree("path", lambda: str(path or rundir.new_path(config)), lasting=True))
+
+        def continues() -> bool:
+            if resume:
+                return True
+            stopped = not force and is_stopped(path, config)
+            rundir.check_free(path, force=force, resume=stopped)
+            return stopped
+
+        return train(config, path, emit, stop, force=force, resume=group.agree("continues", continues), group=group)
 
 
 def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> dict[str, Any]:

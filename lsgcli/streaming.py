@@ -21,7 +21,7 @@ from lsgcli.data.slicing import Slice, Slicer
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.export.runners import NetworkRunner, Stepwise, stepwise
 from lsgcli.models.base import SpikingNet
-from lsgcli.predict import Answer, Network
+from lsgcli.prediction import Answer, Network
 
 log = logging.getLogger("lsg")
 READ = 1 << 16  # bytes per read

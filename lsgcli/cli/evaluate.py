@@ -34,6 +34,7 @@ def evaluate(
     """
     common.messages(quiet, verbose, common.AROUND)
     from lsgcli.export import open_exported
+    from lsgcli.opened import open_checkpoint, open_data
     from lsgcli.report import terminal
 
     changes: dict[str, Any] = {"dataset": dataset, "T": T, "data_dir": data_dir, "cache_dir": cache_dir}
@@ -42,7 +43,8 @@ def evaluate(
     if runner is None:
         from lsgcli.training.evaluate import evaluate as of_model
 
-        opened = common.open_checkpoint(checkpoint, changes, ("test",), quiet)
+        with terminal.preparing(quiet) as progress:
+            opened = open_checkpoint(checkpoint, changes, ("test",), environment=common.around(), progress=progress)
         config, bundle = opened.config, opened.bundle
         also = ("firing_rate", *(("synops",) if synops else ()))
         run = functools.partial(of_model, opened.model, compute=opened.compute, also=also)
@@ -60,7 +62,9 @@ def evaluate(
                 f"-T: found {T}, expected {runner.T}, the timesteps of {checkpoint}",
                 hint="Export the checkpoint again with this -T.",
             )
-        config, bundle, _ = common.open_data(runner.config, {**changes, "device": "cpu"}, ("test",), quiet)
+        changes["device"] = "cpu"
+        with terminal.preparing(quiet) as progress:
+            config, bundle, _ = open_data(runner.config, changes, ("test",), environment=common.around(), progress=progress)
         run = functools.partial(of_export, runner)
     from lsgcli.report import records
 

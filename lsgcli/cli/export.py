@@ -63,6 +63,8 @@ def export(
     from lsgcli.data.batches import batches
     from lsgcli.data.bundle import spread
     from lsgcli.export import verify as verifying
+    from lsgcli.opened import open_data
+    from lsgcli.report.terminal import preparing
 
     trained, written, content = exporting.read(checkpoint, form, options, T)
     record = {"format": form, "path": str(output), **verifying.NOTHING}
@@ -70,7 +72,8 @@ def export(
         exporter.write(written, content, temporary, options)
         if verify:
             changes = {"data_dir": data_dir, "cache_dir": cache_dir, "device": "cpu"}
-            _, bundle, _ = common.open_data(content.config, changes, ("test",), quiet)
+            with preparing(quiet) as progress:
+                _, bundle, _ = open_data(content.config, changes, ("test",), environment=common.around(), progress=progress)
             samples = batches(bundle, spread(bundle.parts["test"], verify), 32)
             record |= verifying.verify(trained, written, exporter.open(temporary), samples, str(output))
             common.log.info("%s", verifying.described(record))

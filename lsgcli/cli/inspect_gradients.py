@@ -81,6 +81,7 @@ def inspect_gradients(
     from lsgcli.analysis import Sample, measures
     from lsgcli.analysis.measures import history
     from lsgcli.checkpoint import check_unfolded
+    from lsgcli.opened import open_checkpoint
     from lsgcli.report import drawing, figures, flow_terminal, page, terminal
     from lsgcli.run import full_flow
 
@@ -89,7 +90,8 @@ def inspect_gradients(
     changes |= {"device": device, "precision": precision}
     flows: list[dict[str, Any]] = []
     for path in checkpoints:
-        found = common.open_checkpoint(path, changes, ("train", "test"), quiet)
+        with terminal.preparing(quiet) as progress:
+            found = open_checkpoint(path, changes, environment=common.around(), progress=progress)
         check_unfolded(path, found.stored, "Gradient flow is measured as in training, with batch statistics.")
         flow = full_flow(found.model, found.bundle, found.config, found.compute, batches, thresholds, sample)
         names = {"checkpoint": str(path), "method": found.config.method}

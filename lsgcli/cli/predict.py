@@ -14,7 +14,7 @@ from lsgcli.errors import ConfigError, DataError
 from lsgcli.output import clean
 
 if TYPE_CHECKING:
-    from lsgcli.predict import Network
+    from lsgcli.prediction import Network
     from lsgcli.report.predictions import Lines
 
 LATENCIES = 100_000  # of the last timesteps of a stream
@@ -82,7 +82,7 @@ def predict(
     else:
         common.require("--stream", {"--per-slice": per_slice, "--idle": idle})
         paths = _listed(paths)
-    from lsgcli.predict import Network
+    from lsgcli.prediction import Network
     from lsgcli.report.predictions import Lines
 
     changes = common.around({"batch_size": batch_size, "device": device, "precision": precision})
@@ -124,7 +124,7 @@ def _files(network: "Network", paths: list[str], lines: "Lines") -> None:
     Raises:
         SystemExit: with the status of a DataError, if some cannot be read.
     """
-    from lsgcli.predict import predict
+    from lsgcli.prediction import predict
 
     failed: list[str] = []
 

@@ -73,11 +73,10 @@ def train(
         chosen.use()
         if chosen.count > 1 and not dry_run:
             raise SystemExit(launch(chosen))
-    from lsgcli import run
     from lsgcli.report.display import TrainingDisplay
     from lsgcli.report.records import cost_text, settings_parts
     from lsgcli.report.terminal import show
-    from lsgcli.training.distributed import joined
+    from lsgcli.run import train_together
     from lsgcli.training.signals import stop_on_signals
 
     if dry_run:
@@ -91,27 +90,13 @@ def train(
         print_json({**cost, "sources": origins}) if as_json else print_result(cost_text(cost))
         return
 
-    def continues() -> bool:
-        """Whether the directory contains a run to continue."""
-        if resume is not None:  # checked when the settings were read
-            return True
-        stopped = not force and run.is_stopped(path, run_config)
-        rundir.check_free(path, force=force, resume=stopped)
-        return stopped
-
     def emit(record: dict[str, Any]) -> None:
         display(record)
         if as_json and place.rank == 0 and record["event"] not in ("preparing", "step"):
             print_json({k: v for k, v in record.items() if k != "table"})
 
-    with (
-        stop_on_signals(interrupt=place.size == 1) as stop,
-        joined(place, run_config.device) as group,
-        TrainingDisplay(quiet=quiet) as display,
-    ):
-        path = Path(group.agree("path", lambda: str(resume or out or rundir.new_path(run_config)), lasting=True))
-        again = group.agree("continues", continues)
-        end = run.train(run_config, path, emit, stop, force=force, resume=again, group=group)
+    with stop_on_signals(interrupt=place.size == 1) as stop, TrainingDisplay(quiet=quiet) as display:
+        end = train_together(run_config, emit, stop, path=resume or out, force=force, resume=resume is not None)
     if end is not None and not as_json:
         print_result(end["checkpoint"])
 

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -47,9 +48,21 @@ def each(
                 progress(done, len(items))
             yield result
     except BrokenProcessPool:
-        # For instance a script without `if __name__ == "__main__"`, which cannot be started a second time.
-        log.warning("worker processes ended unexpectedly; continuing in one process")
+        main = getattr(sys.modules["__main__"], "__file__", None)
+        log.warning(
+            "worker processes ended unexpectedly; continuing in one process%s",
+            f'. A script needs `if __name__ == "__main__":` to use several: {main}' if main else "",
+        )
         yield from each(work, items[done:], 0, progress and (lambda more, _: progress(done + more, len(items))))
+
+
+def end_in_repeated_script() -> None:
+    """End a worker process that runs the main script again because it lacks ``if __name__ == "__main__"``.
+
+    multiprocessing imports the script in each new process. It must not wait there for data that the first process prepares.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(1)
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result]:

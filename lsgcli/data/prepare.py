@@ -48,6 +48,7 @@ def prepare(
         ConfigError: a setting is missing.
         DataError: the data are missing, damaged, have other classes, or differ from the expected data.
     """
+    parallel.end_in_repeated_script()
     dataset: Dataset = registry.get("dataset", config.dataset)(config, expected=expected, progress=progress)
     dataset.check()
     dataset.scan(splits)

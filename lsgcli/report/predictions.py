@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lsgcli.output import clean
 
 if TYPE_CHECKING:
-    from lsgcli.predict import Answer, Prediction
+    from lsgcli.prediction import Answer, Prediction
     from lsgcli.streaming import Timestep
 
 UNSURE = "?"

@@ -10,7 +10,7 @@ from lsgcli.data.datasets.base import Sample
 from lsgcli.errors import CheckpointError, DataError
 from lsgcli.models.fold import fold
 from lsgcli.output import clean
-from lsgcli.predict import Answer, Network, predict, running_probabilities
+from lsgcli.prediction import Answer, Network, predict, running_probabilities
 from lsgcli.report.predictions import Lines
 from tests.networks import CLASSES, saved
 from tests.unit.data.conftest import aedat2_bytes, blob

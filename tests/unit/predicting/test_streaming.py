@@ -15,7 +15,7 @@ from lsgcli.data.frames import FrameSettings, edges_of
 from lsgcli.data.slicing import Slicer
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.export.runners import Runner
-from lsgcli.predict import Network, predict
+from lsgcli.prediction import Network, predict
 from lsgcli.streaming import stream
 from tests.exports import exported
 from tests.networks import saved

@@ -1,0 +1,172 @@
+"""Functions of ``import lsgcli as lsg`` that do what a command does: train, evaluate, measure gradient flow."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from lsgcli import checkpoint, registry
+from lsgcli.analysis import gradflow
+from lsgcli.compute import Compute
+from lsgcli.data import prepare as preparation
+from lsgcli.data.batches import Batch
+from lsgcli.data.bundle import DataBundle
+from lsgcli.data.datasets.base import SPLITS, Progress
+from lsgcli.errors import ConfigError
+from lsgcli.models import build
+from lsgcli.models.base import SpikingNet
+from lsgcli.opened import open_checkpoint
+from lsgcli.resolve import resolve
+from lsgcli.run import full_flow, train_together
+from lsgcli.training import evaluate as evaluation
+from lsgcli.training.evaluate import Evaluation
+from lsgcli.training.signals import StopRequest
+
+__all__ = ["build", "datasets", "evaluate", "inspect", "load", "prepare", "train"]
+
+
+def datasets() -> list[str]:
+    """Names of the data sets, for :func:`prepare` and :func:`train`. ``tonic:NAME`` and ``torchvision:NAME`` stand for those of the libraries."""
+    return registry.names("dataset")
+
+
+def prepare(dataset: str, splits: tuple[str, ...] = SPLITS, *, progress: Progress | None = None, **settings: Any) -> DataBundle:
+    """Prepare the splits of a data set, or read them from the cache.
+
+    ``data = lsg.prepare("n-mnist", T=10, data_dir="data")``
+
+    Args:
+        splits: ``train``, from which a validation split may be held out, and ``test``.
+        progress: called with a description, the amount done and the total.
+        settings: as the options of ``lsg train``, with underscores: ``T``, ``size``, ``data_dir``, ``val_fraction``, ...; by default the
+            preset of the data set.
+
+    Returns:
+        ``train``, ``val`` and ``test``, each with ``x``, frames (N, T, 2, S, S) or images (N, C, S, S), and ``y``, labels (N,);
+        ``classes``; ``mean`` and ``std`` per channel.
+
+    Raises:
+        ConfigError: a setting is unknown or invalid.
+        DataError: the data are missing or damaged.
+    """
+    return preparation.prepare(_config({"dataset": dataset, **settings}), splits, progress=progress)
+
+
+def train(
+    out: Path | str | None = None,
+    *,
+    force: bool = False,
+    on_record: Callable[[dict[str, Any]], object] = lambda record: None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train a network as ``lsg train`` does, and write the run directory.
+
+    ``end = lsg.train(dataset="digits-dvs", method="lsg", epochs=2)``
+
+    Args:
+        out: run directory; an unfinished run with the same settings is continued. Default: a new directory below ``runs/``.
+        force: replace an existing run.
+        on_record: called with each record, a dictionary with the key ``event``: ``preparing``, ``start``, ``step``, ``epoch``, ``end``.
+        settings: as the options of ``lsg train``, with underscores. ``LSG_*`` variables are not read.
+
+    Returns:
+        The record of ``result.json``: ``checkpoint``, ``accuracy``, ``last``, ``best``, ... In processes other than the first of
+        several that torchrun started, an empty dictionary.
+
+    Raises:
+        ConfigError: a setting is unknown or invalid.
+        DataError: the data are missing or damaged.
+        RunInUseError: ``out`` contains another run.
+        DivergedError: the loss or a gradient is not finite.
+    """
+    path = None if out is None else Path(out)
+    return train_together(_config(settings), on_record, StopRequest(), path=path, force=force) or {}
+
+
+def load(path: Path | str) -> SpikingNet:
+    """The network of a checkpoint, in evaluation mode, on the CPU. Its attribute ``spec`` contains architecture, T and neurons.
+
+    Raises:
+        CheckpointError: not a valid checkpoint, or of a network that this version cannot build.
+    """
+    return checkpoint.load(path)[0]
+
+
+def evaluate(
+    network: SpikingNet | Path | str,
+    data: DataBundle | None = None,
+    split: str = "test",
+    *,
+    batch_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **changes: Any,
+) -> Evaluation:
+    """Accuracy, loss, confusion matrix and firing rates.
+
+    Args:
+        network: a checkpoint, or a network of lsg, which is evaluated where it is, in float32.
+        data: prepared data. Default: those that the checkpoint was trained on.
+        split: ``train``, ``val`` or ``test``.
+        batch_size: default: as in training, or 32.
+        progress: called with the numbers of batches done and in total.
+        changes: of the checkpoint's settings: ``data_dir``, ``T``, ``device``, ``precision``, ``dataset``, ...
+
+    Raises:
+        CheckpointError: not a valid checkpoint.
+        ConfigError: a setting is invalid, or the data do not have the split.
+        DataError: the data are missing, damaged, or differ from the training data.
+    """
+    if isinstance(network, SpikingNet):
+        if data is None or changes:
+            found = ", ".join(changes) or "no data"
+            raise ConfigError(f"evaluate: found a network with {found}, expected a network and data, or a checkpoint")
+        model, compute, size = network, Compute(next(network.parameters()).device), batch_size or 32
+    else:
+        parts = ("test",) if split == "test" else SPLITS
+        opened = open_checkpoint(network, {"batch_size": batch_size, **changes}, parts)
+        model, compute, size, data = opened.model, opened.compute, opened.config.batch_size, data or opened.bundle
+    if split not in data.parts:
+        raise ConfigError(f"split: found {split!r}, expected one of {', '.join(data.parts)}")
+    return evaluation.evaluate(
+        model, data.parts[split], data, compute, batch_size=size, also=("firing_rate",), progress=progress
+    )
+
+
+def inspect(
+    network: nn.Module | Path | str,
+    batches: int | Iterable[Batch | tuple[Tensor, Tensor]] = 4,
+    **options: Any,
+) -> dict[str, Any]:
+    """Gradient flow per layer, from forward and backward passes as in training.
+
+    Args:
+        network: a checkpoint, or any spiking network. Networks of other libraries need an ``adapter``, see the page "Gradient flow of other
+            libraries' networks" of the documentation.
+        batches: for a network, inputs (T, B, ...) and labels (B,) of training data; for a checkpoint, the number of mini-batches of
+            its training data.
+        options: for a network, arguments of :func:`lsgcli.analysis.inspect`: ``loss``, ``adapter``, ``reset``, ``thresholds``,
+            ``sample``; for a checkpoint, changes of its settings, such as ``data_dir`` and ``device``.
+
+    Returns:
+        ``{"layers": [{"name", "coverage", "firing_rate", "grad_ratio", "verdict", ...}], ...}``.
+
+    Raises:
+        CheckpointError: not a valid checkpoint.
+        ConfigError: no layers of neurons were found, or an option is invalid.
+        DataError: the training data are missing, damaged, or differ.
+    """
+    if isinstance(network, nn.Module):
+        if isinstance(batches, int):
+            raise ConfigError(f"batches: found {batches}, expected mini-batches of training data for a network")
+        return gradflow.inspect(network, batches, **options)
+    if not isinstance(batches, int):
+        raise ConfigError("batches: found mini-batches, expected their number for a checkpoint")
+    opened = open_checkpoint(network, options)
+    checkpoint.check_unfolded(Path(network), opened.stored, "Gradient flow is measured as in training, with batch statistics.")
+    return full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches)
+
+
+def _config(settings: dict[str, Any]) -> Any:
+    """The complete configuration from arguments."""
+    return resolve(settings, environment={})

@@ -1,0 +1,98 @@
+"""Opening a checkpoint with its data, prepared as in training."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lsgcli import checkpoint, registry
+from lsgcli.compute import Compute, set_up
+from lsgcli.config import RunConfig, from_checkpoint, without_effect
+from lsgcli.data.bundle import DataBundle
+from lsgcli.data.datasets.base import Progress
+from lsgcli.data.prepare import prepare
+from lsgcli.errors import CheckpointError, ConfigError, DataError
+from lsgcli.models.base import SpikingNet
+
+log = logging.getLogger("lsg")
+
+
+class Opened(NamedTuple):
+    """A checkpoint and its data, ready to use."""
+
+    model: SpikingNet  # in evaluation mode, on the device
+    stored: dict[str, Any]  # configuration of the checkpoint
+    config: RunConfig  # settings of the run, with changes
+    bundle: DataBundle
+    compute: Compute
+
+
+def open_checkpoint(
+    path: Path | str,
+    changes: Mapping[str, Any],
+    splits: tuple[str, ...] = ("train", "test"),
+    *,
+    environment: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Opened:
+    """Load a checkpoint and prepare its data set, or the one given in ``changes``; arguments and errors as :func:`open_data`.
+
+    Raises:
+        CheckpointError: not a valid checkpoint.
+    """
+    model, stored = checkpoint.load(path)
+    config, bundle, compute = open_data(stored, changes, splits, environment=environment, progress=progress)
+    model.spec = dataclasses.replace(model.spec, T=config.T)
+    return Opened(model.to(compute.device), stored, config, bundle, compute)
+
+
+def open_data(
+    stored: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    splits: tuple[str, ...],
+    *,
+    environment: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> tuple[RunConfig, DataBundle, Compute]:
+    """Prepare the data of a stored configuration; set up device and precision.
+
+    Args:
+        changes: settings that replace the stored ones; None means not given. Each must have an effect.
+        splits: parts of the data to read.
+        environment: settings of lower precedence, which need no effect.
+        progress: as for :func:`lsgcli.data.prepare.prepare`.
+
+    Returns:
+        The resulting settings, the data, and device and precision.
+
+    Raises:
+        CheckpointError: the configuration does not describe the training data.
+        ConfigError: a setting is invalid or has no effect.
+        DataError: the data are missing, damaged, or differ from the training data.
+    """
+    trained_on, data = stored["settings"].get("dataset"), stored["data"]
+    if trained_on is None or not {"mean", "std"} <= data.keys():
+        raise CheckpointError(
+            "found a checkpoint without a description of its training data, expected one written by `lsg train`"
+        )
+    given = {name: value for name, value in changes.items() if value is not None}
+    of_its_own = {}
+    if other := given.get("dataset", trained_on) != trained_on:  # how a data set is read is not taken over from another
+        preset = registry.get("dataset", given["dataset"]).preset
+        of_its_own = {name: preset.get(name) for name in ("split", "sensor")}
+    config = from_checkpoint(stored, {**of_its_own, **(environment or {}), **given})
+    if problems := without_effect(given, [config]):
+        raise ConfigError("\n".join(problems), hint="Omit the settings without effect.")
+    compute = set_up(config)
+    try:
+        bundle = prepare(config, splits, classes=tuple(stored["classes"]), progress=progress, expected=None if other else data)
+    except DataError as error:
+        if error.hint and "--split" in error.hint:  # an option of training only
+            error.hint = f"Give --data-dir data laid out as in training (--split {config.split or 'not given'})."
+        raise
+    for key in ("sensor", "orientation") if other else ():  # releases and split rules are not comparable
+        found, expected = bundle.info.get(key, "not stated"), data.get(key, "not stated")
+        if found != expected:
+            log.warning("%s: found %s %s, but %s has %s; results may differ", config.dataset, key, found, trained_on, expected)
+    return config, dataclasses.replace(bundle, mean=data["mean"], std=data["std"]), compute

@@ -1,0 +1,124 @@
+"""`import lsgcli as lsg`: the same results as the commands."""
+
+import json
+import pydoc
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import lsgcli
+from lsgcli.errors import ConfigError
+
+SCRIPT = """
+import lsgcli as lsg
+
+end = lsg.train(dataset="digits-dvs", epochs=1)
+data = lsg.prepare("digits-dvs", T=4)
+network = lsg.load(end["checkpoint"])
+accuracy: float = lsg.evaluate(network, data).accuracy
+for batch in lsg.batches(data, data.parts["train"], 32):
+    network(batch.x).mean().backward()
+for prediction in lsg.predict(end["checkpoint"], ["a.npz"]):
+    name, probability = prediction.top()[0]
+neurons = lsg.LIF(method="lsg")
+names: list[str] = lsg.datasets()
+"""
+
+
+def test_each_public_name_has_documentation():
+    page = pydoc.render_doc(lsgcli, renderer=pydoc.plaintext)
+    for name in lsgcli.__all__:
+        assert f"``{name}``" in lsgcli.__doc__
+        assert getattr(lsgcli, name).__doc__, name
+        assert name in page
+    assert set(lsgcli.__all__) <= set(dir(lsgcli))
+    with pytest.raises(AttributeError, match="has no attribute 'optimise'"):
+        lsgcli.optimise  # noqa: B018
+
+
+def test_importing_loads_nothing_heavy():
+    code = "import sys, lsgcli; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_results_are_those_of_the_commands(lsg, trained, images):
+    checkpoint = trained / "best.safetensors"
+    shown = json.loads(lsg("eval", checkpoint, "--data-dir", images, "--json").stdout)
+    result = lsgcli.evaluate(checkpoint, data_dir=str(images))
+    assert result.accuracy == shown["accuracy"]
+    assert result.firing_rate == pytest.approx(shown["firing_rate"])
+    flow = json.loads(lsg("inspect-gradients", checkpoint, "--data-dir", images, "--json", "--batches", "2").stdout)
+    assert lsgcli.inspect(checkpoint, 2, data_dir=str(images))["layers"] == flow["layers"]
+
+
+def test_a_network_and_prepared_data(trained, images):
+    network = lsgcli.load(trained / "best.safetensors")
+    data = lsgcli.prepare("image-folder", data_dir=str(images), size=16, val_fraction=0.25)
+    result = lsgcli.evaluate(network, data, "val")
+    x = (torch.from_numpy(data.val.x[:]).float() / 255 - torch.tensor(data.mean).view(3, 1, 1)) / torch.tensor(data.std).view(
+        3, 1, 1
+    )
+    with torch.inference_mode():
+        right = network(x).mean(0).argmax(1) == torch.from_numpy(data.val.y)
+    assert result.accuracy == right.double().mean().item()
+    stream = lsgcli.batches(data, data.train, 8, seed=0, shuffle=True)
+    assert len(lsgcli.inspect(network, [next(iter(stream))])["layers"]) == 8
+
+
+def test_training(tmp_path, trained, images):
+    """The same settings give the same bits as the command; a second call finds the run."""
+    settings = {"T": 2, "size": 16, "width_multiplier": 0.03125, "batch_size": 8, "arch": "vggsnn"}
+    seen = []
+    end = lsgcli.train(
+        tmp_path / "run", dataset="image-folder", data_dir=str(images), epochs=4, on_record=seen.append, **settings
+    )
+    assert end["accuracy"] == json.loads((trained / "result.json").read_text())["accuracy"]
+    assert [record["epoch"] for record in seen if record["event"] == "epoch"] == [0, 1, 2, 3]
+    losses = [
+        [json.loads(line)["train_loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (tmp_path / "run", trained)
+    ]
+    assert losses[0] == losses[1]
+    with pytest.raises(lsgcli.LsgError, match="already contains a run"):
+        lsgcli.train(tmp_path / "run", dataset="image-folder", data_dir=str(images), epochs=4, **settings)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda net, run: lsgcli.train(epohcs=2), "unknown setting 'epohcs': did you mean epochs"),
+        (lambda net, run: lsgcli.evaluate(net), "found a network with no data"),
+        (lambda net, run: lsgcli.inspect(net), "found 4, expected mini-batches"),
+        (lambda net, run: lsgcli.inspect(run / "best.safetensors", []), "found mini-batches, expected their number"),
+    ],
+)
+def test_wrong_arguments(call, message, trained):
+    with pytest.raises(ConfigError, match=message):
+        call(lsgcli.load(trained / "best.safetensors"), trained)
+
+
+@pytest.mark.slow
+def test_a_script_is_typed(tmp_path):
+    """mypy checks a user's script against the package, which declares its types."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "script.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    (tmp_path / "script.py").write_text(SCRIPT + "lsg.datasets(3)\n")
+    done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "script.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert 'Too many arguments for "datasets"' in done.stdout
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_prepares_data(tmp_path, images):
+    """multiprocessing runs the script again in each worker, which must not wait there for its parent."""
+    (tmp_path / "script.py").write_text(
+        "import lsgcli as lsg\n"
+        "from lsgcli.data import parallel\n"
+        "parallel.PROBE = parallel.WORTH = -1.0\n"
+        f"print(len(lsg.prepare('image-folder', data_dir={str(images)!r}, size=16, workers=2, val_fraction=0).train))\n"
+    )
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.stdout == "48\n", done.stderr
+    assert "continuing in one process. A script needs `if __name__" in done.stderr
