@@ -57,7 +57,7 @@ def train(
     out: Path | str | None = None,
     *,
     force: bool = False,
-    on_record: Callable[[dict[str, Any]], object] = lambda record: None,
+    on_record: Callable[[dict[str, Any]], None] = lambda record: None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Train a network as ``lsg train`` does, and write the run directory.

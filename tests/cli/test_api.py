@@ -116,7 +116,7 @@ def test_a_script_without_a_guard_prepares_data(tmp_path, images):
     (tmp_path / "script.py").write_text(
         "import lsgcli as lsg\n"
         "from lsgcli.data import parallel\n"
-        "parallel.PROBE = parallel.WORTH = -1.0\n"
+        "parallel.PROBE = parallel.WORTH = parallel.BUSY = -1.0\n"
         f"print(len(lsg.prepare('image-folder', data_dir={str(images)!r}, size=16, workers=2, val_fraction=0).train))\n"
     )
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100)
