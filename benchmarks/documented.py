@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    evidence,
     gpu,
     gpu_kernels,
     inspecting,
@@ -137,6 +138,10 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "reproduction-n-mnist": lambda: reproduced(folder, "n-mnist", "1"),
         "reproduction-potential": lambda: part(load(folder, "potential.json"), potential.tables),
         "reproduction-commands": lambda: commands(folder),
+        **{
+            f"evidence-{name}": lambda name=name: part(load(folder, f"evidence-{name}.json"), evidence.tables)
+            for name in evidence.EXPERIMENTS
+        },
         "gpu-kernels": lambda: part(load(folder, "gpu-kernels.json"), gpu_kernels.tables),
         "gpu-floor": floors,
         "gpu-run": lambda: gpu_run(folder / "gpu"),
