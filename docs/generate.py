@@ -208,6 +208,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "methods": lambda: things("method", "`--method`"),
     "networks": networks,
     "launchers": lambda: things("launcher", "`--launcher`"),
+    "loggers": lambda: things("logger", "`--log`"),
     "norms": lambda: things("norm", "`--norm`"),
     "neurons": lambda: things("neuron", "`--neuron`"),
     **documented.parts(),

@@ -24,12 +24,6 @@ def _sensor(text: str) -> str | None:
     return None if fits else f"WIDTHxHEIGHT in pixels, such as 128x128, at most {SENSOR} each"
 
 
-def _augmentations(text: str) -> str | None:
-    known = registry.names("augmentation")
-    bad = [name for name in text.split(",") if name not in known and text != "none"]
-    return f"'none' or a comma-separated list of {', '.join(known)}" if bad else None
-
-
 FROM_FILES = having("dataset", "embedded", "a --dataset read from files", wanted=False)
 RECORDINGS = having("dataset", "static", "a --dataset of recordings", wanted=False)
 WINDOW = RECORDINGS & when("slicing", "window")
@@ -117,7 +111,11 @@ class DataConfig(Settings):
     )
     skip_bad: bool = setting(False, "Skip recordings and images that cannot be read, and list them.", applies=FROM_FILES)
     augment: str = setting(
-        "none", "Augmentations of the training data, comma-separated, or none.", check=_augmentations, preset=True
+        "none",
+        "Augmentations of the training data, comma-separated, or none.",
+        kind="augmentation",
+        several=True,
+        preset=True,
     )
     mixup: float = setting(
         0.0,
@@ -356,7 +354,7 @@ class TrainingConfig(Settings):
 
 @dataclass(frozen=True)
 class MachineConfig(Settings):
-    """Hardware, precision and directories, which hardly affect results."""
+    """Hardware, precision, directories and loggers, which hardly affect results."""
 
     device: str = setting("auto", "Device: auto (a CUDA GPU if available, otherwise the CPU), cpu, cuda, or cuda:1.")
     precision: str = setting(
@@ -389,6 +387,7 @@ class MachineConfig(Settings):
     cache_dir: str | None = setting(
         None, "Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.", path="folder"
     )
+    log: str = setting("none", "Programs that also record the run, comma-separated, or none.", kind="logger", several=True)
 
 
 @dataclass(frozen=True)
@@ -421,7 +420,7 @@ SECTIONS: Mapping[str, type[Settings]] = {
 # Paths on this machine, which are not stored in checkpoints.
 PATHS = frozenset(name for name, field in FIELDS.items() if field.metadata["path"])
 # Settings that may change on resume, because they do not affect the result.
-MAY_CHANGE = frozenset({"data_dir", "cache_dir", "workers", "device", "threads", "checkpoint_activations"})
+MAY_CHANGE = frozenset({"data_dir", "cache_dir", "workers", "device", "threads", "checkpoint_activations", "log"})
 
 
 def base_type(name: str) -> type:

@@ -4,6 +4,8 @@ Library code raises these errors; the command line converts them to a message an
 and what was expected; ``hint`` suggests a solution.
 """
 
+import importlib.util
+from collections.abc import Iterable
 from typing import ClassVar
 
 DISTRIBUTION = "lsgcli"  # on the package index, where ``lsg`` is an unrelated project
@@ -93,6 +95,12 @@ def exit_statuses() -> dict[int, str]:
 def error_of(status: int) -> type[LsgError]:
     """The class of errors with an exit status; :class:`LsgError` if there is none."""
     return next((kind for kind in LsgError.__subclasses__() if kind.exit_code == status), LsgError)
+
+
+def require(packages: Iterable[str], what: str, extra: str) -> None:
+    """Raise a ConfigError if a package that ``what`` needs is not installed; the hint is the command to install it."""
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"{what}: {', '.join(missing)} cannot be imported", hint=install_hint(extra))
 
 
 def install_hint(extra: str = "") -> str:

@@ -40,6 +40,7 @@ PLACES = {  # relative to the package: a folder, or a module without .py
     "format": "export",
     "picture": "report",
     "launcher": "ablation/launchers",
+    "logger": "loggers",
 }
 REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w:-]+)"\)')  # starts with a literal, which makes the search fast
 

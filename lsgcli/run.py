@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lsgcli import __version__, checkpoint, files, registry, rundir
+from lsgcli import __version__, checkpoint, files, loggers, registry, rundir
 from lsgcli.analysis import Sample, Thresholds, gradflow
 from lsgcli.compute import Compute, pick_device, pick_precision, set_up
 from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, option_name
@@ -84,6 +84,7 @@ def check(config: RunConfig, fresh: bool = True) -> None:
         lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
         lambda: chain(config.augment, dataset.static),
         check_parts,
+        lambda: loggers.check(config.log),
         build,
     )
 
@@ -179,7 +180,7 @@ def train(
         group.agree("opened", lambda: None)  # rank 0 has opened the run
         Trainer(config, bundle, compute, RunFiles(path), emit, stop, resume=resume, group=group).train()
         return None
-    with RunDir(path, force=force, resume=resume) as run:
+    with RunDir(path, force=force, resume=resume) as run, loggers.Loggers(config.log, run, emit) as emit:
         group.agree("opened", lambda: None)
         trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume, group=group)
         if resume:

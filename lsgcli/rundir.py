@@ -9,12 +9,14 @@ runs/<dataset>-<arch>-<method>/<UTC time>-s<seed>-<tail>/
     gradient-flow.json     the full gradient-flow record of the final network
     report.html            report of the run
     result.json            accuracies of the finished run, or the reason for divergence
+    logs/                  files of the loggers of --log
 """
 
 import contextlib
 import datetime
 import json
 import secrets
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ RUNS = Path("runs")
 CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW = "config.json", "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"
 BEST, LAST, REPORT, RESULT = "best.safetensors", "last.safetensors", "report.html", "result.json"
 DIVERGED = "diverged.safetensors"
-LOCK = ".lock"
+LOCK, LOGS = ".lock", "logs"
 FILES = frozenset({CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW, BEST, LAST, DIVERGED, REPORT, RESULT, LOCK})
 SCHEMA = "lsg.run/1"
 BEFORE_SCHEMA = {"settings", "lsg", "argv", "started"}  # keys of a config.json from before it contained its schema
@@ -97,6 +99,7 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
         """Remove the files of an earlier run. Call it only when the new run is about to start."""
         for name in FILES - {LOCK}:
             (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / LOGS, ignore_errors=True)
 
 
 def is_run(path: Path) -> bool:

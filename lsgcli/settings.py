@@ -50,6 +50,7 @@ def setting(
     help: str,
     *,
     kind: str | None = None,
+    several: bool = False,
     choices: tuple[str, ...] = (),
     check: Callable[[Any], str | None] | None = None,
     preset: bool = False,
@@ -61,6 +62,7 @@ def setting(
 
     Args:
         kind: registry whose names are the valid values.
+        several: whether the value is a comma-separated list of these names, or ``none``.
         choices: the valid values.
         check: function that returns what is expected, or None for a valid value.
         preset: whether a data set's preset may override the default.
@@ -68,8 +70,13 @@ def setting(
         applies: condition under which the setting has an effect; None means always.
         bounds: ``at_least``, ``above``, ``at_most``, ``below``.
     """
-    about = {"help": help, "kind": kind, "choices": choices, "check": check, "preset": preset, "path": path}
+    about = {"help": help, "kind": kind, "several": several, "choices": choices, "check": check, "preset": preset, "path": path}
     return field(default=default, metadata={**about, "applies": applies, "bounds": bounds})
+
+
+def listed(text: str) -> list[str]:
+    """The names in the value of a setting of several, such as ``flip,roll``; none for ``none``."""
+    return [] if text == "none" else list(dict.fromkeys(text.split(",")))
 
 
 class Settings:
@@ -113,6 +120,10 @@ def check(values: Mapping[str, Any], fields: Mapping[str, dataclasses.Field[Any]
 
 def _problem(one: dataclasses.Field[Any], value: Any) -> str | None:
     about, wanted = one.metadata, type_of(one)
+    if about["several"] and type(value) is str and value:
+        names = registry.names(about["kind"])
+        wrong = not set(listed(value)) <= set(names)
+        return f"found {value!r}, expected 'none' or a comma-separated list of {', '.join(names)}" if wrong else None
     if about["kind"] and type(value) is str and value and not registry.known(about["kind"], value):
         return registry.unknown(about["kind"], value, registry.names(about["kind"]))
     expected = _expected(about, wanted, value)

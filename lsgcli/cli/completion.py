@@ -22,11 +22,15 @@ def names_of(kind: str) -> Completer:
     return lambda incomplete: of(name.removesuffix(registry.NAME) for name in registry.names(kind))(incomplete)
 
 
-def augmentations(incomplete: str) -> list[str]:
+def several_of(kind: str) -> Completer:
     """Completer for the last name of a comma-separated list; names already in the list are excluded."""
-    before, comma, last = incomplete.rpartition(",")
-    names = [name for name in registry.names("augmentation") if name not in before.split(",")]
-    return [before + comma + name for name in of(names if comma else ["none", *names])(last)]
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        names = [name for name in registry.names(kind) if name not in before.split(",")]
+        return [before + comma + name for name in of(names if comma else ["none", *names])(last)]
+
+    return complete
 
 
 def runs(incomplete: str) -> list[str]:

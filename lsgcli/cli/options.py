@@ -58,10 +58,8 @@ def _parameter(name: str) -> inspect.Parameter:
 
 
 def _completer(name: str) -> completion.Completer:
-    if name == "augment":
-        return completion.augmentations
     if kind := FIELDS[name].metadata["kind"]:
-        return completion.names_of(kind)
+        return (completion.several_of if FIELDS[name].metadata["several"] else completion.names_of)(kind)
     return completion.checkpoints if FIELDS[name].metadata["path"] == "checkpoint" else completion.of(choices_of(name))
 
 
@@ -77,7 +75,7 @@ def describe(name: str) -> str:
     choices = choices_of(name)
     text: str = field.metadata["help"]
     if choices:
-        text += f" One of: {', '.join(choices)}."
+        text += f" {'Any' if field.metadata['several'] else 'One'} of: {', '.join(choices)}."
     if field.default is not None and not isinstance(field.default, bool):
         text += f" Default: {field.default}{', or the preset of the data set' if field.metadata['preset'] else ''}."
     if field.metadata["applies"]:

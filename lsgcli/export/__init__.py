@@ -5,7 +5,6 @@ A format is a subclass of :class:`Format`, registered by name. It writes a netwo
 """
 
 import dataclasses
-import importlib.util
 import json
 import math
 from abc import ABC, abstractmethod
@@ -20,7 +19,7 @@ import torch
 from lsgcli import __version__, checkpoint, registry
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.config import PATHS
-from lsgcli.errors import CheckpointError, ConfigError, install_hint
+from lsgcli.errors import CheckpointError, ConfigError, require
 from lsgcli.export.runners import Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold, is_folded
@@ -73,9 +72,7 @@ class Format(ABC):
         Raises:
             ConfigError: a package is missing; the hint is the command to install it.
         """
-        missing = [name for name in cls.packages if importlib.util.find_spec(name) is None]
-        if missing:
-            raise ConfigError(f"{cls.__name__}: {', '.join(missing)} cannot be imported", hint=install_hint(cls.extra))
+        require(cls.packages, cls.__name__, cls.extra)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

@@ -4,7 +4,6 @@ A launcher is a subclass of :class:`Launcher`, registered by name. It submits jo
 became of a job is read from files, see :mod:`lsgcli.ablation.jobs`.
 """
 
-import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, ClassVar
 
 from lsgcli import registry
 from lsgcli.ablation.jobs import Job
-from lsgcli.errors import ConfigError, install_hint
+from lsgcli.errors import ConfigError, require
 
 Ids = Mapping[str, str]  # name of a job -> the launcher's identifier
 Convert = Callable[[str], Any]  # raises a ValueError with what is expected
@@ -71,8 +70,7 @@ def make(name: str, text: str, folder: Path) -> Launcher:
     """
     kind: type[Launcher] = registry.get("launcher", name)
     options = _parse(name, text, kind.options)
-    if missing := [package for package in kind.packages if importlib.util.find_spec(package) is None]:
-        raise ConfigError(f"--launcher {name}: {', '.join(missing)} cannot be imported", hint=install_hint(kind.extra))
+    require(kind.packages, f"--launcher {name}", kind.extra)
     return kind(folder, options)
 
 

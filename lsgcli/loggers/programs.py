@@ -1,0 +1,195 @@
+"""The loggers: a table, and four programs that show it."""
+
+import csv
+import importlib
+import json
+import logging
+import os
+import shutil
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from lsgcli import files
+from lsgcli.loggers import End, Epoch, Logger, Source
+from lsgcli.registry import register
+
+PROJECT = "lsg"  # unless the program's environment variable names another
+MOST = 1000  # metrics in a request to MLflow
+
+
+@register("logger", "csv")
+class CSV(Logger):
+    """A table with a row per epoch, `logs/metrics.csv`."""
+
+    def __init__(self, source: Source):
+        super().__init__(source)
+        files.make_folder(source.folder)
+        self.file = source.folder / "metrics.csv"
+        self.file.write_text("", encoding="utf-8")
+
+    def epoch(self, epoch: Epoch) -> None:
+        with open(self.file, "a", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            if not stream.tell():
+                self.names = list(epoch.values)
+                writer.writerow(["epoch", *self.names])
+            writer.writerow([epoch.number, *(epoch.values.get(name) for name in self.names)])
+
+
+@register("logger", "tensorboard")
+class TensorBoard(Logger):
+    """Event files in `logs/tensorboard`; `tensorboard --logdir runs` shows all runs."""
+
+    extra, packages = "tensorboard", ("tensorboard",)
+
+    def __init__(self, source: Source):
+        from torch.utils.tensorboard import SummaryWriter
+
+        super().__init__(source)
+        shutil.rmtree(source.folder / "tensorboard", ignore_errors=True)
+        # A TensorBoard that is open drops the points that it has read.
+        self.writer = SummaryWriter(str(source.folder / "tensorboard"), purge_step=0)
+        self.writer.add_text("settings", textwrap.indent(json.dumps(source.settings, indent=4), "    "), 0)
+        self.writer.flush()
+
+    def epoch(self, epoch: Epoch) -> None:
+        for name, value in epoch.values.items():
+            self.writer.add_scalar(name, value, epoch.number, walltime=epoch.time)
+        self.writer.flush()
+
+    def end(self, end: End) -> None:
+        import numpy as np
+        from PIL import Image
+
+        at = {"global_step": end.last.number, "walltime": end.last.time}
+        for layer, found in end.histograms.items():
+            edges, counts = np.array(found["edges"]), np.array([found["below"], *found["counts"], found["above"]])
+            width = edges[1] - edges[0]
+            limits, middles = [*edges, edges[-1] + width], [*(edges - width / 2), edges[-1] + width / 2]
+            total, squares = counts @ middles, counts @ np.square(middles)
+            self.writer.add_histogram_raw(
+                f"u/{layer}", edges[0] - width, limits[-1], counts.sum(), total, squares, limits, counts.tolist(), **at
+            )
+        for name, file in end.pictures.items():
+            with Image.open(file) as image:
+                self.writer.add_image(f"by-epoch/{name}", np.asarray(image.convert("RGB")), dataformats="HWC", **at)
+        self.writer.flush()
+
+    def close(self, state: str) -> None:
+        self.writer.close()
+
+
+@register("logger", "wandb")
+class WandB(Logger):
+    """Weights & Biases, in `logs/wandb`; offline unless `WANDB_MODE` says otherwise, for `wandb sync`."""
+
+    extra, packages = "wandb", ("wandb",)
+
+    def __init__(self, source: Source):
+        super().__init__(source)
+        self.library = importlib.import_module(self.packages[0])
+        self.run = self.open()
+
+    def open(self) -> Any:
+        """The run in the program; sets ``logged``."""
+        offline = os.environ.setdefault("WANDB_MODE", "offline") == "offline"
+        if offline:  # such a run cannot be continued: it is written again, under the same identifier
+            shutil.rmtree(self.source.folder / "wandb", ignore_errors=True)
+        run = self.library.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=self.source.name,
+            id=self.source.id,
+            resume=None if offline else "allow",
+            dir=self.source.folder,
+            config=self.source.settings,
+            settings=self.library.Settings(console="off", silent=True),
+        )
+        self.logged = run.step
+        return run
+
+    def epoch(self, epoch: Epoch) -> None:
+        self.run.log(dict(epoch.values), step=epoch.number)
+
+    def end(self, end: End) -> None:
+        histograms = {
+            name: self.library.Histogram(np_histogram=(u["counts"], u["edges"])) for name, u in end.histograms.items()
+        }
+        pictures = {f"by-epoch/{name}": self.library.Image(str(file)) for name, file in end.pictures.items()}
+        self.run.log({f"u/{name}": one for name, one in histograms.items()} | pictures, step=end.last.number)
+        artifact = self.library.Artifact(f"run-{self.source.id}", "model", metadata=dict(end.results))
+        for file in end.files:
+            artifact.add_file(str(file))
+        self.run.log_artifact(artifact)
+
+    def close(self, state: str) -> None:
+        self.run.finish(exit_code=int(state == "failed"))
+
+
+@register("logger", "trackio")
+class Trackio(WandB):
+    """Trackio, in the folder of this user unless `TRACKIO_DIR`, `TRACKIO_SPACE_ID` or `TRACKIO_SERVER_URL` says otherwise."""
+
+    extra, packages = "trackio", ("trackio",)
+
+    def open(self) -> Any:
+        run = self.library.init(
+            PROJECT,
+            f"{self.source.name}-{self.source.id}",
+            config=self.source.settings,
+            resume="allow",
+            embed=False,
+            auto_log_cpu=False,
+            auto_log_gpu=False,
+        )
+        self.logged = run._next_step  # one after the last
+        return run
+
+    def close(self, state: str) -> None:
+        self.library.finish()
+
+
+@register("logger", "mlflow")
+class MLflow(Logger):
+    """MLflow, in `mlflow.db` and `mlruns` of the working directory unless `MLFLOW_TRACKING_URI` names a store."""
+
+    extra, packages = "mlflow", ("mlflow", "sqlalchemy", "alembic")
+
+    def __init__(self, source: Source):
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a server that is down delays training by seconds
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+        super().__init__(source)
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        self.client, name = MlflowClient(), os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        known = self.client.get_experiment_by_name(name)
+        experiment = known.experiment_id if known else self.client.create_experiment(name)
+        if found := self.client.search_runs([experiment], f"tags.`lsg.id` = '{source.id}'"):
+            self.id = found[0].info.run_id
+            self.client.update_run(self.id, status="RUNNING")
+            self.logged = len(self.client.get_metric_history(self.id, "train_loss"))
+        else:
+            self.id = self.client.create_run(experiment, run_name=source.name, tags={"lsg.id": source.id}).info.run_id
+            self.client.log_batch(self.id, params=[Param(name, str(value)) for name, value in source.settings.items()])
+
+    def epoch(self, epoch: Epoch) -> None:
+        # Points that a killed process has logged have the same time, so that the store ignores them. train_loss is the last one.
+        names = sorted(epoch.values, key=lambda name: name == "train_loss")
+        for first in range(0, len(names), MOST):
+            self._log({name: epoch.values[name] for name in names[first : first + MOST]}, epoch)
+
+    def end(self, end: End) -> None:
+        self._log(end.results, end.last)
+        for file in (*end.files, *end.pictures.values()):
+            self.client.log_artifact(self.id, str(file))
+
+    def close(self, state: str) -> None:
+        self.client.set_terminated(self.id, {"finished": "FINISHED", "stopped": "KILLED"}.get(state, "FAILED"))
+
+    def _log(self, values: Mapping[str, float], epoch: Epoch) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, value, int(epoch.time * 1000), epoch.number) for name, value in values.items()]
+        self.client.log_batch(self.id, metrics=metrics)

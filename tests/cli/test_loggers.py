@@ -1,0 +1,182 @@
+"""`--log`: every log equals the records of the run, also after the process was killed, and no logger stops a run."""
+
+import csv
+import importlib.util
+import os
+import signal
+import time
+from functools import partial
+
+import pytest
+
+from lsgcli import checkpoint, files, registry
+from lsgcli.loggers import Logger
+
+INSTALLED = [
+    name
+    for name in registry.names("logger")
+    if all(importlib.util.find_spec(package) for package in registry.get("logger", name).packages)
+]
+
+
+def points(run):
+    """Name -> [(epoch, value)], from the files of the run, and without the code of the loggers."""
+    found = {}
+    for line in files.read_json_lines(run / "metrics.jsonl"):
+        for name in line.keys() - {"epoch"}:
+            found.setdefault(name, []).append((line["epoch"], line[name]))
+    for line in files.read_json_lines(run / "gradient-flow.jsonl"):
+        for layer in line["layers"]:
+            for name in layer.keys() - {"name"}:
+                found.setdefault(f"{name}/{layer['name']}", []).append((line["epoch"], layer[name]))
+    return found
+
+
+def of_csv(run):
+    with open(run / "logs" / "metrics.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return {name: [(int(row["epoch"]), float(row[name])) for row in rows] for name in rows[0] if name != "epoch"}
+
+
+def of_tensorboard(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    read = EventAccumulator(str(run / "logs" / "tensorboard"))
+    read.Reload()
+    assert {f"u/{layer}" for layer in layers(run)} == set(read.Tags()["histograms"])
+    assert "by-epoch/coverage" in read.Tags()["images"]
+    return {name: [(event.step, event.value) for event in read.Scalars(name)] for name in read.Tags()["scalars"]}
+
+
+def of_wandb(run):
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found, artifacts = {}, set()
+    (file,) = (run / "logs" / "wandb").glob("offline-run-*/*.wandb")
+    for record in map(Record.FromString, chunks(file.read_bytes())):
+        artifacts |= {entry.path for entry in record.request.log_artifact.artifact.manifest.contents}
+        artifacts |= {entry.path for entry in record.artifact.manifest.contents}
+        items = {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
+        for name in items.keys() & points(run).keys():
+            found.setdefault(name, []).append((int(items["_step"]), float(items[name])))
+    assert {"report.html", "best.safetensors"} <= artifacts
+    return found
+
+
+def chunks(content):
+    """The records of a .wandb file, a log as LevelDB writes it: blocks of 32 KiB, each with parts of records."""
+    at, record = 7, b""
+    while at + 7 <= len(content):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        record += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or its last part
+            yield record
+            record = b""
+
+
+def of_mlflow(run):
+    from mlflow import MlflowClient
+
+    client = MlflowClient("sqlite:///mlflow.db")
+    (one,) = client.search_runs([client.get_experiment_by_name("lsg").experiment_id])
+    assert one.info.status == "FINISHED"
+    names = {file.path for file in client.list_artifacts(one.info.run_id)}
+    assert {"report.html", "best.safetensors", "coverage.png"} <= names
+    return {
+        name: [(metric.step, metric.value) for metric in client.get_metric_history(one.info.run_id, name)]
+        for name in points(run)
+    }
+
+
+def of_trackio(run):
+    from trackio.sqlite_storage import SQLiteStorage
+
+    (name,) = SQLiteStorage.get_runs("lsg")
+    found = {}
+    for line in SQLiteStorage.get_logs("lsg", name):
+        for key in line.keys() & points(run).keys():
+            found.setdefault(key, []).append((line["step"], line[key]))
+    return found
+
+
+READERS = {"csv": of_csv, "tensorboard": of_tensorboard, "wandb": of_wandb, "mlflow": of_mlflow, "trackio": of_trackio}
+
+
+def layers(run):
+    return [layer["name"] for layer in files.read_json_lines(run / "gradient-flow.jsonl")[0]["layers"]]
+
+
+def approximately(expected):
+    """TensorBoard stores float32."""
+    return {name: [(step, pytest.approx(value, rel=1e-6)) for step, value in own] for name, own in expected.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the libraries that read the logs
+def test_killed_twice_and_resumed(process, tiny, tmp_path, monkeypatch):
+    for name, folder in {"TRACKIO_DIR": "trackio", "WANDB_DATA_DIR": "staging", "WANDB_CACHE_DIR": "wandb"}.items():
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    run = tmp_path / "run"
+    start = partial(process, "train", *tiny, "--epochs", "7", "--out", run, "--log", ",".join(INSTALLED))
+    for count in (2, 4):  # epochs when it is killed, while it copies the last of them
+        killed = start()
+        until = time.monotonic() + 120
+        while len(files.read_json_lines(run / "metrics.jsonl")) < count and time.monotonic() < until:
+            assert killed.poll() is None, killed.stderr.read()
+            time.sleep(0.005)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.wait()
+    last = start()
+    out, err = last.communicate(timeout=120)
+    assert last.returncode == 0, err
+    assert out.strip() == str(run / "best.safetensors")
+    assert "--log" not in err
+    expected = points(run)
+    assert [step for step, _ in expected["train_loss"]] == list(range(7))
+    for name in INSTALLED:
+        found = READERS[name](run)
+        assert {key: found[key] for key in expected} == approximately(expected), name
+
+
+class Broken(Logger):
+    """Fails in the second epoch."""
+
+    def epoch(self, epoch):
+        print("on stdout")
+        if epoch.number:
+            raise ValueError("the service\nis down")
+
+
+def test_a_table_of_all_epochs_and_a_logger_that_fails(train, lsg, tmp_path, monkeypatch):
+    monkeypatch.setitem(registry._entries, ("logger", "broken"), Broken)
+    plain = train("--out", tmp_path / "plain", "-q")
+    result = train("--out", tmp_path / "run", "--log", "csv,broken")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{tmp_path / 'run' / 'best.safetensors'}\n"
+    assert result.stderr.count("--log broken: failed: the service; the run continues without it") == 1
+    assert of_csv(tmp_path / "run") == points(tmp_path / "run")
+    digests = [checkpoint.read_digest(tmp_path / name / "last.safetensors") for name in ("plain", "run")]
+    assert plain.exit_code == 0
+    assert digests[0] == digests[1]
+    assert not (tmp_path / "plain" / "logs").exists()
+    longer = lsg("train", "--resume", tmp_path / "run", "--epochs", "3", "--log", "csv", "-q")  # not one of its settings
+    assert longer.exit_code == 0, longer.stderr
+    assert of_csv(tmp_path / "run") == points(tmp_path / "run")
+    replaced = train("--out", tmp_path / "run", "--force", "-q")
+    assert replaced.exit_code == 0, replaced.stderr
+    assert not (tmp_path / "run" / "logs").exists()
+
+
+def test_a_missing_package(train, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = train("--log", "tensorboard")
+    assert result.exit_code == 2
+    assert "--log tensorboard: tensorboard cannot be imported" in result.stderr
+    assert "pip install 'lsgcli[tensorboard]'" in result.stderr
+    result = train("--log", "tensorbord,csv")
+    assert result.exit_code == 2
+    assert "log: found 'tensorbord,csv', expected 'none' or a comma-separated list of csv, mlflow, tensorboard" in result.stderr
