@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lsgcli import checkpoint, registry
+from lsgcli import checkpoint, hub, registry
 from lsgcli.analysis import gradflow
 from lsgcli.compute import Compute
 from lsgcli.data import prepare as preparation
@@ -87,10 +87,13 @@ def train(
 def load(path: Path | str) -> SpikingNet:
     """The network of a checkpoint, in evaluation mode, on the CPU. Its attribute ``spec`` contains architecture, T and neurons.
 
+    Args:
+        path: also ``hf:USER/NAME[@REVISION]`` or ``https://...``, here and wherever a checkpoint is expected.
+
     Raises:
         CheckpointError: not a valid checkpoint, or of a network that this version cannot build.
     """
-    return checkpoint.load(path)[0]
+    return checkpoint.load(hub.local(path))[0]
 
 
 def evaluate(

@@ -178,7 +178,7 @@ class NetworkConfig(Settings):
     norm: str = setting("tdbn", "Normalisation between convolution and neurons.", kind="norm")
     init_from: str | None = setting(
         None,
-        "Checkpoint of the same architecture to initialise weights and decays from, by name. The last layer is reinitialised if "
+        "Checkpoint of the same architecture (a path, hf:USER/NAME or https://...) to initialise weights and decays from, by name. The last layer is reinitialised if "
         "the classes differ, the first layer if the input channels differ.",
         path="checkpoint",
     )

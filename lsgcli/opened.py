@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lsgcli import checkpoint, registry
+from lsgcli import checkpoint, hub, registry
 from lsgcli.compute import Compute, set_up
 from lsgcli.config import RunConfig, from_checkpoint, without_effect
 from lsgcli.data.bundle import DataBundle
@@ -38,10 +38,13 @@ def open_checkpoint(
 ) -> Opened:
     """Load a checkpoint and prepare its data set, or the one given in ``changes``; arguments and errors as :func:`open_data`.
 
+    Args:
+        path: as for :func:`lsgcli.hub.local`.
+
     Raises:
         CheckpointError: not a valid checkpoint.
     """
-    model, stored = checkpoint.load(path)
+    model, stored = checkpoint.load(hub.local(path))
     config, bundle, compute = open_data(stored, changes, splits, environment=environment, progress=progress)
     model.spec = dataclasses.replace(model.spec, T=config.T)
     return Opened(model.to(compute.device), stored, config, bundle, compute)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsgcli import checkpoint, registry
+from lsgcli import checkpoint, hub, registry
 from lsgcli.compute import Compute, full_precision, set_up
 from lsgcli.config import RunConfig, from_checkpoint
 from lsgcli.data import parallel, readers
@@ -94,7 +94,8 @@ class Network:
             CheckpointError: not a valid checkpoint or export of lsg.
             ConfigError: the device is not available, or a package for the format is not installed.
         """
-        runner = open_exported(Path(path))
+        path = hub.local(path)
+        runner = open_exported(path)
         if runner is not None:
             config = from_checkpoint(runner.config, {**changes, "device": "cpu", "precision": "fp32"})
             compute = set_up(config)

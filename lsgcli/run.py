@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lsgcli import __version__, checkpoint, files, loggers, registry, rundir
+from lsgcli import __version__, checkpoint, files, hub, loggers, registry, rundir
 from lsgcli.analysis import Sample, Thresholds, gradflow
 from lsgcli.compute import Compute, pick_device, pick_precision, set_up
 from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, option_name
@@ -109,7 +109,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """
     settings = {name: value for name, value in config.to_dict().items() if name not in MAY_CHANGE}
     named = [name for name in settings if FIELDS[name].metadata["path"] == "checkpoint" and settings[name] is not None]
-    return settings | {name: checkpoint.read_digest(Path(settings[name])) for name in named}
+    return settings | {name: checkpoint.read_digest(hub.local(settings[name])) for name in named}
 
 
 def check_same(path: Path, config: RunConfig) -> None:

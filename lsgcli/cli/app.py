@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect-gradients": "inspect_gradients:inspect_gradients",
     "compare": "compare:compare",
     "export": "export:export",
+    "push": "push:push",
     "data": "data:app",
 }
 

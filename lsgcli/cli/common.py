@@ -19,8 +19,9 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors to
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print more details to stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output files.")]
-CheckpointPath = Annotated[
-    Path, typer.Argument(metavar="CKPT", help="Checkpoint written by lsg.", autocompletion=completion.checkpoints)
+CHECKPOINT = "Checkpoint written by lsg: a path, hf:USER/NAME[@REVISION], or https://..."
+CheckpointPath = Annotated[  # for lsgcli.hub.local
+    str, typer.Argument(metavar="CKPT", help=CHECKPOINT, autocompletion=completion.checkpoints)
 ]
 ConfigFile = Annotated[
     Path | None,

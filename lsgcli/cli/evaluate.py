@@ -33,18 +33,20 @@ def evaluate(
     are evaluated with the runtime of their format, on the CPU in float32.
     """
     common.messages(quiet, verbose, common.AROUND)
+    from lsgcli import hub
     from lsgcli.export import open_exported
     from lsgcli.opened import open_checkpoint, open_data
     from lsgcli.report import terminal
 
     changes: dict[str, Any] = {"dataset": dataset, "T": T, "data_dir": data_dir, "cache_dir": cache_dir}
     changes |= {"batch_size": batch_size, "device": device, "precision": precision}
-    runner = open_exported(checkpoint)
+    path = hub.local(checkpoint)
+    runner = open_exported(path)
     if runner is None:
         from lsgcli.training.evaluate import evaluate as of_model
 
         with terminal.preparing(quiet) as progress:
-            opened = open_checkpoint(checkpoint, changes, ("test",), environment=common.around(), progress=progress)
+            opened = open_checkpoint(path, changes, ("test",), environment=common.around(), progress=progress)
         config, bundle = opened.config, opened.bundle
         also = ("firing_rate", *(("synops",) if synops else ()))
         run = functools.partial(of_model, opened.model, compute=opened.compute, also=also)

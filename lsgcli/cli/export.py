@@ -52,21 +52,22 @@ def export(
     if not verify and (data_dir or cache_dir):
         raise ConfigError("--data-dir, --cache-dir: have no effect without --verify N")
     from lsgcli import export as exporting
-    from lsgcli import files
+    from lsgcli import files, hub
 
+    path = hub.local(checkpoint)
     form = exporting.format_for(output, form)
     exporter = registry.get("format", form)()
     exporter.check()
     options = exporting.chosen(form, mode=mode, dt=dt, fold_bn=fold_bn)
     suffixes = (exporter.suffix,) if exporter.suffix else ()
-    check_output(output, "-o", suffixes=suffixes, folder=exporter.folder, inputs=(checkpoint,), force=force)
+    check_output(output, "-o", suffixes=suffixes, folder=exporter.folder, inputs=(path,), force=force)
     from lsgcli.data.batches import batches
     from lsgcli.data.bundle import spread
     from lsgcli.export import verify as verifying
     from lsgcli.opened import open_data
     from lsgcli.report.terminal import preparing
 
-    trained, written, content = exporting.read(checkpoint, form, options, T)
+    trained, written, content = exporting.read(path, form, options, T)
     record = {"format": form, "path": str(output), **verifying.NOTHING}
     with files.replacing(output, folder=exporter.folder) as temporary:
         exporter.write(written, content, temporary, options)

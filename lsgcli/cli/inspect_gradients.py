@@ -16,8 +16,12 @@ from lsgcli.verdicts import VERDICTS, parse_limits, parse_verdicts
 
 def inspect_gradients(
     checkpoints: Annotated[
-        list[Path],
-        typer.Argument(metavar="CKPT...", help="Checkpoints written by lsg.", autocompletion=completion.checkpoints),
+        list[str],
+        typer.Argument(
+            metavar="CKPT...",
+            help="Checkpoints written by lsg: paths, hf:USER/NAME[@REVISION], or https://...",
+            autocompletion=completion.checkpoints,
+        ),
     ],
     batches: Annotated[int, typer.Option(min=1, help="Number of mini-batches of training data.")] = 4,
     mismatch: Annotated[
@@ -70,12 +74,15 @@ def inspect_gradients(
     if mismatch_step is not None and not (mismatch and 0 < mismatch_step < math.inf):
         expected = "a number above 0" if mismatch else "--mismatch N, because it has no effect otherwise"
         raise ConfigError(f"--mismatch-step: found {mismatch_step:g}, expected {expected}")
+    from lsgcli import hub
+
+    paths = [hub.local(checkpoint) for checkpoint in checkpoints]
     if html is not None:
-        check_output(html, "--html", suffixes=(".html",), inputs=checkpoints, force=force)
+        check_output(html, "--html", suffixes=(".html",), inputs=paths, force=force)
     if plot is not None:
         from lsgcli.report.drawing import SUFFIXES
 
-        check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, inputs=checkpoints, force=force)
+        check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, inputs=paths, force=force)
     gates = parse_verdicts(fail_on) if fail_on is not None else set()
     thresholds = parse_limits(limit or [])
     from lsgcli.analysis import Sample, measures
@@ -89,12 +96,12 @@ def inspect_gradients(
     changes = {"data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size}
     changes |= {"device": device, "precision": precision}
     flows: list[dict[str, Any]] = []
-    for path in checkpoints:
+    for checkpoint, path in zip(checkpoints, paths, strict=True):
         with terminal.preparing(quiet) as progress:
             found = open_checkpoint(path, changes, environment=common.around(), progress=progress)
         check_unfolded(path, found.stored, "Gradient flow is measured as in training, with batch statistics.")
         flow = full_flow(found.model, found.bundle, found.config, found.compute, batches, thresholds, sample)
-        names = {"checkpoint": str(path), "method": found.config.method}
+        names = {"checkpoint": checkpoint, "method": found.config.method}
         flows.append({**flow, **names, "history": files.finite(history(path))})
     if as_json:
         print_json(flows[0] if len(flows) == 1 else flows)

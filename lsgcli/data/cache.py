@@ -27,8 +27,11 @@ Note = dict[str, Any]  # of JSON types
 
 def folder(config: RunConfig) -> Path:
     """--cache-dir, or ``lsg`` in the user's cache directory."""
-    if config.cache_dir:
-        return Path(config.cache_dir)
+    return Path(config.cache_dir) if config.cache_dir else default_folder()
+
+
+def default_folder() -> Path:
+    """``lsg`` in the user's cache directory."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "lsg"
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsgcli import checkpoint, registry
+from lsgcli import checkpoint, hub, registry
 from lsgcli.config import RunConfig
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.models.base import SpikingNet
@@ -37,11 +37,11 @@ def start(model: SpikingNet, config: RunConfig, classes: Sequence[str] | None = 
     """
     sources: Sources = {}
     if config.init_from is not None:
-        sources["init_from"] = _take_weights(model, Path(config.init_from), config, classes)
+        sources["init_from"] = _take_weights(model, hub.local(config.init_from), config, classes)
     if registry.get("method", config.method).stores_width:
         if config.width_from is None:
             raise ConfigError(f"--method {config.method}: found no --width-from, expected the checkpoint whose widths to keep")
-        sources["width_from"] = _take_widths(model, Path(config.width_from))
+        sources["width_from"] = _take_widths(model, hub.local(config.width_from))
     return sources
 
 

@@ -1,0 +1,70 @@
+"""``lsg push``: upload a trained network to the Hugging Face Hub."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lsgcli import files, rundir
+from lsgcli.cli import common
+from lsgcli.output import print_result
+
+if TYPE_CHECKING:
+    from lsgcli.export.hf import HF
+
+FLOW_PAGE = "gradient-flow.html"
+
+
+def push(
+    checkpoint: common.CheckpointPath,
+    repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository, which is created if it does not exist.")],
+    private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
+    revision: Annotated[
+        str | None, typer.Option(metavar="BRANCH", help="Branch, which is created if it does not exist. Default: main.")
+    ] = None,
+    message: Annotated[str | None, typer.Option("-m", "--message", help="Message of the commit.")] = None,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = False,
+) -> None:
+    """Upload a network to the Hugging Face Hub, and print the address of its repository.
+
+    Uploads weights, configuration and model card as `lsg export --format hf --no-fold-bn` writes them, so that every command accepts
+    hf:USER/NAME as CKPT, and the gradient-flow page of the run. A folder that `lsg export --format hf` wrote is uploaded as it is.
+    Needs lsgcli[hub], and a token of the Hub (`hf auth login`, or HF_TOKEN).
+    """
+    common.messages(quiet, verbose)
+    from lsgcli import __version__, errors, hub
+    from lsgcli.export.hf import HF
+
+    errors.require(("huggingface_hub",), "lsg push", "hub")
+    path = hub.local(checkpoint)
+    message = message or f"Upload by lsg {__version__}"
+    with tempfile.TemporaryDirectory() as temporary:
+        if HF.recognises(path):
+            HF().open(path)
+            folder = path
+        else:
+            folder = Path(temporary)
+            _export(HF(), path, folder, repository)
+        print_result(hub.push(folder, repository, private=private, revision=revision, message=message))
+
+
+def _export(exporter: "HF", path: Path, folder: Path, repository: str) -> None:
+    """Write the files of the model card, and a page of the gradient flow of a run's resulting checkpoint."""
+    from lsgcli.analysis.measures import history
+    from lsgcli.checkpoint import read_config
+    from lsgcli.export import ExportOptions, read
+    from lsgcli.export.verify import NOTHING
+    from lsgcli.report.page import flow_page
+
+    options = ExportOptions(fold_bn=bool(read_config(path)["folded"]))
+    _, written, content = read(path, "hf", options)
+    exporter.write(written, content, folder, options)
+    exporter.conclude(folder, content, {"path": repository, **NOTHING})
+    result, flow = rundir.read_result(path.parent) or {}, path.parent / rundir.FULL_FLOW
+    if flow.is_file() and Path(str(result.get("checkpoint"))).name == path.name:
+        names = {"checkpoint": repository, "method": content.config["settings"]["method"], "history": history(path)}
+        page = flow_page([{**json.loads(flow.read_text(encoding="utf-8")), **files.finite(names)}])
+        (folder / FLOW_PAGE).write_text(page, encoding="utf-8")

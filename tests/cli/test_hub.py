@@ -1,0 +1,175 @@
+"""`lsg push`, and checkpoints named hf:USER/NAME and https://..., with a stand-in for the Hub."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lsgcli import checkpoint
+from lsgcli import hub as remote
+from tests.hub_server import hub
+
+TOKEN = "hf_this-must-not-be-seen"
+pytest.importorskip("huggingface_hub")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of huggingface_hub, about its use of httpx2
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """The stand-in, with the token in the environment."""
+    from huggingface_hub import constants
+
+    remote.local.cache_clear()
+    with hub(TOKEN) as server:
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)  # both are read from the environment at import
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        yield server
+    remote.local.cache_clear()
+
+
+def everything(*roots):
+    """The content of all files below folders."""
+    return b"".join(path.read_bytes() for root in roots for path in Path(root).rglob("*") if path.is_file())
+
+
+def test_push_and_use(lsg, server, trained, images, tmp_path):
+    pushed = lsg("push", trained / "best.safetensors", "ann/net", "--private", "--revision", "v1", "-m", "First")
+    assert pushed.exit_code == 0, pushed.stderr
+    assert pushed.stdout == f"{server.url}/ann/net/tree/v1\n"
+    repository = server.repositories["ann/net"]
+    assert repository.private
+    assert repository.messages == ["First"]
+    files = repository.commits[repository.branches["v1"]]
+    assert files.keys() == {"model.safetensors", "config.json", "README.md", "gradient-flow.html"}
+    assert b"as trained" in files["README.md"]
+    assert b"gradient-norm" in files["gradient-flow.html"]
+    for content in files.values():
+        assert str(trained.parent).encode() not in content
+        assert os.uname().nodename.encode() not in content
+    assert not repository.commits[repository.branches["main"]]
+
+    name = "hf:ann/net@v1"
+    data = ["--data-dir", images, "--json"]
+    read = [
+        lsg("eval", one, *data, "--precision", "fp32") for one in (name, trained / "best.safetensors")
+    ]  # an export is evaluated in fp32
+    assert [one.exit_code for one in read] == [0, 0]
+    losses = [json.loads(one.stdout)["loss"] for one in read]
+    assert losses[0] == losses[1]
+    flow = lsg("inspect-gradients", name, *data, "--batches", "1")
+    assert flow.exit_code == 0, flow.stderr
+    assert json.loads(flow.stdout)["checkpoint"] == name
+    exported = lsg("export", name, "-o", tmp_path / "again.safetensors")
+    assert exported.exit_code == 0, exported.stderr
+    predicted = lsg("predict", name, images / "test" / "red", "-q")
+    assert len(predicted.stdout.splitlines()) == 6, predicted.stderr
+    seen = [pushed, *read, flow, exported, predicted]
+    assert not any(TOKEN in one.stdout + one.stderr for one in seen)
+    assert TOKEN.encode() not in everything(tmp_path, trained)
+
+    server.shutdown()  # the copy in the cache is used
+    server.server_close()
+    remote.local.cache_clear()
+    assert checkpoint.load(remote.local(name))[0].T == 2
+
+
+def test_a_folder_and_a_repository_that_is_public(lsg, server, trained, tmp_path):
+    lsg("export", trained / "best.safetensors", "--format", "hf", "-o", tmp_path / "net")
+    (tmp_path / "net" / "README.md").write_text("---\nlicense: mit\n---\nmine")
+    (tmp_path / "net" / ".notes").write_text("hidden")
+    pushed = lsg("push", tmp_path / "net", "ann/net")
+    assert pushed.exit_code == 0, pushed.stderr
+    files = server.repositories["ann/net"].commits[server.repositories["ann/net"].branches["main"]]
+    assert files.keys() == {"model.safetensors", "config.json", "README.md"}
+    assert files["README.md"].endswith(b"mine")
+    refused = lsg("push", tmp_path / "net", "ann/net", "--private")
+    assert refused.exit_code == 2
+    assert "--private: found the public repository ann/net" in refused.stderr
+
+
+def test_start_from_the_hub(lsg, train, server, trained, tmp_path):
+    lsg("push", trained / "best.safetensors", "ann/net")
+    started = train("--init-from", "hf:ann/net", "--out", tmp_path / "run", "-q", "--epochs", "1")
+    assert started.exit_code == 0, started.stderr
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["settings"]["init_from"] == "hf:ann/net"
+    assert config["sources"]["init_from"]["sha256"] == checkpoint.read_digest(remote.local("hf:ann/net"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("403", "the Hub responded with status 403"),
+        pytest.param("500", "the Hub responded with status 500", marks=pytest.mark.slow),  # after several attempts
+        pytest.param("half", "", marks=pytest.mark.slow),
+        ("other", "damaged: found a file with digest"),
+    ],
+)
+def test_a_download_that_fails_leaves_nothing(lsg, server, trained, tmp_path, fault, message):
+    lsg("push", trained / "best.safetensors", "ann/net")
+    server.fault = fault
+    result = lsg("eval", "hf:ann/net")
+    assert result.exit_code == 4, result.stderr
+    assert f"hf:ann/net: {message}" in result.stderr
+    assert TOKEN not in result.stderr
+    assert not list((tmp_path / "hub").glob("*/snapshots/*/model.safetensors"))
+    server.fault = ""
+    assert remote.local("hf:ann/net").is_file()
+
+
+def test_names_and_permissions(lsg, server, trained, monkeypatch):
+    lsg("push", trained / "best.safetensors", "ann/net", "--private")
+    for name, status, message in (
+        ("hf:ann", 2, "found an invalid name, expected hf:USER/NAME"),
+        ("hf:ann/net@v9", 4, "no such revision"),
+        ("hf:ann/other", 4, "no such repository, or no permission to read it"),
+    ):
+        result = lsg("eval", name)
+        assert (result.exit_code, f"{name}: {message}" in result.stderr) == (status, True), result.stderr
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    refused = [lsg("eval", "hf:ann/net"), lsg("push", trained / "best.safetensors", "ann/net")]
+    assert [one.exit_code for one in refused] == [4, 7]
+    assert "hf auth login" in refused[1].stderr
+    assert not any("hf_wrong" in one.stdout + one.stderr for one in refused)
+    invalid = lsg("push", trained / "best.safetensors", "ann/net/more")
+    assert invalid.exit_code == 7
+    assert "found an invalid name, expected USER/NAME" in invalid.stderr
+
+
+def test_a_file_on_a_web_server(lsg, server, trained, tmp_path):
+    content = (trained / "best.safetensors").read_bytes()
+    lsg("push", trained / "best.safetensors", "ann/net")
+    commits = server.repositories["ann/net"].commits
+    commits["c" * 40] = {"good.safetensors": content, "bad.safetensors": content[:-9] + b"\0" * 9, "page": b"<html>"}
+    url = f"{server.url}/ann/net/resolve/{'c' * 40}"
+    digest = hashlib.sha256(content).hexdigest()
+    for address, message in (
+        (f"{url}/bad.safetensors", "SHA-256 of its tensors differs from the stored one"),
+        (f"{url}/good.safetensors#sha256={'0' * 64}", f"found SHA-256 {digest}, expected 0000"),
+        (f"{url}/none.safetensors", "HTTP 404"),
+    ):
+        result = lsg("eval", address)
+        assert result.exit_code == 4, result.stderr
+        assert message in result.stderr
+        assert not list((tmp_path / "cache").rglob("*.safetensors*"))
+    assert lsg("eval", f"{url}/good.safetensors#sha1=0").exit_code == 2
+    path = remote.local(f"{url}/good.safetensors#sha256={digest}")
+    assert path.read_bytes() == content
+    count = len(server.requests)
+    remote.local.cache_clear()
+    assert remote.local(f"{url}/good.safetensors") == path
+    assert len(server.requests) == count
+    shutil.rmtree(tmp_path / "cache")
+
+
+def test_the_extra_is_missing(lsg, trained, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for result in (lsg("push", trained / "best.safetensors", "ann/net"), lsg("eval", "hf:ann/net")):
+        assert result.exit_code == 2
+        assert "pip install 'lsgcli[hub]'" in result.stderr

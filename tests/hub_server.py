@@ -1,0 +1,160 @@
+"""A stand-in for the Hugging Face Hub: as much of its HTTP interface as huggingface_hub uses for a model of small files."""
+
+import base64
+import contextlib
+import hashlib
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+
+class Repository(NamedTuple):
+    private: bool
+    branches: dict  # name -> commit
+    commits: dict  # commit -> {path: content}
+    messages: list
+
+
+class Hub(ThreadingHTTPServer):
+    """Repositories in memory.
+
+    Attributes:
+        token: without which nothing can be written, and private repositories cannot be read.
+        fault: what goes wrong with downloads: ``403``, ``500``, ``half`` of the file, or ``other`` content of the same size.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, token):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.token, self.fault, self.objects, self.repositories, self.requests = token, "", {}, {}, []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+@contextlib.contextmanager
+def hub(token):
+    server = Hub(token)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def answer(self, status, content=b"", **headers):
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": len(body), **headers}.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+            self.wfile.flush()
+
+    def body(self):
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while length := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(length))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    @property
+    def allowed(self):
+        return self.headers.get("Authorization") == f"Bearer {self.server.token}"
+
+    def do_POST(self):
+        content, path, server = self.body(), self.path, self.server
+        server.requests.append((self.command, path))
+        if not self.allowed:
+            self.answer(401, {"error": f"invalid token {self.headers.get('Authorization')}"})
+        elif path == "/api/repos/create":
+            wanted = json.loads(content)
+            name = f"{wanted['organization']}/{wanted['name']}"
+            status = 409 if name in server.repositories else 200
+            empty = Repository(wanted.get("visibility") == "private", {"main": "0" * 40}, {"0" * 40: {}}, [])
+            server.repositories.setdefault(name, empty)
+            self.answer(status, {"url": f"{server.url}/{name}", "error": "exists"})
+        elif path == "/api/validate-yaml":
+            self.answer(200, {"errors": [], "warnings": []})
+        elif match := re.fullmatch("/api/models/(.+?)/preupload/.+", path):
+            files = [file["path"] for file in json.loads(content)["files"]]
+            modes = {name: "lfs" if name.endswith(".safetensors") else "regular" for name in files}
+            self.answer(200, {"files": [{"path": n, "uploadMode": m, "shouldIgnore": False} for n, m in modes.items()]})
+        elif path.endswith("/info/lfs/objects/batch"):
+            wanted = json.loads(content)["objects"]
+            objects = [{**one, "actions": {"upload": {"href": f"{server.url}/lfs/{one['oid']}"}}} for one in wanted]
+            self.answer(200, {"transfer": "basic", "objects": objects})
+        elif match := re.fullmatch("/api/models/(.+?)/branch/(.+)", path):
+            branches = server.repositories[match[1]].branches
+            self.answer(409 if match[2] in branches else 200, {})
+            branches.setdefault(match[2], branches["main"])
+        elif match := re.fullmatch("/api/models/(.+?)/commit/(.+)", path):
+            self.answer(200, self.commit(server.repositories[match[1]], match[2], content))
+
+    def do_PUT(self):
+        content = self.body()
+        assert hashlib.sha256(content).hexdigest() == self.path.removeprefix("/lfs/")
+        self.server.objects[self.path.removeprefix("/lfs/")] = content
+        self.answer(200)
+
+    def commit(self, repository, branch, content):
+        files, head = {}, {}
+        for line in map(json.loads, content.splitlines()):
+            value = line["value"]
+            if line["key"] == "header":
+                head = value
+            elif line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            else:
+                files[value["path"]] = self.server.objects[value["oid"]]
+        oid = hashlib.sha1(content).hexdigest()
+        repository.commits[oid] = {**repository.commits[repository.branches[branch]], **files}
+        repository.branches[branch] = oid
+        repository.messages.append(head["summary"])
+        return {"commitUrl": f"{self.server.url}/ann/net/commit/{oid}", "commitOid": oid}
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        server = self.server
+        server.requests.append((self.command, self.path))
+        if match := re.fullmatch("/api/models/(.+/.+)", self.path):
+            repository = server.repositories[match[1]]
+            self.answer(200, {"id": match[1], "private": repository.private, "siblings": []})
+            return
+        match = re.fullmatch("/(.+/.+)/resolve/(.+)/(.+)", self.path)
+        repository = match and server.repositories.get(match[1])
+        if not repository or (repository.private and not self.allowed):
+            self.answer(401, X_Error_Code="RepoNotFound")
+            return
+        commit = repository.branches.get(match[2], match[2])
+        if commit not in repository.commits:
+            self.answer(404, X_Error_Code="RevisionNotFound")
+            return
+        content = repository.commits[commit].get(match[3])
+        if content is None:
+            self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
+        elif server.fault in ("403", "500"):
+            self.answer(int(server.fault))
+        else:
+            digest = hashlib.sha256(content).hexdigest()
+            about = {"ETag": f'"{digest}"', "X_Repo_Commit": commit, "X_Linked_Size": len(content)}
+            if server.fault == "other":
+                content = content[:-1] + bytes([content[-1] ^ 1])
+            if server.fault == "half" and self.command == "GET":
+                self.close_connection = True
+                about["Content_Length"], content = len(content), content[: len(content) // 2]
+            self.answer(200, content, **about)
