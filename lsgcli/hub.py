@@ -103,7 +103,7 @@ def _from_hub(name: str) -> Path:
 
 def _digest(file: Path, length: int) -> str:
     """The digest as which the Hub states an ETag of this length: SHA-256, or that of a Git object; empty for another length."""
-    kinds = {64: (hashlib.sha256(), b""), 40: (hashlib.sha1(), b"blob %d\0" % file.stat().st_size)}
+    kinds = {64: (hashlib.sha256(), b""), 40: (hashlib.sha1(usedforsecurity=False), b"blob %d\0" % file.stat().st_size)}
     if length not in kinds:
         return ""
     digest, head = kinds[length]
@@ -165,6 +165,8 @@ def _from_web(address: str) -> Path:
     folder = cache.default_folder() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16]
     name = PurePosixPath(urlsplit(url).path).name or WEIGHTS
     with files.making_folder(folder), files.locked(folder / ".lock", f"{url}: waiting for another process that downloads it"):
+        if not (folder / name).exists():
+            log.info("downloading %s", url)
         try:
             (path,) = fetch([_Published(name, (url,), md5="", size=LARGEST // 2, sha256=digest)], folder)
         except DataError as error:

@@ -132,8 +132,11 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         server.requests.append((self.command, self.path))
         if match := re.fullmatch("/api/models/(.+/.+)", self.path):
-            repository = server.repositories[match[1]]
-            self.answer(200, {"id": match[1], "private": repository.private, "siblings": []})
+            if match[1] in server.repositories:
+                about = {"id": match[1], "private": server.repositories[match[1]].private, "siblings": []}
+                self.answer(200, about)
+            else:
+                self.answer(404, X_Error_Code="RepoNotFound")
             return
         match = re.fullmatch("/(.+/.+)/resolve/(.+)/(.+)", self.path)
         repository = match and server.repositories.get(match[1])

@@ -133,8 +133,9 @@ def test_names_and_permissions(lsg, server, trained, monkeypatch):
         result = lsg("eval", name)
         assert (result.exit_code, f"{name}: {message}" in result.stderr) == (status, True), result.stderr
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    refused = [lsg("eval", "hf:ann/net"), lsg("push", trained / "best.safetensors", "ann/net")]
-    assert [one.exit_code for one in refused] == [4, 7]
+    refused = [lsg("eval", "hf:ann/net"), *(lsg("push", trained / "best.safetensors", name) for name in ("ann/net", "ann/two"))]
+    assert [one.exit_code for one in refused] == [4, 7, 7]
+    assert "ann/two: the Hub responded with status 401" in refused[2].stderr
     assert "hf auth login" in refused[1].stderr
     assert not any("hf_wrong" in one.stdout + one.stderr for one in refused)
     invalid = lsg("push", trained / "best.safetensors", "ann/net/more")
