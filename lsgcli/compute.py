@@ -17,6 +17,7 @@ from lsgcli.ranks import here
 
 log = logging.getLogger("lsg")
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+VNNI = {"avx512_vnni", "avx_vnni"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Compute:
     """A device and the precision of convolutions and linear layers.
 
     Attributes:
-        precision: fp32, bf16 or fp16.
+        precision: fp32, bf16, fp16 or int8.
         reason: why this precision was selected.
     """
 
@@ -33,8 +34,11 @@ class Compute:
     reason: str = "as set"
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Autocast context for the network, with the selected precision; membrane potentials are always float32."""
-        if self.precision == "fp32":
+        """Autocast context for the network, with the selected precision; membrane potentials are always float32.
+
+        For int8, the network itself is another, see :func:`lsgcli.models.integer.deployed`.
+        """
+        if self.precision not in HALF:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=HALF[self.precision])
 
@@ -94,6 +98,15 @@ def set_up(config: RunConfig) -> Compute:
     return compute
 
 
+def check_gradients(config: RunConfig) -> None:
+    """Check that gradients can be computed in the precision of a run."""
+    if config.precision == "int8":
+        raise ConfigError(
+            "--precision: found int8, which is for evaluation and prediction, expected auto, fp32, bf16 or fp16",
+            hint="To train for int8, use --weight-bits 8.",
+        )
+
+
 def use_threads(given: int | None) -> str:
     """Set torch's number of threads to ``given``, or to the number of usable CPUs; returns the source of the number."""
     if given:
@@ -112,7 +125,13 @@ def use_threads(given: int | None) -> str:
 
 
 def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
-    """fp32, bf16 or fp16, and the reason; ``auto`` selects the type that the hardware computes fastest."""
+    """fp32, bf16, fp16 or int8, and the reason; ``auto`` selects the floating type that the hardware computes fastest.
+
+    Raises:
+        ConfigError: int8 on a device without exact integer convolutions.
+    """
+    if name == "int8":
+        _check_int8(device)
     if name != "auto":
         return name, "as set"
     if device.type == "cuda":
@@ -120,6 +139,22 @@ def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
         return ("bf16" if major >= 8 else "fp16" if major == 7 else "fp32"), f"CUDA capability {major}.{minor}"
     found = sorted(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
     return ("bf16", f"the processor has {' and '.join(found)}") if found else ("fp32", "the processor has no bf16 instructions")
+
+
+def _check_int8(device: torch.device) -> None:
+    """Check that torch multiplies bytes by int8 exactly. Without VNNI, oneDNN saturates sums of two products at 16 bits."""
+    if device.type != "cpu":
+        raise ConfigError(f"--precision: found int8 on the device {device}, expected cpu", hint="Use --device cpu, or bf16.")
+    if not hasattr(torch.ops.onednn, "qconv2d_pointwise"):
+        raise ConfigError(
+            f"--precision: found int8 with torch {torch.__version__} without oneDNN's qconv2d_pointwise",
+            hint="Use another precision, or a build of torch with oneDNN.",
+        )
+    if not _cpu_flags() & VNNI:
+        raise ConfigError(
+            f"--precision: found int8 on a processor without {' or '.join(sorted(VNNI))}, expected exact products of integers",
+            hint="Use --precision fp32.",
+        )
 
 
 def _cpu_flags() -> set[str]:

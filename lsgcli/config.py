@@ -176,6 +176,11 @@ class NetworkConfig(Settings):
         applies=RESNET19,
     )
     norm: str = setting("tdbn", "Normalisation between convolution and neurons.", kind="norm")
+    weight_bits: int | None = setting(
+        None,
+        "Train with weights rounded to 8 or 4 bits, symmetric per output channel, and straight-through gradients. Default: not rounded.",
+        check=lambda bits: None if bits in (4, 8) else "4 or 8",
+    )
     init_from: str | None = setting(
         None,
         "Checkpoint of the same architecture (a path, hf:USER/NAME or https://...) to initialise weights and decays from, by name. The last layer is reinitialised if "
@@ -360,8 +365,9 @@ class MachineConfig(Settings):
     precision: str = setting(
         "auto",
         "Precision of convolutions and linear layers; membrane potentials and statistics are always fp32. auto selects bf16 if "
-        "the CPU or GPU supports it natively, and fp16, with a gradient scaler, on GPUs of capability 7.x.",
-        choices=("auto", "fp32", "bf16", "fp16"),
+        "the CPU or GPU supports it natively, and fp16, with a gradient scaler, on GPUs of capability 7.x. int8, for evaluation "
+        "and prediction on CPUs, rounds weights to 8 bits and multiplies integers.",
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
     )
     checkpoint_activations: str = setting(
         "none",

@@ -26,7 +26,7 @@ from lsgcli.errors import DataError
 from lsgcli.export import open_exported
 from lsgcli.export.runners import Runner
 from lsgcli.models.base import SpikingNet
-from lsgcli.models.fold import fold
+from lsgcli.models.integer import deployed
 
 OnError = Callable[[str, DataError], None]
 AHEAD = 2  # batches prepared while the network computes
@@ -74,7 +74,7 @@ class Network:
         stored: configuration stored in the checkpoint or export.
         config: settings of the training and of the computation.
         compute: device and precision.
-        source: the folded network, or the runner of an export.
+        source: the network for inference, or the runner of an export.
     """
 
     logits: Callable[[Tensor], Tensor]
@@ -103,7 +103,7 @@ class Network:
         model, stored = checkpoint.load(path)
         config = from_checkpoint(stored, changes)
         compute = set_up(config)
-        model = fold(model).to(compute.device)
+        model = deployed(model.to(compute.device), compute.precision)
 
         def logits(x: Tensor) -> Tensor:
             with torch.inference_mode(), compute.autocast():

@@ -14,7 +14,7 @@ import torch
 
 from lsgcli import __version__, checkpoint, files, hub, loggers, registry, rundir
 from lsgcli.analysis import Sample, Thresholds, gradflow
-from lsgcli.compute import Compute, pick_device, pick_precision, set_up
+from lsgcli.compute import Compute, check_gradients, pick_device, pick_precision, set_up
 from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, option_name
 from lsgcli.data.augment import chain
 from lsgcli.data.batches import batches
@@ -79,6 +79,7 @@ def check(config: RunConfig, fresh: bool = True) -> None:
             )
 
     all_at_once(
+        lambda: check_gradients(config),
         dataset(config).check,
         check_schedule,
         lambda: registry.get("backend", config.backend).check(pick_device(config.device)),

@@ -36,7 +36,7 @@ Timesteps = Annotated[
     int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")
 ]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")]
-Precision = Annotated[str | None, typer.Option(help="Precision: auto, fp32 or bf16. Default: as in training.")]
+Precision = Annotated[str | None, typer.Option(help="Precision: auto, fp32, bf16, fp16 or int8. Default: as in training.")]
 Html = Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page with curves and figures.")]
 
 # LSG_* variables that also apply to checkpoints: paths and computation, not the trained network.

@@ -30,6 +30,7 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
         ConfigError: a name or argument is unknown, or a size does not fit the network.
     """
     from lsgcli.models.base import NetworkSpec
+    from lsgcli.models.quantise import train_rounded
 
     kind = registry.get("arch", name)
     of_network, of_neuron = fields_of(NetworkSpec), fields_of(NeuronConfig)
@@ -43,5 +44,8 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
     problems = [registry.unknown("argument", key, known) for key in given if key not in known]
     if problems := [*problems, *check(network, of_network), *check(own, of_neuron)]:
         raise ConfigError("\n".join(problems))
-    model: SpikingNet = kind(NetworkSpec(**network, neuron=dataclasses.replace(neurons or NeuronConfig(), **own)))
+    spec = NetworkSpec(**network, neuron=dataclasses.replace(neurons or NeuronConfig(), **own))
+    model: SpikingNet = kind(spec)
+    if spec.weight_bits is not None:
+        train_rounded(model, spec.weight_bits)
     return model

@@ -33,6 +33,7 @@ class NetworkSpec(Settings):
         residual: ``add``, ``sew`` or ``none``, for resnet19.
         depth: number of layers with weights, for resnet19.
         norm: normalisation between convolution and neurons.
+        weight_bits: bits of the weights of convolutions and linear layers, which are rounded in every pass; None: not rounded.
         neuron: settings of the neurons.
 
     Raises:
@@ -47,6 +48,7 @@ class NetworkSpec(Settings):
     residual: str = field(default="add", metadata=FIELDS["residual"].metadata)
     depth: int = field(default=19, metadata=FIELDS["depth"].metadata)
     norm: str = field(default="tdbn", metadata=FIELDS["norm"].metadata)
+    weight_bits: int | None = field(default=None, metadata=FIELDS["weight_bits"].metadata)
     input_height: int | None = setting(None, "H of a non-square input.", at_least=1)
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
 
@@ -94,6 +96,7 @@ class SpikingNet(nn.Module, ABC):
     has_residual: ClassVar[bool] = False  # whether the settings ``residual`` and ``depth`` apply
     defaults: ClassVar[Mapping[str, Any]]  # arguments of NetworkSpec, unless passed to build()
     classifier: nn.Linear  # the last layer, whose outputs are the logits
+    levels: int | None = None  # if the input of the classifier is averages of so many spikes; None: real-valued
 
     def __init__(self, spec: NetworkSpec):
         super().__init__()

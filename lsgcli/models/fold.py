@@ -12,6 +12,7 @@ from torch import nn
 
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.layers import ConvNorm
+from lsgcli.models.quantise import settle
 from lsgcli.neurons import LIF, TdBatchNorm2d
 
 
@@ -28,6 +29,7 @@ def fold(model: SpikingNet) -> SpikingNet:
 
 def fold_structure(model: SpikingNet) -> SpikingNet:
     """Give the network the structure of a folded one, in place, before folded weights are loaded."""
+    settle(model)
     for module in model.modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d):
             module.conv.bias = nn.Parameter(module.conv.weight.new_zeros(module.conv.out_channels))
@@ -46,7 +48,7 @@ def _fold_weights(folded: nn.Conv2d, conv: nn.Conv2d, norm: TdBatchNorm2d) -> No
     k = norm.weight.double() * norm.scale / (norm.running_var.double() + norm.eps).sqrt()
     bias = 0 if conv.bias is None else conv.bias.double()
     folded.bias.copy_(norm.bias.double() - k * (norm.running_mean.double() - bias))
-    folded.weight.copy_(conv.weight.double() * k.view(-1, 1, 1, 1))
+    folded.weight.copy_(folded.weight.double() * k.view(-1, 1, 1, 1))  # its own weight is rounded if the network has few bits
 
 
 def is_folded(model: SpikingNet) -> bool:

@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from lsgcli import registry
 from lsgcli.models.base import CHECKPOINTING, NetworkSpec, SpikingLayer
 from lsgcli.neurons import LIF, TdBatchNorm2d
-from lsgcli.neurons.kernels import is_tracing
+from lsgcli.neurons.kernels import average, is_tracing
 
 
 def at_each_step(module: nn.Module, x: Tensor, levels: int | None = None) -> Tensor:
@@ -46,6 +46,11 @@ def _saved_as_bytes(x: Tensor, levels: int) -> AbstractContextManager[Any]:
     return saved_tensors_hooks(pack, unpack)
 
 
+def image_mean(x: Tensor) -> Tensor:
+    """Mean over the image: (T, B, C, H, W) -> (T, B, C), of x's type, or float32 for bytes."""
+    return x.mean((3, 4), dtype=None if x.is_floating_point() else torch.float32)
+
+
 class ConvNorm(nn.Module):
     """Convolution, then normalisation: (T, B, C, H, W) -> (T, B, C', H', W').
 
@@ -56,7 +61,7 @@ class ConvNorm(nn.Module):
         kernel: size of the square kernel; padding preserves the image size at stride 1.
         stride: of the convolution.
         eta: of the tdBN; 1/sqrt(2) if two branches are summed.
-        levels: if the input is spikes of 0 and 1, sums of spikes (1), or averages of ``levels`` spikes, it is saved for backward as bytes.
+        levels: if the input is spikes of 0 and 1, sums of spikes (1), or averages of ``levels`` spikes; None if it may be real-valued.
         bias: whether the convolution has a bias, which the normalisation removes in training.
     """
 
@@ -73,6 +78,7 @@ class ConvNorm(nn.Module):
     ):
         super().__init__()
         self.levels = levels if spec.binary else None
+        self.packs = True  # whether an input with levels is saved for backward as bytes
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=bias)
         self.norm: nn.Module = registry.get("norm", spec.norm)(out_channels, spec.neuron.threshold, eta, spec.T)
 
@@ -82,7 +88,7 @@ class ConvNorm(nn.Module):
 
     def convolved(self, x: Tensor, T: int | None = None) -> Tensor:
         """The convolution's output, before tdBN."""
-        z = at_each_step(self.conv, x, self.levels)
+        z = at_each_step(self.conv, x, self.levels if self.packs else None)
         return z.expand(T, *z.shape[1:]) if T is not None and len(z) != T else z
 
 
@@ -122,7 +128,9 @@ def normalise_and_fire(
     if any(_has_hooks(module) for module in modules):
         current = norm(z)
         spikes = lif(current if residual is None else current + residual, overwrite=True)
-        return spikes if pool is None else at_each_step(pool, spikes)
+        if pool is None or spikes.is_floating_point():
+            return spikes if pool is None else at_each_step(pool, spikes)
+        return average(spikes, pool.kernel_size)  # type: ignore[arg-type]
     parameters = None
     if type(norm) is TdBatchNorm2d:
         parameters = norm.parameters_for(z)

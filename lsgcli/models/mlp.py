@@ -28,7 +28,7 @@ class MLP(SpikingNet):
             layers.append(SpikingConv(spec, features, spec.channels(full), kernel=1))
             features = spec.channels(full)
         self.hidden = nn.ModuleList(layers)
-        self.classifier = nn.Linear(features, spec.num_classes)
+        self.classifier, self.levels = nn.Linear(features, spec.num_classes), 1
         self.initialise_weights()
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
-from lsgcli.models.layers import SpikingConv, at_each_step
+from lsgcli.models.layers import SpikingConv, at_each_step, image_mean
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
 
@@ -89,7 +89,8 @@ class SpikeCount(nn.Module):
 
     def forward(self, q: Tensor) -> Tensor:
         """The sum over the channels of each head."""
-        return q.unflatten(2, (self.heads, -1)).sum(3)
+        count = q.unflatten(2, (self.heads, -1)).sum(3)
+        return count if count.is_floating_point() else count.float()
 
     def additions(self, q: Tensor) -> Tensor:
         """Additions: one for each spike."""
@@ -128,7 +129,8 @@ class LinearAttention(nn.Module):
         return self.split(v) @ self.split(k).transpose(-1, -2)
 
     def split(self, x: Tensor) -> Tensor:
-        """(T, B, C, H, W) -> (T, B, heads, C / heads, tokens)."""
+        """(T, B, C, H, W) -> (T, B, heads, C / heads, tokens), of a floating type."""
+        x = x if x.is_floating_point() else x.float()
         return x.flatten(3).unflatten(2, (self.heads, -1))
 
     def additions(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -227,7 +229,7 @@ class QKFormer(SpikingNet):
         for stage in self.stages:
             for part in stage:
                 x = self.run_block(part, x)
-        return self.classifier(x.mean((3, 4)))
+        return self.classifier(image_mean(x))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """stem1, stage1.conv1, stage1.shortcut, stage1.block1.q, ..."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
-from lsgcli.models.layers import ConvNorm, SpikingConv, normalise_and_fire
+from lsgcli.models.layers import ConvNorm, SpikingConv, image_mean, normalise_and_fire
 from lsgcli.registry import register
 
 STAGES = ((128, 1), (256, 2), (512, 2))  # (channels at full width, stride of the first block)
@@ -21,12 +21,12 @@ class AddBlock(nn.Module):
         super().__init__()
         eta = 1 / math.sqrt(2)
         changes = stride != 1 or in_channels != out_channels
-        levels = 1 if changes else None  # an identity shortcut saves the input unchanged; bytes too would need more memory
-        self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=levels)
+        self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=1)
+        self.first.current.packs = changes  # an identity shortcut saves the input unchanged; bytes too would need more memory
         self.second = ConvNorm(spec, out_channels, out_channels, eta=eta, levels=1)
         self.shortcut: nn.Module = nn.Identity()
         if changes:
-            self.shortcut = ConvNorm(spec, in_channels, out_channels, kernel=1, stride=stride, eta=eta, levels=levels)
+            self.shortcut = ConvNorm(spec, in_channels, out_channels, kernel=1, stride=stride, eta=eta, levels=1)
         self.lif = spec.lif(out_channels, self.second.norm)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class ResNet(SpikingNet):
 
     def readout(self, x: Tensor) -> Tensor:
         """Logits (T, B, classes) of the last block's output (T, B, C, H, W)."""
-        return self.classifier(x.mean((3, 4)))
+        return self.classifier(image_mean(x))
 
     def blocks(self) -> Iterator[tuple[str, Any]]:
         """(name, block) of each block, in order: block1.1, block1.2, ..."""
@@ -160,7 +160,7 @@ class ResNet19(ResNet):
 
     def readout(self, x: Tensor) -> Tensor:
         """Through the hidden linear layer."""
-        return self.classifier(self.hidden_lif(self.hidden(x.mean((3, 4))), overwrite=True))
+        return self.classifier(self.hidden_lif(self.hidden(image_mean(x)), overwrite=True))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """stem, block1.1.lif1, ..., block3.2.lif2, hidden."""

@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
-from lsgcli.models.layers import SpikingConv, at_each_step
+from lsgcli.models.layers import SpikingConv, at_each_step, image_mean
 from lsgcli.models.resnet19 import ResNet, SewBlock
 from lsgcli.registry import register
 
@@ -95,7 +95,7 @@ class SewDVS(SpikingNet):
         """(T or 1, B, C, H, W) -> (T, B, classes)."""
         for stage in self.stages:
             x = self.run_block(stage, x, T)
-        return self.classifier(x.mean((3, 4)))
+        return self.classifier(image_mean(x))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """block1.entry, block1.lif1, block1.lif2, block2.lif1, ..."""

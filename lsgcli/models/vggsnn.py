@@ -37,7 +37,7 @@ class VGGSNN(SpikingNet):
         for full, pool in STAGES:
             blocks.append(SpikingConv(spec, channels, spec.channels(full), pool=pool, levels=levels))
             channels, levels = spec.channels(full), pool**2
-        self.features = nn.ModuleList(blocks)
+        self.features, self.levels = nn.ModuleList(blocks), levels
         self.classifier = nn.Linear(channels * (spec.height // 16) * (spec.input_size // 16), spec.num_classes)
         self.initialise_weights()
 

@@ -276,7 +276,7 @@ class LIF(nn.Module):
                 z = _scaled(z, gain)
             else:
                 norm = norm._replace(weight=norm.weight * gain, bias=norm.bias * gain)
-            residual = None if residual is None else _scaled(residual, gain)
+            residual = None if residual is None else _scaled(residual.to(z.dtype), gain)
         return self._output(self.implementation.normalise_and_fire(z, norm, p, residual=residual, pool=pool))
 
     def _gain(self) -> Tensor | None:

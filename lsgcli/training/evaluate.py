@@ -14,7 +14,8 @@ from lsgcli.compute import Compute, full_precision
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.models.base import SpikingNet
-from lsgcli.models.fold import fold
+from lsgcli.models.layers import SpikingConv
+from lsgcli.models.integer import deployed
 from lsgcli.neurons.step import number
 
 
@@ -82,7 +83,7 @@ def evaluate(
     also: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Accuracy, loss and confusion matrix of ``model`` on ``split``, computed with a folded copy of the model.
+    """Accuracy, loss and confusion matrix of ``model`` on ``split``, computed with a copy of the model for inference.
 
     Args:
         model: built for the bundle's channels and size.
@@ -94,7 +95,7 @@ def evaluate(
         also: further results: ``firing_rate`` per layer, and ``synops``, which takes additional time.
         progress: called with (batches done, total batches).
     """
-    model = fold(model)
+    model = deployed(model, compute.precision)
     rates = FiringRates(model) if also else None
     operations = SynapticOperations(model, events=not bundle.static) if "synops" in also else None
 
@@ -150,6 +151,8 @@ class FiringRates:
         def count(module: nn.Module, arguments: Any, spikes: Tensor) -> None:
             # float32 sums per step are exact, and much faster than float64 sums over the whole tensor.
             fired = float(spikes.sum(tuple(range(1, spikes.dim())), dtype=torch.float32).sum(dtype=torch.float64))
+            if not spikes.is_floating_point() and isinstance(module, SpikingConv) and module.pool is not None:
+                fired /= module.pool.kernel_size**2  # type: ignore[operator]  # sums, see Bytes
             total[0] += fired / height
             total[1] += spikes.numel()
 

@@ -90,6 +90,7 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
         residual=config.residual,
         depth=config.depth,
         norm=config.norm,
+        weight_bits=config.weight_bits,
     )
     model.checkpoint_activations = config.checkpoint_activations == "layers"
     return model

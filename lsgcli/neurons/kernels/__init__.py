@@ -113,6 +113,22 @@ class Backend(ABC):
         return spikes if pool == 1 else average(spikes, pool)
 
 
+class Bytes(Backend):
+    """Spikes of another backend as bytes (uint8), which integer convolutions read; of a pooling window their sum. Without gradients."""
+
+    def __init__(self, backend: Backend):
+        self.backend = backend
+
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        return self.backend(current, p, overwrite).to(torch.uint8)
+
+    def normalise_and_fire(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        spikes = self.backend.normalise_and_fire(z, norm, p, residual=residual).to(torch.uint8)
+        return spikes if pool == 1 else average(spikes, pool)
+
+
 class Auto(Backend):
     """The fastest backend for the device of the current: fused, triton, otherwise reference; autograd while tracing."""
 
@@ -177,5 +193,10 @@ def normalise(z: Tensor, norm: NormParameters) -> Tensor:
 
 
 def average(spikes: Tensor, pool: int) -> Tensor:
-    """Average pooling with windows of ``pool`` x ``pool`` positions: (T, B, C, H, W) -> (T, B, C, H / pool, W / pool)."""
-    return F.avg_pool2d(spikes.flatten(0, 1), pool).unflatten(0, spikes.shape[:2])
+    """Average pooling with windows of ``pool`` x ``pool`` positions: (T, B, C, H, W) -> (T, B, C, H / pool, W / pool); sums of bytes."""
+    flat = spikes.flatten(0, 1)
+    if spikes.dtype == torch.uint8:
+        pooled = F.avg_pool2d(flat.float(), pool, divisor_override=1).to(torch.uint8)
+    else:
+        pooled = F.avg_pool2d(flat, pool)
+    return pooled.unflatten(0, spikes.shape[:2])

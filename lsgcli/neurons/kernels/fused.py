@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lsgcli.errors import ConfigError, install_hint
-from lsgcli.neurons.kernels import Backend, NormParameters, average, is_tracing
+from lsgcli.neurons.kernels import Backend, Bytes, NormParameters, average, is_tracing
 from lsgcli.neurons.kernels.cpu.job import STORAGE, image_layout, sequence_layout
 from lsgcli.neurons.kernels.reference import autograd, reference
 from lsgcli.neurons.step import LIFParameters
@@ -29,7 +29,14 @@ class Fused(Backend):
     Supports float32 and bfloat16, decay and width per layer or along one axis (width also per timestep), and the surrogates in
     ``lsgcli.neurons.kernels.cpu.shapes``; all other cases run on ``reference``. A current whose steps are not contiguous, or whose
     decay varies along an axis other than the innermost, is copied first.
+
+    Args:
+        as_bytes: whether spikes are bytes, as of :class:`~lsgcli.neurons.kernels.Bytes`.
     """
+
+    def __init__(self, as_bytes: bool = False):
+        self.as_bytes = as_bytes
+        self.otherwise: Backend = Bytes(reference) if as_bytes else reference
 
     def check(self, device: torch.device) -> None:
         if device.type != "cpu":
@@ -49,10 +56,10 @@ class Fused(Backend):
         self.check(current.device)
         layout = sequence_layout(current, p.beta, p.alpha) if self.supports(current, p.surrogate) else None
         if layout is None:
-            return reference(current, p, overwrite)
+            return self.otherwise(current, p, overwrite)
         from lsgcli.neurons.kernels.cpu.function import Setting, fused_neurons
 
-        return fused_neurons(current, Setting(None, p, layout, 1))
+        return fused_neurons(current, Setting(None, p, layout, 1, self.as_bytes))
 
     def normalise_and_fire(
         self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
@@ -63,14 +70,14 @@ class Fused(Backend):
         layout = image_layout(z, p.beta, p.alpha) if z.dim() == 5 and self.supports(z, p.surrogate) else None
         # The reference raises the error for one value per channel.
         if layout is None or (norm is not None and norm.training and z[:, :, 0].numel() == 1):
-            return reference.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
+            return self.otherwise.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
         from lsgcli.neurons.kernels.cpu.function import Setting, fused_neurons
 
         if residual is not None:
-            residual = residual.to(z.dtype).expand_as(z)
+            residual = (residual if self.as_bytes and residual.dtype == torch.uint8 else residual.to(z.dtype)).expand_as(z)
         # If the window does not divide the image, spikes at its edge are not pooled.
         divides = z.shape[3] % pool == 0 and z.shape[4] % pool == 0
-        out = fused_neurons(z, Setting(norm, p, layout, pool if divides else 1), residual)
+        out = fused_neurons(z, Setting(norm, p, layout, pool if divides else 1, self.as_bytes), residual)
         return out if divides else average(out, pool)
 
     def supports(self, x: Tensor, surrogate: Surrogate) -> bool:

@@ -15,7 +15,7 @@ from torch.autograd.graph import increment_version
 
 from lsgcli.neurons.kernels import SINGLE_BACKWARD, NormParameters
 from lsgcli.neurons.kernels.cpu import build, workers
-from lsgcli.neurons.kernels.cpu.job import PLACES, STORAGE, SUMS, Job, Layout
+from lsgcli.neurons.kernels.cpu.job import PLACES, SPIKES, STORAGE, SUMS, Job, Layout
 from lsgcli.neurons.kernels.cpu.shapes import SCALARS
 from lsgcli.neurons.kernels.synchronised import combined
 from lsgcli.neurons.step import LIFParameters, number, over_time
@@ -25,12 +25,13 @@ quiet = np.errstate(all="ignore")  # NaN and infinity propagate, as in torch
 
 
 class Setting(NamedTuple):
-    """Arguments without gradient."""
+    """Arguments without gradient; spikes are of z's type, or bytes, of which pooling takes sums."""
 
     norm: NormParameters | None
     p: LIFParameters
     layout: Layout
     pool: int
+    as_bytes: bool = False
 
 
 class Affine(NamedTuple):
@@ -78,13 +79,16 @@ class FusedNeurons(torch.autograd.Function):
         laid = _laid(z, layout)
         more = None if residual is None else layout.lay(residual)
         pooled = z.shape if pool == 1 else torch.Size((*z.shape[:3], z.shape[3] // pool, z.shape[4] // pool))
-        out = layout.like(pooled, z)
+        out = layout.like(pooled, z, torch.uint8 if setting.as_bytes else z.dtype)
         affine = _affine(laid, len(z), setting)
         job = _job(laid, len(z), setting, affine.scale, affine.shift, more)
         job.point(out=out)
+        if setting.as_bytes:
+            job.record["area"] = 1  # pooling takes sums
         measured = setting.p.measured
         of_u = None if measured is None else job.zeros("moments", 2, layout.channels)
-        job.run(build.address(workers.forward, STORAGE[z.dtype], setting.p.reset))
+        types = (STORAGE[z.dtype], SPIKES[z.dtype if more is None else more.dtype], SPIKES[out.dtype])
+        job.run(build.address(workers.forward, *types, setting.p.reset))
         if measured is not None and of_u is not None:
             measured += torch.tensor([z.numel(), *of_u.sum((0, 2))], dtype=measured.dtype)
         ctx.save_for_backward(laid, more, beta, setting.p.alpha, gamma, mu, threshold)
@@ -102,7 +106,7 @@ class FusedNeurons(torch.autograd.Function):
         if ctx.spent:
             raise RuntimeError("found a second backward pass, expected one: gradients have overwritten saved tensors")
         laid, more, beta, alpha, gamma, mu, threshold = ctx.saved_tensors
-        norm, p, layout, _ = ctx.setting
+        norm, p, layout, *_ = ctx.setting
         affine: Affine = ctx.affine
         wants_z, wants_gamma, wants_mu, wants_residual, wants_beta, wants_threshold, _ = ctx.needs_input_grad
         worker = build.address(workers.backward, STORAGE[laid.dtype], SCALARS[p.surrogate], p.reset, p.detach)

@@ -70,12 +70,12 @@ def rounded(typing: Any, x: Any) -> Any:
 
 
 def get(array, j):  # type: ignore[no-untyped-def]
-    """Element j of an array of float32, or of bfloat16 stored as uint16, as float32."""
+    """Element j of an array of float32, of bfloat16 stored as uint16, or of uint8, as float32."""
     raise NotImplementedError
 
 
 def put(array, j, x):  # type: ignore[no-untyped-def]
-    """Set element j of such an array to a float32."""
+    """Set element j of such an array to a float32, which for uint8 is a whole number."""
     raise NotImplementedError
 
 
@@ -83,6 +83,8 @@ def put(array, j, x):  # type: ignore[no-untyped-def]
 def _get(array, j):  # type: ignore[no-untyped-def]
     if array.dtype == types.uint16:
         return lambda array, j: widened(array[j])
+    if array.dtype == types.uint8:
+        return lambda array, j: np.float32(array[j])
     return lambda array, j: array[j]
 
 
@@ -94,6 +96,12 @@ def _put(array, j, x):  # type: ignore[no-untyped-def]
             array[j] = rounded(x)
 
         return put_rounded
+    if array.dtype == types.uint8:
+
+        def put_whole(array, j, x):  # type: ignore[no-untyped-def]
+            array[j] = np.uint8(x)
+
+        return put_whole
 
     def put_plain(array, j, x):  # type: ignore[no-untyped-def]
         array[j] = x

@@ -20,6 +20,7 @@ SHARES = 16  # minimum number of blocks, to be shared between threads
 CHUNK = 1 << 16  # elements between two additions of float32 sums to float64
 
 STORAGE = {torch.float32: np.float32, torch.bfloat16: np.uint16}  # types of the kernels
+SPIKES = {**STORAGE, torch.uint8: np.uint8}  # types of spikes, and of a residual of spikes
 
 # Statistics of observed neurons: sums per timestep, and a histogram of u / v_th, whose threshold is 1 and whose interval by the
 # paper is within [-0.42, 2.42]; PLACES includes underflow and overflow.
@@ -58,9 +59,9 @@ class Layout(NamedTuple):
         """x in this order; copied if it is not contiguous in it."""
         return x.permute(self.order).contiguous()
 
-    def like(self, shape: torch.Size, x: Tensor) -> Tensor:
-        """An empty tensor for ``shape`` in this order, of x's type."""
-        return x.new_empty([shape[axis] for axis in self.order])
+    def like(self, shape: torch.Size, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """An empty tensor for ``shape`` in this order, of x's type unless given."""
+        return x.new_empty([shape[axis] for axis in self.order], dtype=dtype)
 
     def back(self, x: Tensor) -> Tensor:
         """A tensor in this order, permuted to the original order without a copy."""

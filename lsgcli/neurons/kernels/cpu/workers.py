@@ -49,11 +49,11 @@ Inputs = namedtuple("Inputs", "z residual scale shift beta")
 
 
 @loop
-def inputs_of(job, dtype):
-    """The input of the neurons as arrays, with vectors of a period."""
+def inputs_of(job, dtype, residual):
+    """The input of the neurons as arrays of two types, with vectors of a period."""
     return Inputs(
         carray(pointer(job.z), (job.size,), dtype),
-        carray(pointer(job.residual), (job.T * job.step,), dtype),
+        carray(pointer(job.residual), (job.T * job.step,), residual),
         floats(job.scale, job.period),
         floats(job.shift, job.period),
         floats(job.beta, job.period),
@@ -129,15 +129,20 @@ def statistics(dtype: type) -> Worker:
     return worker
 
 
-def forward(dtype: type, reset: str) -> Worker:
-    """A worker for the forward pass: spikes, average-pooled if set; ``moments`` receives sums of u and u^2 per chunk and channel."""
+def forward(dtype: type, residual: type, spikes: type, reset: str) -> Worker:
+    """A worker for the forward pass: spikes, average-pooled if set; ``moments`` receives sums of u and u^2 per chunk and channel.
+
+    Args:
+        dtype, residual, spikes: types of z, of the residual, and of the output.
+        reset: name of the reset.
+    """
     remains = RESETS[reset].remains
 
     def worker(at):
         job = carray(at, (1,))[0]
         run, row, side, period = job.run, job.row, job.side, job.period
-        x = inputs_of(job, dtype)
-        out = carray(pointer(job.out), (job.T * job.out_step,), dtype)
+        x = inputs_of(job, dtype, residual)
+        out = carray(pointer(job.out), (job.T * job.out_step,), spikes)
         membranes, total = np.empty((2, job.rows * run), np.float32), np.empty(period, np.float32)
         of_u, of_squares = np.zeros(period, np.float32), np.zeros(period, np.float32)
         while True:
@@ -190,7 +195,7 @@ def backward(dtype: type, shape: Any, reset: str, detach: bool, observes: bool =
     def worker(at):
         job = carray(at, (1,))[0]
         run, row, side, period, T, v_th = job.run, job.row, job.side, job.period, job.T, job.v_th
-        x = inputs_of(job, dtype)
+        x = inputs_of(job, dtype, dtype)
         grad = carray(pointer(job.grad), (T * job.out_step,), dtype)
         d_z = carray(pointer(job.d_z), (T * job.step,), dtype)
         d_residual = carray(pointer(job.d_residual), (T * job.step,), dtype)

@@ -1,0 +1,135 @@
+"""Inference with integer convolutions: weights of 8 bits, spikes as bytes, membrane potentials in float32.
+
+Spikes, their sums over a window or over branches, and event counts are small integers, so an integer convolution is exact in its input: it
+computes s sum(q n) + bias with integers q (``lsgcli.models.quantise``) and n, and rounds only when the sum is multiplied by the scale s.
+Where the input of a layer is real-valued, such as a normalised image, the layer multiplies it by the same weights q s in float32.
+"""
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from lsgcli import registry
+from lsgcli.errors import ConfigError
+from lsgcli.models.base import SpikingNet
+from lsgcli.models.fold import fold
+from lsgcli.models.layers import ConvNorm
+from lsgcli.models.quantise import BITS, integers, round_weights, synapses
+from lsgcli.neurons import LIF
+from lsgcli.neurons.kernels import Backend, Bytes
+from lsgcli.neurons.kernels.fused import Fused
+
+log = logging.getLogger("lsg")
+CPU = torch.device("cpu")
+
+
+def deployed(model: SpikingNet, precision: str = "fp32") -> SpikingNet:
+    """A copy of a trained network for inference: folded, and for the precision int8 with integer convolutions.
+
+    Raises:
+        ConfigError: int8 with neurons that do not pass on spikes of 0 and 1.
+    """
+    network = fold(model)
+    return integer(network) if precision == "int8" else network
+
+
+def integer(network: SpikingNet) -> SpikingNet:
+    """The folded network, changed in place to multiply integers."""
+    if not network.spec.binary:
+        raise ConfigError(
+            f"int8: found the method {network.spec.neuron.method}, whose neurons pass on their threshold, expected spikes of 0 and 1",
+            hint="Use another precision.",
+        )
+    bits = network.spec.weight_bits or BITS
+    round_weights(network, bits)
+    levels = {module.conv: module.levels for module in network.modules() if isinstance(module, ConvNorm)}
+    levels[network.classifier] = network.levels
+    for name, module in synapses(network):
+        if isinstance(module, nn.Linear) or (module.padding_mode == "zeros" and not isinstance(module.padding, str)):
+            own = levels.get(module)
+            module.product = product(module, bits, own or 1)  # type: ignore[assignment]
+            module.name, module.levels, module.is_real = name, own, False  # type: ignore[assignment]
+            module.__class__ = IntegerConv2d if isinstance(module, nn.Conv2d) else IntegerLinear
+    for module in network.modules():
+        if isinstance(module, LIF):
+            module.backend = in_bytes(module.backend)
+    return network
+
+
+def in_bytes(backend: str | Backend) -> Backend:
+    """The backend with spikes as bytes."""
+    fused = Fused(as_bytes=True)
+    if backend in ("auto", "fused") and fused.available(CPU):
+        return fused
+    return Bytes(registry.get("backend", backend) if isinstance(backend, str) else backend)
+
+
+def product(module: nn.Conv2d | nn.Linear, bits: int, levels: int) -> Callable[[Tensor], Tensor]:
+    """A function of integers n, uint8 (N, C, H, W), that multiplies n / levels by the weights of a layer, and adds its bias.
+
+    It uses oneDNN's convolution of uint8 and int8 with float32 output. A linear layer is the convolution of images of one pixel.
+    """
+    q, scale = integers(module.weight, bits)
+    geometry = ((1, 1), (0, 0), (1, 1), 1)
+    if isinstance(module, nn.Conv2d):
+        geometry = (module.stride, module.padding, module.dilation, module.groups)  # type: ignore[assignment]
+    ops, bias = torch.ops.onednn, None if module.bias is None else module.bias.detach()
+    kernel = q if q.dim() == 4 else q[..., None, None]
+    weight, zeros = ops.qconv_prepack(kernel, scale, 1.0, 0, *geometry), torch.zeros(len(q), dtype=torch.int32)
+
+    # A function, since oneDNN's tensors cannot be copied, and copies of a network share functions.
+    def multiplied(n: Tensor) -> Tensor:
+        out = (1.0, 0, torch.float32, "none", [], "")
+        return ops.qconv2d_pointwise(n, 1 / levels, 0, weight, scale, zeros, bias, *geometry, *out)  # type: ignore[no-any-return]
+
+    return multiplied
+
+
+class Integer:
+    """Mixin of layers that multiply integers where their input allows it.
+
+    Attributes:
+        product: from :func:`product`.
+        levels: the input is multiples of 1/levels, or a byte for each of these; None if it may be real-valued.
+        name: of the layer.
+        is_real: whether a real-valued input was found.
+    """
+
+    product: Callable[[Tensor], Tensor]
+    levels: int | None
+    name: str
+    is_real: bool
+
+    def counts(self, x: Tensor) -> Tensor | None:
+        """The integers that the input stands for, as bytes; None if it is real-valued."""
+        if x.dtype == torch.uint8:
+            return x
+        if self.levels is not None:
+            return (x if self.levels == 1 else x * self.levels).to(torch.uint8)
+        whole = x.to(torch.uint8)
+        if torch.equal(whole.to(x.dtype), x):
+            return whole
+        if not self.is_real:
+            self.is_real = True
+            log.debug("int8: %s computes in float32, because its input is not integers from 0 to 255", self.name)
+        return None
+
+
+class IntegerConv2d(Integer, nn.Conv2d):
+    """A convolution, (N, C, H, W) of bytes or of float32, -> float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = self.counts(x)
+        return super().forward(x) if n is None else self.product(n)
+
+
+class IntegerLinear(Integer, nn.Linear):
+    """A linear layer, (..., features) of bytes or of float32, -> float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = self.counts(x)
+        if n is None:
+            return super().forward(x)
+        return self.product(n.reshape(-1, self.in_features, 1, 1)).view(*x.shape[:-1], self.out_features)
