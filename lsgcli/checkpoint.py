@@ -30,6 +30,7 @@ from torch import Tensor
 from lsgcli import files, models
 from lsgcli.errors import CheckpointError, LsgError
 from lsgcli.models.fold import fold_structure
+from lsgcli.models.quantise import unpacked
 
 if TYPE_CHECKING:
     from lsgcli.models.base import SpikingNet
@@ -44,7 +45,7 @@ class Checkpoint:
     """The content of a checkpoint file.
 
     Attributes:
-        weights: parameters and buffers of the network.
+        weights: parameters and buffers of the network; read from integers and scales as float weights.
         config: ``model``, ``arch``, ``classes``, ``settings``, ``data``, ``folded``.
         state: training state; empty for an export.
         extra: ``optim/...``, ``rng/...`` and ``raw/...`` tensors.
@@ -99,7 +100,7 @@ def read(path: Path | str) -> Checkpoint:
     if tensor_digest(tensors) != metadata.get("lsg.sha256"):
         raise _damaged(path, "SHA-256 of its tensors differs from the stored one")
     extra = {name: tensor for name, tensor in tensors.items() if name.startswith(("optim/", "rng/", "raw/"))}
-    weights = {name: tensor for name, tensor in tensors.items() if name not in extra}
+    weights = unpacked({name: tensor for name, tensor in tensors.items() if name not in extra})
     return Checkpoint(weights, config, state, extra, metadata["lsg.sha256"])
 
 

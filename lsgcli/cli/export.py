@@ -30,6 +30,13 @@ def export(
         ),
     ] = None,
     fold_bn: Annotated[bool, typer.Option(help="Fold tdBN into the preceding convolutions.")] = True,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            help="Store weights as integers with a scale per output channel: int8. For onnx, nir, safetensors and hf.",
+            autocompletion=completion.of(("int8",)),
+        ),
+    ] = None,
     T: common.Timesteps = None,
     dt: Annotated[float | None, typer.Option(help="For nir: duration of a timestep in seconds. Default: 0.0001.")] = None,
     verify: Annotated[
@@ -45,7 +52,7 @@ def export(
     """Export a network, with tdBN folded into the convolutions, and print the path.
 
     --verify compares the folded network with the trained one in double precision, and the export, run by the runtime of its format,
-    with the folded network: logits, predictions, and spikes if the format exposes them. If they differ by more than rounding, the
+    with the folded network, of rounded weights if they are quantised: logits, predictions, and spikes if the format exposes them. If they differ by more than rounding, the
     exit status is 9 and no file is written.
     """
     common.messages(quiet, verbose, common.AROUND if verify else ())
@@ -58,7 +65,7 @@ def export(
     form = exporting.format_for(output, form)
     exporter = registry.get("format", form)()
     exporter.check()
-    options = exporting.chosen(form, mode=mode, dt=dt, fold_bn=fold_bn)
+    options = exporting.chosen(form, mode=mode, dt=dt, fold_bn=fold_bn, quantize=quantize)
     suffixes = (exporter.suffix,) if exporter.suffix else ()
     check_output(output, "-o", suffixes=suffixes, folder=exporter.folder, inputs=(path,), force=force)
     from lsgcli.data.batches import batches

@@ -23,6 +23,7 @@ from lsgcli.errors import CheckpointError, ConfigError, require
 from lsgcli.export.runners import Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold, is_folded
+from lsgcli.models.quantise import round_weights
 from lsgcli.rundir import accuracy_on_test
 
 VERSION = "1"  # of the metadata written by :func:`metadata`
@@ -37,11 +38,13 @@ class ExportOptions:
         mode: one of the format's ``modes``.
         dt: duration of a timestep, in seconds.
         fold_bn: whether to fold tdBN into the convolutions.
+        quantize: ``int8`` to store weights as integers and their scales.
     """
 
     mode: str | None = None
     dt: float | None = None
     fold_bn: bool = True
+    quantize: str | None = None
 
 
 class Format(ABC):
@@ -130,6 +133,10 @@ def chosen(name: str, **given: Any) -> ExportOptions:
         raise ConfigError(f"--mode: found {options.mode!r} with --format {name}, expected {' or '.join(form.modes)}")
     if options.dt is not None and not 0 < options.dt < math.inf:
         raise ConfigError(f"--dt: found {options.dt}, expected seconds > 0")
+    if options.quantize not in (None, "int8"):
+        raise ConfigError(f"--quantize: found {options.quantize!r}, expected int8")
+    if options.quantize and not options.fold_bn:
+        raise ConfigError("--quantize: found with --no-fold-bn, expected folded tdBN, whose scales the integers include")
     return options
 
 
@@ -138,7 +145,7 @@ class Source(NamedTuple):
 
     Attributes:
         trained: the network of the checkpoint.
-        written: the network to write, folded unless disabled.
+        written: the network to write, folded unless disabled, with its weights on a grid if they are quantised.
         content: weights and configuration of ``written``; the final training state, with ``test_accuracy`` if the run measured
             it.
     """
@@ -168,6 +175,8 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
             hint="Pass the run's own checkpoint, or omit --no-fold-bn.",
         )
     written = fold(trained) if options.fold_bn else trained
+    if options.quantize:
+        round_weights(written, written.spec.bits)
     layers = {}
     for layer in written.spiking_layers():
         threshold, _ = layer.lif.firing()

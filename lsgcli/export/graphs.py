@@ -12,6 +12,7 @@ from torch.export import Dim, ExportedProgram
 
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
+from lsgcli.models.quantise import settle
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels import NormParameters, average, normalise
 from lsgcli.neurons.neuron import over_channels
@@ -195,6 +196,7 @@ def _traceable(network: SpikingNet) -> tuple[SpikingNet, list[TraceableLIF]]:
         ConfigError: the network has neurons other than LIF.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
+    settle(network)
     paths = {module: path for path, module in network.named_modules()}
     layers = []
     for layer in network.spiking_layers():

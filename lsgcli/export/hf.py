@@ -24,6 +24,7 @@ class HF(Format):
     """A folder as model hubs expect it: `model.safetensors`, `config.json`, and the model card `README.md`."""
 
     folder = True
+    options = SafeTensors.options
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -88,6 +89,7 @@ def _commands(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
     for epochs in later:
         yield f'ckpt=$(lsg train -q --resume "$(dirname "$ckpt")" --epochs {epochs})'
     words = ['lsg export "$ckpt" --format hf -o', Path(record["path"]).name]
+    words += ["--quantize", export["quantize"]] if export["quantize"] else []
     words += ["--no-fold-bn"] if not export["fold_bn"] else []
     words += ["-T", str(T)] if export["trained_T"] != T else []
     words += ["--verify", str(record["samples"])] if record["samples"] else []

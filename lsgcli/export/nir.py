@@ -35,6 +35,7 @@ from lsgcli.models.layers import ConvNorm, SpikingConv
 from lsgcli.models.mlp import MLP
 from lsgcli.models.ms_resnet import MsBlock, MsResNet18
 from lsgcli.models.qkformer import QKFormer
+from lsgcli.models.quantise import integers
 from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBlock
 from lsgcli.models.sew import SewDVS
 from lsgcli.models.vggsnn import VGGSNN
@@ -60,12 +61,12 @@ class NIR(Format):
     suffix = ".nir"
     extra = "nir"
     packages = ("nir",)
-    options: ClassVar[Mapping[str, Any]] = {"dt": 1e-4}  # seconds; snntorch supports no other value
+    options: ClassVar[Mapping[str, Any]] = {"dt": 1e-4, "quantize": None}  # seconds; snntorch supports no other value
 
     def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
         """Write the graph of a folded network, see :func:`draw`."""
         assert options.dt is not None
-        graph = draw(network, options.dt)
+        graph = draw(network, options.dt, network.spec.bits if options.quantize else None)
         graph.metadata |= {**metadata(content), "classes": json.dumps(content.config["classes"])}
         file = io.BytesIO()
         nir.write(file, graph)
@@ -94,14 +95,17 @@ class GraphBuilder:
     Attributes:
         names: name of each layer of neurons.
         dt: duration of a timestep, in seconds.
+        bits: of the weights, if they are on a grid.
         nodes: nodes by name.
         edges: (source, target), in topological order.
     """
 
     names: dict[LIF, str]
     dt: float
+    bits: int | None = None
     nodes: "dict[str, nir.NIRNode]" = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)
+    scales: dict[str, list[float]] = field(default_factory=dict)  # of the weights of each node, per output channel
 
     def add(self, name: str, node: "nir.NIRNode", *inputs: Signal) -> None:
         """Add a node whose input is the sum of ``inputs``."""
@@ -115,10 +119,12 @@ class GraphBuilder:
 
     def weights(self, name: str, x: Signal, weight: Tensor, bias: Tensor | None, **geometry: Any) -> Signal:
         """A convolution; arguments as for :func:`torch.nn.functional.conv2d`, where ``geometry`` is stride, padding and dilation."""
-        scaled = (weight.double() * x.scale).float().numpy()
+        scaled = (weight.double() * x.scale).float()
+        if self.bits is not None:
+            self.scales[name] = integers(scaled, self.bits)[1].tolist()
         plain = np.zeros(len(weight), np.float32) if bias is None else bias.float().numpy()
         pairs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), **geometry}
-        node = nir.Conv2d(x.shape[1:], scaled, groups=1, bias=plain, **{key: tuple(pair) for key, pair in pairs.items()})
+        node = nir.Conv2d(x.shape[1:], scaled.numpy(), groups=1, bias=plain, **{key: tuple(pair) for key, pair in pairs.items()})
         self.add(name, node, x)
         channels, height, width = (int(n) for n in node.output_type["output"])
         return Signal((name,), (channels, height, width))
@@ -190,7 +196,7 @@ class GraphBuilder:
 
 
 @torch.no_grad()
-def draw(model: SpikingNet, dt: float) -> "nir.NIRGraph":
+def draw(model: SpikingNet, dt: float, bits: int | None = None) -> "nir.NIRGraph":
     """The graph of a folded network, from frames (C, H, W) to logits (classes, 1, 1), with metadata.
 
     LIF nodes are named after the network's layers of neurons; the convolution that feeds a layer is ``LAYER.synapse``. A plug-in
@@ -199,12 +205,13 @@ def draw(model: SpikingNet, dt: float) -> "nir.NIRGraph":
     Args:
         model: in evaluation mode, on the CPU.
         dt: duration of a timestep, in seconds.
+        bits: of the weights, if they are on a grid, whose scales the metadata then include.
 
     Raises:
         ConfigError: NIR cannot represent the network.
     """
     layers = model.spiking_layers()
-    builder = GraphBuilder({layer.lif: layer.name for layer in layers}, dt)
+    builder = GraphBuilder({layer.lif: layer.name for layer in layers}, dt, bits)
     logits = convert(model, builder.input(model.spec.in_channels, model.spec.height, model.spec.input_size), builder)
     builder.add("output", nir.Output(np.array(logits.shape)), logits)
     # Shapes as in torch, where neurons of a linear layer have no height and width.
@@ -217,6 +224,8 @@ def draw(model: SpikingNet, dt: float) -> "nir.NIRGraph":
         "scaling": SCALING,
         "layers": json.dumps({name: shape[:1] if name in linear else shape for name, shape in shapes.items()}),
     }
+    if bits is not None:
+        about["quantization"] = json.dumps({"bits": bits, "scales": builder.scales})
     return nir.NIRGraph(builder.nodes, builder.edges, metadata=about)
 
 

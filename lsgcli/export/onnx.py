@@ -22,6 +22,7 @@ from lsgcli.checkpoint import Checkpoint
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.export import ExportOptions, Format, metadata, read_metadata, reading
 from lsgcli.export.graphs import explained, trace
+from lsgcli.export.onnx_integers import quantise
 from lsgcli.export.runners import Output, Runner, Stepwise
 from lsgcli.models.base import SpikingNet
 from lsgcli.registry import register
@@ -42,7 +43,7 @@ class ONNX(Format):
     suffix = ".onnx"
     extra = "onnx"
     packages = ("onnx", "onnxscript", "onnxruntime")
-    options = {"mode": "unroll", "fold_bn": True}
+    options = {"mode": "unroll", "fold_bn": True, "quantize": None}
     modes = ("unroll", "step")
 
     def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
@@ -71,6 +72,8 @@ class ONNX(Format):
         assert exported is not None
         model = exported.model_proto
         _clean(model)
+        if options.quantize:
+            quantise(model.graph, network)
         if options.mode == "unroll":  # make the spikes internal values
             model.graph.value_info.extend(model.graph.output[1:])
             del model.graph.output[1:]

@@ -7,6 +7,7 @@ from lsgcli.checkpoint import Checkpoint
 from lsgcli.export import ExportOptions, Format
 from lsgcli.export.runners import NetworkRunner, Runner
 from lsgcli.models.base import SpikingNet
+from lsgcli.models.quantise import packed
 from lsgcli.registry import register
 
 
@@ -16,9 +17,11 @@ class SafeTensors(Format):
 
     suffix = ".safetensors"
     is_checkpoint = True
+    options = {"fold_bn": True, "quantize": None}
 
     def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
-        checkpoint.write(path, Checkpoint(content.weights, content.config))
+        weights = packed(network, network.spec.bits) if options.quantize else content.weights
+        checkpoint.write(path, Checkpoint(weights, content.config))
 
     def open(self, path: Path) -> Runner:
         return NetworkRunner(*checkpoint.load(path))

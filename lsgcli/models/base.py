@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from lsgcli import registry
 from lsgcli.config import FIELDS, NeuronConfig
 from lsgcli.errors import ConfigError
+from lsgcli.models.quantise import BITS
 from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.settings import Settings, setting
@@ -56,6 +57,11 @@ class NetworkSpec(Settings):
     def height(self) -> int:
         """H of the input."""
         return self.input_size if self.input_height is None else self.input_height
+
+    @property
+    def bits(self) -> int:
+        """Bits of the weights when they are quantised."""
+        return self.weight_bits or BITS
 
     def channels(self, full: int) -> int:
         """``full`` scaled by the width multiplier."""

@@ -16,7 +16,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 from lsgcli.models.layers import ConvNorm
-from lsgcli.models.quantise import BITS, integers, round_weights, synapses
+from lsgcli.models.quantise import integers, round_weights, synapses
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels import Backend, Bytes
 from lsgcli.neurons.kernels.fused import Fused
@@ -42,14 +42,13 @@ def integer(network: SpikingNet) -> SpikingNet:
             f"int8: found the method {network.spec.neuron.method}, whose neurons pass on their threshold, expected spikes of 0 and 1",
             hint="Use another precision.",
         )
-    bits = network.spec.weight_bits or BITS
-    round_weights(network, bits)
+    round_weights(network, network.spec.bits)
     levels = {module.conv: module.levels for module in network.modules() if isinstance(module, ConvNorm)}
     levels[network.classifier] = network.levels
     for name, module in synapses(network):
         if isinstance(module, nn.Linear) or (module.padding_mode == "zeros" and not isinstance(module.padding, str)):
             own = levels.get(module)
-            module.product = product(module, bits, own or 1)  # type: ignore[assignment]
+            module.product = product(module, network.spec.bits, own or 1)  # type: ignore[assignment]
             module.name, module.levels, module.is_real = name, own, False  # type: ignore[assignment]
             module.__class__ = IntegerConv2d if isinstance(module, nn.Conv2d) else IntegerLinear
     for module in network.modules():

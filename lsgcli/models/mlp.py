@@ -25,7 +25,7 @@ class MLP(SpikingNet):
         super().__init__(spec)
         layers, features = [], spec.in_channels * spec.height * spec.input_size
         for full in HIDDEN:
-            layers.append(SpikingConv(spec, features, spec.channels(full), kernel=1))
+            layers.append(SpikingConv(spec, features, spec.channels(full), kernel=1, levels=1 if layers else None))
             features = spec.channels(full)
         self.hidden = nn.ModuleList(layers)
         self.classifier, self.levels = nn.Linear(features, spec.num_classes), 1
