@@ -29,13 +29,14 @@ NOTHING = "_No results yet._"
 
 
 def pairs(record: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(lsg contender, other contender, ratio), for the same precision, and for lsg in bf16 with spikingjelly in fp32."""
+    """(lsg contender, other contender, ratio): same precision, lsg in bf16 with spikingjelly in fp32, and lsg in int8 with floats."""
     for ours, others in record["ratios"].items():
         if ours.split()[0] == "lsg":
             for other, found in others.items():
                 name, precision = other.split()
                 across = name == "spikingjelly" and ours.endswith("bf16")
-                if name in PEERS and (precision == ours.split()[1] or across):
+                below = ours.endswith("int8") and step.comparable(ours, other)
+                if below or (name in PEERS and (precision == ours.split()[1] or across)):
                     yield ours, other, found
 
 

@@ -2,8 +2,8 @@
 
     pip install -e '.[bench]'
     python -m benchmarks.step --network vggsnn --precision fp32 --rounds 7
-    python -m benchmarks.step --network vggsnn --width 0.25 -T 8 --inference
-    python -m benchmarks.step --all              # the six cases of the documentation, both precisions; --quick for a look
+    python -m benchmarks.step --network vggsnn --width 0.25 -T 8 --inference --precision all
+    python -m benchmarks.step --all              # the six cases of the documentation, every precision; --quick for a look
 
 No other programs should run. The protocol is in ``benchmarks.race``, the peers are in ``benchmarks.peers``: each runs with the defaults
 of its library, and as ``...-best`` with channels-last memory, the same allocator settings as lsg, its cheapest surrogate, and static
@@ -24,7 +24,13 @@ from benchmarks.race import race
 from benchmarks.tables import Table, megabytes, show
 from benchmarks.workers import CONTENDERS, DEFAULTS, USUAL, Case, case
 
-PRECISIONS = {"fp32": ("fp32",), "bf16": ("bf16",), "both": ("fp32", "bf16")}
+PRECISIONS = {
+    "fp32": ("fp32",),
+    "bf16": ("bf16",),
+    "int8": ("int8",),
+    "both": ("fp32", "bf16"),
+    "all": ("fp32", "bf16", "int8"),  # of inference
+}
 NEEDS = {"SpikingJelly": "spikingjelly", "SnnTorch": "snntorch"}
 # With the number of rounds that fits: full-width steps take seconds.
 ALL = (
@@ -38,9 +44,9 @@ ALL = (
 
 
 def entries(names: Sequence[str], precision: str) -> list[tuple[str, str]]:
-    """Who runs in which precision.
+    """Who runs in which precision; in int8, lsg only.
 
-    With both, snntorch runs in fp32 only: its spikes are float32 under autocast, and all contenders are in memory at once.
+    With several, snntorch runs in fp32 only: its spikes are float32 under autocast, and all contenders are in memory at once.
     """
     both = len(PRECISIONS[precision]) > 1
     return [
@@ -48,6 +54,7 @@ def entries(names: Sequence[str], precision: str) -> list[tuple[str, str]]:
         for each in PRECISIONS[precision]
         for name in names
         if not (both and each == "bf16" and CONTENDERS[name].kit == "SnnTorch")
+        and (each != "int8" or CONTENDERS[name].kit == "lsg")
     ]
 
 
@@ -128,7 +135,9 @@ def _networks(record: dict[str, Any]) -> Table:
 
 
 def comparable(ours: str, other: str) -> bool:
-    """Whether the table shows the pair: the same precision, or lsg's bf16 against a peer's fp32."""
+    """Whether the table shows the pair: the same precision, lsg's bf16 against a peer's fp32, or its int8 against floats."""
+    if ours.endswith("int8"):
+        return other.startswith(("lsg", "spikingjelly"))
     return ours.split()[1] == other.split()[1] or (ours.endswith("bf16") and not other.startswith(("lsg", "floor")))
 
 
@@ -150,7 +159,7 @@ def main() -> None:
     """Measure one case, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     case_arguments(parser)
-    parser.add_argument("--precision", choices=sorted(PRECISIONS), help="default: fp32; with --all: both")
+    parser.add_argument("--precision", choices=sorted(PRECISIONS), help="default: fp32; with --all: both, and all for inference")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--train", dest="mode", action="store_const", const="train", default="train", help="the default")
     mode.add_argument(
@@ -165,9 +174,12 @@ def main() -> None:
     options = parser.parse_args()
     names = chosen(parser, options.contenders)
     names = [name for name in names if not (options.quick and CONTENDERS[name].kit == "SnnTorch")]
-    precision = options.precision or ("both" if options.all else "fp32")
     rounds, warm = (2, 1) if options.quick else (options.rounds, options.warm)
     for which, usual in ALL if options.all else ((given_case(options), 7),):
+        several = "all" if which.mode == "inference" else "both"
+        precision = options.precision or (several if options.all else "fp32")
+        if "int8" in PRECISIONS[precision] and which.mode != "inference":
+            parser.error("int8 is for --inference")
         name = f"step-{which}-{precision}{'-quick' if options.quick else ''}"
         measure(which, names, precision, rounds or usual, warm, options.threads, name)
 

@@ -63,16 +63,16 @@ def prepare(contender: Contender, case: Case, precision: str, threads: int) -> P
 
         keep_large_buffers()
     x, labels = (tensor.to(case.device) for tensor in inputs(case))
-    built = build(contender, case)
+    built = build(contender, case, precision)
     step = MODES[case.mode](built, x, labels, lambda: autocast(precision, case.device))
     return Prepared(built, case, precision, x, labels, step)
 
 
-def build(contender: Contender, case: Case) -> Built:
-    """The contender's network."""
+def build(contender: Contender, case: Case, precision: str = "fp32") -> Built:
+    """The contender's network; of lsg, for inference in a precision."""
     if contender.kit == "lsg":
         from lsgcli import models, registry
-        from lsgcli.models.fold import fold
+        from lsgcli.models.integer import deployed
         from lsgcli.neurons import LIF
         from lsgcli.neurons.kernels import single_backward
 
@@ -90,7 +90,7 @@ def build(contender: Contender, case: Case) -> Built:
                 module.backend = registry.get("backend", contender.backend)  # looking it up by name would divide the graph
 
         def deploy(network: nn.Module) -> nn.Module:
-            network = fold(network)
+            network = deployed(network, precision)
             if contender.compiled:
                 network.compile(fullgraph=True)
             return network

@@ -103,7 +103,7 @@ class Worker:
 
     Args:
         name: of the contender.
-        precision: ``fp32`` or ``bf16`` (autocast).
+        precision: ``fp32``, ``bf16`` (autocast), or ``int8`` (inference of lsg).
         case: what it runs.
         threads: that it may use.
     """
