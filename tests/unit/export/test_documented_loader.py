@@ -26,10 +26,10 @@ def test_is_short_and_imports_nothing_of_lsg():
 
 @pytest.mark.parametrize("form", ["safetensors", "hf"])
 @pytest.mark.parametrize("which", ["vggsnn", "resnet19-add", "resnet19-sew"])
-@pytest.mark.parametrize("decay_per", ["layer", "channel"])
-def test_gives_equal_logits(which, decay_per, form, tmp_path):
+@pytest.mark.parametrize(("decay_per", "quantize"), [("layer", "int8"), ("channel", None)])
+def test_gives_equal_logits(which, decay_per, quantize, form, tmp_path):
     target = tmp_path / ("net.safetensors" if form == "safetensors" else "folder")
-    found = exported(saved(which, tmp_path / "checkpoint.safetensors", decay_per=decay_per), form, target)
+    found = exported(saved(which, tmp_path / "checkpoint.safetensors", decay_per=decay_per), form, target, quantize=quantize)
     x = next(samples(found.content.config, 5)).x
     torch.save(x, tmp_path / "x.pt")
     script = f"{CODE}\nimport sys\nassert 'lsgcli' not in sys.modules\n"

@@ -1,0 +1,100 @@
+"""Exports with integer weights: the logits of integer inference, the integers that are stored, and their size."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lsgcli import checkpoint, registry
+from lsgcli.errors import ConfigError
+from lsgcli.export import chosen, verify
+from lsgcli.models.integer import deployed
+from tests.exports import exported, samples, saved, slow_if
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+WAYS = [("safetensors", None), ("hf", None), ("nir", None), ("onnx", "unroll"), ("onnx", "step")]
+NETWORKS = ("mlp", "vggsnn", "resnet19-add")
+
+
+def frames(config, size=6):
+    """A batch of event counts."""
+    batch = next(samples(config, size))
+    batch.x.abs_().mul_(2).round_()
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("which", "form", "mode"), [slow_if(form == "onnx" and w != "mlp", w, form, mode) for w in NETWORKS for form, mode in WAYS]
+)
+def test_an_export_gives_the_logits_of_integer_inference(which, form, mode, tmp_path):
+    path = saved(which, tmp_path / "float.safetensors", width_multiplier=1 / 16)
+    target = tmp_path / f"out{registry.get('format', form).suffix}"
+    source = exported(path, form, target, mode=mode, quantize="int8")
+    runner = registry.get("format", form)().open(target)
+    batch = frames(runner.config)
+    result = verify.verify(source.trained, source.written, runner, [batch], "out")
+    assert (result["spikes_different"], result["ties"]) == (0, 0)
+    with torch.inference_mode():
+        expected = deployed(checkpoint.load(path)[0], "int8")(batch.x)
+    torch.testing.assert_close(runner.run(batch.x).logits, expected, rtol=0, atol=1e-5)
+    assert expected.std() > 0.01
+
+
+@pytest.mark.parametrize(("which", "convolutions"), [("mlp", 2), slow_if(True, "vggsnn", 8)])
+def test_onnxruntime_convolves_integers(which, convolutions, tmp_path):
+    """All convolutions but the first, whose input may be real, in the graph that onnxruntime runs."""
+    target = tmp_path / "out.onnx"
+    exported(saved(which, tmp_path / "float.safetensors"), "onnx", target, quantize="int8")
+    settings = onnxruntime.SessionOptions()
+    settings.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    settings.log_severity_level = 3
+    onnxruntime.InferenceSession(target, settings)
+    run = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert (run.count("ConvInteger"), run.count("MatMulNBits"), run.count("DynamicQuantizeMatMul")) == (convolutions - 1, 0, 0)
+    assert len([name for name in run if "Conv" in name]) == convolutions
+
+
+def test_files_of_a_quarter_of_the_size(tmp_path):
+    path = saved("mlp", tmp_path / "float.safetensors", width_multiplier=1.0)
+    for form in ("safetensors", "onnx"):
+        sizes = []
+        for quantize in (None, "int8"):
+            target = tmp_path / f"{quantize}{registry.get('format', form).suffix}"
+            exported(path, form, target, quantize=quantize)
+            sizes.append(target.stat().st_size)
+        assert sizes[1] < 0.32 * sizes[0], form
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_integers_are_stored(bits, tmp_path):
+    path = saved("mlp", tmp_path / "float.safetensors", weight_bits=bits)
+    exported(path, "safetensors", tmp_path / "out.safetensors", quantize="int8")
+    stored = load_file(tmp_path / "out.safetensors")
+    weight, scale = stored["classifier.weight"], stored["classifier.weight_scale"]
+    assert (weight.dtype, int(weight.abs().max())) == (torch.int8, 2 ** (bits - 1) - 1)
+    found = checkpoint.load(tmp_path / "out.safetensors")[0]
+    assert torch.equal(found.classifier.weight, weight * scale[:, None])
+
+
+def test_nir_has_weights_on_the_grid_and_their_scales(tmp_path):
+    nir = pytest.importorskip("nir")
+    exported(saved("vggsnn", tmp_path / "float.safetensors"), "nir", tmp_path / "out.nir", quantize="int8")
+    graph = nir.read(tmp_path / "out.nir")
+    about = json.loads(graph.metadata["quantization"])
+    nodes = {name: node for name, node in graph.nodes.items() if isinstance(node, nir.Conv2d)}
+    assert about["bits"] == 8 and about["scales"].keys() == nodes.keys()
+    for name, node in nodes.items():
+        steps = node.weight / np.array(about["scales"][name])[:, None, None, None]
+        assert np.array_equal(steps, steps.round()) and np.abs(steps).max() == 127
+
+
+def test_refusals():
+    with pytest.raises(ConfigError, match="--quantize: found with --format pt2, expected --format hf or nir or onnx or safetensors"):
+        chosen("pt2", quantize="int8")
+    with pytest.raises(ConfigError, match="found 'int4', expected int8"):
+        chosen("onnx", quantize="int4")
+    with pytest.raises(ConfigError, match="found with --no-fold-bn"):
+        chosen("onnx", quantize="int8", fold_bn=False)
