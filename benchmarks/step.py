@@ -159,7 +159,9 @@ def main() -> None:
     """Measure one case, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     case_arguments(parser)
-    parser.add_argument("--precision", choices=sorted(PRECISIONS), help="default: fp32; with --all: both, and all for inference")
+    parser.add_argument(
+        "--precision", choices=sorted(PRECISIONS), help="default: fp32; with --all: both, and all for inference"
+    )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--train", dest="mode", action="store_const", const="train", default="train", help="the default")
     mode.add_argument(

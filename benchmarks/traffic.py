@@ -97,7 +97,7 @@ class Fired:
 
 
 class Convolved(NamedTuple):
-    """A convolution or linear layer: multiply-accumulates, elements of input, output and weight, and levels of its input."""
+    """A convolution or linear layer: multiply-accumulates, elements of input, output and weight, and levels of an input saved as bytes."""
 
     macs: int
     inputs: int
@@ -145,7 +145,7 @@ def recorded(which: Case) -> tuple[list[Fired], list[Convolved]]:
     if which.mode == "inference":
         model = fold(model)
     recorder, convolved = Recorder(), []
-    levels = {module.conv: module.levels for module in model.modules() if isinstance(module, ConvNorm)}
+    levels = {module.conv: module.levels for module in model.modules() if isinstance(module, ConvNorm) and module.packs}
 
     def note(module: Any, args: tuple[Tensor, ...], out: Tensor) -> None:
         frame, frames = macs(module, out)

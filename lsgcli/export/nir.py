@@ -124,7 +124,9 @@ class GraphBuilder:
             self.scales[name] = integers(scaled, self.bits)[1].tolist()
         plain = np.zeros(len(weight), np.float32) if bias is None else bias.float().numpy()
         pairs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), **geometry}
-        node = nir.Conv2d(x.shape[1:], scaled.numpy(), groups=1, bias=plain, **{key: tuple(pair) for key, pair in pairs.items()})
+        node = nir.Conv2d(
+            x.shape[1:], scaled.numpy(), groups=1, bias=plain, **{key: tuple(pair) for key, pair in pairs.items()}
+        )
         self.add(name, node, x)
         channels, height, width = (int(n) for n in node.output_type["output"])
         return Signal((name,), (channels, height, width))

@@ -46,7 +46,11 @@ def quantise(graph: "onnx.GraphProto", network: SpikingNet) -> None:
             nodes += _on_floats(node, weight)
         else:
             stored = (q.to(torch.int16) + 128).to(torch.uint8).numpy()
-            constants |= {weight: stored, f"{weight}_scale": (scale / n).view(-1, 1, 1).numpy(), f"levels.{n}": np.array(n, np.float32)}
+            constants |= {
+                weight: stored,
+                f"{weight}_scale": (scale / n).view(-1, 1, 1).numpy(),
+                f"levels.{n}": np.array(n, np.float32),
+            }
             constants[node.input[2]] = held.pop(node.input[2]).reshape(-1, 1, 1)
             nodes += _on_integers(node, name, n)
     del graph.node[:]
@@ -62,9 +66,9 @@ def _multiplying(
     """Name and module of the layer whose weights the node multiplies by. Of a linear layer, the graph has the transposed weight."""
     for name, layer in synapses(network) if node.op_type in ("Conv", "MatMul") else ():
         other = held.get(node.input[1])
-        if node.input[1] == f"{name}.weight":
-            yield name, layer
-        elif node.op_type == "MatMul" and other is not None and np.array_equal(other, layer.weight.detach().numpy().T):
+        if node.input[1] == f"{name}.weight" or (
+            node.op_type == "MatMul" and other is not None and np.array_equal(other, layer.weight.detach().numpy().T)
+        ):
             yield name, layer
 
 

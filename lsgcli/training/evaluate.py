@@ -14,8 +14,8 @@ from lsgcli.compute import Compute, full_precision
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.models.base import SpikingNet
-from lsgcli.models.layers import SpikingConv
 from lsgcli.models.integer import deployed
+from lsgcli.models.layers import SpikingConv
 from lsgcli.neurons.step import number
 
 

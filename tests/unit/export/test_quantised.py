@@ -85,14 +85,18 @@ def test_nir_has_weights_on_the_grid_and_their_scales(tmp_path):
     graph = nir.read(tmp_path / "out.nir")
     about = json.loads(graph.metadata["quantization"])
     nodes = {name: node for name, node in graph.nodes.items() if isinstance(node, nir.Conv2d)}
-    assert about["bits"] == 8 and about["scales"].keys() == nodes.keys()
+    assert about["bits"] == 8
+    assert about["scales"].keys() == nodes.keys()
     for name, node in nodes.items():
         steps = node.weight / np.array(about["scales"][name])[:, None, None, None]
-        assert np.array_equal(steps, steps.round()) and np.abs(steps).max() == 127
+        assert np.array_equal(steps, steps.round())
+        assert np.abs(steps).max() == 127
 
 
 def test_refusals():
-    with pytest.raises(ConfigError, match="--quantize: found with --format pt2, expected --format hf or nir or onnx or safetensors"):
+    with pytest.raises(
+        ConfigError, match="--quantize: found with --format pt2, expected --format hf or nir or onnx or safetensors"
+    ):
         chosen("pt2", quantize="int8")
     with pytest.raises(ConfigError, match="found 'int4', expected int8"):
         chosen("onnx", quantize="int4")

@@ -101,7 +101,9 @@ class Reference:
         return self.current("classifier", self.fire("hidden_lif", hidden))
 
 
-@pytest.mark.parametrize(("which", "name", "bits"), [("vggsnn", "vggsnn", 8), ("vggsnn", "vggsnn", 4), ("resnet19-add", "resnet19", 8)])
+@pytest.mark.parametrize(
+    ("which", "name", "bits"), [("vggsnn", "vggsnn", 8), ("vggsnn", "vggsnn", 4), ("resnet19-add", "resnet19", 8)]
+)
 def test_the_logits_are_those_of_integer_sums_in_numpy(which, name, bits):
     net = seasoned(which, dtype=torch.float32, weight_bits=None if bits == 8 else bits)
     x = counts(net)

@@ -19,13 +19,15 @@ def test_the_grid(bits):
     q, scale = integers(weight, bits)
     most = 2 ** (bits - 1) - 1
     assert (q.dtype, int(q.abs().max())) == (torch.int8, most)
-    assert (scale > 0).all() and not q[3].any()
+    assert (scale > 0).all()
+    assert not q[3].any()
     error = (weight - q * scale.view(-1, 1, 1, 1)).abs() / scale.view(-1, 1, 1, 1)
     assert error.max() <= 0.5 + 1e-3
     # Exact products, so that float convolutions of any framework multiply by the same weights, and the grid is found again.
     assert np.array_equal(on_grid(weight, bits).double(), q.double() * scale.double().view(-1, 1, 1, 1))
     again, same = integers(on_grid(weight, bits), bits)
-    assert torch.equal(q, again) and torch.equal(scale[q.flatten(1).any(1)], same[q.flatten(1).any(1)])
+    assert torch.equal(q, again)
+    assert torch.equal(scale[q.flatten(1).any(1)], same[q.flatten(1).any(1)])
 
 
 def test_training_multiplies_by_rounded_weights_and_passes_gradients_through():
