@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from lsgcli.models.base import SpikingNet
-from lsgcli.models.layers import ConvNorm
+from lsgcli.models.integer import levels_of
 from lsgcli.models.quantise import Synapse, integers, synapses
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def quantise(graph: "onnx.GraphProto", network: SpikingNet) -> None:
     """
     from onnx import numpy_helper
 
-    levels = {module.conv: module.levels for module in network.modules() if isinstance(module, ConvNorm)}
+    levels = levels_of(network)
     held = {weight.name: numpy_helper.to_array(weight) for weight in graph.initializer}
     constants: dict[str, NDArray[np.generic]] = {ZERO: np.array(0, np.uint8), MIDDLE: np.array(128, np.uint8)}
     nodes: list[onnx.NodeProto] = []

@@ -16,7 +16,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 from lsgcli.models.layers import ConvNorm
-from lsgcli.models.quantise import integers, round_weights, synapses
+from lsgcli.models.quantise import Synapse, integers, round_weights, synapses
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels import Backend, Bytes
 from lsgcli.neurons.kernels.fused import Fused
@@ -43,18 +43,23 @@ def integer(network: SpikingNet) -> SpikingNet:
             hint="Use another precision.",
         )
     round_weights(network, network.spec.bits)
-    levels = {module.conv: module.levels for module in network.modules() if isinstance(module, ConvNorm)}
-    levels[network.classifier] = network.levels
+    levels = levels_of(network)
     for name, module in synapses(network):
         if isinstance(module, nn.Linear) or (module.padding_mode == "zeros" and not isinstance(module.padding, str)):
             own = levels.get(module)
             module.product = product(module, network.spec.bits, own or 1)  # type: ignore[assignment]
             module.name, module.levels, module.is_real = name, own, False  # type: ignore[assignment]
             module.__class__ = IntegerConv2d if isinstance(module, nn.Conv2d) else IntegerLinear
-    for module in network.modules():
-        if isinstance(module, LIF):
-            module.backend = in_bytes(module.backend)
+    for neurons in network.modules():
+        if isinstance(neurons, LIF):
+            neurons.backend = in_bytes(neurons.backend)
     return network
+
+
+def levels_of(network: SpikingNet) -> dict[Synapse, int | None]:
+    """Of each layer with known input: n if it is spikes (1), their sums (1), or averages of n spikes; None if it may be real-valued."""
+    levels: dict[Synapse, int | None] = {network.classifier: network.levels}
+    return levels | {module.conv: module.levels for module in network.modules() if isinstance(module, ConvNorm)}
 
 
 def in_bytes(backend: str | Backend) -> Backend:
@@ -65,7 +70,7 @@ def in_bytes(backend: str | Backend) -> Backend:
     return Bytes(registry.get("backend", backend) if isinstance(backend, str) else backend)
 
 
-def product(module: nn.Conv2d | nn.Linear, bits: int, levels: int) -> Callable[[Tensor], Tensor]:
+def product(module: Synapse, bits: int, levels: int) -> Callable[[Tensor], Tensor]:
     """A function of integers n, uint8 (N, C, H, W), that multiplies n / levels by the weights of a layer, and adds its bias.
 
     It uses oneDNN's convolution of uint8 and int8 with float32 output. A linear layer is the convolution of images of one pixel.
@@ -80,8 +85,8 @@ def product(module: nn.Conv2d | nn.Linear, bits: int, levels: int) -> Callable[[
 
     # A function, since oneDNN's tensors cannot be copied, and copies of a network share functions.
     def multiplied(n: Tensor) -> Tensor:
-        out = (1.0, 0, torch.float32, "none", [], "")
-        return ops.qconv2d_pointwise(n, 1 / levels, 0, weight, scale, zeros, bias, *geometry, *out)  # type: ignore[no-any-return]
+        x, w = (n, 1 / levels, 0), (weight, scale, zeros)
+        return ops.qconv2d_pointwise(*x, *w, bias, *geometry, 1.0, 0, torch.float32, "none", [], "")  # type: ignore[no-any-return]
 
     return multiplied
 

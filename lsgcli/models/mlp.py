@@ -23,7 +23,8 @@ class MLP(SpikingNet):
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
-        layers, features = [], spec.in_channels * spec.height * spec.input_size
+        layers: list[SpikingConv] = []
+        features = spec.in_channels * spec.height * spec.input_size
         for full in HIDDEN:
             layers.append(SpikingConv(spec, features, spec.channels(full), kernel=1, levels=1 if layers else None))
             features = spec.channels(full)

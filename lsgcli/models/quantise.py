@@ -87,7 +87,7 @@ def settle(model: nn.Module) -> None:
     for _, module in synapses(model):
         if isinstance(module, RoundedConv2d | RoundedLinear):
             module.weight.copy_(on_grid(module.weight, module.bits))
-            module.__class__ = nn.Conv2d if isinstance(module, nn.Conv2d) else nn.Linear
+            module.__class__ = nn.Conv2d if isinstance(module, nn.Conv2d) else nn.Linear  # type: ignore[assignment]
 
 
 def synapses(model: nn.Module) -> Iterator[tuple[str, Synapse]]:
