@@ -102,7 +102,7 @@ def check_gradients(config: RunConfig) -> None:
     """Check that gradients can be computed in the precision of a run."""
     if config.precision == "int8":
         raise ConfigError(
-            "--precision: found int8, which is for evaluation and prediction, expected auto, fp32, bf16 or fp16",
+            "precision: found int8, which is for evaluation and prediction, expected auto, fp32, bf16 or fp16",
             hint="To train for int8, use --weight-bits 8.",
         )
 
@@ -144,15 +144,15 @@ def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
 def _check_int8(device: torch.device) -> None:
     """Check that torch multiplies bytes by int8 exactly. Without VNNI, oneDNN saturates sums of two products at 16 bits."""
     if device.type != "cpu":
-        raise ConfigError(f"--precision: found int8 on the device {device}, expected cpu", hint="Use --device cpu, or bf16.")
+        raise ConfigError(f"precision: found int8 on the device {device}, expected cpu", hint="Use --device cpu, or bf16.")
     if not hasattr(torch.ops.onednn, "qconv2d_pointwise"):
         raise ConfigError(
-            f"--precision: found int8 with torch {torch.__version__} without oneDNN's qconv2d_pointwise",
+            f"precision: found int8 with torch {torch.__version__} without oneDNN's qconv2d_pointwise",
             hint="Use another precision, or a build of torch with oneDNN.",
         )
     if not _cpu_flags() & VNNI:
         raise ConfigError(
-            f"--precision: found int8 on a processor without {' or '.join(sorted(VNNI))}, expected exact products of integers",
+            f"precision: found int8 on a processor without {' or '.join(sorted(VNNI))}, expected exact products of integers",
             hint="Use --precision fp32.",
         )
 

@@ -274,6 +274,7 @@ def full_flow(
     sample: Sample | None = None,
 ) -> dict[str, Any]:
     """The full gradient-flow record of a model on the first batches of its training data, without augmentation."""
+    check_gradients(config)
     assert bundle.train is not None
     loss = registry.get("loss", config.loss)
     stream = batches(bundle, bundle.train, config.batch_size, seed=config.seed, shuffle=True, drop_last=True)

@@ -48,11 +48,6 @@ def evaluate(
         with terminal.preparing(quiet) as progress:
             opened = open_checkpoint(path, changes, ("test",), environment=common.around(), progress=progress)
         config, bundle = opened.config, opened.bundle
-        if synops and opened.compute.precision == "int8":
-            raise ConfigError(
-                "--synops: found --precision int8, whose layers receive bytes, expected another precision",
-                hint="Use --precision fp32.",
-            )
         also = ("firing_rate", *(("synops",) if synops else ()))
         run = functools.partial(of_model, opened.model, compute=opened.compute, also=also)
     else:

@@ -52,8 +52,8 @@ def export(
     """Export a network, with tdBN folded into the convolutions, and print the path.
 
     --verify compares the folded network with the trained one in double precision, and the export, run by the runtime of its format,
-    with the folded network, of rounded weights if they are quantised: logits, predictions, and spikes if the format exposes them. If they differ by more than rounding, the
-    exit status is 9 and no file is written.
+    with the folded network, whose weights are rounded if they are quantised: logits, predictions, and spikes if the format exposes
+    them. If they differ by more than rounding, the exit status is 9 and no file is written.
     """
     common.messages(quiet, verbose, common.AROUND if verify else ())
     if not verify and (data_dir or cache_dir):

@@ -88,7 +88,6 @@ def inspect_gradients(
     from lsgcli.analysis import Sample, measures
     from lsgcli.analysis.measures import history
     from lsgcli.checkpoint import check_unfolded
-    from lsgcli.compute import check_gradients
     from lsgcli.opened import open_checkpoint
     from lsgcli.report import drawing, figures, flow_terminal, page, terminal
     from lsgcli.run import full_flow
@@ -100,7 +99,6 @@ def inspect_gradients(
     for checkpoint, path in zip(checkpoints, paths, strict=True):
         with terminal.preparing(quiet) as progress:
             found = open_checkpoint(path, changes, environment=common.around(), progress=progress)
-        check_gradients(found.config)
         check_unfolded(path, found.stored, "Gradient flow is measured as in training, with batch statistics.")
         flow = full_flow(found.model, found.bundle, found.config, found.compute, batches, thresholds, sample)
         names = {"checkpoint": checkpoint, "method": found.config.method}

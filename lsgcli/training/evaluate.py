@@ -13,6 +13,7 @@ from lsgcli.analysis.energy import SynapticOperations
 from lsgcli.compute import Compute, full_precision
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle, Split
+from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.integer import deployed
 from lsgcli.models.layers import SpikingConv
@@ -95,6 +96,8 @@ def evaluate(
         also: further results: ``firing_rate`` per layer, and ``synops``, which takes additional time.
         progress: called with (batches done, total batches).
     """
+    if "synops" in also and compute.precision == "int8":
+        raise ConfigError("precision: found int8 with synaptic operations, expected another: in int8, layers receive bytes")
     model = deployed(model, compute.precision)
     rates = FiringRates(model) if also else None
     operations = SynapticOperations(model, events=not bundle.static) if "synops" in also else None
