@@ -72,6 +72,8 @@ def layer(name: str, T: int, rng: np.random.Generator, scale: float = 1.0) -> di
         "grad_relative": 0.01,
         "grad_zero": 0.2,
         "grad_zero_weight": 0.0,
+        "gain": 0.9,
+        "gain_predicted": {"kaiming": 0.8, "weights": 0.85},
         "temporal_share": 0.1,
         "snr": 0.7,
         "mismatch": None,
@@ -95,7 +97,8 @@ def hollow(record: dict) -> dict:
         empty = {key: value if key in kept else None for key, value in one.items()}
         empty["interval"] = [None, None]
         empty["per_step"] = {key: [None] * record["T"] for key in one["per_step"]}
-        empty["u_std_predicted"] = dict.fromkeys(one["u_std_predicted"])
+        for key in ("u_std_predicted", "gain_predicted"):
+            empty[key] = dict.fromkeys(one[key])
         empty["histogram"] = {**one["histogram"], "counts": [0] * 100, "below": 0, "above": 0}
         layers.append(empty)
     return {**record, "layers": layers, "loss": None, "history": None}

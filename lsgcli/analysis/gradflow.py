@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lsgcli.analysis import own
+from lsgcli.analysis.gain import InputGradients
 from lsgcli.analysis.gradients import Sample, WeightGradients, mean, mismatch, norm
 from lsgcli.analysis.hooks import Adapter, Layer, Watcher, observing
 from lsgcli.analysis.measures import LAYER
@@ -80,13 +81,17 @@ def inspect(
             outputs = net(x)
         return loss(full_precision(outputs), y)
 
+    synapses = {id(module.weight): module for module in net.modules() if isinstance(getattr(module, "weight", None), Tensor)}
     with observing(layers, full=True) as watchers:
+        inputs = {one.name: InputGradients(synapses.get(id(one.weight)), watchers[one.name]) for one in layers}
         for batch in batches:
             x, y = (batch.x, batch.y) if isinstance(batch, Batch) else batch
             x, y = compute.move(x), compute.move(y)
             first = first or (x, y)
             net.zero_grad(set_to_none=True)
             losses.append(_backward(forward(x, y), layers, watchers, gradients))
+        for one in inputs.values():
+            one.close()
     if first is None:
         raise ConfigError("inspect: found no mini-batches, expected at least one")
     cosines: dict[str, float | None] = {}
@@ -99,6 +104,7 @@ def inspect(
     records = []
     for layer in layers:
         record = {"name": layer.name, **signal(watchers[layer.name].sums, layer.gamma)}
+        record |= inputs[layer.name].record(record["sg_sq_mean"])
         record |= {**gradients[layer.name].record(layer.weight, reference), "mismatch": cosines.get(layer.name)}
         record["verdict"], record["reason"] = verdict(record, limits)
         records.append(finite({key: record[key] for key in LAYER if key in record}))

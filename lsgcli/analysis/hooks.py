@@ -154,6 +154,8 @@ class HookWatcher(Watcher):
     def _arrives(self, call: int, grad: Tensor) -> None:
         if self.spatial:
             self.arrived[call] = grad
+        else:
+            self.sums.add_gradient(grad[None] if self.layer.steps else grad, call)
 
     def _through(self, call: int, grad: Tensor) -> Tensor | None:
         """Observe dL/dI of a call, which is gain * dL/du, or replace it by the gradient without the recurrence."""

@@ -88,7 +88,9 @@ class StepWatcher(Watcher):
             state.register_hook(lambda grad: torch.zeros_like(grad) if self.spatial else None)
         return state
 
-    def ends(self, current: Tensor, fired: list[Fired], p: LIFParameters) -> None:
+    def ends(self, current: Tensor, fired: list[Fired], out: Tensor, p: LIFParameters) -> None:
+        if self.full and out.requires_grad:
+            out.register_hook(self._arrives)
         u = torch.stack([step.u for step in fired])
         threshold, width = (
             torch.stack([torch.as_tensor(value, dtype=u.dtype, device=u.device).detach().expand_as(u[0]) for value in values])
@@ -102,6 +104,10 @@ class StepWatcher(Watcher):
         with torch.no_grad():
             o = (u >= threshold).to(u.dtype)
             self.sums.count(Block(everything, everything, laid(current), laid(u), laid(o), parts), full=self.full)
+
+    def _arrives(self, grad: Tensor) -> None:
+        if not self.spatial:
+            self.sums.add_gradient(grad)
 
     def _through(self, t: int, grad: Tensor) -> None:
         if not self.spatial:
@@ -181,6 +187,7 @@ class Observed(torch.autograd.Function):
         if watcher.spatial:
             return *without_recurrence(passage, norm, grad), None, None
         watcher.unseen.pop(id(passage), None)
+        watcher.sums.add_gradient(grad, side=passage.side)
         count(watcher.sums, passage, grad, full=True)
         return None, None, grad, None
 

@@ -27,12 +27,14 @@ class LayerSums:
             - ``h``, ``h_squared``: of the surrogate and its square;
             - ``u``, ``u_squared``, ``u_cubed``: of u / v_th;
             - ``current``, ``current_squared``, ``product``: of I[t], I[t]^2, I[t] I[t+1];
-            - ``du``: entries of dL/du that are not exactly zero.
+            - ``du``: entries of dL/du that are not exactly zero;
+            - ``grad_squared``: of (dL/do)^2.
         histogram: counts of u / v_th: below ``LOWEST``, in each bin, at least ``HIGHEST``.
         ever, always: per neuron (without the batch axis): whether it fired in any sample, or at each timestep of all samples.
         beta: mean decay in the last pass.
         alpha: mean width, (T,) or (1,).
         threshold: v_th.
+        scale: factor of tdBN on the weights' output in the last pass, (C,); None without tdBN.
     """
 
     values: dict[str, Tensor] = field(default_factory=dict)
@@ -42,11 +44,12 @@ class LayerSums:
     beta: Tensor = field(default_factory=lambda: torch.tensor(math.nan))
     alpha: Tensor = field(default_factory=lambda: torch.full((1,), math.nan))
     threshold: float = 1.0
+    scale: Tensor | None = None
 
     def begin(self, passage: Passage) -> None:
         """Record the dynamics of a pass, and allocate the statistics per neuron."""
         first, p = passage.x[0], passage.p
-        self.beta, self.threshold = p.decay.detach(), p.threshold
+        self.beta, self.threshold, self.scale = p.decay.detach(), p.threshold, passage.scale
         self.alpha = over_time(p.width.detach(), first.dim() + 1).flatten(1).mean(1)
         if self.ever.shape != (shape := laid(first[None]).shape[2:]):
             self.histogram = self.histogram.to(first.device)
@@ -82,6 +85,15 @@ class LayerSums:
         self.ever[block.rows] |= block.o.amax((0, 1)) > 0
         self.always[block.rows] &= block.o.amin((0, 1)) > 0
         return h
+
+    def add_gradient(self, grad: Tensor, before: int = 0, side: int = 1) -> None:
+        """Add dL/do, (T, ...), or the gradient of averages over windows of side x side; ``before`` timesteps precede."""
+        norms = torch.linalg.vector_norm(grad, dim=tuple(range(1, grad.dim())), dtype=torch.float64)
+        self.add(grad_squared=F.pad((norms / side).square(), (before, 0)))
+
+    def mean(self, name: str) -> float:
+        """Mean over all entries; NaN without data."""
+        return float(self.values[name].sum() / self.values["n"].sum()) if name in self.values else math.nan
 
     def gather(self, gather: Callable[[Tensor], Tensor]) -> None:
         """Add the sums of other processes; ``gather`` returns the tensors of all of them."""

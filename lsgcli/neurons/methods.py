@@ -16,12 +16,13 @@ from lsgcli.config import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels.synchronised import combined
 from lsgcli.neurons.step import Spike
-from lsgcli.neurons.surrogates import PRIMITIVES
+from lsgcli.neurons.surrogates import PRIMITIVES, Surrogate, mean_square, rectangular
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
     from lsgcli.neurons.neuron import LIF
 
+GAIN = 8.0  # predicted gain of a layer over v_th^2 E[h^2], see docs/gradient-flow.md
 NARROWEST = 0.01  # lower bound of measured and learned widths, in units of v_th, to avoid division by 0 in silent layers
 Threshold = float | Tensor
 
@@ -36,6 +37,7 @@ class LayerState(NamedTuple):
         width: the setting ``width``, (), in units of u.
         gamma: mean weight of the tdBN before the neurons, (); 1 without tdBN.
         own: parameters and buffers of the method, see :meth:`Method.tensors`.
+        surrogate: shape of the surrogate.
     """
 
     T: int
@@ -44,6 +46,7 @@ class LayerState(NamedTuple):
     width: Tensor
     gamma: Tensor
     own: Mapping[str, Tensor] = {}
+    surrogate: Surrogate = rectangular
 
 
 class Method:
@@ -212,6 +215,44 @@ class MeasuredSigma(Method):
         n, total, squares = moments
         variance = squares / n - (total / n).square()  # NaN if nothing was measured
         return {"sigma": variance.clamp_min(0).sqrt()}
+
+
+@register("method", "isometric")
+class Isometric(Method):
+    """The decay is learned, and alpha is the width at which a layer passes on the mean square of its gradient: 8 v_th^2 E[h^2] = 1.
+
+    8 v_th^2 E[h^2] is the gain that is predicted for Kaiming weights and tdBN. u is assumed to be normal, with running averages of the
+    measured mean and standard deviation, which are updated as ``sigma`` of ``measured-sigma`` and start at 0 and v_th sqrt(1 + beta^2).
+    With a rectangular surrogate, E[h^2] is coverage / alpha^2. The largest solution is used, which never exceeds sqrt(8) v_th; this is also
+    the width if there is no solution above 0.09 v_th, because hardly any u is near the threshold.
+
+    Source: this package.
+    """
+
+    learns_decay = True
+    measures = True
+    formula = "8 v_th^2 E[h^2] = 1"
+
+    def tensors(self, config: NeuronConfig, shape: tuple[int, ...], steps: int) -> dict[str, Tensor]:
+        """u_mean and u_std: running averages of mean and standard deviation of u."""
+        return {"u_mean": torch.zeros(()), "u_std": torch.tensor(config.threshold * math.sqrt(1 + config.decay**2))}
+
+    def alpha(self, layer: LayerState) -> Tensor:
+        """v_th times the largest root x of 8 E[(x h)^2] / x = x, interpolated between 32 values; u in units of v_th, h of 1 / v_th."""
+        mean, std = (layer.own[name].double() / layer.threshold for name in ("u_mean", "u_std"))
+        widest = math.sqrt(GAIN)
+        x = torch.linspace(widest / 32, widest, 32, dtype=mean.dtype, device=mean.device)
+        excess = GAIN * mean_square(layer.surrogate, x, mean - 1, std.clamp_min(NARROWEST)) / x - x
+        before, after = excess[:-1], excess[1:]
+        roots = x[:-1] + (x[1] - x[0]) * before / (before - after)
+        largest = roots.where((before > 0) & (after <= 0), 0).amax()
+        return layer.threshold * largest.where(largest > 0, widest).to(layer.beta.dtype)
+
+    def averages(self, moments: Tensor) -> dict[str, Tensor]:
+        """u_mean and u_std, over all timesteps."""
+        n, total, squares = moments
+        mean = total / n  # NaN if nothing was measured
+        return {"u_mean": mean, "u_std": (squares / n - mean.square()).clamp_min(0).sqrt()}
 
 
 @register("method", "mpd-agl")

@@ -203,7 +203,7 @@ class LIF(nn.Module):
         if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
             gamma = weight.detach().mean()
         own = {name: tensor.detach() for name, tensor in self.of_method().items()}
-        alpha = self.method.alpha(LayerState(T, detached(self.threshold), beta, width, gamma, own))
+        alpha = self.method.alpha(LayerState(T, detached(self.threshold), beta, width, gamma, own, self.surrogate))
         return alpha if alpha.dim() > beta.dim() else alpha[None]
 
     @torch.no_grad()

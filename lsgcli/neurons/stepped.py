@@ -30,8 +30,8 @@ class Observer(Protocol):
     def carries(self, state: Tensor) -> Tensor:
         """Called with each state that is passed to the next timestep; returns the one to pass on, of the same values."""
 
-    def ends(self, current: Tensor, fired: list[Fired], p: LIFParameters) -> None:
-        """Called after the last timestep."""
+    def ends(self, current: Tensor, fired: list[Fired], out: Tensor, p: LIFParameters) -> None:
+        """Called after the last timestep, with the layer's outputs."""
 
 
 class Stepped(Backend):
@@ -64,9 +64,10 @@ class Stepped(Backend):
             o, after = neuron.step(now, state, SimpleNamespace(beta=p.beta, threshold=p.threshold, **own), fire)
             outputs.append(o)
             state = dict(after) if watcher is None else {name: watcher.carries(value) for name, value in after.items()}
+        out = torch.stack(outputs).to(current.dtype)
         if watcher is not None:
-            watcher.ends(wide.detach(), steps, p)
-        return torch.stack(outputs).to(current.dtype)
+            watcher.ends(wide.detach(), steps, out, p)
+        return out
 
 
 def _of_step(parameter: Tensor, t: int, trailing: int) -> Tensor:

@@ -14,6 +14,7 @@ others also have small values outside of it.
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from lsgcli.registry import register
@@ -95,3 +96,19 @@ PRIMITIVES: dict[str, Surrogate] = {
 def _ramp(y: Tensor) -> Tensor:
     """The integral of max(0, 1 - abs(y))."""
     return 0.5 + y - y * y.abs() / 2
+
+
+def mean_square(h: Surrogate, width: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """width^2 E[h(x, width)^2] for a normal x ~ N(mean, std^2), in [0, 1].
+
+    The sum, over 128 cells of abs(x) < 4 width, of h^2 at their centre times their probability. This is exact for ``rectangular``, where it is
+    the coverage; the error is below 0.5 % for the others.
+
+    Args:
+        h: a surrogate of peak 1/width.
+        width: (...), in units of x.
+        mean, std: (), in units of x.
+    """
+    edges = torch.linspace(-4, 4, 129, dtype=width.dtype, device=width.device)
+    probabilities = torch.special.ndtr((width[..., None] * edges - mean) / std).diff()
+    return probabilities @ h((edges[1:] + edges[:-1]) / 2, torch.ones_like(std)).square()

@@ -128,6 +128,20 @@ def gradient_norm(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     return [by_layer("gradient-norm", flows, labels, "grad_norm", limits=limits, log=True)]
 
 
+@register("picture", "gain")
+@picture(
+    "Gain by layer",
+    shows="Factor by which each layer changes the mean square of the gradient, from its spikes to the input of its weights, on a "
+    "logarithmic scale, and predictions of it. If all gains are below 1, gradients vanish towards the input; above 1, they explode.",
+    hides="Other branches of a residual network, which also carry gradient, and pooling. A gain of 1 does not imply a useful direction.",
+)
+def gain(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
+    """The measured gain, and each prediction as a further view."""
+    views = {"gain": "gain", "predicted": "gain_predicted.kaiming", "predicted from the weights": "gain_predicted.weights"}
+    known = {key for flow in flows for layer in flow["layers"] for key in views.values() if value(layer, key) is not None}
+    return [by_layer(name, flows, labels, key, log=True) for name, key in views.items() if key in known]
+
+
 @register("picture", "training")
 @picture(
     "Decay and width over training",

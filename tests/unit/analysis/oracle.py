@@ -52,13 +52,14 @@ class Network:
         d[np.arange(B), y] -= 1
         g = np.broadcast_to(d / B / T, (T, *d.shape)) @ self.V
         for layer, k in reversed(list(zip(self.layers, kept, strict=True))):
+            k["do"] = g
             k["du"] = self.backward(k, g, layer["beta"], recurrent)
             d_hat = k["du"] * layer["gamma"] * self.threshold
             n = T * B
             centred = d_hat - d_hat.sum((0, 1)) / n - k["hat"] * (d_hat * k["hat"]).sum((0, 1)) / n
             d_z = centred / np.sqrt(k["var"] + EPS)
             k["dW"] = np.einsum("tbo,tbi->oi", d_z, k["s"])
-            g = d_z @ layer["W"]
+            g = k["ds"] = d_z @ layer["W"]
         return {"loss": loss, "layers": kept}
 
     def fire(self, current, beta):
@@ -107,6 +108,7 @@ def measures(net, batches):
         without_reset = [np.sqrt((1 - beta ** (2 * t)) / (1 - beta**2)) for t in range(1, T + 1)]
         counts, edges = np.histogram(scaled, np.linspace(-4, 6, 101))
         varied = grads.std(0) > 0
+        folded = layer["W"] * (layer["gamma"] * net.threshold / np.sqrt(kept[-1]["var"] + EPS))[:, None]
         result.append(
             {
                 "beta": beta,
@@ -133,6 +135,11 @@ def measures(net, batches):
                 "grad_relative": size / norm(layer["W"]),
                 "grad_zero": (du == 0).mean(),
                 "grad_zero_weight": (grads == 0).mean(),
+                "gain": np.square([k["ds"] for k in kept]).mean() / np.square([k["do"] for k in kept]).mean() if index else None,
+                "gain_predicted": {
+                    "kaiming": 8 * net.threshold**2 * (h**2).mean(),
+                    "weights": (folded**2).sum(0).mean() * (h**2).mean(),
+                },
                 "temporal_share": np.mean([norm(g - s) / norm(g) for g, s in zip(grads, rest, strict=True)]),
                 "snr": np.median(np.abs(grads.mean(0)[varied]) / grads.std(0, ddof=1)[varied]),
                 "histogram": {"edges": edges, "counts": counts, "below": (scaled < -4).sum(), "above": (scaled >= 6).sum()},

@@ -50,6 +50,8 @@ def compare(found, expected, where):
         assert found.keys() == expected.keys(), where
         for key, value in expected.items():
             compare(found[key], value, f"{where}.{key}")
+    elif expected is None:
+        assert found is None, where
     elif isinstance(expected, list) and None in expected:
         assert [v is None for v in found] == [v is None for v in expected], where
         known = [i for i, v in enumerate(expected) if v is not None]

@@ -27,7 +27,28 @@ WIDTHS = {
     "lsg": lambda s: np.full(s.T, 2 * s.threshold * np.sqrt(1 + s.beta**2)),
     "mpd-agl": lambda s: 2 * s.gamma * s.threshold * np.sqrt([1 + s.beta**2 * (t > 0) for t in range(s.T)]),
     "measured-sigma": lambda s: np.full(s.T, 2 * s.sigma),
+    "isometric": lambda s: np.full(s.T, s.width),  # of the layer; see isometric()
 }
+
+
+def isometric(mean, std, threshold, surrogate):
+    """The largest width with 8 v_th^2 E[h^2] = 1 for a normal u; None without one above v_th / 20."""
+    z = np.linspace(-7, 7, 14_001)
+    u, weight = mean + std * z, np.exp(-(z**2) / 2) * (z[1] - z[0]) / np.sqrt(2 * np.pi)
+
+    def gain(alpha):
+        with np.errstate(over="ignore"):
+            h = SURROGATES[surrogate](u - threshold, alpha)
+        return 8 * threshold**2 * (h**2 * weight).sum()
+
+    widths = threshold * np.linspace(np.sqrt(8) + 1e-3, 0.05, 100)
+    wide = next((i for i, alpha in enumerate(widths) if gain(alpha) >= 1), None)
+    if wide is None:
+        return None
+    low, high = widths[wide], widths[max(0, wide - 1)]
+    for _ in range(20):
+        low, high = ((low + high) / 2, high) if gain((low + high) / 2) >= 1 else (low, (low + high) / 2)
+    return low
 
 
 @dataclass

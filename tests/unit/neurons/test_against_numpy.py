@@ -44,7 +44,7 @@ def test_layer_equals_numpy(backend, method, surrogate, threshold):
             ).double()
             beta, slope = oracle.decay(layer.b.item())
             stored = {
-                "width": float(getattr(layer, "width", width)),
+                "width": float(layer.alpha if method == "isometric" else getattr(layer, "width", width)),
                 "sigma": float(getattr(layer, "sigma", 0.0)),
             }  # rounded to float32
             alpha = oracle.WIDTHS[method](oracle.State(T, beta, threshold, **stored)).reshape(T, 1, 1, 1, 1)

@@ -11,7 +11,7 @@ from lsgcli.neurons import LIF
 from tests.unit.neurons.helpers import METHODS, normal
 
 LEARNED = {name: name != "none" for name in METHODS}
-STORED = {"measured-sigma": ["sigma"], "matched-width": ["width"]}  # besides b
+STORED = {"measured-sigma": ["sigma"], "matched-width": ["width"], "isometric": ["u_mean", "u_std"]}  # besides b
 
 
 def at(beta, **arguments):

@@ -17,10 +17,11 @@ from tests.unit.neurons import oracle
 from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, normal
 
 
-def state(T=3, threshold=0.5, beta=0.75, width=1.7, gamma=1.5, sigma=0.4):
+def state(T=3, threshold=0.5, beta=0.75, width=1.7, gamma=1.5, sigma=0.4, mean=0.0, surrogate="rectangular"):
     """A layer's state in float64; beta a number, or a list of one a channel."""
-    beta, width, gamma, sigma = (torch.tensor(x, dtype=torch.float64) for x in (beta, width, gamma, sigma))
-    return LayerState(T, threshold, beta, width, gamma, own={"sigma": sigma, "width": width})
+    beta, width, gamma, sigma, mean = (torch.tensor(x, dtype=torch.float64) for x in (beta, width, gamma, sigma, mean))
+    own = {"sigma": sigma, "width": width, "u_mean": mean, "u_std": sigma}
+    return LayerState(T, threshold, beta, width, gamma, own, registry.get("surrogate", surrogate))
 
 
 @pytest.mark.parametrize(
@@ -31,12 +32,13 @@ def state(T=3, threshold=0.5, beta=0.75, width=1.7, gamma=1.5, sigma=0.4):
         ("matched-width", 1.7),
         ("lsg", 1.25),  # 2 * 0.5 * sqrt(1 + 0.5625)
         ("measured-sigma", 0.8),
+        ("isometric", 0.9869),  # where P(abs(u - 0.5) < alpha/2) = alpha^2 / 2 = 0.4869 for u ~ N(0, 0.4^2)
         ("mpd-agl", [1.5, 1.875, 1.875]),  # 2 * 1.5 * 0.5, and 1.25 times that
     ],
 )
 def test_by_hand(method, expected):
     """v_th 0.5, beta 0.75, width 1.7, gamma 1.5, sigma 0.4."""
-    assert registry.get("method", method)().alpha(state()).tolist() == pytest.approx(expected)
+    assert registry.get("method", method)().alpha(state()).tolist() == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_hand_knows_every_method():
@@ -157,6 +159,33 @@ def test_sigma_moves_once_per_step():
     assert lif.sigma.item() == pytest.approx(0.9 * expected + 0.1 * potentials[0].std(), rel=1e-6)
 
 
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize(("mean", "sigma"), [(0.0, 0.5), (-0.2, 0.6), (0.3, 0.3), (0.0, 0.1), (0.0, 2.0), (-3.0, 0.3)])
+def test_isometric(surrogate, mean, sigma):
+    """The predicted gain is 1, against numpy; widths follow the scale of u; where nothing lies near the threshold, sqrt(8) v_th."""
+    alpha = registry.get("method", "isometric")().alpha(state(mean=mean, sigma=sigma, surrogate=surrogate)).item()
+    expected = oracle.isometric(mean, sigma, 0.5, surrogate)
+    assert (expected is None) == (mean == -3.0 or (sigma == 0.1 and surrogate != "rectangular"))
+    assert alpha == pytest.approx(math.sqrt(2) if expected is None else expected, rel=0.005)
+    twice = registry.get("method", "isometric")().alpha(state(threshold=1.0, mean=2 * mean, sigma=2 * sigma, surrogate=surrogate))
+    assert twice.item() == pytest.approx(2 * alpha)
+
+
+def test_isometric_moves_to_what_it_measures():
+    """From N(0, (1 + beta^2) v_th^2), a tenth of the way to mean and deviation of each step; then the predicted gain is the measured one."""
+    lif = LIF(decay=0.6, method="isometric").double()
+    current = normal(3, 20_000, seed=1, mean=0.1, std=0.5)
+    u = oracle.lif(current.numpy(), 0 * current.numpy(), lif.beta.item(), 1.0, 0.5, "rectangular").u
+    assert (lif.u_mean.item(), lif.u_std.item()) == pytest.approx((0.0, 0.5 * math.sqrt(1.36)))
+    for step in range(1, 40):
+        lif(current)
+        lif.end_step()
+        assert lif.u_mean.item() == pytest.approx((1 - 0.9**step) * u.mean())
+    assert lif.u_std.item() == pytest.approx(u.std(), rel=0.01)
+    coverage = (np.abs(u - 0.5) < lif.alpha.item() / 2).mean()
+    assert 8 * 0.5**2 * coverage / lif.alpha.item() ** 2 == pytest.approx(1, abs=0.1)  # the reset makes u skewed
+
+
 @pytest.mark.parametrize("how", ["evaluation", "recomputing", "skip"])
 def test_sigma_stays(how):
     """In evaluation, where a batch is computed once more to go backward, and where a step was not taken."""
@@ -177,7 +206,7 @@ def test_only_who_measures_keeps_anything():
     for method in METHODS:
         current = torch.zeros(2, 3)
         measured = LIF(method=method).parameters_for(current).measured
-        assert (measured is None) == (method != "measured-sigma")
+        assert (measured is None) == (method not in ("measured-sigma", "isometric"))
 
 
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "autograd"])

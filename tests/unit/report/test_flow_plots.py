@@ -19,6 +19,9 @@ from tests.unit.report import reading
 NAMES = [
     "coverage",
     "coverage-mean-surrogate-e-h",
+    "gain",
+    "gain-predicted",
+    "gain-predicted-from-the-weights",
     "gradient-norm",
     "potential",
     "steps-coverage",

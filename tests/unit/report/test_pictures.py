@@ -208,7 +208,7 @@ def test_training_that_is_not_known():
 
 
 @pytest.mark.parametrize("record", [flow(1, T=1, epochs=1), hollow(flow(3)), flow(17, T=100), hollow(flow(1, T=1))])
-@pytest.mark.parametrize("name", ["coverage", "gradient-norm", "potential", "steps", "training"])
+@pytest.mark.parametrize("name", ["coverage", "gain", "gradient-norm", "potential", "steps", "training"])
 def test_any_record_can_be_drawn(name, record):
     for view in views(name, [record]):
         for panel in view.panels:

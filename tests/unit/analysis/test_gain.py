@@ -1,0 +1,74 @@
+"""The gain of layers and its predictions, against gradients that autograd leaves at the tensors of a network without fused layers."""
+
+import copy
+
+import pytest
+import torch
+
+from lsgcli import models
+from lsgcli.analysis import inspect
+from lsgcli.analysis.gradflow import cross_entropy
+from tests.unit.models.helpers import sequence, small
+from tests.unit.neurons.helpers import normal
+
+CASES = {  # pooling; stride, two branches, identity and convolution as shortcut; timestep by timestep; a linear layer without tdBN
+    "vggsnn": {},
+    "resnet19-add": {"method": "none", "width": 1.4, "threshold": 0.7},
+    "mlp": {"neuron": "clif"},
+}
+
+
+def retained(net, x, y):
+    """name -> (input of the weights, their output, spikes) of each layer, with their gradients."""
+    net, found = copy.deepcopy(net).train(), {}
+    for layer in net.spiking_layers():
+        s, z, o = found[layer.name] = [], [], []
+        layer.synapse.register_forward_pre_hook(lambda m, args, s=s: s.append(args[0]))
+        layer.synapse.register_forward_hook(lambda m, args, out, z=z: z.append(out))
+        layer.lif.register_forward_hook(lambda m, args, out, o=o: o.append(out))
+    for layer in net.spiking_layers():
+        layer.lif.backend = "autograd"
+    loss = cross_entropy(net(x), y)
+    for tensors in found.values():
+        for (tensor,) in tensors:
+            if tensor.requires_grad:
+                tensor.retain_grad()
+    loss.backward()
+    return {name: [tensor for (tensor,) in tensors] for name, tensors in found.items()}
+
+
+@pytest.mark.parametrize("which", CASES)
+def test_gain_and_predictions(which):
+    net = small(which, **CASES[which])
+    x, y = sequence(net, batch=4), torch.arange(4)
+    expected = retained(net, x, y)
+    for index, (layer, record) in enumerate(zip(net.spiking_layers(), inspect(net, [(x, y)])["layers"], strict=True)):
+        s, z, o = expected[layer.name]
+        h_squared, v_th = record["sg_sq_mean"], layer.lif.config.threshold
+        if index == 0:
+            assert record["gain"] is None
+        else:
+            assert record["gain"] == pytest.approx((s.grad.square().mean() / o.grad.square().mean()).item(), rel=1e-9)
+        assert record["gain_predicted"]["kaiming"] == pytest.approx(8 * v_th**2 * h_squared)
+        if layer.norm is None or "neuron" in CASES[which]:
+            assert record["gain_predicted"]["weights"] is None
+            continue
+        deviation = (z.var((0, *range(2, z.dim())), correction=0) + 1e-5).sqrt()
+        folded = layer.synapse.weight * (layer.norm.weight * layer.norm.eta * v_th / deviation).reshape(-1, 1, 1, 1)
+        reached = torch.nn.grad.conv2d_input(
+            (1, *s.shape[1:]), folded**2, torch.ones_like(z[:1]), layer.synapse.stride, layer.synapse.padding
+        )
+        assert record["gain_predicted"]["weights"] == pytest.approx(reached.mean().item() * h_squared, rel=1e-9)
+
+
+def test_the_prediction_is_the_gain_for_independent_gradients():
+    """Whatever the weights of tdBN are; up to sampling of 2,000 samples and 256 x 10 weights. The other prediction needs the initial ones."""
+    torch.manual_seed(0)
+    net = models.build("mlp", T=1, num_classes=10, input_size=50, input_height=1, method="none").double()
+    x, noise = sequence(net, batch=2000), normal(1, 2000, 10, seed=5)
+    for gamma in (1.0, 2.0):
+        torch.nn.init.constant_(net.spiking_layers()[1].norm.weight, gamma)
+        second = inspect(net, [(x, torch.zeros(2000))], loss=lambda out, y: (out * noise).sum())["layers"][1]
+        predicted = second["gain_predicted"]
+        assert second["gain"] == pytest.approx(predicted["weights"], rel=0.05)
+        assert second["gain"] == pytest.approx(gamma**2 * predicted["kaiming"], rel=0.15)
