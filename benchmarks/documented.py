@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    depth,
     evidence,
     gpu,
     gpu_kernels,
@@ -143,6 +144,7 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
             f"evidence-{name}": lambda name=name: part(load(folder, f"evidence-{name}.json"), evidence.tables)
             for name in evidence.EXPERIMENTS
         },
+        "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), depth.tables),
         "gpu-kernels": lambda: part(load(folder, "gpu-kernels.json"), gpu_kernels.tables),
         "gpu-floor": floors,
         "gpu-run": lambda: gpu_run(folder / "gpu"),

@@ -30,7 +30,7 @@ class Table:
 
     def rich(self) -> RichTable:
         """For a terminal."""
-        table = RichTable(title=self.title or None, title_justify="left", header_style="bold")
+        table = RichTable(title=Text(self.title) if self.title else None, title_justify="left", header_style="bold")
         for index, name in enumerate(self.head):
             table.add_column(Text(name), justify="left" if index == 0 else "right")
         for row in self.rows:

@@ -70,4 +70,3 @@ class InputGradients:
         weight.mul_(scale.reshape(-1, *(1,) * (weight.dim() - 1))).square_()
         ones = weight.new_ones(1, *self.shape)
         return float(functional_call(self.synapse, parameters, ones).sum(dtype=torch.float64)) / ones.numel()
-

@@ -60,7 +60,7 @@ LAYER: dict[str, Field] = {
         "width of the surrogate gradient; mean over channels and timesteps", "u", title="alpha", rank=7, empty=False
     ),
     "interval": Field("list", "[v_th - alpha/2, v_th + alpha/2], where the rectangular surrogate is not zero", "u"),
-    "gamma": _number("mean weight of the tdBN before the neurons; null without tdBN", "-", title="gamma", form=".2f", rank=15),
+    "gamma": _number("mean weight of the tdBN before the neurons; null without tdBN", "-", title="gamma", form=".2f", rank=16),
     "coverage": _per_step(
         "share of membrane potentials u inside the interval: mean of 1[abs(u - v_th) < alpha/2]", "share", title="coverage"
     ),
@@ -68,18 +68,18 @@ LAYER: dict[str, Field] = {
         "mean surrogate gradient; unlike coverage, it does not necessarily increase with the width",
         "1/u",
         title="E[h]",
-        rank=11,
+        rank=12,
     ),
     "sg_sq_mean": _per_step("mean square of the surrogate gradient", "1/u^2", title="E[h^2]"),
     "firing_rate": _per_step("mean of the spikes o", "spikes per neuron and timestep", title="firing rate", rank=3),
     "silent": _number("share of neurons without a spike in any sample", "share", title="silent"),
     "saturated": _number("share of neurons with a spike at every timestep of every sample", "share", title="saturated"),
-    "u_mean": _per_step("mean of the membrane potential u", "v_th", title="u mean", form=".2f", rank=12),
+    "u_mean": _per_step("mean of the membrane potential u", "v_th", title="u mean", form=".2f", rank=13),
     "u_std": _per_step("standard deviation of u", "v_th", title="u std", form=".2f", rank=8),
     "u_skew": _per_step("skewness of u; 0 for a normal distribution", "-", title="u skew", form=".2f"),
     "u_std_predicted": Field("object", "predictions of u_std", "v_th", per_step=True),
     "u_std_predicted.paper": _number(
-        "u_std by the paper's Theorem 1: sqrt(1 + beta^2)", "v_th", title="u std, formula", form=".2f", rank=13
+        "u_std by the paper's Theorem 1: sqrt(1 + beta^2)", "v_th", title="u std, formula", form=".2f", rank=14
     ),
     "u_std_predicted.with_gamma": _number("the same times abs(gamma) of the tdBN", "v_th", title="with gamma", form=".2f"),
     "u_std_predicted.without_reset": _number(
@@ -88,7 +88,7 @@ LAYER: dict[str, Field] = {
         title="without reset",
         form=".2f",
     ),
-    "rho": _per_step("correlation of I[t] and I[t+1]; null at the last timestep", "-", title="rho", form=".2f", rank=14),
+    "rho": _per_step("correlation of I[t] and I[t+1]; null at the last timestep", "-", title="rho", form=".2f", rank=15),
     "grad_norm": _number(
         "L2 norm of dL/dW, the gradient of the layer's input weights; mean over mini-batches",
         title="|dL/dW|",
@@ -97,7 +97,7 @@ LAYER: dict[str, Field] = {
     ),
     "grad_ratio": _number("L2 norm of dL/dW over that of the last spiking layer", "-", title="ratio", form=".2g", rank=6),
     "grad_relative": _number("L2 norm of dL/dW over that of W", title="|dL/dW| / |W|", form=".2e"),
-    "grad_zero": _per_step("share of entries of dL/du that are exactly zero", "share", title="dL/du = 0", rank=16),
+    "grad_zero": _per_step("share of entries of dL/du that are exactly zero", "share", title="dL/du = 0", rank=17),
     "grad_zero_weight": _number(
         "share of entries of dL/dW that are exactly zero; mean over mini-batches", "share", title="dL/dW = 0"
     ),
@@ -112,12 +112,12 @@ LAYER: dict[str, Field] = {
     "gain_predicted.kaiming": _number(
         "gain of Kaiming weights and tdBN at the start of training: 8 v_th^2 E[h^2], which is 2 E[h^2] for v_th = 0.5",
         "-",
-        title="gain, 8 v_th^2 E[h^2]",
+        title="gain, formula",
         form=".2g",
-        rank=17,
+        rank=11,
     ),
     "gain_predicted.weights": _number(
-        "gain of the layer's own weights and tdBN; null without tdBN", "-", title="gain, own weights", form=".2g", rank=18
+        "gain of the layer's own weights and tdBN; null without tdBN", "-", title="gain, weights", form=".2g", rank=18
     ),
     "temporal_share": _number(
         "norm of the part of dL/dW that flows through time, over the norm of dL/dW; mean over mini-batches",

@@ -65,7 +65,7 @@ def inspect_gradients(
 
     Per layer and timestep: decay beta, surrogate width alpha, coverage (fraction of neurons with u inside the surrogate's interval),
     mean surrogate E[h], firing rate, moments of u and their prediction, correlation rho of successive currents, gradient norms,
-    fraction of the gradient that flows through time, gradient signal-to-noise ratio, and a verdict. Several checkpoints are shown
+    gain (factor on the mean square of the gradient) and its prediction, fraction of the gradient that flows through time, gradient signal-to-noise ratio, and a verdict. Several checkpoints are shown
     side by side.
     """
     common.messages(quiet, verbose, common.AROUND)

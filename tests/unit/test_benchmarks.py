@@ -11,6 +11,7 @@ from torch import nn
 
 from benchmarks import (
     checking,
+    depth,
     documented,
     measuring,
     peers,
@@ -274,3 +275,31 @@ def test_memory_kept_for_the_backward_pass_is_found_once(name, network):
     assert held[part] == pytest.approx(expected, rel=0.02)  # lsg: and vectors per channel
     assert held["weights"] == 4 * sum(p.numel() for p in ready.built.network.parameters())
     assert held["peak"] > 50e6
+
+
+def test_depth_says_where_a_measure_is_lost():
+    """Medians over the layers, then over the seeds; the shallowest network below a limit; gaps where nothing was measured."""
+
+    def layer(ratio, gain=None):
+        predicted = {"kaiming": 0.5, "weights": None if gain is None else 0.25}
+        return {
+            "gain": gain,
+            "gain_predicted": predicted,
+            "alpha": 1.0,
+            "coverage": 0.4,
+            "grad_ratio": ratio,
+            "snr": 0.3,
+            "mismatch": None,
+        }
+
+    flow = {"layers": [layer(1e-3), layer(5e-3, 0.5), layer(1.0, 1.0)]}
+    found = depth.medians(flow)
+    assert (found["grad_ratio"], found["gain"], found["mismatch"]) == (5e-3, 0.75, None)
+    assert (found["gain_over_kaiming"], found["gain_over_weights"]) == (1.5, 3.0)
+    cells = [
+        {"residual": "none", "layers": 14, "rule": "lsg", "seed": seed, "start": {**found, "grad_ratio": ratio}}
+        for seed, ratio in enumerate((1e-3, 2e-3, 0.5))
+    ]
+    gains, lost, _, _ = depth.tables({"cells": cells, "tables": {}})
+    assert gains.rows == [["none, lsg", "-; -; -", "0.75; 1.5; 3", *["-; -; -"] * 3]]
+    assert lost.rows == [["none, lsg", "-; -; -", "0.002; 0.3; -", *["-; -; -"] * 3, "14", "-", "-"]]

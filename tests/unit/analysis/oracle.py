@@ -135,7 +135,9 @@ def measures(net, batches):
                 "grad_relative": size / norm(layer["W"]),
                 "grad_zero": (du == 0).mean(),
                 "grad_zero_weight": (grads == 0).mean(),
-                "gain": np.square([k["ds"] for k in kept]).mean() / np.square([k["do"] for k in kept]).mean() if index else None,
+                "gain": np.square([k["ds"] for k in kept]).mean() / np.square([k["do"] for k in kept]).mean()
+                if index
+                else None,
                 "gain_predicted": {
                     "kaiming": 8 * net.threshold**2 * (h**2).mean(),
                     "weights": (folded**2).sum(0).mean() * (h**2).mean(),

@@ -167,7 +167,9 @@ def test_isometric(surrogate, mean, sigma):
     expected = oracle.isometric(mean, sigma, 0.5, surrogate)
     assert (expected is None) == (mean == -3.0 or (sigma == 0.1 and surrogate != "rectangular"))
     assert alpha == pytest.approx(math.sqrt(2) if expected is None else expected, rel=0.005)
-    twice = registry.get("method", "isometric")().alpha(state(threshold=1.0, mean=2 * mean, sigma=2 * sigma, surrogate=surrogate))
+    twice = registry.get("method", "isometric")().alpha(
+        state(threshold=1.0, mean=2 * mean, sigma=2 * sigma, surrogate=surrogate)
+    )
     assert twice.item() == pytest.approx(2 * alpha)
 
 

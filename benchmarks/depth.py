@@ -1,0 +1,192 @@
+"""Experiment E3 of docs/evidence.md: gain, gradient norm, signal-to-noise ratio and agreement with finite differences by depth and width.
+
+    python -m benchmarks.depth --data-dir FOLDER                             # everything; CIFAR-10's images, train/<class>/ and test/<class>/
+    python -m benchmarks.depth --data-dir FOLDER --residual none --layers 8  # a piece, to run side by side with others
+    python -m benchmarks.depth --collect                                     # only the record, from all finished pieces
+
+Each piece runs ``lsg ablate`` for the widths, and measures the gradient flow of each cell at the start and the end of its training. A repeated
+command resumes: finished cells and measurements are not repeated. Runs are written to ``--out``, the record of all pieces to
+``benchmarks/results/evidence-depth.json``.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import evidence
+from benchmarks.measuring import machine, without_folders, write
+from benchmarks.tables import Table, show
+
+RESIDUALS, LAYERS = ("none", "add"), (8, 14, 20, 26, 34)  # layers of neurons; there is one more layer of weights
+AXES = (
+    "method=none,lsg,isometric",
+    "width=1,0.5,2",
+)  # 5 rows, because the width has no effect on the last two; width 1 is the baseline
+OPTIONS = "--dataset image-folder --arch resnet19 -T 2 --width-multiplier 0.125 --epochs 5 --threads 1"
+QUICK = "--dataset image-folder --arch resnet19 -T 2 --width-multiplier 0.03125 --epochs 1 --threads 1"
+MARGIN = 2  # percentage points
+BATCHES, WEIGHTS = (
+    64,
+    16,
+)  # mini-batches of the signal-to-noise ratio; weights per layer that are compared with finite differences
+LIMITS = {"grad_ratio": 1e-2, "snr": 0.1, "mismatch": 0.5}  # below which a measure counts as lost
+MOMENTS = {"start": "at the start", "end": "after training"}
+Cell = dict[str, Any]  # a network, a width and a seed, with what was measured
+
+
+def command(root: Path, options: argparse.Namespace) -> list[str]:
+    """The ablation of the network whose runs are in ``root``."""
+    residual, layers = root.name.split("-")
+    words = ["lsg", "ablate", *(QUICK if options.quick else OPTIONS).split(), "--data-dir", options.data_dir]
+    words += ["--residual", residual, "--depth", str(int(layers) + 1), "--grid", *AXES]
+    return [*words, "--seeds", options.seeds, "--margin", str(MARGIN), "--out", str(root)]
+
+
+def measure(root: Path, data_dir: str, batches: int, weights: int) -> None:
+    """Measure the gradient flow of all finished cells below ``root``, in fp32 on one thread, unless it was measured before."""
+    from lsgcli import checkpoint, files
+    from lsgcli.ablation.collect import collect
+    from lsgcli.analysis import Sample
+    from lsgcli.compute import set_up
+    from lsgcli.data.prepare import prepare
+    from lsgcli.run import full_flow
+    from lsgcli.rundir import LAST
+    from lsgcli.training.loop import new_model
+
+    cells = [cell for cell in collect(root).cells if (cell.path / LAST).exists()]
+    left = [(cell, moment) for cell in cells for moment in MOMENTS if not (cell.path / f"depth-{moment}.json").exists()]
+    bundle = prepare(cells[0].config.replace(data_dir=data_dir), ("train",)) if left else None
+    for cell, moment in left:
+        assert bundle is not None
+        config = cell.config.replace(precision="fp32", threads=1)
+        compute = set_up(config)
+        model = checkpoint.load(cell.path / LAST)[0]
+        if moment == "start":
+            model = new_model(config, len(bundle.classes), bundle.channels, bundle.height)
+        flow = full_flow(model.to(compute.device), bundle, config, compute, batches, sample=Sample(weights))
+        files.write_json(cell.path / f"depth-{moment}.json", flow)
+        print(f"{cell.path}, {moment}: loss {flow['loss']:.3f}", file=sys.stderr)
+
+
+def collected(out: Path) -> dict[str, Any]:
+    """All finished pieces: ``cells``, with medians over the layers, and ``tables`` of ``lsg ablate``, by network."""
+    from lsgcli.ablation.collect import collect
+
+    cells, tables = [], {}
+    for residual, layers in itertools.product(RESIDUALS, LAYERS):
+        root = out / f"{residual}-{layers}"
+        if not root.exists():
+            continue
+        collection = collect(root)
+        tables[root.name] = {"rows": collection.summary(MARGIN / 100)["rows"]}
+        for cell, record in zip(collection.cells, collection.records, strict=True):
+            if record is None:
+                continue
+            rule = f"width {cell.config.width:g}" if cell.config.method == "none" else cell.config.method
+            found: Cell = {"residual": residual, "layers": layers, "rule": rule, "seed": cell.config.seed}
+            for moment in MOMENTS:
+                path = cell.path / f"depth-{moment}.json"
+                if path.exists():
+                    found[moment] = medians(json.loads(path.read_text(encoding="utf-8")))
+            cells.append(found | {"accuracy": record["accuracy"], "last": record.get("test_accuracy_last")})
+    return {"cells": cells, "tables": tables}
+
+
+def medians(flow: dict[str, Any]) -> dict[str, float | None]:
+    """Medians over the layers: of each measure, and of the measured gain over each prediction."""
+    layers = flow["layers"]
+    found = {key: median(layer[key] for layer in layers) for key in ("gain", "alpha", "coverage", *LIMITS)}
+    for name in ("kaiming", "weights"):
+        ratios = [
+            layer["gain"] / layer["gain_predicted"][name]
+            for layer in layers
+            if layer["gain"] is not None and layer["gain_predicted"][name]
+        ]
+        found[f"gain_over_{name}"] = median(ratios)
+    return found
+
+
+def median(values: Any) -> float | None:
+    """Of the values that are not None."""
+    known = [value for value in values if value is not None]
+    return float(f"{statistics.median(known):.4g}") if known else None
+
+
+def over_seeds(cells: Sequence[Cell], moment: str, key: str) -> float | None:
+    """Median over the seeds of a measure."""
+    return median(cell.get(moment, {}).get(key) for cell in cells)
+
+
+def tables(record: dict[str, Any]) -> list[Table]:
+    """Accuracy; gain over its predictions; the measures by depth, at the start and after training."""
+    groups: dict[tuple[str, str], dict[int, list[Cell]]] = {}
+    for cell in record["cells"]:
+        groups.setdefault((cell["residual"], cell["rule"]), {}).setdefault(cell["layers"], []).append(cell)
+    head = [f"{layers} layers" for layers in LAYERS]
+    found = evidence.tables(record)
+    for moment, when in MOMENTS.items():
+        table = Table(
+            f"Measured gain, {when}: median over layers; over 8 v_th^2 E[h^2]; over the prediction from the weights",
+            ["", *head],
+        )
+        keys = ("gain", "gain_over_kaiming", "gain_over_weights")
+        for (residual, rule), by_depth in groups.items():
+            cells = [[over_seeds(by_depth.get(layers, []), moment, key) for key in keys] for layers in LAYERS]
+            table.rows.append([f"{residual}, {rule}", *map(shown, cells)])
+        found.append(table)
+        title = f"Gradient norm over that of the last layer; signal-to-noise ratio; cosine with finite differences, {when}: median over layers"
+        table = Table(title, ["", *head, "norm < 0.01", "SNR < 0.1", "cosine < 0.5"])
+        for (residual, rule), by_depth in groups.items():
+            cells = [[over_seeds(by_depth.get(layers, []), moment, key) for key in LIMITS] for layers in LAYERS]
+            lost = [
+                next(
+                    (str(n) for n, values in zip(LAYERS, cells, strict=True) if (v := values[i]) is not None and v < limit), "-"
+                )
+                for i, limit in enumerate(LIMITS.values())
+            ]
+            table.rows.append([f"{residual}, {rule}", *map(shown, cells), *lost])
+        found.append(table)
+    return found
+
+
+def shown(values: Sequence[float | None]) -> str:
+    """Several numbers in a cell of a table."""
+    return "; ".join("-" if value is None else f"{value:.3g}" for value in values)
+
+
+def main() -> None:
+    """Run pieces, and write the record of all finished ones."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", help="folder of the images")
+    parser.add_argument("--residual", nargs="+", choices=RESIDUALS, default=RESIDUALS)
+    parser.add_argument("--layers", nargs="+", type=int, choices=LAYERS, default=LAYERS, help="layers of neurons")
+    parser.add_argument("--seeds", default="0-2")
+    parser.add_argument("--out", type=Path, default=Path("runs") / "evidence" / "depth", help="folder of the runs")
+    parser.add_argument("--collect", action="store_true", help="run nothing, only write the record")
+    parser.add_argument(
+        "--quick", action="store_true", help="a narrow network, one epoch; prints the tables and writes no record"
+    )
+    options = parser.parse_args()
+    if not (options.collect or options.data_dir):
+        parser.error("found no --data-dir, expected the folder of the images")
+    for residual, layers in () if options.collect else itertools.product(options.residual, options.layers):
+        root = options.out / f"{residual}-{layers}"
+        words = command(root, options)
+        print(" ".join(map(without_folders, words)), file=sys.stderr)
+        subprocess.run([*words, "-q"], stdout=subprocess.DEVNULL, check=True)
+        measure(root, options.data_dir, *((4, 2) if options.quick else (BATCHES, WEIGHTS)))
+    record = {"machine": machine("numba"), **collected(options.out)}
+    if options.quick:
+        show(tables(record))
+    else:
+        print(write("evidence-depth", record), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
