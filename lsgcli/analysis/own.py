@@ -197,7 +197,10 @@ def without_recurrence(passage: Passage, norm: NormParameters | None, grad: Tens
     x, h = passage.x, heights(passage)
     assert isinstance(x, Tensor)
     if passage.side > 1:
-        (grad,) = torch.func.vjp(partial(average, pool=passage.side), h)[1](grad.to(h.dtype))
+        window = [passage.side] * 2
+        grad = torch.ops.aten.avg_pool2d_backward(  # torch.func.vjp would import torch's compiler, for 2 s
+            grad.to(h.dtype).flatten(0, 1), h.flatten(0, 1), window, window, [0, 0], False, True, None
+        ).view_as(h)
     du = h.mul_(grad)
     if norm is None:
         return du.to(x.dtype), None
