@@ -3,13 +3,14 @@ import os
 import subprocess
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from lsgcli.cli.app import app
+from lsgcli.cli.app import app, main
 
 TINY = ["--arch", "vggsnn", "-T", "2", "--size", "16", "--width-multiplier", "0.03125", "--epochs", "2", "--batch-size", "8"]
 
@@ -45,6 +46,24 @@ def lsg():
 
     def run(*arguments, **named):
         return CliRunner().invoke(app, [str(a) for a in arguments], **named)
+
+    return run
+
+
+@pytest.fixture
+def program(capfd, monkeypatch):
+    """Run the whole program in this process, as ``lsg`` does: ``program("train", ..., env={...})`` -> returncode, stdout, stderr."""
+
+    def run(*arguments, env=None):
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["lsg", *map(str, arguments)])
+            for name, value in {"OMP_WAIT_POLICY": "PASSIVE", **(env or {})}.items():  # the policy that `main` would leave set
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        stdout, stderr = capfd.readouterr()
+        return SimpleNamespace(returncode=ended.value.code or 0, stdout=stdout, stderr=stderr)
 
     return run
 

@@ -106,7 +106,7 @@ def small(tiny):
 
 
 @pytest.fixture
-def program(tmp_path, monkeypatch):
+def lsg_on_the_path(tmp_path, monkeypatch):
     """Put `lsg` on the PATH."""
     file = tmp_path / "bin" / "lsg"
     file.parent.mkdir()
@@ -122,7 +122,19 @@ def undisturbed(lsg, command):
     return json.loads(result.stdout)["rows"]
 
 
-def test_commands_for_xargs_make_the_same_table(lsg, small, program, tmp_path):
+def one_after_another(lsg, commands):
+    """Run the commands in this process; their output."""
+    return "".join(lsg(*shlex.split(line)[1:]).stdout for line in commands.splitlines())
+
+
+def with_xargs(lsg, commands):
+    return subprocess.run(
+        ["xargs", "-P2", "-I{}", "sh", "-c", "{}"], input=commands, capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize("run", [one_after_another, pytest.param(with_xargs, marks=pytest.mark.slow)])
+def test_printed_commands_make_the_same_table(lsg, small, lsg_on_the_path, tmp_path, run):
     one_seed = [*small, "--seeds", "0"]
     printed = lsg(*one_seed, "--print-commands", "-q")
     assert printed.exit_code == 0, printed.stderr
@@ -130,10 +142,7 @@ def test_commands_for_xargs_make_the_same_table(lsg, small, program, tmp_path):
     assert sorted(p.name for p in (tmp_path / "abl").rglob("*")) == ["ablation.json"]
     missing = json.loads(lsg("ablate", "--collect", "abl", "--json").stdout)["missing"]
     assert [one["state"] for one in missing] == ["not started"] * 2
-    done = subprocess.run(
-        ["xargs", "-P2", "-I{}", "sh", "-c", "{}"], input=printed.stdout, capture_output=True, text=True, check=True
-    )
-    assert len(done.stdout.splitlines()) == 2  # paths of checkpoints
+    assert len(run(lsg, printed.stdout).splitlines()) == 2  # paths of checkpoints
     collected = json.loads(lsg("ablate", "--collect", "abl", "--json").stdout)
     assert (collected["rows"], collected["missing"]) == (undisturbed(lsg, one_seed), [])
     again = lsg(*one_seed, "--print-commands")

@@ -1,4 +1,4 @@
-"""What a careless user gives the program, run as a program: unset variables, options without effect, odd files, narrow terminals."""
+"""What a careless user gives the whole program: unset variables, options without effect, odd files, narrow terminals."""
 
 import io
 import json
@@ -14,19 +14,18 @@ import torch
 from lsgcli import checkpoint
 
 KIB = 1024
-LSG = [sys.executable, "-m", "lsgcli"]
 
 
-def program(*arguments, env=None, limit=None, **named):
-    """Run a command to its end: exit status, stdout, stderr."""
+def process(*arguments, limit=None, **streams):
+    """Run a command to its end in a process of its own: exit status, stdout, stderr."""
 
     def lower():
         resource.setrlimit(resource.RLIMIT_AS, (limit * KIB,) * 2)
 
-    pipes = {"capture_output": True, "text": True, "timeout": 100, **named}
-    environment = {**os.environ, **(env or {})}
+    command = [sys.executable, "-m", "lsgcli", *map(str, arguments)]
+    streams = streams or {"stdout": subprocess.PIPE}
     return subprocess.run(
-        [*LSG, *map(str, arguments)], check=False, env=environment, preexec_fn=lower if limit else None, **pipes
+        command, check=False, text=True, timeout=100, stderr=subprocess.PIPE, preexec_fn=lower if limit else None, **streams
     )
 
 
@@ -39,7 +38,7 @@ def refused(result, *parts, status=2):
         assert part in result.stderr
 
 
-def test_settings_without_effect_are_all_named_at_once(tmp_path):
+def test_settings_without_effect_are_all_named_at_once(program, tmp_path):
     (tmp_path / "run.toml").write_text("residual = 'sew'\n")
     given = ("--width", "5", "--window-us", "9", "--data-dir", "here", "--config", "run.toml")
     parts = (
@@ -52,11 +51,11 @@ def test_settings_without_effect_are_all_named_at_once(tmp_path):
     refused(program("train", *given, "--loss", "ce", env={"LSG_TET_LAMBDA": "0.5"}), *parts)
 
 
-def test_an_axis_without_effect():
+def test_an_axis_without_effect(program):
     refused(program("ablate", "--grid", "residual=add,sew"), "--grid: --residual: found sew, which has no effect here")
 
 
-def test_rows_that_compute_the_same():
+def test_rows_that_compute_the_same(program):
     rows = ("--grid", "method=lsg,none", "width=0.5,2", "--seeds", "0", "--out", "abl", "--print-commands")
     result = program("ablate", *rows, env={"LSG_WIDTH": "3"})
     assert "method=lsg-width=2.0: omitted, same computation as method=lsg-width=0.5" in result.stderr
@@ -89,18 +88,18 @@ def test_rows_that_compute_the_same():
         ),
     ],
 )
-def test_refused_before_anything_is_loaded(arguments, parts, tmp_path):
+def test_refused_before_anything_is_loaded(program, arguments, parts, tmp_path):
     refused(program(*arguments), *parts)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_verify_of_no_samples():
+def test_verify_of_no_samples(program):
     result = program("export", "net.safetensors", "-o", "x.onnx", "--verify", "0")
     assert (result.returncode, result.stdout) == (2, "")
     assert "--verify" in result.stderr
 
 
-def test_export_by_suffix_in_one_precision(train, lsg, images, tmp_path):
+def test_export_by_suffix_in_one_precision(program, train, lsg, images, tmp_path):
     path = train("-q", "--precision", "bf16", "--epochs", "1").stdout.strip()
     loss = {}
     for name in ("net.nir", "net.safetensors"):
@@ -116,7 +115,7 @@ def test_export_by_suffix_in_one_precision(train, lsg, images, tmp_path):
     )  # bf16, as in training
 
 
-def test_variables_that_a_command_does_not_take(trained):
+def test_variables_that_a_command_does_not_take(program, trained):
     warned = program("eval", trained / "none.safetensors", env={"LSG_T": "8", "LSG_EPOCHS": "5", "LSG_BATCH_SIZE": "4"})
     assert warned.returncode == 4
     assert "LSG_T, LSG_EPOCHS: found in the environment, but this command does not use them" in warned.stderr
@@ -126,14 +125,14 @@ def test_variables_that_a_command_does_not_take(trained):
     assert "LSG_EPOCHS: found in the environment, but this command does not use it" in resumed.stderr
 
 
-def test_advice_is_of_options_that_the_command_has(trained, images, tmp_path):
+def test_advice_is_of_options_that_the_command_has(program, trained, images, tmp_path):
     shutil.copytree(images / "test", tmp_path / "data")
     result = program("eval", trained / "best.safetensors", "--data-dir", "data")
     refused(result, "data laid out as in training (--split not given)", status=3)
     assert "stratified" not in result.stderr
 
 
-def test_checkpoints_that_are_none(trained, tmp_path):
+def test_checkpoints_that_are_none(program, trained, tmp_path):
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     refused(program("export", "a", "-o", "x.onnx"), "a: cannot be read: Too many levels of symbolic links", status=4)
@@ -148,10 +147,10 @@ def test_checkpoints_that_are_none(trained, tmp_path):
     )
     os.mkfifo(tmp_path / "fifo")
     refused(program("eval", "fifo"), "fifo: found a pipe or a device, expected a file", status=4)
-    refused(program("eval", "/dev/stdin", input="abc"), "/dev/stdin: found a pipe or a device", status=4)
+    refused(program("eval", "/dev/stdin"), "/dev/stdin: found a pipe or a device", status=4)
 
 
-def test_nan_is_null(trained, images, tmp_path):
+def test_nan_is_null(program, trained, images, tmp_path):
     content = checkpoint.read(trained / "best.safetensors")
     weights = {name: torch.full_like(t, float("nan")) if t.is_floating_point() else t for name, t in content.weights.items()}
     checkpoint.save(tmp_path / "nan.safetensors", checkpoint.Checkpoint(weights, content.config))
@@ -163,7 +162,7 @@ def test_nan_is_null(trained, images, tmp_path):
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["data", "info", "--dataset", "digits"]])
 def test_a_full_disk(arguments):
     with open("/dev/full", "w") as full:
-        result = program(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+        result = process(*arguments, stdout=full)
     assert result.returncode == 7
     assert result.stderr.splitlines()[-1] == "error: cannot write output: No space left on device"
 
@@ -172,17 +171,17 @@ def test_a_full_disk(arguments):
 def test_a_closed_pipe(arguments):
     reader, writer = os.pipe()
     os.close(reader)
-    result = program(*arguments, capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    result = process(*arguments, stdout=writer)
     os.close(writer)
     assert (result.returncode, result.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("kib", [300_000, 800_000, 1_200_000])
 def test_little_address_space(kib, trained):
-    refused(program("eval", trained / "best.safetensors", limit=kib), f"found a limit of {kib:,} KiB", status=8)
+    refused(process("eval", trained / "best.safetensors", limit=kib), f"found a limit of {kib:,} KiB", status=8)
 
 
-def test_names_that_steer_a_terminal(images, tmp_path):
+def test_names_that_steer_a_terminal(program, images, tmp_path):
     refused(program("eval", "\x1b[31mred"), r"error: \x1b[31mred: no such file", status=4)
     for name in ("[b]a[-b]", "\x1b[1mb", "c" * 60):
         for part in ("train", "test"):

@@ -143,7 +143,8 @@ def test_settings_around_a_checkpoint_come_from_the_environment_too(lsg, trained
     assert lsg("eval", trained / "best.safetensors", "--json", "-q").exit_code == 0
 
 
-@pytest.mark.parametrize("command", ["eval", pytest.param("inspect-gradients", marks=pytest.mark.slow)])
+@pytest.mark.slow  # the same of `lsg train` is not
+@pytest.mark.parametrize("command", ["eval", "inspect-gradients"])
 def test_closed_pipe(process, trained, images, command):
     run = process(command, trained / "best.safetensors", "--data-dir", images, "-q")
     run.stdout.close()
@@ -172,11 +173,10 @@ def test_inspect_table_names_its_columns(lsg, trained, images):
 @pytest.mark.parametrize(
     ("closed", "options"),
     [
-        ("2>&-", ""),
         (">&- 2>&-", "--json"),
         *(
             pytest.param(closed, options, marks=pytest.mark.slow)
-            for closed, options in ((">&-", ""), (">&- 2>&-", ""), (">&-", "--json"), ("2>&-", "--json"))
+            for closed, options in ((">&-", ""), ("2>&-", ""), (">&- 2>&-", ""), (">&-", "--json"), ("2>&-", "--json"))
         ),
     ],
 )

@@ -30,18 +30,21 @@ def lines(path):
     return path.read_text().splitlines() if path.exists() else []
 
 
-def test_one_run_one_path_one_display(tiny, tmp_path):
+def test_one_run_one_path_one_display_and_another_number_extends(tiny, lsg, tmp_path):
     out = tmp_path / "two"
-    run = start(*tiny, "--devices", "cpu:2", "--out", out)
+    run = start(*tiny, "--epochs", "1", "--devices", "cpu:2", "--out", out)
     stdout, stderr = run.communicate(timeout=200)
     assert run.returncode == 0, stderr
     assert stdout == f"{out}/best.safetensors\n"
-    assert stderr.count("epoch   2/2") == 1
-    assert len(lines(out / "metrics.jsonl")) == 2
-    assert json.loads((out / "config.json").read_text())["processes"] == [{"from_epoch": 0, "processes": 2}]
+    assert stderr.count("epoch   1/1") == 1
+    assert len(lines(out / "metrics.jsonl")) == 1
     assert (out / "report.html").exists()
+    assert lsg("train", "--resume", out, "--epochs", "2", "-q").exit_code == 0
+    counts = [{"from_epoch": 0, "processes": 2}, {"from_epoch": 1, "processes": 1}]
+    assert json.loads((out / "config.json").read_text())["processes"] == counts
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_rank_stops_all_and_another_number_resumes(tiny, tmp_path):
     out = tmp_path / "stopped"
     run = start(*tiny, "--epochs", "500", "--devices", "cpu:2", "--out", out)
@@ -90,6 +93,7 @@ def test_three_processes_resume_to_the_bit(tiny, tmp_path):
     assert tensors(stopped) == tensors(whole)
 
 
+@pytest.mark.slow
 def test_too_few_samples_are_one_message(tiny):
     run = start(*tiny, "--batch-size", "1", "--devices", "cpu:2")
     _, stderr = run.communicate(timeout=100)

@@ -1,4 +1,4 @@
-"""`lsg predict` as a process: lines, exit statuses, pipes and signals."""
+"""`lsg predict`: lines, exit statuses, pipes and signals."""
 
 import json
 import os
@@ -15,11 +15,6 @@ from tests.unit.data.conftest import HEADER, aedat2_bytes, blob
 @pytest.fixture
 def net(tmp_path):
     return saved(tmp_path / "net.safetensors", medians=(40, 1))
-
-
-def predict(*arguments, **named):
-    command = [sys.executable, "-m", "lsgcli", "predict", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, timeout=120, check=False, **named)
 
 
 def test_one_damaged_file_among_a_hundred(lsg, net, tmp_path):
@@ -42,10 +37,10 @@ def test_lists_on_stdin_and_names_that_are_hard_to_write(net, tmp_path, lsg):
     names = [b"b.aedat", b"a\x1b[31m.aedat", b"tab\tand\nline.aedat", b"\xff.aedat"]
     for i, name in enumerate(names):
         (tmp_path / os.fsdecode(name)).write_bytes(aedat2_bytes(blob(i)))
-    text = predict(net, "-", input=b"\0".join([*names, b""]), cwd=tmp_path)
-    assert text.returncode == 0, text.stderr
-    shown = [line.split(b"\t")[0] for line in text.stdout.splitlines()]
-    assert shown == [b"b.aedat", rb"a\x1b[31m.aedat", rb"tab\tand\nline.aedat", rb"\xff.aedat"]
+    text = lsg("predict", net, "-", input=b"\0".join([*names, b""]))
+    assert text.exit_code == 0, text.stderr
+    shown = [line.split("\t")[0] for line in text.stdout.splitlines()]
+    assert shown == ["b.aedat", r"a\x1b[31m.aedat", r"tab\tand\nline.aedat", r"\xff.aedat"]
     records = lsg("predict", net, *map(os.fsdecode, names), "--json", "--by-step", "--top", 2)
     found = [json.loads(line) for line in records.stdout.splitlines()]
     assert [os.fsencode(record["path"]) for record in found] == names
@@ -74,6 +69,7 @@ def test_usage(lsg, net, tmp_path):
     assert lsg("predict", tmp_path / "a.aedat", "a.aedat").exit_code == 4
 
 
+@pytest.mark.slow  # the same of `lsg train` is not
 def test_a_closed_pipe_is_quiet(net, tmp_path):
     for i in range(40):
         (tmp_path / f"{i}.aedat").write_bytes(aedat2_bytes(blob(i)))
@@ -117,7 +113,7 @@ def test_a_stream_in_pieces_is_the_whole(streaming, net, tmp_path, lsg):
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, "garbage", "closed"])
+@pytest.mark.parametrize("end", [signal.SIGTERM, *(pytest.param(end, marks=pytest.mark.slow) for end in ("garbage", "closed"))])
 def test_how_a_stream_ends(end, streaming):
     content = aedat2_bytes(EVENTS[:25])
     streaming.stdin.write(content[:-3])
