@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -191,6 +192,17 @@ def parse_all(name: str, texts: Iterable[str]) -> tuple[tuple[Any, ...], list[st
         except ValueError:
             values.append(text)  # rejected by check()
     return tuple(values), [problem for value in values for problem in check({name: value})]
+
+
+def ranges(text: str) -> list[range]:
+    """The ranges of a text such as ``0-4`` or ``0,1,7``; empty for any other text."""
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", part.strip())
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            return []
+        found.append(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return found
 
 
 def as_toml(config: RunConfig) -> str:

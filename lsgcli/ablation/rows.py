@@ -1,8 +1,8 @@
 """From the texts of ``lsg ablate`` (a table, axes, seeds) to a checked plan."""
 
+import itertools
 import logging
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from lsgcli.ablation.paper import TABLES
 from lsgcli.ablation.plan import Plan, Variant, folder_name, folder_of, grid
 from lsgcli.config import FIELDS
 from lsgcli.errors import ConfigError
-from lsgcli.resolve import assignments, parse_all, resolve_rows
+from lsgcli.resolve import assignments, parse_all, ranges, resolve_rows
 
 MOST = 10_000  # runs of an ablation
 log = logging.getLogger("lsg")
@@ -91,15 +91,11 @@ def _axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
 
 def _seeds(text: str) -> list[int]:
     """Different seeds, in the order given."""
-    seeds: dict[int, None] = {}
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,19})(?:-(\d{1,19}))?", part.strip())
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first:
-            raise ConfigError(f"--seeds: found {text!r}, expected numbers and ranges such as 0-4 or 0,1,7")
-        if problems := config.check({"seed": last}):
-            raise ConfigError(problems[0].replace("seed:", "--seeds:", 1))
-        if last - first + len(seeds) >= MOST:
-            raise ConfigError(f"--seeds: found {text!r}, expected at most {MOST:,} seeds")
-        seeds |= dict.fromkeys(range(first, last + 1))
-    return list(seeds)
+    parts = ranges(text)
+    if not parts:
+        raise ConfigError(f"--seeds: found {text!r}, expected numbers and ranges such as 0-4 or 0,1,7")
+    if problems := config.check({"seed": max(part.stop for part in parts) - 1}):
+        raise ConfigError(problems[0].replace("seed:", "--seeds:", 1))
+    if sum(part.stop - part.start for part in parts) > MOST:
+        raise ConfigError(f"--seeds: found {text!r}, expected at most {MOST:,} seeds")
+    return list(dict.fromkeys(itertools.chain(*parts)))
