@@ -6,11 +6,14 @@ import re
 import secrets
 import sys
 from dataclasses import dataclass
+from itertools import chain
 
 from lsgcli import cpus
 from lsgcli.errors import ConfigError, Stopped
+from lsgcli.resolve import ranges
+from lsgcli.training.signals import SIGNALS
 
-SOME = "[0-9]{1,3}(-[0-9]{1,3})?"  # a number, or a range
+MOST = 1000  # GPUs
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,8 @@ def parse(text: str) -> Devices:
     """
     if match := re.fullmatch(r"cpu:([1-9][0-9]{0,2})", text):
         return Devices(int(match[1]))
-    if re.fullmatch(r"[1-9][0-9]{0,2}", text):
-        return Devices(int(text), tuple(range(int(text))))
-    gpus: list[int] = []
-    if {",", "-"} & set(text) and re.fullmatch(f"{SOME}(,{SOME})*", text):
-        for part in text.split(","):
-            first, _, last = part.partition("-")
-            gpus += range(int(first), int(last or first) + 1)
+    parts = [range(int(text))] if text.isdecimal() else ranges(text)
+    gpus = [*chain(*parts)] if all(part.stop <= MOST for part in parts) else []
     if not gpus or len(set(gpus)) < len(gpus):
         raise ConfigError(f"--devices: found {text!r}, expected a number of GPUs (4), some of them (0-3 or 0,2), or cpu:2")
     return Devices(len(gpus), tuple(gpus))
@@ -79,7 +77,7 @@ def launch(devices: Devices) -> int:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,
-        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGUSR1",
+        signals_to_handle=",".join(number.name for number in SIGNALS),
     )
     try:
         elastic_launch(config, sys.executable)("-m", "lsgcli", *sys.argv[1:])

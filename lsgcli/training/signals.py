@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from types import FrameType
 
 # Sent by kill and batch systems, Ctrl-C, a closing terminal, and SLURM before a time limit (--signal=USR1@120).
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+SIGNALS = tuple(signal.Signals[name] for name in NAMES if hasattr(signal, name))  # Windows has the first two
 
 
 @dataclass
@@ -40,10 +41,10 @@ def stop_on_signals(interrupt: bool = True) -> Iterator[StopRequest]:
         if interrupt and request and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal_name = signal.Signals(number).name
-        if number == signal.SIGHUP:
+        if request.signal_name == "SIGHUP":
             _redirect_to_null([terminal for terminal in terminals if not os.isatty(terminal)])
 
-    handled = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    handled = [n for n in SIGNALS if n.name != "SIGHUP" or signal.getsignal(n) != signal.SIG_IGN]
     previous = {number: signal.signal(number, note) for number in handled}
     try:
         yield request

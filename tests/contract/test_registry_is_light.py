@@ -22,14 +22,31 @@ def test_listing_all_names_imports_nothing_heavy():
     assert found.stdout.split() == []
 
 
-def test_training_imports_no_module_that_only_posix_systems_have():
+def test_every_module_can_be_imported_without_posix_and_none_needs_torchs_compiler():
     source = """
-import sys
+import pkgutil, signal, sys
+from importlib import import_module
 sys.modules |= {"fcntl": None, "resource": None, "termios": None, "pwd": None}
-from lsgcli import memory, run, streaming
-from lsgcli.cli.app import app
+del signal.SIGHUP, signal.SIGUSR1
+import lsgcli
+for module in pkgutil.walk_packages(lsgcli.__path__, "lsgcli."):
+    try:
+        import_module(module.name)
+    except ModuleNotFoundError as error:
+        assert error.name == "triton", error  # built for Linux alone
+
+import torch
+from lsgcli import memory, models
+from lsgcli.analysis import gradflow
+from lsgcli.data.batches import Batch
+from lsgcli.training.signals import stop_on_signals
 memory.check_address_space()
 assert memory.peak_bytes() == 0
+with stop_on_signals() as stop:
+    assert not stop
+net = models.build("vggsnn", width_multiplier=1 / 64, input_size=16, T=2)
+gradflow.inspect(net, [Batch(torch.rand(2, 2, 2, 16, 16), torch.tensor([0, 1]), 0)])
+assert "torch._dynamo" not in sys.modules  # 2 s of every training
 """
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ from lsgcli.ablation.launchers import Convert, Ids, Launcher, text, whole
 from lsgcli.errors import ConfigError
 from lsgcli.registry import register
 
-SIGNAL = signal.SIGUSR1  # before the time limit; `lsg train` stops on it, too
+SIGNAL = "USR1"  # before the time limit; `lsg train` stops on it, too
 REQUEUES = 10_000  # of a job
 ANSWER = 60  # seconds
 # fmt: off
@@ -50,12 +50,12 @@ class Task:
 
     def __call__(self) -> int:
         """Run the job; if SLURM's signal stops it, requeue it after it has saved its state."""
-        requeue = signal.getsignal(SIGNAL)
+        requeue = signal.getsignal(signal.SIGUSR1)
         attempt = Attempt(self.job)
-        signal.signal(SIGNAL, lambda number, frame: attempt.stop())
+        signal.signal(signal.SIGUSR1, lambda number, frame: attempt.stop())
         status = attempt.run()
         if attempt.stopped and status != 0 and callable(requeue):
-            requeue(SIGNAL, None)  # submitit's handler; ends the process
+            requeue(signal.SIGUSR1, None)  # submitit's handler; ends the process
         return status
 
     def checkpoint(self) -> Any:
@@ -98,9 +98,9 @@ class Slurm(Launcher):
             job_name="lsg",
             time=given.get("time", 60),
             array_parallelism=given.get("parallel", len(jobs)),
-            setup=[f"export SUBMITIT_PREEMPT_SIGNAL={SIGNAL.name[3:]}", *([given["setup"]] if "setup" in given else [])],
+            setup=[f"export SUBMITIT_PREEMPT_SIGNAL={SIGNAL}", *([given["setup"]] if "setup" in given else [])],
             srun_args=[f"--cpus-per-task={given['cpus_per_task']}"] if "cpus_per_task" in given else [],
-            additional_parameters={"requeue": True, **sbatch, "signal": f"{SIGNAL.name[3:]}@{given.get('grace', 90)}"},
+            additional_parameters={"requeue": True, **sbatch, "signal": f"{SIGNAL}@{given.get('grace', 90)}"},
         )
         try:
             submitted = executor.submit_array([Task(job) for job in jobs])
