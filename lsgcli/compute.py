@@ -179,7 +179,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda")
     match = re.fullmatch(r"cuda(?::(\d+))?", name)
     if match is None:
-        raise ConfigError(f"--device: found {name!r}, expected auto, cpu, cuda or cuda:N")
+        raise ConfigError(f"device: found {name!r}, expected auto, cpu, cuda or cuda:N")
     if int(match[1] or 0) >= gpus:
-        raise ConfigError(f"--device: found {name!r}, but this machine has {gpus} CUDA GPUs", hint="Use --device auto.")
+        raise ConfigError(f"device: found {name!r}, but this machine has {gpus} CUDA GPUs", hint="Use --device auto.")
     return torch.device(name)

@@ -10,7 +10,7 @@ from lsgcli import __version__
 from lsgcli.cli.commands import group
 from lsgcli.cli.guard import ending, refuse_empty, reopen_streams
 from lsgcli.cpus import wait_passively
-from lsgcli.errors import DISTRIBUTION, exit_statuses
+from lsgcli.errors import DISTRIBUTION, ConfigError, exit_statuses
 from lsgcli.ranks import here
 
 COMMANDS = {
@@ -50,11 +50,17 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def top(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Train spiking neural networks with a learnable surrogate gradient, and measure their gradient flow."""
+    if context.invoked_subcommand != "train" and "TORCHELASTIC_RUN_ID" in os.environ and (count := here().size) > 1:
+        raise ConfigError(
+            f"lsg {context.invoked_subcommand}: found {count} processes of torchrun, expected one; only lsg train shares its work",
+            hint="Start it without torchrun.",
+        )
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from lsgcli.ranks import Place
 from lsgcli.training.launch import Devices, parse
 from tests.stress.ranks import tensors, workers
 
@@ -102,15 +103,31 @@ def test_too_few_samples_are_one_message(tiny):
     assert "--batch-size: found 1 samples in 1 parts, expected at least 2 in each" in stderr
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_other_commands_refuse_torchrun_in_one_message(program, monkeypatch, rank):
+    for module in ("app", "guard"):
+        monkeypatch.setattr(f"lsgcli.cli.{module}.here", lambda: Place(rank, 2))
+    result = program("eval", "net.safetensors", env={"TORCHELASTIC_RUN_ID": "1"})
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: lsg eval: found 2 processes of torchrun, expected one" if rank == 0 else "")
+    assert result.stderr.count("error") == (rank == 0)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("4", Devices(4, (0, 1, 2, 3))), ("0-2", Devices(3, (0, 1, 2))), ("0,2", Devices(2, (0, 2))), ("cpu:2", Devices(2))],
+    [
+        ("4", Devices(4, (0, 1, 2, 3))),
+        ("0-2", Devices(3, (0, 1, 2))),
+        ("0,2", Devices(2, (0, 2))),
+        ("cpu:2", Devices(2)),
+        ("1-2,5", Devices(3, (1, 2, 5))),
+    ],
 )
 def test_devices(text, expected):
     assert parse(text) == expected
 
 
-@pytest.mark.parametrize("text", ["cpu", "cpu:0", "a", "0", "1,1", "3-1", "0-1-2", "1,"])
+@pytest.mark.parametrize("text", ["cpu", "cpu:0", "a", "0", "1,1", "3-1", "0-1-2", "1,", "4294967296", "0-999999999999"])
 def test_other_devices_are_refused(text, lsg):
     result = lsg("train", "--devices", text)
     assert result.exit_code == 2
