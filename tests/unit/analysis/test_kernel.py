@@ -8,6 +8,7 @@ from lsgcli import registry
 from lsgcli.analysis import own
 from lsgcli.analysis.dynamics import CARRIES, Dynamics, Passage
 from lsgcli.analysis.sums import LayerSums, signal
+from tests.exports import slow_if
 
 pytest.importorskip("numba")
 T, B, C, H, W = 3, 2, 5, 6, 4
@@ -58,7 +59,9 @@ def by_kernel(one, grad, full):
     return sums
 
 
-@pytest.mark.parametrize("surrogate", registry.names("surrogate"))
+@pytest.mark.parametrize(  # each has kernels of its own, which take seconds to compile
+    "surrogate", [slow_if(name != "rectangular", name) for name in registry.names("surrogate")]
+)
 @pytest.mark.parametrize(
     "settings",
     [

@@ -1,6 +1,7 @@
 """The loader in the documentation: plain torch and safetensors, and the same logits."""
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -24,20 +25,34 @@ def test_is_short_and_imports_nothing_of_lsg():
     assert {name.split(".")[0] for name in modules} == {"json", "pathlib", "torch", "safetensors"}
 
 
-@pytest.mark.parametrize("form", ["safetensors", "hf"])
-@pytest.mark.parametrize("which", ["vggsnn", "resnet19-add", "resnet19-sew"])
-@pytest.mark.parametrize(("decay_per", "quantize"), [("layer", "int8"), ("channel", None)])
-def test_gives_equal_logits(which, decay_per, quantize, form, tmp_path):
-    target = tmp_path / ("net.safetensors" if form == "safetensors" else "folder")
-    found = exported(saved(which, tmp_path / "checkpoint.safetensors", decay_per=decay_per), form, target, quantize=quantize)
-    x = next(samples(found.content.config, 5)).x
-    torch.save(x, tmp_path / "x.pt")
-    script = f"{CODE}\nimport sys\nassert 'lsgcli' not in sys.modules\n"
-    script += f"torch.set_num_threads(1)\ntorch.save(Net({str(target)!r})(torch.load('x.pt')), 'y.pt')"
-    subprocess.run([sys.executable, "-I", "-c", script], check=True, cwd=tmp_path)
+QUANTIZE = {"layer": "int8", "channel": None}  # by what has a decay
+CASES = list(itertools.product(("vggsnn", "resnet19-add", "resnet19-sew"), QUANTIZE, ("safetensors", "hf")))
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """Case -> (what was exported, samples, the logits of the documented loader), which runs in one process for all."""
+    folder, found = tmp_path_factory.mktemp("loader"), {}
+    for number, (which, decay_per, form) in enumerate(CASES):
+        checkpoint = saved(which, folder / "checkpoint.safetensors", decay_per=decay_per)
+        target = folder / (f"{number}.safetensors" if form == "safetensors" else f"{number}")
+        export = exported(checkpoint, form, target, quantize=QUANTIZE[decay_per])
+        x = next(samples(export.content.config, 5)).x
+        torch.save((str(target), x), folder / f"{number}.x.pt")
+        found[which, decay_per, form] = export, x
+    script = (
+        f"{CODE}\nimport sys\nassert 'lsgcli' not in sys.modules\ntorch.set_num_threads(1)\nfor i in range({len(CASES)}):\n"
+    )
+    script += "    path, x = torch.load(f'{i}.x.pt')\n    torch.save(Net(path)(x), f'{i}.y.pt')\n"
+    subprocess.run([sys.executable, "-I", "-c", script], check=True, cwd=folder)
+    return {case: (*made, torch.load(folder / f"{number}.y.pt")) for number, (case, made) in enumerate(found.items())}
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_gives_equal_logits(case, loaded):
+    found, x, y = loaded[case]
     with torch.no_grad():
         expected = found.written(x)
-    y = torch.load(tmp_path / "y.pt")
     assert y.shape == expected.shape
     assert torch.allclose(y, expected, rtol=0, atol=1e-6)
     assert expected.std() > 0.01

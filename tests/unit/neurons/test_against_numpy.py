@@ -29,7 +29,7 @@ def draw(T, threshold, surrogate, alpha, beta, seed):
     return current, grad, expected
 
 
-@pytest.mark.parametrize("threshold", [0.5, 1.0])
+@pytest.mark.parametrize("threshold", [0.5, pytest.param(1.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("backend", BACKENDS)

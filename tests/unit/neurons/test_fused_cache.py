@@ -1,10 +1,11 @@
-"""Compiled kernels between processes: kept, damaged, nowhere to keep them, compiled twice at once, and a fork afterwards."""
+"""Compiled kernels on disk: kept, damaged, nowhere to keep them, compiled twice at once, and a fork afterwards."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[3]
@@ -30,51 +31,60 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
 
 
-def start(cache):
-    """A new Python that compiles a kernel and keeps it below ``cache``."""
-    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
-    environment |= {"XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1", "NUMBA_DEBUG_CACHE": "1"}
-    command = [sys.executable, "-c", COMPILE]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture
+def compiled(monkeypatch, capsys, caplog):
+    """Compile a kernel or load it from below a cache folder, as a new process does; what is said of it."""
+    config = pytest.importorskip("numba.core.config")
+    from lsgcli.neurons.kernels.cpu import build, workers
+
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setenv("NUMBA_DEBUG_CACHE", "1")
+
+    def run(cache):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+        config.reload_config()
+        forget()
+        caplog.clear()
+        with caplog.at_level("INFO", "lsg"):
+            build.address.__wrapped__(workers.statistics, np.float32)
+        return capsys.readouterr().out + caplog.text
+
+    def forget():
+        build.folder.cache_clear()
+        build._announce.cache_clear()
+
+    yield run
+    forget()
 
 
-def finish(process):
-    """What it said; it must have succeeded."""
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    return said
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """A cache that two processes have filled at the same time."""
-    folder = tmp_path_factory.mktemp("cache")
-    both = [start(folder) for _ in range(2)]
-    said = [finish(process) for process in both]
-    assert any("data saved to" in text for text in said)
-    assert any(f"cached in {folder}" in text for text in said)
-    return folder
-
-
-def test_kernels_are_kept(cache):
-    """The next process loads what an earlier one compiled, below the cache folder."""
-    assert list(cache.rglob("*.nbc"))
-    said = finish(start(cache))
-    assert "data loaded from" in said
-    assert "data saved to" not in said
-    assert "compiling kernels" not in said
-
-
-def test_damaged_kernels_are_recompiled(cache):
-    """A file that was cut off is not an error."""
-    for file in cache.rglob("*.nb?"):
+def test_kernels_are_kept_and_damaged_ones_recompiled(compiled, tmp_path):
+    """The next process loads what an earlier one compiled, below the cache folder; a file that was cut off is not an error."""
+    first = compiled(tmp_path)
+    assert f"cached in {tmp_path}" in first
+    assert "data saved to" in first
+    second = compiled(tmp_path)
+    assert "data loaded from" in second
+    assert "data saved to" not in second
+    assert "compiling kernels" not in second
+    for file in tmp_path.rglob("*.nb?"):
         file.write_bytes(file.read_bytes()[:100])
-    assert "recompiling" in finish(start(cache))
+    assert "recompiling" in compiled(tmp_path)
 
 
-def test_nowhere_to_keep_them():
-    """Neither is a cache folder that cannot be made."""
-    assert "set NUMBA_CACHE_DIR" in finish(start("/dev/null"))
+def test_nowhere_to_keep_them(compiled):
+    """A cache folder that cannot be made is not an error either."""
+    assert "set NUMBA_CACHE_DIR" in compiled("/dev/null")
+
+
+@pytest.mark.slow
+def test_compiled_twice_at_once(tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "NUMBA_DEBUG_CACHE": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    both = [subprocess.Popen([sys.executable, "-c", COMPILE], cwd=ROOT, env=environment, **pipes) for _ in range(2)]
+    said = [one.communicate(timeout=120)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    assert any("data saved to" in text for text in said)
 
 
 def test_a_fork_afterwards():

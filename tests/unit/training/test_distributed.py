@@ -1,5 +1,6 @@
 """Training in several processes computes what one process computes. The processes meet on this machine, with Gloo."""
 
+import functools
 import json
 import multiprocessing
 import os
@@ -94,6 +95,8 @@ def work(rank, size, port, folder):
     with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
         found = {name: outcome(settings, group) for name, (settings, _) in CASES.items()}
         torch.save(found, Path(folder) / f"{rank}.pt")
+        if size == 2:  # as well, because a process takes seconds to start
+            unsynchronised(group, Path(folder) / "unsynchronised")
 
 
 def start(target, size, *arguments, wait=120):
@@ -118,11 +121,23 @@ def alone():
     return {name: outcome(settings, ALONE) for name, (settings, _) in CASES.items()}
 
 
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """Number of processes -> the folder with what they found; they run once."""
+
+    @functools.cache
+    def run(size):
+        folder = tmp_path_factory.mktemp("together")
+        assert start(work, size, str(folder)) == [0] * size
+        return folder
+
+    return run
+
+
 @pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
-def test_processes_compute_what_one_computes(size, alone, tmp_path):
+def test_processes_compute_what_one_computes(size, alone, together):
     """Batches of 7 are shared unevenly: 4 + 3, 3 + 2 + 2, 2 + 2 + 2 + 1."""
-    assert start(work, size, str(tmp_path)) == [0] * size
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(size)]
+    found = [torch.load(together(size) / f"{rank}.pt") for rank in range(size)]
     for case, (settings, tolerance) in CASES.items():
         if settings.get("accumulate", 1) * size > settings["batch_size"]:
             continue  # refused: a process would have no sample of a part
@@ -150,6 +165,7 @@ def trained(rank, size, port, folder, epochs):
         Trainer(config, tiny.bundle(), CPU, run, lambda record: None, StopRequest(), group=group).train()
 
 
+@pytest.mark.slow  # tests/cli/test_devices.py has a shorter one
 def test_a_whole_run(tmp_path):
     """One checkpoint, one line per epoch, each sample evaluated once."""
     assert start(trained, 2, str(tmp_path / "two"), 2) == [0, 0]
@@ -159,28 +175,26 @@ def test_a_whole_run(tmp_path):
     assert len(lines) == 2
 
 
-def unsynchronised(rank, size, port, folder):
+def unsynchronised(group, folder):
+    """Train an epoch; buffers before and after its evaluation."""
     config = tiny.config(backend="reference", epochs=1, sync_norm=False)
-    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
-        run = RunDir(Path(folder) / "run") if rank == 0 else RunFiles(Path(folder) / "run")
-        trainer = Trainer(config, tiny.bundle(), CPU, run, lambda record: None, StopRequest(), group=group)
-        found, end_epoch = [], trainer._end_epoch
+    run = RunDir(folder) if group.rank == 0 else RunFiles(folder)
+    trainer = Trainer(config, tiny.bundle(), CPU, run, lambda record: None, StopRequest(), group=group)
+    found, end_epoch = [], trainer._end_epoch
 
-        def end(*arguments):
-            found.append({name: buffer.clone() for name, buffer in trainer.model.named_buffers()})
-            end_epoch(*arguments)
-            found.append({name: buffer.clone() for name, buffer in trainer.model.named_buffers()})
+    def end(*arguments):
+        found.append({name: buffer.clone() for name, buffer in trainer.model.named_buffers()})
+        end_epoch(*arguments)
+        found.append({name: buffer.clone() for name, buffer in trainer.model.named_buffers()})
 
-        with mock.patch.object(trainer, "_end_epoch", end):
-            trainer.train()
-        torch.save(found, Path(folder) / f"{rank}.pt")
+    with mock.patch.object(trainer, "_end_epoch", end):
+        trainer.train()
+    torch.save(found, folder.with_suffix(f".{group.rank}.pt"))
 
 
-def test_without_synchronised_statistics(tmp_path):
+def test_without_synchronised_statistics(together):
     """Each process has the statistics of its share, and all evaluate and save those of rank 0."""
-    (tmp_path / "run").mkdir()
-    assert start(unsynchronised, 2, str(tmp_path)) == [0, 0]
-    (own, first), (others, second) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    (own, first), (others, second) = (torch.load(together(2) / f"unsynchronised.{rank}.pt") for rank in (0, 1))
     assert not any(torch.equal(own[name], others[name]) for name in own if name.endswith("running_mean"))
     assert all(torch.equal(first[name], second[name]) and torch.equal(first[name], own[name]) for name in first)
 
@@ -226,7 +240,7 @@ def failing(rank, size, port):
 
 def test_an_error_ends_all_processes():
     """Those that wait in a collective end with the status of the first error, soon."""
-    assert start(failing, 3) == [DataError.exit_code, 1, DataError.exit_code]
+    assert start(failing, 2) == [DataError.exit_code, 1]
 
 
 def test_shares_cover_each_sample_once():
