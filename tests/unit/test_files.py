@@ -124,8 +124,8 @@ def user(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_text('{"schema": "lsg.run/1"}')
-    saved("vggsnn", run / "best.safetensors")
-    saved("vggsnn", tmp_path / "copy.png")
+    saved("mlp", run / "best.safetensors")
+    saved("mlp", tmp_path / "copy.png")
     (tmp_path / "weights.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     (tmp_path / "page.html").write_text("\n<!doctype html>")
     (tmp_path / "prose.html").write_text("Dear diary")

@@ -17,7 +17,7 @@ from lsgcli.errors import ConfigError, DataError
 from lsgcli.export.runners import Runner
 from lsgcli.prediction import Network, predict
 from lsgcli.streaming import stream
-from tests.exports import exported
+from tests.exports import exported, slow_if
 from tests.networks import saved
 from tests.stress.fuzz import Mutator
 from tests.unit.data.conftest import HEADER, aedat2_bytes, blob
@@ -186,7 +186,7 @@ def test_each_window_is_as_if_a_recording_began(tmp_path):
         torch.testing.assert_close(found, whole.logits, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("form", "mode"), [("onnx", "step"), ("pt2", "step"), ("hf", None)])
+@pytest.mark.parametrize(("form", "mode"), [slow_if(True, "onnx", "step"), ("pt2", "step"), ("hf", None)])
 def test_exports_answer_and_stream(form, mode, tmp_path):
     path, file = saved(tmp_path / "net.safetensors", medians=(200, 1)), tmp_path / "a.aedat"
     target = tmp_path / {"hf": "folder"}.get(form, f"net.{form}")
