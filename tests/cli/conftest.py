@@ -4,6 +4,7 @@ import subprocess
 import sys
 from functools import partial
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -56,12 +57,9 @@ def program(capfd, monkeypatch):
 
     def run(*arguments, env=None):
         capfd.readouterr()
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["lsg", *map(str, arguments)])
-            for name, value in {"OMP_WAIT_POLICY": "PASSIVE", **(env or {})}.items():  # the policy that `main` would leave set
-                patch.setenv(name, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
+        monkeypatch.setattr(sys, "argv", ["lsg", *map(str, arguments)])
+        with mock.patch.dict(os.environ, env or {}), pytest.raises(SystemExit) as ended:  # removes what `main` sets, too
+            main()
         stdout, stderr = capfd.readouterr()
         return SimpleNamespace(returncode=ended.value.code or 0, stdout=stdout, stderr=stderr)
 
