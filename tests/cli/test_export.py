@@ -167,6 +167,7 @@ def test_options_that_do_not_fit(export, form, options, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow  # tests/contract/test_formats.py has a quick one
 @pytest.mark.parametrize("form", [name for name in FORMATS if registry.get("format", name).packages])
 def test_missing_extra(form, trained, tmp_path):
     """In a process that cannot import the packages: status 2, the line to install them, before anything is read."""

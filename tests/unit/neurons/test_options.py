@@ -18,7 +18,7 @@ from tests.unit.neurons.cases import case_with_options, differences
 from tests.unit.neurons.helpers import BACKENDS, SURROGATES, close, normal
 
 RESETS = ["hard", "soft", "none"]
-CASES = 16
+CASES = 8
 
 
 def softplus(q):
