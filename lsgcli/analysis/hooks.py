@@ -185,12 +185,23 @@ class Pair(NamedTuple):
 
 
 def pairs(net: nn.Module, neurons: type[nn.Module]) -> Iterator[Pair]:
-    """Pair the neurons of a class with their weights, in a network whose modules are registered in execution order."""
+    """Pair the neurons of a class with their weights, in a network whose modules are registered in execution order.
+
+    Raises:
+        ConfigError: two modules of neurons follow the same weights, which another order explains.
+    """
     synapse: nn.Linear | nn.modules.conv._ConvNd | None = None
+    paired = ""
     for name, module in net.named_modules():
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-            synapse = module
+            synapse, paired = module, ""
         if isinstance(module, neurons) and synapse is not None:
+            if paired:
+                raise ConfigError(
+                    f"inspect: found the neurons {paired} and {name} registered after the same weights, expected weights between them",
+                    hint="Register modules in the order in which they run, or give an adapter that returns each layer with its weight.",
+                )
+            paired = name
             yield Pair(name, module, synapse.weight)
 
 

@@ -301,3 +301,12 @@ def test_neurons_that_are_called_otherwise_than_the_adapter_says():
 def test_no_batches():
     with pytest.raises(ConfigError, match="no mini-batches"):
         inspect(ours(), [])
+
+
+def test_modules_in_another_order_than_they_run_are_refused():
+    """All neurons would be paired with the last weights."""
+    net = nn.ModuleDict(
+        {"synapses": nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]), "neurons": nn.ModuleList([LIF(), LIF()])}
+    )
+    with pytest.raises(ConfigError, match="the neurons neurons.0 and neurons.1 registered after the same weights"):
+        list(pairs(net, LIF))
