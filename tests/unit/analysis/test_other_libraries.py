@@ -308,5 +308,5 @@ def test_modules_in_another_order_than_they_run_are_refused():
     net = nn.ModuleDict(
         {"synapses": nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]), "neurons": nn.ModuleList([LIF(), LIF()])}
     )
-    with pytest.raises(ConfigError, match="the neurons neurons.0 and neurons.1 registered after the same weights"):
+    with pytest.raises(ConfigError, match=r"the neurons neurons\.0 and neurons\.1 registered after the same weights"):
         list(pairs(net, LIF))
