@@ -22,6 +22,7 @@ BEGINNINGS = {
     ".html": rb"\s*<",
     ".svg": rb"\s*<",
     ".png": rb"\x89PNG",
+    ".pdf": rb"%PDF",
     ".safetensors": rb".{8}\s*\{",
     ".pt2": rb"PK\x03\x04",
     ".onnx": rb"\x08",

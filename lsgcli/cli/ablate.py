@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from lsgcli.cli import common, completion
 from lsgcli.cli.options import with_settings
 from lsgcli.config import FIELDS, option_name
-from lsgcli.errors import ConfigError, Stopped
+from lsgcli.errors import ConfigError, Stopped, install_hint
 from lsgcli.output import check_output, print_result
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ def ablate(
     plot: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR",
+            metavar="DIR|FILE",
             help="Also write charts of accuracy, loss, and coverage, alpha and beta per layer over training, as SVG, PNG, and PDF "
-            "(with lsgcli[pdf]).",
+            "(with lsgcli[pdf]) for one column of a journal; or accuracy and loss as FILE.pdf, .svg or .png for two columns.",
         ),
     ] = None,
     launcher: Annotated[
@@ -154,7 +155,9 @@ def ablate(
     if plot is not None:
         from lsgcli.report.drawing import SUFFIXES
 
-        check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, force=force)
+        check_output(plot, "--plot", suffixes=SUFFIXES, folder=plot.suffix.lower() not in SUFFIXES, force=force)
+        if plot.suffix.lower() == ".pdf" and not find_spec("svglib"):
+            raise ConfigError(f"--plot {plot}: svglib cannot be imported", hint=install_hint("pdf"))
     axes = [text for text in [grid, *(more or [])] if text]
     launched = _launched(
         launcher, {"local": {"--jobs": jobs, "--devices": devices}, "slurm": {"--slurm": slurm}, "ray": {"--ray": ray}}
@@ -189,11 +192,9 @@ def ablate(
     print_result(FORMATS[format_name](summary))
     if plot is not None:
         from lsgcli.ablation.curves import finished
-        from lsgcli.report.ablation_charts import charts
-        from lsgcli.report.drawing import save
+        from lsgcli.report.ablation_charts import draw
 
-        curves = finished([row["label"] for row in summary["rows"]], found.cells, found.records)
-        written = save(charts(curves), plot)
+        written = draw(finished([row["label"] for row in summary["rows"]], found.cells, found.records), plot)
         common.log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished; no charts written")
 
 

@@ -1,15 +1,29 @@
 """Charts of an ablation: mean over seeds, with a band of one standard deviation."""
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from lsgcli.ablation import curves
 from lsgcli.ablation.curves import Curve, Rows
 from lsgcli.ablation.plan import safe_name
-from lsgcli.report.charts import Axes, Line, Scale, drawn_legend
+from lsgcli.report.charts import Line, Scale, line_drawing
 from lsgcli.report.colours import Style, ordered, styles
-from lsgcli.report.drawing import Drawing, group, text
+from lsgcli.report.drawing import SUFFIXES, Drawing, embedded_font, save, save_as
+from lsgcli.report.figures import Panel, View, sheet
 
-WIDTH, HEIGHT, MARGIN = 640, 340, 12
+MARKERS = 8  # at most, on a curve by epoch
+
+
+def draw(rows: Rows, target: Path) -> list[Path]:
+    """Write :func:`charts` to a folder, or, if ``target`` has the suffix of an image, :func:`figure` to this file; returns the files."""
+    if target.suffix.lower() not in SUFFIXES:
+        return save(charts(rows), target)
+    if (drawing := figure(rows)) is None:
+        return []
+    with embedded_font() as font:
+        save_as(drawing, target, font)
+    return [target]
 
 
 def charts(rows: Rows) -> dict[str, Drawing]:
@@ -19,46 +33,54 @@ def charts(rows: Rows) -> dict[str, Drawing]:
     Args:
         rows: directories of finished runs, as :func:`lsgcli.ablation.curves.finished` finds them.
     """
-    split, found = curves.evaluated_on(rows), {}
-    for name, lines, x_label, y_label in (
-        ("accuracy", curves.by_epoch(rows, "accuracy"), "epoch", f"accuracy, {split}"),
-        ("loss", curves.by_epoch(rows, "loss"), "epoch", f"cross-entropy, {split}"),
-        ("coverage", curves.coverage(rows), "layer, from the input", "coverage: fraction of u inside v_th +- alpha / 2"),
-    ):
-        if lines:
-            found[name] = _chart(lines, styles(len(lines)), x_label, y_label)
+    found = _by_epoch(rows)
+    if lines := curves.coverage(rows):
+        found["coverage"] = _view(
+            lines, styles(len(lines)), "layer, from the input", "coverage: fraction of u in v_th +- alpha / 2"
+        )
     for label, paths in rows.items():
         for measure, title in (("alpha", "width alpha of the surrogate, u"), ("beta", "decay beta")):
             if layers := curves.over_training(paths, measure):
-                found[f"{measure}-{safe_name(label)}"] = _chart(
-                    layers, ordered(len(layers)), "epoch", f"{title}: {label}", bands=False
-                )
+                look = ordered(len(layers))
+                found[f"{measure}-{safe_name(label)}"] = _view(layers, look, "epoch", f"{title}: {label}", bands=False)
+    return {name: sheet("", view) for name, view in found.items()}
+
+
+def figure(rows: Rows) -> Drawing | None:
+    """Accuracy and loss by epoch in one drawing, two columns wide; None if the runs have no values of them."""
+    views = list(_by_epoch(rows).values())
+    return sheet("", View("by epoch", [view.panels[0] for view in views], 2, legend=views[0].legend)) if views else None
+
+
+def _by_epoch(rows: Rows) -> dict[str, View]:
+    split, found = curves.evaluated_on(rows), {}
+    for name, title in (("accuracy", "accuracy"), ("loss", "cross-entropy")):
+        if lines := curves.by_epoch(rows, name):
+            found[name] = _view(lines, styles(len(lines)), "epoch", f"{title}, {split}")
     return found
 
 
-def _chart(curves: Sequence[Curve], looks: Sequence[Style], x_label: str, y_label: str, bands: bool = True) -> Drawing:
-    """Curves over 1, 2, 3, ... and a legend; bands of many curves would hide each other."""
+def _view(curves: Sequence[Curve], looks: Sequence[Style], x_label: str, y_label: str, bands: bool = True) -> View:
+    """Curves over 1, 2, 3, ... and a legend: those of rows with bands, or those of layers, whose many bands would hide each other."""
+    longest = max(len(curve.mean) for curve in curves)
     lines = [
         Line(
-            curve.label,
+            curve.label if bands else f"{number} {curve.label}",
             curve.mean,
             look,
             std=curve.std if bands else (),
-            marked=x_label != "epoch",
+            marked=bands and (math.ceil(longest / MARKERS) if x_label == "epoch" else 1),
             tip=f"{curve.label}: {curve.mean[-1]:.4g} at the end",
+            layer=None if bands else number,
         )
-        for curve, look in zip(curves, looks, strict=True)
+        for number, (curve, look) in enumerate(zip(curves, looks, strict=True), 1)
     ]
-    heights = Scale.over(
-        mean + k * std for c in curves for mean, std in zip(c.mean, c.std, strict=True) for k in (-bands, bands)
-    )
-    axes = Axes(WIDTH, HEIGHT, Scale.counting(max(len(curve.mean) for curve in curves)), heights)
-    entries, height = drawn_legend([(one.name, one.style) for one in lines], WIDTH - 2 * MARGIN)
+    y = Scale.over(mean + k * std for c in curves for mean, std in zip(c.mean, c.std, strict=True) for k in (-bands, bands))
     note = f"mean {'and standard deviation ' if bands else ''}over {_seeds(curves)}"
-    marks = axes.lines(lines, x_label, y_label, 1)
-    marks += [group(entries, at=(MARGIN, HEIGHT)), text((WIDTH - axes.right, 13), note, anchor="end")]
     last = "; ".join(f"{curve.label} {curve.mean[-1]:.4g}" for curve in curves)
-    return Drawing(WIDTH, HEIGHT + height + MARGIN / 2, marks, f"{y_label} by {x_label}, {note}. At the end: {last}")
+    name = f"{y_label} by {x_label}, {note}. At the end: {last}"
+    panel = Panel(line_drawing(lines, x_label, y_label, 1, y), note=note)
+    return View(name, [panel], legend=[(one.name, one.style) for one in lines])
 
 
 def _seeds(curves: Sequence[Curve]) -> str:

@@ -64,7 +64,7 @@ class Line:
 
     Attributes:
         std: standard deviations, drawn as a band.
-        marked: whether points have markers.
+        marked: a marker at every so manieth point; 0 for none.
         tip: tooltip on a page. Default: the name.
         layer: number of the layer shown, which is also written at the end of the line.
     """
@@ -73,7 +73,7 @@ class Line:
     values: Sequence[float | None]
     style: Style
     std: Sequence[float] = ()
-    marked: bool = False
+    marked: int = 0
     tip: str = ""
     layer: int | None = None
 
@@ -131,13 +131,14 @@ class Axes:
                     (x, value, std) for x, (value, std) in enumerate(zip(one.values, one.std, strict=True)) if value is not None
                 ]
                 upper, lower = ([self.at(x, value + sign * std) for x, value, std in band] for sign in (1, -1))
-                marks.append(area([*upper, *reversed(lower)], one.style.colour, 0.18))
-        for one in lines:
-            own = self.line(list(enumerate(one.values)), one.style)
+                marks.append(area([*upper, *reversed(lower)], one.style.colour, 0.14))
+                marks += [line(edge, one.style.colour, 0.6, one.style.dash) for edge in (upper, lower)]
+        for index, one in enumerate(lines):
+            points = list(enumerate(one.values))
+            own = self.line(points, one.style)
             if one.marked:
-                own += [
-                    dot(self.at(x, v), one.style.colour, one.style.shape) for x, v in enumerate(one.values) if v is not None
-                ]
+                marked = points[index % one.marked :: one.marked]  # staggered, so that markers of close lines stay apart
+                own += [dot(self.at(x, v), one.style.colour, one.style.shape) for x, v in marked if v is not None]
             if own:
                 marks.append(group(own, one.tip or one.name, one.layer))
         return marks + self._numbers([one for one in lines if one.layer is not None])

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 LIGHT = {"ink": "#1c2733", "soft": "#5b6875", "grid": "#d9dfe5", "ground": "#ffffff", "shade": "#eef2f6", "bad": "#b3261e"}
 DARK = {"ink": "#e3e8ed", "soft": "#98a4b0", "grid": "#303943", "ground": "#14191f", "shade": "#1e252d", "bad": "#ff8a80"}
 
-COLOURS = ("#3b82c4", "#d97706", "#2f9e6e", "#b4559b", "#7c6ad6", "#c2413b", "#8a7a2f", "#3f979c")
+# Of these, the first four differ most in lightness, as far as contrast on both backgrounds permits; in print without colour, lines
+# also differ by dashes and markers.
+COLOURS = ("#2f6fb5", "#de7908", "#b4559b", "#2a9a68", "#7c6ad6", "#c2413b", "#8a7a2f", "#3f979c")
 SHAPES = ("circle", "square", "triangle", "diamond")
 DASHES = ((), (7.0, 3.0), (2.0, 3.0), (9.0, 3.0, 2.0, 3.0))
 # SEQUENTIAL is ordered by lightness; DIVERGING runs from blue (negative) to orange (positive).
 SEQUENTIAL = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 DIVERGING = ("#1f5fa8", "#8fb8de", "#f2f2f2", "#f0b070", "#b5560b")
-DEPTH = ("#3b82c4", "#b4559b", "#d97706")  # layers in their order, from the input
+DEPTH = ("#2f6fb5", "#b4559b", "#de7908")  # layers in their order, from the input; from dark to light
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,9 @@ class Style:
 
 
 def styles(n: int) -> list[Style]:
-    """Styles for n unordered items, such as checkpoints; they never differ by colour only."""
+    """Styles for n unordered items, such as checkpoints. Without colour, the first 16 differ by marker and dash."""
     return [
-        Style(COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], DASHES[(i + i // len(COLOURS)) % len(DASHES)])
+        Style(COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], DASHES[(i + i // len(SHAPES)) % len(DASHES)])
         for i in range(n)
     ]
 

@@ -19,6 +19,9 @@ from lsgcli.files import make_folder, replacing
 from lsgcli.report.colours import LIGHT
 
 SUFFIXES = (".svg", ".png", ".pdf")  # of saved drawings
+COLUMN, PAGE = 3.3, 7.0  # widths in print, inches: of one column of a journal, and of two
+COLUMN_PIXELS = 460  # widest drawing that fits one column, where its text of 12 pixels has 6 to 7 points
+DPI = 300  # of PNG files
 ADVANCE = 0.54  # mean width of a character, relative to the font size
 Point = tuple[float, float]
 Mark = str
@@ -94,6 +97,11 @@ class Drawing:
     marks: Sequence[Mark]
     label: str
 
+    @property
+    def inches(self) -> float:
+        """Width in print: of one column or of two."""
+        return COLUMN if self.width <= COLUMN_PIXELS else PAGE
+
     def element(self) -> str:
         """SVG element for a page, in the page's colours and with the width of its container."""
         marks = "".join(self.marks)
@@ -121,17 +129,20 @@ def save(drawings: Mapping[str, Drawing], folder: Path) -> list[Path]:
         StorageError: a file cannot be written.
     """
     make_folder(folder)
-    written = []
+    suffixes = [suffix for suffix in SUFFIXES if suffix != ".pdf" or find_spec("svglib")]
+    written = [(folder / f"{name}{suffix}", drawing) for name, drawing in drawings.items() for suffix in suffixes]
     with embedded_font() as font:
-        for name, drawing in drawings.items():
-            contents = {"svg": drawing.svg().encode(), "png": png(drawing, font)}
-            if find_spec("svglib"):
-                contents["pdf"] = pdf(drawing, font)
-            for kind, content in contents.items():
-                written.append(folder / f"{name}.{kind}")
-                with replacing(written[-1]) as temporary:
-                    temporary.write_bytes(content)
-    return written
+        for path, drawing in written:
+            save_as(drawing, path, font)
+    return [path for path, _ in written]
+
+
+def save_as(drawing: Drawing, path: Path, font: Font) -> None:
+    """Write a drawing in the format of the suffix of ``path``."""
+    suffix = path.suffix.lower()
+    content = drawing.svg().encode() if suffix == ".svg" else {".png": png, ".pdf": pdf}[suffix](drawing, font)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 @contextmanager
@@ -148,25 +159,39 @@ def embedded_font() -> Iterator[Font]:
         yield str(font.getname()[0]), str(file)
 
 
-def png(drawing: Drawing, font: Font, scale: float = 2) -> bytes:
-    """A drawing as PNG, scaled by ``scale``."""
+def png(drawing: Drawing, font: Font, scale: float | None = None) -> bytes:
+    """A drawing as PNG, scaled by ``scale``; by default, 300 dots per inch at its width in print."""
+    from PIL import Image
     from resvg_py import svg_to_bytes
 
     name, file = font
     svg = drawing.svg(name)
     # System fonts are used only for characters missing in this font, so that output is equal on all machines.
     plain = svg.replace("…", "").isascii()
-    return svg_to_bytes(svg_string=svg, zoom=scale, font_files=[file], skip_system_fonts=plain)
+    zoom = DPI * drawing.inches / drawing.width if scale is None else scale
+    image, content = svg_to_bytes(svg_string=svg, zoom=zoom, font_files=[file], skip_system_fonts=plain), io.BytesIO()
+    Image.open(io.BytesIO(image)).convert("RGB").save(content, "png", dpi=(DPI, DPI), optimize=True)
+    return content.getvalue()
 
 
 def pdf(drawing: Drawing, font: Font) -> bytes:
-    """A drawing as PDF, with the font embedded."""
+    """A drawing as PDF of its width in print, with the font embedded."""
     from reportlab.graphics import renderPDF
+    from reportlab.pdfgen.canvas import Canvas
     from svglib.fonts import register_font
     from svglib.svglib import svg2rlg
 
     register_font(*font)
-    return renderPDF.drawToString(svg2rlg(io.BytesIO(drawing.svg(font[0]).encode())))
+    page = svg2rlg(io.BytesIO(drawing.svg(font[0]).encode()))
+    scale = 72 * drawing.inches / page.width
+    page.scale(scale, scale)
+    page.initialFontName = font[0]
+    content, size = io.BytesIO(), (scale * page.width, scale * page.height)
+    # Without initialFontName, the file also refers to Helvetica, which is not embedded; publishers reject such files.
+    canvas = Canvas(content, size, initialFontName=font[0], invariant=True)
+    renderPDF.draw(page, canvas, 0, 0)
+    canvas.save()
+    return content.getvalue()
 
 
 def _element(tag: str, words: str = "", /, **attributes: float | str) -> Mark:

@@ -243,20 +243,21 @@ def sheets(flows: Sequence[Flow]) -> dict[str, Drawing]:
 
 
 def sheet(title: str, view: View) -> Drawing:
-    """The panels of a view in columns, below a title and a legend."""
+    """The panels of a view in columns, below a title, if any, and a legend."""
     cells = [_cell(panel) for panel in view.panels]
     wide, high = max(cell.width for cell in cells), max(cell.height for cell in cells)
     columns = min(len(cells), view.columns or max(1, int((ACROSS + GAP) / (wide + GAP))))
     width = 2 * MARGIN + columns * (wide + GAP) - GAP
-    heading = text((MARGIN, MARGIN + TITLE), shortened(title, width - 2 * MARGIN, TITLE), "ink", TITLE)
+    head = MARGIN + TITLE + 14 if title else MARGIN
+    marks = [text((MARGIN, MARGIN + TITLE), shortened(title, width - 2 * MARGIN, TITLE), "ink", TITLE)] if title else []
     entries, height = drawn_legend(view.legend, width - 2 * MARGIN)
-    marks = [heading, group(entries, at=(MARGIN, MARGIN + TITLE + 14))]
-    top = MARGIN + TITLE + 14 + height + 6
+    marks.append(group(entries, at=(MARGIN, head)))
+    top = head + height + 6
     for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
         marks.append(group(cell.marks, at=(MARGIN + column * (wide + GAP), top + row * (high + GAP))))
     rows = -(-len(cells) // columns)
-    return Drawing(width, top + rows * (high + GAP) - GAP + MARGIN, marks, title)
+    return Drawing(width, top + rows * (high + GAP) - GAP + MARGIN, marks, title or view.name)
 
 
 def _cell(panel: Panel) -> Drawing:

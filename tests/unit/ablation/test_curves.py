@@ -5,11 +5,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lsgcli import files
 from lsgcli.ablation import curves
-from lsgcli.report.ablation_charts import charts
-from lsgcli.report.drawing import save
+from lsgcli.report.ablation_charts import charts, draw
 from tests.unit.ablation.helpers import plan, write_run
 
 EPOCHS, LAYERS = 5, 3
@@ -91,7 +91,7 @@ def test_charts(rows, tmp_path):
         "alpha-lsg",
         "beta-lsg",
     ]
-    written = save(charts(rows), tmp_path / "plots")
+    written = draw(rows, tmp_path / "plots")
     drawn = [path for path in written if path.suffix == ".svg"]
     assert [path.stem for path in drawn] == list(charts(rows))
     for path in drawn:
@@ -102,5 +102,14 @@ def test_charts(rows, tmp_path):
         assert all(name in text for name in (rows if path.name in ("accuracy.svg", "coverage.svg") else ()))
 
 
+def test_a_figure_of_two_columns(rows, tmp_path):
+    for suffix in (".pdf", ".svg", ".PNG"):
+        (path,) = draw(rows, tmp_path / f"figure{suffix}")
+        assert path.stat().st_size > 1000
+    text = (tmp_path / "figure.svg").read_text()
+    assert all(f">{words}</text>" in text for words in ("accuracy, val", "cross-entropy, val", *rows))
+    assert Image.open(tmp_path / "figure.PNG").size[0] == 7 * 300
+
+
 def test_no_runs_no_charts(tmp_path):
-    assert save(charts({}), tmp_path / "plots") == []
+    assert draw({}, tmp_path / "plots") == draw({}, tmp_path / "figure.svg") == []

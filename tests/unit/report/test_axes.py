@@ -1,11 +1,12 @@
 """Scales: every value in its place, ticks that are round."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
 from lsgcli.report.charts import Axes, Scale, numbers
-from lsgcli.report.colours import COLOURS, DARK, LIGHT, SEQUENTIAL, Style, ink_on, ramp
+from lsgcli.report.colours import COLOURS, DARK, LIGHT, SEQUENTIAL, Style, ink_on, ordered, ramp, styles
 from lsgcli.report.drawing import shortened
 
 
@@ -69,6 +70,14 @@ def test_colours_can_be_seen(theme):
         assert contrast(theme[name], theme["shade"]) >= 4.5
     for colour in COLOURS:
         assert contrast(colour, theme["ground"]) >= 3
+
+
+def test_lines_differ_without_colour():
+    assert len({(style.shape, style.dash) for style in styles(16)}) == 16
+    lightness = [contrast(style.colour, "#000000") for style in styles(4)]
+    assert min(b / a for a, b in pairwise(sorted(lightness))) > 1.1
+    depth = [contrast(style.colour, "#000000") for style in ordered(17)]
+    assert depth == sorted(depth)
 
 
 def test_numbers_on_colours_can_be_read():
