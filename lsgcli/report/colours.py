@@ -15,7 +15,7 @@ DASHES = ((), (7.0, 3.0), (2.0, 3.0), (9.0, 3.0, 2.0, 3.0))
 # SEQUENTIAL is ordered by lightness; DIVERGING runs from blue (negative) to orange (positive).
 SEQUENTIAL = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 DIVERGING = ("#1f5fa8", "#8fb8de", "#f2f2f2", "#f0b070", "#b5560b")
-DEPTH = ("#2f6fb5", "#b4559b", "#de7908")  # layers in their order, from the input; from dark to light
+DEPTH = ("#2b68b0", "#bf63a8", "#de7908")  # layers in their order, from the input; from dark to light
 
 
 @dataclass(frozen=True)

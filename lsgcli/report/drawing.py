@@ -19,8 +19,8 @@ from lsgcli.files import make_folder, replacing
 from lsgcli.report.colours import LIGHT
 
 SUFFIXES = (".svg", ".png", ".pdf")  # of saved drawings
-COLUMN, PAGE = 3.3, 7.0  # widths in print, inches: of one column of a journal, and of two
-COLUMN_PIXELS = 460  # widest drawing that fits one column, where its text of 12 pixels has 6 to 7 points
+# Widths in print, inches, and in pixels: one column of a journal, and two. Text of 12 pixels then has 6.4 or 6.8 points.
+COLUMN, COLUMN_PIXELS, PAGE, PAGE_PIXELS = 3.3, 448, 7.0, 884
 DPI = 300  # of PNG files
 ADVANCE = 0.54  # mean width of a character, relative to the font size
 Point = tuple[float, float]
@@ -99,8 +99,9 @@ class Drawing:
 
     @property
     def inches(self) -> float:
-        """Width in print: of one column or of two."""
-        return COLUMN if self.width <= COLUMN_PIXELS else PAGE
+        """Width in print: one column or two, less for a narrow drawing, whose text is not enlarged."""
+        width, pixels = (COLUMN, COLUMN_PIXELS) if self.width <= COLUMN_PIXELS else (PAGE, PAGE_PIXELS)
+        return width * min(1, self.width / pixels)
 
     def element(self) -> str:
         """SVG element for a page, in the page's colours and with the width of its container."""

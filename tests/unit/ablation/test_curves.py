@@ -108,7 +108,8 @@ def test_a_figure_of_two_columns(rows, tmp_path):
         assert path.stat().st_size > 1000
     text = (tmp_path / "figure.svg").read_text()
     assert all(f">{words}</text>" in text for words in ("accuracy, val", "cross-entropy, val", *rows))
-    assert Image.open(tmp_path / "figure.PNG").size[0] == 7 * 300
+    with Image.open(tmp_path / "figure.PNG") as image:
+        assert image.width == 7 * 300
 
 
 def test_no_runs_no_charts(tmp_path):

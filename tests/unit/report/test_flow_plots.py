@@ -45,7 +45,7 @@ def test_files(tmp_path):
         root = ET.parse(svg).getroot()
         with Image.open(png) as image:
             width, height = float(root.get("width")), float(root.get("height"))
-            inches = 3.3 if width <= 460 else 7
+            inches = min(3.3, width / 448 * 3.3) if width <= 448 else min(7, width / 884 * 7)
             assert image.size == pytest.approx((300 * inches, 300 * inches * height / width), abs=1)
             assert len(image.getcolors(1 << 24)) > 10
         text = svg.read_text(encoding="utf-8")
