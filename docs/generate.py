@@ -1,7 +1,7 @@
 """Generate documentation from the program and the benchmark results: `python docs/generate.py`, or `--check` to compare only.
 
 `docs/cli.md`, `docs/settings.md` and `docs/api.md` are generated completely; in other pages, the text between
-`<!-- generated: NAME -->` and `<!-- end -->` is replaced. No page may be longer than 400 lines.
+`<!-- generated: NAME -->` and `<!-- end -->` is replaced.
 """
 
 import html
@@ -285,20 +285,31 @@ def pages() -> dict[Path, str]:
     return found
 
 
+def problems(found: dict[Path, str]) -> list[str]:
+    """Pages that are too long, and differences between the pages and the navigation of the site."""
+    here = {page.relative_to(DOCS).as_posix(): text for page, text in found.items() if page.is_relative_to(DOCS)}
+    listed = set(re.findall(r": (\S+\.md)$", (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
+    long = [name for name, text in here.items() if text.count("\n") > MOST_LINES]
+    return [
+        *(f"{name} has more than {MOST_LINES} lines: move long tables and figures to pages of their own" for name in long),
+        *(f"{name} is in docs/, but not in the navigation of mkdocs.yml" for name in sorted(here.keys() - listed)),
+        *(f"{name} is in the navigation of mkdocs.yml, but not in docs/" for name in sorted(listed - here.keys())),
+    ]
+
+
 def main() -> int:
-    """Write the pages, or with --check report those that are out of date; report pages that are too long."""
-    found = pages()
+    """Write the pages, or with --check report those that are out of date; report problems of pages."""
+    check, found = "--check" in sys.argv, pages()
     stale = [(page, text) for page, text in found.items() if not page.exists() or page.read_text(encoding="utf-8") != text]
     for page, text in stale:
-        if "--check" in sys.argv:
+        if check:
             print(f"{page.name} is out of date: run `python docs/generate.py`", file=sys.stderr)
         else:
             page.write_text(text, encoding="utf-8")
             print(f"wrote {page.name}")
-    long = [page.name for page, text in found.items() if text.count("\n") > MOST_LINES]
-    if long:
-        print(f"more than {MOST_LINES} lines, move tables to pages of their own: {', '.join(long)}", file=sys.stderr)
-    return 1 if long or (stale and "--check" in sys.argv) else 0
+    wrong = problems(found)
+    print("\n".join(wrong), end="\n" if wrong else "", file=sys.stderr)
+    return 1 if wrong or (stale and check) else 0
 
 
 if __name__ == "__main__":
