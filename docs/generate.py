@@ -42,7 +42,7 @@ def command_line() -> str:
         table(("exit status", "meaning"), exit_statuses().items()),
     ]
     for name, command in _commands(group):
-        parts += [f"## lsg {name}", html.escape(command.help, quote=False), _arguments(command)]
+        parts += [f"## lsg {name}", _help(command.help), _arguments(command)]
         panels = _panels(command)
         parts += [_options(panel, options) for panel, options in panels.items() if panel not in SECTIONS]
         if sections := [panel for panel in panels if panel in SECTIONS]:
@@ -70,9 +70,13 @@ def _panels(command: Any) -> dict[str, list[Any]]:
 
 
 def _options(title: str, options: Iterable[Any]) -> str:
-    return table(
-        (title, ""), ((_flags(option), html.escape(option.help or "", quote=False).replace("|", "\\|")) for option in options)
-    )
+    return table((title, ""), ((_flags(option), _help(option.help or "")) for option in options))
+
+
+def _help(text: str) -> str:
+    """Help text in Markdown, with options as code."""
+    marked = re.sub(r"`[^`]*`|--[a-z][\w-]*", lambda found: f"`{found[0].strip('`')}`", text)
+    return html.escape(marked, quote=False).replace("|", "\\|")
 
 
 def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
@@ -157,7 +161,7 @@ def datasets() -> str:
         preset = {**{key: field.default for key, field in FIELDS.items()}, **thing.preset}
         network = f"{preset['arch']} x {preset['width_multiplier']:g}"
         cells = (network, preset["T"], preset["size"], preset["epochs"], preset["batch_size"], preset["augment"])
-        rows.append(f"| `{name}` | {thing.title} | " + " | ".join(map(str, cells)) + " |")
+        rows.append(f"| `{name}` | {html.escape(thing.title, quote=False)} | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(rows)
 
 
