@@ -28,6 +28,7 @@ loaded on first use; ``import lsgcli`` itself imports neither torch nor numpy.
 """
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ if TYPE_CHECKING:
     from lsgcli.prediction import predict
     from lsgcli.registry import register
 
-__version__ = "0.1.0"
+try:
+    __version__ = version("lsgcli")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0.dev0"
 __all__ = [
     "LIF",
     "LsgError",
