@@ -181,6 +181,12 @@ class NetworkConfig(Settings):
         "Train with weights rounded to 8 or 4 bits, symmetric per output channel, and straight-through gradients. Default: not rounded.",
         check=lambda bits: None if bits in (4, 8) else "4 or 8",
     )
+    dropout: float = setting(
+        0.0,
+        "Dropout: probability with which an input of the last layer is 0 in training, at all timesteps of a sample.",
+        at_least=0.0,
+        below=1.0,
+    )
     init_from: str | None = setting(
         None,
         "Checkpoint of the same architecture (a path, hf:USER/NAME or https://...) to initialise weights and decays from, by name. The last layer is reinitialised if "

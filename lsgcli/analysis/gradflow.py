@@ -22,6 +22,7 @@ from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
 from lsgcli.files import finite
 from lsgcli.models.base import SpikingNet
+from lsgcli.neurons.draws import drawing
 from lsgcli.verdicts import Thresholds, verdict
 
 SCHEMA = "lsg.gradient-flow/1"
@@ -72,12 +73,12 @@ def inspect(
     layers = _layers(net, adapter)
     gradients = {layer.name: WeightGradients() for layer in layers}
     losses: list[float] = []
-    first: tuple[Tensor, Tensor] | None = None
+    first: tuple[Tensor, Tensor, Tensor | None] | None = None
 
-    def forward(x: Tensor, y: Tensor) -> Tensor:
+    def forward(x: Tensor, y: Tensor, samples: Tensor | None) -> Tensor:
         if reset is not None:
             reset(net)
-        with compute.autocast():
+        with compute.autocast(), drawing(net, samples):
             outputs = net(x)
         return loss(full_precision(outputs), y)
 
@@ -85,11 +86,11 @@ def inspect(
     with observing(layers, full=True) as watchers:
         inputs = {one.name: InputGradients(synapses.get(id(one.weight)), watchers[one.name]) for one in layers}
         for batch in batches:
-            x, y = (batch.x, batch.y) if isinstance(batch, Batch) else batch
-            x, y = compute.move(x), compute.move(y)
-            first = first or (x, y)
+            x, y, samples = (batch.x, batch.y, batch.samples) if isinstance(batch, Batch) else (*batch, None)
+            moved = compute.move(x), compute.move(y), None if samples is None else compute.move(samples)
+            first = first or moved
             net.zero_grad(set_to_none=True)
-            losses.append(_backward(forward(x, y), layers, watchers, gradients))
+            losses.append(_backward(forward(*moved), layers, watchers, gradients))
         for one in inputs.values():
             one.close()
     if first is None:

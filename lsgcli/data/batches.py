@@ -25,12 +25,14 @@ class Batch:
         y: (B,) int64 labels, or (B, classes) float32 probabilities of mixed samples.
         index: index of the batch in the epoch.
         total: number of samples of the batch in all processes; None if this process has all of them.
+        samples: (B,) int64, a random number for each sample, see :mod:`lsgcli.neurons.draws`; None for torch's generator.
     """
 
     x: Tensor
     y: Tensor
     index: int
     total: int | None = None
+    samples: Tensor | None = None
 
     def first(self, n: int) -> "Batch":
         """The first n samples."""
@@ -158,7 +160,8 @@ class Batches:
         if self.mixing and draw:
             # The needed positions are symmetric in the batch, so the partner of the first is the last.
             x, y = self.mixing(draw, x, y, torch.from_numpy(own), torch.from_numpy(len(rows) - 1 - own))
-        return Batch(x, y, index, min(self.batch_size, len(self.order) - index * self.batch_size))
+        samples = torch.from_numpy(random.numbers(self.seed, self.epoch, self.split.ids[rows[own]]))
+        return Batch(x, y, index, min(self.batch_size, len(self.order) - index * self.batch_size), samples)
 
     def _changed(self, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Frames (B, T, 2, S, S) from recordings, with augmentations of events.

@@ -52,6 +52,11 @@ def generator(seed: int, epoch: int, sample: np.uint64, stream: str) -> np.rando
     return np.random.Generator(np.random.PCG64(int(_states(seed, epoch, np.array([sample]), stream)[0])))
 
 
+def numbers(seed: int, epoch: int, ids: np.ndarray) -> np.ndarray:
+    """(N,) int64: one random number per sample, from which the layers of a network derive theirs."""
+    return _states(seed, epoch, ids, "layers").view(np.int64)
+
+
 def order(seed: int, epoch: int, ids: np.ndarray) -> np.ndarray:
     """(N,) int64: a permutation, different for each epoch."""
     return np.argsort(_states(seed, epoch, ids, "order"), kind="stable")

@@ -16,6 +16,7 @@ from lsgcli.config import FIELDS, NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.models.quantise import BITS
 from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
+from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.settings import Settings, setting
 
@@ -35,6 +36,7 @@ class NetworkSpec(Settings):
         depth: number of layers with weights, for resnet19.
         norm: normalisation between convolution and neurons.
         weight_bits: bits of the weights of convolutions and linear layers, which are rounded in every pass; None: not rounded.
+        dropout: probability with which an input of the last layer is 0 in training.
         neuron: settings of the neurons.
 
     Raises:
@@ -50,6 +52,7 @@ class NetworkSpec(Settings):
     depth: int = field(default=19, metadata=FIELDS["depth"].metadata)
     norm: str = field(default="tdbn", metadata=FIELDS["norm"].metadata)
     weight_bits: int | None = field(default=None, metadata=FIELDS["weight_bits"].metadata)
+    dropout: float = field(default=0.0, metadata=FIELDS["dropout"].metadata)
     input_height: int | None = setting(None, "H of a non-square input.", at_least=1)
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
 
@@ -75,6 +78,30 @@ class NetworkSpec(Settings):
     def binary(self) -> bool:
         """Whether neurons pass on 0 or 1."""
         return not registry.get("method", self.neuron.method).graded
+
+
+class Dropout(Draws):
+    """Sets elements of x (T, B, features) to 0 in training, with probability p, and divides the others by 1 - p.
+
+    The same elements at all timesteps of a sample.
+
+    Source: Srivastava et al., JMLR 2014; one mask for all timesteps: Lee et al., Frontiers in Neuroscience 2020, as in spikingjelly.
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    @property
+    def draws(self) -> bool:
+        """Whether p is not 0."""
+        return self.p > 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T, B, features) -> (T, B, features)."""
+        if not (self.draws and self.training):
+            return x
+        return x * ((self.uniforms(x[0]) >= self.p) / (1 - self.p)).to(x.dtype)
 
 
 class SpikingLayer(NamedTuple):
@@ -107,6 +134,7 @@ class SpikingNet(nn.Module, ABC):
     def __init__(self, spec: NetworkSpec):
         super().__init__()
         self.spec = spec
+        self.dropout = Dropout(spec.dropout)  # of the input of the classifier, by logits()
         self.checkpoint_activations = False  # save only the input of each block, and recompute the rest in the backward pass
 
     @property
@@ -137,6 +165,10 @@ class SpikingNet(nn.Module, ABC):
     @abstractmethod
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """Logits (T, B, classes) of x (T, B, C, H, W); a static image is passed as (1, B, C, H, W) with T > 1."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Output of the classifier, (T, B, classes), for x (T, B, features), with dropout."""
+        return self.classifier(self.dropout(x))
 
     def run_block(self, block: nn.Module, *arguments: Any) -> Tensor:
         """Run a block, with activation checkpointing if enabled. ``forward_sequence`` calls its blocks through this method."""

@@ -37,7 +37,7 @@ class MLP(SpikingNet):
         x = x.flatten(2)[..., None, None]
         for layer in self.hidden:
             x = self.run_block(layer, x, T)
-        return self.classifier(x.flatten(2))
+        return self.logits(x.flatten(2))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """hidden1, hidden2."""

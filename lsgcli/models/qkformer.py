@@ -229,7 +229,7 @@ class QKFormer(SpikingNet):
         for stage in self.stages:
             for part in stage:
                 x = self.run_block(part, x)
-        return self.classifier(image_mean(x))
+        return self.logits(image_mean(x))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """stem1, stage1.conv1, stage1.shortcut, stage1.block1.q, ..."""

@@ -121,7 +121,7 @@ class ResNet(SpikingNet):
 
     def readout(self, x: Tensor) -> Tensor:
         """Logits (T, B, classes) of the last block's output (T, B, C, H, W)."""
-        return self.classifier(image_mean(x))
+        return self.logits(image_mean(x))
 
     def blocks(self) -> Iterator[tuple[str, Any]]:
         """(name, block) of each block, in order: block1.1, block1.2, ..."""
@@ -160,7 +160,7 @@ class ResNet19(ResNet):
 
     def readout(self, x: Tensor) -> Tensor:
         """Through the hidden linear layer."""
-        return self.classifier(self.hidden_lif(self.hidden(image_mean(x)), overwrite=True))
+        return self.logits(self.hidden_lif(self.hidden(image_mean(x)), overwrite=True))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """stem, block1.1.lif1, ..., block3.2.lif2, hidden."""

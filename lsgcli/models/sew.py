@@ -95,7 +95,7 @@ class SewDVS(SpikingNet):
         """(T or 1, B, C, H, W) -> (T, B, classes)."""
         for stage in self.stages:
             x = self.run_block(stage, x, T)
-        return self.classifier(image_mean(x))
+        return self.logits(image_mean(x))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """block1.entry, block1.lif1, block1.lif2, block2.lif1, ..."""

@@ -45,7 +45,7 @@ class VGGSNN(SpikingNet):
         """(T or 1, B, C, H, W) -> (T, B, classes)."""
         for block in self.features:
             x = self.run_block(block, x, T)
-        return self.classifier(x.flatten(2))
+        return self.logits(x.flatten(2))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """conv1 to conv8."""

@@ -114,8 +114,8 @@ class Method:
         """
         return threshold, alpha
 
-    def fire(self, layer: "LIF", u: Tensor, threshold: Threshold, alpha: Tensor) -> Tensor:
-        """Spikes of u, differentiable; by default 1[u >= v_th] with the surrogate of the layer."""
+    def fire(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> Tensor:
+        """Spikes of u[t], differentiable; by default 1[u >= v_th] with the surrogate of the layer."""
         return Spike.apply(u, threshold, alpha, layer.surrogate)
 
 
@@ -375,14 +375,14 @@ class AdaptiveSmoothing(Method):
         """The learned width."""
         return layer.own["log_width"].exp()
 
-    def fire(self, layer: "LIF", u: Tensor, threshold: Threshold, alpha: Tensor) -> Tensor:
+    def fire(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> Tensor:
         """Spikes, in training mixed with H; alpha is replaced by the parameter, which receives a gradient."""
         x = u - threshold
         step = (x >= 0).to(x.dtype)
         if not layer.training:
             return step
         smooth = PRIMITIVES[layer.config.surrogate](x, layer.of_method()["log_width"].exp())
-        mixed = step.where(torch.rand_like(x) >= layer.config.smooth, smooth.detach())
+        mixed = step.where(layer.uniforms(x, t) >= layer.config.smooth, smooth.detach())
         return mixed + (smooth - smooth.detach())  # the second term is exactly 0
 
 

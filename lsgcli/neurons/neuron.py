@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from lsgcli import registry
 from lsgcli.config import NeuronConfig
 from lsgcli.errors import ConfigError
+from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels import Backend, NormParameters, average, normalise
 from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.neurons.methods import LayerState, Method
@@ -72,7 +73,7 @@ def detached(threshold: float | Tensor) -> float | Tensor:
     return threshold.detach() if isinstance(threshold, Tensor) else threshold
 
 
-class LIF(nn.Module):
+class LIF(Draws):
     """A layer of LIF neurons over a whole sequence, (T, ...) currents to (T, ...) spikes of the same type.
 
     ``LIF(decay=0.2, method="lsg")`` sets fields of :class:`~lsgcli.config.NeuronConfig` by name.
@@ -297,6 +298,11 @@ class LIF(nn.Module):
     def of_neuron(self) -> dict[str, Tensor]:
         """Parameters of the neuron, by name."""
         return {name: getattr(self, name) for name in self._of_neuron}
+
+    @property
+    def draws(self) -> bool:
+        """Whether the method draws random numbers in training."""
+        return self.method.draws
 
     @property
     def stepped(self) -> bool:

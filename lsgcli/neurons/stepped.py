@@ -58,7 +58,7 @@ class Stepped(Backend):
                 threshold, alpha = layer.method.aim(layer, u.detach(), t, threshold, at.alpha)
                 if watcher is not None:
                     steps.append(Fired(u.detach(), threshold, alpha))
-                return layer.method.fire(layer, u, threshold, alpha)
+                return layer.method.fire(layer, u, t, threshold, alpha)
 
             own = {name: _of_step(value, t, trailing) for name, value in layer.of_neuron().items()}
             o, after = neuron.step(now, state, SimpleNamespace(beta=p.beta, threshold=p.threshold, **own), fire)

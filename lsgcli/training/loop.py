@@ -91,6 +91,7 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
         depth=config.depth,
         norm=config.norm,
         weight_bits=config.weight_bits,
+        dropout=config.dropout,
     )
     model.checkpoint_activations = config.checkpoint_activations == "layers"
     return model

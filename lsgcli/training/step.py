@@ -10,6 +10,7 @@ from lsgcli import registry
 from lsgcli.compute import Compute, full_precision
 from lsgcli.config import RunConfig
 from lsgcli.data.batches import Batch, shares
+from lsgcli.neurons.draws import drawing
 from lsgcli.neurons.kernels import single_backward
 from lsgcli.training.distributed import ALONE, Group
 
@@ -35,9 +36,10 @@ def gradients(
     compute_loss = registry.get("loss", config.loss)
     sums = torch.zeros(2, dtype=torch.float64, device=compute.device)
     xs = batch.x.split(sizes, 1 if batch.x.dim() == 5 else 0)  # along the axis of samples
-    for part, (x, y) in enumerate(zip(xs, batch.y.split(sizes), strict=True), start=1):
+    samples = [None] * len(xs) if batch.samples is None else compute.move(batch.samples).split(sizes)
+    for part, (x, y, own) in enumerate(zip(xs, batch.y.split(sizes), samples, strict=True), start=1):
         labels = compute.move(y)
-        with nullcontext() if part == len(xs) else group.partial(net):
+        with nullcontext() if part == len(xs) else group.partial(net), drawing(net, own):
             with compute.autocast(), single_backward():
                 logits = net(compute.move(x))
             loss: Tensor = compute_loss(full_precision(logits), labels, config)

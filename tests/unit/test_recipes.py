@@ -60,6 +60,88 @@ def test_tables_for_data_sets():
         resolve({"recipe": "tett"}, environment={})
 
 
+CROP, EVENTS = "crop,flip,autoaugment", {"T": 10, "size": 48, "augment": "flip,roll"}
+SGD, ADAMW = {"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "adamw"}
+QK = {**ADAMW, "weight_decay": 0.06, "weight_decay_on": "weights", "label_smoothing": 0.1, "mixup": 0.5, "cooldown_epochs": 10}
+QK |= {"input_gain": "1-beta", "detach_reset": True, "decay": 0.5, "threshold": 1.0, "ema": 0.0, "clip_grad": 0.0, "norm": "bn"}
+QK_DVS = {**QK, "batch_size": 16, "warmup_epochs": 10, "mix_prob": 0.5, "mix_until": 75, "augment": "flip,snnaugment", "T": 16}
+# Recipe and data set -> epochs, batch size, learning rate, weight decay, and other values of the publication.
+PUBLISHED = {
+    ("mpd-agl", "cifar10"): (
+        150,
+        100,
+        0.1,
+        1e-4,
+        {**SGD, "augment": CROP, "weight_decay_on": "all", "threshold": 0.5, "decay": 0.2},
+    ),
+    ("mpd-agl", "cifar-dvs"): (150, 100, 0.1, 5e-4, {**SGD, **EVENTS, "weight_decay_on": "all", "loss": "ce"}),
+    ("ds-atgo", "cifar10"): (400, 100, 0.1, 1e-4, {**SGD, "augment": CROP, "label_smoothing": 0.1, "residual": "sew", "T": 2}),
+    ("tet", "cifar-dvs"): (
+        150,
+        128,
+        1e-3,
+        0.0,
+        {**ADAMW, **EVENTS, "loss": "tet", "tet_lambda": 1e-3, "decay": 0.5, "width": 1.0},
+    ),
+    ("asgl", "cifar100"): (
+        300,
+        128,
+        0.1,
+        5e-4,
+        {**SGD, "augment": f"{CROP},cutout", "width": 4 * 5.0, "smooth": 0.2, "decay_lr": 3e-4},
+    ),
+    ("asgl", "cifar-dvs"): (
+        100,
+        32,
+        0.1,
+        1e-3,
+        {**SGD, "loss": "tet", "tet_lambda": 1e-3, "smooth": 0.1, "augment": "flip,roll"},
+    ),
+    ("clif", "cifar10"): (
+        200,
+        128,
+        0.1,
+        5e-5,
+        {**SGD, "loss": "tet", "tet_lambda": 0.05, "augment": "crop,flip,cutout", "dropout": 0.0},
+    ),
+    ("clif", "cifar100"): (200, 128, 0.1, 5e-4, {**SGD, "loss": "tet", "tet_lambda": 0.05, "decay": 0.5, "threshold": 1.0}),
+    ("clif", "cifar-dvs"): (
+        300,
+        128,
+        0.05,
+        5e-4,
+        {**SGD, "loss": "mse", "T": 10, "size": 48, "dropout": 0.3, "augment": "none"},
+    ),
+    ("clif", "dvs-gesture"): (
+        300,
+        16,
+        0.1,
+        5e-4,
+        {**SGD, "loss": "mse", "T": 20, "size": 48, "dropout": 0.4, "augment": "none"},
+    ),
+    ("qkformer", "cifar10"): (
+        410,
+        64,
+        1e-3,
+        0.06,
+        {**QK, "warmup_epochs": 20, "mix_until": 200, "augment": "flip,randaugment,erase"},
+    ),
+    ("qkformer", "cifar-dvs"): (106, 16, 5e-3, 0.06, {**QK_DVS, "split": "lexicographic", "slicing": "count", "size": 128}),
+    ("qkformer", "dvs-gesture"): (202, 16, 1e-3, 0.06, QK_DVS),
+}
+
+
+@pytest.mark.parametrize(("name", "dataset"), PUBLISHED)
+def test_values_are_those_of_the_publication(name, dataset):
+    epochs, batch_size, lr, decay, others = PUBLISHED[name, dataset]
+    expected = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": decay, "schedule": "cosine", **others}
+    found = resolve({"recipe": name, "dataset": dataset}, environment={})
+    assert {key: getattr(found, key) for key in expected} == expected
+    assert found.lr * found.lr_floor == pytest.approx(1e-5 if name == "qkformer" else 0)
+    if name == "qkformer":
+        assert found.lr * found.warmup_start == pytest.approx(1e-5)
+
+
 def test_a_run_longer_than_its_warm_up_and_cool_down_is_expected():
     short = resolve({"recipe": "qkformer", "epochs": 20}, environment={})
     with pytest.raises(ConfigError, match="epochs: found 20, expected more than the 20 of warm-up and cool-down"):

@@ -1,5 +1,6 @@
 """Training in several processes computes what one process computes. The processes meet on this machine, with Gloo."""
 
+import dataclasses
 import functools
 import json
 import multiprocessing
@@ -47,6 +48,7 @@ CASES = {
     "ds-atgo": ({**EXACT, "method": "ds-atgo", "threshold": 1.0}, 1e-10),
     "trsg": ({**EXACT, "method": "trsg", "reset": "soft", "init_potential": "measured", "input_gain": "1-beta"}, 1e-10),
     "glif": ({**EXACT, "neuron": "glif", "norm": "tebn"}, 1e-10),
+    "asgl": ({**EXACT, "method": "asgl", "accumulate": 2, "dropout": 0.4}, 1e-10),
     "mpbn": ({**EXACT, "norm": "mpbn"}, 1e-8),  # it makes the gradient of the preceding gamma almost 0
     "fused": ({"backend": "fused", "batch_size": 7}, 1e-5),
 }
@@ -72,7 +74,7 @@ def outcome(settings, group):
         share=(group.rank, group.size),
     )
     for batch in (stream.batch(index) for index in range(STEPS)):
-        batch = type(batch)(batch.x.to(next(model.parameters()).dtype), batch.y, batch.index, batch.total)
+        batch = dataclasses.replace(batch, x=batch.x.to(next(model.parameters()).dtype))
         layers = own.layers(model)
         with observing(layers, full=False) as watchers:
             sums = gradients(net, batch, config, CPU, group)

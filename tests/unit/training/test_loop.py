@@ -66,7 +66,7 @@ def test_learns(tmp_path):
 RECIPE = {"ema": 0.9, "mixup": 0.5, "cutmix": 1.0, "mix_until": 2, "label_smoothing": 0.1, "warmup_epochs": 1, "lr_floor": 0.1}
 
 
-@pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "lr": 1e-3}, RECIPE])
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "lr": 1e-3}, RECIPE, {"method": "asgl", "dropout": 0.5}])
 def test_resumed_run_has_the_bits_of_an_undisturbed_one(tmp_path, changes):
     config, bundle = tiny.config(**{"clip_grad": 1.0, **changes}), tiny.bundle()
     run(tmp_path / "whole", config, bundle)
