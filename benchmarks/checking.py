@@ -24,7 +24,7 @@ def facts(prepared: Prepared) -> dict[str, Any]:
     """
     network, case = prepared.built.network, prepared.case
     network.train(case.mode == "train")
-    weighted = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    weighted = [module for module in network.modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)]
     neurons = [module for module in network.modules() if prepared.built.neurons and isinstance(module, prepared.built.neurons)]
     work: dict[nn.Module, tuple[int, int]] = {}
     rates: dict[nn.Module, float] = {}
@@ -69,8 +69,9 @@ def macs(module: nn.Module, out: Tensor) -> tuple[int, int]:
     """Multiply-accumulates of a convolution or linear layer per frame, and number of frames."""
     if isinstance(module, nn.Linear):
         return module.weight.numel(), out.shape[:-1].numel()
-    assert isinstance(module, nn.Conv2d)
-    return module.weight.numel() * out.shape[-2:].numel(), out.shape[:-3].numel()
+    assert isinstance(module, nn.Conv1d | nn.Conv2d)
+    axes = len(module.kernel_size)
+    return module.weight.numel() * out.shape[-axes:].numel(), out.shape[: -axes - 1].numel()
 
 
 def degenerate(firing: list[float], norms: list[float]) -> str:

@@ -43,7 +43,8 @@ def race(
         skip_failing: leave out contenders that cannot run; ``left_out`` has their names.
 
     Returns:
-        The record: ``case``, ``protocol``, ``contenders`` (seconds, samples a second, peak) and ``ratios`` of lsg to the others.
+        The record: ``case``, ``protocol``, ``contenders`` (seconds, samples a second, peak) and ``ratios`` of lsg with its
+        default settings to the others.
 
     Raises:
         SystemExit: a contender's process ended, contenders differ in what they compute, or the machine's memory is not enough for
@@ -104,6 +105,8 @@ def look_at(
                 print(error, file=sys.stderr)
     for key in ("weights", "parameters_without_decays", "macs_per_frame"):
         values = {name: facts[key] for name, facts in found.items() if facts[key] is not None}
+        if key == "parameters_without_decays":  # a normalisation may have more
+            values = {name: value for name, value in values.items() if not CONTENDERS[name.split()[0]].settings}
         if len(set(values.values())) > 1:
             raise SystemExit(f"{case}: contenders differ in {key}: {values}")
     return found
@@ -132,7 +135,7 @@ def _results(case: Case, facts: Mapping[Worker, dict[str, Any]], seconds: Mappin
             if other is not ours
         }
         for ours in seconds
-        if CONTENDERS[ours.name].kit == "lsg"
+        if CONTENDERS[ours.name].kit == "lsg" and not CONTENDERS[ours.name].settings
     }
     return {"contenders": contenders, "ratios": ratios}
 

@@ -4,25 +4,28 @@
     python -m benchmarks.step --network vggsnn --precision fp32 --rounds 7
     python -m benchmarks.step --network vggsnn --width 0.25 -T 8 --inference --precision all
     python -m benchmarks.step --all              # the six cases of the documentation, every precision; --quick for a look
+    python -m benchmarks.step --library          # the models that spikingjelly has too, both precisions: about 10 minutes
 
 No other programs should run. The protocol is in ``benchmarks.race``, the peers are in ``benchmarks.peers``: each runs with the defaults
 of its library, and as ``...-best`` with channels-last memory, the same allocator settings as lsg, its cheapest surrogate, and static
-images convolved once. The floor has lsg's settings. All use the same optimiser and loss.
+images convolved once. The floor has lsg's settings. All use the same optimiser and loss. Models that spikingjelly has too
+(``benchmarks.library``) run without snntorch and floor.
 
-Tables are printed to stdout; the record is written after every round to ``benchmarks/results/step-<case>-<precision>.json``.
+Tables are printed to stdout; the record is written after every round to ``benchmarks/results/step-<case>-<precision>.json``, or
+``library-<case>-<precision>.json`` for those models.
 """
 
 import argparse
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.measuring import machine, write
 from benchmarks.race import race
 from benchmarks.tables import Table, megabytes, show
-from benchmarks.workers import CONTENDERS, DEFAULTS, USUAL, Case, case
+from benchmarks.workers import CONTENDERS, DEFAULTS, OF_LIBRARY, USUAL, Case, case
 
 PRECISIONS = {
     "fp32": ("fp32",),
@@ -41,6 +44,8 @@ ALL = (
     (case("resnet19", "inference"), 9),
     (case("vggsnn", "inference", width=0.25, T=8), 15),
 )
+
+LIBRARY = tuple((case(network), 5) for network in OF_LIBRARY)
 
 
 def entries(names: Sequence[str], precision: str) -> list[tuple[str, str]]:
@@ -74,7 +79,16 @@ def chosen(parser: argparse.ArgumentParser, contenders: str) -> list[str]:
     return installed(names)
 
 
-def measure(which: Case, names: Sequence[str], precision: str, rounds: int, warm: int, threads: int | None, name: str) -> None:
+def measure(
+    which: Case,
+    names: Sequence[str],
+    precision: str,
+    rounds: int,
+    warm: int,
+    threads: int | None,
+    name: str,
+    described: Callable[[dict[str, Any]], list[Table]],
+) -> None:
     """Race, keep the record and print its tables."""
     facts = machine("spikingjelly", "snntorch", "numba")
     if (load := os.getloadavg()[0]) > 0.5:
@@ -86,7 +100,7 @@ def measure(which: Case, names: Sequence[str], precision: str, rounds: int, warm
 
     record = race(which, entries(names, precision), rounds=rounds, warm=warm, threads=threads, after_round=keep)
     print(file=sys.stderr)
-    show(tables(record))
+    show(described(record))
     for contender, found in record["contenders"].items():
         if wrong := found["network"]["degenerate"]:
             print(f"{contender} is degenerate: {wrong}", file=sys.stderr)
@@ -171,19 +185,24 @@ def main() -> None:
     parser.add_argument("--warm", type=int, default=2, help="rounds before those")
     parser.add_argument("--threads", type=int, help="of each contender; default: all cores")
     parser.add_argument("--contenders", default=",".join(USUAL), help=f"of {', '.join(CONTENDERS)}")
-    parser.add_argument("--all", action="store_true", help="the six cases of the documentation")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--all", action="store_true", help="the six cases of the documentation")
+    group.add_argument("--library", action="store_true", help="a training step of each model that spikingjelly has too")
     parser.add_argument("--quick", action="store_true", help="2 rounds, and no snntorch: a look, kept under another name")
     options = parser.parse_args()
     names = chosen(parser, options.contenders)
     names = [name for name in names if not (options.quick and CONTENDERS[name].kit == "SnnTorch")]
     rounds, warm = (2, 1) if options.quick else (options.rounds, options.warm)
-    for which, usual in ALL if options.all else ((given_case(options), 7),):
+    cases = ALL if options.all else LIBRARY if options.library else ((given_case(options), 7),)
+    for which, usual in cases:
         several = "all" if which.mode == "inference" else "both"
-        precision = options.precision or (several if options.all else "fp32")
+        precision = options.precision or (several if options.all or options.library else "fp32")
         if "int8" in PRECISIONS[precision] and which.mode != "inference":
             parser.error("int8 is for --inference")
-        name = f"step-{which}-{precision}{'-quick' if options.quick else ''}"
-        measure(which, names, precision, rounds or usual, warm, options.threads, name)
+        shared = which.network in OF_LIBRARY
+        present = [name for name in names if not shared or CONTENDERS[name].kit in ("lsg", "SpikingJelly")]
+        name = f"{'library' if shared else 'step'}-{which}-{precision}{'-quick' if options.quick else ''}"
+        measure(which, present, precision, rounds or usual, warm, options.threads, name, tables)
 
 
 if __name__ == "__main__":

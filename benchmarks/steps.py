@@ -13,7 +13,7 @@ from benchmarks.workers import Case, Contender
 
 # So small that nothing drifts in hundreds of steps; the time of a step does not depend on it.
 RATE, MOMENTUM = 1e-4, 0.9
-CHANNELS = {"vggsnn": 2, "resnet19": 3}
+CHANNELS = {"vggsnn": 2, "resnet19": 3}  # of the input; 3 for other networks
 
 
 class Built(NamedTuple):
@@ -79,10 +79,11 @@ def build(contender: Contender, case: Case, precision: str = "fp32") -> Built:
         network: nn.Module = models.build(
             case.network,
             T=case.T,
-            in_channels=CHANNELS[case.network],
+            in_channels=CHANNELS.get(case.network, 3),
             input_size=case.size,
             width_multiplier=case.width,
             backend=contender.backend,
+            **contender.settings,
         ).to(case.device)
 
         for module in network.modules():
@@ -99,10 +100,10 @@ def build(contender: Contender, case: Case, precision: str = "fp32") -> Built:
             network.compile(fullgraph=True)
         return Built(network, lambda network: None, deploy, LIF, lsg_sgd, single_backward)
     os.environ["SJ_LIF_CUDA_IMPLEMENTATION"] = contender.backend  # spikingjelly reads it on import
-    from benchmarks import peers
+    from benchmarks import library, peers
 
     kit: peers.Kit = getattr(peers, contender.kit)(contender.best)
-    network = peers.NETWORKS[case.network](kit, case.T, case.size, case.width).to(case.device)
+    network = {**peers.NETWORKS, **library.NETWORKS}[case.network](kit, case.T, case.size, case.width).to(case.device)
     fires = type(kit.neurons())
     return Built(network, kit.forget, kit.deploy, None if fires is nn.Identity else fires, torch_sgd)
 
@@ -119,7 +120,7 @@ def torch_sgd(network: nn.Module) -> Callable[[], object]:
 
 
 def lsg_sgd(network: nn.Module) -> Callable[[], object]:
-    """As ``lsg train`` has it; the decays' Adam with it."""
+    """As ``lsg train`` has it; the decays' Adam and the update of what methods measure with it."""
     from lsgcli.config import RunConfig
     from lsgcli.training.optim import Optimizers
 
@@ -127,6 +128,7 @@ def lsg_sgd(network: nn.Module) -> Callable[[], object]:
 
     def step() -> None:
         optimizers.step(1.0)
+        network.end_step()  # type: ignore[operator]
         optimizers.zero_grad()
 
     return step
@@ -136,7 +138,7 @@ def inputs(case: Case) -> tuple[Tensor, Tensor]:
     """Frames of events (T, B, 2, H, W), mostly zero, or static images (B, 3, H, W); and labels (B,)."""
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(0, 10, (case.batch,), generator=generator)
-    if case.network == "resnet19":
+    if CHANNELS.get(case.network, 3) == 3:
         return torch.randn(case.batch, 3, case.size, case.size, generator=generator), labels
     return torch.poisson(torch.full((case.T, case.batch, 2, case.size, case.size), 0.3), generator=generator), labels
 

@@ -18,8 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lsgcli import registry
+
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = {"vggsnn": {"T": 10, "batch": 8, "size": 48}, "resnet19": {"T": 2, "batch": 16, "size": 32}}
+OF_LIBRARY = ("sew-resnet18", "sew-resnet34", "ms-resnet18", "qkformer")  # models of spikingjelly, see benchmarks.library
+DEFAULTS |= {network: {"T": 4, "batch": 16, "size": 32} for network in OF_LIBRARY}
 
 
 class Contender(NamedTuple):
@@ -31,6 +35,7 @@ class Contender(NamedTuple):
         keep: tell glibc to keep large buffers between steps, as ``lsg train`` does.
         backend: of lsg; of spikingjelly, its implementation of LIF on CUDA devices.
         compiled: by ``torch.compile``, as one graph; lsg only.
+        settings: of network and neurons; lsg only.
     """
 
     kit: str
@@ -38,6 +43,7 @@ class Contender(NamedTuple):
     keep: bool = False
     backend: str = "auto"
     compiled: bool = False
+    settings: Mapping[str, Any] = {}
 
 
 CONTENDERS = {
@@ -57,6 +63,14 @@ CONTENDERS = {
     "spikingjelly-triton": Contender("SpikingJelly", best=True, keep=True, backend="triton"),
     "spikingjelly-cuda": Contender("SpikingJelly", best=True, keep=True, backend="cuda"),
 }
+# lsg with one setting changed, such as "neuron=clif"; "lif" has all of PLAIN.
+PLAIN = {"neuron": "lif", "reset": "hard", "norm": "tdbn", "method": "none"}
+CHOICES = {"neuron": registry.names("neuron"), "reset": ("soft", "none"), "norm": registry.names("norm")}
+CHOICES |= {"method": registry.names("method")}
+VARIANTS = {"lif": PLAIN} | {
+    f"{key}={name}": {**PLAIN, key: name} for key, names in CHOICES.items() for name in names if name != PLAIN[key]
+}
+CONTENDERS |= {name: Contender("lsg", best=True, keep=True, settings=settings) for name, settings in VARIANTS.items()}
 USUAL = ("lsg", "spikingjelly", "spikingjelly-best", "snntorch", "snntorch-best", "floor")
 
 
@@ -65,7 +79,7 @@ class Case:
     """What is run.
 
     Args:
-        network: ``vggsnn`` or ``resnet19``.
+        network: a key of ``DEFAULTS``.
         T: timesteps.
         batch: samples in a step.
         size: pixels of a side.

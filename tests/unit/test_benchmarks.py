@@ -11,8 +11,10 @@ from torch import nn
 
 from benchmarks import (
     checking,
+    cost,
     depth,
     documented,
+    library,
     measuring,
     peers,
     profiling,
@@ -78,6 +80,47 @@ def test_a_peer_has_the_parameters_of_lsg(network, name):
     found = peer(network, name, best=True)
     assert [tuple(p.shape) for p in found.parameters()] == [tuple(p.shape) for p in ours(network).parameters()]
     assert len(layers(found, type(found.kit.neurons()))) == len(layers(ours(network), LIF))
+
+
+def in_order(model):
+    """lsg's parameters, by layers of spikingjelly's model: those of an attention's inputs together."""
+    if not hasattr(model, "stem") or not isinstance(model.stem, nn.ModuleList):
+        return list(model.parameters())
+    parts = [*model.stem.parameters(), *(p for stage in model.stages for p in stage[0].parameters())]
+    for block in (block for stage in model.stages for block in stage[1:]):
+        inputs = zip(*(conv.parameters() for conv in block.attention.inputs.values()), strict=True)
+        parts += [*map(torch.cat, inputs), *block.attention.project.parameters()]
+        parts += [*block.expand.parameters(), *block.contract.parameters()]
+    return [*parts, *model.classifier.parameters()]
+
+
+@pytest.mark.parametrize(
+    "network", [pytest.param("sew-resnet34", marks=pytest.mark.slow), "sew-resnet18", "ms-resnet18", "qkformer"]
+)
+def test_the_librarys_model_is_that_of_lsg(network):
+    kit("SpikingJelly")
+    case = workers.case(network, T=2, batch=2, size=8)
+    torch.manual_seed(0)
+    model = models.build(network, method="none", T=2, input_size=8, backend="reference").double()
+    theirs = library.NETWORKS[network](kit("SpikingJelly", best=True), 2, 8, 1.0).double()
+    with torch.no_grad():
+        for module in layers(model, TdBatchNorm2d):
+            module.weight.uniform_(0.5, 1.5).mul_(0.5)  # as it is the weight of plain batch normalisation
+            module.threshold, module.eta = 1.0, 1.0
+        for mine, their in zip(in_order(model), theirs.parameters(), strict=True):
+            their.copy_(mine.view_as(their))
+    x = inputs(case)[0].double()
+    for module in layers(model, TdBatchNorm2d) + layers(theirs, nn.modules.batchnorm._BatchNorm):
+        module.momentum = 1.0
+    for mode in (True, False):
+        logits = model.train(mode)(x)
+        torch.testing.assert_close(theirs.train(mode)(x).mean(0), logits.mean(0))
+        theirs.kit.forget(theirs)
+        assert logits.std() > 0.01
+    neurons = theirs.kit.neurons()
+    assert len(layers(theirs, type(neurons))) > 10
+    with pytest.raises(SystemExit, match="found width"):
+        library.NETWORKS[network](theirs.kit, 2, 8, 0.5)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -227,6 +270,27 @@ def test_a_race_in_processes_of_their_own():
     assert "| lsg fp32 | floor fp32 |" in ratios
     assert speeds.count("| floor fp32 |") == networks.count("| floor fp32 |") == 1
     assert "floor fp32" in documented.comparison([record]).markdown()
+
+
+def test_a_variant_differs_in_one_setting():
+    built = {name: build(workers.CONTENDERS[name], TINY["vggsnn"]).network.spec for name in workers.VARIANTS}
+    assert {(spec.neuron.neuron, spec.neuron.method, spec.norm, spec.neuron.reset) for spec in built.values()} == {
+        ("lif", "none", "tdbn", "hard"),
+        *((name, "none", "tdbn", "hard") for name in registry.names("neuron")),
+        *(("lif", name, "tdbn", "hard") for name in registry.names("method")),
+        *(("lif", "none", name, "hard") for name in registry.names("norm")),
+        *(("lif", "none", "tdbn", name) for name in ("soft", "none")),
+    }
+
+
+def test_costs_are_relative_to_lif():
+    one = {"seconds": {"median": 2.0}, "every_round": [2.0, 4.0, 6.0], "peak_bytes": 100e6}
+    other = {"seconds": {"median": 6.0}, "every_round": [6.0, 8.0, 18.0], "peak_bytes": 150e6}
+    record = {"case": dataclasses.asdict(TINY["vggsnn"]), "protocol": {"rounds": 3, "threads": 1}}
+    record["contenders"] = {"lif fp32": one, "method=asgl fp32": other}
+    found = cost.relative(record)["method=asgl"]
+    assert (found["ratio"], found["min"], found["max"], found["peak"]) == (3, 2, 3, 1.5)
+    assert "| method=asgl | 6 | 3.00 x | 2.00 to 3.00 | 150 | 1.50 x |" in cost.tables(record)[0].markdown()
 
 
 def prepared(name, network="vggsnn", mode="train", best=True):
