@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    cost,
     depth,
     evidence,
     gpu,
@@ -19,6 +20,7 @@ from benchmarks import (
     step,
     traffic,
     wait,
+    zoo,
 )
 from benchmarks.measuring import RESULTS
 from benchmarks.plot import load, steps
@@ -148,5 +150,12 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "gpu-kernels": lambda: part(load(folder, "gpu-kernels.json"), gpu_kernels.tables),
         "gpu-floor": floors,
         "gpu-run": lambda: gpu_run(folder / "gpu"),
+        "zoo-neurons": lambda: zoo.neurons(folder),
+        "zoo-resets": lambda: zoo.resets(folder),
+        "zoo-methods": lambda: zoo.methods(folder),
+        "zoo-norms": lambda: zoo.norms(folder),
+        "zoo-networks": lambda: zoo.networks(folder),
+        "zoo-cost": lambda: part(load(folder, "cost-*.json"), cost.tables),
+        "zoo-library": lambda: part(load(folder, "library-*.json"), step.tables),
         "performance-startup": lambda: part(load(folder, "startup*.json"), startup.tables),
     }

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 import typer.main
 
 DOCS = Path(__file__).parent
@@ -20,7 +19,7 @@ sys.path.insert(0, str(DOCS.parent))  # for benchmarks, which is not installed
 
 import lsgcli  # noqa: E402
 from benchmarks import documented  # noqa: E402
-from lsgcli import models, recipes, registry  # noqa: E402
+from lsgcli import recipes, registry  # noqa: E402
 from lsgcli.analysis.measures import LAYER, RECORD, Field  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
 from lsgcli.config import FIELDS, SECTIONS, option_name  # noqa: E402
@@ -192,18 +191,6 @@ def things(kind: str, head: str) -> str:
     return "\n".join(rows)
 
 
-def networks() -> str:
-    """Networks with their default input and their number of parameters."""
-    rows = []
-    for name in registry.names("arch"):
-        with torch.device("meta"):
-            net = models.build(name, method="none")
-        count = sum(p.numel() for p in net.parameters())
-        shape = " x ".join(map(str, (net.T, net.spec.in_channels, net.spec.height, net.spec.input_size)))
-        rows.append((f"`{name}`", (type(net).__doc__ or "").partition("\n")[0], shape, net.spec.num_classes, f"{count:,}"))
-    return table(("`--arch`", "description", "T x C x H x W", "classes", "parameters"), rows)
-
-
 def published() -> str:
     """Source, settings and assumptions of each recipe."""
     parts = []
@@ -252,12 +239,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "formats": formats,
     "recipes": published,
     "surrogates": lambda: things("surrogate", "`--surrogate`"),
-    "methods": lambda: things("method", "`--method`"),
-    "networks": networks,
     "launchers": lambda: things("launcher", "`--launcher`"),
     "loggers": lambda: things("logger", "`--log`"),
-    "norms": lambda: things("norm", "`--norm`"),
-    "neurons": lambda: things("neuron", "`--neuron`"),
     **documented.parts(),
 }
 

@@ -317,10 +317,13 @@ def test_gradient_flow(which):
     assert all(layer["grad_norm"] > 0 and layer["temporal_share"] > 0 for layer in record["layers"])
 
 
-@pytest.mark.parametrize("which", ["sew-resnet18", "ms-resnet18", "sew-dvs-wide", "qkformer-dvs"])
-def test_resumes_to_the_bit(which, tmp_path):
-    arch = FIELD[which]["name"]
-    config, bundle = tiny.config(arch=arch, width_multiplier=1 / 32, epochs=1, lr=0.02), tiny.bundle(n=24)
+MORE = [pytest.param(arch, marks=pytest.mark.slow) for arch in ("sew-resnet34", "sew-dvs", "qkformer", "resnet19")]
+
+
+@pytest.mark.parametrize("arch", ["sew-resnet18", "ms-resnet18", "sew-dvs-wide", "qkformer-dvs", *MORE])
+def test_resumes_to_the_bit(arch, tmp_path):
+    settings = {"arch": arch, "residual": "none", "width_multiplier": 1 / 32, "epochs": 1, "lr": 0.02}
+    config, bundle = tiny.config(**settings), tiny.bundle(n=24)
     run(tmp_path / "whole", config, bundle)
     with pytest.raises(Exception, match="stopped"):
         run(tmp_path / "parts", config, bundle, stop_after=2)
@@ -348,7 +351,7 @@ def test_what_nir_cannot_represent(which, words, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("form", "mode"), [("pt2", "step"), ("onnx", "unroll")])
-@pytest.mark.parametrize("which", ["ms-resnet18", "sew-dvs-wide", "qkformer"])
+@pytest.mark.parametrize("which", FIELD)
 def test_traced(which, form, mode, tmp_path):
     path = tmp_path / f"net.{form}"
     found = exported(saved(which, tmp_path / "net.safetensors"), form, path, mode=mode)
