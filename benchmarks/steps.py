@@ -1,5 +1,6 @@
 """The step of a contender."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -57,6 +58,9 @@ def prepare(contender: Contender, case: Case, precision: str, threads: int) -> P
         ImportError: the contender's library is not installed.
     """
     torch.set_num_threads(threads)
+    if contender.settings:  # all have the compiler and the kernels of plain LIF in memory, used or not
+        tiny = dataclasses.replace(case, width=1 / 64, T=1, batch=2, size=16)
+        train(build(Contender("lsg"), tiny), *inputs(tiny), lambda: autocast(precision, case.device))()
     torch.manual_seed(0)
     if contender.keep:
         from lsgcli.memory import keep_large_buffers
