@@ -160,8 +160,8 @@ class Batches:
         if self.mixing and draw:
             # The needed positions are symmetric in the batch, so the partner of the first is the last.
             x, y = self.mixing(draw, x, y, torch.from_numpy(own), torch.from_numpy(len(rows) - 1 - own))
-        samples = torch.from_numpy(random.numbers(self.seed, self.epoch, self.split.ids[rows[own]]))
-        return Batch(x, y, index, min(self.batch_size, len(self.order) - index * self.batch_size), samples)
+        numbers = torch.from_numpy(random.numbers(self.seed, self.epoch, self.split.ids[rows[own]]))
+        return Batch(x, y, index, min(self.batch_size, len(self.order) - index * self.batch_size), numbers)
 
     def _changed(self, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Frames (B, T, 2, S, S) from recordings, with augmentations of events.
