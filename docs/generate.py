@@ -25,6 +25,7 @@ from lsgcli.cli.app import app  # noqa: E402
 from lsgcli.config import FIELDS, SECTIONS, option_name  # noqa: E402
 from lsgcli.errors import exit_statuses  # noqa: E402
 from lsgcli.verdicts import RULES, Thresholds, rule_text  # noqa: E402
+from tests.stress import rows as faults  # noqa: E402
 
 
 def command_line() -> str:
@@ -219,6 +220,20 @@ def verdicts() -> str:
     return table(("verdict", "when"), [*rows, ("`ok`", "otherwise")])
 
 
+def reliability() -> str:
+    """The fault table: each row as it was last run in full."""
+    records, lines = faults.records(), []
+    for number, row in faults.table().items():
+        found = records.get(number)
+        run = (
+            [f"{found['cases']:,}", f"**{found['failures']}**" if found["failures"] else 0, found["date"]]
+            if found
+            else ["not run", "", ""]
+        )
+        lines.append((number, *((found or vars(row))[key] for key in ("fault", "promise", "how")), *run, row.peers))
+    return table(("", "fault", "promise", "how it is tested", "cases", "failures", "date", "best known of the field"), lines)
+
+
 def listing(path: str) -> str:
     """The contents of a file in this folder."""
     return f"```python\n{(DOCS / path).read_text(encoding='utf-8').rstrip()}\n```"
@@ -238,6 +253,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "readers": readers,
     "formats": formats,
     "recipes": published,
+    "reliability": reliability,
     "surrogates": lambda: things("surrogate", "`--surrogate`"),
     "launchers": lambda: things("launcher", "`--launcher`"),
     "loggers": lambda: things("logger", "`--log`"),

@@ -190,13 +190,25 @@ def restored(content: Checkpoint, path: Path | str) -> "SpikingNet":
         model = models.build(content.config["arch"], **spec, **neuron)
         if content.config["folded"]:
             fold_structure(model)
-        model.load_state_dict(dict(content.weights), strict=True)
+        if differing := _differences(content.weights, model.state_dict()):
+            raise CheckpointError("; ".join([*differing[:5], *([f"{len(differing) - 5} more"] if len(differing) > 5 else [])]))
+        model.load_state_dict(dict(content.weights))
         return model.eval()
     except (LsgError, RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: cannot build its network: {error}",
             hint="It may be from another version of lsg, or use a plug-in that is not installed.",
         ) from error
+
+
+def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Tensors that differ in name, shape or type; torch would convert a type, and let counters be absent."""
+
+    def described(x: Tensor | None) -> str:
+        return "no such tensor" if x is None else f"{x.dtype} of shape {list(x.shape)}"
+
+    pairs = {name: (described(found.get(name)), described(expected.get(name))) for name in {**found, **expected}}
+    return [f"{name}: found {there}, expected {wanted}" for name, (there, wanted) in pairs.items() if there != wanted]
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:

@@ -152,9 +152,12 @@ def is_locked(path: Path) -> bool:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove temporary files of killed processes from ``folder``."""
+    """Remove temporary files and folders of killed processes from ``folder``."""
     for leftover in folder.glob(f"{PARTIAL}*"):
-        leftover.unlink(missing_ok=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def storage_error(error: OSError, target: Path) -> StorageError:

@@ -1,0 +1,643 @@
+"""Rows of files that the program writes: checkpoints first, then what is common to all."""
+
+import builtins
+import contextlib
+import io
+import itertools
+import json
+import os
+import random
+import resource
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from lsgcli import checkpoint, files, registry
+from lsgcli.checkpoint import Checkpoint
+from lsgcli.data import cache
+from lsgcli.errors import CheckpointError, StorageError
+from lsgcli.rundir import RunDir, write_config
+from tests import tiny
+from tests.exports import saved
+from tests.stress.rows import Case, fork, forked, killed_after, refused, row
+from tests.unit.models.helpers import SMALL
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "checkpoint-1.safetensors"
+DIRECT = (
+    "a direct write was broken by 47 of 200 kills, a temporary file with fsync and rename by 0 of 500; safetensors has no fsync"
+)
+SAFETENSORS = "safetensors notices 0 of 938 flipped data bits"
+
+
+def small(path: Path) -> Checkpoint:
+    """A checkpoint of a small network, written to ``path``."""
+    return checkpoint.read(saved("mlp", path))
+
+
+def numbered(content: Checkpoint, epoch: int) -> Checkpoint:
+    """The same checkpoint of another epoch."""
+    return Checkpoint(content.weights, content.config, {**content.state, "epoch": epoch}, content.extra)
+
+
+def same(first: Checkpoint, second: Checkpoint) -> bool:
+    """Whether two checkpoints have the same content to the bit."""
+    tensors = [{**one.weights, **one.extra} for one in (first, second)]
+    equal = tensors[0].keys() == tensors[1].keys() and checkpoint.tensor_digest(tensors[0]) == checkpoint.tensor_digest(
+        tensors[1]
+    )
+    return equal and (first.config, first.state) == (second.config, second.state)
+
+
+# Row 1
+
+
+@row(
+    1,
+    fault="SIGKILL while a checkpoint is saved",
+    promise="the newest acknowledged checkpoint loads; temporary files are removed by the next run",
+    peers=DIRECT,
+    quick=40,
+    full=1000,
+)
+def killed_while_saving(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """A forked process saves again and again, and reports each save that has returned. It is killed at a random moment; the file
+    must then load and be no older than the last save reported."""
+    with RunDir(folder / "run") as run:
+        write_config(run, tiny.config(), {})
+    content, epoch = small(run.last), 0
+    content.extra = {"optim/large": torch.rand(1 << 20)}  # so that writing takes a good part of the time
+
+    for _ in range(count):
+        reader, writer = os.pipe()
+
+        def save(first: int = epoch + 1, writer: int = writer) -> None:
+            for number in itertools.count(first):
+                checkpoint.save(run.last, numbered(content, number))
+                os.write(writer, number.to_bytes(8, "little"))
+
+        pid = fork(save)
+        os.close(writer)
+        os.read(reader, 8)  # the first save has returned
+        killed_after(chance.uniform(0, 0.05), pid)
+        with os.fdopen(reader, "rb") as stream:
+            acknowledged = int.from_bytes(stream.read()[-8:], "little") or epoch + 1
+        in_file = any(run.path.glob(f"{files.PARTIAL}*"))
+        with RunDir(run.path, resume=True):
+            strays = list(run.path.glob(f"{files.PARTIAL}*"))
+        epoch, problem = acknowledged, ""
+        try:
+            epoch = checkpoint.read(run.last).state["epoch"]
+        except CheckpointError as error:
+            problem = f"broken: {error}"
+        if epoch < acknowledged:
+            problem = f"epoch {acknowledged} was acknowledged, found {epoch}"
+        yield Case("in the middle of a file" if in_file else "between files", problem or (f"left {strays}" if strays else ""))
+
+
+# Rows 2 and 3
+
+CALLS = [(os, "replace"), (os, "fsync"), (os, "open"), (os, "close"), (os, "unlink"), (os, "chmod"), (os, "mkdir")]
+CALLS += [(io, "open"), (builtins, "open"), (checkpoint, "save_file")]
+Action = Callable[[int, str, Callable[[], Any], tuple[Any, ...]], Any]
+
+
+@contextlib.contextmanager
+def calls_replaced(action: Action) -> Iterator[None]:
+    """Each call that opens, writes, syncs, renames or removes a file is ``action(number, name, call, arguments)`` instead."""
+    numbers = itertools.count()
+
+    def replaced(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            return action(next(numbers), name, lambda: original(*arguments, **named), arguments)
+
+        return call
+
+    with contextlib.ExitStack() as stack:
+        for module, name in CALLS:
+            stack.enter_context(mock.patch.object(module, name, replaced(name, getattr(module, name))))
+        yield
+
+
+def written(folder: Path, content: Checkpoint) -> dict[str, tuple[Callable[[int], object], Callable[[], int]]]:
+    """What the program writes: the write of version n, and the version that is there now, which raises if it is broken."""
+
+    def write_folder(n: int) -> None:
+        with files.replacing(folder / f"net-{n}", folder=True) as temporary:
+            (temporary / "config.json").write_text(str(n))
+            checkpoint.write(temporary / "net.safetensors", content)
+
+    def read_folder() -> int:
+        found = [path for path in folder.iterdir() if path.name.startswith("net-")]
+        return max(int((path / "config.json").read_text()) for path in found if checkpoint.read(path / "net.safetensors"))
+
+    return {
+        "checkpoint": (
+            lambda n: checkpoint.save(folder / "last.safetensors", numbered(content, n)),
+            lambda: int(checkpoint.read(folder / "last.safetensors").state["epoch"]),
+        ),
+        "JSON": (
+            lambda n: files.write_json(folder / "result.json", {"n": n}),
+            lambda: int(json.loads((folder / "result.json").read_text())["n"]),
+        ),
+        "line": (
+            lambda n: files.append_json_line(folder / "metrics.jsonl", {"n": n}),
+            lambda: int(files.read_json_lines(folder / "metrics.jsonl")[-1]["n"]),
+        ),
+        "folder": (write_folder, read_folder),
+    }
+
+
+def calls_of(write: Callable[[int], object]) -> list[str]:
+    """The names of the calls that ``write(0)`` makes."""
+    names = []
+
+    def noted(number: int, name: str, call: Callable[[], Any], arguments: tuple[Any, ...]) -> Any:
+        names.append(name)
+        return call()
+
+    with calls_replaced(noted):
+        write(0)
+    return names
+
+
+@row(
+    2,
+    fault="a crash at any call that writes",
+    promise="the old or the new file, whole",
+    peers=DIRECT,
+    quick=1,
+    full=10,
+)
+def crash_at_each_call(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """open, write, fsync, chmod, rename, unlink and mkdir are counted in the writing of a checkpoint, a JSON file, a line and a folder.
+    For each call k, a forked process ends without warning before call k, after it, and with the file of call k cut at a random byte."""
+    content = small(folder / "source")
+    for kind, (write, version) in written(folder, content).items():
+        for k, name in enumerate(calls_of(write)):
+            for when in ("before", "after", *(["cut"] * count if name == "save_file" else [])):
+                share = chance.random()
+
+                def crash(
+                    number: int, name: str, call: Callable[[], Any], arguments: tuple[Any, ...], k=k, when=when, share=share
+                ):
+                    if number != k:
+                        return call()
+                    with contextlib.suppress(OSError):  # the removal of what was renamed
+                        if when != "before":
+                            call()
+                    if when == "cut":
+                        os.truncate(arguments[1], int(share * os.path.getsize(arguments[1])))
+                    os._exit(9)
+
+                def crashing(write=write, crash=crash) -> None:
+                    with calls_replaced(crash):
+                        write(1)
+
+                before = version()
+                status = os.waitstatus_to_exitcode(os.waitpid(fork(crashing), 0)[1])
+                files.remove_partial(folder)
+                yield Case(
+                    f"{kind}, {when}", _version_problem(version, {before, 1}) or ("" if status == 9 else f"status {status}")
+                )
+
+
+def _version_problem(version: Callable[[], int], expected: set[int]) -> str:
+    try:
+        found = version()
+    except Exception as error:
+        return f"broken: {type(error).__name__}: {error}"
+    return "" if found in expected else f"found version {found}, expected one of {expected}"
+
+
+@row(
+    3,
+    fault="a full disk or an I/O error at any call that writes",
+    promise="exit status 7, the old file unchanged, no temporary file left",
+    quick=10,
+    full=1000,
+)
+def full_disk(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Call k of the writing, counted as in row 2, raises ENOSPC or EIO, once or from then on, for all k; and a limit on the size of
+    files (RLIMIT_FSIZE) stops the writing of a checkpoint at a random byte."""
+    content = small(folder / "source")
+    for kind, (write, version) in written(folder, content).items():
+        for k, failing in enumerate(calls_of(write)):
+            if failing == "close":  # of a descriptor that was only synced
+                continue
+            for code, lasting in itertools.product((28, 5), (False, True)):
+
+                def fail(
+                    number: int, name: str, call: Callable[[], Any], arguments: tuple[Any, ...], k=k, code=code, lasting=lasting
+                ):
+                    harmless = name in ("unlink", "close") or (name == "open" and arguments[1:2] in ((), (os.O_RDONLY,)))
+                    if number != k and (number < k or not lasting or harmless):
+                        return call()
+                    raise OSError(code, os.strerror(code), str(arguments[0]))
+
+                before, number = version(), version() + 1
+                with calls_replaced(fail):
+                    case = _stored_or_refused(kind, lambda write=write, number=number: write(number))
+                expected = {before} if case.problem == "refused" else {number}
+                problem = case.problem if case.problem not in ("", "refused") else _version_problem(version, expected)
+                left = [path.name for path in folder.glob(f"{files.PARTIAL}*")]
+                if left and failing != "unlink" and not problem:
+                    problem = f"left {left} after {os.strerror(code)} at call {k}, {failing}"
+                files.remove_partial(folder)
+                yield Case(kind, problem)
+
+    path, size = folder / "last.safetensors", (folder / "last.safetensors").stat().st_size
+    limits, before = [chance.randrange(size) for _ in range(count)], (folder / "last.safetensors").read_bytes()
+
+    def limited() -> Iterator[Case]:
+        for limit in limits:
+            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+            case = refused("size limit", lambda: checkpoint.save(path, content), StorageError, path)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+            left = [one.name for one in folder.glob(f"{files.PARTIAL}*")]
+            if not case.problem and (left or path.read_bytes() != before):
+                case = Case("size limit", f"left {left}" if left else "the old file changed")
+            yield case
+
+    yield from forked(limited)
+
+
+def _stored_or_refused(kind: str, write: Callable[[], object]) -> Case:
+    """A case whose problem is "refused" after a StorageError."""
+    try:
+        write()
+    except StorageError:
+        return Case(kind, "refused")
+    except BaseException as error:
+        return Case(kind, f"{type(error).__name__}: {error}")
+    return Case(kind)
+
+
+# Rows 8 and 9
+
+
+def judged(kind: str, path: Path, whole: Checkpoint) -> Case:
+    """The case of a damaged file, which must be refused by name, or have the same content: blanks pad the header."""
+    try:
+        found = checkpoint.read(path)
+    except CheckpointError as error:
+        return Case(kind, "" if str(path) in error.message else f"the file is not named: {error}")
+    except BaseException as error:
+        return Case(kind, f"{type(error).__name__}: {error}")
+    return Case(f"{kind}, without effect") if same(found, whole) else Case(kind, "not noticed")
+
+
+@row(
+    8,
+    fault="flipped bits in a checkpoint, parts of another one",
+    promise="exit status 4, and the message names the file",
+    peers=SAFETENSORS,
+    quick=300,
+    full=1500,
+)
+def flipped_bits(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Two of three files have a flipped bit, half of them in the header; in the third, a block at a random place is that of a
+    checkpoint of other weights. Accepted only with content that is equal to the bit: blanks pad the header."""
+    path, content = folder / "last.safetensors", small(folder / "source")
+    other = {name: x + 1 for name, x in content.weights.items()}
+    checkpoint.save(path, Checkpoint(other, content.config, content.state, content.extra))
+    splice, data = path.read_bytes(), (folder / "source").read_bytes()
+    header = 8 + int.from_bytes(data[:8], "little")
+    for number in range(count):
+        broken = bytearray(data)
+        if number % 3:
+            place = chance.randrange(header) if number % 3 == 1 else chance.randrange(header, len(data))
+            broken[place] ^= 1 << chance.randrange(8)
+        else:
+            begin = chance.randrange(header, len(data))
+            end = begin + chance.choice((4, 64, 512, 4096, len(data)))
+            broken[begin:end] = splice[begin:end]
+        path.write_bytes(broken)
+        yield judged(("splice", "bit of the header", "bit of the tensors")[number % 3], path, content)
+
+
+@row(
+    9,
+    fault="a truncated, empty or missing checkpoint",
+    promise="exit status 4, and the message names the file",
+    quick=200,
+    full=1000,
+)
+def truncated(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """The file cut at a random byte or followed by random bytes, an empty and a missing file, a folder, a pipe, a loop of links."""
+    path, content = folder / "last.safetensors", small(folder / "source")
+    data = (folder / "source").read_bytes()
+    for number in range(count):
+        longer = number % 5 == 0
+        path.write_bytes(data + chance.randbytes(chance.randrange(1, 99)) if longer else data[: chance.randrange(len(data))])
+        yield judged("longer" if longer else "cut", path, content)
+    path.write_bytes(b"")
+    yield judged("empty", path, content)
+    path.unlink()
+    for kind, make in (
+        ("missing", lambda: None),
+        ("folder", path.mkdir),
+        ("pipe", lambda: os.mkfifo(path)),
+        ("link to itself", lambda: path.symlink_to(path)),
+    ):
+        make()
+        yield judged(kind, path, content)
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+
+
+# Rows 10 and 11
+
+SHAPES = ([2**62], [2**31, 2**31], [-1], [0], [2**63], [1.5], ["4"], None, [[4]], [10**30], 7)
+OFFSETS = ([0, 2**40], [2**62, 2**63], [8, 4], [-8, 8], [0, 0], [0], [0, 1, 2], None, ["0", "8"], [0, 2**64])
+VALUES = (float("nan"), float("inf"), None, -1, "", [], {}, 2**70, "\x00", {"lsg.config": None}, "{" * 5000, "[" * 100_000)
+LIMIT = 0.05  # seconds of processor time for a header
+
+
+def hostile_header(header: dict[str, Any], data: bytes, chance: random.Random) -> bytes:
+    """A safetensors file whose header is wrong in one to three ways."""
+    header = json.loads(json.dumps(header))
+    names = [name for name in header if name != "__metadata__"]
+    length = None
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        name, way = chance.choice(names), chance.randrange(8)
+        if way == 0:
+            header[name] = {**(header.get(name) or {}), "shape": chance.choice(SHAPES)}
+        elif way == 1:
+            header[name] = {**(header.get(name) or {}), "data_offsets": chance.choice(OFFSETS)}
+        elif way == 2:  # two tensors in one place
+            header[name] = header.get(chance.choice(names)) or {}
+        elif way == 3:
+            header[name] = {**(header.get(name) or {}), "dtype": chance.choice(("F128", "", None, 8, "f32", "BOOL", "F64"))}
+        elif way == 4 and isinstance(header.get("__metadata__"), dict):
+            metadata = header["__metadata__"]
+            metadata[chance.choice([*metadata, "lsg.other"])] = chance.choice(VALUES)
+        elif way == 5:
+            header["__metadata__"] = chance.choice(VALUES)
+        elif way == 6:
+            header[chance.choice(("", "\x00", "../x", "optim/", name * 50))] = chance.choice((header.get(name), *VALUES))
+        else:
+            length = chance.choice((0, 1, 2**24, 2**31, 2**40, 2**63 - 1, 2**64 - 1, 100_000_000, 100_000_001))
+    text = json.dumps(header).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + data
+
+
+@row(
+    10,
+    fault="a hostile header: huge, overlapping, wrong types, NaN",
+    promise="exit status 4 in 50 ms, before any allocation",
+    peers="safetensors is audited, and fuzzed with 20 cases",
+    quick=1500,
+    full=100_000,
+)
+def hostile_headers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Headers wrong in one to three ways (shapes, offsets, overlaps, types, metadata, lengths), read by a forked process that may
+    allocate 1 GiB and take 50 ms of processor time for each."""
+    path, content = folder / "last.safetensors", small(folder / "source")
+    raw = (folder / "source").read_bytes()
+    end = 8 + int.from_bytes(raw[:8], "little")
+    header, data = json.loads(raw[8:end]), raw[end:]
+
+    def read() -> Iterator[Case]:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30),) * 2)
+        for _ in range(count):
+            path.write_bytes(hostile_header(header, data, chance))
+            begin = time.thread_time()
+            case = judged("header", path, content)
+            taken = time.thread_time() - begin
+            yield case if case.problem or taken <= LIMIT else Case("header", f"took {1000 * taken:.0f} ms")
+
+    yield from forked(read)
+
+
+@row(
+    11,
+    fault="a file that runs code when it is unpickled",
+    promise="refused with exit status 4; nothing runs",
+    quick=1,
+    full=1,
+)
+def malicious(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Pickles of each protocol, and torch.save's two formats, that would create a file, under four suffixes, as a checkpoint and for
+    `--init-from`; and no module of the package imports an unpickler, or calls eval, exec, or a loader that may unpickle."""
+    import ast
+    import pickle
+
+    from lsgcli.training.start import start
+
+    canary = folder / "canary"
+
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return open, (str(canary), "w")
+
+    makers: dict[str, Callable[[Path], object]] = {
+        f"pickle {p}": lambda path, p=p: path.write_bytes(pickle.dumps({"weight": Trap()}, p)) for p in range(6)
+    }
+    makers["torch.save"] = lambda path: torch.save({"weight": Trap()}, path)
+    makers["torch.save, legacy"] = lambda path: torch.save({"weight": Trap()}, path, _use_new_zipfile_serialization=False)
+    makers["numpy"] = lambda path: np.save(path.open("wb"), np.array([Trap()], object), allow_pickle=True)
+    for name, make in makers.items():
+        for suffix in (".safetensors", ".pt", ".ckpt", ".bin"):
+            path = folder / f"net{suffix}"
+            make(path)
+            case = refused(name, lambda path=path: checkpoint.load(path), CheckpointError, path)
+            other = refused(
+                name, lambda path=path: start(tiny_model(), tiny.config(init_from=str(path))), CheckpointError, path
+            )
+            ran = canary.exists()
+            canary.unlink(missing_ok=True)
+            yield Case(name, "the code ran" if ran else case.problem or other.problem)
+
+    loaders = {"eval", "exec", "pickle.load", "pickle.loads", "pickle.Unpickler", "torch.load"}
+    for source in sorted((Path(checkpoint.__file__).parent).rglob("*.py")):
+        found = []
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {node.module or ""} if isinstance(node, ast.ImportFrom) else {alias.name for alias in node.names}
+                banned = {"marshal", "shelve", "dill", "joblib", "cloudpickle"}
+                found += sorted((banned | ({"pickle"} if isinstance(node, ast.ImportFrom) else set())) & names)
+            elif isinstance(node, ast.Call):
+                options = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                loads = ast.unparse(node.func) in loaders and options.get("weights_only") != "True"
+                found += [ast.unparse(node)] if loads or options.get("allow_pickle", "False") != "False" else []
+        yield Case("module of the package", f"{source}: {found}" if found else "")
+
+
+def tiny_model() -> Any:
+    """The network of tests.tiny."""
+    from lsgcli.training.loop import new_model
+
+    return new_model(tiny.config(), 3, 2)
+
+
+# Rows 12 and 13
+
+
+@row(
+    12,
+    fault="a parameter of another shape or type, missing, or unknown; another network",
+    promise="exit status 4; the message names file and parameter, and expected and found shape or type",
+    quick=6,
+    full=1000,
+)
+def other_parameters(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """In checkpoints of four small networks, each parameter and buffer in turn (with --quick, a few of each network) has another shape,
+    another type, another name, or is left out; and the configuration names each other network."""
+    for which in SMALL:
+        content = checkpoint.read(saved(which, folder / "source"))
+        path = folder / f"{which}.safetensors"
+
+        def load(weights: Any, path: Path = path, content: Checkpoint = content, **changes: Any) -> None:
+            checkpoint.save(path, Checkpoint(weights, {**content.config, **changes}, content.state))
+            checkpoint.load(path)
+
+        for name in chance.sample(sorted(content.weights), min(count, len(content.weights))):
+            x = content.weights[name]
+            others = {n: value for n, value in content.weights.items() if n != name}
+            longer, shape = torch.cat([x.reshape(-1), x.new_zeros(1)]), list(x.shape)
+            cast = x.double() if x.is_floating_point() else x.float()
+            for kind, weights, parts in (
+                ("shape", {**others, name: longer}, (name, list(longer.shape), shape)),
+                ("type", {**others, name: cast}, (name, cast.dtype, x.dtype)),
+                ("missing", others, (name,)),
+                ("name", {**others, f"{name}_": x}, (name, f"{name}_")),
+            ):
+                yield refused(kind, lambda weights=weights, load=load: load(weights), CheckpointError, path, *parts)
+        for arch in registry.names("arch"):
+            if arch != content.config["arch"]:
+                yield refused("network", lambda a=arch, c=content, load=load: load(c.weights, arch=a), CheckpointError, path)
+
+
+@row(
+    13,
+    fault="a checkpoint of an older or newer format",
+    promise="read with the same predictions, or exit status 4 with both versions",
+)
+def formats(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """A stored file of each format must give the logits that it was stored with; files of other versions are refused."""
+    net, config = checkpoint.load(GOLDEN)
+    stored = config["golden"]
+    with torch.no_grad():
+        found = net(torch.tensor(stored["input"]))
+    close = torch.allclose(found, torch.tensor(stored["logits"]), rtol=1e-5, atol=1e-5)
+    yield Case("format 1", "" if close else f"logits {found.tolist()}, expected {stored['logits']}")
+    with safe_open(GOLDEN, "pt") as stream:
+        metadata = stream.metadata()
+    for version in ("0", "2", "10", "", "1.0", "one"):
+        path = folder / "other.safetensors"
+        save_file(load_file(GOLDEN), path, {**metadata, "lsg.format_version": version})
+        parts = (path, f"version {version!r}", f"expected {checkpoint.FORMAT_VERSION!r}")
+        yield refused("other version", lambda path=path: checkpoint.read(path), CheckpointError, *parts)
+
+
+# Rows 15, 29 and 30
+
+
+@row(
+    15,
+    fault="SIGKILL while checkpoints replace one another",
+    promise="never fewer than one valid checkpoint; best is the best epoch acknowledged, or better",
+    quick=20,
+    full=500,
+)
+def rotation(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """A run keeps the best and the last checkpoint. A forked process saves epochs of random accuracy as the training loop does, and is
+    killed at a random moment."""
+    content, best, last = small(folder / "source"), folder / "best.safetensors", folder / "last.safetensors"
+    for _ in range(count):
+        for path in (best, last):
+            path.unlink(missing_ok=True)
+        accuracies = [chance.random() for _ in range(1000)]
+        reader, writer = os.pipe()
+
+        def train(accuracies: list[float] = accuracies, writer: int = writer) -> None:
+            highest = -1.0
+            for epoch, accuracy in enumerate(accuracies, 1):
+                if accuracy >= highest:
+                    highest = accuracy
+                    checkpoint.save(best, numbered(content, epoch))
+                checkpoint.save(last, numbered(content, epoch))
+                os.write(writer, epoch.to_bytes(8, "little"))
+
+        pid = fork(train)
+        os.close(writer)
+        killed_after(chance.uniform(0, 0.1), pid)
+        with os.fdopen(reader, "rb") as stream:
+            epoch = int.from_bytes(stream.read()[-8:], "little")
+        problem = ""
+        if epoch:
+            try:
+                chosen, newest = (checkpoint.read(path).state["epoch"] for path in (best, last))
+                if newest < epoch or accuracies[chosen - 1] < max(accuracies[:epoch]):
+                    problem = f"epoch {epoch} was acknowledged, found last {newest} and best {chosen}"
+            except CheckpointError as error:
+                problem = f"broken: {error}"
+        yield Case("kill" if epoch else "kill before the first epoch", problem)
+        files.remove_partial(folder)
+
+
+@row(29, fault="the mode of new files", promise="0666 & ~umask", quick=1, full=1)
+def modes(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Each kind of file that the program writes, new and over an existing file of another mode, under five umasks."""
+    content = small(folder / "source")
+    ways: dict[str, Callable[[Path], object]] = {
+        "checkpoint": lambda path: checkpoint.save(path, content),
+        "JSON": lambda path: files.write_json(path, {}),
+        "text": lambda path: files.write_text(path, "text"),
+        "line": lambda path: files.append_json_line(path, {}),
+        "frames": lambda path: cache.load(path.with_suffix(".npy"), (2, 2), np.dtype(np.uint8), lambda array: {}),
+    }
+    for umask in (0o022, 0o027, 0o077, 0o002, 0o000):
+        for kind, write in ways.items():
+            before = os.umask(umask)
+            try:
+                path = folder / f"{kind}-{umask:03o}"
+                write(path)
+                if kind not in ("line", "frames"):
+                    path.chmod(0o600)
+                    write(path)
+                made = sorted(folder.glob(f"{path.name}*"))
+            finally:
+                os.umask(before)
+            wrong = [
+                f"{p.name}: {stat.S_IMODE(p.stat().st_mode):o}"
+                for p in made
+                if stat.S_IMODE(p.stat().st_mode) != 0o666 & ~umask
+            ]
+            yield Case(kind, f"umask {umask:o}: {wrong}" if wrong or not made else "")
+
+
+@row(30, fault="a checkpoint saved over the file it was read from", promise="the same content", quick=1, full=20)
+def over_its_source(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Four small networks, read and saved to the same path, to a link to it, and with a second hard link to the old file; the tensors in
+    memory, the new file and the other link must keep their bits."""
+    for _ in range(count):
+        for which in SMALL:
+            for kind in ("path", "symbolic link", "hard link"):
+                path = saved(which, folder / f"{which}-{kind}")
+                whole = checkpoint.read(path)
+                target = folder / "target"
+                target.unlink(missing_ok=True)
+                if kind == "symbolic link":
+                    target.symlink_to(path)
+                elif kind == "hard link":
+                    target.hardlink_to(path)
+                content = checkpoint.read(path)
+                checkpoint.save(path if kind == "path" else target, content)
+                equal = [
+                    same(one, whole)
+                    for one in (content, checkpoint.read(path), checkpoint.read(target if target.exists() else path))
+                ]
+                yield Case(kind, "" if all(equal) else f"{which}: memory, source, target equal: {equal}")

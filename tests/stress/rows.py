@@ -1,0 +1,180 @@
+"""The frame of the fault table: what a row is, how it is run, and the record of a run.
+
+A row is a decorated generator in one of :data:`MODULES`. It does ``count`` things that can go wrong, chosen by ``chance``, in an empty
+folder, and yields a :class:`Case` for each.
+"""
+
+import contextlib
+import datetime
+import importlib
+import inspect
+import json
+import os
+import platform
+import random
+import signal
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RESULTS = Path(__file__).parent / "results"
+MODULES = ("checkpoints", "elsewhere")
+PACKAGES = ("torch", "numpy", "safetensors", "lsgcli")
+KEPT = 20  # problems of a row that its record describes
+
+
+class Case(NamedTuple):
+    """What came of one fault."""
+
+    kind: str  # of the fault; the record counts the cases of each
+    problem: str = ""  # empty if the promise was kept
+
+
+Body = Callable[[int, random.Random, Path], Iterator[Case]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        peers: what the best known of the field does.
+        how: how it is tested, or for a row without ``body``, which tests cover it.
+        quick, full: ``count`` for --quick and --full.
+    """
+
+    number: int
+    fault: str
+    promise: str
+    peers: str
+    how: str
+    quick: int = 0
+    full: int = 0
+    body: Body | None = None
+
+
+_rows: dict[int, Row] = {}
+
+
+def row(number: int, *, fault: str, promise: str, peers: str = "", quick: int = 1, full: int = 1) -> Callable[[Body], Body]:
+    """Register a row; the docstring of the generator says how it is tested."""
+
+    def decorate(body: Body) -> Body:
+        add(Row(number, fault, promise, peers, " ".join((inspect.getdoc(body) or "").split()), quick, full, body))
+        return body
+
+    return decorate
+
+
+def add(one: Row) -> None:
+    """Register a row."""
+    assert one.number not in _rows, f"row {one.number} is there twice"
+    _rows[one.number] = one
+
+
+def table() -> dict[int, Row]:
+    """All rows by number."""
+    for name in MODULES:
+        importlib.import_module(f"tests.stress.{name}")
+    return dict(sorted(_rows.items()))
+
+
+def measure(one: Row, count: int, seed: int = 0, command: str = "") -> dict[str, Any]:
+    """Run a row; returns its record. An exception in the row is a failure, and so is a row without cases."""
+    assert one.body is not None
+    kinds, problems, begin = Counter[str](), [], time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="lsg-stress-", ignore_cleanup_errors=True) as folder:
+        try:
+            for case in one.body(count, random.Random(f"{seed} {one.number}"), Path(folder)):
+                kinds[case.kind] += 1
+                if case.problem:
+                    problems.append(f"{case.kind}: {case.problem}"[:500])
+        except Exception:
+            problems.append(traceback.format_exc())
+    if not kinds:
+        problems.append("the row has no cases")
+    return {
+        "row": one.number,
+        "fault": one.fault,
+        "promise": one.promise,
+        "how": one.how,
+        "cases": kinds.total(),
+        "failures": len(problems),
+        "kinds": dict(kinds),
+        "problems": problems[:KEPT],
+        "seconds": round(time.monotonic() - begin, 1),
+        "seed": seed,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "command": command,
+    }
+
+
+def path_of(folder: Path, number: int) -> Path:
+    """The file of a row's record."""
+    return folder / f"row-{number:02}.json"
+
+
+def records() -> dict[int, dict[str, Any]]:
+    """The stored records of --full."""
+    return {number: json.loads(file.read_text()) for number in table() if (file := path_of(RESULTS, number)).exists()}
+
+
+# What rows share
+
+
+def refused(kind: str, call: Callable[[], object], error: type[BaseException], *parts: object) -> Case:
+    """The case of a call that must raise ``error`` with these parts in its message."""
+    try:
+        call()
+    except error as caught:
+        lacking = [str(part) for part in parts if str(part) not in str(caught)]
+        return Case(kind, f"the message lacks {lacking}: {caught}" if lacking else "")
+    except BaseException as caught:
+        return Case(kind, f"{type(caught).__name__}: {caught}")
+    return Case(kind, "not noticed")
+
+
+def fork(work: Callable[[], object]) -> int:
+    """Start ``work`` in a forked process, whose status is 70 if it raises; returns its pid."""
+    if pid := os.fork():
+        return pid
+    status = 70
+    with contextlib.suppress(BaseException):
+        work()
+        status = 0
+    os._exit(status)
+
+
+def killed_after(seconds: float, pid: int) -> None:
+    """SIGKILL a child after some time."""
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def forked(cases: Callable[[], Iterator[Case]]) -> Iterator[Case]:
+    """The cases of a generator that runs in a forked process, which may lower its limits or drop its rights."""
+    reader, writer = os.pipe()
+
+    def send() -> None:
+        os.close(reader)
+        with os.fdopen(writer, "w") as stream:
+            try:
+                stream.writelines(json.dumps(case) + "\n" for case in cases())
+            except BaseException as error:
+                stream.write(json.dumps(["the process", f"{type(error).__name__}: {error}"]) + "\n")
+
+    pid = fork(send)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        for line in stream:
+            yield Case(*json.loads(line))
+    if status := os.waitpid(pid, 0)[1]:
+        yield Case("the process", f"ended with status {status}")
