@@ -37,7 +37,7 @@ class Draws(nn.Module):
         """Numbers in [0, 1) of shape and type of x (B, ...), different for each ``t``."""
         if self.samples is None:
             return torch.rand_like(x)
-        n = x[0].numel()
+        n = x.shape[1:].numel()
         position = torch.arange(t * n + 1, (t + 1) * n + 1, device=x.device)
         bits = mixed(self.samples[:, None] + position * GAMMA)
         return ((bits >> 40) & 0xFFFFFF).to(x.dtype).mul_(2.0**-24).view(x.shape)

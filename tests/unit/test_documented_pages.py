@@ -1,8 +1,10 @@
 """The tutorial's commands, and the network and width rule that the how-to pages show."""
 
+import os
 import re
 import runpy
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,10 @@ def test_tutorial(tmp_path):
     page = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     (tmp_path / "classify.py").write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
     commands = "".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).replace("python classify.py", "python ../classify.py")
-    done = subprocess.run(["bash", "-euc", commands], cwd=tmp_path, capture_output=True, text=True, check=False)
+    path = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    done = subprocess.run(
+        ["bash", "-euc", commands], cwd=tmp_path, env=os.environ | path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("tensor([[") == 1
     for line in ("first/best.safetensors", "digits.pt2", "sheet.png"):
