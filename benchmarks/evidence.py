@@ -27,7 +27,8 @@ from typing import Any
 
 from benchmarks.measuring import RESULTS, machine, write
 from benchmarks.reproduction import shown
-from benchmarks.tables import Table
+from benchmarks.tables import Cell, Table
+from lsgcli.ablation import statistics
 from lsgcli.ablation.collect import Collection, collect
 from lsgcli.ablation.plan import what_counts
 
@@ -42,6 +43,7 @@ class Experiment:
         options: common to all ablations.
         margin: of equivalence, in percentage points.
         seeds: of every row.
+        pair: methods whose last rows are compared with each other, too.
         folder: whether it needs a --data-dir.
     """
 
@@ -49,6 +51,7 @@ class Experiment:
     options: str
     margin: float
     seeds: range
+    pair: tuple[str, str] | None = None
     folder: bool = True
 
 
@@ -66,6 +69,7 @@ EXPERIMENTS = {
         "--dataset digits-dvs",
         1.5,
         range(5),
+        ("lsg", "none"),  # of width 2 v
         folder=False,
     ),
     "decay": Experiment(
@@ -85,6 +89,7 @@ EXPERIMENTS = {
         "--dataset image-folder --arch resnet19 -T 2 --width-multiplier 0.125 --epochs 5 --val-fraction 0.1",
         1,
         range(6),
+        ("matched-width", "lsg"),
     ),
     "neurons-n-mnist": Experiment(
         {"neurons-n-mnist": NEURONS}, "--dataset n-mnist --width-multiplier 0.125 --epochs 20", 1, range(5)
@@ -136,10 +141,7 @@ def run(name: str, options: argparse.Namespace) -> None:
         record["machine"] = machine("numba")
         record["commands"][part] = "\n    ".join(shown(words, options.out) for group in groups for words in group)
         record["tables"][part] = found.summary(experiment.margin / 100)
-        if any(cell.config.method == "matched-width" for cell in found.cells):
-            record["tables"][f"{part}, compared with lsg"] = only(found, ("lsg", "matched-width")).summary(
-                experiment.margin / 100
-            )
+        record["pair"], record["margin"] = experiment.pair, experiment.margin / 100
         print(write(path.stem, record), file=sys.stderr)
 
 
@@ -154,36 +156,56 @@ def without_sources(collection: Collection) -> Collection:
     return replace(collection, cells=cells)
 
 
-def only(collection: Collection, methods: Sequence[str]) -> Collection:
-    """The runs of some methods."""
-    pairs = [pair for pair in zip(collection.cells, collection.records, strict=True) if pair[0].config.method in methods]
-    return Collection([cell for cell, _ in pairs], [record for _, record in pairs], None, collection.notes)
-
-
 def tables(record: dict[str, Any]) -> list[Table]:
-    """A table for each part: accuracies in percent, differences in points."""
-    head = ("", "accuracy", "n", "last epoch", "difference", "95 % interval", "p", "detectable", "verdict")
+    """A table for each part, and one for the pair of rows that is also compared: accuracies in percent, differences in points."""
+    head = ("difference", "95 % interval", "p", "detectable", "verdict")
     found = []
     for part, result in record["tables"].items():
-        table = Table(part, head)
+        table = Table(part, ("", "accuracy", "n", "last epoch", *head))
         for row in result["rows"]:
-            points = lambda value, sign="": "-" if value is None else f"{100 * value:{sign}.1f}"  # noqa: E731
-            verdict = "equivalent" if row["equivalent"] and row["verdict"] != "better" else row["verdict"]
-            table.rows.append(
-                (
-                    row["label"],
-                    "-" if row["mean"] is None else f"**{points(row['mean'])} +- {points(row['std'])}**",
-                    row["n"],
-                    _mean(row["last"]),
-                    points(row["difference"], "+"),
-                    " to ".join(points(end, "+") for end in row["interval"] or ()) or "-",
-                    "-" if row["p"] is None else f"{row['p']:.3f}",
-                    points(row["detectable"]),
-                    verdict,
-                )
-            )
+            accuracy = "-" if row["mean"] is None else f"**{_points(row['mean'])} +- {_points(row['std'])}**"
+            table.rows.append((row["label"], accuracy, row["n"], _mean(row["last"]), *_compared(row)))
         found.append(table)
+    if record.get("pair"):
+        found.append(Table("{} compared with {}".format(*record["pair"]), ("", "rows", *head), _pairs(record)))
     return found
+
+
+def _pairs(record: dict[str, Any]) -> list[Sequence[Cell]]:
+    """The comparison of two rows of each part, the last ones of two methods, with Holm's correction over the parts."""
+    found = []
+    for part, result in record["tables"].items():
+        first, second = ([row for row in result["rows"] if row["method"] == method][-1] for method in record["pair"])
+        shared = sorted(set(first["seeds"]) & set(second["seeds"]))
+        accuracies = [dict(zip(row["seeds"], row["accuracies"], strict=True)) for row in (first, second)]
+        differences = [accuracies[0][seed] - accuracies[1][seed] for seed in shared]
+        mean, interval = statistics.paired(differences)
+        row = {"difference": mean, "interval": interval, "p": statistics.paired_test(differences)}
+        row |= {"detectable": statistics.detectable(differences)}
+        row |= {"equivalent": statistics.equivalent(differences, record["margin"])}
+        found.append((part, f"{first['label']}; {second['label']}", row))
+    tested = [row for _, _, row in found if row["p"] is not None]
+    for row, p in zip(tested, statistics.holm([row["p"] for row in tested]), strict=True):
+        row["p"] = p
+    return [(part, labels, *_compared(row)) for part, labels, row in found]
+
+
+def _compared(row: dict[str, Any]) -> tuple[str, ...]:
+    """Difference, interval, p, detectable difference, and the verdict by the rules of docs/evidence.md."""
+    if row["difference"] is None:
+        return ("-", "-", "-", "-", "baseline")
+    if row["p"] is not None and row["p"] < 0.05:
+        verdict = "better" if row["difference"] > 0 else "worse"
+    else:
+        verdict = "equivalent" if row["equivalent"] else "not decided"
+    interval = " to ".join(_points(end, "+") for end in row["interval"] or ()) or "-"
+    p = "-" if row["p"] is None else f"{row['p']:.3f}"
+    return (_points(row["difference"], "+"), interval, p, _points(row["detectable"]), verdict)
+
+
+def _points(value: float | None, sign: str = "") -> str:
+    """Percentage points."""
+    return "-" if value is None else f"{100 * value:{sign}.1f}"
 
 
 def _mean(values: list[float | None]) -> str:
