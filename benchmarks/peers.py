@@ -42,8 +42,8 @@ class OverTime(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        """(T, B, ...) -> (T, B, ...)."""
-        return self.module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        """(T, B, ...) -> (T, B, ...); also a single timestep (B, C, H, W)."""
+        return self.module(x) if x.dim() == 4 else self.module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 class Kit(ABC):
@@ -85,6 +85,9 @@ class Kit(ABC):
 
     def forget(self, network: nn.Module) -> None:  # noqa: B027 (most have nothing to forget)
         """Drop the membrane potentials after a sequence."""
+
+    def step(self, network: nn.Module) -> None:  # noqa: B027
+        """Let a deployed network, of ``best``, run single timesteps (B, C, H, W) that keep the membrane potentials."""
 
     def deploy(self, network: "Network") -> nn.Module:
         """The network ready for inference; with ``best``, a copy whose convolutions have taken in the tdBN behind them."""
@@ -146,6 +149,9 @@ class SpikingJelly(Kit):
     def forget(self, network: nn.Module) -> None:
         self.functional.reset_net(network)
 
+    def step(self, network: nn.Module) -> None:
+        self.functional.set_step_mode(network, "s")
+
 
 class SnnTorch(Kit):
     """snntorch: torch's layers, and its neurons stepped through time. Its default surrogate is its cheapest too."""
@@ -155,16 +161,30 @@ class SnnTorch(Kit):
 
         return Stepped(snntorch.Leaky(beta=DECAY, threshold=THRESHOLD, reset_mechanism="zero"))
 
+    def forget(self, network: nn.Module) -> None:
+        for module in network.modules():
+            if isinstance(module, Stepped):
+                module.membrane = None
+
+    def step(self, network: nn.Module) -> None:
+        for module in network.modules():
+            if isinstance(module, Stepped):
+                module.single = True
+
 
 class Stepped(nn.Module):
-    """A neuron of snntorch through all timesteps."""
+    """A neuron of snntorch through all timesteps, or if ``single`` one timestep that keeps its ``membrane``."""
 
     def __init__(self, neuron: nn.Module):
         super().__init__()
-        self.neuron = neuron
+        self.neuron, self.single = neuron, False
+        self.membrane: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Currents (T, B, ...) -> spikes (T, B, ...)."""
+        if self.single:
+            o, self.membrane = self.neuron(x, self.neuron.reset_mem() if self.membrane is None else self.membrane)  # type: ignore[operator]
+            return o
         membrane, spikes = self.neuron.reset_mem(), []  # type: ignore[operator]
         for current in x:
             o, membrane = self.neuron(current, membrane)
@@ -199,7 +219,7 @@ class Layer(nn.Module):
         self.conv, self.norm = OverTime(fused) if isinstance(self.conv, OverTime) else fused, nn.Identity()
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
-        """(T, B, C, H, W) -> (T, B, C', H', W'); (1, B, C, H, W) is repeated behind the convolution where T is given."""
+        """(T, B, C, H, W) -> (T, B, C', H', W'), or one timestep without T; (1, B, C, H, W) is repeated behind the convolution where T is given."""
         z = self.conv(x)
         if T is not None and len(z) != T:
             z = z.expand(T, *z.shape[1:])
@@ -221,8 +241,8 @@ class Network(nn.Module, ABC):
         return self.sequence(x, len(x))
 
     @abstractmethod
-    def sequence(self, x: Tensor, T: int) -> Tensor:
-        """Logits of (T or 1, B, C, H, W)."""
+    def sequence(self, x: Tensor, T: int | None) -> Tensor:
+        """Logits of (T or 1, B, C, H, W), or without T of one timestep (B, C, H, W)."""
 
     def start(self) -> None:
         """Weights as lsg starts them: a linear layer with neurons behind it as the convolutions."""
@@ -251,10 +271,10 @@ class VGGSNN(Network):
         self.classifier = kit.linear(channels * (size // 16) ** 2, CLASSES)
         self.start()
 
-    def sequence(self, x: Tensor, T: int) -> Tensor:
+    def sequence(self, x: Tensor, T: int | None) -> Tensor:
         for layer in self.features:
             x = layer(x, T)
-        return self.classifier(x.flatten(2))
+        return self.classifier(x.flatten(-3))
 
 
 class Block(nn.Module):
@@ -293,11 +313,11 @@ class ResNet19(Network):
         self.classifier = kit.linear(scaled(HIDDEN, width), CLASSES)
         self.start()
 
-    def sequence(self, x: Tensor, T: int) -> Tensor:
+    def sequence(self, x: Tensor, T: int | None) -> Tensor:
         x = self.stem(x, T)
         for block in self.blocks:
             x = block(x)
-        return self.classifier(self.neurons(self.hidden(x.mean((3, 4)))))
+        return self.classifier(self.neurons(self.hidden(x.mean((-2, -1)))))
 
 
 def scaled(channels: int, width: float) -> int:

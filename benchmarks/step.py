@@ -34,7 +34,7 @@ PRECISIONS = {
     "both": ("fp32", "bf16"),
     "all": ("fp32", "bf16", "int8"),  # of inference
 }
-NEEDS = {"SpikingJelly": "spikingjelly", "SnnTorch": "snntorch"}
+NEEDS = {"SpikingJelly": "spikingjelly", "SnnTorch": "snntorch", "Onnx": "onnxruntime"}
 # With the number of rounds that fits: full-width steps take seconds.
 ALL = (
     (case("vggsnn"), 7),

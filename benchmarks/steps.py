@@ -1,9 +1,12 @@
 """The step of a contender."""
 
 import dataclasses
+import itertools
 import os
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,16 +20,20 @@ RATE, MOMENTUM = 1e-4, 0.9
 CHANNELS = {"vggsnn": 2, "resnet19": 3}  # of the input; 3 for other networks
 
 
+Single = Callable[[Tensor, bool], Tensor]  # (frame (B, C, H, W), whether it is the first of a window) -> logits (B, classes)
+
+
 class Built(NamedTuple):
     """A network, what drops its state after a sequence, what makes it ready for inference, the class of its neurons,
-    SGD with momentum over its parameters: what takes a step and then forgets the gradients; and the context of a forward pass in
-    training."""
+    SGD with momentum over its parameters: what takes a step and then forgets the gradients; the function of single timesteps of a
+    network that is ready for inference; and the context of a forward pass in training."""
 
     network: nn.Module
     forget: Callable[[nn.Module], object]
     deploy: Callable[[Any], nn.Module]
     neurons: type[nn.Module] | None
     optimizer: Callable[[Any], Callable[[], object]]
+    single: Callable[[Any], Single]
     training: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
@@ -74,7 +81,7 @@ def prepare(contender: Contender, case: Case, precision: str, threads: int) -> P
 
 def build(contender: Contender, case: Case, precision: str = "fp32") -> Built:
     """The contender's network; of lsg, for inference in a precision."""
-    if contender.kit == "lsg":
+    if contender.kit in ("lsg", "Onnx"):
         from lsgcli import models, registry
         from lsgcli.models.integer import deployed
         from lsgcli.neurons import LIF
@@ -102,14 +109,59 @@ def build(contender: Contender, case: Case, precision: str = "fp32") -> Built:
 
         if contender.compiled and case.mode == "train":
             network.compile(fullgraph=True)
-        return Built(network, lambda network: None, deploy, LIF, lsg_sgd, single_backward)
+        single = stepwise_of_export if contender.kit == "Onnx" else stepwise_of_lsg
+        return Built(network, lambda network: None, deploy, LIF, lsg_sgd, single, single_backward)
     os.environ["SJ_LIF_CUDA_IMPLEMENTATION"] = contender.backend  # spikingjelly reads it on import
     from benchmarks import library, peers
 
     kit: peers.Kit = getattr(peers, contender.kit)(contender.best)
     network = {**peers.NETWORKS, **library.NETWORKS}[case.network](kit, case.T, case.size, case.width).to(case.device)
     fires = type(kit.neurons())
-    return Built(network, kit.forget, kit.deploy, None if fires is nn.Identity else fires, torch_sgd)
+
+    def single(network: Any) -> Single:
+        kit.step(network)
+
+        def step(frame: Tensor, first: bool) -> Tensor:
+            if first:
+                kit.forget(network)
+            return network.sequence(frame, None)  # type: ignore[no-any-return]
+
+        return step
+
+    return Built(network, kit.forget, kit.deploy, None if fires is nn.Identity else fires, torch_sgd, single)
+
+
+def stepwise_of_lsg(network: Any) -> Single:
+    """As ``lsg predict --stream`` has it."""
+    from lsgcli.export.runners import stepwise
+
+    return _with_state(stepwise(network, {}))
+
+
+def stepwise_of_export(network: Any) -> Single:
+    """The network exported to ONNX, in onnxruntime with torch's number of threads."""
+    from lsgcli import checkpoint, registry
+    from lsgcli.export import ExportOptions
+
+    config = {**checkpoint.describe(network, "vggsnn"), "data": {"static": False}}
+    config["export"] = {"mode": "step", "layers": {layer.name: {} for layer in network.spiking_layers()}}
+    form = registry.get("format", "onnx")()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        form.write(network, checkpoint.Checkpoint(network.state_dict(), config, {}), path, ExportOptions(mode="step"))
+        return _with_state(form.open(path))
+
+
+def _with_state(steps: Any) -> Single:
+    """Single timesteps of a :class:`~lsgcli.export.runners.Stepwise`."""
+    state: tuple[Tensor, ...] = ()
+
+    def step(frame: Tensor, first: bool) -> Tensor:
+        nonlocal state
+        logits, state = steps.step(frame, steps.rest(len(frame)) if first else state)
+        return logits  # type: ignore[no-any-return]
+
+    return step
 
 
 def torch_sgd(network: nn.Module) -> Callable[[], object]:
@@ -196,4 +248,19 @@ def calibrate(built: Built, x: Tensor) -> None:
     built.forget(built.network)
 
 
-MODES = {"train": train, "inference": inference}
+def stream(built: Built, x: Tensor, labels: Tensor, context: Context) -> Callable[[], Any]:
+    """One timestep of a window, forward, in evaluation mode; the first of a window starts from rest."""
+    calibrate(built, x)
+    single: Single = built.single(built.deploy(built.network))
+    frames: Any = x if x.dim() == 5 else x.expand(built.network.T, *x.shape)
+    window = itertools.cycle(enumerate(frames))
+
+    def step() -> None:
+        t, frame = next(window)
+        with torch.inference_mode(), context():
+            single(frame, t == 0)
+
+    return step
+
+
+MODES = {"train": train, "inference": inference, "stream": stream}

@@ -30,7 +30,7 @@ class Contender(NamedTuple):
     """Who runs, and how.
 
     Args:
-        kit: a class of ``benchmarks.peers``, or ``lsg``.
+        kit: a class of ``benchmarks.peers``, ``lsg``, or ``Onnx``: the export of lsg's network in onnxruntime.
         best: channels-last memory and what else makes a peer fastest; lsg always is channels-last.
         keep: tell glibc to keep large buffers between steps, as ``lsg train`` does.
         backend: of lsg; of spikingjelly, its implementation of LIF on CUDA devices.
@@ -59,6 +59,7 @@ CONTENDERS = {
     "spikingjelly-kept": Contender("SpikingJelly", keep=True),
     "spikingjelly-last": Contender("SpikingJelly", best=True),
     "floor-unkept": Contender("Floor", best=True),
+    "onnxruntime": Contender("Onnx", best=True, keep=True),
     "lsg-compiled": Contender("lsg", best=True, keep=True, backend="autograd", compiled=True),
     "spikingjelly-triton": Contender("SpikingJelly", best=True, keep=True, backend="triton"),
     "spikingjelly-cuda": Contender("SpikingJelly", best=True, keep=True, backend="cuda"),
@@ -84,7 +85,8 @@ class Case:
         batch: samples in a step.
         size: pixels of a side.
         width: multiplier of all channels.
-        mode: ``train`` (forward, backward, SGD with momentum) or ``inference`` (lsg: with folded tdBN).
+        mode: ``train`` (forward, backward, SGD with momentum), ``inference`` (lsg: with folded tdBN), or ``stream`` (inference of
+            single timesteps that keep the state).
         device: ``cpu`` or ``cuda``.
     """
 

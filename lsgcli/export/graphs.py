@@ -71,7 +71,7 @@ class Unrolled(nn.Module):
 
     def __init__(self, network: SpikingNet, with_spikes: bool = False):
         super().__init__()
-        self.network, self.layers = _traceable(network)
+        self.network, self.layers = _traceable(network, TraceableLIF)
         self.with_spikes = with_spikes
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -87,11 +87,15 @@ class Stepping(nn.Module):
 
     u is the membrane potential before the reset, zero before the first step; the spikes of a layer are u[t] >= v_th.
 
+    Args:
+        network: in evaluation mode, copied.
+        neurons: class of its layers of neurons.
+
     Raises:
         ConfigError: the network has neurons other than LIF, or an initial potential other than 0.
     """
 
-    def __init__(self, network: SpikingNet):
+    def __init__(self, network: SpikingNet, neurons: "type[TraceableLIF] | None" = None):
         super().__init__()
         spec = network.spec
         refused = {
@@ -103,7 +107,7 @@ class Stepping(nn.Module):
         problems = [f"one timestep at a time: found {options}, expected others" for options, found in refused.items() if found]
         if problems:
             raise ConfigError("\n".join(problems), hint="Export all timesteps (--mode unroll), or predict without --stream.")
-        self.network, self.layers = _traceable(network)
+        self.network, self.layers = _traceable(network, neurons or TraceableLIF)
 
     def forward(self, x: Tensor, *u: Tensor) -> tuple[Tensor, ...]:
         """(logits, u[t] of the first layer (B, ...), ...)."""
@@ -189,7 +193,7 @@ def other_than_lif(lif: LIF) -> str | None:
     return None
 
 
-def _traceable(network: SpikingNet) -> tuple[SpikingNet, list[TraceableLIF]]:
+def _traceable(network: SpikingNet, neurons: type[TraceableLIF]) -> tuple[SpikingNet, list[TraceableLIF]]:
     """A copy of the network without gradients, and its layers of neurons.
 
     Raises:
@@ -205,6 +209,6 @@ def _traceable(network: SpikingNet) -> tuple[SpikingNet, list[TraceableLIF]]:
                 f"{layer.name}: found {found}, expected LIF with spikes of 0 and 1: the graph implements no other neurons",
                 hint="Use --format safetensors or hf, which store weights only.",
             )
-        layers.append(TraceableLIF(layer.lif))
+        layers.append(neurons(layer.lif))
         network.set_submodule(paths[layer.lif], layers[-1])
     return network, layers

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.data.bundle import DataBundle, Split
-from lsgcli.export.graphs import Stepping, TraceableLIF, other_than_lif
+from lsgcli.export.graphs import TraceableLIF, other_than_lif
+from lsgcli.export.latency import quick
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.neuron import over_channels
@@ -71,7 +72,7 @@ class Stepwise(Runner):
 
     def rest(self, batch: int) -> tuple[Tensor, ...]:
         """The initial state of ``batch`` samples: zeros."""
-        return tuple(u.new_zeros(batch, *u.shape[1:]) for u in self.example)
+        return tuple(torch.zeros_like(u[:1].expand(batch, *u.shape[1:])) for u in self.example)  # in the memory order of u
 
     def step(self, frame: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One timestep: logits (B, classes) and the next state."""
@@ -97,7 +98,7 @@ class Stepwise(Runner):
 
 def stepwise(network: SpikingNet, config: dict[str, Any]) -> Stepwise:
     """A network in torch that runs one timestep at a time."""
-    spec, stepping = network.spec, Stepping(network)
+    spec, stepping = network.spec, quick(network)
     weight = next(stepping.parameters())
     return Stepwise(config, stepping, stepping.rest(weight.new_zeros(1, spec.in_channels, spec.height, spec.input_size)))
 

@@ -32,7 +32,7 @@ FIRED, SILENT = np.uint8(1), np.uint8(2)  # marks of a neuron: fired at any step
 ADDRESSES = (
     *("counter", "z", "residual", "out", "scale", "shift", "beta", "half", "inverse", "mean", "slope", "offset"),
     *("grad", "d_z", "d_residual", "moments", "d_beta", "d_threshold"),
-    *("sums", "histogram", "marks"),
+    *("sums", "histogram", "marks", "before", "after"),
 )
 # In elements, except the counts of rows, pieces, blocks and chunks; z_step is 0 if z is the same at all steps. A loop processes a
 # ``period``: whole pixels, and whole pooling windows of a row. A block is a ``run`` of elements in each of ``rows`` rows (fewer in

@@ -132,6 +132,8 @@ def statistics(dtype: type) -> Worker:
 def forward(dtype: type, residual: type, spikes: type, reset: str) -> Worker:
     """A worker for the forward pass: spikes, average-pooled if set; ``moments`` receives sums of u and u^2 per chunk and channel.
 
+    u of the last step is written to ``after``; the first step follows u of ``before``, by default 0.
+
     Args:
         dtype, residual, spikes: types of z, of the residual, and of the output.
         reset: name of the reset.
@@ -145,6 +147,7 @@ def forward(dtype: type, residual: type, spikes: type, reset: str) -> Worker:
         out = carray(pointer(job.out), (job.T * job.out_step,), spikes)
         membranes, total = np.empty((2, job.rows * run), np.float32), np.empty(period, np.float32)
         of_u, of_squares = np.zeros(period, np.float32), np.zeros(period, np.float32)
+        first_u, last_u = floats(job.before, job.step), floats(job.after, job.step)
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
@@ -162,8 +165,12 @@ def forward(dtype: type, residual: type, spikes: type, reset: str) -> Worker:
                             for r in range(group, group + side):
                                 here = (first + r) * row + left + at_n
                                 at_u, at = r * run + at_n, t * job.step + here
-                                u = now[at_u : at_u + m]
-                                advance(remains, job, x, u, before[at_u : at_u + m], t, here, m)
+                                u, rest = now[at_u : at_u + m], before[at_u : at_u + m]
+                                if job.before and t == 0:
+                                    rest = first_u[here : here + m]
+                                if job.after and t == job.T - 1:
+                                    u = last_u[here : here + m]
+                                advance(remains, job, x, u, rest, t, here, m)
                                 if job.moments:
                                     add_squares(of_u, of_squares, u, m)
                                 if side > 1:

@@ -1,0 +1,74 @@
+"""A network of one timestep for low latency on a CPU: weights reordered once, and one kernel for each layer of neurons."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lsgcli import registry
+from lsgcli.export.graphs import Stepping, TraceableLIF
+from lsgcli.models.base import SpikingNet
+from lsgcli.models.prepacked import prepack
+from lsgcli.neurons import LIF
+from lsgcli.neurons.kernels import NormParameters
+from lsgcli.neurons.kernels.cpu.job import Layout, image_layout, sequence_layout
+from lsgcli.neurons.kernels.fused import Fused
+from lsgcli.neurons.neuron import over_channels
+
+Layouts = Callable[..., Layout | None]
+Step = Callable[[Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]  # as :meth:`Timestep.__call__`
+
+
+def quick(network: SpikingNet) -> Stepping:
+    """One timestep of a network, for calls rather than for tracers."""
+    stepping = Stepping(network, QuickLIF)
+    prepack(stepping)
+    return stepping
+
+
+class QuickLIF(TraceableLIF):
+    """A layer of neurons that runs in the fused kernel, unless its options, its backend or its device prevent that."""
+
+    def __init__(self, lif: LIF):
+        super().__init__(lif)
+        backend = registry.get("backend", "fused") if lif.backend == "auto" else lif.implementation
+        self.fused = backend if isinstance(backend, Fused) and not self.scaled and self.sign is None else None
+        self.surrogate, self.reset_name = lif.surrogate, lif.config.reset
+        self.prepared: dict[object, Step | None] = {}  # by types and shapes of a call
+
+    def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
+        """Spikes (1, ...) of a current (1, ...)."""
+        spikes = self._fire(current, None, 1, sequence_layout)
+        return super().forward(current) if spikes is None else spikes
+
+    def normalise_and_fire(
+        self, norm: NormParameters | None, z: Tensor, *, residual: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        """As :meth:`~lsgcli.neurons.LIF.normalise_and_fire`."""
+        spikes = self._fire(z, residual, pool, image_layout) if norm is None else None
+        return super().normalise_and_fire(norm, z, residual=residual, pool=pool) if spikes is None else spikes
+
+    def _fire(self, z: Tensor, residual: Tensor | None, pool: int, layout_of: Layouts) -> Tensor | None:
+        """Spikes by the kernel, which also advances the state; None if it does not support the layer."""
+        if residual is not None and residual.dtype != torch.uint8:
+            residual = residual.to(z.dtype)
+        key = (z.shape, z.dtype, None if residual is None else residual.dtype, pool, layout_of)
+        if key not in self.prepared:
+            self.prepared[key] = self._prepare(z, residual, pool, layout_of)
+        step = self.prepared[key]
+        if step is None:
+            return None
+        spikes, self.state.u = step(z, residual, self.state.u)
+        return spikes
+
+    def _prepare(self, z: Tensor, residual: Tensor | None, pool: int, layout_of: Layouts) -> Step | None:
+        fused, beta = self.fused, over_channels(self.beta, z.dim() - 3)
+        if fused is None or not fused.available(z.device) or not fused.supports(z, self.surrogate):
+            return None
+        layout = layout_of(z, beta)
+        if layout is None or any(size % pool for size in z.shape[3:]) or (residual is not None and residual.shape != z.shape):
+            return None
+        from lsgcli.neurons.kernels.cpu.timestep import Timestep
+
+        options = {"v_th": self.v_th, "reset": self.reset_name, "pool": pool, "as_bytes": fused.as_bytes}
+        return Timestep(z, residual, layout, beta=self.beta, **options)  # type: ignore[arg-type]

@@ -1,0 +1,61 @@
+"""The forward kernel for single timesteps of a layer: what is the same in every call is prepared once."""
+
+import ctypes
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsgcli.neurons.kernels.cpu import build, threads, workers
+from lsgcli.neurons.kernels.cpu.job import ADDRESSES, SPIKES, STORAGE, Job, Layout
+
+COUNTER, Z, RESIDUAL, OUT, BEFORE, AFTER = map(ADDRESSES.index, ("counter", "z", "residual", "out", "before", "after"))
+
+
+class Timestep:
+    """One timestep of neurons, for currents of one shape and type.
+
+    Args:
+        z: such a current, (1, B, C, ...).
+        residual: such a second current, or None if there is none.
+        layout: of z.
+        beta: decay, () or (C,).
+        v_th: threshold.
+        reset: name of the reset.
+        pool: size of the pooling window, which divides the image.
+        as_bytes: whether spikes are bytes, of which pooling takes sums.
+    """
+
+    def __init__(
+        self, z: Tensor, residual: Tensor | None, layout: Layout, *, beta: Tensor, v_th: float, reset: str, pool: int, as_bytes: bool
+    ):
+        laid, dtype = layout.lay(z), torch.uint8 if as_bytes else z.dtype
+        pooled = z.shape if pool == 1 else torch.Size((*z.shape[:3], z.shape[3] // pool, z.shape[4] // pool))
+        self.layout, self.strides, self.options = layout, layout.back(laid).stride(), {"dtype": dtype}
+        self.u, self.out = (z.shape[1:], self.strides[1:]), (pooled, layout.back(layout.like(pooled, z)).stride())
+        self.job, self.counter = Job(laid, 1, layout, v_th, pool), np.zeros(1, np.int64)
+        self.job.vectors(scale=np.ones(1), shift=np.zeros(1), beta=beta.double().reshape(-1).numpy())
+        self.job.point(counter=self.counter)
+        if as_bytes:
+            self.job.record["area"] = 1
+        self.chunks, self.address = self.job["chunks"], self.job.record.ctypes.data
+        self.addresses = (ctypes.c_int64 * len(ADDRESSES)).from_buffer(self.job.record)  # set faster than fields of a record
+        types = STORAGE[z.dtype], SPIKES[z.dtype if residual is None else residual.dtype], SPIKES[dtype]
+        self.worker = build.address(workers.forward, *types, reset)
+
+    def __call__(self, z: Tensor, residual: Tensor | None, u: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Spikes, average-pooled if set, and u[t] (B, C, ...), of z and the residual (1, B, C, ...) and u[t-1], 0 if None."""
+        out = torch.empty_strided(*self.out, **self.options)
+        after = torch.empty_strided(*self.u)
+        z, residual, u = self._laid(z), None if residual is None else self._laid(residual), None if u is None else self._laid(u[None])
+        at = self.addresses
+        at[Z], at[OUT], at[AFTER] = z.data_ptr(), out.data_ptr(), after.data_ptr()
+        at[RESIDUAL] = 0 if residual is None else residual.data_ptr()
+        at[BEFORE] = 0 if u is None else u.data_ptr()
+        self.counter[0] = 0
+        threads.run(self.worker, self.address, self.chunks)
+        return out, after
+
+    def _laid(self, x: Tensor) -> Tensor:
+        """x in the memory order of the kernel."""
+        return x if x.stride() == self.strides else self.layout.lay(x)
