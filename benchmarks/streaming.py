@@ -13,6 +13,7 @@ first is not timed: it wakes caches and threads. No other programs should run. T
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import os
 import random
 import statistics
@@ -54,7 +55,7 @@ def measure(which: Case, entries: Sequence[tuple[str, str]], rounds: int, thread
             yield {
                 "case": dataclasses.asdict(which),
                 "protocol": {"rounds": round_ + 1, "of": rounds, "threads": threads, "steps": (WINDOWS - 1) * which.T},
-                "contenders": {name: _of_steps(sum(turns, [])) for name, turns in seconds.items()},
+                "contenders": {name: _of_steps(list(itertools.chain(*turns))) for name, turns in seconds.items()},
                 "rounds": medians,
                 "ratios": {
                     str(ours): {other: ratio(medians[other], medians[ours]) for other in medians if other != ours}
@@ -93,7 +94,9 @@ def main() -> None:
     case_arguments(parser)
     parser.set_defaults(width=0.25)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each contender; default: all cores")
+    parser.add_argument(
+        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each contender; default: all cores"
+    )
     parser.add_argument("--contenders", default=",".join(("lsg", *OTHERS)), help="default: all")
     options = parser.parse_args()
     if (load := os.getloadavg()[0]) > 0.5:

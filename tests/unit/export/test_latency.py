@@ -12,7 +12,7 @@ from lsgcli.models.integer import deployed
 from lsgcli.models.prepacked import PrepackedConv2d, prepack
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.fused import Fused
-from tests.unit.models.helpers import FIELD, SMALL, seasoned, sequence
+from tests.unit.models.helpers import FIELD, seasoned, sequence
 
 OPTIONS = [
     {},
@@ -41,8 +41,8 @@ def test_timesteps_have_the_bits_of_the_sequence(options, pool, residual, dtype)
     if residual == "bytes" and "backend" in options:
         more = more.to(torch.uint8)
     neurons = QuickLIF(lif)
-    if residual == "floats":
-        z = z.to(memory_format=torch.preserve_format).permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    if residual == "floats":  # channels innermost, as from convolutions
+        z = z.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
     whole = lif.normalise_and_fire(None, z, residual=more, pool=pool)
     for t in range(4):
         u = neurons.state.u

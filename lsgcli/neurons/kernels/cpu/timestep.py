@@ -27,7 +27,16 @@ class Timestep:
     """
 
     def __init__(
-        self, z: Tensor, residual: Tensor | None, layout: Layout, *, beta: Tensor, v_th: float, reset: str, pool: int, as_bytes: bool
+        self,
+        z: Tensor,
+        residual: Tensor | None,
+        layout: Layout,
+        *,
+        beta: Tensor,
+        v_th: float,
+        reset: str,
+        pool: int,
+        as_bytes: bool,
     ):
         laid, dtype = layout.lay(z), torch.uint8 if as_bytes else z.dtype
         pooled = z.shape if pool == 1 else torch.Size((*z.shape[:3], z.shape[3] // pool, z.shape[4] // pool))
@@ -47,11 +56,10 @@ class Timestep:
         """Spikes, average-pooled if set, and u[t] (B, C, ...), of z and the residual (1, B, C, ...) and u[t-1], 0 if None."""
         out = torch.empty_strided(*self.out, **self.options)
         after = torch.empty_strided(*self.u)
-        z, residual, u = self._laid(z), None if residual is None else self._laid(residual), None if u is None else self._laid(u[None])
+        laid = [None if x is None else self._laid(x) for x in (z, residual, None if u is None else u[None])]
         at = self.addresses
-        at[Z], at[OUT], at[AFTER] = z.data_ptr(), out.data_ptr(), after.data_ptr()
-        at[RESIDUAL] = 0 if residual is None else residual.data_ptr()
-        at[BEFORE] = 0 if u is None else u.data_ptr()
+        at[Z], at[RESIDUAL], at[BEFORE] = (0 if x is None else x.data_ptr() for x in laid)
+        at[OUT], at[AFTER] = out.data_ptr(), after.data_ptr()
         self.counter[0] = 0
         threads.run(self.worker, self.address, self.chunks)
         return out, after
