@@ -30,9 +30,10 @@ def layer(backend="fused", channels=6, **settings):
     return lif.eval()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("pool", "residual"), [(1, None), (2, None), (1, "floats"), (2, "bytes")])
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize(
+    ("options", "dtype"), [(options, torch.float32) for options in OPTIONS] + [(OPTIONS[0], torch.bfloat16)]
+)
 @torch.inference_mode()
 def test_timesteps_have_the_bits_of_the_sequence(options, pool, residual, dtype):
     """In any memory order of the current, and of the state."""

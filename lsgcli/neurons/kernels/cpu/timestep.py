@@ -38,9 +38,9 @@ class Timestep:
         pool: int,
         as_bytes: bool,
     ):
-        laid, dtype = layout.lay(z), torch.uint8 if as_bytes else z.dtype
+        laid, self.dtype = layout.lay(z), torch.uint8 if as_bytes else z.dtype
         pooled = z.shape if pool == 1 else torch.Size((*z.shape[:3], z.shape[3] // pool, z.shape[4] // pool))
-        self.layout, self.strides, self.options = layout, layout.back(laid).stride(), {"dtype": dtype}
+        self.layout, self.strides = layout, layout.back(laid).stride()
         self.u, self.out = (z.shape[1:], self.strides[1:]), (pooled, layout.back(layout.like(pooled, z)).stride())
         self.job, self.counter = Job(laid, 1, layout, v_th, pool), np.zeros(1, np.int64)
         self.job.vectors(scale=np.ones(1), shift=np.zeros(1), beta=beta.double().reshape(-1).numpy())
@@ -48,14 +48,16 @@ class Timestep:
         if as_bytes:
             self.job.record["area"] = 1
         self.chunks, self.address = self.job["chunks"], self.job.record.ctypes.data
-        self.addresses = (ctypes.c_int64 * len(ADDRESSES)).from_buffer(self.job.record)  # set faster than fields of a record
-        types = STORAGE[z.dtype], SPIKES[z.dtype if residual is None else residual.dtype], SPIKES[dtype]
+        self.addresses = (ctypes.c_int64 * len(ADDRESSES)).from_buffer(
+            self.job.record.data
+        )  # set faster than fields of a record
+        types = STORAGE[z.dtype], SPIKES[z.dtype if residual is None else residual.dtype], SPIKES[self.dtype]
         self.worker = build.address(workers.forward, *types, reset)
 
     def __call__(self, z: Tensor, residual: Tensor | None, u: Tensor | None) -> tuple[Tensor, Tensor]:
         """Spikes, average-pooled if set, and u[t] (B, C, ...), of z and the residual (1, B, C, ...) and u[t-1], 0 if None."""
-        out = torch.empty_strided(*self.out, **self.options)
-        after = torch.empty_strided(*self.u)
+        out = torch.empty_strided(*self.out, dtype=self.dtype)
+        after = torch.empty_strided(*self.u, dtype=torch.float32)
         laid = [None if x is None else self._laid(x) for x in (z, residual, None if u is None else u[None])]
         at = self.addresses
         at[Z], at[RESIDUAL], at[BEFORE] = (0 if x is None else x.data_ptr() for x in laid)
