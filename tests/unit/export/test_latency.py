@@ -107,6 +107,7 @@ def test_other_layers_run_in_torch_operations(options):
 
 def test_prepacked_convolutions_compute_as_plain_ones():
     """Also if the size or the type of the input changes; in types that oneDNN has not, they are plain."""
+    torch.manual_seed(0)
     conv = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2)
     packed = nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), nn.Conv2d(4, 4, 3, padding="same"))
     packed[0].load_state_dict(conv.state_dict())
