@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks import (
     cost,
     depth,
+    epoch,
     evidence,
     gpu,
     gpu_kernels,
@@ -15,6 +16,7 @@ from benchmarks import (
     potential,
     profile,
     reproduction,
+    roofline,
     scaling,
     startup,
     step,
@@ -135,6 +137,7 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "performance-stream": lambda: part(load(folder, "stream-*.json"), streaming.tables),
         "performance-scaling": lambda: part(load(folder, "scaling-*.json"), scaling.tables),
         "performance-profile": lambda: part(load(folder, "profile-*.json"), profile.tables),
+        "performance-epoch": lambda: part(load(folder, "epoch.json"), epoch.tables),
         "performance-wait": lambda: part(load(folder, "wait*.json"), wait.tables),
         "performance-neighbours": lambda: part(load(folder, "neighbours-*[0-9].json"), neighbours.tables),
         "performance-inspecting": lambda: part(load(folder, "inspecting.json"), inspecting.tables),
@@ -149,6 +152,7 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
             for name in evidence.EXPERIMENTS
         },
         "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), depth.tables),
+        "roofline": lambda: part(load(folder, "roofline.json"), roofline.tables),
         "gpu-kernels": lambda: part(load(folder, "gpu-kernels.json"), gpu_kernels.tables),
         "gpu-floor": floors,
         "gpu-run": lambda: gpu_run(folder / "gpu"),

@@ -1,0 +1,180 @@
+"""Three epochs of N-MNIST, from the command to its end: ``lsg train`` beside a script that uses spikingjelly (``benchmarks.epoch_peer``).
+
+    python -m benchmarks.epoch --data FOLDER     # with Train/<digit>/*.bin and Test/<digit>/*.bin; --quick for a look
+
+Both train VGGSNN at a quarter of the width, T=10, 32 px, in batches of 16 by SGD with momentum and weight decay, a cosine schedule and
+cross-entropy of the mean logits, without augmentation, on frames with equal numbers of events; both evaluate on the test part and
+write a checkpoint after each epoch. A run is a new process whose frames are on disk; making them is timed apart.
+
+The peer is in multi-step mode (spikingjelly has one implementation for CPUs, torch's operations), with frames read by two processes
+that stay between epochs. It runs as its library configures it, in float32, and as ``-best``: bf16 by autocast, channels-last memory,
+lsg's allocator settings, its cheapest surrogate, and tdBN fused for evaluation. lsg runs in float32, and with its default precision,
+bf16 on processors that multiply it. It also learns decays and reports the gradient flow, which the peer does not.
+
+Runs take turns in random order. Peak memory is that of the tree of processes, in which a page shared by n of them counts 1/n in each.
+Kernels are compiled before. No other programs should run. The record is written after every round to ``benchmarks/results/epoch.json``.
+"""
+
+import argparse
+import contextlib
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import kilobytes, machine, ratio, spread, write
+from benchmarks.tables import Table, megabytes, show
+from benchmarks.workers import ROOT
+
+EPOCHS, WIDTH, BATCH = 3, 0.25, 16
+SAMPLING = 0.2  # seconds between looks at memory
+FRAMES = ("--dataset", "n-mnist", "-T", "10", "--size", "32")
+LSG = ("--arch", "vggsnn", "--loss", "ce", "--augment", "none", "--force", "--json", "--quiet")
+CONTENDERS = {"lsg": (), "lsg fp32": ("--precision", "fp32"), "spikingjelly": (), "spikingjelly-best": ("--best",)}
+Runs = dict[str, list[dict[str, Any]]]
+
+
+def command(name: str, work: Path, data: Path, width: float = WIDTH, epochs: int = EPOCHS) -> list[str]:
+    """Module and arguments of a contender's training."""
+    own = CONTENDERS[name]
+    if name.startswith("lsg"):
+        sizes = ("--width-multiplier", str(width), "--epochs", str(epochs), "--batch-size", str(BATCH))
+        return ["lsgcli", "train", *frames_of(work, data), *sizes, *LSG, "--out", str(work / "run"), *own]
+    return ["benchmarks.epoch_peer", str(work / "peer"), "--width", str(width), "--epochs", str(epochs), *own]
+
+
+def preparing(work: Path, data: Path) -> dict[str, list[str]]:
+    """Module and arguments that make frames of recordings."""
+    return {
+        "lsg": ["lsgcli", "data", "prepare", *frames_of(work, data), "--quiet"],
+        "spikingjelly": ["benchmarks.epoch_peer", str(work / "peer"), "--prepare", str(data)],
+    }
+
+
+def frames_of(work: Path, data: Path) -> tuple[str, ...]:
+    """lsg's options of its frames."""
+    return (*FRAMES, "--data-dir", str(data), "--cache-dir", str(work / "cache"))
+
+
+def run(module: Sequence[str]) -> dict[str, Any]:
+    """Run a module of Python to its end: ``seconds``, ``peak_bytes`` of its processes, and the lines of JSON that it printed."""
+    peak = 0
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        begin = time.perf_counter()
+        process = subprocess.Popen([sys.executable, "-m", *module], cwd=ROOT, stdout=output, stderr=errors)
+        while process.poll() is None:
+            peak = max(peak, memory(process.pid))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(SAMPLING)
+        seconds = time.perf_counter() - begin
+        for file in (output, errors):
+            file.seek(0)
+        if process.returncode:
+            raise SystemExit(f"{' '.join(module)}: ended with status {process.returncode}\n{errors.read()}")
+        lines = [json.loads(line) for line in output if line.startswith("{")]
+    return {"seconds": seconds, "peak_bytes": peak, "lines": lines}
+
+
+def memory(process: int) -> int:
+    """Bytes of a process and its descendants, each shared page divided by the number of processes that share it; 0 after its end."""
+    with contextlib.suppress(OSError):
+        return kilobytes(f"/proc/{process}/smaps_rollup", "Pss") * 1024 + sum(map(memory, children(process)))
+    return 0
+
+
+def children(process: int) -> Iterator[int]:
+    """The processes that a process started."""
+    for task in Path(f"/proc/{process}/task").iterdir():
+        yield from map(int, (task / "children").read_text().split())
+
+
+def trained(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """What a run of a contender took, and learned."""
+    lines = found.pop("lines")
+    epochs = [line for line in lines if "test_accuracy" in line and "epoch" in line]
+    steps = next((line["steps"] for line in lines if line.get("event") == "start"), 0)
+    samples = steps * BATCH * len(epochs) if name.startswith("lsg") else sum(line["samples"] for line in epochs)
+    inside = sum(line["seconds"] for line in epochs)
+    return {**found, "epochs_seconds": inside, "samples": samples, "test_accuracy": epochs[-1]["test_accuracy"]}
+
+
+def tables(record: dict[str, Any]) -> list[Table]:
+    """Times, ratios of lsg to the others, and the time that frames take."""
+    runs: Runs = record["runs"]
+    rounds = len(next(iter(runs.values())))
+    head = ("contender", "s", "quartiles", "samples/s", "s in epochs", "peak MB", "test accuracy")
+    times = Table(f"{EPOCHS} epochs of {record['recordings']:,} recordings: {rounds} rounds", head)
+    for name, found in runs.items():
+        seconds, inside = (spread([one[key] for one in found]) for key in ("seconds", "epochs_seconds"))
+        quartiles = f"{seconds['low']:.4g} to {seconds['high']:.4g}"
+        accuracy = f"{100 * statistics.median(one['test_accuracy'] for one in found):.1f} %"
+        peak, speed = megabytes(max(one["peak_bytes"] for one in found)), found[0]["samples"] / seconds["median"]
+        times.rows.append((name, seconds["median"], quartiles, speed, inside["median"], peak, accuracy))
+    ratios = Table(
+        "Ratios over rounds", ("", "compared with", "speed ratio", "95 % interval", "in epochs", "peak memory ratio")
+    )
+    for ours in (name for name in runs if name.startswith("lsg")):
+        for other in (name for name in runs if not name.startswith("lsg")):
+            whole, inside = (
+                ratio([one[key] for one in runs[other]], [one[key] for one in runs[ours]])
+                for key in ("seconds", "epochs_seconds")
+            )
+            peaks = (max(one["peak_bytes"] for one in runs[name]) for name in (ours, other))
+            interval = f"{whole['low']:.2f} to {whole['high']:.2f}"
+            cells = (f"**{whole['ratio']:.2f} x**", interval, f"{inside['ratio']:.2f} x", f"{next(peaks) / next(peaks):.2f} x")
+            ratios.rows.append((ours, other, *cells))
+    frames = Table("Frames from recordings, once", ("", "s", "peak MB"))
+    for name, found in record["frames"].items():
+        frames.rows.append((name, statistics.median(one["seconds"] for one in found), megabytes(found[0]["peak_bytes"])))
+    return [times, ratios, frames]
+
+
+def measure(data: Path, rounds: int, width: float, epochs: int, done: Any) -> dict[str, Any]:
+    """Frames and runs, round after round; ``done`` is called with the record after each."""
+    record: dict[str, Any] = {"recordings": len(list(data.glob("Train/*/*.bin"))), "frames": {}, "runs": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        for round_ in range(rounds):
+            for name, module in preparing(work, data).items():
+                shutil.rmtree(work / {"lsg": "cache", "spikingjelly": "peer"}[name], ignore_errors=True)
+                found = run(module)
+                record["frames"].setdefault(name, []).append({key: found[key] for key in ("seconds", "peak_bytes")})
+            if round_ == 0:  # kernels of both precisions
+                for precision in ("fp32", "auto"):
+                    run([*command("lsg", work, data, width, 1), "--precision", precision, "--dry-run"])
+            for name in random.Random(round_).sample(sorted(CONTENDERS), len(CONTENDERS)):
+                found = trained(name, run(command(name, work, data, width, epochs)))
+                record["runs"].setdefault(name, []).append(found)
+            if len({one["samples"] for found in record["runs"].values() for one in found}) > 1:
+                raise SystemExit("contenders trained on different numbers of samples")
+            record["runs"] = {name: record["runs"][name] for name in CONTENDERS}
+            done(record)
+    return record
+
+
+def main() -> None:
+    """Measure, and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of N-MNIST's recordings")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--quick", action="store_true", help="1 round of 1 epoch at 1/16 of the width: a look, kept under another name"
+    )
+    options = parser.parse_args()
+    about = {"machine": machine("spikingjelly", "numba")}
+    rounds, width, epochs = (1, 1 / 16, 1) if options.quick else (options.rounds, WIDTH, EPOCHS)
+    name = "epoch-quick" if options.quick else "epoch"
+    record = measure(options.data.resolve(), rounds, width, epochs, lambda record: write(name, {**about, **record}))
+    show(tables(record))
+    print(write(name, {**about, **record}), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
