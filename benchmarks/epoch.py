@@ -1,6 +1,7 @@
 """Three epochs of N-MNIST, from the command to its end: ``lsg train`` beside a script that uses spikingjelly (``benchmarks.epoch_peer``).
 
-    python -m benchmarks.epoch --data FOLDER     # with Train/<digit>/*.bin and Test/<digit>/*.bin; --quick for a look
+    python -m benchmarks.epoch --data FOLDER     # with Train/<digit>/*.bin and Test/<digit>/*.bin; about 8 minutes for 850 recordings
+    python -m benchmarks.epoch --data FOLDER --quick                                           # a look
 
 Both train VGGSNN at a quarter of the width, T=10, 32 px, in batches of 16 by SGD with momentum and weight decay, a cosine schedule and
 cross-entropy of the mean logits, without augmentation, on frames with equal numbers of events; both evaluate on the test part and
@@ -19,13 +20,12 @@ import argparse
 import contextlib
 import json
 import random
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,31 +130,26 @@ def tables(record: dict[str, Any]) -> list[Table]:
             interval = f"{whole['low']:.2f} to {whole['high']:.2f}"
             cells = (f"**{whole['ratio']:.2f} x**", interval, f"{inside['ratio']:.2f} x", f"{next(peaks) / next(peaks):.2f} x")
             ratios.rows.append((ours, other, *cells))
-    frames = Table("Frames from recordings, once", ("", "s", "peak MB"))
+    frames = Table("Frames of all recordings, once", ("", "s", "peak MB"))
     for name, found in record["frames"].items():
-        frames.rows.append((name, statistics.median(one["seconds"] for one in found), megabytes(found[0]["peak_bytes"])))
+        frames.rows.append((name, found["seconds"], megabytes(found["peak_bytes"])))
     return [times, ratios, frames]
 
 
-def measure(data: Path, rounds: int, width: float, epochs: int, done: Any) -> dict[str, Any]:
-    """Frames and runs, round after round; ``done`` is called with the record after each."""
-    record: dict[str, Any] = {"recordings": len(list(data.glob("Train/*/*.bin"))), "frames": {}, "runs": {}}
+def measure(data: Path, names: Sequence[str], rounds: int, sizes: dict[str, Any], done: Callable[[Any], Any]) -> dict[str, Any]:
+    """Frames, then runs, round after round; ``done`` is called with the record after each."""
+    record: dict[str, Any] = {"recordings": len(list(data.glob("Train/*/*.bin"))), "runs": {name: [] for name in names}}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        made = {name: run(module) for name, module in preparing(work, data).items()}
+        record["frames"] = {name: {key: found[key] for key in ("seconds", "peak_bytes")} for name, found in made.items()}
+        for precision in ("fp32", "auto"):  # kernels
+            run([*command("lsg", work, data, **sizes), "--precision", precision, "--dry-run"])
         for round_ in range(rounds):
-            for name, module in preparing(work, data).items():
-                shutil.rmtree(work / {"lsg": "cache", "spikingjelly": "peer"}[name], ignore_errors=True)
-                found = run(module)
-                record["frames"].setdefault(name, []).append({key: found[key] for key in ("seconds", "peak_bytes")})
-            if round_ == 0:  # kernels of both precisions
-                for precision in ("fp32", "auto"):
-                    run([*command("lsg", work, data, width, 1), "--precision", precision, "--dry-run"])
-            for name in random.Random(round_).sample(sorted(CONTENDERS), len(CONTENDERS)):
-                found = trained(name, run(command(name, work, data, width, epochs)))
-                record["runs"].setdefault(name, []).append(found)
+            for name in random.Random(round_).sample(names, len(names)):
+                record["runs"][name].append(trained(name, run(command(name, work, data, **sizes))))
             if len({one["samples"] for found in record["runs"].values() for one in found}) > 1:
                 raise SystemExit("contenders trained on different numbers of samples")
-            record["runs"] = {name: record["runs"][name] for name in CONTENDERS}
             done(record)
     return record
 
@@ -164,14 +159,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of N-MNIST's recordings")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--contenders", default=",".join(CONTENDERS), help="default: %(default)s")
     parser.add_argument(
         "--quick", action="store_true", help="1 round of 1 epoch at 1/16 of the width: a look, kept under another name"
     )
     options = parser.parse_args()
-    about = {"machine": machine("spikingjelly", "numba")}
-    rounds, width, epochs = (1, 1 / 16, 1) if options.quick else (options.rounds, WIDTH, EPOCHS)
+    names = options.contenders.split(",")
+    if unknown := [name for name in names if name not in CONTENDERS]:
+        parser.error(f"unknown contender {', '.join(unknown)}; there are {', '.join(CONTENDERS)}")
     name = "epoch-quick" if options.quick else "epoch"
-    record = measure(options.data.resolve(), rounds, width, epochs, lambda record: write(name, {**about, **record}))
+    rounds, sizes = (1, {"width": 1 / 16, "epochs": 1}) if options.quick else (options.rounds, {})
+    about = {"machine": machine("spikingjelly", "numba")}
+    record = measure(options.data.resolve(), names, rounds, sizes, lambda record: write(name, {**about, **record}))
     show(tables(record))
     print(write(name, {**about, **record}), file=sys.stderr)
 

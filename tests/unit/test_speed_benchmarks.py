@@ -91,7 +91,7 @@ def test_what_a_run_took_is_read_from_its_output():
     lines = [{"epoch": 0, "samples": 96, "train_loss": 1.0, "test_accuracy": 0.7, "seconds": 9.0}]
     theirs = epoch.trained("spikingjelly", {"seconds": 16.0, "peak_bytes": 900e6, "lines": lines})
     record = {"recordings": 700, "runs": {"lsg": [ours] * 3, "spikingjelly": [theirs] * 3}}
-    record["frames"] = {"lsg": [{"seconds": 1.5, "peak_bytes": 100e6}]}
+    record["frames"] = {"lsg": {"seconds": 1.5, "peak_bytes": 100e6}}
     times, ratios, frames = epoch.tables(record)
     assert times.rows[0] == ("lsg", 8.0, "8 to 8", 12.0, 5.0, "300", "60.0 %")
     assert ratios.rows == [("lsg", "spikingjelly", "**2.00 x**", "2.00 to 2.00", "1.80 x", "0.33 x")]
