@@ -1,5 +1,6 @@
 """Functions of ``import lsgcli as lsg`` that do what a command does: train, evaluate, measure gradient flow."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,19 @@ from torch import Tensor, nn
 
 from lsgcli import checkpoint, hub, registry
 from lsgcli.analysis import gradflow
-from lsgcli.compute import Compute
+from lsgcli.compute import Compute, set_up
+from lsgcli.config import MachineConfig, from_checkpoint
 from lsgcli.data import prepare as preparation
 from lsgcli.data.batches import Batch
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import SPLITS, Progress
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, DataError
 from lsgcli.models import build
 from lsgcli.models.base import SpikingNet
 from lsgcli.opened import open_checkpoint
 from lsgcli.resolve import resolve
 from lsgcli.run import full_flow, train_together
+from lsgcli.settings import fields_of
 from lsgcli.training import evaluate as evaluation
 from lsgcli.training.evaluate import Evaluation
 from lsgcli.training.signals import StopRequest
@@ -109,26 +112,36 @@ def evaluate(
 
     Args:
         network: a checkpoint, or a network of lsg, which is evaluated where it is, in float32.
-        data: prepared data. Default: those that the checkpoint was trained on.
+        data: prepared data, with the classes of the checkpoint. Default: those that the checkpoint was trained on.
         split: ``train``, ``val`` or ``test``.
         batch_size: default: as in training, or 32.
         progress: called with the numbers of batches done and in total.
-        changes: of the checkpoint's settings: ``data_dir``, ``T``, ``device``, ``precision``, ``dataset``, ...
+        changes: of the checkpoint's settings: ``device``, ``precision``, ..., and without ``data`` also ``data_dir``, ``T``, ``dataset``, ...
 
     Raises:
         CheckpointError: not a valid checkpoint.
         ConfigError: a setting is invalid, or the data do not have the split.
-        DataError: the data are missing, damaged, or differ from the training data.
+        DataError: the data are missing, damaged, have other classes, or differ from the training data.
     """
     if isinstance(network, SpikingNet):
         if data is None or changes:
             found = ", ".join(changes) or "no data"
             raise ConfigError(f"evaluate: found a network with {found}, expected a network and data, or a checkpoint")
         model, compute, size = network, Compute(next(network.parameters()).device), batch_size or 32
+    elif data is not None:
+        if needless := changes.keys() - fields_of(MachineConfig):
+            raise ConfigError(f"evaluate: found data and {', '.join(sorted(needless))}, expected one of them")
+        model, stored = checkpoint.load(hub.local(network))
+        if data.classes != tuple(stored["classes"]):
+            raise DataError(f"data: found classes {', '.join(data.classes)}, expected {', '.join(stored['classes'])}")
+        data = dataclasses.replace(data, mean=stored["data"].get("mean"), std=stored["data"].get("std"))
+        config = from_checkpoint(stored, changes)
+        compute, size = set_up(config), batch_size or config.batch_size
+        model = model.to(compute.device)
     else:
         parts = ("test",) if split == "test" else SPLITS
         opened = open_checkpoint(network, {"batch_size": batch_size, **changes}, parts)
-        model, compute, size, data = opened.model, opened.compute, opened.config.batch_size, data or opened.bundle
+        model, compute, size, data = opened.model, opened.compute, opened.config.batch_size, opened.bundle
     if split not in data.parts:
         raise ConfigError(f"split: found {split!r}, expected one of {', '.join(data.parts)}")
     return evaluation.evaluate(

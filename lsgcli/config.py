@@ -17,6 +17,7 @@ from lsgcli.settings import Applies, Settings, having, setting, when
 
 SENSOR = 1 << 16  # events have coordinates of 16 bits
 LARGEST_SEED = (1 << 63) - 1  # accepted by torch and numpy
+INT8 = "int8"  # precision of evaluation and prediction on CPUs, in which training refuses to run
 
 
 def _sensor(text: str) -> str | None:
@@ -371,9 +372,8 @@ class MachineConfig(Settings):
     precision: str = setting(
         "auto",
         "Precision of convolutions and linear layers; membrane potentials and statistics are always fp32. auto selects bf16 if "
-        "the CPU or GPU supports it natively, and fp16, with a gradient scaler, on GPUs of capability 7.x. int8, for evaluation "
-        "and prediction on CPUs, rounds weights to 8 bits and multiplies integers.",
-        choices=("auto", "fp32", "bf16", "fp16", "int8"),
+        "the CPU or GPU supports it natively, and fp16, with a gradient scaler, on GPUs of capability 7.x.",
+        choices=("auto", "fp32", "bf16", "fp16", INT8),
     )
     checkpoint_activations: str = setting(
         "none",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lsgcli.cli import completion
+from lsgcli.config import FIELDS
 from lsgcli.errors import ConfigError
 from lsgcli.memory import check_address_space
 from lsgcli.output import clean
@@ -36,7 +37,14 @@ Timesteps = Annotated[
     int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")
 ]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")]
-Precision = Annotated[str | None, typer.Option(help="Precision: auto, fp32, bf16, fp16 or int8. Default: as in training.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="Precision: auto, fp32, bf16, fp16, or int8, which rounds weights to 8 bits and multiplies integers, on CPUs. "
+        "Default: as in training.",
+        autocompletion=completion.of(FIELDS["precision"].metadata["choices"]),
+    ),
+]
 Html = Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page with curves and figures.")]
 
 # LSG_* variables that also apply to checkpoints: paths and computation, not the trained network.

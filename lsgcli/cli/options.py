@@ -9,7 +9,7 @@ import typer
 
 from lsgcli import registry
 from lsgcli.cli import completion
-from lsgcli.config import FIELDS, SECTIONS, base_type, option_name
+from lsgcli.config import FIELDS, INT8, SECTIONS, base_type, option_name
 from lsgcli.settings import fields_of
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -64,9 +64,9 @@ def _completer(name: str) -> completion.Completer:
 
 
 def choices_of(name: str) -> Sequence[str]:
-    """The named values of a setting; empty if it has none."""
+    """The named values of a setting that training accepts; empty if it has none."""
     meta = FIELDS[name].metadata
-    return registry.names(meta["kind"]) if meta["kind"] else meta["choices"] or ()
+    return registry.names(meta["kind"]) if meta["kind"] else [choice for choice in meta["choices"] or () if choice != INT8]
 
 
 def describe(name: str) -> str:

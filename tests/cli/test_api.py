@@ -1,5 +1,6 @@
 """`import lsgcli as lsg`: the same results as the commands."""
 
+import dataclasses
 import json
 import pydoc
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import lsgcli
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, DataError
 
 SCRIPT = """
 import lsgcli as lsg
@@ -65,6 +66,22 @@ def test_a_network_and_prepared_data(trained, images):
     assert result.accuracy == right.double().mean().item()
     stream = lsgcli.batches(data, data.train, 8, seed=0, shuffle=True)
     assert len(lsgcli.inspect(network, [next(iter(stream))])["layers"]) == 8
+
+
+def test_a_checkpoint_and_prepared_data(trained, images, monkeypatch):
+    """The checkpoint's own data are not looked for; the images are normalised as in training."""
+    checkpoint = trained / "best.safetensors"
+    own = lsgcli.evaluate(checkpoint, data_dir=str(images))
+    data = lsgcli.prepare("image-folder", ("test",), data_dir=str(images), size=16)
+    assert data.mean is None
+    monkeypatch.setattr("lsgcli.opened.prepare", pytest.fail)
+    result = lsgcli.evaluate(checkpoint, data)
+    assert (result.loss, result.accuracy) == (own.loss, own.accuracy)
+    other = dataclasses.replace(data, classes=("cat", *data.classes))
+    with pytest.raises(DataError, match="data: found classes cat"):
+        lsgcli.evaluate(checkpoint, other)
+    with pytest.raises(ConfigError, match="found data and data_dir"):
+        lsgcli.evaluate(checkpoint, data, data_dir=str(images))
 
 
 def test_training(tmp_path, trained, images):

@@ -37,7 +37,8 @@ def make_run(path, *checkpoints, age):
     [
         (["train", "--dataset", ""], [name.removesuffix("NAME") for name in registry.names("dataset")]),
         (["train", "--method", "m"], ["matched-width", "measured-sigma", "mpd-agl"]),
-        (["train", "--precision", ""], ["auto", "fp32", "bf16", "fp16", "int8"]),
+        (["train", "--precision", ""], ["auto", "fp32", "bf16", "fp16"]),
+        (["eval", "--precision", ""], ["auto", "fp32", "bf16", "fp16", "int8"]),
         (["train", "--augment", "flip,cr"], ["flip,crop"]),
         (["eval", "--dataset", "n-m"], ["n-mnist"]),
         (["export", "x", "--format", ""], registry.names("format")),
