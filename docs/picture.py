@@ -1,43 +1,46 @@
 """Draw `docs/images/train.svg` from a run that really took place: `python docs/picture.py` (about a minute)."""
 
 import io
+import os
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 IMAGE = Path(__file__).parent / "images" / "train.svg"
-WIDTH = 118
+COMMANDS = ("lsg train --out first", "lsg inspect-gradients first/best.safetensors")
+WIDTH = 112
 
 
 def main() -> None:
     """Train on the embedded data, inspect the result, and draw what a terminal shows."""
-    screen = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
+    environment = {**os.environ, "COLUMNS": str(WIDTH)}
     with tempfile.TemporaryDirectory() as folder:
-        train = subprocess.run(
-            [sys.executable, "-m", "lsgcli", "train"], cwd=folder, capture_output=True, text=True, check=True
-        )
-        path = train.stdout.strip()
-        inspect = [sys.executable, "-m", "lsgcli", "inspect-gradients", path]
-        environment = {"COLUMNS": str(WIDTH), "PATH": "/usr/bin:/bin", "HOME": str(Path.home())}
-        table = subprocess.run(inspect, cwd=folder, capture_output=True, text=True, check=True, env=environment)
-    _prompt(screen, "lsg train")
-    screen.print(Text(train.stderr.rstrip(), style="dim"))
-    screen.print(Text(path))
-    _prompt(screen, f"lsg inspect-gradients {path}")
-    screen.print(Text("\n".join(table.stdout.rstrip().splitlines()[1:])))
+        shown = [
+            subprocess.run(
+                [sys.executable, "-m", "lsgcli", *command.split()[1:]],
+                cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True,
+            ).stdout
+            for command in COMMANDS
+        ]  # fmt: skip
+    draw(shown)
+
+
+def draw(shown: Sequence[str]) -> None:
+    """Draw the output of each command, without times, which depend on the machine."""
+    screen = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
+    for command, output in zip(COMMANDS, shown, strict=True):
+        screen.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
+        lines = [line for line in output.rstrip().splitlines() if not line.startswith("compiling")]  # in the first run only
+        screen.print(Text("\n".join(re.sub(r"  \S+ s  data .*", "", line) for line in lines)))
     svg = screen.export_svg(title="lsg")
-    IMAGE.parent.mkdir(exist_ok=True)
     # The picture must not fetch fonts from anywhere.
     IMAGE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), encoding="utf-8")
-
-
-def _prompt(screen: Console, command: str) -> None:
-    screen.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from lsgcli import models, registry
 from lsgcli.neurons.methods import LayerState
@@ -45,3 +46,5 @@ def test_tutorial(tmp_path):
     here = tmp_path / "lsg-tutorial"
     for name in ("first/report.html", "figures/coverage.png", "charts/accuracy.svg", "figure.svg", "ablation/ablation.json"):
         assert (here / name).is_file(), name
+    with Image.open(here / "sheet.png") as found, Image.open(DOCS / "images" / "sheet.png") as shown:
+        assert found.size == shown.size
