@@ -60,7 +60,7 @@ def train(
     out: Path | str | None = None,
     *,
     force: bool = False,
-    on_record: Callable[[dict[str, Any]], None] = lambda record: None,
+    on_record: Callable[[dict[str, Any]], None] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Train a network as ``lsg train`` does, and write the run directory.
@@ -84,7 +84,7 @@ def train(
         DivergedError: the loss or a gradient is not finite.
     """
     path = None if out is None else Path(out)
-    return train_together(_config(settings), on_record, StopRequest(), path=path, force=force) or {}
+    return train_together(_config(settings), on_record or (lambda record: None), StopRequest(), path=path, force=force) or {}
 
 
 def load(path: Path | str) -> SpikingNet:

@@ -51,7 +51,14 @@ T = TypeVar("T")
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
-    """Decorator that registers a class or function as the entry ``name`` of ``kind``."""
+    """Decorator that registers a class or function as the entry ``name`` of ``kind``: ``@lsg.register("method", "half")``.
+
+    Args:
+        kind: ``method``, ``surrogate``, ``arch``, ``dataset``, ...; the error of an unknown kind lists them.
+
+    Raises:
+        ValueError: the kind is unknown, or another module has registered the name.
+    """
     if kind not in PLACES:
         raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(sorted(PLACES))}")
 

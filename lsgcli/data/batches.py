@@ -185,7 +185,15 @@ class Batches:
 
 
 def batches(bundle: DataBundle, split: Split, batch_size: int, **options: Any) -> Batches:
-    """:class:`Batches` of a part of ``bundle``, with its normalisation; further options as there."""
+    """Mini-batches of one epoch: ``for batch in lsg.batches(data, data.train, 32, shuffle=True, epoch=0): network(batch.x)``.
+
+    Args:
+        bundle: the data of ``split``, whose normalisation is applied.
+        options: of :class:`Batches`: ``shuffle``, ``seed``, ``epoch``, ``augment``, ``drop_last``, ``workers``, ...
+
+    Returns:
+        An iterable of batches with ``x``, (T, B, 2, S, S) or (B, C, S, S), and ``y``, labels (B,); ``len()`` is their number.
+    """
     return Batches(split, batch_size, mean=bundle.mean, std=bundle.std, static=bundle.static, **options)
 
 
