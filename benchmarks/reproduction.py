@@ -120,9 +120,11 @@ def shown(words: Sequence[str], out: Path) -> str:
 
 
 def keep(folder: Path) -> None:
-    """Only what the documentation shows: SVG files."""
-    for path in folder.glob("*.png"):
-        path.unlink()
+    """Only the pictures that the page shows."""
+    page = (IMAGES.parents[1] / "reproduction.md").read_text(encoding="utf-8")
+    for path in folder.iterdir():
+        if f"{folder.name}/{path.name}" not in page:
+            path.unlink()
 
 
 def table(record: dict[str, Any], number: str) -> Table:
