@@ -1,5 +1,6 @@
 # docker build -t lsg . && docker run --rm -v "$PWD":/work lsg train --epochs 1
-FROM python:3.12-slim
+# The newest Python for which expelliarmus, a dependency of tonic, has a wheel; the image has no compiler.
+FROM python:3.11-slim
 COPY . /src
 # The version comes from git, which the image lacks: it may be passed as --build-arg VERSION=0.2.0.
 ARG VERSION=0.1.0.dev0
