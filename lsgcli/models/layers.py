@@ -32,8 +32,10 @@ def at_each_step(module: nn.Module, x: Tensor, levels: int | None = None) -> Ten
 def _saved_as_bytes(x: Tensor, levels: int) -> AbstractContextManager[Any]:
     """Context in which x is saved for backward as one byte per element; exact, since ``levels`` is a power of two."""
 
+    address, shape = x.data_ptr(), x.shape  # not x itself: autograd keeps pack alive until the backward pass
+
     def pack(kept: Tensor) -> Any:
-        if kept.data_ptr() != x.data_ptr() or kept.shape != x.shape:
+        if kept.data_ptr() != address or kept.shape != shape:
             return kept
         return (kept if levels == 1 else kept * levels).to(torch.uint8), kept.dtype
 

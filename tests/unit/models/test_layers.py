@@ -1,5 +1,8 @@
 """What layers keep for the backward pass, and what they hand to a backend."""
 
+import weakref
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -63,6 +66,16 @@ def test_a_convolution_keeps_its_input_as_bytes(levels):
     y.sum().backward()
     expected = torch.autograd.grad(at_each_step(conv, x.detach(), None).sum(), conv.weight)[0]
     assert torch.equal(conv.weight.grad, expected)
+
+
+def test_a_convolution_does_not_keep_its_input_beside_the_bytes():
+    array = np.zeros((2, 2, 8, 8, 3), np.float32)  # channels last, so that nothing is copied
+    alive = weakref.ref(array)
+    x = torch.from_numpy(array).permute(0, 1, 4, 2, 3)
+    y = at_each_step(nn.Conv2d(3, 4, 3), x, 1)
+    del array, x
+    assert alive() is None
+    y.sum().backward()
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])

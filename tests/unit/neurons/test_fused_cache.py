@@ -40,13 +40,13 @@ def compiled(monkeypatch, capsys, caplog):
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("NUMBA_DEBUG_CACHE", "1")
 
-    def run(cache):
+    def run(cache, name="statistics", *options):
         monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
         config.reload_config()
         forget()
         caplog.clear()
         with caplog.at_level("INFO", "lsg"):
-            build.address.__wrapped__(workers.statistics, np.float32)
+            build.address.__wrapped__(getattr(workers, name), np.float32, *options)
         return capsys.readouterr().out + caplog.text
 
     def forget():
@@ -69,6 +69,13 @@ def test_kernels_are_kept_and_damaged_ones_recompiled(compiled, tmp_path):
     for file in tmp_path.rglob("*.nb?"):
         file.write_bytes(file.read_bytes()[:100])
     assert "recompiling" in compiled(tmp_path)
+
+
+def test_every_kernel_is_kept(compiled, tmp_path):
+    """Those whose options are types of numpy, too."""
+    options = ("forward", np.float32, np.float32, "hard")
+    assert "data saved to" in compiled(tmp_path, *options)
+    assert "data loaded from" in compiled(tmp_path, *options)
 
 
 def test_nowhere_to_keep_them(compiled):

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numba
@@ -50,7 +51,7 @@ def address(make: Callable[..., Worker], dtype: type, *options: Any) -> int:
     """
     worker = make(dtype, *options)
     # The folder's digest does not include the source of a plug-in's surrogate.
-    keep = all(getattr(option, "__module__", "lsgcli.").startswith("lsgcli.") for option in options)
+    keep = all(option.__module__.startswith("lsgcli.") for option in options if isinstance(option, FunctionType))
     path, before = folder() if keep else None, config.CACHE_DIR
     if keep:
         _announce(path)
