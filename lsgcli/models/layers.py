@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 
 from lsgcli import registry
 from lsgcli.models.base import CHECKPOINTING, NetworkSpec, SpikingLayer
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels import average, is_tracing
+from lsgcli.neurons.kernels.saved import saved_compactly
 
 
 def at_each_step(module: nn.Module, x: Tensor, levels: int | None = None) -> Tensor:
@@ -19,33 +19,18 @@ def at_each_step(module: nn.Module, x: Tensor, levels: int | None = None) -> Ten
     Args:
         module: may save its input for backward.
         x: its input.
-        levels: if given, every element of x is one of 0, 1/levels, 2/levels, ... up to 255/levels, and is saved as one byte.
+        levels: if given, every element of x is one of 0, 1/levels, 2/levels, ... up to 255/levels, and is saved in at most one byte.
     """
     flat = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    saved: AbstractContextManager[Any] = nullcontext()
-    if levels is not None and torch.is_grad_enabled() and not is_tracing(flat) and not CHECKPOINTING.get():
-        saved = _saved_as_bytes(flat, levels)
-    with saved:
+    with saved(flat, levels):
         return module(flat).unflatten(0, x.shape[:2])
 
 
-def _saved_as_bytes(x: Tensor, levels: int) -> AbstractContextManager[Any]:
-    """Context in which x is saved for backward as one byte per element; exact, since ``levels`` is a power of two."""
-
-    address, shape = x.data_ptr(), x.shape  # not x itself: autograd keeps pack alive until the backward pass
-
-    def pack(kept: Tensor) -> Any:
-        if kept.data_ptr() != address or kept.shape != shape:
-            return kept
-        return (kept if levels == 1 else kept * levels).to(torch.uint8), kept.dtype
-
-    def unpack(kept: Any) -> Tensor:
-        if isinstance(kept, Tensor):
-            return kept
-        x = kept[0].to(kept[1])
-        return x if levels == 1 else x.div_(levels)
-
-    return saved_tensors_hooks(pack, unpack)
+def saved(x: Tensor, levels: int | None) -> AbstractContextManager[Any]:
+    """Context in which x is saved for backward in bits or bytes; ``levels`` as for :func:`at_each_step`."""
+    if levels is None or not torch.is_grad_enabled() or is_tracing(x) or CHECKPOINTING.get():
+        return nullcontext()
+    return saved_compactly(x, levels)
 
 
 def image_mean(x: Tensor) -> Tensor:
@@ -80,7 +65,7 @@ class ConvNorm(nn.Module):
     ):
         super().__init__()
         self.levels = levels if spec.binary else None
-        self.packs = True  # whether an input with levels is saved for backward as bytes
+        self.packs = True  # whether it saves an input with levels in bits or bytes, unless the surrounding block does
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=bias)
         self.norm: nn.Module = registry.get("norm", spec.norm)(out_channels, spec.neuron.threshold, eta, spec.T)
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
-from lsgcli.models.layers import ConvNorm, SpikingConv, image_mean, normalise_and_fire
+from lsgcli.models.layers import ConvNorm, SpikingConv, image_mean, normalise_and_fire, saved
+from lsgcli.neurons.kernels.saved import in_bits
 from lsgcli.registry import register
 
 STAGES = ((128, 1), (256, 2), (512, 2))  # (channels at full width, stride of the first block)
@@ -22,7 +23,7 @@ class AddBlock(nn.Module):
         eta = 1 / math.sqrt(2)
         changes = stride != 1 or in_channels != out_channels
         self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=1)
-        self.first.current.packs = changes  # an identity shortcut saves the input unchanged; bytes too would need more memory
+        self.first.current.packs = changes  # with an identity shortcut, the neurons save the input, too
         self.second = ConvNorm(spec, out_channels, out_channels, eta=eta, levels=1)
         self.shortcut: nn.Module = nn.Identity()
         if changes:
@@ -31,8 +32,11 @@ class AddBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes (T, B, C, H, W) -> spikes (T, B, C', H', W')."""
-        z = self.second.convolved(self.first(x))
-        return normalise_and_fire(self.second.norm, z, self.lif, residual=self.shortcut(x))
+        # As bytes, the input would have to be widened twice, for less saved memory.
+        shared = isinstance(self.shortcut, nn.Identity) and in_bits(x)
+        with saved(x, self.second.levels if shared else None):
+            z = self.second.convolved(self.first(x))
+            return normalise_and_fire(self.second.norm, z, self.lif, residual=self.shortcut(x))
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
         """Both layers of neurons."""

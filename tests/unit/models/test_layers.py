@@ -33,7 +33,7 @@ def gradients(model, x):
     ids=["vggsnn", "add", "sew", "ms", "qkformer"],
 )
 @pytest.mark.parametrize("bf16", [False, True])
-def test_inputs_that_are_kept_as_bytes_change_no_bit(arch, changes, bf16):
+def test_inputs_that_are_kept_packed_change_no_bit(arch, changes, bf16):
     torch.manual_seed(0)
     model = models.build(arch, T=2, input_size=16, width_multiplier=1 / 16, **changes).train()
     x = torch.randn(2, 3, model.spec.in_channels, 16, 16).abs().mul(3)
@@ -50,7 +50,7 @@ def test_inputs_that_are_kept_as_bytes_change_no_bit(arch, changes, bf16):
 
 
 @pytest.mark.parametrize("levels", [1, 4])
-def test_a_convolution_keeps_its_input_as_bytes(levels):
+def test_a_convolution_keeps_its_input_packed(levels):
     kept = []
 
     def pack(x):
@@ -68,7 +68,7 @@ def test_a_convolution_keeps_its_input_as_bytes(levels):
     assert torch.equal(conv.weight.grad, expected)
 
 
-def test_a_convolution_does_not_keep_its_input_beside_the_bytes():
+def test_a_convolution_does_not_keep_its_input_beside_the_packed_one():
     array = np.zeros((2, 2, 8, 8, 3), np.float32)  # channels last, so that nothing is copied
     alive = weakref.ref(array)
     x = torch.from_numpy(array).permute(0, 1, 4, 2, 3)
@@ -98,16 +98,16 @@ def test_one_backward_pass_has_the_same_gradients(arch, changes, bf16, checkpoin
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
 
 
-def test_checkpointed_activations_keep_no_bytes(monkeypatch):
-    """What a checkpointed block would keep is dropped, bytes too; and computed again to the same bits."""
+def test_checkpointed_activations_keep_no_spikes(monkeypatch):
+    """What a checkpointed block would keep is dropped, packed or not; and computed again to the same bits."""
     torch.manual_seed(0)
     model = models.build("vggsnn", T=2, input_size=16, width_multiplier=1 / 16).train()
     plain = gradients(model, torch.ones(2, 3, 2, 16, 16))
 
     def unwanted(x, levels):
-        raise AssertionError("bytes are kept")
+        raise AssertionError("spikes are kept")
 
-    monkeypatch.setattr(layers, "_saved_as_bytes", unwanted)
+    monkeypatch.setattr(layers, "saved_compactly", unwanted)
     model.checkpoint_activations = True
     again = gradients(model, torch.ones(2, 3, 2, 16, 16))
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))

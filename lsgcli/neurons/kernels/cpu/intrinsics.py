@@ -69,6 +69,26 @@ def rounded(typing: Any, x: Any) -> Any:
     return types.uint16(types.float32), generate
 
 
+@intrinsic
+def shifted_left(typing: Any, word: Any, n: Any) -> Any:
+    """An int32 shifted by n bits; numba's operator widens to 64 bits, half as many per vector."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.shl(*arguments)
+
+    return types.int32(types.int32, types.int32), generate
+
+
+@intrinsic
+def shifted_right(typing: Any, word: Any, n: Any) -> Any:
+    """As :func:`shifted_left`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.lshr(*arguments)
+
+    return types.int32(types.int32, types.int32), generate
+
+
 def get(array, j):  # type: ignore[no-untyped-def]
     """Element j of an array of float32, of bfloat16 stored as uint16, or of uint8, as float32."""
     raise NotImplementedError
