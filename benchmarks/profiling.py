@@ -155,11 +155,10 @@ def _nodes(root: Any) -> Iterator[Any]:
 
 
 def _saved(node: Any) -> Iterator[Tensor]:
-    """Tensors that a node keeps for the backward pass: an operation's own, or those of a Function in Python."""
-    if hasattr(node, "saved_tensors"):
-        yield from (tensor for tensor in node.saved_tensors if tensor is not None)
-        return
+    """Tensors that a node keeps for the backward pass, as they are in memory."""
     for name in dir(node):
-        if name.startswith("_saved_"):
+        if name.startswith("_raw_saved_"):
             value = getattr(node, name)
-            yield from (one for one in (value if isinstance(value, list | tuple) else [value]) if isinstance(one, Tensor))
+            for one in value if isinstance(value, list | tuple) else [value]:
+                if one.data is not None:
+                    yield one.data if isinstance(one.data, Tensor) else one.data[0].words
