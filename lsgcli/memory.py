@@ -1,5 +1,6 @@
 """Memory of the process: allocator settings for large buffers, and detection of failed allocations."""
 
+import contextlib
 import errno
 import sys
 
@@ -54,6 +55,19 @@ def keep_large_buffers() -> bool:
     except (OSError, AttributeError):  # another C library
         return False
     return bool(mallopt(M_MMAP_THRESHOLD, KEEP) and mallopt(M_TRIM_THRESHOLD, KEEP))
+
+
+def release_unused() -> None:
+    """Return free memory of the heap to the system, where the C library is glibc.
+
+    Call it once, after the first step: that step leaves holes that later steps may not use. Pages that they use are mapped again once.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

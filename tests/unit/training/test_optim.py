@@ -132,3 +132,12 @@ print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_memory_of_the_first_step_is_released_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr("lsgcli.memory.release_unused", lambda: calls.append(1))
+    _, optimizers = build()
+    for _ in range(3):
+        optimizers.zero_grad()
+    assert calls == [1]
