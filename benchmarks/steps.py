@@ -1,6 +1,7 @@
 """The step of a contender."""
 
 import dataclasses
+import functools
 import itertools
 import os
 import tempfile
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.workers import Case, Contender
+from lsgcli.memory import release_unused
 
 # So small that nothing drifts in hundreds of steps; the time of a step does not depend on it.
 RATE, MOMENTUM = 1e-4, 0.9
@@ -128,7 +130,8 @@ def build(contender: Contender, case: Case, precision: str = "fp32") -> Built:
 
         return step
 
-    return Built(network, kit.forget, kit.deploy, None if fires is nn.Identity else fires, torch_sgd, single)
+    sgd = functools.partial(torch_sgd, release=contender.keep)
+    return Built(network, kit.forget, kit.deploy, None if fires is nn.Identity else fires, sgd, single)
 
 
 def stepwise_of_lsg(network: Any) -> Single:
@@ -164,13 +167,17 @@ def _with_state(steps: Any) -> Single:
     return step
 
 
-def torch_sgd(network: nn.Module) -> Callable[[], object]:
-    """torch's, as users of the peers have it."""
+def torch_sgd(network: nn.Module, release: bool) -> Callable[[], object]:
+    """torch's, as users of the peers have it; ``release``: return unused memory after the first step, as ``lsg train`` does."""
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM)
 
     def step() -> None:
+        nonlocal release
         optimizer.step()
         optimizer.zero_grad()
+        if release:
+            release_unused()
+            release = False
 
     return step
 
