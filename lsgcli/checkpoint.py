@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -131,11 +132,23 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], dict[str, Any]]]:
             f"{path}: found a pipe or a device, expected a file", hint="Write the checkpoint to a file first."
         )
     try:
-        with safe_open(path, framework="pt") as stream:
+        with _name_of(path) as name, safe_open(name, framework="pt") as stream:
             metadata = stream.metadata() or {}
             yield stream, metadata, _verified(path, metadata)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise _damaged(path, f"not a complete safetensors file ({error})") from error
+
+
+@contextlib.contextmanager
+def _name_of(path: Path) -> Iterator[str]:
+    """A name of the file in UTF-8, which safetensors requires: another one for a path of other bytes."""
+    name = os.fspath(path)
+    try:
+        name.encode()
+        yield name
+    except UnicodeEncodeError:
+        with open(path, "rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
 
 
 def _verified(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

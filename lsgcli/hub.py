@@ -89,16 +89,24 @@ def _from_hub(name: str) -> Path:
         from huggingface_hub import hf_hub_download
 
         path = Path(hf_hub_download(found[1], WEIGHTS, revision=found[2], **ABOUT_LSG))
-    if path.is_symlink():  # to a file whose name is its digest
-        content = path.parent / os.readlink(path)
-        if (digest := _digest(content, len(content.name))) not in ("", content.name):
-            path.unlink()
-            content.unlink()
-            raise CheckpointError(
-                f"{name}: damaged: found a file with digest {digest}, expected {content.name}", hint="Repeat the command."
-            )
+    content = path.parent / os.readlink(path) if path.is_symlink() else path  # a link to a file whose name is its digest
+    if problem := _damage(content):
+        path.unlink()
+        content.unlink(missing_ok=True)
+        raise CheckpointError(f"{name}: damaged: {problem}", hint="Repeat the command.")
     log.debug("%s: %s", name, path)
     return path
+
+
+def _damage(file: Path) -> str | None:
+    """How a file of the cache of huggingface_hub differs from what its name states, or if that is no digest, why it is no checkpoint."""
+    if digest := _digest(file, len(file.name)):
+        return f"found a file with digest {digest}, expected {file.name}" if digest != file.name else None
+    try:
+        checkpoint.read(file)
+    except CheckpointError as error:
+        return error.message.removeprefix(f"{file}: ")
+    return None
 
 
 def _digest(file: Path, length: int) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 from lsgcli import files
 from lsgcli.config import RunConfig, from_dict
-from lsgcli.errors import ConfigError, RunInUseError
+from lsgcli.errors import ConfigError, LsgError, RunInUseError, StorageError
 
 RUNS = Path("runs")
 CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW = "config.json", "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"
@@ -80,8 +80,14 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
             files.remove_partial(path)
             self._held = stack.pop_all()
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        gone = isinstance(error, LsgError | OSError) and not self.path.is_dir()
         self.close()
+        if gone:
+            raise StorageError(
+                f"{self.path}: was moved or deleted during the run",
+                hint="A moved run can be resumed where it is now: lsg train --resume RUN",
+            ) from error
 
     def close(self) -> None:
         """Release the directory, and remove it if it is empty."""

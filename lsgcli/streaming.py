@@ -183,7 +183,7 @@ class Chunks:
         try:
             handle = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY)
         except (AttributeError, OSError, ValueError) as error:  # also if stdin is closed
-            reason = getattr(error, "strerror", None) or str(error)
+            reason = "stdin is closed" if isinstance(error, AttributeError) else getattr(error, "strerror", None) or str(error)
             raise DataError(f"{path}: cannot be read: {reason}", hint="Check the path and its permissions.") from error
         grows = path != "-" and stat.S_ISREG(os.fstat(handle).st_mode)
         grown = time.monotonic()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
@@ -22,7 +23,9 @@ class Hub(ThreadingHTTPServer):
 
     Attributes:
         token: without which nothing can be written, and private repositories cannot be read.
-        fault: what goes wrong with downloads: ``403``, ``500``, ``half`` of the file, or ``other`` content of the same size.
+        fault: what goes wrong with downloads: a status such as ``403``; ``half`` of the file; ``other`` content of the same size;
+            ``longer``; ``empty``; ``page``, a web page; ``closed`` without an answer; ``stalls`` after half of the file, for
+            ``pause`` seconds; ``redirect`` to the file ``elsewhere`` on another host, ``loop`` of redirects, or ``moved``, a redirect to the same file.
     """
 
     daemon_threads = True
@@ -30,6 +33,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self, token):
         super().__init__(("127.0.0.1", 0), Handler)
         self.token, self.fault, self.objects, self.repositories, self.requests = token, "", {}, {}, []
+        self.pause = 3.0
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -53,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, status, content=b"", **headers):
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
-        for name, value in {"Content-Length": len(body), **headers}.items():
+        for name, value in {"Content_Length": len(body), **headers}.items():
             self.send_header(name.replace("_", "-"), str(value))
         self.end_headers()
         if self.command != "HEAD":
@@ -138,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self.answer(404, X_Error_Code="RepoNotFound")
             return
-        match = re.fullmatch("/(.+/.+)/resolve/(.+)/(.+)", self.path)
+        match = re.fullmatch(r"/(.+/.+)/resolve/(.+)/([^/?]+)(?:\?moved)?", self.path)
         repository = match and server.repositories.get(match[1])
         if not repository or (repository.private and not self.allowed):
             self.answer(401, X_Error_Code="RepoNotFound")
@@ -150,14 +154,32 @@ class Handler(BaseHTTPRequestHandler):
         content = repository.commits[commit].get(match[3])
         if content is None:
             self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
-        elif server.fault in ("403", "500"):
+        elif server.fault.isdecimal():
             self.answer(int(server.fault))
-        else:
+        elif server.fault == "closed":
+            self.close_connection = True
+        elif server.fault in ("redirect", "loop", "moved") and self.path.endswith("model.safetensors"):
+            name = {"redirect": "elsewhere", "loop": match[3], "moved": f"{match[3]}?moved"}[server.fault]
             digest = hashlib.sha256(content).hexdigest()
-            about = {"ETag": f'"{digest}"', "X_Repo_Commit": commit, "X_Linked_Size": len(content)}
-            if server.fault == "other":
-                content = content[:-1] + bytes([content[-1] ^ 1])
-            if server.fault == "half" and self.command == "GET":
-                self.close_connection = True
-                about["Content_Length"], content = len(content), content[: len(content) // 2]
-            self.answer(200, content, **about)
+            about = {"X_Linked_ETag": f'"{digest}"', "X_Linked_Size": len(content), "X_Repo_Commit": commit}
+            self.answer(302, Location=f"http://localhost:{server.server_port}/{match[1]}/resolve/{match[2]}/{name}", **about)
+        elif server.fault == "page":
+            self.answer(200, b"<html>log in</html>", Content_Type="text/html", ETag='"page"', X_Repo_Commit=commit)
+        else:
+            self.send_file(content, commit)
+
+    def send_file(self, content, commit):
+        fault = self.server.fault
+        about = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X_Repo_Commit": commit, "X_Linked_Size": len(content)}
+        if fault == "other":
+            content = content[:-1] + bytes([content[-1] ^ 1])
+        elif fault == "longer":
+            content += b"more"
+        elif fault == "empty":
+            content = b""
+        if fault in ("half", "stalls") and self.command == "GET":
+            self.close_connection = True
+            about["Content_Length"], content = len(content), content[: len(content) // 2]
+        self.answer(200, content, **about)
+        if fault == "stalls" and self.command == "GET":
+            time.sleep(self.server.pause)

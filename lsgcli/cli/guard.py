@@ -1,5 +1,6 @@
 """Conversion of errors to messages and exit statuses, the only place where the program exits on an error."""
 
+import codecs
 import contextlib
 import os
 import re
@@ -48,13 +49,22 @@ def ending() -> Iterator[None]:
 def reopen_streams() -> None:
     """Redirect a closed stdout or stderr (``lsg ... >&-``) to /dev/null; otherwise the next file opened would take its descriptor.
 
-    Paths are printed as their original bytes, independent of the encoding.
+    Paths are printed as their original bytes, independent of the encoding; characters that it lacks are escaped.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open until the program exits)
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="surrogateescape")
+        codecs.register_error("lsg", _original_or_escaped)
+        sys.stdout.reconfigure(errors="lsg")
+
+
+def _original_or_escaped(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Handler of encoding errors: the bytes of a path that could not be decoded, and such as \\u00fc for other characters."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 def refuse_empty(words: Sequence[str]) -> None:
@@ -105,6 +115,8 @@ def _expected(error: Exception) -> LsgError | None:
         return StorageError(
             f"{error.filename}: {error.strerror}", hint="Check that it exists, its permissions, and the free disk space."
         )
+    if isinstance(error, FileNotFoundError):
+        return StorageError("the working directory was deleted", hint="Change to another one: cd ..")
     if isinstance(error, OSError) and error.strerror:
         _abandon_stdout()
         return StorageError(f"cannot write output: {error.strerror}")

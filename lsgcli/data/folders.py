@@ -118,7 +118,8 @@ def visible(folder: Path) -> list[os.DirEntry[str]]:
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Each folder in and below ``root``, and the sorted names of its files, without hidden files and folders.
 
-    Symbolic links are followed. A folder that was already visited is skipped.
+    Symbolic links are followed; a broken one is a file. A folder that was already visited is skipped, and so are pipes and devices,
+    which might never end.
 
     Raises:
         DataError: a folder cannot be listed.
@@ -131,7 +132,12 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        yield Path(at), sorted(name for name in names if not name.startswith("."))
+        yield Path(at), sorted(name for name in names if not name.startswith(".") and _may_be_file(os.path.join(at, name)))
+
+
+def _may_be_file(path: "str | os.PathLike[str]") -> bool:
+    """Whether ``path`` is a file, or a broken or cyclic link, which is reported when it is read."""
+    return os.path.isfile(path) or not os.path.exists(path)
 
 
 def _cannot_list(error: OSError) -> NoReturn:
@@ -141,7 +147,7 @@ def _cannot_list(error: OSError) -> NoReturn:
 
 
 def _files(root: Path, suffixes: tuple[str, ...]) -> Files:
-    """The files of each class in ``root/<class>/``; a broken or cyclic link is a file, which is reported when it is read."""
+    """The files of each class in ``root/<class>/``."""
     classes = [entry for entry in visible(root) if os.path.isdir(entry)]
     if not classes:
         raise DataError(f"{root}: found no folders, expected one per class", hint=f"Put files in {root}/<class>/.")
@@ -151,7 +157,7 @@ def _files(root: Path, suffixes: tuple[str, ...]) -> Files:
         entries = visible(Path(folder.path))
         ignored += [entry.name for entry in entries if not entry.name.lower().endswith(suffixes)]
         entries = [entry for entry in entries if entry.name.lower().endswith(suffixes)]
-        found[folder.name] = [entry for entry in entries if os.path.isfile(entry) or not os.path.exists(entry)]
+        found[folder.name] = [entry for entry in entries if _may_be_file(entry)]
         if not found[folder.name]:
             raise DataError(
                 f"{folder.path}: found no samples of this class, expected files ending in {_some(suffixes)}",

@@ -68,24 +68,6 @@ ROWS = {
     ),
     38: ("WORLD_SIZE above 1", "trains together, or is refused", "tests/unit/training/test_distributed.py"),
     39: ("the state of the loss scaler", "saved and restored to the bit", "tests/unit/training/test_loop.py"),
-    40: (
-        "a rank dies, hangs, gets SIGTERM, meets NaN or an exception",
-        "all end within 30 s; the run resumes on 1, 2 or 3 ranks",
-        "tests/stress/ranks.py, results in tests/stress/results/ranks.json",
-    ),
-    41: ("a launcher's job is killed or requeued", "the same command completes it", "tests/stress/launchers.py"),
-    42: (
-        "a stream stalls, is cut, sends garbage, never ends",
-        "a line for what was whole, then status 0 or 3; flat memory",
-        "tests/stress/stream.py, tests/unit/predicting/test_streaming.py",
-    ),
-    43: (
-        "1 % damaged among 10,000 files",
-        "9,900 predictions, 100 messages, status 3",
-        "tests/unit/predicting/test_predict.py",
-    ),
-    44: ("the Hub answers 403, 500, half a file, another file", "a clear message; nothing is cached", "tests/cli/test_hub.py"),
-    45: ("a logger fails", "one warning; training continues to the same bits", "tests/cli/test_loggers.py"),
 }
 for _number, (_fault, _promise, _tests) in ROWS.items():
     add(Row(_number, _fault, _promise, PEERS.get(_number, ""), f"Some cases in {_tests}."))

@@ -1,37 +1,25 @@
-"""Kill processes of a launched ablation at random moments: `python -m tests.stress.launchers local|slurm|ray [--kills N]`.
+"""The row of launched ablations: their processes are killed, and the same command must complete them."""
 
-The ablation runs in this process first, then with the launcher, while SIGKILL hits one of these again and again:
-
-    train      the `lsg train` of a cell
-    worker     its parent: the process of the launcher
-    command    `lsg ablate`, which is then repeated
-    requeue    (slurm) no signal: `scontrol requeue` of a running job
-
-The table must be that of the undisturbed ablation, byte for byte, and every cell must have recorded every epoch once. A second process of a
-cell, which the lock of its run refuses, can appear if the worker is killed while its `lsg train` starts; their number is recorded. `slurm`
-needs a cluster that answers, such as that of tests/cluster/slurm.sh; `ray` starts one on this machine.
-"""
-
-import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-LSG = [sys.executable, "-m", "lsgcli", "ablate"]
-TINY = "--dataset digits-dvs --table 1 --seeds 0-2 --epochs 3 -T 2 --size 16 --width-multiplier 0.03125 --threads 1 --workers 0"
-OPTIONS = {
-    "local": ["--jobs", "2"],
-    "slurm": ["--slurm", "time=10,cpus_per_task=1"],
-    "ray": ["--ray", "address=auto,num_cpus=1"],
-}
+from tests.stress.program import TINY, Command, images, warm
+from tests.stress.rows import Case, row
+
+SLURM = Path(__file__).parents[1] / "cluster" / "slurm.sh"
+ALL = 10  # kills from which all launchers that this machine has are tested; fewer: only local
+EPOCHS = 4
 
 
 def training(root: Path) -> dict[int, tuple[int, str]]:
@@ -48,116 +36,125 @@ def training(root: Path) -> dict[int, tuple[int, str]]:
     return found
 
 
-def hit(fault: str, root: Path, command: subprocess.Popen[bytes], chance: random.Random) -> bool:
+@contextlib.contextmanager
+def local(folder: Path) -> Iterator[list[str]]:
+    """Options of the launcher for two processes on this machine."""
+    yield ["--jobs", "2"]
+
+
+@contextlib.contextmanager
+def slurm(folder: Path) -> Iterator[list[str]]:
+    """Options for a SLURM of one node on this machine; none if it is not installed, or may not be started."""
+    if os.geteuid() or not all(map(shutil.which, ("slurmctld", "slurmd", "munged"))):
+        yield []
+        return
+    subprocess.run(["bash", SLURM, "start", folder / "slurm"], check=True, stdout=subprocess.DEVNULL)
+    os.environ["SLURM_CONF"] = str(folder / "slurm" / "slurm.conf")
+    try:
+        yield ["--slurm", "time=10,cpus_per_task=1"]
+    finally:
+        subprocess.run(["bash", SLURM, "stop", folder / "slurm"], check=True, stdout=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def ray(folder: Path) -> Iterator[list[str]]:
+    """Options for a Ray cluster of two CPUs on this machine; none if it is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        yield []
+        return
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = f"start --head --block --port={port} --num-cpus=2 --include-dashboard=false --disable-usage-stats".split()
+    command = [sys.executable, "-m", "ray.scripts.scripts", *words, f"--temp-dir={folder}/ray"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as cluster:
+        try:
+            yield ["--ray", f"address=127.0.0.1:{port},num_cpus=1"]
+        finally:
+            cluster.terminate()
+
+
+LAUNCHERS = {"local": local, "slurm": slurm, "ray": ray}
+
+
+def hit(fault: str, root: Path, command: Command, chance: random.Random) -> bool:
     """Let the fault happen; returns whether there was something that it could hit."""
     if fault == "command":
-        command.kill()
-        command.wait()
+        os.kill(command.pid, signal.SIGKILL)
         return True
     processes = training(root)
     if not processes:
         return False
     victim = chance.choice(sorted(processes))
-    if fault == "requeue":
-        with contextlib.suppress(OSError, subprocess.CalledProcessError, ValueError):
+    with contextlib.suppress(OSError, KeyError, ValueError, subprocess.CalledProcessError):
+        if fault == "requeue":
             variables = dict(v.split("=", 1) for v in Path(f"/proc/{victim}/environ").read_text().split("\0") if "=" in v)
             job = f"{variables['SLURM_ARRAY_JOB_ID']}_{variables['SLURM_ARRAY_TASK_ID']}"
             subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True)
-            return True
-        return False
-    with contextlib.suppress(OSError):
-        os.kill(victim if fault == "train" else processes[victim][0], signal.SIGKILL)
+        else:
+            os.kill(victim if fault == "lsg train" else processes[victim][0], signal.SIGKILL)
         return True
     return False
 
 
-def disturb(launcher: str, root: Path, kills: int, chance: random.Random, options: list[str]) -> dict[str, object]:
-    """One ablation with faults; what was seen."""
-    words = [*LSG, *options, "--out", str(root), "--launcher", launcher, *OPTIONS[launcher]]
-    faults = ["train", "worker", "command", *(["requeue"] if launcher == "slurm" else [])]
-    done: Counter[str] = Counter()
-    at_once, begin, starts = 0, time.monotonic(), 0
-    log = root.with_suffix(".log").open("ab")
-    while True:
-        command = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log)
-        starts, due = starts + 1, time.monotonic() + chance.uniform(2, 8)
-        while command.poll() is None:
-            at_once = max([at_once, *Counter(out for _, out in training(root).values()).values()])
-            if sum(done.values()) < kills and time.monotonic() > due:
-                fault = faults[sum(done.values()) % len(faults)]
-                done[fault] += hit(fault, root, command, chance)
-                due = time.monotonic() + chance.uniform(1, 6)
-            time.sleep(0.05)
-        out = command.communicate()[0]
-        if command.returncode != -signal.SIGKILL:
-            break
-    epochs = [[json.loads(line)["epoch"] for line in file.open()] for file in sorted(root.rglob("metrics.jsonl"))]
-    return {
-        "launcher": launcher,
-        "faults": dict(done),
-        "commands": starts,
-        "seconds": round(time.monotonic() - begin),
-        "status": command.returncode,
-        "processes_of_a_cell_at_once": at_once,
-        "cells": len(epochs),
-        "cells_with_every_epoch_once": sum(one == list(range(len(one))) for one in epochs),
-        "table": out.decode(),
-    }
+def epochs(root: Path) -> list[list[int]]:
+    """The epochs that each cell has recorded."""
+    files = sorted(root.rglob("metrics.jsonl"))
+    return [[json.loads(line)["epoch"] for line in file.read_text().split("\n")[:-1]] for file in files]
 
 
-@contextlib.contextmanager
-def cluster(launcher: str, folder: Path):
-    """A Ray cluster of two CPUs on this machine, for ``ray``."""
-    if launcher != "ray":
-        yield
-        return
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    start = [
-        "start",
-        "--head",
-        "--num-cpus=2",
-        "--include-dashboard=false",
-        "--disable-usage-stats",
-        f"--temp-dir={folder}/ray",
-    ]
-    subprocess.run([*ray, *start], check=True, stdout=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        subprocess.run([*ray, "stop"], check=True, stdout=subprocess.DEVNULL)
+@row(
+    41,
+    fault="a launcher's job is killed or requeued, or the command itself",
+    promise="the same command completes all cells: none lost, no epoch recorded twice, the table of an undisturbed ablation",
+    quick=1,
+    full=ALL,
+)
+def launchers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """`lsg ablate --launcher local` (with --full also slurm and ray, if this machine has them) over four cells, while SIGKILL hits the
+    `lsg train` of a cell, the launcher's process that started it, or `lsg ablate`, which is then repeated; on SLURM, a running job may
+    also be requeued. A fault happens some random seconds after the next epoch was recorded. One case a fault, and one a cell."""
+    seeds = "0-1" if count > 1 else "0"
+    settings = [*TINY, "--data-dir", str(images(folder / "data"))]
+    warm(["train", *settings], folder)
+    settings[settings.index("--epochs") + 1] = str(EPOCHS)
+    words = ["ablate", *settings, "--grid", "method=none,lsg", "--seeds", seeds, "-q"]
+    whole = Command([*words, "--out", "whole"], folder).run(600)
+    assert whole.status == 0, whole.err
+    expected = whole.out
+    for launcher, prepared in LAUNCHERS.items():
+        if launcher != "local" and count < ALL:
+            continue
+        with prepared(folder) as options:
+            if options:
+                root = folder / launcher
+                words_here = [*words, "--out", str(root), "--launcher", launcher, *options]
+                faults = ["lsg train", "launcher", "command", *["requeue"] * (launcher == "slurm")]
+                yield from _disturbed(launcher, words_here, root, faults, count, chance, expected)
 
 
-def main() -> int:
-    """Disturb the ablations and print what was seen, one JSON object each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("launchers", nargs="+", choices=list(OPTIONS))
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--options", default=TINY, help="of lsg ablate")
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    chance, cases = random.Random(given.seed), []
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        folder, options = Path(name), given.options.split()
-        whole = subprocess.run([*LSG, *options, "-q", "--out", str(folder / "whole")], check=True, capture_output=True)
-        for launcher in given.launchers:
-            with cluster(launcher, folder):
-                case = disturb(launcher, folder / launcher, given.kills, chance, options)
-            same = case.pop("table") == whole.stdout.decode()
-            ok = same and case["status"] == 0 and case["cells_with_every_epoch_once"] == case["cells"]
-            cases.append({**case, "same_table": same, "failed": not ok})
-            print(json.dumps(cases[-1]), flush=True)
-            if not ok:
-                print((folder / f"{launcher}.log").read_text(), file=sys.stderr)
-    if given.json:
-        record = {
-            "command": f"python -m tests.stress.launchers {' '.join(given.launchers)}",
-            "seed": given.seed,
-            "cases": cases,
-        }
-        given.json.write_text(json.dumps(record, indent=2) + "\n")
-    return int(any(case["failed"] for case in cases))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _disturbed(
+    launcher: str, words: list[str], root: Path, faults: list[str], count: int, chance: random.Random, expected: str
+) -> Iterator[Case]:
+    done, wanted, due, limit = 0, 1, 0.0, time.monotonic() + 3600
+    command = Command(words, root.parent, log=f"{launcher}-").start()
+    while command.poll() is None or command.status == -signal.SIGKILL:
+        if command.status is not None:  # the fault, or the limit
+            if time.monotonic() > limit:
+                break
+            command = Command(words, root.parent, log=f"{launcher}-").start()
+        if time.monotonic() > limit:
+            os.kill(command.pid, signal.SIGKILL)
+        recorded = sum(map(len, epochs(root)))
+        if done < count and recorded >= wanted:
+            due = due or time.monotonic() + chance.uniform(0, 2)
+            if time.monotonic() > due and hit(faults[done % len(faults)], root, command, chance):
+                yield Case(f"{launcher}: {faults[done % len(faults)]} killed".replace("requeue killed", "requeued"))
+                done, wanted, due = done + 1, recorded + 1, 0.0
+        time.sleep(0.1)
+    for one in epochs(root):
+        yield Case(f"{launcher}: a cell", "" if one == list(range(EPOCHS)) else f"recorded epochs {one}")
+    table = command.out[-len(expected) :]
+    cells = len(epochs(root))
+    same = "" if table == expected and cells * EPOCHS == sum(map(len, epochs(root))) else f"{cells} cells, table {table}"
+    missed = "" if done == count else f"{done} of {count} faults happened"
+    yield Case(f"{launcher}: the table", command.ended(0) or same or missed)

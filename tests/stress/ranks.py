@@ -1,151 +1,143 @@
-"""Disturb one rank of a run at random moments: `python -m tests.stress.ranks [--moments N] [--faults ...]`, some minutes.
+"""The row of training in several processes: one of them is disturbed, all must end alike, and the run must resume."""
 
-Each fault hits a run of `lsg train --devices cpu:2` or `cpu:3` on the embedded digits. All processes must end within 30 s, without a
-hang, with the promised status; repeating the command must complete the run, with the checkpoint of an undisturbed run to the bit.
-
-    term    SIGTERM to one rank: all stop at the same step, status 75
-    kill    SIGKILL of one rank
-    stop    SIGSTOP of one rank, which then hangs
-"""
-
-import argparse
+import dataclasses
+import functools
+import itertools
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
-import tempfile
+import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lsgcli import checkpoint
+import torch.nn.parallel
 
-COMMAND = [
-    "--epochs",
-    "3",
-    "--width-multiplier",
-    "0.03125",
-    "-T",
-    "2",
-    "--size",
-    "16",
-    "--threads",
-    "1",
-    "--precision",
-    "fp32",
-    "-q",
-]
-SIGNALS = {"term": signal.SIGTERM, "kill": signal.SIGKILL, "stop": signal.SIGSTOP}
-LIMIT = 30.0  # seconds from the fault to the end of all processes; torchrun takes 30 s more to kill a hanging process
-HANGING = 65.0
+from lsgcli.errors import DataError
+from lsgcli.training import loop
+from tests.stress.program import TINY, Command, images, tensors, warm
+from tests.stress.rows import Case, row
+
+SIGNALS = {"SIGTERM": signal.SIGTERM, "dies": signal.SIGKILL, "hangs": signal.SIGSTOP}
+STATUSES = {"dies": 1, "SIGTERM": 75, "hangs": 1, "NaN": 5, "raises": 3}  # of the processes that end by themselves
+LIMIT = 30.0  # seconds within which all end
+STEPS = 10  # of a run
+LOSS = 1e-3  # relative difference of losses between numbers of processes
 
 
-def start(out: Path, ranks: int) -> subprocess.Popen[bytes]:
-    """Start a run in processes on the CPU, or continue it."""
-    words = [sys.executable, "-m", "lsgcli", "train", *COMMAND, "--out", str(out)]
-    return subprocess.Popen(
-        [*words, *(["--devices", f"cpu:{ranks}"] if ranks > 1 else [])],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
-    )
+def disturbed(fault: str, step: int, delay: float) -> Callable[[], None]:
+    """Let a fault happen in a process, some seconds after the start of a step."""
+
+    def before() -> None:
+        whole, steps = loop.gradients, itertools.count()
+
+        def gradients(net, batch, *rest):
+            if next(steps) == step:
+                if fault == "raises":
+                    raise DataError("a sample that cannot be read")
+                if fault == "NaN":
+                    batch = dataclasses.replace(batch, x=batch.x * torch.nan)
+                else:
+                    threading.Timer(delay, os.kill, (os.getpid(), SIGNALS[fault])).start()
+            return whole(net, batch, *rest)
+
+        loop.gradients = gradients  # type: ignore[assignment]
+
+    return before
 
 
-def workers(launcher: int) -> dict[int, int]:
-    """Process of each rank below the launcher."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        try:
-            variables = dict(v.split("=", 1) for v in (folder / "environ").read_text().split("\0") if "=" in v)
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError):
-            continue
-        if parent == launcher and "LOCAL_RANK" in variables:
-            found[int(variables["RANK"])] = int(folder.name)
-    return found
+def start(words: list[str], at: Path, size: int, hit: int = -1, before: Callable[[], None] = lambda: None) -> list[Command]:
+    """Start a command in so many processes, as srun does; ``before`` is called in the process ``hit``."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    place = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = []
+    for rank in range(size):
+        variables = (
+            {name: str(value) for name, value in {**place, "RANK": rank, "LOCAL_RANK": rank}.items()} if size > 1 else {}
+        )
+        own = before if rank == hit else lambda: None
+        processes.append(Command(words, at, variables, own, log=f"rank{rank}").start())
+    return processes
 
 
-def tensors(out: Path) -> dict[str, bytes]:
-    """The bits of the last checkpoint."""
-    content = checkpoint.read(out / "last.safetensors")
-    return {name: tensor.numpy().tobytes() for name, tensor in {**content.weights, **content.extra}.items()}
+def hanging(process: Command) -> bool:
+    """Whether a process is stopped by a signal."""
+    return process.poll() is None and Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-def disturb(out: Path, ranks: int, fault: str, rank: int, moment: float) -> dict[str, object]:
-    """One run with a fault; its status and the seconds until all processes had ended."""
-    run = start(out, ranks)
-    begin = time.monotonic()
-    while not (out / "config.json").exists() and run.poll() is None:
+def ended(processes: list[Command]) -> float:
+    """Seconds from the end of the first process, or from when it hangs, to the end of the last other one."""
+    first, until = 0.0, time.monotonic() + 300
+    while any(one.poll() is None and not hanging(one) for one in processes):
+        if not first and any(one.poll() is not None or hanging(one) for one in processes):
+            first = time.monotonic()
+            until = first + 2 * LIMIT
+        if time.monotonic() > until:
+            break
         time.sleep(0.05)
-    time.sleep(moment)
-    there = workers(run.pid)
-    hit = run.poll() is None and rank in there
-    if hit:
-        os.kill(there[rank], SIGNALS[fault])
-    at = time.monotonic()
-    limit = HANGING if fault == "stop" else LIMIT
-    try:
-        _, text = run.communicate(timeout=limit if hit else 300)
-        hung = False
-    except subprocess.TimeoutExpired:
-        hung = True
-        for process in (run.pid, *there.values()):
-            os.kill(process, signal.SIGKILL)
-        _, text = run.communicate()
-    left = [pid for pid in there.values() if Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text()]
-    return {
-        "fault": fault,
-        "ranks": ranks,
-        "rank": rank,
-        "moment": round(at - begin, 2),
-        "hit": hit,
-        "status": run.returncode,
-        "seconds": round(time.monotonic() - at, 2),
-        "hung": hung or bool(left),
-        "message": text.decode().strip().splitlines()[-2:],
-    }
+    last = time.monotonic()
+    for one in processes:  # as a launcher does
+        if one.poll() is None:
+            os.kill(one.pid, signal.SIGKILL)
+        one.wait()
+    return last - (first or last)
 
 
-def main() -> int:
-    """Disturb runs, complete them, compare; print one JSON object per case."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--moments", type=int, default=10)
-    parser.add_argument("--faults", nargs="+", default=list(SIGNALS), choices=list(SIGNALS))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    chance, cases = random.Random(given.seed), []
-    with tempfile.TemporaryDirectory() as folder:
-        whole, lasts = {}, {}
-        for ranks in (1, 2, 3):
-            begin = time.monotonic()
-            out = Path(folder) / f"whole{ranks}"
-            assert start(out, ranks).wait(600) == 0
-            whole[ranks], lasts[ranks] = tensors(out), time.monotonic() - begin
-        for fault in given.faults:
-            for moment in range(given.moments):
-                ranks = 2 + moment % 2
-                out = Path(folder) / f"{fault}{moment}"
-                case = disturb(out, ranks, fault, moment % ranks, chance.uniform(0, 0.4 * lasts[ranks]))
-                again = (ranks, 1, 5 - ranks)[moment % 3]  # the same number, one, the other number
-                case |= {
-                    "resumed_on": again,
-                    "resumed": start(out, again).wait(600) if (out / "result.json").exists() is False else 0,
-                }
-                case["same_bits"] = tensors(out) == whole[ranks] if again == ranks or not case["hit"] else None
-                expected = {"term": 75, "kill": 1, "stop": 1}[fault]
-                wrong = case["hung"] or case["resumed"] != 0 or case["same_bits"] is False
-                case["failed"] = bool(wrong or (case["hit"] and case["status"] not in (expected, 0, 137)))
-                cases.append(case)
-                print(json.dumps(case), flush=True)
-    failures = sum(bool(case["failed"]) for case in cases)
-    record = {"command": "python -m tests.stress.ranks", "seed": given.seed, "cases": cases, "failures": failures}
-    if given.json:
-        given.json.write_text(json.dumps(record, indent=2) + "\n")
-    print(f"{len(cases)} cases, {failures} failures")
-    return int(failures > 0)
+def losses(run: Path) -> list[float]:
+    """Training loss of each epoch."""
+    return [json.loads(line)["train_loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@row(
+    40,
+    fault="a rank dies, hangs, gets SIGTERM, meets NaN or an exception",
+    promise="all end within 30 s with the same status; the run resumes on 1, 2 or 3 ranks, with the losses of an undisturbed one",
+    quick=1,
+    full=20,
+)
+def ranks(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """`lsg train` in two or three processes (Gloo), in one of which the fault happens during a random step: SIGKILL, SIGTERM, SIGSTOP,
+    a batch of NaN, or a DataError. The run is resumed on one, two or three ranks. On the same number, its last checkpoint must be that
+    of an undisturbed run to the bit; on another, its losses must be within 0.1 %."""
+    words = ["train", *TINY, "--data-dir", str(images(folder / "data"))]
+    warm(words, folder)
+
+    @functools.cache
+    def undisturbed(size: int) -> Path:
+        processes = start([*words, "--out", "run"], folder / f"whole{size}", size)
+        assert all(one.wait() == 0 for one in processes), processes[0].err
+        return folder / f"whole{size}" / "run"
+
+    for number in range(count):
+        fault = list(STATUSES)[number % len(STATUSES)]
+        size, again = chance.choice((2, 3)), chance.choice((1, 2, 3))
+        hit, step, at = chance.randrange(size), chance.randrange(STEPS), folder / str(number)
+        processes = start([*words, "--out", "run"], at, size, hit, disturbed(fault, step, chance.uniform(0, 0.3)))
+        seconds = ended(processes)
+        problem = _unlike(processes, hit, fault, seconds)
+        resumed = start(["train", "--resume", "run"], at, again)
+        if [one.wait() for one in resumed] != [0] * again:
+            problem = problem or f"not resumed: {resumed[0].err[-300:]}"
+        elif again == size and tensors(at / "run") != tensors(undisturbed(size)):
+            problem = problem or "other bits than of an undisturbed run"
+        else:
+            pairs = list(zip(losses(at / "run"), losses(undisturbed(size)), strict=True))
+            if any(abs(a - b) > LOSS * b for a, b in pairs):
+                problem = problem or f"other losses: {pairs}"
+        where = f"rank {hit} of {size}, step {step}, resumed on {again}"
+        yield Case(fault, f"{where}: {problem}" if problem else "")
+
+
+def _unlike(processes: list[Command], hit: int, fault: str, seconds: float) -> str:
+    """What is wrong with the ends of the processes."""
+    others = [one for rank, one in enumerate(processes) if rank != hit or fault not in ("dies", "hangs")]
+    statuses = [one.status for one in others]
+    if set(statuses) != {STATUSES[fault]}:
+        return f"statuses {statuses}: {[one.err[-300:] for one in others]}"
+    if seconds > LIMIT:
+        return f"the last ended {seconds:.1f} s after the first"
+    messages = [line for one in others for line in one.err.splitlines() if line.startswith("error: ")]
+    return "" if len(messages) == 1 or (messages and fault in ("dies", "hangs")) else f"messages {messages}"

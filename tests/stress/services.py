@@ -1,0 +1,196 @@
+"""Rows of services that a command uses: the Hub and web servers with checkpoints, and loggers."""
+
+import contextlib
+import importlib.util
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest import mock
+
+from lsgcli import checkpoint, hub, loggers, registry
+from lsgcli.data import cache, download
+from lsgcli.errors import CheckpointError
+from tests import exports, hub_server
+from tests.stress.program import TINY, Command, images, tensors, warm
+from tests.stress.rows import Case, row
+
+FAULTS = [
+    "401",
+    "403",
+    "404",
+    "429",
+    "500",
+    "503",
+    "half",
+    "other",
+    "longer",
+    "empty",
+    "page",
+    "closed",
+    "stalls",
+    "redirect",
+    "loop",
+    "moved",
+]
+COMMIT = "c" * 40
+
+
+@contextlib.contextmanager
+def remote(folder: Path) -> Iterator[tuple[hub_server.Hub, bytes]]:
+    """The stand-in for the Hub, with a checkpoint in ``ann/net``, and the content of the checkpoint; waiting takes no time."""
+    from huggingface_hub import constants
+
+    exports.saved("mlp", folder / "net")
+    exports.saved("mlp", folder / "other", seed=3)
+    content, really_sleep = (folder / "net").read_bytes(), time.sleep
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(hub_server.hub("a token"))
+        server.pause = 0.5
+        files = {"model.safetensors": content, "elsewhere": (folder / "other").read_bytes()}
+        server.repositories["ann/net"] = hub_server.Repository(False, {"main": COMMIT}, {COMMIT: files}, [])
+        for name, value in {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(folder / "hub"),
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_DOWNLOAD_TIMEOUT": 0.2,
+            "HF_HUB_ETAG_TIMEOUT": 2,
+        }.items():
+            stack.enter_context(mock.patch.object(constants, name, value))
+        stack.enter_context(mock.patch.object(download, "TIMEOUT", 0.2))
+        stack.enter_context(mock.patch.object(cache, "default_folder", return_value=folder / "web"))
+        stack.enter_context(mock.patch.object(time, "sleep", lambda seconds: really_sleep(min(seconds, server.pause / 10))))
+        yield server, content
+
+
+@row(
+    44,
+    fault="the Hub or a web server answers 403, 500, half a file, another file",
+    promise="exit status 4 and a message that names the checkpoint; nothing is cached, and the next attempt loads the right file",
+    quick=len(FAULTS),
+    full=100,
+)
+def downloads(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """A stand-in for the Hub on this machine, for `hf:USER/NAME` and `http://` with and without a digest: statuses 401 to 503, half of
+    the file, other content, more or no content, a web page, a closed connection, a stall, redirects to another file, in a loop, and to
+    the same file, which must load. No complete file may be left, and without the fault the right file must load."""
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return
+    with remote(folder) as (server, content):
+        digest = hub._digest(folder / "net", 64)
+        web = f"{server.url}/ann/net/resolve/{COMMIT}/model.safetensors"
+        for number in range(count):
+            fault = FAULTS[number % len(FAULTS)]
+            name = ("hf:ann/net", web, f"{web}#sha256={digest}")[(number // len(FAULTS) + number) % 3]
+            if fault == "redirect" and name == web:  # without a digest, any checkpoint is the right one
+                name = f"{web}#sha256={digest}"
+            server.fault = fault
+            problem = _load(name, content, folder, expected=fault == "moved")
+            server.fault = ""
+            yield Case(f"{fault}, {name[:2]}", problem or _load(name, content, folder, expected=True))
+            for kept in ("hub", "web"):
+                shutil.rmtree(folder / kept, ignore_errors=True)
+
+
+def _load(name: str, content: bytes, folder: Path, expected: bool) -> str:
+    """The problem of loading a remote checkpoint, which is expected to succeed or to leave nothing."""
+    hub.local.cache_clear()
+    try:
+        path = hub.local(name)
+        right = path.read_bytes() == content and checkpoint.read(path)
+        return "" if right and expected else f"loaded {'the right' if right else 'another'} file"
+    except CheckpointError as error:
+        kept = [str(path) for kept in ("hub", "web") for path in (folder / kept).rglob("*.safetensors")]
+        kept += [str(path) for path in (folder / "hub").glob("*/blobs/*") if path.suffix != ".incomplete"]
+        named = name in str(error) or name.partition("#")[0] in str(error)
+        return f"refused: {error}" if expected else "" if named and not kept else f"kept {kept}: {error}"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+INSTALLED = [
+    name
+    for name in registry.names("logger")
+    if all(importlib.util.find_spec(package) for package in registry.get("logger", name).packages)
+]
+ABSENT = "http://127.0.0.1:9"  # a port without a service
+SERVICES = {
+    "mlflow": {"MLFLOW_TRACKING_URI": ABSENT},
+    "wandb": {"WANDB_MODE": "online", "WANDB_BASE_URL": ABSENT, "WANDB_API_KEY": "0" * 40, "WANDB_INIT_TIMEOUT": "2"},
+    "trackio": {"TRACKIO_SERVER_URL": ABSENT},
+}
+
+
+def raising(name: str, method: str, at: int) -> Callable[[], None]:
+    """Make call ``at`` of a method of a logger raise."""
+
+    def before() -> None:
+        kind, calls = registry.get("logger", name), [0]
+        whole = getattr(kind, method)
+
+        def failing(*arguments: object) -> object:
+            calls[0] += 1
+            if calls[0] > at:
+                raise RuntimeError("a logger that fails\nin two lines")
+            return whole(*arguments)
+
+        setattr(kind, method, failing)
+
+    return before
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, kib: int) -> Iterator[str]:
+    """A file system of this size, mounted at ``folder``; its path, which is empty if this user may not mount it."""
+    folder.mkdir(parents=True)
+    options = ["-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)]
+    mounted = subprocess.run(["mount", *options], capture_output=True).returncode == 0
+    try:
+        yield str(folder) if mounted else ""
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@row(
+    45,
+    fault="a logger raises, its disk is full, its service is down",
+    promise="one warning; training continues to the same bits",
+    quick=2,
+    full=10,
+)
+def failing_loggers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """`lsg train --log NAME` for each logger that is installed (--quick: those that write files of their own). Each of its methods
+    raises at a random epoch; `logs` is on a disk of 8 KiB; its address has no server. The run must end with status 0, one warning, and
+    the checkpoint of a run without loggers to the bit."""
+    data = images(folder / "data")
+    words = ["train", *TINY, "--data-dir", str(data)]
+    warm(words, folder)
+    plain = Command([*words, "--out", "run"], folder / "plain").run()
+    expected = tensors(folder / "plain" / "run")
+    yield Case("without a logger", plain.ended(0))
+
+    def case(kind: str, at: Path, before: Callable[[], None], variables: dict[str, str]) -> Case:
+        name = kind.split()[0]
+        one = Command([*words, "--out", "run", "--log", name], at, environment=variables, before=before).run()
+        warnings = [line for line in one.err.splitlines() if line.startswith(f"warning: --log {name}") or "--log" in line]
+        problem = one.ended(0) or ("" if tensors(at / "run") == expected else "other bits")
+        return Case(kind, problem or ("" if len(warnings) == 1 else f"{len(warnings)} warnings: {one.err[-300:]}"))
+
+    for name in [name for name in INSTALLED if count > 2 or name in ("csv", "tensorboard")]:
+        own = {"WANDB_DATA_DIR": "staging", "WANDB_CACHE_DIR": "wandb", "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+        for number in range(count if name in ("csv", "tensorboard") else max(1, count // 2)):
+            method = ("__init__", "epoch", "end", "close")[number % 4]
+            at = chance.randrange(2) if method == "epoch" else 0
+            yield case(f"{name} raises", folder / f"{name}-{number}", raising(name, method, at), own)
+        if name in SERVICES and count > 2:
+            yield case(f"{name} without its service", folder / f"{name}-service", lambda: None, own | SERVICES[name])
+        if count > 2 or name == "csv":
+            with small_disk(folder / f"{name}-disk", 8) as disk:
+                if disk:
+                    yield case(
+                        f"{name} on a full disk", folder / f"{name}-full", lambda disk=disk: setattr(loggers, "LOGS", disk), own
+                    )

@@ -1,0 +1,188 @@
+"""Rows of what surrounds a run: names, files that others move or delete while it runs, and what its environment lacks."""
+
+import os
+import random
+import resource
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from lsgcli.training import loop
+from tests.stress.program import TINY, Command, images, tensors, warm
+from tests.stress.rows import Case, row
+
+NAMES = [
+    os.fsdecode(b"not UTF-8 \xff\xfe"),
+    "-dash",
+    "two\nlines",
+    "a b",
+    "'quotes\"",
+    "*?[a]",
+    "%s {x} $HOME",
+    "ünï 日本 🦊",
+    "tab\tand \x1b[31mescape",
+    "#comment;x=1,y=2",
+    "<b>&amp;",
+]
+STEPS = 10  # of a run
+
+
+def prepared(folder: Path) -> tuple[list[str], dict[str, bytes]]:
+    """The words of a training, and the tensors of its last checkpoint."""
+    words = ["train", *TINY, "--data-dir", str(images(folder / "data"))]
+    warm(words, folder)
+    return words, tensors(folder / "warm")
+
+
+def replaced(words: list[str], option: str, value: str) -> list[str]:
+    """The words with another value of an option."""
+    return [value if before == option else word for before, word in zip(["", *words], words, strict=False)]
+
+
+@row(
+    46,
+    fault="names of spaces, line breaks, quotes, control characters, bytes that are not UTF-8",
+    promise="trains, resumes and predicts as with any other name",
+    quick=2,
+    full=len(NAMES),
+)
+def names(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """A name that a shell, a terminal, a page or a library may misread, as that of the run directory, the data folder, and a class.
+    The checkpoint must be that of a run with plain names to the bit (of another class: trains); the run is extended by an epoch, and
+    its checkpoint used by `lsg predict`."""
+    words, expected = prepared(folder)
+    for number, name in enumerate(NAMES[:count]):
+        at = folder / str(number)
+        one = Command([*words, "--out", f"./{name}"], at).run()
+        problem = one.ended(0) or ("" if tensors(at / name) == expected else "other bits")
+        yield Case("run directory", problem and f"{name!r}: {problem}")
+        resumed = Command(["train", "--resume", f"./{name}", "--epochs", "3"], at).run()
+        yield Case("resume", (problem := resumed.ended(0)) and f"{name!r}: {problem}")
+        (at / name).mkdir(exist_ok=True)
+        shutil.copytree(folder / "data", at / name / "data")
+        os.rename(at / name / "data" / "train" / "red", at / name / "data" / "train" / name)
+        os.rename(at / name / "data" / "test" / "red", at / name / "data" / "test" / name)
+        other = Command([*replaced(words, "--data-dir", f"./{name}/data"), "--out", "run"], at).run()
+        yield Case("data folder and class", (problem := other.ended(0)) and f"{name!r}: {problem}")
+        predicted = Command(["predict", f"./{name}/best.safetensors", f"./{name}/data/test"], at).run()
+        lines = len(predicted.out.splitlines())
+        yield Case(
+            "predict", (problem := predicted.ended(0) or ("" if lines == 18 else f"{lines} lines")) and f"{name!r}: {problem}"
+        )
+
+
+def at_step(step: int, action: Callable[[loop.Trainer], object]) -> Callable[[], None]:
+    """Let something happen before a step of a run."""
+
+    def before() -> None:
+        whole = loop.Trainer._step
+
+        def stepped(self, batch, rate, observe):
+            if self.state.epoch * STEPS // 2 + batch.index == step:
+                action(self)
+            return whole(self, batch, rate, observe)
+
+        loop.Trainer._step = stepped  # type: ignore[method-assign]
+
+    return before
+
+
+@row(
+    47,
+    fault="the run directory, the cache, the data or the working directory is moved or deleted during the run",
+    promise="status 7 names the run directory, and a moved one resumes where it is; nothing else matters",
+    quick=4,
+    full=50,
+)
+def moved(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Before a random step, the run directory is moved or deleted, or the cache, the data folder, or an empty working directory is
+    deleted. A moved run is resumed at its new place; the last checkpoint must be that of an undisturbed run to the bit."""
+    words, expected = prepared(folder)
+    for number in range(count):
+        kind = ("run moved", "run deleted", "cache and data deleted", "working directory deleted")[number % 4]
+        at, step = folder / str(number), chance.randrange(STEPS)
+        shutil.copytree(folder / "data", at / "data")
+        actions: dict[str, Callable[[loop.Trainer], object]] = {
+            "run moved": lambda trainer: os.rename(trainer.run.path, "elsewhere"),
+            "run deleted": lambda trainer: shutil.rmtree(trainer.run.path),
+            "cache and data deleted": lambda trainer, at=at: [shutil.rmtree(at / name) for name in ("cache", "data")],
+            "working directory deleted": lambda trainer: (os.mkdir("empty"), os.chdir("empty"), os.rmdir("../empty")),
+        }
+        variables = {"XDG_CACHE_HOME": str(at / "cache")}
+        out = "run" if kind.startswith("run") else str(at / "run")
+        one = Command(
+            [*replaced(words, "--data-dir", str(at / "data")), "--out", out], at, variables, at_step(step, actions[kind])
+        ).run()
+        problem = one.ended(7, "error: run: was moved or deleted") if kind.startswith("run") else one.ended(0)
+        run = at / ("elsewhere" if kind == "run moved" else "run")
+        if kind == "run moved" and not problem:
+            problem = Command(["train", "--resume", "elsewhere"], at, variables).run().ended(0)
+        if kind != "run deleted" and not problem and tensors(run) != expected:
+            problem = "other bits"
+        yield Case(kind, problem and f"step {step}: {problem}")
+
+
+def few_descriptors(number: int) -> Callable[[], None]:
+    """Allow only so many open files."""
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+
+
+def closed_stdin() -> None:
+    """As after ``<&-``."""
+    os.close(0)
+    sys.stdin = None  # type: ignore[assignment]
+
+
+def full_stderr() -> None:
+    """As after ``2> /dev/full``."""
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+
+
+def ascii_only() -> None:
+    """As with PYTHONIOENCODING=ascii, or a pipe on Windows, whose encoding lacks most characters."""
+    sys.stdout.reconfigure(encoding="ascii")  # type: ignore[union-attr]
+    sys.stderr.reconfigure(encoding="ascii", errors="backslashreplace")  # type: ignore[union-attr]
+
+
+LACKS: dict[str, tuple[dict[str, str | None], Callable[[], None]]] = {
+    "stdout and stderr in ASCII": ({}, ascii_only),
+    "18 open files": ({}, few_descriptors(18)),
+    "no HOME": ({"HOME": None, "XDG_CACHE_HOME": None}, lambda: None),
+    "HOME is no folder": ({"HOME": "/dev/null", "XDG_CACHE_HOME": None}, lambda: None),
+    "the cache is no folder": ({"XDG_CACHE_HOME": "/dev/null"}, lambda: None),
+    "stdin closed": ({}, closed_stdin),
+    "stderr full": ({}, full_stderr),
+    "an invalid time zone": ({"TZ": "nowhere/at:all"}, lambda: None),
+    "a terminal of no width": ({"COLUMNS": "0", "LINES": "-1", "TERM": "dumb"}, lambda: None),
+}
+
+
+@row(
+    48,
+    fault="an environment without UTF-8, a home, a cache, stdin, stderr or more than 18 open files",
+    promise="trains to the same bits, and predicts the same lines",
+    quick=2,
+    full=len(LACKS),
+)
+def environments(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """`lsg train`, and `lsg predict` with a class whose name is not ASCII. The last checkpoint must be that of another run to the bit;
+    in ASCII, a prediction must contain the name as an escape."""
+    words, _ = prepared(folder)
+    data = folder / "named"
+    shutil.copytree(folder / "data", data)
+    for part in ("train", "test"):
+        os.rename(data / part / "red", data / part / "r\u00f6t")
+    words = replaced(words, "--data-dir", str(data))
+    usual = Command([*words, "--out", "run"], folder / "usual").run()
+    expected = tensors(folder / "usual" / "run")
+    test = ["predict", str(folder / "usual" / "run" / "best.safetensors"), str(data / "test")]
+    lines = Command(test, folder / "usual").run().out
+    yield Case("the usual environment", usual.ended(0) or ("" if lines.count("\n") == 18 else lines))
+    for number, (kind, (variables, before)) in enumerate(list(LACKS.items())[:count]):
+        at = folder / str(number)
+        one = Command([*words, "--out", "run"], at, variables, before).run()
+        yield Case(kind, one.ended(0) or ("" if tensors(at / "run") == expected else "other bits"))
+        predicted = Command(test, at, variables, before).run()
+        wanted = lines.replace("\u00f6", "\\xf6") if before is ascii_only else lines
+        yield Case(kind, predicted.ended(0) or ("" if predicted.out == wanted else f"other lines: {predicted.out[-200:]}"))
