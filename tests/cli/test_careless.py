@@ -191,6 +191,20 @@ def test_names_that_steer_a_terminal(program, images, tmp_path):
         assert name in result.stdout
 
 
+def test_characters_that_stdout_lacks_are_escaped():
+    source = r"from lsgcli.cli.guard import reopen_streams; reopen_streams(); print('r\u00f6t \u65e5 \udcff|\udcff')"
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, env=environment, check=True)
+    assert done.stdout == b"r\xf6t \\u65e5 \xff|\xff\n"
+
+
+def test_a_working_directory_that_was_deleted(program, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    refused(program("train", "--out", "run"), "error: the working directory was deleted", status=7)
+
+
 def test_columns_limit_a_pipe_only_if_set(monkeypatch):
     from lsgcli.report.terminal import UNBOUNDED, console
 

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from lsgcli.ranks import Place
 from lsgcli.training.launch import Devices, parse
-from tests.stress.ranks import tensors, workers
+from tests.stress.program import tensors
 
 
 def start(*arguments, launcher=()):
@@ -25,6 +26,20 @@ def wait_for(condition, run):
     while not condition():
         assert run.poll() is None, run.communicate()[1]
         time.sleep(0.05)
+
+
+def workers(launcher):
+    """Process of each rank below the launcher."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        try:
+            variables = dict(v.split("=", 1) for v in (folder / "environ").read_text().split("\0") if "=" in v)
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+        if parent == launcher and "LOCAL_RANK" in variables:
+            found[int(variables["RANK"])] = int(folder.name)
+    return found
 
 
 def lines(path):

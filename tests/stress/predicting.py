@@ -22,7 +22,7 @@ GROWTH = 0.05
 
 def opened(folder: Path) -> prediction.Network:
     """A small network of recordings. It computes once here, so that forked processes have all of torch that they need."""
-    network = prediction.Network.open(networks.saved(folder / "net.safetensors", medians=(4 * SLICE, 1)))
+    network = prediction.Network.open(networks.saved(folder / "net.safetensors", medians=(4 * SLICE, 1), backend="reference"))
     (folder / "first.aedat").write_bytes(aedat2_bytes(EVENTS[: 4 * SLICE]))
     list(prediction.predict(network, [folder / "first.aedat"]))
     return network

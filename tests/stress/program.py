@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
@@ -19,7 +20,6 @@ import lsgcli.checkpoint
 import lsgcli.cli.app
 import lsgcli.cli.predict
 import lsgcli.cli.train
-import lsgcli.neurons.kernels.fused
 import lsgcli.prediction
 import lsgcli.report.predictions
 import lsgcli.report.terminal
@@ -28,31 +28,12 @@ import lsgcli.streaming
 from lsgcli import ranks
 from tests.stress.rows import fork
 
-TINY = [
-    "--dataset",
-    "image-folder",
-    "--arch",
-    "vggsnn",
-    "-T",
-    "2",
-    "--size",
-    "16",
-    "--width-multiplier",
-    "0.03125",
-    "--epochs",
-    "2",
-    "--batch-size",
-    "8",
-    "--precision",
-    "fp32",
-    "--backend",
-    "reference",
-    "--workers",
-    "0",
-    "--threads",
-    "1",
-]
-LIMIT = 120.0  # seconds of a command that does not hang
+TINY = shlex.split(
+    "--dataset image-folder --arch vggsnn -T 2 --size 16 --width-multiplier 0.03125 --epochs 2 --batch-size 8 --precision fp32 "
+    "--backend reference --workers 0 --threads 1"
+)
+cache: dict[str, str] = {}  # variables of commands
+LIMIT = 300.0  # seconds of a command that does not hang
 
 
 @dataclass
@@ -101,7 +82,7 @@ class Command:
         self.start().wait(limit)
         return self
 
-    @property  # noqa: SIM115 (until the process ends)
+    @property
     def out(self) -> str:
         """What it wrote to stdout."""
         return Path(self.stdout or self.at / f"{self.log}stdout").read_text(errors="surrogateescape")
@@ -124,9 +105,9 @@ class Command:
         for number, path in ((1, self.stdout or self.at / f"{self.log}stdout"), (2, self.at / f"{self.log}stderr")):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY) if self.stdin is None else self.stdin, 0)
-        sys.stdin, sys.stdout, sys.stderr = (open(n, mode, closefd=False) for n, mode in ((0, "r"), (1, "w"), (2, "w")))
+        sys.stdin, sys.stdout, sys.stderr = (open(n, mode, closefd=False) for n, mode in ((0, "r"), (1, "w"), (2, "w")))  # noqa: SIM115 (until the process ends)
         sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
-        for name, value in self.environment.items():
+        for name, value in {**cache, **self.environment}.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
         ranks.here.cache_clear()
         os.chdir(self.at)
@@ -157,9 +138,9 @@ def images(root: Path, count: int = 16) -> Path:
 
 
 def warm(words: list[str], folder: Path) -> None:
-    """Run a training in this process, so that forked ones need not import what it imports late."""
-    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    result = CliRunner().invoke(lsgcli.cli.app.app, [*words, "--out", str(folder / "warm")])
+    """Run a training in this process, so that forked ones need not import what it imports late; from then on, caches are in ``folder``."""
+    cache["XDG_CACHE_HOME"] = str(folder / "cache")
+    result = CliRunner().invoke(lsgcli.cli.app.app, [*words, "--out", str(folder / "warm")], env=cache)
     assert result.exit_code == 0, result.stderr
     logging.getLogger("lsg").handlers.clear()
 

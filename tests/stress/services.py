@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import random
+import shlex
 import shutil
 import subprocess
 import time
@@ -17,24 +18,7 @@ from tests import exports, hub_server
 from tests.stress.program import TINY, Command, images, tensors, warm
 from tests.stress.rows import Case, row
 
-FAULTS = [
-    "401",
-    "403",
-    "404",
-    "429",
-    "500",
-    "503",
-    "half",
-    "other",
-    "longer",
-    "empty",
-    "page",
-    "closed",
-    "stalls",
-    "redirect",
-    "loop",
-    "moved",
-]
+FAULTS = shlex.split("401 403 404 429 500 503 half other longer empty page closed stalls redirect loop moved")
 COMMIT = "c" * 40
 
 

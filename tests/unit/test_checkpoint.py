@@ -160,3 +160,12 @@ def test_metadata_is_text(saved):
         metadata = stream.metadata()
     assert json.loads(metadata["lsg.config"])["arch"] == "vggsnn"
     assert len(metadata["lsg.sha256"]) == 64
+
+
+def test_a_path_that_is_not_utf8(saved, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9")
+    path.mkdir()
+    checkpoint.save(path / "model.safetensors", checkpoint.read(saved))
+    found, expected = (checkpoint.read(one / "model.safetensors") for one in (path, tmp_path))
+    assert found.sha256 == expected.sha256
+    assert found.config == expected.config

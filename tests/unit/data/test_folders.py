@@ -25,10 +25,11 @@ def linked(tmp_path):
             (away / f"cifar10_{name}_{number}.aedat").write_bytes(aedat2_bytes(blob(number)))
         (root / name).symlink_to(away)
     (root / "cat" / "circle").symlink_to(root)
+    os.mkfifo(root / "cat" / "pipe.aedat")
     return root
 
 
-def test_links_are_followed_and_circles_are_not(linked):
+def test_links_are_followed_and_circles_and_pipes_are_not(linked):
     found = {at.relative_to(linked).as_posix(): names for at, names in walk(linked)}
     assert found == {
         ".": [],
