@@ -50,7 +50,7 @@ class Command:
     environment: Mapping[str, str | None] = field(default_factory=dict)  # None removes a variable
     before: Callable[[], object] = lambda: None  # called in the process
     stdin: int | None = None  # a descriptor; default: an empty file
-    stdout: str | None = None  # a path; default: a file in ``at``
+    stdout: str | None = None  # a file to append to; default: a new one in ``at``
     log: str = ""  # prefix of the files of stdout and stderr in ``at``
     status: int | None = None
     seconds: float = 0.0
@@ -103,7 +103,7 @@ class Command:
 
     def _run(self) -> None:
         for number, path in ((1, self.stdout or self.at / f"{self.log}stdout"), (2, self.at / f"{self.log}stderr")):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if path == self.stdout else os.O_TRUNC)), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY) if self.stdin is None else self.stdin, 0)
         sys.stdin, sys.stdout, sys.stderr = (open(n, mode, closefd=False) for n, mode in ((0, "r"), (1, "w"), (2, "w")))  # noqa: SIM115 (until the process ends)
         sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]

@@ -159,13 +159,13 @@ def test_a_config_that_never_ends_is_no_run(tmp_path):
 
 
 def test_a_directory_that_is_moved_during_the_run(tmp_path):
-    with (
-        pytest.raises(StorageError, match="run: was moved or deleted during the run") as raised,
-        RunDir(tmp_path / "run") as run,
-    ):
-        write_config(run, tiny.config(), {})
-        os.rename(run.path, tmp_path / "elsewhere")
-        files.append_json_line(run.metrics_file, {"epoch": 0})
-    assert isinstance(raised.value.__cause__, StorageError)
+    def run():
+        with RunDir(tmp_path / "run") as run:
+            write_config(run, tiny.config(), {})
+            os.rename(run.path, tmp_path / "elsewhere")
+            files.append_json_line(run.metrics_file, {"epoch": 0})
+
+    with pytest.raises(StorageError, match="run: was moved or deleted during the run"):
+        run()
     with RunDir(tmp_path / "elsewhere", resume=True):
         assert in_use(tmp_path / "elsewhere")
