@@ -1,5 +1,7 @@
 """Display of a run in a terminal: one line per epoch, and progress bars."""
 
+import os
+import sys
 from typing import Any
 
 from rich.progress import TaskID
@@ -32,9 +34,14 @@ class TrainingDisplay:
         self.bar.stop()
 
     def __call__(self, record: dict[str, Any]) -> None:
-        """Show a record; events without a display are ignored."""
-        if show := getattr(self, f"_on_{record['event']}", None):
+        """Show a record; events without a display are ignored. If stderr is on a full disk, the run continues without a display."""
+        show = getattr(self, f"_on_{record['event']}", lambda record: None)
+        try:
             show(record)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
     def say(self, text: str) -> None:
         """Print text."""

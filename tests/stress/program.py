@@ -119,8 +119,9 @@ class Command:
         except SystemExit as error:
             status = error.code or 0
         finally:
-            with contextlib.suppress(OSError):  # a full disk
-                sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):  # a full disk, a closed pipe
+                    stream.flush()
         os._exit(status if isinstance(status, int) else 1)
 
 

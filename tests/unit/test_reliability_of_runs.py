@@ -83,7 +83,7 @@ def strict(monkeypatch):
         (41, 1, not_repeated),
         (42, 4, no_error),
         (43, 200, no_newline),
-        (44, 8, unverified),
+        (44, 24, unverified),
         (45, 1, not_caught),
         (46, 1, utf8_only),
         (47, 1, not_noticed),
