@@ -34,18 +34,22 @@ class TrainingDisplay:
         self.bar.stop()
 
     def __call__(self, record: dict[str, Any]) -> None:
-        """Show a record; events without a display are ignored. If stderr is on a full disk, the run continues without a display."""
-        show = getattr(self, f"_on_{record['event']}", lambda record: None)
-        try:
+        """Show a record; events without a display are ignored."""
+        if show := getattr(self, f"_on_{record['event']}", None):
             show(record)
+
+    def say(self, text: str) -> None:
+        """Print text."""
+        self._print(clean(text), soft_wrap=True, markup=False)
+
+    def _print(self, what: Any, **options: Any) -> None:
+        """Print what rich can show. If stderr is on a full disk, the run continues without a display."""
+        try:
+            self.out.print(what, **options)
         except BrokenPipeError:
             raise
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-
-    def say(self, text: str) -> None:
-        """Print text."""
-        self.out.print(clean(text), soft_wrap=True, markup=False)
 
     def _on_preparing(self, record: dict[str, Any]) -> None:
         self.preparing(record["what"], record["done"], record["total"])
@@ -97,4 +101,4 @@ class TrainingDisplay:
         self.say(f"diverged in {record['message']}")
         self.say(record["cause"])
         for line in lines([record["table"]], self.out):
-            self.out.print(line)
+            self._print(line)
