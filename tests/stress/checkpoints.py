@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import copy
 import io
 import itertools
 import json
@@ -369,6 +370,10 @@ def hostile_header(header: dict[str, Any], data: bytes, chance: random.Random) -
     header = json.loads(json.dumps(header))
     names = [name for name in header if name != "__metadata__"]
     length = None
+
+    def value() -> Any:
+        return copy.deepcopy(chance.choice(VALUES))  # a later way may change it
+
     for _ in range(chance.choice((1, 1, 2, 3))):
         name, way = chance.choice(names), chance.randrange(8)
         if way == 0:
@@ -381,11 +386,11 @@ def hostile_header(header: dict[str, Any], data: bytes, chance: random.Random) -
             header[name] = {**(header.get(name) or {}), "dtype": chance.choice(("F128", "", None, 8, "f32", "BOOL", "F64"))}
         elif way == 4 and isinstance(header.get("__metadata__"), dict):
             metadata = header["__metadata__"]
-            metadata[chance.choice([*metadata, "lsg.other"])] = chance.choice(VALUES)
+            metadata[chance.choice([*metadata, "lsg.other"])] = value()
         elif way == 5:
-            header["__metadata__"] = chance.choice(VALUES)
+            header["__metadata__"] = value()
         elif way == 6:
-            header[chance.choice(("", "\x00", "../x", "optim/", name * 50))] = chance.choice((header.get(name), *VALUES))
+            header[chance.choice(("", "\x00", "../x", "optim/", name * 50))] = chance.choice((header.get(name), value()))
         else:
             length = chance.choice((0, 1, 2**24, 2**31, 2**40, 2**63 - 1, 2**64 - 1, 100_000_000, 100_000_001))
     text = json.dumps(header).encode()
