@@ -20,6 +20,7 @@ class Place:
         address, port: of the key-value store through which the processes meet.
         hosts: whether this process serves the store, rather than torchrun.
         attempt: number of restarts by torchrun.
+        problem: why the environment does not describe a process, if it claims to.
     """
 
     rank: int = 0
@@ -30,23 +31,17 @@ class Place:
     port: int = 0
     hosts: bool = False
     attempt: int = 0
+    problem: str = ""
+
+
+VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # of torchrun
 
 
 def place(environment: Mapping[str, str]) -> Place:
     """The place of a process started by torchrun, or by srun with several tasks; ``Place()`` for any other process."""
     number = {name: int(value) for name, value in environment.items() if re.fullmatch(r"[0-9]{1,12}", value)}
-    if number.get("WORLD_SIZE", 1) > 1 and {"RANK", "MASTER_PORT"} <= number.keys() and "MASTER_ADDR" in environment:
-        rank, size = number["RANK"], number["WORLD_SIZE"]
-        return Place(
-            rank,
-            size,
-            number.get("LOCAL_RANK", rank),
-            number.get("LOCAL_WORLD_SIZE", size),
-            environment["MASTER_ADDR"],
-            number["MASTER_PORT"],
-            hosts=rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
-            attempt=number.get("TORCHELASTIC_RESTART_COUNT", 0),
-        )
+    if environment.get("WORLD_SIZE", "1") != "1":
+        return _of_torchrun(number, environment)
     if number.get("SLURM_STEP_NUM_TASKS", 1) > 1 and {"SLURM_PROCID", "SLURM_LOCALID", "SLURM_JOB_ID"} <= number.keys():
         per_node = _repeated(environment.get("SLURM_STEP_TASKS_PER_NODE", environment["SLURM_STEP_NUM_TASKS"]))
         job = number["SLURM_JOB_ID"] * 7 + number.get("SLURM_STEP_ID", 0)
@@ -60,6 +55,17 @@ def place(environment: Mapping[str, str]) -> Place:
             hosts=number["SLURM_PROCID"] == 0,
         )
     return Place()
+
+
+def _of_torchrun(number: Mapping[str, int], environment: Mapping[str, str]) -> Place:
+    rank, size, port = (number.get(name, -1) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+    local_rank, local_size = number.get("LOCAL_RANK", rank), number.get("LOCAL_WORLD_SIZE", size)
+    address = environment.get("MASTER_ADDR", "")
+    if not (0 <= rank < size and 0 <= local_rank < local_size <= size and 0 < port < 1 << 16 and address):
+        found = ", ".join(f"{name}={environment[name]!r}" if name in environment else f"no {name}" for name in VARIABLES)
+        return Place(problem=f"environment: found {found}, expected the variables that torchrun sets in each process")
+    hosts = rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    return Place(rank, size, local_rank, local_size, address, port, hosts, number.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
 @functools.cache

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.compute import pick_device
-from lsgcli.errors import DivergedError, LsgError, Stopped
+from lsgcli.errors import ConfigError, DivergedError, LsgError, Stopped
 from lsgcli.ranks import Place
 
 MEETING = timedelta(minutes=10)  # for all processes to start
@@ -137,9 +137,14 @@ def joined(place: Place, device: str) -> Iterator[Group]:
         device: as the setting; GPUs communicate through NCCL, CPUs through Gloo.
 
     Raises:
+        ConfigError: the environment of this process is incomplete.
         LsgError: other processes cannot be reached, or were lost.
         SystemExit: another process failed, with its status.
     """
+    if place.problem:
+        raise ConfigError(
+            place.problem, hint="Start it with torchrun or lsg train --devices, or unset WORLD_SIZE to train alone."
+        )
     if place.size == 1:
         yield Group(place)
         return

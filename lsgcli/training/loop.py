@@ -56,6 +56,7 @@ class State:
     best_epoch: int = -1
     seconds: float = 0.0  # elapsed in this epoch
     waited: float = 0.0  # of ``seconds``, spent waiting for data
+    overflows: int = 0  # of gradients in fp16, in consecutive steps
     extended: list[list[int]] = dataclasses.field(default_factory=list)  # [epoch, epochs planned until then] of each extension
 
     def next_epoch(self) -> None:
@@ -137,7 +138,7 @@ class Trainer:
         self.state = State()
         # Sums of loss and correct predictions of this process that are not yet in the state.
         self.sums = torch.zeros(2, dtype=torch.float64, device=compute.device)
-        self.overflows = torch.zeros((), dtype=torch.int32, device=compute.device)  # in consecutive steps
+        self.overflows = torch.zeros((), dtype=torch.int32, device=compute.device)  # as in the state
         self.agreed_signal = 0  # that requested a stop, in any process
         self.pending: PendingStep | None = None
         self.steps = len(self._batches())  # per epoch
@@ -273,6 +274,7 @@ class Trainer:
         loss, right = self.sums.tolist()
         self.state.loss_sum += loss
         self.state.right += int(right)
+        self.state.overflows = int(self.overflows)
         self.sums.zero_()
 
     def _end_epoch(self, rate: float, flow: list[dict[str, Any]], begin: float) -> None:
@@ -386,6 +388,7 @@ class Trainer:
             self.optimizers.load(content.extra)
             torch.set_rng_state(content.extra["rng/torch"])
             self.state = State(**{key: value for key, value in content.state.items() if key in known})
+            self.overflows.fill_(self.state.overflows)
             if (planned := content.config["settings"]["epochs"]) != self.config.epochs:
                 self.state.extended.append([self.state.epoch, planned])
         except (RuntimeError, KeyError, TypeError) as error:

@@ -57,6 +57,9 @@ class Optimizers:
         if own:
             params = [p for p in self.names if id(p) in own]
             self.all.append(AdamW(params, lr=config.decay_lr, weight_decay=0.0, fused=True))  # type: ignore[call-arg]
+        for p in (*decayed, *plain) if config.optimizer == "sgd" and config.momentum else ():
+            # Otherwise fused SGD leaves them uninitialised if its first step is skipped.
+            self.all[0].state[p]["momentum_buffer"] = torch.zeros_like(p)
         self.lr = [group["lr"] for optimizer in self.all for group in optimizer.param_groups]  # initial learning rates
 
     def scaled(self, loss: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
-MODULES = ("checkpoints", "predicting", "ranks", "launchers", "services", "surroundings", "elsewhere")
+MODULES = ("checkpoints", "fuzz", "data", "samples", "contract", "steps")
+MODULES += ("predicting", "ranks", "launchers", "services", "surroundings", "elsewhere")
 PACKAGES = ("torch", "numpy", "safetensors", "lsgcli")
 KEPT = 20  # problems of a row that its record describes
 

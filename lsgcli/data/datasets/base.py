@@ -16,10 +16,11 @@ from lsgcli.data import random, readers
 from lsgcli.data.events import Events, turned, turned_sensor
 from lsgcli.data.frames import VERSION as FRAMES_VERSION
 from lsgcli.data.frames import FrameSettings, frame_shape, frames
-from lsgcli.data.guard import foreign
+from lsgcli.data.guard import Damaged, foreign
 from lsgcli.errors import ConfigError, DataError
 
 SPLITS = ("train", "test")
+PIXELS = 1 << 26  # of an image; more are a decompression bomb
 IMAGES_VERSION = 1  # increase it when the preparation of images changes
 Progress = Callable[[str, int, int], None]  # description, amount done, total
 
@@ -337,6 +338,8 @@ def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
         from PIL import Image
 
         with Image.open(path) as image:
+            if image.width * image.height > PIXELS:
+                raise Damaged(f"found {image.width}x{image.height} pixels, expected at most {PIXELS:,}")
             return np.asarray(image.convert(mode))
 
 

@@ -2,9 +2,27 @@
 
 import io
 import os
+import stat
 import struct
 import tarfile
 import zipfile
+
+
+def tree(folder):
+    """All there is in and below a folder: links as their target, files as their content."""
+    found = {}
+    for place, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = os.path.join(place, name)
+            mode = os.lstat(path).st_mode
+            if stat.S_ISLNK(mode):
+                found[path] = ("link", os.readlink(path))
+            elif stat.S_ISREG(mode):
+                with open(path, "rb") as stream:
+                    found[path] = (mode, stream.read())
+            else:
+                found[path] = mode
+    return found
 
 
 def zipped(path, members, method=zipfile.ZIP_DEFLATED):

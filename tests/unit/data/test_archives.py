@@ -1,7 +1,6 @@
 import errno
 import os
 import signal
-import stat
 import subprocess
 import sys
 import tarfile
@@ -12,24 +11,7 @@ import pytest
 from lsgcli.data import download
 from lsgcli.data.download import unpack
 from lsgcli.errors import DataError, StorageError
-from tests.unit.data.hostile import CONTENT, HOSTILE, MAKERS, good, zipped
-
-
-def tree(folder):
-    """All there is in and below a folder: links as their target, files as their content."""
-    found = {}
-    for place, folders, files in os.walk(folder):
-        for name in folders + files:
-            path = os.path.join(place, name)
-            mode = os.lstat(path).st_mode
-            if stat.S_ISLNK(mode):
-                found[path] = ("link", os.readlink(path))
-            elif stat.S_ISREG(mode):
-                with open(path, "rb") as stream:
-                    found[path] = (mode, stream.read())
-            else:
-                found[path] = mode
-    return found
+from tests.unit.data.hostile import CONTENT, HOSTILE, MAKERS, good, tree, zipped
 
 
 def files(folder):

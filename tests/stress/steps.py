@@ -1,0 +1,273 @@
+"""Rows of training steps: accumulated gradients, several processes, and the loss scaler."""
+
+import functools
+import itertools
+import os
+import random
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+
+from lsgcli import checkpoint, ranks, registry
+from lsgcli.checkpoint import Checkpoint
+from lsgcli.compute import Compute
+from lsgcli.data.batches import Batch
+from lsgcli.errors import ConfigError, DivergedError, Stopped
+from lsgcli.rundir import RunDir, write_config
+from lsgcli.training import loop
+from lsgcli.training.distributed import joined
+from lsgcli.training.optim import Optimizers
+from lsgcli.training.signals import StopRequest
+from lsgcli.training.step import gradients
+from tests import tiny
+from tests.stress.contract import METHODS, NEURONS, network, sequence, valid
+from tests.stress.data import command
+from tests.stress.rows import Case, fork, refused, row
+
+CPU = Compute(torch.device("cpu"))
+
+# Row 37
+
+
+@row(
+    37,
+    fault="gradients accumulated over parts of a batch",
+    promise="those of the whole batch within 1e-6, where no normalisation looks at the batch",
+    quick=12,
+    full=300,
+)
+def accumulation(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """64 samples at once, and in 2, 4, 5 or 64 parts; each network, and neuron, method (but those whose threshold depends on the batch) and
+    loss at random, in float64, with dropout and labels mixed in some; normalisations use their running statistics."""
+    archs, losses = registry.names("arch"), registry.names("loss")
+    methods = [name for name in METHODS if not registry.get("method", name).stepwise or registry.get("method", name).draws]
+    for number in range(count):
+        parts, arch = (4, 2, 5, 64)[number % 4], archs[number % len(archs)]
+        settings = {"neuron": chance.choice(NEURONS), "method": chance.choice(methods), "dropout": chance.choice((0.0, 0.4))}
+        config = tiny.config(loss=chance.choice(losses), tet_lambda=0.1)
+        generator = torch.Generator().manual_seed(number)
+        y = torch.randint(3, (64,), generator=generator)
+        labels = torch.nn.functional.one_hot(y, 3).double().roll(1, 0) if chance.random() < 0.3 else y
+        numbers = torch.randint(1 << 60, (64,), generator=generator)
+
+        def judge(net: Any, config: Any = config, labels: Tensor = labels, numbers: Tensor = numbers, parts: int = parts):
+            batch, results = Batch(sequence(net, 64), labels, 0, samples=numbers), []
+            for accumulate in (1, parts):
+                net.train()
+                for module in net.modules():
+                    if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                        module.eval()
+                net.zero_grad()
+                sums = gradients(net, batch, config.replace(accumulate=accumulate), CPU)
+                results.append([sums, *(p.grad for p in net.parameters())])
+            largest = max(float(grad.abs().max()) for grad in results[0][1:])
+            far = max(float((a - b).abs().max()) for a, b in zip(*results, strict=True)) / largest
+            yield Case(f"{parts} parts", "" if far <= 1e-6 else f"{net.spec}, {config.loss}: by {far:.1e} of the largest")
+
+        yield from valid("network", functools.partial(network, arch, backend="reference", T=2, **settings), judge)
+
+
+# Row 38
+
+COMPLETE = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+INCOMPLETE = [{name: value for name, value in COMPLETE.items() if name != left_out} for left_out in list(COMPLETE)[1:]]
+INCOMPLETE += [{**COMPLETE, "RANK": value} for value in ("2", "-1", "", "x", "1.0")]
+INCOMPLETE += [{**COMPLETE, "WORLD_SIZE": value} for value in ("0", "-2", "two", "2.0")]
+INCOMPLETE += [{**COMPLETE, "MASTER_PORT": value} for value in ("0", "65536", "port")]
+INCOMPLETE += [{**COMPLETE, "MASTER_ADDR": ""}, {**COMPLETE, "LOCAL_RANK": "2"}, {**COMPLETE, "LOCAL_WORLD_SIZE": "3"}]
+TRAIN = [
+    "train",
+    "--dataset",
+    "digits",
+    "--arch",
+    "mlp",
+    "-T",
+    "2",
+    "--size",
+    "8",
+    "--width-multiplier",
+    "0.03125",
+    "--epochs",
+    "1",
+]
+TRAIN += [
+    "--workers",
+    "0",
+    "--threads",
+    "1",
+    "--backend",
+    "reference",
+    "--precision",
+    "fp32",
+    "--batch-size",
+    "256",
+    "--augment",
+    "none",
+]
+
+
+@row(
+    38,
+    fault="WORLD_SIZE above 1",
+    promise="the processes train together; an incomplete description is refused with exit status 2, before anything is written",
+    quick=1,
+    full=12,
+)
+def world_size(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Environments of 1 to 8 processes, and some of which a variable is missing or wrong. Two and three processes meet as such an
+    environment says, and gather their ranks; `lsg train` runs in two, and is refused in an incomplete one."""
+    for size, local in itertools.product(range(1, 9), repeat=2):
+        for rank in range(size if local <= size and size % local == 0 else 0):
+            given = {**COMPLETE, "WORLD_SIZE": str(size), "RANK": str(rank)}
+            given |= {"LOCAL_WORLD_SIZE": str(local), "LOCAL_RANK": str(rank % local)}
+            found = ranks.place(given)
+            right = (found.rank, found.size, found.problem) == (rank, size, "") and found.hosts == (rank == 0 and size > 1)
+            yield Case("complete", "" if right else f"{given}: {found}")
+
+    def join(place: ranks.Place) -> None:
+        with joined(place, "cpu"):
+            pass
+
+    for given in INCOMPLETE:
+        case = refused("incomplete", lambda given=given: join(ranks.place(given)), ConfigError, "WORLD_SIZE", "RANK")
+        yield Case(case.kind, case.problem and f"{given}: {case.problem}")
+    for number in range(count):
+        yield _meet(number % 2 + 2)
+    for number in range(count // 4):
+        home = folder / f"refused-{number}"
+        home.mkdir()
+        given = INCOMPLETE[number]
+
+        def begin(given: dict[str, str] = given) -> None:
+            ranks.here.cache_clear()
+            os.environ.update(given)
+
+        status, text = command([*TRAIN, "--out", "run"], home, begin)
+        left = (home / "run").exists()
+        yield Case("lsg train, incomplete", "" if status == 2 and not left else f"{given}: {status}, {left}: {text[-300:]}")
+        yield _together(folder / f"together-{number}", 2)
+
+
+def described(size: int) -> list[dict[str, str]]:
+    """The environment of each of several processes of this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    return [{**COMPLETE, "WORLD_SIZE": str(size), "RANK": str(rank), "MASTER_PORT": port} for rank in range(size)]
+
+
+def _meet(size: int) -> Case:
+    """Processes that meet, and gather their ranks."""
+
+    def work(given: dict[str, str]) -> None:
+        with joined(ranks.place(given), "cpu") as group:
+            assert group.gather(torch.tensor(group.rank)).tolist() == list(range(size))
+
+    pids = [fork(functools.partial(work, given)) for given in described(size)]
+    statuses = [os.waitpid(pid, 0)[1] for pid in pids]
+    return Case("processes meet", f"statuses {statuses}" if any(statuses) else "")
+
+
+def _together(folder: Path, size: int) -> Case:
+    """`lsg train` in several processes of this machine."""
+    environments = described(size)
+
+    def begin(rank: int) -> None:
+        ranks.here.cache_clear()
+        os.environ.update(environments[rank])
+
+    homes = [folder / str(rank) for rank in range(size)]
+    for home in homes:
+        home.mkdir(parents=True)
+
+    def work(rank: int) -> None:
+        status, text = command([*TRAIN, "--json", "--out", str(folder / "run")], homes[rank], lambda: begin(rank))
+        (homes[rank] / "status").write_text(str(status))
+        if rank == 0 and status == 0 and f"{size} processes" not in text:
+            (homes[rank] / "status").write_text(f"trained alone: {text}")
+
+    pids = [fork(functools.partial(work, rank)) for rank in range(size)]
+    for pid in pids:
+        os.waitpid(pid, 0)
+    statuses = [(home / "status").read_text() for home in homes]
+    problem = "" if statuses == ["0"] * size else f"{statuses}: {(homes[0] / 'output').read_text()[-300:]}"
+    return Case("lsg train, together", problem)
+
+
+# Row 39
+
+
+@row(
+    39,
+    fault="the state of the loss scaler is lost",
+    promise="saved and restored to the bit; a resumed run skips and scales the steps that an undisturbed one does",
+    quick=8,
+    full=120,
+)
+def loss_scaler(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """On the CPU, in fp16, where the first gradients overflow: training that is stopped after one to three numbers of steps and resumed must
+    end with the bits of an undisturbed one, those of the scaler among them, or diverge at the same step. And scalers of random state."""
+    for number in range(count):
+        scale, interval = 2.0 ** chance.choice((20, 24, 26, 28, 60)), chance.choice((2, 3, 1000))
+        scaler = functools.partial(GradScaler, init_scale=scale, growth_interval=interval)
+        stops = sorted(chance.sample(range(1, 18), chance.choice((1, 2, 3))))
+        with mock.patch.object(loop, "GradScaler", scaler):
+            whole, parts = folder / f"{number}-whole", folder / f"{number}-parts"
+            expected, found = _trained(whole, ()), _trained(parts, stops)
+        yield Case(
+            "diverges" if "epoch" in expected else "training",
+            "" if found == expected else f"scale {scale:g}, stops {stops}: {expected[:60]}, then {found[:60]}",
+        )
+
+        model = loop.new_model(tiny.config(arch="mlp"), 3, 2)
+        first, second = (Optimizers(model, tiny.config(), GradScaler("cpu")) for _ in range(2))
+        state = {"scale": 2.0 ** chance.uniform(-20, 60), "growth_factor": chance.choice((2.0, 1.5)), "backoff_factor": 0.5}
+        state = {k: float(torch.tensor(v)) for k, v in state.items()}
+        first.scaler.load_state_dict(
+            {**state, "growth_interval": chance.randrange(1, 5000), "_growth_tracker": chance.randrange(2000)}
+        )
+        path = folder / "scaler.safetensors"
+        checkpoint.save(path, Checkpoint({}, tiny_config(model), {}, first.tensors()))
+        second.load(checkpoint.read(path).extra)
+        equal = first.scaler.state_dict() == second.scaler.state_dict()
+        yield Case("state", "" if equal else f"{first.scaler.state_dict()}, then {second.scaler.state_dict()}")
+
+
+def tiny_config(model: Any) -> dict[str, Any]:
+    """The configuration of a checkpoint of a model."""
+    return {**checkpoint.describe(model, "mlp"), "classes": [], "settings": {}, "data": {}}
+
+
+def _trained(path: Path, stops: Any) -> str:
+    """Train in fp16, stopped after so many steps; the digest of the last checkpoint, or the message of divergence."""
+    stops, steps, config = [*stops, None], 0, tiny.config(arch="mlp", backend="reference", epochs=3, augment="none")
+    for stop in stops:
+        request = StopRequest()
+
+        def count(record: dict[str, Any], stop: int | None = stop, request: StopRequest = request) -> None:
+            nonlocal steps
+            steps += record["event"] == "step"
+            if stop is not None and steps >= stop:
+                request.signal_name = signal.SIGTERM.name
+
+        resume = path.exists()
+        try:
+            with RunDir(path, resume=resume) as run:
+                trainer = loop.Trainer(config, tiny.bundle(), Compute(torch.device("cpu"), "fp16"), run, count, request, resume)
+                if not resume:
+                    write_config(run, config, {})
+                trainer.train()
+        except Stopped:
+            continue
+        except DivergedError as error:
+            return error.message
+        break
+    content = checkpoint.read(path / "last.safetensors")
+    return checkpoint.tensor_digest({**content.weights, **content.extra})
