@@ -208,11 +208,14 @@ def missed_parameters(count: int, chance: random.Random, folder: Path) -> Iterat
         yield Case("network", f"{name}: {wrong[:5]}" if wrong else "")
 
     every = list(itertools.product(registry.names("arch"), NEURONS, METHODS, NORMS))
+    size = {**SMALL, "T": 2, "backend": "reference"}
     for arch, neuron, method, norm in drawn(chance, every, count):
-        build = functools.partial(
-            network, arch, dtype=torch.float32, backend="reference", neuron=neuron, method=method, norm=norm, T=2
+        own = {**size, **SIZES.get(arch, {}), "neuron": neuron, "method": method, "norm": norm}
+        yield from valid(
+            "network",
+            functools.partial(models.build, arch, **own),
+            lambda net, name=f"{arch}, {neuron}, {method}, {norm}": judge(net, name),
         )
-        yield from valid("network", build, lambda net, name=f"{arch}, {neuron}, {method}, {norm}": judge(net, name))
 
 
 # Row 34
@@ -236,7 +239,7 @@ def primitives(x: Tensor, width: float) -> dict[str, Tensor]:
     34,
     fault="a wrong surrogate gradient",
     promise="the derivative of its primitive within 1e-6 in float64; every backend has the gradients of the reference",
-    quick=60,
+    quick=20,
     full=1500,
 )
 def wrong_surrogates(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
@@ -246,7 +249,7 @@ def wrong_surrogates(count: int, chance: random.Random, folder: Path) -> Iterato
     rounding decides about a spike are passed over."""
     step = 1e-5
     backends = [name for name in registry.names("backend") if registry.get("backend", name).available(torch.device("cpu"))]
-    for name, _, backend in itertools.product(registry.names("surrogate"), range(8), backends):
+    for name, _, backend in itertools.product(registry.names("surrogate"), range(8 if count > 100 else 2), backends):
         width, v_th = chance.uniform(0.2, 3), chance.uniform(0.3, 1.5)
         points = torch.tensor([chance.uniform(-3, 3) for _ in range(400)], dtype=torch.float64)
         corners = torch.tensor([-1, -0.5, 0, 0.5, 1], dtype=torch.float64) * width

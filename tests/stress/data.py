@@ -116,8 +116,8 @@ def drop_capabilities() -> None:
     18,
     fault="read-only data",
     promise="works, with the cache elsewhere or in memory; the data are not written to",
-    quick=8,
-    full=42,
+    quick=3,
+    full=36,
 )
 def read_only(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Commands that read data, in a forked process without rights to write them (root gives up its capabilities), with a cache folder that
@@ -200,7 +200,12 @@ def changed_in_place(count: int, chance: random.Random, folder: Path) -> Iterato
     archive = folder / "all.tar"
     with tarfile.open(archive, "w") as stream:
         stream.add(data, "all")
-    remote = RemoteFile(archive.name, (), hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest(), 10_000)
+    remote = RemoteFile(
+        archive.name,
+        ("https://localhost/all.tar",),
+        hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest(),
+        10_000,
+    )
     fetch([remote], folder)
     paths = [*sorted(data.rglob("*.aedat")), archive]
 

@@ -162,7 +162,7 @@ def augmented(
     fault="augmentation that repeats",
     promise="differs by epoch and sample; equal for every number of workers and processes, batch size and first batch",
     quick=1,
-    full=30,
+    full=10,
 )
 def repeated_augmentation(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Each augmentation of images, frames and recordings, of 24 samples with the same content in four epochs, with random seeds: no two

@@ -40,8 +40,8 @@ CPU = Compute(torch.device("cpu"))
     37,
     fault="gradients accumulated over parts of a batch",
     promise="those of the whole batch within 1e-6, where no normalisation looks at the batch",
-    quick=12,
-    full=300,
+    quick=8,
+    full=120,
 )
 def accumulation(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """64 samples at once, and in 2, 4, 5 or 64 parts; each network, and neuron, method (but those whose threshold depends on the batch) and

@@ -1,6 +1,8 @@
-"""A short run of the fuzzer; the long one is `python -m tests.stress.fuzz`."""
+"""A short run of damaged recordings; the long one is row 22 of the fault table."""
 
 import os
+import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +18,15 @@ pytestmark = pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK),
 
 @pytest.mark.parametrize("name", seeds.FORMATS)
 def test_damaged_recordings(name):
-    result = fuzz.fuzz(name, 100, seed=1)
-    assert result["failures"] == []
-    assert result["events"] + result["refused"] == result["mutants"] == 100
-    assert result["events"] > 1
-    assert result["refused"] > 50
+    outcomes = Counter(report.outcome for report in fuzz.fuzz(name, 100, seed=1))
+    assert outcomes.keys() == {"events", "refused"}
+    assert outcomes["refused"] == 100 - outcomes["events"] > 50
 
 
 def test_damaged_aedat4_of_a_camera(shared):
-    result = fuzz.fuzz("aedat4", 100, seed=2, data=shared("dvs128-objects-dev") / "aedat4")
-    assert result["failures"] == []
+    reports = list(fuzz.fuzz("aedat4", 100, seed=2, data=shared("dvs128-objects-dev") / "aedat4"))
+    assert {report.outcome for report in reports} <= set(fuzz.GOOD)
+    assert len(reports) == 100
 
 
 def test_mutants_can_be_made_again():
@@ -73,23 +74,15 @@ def test_what_counts_as_what(tmp_path, monkeypatch, read, outcome):
     path = Path(tmp_path / "a.aedat")
     path.write_bytes(b"x")
     monkeypatch.setattr(readers, "read", read)
-    assert fuzz.judge(path, (128, 128))["outcome"] == outcome
+    assert fuzz.judge(path, (128, 128)).outcome == outcome
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("harm", "outcome"), [("os.abort()", "crash"), ("time.sleep(99)", "hang")])
-def test_a_library_that_crashes_or_hangs_is_counted(tmp_path, monkeypatch, harm, outcome):
+@pytest.mark.parametrize(("harm", "outcome"), [(os.abort, "crash"), (lambda: time.sleep(99), "hang")])
+def test_a_library_that_crashes_or_hangs_is_counted(monkeypatch, harm, outcome):
     """With a reader that does so for some files; the others are still read."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os, time\n"
-        "from lsgcli.data import readers\n"
-        "whole = readers.read\n"
-        "def read(path, sensor=None):\n"
-        f"    {harm} if path.name.startswith('3-') else None\n"
-        "    return whole(path, sensor)\n"
-        "readers.read = read\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
-    result = fuzz.fuzz("aedat2", 12, seed=1, limit=3)
-    assert [(failure["number"], failure["outcome"]) for failure in result["failures"]] == [(3, outcome)]
-    assert sum(result[name] for name in fuzz.OUTCOMES) == 12
+    whole = readers.read
+    monkeypatch.setattr(readers, "read", lambda path, sensor=None: harm() if path.name[:2] == "3-" else whole(path, sensor))
+    reports = list(fuzz.fuzz("aedat2", 12, seed=1, limit=3))
+    assert [report.number for report in reports] == list(range(12))
+    assert [report.number for report in reports if report.outcome not in fuzz.GOOD] == [3]
+    assert reports[3].outcome == outcome

@@ -2,7 +2,7 @@
 
 Triton's interpreter must be chosen before Triton is imported. So where there is no GPU, these tests run in a process of their own,
 which ``test_in_the_interpreter`` starts, together with the tests of every backend: some of them, and all among the slow tests.
-``TRITON_INTERPRET=1 pytest -n 0`` runs them directly, and ``TRITON_INTERPRET=1 python -m tests.stress.fused --backend triton`` runs thousands of the random cases.
+``TRITON_INTERPRET=1 pytest -n 0`` runs them directly, and ``TRITON_INTERPRET=1 python -m tests.stress --row 34`` runs thousands of the random cases.
 """
 
 import dataclasses

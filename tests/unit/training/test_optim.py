@@ -141,3 +141,25 @@ def test_memory_of_the_first_step_is_released_once(monkeypatch):
     for _ in range(3):
         optimizers.zero_grad()
     assert calls == [1]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_skipped_first_step_leaves_no_trace(name):
+    """As when the first gradients overflow in fp16: the next step is that of new optimisers."""
+    config, results = tiny.config(optimizer=name), []
+    for skipped in (False, True):
+        torch.manual_seed(0)
+        net = torch.nn.Linear(64, 64)
+        optimizers = Optimizers(net, config)
+        if skipped:
+            for p in net.parameters():
+                p.grad = torch.full_like(p, torch.nan)
+            del p
+            freed = [torch.full((64, 64), torch.nan) for _ in range(50)]  # what uninitialised memory holds
+            del freed
+            optimizers.step(1.0, skip=torch.tensor(True))
+        for p in net.parameters():
+            p.grad = torch.ones_like(p)
+        optimizers.step(1.0, skip=torch.tensor(False))
+        results.append([p.detach() for p in net.parameters()])
+    assert all(map(torch.equal, *results))
