@@ -340,6 +340,9 @@ def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
         with Image.open(path) as image:
             if image.width * image.height > PIXELS:
                 raise Damaged(f"found {image.width}x{image.height} pixels, expected at most {PIXELS:,}")
+            if image.format == "PNG":  # Pillow does not compare the checksums of pixels when it decodes them
+                image.verify()
+        with Image.open(path) as image:
             return np.asarray(image.convert(mode))
 
 
