@@ -40,7 +40,7 @@ CPU = Compute(torch.device("cpu"))
     37,
     fault="gradients accumulated over parts of a batch",
     promise="those of the whole batch within 1e-6, where no normalisation looks at the batch",
-    quick=8,
+    quick=5,
     full=120,
 )
 def accumulation(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
