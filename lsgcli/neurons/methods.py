@@ -62,6 +62,7 @@ class Method:
         relative: whether v_th is learned and u computed in units of v_th: current / v_th, threshold 1.
         graded: whether neurons pass on v_th o instead of o.
         draws: whether :meth:`fire` draws random numbers in training.
+        sets_threshold: whether :meth:`aim` returns another threshold than that of the neuron.
         formula: short formula of the width, for tables.
     """
 
@@ -74,6 +75,7 @@ class Method:
     relative: ClassVar[bool] = False
     graded: ClassVar[bool] = False
     draws: ClassVar[bool] = False
+    sets_threshold: ClassVar[bool] = False
     formula: ClassVar[str]
 
     def tensors(self, config: NeuronConfig, shape: tuple[int, ...], steps: int) -> dict[str, Tensor]:
@@ -295,6 +297,7 @@ class DynamicThreshold(Method):
     measures = True
     takes_width = True
     stepwise = True
+    sets_threshold = True
     formula = "k0 (1+tanh(std(u)-V0))"
 
     def tensors(self, config: NeuronConfig, shape: tuple[int, ...], steps: int) -> dict[str, Tensor]:

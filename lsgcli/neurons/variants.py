@@ -130,9 +130,10 @@ class GatedLIF(Neuron):
             raise ConfigError("neuron: found glif without channels, expected their number")
         if self.config.threshold >= 1:
             raise ConfigError(f"threshold: found {self.config.threshold:g} with the neuron glif, expected below 1")
-        if self.config.threshold_learned or registry.get("method", self.config.method).relative:
+        method = registry.get("method", self.config.method)
+        if self.config.threshold_learned or method.relative or method.sets_threshold:
             raise ConfigError(
-                "neuron: found glif with another learned threshold, expected only its own", hint="Use --neuron lif."
+                "neuron: found glif with another learned or measured threshold, expected only its own", hint="Use --neuron lif."
             )
 
         def logit(value: float, *shape: int) -> nn.Parameter:

@@ -318,7 +318,8 @@ def test_observed(name):
     [
         ({"neuron": "glif", "channels": None}, "without channels"),
         ({"neuron": "glif", "channels": 3, "threshold": 1.0}, "expected below 1"),
-        ({"neuron": "glif", "channels": 3, "threshold_learned": True}, "another learned threshold"),
+        ({"neuron": "glif", "channels": 3, "threshold_learned": True}, "another learned or measured threshold"),
+        ({"neuron": "glif", "channels": 3, "method": "ds-atgo"}, "another learned or measured threshold"),
         ({"neuron": "klif", "detach_reset": True}, "detach_reset: found True with the neuron klif"),
         ({"method": "ds-atgo", "reset": "soft"}, "reset: found soft"),
     ],
