@@ -9,7 +9,6 @@ import itertools
 import os
 import random
 import shutil
-import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from lsgcli.errors import ConfigError, DataError
 from lsgcli.resolve import resolve
 from tests import networks
 from tests.stress import fuzz, seeds
+from tests.stress.program import Command
 from tests.stress.rows import Case, fork, killed_after, refused, row
 from tests.unit.data import hostile, recordings_of
 
@@ -73,28 +73,10 @@ def content(bundle: Any) -> dict[str, tuple[list[str], bytes]]:
     return {name: (split.keys, np.asarray(split.x).tobytes()) for name, split in bundle.parts.items()}
 
 
-def command(line: list[str], home: Path, before: Callable[[], object] = lambda: None) -> tuple[int, str]:
+def command(line: list[str], home: Path, before: Callable[[], object] = lambda: None) -> tuple[int | None, str]:
     """Exit status and output of ``lsg``, run in ``home`` by a forked process, after ``before``."""
-    from lsgcli.cli.app import main
-
-    output = home / "output"
-
-    def run() -> None:
-        os.chdir(home)
-        with open(output, "w") as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
-            sys.stdout = sys.stderr = stream
-            before()
-            sys.argv = ["lsg", *line]
-            try:
-                main()
-            except SystemExit as error:
-                stream.flush()
-                os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
-
-    status = os.waitstatus_to_exitcode(os.waitpid(fork(run), 0)[1])
-    return status, output.read_text(errors="replace")
+    ran = Command(line, home, before=before).run()
+    return ran.status, ran.out + ran.err
 
 
 # Row 18
