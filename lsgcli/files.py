@@ -151,9 +151,9 @@ def is_locked(path: Path) -> bool:
         return True
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove temporary files and folders of killed processes from ``folder``."""
-    for leftover in folder.glob(f"{PARTIAL}*"):
+def remove_partial(folder: Path, *others: str) -> None:
+    """Remove temporary files and folders of killed processes from ``folder``, also those whose names match ``others``."""
+    for leftover in (path for pattern in (f"{PARTIAL}*", *others) for path in folder.glob(pattern)):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

@@ -15,7 +15,7 @@ import torch
 from lsgcli import __version__, checkpoint, files, hub, loggers, registry, rundir
 from lsgcli.analysis import Sample, Thresholds, gradflow
 from lsgcli.compute import Compute, check_gradients, pick_device, pick_precision, set_up
-from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, option_name
+from lsgcli.config import FIELDS, MAY_CHANGE, PATHS, RunConfig, option_name
 from lsgcli.data.augment import chain
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle
@@ -129,6 +129,26 @@ def check_same(path: Path, config: RunConfig) -> None:
         raise RunInUseError(f"{path}: found a run with different settings: {differences}", hint="Choose another --out.")
 
 
+def check_unchanged(path: Path, config: RunConfig) -> None:
+    """Check that ``config``, read from config.json, has the settings of the last checkpoint of the run in ``path``.
+
+    Raises:
+        ConfigError: config.json was changed after the run began.
+        CheckpointError: the checkpoint cannot be read.
+    """
+    if not (path / LAST).exists():
+        return
+    trained = checkpoint.read_config(path / LAST)["settings"]
+    compared = config.to_dict().keys() & trained.keys() - MAY_CHANGE - PATHS - {"epochs", "precision"}
+    found = {name: getattr(config, name) for name in FIELDS if name in compared}
+    if changed := [name for name in found if found[name] != trained[name]]:
+        differences = "; ".join(f"{option_name(n)} {found[n]!r}, expected {trained[n]!r}" for n in changed)
+        raise ConfigError(
+            f"{path}: found settings in config.json that differ from those of {LAST}: {differences}",
+            hint="Restore config.json, or start a new run with these settings.",
+        )
+
+
 def is_stopped(path: Path, config: RunConfig) -> bool:
     """Whether ``path`` contains an unfinished run with the same settings, which repeating its command continues.
 
@@ -172,6 +192,8 @@ def train(
     def progress(what: str, done: int, total: int) -> None:
         emit({"event": "preparing", "what": what, "done": done, "total": total})
 
+    if resume:
+        check_unchanged(path, config)
     check(config, fresh=not (resume and (path / LAST).exists()))
     compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
     with group.one_by_one():

@@ -29,6 +29,7 @@ CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW = "config.json", "metrics.jsonl", "gra
 BEST, LAST, REPORT, RESULT = "best.safetensors", "last.safetensors", "report.html", "result.json"
 DIVERGED = "diverged.safetensors"
 LOCK, LOGS = ".lock", "logs"
+OF_SAFETENSORS = ".tmp??????"  # temporary files of save_file, which a killed process leaves
 FILES = frozenset({CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW, BEST, LAST, DIVERGED, REPORT, RESULT, LOCK})
 SCHEMA = "lsg.run/1"
 BEFORE_SCHEMA = {"settings", "lsg", "argv", "started"}  # keys of a config.json from before it contained its schema
@@ -77,7 +78,7 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
         with contextlib.ExitStack() as stack:
             stack.enter_context(files.making_folder(path))
             stack.enter_context(files.locked(path / LOCK, _in_use_error(path)))
-            files.remove_partial(path)
+            files.remove_partial(path, OF_SAFETENSORS)
             self._held = stack.pop_all()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:

@@ -4,6 +4,7 @@ A page embeds its style, script and data, and its policy forbids loading anythin
 """
 
 import base64
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -36,21 +37,31 @@ def document(template: str, data: Mapping[str, Any], **context: Any) -> str:
     """
     static = resources("lsgcli.report") / "static"
     style, script = (Markup((static / name).read_text(encoding="utf-8")) for name in ("page.css", "flow.js"))
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            style=style,
+            script=script,
+            digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            light=LIGHT,
+            dark=DARK,
+            # < is escaped, so that no data can start a tag or comment
+            data={name: Markup(json.dumps(files.finite(value)).replace("<", "\\u003c")) for name, value in data.items()},
+            **context,
+        )
+    )
+
+
+@functools.cache
+def _environment() -> Environment:
+    """The templates, compiled once in a process, which may write a report for each of many runs."""
     environment = Environment(
         loader=PackageLoader("lsgcli.report", "static"), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
     environment.globals |= {"MEASURES": MEASURES, "present": present, "value_text": text, "problems": problems}
     environment.globals |= {"swatch": lambda style: Markup("".join(swatch(style)))}
-    return environment.get_template(template).render(
-        style=style,
-        script=script,
-        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        light=LIGHT,
-        dark=DARK,
-        # < is escaped, so that no data can start a tag or comment
-        data={name: Markup(json.dumps(files.finite(value)).replace("<", "\\u003c")) for name, value in data.items()},
-        **context,
-    )
+    return environment
 
 
 def by_epoch(title: str, values: Values, label: str, caption: str = "", *, log: bool = False) -> View:

@@ -8,6 +8,7 @@ checked during the next step; the device has skipped the update if it was not. (
 """
 
 import dataclasses
+import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -265,7 +266,9 @@ class Trainer:
         if step is None:
             return
         if step.diverged:
-            self._diverged(step.batch, step.loss.item(), step.norm.item())
+            loss, norm = step.loss.item(), step.norm.item()
+            found = f"loss {loss:g}, gradient norm {norm:g}, expected finite values; the weights were not updated"
+            self._diverged(step.batch, f"step {step.batch}: found {found}", {"loss": loss, "grad_norm": norm})
         self.agreed_signal = int(step.signal) if self.group.size > 1 else 0
 
     def _settle(self) -> None:
@@ -283,6 +286,9 @@ class Trainer:
         self._settle()
         data_wait = state.waited / (time.perf_counter() - begin)
         result = self._evaluate(self.eval_split, self.network)
+        if not math.isfinite(result.loss):
+            name = f"{self.chosen_on}_loss"
+            self._diverged(0, f"evaluation: found {name} {result.loss:g}, expected a finite value", {name: result.loss})
         is_best = result.accuracy >= state.best_accuracy  # of equals, the later
         if is_best:
             state.best_accuracy, state.best_epoch = result.accuracy, state.epoch
@@ -396,18 +402,17 @@ class Trainer:
                 f"{self.run.last}: cannot be resumed: {error}", hint="Restart the run with --force."
             ) from error
 
-    def _diverged(self, index: int, loss: float, norm: float) -> None:
-        """Record the gradient flow of this batch, save the weights from before the step, and raise an error."""
+    def _diverged(self, index: int, problem: str, values: Mapping[str, float]) -> None:
+        """Record the gradient flow of a batch and the values that are not finite, save the current weights, and raise an error."""
         state = self.state
-        found = f"loss {loss:g}, gradient norm {norm:g}, expected finite values; the weights were not updated"
-        message, cause = f"epoch {state.epoch}, step {index}: found {found}", self._likely_cause()
+        message, cause = f"epoch {state.epoch}, {problem}", self._likely_cause()
         if self.group.is_main:
             table = self._inspect(index)
             where = {"event": "diverged", "epoch": state.epoch, "step": index}
-            files.append_json_line(self.run.gradient_flow_file, {**where, **table, "loss": str(loss), "grad_norm": str(norm)})
+            files.append_json_line(self.run.gradient_flow_file, {**where, **table, **{k: str(v) for k, v in values.items()}})
             checkpoint.save(self.run.path / DIVERGED, self._checkpoint({}))
             self.emit({**where, "message": message, "cause": cause, "table": table})
-        raise DivergedError(message, hint=f"{cause} The gradient flow of this step is in {self.run.gradient_flow_file}.")
+        raise DivergedError(message, hint=f"{cause} The gradient flow of this batch is in {self.run.gradient_flow_file}.")
 
     def _inspect(self, index: int) -> dict[str, Any]:
         """The gradient flow of a whole batch, in this process alone."""

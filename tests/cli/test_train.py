@@ -132,6 +132,16 @@ def test_resume_refuses_other_settings(lsg, finished):
     assert lsg("train", "--resume", "run", "-q").stdout.strip() == "run/best.safetensors"
 
 
+def test_resume_refuses_an_edited_configuration(lsg, finished, tmp_path):
+    file = tmp_path / "run" / "config.json"
+    facts = json.loads(file.read_text())
+    file.write_text(json.dumps({**facts, "settings": {**facts["settings"], "lr": 0.3, "threads": 1}}))
+    result = lsg("train", "--resume", "run")
+    assert result.exit_code == 2
+    assert "--lr 0.3, expected 0.05" in result.stderr
+    assert "--threads" not in result.stderr
+
+
 def test_precision_is_recorded_and_kept(train, lsg, tmp_path, monkeypatch):
     """What ``auto`` chose is in the log and in config.json; the run goes on with it where it would choose otherwise."""
     monkeypatch.setattr("lsgcli.compute._cpu_flags", lambda: {"amx_bf16"})

@@ -203,6 +203,17 @@ def test_nan_stops_before_the_step(tmp_path):
     assert sum(record["event"] == "step" for record in seen) == 2
 
 
+def test_an_evaluation_that_is_not_finite_is_never_the_best(tmp_path):
+    def spoil_evaluation(model):
+        model.register_forward_hook(lambda module, x, y: y if module.training else y * float("nan"))
+
+    with pytest.raises(DivergedError, match="epoch 0, evaluation: found val_loss nan, expected a finite value"):
+        run(tmp_path / "run", tiny.config(), tiny.bundle(), alter=spoil_evaluation)
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+    line = files.read_json_lines(tmp_path / "run" / "gradient-flow.jsonl")[-1]
+    assert (line["event"], line["val_loss"], len(line["layers"])) == ("diverged", "nan", 8)
+
+
 class RunningAhead(Compute):
     """A CPU that is treated like a device whose results are waited for."""
 
