@@ -224,12 +224,12 @@ def reliability() -> str:
     """The fault table: each row as it was last run in full."""
     records, lines = faults.records(), []
     for number, row in faults.table().items():
-        found = records.get(number)
-        run = (
-            [f"{found['cases']:,}", f"**{found['failures']}**" if found["failures"] else 0, found["date"]]
-            if found
-            else ["not run", "", ""]
-        )
+        found, run = records.get(number), ["not run", "", ""]
+        if found:
+            fewer = re.search(r"--count (\d+)", found["command"])
+            part = f" (count {fewer[1]} of {row.full:,})" if fewer and int(fewer[1]) < row.full else ""
+            failures = f"**{found['failures']}**" if found["failures"] else 0
+            run = [f"{found['cases']:,}{part}", failures, found["date"]]
         lines.append((number, *((found or vars(row))[key] for key in ("fault", "promise", "how")), *run, row.peers))
     return table(("", "fault", "promise", "how it is tested", "cases", "failures", "date", "best known of the field"), lines)
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
-MODULES = ("checkpoints", "fuzz", "data", "samples", "contract", "steps")
-MODULES += ("predicting", "ranks", "launchers", "services", "surroundings", "elsewhere")
+MODULES = ("checkpoints", "training", "refusals", "breakdowns", "fuzz", "data", "samples", "contract", "steps")
+MODULES += ("predicting", "ranks", "launchers", "services", "surroundings")
 PACKAGES = ("torch", "numpy", "safetensors", "lsgcli")
 KEPT = 20  # problems of a row that its record describes
 
@@ -46,7 +46,7 @@ class Row:
 
     Attributes:
         peers: what the best known of the field does.
-        how: how it is tested, or for a row without ``body``, which tests cover it.
+        how: how it is tested.
         quick, full: ``count`` for --quick and --full.
     """
 
@@ -55,9 +55,9 @@ class Row:
     promise: str
     peers: str
     how: str
-    quick: int = 0
-    full: int = 0
-    body: Body | None = None
+    quick: int
+    full: int
+    body: Body
 
 
 _rows: dict[int, Row] = {}
@@ -67,16 +67,12 @@ def row(number: int, *, fault: str, promise: str, peers: str = "", quick: int = 
     """Register a row; the docstring of the generator says how it is tested."""
 
     def decorate(body: Body) -> Body:
-        add(Row(number, fault, promise, peers, " ".join((inspect.getdoc(body) or "").split()), quick, full, body))
+        assert number not in _rows, f"row {number} is there twice"
+        how = " ".join((inspect.getdoc(body) or "").split())
+        _rows[number] = Row(number, fault, promise, peers, how, quick, full, body)
         return body
 
     return decorate
-
-
-def add(one: Row) -> None:
-    """Register a row."""
-    assert one.number not in _rows, f"row {one.number} is there twice"
-    _rows[one.number] = one
 
 
 def table() -> dict[int, Row]:
@@ -88,7 +84,6 @@ def table() -> dict[int, Row]:
 
 def measure(one: Row, count: int, seed: int = 0, command: str = "") -> dict[str, Any]:
     """Run a row; returns its record. An exception in the row is a failure, and so is a row without cases."""
-    assert one.body is not None
     kinds, problems, begin = Counter[str](), [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lsg-stress-", ignore_cleanup_errors=True) as folder:
         try:
@@ -143,13 +138,16 @@ def refused(kind: str, call: Callable[[], object], error: type[BaseException], *
 
 
 def fork(work: Callable[[], object]) -> int:
-    """Start ``work`` in a forked process, whose status is 70 if it raises; returns its pid."""
+    """Start ``work`` in a forked process, whose status is that of a SystemExit, or 70 if it raises otherwise; returns its pid."""
     if pid := os.fork():
         return pid
     status = 70
     with contextlib.suppress(BaseException):
-        work()
-        status = 0
+        try:
+            work()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
     os._exit(status)
 
 

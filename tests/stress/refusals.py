@@ -1,0 +1,195 @@
+"""Rows of trainings that must not start: with other settings, in a directory that is used, in one that cannot be written."""
+
+import itertools
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lsgcli import rundir
+from lsgcli.cli.options import choices_of
+from lsgcli.config import FIELDS, MAY_CHANGE, PATHS, base_type, check, option_name, option_words
+from lsgcli.errors import RunInUseError
+from lsgcli.run import check_same
+from tests.stress.commands import EPOCHS, STEPS, Runs, difference, finish, lsg, on_step, start, unlike
+from tests.stress.rows import Case, refused, row
+
+NOBODY = 65534
+
+
+def stopped(runs: Runs, number: int = 0) -> Path:
+    """Start the run again, and stop it in the middle of its second epoch."""
+    runs.clear()
+    words = [*runs.whole(number).words, "--out", str(runs.run)]
+    outcome = lsg(words, runs.output, lambda: on_step(STEPS + 1, lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)))
+    assert outcome.status == 75, outcome.text
+    return runs.run
+
+
+# Row 14
+
+
+def other_value(name: str, value: Any, run: Path) -> Any:
+    """Another valid value of a setting."""
+    if base_type(name) is bool:
+        return not value
+    if FIELDS[name].metadata["path"]:
+        return str(run / rundir.LAST)
+    numbers = (value + 1, value / 2, 0.5, 0.25) if isinstance(value, int | float) else (2, 8, 0.5, "32x32")
+    candidates = choices_of(name) or [base_type(name)(n) for n in numbers if isinstance(n, str) == (base_type(name) is str)]
+    return next(candidate for candidate in candidates if candidate != value and not check({name: candidate}))
+
+
+@row(
+    14,
+    fault="settings differ on resume, on the command line or in config.json",
+    promise="exit status 2 (6 for the repeated command of another run); the message lists each difference; nothing is written",
+    quick=6,
+    full=1000,
+)
+def other_settings(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """A stopped run is resumed with another value of each setting that may matter (with --quick, of a few): as an option of --resume; as the
+    configuration of the repeated command; and with config.json edited. Then with three other values at once."""
+    runs = Runs(folder)
+    run = stopped(runs)
+    config, facts = rundir.read_config(run), rundir.read_facts(run)
+    fixed = [name for name in FIELDS if name not in MAY_CHANGE]
+    values = {name: other_value(name, getattr(config, name), run) for name in fixed}
+    values["epochs"] = EPOCHS - 1
+    chosen = chance.sample(fixed, min(count, len(fixed)))
+    several = [tuple(chance.sample(fixed, 3)) for _ in range(math.ceil(len(chosen) / 4))]
+    content = {path.name: path.read_bytes() for path in run.iterdir()}
+    for names in [*((name,) for name in chosen), *several]:
+        options = [option_name(name) for name in names]
+        words = [word for name in names for word in option_words(name, values[name])]
+        outcome = lsg(["train", "--resume", str(run), *words], runs.output)
+        yield Case("option of --resume", unlike(outcome, 2, *options))
+        changed = config.replace(**{name: values[name] for name in names})
+        parts = [(option_name(name), repr(getattr(config, name))) for name in names]
+        yield refused("repeated command", lambda c=changed: check_same(run, c), RunInUseError, *itertools.chain(*parts))
+        if edited := [name for name in names if name not in PATHS | {"epochs", "precision"}]:
+            settings = {**facts["settings"], **{name: values[name] for name in edited}}
+            (run / rundir.CONFIG).write_text(json.dumps({**facts, "settings": settings}))
+            outcome = lsg(["train", "--resume", str(run)], runs.output)
+            yield Case("config.json", unlike(outcome, 2, *(option_name(name) for name in edited)))
+            (run / rundir.CONFIG).write_bytes(content[rundir.CONFIG])
+        now = {path.name: path.read_bytes() for path in run.iterdir()}
+        yield Case("files of the run", "" if now == content else f"{names}: files of the run changed")
+
+
+# Rows 16 and 17
+
+
+@row(
+    16,
+    fault="two processes, one run directory",
+    promise="one trains, to the bits of an undisturbed run; the other ends with status 6",
+    quick=4,
+    full=50,
+)
+def races(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Two processes begin within 20 ms: with the same new directory, with that of a stopped run by --resume or by its own command, or with
+    --force. The one that trains waits at its first step until the other has ended."""
+    runs, go = Runs(folder), folder / "go"
+    kinds = ("new", "--resume", "same command", "--force")
+    outputs = [folder / "output-0", folder / "output-1"]
+    for case in range(count):
+        kind, whole = kinds[case % len(kinds)], runs.whole(0)
+        runs.clear()
+        if kind != "new":
+            stopped(runs)
+        words = ["train", "--resume", str(runs.run)] if kind == "--resume" else [*whole.words, "--out", str(runs.run)]
+        words += ["--force"] if kind == "--force" else []
+        go.unlink(missing_ok=True)
+
+        def wait(*arguments: Any, **named: Any) -> None:
+            deadline = time.monotonic() + 60
+            while not go.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+        def change(delay: float) -> None:
+            on_step(0, wait)
+            time.sleep(delay)
+
+        delays = [chance.uniform(0, 0.02) for _ in outputs]
+        pids = [start(words, output, lambda delay=delay: change(delay)) for output, delay in zip(outputs, delays, strict=True)]
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # until one has ended
+        go.touch()
+        ended = sorted(finish(pid, output) for pid, output in zip(pids, outputs, strict=True))
+        problem = "" if [one.status for one in ended] == [0, 6] else f"statuses {[one.status for one in ended]}"
+        yield Case(kind, problem or unlike(ended[1], 6, runs.run) or difference(runs.run, whole.bits))
+
+
+def as_nobody() -> None:
+    """Drop the rights of root, to whom every folder is writable."""
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+
+
+@row(
+    17,
+    fault="a run directory that cannot be created or written, or a full disk, at the start",
+    promise="exit status 7 before the first step, within 2 s of processor time; the message names the path; nothing is left",
+    quick=1,
+    full=5,
+)
+def unwritable(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """As another user, where the row runs as root: a new run in an unwritable folder and below one, an unwritable run by --resume and by its
+    own command, a folder that is a file, a name that is too long, a loop of links, /proc; and a full file system of 1 MiB
+    (where one can be mounted), with and without free inodes."""
+    runs = Runs(folder)
+    whole, run = runs.whole(0), stopped(runs)
+    folder.chmod(0o755)
+    locked, disk = folder / "locked", folder / "disk"
+    for one in (locked, disk):
+        one.mkdir()
+    (folder / "file").touch()
+    (folder / "loop").symlink_to(folder / "loop")
+    shutil.copytree(run, locked / "run")
+    for path in (*locked.rglob("*"), locked):
+        path.chmod(0o555)
+    paths = {
+        "unwritable folder": locked / "new",
+        "below an unwritable folder": locked / "a" / "b" / "new",
+        "file": folder / "file" / "new",
+        "long name": folder / ("x" * 300),
+        "loop of links": folder / "loop" / "new",
+        "/proc": Path("/proc/new"),
+        "unwritable run": locked / "run",
+    }
+
+    def change() -> None:
+        on_step(0, lambda *_, **__: os._exit(99))
+        as_nobody()
+
+    def attempt(kind: str, path: Path, words: list[str], inside: Path) -> Case:
+        before = sorted(inside.rglob("*"))
+        outcome = lsg(words, runs.output, change)
+        problem = unlike(outcome, 7, path) or (f"took {outcome.seconds:.1f} s" if outcome.seconds > 2 else "")
+        return Case(kind, problem or ("" if sorted(inside.rglob("*")) == before else "left files"))
+
+    for _ in range(count):
+        for kind, path in paths.items():
+            yield attempt(kind, path, [*whole.words, "--out", str(path)], locked)
+        yield attempt("unwritable run", locked / "run", ["train", "--resume", str(locked / "run")], locked)
+        for kind, option in (("full disk", "size=1m"), ("no free inodes", "nr_inodes=2")):
+            mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", option, "tmpfs", disk], capture_output=True, check=False)
+            if mounted.returncode:
+                continue
+            try:
+                disk.chmod(0o777)
+                with (disk / "large").open("wb") as stream:
+                    if kind == "full disk":
+                        os.posix_fallocate(stream.fileno(), 0, os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize)
+                yield attempt(kind, disk / "new", [*whole.words, "--out", str(disk / "new")], disk)
+            finally:
+                subprocess.run(["umount", disk], check=True)
