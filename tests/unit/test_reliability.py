@@ -69,7 +69,7 @@ def test_a_row_that_raises_or_does_nothing_is_a_failure():
         raise RuntimeError("broken row")
 
     for body, cases in ((raises, 1), (lambda count, chance, folder: iter(()), 0)):
-        record = measure(Row(99, "", "", "", "", body=body), 1)
+        record = measure(Row(99, "", "", "", "", 1, 1, body), 1)
         assert (record["cases"], record["failures"]) == (cases, 1)
 
 
@@ -81,5 +81,5 @@ def test_the_seed_decides():
         return iter(())
 
     for seed in (0, 0, 1):
-        measure(Row(99, "", "", "", "", body=body), 1, seed)
+        measure(Row(99, "", "", "", "", 1, 1, body), 1, seed)
     assert seen[0] == seen[1] != seen[2]
