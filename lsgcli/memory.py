@@ -15,7 +15,14 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 KEEP = 1 << 30  # bytes
 LIBRARIES = 1280 << 20  # bytes of address space of torch, scipy and numba, for a CPU build with two threads
 # Error messages of failed allocations in torch, the dynamic linker, libc, Python and C++.
-SIGNS = ("can't allocate memory", "failed to map segment", "Cannot allocate memory", "can't start new thread", "bad_alloc")
+SIGNS = (
+    "can't allocate memory",
+    "failed to map segment",
+    "Cannot allocate memory",
+    "can't start new thread",
+    "bad_alloc",
+    "could not create a primitive",  # oneDNN, which found no memory for its code
+)
 
 
 def check_address_space() -> None:
