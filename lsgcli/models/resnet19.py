@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
 from lsgcli.models.layers import ConvNorm, SpikingConv, image_mean, normalise_and_fire, saved
-from lsgcli.neurons.kernels import is_tracing
 from lsgcli.neurons.kernels.saved import in_bits
 from lsgcli.registry import register
 
@@ -34,7 +33,7 @@ class AddBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Spikes (T, B, C, H, W) -> spikes (T, B, C', H', W')."""
         # As bytes, the input would have to be widened twice, for less saved memory.
-        shared = isinstance(self.shortcut, nn.Identity) and not is_tracing(x) and in_bits(x)
+        shared = isinstance(self.shortcut, nn.Identity) and in_bits(x)
         with saved(x, self.second.levels if shared else None):
             z = self.second.convolved(self.first(x))
             return normalise_and_fire(self.second.norm, z, self.lif, residual=self.shortcut(x))

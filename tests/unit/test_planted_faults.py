@@ -133,7 +133,7 @@ def alone(patch):
 
 
 def unscaled(patch):
-    """The scaler begins anew."""
+    """The loss scaler restarts from its initial scale."""
     load = Optimizers.load
     patch.setattr(Optimizers, "load", lambda self, x: load(self, {n: t for n, t in x.items() if "scaler" not in n}))
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from lsgcli import registry
+from lsgcli.neurons.kernels import is_tracing
 from lsgcli.neurons.kernels.cpu.job import STORAGE
 
 
@@ -20,8 +21,10 @@ class Compact(NamedTuple):
 
 
 def in_bits(x: Tensor) -> bool:
-    """Whether the kernels for CPUs can pack x."""
-    return x.dtype in STORAGE and x.numel() > 0 and bool(registry.get("backend", "fused").available(x.device))
+    """Whether the kernels for CPUs can pack x; not while the program is traced."""
+    if is_tracing(x) or x.dtype not in STORAGE or x.numel() == 0:
+        return False
+    return bool(registry.get("backend", "fused").available(x.device))
 
 
 def saved_compactly(x: Tensor, levels: int) -> AbstractContextManager[Any]:
