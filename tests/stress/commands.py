@@ -15,14 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image
 from typer.testing import CliRunner
 
 from lsgcli import checkpoint, files, rundir
 from lsgcli.cli.app import app, main
 from lsgcli.config import MAY_CHANGE
 from lsgcli.training.loop import Trainer
+from tests.stress import program
 from tests.stress.rows import fork
 
 LIMIT = 120  # seconds after which a command counts as hanging
@@ -50,16 +49,7 @@ class Outcome(NamedTuple):
 
 def images(folder: Path) -> Path:
     """An image folder of three colours, of which an epoch of :data:`TRAIN` makes :data:`STEPS` batches."""
-    rng = np.random.default_rng(0)
-    for (split, count), (channel, name) in itertools.product(
-        {"train": 12, "test": 4}.items(), enumerate(("red", "green", "blue"))
-    ):
-        (folder / split / name).mkdir(parents=True)
-        for number in range(count):
-            pixels = rng.integers(0, 200, (8, 8, 3), dtype=np.uint8)
-            pixels[..., channel] += 50
-            Image.fromarray(pixels).save(folder / split / name / f"{number:02}.png")
-    return folder
+    return program.images(folder, 12, 4, size=8, noise=200, colour=50)
 
 
 def placed(folder: Path) -> list[str]:

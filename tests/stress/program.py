@@ -125,15 +125,22 @@ class Command:
         os._exit(status if isinstance(status, int) else 1)
 
 
-def images(root: Path, count: int = 16) -> Path:
-    """An image folder of three classes that differ in colour, with so many training images each."""
+def images(root: Path, count: int = 16, test: int = 6, size: int = 16, noise: int = 120, colour: int = 120) -> Path:
+    """An image folder of three classes.
+
+    Args:
+        root: new folder.
+        count, test: training and test images of each class.
+        size: height and width.
+        noise: pixels are random below this, plus ``colour`` in the channel of the class.
+    """
     rng = np.random.default_rng(0)
-    for split, n in (("train", count), ("test", 6)):
+    for split, n in (("train", count), ("test", test)):
         for channel, name in enumerate(("red", "green", "blue")):
             (root / split / name).mkdir(parents=True)
             for index in range(n):
-                pixels = rng.integers(0, 120, (16, 16, 3), dtype=np.uint8)
-                pixels[..., channel] += 120
+                pixels = rng.integers(0, noise, (size, size, 3), dtype=np.uint8)
+                pixels[..., channel] += colour
                 Image.fromarray(pixels).save(root / split / name / f"{index:02}.png")
     return root
 
