@@ -43,7 +43,13 @@ def spoil(kind: str, name: str, value: float, number: int, note: Path) -> None:
             parameter = model.get_parameter(name)
             parameter.register_hook(lambda gradient: spoilt(gradient, value))
         elif kind == "output":
-            model.get_submodule(name).register_forward_hook(lambda module, x, y: spoilt(y, value) if module.training else y)
+            module = model.get_submodule(name)
+
+            def replace(module: torch.nn.Module, x: Any, y: torch.Tensor) -> torch.Tensor:
+                hook.remove()
+                return spoilt(y, value)
+
+            hook = module.register_forward_hook(replace)
         else:
             original = registry.get
             step.registry.get = lambda kind, which: (
@@ -81,8 +87,8 @@ def sites(model: torch.nn.Module) -> list[tuple[str, str]]:
 )
 def not_finite(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """One element is replaced by NaN, infinity or -infinity in a random step: of the loss, of the logits of an evaluation, of each gradient, of
-    the output of each module, of an MLP with compiled and a VGGSNN with reference neurons. Neurons do not pass on NaN, so a
-    replaced activation may also be without effect; then all that is saved must be finite."""
+    the output of each module, of an MLP with compiled and a VGGSNN with reference neurons. Neurons do not pass on NaN, and a logit of
+    -infinity is a probability of 0, so a replaced activation may also be without effect; then all that is saved must be finite."""
     runs, note = Runs(folder), folder / "note"
     networks: list[list[str]] = [[], ["--arch", "vggsnn", "--size", "16", "--backend", "reference"]]
     places = []
@@ -189,6 +195,7 @@ def workers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     whole = runs.whole(0)
     damage: tuple[Callable[[bytes], bytes], ...] = (lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\0" * len(b))
     events = ["--dataset", "event-folder", "--data-dir", str(source_of_events), "--augment", "drop-events"]
+    events += ["--val-fraction", "0", "--batch-size", "12"]  # each epoch reads each recording; those for evaluation are read once
     for case in range(count):
         runs.clear()
         shutil.rmtree(folder / "cache", ignore_errors=True)
