@@ -1,5 +1,6 @@
 """Classification of a recording while it is written, timestep by timestep."""
 
+import contextlib
 import logging
 import os
 import select
@@ -27,6 +28,7 @@ log = logging.getLogger("lsg")
 READ = 1 << 16  # bytes per read
 LOOK = 0.2  # seconds between checks for a stop request while waiting
 GROWN = 0.02  # seconds between checks of a growing file
+FEW = 150_000_000  # multiply-accumulates of a timestep up to which one thread is fastest; measured, see docs/performance.md
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def stream(
     """
     dataset, T = _dataset(network), network.config.T
     steps, rest = _steps(network), None
+    threads = _threads(network, steps)
     slicer = Slicer(network.config.slicing == "count", T, _length(network, per_slice), path)
     state: tuple[torch.Tensor, ...] = ()
     total = torch.zeros(len(network.classes), dtype=torch.float64)
@@ -81,7 +84,7 @@ def stream(
     for index, cut in enumerate(_slices(network, dataset, slicer, chunks)):
         window, step = divmod(index, T)
         x = network.compute.move(network.batch([_frame(dataset, cut, path)])[0])
-        with torch.inference_mode(), network.compute.autocast():
+        with _limited(threads), torch.inference_mode(), network.compute.autocast():
             rest = steps.rest(1) if rest is None else rest
             logits, state = steps.step(x, state if step else rest)
         now = full_precision(logits[0]).cpu()
@@ -124,6 +127,23 @@ def _steps(network: Network) -> Stepwise:
         "--stream: found an export of all timesteps, expected an export of one timestep",
         hint="Export with --mode step (onnx, pt2), or use the checkpoint.",
     )
+
+
+def _threads(network: Network, steps: Stepwise) -> int:
+    """One for a small network, unless their number is set: waking others takes longer than they save."""
+    is_set = network.config.threads or "OMP_NUM_THREADS" in os.environ
+    return 1 if not is_set and 0 < steps.macs < FEW else torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def _limited(threads: int) -> Iterator[None]:
+    """Context in which torch uses so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _length(network: Network, per_slice: int | None) -> int:

@@ -64,11 +64,14 @@ class Stepwise(Runner):
     Args:
         function: one timestep: a frame or image (B, C, H, W), then the state -> logits (B, classes), then the next state.
         example: a state of any batch size.
+        macs: multiply-accumulates of the layers before neurons, in a timestep of one sample; 0 if unknown.
     """
 
-    def __init__(self, config: dict[str, Any], function: Callable[..., Iterable[Tensor]], example: Iterable[Tensor]):
+    def __init__(
+        self, config: dict[str, Any], function: Callable[..., Iterable[Tensor]], example: Iterable[Tensor], macs: int = 0
+    ):
         super().__init__(config)
-        self.function, self.example = function, tuple(example)
+        self.function, self.example, self.macs = function, tuple(example), macs
 
     def rest(self, batch: int) -> tuple[Tensor, ...]:
         """The initial state of ``batch`` samples: zeros."""
@@ -100,7 +103,9 @@ def stepwise(network: SpikingNet, config: dict[str, Any]) -> Stepwise:
     """A network in torch that runs one timestep at a time."""
     spec, stepping = network.spec, quick(network)
     weight = next(stepping.parameters())
-    return Stepwise(config, stepping, stepping.rest(weight.new_zeros(1, spec.in_channels, spec.height, spec.input_size)))
+    rest = stepping.rest(weight.new_zeros(1, spec.in_channels, spec.height, spec.input_size))
+    macs = sum(u.numel() * layer.synapse.weight[0].numel() for u, layer in zip(rest, network.spiking_layers(), strict=True))
+    return Stepwise(config, stepping, rest, macs)
 
 
 class NetworkRunner(Runner):

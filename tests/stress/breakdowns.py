@@ -195,7 +195,12 @@ def workers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     whole = runs.whole(0)
     damage: tuple[Callable[[bytes], bytes], ...] = (lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\0" * len(b))
     events = ["--dataset", "event-folder", "--data-dir", str(source_of_events), "--augment", "drop-events"]
-    events += ["--val-fraction", "0", "--batch-size", "12"]  # each epoch reads each recording; those for evaluation are read once
+    events += [
+        "--val-fraction",
+        "0",
+        "--batch-size",
+        "12",
+    ]  # each epoch reads each recording; those for evaluation are read once
     for case in range(count):
         runs.clear()
         shutil.rmtree(folder / "cache", ignore_errors=True)

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from lsgcli import models, streaming
 from lsgcli.data import readers
 from lsgcli.data.events import Events
 from lsgcli.data.frames import FrameSettings, edges_of
 from lsgcli.data.slicing import Slicer
 from lsgcli.errors import ConfigError, DataError
-from lsgcli.export.runners import Runner
+from lsgcli.export.runners import Runner, Stepwise, stepwise
+from lsgcli.models.integer import deployed
+from lsgcli.neurons import NeuronConfig
 from lsgcli.prediction import Network, predict
 from lsgcli.streaming import stream
 from tests.exports import exported, slow_if
@@ -284,3 +287,30 @@ def test_damaged_streams_give_what_was_whole(tmp_path):
             continue
         assert [(window, step - 1) for window, step in steps] == [divmod(i, 4) for i in range(len(steps))]
     assert ends == {"end", f"error about {file}"}
+
+
+@pytest.mark.parametrize(("few", "variable", "used"), [(None, None, 1), (0, None, 2), (None, "2", 2)])
+def test_a_small_network_uses_one_thread_unless_their_number_is_set(few, variable, used, tmp_path, monkeypatch):
+    path = saved(tmp_path / "net.safetensors", medians=(200, 1))
+    (tmp_path / "a.aedat").write_bytes(aedat2_bytes(blob(0)))
+    network, seen, step = Network.open(path), [], Stepwise.step
+    monkeypatch.setattr(Stepwise, "step", lambda *arguments: seen.append(torch.get_num_threads()) or step(*arguments))
+    monkeypatch.setattr("lsgcli.streaming.FEW", streaming.FEW if few is None else few)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert [torch.get_num_threads() for _ in stream(network, str(tmp_path / "a.aedat"), idle=0)] == [2] * len(seen)
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {used}
+
+
+def test_multiplications_of_a_timestep():
+    """VGGSNN by hand: 3 x 3 kernels, with the size halved after every second of eight layers."""
+    network = models.build("vggsnn", NeuronConfig(), T=2, num_classes=3, in_channels=2, width_multiplier=1 / 8, input_size=16)
+    channels, sizes = (2, 8, 16, 32, 32, 64, 64, 64, 64), (16, 16, 8, 8, 4, 4, 2, 2)
+    expected = sum(9 * c * d * size**2 for c, d, size in zip(channels[:-1], channels[1:], sizes, strict=True))
+    assert stepwise(deployed(network.eval()), {}).macs == expected
