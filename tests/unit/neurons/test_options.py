@@ -11,7 +11,6 @@ from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels import NormParameters
-from lsgcli.neurons.kernels.gpu import interpreted
 from tests.unit.models.helpers import SMALL, backward, sequence, small
 from tests.unit.neurons import oracle
 from tests.unit.neurons.cases import against_reference, case_with_options
@@ -164,8 +163,8 @@ def test_random_cases(backend):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name in ("fused", "triton")])
 def test_many_random_cases(backend):
-    """A thousand, or 200 in Triton's interpreter, which takes most of a second for one."""
-    check_cases(backend, range(CASES, CASES + (200 if interpreted() else 1000)))
+    """A thousand."""
+    check_cases(backend, range(CASES, CASES + 1000))
 
 
 def test_defaults_store_nothing():
