@@ -6,10 +6,12 @@
     python -m benchmarks.evidence neurons-cifar-dvs --data-dir FOLDER    # <class>/*.aedat
     python -m benchmarks.evidence rules --data-dir FOLDER                # CIFAR-10's images, train/<class>/ and test/<class>/
     python -m benchmarks.evidence threshold --part threshold-2           # one part, to run side by side with others
+    python -m benchmarks.evidence rules --data-dir FOLDER --seeds 0-1    # some of the seeds; the others another day
     python -m benchmarks.evidence threshold --collect                    # only the record, from the finished runs
 
 Each part of an experiment is a table of ``lsg ablate``, run in one process per core. Finished runs are not repeated. Runs are written to
-``--out``, records and commands to ``benchmarks/results/evidence-<name>.json``, after each part; the record keeps the parts that are not run.
+``--out``, records and commands to ``benchmarks/results/evidence-<name>.json``, after each part; the record keeps the parts that are not run,
+and the settings and results of finished runs of an unfinished part, so that it can be completed on another machine.
 """
 
 import argparse
@@ -28,9 +30,11 @@ from typing import Any
 from benchmarks.measuring import RESULTS, machine, write
 from benchmarks.reproduction import shown
 from benchmarks.tables import Cell, Table
+from lsgcli import files, rundir
 from lsgcli.ablation import statistics
 from lsgcli.ablation.collect import Collection, collect
 from lsgcli.ablation.plan import what_counts
+from lsgcli.config import PATHS
 
 
 @dataclass(frozen=True)
@@ -100,18 +104,20 @@ EXPERIMENTS = {
 }
 
 
-def commands(experiment: Experiment, part: str, root: Path, data_dir: str | None) -> list[list[list[str]]]:
+def commands(
+    experiment: Experiment, part: str, root: Path, data_dir: str | None, seeds: Sequence[int]
+) -> list[list[list[str]]]:
     """The ablations of a part, in groups that run one after another."""
     groups, options = [], experiment.options.split()
     options += ["--data-dir", data_dir] if data_dir else []
     options += ["--margin", f"{experiment.margin:g}", "--threads", "1"]
-    every = f"{experiment.seeds[0]}-{experiment.seeds[-1]}"
+    every = f"{seeds[0]}-{seeds[-1]}"
     for number, rows in enumerate(experiment.parts[part]):
         each = "{seed}" in rows
         groups.append(
             [
                 ["lsg", "ablate", *options, *rows.format(root=root, seed=seed).split(), "--seeds", str(seed), "--out", str(out)]
-                for seed in (experiment.seeds if each else [every])
+                for seed in (seeds if each else [every])
                 for out in [root / (f"{number}-{seed}" if each else str(number)) if number else root]
             ]
         )
@@ -119,13 +125,14 @@ def commands(experiment: Experiment, part: str, root: Path, data_dir: str | None
 
 
 def run(name: str, options: argparse.Namespace) -> None:
-    """Train missing runs, part by part, and write the record of all finished parts."""
+    """Train missing runs, part by part, and write the record of all finished runs."""
     experiment, path = EXPERIMENTS[name], RESULTS / f"evidence-{name}.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"commands": {}, "tables": {}}
+    record.setdefault("runs", {})
     for part in [options.part] if options.part else experiment.parts:
         root = options.out / part
-        groups = commands(experiment, part, root, options.data_dir)
-        for group in () if options.collect else groups:
+        restore(record["runs"].get(part, {}), root)
+        for group in () if options.collect else commands(experiment, part, root, options.data_dir, options.seeds):
             # A command that runs several times at once shares its work.
             copies = group * options.processes if len(group) == 1 else group
             with ThreadPoolExecutor(options.processes) as pool:
@@ -134,15 +141,47 @@ def run(name: str, options: argparse.Namespace) -> None:
                 sys.exit(f"{part}: failed: {shlex.join(group[0])}")
         if not root.exists():
             continue
-        found = without_sources(collect(root))
-        if None in found.records:
-            print(f"{part}: not finished", file=sys.stderr)
-            continue
+        found = finished(without_sources(collect(root)))
+        rows = len({cell.row for cell in found.cells})
+        missing = rows * len(experiment.seeds) - len(found.cells)
+        if missing:
+            print(f"{part}: {missing} runs are missing", file=sys.stderr)
+        record["runs"][part] = kept(found, root) if missing or options.seeds != experiment.seeds else {}
         record["machine"] = machine("numba")
+        groups = commands(experiment, part, root, options.data_dir, experiment.seeds)
         record["commands"][part] = "\n    ".join(shown(words, options.out) for group in groups for words in group)
         record["tables"][part] = found.summary(experiment.margin / 100)
         record["pair"], record["margin"] = experiment.pair, experiment.margin / 100
         print(write(path.stem, record), file=sys.stderr)
+
+
+def kept(collection: Collection, root: Path) -> dict[str, dict[str, Any]]:
+    """What a table needs of each run, by its folder: the files of :func:`restore`, without paths of this machine."""
+    found = {}
+    for cell, result in zip(collection.cells, collection.records, strict=True):
+        facts = rundir.read_facts(cell.path)
+        settings = cell.config.replace(**dict.fromkeys(PATHS)).to_dict()
+        config = {"settings": settings, **{name: facts[name] for name in ("schema", "precision", "data_digest")}}
+        found[str(cell.path.relative_to(root))] = {
+            rundir.CONFIG: config,
+            rundir.RESULT: {**(result or {}), "run": None, "checkpoint": None},
+        }
+    return found
+
+
+def restore(runs: dict[str, dict[str, Any]], root: Path) -> None:
+    """Write the :func:`kept` runs, which are then not repeated, to the folders that they had."""
+    for folder, contents in runs.items():
+        if not (root / folder).exists():
+            (root / folder).mkdir(parents=True)
+            for name, content in contents.items():
+                files.write_json(root / folder / name, content)
+
+
+def finished(collection: Collection) -> Collection:
+    """Only the finished runs."""
+    both = [(cell, record) for cell, record in zip(collection.cells, collection.records, strict=True) if record is not None]
+    return replace(collection, cells=[cell for cell, _ in both], records=[record for _, record in both])
 
 
 def without_sources(collection: Collection) -> Collection:
@@ -213,12 +252,19 @@ def _mean(values: list[float | None]) -> str:
     return f"{100 * sum(there) / len(there):.1f}" if there else "-"
 
 
+def _span(text: str) -> range:
+    """The seeds from a text like 0-1."""
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
 def main() -> None:
     """Run one experiment and write its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(EXPERIMENTS))
     parser.add_argument("--data-dir", help="folder of the data set")
     parser.add_argument("--part", help="only this part")
+    parser.add_argument("--seeds", type=_span, help="first and last of the seeds to run, as 0-1; default: all")
     parser.add_argument("--out", type=Path, default=Path("runs") / "evidence", help="folder of the runs")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="at once; default: all cores")
     parser.add_argument("--collect", action="store_true", help="train nothing")
@@ -226,6 +272,9 @@ def main() -> None:
     experiment = EXPERIMENTS[options.name]
     if experiment.folder and not (options.collect or options.data_dir):
         parser.error(f"{options.name}: found no --data-dir, expected the folder of the data set")
+    options.seeds = options.seeds or experiment.seeds
+    if not set(options.seeds) <= set(experiment.seeds):
+        parser.error(f"--seeds: found {options.seeds}, expected seeds of the plan, {experiment.seeds}")
     if options.part and options.part not in experiment.parts:
         parser.error(f"--part: found {options.part}, expected one of {', '.join(experiment.parts)}")
     if shutil.which("lsg") is None:

@@ -14,6 +14,7 @@ from benchmarks import (
     cost,
     depth,
     documented,
+    evidence,
     library,
     measuring,
     peers,
@@ -24,7 +25,9 @@ from benchmarks import (
 )
 from benchmarks.steps import MODES, build, inputs, prepare
 from lsgcli import models, registry
+from lsgcli.ablation.collect import collect
 from lsgcli.neurons import LIF, TdBatchNorm2d
+from tests.unit.ablation.helpers import plan, write_run
 
 TINY = {
     "vggsnn": workers.case("vggsnn", width=1 / 16, T=3, batch=2, size=16),
@@ -367,3 +370,23 @@ def test_depth_says_where_a_measure_is_lost():
     gains, lost, _, _ = depth.tables({"cells": cells, "tables": {}})
     assert gains.rows == [["none, lsg", "-; -; -", "0.75; 1.5; 3", "-; -; -"]]
     assert lost.rows == [["none, lsg", "-; -; -", "0.002; 0.3; -", "-; -; -", "20", "-", "-"]]
+
+
+def test_an_experiment_goes_on_from_its_record(tmp_path):
+    """Elsewhere, the finished runs of a record give the same table; rows that copy widths from a run of each seed are one."""
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    cells = plan(here, {"method": "none"}, {"method": "lsg"}, data_dir=str(tmp_path)).cells()
+    for cell, accuracy in zip(cells, (0.5, 0.6, 0.7, "none yet"), strict=True):
+        write_run(cell, accuracy, used="fp32", data_digest="0")
+    for seed in range(2):
+        copied = {"method": "matched-width", "width_from": f"{here}/{seed}.safetensors"}
+        (cell,) = plan(here / f"1-{seed}", copied, seeds=(seed,)).cells()
+        write_run(cell, 0.8, used="fp32", data_digest="0")
+    found = evidence.finished(evidence.without_sources(collect(here)))
+    kept = evidence.kept(found, here)
+    assert len(kept) == 5
+    assert str(tmp_path) not in str(kept)
+    evidence.restore(kept, elsewhere)
+    again = evidence.finished(evidence.without_sources(collect(elsewhere)))
+    assert again.summary()["rows"] == found.summary()["rows"]
+    assert [row["n"] for row in found.summary()["rows"]] == [2, 1, 2]
