@@ -6,7 +6,7 @@
 
 Each piece runs ``lsg ablate`` for the widths, and measures the gradient flow of each cell at the start and the end of its training. A repeated
 command resumes: finished cells and measurements are not repeated. Runs are written to ``--out``, the record of all pieces to
-``benchmarks/results/evidence-depth.json``.
+``benchmarks/results/evidence-depth.json``; it keeps the pieces that are not in ``--out``.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import evidence
-from benchmarks.measuring import machine, without_folders, write
+from benchmarks.measuring import RESULTS, machine, without_folders, write
 from benchmarks.tables import Table, show
 
 RESIDUALS, LAYERS = ("none", "add"), (8, 20, 34)  # layers of neurons; there is one more layer of weights
@@ -74,14 +74,17 @@ def measure(root: Path, data_dir: str, batches: int, weights: int) -> None:
         print(f"{cell.path}, {moment}: loss {flow['loss']:.3f}", file=sys.stderr)
 
 
-def collected(out: Path) -> dict[str, Any]:
-    """All finished pieces: ``cells``, with medians over the layers, and ``tables`` of ``lsg ablate``, by network."""
+def collected(out: Path, before: dict[str, Any]) -> dict[str, Any]:
+    """All finished pieces, of a folder or of an earlier record: ``cells``, with medians over the layers, and ``tables`` of ``lsg ablate``,
+    by network."""
     from lsgcli.ablation.collect import collect
 
     cells, tables = [], {}
     for residual, layers in itertools.product(RESIDUALS, LAYERS):
         root = out / f"{residual}-{layers}"
         if not root.exists():
+            cells += [cell for cell in before["cells"] if (cell["residual"], cell["layers"]) == (residual, layers)]
+            tables |= {name: table for name, table in before["tables"].items() if name == root.name}
             continue
         collection = collect(root)
         tables[root.name] = {"rows": collection.summary(MARGIN / 100)["rows"]}
@@ -181,7 +184,9 @@ def main() -> None:
         print(" ".join(map(without_folders, words)), file=sys.stderr)
         subprocess.run([*words, "-q"], stdout=subprocess.DEVNULL, check=True)
         measure(root, options.data_dir, *((4, 2) if options.quick else (BATCHES, WEIGHTS)))
-    record = {"machine": machine("numba"), **collected(options.out)}
+    path = RESULTS / "evidence-depth.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"cells": [], "tables": {}}
+    record = {"machine": machine("numba"), **collected(options.out, before)}
     if options.quick:
         show(tables(record))
     else:
