@@ -277,7 +277,7 @@ def _lines(descriptor: int, limit: float) -> Iterator[bytes | None]:
     promise="a DataError that names the file, or events in bounds and in order; bounded memory, no crash, no hang",
     peers="32.7 % of damaged AEDAT files end in undocumented exceptions of tonic, 28.9 % in events outside the sensor",
     quick=900,
-    full=90_000,
+    full=1_000_000,
 )
 def malformed(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Recordings of nine formats (of a camera too, where LSGCLI_TEST_DATA has them), damaged in up to three of 18 ways: bits, bytes,
