@@ -1,6 +1,7 @@
 """Rows of networks and their training: what every registered neuron, method, norm and network must do."""
 
 import functools
+import gc
 import itertools
 import math
 import random
@@ -92,13 +93,14 @@ def valid(kind: str, build: Callable[[], Any], cases: Callable[[Any], Iterator[C
 @row(
     31,
     fault="state left in a network by its last input",
-    promise="f(x) twice is equal to the bit; a batch gives what its samples give one by one",
+    promise="f(x) twice is equal to the bit; a batch gives what its samples give one by one; no tensor of a step stays in memory",
     quick=10,
     full=10_000,
 )
 def state_left(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Each registered network with each neuron and norm, method, reset, and further options, in float64: evaluated twice, with another input
-    between, and sample by sample; and twice in training, with the same seed."""
+    between, and sample by sample; and twice in training, with the same seed. In float32, a second training step must leave as many tensors
+    in memory as the first."""
 
     def judge(net: Any, name: str) -> Iterator[Case]:
         x, other = sequence(net), sequence(net, seed=2)
@@ -115,6 +117,12 @@ def state_left(count: int, chance: random.Random, folder: Path) -> Iterator[Case
                 torch.manual_seed(3)
                 trained.append(net.train()(x))
             yield Case("training", "" if torch.equal(*trained) else f"{name}: differs")
+        net, counts = net.float(), []
+        for _ in range(2):
+            net(x.float()).square().sum().backward()
+            gc.collect()
+            counts.append(sum(issubclass(type(one), Tensor) for one in gc.get_objects()))
+        yield Case("memory", "" if counts[1] <= counts[0] else f"{name}: {counts[1] - counts[0]} tensors stay")
 
     every = list(itertools.product(registry.names("arch"), VARIANTS))
     for arch, settings in drawn(chance, every, count):

@@ -40,7 +40,7 @@ def saved_compactly(x: Tensor, levels: int) -> AbstractContextManager[Any]:
 
     def pack(kept: Tensor) -> Any:
         if kept.data_ptr() != address or kept.numel() != n:
-            return kept
+            return kept.detach()  # a result that its own node saves would never be freed
         if not once:
             once.append(_compact(kept, levels))
         return once[0], kept.shape, kept.stride()

@@ -1,5 +1,7 @@
 """Spikes saved for backward in bits: what is restored, and how much memory they need."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -53,3 +55,12 @@ def test_part_of_a_tensor_is_saved_as_it_is():
     with saved_compactly(x.detach()[:2], 1):
         y = x[:2].square()
     assert torch.equal(y.grad_fn._saved_self, x[:2])
+
+
+def test_a_result_that_its_own_node_saves_is_freed():
+    """Also without a backward pass, as that of a sigmoid whose gradient is not needed."""
+    with saved_compactly(torch.ones(4), 1):
+        beta = torch.zeros(3, requires_grad=True).sigmoid()
+    kept = weakref.ref(beta)
+    del beta
+    assert kept() is None
