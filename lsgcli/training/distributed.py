@@ -180,16 +180,19 @@ def joined(place: Place, device: str) -> Iterator[Group]:
 class Failures:
     """Ends a process when another one has failed or hangs, even inside a collective that will never complete.
 
-    A thread of each process reports that it is alive, and looks for failures and for processes that no longer report.
+    A thread of each process reports that it is alive, and looks for failures and for processes that no longer report. A second one notices
+    if the first waits for a store whose process hangs, which it would do forever.
     """
 
     def __init__(self, place: Place, store: Any):
         self.place, self.store = place, store
         store.set_timeout(timedelta(seconds=SILENCE))
         store.set(f"alive/{place.rank}", "")
-        self.lock, self.closed = threading.Lock(), threading.Event()
+        self.lock, self.closed, self.left = threading.Lock(), threading.Event(), threading.Event()
+        self.unanswered = 0  # looks of the second thread since the last answer of the store
         self.thread = threading.Thread(target=self._watch, name="failures", daemon=True)
         self.thread.start()
+        threading.Thread(target=self._oversee, name="store", daemon=True).start()
 
     def settle(self, error: Exception) -> None:
         """Return if this process has to report ``error``; otherwise end it with the status of the first failure.
@@ -229,6 +232,7 @@ class Failures:
             self.store.set(f"done/{self.place.rank}", "")
             if self.place.hosts:
                 self.store.wait([f"done/{rank}" for rank in range(self.place.size)], timedelta(seconds=2 * GRACE))
+        self.left.set()
 
     def _report(self, rank: int, status: int) -> Failure:
         """Report a failure; returns the first one that was reported."""
@@ -274,6 +278,7 @@ class Failures:
                     now = self.store.multi_get(keys) if self.store.check(keys) else []
             except Exception:
                 first, now = Failure(-1, LsgError.exit_code), []
+            self.unanswered = 0
             for rank, beat in zip(others, now, strict=False):
                 last, looks = beats.get(rank, (b"", 0))
                 beats[rank] = (beat, looks + 1 if beat == last != DONE else 0)
@@ -286,10 +291,22 @@ class Failures:
         with contextlib.suppress(Exception):
             self.store.set(f"alive/{self.place.rank}", DONE)
 
+    def _oversee(self) -> None:
+        while not self.left.wait(POLL):
+            self.unanswered += 1
+            if self.unanswered > SILENCE / POLL:
+                where = f"{self.place.address}:{self.place.port}, where the processes meet"
+                self._end(f"no answer from {where}, for {SILENCE:g} s; all processes end")
+
     def _abandon(self, rank: int) -> None:
         """End this process because another one hangs, with a message from the first process that notices."""
-        if self._report(self.place.rank, LsgError.exit_code).rank == self.place.rank:
-            print(f"error: rank {rank}: no sign of life for {SILENCE:g} s; all processes end", file=sys.stderr, flush=True)
+        first = self._report(self.place.rank, LsgError.exit_code).rank == self.place.rank
+        self._end(f"rank {rank}: no sign of life for {SILENCE:g} s; all processes end" if first else "")
+
+    def _end(self, message: str) -> None:
+        """End this process at once."""
+        if message:
+            print(f"error: {message}", file=sys.stderr, flush=True)
         os._exit(LsgError.exit_code)
 
 

@@ -280,18 +280,21 @@ def test_place_of_a_process():
     assert place({}) == Place()
 
 
-def hanging(rank, size, port):
+def hanging(rank, size, port, hit):
     distributed.SILENCE = 3.0
     with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
         group.gather(torch.zeros(1))
-        if rank == 1:
+        if rank == hit:
             os.kill(os.getpid(), signal.SIGSTOP)
         group.gather(torch.zeros(1))
 
 
 @pytest.mark.slow
-def test_a_process_that_hangs_ends_the_others():
-    assert start(hanging, 3, wait=40)[::2] == [1, 1]
+@pytest.mark.parametrize("hit", [0, 1])
+def test_a_process_that_hangs_ends_the_others(hit):
+    """Also the one that serves the store, which then does not answer."""
+    statuses = start(hanging, 3, hit, wait=40)
+    assert [status for rank, status in enumerate(statuses) if rank != hit] == [1, 1]
 
 
 def stopping(rank, size, port, folder):
