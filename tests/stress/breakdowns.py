@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from lsgcli import checkpoint, files, registry, rundir
 from lsgcli.data import parallel
 from lsgcli.training import evaluate, step
 from lsgcli.training.loop import Trainer
-from tests.stress.commands import EPOCHS, STEPS, Runs, difference, limit_memory, lsg, on_step, unlike
-from tests.stress.rows import Case, row
+from tests.stress import data, seeds
+from tests.stress.rows import Case, limit_memory, row
+from tests.stress.runs import EPOCHS, STEPS, Runs, difference, on_step
 
 # Row 19
 
@@ -36,7 +36,7 @@ def spoilt(x: torch.Tensor, value: float) -> torch.Tensor:
 def spoil(kind: str, name: str, value: float, number: int, note: Path) -> None:
     """In this process, replace an element by ``value`` in step ``number``, and note the parameters before it."""
 
-    def once(trainer: Trainer, *arguments: Any, **named: Any) -> None:
+    def once(trainer: Trainer) -> None:
         model = trainer.model
         note.write_text(checkpoint.tensor_digest({n: p.detach() for n, p in model.named_parameters()}))
         if kind == "gradient":
@@ -93,26 +93,24 @@ def not_finite(count: int, chance: random.Random, folder: Path) -> Iterator[Case
     networks: list[list[str]] = [[], ["--arch", "vggsnn", "--size", "16", "--backend", "reference"]]
     places = []
     for more in networks:
-        runs.clear()
-        outcome = lsg([*runs.words, *more, "--epochs", "1", "--out", str(runs.run)], runs.output)
-        assert outcome.status == 0, outcome.text
+        one = runs.train([*runs.words, *more, "--epochs", "1"])
+        assert one.status == 0, one.err
         model = checkpoint.load(runs.run / rundir.LAST)[0]
         places += [(more, kind, name, value) for kind, name in sites(model) for value in VALUES]
     chance.shuffle(places)
     turns = [[place for place in places if place[1] == kind] for kind in ("loss", "evaluation", "gradient", "output")]
     mixed = [place for turn in itertools.zip_longest(*turns) for place in turn if place]  # some of each kind with --quick
     for more, kind, name, value in mixed[:count]:
-        runs.clear()
         number = chance.randrange(1, STEPS * EPOCHS)
 
         def change(kind=kind, name=name, value=value, number=number) -> None:
             spoil(kind, name, value, number, note)
 
-        outcome = lsg([*runs.words, *more, "--out", str(runs.run)], runs.output, change)
+        one = runs.train([*runs.words, *more], change)
         problem = spread(runs.run)
-        if not problem and not (kind == "output" and outcome.status == 0):
-            problem = unlike(outcome, 5, "Likely cause") or _stop_problem(runs.run, kind, number, note)
-        without = ", without effect" if outcome.status == 0 else ""
+        if not problem and not (kind == "output" and one.status == 0):
+            problem = one.ended(5, "Likely cause") or _stop_problem(runs.run, kind, number, note)
+        without = ", without effect" if one.status == 0 else ""
         yield Case(f"{kind}{without}", problem and f"{name} {value} in step {number} of {more}: {problem}")
 
 
@@ -152,33 +150,18 @@ def out_of_memory(count: int, chance: random.Random, folder: Path) -> Iterator[C
     """A training that needs 300 MiB gets up to 250 MiB of address space (RLIMIT_AS), from its start or from a random step on."""
     runs = Runs(folder)
     for _ in range(count):
-        runs.clear()
         more, number = chance.randrange(250 << 20), chance.choice((None, 0, 1))
 
         def change(more=more, number=number) -> None:
             if number is None:
                 limit_memory(more)
             else:
-                on_step(number, lambda *_, **__: limit_memory(more))
+                on_step(number, lambda _: limit_memory(more))
 
-        words = [*runs.words, "--width-multiplier", "16", "--epochs", "1", "--out", str(runs.run)]
-        outcome = lsg(words, runs.output, change)
+        one = runs.train([*runs.words, "--width-multiplier", "16", "--epochs", "1"], change)
         kind = "from the start" if number is None else f"from step {number}"
-        problem = unlike(outcome, 8, "not enough memory", "\n  ")
+        problem = one.ended(8, "not enough memory", "\n  ")
         yield Case(kind, problem and f"{more >> 20} MiB: {problem}")
-
-
-def recordings(folder: Path) -> Path:
-    """A folder of recordings in the layout of :func:`tests.stress.commands.images`."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 12), ("test", 4)):
-        for label, name in enumerate(("left", "middle", "right")):
-            (folder / split / name).mkdir(parents=True)
-            for number in range(count):
-                x, y = (rng.integers(0, 8, 60).astype(np.uint16) + (4 * label, 0)[i] for i in (0, 1))
-                events = {"x": x, "y": y, "t": np.arange(60) * 1000, "p": rng.integers(0, 2, 60).astype(bool)}
-                np.savez(folder / split / name / f"{number:02}.npz", **events, sensor=[16, 16])
-    return folder
 
 
 @row(
@@ -191,46 +174,40 @@ def recordings(folder: Path) -> Path:
 def workers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Two processes prepare the data. A random file is damaged (cut, empty, of another kind); or one of the processes is killed (SIGKILL) up
     to a second after it was started. And a recording is damaged while threads read it again for each epoch."""
-    runs, source_of_events = Runs(folder), recordings(folder / "recordings")
+    runs = Runs(folder)
     whole = runs.whole(0)
+    data.recordings(folder / "events", 18, 4, ".npz", lambda seed: seeds.npz(seeds.rows(seed, 60, 128, 128)))
     damage: tuple[Callable[[bytes], bytes], ...] = (lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\0" * len(b))
-    events = ["--dataset", "event-folder", "--data-dir", str(source_of_events), "--augment", "drop-events"]
-    events += [
-        "--val-fraction",
-        "0",
-        "--batch-size",
-        "12",
-    ]  # each epoch reads each recording; those for evaluation are read once
+    events = ["--dataset", "event-folder", "--data-dir", str(folder / "events"), "--augment", "drop-events"]
+    # Each epoch reads each recording; those for evaluation are read once.
+    events += ["--val-fraction", "0", "--batch-size", "12"]
     for case in range(count):
-        runs.clear()
         shutil.rmtree(folder / "cache", ignore_errors=True)
         kind = ("process raises", "process is killed", "thread raises")[case % 3]
-        source = folder / ("recordings" if kind.startswith("thread") else "images") / "train"
+        source = folder / ("events" if kind.startswith("thread") else "data") / "train"
         victim = chance.choice(sorted(source.rglob("*.*")))
-        content, broken, delay = victim.read_bytes(), chance.choice(damage), chance.random()
-
-        def spoil_file(*arguments: Any, victim=victim, content=content, broken=broken, **named: Any) -> None:
-            victim.write_bytes(broken(content))
+        content, delay = victim.read_bytes(), chance.random()
+        damaged = chance.choice(damage)(content)
 
         def in_processes(delay=delay, kind=kind) -> None:
             parallel.PROBE = parallel.WORTH = parallel.BUSY = -1.0
             if kind == "process is killed":
                 threading.Thread(target=kill_child, args=(delay,), daemon=True).start()
 
-        output, words = runs.output, [*whole.words, "--workers", "2", "--out", str(runs.run)]
-        try:
-            if kind == "process raises":
-                spoil_file()
-                problem = unlike(lsg(words, output, in_processes), 3, victim)
-            elif kind == "process is killed":
-                outcome = lsg(words, output, in_processes)
-                kind += "" if "worker processes ended unexpectedly" in outcome.text else " after its work"
-                problem = unlike(outcome, 0) or difference(runs.run, whole.bits)
-            else:
-                words += events
-                problem = unlike(lsg(words, output, lambda spoil=spoil_file: on_step(STEPS - 1, spoil)), 3, victim)
-        finally:
-            victim.write_bytes(content)
+        def in_threads(victim=victim, damaged=damaged) -> None:
+            on_step(STEPS - 1, lambda _: victim.write_bytes(damaged))
+
+        words = [*whole.words, "--workers", "2"]
+        if kind == "process raises":
+            victim.write_bytes(damaged)
+            problem = runs.train(words, in_processes).ended(3, victim)
+        elif kind == "process is killed":
+            one = runs.train(words, in_processes)
+            kind += "" if "worker processes ended unexpectedly" in one.err else " after its work"
+            problem = one.ended(0) or difference(runs.run, whole.bits)
+        else:
+            problem = runs.train([*words, *events], in_threads).ended(3, victim)
+        victim.write_bytes(content)
         yield Case(kind, problem)
 
 

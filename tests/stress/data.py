@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import os
 import random
+import shlex
 import shutil
 import tarfile
 import time
@@ -28,8 +29,8 @@ from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.resolve import resolve
 from tests import networks
-from tests.stress import fuzz, seeds
-from tests.stress.program import Command
+from tests.stress import seeds
+from tests.stress.program import Command, images
 from tests.stress.rows import Case, fork, killed_after, refused, row
 from tests.unit.data import hostile, recordings_of
 
@@ -42,23 +43,15 @@ def recording(seed: int, count: int = 60) -> bytes:
     return seeds.aedat2(seeds.rows(seed, count, 128, 128))
 
 
-def recordings(folder: Path, train: int = 3, test: int = 2) -> Path:
-    """``train/<class>/`` and ``test/<class>/`` with such files."""
+def recordings(
+    folder: Path, train: int = 3, test: int = 2, suffix: str = ".aedat", make: Callable[[int], bytes] = recording
+) -> Path:
+    """``train/<class>/`` and ``test/<class>/`` with such files, of which ``make`` gives the content for a seed."""
     for (part, count), name in itertools.product((("train", train), ("test", test)), CLASSES):
         (folder / part / name).mkdir(parents=True)
         for number in range(count):
-            (folder / part / name / f"{number}.aedat").write_bytes(
-                recording(1000 * (part == "test") + 100 * CLASSES.index(name) + number)
-            )
-    return folder
-
-
-def images(folder: Path, count: int = 2) -> Path:
-    """``train/<class>/`` and ``test/<class>/`` with small PNG files."""
-    for number, (part, name) in enumerate(itertools.product(("train", "test"), CLASSES)):
-        (folder / part / name).mkdir(parents=True)
-        for i in range(count):
-            fuzz.picture(100 * number + i).save(folder / part / name / f"{i}.png")
+            seed = 1000 * (part == "test") + 100 * CLASSES.index(name) + number
+            (folder / part / name / f"{number}{suffix}").write_bytes(make(seed))
     return folder
 
 
@@ -71,12 +64,6 @@ def prepared(dataset: str, folder: Path, cache: Path, **settings: Any) -> Any:
 def content(bundle: Any) -> dict[str, tuple[list[str], bytes]]:
     """Names and bytes of the samples of each part."""
     return {name: (split.keys, np.asarray(split.x).tobytes()) for name, split in bundle.parts.items()}
-
-
-def command(line: list[str], home: Path, before: Callable[[], object] = lambda: None) -> tuple[int | None, str]:
-    """Exit status and output of ``lsg``, run in ``home`` by a forked process, after ``before``."""
-    ran = Command(line, home, before=before).run()
-    return ran.status, ran.out + ran.err
 
 
 # Row 18
@@ -107,35 +94,26 @@ def read_only(count: int, chance: random.Random, folder: Path) -> Iterator[Case]
     of the data must be the same."""
     data, made = folder / "data", folder / "made"
     recordings(data / "events")
-    images(data / "images")
+    images(data / "images", 2, 2)
     recordings_of.write_nmnist(data)
     recordings_of.write_shd(data / "SHD" / "shd_train.h5", [[(0.1, 5)], [(0.2, 7)]], [0, 1])
     recordings_of.write_shd(data / "SHD" / "shd_test.h5", [[(0.1, 5)], [(0.2, 7)]], [0, 1])
     networks.saved(data / "net.safetensors")
-    one = str(data / "events" / "test" / "cup" / "0.aedat")
+    file = str(data / "events" / "test" / "cup" / "0.aedat")
     small, net = ["-T", "2", "--size", "16", "--workers", "0"], str(data / "net.safetensors")
     where = ["--data-dir", str(data / "events")]
-    training = [
-        "--epochs",
-        "1",
-        "--batch-size",
-        "4",
-        "--width-multiplier",
-        "0.03125",
-        "--backend",
-        "reference",
-        "--threads",
-        "1",
-    ]
+    training = shlex.split(
+        "--epochs 1 --batch-size 4 --width-multiplier 0.03125 --backend reference --threads 1 --val-fraction 0"
+    )
     sets = {"event-folder": data / "events", "image-folder": data / "images", "n-mnist": data, "shd": data}
     lines = {
         **{f"prepare {k}": ["data", "prepare", "--dataset", k, "--data-dir", str(v), *small[:-2]] for k, v in sets.items()},
         "info": ["data", "info", str(data / "events")],
         "verify": ["data", "verify", str(data / "events")],
-        "show": ["data", "show", one, "-o", "sheet.png"],
-        "train": ["train", "--dataset", "event-folder", *where, *small, *training, "--val-fraction", "0"],
+        "show": ["data", "show", file, "-o", "sheet.png"],
+        "train": ["train", "--dataset", "event-folder", *where, *small, *training],
         "eval": ["eval", net, *where],
-        "predict": ["predict", net, one],
+        "predict": ["predict", net, file],
         "inspect-gradients": ["inspect-gradients", net, *where, "--batches", "1"],
         "export": ["export", net, "-o", "out.safetensors"],
     }
@@ -149,18 +127,14 @@ def read_only(count: int, chance: random.Random, folder: Path) -> Iterator[Case]
         for path in (data, *data.rglob("*")):
             path.chmod(path.stat().st_mode | 0o222 if way == "writable" else path.stat().st_mode & ~0o222)
 
-        def begin(way: str = way) -> None:
-            os.environ.update(XDG_CACHE_HOME=str(made / "cache"), HOME=str(made))
-            if way != "writable":
-                drop_capabilities()
-
         before = state(data)
-        status, text = command(lines[name], made, begin)
+        drop: Callable[[], object] = drop_capabilities if way != "writable" else lambda: None
+        one = Command(lines[name], made, {"HOME": str(made)}, drop).run()
         after = state(data)
         changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
         problem = f"{name}: wrote to {changed}" if changed else ""
         expected = 7 if way == "read-only, no cache" and name.startswith("prepare") else 0  # it is for the cache alone
-        yield Case(way, problem or (f"{name}: status {status}: {text[-300:]}" if status != expected else ""))
+        yield Case(way, problem or ((problem := one.ended(expected)) and f"{name}: {problem}"))
 
 
 # Row 24
@@ -210,8 +184,7 @@ def changed_in_place(count: int, chance: random.Random, folder: Path) -> Iterato
             problem = "" if faults == [f"changed: {name}"] else f"{name}: verified as {faults}"
             yield Case("recording", problem or ("the fingerprint is the same" if samples() == before else ""))
             if number % 50 == 0:
-                status, text = command(["data", "verify", str(data)], folder)
-                yield Case("command", "" if status == 3 and name in text else f"{name}: status {status}: {text[-300:]}")
+                yield Case("command", Command(["data", "verify", data], folder).run().ended(3, name))
         path.write_bytes(whole)
 
 

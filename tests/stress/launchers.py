@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.stress.program import TINY, Command, images, warm
+from tests.stress.program import Command, warm
 from tests.stress.rows import Case, row
 
 SLURM = Path(__file__).parents[1] / "cluster" / "slurm.sh"
@@ -114,10 +114,7 @@ def launchers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]
     `lsg train` of a cell, the launcher's process that started it, or `lsg ablate`, which is then repeated; on SLURM, a running job may
     also be requeued. A fault happens some random seconds after the next epoch was recorded. One case a fault, and one a cell."""
     methods, seeds = ("none,lsg", "0-1") if count > 1 else ("lsg", "0")
-    settings = [*TINY, "--data-dir", str(images(folder / "data"))]
-    warm(["train", *settings], folder)
-    settings[settings.index("--epochs") + 1] = str(EPOCHS)
-    words = ["ablate", *settings, "--grid", f"method={methods}", "--seeds", seeds, "-q"]
+    words = ["ablate", *warm(folder)[1:], "--epochs", str(EPOCHS), "--grid", f"method={methods}", "--seeds", seeds, "-q"]
     whole = Command([*words, "--out", "whole"], folder).run(600)
     assert whole.status == 0, whole.err
     expected = whole.out

@@ -7,6 +7,7 @@ that has imported torch; one that was swept already, by the lines of ``--work``,
 
 import argparse
 import collections
+import contextlib
 import hashlib
 import importlib
 import itertools
@@ -19,10 +20,12 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.stress.program import HANGS, Command
+from tests.stress.rows import limit_memory
 
 RESULTS = Path(__file__).parent / "results" / "options.json"
 SECONDS, MIB = 20, 1024
@@ -133,62 +136,28 @@ def digests(folder: Path) -> dict[str, str]:
 
 def run(line: list[str], home: Path) -> dict[str, Any]:
     """Run a command in a fork, in the folder ``home``: its status, seconds, memory and whether a traceback was printed."""
-    begin = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        _become(line, home)
-    timed_out, usage, status = False, None, 0
-    while usage is None:
-        done, status, found = os.wait4(child, os.WNOHANG)
-        if done:
-            usage = found
-        elif time.monotonic() - begin > PATIENCE and not timed_out:
-            timed_out = True
-            os.killpg(child, signal.SIGKILL)
-        else:
-            time.sleep(0.01)
-    code = os.waitstatus_to_exitcode(status)
-    errors = (home / "stderr").read_text(errors="replace")
-    mib = usage.ru_maxrss // 1024
-    seconds = usage.ru_utime + usage.ru_stime
+    one = Command(line, home, before=limited).run(PATIENCE)
+    if one.status == HANGS:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(one.pid, signal.SIGKILL)  # and its processes
+    status, mib = one.status or 0, one.usage.ru_maxrss // 1024
     faults = {
-        "traceback": code == 1 or "Traceback" in errors,
-        "signal": code < 0 and not timed_out,
-        "slow": timed_out or seconds > SECONDS,
+        "traceback": status in (1, 70) or "Traceback" in one.err,
+        "signal": status < 0 and status != HANGS,
+        "slow": status == HANGS or one.seconds > SECONDS,
         "memory": mib >= MIB,
     }
     kept = [kind for kind, found in faults.items() if found]
-    return {"line": line, "status": code, "seconds": round(seconds, 2), "mib": mib, "faults": kept} | (
-        {"stderr": errors[-500:]} if kept else {}
+    return {"line": line, "status": status, "seconds": round(one.seconds, 2), "mib": mib, "faults": kept} | (
+        {"stderr": one.err[-500:]} if kept else {}
     )
 
 
-def _become(line: list[str], home: Path) -> None:
-    """Be the command, in a forked process."""
-    status = 1
-    try:
-        os.setsid()
-        os.chdir(home)
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (taken + RESERVE,) * 2)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        for number, name in ((1, "stdout"), (2, "stderr")):
-            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.argv = ["lsg", *line]
-        from lsgcli.cli.app import main as program
-
-        program()
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+def limited() -> None:
+    """Give this process a group of its own and a limit of memory."""
+    os.setsid()
+    limit_memory(RESERVE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def preload() -> None:
@@ -208,7 +177,7 @@ def work(source: Path, todo: list[list[str]], done: Path) -> None:
     before = digests(source)
     with tempfile.TemporaryDirectory(prefix="lsg-options-") as folder:
         home = Path(folder)
-        os.environ |= {"HOME": folder, "XDG_CACHE_HOME": str(home / "cache")}
+        os.environ["HOME"] = folder
         for line in todo:
             for path in home.iterdir():
                 if path.name not in ("decoy", "cache"):
@@ -286,7 +255,6 @@ def main() -> int:
 
 def run_once(line: list[str], home: Path) -> None:
     """Train the run of the decoy."""
-    os.environ["XDG_CACHE_HOME"] = str(home / "cache")
     record = run(line, home)
     if record["status"]:
         raise SystemExit(str(record))

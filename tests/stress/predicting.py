@@ -201,8 +201,9 @@ def many_files(count: int, chance: random.Random, folder: Path) -> Iterator[Case
 
     shared = folder / "shared"
     four = [Command([*words, *paths[k::4]], folder / f"part {k}", before=use_network, stdout=str(shared)) for k in range(4)]
-    statuses = [one.start() and one for one in four]
-    ends = [one.wait(3600) for one in statuses]
+    for one in four:
+        one.start()
+    ends = [one.wait(3600) for one in four]
     lines = shared.read_text().splitlines()
     messages = sorted(line.split(": ")[1] for one in four for line in one.err.splitlines())
     same = sorted(lines) == sorted(once.out.splitlines())

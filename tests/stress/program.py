@@ -1,13 +1,14 @@
-"""Commands of ``lsg`` in forked processes: torch is imported once, in the parent, which must not compute."""
+"""Commands of ``lsg`` in forked processes: torch is imported once, in the parent; and small trainings for them."""
 
 import contextlib
 import logging
 import os
+import resource
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,20 +33,20 @@ TINY = shlex.split(
     "--dataset image-folder --arch vggsnn -T 2 --size 16 --width-multiplier 0.03125 --epochs 2 --batch-size 8 --precision fp32 "
     "--backend reference --workers 0 --threads 1"
 )
-cache: dict[str, str] = {}  # variables of commands
 LIMIT = 300.0  # seconds of a command that does not hang
+HANGS = -int(signal.SIGALRM)  # status of one that does
 
 
 @dataclass
 class Command:
-    """A command that runs in a process of its own, in the folder ``at``.
+    """A command that runs in a process of its own, in the folder ``at``, with its cache there.
 
     Attributes:
         status: exit status, negative for a signal, None while it runs.
-        seconds: until its end.
+        usage: processor time and memory, after its end.
     """
 
-    words: list[str]
+    words: Sequence[object]
     at: Path
     environment: Mapping[str, str | None] = field(default_factory=dict)  # None removes a variable
     before: Callable[[], object] = lambda: None  # called in the process
@@ -53,34 +54,39 @@ class Command:
     stdout: str | None = None  # a file to append to; default: a new one in ``at``
     log: str = ""  # prefix of the files of stdout and stderr in ``at``
     status: int | None = None
-    seconds: float = 0.0
+    usage: resource.struct_rusage = field(init=False)
 
     def start(self) -> "Command":
         """Start the process."""
         self.at.mkdir(parents=True, exist_ok=True)
-        self.begin = time.monotonic()
         self.pid = fork(self._run)
         return self
 
     def poll(self) -> int | None:
         """The exit status, None while it runs."""
-        if self.status is None and (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
-            self.status, self.seconds = os.waitstatus_to_exitcode(ended[1]), time.monotonic() - self.begin
+        if self.status is None and (ended := os.wait4(self.pid, os.WNOHANG))[0]:
+            self.status, self.usage = os.waitstatus_to_exitcode(ended[1]), ended[2]
         return self.status
 
     def wait(self, limit: float = LIMIT) -> int:
-        """Wait for its end; kills it after ``limit`` seconds, for status -9."""
+        """Wait for its end; kills it after ``limit`` seconds on the clock, for the status :data:`HANGS`."""
         until = time.monotonic() + limit
         while self.poll() is None:
             if time.monotonic() > until:
                 os.kill(self.pid, signal.SIGKILL)
-            time.sleep(0.03)
+                self.status, self.usage = HANGS, os.wait4(self.pid, 0)[2]
+            time.sleep(0.02)
         return self.status or 0
 
     def run(self, limit: float = LIMIT) -> "Command":
         """Start it and wait for its end."""
         self.start().wait(limit)
         return self
+
+    @property
+    def seconds(self) -> float:
+        """Processor time, after its end."""
+        return self.usage.ru_utime + self.usage.ru_stime
 
     @property
     def out(self) -> str:
@@ -92,37 +98,34 @@ class Command:
         """What it wrote to stderr."""
         return (self.at / f"{self.log}stderr").read_text(errors="surrogateescape")
 
-    def ended(self, status: int, *parts: str) -> str:
+    def ended(self, status: int, *parts: object) -> str:
         """The problem, if it did not end with this status, in good order, and with these parts in its messages."""
-        if self.status != status:
-            return f"status {self.status}, expected {status}: {self.err[-300:]}"
-        if "Traceback" in self.err:
-            return f"a traceback: {self.err[-300:]}"
-        lacking = [part for part in parts if part not in self.err]
-        return f"the messages lack {lacking}: {self.err[-300:]}" if lacking else ""
+        lacking = [str(part) for part in parts if str(part) not in self.err]
+        if self.status == status and not lacking and "Traceback" not in self.err:
+            return ""
+        return f"status {self.status}, expected {status}; the messages lack {lacking}: {self.err[-300:]}"
 
     def _run(self) -> None:
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):  # a shell may have them ignored
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         for number, path in ((1, self.stdout or self.at / f"{self.log}stdout"), (2, self.at / f"{self.log}stderr")):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if path == self.stdout else os.O_TRUNC)), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY) if self.stdin is None else self.stdin, 0)
-        sys.stdin, sys.stdout, sys.stderr = (open(n, mode, closefd=False) for n, mode in ((0, "r"), (1, "w"), (2, "w")))  # noqa: SIM115 (until the process ends)
+        streams = ((0, "r", -1), (1, "w", -1), (2, "w", 1))  # buffered as those of Python
+        sys.stdin, sys.stdout, sys.stderr = (open(*stream, closefd=False) for stream in streams)  # noqa: SIM115 (until the process ends)
         sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
-        for name, value in {**cache, **self.environment}.items():
+        for name, value in {"XDG_CACHE_HOME": str(self.at / "cache"), **self.environment}.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
         ranks.here.cache_clear()
         os.chdir(self.at)
-        sys.argv = ["lsg", *self.words]
-        status: object = 0
+        sys.argv = ["lsg", *map(str, self.words)]
         try:
             self.before()
             lsgcli.cli.app.main()
-        except SystemExit as error:
-            status = error.code or 0
         finally:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):  # a full disk, a closed pipe
                     stream.flush()
-        os._exit(status if isinstance(status, int) else 1)
 
 
 def images(root: Path, count: int = 16, test: int = 6, size: int = 16, noise: int = 120, colour: int = 120) -> Path:
@@ -145,12 +148,17 @@ def images(root: Path, count: int = 16, test: int = 6, size: int = 16, noise: in
     return root
 
 
-def warm(words: list[str], folder: Path) -> None:
-    """Run a training in this process, so that forked ones need not import what it imports late; from then on, caches are in ``folder``."""
-    cache["XDG_CACHE_HOME"] = str(folder / "cache")
-    result = CliRunner().invoke(lsgcli.cli.app.app, [*words, "--out", str(folder / "warm")], env=cache)
+def warm(folder: Path, words: Sequence[str] = TINY, **of_images: int) -> list[str]:
+    """The words of a training on new images in ``folder / "data"``, which has run once in this process, to ``folder / "warm"``.
+
+    So forked processes need not import and compile what a training needs.
+    """
+    found = ["train", *words, "--data-dir", str(images(folder / "data", **of_images))]
+    own = ["--out", str(folder / "warm"), "--cache-dir", str(folder / "cache" / "lsg")]
+    result = CliRunner().invoke(lsgcli.cli.app.app, [*found, *own])
     assert result.exit_code == 0, result.stderr
     logging.getLogger("lsg").handlers.clear()
+    return found
 
 
 def tensors(run: Path) -> dict[str, bytes]:

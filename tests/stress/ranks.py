@@ -17,7 +17,7 @@ import torch.nn.parallel
 
 from lsgcli.errors import DataError
 from lsgcli.training import loop
-from tests.stress.program import TINY, Command, images, tensors, warm
+from tests.stress.program import Command, tensors, warm
 from tests.stress.rows import Case, row
 
 SIGNALS = {"SIGTERM": signal.SIGTERM, "dies": signal.SIGKILL, "hangs": signal.SIGSTOP}
@@ -48,19 +48,21 @@ def disturbed(fault: str, step: int, delay: float) -> Callable[[], None]:
     return before
 
 
-def start(words: list[str], at: Path, size: int, hit: int = -1, before: Callable[[], None] = lambda: None) -> list[Command]:
-    """Start a command in so many processes, as srun does; ``before`` is called in the process ``hit``."""
+def environments(size: int) -> list[dict[str, str]]:
+    """The variables of each of so many processes on this machine, as srun sets them; none for one process."""
+    if size == 1:
+        return [{}]
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    place = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = []
-    for rank in range(size):
-        variables = (
-            {name: str(value) for name, value in {**place, "RANK": rank, "LOCAL_RANK": rank}.items()} if size > 1 else {}
-        )
-        own = before if rank == hit else lambda: None
-        processes.append(Command(words, at, variables, own, log=f"rank{rank}").start())
-    return processes
+        port = str(free.getsockname()[1])
+    place = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [{**place, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+
+
+def start(words: list[str], at: Path, size: int, hit: int = -1, before: Callable[[], None] = lambda: None) -> list[Command]:
+    """Start a command in so many processes; ``before`` is called in the process ``hit``."""
+    befores = [before if rank == hit else lambda: None for rank in range(size)]
+    each = enumerate(zip(environments(size), befores, strict=True))
+    return [Command(words, at, variables, own, log=f"rank{rank}-").start() for rank, (variables, own) in each]
 
 
 def hanging(process: Command) -> bool:
@@ -102,8 +104,7 @@ def ranks(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """`lsg train` in two or three processes (Gloo), in one of which the fault happens during a random step: SIGKILL, SIGTERM, SIGSTOP,
     a batch of NaN, or a DataError. The run is resumed on one, two or three ranks. On the same number, its last checkpoint must be that
     of an undisturbed run to the bit; on another, its losses must be within 0.1 %."""
-    words = ["train", *TINY, "--data-dir", str(images(folder / "data"))]
-    warm(words, folder)
+    words = warm(folder)
 
     @functools.cache
     def undisturbed(size: int) -> Path:

@@ -1,5 +1,6 @@
 """Rows of trainings that must not start: with other settings, in a directory that is used, in one that cannot be written."""
 
+import functools
 import itertools
 import json
 import math
@@ -7,9 +8,8 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,17 @@ from lsgcli.cli.options import choices_of
 from lsgcli.config import FIELDS, MAY_CHANGE, PATHS, base_type, check, option_name, option_words
 from lsgcli.errors import RunInUseError
 from lsgcli.run import check_same
-from tests.stress.commands import EPOCHS, STEPS, Runs, difference, finish, lsg, on_step, start, unlike
-from tests.stress.rows import Case, refused, row
+from tests.stress.program import Command
+from tests.stress.rows import Case, refused, row, small_disk
+from tests.stress.runs import EPOCHS, STEPS, Runs, difference, on_step
 
 NOBODY = 65534
 
 
-def stopped(runs: Runs, number: int = 0) -> Path:
+def stopped(runs: Runs) -> Path:
     """Start the run again, and stop it in the middle of its second epoch."""
-    runs.clear()
-    words = [*runs.whole(number).words, "--out", str(runs.run)]
-    outcome = lsg(words, runs.output, lambda: on_step(STEPS + 1, lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)))
-    assert outcome.status == 75, outcome.text
+    one = runs.train(runs.whole(0).words, lambda: on_step(STEPS + 1, lambda _: os.kill(os.getpid(), signal.SIGTERM)))
+    assert one.status == 75, one.err
     return runs.run
 
 
@@ -69,16 +68,16 @@ def other_settings(count: int, chance: random.Random, folder: Path) -> Iterator[
     for names in [*((name,) for name in chosen), *several]:
         options = [option_name(name) for name in names]
         words = [word for name in names for word in option_words(name, values[name])]
-        outcome = lsg(["train", "--resume", str(run), *words], runs.output)
-        yield Case("option of --resume", unlike(outcome, 2, *options))
+        resumed = Command(["train", "--resume", run, *words], folder).run()
+        yield Case("option of --resume", resumed.ended(2, *options))
         changed = config.replace(**{name: values[name] for name in names})
         parts = [(option_name(name), repr(getattr(config, name))) for name in names]
         yield refused("repeated command", lambda c=changed: check_same(run, c), RunInUseError, *itertools.chain(*parts))
         if edited := [name for name in names if name not in PATHS | {"epochs", "precision"}]:
             settings = {**facts["settings"], **{name: values[name] for name in edited}}
             (run / rundir.CONFIG).write_text(json.dumps({**facts, "settings": settings}))
-            outcome = lsg(["train", "--resume", str(run)], runs.output)
-            yield Case("config.json", unlike(outcome, 2, *(option_name(name) for name in edited)))
+            resumed = Command(["train", "--resume", run], folder).run()
+            yield Case("config.json", resumed.ended(2, *(option_name(name) for name in edited)))
             (run / rundir.CONFIG).write_bytes(content[rundir.CONFIG])
         now = {path.name: path.read_bytes() for path in run.iterdir()}
         yield Case("files of the run", "" if now == content else f"{names}: files of the run changed")
@@ -99,32 +98,30 @@ def races(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     --force. The one that trains waits at its first step until the other has ended."""
     runs, go = Runs(folder), folder / "go"
     kinds = ("new", "--resume", "same command", "--force")
-    outputs = [folder / "output-0", folder / "output-1"]
     for case in range(count):
         kind, whole = kinds[case % len(kinds)], runs.whole(0)
         runs.clear()
         if kind != "new":
             stopped(runs)
-        words = ["train", "--resume", str(runs.run)] if kind == "--resume" else [*whole.words, "--out", str(runs.run)]
+        words = ["train", "--resume", runs.run] if kind == "--resume" else [*whole.words, "--out", runs.run]
         words += ["--force"] if kind == "--force" else []
         go.unlink(missing_ok=True)
 
-        def wait(*arguments: Any, **named: Any) -> None:
+        def until(condition: Callable[[], bool]) -> None:
             deadline = time.monotonic() + 60
-            while not go.exists() and time.monotonic() < deadline:
+            while not condition() and time.monotonic() < deadline:
                 time.sleep(0.01)
 
-        def change(delay: float) -> None:
-            on_step(0, wait)
+        def begin(delay: float) -> None:
+            on_step(0, lambda _: until(go.exists))
             time.sleep(delay)
 
-        delays = [chance.uniform(0, 0.02) for _ in outputs]
-        pids = [start(words, output, lambda delay=delay: change(delay)) for output, delay in zip(outputs, delays, strict=True)]
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # until one has ended
+        befores = [functools.partial(begin, chance.uniform(0, 0.02)) for _ in range(2)]
+        pair = [Command(words, folder, before=one, log=f"{number}-").start() for number, one in enumerate(befores)]
+        until(lambda pair=pair: any(one.poll() is not None for one in pair))
         go.touch()
-        ended = sorted(finish(pid, output) for pid, output in zip(pids, outputs, strict=True))
-        problem = "" if [one.status for one in ended] == [0, 6] else f"statuses {[one.status for one in ended]}"
-        yield Case(kind, problem or unlike(ended[1], 6, runs.run) or difference(runs.run, whole.bits))
+        one, other = sorted(pair, key=Command.wait)
+        yield Case(kind, one.ended(0) or other.ended(6, runs.run) or difference(runs.run, whole.bits))
 
 
 def as_nobody() -> None:
@@ -150,8 +147,7 @@ def unwritable(count: int, chance: random.Random, folder: Path) -> Iterator[Case
     whole, run = runs.whole(0), stopped(runs)
     folder.chmod(0o755)
     locked, disk = folder / "locked", folder / "disk"
-    for one in (locked, disk):
-        one.mkdir()
+    locked.mkdir()
     (folder / "file").touch()
     (folder / "loop").symlink_to(folder / "loop")
     shutil.copytree(run, locked / "run")
@@ -168,28 +164,25 @@ def unwritable(count: int, chance: random.Random, folder: Path) -> Iterator[Case
     }
 
     def change() -> None:
-        on_step(0, lambda *_, **__: os._exit(99))
+        on_step(0, lambda _: os._exit(99))
         as_nobody()
 
-    def attempt(kind: str, path: Path, words: list[str], inside: Path) -> Case:
+    def attempt(kind: str, path: Path, words: list[Any], inside: Path) -> Case:
         before = sorted(inside.rglob("*"))
-        outcome = lsg(words, runs.output, change)
-        problem = unlike(outcome, 7, path) or (f"took {outcome.seconds:.1f} s" if outcome.seconds > 2 else "")
+        one = Command(words, folder, before=change).run()
+        problem = one.ended(7, path) or (f"took {one.seconds:.1f} s" if one.seconds > 2 else "")
         return Case(kind, problem or ("" if sorted(inside.rglob("*")) == before else "left files"))
 
     for _ in range(count):
         for kind, path in paths.items():
-            yield attempt(kind, path, [*whole.words, "--out", str(path)], locked)
-        yield attempt("unwritable run", locked / "run", ["train", "--resume", str(locked / "run")], locked)
+            yield attempt(kind, path, [*whole.words, "--out", path], locked)
+        yield attempt("unwritable run", locked / "run", ["train", "--resume", locked / "run"], locked)
         for kind, option in (("full disk", "size=1m"), ("no free inodes", "nr_inodes=2")):
-            mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", option, "tmpfs", disk], capture_output=True, check=False)
-            if mounted.returncode:
-                continue
-            try:
+            with small_disk(disk, option) as mounted:
+                if not mounted:
+                    continue
                 disk.chmod(0o777)
                 with (disk / "large").open("wb") as stream:
                     if kind == "full disk":
                         os.posix_fallocate(stream.fileno(), 0, os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize)
-                yield attempt(kind, disk / "new", [*whole.words, "--out", str(disk / "new")], disk)
-            finally:
-                subprocess.run(["umount", disk], check=True)
+                yield attempt(kind, disk / "new", [*whole.words, "--out", disk / "new"], disk)

@@ -12,7 +12,9 @@ import json
 import os
 import platform
 import random
+import resource
 import signal
+import subprocess
 import tempfile
 import time
 import traceback
@@ -138,17 +140,19 @@ def refused(kind: str, call: Callable[[], object], error: type[BaseException], *
 
 
 def fork(work: Callable[[], object]) -> int:
-    """Start ``work`` in a forked process, whose status is that of a SystemExit, or 70 if it raises otherwise; returns its pid."""
+    """Start ``work`` in a forked process, whose status is that of a SystemExit, or 70 after a traceback; returns its pid."""
     if pid := os.fork():
         return pid
     status = 70
-    with contextlib.suppress(BaseException):
-        try:
-            work()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-    os._exit(status)
+    try:
+        work()
+        status = 0
+    except SystemExit as end:
+        status = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def killed_after(seconds: float, pid: int) -> None:
@@ -177,3 +181,22 @@ def forked(cases: Callable[[], Iterator[Case]]) -> Iterator[Case]:
             yield Case(*json.loads(line))
     if status := os.waitpid(pid, 0)[1]:
         yield Case("the process", f"ended with status {status}")
+
+
+def limit_memory(more: int) -> None:
+    """Let this process allocate ``more`` bytes of address space beyond what it has."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, option: str) -> Iterator[bool]:
+    """A file system in memory, mounted at ``folder`` with an option that limits it; False if this user may not mount it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["mount", "-t", "tmpfs", "-o", option, "tmpfs", folder]
+    mounted = subprocess.run(words, capture_output=True, check=False).returncode == 0
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", folder], check=True)

@@ -19,7 +19,8 @@ from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError
 from lsgcli.resolve import resolve
 from tests.stress import seeds
-from tests.stress.data import images, recording, recordings
+from tests.stress.data import recording, recordings
+from tests.stress.program import images
 from tests.stress.rows import Case, row
 from tests.unit.data import recordings_of
 
@@ -52,7 +53,7 @@ def layouts(folder: Path) -> dict[str, Path]:
     recordings_of.write_dvs_lip(folder, count=8)
     found = {"cifar-dvs": folder / "CIFAR10DVS", **dict.fromkeys(("n-mnist", "dvs-gesture", "n-caltech101", "shd"), folder)}
     found |= {"torchvision:FashionMNIST": folder, "tonic:DVSLip": folder}
-    return {**found, "event-folder": recordings(folder / "own", 12, 4), "image-folder": images(folder / "images", 12)}
+    return {**found, "event-folder": recordings(folder / "own", 12, 4), "image-folder": images(folder / "images", 12, 12)}
 
 
 @row(

@@ -1,11 +1,11 @@
 """Rows of services that a command uses: the Hub and web servers with checkpoints, and loggers."""
 
 import contextlib
+import functools
 import importlib.util
 import random
 import shlex
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +15,9 @@ from lsgcli import checkpoint, hub, loggers, registry
 from lsgcli.data import cache, download
 from lsgcli.errors import CheckpointError
 from tests import exports, hub_server
-from tests.stress.program import TINY, Command, images, tensors, warm
-from tests.stress.rows import Case, row
+from tests.stress.program import Command, tensors, warm
+from tests.stress.rows import Case, row, small_disk
+from tests.stress.runs import at
 
 FAULTS = shlex.split("401 403 404 429 500 503 half other longer empty page closed stalls redirect loop moved")
 COMMIT = "c" * 40
@@ -108,35 +109,13 @@ SERVICES = {
 }
 
 
-def raising(name: str, method: str, at: int) -> Callable[[], None]:
-    """Make call ``at`` of a method of a logger raise."""
+def raising(name: str, method: str, skip: int) -> Callable[[], None]:
+    """Make a method of a logger raise, after ``skip`` calls."""
 
-    def before() -> None:
-        kind, calls = registry.get("logger", name), [0]
-        whole = getattr(kind, method)
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("a logger that fails\nin two lines")
 
-        def failing(*arguments: object) -> object:
-            calls[0] += 1
-            if calls[0] > at:
-                raise RuntimeError("a logger that fails\nin two lines")
-            return whole(*arguments)
-
-        setattr(kind, method, failing)
-
-    return before
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, kib: int) -> Iterator[str]:
-    """A file system of this size, mounted at ``folder``; its path, which is empty if this user may not mount it."""
-    folder.mkdir(parents=True)
-    options = ["-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)]
-    mounted = subprocess.run(["mount", *options], capture_output=True).returncode == 0
-    try:
-        yield str(folder) if mounted else ""
-    finally:
-        if mounted:
-            subprocess.run(["umount", "-l", str(folder)], check=True)
+    return lambda: at(registry.get("logger", name), method, fail, skip=skip, every=True)
 
 
 @row(
@@ -150,31 +129,29 @@ def failing_loggers(count: int, chance: random.Random, folder: Path) -> Iterator
     """`lsg train --log NAME` for each logger that is installed (--quick: those that write files of their own). Each of its methods
     raises at a random epoch; `logs` is on a disk of 8 KiB; its address has no server. The run must end with status 0, one warning, and
     the checkpoint of a run without loggers to the bit."""
-    data = images(folder / "data")
-    words = ["train", *TINY, "--data-dir", str(data)]
-    warm(words, folder)
+    words = warm(folder)
     plain = Command([*words, "--out", "run"], folder / "plain").run()
     expected = tensors(folder / "plain" / "run")
     yield Case("without a logger", plain.ended(0))
 
-    def case(kind: str, at: Path, before: Callable[[], None], variables: dict[str, str]) -> Case:
+    def case(kind: str, place: Path, before: Callable[[], object], variables: dict[str, str]) -> Case:
         name = kind.split()[0]
-        one = Command([*words, "--out", "run", "--log", name], at, environment=variables, before=before).run()
+        one = Command([*words, "--out", "run", "--log", name], place, variables, before).run()
         warnings = [line for line in one.err.splitlines() if line.startswith(f"warning: --log {name}") or "--log" in line]
-        problem = one.ended(0) or ("" if tensors(at / "run") == expected else "other bits")
+        problem = one.ended(0) or ("" if tensors(place / "run") == expected else "other bits")
         return Case(kind, problem or ("" if len(warnings) == 1 else f"{len(warnings)} warnings: {one.err[-300:]}"))
 
     for name in [name for name in INSTALLED if count > 2 or name in ("csv", "tensorboard")]:
         own = {"WANDB_DATA_DIR": "staging", "WANDB_CACHE_DIR": "wandb", "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
         for number in range(count if name in ("csv", "tensorboard") else max(1, count // 2)):
             method = ("__init__", "epoch", "end", "close")[number % 4]
-            at = chance.randrange(2) if method == "epoch" else 0
-            yield case(f"{name} raises", folder / f"{name}-{number}", raising(name, method, at), own)
+            skip = chance.randrange(2) if method == "epoch" else 0
+            yield case(f"{name} raises", folder / f"{name}-{number}", raising(name, method, skip), own)
         if name in SERVICES and count > 2:
             yield case(f"{name} without its service", folder / f"{name}-service", lambda: None, own | SERVICES[name])
         if count > 2 or name == "csv":
-            with small_disk(folder / f"{name}-disk", 8) as disk:
-                if disk:
-                    yield case(
-                        f"{name} on a full disk", folder / f"{name}-full", lambda disk=disk: setattr(loggers, "LOGS", disk), own
-                    )
+            disk = folder / f"{name}-disk"
+            with small_disk(disk, "size=8k") as mounted:
+                if mounted:
+                    on_disk = functools.partial(setattr, loggers, "LOGS", str(disk))
+                    yield case(f"{name} on a full disk", folder / f"{name}-full", on_disk, own)

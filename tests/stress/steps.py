@@ -4,8 +4,8 @@ import functools
 import itertools
 import os
 import random
+import shlex
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from lsgcli.training.signals import StopRequest
 from lsgcli.training.step import gradients
 from tests import tiny
 from tests.stress.contract import METHODS, NEURONS, network, sequence, valid
-from tests.stress.data import command
+from tests.stress.program import Command
+from tests.stress.ranks import environments, start
 from tests.stress.rows import Case, fork, refused, row
 
 CPU = Compute(torch.device("cpu"))
@@ -82,35 +83,10 @@ INCOMPLETE += [{**COMPLETE, "RANK": value} for value in ("2", "-1", "", "x", "1.
 INCOMPLETE += [{**COMPLETE, "WORLD_SIZE": value} for value in ("0", "-2", "two", "2.0")]
 INCOMPLETE += [{**COMPLETE, "MASTER_PORT": value} for value in ("0", "65536", "port")]
 INCOMPLETE += [{**COMPLETE, "MASTER_ADDR": ""}, {**COMPLETE, "LOCAL_RANK": "2"}, {**COMPLETE, "LOCAL_WORLD_SIZE": "3"}]
-TRAIN = [
-    "train",
-    "--dataset",
-    "digits",
-    "--arch",
-    "mlp",
-    "-T",
-    "2",
-    "--size",
-    "8",
-    "--width-multiplier",
-    "0.03125",
-    "--epochs",
-    "1",
-]
-TRAIN += [
-    "--workers",
-    "0",
-    "--threads",
-    "1",
-    "--backend",
-    "reference",
-    "--precision",
-    "fp32",
-    "--batch-size",
-    "256",
-    "--augment",
-    "none",
-]
+TRAIN = shlex.split(
+    "train --dataset digits --arch mlp -T 2 --size 8 --width-multiplier 0.03125 --epochs 1 --workers 0 --threads 1 "
+    "--backend reference --precision fp32 --batch-size 256 --augment none"
+)
 
 
 @row(
@@ -141,26 +117,10 @@ def world_size(count: int, chance: random.Random, folder: Path) -> Iterator[Case
     for number in range(count):
         yield _meet(number % 2 + 2)
     for number in range(count // 4):
-        home = folder / f"refused-{number}"
-        home.mkdir()
-        given = INCOMPLETE[number]
-
-        def begin(given: dict[str, str] = given) -> None:
-            ranks.here.cache_clear()
-            os.environ.update(given)
-
-        status, text = command([*TRAIN, "--out", "run"], home, begin)
-        left = (home / "run").exists()
-        yield Case("lsg train, incomplete", "" if status == 2 and not left else f"{given}: {status}, {left}: {text[-300:]}")
+        one = Command([*TRAIN, "--out", "run"], folder / f"refused-{number}", INCOMPLETE[number]).run()
+        problem = one.ended(2) or ("a run was begun" if (one.at / "run").exists() else "")
+        yield Case("lsg train, incomplete", problem and f"{one.environment}: {problem}")
         yield _together(folder / f"together-{number}", 2)
-
-
-def described(size: int) -> list[dict[str, str]]:
-    """The environment of each of several processes of this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    return [{**COMPLETE, "WORLD_SIZE": str(size), "RANK": str(rank), "MASTER_PORT": port} for rank in range(size)]
 
 
 def _meet(size: int) -> Case:
@@ -170,34 +130,19 @@ def _meet(size: int) -> Case:
         with joined(ranks.place(given), "cpu") as group:
             assert group.gather(torch.tensor(group.rank)).tolist() == list(range(size))
 
-    pids = [fork(functools.partial(work, given)) for given in described(size)]
+    pids = [fork(functools.partial(work, given)) for given in environments(size)]
     statuses = [os.waitpid(pid, 0)[1] for pid in pids]
     return Case("processes meet", f"statuses {statuses}" if any(statuses) else "")
 
 
 def _together(folder: Path, size: int) -> Case:
     """`lsg train` in several processes of this machine."""
-    environments = described(size)
-
-    def begin(rank: int) -> None:
-        ranks.here.cache_clear()
-        os.environ.update(environments[rank])
-
-    homes = [folder / str(rank) for rank in range(size)]
-    for home in homes:
-        home.mkdir(parents=True)
-
-    def work(rank: int) -> None:
-        status, text = command([*TRAIN, "--json", "--out", str(folder / "run")], homes[rank], lambda: begin(rank))
-        (homes[rank] / "status").write_text(str(status))
-        if rank == 0 and status == 0 and f"{size} processes" not in text:
-            (homes[rank] / "status").write_text(f"trained alone: {text}")
-
-    pids = [fork(functools.partial(work, rank)) for rank in range(size)]
-    for pid in pids:
-        os.waitpid(pid, 0)
-    statuses = [(home / "status").read_text() for home in homes]
-    problem = "" if statuses == ["0"] * size else f"{statuses}: {(homes[0] / 'output').read_text()[-300:]}"
+    processes = start([*TRAIN, "--json", "--out", "run"], folder, size)
+    for one in processes:
+        one.wait()
+    problem = "; ".join(filter(None, [one.ended(0) for one in processes]))
+    if not problem and f"{size} processes" not in processes[0].out + processes[0].err:
+        problem = f"trained alone: {processes[0].err}"
     return Case("lsg train, together", problem)
 
 

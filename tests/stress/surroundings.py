@@ -1,5 +1,6 @@
 """Rows of what surrounds a run: names, files that others move or delete while it runs, and what its environment lacks."""
 
+import functools
 import os
 import random
 import resource
@@ -8,9 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lsgcli.training import loop
-from tests.stress.program import TINY, Command, images, tensors, warm
+from lsgcli.training.loop import Trainer
+from tests.stress.program import Command, tensors, warm
 from tests.stress.rows import Case, row
+from tests.stress.runs import on_step
 
 NAMES = [
     os.fsdecode(b"not UTF-8 \xff\xfe"),
@@ -28,18 +30,6 @@ NAMES = [
 STEPS = 10  # of a run
 
 
-def prepared(folder: Path) -> tuple[list[str], dict[str, bytes]]:
-    """The words of a training, and the tensors of its last checkpoint."""
-    words = ["train", *TINY, "--data-dir", str(images(folder / "data"))]
-    warm(words, folder)
-    return words, tensors(folder / "warm")
-
-
-def replaced(words: list[str], option: str, value: str) -> list[str]:
-    """The words with another value of an option."""
-    return [value if before == option else word for before, word in zip(["", *words], words, strict=False)]
-
-
 @row(
     46,
     fault="names of spaces, line breaks, quotes, control characters, bytes that are not UTF-8",
@@ -51,7 +41,7 @@ def names(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """A name that a shell, a terminal, a page or a library may misread, as that of the run directory, the data folder, and a class.
     The checkpoint must be that of a run with plain names to the bit (of another class: trains); the run is extended by an epoch, and
     its checkpoint used by `lsg predict`."""
-    words, expected = prepared(folder)
+    words, expected = warm(folder), tensors(folder / "warm")
     for number, name in enumerate(NAMES[:count]):
         at = folder / str(number)
         one = Command([*words, "--out", f"./{name}"], at).run()
@@ -63,29 +53,13 @@ def names(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
         shutil.copytree(folder / "data", at / name / "data")
         os.rename(at / name / "data" / "train" / "red", at / name / "data" / "train" / name)
         os.rename(at / name / "data" / "test" / "red", at / name / "data" / "test" / name)
-        other = Command([*replaced(words, "--data-dir", f"./{name}/data"), "--out", "run"], at).run()
+        other = Command([*words, "--data-dir", f"./{name}/data", "--out", "run"], at).run()
         yield Case("data folder and class", (problem := other.ended(0)) and f"{name!r}: {problem}")
         predicted = Command(["predict", f"./{name}/best.safetensors", f"./{name}/data/test"], at).run()
         lines = len(predicted.out.splitlines())
         yield Case(
             "predict", (problem := predicted.ended(0) or ("" if lines == 18 else f"{lines} lines")) and f"{name!r}: {problem}"
         )
-
-
-def at_step(step: int, action: Callable[[loop.Trainer], object]) -> Callable[[], None]:
-    """Let something happen before a step of a run."""
-
-    def before() -> None:
-        whole = loop.Trainer._step
-
-        def stepped(self, batch, rate, observe):
-            if self.state.epoch * STEPS // 2 + batch.index == step:
-                action(self)
-            return whole(self, batch, rate, observe)
-
-        loop.Trainer._step = stepped  # type: ignore[method-assign]
-
-    return before
 
 
 @row(
@@ -98,26 +72,23 @@ def at_step(step: int, action: Callable[[loop.Trainer], object]) -> Callable[[],
 def moved(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Before a random step, the run directory is moved or deleted, or the cache, the data folder, or an empty working directory is
     deleted. A moved run is resumed at its new place; the last checkpoint must be that of an undisturbed run to the bit."""
-    words, expected = prepared(folder)
+    words, expected = warm(folder), tensors(folder / "warm")
     for number in range(count):
         kind = ("run moved", "run deleted", "cache and data deleted", "working directory deleted")[number % 4]
         at, step = folder / str(number), chance.randrange(STEPS)
         shutil.copytree(folder / "data", at / "data")
-        actions: dict[str, Callable[[loop.Trainer], object]] = {
+        actions: dict[str, Callable[[Trainer], object]] = {
             "run moved": lambda trainer: os.rename(trainer.run.path, "elsewhere"),
             "run deleted": lambda trainer: shutil.rmtree(trainer.run.path),
             "cache and data deleted": lambda trainer, at=at: [shutil.rmtree(at / name) for name in ("cache", "data")],
             "working directory deleted": lambda trainer: (os.mkdir("empty"), os.chdir("empty"), os.rmdir("../empty")),
         }
-        variables = {"XDG_CACHE_HOME": str(at / "cache")}
-        out = "run" if kind.startswith("run") else str(at / "run")
-        one = Command(
-            [*replaced(words, "--data-dir", str(at / "data")), "--out", out], at, variables, at_step(step, actions[kind])
-        ).run()
+        out, before = "run" if kind.startswith("run") else at / "run", functools.partial(on_step, step, actions[kind])
+        one = Command([*words, "--data-dir", at / "data", "--out", out], at, before=before).run()
         problem = one.ended(7, "error: run: was moved or deleted") if kind.startswith("run") else one.ended(0)
         run = at / ("elsewhere" if kind == "run moved" else "run")
         if kind == "run moved" and not problem:
-            problem = Command(["train", "--resume", "elsewhere"], at, variables).run().ended(0)
+            problem = Command(["train", "--resume", "elsewhere"], at).run().ended(0)
         if kind != "run deleted" and not problem and tensors(run) != expected:
             problem = "other bits"
         yield Case(kind, problem and f"step {step}: {problem}")
@@ -168,12 +139,11 @@ LACKS: dict[str, tuple[dict[str, str | None], Callable[[], None]]] = {
 def environments(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """`lsg train`, and `lsg predict` with a class whose name is not ASCII. The last checkpoint must be that of another run to the bit;
     in ASCII, a prediction must contain the name as an escape."""
-    words, _ = prepared(folder)
-    data = folder / "named"
+    words, data = warm(folder), folder / "named"
     shutil.copytree(folder / "data", data)
     for part in ("train", "test"):
         os.rename(data / part / "red", data / part / "r\u00f6t")
-    words = replaced(words, "--data-dir", str(data))
+    words += ["--data-dir", str(data)]
     usual = Command([*words, "--out", "run"], folder / "usual").run()
     expected = tensors(folder / "usual" / "run")
     test = ["predict", str(folder / "usual" / "run" / "best.safetensors"), str(data / "test")]

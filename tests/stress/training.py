@@ -15,8 +15,10 @@ from lsgcli import checkpoint, files, rundir
 from lsgcli.errors import CheckpointError
 from lsgcli.training import loop
 from lsgcli.training.loop import State, Trainer
-from tests.stress.commands import EPOCHS, STEPS, Runs, at, difference, finish, lsg, placed, start
+from tests.stress.launchers import epochs
+from tests.stress.program import Command
 from tests.stress.rows import Case, row
+from tests.stress.runs import EPOCHS, STEPS, Runs, at, difference
 
 RESUME = (
     "composer resumes equal at atol 0 at 6 points, in one process, never killed; Lightning: restart parity 1e-8, SIGTERM sets a flag, "
@@ -65,9 +67,9 @@ def interruption(kind: str, number: int, seconds: float, chance: random.Random) 
     return lambda: at(owner, name, lambda *_, **__: os.kill(os.getpid(), number), where=where, skip=skip, after=after)
 
 
-def interrupted(count: int, chance: random.Random, folder: Path, number: int, expected: tuple[int, ...]) -> Iterator[Case]:
+def interrupted(count: int, chance: random.Random, runs: Runs, number: int, expected: tuple[int, ...]) -> Iterator[Case]:
     """Runs with one to four interruptions; a case has the kind of its first one."""
-    runs, kinds = Runs(folder), [*MOMENTS, ANY]
+    kinds = [*MOMENTS, ANY]
     for case in range(count):
         whole, first = runs.whole(case), kinds[case % len(kinds)]
         chosen = [first, *chance.choices(kinds, k=chance.randrange(4))]
@@ -86,7 +88,7 @@ def terminated(count: int, chance: random.Random, folder: Path) -> Iterator[Case
     records, in a save, before or after the rename, at a random time), and is resumed by --resume or by its own command, with 0 or 2
     workers. SGD and AdamW, accumulation, clipping, EMA with mixup, stochastic neurons with dropout. Compared: checkpoints, metrics,
     gradient flow, result."""
-    yield from interrupted(count, chance, folder, signal.SIGTERM, (75, -signal.SIGTERM))
+    yield from interrupted(count, chance, Runs(folder), signal.SIGTERM, (75, -signal.SIGTERM))
 
 
 @row(
@@ -122,14 +124,13 @@ def signalled(count: int, chance: random.Random, folder: Path) -> Iterator[Case]
 
             at(Trainer, "_step", send, where=batch(index), skip=skip, after=after)
 
-        runs.clear()
-        outcome = lsg([*whole.words, "--out", str(runs.run)], runs.output, change)
-        problem = _left(outcome.status, 130 if numbers[1] == signal.SIGINT else 75, runs.run, position)
+        one = runs.train(whole.words, change)
+        problem = _left(one.status, 130 if numbers[1] == signal.SIGINT else 75, runs.run, position)
         kind = " then ".join(signal.Signals(number).name for number in numbers if number)
-        yield Case(kind, f"{problem}: {outcome.text[-300:]}" if problem else runs.complete(whole, [], (), chance))
+        yield Case(kind, f"{problem}: {one.err[-300:]}" if problem else runs.complete(whole, [], (), chance))
 
 
-def _left(status: int, expected: int, run: Path, position: Path) -> str:
+def _left(status: int | None, expected: int, run: Path, position: Path) -> str:
     """What is wrong with a run after a first signal at a position, in steps, and perhaps a second one."""
     if status != expected:
         return f"status {status}, expected {expected}"
@@ -153,31 +154,32 @@ def _left(status: int, expected: int, run: Path, position: Path) -> str:
 def killed(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """As row 4, with SIGKILL. For every ninth run, also an ablation of two runs by two processes, both of which are killed at a random time
     and started again until one has finished all runs; its table must be that of an undisturbed one."""
-    yield from interrupted(count, chance, folder, signal.SIGKILL, (-signal.SIGKILL,))
+    runs = Runs(folder)
+    yield from interrupted(count, chance, runs, signal.SIGKILL, (-signal.SIGKILL,))
     for _ in range(count // 9):
-        yield Case("ablation of two processes", killed_ablation(chance, folder))
+        yield Case("ablation of two processes", killed_ablation(chance, runs))
 
 
-def killed_ablation(chance: random.Random, folder: Path) -> str:
+def killed_ablation(chance: random.Random, runs: Runs) -> str:
     """Kill two processes that share an ablation, again and again; returns what differs in the end."""
-    words = ["ablate", *placed(folder)[1:], "--workers", "0", "--grid", "method=none,lsg", "--seeds", "0", "-q", "--json"]
-    begin, outputs = time.monotonic(), [folder / "output-0", folder / "output-1"]
-    whole = lsg([*words, "--out", str(folder / "whole-ablation"), "--force"], outputs[0])
+    words = ["ablate", *runs.words[1:], "--workers", "0", "--grid", "method=none,lsg", "--seeds", "0", "-q", "--json"]
+    begin, out = time.monotonic(), runs.folder / "ablation"
+    whole = Command([*words, "--out", "whole-ablation", "--force"], runs.folder).run()
     seconds = time.monotonic() - begin
-    shutil.rmtree(folder / "ablation", ignore_errors=True)
-    words += ["--out", str(folder / "ablation")]
+    expected = whole.out.replace("whole-ablation", "ablation")
+    shutil.rmtree(out, ignore_errors=True)
+    words += ["--out", "ablation"]
     for _ in range(20):
-        pids = [start(words, output) for output in outputs]
+        pair = [Command(words, runs.folder, log=f"{number}-").start() for number in range(2)]
         time.sleep(chance.uniform(0, seconds))
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        if [finish(*one).status for one in zip(pids, outputs, strict=True)] != [-signal.SIGKILL] * 2:
+        for one in pair:
+            os.kill(one.pid, signal.SIGKILL)
+        if [one.wait() for one in pair] != [-signal.SIGKILL] * 2:
             break  # one has finished
-    again = lsg(words, outputs[0])
-    if again.status or again.text != whole.text.replace("whole-ablation", "ablation"):
-        return f"status {again.status}: {again.text[-300:]}"
-    lines = [files.read_json_lines(file) for file in (folder / "ablation").rglob(rundir.METRICS)]
-    return "" if [[line["epoch"] for line in run] for run in lines] == [[*range(EPOCHS)]] * 2 else f"epochs {lines}"
+    again = Command(words, runs.folder).run()
+    if again.status or again.out != expected:
+        return f"status {again.status}: {again.out[-300:]} {again.err[-300:]}"
+    return "" if epochs(out) == [[*range(EPOCHS)]] * 2 else f"epochs {epochs(out)}"
 
 
 # Rows 7 and 28
@@ -188,7 +190,7 @@ def variants(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Runs in eight variants: 1 or 4 workers; JSON events and details; a logger; data and cache in other folders; activation
     checkpointing; with an evaluation after each step; stopped, then resumed in all these variants at once."""
     runs = Runs(folder)
-    shutil.copytree(folder / "images", folder / "elsewhere")
+    shutil.copytree(folder / "data", folder / "elsewhere")
     moved = ["--data-dir", str(folder / "elsewhere"), "--cache-dir", str(folder / "other")]
     words = {
         "1 worker": ["--workers", "1"],
@@ -209,15 +211,12 @@ def variants(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     for case in range(count):
         whole = runs.whole(case)
         for kind, more in words.items():
-            runs.clear()
-            change = evaluate_often if kind.startswith("evaluation") else lambda: None
-            outcome = lsg([*whole.words, *more, "--out", str(runs.run)], runs.output, change)
-            yield Case(kind, outcome.text[-300:] if outcome.status else difference(runs.run, whole.bits))
-        runs.clear()
-        lsg([*whole.words, "--out", str(runs.run)], runs.output, interruption("middle of an epoch", signal.SIGTERM, 0, chance))
+            one = runs.train([*whole.words, *more], evaluate_often if kind.startswith("evaluation") else lambda: None)
+            yield Case(kind, one.ended(0) or difference(runs.run, whole.bits))
+        runs.train(whole.words, interruption("middle of an epoch", signal.SIGTERM, 0, chance))
         others = ["--workers", "3", "--json", "-v", "--log", "csv", *moved, "--checkpoint-activations", "layers"]
-        outcome = lsg(["train", "--resume", str(runs.run), *others], runs.output, evaluate_often)
-        yield Case("resumed as another", outcome.text[-300:] if outcome.status else difference(runs.run, whole.bits))
+        one = Command(["train", "--resume", runs.run, *others], folder, before=evaluate_often).run()
+        yield Case("resumed as another", one.ended(0) or difference(runs.run, whole.bits))
 
 
 @row(
@@ -244,11 +243,10 @@ def torn_lines(count: int, chance: random.Random, folder: Path) -> Iterator[Case
         def change(tear=tear, name=name, skip=skip) -> None:
             at(files, "append_json_line", tear, where=lambda target, value: target.name == name, skip=skip)
 
-        runs.clear()
-        outcome = lsg([*whole.words, "--out", str(runs.run)], runs.output, change)
+        one = runs.train(whole.words, change)
         kind, problem = f"{name}, {'part of' if 0 < share < 1 else 'none of' if not share else 'all of'} a line", ""
-        if outcome.status != -signal.SIGKILL:
-            problem = f"status {outcome.status}: {outcome.text[-300:]}"
+        if one.status != -signal.SIGKILL:
+            problem = f"status {one.status}: {one.err[-300:]}"
         elif [line["epoch"] for line in files.read_json_lines(runs.run / name)] != [*range(skip + (share == 1))]:
             problem = "lines before the torn one are not readable"
         yield Case(kind, problem or runs.complete(whole, [], (), chance))
