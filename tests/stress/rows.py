@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
-MODULES = ("checkpoints", "training", "refusals", "breakdowns", "fuzz", "data", "samples", "contract", "steps")
+MODULES = ("writing", "reading", "training", "refusals", "breakdowns", "fuzz", "data", "samples", "contract", "steps")
 MODULES += ("predicting", "ranks", "launchers", "services", "surroundings")
 PACKAGES = ("torch", "numpy", "safetensors", "lsgcli")
 KEPT = 20  # problems of a row that its record describes
