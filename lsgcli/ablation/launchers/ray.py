@@ -73,7 +73,8 @@ class Ray(Launcher):
             except (ConnectionError, ValueError) as error:
                 raise ConfigError(
                     f"--ray address: found {address!r}, where no cluster answers: {error}",
-                    hint="Start a cluster with `ray start --head`, or omit the address for a local one.",
+                    hint="Start a cluster with `ray start --head`, or omit the address for a local one; for a cluster with a token, set "
+                    "RAY_AUTH_MODE=token.",
                 ) from error
             stack.callback(ray.shutdown)
             self._connection = stack.pop_all()
