@@ -221,6 +221,7 @@ def fuzz(form: str, mutants: int, seed: int = 0, data: Path | None = None, limit
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
 
         def read_from(first: int, writer: int) -> None:
+            os.environ.pop("RUST_BACKTRACE", None)  # for which the first error of a library reads 60 MB of symbols
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
