@@ -18,7 +18,9 @@ from tests.stress.rows import RESULTS, measure, path_of, table
 
 def main() -> int:
     """Run the rows that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.stress", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--row", type=int, action="append", help="number of a row; can be repeated (default: all)")
     how_many = parser.add_mutually_exclusive_group()
     how_many.add_argument("--quick", action="store_true", help="a few cases of each row (default)")

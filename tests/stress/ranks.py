@@ -115,8 +115,8 @@ def ranks(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     for number in range(count):
         fault = list(STATUSES)[number % len(STATUSES)]
         size, again = chance.choice((2, 3)), chance.choice((1, 2, 3))
-        hit, step, at = chance.randrange(size), chance.randrange(STEPS), folder / str(number)
-        processes = start([*words, "--out", "run"], at, size, hit, disturbed(fault, step, chance.uniform(0, 0.3)))
+        hit, step, at = chance.randrange(size), chance.randrange(STEPS - 3), folder / str(number)  # before the run ends
+        processes = start([*words, "--out", "run"], at, size, hit, disturbed(fault, step, chance.uniform(0, 0.2)))
         seconds = ended(processes)
         problem = _unlike(processes, hit, fault, seconds)
         resumed = start(["train", "--resume", "run"], at, again)
