@@ -19,3 +19,8 @@ def fresh_logger():
     logger.handlers.clear()
     logger.propagate = True
     logger.setLevel(logging.NOTSET)
+
+
+def pytest_collection_modifyitems(items):
+    """Tests marked ``slow(first=True)``, of minutes, start first, so that no process waits for one of them at the end."""
+    items.sort(key=lambda item: not any(mark.kwargs.get("first") for mark in item.iter_markers("slow")))

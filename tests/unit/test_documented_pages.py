@@ -29,7 +29,7 @@ def test_own_network_and_width_rule(monkeypatch):
     assert alpha.tolist() == pytest.approx([1.0, 1.09**0.5, (1.09 + 0.0081) ** 0.5])
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_tutorial(tmp_path):
     """Every command of the page, in its order, in an empty folder; the files that it names exist at the end."""
     page = (DOCS / "tutorial.md").read_text(encoding="utf-8")

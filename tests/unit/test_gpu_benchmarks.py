@@ -51,7 +51,7 @@ def test_a_rehearsal_stays_out_of_the_documentation(capsys, monkeypatch):
     assert "expected a folder outside" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_rehearsal(tmp_path):
     """All parts run on the CPU; a second call has nothing left to do; another card's results are refused."""
     out = tmp_path / "out"
