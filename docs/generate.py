@@ -221,7 +221,7 @@ def verdicts() -> str:
 
 
 def reliability() -> str:
-    """The fault table: each row as it was last run in full."""
+    """The fault table: each row as it was last run in full, after its sums."""
     records, lines = faults.records(), []
     for number, row in faults.table().items():
         found, run = records.get(number), ["not run", "", ""]
@@ -231,7 +231,9 @@ def reliability() -> str:
             failures = f"**{found['failures']}**" if found["failures"] else 0
             run = [f"{found['cases']:,}{part}", failures, found["date"]]
         lines.append((number, *((found or vars(row))[key] for key in ("fault", "promise", "how")), *run, row.peers))
-    return table(("", "fault", "promise", "how it is tested", "cases", "failures", "date", "best known of the field"), lines)
+    cases, failures = (sum(found[key] for found in records.values()) for key in ("cases", "failures"))
+    head = ("", "fault", "promise", "how it is tested", "cases", "failures", "date", "best known of the field")
+    return f"{len(lines)} faults, {cases:,} cases, {failures} failures.\n\n{table(head, lines)}"
 
 
 def listing(path: str) -> str:
