@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import evidence
-from benchmarks.measuring import RESULTS, machine, without_folders, write
+from benchmarks.measuring import machine, read, without_folders, write
 from benchmarks.tables import Table, show
 
 RESIDUALS, LAYERS = ("none", "add"), (8, 20, 34)  # layers of neurons; there is one more layer of weights
@@ -184,8 +184,7 @@ def main() -> None:
         print(" ".join(map(without_folders, words)), file=sys.stderr)
         subprocess.run([*words, "-q"], stdout=subprocess.DEVNULL, check=True)
         measure(root, options.data_dir, *((4, 2) if options.quick else (BATCHES, WEIGHTS)))
-    path = RESULTS / "evidence-depth.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"cells": [], "tables": {}}
+    before = read("evidence-depth") or {"cells": [], "tables": {}}
     record = {"machine": machine("numba"), **collected(options.out, before)}
     if options.quick:
         show(tables(record))

@@ -25,7 +25,7 @@ from benchmarks import (
     wait,
     zoo,
 )
-from benchmarks.measuring import RESULTS
+from benchmarks.measuring import RESULTS, read
 from benchmarks.plot import load, steps
 from benchmarks.tables import Table, megabytes
 from benchmarks.workers import Case
@@ -102,7 +102,7 @@ def compared(folder: Path, mode: str) -> str:
 
 def reproduced(folder: Path, name: str, number: str) -> str:
     """A table of the paper as reproduced by an experiment, preceded by the command."""
-    record = reproduction.load(folder, name)
+    record = read(f"reproduction-{name}", folder)
     if record is None:
         return NOTHING
     facts = {**record["machine"], "command": f"python -m benchmarks.reproduction {name}"}
@@ -112,7 +112,7 @@ def reproduced(folder: Path, name: str, number: str) -> str:
 
 def commands(folder: Path) -> str:
     """The commands that every experiment ran."""
-    records = [record for name in reproduction.EXPERIMENTS if (record := reproduction.load(folder, name))]
+    records = [record for name in reproduction.EXPERIMENTS if (record := read(f"reproduction-{name}", folder))]
     return "\n".join(f"    {command}" for record in records for command in record["commands"]) or NOTHING
 
 

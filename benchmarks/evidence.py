@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import RESULTS, machine, write
+from benchmarks.measuring import machine, read, write
 from benchmarks.reproduction import shown
 from benchmarks.tables import Cell, Table
 from lsgcli import files, rundir
@@ -126,8 +126,8 @@ def commands(
 
 def run(name: str, options: argparse.Namespace) -> None:
     """Train missing runs, part by part, and write the record of all finished runs."""
-    experiment, path = EXPERIMENTS[name], RESULTS / f"evidence-{name}.json"
-    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"commands": {}, "tables": {}}
+    experiment, file = EXPERIMENTS[name], f"evidence-{name}"
+    record = read(file) or {"commands": {}, "tables": {}}
     record.setdefault("runs", {})
     for part in [options.part] if options.part else experiment.parts:
         root = options.out / part
@@ -152,7 +152,7 @@ def run(name: str, options: argparse.Namespace) -> None:
         record["commands"][part] = "\n    ".join(shown(words, options.out) for group in groups for words in group)
         record["tables"][part] = found.summary(experiment.margin / 100)
         record["pair"], record["margin"] = experiment.pair, experiment.margin / 100
-        print(write(path.stem, record), file=sys.stderr)
+        print(write(file, record), file=sys.stderr)
 
 
 def kept(collection: Collection, root: Path) -> dict[str, dict[str, Any]]:

@@ -110,6 +110,12 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def read(name: str, folder: Path = RESULTS) -> dict[str, Any] | None:
+    """The record ``<name>.json``, if there is one."""
+    path = folder / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
 def write(name: str, record: Mapping[str, Any]) -> Path:
     """Write a record to ``benchmarks/results/<name>.json``."""
     RESULTS.mkdir(exist_ok=True)

@@ -164,12 +164,6 @@ def table(record: dict[str, Any], number: str) -> Table:
     return found
 
 
-def load(folder: Path, name: str) -> dict[str, Any] | None:
-    """The record of an experiment, if there is one."""
-    path = folder / f"reproduction-{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
 def main() -> None:
     """Run one experiment and write its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -3,7 +3,8 @@
 import logging
 import os
 import re
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,17 @@ def use_threads(given: int | None) -> str:
         return "torch's default"  # one per physical core, or the number set by an earlier call
     torch.set_num_threads(count)
     return source
+
+
+@contextmanager
+def limited_threads(count: int) -> Iterator[None]:
+    """Context in which torch uses ``count`` threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def pick_precision(name: str, device: torch.device) -> tuple[str, str]:

@@ -1,6 +1,5 @@
 """Classification of a recording while it is written, timestep by timestep."""
 
-import contextlib
 import logging
 import os
 import select
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lsgcli.compute import full_precision
+from lsgcli.compute import full_precision, limited_threads
 from lsgcli.config import RunConfig
 from lsgcli.data.datasets.base import EventDataset, Sample
 from lsgcli.data.readers import read_stream
@@ -84,7 +83,7 @@ def stream(
     for index, cut in enumerate(_slices(network, dataset, slicer, chunks)):
         window, step = divmod(index, T)
         x = network.compute.move(network.batch([_frame(dataset, cut, path)])[0])
-        with _limited(threads), torch.inference_mode(), network.compute.autocast():
+        with limited_threads(threads), torch.inference_mode(), network.compute.autocast():
             rest = steps.rest(1) if rest is None else rest
             logits, state = steps.step(x, state if step else rest)
         now = full_precision(logits[0]).cpu()
@@ -133,17 +132,6 @@ def _threads(network: Network, steps: Stepwise) -> int:
     """One for a small network, unless their number is set: waking others takes longer than they save."""
     is_set = network.config.threads or "OMP_NUM_THREADS" in os.environ
     return 1 if not is_set and 0 < steps.macs < FEW else torch.get_num_threads()
-
-
-@contextlib.contextmanager
-def _limited(threads: int) -> Iterator[None]:
-    """Context in which torch uses so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _length(network: Network, per_slice: int | None) -> int:

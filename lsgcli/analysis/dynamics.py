@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lsgcli.compute import limited_threads
 from lsgcli.neurons.step import over_time
 from lsgcli.neurons.surrogates import Surrogate
 
@@ -143,13 +144,8 @@ def one_thread() -> Iterator[None]:
     torch divides each operation among its threads. For blocks that fit into the cache, threads would wait for each other longer than
     they compute, particularly on a busy machine.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with limited_threads(1), torch.no_grad():
+        yield
 
 
 def blocks(passage: Passage) -> Iterator[Block]:

@@ -120,7 +120,7 @@ class Runs:
         return self.known[number]
 
     def train(self, words: list[str], before: Callable[[], object] = lambda: None) -> Command:
-        """Begin a run with these words anew, after ``before`` in its process."""
+        """Start a run with these words from scratch, after ``before`` in its process."""
         self.clear()
         return Command([*words, "--out", self.run], self.folder, before=before).run()
 
