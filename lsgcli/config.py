@@ -372,7 +372,7 @@ class MachineConfig(Settings):
     precision: str = setting(
         "auto",
         "Precision of convolutions and linear layers; membrane potentials and statistics are always fp32. auto selects bf16 if "
-        "the CPU or GPU supports it natively, and fp16, with a gradient scaler, on GPUs of capability 7.x.",
+        "the CPU or GPU computes it faster than fp32, and fp16, with a gradient scaler, on GPUs of capability 7.x.",
         choices=("auto", "fp32", "bf16", "fp16", INT8),
     )
     checkpoint_activations: str = setting(

@@ -36,7 +36,12 @@ def test_precision():
 
 def test_precision_follows_the_hardware(monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    for flags, expected in (({"avx512f"}, "fp32"), ({"avx512f", "avx512_bf16"}, "bf16"), ({"amx_bf16"}, "bf16")):
+    for flags, expected in (
+        ({"avx512f"}, "fp32"),
+        ({"AuthenticAMD", "avx512_bf16"}, "bf16"),
+        ({"GenuineIntel", "avx512_bf16"}, "fp32"),
+        ({"GenuineIntel", "avx512_bf16", "amx_bf16"}, "bf16"),
+    ):
         monkeypatch.setattr("lsgcli.compute._cpu_flags", lambda flags=flags: flags)
         found, reason = pick_precision("auto", cpu)
         assert found == expected
