@@ -6,7 +6,8 @@
 
 Each piece runs ``lsg ablate`` for the widths, and measures the gradient flow of each cell at the start and the end of its training. A repeated
 command resumes: finished cells and measurements are not repeated. Runs are written to ``--out``, the record of all pieces to
-``benchmarks/results/evidence-depth.json``; it keeps the pieces that are not in ``--out``.
+``benchmarks/results/evidence-depth.json``; it keeps the pieces that are not in ``--out``, and settings and results of the runs of an
+unfinished piece, so that ``--seeds 0`` can be completed on another machine.
 """
 
 import argparse
@@ -35,6 +36,7 @@ BATCHES, WEIGHTS = (
     64,
     16,
 )  # mini-batches of the signal-to-noise ratio; weights per layer that are compared with finite differences
+SEEDS = range(2)
 LIMITS = {"grad_ratio": 1e-2, "snr": 0.1, "mismatch": 0.5}  # below which a measure counts as lost
 MOMENTS = {"start": "at the start", "end": "after training"}
 Cell = dict[str, Any]  # a network, a width and a seed, with what was measured
@@ -75,30 +77,39 @@ def measure(root: Path, data_dir: str, batches: int, weights: int) -> None:
 
 
 def collected(out: Path, before: dict[str, Any]) -> dict[str, Any]:
-    """All finished pieces, of a folder or of an earlier record: ``cells``, with medians over the layers, and ``tables`` of ``lsg ablate``,
-    by network."""
+    """All finished pieces, of a folder or of an earlier record: ``cells``, with medians over the layers, and ``tables`` of ``lsg ablate``
+    and unfinished ``runs``, by network."""
     from lsgcli.ablation.collect import collect
 
-    cells, tables = [], {}
+    def key(cell: Cell) -> tuple[Any, ...]:
+        return tuple(cell[name] for name in ("residual", "layers", "rule", "seed"))
+
+    known = {key(cell): cell for cell in before["cells"]}
+    cells: list[Cell] = []
+    tables, runs = dict(before["tables"]), {}
     for residual, layers in itertools.product(RESIDUALS, LAYERS):
         root = out / f"{residual}-{layers}"
         if not root.exists():
-            cells += [cell for cell in before["cells"] if (cell["residual"], cell["layers"]) == (residual, layers)]
-            tables |= {name: table for name, table in before["tables"].items() if name == root.name}
+            cells += [cell for cell in before["cells"] if key(cell)[:2] == (residual, layers)]
             continue
-        collection = collect(root)
+        collection = evidence.finished(collect(root))
         tables[root.name] = {"rows": collection.summary(MARGIN / 100)["rows"]}
+        rows = len({cell.row for cell in collection.cells})
+        if len(collection.cells) < rows * len(SEEDS):
+            runs[root.name] = evidence.kept(collection, root)
         for cell, record in zip(collection.cells, collection.records, strict=True):
-            if record is None:
-                continue
+            assert record is not None
             rule = f"width {cell.config.width:g}" if cell.config.method == "none" else cell.config.method
             found: Cell = {"residual": residual, "layers": layers, "rule": rule, "seed": cell.config.seed}
+            measured = known.get(key(found), {})
             for moment in MOMENTS:
                 path = cell.path / f"depth-{moment}.json"
                 if path.exists():
                     found[moment] = medians(json.loads(path.read_text(encoding="utf-8")))
+                elif moment in measured:
+                    found[moment] = measured[moment]
             cells.append(found | {"accuracy": record["accuracy"], "last": record.get("test_accuracy_last")})
-    return {"cells": cells, "tables": tables}
+    return {"cells": cells, "tables": tables, "runs": runs}
 
 
 def medians(flow: dict[str, Any]) -> dict[str, float | None]:
@@ -169,7 +180,7 @@ def main() -> None:
     parser.add_argument("--data-dir", help="folder of the images")
     parser.add_argument("--residual", nargs="+", choices=RESIDUALS, default=RESIDUALS)
     parser.add_argument("--layers", nargs="+", type=int, choices=LAYERS, default=LAYERS, help="layers of neurons")
-    parser.add_argument("--seeds", default="0-1")
+    parser.add_argument("--seeds", default=f"{SEEDS[0]}-{SEEDS[-1]}")
     parser.add_argument("--out", type=Path, default=Path("runs") / "evidence" / "depth", help="folder of the runs")
     parser.add_argument("--collect", action="store_true", help="run nothing, only write the record")
     parser.add_argument(
@@ -178,13 +189,17 @@ def main() -> None:
     options = parser.parse_args()
     if not (options.collect or options.data_dir):
         parser.error("found no --data-dir, expected the folder of the images")
+    before = {"cells": [], "tables": {}, "runs": {}}
+    if not options.quick:
+        before |= read("evidence-depth") or {}
+        for name, runs in before["runs"].items():
+            evidence.restore(runs, options.out / name)
     for residual, layers in () if options.collect else itertools.product(options.residual, options.layers):
         root = options.out / f"{residual}-{layers}"
         words = command(root, options)
         print(" ".join(map(without_folders, words)), file=sys.stderr)
         subprocess.run([*words, "-q"], stdout=subprocess.DEVNULL, check=True)
         measure(root, options.data_dir, *((4, 2) if options.quick else (BATCHES, WEIGHTS)))
-    before = read("evidence-depth") or {"cells": [], "tables": {}}
     record = {"machine": machine("numba"), **collected(options.out, before)}
     if options.quick:
         show(tables(record))

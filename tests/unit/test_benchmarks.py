@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import signal
 import statistics
 
@@ -390,3 +391,23 @@ def test_an_experiment_goes_on_from_its_record(tmp_path):
     again = evidence.finished(evidence.without_sources(collect(elsewhere)))
     assert again.summary()["rows"] == found.summary()["rows"]
     assert [row["n"] for row in found.summary()["rows"]] == [2, 1, 2]
+
+
+def test_a_piece_by_depth_goes_on_from_its_record(tmp_path):
+    """Elsewhere, the runs of the first seed come from the record with what was measured in them; the second is measured there."""
+    flow = {"layers": []}
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    nothing = {"cells": [], "tables": {}, "runs": {}}
+    for cell, accuracy in zip(plan(here / "add-8", {"method": "none"}, seeds=(0,)).cells(), (0.5,), strict=True):
+        write_run(cell, accuracy, used="fp32", data_digest="0")
+        (cell.path / "depth-start.json").write_text(json.dumps(flow))
+    first = depth.collected(here, nothing)
+    assert [run["seed"] for run in first["cells"]] == [0]
+    evidence.restore(first["runs"]["add-8"], elsewhere / "add-8")
+    cells = plan(elsewhere / "add-8", {"method": "none"}, seeds=(0, 1)).cells()
+    write_run(cells[1], 0.7, used="fp32", data_digest="0")
+    second = depth.collected(elsewhere, first)
+    assert [(run["seed"], run["accuracy"], "start" in run) for run in second["cells"]] == [(0, 0.5, True), (1, 0.7, False)]
+    assert second["tables"]["add-8"]["rows"][0]["n"] == 2
+    assert second["runs"] == {}
+    assert depth.collected(tmp_path / "nowhere", second) == second
