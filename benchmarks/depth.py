@@ -34,7 +34,7 @@ QUICK = "--dataset image-folder --arch resnet19 -T 2 --width-multiplier 0.03125 
 MARGIN = 2  # percentage points
 BATCHES, WEIGHTS = (
     64,
-    16,
+    8,
 )  # mini-batches of the signal-to-noise ratio; weights per layer that are compared with finite differences
 SEEDS = range(2)
 LIMITS = {"grad_ratio": 1e-2, "snr": 0.1, "mismatch": 0.5}  # below which a measure counts as lost

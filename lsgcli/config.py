@@ -220,6 +220,7 @@ class NeuronConfig(Settings):
         False,
         "Learn one threshold per layer, with the optimiser of the decays.",
         applies=having("method", "relative", "a --method that does not learn the threshold anyway", wanted=False)
+        & having("method", "sets_threshold", "does not compute it", wanted=False)
         & Applies("--neuron lif, clif or klif", lambda config: config.neuron != "glif"),
     )
     reset: str = setting(

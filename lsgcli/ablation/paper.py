@@ -55,6 +55,13 @@ SETTINGS = {
     "threshold": 0.5,
     "surrogate": "rectangular",
     "decay_per": "layer",
+    "neuron": "lif",
+    "norm": "tdbn",
+    "reset": "hard",
+    "detach_reset": False,
+    "threshold_learned": False,
+    "input_gain": "1",
+    "init_potential": "zero",
 }
 
 

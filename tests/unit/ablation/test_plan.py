@@ -31,7 +31,8 @@ def test_papers_figures_stand_beside_the_same_network_only():
     assert papers_column("1", dataset="cifar100") == [0.7387, 0.7412, 0.7622]
     assert papers_column("3", dataset="cifar100") == [0.7632, 0.7685, 0.7713]  # the two tables differ in the paper
     assert papers_column("1", dataset="cifar-dvs", arch="vggsnn", T=10) == [0.7380, 0.7540, 0.7750]
-    for other in ({"width_multiplier": 0.5}, {"arch": "vggsnn"}, {"T": 4}, {"residual": "sew"}, {"surrogate": "atan"}):
+    network = ({"width_multiplier": 0.5}, {"arch": "vggsnn"}, {"T": 4}, {"residual": "sew"}, {"surrogate": "atan"})
+    for other in (*network, {"norm": "bn"}, {"reset": "soft"}, {"neuron": "clif"}):
         assert papers_column("1", **{"dataset": "cifar10", **other}) == [None, None, None]
 
 

@@ -322,6 +322,7 @@ def test_observed(name):
         ({"neuron": "glif", "channels": 3, "method": "ds-atgo"}, "another learned or measured threshold"),
         ({"neuron": "klif", "detach_reset": True}, "detach_reset: found True with the neuron klif"),
         ({"method": "ds-atgo", "reset": "soft"}, "reset: found soft"),
+        ({"method": "ds-atgo", "threshold_learned": True}, "which computes the threshold"),
     ],
 )
 def test_refused(options, message):
