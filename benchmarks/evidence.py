@@ -200,11 +200,12 @@ def tables(record: dict[str, Any]) -> list[Table]:
     head = ("difference", "95 % interval", "p", "detectable", "verdict")
     found = []
     for part, result in record["tables"].items():
-        table = Table(part, ("", "accuracy", "n", "last epoch", "best test epoch", *head))
+        on_test = any(row["best_chosen_on"] == "test" for row in result["rows"])  # otherwise "best" is the accuracy already
+        table = Table(part, ("", "accuracy", "n", "last epoch", *(["best test epoch"] if on_test else []), *head))
         for row in result["rows"]:
             accuracy = "-" if row["mean"] is None else f"**{_points(row['mean'])} +- {_points(row['std'])}**"
-            best = _mean(row["best"]) if row["best_chosen_on"] == "test" else "-"
-            table.rows.append((row["label"], accuracy, row["n"], _mean(row["last"]), best, *_compared(row)))
+            best = [_mean(row["best"])] if on_test else []
+            table.rows.append((row["label"], accuracy, row["n"], _mean(row["last"]), *best, *_compared(row)))
         found.append(table)
     if record.get("pair"):
         found.append(Table("{} compared with {}".format(*record["pair"]), ("", "rows", *head), _pairs(record)))

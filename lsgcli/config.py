@@ -204,7 +204,7 @@ class NetworkConfig(Settings):
 
 @dataclass(frozen=True)
 class NeuronConfig(Settings):
-    """Every layer of neurons; see :class:`lsgcli.neurons.LIF`."""
+    """Settings of the neurons of all layers; see :class:`lsgcli.neurons.LIF`."""
 
     neuron: str = setting("lif", "Model of the neurons.", kind="neuron")
     method: str = setting("lsg", "How membrane decay and surrogate width are determined.", kind="method")

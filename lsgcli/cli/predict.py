@@ -63,7 +63,7 @@ def predict(
     read gives an error line on stderr; the other files are classified, and the exit status is 3. CKPT is a checkpoint or an output
     of `lsg export`.
 
-    With --stream, each timestep gives one line as soon as its events have arrived; the fourth column is the timestep, 1 to T. -v
+    With --stream, each timestep gives one line as soon as its events have arrived; the last column is the timestep, 1 to T. -v
     reports the latency at the end. SIGINT and SIGTERM end the stream with status 0.
     """
     common.messages(quiet, verbose, common.AROUND)
