@@ -67,7 +67,13 @@ def _panels(command: Any) -> dict[str, list[Any]]:
 
 
 def _options(title: str, options: Iterable[Any]) -> str:
-    return table((title, ""), ((_flags(option), _help(option.help or "")) for option in options))
+    return table((title, ""), ((_flags(option), _help(option.help or "") + _default(option)) for option in options))
+
+
+def _default(option: Any) -> str:
+    """What `--help` prints behind the text as [default: ...]."""
+    shown = option.show_default and option.default is not None and not isinstance(option.default, bool | list | tuple)
+    return f" Default: {option.default}." if shown and "Default:" not in (option.help or "") else ""
 
 
 def _help(text: str) -> str:
@@ -232,7 +238,7 @@ def reliability() -> str:
             run = [f"{found['cases']:,}{part}", failures, found["date"]]
         lines.append((number, *((found or vars(row))[key] for key in ("fault", "promise", "how")), *run, row.peers))
     cases, failures = (sum(found[key] for found in records.values()) for key in ("cases", "failures"))
-    head = ("", "fault", "promise", "how it is tested", "cases", "failures", "date", "best known of the field")
+    head = ("", "fault", "promise", "how it is tested", "cases", "failures", "date", "comparable tools")
     return f"{len(lines)} faults, {cases:,} cases, {failures} failures.\n\n{table(head, lines)}"
 
 

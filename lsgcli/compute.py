@@ -103,8 +103,8 @@ def check_gradients(config: RunConfig) -> None:
     """Check that gradients can be computed in the precision of a run."""
     if config.precision == "int8":
         raise ConfigError(
-            "precision: found int8, which is for evaluation and prediction, expected auto, fp32, bf16 or fp16",
-            hint="To train for int8, use --weight-bits 8.",
+            "precision: found int8, which has no gradients, expected auto, fp32, bf16 or fp16",
+            hint="Omit --precision. To train a network for int8, use --weight-bits 8.",
         )
 
 
@@ -191,7 +191,8 @@ def pick_device(name: str) -> torch.device:
     if name == "cpu" or (name == "auto" and not gpus):
         return torch.device("cpu")
     if place.size > 1 and name in ("auto", "cuda"):
-        name = f"cuda:{place.local_rank}"
+        alone = place.of_slurm and gpus == 1  # srun --gpus-per-task=1 shows each task its own GPU only
+        name = f"cuda:{0 if alone else place.local_rank}"
     if name == "auto":
         return torch.device("cuda")
     match = re.fullmatch(r"cuda(?::(\d+))?", name)

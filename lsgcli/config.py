@@ -219,9 +219,14 @@ class NeuronConfig(Settings):
     threshold_learned: bool = setting(
         False,
         "Learn one threshold per layer, with the optimiser of the decays.",
-        applies=having("method", "relative", "a --method that does not learn the threshold anyway", wanted=False)
-        & having("method", "sets_threshold", "does not compute it", wanted=False)
-        & Applies("--neuron lif, clif or klif", lambda config: config.neuron != "glif"),
+        applies=Applies(
+            "a --method that neither learns nor computes the threshold (not trsg, ds-atgo or ds-atgo-paper), and --neuron lif, clif or klif",
+            lambda config: (
+                config.neuron != "glif"
+                and not (method := registry.get("method", config.method)).relative
+                and not method.sets_threshold
+            ),
+        ),
     )
     reset: str = setting(
         "hard",
@@ -249,7 +254,9 @@ class NeuronConfig(Settings):
         "Width alpha of the surrogate gradient, in units of u; the initial value if alpha is learned.",
         at_least=1e-6,
         at_most=1e6,
-        applies=having("method", "takes_width", "a --method with a given width: none, trainable-decay, asgl, ds-atgo"),
+        applies=having(
+            "method", "takes_width", "a --method with a given width: none, trainable-decay, asgl, ds-atgo, ds-atgo-paper"
+        ),
     )
     smooth: float = setting(
         0.1,
@@ -262,7 +269,14 @@ class NeuronConfig(Settings):
         "layer", "One learned decay per layer, or per channel.", choices=("layer", "channel"), applies=LEARNED_DECAY
     )
     surrogate: str = setting("rectangular", "Shape of the surrogate gradient.", kind="surrogate")
-    backend: str = setting("auto", "Implementation of the neuron dynamics.", kind="backend")
+    backend: str = setting(
+        "auto",
+        "Implementation of the neuron dynamics.",
+        kind="backend",
+        applies=LIF_ONLY
+        & having("method", "stepwise", "a --method other than asgl, ds-atgo and ds-atgo-paper", wanted=False)
+        & Applies("a --norm other than mpbn", lambda config: config.norm != "mpbn"),
+    )
 
 
 LEARNED_NEURONS = Applies(
@@ -390,7 +404,8 @@ class MachineConfig(Settings):
     deterministic: bool = setting(False, "Use only deterministic operations, and raise an error for any other.")
     threads: int | None = setting(
         None,
-        "CPU threads. Default: OMP_NUM_THREADS, or SLURM_CPUS_PER_TASK, limited by the CPU affinity and cgroup quota of the process.",
+        "CPU threads. Default: the usable CPUs (OMP_NUM_THREADS, or SLURM_CPUS_PER_TASK, limited by the CPU affinity and cgroup quota of "
+        "the process), at most torch's own number, usually one per physical core.",
         at_least=1,
         at_most=1024,
     )

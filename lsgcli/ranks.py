@@ -16,10 +16,11 @@ class Place:
 
     Attributes:
         rank: 0 to size - 1. Rank 0 writes the run directory, stdout and the progress display.
-        local_rank: 0 to local_size - 1, also the index of the GPU.
+        local_rank: 0 to local_size - 1, also the index of the GPU, unless srun shows each task its own GPU only.
         address, port: of the key-value store through which the processes meet.
         hosts: whether this process serves the store, rather than torchrun.
         attempt: number of restarts by torchrun.
+        of_slurm: whether srun started it.
         problem: why the environment does not describe a process, if it claims to.
     """
 
@@ -31,6 +32,7 @@ class Place:
     port: int = 0
     hosts: bool = False
     attempt: int = 0
+    of_slurm: bool = False
     problem: str = ""
 
 
@@ -53,6 +55,7 @@ def place(environment: Mapping[str, str]) -> Place:
             environment.get("MASTER_ADDR") or _first_host(environment.get("SLURM_STEP_NODELIST", "127.0.0.1")),
             number.get("MASTER_PORT") or 20_000 + job % 20_000,
             hosts=number["SLURM_PROCID"] == 0,
+            of_slurm=True,
         )
     return Place()
 

@@ -27,7 +27,7 @@ class Small(SpikingNet):
         """(T or 1, B, C, H, W) -> (T, B, classes)."""
         for block in (self.conv1, self.conv2):
             x = self.run_block(block, x, T)
-        return self.classifier(x.flatten(2))
+        return self.logits(x.flatten(2))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """conv1, conv2."""

@@ -44,7 +44,8 @@ def plan(
     if both := sorted({name for variant in variants for name in variant} & set(settings)):
         names = ", ".join(config.option_name(name) for name in both)
         raise ConfigError(
-            f"{names}: cannot be given, because the rows of the table differ in it", hint="Omit the option, or use --grid."
+            f"{names}: found as an option and as a difference between rows, expected only one of them",
+            hint="Omit the option." if axes else "Omit the option, or use --grid.",
         )
     rows: dict[config.RunConfig, Variant] = {}
     for resolved, variant in zip(

@@ -31,7 +31,9 @@ ConfigFile = Annotated[
     ),
 ]
 DataDir = Annotated[str | None, typer.Option(help="Directory of the data set. Default: data/.")]
-CacheDir = Annotated[str | None, typer.Option(help="Directory of prepared data. Default: ~/.cache/lsg.")]
+CacheDir = Annotated[
+    str | None, typer.Option(help="Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.")
+]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Batch size. Default: as in training.")]
 Timesteps = Annotated[
     int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")

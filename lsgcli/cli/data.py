@@ -33,10 +33,11 @@ app = typer.Typer(
 # Settings that determine the samples of a data set: the only ones used by commands that do not make frames.
 WHERE = {"dataset", "data_dir", "sensor", "split", "split_seed"}
 OF_DATA = fields_of(DataConfig).keys()
-# Settings that prepared data depend on, and their directories; not those that apply only in training.
-NEEDED = OF_DATA - {"augment", "val_fraction"} | {"cache_dir"}
+TRAINING_ONLY = {"augment", "val_fraction", "mixup", "cutmix", "mix_prob", "mix_until"}
+# Settings that prepared data depend on, and their directories.
+NEEDED = OF_DATA - TRAINING_ONLY | {"cache_dir"}
 # Settings that a contact sheet depends on.
-SHOWN = OF_DATA - {"augment", "val_fraction", "skip_bad"}
+SHOWN = OF_DATA - TRAINING_ONLY - {"skip_bad"}
 Workers = Annotated[int | None, typer.Option(min=0, max=1024, help="Worker processes. Default: number of usable CPUs.")]
 
 
@@ -244,10 +245,10 @@ def _one_of(path: Path | None, settings: dict[str, Any]) -> None:
         ConfigError: both or neither are given.
     """
     if path is None and "dataset" not in settings:
-        raise ConfigError("found neither a PATH nor --dataset, expected one of them", hint="`--help` lists the options.")
+        raise ConfigError("found neither a PATH nor --dataset, expected one of them", hint="Give a PATH, or --dataset NAME.")
     if path is not None and settings:
         names = ", ".join("--" + name.replace("_", "-") for name in settings)
-        raise ConfigError(f"found a PATH together with {names}, expected one or the other")
+        raise ConfigError(f"found a PATH together with {names}, expected one or the other", hint=f"Omit the PATH or {names}.")
 
 
 def _open(settings: dict[str, Any], takes: Collection[str] = WHERE) -> "Dataset":

@@ -7,7 +7,6 @@ import typer
 
 from lsgcli import registry
 from lsgcli.cli import common, completion
-from lsgcli.errors import ConfigError
 from lsgcli.output import check_output, print_json, print_result
 
 
@@ -56,8 +55,8 @@ def export(
     them. If they differ by more than rounding, the exit status is 9 and no file is written.
     """
     common.messages(quiet, verbose, common.AROUND if verify else ())
-    if not verify and (data_dir or cache_dir):
-        raise ConfigError("--data-dir, --cache-dir: have no effect without --verify N")
+    if not verify:
+        common.require("--verify N", {"--data-dir": data_dir, "--cache-dir": cache_dir})
     from lsgcli import export as exporting
     from lsgcli import files, hub
 

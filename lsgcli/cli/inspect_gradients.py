@@ -40,7 +40,13 @@ def inspect_gradients(
     cache_dir: common.CacheDir = None,
     batch_size: common.BatchSize = None,
     device: common.Device = "auto",
-    precision: common.Precision = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Precision: auto, fp32, bf16 or fp16. Default: as in training.",
+            autocompletion=completion.of(("auto", "fp32", "bf16", "fp16")),
+        ),
+    ] = None,
     fail_on: Annotated[
         str | None,
         typer.Option(

@@ -123,7 +123,10 @@ def _of_resumed_run(path: Path, settings: dict[str, Any], others: dict[str, Any]
     problems = [f"{option_name(name)}: cannot be changed when a run is resumed" for name in settings if name in fixed]
     problems += [f"{option}: cannot be combined with --resume" for option, value in others.items() if value]
     if problems:
-        raise ConfigError("\n".join(problems), hint="Start a new run to change settings.")
+        raise ConfigError(
+            "\n".join(problems),
+            hint="Omit these options: a resumed run keeps its directory and settings. To change settings, start a new run: lsg train --config RUN --out NEW",
+        )
     rundir.check_free(path, resume=True)
     stored = rundir.read_config(path)
     changed = from_dict({**stored.to_dict(), **from_environment(os.environ, MAY_CHANGE), **settings})

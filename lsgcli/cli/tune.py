@@ -31,7 +31,8 @@ def tune(
         bool,
         typer.Option(
             "--prune/--no-prune",
-            help="Stop a trial after an epoch if its validation accuracy is below the median of earlier trials at that epoch.",
+            help="Stop a trial after an epoch if its best validation accuracy so far is below the median of the finished trials at that "
+            "epoch, once five have finished.",
         ),
     ] = True,
     study: Annotated[

@@ -242,7 +242,10 @@ def format_for(output: Path, name: str | None) -> str:
     meant = next((one for one, suffix in suffixes.items() if suffix and suffix == output.suffix), None)
     if name is None and meant is None:
         found, known = repr(output.suffix) if output.suffix else "no suffix", " or ".join(filter(None, suffixes.values()))
-        raise ConfigError(f"-o {output}: found {found}, expected a name with suffix {known}", hint="Or give --format.")
+        raise ConfigError(
+            f"-o {output}: found {found}, expected a name with suffix {known}",
+            hint="Choose a name with one of these suffixes, or give --format hf to write a folder.",
+        )
     if name in suffixes and meant not in (None, name):
         raise ConfigError(
             f"-o {output}: found a name of the format {meant}, expected {suffixes[name] or 'a folder'} for --format {name}",

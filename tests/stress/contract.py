@@ -257,9 +257,9 @@ def primitives(x: Tensor, width: float) -> dict[str, Tensor]:
 )
 def wrong_surrogates(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """The gradient that a layer of neurons gives for 200 random potentials, with each surrogate, eight widths and thresholds and each
-    backend, against central differences of primitives written apart. And random layers (sizes, memory layouts, types, norms, pools,
-    resets), whose spikes, gradients and statistics each backend that fuses must have as the reference does in float64; those where
-    rounding decides about a spike are passed over."""
+    backend, against central differences of independently implemented primitives. And random layers (sizes, memory layouts, types, norms, pools,
+    resets), whose spikes, gradients and statistics each backend that fuses must have as the reference does in float64; layers
+    where rounding decides whether a neuron fires are skipped."""
     step = 1e-5
     backends = [name for name in registry.names("backend") if registry.get("backend", name).available(torch.device("cpu"))]
     for name, _, backend in itertools.product(registry.names("surrogate"), range(8 if count > 100 else 2), backends):

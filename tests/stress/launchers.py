@@ -113,7 +113,7 @@ def epochs(root: Path) -> list[list[int]]:
 def launchers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """`lsg ablate --launcher local` (with --full also slurm and ray, if this machine has them) over four cells, while SIGKILL hits the
     `lsg train` of a cell, the launcher's process that started it, or `lsg ablate`, which is then repeated; on SLURM, a running job may
-    also be requeued. A fault happens some random seconds after the next epoch was recorded. One case a fault, and one a cell."""
+    also be requeued. A fault happens some random seconds after the next epoch was recorded. Each fault and each cell is a case."""
     methods, seeds = ("none,lsg", "0-1") if count > 1 else ("lsg", "0")
     words = [
         "ablate",

@@ -164,7 +164,7 @@ def _different(found: list[str], expected: list[str]) -> str:
     full=10_000,
 )
 def many_files(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
-    """One case a file. Of small recordings, 1 % are empty, cut, or of random bytes. One process must give a line for each whole file,
+    """Each file is a case. Of small recordings, 1 % are empty, cut, or of random bytes. One process must give a line for each whole file,
     in order, and a message for each damaged one; four at once that write to one file, as `xargs -P4` starts them, must together give
     the same lines and messages, each whole."""
     network = opened(folder)

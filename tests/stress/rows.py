@@ -47,7 +47,7 @@ class Row:
     """A row of the table.
 
     Attributes:
-        peers: what the best known of the field does.
+        peers: what comparable tools do.
         how: how it is tested.
         quick, full: ``count`` for --quick and --full.
     """

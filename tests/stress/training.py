@@ -99,9 +99,9 @@ def terminated(count: int, chance: random.Random, folder: Path) -> Iterator[Case
     full=54,
 )
 def signalled(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
-    """The first signal arrives before or after a random step. In every third run no other follows, in every third SIGINT follows, at once
-    or within the save, and ends the process with status 130 and the last checkpoint valid; in the others SIGTERM follows, which
-    changes nothing. The same command must then complete the run."""
+    """The first signal arrives before or after a random step. In a third of the runs no second signal follows; in a third SIGINT
+    follows, at once or during the save, and ends the process with status 130, leaving the last checkpoint valid; in the others SIGTERM
+    follows and changes nothing. The same command must then complete the run."""
     runs, first = Runs(folder), (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
     position, second = folder / "position", (None, signal.SIGINT, signal.SIGTERM)
     for case in range(count):

@@ -5,6 +5,7 @@ import torch
 
 from lsgcli.compute import Compute, full_precision, pick_device, pick_precision, use_threads
 from lsgcli.errors import ConfigError
+from lsgcli.ranks import Place
 
 
 def test_devices(monkeypatch):
@@ -17,6 +18,21 @@ def test_devices(monkeypatch):
     assert str(pick_device("auto")) == "cpu"
     with pytest.raises(ConfigError, match="has 0 CUDA GPUs"):
         pick_device("cuda")
+
+
+@pytest.mark.parametrize(("of_slurm", "gpus", "expected"), [(True, 1, "cuda:0"), (True, 4, "cuda:3"), (False, 4, "cuda:3")])
+def test_each_process_has_a_gpu(monkeypatch, of_slurm, gpus, expected):
+    """srun --gpus-per-task=1 shows each task its own GPU only."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr("lsgcli.compute.here", lambda: Place(3, 4, 3, 4, "a", 1, of_slurm=of_slurm))
+    assert str(pick_device("auto")) == expected
+
+
+def test_a_process_without_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("lsgcli.compute.here", lambda: Place(1, 2, 1, 2, "a", 1))
+    with pytest.raises(ConfigError, match="this machine has 1 CUDA GPUs"):
+        pick_device("auto")
 
 
 def test_move():
