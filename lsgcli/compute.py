@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,19 @@ class Compute:
         """Whether operations are asynchronous, so that reading a result synchronises."""
         return self.device.type == "cuda"
 
+    def later(self, x: torch.Tensor) -> Callable[[], list[float]]:
+        """A function that returns the values of x, (n,), and waits only for the operations up to now, not for those that follow."""
+        if self.device.type != "cuda":
+            return x.tolist
+        host, copied = x.to("cpu", non_blocking=True), torch.cuda.Event()  # torch allocates pinned memory for it
+        copied.record(torch.cuda.current_stream(self.device))
+
+        def read() -> list[float]:
+            copied.synchronize()
+            return host.tolist()
+
+        return read
+
     def wait(self) -> None:
         """Wait for all pending operations."""
         if self.device.type == "cuda":
@@ -113,11 +126,16 @@ def use_threads(given: int | None) -> str:
     if given:
         torch.set_num_threads(given)
         return "as set"
-    processes = here().local_size
-    if processes > 1:  # torchrun sets OMP_NUM_THREADS to 1 unless the user does
-        count, source = cpus.usable()
-        torch.set_num_threads(max(1, count // processes))
-        return f"{source}, shared by {processes} processes"
+    place = here()
+    if place.local_size > 1:
+        count, source = cpus.usable(cpus.THREADS)
+        if source == "OMP_NUM_THREADS" and count == 1:  # torchrun sets it, unless the user does
+            count, source = cpus.usable()
+        if source == "OMP_NUM_THREADS" or (source == "SLURM_CPUS_PER_TASK" and place.of_slurm):  # of each process
+            torch.set_num_threads(count)
+            return source
+        torch.set_num_threads(max(1, count // place.local_size))
+        return f"{source}, shared by {place.local_size} processes"
     count, source = cpus.usable(cpus.THREADS)
     if count > torch.get_num_threads():
         return "torch's default"  # one per physical core, or the number set by an earlier call

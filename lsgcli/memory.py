@@ -61,7 +61,8 @@ def keep_large_buffers() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, KEEP) and mallopt(M_TRIM_THRESHOLD, KEEP))
+    mapped = mallopt(M_MMAP_THRESHOLD, KEEP) or mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the most that older glibc accepts
+    return bool(mallopt(M_TRIM_THRESHOLD, KEEP) and mapped)
 
 
 def release_unused() -> None:

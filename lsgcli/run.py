@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import logging
 import os
 import platform
 import subprocess
@@ -22,6 +23,7 @@ from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError
+from lsgcli.memory import is_out_of_memory
 from lsgcli.models.base import SpikingNet
 from lsgcli.ranks import here
 from lsgcli.report.page import run_page
@@ -44,6 +46,8 @@ from lsgcli.training.distributed import ALONE, Group, joined
 from lsgcli.training.loop import Emit, Trainer, new_model
 from lsgcli.training.optim import schedule
 from lsgcli.training.signals import StopRequest
+
+log = logging.getLogger("lsg")
 
 
 def check(config: RunConfig, fresh: bool = True) -> None:
@@ -220,9 +224,15 @@ def train(
         except DivergedError as error:
             files.write_json(run.result, {"run": str(path), "accuracy": None, "diverged": error.message})
             raise
-        flow = full_flow(trainer.model, bundle, config, compute)
-        files.write_json(run.path / FULL_FLOW, flow)
-        files.write_text(run.report, run_page(run, end, flow))
+        try:
+            flow = full_flow(trainer.model, bundle, config, compute)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            log.warning("no report: gradient flow needs more memory than training; use lsg inspect-gradients --batch-size")
+        else:
+            files.write_json(run.path / FULL_FLOW, flow)
+            files.write_text(run.report, run_page(run, end, flow))
         files.write_json(run.result, end)
         emit(end)
     return end
@@ -295,11 +305,15 @@ def full_flow(
     thresholds: Thresholds | None = None,
     sample: Sample | None = None,
 ) -> dict[str, Any]:
-    """The full gradient-flow record of a model on the first batches of its training data, without augmentation."""
+    """The full gradient-flow record of a model on the first batches of its training data, without augmentation.
+
+    With ``--accumulate``, batches have the size of the parts, of which training normalises each by itself.
+    """
     check_gradients(config)
     assert bundle.train is not None
     loss = registry.get("loss", config.loss)
-    stream = batches(bundle, bundle.train, config.batch_size, seed=config.seed, shuffle=True, drop_last=True)
+    size = -(-config.batch_size // config.accumulate)
+    stream = batches(bundle, bundle.train, size, seed=config.seed, shuffle=True, drop_last=True)
     return gradflow.inspect(
         model,
         itertools.islice(stream, n_batches),

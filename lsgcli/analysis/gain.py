@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from lsgcli.analysis.gradients import norm
 from lsgcli.analysis.hooks import Watcher
+from lsgcli.models.quantise import plain
 from lsgcli.neurons.methods import GAIN
 
 
@@ -65,8 +66,8 @@ class InputGradients:
     def _outgoing(self, scale: Tensor) -> float:
         """Sum of the squares of all weights of an input, times ``scale``, (C,), of their outputs; mean over the inputs, (N, ...)."""
         assert self.synapse is not None
-        parameters = {name: torch.zeros_like(p) for name, p in self.synapse.named_parameters()}
-        weight = parameters["weight"] = self.synapse.weight.detach().clone()  # type: ignore[operator,union-attr]
+        synapse, weight = plain(self.synapse)
+        parameters = {name: torch.zeros_like(p) for name, p in synapse.named_parameters()} | {"weight": weight}
         weight.mul_(scale.reshape(-1, *(1,) * (weight.dim() - 1))).square_()
         ones = weight.new_ones(1, *self.shape)
-        return float(functional_call(self.synapse, parameters, ones).sum(dtype=torch.float64)) / ones.numel()
+        return float(functional_call(synapse, parameters, ones).sum(dtype=torch.float64)) / ones.numel()

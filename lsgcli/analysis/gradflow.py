@@ -4,8 +4,8 @@ Definitions are in ``docs/gradient-flow.md``. Arrays are time-first; u and its m
 """
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor, nn
@@ -69,6 +69,8 @@ def inspect(
     compute = compute or Compute(next(model.parameters()).device)
     if reset is not None:
         reset(model)
+    if compute.precision == "fp16":  # the loss is not scaled here, so small gradients would vanish
+        compute = dataclasses.replace(compute, precision="fp32")
     net = _copied(model, weights=sample is not None or not isinstance(model, SpikingNet)).to(compute.device).train()
     layers = _layers(net, adapter)
     gradients = {layer.name: WeightGradients() for layer in layers}
@@ -116,7 +118,7 @@ def inspect(
         "T": len(sums.values["n"]),
         "batches": len(losses),
         "loss": finite(mean(losses)),
-        "thresholds": asdict(limits),
+        "thresholds": dataclasses.asdict(limits),
         "layers": records,
     }
 

@@ -111,7 +111,7 @@ class Integer:
         if x.dtype == torch.uint8:
             return x
         if self.levels is not None:
-            return (x if self.levels == 1 else x * self.levels).to(torch.uint8)
+            return (x if self.levels == 1 else (x * self.levels).round()).to(torch.uint8)
         whole = x.to(torch.uint8)
         if torch.equal(whole.to(x.dtype), x):
             return whole

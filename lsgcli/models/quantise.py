@@ -4,6 +4,7 @@ A weight is q s, with an integer q, abs(q) < 2^(bits - 1), and one scale s > 0 p
 have at most 16 significant bits. So q s is exact in float32, and weights on a grid are on the same grid when they are quantised again.
 """
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -79,6 +80,16 @@ def train_rounded(model: nn.Module, bits: int) -> None:
     for _, module in synapses(model):
         module.__class__ = RoundedConv2d if isinstance(module, nn.Conv2d) else RoundedLinear
         module.bits = bits  # type: ignore[assignment]
+
+
+def plain(synapse: nn.Module) -> tuple[nn.Module, Tensor]:
+    """The same layer without rounding, which shares its parameters, and the weight that ``synapse`` multiplies by."""
+    weight: Tensor = synapse.weight.detach()  # type: ignore[assignment,union-attr,operator]
+    if not isinstance(synapse, RoundedConv2d | RoundedLinear):
+        return synapse, weight.clone()
+    other: nn.Module = copy.copy(synapse)
+    other.__class__ = nn.Conv2d if isinstance(synapse, nn.Conv2d) else nn.Linear
+    return other, on_grid(weight, synapse.bits)
 
 
 @torch.no_grad()

@@ -302,6 +302,10 @@ class DynamicThreshold(Method):
 
     def tensors(self, config: NeuronConfig, shape: tuple[int, ...], steps: int) -> dict[str, Tensor]:
         """theta: running average of the threshold at each timestep, (T,)."""
+        if config.neuron == "clif":
+            raise ConfigError(
+                f"neuron: found clif, whose reset subtracts the threshold, with the method {config.method}, whose thresholds differ between timesteps"
+            )
         if config.threshold_learned:
             raise ConfigError(f"threshold_learned: found True with the method {config.method}, which computes the threshold")
         if config.reset == "soft":

@@ -100,5 +100,5 @@ class TrainingDisplay:
     def _on_diverged(self, record: dict[str, Any]) -> None:
         self.say(f"diverged in {record['message']}")
         self.say(record["cause"])
-        for line in lines([record["table"]], self.out):
+        for line in lines([record["table"]], self.out) if record["table"]["layers"] else ():
             self._print(line)

@@ -28,10 +28,24 @@ class Devices:
     count: int
     gpus: tuple[int, ...] = ()
 
+    def visible(self) -> list[str]:
+        """Each GPU as in CUDA_VISIBLE_DEVICES; where the variable is set, an index counts the GPUs that it names.
+
+        Raises:
+            ConfigError: the variable names fewer GPUs.
+        """
+        names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        if names and max(self.gpus, default=0) >= len(names):
+            raise ConfigError(
+                f"--devices: found GPU {max(self.gpus)}, expected 0 to {len(names) - 1}, of the {len(names)} in CUDA_VISIBLE_DEVICES",
+                hint="Use fewer devices, or unset the variable.",
+            )
+        return [names[gpu] if names else str(gpu) for gpu in self.gpus]
+
     def use(self) -> None:
         """Make only these GPUs visible to torch, which must not be imported yet, and to child processes."""
         if self.gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.gpus))
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.visible())
 
 
 def parse(text: str) -> Devices:

@@ -30,6 +30,7 @@ from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.mixing import Mixing
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
+from lsgcli.memory import is_out_of_memory
 from lsgcli.models.base import SpikingNet
 from lsgcli.rundir import DIVERGED, RunDir, RunFiles
 from lsgcli.training import start
@@ -68,13 +69,12 @@ class State:
 
 
 class PendingStep(NamedTuple):
-    """A step whose results have not been read; tensors are 0-dimensional, on the device, and equal in all processes."""
+    """A step whose results have not been read; they are equal in all processes."""
 
     batch: int  # its index
-    diverged: Tensor
-    loss: Tensor
-    norm: Tensor
-    signal: Tensor  # number of the signal that requested a stop, or 0
+    read: Callable[
+        [], list[float]
+    ]  # waits for whether it diverged, loss, gradient norm, and the signal that requested a stop, or 0
 
 
 def new_model(config: RunConfig, classes: int, channels: int, height: int | None = None) -> SpikingNet:
@@ -243,7 +243,8 @@ class Trainer:
         # In fp16, some overflows of gradients only skip a step, after which the loss is scaled less.
         self.overflows = torch.where(finite, 0, self.overflows + 1)
         diverged = ~finite & (~torch.isfinite(loss) | (self.overflows > self.compute.overflows))
-        self.pending = PendingStep(batch.index, diverged, loss, norm, every[:, 2].max())
+        results = torch.stack([x.double() for x in (diverged, loss, norm, every[:, 2].max())])
+        self.pending = PendingStep(batch.index, self.compute.later(results))
         if not self.compute.runs_ahead:
             self._check_finite()
         for watcher in observed.values():
@@ -265,11 +266,11 @@ class Trainer:
         step, self.pending = self.pending, None
         if step is None:
             return
-        if step.diverged:
-            loss, norm = step.loss.item(), step.norm.item()
+        diverged, loss, norm, number = step.read()
+        if diverged:
             found = f"loss {loss:g}, gradient norm {norm:g}, expected finite values; the weights were not updated"
             self._diverged(step.batch, f"step {step.batch}: found {found}", {"loss": loss, "grad_norm": norm})
-        self.agreed_signal = int(step.signal) if self.group.size > 1 else 0
+        self.agreed_signal = int(number) if self.group.size > 1 else 0
 
     def _settle(self) -> None:
         """Update the state with the sums on the device."""
@@ -407,7 +408,12 @@ class Trainer:
         state = self.state
         message, cause = f"epoch {state.epoch}, {problem}", self._likely_cause()
         if self.group.is_main:
-            table = self._inspect(index)
+            try:
+                table = self._inspect(index)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                table = {"layers": []}
             where = {"event": "diverged", "epoch": state.epoch, "step": index}
             files.append_json_line(self.run.gradient_flow_file, {**where, **table, **{k: str(v) for k, v in values.items()}})
             checkpoint.save(self.run.path / DIVERGED, self._checkpoint({}))

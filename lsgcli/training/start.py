@@ -95,6 +95,7 @@ def _may_differ(model: SpikingNet) -> tuple[set[str], set[str]]:
 def _take_widths(model: SpikingNet, path: Path) -> dict[str, Any]:
     """Copy the surrogate widths of the checkpoint's layers to the layers of the same names."""
     content = checkpoint.read(path)
+    checkpoint.check_unfolded(path, content.config, "Pass the checkpoint of the run: widths may depend on tdBN.")
     widths = {layer.name: layer.lif.alpha for layer in checkpoint.restored(content, path).spiking_layers()}
     layers = {layer.name: layer.lif for layer in model.spiking_layers()}
     if widths.keys() != layers.keys():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lsgcli.errors import ConfigError
 from lsgcli.ranks import Place
 from lsgcli.training.launch import Devices, parse
 from tests.stress.program import tensors
@@ -140,6 +141,15 @@ def test_other_commands_refuse_torchrun_in_one_message(program, monkeypatch, ran
 )
 def test_devices(text, expected):
     assert parse(text) == expected
+
+
+def test_indices_count_the_visible_devices(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
+    assert parse("0,2").visible() == ["4", "7"]
+    with pytest.raises(ConfigError, match="found GPU 3, expected 0 to 2"):
+        parse("4").use()
+    parse("2").use()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
 
 
 @pytest.mark.parametrize("text", ["cpu", "cpu:0", "a", "0", "1,1", "3-1", "0-1-2", "1,", "4294967296", "0-999999999999"])

@@ -364,3 +364,17 @@ def test_a_terminal_that_closes(tiny, tmp_path):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 75
     assert (tmp_path / "run" / "last.safetensors").exists()
     assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_report_that_does_not_fit_into_memory_is_left_out(train, tmp_path, monkeypatch):
+    """The run is finished nevertheless."""
+
+    def full(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr("lsgcli.run.full_flow", full)
+    result = train("--out", "run", "--epochs", "1")
+    assert (result.exit_code, result.stdout) == (0, "run/best.safetensors\n")
+    assert "no report: gradient flow needs more memory than training" in result.stderr
+    assert (tmp_path / "run" / "result.json").exists()
+    assert not (tmp_path / "run" / "report.html").exists()

@@ -69,6 +69,32 @@ def test_precision_follows_the_hardware(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("variables", "of_slurm", "threads", "reason"),
+    [
+        ({}, False, 2, "CPU affinity, shared by 4 processes"),
+        ({"OMP_NUM_THREADS": "1"}, False, 2, "CPU affinity, shared by 4 processes"),  # as torchrun sets it
+        ({"OMP_NUM_THREADS": "3"}, False, 3, "OMP_NUM_THREADS"),
+        ({"SLURM_CPUS_PER_TASK": "4"}, True, 4, "SLURM_CPUS_PER_TASK"),
+        ({"SLURM_CPUS_PER_TASK": "4"}, False, 1, "SLURM_CPUS_PER_TASK, shared by 4 processes"),
+    ],
+)
+def test_threads_of_several_processes(monkeypatch, variables, of_slurm, threads, reason):
+    before = torch.get_num_threads()
+    monkeypatch.setattr("lsgcli.cpus._affinity", lambda: (8, "CPU affinity"))
+    monkeypatch.setattr("lsgcli.cpus._quotas", lambda root: ())
+    monkeypatch.setattr("lsgcli.compute.here", lambda: Place(0, 4, 0, 4, "a", 1, of_slurm=of_slurm))
+    for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    try:
+        assert use_threads(None) == reason
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
     ("given", "usable", "threads", "reason"),
     [(None, 1, 1, "cgroup quota"), (None, 4, 3, "torch's default"), (None, 3, 3, "cgroup quota"), (4, 1, 4, "as set")],
 )

@@ -35,7 +35,7 @@ class Local(Launcher):
             )
         self.environments = [cpus.share(count) for _ in range(count)]
         for number, environment in enumerate(self.environments if devices.gpus else []):
-            environment["CUDA_VISIBLE_DEVICES"] = str(devices.gpus[number % devices.count])
+            environment["CUDA_VISIBLE_DEVICES"] = devices.visible()[number % devices.count]
         self.slots: list[tuple[str, subprocess.Popen[bytes]] | None] = [None] * count
 
     def submit(self, jobs: Sequence[Job]) -> Ids:

@@ -323,6 +323,7 @@ def test_observed(name):
         ({"neuron": "klif", "detach_reset": True}, "detach_reset: found True with the neuron klif"),
         ({"method": "ds-atgo", "reset": "soft"}, "reset: found soft"),
         ({"method": "ds-atgo", "threshold_learned": True}, "which computes the threshold"),
+        ({"method": "ds-atgo", "neuron": "clif"}, "whose reset subtracts the threshold"),
     ],
 )
 def test_refused(options, message):

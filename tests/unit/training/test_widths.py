@@ -145,6 +145,15 @@ def test_widths_of_other_layers_are_refused(source, tmp_path):
     assert "found a width for each of 4 channels in conv1, expected 8 or one" in told
 
 
+def test_widths_of_a_folded_network_are_refused(source, tmp_path):
+    """Without tdBN, those of mpd-agl would not be those of the training."""
+    content = checkpoint.read(source)
+    checkpoint.save(tmp_path / "net.safetensors", dataclasses.replace(content, config={**content.config, "folded": True}))
+    config = tiny.config(method="matched-width", width_from=str(tmp_path / "net.safetensors"))
+    with pytest.raises(CheckpointError, match="found an export with folded tdBN"):
+        starting.start(new_model(config, 3, 2), config)
+
+
 def test_what_is_missing_is_told_before_anything_is_done(source):
     """Of a run that starts; one that goes on has its widths already. Methods with a width of their own pay no heed."""
     with pytest.raises(ConfigError, match="--method matched-width: found no --width-from"):

@@ -159,7 +159,8 @@ class Sequence(torch.autograd.Function):
                 THROUGH="none" if p.detach else p.reset,
                 LEARNED=learned,
                 SHAPE=launch.shape,
-                num_warps=BACKWARD_WARPS,
+                # At most one thread per element: du may overwrite u, which no second thread may read later.
+                num_warps=max(1, min(BACKWARD_WARPS, tiles.block_rows * window * tiles.block_columns // 32)),
                 **({} if torch.version.hip else {"maxnreg": BACKWARD_REGISTERS * wide.itemsize // torch.float32.itemsize}),
                 **_choices(launch, tiles, window, residual_type is not None, wide),
             )
@@ -171,7 +172,8 @@ class Sequence(torch.autograd.Function):
             return layout.logical(du), d_residual, None, None, d_beta, d_threshold, None
         d_weight = (totals[2] * deviation * norm.scale).to(weight_type)
         dz = du if ctx.type == wide and d_residual is None else layout.empty(T, x, ctx.type)
-        through = totals if norm.gather is None or not norm.training else norm.gather(totals).sum(0)
+        own = totals[1:3]  # as a process gathers whose share another backend computes
+        through = own if norm.gather is None or not norm.training else norm.gather(own).sum(0)
         _through_norm(x, du, dz, centre, deviation, factor, through, ctx.values, launch)
         return layout.logical(dz), d_residual, d_weight, totals[1].to(bias_type), d_beta, d_threshold, None
 
@@ -227,7 +229,7 @@ def _through_norm(
     layout, norm = launch.layout, launch.norm
     assert norm is not None
     exact = factor.double() * (-1 / n if norm.training else 0.0)
-    by_distance, always = ((exact * v).to(factor.dtype) for v in (deviation.square() * totals[2], totals[1]))
+    by_distance, always = ((exact * v).to(factor.dtype) for v in (deviation.square() * totals[1], totals[0]))
     tiles = Tiles.of(layout.rows, layout.columns, 1, factor.dtype)
     with torch.cuda.device_of(x):
         kernels.input_gradient[(tiles.programs, len(x))](
