@@ -31,7 +31,8 @@ def replacing(target: Path, *, folder: bool = False) -> Iterator[Path]:
         target: file to replace, or folder to create, which must be new or empty.
         folder: whether it is a folder; the temporary folder exists when the block begins.
     """
-    temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name}")
+    target = target if target.name else target.absolute()
+    temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name[-50:]}")  # a name has at most 255 bytes
     try:
         if folder:
             temporary.mkdir()
@@ -54,7 +55,7 @@ def replacing(target: Path, *, folder: bool = False) -> Iterator[Path]:
 def write_text(target: Path, text: str) -> None:
     """Write a text file atomically."""
     with replacing(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be other bytes
 
 
 def write_json(target: Path, value: Any) -> None:

@@ -189,7 +189,9 @@ class Chunks:
     def __iter__(self) -> Iterator[bytes]:
         path = self.path
         try:
-            handle = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY)
+            # Non-blocking: opening a FIFO without a writer would wait, and not notice a request to stop.
+            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+            handle = sys.stdin.fileno() if path == "-" else os.open(path, flags)
         except (AttributeError, OSError, ValueError) as error:  # also if stdin is closed
             reason = "stdin is closed" if isinstance(error, AttributeError) else getattr(error, "strerror", None) or str(error)
             raise DataError(f"{path}: cannot be read: {reason}", hint="Check the path and its permissions.") from error

@@ -80,7 +80,7 @@ class Search:
 
     Attributes:
         axes: by setting; settings that decide whether others have an effect come first.
-        configs: complete settings for each combination of the listed values, with the low end of each range.
+        configs: complete settings for each combination of the listed values, with the high end of each range.
     """
 
     axes: Mapping[str, Axis]
@@ -139,18 +139,19 @@ def plan(settings: Mapping[str, Any], texts: Sequence[str], file: Path | None) -
     listed = {name: axis.values for name, axis in axes.items() if not axis.scale}
     if (count := math.prod(map(len, listed.values()))) > MOST:
         raise ConfigError(f"--search: found {count:,} combinations of listed values, expected at most {MOST:,}")
-    low = {name: axis.values[0] for name, axis in axes.items() if axis.scale}
+    # A setting is kept if it has an effect at one end of the ranges at least.
+    ends = [{name: axis.values[end] for name, axis in axes.items() if axis.scale} for end in (0, -1)]
     combinations = list(itertools.product(*listed.values()))
-    rows = [dict(zip(listed, values, strict=True)) | low for values in combinations]
+    rows = [dict(zip(listed, values, strict=True)) | end for end in ends for values in combinations]
     configs = resolve_rows(settings, rows, file=file, option="--search")
     if configs[0].val_fraction == 0:
         raise ConfigError(
             "val_fraction: found 0, expected a fraction above 0, because trials are compared on the validation split",
             hint="Add --val-fraction 0.1. The test part is not used.",
         )
-    for config in dict.fromkeys(configs):
+    for config in dict.fromkeys(configs[: len(combinations)]):
         run.check(config)
-    return Search(axes, dict(zip(combinations, configs, strict=True)))
+    return Search(axes, dict(zip(combinations, configs[len(combinations) :], strict=True)))
 
 
 def _axis(name: str, text: str) -> tuple[Axis, list[str]]:

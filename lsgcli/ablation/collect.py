@@ -83,7 +83,9 @@ def collect(folder: Path) -> Collection:
     unplanned = {row: runs[next(iter(there.values()))[0]] for row, there in found.items() if row not in planned}
     configs |= {row: unplanned[row] for row in _in_order(unplanned)}
     every_seed = set() if plan else {config.seed for config in runs.values()}
-    collection = Collection([], [], plan.table if plan else None, [f"Skipped: {message}." for message in unreadable])
+    collection = Collection(
+        [], [], plan.table if plan else None, [f"Skipped: {'; '.join(message.splitlines())}." for message in unreadable]
+    )
     for number, (row, config) in enumerate(configs.items()):
         own, there = planned.get(row, {}), found.get(row, {})
         for seed in sorted(every_seed | own.keys() | there.keys()):

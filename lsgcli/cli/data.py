@@ -141,17 +141,19 @@ def show(
     _one_of(paths[0] if paths else None, {name: settings[name] for name in settings if name in WHERE - {"sensor"}})
     from lsgcli.report import sheet
 
-    check_output(output, "-o", suffixes=(".png",), inputs=paths or (), force=force)
+    dataset = None if paths else _open(settings, SHOWN)
+    inputs = paths or ([] if dataset is None or dataset.embedded else [dataset.home])
+    check_output(output, "-o", suffixes=(".png",), inputs=inputs, force=force)
     if paths:
         from lsgcli.resolve import resolve
 
         config = resolve({**settings, "dataset": "event-folder", "val_fraction": 0.0}, takes=SHOWN)
         rows, name = sheet.of_paths(paths, config, samples), ", ".join(map(str, paths))
     else:
-        dataset = _open(settings, SHOWN)
+        assert dataset is not None
         config = dataset.config
         rows, name = sheet.of_dataset(dataset, samples), config.dataset
-    static = not paths and dataset.static
+    static = dataset is not None and dataset.static
     sheet.write(output, sheet.draw(name, sheet.preparation(config, static), rows, events=not static))
     print_json({"path": str(output), "samples": len(rows)}) if as_json else print_result(output)
 

@@ -1,6 +1,7 @@
 """The network as a folder for a model hub: weights, configuration, and a model card with measured results."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class HF(Format):
         return runner
 
     def conclude(self, path: Path, content: Checkpoint, record: Mapping[str, Any]) -> None:
-        (path / CARD).write_text(_card(content, record), encoding="utf-8")
+        (path / CARD).write_text(_card(content, record), encoding="utf-8", errors="backslashreplace")
 
 
 def _card(content: Checkpoint, record: Mapping[str, Any]) -> str:
@@ -68,7 +69,7 @@ def _card(content: Checkpoint, record: Mapping[str, Any]) -> str:
     }
     return CARD_TEXT.format(
         title=f"{config['arch']} on {settings['dataset']}",
-        rows="\n".join(f"| {key} | {value} |" for key, value in rows.items()),
+        rows="\n".join("| {} | {} |".format(key, str(value).replace("|", "\\|")) for key, value in rows.items()),
         results="\n".join(f"- {line}" for line in _results(content, record)) or "No results: exported without `--verify`.",
         commands="\n".join(_commands(content, record)),
         lsg=config["export"]["lsg"],
@@ -88,7 +89,7 @@ def _commands(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
     yield f"ckpt=$({' '.join(train)})"
     for epochs in later:
         yield f'ckpt=$(lsg train -q --resume "$(dirname "$ckpt")" --epochs {epochs})'
-    words = ['lsg export "$ckpt" --format hf -o', Path(record["path"]).name]
+    words = ['lsg export "$ckpt" --format hf -o', shlex.quote(Path(record["path"]).name)]
     words += ["--quantize", export["quantize"]] if export["quantize"] else []
     words += ["--no-fold-bn"] if not export["fold_bn"] else []
     words += ["-T", str(T)] if export["trained_T"] != T else []

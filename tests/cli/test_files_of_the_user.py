@@ -140,3 +140,13 @@ def test_a_checkpoint_does_not_say_where_files_are(run, home, images, form):
     assert status == 0, err
     assert contents(home) == before
     assert not (home / "canary").exists()
+
+
+def test_a_sheet_replaces_no_image_of_its_data_set(lsg, images, tmp_path):
+    shutil.copytree(images, tmp_path / "data")
+    image = next(path for path in sorted((tmp_path / "data").rglob("*.png")))
+    before = image.read_bytes()
+    result = lsg("data", "show", "--dataset", "image-folder", "--data-dir", tmp_path / "data", "-o", image, "--force")
+    assert result.exit_code == 2
+    assert "which the command reads" in result.stderr
+    assert image.read_bytes() == before

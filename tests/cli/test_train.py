@@ -242,13 +242,13 @@ def test_resume_refuses_other_data(lsg, finished, images, tmp_path):
 def test_resume_refuses_data_that_are_prepared_otherwise(train, lsg, images, monkeypatch):
     train("--out", "run", "-q", "--epochs", "1")
     assert lsg("train", "--resume", "run", "-q").exit_code == 0
-    monkeypatch.setattr("lsgcli.data.datasets.base.IMAGES_VERSION", 2)
+    monkeypatch.setattr("lsgcli.data.datasets.base.IMAGES_VERSION", 3)
     result = lsg("train", "--resume", "run", "-q")
     assert result.exit_code == 3
-    assert "found images version 2, expected 1 as in training" in result.stderr
+    assert "found images version 3, expected 2 as in training" in result.stderr
     told = lsg("eval", "run/last.safetensors", "--data-dir", images)
     assert told.exit_code == 0
-    assert "found images version 2, expected 1 as in training: results will differ" in told.stderr
+    assert "found images version 3, expected 2 as in training: results will differ" in told.stderr
 
 
 def test_resume_refuses_the_other_release(lsg, tmp_path):

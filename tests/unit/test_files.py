@@ -205,3 +205,10 @@ def test_output_folders(user):
 def digests(folder):
     """Every file below a folder with its content."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_name_may_have_all_bytes_that_the_system_allows(tmp_path):
+    name = "n" * 250 + ".json"
+    write_text(tmp_path / name, "caf\udce9")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "caf\\udce9"

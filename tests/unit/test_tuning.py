@@ -112,8 +112,15 @@ def test_all_problems_at_once():
 
 
 def test_a_setting_without_effect_is_an_error():
-    with pytest.raises(ConfigError, match=r"--search: --width: found 0\.5, which has no effect"):
+    with pytest.raises(ConfigError, match=r"--search: --width: found 2\.0, which has no effect"):
         search("width=0.5:2", method="lsg")
+
+
+def test_a_setting_with_an_effect_within_a_range_is_kept():
+    """At mixup = 0, the low end, mix_prob has none."""
+    found = search("mixup=0:1", "cutmix=0,1", mix_prob=0.5)
+    assert found.config({"mixup": 0.7, "cutmix": 0.0}).mix_prob == 0.5
+    assert set(search("mixup=0:1", "mix_prob=0.5:1").axes) == {"mixup", "mix_prob"}
 
 
 def test_a_validation_split_is_needed():

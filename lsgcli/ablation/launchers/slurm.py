@@ -17,6 +17,7 @@ from lsgcli.registry import register
 SIGNAL = "USR1"  # before the time limit; `lsg train` stops on it, too
 REQUEUES = 10_000  # of a job
 ANSWER = 60  # seconds
+ARRAY = 1000  # jobs: SLURM's MaxArraySize is 1001 by default
 # fmt: off
 SBATCH = (
     "account", "begin", "comment", "constraint", "cpus_per_gpu", "cpus_per_task", "dependency", "exclude", "exclusive", "gpus",
@@ -91,6 +92,7 @@ class Slurm(Launcher):
         import submitit
         from submitit.core.utils import FailedJobError
 
+        jobs = jobs[:ARRAY]  # the others follow
         given = self.given
         sbatch = {name.replace("_", "-"): value for name, value in given.items() if name in SBATCH}
         executor = submitit.SlurmExecutor(self.folder, max_num_timeout=REQUEUES)

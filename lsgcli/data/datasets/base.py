@@ -21,7 +21,7 @@ from lsgcli.errors import ConfigError, DataError
 
 SPLITS = ("train", "test")
 PIXELS = 1 << 26  # of an image; more are a decompression bomb
-IMAGES_VERSION = 1  # increase it when the preparation of images changes
+IMAGES_VERSION = 2  # increase it when the preparation of images changes
 Progress = Callable[[str, int, int], None]  # description, amount done, total
 
 
@@ -343,6 +343,10 @@ def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
             if image.format == "PNG":  # Pillow does not compare the checksums of pixels when it decodes them
                 image.verify()
         with Image.open(path) as image:
+            if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+                raise Damaged(f"found pixels of type {image.mode}, expected 8 or 16 bits per channel")
+            if image.mode.startswith("I"):  # 16 bits, as some versions of Pillow open a PNG as I; convert() would clip at 255
+                return np.asarray(Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert(mode))
             return np.asarray(image.convert(mode))
 
 

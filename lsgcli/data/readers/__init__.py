@@ -207,7 +207,7 @@ def _whole(name: str, values: np.ndarray, low: int, high: int, kind: type[np.gen
     """Convert a column to another type, after checking that it is one-dimensional with integers from ``low`` to ``high``."""
     if values.ndim != 1 or values.dtype.kind not in "iuf":
         raise Damaged(f"found {name} of type {values.dtype} and shape {values.shape}, expected integers of shape (N,)")
-    if values.dtype == kind or not len(values):
+    if not len(values) or (values.dtype == kind and kind is not np.int8):  # int8 is the type of p, 0 or 1
         return values.astype(kind, copy=False)
     if values.dtype.kind == "f":
         wide = values.astype(np.result_type(values, np.float64), copy=False)  # the bounds are not in the range of float16

@@ -193,7 +193,7 @@ def _check_types(kinds: np.ndarray, known: np.ndarray, at: int, width: int) -> N
 def _header(content: bytes) -> tuple[int, tuple[int, int] | None]:
     """(Where the events begin, (width, height) if the lines of text state both)."""
     start = 0
-    while content[start : start + 1] == b"%":
+    while content[start : start + 2] in (b"% ", b"%\n", b"%\r"):  # events of files without "% end" may begin with this byte
         end = content.find(b"\n", start) + 1
         if not end:
             raise damaged(f"byte {start}", "an unterminated header line", "a line feed and events")

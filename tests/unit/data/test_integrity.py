@@ -247,3 +247,20 @@ def test_notes_are_json(config, recordings, tmp_path):
     prepare(config("event-folder", data_dir=str(recordings), T=2, size=128))
     notes = [json.loads(file.read_text()) for file in (tmp_path / "cache").rglob("train-*.json")]
     assert [note["saturated"] for note in notes] == [[2, 1]]
+
+
+def test_images_of_16_bits(tmp_path):
+    """The upper 8 bits of each pixel; other wide types are refused."""
+    from PIL import Image
+
+    from lsgcli.data.datasets.base import read_image
+
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    for mode, shape in (("L", (16, 16)), ("RGB", (16, 16, 3))):
+        found = read_image(tmp_path / "a.png", mode)
+        assert found.shape == shape
+        assert np.array_equal(found.reshape(256, -1)[:, 0], np.arange(256))
+    Image.fromarray(grey.astype(np.float32) / 65535).save(tmp_path / "a.tiff")
+    with pytest.raises(DataError, match="pixels of type F"):
+        read_image(tmp_path / "a.tiff")

@@ -314,3 +314,8 @@ def test_multiplications_of_a_timestep():
     channels, sizes = (2, 8, 16, 32, 32, 64, 64, 64, 64), (16, 16, 8, 8, 4, 4, 2, 2)
     expected = sum(9 * c * d * size**2 for c, d, size in zip(channels[:-1], channels[1:], sizes, strict=True))
     assert stepwise(deployed(network.eval()), {}).macs == expected
+
+
+def test_a_fifo_without_a_writer_can_be_stopped(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    assert list(streaming.Chunks(str(tmp_path / "fifo"), 1.0, lambda: True)) == []
