@@ -142,11 +142,10 @@ def run(name: str, options: argparse.Namespace) -> None:
         if not root.exists():
             continue
         found = finished(without_sources(collect(root)))
-        rows = len({cell.row for cell in found.cells})
-        missing = rows * len(experiment.seeds) - len(found.cells)
-        if missing:
-            print(f"{part}: {missing} runs are missing", file=sys.stderr)
-        record["runs"][part] = kept(found, root) if missing or options.seeds != experiment.seeds else {}
+        left = missing(found, experiment.seeds)
+        if left:
+            print(f"{part}: {left} runs are missing", file=sys.stderr)
+        record["runs"][part] = kept(found, root) if left or options.seeds != experiment.seeds else {}
         record["machine"] = machine("numba")
         groups = commands(experiment, part, root, options.data_dir, experiment.seeds)
         record["commands"][part] = "\n    ".join(shown(words, options.out) for group in groups for words in group)
@@ -182,6 +181,11 @@ def finished(collection: Collection) -> Collection:
     """Only the finished runs."""
     both = [(cell, record) for cell, record in zip(collection.cells, collection.records, strict=True) if record is not None]
     return replace(collection, cells=[cell for cell, _ in both], records=[record for _, record in both])
+
+
+def missing(collection: Collection, seeds: range) -> int:
+    """Number of runs that the rows of finished runs lack."""
+    return len({cell.row for cell in collection.cells}) * len(seeds) - len(collection.cells)
 
 
 def without_sources(collection: Collection) -> Collection:

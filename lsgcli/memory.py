@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 from lsgcli.errors import OutOfMemoryError
 
@@ -11,6 +13,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
+T = TypeVar("T")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 KEEP = 1 << 30  # bytes
 LIBRARIES = 1280 << 20  # bytes of address space of torch, scipy and numba, for a CPU build with two threads
@@ -76,6 +79,16 @@ def release_unused() -> None:
 
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def if_it_fits(compute: Callable[[], T]) -> T | None:
+    """What ``compute`` returns; None if there is not enough memory for it."""
+    try:
+        return compute()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lsgcli import __version__, checkpoint, files, hub, loggers, registry, rundir
+from lsgcli import __version__, checkpoint, files, hub, loggers, memory, registry, rundir
 from lsgcli.analysis import Sample, Thresholds, gradflow
 from lsgcli.compute import Compute, check_gradients, pick_device, pick_precision, set_up
 from lsgcli.config import FIELDS, MAY_CHANGE, PATHS, RunConfig, option_name
@@ -23,7 +23,6 @@ from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError
-from lsgcli.memory import is_out_of_memory
 from lsgcli.models.base import SpikingNet
 from lsgcli.ranks import here
 from lsgcli.report.page import run_page
@@ -224,11 +223,8 @@ def train(
         except DivergedError as error:
             files.write_json(run.result, {"run": str(path), "accuracy": None, "diverged": error.message})
             raise
-        try:
-            flow = full_flow(trainer.model, bundle, config, compute)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
+        flow = memory.if_it_fits(lambda: full_flow(trainer.model, bundle, config, compute))
+        if flow is None:
             log.warning("no report: gradient flow needs more memory than training; use lsg inspect-gradients --batch-size")
         else:
             files.write_json(run.path / FULL_FLOW, flow)

@@ -97,8 +97,9 @@ def settle(model: nn.Module) -> None:
     """Replace rounded layers by plain ones with the rounded weights, in place."""
     for _, module in synapses(model):
         if isinstance(module, RoundedConv2d | RoundedLinear):
-            module.weight.copy_(on_grid(module.weight, module.bits))
-            module.__class__ = nn.Conv2d if isinstance(module, nn.Conv2d) else nn.Linear  # type: ignore[assignment]
+            other, weight = plain(module)
+            module.weight.copy_(weight)
+            module.__class__ = type(other)  # type: ignore[assignment]
 
 
 def synapses(model: nn.Module) -> Iterator[tuple[str, Synapse]]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from lsgcli import checkpoint, files, models, registry
+from lsgcli import checkpoint, files, memory, models, registry
 from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.hooks import observing
 from lsgcli.checkpoint import Checkpoint
@@ -30,7 +30,6 @@ from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.mixing import Mixing
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
-from lsgcli.memory import is_out_of_memory
 from lsgcli.models.base import SpikingNet
 from lsgcli.rundir import DIVERGED, RunDir, RunFiles
 from lsgcli.training import start
@@ -69,12 +68,15 @@ class State:
 
 
 class PendingStep(NamedTuple):
-    """A step whose results have not been read; they are equal in all processes."""
+    """A step whose results have not been read; they are equal in all processes.
 
-    batch: int  # its index
-    read: Callable[
-        [], list[float]
-    ]  # waits for whether it diverged, loss, gradient norm, and the signal that requested a stop, or 0
+    Attributes:
+        batch: its index.
+        read: waits for the results: whether it diverged, loss, gradient norm, and the signal that requested a stop, or 0.
+    """
+
+    batch: int
+    read: Callable[[], list[float]]
 
 
 def new_model(config: RunConfig, classes: int, channels: int, height: int | None = None) -> SpikingNet:
@@ -408,12 +410,7 @@ class Trainer:
         state = self.state
         message, cause = f"epoch {state.epoch}, {problem}", self._likely_cause()
         if self.group.is_main:
-            try:
-                table = self._inspect(index)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                table = {"layers": []}
+            table = memory.if_it_fits(lambda: self._inspect(index)) or {"layers": []}
             where = {"event": "diverged", "epoch": state.epoch, "step": index}
             files.append_json_line(self.run.gradient_flow_file, {**where, **table, **{k: str(v) for k, v in values.items()}})
             checkpoint.save(self.run.path / DIVERGED, self._checkpoint({}))

@@ -195,7 +195,7 @@ EFFECTS = {
     "depth": (35, {"arch": "sew-resnet18"}, {"arch": "resnet19"}),
     "width": (1.0, {"method": "matched-width"}, {"method": "trainable-decay"}),
     "width_from": ("x", {"method": "lsg"}, {"method": "matched-width"}),
-    "threshold_learned": (True, {"method": "ds-atgo"}, {"neuron": "clif"}),
+    "threshold_learned": (True, {"method": "trsg"}, {"neuron": "clif"}),
     "backend": ("reference", {"method": "asgl"}, {"neuron": "lif"}),
     "reset": ("soft", {"neuron": "glif"}, {}),
     "detach_reset": (True, {"reset": "none"}, {"reset": "soft"}),
@@ -223,6 +223,11 @@ def test_a_setting_that_is_given_has_an_effect(name):
         resolve({name: value, **without}, environment={})
     assert getattr(resolve({name: value, **where}, environment={}), name) == value
     assert resolve(without, environment={})  # defaults and presets need have none
+
+
+def test_a_threshold_that_is_computed_is_not_learned():
+    with pytest.raises(ConfigError, match=r"^--threshold-learned: found .* which has no effect here, expected "):
+        resolve({"threshold_learned": True, "method": "ds-atgo"}, environment={})
 
 
 def test_rows_share_what_has_an_effect_in_one_of_them():

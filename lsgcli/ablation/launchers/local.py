@@ -1,5 +1,6 @@
 """Jobs as processes on this machine."""
 
+import itertools
 import os
 import platform
 import signal
@@ -34,8 +35,8 @@ class Local(Launcher):
                 hint="Omit --jobs, or use fewer devices.",
             )
         self.environments = [cpus.share(count) for _ in range(count)]
-        for number, environment in enumerate(self.environments if devices.gpus else []):
-            environment["CUDA_VISIBLE_DEVICES"] = devices.visible()[number % devices.count]
+        for environment, gpu in zip(self.environments, itertools.cycle(devices.visible()), strict=False):
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
         self.slots: list[tuple[str, subprocess.Popen[bytes]] | None] = [None] * count
 
     def submit(self, jobs: Sequence[Job]) -> Ids:

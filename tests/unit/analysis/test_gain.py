@@ -16,7 +16,6 @@ CASES = {  # pooling; stride, two branches, identity and convolution as shortcut
     "resnet19-add": {"method": "none", "width": 1.4, "threshold": 0.7},
     "mlp": {"neuron": "clif"},
 }
-BITS = {"vggsnn": 4}
 
 
 def retained(net, x, y):
@@ -38,9 +37,9 @@ def retained(net, x, y):
     return {name: [tensor for (tensor,) in tensors] for name, tensors in found.items()}
 
 
-@pytest.mark.parametrize("which", CASES)
-def test_gain_and_predictions(which):
-    net = small(which, **CASES[which], weight_bits=BITS.get(which))
+@pytest.mark.parametrize(("which", "bits"), [*((which, None) for which in CASES), ("vggsnn", 4)])
+def test_gain_and_predictions(which, bits):
+    net = small(which, **CASES[which], weight_bits=bits)
     x, y = sequence(net, batch=4), torch.arange(4)
     expected = retained(net, x, y)
     for index, (layer, record) in enumerate(zip(net.spiking_layers(), inspect(net, [(x, y)])["layers"], strict=True)):
@@ -56,16 +55,15 @@ def test_gain_and_predictions(which):
             continue
         deviation = (z.var((0, *range(2, z.dim())), correction=0) + 1e-5).sqrt()
         used = layer.synapse.weight.detach()
-        if which in BITS:  # the weights are multiplied on a grid of 15 steps
+        if bits:  # the weights are multiplied on a grid of 15 steps
             step = used.abs().flatten(1).amax(1).reshape(-1, 1, 1, 1) / 7
             used = (used / step).round() * step
         folded = used * (layer.norm.weight * layer.norm.eta * v_th / deviation).reshape(-1, 1, 1, 1)
         reached = torch.nn.grad.conv2d_input(
             (1, *s.shape[1:]), folded**2, torch.ones_like(z[:1]), layer.synapse.stride, layer.synapse.padding
         )
-        assert record["gain_predicted"]["weights"] == pytest.approx(
-            reached.mean().item() * h_squared, rel=1e-4 if which in BITS else 1e-9
-        )
+        accuracy = 1e-4 if bits else 1e-9  # scales of the grid have 16 significant bits
+        assert record["gain_predicted"]["weights"] == pytest.approx(reached.mean().item() * h_squared, rel=accuracy)
 
 
 def test_the_prediction_is_the_gain_for_independent_gradients():
