@@ -72,7 +72,7 @@ def load(
         with files.locked(path.with_suffix(".lock"), f"{path}: another process is preparing these data; waiting"):
             if found := existing():
                 return found
-            for left in path.parent.glob(f"{files.PARTIAL}*-{path.name}"):  # by killed preparations
+            for left in path.parent.glob(f"{files.PARTIAL}*-{path.stem}.*"):  # by killed preparations
                 with contextlib.suppress(OSError):
                     left.unlink()
             with files.replacing(path) as temporary:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lsgcli import files
 from lsgcli.config import RunConfig
 from lsgcli.data import cache
 
@@ -66,6 +67,16 @@ def test_a_file_without_a_note_is_rebuilt(tmp_path, note):
     if note:
         path.with_suffix(".json").write_text(note)
     assert load(path, 2)[1] == {"value": 2}
+
+
+def test_a_kill_during_the_note_leaves_nothing(tmp_path):
+    path, other = tmp_path / "train-1.npy", tmp_path / f"{files.PARTIAL}0123-train-12.json"
+    left = tmp_path / f"{files.PARTIAL}0123-train-1.json"
+    for file in (left, other):
+        file.write_text("{")
+    load(path, 1)
+    assert not left.exists()
+    assert other.exists()  # another process may be writing it
 
 
 def test_a_killed_writer_leaves_nothing_that_counts(tmp_path):
