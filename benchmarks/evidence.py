@@ -200,16 +200,23 @@ def without_sources(collection: Collection) -> Collection:
 
 
 def tables(record: dict[str, Any]) -> list[Table]:
-    """A table for each part, and one for the pair of rows that is also compared: accuracies in percent, differences in points."""
+    """A table for each part, and one for the pair of rows that is also compared: accuracies in percent, differences in points.
+
+    p has Holm's correction over the rows of all parts.
+    """
     head = ("difference", "95 % interval", "p", "detectable", "verdict")
+    parts = {
+        part: [row | {"p": statistics.paired_test(_differences(row, result["rows"][0]))} for row in result["rows"]]
+        for part, result in record["tables"].items()
+    }
+    _correct([row for rows in parts.values() for row in rows])
     found = []
-    for part, result in record["tables"].items():
-        on_test = any(row["best_chosen_on"] == "test" for row in result["rows"])  # otherwise "best" is the accuracy already
+    for part, rows in parts.items():
+        on_test = any(row["best_chosen_on"] == "test" for row in rows)  # otherwise "best" is the accuracy already
         table = Table(part, ("", "accuracy", "n", "last epoch", *(["best test epoch"] if on_test else []), *head))
-        for row in result["rows"]:
-            accuracy = "-" if row["mean"] is None else f"**{_points(row['mean'])} +- {_points(row['std'])}**"
+        for row in rows:
             best = [_mean(row["best"])] if on_test else []
-            table.rows.append((row["label"], accuracy, row["n"], _mean(row["last"]), *best, *_compared(row)))
+            table.rows.append((row["label"], _accuracy(row), row["n"], _mean(row["last"]), *best, *_compared(row)))
         found.append(table)
     if record.get("pair"):
         found.append(Table("{} compared with {}".format(*record["pair"]), ("", "rows", *head), _pairs(record)))
@@ -221,18 +228,36 @@ def _pairs(record: dict[str, Any]) -> list[Sequence[Cell]]:
     found = []
     for part, result in record["tables"].items():
         first, second = ([row for row in result["rows"] if row["method"] == method][-1] for method in record["pair"])
-        shared = sorted(set(first["seeds"]) & set(second["seeds"]))
-        accuracies = [dict(zip(row["seeds"], row["accuracies"], strict=True)) for row in (first, second)]
-        differences = [accuracies[0][seed] - accuracies[1][seed] for seed in shared]
+        differences = _differences(first, second)
         mean, interval = statistics.paired(differences)
         row = {"difference": mean, "interval": interval, "p": statistics.paired_test(differences)}
         row |= {"detectable": statistics.detectable(differences)}
         row |= {"equivalent": statistics.equivalent(differences, record["margin"])}
         found.append((part, f"{first['label']}; {second['label']}", row))
-    tested = [row for _, _, row in found if row["p"] is not None]
+    _correct([row for _, _, row in found])
+    return [(part, labels, *_compared(row)) for part, labels, row in found]
+
+
+def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[float]:
+    """Of the accuracies of two rows, per seed that both have."""
+    accuracies = [dict(zip(row["seeds"], row["accuracies"], strict=True)) for row in (first, second)]
+    return [accuracies[0][seed] - accuracies[1][seed] for seed in sorted(set(first["seeds"]) & set(second["seeds"]))]
+
+
+def _correct(rows: Sequence[dict[str, Any]]) -> None:
+    """Apply Holm's correction to p, in place."""
+    tested = [row for row in rows if row["p"] is not None]
     for row, p in zip(tested, statistics.holm([row["p"] for row in tested]), strict=True):
         row["p"] = p
-    return [(part, labels, *_compared(row)) for part, labels, row in found]
+
+
+def _accuracy(row: dict[str, Any]) -> str:
+    """Mean and standard deviation, unless more than one run diverged."""
+    diverged = len(row["diverged"])
+    if diverged > 1:
+        return f"unstable, {diverged} diverged"
+    mean = "-" if row["mean"] is None else f"**{_points(row['mean'])} +- {_points(row['std'])}**"
+    return mean + (", 1 diverged" if diverged else "")
 
 
 def _compared(row: dict[str, Any]) -> tuple[str, ...]:

@@ -54,8 +54,8 @@ def train(
     """Train a network and print the path of its checkpoint.
 
     Without options, trains on the embedded data set digits-dvs in under a minute on two CPU cores. The run directory contains
-    config.json, metrics.jsonl, gradient-flow.jsonl, best.safetensors, last.safetensors and report.html. The printed checkpoint is
-    that of the best epoch if there is a validation split, otherwise that of the last epoch.
+    config.json, metrics.jsonl, gradient-flow.jsonl, gradient-flow.json, result.json, best.safetensors, last.safetensors and
+    report.html. The printed checkpoint is that of the best epoch if there is a validation split, otherwise that of the last epoch.
 
     To continue a run stopped by a signal (status 75), repeat the command with the same --out.
     """

@@ -146,9 +146,10 @@ def described(result: Mapping[str, Any]) -> str:
         f"{result['spikes_different']} of {result['spikes_compared']} spikes and {result['predictions_different']} of "
         f"{result['samples']} predictions differ, largest logit error {result['max_logit_error']:.3g}"
     )
-    if result["ties"]:
+    if ties := result["ties"]:
         text += (
-            f"; {result['ties']} further spikes differ by rounding at the threshold, and after them {result['after_ties']} spikes and "
-            f"{result['predictions_after_ties']} predictions, in {result['samples_with_ties']} of the samples"
+            f"; {ties} further spike{' differs' if ties == 1 else 's differ'} by rounding at the threshold, and after that "
+            f"{result['after_ties']} spikes and {result['predictions_after_ties']} predictions, in {result['samples_with_ties']} of the "
+            f"samples"
         )
     return text

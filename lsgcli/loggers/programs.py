@@ -128,7 +128,7 @@ class WandB(Logger):
 
 @register("logger", "trackio")
 class Trackio(WandB):
-    """Trackio, in the folder of this user unless `TRACKIO_DIR`, `TRACKIO_SPACE_ID` or `TRACKIO_SERVER_URL` says otherwise."""
+    """Trackio, in its default folder unless `TRACKIO_DIR`, `TRACKIO_SPACE_ID` or `TRACKIO_SERVER_URL` is set."""
 
     extra, packages = "trackio", ("trackio",)
 

@@ -49,7 +49,7 @@ def _heading(flow: Flow) -> str:
     loss = "-" if flow.get("loss") is None else f"{flow['loss']:.4f}"
     facts = f"method {flow['method']}, " if flow.get("method") else ""
     path = f"{flow['checkpoint']}: " if flow.get("checkpoint") else ""
-    return f"{path}{facts}T={flow['T']}, {flow['batches']} mini-batches, loss {loss}"
+    return f"{path}{facts}T={flow['T']}, {flow['batches']} mini-batch{'' if flow['batches'] == 1 else 'es'}, loss {loss}"
 
 
 def _one(flow: Flow, out: Console) -> Table:

@@ -93,7 +93,7 @@ def valid(kind: str, build: Callable[[], Any], cases: Callable[[Any], Iterator[C
 @row(
     31,
     fault="state left in a network by its last input",
-    promise="f(x) twice is equal to the bit; a batch gives what its samples give one by one; no tensor of a step stays in memory",
+    promise="f(x) twice is bit-identical; a batch gives what its samples give one by one; no tensor of a step stays in memory",
     quick=10,
     full=10_000,
 )

@@ -194,7 +194,7 @@ def changed_in_place(count: int, chance: random.Random, folder: Path) -> Iterato
 @row(
     25,
     fault="SIGKILL while data are unpacked or prepared",
-    promise="the next run completes it, with the bits of an undisturbed one; nothing is left over",
+    promise="the next run completes it, bit-identical to an undisturbed one; nothing is left over",
     quick=12,
     full=50,
 )

@@ -103,7 +103,7 @@ def losses(run: Path) -> list[float]:
 def ranks(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """`lsg train` in two or three processes (Gloo), in one of which the fault happens during a random step: SIGKILL, SIGTERM, SIGSTOP,
     a batch of NaN, or a DataError. The run is resumed on one, two or three ranks. On the same number, its last checkpoint must be that
-    of an undisturbed run to the bit; on another, its losses must be within 0.1 %."""
+    of an undisturbed run exactly; on another, its losses must be within 0.1 %."""
     words = warm(folder)
 
     @functools.cache

@@ -89,7 +89,7 @@ def other_settings(count: int, chance: random.Random, folder: Path) -> Iterator[
 @row(
     16,
     fault="two processes, one run directory",
-    promise="one trains, to the bits of an undisturbed run; the other ends with status 6",
+    promise="one trains, bit-identical to an undisturbed run; the other ends with status 6",
     quick=4,
     full=50,
 )

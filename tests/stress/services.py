@@ -121,14 +121,14 @@ def raising(name: str, method: str, skip: int) -> Callable[[], None]:
 @row(
     45,
     fault="a logger raises, its disk is full, its service is down",
-    promise="one warning; training continues to the same bits",
+    promise="one warning; training continues with a bit-identical result",
     quick=2,
     full=10,
 )
 def failing_loggers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """`lsg train --log NAME` for each logger that is installed (--quick: those that write files of their own). Each of its methods
     raises at a random epoch; `logs` is on a disk of 8 KiB; its address has no server. The run must end with status 0, one warning, and
-    the checkpoint of a run without loggers to the bit."""
+    a checkpoint bit-identical to that of a run without loggers."""
     words = warm(folder)
     plain = Command([*words, "--out", "run"], folder / "plain").run()
     expected = tensors(folder / "plain" / "run")

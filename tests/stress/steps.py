@@ -152,13 +152,13 @@ def _together(folder: Path, size: int) -> Case:
 @row(
     39,
     fault="the state of the loss scaler is lost",
-    promise="saved and restored to the bit; a resumed run skips and scales the steps that an undisturbed one does",
+    promise="saved and restored exactly; a resumed run skips and scales the steps that an undisturbed one does",
     quick=8,
     full=120,
 )
 def loss_scaler(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """On the CPU, in fp16, where the first gradients overflow: training that is stopped after one to three numbers of steps and resumed must
-    end with the bits of an undisturbed one, those of the scaler among them, or diverge at the same step. And scalers of random state."""
+    end bit-identical to an undisturbed one, scaler included, or diverge at the same step. And scalers of random state."""
     for number in range(count):
         scale, interval = 2.0 ** chance.choice((20, 24, 26, 28, 60)), chance.choice((2, 3, 1000))
         scaler = functools.partial(GradScaler, init_scale=scale, growth_interval=interval)

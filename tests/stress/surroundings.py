@@ -39,7 +39,7 @@ STEPS = 10  # of a run
 )
 def names(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """A name that a shell, a terminal, a page or a library may misread, as that of the run directory, the data folder, and a class.
-    The checkpoint must be that of a run with plain names to the bit (of another class: trains); the run is extended by an epoch, and
+    The checkpoint must be bit-identical to that of a run with plain names (of another class: trains); the run is extended by an epoch, and
     its checkpoint used by `lsg predict`."""
     words, expected = warm(folder), tensors(folder / "warm")
     for number, name in enumerate(NAMES[:count]):
@@ -71,7 +71,7 @@ def names(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
 )
 def moved(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Before a random step, the run directory is moved or deleted, or the cache, the data folder, or an empty working directory is
-    deleted. A moved run is resumed at its new place; the last checkpoint must be that of an undisturbed run to the bit."""
+    deleted. A moved run is resumed at its new place; the last checkpoint must be bit-identical to that of an undisturbed run."""
     words, expected = warm(folder), tensors(folder / "warm")
     for number in range(count):
         kind = ("run moved", "run deleted", "cache and data deleted", "working directory deleted")[number % 4]
@@ -132,12 +132,12 @@ LACKS: dict[str, tuple[dict[str, str | None], Callable[[], None]]] = {
 @row(
     48,
     fault="an environment without UTF-8, a home, a cache, stdin, stderr or more than 18 open files",
-    promise="trains to the same bits, and predicts the same lines",
+    promise="bit-identical training, and the same predictions",
     quick=2,
     full=len(LACKS),
 )
 def environments(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
-    """`lsg train`, and `lsg predict` with a class whose name is not ASCII. The last checkpoint must be that of another run to the bit;
+    """`lsg train`, and `lsg predict` with a class whose name is not ASCII. The last checkpoint must be bit-identical to that of another run;
     in ASCII, a prediction must contain the name as an escape."""
     words, data = warm(folder), folder / "named"
     shutil.copytree(folder / "data", data)
