@@ -333,7 +333,10 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
         "argv": sys.argv,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("torch", "torchvision", "tonic", "numpy", "numba", "safetensors")},
+        "versions": {
+            "torch": str(torch.__version__),  # with its build, such as +cu132, which the package's metadata lacks
+            **{name: _version(name) for name in ("torchvision", "tonic", "numpy", "numba", "safetensors")},
+        },
         "device": {"type": compute.device.type, "name": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()},
         "precision": {"used": compute.precision, "because": compute.reason},
         "classes": list(bundle.classes),

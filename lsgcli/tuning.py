@@ -34,6 +34,7 @@ from lsgcli.training.signals import StopRequest
 try:
     import optuna
     from optuna.trial import TrialState
+    from sqlalchemy import NullPool
     from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
     raise ConfigError(f"optuna cannot be imported: {error}", hint=install_hint("tune")) from error
@@ -198,7 +199,8 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
         try:
             database = optuna.storages.RDBStorage(
                 url,
-                {"connect_args": {"timeout": GRACE}} if url.startswith("sqlite:") else None,
+                # Without a pool, a connection to a file is closed after each use.
+                {"connect_args": {"timeout": GRACE}, "poolclass": NullPool} if url.startswith("sqlite:") else None,
                 heartbeat_interval=BEAT,
                 grace_period=GRACE,
                 heartbeat_stale_trial_callback=_repeat,

@@ -287,7 +287,9 @@ def full_disk(count: int, chance: random.Random, folder: Path) -> Iterator[Case]
                 def fail(
                     number: int, name: str, call: Callable[[], Any], arguments: tuple[Any, ...], k=k, code=code, lasting=lasting
                 ):
-                    harmless = name in ("unlink", "close") or (name == "open" and arguments[1:2] in ((), (os.O_RDONLY,)))
+                    flags = arguments[1] if len(arguments) > 1 else os.O_RDONLY
+                    reads = name == "open" and isinstance(flags, int) and not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+                    harmless = reads or name in ("unlink", "close")
                     if number != k and (number < k or not lasting or harmless):
                         return call()
                     raise OSError(code, os.strerror(code), str(arguments[0]))

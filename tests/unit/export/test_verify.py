@@ -159,7 +159,8 @@ def test_predictions_after_ties(net, monkeypatch):
     result = compared(net, alter)
     assert (result["predictions_different"], result["predictions_after_ties"]) == (1, 1)
     assert "1 of 4 predictions differ" in described(result)
-    assert "after them 0 spikes and 1 predictions, in 1 of the samples" in described(result)
+    assert "1 further spike differs by rounding at the threshold" in described(result)
+    assert "after that 0 spikes and 1 predictions, in 1 of the samples" in described(result)
 
 
 def good(**changes):
