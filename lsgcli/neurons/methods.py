@@ -210,7 +210,7 @@ class MeasuredSigma(Method):
 
     def alpha(self, layer: LayerState) -> Tensor:
         """2 sigma."""
-        return 2 * layer.own["sigma"].clamp_min(NARROWEST * float(layer.threshold))
+        return 2 * layer.own["sigma"].clamp(min=NARROWEST * layer.threshold)
 
     def averages(self, moments: Tensor) -> dict[str, Tensor]:
         """sigma, over all timesteps."""
