@@ -28,7 +28,7 @@ log = logging.getLogger("lsg")
 
 
 def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, Any]:
-    """Prepare the data, which stay in the cache, build the network, and measure the cost of a few training steps.
+    """Prepare the data, without downloading any, build the network, and measure the cost of a few training steps.
 
     No run directory is created.
 
@@ -38,7 +38,7 @@ def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, An
     """
     check(config)
     compute = set_up(config)
-    bundle = prepare(config, progress=progress)
+    bundle = prepare(config, progress=progress, may_download=False)
     assert bundle.train is not None
     model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
     stream = batches(bundle, bundle.train, config.batch_size, augment=config.augment, drop_last=True)

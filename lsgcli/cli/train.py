@@ -35,7 +35,8 @@ def train(
         bool,
         typer.Option(
             "--dry-run",
-            help="Print all settings and their sources, build the model, measure time and memory of a few steps, and exit.",
+            help="Print all settings and their sources, build the model, measure time and memory of a few steps, and exit. Downloads no "
+            "data.",
         ),
     ] = False,
     as_json: Annotated[

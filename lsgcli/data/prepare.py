@@ -33,6 +33,7 @@ def prepare(
     progress: Progress | None = None,
     expected: Mapping[str, Any] | None = None,
     strict: bool = False,
+    may_download: bool = True,
 ) -> DataBundle:
     """Prepare all data of a run.
 
@@ -43,13 +44,15 @@ def prepare(
         expected: ``info`` of the training data of a checkpoint. A different sensor is an error; a different release, orientation
             or version of lsg's data code causes a warning.
         strict: whether any such difference is an error.
+        may_download: whether missing data are downloaded, if a download exists.
 
     Raises:
         ConfigError: a setting is missing.
         DataError: the data are missing, damaged, have other classes, or differ from the expected data.
     """
     parallel.end_in_repeated_script()
-    dataset: Dataset = registry.get("dataset", config.dataset)(config, expected=expected, progress=progress)
+    kind = registry.get("dataset", config.dataset)
+    dataset: Dataset = kind(config, expected=expected, may_download=may_download, progress=progress)
     dataset.check()
     dataset.scan(splits)
     info = {**dataset.info, "versions": dataset.versions(dataset.samples)}

@@ -106,6 +106,13 @@ def test_dry_run_prints_every_setting_and_its_source(train, lsg, tmp_path):
     assert "recipe tet" in missing.stdout
 
 
+def test_dry_run_downloads_nothing(lsg, tmp_path):
+    result = lsg("train", "--dataset", "cifar10", "--dry-run")
+    assert result.exit_code == 3
+    assert "downloading" not in result.stderr
+    assert "lsg data prepare --dataset cifar10" in result.stderr
+
+
 def test_a_checkpoint_names_its_recipe(train, tmp_path):
     options = ("--recipe", "clif", "--epochs", "1", "--out", "run", "-q")
     assert train(*options).exit_code == 0
