@@ -209,7 +209,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
         part: [row | {"p": statistics.paired_test(_differences(row, result["rows"][0]))} for row in result["rows"]]
         for part, result in record["tables"].items()
     }
-    _correct([row for rows in parts.values() for row in rows])
+    statistics.correct([row for rows in parts.values() for row in rows])
     found = []
     for part, rows in parts.items():
         on_test = any(row["best_chosen_on"] == "test" for row in rows)  # otherwise "best" is the accuracy already
@@ -234,7 +234,7 @@ def _pairs(record: dict[str, Any]) -> list[Sequence[Cell]]:
         row |= {"detectable": statistics.detectable(differences)}
         row |= {"equivalent": statistics.equivalent(differences, record["margin"])}
         found.append((part, f"{first['label']}; {second['label']}", row))
-    _correct([row for _, _, row in found])
+    statistics.correct([row for _, _, row in found])
     return [(part, labels, *_compared(row)) for part, labels, row in found]
 
 
@@ -242,13 +242,6 @@ def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[float]:
     """Of the accuracies of two rows, per seed that both have."""
     accuracies = [dict(zip(row["seeds"], row["accuracies"], strict=True)) for row in (first, second)]
     return [accuracies[0][seed] - accuracies[1][seed] for seed in sorted(set(first["seeds"]) & set(second["seeds"]))]
-
-
-def _correct(rows: Sequence[dict[str, Any]]) -> None:
-    """Apply Holm's correction to p, in place."""
-    tested = [row for row in rows if row["p"] is not None]
-    for row, p in zip(tested, statistics.holm([row["p"] for row in tested]), strict=True):
-        row["p"] = p
 
 
 def _accuracy(row: dict[str, Any]) -> str:

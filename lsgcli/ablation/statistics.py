@@ -57,9 +57,7 @@ def rows(
         row["label"] += f", data {data}" if data else ""
         row["paper"], row["paper_std"] = paper.figure(config, table) or (None, None)
         found.append(row)
-    tested = [row for row in found if row["p"] is not None]
-    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
-        row["p"] = p
+    correct(found)
     for row, results in zip(found, every, strict=True):
         is_baseline = results is baselines[results[0][0].config.dataset, results[0][0].data]
         row["verdict"], row["conclusion"] = _conclude(row, is_baseline=is_baseline)
@@ -107,6 +105,13 @@ def holm(ps: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(ps) - rank) * ps[k]))
         adjusted[k] = largest
     return adjusted
+
+
+def correct(rows: Sequence[dict[str, Any]]) -> None:
+    """Apply :func:`holm` to ``p`` of the rows that have one, in place."""
+    tested = [row for row in rows if row["p"] is not None]
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["p"] = p
 
 
 def detectable(differences: Sequence[float], power: float = 0.8) -> float | None:
