@@ -200,7 +200,8 @@ def restored(content: Checkpoint, path: Path | str) -> "SpikingNet":
     spec = dict(content.config["model"])
     try:
         neuron = dict(spec.pop("neuron"))
-        model = models.build(content.config["arch"], **spec, **neuron)
+        with torch.random.fork_rng(devices=[]):  # for initial weights, which are replaced
+            model = models.build(content.config["arch"], **spec, **neuron)
         if content.config["folded"]:
             fold_structure(model)
         if differing := _differences(content.weights, model.state_dict()):

@@ -57,6 +57,8 @@ SETTINGS = {
     "decay_per": "layer",
     "neuron": "lif",
     "norm": "tdbn",
+    "weight_bits": None,
+    "dropout": 0.0,
     "reset": "hard",
     "detach_reset": False,
     "threshold_learned": False,

@@ -16,6 +16,9 @@ averages    multiples of 1/n: averages over n neurons           the cheaper of: 
 graded      anything else                                       a MAC per value that is not 0 and synapse
 ==========  ==================================================  ==========================================================
 
+Outputs of v_th (``trsg``, ``asgl``) count as spikes, because the weights can be multiplied by v_th beforehand; sums of spikes of
+neurons with different thresholds are graded.
+
 A product of spikes without weights, as in an attention, takes the additions that its module counts in a method ``additions``.
 
 AC: accumulate, an addition. MAC: multiply and accumulate. The *same-shape ANN* takes a MAC for every synapse, once. Not counted:
@@ -26,18 +29,20 @@ Energies: 45 nm, 32-bit floating point, M. Horowitz, "Computing's energy problem
 0.9 pJ for an addition, 3.7 pJ for a multiplication.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import lcm
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lsgcli.models.base import SpikingNet
+from lsgcli.neurons.step import number
 
 AC_PJ, MAC_PJ = 0.9, 4.6
 LARGEST_AVERAGE = 4096  # maximum number of neurons in an average
+LARGEST_IN_UNITS = 256  # of averages of v_th; sums of two thresholds look like averages over a larger number
 EPS = torch.finfo(torch.float32).eps
 SAMPLE = 1 << 16  # number of values used to detect averages
 NOTE = "an estimate of arithmetic alone: 45 nm, 32-bit floating point (Horowitz, ISSCC 2014); no memory, no neurons"
@@ -51,36 +56,54 @@ class Arrived:
         fan_out: outputs per input: () for a linear layer, (H, W) for a convolution.
         per_position: inputs per position in one pass; each feature of a linear layer is a position.
         first: whether this is the network's first layer.
+        units: thresholds of the neurons, if their outputs are multiplied by them.
         passes: samples times steps.
         nonzero: (like fan_out) inputs that were not 0.
-        total: (like fan_out) sum of the inputs.
+        total: (like fan_out) sum of the inputs, in this unit, as the following values.
         low, high: of all values.
+        unit: the threshold of the neurons before the layer: that of which the inputs are the simplest fractions.
         parts: n if all values are multiples of 1/n, otherwise None; 1 for integers.
     """
 
     fan_out: Tensor
     per_position: int
     first: bool
+    units: tuple[float, ...] = (1.0,)
     passes: int = 0
     nonzero: Tensor = field(default_factory=lambda: torch.zeros(()))
     total: Tensor = field(default_factory=lambda: torch.zeros(()))
     low: float = 0.0
     high: float = 0.0
     parts: int | None = 1
+    unit: float | None = None
 
     def add(self, x: Tensor) -> None:
         """Add a batch: (N, C, H, W) for a convolution, (..., features) for a linear layer."""
-        others = (0, 1) if self.fan_out.dim() else tuple(range(x.dim()))
+        others, error = (0, 1) if self.fan_out.dim() else tuple(range(x.dim())), _rounding(x)
+        if self.units != (1.0,) and not self.first:
+            x = self._in_units(x, error)
         self.passes += x.numel() // (self.per_position * max(1, self.fan_out.numel()))
         self.nonzero = self.nonzero.to(x.device) + (x != 0).sum(others)
         self.total = self.total.to(x.device) + x.float().sum(others).double()
         low, high = x.aminmax()
         self.low, self.high = min(self.low, low.item()), max(self.high, high.item())
-        if self.parts is not None and not _whole(x, self.parts):
-            found = _parts(x.flatten()[:SAMPLE].float().unique())
-            self.parts = None if found is None else lcm(self.parts, found)
-            if self.parts is not None and not _whole(x, self.parts):
+        if self.parts is not None and not _whole(x, self.parts, error).all():
+            found = _parts(_values(x), error, self.largest)
+            self.parts = None if found is None else math.lcm(self.parts, found)
+            if self.parts is not None and not _whole(x, self.parts, error).all():
                 self.parts = None
+
+    def _in_units(self, x: Tensor, error: float) -> Tensor:
+        """x in units of a threshold, which the first batch with an input other than 0 determines."""
+        if self.unit is None and x.any():
+            parts = {unit: _parts(_rounded(_values(x) / unit, error), error, self.largest) for unit in self.units}
+            self.unit = min(self.units, key=lambda unit: parts[unit] or math.inf)
+        return x if self.unit is None else _rounded(x.float() / self.unit, error)
+
+    @property
+    def largest(self) -> int:
+        """Maximum number of neurons in an average."""
+        return LARGEST_AVERAGE if self.units == (1.0,) else LARGEST_IN_UNITS
 
     @property
     def dense(self) -> int:
@@ -116,6 +139,7 @@ class Products:
 
     def add(self, *spikes: Tensor) -> None:
         """Add a batch of the module's arguments, (T, B, ...) each; spikes at all places take the operations of an ANN."""
+        spikes = tuple((x != 0).float() for x in spikes)  # v_th in some networks
         self.passes += spikes[0].shape[:2].numel()
         self.dense = int(self.module.additions(*(torch.ones_like(x[:1, :1]) for x in spikes)))
         self.nonzero += sum(int(torch.count_nonzero(x)) for x in spikes)
@@ -139,6 +163,8 @@ class SynapticOperations:
     def __init__(self, model: SpikingNet, events: bool):
         self.events = events
         self.layers: dict[str, Arrived | Products] = {}
+        thresholds = {number(layer.lif.threshold) for layer in model.spiking_layers()}
+        self.units = (1.0,) if model.spec.binary else tuple(sorted(thresholds))
         # Of several layers of neurons after the same weights, the first.
         names = {id(layer.synapse): layer.name for layer in reversed(model.spiking_layers())}
         self.handles = [
@@ -160,7 +186,7 @@ class SynapticOperations:
         if not isinstance(module, (nn.Conv2d, nn.Linear)):
             return Products(module)
         inputs = module.in_features if isinstance(module, nn.Linear) else module.in_channels
-        return Arrived(fan_out(module, x), inputs, first=not self.layers)
+        return Arrived(fan_out(module, x), inputs, first=not self.layers, units=self.units)
 
     def close(self, samples: int, firing_rate: Mapping[str, float]) -> dict[str, Any]:
         """Remove the hooks.
@@ -221,15 +247,30 @@ def _reached(size: int, kernel: int, stride: int, padding: int, dilation: int) -
     return torch.bincount(at[(at >= 0) & (at < size)], minlength=size)
 
 
-def _whole(x: Tensor, parts: int) -> bool:
-    """Whether all values are multiples of 1/parts, up to float32 rounding."""
+def _values(x: Tensor) -> Tensor:
+    """Different values in a sample of x, float32."""
+    return x.flatten()[:SAMPLE].float().unique()
+
+
+def _rounding(x: Tensor) -> float:
+    """Relative error to which x is known after a few operations."""
+    return max(4 * EPS, torch.finfo(x.dtype).eps) if x.is_floating_point() else 4 * EPS
+
+
+def _rounded(x: Tensor, error: float) -> Tensor:
+    """x, or the nearest whole number where they differ only by rounding."""
+    whole = x.round()
+    return whole.where((x - whole).abs() <= error * whole.abs(), x)
+
+
+def _whole(x: Tensor, parts: int | Tensor, error: float) -> Tensor:
+    """Which values are multiples of 1/parts, up to rounding if there is more than one part."""
     scaled = x * parts
-    return bool(((scaled - scaled.round()).abs() <= scaled.abs() * (4 * EPS if parts > 1 else 0)).all())
+    return (scaled - scaled.round()).abs() <= scaled.abs() * (error * (torch.as_tensor(parts) > 1))
 
 
-def _parts(values: Tensor) -> int | None:
-    """The smallest n such that all values are multiples of 1/n."""
-    for n in range(1, LARGEST_AVERAGE + 1):
-        if _whole(values, n):
-            return n
-    return None
+def _parts(values: Tensor, error: float, largest: int) -> int | None:
+    """The smallest n up to ``largest`` such that all values are multiples of 1/n."""
+    n = torch.arange(1, largest + 1, device=values.device)
+    few = _whole(values[:: max(1, len(values) // 16), None], n, error).all(0)
+    return next((parts for parts in n[few].tolist() if _whole(values, parts, error).all()), None)

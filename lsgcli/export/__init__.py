@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-from lsgcli import __version__, checkpoint, registry
+from lsgcli import __version__, checkpoint, models, registry
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.config import PATHS
 from lsgcli.errors import CheckpointError, ConfigError, require
@@ -24,6 +24,7 @@ from lsgcli.export.runners import Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold, is_folded
 from lsgcli.models.quantise import round_weights
+from lsgcli.neurons import LIF
 from lsgcli.rundir import accuracy_on_test
 
 VERSION = "1"  # of the metadata written by :func:`metadata`
@@ -163,12 +164,13 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
 
     Raises:
         CheckpointError: as :func:`lsgcli.checkpoint.load`.
-        ConfigError: unfolded tdBN is requested, but the checkpoint is folded.
+        ConfigError: unfolded tdBN is requested, but the checkpoint is folded; T differs from the training, and the normalisation has
+            a value per timestep.
     """
     found = checkpoint.read(path)
     trained, config = checkpoint.restored(found, path), found.config
-    if T is not None:
-        trained.spec = dataclasses.replace(trained.spec, T=T)
+    if T not in (None, trained.T):
+        _set_timesteps(trained, config["arch"], T)
     if is_folded(trained) and not options.fold_bn:
         raise ConfigError(
             f"--no-fold-bn: found folded tdBN in {path}, expected a checkpoint of `lsg train`",
@@ -191,6 +193,25 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
     }
     state = {**found.state, "test_accuracy": accuracy_on_test(path)} if found.state else found.state
     return Source(trained, written, Checkpoint(written.state_dict(), whole, state))
+
+
+@torch.no_grad()
+def _set_timesteps(network: SpikingNet, arch: str, T: int) -> None:
+    """Change T of a network. Its neurons keep the values of the first timesteps, and repeat the last one as often as necessary."""
+    spec = {field.name: getattr(network.spec, field.name) for field in dataclasses.fields(network.spec)}
+    with torch.device("meta"):
+        expected = models.build(arch, spec.pop("neuron"), **{**spec, "T": T}).state_dict()
+    for prefix, module in network.named_modules():
+        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            if tensor.shape == getattr(expected.get(f"{prefix}.{name}"), "shape", tensor.shape):
+                continue
+            if not isinstance(module, LIF):
+                raise ConfigError(
+                    f"-T: found {T} with --norm {network.spec.norm}, expected {network.T}, its number of factors",
+                    hint="Omit -T.",
+                )
+            tensor.data = tensor[torch.arange(T).clamp_max(len(tensor) - 1)]
+    network.spec = dataclasses.replace(network.spec, T=T)
 
 
 def metadata(content: Checkpoint) -> dict[str, str]:

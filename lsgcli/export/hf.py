@@ -86,6 +86,9 @@ def _commands(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
     for name, value in {**settings, "epochs": first, "T": export["trained_T"]}.items():
         if name not in {"dataset", *MAY_CHANGE} and value not in (None, getattr(preset, name)):
             train += option_words(name, value)
+    for name, source in content.config.get("sources", {}).items():
+        train += option_words(name, f"{name}.safetensors")
+        yield f"# {name}.safetensors: the checkpoint whose tensors have SHA-256 {source['sha256']}"
     yield f"ckpt=$({' '.join(train)})"
     for epochs in later:
         yield f'ckpt=$(lsg train -q --resume "$(dirname "$ckpt")" --epochs {epochs})'

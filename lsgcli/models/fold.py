@@ -52,5 +52,5 @@ def _fold_weights(folded: nn.Conv2d, conv: nn.Conv2d, norm: TdBatchNorm2d) -> No
 
 
 def is_folded(model: SpikingNet) -> bool:
-    """Whether tdBN is folded into the network's convolutions."""
-    return not any(isinstance(module, TdBatchNorm2d) for module in model.modules())
+    """Whether no convolution of the network has a tdBN to fold; one elsewhere, of a plug-in's network, remains."""
+    return not any(isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d) for module in model.modules())

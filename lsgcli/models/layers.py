@@ -102,7 +102,7 @@ def normalise_and_fire(
 ) -> Tensor:
     """Spikes for a convolution's output z (T, B, C, H, W), average-pooled if there is a pool.
 
-    The backend fuses all operations, unless one of the modules has hooks.
+    The backend fuses all operations, unless one of the modules has hooks, or the neurons are of a subclass that replaces ``forward``.
 
     Args:
         norm: tdBN, or the identity if it is folded into the convolution.
@@ -112,9 +112,9 @@ def normalise_and_fire(
         pool: average pooling of the spikes.
     """
     modules = [norm, lif] if pool is None else [norm, lif, pool]
-    if any(_has_hooks(module) for module in modules):
+    if has_hooks(*modules) or _fires_its_own_way(lif):
         current = norm(z)
-        spikes = lif(current if residual is None else current + residual, overwrite=True)
+        spikes = lif(current if residual is None else current + residual)
         if pool is None or spikes.is_floating_point():
             return spikes if pool is None else at_each_step(pool, spikes)
         return average(spikes, pool.kernel_size)  # type: ignore[arg-type]
@@ -128,5 +128,12 @@ def normalise_and_fire(
     return lif.normalise_and_fire(parameters, z, residual=residual, pool=side)
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks)
+def has_hooks(*modules: nn.Module) -> bool:
+    """Whether a hook may see, and keep, an input or output of one of the modules."""
+    return any(m._forward_pre_hooks or m._forward_hooks or m._backward_pre_hooks or m._backward_hooks for m in modules)
+
+
+def _fires_its_own_way(lif: LIF) -> bool:
+    """Whether a subclass of LIF replaces ``forward``, but not the fused operation."""
+    kind = type(lif)
+    return kind.forward is not LIF.forward and kind.normalise_and_fire is LIF.normalise_and_fire

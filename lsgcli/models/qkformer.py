@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
-from lsgcli.models.layers import SpikingConv, at_each_step, image_mean
+from lsgcli.models.layers import SpikingConv, at_each_step, has_hooks, image_mean
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
 
@@ -27,7 +27,7 @@ class PooledConv(SpikingConv):
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
         """(T, B, C, H, W) -> spikes (T, B, C', H / 2, W / 2), rounded up."""
-        return self.lif(at_each_step(HALVE, self.current(x, T)), overwrite=True)
+        return self.lif(at_each_step(HALVE, self.current(x, T)), overwrite=not has_hooks(self.lif))
 
 
 Layers = Sequence[tuple[int, bool]]  # (channels, whether it pools) of each convolution
@@ -108,7 +108,7 @@ class TokenAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Sums of spikes (T, B, C, H, W) -> spikes (T, B, C, H, W)."""
         q, k = (conv(x) for conv in self.inputs.values())
-        a = self.lif(self.count(q), overwrite=True)
+        a = self.lif(self.count(q), overwrite=not has_hooks(self.count, self.lif))
         return self.project((a.unsqueeze(3) * k.unflatten(2, (a.shape[2], -1))).flatten(2, 3))
 
 
@@ -149,7 +149,7 @@ class SelfAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Sums of spikes (T, B, C, H, W) -> spikes (T, B, C, H, W)."""
         q, k, v = (conv(x) for conv in self.inputs.values())
-        return self.project(self.lif(self.products(q, k, v), overwrite=True))
+        return self.project(self.lif(self.products(q, k, v), overwrite=not has_hooks(self.products, self.lif)))
 
 
 class Block(nn.Module):

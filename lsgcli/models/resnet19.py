@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
-from lsgcli.models.layers import ConvNorm, SpikingConv, image_mean, normalise_and_fire, saved
+from lsgcli.models.layers import ConvNorm, SpikingConv, has_hooks, image_mean, normalise_and_fire, saved
 from lsgcli.neurons.kernels.saved import in_bits
 from lsgcli.registry import register
 
@@ -164,7 +164,8 @@ class ResNet19(ResNet):
 
     def readout(self, x: Tensor) -> Tensor:
         """Through the hidden linear layer."""
-        return self.logits(self.hidden_lif(self.hidden(image_mean(x)), overwrite=True))
+        overwrite = not has_hooks(self.hidden, self.hidden_lif)
+        return self.logits(self.hidden_lif(self.hidden(image_mean(x)), overwrite=overwrite))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """stem, block1.1.lif1, ..., block3.2.lif2, hidden."""

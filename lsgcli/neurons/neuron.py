@@ -24,7 +24,8 @@ doi 10.24963/ijcai.2023/335, section 3.
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -157,6 +158,14 @@ class LIF(Draws):
             self.register_buffer("initial", torch.zeros(()))
             self.register_buffer("remains", torch.zeros(2, dtype=torch.float64), persistent=False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """As the base class, but the sums of what is measured stay float64, for example under ``model.half()``."""
+        super()._apply(fn, recurse)
+        for name in ("measured", "remains"):
+            if name in self._buffers:
+                setattr(self, name, getattr(self, name).double())
+        return self
+
     @property
     def beta(self) -> Tensor:
         """Decay per timestep, () or (C,), differentiable with respect to b."""
@@ -256,8 +265,9 @@ class LIF(Draws):
             current, overwrite = torch.cat([first.to(current.dtype), current[1:]]), True
         spikes = self.implementation(current, p, overwrite and not measuring)
         if measuring:
-            n, total = measure_remains(current, spikes, p)
-            self.remains += torch.stack([n, total * self.threshold if self.method.relative else total]).detach()
+            with torch.no_grad():
+                n, total = measure_remains(current, spikes, p)
+                self.remains += torch.stack([n, total * self.threshold if self.method.relative else total])
         return self._output(spikes)
 
     def normalise_and_fire(
@@ -324,7 +334,8 @@ class LIF(Draws):
     def extra_repr(self) -> str:
         """Settings, current decay and width."""
         per = "" if self.b.dim() == 0 else f" (mean of {len(self.b)})"
-        return (
-            f"{'' if self.config.neuron == 'lif' else f'neuron={self.config.neuron}, '}method={self.config.method}, beta={self.beta.mean().item():.3f}{per}, alpha={self.alpha.mean().item():.3f}, "
-            f"threshold={number(self.threshold):g}, surrogate={self.config.surrogate}, backend={self.backend}"
-        )
+        values = ""
+        if not self.b.is_meta:
+            values = f"beta={self.beta.mean().item():.3f}{per}, alpha={self.alpha.mean().item():.3f}, threshold={number(self.threshold):g}, "
+        neuron = "" if self.config.neuron == "lif" else f"neuron={self.config.neuron}, "
+        return f"{neuron}method={self.config.method}, {values}surrogate={self.config.surrogate}, backend={self.backend}"

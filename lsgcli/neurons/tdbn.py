@@ -44,7 +44,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         Raises:
             ConfigError: wrong number of dimensions or channels, or, in training, only one value per channel.
         """
-        if self.dimensions not in (input.dim(), None) or input.shape[2] != self.num_features:
+        if self.dimensions not in (input.dim(), None) or input.dim() < 3 or input.shape[2] != self.num_features:
             raise ConfigError(
                 f"{type(self).__name__}: found an input of shape {tuple(input.shape)}, expected {self.shape} with C = {self.num_features}"
             )

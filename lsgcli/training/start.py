@@ -15,6 +15,7 @@ from lsgcli.config import RunConfig
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
+from lsgcli.neurons.tdbn import TemporalBatchNorm2d
 
 Sources = dict[str, dict[str, Any]]  # setting -> record of what was copied from its checkpoint
 
@@ -78,7 +79,8 @@ def _take_weights(model: SpikingNet, path: Path, config: RunConfig, classes: Seq
 
 def _may_differ(model: SpikingNet) -> tuple[set[str], set[str]]:
     """Names of tensors that may differ between the networks: those of the last layer; and the weights of the first layer, whose input may
-    have a different number of channels or size, with the state of neurons other than their decay."""
+    have a different number of channels or size, with the state of neurons other than their decay, and the factors of TEBN, one per
+    timestep."""
     first = model.spiking_layers()[0].synapse
     last, others = set(), set()
     for prefix, module in model.named_modules():
@@ -89,6 +91,8 @@ def _may_differ(model: SpikingNet) -> tuple[set[str], set[str]]:
             others |= names
         elif isinstance(module, LIF):
             others |= names - {f"{prefix}.b"}
+        elif isinstance(module, TemporalBatchNorm2d):
+            others.add(f"{prefix}.p")
     return last, others
 
 
@@ -96,6 +100,12 @@ def _take_widths(model: SpikingNet, path: Path) -> dict[str, Any]:
     """Copy the surrogate widths of the checkpoint's layers to the layers of the same names."""
     content = checkpoint.read(path)
     checkpoint.check_unfolded(path, content.config, "Pass the checkpoint of the run: widths may depend on tdBN.")
+    method = content.config["model"]["neuron"]["method"]
+    if registry.get("method", method).varies:
+        raise ConfigError(
+            f"--width-from {path}: found the method {method}, whose widths differ between timesteps, expected one width per layer",
+            hint="Use a checkpoint of another method.",
+        )
     widths = {layer.name: layer.lif.alpha for layer in checkpoint.restored(content, path).spiking_layers()}
     layers = {layer.name: layer.lif for layer in model.spiking_layers()}
     if widths.keys() != layers.keys():

@@ -272,6 +272,45 @@ def test_card_without_measurements(lsg, tmp_path):
     assert "Accuracy" not in (tmp_path / "later" / "README.md").read_text()
 
 
+def test_card_names_the_checkpoints_that_the_training_read(lsg, train, trained, tmp_path):
+    """By their digests, in place of paths of this machine."""
+    begun = [
+        "--method",
+        "matched-width",
+        "--width-from",
+        trained / "best.safetensors",
+        "--init-from",
+        trained / "last.safetensors",
+    ]
+    assert train(*begun, "--epochs", "1", "--out", "matched", "-q").exit_code == 0
+    assert lsg("export", tmp_path / "matched" / "last.safetensors", "--format", "hf", "-o", "net").exit_code == 0
+    card = (tmp_path / "net" / "README.md").read_text()
+    for name, option in (("best", "width_from"), ("last", "init_from")):
+        digest = checkpoint.read_digest(trained / f"{name}.safetensors")
+        assert f"# {option}.safetensors: the checkpoint whose tensors have SHA-256 {digest}" in card
+        assert f"--{option.replace('_', '-')} {option}.safetensors" in card.split("ckpt=$(")[1]
+
+
+@pytest.mark.parametrize("T", [2, 5])
+@pytest.mark.parametrize("form", ["safetensors", "hf"])
+def test_another_number_of_timesteps(lsg, tmp_path, form, T):
+    """Values per timestep continue with the last one, as in `lsg eval -T`; TEBN has none for further timesteps."""
+    for options in ({"method": "ds-atgo"}, {"neuron": "glif"}):
+        path = saved("mlp", tmp_path / "c.safetensors", **options)
+        target = "-".join(options) + (".safetensors" if form == "safetensors" else "")
+        result = lsg("export", path, "--format", form, "-o", target, "-T", str(T))
+        assert result.exit_code == 0, result.stderr
+        written, config = checkpoint.load(tmp_path / target / ("model.safetensors" if form == "hf" else ""))
+        before = checkpoint.load(path)[0]
+        assert config["model"]["T"] == written.T == T
+        x = torch.rand(T, 4, *(getattr(before.spec, name) for name in ("in_channels", "height", "input_size")))
+        assert torch.allclose(written(x), before(x), atol=1e-5)
+    path, target = saved("vggsnn", tmp_path / "t.safetensors", norm="tebn"), target.replace("neuron", "tebn")
+    refused = lsg("export", path, "--format", form, "-o", target, "-T", str(T))
+    assert (refused.exit_code, f"-T: found {T} with --norm tebn, expected 3" in refused.stderr) == (2, True)
+    assert not (tmp_path / target).exists()
+
+
 def test_a_changed_configuration_beside_the_weights(lsg, tmp_path):
     exported(saved("vggsnn", tmp_path / "c.safetensors"), "hf", tmp_path / "net")
     config = json.loads((tmp_path / "net" / "config.json").read_text())

@@ -42,6 +42,15 @@ def test_round_trip(saved, model):
     assert content.extra.keys() == {"optim/x/step"}
 
 
+def test_loading_draws_no_random_numbers(saved):
+    """Of the caller's generator: a script that loads a checkpoint continues as one that does not."""
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    checkpoint.load(saved)
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_weights_need_nothing_but_safetensors(saved, model):
     weights = load_file(saved)
     assert set(model.state_dict()) <= set(weights)

@@ -137,6 +137,7 @@ def test_values_are_those_of_the_publication(name, dataset):
     expected = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": decay, "schedule": "cosine", **others}
     found = resolve({"recipe": name, "dataset": dataset}, environment={})
     assert {key: getattr(found, key) for key in expected} == expected
+    assert found.width_multiplier == 1  # the preset of a small data set has another
     assert found.lr * found.lr_floor == pytest.approx(1e-5 if name == "qkformer" else 0)
     if name == "qkformer":
         assert found.lr * found.warmup_start == pytest.approx(1e-5)

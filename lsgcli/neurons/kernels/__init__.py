@@ -179,8 +179,11 @@ def normalise(z: Tensor, norm: NormParameters) -> Tensor:
     """tdBN of (T, B, C, ...); updates the running statistics in training."""
     if norm.training and norm.gather is not None:
         return SynchronisedNorm.apply(z, norm.weight, norm.bias, norm)
+    flat = z.flatten(0, 1)
+    if flat.dim() > 3 and not is_tracing(z) and len(flat) == 1:
+        flat = flat.flatten(2)  # with the strides of a channels-last image, torch's gradients of one sample are wrong on CPUs
     out = F.batch_norm(
-        z.flatten(0, 1),
+        flat,
         norm.running_mean,
         norm.running_var,
         norm.weight * norm.scale,
@@ -189,7 +192,7 @@ def normalise(z: Tensor, norm: NormParameters) -> Tensor:
         momentum=norm.momentum,
         eps=norm.eps,
     )
-    return out.unflatten(0, z.shape[:2])
+    return out.reshape(z.shape)
 
 
 def average(spikes: Tensor, pool: int) -> Tensor:

@@ -8,7 +8,10 @@ import pytest
 from lsgcli.ablation import paper
 from lsgcli.ablation.plan import Cell, Plan, folder_name, folder_of, grid, load
 from lsgcli.ablation.statistics import rows
+from lsgcli.config import FIELDS, NeuronConfig
 from lsgcli.errors import ConfigError
+from lsgcli.models.base import NetworkSpec
+from lsgcli.settings import fields_of
 from tests import tiny
 from tests.unit.ablation.helpers import plan, record
 
@@ -34,6 +37,14 @@ def test_papers_figures_stand_beside_the_same_network_only():
     network = ({"width_multiplier": 0.5}, {"arch": "vggsnn"}, {"T": 4}, {"residual": "sew"}, {"surrogate": "atan"})
     for other in (*network, {"norm": "bn"}, {"reset": "soft"}, {"neuron": "clif"}):
         assert papers_column("1", **{"dataset": "cifar10", **other}) == [None, None, None]
+
+
+def test_every_setting_of_network_and_neurons_is_compared():
+    """What is trained differently is not what the paper reports, whatever settings come."""
+    settings = (fields_of(NetworkSpec).keys() | fields_of(NeuronConfig).keys()) & FIELDS.keys()
+    in_tables = {"method", "width", "T"}
+    without_influence = {"backend", "smooth"}  # the same results, and of asgl alone
+    assert settings - in_tables - without_influence == paper.SETTINGS.keys()
 
 
 def test_the_papers_spread_is_that_of_table_3():

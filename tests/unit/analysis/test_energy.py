@@ -151,6 +151,57 @@ def test_network_against_counting_one_by_one(which, folded):
         assert {layer["passes"] for layer in record["layers"][1:]} == {3}
 
 
+@pytest.mark.parametrize("options", [{"method": "asgl", "threshold": 0.7}, {"method": "trsg"}], ids=str)
+@pytest.mark.parametrize("which", ["vggsnn", "resnet19-add", "resnet19-none", "qkformer-dvs"])
+def test_outputs_of_the_threshold_are_spikes(which, options):
+    """Multiplied by v_th, of each layer its own, they take the operations of the spikes that they are."""
+    net = small(which, dtype=torch.float32, **options)
+    for index, layer in enumerate(net.spiking_layers()):
+        if layer.lif.learns_threshold:
+            layer.lif.q.data += 0.05 * index
+    events = which in ("vggsnn", "qkformer-dvs")
+    x = sequence(net).mul(1.5).round().abs() if events else image(net)
+    net(x)  # running statistics
+    record, entered = counted(net.eval(), x, 2, events), one_by_one(net, x)
+    names = {module: name for name, module in net.named_modules()}
+    modules = {layer.name: names[layer.synapse] for layer in reversed(net.spiking_layers())}
+    kinds = set()
+    for layer in record["layers"]:
+        if layer["name"] not in modules and layer["name"] not in entered:
+            continue  # a product
+        values, synapses = entered[modules.get(layer["name"], layer["name"])]
+        thresholds = {np.float32(layer.lif.firing()[0]) for layer in net.spiking_layers()}
+        if layer["name"] != record["layers"][0]["name"]:
+            assert layer["input"] in ("spikes", "sums", "averages") or (which == "qkformer-dvs" and options["method"] == "trsg")
+        if layer["input"] == "spikes":
+            kinds.add(np.unique(values).tolist()[-1])
+            assert set(np.unique(values).tolist()) <= {np.float32(0), *thresholds}
+            assert layer["ac"] == ((values != 0) * synapses).sum() / 2
+        if layer["input"] == "averages":
+            assert layer["averages_over"] in (2, 4, 8, 16, 36, 64)
+    assert len(kinds) > (options["method"] == "trsg")
+
+
+def test_units_by_hand():
+    """Thresholds of 0.3 and 0.7123: spikes of one, averages of the other, sums of both, and bfloat16, in which they are rounded."""
+
+    def record(values, dtype=torch.float32):
+        found = Arrived(torch.tensor(10), 4, False, units=(0.3, 0.7123))
+        found.add(torch.zeros(1, 4, dtype=dtype))
+        for part in values:
+            found.add(torch.tensor([part], dtype=dtype))
+        return found.record(events=True)
+
+    spikes = record([[0.7123, 0, 0.7123, 0], [0, 0, 0, 0.7123]])
+    assert (spikes["input"], spikes["ac"]) == ("spikes", 30)
+    averages = record([[0.3 * 0.75, 0, 0.3, 0], [0, 0.3 * 0.25, 0, 0]])
+    assert (averages["input"], averages["averages_over"], averages["ac"]) == ("averages", 4, 80)
+    assert record([[0.7123, 0, 2 * 0.7123, 3 * 0.7123]])["input"] == "sums"
+    assert record([[0.7123, 0, 1.0123, 0.3]])["input"] == "graded"
+    for rounded, kind in (([[0.7123, 0, 0.7123, 0]], "spikes"), ([[0.7123 * 0.75, 0, 0.7123, 0]], "averages")):
+        assert record(rounded, torch.bfloat16)["input"] == kind
+
+
 def arrived(values, outputs=10, first=False, batches=1):
     """What a linear layer with so many outputs counts of these inputs (N, features)."""
     x = torch.tensor(values)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lsgcli import models
-from lsgcli.models.fold import fold, fold_structure
+from lsgcli.models.fold import fold, fold_structure, is_folded
 from lsgcli.models.layers import ConvNorm
 from lsgcli.neurons import TdBatchNorm2d
 from tests.unit.models.helpers import SMALL, firing_rates, image, seasoned, sequence
@@ -65,6 +65,16 @@ def test_folding_twice(which):
     again = fold(folded)
     assert again.state_dict().keys() == folded.state_dict().keys()
     assert all(torch.equal(value, folded.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_a_tdbn_that_follows_no_convolution_remains(tmp_path):
+    """Of a network of a plug-in: the rest is folded, and its export can be read again."""
+    net = models.build(**SMALL["vggsnn"])
+    net.extra = TdBatchNorm2d(4)
+    folded = fold(net.eval())
+    assert is_folded(folded)
+    assert not is_folded(net)
+    assert isinstance(folded.extra, TdBatchNorm2d)
 
 
 def test_folded_weights_load_into_a_folded_structure(which):

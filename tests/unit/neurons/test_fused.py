@@ -257,6 +257,35 @@ def test_hooks_see_what_they_saw(arch):
     assert all(close(a, b, 1e-4) for a, b in zip(plain, hooked, strict=True) if b.dtype.is_floating_point and b.abs().max() > 0)
 
 
+@pytest.mark.parametrize("backend", ["reference", "fused"])
+@pytest.mark.parametrize("arch", ["vggsnn", "resnet19", "qkformer"])
+def test_what_a_hook_keeps_stays(arch, backend):
+    """No backend overwrites a current after a hook saw it, in float64 neither."""
+    model, x = network(arch, backend=backend)
+    model, kept = model.double(), []
+    for module in model.modules():
+        if not list(module.children()) or isinstance(module, LIF):
+            module.register_forward_hook(lambda module, arguments, output: kept.append((output, output.clone())))
+            module.register_forward_pre_hook(lambda module, arguments: kept.append((arguments[0], arguments[0].clone())))
+    with torch.no_grad():
+        model(x.double())
+    assert len(kept) > 20
+    assert all(torch.equal(seen, then) for seen, then in kept)
+
+
+def test_a_subclass_fires_its_own_way():
+    """What replaces ``forward`` is called, not the fused operation of the base class."""
+
+    class Silent(LIF):
+        def forward(self, current, *, overwrite=False):
+            return torch.zeros_like(current)
+
+    model, x = network()
+    model.features[0].lif.__class__ = Silent
+    assert not model.features[0](x).any()
+    assert model.features[1](x.new_ones(3, 2, 3, 16, 16)).any()
+
+
 @pytest.mark.parametrize("register", ["register_full_backward_hook", "register_full_backward_pre_hook"])
 def test_backward_hooks_are_called(register):
     """Also where only the gradient is watched."""

@@ -140,6 +140,22 @@ def test_all_problems_at_once():
     assert "method" in str(error.value)
 
 
+def test_sums_of_what_is_measured_stay_in_double_precision():
+    """Number and squares of many potentials have no place in float16."""
+    lif = LIF(method="measured-sigma", init_potential="measured").half()
+    lif(torch.full((2, 70_000), 3.0, dtype=torch.float16))
+    lif.end_step()
+    assert (lif.b.dtype, lif.measured.dtype, lif.remains.dtype) == (torch.float16, torch.float64, torch.float64)
+    assert lif.sigma.isfinite()
+    assert lif.initial.isfinite()
+
+
+def test_printed_form_without_values():
+    """On the meta device there are none."""
+    with torch.device("meta"):
+        assert repr(LIF(method="lsg", threshold_learned=True)) == "LIF(method=lsg, surrogate=rectangular, backend=auto)"
+
+
 def test_printed_form():
     """repr tells method, decay and width."""
     assert "method=lsg, beta=0.200, alpha=1.020" in repr(LIF(method="lsg"))

@@ -99,6 +99,28 @@ def test_gradients(case, training):
     assert torch.autograd.gradcheck(run, tuple(x.requires_grad_() for x in inputs))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_of_one_sample(training):
+    """T = B = 1 in channels-last memory, whose strides torch's kernels for CPUs mistake, against the formula."""
+    norm = trained(TdBatchNorm2d)
+    norm.running_var.fill_(1.7)
+    norm.train(training)
+    z = normal(1, 5, 4, 3, seed=1).contiguous(memory_format=torch.channels_last).requires_grad_()
+    grad = normal(1, 1, 5, 4, 3, seed=2)
+    mean, var = (
+        (z.mean((0, 2, 3)), z.var((0, 2, 3), correction=0)) if training else (norm.running_mean, norm.running_var.clone())
+    )
+    shape = (1, 5, 1, 1)
+    expected = (z - mean.view(shape)) / (var.view(shape) + norm.eps).sqrt()
+    expected = expected * (0.5 * norm.weight).view(shape) + norm.bias.view(shape)
+    leaves = (z, norm.weight, norm.bias)
+    wanted = torch.autograd.grad((expected * grad).sum(), leaves)
+    out = norm(z[None])
+    found = torch.autograd.grad((out * grad).sum(), leaves)
+    assert close(out[0], expected, 1e-12)
+    assert all(close(a, b, 1e-9) for a, b in zip(found, wanted, strict=True))
+
+
 def test_state_is_that_of_batch_norm():
     """The names in a state dict are those of torch's own layer, so that weights travel."""
     assert list(TdBatchNorm2d(5).state_dict()) == list(nn.BatchNorm2d(5).state_dict())
@@ -121,6 +143,13 @@ def test_wrong_shapes(kind, shape):
         kind(5)(torch.zeros(shape))
     assert str(shape) in str(error.value)
     assert "C = 5" in str(error.value)
+
+
+def test_mpbn_needs_channels():
+    """Neurons (T, B) have none."""
+    with pytest.raises(ConfigError, match="MembraneNorm: found an input of shape") as error:
+        LIF(membrane=True, channels=4)(torch.zeros(3, 4))
+    assert "with C = 4" in str(error.value)
 
 
 @pytest.mark.parametrize(("kind", "shape"), [(TdBatchNorm2d, (1, 1, 5, 1, 1)), (TdBatchNorm1d, (1, 1, 5))])

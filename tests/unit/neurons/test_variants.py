@@ -276,6 +276,19 @@ def test_recomputed_activations(name):
     assert all(close(a, b) for a, b in zip(*grads, strict=True))
 
 
+@pytest.mark.parametrize("which", SMALL)
+def test_recomputed_activations_with_a_measured_initial_potential(which):
+    """The measurement belongs to no graph: the same gradients, and the same initial potential after the step."""
+    results = []
+    for checkpointed in (False, True):
+        net = small(which, method="trsg", init_potential="measured")
+        net.checkpoint_activations = checkpointed
+        backward(net, sequence(net, batch=6))
+        net.end_step()
+        results.append([*(p.grad for p in net.parameters()), *net.buffers()])
+    assert all(close(a, b) for a, b in zip(*results, strict=True))
+
+
 @pytest.mark.parametrize("name", ["neuron=clif", "method=ds-atgo"])
 def test_observed(name):
     """Coverage and firing rate are those of the potentials that fire; gradients without recurrence are those of a cut state."""

@@ -82,6 +82,14 @@ def test_one_decay_for_every_channel(source):
     assert torch.equal(state["features.3.lif.b"], learned.expand(16))
 
 
+def test_another_number_of_timesteps(tmp_path):
+    """Factors and thresholds per timestep start new, with all else taken."""
+    train(tmp_path / "run", tiny.config(epochs=1, norm="tebn", method="ds-atgo"), tiny.bundle())
+    _, record, _ = begun(tmp_path / "run" / "last.safetensors", norm="tebn", method="ds-atgo", T=5)
+    names = ("current.norm.p", "lif.theta")
+    assert record["new"] == {f"features.{i}.{name}": {"shape": [5], "found": [3]} for i in range(8) for name in names}
+
+
 def test_what_is_not_used_is_recorded(tmp_path):
     train(tmp_path / "run", tiny.config(epochs=1, method="measured-sigma"), tiny.bundle())
     _, record, _ = begun(tmp_path / "run" / "last.safetensors")

@@ -145,6 +145,14 @@ def test_widths_of_other_layers_are_refused(source, tmp_path):
     assert "found a width for each of 4 channels in conv1, expected 8 or one" in told
 
 
+@pytest.mark.parametrize("method", ["mpd-agl", "ds-atgo", "ds-atgo-paper"])
+def test_widths_that_differ_between_timesteps_are_refused(method, tmp_path):
+    """A layer has one place for a width; those of ds-atgo also depend on the batch."""
+    train(tmp_path / "run", tiny.config(epochs=1, method=method), tiny.bundle())
+    told = refused(width_from=str(tmp_path / "run" / "last.safetensors"))
+    assert f"found the method {method}, whose widths differ between timesteps" in told
+
+
 def test_widths_of_a_folded_network_are_refused(source, tmp_path):
     """Without tdBN, those of mpd-agl would not be those of the training."""
     content = checkpoint.read(source)
