@@ -63,7 +63,6 @@ class Method:
         graded: whether neurons pass on v_th o instead of o.
         draws: whether :meth:`fire` draws random numbers in training.
         sets_threshold: whether :meth:`aim` returns another threshold than that of the neuron.
-        varies: whether the width differs between timesteps.
         formula: short formula of the width, for tables.
     """
 
@@ -77,7 +76,6 @@ class Method:
     graded: ClassVar[bool] = False
     draws: ClassVar[bool] = False
     sets_threshold: ClassVar[bool] = False
-    varies: ClassVar[bool] = False
     formula: ClassVar[str]
 
     def tensors(self, config: NeuronConfig, shape: tuple[int, ...], steps: int) -> dict[str, Tensor]:
@@ -274,7 +272,6 @@ class MembranePotentialDynamics(Method):
     """
 
     learns_decay = True
-    varies = True
     formula = "2 gamma v_th, then times sqrt(1+beta^2)"
 
     def alpha(self, layer: LayerState) -> Tensor:
@@ -300,7 +297,6 @@ class DynamicThreshold(Method):
     measures = True
     takes_width = True
     stepwise = True
-    varies = True
     sets_threshold = True
     formula = "k0 (1+tanh(std(u)-V0))"
 

@@ -181,6 +181,11 @@ class LIF(Draws):
         """Current width of the surrogate, () or (C,), without gradient; if it differs between timesteps, that of the second."""
         return self._alpha(2)[-1]
 
+    @property
+    def alpha_varies(self) -> bool:
+        """Whether the width differs between timesteps, so that :attr:`alpha` is one of several."""
+        return len(self._alpha(2)) > 1 or type(self.method).aim is not Method.aim
+
     def parameters_for(self, current: Tensor) -> LIFParameters:
         """Parameters for a current (T, ...): decay shaped to broadcast against one step, width against the current.
 

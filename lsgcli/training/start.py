@@ -100,13 +100,14 @@ def _take_widths(model: SpikingNet, path: Path) -> dict[str, Any]:
     """Copy the surrogate widths of the checkpoint's layers to the layers of the same names."""
     content = checkpoint.read(path)
     checkpoint.check_unfolded(path, content.config, "Pass the checkpoint of the run: widths may depend on tdBN.")
-    method = content.config["model"]["neuron"]["method"]
-    if registry.get("method", method).varies:
+    found = checkpoint.restored(content, path).spiking_layers()
+    if any(layer.lif.alpha_varies for layer in found):
         raise ConfigError(
-            f"--width-from {path}: found the method {method}, whose widths differ between timesteps, expected one width per layer",
+            f"--width-from {path}: found the method {found[0].lif.config.method}, whose widths differ between timesteps, "
+            "expected one width per layer",
             hint="Use a checkpoint of another method.",
         )
-    widths = {layer.name: layer.lif.alpha for layer in checkpoint.restored(content, path).spiking_layers()}
+    widths = {layer.name: layer.lif.alpha for layer in found}
     layers = {layer.name: layer.lif for layer in model.spiking_layers()}
     if widths.keys() != layers.keys():
         raise ConfigError(
