@@ -249,7 +249,8 @@ def _accuracy(row: dict[str, Any]) -> str:
     diverged = len(row["diverged"])
     if diverged > 1:
         return f"unstable, {diverged} diverged"
-    mean = "-" if row["mean"] is None else f"**{_points(row['mean'])} +- {_points(row['std'])}**"
+    spread = "" if row["std"] is None else f" +- {_points(row['std'])}"
+    mean = "-" if row["mean"] is None else f"**{_points(row['mean'])}{spread}**"
     return mean + (", 1 diverged" if diverged else "")
 
 
