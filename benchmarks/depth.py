@@ -24,7 +24,7 @@ from benchmarks import evidence
 from benchmarks.measuring import machine, read, without_folders, write
 from benchmarks.tables import Table, show
 
-RESIDUALS, LAYERS = ("none", "add"), (8, 20, 34)  # layers of neurons; there is one more layer of weights
+RESIDUALS, LAYERS = {"none": "plain", "add": "residual"}, (8, 20, 34)  # layers of neurons; there is one more layer of weights
 AXES = (
     "method=none,lsg,isometric",
     "width=1,0.5,2",
@@ -151,7 +151,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
         keys = ("gain", "gain_over_kaiming", "gain_over_weights")
         for (residual, rule), by_depth in groups.items():
             cells = [[over_seeds(by_depth.get(layers, []), moment, key) for key in keys] for layers in LAYERS]
-            table.rows.append([f"{residual}, {rule}", *map(shown, cells)])
+            table.rows.append([f"{RESIDUALS[residual]}, {rule}", *map(shown, cells)])
         found.append(table)
         title = f"Gradient norm over that of the last layer; signal-to-noise ratio; cosine with finite differences, {when}: median over layers"
         table = Table(title, ["", *head, "norm < 0.01", "SNR < 0.1", "cosine < 0.5"])
@@ -163,7 +163,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
                 )
                 for i, limit in enumerate(LIMITS.values())
             ]
-            table.rows.append([f"{residual}, {rule}", *map(shown, cells), *lost])
+            table.rows.append([f"{RESIDUALS[residual]}, {rule}", *map(shown, cells), *lost])
         found.append(table)
     return found
 
@@ -177,7 +177,7 @@ def main() -> None:
     """Run pieces, and write the record of all finished ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="folder of the images")
-    parser.add_argument("--residual", nargs="+", choices=RESIDUALS, default=RESIDUALS)
+    parser.add_argument("--residual", nargs="+", choices=RESIDUALS, default=list(RESIDUALS))
     parser.add_argument("--layers", nargs="+", type=int, choices=LAYERS, default=LAYERS, help="layers of neurons")
     parser.add_argument("--seeds", default=f"{SEEDS[0]}-{SEEDS[-1]}")
     parser.add_argument("--out", type=Path, default=Path("runs") / "evidence" / "depth", help="folder of the runs")

@@ -210,7 +210,9 @@ def published() -> str:
             for setting, value in values.items()
         ]
         assumed = "\n".join(f"- {line}" for line in recipe["assumed"])
-        parts += [f"### {name}", f"Source: {recipe['source']}.", table(("setting", "value", "data sets"), rows), assumed]
+        only = {("images",): " For images only.", ("recordings",): " For recordings only."}
+        kinds = only.get(tuple(kind for kind in ("images", "recordings") if kind in recipe), "")
+        parts += [f"### {name}", f"Source: {recipe['source']}.{kinds}", table(("setting", "value", "data sets"), rows), assumed]
     return "\n\n".join(parts)
 
 

@@ -126,7 +126,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], dict[str, Any]]]:
         problem = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
         raise CheckpointError(f"{path}: {problem}", hint="`lsg train` prints the path of the checkpoint it wrote.") from error
     if stat.S_ISDIR(mode):
-        raise CheckpointError(f"{path}: found a folder, expected a checkpoint file", hint=f"Try {path / 'best.safetensors'}.")
+        best = path / "best.safetensors"
+        hint = f"Try {best}." if best.exists() else "`lsg train` prints the path of the checkpoint it wrote."
+        raise CheckpointError(f"{path}: found a folder, expected a checkpoint file", hint=hint)
     if not stat.S_ISREG(mode):  # safetensors memory-maps the file
         raise CheckpointError(
             f"{path}: found a pipe or a device, expected a file", hint="Write the checkpoint to a file first."

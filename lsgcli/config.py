@@ -220,7 +220,7 @@ class NeuronConfig(Settings):
         False,
         "Learn one threshold per layer, with the optimiser of the decays.",
         applies=Applies(
-            "a --method that neither learns nor computes the threshold (not trsg, ds-atgo or ds-atgo-paper), and --neuron lif, clif or klif",
+            "a neuron and a method without thresholds of their own (not glif, trsg, ds-atgo or ds-atgo-paper)",
             lambda config: (
                 config.neuron != "glif"
                 and not (method := registry.get("method", config.method)).relative

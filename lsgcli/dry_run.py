@@ -16,6 +16,8 @@ from lsgcli.data.batches import Batch, batches
 from lsgcli.data.datasets.base import Progress
 from lsgcli.data.prepare import prepare
 from lsgcli.models.base import SpikingNet
+from lsgcli.neurons import LIF
+from lsgcli.neurons.step import number
 from lsgcli.run import check
 from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers
@@ -102,8 +104,9 @@ def _forward(model: SpikingNet, batch: Batch, compute: Compute) -> tuple[torch.S
     def keep(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         inputs.append((module, torch.empty_like(arguments[0])))  # same memory layout; the values are not needed
 
-    def count(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        spikes.append(output.sum(dtype=torch.float64))
+    def count(lif: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(lif, LIF)
+        spikes.append(output.sum(dtype=torch.float64) / (number(lif.threshold) if lif.method.graded else 1))
 
     weights = [module for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
     handles = [module.register_forward_pre_hook(keep) for module in weights]

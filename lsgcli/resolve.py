@@ -83,10 +83,16 @@ def resolve_rows(
 
 
 def _complete(given: Mapping[str, Any]) -> RunConfig:
-    """The given settings, completed by the recipe, the preset of the data set and defaults."""
+    """The given settings, completed by the recipe, the preset of the data set and defaults.
+
+    Values of the recipe that have no effect, given the others, are omitted: a network or neuron may not support them.
+    """
     dataset, recipe = given.get("dataset", FIELDS["dataset"].default), given.get("recipe")
     published = recipes.settings(recipe, dataset) if recipe else {}
-    return RunConfig(**{**registry.get("dataset", dataset).preset, **published, **given})
+    preset = registry.get("dataset", dataset).preset
+    config = RunConfig(**{**preset, **published, **given})
+    kept = {name: value for name, value in published.items() if not without_effect({name: value}, [config])}
+    return config if kept == published else RunConfig(**{**preset, **kept, **given})
 
 
 def sources(
@@ -171,7 +177,7 @@ def assignments(
         if not value:
             problems.append(f"{option}: found {text!r}, expected {expected}")
         elif name not in FIELDS:
-            problems += check({name: None})
+            problems += [f"{option}: {problem}" for problem in check({name: None})]
         elif name in refused:
             problems.append(f"{option}: found {name}, {refused[name]}")
         elif name in found:

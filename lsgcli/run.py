@@ -75,7 +75,8 @@ def check(config: RunConfig, fresh: bool = True) -> None:
             )
 
     def check_schedule() -> None:
-        if (edges := config.warmup_epochs + config.cooldown_epochs) and edges >= config.epochs:
+        cooldown = config.cooldown_epochs if config.schedule == "cosine" else 0
+        if (edges := config.warmup_epochs + cooldown) and edges >= config.epochs:
             raise ConfigError(
                 f"epochs: found {config.epochs}, expected more than the {edges} of warm-up and cool-down",
                 hint="Increase --epochs, or decrease --warmup-epochs and --cooldown-epochs.",
@@ -227,6 +228,10 @@ def train(
         if flow is None:
             log.warning("no report: gradient flow needs more memory than training; use lsg inspect-gradients --batch-size")
         else:
+            if all(layer["verdict"] in ("silent", "blocked") for layer in flow["layers"]):
+                log.warning(
+                    "only the last layer learns: no gradient passes the neurons, which are all silent or blocked; see lsg inspect-gradients"
+                )
             files.write_json(run.path / FULL_FLOW, flow)
             files.write_text(run.report, run_page(run, end, flow))
         files.write_json(run.result, end)

@@ -76,7 +76,7 @@ def setting(
 
 def listed(text: str) -> list[str]:
     """The names in the value of a setting of several, such as ``flip,roll``; none for ``none``."""
-    return [] if text == "none" else list(dict.fromkeys(text.split(",")))
+    return [] if text == "none" else text.split(",")
 
 
 class Settings:
@@ -121,9 +121,10 @@ def check(values: Mapping[str, Any], fields: Mapping[str, dataclasses.Field[Any]
 def _problem(one: dataclasses.Field[Any], value: Any) -> str | None:
     about, wanted = one.metadata, type_of(one)
     if about["several"] and type(value) is str and value:
-        names = registry.names(about["kind"])
-        wrong = not set(listed(value)) <= set(names)
-        return f"found {value!r}, expected 'none' or a comma-separated list of {', '.join(names)}" if wrong else None
+        names, found = registry.names(about["kind"]), value.split(",")
+        if value != "none" and not set(found) <= set(names):
+            return f"found {value!r}, expected 'none' or a comma-separated list of {', '.join(names)}"
+        return f"found {value!r}, expected each name once" if len(set(found)) < len(found) else None
     if about["kind"] and type(value) is str and value and not registry.known(about["kind"], value):
         return registry.unknown(about["kind"], value, registry.names(about["kind"]))
     expected = _expected(about, wanted, value)
@@ -132,7 +133,11 @@ def _problem(one: dataclasses.Field[Any], value: Any) -> str | None:
 
 def _expected(about: Mapping[str, Any], wanted: type, value: Any) -> str | None:
     """What a setting expects; None if the value is valid."""
-    if type(value) not in ((int, float) if wanted is float else (wanted,)) or value in ("", math.inf, -math.inf):
+    if (
+        type(value) not in ((int, float) if wanted is float else (wanted,))
+        or value in ("", math.inf, -math.inf)
+        or value != value
+    ):
         return EXPECTED[wanted]
     if about["choices"] and value not in about["choices"]:
         return " or ".join(about["choices"])
@@ -141,7 +146,7 @@ def _expected(about: Mapping[str, Any], wanted: type, value: Any) -> str | None:
     if wanted is float and value and not FLOAT32[0] <= abs(value) <= FLOAT32[1]:
         return "a number that float32 can represent"
     bounds = about["bounds"]
-    if all(BOUNDS[key](value, bound) for key, bound in bounds.items()):  # false for NaN
+    if all(BOUNDS[key](value, bound) for key, bound in bounds.items()):
         return None
     return " and ".join(
         f"{key.replace('_', ' ')} {bound if isinstance(bound, int) else format(bound, 'g')}" for key, bound in bounds.items()

@@ -165,6 +165,8 @@ def _axis(name: str, text: str) -> tuple[Axis, list[str]]:
         return axis, problems
     if is_range and (len(values) != 2 or values[0] >= values[1]):
         expected = "LOW:HIGH with LOW below HIGH"
+    elif is_range and FIELDS[name].metadata["check"]:
+        expected = "a list of values, because not every number in between is valid"
     elif scale == "log" and values[0] <= 0:
         expected = "LOW above 0 on a logarithmic scale"
     elif not is_range and len(set(values)) < max(2, len(values)):

@@ -28,7 +28,7 @@ class Thresholds:
 
     silent: float = _limit(0.001, "firing_rate", "<")
     saturated: float = _limit(0.9, "firing_rate", ">")
-    blocked: float = _limit(0.999, "grad_zero", ">", digits=4)
+    blocked: float = _limit(0.999, "grad_zero", ">", digits=6)
     vanishing: float = _limit(1e-3, "grad_ratio", "<")
     exploding: float = _limit(1e3, "grad_ratio", ">")
 

@@ -63,9 +63,18 @@ def collect(folder: Path) -> Collection:
     every row is expected to have all seeds, and the baseline is ``none``, with width 1 if present.
 
     Raises:
-        ConfigError: the folder contains no runs.
+        ConfigError: the folder contains no runs with a test accuracy.
     """
     plan, (runs, unreadable) = load(folder), find_runs(folder)
+    notes = [f"Skipped: {'; '.join(message.splitlines())}." for message in unreadable]
+    if untested := [path for path in runs if _is_untested(path)]:
+        notes.append(f"Left out: {len(untested)} runs without a test accuracy, such as trials of `lsg tune`.")
+        if len(untested) == len(runs):
+            raise ConfigError(
+                f"--collect {folder}: found only runs without a test accuracy, such as trials of `lsg tune`",
+                hint=f"`lsg compare {folder}` compares them.",
+            )
+    runs = {path: config for path, config in runs.items() if path not in untested}
     if not runs and plan is None:
         raise ConfigError(
             f"--collect {folder}: found no run, expected the folder of an ablation",
@@ -83,9 +92,7 @@ def collect(folder: Path) -> Collection:
     unplanned = {row: runs[next(iter(there.values()))[0]] for row, there in found.items() if row not in planned}
     configs |= {row: unplanned[row] for row in _in_order(unplanned)}
     every_seed = set() if plan else {config.seed for config in runs.values()}
-    collection = Collection(
-        [], [], plan.table if plan else None, [f"Skipped: {'; '.join(message.splitlines())}." for message in unreadable]
-    )
+    collection = Collection([], [], plan.table if plan else None, notes)
     for number, (row, config) in enumerate(configs.items()):
         own, there = planned.get(row, {}), found.get(row, {})
         for seed in sorted(every_seed | own.keys() | there.keys()):
@@ -105,6 +112,12 @@ def collect(folder: Path) -> Collection:
         note = "Runs with the same settings used different data: they form separate rows with separate baselines."
         collection.notes.append(note)
     return collection
+
+
+def _is_untested(path: Path) -> bool:
+    """Whether a run finished without a test part."""
+    record = read_result(path)
+    return record is not None and record["accuracy"] is None and "diverged" not in record
 
 
 def _key(config: RunConfig) -> str:

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from scipy import special
 
 from lsgcli import registry
@@ -117,16 +118,19 @@ def correct(rows: Sequence[dict[str, Any]]) -> None:
 def detectable(differences: Sequence[float], power: float = 0.8) -> float | None:
     """The true difference for which a two-sided paired t test at 5 % would find one with probability ``power``.
 
-    Uses the noncentral t distribution and the standard deviation of these differences; None without one.
+    Uses the noncentral t distribution, an average over the distribution of the sample's standard deviation, and the standard deviation
+    of these differences; None without one.
     """
     n = len(differences)
     if paired(differences)[1] is None:
         return None
     critical = float(special.stdtrit(n - 1, 0.975))
+    shares = (np.arange(1 << 14) + 0.5) / (1 << 14)
+    limits = critical * np.sqrt(2 * special.gammaincinv((n - 1) / 2, shares) / (n - 1))
     low, high = 0.0, 1e3  # of the noncentrality: sqrt(n) difference / standard deviation
     while high - low > 1e-6:
         middle = (low + high) / 2
-        found = 1 - special.nctdtr(n - 1, middle, critical) + special.nctdtr(n - 1, middle, -critical)
+        found = np.mean(special.ndtr(middle - limits) + special.ndtr(-middle - limits))
         low, high = (middle, high) if found < power else (low, middle)
     return high * statistics.stdev(differences) / math.sqrt(n)
 
@@ -213,7 +217,8 @@ def _compared(row: Mapping[str, Any]) -> tuple[str, str]:
     if shared == 1:
         return "unknown", f"{points} with one seed, which does not show whether it is more than noise"
     if interval is None and abs(difference) < ROUNDING:
-        return "within noise", f"the same accuracy as the baseline for each of {shared} seeds"
+        untested = "" if row["margin"] is None else "; without variation between seeds, equivalence cannot be tested"
+        return "within noise", f"the same accuracy as the baseline for each of {shared} seeds{untested}"
     if interval is None:
         return "unknown", f"{points} for each of {shared} seeds; without variation between seeds, noise cannot be estimated"
     low, high = interval

@@ -59,7 +59,7 @@ class WeightGradients:
         size, own = mean(self.norms), norm(weight.detach())
         return {
             "grad_norm": size,
-            "grad_ratio": size / reference if reference > 0 else math.nan,
+            "grad_ratio": size / reference if reference > 0 else math.nan if size else 0.0,
             "grad_relative": size / own if own > 0 else math.nan,
             "grad_zero_weight": mean(self.zeros),
             "temporal_share": mean(self.temporal),

@@ -75,7 +75,6 @@ def ablate(
     margin: Annotated[
         float | None,
         typer.Option(
-            min=0.0,
             help="Also test whether each row is equivalent to the first: within this many percentage points of accuracy.",
         ),
     ] = None,
@@ -149,6 +148,8 @@ def ablate(
         raise ConfigError(f"found both --json and --format {form}, expected one of them")
     from lsgcli.report.tables import FORMATS
 
+    if margin is not None and not margin > 0:
+        raise ConfigError(f"--margin: found {margin:g}, expected a number of percentage points above 0")
     format_name = "json" if as_json else form or "table"
     if format_name not in FORMATS:
         raise ConfigError(f"--format: found {format_name!r}, expected one of {', '.join(FORMATS)}")

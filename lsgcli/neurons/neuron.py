@@ -43,6 +43,7 @@ from lsgcli.neurons.stepped import Observer, Stepped
 from lsgcli.neurons.surrogates import Surrogate
 from lsgcli.neurons.tdbn import MembraneNorm
 from lsgcli.neurons.variants import Neuron
+from lsgcli.settings import fields_of
 
 MOMENTUM = 0.1  # of the running averages of what layers measure, as in tdBN
 PLAIN = NeuronConfig(method="none")
@@ -119,6 +120,10 @@ class LIF(Draws):
         **settings: Any,
     ):
         super().__init__()
+        if not isinstance(config, NeuronConfig):
+            raise ConfigError(f"LIF: found {config!r}, expected a NeuronConfig, or settings by name, such as LIF(method='lsg')")
+        if unknown := settings.keys() - (known := fields_of(NeuronConfig)).keys():
+            raise ConfigError("\n".join(registry.unknown("argument", name, list(known)) for name in sorted(unknown)))
         self.config = config = dataclasses.replace(config, **settings)
         if config.decay_per == "channel" and channels is None:
             raise ConfigError("LIF: found decay_per 'channel' without channels, expected their number")

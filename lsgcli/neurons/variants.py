@@ -132,8 +132,10 @@ class GatedLIF(Neuron):
             raise ConfigError(f"threshold: found {self.config.threshold:g} with the neuron glif, expected below 1")
         method = registry.get("method", self.config.method)
         if self.config.threshold_learned or method.relative or method.sets_threshold:
+            other = "threshold_learned" if self.config.threshold_learned else f"the method {self.config.method}"
             raise ConfigError(
-                "neuron: found glif with another learned or measured threshold, expected only its own", hint="Use --neuron lif."
+                f"neuron: found glif, which learns thresholds of its own, with {other}: found another learned or measured threshold",
+                hint="Use --neuron lif.",
             )
 
         def logit(value: float, *shape: int) -> nn.Parameter:

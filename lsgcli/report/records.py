@@ -12,7 +12,7 @@ MOST = 5  # names shown
 
 def _table(heads: Iterable[str], rows: Iterable[Sequence[str]], title: str | None = None, left: int = 1) -> Table:
     """A table whose first ``left`` columns are aligned at the left, the others at the right."""
-    table = Table(title=title, title_justify="left", caption_justify="left")
+    table = Table(title=title)
     for number, head in enumerate(heads):
         table.add_column(head, justify="left" if number < left else "right")
     for row in rows:

@@ -1,5 +1,6 @@
 """Terminal output: consoles, tables and progress bars."""
 
+import copy
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,10 @@ MIB = 1 << 20
 
 
 class Table(RichTable):
-    """A table of plain text. If the terminal is too narrow, each row becomes a block with one line per cell."""
+    """A table of plain text. If the terminal is too narrow, each row becomes a block with one line per cell.
+
+    Title and caption have the width of the terminal, not that of the table.
+    """
 
     def add_column(self, header: RenderableType = "", **options: Any) -> None:  # type: ignore[override]
         """As rich, without markup."""
@@ -32,15 +36,17 @@ class Table(RichTable):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The lines of the table, or the blocks."""
-        if Measurement.get(console, options.update(max_width=UNBOUNDED), self).maximum <= options.max_width:
-            yield from super().__rich_console__(console, options)
-            return
         yield from filter(None, [plain(self.title)])
-        heads = [str(column.header) for column in self.columns]
-        for first, *others in zip(*(column.cells for column in self.columns), strict=True):
-            yield Text(str(first), overflow="fold")
-            for head, cell in zip(heads[1:], others, strict=True):
-                yield Text(f"  {head}: {cell}" if self.show_header else f"  {cell}", overflow="fold")
+        if Measurement.get(console, options.update(max_width=UNBOUNDED), self).maximum <= options.max_width:
+            bare = copy.copy(self)
+            bare.title = bare.caption = None
+            yield from RichTable.__rich_console__(bare, console, options)
+        else:
+            heads = [str(column.header) for column in self.columns]
+            for first, *others in zip(*(column.cells for column in self.columns), strict=True):
+                yield Text(str(first), overflow="fold")
+                for head, cell in zip(heads[1:], others, strict=True):
+                    yield Text(f"  {head}: {cell}" if self.show_header else f"  {cell}", overflow="fold")
         yield from filter(None, [plain(self.caption)])
 
 

@@ -73,6 +73,8 @@ def test_ablate_table_formats(lsg, tiny):
         (["--seeds", "a"], "--seeds"),
         (["--table", "9"], "--table"),
         (["--grid", "methods=none"], "did you mean method"),
+        (["--grid", "methods=none"], "error: --grid: unknown setting 'methods'"),
+        (["--margin", "0"], "--margin: found 0, expected a number of percentage points above 0"),
         (["--grid", "T=two"], "an integer"),
         (["--grid", "seed=0,1"], "--seeds"),
         (["--grid", "T=2", "T=4"], "T twice"),

@@ -45,6 +45,7 @@ def test_eval_table(lsg, trained, images):
     assert result.exit_code == 0, result.stderr
     for text in ("accuracy", "green", "conv8", "spikes per neuron and timestep"):
         assert text in result.stdout
+    assert "\nper class (rows: label, columns: prediction)\n" in result.stdout  # as wide as it is, not as the table
 
 
 def test_inspect_gradients(lsg, trained, images):

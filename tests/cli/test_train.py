@@ -67,6 +67,14 @@ def test_without_validation_split_the_last_epoch_is_the_result(train):
     assert "chosen on the test set" in result.stderr
 
 
+def test_without_any_gradient_there_is_a_warning(train):
+    """Neurons that no current reaches learn nothing, whatever the accuracy of the last layer."""
+    result = train("--threshold", "1000", "--method", "none", "--width", "0.01", "--epochs", "1", "--norm", "bn")
+    assert result.exit_code == 0, result.stderr
+    assert "only the last layer learns: no gradient passes the neurons" in result.stderr
+    assert "only the last layer learns" not in train("--epochs", "1", "--out", "well").stderr
+
+
 def test_dry_run_writes_nothing(train, tmp_path):
     result = train("--dry-run")
     assert result.exit_code == 0, result.stderr
@@ -81,6 +89,8 @@ def test_dry_run_writes_nothing(train, tmp_path):
     assert cost["seconds_per_step"] > 0
     assert cost["floor_seconds_per_step"] > 0
     assert cost["peak_of"] == "the whole process"
+    graded = json.loads(train("--dry-run", "--json", "--method", "trsg", "--epochs", "1").stdout)
+    assert graded["spikes_per_sample"] == pytest.approx(cost["spikes_per_sample"], rel=0.1)  # of v_th = 0.5 each
     in_parts = json.loads(train("--dry-run", "--json", "--accumulate", "4").stdout)
     assert in_parts["macs_per_sample"] == cost["macs_per_sample"]
     assert in_parts["input"] == cost["input"]

@@ -49,6 +49,25 @@ def test_precedence(tmp_path):
     assert resolve({}, file=file, environment={"LSG_RECIPE": "tet"}).optimizer == "adamw"
 
 
+@pytest.mark.parametrize(
+    ("given", "reset"),
+    [
+        *(({"neuron": name}, {"detach_reset": False, "reset": "hard"}) for name in ("clif", "klif", "glif")),
+        ({"schedule": "step", "epochs": 30}, {"cooldown_epochs": 0, "lr_floor": 0.0}),
+        ({"augment": "none", "mixup": 0.0}, {"mix_until": None}),
+    ],
+)
+def test_values_that_an_option_leaves_without_effect_are_dropped(given, reset):
+    """A neuron that does not take them would refuse them, and no option could take them back."""
+    small = {"threshold": 0.5, "size": 32, "dataset": "digits"}
+    found = resolve({"recipe": "qkformer", **small, **given}, environment={})
+    run.check(found)
+    assert {name: getattr(found, name) for name in reset} == reset
+    assert found.weight_decay == 0.06
+    told = sources(found, {"recipe": "qkformer", **small, **given}, None, {})
+    assert {told[name] for name in reset if getattr(found, name) != getattr(resolve({}, environment={}), name)} == set()
+
+
 def test_tables_for_data_sets():
     decays = {
         name: resolve({"recipe": "clif", "dataset": name}, environment={}).weight_decay for name in ("cifar10", "cifar100")

@@ -103,6 +103,7 @@ def test_all_problems_at_once():
         "T=2": "-T: cannot be given, because --search varies it",
         "arch=vggsnn": "expected several different values",
         "surrogate=rectangular,rectangular": "expected several different values",
+        "depth=9:19": "found depth=9:19, expected a list of values, because not every number in between is valid",
     }
     with pytest.raises(ConfigError) as error:
         search(*wrong)

@@ -41,12 +41,12 @@ class Fused(Backend):
     def check(self, device: torch.device) -> None:
         if device.type != "cpu":
             raise ConfigError(
-                f"backend 'fused': found the device {device}, expected cpu",
+                f"backend: found fused with data on the device {device}, expected cpu",
                 hint="Use --device cpu, or --backend auto, which selects the fastest backend for each device.",
             )
         if problem := _numba_problem():
             raise ConfigError(
-                f"backend 'fused': found {problem}, expected numba",
+                f"backend: found fused with {problem}, expected numba",
                 hint=f"{install_hint()}; or use --backend auto.",
             )
 

@@ -2,10 +2,11 @@
 
 import pytest
 
+from lsgcli import files
 from lsgcli.ablation.collect import Collection, collect
 from lsgcli.ablation.plan import Cell
 from lsgcli.errors import ConfigError
-from lsgcli.rundir import RunDir
+from lsgcli.rundir import RESULT, RunDir
 from tests import tiny
 from tests.unit.ablation.helpers import plan, record, write_run
 
@@ -30,6 +31,24 @@ def test_collected_is_what_running_it_gives(planned):
     cells = planned.cells()
     records = [record(accuracy) for accuracy in finish(cells)]
     assert collect(planned.root).summary() == Collection(cells, records, planned.table).summary()
+
+
+def test_runs_without_a_test_part_have_not_diverged(planned, tmp_path):
+    """Trials of a search: they are left out, and of them alone there is no table."""
+    cells = planned.cells()
+    finish(cells[1:])
+    write_run(cells[0], 0.5)
+    untested = {"accuracy": None, "best_accuracy": 0.7}
+    files.write_json(cells[0].path / RESULT, untested)
+    summary = collect(planned.root).summary()
+    assert not any(row["diverged"] for row in summary["rows"])
+    assert "Left out: 1 runs without a test accuracy, such as trials of `lsg tune`." in summary["notes"]
+    for cell in cells[1:]:
+        files.write_json(cell.path / RESULT, untested)
+    with pytest.raises(ConfigError, match="found only runs without a test accuracy"):
+        collect(planned.root)
+    files.write_json(cells[1].path / RESULT, record(None))
+    assert [row["diverged"] for row in collect(planned.root).summary()["rows"]] == [[cells[1].config.seed]]
 
 
 def test_without_a_plan_the_order_is_the_papers(planned):

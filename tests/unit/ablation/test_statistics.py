@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 from lsgcli.ablation.plan import Cell
 from lsgcli.ablation.statistics import detectable, equivalent, holm, paired, rows
@@ -152,3 +152,17 @@ def test_detectable_difference_has_the_power_it_claims():
     simulated = rng.normal(true, 1, (20_000, 5))
     assert np.mean(stats.ttest_1samp(simulated, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.01)
     assert detectable([0.1]) is None
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 12])
+def test_detectable_difference_against_an_integral(n):
+    """Power of the test, averaged over the distribution of the sample's standard deviation."""
+    differences = np.random.default_rng(n).normal(0, 1, n).tolist()
+    true = detectable(differences) / np.std(differences, ddof=1) * math.sqrt(n)
+    critical, df = stats.t.ppf(0.975, n - 1), n - 1
+
+    def found(s):
+        limit = critical * s / math.sqrt(df)
+        return stats.chi.pdf(s, df) * (stats.norm.sf(limit - true) + stats.norm.cdf(-limit - true))
+
+    assert integrate.quad(found, 0, 12, limit=200)[0] == pytest.approx(0.8, abs=1e-4)

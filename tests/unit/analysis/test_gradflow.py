@@ -81,6 +81,16 @@ def expected(model, batches):
     return {name: {**m, "grad_ratio": m["grad_norm"] / last} for name, m in result.items()}
 
 
+def test_no_gradient_is_not_an_exploding_one():
+    """ms-resnet18 starts with weights of 0 in the last normalisation: 0 / 0 is no infinite ratio."""
+    model = models.build("ms-resnet18", T=2, input_size=8, width_multiplier=1 / 16, method="lsg")
+    batch = Batch(torch.rand(4, 3, 8, 8), torch.zeros(4, dtype=torch.int64), 0)
+    record = gradflow.inspect(model, [batch], loss=loss, compute=CPU)
+    last = record["layers"][-1]
+    assert (last["grad_norm"], last["grad_ratio"]) == (0, 0)
+    assert not any(layer["verdict"] == "exploding" for layer in record["layers"])
+
+
 def measures(current, du, norm, layer):
     beta = 1 / (1 + math.exp(-layer.lif.b.item()))
     alpha, threshold = 2 * 0.5 * math.sqrt(1 + beta**2), 0.5

@@ -7,6 +7,7 @@ from lsgcli.data.augment import EventAugmentation, chain
 from lsgcli.data.augment.frames import turning, warped, whole
 from lsgcli.data.events import Events
 from lsgcli.errors import ConfigError
+from tests import tiny
 
 EVERY = registry.names("augmentation")
 OF_EVENTS = [name for name in EVERY if isinstance(registry.get("augmentation", name), EventAugmentation)]
@@ -249,3 +250,9 @@ def test_chain():
     assert chain("none", True) == chain(None, True) == ()
     with pytest.raises(ConfigError, match="flip"):
         chain("flipp", True)
+
+
+def test_twice_the_same_is_refused():
+    """Both would draw the same numbers: two flips would cancel out."""
+    with pytest.raises(ConfigError, match="augment: found 'flip,flip', expected each name once"):
+        tiny.config(augment="flip,flip")

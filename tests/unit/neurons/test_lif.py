@@ -117,6 +117,16 @@ def test_unknown_names(arguments, nearest):
         LIF(**arguments)
 
 
+def test_settings_are_given_by_name():
+    """A name that is none is refused, and so is a method in the place of the configuration."""
+    with pytest.raises(ConfigError, match="unknown argument 'metod': did you mean method"):
+        LIF(metod="lsg")
+    with pytest.raises(
+        ConfigError, match=r"LIF: found 'lsg', expected a NeuronConfig, or settings by name, such as LIF\(method='lsg'\)"
+    ):
+        LIF("lsg")
+
+
 @pytest.mark.parametrize("name", ["decay", "threshold", "width"])
 @pytest.mark.parametrize("value", [0, -0.5, math.nan, "0.5"])
 def test_values_out_of_range(name, value):
