@@ -9,10 +9,12 @@ import json
 import re
 import statistics
 import string
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lsgcli.files import finite
+from lsgcli.report.terminal import Table, console
 
 Row = Mapping[str, Any]
 Lines = list[list[str]]  # headings, then the cells of each row
@@ -92,10 +94,18 @@ def _said(summary: Mapping[str, Any]) -> list[str]:
 
 
 def as_table(summary: Mapping[str, Any]) -> str:
-    """Aligned columns."""
+    """Aligned columns; if the terminal is too narrow for them, each row is a block with one line per cell."""
     lines = _lines(summary["rows"])
-    lines.insert(1, ["-" * max(map(len, column)) for column in zip(*lines, strict=True)])
-    return "\n".join([*aligned(lines), "", *_said(summary)])
+    ruled = [lines[0], ["-" * max(map(len, column)) for column in zip(*lines, strict=True)], *lines[1:]]
+    text, out = "\n".join(aligned(ruled)), console(sys.stdout)
+    if max(map(len, text.splitlines())) > out.width:
+        table = Table(*lines[0])
+        for cells in lines[1:]:
+            table.add_row(*cells)
+        with out.capture() as captured:
+            out.print(table)
+        text = captured.get().rstrip()
+    return "\n".join([text, "", *_said(summary)])
 
 
 def as_markdown(summary: Mapping[str, Any]) -> str:

@@ -45,6 +45,18 @@ def test_formats_tell_what_has_diverged_or_is_missing(form):
         assert "abl/row1/s1" in text
 
 
+def test_table_in_a_narrow_terminal(monkeypatch):
+    """Each row is a block, and no line is longer than the terminal, except for sentences, which wrap as any text."""
+    monkeypatch.setenv("COLUMNS", "60")
+    table = FORMATS["table"](summary(*TWO)).split("\n\n")[0].splitlines()
+    assert max(map(len, table)) <= 60
+    assert table[0] == "none"
+    assert "  accuracy %: 56.88 +- 7.95" in table
+    assert "  verdict: baseline" in table
+    monkeypatch.setenv("COLUMNS", "300")
+    assert FORMATS["table"](summary(*TWO)).splitlines()[1].startswith("------")
+
+
 def test_markdown_has_as_many_cells_in_every_line():
     lines = [line for line in FORMATS["markdown"](summary(*TWO)).splitlines() if line.startswith("|")]
     assert len(lines) == 4
