@@ -56,15 +56,24 @@ def _one(flow: Flow, out: Console) -> Table:
     """Table of one record, with a column per measure."""
     marks, layers = Marks(out, [flow]), flow["layers"]
     room = min(out.width, ROOM) - sum(one + GAP for one in (_names(flow), NAME, marks.steps, 9))
-    kept = set()
+    kept, left_out = set(), 0
     for key in RANKED:
         values = [text(layer, key) for layer in layers]
         needed = max(map(len, [MEASURES[key].title, *values])) + GAP
-        if needed <= room and any(value != "-" for value in values):
+        if all(value == "-" for value in values):
+            continue
+        if needed <= room:
             kept.add(key)
             room -= needed
+        else:
+            left_out += 1
     shown = [key for key in MEASURES if key in kept]
-    table = _table(f"{marks.bars}; {marks.heights}. u in units of v_th; firing rate: spikes per neuron and timestep")
+    more = (
+        f". {left_out} more measures: --json or --csv" + (", or a wider terminal" if out.width < ROOM else "")
+        if left_out
+        else ""
+    )
+    table = _table(f"{marks.bars}; {marks.heights}. u in units of v_th; firing rate: spikes per neuron and timestep{more}")
     for title in ("layer", "coverage", "by step"):
         table.add_column(title)
     for key in shown:

@@ -1,6 +1,7 @@
 """Gradient flow in a terminal: at 80 columns, in a file, and where the encoding has no blocks."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -38,6 +39,13 @@ def test_lines_fit_and_say_the_coverage_of_every_layer(methods, width, encoding)
         for one in flows:
             assert f"{one['layers'][index]['coverage']:.3f}" in line
             assert f"{one['layers'][index]['grad_norm']:.2e}" in line
+
+
+def test_what_has_no_place_is_said():
+    """A measure that was asked for is not left out without a word."""
+    narrow, wide = (" ".join(printed([flow(layers=2)], width).split()) for width in (50, 2000))
+    assert re.search(r"1\d more measures: --json or --csv, or a wider terminal", narrow)
+    assert wide.endswith("4 more measures: --json or --csv")
 
 
 def test_bars_and_steps():
