@@ -61,6 +61,8 @@ class TrainingDisplay:
         self.epochs = record["epochs"]
         self.say(f"run {record['run']}")
         self.say(f"computing {record['computing']}")
+        if record["epoch"] == record["epochs"]:
+            self.say(f"all {record['epochs']} epochs are done; to train longer, increase --epochs")
         if record["epoch"] == 0 and (source := record["sources"].get("init_from")):
             self.say(taken_text(source))
         total = record["epochs"] * record["steps"]

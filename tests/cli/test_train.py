@@ -166,7 +166,9 @@ def test_precision_is_recorded_and_kept(train, lsg, tmp_path, monkeypatch):
     assert "in bf16 (the processor has amx_bf16)" in first.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["precision"]["used"] == "bf16"
     monkeypatch.setattr("lsgcli.compute._cpu_flags", set)
-    assert "in bf16" in lsg("train", "--resume", "run").stderr
+    again = lsg("train", "--resume", "run").stderr
+    assert "in bf16" in again
+    assert "epochs are done; to train longer, increase --epochs" in again
     assert "in fp32 (the processor has no bf16 instructions)" in train("--out", "other", "--epochs", "1").stderr
 
 
