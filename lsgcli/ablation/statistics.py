@@ -229,11 +229,11 @@ def _compared(row: Mapping[str, Any]) -> tuple[str, str]:
         )
         return "within noise", f"{text}points 80 % of the time{_equivalence(row)}"
     few = "; two seeds are weak evidence, run more" if shared == 2 else ""
-    verdict, many = (
-        "better" if low > 0 else "worse",
-        f" (p = {row['p']:.3f} after correction for all rows)" if row["p"] > 0.05 else "",
-    )
-    return verdict, f"{text}, {verdict} than the baseline by more than noise{many}{few}{_equivalence(row)}"
+    verdict = "better" if low > 0 else "worse"
+    noise = "by more than noise"
+    if row["p"] > 0.05:
+        noise = f"by this interval alone; p = {row['p']:.3f} after correction for all rows, so not significant in this table"
+    return verdict, f"{text}, {verdict} than the baseline {noise}{few}{_equivalence(row)}"
 
 
 def _equivalence(row: Mapping[str, Any]) -> str:

@@ -133,6 +133,21 @@ def test_p_has_holms_correction():
     assert found[1:] == pytest.approx([min(1, 2 * plain[0]), max(plain[1], min(1, 2 * plain[0]))])
 
 
+def test_what_only_the_interval_shows_is_said():
+    """p = 0.042 of one row, 0.125 of three: more than noise by itself, not among three rows."""
+    base, one, two = [0.5, 0.6, 0.7], [0.55, 0.69, 0.75], [0.52, 0.61, 0.69]
+    noise = {"method": "lsg", "lr": 0.2}
+    alone, among = (
+        table(("none", base), ("lsg", one), *others)[1] for others in ((), (("trainable-decay", two), (noise, two)))
+    )
+    assert stats.ttest_rel(one, base).pvalue == pytest.approx(0.042, abs=5e-4)
+    assert alone["conclusion"].endswith("better than the baseline by more than noise.")
+    assert among["p"] > 0.05
+    assert (
+        f"by this interval alone; p = {among['p']:.3f} after correction for all rows, so not significant" in among["conclusion"]
+    )
+
+
 def test_equivalence_is_two_one_sided_tests():
     differences = [0.001, -0.002, 0.003, 0.0, -0.001]
     for margin in (0.0005, 0.002, 0.003, 0.01):
