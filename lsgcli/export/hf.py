@@ -57,12 +57,15 @@ def _card(content: Checkpoint, record: Mapping[str, Any]) -> str:
     residual = f", residual {model['residual']}" if any(".shortcut." in name for name in content.weights) else ""
     rows = {
         "network": f"{config['arch']}, channels x {model['width_multiplier']:g}{residual}",
-        "neurons": f"LIF of method {settings['method']}; decay and threshold of each layer are in `{CONFIG}`",
+        "neurons": f"{model['neuron']['neuron']}, method {settings['method']}; decay and threshold of each layer are in `{CONFIG}`",
         "parameters": f"{sum(tensor.numel() for tensor in content.weights.values()):,}",
         "input": f"{model['in_channels']} x {model['input_height'] or model['input_size']} x {model['input_size']}, "
         + ("images, each presented at every timestep" if config["data"]["static"] else "frames of events"),
         "timesteps": model["T"],
         "readout": config["export"]["readout"],
+        "weights": f"integers of {model['weight_bits'] or 8} bits, with a scale per output channel"
+        if config["export"]["quantize"]
+        else "floats",
         "tdBN": "folded into the convolutions" if config["folded"] else "as trained",
         "classes": ", ".join(config["classes"]),
         "data set": settings["dataset"],
@@ -101,8 +104,10 @@ def _commands(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _results(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
-    """Results for these weights, in the order in which they were measured."""
-    state = content.state if content.config["model"]["T"] == content.config["export"]["trained_T"] else {}
+    """Results for these weights, in the order in which they were measured; none of the training, if it had other weights or another T."""
+    model, export = content.config["model"], content.config["export"]
+    same = model["T"] == export["trained_T"] and (model["weight_bits"] is not None or not export["quantize"])
+    state = content.state if same else {}
     if state.get("test_accuracy") is not None:
         yield f"Accuracy {state['test_accuracy']:.4f} on the whole test part (training)."
     if state and state["epoch"] == state["best_epoch"] + 1:
@@ -139,7 +144,7 @@ Commands that produced these results and this folder (add `--data-dir` if necess
 ## Use
 
 `lsg eval FOLDER`, or `lsg eval hf:USER/NAME` for a repository of the Hugging Face Hub, evaluates the network. `model.safetensors`
-contains plain weights; lsg's documentation has a loader of 60 lines that needs only torch and safetensors
+contains the weights; lsg's documentation has a loader of 60 lines that needs only torch and safetensors
 (docs/export/safetensors.md). Normalise images by `data.mean` and `data.std` in `config.json`; `settings`
 describes the preparation of frames. Training state (surrogate gradient, optimiser, running statistics if tdBN is folded) is not included.
 

@@ -138,7 +138,7 @@ class Axes:
             own = self.line(points, one.style)
             if one.marked:
                 marked = points[index % one.marked :: one.marked]  # staggered, so that markers of close lines stay apart
-                own += [dot(self.at(x, v), one.style.colour, one.style.shape) for x, v in marked if v is not None]
+                own += [dot(self.at(x, v), one.style.colour, one.style.shape) for x, v in marked if drawable(v, self.y.log)]
             if own:
                 marks.append(group(own, one.tip or one.name, one.layer))
         return marks + self._numbers([one for one in lines if one.layer is not None])

@@ -272,6 +272,17 @@ def test_card_without_measurements(lsg, tmp_path):
     assert "Accuracy" not in (tmp_path / "later" / "README.md").read_text()
 
 
+def test_card_of_integers(lsg, tmp_path):
+    """The training measured the floats, except where it trained these integers; the neurons are those of the network."""
+    for name, options, measured in (("floats", {"neuron": "glif"}, False), ("trained", {"weight_bits": 8}, True)):
+        path = saved("mlp", tmp_path / f"{name}.safetensors", width_multiplier=1 / 4, **options)
+        assert lsg("export", path, "--format", "hf", "--quantize", "int8", "-o", name).exit_code == 0
+        card = (tmp_path / name / "README.md").read_text()
+        assert "| weights | integers of 8 bits, with a scale per output channel |" in card
+        assert f"| neurons | {options.get('neuron', 'lif')}, method lsg;" in card
+        assert ("Accuracy 0.8750 on the validation part" in card) == measured
+
+
 def test_card_names_the_checkpoints_that_the_training_read(lsg, train, trained, tmp_path):
     """By their digests, in place of paths of this machine."""
     begun = [

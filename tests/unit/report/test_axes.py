@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from lsgcli.report.charts import Axes, Scale, numbers
+from lsgcli.report.charts import Axes, Line, Scale, line_drawing, numbers
 from lsgcli.report.colours import COLOURS, DARK, LIGHT, SEQUENTIAL, Style, ink_on, ordered, ramp, styles
 from lsgcli.report.drawing import shortened
 
@@ -24,6 +24,12 @@ def test_any_values_have_a_scale(values):
         assert scale.low < scale.high
         assert 1 <= len(scale.ticks()) <= 8
         assert all(0 - 1e-9 <= scale.share(tick) <= 1 + 1e-9 for tick in scale.ticks())
+
+
+@pytest.mark.parametrize("marked", [0, 1])
+@pytest.mark.parametrize(("values", "log"), [([1.0, 0.0, 0.5], True), ([None, 0.1, math.nan], False)])
+def test_a_line_has_gaps_where_its_axis_has_no_place(values, log, marked):
+    line_drawing([Line("a", values, styles(1)[0], marked=marked)], "epoch", "g", 0, Scale.over(values, log))
 
 
 def test_logarithmic():
