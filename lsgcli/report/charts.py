@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from lsgcli.report.colours import Style
 from lsgcli.report.drawing import ADVANCE, Drawing, Mark, Point, area, dot, group, line, shortened, text
@@ -12,7 +13,7 @@ ROW = 18  # of a legend, pixels
 Legend = Sequence[tuple[str, Style]]
 
 
-def drawable(value: float | None, log: bool = False) -> bool:
+def drawable(value: float | None, log: bool = False) -> TypeGuard[float]:
     """Whether a value can be shown on a scale."""
     return value is not None and math.isfinite(value) and (value > 0 or not log)
 
