@@ -369,8 +369,8 @@ def test_depth_says_where_a_measure_is_lost():
         for seed, ratio in enumerate((1e-3, 2e-3, 0.5))
     ]
     gains, lost, _, _ = depth.tables({"cells": cells, "tables": {}})
-    assert gains.rows == [["none, lsg", "-; -; -", "0.75; 1.5; 3", "-; -; -"]]
-    assert lost.rows == [["none, lsg", "-; -; -", "0.002; 0.3; -", "-; -; -", "20", "-", "-"]]
+    assert gains.rows == [["plain, lsg", "-; -; -", "0.75; 1.5; 3", "-; -; -"]]
+    assert lost.rows == [["plain, lsg", "-; -; -", "0.002; 0.3; -", "-; -; -", "20", "-", "-"]]
 
 
 def test_an_experiment_goes_on_from_its_record(tmp_path):

@@ -41,7 +41,7 @@ class Fused(Backend):
     def check(self, device: torch.device) -> None:
         if device.type != "cpu":
             raise ConfigError(
-                f"backend: found fused with data on the device {device}, expected cpu",
+                f"backend: found data on the device {device}, expected cpu for fused",
                 hint="Use --device cpu, or --backend auto, which selects the fastest backend for each device.",
             )
         if problem := _numba_problem():

@@ -46,7 +46,7 @@ class Triton(Backend):
             return
         if device.type != "cuda":
             raise ConfigError(
-                f"backend: found triton with data on the device {device}, expected a CUDA device",
+                f"backend: found data on the device {device}, expected a CUDA device for triton",
                 hint="Use --device cuda, or --backend auto, which selects the fastest backend for each device.",
             )
         _check_versions(device)
