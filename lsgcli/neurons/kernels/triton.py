@@ -39,7 +39,7 @@ class Triton(Backend):
     def check(self, device: torch.device) -> None:
         if not _installed():
             raise ConfigError(
-                "backend: found triton, whose package is not installed",
+                "backend: found no package triton",
                 hint=f"{install_hint('triton')}; or use --backend auto. torch for CUDA on Linux includes it.",
             )
         if interpreted():
@@ -92,12 +92,12 @@ def _check_versions(device: torch.device) -> None:
 
     if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST:
         raise ConfigError(
-            f"backend: found triton with Triton {triton.__version__}, expected 3.3 or newer",
+            f"backend: found Triton {triton.__version__}, expected 3.3 or newer",
             hint="Use torch 2.7 or newer, whose CUDA releases include it, or --backend auto.",
         )
     if (capability := torch.cuda.get_device_capability(device)) < CAPABILITY:
         raise ConfigError(
-            f"backend: found triton with {device} of compute capability {'.'.join(map(str, capability))}, expected 8.0 or higher",
+            f"backend: found {device} of compute capability {'.'.join(map(str, capability))}, expected 8.0 or higher for triton",
             hint="Use --backend auto.",
         )
 
