@@ -210,9 +210,9 @@ def published() -> str:
             for setting, value in values.items()
         ]
         assumed = "\n".join(f"- {line}" for line in recipe["assumed"])
-        only = {("images",): " For images only.", ("recordings",): " For recordings only."}
-        kinds = only.get(tuple(kind for kind in ("images", "recordings") if kind in recipe), "")
-        parts += [f"### {name}", f"Source: {recipe['source']}.{kinds}", table(("setting", "value", "data sets"), rows), assumed]
+        kinds = [kind for kind in ("images", "recordings") if kind in recipe]
+        only = f" For {kinds[0]} only." if len(kinds) == 1 else ""
+        parts += [f"### {name}", f"Source: {recipe['source']}.{only}", table(("setting", "value", "data sets"), rows), assumed]
     return "\n\n".join(parts)
 
 

@@ -17,7 +17,6 @@ from lsgcli.data.datasets.base import Progress
 from lsgcli.data.prepare import prepare
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
-from lsgcli.neurons.step import number
 from lsgcli.run import check
 from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers
@@ -106,7 +105,7 @@ def _forward(model: SpikingNet, batch: Batch, compute: Compute) -> tuple[torch.S
 
     def count(lif: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(lif, LIF)
-        spikes.append(output.sum(dtype=torch.float64) / (number(lif.threshold) if lif.method.graded else 1))
+        spikes.append(output.sum(dtype=torch.float64) / lif.unit)
 
     weights = [module for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
     handles = [module.register_forward_pre_hook(keep) for module in weights]

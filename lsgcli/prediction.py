@@ -199,8 +199,7 @@ def _files(path: str, suffixes: tuple[str, ...]) -> list[Found]:
         found = sorted(str(at / name) for at, names in walk(Path(path)) for name in names if name.lower().endswith(suffixes))
     except DataError as error:
         return [(path, error)]
-    listed = (
-        ", ".join(suffixes) if len(suffixes) < 20 else "the suffix of an image, such as .png or .jpg"
-    )  # Pillow reads 70 formats
+    # Pillow reads 70 formats.
+    listed = ", ".join(suffixes) if len(suffixes) < 20 else "the suffix of an image, such as .png or .jpg"
     nothing = DataError(f"{path}: found no files to predict, expected names ending in {listed}")
     return [(name, None) for name in found] or [(path, nothing)]

@@ -121,8 +121,8 @@ def check(values: Mapping[str, Any], fields: Mapping[str, dataclasses.Field[Any]
 def _problem(one: dataclasses.Field[Any], value: Any) -> str | None:
     about, wanted = one.metadata, type_of(one)
     if about["several"] and type(value) is str and value:
-        names, found = registry.names(about["kind"]), value.split(",")
-        if value != "none" and not set(found) <= set(names):
+        names, found = registry.names(about["kind"]), listed(value)
+        if not set(found) <= set(names):
             return f"found {value!r}, expected 'none' or a comma-separated list of {', '.join(names)}"
         return f"found {value!r}, expected each name once" if len(set(found)) < len(found) else None
     if about["kind"] and type(value) is str and value and not registry.known(about["kind"], value):
@@ -133,11 +133,8 @@ def _problem(one: dataclasses.Field[Any], value: Any) -> str | None:
 
 def _expected(about: Mapping[str, Any], wanted: type, value: Any) -> str | None:
     """What a setting expects; None if the value is valid."""
-    if (
-        type(value) not in ((int, float) if wanted is float else (wanted,))
-        or value in ("", math.inf, -math.inf)
-        or value != value
-    ):
+    not_finite = type(value) is float and not math.isfinite(value)
+    if type(value) not in ((int, float) if wanted is float else (wanted,)) or value == "" or not_finite:
         return EXPECTED[wanted]
     if about["choices"] and value not in about["choices"]:
         return " or ".join(about["choices"])

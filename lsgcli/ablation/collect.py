@@ -67,7 +67,7 @@ def collect(folder: Path) -> Collection:
     """
     plan, (runs, unreadable) = load(folder), find_runs(folder)
     notes = [f"Skipped: {'; '.join(message.splitlines())}." for message in unreadable]
-    if untested := [path for path in runs if _is_untested(path)]:
+    if untested := {path for path in runs if _is_untested(path)}:
         notes.append(f"Left out: {len(untested)} runs without a test accuracy, such as trials of `lsg tune`.")
         if len(untested) == len(runs):
             raise ConfigError(

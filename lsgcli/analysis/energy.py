@@ -38,7 +38,6 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.models.base import SpikingNet
-from lsgcli.neurons.step import number
 
 AC_PJ, MAC_PJ = 0.9, 4.6
 LARGEST_AVERAGE = 4096  # maximum number of neurons in an average
@@ -163,8 +162,7 @@ class SynapticOperations:
     def __init__(self, model: SpikingNet, events: bool):
         self.events = events
         self.layers: dict[str, Arrived | Products] = {}
-        thresholds = {number(layer.lif.threshold) for layer in model.spiking_layers()}
-        self.units = (1.0,) if model.spec.binary else tuple(sorted(thresholds))
+        self.units = tuple(sorted({layer.lif.unit for layer in model.spiking_layers()}))
         # Of several layers of neurons after the same weights, the first.
         names = {id(layer.synapse): layer.name for layer in reversed(model.spiking_layers())}
         self.handles = [

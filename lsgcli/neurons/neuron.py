@@ -320,6 +320,11 @@ class LIF(Draws):
         return {name: getattr(self, name) for name in self._of_neuron}
 
     @property
+    def unit(self) -> float:
+        """What the layer passes on for a spike: 1, or v_th if the method is graded."""
+        return number(self.threshold) if self.method.graded else 1.0
+
+    @property
     def draws(self) -> bool:
         """Whether the method draws random numbers in training."""
         return self.method.draws

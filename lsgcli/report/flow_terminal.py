@@ -68,11 +68,8 @@ def _one(flow: Flow, out: Console) -> Table:
         else:
             left_out += 1
     shown = [key for key in MEASURES if key in kept]
-    more = (
-        f". {left_out} more measures: --json or --csv" + (", or a wider terminal" if out.width < ROOM else "")
-        if left_out
-        else ""
-    )
+    wider = ", or a wider terminal" if out.width < ROOM else ""
+    more = f". {left_out} more measures: --json or --csv{wider}" if left_out else ""
     table = _table(f"{marks.bars}; {marks.heights}. u in units of v_th; firing rate: spikes per neuron and timestep{more}")
     for title in ("layer", "coverage", "by step"):
         table.add_column(title)
@@ -116,7 +113,7 @@ def _names(flow: Flow) -> int:
 
 
 def _table(caption: str) -> Table:
-    return Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), caption=caption, caption_justify="left")
+    return Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), caption=caption)
 
 
 class Marks:

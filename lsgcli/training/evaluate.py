@@ -17,7 +17,6 @@ from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.integer import deployed
 from lsgcli.models.layers import SpikingConv
-from lsgcli.neurons.step import number
 
 
 @dataclass(frozen=True)
@@ -141,9 +140,7 @@ class FiringRates:
     def __init__(self, model: SpikingNet):
         self.totals: dict[str, list[float]] = {}
         self.handles = [
-            (layer.block or layer.lif).register_forward_hook(
-                self._counter(layer.name, number(layer.lif.threshold) if layer.lif.method.graded else 1.0)
-            )
+            (layer.block or layer.lif).register_forward_hook(self._counter(layer.name, layer.lif.unit))
             for layer in model.spiking_layers()
         ]
 

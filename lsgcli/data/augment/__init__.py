@@ -17,6 +17,7 @@ import numpy as np
 from lsgcli import registry
 from lsgcli.data.events import Events
 from lsgcli.errors import ConfigError
+from lsgcli.settings import listed
 
 Apply = Callable[..., np.ndarray]  # (x, u), and maybe further arguments with a default
 
@@ -73,8 +74,7 @@ def chain(text: str | None, static: bool) -> tuple[Augmentation | EventAugmentat
     Raises:
         ConfigError: an unknown name, or an augmentation that does not support the data.
     """
-    names = [] if text in (None, "", "none") else str(text).split(",")
-    found = tuple(registry.get("augmentation", name) for name in names)
+    found = tuple(registry.get("augmentation", name) for name in listed(text or "none"))
     for one in found:
         of_events = isinstance(one, EventAugmentation)
         if static and of_events:
