@@ -15,7 +15,7 @@ from types import FunctionType
 from typing import Any
 
 import numba
-from numba.core import config
+from numba.core import compiler, config
 
 from lsgcli.neurons.kernels.cpu.workers import SIGNATURE, Worker
 
@@ -53,29 +53,35 @@ def address(make: Callable[..., Worker], dtype: type, *options: Any) -> int:
     # The folder's digest does not include the source of a plug-in's surrogate.
     keep = all(option.__module__.startswith("lsgcli.") for option in options if isinstance(option, FunctionType))
     path, before = folder() if keep else None, config.CACHE_DIR
-    if keep:
-        _announce(path)
     function = None
     if path is not None:
         config.CACHE_DIR = str(path)
         try:
-            function = numba.cfunc(SIGNATURE, cache=True)(worker)
+            function = numba.cfunc(SIGNATURE, cache=True, pipeline_class=_Compiler)(worker)
         except Exception as error:  # file system errors, and anything that unpickling a damaged file can raise
             log.warning("compiled kernels in %s cannot be used (%s: %s); recompiling", path, type(error).__name__, error)
         finally:
             config.CACHE_DIR = before
     if function is None:
-        function = numba.cfunc(SIGNATURE)(worker)
+        function = numba.cfunc(SIGNATURE, pipeline_class=_Compiler if keep and path is None else None)(worker)
     _KEPT.append(function)
     return int(function.address)
 
 
+class _Compiler(compiler.Compiler):  # type: ignore[misc]  # numba has no types
+    """Logs, once in a process, why a step takes longer: a worker is compiled, not loaded."""
+
+    def __init__(self, *args: Any, **options: Any):
+        _announce()
+        super().__init__(*args, **options)
+
+
 @cache
-def _announce(path: Path | None) -> None:
-    """Log once why the first step takes longer."""
+def _announce() -> None:
+    path = folder()
     if path is None:
         log.warning(
             "compiling kernels in every run, because the cache cannot be written; set NUMBA_CACHE_DIR to a writable folder"
         )
-    elif not any(path.rglob("*.nbi")):
-        log.info("compiling kernels for this processor (once); cached in %s", path)
+    else:
+        log.info("compiling kernels for these settings and this processor (once); cached in %s", path)
