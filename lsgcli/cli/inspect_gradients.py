@@ -67,12 +67,12 @@ def inspect_gradients(
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
 ) -> None:
-    """Measure gradient flow per layer on mini-batches of training data, with forward and backward passes as in training.
+    """Measure gradient flow per layer on mini-batches of training data, with the loss and batch statistics of training.
 
     Per layer and timestep: decay beta, surrogate width alpha, coverage (fraction of neurons with u inside the surrogate's interval),
     mean surrogate E[h], firing rate, moments of u and their prediction, correlation rho of successive currents, gradient norms,
-    gain (factor on the mean square of the gradient) and its prediction, fraction of the gradient that flows through time, gradient signal-to-noise ratio, and a verdict. Several checkpoints are shown
-    side by side.
+    gain (factor on the mean square of the gradient) and its prediction, fraction of the gradient that flows through time, gradient
+    signal-to-noise ratio, and a verdict. Several checkpoints are shown side by side.
     """
     common.messages(quiet, verbose, common.AROUND)
     if as_json and as_csv:
