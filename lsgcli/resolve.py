@@ -95,6 +95,20 @@ def _complete(given: Mapping[str, Any]) -> RunConfig:
     return config if kept == published else RunConfig(**{**preset, **kept, **given})
 
 
+def differing(config: RunConfig) -> list[str]:
+    """Names of the settings that differ from the recipe and the preset of the data set, that is, those that a command has to give.
+
+    A setting of the recipe without effect here, which :func:`resolve` omits, is compared with the preset.
+    """
+    published = resolve({"dataset": config.dataset, "recipe": config.recipe}, environment={})
+    preset = resolve({"dataset": config.dataset}, environment={}) if config.recipe else published
+
+    def usual(name: str) -> Any:
+        return getattr(preset if without_effect({name: None}, [config]) else published, name)
+
+    return [name for name in FIELDS if getattr(config, name) not in (None, usual(name))]
+
+
 def sources(
     config: RunConfig, options: Mapping[str, Any], file: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> dict[str, str]:

@@ -185,15 +185,21 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
 
     Raises:
         RunInUseError: ``root`` contains other files, or the study has other settings.
-        ConfigError: the driver of the database is not installed, or another version of Optuna wrote it.
+        ConfigError: the driver of the database is not installed, another version of Optuna wrote it, or its path contains a ``?``.
         StorageError: the database cannot be opened.
     """
-    others = [path.name for path in root.glob("[!.]*") if path.name not in (TRIALS, BEST) and not path.name.startswith(STUDY)]
+    place = storage or str(root / STUDY)
+    if "://" not in place and "?" in place:
+        raise ConfigError(
+            f"{place}: found a ?, which the URL of an SQLite file cannot contain", hint="Choose another --out or --storage."
+        )
+    file = Path(place.removeprefix("sqlite:///")).resolve()
+    own = (STUDY, file.name) if file.parent == root.resolve() else (STUDY,)  # SQLite adds to these names
+    others = [path.name for path in root.glob("[!.]*") if path.name not in (TRIALS, BEST) and not path.name.startswith(own)]
     if others:
         raise RunInUseError(
             f"{root}: found {min(others)}, expected a new or empty directory, or that of a study", hint="Choose another --out."
         )
-    place = storage or str(root / STUDY)
     url = place if "://" in place else "sqlite:///" + place.replace("{", "{{").replace("}", "}}")  # a template of Optuna
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     waiting = f"{root}: waiting for another process that opens the study"

@@ -10,7 +10,7 @@ from lsgcli import run
 from lsgcli.ablation.plan import Cell
 from lsgcli.config import FIELDS, MAY_CHANGE, option_words, without_effect
 from lsgcli.errors import DivergedError, RunInUseError, Stopped
-from lsgcli.resolve import from_environment, resolve
+from lsgcli.resolve import differing, from_environment
 from lsgcli.rundir import in_use, is_run, read_result
 from lsgcli.training.signals import StopRequest
 
@@ -105,17 +105,10 @@ def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, st
         environment: of the process that runs the command.
     """
     config = cell.config
-    defaults = resolve({"dataset": config.dataset, "recipe": config.recipe}, environment={})
     variables = from_environment(environment)
     idle = [name for name in variables if name not in MAY_CHANGE and without_effect({name: None}, [config])]
-    names = [
-        name
-        for name in FIELDS
-        if getattr(config, name) is not None
-        and name not in idle
-        and (getattr(config, name) != getattr(defaults, name) or name in {"dataset", "recipe", "method", "seed", *variables})
-    ]
-
+    needed = {"dataset", "recipe", "method", "seed", *differing(config), *variables}.difference(idle)
+    names = [name for name in FIELDS if name in needed and getattr(config, name) is not None]
     options = [word for name in names for word in option_words(name, getattr(config, name))]
     unset = ["env", *(word for name in idle for word in ("-u", f"LSG_{name.upper()}"))] if idle else []
     return [*unset, "lsg", "train", *options, "--out", str(cell.path), *more]

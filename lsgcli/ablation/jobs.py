@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lsgcli.ablation.plan import Cell
 
 FOLDER = "jobs"  # below the root of the ablation
+ATTEMPT = "--- "  # begins the first line of an attempt in a log
 PAUSE = 0.5  # seconds between checks of a process that an earlier attempt left
 
 
@@ -116,7 +117,7 @@ class Attempt:
     def _train(self) -> int:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LSG_")}  # of this machine
         with open(self.job.file(".log"), "ab") as log:
-            log.write(f"{_now()} on {platform.node()}: {shlex.join(self.job.words)}\n".encode())
+            log.write(f"{ATTEMPT}{_now()} on {platform.node()}: {shlex.join(self.job.words)}\n".encode())
             log.flush()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "lsgcli", *self.job.words[1:]],
@@ -180,7 +181,7 @@ def state(cell: "Cell", alive: bool = False) -> State:
     latest = epochs[-1] if epochs else {}
     accuracy = latest.get("val_accuracy", latest.get("test_accuracy"))
     progress = len(epochs), cell.config.epochs if is_run(cell.path) else 0, accuracy
-    record = read_record(cell.path)
+    record = read_record(file_of(cell.path, ".json"))
     status = record.get("status")
     if alive:
         return State("running" if record and status is None else "waiting", *progress)
@@ -191,10 +192,10 @@ def state(cell: "Cell", alive: bool = False) -> State:
     return State("failed", *progress, status, _failure(cell.path, status))
 
 
-def read_record(run: Path) -> dict[str, Any]:
+def read_record(file: Path) -> dict[str, Any]:
     """The record of a job's latest attempt; empty if there was none."""
     try:
-        return dict(json.loads(file_of(run, ".json").read_text(encoding="utf-8")))
+        return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
 
@@ -205,10 +206,10 @@ def is_interruption(status: int) -> bool:
 
 
 def _failure(run: Path, status: int) -> str:
-    """The latest error message in the log of a job."""
+    """The last error message of the latest attempt in the log of a job."""
     log = file_of(run, ".log")
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    lines = [line for line in lines if line.strip()]
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    lines = [line for line in text.rpartition(ATTEMPT)[2].splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines or [f"exit status {status}"])[-1]
 

@@ -53,6 +53,13 @@ def plan(
     ):
         if rows.setdefault(resolved, variant) is not variant:
             log.warning("%s: omitted, same computation as %s", folder_name(variant), folder_name(rows[resolved]))
+    folders: dict[str, Variant] = {}
+    for variant in rows.values():
+        if (other := folders.setdefault(folder_name(variant), variant)) is not variant:
+            raise ConfigError(
+                f"--grid: found {other} and {variant}, expected rows with different directories; both are {folder_name(variant)}",
+                hint="Rename the files, with letters of ASCII, digits, and the characters _ . = + -",
+            )
     chosen = tuple((variant, resolved) for resolved, variant in rows.items())
     planned = Plan(root or folder_of(list(rows)), chosen, tuple(numbers), table)
     for resolved in rows:

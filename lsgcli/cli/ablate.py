@@ -163,8 +163,13 @@ def ablate(
     launched = _launched(
         launcher, {"local": {"--jobs": jobs, "--devices": devices}, "slurm": {"--slurm": slurm}, "ray": {"--ray": ray}}
     )
+    of_table = {"--plot": plot, "--json": as_json, "--format": form, "--margin": margin}
     if launcher is None:
         common.require("--launcher", {"--cancel": cancel})
+    if cancel:
+        common.exclude("--cancel", of_table)
+    if plot is None:
+        common.require("--plot", {"--force": force})
     if collect is not None:
         others: dict[str, Any] = {"--table": table, "--grid": axes or None, "--seeds": seeds, "--config": config, "--out": out}
         others |= {"--print-commands": print_commands, "--launcher": launcher, **{option_name(name): True for name in settings}}
@@ -174,7 +179,7 @@ def ablate(
         found = find(collect)
     else:
         if print_commands:
-            common.exclude("--print-commands", {"--plot": plot, "--json": as_json, "--format": form, "--launcher": launcher})
+            common.exclude("--print-commands", {**of_table, "--launcher": launcher})
         from lsgcli.ablation.rows import plan
 
         planned = plan(settings, table, axes, SEEDS if seeds is None else seeds, config, out)

@@ -37,7 +37,9 @@ def compare(
     from lsgcli.report.terminal import console
 
     found = comparison.find(runs)
-    if html is not None:
+    if html is None:
+        common.require("--html", {"--force": force})
+    else:
         check_output(html, "--html", suffixes=(".html",), inputs=found, force=force)
     record = comparison.compare(found)
     if as_json:

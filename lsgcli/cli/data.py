@@ -181,9 +181,8 @@ def simulate(
     from lsgcli.report.terminal import preparing
 
     suffixes = RECORDINGS if force or (out / NOTE).exists() else ()  # complete an earlier simulation
-    files.make_folder(out.parent)  # such as data/ in the working directory
-    check_output(out, "OUT", suffixes=suffixes, folder=True, inputs=(source,), force=force)
-    with preparing(quiet) as bar:
+    with files.making_folder(out.parent), preparing(quiet) as bar:  # such as data/ in the working directory
+        check_output(out, "OUT", suffixes=suffixes, folder=True, inputs=(source,), force=force)
         progress = functools.partial(bar, "simulating") if bar else None
         record = simulate_folder(source, out, per_class=per_class, form=form, seed=seed, workers=workers, progress=progress)
     kept = f", {record['kept']:,} of them from before" if record["kept"] else ""

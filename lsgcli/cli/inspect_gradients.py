@@ -83,6 +83,8 @@ def inspect_gradients(
     from lsgcli import hub
 
     paths = [hub.local(checkpoint) for checkpoint in checkpoints]
+    if html is plot is None:
+        common.require("--html", {"--force": force})
     if html is not None:
         check_output(html, "--html", suffixes=(".html",), inputs=paths, force=force)
     if plot is not None:

@@ -158,8 +158,8 @@ def _listed(paths: list[str]) -> list[str]:
             listed.append(path)
             continue
         content = sys.stdin.buffer.read() if sys.stdin else b""  # closed by <&-
-        separator = b"\0" if b"\0" in content else b"\n"
-        listed += [os.fsdecode(line) for line in content.split(separator) if line]
+        lines = content.split(b"\0") if b"\0" in content else content.splitlines()
+        listed += [os.fsdecode(line) for line in lines if line]
     if not listed:
         raise DataError(
             "-: found no paths on stdin, expected one per line",

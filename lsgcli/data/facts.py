@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import statistics
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -167,7 +168,7 @@ def _fact(dataset: EventDataset, sample: Sample) -> _Fact | str:
 
 def _spread(values: Iterable[int]) -> dict[str, int]:
     ordered = sorted(values)
-    return {"min": ordered[0], "median": ordered[len(ordered) // 2], "max": ordered[-1]}
+    return {"min": ordered[0], "median": int(statistics.median(ordered) + 0.5), "max": ordered[-1]}
 
 
 def _release(names: Iterable[str]) -> dict[str, Any]:

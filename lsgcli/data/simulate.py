@@ -102,19 +102,20 @@ def simulate_folder(
         "versions": [VERSION, camera.VERSION],
         "model": asdict(MODEL),
     }
-    _check_settings(out, settings, targets)
-    complete = (out / manifest.NAME).exists() and all(target.exists() for target in targets)
-    if not complete:
-        files.make_folder(out)
-        (out / manifest.NAME).unlink(missing_ok=True)
-        files.write_json(out / NOTE, settings)
-    for name in classes:
-        files.make_folder(out / name)
-        files.remove_partial(out / name)
     jobs = list(zip(samples, targets, strict=True))
-    events, kept = zip(*parallel.each(functools.partial(_record, form, seed), jobs, workers, progress), strict=True)
-    if not (complete and all(kept)):
-        manifest.write(out, [*targets, out / NOTE])
+    waiting = f"{out}: waiting for another process that simulates recordings there"
+    with files.making_folder(out), files.locked(out / ".lock", waiting):
+        _check_settings(out, settings, targets)
+        complete = (out / manifest.NAME).exists() and all(target.exists() for target in targets)
+        if not complete:
+            (out / manifest.NAME).unlink(missing_ok=True)
+            files.write_json(out / NOTE, settings)
+        for name in classes:
+            files.make_folder(out / name)
+            files.remove_partial(out / name)
+        events, kept = zip(*parallel.each(functools.partial(_record, form, seed), jobs, workers, progress), strict=True)
+        if not (complete and all(kept)):
+            manifest.write(out, [*targets, out / NOTE])
     return {
         "folder": str(out),
         "recordings": len(jobs),

@@ -81,7 +81,7 @@ class Format(ABC):
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """Whether ``path`` appears to be of this format."""
-        return bool(cls.suffix) and path.suffix == cls.suffix
+        return bool(cls.suffix) and path.suffix.lower() == cls.suffix
 
     @abstractmethod
     def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
@@ -260,7 +260,7 @@ def format_for(output: Path, name: str | None) -> str:
         ConfigError: the suffix is of no format, or of another than ``name``.
     """
     suffixes = {one: form.suffix for one, form in formats().items()}
-    meant = next((one for one, suffix in suffixes.items() if suffix and suffix == output.suffix), None)
+    meant = next((one for one, suffix in suffixes.items() if suffix and suffix == output.suffix.lower()), None)
     if name is None and meant is None:
         found, known = repr(output.suffix) if output.suffix else "no suffix", " or ".join(filter(None, suffixes.values()))
         raise ConfigError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lsgcli.checkpoint import Checkpoint
-from lsgcli.config import MAY_CHANGE, option_words
+from lsgcli.config import MAY_CHANGE, from_dict, option_words
 from lsgcli.errors import CheckpointError
 from lsgcli.export import ExportOptions, Format
 from lsgcli.export.runners import Runner
@@ -15,7 +15,7 @@ from lsgcli.export.safetensors import SafeTensors
 from lsgcli.export.verify import described
 from lsgcli.models.base import SpikingNet
 from lsgcli.registry import register
-from lsgcli.resolve import resolve
+from lsgcli.resolve import differing
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
@@ -83,12 +83,11 @@ def _commands(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
     """The training, each time that it was extended, and the export. Settings equal to the recipe or the data set's preset are omitted."""
     settings, export, T = content.config["settings"], content.config["export"], content.config["model"]["T"]
     first, *later = [*(epochs for _, epochs in content.state.get("extended", [])), settings["epochs"]]
-    preset = resolve({"dataset": settings["dataset"], "recipe": settings.get("recipe")}, environment={})
-    train = ["lsg train -q --dataset", settings["dataset"]]
-    train += option_words("recipe", settings["recipe"]) if settings.get("recipe") else []
-    for name, value in {**settings, "epochs": first, "T": export["trained_T"]}.items():
-        if name not in {"dataset", *MAY_CHANGE} and value not in (None, getattr(preset, name)):
-            train += option_words(name, value)
+    config = from_dict({**settings, "epochs": first, "T": export["trained_T"]})
+    train = ["lsg train -q --dataset", config.dataset, *(option_words("recipe", config.recipe) if config.recipe else [])]
+    for name in differing(config):
+        if name not in {"dataset", *MAY_CHANGE}:
+            train += option_words(name, getattr(config, name))
     for name, source in content.config.get("sources", {}).items():
         train += option_words(name, f"{name}.safetensors")
         yield f"# {name}.safetensors: the checkpoint whose tensors have SHA-256 {source['sha256']}"

@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -26,15 +27,15 @@ class CSV(Logger):
         super().__init__(source)
         files.make_folder(source.folder)
         self.file = source.folder / "metrics.csv"
-        self.file.write_text("", encoding="utf-8")
+        self.rows: list[dict[str, float]] = []
 
     def epoch(self, epoch: Epoch) -> None:
-        with open(self.file, "a", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            if not stream.tell():
-                self.names = list(epoch.values)
-                writer.writerow(["epoch", *self.names])
-            writer.writerow([epoch.number, *(epoch.values.get(name) for name in self.names)])
+        self.rows.append({"epoch": epoch.number, **epoch.values})
+        names = dict.fromkeys(itertools.chain(*self.rows))  # the first epoch may lack some
+        with open(self.file, "w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
 
 
 @register("logger", "tensorboard")

@@ -42,7 +42,10 @@ def charts(rows: Rows) -> dict[str, Drawing]:
         for measure, title in (("alpha", "width alpha of the surrogate, u"), ("beta", "decay beta")):
             if layers := curves.over_training(paths, measure):
                 look = ordered(len(layers))
-                found[f"{measure}-{safe_name(label)}"] = _view(layers, look, "epoch", f"{title}: {label}", bands=False)
+                name = f"{measure}-{safe_name(label)}"
+                found[f"{name}-{len(found)}" if name in found else name] = _view(
+                    layers, look, "epoch", f"{title}: {label}", bands=False
+                )
     return {name: sheet("", view) for name, view in found.items()}
 
 

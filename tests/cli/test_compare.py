@@ -106,6 +106,12 @@ def test_page(lsg, runs, tmp_path):
     assert lsg("compare", runs / "one", "--html", runs / "one" / "report.html", "--force").exit_code == 2
 
 
+def test_force_without_a_page(lsg, runs):
+    result = lsg("compare", runs / "one", "--force")
+    assert result.exit_code == 2
+    assert "--force: found without --html" in result.stderr
+
+
 def test_what_is_no_run_is_refused(lsg, runs, tmp_path):
     (tmp_path / "config.json").write_text('{"settings": {}}')
     (tmp_path / "file").touch()

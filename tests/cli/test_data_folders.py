@@ -81,6 +81,11 @@ def test_a_wrong_archive_of_cifar10(typed, tmp_path):
     assert "Remove it to download it again" in done.stderr
 
 
+def test_a_simulation_of_nothing_leaves_no_folder(typed, tmp_path):
+    assert typed("data", "simulate", "absent", "a/b/out").exit_code == 3
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
 def test_simulated_recordings_train_as_typed(typed, tmp_path):
     place = "data/CIFAR10DVS"
     for label, name in enumerate(CLASSES):

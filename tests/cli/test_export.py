@@ -209,6 +209,11 @@ def test_a_full_disk(export, mlp, form, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_suffix_in_capitals(lsg, mlp, tmp_path):
+    assert lsg("export", mlp, "-o", "net.NIR").exit_code == 0
+    assert lsg("eval", "net.NIR").exit_code == 3  # read, but trained on other classes than those of the data
+
+
 def test_where_something_is(export, mlp, tmp_path):
     """A folder that holds something is never replaced; an earlier export is, with --force, whole."""
     (tmp_path / "full").mkdir()

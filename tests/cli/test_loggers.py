@@ -6,11 +6,13 @@ import os
 import signal
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
 from lsgcli import checkpoint, files, registry
-from lsgcli.loggers import Logger
+from lsgcli.loggers import Epoch, Logger
+from lsgcli.loggers.programs import CSV
 
 INSTALLED = [
     name
@@ -113,6 +115,14 @@ def layers(run):
 def approximately(expected):
     """TensorBoard stores float32."""
     return {name: [(step, pytest.approx(value, rel=1e-6)) for step, value in own] for name, own in expected.items()}
+
+
+def test_csv_has_measures_that_the_first_epoch_lacks(tmp_path):
+    """A gradient norm may not be finite at first."""
+    log = CSV(SimpleNamespace(folder=tmp_path))
+    log.epoch(Epoch(0, 0.0, {"train_loss": 1.0}))
+    log.epoch(Epoch(1, 1.0, {"train_loss": 0.5, "grad_norm/conv1": 0.1}))
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,train_loss,grad_norm/conv1\n0,1.0,\n1,0.5,0.1\n"
 
 
 @pytest.mark.slow

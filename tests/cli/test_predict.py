@@ -41,6 +41,7 @@ def test_lists_on_stdin_and_names_that_are_hard_to_write(net, tmp_path, lsg):
     assert text.exit_code == 0, text.stderr
     shown = [line.split("\t")[0] for line in text.stdout.splitlines()]
     assert shown == ["b.aedat", r"a\x1b[31m.aedat", r"tab\tand\nline.aedat", r"\xff.aedat"]
+    assert lsg("predict", net, "-", input=b"b.aedat\r\nb.aedat\r\n").stdout.splitlines() == text.stdout.splitlines()[:1] * 2
     records = lsg("predict", net, *map(os.fsdecode, names), "--json", "--by-step", "--top", 2)
     found = [json.loads(line) for line in records.stdout.splitlines()]
     assert [os.fsencode(record["path"]) for record in found] == names

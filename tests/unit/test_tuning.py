@@ -322,6 +322,19 @@ def test_storages_that_cannot_be_opened(storage, kind, message, tmp_path):
         tuning.open_study(search("lr=0.1:0.2"), tmp_path / "tune", storage, None, True)
 
 
+@pytest.mark.parametrize("form", ["{}", "sqlite:///{}"])
+def test_a_database_with_a_name_of_its_own_in_the_directory_is_opened_again(tmp_path, form):
+    planned, storage = search("lr=0.1:0.2"), form.format(tmp_path / "tune" / "my.db")
+    ask(tuning.open_study(planned, tmp_path / "tune", storage, None, True))
+    assert len(tuning.open_study(planned, tmp_path / "tune", storage, None, True).trials) == 1
+
+
+def test_a_name_that_an_url_cannot_contain(tmp_path):
+    with pytest.raises(ConfigError, match=r"a\?b.*found a \?"):
+        tuning.open_study(search("lr=0.1:0.2"), tmp_path / "a?b", None, None, True)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_database_elsewhere(tmp_path):
     planned = search("lr=0.1:0.2")
     for name in ("a", "b"):

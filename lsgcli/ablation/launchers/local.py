@@ -1,5 +1,6 @@
 """Jobs as processes on this machine."""
 
+import contextlib
 import itertools
 import os
 import platform
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lsgcli import cpus, files
-from lsgcli.ablation.jobs import Job
+from lsgcli.ablation.jobs import Job, read_record
 from lsgcli.ablation.launchers import Convert, Ids, Launcher, text, whole
 from lsgcli.errors import ConfigError
 from lsgcli.registry import register
@@ -60,14 +61,15 @@ class Local(Launcher):
         return {slot[0] for slot in self.slots if slot is not None}
 
     def cancel(self, ids: Ids) -> None:
-        """Also processes of another command on this machine: the lock of a job proves that the process exists."""
+        """Also attempts of another command on this machine: the lock of a job proves that the process in its record exists."""
         own = [slot[1] for slot in self.slots if slot is not None]
         for process in own:
             process.terminate()
-        for name, identifier in ids.items():
-            host, _, pid = identifier.rpartition(":")
-            if host == platform.node() and files.is_locked(self.folder / f"{name}.lock"):
-                os.kill(int(pid), signal.SIGTERM)
+        for name in ids:
+            record = read_record(self.folder / f"{name}.json")
+            if record.get("host") == platform.node() and files.is_locked(self.folder / f"{name}.lock"):
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                    os.kill(record["pid"], signal.SIGTERM)
         for process in own:
             process.wait()
 

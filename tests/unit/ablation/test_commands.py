@@ -59,6 +59,23 @@ def test_commands_are_understood_as_the_cells(understood, changes, dataset):
         assert understood(words) == (wanted, cell.path, False)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"recipe": "asgl", "method": "none"},
+        {"recipe": "qkformer", "neuron": "clif"},
+        {"recipe": "qkformer", "schedule": "step"},
+        {"recipe": "clif", "loss": "ce"},
+        {"recipe": "ds-atgo", "dataset": "cifar10", "arch": "resnet19", "method": "lsg"},
+        {"recipe": "qkformer", "dataset": "cifar10", "loss": "mse"},
+    ],
+)
+def test_commands_omit_values_of_the_recipe_that_have_no_effect(understood, given):
+    config = resolve({"dataset": "digits-dvs", **given}, environment={})
+    words = command(Cell(0, config, plan("abl", {}).cells()[0].path), environment={})
+    assert understood(words)[0] == config
+
+
 def test_commands_say_only_what_the_preset_does_not():
     config = resolve({"dataset": "digits-dvs", "method": "none", "epochs": 3, "seed": 4}, environment={})
     words = command(Cell(0, config, plan("abl", {}).root / "x"), environment={})

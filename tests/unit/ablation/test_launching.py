@@ -1,6 +1,9 @@
 """Jobs are submitted once, followed, and repeated if they were lost, whatever the launcher."""
 
 import json
+import platform
+import subprocess
+import sys
 import threading
 import time
 
@@ -8,8 +11,9 @@ import pytest
 
 from lsgcli import files
 from lsgcli.ablation import launching
-from lsgcli.ablation.jobs import Attempt, Job, file_of, state
+from lsgcli.ablation.jobs import ATTEMPT, Attempt, Job, file_of, state
 from lsgcli.ablation.launchers import Launcher, make
+from lsgcli.ablation.launchers.local import Local
 from lsgcli.ablation.launchers.slurm import minutes
 from lsgcli.ablation.launching import Launch, job_of
 from lsgcli.errors import ConfigError, DataError, LsgError, Stopped
@@ -133,6 +137,26 @@ def test_a_failure_has_the_message_and_status_of_its_log(planned):
     again = Cluster(finish)
     assert len(follow(planned, again)) == 4
     assert again.submitted == [NAMES[0], NAMES[2]]
+
+
+def test_a_failure_has_the_message_of_the_latest_attempt(planned):
+    cell = planned.cells()[0]
+    job = job_of(cell)
+    files.make_folder(job.file(".log").parent)
+    fail(job)
+    with open(job.file(".log"), "a") as log:
+        log.write(f"{ATTEMPT}now on host: lsg train\nTraceback (most recent call last):\nKeyError: 'x'\n")
+    assert state(cell).message == "KeyError: 'x'"
+
+
+def test_cancelling_an_attempt_that_has_just_ended(planned):
+    job = job_of(planned.cells()[0])
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    files.make_folder(job.file(".json").parent)
+    files.write_json(job.file(".json"), {"host": platform.node(), "pid": ended.pid, "status": None})
+    with files.locked(job.file(".lock"), ""):
+        Local(job.file(".lock").parent, {}).cancel({job.name: f"{platform.node()}:{ended.pid}"})
 
 
 def test_cancelling_ends_jobs_and_those_who_follow_them(planned):

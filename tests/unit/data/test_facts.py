@@ -49,6 +49,11 @@ def test_of_a_folder(folder):
     json.dumps(found)
 
 
+def test_the_median_of_an_even_number_lies_between_the_two_in_the_middle(folder):
+    (folder / "pen/c.aedat").unlink()
+    assert facts.of_path(folder, workers=0)["events_per_recording"] == {"min": 3, "median": 4, "max": 5}
+
+
 def test_of_a_file(folder):
     found = facts.of_path(folder / "cup/a.aedat")
     assert (found["recordings"], found["events"], found["classes"]) == (1, 3, {})
@@ -162,4 +167,5 @@ def test_counts_of_the_format_samples(shared):
 
 def test_spread():
     assert facts._spread([3, 1, 2, 10]) == {"min": 1, "median": 3, "max": 10}
+    assert facts._spread([1000, 10]) == {"min": 10, "median": 505, "max": 1000}
     assert facts._spread(np.array([5]).tolist()) == {"min": 5, "median": 5, "max": 5}

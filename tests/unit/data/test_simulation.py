@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lsgcli import files
 from lsgcli.data import camera, manifest, parallel, readers, simulate
 from lsgcli.data.datasets.cifar_dvs import CifarDvs
 from lsgcli.data.simulate import MODEL, numbers, shown, simulate_folder
@@ -202,6 +204,22 @@ def test_another_simulation_in_the_folder_is_refused(source, tmp_path, change, t
     with pytest.raises(ConfigError, match=told):
         simulate_folder(source, tmp_path / "out", workers=0, **change)
     assert content(tmp_path / "out") == before
+
+
+def test_a_second_process_waits_for_the_first(source, tmp_path, caplog):
+    """Otherwise each would remove the temporary files of the other."""
+    out = tmp_path / "out"
+    out.mkdir()
+    with ThreadPoolExecutor(1) as second:
+        with files.locked(out / ".lock", ""):
+            result = second.submit(simulate_folder, source, out, workers=0)
+            until = time.monotonic() + 30
+            while not caplog.text and time.monotonic() < until:
+                time.sleep(0.01)
+            assert "waiting for another process that simulates" in caplog.text
+            assert not list(out.rglob("*.aedat"))
+        assert result.result(timeout=60)["recordings"] == 6
+    assert not (out / ".lock").exists()
 
 
 def test_other_images_are_refused(source, tmp_path):
