@@ -37,6 +37,8 @@ BATCHES, WEIGHTS = (
     8,
 )  # mini-batches of the signal-to-noise ratio; weights per layer that are compared with finite differences
 SEEDS = range(2)
+FURTHER = ("none", 20)  # the network that was trained with further seeds
+HIDDEN = ("alpha", "coverage", "firing_rate")  # shown of its last layer of neurons
 LIMITS = {"grad_ratio": 1e-2, "snr": 0.1, "mismatch": 0.5}  # below which a measure counts as lost
 MOMENTS = {"start": "at the start", "end": "after training"}
 Cell = dict[str, Any]  # a network, a width and a seed, with what was measured
@@ -77,9 +79,10 @@ def measure(root: Path, data_dir: str, batches: int, weights: int) -> None:
 
 
 def collected(out: Path, before: dict[str, Any]) -> dict[str, Any]:
-    """All finished pieces, of a folder or of an earlier record: ``cells``, with medians over the layers, and ``tables`` of ``lsg ablate``
-    and unfinished ``runs``, by network."""
+    """All finished pieces, of a folder or of an earlier record: ``cells``, with medians over the layers and the state of the last one after
+    training, and ``tables`` of ``lsg ablate`` and unfinished ``runs``, by network."""
     from lsgcli.ablation.collect import collect
+    from lsgcli.files import read_json_lines
 
     def key(cell: Cell) -> tuple[Any, ...]:
         return tuple(cell[name] for name in ("residual", "layers", "rule", "seed"))
@@ -107,6 +110,10 @@ def collected(out: Path, before: dict[str, Any]) -> dict[str, Any]:
                     found[moment] = medians(json.loads(path.read_text(encoding="utf-8")))
                 elif moment in measured:
                     found[moment] = measured[moment]
+            if epochs := read_json_lines(cell.path / "gradient-flow.jsonl"):
+                found["hidden"] = {name: float(f"{epochs[-1]['layers'][-1][name]:.3g}") for name in HIDDEN}
+            elif "hidden" in measured:
+                found["hidden"] = measured["hidden"]
             cells.append(found | {"accuracy": record["accuracy"], "last": record.get("test_accuracy_last")})
     return {"cells": cells, "tables": tables, "runs": runs}
 
@@ -137,7 +144,7 @@ def over_seeds(cells: Sequence[Cell], moment: str, key: str) -> float | None:
 
 
 def tables(record: dict[str, Any]) -> list[Table]:
-    """Accuracy; gain over its predictions; the measures by depth, at the start and after training."""
+    """Accuracy; gain over its predictions; the measures by depth, at the start and after training; the last layer by seed."""
     groups: dict[tuple[str, str], dict[int, list[Cell]]] = {}
     for cell in record["cells"]:
         groups.setdefault((cell["residual"], cell["rule"]), {}).setdefault(cell["layers"], []).append(cell)
@@ -165,7 +172,23 @@ def tables(record: dict[str, Any]) -> list[Table]:
             ]
             table.rows.append([f"{RESIDUALS[residual]}, {rule}", *map(shown, cells), *lost])
         found.append(table)
-    return found
+    further = [cell for cell in record["cells"] if (cell["residual"], cell["layers"]) == FURTHER and "hidden" in cell]
+    return [*found, _of_last_layer(further)] if further else found
+
+
+def _of_last_layer(cells: Sequence[Cell]) -> Table:
+    """State of the last layer of neurons beside the accuracy, by seed."""
+    seeds = sorted({cell["seed"] for cell in cells})
+    by_rule: dict[str, dict[int, str]] = {}
+    for cell in cells:
+        state = shown([cell["hidden"][name] for name in HIDDEN])
+        by_rule.setdefault(cell["rule"], {})[cell["seed"]] = f"**{100 * cell['accuracy']:.1f}**; {state}"
+    table = Table(
+        f"Accuracy in percent; width alpha, coverage and firing rate of `hidden` after training, {RESIDUALS[FURTHER[0]]} network of {FURTHER[1]} layers, by seed",
+        ["", *map(str, seeds)],
+    )
+    table.rows += [[rule, *(found.get(seed, "-") for seed in seeds)] for rule, found in by_rule.items()]
+    return table
 
 
 def shown(values: Sequence[float | None]) -> str:

@@ -184,8 +184,9 @@ def finished(collection: Collection) -> Collection:
 
 
 def missing(collection: Collection, seeds: range) -> int:
-    """Number of runs that the rows of finished runs lack."""
-    return len({cell.row for cell in collection.cells}) * len(seeds) - len(collection.cells)
+    """Number of runs with these seeds that the rows of finished runs lack; further seeds do not count."""
+    done = sum(cell.config.seed in seeds for cell in collection.cells)
+    return len({cell.row for cell in collection.cells}) * len(seeds) - done
 
 
 def without_sources(collection: Collection) -> Collection:

@@ -25,7 +25,7 @@ from benchmarks import (
     workers,
 )
 from benchmarks.steps import MODES, build, inputs, prepare
-from lsgcli import models, registry
+from lsgcli import files, models, registry
 from lsgcli.ablation.collect import collect
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from tests.unit.ablation.helpers import plan, write_run
@@ -411,6 +411,24 @@ def test_a_piece_by_depth_goes_on_from_its_record(tmp_path):
     assert second["tables"]["add-8"]["rows"][0]["n"] == 2
     assert second["runs"] == {}
     assert depth.collected(tmp_path / "nowhere", second) == second
+
+
+def test_further_seeds_of_a_piece_by_depth(tmp_path):
+    """A seed more than planned does not make up for a missing one; the state of the last layer is kept in the record."""
+    cells = plan(tmp_path / "none-20", {"method": "none"}, {"method": "lsg"}, seeds=(0, 1, 2)).cells()
+    layers = [{"name": "conv1", "alpha": 9.0}, {"name": "hidden", "alpha": 1.0, "coverage": 0.25, "firing_rate": 0.125}]
+    for cell in cells[:3] + cells[4:]:
+        write_run(cell, 0.5, used="fp32", data_digest="0")
+        files.append_json_line(cell.path / "gradient-flow.jsonl", {"epoch": 0, "layers": layers})
+    found = depth.collected(tmp_path, {"cells": [], "tables": {}, "runs": {}})
+    assert len(found["runs"]["none-20"]) == 5
+    write_run(cells[3], 0.625, used="fp32", data_digest="0")
+    found = depth.collected(tmp_path, found)
+    assert found["runs"] == {}
+    table = depth.tables(found)[-1]
+    assert table.head == ["", "0", "1", "2"]
+    whole = "**50.0**; 1; 0.25; 0.125"
+    assert sorted(table.rows) == [["lsg", whole, "-", whole], ["width 1", whole, whole, whole]]
 
 
 def test_p_is_corrected_over_the_rows_of_all_parts(tmp_path):
