@@ -127,6 +127,8 @@ def evaluate(
         if data is None or changes:
             found = ", ".join(changes) or "no data"
             raise ConfigError(f"evaluate: found a network with {found}, expected a network and data, or a checkpoint")
+        if (outputs := network.spec.num_classes) != len(data.classes):
+            raise DataError(f"data: found {len(data.classes)} classes, expected {outputs}, as many as the network's outputs")
         model, compute, size = network, Compute(next(network.parameters()).device), batch_size or 32
     elif data is not None:
         if needless := changes.keys() - fields_of(MachineConfig):

@@ -34,13 +34,14 @@ class Draws(nn.Module):
         raise NotImplementedError
 
     def uniforms(self, x: Tensor, t: int = 0) -> Tensor:
-        """Numbers in [0, 1) of shape and type of x (B, ...), different for each ``t``."""
+        """Numbers in [0, 1) of the shape of x (B, ...), different for each ``t``, in float32 if x has fewer bits."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
         if self.samples is None:
-            return torch.rand_like(x)
+            return torch.rand_like(x, dtype=dtype)
         n = x.shape[1:].numel()
         position = torch.arange(t * n + 1, (t + 1) * n + 1, device=x.device)
         bits = mixed(self.samples[:, None] + position * GAMMA)
-        return ((bits >> 40) & 0xFFFFFF).to(x.dtype).mul_(2.0**-24).view(x.shape)
+        return ((bits >> 40) & 0xFFFFFF).to(dtype).mul_(2.0**-24).view(x.shape)
 
 
 @contextmanager

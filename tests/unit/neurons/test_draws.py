@@ -61,6 +61,15 @@ def test_dropout(seeded):
     assert torch.equal(Dropout(0.0)(x), x)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_dropout_in_types_of_fewer_bits(dtype):
+    """The numbers of fp16 end at 65504, and those of bf16 round up to 1."""
+    dropout = Dropout(0.5).train()
+    with drawing(dropout, torch.arange(64)):
+        zeros = (dropout(torch.ones(2, 64, 100, dtype=dtype)) == 0).double().mean().item()
+    assert abs(zeros - 0.5) < 0.03  # five standard deviations of 6,400 draws
+
+
 def test_dropout_depends_on_the_sample_alone():
     torch.manual_seed(0)
     net = models.build("mlp", T=2, input_size=4, input_height=1, dropout=0.5, width_multiplier=0.1, method="none").double()
