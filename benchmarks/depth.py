@@ -103,17 +103,13 @@ def collected(out: Path, before: dict[str, Any]) -> dict[str, Any]:
             assert record is not None
             rule = f"width {cell.config.width:g}" if cell.config.method == "none" else cell.config.method
             found: Cell = {"residual": residual, "layers": layers, "rule": rule, "seed": cell.config.seed}
-            measured = known.get(key(found), {})
+            found |= known.get(key(found), {})  # what was measured on another machine
             for moment in MOMENTS:
                 path = cell.path / f"depth-{moment}.json"
                 if path.exists():
                     found[moment] = medians(json.loads(path.read_text(encoding="utf-8")))
-                elif moment in measured:
-                    found[moment] = measured[moment]
             if epochs := read_json_lines(cell.path / "gradient-flow.jsonl"):
                 found["hidden"] = {name: float(f"{epochs[-1]['layers'][-1][name]:.3g}") for name in HIDDEN}
-            elif "hidden" in measured:
-                found["hidden"] = measured["hidden"]
             cells.append(found | {"accuracy": record["accuracy"], "last": record.get("test_accuracy_last")})
     return {"cells": cells, "tables": tables, "runs": runs}
 

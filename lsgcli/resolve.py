@@ -98,15 +98,14 @@ def _complete(given: Mapping[str, Any]) -> RunConfig:
 def differing(config: RunConfig) -> list[str]:
     """Names of the settings that differ from the recipe and the preset of the data set, that is, those that a command has to give.
 
-    A setting of the recipe without effect here, which :func:`resolve` omits, is compared with the preset.
+    :func:`resolve` omits settings of the recipe without effect, so the value of the preset need not be given for them.
     """
     published = resolve({"dataset": config.dataset, "recipe": config.recipe}, environment={})
     preset = resolve({"dataset": config.dataset}, environment={}) if config.recipe else published
-
-    def usual(name: str) -> Any:
-        return getattr(preset if without_effect({name: None}, [config]) else published, name)
-
-    return [name for name in FIELDS if getattr(config, name) not in (None, usual(name))]
+    names = [name for name in FIELDS if getattr(config, name) not in (None, getattr(published, name))]
+    return [
+        name for name in names if getattr(config, name) != getattr(preset, name) or not without_effect({name: None}, [config])
+    ]
 
 
 def sources(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lsgcli.ablation.plan import Cell
 
 FOLDER = "jobs"  # below the root of the ablation
-ATTEMPT = "--- "  # begins the first line of an attempt in a log
+ATTEMPT = "\n--- "  # begins an attempt in a log, also after one that ended within a line
 PAUSE = 0.5  # seconds between checks of a process that an earlier attempt left
 
 

@@ -119,7 +119,12 @@ def folder_of(configs: Sequence[RunConfig]) -> Path:
 
 def folder_name(variant: Variant) -> str:
     """Name of a row's directory, such as ``method=none-width=0.5``."""
-    return safe_name("-".join(f"{key}={value}" for key, value in variant.items())) or "run"
+    return safe_name(text_of(variant)) or "run"
+
+
+def text_of(variant: Variant) -> str:
+    """The settings of a row as text, such as ``method=none-width=0.5``."""
+    return "-".join(f"{key}={value}" for key, value in variant.items())
 
 
 def safe_name(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from lsgcli import config, run
 from lsgcli.ablation.cells import check_same
 from lsgcli.ablation.paper import TABLES
-from lsgcli.ablation.plan import Plan, Variant, folder_name, folder_of, grid
+from lsgcli.ablation.plan import Plan, Variant, folder_name, folder_of, grid, text_of
 from lsgcli.config import FIELDS
 from lsgcli.errors import ConfigError
 from lsgcli.resolve import assignments, parse_all, ranges, resolve_rows
@@ -57,8 +57,8 @@ def plan(
     for variant in rows.values():
         if (other := folders.setdefault(folder_name(variant), variant)) is not variant:
             raise ConfigError(
-                f"--grid: found {other} and {variant}, expected rows with different directories; both are {folder_name(variant)}",
-                hint="Rename the files, with letters of ASCII, digits, and the characters _ . = + -",
+                f"--grid: found {text_of(other)} and {text_of(variant)}, expected rows with different directories; both are {folder_name(variant)}",
+                hint="Rename the files: names of directories have only the letters a to z, digits, and the characters _ . = + -",
             )
     chosen = tuple((variant, resolved) for resolved, variant in rows.items())
     planned = Plan(root or folder_of(list(rows)), chosen, tuple(numbers), table)

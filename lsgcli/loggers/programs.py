@@ -2,7 +2,6 @@
 
 import csv
 import importlib
-import itertools
 import json
 import logging
 import os
@@ -27,15 +26,19 @@ class CSV(Logger):
         super().__init__(source)
         files.make_folder(source.folder)
         self.file = source.folder / "metrics.csv"
+        self.names: dict[str, None] = {}
         self.rows: list[dict[str, float]] = []
 
     def epoch(self, epoch: Epoch) -> None:
-        self.rows.append({"epoch": epoch.number, **epoch.values})
-        names = dict.fromkeys(itertools.chain(*self.rows))  # the first epoch may lack some
-        with open(self.file, "w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
+        row = {"epoch": epoch.number, **epoch.values}
+        self.rows.append(row)
+        more = row.keys() - self.names.keys()  # earlier epochs may lack measures; the table is then written again
+        self.names |= dict.fromkeys(row)
+        with open(self.file, "w" if more else "a", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, self.names, lineterminator="\n")
+            if more:
+                writer.writeheader()
+            writer.writerows(self.rows if more else [row])
 
 
 @register("logger", "tensorboard")

@@ -53,7 +53,7 @@ class Local(Launcher):
                     start_new_session=True,  # Ctrl-C interrupts this command only, which stops its jobs
                 )
                 self.slots[number] = job.name, process
-                ids[job.name] = f"{platform.node()}:{process.pid}"
+                ids[job.name] = str(process.pid)
         return ids
 
     def alive(self, ids: Ids) -> set[str]:
