@@ -164,7 +164,7 @@ def killed_ablation(chance: random.Random, runs: Runs) -> str:
     """Kill two processes that share an ablation, again and again; returns what differs in the end."""
     words = ["ablate", *runs.words[1:], "--workers", "0", "--grid", "method=none,lsg", "--seeds", "0", "-q", "--json"]
     begin, out = time.monotonic(), runs.folder / "ablation"
-    whole = Command([*words, "--out", "whole-ablation", "--force"], runs.folder).run()
+    whole = Command([*words, "--out", "whole-ablation"], runs.folder).run()
     seconds = time.monotonic() - begin
     expected = whole.out.replace("whole-ablation", "ablation")
     shutil.rmtree(out, ignore_errors=True)
