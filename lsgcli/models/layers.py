@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lsgcli import registry
 from lsgcli.models.base import CHECKPOINTING, NetworkSpec, SpikingLayer
+from lsgcli.models.convolution import Conv2d
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels import average, is_tracing
 from lsgcli.neurons.kernels.saved import saved_compactly
@@ -66,7 +67,7 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.levels = levels if spec.binary else None
         self.packs = True  # whether it saves an input with levels in bits or bytes, unless the surrounding block does
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=bias)
+        self.conv = Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=bias)
         self.norm: nn.Module = registry.get("norm", spec.norm)(out_channels, spec.neuron.threshold, eta, spec.T)
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from lsgcli.models.convolution import Conv2d
+
 
 class PrepackedConv2d(nn.Conv2d):
     """A convolution, (N, C, H, W) -> (N, C', H', W'), of constant weights.
@@ -35,5 +37,5 @@ def _supported(input: Tensor, dtype: torch.dtype) -> bool:
 def prepack(network: nn.Module) -> None:
     """Let all plain convolutions of a network in evaluation mode reorder their weights once, in place."""
     for module in network.modules():
-        if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+        if type(module) in (nn.Conv2d, Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str):
             module.__class__, module.kept = PrepackedConv2d, None  # type: ignore[assignment]

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lsgcli.models.convolution import Conv2d
+
 BITS = 8  # of weights that were not trained with fewer
 SIGNIFICANT = 16  # bits of a scale
 SCALE = "_scale"  # follows the name of a weight
@@ -57,7 +59,7 @@ class StraightThrough(torch.autograd.Function):
         return grad, None
 
 
-class RoundedConv2d(nn.Conv2d):
+class RoundedConv2d(Conv2d):
     """A convolution that multiplies by its weight on a grid of ``bits``."""
 
     bits: int
@@ -88,7 +90,7 @@ def plain(synapse: nn.Module) -> tuple[nn.Module, Tensor]:
     if not isinstance(synapse, RoundedConv2d | RoundedLinear):
         return synapse, weight.clone()
     other: nn.Module = copy.copy(synapse)
-    other.__class__ = nn.Conv2d if isinstance(synapse, nn.Conv2d) else nn.Linear
+    other.__class__ = Conv2d if isinstance(synapse, nn.Conv2d) else nn.Linear
     return other, on_grid(weight, synapse.bits)
 
 

@@ -1,5 +1,8 @@
 """What layers keep for the backward pass, and what they hand to a backend."""
 
+import os
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -10,6 +13,7 @@ from torch import nn
 from lsgcli import models
 from lsgcli.models import layers
 from lsgcli.models.base import NetworkSpec
+from lsgcli.models.convolution import Conv2d
 from lsgcli.models.layers import ConvNorm, SpikingConv, at_each_step
 from lsgcli.neurons.kernels import single_backward
 
@@ -121,3 +125,34 @@ def test_a_norm_that_is_not_ours_is_used():
     block = SpikingConv(NetworkSpec(T=2, num_classes=2, in_channels=1, input_size=4), 1, 2)
     block.current.norm = High()
     assert block(torch.zeros(2, 1, 1, 4, 4)).min() == 1
+
+
+def test_a_strided_shortcut_of_few_channels_is_the_same_convolution():
+    ours, plain = Conv2d(3, 5, 1, stride=2, bias=False).double(), nn.Conv2d(3, 5, 1, stride=2, bias=False).double()
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 7, 6, dtype=torch.float64)
+    inputs = [x.clone().requires_grad_(), x.clone().requires_grad_()]
+    outputs = [conv(of_conv) for conv, of_conv in zip((ours, plain), inputs, strict=True)]
+    g = torch.randn_like(outputs[0])
+    for y in outputs:
+        y.backward(g)
+    torch.testing.assert_close(outputs[0], outputs[1])
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    torch.testing.assert_close(ours.weight.grad, plain.weight.grad)
+
+
+def test_a_strided_shortcut_of_few_channels_corrupts_no_memory():
+    """In a process whose memory the C library checks: oneDNN's own kernel ends it with SIGABRT or SIGSEGV on processors with AVX2."""
+    code = """
+import torch
+from lsgcli.models.convolution import Conv2d
+torch.set_num_threads(1)
+conv = Conv2d(4, 8, 1, stride=2, bias=False).to(memory_format=torch.channels_last)
+for _ in range(60):
+    x = torch.randn(64, 4, 16, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
+    conv(x).square().sum().backward()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "MALLOC_CHECK_": "3"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
