@@ -1,5 +1,7 @@
 """Recipes: valid values, their place among the sources of settings, and the source of each value."""
 
+import json
+
 import pytest
 
 from lsgcli import config, recipes, run
@@ -66,6 +68,15 @@ def test_values_that_an_option_leaves_without_effect_are_dropped(given, reset):
     assert found.weight_decay == 0.06
     told = sources(found, {"recipe": "qkformer", **small, **given}, None, {})
     assert {told[name] for name in reset if getattr(found, name) != getattr(resolve({}, environment={}), name)} == set()
+
+
+def test_a_run_of_an_earlier_version_keeps_its_settings(tmp_path):
+    """Those that it did not have are at their defaults, although the recipe gives them now."""
+    old = resolve({"recipe": "clif", "dataset": "cifar-dvs", "loss": "mse", "norm": "tdbn"}, environment={}).to_dict()
+    del old["dropout_at"], old["tet_lambda"], old["tet_target"]
+    (tmp_path / "config.json").write_text(json.dumps({"settings": old}))
+    again = resolve({}, file=tmp_path, environment={})
+    assert (again.loss, again.norm, again.dropout, again.dropout_at) == ("mse", "tdbn", 0.3, "classifier")
 
 
 def test_tables_for_data_sets():
