@@ -6,6 +6,7 @@ import os
 import platform
 import random
 import re
+import resource
 import signal
 import statistics
 import sys
@@ -20,8 +21,19 @@ RESULTS = Path(__file__).parent / "results"
 Timing = dict[str, float]
 
 
-def interleaved(work: Mapping[str, Callable[[], Any]], rounds: int, warm: int = 3) -> dict[str, Timing]:
+def of_children() -> float:
+    """CPU time of all child processes that have ended, user and system, in seconds."""
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
+
+
+def interleaved(
+    work: Mapping[str, Callable[[], Any]], rounds: int, warm: int = 3, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Timing]:
     """Time several functions alternately in each round, so that changes of the machine's speed affect all of them.
+
+    Args:
+        clock: seconds so far.
 
     Returns:
         Name -> median, quartiles and minimum over the rounds.
@@ -29,10 +41,10 @@ def interleaved(work: Mapping[str, Callable[[], Any]], rounds: int, warm: int = 
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for round_ in range(-warm, rounds):
         for name, run in work.items():
-            begin = time.perf_counter()
+            begin = clock()
             run()
             if round_ >= 0:
-                seconds[name].append(time.perf_counter() - begin)
+                seconds[name].append(clock() - begin)
     return {name: spread(values) for name, values in seconds.items()}
 
 

@@ -1,10 +1,12 @@
 """Start-up time in new processes: help pages, imports, a dry run, and the first training step.
 
     python -m benchmarks.startup
+    python -m benchmarks.startup --commands
 
-"First step" is a VGGSNN at a quarter of the width, T=8, with a warm kernel cache, as in all runs except the first, and with an empty
-one. For comparison, an interpreter that does nothing, and one that imports torch. No other programs should run. The record is written
-to ``benchmarks/results/startup.json``.
+Of commands, CPU time is measured, user and system, which other programs affect less; ``--commands`` measures only these, on a machine in
+use, and writes ``startup-commands.json``. "First step" is a VGGSNN at a quarter of the width, T=8, with a warm kernel cache, as in all runs except the first, and with an empty
+one, in seconds of a machine that runs nothing else. For comparison, an interpreter that does nothing, and one that imports torch. The record
+is written to ``benchmarks/results/startup.json``.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import interleaved, machine, spread, write
+from benchmarks.measuring import interleaved, machine, of_children, spread, write
 from benchmarks.tables import Table, show
 from benchmarks.workers import ROOT, Worker, case
 
@@ -53,18 +55,20 @@ def first_step(precision: str, cache: Path | None = None) -> dict[str, float]:
 
 
 def tables(record: dict[str, Any]) -> list[Table]:
-    """Seconds of everything."""
-    table = Table("Start-up", ("", "s", "quartiles"))
-    timed = {f"`{name}`": found for name, found in record["seconds"].items()}
-    for precision in PRECISIONS:
-        timed |= {f"{precision}, warm cache: {key}": found for key, found in record[f"warm cache, {precision}"].items()}
-    for name, found in timed.items():
-        table.rows.append((name, f"{found['median']:.3f}", f"{found['low']:.3f} to {found['high']:.3f}"))
-    for precision in PRECISIONS:
-        table.rows.append(
+    """CPU seconds of commands, and seconds of first steps, whichever the record has."""
+    commands = Table("CPU time of commands", ("", "minimum, s", "median", "quartiles"))
+    for name, found in record.get("cpu", {}).items():
+        low, middle, *quartiles = (f"{found[key]:.3f}" for key in ("min", "median", "low", "high"))
+        commands.rows.append((f"`{name}`", low, middle, " to ".join(quartiles)))
+    steps = Table("First step", ("", "s", "quartiles"))
+    for precision in (name for name in PRECISIONS if f"warm cache, {name}" in record):
+        for key, found in record[f"warm cache, {precision}"].items():
+            span = f"{found['low']:.3f} to {found['high']:.3f}"
+            steps.rows.append((f"{precision}, warm cache: {key}", f"{found['median']:.3f}", span))
+        steps.rows.append(
             (f"{precision}, empty cache: first step", f"{record[f'empty cache, {precision}']['first step']:.3f}", "")
         )
-    return [table]
+    return [table for table in (commands, steps) if table.rows]
 
 
 def main() -> None:
@@ -72,12 +76,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true", help="2 rounds: a look, kept under another name")
+    parser.add_argument("--commands", action="store_true", help="only the CPU time of commands")
     options = parser.parse_args()
     rounds = 2 if options.quick else options.rounds
     record: dict[str, Any] = {"machine": machine("numba")}
     with tempfile.TemporaryDirectory() as folder:
         dry = ("train", "--dry-run", "--cache-dir", str(Path(folder) / "cache"), "--quiet")
-        record["seconds"] = interleaved(
+        record["cpu"] = interleaved(
             {
                 "python -c pass": command("-c", "pass"),
                 "python -c 'import torch'": command("-c", "import torch"),
@@ -89,14 +94,16 @@ def main() -> None:
             },
             rounds=rounds,
             warm=1,
+            clock=of_children,
         )
-        for precision in PRECISIONS:
+        for precision in () if options.commands else PRECISIONS:
             first_step(precision)  # fills the cache
             runs = [first_step(precision) for _ in range(rounds)]
             record[f"warm cache, {precision}"] = {key: spread([run[key] for run in runs]) for key in runs[0]}
             record[f"empty cache, {precision}"] = first_step(precision, Path(folder) / precision)
     show(tables(record))
-    print(write("startup-quick" if options.quick else "startup", record), file=sys.stderr)
+    name = "startup-commands" if options.commands else "startup"
+    print(write(f"{name}-quick" if options.quick else name, record), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -70,12 +70,13 @@ def train(
     Args:
         out: run directory; an unfinished run with the same settings is continued. Default: a new directory below ``runs/``.
         force: replace an existing run.
-        on_record: called with each record, a dictionary with the key ``event``: ``preparing``, ``start``, ``step``, ``epoch``, ``end``.
+        on_record: called with each record, a dictionary with the key ``event``: ``preparing``, ``start``, ``step``, ``epoch``,
+            ``checkpoint``, ``end``, ...
         settings: as the options of ``lsg train``, with underscores. ``LSG_*`` variables are not read.
 
     Returns:
-        The record of ``result.json``: ``checkpoint``, ``accuracy``, ``last``, ``best``, ... In processes other than the first of
-        several that torchrun started, an empty dictionary.
+        The record of ``result.json``: ``checkpoint``, ``accuracy``, ``test_accuracy_last``, ``test_accuracy_best``, ``best_epoch`` (from
+        0), ... In processes other than the first of several that torchrun started, an empty dictionary.
 
     Raises:
         ConfigError: a setting is unknown or invalid.

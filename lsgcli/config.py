@@ -29,6 +29,7 @@ FROM_FILES = having("dataset", "embedded", "a --dataset read from files", wanted
 RECORDINGS = having("dataset", "static", "a --dataset of recordings", wanted=False)
 WINDOW = RECORDINGS & when("slicing", "window")
 RESNET19 = having("arch", "has_residual", "--arch resnet19")
+TRANSFORMER = having("arch", "has_mlps", "--arch qkformer or qkformer-dvs")
 LEARNED_DECAY = having("method", "learns_decay", "a --method that learns the decay")
 MIXED = Applies("--mixup or --cutmix", lambda config: config.mixup > 0 or config.cutmix > 0)
 COSINE = when("schedule", "cosine")
@@ -176,6 +177,16 @@ class NetworkConfig(Settings):
         check=lambda depth: None if depth % 2 else "an odd number",
         applies=RESNET19,
     )
+    hidden_norm: bool = setting(
+        False, "Normalise the current of the neurons after the hidden linear layer, with --norm.", applies=RESNET19
+    )
+    mlp_ratio: int | None = setting(
+        None,
+        "Channels inside the MLPs of a transformer, as a multiple of those outside. Default: 4 for qkformer, 1 for qkformer-dvs.",
+        at_least=1,
+        at_most=64,
+        applies=TRANSFORMER,
+    )
     norm: str = setting("tdbn", "Normalisation between convolution and neurons.", kind="norm")
     weight_bits: int | None = setting(
         None,
@@ -187,6 +198,12 @@ class NetworkConfig(Settings):
         "Dropout: probability with which an input of the last layer is 0 in training, at all timesteps of a sample.",
         at_least=0.0,
         below=1.0,
+    )
+    dropout_at: str = setting(
+        "classifier",
+        "What --dropout sets to 0: inputs of the last layer (classifier), or outputs of all layers of neurons (neurons).",
+        choices=("classifier", "neurons"),
+        applies=Applies("--dropout above 0", lambda config: config.dropout > 0),
     )
     init_from: str | None = setting(
         None,
@@ -257,6 +274,12 @@ class NeuronConfig(Settings):
         applies=having(
             "method", "takes_width", "a --method with a given width: none, trainable-decay, asgl, ds-atgo, ds-atgo-paper"
         ),
+    )
+    width_as: str = setting(
+        "log",
+        "The parameter of the learned width alpha: ln alpha (log), or 4 / alpha, which is k in sigmoid(k x) (slope).",
+        choices=("log", "slope"),
+        applies=having("method", "draws", "--method asgl"),
     )
     smooth: float = setting(
         0.1,
@@ -354,6 +377,12 @@ class TrainingConfig(Settings):
     loss: str = setting("ce", "Loss function.", kind="loss", preset=True)
     tet_lambda: float = setting(
         1e-3, "Weight of the regularisation term of the TET loss.", at_least=0.0, at_most=1.0, applies=when("loss", "tet")
+    )
+    tet_target: str = setting(
+        "one",
+        "Target of the logits in the regularisation term of the TET loss: 1 for all classes (one), or the one-hot label.",
+        choices=("one", "one-hot"),
+        applies=when("loss", "tet"),
     )
     label_smoothing: float = setting(
         0.0,

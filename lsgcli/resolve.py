@@ -253,6 +253,8 @@ def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:
                 f"--config {file}: found JSON without settings, expected the config.json of a run",
                 hint="`lsg train` writes one.",
             )
+        # A setting that its version did not have was at the default, whatever the recipe says now.
+        content = {**{name: field.default for name, field in FIELDS.items()}, **content}
         content = {name: value for name, value in content.items() if value is not None and name != "cache_dir"}
     found: dict[str, Any] = {}
     problems = []

@@ -51,6 +51,7 @@ SETTINGS = {
     "width_multiplier": 1.0,
     "residual": "add",
     "depth": 19,
+    "hidden_norm": False,
     "decay": 0.2,
     "threshold": 0.5,
     "surrogate": "rectangular",

@@ -260,7 +260,10 @@ def _resnet(model: ResNet, x: Signal, builder: GraphBuilder) -> Signal:
 @convert.register
 def _resnet19(model: ResNet19, x: Signal, builder: GraphBuilder) -> Signal:
     x = _average(_stages(model, x, builder), builder)
-    x = builder.neurons(model.hidden_lif, builder.linear("hidden.synapse", x, model.hidden))
+    if isinstance(model.hidden, SpikingConv):
+        x = convert(model.hidden, x, builder)
+    else:
+        x = builder.neurons(model.hidden_lif, builder.linear("hidden.synapse", x, model.hidden))
     return builder.linear("classifier", x, model.classifier)
 
 

@@ -34,9 +34,12 @@ class NetworkSpec(Settings):
         width_multiplier: scales all channel counts.
         residual: ``add``, ``sew`` or ``none``, for resnet19.
         depth: number of layers with weights, for resnet19.
+        hidden_norm: whether resnet19 normalises the current of its hidden linear layer.
+        mlp_ratio: channels inside the MLPs of a transformer, as a multiple of those outside; None: those of the network.
         norm: normalisation between convolution and neurons.
         weight_bits: bits of the weights of convolutions and linear layers, which are rounded in every pass; None: not rounded.
         dropout: probability with which an input of the last layer is 0 in training.
+        dropout_at: ``classifier``, or ``neurons``, where the outputs of all layers of neurons are dropped instead.
         neuron: settings of the neurons.
 
     Raises:
@@ -50,9 +53,12 @@ class NetworkSpec(Settings):
     width_multiplier: float = field(default=1.0, metadata=FIELDS["width_multiplier"].metadata)
     residual: str = field(default="add", metadata=FIELDS["residual"].metadata)
     depth: int = field(default=19, metadata=FIELDS["depth"].metadata)
+    hidden_norm: bool = field(default=False, metadata=FIELDS["hidden_norm"].metadata)
+    mlp_ratio: int | None = field(default=None, metadata=FIELDS["mlp_ratio"].metadata)
     norm: str = field(default="tdbn", metadata=FIELDS["norm"].metadata)
     weight_bits: int | None = field(default=None, metadata=FIELDS["weight_bits"].metadata)
     dropout: float = field(default=0.0, metadata=FIELDS["dropout"].metadata)
+    dropout_at: str = field(default="classifier", metadata=FIELDS["dropout_at"].metadata)
     input_height: int | None = setting(None, "H of a non-square input.", at_least=1)
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
 
@@ -72,7 +78,12 @@ class NetworkSpec(Settings):
 
     def lif(self, channels: int | None = None, norm: nn.Module | None = None, **settings: Any) -> LIF:
         """A new layer of neurons, after the tdBN ``norm`` if given; ``settings`` replace fields of ``neuron``."""
-        return LIF(self.neuron, channels=channels, norm=norm, steps=self.T, membrane=self.norm == "mpbn", **settings)
+        of_network: dict[str, Any] = {"steps": self.T, "membrane": self.norm == "mpbn", "dropout": self.dropout_of("neurons")}
+        return LIF(self.neuron, channels=channels, norm=norm, **of_network, **settings)
+
+    def dropout_of(self, part: str) -> float:
+        """Probability of dropout in a part of the network, ``classifier`` or ``neurons``."""
+        return self.dropout if self.dropout_at == part else 0.0
 
     @property
     def binary(self) -> bool:
@@ -99,9 +110,7 @@ class Dropout(Draws):
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, B, features) -> (T, B, features)."""
-        if not (self.draws and self.training):
-            return x
-        return x * ((self.uniforms(x[0]) >= self.p) / (1 - self.p)).to(x.dtype)
+        return self.dropped(x, self.p) if self.draws and self.training else x
 
 
 class SpikingLayer(NamedTuple):
@@ -126,7 +135,8 @@ class SpikingLayer(NamedTuple):
 class SpikingNet(nn.Module, ABC):
     """Base of the networks. A subclass sets ``defaults`` and ``classifier``, and implements ``__init__``, ``forward_sequence`` and ``spiking_layers``."""
 
-    has_residual: ClassVar[bool] = False  # whether the settings ``residual`` and ``depth`` apply
+    has_residual: ClassVar[bool] = False  # whether the settings ``residual``, ``depth`` and ``hidden_norm`` apply
+    has_mlps: ClassVar[bool] = False  # whether the setting ``mlp_ratio`` applies
     defaults: ClassVar[Mapping[str, Any]]  # arguments of NetworkSpec, unless passed to build()
     classifier: nn.Linear  # the last layer, whose outputs are the logits
     levels: int | None = None  # if the input of the classifier is averages of so many spikes; None: real-valued
@@ -134,7 +144,7 @@ class SpikingNet(nn.Module, ABC):
     def __init__(self, spec: NetworkSpec):
         super().__init__()
         self.spec = spec
-        self.dropout = Dropout(spec.dropout)  # of the input of the classifier, by logits()
+        self.dropout = Dropout(spec.dropout_of("classifier"))  # of the input of the classifier, by logits()
         self.checkpoint_activations = False  # save only the input of each block, and recompute the rest in the backward pass
 
     @property
@@ -175,7 +185,7 @@ class SpikingNet(nn.Module, ABC):
         if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
             return block(*arguments)
         again = (_checkpointing(), _checkpointing(recomputed=block))
-        draws = registry.get("method", self.spec.neuron.method).draws
+        draws = registry.get("method", self.spec.neuron.method).draws or self.spec.dropout_of("neurons") > 0
         return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=draws)
 
     def synchronise(self, gather: Gather | None) -> None:

@@ -66,7 +66,8 @@ class ConvNorm(nn.Module):
     ):
         super().__init__()
         self.levels = levels if spec.binary else None
-        self.packs = True  # whether it saves an input with levels in bits or bytes, unless the surrounding block does
+        # Whether it saves an input with levels in bits or bytes, unless the surrounding block does.
+        self.packs = spec.dropout_of("neurons") == 0  # dropout scales the spikes
         self.conv = Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=bias)
         self.norm: nn.Module = registry.get("norm", spec.norm)(out_channels, spec.neuron.threshold, eta, spec.T)
 

@@ -188,9 +188,10 @@ class QKFormer(SpikingNet):
     weights.
     """
 
+    has_mlps = True
     defaults: ClassVar = {"T": 4, "num_classes": 10, "in_channels": 3, "input_size": 32}
     HEADS: ClassVar = 8
-    RATIO: ClassVar = 4  # of the channels in an MLP to those of its input
+    RATIO: ClassVar = 4  # of the channels in an MLP to those of its input, by default
     STEM: ClassVar[Layers] = ((48, False),)
     STAGES: ClassVar[Sequence[Stage]] = (
         Stage(((96, False),), TokenAttention, 1),
@@ -201,6 +202,7 @@ class QKFormer(SpikingNet):
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
         heads, channels, levels = spec.channels(self.HEADS), spec.in_channels, None
+        ratio = spec.mlp_ratio or self.RATIO
         stem, stages = [], []
         for full, pooled in self.STEM:
             stem.append(CONVS[pooled](spec, channels, spec.channels(full), levels=levels))
@@ -208,7 +210,7 @@ class QKFormer(SpikingNet):
         for layers, attention, count in self.STAGES:
             scaled = [(heads * max(1, round(full * spec.width_multiplier / heads)), pooled) for full, pooled in layers]
             embedding, channels = Embedding(spec, channels, scaled), scaled[-1][0]
-            blocks = [Block(spec, attention(spec, channels, heads), channels, self.RATIO) for _ in range(count)]
+            blocks = [Block(spec, attention(spec, channels, heads), channels, ratio) for _ in range(count)]
             stages.append(nn.ModuleList([embedding, *blocks]))
         self.stem: Any = nn.ModuleList(stem)
         self.stages: Any = nn.ModuleList(stages)

@@ -23,7 +23,7 @@ class AddBlock(nn.Module):
         eta = 1 / math.sqrt(2)
         changes = stride != 1 or in_channels != out_channels
         self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=1)
-        self.first.current.packs = changes  # with an identity shortcut, the neurons save the input, too
+        self.first.current.packs &= changes  # with an identity shortcut, the neurons save the input, too
         self.second = ConvNorm(spec, out_channels, out_channels, eta=eta, levels=1)
         self.shortcut: nn.Module = nn.Identity()
         if changes:
@@ -33,7 +33,7 @@ class AddBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Spikes (T, B, C, H, W) -> spikes (T, B, C', H', W')."""
         # As bytes, the input would have to be widened twice, for less saved memory.
-        shared = isinstance(self.shortcut, nn.Identity) and in_bits(x)
+        shared = isinstance(self.shortcut, nn.Identity) and self.second.packs and in_bits(x)
         with saved(x, self.second.levels if shared else None):
             z = self.second.convolved(self.first(x))
             return normalise_and_fire(self.second.norm, z, self.lif, residual=self.shortcut(x))
@@ -145,7 +145,8 @@ class ResNet(SpikingNet):
 class ResNet19(ResNet):
     """Stem conv3x3 128; 3 blocks of 128, 3 of 256, 2 of 512; global average pool; linear 256 + LIF; linear.
 
-    ``residual`` selects the blocks; ``depth`` another number of them, 9 for one block per stage.
+    ``residual`` selects the blocks; ``depth`` another number of them, 9 for one block per stage; ``hidden_norm`` adds a normalisation after
+    the hidden linear layer.
 
     Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks", AAAI 2021.
     """
@@ -157,16 +158,24 @@ class ResNet19(ResNet):
         count = (spec.depth - 3) // 2
         stages = [(full, (count + 2 - s) // 3, stride) for s, (full, stride) in enumerate(STAGES)]
         super().__init__(spec, BLOCKS[spec.residual], stages)
-        self.hidden = nn.Linear(self.channels, spec.channels(HIDDEN))
-        self.hidden_lif = spec.lif(spec.channels(HIDDEN))
-        self.classifier = nn.Linear(spec.channels(HIDDEN), spec.num_classes)
+        hidden = spec.channels(HIDDEN)
+        if spec.hidden_norm:
+            self.hidden: Any = SpikingConv(spec, self.channels, hidden, kernel=1)  # a linear layer of one pixel
+        else:
+            self.hidden, self.hidden_lif = nn.Linear(self.channels, hidden), spec.lif(hidden)
+        self.classifier = nn.Linear(hidden, spec.num_classes)
         self.initialise_weights()
 
     def readout(self, x: Tensor) -> Tensor:
         """Through the hidden linear layer."""
+        x = image_mean(x)
+        if isinstance(self.hidden, SpikingConv):
+            return self.logits(self.hidden(x[..., None, None]).flatten(2))
         overwrite = not has_hooks(self.hidden, self.hidden_lif)
-        return self.logits(self.hidden_lif(self.hidden(image_mean(x)), overwrite=overwrite))
+        return self.logits(self.hidden_lif(self.hidden(x), overwrite=overwrite))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """stem, block1.1.lif1, ..., block3.2.lif2, hidden."""
+        if isinstance(self.hidden, SpikingConv):
+            return [*super().spiking_layers(), self.hidden.spiking_layer("hidden")]
         return [*super().spiking_layers(), SpikingLayer("hidden", self.hidden_lif, self.hidden, None)]

@@ -43,6 +43,13 @@ class Draws(nn.Module):
         bits = mixed(self.samples[:, None] + position * GAMMA)
         return ((bits >> 40) & 0xFFFFFF).to(dtype).mul_(2.0**-24).view(x.shape)
 
+    def dropped(self, x: Tensor, p: float, t: int = 0) -> Tensor:
+        """x (T, B, ...) with elements set to 0 with probability p, the same at all timesteps, and the others divided by 1 - p.
+
+        ``t`` as for :meth:`uniforms`.
+        """
+        return x * ((self.uniforms(x[0], t) >= p).to(x.dtype) / (1 - p))
+
 
 @contextmanager
 def drawing(net: nn.Module, samples: Tensor | None) -> Iterator[None]:

@@ -358,8 +358,8 @@ class AdaptiveSmoothing(Method):
 
     H is the integral of the surrogate: at width alpha, H = clip(x / alpha + 1/2, 0, 1) for ``rectangular``, sigmoid(4 x / alpha) for
     ``sigmoid``. Which neurons are smooth is drawn for each neuron and timestep. The gradient, also of alpha, is that of H everywhere. The reset
-    uses the mixed output, and the layer passes on v_th times it. Evaluation fires as usual. One alpha = exp(log_width) per layer starts at
-    ``--width``.
+    uses the mixed output, and the layer passes on v_th times it. Evaluation fires as usual. One alpha per layer starts at ``--width``; its
+    parameter is ln alpha, or 4 / alpha with ``--width-as slope``, as in the source for ``sigmoid``.
 
     Source: Wang et al., "Adaptive Smoothing Gradient Learning for Spiking Neural Networks", ICML 2023.
     """
@@ -373,16 +373,18 @@ class AdaptiveSmoothing(Method):
     formula = "learned"
 
     def tensors(self, config: NeuronConfig, shape: tuple[int, ...], steps: int) -> dict[str, Tensor]:
-        """log_width: ln alpha, a parameter."""
+        """log_width: ln alpha, or slope: 4 / alpha, a parameter."""
         if config.surrogate not in PRIMITIVES:
             raise ConfigError(
                 f"surrogate: found {config.surrogate} with the method asgl, expected one whose integral is known: {', '.join(PRIMITIVES)}"
             )
+        if config.width_as == "slope":
+            return {"slope": nn.Parameter(torch.tensor(4 / config.width))}
         return {"log_width": nn.Parameter(torch.tensor(math.log(config.width)))}
 
     def alpha(self, layer: LayerState) -> Tensor:
         """The learned width."""
-        return layer.own["log_width"].exp()
+        return _learned(layer.own)
 
     def fire(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> Tensor:
         """Spikes, in training mixed with H; alpha is replaced by the parameter, which receives a gradient."""
@@ -390,9 +392,14 @@ class AdaptiveSmoothing(Method):
         step = (x >= 0).to(x.dtype)
         if not layer.training:
             return step
-        smooth = PRIMITIVES[layer.config.surrogate](x, layer.of_method()["log_width"].exp())
+        smooth = PRIMITIVES[layer.config.surrogate](x, _learned(layer.of_method()))
         mixed = step.where(layer.uniforms(x, t) >= layer.config.smooth, smooth.detach())
         return mixed + (smooth - smooth.detach())  # the second term is exactly 0
+
+
+def _learned(own: Mapping[str, Tensor]) -> Tensor:
+    """The width of ``asgl``; a slope is at least 1e-6."""
+    return 4 / own["slope"].clamp_min(1e-6) if "slope" in own else own["log_width"].exp()
 
 
 @register("method", "trsg")

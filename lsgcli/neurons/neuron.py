@@ -86,6 +86,7 @@ class LIF(Draws):
         norm: the preceding tdBN, whose mean weight some methods use. It does not become a submodule.
         steps: T, for methods with a threshold per timestep.
         membrane: whether u is normalised before it is compared with the threshold (MPBN).
+        dropout: probability with which an output is 0 in training, at all timesteps of a sample; the others are divided by 1 - dropout.
         settings: fields that replace those of ``config``.
 
     Attributes:
@@ -117,6 +118,7 @@ class LIF(Draws):
         norm: nn.Module | None = None,
         steps: int = 1,
         membrane: bool = False,
+        dropout: float = 0.0,
         **settings: Any,
     ):
         super().__init__()
@@ -131,6 +133,7 @@ class LIF(Draws):
         self.method: Method = registry.get("method", config.method)()
         self.surrogate: Surrogate = registry.get("surrogate", config.surrogate)
         self.recomputing = False
+        self.dropout = dropout
         self.gather: Gather | None = None  # of the moments of u of a batch that is divided among processes
         self._norm = () if norm is None else (norm,)  # a tuple, so that it is not registered as a submodule
         shape = (channels,) if config.decay_per == "channel" and channels is not None else ()
@@ -287,7 +290,7 @@ class LIF(Draws):
 
         Arguments and result as for :meth:`lsgcli.neurons.kernels.Backend.normalise_and_fire`.
         """
-        if self.config.init_potential == "measured":
+        if self.config.init_potential == "measured" or (self.dropout and self.training):
             current = z if norm is None else normalise(z, norm)
             spikes = LIF.forward(self, current if residual is None else current + residual)
             return spikes if pool == 1 else average(spikes, pool)
@@ -309,7 +312,9 @@ class LIF(Draws):
 
     def _output(self, spikes: Tensor) -> Tensor:
         """What the layer passes on for its spikes, or averages of them."""
-        return (spikes * self.threshold).to(spikes.dtype) if self.method.graded else spikes
+        out = (spikes * self.threshold).to(spikes.dtype) if self.method.graded else spikes
+        # The method draws the numbers of steps 0 to T - 1.
+        return self.dropped(out, self.dropout, len(out)) if self.dropout and self.training else out
 
     def of_method(self) -> dict[str, Tensor]:
         """Parameters and buffers of the method, by name."""
@@ -326,8 +331,8 @@ class LIF(Draws):
 
     @property
     def draws(self) -> bool:
-        """Whether the method draws random numbers in training."""
-        return self.method.draws
+        """Whether the layer draws random numbers in training."""
+        return self.method.draws or self.dropout > 0
 
     @property
     def stepped(self) -> bool:

@@ -124,5 +124,5 @@ def measure_remains(current: Tensor, spikes: Tensor, p: LIFParameters) -> Tensor
     rest = torch.zeros_like(current[0], dtype=torch.promote_types(current.dtype, torch.float32))
     for now, o in zip(current, spikes, strict=True):
         rest = RESETS[p.reset](p.beta * rest + now, o.to(rest.dtype), p.threshold)
-    fired = spikes.amax(0)
+    fired = spikes.amax(0) >= 0.5  # the output of asgl, H(u - v_th), is 0.5 at the threshold
     return torch.stack([fired.sum(dtype=torch.float64), (rest * fired).sum(dtype=torch.float64)])

@@ -178,6 +178,22 @@ class TemporalBatchNorm2d(TdBatchNorm2d):
         return TimeScale(self.p)
 
 
+class StepBatchNorm2d(TdBatchNorm2d):
+    """Batch normalisation of (T, B, C, H, W) with the statistics of each timestep, which each update the common running statistics.
+
+    Args:
+        num_features: C.
+    """
+
+    def __init__(self, num_features: int):
+        super().__init__(num_features, threshold=1.0)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalised input, of its shape."""
+        whole = super().forward
+        return torch.cat([whole(step[None]) for step in input]) if self.training else whole(input)
+
+
 Norm = Callable[[int, float, float, int], nn.Module]  # (channels, v_th, eta, T) -> a module of (T, B, C, H, W)
 
 
@@ -191,6 +207,12 @@ def tdbn(channels: int, threshold: float, eta: float, steps: int) -> nn.Module:
 def bn(channels: int, threshold: float, eta: float, steps: int) -> nn.Module:
     """Batch normalisation with statistics over T, B, H, W: standard deviation 1, whatever the threshold."""
     return TdBatchNorm2d(channels, threshold=1.0)
+
+
+@register("norm", "bn-step")
+def bn_step(channels: int, threshold: float, eta: float, steps: int) -> nn.Module:
+    """As ``bn``, with the statistics of each timestep in training; running statistics and weights are common to all timesteps."""
+    return StepBatchNorm2d(channels)
 
 
 @register("norm", "tebn")

@@ -30,8 +30,9 @@ from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.mixing import Mixing
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
-from lsgcli.models.base import SpikingNet
+from lsgcli.models.base import NetworkSpec, SpikingNet
 from lsgcli.rundir import DIVERGED, RunDir, RunFiles
+from lsgcli.settings import fields_of
 from lsgcli.training import start
 from lsgcli.training.average import Average
 from lsgcli.training.distributed import ALONE, Group
@@ -85,17 +86,11 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
     model = models.build(
         config.arch,
         config.neurons,
-        T=config.T,
         num_classes=classes,
         in_channels=channels,
         input_size=config.size,
         input_height=None if height == config.size else height,
-        width_multiplier=config.width_multiplier,
-        residual=config.residual,
-        depth=config.depth,
-        norm=config.norm,
-        weight_bits=config.weight_bits,
-        dropout=config.dropout,
+        **{name: getattr(config, name) for name in fields_of(NetworkSpec) if name in FIELDS},
     )
     model.checkpoint_activations = config.checkpoint_activations == "layers"
     return model

@@ -24,18 +24,22 @@ def ce(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
 
 @register("loss", "tet")
 def tet(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
-    """(1 - l) * mean over t of CE(y[t], label) + l * mean of (y - 1)^2, with l = ``config.tet_lambda``.
+    """(1 - l) * mean over t of CE(y[t], label) + l * mean of (y - phi)^2, with l = ``config.tet_lambda``.
 
-    Source: Deng et al., "Temporal Efficient Training", ICLR 2022, equations 10 to 12, with phi = 1.
+    phi is 1, or the one-hot label if ``config.tet_target`` is ``one-hot``.
+
+    Source: Deng et al., "Temporal Efficient Training", ICLR 2022, equations 10 to 12, with phi = 1; the one-hot label in the code of
+    Huang et al., "CLIF", ICML 2024.
 
     Args:
         logits: y, (T, B, classes).
         labels: (B,), or (B, classes).
-        config: provides l and the label smoothing.
+        config: provides l, phi and the label smoothing.
     """
     repeated = labels.repeat(len(logits), *[1] * (labels.dim() - 1))
     every_step = F.cross_entropy(logits.flatten(0, 1), repeated, label_smoothing=config.label_smoothing)
-    regular = (logits - 1).square().mean()
+    phi = _one_hot(labels, logits) if config.tet_target == "one-hot" else 1
+    regular = (logits - phi).square().mean()
     return (1 - config.tet_lambda) * every_step + config.tet_lambda * regular
 
 
@@ -50,5 +54,9 @@ def mse(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
         labels: (B,), or (B, classes).
         config: unused.
     """
-    mean = logits.mean(0)
-    return F.mse_loss(mean, F.one_hot(labels, mean.shape[1]).to(mean.dtype) if labels.dim() == 1 else labels)
+    return F.mse_loss(logits.mean(0), _one_hot(labels, logits))
+
+
+def _one_hot(labels: Tensor, logits: Tensor) -> Tensor:
+    """The labels as (B, classes) of the logits' type."""
+    return F.one_hot(labels, logits.shape[-1]).to(logits.dtype) if labels.dim() == 1 else labels

@@ -38,6 +38,7 @@ VARIANTS: list[dict[str, Any]] = [
     *({"method": method} for method in METHODS),
     *({"reset": "soft"}, {"reset": "none"}, {"init_potential": "measured"}, {"input_gain": "1-beta"}),
     *({"threshold_learned": True}, {"decay_per": "channel"}, {"weight_bits": 8}, {"dropout": 0.3}),
+    *({"dropout": 0.3, "dropout_at": "neurons"}, {"hidden_norm": True}, {"method": "asgl", "width_as": "slope"}),
 ]
 
 

@@ -2,13 +2,15 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks import checking, epoch, roofline, workers
+from benchmarks import checking, epoch, measuring, roofline, startup, workers
 from benchmarks.steps import prepare
 
 TINY = workers.case("vggsnn", width=1 / 16, T=3, batch=2, size=16)
@@ -119,3 +121,13 @@ def test_the_peers_script_trains_on_frames_of_all_events(tmp_path):
     frames = np.load(min((tmp_path / "peer").glob("frames*/train/0/*.npz")))["frames"]
     assert frames.shape == (10, 2, 34, 34)
     assert frames.sum((1, 2, 3)).tolist() == [20.0] * 9 + [25.0]
+
+
+def test_cpu_time_of_commands():
+    """That of the children alone, whatever else runs, and not the time that they wait."""
+    busy = "import time\nwhile time.process_time() < 0.3: pass\ntime.sleep(0.5)"
+    run = {"busy": lambda: subprocess.run([sys.executable, "-c", busy], check=True)}
+    found = measuring.interleaved(run, rounds=2, warm=0, clock=measuring.of_children)["busy"]
+    assert 0.3 <= found["min"] <= found["median"] < 0.5
+    (table,) = startup.tables({"cpu": {"lsg --help": found}})
+    assert table.rows[0][:2] == ("`lsg --help`", f"{found['min']:.3f}")

@@ -134,13 +134,29 @@ def cutout(x: np.ndarray, u: np.ndarray, side: int = 16) -> np.ndarray:
 
 @register("augmentation", "erase")
 @augmentation(5, late=True)
-def erase(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+def erase(
+    x: np.ndarray,
+    u: np.ndarray,
+    probability: float = 0.25,
+    area: tuple[float, float] = (0.02, 0.33),
+    ratio: tuple[float, float] = (0.3, 3.3),
+) -> np.ndarray:
     """Random erasing: with probability 0.25, set a box to the mean; 2 % to 33 % of the area, height / width from 0.3 to 3.3.
 
     Source: Zhong et al., "Random Erasing Data Augmentation", AAAI 2020.
     """
-    start, sides = boxes(u[:, 1:], x.shape[-2:], (0.02, 0.33), (0.3, 3.3))
-    return blanked(x, start, sides * (u[:, :1] < 0.25))
+    start, sides = boxes(u[:, 1:], x.shape[-2:], area, ratio)
+    return blanked(x, start, sides * (u[:, :1] < probability))
+
+
+@register("augmentation", "cutout-area")
+@augmentation(5, late=True)
+def cutout_area(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Cutout of random area: with probability 0.5, set a box to the mean; 2 % to 40 % of the area, height / width from 0.4 to 2.5.
+
+    Source: the cutout of torchtoolbox, which the code of CLIF uses; it fills the box with a random value.
+    """
+    return erase.apply(x, u, 0.5, (0.02, 0.4), (0.4, 2.5))
 
 
 @register("augmentation", "nda")

@@ -125,20 +125,24 @@ def test_nda_is_one_of_four_moves():
         assert (found[i][..., changed[:, 0], changed[:, 1]] == 0).all()
 
 
-def test_erase_is_one_box_inside():
-    one, u = registry.get("augmentation", "erase"), np.random.default_rng(0).random((400, 5))
+@pytest.mark.parametrize(
+    ("name", "probability", "area", "ratio"),
+    [("erase", 0.25, (0.02, 0.33), (0.3, 3.3)), ("cutout-area", 0.5, (0.02, 0.4), (0.4, 2.5))],
+)
+def test_erase_is_one_box_inside(name, probability, area, ratio):
+    one, u = registry.get("augmentation", name), np.random.default_rng(0).random((400, 5))
     erased = one(np.ones((400, 1, 30, 20), np.float32), u)[:, 0] == 0
-    np.testing.assert_array_equal(erased.any((1, 2)), u[:, 0] < 0.25)
+    np.testing.assert_array_equal(erased.any((1, 2)), u[:, 0] < probability)
     areas, ratios = [], []
-    for mask in erased[u[:, 0] < 0.25]:
+    for mask in erased[u[:, 0] < probability]:
         rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
         assert mask.sum() == len(rows) * len(columns) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
         areas.append(mask.mean())
         ratios.append(len(rows) / len(columns))
-    assert 0.01 < min(areas) < 0.05
-    assert 0.28 < max(areas) < 0.37
-    assert 0.25 < min(ratios) < 0.6
-    assert 1.7 < max(ratios) < 4
+    assert 0.5 * area[0] < min(areas) < 2.5 * area[0]
+    assert 0.85 * area[1] < max(areas) < 1.12 * area[1]  # sides are whole pixels
+    assert 0.8 * ratio[0] < min(ratios) < 2 * ratio[0]
+    assert 0.5 * ratio[1] < max(ratios) < 1.25 * ratio[1]
 
 
 def test_snnaugment_is_one_of_six_moves():

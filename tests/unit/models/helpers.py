@@ -18,6 +18,15 @@ SMALL = {
 # Further networks, which have few tests of their own.
 FIELD = {
     "resnet19-none": {"name": "resnet19", "width_multiplier": 1 / 32, "input_size": 8, "T": 3, "residual": "none", "depth": 9},
+    "resnet19-normed": {
+        "name": "resnet19",
+        "width_multiplier": 1 / 32,
+        "input_size": 8,
+        "T": 3,
+        "residual": "none",
+        "depth": 9,
+        "hidden_norm": True,
+    },
     "sew-resnet18": {"name": "sew-resnet18", "width_multiplier": 1 / 16, "input_size": 8, "T": 3},
     "ms-resnet18": {"name": "ms-resnet18", "width_multiplier": 1 / 16, "input_size": 8, "T": 3},
     "sew-dvs-wide": {"name": "sew-dvs-wide", "width_multiplier": 1 / 16, "input_size": 12, "input_height": 9, "T": 3},

@@ -73,9 +73,11 @@ def qkformer(classes):
     return total + linear(384, classes)
 
 
-def qkformer_dvs(classes):
-    total = conv(2, 16) + conv(16, 32) + conv(32, 64) + conv(64, 128) + conv(32, 128, 1) + attention(128, 2) + mlp(128, 1)
-    return total + conv(128, 256) + conv(256, 256) + conv(128, 256, 1) + attention(256, 3) + mlp(256, 1) + linear(256, classes)
+def qkformer_dvs(classes, ratio=1):
+    total = conv(2, 16) + conv(16, 32) + conv(32, 64) + conv(64, 128) + conv(32, 128, 1) + attention(128, 2) + mlp(128, ratio)
+    return (
+        total + conv(128, 256) + conv(256, 256) + conv(128, 256, 1) + attention(256, 3) + mlp(256, ratio) + linear(256, classes)
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,6 +100,13 @@ def test_published_number_of_parameters(arch, classes, neurons, published, own):
     assert sum(p.numel() for p in fixed.parameters()) == published == own
     assert sum(p.numel() for p in learned.parameters()) == published + neurons
     assert len({layer.name for layer in learned.spiking_layers()}) == neurons
+
+
+def test_mlp_ratio():
+    """The code of QKFormer has MLPs four times as wide for DVS128 Gesture as for CIFAR10-DVS."""
+    with torch.device("meta"):
+        net = models.build("qkformer-dvs", method="none", num_classes=11, mlp_ratio=4)
+    assert sum(p.numel() for p in net.parameters()) == 1_999_371 == qkformer_dvs(11, ratio=4)
 
 
 @pytest.mark.parametrize(("depth", "blocks"), [(9, [1, 1, 1]), (13, [2, 2, 1]), (19, [3, 3, 2]), (35, [6, 5, 5])])
@@ -331,7 +340,7 @@ def test_resumes_to_the_bit(arch, tmp_path):
     assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
 
 
-@pytest.mark.parametrize("which", ["resnet19-none", "sew-resnet18", "ms-resnet18"])
+@pytest.mark.parametrize("which", ["resnet19-none", "resnet19-normed", "sew-resnet18", "ms-resnet18"])
 def test_nir(which, tmp_path):
     """Branches of integers and of real values are edges of the graph."""
     found = exported(saved(which, tmp_path / "net.safetensors"), "nir", tmp_path / "net.nir")

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,7 +10,8 @@ from torch import nn
 from lsgcli import models
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import TdBatchNorm2d
-from tests.unit.models.helpers import SMALL, small
+from tests.unit.models.helpers import SMALL, backward, sequence, small
+from tests.unit.neurons import oracle
 
 VGG_CHANNELS = [64, 128, 256, 256, 512, 512, 512, 512]
 RES_CHANNELS = [128] * 7 + [256] * 6 + [512] * 4  # of the 3x3 convolutions
@@ -77,6 +79,25 @@ def test_resnet19_at_full_width(residual):
     assert count(net) == weights + norms + (512 * 256 + 256) + (256 * 10 + 10) + neurons
     assert net.T == 2
     assert net.spec.in_channels == 3
+
+
+def test_a_normalised_hidden_layer():
+    """linear, tdBN and LIF once more in numpy; the linear layer has no bias, which the normalisation would remove."""
+    net = small("resnet19-add", hidden_norm=True)
+    seen = {}
+    last, hidden = list(net.blocks())[-1][1], net.hidden
+    last.register_forward_hook(lambda module, args, output: seen.update(x=output.detach().mean((3, 4)).numpy()))
+    net.classifier.register_forward_pre_hook(lambda module, args: seen.update(spikes=args[0].detach().numpy()))
+    backward(net, sequence(net, batch=5))
+    norm, weight = hidden.current.norm, hidden.current.conv.weight.detach().flatten(1).numpy()
+    current = oracle.tdbn(seen["x"] @ weight.T, norm.weight.detach().numpy(), norm.bias.detach().numpy(), 0.5)
+    beta, _ = oracle.decay(hidden.lif.b.item())
+    expected = oracle.lif(current, np.zeros_like(current), beta, 1.0, 0.5, "rectangular").o
+    assert np.array_equal(seen["spikes"], expected)
+    assert 0.05 < expected.mean() < 0.95
+    assert all(p.grad is not None and p.grad.any() for p in hidden.parameters())
+    assert count(net) - count(small("resnet19-add")) == 2 * len(norm.weight) - len(norm.weight)
+    assert net.spiking_layers()[-1].name == "hidden"
 
 
 @pytest.mark.parametrize("residual", ["add", "sew"])

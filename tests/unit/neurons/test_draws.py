@@ -9,6 +9,9 @@ from lsgcli.data import random
 from lsgcli.models.base import Dropout
 from lsgcli.neurons import LIF
 from lsgcli.neurons.draws import drawing
+from tests.unit.models.helpers import SMALL, backward, image, small
+from tests.unit.neurons import oracle, oracle_variants
+from tests.unit.neurons.helpers import close, normal
 
 MASK = (1 << 64) - 1
 
@@ -70,9 +73,42 @@ def test_dropout_in_types_of_fewer_bits(dtype):
     assert abs(zeros - 0.5) < 0.03  # five standard deviations of 6,400 draws
 
 
-def test_dropout_depends_on_the_sample_alone():
+@pytest.mark.parametrize("neuron", ["lif", "clif"])
+def test_dropout_of_neurons(neuron):
+    """Spikes and gradients of numpy times a mask, which its own arithmetic draws as step T: the method has those before."""
+    T, shape = 4, (3, 2, 4, 4)
+    layer = LIF(neuron=neuron, method="trainable-decay", decay=0.5, channels=2, dropout=0.4).double()
+    samples = torch.from_numpy(random.numbers(3, 5, random.ids(["a", "b", "c"])))
+    states = [split_mix((sample + 0x9E3779B97F4A7C15) & MASK) for sample in samples.tolist()]
+    bits = [[split_mix((state + (T * 32 + i) * 0x9E3779B97F4A7C15) & MASK) for i in range(1, 33)] for state in states]
+    mask = (np.array(bits, object) >> 40 >= 0.4 * 2**24).astype(float).reshape(shape) / 0.6
+    assert 0.4 < (mask > 0).mean() < 0.8
+    current, grad = normal(T, *shape, seed=1, mean=0.4), normal(T, *shape, seed=2)
+    leaf = current.clone().requires_grad_()
+    beta, slope = oracle.decay(layer.b.item())
+    numbers = current.numpy(), grad.numpy() * mask, beta, 1.0, 0.5, "rectangular"
+    if neuron == "clif":
+        expected, gradients = oracle_variants.clif(*numbers)
+        of_current, of_beta = gradients["current"], gradients["beta"]
+    else:
+        found = oracle.lif(*numbers)
+        expected, of_current, of_beta = found.o, found.d_current, found.d_beta
+    with drawing(layer, samples):
+        out = layer(leaf)
+        out.backward(grad)
+        pooled = layer.normalise_and_fire(None, current.clone(), pool=2)
+    assert close(out, expected * mask)
+    assert close(leaf.grad, of_current)
+    assert close(layer.b.grad, of_beta.sum() * slope)
+    assert close(pooled, (expected * mask).reshape(T, 3, 2, 2, 2, 2, 2).mean((4, 6)))
+    assert close(layer.eval()(current), expected)
+
+
+@pytest.mark.parametrize("at", ["classifier", "neurons"])
+def test_dropout_depends_on_the_sample_alone(at):
     torch.manual_seed(0)
-    net = models.build("mlp", T=2, input_size=4, input_height=1, dropout=0.5, width_multiplier=0.1, method="none").double()
+    size = {"input_size": 4, "input_height": 1, "width_multiplier": 0.1}
+    net = models.build("mlp", T=2, dropout=0.5, dropout_at=at, method="none", **size).double()
     x = torch.rand(2, 6, 1, 1, 4, dtype=torch.float64) * 10  # most neurons fire
     for module in net.modules():
         if hasattr(module, "running_mean"):  # statistics of the batch would depend on the other samples
@@ -88,3 +124,28 @@ def test_dropout_depends_on_the_sample_alone():
     with drawing(net, samples.flip(0)):
         assert not torch.allclose(net(x), whole)
     assert torch.equal(net.eval()(x), net(x))
+
+
+@pytest.mark.parametrize("which", SMALL)
+def test_dropout_of_neurons_with_activation_checkpointing(which):
+    """Recomputed blocks drop the same outputs, and what convolutions save is not taken for spikes of 0 and 1."""
+    found = []
+    for checkpointed in (False, True):
+        net = small(which, dropout=0.3, dropout_at="neurons")
+        net.checkpoint_activations = checkpointed
+        torch.manual_seed(3)
+        logits = backward(net, image(net, batch=5))
+        found.append((logits, {name: p.grad for name, p in net.named_parameters()}))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
+def test_gradient_of_a_convolution_of_dropped_spikes():
+    """That of the same convolution by torch alone, in float32, in which the kernels could save bits."""
+    net = small("vggsnn", dropout=0.3, dropout_at="neurons", dtype=torch.float32)
+    conv, seen = net.features[1].current.conv, {}
+    conv.register_forward_hook(lambda module, args, output: seen.update(x=args[0].detach().clone()))
+    conv.register_full_backward_hook(lambda module, before, after: seen.update(grad=after[0].clone()))
+    backward(net, image(net, batch=5))
+    assert seen["x"].unique().tolist() == pytest.approx([0, 1 / 0.7])
+    expected = torch.nn.grad.conv2d_weight(seen["x"], conv.weight.shape, seen["grad"], padding=1)
+    torch.testing.assert_close(conv.weight.grad, expected, rtol=1e-4, atol=1e-5)

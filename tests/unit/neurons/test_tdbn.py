@@ -163,7 +163,7 @@ def test_one_value_has_no_variance(kind, shape):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", ["tdbn", "bn", "tebn"])
+@pytest.mark.parametrize("name", ["tdbn", "bn", "bn-step", "tebn"])
 def test_registered_normalisations(name, training):
     """Against numpy: output, and gradients of gamma, mu and p by finite differences of a random loss."""
     T, C = 4, 3
@@ -178,7 +178,9 @@ def test_registered_normalisations(name, training):
 
     def expected(weight, bias, p):
         v_th, eta = (0.7, 0.8) if name == "tdbn" else (1.0, 1.0)
-        return oracle.tdbn(x.numpy(), weight, bias, v_th, eta, **statistics) * p.reshape(-1, 1, 1, 1, 1)
+        parts = [x.numpy()[t : t + 1] for t in range(T)] if name == "bn-step" else [x.numpy()]
+        whole = np.concatenate([oracle.tdbn(part, weight, bias, v_th, eta, **statistics) for part in parts])
+        return whole * p.reshape(-1, 1, 1, 1, 1)
 
     values = {"weight": norm.weight, "bias": norm.bias, "p": getattr(norm, "p", torch.ones(T).double())}
     numbers = {key: value.detach().numpy().copy() for key, value in values.items()}
@@ -192,7 +194,18 @@ def test_registered_normalisations(name, training):
             assert value.grad[i].item() == pytest.approx((up - down) / 2e-6, rel=1e-6, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["bn", "tebn"])
+def test_running_statistics_of_normalised_timesteps():
+    """Each timestep moves them, as one call per timestep of torch's batch normalisation does."""
+    norm, reference = registry.get("norm", "bn-step")(3, 0.7, 1.0, 4).double(), torch.nn.BatchNorm2d(3).double()
+    for seed in range(2):
+        x = normal(4, 2, 3, 3, 2, seed=seed, mean=0.5, std=2.0)
+        assert close(norm(x), torch.stack([reference(step) for step in x]))
+    assert close(norm.running_mean, reference.running_mean)
+    assert close(norm.running_var, reference.running_var)
+    assert norm.num_batches_tracked == reference.num_batches_tracked == 8
+
+
+@pytest.mark.parametrize("name", ["bn", "bn-step", "tebn"])
 @pytest.mark.parametrize("which", ["vggsnn", "resnet19-add"])
 def test_other_normalisations_in_a_network(which, name):
     """Every parameter learns; the folded network, and its graph, compute the same."""

@@ -182,26 +182,49 @@ def test_ds_atgo_measures_the_whole_batch():
 
 
 @pytest.mark.parametrize("surrogate", ["rectangular", "sigmoid"])
+@pytest.mark.parametrize("width_as", ["log", "slope"])
 @pytest.mark.parametrize("T", range(1, 7))
-def test_asgl(T, surrogate):
+def test_asgl(T, width_as, surrogate):
     """Mixed outputs and their gradients, that of the width included; in evaluation v_th times spikes."""
     options = {"method": "asgl", "surrogate": surrogate, "width": 1.4, "smooth": 0.4, "threshold": 0.7, "decay": 0.5}
+    options["width_as"] = width_as
     layer = LIF(**options).double()
     torch.manual_seed(T)
     out, found, current, grad = run(layer, T, seed=T)
     torch.manual_seed(T)
     smooth = np.stack([torch.rand(SHAPE, dtype=torch.float64).numpy() < 0.4 for _ in range(T)])
     beta, slope = oracle.decay(layer.b.item())
-    width = math.exp(layer.log_width.item())
+    # alpha as a function of the parameter, and its derivative
+    width = math.exp(layer.log_width.item()) if width_as == "log" else 4 / layer.slope.item()
+    by_parameter = width if width_as == "log" else -(width**2) / 4
+    assert width == pytest.approx(1.4)
+    assert layer.alpha.item() == pytest.approx(1.4)
     expected, gradients = variants.asgl(current, grad, beta, width, 0.7, surrogate, smooth)
     assert close(out, expected)
     assert close(found["current"], gradients["current"])
-    assert close(found["log_width"], gradients["width"].sum() * width)
+    assert close(found["log_width" if width_as == "log" else "slope"], gradients["width"].sum() * by_parameter)
     if T > 1:
         assert close(found["b"], gradients["beta"].sum() * slope)
     assert not np.isin(out, [0, 0.7]).all()
     plain = oracle.lif(current, grad, beta, width, 0.7, surrogate)
     assert close(layer.eval()(torch.tensor(current)), 0.7 * plain.o)
+
+
+def test_asgl_with_mp_init():
+    """The average is over the neurons whose u reached the threshold, not weighted by what they pass on."""
+    layer = LIF(method="asgl", surrogate="sigmoid", width=1.4, smooth=0.5, decay=0.5, init_potential="measured").double()
+    torch.manual_seed(0)
+    _, _, current, _ = run(layer, 4, seed=1)
+    torch.manual_seed(0)
+    u, o, fired = np.zeros(SHAPE), np.zeros(SHAPE), np.zeros(SHAPE, bool)
+    for t in range(4):
+        smooth = torch.rand(SHAPE, dtype=torch.float64).numpy() < 0.5
+        u = 0.5 * u * (1 - o) + current[t]
+        o = np.where(smooth, variants.sigmoid(4 / 1.4 * (u - 0.5)), u >= 0.5)
+        fired |= u >= 0.5
+    layer.end_step()
+    assert layer.initial.item() == pytest.approx(0.1 * (u * (1 - o))[fired].mean(), rel=1e-6)
+    assert 0.1 < fired.mean() < 0.9
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -31,6 +31,16 @@ def test_tet_asks_every_step():
     np.testing.assert_allclose(found.item(), expected, rtol=1e-12)
 
 
+def test_tet_with_one_hot_targets():
+    y, labels = values()
+    for target, given in ((np.eye(3)[labels], labels), (smoothed(labels, 0.4), smoothed(labels, 0.4))):
+        every = np.mean([-(target * log_softmax(y[t])).sum(1).mean() for t in range(4)])
+        expected = 0.95 * every + 0.05 * np.mean([(y[t] - target) ** 2 for t in range(4)])
+        config = tiny.config(loss="tet", tet_lambda=0.05, tet_target="one-hot")
+        found = registry.get("loss", "tet")(torch.tensor(y), torch.tensor(given), config)
+        np.testing.assert_allclose(found.item(), expected, rtol=1e-12)
+
+
 def smoothed(labels, epsilon):
     return (1 - epsilon) * np.eye(3)[labels] + epsilon / 3
 
