@@ -101,6 +101,7 @@ class Network:
             compute = set_up(config)
             return cls(torch.inference_mode()(lambda x: runner.run(x).logits), runner.config, config, compute, runner)
         model, stored = checkpoint.load(path)
+        checkpoint.check_described(stored, path)
         config = from_checkpoint(stored, changes)
         compute = set_up(config)
         model = deployed(model.to(compute.device), compute.precision)

@@ -21,6 +21,7 @@ from lsgcli.checkpoint import Checkpoint
 from lsgcli.config import PATHS
 from lsgcli.errors import CheckpointError, ConfigError, require
 from lsgcli.export.runners import Runner
+from lsgcli.files import check_regular
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold, is_folded
 from lsgcli.models.quantise import round_weights
@@ -168,6 +169,7 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
             a value per timestep.
     """
     found = checkpoint.read(path)
+    checkpoint.check_described(found.config, path)
     trained, config = checkpoint.restored(found, path), found.config
     if T not in (None, trained.T):
         _set_timesteps(trained, config["arch"], T)
@@ -232,7 +234,10 @@ def read_metadata(found: Mapping[str, str], path: Path) -> dict[str, Any]:
             f"expected an export by `lsg export`, version {VERSION!r}",
             hint="Export the checkpoint again with this version of lsg.",
         )
-    config: dict[str, Any] = json.loads(found["lsg.config"])
+    config = checkpoint.decode_config(found.get("lsg.config", ""), path)
+    if "export" not in config:
+        raise CheckpointError(f"{path}: configuration: found no export, expected one", hint="Export the checkpoint again.")
+    checkpoint.check_described(config, path)
     return config
 
 
@@ -290,5 +295,10 @@ def open_exported(path: Path) -> Runner | None:
     form = format_of(path)
     if form is None or form.is_checkpoint or not path.exists():
         return None
+    if not form.folder:
+        try:
+            check_regular(path)
+        except OSError as error:
+            raise CheckpointError(f"{path}: {error.strerror}", hint="Write the export to a file first.") from error
     form.check()
     return form().open(path)

@@ -20,6 +20,8 @@ from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.settings import Settings, setting
 
+LARGEST = 1 << 20  # classes, channels, and height of the input
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec(Settings):
@@ -44,8 +46,8 @@ class NetworkSpec(Settings):
     """
 
     T: int = field(metadata=FIELDS["T"].metadata)
-    num_classes: int = setting(MISSING, "Number of classes.", at_least=1)
-    in_channels: int = setting(MISSING, "C of the input.", at_least=1)
+    num_classes: int = setting(MISSING, "Number of classes.", at_least=1, at_most=LARGEST)
+    in_channels: int = setting(MISSING, "C of the input.", at_least=1, at_most=LARGEST)
     input_size: int = field(metadata=FIELDS["size"].metadata)
     width_multiplier: float = field(default=1.0, metadata=FIELDS["width_multiplier"].metadata)
     residual: str = field(default="add", metadata=FIELDS["residual"].metadata)
@@ -53,7 +55,7 @@ class NetworkSpec(Settings):
     norm: str = field(default="tdbn", metadata=FIELDS["norm"].metadata)
     weight_bits: int | None = field(default=None, metadata=FIELDS["weight_bits"].metadata)
     dropout: float = field(default=0.0, metadata=FIELDS["dropout"].metadata)
-    input_height: int | None = setting(None, "H of a non-square input.", at_least=1)
+    input_height: int | None = setting(None, "H of a non-square input.", at_least=1, at_most=LARGEST)
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
 
     @property
