@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lsgcli import files, models, schema
+from lsgcli import files, models, registry, schema
 from lsgcli.config import NeuronConfig, RunConfig
 from lsgcli.data.bundle import Description
 from lsgcli.errors import CheckpointError, LsgError
@@ -113,7 +113,7 @@ class StoredState(TypedDict, total=False):
     seconds: float
     waited: float
     overflows: Count
-    extended: list[tuple[Count, Count]]
+    extended: list[tuple[Count, Annotated[int, Meta(ge=1, le=1_000_000)]]]
     test_accuracy: float | None
 
 
@@ -273,10 +273,20 @@ def check_described(config: Mapping[str, Any], where: object) -> None:
     Raises:
         CheckpointError: it does not.
     """
-    if not ({"mean", "std", "static"} <= config["data"].keys() and {"dataset", "T", "method"} <= config["settings"].keys()):
+    lacking = any(config["settings"].get(name) is None for name in ("dataset", "T", "method", "epochs"))
+    if lacking or not {"mean", "std", "static"} <= config["data"].keys():
         raise CheckpointError(
             f"{where}: found a checkpoint without a description of its training data, expected one written by `lsg train`"
         )
+
+
+@contextlib.contextmanager
+def named(path: Path | str) -> Iterator[None]:
+    """Context in which the message of a CheckpointError about a configuration gets the name of its file."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error.message}", hint=error.hint) from error
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:
@@ -309,6 +319,11 @@ def restored(content: Checkpoint, path: Path | str) -> "SpikingNet":
             model = models.build(content.config["arch"], **spec, **neuron)
             return fold_structure(model) if content.config["folded"] else model
 
+        layers = spec.get("depth", 0) if registry.get("arch", content.config["arch"]).has_residual else 0
+        if layers > len(content.weights):
+            raise CheckpointError(
+                f"model.depth: found {layers}, expected at most the {len(content.weights)} tensors of the file"
+            )
         with torch.device("meta"):  # shapes only: a small file may describe a large network
             differing = _differences(content.weights, build().state_dict())
         if differing:

@@ -485,14 +485,14 @@ def without_effect(given: Mapping[str, Any], configs: Sequence[RunConfig]) -> li
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
-    """A RunConfig from stored settings.
+    """A RunConfig from stored settings; None stands for the default.
 
     Raises:
         ConfigError: a name or value is invalid in this version.
     """
     if problems := check(values):
         raise ConfigError("\n".join(problems))
-    return RunConfig(**values)
+    return RunConfig(**{name: value for name, value in values.items() if value is not None})
 
 
 def from_checkpoint(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> RunConfig:

@@ -46,7 +46,8 @@ def open_checkpoint(
     """
     model, stored = checkpoint.load(hub.local(path))
     checkpoint.check_described(stored, path)
-    config, bundle, compute = open_data(stored, changes, splits, environment=environment, progress=progress)
+    with checkpoint.named(path):
+        config, bundle, compute = open_data(stored, changes, splits, environment=environment, progress=progress)
     model.spec = dataclasses.replace(model.spec, T=config.T)
     return Opened(model.to(compute.device), stored, config, bundle, compute)
 

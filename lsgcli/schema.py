@@ -20,6 +20,7 @@ LARGEST = 1 << 23  # bytes of a record; a value in memory takes up to 25 times a
 LARGEST_LOG = 1 << 26  # bytes of a JSONL file
 DEEPEST = 32  # lists and objects inside each other
 DIGITS = 20  # of an integer of 64 bits
+LONG = 200  # characters of a value in a message
 BOUND = 1e100  # of absolute values
 HINT = "Restore the file, or remove it."
 KINDS = {dict: "an object", list: "a list", type(None): "null", bool: "true or false", str: "a string"}
@@ -146,19 +147,22 @@ def _described(problem: str, value: Any) -> str:
     name = f"{field}: " if field else ""
     if missing := re.fullmatch("Object missing required field (.*)", words):
         return f"{name}found no {missing[1]}, expected one"
+    if words.startswith("Invalid enum value"):
+        words = "Expected one of the values that lsg writes"
     expected = words.removeprefix("Expected ").removesuffix(f", got {got}")
     for key, index in _steps(field):
         try:
             value = value[key or int(index)]
         except (LookupError, TypeError, ValueError):  # [...] stands for any key
             return f"{name}found {got or 'another value'}, expected {expected}"
-    return f"{name}found {_shown(value)}, expected {expected}"
+    return f"{name}found {shown(value)}, expected {expected}"
 
 
 def _steps(field: str) -> Iterator[tuple[str, str]]:
     return ((step[1] or "", step[2] or "") for step in re.finditer(r"([^.\[\]]+)|\[([^\]]*)\]", field))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value for a message, shortened if it is long."""
     text = repr(value)
-    return KINDS[type(value)] if isinstance(value, dict | list | None) else text if len(text) <= 60 else f"{text[:60]}..."
+    return KINDS[type(value)] if isinstance(value, dict | list | None) else text if len(text) <= LONG else f"{text[:LONG]}..."

@@ -18,7 +18,7 @@ import torch
 
 from lsgcli import __version__, checkpoint, models, registry
 from lsgcli.checkpoint import Checkpoint
-from lsgcli.config import PATHS
+from lsgcli.config import PATHS, from_checkpoint
 from lsgcli.errors import CheckpointError, ConfigError, require
 from lsgcli.export.runners import Runner
 from lsgcli.files import check_regular
@@ -170,6 +170,8 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
     """
     found = checkpoint.read(path)
     checkpoint.check_described(found.config, path)
+    with checkpoint.named(path):
+        from_checkpoint(found.config, {})
     trained, config = checkpoint.restored(found, path), found.config
     if T not in (None, trained.T):
         _set_timesteps(trained, config["arch"], T)

@@ -22,6 +22,7 @@ from lsgcli.resolve import differing
 
 PLAIN = ",.-+=/()"  # characters that are no markup inside a line of text
 ESCAPED = {"<": "&lt;", ">": "&gt;", "&": "&amp;", **{char: char for char in PLAIN}}
+BEST = {"epoch", "best_epoch", "best_accuracy", "best_chosen_on"}  # of the training state
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
@@ -95,7 +96,8 @@ def _commands(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
     """The training, each time that it was extended, and the export. Settings equal to the recipe or the data set's preset are omitted."""
     settings, export, T = content.config["settings"], content.config["export"], content.config["model"]["T"]
     first, *later = [*(epochs for _, epochs in content.state.get("extended", [])), settings["epochs"]]
-    config = from_dict({**settings, "epochs": first, "T": export["trained_T"]})
+    kept = {name: value for name, value in settings.items() if name not in MAY_CHANGE}
+    config = from_dict({**kept, "epochs": first, "T": export["trained_T"]})
     train = [
         "lsg",
         "train",
@@ -128,7 +130,7 @@ def _results(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
     state = content.state if same else {}
     if state.get("test_accuracy") is not None:
         yield f"Accuracy {state['test_accuracy']:.4f} on the whole test part (training)."
-    if "best_chosen_on" in state and state["epoch"] == state["best_epoch"] + 1:
+    if BEST <= state.keys() and state["epoch"] == state["best_epoch"] + 1:
         part = {"val": "validation", "test": "test"}[state["best_chosen_on"]]
         yield f"Accuracy {state['best_accuracy']:.4f} on the {part} part, which selected this epoch (training)."
     if record["samples"]:

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 20
-MOST = 2_000_000_000  # bytes of weights: a protobuf file is limited to 2^31 - 1
+MOST = 2_000_000_000  # bytes of weights
+LARGEST = (1 << 31) - 1  # bytes of a protobuf file
+FIRST = b"\x08"  # byte of a model: the field ir_version
 BATCH = "batch"
 SPIKES, BEFORE, AFTER = "spikes.", "u.", "u_next."  # prefixes of a layer's name
 
@@ -85,6 +87,9 @@ class ONNX(Format):
         import onnx
 
         with reading(path, "found an invalid ONNX file, expected one written by lsg"):
+            with open(path, "rb") as stream:
+                if stream.read(1) != FIRST or path.stat().st_size > LARGEST:
+                    raise ValueError("not a protobuf message of a model")
             model = onnx.load_model_from_string(path.read_bytes())
             for message in _messages(model):
                 # Such a file could name any file of the machine.
