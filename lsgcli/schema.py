@@ -61,10 +61,12 @@ def decode(text: str, kind: type[T], where: object, error: type[LsgError], *, hi
     """
     try:
         if len(text) > LARGEST:
-            raise ValueError(f"found {len(text):,} characters, expected at most {LARGEST:,}")
+            raise _LimitError(f"found {len(text):,} characters, expected at most {LARGEST:,}")
         value = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=lambda name: None)
         if _is_deeper(value, DEEPEST):
             raise RecursionError
+    except _LimitError as problem:
+        raise error(f"{where}: {problem}", hint=hint) from None
     except RecursionError:
         raise error(f"{where}: found more than {DEEPEST} levels of lists and objects, expected fewer", hint=hint) from None
     except ValueError as problem:
@@ -113,15 +115,19 @@ def _reading(path: Path, largest: int, error: type[LsgError], where: object, hin
         raise error(f"{where}: cannot be read as text: {reason}", hint=hint) from reason
 
 
+class _LimitError(ValueError):
+    """A number or text beyond the bounds."""
+
+
 def _integer(digits: str) -> int:
     if len(digits.lstrip("-")) > DIGITS:
-        raise ValueError(f"found an integer of {len(digits):,} digits, expected at most {DIGITS}")
+        raise _LimitError(f"found an integer of {len(digits):,} digits, expected at most {DIGITS}")
     return int(digits)
 
 
 def _number(digits: str) -> float:
     if not -BOUND < (value := float(digits)) < BOUND:
-        raise ValueError(f"found the number {digits[:30]}, expected an absolute value below {BOUND:g}")
+        raise _LimitError(f"found the number {digits[:30]}, expected an absolute value below {BOUND:g}")
     return value
 
 

@@ -130,7 +130,7 @@ def _results(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
     state = content.state if same else {}
     if state.get("test_accuracy") is not None:
         yield f"Accuracy {state['test_accuracy']:.4f} on the whole test part (training)."
-    if BEST <= state.keys() and state["epoch"] == state["best_epoch"] + 1:
+    if state.keys() >= BEST and state["epoch"] == state["best_epoch"] + 1:
         part = {"val": "validation", "test": "test"}[state["best_chosen_on"]]
         yield f"Accuracy {state['best_accuracy']:.4f} on the {part} part, which selected this epoch (training)."
     if record["samples"]:

@@ -24,7 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from lsgcli import checkpoint, comparison, config, flows, rundir, schema
+from lsgcli import checkpoint, comparison, config, flows, rundir
 from lsgcli.ablation import collect, curves
 from lsgcli.ablation.plan import load as load_plan
 from lsgcli.data import facts, simulate
@@ -34,7 +34,6 @@ from lsgcli.export.verify import NOTHING
 from lsgcli.output import CONTROL
 from lsgcli.prediction import Network
 from lsgcli.report import comparison as compared
-from lsgcli.report import page
 from lsgcli.resolve import resolve
 from lsgcli.run import train
 from lsgcli.training.signals import StopRequest
