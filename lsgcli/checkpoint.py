@@ -53,9 +53,9 @@ class StoredSource(TypedDict):
 
 
 class StoredLayer(TypedDict):
-    """Values of the neurons of a layer, for all or for each channel or timestep."""
+    """Values of the neurons of a layer; one for all, or one for each channel."""
 
-    threshold: float | list[float | list[float]]
+    threshold: float | list[float]
 
 
 class StoredExport(TypedDict):

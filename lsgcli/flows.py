@@ -35,7 +35,7 @@ class Histogram(TypedDict):
 _numbers: list[tuple[str, Any, Any]] = [(name, Number, None) for name in (*LIGHT, *MEASURED)]
 _others: list[tuple[str, Any, Any]] = [
     *((name, dict[str, Number] | None, None) for name in ("u_std_predicted", "gain_predicted")),
-    ("interval", Numbers | None, None),
+    ("interval", tuple[Number, Number] | None, None),
     ("per_step", dict[str, Numbers | dict[str, Numbers]] | None, None),
     ("histogram", Histogram | None, None),
     ("verdict", str, ""),

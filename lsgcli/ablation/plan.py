@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypedDict
 from msgspec import Meta
 
 from lsgcli import files, schema
-from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, from_dict
+from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, check, from_dict
 from lsgcli.errors import ConfigError
 from lsgcli.run import identity
 from lsgcli.rundir import RUNS
@@ -107,8 +107,8 @@ def load(root: Path) -> Plan | None:
     record = schema.read(file, StoredPlan, ConfigError, hint=hint)
     try:
         rows = tuple((row["variant"], from_dict(row["settings"])) for row in record["rows"])
-        for seed in record["seeds"]:
-            rows[0][1].replace(seed=seed)  # checks it
+        if problems := [line for seed in record["seeds"] for line in check({"seed": seed})]:
+            raise ConfigError(problems[0])
         return Plan(root, rows, tuple(record["seeds"]), record["table"])
     except ConfigError as error:
         raise ConfigError(f"{file}: {error.message}", hint=hint) from error

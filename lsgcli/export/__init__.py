@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,6 +241,30 @@ def read_metadata(found: Mapping[str, str], path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: configuration: found no export, expected one", hint="Export the checkpoint again.")
     checkpoint.check_described(config, path)
     return config
+
+
+def check_count(config: Mapping[str, Any], count: int, path: Path) -> None:
+    """Check that an export names as many layers as its graph has; a CheckpointError if not."""
+    if (found := len(config["export"]["layers"])) != count:
+        raise CheckpointError(
+            f"{path}: configuration: export.layers: found {found}, expected {count}, as in the graph",
+            hint="Export the checkpoint again.",
+        )
+
+
+def check_layers(config: Mapping[str, Any], states: Sequence[torch.Tensor], path: Path) -> None:
+    """Check that the layers of an export of one timestep are those of its graph, which has the state u (B, C, ...) of each.
+
+    Raises:
+        CheckpointError: their number differs, or a layer has another number of thresholds.
+    """
+    check_count(config, len(states), path)
+    for (name, layer), u in zip(config["export"]["layers"].items(), states, strict=True):
+        if isinstance(layer["threshold"], list) and len(layer["threshold"]) != u.shape[1]:
+            raise CheckpointError(
+                f"{path}: configuration: export.layers: {name}: found {len(layer['threshold'])} thresholds, expected {u.shape[1]} or one",
+                hint="Export the checkpoint again.",
+            )
 
 
 @contextmanager

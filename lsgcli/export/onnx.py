@@ -20,7 +20,7 @@ from torch import Tensor
 from lsgcli import __version__
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.export import ExportOptions, Format, metadata, read_metadata, reading
+from lsgcli.export import ExportOptions, Format, check_count, check_layers, metadata, read_metadata, reading
 from lsgcli.export.graphs import explained, trace
 from lsgcli.export.onnx_integers import quantise
 from lsgcli.export.runners import Output, Runner, Stepwise
@@ -100,11 +100,14 @@ class ONNX(Format):
                     )
             config = read_metadata({prop.key: prop.value for prop in model.metadata_props}, path)
             if config["export"]["mode"] == "unroll":
+                check_count(config, len(model.graph.value_info), path)
                 model.graph.output.extend(model.graph.value_info)  # the spikes, so that onnxruntime returns them
                 return _Unrolled(config, _Session(model))
             session = _Session(model)
             _, *states = session.shapes.values()
-            return Stepwise(config, session.run, [torch.zeros(1, *shape[1:]) for shape in states])
+            rest = [torch.zeros(1, *shape[1:]) for shape in states]
+            check_layers(config, rest, path)
+            return Stepwise(config, session.run, rest)
 
 
 class _Session:
