@@ -211,7 +211,7 @@ def _check_settings(out: Path, settings: dict[str, Any], targets: list[Path]) ->
         return
     there = schema.read(out / NOTE, Simulation, ConfigError, hint=hint)
     other = [
-        "other images" if key == "images" else f"{key} {schema.shown(there.get(key))}, not {value}"
+        "other images" if key == "images" else f"{key} {str(there.get(key))[: schema.LONG]}, not {value}"
         for key, value in settings.items()
         if there.get(key) != value
     ]
