@@ -21,24 +21,100 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict
 
 import torch
+from msgspec import Meta, defstruct
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lsgcli import files, models
+from lsgcli import files, models, registry, schema
+from lsgcli.config import NeuronConfig, RunConfig
+from lsgcli.data.bundle import Description
 from lsgcli.errors import CheckpointError, LsgError
+from lsgcli.models.base import NetworkSpec
 from lsgcli.models.fold import fold_structure
 from lsgcli.models.quantise import unpacked
+from lsgcli.settings import check, fields_of
 
 if TYPE_CHECKING:
     from lsgcli.models.base import SpikingNet
 
 FORMAT_VERSION = "1"
-PARTS = {"arch": str, "model": dict, "folded": bool, "classes": list, "settings": dict, "data": dict}  # of the configuration
 TEXTS = ("lsg.format_version", "lsg.config", "lsg.state")
+AGAIN = "Copy the file again, or use another checkpoint of the run."
+
+
+class StoredSource(TypedDict):
+    """A checkpoint that a run was initialised from."""
+
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class StoredLayer(TypedDict):
+    """Values of the neurons of a layer; one for all, or one for each channel."""
+
+    threshold: float | list[float]
+
+
+class StoredExport(TypedDict):
+    """How ``lsg export`` wrote a file."""
+
+    layers: dict[str, StoredLayer]
+    readout: str
+    trained_T: Annotated[int, Meta(ge=1, le=1024)]
+    lsg: str
+    mode: Literal["unroll", "step"] | None
+    quantize: Literal["int8"] | None
+    fold_bn: bool
+
+
+def _stored(kind: type, required: tuple[str, ...] = (), **types: Any) -> Any:
+    """The type of stored settings, of which ``required`` are present; ``types`` are those of fields that are no settings."""
+    known = {name: field.type | None for name, field in fields_of(kind).items()} | types  # type: ignore[operator]
+    return defstruct(
+        f"Stored{kind.__name__}",
+        [(n, known[n]) for n in required] + [(n, t, None) for n, t in known.items() if n not in required],
+    )
+
+
+SIZES = ("T", "num_classes", "in_channels", "input_size")
+StoredNetwork = _stored(NetworkSpec, (*SIZES, "neuron"), **dict.fromkeys(SIZES, int), neuron=_stored(NeuronConfig))
+
+
+class StoredConfig(TypedDict):
+    """The configuration in a checkpoint or export."""
+
+    arch: str
+    model: StoredNetwork  # type: ignore[valid-type]
+    folded: bool
+    classes: list[str]
+    settings: _stored(RunConfig)  # type: ignore[valid-type]
+    data: Description
+    sources: NotRequired[dict[Literal["init_from", "width_from"], StoredSource]]
+    export: NotRequired[StoredExport]
+
+
+Count = Annotated[int, Meta(ge=0)]
+
+
+class StoredState(TypedDict, total=False):
+    """Training state; empty in an export."""
+
+    epoch: Count
+    step: Count
+    loss_sum: float
+    right: Count
+    seen: Count
+    best_accuracy: float
+    best_epoch: int
+    best_chosen_on: Literal["val", "test"]
+    seconds: float
+    waited: float
+    overflows: Count
+    extended: list[tuple[Count, Annotated[int, Meta(ge=1, le=1_000_000)]]]
+    test_accuracy: float | None
 
 
 @dataclass
@@ -97,7 +173,7 @@ def read(path: Path | str) -> Checkpoint:
     path = Path(path)
     with _opened(path) as (stream, metadata, config):
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
-        state = json.loads(metadata["lsg.state"])
+        state: Any = schema.decode(metadata["lsg.state"], StoredState, f"{path}: state", CheckpointError, hint=AGAIN)
     if tensor_digest(tensors) != metadata.get("lsg.sha256"):
         raise _damaged(path, "SHA-256 of its tensors differs from the stored one")
     extra = {name: tensor for name, tensor in tensors.items() if name.startswith(("optim/", "rng/", "raw/"))}
@@ -168,17 +244,53 @@ def _verified(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         )
     if any(key not in metadata for key in TEXTS) or metadata.get("lsg.metadata_sha256") != _text_digest(metadata):
         raise _damaged(path, "SHA-256 of its metadata differs from the stored one")
-    config = json.loads(metadata["lsg.config"])
-    wrong = [name for name, kind in PARTS.items() if not isinstance(config, dict) or not isinstance(config.get(name), kind)]
-    if wrong:
-        raise _damaged(path, f"its configuration lacks {', '.join(wrong)}")
+    return decode_config(metadata["lsg.config"], path)
+
+
+def decode_config(text: str, path: Path | str) -> dict[str, Any]:
+    """The configuration in the metadata of a checkpoint or export.
+
+    Raises:
+        CheckpointError: a field is missing, of another type or out of range.
+    """
+    config: Any = schema.decode(text, StoredConfig, f"{path}: configuration", CheckpointError, hint=AGAIN)
+    spec, classes, known = config["model"], config["classes"], fields_of(NetworkSpec)
+    problems = [f"model.{line}" for line in check({name: value for name, value in spec.items() if name in known}, known)]
+    if len(classes) != spec["num_classes"]:
+        problems.append(f"classes: found {len(classes)}, expected {spec['num_classes']}, as many as the network's outputs")
+    for name in ("mean", "std"):
+        found = config["data"].get(name)
+        if found is not None and len(found) != spec["in_channels"]:
+            problems += [f"data.{name}: found {len(found)} values, expected {spec['in_channels']}, one per channel"]
+    if problems:
+        raise CheckpointError(f"{path}: configuration: {'; '.join(problems)}", hint=AGAIN)
     return dict(config)
 
 
+def check_described(config: Mapping[str, Any], where: object) -> None:
+    """Check that a configuration describes the training data, as those of ``lsg train`` do, and not only the network.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    lacking = any(config["settings"].get(name) is None for name in ("dataset", "T", "method", "epochs"))
+    if lacking or not {"mean", "std", "static"} <= config["data"].keys():
+        raise CheckpointError(
+            f"{where}: found a checkpoint without a description of its training data, expected one written by `lsg train`"
+        )
+
+
+@contextlib.contextmanager
+def named(path: Path | str) -> Iterator[None]:
+    """Context in which the message of a CheckpointError about a configuration gets the name of its file."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error.message}", hint=error.hint) from error
+
+
 def _damaged(path: Path, what: str) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: not a valid checkpoint: {what}", hint="Copy the file again, or use another checkpoint of the run."
-    )
+    return CheckpointError(f"{path}: not a valid checkpoint: {what}", hint=AGAIN)
 
 
 def check_unfolded(path: Path, config: Mapping[str, Any], why: str) -> None:
@@ -202,15 +314,25 @@ def restored(content: Checkpoint, path: Path | str) -> "SpikingNet":
     spec = dict(content.config["model"])
     try:
         neuron = dict(spec.pop("neuron"))
-        with torch.random.fork_rng(devices=[]):  # for initial weights, which are replaced
+
+        def build() -> "SpikingNet":
             model = models.build(content.config["arch"], **spec, **neuron)
-        if content.config["folded"]:
-            fold_structure(model)
-        if differing := _differences(content.weights, model.state_dict()):
+            return fold_structure(model) if content.config["folded"] else model
+
+        layers = spec.get("depth", 0) if registry.get("arch", content.config["arch"]).has_residual else 0
+        if layers > len(content.weights):
+            raise CheckpointError(
+                f"model.depth: found {layers}, expected at most the {len(content.weights)} tensors of the file"
+            )
+        with torch.device("meta"):  # shapes only: a small file may describe a large network
+            differing = _differences(content.weights, build().state_dict())
+        if differing:
             raise CheckpointError("; ".join([*differing[:5], *([f"{len(differing) - 5} more"] if len(differing) > 5 else [])]))
+        with torch.random.fork_rng(devices=[]):  # for initial weights, which are replaced
+            model = build()
         model.load_state_dict(dict(content.weights))
         return model.eval()
-    except (LsgError, RuntimeError, KeyError, TypeError) as error:
+    except (LsgError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(
             f"{path}: cannot build its network: {error}",
             hint="It may be from another version of lsg, or use a plug-in that is not installed.",

@@ -1,15 +1,14 @@
 """Comparison of runs: differing settings, final results and gradient flow, read from run directories only."""
 
-import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli import files
+from lsgcli import flows
 from lsgcli.config import FIELDS, RunConfig
 from lsgcli.errors import ConfigError
-from lsgcli.rundir import FULL_FLOW, GRADIENT_FLOW, METRICS, find_runs, in_use, is_run, read_config, read_result
+from lsgcli.rundir import FULL_FLOW, GRADIENT_FLOW, find_runs, in_use, is_run, read_config, read_metrics, read_result
 
 log = logging.getLogger("lsg")
 Flow = dict[str, Any]  # a gradient-flow record
@@ -41,7 +40,7 @@ def find(paths: Iterable[Path]) -> list[Path]:
 
 
 def compare(runs: Sequence[Path]) -> dict[str, Any]:
-    """Settings that differ between runs, and their results.
+    """Settings that differ between runs, and their results. Of several runs, a damaged one is left out with a warning.
 
     Returns:
         JSON types. ``settings``: name -> list of values, for each setting that differs. ``runs``: for each run its ``path``,
@@ -52,13 +51,28 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
         epoch.
 
     Raises:
-        ConfigError: the settings of a run cannot be read.
+        ConfigError: the files of the only run, or of all runs, are damaged.
     """
-    configs = [read_config(run) for run in runs]
+    configs, records = [], []
+    for run in runs:
+        try:
+            config = read_config(run)
+            records.append(_record(run, config))
+            configs.append(config)
+        except ConfigError as error:
+            if len(runs) == 1:
+                raise
+            skip(error)
+    if not runs or not records:
+        raise ConfigError("found no readable run, expected at least one", hint="The warnings state what is damaged.")
     values = {name: [getattr(config, name) for config in configs] for name in FIELDS}
     settings = {name: own for name, own in values.items() if any(value != own[0] for value in own)}
-    records = [_record(run, config) for run, config in zip(runs, configs, strict=True)]
     return {"settings": settings, "runs": records}
+
+
+def skip(error: ConfigError) -> None:
+    """Warn that a run is left out because of an error."""
+    log.warning("Skipped: %s.", "; ".join(error.message.splitlines()))
 
 
 RESULT = ("accuracy", "test_accuracy_last", "test_accuracy_best", "best_epoch", "best_chosen_on")
@@ -67,34 +81,26 @@ RESULT = ("accuracy", "test_accuracy_last", "test_accuracy_best", "best_epoch", 
 def _record(run: Path, config: RunConfig) -> dict[str, Any]:
     result = read_result(run)
     state = "running" if in_use(run) else "stopped" if result is None else "diverged" if "diverged" in result else "finished"
-    result, lines = result or {}, metrics(run)
-    last = lines[-1] if lines else {}
-    flow = full_flow(run, state) or next(reversed(_lines(run / GRADIENT_FLOW)), {})  # or that of the last epoch
+    lines = read_metrics(run)
+    last: Mapping[str, Any] = lines[-1] if lines else {}
+    found: Mapping[str, Any] = result or {}
+    flow = full_flow(run, state) or next(reversed(flows.read_lines(run)), {})  # or that of the last epoch
     return {
         "path": str(run),
         "method": config.method,
         "state": state,
-        "reason": result.get("diverged"),
+        "reason": found.get("diverged"),
         "epochs": len(lines),
         "of": config.epochs,
-        **{name: result.get(name) for name in RESULT},
+        **{name: found.get(name) for name in RESULT},
         "train_loss": last.get("train_loss"),
         **{name: last[name] for name in ("val_accuracy", "test_accuracy") if name in last},
-        "seconds": round(sum(line["seconds"] for line in lines), 3),
+        "seconds": round(sum(line.get("seconds", 0.0) for line in lines), 3),
         "layers": [
             {name: value for name, value in layer.items() if not isinstance(value, (list, dict))}
             for layer in flow.get("layers", [])
         ],
     }
-
-
-def metrics(run: Path) -> list[dict[str, Any]]:
-    """The per-epoch records of a run.
-
-    Raises:
-        ConfigError: they cannot be read.
-    """
-    return _lines(run / METRICS)
 
 
 def full_flow(run: Path, state: str) -> Flow | None:
@@ -104,16 +110,9 @@ def full_flow(run: Path, state: str) -> Flow | None:
         ConfigError: it cannot be read.
     """
     if state == "finished":
-        return next(iter(_lines(run / FULL_FLOW)), None)
-    lines = _lines(run / GRADIENT_FLOW)
-    return {**lines[-1], "loss": None} if state == "diverged" and lines else None  # its loss is a string, inf or nan
-
-
-def _lines(file: Path) -> list[Flow]:
-    """The records in a file, one in a .json file or one per line; empty if there is no file."""
-    try:
-        if file.suffix == ".json":
-            return [json.loads(file.read_text(encoding="utf-8"))] if file.exists() else []
-        return files.read_json_lines(file)
-    except ValueError as error:
-        raise ConfigError(f"{file}: damaged: {error}", hint="Omit this run, or remove the file.") from error
+        flow = flows.read_full(run)
+        return flow and flows.complete(flow, run / FULL_FLOW)
+    lines = flows.read_lines(run)
+    if state != "diverged" or not lines or not lines[-1]["layers"] or "event" not in lines[-1]:
+        return None
+    return flows.complete({**lines[-1], "loss": None}, run / GRADIENT_FLOW)  # its loss is a string, inf or nan

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsgcli import recipes, registry, settings
-from lsgcli.errors import ConfigError
+from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.settings import Applies, Settings, having, setting, when
 
 SENSOR = 1 << 16  # events have coordinates of 16 bits
@@ -514,23 +514,29 @@ def without_effect(given: Mapping[str, Any], configs: Sequence[RunConfig]) -> li
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
-    """A RunConfig from stored settings.
+    """A RunConfig from stored settings; None stands for the default.
 
     Raises:
         ConfigError: a name or value is invalid in this version.
     """
     if problems := check(values):
         raise ConfigError("\n".join(problems))
-    return RunConfig(**values)
+    return RunConfig(**{name: value for name, value in values.items() if value is not None})
 
 
 def from_checkpoint(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> RunConfig:
     """The settings stored in a checkpoint, updated with ``changes``. Paths and machine settings come from ``changes`` only.
 
     Raises:
-        ConfigError: as :func:`from_dict`.
+        CheckpointError: a stored setting is invalid in this version.
+        ConfigError: a change is invalid.
     """
     kept = {name: value for name, value in stored["settings"].items() if name not in MAY_CHANGE | PATHS}
     if "export" in stored:  # exports of every format run in this precision
         kept["precision"] = "fp32"
+    if problems := check({name: value for name, value in kept.items() if name not in changes}):
+        raise CheckpointError(
+            "\n".join(f"settings of the checkpoint: {line}" for line in problems),
+            hint="It may be from another version of lsg, or use a plug-in that is not installed.",
+        )
     return from_dict({**kept, **changes})

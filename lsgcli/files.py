@@ -11,9 +11,10 @@ import math
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lsgcli.errors import LsgError, StorageError
 
@@ -72,12 +73,27 @@ def append_json_line(target: Path, value: Any) -> None:
         raise storage_error(error, target) from error
 
 
-def read_json_lines(source: Path) -> list[dict[str, Any]]:
-    """The complete lines of a JSONL file; an incomplete last line, written by a killed process, is skipped."""
-    if not source.exists():
-        return []
-    lines = source.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+def check_regular(path: Path) -> None:
+    """Raise an OSError if ``path`` does not exist or is not a regular file, which a library would open without end."""
+    _refuse_special(path, path.stat().st_mode)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; an OSError for a folder, FIFO, device or socket, without waiting for it."""
+    flags = getattr(os, "O_NONBLOCK", 0)
+    stream = open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags))  # noqa: SIM115 (the caller closes it)
+    try:
+        _refuse_special(path, os.fstat(stream.fileno()).st_mode)
+    except OSError:
+        stream.close()
+        raise
+    return stream
+
+
+def _refuse_special(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        found = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
+        raise OSError(errno.EINVAL, f"found {found}, expected a regular file", str(path))
 
 
 def finite(value: Any) -> Any:

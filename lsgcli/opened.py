@@ -12,7 +12,7 @@ from lsgcli.config import RunConfig, from_checkpoint, without_effect
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import Progress
 from lsgcli.data.prepare import prepare
-from lsgcli.errors import CheckpointError, ConfigError, DataError
+from lsgcli.errors import ConfigError, DataError
 from lsgcli.models.base import SpikingNet
 
 log = logging.getLogger("lsg")
@@ -45,7 +45,9 @@ def open_checkpoint(
         CheckpointError: not a valid checkpoint.
     """
     model, stored = checkpoint.load(hub.local(path))
-    config, bundle, compute = open_data(stored, changes, splits, environment=environment, progress=progress)
+    checkpoint.check_described(stored, path)
+    with checkpoint.named(path):
+        config, bundle, compute = open_data(stored, changes, splits, environment=environment, progress=progress)
     model.spec = dataclasses.replace(model.spec, T=config.T)
     return Opened(model.to(compute.device), stored, config, bundle, compute)
 
@@ -61,6 +63,7 @@ def open_data(
     """Prepare the data of a stored configuration; set up device and precision.
 
     Args:
+        stored: passed :func:`lsgcli.checkpoint.check_described`.
         changes: settings that replace the stored ones; None means not given. Each must have an effect.
         splits: parts of the data to read.
         environment: settings of lower precedence, which need no effect.
@@ -70,15 +73,11 @@ def open_data(
         The resulting settings, the data, and device and precision.
 
     Raises:
-        CheckpointError: the configuration does not describe the training data.
+        CheckpointError: a setting in it is invalid in this version.
         ConfigError: a setting is invalid or has no effect.
         DataError: the data are missing, damaged, or differ from the training data.
     """
-    trained_on, data = stored["settings"].get("dataset"), stored["data"]
-    if trained_on is None or not {"mean", "std"} <= data.keys():
-        raise CheckpointError(
-            "found a checkpoint without a description of its training data, expected one written by `lsg train`"
-        )
+    trained_on, data = stored["settings"]["dataset"], stored["data"]
     given = {name: value for name, value in changes.items() if value is not None}
     of_its_own = {}
     if other := given.get("dataset", trained_on) != trained_on:  # how a data set is read is not taken over from another

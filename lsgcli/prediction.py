@@ -29,6 +29,7 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.models.integer import deployed
 
 OnError = Callable[[str, DataError], None]
+LARGEST = 1024  # samples of a batch whose size a checkpoint states
 AHEAD = 2  # batches prepared while the network computes
 
 
@@ -97,11 +98,14 @@ class Network:
         path = hub.local(path)
         runner = open_exported(path)
         if runner is not None:
-            config = from_checkpoint(runner.config, {**changes, "device": "cpu", "precision": "fp32"})
+            with checkpoint.named(path):
+                config = from_checkpoint(runner.config, {**changes, "device": "cpu", "precision": "fp32"})
             compute = set_up(config)
             return cls(torch.inference_mode()(lambda x: runner.run(x).logits), runner.config, config, compute, runner)
         model, stored = checkpoint.load(path)
-        config = from_checkpoint(stored, changes)
+        checkpoint.check_described(stored, path)
+        with checkpoint.named(path):
+            config = from_checkpoint(stored, changes)
         compute = set_up(config)
         model = deployed(model.to(compute.device), compute.precision)
 
@@ -151,7 +155,7 @@ def predict(
     Args:
         network: a network from :meth:`Network.open`, or the path of a checkpoint or export.
         paths: files, or folders, whose files are processed in path order, without hidden files.
-        batch_size: default: as in training.
+        batch_size: default: as in training, at most 1024.
         on_error: called with path and error of each file that cannot be read, instead of raising the error.
 
     Raises:
@@ -159,7 +163,7 @@ def predict(
         CheckpointError, ConfigError: as :meth:`Network.open`.
     """
     network = network if isinstance(network, Network) else Network.open(network)
-    batch_size = batch_size or network.config.batch_size
+    batch_size = batch_size or min(network.config.batch_size, LARGEST)
     items = [item for path in paths for item in _files(os.fspath(path), network.suffixes())]
     if not items:
         raise DataError("found no paths, expected recordings, images or folders", hint="Give at least one PATH.")

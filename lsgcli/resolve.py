@@ -4,18 +4,18 @@ import json
 import logging
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli import recipes, registry
+from lsgcli import recipes, registry, schema
 from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, base_type, check, without_effect
 from lsgcli.errors import ConfigError
-from lsgcli.rundir import CONFIG
+from lsgcli.rundir import CONFIG, Facts
 from lsgcli.settings import all_at_once
 
+HINT = "Give a TOML file, or the config.json of a run."
 LARGEST = 1 << 22  # bytes of a settings file
 VARIABLES = {f"LSG_{name.upper()}": name for name in FIELDS}
 BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -240,22 +240,24 @@ def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:
     """The settings in a file, and whether it is the configuration of a run."""
     if file is None:
         return {}, False
-    text = _text(file)
-    is_json = text.lstrip().startswith("{")  # invalid in TOML
-    try:
-        content = json.loads(text) if is_json else tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"--config {file}: not valid {'JSON' if is_json else 'TOML'}: {error}") from error
-    if is_json:
-        content = content.get("settings")
-        if not isinstance(content, dict):
+    source = file / CONFIG if file.is_dir() else file
+    text = schema.text(source, LARGEST, ConfigError, f"--config {file}", hint=HINT)
+    content: dict[str, Any]
+    if is_json := text.lstrip().startswith("{"):  # invalid in TOML
+        settings = schema.decode(text, Facts, f"--config {file}", ConfigError, hint=HINT).get("settings")
+        if settings is None:
             raise ConfigError(
                 f"--config {file}: found JSON without settings, expected the config.json of a run",
                 hint="`lsg train` writes one.",
             )
         # A setting that its version did not have was at the default, whatever the recipe says now.
-        content = {**{name: field.default for name, field in FIELDS.items()}, **content}
-        content = {name: value for name, value in content.items() if value is not None and name != "cache_dir"}
+        stored = {**{name: field.default for name, field in FIELDS.items()}, **settings}
+        content = {name: value for name, value in stored.items() if value is not None and name != "cache_dir"}
+    else:
+        try:
+            content = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"--config {file}: not valid TOML: {error}") from error
     found: dict[str, Any] = {}
     problems = []
     for key, value in content.items():
@@ -266,22 +268,3 @@ def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:
                 problems.append(f"--config {file}: {name} is set twice")
             found[name] = item
     return _valid(found, f"--config {file}: ", problems), is_json
-
-
-def _text(file: Path) -> str:
-    """The text of a regular file, or of ``config.json`` in a folder. Other and too large files are not opened."""
-    try:
-        if file.is_dir():
-            file = file / CONFIG
-        found = file.stat()
-        if not stat.S_ISREG(found.st_mode):
-            problem = "found a device or pipe, expected a regular file"
-        elif found.st_size > LARGEST:
-            problem = f"found {found.st_size:,} bytes, expected settings, at most {LARGEST:,} bytes"
-        else:
-            return file.read_text(encoding="utf-8")
-    except OSError as error:
-        problem = str(error.strerror)
-    except ValueError as error:  # a NUL in the path, or invalid UTF-8 in the file
-        problem = f"cannot be read as text: {error}"
-    raise ConfigError(f"--config {file}: {problem}", hint="Give a TOML file, or the config.json of a run.")

@@ -15,12 +15,13 @@ runs/<dataset>-<arch>-<method>/<UTC time>-s<seed>-<tail>/
 import contextlib
 import datetime
 import json
+import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
-from lsgcli import files
+from lsgcli import files, schema
 from lsgcli.config import RunConfig, from_dict
 from lsgcli.errors import ConfigError, LsgError, RunInUseError, StorageError
 
@@ -33,7 +34,74 @@ OF_SAFETENSORS = ".tmp??????"  # temporary files of save_file, which a killed pr
 FILES = frozenset({CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW, BEST, LAST, DIVERGED, REPORT, RESULT, LOCK})
 SCHEMA = "lsg.run/1"
 BEFORE_SCHEMA = {"settings", "lsg", "argv", "started"}  # keys of a config.json from before it contained its schema
-LARGEST = 1 << 26  # bytes of a config.json
+
+
+class Source(TypedDict):
+    """A checkpoint that a run was initialised from."""
+
+    sha256: str
+
+
+class Precision(TypedDict):
+    """The precision of a run."""
+
+    used: NotRequired[str | None]
+
+
+class Processes(TypedDict):
+    """The number of processes of a run from an epoch on."""
+
+    from_epoch: int
+    processes: int
+
+
+class Facts(TypedDict):
+    """The content of config.json, with the facts from :func:`lsgcli.run.facts`."""
+
+    schema: NotRequired[str]
+    settings: NotRequired[dict[str, Any]]
+    started: NotRequired[str]
+    precision: NotRequired[Precision]
+    sources: NotRequired[dict[str, Source]]
+    data_digest: NotRequired[str]
+    extended: NotRequired[list[dict[str, Any]]]
+    processes: NotRequired[list[Processes]]
+
+
+class Result(TypedDict):
+    """The content of result.json."""
+
+    accuracy: float | None
+    run: NotRequired[str]
+    diverged: NotRequired[str]
+    checkpoint: NotRequired[str]
+    test_accuracy_last: NotRequired[float | None]
+    test_accuracy_best: NotRequired[float | None]
+    best_epoch: NotRequired[int]
+    best_chosen_on: NotRequired[Literal["val", "test"]]
+    best_accuracy: NotRequired[float]
+
+
+class Epoch(TypedDict):
+    """A line of metrics.jsonl."""
+
+    epoch: int
+    seconds: NotRequired[float]
+    train_loss: NotRequired[float | None]
+    train_accuracy: NotRequired[float | None]
+    val_loss: NotRequired[float | None]
+    val_accuracy: NotRequired[float | None]
+    test_loss: NotRequired[float | None]
+    test_accuracy: NotRequired[float | None]
+    lr: NotRequired[float | None]
+    data_wait: NotRequired[float | None]
+
+
+class Line(TypedDict):
+    """What the lines of metrics.jsonl and gradient-flow.jsonl have in common."""
+
+    epoch: int
+    event: NotRequired[str]
 
 
 def new_path(config: RunConfig) -> Path:
@@ -97,7 +165,7 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
     def trim(self, epochs: int) -> None:
         """Remove records of epochs from ``epochs`` on, written by a killed process after its last checkpoint."""
         for file in (self.metrics_file, self.gradient_flow_file):
-            lines = files.read_json_lines(file)
+            lines = schema.read_lines(file, Line, ConfigError)
             kept = [line for line in lines if line["epoch"] < epochs and line.get("event") != "diverged"]
             if file.exists():
                 files.write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
@@ -112,10 +180,8 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
 def is_run(path: Path) -> bool:
     """Whether a directory contains a run, that is, a ``config.json`` written by any version of `lsg train`."""
     try:
-        if not (path / CONFIG).is_file() or (path / CONFIG).stat().st_size > LARGEST:
-            return False
         stored = read_facts(path)
-    except (OSError, ConfigError):
+    except ConfigError:
         return False
     return str(stored.get("schema", "")).startswith("lsg.run/") or stored.keys() >= BEFORE_SCHEMA
 
@@ -169,43 +235,46 @@ def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:
     files.write_json(run.config_file, {**facts, "schema": SCHEMA, "settings": config.to_dict()})
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """The content of config.json, with the facts from :func:`lsgcli.run.facts`; a ConfigError if it is not readable."""
-    try:
-        return dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path / CONFIG}: not a readable run configuration: {error}") from error
+def read_facts(path: Path) -> Facts:
+    """The content of config.json; a ConfigError if it is not readable."""
+    return schema.read(path / CONFIG, Facts, ConfigError, hint="Restore the file, or start a new run.")
 
 
 def read_config(path: Path) -> RunConfig:
     """The settings of the run in a directory; a ConfigError if they are not readable, or invalid in this version."""
-    facts = read_facts(path)
-    if not isinstance(facts.get("settings"), dict):
-        raise ConfigError(f"{path / CONFIG}: not a readable run configuration: found no settings")
-    return from_dict(facts["settings"])
+    settings = read_facts(path).get("settings")
+    if settings is None:
+        raise ConfigError(f"{path / CONFIG}: found no settings, expected the configuration of a run")
+    try:
+        return from_dict(settings)
+    except ConfigError as error:
+        raise ConfigError(f"{path / CONFIG}: {error.message}", hint=error.hint) from error
 
 
 def read_precision(path: Path) -> str:
     """The precision of the run in a directory, which does not change when it is resumed on other hardware."""
-    used = read_facts(path).get("precision", {}).get("used")
-    return str(used or read_config(path).precision)
+    return read_facts(path).get("precision", {}).get("used") or read_config(path).precision
 
 
 def read_sources(path: Path) -> dict[str, str]:
     """SHA-256 of the checkpoints that a run was initialised from, by setting name."""
-    return {name: str(source["sha256"]) for name, source in read_facts(path).get("sources", {}).items()}
+    return {name: source["sha256"] for name, source in read_facts(path).get("sources", {}).items()}
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
     """The final record of the run in a directory; None if it has not finished.
 
     A diverged run counts as finished: its ``accuracy`` is None, and ``diverged`` contains the reason.
+
+    Raises:
+        ConfigError: the file is damaged.
     """
-    try:
-        record = json.loads((path / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and "accuracy" in record else None
+    return dict(schema.read(path / RESULT, Result, ConfigError)) if os.path.lexists(path / RESULT) else None
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The per-epoch records of the run in a directory; a ConfigError if they are damaged."""
+    return [dict(line) for line in schema.read_lines(path / METRICS, Epoch, ConfigError)]
 
 
 def accuracy_on_test(checkpoint: Path) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lsgcli import registry
 from lsgcli.errors import ConfigError
+from lsgcli.schema import LONG, shown
 
 FLOAT32 = (1.2e-38, 3.4e38)  # range of normal float32 numbers, because settings are converted to tensors
 EXPECTED = {int: "an integer", float: "a finite number", str: "a string", bool: "true or false"}
@@ -112,7 +113,7 @@ def check(values: Mapping[str, Any], fields: Mapping[str, dataclasses.Field[Any]
     problems = []
     for name, value in values.items():
         if name not in fields:
-            problems.append(registry.unknown("setting", str(name), list(fields)))
+            problems.append(registry.unknown("setting", str(name)[:LONG], list(fields)))
         elif value is not None and (problem := _problem(fields[name], value)):
             problems.append(f"{name}: {problem}")
     return problems
@@ -123,12 +124,12 @@ def _problem(one: dataclasses.Field[Any], value: Any) -> str | None:
     if about["several"] and type(value) is str and value:
         names, found = registry.names(about["kind"]), listed(value)
         if not set(found) <= set(names):
-            return f"found {value!r}, expected 'none' or a comma-separated list of {', '.join(names)}"
-        return f"found {value!r}, expected each name once" if len(set(found)) < len(found) else None
+            return f"found {shown(value)}, expected 'none' or a comma-separated list of {', '.join(names)}"
+        return f"found {shown(value)}, expected each name once" if len(set(found)) < len(found) else None
     if about["kind"] and type(value) is str and value and not registry.known(about["kind"], value):
-        return registry.unknown(about["kind"], value, registry.names(about["kind"]))
+        return registry.unknown(about["kind"], value[:LONG], registry.names(about["kind"]))
     expected = _expected(about, wanted, value)
-    return expected and f"found {value!r}, expected {expected}"
+    return expected and f"found {shown(value)}, expected {expected}"
 
 
 def _expected(about: Mapping[str, Any], wanted: type, value: Any) -> str | None:

@@ -66,6 +66,12 @@ def collect(folder: Path) -> Collection:
         ConfigError: the folder contains no runs with a test accuracy.
     """
     plan, (runs, unreadable) = load(folder), find_runs(folder)
+    for path in list(runs):
+        try:
+            read_result(path)
+        except ConfigError as error:
+            unreadable.append(error.message)
+            del runs[path]
     notes = [f"Skipped: {'; '.join(message.splitlines())}." for message in unreadable]
     if untested := {path for path in runs if _is_untested(path)}:
         notes.append(f"Left out: {len(untested)} runs without a test accuracy, such as trials of `lsg tune`.")

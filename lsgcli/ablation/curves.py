@@ -1,16 +1,19 @@
 """Curves of an ablation's runs, averaged over seeds, for charts."""
 
-import json
+import functools
+import logging
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsgcli import files
+from lsgcli import flows
 from lsgcli.ablation.plan import Cell
-from lsgcli.rundir import FULL_FLOW, GRADIENT_FLOW, METRICS
+from lsgcli.errors import ConfigError
+from lsgcli.rundir import read_metrics
 
+log = logging.getLogger("lsg")
 MOVED = 1e-6  # range of beta or alpha over training below which they count as constant
 Rows = Mapping[str, Sequence[Path]]  # label of a row -> directories of its finished runs
 
@@ -38,7 +41,7 @@ def finished(
 
 def evaluated_on(rows: Rows) -> str:
     """The split whose accuracy the runs record after each epoch: ``val``, ``test``, or both."""
-    lines = [line for paths in rows.values() for path in paths for line in files.read_json_lines(path / METRICS)]
+    lines = [line for paths in rows.values() for path in paths for line in _read(read_metrics, path)]
     return " and ".join(split for split in ("val", "test") if any(f"{split}_accuracy" in line for line in lines))
 
 
@@ -46,7 +49,7 @@ def by_epoch(rows: Rows, measure: str) -> list[Curve]:
     """``accuracy`` or ``loss`` by epoch on the split evaluated after each epoch, one curve per row. Figure 4 of the paper."""
 
     def values(path: Path) -> list[float | None]:
-        return [line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in files.read_json_lines(path / METRICS)]
+        return [line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in _read(read_metrics, path)]
 
     return _curves(rows, values)
 
@@ -55,10 +58,8 @@ def coverage(rows: Rows) -> list[Curve]:
     """Share of u inside the surrogate's interval by layer, for the final network, one curve per row. Figure 5 of the paper."""
 
     def values(path: Path) -> list[float | None]:
-        try:
-            return [layer["coverage"] for layer in json.loads((path / FULL_FLOW).read_text(encoding="utf-8"))["layers"]]
-        except (OSError, ValueError, KeyError):
-            return []
+        flow = _read(flows.read_full, path)
+        return [layer.get("coverage") for layer in flow["layers"]] if flow else []
 
     return _curves(rows, values)
 
@@ -68,16 +69,24 @@ def over_training(paths: Sequence[Path], measure: str) -> list[Curve]:
 
     Empty if the values are constant.
     """
-    histories = [
-        [line["layers"] for line in files.read_json_lines(path / GRADIENT_FLOW) if "event" not in line] for path in paths
-    ]
+    histories = [[line["layers"] for line in _read(flows.read_lines, path) if "event" not in line] for path in paths]
     names = next(([layer["name"] for layer in history[0]] for history in histories if history), [])
     curves = [
-        _over_seeds(name, [[epoch[index][measure] for epoch in history] for history in histories])
+        _over_seeds(name, [[epoch[index].get(measure) for epoch in history] for history in histories])
         for index, name in enumerate(names)
     ]
     moved = any(max(curve.mean) - min(curve.mean) > MOVED for curve in curves if curve.mean)
     return curves if moved else []
+
+
+@functools.cache
+def _read(reader: Callable[[Path], Any], path: Path) -> Any:
+    """The records of a run, or with a warning none if they are damaged."""
+    try:
+        return reader(path)
+    except ConfigError as error:
+        log.warning("%s; the charts are without them", error.message)
+        return []
 
 
 def _curves(rows: Rows, values: Callable[[Path], list[float | None]]) -> list[Curve]:

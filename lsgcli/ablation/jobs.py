@@ -18,11 +18,13 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict
 
-from lsgcli import files
-from lsgcli.errors import RunInUseError, Stopped
-from lsgcli.rundir import METRICS, in_use, is_run, read_result
+from msgspec import Meta
+
+from lsgcli import files, schema
+from lsgcli.errors import ConfigError, RunInUseError, Stopped
+from lsgcli.rundir import in_use, is_run, read_metrics, read_result
 
 if TYPE_CHECKING:
     from lsgcli.ablation.plan import Cell
@@ -136,6 +138,15 @@ class Attempt:
         files.write_json(self.job.file(".json"), record)
 
 
+class AttemptRecord(TypedDict):
+    """Record of an attempt; ``status`` is None until it ends."""
+
+    status: int | None
+    host: NotRequired[str]
+    pid: NotRequired[Annotated[int, Meta(gt=1)]]  # others stand for groups of processes
+    at: NotRequired[str]
+
+
 @dataclass(frozen=True)
 class State:
     """State of a cell.
@@ -175,9 +186,12 @@ def state(cell: "Cell", alive: bool = False) -> State:
     Args:
         alive: whether its job is queued or running, as far as the launcher knows.
     """
-    if (result := read_result(cell.path)) is not None:
-        return State("done", accuracy=result["accuracy"], message=result.get("diverged", ""))
-    epochs = [line for line in files.read_json_lines(cell.path / METRICS) if "event" not in line]
+    try:
+        if (result := read_result(cell.path)) is not None:
+            return State("done", accuracy=result["accuracy"], message=result.get("diverged", ""))
+        epochs: list[Any] = read_metrics(cell.path)
+    except ConfigError as error:
+        return State("failed", message=error.message)
     latest = epochs[-1] if epochs else {}
     accuracy = latest.get("val_accuracy", latest.get("test_accuracy"))
     progress = len(epochs), cell.config.epochs if is_run(cell.path) else 0, accuracy
@@ -195,8 +209,8 @@ def state(cell: "Cell", alive: bool = False) -> State:
 def read_record(file: Path) -> dict[str, Any]:
     """The record of a job's latest attempt; empty if there was none."""
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return dict(schema.read(file, AttemptRecord, ConfigError))
+    except ConfigError:
         return {}
 
 

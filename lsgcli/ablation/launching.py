@@ -4,19 +4,18 @@
 """
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
-from lsgcli import files
+from lsgcli import files, schema
 from lsgcli.ablation.cells import command
 from lsgcli.ablation.jobs import FOLDER, Job, State, state
 from lsgcli.ablation.launchers import Launcher
 from lsgcli.ablation.plan import Cell, Plan
-from lsgcli.errors import LsgError, Stopped, error_of
+from lsgcli.errors import ConfigError, LsgError, Stopped, error_of
 from lsgcli.rundir import read_result
 from lsgcli.training.signals import StopRequest
 
@@ -24,7 +23,13 @@ BOOK = "jobs.json"
 ATTEMPTS = 5  # of a job that is interrupted before it completes an epoch
 REFRESH = 0.1  # seconds
 States = Mapping[str, State]  # by name of the job
-Book = dict[str, Any]  # entry of jobs.json
+
+
+class Book(TypedDict):
+    """Entry of jobs.json."""
+
+    ids: dict[str, str]
+    cancelled: bool
 
 
 def job_of(cell: Cell) -> Job:
@@ -82,7 +87,7 @@ class Launch:
                 if name in book["ids"] and one.kind in ("running", "waiting")
             }
             self.launcher.cancel(alive)
-            book.update(ids={}, cancelled=True)
+            book["ids"], book["cancelled"] = {}, True
         return len(alive)
 
     def _step(self) -> dict[str, State]:
@@ -128,10 +133,8 @@ class Launch:
 
     def _read(self) -> dict[str, Book]:
         """The content of jobs.json, with an entry for this launcher."""
-        try:
-            stored = json.loads((self.root / BOOK).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            stored = {}
+        file = self.root / BOOK
+        stored: dict[str, Any] = schema.read(file, dict[str, Book], ConfigError) if os.path.lexists(file) else {}
         return {self.name: {"ids": {}, "cancelled": False}, **stored}
 
     @contextmanager

@@ -71,7 +71,7 @@ SETTINGS = {
 def figure(config: RunConfig, table: str | None) -> Figure | None:
     """The value in the paper's ``table`` for the same network and data set, or None."""
     same = {**SETTINGS, "arch": ARCH.get(config.dataset)}
-    if table is None or any(getattr(config, name) != value for name, value in same.items()):
+    if table not in FIGURES or any(getattr(config, name) != value for name, value in same.items()):
         return None
     return FIGURES[table].get((config.dataset, config.method, fixed_width(config), config.T))
 

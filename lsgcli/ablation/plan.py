@@ -11,10 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
-from lsgcli import files
-from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, from_dict
+from msgspec import Meta
+
+from lsgcli import files, schema
+from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, check, from_dict
 from lsgcli.errors import ConfigError
 from lsgcli.run import identity
 from lsgcli.rundir import RUNS
@@ -23,6 +25,21 @@ PLAN = "ablation.json"
 
 Variant = Mapping[str, Any]  # settings that distinguish a row
 Row = tuple[Variant, RunConfig]  # with the complete settings, of any seed
+
+
+class StoredRow(TypedDict):
+    """A row in ablation.json."""
+
+    variant: dict[str, int | float | str | bool | None]
+    settings: dict[str, Any]
+
+
+class StoredPlan(TypedDict):
+    """The content of ablation.json."""
+
+    rows: Annotated[list[StoredRow], Meta(min_length=1)]
+    seeds: list[int]
+    table: str | None
 
 
 @dataclass(frozen=True)
@@ -86,15 +103,15 @@ def load(root: Path) -> Plan | None:
     file = root / PLAN
     if not file.exists():
         return None
+    hint = "Delete the file: the runs are found without it, in default order."
+    record = schema.read(file, StoredPlan, ConfigError, hint=hint)
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
         rows = tuple((row["variant"], from_dict(row["settings"])) for row in record["rows"])
+        if problems := [line for seed in record["seeds"] for line in check({"seed": seed})]:
+            raise ConfigError(problems[0])
         return Plan(root, rows, tuple(record["seeds"]), record["table"])
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
-        raise ConfigError(
-            f"{file}: found an invalid plan of an ablation: {error}",
-            hint="Delete the file: the runs are found without it, in default order.",
-        ) from error
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error.message}", hint=hint) from error
 
 
 def grid(axes: Mapping[str, Sequence[Any]]) -> tuple[Variant, ...]:

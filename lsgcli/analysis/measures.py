@@ -8,11 +8,7 @@ import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-from lsgcli import files
-from lsgcli.rundir import GRADIENT_FLOW
 
 
 @dataclass(frozen=True)
@@ -156,7 +152,6 @@ RECORD: dict[str, Field] = {
         empty=True,
     ),
 }
-HISTORY = ("beta", "alpha", "coverage")  # fields over training
 MEASURES = {key: field for key, field in LAYER.items() if field.title}
 
 
@@ -191,26 +186,3 @@ def csv_text(flows: Iterable[Mapping[str, Any]]) -> str:
         for layer in flow["layers"]:
             writer.writerow([flow["checkpoint"], flow["method"], *(value(layer, key) for key in keys)])
     return out.getvalue()
-
-
-def history(checkpoint: Path) -> dict[str, Any] | None:
-    """The history of the run that contains a checkpoint; None if there is no gradient-flow.jsonl in its directory.
-
-    Returns:
-        ``{"epochs": [0, 1, ...], "layers": {name: {"beta": [...], "alpha": [...], "coverage": [...]}}}``, up to the epoch in which
-        training diverged, if any.
-    """
-    try:
-        lines = files.read_json_lines(checkpoint.parent / GRADIENT_FLOW)
-        epochs = [line for line in lines if line.get("event") != "diverged"]
-        if not epochs:
-            return None
-        by_name = [{layer["name"]: layer for layer in line["layers"]} for line in epochs]
-        return {
-            "epochs": [line["epoch"] for line in epochs],
-            "layers": {
-                name: {key: [layers.get(name, {}).get(key) for layers in by_name] for key in HISTORY} for name in by_name[0]
-            },
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not a file of lsg
-        return None

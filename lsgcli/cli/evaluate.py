@@ -34,6 +34,7 @@ def evaluate(
     """
     common.messages(quiet, verbose, common.AROUND)
     from lsgcli import hub
+    from lsgcli.checkpoint import named
     from lsgcli.export import open_exported
     from lsgcli.opened import open_checkpoint, open_data
     from lsgcli.report import terminal
@@ -65,7 +66,7 @@ def evaluate(
                 hint="Export the checkpoint again with this -T.",
             )
         changes["device"] = "cpu"
-        with terminal.preparing(quiet) as progress:
+        with terminal.preparing(quiet) as progress, named(path):
             config, bundle, _ = open_data(runner.config, changes, ("test",), environment=common.around(), progress=progress)
         run = functools.partial(of_export, runner)
     from lsgcli.report import records

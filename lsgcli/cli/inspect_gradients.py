@@ -94,8 +94,8 @@ def inspect_gradients(
     gates = parse_verdicts(fail_on) if fail_on is not None else set()
     thresholds = parse_limits(limit or [])
     from lsgcli.analysis import Sample, measures
-    from lsgcli.analysis.measures import history
     from lsgcli.checkpoint import check_unfolded
+    from lsgcli.flows import history
     from lsgcli.opened import open_checkpoint
     from lsgcli.report import drawing, figures, flow_terminal, page, terminal
     from lsgcli.run import full_flow
@@ -110,7 +110,7 @@ def inspect_gradients(
         check_unfolded(path, found.stored, "Gradient flow is measured as in training, with batch statistics.")
         flow = full_flow(found.model, found.bundle, found.config, found.compute, batches, thresholds, sample)
         names = {"checkpoint": checkpoint, "method": found.config.method}
-        flows.append({**flow, **names, "history": files.finite(history(path))})
+        flows.append({**flow, **names, "history": history(path)})
     if as_json:
         print_json(flows[0] if len(flows) == 1 else flows)
     elif as_csv:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lsgcli.prediction import Network
     from lsgcli.report.predictions import Lines
 
+LISTED = 1 << 26  # bytes of a list of paths
 LATENCIES = 100_000  # of the last timesteps of a stream
 
 
@@ -157,7 +158,12 @@ def _listed(paths: list[str]) -> list[str]:
         if path != "-":
             listed.append(path)
             continue
-        content = sys.stdin.buffer.read() if sys.stdin else b""  # closed by <&-
+        content = sys.stdin.buffer.read(LISTED + 1) if sys.stdin else b""  # closed by <&-
+        if len(content) > LISTED:
+            raise DataError(
+                f"-: found more than {LISTED:,} bytes on stdin, expected a list of paths",
+                hint="Give parts of the list, as xargs does.",
+            )
         lines = content.split(b"\0") if b"\0" in content else content.splitlines()
         listed += [os.fsdecode(line) for line in lines if line]
     if not listed:

@@ -1,13 +1,12 @@
 """``lsg push``: upload a trained network to the Hugging Face Hub."""
 
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsgcli import files, rundir
+from lsgcli import rundir
 from lsgcli.cli import common
 from lsgcli.output import print_result
 
@@ -53,18 +52,18 @@ def push(
 
 def _export(exporter: "HF", path: Path, folder: Path, repository: str) -> None:
     """Write the files of the model card, and a page of the gradient flow of a run's resulting checkpoint."""
-    from lsgcli.analysis.measures import history
     from lsgcli.checkpoint import read_config
     from lsgcli.export import ExportOptions, read
     from lsgcli.export.verify import NOTHING
+    from lsgcli.flows import complete, history, read_full
     from lsgcli.report.page import flow_page
 
     options = ExportOptions(fold_bn=bool(read_config(path)["folded"]))
     _, written, content = read(path, "hf", options)
     exporter.write(written, content, folder, options)
     exporter.conclude(folder, content, {"path": repository, **NOTHING})
-    result, flow = rundir.read_result(path.parent) or {}, path.parent / rundir.FULL_FLOW
-    if flow.is_file() and Path(str(result.get("checkpoint"))).name == path.name:
+    result = rundir.read_result(path.parent)
+    if result and Path(result.get("checkpoint", "")).name == path.name and (flow := read_full(path.parent)):
         names = {"checkpoint": repository, "method": content.config["settings"]["method"], "history": history(path)}
-        page = flow_page([{**json.loads(flow.read_text(encoding="utf-8")), **files.finite(names)}])
+        page = flow_page([{**complete(flow, path.parent / rundir.FULL_FLOW), **names}])
         (folder / FLOW_PAGE).write_text(page, encoding="utf-8")

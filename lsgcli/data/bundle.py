@@ -5,13 +5,37 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
+from msgspec import Meta
 
 from lsgcli.data.datasets.base import EventDataset, Sample
 
 OUTCOMES = ("left_out", "saturated", "medians")  # keys of info about loading; all others describe the data
+
+
+class Medians(TypedDict):
+    """Medians over the recordings of the training part."""
+
+    events: Annotated[int, Meta(ge=1)]
+    duration_us: Annotated[int, Meta(ge=1)]
+
+
+_Side = Annotated[int, Meta(ge=1, le=1 << 16)]
+
+
+class Description(TypedDict):
+    """What a checkpoint states about its training data: facts of a :class:`DataBundle`, and others of the data set."""
+
+    static: NotRequired[bool]
+    channels: NotRequired[Annotated[int, Meta(ge=1)]]
+    mean: NotRequired[list[float] | None]
+    std: NotRequired[list[Annotated[float, Meta(gt=0)]] | None]
+    samples: NotRequired[str]
+    sensor: NotRequired[tuple[_Side, _Side]]
+    versions: NotRequired[dict[str, int]]
+    medians: NotRequired[Medians | None]
 
 
 class Rows:

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from lsgcli import files
+from lsgcli import files, schema
 from lsgcli.config import RunConfig
-from lsgcli.errors import StorageError
+from lsgcli.errors import DataError, StorageError
 
 log = logging.getLogger("lsg")
 VERSION = 3  # of the format of the cache and its notes
@@ -100,15 +100,17 @@ def _note(path: Path) -> Path:
 def _read(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[np.ndarray, Note] | None:
     """An existing array and its note; None if one of them is missing or damaged."""
     try:
-        note: Note = json.loads(_note(path).read_text(encoding="utf-8"))
+        if not _note(path).exists():
+            return None
+        note: Note = schema.read(_note(path), dict[str, Any], DataError)
         found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         if found.shape == shape and found.dtype == dtype:
             return found, note
         problem = f"found {found.dtype} of shape {found.shape}, expected {dtype} of shape {shape}"
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError) as error:  # too short for what its header says, or no header
-        problem = str(error)
+    except (DataError, OSError, ValueError, EOFError) as error:  # too short for what its header says, or no header
+        problem = error.message if isinstance(error, DataError) else str(error)
     log.warning("%s: damaged (%s); rebuilding the cache", path, problem)
     with contextlib.suppress(OSError):
         _note(path).unlink()

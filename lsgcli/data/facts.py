@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import logging
 import os
 import statistics
@@ -13,13 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lsgcli import schema
 from lsgcli.config import RunConfig
 from lsgcli.data import manifest, parallel, readers
 from lsgcli.data.datasets.base import Dataset, EventDataset, ImageDataset, Listing, Sample
 from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import walk
-from lsgcli.data.simulate import NOTE
+from lsgcli.data.simulate import NOTE, Simulation
 from lsgcli.errors import DataError
 
 log = logging.getLogger("lsg")
@@ -187,11 +187,14 @@ def _digest(lines: Iterable[str]) -> str:
 
 def _simulated(folder: Path) -> dict[str, Any]:
     """The note of `lsg data simulate`, if it created the folder."""
-    try:
-        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        simulation = {"seed": note["seed"], "per_class": note["per_class"], "complete": (folder / manifest.NAME).exists()}
-    except (OSError, ValueError, KeyError, TypeError):
+    if not os.path.lexists(folder / NOTE):
         return {}
+    try:
+        note = schema.read(folder / NOTE, Simulation, DataError)
+    except DataError as error:
+        log.warning("%s", error.message)
+        return {}
+    simulation = {"seed": note["seed"], "per_class": note["per_class"], "complete": (folder / manifest.NAME).exists()}
     if not simulation["complete"]:
         log.warning("%s: incomplete simulation; repeat its command to finish it", folder)
     return {"simulated": simulation}

@@ -5,14 +5,14 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
-from lsgcli import registry
+from lsgcli import registry, schema
 from lsgcli.config import RunConfig
 from lsgcli.data import cache, parallel, random
-from lsgcli.data.bundle import DataBundle, Split
+from lsgcli.data.bundle import DataBundle, Medians, Split
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Progress, Sample, fingerprint
 from lsgcli.data.frames import FULL
 from lsgcli.data.splits import drawn
@@ -24,6 +24,14 @@ PREPARING = "preparing data"
 
 Found = tuple[str, DataError | None]  # a path, and its error if already known
 Loaded = np.ndarray | DataError
+
+
+class LoadedNote(TypedDict):
+    """Part of the note of a cache file; see :func:`load_all`."""
+
+    left_out: dict[str, str]
+    saturated: tuple[int, int]
+    medians: Medians | None
 
 
 def prepare(
@@ -176,6 +184,10 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: paralle
 
         The failure may have been caused by the disk or a system limit rather than the file.
         """
+        try:
+            schema.check(note, LoadedNote, "note", DataError)
+        except DataError:
+            return False
         missing = [sample for sample in samples if sample.key in note["left_out"]]
         return not missing or (config.skip_bad and not any(_readable(dataset, sample) for sample in missing))
 

@@ -7,18 +7,17 @@ orientation.
 
 import functools
 import hashlib
-import json
 import os
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from lsgcli import files
+from lsgcli import files, schema
 from lsgcli.data import camera, manifest, parallel, random, readers
 from lsgcli.data.datasets.base import Sample, image_suffixes, read_image
 from lsgcli.data.datasets.cifar_dvs import CLASSES
@@ -35,6 +34,15 @@ NUMBERS = 1000  # recordings of a class in CIFAR10-DVS, numbered from 0
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue, ITU-R BT.601
 # Three times around a circle of 4 pixels. The thresholds are such that CIFAR-10's images give 200,000 events in the mean.
 MODEL = camera.Camera(1_200_000, frames=97, loops=3, amplitude=4.0, threshold=0.11, sigma=0.015, noise=0.02, around="edge")
+
+
+class Simulation(TypedDict):
+    """The content of simulation.json."""
+
+    seed: int
+    per_class: int | None
+    format: NotRequired[str]
+    images: NotRequired[str]
 
 
 def _aedat2(path: Path, events: Events, comment: str) -> None:
@@ -196,18 +204,14 @@ def _targets(out: Path, names: list[str], suffix: str) -> list[Path]:
 def _check_settings(out: Path, settings: dict[str, Any], targets: list[Path]) -> None:
     """Check that ``out`` contains no recordings with other settings."""
     hint = "Give another folder, or remove this one."
-    try:
-        note = json.loads((out / NOTE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not os.path.lexists(out / NOTE):
         for folder in {target.parent for target in targets}:
             for path in folder.glob(f"*{targets[0].suffix}"):
-                raise ConfigError(f"{path}: found a recording without a {NOTE} with its settings", hint=hint) from None
+                raise ConfigError(f"{path}: found a recording without a {NOTE} with its settings", hint=hint)
         return
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{out / NOTE}: cannot be read ({error}), expected the note of a simulation", hint=hint) from error
-    there = note if isinstance(note, dict) else {}
+    there = schema.read(out / NOTE, Simulation, ConfigError, hint=hint)
     other = [
-        "other images" if key == "images" else f"{key} {there.get(key)}, not {value}"
+        "other images" if key == "images" else f"{key} {str(there.get(key))[: schema.LONG]}, not {value}"
         for key, value in settings.items()
         if there.get(key) != value
     ]

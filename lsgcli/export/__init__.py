@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,10 @@ import torch
 
 from lsgcli import __version__, checkpoint, models, registry
 from lsgcli.checkpoint import Checkpoint
-from lsgcli.config import PATHS
+from lsgcli.config import PATHS, from_checkpoint
 from lsgcli.errors import CheckpointError, ConfigError, require
 from lsgcli.export.runners import Runner
+from lsgcli.files import check_regular
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold, is_folded
 from lsgcli.models.quantise import round_weights
@@ -168,6 +169,9 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
             a value per timestep.
     """
     found = checkpoint.read(path)
+    checkpoint.check_described(found.config, path)
+    with checkpoint.named(path):
+        from_checkpoint(found.config, {})
     trained, config = checkpoint.restored(found, path), found.config
     if T not in (None, trained.T):
         _set_timesteps(trained, config["arch"], T)
@@ -232,8 +236,35 @@ def read_metadata(found: Mapping[str, str], path: Path) -> dict[str, Any]:
             f"expected an export by `lsg export`, version {VERSION!r}",
             hint="Export the checkpoint again with this version of lsg.",
         )
-    config: dict[str, Any] = json.loads(found["lsg.config"])
+    config = checkpoint.decode_config(found.get("lsg.config", ""), path)
+    if "export" not in config:
+        raise CheckpointError(f"{path}: configuration: found no export, expected one", hint="Export the checkpoint again.")
+    checkpoint.check_described(config, path)
     return config
+
+
+def check_count(config: Mapping[str, Any], count: int, path: Path) -> None:
+    """Check that an export names as many layers as its graph has; a CheckpointError if not."""
+    if (found := len(config["export"]["layers"])) != count:
+        raise CheckpointError(
+            f"{path}: configuration: export.layers: found {found}, expected {count}, as in the graph",
+            hint="Export the checkpoint again.",
+        )
+
+
+def check_layers(config: Mapping[str, Any], states: Sequence[torch.Tensor], path: Path) -> None:
+    """Check that the layers of an export of one timestep are those of its graph, which has the state u (B, C, ...) of each.
+
+    Raises:
+        CheckpointError: their number differs, or a layer has another number of thresholds.
+    """
+    check_count(config, len(states), path)
+    for (name, layer), u in zip(config["export"]["layers"].items(), states, strict=True):
+        if isinstance(layer["threshold"], list) and len(layer["threshold"]) != u.shape[1]:
+            raise CheckpointError(
+                f"{path}: configuration: export.layers: {name}: found {len(layer['threshold'])} thresholds, expected {u.shape[1]} or one",
+                hint="Export the checkpoint again.",
+            )
 
 
 @contextmanager
@@ -290,5 +321,10 @@ def open_exported(path: Path) -> Runner | None:
     form = format_of(path)
     if form is None or form.is_checkpoint or not path.exists():
         return None
+    if not form.folder:
+        try:
+            check_regular(path)
+        except OSError as error:
+            raise CheckpointError(f"{path}: {error.strerror}", hint="Write the export to a file first.") from error
     form.check()
     return form().open(path)

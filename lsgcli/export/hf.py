@@ -1,11 +1,13 @@
 """The network as a folder for a model hub: weights, configuration, and a model card with measured results."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lsgcli import schema
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.config import MAY_CHANGE, from_dict, option_words
 from lsgcli.errors import CheckpointError
@@ -14,9 +16,13 @@ from lsgcli.export.runners import Runner
 from lsgcli.export.safetensors import SafeTensors
 from lsgcli.export.verify import described
 from lsgcli.models.base import SpikingNet
+from lsgcli.output import clean
 from lsgcli.registry import register
 from lsgcli.resolve import differing
 
+PLAIN = ",.-+=/()"  # characters that are no markup inside a line of text
+ESCAPED = {"<": "&lt;", ">": "&gt;", "&": "&amp;", **{char: char for char in PLAIN}}
+BEST = {"epoch", "best_epoch", "best_accuracy", "best_chosen_on"}  # of the training state
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
@@ -37,10 +43,7 @@ class HF(Format):
 
     def open(self, path: Path) -> Runner:
         runner = SafeTensors().open(path / WEIGHTS)
-        try:
-            stored = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path / CONFIG}: cannot be read: {error}", hint="Copy the folder again.") from error
+        stored = schema.read(path / CONFIG, dict[str, Any], CheckpointError, hint="Copy the folder again.")
         if stored != runner.config:
             raise CheckpointError(
                 f"{path / CONFIG}: found a configuration that differs from that in {WEIGHTS}", hint="Copy the folder again."
@@ -54,10 +57,12 @@ class HF(Format):
 def _card(content: Checkpoint, record: Mapping[str, Any]) -> str:
     """The model card; ``record`` is that of the verification, with 0 samples if there was none."""
     config, model, settings = content.config, content.config["model"], content.config["settings"]
+    commands = "\n".join(_commands(content, record))
     residual = f", residual {model['residual']}" if any(".shortcut." in name for name in content.weights) else ""
     rows = {
-        "network": f"{config['arch']}, channels x {model['width_multiplier']:g}{residual}",
-        "neurons": f"{model['neuron']['neuron']}, method {settings['method']}; decay and threshold of each layer are in `{CONFIG}`",
+        "network": markdown(f"{config['arch']}, channels x {model['width_multiplier']:g}{residual}"),
+        "neurons": markdown(f"{model['neuron']['neuron']}, method {settings['method']}")
+        + f"; decay and threshold of each layer are in `{CONFIG}`",
         "parameters": f"{sum(tensor.numel() for tensor in content.weights.values()):,}",
         "input": f"{model['in_channels']} x {model['input_height'] or model['input_size']} x {model['input_size']}, "
         + ("images, each presented at every timestep" if config["data"]["static"] else "frames of events"),
@@ -67,34 +72,50 @@ def _card(content: Checkpoint, record: Mapping[str, Any]) -> str:
         if config["export"]["quantize"]
         else "floats",
         "tdBN": "folded into the convolutions" if config["folded"] else "as trained",
-        "classes": ", ".join(config["classes"]),
-        "data set": settings["dataset"],
+        "classes": ", ".join(map(markdown, config["classes"])),
+        "data set": markdown(settings["dataset"]),
     }
     return CARD_TEXT.format(
-        title=f"{config['arch']} on {settings['dataset']}",
-        rows="\n".join("| {} | {} |".format(key, str(value).replace("|", "\\|")) for key, value in rows.items()),
+        title=markdown(f"{config['arch']} on {settings['dataset']}"),
+        rows="\n".join(f"| {key} | {value} |" for key, value in rows.items()),
         results="\n".join(f"- {line}" for line in _results(content, record)) or "No results: exported without `--verify`.",
-        commands="\n".join(_commands(content, record)),
+        commands=commands,
+        fence=max(["```", *(f"{run}`" for run in re.findall("`{3,}", commands))], key=len),
         lsg=config["export"]["lsg"],
     )
+
+
+def markdown(text: str) -> str:
+    """``text`` on one line of Markdown, as it is: without markup, links, HTML or control characters."""
+    line = re.sub(r"[\n\t]", " ", clean(text))
+    line = re.sub(r"[!-/:-@\[-`{-~]", lambda found: ESCAPED.get(found[0], f"\\{found[0]}"), line)
+    return re.sub(r"(?i)\b(www)\.", r"\1\.", line)
 
 
 def _commands(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
     """The training, each time that it was extended, and the export. Settings equal to the recipe or the data set's preset are omitted."""
     settings, export, T = content.config["settings"], content.config["export"], content.config["model"]["T"]
     first, *later = [*(epochs for _, epochs in content.state.get("extended", [])), settings["epochs"]]
-    config = from_dict({**settings, "epochs": first, "T": export["trained_T"]})
-    train = ["lsg train -q --dataset", config.dataset, *(option_words("recipe", config.recipe) if config.recipe else [])]
+    kept = {name: value for name, value in settings.items() if name not in MAY_CHANGE}
+    config = from_dict({**kept, "epochs": first, "T": export["trained_T"]})
+    train = [
+        "lsg",
+        "train",
+        "-q",
+        "--dataset",
+        config.dataset,
+        *(option_words("recipe", config.recipe) if config.recipe else []),
+    ]
     for name in differing(config):
         if name not in {"dataset", *MAY_CHANGE}:
             train += option_words(name, getattr(config, name))
     for name, source in content.config.get("sources", {}).items():
         train += option_words(name, f"{name}.safetensors")
         yield f"# {name}.safetensors: the checkpoint whose tensors have SHA-256 {source['sha256']}"
-    yield f"ckpt=$({' '.join(train)})"
+    yield f"ckpt=$({shlex.join(train)})"
     for epochs in later:
         yield f'ckpt=$(lsg train -q --resume "$(dirname "$ckpt")" --epochs {epochs})'
-    words = ['lsg export "$ckpt" --format hf -o', shlex.quote(Path(record["path"]).name)]
+    words = ['lsg export "$ckpt" --format hf -o', shlex.quote(clean(Path(record["path"]).name, column=True))]
     words += ["--quantize", export["quantize"]] if export["quantize"] else []
     words += ["--no-fold-bn"] if not export["fold_bn"] else []
     words += ["-T", str(T)] if export["trained_T"] != T else []
@@ -109,7 +130,7 @@ def _results(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
     state = content.state if same else {}
     if state.get("test_accuracy") is not None:
         yield f"Accuracy {state['test_accuracy']:.4f} on the whole test part (training)."
-    if state and state["epoch"] == state["best_epoch"] + 1:
+    if state.keys() >= BEST and state["epoch"] == state["best_epoch"] + 1:
         part = {"val": "validation", "test": "test"}[state["best_chosen_on"]]
         yield f"Accuracy {state['best_accuracy']:.4f} on the {part} part, which selected this epoch (training)."
     if record["samples"]:
@@ -136,9 +157,9 @@ tags:
 
 Commands that produced these results and this folder (add `--data-dir` if necessary):
 
-```sh
+{fence}sh
 {commands}
-```
+{fence}
 
 ## Use
 

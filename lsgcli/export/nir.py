@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lsgcli import schema
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.export import ExportOptions, Format, metadata, read_metadata, reading
@@ -364,7 +365,9 @@ class _Interpreter(Runner):
                 f"{path}: found {found}, expected one input and one output", hint="Export the checkpoint again."
             )
         self.nodes, self.dt = graph.nodes, float(graph.metadata["dt"])
-        self.layers: dict[str, list[int]] = json.loads(graph.metadata["layers"])
+        self.layers: dict[str, list[int]] = schema.decode(
+            graph.metadata["layers"], dict[str, list[int]], f"{path}: layers", CheckpointError
+        )
         self.sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
         for source, target in graph.edges:
             self.sources[target].append(source)

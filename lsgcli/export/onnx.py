@@ -20,7 +20,7 @@ from torch import Tensor
 from lsgcli import __version__
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.export import ExportOptions, Format, metadata, read_metadata, reading
+from lsgcli.export import ExportOptions, Format, check_count, check_layers, metadata, read_metadata, reading
 from lsgcli.export.graphs import explained, trace
 from lsgcli.export.onnx_integers import quantise
 from lsgcli.export.runners import Output, Runner, Stepwise
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 20
-MOST = 2_000_000_000  # bytes of weights: a protobuf file is limited to 2^31 - 1
+MOST = 2_000_000_000  # bytes of weights
+LARGEST = (1 << 31) - 1  # bytes of a protobuf file
+FIRST = b"\x08"  # byte of a model: the field ir_version
 BATCH = "batch"
 SPIKES, BEFORE, AFTER = "spikes.", "u.", "u_next."  # prefixes of a layer's name
 
@@ -85,6 +87,9 @@ class ONNX(Format):
         import onnx
 
         with reading(path, "found an invalid ONNX file, expected one written by lsg"):
+            with open(path, "rb") as stream:
+                if stream.read(1) != FIRST or path.stat().st_size > LARGEST:
+                    raise ValueError("not a protobuf message of a model")
             model = onnx.load_model_from_string(path.read_bytes())
             for message in _messages(model):
                 # Such a file could name any file of the machine.
@@ -95,11 +100,14 @@ class ONNX(Format):
                     )
             config = read_metadata({prop.key: prop.value for prop in model.metadata_props}, path)
             if config["export"]["mode"] == "unroll":
+                check_count(config, len(model.graph.value_info), path)
                 model.graph.output.extend(model.graph.value_info)  # the spikes, so that onnxruntime returns them
                 return _Unrolled(config, _Session(model))
             session = _Session(model)
             _, *states = session.shapes.values()
-            return Stepwise(config, session.run, [torch.zeros(1, *shape[1:]) for shape in states])
+            rest = [torch.zeros(1, *shape[1:]) for shape in states]
+            check_layers(config, rest, path)
+            return Stepwise(config, session.run, rest)
 
 
 class _Session:

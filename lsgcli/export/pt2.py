@@ -21,7 +21,7 @@ from torch.export import ExportedProgram
 
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.errors import CheckpointError
-from lsgcli.export import ExportOptions, Format, metadata, read_metadata, reading
+from lsgcli.export import ExportOptions, Format, check_layers, metadata, read_metadata, reading
 from lsgcli.export.graphs import explained, trace
 from lsgcli.export.runners import Output, Runner, Stepwise
 from lsgcli.models.base import SpikingNet
@@ -59,7 +59,9 @@ class PT2(Format):
         if config["export"]["mode"] == "unroll":
             return _Unrolled(program, config)
         assert program.example_inputs is not None
-        return Stepwise(config, program.module(), program.example_inputs[0][1:])
+        rest = program.example_inputs[0][1:]
+        check_layers(config, rest, path)
+        return Stepwise(config, program.module(), rest)
 
 
 class _Unrolled(Runner):

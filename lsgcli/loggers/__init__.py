@@ -7,7 +7,6 @@ epoch that a resumed run repeats; the epochs that a killed process did not copy 
 import contextlib
 import datetime
 import io
-import json
 import logging
 import secrets
 import warnings
@@ -19,9 +18,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import lsgcli
-from lsgcli import files, registry
+from lsgcli import files, flows, registry
 from lsgcli.errors import LsgError, Stopped, require
-from lsgcli.rundir import FULL_FLOW, LOGS, RunFiles, read_facts
+from lsgcli.rundir import LOGS, RunFiles, read_config, read_facts, read_metrics
 from lsgcli.settings import listed
 
 log = logging.getLogger("lsg")
@@ -72,7 +71,7 @@ class Source:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Settings of the run, and the version of lsg."""
-        return {**read_facts(self.run.path)["settings"], "lsg": lsgcli.__version__}
+        return {**read_config(self.run.path).to_dict(), "lsg": lsgcli.__version__}
 
     @cached_property
     def id(self) -> str:
@@ -87,8 +86,8 @@ class Source:
         """The completed epochs."""
         time = datetime.datetime.fromisoformat(read_facts(self.run.path)["started"]).timestamp()
         found = []
-        for record, layers in zip(files.read_json_lines(self.run.metrics_file), self.flow(), strict=False):
-            time += record["seconds"]
+        for record, layers in zip(read_metrics(self.run.path), self.flow(), strict=False):
+            time += record.get("seconds", 0.0)
             values = {name: value for name, value in record.items() if name != "epoch"}
             for layer in layers["layers"]:
                 values |= {f"{key}/{layer['name']}": value for key, value in layer.items() if key != "name"}
@@ -98,7 +97,7 @@ class Source:
 
     def flow(self) -> list[dict[str, Any]]:
         """The lines of ``gradient-flow.jsonl``, one for each epoch."""
-        return [line for line in files.read_json_lines(self.run.gradient_flow_file) if "event" not in line]
+        return [line for line in flows.read_lines(self.run.path) if "event" not in line]
 
     def end(self, record: Mapping[str, Any]) -> End:
         """The records of the finished run; ``record`` is that of its end."""
@@ -111,11 +110,11 @@ class Source:
             for name, drawing in over_epochs(self.flow()).items():
                 pictures[name] = self.folder / f"{name}.png"
                 pictures[name].write_bytes(png(drawing, font))
-        full = json.loads((self.run.path / FULL_FLOW).read_text(encoding="utf-8"))
+        full = flows.read_full(self.run.path)
         return End(
             self.epochs()[-1],
             {name: value for name, value in record.items() if "accuracy" in name and value is not None},
-            {layer["name"]: layer["histogram"] for layer in full["layers"]},
+            {layer["name"]: layer["histogram"] for layer in full["layers"] if "histogram" in layer} if full else {},
             pictures,
             (self.run.report, Path(record["checkpoint"])),
         )

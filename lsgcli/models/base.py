@@ -20,6 +20,8 @@ from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.settings import Settings, setting
 
+LARGEST = 1 << 20  # classes, channels, and height of the input
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec(Settings):
@@ -47,8 +49,8 @@ class NetworkSpec(Settings):
     """
 
     T: int = field(metadata=FIELDS["T"].metadata)
-    num_classes: int = setting(MISSING, "Number of classes.", at_least=1)
-    in_channels: int = setting(MISSING, "C of the input.", at_least=1)
+    num_classes: int = setting(MISSING, "Number of classes.", at_least=1, at_most=LARGEST)
+    in_channels: int = setting(MISSING, "C of the input.", at_least=1, at_most=LARGEST)
     input_size: int = field(metadata=FIELDS["size"].metadata)
     width_multiplier: float = field(default=1.0, metadata=FIELDS["width_multiplier"].metadata)
     residual: str = field(default="add", metadata=FIELDS["residual"].metadata)
@@ -59,7 +61,7 @@ class NetworkSpec(Settings):
     weight_bits: int | None = field(default=None, metadata=FIELDS["weight_bits"].metadata)
     dropout: float = field(default=0.0, metadata=FIELDS["dropout"].metadata)
     dropout_at: str = field(default="classifier", metadata=FIELDS["dropout_at"].metadata)
-    input_height: int | None = setting(None, "H of a non-square input.", at_least=1)
+    input_height: int | None = setting(None, "H of a non-square input.", at_least=1, at_most=LARGEST)
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
 
     @property

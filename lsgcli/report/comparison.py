@@ -92,14 +92,14 @@ def _flow(layer: Record | None) -> str:
     if layer is None:
         return NOTHING
     mark = "" if layer.get("verdict", "ok") == "ok" else " !"
-    return f"{_number(layer['coverage'], '.3f')} {_number(layer['grad_norm'], '.2e')}{mark}"
+    return f"{_number(layer.get('coverage'), '.3f')} {_number(layer.get('grad_norm'), '.2e')}{mark}"
 
 
 def page(record: Record) -> str:
     """The comparison as a self-contained HTML page, with training curves and gradient-flow figures."""
-    from lsgcli.analysis.measures import history
+    from lsgcli.flows import history
     from lsgcli.report import page
-    from lsgcli.rundir import LAST
+    from lsgcli.rundir import LAST, read_metrics
 
     runs = _runs(record)
     flows = {
@@ -107,7 +107,7 @@ def page(record: Record) -> str:
         for letter, run in runs
         if (flow := comparison.full_flow(Path(run["path"]), run["state"])) is not None
     }
-    epochs = {letter: comparison.metrics(Path(run["path"])) for letter, run in runs}
+    epochs = {letter: read_metrics(Path(run["path"])) for letter, run in runs}
     charts = [
         page.by_epoch(
             measure.capitalize(),

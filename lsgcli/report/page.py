@@ -16,11 +16,12 @@ from markupsafe import Markup
 
 from lsgcli import files
 from lsgcli.analysis.measures import MEASURES, present, text
+from lsgcli.flows import read_lines
 from lsgcli.report.charts import Line, Scale, line_drawing, swatch
 from lsgcli.report.colours import COLOURS, DARK, LIGHT, Style, ordered, styles
 from lsgcli.report.figures import Flow, Panel, View, labels, pictures
 from lsgcli.report.tables import problems
-from lsgcli.rundir import RunDir
+from lsgcli.rundir import RunDir, read_config, read_metrics
 from lsgcli.verdicts import RULES, rule_text
 
 SAME = {"T": "timesteps", "threshold": "threshold v_th", "batches": "mini-batches"}  # in comparable records
@@ -86,9 +87,9 @@ def run_page(run: RunDir, end: dict[str, Any], flow: Flow) -> str:
         end: final record of the run.
         flow: full gradient-flow record of the final network.
     """
-    settings = json.loads(run.config_file.read_text(encoding="utf-8"))["settings"]
-    epochs = files.read_json_lines(run.metrics_file)
-    layers = [line["layers"] for line in files.read_json_lines(run.gradient_flow_file)]
+    settings = read_config(run.path).to_dict()
+    epochs: list[Any] = read_metrics(run.path)
+    layers = [line["layers"] for line in read_lines(run.path)]
     split = end["best_chosen_on"]
 
     def of_run(measure: str) -> Values:

@@ -142,7 +142,7 @@ def test_checkpoints_that_are_none(program, trained, tmp_path):
     )
     refused(
         program("eval", "odd.safetensors"),
-        "odd.safetensors: not a valid checkpoint: its configuration lacks settings",
+        "odd.safetensors: configuration: settings: found 'none', expected object",
         status=4,
     )
     os.mkfifo(tmp_path / "fifo")

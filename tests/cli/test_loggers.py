@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lsgcli import checkpoint, files, registry
+from lsgcli import checkpoint, registry, schema
 from lsgcli.loggers import Epoch, Logger
 from lsgcli.loggers.programs import CSV
 
@@ -24,10 +24,10 @@ INSTALLED = [
 def points(run):
     """Name -> [(epoch, value)], from the files of the run, and without the code of the loggers."""
     found = {}
-    for line in files.read_json_lines(run / "metrics.jsonl"):
+    for line in schema.read_lines(run / "metrics.jsonl"):
         for name in line.keys() - {"epoch"}:
             found.setdefault(name, []).append((line["epoch"], line[name]))
-    for line in files.read_json_lines(run / "gradient-flow.jsonl"):
+    for line in schema.read_lines(run / "gradient-flow.jsonl"):
         for layer in line["layers"]:
             for name in layer.keys() - {"name"}:
                 found.setdefault(f"{name}/{layer['name']}", []).append((line["epoch"], layer[name]))
@@ -109,7 +109,7 @@ READERS = {"csv": of_csv, "tensorboard": of_tensorboard, "wandb": of_wandb, "mlf
 
 
 def layers(run):
-    return [layer["name"] for layer in files.read_json_lines(run / "gradient-flow.jsonl")[0]["layers"]]
+    return [layer["name"] for layer in schema.read_lines(run / "gradient-flow.jsonl")[0]["layers"]]
 
 
 def approximately(expected):
@@ -135,7 +135,7 @@ def test_killed_twice_and_resumed(process, tiny, tmp_path, monkeypatch):
     for count in (2, 4):  # epochs when it is killed, while it copies the last of them
         killed = start()
         until = time.monotonic() + 120
-        while len(files.read_json_lines(run / "metrics.jsonl")) < count and time.monotonic() < until:
+        while len(schema.read_lines(run / "metrics.jsonl")) < count and time.monotonic() < until:
             assert killed.poll() is None, killed.stderr.read()
             time.sleep(0.005)
         os.kill(killed.pid, signal.SIGKILL)

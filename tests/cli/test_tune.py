@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lsgcli import checkpoint, files
+from lsgcli import checkpoint, schema
 
 AXES = ["--search", "lr=log:1e-3:0.3", "method=lsg,none", "width=0.5:2"]
 
@@ -39,10 +39,7 @@ def test_tune(lsg, train, command, images, unreadable, tmp_path):
 
     trained = lsg("train", "--config", found["config"], "--data-dir", images, "--out", "again")
     assert trained.exit_code == 0, trained.stderr
-    assert (
-        max(line["val_accuracy"] for line in files.read_json_lines(tmp_path / "again" / "metrics.jsonl"))
-        == best["val_accuracy"]
-    )
+    assert max(line["val_accuracy"] for line in schema.read_lines(tmp_path / "again" / "metrics.jsonl")) == best["val_accuracy"]
     first, again = (checkpoint.read_digest(tmp_path / run / "best.safetensors") for run in (best["run"], "again"))
     assert first == again
 
@@ -85,7 +82,7 @@ def test_sigterm_and_again(process, command, tmp_path):
     out, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
     assert [record["epochs"] for record in json.loads(out)["trials"]] == [12]
-    assert [line["epoch"] for line in files.read_json_lines(metrics)] == list(range(12))
+    assert [line["epoch"] for line in schema.read_lines(metrics)] == list(range(12))
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lsgcli import checkpoint, files, registry, rundir
+from lsgcli import checkpoint, registry, rundir, schema
 from lsgcli.data import parallel
 from lsgcli.training import evaluate, step
 from lsgcli.training.loop import Trainer
@@ -126,13 +126,13 @@ def spread(run: Path) -> str:
 
 def _stop_problem(run: Path, kind: str, number: int, note: Path) -> str:
     """What is wrong with a run that stopped in this step."""
-    line = files.read_json_lines(run / rundir.GRADIENT_FLOW)[-1]
+    line = schema.read_lines(run / rundir.GRADIENT_FLOW)[-1]
     epoch, index = divmod(number, STEPS)
     if line.get("event") != "diverged" or line["epoch"] != epoch or not line["layers"]:
         return f"the last line of {rundir.GRADIENT_FLOW} is {str(line)[:200]}"
     if (rundir.read_result(run) or {}).get("accuracy", 0) is not None:
         return f"{rundir.RESULT} does not say that the run diverged"
-    epochs = [line["epoch"] for line in files.read_json_lines(run / rundir.METRICS)]
+    epochs = [line["epoch"] for line in schema.read_lines(run / rundir.METRICS)]
     if epochs != [*range(epoch)]:
         return f"epochs {epochs} were recorded"
     if kind == "evaluation":

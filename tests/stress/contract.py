@@ -172,7 +172,12 @@ def missing_state(count: int, chance: random.Random, folder: Path) -> Iterator[C
     path = folder / "net.safetensors"
 
     def judge(net: Any, arch: str, settings: dict[str, Any]) -> Iterator[Case]:
-        config = {**checkpoint.describe(net, arch), "classes": [], "settings": {}, "data": {}}
+        config = {
+            **checkpoint.describe(net, arch),
+            "classes": [str(i) for i in range(net.spec.num_classes)],
+            "settings": {},
+            "data": {},
+        }
         checkpoint.save(path, Checkpoint(net.state_dict(), config))
         loaded = checkpoint.load(path)[0]
         wrong = [] if loaded.spec == net.spec else [f"arguments: {loaded.spec}"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lsgcli import checkpoint, files, rundir
+from lsgcli import checkpoint, rundir, schema
 from lsgcli.config import MAY_CHANGE
 from lsgcli.training.loop import Trainer
 from tests.stress.program import Command, warm
@@ -73,8 +73,7 @@ def bits(run: Path) -> dict[str, Any]:
         found[f"settings of {name}"] = {**content.config, "settings": settings}
     found |= {f"state of {name}": content.state for name, content in contents.items()}
     found[rundir.METRICS] = [
-        {key: value for key, value in line.items() if key not in VARYING}
-        for line in files.read_json_lines(run / rundir.METRICS)
+        {key: value for key, value in line.items() if key not in VARYING} for line in schema.read_lines(run / rundir.METRICS)
     ]
     found |= {name: (run / name).read_text() for name in (rundir.GRADIENT_FLOW, rundir.FULL_FLOW)}
     result = rundir.read_result(run) or {}

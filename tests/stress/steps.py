@@ -187,7 +187,12 @@ def loss_scaler(count: int, chance: random.Random, folder: Path) -> Iterator[Cas
 
 def tiny_config(model: Any) -> dict[str, Any]:
     """The configuration of a checkpoint of a model."""
-    return {**checkpoint.describe(model, "mlp"), "classes": [], "settings": {}, "data": {}}
+    return {
+        **checkpoint.describe(model, "mlp"),
+        "classes": [str(i) for i in range(model.spec.num_classes)],
+        "settings": {},
+        "data": {},
+    }
 
 
 def _trained(path: Path, stops: Any) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lsgcli import checkpoint, files, rundir
+from lsgcli import checkpoint, files, rundir, schema
 from lsgcli.errors import CheckpointError
 from lsgcli.training import loop
 from lsgcli.training.loop import State, Trainer
@@ -247,6 +247,6 @@ def torn_lines(count: int, chance: random.Random, folder: Path) -> Iterator[Case
         kind, problem = f"{name}, {'part of' if 0 < share < 1 else 'none of' if not share else 'all of'} a line", ""
         if one.status != -signal.SIGKILL:
             problem = f"status {one.status}: {one.err[-300:]}"
-        elif [line["epoch"] for line in files.read_json_lines(runs.run / name)] != [*range(skip + (share == 1))]:
+        elif [line["epoch"] for line in schema.read_lines(runs.run / name)] != [*range(skip + (share == 1))]:
             problem = "lines before the torn one are not readable"
         yield Case(kind, problem or runs.complete(whole, [], (), chance))

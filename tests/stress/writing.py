@@ -20,7 +20,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from lsgcli import checkpoint, files
+from lsgcli import checkpoint, files, schema
 from lsgcli.checkpoint import Checkpoint
 from lsgcli.compute import Compute
 from lsgcli.data import cache
@@ -199,7 +199,7 @@ def written(folder: Path, content: Checkpoint) -> dict[str, tuple[Callable[[int]
         ),
         "line": (
             lambda n: files.append_json_line(folder / "metrics.jsonl", {"n": n}),
-            lambda: int(files.read_json_lines(folder / "metrics.jsonl")[-1]["n"]),
+            lambda: int(schema.read_lines(folder / "metrics.jsonl")[-1]["n"]),
         ),
         "folder": (write_folder, read_folder),
     }

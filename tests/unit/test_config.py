@@ -134,7 +134,10 @@ def test_a_run_of_another_version_is_told(tmp_path):
 
 @pytest.mark.parametrize("text", ['{"settings": 3}', "{}", '{"settings": ', "{" * 100_000, "[" * 100_000, "lr = " + "9" * 9999])
 def test_a_file_that_is_no_settings(tmp_path, text):
-    with pytest.raises(ConfigError, match=r"--config .*found JSON without settings|--config .*not valid"):
+    with pytest.raises(
+        ConfigError,
+        match=r"--config .*found JSON without settings|--config .*not valid|--config .*settings: found 3, expected object",
+    ):
         resolve({}, file=toml(tmp_path, text), environment={})
 
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from lsgcli import files
+from lsgcli import files, schema
 from lsgcli.errors import ConfigError, RunInUseError, StorageError
 from lsgcli.rundir import RunDir, check_free, in_use, is_run, new_path, read_config, read_result, write_config
 from tests import tiny
@@ -88,7 +88,7 @@ def test_partial_files_of_a_killed_process_are_removed(tmp_path):
 
 def test_unfinished_last_line_is_passed_over(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"epoch": 0}\n{"epo')
-    assert files.read_json_lines(tmp_path / "x.jsonl") == [{"epoch": 0}]
+    assert schema.read_lines(tmp_path / "x.jsonl") == [{"epoch": 0}]
 
 
 def test_a_directory_knows_whether_it_is_in_use(tmp_path):
@@ -128,11 +128,12 @@ def test_a_lock_that_its_holder_removes_locks_nothing(tmp_path, monkeypatch):
             RunDir(tmp_path / "run", resume=True)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "3"])
-def test_a_result_that_is_none(tmp_path, text):
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "3", '{"accuracy": "0.9"}', "[" * 200_000])
+def test_a_damaged_result_is_named(tmp_path, text):
     assert read_result(tmp_path) is None
     (tmp_path / "result.json").write_text(text)
-    assert read_result(tmp_path) is None
+    with pytest.raises(ConfigError, match=r"result\.json: .*found|result\.json: not valid JSON"):
+        read_result(tmp_path)
     (tmp_path / "result.json").write_text('{"accuracy": null, "diverged": "x"}')
     assert read_result(tmp_path) == {"accuracy": None, "diverged": "x"}
 

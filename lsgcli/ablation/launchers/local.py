@@ -67,7 +67,7 @@ class Local(Launcher):
             process.terminate()
         for name in ids:
             record = read_record(self.folder / f"{name}.json")
-            if record.get("host") == platform.node() and files.is_locked(self.folder / f"{name}.lock"):
+            if record.get("host") == platform.node() and "pid" in record and files.is_locked(self.folder / f"{name}.lock"):
                 with contextlib.suppress(ProcessLookupError):  # it has just ended
                     os.kill(record["pid"], signal.SIGTERM)
         for process in own:

@@ -2,11 +2,11 @@
 
 import contextlib
 import functools
-import json
 from pathlib import Path
 
 import numpy as np
 
+from lsgcli import schema
 from lsgcli.config import RunConfig
 from lsgcli.data import cache, parallel
 from lsgcli.data.datasets.base import (
@@ -75,8 +75,8 @@ class EventFolder(EventDataset):
         """The extent of the events of all recordings, cached with the prepared data until a recording changes."""
         depends = {"fingerprint": fingerprint(samples), "versions": self.versions(samples), "skip_bad": self.config.skip_bad}
         note = cache.folder(self.config) / self.config.dataset / f"extent-{cache.digest(depends)}.json"
-        with contextlib.suppress(OSError, ValueError):
-            width, height = json.loads(note.read_text(encoding="utf-8"))
+        with contextlib.suppress(DataError):  # none yet
+            width, height = schema.read(note, tuple[int, int], DataError)
             return width, height
         work = functools.partial(_reach, skip_bad=self.config.skip_bad)
         reached = list(parallel.each(work, [str(sample.source) for sample in samples], self.config.workers))

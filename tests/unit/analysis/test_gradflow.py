@@ -14,9 +14,9 @@ from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.dynamics import Dynamics, Passage, blocks, cut, laid
 from lsgcli.analysis.gradients import Sample
 from lsgcli.analysis.hooks import observing
-from lsgcli.analysis.measures import history
 from lsgcli.compute import Compute
 from lsgcli.data.batches import Batch
+from lsgcli.flows import history
 from lsgcli.neurons import LIFState, initial_state, step
 from lsgcli.neurons.kernels import Backend, single_backward
 from lsgcli.verdicts import Thresholds, verdict

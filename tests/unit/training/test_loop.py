@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.amp.grad_scaler import GradScaler
 
-from lsgcli import checkpoint, files
+from lsgcli import checkpoint, schema
 from lsgcli.compute import Compute
 from lsgcli.data.batches import Batch
 from lsgcli.errors import DivergedError, Stopped
@@ -44,7 +44,7 @@ def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record:
 
 def metrics(path, keep=False):
     """The epochs' records, without what depends on the clock unless that is to be kept."""
-    lines = files.read_json_lines(path / "metrics.jsonl")
+    lines = schema.read_lines(path / "metrics.jsonl")
     return [{key: value for key, value in line.items() if keep or key not in ("seconds", "data_wait")} for line in lines]
 
 
@@ -159,7 +159,7 @@ def test_decay_moves_and_is_recorded(tmp_path):
     run(tmp_path / "none", tiny.config(decay_lr=0.05, method="none"), tiny.bundle())
     betas = {}
     for name in ("lsg", "none"):
-        lines = files.read_json_lines(tmp_path / name / "gradient-flow.jsonl")
+        lines = schema.read_lines(tmp_path / name / "gradient-flow.jsonl")
         betas[name] = [[layer["beta"] for layer in line["layers"]] for line in lines]
     assert len(betas["lsg"]) == 3
     assert max(abs(beta - 0.2) for beta in betas["lsg"][-1]) > 0.02
@@ -193,7 +193,7 @@ def test_nan_stops_before_the_step(tmp_path):
     with pytest.raises(DivergedError) as error:
         run(tmp_path / "run", tiny.config(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch)
     assert error.value.exit_code == 5
-    line = files.read_json_lines(tmp_path / "run" / "gradient-flow.jsonl")[-1]
+    line = schema.read_lines(tmp_path / "run" / "gradient-flow.jsonl")[-1]
     assert line["event"] == "diverged"
     assert (line["step"], line["loss"]) == (2, "nan")
     assert len(line["layers"]) == 8
@@ -210,7 +210,7 @@ def test_an_evaluation_that_is_not_finite_is_never_the_best(tmp_path):
     with pytest.raises(DivergedError, match="epoch 0, evaluation: found val_loss nan, expected a finite value"):
         run(tmp_path / "run", tiny.config(), tiny.bundle(), alter=spoil_evaluation)
     assert not (tmp_path / "run" / "best.safetensors").exists()
-    line = files.read_json_lines(tmp_path / "run" / "gradient-flow.jsonl")[-1]
+    line = schema.read_lines(tmp_path / "run" / "gradient-flow.jsonl")[-1]
     assert (line["event"], line["val_loss"], len(line["layers"])) == ("diverged", "nan", 8)
 
 
@@ -234,7 +234,7 @@ def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch):
     seen = []
     with pytest.raises(DivergedError):
         run(tmp_path / "nan", tiny.config(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch)
-    line = files.read_json_lines(tmp_path / "nan" / "gradient-flow.jsonl")[-1]
+    line = schema.read_lines(tmp_path / "nan" / "gradient-flow.jsonl")[-1]
     assert (line["step"], line["loss"]) == (2, "nan")
     assert sum(record["event"] == "step" for record in seen) == 3  # the third was under way
     found = checkpoint.read(tmp_path / "nan" / "diverged.safetensors").weights
