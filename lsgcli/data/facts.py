@@ -144,7 +144,7 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
         "events_per_recording": _spread(fact.events for fact in facts),
         "events_per_s": _spread(round(fact.events / max(fact.duration, 1) * 1e6) for fact in facts),
         "on_share": round(sum(fact.on for fact in facts) / events, 6),
-        "bytes": sum(fact.size for fact in facts),
+        "bytes": sum(os.path.getsize(path) for path in dataset.files(list(readable))),
         **_release(sample.key for sample in readable),
         "digest": _digest(f"{sample.key}\0{fact.size}\0{fact.events}\n" for sample, fact in readable.items()),
         "unreadable": [{"name": name, "problem": problem} for name, problem in bad.items()],

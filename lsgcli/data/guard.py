@@ -1,6 +1,8 @@
 """Conversion of any failure while reading an external file to an error that names the file."""
 
 import errno
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,13 @@ from lsgcli.files import storage_error
 
 HINT = "Download or record it again, or remove it from the folder."
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFSOCK: "a socket",
+}
 PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT}
 
 
@@ -24,6 +33,20 @@ class Damaged(ValueError):
 def damaged(where: str, found: str, expected: str) -> Damaged:
     """Invalid content at a position, such as ``byte 8`` or ``event 3``."""
     return Damaged(f"{where}: found {found}, expected {expected}")
+
+
+def regular_size(path: Path | str) -> int:
+    """Size in bytes of a regular file.
+
+    Raises:
+        Damaged: the path is a pipe, a device, a socket or a folder. Opening or reading one may never end.
+        OSError: there is no such file.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        found = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise Damaged(f"found {found}, expected a regular file", hint="Copy its content to a file, or check the path.")
+    return status.st_size
 
 
 @contextmanager

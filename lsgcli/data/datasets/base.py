@@ -168,6 +168,10 @@ class Dataset(ABC):
         """The folder that contains the data: :attr:`root`, or a folder below it."""
         return self.root
 
+    def files(self, samples: Iterable[Sample]) -> set[str]:
+        """Paths of the files that contain these samples, where they are files."""
+        return {str(sample.source) for sample in samples if isinstance(sample.source, str | Path)}
+
     @abstractmethod
     def load(self, sample: Sample) -> np.ndarray:
         """One prepared sample: frames (T, C, S, S), uint8 or float16, or an image (C, S, S), uint8.

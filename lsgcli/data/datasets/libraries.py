@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -21,7 +21,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from lsgcli import registry
-from lsgcli.data import readers
+from lsgcli.data import hdf5, readers
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import LOCK
 from lsgcli.data.datasets.shd import Shd
@@ -176,6 +176,13 @@ class LibraryDataset(Dataset):
         ]
         return sorted(samples, key=lambda sample: sample.key)
 
+    def files(self, samples: Iterable[Sample]) -> set[str]:
+        """The files of the samples, or all in the folder if samples are not in a file each."""
+        paths = {part: paths_of(self.opened(part)) for part in {sample.source[0] for sample in samples}}
+        if all(paths.values()):
+            return {paths[part][index] for part, index in (sample.source for sample in samples)}
+        return {str(path) for path in self.home.rglob("*") if path.is_file()}
+
     def labels(self, data: Any) -> Any:
         """(N,) labels, without loading the samples if the class has a list of them."""
         for name in ("targets", "labels", "label_data", "_labels", "y"):
@@ -249,6 +256,8 @@ class Tonic(LibraryDataset, EventDataset):
             arguments = {**arguments, "single_digits": True}
         found = self.kind.__new__(self.kind)
         found._check_exists = lambda: self._there(found, download)
+        for path in (path for path in self.home.rglob("*") if path.suffix in (".h5", ".hdf5")):  # tonic opens any
+            hdf5.opened(path).close()
         try:
             self.kind.__init__(found, save_to=str(self.root), **arguments)
         except (Exception, SystemExit) as error:  # SystemExit for data that only a person can download
@@ -279,9 +288,7 @@ class Tonic(LibraryDataset, EventDataset):
     def labels(self, data: Any) -> Any:
         if not isinstance(file := getattr(data, "data_filename", None), str):
             return super().labels(data)
-        import h5py
-
-        with h5py.File(self.home / file) as content:  # SHD and SSC
+        with hdf5.opened(self.home / file) as content:  # SHD and SSC
             return content["labels"][()].astype(np.int64)
 
     def common_stamp(self, data: Any) -> bytes:
