@@ -19,6 +19,7 @@ from lsgcli.data.datasets.base import Dataset, EventDataset, ImageDataset, Listi
 from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import walk
+from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.simulate import NOTE
 from lsgcli.errors import DataError
 
@@ -160,6 +161,10 @@ def _fact(dataset: EventDataset, sample: Sample) -> _Fact | str:
         events = dataset.events(sample)
     except DataError as error:
         return str(error)
+    except MissingLibrary as error:
+        if not dataset.root.is_dir():  # the only recording
+            raise
+        return error.of_one_file().message
     extent = (int(events.x.max(initial=0)) + 1, int(events.y.max(initial=0)) + 1)
     duration = int(events.t[-1]) - int(events.t[0]) if len(events) else 0
     on, stated = int(np.count_nonzero(events.on)), events.sensor is not None

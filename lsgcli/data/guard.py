@@ -30,6 +30,14 @@ class Damaged(ValueError):
         self.hint = hint
 
 
+class MissingLibrary(ConfigError):
+    """The library that reads a file cannot be imported; other files may be readable."""
+
+    def of_one_file(self) -> DataError:
+        """The same as the error of one file among others, with the command that installs the library."""
+        return DataError(f"{self.message}. {self.hint}")
+
+
 def damaged(where: str, found: str, expected: str) -> Damaged:
     """Invalid content at a position, such as ``byte 8`` or ``event 3``."""
     return Damaged(f"{where}: found {found}, expected {expected}")
@@ -59,14 +67,15 @@ def foreign(path: Path | str, expected: str, *, hint: str = HINT, extra: str = "
     Raises:
         DataError: the block failed.
         StorageError: not enough disk space.
-        ConfigError: a library cannot be imported.
+        MissingLibrary: a library cannot be imported.
     """
     try:
         yield
     except (LsgError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
         raise
     except ImportError as error:
-        raise ConfigError(f"{path}: the library that reads it cannot be imported: {error}", hint=install_hint(extra)) from error
+        message = f"{path}: the library that reads it cannot be imported: {error}"
+        raise MissingLibrary(message, hint=install_hint(extra)) from error
     except Damaged as error:
         raise DataError(f"{path}: {error}", hint=error.hint or hint) from error
     except BaseException as error:  # panics of readers written in Rust are not Exceptions
