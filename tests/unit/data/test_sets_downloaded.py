@@ -305,7 +305,7 @@ def test_cifar10(config, site, tmp_path, batches):
     assert "--dataset image-folder" in caught.value.hint
     assert "download=True" not in str(caught.value)
     file.unlink()
-    with pytest.raises(DataError, match="data_batch_3: expected a file of the data set, found: .*No such file"):
+    with pytest.raises(DataError, match=r"data_batch_3: expected a file of the data set, found: .*No such file"):
         prepare(settings)
 
 
