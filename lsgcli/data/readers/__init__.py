@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from lsgcli import registry
+from lsgcli import memory, registry
 from lsgcli.data.events import Events, in_order
 from lsgcli.data.guard import HINT, Damaged, damaged, foreign, regular_size
 from lsgcli.errors import DataError
 
+TOO_LARGE = "Split it into shorter recordings."
 HEAD = 4096  # bytes by which a format is recognised: longer than the text that Prophesee's files begin with
 HEAD_OF_STREAM = 16  # bytes by which the format of a stream is recognised
 SIDE = 1 << 16  # pixels; coordinates are uint16
@@ -84,7 +85,8 @@ def identify(path: Path) -> str:
     """
     path = Path(path)
     try:
-        regular_size(path)
+        if (size := regular_size(path)) > (most := memory.total_bytes()):
+            raise Damaged(f"found {size:,} bytes, expected at most {most:,}, the memory of this machine", hint=TOO_LARGE)
         with open(path, "rb", buffering=0) as stream:
             head = stream.read(HEAD)
     except Damaged as error:

@@ -1,5 +1,6 @@
 """Answers on files: prepared as in training, in the order given."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -209,6 +210,17 @@ def test_nothing_but_a_file_of_a_missing_library(tmp_path, aedat4_is_missing):
     with pytest.raises(ConfigError, match="cannot be imported") as caught:
         list(predict(path, [aedat4_is_missing], on_error=lambda name, error: None))
     assert "lsgcli[aedat4]" in caught.value.hint
+
+
+def test_a_file_that_is_larger_than_memory_is_one_error(tmp_path, written):
+    """A sparse file: 4 TiB long, a few bytes on disk."""
+    path, errors = saved(tmp_path / "net.safetensors", backend="reference"), []
+    large = tmp_path / "large.aedat"
+    large.write_bytes(aedat2_bytes(blob(1)))
+    os.truncate(large, 1 << 42)
+    answers = predict(path, [str(large), *written], on_error=lambda name, error: errors.append(error.message))
+    assert [answer.path for answer in answers] == written
+    assert errors[0].startswith(f"{large}: found 4,398,046,511,104 bytes, expected at most ")
 
 
 def test_facts_about_a_folder_with_one(written, aedat4_is_missing, tmp_path):
