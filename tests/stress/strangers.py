@@ -62,7 +62,7 @@ class Opens:
     promise="exit status 4 or 3 before any read, within 1 s; no byte of another file is read or printed",
     peers="nir, tonic and h5py follow all of them",
     quick=40,
-    full=1700,
+    full=1494,
 )
 def hostile_hdf5(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Each data set of an exported NIR graph, and of SHD, as read by `shd` and by `tonic:SHD`, is replaced in nine ways: by external storage,
@@ -149,7 +149,7 @@ def _recording(path: Path) -> Path:
     promise="exit status 3 names the file; accepted formats are decoded under any suffix; no process is started",
     peers="Pillow, and torchvision's loaders, run Ghostscript on EPS, whatever the suffix",
     quick=150,
-    full=1700,
+    full=1450,
 )
 def formats_of_images(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Content of every format that Pillow opens or writes, and of scripts, archives and a program, under every suffix that lsg accepts. Formats
@@ -250,12 +250,15 @@ def _contents() -> Iterator[tuple[str, bytes]]:
     """(Name of the format, content) of all formats that Pillow knows, and of others."""
     Image.init()
     heads = {  # formats that Pillow opens but does not write: what its plug-ins look for
+        "BUFR": b"BUFR",
         "CUR": b"\0\0\2\0\1\0",
         "DCX": struct.pack("<I", 0x3ADE68B1),
         "FITS": b"SIMPLE  =                    T".ljust(80) + b"END".ljust(80),
         "FLI": struct.pack("<IHHHHHH", 200, 0xAF11, 1, 16, 16, 8, 3),
         "FTEX": b"FTEX" + struct.pack("<6I", 1, 16, 16, 1, 1, 1),
         "GBR": struct.pack(">5I", 28, 2, 16, 16, 3) + b"GIMP\0\0\0\1",
+        "GRIB": b"GRIB\0\0\0\1",
+        "HDF5": b"\x89HDF\r\n\x1a\n",
         "IMT": b"\n*length 16\nwidth 16\nheight 16\n\x0c",
         "IPTC": b"\x1c\x01\x5a\0\1\0",
         "MCIDAS": b"\0\0\0\0\0\0\0\4",
