@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -41,6 +42,16 @@ def check_address_space() -> None:
             f"{LIBRARIES >> 10:,} KiB for the libraries alone",
             hint="Raise the limit, or use a control group, which limits used memory rather than address space.",
         )
+
+
+def total_bytes() -> int:
+    """Memory of the machine, or the limit of ``ulimit -v`` if that is lower, in bytes."""
+    try:
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows
+        physical = sys.maxsize
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0] if resource else -1
+    return physical if limit < 0 else min(physical, limit)
 
 
 def peak_bytes() -> int:

@@ -19,10 +19,13 @@ from lsgcli.config import RunConfig, from_checkpoint
 from lsgcli.data import parallel, readers
 from lsgcli.data.batches import Batches
 from lsgcli.data.bundle import Split
-from lsgcli.data.datasets.base import Dataset, Sample, image_suffixes
+from lsgcli.data.datasets.base import Dataset, Sample
 from lsgcli.data.folders import walk
+from lsgcli.data.frames import saturated, warn_saturated
+from lsgcli.data.guard import MissingLibrary
+from lsgcli.data.images import image_suffixes
 from lsgcli.data.prepare import Found, check_expected, load_file
-from lsgcli.errors import DataError
+from lsgcli.errors import DataError, LsgError
 from lsgcli.export import open_exported
 from lsgcli.export.runners import Runner
 from lsgcli.models.base import SpikingNet
@@ -30,6 +33,8 @@ from lsgcli.models.integer import deployed
 
 OnError = Callable[[str, DataError], None]
 LARGEST = 1024  # samples of a batch whose size a checkpoint states
+# What can be done about counts that saturate in a trained network.
+SHORTER = "they are longer than the network counts: cut them to the length of the training recordings, or use --stream"
 AHEAD = 2  # batches prepared while the network computes
 
 
@@ -167,19 +172,25 @@ def predict(
     items = [item for path in paths for item in _files(os.fspath(path), network.suffixes())]
     if not items:
         raise DataError("found no paths, expected recordings, images or folders", hint="Give at least one PATH.")
-    versions = network.dataset().versions([Sample(path, 0, "test", path) for path, _ in items])
+    dataset, full = network.dataset(), dict[str, tuple[int, int]]()
+    versions = dataset.versions([Sample(path, 0, "test", path) for path, _ in items])
     check_expected({"versions": versions}, network.stored["data"], network.config, strict=False)
-    loaded = parallel.each(functools.partial(load_file, network.dataset()), items, network.config.workers)
+    loaded = parallel.each(functools.partial(load_file, dataset), items, network.config.workers)
     with contextlib.closing(parallel.ahead(loaded, AHEAD * batch_size)) as samples:
         pairs = zip((path for path, _ in items), samples, strict=True)
         while group := list(itertools.islice(pairs, batch_size)):
             for path, sample in group:
-                if isinstance(sample, DataError):
-                    if on_error is None:
+                if isinstance(sample, LsgError):
+                    if on_error is None or (isinstance(sample, MissingLibrary) and len(items) == 1):
                         raise sample
-                    on_error(path, sample)
-            if good := [(path, sample) for path, sample in group if not isinstance(sample, DataError)]:
+                    on_error(path, sample.of_one_file() if isinstance(sample, MissingLibrary) else sample)
+                elif not dataset.static and (values := saturated(sample)):
+                    full[path] = values, sample.size
+            if good := [(path, sample) for path, sample in group if not isinstance(sample, LsgError)]:
                 yield from _answers(network, good)
+    if full:
+        values, total = (sum(numbers) for numbers in zip(*full.values(), strict=True))
+        warn_saturated(next(iter(full)), (values, total), (len(full), len(items)), SHORTER)
 
 
 def running_probabilities(logits: Tensor) -> Tensor:
@@ -203,7 +214,6 @@ def _files(path: str, suffixes: tuple[str, ...]) -> list[Found]:
         found = sorted(str(at / name) for at, names in walk(Path(path)) for name in names if name.lower().endswith(suffixes))
     except DataError as error:
         return [(path, error)]
-    # Pillow reads 70 formats.
-    listed = ", ".join(suffixes) if len(suffixes) < 20 else "the suffix of an image, such as .png or .jpg"
+    listed = ", ".join(suffixes)
     nothing = DataError(f"{path}: found no files to predict, expected names ending in {listed}")
     return [(name, None) for name in found] or [(path, nothing)]

@@ -16,6 +16,7 @@ import torch
 from lsgcli.compute import full_precision, limited_threads
 from lsgcli.config import RunConfig
 from lsgcli.data.datasets.base import EventDataset, Sample
+from lsgcli.data.frames import FULL, saturated
 from lsgcli.data.readers import read_stream
 from lsgcli.data.slicing import Slice, Slicer
 from lsgcli.errors import ConfigError, DataError
@@ -79,10 +80,13 @@ def stream(
     slicer = Slicer(network.config.slicing == "count", T, _length(network, per_slice), path)
     state: tuple[torch.Tensor, ...] = ()
     total = torch.zeros(len(network.classes), dtype=torch.float64)
-    chunks = Chunks(path, idle, stop)
+    chunks, warned = Chunks(path, idle, stop), False
     for index, cut in enumerate(_slices(network, dataset, slicer, chunks)):
         window, step = divmod(index, T)
-        x = network.compute.move(network.batch([_frame(dataset, cut, path)])[0])
+        frame = _frame(dataset, cut, path)
+        if not warned and (warned := saturated(frame) > 0):
+            log.warning("%s: timestep %d saturates at %d events per pixel; use a smaller --per-slice", path, index + 1, FULL)
+        x = network.compute.move(network.batch([frame])[0])
         with limited_threads(threads), torch.inference_mode(), network.compute.autocast():
             rest = steps.rest(1) if rest is None else rest
             logits, state = steps.step(x, state if step else rest)

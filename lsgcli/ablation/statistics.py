@@ -222,7 +222,8 @@ def _compared(row: Mapping[str, Any]) -> tuple[str, str]:
     if interval is None:
         return "unknown", f"{points} for each of {shared} seeds; without variation between seeds, noise cannot be estimated"
     low, high = interval
-    text = f"{points} (95 % interval {100 * low:+.2f} to {100 * high:+.2f}, {shared} seeds)"
+    freedom = ", one degree of freedom" if shared == 2 else ""
+    text = f"{points} (95 % interval {100 * low:+.2f} to {100 * high:+.2f}, {shared} seeds{freedom})"
     if low <= 0 <= high:
         text += (
             f", within noise: the interval includes 0. {shared} seeds would show a difference of {100 * row['detectable']:.2f} "

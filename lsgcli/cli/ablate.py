@@ -79,10 +79,10 @@ def ablate(
         ),
     ] = None,
     plot: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             metavar="DIR|FILE",
-            help="Also write charts of accuracy, loss, and coverage, alpha and beta per layer over training, as SVG, PNG, and PDF "
+            help="Can be repeated. Also write charts of accuracy, loss, and coverage, alpha and beta per layer over training, as SVG, PNG, and PDF "
             "(with lsgcli[pdf]) for one column of a journal; or accuracy and loss as FILE.pdf, .svg or .png for two columns.",
         ),
     ] = None,
@@ -153,22 +153,22 @@ def ablate(
     format_name = "json" if as_json else form or "table"
     if format_name not in FORMATS:
         raise ConfigError(f"--format: found {format_name!r}, expected one of {', '.join(FORMATS)}")
-    if plot is not None:
+    for target in plot or ():
         from lsgcli.report.drawing import SUFFIXES
 
-        check_output(plot, "--plot", suffixes=SUFFIXES, folder=plot.suffix.lower() not in SUFFIXES, force=force)
-        if plot.suffix.lower() == ".pdf" and not find_spec("svglib"):
-            raise ConfigError(f"--plot {plot}: svglib cannot be imported", hint=install_hint("pdf"))
+        check_output(target, "--plot", suffixes=SUFFIXES, folder=target.suffix.lower() not in SUFFIXES, force=force)
+        if target.suffix.lower() == ".pdf" and not find_spec("svglib"):
+            raise ConfigError(f"--plot {target}: svglib cannot be imported", hint=install_hint("pdf"))
     axes = [text for text in [grid, *(more or [])] if text]
     launched = _launched(
         launcher, {"local": {"--jobs": jobs, "--devices": devices}, "slurm": {"--slurm": slurm}, "ray": {"--ray": ray}}
     )
-    of_table = {"--plot": plot, "--json": as_json, "--format": form, "--margin": margin}
+    of_table = {"--plot": plot or None, "--json": as_json, "--format": form, "--margin": margin}
     if launcher is None:
         common.require("--launcher", {"--cancel": cancel})
     if cancel:
         common.exclude("--cancel", of_table)
-    if plot is None:
+    if not plot:
         common.require("--plot", {"--force": force})
     if collect is not None:
         others: dict[str, Any] = {"--table": table, "--grid": axes or None, "--seeds": seeds, "--config": config, "--out": out}
@@ -196,11 +196,12 @@ def ablate(
                 found = _follow(planned, launch, quiet)
     summary = found.summary(None if margin is None else margin / 100)
     print_result(FORMATS[format_name](summary))
-    if plot is not None:
+    if plot:
         from lsgcli.ablation.curves import finished
         from lsgcli.report.ablation_charts import draw
 
-        written = draw(finished([row["label"] for row in summary["rows"]], found.cells, found.records), plot)
+        runs = finished([row["label"] for row in summary["rows"]], found.cells, found.records)
+        written = [path for target in plot for path in draw(runs, target)]
         common.log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished; no charts written")
 
 

@@ -153,6 +153,7 @@ def show(
         assert dataset is not None
         config = dataset.config
         rows, name = sheet.of_dataset(dataset, samples), config.dataset
+    sheet.warn_about(name, rows)
     static = dataset is not None and dataset.static
     sheet.write(output, sheet.draw(name, sheet.preparation(config, static), rows, events=not static))
     print_json({"path": str(output), "samples": len(rows)}) if as_json else print_result(output)

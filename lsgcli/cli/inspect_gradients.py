@@ -61,7 +61,8 @@ def inspect_gradients(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the result as CSV, one row per checkpoint and layer.")] = False,
     html: common.Html = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf]).")
+        list[Path] | None,
+        typer.Option(help="Can be repeated. Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf])."),
     ] = None,
     force: common.Force = False,
     quiet: common.Quiet = False,
@@ -83,14 +84,14 @@ def inspect_gradients(
     from lsgcli import hub
 
     paths = [hub.local(checkpoint) for checkpoint in checkpoints]
-    if html is plot is None:
+    if html is None and not plot:
         common.require("--html", {"--force": force})
     if html is not None:
         check_output(html, "--html", suffixes=(".html",), inputs=paths, force=force)
-    if plot is not None:
+    for target in plot or ():
         from lsgcli.report.drawing import SUFFIXES
 
-        check_output(plot, "--plot", suffixes=SUFFIXES, folder=True, inputs=paths, force=force)
+        check_output(target, "--plot", suffixes=SUFFIXES, folder=True, inputs=paths, force=force)
     gates = parse_verdicts(fail_on) if fail_on is not None else set()
     thresholds = parse_limits(limit or [])
     from lsgcli.analysis import Sample, measures
@@ -119,8 +120,8 @@ def inspect_gradients(
         terminal.show(flow_terminal.lines(flows, terminal.console(sys.stdout)))
     if html is not None:
         files.write_text(html, page.flow_page(flows))
-    if plot is not None:
-        drawing.save(figures.sheets(flows), plot)
+    for target in plot or ():
+        drawing.save(figures.sheets(flows), target)
     failed = [
         f"{flow['checkpoint']}: {layer['name']} is {layer['verdict']} ({layer['reason']})"
         for flow in flows

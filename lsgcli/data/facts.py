@@ -19,6 +19,7 @@ from lsgcli.data.datasets.base import Dataset, EventDataset, ImageDataset, Listi
 from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import walk
+from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.simulate import NOTE, Simulation
 from lsgcli.errors import DataError
 
@@ -144,7 +145,7 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
         "events_per_recording": _spread(fact.events for fact in facts),
         "events_per_s": _spread(round(fact.events / max(fact.duration, 1) * 1e6) for fact in facts),
         "on_share": round(sum(fact.on for fact in facts) / events, 6),
-        "bytes": sum(fact.size for fact in facts),
+        "bytes": sum(os.path.getsize(path) for path in dataset.files(list(readable))),
         **_release(sample.key for sample in readable),
         "digest": _digest(f"{sample.key}\0{fact.size}\0{fact.events}\n" for sample, fact in readable.items()),
         "unreadable": [{"name": name, "problem": problem} for name, problem in bad.items()],
@@ -160,6 +161,10 @@ def _fact(dataset: EventDataset, sample: Sample) -> _Fact | str:
         events = dataset.events(sample)
     except DataError as error:
         return str(error)
+    except MissingLibrary as error:
+        if not dataset.root.is_dir():  # the only recording
+            raise
+        return error.of_one_file().message
     extent = (int(events.x.max(initial=0)) + 1, int(events.y.max(initial=0)) + 1)
     duration = int(events.t[-1]) - int(events.t[0]) if len(events) else 0
     on, stated = int(np.count_nonzero(events.on)), events.sensor is not None

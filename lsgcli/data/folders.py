@@ -4,10 +4,12 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from stat import S_ISLNK, S_ISREG
 from types import MappingProxyType
 from typing import NoReturn
 
 from lsgcli.data.datasets.base import Sample
+from lsgcli.data.guard import foreign, regular_size
 from lsgcli.data.splits import divide
 from lsgcli.errors import DataError, MissingPart
 
@@ -90,7 +92,7 @@ def stamp(path: "str | os.PathLike[str]") -> str:
     cyclic link, those of the link are used; the error is raised when it is read.
 
     Raises:
-        DataError: the file does not exist.
+        DataError: the file does not exist, or is a pipe or device.
     """
     try:
         status = os.stat(path) if os.path.exists(path) else os.lstat(path)
@@ -99,6 +101,9 @@ def stamp(path: "str | os.PathLike[str]") -> str:
             f"{os.fspath(path)}: cannot be read: {error.strerror}",
             hint="Download or record it again, or remove it from the folder.",
         ) from error
+    if not S_ISREG(status.st_mode) and not S_ISLNK(status.st_mode):
+        with foreign(os.fspath(path), "a file"):
+            regular_size(os.fspath(path))
     return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 

@@ -4,6 +4,7 @@ Events are counted in a :class:`Grid`; if that is not S x S, the counts are inte
 fast and does not require torch in worker processes.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -16,8 +17,10 @@ from lsgcli.config import RunConfig
 from lsgcli.data.events import Events, Sensor
 from lsgcli.errors import DataError
 
+log = logging.getLogger("lsg")
 MOST = 1 << 28  # pixels of all frames at the sensor's size; 10 frames of 5000 x 5000
 VERSION = 3  # raise it when the same events give other frames
+ADVICE = "use --value log1p, a larger --size or -T, or --resize bilinear"  # against saturation
 FULL, FLOATS = 255, 1 << 24  # maximum of an integer frame; float32 represents all integers up to it
 
 
@@ -201,6 +204,26 @@ class Grid:
         """(N,) bool: whether each event is inside the grid, for grids without scaling."""
         x, y = events.x, events.y
         return (x >= -self.left) & (x < self.width - self.left) & (y >= -self.top) & (y < self.height - self.top)
+
+
+def saturated(made: np.ndarray) -> int:
+    """Number of values at the maximum of integer frames; 0 for other types, which have none."""
+    return int(np.count_nonzero(made == FULL)) if made.dtype == np.uint8 else 0
+
+
+def warn_saturated(where: str, values: tuple[int, int], recordings: tuple[int, int], advice: str = ADVICE) -> None:
+    """Warn about saturated frames.
+
+    Args:
+        values, recordings: numbers of those that saturate, and of all.
+    """
+    log.warning(
+        "%s: %s of %s values, in %s of %s recordings, saturate at %d, so events may be lost; %s",
+        where,
+        *(f"{number:,}" for number in (*values, *recordings)),
+        FULL,
+        advice,
+    )
 
 
 def frame_shape(sensor: Sensor, size: int) -> tuple[int, int]:

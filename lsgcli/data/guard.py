@@ -1,6 +1,8 @@
 """Conversion of any failure while reading an external file to an error that names the file."""
 
 import errno
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,13 @@ from lsgcli.files import storage_error
 
 HINT = "Download or record it again, or remove it from the folder."
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFSOCK: "a socket",
+}
 PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT}
 
 
@@ -21,9 +30,31 @@ class Damaged(ValueError):
         self.hint = hint
 
 
+class MissingLibrary(ConfigError):
+    """The library that reads a file cannot be imported; other files may be readable."""
+
+    def of_one_file(self) -> DataError:
+        """The same as the error of one file among others, with the command that installs the library."""
+        return DataError(f"{self.message}. {self.hint}")
+
+
 def damaged(where: str, found: str, expected: str) -> Damaged:
     """Invalid content at a position, such as ``byte 8`` or ``event 3``."""
     return Damaged(f"{where}: found {found}, expected {expected}")
+
+
+def regular_size(path: Path | str) -> int:
+    """Size in bytes of a regular file.
+
+    Raises:
+        Damaged: the path is a pipe, a device, a socket or a folder. Opening or reading one may never end.
+        OSError: there is no such file.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        found = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise Damaged(f"found {found}, expected a regular file", hint="Copy its content to a file, or check the path.")
+    return status.st_size
 
 
 @contextmanager
@@ -36,14 +67,15 @@ def foreign(path: Path | str, expected: str, *, hint: str = HINT, extra: str = "
     Raises:
         DataError: the block failed.
         StorageError: not enough disk space.
-        ConfigError: a library cannot be imported.
+        MissingLibrary: a library cannot be imported.
     """
     try:
         yield
     except (LsgError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
         raise
     except ImportError as error:
-        raise ConfigError(f"{path}: the library that reads it cannot be imported: {error}", hint=install_hint(extra)) from error
+        message = f"{path}: the library that reads it cannot be imported: {error}"
+        raise MissingLibrary(message, hint=install_hint(extra)) from error
     except Damaged as error:
         raise DataError(f"{path}: {error}", hint=error.hint or hint) from error
     except BaseException as error:  # panics of readers written in Rust are not Exceptions

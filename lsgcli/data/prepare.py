@@ -14,7 +14,8 @@ from lsgcli.config import RunConfig
 from lsgcli.data import cache, parallel, random
 from lsgcli.data.bundle import DataBundle, Medians, Split
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Progress, Sample, fingerprint
-from lsgcli.data.frames import FULL
+from lsgcli.data.frames import saturated, warn_saturated
+from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.splits import drawn
 from lsgcli.errors import DataError
 
@@ -23,7 +24,7 @@ SHOWN = 10  # of the skipped files
 PREPARING = "preparing data"
 
 Found = tuple[str, DataError | None]  # a path, and its error if already known
-Loaded = np.ndarray | DataError
+Loaded = np.ndarray | DataError | MissingLibrary
 
 
 class LoadedNote(TypedDict):
@@ -66,6 +67,8 @@ def prepare(
     info = {**dataset.info, "versions": dataset.versions(dataset.samples)}
     check_expected(info, dataset.expected, config, strict)
     names = _classes(dataset, classes)
+    if deviations := dataset.deviations(splits):
+        log.warning("%s: %s", dataset.home, "; ".join(deviations))
     for split in splits:
         if not dataset.part(split):
             raise DataError(f"{config.data_dir or config.dataset}: found no samples of the {split} part, expected at least one")
@@ -152,13 +155,7 @@ def _summary(notes: Sequence[cache.Note], count: int, size: int, config: RunConf
         info["left_out"] = sorted(left_out)
     values, recordings = (sum(note["saturated"][i] for note in notes) for i in (0, 1))
     if values:
-        log.warning(
-            "%s: %s of %s values, in %s of %s recordings, saturate at %d, so events may be lost;"
-            " use --value log1p, a larger --size or -T, or --resize bilinear",
-            where,
-            *(f"{number:,}" for number in (values, count * size, recordings, count)),
-            FULL,
-        )
+        warn_saturated(where, (values, count * size), (recordings, count))
         info["saturated"] = {"values": values, "recordings": recordings}
     return info
 
@@ -230,7 +227,6 @@ def load_all(
     left_out: dict[str, str] = {}
     lengths: list[tuple[int, int]] = []
     values = recordings = 0
-    counts = out.dtype == np.uint8 and not dataset.static
     results = parallel.each(functools.partial(_load, dataset), samples, workers, report)
     for row, (sample, loaded) in enumerate(zip(samples, results, strict=True)):
         if isinstance(loaded, str):
@@ -238,7 +234,7 @@ def load_all(
             continue
         out[row], length = loaded
         lengths += [] if length is None else [length]
-        full = int(np.count_nonzero(out[row] == FULL)) if counts else 0
+        full = 0 if dataset.static else saturated(out[row])
         values, recordings = values + full, recordings + (full > 0)
     medians = None
     if lengths:
@@ -276,7 +272,7 @@ def load_file(dataset: Dataset, found: Found) -> Loaded:
     path, problem = found
     try:
         return problem or dataset.load_file(Path(path))
-    except DataError as error:
+    except (DataError, MissingLibrary) as error:
         return error
 
 

@@ -19,11 +19,12 @@ import numpy as np
 
 from lsgcli import files, schema
 from lsgcli.data import camera, manifest, parallel, random, readers
-from lsgcli.data.datasets.base import Sample, image_suffixes, read_image
+from lsgcli.data.datasets.base import Sample
 from lsgcli.data.datasets.cifar_dvs import CLASSES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import scan_folders, visible
 from lsgcli.data.guard import foreign
+from lsgcli.data.images import image_suffixes, read_image
 from lsgcli.data.writers import SIDE, write_aedat2, write_npz
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.registry import unknown

@@ -2,15 +2,16 @@
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lsgcli.data import manifest, parallel
-from lsgcli.data.datasets.base import Dataset, Sample
+from lsgcli.data.datasets.base import SPLITS, Dataset, Sample
 from lsgcli.data.facts import Recordings
 from lsgcli.data.folders import visible
+from lsgcli.data.guard import MissingLibrary
 from lsgcli.errors import DataError
 
 Progress = Callable[[int, int], None]
@@ -96,7 +97,7 @@ def of_dataset(
         samples=len(dataset.samples),
         unreadable={sample.key: problem for sample, problem in zip(dataset.samples, found, strict=True) if problem is not None},
         counts=counts,
-        warnings=_against(dataset.published, counts),
+        warnings=dataset.deviations(SPLITS),
     )
 
 
@@ -143,13 +144,6 @@ def _load(dataset: Dataset, sample: Sample) -> str | None:
         dataset.load(sample)
     except DataError as error:
         return error.message
+    except MissingLibrary as error:
+        return error.of_one_file().message
     return None
-
-
-def _against(published: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:
-    whole = {**counts, "all": sum(counts.values())}
-    return [
-        f"found {whole.get(part, 0):,} samples in {'total' if part == 'all' else f'the {part} part'}, expected {number:,} as published"
-        for part, number in published.items()
-        if whole.get(part, 0) != number
-    ]

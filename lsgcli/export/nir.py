@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from lsgcli import schema
 from lsgcli.checkpoint import Checkpoint
+from lsgcli.data import hdf5
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.export import ExportOptions, Format, metadata, read_metadata, reading
 from lsgcli.export.graphs import other_than_lif
@@ -76,7 +77,8 @@ class NIR(Format):
     def open(self, path: Path) -> Runner:
         """The graph, run by a small interpreter in torch."""
         with reading(path, "cannot be read as a NIR graph"):
-            graph = nir.read(path)
+            with hdf5.opened(path):
+                graph = nir.read(path)
             return _Interpreter(graph, read_metadata(graph.metadata, path), path)
 
 

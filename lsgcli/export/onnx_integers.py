@@ -45,9 +45,8 @@ def quantise(graph: "onnx.GraphProto", network: SpikingNet) -> None:
             constants |= {weight: q.numpy().T if node.op_type == "MatMul" else q.numpy(), f"{weight}_scale": scale.numpy()}
             nodes += _on_floats(node, weight)
         else:
-            stored = (q.to(torch.int16) + 128).to(torch.uint8).numpy()
             constants |= {
-                weight: stored,
+                weight: (q.to(torch.int16) + 128).to(torch.uint8).numpy(),
                 f"{weight}_scale": (scale / n).view(-1, 1, 1).numpy(),
                 f"levels.{n}": np.array(n, np.float32),
             }
@@ -55,9 +54,11 @@ def quantise(graph: "onnx.GraphProto", network: SpikingNet) -> None:
             nodes += _on_integers(node, name, n)
     del graph.node[:]
     graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}  # runtimes warn about others
     kept = [weight for weight in graph.initializer if weight.name in held]
+    stored = [numpy_helper.from_array(value, name) for name, value in constants.items() if name in used]
     del graph.initializer[:]
-    graph.initializer.extend([*kept, *(numpy_helper.from_array(value, name) for name, value in constants.items())])
+    graph.initializer.extend([*kept, *stored])
 
 
 def _multiplying(

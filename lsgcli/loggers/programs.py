@@ -76,7 +76,7 @@ class TensorBoard(Logger):
                 f"u/{layer}", edges[0] - width, limits[-1], counts.sum(), total, squares, limits, counts.tolist(), **at
             )
         for name, file in end.pictures.items():
-            with Image.open(file) as image:
+            with Image.open(file, formats=("PNG",)) as image:
                 self.writer.add_image(f"by-epoch/{name}", np.asarray(image.convert("RGB")), dataformats="HWC", **at)
         self.writer.flush()
 

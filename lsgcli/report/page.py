@@ -20,11 +20,12 @@ from lsgcli.flows import read_lines
 from lsgcli.report.charts import Line, Scale, line_drawing, swatch
 from lsgcli.report.colours import COLOURS, DARK, LIGHT, Style, ordered, styles
 from lsgcli.report.figures import Flow, Panel, View, labels, pictures
-from lsgcli.report.tables import problems
+from lsgcli.report.tables import letters, problems
 from lsgcli.rundir import RunDir, read_config, read_metrics
 from lsgcli.verdicts import RULES, rule_text
 
 SAME = {"T": "timesteps", "threshold": "threshold v_th", "batches": "mini-batches"}  # in comparable records
+LONG = 60  # characters of all names, above which letters replace them
 Values = Mapping[str, Sequence[float | None]]
 
 
@@ -127,6 +128,8 @@ def flow_page(flows: Sequence[Flow]) -> str:
         flows: records of :func:`lsgcli.analysis.inspect`, each with its ``checkpoint`` and ``method``.
     """
     names = labels(flows)
+    if len(names) > 1 and len(", ".join(names)) > LONG:  # the cards state the path of each letter
+        names = letters(len(names))
     title = f"Gradient flow: {', '.join(names)}"
     return document("flow.html", {"flows": list(flows)}, title=title, **gradient_flow(flows, names))
 

@@ -16,7 +16,7 @@ from lsgcli.data import facts, random, readers
 from lsgcli.data.datasets.base import Dataset, EventDataset
 from lsgcli.data.datasets.cifar_dvs import NAME, CifarDvs
 from lsgcli.data.events import Events, turned, turned_sensor
-from lsgcli.data.frames import FrameSettings, edges_of, frames
+from lsgcli.data.frames import FrameSettings, edges_of, frames, saturated, warn_saturated
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.files import replacing
 from lsgcli.report.drawing import ADVANCE, shortened
@@ -44,6 +44,7 @@ class Row:
         facts: further lines under the name.
         tiles: (H, W, 3) uint8 each, one per timestep: see :func:`event_tiles` and :func:`image_tile`.
         notes: lines under each tile.
+        saturated: number of values of the frames that saturate, and of all.
     """
 
     label: str
@@ -51,6 +52,7 @@ class Row:
     facts: Sequence[str]
     tiles: Sequence[np.ndarray]
     notes: Sequence[Sequence[str]]
+    saturated: tuple[int, int] = (0, 0)
 
 
 def of_dataset(dataset: Dataset, count: int) -> list[Row]:
@@ -95,6 +97,13 @@ def of_paths(paths: Sequence[Path], config: RunConfig, count: int) -> list[Row]:
     return rows
 
 
+def warn_about(name: str, rows: Sequence[Row]) -> None:
+    """Warn about frames that saturate, as the preparation for training does."""
+    if full := [row for row in rows if row.saturated[0]]:
+        values = sum(row.saturated[0] for row in full), sum(row.saturated[1] for row in rows)
+        warn_saturated(name, values, (len(full), len(rows)))
+
+
 def spread(labels: Sequence[int], count: int) -> list[int]:
     """Indices of up to ``count`` samples, spread over the labels and, within a label, over its samples; in label order."""
     members = {label: [i for i, other in enumerate(labels) if other == label] for label in sorted(set(labels))}
@@ -131,11 +140,12 @@ def _row(label: str, key: str, events: Events, made: np.ndarray, settings: Frame
         f"{len(events):,} events in {(int(events.t[-1]) - start) / 1e3:,.1f} ms",
         f"maximum per pixel: {float(made.max()):.3g} {unit}",
     )
+    full = saturated(made), made.size
     if made.shape[2] == 1:  # a sensor with one row: all timesteps in one image
         tile = event_tiles(np.moveaxis(made[:, :, 0], 0, 2)[None])
-        return Row(label, key, about, tile, (("vertical: sensor pixels; horizontal: timesteps",),))
+        return Row(label, key, about, tile, (("vertical: sensor pixels; horizontal: timesteps",),), full)
     edges = edges_of(events.t, settings, random.window(key))
-    return Row(label, key, about, event_tiles(made), [_note(events.t, a, b, start) for a, b in pairwise(edges)])
+    return Row(label, key, about, event_tiles(made), [_note(events.t, a, b, start) for a, b in pairwise(edges)], full)
 
 
 def _note(t: np.ndarray, a: int, b: int, start: int) -> tuple[str, str]:

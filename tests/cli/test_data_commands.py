@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from lsgcli.report.sheet import OFF, ON
+from tests.unit.data.conftest import aedat2_bytes
 
 
 @pytest.fixture(scope="session")
@@ -223,3 +224,13 @@ def test_show_refuses(lsg, arguments, status, told):
     assert result.exit_code == status
     assert told in result.stderr
     assert result.stdout == ""
+
+
+def test_a_sheet_warns_of_counts_that_saturate(lsg, tmp_path):
+    for name, count in (("long", 2000), ("short", 400)):
+        (tmp_path / f"{name}.aedat").write_bytes(aedat2_bytes([(5, 5, t, True) for t in range(count)]))
+    options = ("-T", "4", "--size", "128", "-o", tmp_path / "sheet.png")
+    result = lsg("data", "show", tmp_path / "long.aedat", tmp_path / "short.aedat", *options)
+    assert result.exit_code == 0
+    assert "4 of 262,144 values, in 1 of 2 recordings, saturate at 255" in result.stderr
+    assert "saturate" not in lsg("data", "show", tmp_path / "short.aedat", *options, "--force").stderr

@@ -28,7 +28,7 @@ from PIL import Image
 
 from lsgcli import registry
 from lsgcli.data import manifest, readers
-from lsgcli.data.datasets.base import read_image
+from lsgcli.data.images import read_image
 from lsgcli.errors import DataError
 from tests.stress.rows import Case, fork, refused, row
 from tests.stress.seeds import FORMATS, LARGE

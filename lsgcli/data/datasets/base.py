@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from os.path import splitext
@@ -16,11 +17,10 @@ from lsgcli.data import random, readers
 from lsgcli.data.events import Events, turned, turned_sensor
 from lsgcli.data.frames import VERSION as FRAMES_VERSION
 from lsgcli.data.frames import FrameSettings, frame_shape, frames
-from lsgcli.data.guard import Damaged, foreign
+from lsgcli.data.images import read_image
 from lsgcli.errors import ConfigError, DataError
 
 SPLITS = ("train", "test")
-PIXELS = 1 << 26  # of an image; more are a decompression bomb
 IMAGES_VERSION = 2  # increase it when the preparation of images changes
 Progress = Callable[[str, int, int], None]  # description, amount done, total
 
@@ -167,6 +167,20 @@ class Dataset(ABC):
     def home(self) -> Path:
         """The folder that contains the data: :attr:`root`, or a folder below it."""
         return self.root
+
+    def deviations(self, splits: tuple[str, ...]) -> list[str]:
+        """A line for each of these parts, after :meth:`scan` of them, whose number of samples is not the published one."""
+        counts = Counter(sample.split for sample in self.samples)
+        found = {split: counts[split] for split in splits} | ({"all": counts.total()} if set(splits) == set(SPLITS) else {})
+        return [
+            f"found {found[part]:,} samples in {'total' if part == 'all' else f'the {part} part'}, expected {number:,} as published"
+            for part, number in self.published.items()
+            if found.get(part, number) != number
+        ]
+
+    def files(self, samples: Iterable[Sample]) -> set[str]:
+        """Paths of the files that contain these samples, where they are files."""
+        return {str(sample.source) for sample in samples if isinstance(sample.source, str | Path)}
 
     @abstractmethod
     def load(self, sample: Sample) -> np.ndarray:
@@ -326,36 +340,6 @@ class ImageDataset(Dataset):
 
     def versions(self, samples: Iterable[Sample]) -> dict[str, int]:
         return {**super().versions(samples), "images": IMAGES_VERSION}
-
-
-def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
-    """An image file as uint8, (H, W, 3), or (H, W) if Pillow's ``mode`` is ``L``.
-
-    Raises:
-        DataError: not an image, or damaged.
-    """
-    with foreign(path, "an image", hint="Replace it, or remove it from the folder."):
-        from PIL import Image
-
-        with Image.open(path) as image:
-            if image.width * image.height > PIXELS:
-                raise Damaged(f"found {image.width}x{image.height} pixels, expected at most {PIXELS:,}")
-            if image.format == "PNG":  # Pillow does not compare the checksums of pixels when it decodes them
-                image.verify()
-        with Image.open(path) as image:
-            if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-                raise Damaged(f"found pixels of type {image.mode}, expected 8 or 16 bits per channel")
-            if image.mode.startswith("I"):  # 16 bits, as some versions of Pillow open a PNG as I; convert() would clip at 255
-                return np.asarray(Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert(mode))
-            return np.asarray(image.convert(mode))
-
-
-def image_suffixes() -> tuple[str, ...]:
-    """File suffixes that Pillow can read."""
-    from PIL import Image
-
-    Image.init()
-    return tuple(sorted(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN))
 
 
 def need_folder(config: RunConfig) -> Path:

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009), through torchvision."""
 
+import hashlib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,7 +9,8 @@ import numpy as np
 from lsgcli.data.datasets.base import ImageDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile
-from lsgcli.data.guard import foreign
+from lsgcli.data.guard import foreign, regular_size
+from lsgcli.errors import DataError
 from lsgcli.registry import register
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
@@ -50,11 +52,25 @@ class Cifar(Downloaded, ImageDataset):
         return Listing(tuple(next(iter(found.values())).classes), tuple(samples))
 
     def _open(self, split: str) -> Any:
-        hint = f"Remove {self.home} to download the data set again."
-        with foreign(self.home, f"the files of {self.source}, unchanged", hint=hint):
+        away = f"move {self.home} away to download the data set again, or put your images in folders for --dataset image-folder"
+        hint = f"Only the published files are read, because they are pickles, which can run code: {away}."
+        with foreign(self.home, f"the files of {self.source}", hint=hint):
             from torchvision import datasets
 
-            return getattr(datasets, self.source)(root=str(self.root), train=split == "train", download=False)
+            kind = getattr(datasets, self.source)
+            published = {**dict(kind.train_list), **dict(kind.test_list), kind.meta["filename"]: kind.meta["md5"]}
+            for name in published:
+                with foreign(self.home / name, "a file of the data set", hint=hint):
+                    regular_size(self.home / name)
+            try:
+                return kind(root=str(self.root), train=split == "train", download=False)
+            except RuntimeError:
+                for name, md5 in published.items():
+                    if (found := hashlib.md5((self.home / name).read_bytes(), usedforsecurity=False).hexdigest()) != md5:
+                        raise DataError(
+                            f"{self.home / name}: found MD5 {found}, expected {md5} as published", hint=hint
+                        ) from None
+                raise
 
     def pixels(self, sample: Sample) -> np.ndarray:
         return np.asarray(self._images[sample.split][sample.source])

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -21,7 +21,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from lsgcli import registry
-from lsgcli.data import readers
+from lsgcli.data import hdf5, readers
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import LOCK
 from lsgcli.data.datasets.shd import Shd
@@ -29,6 +29,7 @@ from lsgcli.data.download import TIMEOUT
 from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp
 from lsgcli.data.guard import foreign
+from lsgcli.data.images import read_image
 from lsgcli.data.splits import assign
 from lsgcli.errors import ConfigError, DataError, MissingPart, install_hint
 from lsgcli.files import locked, making_folder
@@ -39,6 +40,11 @@ T = TypeVar("T")
 DAMAGED = "Download it again, or remove it from the folder."
 # Values of the libraries' `split` that differ.
 RENAMED = {("ImageNet", "test"): "val", ("Imagenette", "test"): "val", ("OxfordIIITPet", "train"): "trainval"}
+# Classes without a list of their files: the folder, and the name of an image by the numbers of its class and in it, from 1.
+UNLISTED = {
+    "Caltech101": ("101_ObjectCategories", "image_{1:04d}.jpg"),
+    "Caltech256": ("256_ObjectCategories", "{0:03d}_{1:04d}.jpg"),
+}
 
 
 class Absent(Exception):
@@ -110,8 +116,19 @@ class LibraryDataset(Dataset):
         if part not in self._opened:
             expected = f"the files of {self.library}'s {self.kind.__name__}"
             with foreign(self.home, expected, hint=self.advice), contextlib.redirect_stdout(io.StringIO()):
+                if self.home != self.root:
+                    self._check_files()
                 self._opened[part] = self._open_or_download(part)
         return self._opened[part]
+
+    def _check_files(self) -> None:
+        """Refuse files that the library must not open: pipes, devices, and HDF5 files that lead elsewhere."""
+        for folder, _, names in os.walk(self.home):
+            for path in (os.path.join(folder, name) for name in names):
+                stamp(path)
+                if path.endswith((".h5", ".hdf5")):
+                    with foreign(path, "an HDF5 file", hint=DAMAGED, extra="shd"):
+                        hdf5.opened(Path(path)).close()
 
     def _open_or_download(self, part: str) -> Any:
         arguments = self.arguments.get(part, {})
@@ -176,6 +193,13 @@ class LibraryDataset(Dataset):
         ]
         return sorted(samples, key=lambda sample: sample.key)
 
+    def files(self, samples: Iterable[Sample]) -> set[str]:
+        """The files of the samples, or all in the folder if samples are not in a file each."""
+        paths = {part: paths_of(self.opened(part)) for part in {sample.source[0] for sample in samples}}
+        if all(paths.values()):
+            return {paths[part][index] for part, index in (sample.source for sample in samples)}
+        return {str(path) for path in self.home.rglob("*") if path.is_file()}
+
     def labels(self, data: Any) -> Any:
         """(N,) labels, without loading the samples if the class has a list of them."""
         for name in ("targets", "labels", "label_data", "_labels", "y"):
@@ -210,7 +234,11 @@ def _classes(data: Any, largest: int) -> tuple[str, ...]:
 
 
 def paths_of(data: Any) -> list[str]:
-    """The files listed by a library's object, one per sample; empty if several samples are in a file."""
+    """The files of a library's object, one per sample; empty if several samples are in a file."""
+    if type(data).__name__ in UNLISTED:
+        folder, name = UNLISTED[type(data).__name__]
+        at = [os.path.join(data.root, folder, category) for category in data.categories]
+        return [os.path.join(at[y], name.format(y + 1, i)) for y, i in zip(data.y, data.index, strict=True)]
     for name in ("data", "samples", "_samples", "_image_files", "_images"):
         found = getattr(data, name, None)
         if isinstance(found, list) and len(found) == len(data):
@@ -279,9 +307,7 @@ class Tonic(LibraryDataset, EventDataset):
     def labels(self, data: Any) -> Any:
         if not isinstance(file := getattr(data, "data_filename", None), str):
             return super().labels(data)
-        import h5py
-
-        with h5py.File(self.home / file) as content:  # SHD and SSC
+        with hdf5.opened(self.home / file) as content:  # SHD and SSC
             return content["labels"][()].astype(np.int64)
 
     def common_stamp(self, data: Any) -> bytes:
@@ -338,4 +364,8 @@ class Torchvision(LibraryDataset, ImageDataset):
         return np.ascontiguousarray(getattr(data, "data", self.labels(data))).tobytes()
 
     def pixels(self, sample: Sample) -> np.ndarray:
-        return self.item(sample, lambda image: np.asarray(image.convert("L" if self.channels == 1 else "RGB")))
+        """The image; files are opened here, as torchvision would open those of any format."""
+        mode, (part, index) = "L" if self.channels == 1 else "RGB", sample.source
+        if paths := paths_of(self.opened(part)):
+            return read_image(Path(paths[index]), mode)
+        return self.item(sample, lambda image: np.asarray(image.convert(mode)))

@@ -15,12 +15,11 @@ from lsgcli.data.datasets.base import (
     Listing,
     Sample,
     fingerprint,
-    image_suffixes,
     need_folder,
-    read_image,
 )
 from lsgcli.data.events import Events
 from lsgcli.data.folders import scan_classes, scan_folders
+from lsgcli.data.images import image_suffixes, read_image
 from lsgcli.data.readers import read, suffixes
 from lsgcli.data.splits import RULES
 from lsgcli.errors import DataError, StorageError
@@ -105,7 +104,7 @@ def _reach(path: str, *, skip_bad: bool) -> tuple[int, int]:
 
 @register("dataset", "image-folder")
 class ImageFolder(ImageDataset):
-    """Images in ``train/<class>/`` and ``test/<class>/``, in any format supported by Pillow, converted to RGB and resized to --size."""
+    """Images in ``train/<class>/`` and ``test/<class>/``, in AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TGA, TIFF or WebP."""
 
     title = "Your own images: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
     rules = tuple(RULES)

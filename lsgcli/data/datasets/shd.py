@@ -1,24 +1,27 @@
 """SHD, the Spiking Heidelberg Digits: spoken digits as spikes of an artificial cochlea (Cramer et al., IEEE TNNLS 2020)."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lsgcli.data import readers
+from lsgcli.data import hdf5, readers
 from lsgcli.data.datasets.base import EventDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile
 from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp
 from lsgcli.data.guard import foreign
+from lsgcli.errors import DataError
 from lsgcli.registry import register
 
 UNITS = 700  # channels of the cochlea
 ENGLISH = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 GERMAN = ("null", "eins", "zwei", "drei", "vier", "fuenf", "sechs", "sieben", "acht", "neun")
 CLASSES = (*ENGLISH, *GERMAN)
+HINT = "Download it again."
 PAGE = "https://zenkelab.org/resources/spiking-heidelberg-datasets-shd/"
 
 
@@ -43,34 +46,57 @@ class Shd(Downloaded, EventDataset):
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         folder, samples = self.obtain(splits), []
+        classes = _arrays(folder / self.archives[splits[0]].content).classes
         for split in splits:
             path = folder / self.archives[split].content
-            labels, version = enumerate(_arrays(path)[2].tolist()), stamp(path)
+            arrays, version = _arrays(path), stamp(path)
+            if arrays.classes != classes:
+                expected = f"{', '.join(classes)}, as in the {splits[0]} part"
+                raise DataError(f"{path}: extra/keys: found {', '.join(arrays.classes)}, expected {expected}", hint=HINT)
+            labels = enumerate(arrays.labels.tolist())
             samples += [Sample(f"{split}/{i:05d}", label, split, (str(path), i), f"{i}:{version}") for i, label in labels]
-        return Listing(CLASSES, tuple(samples), {"sensor": [UNITS, 1]})
+        return Listing(classes, tuple(samples), {"sensor": [UNITS, 1]})
+
+    def files(self, samples: Iterable[Sample]) -> set[str]:
+        return {sample.source[0] for sample in samples}
 
     def events(self, sample: Sample) -> Events:
         """The spikes of one recording: x is the channel, y is 0, all are ON."""
         path, index = sample.source
         with foreign(f"{path}: recording {index}", "times in seconds and channels"):
-            times, units, _ = _arrays(Path(path))
-            t, x = np.asarray(times[index], np.float64), np.asarray(units[index])
+            arrays = _arrays(Path(path))
+            t, x = np.asarray(arrays.times[index], np.float64), np.asarray(arrays.units[index])
             spikes = Events(x, np.zeros(len(x), np.uint16), np.rint(t * 1e6), np.ones(len(x), bool), (UNITS, 1))
             return readers.checked(spikes, self.sensor)
 
 
-@lru_cache(maxsize=4)
-def _arrays(path: Path) -> tuple[Any, Any, np.ndarray]:
-    """Times (seconds) and units of all recordings, read when indexed, and the labels (N,)."""
-    with foreign(
-        path, "an HDF5 file with spikes/times, spikes/units and labels from 0 to 19", hint="Download it again.", extra="shd"
-    ):
-        import h5py
+class _Arrays(NamedTuple):
+    """Content of a file: times (seconds) and units of all recordings, read when indexed; labels (N,); names of the classes."""
 
-        content = h5py.File(path, "r")
+    times: Any
+    units: Any
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+
+@lru_cache(maxsize=4)
+def _arrays(path: Path) -> _Arrays:
+    with foreign(path, "an HDF5 file with spikes/times, spikes/units and labels", hint=HINT, extra="shd"):
+        content = hdf5.opened(path)
         times, units, labels = content["spikes/times"], content["spikes/units"], np.asarray(content["labels"], np.int64)
         if not len(times) == len(units) == len(labels):
             raise ValueError(f"{len(times)} times, {len(units)} units, {len(labels)} labels")
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(CLASSES):
-            raise ValueError(f"labels from {labels.min()} to {labels.max()}")
-    return times, units, labels
+        classes = _classes(content)
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
+            raise ValueError(f"labels from {labels.min()} to {labels.max()}, not 0 to {len(classes) - 1}")
+    return _Arrays(times, units, labels, classes)
+
+
+def _classes(content: Any) -> tuple[str, ...]:
+    """The names in ``extra/keys``, or those of SHD; ``fünf`` is spelt ``fuenf``, as in checkpoints."""
+    if "extra/keys" not in content:
+        return CLASSES
+    names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in content["extra/keys"][()])
+    if len(set(names)) < len(names):
+        raise ValueError(f"extra/keys with a name twice: {', '.join(names)}")
+    return CLASSES if tuple(name.lower().replace("ü", "ue") for name in names) == CLASSES else names

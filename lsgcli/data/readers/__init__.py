@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 import numpy as np
 
-from lsgcli import registry
+from lsgcli import memory, registry
 from lsgcli.data.events import Events, in_order
-from lsgcli.data.guard import HINT, Damaged, damaged, foreign
+from lsgcli.data.guard import HINT, Damaged, damaged, foreign, regular_size
 from lsgcli.errors import DataError
 
+TOO_LARGE = "Split it into shorter recordings."
 HEAD = 4096  # bytes by which a format is recognised: longer than the text that Prophesee's files begin with
 HEAD_OF_STREAM = 16  # bytes by which the format of a stream is recognised
 SIDE = 1 << 16  # pixels; coordinates are uint16
@@ -85,10 +85,12 @@ def identify(path: Path) -> str:
     """
     path = Path(path)
     try:
-        if not S_ISREG(path.stat().st_mode):
-            raise DataError(f"{path}: found no file, expected a recording", hint="Check the path.")
+        if (size := regular_size(path)) > (most := memory.total_bytes()):
+            raise Damaged(f"found {size:,} bytes, expected at most {most:,}, the memory of this machine", hint=TOO_LARGE)
         with open(path, "rb", buffering=0) as stream:
             head = stream.read(HEAD)
+    except Damaged as error:
+        raise DataError(f"{path}: {error}", hint=error.hint) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check the path and its permissions.") from error
     if not head:

@@ -6,6 +6,8 @@ import struct
 import h5py
 import numpy as np
 
+from lsgcli.data.datasets.shd import CLASSES as SHD
+
 
 def gesture(rows):
     """The bytes of a recording of DVS-Gesture; rows: (x, y, p, t)."""
@@ -14,7 +16,7 @@ def gesture(rows):
     return stream.getvalue()
 
 
-def write_shd(path, recordings, labels, times=np.float16, units=np.int64):
+def write_shd(path, recordings, labels, times=np.float16, units=np.int64, keys=SHD):
     """recordings: lists of (seconds, channel)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as content:
@@ -24,7 +26,8 @@ def write_shd(path, recordings, labels, times=np.float16, units=np.int64):
             for i, recording in enumerate(recordings):
                 made[i] = np.array([event[column] for event in recording], kind)
         content["labels"] = np.array(labels)
-        content["extra/keys"] = [b"%d" % i for i in range(20)]
+        if keys:
+            content["extra/keys"] = [name.encode() for name in keys]
         content["extra/speaker"] = np.zeros(len(labels), np.int64)
 
 

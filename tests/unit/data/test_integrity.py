@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from lsgcli import registry
 from lsgcli.config import RunConfig
 from lsgcli.data import guard, readers
 from lsgcli.data.datasets import base, digits
@@ -19,6 +20,7 @@ from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError, MissingPart
 from tests import tiny
 from tests.unit.data.conftest import aedat2_bytes, blob
+from tests.unit.data.recordings_of import write_nmnist
 from tests.unit.data.test_prepare import loads
 
 BAD = b"#!AER-DAT2.0\r\n1234567"
@@ -101,6 +103,20 @@ def test_what_differs_is_a_warning_or_an_error(config, recordings, caplog):
     prepare(made, expected=info, strict=True)
 
 
+def test_a_published_set_that_is_incomplete(config, tmp_path, caplog):
+    write_nmnist(tmp_path)
+    with caplog.at_level(logging.WARNING, "lsg"):
+        prepare(config("n-mnist", data_dir=str(tmp_path), T=2))
+    train, test = "found 6 samples in the train part, expected 60,000", "found 6 samples in the test part, expected 10,000"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'NMNIST'}: {train} as published; {test} as published"
+    ]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "lsg"):
+        prepare(config("n-mnist", data_dir=str(tmp_path), T=2), splits=("test",))
+    assert [record.getMessage() for record in caplog.records] == [f"{tmp_path / 'NMNIST'}: {test} as published"]
+
+
 # --skip-bad
 
 
@@ -146,7 +162,7 @@ def test_a_library_that_is_not_there_is_no_damaged_file(images, monkeypatch):
     ):
         raise ImportError("no aedat here")
     monkeypatch.setitem(sys.modules, "PIL", None)
-    from lsgcli.data.datasets.base import read_image
+    from lsgcli.data.images import read_image
 
     with pytest.raises(ConfigError, match="library"):
         read_image(images / "train" / "cat" / "0.png")
@@ -253,7 +269,7 @@ def test_images_of_16_bits(tmp_path):
     """The upper 8 bits of each pixel; other wide types are refused."""
     from PIL import Image
 
-    from lsgcli.data.datasets.base import read_image
+    from lsgcli.data.images import read_image
 
     grey = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
     Image.fromarray(grey).save(tmp_path / "a.png")
@@ -264,3 +280,46 @@ def test_images_of_16_bits(tmp_path):
     Image.fromarray(grey.astype(np.float32) / 65535).save(tmp_path / "a.tiff")
     with pytest.raises(DataError, match="pixels of type F"):
         read_image(tmp_path / "a.tiff")
+
+
+# Pipes and devices
+
+
+def special(kind, path):
+    """A path of which reading never ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("event-folder", "a.npz"),
+        ("image-folder", "a.png"),
+        ("dvs-gesture", "a.npy"),
+        ("dvs-gesture", "DVSGesture/ibmGestureTest/user1/0.npy"),
+        ("shd", "SHD/shd_test.h5"),
+        ("cifar10", "cifar-10-batches-py/test_batch"),
+        ("tonic:SHD", "SHD/shd_test.h5"),
+        ("tonic:POKERDVS", "POKERDVS/pips_test/a/0.npy"),
+        ("torchvision:MNIST", "MNIST/raw/t10k-images-idx3-ubyte"),
+        ("torchvision:ImageFolder", "a/0.png"),
+    ],
+)
+def test_no_regular_file(kind, dataset, name, config, tmp_path):
+    """A pipe or device is an error, whether it is the file of a data set or given by path."""
+    special(kind, tmp_path / "data" / name)
+    if dataset == "cifar10":
+        for other in ("batches.meta", *(f"data_batch_{i}" for i in range(1, 6))):
+            special(kind, tmp_path / "data" / "cifar-10-batches-py" / other)
+    made = registry.get("dataset", dataset)(config(dataset, data_dir=str(tmp_path / "data")), may_download=False)
+    found = rf"{kind}, expected a regular file"
+    if "/" not in name:
+        made.info = {"sensor": [128, 128]}
+        with pytest.raises(DataError, match=found):
+            made.load_file(tmp_path / "data" / name)
+    else:
+        with pytest.raises(DataError, match=found):
+            made.scan(("test",))

@@ -53,7 +53,7 @@ def test_a_line_of_pixels(config, tmp_path):
     for part in ("train", "test"):
         write_shd(tmp_path / "SHD" / f"shd_{part}.h5", [[(0.0, 0), (0.001, 4), (0.5, 699)]] * 4, [0, 11] * 2)
     bundle = prepare(config("tonic:SHD", data_dir=str(tmp_path), T=2))
-    assert (bundle.channels, bundle.height, bundle.classes[11]) == (1, 1, "11")
+    assert (bundle.channels, bundle.height, bundle.classes[11]) == (1, 1, "eins")
     assert bundle.test.x.shape == (4, 2, 1, 1, 140)
     assert np.argwhere(bundle.test.x[0]).tolist() == [[0, 0, 0, 0], [1, 0, 0, 139]]
     assert bundle.test.x[0][0, 0, 0, 0] == 2

@@ -296,10 +296,17 @@ def test_cifar10(config, site, tmp_path, batches):
     assert asked(site) == ["cifar-10-python.tar.gz"]
     assert len(manifest.read(tmp_path / "d" / "cifar-10-batches-py")) == 7
     file = tmp_path / "d" / "cifar-10-batches-py" / "data_batch_3"
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(DataError, match="cifar-10-batches-py: expected the files of CIFAR10, unchanged") as caught:
+    expected = hashlib.md5(file.read_bytes()).hexdigest()
+    file.write_bytes(changed := file.read_bytes()[:-1])
+    found = hashlib.md5(changed).hexdigest()
+    with pytest.raises(DataError, match=f"data_batch_3: found MD5 {found}, expected {expected} as published") as caught:
         prepare(settings)
-    assert f"Remove {file.parent}" in caught.value.hint
+    assert f"move {file.parent} away" in caught.value.hint
+    assert "--dataset image-folder" in caught.value.hint
+    assert "download=True" not in str(caught.value)
+    file.unlink()
+    with pytest.raises(DataError, match=r"data_batch_3: expected a file of the data set, found: .*No such file"):
+        prepare(settings)
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from lsgcli import registry
+from lsgcli.data import facts
 from lsgcli.data.datasets import shd
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError
@@ -38,6 +40,37 @@ def test_frames(config, folder):
     assert bundle.test.y.tolist() == [0, 11]
 
 
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ((), shd.CLASSES),
+        ([name.replace("ue", "ü") for name in shd.CLASSES], shd.CLASSES),
+        (shd.CLASSES[::-1], shd.CLASSES[::-1]),
+        (("up", "down", *map(str, range(10))), ("up", "down", *map(str, range(10)))),
+    ],
+    ids=["none", "umlaut", "reversed", "others"],
+)
+def test_names_of_the_classes_are_those_of_the_file(config, tmp_path, keys, expected):
+    for part in ("train", "test"):
+        write_shd(tmp_path / f"shd_{part}.h5", [[(0.0, 1)]] * 4, [0, 11] * 2, keys=keys)
+    assert prepare(config("shd", data_dir=str(tmp_path), T=2)).classes == expected
+
+
+def test_parts_with_other_classes(config, folder):
+    write_shd(folder / "SHD" / "shd_test.h5", [[(0.0, 1)]], [0], keys=shd.CLASSES[::-1])
+    with pytest.raises(
+        DataError, match=r"shd_test.h5: extra/keys: found neun, acht, .*, expected zero, one, .* as in the train"
+    ):
+        prepare(config("shd", data_dir=str(folder)))
+
+
+def test_bytes_are_those_of_the_files(config, folder):
+    sizes = sum(path.stat().st_size for path in (folder / "SHD").iterdir())
+    for name in ("shd", "tonic:SHD"):
+        dataset = registry.get("dataset", name)(config(name, data_dir=str(folder)), may_download=False).scan()
+        assert facts.of_dataset(dataset, workers=0)["bytes"] == sizes
+
+
 def test_a_network_for_it(config, folder):
     check(config("shd", data_dir=str(folder)))
     with pytest.raises(ConfigError, match="1 x 144"):
@@ -62,7 +95,7 @@ def test_a_network_for_it(config, folder):
         ),
         (lambda path: write_shd(path, [[(1e13, 1)]], [0], times=np.float64), "recording 0: .*event 0: found t = 1e"),
         (lambda path: write_shd(path, [[(np.nan, 1)]], [0]), "recording 0: .*event 0: found t = nan"),
-        (lambda path: write_shd(path, [[(0.0, 1)]], [20]), "labels from 0 to 19, found: labels from 20 to 20"),
+        (lambda path: write_shd(path, [[(0.0, 1)]], [20]), "labels from 20 to 20, not 0 to 19"),
         (lambda path: write_shd(path, [[(0.0, 1)]], [0, 1]), "found: 1 times, 1 units, 2 labels"),
         (lambda path: write_shd(path, [[]], [0]), "found no event"),
     ],

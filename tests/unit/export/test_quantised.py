@@ -102,3 +102,30 @@ def test_refusals():
         chosen("onnx", quantize="int4")
     with pytest.raises(ConfigError, match="found with --no-fold-bn"):
         chosen("onnx", quantize="int8", fold_bn=False)
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+@pytest.mark.parametrize("which", ["mlp", slow_if(True, "vggsnn"), slow_if(True, "resnet19-add")])
+def test_every_initializer_is_used(which, quantize, tmp_path, capfd):
+    target = tmp_path / "out.onnx"
+    exported(saved(which, tmp_path / "float.safetensors"), "onnx", target, quantize=quantize)
+    graph = onnx.load(target).graph
+    assert {weight.name for weight in graph.initializer} <= {name for node in graph.node for name in node.input}
+    capfd.readouterr()
+    onnxruntime.InferenceSession(target)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+@pytest.mark.parametrize("which", ["mlp", slow_if(True, "vggsnn")])
+def test_openvino_runs_it(which, quantize, tmp_path):
+    """A runtime that shares no code with onnxruntime, in float32; its default may be bfloat16."""
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    target = tmp_path / "out.onnx"
+    exported(saved(which, tmp_path / "float.safetensors"), "onnx", target, quantize=quantize)
+    runner = registry.get("format", "onnx")().open(target)
+    batch = frames(runner.config)
+    compiled = openvino.Core().compile_model(str(target), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found, expected = compiled([batch.x.numpy()])["logits"], runner.run(batch.x).logits.numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert expected.std() > 0.01

@@ -1,18 +1,24 @@
 """Answers on files: prepared as in training, in the order given."""
 
+import os
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from lsgcli import checkpoint
+from lsgcli.data import facts, verification
 from lsgcli.data.datasets.base import Sample
-from lsgcli.errors import CheckpointError, DataError
+from lsgcli.errors import CheckpointError, ConfigError, DataError
 from lsgcli.models.fold import fold
 from lsgcli.output import clean
 from lsgcli.prediction import Answer, Network, predict, running_probabilities
 from lsgcli.report.predictions import Lines
 from tests.networks import CLASSES, saved
+from tests.stress import seeds
 from tests.unit.data.conftest import aedat2_bytes, blob
 
 
@@ -153,3 +159,76 @@ def test_of_equally_probable_classes_the_first_is_named():
     logits = torch.zeros(1, 40)
     answer = Answer("a", tuple(map(str, range(40))), logits, running_probabilities(logits)[-1])
     assert [name for name, _ in answer.top(40)] == list(answer.classes)
+
+
+def test_counts_that_saturate_are_told_once(tmp_path, written, caplog):
+    """2000 events of one pixel are 500 in each of four frames: 4 of 4 x 2 x 16 x 16 values."""
+    path = saved(tmp_path / "net.safetensors", backend="reference")
+    long = [str(tmp_path / f"long{i}.aedat") for i in range(2)]
+    for one in long:
+        (tmp_path / one).write_bytes(aedat2_bytes([(5, 5, t, True) for t in range(2000)]))
+    with caplog.at_level("WARNING", "lsg"):
+        list(predict(path, written))
+    assert "saturate" not in caplog.text
+    with caplog.at_level("WARNING", "lsg"):
+        list(predict(path, [written[0], *long, *written[1:]], batch_size=2))
+    assert caplog.text.count("saturate at 255") == 1
+    assert f"{long[0]}: 8 of 4,096 values, in 2 of 9 recordings, saturate at 255, so events may be lost" in caplog.text
+
+
+def test_white_images_do_not_saturate(tmp_path, caplog):
+    path = saved(tmp_path / "net.safetensors", dataset="image-folder", backend="reference")
+    Image.new("RGB", (16, 16), "white").save(tmp_path / "a.png")
+    with caplog.at_level("WARNING", "lsg"):
+        list(predict(path, [tmp_path / "a.png"]))
+    assert not caplog.records
+
+
+@pytest.fixture
+def aedat4_is_missing(tmp_path, monkeypatch):
+    """A recording of which the library is not installed."""
+    monkeypatch.setitem(sys.modules, "aedat", None)
+    path = tmp_path / "b.aedat4"
+    path.write_bytes(seeds.aedat4(seeds.rows(1, 60, 128, 128)))
+    return str(path)
+
+
+def test_one_file_of_a_missing_library_among_others(tmp_path, written, aedat4_is_missing):
+    path, errors = saved(tmp_path / "net.safetensors", backend="reference"), []
+    given = [written[0], aedat4_is_missing, *written[1:]]
+    answers = list(predict(path, given, on_error=lambda name, error: errors.append((name, error))))
+    assert [answer.path for answer in answers] == written
+    ((name, error),) = errors
+    assert name == aedat4_is_missing
+    assert isinstance(error, DataError)
+    assert "cannot be imported" in error.message
+    assert "pip install 'lsgcli[aedat4]'" in error.message
+
+
+def test_nothing_but_a_file_of_a_missing_library(tmp_path, aedat4_is_missing):
+    path = saved(tmp_path / "net.safetensors", backend="reference")
+    with pytest.raises(ConfigError, match="cannot be imported") as caught:
+        list(predict(path, [aedat4_is_missing], on_error=lambda name, error: None))
+    assert "lsgcli[aedat4]" in caught.value.hint
+
+
+def test_a_file_that_is_larger_than_memory_is_one_error(tmp_path, written):
+    """A sparse file: 4 TiB long, a few bytes on disk."""
+    path, errors = saved(tmp_path / "net.safetensors", backend="reference"), []
+    large = tmp_path / "large.aedat"
+    large.write_bytes(aedat2_bytes(blob(1)))
+    os.truncate(large, 1 << 42)
+    answers = predict(path, [str(large), *written], on_error=lambda name, error: errors.append(error.message))
+    assert [answer.path for answer in answers] == written
+    assert errors[0].startswith(f"{large}: found 4,398,046,511,104 bytes, expected at most ")
+
+
+def test_facts_about_a_folder_with_one(written, aedat4_is_missing, tmp_path):
+    found = facts.of_path(tmp_path, workers=0)
+    assert found["recordings"] == len(written)
+    (bad,) = found["unreadable"]
+    assert "pip install 'lsgcli[aedat4]'" in bad["problem"]
+    verdict = verification.of_path(tmp_path, workers=0)
+    assert list(verdict.unreadable) == ["b.aedat4"]
+    with pytest.raises(ConfigError, match="cannot be imported"):
+        facts.of_path(Path(aedat4_is_missing), workers=0)

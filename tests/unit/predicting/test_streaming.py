@@ -319,3 +319,17 @@ def test_multiplications_of_a_timestep():
 def test_a_fifo_without_a_writer_can_be_stopped(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     assert list(streaming.Chunks(str(tmp_path / "fifo"), 1.0, lambda: True)) == []
+
+
+def test_timesteps_that_saturate_are_told_once(tmp_path, caplog):
+    (tmp_path / "a.aedat").write_bytes(aedat2_bytes([(5, 5, t, True) for t in range(4000)]))
+    network = Network.open(saved(tmp_path / "net.safetensors", medians=(200, 1000), backend="reference"))
+    with caplog.at_level("WARNING", "lsg"):
+        assert len(list(stream(network, str(tmp_path / "a.aedat"), idle=0))) == 80
+    assert not caplog.records
+    with caplog.at_level("WARNING", "lsg"):
+        assert len(list(stream(network, str(tmp_path / "a.aedat"), idle=0, per_slice=500))) == 8
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{tmp_path / 'a.aedat'}: timestep 1 saturates at 255 events per pixel; use a smaller --per-slice"
+    )

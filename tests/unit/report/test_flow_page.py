@@ -222,3 +222,15 @@ def test_a_chart_over_the_epochs():
     assert chart.count("<polyline") - chart.count('stroke="var(--grid)"') == 1 + 2  # a line, and two in the legend
     assert "a &lt;b&gt;" in chart
     assert "<p>Nothing to draw.</p>" in empty
+
+
+def test_many_long_names_are_letters():
+    """As in `lsg compare`; the card of each letter states its checkpoint."""
+    paths = [f"runs/some longer name {seed}/run-{seed}/best.safetensors" for seed in range(6)]
+    reader = Reader(page([flow(2, checkpoint=path, method="lsg") for path in paths]))
+    assert reader.text("title")[0] == "Gradient flow: A, B, C, D, E, F"
+    assert [text for text in reader.text("h2") if len(text) == 1] == list("ABCDEF")
+    assert reader.text("p", **{"class": "path"}) == paths
+    assert "some longer name" not in " ".join(reader.text("main"))
+    short = Reader(page([flow(2, checkpoint=path, method="lsg") for path in ("a/1.x", "a/2.x")]))
+    assert short.text("title")[0] == "Gradient flow: lsg 1.x, lsg 2.x"

@@ -1,0 +1,78 @@
+"""HDF5 files from outside.
+
+A file may name other files, whose content the library would read like its own: as external storage, by an external link, or as the source
+of a virtual data set. It may also declare data sets that it does not contain, which read as zeros.
+"""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lsgcli.data.guard import Damaged, regular_size
+from lsgcli.data.readers.parsing import check_memory
+
+if TYPE_CHECKING:
+    import h5py
+
+DEPTH = 32  # groups in groups
+ROOM = 256 << 20  # bytes of arrays in addition to 16 times the file size
+
+
+def opened(path: Path) -> "h5py.File":
+    """Open a file for reading, after checking all its objects without reading data.
+
+    Raises:
+        Damaged: not a regular file; an object is not stored in the file itself, or reached by two links; the data sets require more
+            than 16 times the file size + 256 MiB of memory.
+        OSError: not an HDF5 file.
+    """
+    size = regular_size(path)
+    import h5py
+
+    file = h5py.File(path, "r")
+    try:
+        _check(file, size)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check(file: "h5py.File", size: int) -> None:
+    from h5py import h5d, h5g, h5l, h5o
+
+    root = h5g.open(file.id, b"/")
+    groups, seen, needed = [("", root)], {h5o.get_info(root).addr}, 0
+    while groups:
+        above, group = groups.pop()
+        for name in group:
+            where = f"{above}/{name.decode('utf-8', 'replace')}"
+            link = group.links.get_info(name)
+            if link.type != h5l.TYPE_HARD:
+                kind = {h5l.TYPE_SOFT: "a soft", h5l.TYPE_EXTERNAL: "an external"}.get(link.type, "a user-defined")
+                raise Damaged(f"{where}: found {kind} link, expected an object stored there")
+            if link.u in seen:  # a loop, or links that multiply
+                raise Damaged(f"{where}: found a second link to an object, expected one link to each")
+            seen.add(link.u)
+            item = h5o.open(group, name)
+            if isinstance(item, h5g.GroupID):
+                if where.count("/") > DEPTH:
+                    raise Damaged(f"{where[:80]}...: found more than {DEPTH} nested groups")
+                groups.append((where, item))
+            elif isinstance(item, h5d.DatasetID):
+                needed += _bytes(where, item)
+                check_memory(size, needed, f"data sets such as {where}", room=ROOM)
+
+
+def _bytes(where: str, data: Any) -> int:
+    """Memory to read a data set: its extent, or a chunk if that is larger."""
+    from h5py import h5d
+
+    created = data.get_create_plist()
+    layout = created.get_layout()
+    if layout == h5d.VIRTUAL:  # not even its shape may be asked for, which can depend on other files
+        raise Damaged(f"{where}: found a virtual data set, expected one stored in this file")
+    if created.get_external_count():
+        raise Damaged(f"{where}: found a data set in external storage, expected one stored in this file")
+    chunk = math.prod(created.get_chunk()) if layout == h5d.CHUNKED else 0
+    return int(data.get_type().get_size()) * max(math.prod(data.get_space().get_simple_extent_dims() or (0,)), chunk)

@@ -1,0 +1,182 @@
+"""Image files: formats, and content that is no image of these formats."""
+
+import inspect
+import io
+import os
+
+import numpy as np
+import pytest
+import torchvision
+from PIL import EpsImagePlugin, Image
+
+from lsgcli import prediction, registry
+from lsgcli.data.datasets.base import ImageDataset
+from lsgcli.data.datasets.libraries import Torchvision, paths_of
+from lsgcli.data.images import FORMATS, LARGEST, image_suffixes, read_image
+from lsgcli.data.prepare import prepare
+from lsgcli.data.simulate import simulate_folder
+from lsgcli.errors import DataError
+from tests import networks
+
+EPS = (
+    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(trap) (w) file closefile\n"
+    b'%ImageData: 8 8 8 3 0 1 1 "x"\n'
+)
+
+
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+    """A Ghostscript that leaves a note; the test fails if there is one."""
+    folder, note = tmp_path / "trap", tmp_path / "started"
+    folder.mkdir()
+    for name in ("gs", "gsc"):
+        (folder / name).write_text(f'#!/bin/sh\necho "$0 $@" >> {note}\n')
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    yield
+    assert not note.exists(), note.read_text()
+
+
+@pytest.fixture
+def folder(images):
+    """Images, of which the first of each part is EPS."""
+    for path in (images / "train" / "cat" / "0.png", images / "test" / "cat" / "0.png"):
+        path.write_bytes(EPS)
+    return images
+
+
+def test_the_trap_closes(trap, tmp_path):
+    """Without a list of formats, Pillow starts Ghostscript."""
+    with pytest.raises(OSError), Image.open(io.BytesIO(EPS)) as image:  # noqa: PT011 (Pillow's own)
+        image.load()
+    note = tmp_path / "started"
+    assert "gs" in note.read_text()
+    note.unlink()
+
+
+def test_no_interpreter(trap, tmp_path):
+    for suffix in image_suffixes():
+        path = tmp_path / f"a{suffix}"
+        path.write_bytes(EPS)
+        with pytest.raises(DataError, match=rf"a\{suffix}: found b'%!PS-Ado.*, expected an image: .*PNG"):
+            read_image(path)
+
+
+def test_a_folder(trap, folder, config):
+    with pytest.raises(DataError, match=r"0.png: found b'%!PS"):
+        prepare(config("image-folder", data_dir=str(folder), size=8))
+    assert len(prepare(config("image-folder", data_dir=str(folder), size=8, skip_bad=True)).info["left_out"]) == 2
+
+
+def test_simulate(trap, folder, tmp_path):
+    with pytest.raises(DataError, match=r"0.png: found b'%!PS"):
+        simulate_folder(folder / "train", tmp_path / "out", workers=0)
+
+
+def test_predict(trap, folder, tmp_path):
+    network = prediction.Network.open(networks.saved(tmp_path / "net.safetensors", dataset="image-folder", backend="reference"))
+    errors = []
+    answers = list(
+        prediction.predict(network, [folder / "test"], on_error=lambda path, error: errors.append((path, str(error))))
+    )
+    assert len(answers) == 3
+    assert [path for path, _ in errors] == [str(folder / "test" / "cat" / "0.png")]
+
+
+@pytest.mark.parametrize("name", ["ImageFolder", "Caltech101", "Caltech256", "DTD"])
+def test_torchvision(trap, name, config, tmp_path):
+    """The files that torchvision would open by itself."""
+    files = {
+        "ImageFolder": "{0}/{1}.png",
+        "Caltech101": "caltech101/101_ObjectCategories/{0}/image_{1:04d}.jpg",
+        "Caltech256": "caltech256/256_ObjectCategories/{0}/{2:03d}_{1:04d}.jpg",
+        "DTD": "dtd/dtd/images/{0}/{1}.png",
+    }
+    root = tmp_path / "data"
+    for number, label in enumerate(("a", "b"), 1):
+        for i in range(1, 6):
+            path = root / files[name].format(label, i, number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 6), (40 * i, 2, 3)).save(path, "PNG")
+    if name == "Caltech101":
+        (path.parents[1] / "BACKGROUND_Google").mkdir()
+    if name == "DTD":
+        (path.parents[2] / "labels").mkdir()
+        for part, span in {"train": range(1, 5), "test": range(5, 6)}.items():
+            (path.parents[2] / "labels" / f"{part}1.txt").write_text(
+                "".join(f"{label}/{i}.png\n" for label in "ab" for i in span)
+            )
+    options = {"data_dir": str(root), "size": 6}
+    dataset = registry.get("dataset", f"torchvision:{name}")(config(f"torchvision:{name}", **options), may_download=False)
+    samples = dataset.scan().samples
+    assert len(samples) == 10
+    by_hand = {sample.key: dataset.opened(sample.source[0])[sample.source[1]][0] for sample in samples}
+    for sample in samples:
+        assert np.array_equal(dataset.pixels(sample), np.asarray(by_hand[sample.key].convert("RGB")))
+    file = root / files[name].format("b", 5, 2)
+    file.write_bytes(EPS)
+    changed = registry.get("dataset", f"torchvision:{name}")(
+        config(f"torchvision:{name}", **options), may_download=False
+    ).scan()
+    problems = []
+    for old, sample in zip(samples, changed.samples, strict=True):
+        try:
+            changed.load(sample)
+            assert sample.stamp == old.stamp
+        except DataError as error:
+            problems.append((error.message, sample.stamp != old.stamp))
+    ((message, stamp_differs),) = problems
+    assert message.startswith(f"{file}: found b'%!PS")
+    assert stamp_differs
+
+
+def test_every_class_of_torchvision_that_opens_images_lists_its_files():
+    lists = ("self.samples", "self._samples", "self._image_files", "self._images", "self.index")  # see paths_of
+    for name in Torchvision.sets:
+        kind = getattr(torchvision.datasets, name, None)
+        source = "".join(inspect.getsource(one) for one in inspect.getmro(kind) if one.__module__.startswith("torchvision"))
+        if "Image.open" in source or "self.loader(" in source:
+            assert any(one in source for one in lists), f"{name} opens files that lsgcli.data.datasets.libraries does not know"
+    assert paths_of([]) == []
+
+
+def test_formats():
+    assert {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"} <= set(image_suffixes())
+    assert not {".eps", ".ps", ".h5", ".grib", ".mpg", ".wmf"} & set(image_suffixes())
+    assert "EPS" not in FORMATS
+
+
+@pytest.mark.parametrize("name", ["BMP", "GIF", "JPEG", "PNG", "PPM", "TGA", "TIFF", "WEBP"])
+def test_content_decides(name, tmp_path):
+    """A file of any of the formats is read under any suffix of them."""
+    image = Image.new("RGB", (8, 6), (200, 100, 40))
+    image.save(tmp_path / "a.png", name)
+    with Image.open(tmp_path / "a.png") as expected:
+        assert np.array_equal(read_image(tmp_path / "a.png"), np.asarray(expected.convert("RGB")))
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (os.mkfifo, "a pipe"),
+        (lambda path: os.symlink("/dev/zero", path), "a device"),
+        (lambda path: path.mkdir(), "a folder"),
+    ],
+    ids=["pipe", "device", "folder"],
+)
+def test_no_regular_file(make, found, tmp_path):
+    make(tmp_path / "a.png")
+    with pytest.raises(DataError, match=f"a.png: found {found}, expected a regular file"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_large_file_is_not_read(tmp_path):
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
+    os.truncate(tmp_path / "a.png", LARGEST + 1)
+    with pytest.raises(DataError, match=r"a.png: found a file of 536,870,913 bytes, expected at most 536,870,912"):
+        read_image(tmp_path / "a.png")
+
+
+def test_readers_of_data_sets_use_it():
+    assert "read_image" in inspect.getsource(ImageDataset.load_file)
