@@ -15,12 +15,13 @@ runs/<dataset>-<arch>-<method>/<UTC time>-s<seed>-<tail>/
 import contextlib
 import datetime
 import json
+import os
 import secrets
 import shutil
 from pathlib import Path
 from typing import Any
 
-from lsgcli import files
+from lsgcli import files, registry
 from lsgcli.config import RunConfig, from_dict
 from lsgcli.errors import ConfigError, LsgError, RunInUseError, StorageError
 
@@ -166,7 +167,9 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
 
 def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:
     """Write config.json: the settings, and facts about program, machine and data."""
-    files.write_json(run.config_file, {**facts, "schema": SCHEMA, "settings": config.to_dict()})
+    embedded = registry.get("dataset", config.dataset).embedded
+    folder = None if embedded else os.path.abspath(config.data_folder)
+    files.write_json(run.config_file, {**facts, "schema": SCHEMA, "data_folder": folder, "settings": config.to_dict()})
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -183,6 +186,16 @@ def read_config(path: Path) -> RunConfig:
     if not isinstance(facts.get("settings"), dict):
         raise ConfigError(f"{path / CONFIG}: not a readable run configuration: found no settings")
     return from_dict(facts["settings"])
+
+
+def read_data_folder(path: Path) -> str | None:
+    """The folder of the data of the run in a directory, absolute; None if they are embedded, or the run does not record it.
+
+    A run that was moved together with its data, or is of a version that did not record the folder, has ``--data-dir`` as given.
+    """
+    places = [read_facts(path).get("data_folder"), read_config(path).data_dir]
+    stated = [place for place in places if isinstance(place, str)]
+    return next((place for place in stated if os.path.isdir(place)), stated[0] if stated else None)
 
 
 def read_precision(path: Path) -> str:

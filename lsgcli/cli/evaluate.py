@@ -66,7 +66,9 @@ def evaluate(
             )
         changes["device"] = "cpu"
         with terminal.preparing(quiet) as progress:
-            config, bundle, _ = open_data(runner.config, changes, ("test",), environment=common.around(), progress=progress)
+            config, bundle, _ = open_data(
+                path, runner.config, changes, ("test",), environment=common.around(), progress=progress
+            )
         run = functools.partial(of_export, runner)
     from lsgcli.report import records
 
