@@ -344,6 +344,7 @@ class TrainingConfig(Settings):
         "weights",
         "Parameters with weight decay: the weights of convolutions and linear layers, or all, with normalisation and biases.",
         choices=("weights", "all"),
+        applies=Applies("--weight-decay above 0", lambda config: config.weight_decay > 0),
     )
     decay_lr: float = setting(
         3e-4,
