@@ -43,6 +43,7 @@ def evaluate(
     path = hub.local(checkpoint)
     runner = open_exported(path)
     if runner is None:
+        from lsgcli.analysis import running
         from lsgcli.training.evaluate import evaluate as of_model
 
         with terminal.preparing(quiet) as progress:
@@ -81,6 +82,8 @@ def evaluate(
             workers=config.workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    if runner is None:
+        running.check(opened.model, bundle, opened.compute, config.batch_size, result.accuracy)
     record = result.record(bundle.classes)
     if as_json:
         print_json(record)
