@@ -188,11 +188,16 @@ def lsg_sgd(network: nn.Module) -> Callable[[], object]:
     from lsgcli.training.optim import Optimizers
 
     optimizers = Optimizers(network, RunConfig(lr=RATE, momentum=MOMENTUM, weight_decay=0.0, decay_lr=RATE))
+    release = True
 
     def step() -> None:
+        nonlocal release
         optimizers.step(1.0)
         network.end_step()  # type: ignore[operator]
         optimizers.zero_grad()
+        if release:
+            release_unused()
+            release = False
 
     return step
 

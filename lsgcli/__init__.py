@@ -27,9 +27,12 @@ version may change them, and CHANGELOG says so. Everything else may change at an
 loaded on first use; ``import lsgcli`` itself imports neither torch nor numpy.
 """
 
+from contextlib import ExitStack
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from lsgcli.cpus import loading, waiting_passively
 
 if TYPE_CHECKING:
     from lsgcli.api import build, datasets, evaluate, inspect, load, prepare, train
@@ -67,12 +70,15 @@ _ELSEWHERE = {
     "predict": "prediction",
     "register": "registry",
 }
+_until_first_use = ExitStack()  # a script may import torch before it uses a name
+_until_first_use.enter_context(waiting_passively())
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"lsgcli.{_ELSEWHERE.get(name, 'api')}"), name)
+    with _until_first_use.pop_all(), loading():
+        value = getattr(import_module(f"lsgcli.{_ELSEWHERE.get(name, 'api')}"), name)
     globals()[name] = value
     return value
 

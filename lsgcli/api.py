@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lsgcli import checkpoint, hub, registry
 from lsgcli.analysis import gradflow
+from lsgcli.caller import undisturbed
 from lsgcli.compute import Compute, set_up
 from lsgcli.config import MachineConfig, from_checkpoint
 from lsgcli.data import prepare as preparation
@@ -34,6 +35,7 @@ def datasets() -> list[str]:
     return registry.names("dataset")
 
 
+@undisturbed
 def prepare(dataset: str, splits: tuple[str, ...] = SPLITS, *, progress: Progress | None = None, **settings: Any) -> DataBundle:
     """Prepare the splits of a data set, or read them from the cache.
 
@@ -56,6 +58,7 @@ def prepare(dataset: str, splits: tuple[str, ...] = SPLITS, *, progress: Progres
     return preparation.prepare(_config({"dataset": dataset, **settings}), splits, progress=progress)
 
 
+@undisturbed
 def train(
     out: Path | str | None = None,
     *,
@@ -100,6 +103,7 @@ def load(path: Path | str) -> SpikingNet:
     return checkpoint.load(hub.local(path))[0]
 
 
+@undisturbed
 def evaluate(
     network: SpikingNet | Path | str,
     data: DataBundle | None = None,
@@ -152,6 +156,7 @@ def evaluate(
     )
 
 
+@undisturbed
 def inspect(
     network: nn.Module | Path | str,
     batches: int | Iterable[Batch | tuple[Tensor, Tensor]] = 4,

@@ -9,6 +9,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lsgcli import recipes, registry, settings
@@ -366,6 +367,7 @@ class TrainingConfig(Settings):
         "weights",
         "Parameters with weight decay: the weights of convolutions and linear layers, or all, with normalisation and biases.",
         choices=("weights", "all"),
+        applies=Applies("--weight-decay above 0", lambda config: config.weight_decay > 0),
     )
     decay_lr: float = setting(
         3e-4,
@@ -450,6 +452,11 @@ class MachineConfig(Settings):
 @dataclass(frozen=True)
 class RunConfig(MachineConfig, TrainingConfig, NeuronConfig, NetworkConfig, DataConfig):
     """All settings of a run, those of its sections. A data set's preset may override the defaults."""
+
+    @property
+    def data_folder(self) -> Path:
+        """``--data-dir``, or ``data`` in the working directory."""
+        return Path(self.data_dir or "data")
 
     @property
     def neurons(self) -> NeuronConfig:

@@ -1,12 +1,45 @@
 """Number of usable CPUs, and the wait policy of idle threads. Imports nothing heavy."""
 
 import os
+import sys
 from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 
 PROCESSES = ("SLURM_CPUS_PER_TASK",)  # variables that limit processes, and below threads, in order of precedence
 THREADS = ("OMP_NUM_THREADS", *PROCESSES)
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+@contextmanager
+def waiting_passively() -> Iterator[None]:
+    """Context in which torch may be imported, whose OpenMP then waits passively; the environment is as before after it."""
+    before = os.environ.get("OMP_WAIT_POLICY")
+    if "torch" not in sys.modules:
+        wait_passively()
+    try:
+        yield
+    finally:
+        if before is None and os.environ.get("OMP_WAIT_POLICY") == "PASSIVE":
+            del os.environ["OMP_WAIT_POLICY"]
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """As :func:`waiting_passively`, for any libraries, some of which change more when they are imported.
+
+    threadpoolctl sets ``KMP_DUPLICATE_LIB_OK``, which permits a process to load Intel's OpenMP twice; rich draws random numbers.
+    """
+    random, twice = sys.modules.get("random"), "KMP_DUPLICATE_LIB_OK" in os.environ
+    state = random.getstate() if random else None
+    try:
+        with waiting_passively():
+            yield
+    finally:
+        if random:
+            random.setstate(state)
+        if not twice:
+            os.environ.pop("KMP_DUPLICATE_LIB_OK", None)
 
 
 def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lsgcli import memory
 from lsgcli.compute import Compute, set_up
 from lsgcli.config import RunConfig
 from lsgcli.data.batches import Batch, batches
@@ -85,6 +86,7 @@ def _steps(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute)
 def _median(work: Callable[[], object], compute: Compute, budget: float = SECONDS) -> float:
     """Median time in seconds, without the first call, which also sets up kernels and memory."""
     work()
+    memory.release_unused()  # as in training
     times: list[float] = []
     while not times or (len(times) < STEPS and sum(times) < budget):
         compute.wait()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lsgcli import checkpoint, hub, registry
+from lsgcli.caller import undisturbed
 from lsgcli.compute import Compute, full_precision, set_up
 from lsgcli.config import RunConfig, from_checkpoint
 from lsgcli.data import parallel, readers
@@ -146,6 +147,7 @@ class Network:
         return image_suffixes() if self.stored["data"]["static"] else readers.suffixes()
 
 
+@undisturbed
 def predict(
     network: Network | Path | str,
     paths: Iterable[str | os.PathLike[str]],

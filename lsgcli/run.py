@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lsgcli import __version__, checkpoint, files, hub, loggers, memory, registry, rundir
-from lsgcli.analysis import Sample, Thresholds, gradflow
+from lsgcli.analysis import Sample, Thresholds, gradflow, running
 from lsgcli.compute import Compute, check_gradients, pick_device, pick_precision, set_up
 from lsgcli.config import FIELDS, MAY_CHANGE, PATHS, RunConfig, option_name
 from lsgcli.data.augment import chain
@@ -308,14 +308,14 @@ def full_flow(
 ) -> dict[str, Any]:
     """The full gradient-flow record of a model on the first batches of its training data, without augmentation.
 
-    With ``--accumulate``, batches have the size of the parts, of which training normalises each by itself.
+    It includes the accuracy in evaluation and with batch statistics, and a warning if they differ much. With ``--accumulate``, batches have the size of the parts, of which training normalises each by itself.
     """
     check_gradients(config)
     assert bundle.train is not None
     loss = registry.get("loss", config.loss)
     size = -(-config.batch_size // config.accumulate)
     stream = batches(bundle, bundle.train, size, seed=config.seed, shuffle=True, drop_last=True)
-    return gradflow.inspect(
+    flow = gradflow.inspect(
         model,
         itertools.islice(stream, n_batches),
         loss=lambda y, labels: loss(y, labels, config),
@@ -323,6 +323,9 @@ def full_flow(
         compute=compute,
         sample=sample,
     )
+    found = running.accuracies(model, stream, compute)
+    running.warn_of_gap(found, "training samples")
+    return {**flow, "accuracy": found and found._asdict()}
 
 
 def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
-from lsgcli import files, schema
+from lsgcli import files, registry, schema
 from lsgcli.config import RunConfig, from_dict
 from lsgcli.errors import ConfigError, LsgError, RunInUseError, StorageError
 
@@ -60,6 +60,7 @@ class Facts(TypedDict):
 
     schema: NotRequired[str]
     settings: NotRequired[dict[str, Any]]
+    data_folder: NotRequired[str | None]
     started: NotRequired[str]
     precision: NotRequired[Precision]
     sources: NotRequired[dict[str, Source]]
@@ -232,7 +233,9 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
 
 def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:
     """Write config.json: the settings, and facts about program, machine and data."""
-    files.write_json(run.config_file, {**facts, "schema": SCHEMA, "settings": config.to_dict()})
+    embedded = registry.get("dataset", config.dataset).embedded
+    folder = None if embedded else os.path.abspath(config.data_folder)
+    files.write_json(run.config_file, {**facts, "schema": SCHEMA, "data_folder": folder, "settings": config.to_dict()})
 
 
 def read_facts(path: Path) -> Facts:
@@ -249,6 +252,16 @@ def read_config(path: Path) -> RunConfig:
         return from_dict(settings)
     except ConfigError as error:
         raise ConfigError(f"{path / CONFIG}: {error.message}", hint=error.hint) from error
+
+
+def read_data_folder(path: Path) -> str | None:
+    """The folder of the data of the run in a directory, absolute; None if they are embedded, or the run does not record it.
+
+    A run that was moved together with its data, or is of a version that did not record the folder, has ``--data-dir`` as given.
+    """
+    places = [read_facts(path).get("data_folder"), read_config(path).data_dir]
+    stated = [place for place in places if isinstance(place, str)]
+    return next((place for place in stated if os.path.isdir(place)), stated[0] if stated else None)
 
 
 def read_precision(path: Path) -> str:

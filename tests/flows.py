@@ -30,6 +30,7 @@ def flow(layers: int = 3, T: int = 4, method: str = "lsg", epochs: int = 5, seed
         "batches": 2,
         "loss": 1.5,
         "layers": records,
+        "accuracy": {"evaluation": 0.9, "batch": 0.92},
         "checkpoint": f"runs/{method}/best.safetensors",
         "method": method,
         "thresholds": dict(THRESHOLDS),

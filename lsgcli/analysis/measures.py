@@ -144,6 +144,12 @@ RECORD: dict[str, Field] = {
     "loss": Field("number", "mean loss over the mini-batches", empty=True),
     "thresholds": Field("object", "thresholds of the verdicts"),
     "layers": Field("list", "layers in order from the input; fields below"),
+    "accuracy": Field(
+        "object",
+        "fraction of training samples classified correctly in `evaluation`, with running statistics, and with the statistics of each "
+        "`batch`; null without running statistics",
+        empty=True,
+    ),
     "checkpoint": Field("text", "path as given"),
     "method": Field("text", "name of the method"),
     "history": Field(

@@ -30,7 +30,12 @@ ConfigFile = Annotated[
         help="TOML file with settings, or a run directory or its config.json. Options and LSG_* variables override it."
     ),
 ]
-DataDir = Annotated[str | None, typer.Option(help="Directory of the data set. Default: data/.")]
+DataDir = Annotated[
+    str | None,
+    typer.Option(
+        help="Directory of the data set. Default: that of the run, if the checkpoint is in its directory; otherwise data/."
+    ),
+]
 CacheDir = Annotated[
     str | None, typer.Option(help="Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.")
 ]

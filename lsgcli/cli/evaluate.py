@@ -44,6 +44,7 @@ def evaluate(
     path = hub.local(checkpoint)
     runner = open_exported(path)
     if runner is None:
+        from lsgcli.analysis import running
         from lsgcli.training.evaluate import evaluate as of_model
 
         with terminal.preparing(quiet) as progress:
@@ -67,7 +68,9 @@ def evaluate(
             )
         changes["device"] = "cpu"
         with terminal.preparing(quiet) as progress, named(path):
-            config, bundle, _ = open_data(runner.config, changes, ("test",), environment=common.around(), progress=progress)
+            config, bundle, _ = open_data(
+                path, runner.config, changes, ("test",), environment=common.around(), progress=progress
+            )
         run = functools.partial(of_export, runner)
     from lsgcli.report import records
 
@@ -80,6 +83,8 @@ def evaluate(
             workers=config.workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    if runner is None:
+        running.check(opened.model, bundle, opened.compute, config.batch_size, result.accuracy)
     record = result.record(bundle.classes)
     if as_json:
         print_json(record)

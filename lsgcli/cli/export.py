@@ -80,7 +80,9 @@ def export(
         if verify:
             changes = {"data_dir": data_dir, "cache_dir": cache_dir, "device": "cpu"}
             with preparing(quiet) as progress:
-                _, bundle, _ = open_data(content.config, changes, ("test",), environment=common.around(), progress=progress)
+                _, bundle, _ = open_data(
+                    path, content.config, changes, ("test",), environment=common.around(), progress=progress
+                )
             samples = batches(bundle, spread(bundle.parts["test"], verify), 32)
             record |= verifying.verify(trained, written, exporter.open(temporary), samples, str(output))
             common.log.info("%s", verifying.described(record))

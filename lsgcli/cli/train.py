@@ -130,7 +130,8 @@ def _of_resumed_run(path: Path, settings: dict[str, Any], others: dict[str, Any]
         )
     rundir.check_free(path, resume=True)
     stored = rundir.read_config(path)
-    changed = from_dict({**stored.to_dict(), **from_environment(os.environ, MAY_CHANGE), **settings})
+    folder = rundir.read_data_folder(path)
+    changed = from_dict({**stored.to_dict(), "data_dir": folder, **from_environment(os.environ, MAY_CHANGE), **settings})
     if problems := without_effect(settings, [changed]):
         raise ConfigError("\n".join(problems), hint="Omit the settings without effect.")
     if changed.epochs < stored.epochs:

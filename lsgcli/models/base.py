@@ -196,6 +196,12 @@ class SpikingNet(nn.Module, ABC):
             if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, MembraneNorm, LIF)):
                 module.gather = gather
 
+    def end_warm_up(self) -> None:
+        """Move all running statistics by their momentum from now on, also in the first batches."""
+        for module in self.modules():
+            if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, MembraneNorm)):
+                module.warm = True
+
     def end_step(self, skip: Tensor | None = None) -> None:
         """Update the measured widths of all layers. A training loop must call it once after every optimiser step.
 

@@ -358,8 +358,8 @@ class AdaptiveSmoothing(Method):
 
     H is the integral of the surrogate: at width alpha, H = clip(x / alpha + 1/2, 0, 1) for ``rectangular``, sigmoid(4 x / alpha) for
     ``sigmoid``. Which neurons are smooth is drawn for each neuron and timestep. The gradient, also of alpha, is that of H everywhere. The reset
-    uses the mixed output, and the layer passes on v_th times it. Evaluation fires as usual. One alpha per layer starts at ``--width``; its
-    parameter is ln alpha, or 4 / alpha with ``--width-as slope``, as in the source for ``sigmoid``.
+    uses the mixed output, and the layer passes on v_th times it. Evaluation fires as usual, with the surrogate as gradient of u. One alpha per
+    layer starts at ``--width``; its parameter is ln alpha, or 4 / alpha with ``--width-as slope``, as in the source for ``sigmoid``.
 
     Source: Wang et al., "Adaptive Smoothing Gradient Learning for Spiking Neural Networks", ICML 2023.
     """
@@ -388,10 +388,10 @@ class AdaptiveSmoothing(Method):
 
     def fire(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> Tensor:
         """Spikes, in training mixed with H; alpha is replaced by the parameter, which receives a gradient."""
+        if not layer.training:
+            return super().fire(layer, u, t, threshold, alpha)
         x = u - threshold
         step = (x >= 0).to(x.dtype)
-        if not layer.training:
-            return step
         smooth = PRIMITIVES[layer.config.surrogate](x, _learned(layer.of_method()))
         mixed = step.where(layer.uniforms(x, t) >= layer.config.smooth, smooth.detach())
         return mixed + (smooth - smooth.detach())  # the second term is exactly 0

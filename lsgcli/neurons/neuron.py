@@ -198,8 +198,13 @@ class LIF(Draws):
         """Parameters for a current (T, ...): decay shaped to broadcast against one step, width against the current.
 
         Raises:
-            ConfigError: the current has no timestep, or its channels do not match the decay.
+            ConfigError: the current has no timestep, is not of a floating type, or its channels do not match the decay.
         """
+        if not current.is_floating_point():
+            raise ConfigError(
+                f"LIF: found a current of type {current.dtype}, expected a floating type",
+                hint="Convert it, for example with current.float(): products with the decay are no integers.",
+            )
         if current.dim() == 0 or current.shape[0] == 0:
             raise ConfigError(
                 f"LIF: found a current of shape {tuple(current.shape)}, expected (T, ...) with at least one timestep"

@@ -7,22 +7,33 @@ Per channel, with statistics over T, B and all positions:
 gamma (``weight``) is initialised to 1 and mu (``bias``) to 0, so the initial standard deviation of the output is eta * v_th.
 If two branches are summed before a neuron, eta = 1/sqrt(2) in each preserves the variance of the sum.
 
+The running statistics of the first 1/momentum batches are their averages, those of all batches so far; later ones move towards each batch
+by ``momentum``. With ``momentum`` from the start, as in ``torch.nn.BatchNorm``, they would contain 0.9^n of their initial values, 0 and 1,
+after n batches: after ten batches, deep layers hardly fire in evaluation.
+
 Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks", AAAI 2021.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
-from lsgcli.neurons.kernels import NormParameters, normalise
+from lsgcli.neurons.kernels import NormParameters, is_tracing, normalise
 from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.registry import register
 
 
 class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Base class; parameters, buffers and running statistics as in ``torch.nn.BatchNorm``."""
+    """Base class; parameters and buffers as in ``torch.nn.BatchNorm``.
+
+    Attributes:
+        gather: of the statistics of a batch that is divided among processes.
+        recomputing: set while activations are recomputed: the running statistics are then not updated again.
+        warm: whether the running statistics move by ``momentum`` from now on, whatever ``num_batches_tracked``.
+    """
 
     dimensions: int | None
     shape: str
@@ -31,8 +42,8 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         super().__init__(num_features, eps=eps, momentum=momentum)
         self.threshold = float(threshold)
         self.eta = float(eta)
-        self.gather: Gather | None = None  # of the statistics of a batch that is divided among processes
-        self.recomputing = False  # while activations are recomputed: no update of running statistics
+        self.gather: Gather | None = None
+        self.recomputing = self.warm = False
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalised input, of its shape; errors as for :meth:`parameters_for`."""
@@ -53,8 +64,6 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
                 f"{type(self).__name__}: found one value per channel in shape {tuple(input.shape)}, expected at least two in training",
                 hint="Batch statistics need at least two values: use a larger --batch-size, fewer parts (--accumulate), or more timesteps (-T).",
             )
-        if self.training and not self.recomputing and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
         assert self.running_mean is not None
         assert self.running_var is not None
         return NormParameters(
@@ -63,11 +72,26 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
             self.running_mean,
             self.running_var,
             training=self.training,
-            momentum=0.0 if self.recomputing else self.momentum or 0.0,
+            momentum=self._count_batch(input) if self.training and not self.recomputing else 0.0,
             eps=self.eps,
             scale=self.scale,
             gather=self.gather,
         )
+
+    def _count_batch(self, input: Tensor) -> float:
+        """Weight in the running statistics of a batch, which is counted: 1/n of the nth, and at least ``momentum``."""
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.num_batches_tracked.add_(1)
+        if self.warm or input.is_meta or is_tracing(input):  # a compiled graph has one momentum
+            return self.momentum
+        n = int(self.num_batches_tracked)  # waits for the device, in the first batches
+        self.warm = n * self.momentum >= 1
+        return max(self.momentum, 1 / n)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        self.warm = False
+        super()._load_from_state_dict(*arguments)
 
     def folded(self) -> nn.Module:
         """What remains of the normalisation after it is folded into the preceding convolution."""
@@ -91,7 +115,7 @@ class TdBatchNorm2d(_TdBatchNorm):
         threshold: v_th of the neurons that follow.
         eta: 1, or 1/sqrt(2) if two branches are summed.
         eps: added to the variance.
-        momentum: weight of a batch in the running statistics.
+        momentum: weight of a batch in the running statistics, after the first 1/momentum.
     """
 
     dimensions, shape = 5, "(T, B, C, H, W)"

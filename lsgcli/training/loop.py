@@ -59,6 +59,7 @@ class State:
     seconds: float = 0.0  # elapsed in this epoch
     waited: float = 0.0  # of ``seconds``, spent waiting for data
     overflows: int = 0  # of gradients in fp16, in consecutive steps
+    averages_first: bool = True  # whether running statistics are averages at first; False for runs of versions without
     extended: list[list[int]] = dataclasses.field(default_factory=list)  # [epoch, epochs planned until then] of each extension
 
     def next_epoch(self) -> None:
@@ -139,6 +140,7 @@ class Trainer:
         self.overflows = torch.zeros((), dtype=torch.int32, device=compute.device)  # as in the state
         self.agreed_signal = 0  # that requested a stop, in any process
         self.pending: PendingStep | None = None
+        self.first = True  # step of this process, which alone needs some memory
         self.steps = len(self._batches())  # per epoch
         self.sources: start.Sources = {}  # data that the network took from other checkpoints
         self.average: Average | None = None
@@ -254,6 +256,9 @@ class Trainer:
         if self.average:
             self.average.update(self.model, skip=~finite)
         self.optimizers.zero_grad()
+        if self.first:
+            self.first = False
+            memory.release_unused()
         self.sums += torch.where(diverged, 0, every[:, :2].sum(0))
         self.state.seen += n
         return flow
@@ -391,7 +396,10 @@ class Trainer:
             self.sources = content.config.get("sources", {})
             self.optimizers.load(content.extra)
             torch.set_rng_state(content.extra["rng/torch"])
-            self.state = State(**{key: value for key, value in content.state.items() if key in known})
+            stored = {key: value for key, value in content.state.items() if key in known}
+            self.state = State(**{"averages_first": False, **stored})
+            if not self.state.averages_first:  # the same bits as in the version that began the run
+                self.model.end_warm_up()
             self.overflows.fill_(self.state.overflows)
             if (planned := content.config["settings"]["epochs"]) != self.config.epochs:
                 self.state.extended.append([self.state.epoch, planned])

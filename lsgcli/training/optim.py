@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
-from lsgcli import memory
 from lsgcli.config import RunConfig
 from lsgcli.neurons import LIF
 
@@ -46,7 +45,7 @@ class Optimizers:
     """
 
     def __init__(self, model: nn.Module, config: RunConfig, scaler: GradScaler | None = None):
-        self.scaler, self.first = scaler or GradScaler(enabled=False), True
+        self.scaler = scaler or GradScaler(enabled=False)
         own = {id(p) for module in model.modules() if isinstance(module, LIF) for p in module.parameters(recurse=False)}
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
         decayed = [p for p in self.names if p.dim() > 1 and id(p) not in own]
@@ -87,12 +86,9 @@ class Optimizers:
         self.scaler.update()
 
     def zero_grad(self) -> None:
-        """Clear the gradients; the first time, also return the memory that the first step alone needed."""
+        """Clear the gradients."""
         for p in self.names:
             p.grad = None
-        if self.first:
-            self.first = False
-            memory.release_unused()
 
     def tensors(self) -> dict[str, Tensor]:
         """Optimiser state of every parameter, as ``optim/<parameter>/<entry>``."""

@@ -210,6 +210,7 @@ EFFECTS = {
     "smooth": (0.5, {"method": "lsg"}, {"method": "asgl"}),
     "decay_per": ("channel", {"method": "none"}, {"method": "mpd-agl"}),
     "momentum": (0.5, {"optimizer": "adamw"}, {"optimizer": "sgd"}),
+    "weight_decay_on": ("all", {"weight_decay": 0.0}, {"weight_decay": 1e-3}),
     "decay_lr": (0.1, {"method": "none"}, {"method": "measured-sigma"}),
     "tet_lambda": (0.5, {"loss": "ce"}, {"loss": "tet"}),
     "tet_target": ("one-hot", {"loss": "mse"}, {"loss": "tet"}),

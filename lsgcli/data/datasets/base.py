@@ -160,8 +160,8 @@ class Dataset(ABC):
 
     @property
     def root(self) -> Path:
-        """--data-dir, or ``data`` in the working directory."""
-        return Path(self.config.data_dir or "data")
+        """``data_folder`` of the settings."""
+        return self.config.data_folder
 
     @property
     def home(self) -> Path:

@@ -312,10 +312,10 @@ def test_watching_leaves_training_as_it_is():
 
 def test_records_are_as_documented(model, batches):
     record = gradflow.inspect(model, batches, loss=loss)
-    whole = {**record, "checkpoint": "a.safetensors", "method": "lsg", "history": None}
+    whole = {**record, "accuracy": None, "checkpoint": "a.safetensors", "method": "lsg", "history": None}
     assert problems(whole) == []
     assert json.loads(json.dumps(whole)) == whole
-    assert problems(record) == [f"record: {name} is missing" for name in ("checkpoint", "method", "history")]
+    assert problems(record) == [f"record: {name} is missing" for name in ("accuracy", "checkpoint", "method", "history")]
     odd = {**whole, "layers": [{**whole["layers"][0], "beta": "0.2", "gama": 1.0, "per_step": {}}]}
     assert [text.split(": ")[1][:4] for text in problems(odd)] == ["gama", "beta", "per_"]
 

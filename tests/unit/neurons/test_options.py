@@ -193,3 +193,12 @@ def test_only_lif_takes_them():
     with pytest.raises(ConfigError, match="reset: found 'soft' with the neuron clif"):
         models.build("mlp", neuron="clif", reset="soft")
     assert registry.get("neuron", "clif")
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.uint8, torch.bool])
+def test_currents_of_integers_are_refused(kind):
+    """Potentials would be truncated to integers."""
+    current = torch.ones(2, 3, 4).to(kind)
+    for call in (LIF(), lambda x: LIF().normalise_and_fire(None, x[..., None, None])):
+        with pytest.raises(ConfigError, match=f"found a current of type {kind}, expected a floating type"):
+            call(current)

@@ -56,18 +56,40 @@ def test_starts_with_the_standard_deviation_of_the_threshold(case):
 
 
 def test_running_statistics(case):
-    """Momentum 0.1, and the unbiased variance, over two batches from mean 0 and variance 1."""
+    """Averages of the first ten batches, with unbiased variances; momentum 0.1 after that."""
     kind, shape = case
-    norm, batches = trained(kind), [normal(*shape, seed=s, mean=s, std=1 + s) for s in (1, 2)]
-    mean, var = torch.zeros(5, dtype=torch.float64), torch.ones(5, dtype=torch.float64)
-    for x in batches:
+    norm, means, variances = trained(kind), [], []
+    for s in range(13):
+        x = normal(*shape, seed=s, mean=s, std=1 + s)
         norm(x)
         flat = x.transpose(0, 2).flatten(1)
-        mean = 0.9 * mean + 0.1 * flat.mean(1)
-        var = 0.9 * var + 0.1 * flat.var(1, correction=1)
-    assert close(norm.running_mean, mean, 1e-12)
-    assert close(norm.running_var, var, 1e-12)
-    assert norm.num_batches_tracked == 2
+        means.append(flat.mean(1))
+        variances.append(flat.var(1, correction=1))
+        for found, batches in ((norm.running_mean, means), (norm.running_var, variances)):
+            expected = torch.stack(batches[:10]).mean(0)
+            for later in batches[10:]:
+                expected = 0.9 * expected + 0.1 * later
+            assert close(found, expected, 1e-12)
+    assert norm.num_batches_tracked == 13
+
+
+def test_a_loaded_state_sets_how_many_batches_there_were(case):
+    """A state of two batches takes a third as the third, also in a module that has seen many; warmed statistics keep their momentum."""
+    kind, shape = case
+    early, many = trained(kind), trained(kind)
+    for s in range(12):
+        many(normal(*shape, seed=s))
+    for s in range(2):
+        early(normal(*shape, seed=s, std=3.0))
+    early.running_mean.fill_(5.0)
+    many.load_state_dict(early.state_dict())
+    x = normal(*shape, seed=7)
+    many(x)
+    mean = x.transpose(0, 2).flatten(1).mean(1)
+    assert close(many.running_mean, (10 + mean) / 3, 1e-12)
+    early.warm = True
+    early(x)
+    assert close(early.running_mean, 4.5 + 0.1 * mean, 1e-12)
 
 
 def test_evaluation_uses_the_running_statistics(case):
@@ -242,14 +264,16 @@ def test_mpbn():
         lif.membrane.bias.copy_(torch.tensor(mu))
     current = normal(4, 5, 3, 2, 2, seed=1, mean=0.4)
     beta, _ = oracle.decay(lif.b.item())
-    u, o, mean, var, expected = np.zeros((5, 3, 2, 2)), np.zeros((5, 3, 2, 2)), np.zeros(3), np.ones(3), []
+    u, o, means, variances, expected = np.zeros((5, 3, 2, 2)), np.zeros((5, 3, 2, 2)), [], [], []
     for now in current.numpy():
         u = beta * u * (1 - o) + now
         o = (oracle.tdbn(u[None], gamma, mu, 1.0)[0] >= 0.5).astype(float)
-        mean, var = 0.9 * mean + 0.1 * u.mean((0, 2, 3)), 0.9 * var + 0.1 * u.var((0, 2, 3)) * 20 / 19
+        means.append(u.mean((0, 2, 3)))
+        variances.append(u.var((0, 2, 3)) * 20 / 19)
         expected.append(o)
     assert np.array_equal(lif(current).numpy(force=True), np.stack(expected))
     assert 0.1 < np.mean(expected) < 0.9
+    mean, var = np.mean(means, 0), np.mean(variances, 0)  # of fewer than ten timesteps
     assert close(lif.membrane.running_mean, mean)
     assert close(lif.membrane.running_var, var)
     # Folded, s u is compared with one threshold per channel; s is -1 where gamma is negative.

@@ -227,6 +227,21 @@ def test_asgl_with_mp_init():
     assert 0.1 < fired.mean() < 0.9
 
 
+@pytest.mark.parametrize("surrogate", ["rectangular", "sigmoid"])
+def test_asgl_in_evaluation_has_the_gradient_of_its_surrogate(surrogate):
+    """As plain neurons of the same decay and width, times v_th, which the layer passes on for a spike."""
+    options = {"surrogate": surrogate, "width": 1.4, "threshold": 0.7, "decay": 0.5}
+    found = []
+    for method in ("asgl", "none"):
+        layer, current = LIF(method=method, **options).double().eval(), normal(4, 3, 5, seed=1, mean=0.5).requires_grad_()
+        spikes = layer(current)
+        (spikes * normal(4, 3, 5, seed=2)).sum().backward()
+        found.append((spikes, current.grad))
+    assert found[1][1].abs().max() > 0.1
+    assert close(found[0][0], 0.7 * found[1][0])
+    assert close(found[0][1], 0.7 * found[1][1], 1e-6)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("T", range(1, 7))
 def test_trsg_with_mp_init(T, backend):

@@ -134,15 +134,6 @@ print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
     assert done.stdout.strip() == "[]"
 
 
-def test_memory_of_the_first_step_is_released_once(monkeypatch):
-    calls = []
-    monkeypatch.setattr("lsgcli.memory.release_unused", lambda: calls.append(1))
-    _, optimizers = build()
-    for _ in range(3):
-        optimizers.zero_grad()
-    assert calls == [1]
-
-
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_a_skipped_first_step_leaves_no_trace(name):
     """As when the first gradients overflow in fp16: the next step is that of new optimisers."""

@@ -1,0 +1,82 @@
+"""Accuracy in evaluation, with running statistics, beside accuracy with the statistics of each batch."""
+
+import copy
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from lsgcli.compute import Compute, full_precision
+from lsgcli.data.batches import Batch, batches
+from lsgcli.data.bundle import DataBundle, spread
+from lsgcli.models.base import SpikingNet
+
+log = logging.getLogger("lsg")
+LARGEST_GAP = 0.2  # of accuracies, without a warning
+SMALLEST = 8  # batch with usable statistics
+SAMPLES = 256  # standard error of the difference: at most 6 points
+
+
+class Accuracies(NamedTuple):
+    """Fractions of the same samples that a network classifies correctly.
+
+    Attributes:
+        evaluation: with running statistics.
+        batch: with the statistics of each batch, otherwise as in evaluation.
+    """
+
+    evaluation: float
+    batch: float
+
+
+@torch.no_grad()
+def accuracies(model: SpikingNet, stream: Iterable[Batch], compute: Compute) -> Accuracies | None:
+    """Both accuracies of a network on the first batches of ``stream``, of ``SAMPLES`` samples or a few more; None without running statistics.
+
+    Args:
+        model: not modified.
+        stream: batches as in training; those of few samples have other statistics.
+        compute: device and precision.
+    """
+    net = copy.deepcopy(model, {id(p): p for p in model.parameters()}).to(compute.device).eval()
+    net.synchronise(None)
+    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return None
+    right, n = torch.zeros(2, dtype=torch.int64), 0
+    for norm in norms:
+        norm.momentum, norm.warm = 0.0, True  # type: ignore[assignment]
+    for batch in stream:
+        x, y = compute.move(batch.x), compute.move(batch.y)
+        for row, of_batch in enumerate((False, True)):
+            for norm in norms:
+                norm.train(of_batch)
+            with compute.autocast():
+                logits = full_precision(net(x))
+            right[row] += (logits.mean(0).argmax(1) == y).sum().cpu()
+        n += len(y)
+        if n >= SAMPLES:
+            break
+    return Accuracies(*(right.double() / max(1, n)).tolist())
+
+
+def check(model: SpikingNet, bundle: DataBundle, compute: Compute, batch_size: int, accuracy: float) -> None:
+    """Warn after an evaluation on the test part with this ``accuracy``, as :func:`warn_of_gap`; computes nothing if it is too high for that."""
+    test = spread(bundle.parts["test"], SAMPLES)
+    if accuracy < 1 - LARGEST_GAP and min(batch_size, len(test)) >= SMALLEST:
+        warn_of_gap(accuracies(model, batches(bundle, test, batch_size, drop_last=True), compute), "test samples")
+
+
+def warn_of_gap(found: Accuracies | None, what: str) -> None:
+    """Warn if evaluation is more than 20 points worse than with batch statistics; ``what`` are the samples."""
+    if found is None or found.batch - found.evaluation <= LARGEST_GAP:
+        return
+    log.warning(
+        "evaluation classifies %.0f %% of %s correctly, but %.0f %% with batch statistics: the running statistics of the normalisation are "
+        "not those of the data; train for more steps, or with a larger batch",
+        100 * found.evaluation,
+        what,
+        100 * found.batch,
+    )

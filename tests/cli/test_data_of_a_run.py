@@ -1,0 +1,119 @@
+"""A checkpoint in the directory of a run has the run's data by default."""
+
+import json
+import shutil
+
+import pytest
+
+import lsgcli
+from lsgcli import rundir
+from tests.cli.conftest import TINY
+from tests.unit.data.recordings_of import write_nmnist
+
+SETTINGS = ["--dataset", "n-mnist", *TINY, "--epochs", "1", "--batch-size", "4", "-q", "--out"]
+
+
+@pytest.fixture(autouse=True)
+def no_download(monkeypatch):
+    monkeypatch.setattr("lsgcli.data.datasets.downloaded.fetch", lambda *_: pytest.fail("tried to download"))
+
+
+@pytest.fixture
+def run(lsg, tmp_path):
+    """A run on a few recordings of N-MNIST in the folder ``mine``, given as a relative path."""
+    write_nmnist(tmp_path / "mine", range(10), 4)
+    result = lsg("train", "--data-dir", "mine", *SETTINGS, tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Another working directory, with other data in the default folder."""
+    write_nmnist(tmp_path / "other" / "data", range(10), 7)
+    monkeypatch.chdir(tmp_path / "other")
+
+
+def test_every_command_takes_the_data_of_the_run(lsg, run, elsewhere, tmp_path):
+    path, named = run / "last.safetensors", f"data: {tmp_path / 'mine'}, from {run / 'config.json'}\n"
+    accuracy = json.loads((run / "result.json").read_text())["test_accuracy_last"]
+    done = lsg("eval", path, "--json")
+    assert (done.exit_code, done.stderr) == (0, named)
+    assert json.loads(done.stdout)["samples"] == 40
+    assert json.loads(done.stdout)["accuracy"] == accuracy
+    assert lsgcli.evaluate(path).samples == 40
+    flow = lsg("inspect-gradients", path, "--json")
+    assert (flow.exit_code, flow.stderr) == (0, named)
+    assert lsgcli.inspect(path)["layers"] == json.loads(flow.stdout)["layers"]
+    export = lsg("export", path, "-o", run / "net.safetensors", "--verify", 50, "--json")
+    assert export.exit_code == 0, export.stderr
+    assert named in export.stderr
+    assert json.loads(export.stdout)["samples"] == 40
+    onnx = lsg("export", path, "-o", run / "net.onnx")
+    assert (onnx.exit_code, onnx.stderr) == (0, "")
+    assert lsg("eval", run / "net.onnx").stderr == named
+
+
+def test_given_folders_take_precedence(lsg, run, elsewhere, tmp_path):
+    path = run / "last.safetensors"
+    for options, named in ((["--data-dir", "data"], {}), ([], {"env": {"LSG_DATA_DIR": "data"}})):
+        done = lsg("eval", path, "--json", *options, **named)
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert json.loads(done.stdout)["samples"] == 70
+    done = lsg("eval", path, "--dataset", "event-folder")  # the run's folder is that of its own data set
+    assert done.exit_code == 2
+    assert "--data-dir: not given" in done.stderr
+
+
+def test_a_checkpoint_alone_has_no_folder(lsg, run, elsewhere, tmp_path):
+    shutil.copy(run / "last.safetensors", tmp_path / "alone.safetensors")
+    assert json.loads(lsg("eval", tmp_path / "alone.safetensors", "--json").stdout)["samples"] == 70
+    assert b"mine" not in (run / "last.safetensors").read_bytes()
+
+
+def test_the_default_folder_is_that_of_the_training(lsg, run, tmp_path, elsewhere, monkeypatch):
+    made = lsg("train", *SETTINGS, tmp_path / "two")
+    assert made.exit_code == 0, made.stderr
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(lsg("eval", tmp_path / "two" / "last.safetensors", "--json").stdout)["samples"] == 70
+
+
+def test_data_that_were_moved(lsg, run, elsewhere, tmp_path, monkeypatch):
+    path = run / "last.safetensors"
+    (tmp_path / "mine").rename(tmp_path / "other" / "mine")
+    assert lsg("eval", path, "-q").exit_code == 0  # together with the working directory
+    (tmp_path / "other" / "mine").rename(tmp_path / "gone")
+    done = lsg("eval", path)
+    assert done.exit_code == 3
+    assert f"{tmp_path / 'mine'}: found no such folder, expected the data of the run {run}" in done.stderr
+    assert "--data-dir" in done.stderr
+
+
+def test_runs_of_before(lsg, run, elsewhere, tmp_path, monkeypatch):
+    """They record the folder as it was given."""
+    facts = json.loads((run / "config.json").read_text())
+    del facts["data_folder"]
+    (run / "config.json").write_text(json.dumps(facts))
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(lsg("eval", run / "last.safetensors", "--json").stdout)["samples"] == 40
+
+
+def test_a_damaged_config_leaves_the_checkpoint_usable(lsg, run, elsewhere):
+    facts = json.loads((run / "config.json").read_text())
+    facts["settings"]["epochs"] = "many"
+    (run / "config.json").write_text(json.dumps(facts))
+    done = lsg("eval", run / "last.safetensors", "--json")
+    assert json.loads(done.stdout)["samples"] == 70
+    assert "epochs: found 'many'" in done.stderr
+
+
+def test_embedded_data_have_no_folder(lsg, tmp_path):
+    lsg("train", "--dataset", "digits-dvs", *TINY, "--epochs", "1", "-q", "--out", "run")
+    assert rundir.read_data_folder(tmp_path / "run") is None
+    assert lsg("eval", "run/last.safetensors").stderr == ""
+
+
+def test_resuming_elsewhere(lsg, run, elsewhere):
+    done = lsg("train", "--resume", run, "--epochs", "2", "-q")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads((run / "config.json").read_text())["samples"]["test"] == 40
