@@ -1,5 +1,6 @@
 """Signals become a flag, and interrupt only where nothing has to be saved."""
 
+import fcntl
 import os
 import signal
 import threading
@@ -47,7 +48,8 @@ def send(number, seconds=0.1):
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_interrupts_what_waits(number, tmp_path):
     """Waiting for a lock that another holds, which otherwise only its release would end."""
-    with files.locked(tmp_path / "lock", "waiting"), stop_on_signals() as stop:
+    with open(tmp_path / "lock", "w") as held, stop_on_signals() as stop:
+        fcntl.flock(held, fcntl.LOCK_EX)
         send(number)
         begin = time.monotonic()
         with pytest.raises(Stopped, match=f"stopped by {number.name}\n  Repeat"), stop.at_once():  # noqa: SIM117
@@ -56,7 +58,7 @@ def test_a_signal_interrupts_what_waits(number, tmp_path):
         assert time.monotonic() - begin < 2
 
 
-def test_a_signal_before_or_after(tmp_path):
+def test_a_signal_before_or_after():
     with stop_on_signals() as stop:
         with stop.at_once():
             pass
