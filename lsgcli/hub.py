@@ -184,7 +184,10 @@ class _Published(RemoteFile):
                 return 8 + length, False
             tensors = json.loads(text)
             if "lsg.format_version" in tensors.pop("__metadata__"):
-                return 8 + length + max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0), True
+                size = 8 + length + max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
+                if not 0 <= size <= self.size:
+                    raise DataError(f"found a header that states {size:,} bytes, expected at most {self.size:,}")
+                return size, True
         raise DataError("found no header of safetensors with lsg's metadata, expected a checkpoint of lsg")
 
     def mismatch(self, path: Path) -> str | None:
