@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lsgcli import files, models
+from lsgcli.data.kinds import other_kind
 from lsgcli.errors import CheckpointError, LsgError
 from lsgcli.models.fold import fold_structure
 from lsgcli.models.quantise import unpacked
@@ -134,6 +135,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], dict[str, Any]]]:
             f"{path}: found a pipe or a device, expected a file", hint="Write the checkpoint to a file first."
         )
     try:
+        if kind := other_kind(path):
+            raise CheckpointError(f"{path}: found {kind.found}, expected a checkpoint of lsg", hint=kind.hint)
         with _name_of(path) as name, safe_open(name, framework="pt") as stream:
             metadata = stream.metadata() or {}
             yield stream, metadata, _verified(path, metadata)

@@ -118,7 +118,7 @@ def test_start_from_the_hub(lsg, train, server, trained, tmp_path):
         pytest.param("500", "the Hub responded with status 500", marks=pytest.mark.slow),  # after several attempts
         pytest.param("half", "peer closed connection", marks=pytest.mark.slow),
         ("other", "damaged: found a file with digest"),
-        ("page", "damaged: not a valid checkpoint"),
+        ("page", "damaged: found an HTML or XML page"),
     ],
 )
 def test_a_download_that_fails_leaves_nothing(lsg, server, trained, tmp_path, fault, message):
