@@ -215,7 +215,7 @@ def restored(content: Checkpoint, path: Path | str) -> "SpikingNet":
         return model.eval()
     except (LsgError, RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: cannot build its network: {error}",
+            f"{path}: cannot build its network: {getattr(error, 'message', error)}",
             hint="It may be from another version of lsg, or use a plug-in that is not installed.",
         ) from error
 

@@ -159,7 +159,7 @@ def _fact(dataset: EventDataset, sample: Sample) -> _Fact | str:
             form, size = readers.identify(Path(sample.source)), os.path.getsize(sample.source)
         events = dataset.events(sample)
     except DataError as error:
-        return str(error)
+        return error.on_command_line
     extent = (int(events.x.max(initial=0)) + 1, int(events.y.max(initial=0)) + 1)
     duration = int(events.t[-1]) - int(events.t[0]) if len(events) else 0
     on, stated = int(np.count_nonzero(events.on)), events.sensor is not None

@@ -257,7 +257,7 @@ def test_an_unrolled_export_is_refused(tmp_path):
             raise NotImplementedError
 
     network = Network.open(saved(tmp_path / "net.safetensors"))
-    with pytest.raises(ConfigError, match="--mode step"):
+    with pytest.raises(ConfigError, match="mode step"):
         next(stream(dataclasses.replace(network, source=Unrolled(network.stored)), str(tmp_path / "a.aedat")))
 
 
