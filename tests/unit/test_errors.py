@@ -30,7 +30,12 @@ def test_hints_name_arguments_in_python(hint, in_python):
 def test_a_hint_for_python_alone():
     error = ConfigError("a", hint="--resume", in_python="call it again")
     assert str(error) == "a\n  call it again"
-    (merged,) = [pytest.raises(ConfigError, all_at_once, lambda: (_ for _ in ()).throw(error))]
+
+    def attempt():
+        raise error
+
+    with pytest.raises(ConfigError) as merged:
+        all_at_once(attempt)
     assert str(merged.value) == "a\n  call it again"
 
 
