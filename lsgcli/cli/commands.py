@@ -70,7 +70,7 @@ class Page:
             if (name := getattr(error, "option_name", None)) and hasattr(error, "possibilities"):
                 others = {command: flags(one, ctx) for command, one in commands_of(ctx.find_root().command)}
                 if answer := elsewhere.for_option(name, flags(self, ctx), others):
-                    error.message, error.possibilities = f"No such option: {name}; lsg has {answer}.", None
+                    vars(error).update(message=f"No such option: {name}; lsg has {answer}.", possibilities=None)
             raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

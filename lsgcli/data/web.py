@@ -74,7 +74,7 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
         response.close()  # urllib reads its body to the end
         return super().http_error_302(request, response, *about)
 
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302  # type: ignore[assignment]
 
 
 class _HttpHandler(urllib.request.HTTPHandler):
