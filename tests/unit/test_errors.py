@@ -1,8 +1,12 @@
 """What an error says on the command line, and in Python."""
 
+import os
+import sys
+
 import pytest
 
 import lsgcli as lsg
+from lsgcli.cli.app import main
 from lsgcli.errors import ConfigError
 from lsgcli.settings import all_at_once
 
@@ -57,3 +61,12 @@ def test_hints_of_functions_name_no_options(tmp_path, call):
     assert hint
     assert "--" not in hint
     assert "LSG_" not in hint
+
+
+def test_libraries_in_rust_print_no_trace(monkeypatch, capsys):
+    monkeypatch.setenv("RUST_BACKTRACE", "1")
+    monkeypatch.setattr(sys, "argv", ["lsg", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert "RUST_BACKTRACE" not in os.environ
