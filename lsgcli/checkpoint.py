@@ -32,6 +32,7 @@ from torch import Tensor
 from lsgcli import files, models, registry, schema
 from lsgcli.config import NeuronConfig, RunConfig
 from lsgcli.data.bundle import Description
+from lsgcli.data.kinds import other_kind
 from lsgcli.errors import CheckpointError, LsgError
 from lsgcli.models.base import NetworkSpec
 from lsgcli.models.fold import fold_structure
@@ -210,6 +211,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], dict[str, Any]]]:
             f"{path}: found a pipe or a device, expected a file", hint="Write the checkpoint to a file first."
         )
     try:
+        if kind := other_kind(path):
+            raise CheckpointError(f"{path}: found {kind.found}, expected a checkpoint of lsg", hint=kind.hint)
         with _name_of(path) as name, safe_open(name, framework="pt") as stream:
             metadata = stream.metadata() or {}
             yield stream, metadata, _verified(path, metadata)
@@ -334,7 +337,7 @@ def restored(content: Checkpoint, path: Path | str) -> "SpikingNet":
         return model.eval()
     except (LsgError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(
-            f"{path}: cannot build its network: {error}",
+            f"{path}: cannot build its network: {getattr(error, 'message', error)}",
             hint="It may be from another version of lsg, or use a plug-in that is not installed.",
         ) from error
 

@@ -1,10 +1,11 @@
 """Expected errors, and the exit status of each kind.
 
 Library code raises these errors; the command line converts them to a message and an exit status. A message contains what was found
-and what was expected; ``hint`` suggests a solution.
+and what was expected; ``hint`` suggests a solution. Hints name options; in Python, where ``str`` shows them, they name arguments.
 """
 
 import importlib.util
+import re
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -29,14 +30,38 @@ class LsgError(Exception):
             cls.exit_code = status
             _meanings[status] = meaning
 
-    def __init__(self, message: str, *, hint: str | None = None):
+    def __init__(self, message: str, *, hint: str | None = None, in_python: str | None = None):
+        """
+        Args:
+            hint: what to do, with options as on the command line.
+            in_python: what to do in Python. Default: ``hint`` with arguments for the options.
+        """
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.in_python = in_python
         self.rank: int | None = None  # of the process, if it is one of several
 
     def __str__(self) -> str:
+        hint = self.in_python or (self.hint and _with_arguments(self.hint))
+        return f"{self.message}\n  {hint}" if hint else self.message
+
+    @property
+    def on_command_line(self) -> str:
+        """The message and the hint with options."""
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+def _with_arguments(hint: str) -> str:
+    """A hint with arguments for options: ``data_dir`` for ``--data-dir``, ``fold_bn=False`` for ``--no-fold-bn``. Commands stay."""
+
+    def argument(match: re.Match[str]) -> str:
+        if match["command"]:
+            return match[0]
+        name = match["name"].replace("-", "_")
+        return f"{name}=False" if match["no"] else name
+
+    return re.sub(r"(?P<command>`.*?`|\blsg [a-z]+ -.*)|(?<![\w-])--?(?P<no>no-)?(?P<name>[a-zA-Z][\w-]*)", argument, hint)
 
 
 class ConfigError(LsgError, status=2, meaning="usage or configuration"):

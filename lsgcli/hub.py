@@ -7,24 +7,25 @@ The Hub's downloads are in the cache of huggingface_hub, which also takes the to
 import contextlib
 import functools
 import hashlib
+import json
 import logging
 import os
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from lsgcli import __version__, checkpoint, files
 from lsgcli.data import cache
-from lsgcli.data.download import RemoteFile, fetch
+from lsgcli.data.download import RemoteFile, fetch, head
 from lsgcli.data.guard import FULL
 from lsgcli.errors import CheckpointError, ConfigError, DataError, LsgError, StorageError, require
 
 WEIGHTS = "model.safetensors"  # in a repository
 ON_HUB = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@(.+))?")
-LARGEST = 1 << 34  # bytes of a checkpoint on a web server
+LARGEST, LONGEST = 1 << 33, 1 << 24  # bytes of a checkpoint on a web server, and of its header
 ABOUT_LSG = {"library_name": "lsg", "library_version": __version__}
 
 log = logging.getLogger("lsg")
@@ -46,7 +47,18 @@ def local(checkpoint: Path | str) -> Path:
     name = str(checkpoint)
     if name.startswith("hf:"):
         return _from_hub(name)
-    return _from_web(name) if re.match("https?://", name) else Path(name)
+    scheme = re.match(r"([a-z][a-z\d+.-]+)://", name, re.IGNORECASE)
+    if scheme and scheme[1].lower() not in ("http", "https"):
+        raise ConfigError(f"{name}: found an address of {scheme[1]}, expected a path, hf:USER/NAME, or https://...")
+    return _from_web(name) if scheme else Path(name)
+
+
+def check_repository(name: str) -> None:
+    """Raise a ConfigError if ``name`` is no name of a repository."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ConfigError(
+            f"{name}: found an invalid name, expected USER/NAME", hint="USER is a user or organisation of the Hub."
+        )
 
 
 def push(folder: Path, repository: str, *, private: bool, revision: str | None, message: str) -> str:
@@ -147,6 +159,10 @@ def _calling_hub(what: str, kind: type[LsgError], hint: str) -> Iterator[None]:
             errors.HfHubHTTPError: f"the Hub responded with status {status}",
         }
         other = (str(found) or type(found).__name__).splitlines()[0]
+        if isinstance(found, ConnectionError) or type(found).__module__.startswith("httpx"):
+            other, hint = f"the Hub cannot be reached: {other}", "Check the connection, and repeat the command."
+        elif isinstance(status, int) and status >= 500:
+            hint = "Repeat the command later."
         reason = next((text for one, text in reasons.items() if isinstance(found, one)), other)
         raise kind(f"{what}: {reason}", hint=hint) from error
 
@@ -156,6 +172,23 @@ class _Published(RemoteFile):
     """A checkpoint on a web server, with its digest if it was given; otherwise, those in the file are verified."""
 
     sha256: str = ""
+
+    def extent(self, part: Path) -> tuple[int, bool]:
+        """As the header of safetensors states: its length in 8 bytes, then JSON with the position of each tensor and lsg's metadata."""
+        if len(start := head(part, 8)) < 8:
+            return 8, False
+        length = int.from_bytes(start, "little")
+        text = head(part, 8 + length)[8:] if length <= LONGEST else b"too long"
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+            if text[:1] in (b"", b"{") and len(text) < length:
+                return 8 + length, False
+            tensors = json.loads(text)
+            if "lsg.format_version" in tensors.pop("__metadata__"):
+                size = 8 + length + max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
+                if not 0 <= size <= self.size:
+                    raise DataError(f"found a header that states {size:,} bytes, expected at most {self.size:,}")
+                return size, True
+        raise DataError("found no header of safetensors with lsg's metadata, expected a checkpoint of lsg")
 
     def mismatch(self, path: Path) -> str | None:
         try:
@@ -170,15 +203,31 @@ def _from_web(address: str) -> Path:
     digest = fragment.removeprefix("sha256=").lower()
     if fragment and not re.fullmatch("sha256=[0-9a-f]{64}", f"sha256={digest}"):
         raise ConfigError(f"{url}: found #{fragment}, expected #sha256= and 64 hexadecimal digits")
-    folder = cache.default_folder() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16]
-    name = PurePosixPath(urlsplit(url).path).name or WEIGHTS
+    _check_address(url)
+    folder = cache.default_folder() / "downloads" / hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     with files.making_folder(folder), files.locked(folder / ".lock", f"{url}: waiting for another process that downloads it"):
-        if not (folder / name).exists():
+        hint = "Check the address and the connection."
+        if (folder / WEIGHTS).exists():
+            hint = f"If the file on the server is right, the copy in the cache is damaged or older: remove {folder / WEIGHTS}."
+        else:
             log.info("downloading %s", url)
         try:
-            (path,) = fetch([_Published(name, (url,), md5="", size=LARGEST // 2, sha256=digest)], folder)
+            (path,) = fetch([_Published(WEIGHTS, (url,), md5="", size=LARGEST, sha256=digest)], folder)
         except DataError as error:
-            hint = f"Check the address and the connection; a damaged copy in {folder} must be removed."
-            raise CheckpointError(error.message, hint=hint) from error
+            raise CheckpointError(error.message.replace(f"{WEIGHTS}: cannot", f"{url}: cannot", 1), hint=hint) from error
     log.debug("%s: %s", url, path)
     return path
+
+
+def _check_address(url: str) -> None:
+    """Raise a ConfigError if ``url`` is no address of a file on a web server."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:  # such as an incomplete IPv6 address or a port above 65535
+        problem = f"an address that is not valid ({error})"
+    else:
+        valid = parts.hostname and port != 0 and url.isascii() and url.isprintable() and " " not in url
+        problem = "" if valid else "an address that is not valid"
+    if problem:
+        raise ConfigError(f"{url}: found {problem}, expected such as https://example.org/net.safetensors")

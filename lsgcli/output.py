@@ -2,6 +2,7 @@
 
 import json
 import re
+import select
 import stat
 import sys
 from collections.abc import Iterable
@@ -49,6 +50,18 @@ def _escaped(char: str) -> str:
 def print_result(text: object) -> None:
     """Print a result to stdout; control characters are escaped if stdout is a terminal."""
     print(clean(str(text)) if sys.stdout.isatty() else text, flush=True)
+
+
+def is_abandoned() -> bool:
+    """Whether stdout is a pipe that its reader has closed, which otherwise only the next line would notice."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    try:
+        looked = select.poll()
+        looked.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in looked.poll(0))
+    except (OSError, ValueError):  # no descriptor
+        return False
 
 
 def print_json(value: Any) -> None:

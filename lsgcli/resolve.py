@@ -129,7 +129,7 @@ def _valid(values: dict[str, Any], source: str = "", problems: Sequence[str] = (
     """The values, if all are valid and the source has no other problems."""
     if lines := [*problems, *(source + line for line in check(values))]:
         hint = "`--help` describes each option; a variable LSG_NAME accepts the same values as --name."
-        raise ConfigError("\n".join(lines), hint=hint)
+        raise ConfigError("\n".join(lines), hint=hint, in_python="`lsg train --help` describes each setting.")
     return values
 
 

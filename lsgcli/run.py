@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ def train(
 
     Args:
         emit: called with each record (preparing, start, step, epoch, end, ...).
-        stop: checked between steps.
+        stop: checked between steps; while the data are prepared, a signal interrupts.
         force: replace an existing run.
         resume: resume an existing run.
         group: the processes that train together; rank 0 writes the run directory.
@@ -196,12 +197,13 @@ def train(
     def progress(what: str, done: int, total: int) -> None:
         emit({"event": "preparing", "what": what, "done": done, "total": total})
 
-    if resume:
-        check_unchanged(path, config)
-    check(config, fresh=not (resume and (path / LAST).exists()))
-    compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
-    with group.one_by_one():
-        bundle = prepare(config, splits, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
+    with stop.at_once() if group.size == 1 else nullcontext():  # several processes stop together, before the same step
+        if resume:
+            check_unchanged(path, config)
+        check(config, fresh=not (resume and (path / LAST).exists()))
+        compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
+        with group.one_by_one():
+            bundle = prepare(config, splits, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
     _check_shares(config, bundle, group)
     if not group.is_main:
         group.agree("opened", lambda: None)  # rank 0 has opened the run

@@ -217,6 +217,7 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
         raise RunInUseError(
             f"{path}: already contains a run, expected a new or empty directory",
             hint="Resume it (--resume), replace it (--force), or choose another --out.",
+            in_python="Continue it with the same settings, replace it (force=True), or choose another out.",
         )
     # A killed process may have left its lock and partial files.
     if not has_run and any(p.name != LOCK and not p.name.startswith(files.PARTIAL) for p in path.glob("*")):

@@ -158,12 +158,15 @@ def all_at_once(*attempts: Callable[[], Any]) -> list[Any]:
         ConfigError: with the problems of every attempt that raises one; those with the same hint share it.
     """
     results: list[Any] = []
-    problems: dict[str | None, list[str]] = {}
+    problems: dict[tuple[str | None, str | None], list[str]] = {}
     for attempt in attempts:
         try:
             results.append(attempt())
         except ConfigError as error:
-            problems.setdefault(error.hint, []).append(error.message)
-    if problems:
-        raise ConfigError("\n".join(str(ConfigError("\n".join(lines), hint=hint)) for hint, lines in problems.items()))
+            problems.setdefault((error.hint, error.in_python), []).append(error.message)
+    errors = [ConfigError("\n".join(lines), hint=hint, in_python=python) for (hint, python), lines in problems.items()]
+    if errors:
+        *before, last = errors
+        shown = [*(error.on_command_line for error in before), last.message]
+        raise ConfigError("\n".join(shown), hint=last.hint, in_python=last.in_python)
     return results

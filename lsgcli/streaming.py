@@ -19,7 +19,7 @@ from lsgcli.data.datasets.base import EventDataset, Sample
 from lsgcli.data.frames import FULL, saturated
 from lsgcli.data.readers import read_stream
 from lsgcli.data.slicing import Slice, Slicer
-from lsgcli.errors import ConfigError, DataError
+from lsgcli.errors import CheckpointError, ConfigError, DataError
 from lsgcli.export.runners import NetworkRunner, Stepwise, stepwise
 from lsgcli.models.base import SpikingNet
 from lsgcli.prediction import Answer, Network
@@ -71,7 +71,9 @@ def stream(
         stop: the stream ends when it returns true.
 
     Raises:
-        ConfigError: the network was trained on images, or with settings that require the complete recording.
+        ConfigError: ``per_slice`` is below 1, or the network was trained on images, or with settings that require the complete
+            recording.
+        CheckpointError: the median in the checkpoint is below 1.
         DataError: the format does not support streams, or the stream is damaged; raised after the predictions for complete slices.
     """
     dataset, T = _dataset(network), network.config.T
@@ -82,6 +84,8 @@ def stream(
     total = torch.zeros(len(network.classes), dtype=torch.float64)
     chunks, warned = Chunks(path, idle, stop), False
     for index, cut in enumerate(_slices(network, dataset, slicer, chunks)):
+        if stop():  # a chunk may complete any number of slices
+            return
         window, step = divmod(index, T)
         frame = _frame(dataset, cut, path)
         if not warned and (warned := saturated(frame) > 0):
@@ -149,6 +153,8 @@ def _length(network: Network, per_slice: int | None) -> int:
             )
         return config.T * config.window_us
     if per_slice is not None:
+        if per_slice < 1:
+            raise ConfigError(f"per_slice: found {per_slice}, expected at least 1")
         return config.T * per_slice
     unit, name = ("events", "events") if config.slicing == "count" else ("microseconds", "duration_us")
     medians = network.stored["data"].get("medians")
@@ -157,6 +163,8 @@ def _length(network: Network, per_slice: int | None) -> int:
             f"--stream: found a checkpoint of an earlier version, without the number of {unit} per slice",
             hint=f"Give --per-slice N, the {unit} of a training recording divided by {config.T}.",
         )
+    if not medians[name] >= 1:
+        raise CheckpointError(f"found {medians[name]} {unit} in the median training recording, expected at least 1")
     return int(medians[name])
 
 

@@ -294,6 +294,7 @@ class Worker:
         announced = False
         with _database():
             while True:
+                self._check_stop()
                 optuna.storages.fail_stale_trials(self.study)
                 self._fail_unborn()
                 states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
@@ -325,9 +326,12 @@ class Worker:
             if "Cannot tell a FAIL trial" not in str(error):
                 raise
 
-    def _pause(self) -> None:
+    def _check_stop(self) -> None:
         if self.stop:
             raise Stopped(f"stopped by {self.stop.signal_name}")
+
+    def _pause(self) -> None:
+        self._check_stop()
         time.sleep(PAUSE)
 
     def _objective(self, trial: optuna.Trial) -> float:

@@ -67,6 +67,7 @@ def main() -> None:
     """Entry point of ``lsg``."""
     reopen_streams()
     wait_passively()
+    os.environ.pop("RUST_BACKTRACE", None)  # with which libraries in Rust print a trace beside the message about a damaged file
     if here().size > 1:  # DistributedDataParallel warns that keeping its buckets costs time; read when torch is imported
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with ending():

@@ -13,6 +13,7 @@ import typer
 import typer.core
 import typer.main
 
+from lsgcli.cli import elsewhere
 from lsgcli.cli.guard import ending
 from lsgcli.cli.options import with_options
 
@@ -61,6 +62,17 @@ class Page:
                 parameter.default = False
         return parameters
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            parsed: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+            return parsed
+        except Exception as error:  # a class of click, of which typer has its own copy since version 0.16
+            if (name := getattr(error, "option_name", None)) and hasattr(error, "possibilities"):
+                others = {command: flags(one, ctx) for command, one in commands_of(ctx.find_root().command)}
+                if answer := elsewhere.for_option(name, flags(self, ctx), others):
+                    vars(error).update(message=f"No such option: {name}; lsg has {answer}.", possibilities=None)
+            raise
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
@@ -69,6 +81,22 @@ class Page:
                 sections.setdefault(panel, []).append(record)
         for title, rows in sections.items():
             write_section(formatter, title, rows)
+
+
+def flags(command: Any, ctx: Any) -> set[str]:
+    """The options of a command, and CKPT if it takes a checkpoint."""
+    parameters = command.get_params(ctx)
+    names = {name for one in parameters for name in (*one.opts, *one.secondary_opts) if name.startswith("-")}
+    return names | {"CKPT" for one in parameters if str(one.metavar or "").startswith("CKPT")}
+
+
+def commands_of(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Name -> command of a group and of the groups in it."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands_of(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def write_section(formatter: Any, title: str, rows: list[tuple[str, str]]) -> None:
@@ -88,6 +116,14 @@ class Group(Page, typer.core.TyperGroup):
 
     def __init__(self, **settings: Any):
         super().__init__(**{**settings, "commands": Commands(self.table)})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            if hasattr(error, "message") and (answer := elsewhere.for_command(args[0], str(ctx.info_name))):
+                error.message = f"No such command {args[0]!r}; lsg has {answer}."
+            raise
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.table)

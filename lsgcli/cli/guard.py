@@ -42,7 +42,7 @@ def ending() -> Iterator[None]:
             here().rank == 0 or expected.rank is not None or not isinstance(expected, ConfigError)
         ):  # else rank 0 prints the same
             rank = f"rank {expected.rank}: " if expected.rank else ""
-            print(f"error: {rank}{clean(_with_options(str(expected)))}", file=sys.stderr)
+            print(f"error: {rank}{clean(_with_options(expected.on_command_line))}", file=sys.stderr)
         raise SystemExit(expected.exit_code) from None
 
 

@@ -1,6 +1,7 @@
 """``lsg predict``: classify unlabelled recordings and images."""
 
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -11,11 +12,12 @@ import typer
 
 from lsgcli.cli import common
 from lsgcli.errors import ConfigError, DataError
-from lsgcli.output import clean
+from lsgcli.output import clean, is_abandoned
 
 if TYPE_CHECKING:
     from lsgcli.prediction import Network
     from lsgcli.report.predictions import Lines
+    from lsgcli.training.signals import StopRequest
 
 LISTED = 1 << 26  # bytes of a list of paths
 LATENCIES = 100_000  # of the last timesteps of a stream
@@ -106,10 +108,14 @@ def _stream(network: "Network", path: str, lines: "Lines", options: dict[str, An
 
     latencies: deque[float] = deque(maxlen=LATENCIES)
     try:
-        with stop_on_signals() as stop, contextlib.closing(stream(network, path, stop=lambda: stop, **options)) as timesteps:
-            for timestep in timesteps:
-                _write(lines.timestep(timestep), sys.stdout)
-                latencies.append(1e3 * (time.perf_counter() - timestep.ready))
+        with stop_on_signals() as stop:
+            ends = functools.partial(_ends, stop)
+            with contextlib.closing(stream(network, path, stop=ends, **options)) as timesteps:
+                for timestep in timesteps:
+                    _write(lines.timestep(timestep), sys.stdout)
+                    latencies.append(1e3 * (time.perf_counter() - timestep.ready))
+        if not stop and is_abandoned():
+            raise BrokenPipeError
     finally:
         if latencies:
             common.log.debug(
@@ -117,6 +123,11 @@ def _stream(network: "Network", path: str, lines: "Lines", options: dict[str, An
                 *np.percentile(latencies, (50, 99)),
                 len(latencies),
             )
+
+
+def _ends(stop: "StopRequest") -> bool:
+    """Whether a signal was received, or nobody reads the lines."""
+    return bool(stop) or is_abandoned()
 
 
 def _files(network: "Network", paths: list[str], lines: "Lines") -> None:

@@ -38,6 +38,7 @@ def push(
     from lsgcli.export.hf import HF
 
     errors.require(("huggingface_hub",), "lsg push", "hub")
+    hub.check_repository(repository)
     path = hub.local(checkpoint)
     message = message or f"Upload by lsg {__version__}"
     with tempfile.TemporaryDirectory() as temporary:

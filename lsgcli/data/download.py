@@ -14,15 +14,14 @@ import stat
 import tarfile
 import time
 import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 
-import lsgcli
+from lsgcli.data import web
 from lsgcli.data.guard import FULL, foreign
 from lsgcli.errors import DataError, StorageError
 from lsgcli.files import making_folder, storage_error, sync_folder
@@ -35,6 +34,7 @@ CHUNK = 1 << 20
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses of temporary failures
 BOMB = 64 << 20  # bytes of content up to which any compression ratio is accepted
 RATIO = 1000  # maximum compression ratio of larger content; deflate reaches at most 1032, real data much less
+SIGNATURES = {".zip": b"PK", ".gz": b"\x1f\x8b"}  # first bytes of archives
 HINT = "Download the archive again."
 Progress = Callable[[str, int, int], None]  # description, bytes done, total bytes (0 if unknown)
 
@@ -71,6 +71,17 @@ class RemoteFile:
                 return None if found == self.md5 else f"found {stream.tell()} bytes with md5 {found}, expected {self.md5}"
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
+
+    def extent(self, part: Path) -> tuple[int, bool]:
+        """The largest size in bytes of the file according to what has arrived of it, and whether more bytes cannot change that.
+
+        Raises:
+            DataError: the first bytes are not those of such a file.
+        """
+        found, expected = head(part, 2), SIGNATURES.get(PurePath(self.name).suffix, b"")
+        if len(found) == len(expected) and found != expected:
+            raise DataError(f"found a file that starts with {found!r}, expected {expected!r}")
+        return 2 * self.size, True
 
     def under_way(self, folder: Path) -> bool:
         """Whether ``folder`` contains the file, or a part of it."""
@@ -161,11 +172,8 @@ def _from(url: str, file: RemoteFile, part: Path, progress: Progress | None) -> 
 def _request(url: str, file: RemoteFile, part: Path, progress: Progress | None) -> None:
     """One request, for the complete file or the bytes after ``part``, whose checksum is then verified."""
     start = _size(part)
-    headers = {"User-Agent": f"lsg/{lsgcli.__version__}", "Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
     try:
-        with urllib.request.build_opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
+        with web.request(url, start, TIMEOUT) as response:
             _save(response, file, part, progress)
     except urllib.error.HTTPError as error:
         error.close()
@@ -173,6 +181,8 @@ def _request(url: str, file: RemoteFile, part: Path, progress: Progress | None) 
             raise _Failed(f"HTTP {error.code} {error.reason}", again=error.code in PASSING) from error
     except urllib.error.URLError as error:  # probably no network, unless the host has answered before
         raise _Failed(f"no connection: {error.reason}", again=start > 0) from error
+    except web.TooSlow as error:
+        raise _Failed(str(error)) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _Failed(f"no connection: {error or type(error).__name__}", again=True) from error
     if problem := file.mismatch(part):
@@ -182,34 +192,57 @@ def _request(url: str, file: RemoteFile, part: Path, progress: Progress | None) 
 
 def _save(response: Any, file: RemoteFile, part: Path, progress: Progress | None) -> None:
     """Write the content of a response to ``part``."""
-    chunk = response.read1(CHUNK)
+    chunk = response.read1(1)
     if not chunk or response.status not in (200, 206):
         raise _Failed(f"HTTP {response.status} without data; the host requires a browser")
     if response.headers.get_content_type() == "text/html":
         raise _Failed("found a web page instead of the file; the host requires a browser")
-    length = int(response.headers["Content-Length"] or 0)
-    _check_room(part, length)
-    with _writing(part):  # unbuffered, so that a killed process loses no data
-        out = open(part, "ab" if response.status == 206 else "wb", buffering=0)  # noqa: SIM115
+    with _writing(part):
+        if response.status == 200:
+            part.unlink(missing_ok=True)
+        start = done = _size(part)
+    total = done + 1 + response.length if response.length is not None else 0
+    most = _most(file, part, done, total, resumed=start > 0)
+    with _writing(part):
+        out = open(part, "ab", buffering=0)  # noqa: SIM115 (unbuffered, so that a killed process loses no data)
     with out:
-        done = out.tell()
-        total = done + length if length else 0
         while chunk:
             with _writing(part):
                 out.write(chunk)
             done += len(chunk)
             if progress:
                 progress(file.name, done, total)
-            if done > 2 * file.size:
-                part.unlink()
-                raise _Failed(f"found more than {done - 1:,} bytes, expected {amount([file])}")
-            chunk = response.read1(CHUNK)
+            most = _most(file, part, done, total, resumed=start > 0)
+            chunk = response.read1(min(CHUNK, most + 1 - done))
     if done < total:
         raise _Failed(f"cut off after {done} of {total} bytes", again=True)
 
 
+def _most(file: RemoteFile, part: Path, done: int, total: int, *, resumed: bool) -> int:
+    """The largest size that ``part`` may reach for now; removes it if it is not of the file, or ``total`` is not its size."""
+    try:
+        most, final = file.extent(part)
+        if done > most:
+            raise DataError(f"found more than {done - 1:,} bytes, expected at most {most:,}")
+        if final and total > most:
+            raise DataError(f"found {total:,} bytes, expected at most {most:,}")
+    except DataError as error:
+        part.unlink(missing_ok=True)
+        raise _Failed(error.message, again=resumed) from error
+    if final:
+        _check_room(part, total - done)
+    return most
+
+
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
+
+
+def head(part: Path, count: int) -> bytes:
+    """The first ``count`` bytes of what has arrived of a file, or fewer."""
+    with contextlib.suppress(FileNotFoundError), part.open("rb") as stream:
+        return stream.read(count)
+    return b""
 
 
 @contextlib.contextmanager

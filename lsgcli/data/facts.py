@@ -160,7 +160,7 @@ def _fact(dataset: EventDataset, sample: Sample) -> _Fact | str:
             form, size = readers.identify(Path(sample.source)), os.path.getsize(sample.source)
         events = dataset.events(sample)
     except DataError as error:
-        return str(error)
+        return error.on_command_line
     except MissingLibrary as error:
         if not dataset.root.is_dir():  # the only recording
             raise

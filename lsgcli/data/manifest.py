@@ -7,6 +7,7 @@ backslash, line feed or carriage return, the line starts with a backslash and th
 import hashlib
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,6 +18,7 @@ from lsgcli.data.folders import walk
 from lsgcli.errors import DataError
 from lsgcli.files import replacing
 
+BLOCK = 1 << 20  # bytes
 NAME = "SHA256SUMS"
 LINE = re.compile(rb"(\\?)([0-9A-Fa-f]{64}) [ *](.+)")
 ESCAPES = {b"\\": b"\\\\", b"\n": b"\\n", b"\r": b"\\r"}
@@ -126,21 +128,25 @@ def _hashed(folder: Path, names: list[str], progress: Progress | None) -> dict[s
     """SHA-256 of files, computed in threads, because hashing and reading release the GIL."""
     found, done = {}, 0
     total = sum(os.path.getsize(folder / name) for name in names if (folder / name).is_file()) if progress else 0
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    pool, ended = ThreadPoolExecutor(min(8, os.cpu_count() or 1)), threading.Event()
     try:
-        for name, (digest, size) in zip(names, pool.map(partial(_digest, folder), names), strict=True):
+        for name, (digest, size) in zip(names, pool.map(partial(_digest, folder, ended), names), strict=True):
             found[name], done = digest, done + size
             if progress:
                 progress(done, total)
     finally:
+        ended.set()  # files may be so large that Ctrl-C cannot wait for them
         pool.shutdown(cancel_futures=True)
     return found
 
 
-def _digest(folder: Path, name: str) -> tuple[str, int]:
-    """SHA-256 and size of a file."""
+def _digest(folder: Path, ended: threading.Event, name: str) -> tuple[str, int]:
+    """SHA-256 and size of a file, or of a part of it if nobody waits for them."""
+    digest = hashlib.sha256()
     try:
         with open(folder / name, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
+            while not ended.is_set() and (block := stream.read(BLOCK)):
+                digest.update(block)
+            return digest.hexdigest(), stream.tell()
     except OSError as error:
         raise DataError(f"{folder / name}: cannot be read: {error.strerror}", hint="Check its permissions.") from error

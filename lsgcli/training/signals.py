@@ -1,4 +1,4 @@
-"""Signals as a flag that the training loop checks between steps."""
+"""Signals as a flag that loops check between steps; where nothing has to be saved, they interrupt."""
 
 import os
 import signal
@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from lsgcli.errors import Stopped
+
 # Sent by kill and batch systems, Ctrl-C, a closing terminal, and SLURM before a time limit (--signal=USR1@120).
 NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 SIGNALS = tuple(signal.Signals[name] for name in NAMES if hasattr(signal, name))  # Windows has the first two
@@ -15,9 +17,14 @@ SIGNALS = tuple(signal.Signals[name] for name in NAMES if hasattr(signal, name))
 
 @dataclass
 class StopRequest:
-    """Whether a signal requested a stop, and which one."""
+    """Whether a signal requested a stop, and which one.
+
+    Attributes:
+        interrupts: whether signals also interrupt what runs; see :meth:`at_once`.
+    """
 
     signal_name: str | None = None
+    interrupts: bool = False
 
     @property
     def signal_number(self) -> int:
@@ -27,10 +34,30 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal_name is not None
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Context of work that a signal ends at once, as it waits, or takes long and can be repeated.
+
+        Raises:
+            Stopped: a signal requested a stop, before or in the block.
+        """
+        self.interrupts = True
+        try:
+            if self:
+                raise KeyboardInterrupt
+            yield
+        except KeyboardInterrupt:
+            if not self:
+                raise
+            raise Stopped(f"stopped by {self.signal_name}", hint="Repeat the command to continue.") from None
+        finally:
+            self.interrupts = False
+
 
 @contextmanager
 def stop_on_signals(interrupt: bool = True) -> Iterator[StopRequest]:
-    """Context in which each of :data:`SIGNALS` only sets a flag; a second SIGINT interrupts immediately, with ``interrupt``.
+    """Context in which each of :data:`SIGNALS` only sets a flag, outside :meth:`StopRequest.at_once`; a second SIGINT interrupts
+    immediately, with ``interrupt``.
 
     An ignored SIGHUP stays ignored, so that ``nohup lsg train`` survives it.
     """
@@ -38,11 +65,11 @@ def stop_on_signals(interrupt: bool = True) -> Iterator[StopRequest]:
     terminals = [stream.fileno() for stream in (sys.__stdout__, sys.__stderr__) if stream is not None and stream.isatty()]
 
     def note(number: int, frame: FrameType | None) -> None:
-        if interrupt and request and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        request.signal_name = signal.Signals(number).name
+        again, request.signal_name = bool(request), signal.Signals(number).name
         if request.signal_name == "SIGHUP":
             _redirect_to_null([terminal for terminal in terminals if not os.isatty(terminal)])
+        if request.interrupts or (interrupt and again and number == signal.SIGINT):
+            raise KeyboardInterrupt
 
     handled = [n for n in SIGNALS if n.name != "SIGHUP" or signal.getsignal(n) != signal.SIG_IGN]
     previous = {number: signal.signal(number, note) for number in handled}

@@ -1,5 +1,6 @@
 """`lsg push`, and checkpoints named hf:USER/NAME and https://..., with a stand-in for the Hub."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,7 +12,9 @@ import pytest
 from lsgcli import checkpoint
 from lsgcli import hub as remote
 from tests.hub_server import hub
+from tests.unit.data.serving import Site
 
+ABSENT = "http://127.0.0.1:9"  # a port without a service
 TOKEN = "hf_this-must-not-be-seen"
 pytest.importorskip("huggingface_hub")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of huggingface_hub, about its use of httpx2
@@ -31,6 +34,12 @@ def server(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         yield server
     remote.local.cache_clear()
+
+
+@pytest.fixture
+def site():
+    with Site().running() as site:
+        yield site
 
 
 def everything(*roots):
@@ -109,7 +118,7 @@ def test_start_from_the_hub(lsg, train, server, trained, tmp_path):
         pytest.param("500", "the Hub responded with status 500", marks=pytest.mark.slow),  # after several attempts
         pytest.param("half", "peer closed connection", marks=pytest.mark.slow),
         ("other", "damaged: found a file with digest"),
-        ("page", "damaged: not a valid checkpoint"),
+        ("page", "damaged: found an HTML or XML page"),
     ],
 )
 def test_a_download_that_fails_leaves_nothing(lsg, server, trained, tmp_path, fault, message):
@@ -139,9 +148,73 @@ def test_names_and_permissions(lsg, server, trained, monkeypatch):
     assert "ann/two: the Hub responded with status 401" in refused[2].stderr
     assert "hf auth login" in refused[1].stderr
     assert not any("hf_wrong" in one.stdout + one.stderr for one in refused)
-    invalid = lsg("push", trained / "best.safetensors", "ann/net/more")
-    assert invalid.exit_code == 7
-    assert "found an invalid name, expected USER/NAME" in invalid.stderr
+    for name in ("ann", "ann/net/more", "hf:ann/net"):
+        count = len(server.requests)
+        invalid = lsg("push", trained / "best.safetensors", name)
+        assert invalid.exit_code == 2
+        assert f"{name}: found an invalid name, expected USER/NAME" in invalid.stderr
+        assert len(server.requests) == count
+
+
+def test_without_a_connection(lsg, trained, monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    remote.local.cache_clear()
+    for variable, value in (("ENDPOINT", ABSENT), ("HF_HUB_CACHE", str(tmp_path / "hub"))):
+        monkeypatch.setattr(constants, variable, value)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", ABSENT + "/{repo_id}/resolve/{revision}/{filename}")
+    for command, status, message in (
+        (("push", trained / "best.safetensors", "ann/net"), 7, "ann/net: the Hub cannot be reached: "),
+        (("eval", "hf:ann/net"), 4, "hf:ann/net: the Hub cannot be reached"),
+        (("eval", f"{ABSENT}/net.safetensors"), 4, f"{ABSENT}/net.safetensors: cannot be downloaded:"),
+    ):
+        result = lsg(*command)
+        assert result.exit_code == status, result.stderr
+        assert message in result.stderr
+        assert "connection" in result.stderr.splitlines()[-1]
+        assert not any(word in result.stderr for word in ("removed", "Log in"))
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1", "http://", "https://:80/a", "http://a:99999/b", "http://a b/c", "ftp://127.0.0.1/a"]
+)
+def test_an_address_that_is_not_valid(lsg, address, tmp_path):
+    for command in (("eval", address), ("export", address, "-o", tmp_path / "a.onnx"), ("predict", address, "a.png")):
+        result = lsg(*command)
+        assert result.exit_code == 2, result.stderr
+        assert f"{address}: found an address" in result.stderr
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_by_its_first_bytes(lsg, site, tmp_path):
+    sent = []
+
+    def endless(content):
+        def page(handler):
+            handler.send_response(200)
+            handler.end_headers()
+            with contextlib.suppress(OSError):
+                handler.wfile.write(content)
+                while len(sent) < 1000:
+                    sent.append(handler.wfile.write(bytes(1 << 20)))
+
+        return page
+
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    stated = len(header).to_bytes(8, "little") + header
+    ours = json.dumps({**json.loads(header), "__metadata__": {"lsg.format_version": "1"}}).encode()
+    for content, message in (
+        (b"", "found no header of safetensors"),
+        (b"\x10\0\0\0\0\0\0\0[", "found no header of safetensors"),
+        (stated, "found no header of safetensors with lsg's metadata"),
+        (len(ours).to_bytes(8, "little") + ours, f"bytes, expected at most {len(ours) + 12:,}"),
+    ):
+        site.pages["/a"] = endless(content)
+        sent.clear()
+        result = lsg("eval", f"{site.base}/a")
+        assert result.exit_code == 4, result.stderr
+        assert message in result.stderr
+        assert len(sent) < 20  # buffers of sockets
+        assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 def test_a_file_on_a_web_server(lsg, server, trained, tmp_path):

@@ -118,6 +118,6 @@ def test_text_is_on_the_sheet_and_not_on_other_text(written):
 
 def test_a_sheet_beyond_all_measure_is_refused():
     tile = np.zeros((48, 48, 3), np.uint8)
-    with pytest.raises(ConfigError, match="fewer --samples") as caught:
+    with pytest.raises(ConfigError, match="fewer samples") as caught:
         draw("", "", [Row("", "", (), [tile] * 1000, [()] * 1000)])
     assert "pixels" in caught.value.message

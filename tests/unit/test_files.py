@@ -173,7 +173,7 @@ def test_what_no_output_replaces(user, name, suffixes, message, force):
 
 @pytest.mark.parametrize("name", ["page.html", "empty.html", "sheet.png", "weights.safetensors"])
 def test_other_files_are_replaced_with_force(user, name):
-    with pytest.raises(ConfigError, match="Add --force"):
+    with pytest.raises(ConfigError, match="Add force"):
         check_output(user / name, "-o", suffixes=(user / name).suffixes)
     check_output(user / name, "-o", suffixes=(user / name).suffixes, force=True)
 

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import hashlib
 import io
@@ -13,7 +14,7 @@ from collections import namedtuple
 
 import pytest
 
-from lsgcli.data import download
+from lsgcli.data import download, web
 from lsgcli.data.download import RemoteFile, fetch
 from lsgcli.errors import DataError, StorageError
 from tests.unit.data.serving import cut, in_turn, ranged, reply, status, whole
@@ -220,9 +221,93 @@ def test_an_endless_answer_ends(site, remote, tmp_path):
             handler.wfile.write(bytes(1 << 16))
 
     site.pages["/a"] = endless
-    with pytest.raises(DataError, match=r"found more than .* bytes, expected about 1 MB"):
+    with pytest.raises(DataError, match=r"found more than .* bytes, expected at most 2,000,000"):
         fetch([remote(size=1_000_000)], tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def trickle(handler, *lines):
+    """Some lines, then a byte every 10 ms until the client has had enough."""
+    with contextlib.suppress(OSError):
+        handler.wfile.write("".join(f"{line}\r\n" for line in lines).encode())
+        while True:
+            handler.wfile.write(b"a")
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "lines", [("HTTP/1.0 200 OK", ""), ("HTTP/1.0 200 OK", "Content-Length: 102400", ""), ("HTTP/1.0 200 OK",)]
+)
+def test_a_crawling_server_is_given_up(site, remote, tmp_path, monkeypatch, lines):
+    monkeypatch.setattr(web, "PERIOD", 0.3)
+    site.pages["/a"] = lambda handler: trickle(handler, *lines)
+    begin = time.monotonic()
+    with pytest.raises(DataError, match=r"too slow: found \d+ bytes in 0 s, expected at least"):
+        fetch([remote()], tmp_path)
+    assert time.monotonic() - begin < 5
+
+
+def test_interim_responses_without_end_are_given_up(site, remote, tmp_path, monkeypatch):
+    monkeypatch.setattr(web, "PERIOD", 0.3)
+
+    def interim(handler):
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+    site.pages["/a"] = interim
+    with pytest.raises(DataError, match="too slow"):
+        fetch([remote()], tmp_path)
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "data", "file"])
+def test_a_redirect_to_another_scheme_is_not_followed(site, remote, tmp_path, scheme):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        other.settimeout(0.2)
+        site.pages["/a"] = status(302, Location=f"{scheme}://127.0.0.1:{other.getsockname()[1]}/a.bin")
+        with pytest.raises(DataError, match=f"{scheme}://"):
+            fetch([remote()], tmp_path)
+        with pytest.raises(TimeoutError):
+            other.accept()
+
+
+def test_the_body_of_a_redirect_is_not_read(site, remote, tmp_path):
+    def endless(handler):
+        handler.send_response(302)
+        handler.send_header("Location", "/b")
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(bytes(1 << 16))
+
+    site.pages |= {"/a": endless, "/b": whole(CONTENT)}
+    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
+
+
+def test_a_length_that_is_too_large_is_refused_before_any_content_is_read(site, remote, tmp_path):
+    sent = []
+
+    def lying(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(10**18))
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                sent.append(handler.wfile.write(bytes(1 << 16)))
+
+    site.pages["/a"] = lying
+    with pytest.raises(DataError, match=r"found 1,000,000,000,000,000,000 bytes, expected at most 204,800"):
+        fetch([remote()], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_is_recognised_by_its_first_bytes(site, tmp_path):
+    site.pages["/a"] = whole(CONTENT)
+    file = RemoteFile("a.zip", (f"{site.base}/a",), MD5, len(CONTENT))
+    with pytest.raises(DataError, match=r"found a file that starts with .*, expected b'PK'"):
+        fetch([file], tmp_path)
 
 
 def test_a_silent_server_is_left(site, remote, tmp_path, monkeypatch):
@@ -327,11 +412,14 @@ def test_a_certificate_that_is_not_trusted_is_not_tried_again(tmp_path, monkeypa
     asked = []
 
     class Opener:
+        def __init__(self, *handlers):
+            pass
+
         def open(self, request, timeout):
             asked.append(request.full_url)
             raise urllib.error.URLError(ssl.SSLCertVerificationError("certificate verify failed"))
 
-    monkeypatch.setattr(download.urllib.request, "build_opener", Opener)
+    monkeypatch.setattr(web.urllib.request, "build_opener", Opener)
     with pytest.raises(DataError, match=r"no connection: .*certificate verify failed"):
         fetch([RemoteFile("a.bin", ("https://127.0.0.1/a", "https://127.0.0.1/b"), MD5, 1)], tmp_path)
     assert asked == ["https://127.0.0.1/a", "https://127.0.0.1/b"]

@@ -177,7 +177,7 @@ def test_mpbn_needs_channels():
 @pytest.mark.parametrize(("kind", "shape"), [(TdBatchNorm2d, (1, 1, 5, 1, 1)), (TdBatchNorm1d, (1, 1, 5))])
 def test_one_value_has_no_variance(kind, shape):
     """In training a single value of each channel is refused; in evaluation it has the running statistics."""
-    with pytest.raises(ConfigError, match="--batch-size"):
+    with pytest.raises(ConfigError, match="batch_size"):
         kind(5)(torch.zeros(shape))
     assert kind(5).eval()(torch.zeros(shape)).shape == shape
     two = (2, *shape[1:])

@@ -14,7 +14,7 @@ from lsgcli.data import readers
 from lsgcli.data.events import Events
 from lsgcli.data.frames import FrameSettings, edges_of
 from lsgcli.data.slicing import Slicer
-from lsgcli.errors import ConfigError, DataError
+from lsgcli.errors import CheckpointError, ConfigError, DataError
 from lsgcli.export.runners import Runner, Stepwise, stepwise
 from lsgcli.models.integer import deployed
 from lsgcli.neurons import NeuronConfig
@@ -228,13 +228,36 @@ def test_slices_of_a_given_size(tmp_path):
         next(stream(windows, str(tmp_path / "a.aedat"), per_slice=13))
 
 
+def test_slices_without_length_are_refused(tmp_path):
+    file = tmp_path / "a.aedat"
+    file.write_bytes(aedat2_bytes(blob(0)))
+    network = Network.open(saved(tmp_path / "net.safetensors", medians=(40, 1)))
+    with pytest.raises(ConfigError, match="per_slice: found 0, expected at least 1"):
+        next(stream(network, str(file), per_slice=0))
+    none = Network.open(saved(tmp_path / "none.safetensors", medians=(40, 1)))
+    none.stored["data"]["medians"] = {"events": 0, "duration_us": 0}
+    with pytest.raises(CheckpointError, match="found 0 events in the median training recording, expected at least 1"):
+        next(stream(none, str(file)))
+
+
+def test_a_stop_is_noticed_within_a_chunk(tmp_path):
+    """Two events that are a minute apart complete millions of slices."""
+    network = Network.open(saved(tmp_path / "net.safetensors", slicing="time", medians=(1, 40)))
+    (tmp_path / "a.aedat").write_bytes(aedat2_bytes([(1, 1, 0, 1), (1, 1, 50_000_000, 1)]))
+    stop = threading.Event()
+    answers = stream(network, str(tmp_path / "a.aedat"), idle=0, stop=stop.is_set)
+    assert [next(answers).step for _ in range(3)] == [1, 2, 3]
+    stop.set()
+    assert list(answers) == []
+
+
 def test_an_unrolled_export_is_refused(tmp_path):
     class Unrolled(Runner):
         def run(self, x):
             raise NotImplementedError
 
     network = Network.open(saved(tmp_path / "net.safetensors"))
-    with pytest.raises(ConfigError, match="--mode step"):
+    with pytest.raises(ConfigError, match="mode step"):
         next(stream(dataclasses.replace(network, source=Unrolled(network.stored)), str(tmp_path / "a.aedat")))
 
 

@@ -1,0 +1,128 @@
+"""Names that other tools use for options and commands, and what lsg has instead.
+
+To add a name, add it to a row, or a row: ``names -> answers``. An answer is given to a command that has all the options in it, and
+the first such one is given; an answer without options is given to any command. A test checks that all options exist.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+
+OPTION = re.compile(r"(?<![\w-])-{1,2}[a-zA-Z][\w-]*|\bCKPT\b")
+
+Answers = tuple[str, ...]
+_OPTIONS: dict[str, Answers] = {
+    "amp fp16 bf16 half use-amp native-amp apex-amp mixed-precision dtype": ("--precision bf16, or fp16",),
+    "model net network architecture backbone a": ("--arch",),
+    "checkpoint ckpt model-path model-file weights pretrained init load load-from initial-checkpoint finetune": (
+        "the argument CKPT",
+        "--init-from CHECKPOINT, or --resume RUN",
+    ),
+    "resume-from resume-from-checkpoint ckpt-path continue restart": ("--resume RUN",),
+    "wd l2": ("--weight-decay",),
+    "gpus num-gpus n-gpu n-gpus ngpus ngpu nproc nproc-per-node world-size num-devices": ("--devices", "--device cuda:N"),
+    "gpu cuda use-cuda use-gpu gpu-id accelerator": ("--device cuda",),
+    "cpu no-cuda no-gpu": ("--device cpu",),
+    "name run-name exp-name experiment experiment-name output output-dir out-dir outdir save save-dir log-dir logdir work-dir workdir dir o": (
+        "--out DIRECTORY, the directory of the run",
+        "-o FILE",
+    ),
+    "seeds num-seeds n-seeds": ("--seed; `lsg ablate --seeds 0-4` trains a run for each",),
+    "random-seed manual-seed rng-seed": ("--seed",),
+    "learning-rate base-lr init-lr initial-lr eta learningrate": ("--lr",),
+    "epoch max-epochs max-epoch num-epochs n-epochs nepochs num-train-epochs e": ("--epochs",),
+    "batch bs batchsize mini-batch-size train-batch-size per-device-train-batch-size b": ("--batch-size",),
+    "num-workers n-workers nworkers num-proc dataloader-num-workers jobs j": ("--workers",),
+    "data data-path data-root data-folder dataset-dir dataset-path datadir root": ("--data-dir",),
+    "dataset-name data-name ds task": ("--dataset",),
+    "time-steps timestep time-step num-steps n-steps num-timesteps simulation-steps": ("-T",),
+    "tau tau-m leak beta": ("--decay, the factor of the potential from one timestep to the next",),
+    "v-threshold v-th vth thresh thr": ("--threshold",),
+    "surrogate-function surrogate-gradient surrogate-fn spike-grad spike-function": ("--surrogate",),
+    "opt optim": ("--optimizer",),
+    "sched scheduler lr-scheduler lr-schedule lr-policy": ("--schedule",),
+    "warmup warmup-steps num-warmup warm-up": ("--warmup-epochs",),
+    "min-lr lr-min eta-min": ("--lr-floor, a fraction of --lr",),
+    "grad-clip clip clip-grad-norm clip-norm max-grad-norm gradient-clip-val": ("--clip-grad",),
+    "gradient-accumulation-steps accumulate-grad-batches grad-accum accum-steps accum grad-accumulation": ("--accumulate",),
+    "label-smooth smoothing": ("--label-smoothing",),
+    "model-ema ema-decay model-ema-decay": ("--ema",),
+    "drop drop-rate dropout-rate dropout-p p-drop": ("--dropout",),
+    "loss-fn loss-function criterion": ("--loss",),
+    "aug augmentation augmentations auto-augment transform transforms": ("--augment",),
+    "val-split valid-split validation-split val-ratio val-size valid-fraction": ("--val-fraction",),
+    "img-size image-size input-size resolution res": ("--size",),
+    "logger report-to wandb use-wandb tensorboard tb track": ("--log",),
+    "debug fast-dev-run dry": ("--dry-run",),
+    "overwrite yes y f": ("--force",),
+    "silent": ("-q, --quiet",),
+    "debug-level log-level loglevel": ("-v, --verbose", "-q, --quiet"),
+    "format output-format": ("--json",),
+    "grad-checkpointing gradient-checkpointing activation-checkpointing": ("--checkpoint-activations",),
+    "sync-bn syncbn sync-batchnorm": ("--sync-norm",),
+    "nthreads num-threads n-threads": ("--threads",),
+    "patience early-stopping early-stop early-stopping-patience": (
+        "no early end: a run has --epochs, and best.safetensors is of its best one",
+    ),
+    "V": ("`lsg --version`",),
+    "version": ("`lsg --version`",),
+}
+_COMMANDS = {
+    "fit run finetune": "`lsg train`",
+    "evaluate test val validate score": "`lsg eval`",
+    "infer inference classify": "`lsg predict`",
+    "sweep search hpo optimize optimise": "`lsg tune`",
+    "grid experiment experiments": "`lsg ablate`",
+    "inspect analyze analyse gradients gradient-flow flow": "`lsg inspect-gradients`",
+    "diff summary report runs": "`lsg compare RUN...`",
+    "convert onnx save": "`lsg export`",
+    "upload publish": "`lsg push`",
+    "download datasets dataset": "`lsg data`, with prepare, info, show, verify and simulate",
+    "list ls models archs methods recipes": "`lsg train --help`, which lists data sets, networks, methods and neurons",
+    "resume continue": "`lsg train --resume RUN`",
+    "version": "`lsg --version`",
+    "help": "`lsg --help`, and `lsg COMMAND --help`",
+}
+_DATA_COMMANDS = {
+    "download get fetch": "`lsg data prepare`",
+    "summary stats describe": "`lsg data info`",
+    "plot view preview": "`lsg data show`",
+    "check validate": "`lsg data verify`",
+    "generate synthesize synthesise": "`lsg data simulate`",
+    "list ls": "`lsg train --help`, which lists the data sets",
+}
+OPTIONS = {name: answers for names, answers in _OPTIONS.items() for name in names.split()}
+COMMANDS, DATA_COMMANDS = (
+    {name: answer for names, answer in rows.items() for name in names.split()} for rows in (_COMMANDS, _DATA_COMMANDS)
+)
+
+
+def needed(answer: str) -> set[str]:
+    """The options in an answer, and CKPT, outside of commands in backticks."""
+    return set(OPTION.findall(re.sub("`.*?`", "", answer)))
+
+
+def for_option(name: str, own: Collection[str], others: Mapping[str, Collection[str]]) -> str:
+    """What lsg has instead of an unknown option; empty if nothing is known.
+
+    Args:
+        name: with its dashes.
+        own: options of the command, and CKPT if it takes that.
+        others: other commands -> their options.
+    """
+    plain = name.lstrip("-").replace("_", "-")
+    if f"--{plain}" in own:
+        return f"--{plain}"
+    for answer in OPTIONS.get(plain, OPTIONS.get(plain.lower() if len(plain) > 1 else "", ())):
+        if needed(answer) <= {*own}:
+            return answer
+    having = [f"`lsg {command}`" for command, options in others.items() if f"--{plain}" in options]
+    return f"it in {', '.join(having)}" if having else ""
+
+
+def for_command(name: str, group: str) -> str:
+    """What lsg has instead of an unknown command; empty if nothing is known.
+
+    Args:
+        group: ``data``, or that of all commands.
+    """
+    return (DATA_COMMANDS if group == "data" else COMMANDS).get(name.lower().replace("_", "-"), "")

@@ -1,0 +1,57 @@
+"""What a file is that was given as a checkpoint and is none."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+HEAD = 9  # bytes: the length of a safetensors header, and its first one
+SIGNATURES = {  # first bytes -> kind
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+    b"GIF8": "an image",
+    b"BM": "an image",
+    b"#!AER-DAT": "a recording",
+    b"\x89HDF": "an HDF5 file",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x80\x02": "a pickle file",
+    b"{": "a JSON file",
+    b"<": "an HTML or XML page",
+}
+EXPORTS = (".onnx", ".pt2", ".nir")  # which eval and predict open by their suffix
+PICKLED = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
+TRAIN = "`lsg train` prints the path of the checkpoint it wrote."
+
+
+class Kind(NamedTuple):
+    """What a file is, and what to do."""
+
+    found: str
+    hint: str
+
+
+def other_kind(path: Path) -> Kind | None:
+    """The kind of a file that is no safetensors file; None for one that begins as such a file, whole or not."""
+    from lsgcli.data import readers
+    from lsgcli.data.datasets.base import image_suffixes
+
+    with open(path, "rb") as stream:
+        head = stream.read(HEAD)
+    suffix = path.suffix.lower()
+    found = next((kind for signature, kind in SIGNATURES.items() if head.startswith(signature)), "")
+    if head[8:] == b"{" or (suffix == ".safetensors" and not found):
+        return None
+    if suffix in EXPORTS:
+        return Kind(f"an export ({suffix})", "Only eval and predict run exports; give the checkpoint that was exported.")
+    if found in ("an image", "a recording") or suffix in (*readers.suffixes(), *image_suffixes()):
+        found = found or ("an image" if suffix in image_suffixes() else "a recording")
+        return Kind(found, "The checkpoint comes first: lsg predict CKPT PATH...")
+    if suffix in PICKLED:
+        hint = (
+            "lsg reads no pickled weights. In Python: lsgcli.build(...).load_state_dict(torch.load(FILE, weights_only=True))."
+        )
+        return Kind(found or f"a {suffix} file", hint)
+    best = path.parent / "best.safetensors"
+    return Kind(
+        found or ("an empty file" if not head else f"a file that starts with {head!r}"),
+        f"Try {best}." if best.exists() else TRAIN,
+    )

@@ -1,0 +1,103 @@
+"""Requests to web servers: http and https only, also after redirects, and with an end however a server delays it.
+
+urllib limits the time of each read alone, so it waits forever for a server that sends a byte now and then, reads the whole body of a
+redirect, and follows redirects to ftp.
+"""
+
+import http.client
+import io
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+import lsgcli
+
+PERIOD = 60.0  # seconds, each of which must bring ...
+LEAST = 600_000  # ... so many bytes of content, 10 kB/s; the size of a file thereby limits the time that it takes
+
+
+class TooSlow(OSError):
+    """A server sent so little that the request was given up."""
+
+
+class _Paced(io.RawIOBase):
+    """The bytes from a server; raises TooSlow where ``content`` grew too little in a period, of which headers are no part."""
+
+    def __init__(self, raw: Any):
+        self.raw, self.since, self.content = raw, time.monotonic(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        count: int | None = self.raw.readinto(buffer)
+        if (seconds := time.monotonic() - self.since) >= PERIOD:
+            if self.content < LEAST * seconds / PERIOD:
+                found = f"found {self.content:,} bytes in {seconds:.0f} s"
+                raise TooSlow(f"too slow: {found}, expected at least {LEAST / PERIOD / 1000:.0f} kB/s")
+            self.since, self.content = time.monotonic(), 0
+        return count
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, *arguments: Any, **settings: Any):
+        super().__init__(*arguments, **settings)
+        self.paced = _Paced(self.fp.detach())  # type: ignore[attr-defined]
+        self.fp = io.BufferedReader(self.paced)
+
+    def read1(self, n: int = -1) -> bytes:
+        chunk = super().read1(n)
+        self.paced.content += len(chunk)
+        return chunk
+
+
+class _Http(http.client.HTTPConnection):
+    response_class = _Response
+
+
+class _Https(http.client.HTTPSConnection):
+    response_class = _Response
+
+
+class _WebOnly(urllib.request.HTTPRedirectHandler):
+    def default_open(self, request: urllib.request.Request) -> None:
+        """Called before each request, also those of redirects."""
+        if request.type not in ("http", "https"):
+            raise urllib.error.URLError(f"found the address {request.full_url}, expected http or https")
+
+    def http_error_302(self, request: Any, response: Any, *about: Any) -> Any:
+        response.close()  # urllib reads its body to the end
+        return super().http_error_302(request, response, *about)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302  # type: ignore[assignment]
+
+
+class _HttpHandler(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(_Http, request)
+
+
+class _HttpsHandler(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(_Https, request)
+
+
+def request(url: str, start: int, timeout: float) -> Any:
+    """The response to a request for a file's bytes from ``start`` on, as of :func:`urllib.request.urlopen`.
+
+    Args:
+        timeout: seconds without a byte.
+
+    Raises:
+        OSError, http.client.HTTPException, ValueError: as urlopen; reading the response may also raise :class:`TooSlow`.
+    """
+    headers = {"User-Agent": f"lsg/{lsgcli.__version__}", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    opener = urllib.request.build_opener(_WebOnly, _HttpHandler, _HttpsHandler)
+    return opener.open(urllib.request.Request(url, headers=headers), timeout=timeout)

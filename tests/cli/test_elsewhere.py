@@ -1,0 +1,66 @@
+"""Names of other tools in command lines."""
+
+import re
+
+import pytest
+import typer.main
+
+from lsgcli.cli import elsewhere
+from lsgcli.cli.app import COMMANDS, app
+from lsgcli.cli.commands import commands_of, flags
+
+
+@pytest.fixture(scope="module")
+def known():
+    """Command -> its options."""
+    group = typer.main.get_command(app)
+    with group.make_context("lsg", ["train"]) as context:
+        return {name: flags(command, context) for name, command in commands_of(group)}
+
+
+@pytest.mark.parametrize("name", elsewhere.OPTIONS)
+def test_options_in_an_answer_belong_to_a_command(known, name):
+    for answer in elsewhere.OPTIONS[name]:
+        assert any(elsewhere.needed(answer) <= options for options in known.values()), answer
+
+
+@pytest.mark.parametrize(
+    "answer", [*elsewhere.COMMANDS.values(), *elsewhere.DATA_COMMANDS.values(), *elsewhere.OPTIONS["seeds"]]
+)
+def test_commands_in_an_answer_exist(known, answer):
+    commands = re.findall("`lsg (.+?)`", answer)
+    assert commands
+    for command in commands:
+        words = [word for word in command.split() if not word.startswith("-")]
+        assert words[:1] in ([], ["COMMAND"]) or words[0] in COMMANDS or " ".join(words[:2]) in known
+        options = set().union(*(known.get(name, set()) for name in (words[:1] or [""])[:1]))
+        assert elsewhere.needed(command) - {"--help", "--version"} <= options
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("train --amp", "No such option: --amp; lsg has --precision bf16, or fp16."),
+        ("train --model resnet19", "No such option: --model; lsg has --arch."),
+        ("train --wd 0.1", "No such option: --wd; lsg has --weight-decay."),
+        ("train --gpus 2", "No such option: --gpus; lsg has --devices."),
+        ("eval net --gpus 2", "No such option: --gpus; lsg has --device cuda:N."),
+        ("train --name a", "No such option: --name; lsg has --out DIRECTORY"),
+        ("train --patience 3", "No such option: --patience; lsg has no early end"),
+        ("train --seeds 0-3", "No such option: --seeds; lsg has --seed; `lsg ablate --seeds 0-4`"),
+        ("train --batch_size 3", "No such option: --batch_size; lsg has --batch-size."),
+        ("eval net --epochs 3", "No such option: --epochs; lsg has it in `lsg train`, `lsg ablate`, `lsg tune`."),
+        ("eval --checkpoint net", "No such option: --checkpoint; lsg has the argument CKPT."),
+        ("train -b 3", "No such option: -b; lsg has --batch-size."),
+        ("list", "No such command 'list'; lsg has `lsg train --help`"),
+        ("version", "No such command 'version'; lsg has `lsg --version`."),
+        ("data download", "No such command 'download'; lsg has `lsg data prepare`."),
+        ("-V", "No such option: -V; lsg has `lsg --version`."),
+        ("train --batch-sizes 3", "No such option: --batch-sizes (Possible options: --batch-size"),
+        ("trian", "No such command 'trian'. Did you mean 'train'?"),
+    ],
+)
+def test_answers(lsg, line, answer):
+    result = lsg(*line.split())
+    assert result.exit_code == 2
+    assert answer in " ".join(result.stderr.split())
