@@ -139,11 +139,12 @@ class HookWatcher(Watcher):
                     of_module, by_dynamics = fired[:, block.samples, block.rows], block.o > 0
                     counts = of_module.sum(), by_dynamics.sum(), (of_module != by_dynamics).sum()
                     spikes += torch.stack(counts).cpu()
-        self._check(*spikes.tolist(), entries=passage.x[0].numel() * len(passage.x))
+        self._check(spikes.tolist(), passage.x[0].numel() * len(passage.x))
         self.currents, self.fired, self.arrived, self.heights = [], [], {}, None
 
-    def _check(self, own: float, found: float, differing: float, entries: int) -> None:
-        """Check that the dynamics of the adapter are those of the module, by the spikes of both."""
+    def _check(self, spikes: Sequence[float], entries: int) -> None:
+        """Check that the dynamics of the adapter are those of the module, by the numbers of spikes of both and of one alone."""
+        own, found, differing = spikes
         if differing > max(2, DIFFERING[self.currents[0].element_size() < 4] * (own + found) / 2):
             raise ConfigError(
                 f"layer {self.layer.name}: found a firing rate of {own / entries:.4g} in the module's output and of {found / entries:.4g} by the "

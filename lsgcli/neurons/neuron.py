@@ -164,9 +164,9 @@ class LIF(Draws):
         if config.init_potential == "measured":
             self.register_buffer("initial", torch.zeros(()))
             self.register_buffer("remains", torch.zeros(2, dtype=torch.float64), persistent=False)
-        if not self.surrogate.__module__.startswith("lsgcli."):
+        if not str(getattr(self.surrogate, "__module__", "")).startswith("lsgcli."):
             check_surrogate(config.surrogate, self.surrogate)
-        if not self.surrogate.__module__.startswith("lsgcli."):
+        if not str(getattr(self.surrogate, "__module__", "")).startswith("lsgcli."):
             check_surrogate(config.surrogate, self.surrogate)
         self.check_width(steps)
 

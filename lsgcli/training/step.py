@@ -12,8 +12,8 @@ from lsgcli.config import RunConfig
 from lsgcli.data.batches import Batch, shares
 from lsgcli.neurons.draws import drawing
 from lsgcli.neurons.kernels import single_backward
-from lsgcli.training.losses import checked
 from lsgcli.training.distributed import ALONE, Group
+from lsgcli.training.losses import checked
 
 Scale = Callable[[Tensor], Tensor] | None
 

@@ -46,7 +46,7 @@ def retained(net, x, y):
 def test_gain_and_predictions(which, bits):
     net = small(which, **CASES[which], weight_bits=bits)
     x, y = sequence(net, batch=4), torch.arange(4)
-    expected = retained(net, x, y)
+    expected, before = retained(net, x, y), None
     for index, (layer, record) in enumerate(zip(net.spiking_layers(), inspect(net, [(x, y)])["layers"], strict=True)):
         s, z, o = expected[layer.name]
         h_squared, v_th = record["sg_sq_mean"], layer.lif.config.threshold
