@@ -31,7 +31,6 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
     """
     from lsgcli.models.base import NetworkSpec
     from lsgcli.models.quantise import train_rounded
-    from lsgcli.neurons.methods import check_width
 
     kind = registry.get("arch", name)
     of_network, of_neuron = fields_of(NetworkSpec), fields_of(NeuronConfig)
@@ -42,8 +41,6 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
     network = defaults | {key: value for key, value in given.items() if key in of_network}
     own = {key: value for key, value in given.items() if key in of_neuron}
     known = [*of_network, *of_neuron]
-    if neurons is None:
-        check_width(own)
     problems = [registry.unknown("argument", key, known) for key in given if key not in known]
     if problems := [*problems, *check(network, of_network), *check(own, of_neuron)]:
         raise ConfigError("\n".join(problems))

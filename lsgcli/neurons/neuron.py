@@ -179,9 +179,9 @@ class LIF(Draws):
         if self.b.is_meta:
             return
         alpha = self._alpha(T)
-        if alpha.shape not in ((1, *self.b.shape), (T, *self.b.shape)):
+        if alpha.shape not in ((1,), (1, *self.b.shape), (T, *self.b.shape)):
             raise ConfigError(
-                f"method {self.config.method}: found a width of shape {tuple(alpha.shape)}, expected {tuple(self.b.shape)} "
+                f"method {self.config.method}: found a width of shape {tuple(alpha.shape)}, expected (), {tuple(self.b.shape)} "
                 f"or {(T, *self.b.shape)}, with an axis for the timesteps"
             )
         if not bool(((alpha > 0) & alpha.isfinite()).all()):
