@@ -124,9 +124,10 @@ class LIF(Draws):
             raise ConfigError(f"LIF: found {config!r}, expected a NeuronConfig, or settings by name, such as LIF(method='lsg')")
         if unknown := settings.keys() - (known := fields_of(NeuronConfig)).keys():
             raise ConfigError("\n".join(registry.unknown("argument", name, list(known)) for name in sorted(unknown)))
+        self.config = dataclasses.replace(config, **settings)
         if config is DEFAULTS:
             check_width(settings)
-        self.config = config = dataclasses.replace(config, **settings)
+        config = self.config
         if config.decay_per == "channel" and channels is None:
             raise ConfigError("LIF: found decay_per 'channel' without channels, expected their number")
         self.backend: str | Backend = config.backend
