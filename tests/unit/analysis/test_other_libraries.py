@@ -177,7 +177,17 @@ def test_spikingjelly(mode):
 
 
 # The reset's gradient is detached there, and with it what comes through it.
-THROUGH_RESET = {"grad_norm", "grad_ratio", "grad_relative", "grad_zero", "grad_zero_weight", "gain", "temporal_share", "snr"}
+THROUGH_RESET = {
+    "grad_norm",
+    "grad_ratio",
+    "grad_relative",
+    "grad_zero",
+    "grad_zero_weight",
+    "gain",
+    "gain_between",
+    "temporal_share",
+    "snr",
+}
 
 
 @pytest.mark.parametrize("hidden", [False, True])

@@ -14,7 +14,9 @@ from lsgcli.neurons.surrogates import check_surrogate
 from tests.unit.neurons.helpers import SURROGATES
 
 
-@pytest.mark.parametrize("settings", [{}, {"decay": 0.5}, {"threshold": 1.0, "reset": "soft"}, {"method": "none", "width": 2.0}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"decay": 0.5}, {"threshold": 1.0, "reset": "soft"}, {"method": "none", "width": 2.0}]
+)
 def test_settings_by_name_are_those_of_a_config(settings):
     one, other = LIF(**settings), LIF(NeuronConfig(**settings))
     assert dataclasses.asdict(one.config) == dataclasses.asdict(other.config)
