@@ -50,7 +50,7 @@ def test_a_width_that_is_none_is_refused(monkeypatch, value):
             return torch.tensor(value)
 
     monkeypatch.setitem(registry._entries, ("method", "given"), Given)
-    with pytest.raises(ConfigError, match="method given: found (the width alpha|a width of shape)"):
+    with pytest.raises(ConfigError, match=r"method given: found (the width alpha|a width of shape)"):
         LIF(method="given", decay_per="channel", channels=2, steps=3)
 
 
