@@ -58,7 +58,7 @@ def neurons(folder: Path) -> str:
 
 def methods(folder: Path) -> str:
     """Rule, options, parameters and cost of each method."""
-    layers = {name: LIF(method=name, channels=CHANNELS, steps=STEPS) for name in registry.names("method")}
+    layers = {name: LIF(method=name, width=1.0, channels=CHANNELS, steps=STEPS) for name in registry.names("method")}
     return _things(folder, "method", {name: layer.parameters() for name, layer in layers.items()}).markdown()
 
 

@@ -149,10 +149,8 @@ def evaluate(
         parts = ("test",) if split == "test" else SPLITS
         opened = open_checkpoint(network, {"batch_size": batch_size, **changes}, parts)
         model, compute, size, data = opened.model, opened.compute, opened.config.batch_size, opened.bundle
-    if split not in data.parts:
-        raise ConfigError(f"split: found {split!r}, expected one of {', '.join(data.parts)}")
     return evaluation.evaluate(
-        model, data.parts[split], data, compute, batch_size=size, also=("firing_rate",), progress=progress
+        model, data.named(split), data, compute, batch_size=size, also=("firing_rate",), progress=progress
     )
 
 

@@ -16,13 +16,14 @@ entries through entry points of the group ``lsg.<kind>``, scripts through the de
 
 import difflib
 import importlib
+import inspect
 import re
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lsgcli import plugins
 from lsgcli.errors import ConfigError
 
 ROOT = Path(__file__).parent
@@ -42,6 +43,20 @@ PLACES = {  # relative to the package: a folder, or a module without .py
     "launcher": "ablation/launchers",
     "logger": "loggers",
 }
+# Kind -> base class of its entries, in its module, and what they are if not subclasses. Entries of other kinds are called.
+BASES = {
+    "method": ("neurons.methods:Method", ""),
+    "neuron": ("neurons.variants:Neuron", ""),
+    "backend": ("neurons.kernels:Backend", "an instance of a subclass of Backend"),
+    "arch": ("models.base:SpikingNet", ""),
+    "dataset": ("data.datasets.base:Dataset", ""),
+    "reader": ("data.readers:Reader", "a function decorated with @reader"),
+    "augmentation": ("data.augment:Named", "a function decorated with @augmentation or @EventAugmentation"),
+    "format": ("export:Format", ""),
+    "picture": ("report.figures:Picture", "a function decorated with @picture"),
+    "launcher": ("ablation.launchers:Launcher", ""),
+    "logger": ("loggers:Logger", ""),
+}
 REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w:-]+)"\)')  # starts with a literal, which makes the search fast
 
 NAME = "NAME"
@@ -58,11 +73,14 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 
     Raises:
         ValueError: the kind is unknown, or another module has registered the name.
+        ConfigError: the entry is of another type than those of its kind, or lacks methods or attributes.
     """
     if kind not in PLACES:
         raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(sorted(PLACES))}")
 
     def decorate(entry: T) -> T:
+        if not str(getattr(entry, "__module__", "")).startswith(f"{__package__}."):
+            _check(kind, name, entry)
         known = _entries.get((kind, name))
         if known is not None and getattr(known, "__module__", None) != getattr(entry, "__module__", None):
             raise ValueError(f"{kind} {name!r} is registered twice: {known.__module__} and {entry.__module__}")
@@ -84,40 +102,69 @@ def _modules(kind: str) -> dict[str, str]:
     return found
 
 
+def _check(kind: str, name: str, entry: Any) -> None:
+    """Check that an entry of another package can be one of its kind."""
+    found = f"{kind} {name!r}: found {getattr(entry, '__qualname__', None) or repr(entry)}"
+    if kind not in BASES:
+        if not callable(entry):
+            raise ConfigError(f"{found}, expected a function")
+        return
+    (module, _, base_name), expected = BASES[kind][0].partition(":"), BASES[kind][1]
+    base = getattr(importlib.import_module(f"{__package__}.{module}"), base_name)
+    if not (isinstance(entry, base) if expected else isinstance(entry, type) and issubclass(entry, base)):
+        raise ConfigError(f"{found}, expected {expected or f'a subclass of {base_name}'}, from {__package__}.{module}")
+    if isinstance(entry, type):
+        declared = {one: of for parent in entry.__mro__ for one, of in inspect.get_annotations(parent).items()}
+        lacking = {one for one, of in declared.items() if "ClassVar" in str(of) and not hasattr(entry, one)}
+        if lacking := lacking | set(getattr(entry, "__abstractmethods__", ())):
+            raise ConfigError(f"{found}, expected it to define {', '.join(sorted(lacking))}, as every subclass of {base_name}")
+
+
 @cache
-def _plugins() -> dict[tuple[str, str], EntryPoint]:
-    """(kind, name) -> entry point of each entry in other packages; the installed packages are scanned once."""
-    installed = entry_points()
-    return {(kind, point.name): point for kind in PLACES for point in installed.select(group=f"lsg.{kind}")}
+def _contradictions() -> dict[tuple[str, str], str]:
+    """(kind, name) -> where it is found, for each entry of other packages whose name is not its own."""
+    found = {}
+    for (kind, name), points in plugins.installed().items():
+        own = [f"{__package__} itself"] if kind in PLACES and name in _modules(kind) else []
+        places = list(dict.fromkeys([*own, *map(plugins.described, points)]))
+        if len(places) > 1:
+            found[kind, name] = " and in ".join(places)
+    return found
 
 
 def names(kind: str) -> list[str]:
-    """All names of a kind, sorted, without importing the entries."""
-    return sorted({*_modules(kind), *(name for k, name in (*_plugins(), *_entries) if k == kind)})
+    """All names of a kind, sorted, without importing the entries; those of entry points that name nothing are left out."""
+    added = {name for (of, name), points in plugins.installed().items() if of == kind and all(map(plugins.exists, points))}
+    return sorted({*_modules(kind), *added, *(name for of, name in _entries if of == kind)})
 
 
 def known(kind: str, name: str) -> bool:
     """Whether a kind has the entry ``name``. What may follow the colon of ``prefix:NAME``, only :func:`get` finds out."""
     prefix, _, rest = name.partition(":")
-    return rest != NAME and (f"{prefix}:{NAME}" if rest else name) in names(kind)
+    listed = f"{prefix}:{NAME}" if rest else name
+    return rest != NAME and (listed in _modules(kind) or (kind, listed) in _entries or (kind, listed) in plugins.installed())
 
 
 def get(kind: str, name: str) -> Any:
     """The entry ``name`` of a kind.
 
     Raises:
-        ConfigError: no such name; the message suggests similar names.
+        ConfigError: no such name, where the message suggests similar names; several packages have it; or a plug-in cannot be loaded.
     """
+    if places := _contradictions().get((kind, name)):
+        raise ConfigError(
+            f"{kind} {name!r}: found in {places}, expected one", hint="Rename an entry, or uninstall its package."
+        )
+    if (kind, name) in _entries:
+        return _entries[kind, name]
     prefix, _, rest = name.partition(":")
     if rest and known(kind, name):
         return get(kind, f"{prefix}:{NAME}").of(rest)
-    if (kind, name) not in _entries:
-        if name in _modules(kind):
-            importlib.import_module(_modules(kind)[name])
-        elif (kind, name) in _plugins():
-            register(kind, name)(_plugins()[kind, name].load())
-        else:
-            raise ConfigError(unknown(kind, name, names(kind)))
+    if (kind, name) in plugins.installed():
+        return plugins.load(plugins.installed()[kind, name][0], register(kind, name))
+    if name not in _modules(kind):
+        raise ConfigError(unknown(kind, name, names(kind)))
+    importlib.import_module(_modules(kind)[name])
     return _entries[kind, name]
 
 

@@ -16,7 +16,7 @@ def _limit(default: float, measure: str, sign: str, digits: int = 2) -> float:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Thresholds of the verdicts. A layer gets the first verdict that applies, in this order.
+    """Thresholds of the verdicts. A layer whose potentials are not finite explodes; others get the first verdict that applies, in this order.
 
     Attributes:
         silent: firing rate below which a layer is silent.
@@ -39,9 +39,13 @@ VERDICTS = tuple(RULES)
 
 def verdict(layer: Mapping[str, Any], limits: Thresholds) -> tuple[str, str]:
     """The verdict on a layer's record, and its reason."""
+    if not isfinite(layer.get("u_mean", 0.0)):  # such neurons do not fire, but are not silent
+        return "exploding", f"u_mean {layer['u_mean']:g} is not finite"
     for name, rule in RULES.items():
         value, limit = layer[rule["measure"]], getattr(limits, name)
-        if (value < limit if rule["sign"] == "<" else value > limit) or (name == "exploding" and isnan(value)):
+        if name == "exploding" and isnan(value):
+            return name, f"{rule['measure']} is not a number"
+        if value < limit if rule["sign"] == "<" else value > limit:
             return name, f"{rule['measure']} {value:.{rule['digits']}g} {rule['sign']} {limit:g}"
     return "ok", ""
 
@@ -49,7 +53,9 @@ def verdict(layer: Mapping[str, Any], limits: Thresholds) -> tuple[str, str]:
 def rule_text(name: str, limit: float, measure: str) -> str:
     """Description of a verdict's condition; ``measure`` is the name of its measure."""
     side = "below" if RULES[name]["sign"] == "<" else "above"
-    return f"{measure} {side} {limit:g}" + (", or not a number" if name == "exploding" else "")
+    return f"{measure} {side} {limit:g}" + (
+        ", or not a number; before all others, u_mean not finite" if name == "exploding" else ""
+    )
 
 
 def parse_verdicts(text: str) -> set[str]:

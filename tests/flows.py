@@ -74,6 +74,7 @@ def layer(name: str, T: int, rng: np.random.Generator, scale: float = 1.0) -> di
         "grad_zero": 0.2,
         "grad_zero_weight": 0.0,
         "gain": 0.9,
+        "gain_between": 0.7,
         "gain_predicted": {"kaiming": 0.8, "weights": 0.85},
         "temporal_share": 0.1,
         "snr": 0.7,

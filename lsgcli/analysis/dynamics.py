@@ -48,9 +48,10 @@ class Dynamics(NamedTuple):
     """Dynamics of a layer of neurons.
 
     Attributes:
-        decay: factor on the potential per timestep; broadcasts against I[t].
+        decay: factor on the potential per timestep: a number, or a tensor that broadcasts against I[t].
         threshold: firing threshold v_th, above the resting potential, which is 0.
-        width: alpha, equivalent width of the surrogate (area over peak), in units of u; broadcasts against I, (T, ...).
+        width: alpha, equivalent width of the surrogate (area over peak), in units of u: a number, or a tensor that broadcasts against
+            I, (T, ...).
         surrogate: h(u - v_th, width), which replaces do/du in the backward pass.
         carry: contribution of the previous timestep; one of the functions above, or another.
         gain: factor on the current.

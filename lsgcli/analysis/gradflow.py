@@ -5,6 +5,7 @@ Definitions are in ``docs/gradient-flow.md``. Arrays are time-first; u and its m
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of outputs averaged over time, (T, B, classes), or of outputs without a time axis, (B, classes)."""
+    """Cross-entropy of outputs averaged over time, (T, B, classes), or of outputs without a time axis, (B, classes); of a tuple, the first."""
+    outputs = outputs[0] if isinstance(outputs, tuple | list) else outputs
     return F.cross_entropy(outputs.mean(0) if outputs.dim() == 3 else outputs, labels)
 
 
@@ -73,6 +75,9 @@ def inspect(
         compute = dataclasses.replace(compute, precision="fp32")
     net = _copied(model, weights=sample is not None or not isinstance(model, SpikingNet)).to(compute.device).train()
     layers = _layers(net, adapter)
+    for layer in layers:
+        if layer.weight.is_leaf:
+            layer.weight.requires_grad_()  # also of frozen weights, whose gradient is as large as if they were trained
     gradients = {layer.name: WeightGradients() for layer in layers}
     losses: list[float] = []
     first: tuple[Tensor, Tensor, Tensor | None] | None = None
@@ -82,13 +87,15 @@ def inspect(
             reset(net)
         with compute.autocast(), drawing(net, samples):
             outputs = net(x)
+        if isinstance(outputs, tuple | list):
+            return loss(type(outputs)(map(full_precision, outputs)), y)  # type: ignore[arg-type]
         return loss(full_precision(outputs), y)
 
     synapses = {id(module.weight): module for module in net.modules() if isinstance(getattr(module, "weight", None), Tensor)}
     with observing(layers, full=True) as watchers:
         inputs = {one.name: InputGradients(synapses.get(id(one.weight)), watchers[one.name]) for one in layers}
         for batch in batches:
-            x, y, samples = (batch.x, batch.y, batch.samples) if isinstance(batch, Batch) else (*batch, None)
+            x, y, samples = _parts(batch)
             moved = compute.move(x), compute.move(y), None if samples is None else compute.move(samples)
             first = first or moved
             net.zero_grad(set_to_none=True)
@@ -104,10 +111,13 @@ def inspect(
         grads = {layer.name: layer.weight.grad for layer in layers}
         cosines = {layer.name: mismatch(layer.weight, grads[layer.name], lambda: forward(*first), sample) for layer in layers}
     limits, reference = thresholds or Thresholds(), mean(gradients[layers[-1].name].norms)
-    records = []
+    records, before = [], math.nan
     for layer in layers:
         record = {"name": layer.name, **signal(watchers[layer.name].sums, layer.gamma)}
         record |= inputs[layer.name].record(record["sg_sq_mean"])
+        arriving = watchers[layer.name].sums.mean("grad_squared")
+        record["gain_between"] = before / arriving if arriving > 0 else math.nan
+        before = arriving
         record |= {**gradients[layer.name].record(layer.weight, reference), "mismatch": cosines.get(layer.name)}
         record["verdict"], record["reason"] = verdict(record, limits)
         records.append(finite({key: record[key] for key in LAYER if key in record}))
@@ -121,6 +131,19 @@ def inspect(
         "thresholds": dataclasses.asdict(limits),
         "layers": records,
     }
+
+
+def _parts(batch: Batch | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Inputs, labels, and the random numbers of the samples of a mini-batch."""
+    if isinstance(batch, Batch):
+        return batch.x, batch.y, batch.samples
+    if isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch):
+        return *batch, None
+    found = f"a tensor of shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
+    raise ConfigError(
+        f"inspect: found {found} as mini-batch, expected pairs of tensors (inputs, labels)",
+        hint="Put a single mini-batch into a list: inspect(net, [(x, y)]).",
+    )
 
 
 def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> list[dict[str, Any]]:

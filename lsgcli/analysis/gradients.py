@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lsgcli.compute import full_precision
+
 
 class WeightGradients:
     """Norms and moments of dL/dW of one layer; stores two tensors of the size of W."""
@@ -28,6 +30,7 @@ class WeightGradients:
         self.n += 1
         if grad is None:
             grad = torch.zeros(()) if self.mean is None else torch.zeros_like(self.mean)
+        grad = full_precision(grad)
         if self.mean is None or self.squares is None or self.mean.shape != grad.shape:
             self.mean, self.squares = torch.zeros_like(grad), torch.zeros_like(grad)
         deviation = grad - self.mean
@@ -39,7 +42,7 @@ class WeightGradients:
         """Add a gradient and the corresponding gradient without the recurrence."""
         total = norm(whole)
         if whole is not None and total > 0:
-            self.temporal.append(norm(whole if spatial is None else whole - spatial) / total)
+            self.temporal.append(norm(whole if spatial is None else full_precision(whole) - spatial) / total)
 
     def snr(self) -> float:
         """Median of abs(mean) / std over entries with std > 0; std with n - 1. NaN for one mini-batch."""
@@ -125,12 +128,13 @@ def mismatch(weight: Tensor, grad: Tensor | None, loss: Callable[[], Tensor], sa
     found, expected = [], []
     for place in places:
         before = weight[place].clone()
-        values = []
+        values, steps = [], []
         for sign in (1, -1):
             weight[place] = before + sign * e
+            steps.append(float(weight[place]))  # rounded to the type of the weights
             values.append(float(loss()))
         weight[place] = before
-        found.append((values[0] - values[1]) / (2 * e))
+        found.append((values[0] - values[1]) / (steps[0] - steps[1]))
         expected.append(float(grad[place]))
     a, b = torch.tensor(found, dtype=torch.float64), torch.tensor(expected, dtype=torch.float64)
     size = a.norm() * b.norm()

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lsgcli.analysis.dynamics import Dynamics, Passage, blocks, heights, one_thread
+from lsgcli.analysis.dynamics import Dynamics, Passage, blocks, heights, laid, one_thread
 from lsgcli.analysis.sums import LayerSums
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.surrogates import Surrogate
 
 POINTS = 200_001  # sampling points for the area of a surrogate
+# Share of a module's spikes that may differ from those by its dynamics, because both are rounded; in 16-bit types, whose u has 8 bits, more.
+DIFFERING = {False: 0.01, True: 0.2}
 
 
 class Watcher(ABC):
@@ -29,20 +31,38 @@ class Watcher(ABC):
         full: accumulate all sums; otherwise only spikes and coverage, as during training.
 
     Attributes:
+        layer: the observed layer.
         sums: the accumulated sums.
         spatial: while true, backward passes omit the recurrence u[t-1] -> u[t]: dL/du[t] = dL/do[t] * h[t].
         T: number of timesteps of the current batch.
+        calls: number of calls of the neurons in the current batch.
     """
 
     spatial = False
     T = 0
+    calls = 0
 
-    def __init__(self, full: bool):
-        self.sums, self.full = LayerSums(), full
+    def __init__(self, layer: "Layer", full: bool):
+        self.layer, self.sums, self.full = layer, LayerSums(), full
+
+    def finish(self) -> None:
+        """Add a batch to the sums, after its forward and, with ``full``, backward pass.
+
+        Raises:
+            ConfigError: the neurons were called in several places or not at all, or otherwise than the adapter states.
+        """
+        calls, self.calls = self.calls, 0
+        if calls == 0 or (calls > 1 and not self.layer.steps):
+            expected = "once for each timestep" if self.layer.steps else "once, with the whole sequence"
+            raise ConfigError(
+                f"layer {self.layer.name}: its module was called {calls} times in a forward pass, expected {expected}",
+                hint="Use a module of neurons in one place of the network only; in an adapter, set `steps` according to how they are called.",
+            )
+        self.end_batch()
 
     @abstractmethod
-    def finish(self) -> None:
-        """Called after the forward and, with ``full``, backward pass of a batch."""
+    def end_batch(self) -> None:
+        """Add what is known of a batch after its passes."""
 
     @abstractmethod
     def close(self) -> None:
@@ -97,43 +117,55 @@ class HookWatcher(Watcher):
     """
 
     def __init__(self, layer: Layer, full: bool):
-        super().__init__(full)
-        self.layer = layer
+        super().__init__(layer, full)
         self.currents: list[Tensor] = []  # of each call
+        self.fired: list[
+            Tensor
+        ] = []  # whether the module's output is not 0, of each call; empty if outputs are not 0 or one value
         self.arrived: dict[int, Tensor] = {}  # call -> dL/do, in a pass without the recurrence
         self.heights: Tensor | None = None
         self.handles = [layer.module.register_forward_pre_hook(self._enters), layer.module.register_forward_hook(self._leaves)]
 
-    def finish(self) -> None:
-        """Add the batch to the sums.
-
-        Raises:
-            ConfigError: the number of calls of the module does not match the adapter's ``steps``.
-        """
-        calls = len(self.currents)
-        if calls == 0 or (calls > 1 and not self.layer.steps):
-            expected = "once for each timestep" if self.layer.steps else "once, with the whole sequence"
-            raise ConfigError(
-                f"layer {self.layer.name}: its module was called {calls} times in a forward pass, expected {expected}",
-                hint="Set `steps` in the adapter according to how the network calls its neurons.",
-            )
+    def end_batch(self) -> None:
         passage = self._passage()
         self.sums.begin(passage)
+        compared = len(self.fired) == len(self.currents)
+        fired = laid(torch.stack(self.fired) if self.layer.steps else self.fired[0]) if compared else None
+        spikes = torch.zeros(3, dtype=torch.float64)  # of the module, by the dynamics, and those of one of the two alone
         with one_thread():
             for block in blocks(passage):
                 self.sums.count(block, full=self.full)
-        self.currents, self.arrived, self.heights = [], {}, None
+                if fired is not None:
+                    of_module, by_dynamics = fired[:, block.samples, block.rows], block.o > 0
+                    counts = of_module.sum(), by_dynamics.sum(), (of_module != by_dynamics).sum()
+                    spikes += torch.stack(counts).cpu()
+        self._check(spikes.tolist(), passage.x[0].numel() * len(passage.x))
+        self.currents, self.fired, self.arrived, self.heights = [], [], {}, None
+
+    def _check(self, spikes: Sequence[float], entries: int) -> None:
+        """Check that the dynamics of the adapter are those of the module, by the numbers of spikes of both and of one alone."""
+        own, found, differing = spikes
+        if differing > max(2, DIFFERING[self.currents[0].element_size() < 4] * (own + found) / 2):
+            raise ConfigError(
+                f"layer {self.layer.name}: found a firing rate of {own / entries:.4g} in the module's output and of {found / entries:.4g} by the "
+                f"dynamics of the adapter, which differ in {differing:.0f} of {entries} values, expected the same spikes",
+                hint="Correct threshold, decay, gain, carry, strict or `steps` in the adapter; if the module keeps its state between batches, "
+                "give inspect() a function `reset`.",
+            )
 
     def close(self) -> None:
         for handle in self.handles:
             handle.remove()
 
     def _passage(self) -> Passage:
-        return Passage(self.currents if self.layer.steps else self.currents[0], self.layer.dynamics())
+        p = self.layer.dynamics()
+        decay, width = (torch.as_tensor(value, device=self.currents[0].device) for value in (p.decay, p.width))
+        return Passage(self.currents if self.layer.steps else self.currents[0], p._replace(decay=decay, width=width))
 
     def _enters(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         current, *others = arguments
         call = len(self.currents)
+        self.calls += 1
         self.currents.append(current.detach())
         self.T = len(self.currents) if self.layer.steps else len(current)
         if not (self.full and current.requires_grad):
@@ -143,13 +175,24 @@ class HookWatcher(Watcher):
         return (current, *others)
 
     def _leaves(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
-        spikes, others = (output[0], output[1:]) if isinstance(output, tuple) else (output, None)
+        spikes, others = (output[0], output[1:]) if isinstance(output, tuple | list) else (output, None)
+        if not isinstance(spikes, Tensor) or spikes.shape != self.currents[-1].shape:
+            found = tuple(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
+            raise ConfigError(
+                f"layer {self.layer.name}: found an output {found} of its module, expected spikes {tuple(self.currents[-1].shape)}, "
+                "like its input, or a tuple that begins with them"
+            )
+        fired = spikes.detach() != 0
+        if len(self.fired) == len(self.currents) - 1 and bool((spikes == spikes.max())[fired].all()):  # otherwise graded
+            self.fired.append(fired)
         if not (self.full and spikes.requires_grad):
             return output
         call = len(self.currents) - 1
         spikes = spikes.view_as(spikes)  # excludes gradients through the module's own use of the spikes, such as the reset
         spikes.register_hook(lambda grad: self._arrives(call, grad))
-        return spikes if others is None else (spikes, *others)
+        if others is None:
+            return spikes
+        return output._make([spikes, *others]) if hasattr(output, "_make") else type(output)([spikes, *others])
 
     def _arrives(self, call: int, grad: Tensor) -> None:
         if self.spatial:

@@ -104,6 +104,13 @@ LAYER: dict[str, Field] = {
         form=".2g",
         rank=10,
     ),
+    "gain_between": _number(
+        "mean square of dL/do of the layer before over that of this layer; in a chain of layers, gain / k^4 where averages over k x k neurons lie "
+        "between the two, and gain where nothing does; null for the first layer",
+        "-",
+        title="gain between layers",
+        form=".2g",
+    ),
     "gain_predicted": Field("object", "predictions of gain", "-"),
     "gain_predicted.kaiming": _number(
         "gain of Kaiming weights and tdBN at the start of training: 8 v_th^2 E[h^2], which is 2 E[h^2] for v_th = 0.5",

@@ -33,7 +33,7 @@ class OwnLayer(Layer):
     def watch(self, *, full: bool) -> Watcher:
         """Start observing the layer."""
         assert isinstance(self.module, LIF)
-        return StepWatcher(self.module, full) if self.module.stepped else BackendWatcher(self.module, full)
+        return (StepWatcher if self.module.stepped else BackendWatcher)(self, self.module, full)
 
 
 def layers(network: Any) -> Sequence[Layer]:
@@ -55,13 +55,13 @@ def present(lif: LIF) -> Dynamics:
 class BackendWatcher(Watcher):
     """Observes a LIF by wrapping its backend."""
 
-    def __init__(self, lif: LIF, full: bool):
-        super().__init__(full)
+    def __init__(self, layer: Layer, lif: LIF, full: bool):
+        super().__init__(layer, full)
         self.lif, self.before = lif, lif.backend
         self.unseen: dict[int, Passage] = {}  # without a backward pass so far
         lif.backend = WatchedBackend(lif.implementation, self)
 
-    def finish(self) -> None:
+    def end_batch(self) -> None:
         for passage in self.unseen.values():
             count(self.sums, passage, full=self.full)
         self.unseen.clear()
@@ -73,8 +73,8 @@ class BackendWatcher(Watcher):
 class StepWatcher(Watcher):
     """Observes a LIF that runs timestep by timestep, as its :class:`~lsgcli.neurons.stepped.Observer`."""
 
-    def __init__(self, lif: LIF, full: bool):
-        super().__init__(full)
+    def __init__(self, layer: Layer, lif: LIF, full: bool):
+        super().__init__(layer, full)
         self.lif, lif.observer = lif, self
 
     def sees(self, t: int, u: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class StepWatcher(Watcher):
             torch.stack([torch.as_tensor(value, dtype=u.dtype, device=u.device).detach().expand_as(u[0]) for value in values])
             for values in ([step.threshold for step in fired], [step.alpha for step in fired])
         )
-        self.T = len(current)
+        self.T, self.calls = len(current), self.calls + 1
         dynamics = Dynamics(p.beta.detach(), float(threshold.mean()), width, p.surrogate)
         self.sums.begin(Passage(current, dynamics))
         parts = dynamics._replace(threshold=laid(threshold), width=laid(width))  # type: ignore[arg-type]
@@ -113,7 +113,7 @@ class StepWatcher(Watcher):
         if not self.spatial:
             self.sums.add_nonzero(grad[None], t)
 
-    def finish(self) -> None:
+    def end_batch(self) -> None:
         return None
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ class WatchedBackend(Backend):
 
     def _run(self, x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int = 1) -> Tensor:
         watcher = self.watcher
-        watcher.T = len(x)
+        watcher.T, watcher.calls = len(x), watcher.calls + 1
         run = self.inner if norm is None else partial(self.inner.normalise_and_fire, norm=norm, residual=residual, pool=pool)
         if not (watcher.full and torch.is_grad_enabled()):
             out = run(x, p=p)

@@ -12,6 +12,7 @@ from lsgcli.config import FIELDS, option_name
 from lsgcli.errors import CLOSED_PIPE, INTERRUPTED, ConfigError, LsgError, OutOfMemoryError, StorageError
 from lsgcli.memory import is_out_of_memory
 from lsgcli.output import clean
+from lsgcli.plugins import blamed
 from lsgcli.ranks import here
 
 
@@ -33,7 +34,7 @@ def ending() -> Iterator[None]:
         print("interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
-        expected = _expected(error)
+        expected = _expected(error) or blamed(error)
         if expected is None:
             print(clean(traceback.format_exc()), file=sys.stderr, end="")
             print("lsg: unexpected error; please report it with the lines above", file=sys.stderr)

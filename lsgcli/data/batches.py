@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lsgcli import registry
 from lsgcli.data import parallel, random
 from lsgcli.data.augment import Augmentation, EventAugmentation, chain
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.mixing import Draw, Mixing
+from lsgcli.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -184,16 +186,31 @@ class Batches:
         return random.uniforms(self.seed, self.epoch, ids, one.n, f"augment/{one.name}")
 
 
-def batches(bundle: DataBundle, split: Split, batch_size: int, **options: Any) -> Batches:
+def batches(bundle: DataBundle, split: Split | str, batch_size: int, **options: Any) -> Batches:
     """Mini-batches of one epoch: ``for batch in lsg.batches(data, data.train, 32, shuffle=True, epoch=0): network(batch.x)``.
 
     Args:
         bundle: the data of ``split``, whose normalisation is applied.
+        split: a split of the data, or its name: ``train``, ``val`` or ``test``.
         options: of :class:`Batches`: ``shuffle``, ``seed``, ``epoch``, ``augment``, ``drop_last``, ``workers``, ...
 
     Returns:
         An iterable of batches with ``x``, (T, B, 2, S, S) or (B, C, S, S), and ``y``, labels (B,); ``len()`` is their number.
+
+    Raises:
+        ConfigError: no such split or option, or a batch size below 1.
     """
+    if isinstance(split, str):
+        split = bundle.named(split)
+    if not isinstance(split, Split):
+        raise ConfigError(
+            f"split: found {type(split).__name__}, expected one of {', '.join(bundle.parts)}, or one of these of the data"
+        )
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigError(f"batch_size: found {batch_size!r}, expected an integer of at least 1")
+    known = [one.name for one in dataclasses.fields(Batches) if one.kw_only and one.name not in ("mean", "std", "static")]
+    if unknown := sorted(options.keys() - known):
+        raise ConfigError("\n".join(registry.unknown("option", name, known) for name in unknown))
     return Batches(split, batch_size, mean=bundle.mean, std=bundle.std, static=bundle.static, **options)
 
 

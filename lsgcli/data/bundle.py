@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Meta
 
 from lsgcli.data.datasets.base import EventDataset, Sample
+from lsgcli.errors import ConfigError
 
 OUTCOMES = ("left_out", "saturated", "medians")  # keys of info about loading; all others describe the data
 
@@ -140,6 +141,16 @@ class DataBundle:
         """The existing parts by name."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
         return {name: split for name, split in parts.items() if split is not None}
+
+    def named(self, name: str) -> Split:
+        """The part with a name.
+
+        Raises:
+            ConfigError: the data do not have it.
+        """
+        if name not in self.parts:
+            raise ConfigError(f"split: found {name!r}, expected one of {', '.join(self.parts)}")
+        return self.parts[name]
 
     def sizes(self) -> dict[str, int]:
         """Number of samples of each existing part."""

@@ -161,7 +161,7 @@ class SpikingNet(nn.Module, ABC):
             x: (T, B, C, H, W), or (B, C, H, W) for a static image that is presented at each of ``T`` steps (direct encoding).
 
         Raises:
-            ConfigError: the shape of the input does not match the specification.
+            ConfigError: the shape of the input or of the logits does not match the specification.
         """
         expected = (self.spec.in_channels, self.spec.height, self.spec.input_size)
         if x.dim() not in (4, 5) or x.shape[-3:] != expected:
@@ -170,9 +170,14 @@ class SpikingNet(nn.Module, ABC):
                 f"with C, H, W = {expected}",
                 hint="Build the network with the in_channels and input_size of the data.",
             )
-        if x.dim() == 5:
-            return self.forward_sequence(x, len(x))
-        return self.forward_sequence(x.unsqueeze(0), self.T)
+        sequence = x if x.dim() == 5 else x.unsqueeze(0)
+        T = len(x) if x.dim() == 5 else self.T
+        logits = self.forward_sequence(sequence, T)
+        if logits.shape != (whole := (T, sequence.shape[1], self.spec.num_classes)):
+            raise ConfigError(
+                f"{type(self).__name__}: found logits of shape {tuple(logits.shape)}, expected (T, B, classes) = {tuple(whole)}"
+            )
+        return logits
 
     @abstractmethod
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:

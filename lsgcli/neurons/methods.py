@@ -7,11 +7,12 @@ such a method run timestep by timestep (``lsgcli.neurons.stepped``).
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lsgcli import registry
 from lsgcli.config import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels.synchronised import combined
@@ -119,6 +120,26 @@ class Method:
     def fire(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> Tensor:
         """Spikes of u[t], differentiable; by default 1[u >= v_th] with the surrogate of the layer."""
         return Spike.apply(u, threshold, alpha, layer.surrogate)
+
+
+def check_width(settings: Mapping[str, Any]) -> None:
+    """Check that settings of neurons, given by name, contain a width if the method stores it, and not without a method that takes it.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    name, width = settings.get("method", NeuronConfig.method), settings.get("width")
+    method: type[Method] = registry.get("method", name)
+    if width is None and method.stores_width:
+        raise ConfigError(
+            f"width: not given with the method {name}, which keeps the width of each layer",
+            hint="Give width=..., or load a checkpoint of a run with --width-from.",
+        )
+    if width is not None and "method" not in settings and not method.takes_width:
+        raise ConfigError(
+            f"width: found {width!r} with the default method {name}, which computes the width",
+            hint="Give method='none' for a fixed width and decay, or 'trainable-decay'.",
+        )
 
 
 class FixedWidth(Method):

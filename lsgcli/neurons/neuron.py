@@ -37,16 +37,16 @@ from lsgcli.errors import ConfigError
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels import Backend, NormParameters, average, normalise
 from lsgcli.neurons.kernels.synchronised import Gather
-from lsgcli.neurons.methods import LayerState, Method
+from lsgcli.neurons.methods import LayerState, Method, check_width
 from lsgcli.neurons.step import LIFParameters, measure_remains, number
 from lsgcli.neurons.stepped import Observer, Stepped
-from lsgcli.neurons.surrogates import Surrogate
+from lsgcli.neurons.surrogates import Surrogate, check_surrogate
 from lsgcli.neurons.tdbn import MembraneNorm
 from lsgcli.neurons.variants import Neuron
 from lsgcli.settings import fields_of
 
 MOMENTUM = 0.1  # of the running averages of what layers measure, as in tdBN
-PLAIN = NeuronConfig(method="none")
+DEFAULTS = NeuronConfig()
 
 
 def over_channels(parameter: Tensor, trailing: int) -> Tensor:
@@ -57,9 +57,9 @@ def over_channels(parameter: Tensor, trailing: int) -> Tensor:
 def _check_options(config: NeuronConfig) -> None:
     """Check that options of LIF have their defaults, because other neurons ignore them."""
     problems = [
-        f"{name}: found {getattr(config, name)!r} with the neuron {config.neuron}, expected {getattr(PLAIN, name)!r}"
+        f"{name}: found {getattr(config, name)!r} with the neuron {config.neuron}, expected {getattr(DEFAULTS, name)!r}"
         for name in ("reset", "detach_reset", "init_potential")
-        if getattr(config, name) != getattr(PLAIN, name)
+        if getattr(config, name) != getattr(DEFAULTS, name)
     ]
     if problems:
         raise ConfigError("\n".join(problems), hint="Use --neuron lif, or omit these options.")
@@ -81,7 +81,7 @@ class LIF(Draws):
     ``LIF(decay=0.2, method="lsg")`` sets fields of :class:`~lsgcli.config.NeuronConfig` by name.
 
     Args:
-        config: settings of the neurons; by default, decay and width are fixed.
+        config: settings of the neurons; by default those of ``NeuronConfig()``, whose method is ``lsg``.
         channels: C of a current (T, B, C, ...), if the decay is per channel.
         norm: the preceding tdBN, whose mean weight some methods use. It does not become a submodule.
         steps: T, for methods with a threshold per timestep.
@@ -112,7 +112,7 @@ class LIF(Draws):
 
     def __init__(
         self,
-        config: NeuronConfig = PLAIN,
+        config: NeuronConfig = DEFAULTS,
         *,
         channels: int | None = None,
         norm: nn.Module | None = None,
@@ -126,7 +126,10 @@ class LIF(Draws):
             raise ConfigError(f"LIF: found {config!r}, expected a NeuronConfig, or settings by name, such as LIF(method='lsg')")
         if unknown := settings.keys() - (known := fields_of(NeuronConfig)).keys():
             raise ConfigError("\n".join(registry.unknown("argument", name, list(known)) for name in sorted(unknown)))
-        self.config = config = dataclasses.replace(config, **settings)
+        self.config = dataclasses.replace(config, **settings)
+        if config is DEFAULTS:
+            check_width(settings)
+        config = self.config
         if config.decay_per == "channel" and channels is None:
             raise ConfigError("LIF: found decay_per 'channel' without channels, expected their number")
         self.backend: str | Backend = config.backend
@@ -165,6 +168,30 @@ class LIF(Draws):
         if config.init_potential == "measured":
             self.register_buffer("initial", torch.zeros(()))
             self.register_buffer("remains", torch.zeros(2, dtype=torch.float64), persistent=False)
+        if not str(getattr(self.surrogate, "__module__", "")).startswith("lsgcli."):
+            check_surrogate(config.surrogate, self.surrogate)
+        if not str(getattr(self.surrogate, "__module__", "")).startswith("lsgcli."):
+            check_surrogate(config.surrogate, self.surrogate)
+        self.check_width(steps)
+
+    def check_width(self, T: int = 1) -> None:
+        """Check that the width is a positive finite number, per layer or per channel, at each of T timesteps.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if self.b.is_meta:
+            return
+        alpha = self._alpha(T)
+        if alpha.shape not in ((1,), (1, *self.b.shape), (T, *self.b.shape)):
+            raise ConfigError(
+                f"method {self.config.method}: found a width of shape {tuple(alpha.shape)}, expected (), {tuple(self.b.shape)} "
+                f"or {(T, *self.b.shape)}, with an axis for the timesteps"
+            )
+        if not bool(((alpha > 0) & alpha.isfinite()).all()):
+            raise ConfigError(
+                f"method {self.config.method}: found the width alpha {alpha.flatten().tolist()[:4]}, expected finite numbers above 0"
+            )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """As the base class, but the sums of what is measured stay float64, for example under ``model.half()``."""
@@ -231,7 +258,8 @@ class LIF(Draws):
         if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
             gamma = weight.detach().mean()
         own = {name: tensor.detach() for name, tensor in self.of_method().items()}
-        alpha = self.method.alpha(LayerState(T, detached(self.threshold), beta, width, gamma, own, self.surrogate))
+        layer = LayerState(T, detached(self.threshold), beta, width, gamma, own, self.surrogate)
+        alpha = torch.as_tensor(self.method.alpha(layer), dtype=beta.dtype, device=beta.device)
         return alpha if alpha.dim() > beta.dim() else alpha[None]
 
     @torch.no_grad()

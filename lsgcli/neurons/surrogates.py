@@ -13,10 +13,12 @@ others also have small values outside of it.
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
 
+from lsgcli.errors import ConfigError
 from lsgcli.registry import register
 
 Surrogate = Callable[[Tensor, Tensor], Tensor]
@@ -112,3 +114,31 @@ def mean_square(h: Surrogate, width: Tensor, mean: Tensor, std: Tensor) -> Tenso
     edges = torch.linspace(-4, 4, 129, dtype=width.dtype, device=width.device)
     probabilities = torch.special.ndtr((width[..., None] * edges - mean) / std).diff()
     return probabilities @ h((edges[1:] + edges[:-1]) / 2, torch.ones_like(std)).square()
+
+
+POINTS = 4001  # of the integral of a surrogate
+TOLERANCE = 0.05  # of area and peak
+
+
+@cache
+def check_surrogate(name: str, h: Surrogate) -> None:
+    """Check that a surrogate is a function of x and width with area 1 and peak 1/width, which are integrated over x = tan(angle).
+
+    Raises:
+        ConfigError: it is not.
+    """
+    angle = ((torch.arange(POINTS, dtype=torch.float64, device="cpu") + 0.5) / POINTS - 0.5) * math.pi
+    for value in (0.5, 2.0):
+        width, x = torch.tensor(value, dtype=torch.float64, device="cpu"), value * angle.tan()
+        found = h(x.clone(), width)
+        if not isinstance(found, Tensor) or found.shape != x.shape or not found.is_floating_point():
+            what = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise ConfigError(f"surrogate {name}: found {what} for x of shape {tuple(x.shape)}, expected a tensor like x")
+        area = float((found * (1 + angle.tan().square())).mean()) * math.pi * value
+        peak = float(found.max()) * value
+        if not (abs(area - 1) < TOLERANCE and abs(peak - 1) < TOLERANCE):  # also if they are NaN
+            raise ConfigError(
+                f"surrogate {name}: found an area of {area:.4g} and a peak of {peak:.4g}/width at width {value:g}, expected 1 and 1/width: "
+                "h(x, width) is the derivative of the spike with respect to u, scaled by its equivalent width",
+                hint="Divide h by its area, and let width be area over peak.",
+            )

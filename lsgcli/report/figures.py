@@ -131,13 +131,22 @@ def gradient_norm(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
 @register("picture", "gain")
 @picture(
     "Gain by layer",
-    shows="Factor by which each layer changes the mean square of the gradient, from its spikes to the input of its weights, on a "
-    "logarithmic scale, and predictions of it. If all gains are below 1, gradients vanish towards the input; above 1, they explode.",
-    hides="Other branches of a residual network, which also carry gradient, and pooling. A gain of 1 does not imply a useful direction.",
+    shows="Factor on the mean square of the gradient per neuron, from the spikes of each layer to those of the layer before, on a logarithmic "
+    "scale. If all factors are below 1, gradients vanish towards the input; above 1, they explode. In a chain of layers, the factor is the gain "
+    "(from the spikes to the input of the layer's weights) divided by k^4 where an average over k x k neurons lies between, of whose gradient "
+    "each neuron receives 1/k^2. The gain without pooling, and predictions of it, are further views.",
+    hides="What pooling does to gradients of weights: before a pool there are k^2 times as many neurons, so the sum of squares changes by k^-2 "
+    "rather than k^-4. Of layers with a common input, such as q and k of an attention, the layer before is another branch. A factor of 1 does not "
+    "imply a useful direction.",
 )
 def gain(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
-    """The measured gain, and each prediction as a further view."""
-    views = {"gain": "gain", "predicted": "gain_predicted.kaiming", "predicted from the weights": "gain_predicted.weights"}
+    """The measured gain with what lies between layers; without it, and each prediction, as further views."""
+    views = {
+        "gain": "gain_between",
+        "without pooling": "gain",
+        "predicted": "gain_predicted.kaiming",
+        "predicted from the weights": "gain_predicted.weights",
+    }
     known = {key for flow in flows for layer in flow["layers"] for key in views.values() if value(layer, key) is not None}
     return [by_layer(name, flows, labels, key, log=True) for name, key in views.items() if key in known]
 

@@ -287,6 +287,8 @@ class Trainer:
         """Evaluate, write the epoch's records and checkpoints, and advance to the next epoch."""
         state, config = self.state, self.config
         self._settle()
+        for layer in self.model.spiking_layers():
+            layer.lif.check_width(config.T)
         data_wait = state.waited / (time.perf_counter() - begin)
         result = self._evaluate(self.eval_split, self.network)
         if not math.isfinite(result.loss):

@@ -7,7 +7,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lsgcli.config import RunConfig
+from lsgcli.errors import ConfigError
 from lsgcli.registry import register
+
+
+def checked(loss: Tensor, config: RunConfig) -> Tensor:
+    """What the loss ``config.loss`` returned in training.
+
+    Raises:
+        ConfigError: it is no scalar tensor with a gradient.
+    """
+    if not isinstance(loss, Tensor) or loss.dim() > 0:
+        found = f"{loss.dtype} of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ConfigError(f"loss {config.loss}: found {found.removeprefix('torch.')}, expected a scalar tensor")
+    if not loss.requires_grad:
+        raise ConfigError(f"loss {config.loss}: found a value without gradient, expected one computed from the logits")
+    return loss
 
 
 @register("loss", "ce")

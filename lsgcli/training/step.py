@@ -13,6 +13,7 @@ from lsgcli.data.batches import Batch, shares
 from lsgcli.neurons.draws import drawing
 from lsgcli.neurons.kernels import single_backward
 from lsgcli.training.distributed import ALONE, Group
+from lsgcli.training.losses import checked
 
 Scale = Callable[[Tensor], Tensor] | None
 
@@ -42,7 +43,7 @@ def gradients(
         with nullcontext() if part == len(xs) else group.partial(net), drawing(net, own):
             with compute.autocast(), single_backward():
                 logits = net(compute.move(x))
-            loss: Tensor = compute_loss(full_precision(logits), labels, config)
+            loss = checked(compute_loss(full_precision(logits), labels, config), config)
             share = loss * (len(y) * group.size / total)
             (share if scale is None else scale(share)).backward()
         main = labels if labels.dim() == 1 else labels.argmax(1)

@@ -56,7 +56,7 @@ def test_surrogate(surrogate):
 @pytest.mark.parametrize("method", registry.names("method"))
 def test_method(method):
     """The width is positive, broadcasts like the decay, and has no gradient; b is learned where the method says so."""
-    layer = lif_runs(method=method)
+    layer = lif_runs(method=method, width=1.0)
     assert bool(list(layer.parameters())) == layer.method.learns_decay
     assert {"b"} < {name for name, _ in layer.named_parameters()} or not (layer.method.learns or layer.method.relative)
     assert not layer.alpha.requires_grad

@@ -1,5 +1,6 @@
 """The tutorial's commands, and the network and width rule that the how-to pages show."""
 
+import importlib.util
 import os
 import re
 import runpy
@@ -27,6 +28,65 @@ def test_own_network_and_width_rule(monkeypatch):
     one = torch.ones(())
     alpha = registry.get("method", "growing")().alpha(LayerState(3, 0.5, 0.3 * one, one, one))
     assert alpha.tolist() == pytest.approx([1.0, 1.09**0.5, (1.09 + 0.0081) ** 0.5])
+
+
+def blocks(page):
+    """The Python code of a page, as a reader pastes it."""
+    return re.findall(r"```python\n(.*?)```", (DOCS / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+USES = {  # what follows the blocks of a page, in the same interpreter
+    "extending": """
+from pathlib import Path
+import lsgcli as lsg
+from lsgcli.data.readers import read
+Path("a.pairs").write_bytes(b"PAIRS\\n" + np.array([[5 + 640 * 7, 3], [6, 9]], "<u4").tobytes())
+events = read(Path("a.pairs"))
+assert (events.x.tolist(), events.y.tolist(), events.t.tolist()) == ([5, 6], [7, 0], [3, 9])
+used = {"dataset": "stripes", "surrogate": "cosine", "neuron": "leakless", "loss": "margin", "augment": "dim", "log": "lines"}
+end = lsg.train("run", **used, method="none", T=2, width_multiplier=0.25)
+assert end["accuracy"] > 0.7, end["accuracy"]
+assert len(Path("run/logs/lines.txt").read_text().splitlines()) == 3
+plain = lsg.train("plain", dataset="stripes", T=2, epochs=1, width_multiplier=0.25)["checkpoint"]
+from lsgcli.cli.app import app
+from typer.testing import CliRunner
+done = CliRunner().invoke(app, ["export", plain, "--format", "torch", "-o", "net.pt", "--verify", "50"])
+assert done.exit_code == 0, done.stderr
+assert CliRunner().invoke(app, ["eval", "net.pt"]).exit_code == 0
+assert CliRunner().invoke(app, ["inspect-gradients", plain, "--plot", "figures"]).exit_code == 0
+assert Path("figures/firing.svg").exists()
+""",
+    "neurons": "import lsgcli as lsg, torch; lsg.LIF(neuron='leakless')(torch.rand(3, 2, 4))",
+}
+PAGES = [
+    *("extending", "own-network", "own-width-rule", "other-libraries", "neurons"),
+    pytest.param("python", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_a_page_runs_as_pasted(page, tmp_path):
+    """One after the other in one interpreter, in a folder with the files that the page says to write."""
+    before = blocks("neurons") if page == "extending" else []
+    absent = [name for name in ("spikingjelly", "snntorch") if importlib.util.find_spec(name) is None]
+    written = {file.read_text(encoding="utf-8"): file for file in (DOCS / "plugins").glob("*.py")}
+    lines = []
+    for number, block in enumerate(before + blocks(page)):
+        if block in written:  # which the page says to write to a file
+            (tmp_path / written[block].name).write_text(block)
+            lines.append(f"import {written[block].stem}")
+        elif not any(name in block for name in absent):
+            lines.append(f"exec(compile({block!r}, 'block {number} of {page}.md', 'exec'), {{'__name__': 'block{number}'}})")
+    assert lines
+    script = "\n".join([*lines, "import numpy as np", USES.get(page, "")])
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=_alone(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _alone(folder):
+    return {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": str(DOCS.parent)}
 
 
 @pytest.mark.slow(first=True)

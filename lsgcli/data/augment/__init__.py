@@ -22,7 +22,9 @@ from lsgcli.settings import listed
 Apply = Callable[..., np.ndarray]  # (x, u), and maybe further arguments with a default
 
 
-class _Named:
+class Named:
+    """Base of both kinds of augmentations."""
+
     apply: Callable[..., object]
 
     @property
@@ -32,7 +34,7 @@ class _Named:
 
 
 @dataclass(frozen=True)
-class Augmentation(_Named):
+class Augmentation(Named):
     """An augmentation of frames or images.
 
     Attributes:
@@ -58,7 +60,7 @@ def augmentation(n: int, *, images_only: bool = False, late: bool = False) -> Ca
 
 
 @dataclass(frozen=True)
-class EventAugmentation(_Named):
+class EventAugmentation(Named):
     """An augmentation of recordings; decorates ``f(events, sensor, rng) -> events``."""
 
     apply: Callable[[Events, tuple[int, int], np.random.Generator], Events]

@@ -138,6 +138,10 @@ def measures(net, batches):
                 "gain": np.square([k["ds"] for k in kept]).mean() / np.square([k["do"] for k in kept]).mean()
                 if index
                 else None,
+                "gain_between": np.square([run["layers"][index - 1]["do"] for run in whole]).mean()
+                / np.square([k["do"] for k in kept]).mean()
+                if index
+                else None,
                 "gain_predicted": {
                     "kaiming": 8 * net.threshold**2 * (h**2).mean(),
                     "weights": (folded**2).sum(0).mean() * (h**2).mean(),

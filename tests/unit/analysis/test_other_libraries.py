@@ -65,7 +65,7 @@ def batches(n=2):
 
 
 def ours(**changes):
-    return Sequence(lambda: LIF(decay=BETA, threshold=0.5, width=WIDTH, **changes))
+    return Sequence(lambda: LIF(method="none", decay=BETA, threshold=0.5, width=WIDTH, **changes))
 
 
 class Rectangular(torch.autograd.Function):
@@ -119,7 +119,7 @@ class Skipping(Sequence):
 
 
 def test_a_current_that_others_read_too():
-    net = Skipping(lambda: LIF(decay=BETA, threshold=0.5, width=WIDTH))
+    net = Skipping(lambda: LIF(method="none", decay=BETA, threshold=0.5, width=WIDTH))
     found = inspect(net, batches(), adapter=by_hooks)
     compare(found, inspect(net, batches()))
     assert found["layers"][0]["grad_zero"] > 0.1
@@ -133,7 +133,12 @@ class Plain(nn.Module):
         self.state = None
 
     def forward(self, current):
-        (p,) = LIF(decay=BETA, threshold=0.5, width=WIDTH).double().parameters_for(current[None]).each_step(current[None])
+        (p,) = (
+            LIF(method="none", decay=BETA, threshold=0.5, width=WIDTH)
+            .double()
+            .parameters_for(current[None])
+            .each_step(current[None])
+        )
         o, self.state = step(current, self.state or initial_state(current), p)
         return o
 
@@ -172,7 +177,17 @@ def test_spikingjelly(mode):
 
 
 # The reset's gradient is detached there, and with it what comes through it.
-THROUGH_RESET = {"grad_norm", "grad_ratio", "grad_relative", "grad_zero", "grad_zero_weight", "gain", "temporal_share", "snr"}
+THROUGH_RESET = {
+    "grad_norm",
+    "grad_ratio",
+    "grad_relative",
+    "grad_zero",
+    "grad_zero_weight",
+    "gain",
+    "gain_between",
+    "temporal_share",
+    "snr",
+}
 
 
 @pytest.mark.parametrize("hidden", [False, True])

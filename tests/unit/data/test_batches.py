@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from lsgcli.data import random
-from lsgcli.data.batches import Batches
-from lsgcli.data.bundle import Split
+from lsgcli.data.batches import Batches, batches
+from lsgcli.data.bundle import DataBundle, Split
+from lsgcli.errors import ConfigError
 
 
 def made(count=23, static=False):
@@ -97,3 +98,31 @@ def test_the_samples_are_left_alone():
     for _ in Batches(split, **AUGMENTED):
         pass
     np.testing.assert_array_equal(split.x, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "said"),
+    [
+        (("trian", 4), {}, "split: found 'trian', expected one of train, val, test"),
+        ((3, 4), {}, "split: found int, expected one of train"),
+        (("train", 0), {}, "batch_size: found 0, expected an integer of at least 1"),
+        (("train", 2.5), {}, r"batch_size: found 2\.5"),
+        (("train", 4), {"shufle": True}, "unknown option 'shufle': did you mean shuffle"),
+    ],
+)
+def test_what_batches_refuse(arguments, options, said):
+    with pytest.raises(ConfigError, match=said):
+        batches(prepared(), *arguments, **options)
+
+
+def test_a_split_by_its_name():
+    data = prepared()
+    by_name, by_split = (list(batches(data, split, 16, shuffle=True)) for split in ("train", data.train))
+    assert len(by_name) == len(by_split) > 1
+    assert all(torch.equal(one.x, other.x) for one, other in zip(by_name, by_split, strict=True))
+
+
+def prepared():
+    x = np.random.default_rng(0).integers(0, 255, (40, 3, 2, 4, 4), dtype=np.uint8)
+    split = Split(x, np.arange(40) % 2, np.arange(40, dtype=np.uint64), [str(n) for n in range(40)])
+    return DataBundle(("a", "b"), split, split, split, 2, False, None, None)

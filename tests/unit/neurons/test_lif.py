@@ -25,7 +25,7 @@ def at(beta, **arguments):
 @pytest.mark.parametrize("method", METHODS)
 def test_decay_starts_at_one_fifth(method):
     """beta = sigmoid(b) = 0.2, b = -1.3862944."""
-    layer = LIF(method=method)
+    layer = LIF(method=method, width=1.0)
     assert layer.b.item() == pytest.approx(-1.3862944, abs=1e-6)
     assert layer.beta.item() == pytest.approx(0.2, abs=1e-7)
     assert layer.beta.dim() == 0
@@ -40,7 +40,7 @@ def test_decay_starts_as_told(decay):
 @pytest.mark.parametrize("method", METHODS)
 def test_b_is_a_parameter_where_learned(method):
     """A parameter where the method learns the decay, else a buffer; stored under the same name either way."""
-    layer = LIF(method=method)
+    layer = LIF(method=method, width=1.0)
     assert layer.method.learns_decay == LEARNED[method]
     assert isinstance(layer.b, nn.Parameter) == LEARNED[method]
     assert [name for name, _ in layer.named_parameters()] == (["b"] if LEARNED[method] else [])
@@ -72,7 +72,7 @@ def test_fixed_width(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_width_carries_no_gradient(method):
     """b learns through its role as decay alone: alpha is no function of b for autograd, beta is."""
-    layer = LIF(method=method)
+    layer = LIF(method=method, width=1.0)
     assert not layer.alpha.requires_grad
     assert layer.beta.requires_grad == LEARNED[method]
 

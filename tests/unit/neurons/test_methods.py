@@ -207,7 +207,7 @@ def test_only_who_measures_keeps_anything():
     """The other methods give backends nothing to measure into."""
     for method in METHODS:
         current = torch.zeros(2, 3)
-        measured = LIF(method=method).parameters_for(current).measured
+        measured = LIF(method=method, width=1.0).parameters_for(current).measured
         assert (measured is None) == (method not in ("measured-sigma", "isometric"))
 
 

@@ -21,6 +21,7 @@ NAMES = [
     "coverage",
     "coverage-mean-surrogate-e-h",
     "gain",
+    "gain-without-pooling",
     "gain-predicted",
     "gain-predicted-from-the-weights",
     "gradient-norm",

@@ -1,0 +1,162 @@
+"""Plug-ins with mistakes: each is named, with its package, its entry point and the line, and ends with status 2."""
+
+import functools
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from lsgcli import plugins, registry
+
+OPTIONS = [
+    "--dataset",
+    "digits",
+    "--arch",
+    "mlp",
+    "-T",
+    "2",
+    "--width-multiplier",
+    "0.05",
+    "--epochs",
+    "1",
+    "--augment",
+    "none",
+]
+SHORT = [*OPTIONS, "--batch-size", "256", "--out", "run", "-q"]
+IMPORTS = "import math\nimport torch\nfrom lsgcli.registry import register\nfrom lsgcli.neurons.methods import Method\n"
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a package: ``install("lsg.surrogate", "cosine = kit.shapes:cosine", source)``, whose source is that of kit/shapes.py."""
+    root = tmp_path / "site"
+    monkeypatch.syspath_prepend(str(root))
+    monkeypatch.setattr(plugins, "_loaded", [])
+    monkeypatch.setattr(plugins, "installed", functools.cache(plugins.installed.__wrapped__))
+    monkeypatch.setattr(registry, "_contradictions", functools.cache(registry._contradictions.__wrapped__))
+
+    def write(group, line, source, package="kit", module="shapes"):
+        (root / package).mkdir(parents=True, exist_ok=True)
+        (root / package / "__init__.py").touch()
+        (root / package / f"{module}.py").write_text(source)
+        about = root / f"{package}-0.3.dist-info"
+        about.mkdir(exist_ok=True)
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.3\n")
+        with (about / "entry_points.txt").open("a") as file:
+            file.write(f"[{group}]\n{line}\n")
+        plugins.installed.cache_clear()
+        registry._contradictions.cache_clear()
+
+    yield write
+    for name in [name for name in sys.modules if name.split(".")[0] in ("kit", "other")]:
+        del sys.modules[name]
+    for key in [
+        key for key, entry in registry._entries.items() if getattr(entry, "__module__", "").startswith(("kit.", "other."))
+    ]:
+        del registry._entries[key]
+
+
+SURROGATE = "lsg.surrogate", "cosine = kit.shapes:cosine"
+COSINE = "def cosine(x, width):\n    return (1 + (math.pi * x / width).cos()) * (x.abs() < width) / (2 * width)\n"
+METHOD = "lsg.method", "mine = kit.shapes:Mine"
+MINE = "class Mine(Method):\n    learns_decay = True\n    formula = '?'\n    def alpha(self, layer):\n        return "
+
+MISTAKES = {
+    "a name that is nowhere defined": (SURROGATE, COSINE, "surrogate", "NameError: name 'math' is not defined", "shapes.py, line 2, in cosine: return"),
+    "an import that fails": (SURROGATE, "import absent\n" + COSINE, "surrogate", "ModuleNotFoundError: No module named 'absent'", "shapes.py, line 1, in <module>"),
+    "no Python": (SURROGATE, "def cosine(x, width:\n", "surrogate", "SyntaxError", "shapes.py, line 1"),
+    "another name": (SURROGATE, IMPORTS + "def cosinus(x, width): ...\n# cosine\n", "surrogate", "has no attribute 'cosine'", "pip uninstall kit"),
+    "no such module": (("lsg.surrogate", "cosine = kit.shape:cosine"), COSINE, "surrogate", "No module named 'kit.shape'", "pip uninstall kit"),
+    "x itself": (SURROGATE, "def cosine(x, width):\n    return x\n", "surrogate", "found an area of", "Divide h by its area"),
+    "no number": (SURROGATE, "def cosine(x, width):\n    return x * float('nan')\n", "surrogate", "found an area of nan", ""),
+    "a height of 1": (SURROGATE, "def cosine(x, width):\n    return (x.abs() < width / 2).to(x.dtype)\n", "surrogate", "a peak of 0.5/width at width 0.5", ""),
+    "a number": (SURROGATE, "def cosine(x, width):\n    return 1.0\n", "surrogate", "surrogate cosine: found float", ""),
+    "a module": (("lsg.surrogate", "cosine = kit.shapes"), COSINE, "surrogate", "expected a function", ""),
+    "a negative width": (METHOD, IMPORTS + MINE + "-layer.width\n", "method", "method mine: found the width alpha [-1.0]", ""),
+    "an infinite width": (METHOD, IMPORTS + MINE + "layer.width / 0\n", "method", "method mine: found the width alpha [inf]", ""),
+    "a width of another shape": (METHOD, IMPORTS + MINE + "layer.width.expand(3, 5)\n", "method", "method mine: found a width of shape (3, 5)", ""),
+    "half a method": (METHOD, IMPORTS + "class Mine(Method):\n    pass\n", "method", "expected it to define formula, learns_decay", ""),
+    "no method": (METHOD, IMPORTS + "class Mine:\n    pass\n", "method", "expected a subclass of Method, from lsgcli.neurons.methods", ""),
+    "a width that becomes negative": (METHOD, IMPORTS + MINE + "layer.width if abs(layer.beta - 0.2) < 1e-6 else -layer.width\n", "method", "method mine: found the width alpha [-1.0]", ""),
+    "a mistake in a later step": (METHOD, IMPORTS + "steps = []\n" + MINE + "steps.append(0) or layer.width / (len(steps) < 20 or None)\n", "method", "TypeError", "shapes.py, line 10, in Mine.alpha: return"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named(program, install, mistake):
+    (group, line), source, option, said, where = MISTAKES[mistake]
+    install(group, line, source)
+    found = program("train", *SHORT, f"--{option}", line.partition(" ")[0])
+    assert (found.returncode, found.stdout) == (2, "")
+    assert said in found.stderr
+    assert where in found.stderr
+    assert "unexpected" not in found.stderr
+    assert "Traceback" not in found.stderr
+    if not (said.startswith((f"{option} ", "found an area", "a peak of"))):  # which name the plug-in by what it is called
+        assert f"entry point {line} (group {group}) of kit 0.3: " in found.stderr
+
+
+def test_an_entry_point_with_a_typo_is_not_offered(program, install):
+    install(
+        "lsg.surrogate", "cosine = kit.shapes:cosine\nabsent = kit.shape:cosine\nother = kit.shapes:cosinus", IMPORTS + COSINE
+    )
+    help_page = program("train", "--help").stdout
+    choices = re.search(r"One of: (atan[^.]*)\.", " ".join(help_page.split()))[1]
+    assert choices == "atan, cosine, exponential, rectangular, sigmoid, tanh, triangular"
+    assert "kit" not in sys.modules
+
+
+def test_a_good_plug_in_trains(program, install):
+    install(*SURROGATE, IMPORTS + COSINE)
+    assert program("train", *SHORT, "--surrogate", "cosine").returncode == 0
+    assert json.loads(Path("run/config.json").read_text())["settings"]["surrogate"] == "cosine"
+
+
+@pytest.mark.parametrize("line", ["atan = kit.shapes:cosine", "mine = kit.shapes:cosine"])
+def test_a_name_of_two_packages_is_refused(program, install, line):
+    install("lsg.surrogate", line, IMPORTS + COSINE)
+    install("lsg.surrogate", "mine = other.shapes:cosine", IMPORTS + COSINE, package="other")
+    name = line.partition(" ")[0]
+    found = program("train", *SHORT, "--surrogate", name)
+    assert found.returncode == 2
+    assert f"surrogate '{name}': found in " in found.stderr
+    assert f"entry point {line} (group lsg.surrogate) of kit 0.3" in found.stderr
+    assert ("lsgcli itself" if name == "atan" else "of other 0.3") in found.stderr
+
+
+FORMAT = """
+from lsgcli.export import Format
+
+class Mine(Format):
+    suffix = ".mine"
+    def write(self, network, content, path, options):
+        path.write_bytes(b"")
+"""
+
+
+def test_a_format_without_open_fails_before_anything_is_written(program, install, trained):
+    install("lsg.format", "mine = kit.shapes:Mine", FORMAT)
+    found = program("export", trained / "best.safetensors", "--format", "mine", "-o", "net.mine")
+    assert found.returncode == 2
+    assert "entry point mine = kit.shapes:Mine (group lsg.format) of kit 0.3: " in found.stderr
+    assert "found Mine, expected it to define open, as every subclass of Format" in found.stderr
+
+
+LOSS = "def mine(logits, labels, config):\n    return "
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("logits.mean(0)", "loss mine: found float32 of shape (256, 10), expected a scalar tensor"),
+        ("logits.detach().mean()", "loss mine: found a value without gradient"),
+        ("3.0", "loss mine: found float, expected a scalar tensor"),
+    ],
+)
+def test_a_loss_that_is_no_loss(program, install, body, said):
+    install("lsg.loss", "mine = kit.shapes:mine", LOSS + body)
+    found = program("train", *SHORT, "--loss", "mine")
+    assert found.returncode == 2
+    assert said in found.stderr

@@ -1,0 +1,65 @@
+"""Settings of a layer given by name: their defaults, and what is refused when it is built."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from lsgcli import registry
+from lsgcli.config import NeuronConfig
+from lsgcli.errors import ConfigError
+from lsgcli.neurons import LIF
+from lsgcli.neurons.methods import Method
+from lsgcli.neurons.surrogates import check_surrogate
+from tests.unit.neurons.helpers import SURROGATES
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"decay": 0.5}, {"threshold": 1.0, "reset": "soft"}, {"method": "none", "width": 2.0}]
+)
+def test_settings_by_name_are_those_of_a_config(settings):
+    one, other = LIF(**settings), LIF(NeuronConfig(**settings))
+    assert dataclasses.asdict(one.config) == dataclasses.asdict(other.config)
+    assert torch.equal(one.alpha, other.alpha)
+    assert one.state_dict().keys() == other.state_dict().keys()
+
+
+def test_a_stored_width_must_be_given():
+    with pytest.raises(ConfigError, match="width: not given with the method matched-width"):
+        LIF(method="matched-width")
+    assert LIF(method="matched-width", width=0.7).alpha.item() == pytest.approx(0.7)
+
+
+def test_a_width_without_a_method_that_takes_it():
+    with pytest.raises(ConfigError, match=r"width: found 0\.8 with the default method lsg, which computes the width") as caught:
+        LIF(width=0.8)
+    assert "method='none'" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_every_surrogate_is_what_a_plug_in_must_be(name):
+    check_surrogate(name, registry.get("surrogate", name))
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, float("nan"), float("inf"), [1.0, -1.0], [[1.0, 1.0], [1.0, 1.0]], [1.0] * 3])
+def test_a_width_that_is_none_is_refused(monkeypatch, value):
+    class Given(Method):
+        learns_decay, formula = True, "?"
+
+        def alpha(self, layer):
+            return torch.tensor(value)
+
+    monkeypatch.setitem(registry._entries, ("method", "given"), Given)
+    with pytest.raises(ConfigError, match=r"method given: found (the width alpha|a width of shape)"):
+        LIF(method="given", decay_per="channel", channels=2, steps=3)
+
+
+def test_a_width_may_be_a_number(monkeypatch):
+    class Number(Method):
+        learns_decay, formula = False, "2"
+
+        def alpha(self, layer):
+            return 2
+
+    monkeypatch.setitem(registry._entries, ("method", "number"), Number)
+    assert LIF(method="number").alpha.item() == 2
