@@ -83,6 +83,17 @@ def test_resumed_run_has_the_bits_of_an_undisturbed_one(tmp_path, changes):
     assert flows[0] == flows[1]
 
 
+def test_a_stop_in_the_last_step_or_the_evaluation_after_it(tmp_path):
+    config, bundle = tiny.config(epochs=1), tiny.bundle()
+    expected = run(tmp_path / "whole", config, bundle)
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        run(tmp_path / "parts", config, bundle, stop_after=6)  # of 6
+    end = run(tmp_path / "parts", config, bundle, resume=True)
+    assert end["accuracy"] == expected["accuracy"]
+    assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+
+
 def test_the_average_is_evaluated_and_saved_with_the_trained_weights(tmp_path, monkeypatch):
     """e <- 0.9 e + 0.1 w, computed again in float64 from the weights after each step."""
     states, step = [], Trainer._step
