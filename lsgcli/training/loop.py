@@ -230,9 +230,7 @@ class Trainer:
 
     def _stopped(self, name: str) -> Stopped:
         """The error of a run whose state is saved."""
-        return Stopped(
-            f"stopped by {name}; saved {self.run.last}", hint=f"Resume with: lsg train --resume {self.run.path}"
-        )
+        return Stopped(f"stopped by {name}; saved {self.run.last}", hint=f"Resume with: lsg train --resume {self.run.path}")
 
     def _step(self, batch: Batch, rate: float, observe: bool) -> list[dict[str, Any]]:
         """One optimiser step; with ``observe``, also the light gradient-flow record of this step."""

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch.amp.grad_scaler import GradScaler
 
+import lsgcli.run
 from lsgcli import checkpoint, files
 from lsgcli.compute import Compute
 from lsgcli.data.batches import Batch
 from lsgcli.errors import DivergedError, Stopped
+from lsgcli.ranks import Place
 from lsgcli.rundir import RunDir, write_config
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.loop import Trainer, new_model
@@ -92,6 +94,17 @@ def test_a_stop_in_the_last_step_or_the_evaluation_after_it(tmp_path):
     assert end["accuracy"] == expected["accuracy"]
     assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+
+
+def test_a_restart_by_torchrun_continues_the_run_that_replaced_another(tmp_path, monkeypatch):
+    path, config, given = tmp_path / "run", tiny.config(), []
+    with pytest.raises(Stopped):
+        run(path, config, tiny.bundle(), stop_after=1)
+    monkeypatch.setattr(lsgcli.run, "train", lambda *_, **named: given.append((named["force"], named["resume"])))
+    for attempt in (0, 1):
+        monkeypatch.setattr(lsgcli.run, "here", lambda attempt=attempt: Place(attempt=attempt))
+        lsgcli.run.train_together(config, lambda record: None, StopRequest(), path=path, force=True)
+    assert given == [(True, False), (False, True)]
 
 
 def test_the_average_is_evaluated_and_saved_with_the_trained_weights(tmp_path, monkeypatch):
