@@ -45,8 +45,12 @@ def disturbed(fault: str, step: int, delay: float) -> Callable[[], None]:
                     timers[0].start()
             return whole(net, batch, *rest)
 
+        def happened(*_: object) -> None:
+            for timer in timers:
+                timer.join()
+
         loop.gradients = gradients  # type: ignore[assignment]
-        at(loop.Trainer, "_end_epoch", lambda *_: [timer.join() for timer in timers], skip=EPOCHS - 1)
+        at(loop.Trainer, "_end_epoch", happened, skip=EPOCHS - 1)
 
     return before
 
