@@ -82,7 +82,7 @@ def collected(out: Path, before: dict[str, Any]) -> dict[str, Any]:
     """All finished pieces, of a folder or of an earlier record: ``cells``, with medians over the layers and the state of the last one after
     training, and ``tables`` of ``lsg ablate`` and unfinished ``runs``, by network."""
     from lsgcli.ablation.collect import collect
-    from lsgcli.files import read_json_lines
+    from lsgcli.schema import read_lines
 
     def key(cell: Cell) -> tuple[Any, ...]:
         return tuple(cell[name] for name in ("residual", "layers", "rule", "seed"))
@@ -108,7 +108,7 @@ def collected(out: Path, before: dict[str, Any]) -> dict[str, Any]:
                 path = cell.path / f"depth-{moment}.json"
                 if path.exists():
                     found[moment] = medians(json.loads(path.read_text(encoding="utf-8")))
-            if epochs := read_json_lines(cell.path / "gradient-flow.jsonl"):
+            if epochs := read_lines(cell.path / "gradient-flow.jsonl"):
                 found["hidden"] = {name: float(f"{epochs[-1]['layers'][-1][name]:.3g}") for name in HIDDEN}
             cells.append(found | {"accuracy": record["accuracy"], "last": record.get("test_accuracy_last")})
     return {"cells": cells, "tables": tables, "runs": runs}

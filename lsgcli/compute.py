@@ -122,9 +122,9 @@ def check_gradients(config: RunConfig) -> None:
 
 
 def use_threads(given: int | None) -> str:
-    """Set torch's number of threads to ``given``, or to the number of usable CPUs; returns the source of the number."""
+    """Set torch's number of threads to ``given``, or to the number of usable CPUs, which is also the limit; returns the source."""
     if given:
-        torch.set_num_threads(given)
+        torch.set_num_threads(cpus.limited("threads", given))
         return "as set"
     place = here()
     if place.local_size > 1:

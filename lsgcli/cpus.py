@@ -1,11 +1,14 @@
 """Number of usable CPUs, and the wait policy of idle threads. Imports nothing heavy."""
 
+import functools
+import logging
 import os
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
+log = logging.getLogger("lsg")
 PROCESSES = ("SLURM_CPUS_PER_TASK",)  # variables that limit processes, and below threads, in order of precedence
 THREADS = ("OMP_NUM_THREADS", *PROCESSES)
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -70,6 +73,23 @@ def usable(variables: tuple[str, ...] = PROCESSES, root: Path = Path("/")) -> tu
             limits.insert(0, (int(number), name))
             break
     return min(limits, key=lambda limit: limit[0])
+
+
+def limited(name: str, given: int) -> int:
+    """The setting ``name`` (``threads``, ``workers``), at most the CPUs that the process may use, with a warning if it is more.
+
+    More threads than CPUs wait for each other, which may take a hundred times longer. The settings of a run on a larger machine may
+    contain such a number. Environment variables do not limit a number that is set.
+    """
+    count, source = usable(())
+    if given > count:
+        _warn_once(f"{name}: found {given}, expected at most {count} ({source}); using {count}")
+    return min(given, count)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
 
 
 def share(processes: int) -> dict[str, str]:

@@ -254,6 +254,7 @@ def train_together(
 
     Args:
         path: default: a new directory below ``runs/``. An unfinished run with the same settings is continued.
+        force: replace a run in ``path``, but not in a restart by torchrun, which continues it.
         resume: ``path`` contains a run that ``config`` continues.
 
     Raises:
@@ -262,6 +263,7 @@ def train_together(
     """
     with joined(here(), config.device) as group:
         path = Path(group.agree("path", lambda: str(path or rundir.new_path(config)), lasting=True))
+        force = force and here().attempt == 0
 
         def continues() -> bool:
             if resume:

@@ -1,7 +1,8 @@
 """Jobs: cells that run as processes of their own, on any machine, and the state of every cell, derived from files.
 
 <root>/jobs/method=lsg-s0.log       output of the job's attempts
-<root>/jobs/method=lsg-s0.json      the latest attempt: host, process, start, exit status (null until it ends)
+<root>/jobs/method=lsg-s0.json      the latest attempt: host, process, start, exit status (null until it ends), number of attempts since
+                                    the latest completed epoch
 
 ``python -m lsgcli.ablation.jobs JOB`` makes one attempt; JOB is the text of :meth:`Job.to_json`.
 """
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 FOLDER = "jobs"  # below the root of the ablation
 ATTEMPT = "\n--- "  # begins an attempt in a log, also after one that ended within a line
+ATTEMPTS = 5  # of a job that is interrupted before it completes an epoch
 PAUSE = 0.5  # seconds between checks of a process that an earlier attempt left
 
 
@@ -87,6 +89,7 @@ class Attempt:
     def __init__(self, job: Job):
         self.job = job
         self.stopped = False
+        self.count = 0  # attempts since the latest completed epoch, also of other processes
         self._process: subprocess.Popen[bytes] | None = None
 
     def stop(self) -> None:
@@ -104,7 +107,14 @@ class Attempt:
         except RunInUseError as error:
             return error.exit_code
 
+    @property
+    def may_repeat(self) -> bool:
+        """Whether the scheduler may start the job again."""
+        return self.count < ATTEMPTS or _completed(self.job.run) > self._epochs
+
     def _run(self) -> int:
+        last, self._epochs = read_record(self.job.file(".json")), _completed(self.job.run)
+        self.count = 1 + (last.get("attempts", 0) if last.get("epochs") == self._epochs else 0)
         self._record(None)
         while in_use(self.job.run) and not self.stopped:  # by the process of a killed attempt
             time.sleep(PAUSE)
@@ -134,7 +144,8 @@ class Attempt:
             return self._process.wait()
 
     def _record(self, status: int | None) -> None:
-        record = {"host": platform.node(), "pid": os.getpid(), "at": _now(), "status": status}
+        counts = {"attempts": self.count, "epochs": self._epochs}
+        record = {"host": platform.node(), "pid": os.getpid(), "at": _now(), "status": status, **counts}
         files.write_json(self.job.file(".json"), record)
 
 
@@ -145,6 +156,8 @@ class AttemptRecord(TypedDict):
     host: NotRequired[str]
     pid: NotRequired[Annotated[int, Meta(gt=1)]]  # others stand for groups of processes
     at: NotRequired[str]
+    attempts: NotRequired[int]
+    epochs: NotRequired[int]
 
 
 @dataclass(frozen=True)
@@ -156,7 +169,8 @@ class State:
         epochs: completed epochs, of ``of``.
         accuracy: of the latest epoch, or of the finished run.
         status: exit status of the latest attempt; None if it is running or was lost.
-        message: reason of a divergence or failure.
+        message: reason of a divergence, a failure, or of waiting.
+        attempts: since the latest completed epoch.
     """
 
     kind: Literal["done", "running", "waiting", "stopped", "failed"]
@@ -165,6 +179,7 @@ class State:
     accuracy: float | None = None
     status: int | None = None
     message: str = ""
+    attempts: int = 0
 
     @property
     def text(self) -> str:
@@ -174,7 +189,7 @@ class State:
         return {
             "done": f"diverged: {self.message}" if self.message else f"done{accuracy}",
             "running": f"running: {progress}{accuracy}" if self.of else "running",
-            "waiting": f"waiting after {progress}" if self.of else "waiting",
+            "waiting": ("waiting" + f" after {progress}" * bool(self.of)) + f" ({self.message})" * bool(self.message),
             "stopped": f"stopped after {progress}" if self.of else "not started",
             "failed": f"failed: {self.message}",
         }[self.kind]
@@ -189,21 +204,30 @@ def state(cell: "Cell", alive: bool = False) -> State:
     try:
         if (result := read_result(cell.path)) is not None:
             return State("done", accuracy=result["accuracy"], message=result.get("diverged", ""))
-        epochs: list[Any] = read_metrics(cell.path)
+        done: list[Any] = read_metrics(cell.path)
     except ConfigError as error:
         return State("failed", message=error.message)
-    latest = epochs[-1] if epochs else {}
+    latest = done[-1] if done else {}
     accuracy = latest.get("val_accuracy", latest.get("test_accuracy"))
-    progress = len(epochs), cell.config.epochs if is_run(cell.path) else 0, accuracy
+    progress = len(done), cell.config.epochs if is_run(cell.path) else 0, accuracy
     record = read_record(file_of(cell.path, ".json"))
     status = record.get("status")
     if alive:
-        return State("running" if record and status is None else "waiting", *progress)
+        return State("running" if "status" in record and status is None else "waiting", *progress)
     if files.is_locked(file_of(cell.path, ".lock")) or in_use(cell.path):
         return State("running", *progress)
+    attempts = record.get("attempts", 0) if record.get("epochs") == len(done) else 0
     if status is None or is_interruption(status):
-        return State("stopped", *progress, status)
+        return State("stopped", *progress, status, attempts=attempts)
     return State("failed", *progress, status, _failure(cell.path, status))
+
+
+def _completed(run: Path) -> int:
+    """Number of epochs that a run has completed; 0 if its records are damaged, which `lsg train` reports."""
+    try:
+        return len(read_metrics(run))
+    except ConfigError:
+        return 0
 
 
 def read_record(file: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 from lsgcli import files, schema
 from lsgcli.ablation.cells import command
-from lsgcli.ablation.jobs import FOLDER, Job, State, state
+from lsgcli.ablation.jobs import ATTEMPTS, FOLDER, Job, State, read_record, state
 from lsgcli.ablation.launchers import Launcher
 from lsgcli.ablation.plan import Cell, Plan
 from lsgcli.errors import ConfigError, LsgError, Stopped, error_of
@@ -20,7 +20,6 @@ from lsgcli.rundir import read_result
 from lsgcli.training.signals import StopRequest
 
 BOOK = "jobs.json"
-ATTEMPTS = 5  # of a job that is interrupted before it completes an epoch
 REFRESH = 0.1  # seconds
 States = Mapping[str, State]  # by name of the job
 
@@ -50,6 +49,7 @@ class Launch:
         self.root, self.name, self.launcher = plan.root, name, launcher
         self._following = False
         self._tried: dict[str, tuple[int, int]] = {}  # epochs when last submitted, number of submissions at this epoch
+        self._seen: set[str] = set()  # jobs that this command has submitted or seen alive
 
     def follow(self, show: Callable[[States], None], stop: StopRequest) -> list[dict[str, Any]]:
         """Run all cells; returns their final records, in order.
@@ -98,11 +98,12 @@ class Launch:
                 states = self._states(book)
                 due = [self.jobs[name] for name, one in states.items() if self._is_due(name, one)]
                 for job in due:
-                    job.file(".json").unlink(missing_ok=True)
+                    self._forget(job)
                 submitted = self.launcher.submit(due) if due else {}
                 book["ids"] |= submitted
             for name in submitted:
                 one = states[name]
+                self._seen.add(name)
                 self._tried[name] = one.epochs, self._attempts(name, one) + 1
                 states[name] = State("waiting", one.epochs, one.of)
         return states
@@ -110,22 +111,40 @@ class Launch:
     def _states(self, book: Book) -> dict[str, State]:
         if book["cancelled"] and self._following:
             raise Stopped("the jobs were cancelled by another command", hint="Repeat the command to continue.")
-        alive = self.launcher.alive(book["ids"])
+        ids = book["ids"]
+        alive = self.launcher.alive(ids)
+        reasons, cancelled = self.launcher.reasons(ids), self.launcher.cancelled_elsewhere(ids) & self._seen
+        self._seen |= alive
         states = {name: state(cell, alive=name in alive) for name, cell in zip(self.jobs, self.cells, strict=True)}
         for name, one in states.items():
-            if one.kind == "stopped" and self._attempts(name, one) >= ATTEMPTS:
+            if one.kind == "waiting":
+                states[name] = dataclasses.replace(one, message=reasons.get(name, ""))
+            elif one.kind in ("stopped", "failed") and name in cancelled:
+                why = f"{self.name} says that job {ids[name]} was cancelled"
+                states[name] = dataclasses.replace(one, kind="failed", status=Stopped.exit_code, message=why)
+            elif one.kind == "stopped" and self._attempts(name, one) >= ATTEMPTS:
                 why = f"interrupted {ATTEMPTS} times without completing an epoch, last with exit status {one.status}"
                 states[name] = dataclasses.replace(one, kind="failed", message=why)
         return states
 
     def _is_due(self, name: str, one: State) -> bool:
         """Whether to submit a job: also one that failed before this command."""
-        return one.kind == "stopped" or (one.kind == "failed" and name not in self._tried)
+        return one.kind == "stopped" or (one.kind == "failed" and name not in self._seen)
 
     def _attempts(self, name: str, one: State) -> int:
-        """How often a job was submitted since it completed its latest epoch."""
-        epochs, count = self._tried.get(name, (0, 0))
-        return count if epochs == one.epochs else 0
+        """How often a job that this command submitted was started since its latest epoch, by this command or the scheduler."""
+        if name not in self._tried:
+            return 0
+        epochs, count = self._tried[name]
+        return max(one.attempts, count if epochs == one.epochs else 0)
+
+    def _forget(self, job: Job) -> None:
+        """Remove the record of the latest attempt, but for the number of attempts under this command."""
+        file = job.file(".json")
+        if job.name in self._tried:
+            files.write_json(file, {key: value for key, value in read_record(file).items() if key in ("attempts", "epochs")})
+        else:
+            file.unlink(missing_ok=True)
 
     def _is_busy(self) -> bool:
         """Whether processes that end with this command are about to end."""

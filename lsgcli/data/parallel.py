@@ -38,10 +38,10 @@ def each(
 
     Args:
         work: picklable function of picklable items; its exceptions end the iteration.
-        workers: maximum number of processes, used if that is faster. Default: number of usable CPUs.
+        workers: maximum number of processes, used if that is faster, at most the usable CPUs. Default: number of usable CPUs.
         progress: called with (results so far, number of items).
     """
-    workers, done = cpus.usable()[0] if workers is None else workers, 0
+    workers, done = cpus.usable()[0] if workers is None else cpus.limited("workers", workers), 0
     try:
         for done, result in enumerate(_results(work, items, workers), start=1):
             if progress:
@@ -66,7 +66,8 @@ def end_in_repeated_script() -> None:
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result]:
-    """``map(work, items)`` with results computed in advance by threads, as many as there are ``workers``."""
+    """``map(work, items)`` with results computed in advance by ``workers`` threads, at most the usable CPUs."""
+    workers = cpus.limited("workers", workers)
     with ThreadPoolExecutor(workers, thread_name_prefix="batches") as threads:
         yield from _submitted(threads, work, items, workers)
 

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -87,6 +88,7 @@ class ProcessGroup(Group):
     def __init__(self, place: Place, store: Any):
         super().__init__(place)
         self.store = store
+        self._wrapped: list[nn.Module] = []
 
     def gather(self, x: Tensor) -> Tensor:
         out = x.new_empty((self.size, *x.shape))
@@ -116,6 +118,7 @@ class ProcessGroup(Group):
         # gradient's place in its bucket, so a resumed run would differ in its first step.
         wrapped = DistributedDataParallel(model, find_unused_parameters=True)
         wrapped.broadcast_buffers = False  # at every step; they are equal, or made equal before an evaluation
+        self._wrapped.append(wrapped)
         return wrapped
 
     def equalise(self, model: nn.Module) -> None:
@@ -124,6 +127,17 @@ class ProcessGroup(Group):
 
     def partial(self, model: nn.Module) -> AbstractContextManager[Any]:
         return model.no_sync()  # type: ignore[operator]
+
+    def close(self) -> None:
+        """Join the threads of the collectives; the wrapped models cannot be used any more.
+
+        A thread of Gloo may still hold tensors of a collective that has completed. If it drops them while the interpreter ends, the
+        process aborts. torch joins the threads when the last reference to its group is dropped.
+        """
+        for wrapped in self._wrapped:
+            for name in ("reducer", "logger", "process_group"):
+                delattr(wrapped, name)
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager
@@ -148,6 +162,9 @@ def joined(place: Place, device: str) -> Iterator[Group]:
     if place.size == 1:
         yield Group(place)
         return
+    # Default arguments of this module would refer to the group until the interpreter ends, if it were first imported after the group
+    # is initialised, as by DistributedDataParallel.
+    import torch.distributed.nn  # noqa: F401
     from torch import distributed
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import TCPStore  # type: ignore[attr-defined]
@@ -166,15 +183,16 @@ def joined(place: Place, device: str) -> Iterator[Group]:
             f"rank {place.rank}: cannot meet the other {place.size - 1} processes at {place.address}:{place.port}: {_line(error)}",
             hint="Check that all processes run and that the machines reach each other.",
         ) from error
+    group = ProcessGroup(place, PrefixStore("lsg", store))
     try:
-        yield ProcessGroup(place, PrefixStore("lsg", store))
+        yield group
     except Exception as error:
+        _clear_frames(error)
         failures.settle(error)
         raise
     finally:
-        failures.close()
-        with contextlib.suppress(Exception):
-            distributed.destroy_process_group()
+        with failures.closing(), contextlib.suppress(Exception):
+            group.close()
 
 
 class Failures:
@@ -190,9 +208,9 @@ class Failures:
         store.set(f"alive/{place.rank}", "")
         self.lock, self.closed, self.left = threading.Lock(), threading.Event(), threading.Event()
         self.unanswered = 0  # looks of the second thread since the last answer of the store
-        self.thread = threading.Thread(target=self._watch, name="failures", daemon=True)
-        self.thread.start()
-        threading.Thread(target=self._oversee, name="store", daemon=True).start()
+        self.threads = [threading.Thread(target=work, daemon=True) for work in (self._watch, self._oversee)]
+        for thread in self.threads:
+            thread.start()
 
     def settle(self, error: Exception) -> None:
         """Return if this process has to report ``error``; otherwise end it with the status of the first failure.
@@ -224,15 +242,22 @@ class Failures:
         if isinstance(error, LsgError):
             error.rank = rank
 
-    def close(self) -> None:
-        """Stop watching; the process that serves the store waits until no other needs it."""
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Context for leaving the group. The process that serves the store first waits until no other needs it.
+
+        The second thread still ends the process if that takes too long.
+        """
+        watch, oversee = self.threads
         self.closed.set()
-        self.thread.join()
+        watch.join()
         with contextlib.suppress(Exception):
             self.store.set(f"done/{self.place.rank}", "")
             if self.place.hosts:
                 self.store.wait([f"done/{rank}" for rank in range(self.place.size)], timedelta(seconds=2 * GRACE))
+        yield
         self.left.set()
+        oversee.join()
 
     def _report(self, rank: int, status: int) -> Failure:
         """Report a failure; returns the first one that was reported."""
@@ -308,6 +333,13 @@ class Failures:
         if message:
             print(f"error: {message}", file=sys.stderr, flush=True)
         os._exit(LsgError.exit_code)
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Clear the local variables of an error's traceback, which refer to the model and to torch's group."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _is_communication(error: Exception) -> bool:

@@ -4,12 +4,13 @@ import logging
 import os
 import re
 import secrets
+import signal
 import sys
 from dataclasses import dataclass
 from itertools import chain
 
 from lsgcli import cpus
-from lsgcli.errors import ConfigError, Stopped
+from lsgcli.errors import ConfigError, LsgError, Stopped
 from lsgcli.resolve import ranges
 from lsgcli.training.signals import SIGNALS
 
@@ -70,6 +71,7 @@ def launch(devices: Devices) -> int:
 
     Raises:
         ConfigError: this machine does not have the GPUs.
+        LsgError: a process was killed.
     """
     import torch
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -98,6 +100,11 @@ def launch(devices: Devices) -> int:
     except SignalException:
         return Stopped.exit_code
     except ChildFailedError as error:
-        status = min(error.failures.values(), key=lambda failure: failure.timestamp).exitcode
-        return status if status >= 0 else 128 - status
+        rank, failure = min(error.failures.items(), key=lambda item: item[1].timestamp)
+        if failure.exitcode < 0:
+            raise LsgError(
+                f"rank {rank}: killed by {signal.Signals(-failure.exitcode).name}",
+                hint="Repeat the command with the same --out to continue from the last checkpoint.",
+            ) from None
+        return failure.exitcode
     return 0

@@ -179,10 +179,7 @@ class Trainer:
                 if name := self._requested_stop():
                     state.seconds = time.perf_counter() - begin
                     self._save_last()
-                    raise Stopped(
-                        f"stopped by {name}; saved {self.run.last}",
-                        hint=f"Resume with: lsg train --resume {self.run.path}",
-                    )
+                    raise self._stopped(name)
                 rate = schedule(state.epoch * steps + batch.index, steps, config)
                 flow = self._step(batch, rate, observe=batch.index == steps - 1)
                 state.step = batch.index + 1
@@ -191,6 +188,9 @@ class Trainer:
                     loss, read = state.loss_sum / state.seen, time.perf_counter()
                 self.emit({"event": "step", "epoch": state.epoch, "step": state.step, "steps": steps, "loss": loss})
             self._end_epoch(rate, flow, begin)
+        # In the last step, or in the evaluation after it, which no other step follows.
+        if number := int(self.group.gather(self.sums.new_full((), self.stop.signal_number)).max()):
+            raise self._stopped(signal.Signals(number).name)
         return self._end()
 
     def _waited_for(self, stream: Iterable[Batch]) -> Iterator[Batch]:
@@ -224,6 +224,10 @@ class Trainer:
         if self.group.size == 1:
             return self.stop.signal_name
         return signal.Signals(self.agreed_signal).name if self.agreed_signal else None
+
+    def _stopped(self, name: str) -> Stopped:
+        """The error of a run whose state is saved."""
+        return Stopped(f"stopped by {name}; saved {self.run.last}", hint=f"Resume with: lsg train --resume {self.run.path}")
 
     def _step(self, batch: Batch, rate: float, observe: bool) -> list[dict[str, Any]]:
         """One optimiser step; with ``observe``, also the light gradient-flow record of this step."""

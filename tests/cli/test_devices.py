@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, LsgError
 from lsgcli.ranks import Place
-from lsgcli.training.launch import Devices, parse
+from lsgcli.training.launch import Devices, launch, parse
 from tests.stress.program import tensors
 
 
@@ -127,6 +128,23 @@ def test_other_commands_refuse_torchrun_in_one_message(program, monkeypatch, ran
     assert result.returncode == 2
     assert result.stderr.startswith("error: lsg eval: found 2 processes of torchrun, expected one" if rank == 0 else "")
     assert result.stderr.count("error") == (rank == 0)
+
+
+def test_a_killed_process_has_a_message_and_status_1(monkeypatch):
+    failures = {0: ProcessFailure(0, 7, 1, ""), 1: ProcessFailure(1, 8, -9, "")}
+    failures[0].timestamp, failures[1].timestamp = 9, 8  # the other ends because of it
+
+    def killed(*_):
+        def run(*_):
+            raise ChildFailedError("lsg", failures)
+
+        return run
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", killed)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    with pytest.raises(LsgError, match=r"^rank 1: killed by SIGKILL") as caught:
+        launch(Devices(2))
+    assert caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize(

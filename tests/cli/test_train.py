@@ -302,9 +302,9 @@ def test_decay_next_to_one(train):
     [
         ([], {"SLURM_CPUS_PER_TASK": "1"}, "1 threads (SLURM_CPUS_PER_TASK)", "0"),
         pytest.param(
-            ["--threads", "3"],
+            ["--threads", "2"],
             {"SLURM_CPUS_PER_TASK": "1", "GOMP_SPINCOUNT": "77"},
-            "3 threads (as set)",
+            "2 threads (as set)",
             "77",
             marks=pytest.mark.slow,
         ),

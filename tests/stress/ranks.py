@@ -19,19 +19,20 @@ from lsgcli.errors import DataError
 from lsgcli.training import loop
 from tests.stress.program import Command, tensors, warm
 from tests.stress.rows import Case, row
+from tests.stress.runs import at
 
 SIGNALS = {"SIGTERM": signal.SIGTERM, "dies": signal.SIGKILL, "hangs": signal.SIGSTOP}
 STATUSES = {"dies": 1, "SIGTERM": 75, "hangs": 1, "NaN": 5, "raises": 3}  # of the processes that end by themselves
 LIMIT = 30.0  # seconds within which all end
-STEPS = 10  # of a run
+STEPS, EPOCHS = 10, 2  # of a run
 LOSS = 1e-3  # relative difference of losses between numbers of processes
 
 
 def disturbed(fault: str, step: int, delay: float) -> Callable[[], None]:
-    """Let a fault happen in a process, some seconds after the start of a step."""
+    """Let a fault happen in a process, some seconds after the start of a step, at the latest in the evaluation after the last one."""
 
     def before() -> None:
-        whole, steps = loop.gradients, itertools.count()
+        whole, steps, timers = loop.gradients, itertools.count(), list[threading.Timer]()
 
         def gradients(net, batch, *rest):
             if next(steps) == step:
@@ -40,10 +41,16 @@ def disturbed(fault: str, step: int, delay: float) -> Callable[[], None]:
                 if fault == "NaN":
                     batch = dataclasses.replace(batch, x=batch.x * torch.nan)
                 else:
-                    threading.Timer(delay, os.kill, (os.getpid(), SIGNALS[fault])).start()
+                    timers.append(threading.Timer(delay, os.kill, (os.getpid(), SIGNALS[fault])))
+                    timers[0].start()
             return whole(net, batch, *rest)
 
+        def happened(*_: object) -> None:
+            for timer in timers:
+                timer.join()
+
         loop.gradients = gradients  # type: ignore[assignment]
+        at(loop.Trainer, "_end_epoch", happened, skip=EPOCHS - 1)
 
     return before
 
@@ -115,17 +122,17 @@ def ranks(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     for number in range(count):
         fault = list(STATUSES)[number % len(STATUSES)]
         size, again = chance.choice((2, 3)), chance.choice((1, 2, 3))
-        hit, step, at = chance.randrange(size), chance.randrange(STEPS - 3), folder / str(number)  # before the run ends
-        processes = start([*words, "--out", "run"], at, size, hit, disturbed(fault, step, chance.uniform(0, 0.2)))
+        hit, step, own = chance.randrange(size), chance.randrange(STEPS), folder / str(number)
+        processes = start([*words, "--out", "run"], own, size, hit, disturbed(fault, step, chance.uniform(0, 0.2)))
         seconds = ended(processes)
         problem = _unlike(processes, hit, fault, seconds)
-        resumed = start(["train", "--resume", "run"], at, again)
+        resumed = start(["train", "--resume", "run"], own, again)
         if [one.wait() for one in resumed] != [0] * again:
             problem = problem or f"not resumed: {resumed[0].err[-300:]}"
-        elif again == size and tensors(at / "run") != tensors(undisturbed(size)):
+        elif again == size and tensors(own / "run") != tensors(undisturbed(size)):
             problem = problem or "other bits than of an undisturbed run"
         else:
-            pairs = list(zip(losses(at / "run"), losses(undisturbed(size)), strict=True))
+            pairs = list(zip(losses(own / "run"), losses(undisturbed(size)), strict=True))
             if any(abs(a - b) > LOSS * b for a, b in pairs):
                 problem = problem or f"other losses: {pairs}"
         where = f"rank {hit} of {size}, step {step}, resumed on {again}"

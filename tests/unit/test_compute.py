@@ -96,7 +96,7 @@ def test_threads_of_several_processes(monkeypatch, variables, of_slurm, threads,
 
 @pytest.mark.parametrize(
     ("given", "usable", "threads", "reason"),
-    [(None, 1, 1, "cgroup quota"), (None, 4, 3, "torch's default"), (None, 3, 3, "cgroup quota"), (4, 1, 4, "as set")],
+    [(None, 1, 1, "cgroup quota"), (None, 4, 3, "torch's default"), (None, 3, 3, "cgroup quota"), (4, 1, 1, "as set")],
 )
 def test_threads(monkeypatch, given, usable, threads, reason):
     before = torch.get_num_threads()

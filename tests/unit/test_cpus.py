@@ -1,5 +1,6 @@
 """How many CPUs a process may use, and how its threads wait."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -127,3 +128,15 @@ def test_the_user_says_how_threads_wait(name):
 def test_importing_changes_no_variable():
     script = "import os; before = dict(os.environ); import lsgcli.cpus, lsgcli.cli.app; assert before == dict(os.environ)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(("given", "variables", "expected"), [(7, {"SLURM_CPUS_PER_TASK": "2"}, 7), (8, {}, 8), (64, {}, 8)])
+def test_a_number_that_is_set_is_limited_by_the_machine(monkeypatch, eight, caplog, given, variables, expected):
+    monkeypatch.setattr(cpus, "_quotas", lambda root: ())
+    monkeypatch.setattr(logging.getLogger("lsg"), "propagate", True)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    cpus._warn_once.cache_clear()
+    assert [cpus.limited("workers", given) for _ in range(2)] == [expected, expected]
+    messages = ["workers: found 64, expected at most 8 (CPU affinity); using 8"] if expected < given else []
+    assert [record.message for record in caplog.records] == messages

@@ -53,6 +53,14 @@ class Launcher(ABC):
     def alive(self, ids: Ids) -> set[str]:
         """Names of the jobs that are queued or running. If that cannot be found out, all of them."""
 
+    def reasons(self, ids: Ids) -> Mapping[str, str]:
+        """Why jobs are still queued, by name, as the scheduler explains it."""
+        return {}
+
+    def cancelled_elsewhere(self, ids: Ids) -> set[str]:
+        """Names of the jobs that were cancelled with the scheduler's own command."""
+        return set()
+
     @abstractmethod
     def cancel(self, ids: Ids) -> None:
         """Cancel jobs that are alive; those that are running save their state."""

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import socket
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.registry import register
 
 NAMESPACE = "lsg"
-ANSWER = 5.0  # seconds within which an actor that has started answers
+ANSWER = 5.0  # seconds within which a cluster answers, and an actor that has started
 
 
 def amount(value: str) -> float:
@@ -26,6 +27,17 @@ def amount(value: str) -> float:
     if not 0 <= number < 1e6:
         raise ValueError("a number, at least 0")
     return number
+
+
+def _check_answer(address: str) -> None:
+    """Check that something listens at HOST:PORT; Ray would try for minutes, in silence.
+
+    Raises:
+        OSError: nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), ANSWER).close()
 
 
 class Worker:
@@ -69,8 +81,14 @@ class Ray(Launcher):
             # Ray prints messages on lost workers to stdout, which is reserved for the table.
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
             try:
+                _check_answer(address)
                 ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
-            except (ConnectionError, ValueError) as error:
+            except RuntimeError as error:  # such as other versions of Ray or Python
+                raise ConfigError(
+                    f"--ray address: found {address!r}, which refuses this program: {' '.join(str(error).split())}",
+                    hint="Install the versions of Ray and Python that the cluster has.",
+                ) from error
+            except (OSError, ValueError) as error:
                 raise ConfigError(
                     f"--ray address: found {address!r}, where no cluster answers: {error}",
                     hint="Start a cluster with `ray start --head`, or omit the address for a local one; for a cluster with a token, set "

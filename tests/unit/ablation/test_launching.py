@@ -1,7 +1,11 @@
 """Jobs are submitted once, followed, and repeated if they were lost, whatever the launcher."""
 
+import dataclasses
 import json
+import logging
+import os
 import platform
+import socket
 import subprocess
 import sys
 import threading
@@ -29,7 +33,7 @@ class Cluster(Launcher):
 
     def __init__(self, happens, lasting=True, room=100):
         self.happens, self.lasting, self.room = happens, lasting, room
-        self.submitted, self.living, self.cancelled = [], set(), []
+        self.submitted, self.living, self.cancelled, self.revoked = [], set(), [], set()
 
     def submit(self, jobs):
         for job in jobs[: self.room]:
@@ -40,6 +44,9 @@ class Cluster(Launcher):
 
     def alive(self, ids):
         return self.living & ids.keys()
+
+    def cancelled_elsewhere(self, ids):
+        return self.revoked
 
     def cancel(self, ids):
         self.cancelled += ids
@@ -113,6 +120,55 @@ def test_a_job_that_never_completes_an_epoch_fails(planned):
     assert cluster.submitted.count(NAMES[1]) == launching.ATTEMPTS
 
 
+def test_restarts_by_the_scheduler_count(planned):
+    def requeued(job):
+        if job.name == NAMES[1]:
+            for _ in range(launching.ATTEMPTS):
+                attempt = Attempt(job)
+                attempt._train = lambda: 75
+                attempt.run()
+            assert not attempt.may_repeat
+            return True
+        return finish(job)
+
+    cluster = Cluster(requeued)
+    with pytest.raises(LsgError, match=r"method=lsg-s0: interrupted 5 times .* exit status 75"):
+        follow(planned, cluster)
+    assert cluster.submitted.count(NAMES[1]) == 1
+    again = Cluster(finish)
+    assert len(follow(planned, again)) == 4
+    assert again.submitted == [NAMES[1]]
+
+
+def test_an_attempt_after_an_epoch_counts_from_one(job):
+    counts = []
+    job.run.mkdir(parents=True)
+    for number in range(4):
+        if number == 2:
+            files.append_json_line(job.run / "metrics.jsonl", {"epoch": 0})
+        attempt = Attempt(job)
+        attempt._train = lambda: 75
+        attempt.run()
+        counts.append(attempt.count)
+    assert counts == [1, 2, 1, 2]
+
+
+def test_a_job_that_somebody_cancels_stays_cancelled(planned):
+    cluster = Cluster(lambda job: None if job.name == NAMES[2] else finish(job))
+
+    def show(states):
+        if states[NAMES[2]].kind == "waiting":
+            cluster.living.clear()
+            cluster.revoked = {NAMES[2]}
+
+    with pytest.raises(Stopped, match=r"method=none-s1: cluster says that job 4 was cancelled"):
+        follow(planned, cluster, show)
+    assert cluster.submitted.count(NAMES[2]) == 1
+    again = Cluster(finish)
+    again.revoked = {NAMES[2]}  # until it is asked for
+    assert len(follow(planned, again)) == 4
+
+
 def test_a_job_that_completes_epochs_is_repeated_as_often_as_it_takes(planned):
     count = iter(range(1, 10))
 
@@ -183,6 +239,7 @@ def test_states_come_from_files(planned):
     cell = planned.cells()[0]
     assert state(cell).text == "not started"
     assert state(cell, alive=True).text == "waiting"
+    assert dataclasses.replace(state(cell, alive=True), message="Resources").text == "waiting (Resources)"
     job = job_of(cell)
     job.file(".log").parent.mkdir(parents=True)
     write_run(cell, epochs=2)
@@ -253,6 +310,109 @@ def test_time_limits(text, expected):
     assert minutes(text) == expected
 
 
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """A folder of commands of SLURM that report no jobs, and write their arguments to ``log``."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("sbatch", "squeue", "scancel", "srun", "scontrol"):
+        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {folder}/log\n')
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+SBATCH = """#!/bin/sh
+n=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+[ "$n" -lt {most} ] || { echo "sbatch: error: {message}" >&2; exit 1; }
+echo "Submitted batch job 7"
+"""
+
+
+@pytest.mark.parametrize(
+    "message", ["Invalid job array specification", "Job violates accounting/QOS policy (job submit limit)"]
+)
+def test_slurm_gets_as_many_jobs_as_it_takes(commands, tmp_path, message):
+    pytest.importorskip("submitit")
+    (commands / "sbatch").write_text(SBATCH.replace("{most}", "3").replace("{message}", message))
+    launcher = make("slurm", "", tmp_path)
+    jobs = [Job(("lsg", "train"), str(tmp_path / f"abl/method={number}/s0"), str(tmp_path)) for number in range(10)]
+    submitted = {}
+    for expected in ([0, 1], [2, 3], [4, 5]):  # of 10, 5, 2; 4, 2; 4, 2
+        ids = launcher.submit(jobs[len(submitted) :])
+        assert list(ids) == [f"method={number}-s0" for number in expected]
+        submitted |= ids
+    (commands / "sbatch").write_text(SBATCH.replace("{most}", "0").replace("{message}", message))
+    with pytest.raises(ConfigError, match="sbatch failed"):
+        launcher.submit(jobs)
+    (commands / "squeue").write_text("#!/bin/sh\necho '7_0|RUNNING|None'\n")
+    assert launcher.alive({"method=0-s0": "7_0"}) == {"method=0-s0"}
+    assert launcher.submit(jobs) == {}  # until a job has ended
+
+
+def test_slurm_without_room_is_not_asked(commands, tmp_path, caplog, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setattr(logging.getLogger("lsg"), "propagate", True)
+    (commands / "scontrol").write_text("#!/bin/sh\necho 'MaxJobCount             = 2'\n")
+    (commands / "squeue").write_text("#!/bin/sh\necho '1|RUNNING|None'\n")
+    launcher = make("slurm", "", tmp_path)
+    assert launcher.submit([Job(("lsg", "train"), str(tmp_path / "abl/method=1/s0"), str(tmp_path))]) == {}
+    assert "sbatch" not in (commands / "log").read_text() if (commands / "log").exists() else True
+    assert [record.message for record in caplog.records] == [
+        "SLURM takes no more jobs now; lsg tries again every 30 s: its queue is full"
+    ]
+
+
+def test_slurm_says_why_jobs_wait_and_which_were_cancelled(commands, tmp_path):
+    pytest.importorskip("submitit")
+    launcher, ids = make("slurm", "", tmp_path), {"a": "7_0", "b": "7_1", "c": "7_2", "d": "7_3"}
+    lines = "7_0|RUNNING|None\n7_1|PENDING|Resources\n7_2|CANCELLED|None\n7_3|COMPLETED|None"
+    (commands / "squeue").write_text(f"#!/bin/sh\necho '{lines}'\n")
+    assert launcher.alive(ids) == {"a", "b"}
+    assert launcher.reasons(ids) == {"b": "Resources"}
+    assert launcher.cancelled_elsewhere(ids) == {"c"}
+    (commands / "squeue").write_text("#!/bin/sh\necho '7_0|RUNNING|None'\n")
+    assert launcher.alive(ids) == {"a"}
+    assert launcher.cancelled_elsewhere(ids) == {"b"}
+
+
+def test_a_controller_that_is_away_is_no_wrong_option(commands, tmp_path):
+    pytest.importorskip("submitit")
+    launcher, ids = make("slurm", "", tmp_path), {"a": "7_0"}
+    away = "#!/bin/sh\necho 'error: Unable to contact slurm controller (connect failure)' >&2\nexit 1\n"
+    for name in ("squeue", "sbatch"):
+        (commands / name).write_text(away)
+    assert launcher.alive(ids) == {"a"}
+    assert launcher.submit([Job(("lsg", "train"), str(tmp_path / "abl/method=1/s0"), str(tmp_path))]) == {}
+    with pytest.raises(LsgError, match="squeue failed: error: Unable to contact") as caught:
+        make("slurm", "", tmp_path)
+    assert caught.value.exit_code == 1
+
+
+def test_ray_at_a_wrong_address_is_noticed_at_once(tmp_path):
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    begin = time.monotonic()
+    with pytest.raises(ConfigError, match=f"'127.0.0.1:{port}', where no cluster answers: .*refused"):
+        make("ray", f"address=127.0.0.1:{port}", tmp_path)
+    assert time.monotonic() - begin < 60
+
+
+def test_ray_of_another_version_is_one_message(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def init(*arguments, **named):
+        raise RuntimeError(
+            "Version mismatch: The cluster was started with:\n    Ray: 1.0\nThis process was started with:\n    Ray: 2.0\n"
+        )
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ConfigError, match=r"Version mismatch: The cluster was started with: Ray: 1\.0 This process") as caught:
+        make("ray", "address=auto", tmp_path)
+    assert "Install the versions" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -260,6 +420,8 @@ def test_time_limits(text, expected):
         ("slurm", "partitions=gpu", "--slurm: unknown option 'partitions': did you mean partition?"),
         ("slurm", "time=4h", "--slurm time: found '4h', expected minutes or a time such as 4:00:00"),
         ("slurm", "time=0", "expected at least one minute"),
+        ("slurm", "time=1", "--slurm time: found 60 s, expected more than grace, the 90 s"),
+        ("slurm", "time=10,grace=600", "--slurm time: found 600 s, expected more than grace"),
         ("slurm", "parallel=0", "expected a whole number, at least 1"),
         ("ray", "num_gpus=-1", "--ray num_gpus: found '-1', expected a number, at least 0"),
         ("ray", "address=", "expected a value"),
@@ -268,7 +430,7 @@ def test_time_limits(text, expected):
         ("locals", "", "unknown launcher 'locals': did you mean local?"),
     ],
 )
-def test_options_are_checked(name, text, message, tmp_path):
+def test_options_are_checked(name, text, message, tmp_path, commands):
     with pytest.raises(ConfigError) as caught:
         make(name, text, tmp_path)
     assert message in str(caught.value)

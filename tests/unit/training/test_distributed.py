@@ -245,6 +245,37 @@ def test_an_error_ends_all_processes():
     assert start(failing, 2) == [DataError.exit_code, 1]
 
 
+def leaving(rank, size, port, error):
+    """Ends with the number of Gloo's threads that are left."""
+
+    def run(group):
+        net, torchs_group = group.wrap(torch.nn.Linear(3, 2)), torch.distributed.group.WORLD  # as in frames of collectives
+        net(torch.ones(4, 3)).sum().backward()
+        group.gather(torch.zeros(1))
+        assert gloo_threads() > 0
+        if error:
+            raise Stopped("stopped")
+        del torchs_group
+
+    try:
+        with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
+            run(group)
+    except (Stopped, SystemExit):
+        os._exit(gloo_threads())  # while the error lives
+    os._exit(gloo_threads())
+
+
+def gloo_threads():
+    return sum("gloo_runloop" in file.read_text() for file in Path("/proc/self/task").glob("*/comm"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+@pytest.mark.parametrize("error", [False, True])
+def test_no_thread_of_a_collective_outlives_the_group(error):
+    """It may hold a tensor, and abort the process (status -6) when it drops it while the interpreter ends."""
+    assert start(leaving, 2, error) == [0, 0]
+
+
 def test_shares_cover_each_sample_once():
     for total, parts, size in ((7, 1, 2), (7, 2, 3), (8, 3, 2), (5, 9, 1)):
         every = [shares(total, parts, rank, size) for rank in range(size)]

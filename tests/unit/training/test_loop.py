@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch.amp.grad_scaler import GradScaler
 
+import lsgcli.run
 from lsgcli import checkpoint, schema
 from lsgcli.compute import Compute
 from lsgcli.data.batches import Batch
 from lsgcli.errors import DivergedError, Stopped
 from lsgcli.models.base import SpikingNet
+from lsgcli.ranks import Place
 from lsgcli.rundir import RunDir, write_config
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.loop import Trainer, new_model
@@ -82,6 +84,28 @@ def test_resumed_run_has_the_bits_of_an_undisturbed_one(tmp_path, changes):
     assert metrics(tmp_path / "whole") == metrics(path)
     flows = [(p / "gradient-flow.jsonl").read_text() for p in (tmp_path / "whole", path)]
     assert flows[0] == flows[1]
+
+
+def test_a_stop_in_the_last_step_or_the_evaluation_after_it(tmp_path):
+    config, bundle = tiny.config(epochs=1), tiny.bundle()
+    expected = run(tmp_path / "whole", config, bundle)
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        run(tmp_path / "parts", config, bundle, stop_after=6)  # of 6
+    end = run(tmp_path / "parts", config, bundle, resume=True)
+    assert end["accuracy"] == expected["accuracy"]
+    assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+
+
+def test_a_restart_by_torchrun_continues_the_run_that_replaced_another(tmp_path, monkeypatch):
+    path, config, given = tmp_path / "run", tiny.config(), []
+    with pytest.raises(Stopped):
+        run(path, config, tiny.bundle(), stop_after=1)
+    monkeypatch.setattr(lsgcli.run, "train", lambda *_, **named: given.append((named["force"], named["resume"])))
+    for attempt in (0, 1):
+        monkeypatch.setattr(lsgcli.run, "here", lambda attempt=attempt: Place(attempt=attempt))
+        lsgcli.run.train_together(config, lambda record: None, StopRequest(), path=path, force=True)
+    assert given == [(True, False), (False, True)]
 
 
 def test_the_average_is_evaluated_and_saved_with_the_trained_weights(tmp_path, monkeypatch):
