@@ -94,6 +94,19 @@ def check(config: RunConfig, fresh: bool = True) -> None:
     )
 
 
+def check_place(path: Path, config: RunConfig) -> None:
+    """Check that a new run, or a folder of runs, is not in a folder whose subfolders are the classes of its data.
+
+    Raises:
+        ConfigError: it is.
+    """
+    for folder in registry.get("dataset", config.dataset)(config).class_folders:
+        if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+            raise ConfigError(
+                f"{path}: is inside the folder of the data {folder}, where it would be read as a class", hint="Choose another --out."
+            )
+
+
 def _check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
     """Check that each process gets a sample of each part of a batch."""
     assert bundle.train is not None
@@ -198,6 +211,8 @@ def train(
 
     if resume:
         check_unchanged(path, config)
+    else:
+        check_place(path, config)
     check(config, fresh=not (resume and (path / LAST).exists()))
     compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
     with group.one_by_one():

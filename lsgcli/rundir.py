@@ -69,7 +69,7 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
     Raises:
         RunInUseError: another process uses the directory, or it contains a run and neither ``force`` nor ``resume`` is given.
         ConfigError: there is no run to resume.
-        StorageError: it cannot be created or written.
+        StorageError: it cannot be created or written, or one of its files is a symbolic link.
     """
 
     def __init__(self, path: Path, *, force: bool = False, resume: bool = False):
@@ -140,6 +140,8 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
     nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not nearest.is_dir():
         raise files.storage_error(NotADirectoryError(20, f"{nearest} is not a folder"), path)
+    for file in (*(path / name for name in sorted(FILES | {LOGS})), *path.glob(f"{LOGS}/*")):
+        files.check_no_link(file)
     has_run = is_run(path)
     if resume and not has_run:
         raise ConfigError(

@@ -185,15 +185,19 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
 
     Raises:
         RunInUseError: ``root`` contains other files, or the study has other settings.
-        ConfigError: the driver of the database is not installed, another version of Optuna wrote it, or its path contains a ``?``.
-        StorageError: the database cannot be opened.
+        ConfigError: the driver of the database is not installed, another version of Optuna wrote it, its path contains a ``?``, or
+            ``root`` is in the folder of the data.
+        StorageError: the database cannot be opened, or is a symbolic link.
     """
+    run.check_place(root, search.config({}))
     place = storage or str(root / STUDY)
     if "://" not in place and "?" in place:
         raise ConfigError(
             f"{place}: found a ?, which the URL of an SQLite file cannot contain", hint="Choose another --out or --storage."
         )
-    file = Path(place.removeprefix("sqlite:///")).resolve()
+    file = Path(place.removeprefix("sqlite:///"))
+    files.check_no_link(file)  # SQLite would follow it
+    file = file.resolve()
     own = (STUDY, file.name) if file.parent == root.resolve() else (STUDY,)  # SQLite adds to these names
     others = [path.name for path in root.glob("[!.]*") if path.name not in (TRIALS, BEST) and not path.name.startswith(own)]
     if others:
@@ -358,6 +362,7 @@ class Worker:
     def _train(self, trial: optuna.Trial, config: RunConfig, path: Path) -> float:
         while in_use(path):  # by a process that is alive, but was suspended for longer than GRACE
             self._pause()
+        files.check_no_link(path, self.root)
         end = read_result(path)
         if is_run(path):
             run.check_same(path, config)

@@ -137,7 +137,7 @@ class Launch:
     @contextmanager
     def _book(self) -> Iterator[Book]:
         """The entry of jobs.json, locked against other commands and written at the end of the block."""
-        files.make_folder(self.root / FOLDER)
+        files.make_folder(self.root / FOLDER, self.root)
         with files.locked(self.root / FOLDER / ".lock", "waiting for another command that submits jobs"):
             books = self._read()
             yield books[self.name]

@@ -13,7 +13,9 @@ from lsgcli.ablation.paper import TABLES
 from lsgcli.ablation.plan import Plan, Variant, folder_name, folder_of, grid, text_of
 from lsgcli.config import FIELDS
 from lsgcli.errors import ConfigError
+from lsgcli.files import check_no_link
 from lsgcli.resolve import assignments, parse_all, ranges, resolve_rows
+from lsgcli.rundir import read_result
 
 MOST = 10_000  # runs of an ablation
 log = logging.getLogger("lsg")
@@ -33,7 +35,8 @@ def plan(
         root: folder of the runs. Default: derived from the settings.
 
     Raises:
-        ConfigError: a text or a setting is invalid, or there are too many runs.
+        ConfigError: a text or a setting is invalid, there are too many runs, or they are in the folder of the data.
+        StorageError: the directory of an unfinished run is a symbolic link.
         RunInUseError: a directory contains a different run.
         CheckpointError: a checkpoint that a run starts from cannot be read.
     """
@@ -64,7 +67,10 @@ def plan(
     planned = Plan(root or folder_of(list(rows)), chosen, tuple(numbers), table)
     for resolved in rows:
         run.check(resolved)
+        run.check_place(planned.root, resolved)
     for cell in planned.cells():
+        if read_result(cell.path) is None:
+            check_no_link(cell.path, planned.root)
         check_same(cell)
     return planned
 

@@ -25,7 +25,7 @@ from typing import IO, Any
 import lsgcli
 from lsgcli.data.guard import FULL, foreign
 from lsgcli.errors import DataError, StorageError
-from lsgcli.files import making_folder, storage_error, sync_folder
+from lsgcli.files import check_no_link, make_folder, making_folder, open_in_place, storage_error, sync_folder
 
 log = logging.getLogger("lsg")
 TIMEOUT = 30.0  # seconds without a byte
@@ -120,6 +120,8 @@ def fetch(files: Sequence[RemoteFile], folder: Path, progress: Progress | None =
                 raise DataError(f"{folder / file.name}: {problem}", hint=hint)
         for number, file in enumerate(lacking):
             part, problems = folder / f"{file.name}.part", []
+            for path in (part, folder / file.name):
+                check_no_link(path)
             for url in file.urls:
                 if (problem := _from(url, file, part, progress)) is None:
                     break
@@ -190,7 +192,7 @@ def _save(response: Any, file: RemoteFile, part: Path, progress: Progress | None
     length = int(response.headers["Content-Length"] or 0)
     _check_room(part, length)
     with _writing(part):  # unbuffered, so that a killed process loses no data
-        out = open(part, "ab" if response.status == 206 else "wb", buffering=0)  # noqa: SIM115
+        out = open_in_place(part, "ab" if response.status == 206 else "wb")
     with out:
         done = out.tell()
         total = done + length if length else 0
@@ -262,7 +264,9 @@ def unpack(archive: Path, target: Path, progress: Progress | None = None, *, ins
         with _writing(target):
             if source.is_dir() and target.exists():
                 for name in names:
-                    (target / name).parent.mkdir(parents=True, exist_ok=True)
+                    check_no_link(target / name, target)
+                for name in names:
+                    make_folder((target / name).parent)
                     (source / name).replace(target / name)
             else:
                 source.replace(target)

@@ -189,9 +189,13 @@ def _simulated(folder: Path) -> dict[str, Any]:
     """The note of `lsg data simulate`, if it created the folder."""
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        simulation = {"seed": note["seed"], "per_class": note["per_class"], "complete": (folder / manifest.NAME).exists()}
-    except (OSError, ValueError, KeyError, TypeError):
+        simulation = {"seed": note["seed"], "per_class": note["per_class"], "complete": _is_complete(folder)}
+    except (OSError, ValueError, KeyError, TypeError, DataError):
         return {}
     if not simulation["complete"]:
         log.warning("%s: incomplete simulation; repeat its command to finish it", folder)
     return {"simulated": simulation}
+
+
+def _is_complete(folder: Path) -> bool:
+    return (folder / manifest.NAME).exists() and NOTE in manifest.read(folder)

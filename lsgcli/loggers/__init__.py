@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import secrets
+import shutil
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -66,8 +67,21 @@ class Source:
 
     def __init__(self, run: RunFiles):
         self.run = run
-        self.folder = run.path / LOGS
         self.name = "-".join(run.path.resolve().parts[-2:])
+
+    @property
+    def folder(self) -> Path:
+        """The folder for files of loggers in the run directory, which exists."""
+        folder = self.run.path / LOGS
+        files.make_folder(folder, self.run.path)
+        return folder
+
+    def new_folder(self, name: str) -> Path:
+        """A folder in :attr:`folder`, without the files of an earlier log."""
+        folder = self.folder / name
+        files.check_no_link(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        return folder
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -79,7 +93,6 @@ class Source:
         """Identifier of the run in programs that record many; a run that replaces another has a new one."""
         file = self.folder / "id"
         if not file.exists():
-            files.make_folder(self.folder)
             files.write_text(file, secrets.token_hex(4))
         return file.read_text(encoding="utf-8")
 
@@ -102,15 +115,14 @@ class Source:
 
     def end(self, record: Mapping[str, Any]) -> End:
         """The records of the finished run; ``record`` is that of its end."""
-        from lsgcli.report.drawing import embedded_font, png
+        from lsgcli.report.drawing import embedded_font, save_as
         from lsgcli.report.steps import over_epochs
 
         pictures = {}
-        files.make_folder(self.folder)
         with embedded_font() as font:
             for name, drawing in over_epochs(self.flow()).items():
                 pictures[name] = self.folder / f"{name}.png"
-                pictures[name].write_bytes(png(drawing, font))
+                save_as(drawing, pictures[name], font)
         full = json.loads((self.run.path / FULL_FLOW).read_text(encoding="utf-8"))
         return End(
             self.epochs()[-1],

@@ -168,6 +168,11 @@ class Dataset(ABC):
         """The folder that contains the data: :attr:`root`, or a folder below it."""
         return self.root
 
+    @property
+    def class_folders(self) -> tuple[Path, ...]:
+        """The folders of which every subfolder is a class, if there are such."""
+        return ()
+
     @abstractmethod
     def load(self, sample: Sample) -> np.ndarray:
         """One prepared sample: frames (T, C, S, S), uint8 or float16, or an image (C, S, S), uint8.
