@@ -65,7 +65,11 @@ def sections(record: Record) -> dict[str, Rows]:
             (name, [NOTHING if value is None else str(value) for value in values])
             for name, values in record["settings"].items()
         ],
-        "result": [(title, [cell(run) for run in record["runs"]]) for title, cell in RESULT],
+        "result": [
+            (title, cells)
+            for title, cells in ((title, [cell(run) for run in record["runs"]]) for title, cell in RESULT)
+            if any(cell != NOTHING for cell in cells)
+        ],
         "gradient flow: coverage, |dL/dW|": [
             (name, [_flow(own.get(name)) for own in by_name]) for name in dict.fromkeys(name for own in by_name for name in own)
         ],
@@ -82,6 +86,8 @@ RESULT: tuple[tuple[str, Callable[[Record], str]], ...] = (
     ("  of last epoch", lambda run: _number(run["test_accuracy_last"])),
     ("  of best epoch", lambda run: _number(run["test_accuracy_best"])),
     ("best epoch", lambda run: NOTHING if run["best_epoch"] is None else f"{run['best_epoch'] + 1} by {run['best_chosen_on']}"),
+    ("val accuracy", lambda run: _number(run.get("val_accuracy"))),
+    ("  of best epoch", lambda run: _number(run["best_val_accuracy"])),
     ("train loss", lambda run: _number(run["train_loss"])),
     ("epochs", lambda run: f"{run['epochs']}/{run['of']}" + ("" if run["state"] == "finished" else f" {run['state']}")),
     ("training, seconds", lambda run: _number(run["seconds"], ".1f")),
