@@ -88,7 +88,7 @@ def _record(run: Path, config: RunConfig) -> dict[str, Any]:
         "method": config.method,
         "state": state,
         "reason": result.get("diverged"),
-        "epochs": len(lines),
+        "epochs": last.get("epoch", -1) + 1,
         "of": config.epochs,
         **{name: result.get(name) for name in RESULT},
         "train_loss": last.get("train_loss"),

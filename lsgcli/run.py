@@ -22,7 +22,7 @@ from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
-from lsgcli.errors import ConfigError, DivergedError, RunInUseError
+from lsgcli.errors import ConfigError, DataError, DivergedError, RunInUseError
 from lsgcli.models.base import SpikingNet
 from lsgcli.ranks import here
 from lsgcli.report.page import run_page
@@ -166,6 +166,25 @@ def check_unchanged(path: Path, config: RunConfig) -> None:
         )
 
 
+def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
+    """Check that the files of the data are those with which the run in ``path`` began, by size, and if their times differ by content.
+
+    Raises:
+        DataError: a file has another size, or one of 32 samples per part has another content.
+    """
+    stored = read_facts(path)
+    began, where = stored.get("data_files") or {}, config.data_dir or config.dataset
+    if not began or began == bundle.files:  # of an earlier version, or unchanged
+        return
+    changed = "of other sizes" if began["sizes"] != bundle.files["sizes"] else "with other contents"
+    if changed == "of other sizes" or stored["data_digest"] != bundle.content_digest():
+        raise DataError(
+            f"{where}: found files {changed}, expected those with which the run {path} began",
+            hint="Restore them (`lsg data verify` names changed files, if there is a SHA256SUMS), or start a new run.",
+        )
+    log.warning("%s: found files with other times than when the run began, but the same sizes and, in a sample, contents", where)
+
+
 def is_stopped(path: Path, config: RunConfig) -> bool:
     """Whether ``path`` contains an unfinished run with the same settings, which repeating its command continues.
 
@@ -217,6 +236,8 @@ def train(
     compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
     with group.one_by_one():
         bundle = prepare(config, splits, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
+    if resume:
+        check_data(path, config, bundle)
     _check_shares(config, bundle, group)
     if not group.is_main:
         group.agree("opened", lambda: None)  # rank 0 has opened the run
@@ -363,6 +384,7 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
         "samples": bundle.sizes(),
         "data": bundle.info,
         "data_digest": bundle.content_digest(),
+        "data_files": dict(bundle.files),
     }
 
 

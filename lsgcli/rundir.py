@@ -15,6 +15,7 @@ runs/<dataset>-<arch>-<method>/<UTC time>-s<seed>-<tail>/
 import contextlib
 import datetime
 import json
+import logging
 import secrets
 import shutil
 from pathlib import Path
@@ -24,6 +25,7 @@ from lsgcli import files
 from lsgcli.config import RunConfig, from_dict
 from lsgcli.errors import ConfigError, LsgError, RunInUseError, StorageError
 
+log = logging.getLogger("lsg")
 RUNS = Path("runs")
 CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW = "config.json", "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"
 BEST, LAST, REPORT, RESULT = "best.safetensors", "last.safetensors", "report.html", "result.json"
@@ -48,6 +50,7 @@ class RunFiles:
 
     def __init__(self, path: Path):
         self.path = path
+        self._lines: dict[Path, list[dict[str, Any]]] = {}  # of the files with a line per epoch
 
     config_file = property(lambda self: self.path / CONFIG)
     metrics_file = property(lambda self: self.path / METRICS)
@@ -56,6 +59,15 @@ class RunFiles:
     last = property(lambda self: self.path / LAST)
     report = property(lambda self: self.path / REPORT)
     result = property(lambda self: self.path / RESULT)
+
+    def append(self, file: Path, record: dict[str, Any]) -> None:
+        """Append a record to the file with a line per epoch; if it was deleted meanwhile, the earlier ones are written again."""
+        lines = self._lines.setdefault(file, [])
+        if lines and self.path.is_dir() and not file.exists():
+            log.warning("%s: was deleted during the run; written again", file)
+            files.write_text(file, _text(lines))
+        files.append_json_line(file, record)
+        lines.append(record)
 
 
 class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
@@ -99,14 +111,21 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
         for file in (self.metrics_file, self.gradient_flow_file):
             lines = files.read_json_lines(file)
             kept = [line for line in lines if line["epoch"] < epochs and line.get("event") != "diverged"]
+            if len(kept) < epochs:
+                log.warning("%s: found the records of %d epochs, expected %d; reports lack the others", file, len(kept), epochs)
             if file.exists():
-                files.write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
+                files.write_text(file, _text(kept))
+            self._lines[file] = kept
 
     def clear(self) -> None:
         """Remove the files of an earlier run. Call it only when the new run is about to start."""
         for name in FILES - {LOCK}:
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / LOGS, ignore_errors=True)
+
+
+def _text(lines: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(files.finite(line)) + "\n" for line in lines)
 
 
 def is_run(path: Path) -> bool:

@@ -75,7 +75,8 @@ def prepare(
     mean, std = _normalisation(dataset, train)
     if train is not None:
         train, val = hold_out(train, config.val_fraction, config.split_seed)
-    return DataBundle(names, train, val, loaded.get("test"), dataset.channels, dataset.static, mean, std, info)
+    files = {"sizes": fingerprint(dataset.samples, times=False), "stamps": fingerprint(dataset.samples)}
+    return DataBundle(names, train, val, loaded.get("test"), dataset.channels, dataset.static, mean, std, info, files)
 
 
 def _report(progress: Progress, before: int, total: int, done: int, _: int) -> None:

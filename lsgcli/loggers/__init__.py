@@ -99,8 +99,9 @@ class Source:
     def epochs(self) -> list[Epoch]:
         """The completed epochs."""
         time = datetime.datetime.fromisoformat(read_facts(self.run.path)["started"]).timestamp()
-        found = []
-        for record, layers in zip(files.read_json_lines(self.run.metrics_file), self.flow(), strict=False):
+        found, flow = [], {line["epoch"]: line for line in self.flow()}
+        for record in files.read_json_lines(self.run.metrics_file):
+            layers = flow.get(record["epoch"], {"layers": []})
             time += record["seconds"]
             values = {name: value for name, value in record.items() if name != "epoch"}
             for layer in layers["layers"]:

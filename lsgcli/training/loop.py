@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from lsgcli import checkpoint, files, memory, models, registry
+from lsgcli import checkpoint, memory, models, registry
 from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.hooks import observing
 from lsgcli.checkpoint import Checkpoint
@@ -308,8 +308,8 @@ class Trainer:
         if self.average:
             record[f"raw_{self.chosen_on}_accuracy"] = self._evaluate(self.eval_split, self.model).accuracy
         if self.group.is_main:
-            files.append_json_line(self.run.metrics_file, record)
-            files.append_json_line(self.run.gradient_flow_file, {"epoch": state.epoch, "layers": flow})
+            self.run.append(self.run.metrics_file, record)
+            self.run.append(self.run.gradient_flow_file, {"epoch": state.epoch, "layers": flow})
         state.next_epoch()
         if is_best and self.group.is_main:
             checkpoint.save(self.run.best, self._checkpoint({}))
@@ -412,7 +412,7 @@ class Trainer:
         if self.group.is_main:
             table = memory.if_it_fits(lambda: self._inspect(index)) or {"layers": []}
             where = {"event": "diverged", "epoch": state.epoch, "step": index}
-            files.append_json_line(self.run.gradient_flow_file, {**where, **table, **{k: str(v) for k, v in values.items()}})
+            self.run.append(self.run.gradient_flow_file, {**where, **table, **{k: str(v) for k, v in values.items()}})
             checkpoint.save(self.run.path / DIVERGED, self._checkpoint({}))
             self.emit({**where, "message": message, "cause": cause, "table": table})
         raise DivergedError(message, hint=f"{cause} The gradient flow of this batch is in {self.run.gradient_flow_file}.")
