@@ -103,7 +103,8 @@ def check_place(path: Path, config: RunConfig) -> None:
     for folder in registry.get("dataset", config.dataset)(config).class_folders:
         if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
             raise ConfigError(
-                f"{path}: is inside the folder of the data {folder}, where it would be read as a class", hint="Choose another --out."
+                f"{path}: is inside the folder of the data {folder}, where it would be read as a class",
+                hint="Choose another --out.",
             )
 
 
@@ -182,7 +183,9 @@ def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
             f"{where}: found files {changed}, expected those with which the run {path} began",
             hint="Restore them (`lsg data verify` names changed files, if there is a SHA256SUMS), or start a new run.",
         )
-    log.warning("%s: found files with other times than when the run began, but the same sizes and, in a sample, contents", where)
+    log.warning(
+        "%s: found files with other times than when the run began, but the same sizes and, in a sample, contents", where
+    )
 
 
 def is_stopped(path: Path, config: RunConfig) -> bool:

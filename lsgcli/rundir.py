@@ -23,7 +23,7 @@ from typing import Any
 
 from lsgcli import files
 from lsgcli.config import RunConfig, from_dict
-from lsgcli.errors import ConfigError, LsgError, RunInUseError, StorageError
+from lsgcli.errors import ConfigError, LsgError, RunInUseError, StorageError, counted
 
 log = logging.getLogger("lsg")
 RUNS = Path("runs")
@@ -112,7 +112,9 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
             lines = files.read_json_lines(file)
             kept = [line for line in lines if line["epoch"] < epochs and line.get("event") != "diverged"]
             if len(kept) < epochs:
-                log.warning("%s: found the records of %d epochs, expected %d; reports lack the others", file, len(kept), epochs)
+                log.warning(
+                    "%s: found records of %s, expected %d; reports lack the others", file, counted(len(kept), "epoch"), epochs
+                )
             if file.exists():
                 files.write_text(file, _text(kept))
             self._lines[file] = kept

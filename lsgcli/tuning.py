@@ -26,7 +26,7 @@ from lsgcli import __version__, files, run
 from lsgcli.config import FIELDS, RunConfig, base_type, option_name, without_effect
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError, Stopped, StorageError, install_hint
 from lsgcli.memory import is_out_of_memory
-from lsgcli.resolve import as_toml, assignments, parse_all, resolve_rows
+from lsgcli.resolve import as_toml, assignments, of_number, parse_all, resolve_rows
 from lsgcli.rundir import RUNS, in_use, is_run, read_result
 from lsgcli.training.loop import Emit
 from lsgcli.training.signals import StopRequest
@@ -162,7 +162,7 @@ def _axis(name: str, text: str) -> tuple[Axis, list[str]]:
     values, problems = parse_all(name, text.removeprefix("log:").split(":") if is_range else text.split(","))
     axis, expected = Axis(text, values, scale), ""
     if problems:
-        return axis, problems
+        return axis, of_number("--search", name, text, FORM) or problems
     if is_range and (len(values) != 2 or values[0] >= values[1]):
         expected = "LOW:HIGH with LOW below HIGH"
     elif is_range and FIELDS[name].metadata["check"]:

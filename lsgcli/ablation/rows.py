@@ -14,10 +14,11 @@ from lsgcli.ablation.plan import Plan, Variant, folder_name, folder_of, grid, te
 from lsgcli.config import FIELDS
 from lsgcli.errors import ConfigError
 from lsgcli.files import check_no_link
-from lsgcli.resolve import assignments, parse_all, ranges, resolve_rows
+from lsgcli.resolve import assignments, of_number, parse_all, ranges, resolve_rows
 from lsgcli.rundir import read_result
 
 MOST = 10_000  # runs of an ablation
+FORM = "KEY=VALUE,VALUE,..."
 log = logging.getLogger("lsg")
 
 
@@ -93,11 +94,11 @@ def _variants(table: str | None, axes: Sequence[str]) -> tuple[tuple[Variant, ..
 def _axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """Setting -> values, from texts such as ``T=2,4``."""
     refused = {"seed": "expected another setting; use --seeds for seeds"}
-    found, problems = assignments("--grid", texts, "KEY=VALUE,VALUE,...", refused)
+    found, problems = assignments("--grid", texts, FORM, refused)
     axes = {}
     for name, values in found.items():
         axes[name], invalid = parse_all(name, values.split(","))
-        problems += invalid
+        problems += invalid and (of_number("--grid", name, values, FORM) or invalid)
     if problems:
         raise ConfigError("\n".join(problems))
     return axes

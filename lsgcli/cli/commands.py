@@ -61,6 +61,15 @@ class Page:
                 parameter.default = False
         return parameters
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            parsed: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        except typer.BadParameter as error:
+            if problems := getattr(error.__cause__, "errors", None):  # of pydantic, whose message does not name the value
+                error.message = f"found {problems()[0]['input']!r}. {error.message}"
+            raise
+        return parsed
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 import lsgcli
 from lsgcli import files, registry
-from lsgcli.errors import LsgError, Stopped, require
+from lsgcli.errors import LsgError, Stopped, counted, require
 from lsgcli.rundir import FULL_FLOW, LOGS, RunFiles, read_facts
 from lsgcli.settings import listed
 
@@ -199,7 +199,7 @@ class Loggers(contextlib.AbstractContextManager["Loggers"]):
     def _copy(self, logger: Logger, record: dict[str, Any]) -> None:
         epochs = self.source.epochs()
         if logger.logged > len(epochs):
-            raise LsgError(f"its log has {logger.logged} epochs, expected at most the {len(epochs)} of the run")
+            raise LsgError(f"its log has {counted(logger.logged, 'epoch')}, expected at most the {len(epochs)} of the run")
         for epoch in epochs[logger.logged :]:
             logger.epoch(epoch)
             logger.logged += 1

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lsgcli import comparison
+from lsgcli.errors import counted
 from lsgcli.report.tables import NOTHING, aligned, letters, problems
 
 Record = Mapping[str, Any]  # as returned by lsgcli.comparison.compare
@@ -127,7 +128,7 @@ def page(record: Record) -> str:
     return page.document(
         "comparison.html",
         {"comparison": dict(record), "flows": found},
-        title=f"Comparison of {len(runs)} runs",
+        title=f"Comparison of {counted(len(runs), 'run')}",
         runs=[(letter, run, _state(run)) for letter, run in runs],
         sections=sections(record),
         charts=charts,

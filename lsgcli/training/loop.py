@@ -271,7 +271,7 @@ class Trainer:
         diverged, loss, norm, number = step.read()
         if diverged:
             found = f"loss {loss:g}, gradient norm {norm:g}, expected finite values; the weights were not updated"
-            self._diverged(step.batch, f"step {step.batch}: found {found}", {"loss": loss, "grad_norm": norm})
+            self._diverged(step.batch, f"step {step.batch + 1}: found {found}", {"loss": loss, "grad_norm": norm})
         self.agreed_signal = int(number) if self.group.size > 1 else 0
 
     def _settle(self) -> None:
@@ -408,7 +408,7 @@ class Trainer:
     def _diverged(self, index: int, problem: str, values: Mapping[str, float]) -> None:
         """Record the gradient flow of a batch and the values that are not finite, save the current weights, and raise an error."""
         state = self.state
-        message, cause = f"epoch {state.epoch}, {problem}", self._likely_cause()
+        message, cause = f"epoch {state.epoch + 1}, {problem}", self._likely_cause()  # records count from 0
         if self.group.is_main:
             table = memory.if_it_fits(lambda: self._inspect(index)) or {"layers": []}
             where = {"event": "diverged", "epoch": state.epoch, "step": index}

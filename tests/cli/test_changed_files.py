@@ -94,6 +94,6 @@ def test_records_deleted_while_stopped_are_missed(train, lsg):
     os.unlink("run/metrics.jsonl")
     result = lsg("train", "--resume", "run", "--epochs", "3")
     assert result.exit_code == 0, result.stderr
-    assert "metrics.jsonl: found the records of 0 epochs, expected 2" in result.stderr
+    assert "metrics.jsonl: found records of 0 epochs, expected 2" in result.stderr
     (run,) = json.loads(lsg("compare", "run", "--json").stdout)["runs"]
     assert (run["epochs"], run["of"]) == (3, 3)
