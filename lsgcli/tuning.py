@@ -196,7 +196,8 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
             f"{place}: found a ?, which the URL of an SQLite file cannot contain", hint="Choose another --out or --storage."
         )
     file = Path(place.removeprefix("sqlite:///"))
-    files.check_no_link(file)  # SQLite would follow it
+    for path in (file, root / BEST):  # SQLite would follow one
+        files.check_no_link(path)
     file = file.resolve()
     own = (STUDY, file.name) if file.parent == root.resolve() else (STUDY,)  # SQLite adds to these names
     others = [path.name for path in root.glob("[!.]*") if path.name not in (TRIALS, BEST) and not path.name.startswith(own)]

@@ -93,6 +93,8 @@ class Launch:
                 states = self._states(book)
                 due = [self.jobs[name] for name, one in states.items() if self._is_due(name, one)]
                 for job in due:
+                    for suffix in (".log", ".lock", ".json"):
+                        files.check_no_link(job.file(suffix))
                     job.file(".json").unlink(missing_ok=True)
                 submitted = self.launcher.submit(due) if due else {}
                 book["ids"] |= submitted

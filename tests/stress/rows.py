@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
 MODULES = ("writing", "reading", "training", "refusals", "breakdowns", "fuzz", "data", "samples", "contract", "steps")
-MODULES += ("predicting", "ranks", "launchers", "services", "surroundings")
+MODULES += ("predicting", "ranks", "launchers", "services", "surroundings", "links")
 PACKAGES = ("torch", "numpy", "safetensors", "lsgcli")
 KEPT = 20  # problems of a row that its record describes
 

@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -217,9 +218,10 @@ def test_more_of_each_class_are_added(source, tmp_path, more, monkeypatch):
     simulate_folder(source, out, per_class=1, workers=0)
     (out / "mine").write_bytes(b"mine")
     manifest.write(out, [out / "mine"], extend=True)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(simulate.files, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
-        simulate_folder(source, out, per_class=more, workers=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(simulate.files, "write_json", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            simulate_folder(source, out, per_class=more, workers=0)
     assert manifest.read(out).keys() == {"mine"}
     assert simulate_folder(source, out, per_class=1, workers=0)["kept"] == 0  # they were moved
     result = simulate_folder(source, out, per_class=more, workers=0)
