@@ -161,8 +161,7 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
     nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not nearest.is_dir():
         raise files.storage_error(NotADirectoryError(20, f"{nearest} is not a folder"), path)
-    for file in (*(path / name for name in sorted(FILES | {LOGS})), *path.glob(f"{LOGS}/*")):
-        files.check_no_link(file)
+    check_links(path)
     has_run = is_run(path)
     if resume and not has_run:
         raise ConfigError(
@@ -185,6 +184,16 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
         probe.unlink(missing_ok=True)  # another process may have removed it
     except OSError as error:
         raise files.storage_error(error, path) from error
+
+
+def check_links(path: Path) -> None:
+    """Check that no file of the run in ``path`` is a symbolic link, which may lead out of it.
+
+    Raises:
+        StorageError: one of them is.
+    """
+    for file in (*(path / name for name in sorted(FILES | {LOGS})), *path.glob(f"{LOGS}/*")):
+        files.check_no_link(file)
 
 
 def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:

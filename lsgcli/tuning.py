@@ -27,7 +27,7 @@ from lsgcli.config import FIELDS, RunConfig, base_type, option_name, without_eff
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError, Stopped, StorageError, install_hint
 from lsgcli.memory import is_out_of_memory
 from lsgcli.resolve import as_toml, assignments, of_number, parse_all, resolve_rows
-from lsgcli.rundir import RUNS, in_use, is_run, read_result
+from lsgcli.rundir import RUNS, check_links, in_use, is_run, read_result
 from lsgcli.training.loop import Emit
 from lsgcli.training.signals import StopRequest
 
@@ -364,6 +364,7 @@ class Worker:
         while in_use(path):  # by a process that is alive, but was suspended for longer than GRACE
             self._pause()
         files.check_no_link(path, self.root)
+        check_links(path)
         end = read_result(path)
         if is_run(path):
             run.check_same(path, config)
