@@ -113,7 +113,7 @@ def test_info_lists_what_cannot_be_read(lsg, copied):
     result = lsg("data", "info", copied, "--json", "--workers", "0")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["recordings"] == 5
-    assert "1 recordings cannot be read" in result.stderr
+    assert "1 recording cannot be read" in result.stderr
     assert "cifar10_cat_0.aedat: byte 14" in result.stderr
     strict = lsg("data", "info", copied, "--json", "--strict", "-q", "--workers", "0")
     assert strict.exit_code == 3
