@@ -180,10 +180,10 @@ def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
     began, where = stored.get("data_files") or {}, config.data_dir or config.dataset
     if not began or began == bundle.files:  # of an earlier version, or unchanged
         return
-    changed = "of other sizes" if began["sizes"] != bundle.files["sizes"] else "with other contents"
-    if changed == "of other sizes" or stored["data_digest"] != bundle.content_digest():
+    others = began["sizes"] != bundle.files["sizes"]
+    if others or stored["data_digest"] != bundle.content_digest():
         raise DataError(
-            f"{where}: found files {changed}, expected those with which the run {path} began",
+            f"{where}: found {'other files, or files of other sizes' if others else 'files with other contents'}, expected those with which the run {path} began",
             hint="Restore them (`lsg data verify` names changed files, if there is a SHA256SUMS), or start a new run.",
         )
     log.warning(
