@@ -17,10 +17,13 @@ Flow = dict[str, Any]  # a gradient-flow record
 def find(paths: Iterable[Path]) -> list[Path]:
     """The runs at the given paths, without duplicates. A path is a run directory, a file in one, or a folder that contains runs.
 
+    Other files and folders, such as those of ``runs/*/*`` that belong to an ablation, are skipped with a warning.
+
     Raises:
-        ConfigError: a path contains no run.
+        ConfigError: a path does not exist, or none of them contains a run.
     """
     found: dict[Path, Path] = {}  # by their real paths
+    skipped = []
     for path in paths:
         folder = path.parent if path.is_file() else path
         runs = [folder] if is_run(folder) else []
@@ -29,14 +32,24 @@ def find(paths: Iterable[Path]) -> list[Path]:
             runs = list(below)
             for message in unreadable:
                 log.warning("Skipped: %s.", message)
-        if not runs:
-            raise ConfigError(
-                f"{path}: found no run, expected a run directory, a checkpoint in one, or a folder that contains runs",
-                hint="`ls -d runs/*/*` lists runs.",
-            )
+        if not (runs or path.exists()):
+            raise _no_run(path)
+        skipped += [] if runs else [path]
         for run in runs:
             found.setdefault(run.resolve(), run)
+    if skipped and not found:
+        raise _no_run(skipped[0])
+    if skipped:
+        log.warning("Skipped, as they are no runs: %s", ", ".join(map(str, skipped)))
     return list(found.values())
+
+
+def _no_run(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path}: found {'no run' if path.exists() else 'no such file or folder'}, "
+        "expected a run directory, a checkpoint in one, or a folder that contains runs",
+        hint="`lsg compare runs` compares all runs in or below a folder.",
+    )
 
 
 def compare(runs: Sequence[Path]) -> dict[str, Any]:
@@ -47,7 +60,7 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
         ``method``, ``state`` (``finished``, ``diverged``, ``running`` or ``stopped``), ``reason`` of divergence, finished ``epochs``
         ``of`` planned ones; test ``accuracy``, ``test_accuracy_last``, ``test_accuracy_best``, ``best_epoch`` (from 0) and
         ``best_chosen_on``, None if not finished; ``train_loss`` and ``val_accuracy`` or ``test_accuracy`` of the last epoch;
-        ``seconds`` of all epochs; ``layers``: gradient-flow measures of the final network, of the diverged batch, or of the last
+        ``best_val_accuracy`` of all epochs so far, None without a validation split; ``seconds`` of all epochs; ``layers``: gradient-flow measures of the final network, of the diverged batch, or of the last
         epoch.
 
     Raises:
@@ -90,11 +103,12 @@ def _record(run: Path, config: RunConfig) -> dict[str, Any]:
         "method": config.method,
         "state": state,
         "reason": found.get("diverged"),
-        "epochs": len(lines),
+        "epochs": last.get("epoch", -1) + 1,
         "of": config.epochs,
         **{name: found.get(name) for name in RESULT},
         "train_loss": last.get("train_loss"),
         **{name: last[name] for name in ("val_accuracy", "test_accuracy") if name in last},
+        "best_val_accuracy": max((line["val_accuracy"] for line in lines if "val_accuracy" in line), default=None),
         "seconds": round(sum(line.get("seconds", 0.0) for line in lines), 3),
         "layers": [
             {name: value for name, value in layer.items() if not isinstance(value, (list, dict))}

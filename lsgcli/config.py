@@ -26,7 +26,7 @@ def _sensor(text: str) -> str | None:
     return None if fits else f"WIDTHxHEIGHT in pixels, such as 128x128, at most {SENSOR} each"
 
 
-FROM_FILES = having("dataset", "embedded", "a --dataset read from files", wanted=False)
+FROM_FILES = having("dataset", "embedded", "a --dataset read from files, such as event-folder or image-folder", wanted=False)
 RECORDINGS = having("dataset", "static", "a --dataset of recordings", wanted=False)
 WINDOW = RECORDINGS & when("slicing", "window")
 RESNET19 = having("arch", "has_residual", "--arch resnet19")
@@ -514,7 +514,7 @@ def without_effect(given: Mapping[str, Any], configs: Sequence[RunConfig]) -> li
     """One line for each setting in ``given`` that has no effect in any run of ``configs``; empty if all have one."""
     rules: dict[str, Applies | None] = {name: FIELDS[name].metadata["applies"] for name in given}
     return [
-        f"{option_name(name)}: found {given[name]}, which has no effect here, expected {rule.words}"
+        f"{option_name(name)}: found {given[name]!r}, which has no effect here, expected {rule.words}"
         for name, rule in rules.items()
         if rule and not any(rule.to(config) for config in configs)
     ]

@@ -20,6 +20,11 @@ _meanings = {
 }
 
 
+def counted(number: int, what: str) -> str:
+    """``1 file``, ``2,000 files``."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 class LsgError(Exception):
     """Base class of expected errors. A subclass declares its exit status and the meaning of the status."""
 

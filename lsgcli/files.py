@@ -1,6 +1,7 @@
 """Atomic writes, and locks between processes. A reader sees either the complete old file or the complete new one.
 
-A function that writes raises :class:`StorageError` if a file or folder cannot be written; an existing one is then unchanged.
+A function that writes raises :class:`StorageError` if a file or folder cannot be written; an existing one is then unchanged. It does not
+write through a symbolic link, whose target may lie anywhere (:func:`check_no_link`).
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from lsgcli.errors import LsgError, StorageError
 
@@ -33,6 +34,7 @@ def replacing(target: Path, *, folder: bool = False) -> Iterator[Path]:
         folder: whether it is a folder; the temporary folder exists when the block begins.
     """
     target = target if target.name else target.absolute()
+    check_no_link(target)
     temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name[-50:]}")  # a name has at most 255 bytes
     try:
         if folder:
@@ -67,7 +69,7 @@ def write_json(target: Path, value: Any) -> None:
 def append_json_line(target: Path, value: Any) -> None:
     """Append a line to a JSONL file."""
     try:
-        with open(target, "a", encoding="utf-8") as stream:
+        with open_in_place(target, "a") as stream:
             stream.write(json.dumps(finite(value)) + "\n")
     except OSError as error:
         raise storage_error(error, target) from error
@@ -96,6 +98,48 @@ def _refuse_special(path: Path, mode: int) -> None:
         raise OSError(errno.EINVAL, f"found {found}, expected a regular file", str(path))
 
 
+def open_in_place(target: Path, mode: str) -> IO[Any]:
+    """Open ``target`` to append to it or write it anew, rather than to replace it when it is complete.
+
+    Args:
+        mode: ``a``, ``w``, ``ab`` or ``wb``. Text is UTF-8 with line breaks as written; bytes are not buffered.
+
+    Raises:
+        StorageError: it is a symbolic link.
+        OSError: it cannot be opened, or is a FIFO or a device.
+    """
+    check_no_link(target)
+    binary = "b" in mode
+    text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": ""}
+    return open(target, mode, buffering=0 if binary else -1, opener=_open_regular, **text)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    # O_NONBLOCK, because opening a FIFO waits for a reader otherwise
+    descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file")
+
+
+def check_no_link(path: Path, inside: Path | None = None) -> None:
+    """Check that ``path`` is no symbolic link.
+
+    Args:
+        inside: a folder above ``path``; those between them are checked too.
+
+    Raises:
+        StorageError: one of them is a link.
+    """
+    for one in (path, *(folder for folder in path.parents if inside in folder.parents)):
+        if one.is_symlink():
+            raise StorageError(
+                f"{one}: found a symbolic link, expected {'a file or folder' if one is path else 'a folder'} of its own",
+                hint="Remove the link: lsg writes nothing through it.",
+            )
+
+
 def finite(value: Any) -> Any:
     """``value`` with NaN and infinity, which JSON does not support, replaced by None."""
     if isinstance(value, dict):
@@ -105,8 +149,14 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents."""
+def make_folder(folder: Path, inside: Path | None = None) -> None:
+    """Create a folder and its parents.
+
+    Args:
+        inside: a folder above it, such as a run directory: neither ``folder`` nor a folder between them may be a link.
+    """
+    if inside is not None:
+        check_no_link(folder, inside)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -137,6 +187,7 @@ def locked(path: Path, busy: str | LsgError) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # takes 30 ms
 
+    check_no_link(path)
     lock = FileLock(path, mode=0o666 & ~_umask(), fallback_to_soft=False)
     try:
         try:

@@ -80,8 +80,8 @@ def check_output(
 ) -> None:
     """Check that a command may write a file or folder given by the user, before the command starts its work.
 
-    An output never replaces an input of the command, a checkpoint, a file of a run, or a file of another kind. It replaces any
-    other file only with ``force``. Other files in an output folder are kept.
+    An output never replaces an input of the command, a checkpoint, a file of a run, a symbolic link, or a file of another kind. It
+    replaces any other file only with ``force``. Other files in an output folder are kept.
 
     Args:
         target: the path given by the user.
@@ -113,6 +113,8 @@ def check_output(
         raise ConfigError(f"{name}: found {found}, expected {expected}", hint=ANOTHER)
     if protected := _protection(target, inputs):
         raise ConfigError(f"{name}: {protected}", hint=ANOTHER)
+    if found == "a file" and target.is_symlink():
+        raise ConfigError(f"{name}: found a symbolic link, expected {expected}", hint=ANOTHER)
     if found == "a file":
         beginning = _beginning(target, 64)
         if beginning and not re.match(BEGINNINGS.get(target.suffix.lower(), b""), beginning, re.DOTALL):

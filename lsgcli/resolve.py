@@ -13,7 +13,7 @@ from lsgcli import recipes, registry, schema
 from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, base_type, check, without_effect
 from lsgcli.errors import ConfigError
 from lsgcli.rundir import CONFIG, Facts
-from lsgcli.settings import all_at_once
+from lsgcli.settings import EXPECTED, all_at_once
 
 HINT = "Give a TOML file, or the config.json of a run."
 LARGEST = 1 << 22  # bytes of a settings file
@@ -148,7 +148,7 @@ def from_environment(environment: Mapping[str, str], takes: Collection[str] = FI
             try:
                 found[name] = parse(name, text)
             except ValueError:
-                problems.append(f"{variable}: found {text!r}, expected {base_type(name).__name__}")
+                problems.append(f"{variable}: found {text!r}, expected {EXPECTED[base_type(name)]}")
     return _valid(found, "environment: ", problems)
 
 
@@ -211,6 +211,13 @@ def parse_all(name: str, texts: Iterable[str]) -> tuple[tuple[Any, ...], list[st
         except ValueError:
             values.append(text)  # rejected by check()
     return tuple(values), [problem for value in values for problem in check({name: value})]
+
+
+def of_number(option: str, name: str, text: str, form: str) -> list[str]:
+    """The problem of a text that is neither a number nor of the ``form`` of an axis, such as ``2-4``; empty for a setting that is no number."""
+    if base_type(name) not in (int, float) or "," in text or ":" in text:
+        return []
+    return [f"{option}: found {f'{name}={text}'!r}, expected {form.replace('KEY', name)}"]
 
 
 def ranges(text: str) -> list[range]:

@@ -23,7 +23,7 @@ from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
-from lsgcli.errors import ConfigError, DivergedError, RunInUseError
+from lsgcli.errors import ConfigError, DataError, DivergedError, RunInUseError
 from lsgcli.models.base import SpikingNet
 from lsgcli.ranks import here
 from lsgcli.report.page import run_page
@@ -95,6 +95,23 @@ def check(config: RunConfig, fresh: bool = True) -> None:
     )
 
 
+def check_place(path: Path, config: RunConfig) -> None:
+    """Check that a new run, or a folder of runs, and the cache are not in a folder whose subfolders are the classes of the data.
+
+    Raises:
+        ConfigError: one of them is.
+    """
+    folders = registry.get("dataset", config.dataset)(config).class_folders
+    places = {"--out": path} | ({"--cache-dir": Path(config.cache_dir)} if config.cache_dir else {})
+    for option, place in places.items():
+        for folder in folders:
+            if Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder)):
+                raise ConfigError(
+                    f"{place}: is inside the folder of the data {folder}, where it would be read as a class",
+                    hint=f"Choose another {option}.",
+                )
+
+
 def _check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
     """Check that each process gets a sample of each part of a batch."""
     assert bundle.train is not None
@@ -154,6 +171,27 @@ def check_unchanged(path: Path, config: RunConfig) -> None:
         )
 
 
+def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
+    """Check that the files of the data are those with which the run in ``path`` began, by size, and if their times differ by content.
+
+    Raises:
+        DataError: a file has another size, or one of 32 samples per part has another content.
+    """
+    stored = read_facts(path)
+    began, where = stored.get("data_files") or {}, config.data_dir or config.dataset
+    if not began or began == bundle.files:  # of an earlier version, or unchanged
+        return
+    others = began["sizes"] != bundle.files["sizes"]
+    if others or stored.get("data_digest") != bundle.content_digest():
+        raise DataError(
+            f"{where}: found {'other files, or files of other sizes' if others else 'files with other contents'}, expected those with which the run {path} began",
+            hint="Restore them (`lsg data verify` names changed files, if there is a SHA256SUMS), or start a new run.",
+        )
+    log.warning(
+        "%s: found files with other times than when the run began, but the same sizes and, in a sample, contents", where
+    )
+
+
 def is_stopped(path: Path, config: RunConfig) -> bool:
     """Whether ``path`` contains an unfinished run with the same settings, which repeating its command continues.
 
@@ -200,10 +238,14 @@ def train(
     with stop.at_once() if group.size == 1 else nullcontext():  # several processes stop together, before the same step
         if resume:
             check_unchanged(path, config)
+        else:
+            check_place(path, config)
         check(config, fresh=not (resume and (path / LAST).exists()))
         compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
         with group.one_by_one():
             bundle = prepare(config, splits, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
+        if resume:
+            check_data(path, config, bundle)
     _check_shares(config, bundle, group)
     if not group.is_main:
         group.agree("opened", lambda: None)  # rank 0 has opened the run
@@ -355,6 +397,7 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
         "samples": bundle.sizes(),
         "data": bundle.info,
         "data_digest": bundle.content_digest(),
+        "data_files": dict(bundle.files),
     }
 
 

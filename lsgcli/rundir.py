@@ -15,6 +15,7 @@ runs/<dataset>-<arch>-<method>/<UTC time>-s<seed>-<tail>/
 import contextlib
 import datetime
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -23,8 +24,9 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from lsgcli import files, registry, schema
 from lsgcli.config import RunConfig, from_dict
-from lsgcli.errors import ConfigError, LsgError, RunInUseError, StorageError
+from lsgcli.errors import ConfigError, LsgError, RunInUseError, StorageError, counted
 
+log = logging.getLogger("lsg")
 RUNS = Path("runs")
 CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW = "config.json", "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"
 BEST, LAST, REPORT, RESULT = "best.safetensors", "last.safetensors", "report.html", "result.json"
@@ -55,6 +57,13 @@ class Processes(TypedDict):
     processes: int
 
 
+class DataFiles(TypedDict):
+    """Digests of the sizes, and of sizes and times, of the files of the data."""
+
+    sizes: str
+    stamps: str
+
+
 class Facts(TypedDict):
     """The content of config.json, with the facts from :func:`lsgcli.run.facts`."""
 
@@ -65,6 +74,7 @@ class Facts(TypedDict):
     precision: NotRequired[Precision]
     sources: NotRequired[dict[str, Source]]
     data_digest: NotRequired[str]
+    data_files: NotRequired[DataFiles | None]
     extended: NotRequired[list[dict[str, Any]]]
     processes: NotRequired[list[Processes]]
 
@@ -117,6 +127,7 @@ class RunFiles:
 
     def __init__(self, path: Path):
         self.path = path
+        self._lines: dict[Path, list[dict[str, Any]]] = {}  # of the files with a line per epoch
 
     config_file = property(lambda self: self.path / CONFIG)
     metrics_file = property(lambda self: self.path / METRICS)
@@ -125,6 +136,15 @@ class RunFiles:
     last = property(lambda self: self.path / LAST)
     report = property(lambda self: self.path / REPORT)
     result = property(lambda self: self.path / RESULT)
+
+    def append(self, file: Path, record: dict[str, Any]) -> None:
+        """Append a record to the file with a line per epoch; if it was deleted meanwhile, the earlier ones are written again."""
+        lines = self._lines.setdefault(file, [])
+        if lines and self.path.is_dir() and not file.exists():
+            log.warning("%s: was deleted during the run; written again", file)
+            files.write_text(file, _text(lines))
+        files.append_json_line(file, record)
+        lines.append(record)
 
 
 class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
@@ -138,7 +158,7 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
     Raises:
         RunInUseError: another process uses the directory, or it contains a run and neither ``force`` nor ``resume`` is given.
         ConfigError: there is no run to resume.
-        StorageError: it cannot be created or written.
+        StorageError: it cannot be created or written, or one of its files is a symbolic link.
     """
 
     def __init__(self, path: Path, *, force: bool = False, resume: bool = False):
@@ -168,14 +188,23 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
         for file in (self.metrics_file, self.gradient_flow_file):
             lines = schema.read_lines(file, Line, ConfigError)
             kept = [line for line in lines if line["epoch"] < epochs and line.get("event") != "diverged"]
+            if len(kept) < epochs:
+                log.warning(
+                    "%s: found records of %s, expected %d; reports lack the others", file, counted(len(kept), "epoch"), epochs
+                )
             if file.exists():
-                files.write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
+                files.write_text(file, _text(kept))
+            self._lines[file] = kept
 
     def clear(self) -> None:
         """Remove the files of an earlier run. Call it only when the new run is about to start."""
         for name in FILES - {LOCK}:
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / LOGS, ignore_errors=True)
+
+
+def _text(lines: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(files.finite(line)) + "\n" for line in lines)
 
 
 def is_run(path: Path) -> bool:
@@ -207,6 +236,7 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
     nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not nearest.is_dir():
         raise files.storage_error(NotADirectoryError(20, f"{nearest} is not a folder"), path)
+    check_links(path)
     has_run = is_run(path)
     if resume and not has_run:
         raise ConfigError(
@@ -230,6 +260,16 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
         probe.unlink(missing_ok=True)  # another process may have removed it
     except OSError as error:
         raise files.storage_error(error, path) from error
+
+
+def check_links(path: Path) -> None:
+    """Check that no file of the run in ``path`` is a symbolic link, which may lead out of it.
+
+    Raises:
+        StorageError: one of them is.
+    """
+    for file in (*(path / name for name in sorted(FILES | {LOGS})), *path.glob(f"{LOGS}/*")):
+        files.check_no_link(file)
 
 
 def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:

@@ -26,8 +26,8 @@ from lsgcli import __version__, files, run
 from lsgcli.config import FIELDS, RunConfig, base_type, option_name, without_effect
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError, Stopped, StorageError, install_hint
 from lsgcli.memory import is_out_of_memory
-from lsgcli.resolve import as_toml, assignments, parse_all, resolve_rows
-from lsgcli.rundir import RUNS, in_use, is_run, read_result
+from lsgcli.resolve import as_toml, assignments, of_number, parse_all, resolve_rows
+from lsgcli.rundir import RUNS, check_links, in_use, is_run, read_result
 from lsgcli.training.loop import Emit
 from lsgcli.training.signals import StopRequest
 
@@ -162,7 +162,7 @@ def _axis(name: str, text: str) -> tuple[Axis, list[str]]:
     values, problems = parse_all(name, text.removeprefix("log:").split(":") if is_range else text.split(","))
     axis, expected = Axis(text, values, scale), ""
     if problems:
-        return axis, problems
+        return axis, of_number("--search", name, text, FORM) or problems
     if is_range and (len(values) != 2 or values[0] >= values[1]):
         expected = "LOW:HIGH with LOW below HIGH"
     elif is_range and FIELDS[name].metadata["check"]:
@@ -185,15 +185,20 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
 
     Raises:
         RunInUseError: ``root`` contains other files, or the study has other settings.
-        ConfigError: the driver of the database is not installed, another version of Optuna wrote it, or its path contains a ``?``.
-        StorageError: the database cannot be opened.
+        ConfigError: the driver of the database is not installed, another version of Optuna wrote it, its path contains a ``?``, or
+            ``root`` is in the folder of the data.
+        StorageError: the database cannot be opened, or is a symbolic link.
     """
+    run.check_place(root, search.config({}))
     place = storage or str(root / STUDY)
     if "://" not in place and "?" in place:
         raise ConfigError(
             f"{place}: found a ?, which the URL of an SQLite file cannot contain", hint="Choose another --out or --storage."
         )
-    file = Path(place.removeprefix("sqlite:///")).resolve()
+    file = Path(place.removeprefix("sqlite:///"))
+    for path in (file, root / BEST):  # SQLite would follow one
+        files.check_no_link(path)
+    file = file.resolve()
     own = (STUDY, file.name) if file.parent == root.resolve() else (STUDY,)  # SQLite adds to these names
     others = [path.name for path in root.glob("[!.]*") if path.name not in (TRIALS, BEST) and not path.name.startswith(own)]
     if others:
@@ -362,6 +367,8 @@ class Worker:
     def _train(self, trial: optuna.Trial, config: RunConfig, path: Path) -> float:
         while in_use(path):  # by a process that is alive, but was suspended for longer than GRACE
             self._pause()
+        files.check_no_link(path, self.root)
+        check_links(path)
         end = read_result(path)
         if is_run(path):
             run.check_same(path, config)

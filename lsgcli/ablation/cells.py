@@ -11,7 +11,7 @@ from lsgcli.ablation.plan import Cell
 from lsgcli.config import FIELDS, MAY_CHANGE, option_words, without_effect
 from lsgcli.errors import DivergedError, RunInUseError, Stopped
 from lsgcli.resolve import differing, from_environment
-from lsgcli.rundir import in_use, is_run, read_result
+from lsgcli.rundir import check_links, in_use, is_run, read_result
 from lsgcli.training.signals import StopRequest
 
 Record = dict[str, Any]  # the final record of a run
@@ -35,7 +35,9 @@ def run_cell(cell: Cell, emit: Callable[[Record], None], stop: StopRequest) -> R
     Raises:
         Stopped: a signal was received; repeating the ablation continues it.
         RunInUseError: another process is running it.
+        StorageError: a file of the run is a symbolic link.
     """
+    check_links(cell.path)
     done = read_result(cell.path)
     if done is not None:
         return done

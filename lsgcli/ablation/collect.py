@@ -13,7 +13,7 @@ from lsgcli.ablation.jobs import state
 from lsgcli.ablation.plan import Cell, load, what_counts
 from lsgcli.ablation.statistics import differing, rows
 from lsgcli.config import RunConfig, base_type
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, counted
 from lsgcli.rundir import find_runs, read_facts, read_precision, read_result
 
 SCHEMA = "lsg.ablation/1"
@@ -74,7 +74,7 @@ def collect(folder: Path) -> Collection:
             del runs[path]
     notes = [f"Skipped: {'; '.join(message.splitlines())}." for message in unreadable]
     if untested := {path for path in runs if _is_untested(path)}:
-        notes.append(f"Left out: {len(untested)} runs without a test accuracy, such as trials of `lsg tune`.")
+        notes.append(f"Left out: {counted(len(untested), 'run')} without a test accuracy, such as trials of `lsg tune`.")
         if len(untested) == len(runs):
             raise ConfigError(
                 f"--collect {folder}: found only runs without a test accuracy, such as trials of `lsg tune`",

@@ -101,7 +101,8 @@ class Attempt:
     def run(self) -> int:
         """Run the command, unless the cell is finished or another attempt is running it; returns its exit status."""
         try:
-            files.make_folder(self.job.file(".log").parent)
+            folder = self.job.file(".log").parent
+            files.make_folder(folder, folder.parent)
             with files.locked(self.job.file(".lock"), RunInUseError(f"{self.job.name}: another attempt is running")):
                 return self._run()
         except RunInUseError as error:
@@ -128,9 +129,8 @@ class Attempt:
 
     def _train(self) -> int:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LSG_")}  # of this machine
-        with open(self.job.file(".log"), "ab") as log:
+        with files.open_in_place(self.job.file(".log"), "ab") as log:
             log.write(f"{ATTEMPT}{_now()} on {platform.node()}: {shlex.join(self.job.words)}\n".encode())
-            log.flush()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "lsgcli", *self.job.words[1:]],
                 cwd=self.job.cwd,

@@ -98,6 +98,8 @@ class Launch:
                 states = self._states(book)
                 due = [self.jobs[name] for name, one in states.items() if self._is_due(name, one)]
                 for job in due:
+                    for suffix in (".log", ".lock", ".json"):
+                        files.check_no_link(job.file(suffix))
                     self._forget(job)
                 submitted = self.launcher.submit(due) if due else {}
                 book["ids"] |= submitted
@@ -159,7 +161,7 @@ class Launch:
     @contextmanager
     def _book(self) -> Iterator[Book]:
         """The entry of jobs.json, locked against other commands and written at the end of the block."""
-        files.make_folder(self.root / FOLDER)
+        files.make_folder(self.root / FOLDER, self.root)
         with files.locked(self.root / FOLDER / ".lock", "waiting for another command that submits jobs"):
             books = self._read()
             yield books[self.name]

@@ -13,9 +13,12 @@ from lsgcli.ablation.paper import TABLES
 from lsgcli.ablation.plan import Plan, Variant, folder_name, folder_of, grid, text_of
 from lsgcli.config import FIELDS
 from lsgcli.errors import ConfigError
-from lsgcli.resolve import assignments, parse_all, ranges, resolve_rows
+from lsgcli.files import check_no_link
+from lsgcli.resolve import assignments, of_number, parse_all, ranges, resolve_rows
+from lsgcli.rundir import read_result
 
 MOST = 10_000  # runs of an ablation
+FORM = "KEY=VALUE,VALUE,..."
 log = logging.getLogger("lsg")
 
 
@@ -33,7 +36,8 @@ def plan(
         root: folder of the runs. Default: derived from the settings.
 
     Raises:
-        ConfigError: a text or a setting is invalid, or there are too many runs.
+        ConfigError: a text or a setting is invalid, there are too many runs, or they are in the folder of the data.
+        StorageError: the directory of an unfinished run is a symbolic link.
         RunInUseError: a directory contains a different run.
         CheckpointError: a checkpoint that a run starts from cannot be read.
     """
@@ -64,7 +68,10 @@ def plan(
     planned = Plan(root or folder_of(list(rows)), chosen, tuple(numbers), table)
     for resolved in rows:
         run.check(resolved)
+        run.check_place(planned.root, resolved)
     for cell in planned.cells():
+        if read_result(cell.path) is None:
+            check_no_link(cell.path, planned.root)
         check_same(cell)
     return planned
 
@@ -87,11 +94,11 @@ def _variants(table: str | None, axes: Sequence[str]) -> tuple[tuple[Variant, ..
 def _axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """Setting -> values, from texts such as ``T=2,4``."""
     refused = {"seed": "expected another setting; use --seeds for seeds"}
-    found, problems = assignments("--grid", texts, "KEY=VALUE,VALUE,...", refused)
+    found, problems = assignments("--grid", texts, FORM, refused)
     axes = {}
     for name, values in found.items():
         axes[name], invalid = parse_all(name, values.split(","))
-        problems += invalid
+        problems += invalid and (of_number("--grid", name, values, FORM) or invalid)
     if problems:
         raise ConfigError("\n".join(problems))
     return axes

@@ -11,7 +11,7 @@ import typer
 from lsgcli.cli import common, completion
 from lsgcli.cli.options import with_settings
 from lsgcli.config import FIELDS, option_name
-from lsgcli.errors import ConfigError, Stopped, install_hint
+from lsgcli.errors import ConfigError, Stopped, counted, install_hint
 from lsgcli.output import check_output, print_result
 
 if TYPE_CHECKING:
@@ -259,7 +259,9 @@ def _run(plan: "Plan", quiet: bool) -> "Collection":
             return run_cell(cell, emit, stop)
 
     def waiting(left: Sequence["Cell"]) -> None:
-        common.log.info("waiting for %d runs in other processes: %s", len(left), ", ".join(str(cell.path) for cell in left))
+        common.log.info(
+            "waiting for %s in other processes: %s", counted(len(left), "run"), ", ".join(str(cell.path) for cell in left)
+        )
 
     with stop_on_signals() as stop:
         try:

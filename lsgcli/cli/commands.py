@@ -66,6 +66,10 @@ class Page:
         try:
             parsed: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
             return parsed
+        except typer.BadParameter as error:
+            if problems := getattr(error.__cause__, "errors", None):  # of pydantic, whose message does not name the value
+                error.message = f"found {problems()[0]['input']!r}. {error.message}"
+            raise
         except Exception as error:  # a class of click, of which typer has its own copy since version 0.16
             if (name := getattr(error, "option_name", None)) and hasattr(error, "possibilities"):
                 others = {command: flags(one, ctx) for command, one in commands_of(ctx.find_root().command)}

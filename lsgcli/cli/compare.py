@@ -28,8 +28,8 @@ def compare(
 ) -> None:
     """Compare runs: differing settings, final results and gradient flow, with one column per run.
 
-    Stopped, diverged and running runs are marked and shown with their results so far. Layers with a verdict other than ok are marked
-    with `!`. Reads only run directories, neither data nor checkpoints.
+    Paths without a run are skipped. Stopped, diverged and running runs are marked and shown with their results so far. Layers with a
+    verdict other than ok are marked with `!`. Reads only run directories, neither data nor checkpoints.
     """
     common.messages(quiet, verbose)
     from lsgcli import comparison

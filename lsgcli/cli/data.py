@@ -14,7 +14,7 @@ from lsgcli.cli.commands import group
 from lsgcli.cli.common import Force, Json, Quiet, Verbose, log, messages
 from lsgcli.cli.options import with_settings
 from lsgcli.config import DataConfig
-from lsgcli.errors import ConfigError, DataError, MissingPart, StorageError
+from lsgcli.errors import ConfigError, DataError, MissingPart, StorageError, counted
 from lsgcli.output import check_output, print_json, print_result
 from lsgcli.settings import fields_of
 
@@ -108,10 +108,10 @@ def info(
     print_json(record) if as_json else terminal.show(info_parts(record))
     bad = record.get("unreadable", [])
     if bad:
-        log.warning("%d recordings cannot be read:\n  %s", len(bad), "\n  ".join(one["problem"] for one in bad))
+        log.warning("%s cannot be read:\n  %s", counted(len(bad), "recording"), "\n  ".join(one["problem"] for one in bad))
     if bad and strict:
         raise DataError(
-            f"{len(bad)} of {len(bad) + record['recordings']} recordings cannot be read",
+            f"{len(bad)} of {counted(len(bad) + record['recordings'], 'recording')} cannot be read",
             hint="Without --strict this is only a warning.",
         )
 
@@ -175,7 +175,8 @@ def simulate(
 
     Each image moves along a closed path in front of a simulated 128x128 sensor for 1.2 s. Recordings of CIFAR-10 classes are written to
     OUT/<class>/cifar10_<class>_<number>.aedat, others to OUT/<class>/<class>_<number>.aedat, with numbers spread over 0 to 999.
-    Repeating the command completes a stopped simulation of the same images (same names and contents, in any location).
+    Repeating the command completes a stopped simulation of the same images (same names and contents, in any location), and adds to it with
+    a larger --per-class.
     """
     messages(quiet, verbose)
     from lsgcli.data.simulate import NOTE, RECORDINGS, simulate_folder
@@ -188,7 +189,9 @@ def simulate(
         record = simulate_folder(source, out, per_class=per_class, form=form, seed=seed, workers=workers, progress=progress)
     kept = f", {record['kept']:,} of them from before" if record["kept"] else ""
     rate = f"{record['recordings'] / max(record['seconds'], 1e-3):,.1f} recordings/s"
-    text = f"{record['recordings']:,} recordings{kept}, {record['events']:,} events, {record['seconds']:.1f} s"
+    text = (
+        f"{counted(record['recordings'], 'recording')}{kept}, {counted(record['events'], 'event')}, {record['seconds']:.1f} s"
+    )
     log.info("%s (%s)", text, rate)
     print_json(record) if as_json else print_result(out)
 
@@ -237,7 +240,9 @@ def verify(
             hint += "To skip unreadable files, use --skip-bad of `lsg data prepare` and `lsg train`."
         else:
             hint += "If the changes are intended, --write updates SHA256SUMS."
-        raise DataError(f"{verdict.path}: {len(verdict.faults)} fault(s):\n  " + "\n  ".join(verdict.faults), hint=hint)
+        raise DataError(
+            f"{verdict.path}: {counted(len(verdict.faults), 'fault')}:\n  " + "\n  ".join(verdict.faults), hint=hint
+        )
 
 
 def _one_of(path: Path | None, settings: dict[str, Any]) -> None:

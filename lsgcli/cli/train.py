@@ -14,6 +14,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.output import print_json, print_result
 from lsgcli.ranks import here
 from lsgcli.resolve import from_environment, resolve, sources
+from lsgcli.settings import listed
 from lsgcli.training.launch import launch, parse
 
 
@@ -134,6 +135,8 @@ def _of_resumed_run(path: Path, settings: dict[str, Any], others: dict[str, Any]
     changed = from_dict({**stored.to_dict(), "data_dir": folder, **from_environment(os.environ, MAY_CHANGE), **settings})
     if problems := without_effect(settings, [changed]):
         raise ConfigError("\n".join(problems), hint="Omit the settings without effect.")
+    if listed(stored.log) and changed.log == stored.log and "log" not in settings:
+        common.log.info("--log %s: as in config.json", stored.log)
     if changed.epochs < stored.epochs:
         raise ConfigError(f"--epochs: found {changed.epochs}, expected at least {stored.epochs}, as in the run {path}")
     return changed

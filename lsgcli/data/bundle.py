@@ -119,6 +119,7 @@ class DataBundle:
         static: whether samples are images rather than frames of recordings.
         mean, std: per channel, on the 0..1 scale, for images; None for frames, or if the training part is not read.
         info: facts about the data for checkpoints, as JSON types.
+        files: digests of the ``sizes`` and of the ``stamps`` (sizes and times) of the files, to detect changes when a run is resumed.
     """
 
     classes: tuple[str, ...]
@@ -130,6 +131,7 @@ class DataBundle:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     info: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def height(self) -> int:

@@ -24,7 +24,7 @@ from typing import IO, Any
 from lsgcli.data import web
 from lsgcli.data.guard import FULL, foreign
 from lsgcli.errors import DataError, StorageError
-from lsgcli.files import making_folder, storage_error, sync_folder
+from lsgcli.files import check_no_link, make_folder, making_folder, open_in_place, storage_error, sync_folder
 
 log = logging.getLogger("lsg")
 TIMEOUT = 30.0  # seconds without a byte
@@ -131,6 +131,8 @@ def fetch(files: Sequence[RemoteFile], folder: Path, progress: Progress | None =
                 raise DataError(f"{folder / file.name}: {problem}", hint=hint)
         for number, file in enumerate(lacking):
             part, problems = folder / f"{file.name}.part", []
+            for path in (part, folder / file.name):
+                check_no_link(path)
             for url in file.urls:
                 if (problem := _from(url, file, part, progress)) is None:
                     break
@@ -203,8 +205,8 @@ def _save(response: Any, file: RemoteFile, part: Path, progress: Progress | None
         start = done = _size(part)
     total = done + 1 + response.length if response.length is not None else 0
     most = _most(file, part, done, total, resumed=start > 0)
-    with _writing(part):
-        out = open(part, "ab", buffering=0)  # noqa: SIM115 (unbuffered, so that a killed process loses no data)
+    with _writing(part):  # unbuffered, so that a killed process loses no data
+        out = open_in_place(part, "ab")
     with out:
         while chunk:
             with _writing(part):
@@ -295,7 +297,9 @@ def unpack(archive: Path, target: Path, progress: Progress | None = None, *, ins
         with _writing(target):
             if source.is_dir() and target.exists():
                 for name in names:
-                    (target / name).parent.mkdir(parents=True, exist_ok=True)
+                    check_no_link(target / name, target)
+                for name in names:
+                    make_folder((target / name).parent)
                     (source / name).replace(target / name)
             else:
                 source.replace(target)

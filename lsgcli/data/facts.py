@@ -199,7 +199,11 @@ def _simulated(folder: Path) -> dict[str, Any]:
     except DataError as error:
         log.warning("%s", error.message)
         return {}
-    simulation = {"seed": note["seed"], "per_class": note["per_class"], "complete": (folder / manifest.NAME).exists()}
+    simulation = {"seed": note["seed"], "per_class": note["per_class"], "complete": _is_complete(folder)}
     if not simulation["complete"]:
         log.warning("%s: incomplete simulation; repeat its command to finish it", folder)
     return {"simulated": simulation}
+
+
+def _is_complete(folder: Path) -> bool:
+    return (folder / manifest.NAME).exists() and NOTE in manifest.read(folder)

@@ -11,9 +11,10 @@ from typing import NoReturn
 from lsgcli.data.datasets.base import Sample
 from lsgcli.data.guard import foreign, regular_size
 from lsgcli.data.splits import divide
-from lsgcli.errors import DataError, MissingPart
+from lsgcli.errors import DataError, MissingPart, counted
 
 log = logging.getLogger("lsg")
+USUAL = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # suffixes of images
 Files = dict[str, list[os.DirEntry[str]]]  # class -> its files
 
 
@@ -165,12 +166,16 @@ def _files(root: Path, suffixes: tuple[str, ...]) -> Files:
         found[folder.name] = [entry for entry in entries if _may_be_file(entry)]
         if not found[folder.name]:
             raise DataError(
-                f"{folder.path}: found no samples of this class, expected files ending in {_some(suffixes)}",
+                f"{folder.path}: found no samples of this class, expected files ending in {_some(_usual_first(suffixes))}",
                 hint="Put its files there, or remove the folder.",
             )
     if ignored:
-        log.warning("%s: ignored %d files of other types, such as %s", root, len(ignored), ignored[0])
+        log.warning("%s: ignored %s of other types, such as %s", root, counted(len(ignored), "file"), ignored[0])
     return found
+
+
+def _usual_first(suffixes: Sequence[str]) -> list[str]:
+    return sorted(suffixes, key=lambda suffix: suffix not in USUAL)
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:

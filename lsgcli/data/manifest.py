@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -52,8 +52,28 @@ def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress 
         StorageError: the manifest cannot be written; an existing one is unchanged.
     """
     names = _below(folder) if paths is None else sorted({path.relative_to(folder).as_posix() for path in paths})
-    known = read(folder) if extend and (folder / NAME).exists() else {}
-    digests = known | _hashed(folder, names, progress)
+    known = read(folder) if extend and os.path.lexists(folder / NAME) else {}
+    _save(folder, known | _hashed(folder, names, progress))
+
+
+def remove(folder: Path, names: Collection[str]) -> None:
+    """Remove the entries of files from the manifest of ``folder``, if there is one, and the manifest if no other entries are left.
+
+    Raises:
+        DataError: as :func:`read`.
+        StorageError: it cannot be written.
+    """
+    if not os.path.lexists(folder / NAME):
+        return
+    listed = read(folder)
+    others = {name: digest for name, digest in listed.items() if name not in names}
+    if listed and not others:
+        (folder / NAME).unlink()
+    elif len(others) < len(listed):
+        _save(folder, others)
+
+
+def _save(folder: Path, digests: Mapping[str, str]) -> None:
     with replacing(folder / NAME) as temporary, open(temporary, "wb") as out:
         for name, digest in sorted(digests.items()):
             raw = os.fsencode(name)
@@ -68,6 +88,8 @@ def read(folder: Path) -> dict[str, str]:
         DataError: there is no manifest, or a line is malformed or refers to a file outside the folder.
     """
     source = folder / NAME
+    if source.exists() and not source.is_file():  # reading a FIFO would wait for a writer
+        raise DataError(f"{source}: found a folder, a FIFO or a device, expected a file", hint="Remove it.")
     try:
         lines = source.read_bytes().split(b"\n")
     except OSError as error:

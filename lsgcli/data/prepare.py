@@ -17,7 +17,7 @@ from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Progress, S
 from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.splits import drawn
-from lsgcli.errors import DataError
+from lsgcli.errors import DataError, counted
 
 log = logging.getLogger("lsg")
 SHOWN = 10  # of the skipped files
@@ -86,7 +86,8 @@ def prepare(
     mean, std = _normalisation(dataset, train)
     if train is not None:
         train, val = hold_out(train, config.val_fraction, config.split_seed)
-    return DataBundle(names, train, val, loaded.get("test"), dataset.channels, dataset.static, mean, std, info)
+    files = {"sizes": fingerprint(dataset.samples, times=False), "stamps": fingerprint(dataset.samples)}
+    return DataBundle(names, train, val, loaded.get("test"), dataset.channels, dataset.static, mean, std, info, files)
 
 
 def _report(progress: Progress, before: int, total: int, done: int, _: int) -> None:
@@ -151,7 +152,7 @@ def _summary(notes: Sequence[cache.Note], count: int, size: int, config: RunConf
     if left_out := {key: problem for note in notes for key, problem in note["left_out"].items()}:
         more = f"\n  ... and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
         problems = "\n  ".join(list(left_out.values())[:SHOWN])
-        log.warning("%s: skipped %d unreadable samples:\n  %s%s", where, len(left_out), problems, more)
+        log.warning("%s: skipped %s:\n  %s%s", where, counted(len(left_out), "unreadable sample"), problems, more)
         info["left_out"] = sorted(left_out)
     values, recordings = (sum(note["saturated"][i] for note in notes) for i in (0, 1))
     if values:

@@ -5,12 +5,13 @@ CIFAR10-DVS was recorded by moving each image of CIFAR-10 along a closed path in
 orientation.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -30,8 +31,9 @@ from lsgcli.errors import ConfigError, DataError
 from lsgcli.registry import unknown
 
 VERSION = 1  # raise it when the same image gives another recording
-NOTE = "simulation.json"  # settings of the recordings; SHA256SUMS indicates that they are complete
+NOTE = "simulation.json"  # settings of the recordings; SHA256SUMS lists it when they are complete
 NUMBERS = 1000  # recordings of a class in CIFAR10-DVS, numbered from 0
+FEW = 10  # recordings of a class, of which an even spread from 0 would give none above 899
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue, ITU-R BT.601
 # Three times around a circle of 4 pixels. The thresholds are such that CIFAR-10's images give 200,000 events in the mean.
 MODEL = camera.Camera(1_200_000, frames=97, loops=3, amplitude=4.0, threshold=0.11, sigma=0.015, noise=0.02, around="edge")
@@ -74,8 +76,9 @@ def simulate_folder(
     """Record the images of ``source/<class>/`` into ``out/<class>/``.
 
     A recording depends only on the seed, its class, and the file name and pixels of the image. Numbers are spread over 0..999, so that
-    split rules for CIFAR10-DVS select a tenth of them as test part. Finished recordings of an earlier call with the same settings are
-    kept. ``SHA256SUMS`` is written when all recordings are complete.
+    split rules for CIFAR10-DVS select a tenth of them as test part, or one of 2 to 9. Finished recordings of an earlier call with the
+    same settings, or with a smaller ``per_class``, are kept. ``SHA256SUMS`` lists the recordings when all are complete; its entries of
+    other files stay.
 
     Args:
         per_class: number of images per class, in order of names. Default: all.
@@ -88,9 +91,9 @@ def simulate_folder(
         (name: recordings), ``seconds``.
 
     Raises:
-        ConfigError: unknown format, or ``out`` contains recordings with other settings.
+        ConfigError: unknown format, or ``out`` contains recordings with other settings, or the checksums of other data.
         DataError: there are no images, or one is damaged.
-        StorageError: ``out`` cannot be written.
+        StorageError: ``out`` cannot be written, or one of its files or folders is a symbolic link.
     """
     start = time.monotonic()
     if form not in FORMATS:
@@ -103,28 +106,27 @@ def simulate_folder(
         )
     names = [classes[sample.label] for sample in samples]
     targets = _targets(out, names, FORMATS[form][0])
-    settings = {
-        "format": form,
-        "seed": seed,
-        "per_class": per_class,
-        "images": _digest(samples),
-        "versions": [VERSION, camera.VERSION],
-        "model": asdict(MODEL),
-    }
+    settings = _settings(samples, names, format=form, seed=seed, per_class=per_class)
     jobs = list(zip(samples, targets, strict=True))
     waiting = f"{out}: waiting for another process that simulates recordings there"
     with files.making_folder(out), files.locked(out / ".lock", waiting):
-        _check_settings(out, settings, targets)
-        complete = (out / manifest.NAME).exists() and all(target.exists() for target in targets)
+        for path in (*targets, out / NOTE, out / manifest.NAME):
+            files.check_no_link(path, out)
+        moves = _check_settings(source, out, settings, dict(zip((sample.key for sample in samples), targets, strict=True)))
+        listed = manifest.read(out) if (out / manifest.NAME).exists() else {}
+        own = {path.relative_to(out).as_posix() for path in (*targets, *moves, out / NOTE)}
+        complete = not moves and own <= listed.keys() and all(target.exists() for target in targets)
         if not complete:
-            (out / manifest.NAME).unlink(missing_ok=True)
-            files.write_json(out / NOTE, settings)
+            manifest.remove(out, own)
         for name in classes:
             files.make_folder(out / name)
             files.remove_partial(out / name)
+        if not complete:
+            with _moving(moves, out):
+                files.write_json(out / NOTE, settings)
         events, kept = zip(*parallel.each(functools.partial(_record, form, seed), jobs, workers, progress), strict=True)
         if not (complete and all(kept)):
-            manifest.write(out, [*targets, out / NOTE])
+            manifest.write(out, [*targets, out / NOTE], extend=True)
     return {
         "folder": str(out),
         "recordings": len(jobs),
@@ -148,7 +150,9 @@ def shown(path: Path) -> np.ndarray:
 
 
 def numbers(count: int) -> list[int]:
-    """Numbers of the recordings of a class, spread over 0..999 if there are at most 1000."""
+    """Numbers of the recordings of a class, spread over 0..999 if there are at most 1000; of several, one at least is above 899."""
+    if 2 <= count < FEW:
+        return [k * (NUMBERS - 1) // (count - 1) for k in range(count)]
     return [k * NUMBERS // count if count <= NUMBERS else k for k in range(count)]
 
 
@@ -202,15 +206,40 @@ def _targets(out: Path, names: list[str], suffix: str) -> list[Path]:
     return [out / name / f"{prefix[name]}_{next(left[name])}{suffix}" for name in names]
 
 
-def _check_settings(out: Path, settings: dict[str, Any], targets: list[Path]) -> None:
-    """Check that ``out`` contains no recordings with other settings."""
+def _settings(samples: list[Sample], names: list[str], **given: Any) -> dict[str, Any]:
+    """What the recordings depend on, as :data:`NOTE` stores it; ``names`` are the classes of the samples."""
+    numbering = {"numbering": 2} if any(2 <= count < FEW for count in Counter(names).values()) else {}
+    versions = [VERSION, camera.VERSION]
+    return {**given, "images": _digest(samples), "versions": versions, "model": asdict(MODEL), **numbering}
+
+
+def _check_settings(source: Path, out: Path, settings: dict[str, Any], targets: dict[str, Path]) -> dict[Path, Path]:
+    """Check that ``out`` contains no recordings with other settings, except those of a smaller ``per_class``.
+
+    Args:
+        targets: the file of each recording, by the key of its image.
+
+    Returns:
+        The new file of each recording of the smaller ``per_class``, by its present file.
+    """
     hint = "Give another folder, or remove this one."
     if not os.path.lexists(out / NOTE):
-        for folder in {target.parent for target in targets}:
-            for path in folder.glob(f"*{targets[0].suffix}"):
+        if os.path.lexists(out / manifest.NAME):
+            raise ConfigError(f"{out / manifest.NAME}: found the checksums of other data", hint=hint)
+        some = next(iter(targets.values()))
+        for folder in {target.parent for target in targets.values()}:
+            for path in folder.glob(f"*{some.suffix}"):
                 raise ConfigError(f"{path}: found a recording without a {NOTE} with its settings", hint=hint)
-        return
-    there = schema.read(out / NOTE, Simulation, ConfigError, hint=hint)
+        return {}
+    there, now = schema.read(out / NOTE, Simulation, ConfigError, hint=hint), settings["per_class"]
+    before = there["per_class"]
+    if before and (now is None or before < now):
+        samples, classes = _images(source, before)
+        names = [classes[sample.label] for sample in samples]
+        same = {key: settings[key] for key in ("format", "seed")}
+        if there == _settings(samples, names, **same, per_class=before):
+            old = _targets(out, names, FORMATS[same["format"]][0])
+            return {path: targets[sample.key] for sample, path in zip(samples, old, strict=True)}
     other = [
         "other images" if key == "images" else f"{key} {str(there.get(key))[: schema.LONG]}, not {value}"
         for key, value in settings.items()
@@ -218,3 +247,18 @@ def _check_settings(out: Path, settings: dict[str, Any], targets: list[Path]) ->
     ]
     if other:
         raise ConfigError(f"{out}: found recordings with different settings: {'; '.join(other)}", hint=hint)
+    return {}
+
+
+@contextlib.contextmanager
+def _moving(moves: Mapping[Path, Path], out: Path) -> Iterator[None]:
+    """Rename recordings, to their new names only after the block: a new name may be the old one of another recording."""
+    try:
+        held = {old.with_name(f"{files.PARTIAL}{old.name}"): old for old in moves if old.exists()}
+        for temporary, old in held.items():
+            old.replace(temporary)
+        yield
+        for temporary, old in held.items():
+            temporary.replace(moves[old])
+    except OSError as error:
+        raise files.storage_error(error, out) from error

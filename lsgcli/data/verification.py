@@ -1,12 +1,14 @@
 """Verification of data: checksums, reading of every recording, and comparison with published counts."""
 
 import functools
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lsgcli import files
 from lsgcli.data import manifest, parallel
 from lsgcli.data.datasets.base import SPLITS, Dataset, Sample
 from lsgcli.data.facts import Recordings
@@ -106,7 +108,7 @@ def written(verdict: Verdict, hashing: Progress | None = None) -> Verdict:
 
     Raises:
         DataError: a file is unreadable, or there is no folder.
-        StorageError: it cannot be written.
+        StorageError: it cannot be written, or it or its folder is a symbolic link, to a folder of other data.
     """
     if not verdict.folder:
         found = f"{verdict.path}: is embedded in lsg, expected a folder to write {manifest.NAME} to"
@@ -117,8 +119,11 @@ def written(verdict: Verdict, hashing: Progress | None = None) -> Verdict:
             hint="Repair or remove these files first; no manifest was written.",
         )
     names = verdict.manifests or (manifest.NAME,)
+    folder = Path(verdict.path)
+    for name in names:
+        files.check_no_link(folder / name, folder)
     for name in reversed(names):  # the manifest of the whole folder lists the others
-        manifest.write((Path(verdict.path) / name).parent, progress=hashing)
+        manifest.write((folder / name).parent, progress=hashing)
     return replace(verdict, manifests=names, missing=(), changed=(), extra=())
 
 
@@ -128,7 +133,7 @@ def _compared(root: Path | None, hashing: Progress | None) -> dict[str, tuple[st
     manifests, known = [], set()
     below = [] if root is None else [root, *(Path(entry.path) for entry in visible(root) if entry.is_dir())]
     for folder in below:  # the folder's own manifest comes first
-        if (folder / manifest.NAME).is_file():
+        if os.path.lexists(folder / manifest.NAME):
             place, report = folder.relative_to(below[0]), manifest.check(folder, hashing)
             manifests.append((place / manifest.NAME).as_posix())
             known |= {(place / name).as_posix() for name in manifest.read(folder)}

@@ -37,8 +37,8 @@ LOGIT_TOLERANCE = 1e-5
 TIE_ULPS = 64
 SPIKES_PER_TIE = 100_000
 KINDS = ("spikes_different", "ties", "after_ties")  # kinds of differing spikes
-# The result for no samples.
-NOTHING = {"samples": 0, "spikes_compared": 0, **dict.fromkeys(KINDS, 0), "max_logit_error": 0.0, "predictions_different": 0}
+# The result for no samples, which have no error.
+NOTHING = {"samples": 0, "spikes_compared": 0, **dict.fromkeys(KINDS, 0), "max_logit_error": None, "predictions_different": 0}
 
 
 def verify(trained: SpikingNet, written: SpikingNet, exported: Runner, batches: Iterable[Batch], what: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import datetime
 import io
 import logging
 import secrets
+import shutil
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,7 @@ from typing import Any, ClassVar
 
 import lsgcli
 from lsgcli import files, flows, registry
-from lsgcli.errors import LsgError, Stopped, require
+from lsgcli.errors import LsgError, Stopped, counted, require
 from lsgcli.rundir import LOGS, RunFiles, read_config, read_facts, read_metrics
 from lsgcli.settings import listed
 
@@ -65,8 +66,21 @@ class Source:
 
     def __init__(self, run: RunFiles):
         self.run = run
-        self.folder = run.path / LOGS
         self.name = "-".join(run.path.resolve().parts[-2:])
+
+    @property
+    def folder(self) -> Path:
+        """The folder for files of loggers in the run directory, which exists."""
+        folder = self.run.path / LOGS
+        files.make_folder(folder, self.run.path)
+        return folder
+
+    def new_folder(self, name: str) -> Path:
+        """A folder in :attr:`folder`, without the files of an earlier log."""
+        folder = self.folder / name
+        files.check_no_link(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        return folder
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -78,15 +92,15 @@ class Source:
         """Identifier of the run in programs that record many; a run that replaces another has a new one."""
         file = self.folder / "id"
         if not file.exists():
-            files.make_folder(self.folder)
             files.write_text(file, secrets.token_hex(4))
         return file.read_text(encoding="utf-8")
 
     def epochs(self) -> list[Epoch]:
         """The completed epochs."""
         time = datetime.datetime.fromisoformat(read_facts(self.run.path)["started"]).timestamp()
-        found = []
-        for record, layers in zip(read_metrics(self.run.path), self.flow(), strict=False):
+        found, flow = [], {line["epoch"]: line for line in self.flow()}
+        for record in read_metrics(self.run.path):
+            layers = flow.get(record["epoch"], {"layers": []})
             time += record.get("seconds", 0.0)
             values = {name: value for name, value in record.items() if name != "epoch"}
             for layer in layers["layers"]:
@@ -101,15 +115,14 @@ class Source:
 
     def end(self, record: Mapping[str, Any]) -> End:
         """The records of the finished run; ``record`` is that of its end."""
-        from lsgcli.report.drawing import embedded_font, png
+        from lsgcli.report.drawing import embedded_font, save_as
         from lsgcli.report.steps import over_epochs
 
         pictures = {}
-        files.make_folder(self.folder)
         with embedded_font() as font:
             for name, drawing in over_epochs(self.flow()).items():
                 pictures[name] = self.folder / f"{name}.png"
-                pictures[name].write_bytes(png(drawing, font))
+                save_as(drawing, pictures[name], font)
         full = flows.read_full(self.run.path)
         return End(
             self.epochs()[-1],
@@ -185,7 +198,7 @@ class Loggers(contextlib.AbstractContextManager["Loggers"]):
     def _copy(self, logger: Logger, record: dict[str, Any]) -> None:
         epochs = self.source.epochs()
         if logger.logged > len(epochs):
-            raise LsgError(f"its log has {logger.logged} epochs, expected at most the {len(epochs)} of the run")
+            raise LsgError(f"its log has {counted(logger.logged, 'epoch')}, expected at most the {len(epochs)} of the run")
         for epoch in epochs[logger.logged :]:
             logger.epoch(epoch)
             logger.logged += 1

@@ -5,7 +5,6 @@ import importlib
 import json
 import logging
 import os
-import shutil
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +23,6 @@ class CSV(Logger):
 
     def __init__(self, source: Source):
         super().__init__(source)
-        files.make_folder(source.folder)
         self.file = source.folder / "metrics.csv"
         self.names: dict[str, None] = {}
         self.rows: list[dict[str, float]] = []
@@ -34,7 +32,7 @@ class CSV(Logger):
         self.rows.append(row)
         more = row.keys() - self.names.keys()  # earlier epochs may lack measures; the table is then written again
         self.names |= dict.fromkeys(row)
-        with open(self.file, "w" if more else "a", encoding="utf-8", newline="") as stream:
+        with files.open_in_place(self.file, "w" if more else "a") as stream:
             writer = csv.DictWriter(stream, self.names, lineterminator="\n")
             if more:
                 writer.writeheader()
@@ -51,9 +49,8 @@ class TensorBoard(Logger):
         from torch.utils.tensorboard import SummaryWriter
 
         super().__init__(source)
-        shutil.rmtree(source.folder / "tensorboard", ignore_errors=True)
         # A TensorBoard that is open drops the points that it has read.
-        self.writer = SummaryWriter(str(source.folder / "tensorboard"), purge_step=0)
+        self.writer = SummaryWriter(str(source.new_folder("tensorboard")), purge_step=0)
         self.writer.add_text("settings", textwrap.indent(json.dumps(source.settings, indent=4), "    "), 0)
         self.writer.flush()
 
@@ -99,7 +96,7 @@ class WandB(Logger):
         """The run in the program; sets ``logged``."""
         offline = os.environ.setdefault("WANDB_MODE", "offline") == "offline"
         if offline:  # such a run cannot be continued: it is written again, under the same identifier
-            shutil.rmtree(self.source.folder / "wandb", ignore_errors=True)
+            self.source.new_folder("wandb")
         run = self.library.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=self.source.name,

@@ -79,7 +79,8 @@ def _view(curves: Sequence[Curve], looks: Sequence[Style], x_label: str, y_label
         for number, (curve, look) in enumerate(zip(curves, looks, strict=True), 1)
     ]
     y = Scale.over(mean + k * std for c in curves for mean, std in zip(c.mean, c.std, strict=True) for k in (-bands, bands))
-    note = f"mean {'and standard deviation ' if bands else ''}over {_seeds(curves)}"
+    mean = "mean and standard deviation" if any(one.has_band for one in lines) else "mean"
+    note = f"{mean} over {_seeds(curves)}" if any(curve.n > 1 for curve in curves) else _seeds(curves)
     last = "; ".join(f"{curve.label} {curve.mean[-1]:.4g}" for curve in curves)
     name = f"{y_label} by {x_label}, {note}. At the end: {last}"
     panel = Panel(line_drawing(lines, x_label, y_label, 1, y), note=note)

@@ -10,6 +10,7 @@ from lsgcli.report.drawing import ADVANCE, Drawing, Mark, Point, area, dot, grou
 
 WIDTH, HEIGHT = 420, 250
 ROW = 18  # of a legend, pixels
+LABEL = 11  # height of a number beside a line, pixels
 Legend = Sequence[tuple[str, Style]]
 
 
@@ -78,6 +79,11 @@ class Line:
     tip: str = ""
     layer: int | None = None
 
+    @property
+    def has_band(self) -> bool:
+        """Whether a band is drawn."""
+        return len(self.std) > 1 and any(self.std)
+
 
 @dataclass(frozen=True)
 class Axes:
@@ -127,7 +133,7 @@ class Axes:
         """A frame with lines, their bands, markers and numbers; ``first`` is the number of the first point."""
         marks = self.frame(whole_ticks(max(len(one.values) for one in lines)), x_label, y_label, first)
         for one in lines:
-            if len(one.std) > 1 and any(one.std):
+            if one.has_band:
                 band = [
                     (x, value, std) for x, (value, std) in enumerate(zip(one.values, one.std, strict=True)) if value is not None
                 ]
@@ -145,18 +151,36 @@ class Axes:
         return marks + self._numbers([one for one in lines if one.layer is not None])
 
     def _numbers(self, lines: Sequence[Line]) -> list[Mark]:
-        """Numbers of layers at the ends of lines, as many as fit, with priority for the first and last line."""
+        """Numbers of layers beside the ends of lines, moved apart; of more than fit, the first, the last and the ones before it."""
+        ends = {
+            index: self.at(self.x.high, value)[1]
+            for index, one in enumerate(lines)
+            if one.values and (value := one.values[-1]) is not None and self.y.low <= value <= self.y.high
+        }
+        low, high = self.top, self.height - self.bottom
+        most = int((high - low) // LABEL) + 1
+        chosen = sorted(sorted(ends, key=lambda i: (i not in (0, len(lines) - 1), -i))[:most], key=ends.__getitem__)
         marks: list[Mark] = []
-        taken: list[float] = []
-        for index in sorted(range(len(lines)), key=lambda i: (i not in (0, len(lines) - 1), -i)):
-            value = lines[index].values[-1] if lines[index].values else None
-            if value is None or not self.y.low <= value <= self.y.high:
-                continue
-            _, y = self.at(self.x.high, value)
-            if all(abs(y - other) >= 11 for other in taken):
-                taken.append(y)
-                marks.append(text((self.width - 26, y + 4), f"{lines[index].layer}", lines[index].style.colour, 11))
+        for index, y in zip(chosen, apart([ends[index] for index in chosen], LABEL, low, high), strict=True):
+            colour = lines[index].style.colour
+            if abs(y - ends[index]) > 1:
+                marks.append(line([(self.width - self.right, ends[index]), (self.width - 27, y)], colour, 0.6))
+            marks.append(text((self.width - 26, y + 4), f"{lines[index].layer}", colour, 11))
         return marks
+
+
+def apart(positions: Sequence[float], distance: float, low: float, high: float) -> list[float]:
+    """Ascending positions, moved as little as possible to be ``distance`` apart, between ``low`` and ``high`` if they fit."""
+    groups: list[tuple[float, int]] = []  # isotonic regression of position - k distance: value and number of members
+    for k, position in enumerate(positions):
+        value, size = position - k * distance, 1
+        while groups and groups[-1][0] > value:
+            before, count = groups.pop()
+            value, size = (before * count + value * size) / (count + size), count + size
+        groups.append((value, size))
+    values = [value for value, size in groups for _ in range(size)]
+    most = high - (len(values) - 1) * distance
+    return [max(low, min(value, most)) + k * distance for k, value in enumerate(values)]
 
 
 def line_drawing(lines: Sequence[Line], x_label: str, y_label: str, x_first: int, y: Scale) -> Drawing | None:

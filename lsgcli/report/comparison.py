@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lsgcli import comparison
+from lsgcli.errors import counted
 from lsgcli.report.tables import NOTHING, aligned, letters, problems
 
 Record = Mapping[str, Any]  # as returned by lsgcli.comparison.compare
@@ -65,7 +66,11 @@ def sections(record: Record) -> dict[str, Rows]:
             (name, [NOTHING if value is None else str(value) for value in values])
             for name, values in record["settings"].items()
         ],
-        "result": [(title, [cell(run) for run in record["runs"]]) for title, cell in RESULT],
+        "result": [
+            (title, cells)
+            for title, cells in ((title, [cell(run) for run in record["runs"]]) for title, cell in RESULT)
+            if any(cell != NOTHING for cell in cells)
+        ],
         "gradient flow: coverage, |dL/dW|": [
             (name, [_flow(own.get(name)) for own in by_name]) for name in dict.fromkeys(name for own in by_name for name in own)
         ],
@@ -82,6 +87,8 @@ RESULT: tuple[tuple[str, Callable[[Record], str]], ...] = (
     ("  of last epoch", lambda run: _number(run["test_accuracy_last"])),
     ("  of best epoch", lambda run: _number(run["test_accuracy_best"])),
     ("best epoch", lambda run: NOTHING if run["best_epoch"] is None else f"{run['best_epoch'] + 1} by {run['best_chosen_on']}"),
+    ("val accuracy", lambda run: _number(run.get("val_accuracy"))),
+    ("  of best epoch", lambda run: _number(run["best_val_accuracy"])),
     ("train loss", lambda run: _number(run["train_loss"])),
     ("epochs", lambda run: f"{run['epochs']}/{run['of']}" + ("" if run["state"] == "finished" else f" {run['state']}")),
     ("training, seconds", lambda run: _number(run["seconds"], ".1f")),
@@ -121,7 +128,7 @@ def page(record: Record) -> str:
     return page.document(
         "comparison.html",
         {"comparison": dict(record), "flows": found},
-        title=f"Comparison of {len(runs)} runs",
+        title=f"Comparison of {counted(len(runs), 'run')}",
         runs=[(letter, run, _state(run)) for letter, run in runs],
         sections=sections(record),
         charts=charts,

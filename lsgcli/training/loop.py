@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from lsgcli import checkpoint, files, memory, models, registry
+from lsgcli import checkpoint, memory, models, registry
 from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.hooks import observing
 from lsgcli.checkpoint import Checkpoint
@@ -275,7 +275,7 @@ class Trainer:
         diverged, loss, norm, number = step.read()
         if diverged:
             found = f"loss {loss:g}, gradient norm {norm:g}, expected finite values; the weights were not updated"
-            self._diverged(step.batch, f"step {step.batch}: found {found}", {"loss": loss, "grad_norm": norm})
+            self._diverged(step.batch, f"step {step.batch + 1}: found {found}", {"loss": loss, "grad_norm": norm})
         self.agreed_signal = int(number) if self.group.size > 1 else 0
 
     def _settle(self) -> None:
@@ -314,8 +314,8 @@ class Trainer:
         if self.average:
             record[f"raw_{self.chosen_on}_accuracy"] = self._evaluate(self.eval_split, self.model).accuracy
         if self.group.is_main:
-            files.append_json_line(self.run.metrics_file, record)
-            files.append_json_line(self.run.gradient_flow_file, {"epoch": state.epoch, "layers": flow})
+            self.run.append(self.run.metrics_file, record)
+            self.run.append(self.run.gradient_flow_file, {"epoch": state.epoch, "layers": flow})
         state.next_epoch()
         if is_best and self.group.is_main:
             checkpoint.save(self.run.best, self._checkpoint({}))
@@ -417,11 +417,11 @@ class Trainer:
     def _diverged(self, index: int, problem: str, values: Mapping[str, float]) -> None:
         """Record the gradient flow of a batch and the values that are not finite, save the current weights, and raise an error."""
         state = self.state
-        message, cause = f"epoch {state.epoch}, {problem}", self._likely_cause()
+        message, cause = f"epoch {state.epoch + 1}, {problem}", self._likely_cause()  # records count from 0
         if self.group.is_main:
             table = memory.if_it_fits(lambda: self._inspect(index)) or {"layers": []}
             where = {"event": "diverged", "epoch": state.epoch, "step": index}
-            files.append_json_line(self.run.gradient_flow_file, {**where, **table, **{k: str(v) for k, v in values.items()}})
+            self.run.append(self.run.gradient_flow_file, {**where, **table, **{k: str(v) for k, v in values.items()}})
             checkpoint.save(self.run.path / DIVERGED, self._checkpoint({}))
             self.emit({**where, "message": message, "cause": cause, "table": table})
         raise DivergedError(message, hint=f"{cause} The gradient flow of this batch is in {self.run.gradient_flow_file}.")

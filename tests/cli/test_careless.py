@@ -42,17 +42,17 @@ def test_settings_without_effect_are_all_named_at_once(program, tmp_path):
     (tmp_path / "run.toml").write_text("residual = 'sew'\n")
     given = ("--width", "5", "--window-us", "9", "--data-dir", "here", "--config", "run.toml")
     parts = (
-        "--config run.toml: --residual: found sew, which has no effect here, expected --arch resnet19",
+        "--config run.toml: --residual: found 'sew', which has no effect here, expected --arch resnet19",
         "environment: --tet-lambda: found 0.5, which has no effect here, expected --loss tet",
         "\n--width: found 5.0",
         "--window-us: found 9, which has no effect here, expected a --dataset of recordings and --slicing window",
-        "--data-dir: found here",
+        "--data-dir: found 'here'",
     )
     refused(program("train", *given, "--loss", "ce", env={"LSG_TET_LAMBDA": "0.5"}), *parts)
 
 
 def test_an_axis_without_effect(program):
-    refused(program("ablate", "--grid", "residual=add,sew"), "--grid: --residual: found sew, which has no effect here")
+    refused(program("ablate", "--grid", "residual=add,sew"), "--grid: --residual: found 'sew', which has no effect here")
 
 
 def test_rows_that_compute_the_same(program):

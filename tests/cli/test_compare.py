@@ -115,8 +115,11 @@ def test_force_without_a_page(lsg, runs):
 def test_what_is_no_run_is_refused(lsg, runs, tmp_path):
     (tmp_path / "config.json").write_text('{"settings": {}}')
     (tmp_path / "file").touch()
-    for path in ("absent", tmp_path, tmp_path / "file"):
-        result = lsg("compare", runs / "one", path)
+    result = lsg("compare", runs / "one", "absent")
+    assert result.exit_code == 2
+    assert "error: absent: found no such file or folder" in result.stderr
+    for path in (tmp_path, tmp_path / "file"):
+        result = lsg("compare", path, "--html", "page.html")
         assert result.exit_code == 2
         assert f"error: {path}: found no run" in result.stderr
     shutil.copytree(runs / "one", tmp_path / "damaged")
@@ -124,6 +127,45 @@ def test_what_is_no_run_is_refused(lsg, runs, tmp_path):
     result = lsg("compare", tmp_path / "damaged")
     assert result.exit_code == 2
     assert "metrics.jsonl: damaged" in result.stderr
+
+
+def test_files_of_an_ablation_among_the_runs_are_skipped(lsg, runs, tmp_path):
+    """``lsg compare runs/*/* --html runs.html`` of README.md, once `lsg ablate` and `lsg tune` have written below runs/."""
+    shutil.copytree(runs / "one", tmp_path / "runs" / "digits" / "one")
+    shutil.copytree(runs / "other", tmp_path / "runs" / "ablate-x" / "method=none" / "s0")
+    (tmp_path / "runs" / "ablate-x" / "ablation.json").write_text("{}")
+    (tmp_path / "runs" / "ablate-x" / "jobs").mkdir()
+    (tmp_path / "runs" / "ablate-x" / "jobs" / "method=none-s0.log").touch()
+    paths = sorted((tmp_path / "runs").glob("*/*"))
+    result = lsg("compare", *paths, "--html", tmp_path / "runs.html")
+    assert result.exit_code == 0, result.stderr
+    first, second = (tmp_path / "runs" / "ablate-x" / name for name in ("ablation.json", "jobs"))
+    assert f"Skipped, as they are no runs: {first}, {second}" in result.stderr
+    assert (tmp_path / "runs.html").exists()
+    assert [line for line in result.stdout.splitlines() if line.startswith(("A = ", "B = ", "C = "))] == [
+        f"A = {tmp_path / 'runs' / 'ablate-x' / 'method=none' / 's0'}: finished",
+        f"B = {tmp_path / 'runs' / 'digits' / 'one'}: finished",
+    ]
+
+
+def test_validation_accuracy_of_runs_without_a_test_accuracy(lsg, runs, tmp_path):
+    """Stopped runs, and those of `lsg tune`, which has no test part."""
+    for name, state in (("stopped", False), ("tuned", True)):
+        run = shutil.copytree(runs / "one", tmp_path / name)
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for line, accuracy in zip(lines, (0.25, 0.75, 0.5, 0.625), strict=True):
+            line["val_accuracy"] = accuracy
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        untested = {"accuracy": None, "test_accuracy_last": None, "test_accuracy_best": None}
+        (run / "result.json").write_text(json.dumps({**json.loads((run / "result.json").read_text()), **untested}))
+        if not state:
+            (run / "result.json").unlink()
+    record = json.loads(lsg("compare", tmp_path / "stopped", tmp_path / "tuned", "--json").stdout)
+    assert [(run["val_accuracy"], run["best_val_accuracy"]) for run in record["runs"]] == [(0.625, 0.75)] * 2
+    table = [line.split() for line in lsg("compare", tmp_path / "stopped", tmp_path / "tuned").stdout.splitlines()]
+    assert ["val", "accuracy", "0.6250", "0.6250"] in table
+    assert ["of", "best", "epoch", "0.7500", "0.7500"] in table
+    assert not any(words[:2] == ["test", "accuracy"] for words in table)
 
 
 def test_a_run_of_unreadable_settings_below_a_folder_is_skipped_with_a_warning(lsg, runs, tmp_path):

@@ -88,7 +88,7 @@ def test_info_json(lsg, made):
     assert record["sensor"] == [128, 128]
     assert record["format"] == "aedat2"
     assert 1_100_000 < record["duration_us"]["min"] <= record["duration_us"]["max"] <= 1_200_000
-    one = json.loads(lsg("data", "info", made / "cat/cifar10_cat_500.aedat", "--json").stdout)
+    one = json.loads(lsg("data", "info", made / "cat/cifar10_cat_999.aedat", "--json").stdout)
     assert one["recordings"] == 1
     assert 0 < one["events"] < record["events"]
 
@@ -114,7 +114,7 @@ def test_info_lists_what_cannot_be_read(lsg, copied):
     result = lsg("data", "info", copied, "--json", "--workers", "0")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["recordings"] == 5
-    assert "1 recordings cannot be read" in result.stderr
+    assert "1 recording cannot be read" in result.stderr
     assert "cifar10_cat_0.aedat: byte 14" in result.stderr
     strict = lsg("data", "info", copied, "--json", "--strict", "-q", "--workers", "0")
     assert strict.exit_code == 3
@@ -143,17 +143,17 @@ def test_verify(lsg, copied):
     record = json.loads(lsg("data", "verify", copied, "--json", "--workers", "0").stdout)
     assert record["ok"]
     assert record["manifest"]
-    path = copied / "pen/pen_500.aedat"
+    path = copied / "pen/pen_999.aedat"
     path.write_bytes(path.read_bytes()[:-8])
     (copied / "bird/cifar10_bird_0.aedat").unlink()
     bad = lsg("data", "verify", copied, "--json", "--workers", "0")
     assert bad.exit_code == 3
     record = json.loads(bad.stdout)
     assert not record["ok"]
-    assert record["changed"] == ["pen/pen_500.aedat"]
+    assert record["changed"] == ["pen/pen_999.aedat"]
     assert record["missing"] == ["bird/cifar10_bird_0.aedat"]
     assert "missing: bird/cifar10_bird_0.aedat" in bad.stderr
-    assert "changed: pen/pen_500.aedat" in bad.stderr
+    assert "changed: pen/pen_999.aedat" in bad.stderr
     assert lsg("data", "verify", copied, "--write", "-q", "--workers", "0").exit_code == 0
     assert lsg("data", "verify", copied, "-q", "--workers", "0").exit_code == 0
 

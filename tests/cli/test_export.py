@@ -57,6 +57,11 @@ def test_folded_and_verified(lsg, export, trained, images, tmp_path):
     assert "folded" in result.stderr
 
 
+def test_an_export_that_is_not_verified_claims_no_error(export):
+    record = json.loads(export("safetensors", "out.safetensors", "--json").stdout)
+    assert (record["samples"], record["spikes_compared"], record["max_logit_error"]) == (0, 0, None)
+
+
 def test_without_folding(lsg, trained, tmp_path):
     assert lsg("export", trained / "last.safetensors", "-o", "plain.safetensors", "--no-fold-bn").exit_code == 0
     model = checkpoint.load(trained / "last.safetensors")[0]

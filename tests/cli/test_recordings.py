@@ -69,7 +69,7 @@ def test_a_circle_of_links(lsg, folder):
     assert "loop.aedat: cannot be read" in result.stderr
     result = lsg(*prepare(folder, "--skip-bad"))
     assert result.exit_code == 0
-    assert "skipped 1 unreadable samples" in result.stderr
+    assert "skipped 1 unreadable sample:" in result.stderr
 
 
 def test_a_missing_library(tmp_path, process):

@@ -255,7 +255,7 @@ def test_resume_refuses_other_data(lsg, finished, images, tmp_path):
     (tmp_path / "fewer" / "train" / "red" / "03.png").unlink()
     result = lsg("train", "--resume", "run", "--data-dir", tmp_path / "fewer")
     assert result.exit_code == 3
-    assert "other training samples" in result.stderr
+    assert "found other files, or files of other sizes, expected those with which the run run began" in result.stderr
 
 
 def test_resume_refuses_data_that_are_prepared_otherwise(train, lsg, images, monkeypatch):

@@ -27,7 +27,8 @@ from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
 MODULES = ("writing", "reading", "training", "refusals", "breakdowns", "fuzz", "data", "samples", "contract", "steps")
-MODULES += ("predicting", "ranks", "ends", "launchers", "services", "surroundings", "outside", "strangers", "servers", "stops")
+MODULES += ("predicting", "ranks", "ends", "launchers", "services", "surroundings")
+MODULES += ("outside", "strangers", "links", "servers", "stops")  # hostile files, folders, servers; stops
 PACKAGES = ("torch", "numpy", "safetensors", "lsgcli")
 KEPT = 20  # problems of a row that its record describes
 

@@ -369,8 +369,8 @@ def modes(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
 
 @row(30, fault="a checkpoint saved over the file it was read from", promise="the same content", quick=1, full=20)
 def over_its_source(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
-    """Four small networks, read and saved to the same path, to a link to it, and with a second hard link to the old file; the tensors in
-    memory, the new file and the other link must keep their bits."""
+    """Four small networks, read and saved to the same path, to a symbolic link to it, which is refused, and with a second hard link to the
+    old file; the tensors in memory, the new file and the other link must keep their bits."""
     for _ in range(count):
         for which in SMALL:
             for kind in ("path", "symbolic link", "hard link"):
@@ -383,7 +383,8 @@ def over_its_source(count: int, chance: random.Random, folder: Path) -> Iterator
                 elif kind == "hard link":
                     target.hardlink_to(path)
                 content = checkpoint.read(path)
-                checkpoint.save(path if kind == "path" else target, content)
+                with contextlib.suppress(StorageError) if kind == "symbolic link" else contextlib.nullcontext():
+                    checkpoint.save(path if kind == "path" else target, content)
                 equal = [
                     same(one, whole)
                     for one in (content, checkpoint.read(path), checkpoint.read(target if target.exists() else path))

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from lsgcli.errors import ConfigError, RunInUseError, StorageError
-from lsgcli.files import locked, replacing, write_text
+from lsgcli.files import append_json_line, locked, make_folder, open_in_place, replacing, write_text
 from lsgcli.output import check_output
 from lsgcli.rundir import RunDir, in_use
 from tests.exports import saved
@@ -56,6 +56,50 @@ def test_nothing_is_left_of_a_folder_that_failed(tmp_path):
     ):
         pass
     assert [path.name for path in tmp_path.rglob("*")] == ["net", "mine"]
+
+
+WRITERS = {
+    "file": lambda path: write_text(path, "text"),
+    "line": lambda path: append_json_line(path, {}),
+    "in place": lambda path: open_in_place(path, "wb").close(),
+    "folder": lambda path: replacing(path, folder=True).__enter__(),
+    "lock": lambda path: locked(path, "unexpected").__enter__(),
+    "below a folder": lambda path: make_folder(path / "a" / "b", path.parent),
+}
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_nothing_is_written_through_a_link(tmp_path, writer, dangling):
+    (tmp_path / "away").mkdir()
+    target = tmp_path / "away" / "target"
+    if not dangling:
+        target.mkdir() if writer == "below a folder" else target.write_text("somebody's")
+    (tmp_path / "link").symlink_to(target)
+    before = digests(tmp_path / "away")
+    with pytest.raises(StorageError, match=r"link: found a symbolic link, expected .*of its own"):
+        WRITERS[writer](tmp_path / "link")
+    assert digests(tmp_path / "away") == before
+    assert sorted(os.listdir(tmp_path)) == ["away", "link"]
+
+
+def test_a_link_that_appears_after_the_check_is_not_followed(tmp_path, monkeypatch):
+    (tmp_path / "target").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    monkeypatch.setattr("lsgcli.files.check_no_link", lambda path, inside=None: None)
+    with pytest.raises(StorageError, match="cannot be written"):
+        append_json_line(tmp_path / "link", {})
+    assert (tmp_path / "target").read_bytes() == b""
+
+
+def test_a_fifo_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(StorageError, match="cannot be written"):
+        append_json_line(tmp_path / "fifo", {})
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(StorageError, match="not a regular file"):
+        append_json_line(tmp_path / "fifo", {})
+    os.close(reader)
 
 
 def in_child(work):
@@ -138,6 +182,7 @@ def user(tmp_path):
     (tmp_path / "loop.html").symlink_to("loop.html")
     (tmp_path / "link.html").symlink_to("nothing.html")
     (tmp_path / "same.png").symlink_to("images/cat.png")
+    (tmp_path / "live.html").symlink_to("page.html")
     return tmp_path
 
 
@@ -155,6 +200,7 @@ REFUSED = [  # name, suffixes, message; all of them with --force too
     ("fifo.html", (".html",), "found a FIFO"),
     ("loop.html", (".html",), "Too many levels of symbolic links"),
     ("link.html", (".html",), "a broken symbolic link"),
+    ("live.html", (".html",), "found a symbolic link"),
     ("nowhere/a.html", (".html",), "no such folder: .*nowhere"),
     ("page.html/a.html", (".html",), "no such folder"),
     ("x" * 300 + ".html", (".html",), "File name too long"),

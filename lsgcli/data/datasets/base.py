@@ -45,11 +45,12 @@ class Sample:
     stamp: str = ""
 
 
-def fingerprint(samples: Iterable[Sample]) -> str:
-    """Digest of the keys and stamps of samples."""
+def fingerprint(samples: Iterable[Sample], *, times: bool = True) -> str:
+    """Digest of the keys and stamps of samples; without ``times``, copies of their files have the same."""
     digest = hashlib.blake2b(digest_size=16)
     for sample in samples:
-        digest.update(f"{sample.key}\0{sample.stamp}\n".encode("utf-8", "surrogateescape"))
+        stamp = sample.stamp if times else sample.stamp.rsplit(":", 2)[0]
+        digest.update(f"{sample.key}\0{stamp}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -181,6 +182,11 @@ class Dataset(ABC):
     def files(self, samples: Iterable[Sample]) -> set[str]:
         """Paths of the files that contain these samples, where they are files."""
         return {str(sample.source) for sample in samples if isinstance(sample.source, str | Path)}
+
+    @property
+    def class_folders(self) -> tuple[Path, ...]:
+        """The folders of which every subfolder is a class, if there are such."""
+        return ()
 
     @abstractmethod
     def load(self, sample: Sample) -> np.ndarray:

@@ -10,6 +10,7 @@ from lsgcli import schema
 from lsgcli.config import RunConfig
 from lsgcli.data import cache, parallel
 from lsgcli.data.datasets.base import (
+    SPLITS,
     EventDataset,
     ImageDataset,
     Listing,
@@ -37,6 +38,13 @@ def _scan(config: RunConfig, splits: tuple[str, ...], endings: tuple[str, ...]) 
     return scan_folders(root, {split: split for split in splits}, endings, hints)
 
 
+def _class_folders(config: RunConfig) -> tuple[Path, ...]:
+    if config.data_dir is None:
+        return ()
+    root = Path(config.data_dir)
+    return tuple(root / split for split in SPLITS) if config.split is None else (root,)
+
+
 @register("dataset", "event-folder")
 class EventFolder(EventDataset):
     """Recordings in ``train/<class>/`` and ``test/<class>/``, in any supported format."""
@@ -45,6 +53,11 @@ class EventFolder(EventDataset):
     rules = tuple(RULES)
     takes_sensor = True
     preset = EventDataset.preset | {"resize": "bin"}
+
+    @property
+    def class_folders(self) -> tuple[Path, ...]:
+        """``train`` and ``test``, or the folder itself with --split."""
+        return _class_folders(self.config)
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""
@@ -108,6 +121,11 @@ class ImageFolder(ImageDataset):
 
     title = "Your own images: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
     rules = tuple(RULES)
+
+    @property
+    def class_folders(self) -> tuple[Path, ...]:
+        """``train`` and ``test``, or the folder itself with --split."""
+        return _class_folders(self.config)
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""

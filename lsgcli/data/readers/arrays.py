@@ -106,7 +106,7 @@ def _members(path: Path) -> dict[str, np.ndarray]:
                 raise damaged(info.filename, f"compression {info.compress_type}", "none or deflate")
             with archive.open(info) as stream:
                 arrays[info.filename[:-4]] = _array(stream.read(info.file_size), info.filename)
-        return arrays or dict.fromkeys(sorted(there)[:12], np.empty(0))
+        return arrays or dict.fromkeys((name.removesuffix(".npy") for name in sorted(there)[:12]), np.empty(0))
 
 
 def _array(content: bytes, name: str = "the array") -> np.ndarray:

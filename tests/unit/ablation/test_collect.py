@@ -42,7 +42,7 @@ def test_runs_without_a_test_part_have_not_diverged(planned, tmp_path):
     files.write_json(cells[0].path / RESULT, untested)
     summary = collect(planned.root).summary()
     assert not any(row["diverged"] for row in summary["rows"])
-    assert "Left out: 1 runs without a test accuracy, such as trials of `lsg tune`." in summary["notes"]
+    assert "Left out: 1 run without a test accuracy, such as trials of `lsg tune`." in summary["notes"]
     for cell in cells[1:]:
         files.write_json(cell.path / RESULT, untested)
     with pytest.raises(ConfigError, match="found only runs without a test accuracy"):

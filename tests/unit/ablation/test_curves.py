@@ -102,6 +102,17 @@ def test_charts(rows, tmp_path):
         assert all(name in text for name in (rows if path.name in ("accuracy.svg", "coverage.svg") else ()))
 
 
+def test_a_chart_names_only_the_deviation_that_it_draws(rows):
+    """One seed has none."""
+    one = {label: paths[:1] for label, paths in rows.items()}
+    for name, drawing in charts(one).items():
+        svg = drawing.svg()
+        assert "standard deviation" not in svg, name
+        assert ">1 seed</text>" in svg
+        assert 'opacity="0.14"' not in svg
+    assert 'opacity="0.14"' in charts(rows)["accuracy"].svg()
+
+
 def test_a_figure_of_two_columns(rows, tmp_path):
     for suffix in (".pdf", ".svg", ".PNG"):
         (path,) = draw(rows, tmp_path / f"figure{suffix}")

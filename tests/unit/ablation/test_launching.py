@@ -20,7 +20,7 @@ from lsgcli.ablation.launchers import Launcher, make
 from lsgcli.ablation.launchers.local import Local
 from lsgcli.ablation.launchers.slurm import minutes
 from lsgcli.ablation.launching import Launch, job_of
-from lsgcli.errors import ConfigError, DataError, LsgError, Stopped
+from lsgcli.errors import ConfigError, DataError, LsgError, Stopped, StorageError
 from lsgcli.rundir import LOCK, RESULT
 from lsgcli.training.signals import StopRequest
 from tests.unit.ablation.helpers import plan, record, write_run
@@ -203,6 +203,19 @@ def test_a_failure_has_the_message_of_the_latest_attempt(planned):
     with open(job.file(".log"), "a") as log:
         log.write(f"{ATTEMPT}now on host: lsg train\nTraceback (most recent call last):\nKeyError: 'x'\n")
     assert state(cell).message == "KeyError: 'x'"
+
+
+@pytest.mark.parametrize("name", ["", ".log", ".json", ".lock"])
+def test_an_attempt_writes_nothing_through_a_link(planned, tmp_path, name):
+    """``jobs`` itself, or a file in it."""
+    job = job_of(planned.cells()[0])
+    link = job.file(name) if name else job.file(".log").parent
+    link.parent.mkdir(parents=True)
+    (tmp_path / "away").mkdir()
+    link.symlink_to(tmp_path / "away" / ("target" if name else ""))
+    with pytest.raises(StorageError, match=f"{link.name}: found a symbolic link"):
+        Attempt(job).run()
+    assert not any((tmp_path / "away").iterdir())
 
 
 def test_cancelling_an_attempt_that_has_just_ended(planned):

@@ -102,6 +102,15 @@ def test_a_folder_that_is_a_link_is_the_users_choice(tmp_path):
     assert files(tmp_path / "disk") == CONTENT
 
 
+def test_links_in_the_folder_are_not_followed(tmp_path):
+    for name in ("disk", "d"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "d" / "set").symlink_to(tmp_path / "disk")
+    with pytest.raises(StorageError, match="set: found a symbolic link"):
+        unpack(good(tmp_path / "a.zip"), tmp_path / "d")
+    assert files(tmp_path / "disk") == files(tmp_path / "d") == {}
+
+
 def test_too_little_room(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 60_000, 60_000))

@@ -56,6 +56,16 @@ def test_a_file_is_fetched_with_its_progress(site, remote, tmp_path):
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+@pytest.mark.parametrize("name", ["a.bin", "a.bin.part"])
+def test_nothing_is_downloaded_through_a_link(site, remote, tmp_path, name):
+    site.pages["/a"] = whole(CONTENT)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / name).symlink_to(tmp_path / "away")
+    with pytest.raises(StorageError, match=f"{name}: found a symbolic link"):
+        fetch([remote()], tmp_path / "d")
+    assert not (tmp_path / "away").exists()
+
+
 def test_a_file_that_is_there_is_kept(site, remote, tmp_path):
     (tmp_path / "a.bin").write_bytes(CONTENT)
     assert fetch([remote()], tmp_path) == [tmp_path / "a.bin"]

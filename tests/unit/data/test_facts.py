@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lsgcli import registry
-from lsgcli.data import facts
+from lsgcli.data import facts, manifest
 from lsgcli.data.writers import write_npz
 from lsgcli.errors import DataError
 from tests.unit.data.conftest import aedat2_bytes, blob
@@ -123,7 +123,9 @@ def test_a_simulation_says_so(tmp_path, caplog):
     (tmp_path / "simulation.json").write_text('{"seed": 3, "per_class": null}')
     assert facts.of_path(tmp_path)["simulated"] == {"seed": 3, "per_class": None, "complete": False}
     assert "incomplete simulation" in caplog.text
-    (tmp_path / "SHA256SUMS").write_text("")
+    manifest.write(tmp_path, [tmp_path / "cat/cifar10_cat_12.aedat"])  # of the user
+    assert not facts.of_path(tmp_path)["simulated"]["complete"]
+    manifest.write(tmp_path)
     assert facts.of_path(tmp_path)["simulated"]["complete"]
 
 

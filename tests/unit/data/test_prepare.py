@@ -142,7 +142,7 @@ def test_bad_recordings_are_left_out_and_listed(config, recordings, monkeypatch,
         caplog.clear()
         with caplog.at_level(logging.WARNING, "lsg"):
             bundle = prepare(made.replace(skip_bad=True))
-        assert "skipped 1 unreadable samples" in caplog.text
+        assert "skipped 1 unreadable sample:" in caplog.text
         assert f"{bad}: byte 14" in caplog.text
         assert bundle.info["left_out"] == ["train/pen/2.aedat"]
         assert len(bundle.train) == 6

@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from lsgcli import files
 from lsgcli.data import camera, manifest, parallel, readers, simulate
 from lsgcli.data.datasets.cifar_dvs import CifarDvs
 from lsgcli.data.simulate import MODEL, numbers, shown, simulate_folder
-from lsgcli.errors import ConfigError, DataError
+from lsgcli.errors import ConfigError, DataError, StorageError
 from tests.unit.data import peers
 from tests.unit.data.conftest import unchanged
 
@@ -41,7 +42,7 @@ def content(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-@pytest.mark.parametrize("count", [1, 7, 60, 999, 1000, 1001, 3000])
+@pytest.mark.parametrize("count", [1, 2, 5, 7, 9, 10, 60, 999, 1000, 1001, 3000])
 def test_numbers_are_spread(count):
     found = numbers(count)
     assert len(set(found)) == count
@@ -50,6 +51,7 @@ def test_numbers_are_spread(count):
         assert found == list(range(count))
     else:
         assert max(found) < 1000
+        assert count == 1 or max(found) >= 900  # the test part of the default split
 
 
 def test_sixty_of_a_class_give_six_of_each_tenth():
@@ -62,7 +64,7 @@ def test_names_and_folders(source, tmp_path):
     assert result["classes"] == {"cat": 2, "pen": 2}
     assert (result["recordings"], result["kept"]) == (4, 0)
     found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.aedat"))
-    assert found == ["cat/cifar10_cat_0.aedat", "cat/cifar10_cat_500.aedat", "pen/pen_0.aedat", "pen/pen_500.aedat"]
+    assert found == ["cat/cifar10_cat_0.aedat", "cat/cifar10_cat_999.aedat", "pen/pen_0.aedat", "pen/pen_999.aedat"]
     assert result["events"] == sum(len(readers.read(tmp_path / "out" / name)) for name in found)
     assert unchanged(tmp_path / "out")
     assert set(manifest.read(tmp_path / "out")) == {*found, "simulation.json"}
@@ -133,14 +135,14 @@ def test_finished_recordings_are_kept(source, tmp_path):
     simulate_folder(source, out, workers=0)
     before = content(out)
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.aedat")}
-    (out / "cat/cifar10_cat_333.aedat").unlink()
+    (out / "cat/cifar10_cat_499.aedat").unlink()
     (out / "pen/.partial-0123-pen_0.aedat").write_bytes(b"left by a killed process")
     result = simulate_folder(source, out, workers=0)
     assert (result["kept"], result["recordings"]) == (5, 6)
     assert content(out) == before
     again = simulate_folder(source, out, workers=0)
     assert (again["kept"], again["events"], again["classes"]) == (6, result["events"], result["classes"])
-    assert [path for path in times if path.stat().st_mtime_ns != times[path]] == [out / "cat/cifar10_cat_333.aedat"]
+    assert [path for path in times if path.stat().st_mtime_ns != times[path]] == [out / "cat/cifar10_cat_499.aedat"]
 
 
 def test_a_damaged_recording_is_made_again(source, tmp_path):
@@ -195,6 +197,7 @@ def test_killed_at_once(tmp_path):
     [
         ({"seed": 1}, "seed 0, not 1"),
         ({"per_class": 2}, "per_class None, not 2"),
+        ({"per_class": 2, "seed": 1}, "seed 0, not 1"),
         ({"form": "npz"}, "format aedat2, not npz"),
     ],
 )
@@ -204,6 +207,75 @@ def test_another_simulation_in_the_folder_is_refused(source, tmp_path, change, t
     with pytest.raises(ConfigError, match=told):
         simulate_folder(source, tmp_path / "out", workers=0, **change)
     assert content(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("more", [2, 12, None])
+def test_more_of_each_class_are_added(source, tmp_path, more, monkeypatch):
+    """As if all had been made at once; what there is is renamed, not made again, also after a kill between two renames."""
+    source = pictures(tmp_path / "many", count=12)
+    simulate_folder(source, tmp_path / "whole", per_class=more, workers=0)
+    out = tmp_path / "out"
+    simulate_folder(source, out, per_class=1, workers=0)
+    (out / "mine").write_bytes(b"mine")
+    manifest.write(out, [out / "mine"], extend=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(simulate.files, "write_json", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            simulate_folder(source, out, per_class=more, workers=0)
+    assert manifest.read(out).keys() == {"mine"}
+    assert simulate_folder(source, out, per_class=1, workers=0)["kept"] == 0  # they were moved
+    result = simulate_folder(source, out, per_class=more, workers=0)
+    assert (result["kept"], result["recordings"]) == (2, 2 * (more or 12))
+    assert unchanged(out)
+    (out / "mine").unlink()
+    found, whole = content(out), content(tmp_path / "whole")
+    del found[manifest.NAME], whole[manifest.NAME]
+    assert found == whole
+
+
+def test_recordings_that_swap_names_are_kept(tmp_path, source, monkeypatch):
+    source, out = pictures(tmp_path / "many", ("cat",), 6), tmp_path / "out"
+    simulate_folder(source, out, per_class=3, workers=0)  # 0, 499, 999
+    monkeypatch.setattr(simulate, "numbers", lambda count: [0, 499, 999] if count == 3 else [0, 999, 499, 1, 2, 3])
+    assert simulate_folder(source, out, workers=0)["kept"] == 3
+    simulate_folder(source, tmp_path / "whole", workers=0)
+    assert content(out) == content(tmp_path / "whole")
+
+
+def test_checksums_of_other_data_stay(source, tmp_path):
+    """In a folder of other data, even with --force, and beside the recordings."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").write_bytes(b"mine")
+    manifest.write(out)
+    before = content(out)
+    with pytest.raises(ConfigError, match="SHA256SUMS: found the checksums of other data"):
+        simulate_folder(source, out, workers=0)
+    assert content(out) == before
+    (out / manifest.NAME).unlink()
+    simulate_folder(source, out, workers=0)
+    manifest.write(out)  # as `lsg data verify --write`
+    (out / "pen/pen_0.aedat").unlink()
+    simulate_folder(source, out, workers=0)
+    assert "mine" in manifest.read(out)
+    assert unchanged(out)
+
+
+@pytest.mark.parametrize("name", ["cat", "cat/cifar10_cat_0.aedat", "simulation.json", "SHA256SUMS", ".lock"])
+@pytest.mark.parametrize("dangling", [False, True])
+def test_nothing_is_recorded_through_a_link(source, tmp_path, name, dangling):
+    out, away = tmp_path / "out", tmp_path / "away"
+    (out / name).parent.mkdir(parents=True)
+    if not dangling and name == "cat":
+        away.mkdir()
+    elif not dangling:
+        away.write_bytes(b"{}")
+    (out / name).symlink_to(away)
+    with pytest.raises(StorageError, match=f"{name}: found a symbolic link"):
+        simulate_folder(source, out, workers=0)
+    assert away.exists() == (not dangling)
+    assert content(away) == {}
+    assert dangling or away.is_dir() or away.read_bytes() == b"{}"
 
 
 def test_a_second_process_waits_for_the_first(source, tmp_path, caplog):

@@ -220,7 +220,8 @@ def test_nan_stops_before_the_step(tmp_path):
     assert error.value.exit_code == 5
     line = schema.read_lines(tmp_path / "run" / "gradient-flow.jsonl")[-1]
     assert line["event"] == "diverged"
-    assert (line["step"], line["loss"]) == (2, "nan")
+    assert (line["epoch"], line["step"], line["loss"]) == (0, 2, "nan")  # records count from 0
+    assert error.value.message.startswith("epoch 1, step 3: found loss nan")  # people from 1
     assert len(line["layers"]) == 8
     weights = checkpoint.read(tmp_path / "run" / "diverged.safetensors").weights
     assert all(weights[name].isfinite().all() for name in weights)
@@ -232,7 +233,7 @@ def test_an_evaluation_that_is_not_finite_is_never_the_best(tmp_path):
     def spoil_evaluation(model):
         model.register_forward_hook(lambda module, x, y: y if module.training else y * float("nan"))
 
-    with pytest.raises(DivergedError, match="epoch 0, evaluation: found val_loss nan, expected a finite value"):
+    with pytest.raises(DivergedError, match="epoch 1, evaluation: found val_loss nan, expected a finite value"):
         run(tmp_path / "run", tiny.config(), tiny.bundle(), alter=spoil_evaluation)
     assert not (tmp_path / "run" / "best.safetensors").exists()
     line = schema.read_lines(tmp_path / "run" / "gradient-flow.jsonl")[-1]
@@ -260,7 +261,7 @@ def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch):
     with pytest.raises(DivergedError):
         run(tmp_path / "nan", tiny.config(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch)
     line = schema.read_lines(tmp_path / "nan" / "gradient-flow.jsonl")[-1]
-    assert (line["step"], line["loss"]) == (2, "nan")
+    assert (line["epoch"], line["step"], line["loss"]) == (0, 2, "nan")  # records count from 0
     assert sum(record["event"] == "step" for record in seen) == 3  # the third was under way
     found = checkpoint.read(tmp_path / "nan" / "diverged.safetensors").weights
     monkeypatch.setattr("tests.unit.training.test_loop.CPU", Compute(torch.device("cpu")))

@@ -1,0 +1,163 @@
+"""Nothing is written through a symbolic link, whose target may be anybody's: not in a run, an output or a data folder."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from lsgcli.data import manifest
+from lsgcli.rundir import FILES, LOGS
+
+
+def everything(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()}
+
+
+def linked(path, away, dangling, folder=False):
+    """Replace ``path`` by a link into ``away``."""
+    away.mkdir()
+    target = away / "target"
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not dangling:
+        target.mkdir() if folder else target.write_bytes(b"somebody's")
+    path.symlink_to(target)
+    return everything(away)
+
+
+@pytest.fixture
+def stopped(trained, tmp_path):
+    """The directory of a run with a log, which `lsg train --resume --epochs 5` continues."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    config = json.loads((run / "config.json").read_text())
+    config["settings"]["log"] = "csv"
+    (run / "config.json").write_text(json.dumps(config))
+    (run / LOGS).mkdir()
+    return run
+
+
+OF_A_RUN = [*sorted(FILES - {"config.json"}), LOGS, f"{LOGS}/metrics.csv", f"{LOGS}/coverage.png"]
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+@pytest.mark.parametrize("name", OF_A_RUN)
+def test_a_resumed_run(lsg, stopped, tmp_path, name, dangling):
+    before = linked(stopped / name, tmp_path / "away", dangling, folder=name == LOGS)
+    result = lsg("train", "--resume", stopped, "--epochs", "5")
+    assert result.exit_code == 7
+    assert f"error: {stopped / name}: found a symbolic link, expected" in result.stderr
+    assert everything(tmp_path / "away") == before
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", ".lock", LOGS])
+def test_a_new_run(train, tmp_path, name):
+    before = linked(tmp_path / "run" / name, tmp_path / "away", dangling=True)
+    for options in ([], ["--force"]):
+        result = train("--out", tmp_path / "run", *options)
+        assert result.exit_code == 7, result.stderr
+    assert everything(tmp_path / "away") == before
+    assert not (tmp_path / "away" / "target").exists()
+
+
+def test_a_logger_names_its_source_when_config_json_alone_asks_for_it(lsg, stopped):
+    result = lsg("train", "--resume", stopped, "--epochs", "5")
+    assert result.exit_code == 0
+    assert "--log csv: as in config.json" in result.stderr
+    assert (stopped / LOGS / "metrics.csv").exists()
+    assert "as in config.json" not in lsg("train", "--resume", stopped, "--epochs", "6", "--log", "csv").stderr
+
+
+def test_a_run_directory_may_be_a_link(train, tmp_path):
+    """To another disk: it is what the user named."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    assert train("--out", tmp_path / "run").exit_code == 0
+    assert (tmp_path / "disk" / "best.safetensors").exists()
+
+
+@pytest.mark.parametrize("place", ["method=none", "method=none/s0"])
+def test_cells_of_an_ablation(lsg, tiny, tmp_path, place):
+    before = linked(tmp_path / "out" / place, tmp_path / "away", dangling=False, folder=True)
+    result = lsg("ablate", *tiny, "--grid", "method=none,lsg", "--seeds", "0", "--out", tmp_path / "out")
+    assert result.exit_code == 7
+    assert f"{place}: found a symbolic link" in result.stderr
+    assert everything(tmp_path / "away") == before
+
+
+@pytest.mark.parametrize("command", [["compare", "RUN", "--html"], ["export", "RUN/best.safetensors", "-o"]])
+@pytest.mark.parametrize("dangling", [False, True])
+def test_an_output(lsg, trained, tmp_path, command, dangling):
+    away = tmp_path / "away"
+    out = tmp_path / ("page.html" if command[0] == "compare" else "net.safetensors")
+    before = linked(out, away, dangling)
+    result = lsg(*(word.replace("RUN", str(trained)) for word in command), out, "--force")
+    assert result.exit_code == 2
+    assert "symbolic link" in result.stderr
+    assert everything(away) == before
+    assert out.is_symlink()
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder of recordings."""
+    root = tmp_path / "data"
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            (root / split / name).mkdir(parents=True)
+            for number in range(3):
+                arrays = {key: np.arange(20) % 8 for key in ("x", "y")} | {"t": np.arange(20), "p": np.arange(20) % 2}
+                np.savez(root / split / name / f"{number}.npz", **arrays)
+    return root
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+@pytest.mark.parametrize("folder", [False, True])
+def test_checksums(lsg, data, tmp_path, folder, dangling):
+    """``SHA256SUMS``, or the folder of one: of other data, which it must not replace."""
+    if folder and dangling:
+        pytest.skip("no folder to verify")
+    away = tmp_path / "away"
+    linked(data / ("other" if folder else manifest.NAME), away, dangling, folder)
+    if folder:
+        shutil.copytree(data / "train", away / "target" / "train")
+        manifest.write(away / "target")
+        (away / "target" / "train" / "a" / "0.npz").unlink()
+    before = everything(away)
+    result = lsg("data", "verify", data, "--write")
+    assert result.exit_code in (3, 7), result.stderr
+    assert manifest.NAME in result.stderr or "other: found a symbolic link" in result.stderr
+    assert everything(away) == before
+    assert not dangling or not (away / "target").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--write"]])
+def test_checksums_that_are_a_fifo(lsg, data, options):
+    os.mkfifo(data / manifest.NAME)
+    result = lsg("data", "verify", data, "--json", *options)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "SHA256SUMS: found a folder, a FIFO or a device, expected a file" in result.stderr
+
+
+@pytest.mark.parametrize(("below", "options", "status"), [
+    ("train", [], 2), ("train/x", [], 2), ("test", [], 2), ("", [], 0), ("", ["--split", "stratified"], 2),
+])  # fmt: skip
+def test_a_run_in_the_data_would_be_a_class(lsg, tiny, images, tmp_path, below, options, status):
+    shutil.copytree(images / "train" if options else images, tmp_path / "data")
+    before = sorted((tmp_path / "data").rglob("*"))
+    words = [*tiny, "--data-dir", tmp_path / "data", *options]
+    result = lsg("train", *words, "--out", tmp_path / "data" / below / "run")
+    assert result.exit_code == status, result.stderr
+    if status:
+        where = (tmp_path / "data" / below.partition("/")[0]).relative_to(tmp_path)
+        assert f"run: is inside the folder of the data {tmp_path / where}, where it would be read as a class" in result.stderr
+        out = ["--out", tmp_path / "data" / below / "other"]
+        assert lsg("ablate", *words, "--grid", "method=none,lsg", "--seeds", "0", *out).exit_code == status
+        result = lsg("train", *words, "--cache-dir", tmp_path / "data" / below / "cache")
+        assert (result.exit_code, "Choose another --cache-dir." in result.stderr) == (status, True)
+        assert lsg("tune", *words, "--search", "lr=0.1,0.2", "--val-fraction", "0.2", *out).exit_code == status
+        assert sorted((tmp_path / "data").rglob("*")) == before
