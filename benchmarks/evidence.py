@@ -102,6 +102,7 @@ EXPERIMENTS = {
         {"neurons-cifar-dvs": NEURONS}, "--dataset cifar-dvs --width-multiplier 0.125 --epochs 30", 4, range(5)
     ),
 }
+PLACES = ("run", "checkpoint")  # of this machine, in a result
 
 
 def commands(
@@ -163,7 +164,7 @@ def kept(collection: Collection, root: Path) -> dict[str, dict[str, Any]]:
         config = {"settings": settings, **{name: facts[name] for name in ("schema", "precision", "data_digest")}}
         found[str(cell.path.relative_to(root))] = {
             rundir.CONFIG: config,
-            rundir.RESULT: {**(result or {}), "run": None, "checkpoint": None},
+            rundir.RESULT: {name: value for name, value in (result or {}).items() if name not in PLACES},
         }
     return found
 
@@ -174,7 +175,8 @@ def restore(runs: dict[str, dict[str, Any]], root: Path) -> None:
         if not (root / folder).exists():
             (root / folder).mkdir(parents=True)
             for name, content in contents.items():
-                files.write_json(root / folder / name, content)
+                places = PLACES if name == rundir.RESULT else ()  # null in older records
+                files.write_json(root / folder / name, {key: value for key, value in content.items() if key not in places})
 
 
 def finished(collection: Collection) -> Collection:

@@ -20,7 +20,17 @@ Number = float | None
 Numbers = list[Number]
 LIGHT = ("beta", "alpha", "coverage", "firing_rate", "grad_norm")  # numbers of every layer
 MEASURED: tuple[str, ...] = ("gamma", "sg_mean", "sg_sq_mean", "silent", "saturated", "u_mean", "u_std", "u_skew", "rho")
-MEASURED += ("grad_ratio", "grad_relative", "grad_zero", "grad_zero_weight", "gain", "temporal_share", "snr", "mismatch")
+MEASURED += (
+    "grad_ratio",
+    "grad_relative",
+    "grad_zero",
+    "grad_zero_weight",
+    "gain",
+    "gain_between",
+    "temporal_share",
+    "snr",
+    "mismatch",
+)
 HISTORY = ("beta", "alpha", "coverage")  # shown over training
 log = logging.getLogger("lsg")
 

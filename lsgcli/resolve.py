@@ -217,7 +217,7 @@ def of_number(option: str, name: str, text: str, form: str) -> list[str]:
     """The problem of a text that is neither a number nor of the ``form`` of an axis, such as ``2-4``; empty for a setting that is no number."""
     if base_type(name) not in (int, float) or "," in text or ":" in text:
         return []
-    return [f"{option}: found {f'{name}={text}'!r}, expected {form.replace('KEY', name)}"]
+    return [f"{option}: found {f'{name}={text}'!r}, expected {EXPECTED[base_type(name)]} in {form.replace('KEY', name)}"]
 
 
 def ranges(text: str) -> list[range]:

@@ -178,8 +178,8 @@ def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
         DataError: a file has another size, or one of 32 samples per part has another content.
     """
     stored = read_facts(path)
-    began, where = stored.get("data_files") or {}, config.data_dir or config.dataset
-    if not began or began == bundle.files:  # of an earlier version, or unchanged
+    began, where = stored.get("data_files"), config.data_dir or config.dataset
+    if began is None or began == bundle.files:  # of an earlier version, or unchanged
         return
     others = began["sizes"] != bundle.files["sizes"]
     if others or stored.get("data_digest") != bundle.content_digest():
@@ -397,7 +397,7 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
         "samples": bundle.sizes(),
         "data": bundle.info,
         "data_digest": bundle.content_digest(),
-        "data_files": dict(bundle.files),
+        "data_files": dict(bundle.files) or None,  # none of embedded data
     }
 
 

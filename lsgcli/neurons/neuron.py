@@ -170,8 +170,6 @@ class LIF(Draws):
             self.register_buffer("remains", torch.zeros(2, dtype=torch.float64), persistent=False)
         if not str(getattr(self.surrogate, "__module__", "")).startswith("lsgcli."):
             check_surrogate(config.surrogate, self.surrogate)
-        if not str(getattr(self.surrogate, "__module__", "")).startswith("lsgcli."):
-            check_surrogate(config.surrogate, self.surrogate)
         self.check_width(steps)
 
     def check_width(self, T: int = 1) -> None:

@@ -126,7 +126,7 @@ def test_what_is_no_run_is_refused(lsg, runs, tmp_path):
     (tmp_path / "damaged" / "metrics.jsonl").write_text("{\n")
     result = lsg("compare", tmp_path / "damaged")
     assert result.exit_code == 2
-    assert "metrics.jsonl: damaged" in result.stderr
+    assert "metrics.jsonl: line 1: not valid JSON" in result.stderr
 
 
 def test_files_of_an_ablation_among_the_runs_are_skipped(lsg, runs, tmp_path):
@@ -174,4 +174,4 @@ def test_a_run_of_unreadable_settings_below_a_folder_is_skipped_with_a_warning(l
     (tmp_path / "unreadable" / "config.json").write_text("{")
     result = lsg("compare", tmp_path, "--json")
     assert [run["path"] for run in json.loads(result.stdout)["runs"]] == [str(tmp_path / "one")]
-    assert f"Skipped: {tmp_path / 'unreadable' / 'config.json'}: not a readable run configuration" in result.stderr
+    assert f"Skipped: {tmp_path / 'unreadable' / 'config.json'}: not valid JSON" in result.stderr

@@ -123,6 +123,7 @@ def test_a_generator_finds_its_own_state_again(monkeypatch):
 
 def test_calls_change_nothing(tmp_path):
     """Each function, with settings other than those of the process."""
+    assert lsgcli.prepare  # the first use of a name restores the wait policy
     before, machine = state(), {"threads": 2, "deterministic": True}
     data = lsgcli.prepare("digits-dvs", T=2, size=16)
     unchanged(before)

@@ -398,7 +398,7 @@ def test_a_full_disk(site, remote, tmp_path, monkeypatch):
         def write(self, data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(download, "open", lambda path, mode, buffering: Full(), raising=False)
+    monkeypatch.setattr(download, "open_in_place", lambda path, mode: Full())
     with pytest.raises(StorageError, match=r"a\.bin\.part: cannot be written: No space left"):
         fetch([remote()], tmp_path)
 

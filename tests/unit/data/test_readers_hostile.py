@@ -270,5 +270,5 @@ def test_no_file(tmp_path):
         with pytest.raises(DataError, match=path.name):
             read(path)
     os.mkfifo(tmp_path / "pipe.aedat")
-    with pytest.raises(DataError, match=r"pipe\.aedat: found no file"):
+    with pytest.raises(DataError, match=r"pipe\.aedat: found a pipe, expected a regular file"):
         read(Path(tmp_path / "pipe.aedat"))

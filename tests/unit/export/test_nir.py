@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lsgcli.checkpoint import Checkpoint, describe
+from lsgcli.config import RunConfig
 from lsgcli.data.batches import Batch
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.export import chosen
@@ -37,7 +38,16 @@ def written(request, tmp_path_factory):
 
 def write(network, path, **options):
     """Write a folded network with a configuration of its own making."""
-    config = {**describe(network, "unknown"), "classes": ["a", "b"], "data": {"static": False}}
+    config = {
+        **describe(network, "unknown"),
+        "classes": [f"class {i}" for i in range(network.spec.num_classes)],
+        "settings": RunConfig(dataset="event-folder", T=network.T).to_dict(),
+        "data": {"static": False, "mean": None, "std": None},
+        "export": {
+            "layers": {layer.name: {"threshold": 0.5} for layer in network.spiking_layers()},
+            **{"readout": "mean", "trained_T": network.T, "lsg": "0.1", "mode": None, "quantize": None, "fold_bn": True},
+        },
+    }
     NIR().write(network, Checkpoint(network.state_dict(), config), path, chosen("nir", **options))
     return config
 

@@ -207,7 +207,7 @@ def test_exports_answer_and_stream(form, mode, tmp_path):
     [
         ({"dataset": "image-folder"}, "a network trained on images"),
         ({"normalise": "sample"}, "--normalise sample"),
-        ({"medians": None}, r"without the number of events per slice\n  Give --per-slice N"),
+        ({"medians": None}, r"without the number of events per slice\n  Give per_slice N"),
         ({"medians": None, "slicing": "time"}, "without the number of microseconds"),
     ],
 )
