@@ -67,7 +67,7 @@ def frames() -> dict[str, Any]:
 def reading(recordings: Path) -> dict[str, Any]:
     """Milliseconds to read one AEDAT 2.0 recording from the page cache, and to convert it to frames."""
     from lsgcli.data.frames import FrameSettings, frames
-    from lsgcli.data.readers import read
+    from lsgcli.data.readers.base import read
 
     path = min(recordings.rglob("*.aedat"), key=lambda path: abs(path.stat().st_size - 8 * EVENTS))
     events = read(path)
@@ -90,9 +90,9 @@ def preparing(recordings: Path, work: Path, rounds: int) -> dict[str, Any]:
 
 def batching(recordings: Path, cache: Path) -> dict[str, Any]:
     """Microseconds per sample from the cache to a float32 batch of 32, T=10, 48 px."""
+    from lsgcli.config.resolve import resolve
     from lsgcli.data.batches import batches
     from lsgcli.data.prepare import prepare
-    from lsgcli.resolve import resolve
 
     found = {}
     for resize in ("bilinear", "bin"):

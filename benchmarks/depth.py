@@ -54,13 +54,14 @@ def command(root: Path, options: argparse.Namespace) -> list[str]:
 
 def measure(root: Path, data_dir: str, batches: int, weights: int) -> None:
     """Measure the gradient flow of all finished cells below ``root``, in fp32 on one thread, unless it was measured before."""
-    from lsgcli import checkpoint, files
-    from lsgcli.ablation.collect import collect
     from lsgcli.analysis import Sample
-    from lsgcli.compute import set_up
     from lsgcli.data.prepare import prepare
-    from lsgcli.run import full_flow
-    from lsgcli.rundir import LAST
+    from lsgcli.runs.run import full_flow
+    from lsgcli.store import checkpoint
+    from lsgcli.store.rundir import LAST
+    from lsgcli.sweeps.collect import collect
+    from lsgcli.system import files
+    from lsgcli.system.device import set_up
     from lsgcli.training.loop import new_model
 
     cells = [cell for cell in collect(root).cells if (cell.path / LAST).exists()]
@@ -81,8 +82,8 @@ def measure(root: Path, data_dir: str, batches: int, weights: int) -> None:
 def collected(out: Path, before: dict[str, Any]) -> dict[str, Any]:
     """All finished pieces, of a folder or of an earlier record: ``cells``, with medians over the layers and the state of the last one after
     training, and ``tables`` of ``lsg ablate`` and unfinished ``runs``, by network."""
-    from lsgcli.ablation.collect import collect
-    from lsgcli.schema import read_lines
+    from lsgcli.sweeps.collect import collect
+    from lsgcli.system.schema import read_lines
 
     def key(cell: Cell) -> tuple[Any, ...]:
         return tuple(cell[name] for name in ("residual", "layers", "rule", "seed"))

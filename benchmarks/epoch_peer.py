@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that read frames")
     options = parser.parse_args()
     if options.best:
-        from lsgcli.memory import keep_large_buffers
+        from lsgcli.system.memory import keep_large_buffers
 
         keep_large_buffers()
     if options.prepare:

@@ -30,11 +30,12 @@ from typing import Any
 from benchmarks.measuring import machine, read, write
 from benchmarks.reproduction import shown
 from benchmarks.tables import Cell, Table
-from lsgcli import files, rundir
-from lsgcli.ablation import statistics
-from lsgcli.ablation.collect import Collection, collect
-from lsgcli.ablation.plan import what_counts
-from lsgcli.config import PATHS
+from lsgcli.config.run import PATHS
+from lsgcli.store import rundir
+from lsgcli.sweeps import statistics
+from lsgcli.sweeps.collect import Collection, collect
+from lsgcli.sweeps.plan import what_counts
+from lsgcli.system import files
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from benchmarks.measuring import machine, write
 from benchmarks.tables import Table, show
 from lsgcli import registry
 from lsgcli.neurons import LIFParameters
-from lsgcli.neurons.kernels import NormParameters
+from lsgcli.neurons.kernels.base import NormParameters
 from lsgcli.neurons.kernels.gpu import sequence
 
 

@@ -21,7 +21,7 @@ from benchmarks.measuring import machine, spread, write
 from benchmarks.step import installed
 from benchmarks.tables import Table, show
 from benchmarks.workers import ROOT, Case, Worker, case
-from lsgcli.cpus import WAITING, wait_passively
+from lsgcli.system.cpus import WAITING, wait_passively
 
 CASES = (case("vggsnn", width=0.125, T=4, batch=32, size=32), case("vggsnn", width=0.25, batch=16))
 BUSY = "from benchmarks.measuring import end_with_parent\nend_with_parent()\nwhile True: pass"

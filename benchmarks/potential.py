@@ -20,9 +20,9 @@ from benchmarks.measuring import RESULTS, machine, write
 from benchmarks.tables import Table, show
 from lsgcli.analysis import Layer, inspect
 from lsgcli.analysis.own import present
-from lsgcli.files import write_text
 from lsgcli.neurons import LIF
 from lsgcli.report.figures import pictures, sheet
+from lsgcli.system.files import write_text
 
 DECAYS = (0.1, 0.2, 0.5, 0.8)
 T, SAMPLES, NEURONS, BATCHES = 10, 100, 1000, 5

@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.measuring import RESULTS, machine, without_folders, write
 from benchmarks.tables import Table
-from lsgcli.ablation.paper import FIGURES
+from lsgcli.sweeps.paper import FIGURES
 
 IMAGES = RESULTS.parents[1] / "docs" / "images" / "reproduction"
 METHODS = ("none", "trainable-decay", "lsg")

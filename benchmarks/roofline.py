@@ -235,7 +235,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
     parser.add_argument("--quick", action="store_true", help="1 round of VGGSNN: a look, kept under another name")
     options = parser.parse_args()
-    from lsgcli.memory import keep_large_buffers
+    from lsgcli.system.memory import keep_large_buffers
 
     keep_large_buffers()
     torch.set_num_threads(options.threads)

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from lsgcli.analysis import Thresholds
 from lsgcli.analysis.running import SAMPLES, Accuracies, accuracies
-from lsgcli.compute import Compute, set_up
-from lsgcli.config import RunConfig
+from lsgcli.config.resolve import resolve
+from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle, spread
 from lsgcli.data.prepare import prepare
-from lsgcli.resolve import resolve
+from lsgcli.system.device import Compute, set_up
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers, schedule

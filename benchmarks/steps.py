@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.workers import Case, Contender
-from lsgcli.memory import release_unused
+from lsgcli.system.memory import release_unused
 
 # So small that nothing drifts in hundreds of steps; the time of a step does not depend on it.
 RATE, MOMENTUM = 1e-4, 0.9
@@ -72,7 +72,7 @@ def prepare(contender: Contender, case: Case, precision: str, threads: int) -> P
         train(build(Contender("lsg"), tiny), *inputs(tiny), lambda: autocast(precision, case.device))()
     torch.manual_seed(0)
     if contender.keep:
-        from lsgcli.memory import keep_large_buffers
+        from lsgcli.system.memory import keep_large_buffers
 
         keep_large_buffers()
     x, labels = (tensor.to(case.device) for tensor in inputs(case))
@@ -87,7 +87,7 @@ def build(contender: Contender, case: Case, precision: str = "fp32") -> Built:
         from lsgcli import models, registry
         from lsgcli.models.integer import deployed
         from lsgcli.neurons import LIF
-        from lsgcli.neurons.kernels import single_backward
+        from lsgcli.neurons.kernels.base import single_backward
 
         network: nn.Module = models.build(
             case.network,
@@ -143,8 +143,9 @@ def stepwise_of_lsg(network: Any) -> Single:
 
 def stepwise_of_export(network: Any) -> Single:
     """The network exported to ONNX, in onnxruntime with torch's number of threads."""
-    from lsgcli import checkpoint, registry
-    from lsgcli.export import ExportOptions
+    from lsgcli import registry
+    from lsgcli.export.base import ExportOptions
+    from lsgcli.store import checkpoint
 
     config = {**checkpoint.describe(network, "vggsnn"), "data": {"static": False}}
     config["export"] = {"mode": "step", "layers": {layer.name: {} for layer in network.spiking_layers()}}
@@ -184,7 +185,7 @@ def torch_sgd(network: nn.Module, release: bool) -> Callable[[], object]:
 
 def lsg_sgd(network: nn.Module) -> Callable[[], object]:
     """As ``lsg train`` has it; the decays' Adam and the update of what methods measure with it."""
-    from lsgcli.config import RunConfig
+    from lsgcli.config.run import RunConfig
     from lsgcli.training.optim import Optimizers
 
     optimizers = Optimizers(network, RunConfig(lr=RATE, momentum=MOMENTUM, weight_decay=0.0, decay_lr=RATE))

@@ -26,7 +26,7 @@ from benchmarks.race import look_at
 from benchmarks.step import case_arguments, chosen
 from benchmarks.tables import Table, show
 from benchmarks.workers import Case, Worker, case
-from lsgcli.cpus import WAITING, wait_passively
+from lsgcli.system.cpus import WAITING, wait_passively
 
 WINDOWS = 5  # of T steps in a turn, of which the first is not timed
 LSG = tuple(("lsg", precision) for precision in ("fp32", "bf16", "int8"))

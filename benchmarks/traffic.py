@@ -24,7 +24,7 @@ from lsgcli import models
 from lsgcli.models.fold import fold
 from lsgcli.models.layers import ConvNorm
 from lsgcli.neurons import LIFParameters
-from lsgcli.neurons.kernels import Backend, NormParameters
+from lsgcli.neurons.kernels.base import Backend, NormParameters
 from lsgcli.neurons.kernels.gpu.layout import StepLayout, of_images, of_neurons
 from lsgcli.neurons.kernels.gpu.sequence import BACKWARD_TILE, Tiles
 

@@ -52,10 +52,10 @@ class Timed:
 
 def epochs(settings: dict[str, Any], folder: Path) -> tuple[list[Timed], list[dict[str, Any]]]:
     """Train as ``lsg train`` does; the batches of every epoch, timed, and the run's own metrics."""
-    from lsgcli.compute import set_up
+    from lsgcli.config.resolve import resolve
     from lsgcli.data.prepare import prepare
-    from lsgcli.resolve import resolve
-    from lsgcli.rundir import RunDir
+    from lsgcli.store.rundir import RunDir
+    from lsgcli.system.device import set_up
     from lsgcli.training.loop import Trainer
     from lsgcli.training.signals import StopRequest
 
@@ -135,7 +135,7 @@ def main() -> None:
 
 def measure(settings: dict[str, Any], work: Path, workers: int | None) -> dict[str, Any]:
     """The settings in full, and the runs: batches made ahead, and not."""
-    from lsgcli.resolve import resolve
+    from lsgcli.config.resolve import resolve
 
     complete = resolve(settings, environment={}).to_dict()
     ahead = complete["workers"] if workers is None else workers

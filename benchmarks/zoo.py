@@ -17,7 +17,7 @@ from benchmarks.plot import load
 from benchmarks.tables import Table
 from benchmarks.workers import PLAIN
 from lsgcli import models, registry
-from lsgcli.config import FIELDS, NeuronConfig, RunConfig, option_name
+from lsgcli.config.run import FIELDS, NeuronConfig, RunConfig, option_name
 from lsgcli.models.base import NetworkSpec
 from lsgcli.models.layers import SpikingConv
 from lsgcli.neurons import LIF

@@ -19,12 +19,13 @@ sys.path.insert(0, str(DOCS.parent))  # for benchmarks, which is not installed
 
 import lsgcli  # noqa: E402
 from benchmarks import documented  # noqa: E402
-from lsgcli import recipes, registry  # noqa: E402
+from lsgcli import registry  # noqa: E402
 from lsgcli.analysis.measures import LAYER, RECORD, Field  # noqa: E402
+from lsgcli.analysis.verdicts import RULES, Thresholds, rule_text  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
-from lsgcli.config import FIELDS, SECTIONS, option_name  # noqa: E402
+from lsgcli.config import recipes  # noqa: E402
+from lsgcli.config.run import FIELDS, SECTIONS, option_name  # noqa: E402
 from lsgcli.errors import exit_statuses  # noqa: E402
-from lsgcli.verdicts import RULES, Thresholds, rule_text  # noqa: E402
 from tests.stress import rows as faults  # noqa: E402
 
 

@@ -29,24 +29,20 @@ loaded on first use; ``import lsgcli`` itself imports neither torch nor numpy.
 
 from contextlib import ExitStack
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from lsgcli.cpus import loading, waiting_passively
+from lsgcli.system.cpus import loading, waiting_passively
+from lsgcli.system.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from lsgcli.api import build, datasets, evaluate, inspect, load, prepare, train
-    from lsgcli.config import NeuronConfig
+    from lsgcli.config.run import NeuronConfig
     from lsgcli.data.batches import batches
     from lsgcli.errors import LsgError
-    from lsgcli.neurons.neuron import LIF
-    from lsgcli.prediction import predict
+    from lsgcli.inference.predict import predict
+    from lsgcli.neurons.lif import LIF
     from lsgcli.registry import register
 
-try:
-    __version__ = version("lsgcli")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0.dev0"
 __all__ = [
     "LIF",
     "LsgError",
@@ -63,11 +59,11 @@ __all__ = [
     "train",
 ]
 _ELSEWHERE = {
-    "LIF": "neurons.neuron",
+    "LIF": "neurons.lif",
     "LsgError": "errors",
-    "NeuronConfig": "config",
+    "NeuronConfig": "config.run",
     "batches": "data.batches",
-    "predict": "prediction",
+    "predict": "inference.predict",
     "register": "registry",
 }
 _until_first_use = ExitStack()  # a script may import torch before it uses a name

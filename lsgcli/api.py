@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lsgcli import checkpoint, hub, registry
+from lsgcli import registry
 from lsgcli.analysis import gradflow
-from lsgcli.caller import undisturbed
-from lsgcli.compute import Compute, set_up
-from lsgcli.config import MachineConfig, from_checkpoint
+from lsgcli.config.fields import fields_of
+from lsgcli.config.resolve import resolve
+from lsgcli.config.run import MachineConfig, from_checkpoint
 from lsgcli.data import prepare as preparation
 from lsgcli.data.batches import Batch
 from lsgcli.data.bundle import DataBundle
@@ -19,10 +19,11 @@ from lsgcli.data.datasets.base import SPLITS, Progress
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.models import build
 from lsgcli.models.base import SpikingNet
-from lsgcli.opened import open_checkpoint
-from lsgcli.resolve import resolve
-from lsgcli.run import full_flow, train_together
-from lsgcli.settings import fields_of
+from lsgcli.runs.open import open_checkpoint
+from lsgcli.runs.run import full_flow, train_together
+from lsgcli.store import checkpoint, hub
+from lsgcli.system.caller import undisturbed
+from lsgcli.system.device import Compute, set_up
 from lsgcli.training import evaluate as evaluation
 from lsgcli.training.evaluate import Evaluation
 from lsgcli.training.signals import StopRequest

@@ -30,8 +30,8 @@ ROOT = Path(__file__).parent
 PLACES = {  # relative to the package: a folder, or a module without .py
     "surrogate": "neurons/surrogates",
     "method": "neurons/methods",
-    "neuron": "neurons/variants",
-    "norm": "neurons/tdbn",
+    "neuron": "neurons/models",
+    "norm": "neurons/norms",
     "backend": "neurons/kernels",
     "arch": "models",
     "dataset": "data/datasets",
@@ -40,7 +40,7 @@ PLACES = {  # relative to the package: a folder, or a module without .py
     "loss": "training/losses",
     "format": "export",
     "picture": "report",
-    "launcher": "ablation/launchers",
+    "launcher": "sweeps/launchers",
     "logger": "loggers",
 }
 # Kind -> base class of its entries, in its module, and what they are if not subclasses. Entries of other kinds are called.

@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 
-from lsgcli import checkpoint, registry
-from lsgcli.config import RunConfig
+from lsgcli import registry
+from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch
-from lsgcli.export import chosen, read
+from lsgcli.export.base import chosen, read
+from lsgcli.store import checkpoint
 from tests.unit.models.helpers import FIELD, SMALL, seasoned
 
 # Every format in every mode that it has.

@@ -2,8 +2,8 @@
 
 import torch
 
-from lsgcli import checkpoint
-from lsgcli.config import RunConfig
+from lsgcli.config.run import RunConfig
+from lsgcli.store import checkpoint
 from tests.unit.models.helpers import seasoned
 
 CLASSES = ("cup", "key", "pen")

@@ -9,7 +9,7 @@ from pathlib import Path
 import nir
 import torch
 
-from lsgcli.export import read_metadata
+from lsgcli.export.base import read_metadata
 from lsgcli.export.runners import Output, Runner
 
 

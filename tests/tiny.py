@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lsgcli.config import RunConfig
+from lsgcli.config.run import RunConfig
 from lsgcli.data import random
 from lsgcli.data.bundle import DataBundle, Split
 

@@ -13,7 +13,7 @@ from lsgcli.analysis.dynamics import (
 from lsgcli.analysis.gradflow import inspect
 from lsgcli.analysis.gradients import Sample
 from lsgcli.analysis.hooks import Adapter, Layer, equivalent_width, height_of, pairs
-from lsgcli.verdicts import Thresholds
+from lsgcli.analysis.verdicts import Thresholds
 
 __all__ = [
     "Adapter",

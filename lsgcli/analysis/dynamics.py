@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lsgcli.compute import limited_threads
 from lsgcli.neurons.step import over_time
 from lsgcli.neurons.surrogates import Surrogate
+from lsgcli.system.device import limited_threads
 
 ELEMENTS = 1 << 18  # per block, over all timesteps
 Carry = Callable[[Tensor, Tensor, "Dynamics"], Tensor]

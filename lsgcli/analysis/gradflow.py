@@ -18,13 +18,13 @@ from lsgcli.analysis.gradients import Sample, WeightGradients, mean, mismatch, n
 from lsgcli.analysis.hooks import Adapter, Layer, Watcher, observing
 from lsgcli.analysis.measures import LAYER
 from lsgcli.analysis.sums import light, signal
-from lsgcli.compute import Compute, full_precision
+from lsgcli.analysis.verdicts import Thresholds, verdict
 from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
-from lsgcli.files import finite
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons.draws import drawing
-from lsgcli.verdicts import Thresholds, verdict
+from lsgcli.system.device import Compute, full_precision
+from lsgcli.system.files import finite
 
 SCHEMA = "lsg.gradient-flow/1"
 Loss = Callable[[Tensor, Tensor], Tensor]

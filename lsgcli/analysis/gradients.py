@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsgcli.compute import full_precision
+from lsgcli.system.device import full_precision
 
 
 class WeightGradients:

@@ -19,7 +19,7 @@ from lsgcli.analysis.hooks import Layer, Watcher, pairs
 from lsgcli.analysis.sums import LayerSums
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
-from lsgcli.neurons.kernels import Backend, NormParameters, average, single_backward
+from lsgcli.neurons.kernels.base import Backend, NormParameters, average, single_backward
 from lsgcli.neurons.kernels.cpu.job import FIRED, SILENT, SUMS, Layout, image_layout
 from lsgcli.neurons.kernels.fused import fused
 from lsgcli.neurons.step import LIFParameters, number
@@ -302,7 +302,7 @@ def arriving(grad: Tensor, block: Block, side: int) -> Tensor:
 
 
 def membrane_gradient(block: Block, h: Tensor, g: Tensor) -> Tensor:
-    """dL/du of lsg's neurons, (T, ...), by the equations in ``lsgcli.neurons.neuron``."""
+    """dL/du of lsg's neurons, (T, ...), by the equations in ``lsgcli.neurons.lif``."""
     u, o, p, du = block.u, block.o, block.p, torch.empty_like(h)
     hard, detached = p.carry is CARRIES["hard"], p.detach or p.carry is CARRIES["none"]
     torch.mul(g[-1], h[-1], out=du[-1])

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from lsgcli.compute import Compute, full_precision
 from lsgcli.data.batches import Batch, batches
 from lsgcli.data.bundle import DataBundle, spread
 from lsgcli.models.base import SpikingNet
+from lsgcli.system.device import Compute, full_precision
 
 log = logging.getLogger("lsg")
 LARGEST_GAP = 0.2  # of accuracies, without a warning

@@ -10,14 +10,14 @@ import typer
 
 from lsgcli.cli import common, completion
 from lsgcli.cli.options import with_settings
-from lsgcli.config import FIELDS, option_name
+from lsgcli.config.run import FIELDS, option_name
 from lsgcli.errors import ConfigError, Stopped, counted, install_hint
-from lsgcli.output import check_output, print_result
+from lsgcli.report.output import check_output, print_result
 
 if TYPE_CHECKING:
-    from lsgcli.ablation.collect import Collection
-    from lsgcli.ablation.launching import Launch
-    from lsgcli.ablation.plan import Cell, Plan
+    from lsgcli.sweeps.collect import Collection
+    from lsgcli.sweeps.launching import Launch
+    from lsgcli.sweeps.plan import Cell, Plan
 
 SEEDS = "0-2"
 
@@ -174,13 +174,13 @@ def ablate(
         others: dict[str, Any] = {"--table": table, "--grid": axes or None, "--seeds": seeds, "--config": config, "--out": out}
         others |= {"--print-commands": print_commands, "--launcher": launcher, **{option_name(name): True for name in settings}}
         common.exclude("--collect", others)
-        from lsgcli.ablation.collect import collect as find
+        from lsgcli.sweeps.collect import collect as find
 
         found = find(collect)
     else:
         if print_commands:
             common.exclude("--print-commands", {**of_table, "--launcher": launcher})
-        from lsgcli.ablation.rows import plan
+        from lsgcli.sweeps.rows import plan
 
         planned = plan(settings, table, axes, SEEDS if seeds is None else seeds, config, out)
         if print_commands:
@@ -197,8 +197,8 @@ def ablate(
     summary = found.summary(None if margin is None else margin / 100)
     print_result(FORMATS[format_name](summary))
     if plot:
-        from lsgcli.ablation.curves import finished
         from lsgcli.report.ablation_charts import draw
+        from lsgcli.sweeps.curves import finished
 
         runs = finished([row["label"] for row in summary["rows"]], found.cells, found.records)
         written = [path for target in plot for path in draw(runs, target)]
@@ -219,9 +219,9 @@ def _launched(launcher: str | None, given: dict[str, dict[str, Any]]) -> tuple[s
 @contextlib.contextmanager
 def _launch(plan: "Plan", name: str, options: str) -> Iterator["Launch"]:
     """The cells as jobs of a launcher."""
-    from lsgcli.ablation.jobs import FOLDER
-    from lsgcli.ablation.launchers import make
-    from lsgcli.ablation.launching import Launch
+    from lsgcli.sweeps.jobs import FOLDER
+    from lsgcli.sweeps.launchers.base import make
+    from lsgcli.sweeps.launching import Launch
 
     with contextlib.closing(make(name, options, plan.root / FOLDER)) as launcher:
         yield Launch(plan, name, launcher)
@@ -229,8 +229,8 @@ def _launch(plan: "Plan", name: str, options: str) -> Iterator["Launch"]:
 
 def _follow(plan: "Plan", launch: "Launch", quiet: bool) -> "Collection":
     """Run all cells as jobs."""
-    from lsgcli.ablation.collect import Collection
     from lsgcli.report.cells import CellsDisplay
+    from lsgcli.sweeps.collect import Collection
     from lsgcli.training.signals import stop_on_signals
 
     plan.save()
@@ -240,9 +240,9 @@ def _follow(plan: "Plan", launch: "Launch", quiet: bool) -> "Collection":
 
 def _run(plan: "Plan", quiet: bool) -> "Collection":
     """Run all cells, except those that other processes are running."""
-    from lsgcli.ablation.cells import complete, run_cell
-    from lsgcli.ablation.collect import Collection
     from lsgcli.report.display import TrainingDisplay
+    from lsgcli.sweeps.cells import complete, run_cell
+    from lsgcli.sweeps.collect import Collection
     from lsgcli.training.signals import stop_on_signals
 
     cells = plan.cells()
@@ -275,8 +275,8 @@ def _print_commands(plan: "Plan", quiet: bool) -> None:
     import shlex
     import shutil
 
-    from lsgcli.ablation.cells import command, is_plain
-    from lsgcli.rundir import in_use, read_result
+    from lsgcli.store.rundir import in_use, read_result
+    from lsgcli.sweeps.cells import command, is_plain
 
     plan.save()
     cells = plan.cells()

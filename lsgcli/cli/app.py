@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from lsgcli import __version__
 from lsgcli.cli.commands import group
 from lsgcli.cli.guard import ending, refuse_empty, reopen_streams
-from lsgcli.cpus import wait_passively
 from lsgcli.errors import DISTRIBUTION, ConfigError, exit_statuses
-from lsgcli.ranks import here
+from lsgcli.system.cpus import wait_passively
+from lsgcli.system.ranks import here
+from lsgcli.system.version import __version__
 
 COMMANDS = {
     "train": "train:train",

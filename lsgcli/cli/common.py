@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from lsgcli.cli import completion
-from lsgcli.config import FIELDS
+from lsgcli.config.resolve import from_environment, warn_of_others
+from lsgcli.config.run import FIELDS
 from lsgcli.errors import ConfigError
-from lsgcli.memory import check_address_space
-from lsgcli.output import clean
-from lsgcli.resolve import from_environment, warn_of_others
+from lsgcli.report.output import clean
+from lsgcli.system.memory import check_address_space
 
 log = logging.getLogger("lsg")
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors to stderr.")]
@@ -21,7 +21,7 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print more detai
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output files.")]
 CHECKPOINT = "Checkpoint written by lsg: a path, hf:USER/NAME[@REVISION], or https://..."
-CheckpointPath = Annotated[  # for lsgcli.hub.local
+CheckpointPath = Annotated[  # for lsgcli.store.hub.local
     str, typer.Argument(metavar="CKPT", help=CHECKPOINT, autocompletion=completion.checkpoints)
 ]
 ConfigFile = Annotated[

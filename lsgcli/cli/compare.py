@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from lsgcli import files
 from lsgcli.cli import common, completion
-from lsgcli.output import check_output, print_json, print_result
+from lsgcli.report.output import check_output, print_json, print_result
+from lsgcli.system import files
 
 
 def compare(
@@ -32,9 +32,9 @@ def compare(
     verdict other than ok are marked with `!`. Reads only run directories, neither data nor checkpoints.
     """
     common.messages(quiet, verbose)
-    from lsgcli import comparison
     from lsgcli.report import comparison as report
     from lsgcli.report.terminal import console
+    from lsgcli.runs import compare as comparison
 
     found = comparison.find(runs)
     if html is None:

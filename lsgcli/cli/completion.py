@@ -40,14 +40,14 @@ def runs(incomplete: str) -> list[str]:
 
 def checkpoints(incomplete: str) -> list[str]:
     """The best checkpoint of each run below ``runs/``, or else its last, newest run first."""
-    from lsgcli.rundir import BEST, LAST
+    from lsgcli.store.rundir import BEST, LAST
 
     found = (next((run / name for name in (BEST, LAST) if (run / name).exists()), None) for run in _runs())
     return of(str(path) for path in found if path is not None)(incomplete)
 
 
 def _runs() -> list[Path]:
-    from lsgcli.rundir import CONFIG, RUNS
+    from lsgcli.store.rundir import CONFIG, RUNS
 
     found = [Path(folder) for folder, _, names in os.walk(RUNS) if CONFIG in names]
     return sorted(found, key=lambda run: (run / CONFIG).stat().st_mtime, reverse=True)

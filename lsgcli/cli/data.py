@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lsgcli import files
 from lsgcli.cli.commands import group
 from lsgcli.cli.common import Force, Json, Quiet, Verbose, log, messages
 from lsgcli.cli.options import with_settings
-from lsgcli.config import DataConfig
+from lsgcli.config.fields import fields_of
+from lsgcli.config.run import DataConfig
 from lsgcli.errors import ConfigError, DataError, MissingPart, StorageError, counted
-from lsgcli.output import check_output, print_json, print_result
-from lsgcli.settings import fields_of
+from lsgcli.report.output import check_output, print_json, print_result
+from lsgcli.system import files
 
 if TYPE_CHECKING:
     from lsgcli.data.datasets.base import Dataset
@@ -55,12 +55,13 @@ def prepare(
     reused, and incomplete ones are rebuilt.
     """
     messages(quiet, verbose, NEEDED)
-    from lsgcli import cpus, registry
+    from lsgcli import registry
+    from lsgcli.config.resolve import resolve
     from lsgcli.data import cache
     from lsgcli.data.prepare import prepare as run
     from lsgcli.report import terminal
     from lsgcli.report.records import preparation_parts
-    from lsgcli.resolve import resolve
+    from lsgcli.system import cpus
 
     config = resolve({**settings, "val_fraction": 0.0}, takes=NEEDED)
     config = config.replace(workers=cpus.usable()[0] if workers is None else workers)
@@ -145,7 +146,7 @@ def show(
     inputs = paths or ([] if dataset is None or dataset.embedded else [dataset.home])
     check_output(output, "-o", suffixes=(".png",), inputs=inputs, force=force)
     if paths:
-        from lsgcli.resolve import resolve
+        from lsgcli.config.resolve import resolve
 
         config = resolve({**settings, "dataset": "event-folder", "val_fraction": 0.0}, takes=SHOWN)
         rows, name = sheet.of_paths(paths, config, samples), ", ".join(map(str, paths))
@@ -270,8 +271,8 @@ def _open(settings: dict[str, Any], takes: Collection[str] = WHERE) -> "Dataset"
         DataError: the data are missing or damaged.
     """
     from lsgcli import registry
+    from lsgcli.config.resolve import resolve
     from lsgcli.data.datasets.base import SPLITS
-    from lsgcli.resolve import resolve
 
     config = resolve({**settings, "val_fraction": 0.0}, takes=takes)
     dataset: Dataset = registry.get("dataset", config.dataset)(config, may_download=False)

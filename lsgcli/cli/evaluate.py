@@ -7,7 +7,7 @@ import typer
 
 from lsgcli.cli import common, completion
 from lsgcli.errors import ConfigError
-from lsgcli.output import print_json
+from lsgcli.report.output import print_json
 
 
 def evaluate(
@@ -33,11 +33,11 @@ def evaluate(
     other than `.safetensors` are evaluated with the runtime of their format, on the CPU in float32.
     """
     common.messages(quiet, verbose, common.AROUND)
-    from lsgcli import hub
-    from lsgcli.checkpoint import named
-    from lsgcli.export import open_exported
-    from lsgcli.opened import open_checkpoint, open_data
+    from lsgcli.export.base import open_exported
     from lsgcli.report import terminal
+    from lsgcli.runs.open import open_checkpoint, open_data
+    from lsgcli.store import hub
+    from lsgcli.store.checkpoint import named
 
     changes: dict[str, Any] = {"dataset": dataset, "T": T, "data_dir": data_dir, "cache_dir": cache_dir}
     changes |= {"batch_size": batch_size, "device": device, "precision": precision}

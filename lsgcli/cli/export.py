@@ -7,7 +7,7 @@ import typer
 
 from lsgcli import registry
 from lsgcli.cli import common, completion
-from lsgcli.output import check_output, print_json, print_result
+from lsgcli.report.output import check_output, print_json, print_result
 
 
 def export(
@@ -57,8 +57,9 @@ def export(
     common.messages(quiet, verbose, common.AROUND if verify else ())
     if not verify:
         common.require("--verify N", {"--data-dir": data_dir, "--cache-dir": cache_dir})
-    from lsgcli import export as exporting
-    from lsgcli import files, hub
+    from lsgcli.export import base as exporting
+    from lsgcli.store import hub
+    from lsgcli.system import files
 
     path = hub.local(checkpoint)
     form = exporting.format_for(output, form)
@@ -70,8 +71,8 @@ def export(
     from lsgcli.data.batches import batches
     from lsgcli.data.bundle import spread
     from lsgcli.export import verify as verifying
-    from lsgcli.opened import open_data
     from lsgcli.report.terminal import preparing
+    from lsgcli.runs.open import open_data
 
     trained, written, content = exporting.read(path, form, options, T)
     record = {"format": form, "path": str(output), **verifying.NOTHING}

@@ -8,12 +8,12 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
-from lsgcli.config import FIELDS, option_name
+from lsgcli.config.run import FIELDS, option_name
 from lsgcli.errors import CLOSED_PIPE, INTERRUPTED, ConfigError, LsgError, OutOfMemoryError, StorageError
-from lsgcli.memory import is_out_of_memory
-from lsgcli.output import clean
 from lsgcli.plugins import blamed
-from lsgcli.ranks import here
+from lsgcli.report.output import clean
+from lsgcli.system.memory import is_out_of_memory
+from lsgcli.system.ranks import here
 
 
 @contextlib.contextmanager

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from lsgcli import files
+from lsgcli.analysis.verdicts import VERDICTS, parse_limits, parse_verdicts
 from lsgcli.cli import common, completion
 from lsgcli.errors import ConfigError, GateError
-from lsgcli.output import check_output, print_json, print_result
-from lsgcli.verdicts import VERDICTS, parse_limits, parse_verdicts
+from lsgcli.report.output import check_output, print_json, print_result
+from lsgcli.system import files
 
 
 def inspect_gradients(
@@ -81,7 +81,7 @@ def inspect_gradients(
     if mismatch_step is not None and not (mismatch and 0 < mismatch_step < math.inf):
         expected = "a number above 0" if mismatch else "--mismatch N, because it has no effect otherwise"
         raise ConfigError(f"--mismatch-step: found {mismatch_step:g}, expected {expected}")
-    from lsgcli import hub
+    from lsgcli.store import hub
 
     paths = [hub.local(checkpoint) for checkpoint in checkpoints]
     if html is None and not plot:
@@ -95,11 +95,11 @@ def inspect_gradients(
     gates = parse_verdicts(fail_on) if fail_on is not None else set()
     thresholds = parse_limits(limit or [])
     from lsgcli.analysis import Sample, measures
-    from lsgcli.checkpoint import check_unfolded
-    from lsgcli.flows import history
-    from lsgcli.opened import open_checkpoint
     from lsgcli.report import drawing, figures, flow_terminal, page, terminal
-    from lsgcli.run import full_flow
+    from lsgcli.runs.open import open_checkpoint
+    from lsgcli.runs.run import full_flow
+    from lsgcli.store.checkpoint import check_unfolded
+    from lsgcli.store.flows import history
 
     sample = Sample(mismatch, mismatch_step or 0.1) if mismatch else None
     changes = {"data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size}

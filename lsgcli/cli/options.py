@@ -1,4 +1,4 @@
-"""Command-line options derived from the fields of :class:`~lsgcli.config.RunConfig`."""
+"""Command-line options derived from the fields of :class:`~lsgcli.config.run.RunConfig`."""
 
 import functools
 import inspect
@@ -9,8 +9,8 @@ import typer
 
 from lsgcli import registry
 from lsgcli.cli import completion
-from lsgcli.config import FIELDS, INT8, SECTIONS, base_type, option_name
-from lsgcli.settings import fields_of
+from lsgcli.config.fields import fields_of
+from lsgcli.config.run import FIELDS, INT8, SECTIONS, base_type, option_name
 
 Command = TypeVar("Command", bound=Callable[..., None])
 

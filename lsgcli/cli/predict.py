@@ -12,10 +12,10 @@ import typer
 
 from lsgcli.cli import common
 from lsgcli.errors import ConfigError, DataError
-from lsgcli.output import clean, is_abandoned
+from lsgcli.report.output import clean, is_abandoned
 
 if TYPE_CHECKING:
-    from lsgcli.prediction import Network
+    from lsgcli.inference.predict import Network
     from lsgcli.report.predictions import Lines
     from lsgcli.training.signals import StopRequest
 
@@ -85,7 +85,7 @@ def predict(
     else:
         common.require("--stream", {"--per-slice": per_slice, "--idle": idle})
         paths = _listed(paths)
-    from lsgcli.prediction import Network
+    from lsgcli.inference.predict import Network
     from lsgcli.report.predictions import Lines
 
     changes = common.around({"batch_size": batch_size, "device": device, "precision": precision})
@@ -103,7 +103,7 @@ def _stream(network: "Network", path: str, lines: "Lines", options: dict[str, An
     """Print a line for each timestep, and log the latency from the end of a slice to its line."""
     import numpy as np
 
-    from lsgcli.streaming import stream
+    from lsgcli.inference.stream import stream
     from lsgcli.training.signals import stop_on_signals
 
     latencies: deque[float] = deque(maxlen=LATENCIES)
@@ -136,7 +136,7 @@ def _files(network: "Network", paths: list[str], lines: "Lines") -> None:
     Raises:
         SystemExit: with the status of a DataError, if some cannot be read.
     """
-    from lsgcli.prediction import predict
+    from lsgcli.inference.predict import predict
 
     failed: list[str] = []
 

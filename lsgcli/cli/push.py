@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsgcli import rundir
 from lsgcli.cli import common
-from lsgcli.output import print_result
+from lsgcli.report.output import print_result
+from lsgcli.store import rundir
 
 if TYPE_CHECKING:
     from lsgcli.export.hf import HF
@@ -34,8 +34,10 @@ def push(
     Needs lsgcli[hub], and a token of the Hub (`hf auth login`, or HF_TOKEN).
     """
     common.messages(quiet, verbose)
-    from lsgcli import __version__, errors, hub
+    from lsgcli import errors
     from lsgcli.export.hf import HF
+    from lsgcli.store import hub
+    from lsgcli.system.version import __version__
 
     errors.require(("huggingface_hub",), "lsg push", "hub")
     hub.check_repository(repository)
@@ -53,11 +55,11 @@ def push(
 
 def _export(exporter: "HF", path: Path, folder: Path, repository: str) -> None:
     """Write the files of the model card, and a page of the gradient flow of a run's resulting checkpoint."""
-    from lsgcli.checkpoint import read_config
-    from lsgcli.export import ExportOptions, read
+    from lsgcli.export.base import ExportOptions, read
     from lsgcli.export.verify import NOTHING
-    from lsgcli.flows import complete, history, read_full
     from lsgcli.report.page import flow_page
+    from lsgcli.store.checkpoint import read_config
+    from lsgcli.store.flows import complete, history, read_full
 
     options = ExportOptions(fold_bn=bool(read_config(path)["folded"]))
     _, written, content = read(path, "hf", options)

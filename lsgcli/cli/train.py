@@ -6,15 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from lsgcli import rundir
 from lsgcli.cli import common, completion
 from lsgcli.cli.options import with_settings
-from lsgcli.config import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name, without_effect
+from lsgcli.config.fields import listed
+from lsgcli.config.resolve import from_environment, resolve, sources
+from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name, without_effect
 from lsgcli.errors import ConfigError
-from lsgcli.output import print_json, print_result
-from lsgcli.ranks import here
-from lsgcli.resolve import from_environment, resolve, sources
-from lsgcli.settings import listed
+from lsgcli.report.output import print_json, print_result
+from lsgcli.store import rundir
+from lsgcli.system.ranks import here
 from lsgcli.training.launch import launch, parse
 
 
@@ -78,11 +78,11 @@ def train(
     from lsgcli.report.display import TrainingDisplay
     from lsgcli.report.records import cost_text, settings_parts
     from lsgcli.report.terminal import show
-    from lsgcli.run import train_together
+    from lsgcli.runs.run import train_together
     from lsgcli.training.signals import stop_on_signals
 
     if dry_run:
-        from lsgcli.dry_run import dry_run as measure
+        from lsgcli.runs.dry_run import dry_run as measure
 
         origins = sources(run_config, settings, resume or config)
         if not as_json:  # before data are prepared, which may fail

@@ -7,9 +7,9 @@ import typer
 
 from lsgcli.cli import common
 from lsgcli.cli.options import with_settings
-from lsgcli.config import FIELDS
+from lsgcli.config.run import FIELDS
 from lsgcli.errors import Stopped
-from lsgcli.output import print_json, print_result
+from lsgcli.report.output import print_json, print_result
 
 
 @with_settings()
@@ -58,9 +58,9 @@ def tune(
     continues the study; processes started with the same command share it. Needs lsgcli[tune].
     """
     common.messages(quiet, verbose, FIELDS)
-    from lsgcli import tuning
     from lsgcli.report.display import TrainingDisplay
     from lsgcli.report.tables import NOTHING, aligned
+    from lsgcli.sweeps import tune as tuning
     from lsgcli.training.signals import stop_on_signals
 
     planned = tuning.plan(settings, [*search, *(more or [])], config)

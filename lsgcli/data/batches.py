@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lsgcli import registry
 from lsgcli.data import parallel, random
-from lsgcli.data.augment import Augmentation, EventAugmentation, chain
+from lsgcli.data.augment.base import Augmentation, EventAugmentation, chain
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.mixing import Draw, Mixing
 from lsgcli.errors import ConfigError

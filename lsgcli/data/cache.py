@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from lsgcli import files, schema
-from lsgcli.config import RunConfig
+from lsgcli.config.run import RunConfig
 from lsgcli.errors import DataError, StorageError
+from lsgcli.system import files, schema
 
 log = logging.getLogger("lsg")
 VERSION = 3  # of the format of the cache and its notes

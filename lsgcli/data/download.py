@@ -24,7 +24,7 @@ from typing import IO, Any
 from lsgcli.data import web
 from lsgcli.data.guard import FULL, foreign
 from lsgcli.errors import DataError, StorageError
-from lsgcli.files import check_no_link, make_folder, making_folder, open_in_place, storage_error, sync_folder
+from lsgcli.system.files import check_no_link, make_folder, making_folder, open_in_place, storage_error, sync_folder
 
 log = logging.getLogger("lsg")
 TIMEOUT = 30.0  # seconds without a byte

@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lsgcli import schema
-from lsgcli.config import RunConfig
-from lsgcli.data import manifest, parallel, readers
+from lsgcli.config.run import RunConfig
+from lsgcli.data import manifest, parallel
 from lsgcli.data.datasets.base import Dataset, EventDataset, ImageDataset, Listing, Sample
 from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import walk
 from lsgcli.data.guard import MissingLibrary
+from lsgcli.data.readers import base as readers
 from lsgcli.data.simulate import NOTE, Simulation
 from lsgcli.errors import DataError
+from lsgcli.system import schema
 
 log = logging.getLogger("lsg")
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lsgcli.config import RunConfig
+from lsgcli.config.run import RunConfig
 from lsgcli.data.events import Events, Sensor
 from lsgcli.errors import DataError
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lsgcli.errors import ConfigError, DataError, LsgError, install_hint
-from lsgcli.files import storage_error
+from lsgcli.system.files import storage_error
 
 HINT = "Download or record it again, or remove it from the folder."
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}

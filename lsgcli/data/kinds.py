@@ -31,8 +31,8 @@ class Kind(NamedTuple):
 
 def other_kind(path: Path) -> Kind | None:
     """The kind of a file that is no safetensors file; None for one that begins as such a file, whole or not."""
-    from lsgcli.data import readers
     from lsgcli.data.images import image_suffixes
+    from lsgcli.data.readers import base as readers
 
     with open(path, "rb") as stream:
         head = stream.read(HEAD)

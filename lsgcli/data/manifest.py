@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from lsgcli.data.folders import walk
 from lsgcli.errors import DataError
-from lsgcli.files import replacing
+from lsgcli.system.files import replacing
 
 BLOCK = 1 << 20  # bytes
 NAME = "SHA256SUMS"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lsgcli.config import RunConfig
+from lsgcli.config.run import RunConfig
 from lsgcli.data import random
 
 

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from lsgcli import cpus
-from lsgcli.memory import keep_large_buffers
+from lsgcli.system import cpus
+from lsgcli.system.memory import keep_large_buffers
 
 log = logging.getLogger("lsg")
 PROBE = 1.0  # seconds of work here, from which the rest is estimated

@@ -9,8 +9,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from lsgcli import registry, schema
-from lsgcli.config import RunConfig
+from lsgcli import registry
+from lsgcli.config.run import RunConfig
 from lsgcli.data import cache, parallel, random
 from lsgcli.data.bundle import DataBundle, Medians, Split
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Progress, Sample, fingerprint
@@ -18,6 +18,7 @@ from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.splits import drawn
 from lsgcli.errors import DataError, counted
+from lsgcli.system import schema
 
 log = logging.getLogger("lsg")
 SHOWN = 10  # of the skipped files

@@ -18,17 +18,18 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from lsgcli import files, schema
-from lsgcli.data import camera, manifest, parallel, random, readers
+from lsgcli.data import camera, manifest, parallel, random
 from lsgcli.data.datasets.base import Sample
 from lsgcli.data.datasets.cifar_dvs import CLASSES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import scan_folders, visible
 from lsgcli.data.guard import foreign
 from lsgcli.data.images import image_suffixes, read_image
+from lsgcli.data.readers import base as readers
 from lsgcli.data.writers import SIDE, write_aedat2, write_npz
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.registry import unknown
+from lsgcli.system import files, schema
 
 VERSION = 1  # raise it when the same image gives another recording
 NOTE = "simulation.json"  # settings of the recordings; SHA256SUMS lists it when they are complete

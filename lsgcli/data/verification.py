@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lsgcli import files
 from lsgcli.data import manifest, parallel
 from lsgcli.data.datasets.base import SPLITS, Dataset, Sample
 from lsgcli.data.facts import Recordings
 from lsgcli.data.folders import visible
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.errors import DataError
+from lsgcli.system import files
 
 Progress = Callable[[int, int], None]
 

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-import lsgcli
+from lsgcli.system.version import __version__
 
 PERIOD = 60.0  # seconds, each of which must bring ...
 LEAST = 600_000  # ... so many bytes of content, 10 kB/s; the size of a file thereby limits the time that it takes
@@ -96,7 +96,7 @@ def request(url: str, start: int, timeout: float) -> Any:
     Raises:
         OSError, http.client.HTTPException, ValueError: as urlopen; reading the response may also raise :class:`TooSlow`.
     """
-    headers = {"User-Agent": f"lsg/{lsgcli.__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": f"lsg/{__version__}", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
     opener = urllib.request.build_opener(_WebOnly, _HttpHandler, _HttpsHandler)

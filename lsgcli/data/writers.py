@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lsgcli.data.events import Events
-from lsgcli.files import replacing
+from lsgcli.system.files import replacing
 
 SIDE = 128  # pixels of a DVS128
 HEADER = (

@@ -14,8 +14,8 @@ from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.quantise import settle
 from lsgcli.neurons import LIF
-from lsgcli.neurons.kernels import NormParameters, average, normalise
-from lsgcli.neurons.neuron import over_channels
+from lsgcli.neurons.kernels.base import NormParameters, average, normalise
+from lsgcli.neurons.lif import over_channels
 from lsgcli.neurons.step import RESETS, number
 
 

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lsgcli import schema
-from lsgcli.checkpoint import Checkpoint
-from lsgcli.config import MAY_CHANGE, from_dict, option_words
+from lsgcli.config.resolve import differing
+from lsgcli.config.run import MAY_CHANGE, from_dict, option_words
 from lsgcli.errors import CheckpointError
-from lsgcli.export import ExportOptions, Format
+from lsgcli.export.base import ExportOptions, Format
 from lsgcli.export.runners import Runner
 from lsgcli.export.safetensors import SafeTensors
 from lsgcli.export.verify import described
 from lsgcli.models.base import SpikingNet
-from lsgcli.output import clean
 from lsgcli.registry import register
-from lsgcli.resolve import differing
+from lsgcli.report.output import clean
+from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.system import schema
 
 PLAIN = ",.-+=/()"  # characters that are no markup inside a line of text
 ESCAPED = {"<": "&lt;", ">": "&gt;", "&": "&amp;", **{char: char for char in PLAIN}}

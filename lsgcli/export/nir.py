@@ -25,11 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lsgcli import schema
-from lsgcli.checkpoint import Checkpoint
 from lsgcli.data import hdf5
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.export import ExportOptions, Format, metadata, read_metadata, reading
+from lsgcli.export.base import ExportOptions, Format, metadata, read_metadata, reading
 from lsgcli.export.graphs import other_than_lif
 from lsgcli.export.runners import Output, Runner
 from lsgcli.models.base import SpikingNet
@@ -42,8 +40,10 @@ from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBl
 from lsgcli.models.sew import SewDVS
 from lsgcli.models.vggsnn import VGGSNN
 from lsgcli.neurons import LIF
-from lsgcli.neurons.neuron import over_channels
+from lsgcli.neurons.lif import over_channels
 from lsgcli.registry import register
+from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.system import schema
 
 try:
     import nir

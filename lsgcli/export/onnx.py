@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsgcli import __version__
-from lsgcli.checkpoint import Checkpoint
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.export import ExportOptions, Format, check_count, check_layers, metadata, read_metadata, reading
+from lsgcli.export.base import ExportOptions, Format, check_count, check_layers, metadata, read_metadata, reading
 from lsgcli.export.graphs import explained, trace
 from lsgcli.export.onnx_integers import quantise
 from lsgcli.export.runners import Output, Runner, Stepwise
 from lsgcli.models.base import SpikingNet
 from lsgcli.registry import register
+from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.system.version import __version__
 
 if TYPE_CHECKING:
     import onnx

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from lsgcli.checkpoint import Checkpoint
 from lsgcli.errors import CheckpointError
-from lsgcli.export import ExportOptions, Format, check_layers, metadata, read_metadata, reading
+from lsgcli.export.base import ExportOptions, Format, check_layers, metadata, read_metadata, reading
 from lsgcli.export.graphs import explained, trace
 from lsgcli.export.runners import Output, Runner, Stepwise
 from lsgcli.models.base import SpikingNet
 from lsgcli.registry import register
+from lsgcli.store.checkpoint import Checkpoint
 
 KEYS = ("lsg.export_version", "lsg.config")
 

@@ -16,7 +16,7 @@ from lsgcli.export.graphs import TraceableLIF, other_than_lif
 from lsgcli.export.latency import quick
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
-from lsgcli.neurons.neuron import over_channels
+from lsgcli.neurons.lif import over_channels
 from lsgcli.training.evaluate import Evaluation, measure
 
 
@@ -37,7 +37,7 @@ class Runner(ABC):
     """An exported network, loaded from its file alone.
 
     Attributes:
-        config: ``content.config`` as passed to :meth:`lsgcli.export.Format.write`.
+        config: ``content.config`` as passed to :meth:`lsgcli.export.base.Format.write`.
     """
 
     def __init__(self, config: dict[str, Any]):

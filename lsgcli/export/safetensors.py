@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from lsgcli import checkpoint
-from lsgcli.checkpoint import Checkpoint
-from lsgcli.export import ExportOptions, Format
+from lsgcli.export.base import ExportOptions, Format
 from lsgcli.export.runners import NetworkRunner, Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.quantise import packed
 from lsgcli.registry import register
+from lsgcli.store import checkpoint
+from lsgcli.store.checkpoint import Checkpoint
 
 
 @register("format", "safetensors")

@@ -9,9 +9,9 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from lsgcli import files
-from lsgcli.loggers import End, Epoch, Logger, Source
+from lsgcli.loggers.base import End, Epoch, Logger, Source
 from lsgcli.registry import register
+from lsgcli.system import files
 
 PROJECT = "lsg"  # unless the program's environment variable names another
 MOST = 1000  # metrics in a request to MLflow

@@ -4,9 +4,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from lsgcli import registry
-from lsgcli.config import NeuronConfig
+from lsgcli.config.fields import check, fields_of
+from lsgcli.config.run import NeuronConfig
 from lsgcli.errors import ConfigError
-from lsgcli.settings import check, fields_of
 
 if TYPE_CHECKING:
     from lsgcli.models.base import SpikingNet
@@ -20,7 +20,7 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
     Args:
         name: ``vggsnn``, ``resnet19``, ``qkformer``, or another registered network.
         neurons: settings of the neurons.
-        arguments: fields of :class:`~lsgcli.models.base.NetworkSpec`, and fields of :class:`~lsgcli.config.NeuronConfig`, which
+        arguments: fields of :class:`~lsgcli.models.base.NetworkSpec`, and fields of :class:`~lsgcli.config.run.NeuronConfig`, which
             replace those of ``neurons``. None selects the network's default, in its attribute ``defaults``.
 
     Returns:

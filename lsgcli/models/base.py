@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lsgcli import registry
-from lsgcli.config import FIELDS, NeuronConfig
+from lsgcli.config.fields import Settings, setting
+from lsgcli.config.run import FIELDS, NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.models.quantise import BITS
 from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.synchronised import Gather
-from lsgcli.settings import Settings, setting
 
 LARGEST = 1 << 20  # classes, channels, and height of the input
 

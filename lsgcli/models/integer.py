@@ -18,7 +18,7 @@ from lsgcli.models.fold import fold
 from lsgcli.models.layers import ConvNorm
 from lsgcli.models.quantise import Synapse, integers, round_weights, synapses
 from lsgcli.neurons import LIF
-from lsgcli.neurons.kernels import Backend, Bytes
+from lsgcli.neurons.kernels.base import Backend, Bytes
 from lsgcli.neurons.kernels.fused import Fused
 
 log = logging.getLogger("lsg")

@@ -10,7 +10,7 @@ from lsgcli import registry
 from lsgcli.models.base import CHECKPOINTING, NetworkSpec, SpikingLayer
 from lsgcli.models.convolution import Conv2d
 from lsgcli.neurons import LIF, TdBatchNorm2d
-from lsgcli.neurons.kernels import average, is_tracing
+from lsgcli.neurons.kernels.base import average, is_tracing
 from lsgcli.neurons.kernels.saved import saved_compactly
 
 

@@ -1,9 +1,9 @@
 """Neurons: LIF with a learnable surrogate gradient, tdBN, surrogate shapes, and backends."""
 
-from lsgcli.config import NeuronConfig
-from lsgcli.neurons.neuron import LIF
+from lsgcli.config.run import NeuronConfig
+from lsgcli.neurons.lif import LIF
+from lsgcli.neurons.norms import MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.step import LIFParameters, LIFState, initial_state, step
-from lsgcli.neurons.tdbn import MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 
 __all__ = [
     "LIF",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli import registry
-from lsgcli.config import NeuronConfig
+from lsgcli.config.run import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels.synchronised import combined
 from lsgcli.neurons.step import Spike
@@ -21,7 +21,7 @@ from lsgcli.neurons.surrogates import PRIMITIVES, Surrogate, mean_square, rectan
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
-    from lsgcli.neurons.neuron import LIF
+    from lsgcli.neurons.lif import LIF
 
 GAIN = 8.0  # predicted gain of a layer over v_th^2 E[h^2], see docs/gradient-flow.md
 NARROWEST = 0.01  # lower bound of measured and learned widths, in units of v_th, to avoid division by 0 in silent layers

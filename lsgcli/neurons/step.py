@@ -1,4 +1,4 @@
-"""One timestep of leaky integrate-and-fire neurons, as a pure function; the equations are in ``lsgcli.neurons.neuron``."""
+"""One timestep of leaky integrate-and-fire neurons, as a pure function; the equations are in ``lsgcli.neurons.lif``."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -89,7 +89,7 @@ def initial_state(current: Tensor) -> LIFState:
 
 
 def step(current: Tensor, state: LIFState, p: LIFParameters) -> tuple[Tensor, LIFState]:
-    """One timestep, without side effects; autograd computes the gradients of the equations in ``lsgcli.neurons.neuron``.
+    """One timestep, without side effects; autograd computes the gradients of the equations in ``lsgcli.neurons.lif``.
 
     Args:
         current: I[t], (B, ...) or any shape.

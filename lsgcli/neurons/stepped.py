@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from lsgcli.neurons.kernels import Backend
+from lsgcli.neurons.kernels.base import Backend
 from lsgcli.neurons.step import LIFParameters, measure
 
 if TYPE_CHECKING:
-    from lsgcli.neurons.neuron import LIF
+    from lsgcli.neurons.lif import LIF
 
 
 class Fired(NamedTuple):

@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from lsgcli.ablation import curves
-from lsgcli.ablation.curves import Curve, Rows
-from lsgcli.ablation.plan import safe_name
 from lsgcli.report.charts import Line, Scale, line_drawing
 from lsgcli.report.colours import Style, ordered, styles
 from lsgcli.report.drawing import SUFFIXES, Drawing, embedded_font, save, save_as
 from lsgcli.report.figures import Panel, View, sheet
+from lsgcli.sweeps import curves
+from lsgcli.sweeps.curves import Curve, Rows
+from lsgcli.sweeps.plan import safe_name
 
 MARKERS = 8  # at most, on a curve by epoch
 
@@ -31,7 +31,7 @@ def charts(rows: Rows) -> dict[str, Drawing]:
     which they move. Omits what the runs have no values of.
 
     Args:
-        rows: directories of finished runs, as :func:`lsgcli.ablation.curves.finished` finds them.
+        rows: directories of finished runs, as :func:`lsgcli.sweeps.curves.finished` finds them.
     """
     found = _by_epoch(rows)
     if lines := curves.coverage(rows):

@@ -9,10 +9,10 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from lsgcli.ablation.jobs import State, name_of
-from lsgcli.ablation.plan import Cell
-from lsgcli.output import clean
+from lsgcli.report.output import clean
 from lsgcli.report.terminal import Table, console
+from lsgcli.sweeps.jobs import State, name_of
+from lsgcli.sweeps.plan import Cell
 
 
 class CellsDisplay(AbstractContextManager["CellsDisplay"]):

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli import comparison
 from lsgcli.errors import counted
 from lsgcli.report.tables import NOTHING, aligned, letters, problems
+from lsgcli.runs import compare as comparison
 
-Record = Mapping[str, Any]  # as returned by lsgcli.comparison.compare
+Record = Mapping[str, Any]  # as returned by lsgcli.runs.compare.compare
 Rows = list[tuple[str, list[str]]]  # label, and one cell per run
 
 
@@ -104,9 +104,9 @@ def _flow(layer: Record | None) -> str:
 
 def page(record: Record) -> str:
     """The comparison as a self-contained HTML page, with training curves and gradient-flow figures."""
-    from lsgcli.flows import history
     from lsgcli.report import page
-    from lsgcli.rundir import LAST, read_metrics
+    from lsgcli.store.flows import history
+    from lsgcli.store.rundir import LAST, read_metrics
 
     runs = _runs(record)
     flows = {

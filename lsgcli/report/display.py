@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.progress import TaskID
 
-from lsgcli.output import clean
 from lsgcli.report.flow_terminal import lines
+from lsgcli.report.output import clean
 from lsgcli.report.records import taken_text
 from lsgcli.report.terminal import Preparation, progress_bar
 

@@ -15,8 +15,8 @@ from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 
-from lsgcli.files import make_folder, replacing
 from lsgcli.report.colours import LIGHT
+from lsgcli.system.files import make_folder, replacing
 
 SUFFIXES = (".svg", ".png", ".pdf")  # of saved drawings
 # Widths in print, inches, and in pixels: one column of a journal, and two. Text of 12 pixels then has 6.4 or 6.8 points.

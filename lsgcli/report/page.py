@@ -14,15 +14,15 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lsgcli import files
 from lsgcli.analysis.measures import MEASURES, present, text
-from lsgcli.flows import read_lines
+from lsgcli.analysis.verdicts import RULES, rule_text
 from lsgcli.report.charts import Line, Scale, line_drawing, swatch
 from lsgcli.report.colours import COLOURS, DARK, LIGHT, Style, ordered, styles
 from lsgcli.report.figures import Flow, Panel, View, labels, pictures
 from lsgcli.report.tables import letters, problems
-from lsgcli.rundir import RunDir, read_config, read_metrics
-from lsgcli.verdicts import RULES, rule_text
+from lsgcli.store.flows import read_lines
+from lsgcli.store.rundir import RunDir, read_config, read_metrics
+from lsgcli.system import files
 
 SAME = {"T": "timesteps", "threshold": "threshold v_th", "batches": "mini-batches"}  # in comparable records
 LONG = 60  # characters of all names, above which letters replace them

@@ -4,11 +4,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lsgcli.output import clean
+from lsgcli.report.output import clean
 
 if TYPE_CHECKING:
-    from lsgcli.prediction import Answer, Prediction
-    from lsgcli.streaming import Timestep
+    from lsgcli.inference.predict import Answer, Prediction
+    from lsgcli.inference.stream import Timestep
 
 UNSURE = "?"
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from lsgcli.config import RunConfig, option_name, without_effect
+from lsgcli.config.run import RunConfig, option_name, without_effect
 from lsgcli.report.terminal import Table
 
 Parts = list[Any]  # tables, and lines that are printed whole, such as paths
@@ -27,7 +27,7 @@ def _facts(facts: Mapping[str, str]) -> str:
 
 
 def settings_parts(config: RunConfig, sources: Mapping[str, str]) -> Parts:
-    """All settings of a run and their sources, as returned by :func:`lsgcli.resolve.sources`."""
+    """All settings of a run and their sources, as returned by :func:`lsgcli.config.resolve.sources`."""
     rows = []
     for name, value in config.to_dict().items():
         idle = ", no effect here" if without_effect({name: value}, [config]) else ""

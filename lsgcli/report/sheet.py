@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lsgcli.config import RunConfig
-from lsgcli.data import facts, random, readers
+from lsgcli.config.run import RunConfig
+from lsgcli.data import facts, random
 from lsgcli.data.datasets.base import Dataset, EventDataset
 from lsgcli.data.datasets.cifar_dvs import NAME, CifarDvs
 from lsgcli.data.events import Events, turned, turned_sensor
 from lsgcli.data.frames import FrameSettings, edges_of, frames, saturated, warn_saturated
+from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError
-from lsgcli.files import replacing
 from lsgcli.report.drawing import ADVANCE, shortened
+from lsgcli.system.files import replacing
 
 # Complementary colours, so that equal numbers of ON and OFF events give white; distinct for common colour blindness.
 ON, OFF = (255, 142, 0), (0, 113, 255)

@@ -1,6 +1,6 @@
 """Text that several reports share, and the output formats of an ablation: table, Markdown, CSV, LaTeX and JSON.
 
-Each format is a function of the record returned by :meth:`lsgcli.ablation.collect.Collection.summary`.
+Each format is a function of the record returned by :meth:`lsgcli.sweeps.collect.Collection.summary`.
 """
 
 import csv
@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lsgcli.files import finite
 from lsgcli.report.terminal import Table, console
+from lsgcli.system.files import finite
 
 Row = Mapping[str, Any]
 Lines = list[list[str]]  # headings, then the cells of each row

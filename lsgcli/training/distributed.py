@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lsgcli.compute import pick_device
 from lsgcli.errors import ConfigError, DivergedError, LsgError, Stopped
-from lsgcli.ranks import Place
+from lsgcli.system.device import pick_device
+from lsgcli.system.ranks import Place
 
 MEETING = timedelta(minutes=10)  # for all processes to start
 PREPARING = timedelta(days=7)  # of the data, by the first process of a machine

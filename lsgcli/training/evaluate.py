@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lsgcli.analysis.energy import SynapticOperations
-from lsgcli.compute import Compute, full_precision
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.integer import deployed
 from lsgcli.models.layers import SpikingConv
+from lsgcli.system.device import Compute, full_precision
 
 
 @dataclass(frozen=True)

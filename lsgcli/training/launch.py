@@ -9,9 +9,9 @@ import sys
 from dataclasses import dataclass
 from itertools import chain
 
-from lsgcli import cpus
+from lsgcli.config.resolve import ranges
 from lsgcli.errors import ConfigError, LsgError, Stopped
-from lsgcli.resolve import ranges
+from lsgcli.system import cpus
 from lsgcli.training.signals import SIGNALS
 
 MOST = 1000  # GPUs

@@ -20,19 +20,21 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from lsgcli import checkpoint, memory, models, registry
+from lsgcli import models, registry
 from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.hooks import observing
-from lsgcli.checkpoint import Checkpoint
-from lsgcli.compute import Compute
-from lsgcli.config import FIELDS, PATHS, RunConfig
+from lsgcli.config.fields import fields_of
+from lsgcli.config.run import FIELDS, PATHS, RunConfig
 from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.mixing import Mixing
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
 from lsgcli.models.base import NetworkSpec, SpikingNet
-from lsgcli.rundir import DIVERGED, RunDir, RunFiles
-from lsgcli.settings import fields_of
+from lsgcli.store import checkpoint
+from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.store.rundir import DIVERGED, RunDir, RunFiles
+from lsgcli.system import memory
+from lsgcli.system.device import Compute
 from lsgcli.training import start
 from lsgcli.training.average import Average
 from lsgcli.training.distributed import ALONE, Group

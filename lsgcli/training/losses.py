@@ -6,7 +6,7 @@ Labels are (B,) of int64, or (B, classes) of probabilities if samples are mixed.
 from torch import Tensor
 from torch.nn import functional as F
 
-from lsgcli.config import RunConfig
+from lsgcli.config.run import RunConfig
 from lsgcli.errors import ConfigError
 from lsgcli.registry import register
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
-from lsgcli.config import RunConfig
+from lsgcli.config.run import RunConfig
 from lsgcli.neurons import LIF
 
 

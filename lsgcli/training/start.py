@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsgcli import checkpoint, hub, registry
-from lsgcli.config import RunConfig
+from lsgcli import registry
+from lsgcli.config.run import RunConfig
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
-from lsgcli.neurons.tdbn import TemporalBatchNorm2d
+from lsgcli.neurons.norms import TemporalBatchNorm2d
+from lsgcli.store import checkpoint, hub
 
 Sources = dict[str, dict[str, Any]]  # setting -> record of what was copied from its checkpoint
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli import registry
-from lsgcli.compute import Compute, full_precision
-from lsgcli.config import RunConfig
+from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch, shares
 from lsgcli.neurons.draws import drawing
-from lsgcli.neurons.kernels import single_backward
+from lsgcli.neurons.kernels.base import single_backward
+from lsgcli.system.device import Compute, full_precision
 from lsgcli.training.distributed import ALONE, Group
 from lsgcli.training.losses import checked
 

@@ -81,7 +81,7 @@ def test_a_checkpoint_and_prepared_data(trained, images, monkeypatch):
     own = lsgcli.evaluate(checkpoint, data_dir=str(images))
     data = lsgcli.prepare("image-folder", ("test",), data_dir=str(images), size=16)
     assert data.mean is None
-    monkeypatch.setattr("lsgcli.opened.prepare", pytest.fail)
+    monkeypatch.setattr("lsgcli.runs.open.prepare", pytest.fail)
     result = lsgcli.evaluate(checkpoint, data)
     assert (result.loss, result.accuracy) == (own.loss, own.accuracy)
     other = dataclasses.replace(data, classes=("cat", *data.classes))

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from lsgcli.rundir import RunDir, write_config
+from lsgcli.store.rundir import RunDir, write_config
 from tests import tiny
 from tests.cli.conftest import TINY
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 import torch
 
-from lsgcli import checkpoint
+from lsgcli.store import checkpoint
 
 KIB = 1024
 

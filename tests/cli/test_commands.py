@@ -12,8 +12,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lsgcli import checkpoint
 from lsgcli.cli.app import app
+from lsgcli.store import checkpoint
 from tests.cli.conftest import TINY
 from tests.flows import problems
 

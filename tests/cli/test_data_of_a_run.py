@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 import lsgcli
-from lsgcli import rundir
+from lsgcli.store import rundir
 from tests.cli.conftest import TINY
 from tests.unit.data.recordings_of import write_nmnist
 

@@ -12,7 +12,7 @@ import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from lsgcli.errors import ConfigError, LsgError
-from lsgcli.ranks import Place
+from lsgcli.system.ranks import Place
 from lsgcli.training.launch import Devices, launch, parse
 from tests.stress.program import tensors
 

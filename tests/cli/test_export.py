@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lsgcli import checkpoint, registry
+from lsgcli import registry
 from lsgcli.models import fold as fold_module
+from lsgcli.store import checkpoint
 from tests.exports import WAYS, by_ten_percent, exported, saved, slow_if
 
 FORMATS = registry.names("format")

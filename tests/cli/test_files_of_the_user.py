@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from lsgcli import checkpoint
+from lsgcli.store import checkpoint
 from tests.exports import exported
 from tests.hostile_pt2 import Attack, attacked, sample_inputs
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lsgcli import checkpoint
-from lsgcli import hub as remote
+from lsgcli.store import checkpoint
+from lsgcli.store import hub as remote
 from tests.hub_server import hub
 from tests.unit.data.serving import Site
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lsgcli.data import manifest
-from lsgcli.rundir import FILES, LOGS
+from lsgcli.store.rundir import FILES, LOGS
 
 
 def everything(folder):

@@ -10,9 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from lsgcli import checkpoint, registry, schema
-from lsgcli.loggers import Epoch, Logger
+from lsgcli import registry
+from lsgcli.loggers.base import Epoch, Logger
 from lsgcli.loggers.programs import CSV
+from lsgcli.store import checkpoint
+from lsgcli.system import schema
 
 INSTALLED = [
     name

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from lsgcli import checkpoint, registry
+from lsgcli import registry
+from lsgcli.store import checkpoint
 from tests.cli.conftest import TINY
 from tests.exports import slow_if
 

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lsgcli import checkpoint
+from lsgcli.store import checkpoint
 from tests.exports import saved
 
 

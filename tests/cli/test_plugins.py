@@ -127,7 +127,7 @@ def test_a_name_of_two_packages_is_refused(program, install, line):
 
 
 FORMAT = """
-from lsgcli.export import Format
+from lsgcli.export.base import Format
 
 class Mine(Format):
     suffix = ".mine"

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from lsgcli import checkpoint, compute
 from lsgcli.errors import ConfigError
+from lsgcli.store import checkpoint
+from lsgcli.system import device as compute
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lsgcli import checkpoint, cpus
-from lsgcli.config import FIELDS
+from lsgcli.config.run import FIELDS
 from lsgcli.data.datasets.cifar_dvs import CLASSES
+from lsgcli.store import checkpoint
+from lsgcli.system import cpus
 
 
 @pytest.fixture
@@ -161,11 +162,11 @@ def test_resume_refuses_an_edited_configuration(lsg, finished, tmp_path):
 
 def test_precision_is_recorded_and_kept(train, lsg, tmp_path, monkeypatch):
     """What ``auto`` chose is in the log and in config.json; the run goes on with it where it would choose otherwise."""
-    monkeypatch.setattr("lsgcli.compute._cpu_flags", lambda: {"amx_bf16"})
+    monkeypatch.setattr("lsgcli.system.device._cpu_flags", lambda: {"amx_bf16"})
     first = train("--out", "run")
     assert "in bf16 (the processor has amx_bf16)" in first.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["precision"]["used"] == "bf16"
-    monkeypatch.setattr("lsgcli.compute._cpu_flags", set)
+    monkeypatch.setattr("lsgcli.system.device._cpu_flags", set)
     again = lsg("train", "--resume", "run").stderr
     assert "in bf16" in again
     assert "epochs are done; to train longer, increase --epochs" in again
@@ -391,7 +392,7 @@ def test_a_report_that_does_not_fit_into_memory_is_left_out(train, tmp_path, mon
     def full(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr("lsgcli.run.full_flow", full)
+    monkeypatch.setattr("lsgcli.runs.run.full_flow", full)
     result = train("--out", "run", "--epochs", "1")
     assert (result.exit_code, result.stdout) == (0, "run/best.safetensors\n")
     assert "no report: gradient flow needs more memory than training" in result.stderr

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from lsgcli import checkpoint, schema
+from lsgcli.store import checkpoint
+from lsgcli.system import schema
 
 AXES = ["--search", "lr=log:1e-3:0.3", "method=lsg,none", "width=0.5:2"]
 

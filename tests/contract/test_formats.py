@@ -13,7 +13,7 @@ import torch
 import lsgcli
 from lsgcli import registry
 from lsgcli.errors import CheckpointError, ConfigError, GateError
-from lsgcli.export import ExportOptions, Format, chosen, format_of
+from lsgcli.export.base import ExportOptions, Format, chosen, format_of
 from lsgcli.export.verify import compare, verify
 from tests.exports import NETWORKS, WAYS, by_ten_percent, exported, samples, saved, slow_if, traced
 

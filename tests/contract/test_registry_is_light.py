@@ -6,7 +6,8 @@ import sys
 HEAVY = ("torch", "torchvision", "tonic", "numba", "scipy", "sklearn", "matplotlib")
 SCRIPT = f"""
 import sys
-from lsgcli import config, registry
+from lsgcli import registry
+from lsgcli.config import run as config
 listed = {{kind: registry.names(kind) for kind in registry.PLACES}}
 assert all(listed[kind] for kind in ("surrogate", "method", "backend", "arch", "dataset", "loss")), listed
 assert not config.check({{"method": "lsg", "surrogate": "atan", "backend": "auto", "arch": "vggsnn"}})
@@ -36,7 +37,8 @@ for module in pkgutil.walk_packages(lsgcli.__path__, "lsgcli."):
         assert error.name == "triton", error  # built for Linux alone
 
 import torch
-from lsgcli import memory, models
+from lsgcli import models
+from lsgcli.system import memory
 from lsgcli.analysis import gradflow
 from lsgcli.data.batches import Batch
 from lsgcli.training.signals import stop_on_signals

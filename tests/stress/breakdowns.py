@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 
-from lsgcli import checkpoint, registry, rundir, schema
+from lsgcli import registry
 from lsgcli.data import parallel
+from lsgcli.store import checkpoint, rundir
+from lsgcli.system import schema
 from lsgcli.training import evaluate, step
 from lsgcli.training.loop import Trainer
 from tests.stress import data, seeds

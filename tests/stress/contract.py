@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsgcli import checkpoint, models, registry
-from lsgcli.checkpoint import Checkpoint
-from lsgcli.config import NeuronConfig
+from lsgcli import models, registry
+from lsgcli.config.fields import check, fields_of
+from lsgcli.config.run import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import NetworkSpec
 from lsgcli.neurons import LIF
-from lsgcli.settings import check, fields_of
+from lsgcli.store import checkpoint
+from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.training.optim import Optimizers
 from tests import tiny
 from tests.stress.rows import Case, row

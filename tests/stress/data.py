@@ -19,15 +19,16 @@ from unittest import mock
 
 import numpy as np
 
-from lsgcli import files
-from lsgcli.config import FIELDS, DataConfig
-from lsgcli.data import frames, manifest, parallel, readers, verification
+from lsgcli.config.resolve import resolve
+from lsgcli.config.run import FIELDS, DataConfig
+from lsgcli.data import frames, manifest, parallel, verification
 from lsgcli.data.datasets import base, own
 from lsgcli.data.download import RemoteFile, fetch, unpack
 from lsgcli.data.folders import scan_folders
 from lsgcli.data.prepare import prepare
+from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError
-from lsgcli.resolve import resolve
+from lsgcli.system import files
 from tests import networks
 from tests.stress import seeds
 from tests.stress.program import Command, images

@@ -27,8 +27,9 @@ import numpy as np
 from PIL import Image
 
 from lsgcli import registry
-from lsgcli.data import manifest, readers
+from lsgcli.data import manifest
 from lsgcli.data.images import read_image
+from lsgcli.data.readers import base as readers
 from lsgcli.errors import DataError
 from tests.stress.rows import Case, fork, refused, row
 from tests.stress.seeds import FORMATS, LARGE

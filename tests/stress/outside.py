@@ -24,18 +24,21 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from lsgcli import checkpoint, comparison, config, flows, rundir
-from lsgcli.ablation import collect, curves
-from lsgcli.ablation.plan import load as load_plan
+from lsgcli.config import run as config
+from lsgcli.config.resolve import resolve
 from lsgcli.data import facts, simulate
 from lsgcli.errors import LsgError
-from lsgcli.export import chosen, hf, open_exported, read
+from lsgcli.export import hf
+from lsgcli.export.base import chosen, open_exported, read
 from lsgcli.export.verify import NOTHING
-from lsgcli.output import CONTROL
-from lsgcli.prediction import Network
+from lsgcli.inference.predict import Network
 from lsgcli.report import comparison as compared
-from lsgcli.resolve import resolve
-from lsgcli.run import train
+from lsgcli.report.output import CONTROL
+from lsgcli.runs import compare as comparison
+from lsgcli.runs.run import train
+from lsgcli.store import checkpoint, flows, rundir
+from lsgcli.sweeps import collect, curves
+from lsgcli.sweeps.plan import load as load_plan
 from lsgcli.training.signals import StopRequest
 from tests.stress.fuzz import MIB, _give_back, _memory
 from tests.stress.program import Command
@@ -519,7 +522,7 @@ def shown(seeds: Seeds, name: str, text: str, tags: list[tuple[str, ...]]) -> It
     terminal = io.StringIO()
     terminal.isatty = lambda: True  # type: ignore[method-assign]
     with contextlib.redirect_stdout(terminal):
-        from lsgcli.output import print_result
+        from lsgcli.report.output import print_result
 
         print_result("\n".join(compared.lines(record, 200)))
     yield Case("terminal", f"{name} {text!r}: control characters" if re.search(f"[{CONTROL}]", terminal.getvalue()) else "")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lsgcli import prediction
+from lsgcli.inference import predict as prediction
 from tests import networks
 from tests.stress.program import Command
 from tests.stress.rows import Case, row

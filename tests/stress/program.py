@@ -17,16 +17,16 @@ import torch  # noqa: F401 (before any fork)
 from PIL import Image
 from typer.testing import CliRunner
 
-import lsgcli.checkpoint
 import lsgcli.cli.app
 import lsgcli.cli.predict
 import lsgcli.cli.train
-import lsgcli.prediction
+import lsgcli.inference.predict
+import lsgcli.inference.stream
 import lsgcli.report.predictions
 import lsgcli.report.terminal
-import lsgcli.run
-import lsgcli.streaming
-from lsgcli import ranks
+import lsgcli.runs.run
+import lsgcli.store.checkpoint
+from lsgcli.system import ranks
 from tests.stress.rows import fork
 
 TINY = shlex.split(
@@ -163,5 +163,5 @@ def warm(folder: Path, words: Sequence[str] = TINY, **of_images: int) -> list[st
 
 def tensors(run: Path) -> dict[str, bytes]:
     """The bits of the last checkpoint of a run."""
-    content = lsgcli.checkpoint.read(run / "last.safetensors")
+    content = lsgcli.store.checkpoint.read(run / "last.safetensors")
     return {name: tensor.numpy().tobytes() for name, tensor in {**content.weights, **content.extra}.items()}

@@ -16,9 +16,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lsgcli import checkpoint, registry
-from lsgcli.checkpoint import Checkpoint
+from lsgcli import registry
 from lsgcli.errors import CheckpointError
+from lsgcli.store import checkpoint
+from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.training.loop import new_model
 from lsgcli.training.start import start
 from tests import tiny

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lsgcli import rundir
 from lsgcli.cli.options import choices_of
-from lsgcli.config import FIELDS, MAY_CHANGE, PATHS, base_type, check, option_name, option_words
+from lsgcli.config.run import FIELDS, MAY_CHANGE, PATHS, base_type, check, option_name, option_words
 from lsgcli.errors import RunInUseError
-from lsgcli.run import check_same
+from lsgcli.runs.run import check_same
+from lsgcli.store import rundir
 from tests.stress.program import Command
 from tests.stress.rows import Case, refused, row, small_disk
 from tests.stress.runs import EPOCHS, STEPS, Runs, difference, on_step

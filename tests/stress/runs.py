@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lsgcli import checkpoint, rundir, schema
-from lsgcli.config import MAY_CHANGE
+from lsgcli.config.run import MAY_CHANGE
+from lsgcli.store import checkpoint, rundir
+from lsgcli.system import schema
 from lsgcli.training.loop import Trainer
 from tests.stress.program import Command, warm
 

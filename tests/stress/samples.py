@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from lsgcli import registry
+from lsgcli.config.resolve import resolve
 from lsgcli.data import random as draws
-from lsgcli.data.augment import EventAugmentation
+from lsgcli.data.augment.base import EventAugmentation
 from lsgcli.data.batches import batches, shares
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError
-from lsgcli.resolve import resolve
 from tests.stress import seeds
 from tests.stress.data import recording, recordings
 from tests.stress.program import images

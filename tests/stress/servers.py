@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from unittest import mock
 
-from lsgcli import hub
 from lsgcli.data import cache, download, web
 from lsgcli.errors import CheckpointError, DataError
+from lsgcli.store import hub
 from tests import exports
 from tests.stress.rows import Case, row
 

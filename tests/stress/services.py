@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
-from lsgcli import checkpoint, hub, loggers, registry
+from lsgcli import registry
 from lsgcli.data import cache, download
 from lsgcli.errors import CheckpointError
+from lsgcli.loggers import base as loggers
+from lsgcli.store import checkpoint, hub
 from tests import exports, hub_server
 from tests.stress.program import Command, tensors, warm
 from tests.stress.rows import Case, row, small_disk

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from lsgcli import checkpoint, ranks, registry
-from lsgcli.checkpoint import Checkpoint
-from lsgcli.compute import Compute
+from lsgcli import registry
 from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError, DivergedError, Stopped
-from lsgcli.rundir import RunDir, write_config
+from lsgcli.store import checkpoint
+from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.store.rundir import RunDir, write_config
+from lsgcli.system import ranks
+from lsgcli.system.device import Compute
 from lsgcli.training import loop
 from lsgcli.training.distributed import joined
 from lsgcli.training.optim import Optimizers

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from lsgcli import run
+from lsgcli.runs import run
 from tests import networks
 from tests.stress.program import TINY, Command, images, warm
 from tests.stress.rows import Case, row

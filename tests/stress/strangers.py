@@ -17,12 +17,12 @@ import numpy as np
 from PIL import Image
 
 from lsgcli import registry
-from lsgcli.data import readers
+from lsgcli.config.resolve import resolve
 from lsgcli.data.images import FORMATS, image_suffixes, read_image
+from lsgcli.data.readers import base as readers
 from lsgcli.data.writers import write_npz
 from lsgcli.errors import CheckpointError, DataError
 from lsgcli.export.nir import NIR
-from lsgcli.resolve import resolve
 from tests import exports, networks
 from tests.hostile_hdf5 import FAULTS, SECRET, datasets
 from tests.stress import seeds

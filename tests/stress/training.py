@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lsgcli import checkpoint, files, rundir, schema
 from lsgcli.errors import CheckpointError
+from lsgcli.store import checkpoint, rundir
+from lsgcli.system import files, schema
 from lsgcli.training import loop
 from lsgcli.training.loop import State, Trainer
 from tests.stress.launchers import epochs

@@ -20,12 +20,13 @@ from unittest import mock
 import numpy as np
 import torch
 
-from lsgcli import checkpoint, files, schema
-from lsgcli.checkpoint import Checkpoint
-from lsgcli.compute import Compute
 from lsgcli.data import cache
 from lsgcli.errors import CheckpointError, StorageError
-from lsgcli.rundir import RunDir, RunFiles, write_config
+from lsgcli.store import checkpoint
+from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.store.rundir import RunDir, RunFiles, write_config
+from lsgcli.system import files, schema
+from lsgcli.system.device import Compute
 from lsgcli.training.loop import Emit, Trainer
 from lsgcli.training.signals import StopRequest
 from tests import tiny

@@ -25,10 +25,11 @@ from benchmarks import (
     workers,
 )
 from benchmarks.steps import MODES, build, inputs, prepare
-from lsgcli import files, models, registry
-from lsgcli.ablation.collect import collect
+from lsgcli import models, registry
 from lsgcli.neurons import LIF, TdBatchNorm2d
-from tests.unit.ablation.helpers import plan, write_run
+from lsgcli.sweeps.collect import collect
+from lsgcli.system import files
+from tests.unit.sweeps.helpers import plan, write_run
 
 TINY = {
     "vggsnn": workers.case("vggsnn", width=1 / 16, T=3, batch=2, size=16),

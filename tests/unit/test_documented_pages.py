@@ -39,7 +39,7 @@ USES = {  # what follows the blocks of a page, in the same interpreter
     "extending": """
 from pathlib import Path
 import lsgcli as lsg
-from lsgcli.data.readers import read
+from lsgcli.data.readers.base import read
 Path("a.pairs").write_bytes(b"PAIRS\\n" + np.array([[5 + 640 * 7, 3], [6, 9]], "<u4").tobytes())
 events = read(Path("a.pairs"))
 assert (events.x.tolist(), events.y.tolist(), events.t.tolist()) == ([5, 6], [7, 0], [3, 9])

@@ -7,8 +7,8 @@ import pytest
 
 import lsgcli as lsg
 from lsgcli.cli.app import main
+from lsgcli.config.fields import all_at_once
 from lsgcli.errors import ConfigError
-from lsgcli.settings import all_at_once
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,14 @@ import pytest
 import torch
 from PIL import ImageFile
 
-from lsgcli import checkpoint, ranks, registry
-from lsgcli.data import cache, manifest, prepare, readers
+from lsgcli import registry
+from lsgcli.data import cache, manifest, prepare
 from lsgcli.data import random as draws
 from lsgcli.data.download import unpack
+from lsgcli.data.readers import base as readers
 from lsgcli.models.base import SpikingNet
+from lsgcli.store import checkpoint
+from lsgcli.system import ranks
 from lsgcli.training.optim import Optimizers
 from tests.stress import data
 from tests.stress.rows import measure, table

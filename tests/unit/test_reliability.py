@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from lsgcli import checkpoint, files
+from lsgcli.store import checkpoint
+from lsgcli.system import files
 from tests.stress.rows import Case, Row, measure, table
 
 

@@ -6,9 +6,11 @@ import pytest
 
 import lsgcli.cli.guard
 import lsgcli.cli.predict
-from lsgcli import checkpoint, hub, loggers, rundir, streaming
-from lsgcli.ablation import jobs
 from lsgcli.errors import DataError
+from lsgcli.inference import stream as streaming
+from lsgcli.loggers import base as loggers
+from lsgcli.store import checkpoint, hub, rundir
+from lsgcli.sweeps import jobs
 from lsgcli.training.distributed import Failure, Failures
 from tests.stress import ranks
 from tests.stress.rows import measure, table

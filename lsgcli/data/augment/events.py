@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lsgcli.data.augment import EventAugmentation
+from lsgcli.data.augment.base import EventAugmentation
 from lsgcli.data.events import Events, in_order
 from lsgcli.registry import register
 

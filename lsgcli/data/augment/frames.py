@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from lsgcli.data.augment import Apply, augmentation
+from lsgcli.data.augment.base import Apply, augmentation
 from lsgcli.registry import register
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lsgcli.data.augment import augmentation
+from lsgcli.data.augment.base import augmentation
 from lsgcli.data.augment.frames import whole
 from lsgcli.registry import register
 

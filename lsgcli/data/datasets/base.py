@@ -12,12 +12,13 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from lsgcli import registry
-from lsgcli.config import RunConfig
-from lsgcli.data import random, readers
+from lsgcli.config.run import RunConfig
+from lsgcli.data import random
 from lsgcli.data.events import Events, turned, turned_sensor
 from lsgcli.data.frames import VERSION as FRAMES_VERSION
 from lsgcli.data.frames import FrameSettings, frame_shape, frames
 from lsgcli.data.images import read_image
+from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError
 
 SPLITS = ("train", "test")

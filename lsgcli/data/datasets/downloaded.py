@@ -9,7 +9,7 @@ from lsgcli.data import manifest
 from lsgcli.data.datasets.base import SPLITS, Dataset
 from lsgcli.data.download import RemoteFile, amount, by_hand, fetch, unpack
 from lsgcli.errors import DataError, MissingPart
-from lsgcli.files import locked, making_folder
+from lsgcli.system.files import locked, making_folder
 
 log = logging.getLogger("lsg")
 LOCK = ".lsg-download"  # in the download folder

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lsgcli.data import readers
 from lsgcli.data.datasets.base import EventDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile, figshare
 from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp, visible
 from lsgcli.data.guard import foreign, regular_size
+from lsgcli.data.readers import base as readers
 from lsgcli.errors import DataError
 from lsgcli.registry import register
 

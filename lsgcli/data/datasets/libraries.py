@@ -21,7 +21,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from lsgcli import registry
-from lsgcli.data import hdf5, readers
+from lsgcli.data import hdf5
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import LOCK
 from lsgcli.data.datasets.shd import Shd
@@ -30,10 +30,11 @@ from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp
 from lsgcli.data.guard import foreign
 from lsgcli.data.images import read_image
+from lsgcli.data.readers import base as readers
 from lsgcli.data.splits import assign
 from lsgcli.errors import ConfigError, DataError, MissingPart, install_hint
-from lsgcli.files import locked, making_folder
 from lsgcli.registry import register
+from lsgcli.system.files import locked, making_folder
 
 log = logging.getLogger("lsg")
 T = TypeVar("T")

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsgcli import schema
-from lsgcli.config import RunConfig
+from lsgcli.config.run import RunConfig
 from lsgcli.data import cache, parallel
 from lsgcli.data.datasets.base import (
     SPLITS,
@@ -21,11 +20,12 @@ from lsgcli.data.datasets.base import (
 from lsgcli.data.events import Events
 from lsgcli.data.folders import scan_classes, scan_folders
 from lsgcli.data.images import image_suffixes, read_image
-from lsgcli.data.readers import read, suffixes
+from lsgcli.data.readers.base import read, suffixes
 from lsgcli.data.splits import RULES
 from lsgcli.errors import DataError, StorageError
-from lsgcli.files import make_folder, write_json
 from lsgcli.registry import register
+from lsgcli.system import schema
+from lsgcli.system.files import make_folder, write_json
 
 
 def _scan(config: RunConfig, splits: tuple[str, ...], endings: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Sample, ...]]:

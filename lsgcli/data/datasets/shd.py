@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lsgcli.data import hdf5, readers
+from lsgcli.data import hdf5
 from lsgcli.data.datasets.base import EventDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile
 from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp
 from lsgcli.data.guard import foreign
+from lsgcli.data.readers import base as readers
 from lsgcli.errors import DataError
 from lsgcli.registry import register
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from lsgcli.data.events import Events
 from lsgcli.data.guard import Damaged, damaged
-from lsgcli.data.readers import SIDE, reader
+from lsgcli.data.readers.base import SIDE, reader
 from lsgcli.data.readers.parsing import TIMES, check_memory
 from lsgcli.registry import register
 

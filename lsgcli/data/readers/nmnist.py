@@ -11,7 +11,7 @@ import numpy as np
 
 from lsgcli.data.events import Events
 from lsgcli.data.guard import Damaged, damaged
-from lsgcli.data.readers import reader
+from lsgcli.data.readers.base import reader
 from lsgcli.data.readers.parsing import records, whole
 from lsgcli.registry import register
 

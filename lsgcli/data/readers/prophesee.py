@@ -28,7 +28,7 @@ import numpy as np
 
 from lsgcli.data.events import Events
 from lsgcli.data.guard import damaged
-from lsgcli.data.readers import reader
+from lsgcli.data.readers.base import reader
 from lsgcli.data.readers.parsing import check_memory, table, unwrap, whole
 from lsgcli.registry import register
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lsgcli.errors import ConfigError, install_hint
-from lsgcli.neurons.kernels import Backend, Bytes, NormParameters, average, is_tracing
+from lsgcli.neurons.kernels.base import Backend, Bytes, NormParameters, average, is_tracing
 from lsgcli.neurons.kernels.cpu.job import STORAGE, image_layout, sequence_layout
 from lsgcli.neurons.kernels.reference import autograd, reference
 from lsgcli.neurons.step import LIFParameters
@@ -31,7 +31,7 @@ class Fused(Backend):
     decay varies along an axis other than the innermost, is copied first.
 
     Args:
-        as_bytes: whether spikes are bytes, as of :class:`~lsgcli.neurons.kernels.Bytes`.
+        as_bytes: whether spikes are bytes, as of :class:`~lsgcli.neurons.kernels.base.Bytes`.
     """
 
     def __init__(self, as_bytes: bool = False):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lsgcli.neurons.kernels import Backend
+from lsgcli.neurons.kernels.base import Backend
 from lsgcli.neurons.step import LIFParameters, initial_state, measure, over_time, step
 from lsgcli.registry import register
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from lsgcli import registry
-from lsgcli.neurons.kernels import is_tracing
+from lsgcli.neurons.kernels.base import is_tracing
 from lsgcli.neurons.kernels.cpu.job import STORAGE
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
-    from lsgcli.neurons.kernels import NormParameters
+    from lsgcli.neurons.kernels.base import NormParameters
 
 Gather = Callable[[Tensor], Tensor]  # (...) -> (processes, ...), equal in all processes
 
@@ -22,7 +22,7 @@ def combined(n: int, mean: Tensor, variance: Tensor, gather: Gather) -> tuple[Te
 
 
 class SynchronisedNorm(torch.autograd.Function):
-    """tdBN of (T, B, C, ...) in plain torch, as :func:`lsgcli.neurons.kernels.normalise`, with the statistics of all processes."""
+    """tdBN of (T, B, C, ...) in plain torch, as :func:`lsgcli.neurons.kernels.base.normalise`, with the statistics of all processes."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, norm: "NormParameters") -> Tensor:

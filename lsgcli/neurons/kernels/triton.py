@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lsgcli.errors import ConfigError, install_hint
-from lsgcli.neurons.kernels import Backend, NormParameters, is_tracing
+from lsgcli.neurons.kernels.base import Backend, NormParameters, is_tracing
 from lsgcli.neurons.kernels.gpu import interpreted
 from lsgcli.neurons.kernels.reference import autograd, reference
 from lsgcli.neurons.step import LIFParameters, over_time

@@ -9,8 +9,8 @@ from torch import nn
 
 from lsgcli import models
 from lsgcli.analysis.energy import Arrived, SynapticOperations, energy, fan_out
-from lsgcli.compute import Compute
 from lsgcli.models.fold import fold
+from lsgcli.system.device import Compute
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.loop import new_model
 from tests import tiny

@@ -14,12 +14,12 @@ from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.dynamics import Dynamics, Passage, blocks, cut, laid
 from lsgcli.analysis.gradients import Sample
 from lsgcli.analysis.hooks import observing
-from lsgcli.compute import Compute
+from lsgcli.analysis.verdicts import Thresholds, verdict
 from lsgcli.data.batches import Batch
-from lsgcli.flows import history
 from lsgcli.neurons import LIFState, initial_state, step
-from lsgcli.neurons.kernels import Backend, single_backward
-from lsgcli.verdicts import Thresholds, verdict
+from lsgcli.neurons.kernels.base import Backend, single_backward
+from lsgcli.store.flows import history
+from lsgcli.system.device import Compute
 from tests.flows import problems
 from tests.unit.neurons.oracle import lif
 

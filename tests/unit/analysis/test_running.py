@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from lsgcli.analysis import running
-from lsgcli.compute import Compute
 from lsgcli.data.batches import batches
 from lsgcli.models.fold import fold
 from lsgcli.neurons import TdBatchNorm2d
+from lsgcli.system.device import Compute
 from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.step import gradients

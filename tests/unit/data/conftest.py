@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsgcli.config import RunConfig
-from lsgcli.data import manifest, readers
-from lsgcli.resolve import resolve
+from lsgcli.config.resolve import resolve
+from lsgcli.config.run import RunConfig
+from lsgcli.data import manifest
+from lsgcli.data.readers import base as readers
 from tests.unit.data.serving import Site
 
 HEADER = b"#!AER-DAT2.0\r\n# a comment\r\n"

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from lsgcli import registry
-from lsgcli.data.augment import EventAugmentation, chain
+from lsgcli.data.augment.base import EventAugmentation, chain
 from lsgcli.data.augment.frames import turning, warped, whole
 from lsgcli.data.events import Events
 from lsgcli.errors import ConfigError

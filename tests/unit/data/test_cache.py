@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsgcli import files
-from lsgcli.config import RunConfig
+from lsgcli.config.run import RunConfig
 from lsgcli.data import cache
+from lsgcli.system import files
 
 SHAPE, KIND = (5, 2, 3), np.dtype(np.uint8)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsgcli.data import readers
 from lsgcli.data.events import Events
+from lsgcli.data.readers import base as readers
 from lsgcli.errors import DataError
 from tests.stress import fuzz, seeds
 

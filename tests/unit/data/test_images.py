@@ -9,13 +9,14 @@ import pytest
 import torchvision
 from PIL import EpsImagePlugin, Image
 
-from lsgcli import prediction, registry
+from lsgcli import registry
 from lsgcli.data.datasets.base import ImageDataset
 from lsgcli.data.datasets.libraries import Torchvision, paths_of
 from lsgcli.data.images import FORMATS, LARGEST, image_suffixes, read_image
 from lsgcli.data.prepare import prepare
 from lsgcli.data.simulate import simulate_folder
 from lsgcli.errors import DataError
+from lsgcli.inference import predict as prediction
 from tests import networks
 
 EPS = (

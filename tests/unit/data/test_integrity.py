@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from lsgcli import registry
-from lsgcli.config import RunConfig
-from lsgcli.data import guard, readers
+from lsgcli.config.run import RunConfig
+from lsgcli.data import guard
 from lsgcli.data.datasets import base, digits
 from lsgcli.data.datasets.own import EventFolder
 from lsgcli.data.frames import VERSION, FrameSettings
 from lsgcli.data.prepare import prepare
+from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError, MissingPart
 from tests import tiny
 from tests.unit.data.conftest import aedat2_bytes, blob

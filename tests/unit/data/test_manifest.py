@@ -143,7 +143,7 @@ def test_writing_is_atomic(folder, monkeypatch):
     def killed(*names):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lsgcli.files.os.replace", killed)
+    monkeypatch.setattr("lsgcli.system.files.os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
         manifest.write(folder)
     assert (folder / "SHA256SUMS").read_bytes() == before

@@ -30,6 +30,6 @@ def test_as_numpy_turns_a_picture(name):
 
 
 def test_every_choice_of_the_setting_is_known():
-    from lsgcli.config import FIELDS
+    from lsgcli.config.run import FIELDS
 
     assert set(FIELDS["orientation"].metadata["choices"]) == set(TURNS)

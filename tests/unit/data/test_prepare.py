@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from lsgcli.config import FIELDS
+from lsgcli.config.run import FIELDS
 from lsgcli.data import parallel
 from lsgcli.data.batches import batches
 from lsgcli.data.frames import FrameSettings

@@ -3,9 +3,9 @@ import struct
 import numpy as np
 import pytest
 
-from lsgcli.data import readers
 from lsgcli.data.events import Events
-from lsgcli.data.readers import read, suffixes
+from lsgcli.data.readers import base as readers
+from lsgcli.data.readers.base import read, suffixes
 from lsgcli.errors import ConfigError, DataError
 from tests.unit.data.conftest import listed, write
 

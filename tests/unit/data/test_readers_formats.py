@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from lsgcli.data.readers import identify, read
+from lsgcli.data.readers.base import identify, read
 from lsgcli.errors import DataError
 from tests.stress import seeds
 from tests.unit.data.conftest import listed, write

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsgcli.data.readers import arrays, read
+from lsgcli.data.readers import arrays
+from lsgcli.data.readers.base import read
 from lsgcli.errors import DataError
 from tests.stress import seeds
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lsgcli.data.readers import identify, read
+from lsgcli.data.readers.base import identify, read
 
 SAMPLES = {
     "tonic_sample.aedat4": ("aedat4", 111_954, (320, 240)),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lsgcli.data.prepare import prepare
-from lsgcli.data.readers import read
+from lsgcli.data.readers.base import read
 
 
 def test_aedat2_equals_its_aedat4_copies(shared):

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from lsgcli import registry
-from lsgcli.config import FIELDS, check
+from lsgcli.config.resolve import resolve
+from lsgcli.config.run import FIELDS, check
 from lsgcli.data.datasets import digits, own
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError
-from lsgcli.resolve import resolve
 
 NAMES = registry.names("dataset")
 

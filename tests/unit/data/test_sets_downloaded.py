@@ -454,7 +454,7 @@ KILLED = """
 import dataclasses, json, os, signal, sys
 from lsgcli import registry
 from lsgcli.data.datasets import cifar_dvs
-from lsgcli.resolve import resolve
+from lsgcli.config.resolve import resolve
 from tests.unit.data.conftest import unchanged
 facts, root, stop = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 for name, (url, md5) in facts.items():

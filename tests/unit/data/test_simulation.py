@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lsgcli import files
-from lsgcli.data import camera, manifest, parallel, readers, simulate
+from lsgcli.data import camera, manifest, parallel, simulate
 from lsgcli.data.datasets.cifar_dvs import CifarDvs
+from lsgcli.data.readers import base as readers
 from lsgcli.data.simulate import MODEL, numbers, shown, simulate_folder
 from lsgcli.errors import ConfigError, DataError, StorageError
+from lsgcli.system import files
 from tests.unit.data import peers
 from tests.unit.data.conftest import unchanged
 

@@ -4,8 +4,8 @@ import struct
 import numpy as np
 import pytest
 
-from lsgcli.data import readers
 from lsgcli.data.events import Events
+from lsgcli.data.readers import base as readers
 from lsgcli.data.writers import write_aedat2, write_npz
 from lsgcli.errors import StorageError
 from tests.unit.data import peers

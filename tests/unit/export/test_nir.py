@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from lsgcli.checkpoint import Checkpoint, describe
-from lsgcli.config import RunConfig
+from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.export import chosen
+from lsgcli.export.base import chosen
 from lsgcli.export.nir import NIR, draw, execute
 from lsgcli.export.verify import KINDS, compare
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 from lsgcli.models.vggsnn import VGGSNN
 from lsgcli.neurons import LIF, TdBatchNorm2d
+from lsgcli.store.checkpoint import Checkpoint, describe
 from tests.exports import NETWORKS, exported, saved
 from tests.unit.models.helpers import sequence, small
 

@@ -7,10 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lsgcli import checkpoint, registry
+from lsgcli import registry
 from lsgcli.errors import ConfigError
-from lsgcli.export import chosen, verify
+from lsgcli.export import verify
+from lsgcli.export.base import chosen
 from lsgcli.models.integer import deployed
+from lsgcli.store import checkpoint
 from tests.exports import exported, samples, saved, slow_if
 
 onnx = pytest.importorskip("onnx")

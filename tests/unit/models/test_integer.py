@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from lsgcli import compute, models
+from lsgcli import models
 from lsgcli.errors import ConfigError
 from lsgcli.export.runners import stepwise
 from lsgcli.models.fold import fold
 from lsgcli.models.integer import IntegerConv2d, deployed
 from lsgcli.models.quantise import round_weights
 from lsgcli.neurons import LIF
-from lsgcli.neurons.kernels import Bytes
+from lsgcli.neurons.kernels.base import Bytes
 from lsgcli.neurons.kernels.fused import Fused
 from lsgcli.neurons.kernels.reference import reference
+from lsgcli.system import device as compute
 from lsgcli.training.evaluate import FiringRates
 from tests.unit.models.helpers import FIELD, SMALL, seasoned, sequence
 

@@ -15,7 +15,7 @@ from lsgcli.models import layers
 from lsgcli.models.base import NetworkSpec
 from lsgcli.models.convolution import Conv2d
 from lsgcli.models.layers import ConvNorm, SpikingConv, at_each_step
-from lsgcli.neurons.kernels import single_backward
+from lsgcli.neurons.kernels.base import single_backward
 
 
 def gradients(model, x):

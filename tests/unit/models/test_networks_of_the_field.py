@@ -12,7 +12,7 @@ from lsgcli.analysis import gradflow
 from lsgcli.analysis.energy import SynapticOperations
 from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
-from lsgcli.export import open_exported
+from lsgcli.export.base import open_exported
 from lsgcli.export.graphs import Stepping
 from lsgcli.export.runners import NetworkRunner, stepwise
 from lsgcli.export.verify import KINDS, compare

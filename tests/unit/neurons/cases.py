@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lsgcli import registry
 from lsgcli.neurons import LIFParameters
-from lsgcli.neurons.kernels import NormParameters, normalise
+from lsgcli.neurons.kernels.base import NormParameters, normalise
 from lsgcli.neurons.methods import LayerState
 from tests.unit.neurons.helpers import METHODS, SURROGATES, normal
 

@@ -14,7 +14,8 @@ import torch
 from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, LIFParameters, TdBatchNorm2d
-from lsgcli.neurons.kernels import NormParameters, auto, fused, single_backward
+from lsgcli.neurons.kernels import fused
+from lsgcli.neurons.kernels.base import NormParameters, auto, single_backward
 from lsgcli.neurons.kernels.cpu import threads
 from tests.unit.neurons import oracle
 from tests.unit.neurons.cases import Case, against_reference, random_case

@@ -10,7 +10,7 @@ from torch import nn
 from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
-from lsgcli.neurons.kernels import NormParameters
+from lsgcli.neurons.kernels.base import NormParameters
 from lsgcli.neurons.methods import LayerState
 from tests.unit.models.helpers import SMALL, backward, sequence, small
 from tests.unit.neurons import oracle

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from lsgcli.neurons.kernels import NormParameters
+from lsgcli.neurons.kernels.base import NormParameters
 from tests.unit.neurons.cases import Case
 from tests.unit.neurons.helpers import BACKENDS, close, normal
 

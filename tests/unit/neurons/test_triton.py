@@ -20,7 +20,8 @@ from benchmarks.gpu_kernels import ARCHITECTURES
 from lsgcli import registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, LIFParameters
-from lsgcli.neurons.kernels import NormParameters, triton
+from lsgcli.neurons.kernels import triton
+from lsgcli.neurons.kernels.base import NormParameters
 from lsgcli.neurons.kernels.gpu import interpreted
 from tests.unit.neurons.cases import Case, differences, random_case
 from tests.unit.neurons.helpers import SURROGATES, close, normal

@@ -4,11 +4,11 @@ import io
 
 import pytest
 
-from lsgcli.ablation.jobs import State, name_of
 from lsgcli.report import cells as module
 from lsgcli.report.cells import CellsDisplay
 from lsgcli.report.terminal import Console
-from tests.unit.ablation.helpers import plan
+from lsgcli.sweeps.jobs import State, name_of
+from tests.unit.sweeps.helpers import plan
 
 
 @pytest.fixture

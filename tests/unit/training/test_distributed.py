@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import torch
 
-from lsgcli import checkpoint
 from lsgcli.analysis import gradflow, own
 from lsgcli.analysis.hooks import observing
-from lsgcli.compute import Compute
 from lsgcli.data.batches import batches, shares
 from lsgcli.errors import DataError, DivergedError, Stopped
-from lsgcli.ranks import Place, place
-from lsgcli.rundir import RunDir, RunFiles
+from lsgcli.store import checkpoint
+from lsgcli.store.rundir import RunDir, RunFiles
+from lsgcli.system.device import Compute
+from lsgcli.system.ranks import Place, place
 from lsgcli.training import distributed
 from lsgcli.training.distributed import ALONE, joined
 from lsgcli.training.loop import Trainer, new_model

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from lsgcli.compute import Compute
+from lsgcli.system.device import Compute
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.loop import new_model
 from tests import tiny

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch.amp.grad_scaler import GradScaler
 
-import lsgcli.run
-from lsgcli import checkpoint, schema
-from lsgcli.compute import Compute
+import lsgcli.runs.run
 from lsgcli.data.batches import Batch
 from lsgcli.errors import DivergedError, Stopped
 from lsgcli.models.base import SpikingNet
-from lsgcli.ranks import Place
-from lsgcli.rundir import RunDir, write_config
+from lsgcli.store import checkpoint
+from lsgcli.store.rundir import RunDir, write_config
+from lsgcli.system import schema
+from lsgcli.system.device import Compute
+from lsgcli.system.ranks import Place
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.loop import Trainer, new_model
 from lsgcli.training.optim import Optimizers
@@ -101,10 +102,10 @@ def test_a_restart_by_torchrun_continues_the_run_that_replaced_another(tmp_path,
     path, config, given = tmp_path / "run", tiny.config(), []
     with pytest.raises(Stopped):
         run(path, config, tiny.bundle(), stop_after=1)
-    monkeypatch.setattr(lsgcli.run, "train", lambda *_, **named: given.append((named["force"], named["resume"])))
+    monkeypatch.setattr(lsgcli.runs.run, "train", lambda *_, **named: given.append((named["force"], named["resume"])))
     for attempt in (0, 1):
-        monkeypatch.setattr(lsgcli.run, "here", lambda attempt=attempt: Place(attempt=attempt))
-        lsgcli.run.train_together(config, lambda record: None, StopRequest(), path=path, force=True)
+        monkeypatch.setattr(lsgcli.runs.run, "here", lambda attempt=attempt: Place(attempt=attempt))
+        lsgcli.runs.run.train_together(config, lambda record: None, StopRequest(), path=path, force=True)
     assert given == [(True, False), (False, True)]
 
 
@@ -287,7 +288,7 @@ def test_parts_of_a_batch_add_up():
 
 def test_memory_of_the_first_step_is_released_once(tmp_path, monkeypatch):
     steps, released = [], []
-    monkeypatch.setattr("lsgcli.memory.release_unused", lambda: released.append(len(steps)))
+    monkeypatch.setattr("lsgcli.system.memory.release_unused", lambda: released.append(len(steps)))
     run(tmp_path / "run", tiny.config(epochs=2), tiny.bundle(), emit=lambda record: steps.append(record["event"] == "step"))
     assert sum(steps) > 2
     assert released == [1]  # steps holds the record of the start only

@@ -117,9 +117,9 @@ def test_training_does_not_load_torchs_compiler():
     code = """
 import sys, torch
 from lsgcli import models
-from lsgcli.config import RunConfig
-from lsgcli.compute import set_up
-from lsgcli.run import check
+from lsgcli.config.run import RunConfig
+from lsgcli.system.device import set_up
+from lsgcli.runs.run import check
 from lsgcli.training.optim import Optimizers
 set_up(RunConfig())
 check(RunConfig())

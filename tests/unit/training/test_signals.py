@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from lsgcli import files
 from lsgcli.errors import Stopped
+from lsgcli.system import files
 from lsgcli.training.signals import SIGNALS, StopRequest, stop_on_signals
 
 

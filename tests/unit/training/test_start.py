@@ -5,13 +5,14 @@ import json
 import pytest
 import torch
 
-from lsgcli import checkpoint, run
-from lsgcli.ablation.cells import check_same
-from lsgcli.ablation.plan import Cell, folder_of
-from lsgcli.checkpoint import Checkpoint
 from lsgcli.data.bundle import DataBundle
 from lsgcli.errors import CheckpointError, RunInUseError, Stopped
 from lsgcli.models.fold import fold
+from lsgcli.runs import run
+from lsgcli.store import checkpoint
+from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.sweeps.cells import check_same
+from lsgcli.sweeps.plan import Cell, folder_of
 from lsgcli.training import start as starting
 from lsgcli.training.loop import new_model
 from tests import tiny

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from lsgcli import checkpoint, run
 from lsgcli.data.batches import Batch
 from lsgcli.errors import CheckpointError, ConfigError, Stopped
+from lsgcli.runs import run
+from lsgcli.store import checkpoint
 from lsgcli.training import start as starting
 from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
-from lsgcli.neurons.kernels import SINGLE_BACKWARD, NormParameters
+from lsgcli.neurons.kernels.base import SINGLE_BACKWARD, NormParameters
 from lsgcli.neurons.kernels.cpu import build, workers
 from lsgcli.neurons.kernels.cpu.job import PLACES, SPIKES, STORAGE, SUMS, Job, Layout
 from lsgcli.neurons.kernels.cpu.shapes import SCALARS

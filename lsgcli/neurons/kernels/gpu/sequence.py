@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lsgcli.neurons.kernels import NormParameters
+from lsgcli.neurons.kernels.base import NormParameters
 from lsgcli.neurons.kernels.gpu.layout import StepLayout
 from lsgcli.neurons.kernels.synchronised import combined
 from lsgcli.neurons.step import LIFParameters, over_time
@@ -67,7 +67,7 @@ class Tiles:
 
 
 class Sequence(torch.autograd.Function):
-    """Forward and backward pass; see ``lsgcli.neurons.neuron`` for the equations."""
+    """Forward and backward pass; see ``lsgcli.neurons.lif`` for the equations."""
 
     @staticmethod
     def forward(

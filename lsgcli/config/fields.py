@@ -1,0 +1,172 @@
+"""Dataclasses of settings: the description, bounds and condition of each field, and its validation."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lsgcli import registry
+from lsgcli.errors import ConfigError
+from lsgcli.system.schema import LONG, shown
+
+FLOAT32 = (1.2e-38, 3.4e38)  # range of normal float32 numbers, because settings are converted to tensors
+EXPECTED = {int: "an integer", float: "a finite number", str: "a string", bool: "true or false"}
+BOUNDS: dict[str, Callable[[Any, float], bool]] = {
+    "at_least": lambda value, bound: value >= bound,
+    "above": lambda value, bound: value > bound,
+    "at_most": lambda value, bound: value <= bound,
+    "below": lambda value, bound: value < bound,
+}
+
+
+@dataclass(frozen=True)
+class Applies:
+    """A condition on complete settings under which a setting has an effect.
+
+    Attributes:
+        words: description, as a continuation of "has an effect only with".
+        to: the predicate.
+    """
+
+    words: str
+    to: Callable[[Any], bool]
+
+    def __and__(self, other: "Applies") -> "Applies":
+        return Applies(f"{self.words} and {other.words}", lambda config: self.to(config) and other.to(config))
+
+
+def when(name: str, value: str) -> Applies:
+    """The setting ``name`` has this value."""
+    return Applies(f"--{name} {value}", lambda config: getattr(config, name) == value)
+
+
+def having(kind: str, attribute: str, words: str, wanted: bool = True) -> Applies:
+    """The registered entry that the setting ``kind`` names has this attribute value."""
+    return Applies(words, lambda config: getattr(registry.get(kind, getattr(config, kind)), attribute, False) is wanted)
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    kind: str | None = None,
+    several: bool = False,
+    choices: tuple[str, ...] = (),
+    check: Callable[[Any], str | None] | None = None,
+    preset: bool = False,
+    path: str | None = None,
+    applies: Applies | None = None,
+    **bounds: float,
+) -> Any:
+    """A field of a :class:`Settings` class.
+
+    Args:
+        kind: registry whose names are the valid values.
+        several: whether the value is a comma-separated list of these names, or ``none``.
+        choices: the valid values.
+        check: function that returns what is expected, or None for a valid value.
+        preset: whether a data set's preset may override the default.
+        path: ``folder`` or ``checkpoint`` if the value is a path on this machine.
+        applies: condition under which the setting has an effect; None means always.
+        bounds: ``at_least``, ``above``, ``at_most``, ``below``.
+    """
+    about = {"help": help, "kind": kind, "several": several, "choices": choices, "check": check, "preset": preset, "path": path}
+    return field(default=default, metadata={**about, "applies": applies, "bounds": bounds})
+
+
+def listed(text: str) -> list[str]:
+    """The names in the value of a setting of several, such as ``flip,roll``; none for ``none``."""
+    return [] if text == "none" else text.split(",")
+
+
+class Settings:
+    """Base of dataclasses of settings.
+
+    Raises:
+        ConfigError: with one line for each invalid value, which starts with the name of the setting.
+    """
+
+    def __post_init__(self) -> None:
+        fields = fields_of(type(self))
+        values = {name: getattr(self, name) for name in fields}
+        if problems := check(values, fields):
+            raise ConfigError("\n".join(problems))
+        for name, value in values.items():
+            if type(value) is int and type_of(fields[name]) is float:
+                object.__setattr__(self, name, float(value))
+
+
+def fields_of(kind: type) -> dict[str, dataclasses.Field[Any]]:
+    """The fields of a dataclass that are settings, by name."""
+    return {one.name: one for one in dataclasses.fields(kind) if one.metadata}
+
+
+def type_of(one: dataclasses.Field[Any]) -> type:
+    """The type of a setting without None: int, float, str or bool."""
+    members: tuple[type, ...] = getattr(one.type, "__args__", (one.type,))  # type: ignore[arg-type]
+    return members[0]
+
+
+def check(values: Mapping[str, Any], fields: Mapping[str, dataclasses.Field[Any]]) -> list[str]:
+    """One line for each invalid value, ``name: found ..., expected ...``; empty if all are valid. None means not given."""
+    problems = []
+    for name, value in values.items():
+        if name not in fields:
+            problems.append(registry.unknown("setting", str(name)[:LONG], list(fields)))
+        elif value is not None and (problem := _problem(fields[name], value)):
+            problems.append(f"{name}: {problem}")
+    return problems
+
+
+def _problem(one: dataclasses.Field[Any], value: Any) -> str | None:
+    about, wanted = one.metadata, type_of(one)
+    if about["several"] and type(value) is str and value:
+        names, found = registry.names(about["kind"]), listed(value)
+        if not set(found) <= set(names):
+            return f"found {shown(value)}, expected 'none' or a comma-separated list of {', '.join(names)}"
+        return f"found {shown(value)}, expected each name once" if len(set(found)) < len(found) else None
+    if about["kind"] and type(value) is str and value and not registry.known(about["kind"], value):
+        return registry.unknown(about["kind"], value[:LONG], registry.names(about["kind"]))
+    expected = _expected(about, wanted, value)
+    return expected and f"found {shown(value)}, expected {expected}"
+
+
+def _expected(about: Mapping[str, Any], wanted: type, value: Any) -> str | None:
+    """What a setting expects; None if the value is valid."""
+    not_finite = type(value) is float and not math.isfinite(value)
+    if type(value) not in ((int, float) if wanted is float else (wanted,)) or value == "" or not_finite:
+        return EXPECTED[wanted]
+    if about["choices"] and value not in about["choices"]:
+        return " or ".join(about["choices"])
+    if about["check"] and (expected := about["check"](value)):
+        return str(expected)
+    if wanted is float and value and not FLOAT32[0] <= abs(value) <= FLOAT32[1]:
+        return "a number that float32 can represent"
+    bounds = about["bounds"]
+    if all(BOUNDS[key](value, bound) for key, bound in bounds.items()):
+        return None
+    return " and ".join(
+        f"{key.replace('_', ' ')} {bound if isinstance(bound, int) else format(bound, 'g')}" for key, bound in bounds.items()
+    )
+
+
+def all_at_once(*attempts: Callable[[], Any]) -> list[Any]:
+    """The results of all attempts.
+
+    Raises:
+        ConfigError: with the problems of every attempt that raises one; those with the same hint share it.
+    """
+    results: list[Any] = []
+    problems: dict[tuple[str | None, str | None], list[str]] = {}
+    for attempt in attempts:
+        try:
+            results.append(attempt())
+        except ConfigError as error:
+            problems.setdefault((error.hint, error.in_python), []).append(error.message)
+    errors = [ConfigError("\n".join(lines), hint=hint, in_python=python) for (hint, python), lines in problems.items()]
+    if errors:
+        *before, last = errors
+        shown = [*(error.on_command_line for error in before), last.message]
+        raise ConfigError("\n".join(shown), hint=last.hint, in_python=last.in_python)
+    return results

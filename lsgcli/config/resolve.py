@@ -1,0 +1,279 @@
+"""Precedence of settings: command line > ``LSG_*`` environment > ``--config`` file > recipe > preset of the data set > defaults."""
+
+import json
+import logging
+import os
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lsgcli import registry
+from lsgcli.config import recipes
+from lsgcli.config.fields import EXPECTED, all_at_once
+from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, base_type, check, without_effect
+from lsgcli.errors import ConfigError
+from lsgcli.store.rundir import CONFIG, Facts
+from lsgcli.system import schema
+
+HINT = "Give a TOML file, or the config.json of a run."
+LARGEST = 1 << 22  # bytes of a settings file
+VARIABLES = {f"LSG_{name.upper()}": name for name in FIELDS}
+BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+log = logging.getLogger("lsg")
+
+
+def resolve(
+    options: Mapping[str, Any],
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    takes: Collection[str] = FIELDS,
+) -> RunConfig:
+    """The complete configuration of a run; arguments and errors as for :func:`resolve_rows`."""
+    return resolve_rows(options, [{}], file=file, environment=environment, takes=takes)[0]
+
+
+def resolve_rows(
+    options: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    takes: Collection[str] = FIELDS,
+    option: str = "--grid",
+) -> list[RunConfig]:
+    """The complete configurations of several runs.
+
+    Each setting must have an effect in at least one run. In runs where it has none it is reset to its default, so that runs with
+    the same computation compare equal.
+
+    Args:
+        options: settings from the command line; None means not given.
+        rows: valid settings of each run, which take precedence.
+        file: a TOML file of settings, flat or in tables with any names, a run directory, or its ``config.json``.
+        environment: environment variables; ``LSG_BATCH_SIZE`` sets ``batch_size``.
+        takes: settings that the environment may set.
+        option: source of the rows, for messages.
+
+    Raises:
+        ConfigError: with one line for each problem in any source: an unknown setting, an invalid value, or a setting without
+            effect.
+    """
+    (from_file, saved), variables, given = all_at_once(
+        lambda: _from_file(file),
+        lambda: from_environment(environment, takes),
+        lambda: _valid({name: value for name, value in options.items() if value is not None}),
+    )
+    every = [{**from_file, **variables, **given, **row} for row in rows]
+    configs = [_complete(values) for values in every]
+    must_matter = {
+        f"--config {file}: ": {} if saved else from_file,  # a run stores all settings, also those without effect
+        # Variables for paths and hardware may be set for many commands.
+        "environment: ": {name: value for name, value in variables.items() if name not in MAY_CHANGE},
+        "": given,
+        f"{option}: ": {name: value for row in rows for name, value in row.items()},
+    }
+    if problems := [source + line for source, values in must_matter.items() for line in without_effect(values, configs)]:
+        raise ConfigError("\n".join(problems), hint="Omit the settings without effect, or change the settings they depend on.")
+    return [
+        _complete({name: value for name, value in values.items() if not without_effect({name: value}, [config])})
+        for values, config in zip(every, configs, strict=True)
+    ]
+
+
+def _complete(given: Mapping[str, Any]) -> RunConfig:
+    """The given settings, completed by the recipe, the preset of the data set and defaults.
+
+    Values of the recipe that have no effect, given the others, are omitted: a network or neuron may not support them.
+    """
+    dataset, recipe = given.get("dataset", FIELDS["dataset"].default), given.get("recipe")
+    published = recipes.settings(recipe, dataset) if recipe else {}
+    preset = registry.get("dataset", dataset).preset
+    config = RunConfig(**{**preset, **published, **given})
+    kept = {name: value for name, value in published.items() if not without_effect({name: value}, [config])}
+    return config if kept == published else RunConfig(**{**preset, **kept, **given})
+
+
+def differing(config: RunConfig) -> list[str]:
+    """Names of the settings that differ from the recipe and the preset of the data set, that is, those that a command has to give.
+
+    :func:`resolve` omits settings of the recipe without effect, so the value of the preset need not be given for them.
+    """
+    published = resolve({"dataset": config.dataset, "recipe": config.recipe}, environment={})
+    preset = resolve({"dataset": config.dataset}, environment={}) if config.recipe else published
+    names = [name for name in FIELDS if getattr(config, name) not in (None, getattr(published, name))]
+    return [
+        name for name in names if getattr(config, name) != getattr(preset, name) or not without_effect({name: None}, [config])
+    ]
+
+
+def sources(
+    config: RunConfig, options: Mapping[str, Any], file: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """The source of the value of each setting; arguments as for :func:`resolve`, which returned ``config``."""
+    given = {
+        "option": options,
+        "environment": from_environment(environment),
+        str(file): _from_file(file)[0],
+        f"recipe {config.recipe}": recipes.settings(config.recipe, config.dataset) if config.recipe else {},
+        f"preset of {config.dataset}": registry.get("dataset", config.dataset).preset,
+    }
+    return {
+        name: next((source for source, values in given.items() if value is not None and values.get(name) == value), "default")
+        for name, value in config.to_dict().items()
+    }
+
+
+def _valid(values: dict[str, Any], source: str = "", problems: Sequence[str] = ()) -> dict[str, Any]:
+    """The values, if all are valid and the source has no other problems."""
+    if lines := [*problems, *(source + line for line in check(values))]:
+        hint = "`--help` describes each option; a variable LSG_NAME accepts the same values as --name."
+        raise ConfigError("\n".join(lines), hint=hint, in_python="`lsg train --help` describes each setting.")
+    return values
+
+
+def from_environment(environment: Mapping[str, str], takes: Collection[str] = FIELDS) -> dict[str, Any]:
+    """The settings in ``takes`` that ``LSG_*`` variables set.
+
+    Raises:
+        ConfigError: an unknown variable or an invalid value.
+    """
+    found, problems = {}, []
+    for variable, text in environment.items():
+        name = VARIABLES.get(variable, "")
+        if not name and variable.startswith("LSG_"):
+            problems.append(registry.unknown("environment variable", variable, list(VARIABLES)))
+        elif name in takes:
+            try:
+                found[name] = parse(name, text)
+            except ValueError:
+                problems.append(f"{variable}: found {text!r}, expected {EXPECTED[base_type(name)]}")
+    return _valid(found, "environment: ", problems)
+
+
+def warn_of_others(environment: Mapping[str, str], takes: Collection[str]) -> None:
+    """Warn about ``LSG_*`` variables whose settings are not in ``takes``."""
+    others = [variable for variable, name in VARIABLES.items() if variable in environment and name not in takes]
+    if others:
+        them = "it" if len(others) == 1 else "them"
+        log.warning("%s: found in the environment, but this command does not use %s", ", ".join(others), them)
+
+
+def parse(name: str, text: str) -> Any:
+    """Parse ``text`` as a value of the setting ``name``.
+
+    Raises:
+        ValueError: invalid text.
+    """
+    kind = base_type(name)
+    if kind is bool and text.lower() not in BOOLEANS:
+        raise ValueError(text)
+    return BOOLEANS[text.lower()] if kind is bool else kind(text)
+
+
+def assignments(
+    option: str, texts: Sequence[str], expected: str, refused: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """Setting -> text, from texts such as ``T=2,4``, and one line for each problem.
+
+    Args:
+        option: with which they were given, for messages.
+        expected: their form.
+        refused: settings that cannot be assigned, and why.
+    """
+    found: dict[str, str] = {}
+    problems = []
+    for text in texts:
+        name, _, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not value:
+            problems.append(f"{option}: found {text!r}, expected {expected}")
+        elif name not in FIELDS:
+            problems += [f"{option}: {problem}" for problem in check({name: None})]
+        elif name in refused:
+            problems.append(f"{option}: found {name}, {refused[name]}")
+        elif name in found:
+            problems.append(f"{option}: found {name} twice")
+        elif name in MAY_CHANGE:
+            problems.append(f"{option}: found {name}, which does not affect results")
+        else:
+            found[name] = value
+    return found, problems
+
+
+def parse_all(name: str, texts: Iterable[str]) -> tuple[tuple[Any, ...], list[str]]:
+    """The values of a setting that ``texts`` contain, and one line for each invalid value."""
+    values = []
+    for text in texts:
+        try:
+            values.append(parse(name, text))
+        except ValueError:
+            values.append(text)  # rejected by check()
+    return tuple(values), [problem for value in values for problem in check({name: value})]
+
+
+def of_number(option: str, name: str, text: str, form: str) -> list[str]:
+    """The problem of a text that is neither a number nor of the ``form`` of an axis, such as ``2-4``; empty for a setting that is no number."""
+    if base_type(name) not in (int, float) or "," in text or ":" in text:
+        return []
+    return [f"{option}: found {f'{name}={text}'!r}, expected {EXPECTED[base_type(name)]} in {form.replace('KEY', name)}"]
+
+
+def ranges(text: str) -> list[range]:
+    """The ranges of a text such as ``0-4`` or ``0,1,7``; empty for any other text."""
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", part.strip())
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            return []
+        found.append(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return found
+
+
+def as_toml(config: RunConfig) -> str:
+    """A TOML file for ``--config``: settings that have an effect; of those that may change on resume, only other than default."""
+    settings = {
+        name: value
+        for name, value in config.to_dict().items()
+        if value is not None
+        and not without_effect({name: value}, [config])
+        and not (name in MAY_CHANGE and value == FIELDS[name].default)
+    }
+    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in settings.items())
+
+
+def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:
+    """The settings in a file, and whether it is the configuration of a run."""
+    if file is None:
+        return {}, False
+    source = file / CONFIG if file.is_dir() else file
+    text = schema.text(source, LARGEST, ConfigError, f"--config {file}", hint=HINT)
+    content: dict[str, Any]
+    if is_json := text.lstrip().startswith("{"):  # invalid in TOML
+        settings = schema.decode(text, Facts, f"--config {file}", ConfigError, hint=HINT).get("settings")
+        if settings is None:
+            raise ConfigError(
+                f"--config {file}: found JSON without settings, expected the config.json of a run",
+                hint="`lsg train` writes one.",
+            )
+        # A setting that its version did not have was at the default, whatever the recipe says now.
+        stored = {**{name: field.default for name, field in FIELDS.items()}, **settings}
+        content = {name: value for name, value in stored.items() if value is not None and name != "cache_dir"}
+    else:
+        try:
+            content = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"--config {file}: not valid TOML: {error}") from error
+    found: dict[str, Any] = {}
+    problems = []
+    for key, value in content.items():
+        # Tables only group settings: lr = 0.1 in [training] is lr = 0.1.
+        for name, item in value.items() if isinstance(value, dict) else [(key, value)]:
+            name = name.replace("-", "_")
+            if name in found:
+                problems.append(f"--config {file}: {name} is set twice")
+            found[name] = item
+    return _valid(found, f"--config {file}: ", problems), is_json

@@ -1,0 +1,224 @@
+"""Readers of recordings: a parser for each format, and validation of their results.
+
+A parser is a function from a path to :class:`~lsgcli.data.events.Events`, in the order of the file and with any numeric types. It may
+raise any exception on invalid input. :func:`read` calls it, and returns events inside the sensor and sorted by time, or raises a
+DataError that names the file, for any file content.
+
+Reading requires at most 16 times the file size + 64 MiB of memory, in addition to imported libraries. For ``.npz`` and ``.mat``, the
+uncompressed arrays may have up to 16 times the file size + 1 GiB.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsgcli import registry
+from lsgcli.data.events import Events, in_order
+from lsgcli.data.guard import HINT, Damaged, damaged, foreign, regular_size
+from lsgcli.errors import DataError
+from lsgcli.system import memory
+
+TOO_LARGE = "Split it into shorter recordings."
+HEAD = 4096  # bytes by which a format is recognised: longer than the text that Prophesee's files begin with
+HEAD_OF_STREAM = 16  # bytes by which the format of a stream is recognised
+SIDE = 1 << 16  # pixels; coordinates are uint16
+LATEST = 1 << 62  # microseconds, before or after 0, so that no duration exceeds int64
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A recording format.
+
+    Attributes:
+        suffixes: file suffixes, lower case.
+        magic: regular expression of the first bytes; None if the format is detected by suffix only.
+        version: increase it when the parser returns different events for the same file.
+        hint: hint for files that cannot be read.
+        extra: extra of lsg that installs the library imported by ``parse``.
+        decode: decodes the chunks of a stream; yields the events before an invalid one, and then raises the error.
+    """
+
+    parse: Callable[[Path], Events]
+    suffixes: tuple[str, ...]
+    magic: bytes | None = None
+    version: int = 1
+    hint: str = HINT
+    extra: str = ""
+    decode: Callable[[Iterable[bytes]], Iterator[Events]] | None = None
+
+
+def reader(*suffixes: str, **attributes: Any) -> Callable[[Callable[[Path], Events]], Reader]:
+    """Decorator that converts a parser to a :class:`Reader`, with its suffixes and further attributes."""
+    return lambda parse: Reader(parse, suffixes, **attributes)
+
+
+def read(path: Path, sensor: tuple[int, int] | None = None) -> Events:
+    """Read a recording.
+
+    Args:
+        sensor: (width, height) that must contain every event, and equal the sensor size in the file, if stated.
+
+    Returns:
+        At least one event.
+
+    Raises:
+        DataError: the file does not exist, has an unknown format, is damaged, or has another sensor or events outside of it.
+        ConfigError: the library for the format is not installed.
+    """
+    path = Path(path)
+    name = identify(path)
+    found = _readers()[name]
+    with foreign(path, f"a recording of format {name}", hint=found.hint, extra=found.extra):
+        return checked(found.parse(path), sensor)
+
+
+def identify(path: Path) -> str:
+    """Name of the reader for a recording, by content, or by suffix for formats without magic.
+
+    Raises:
+        DataError: the file does not exist, is empty, or has an unknown format.
+    """
+    path = Path(path)
+    try:
+        if (size := regular_size(path)) > (most := memory.total_bytes()):
+            raise Damaged(f"found {size:,} bytes, expected at most {most:,}, the memory of this machine", hint=TOO_LARGE)
+        with open(path, "rb", buffering=0) as stream:
+            head = stream.read(HEAD)
+    except Damaged as error:
+        raise DataError(f"{path}: {error}", hint=error.hint) from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check the path and its permissions.") from error
+    if not head:
+        raise DataError(f"{path}: found an empty file (byte 0), expected a recording", hint="Download or record it again.")
+    if form := _recognised(str(path), head):
+        return form
+    if named := {name: found.hint for name, found in _readers().items() if path.suffix.lower() in found.suffixes}:
+        expected = " or ".join(named)
+        hint = " ".join(dict.fromkeys(named.values()))
+        raise DataError(f"{path}: byte 0: found {head[:16]!r}, expected the start of {expected}", hint=hint)
+    raise DataError(
+        f"{path}: found an unknown format, expected one of {', '.join(suffixes())}",
+        hint="Convert it, for example to .npz.",
+    )
+
+
+def read_stream(
+    path: str, chunks: Iterable[bytes], known: Collection[str], sensor: tuple[int, int]
+) -> Iterator[tuple[str, Events]]:
+    """Read a recording while it is written: the name of its reader, and the events of each chunk, in the order of the stream.
+
+    Args:
+        path: path of the file, or - for stdin.
+        known: formats of the training data; on stdin, formats without magic are detected only if listed here.
+        sensor: (width, height) that must contain every event.
+
+    Raises:
+        DataError: the format does not support streams, or the stream is damaged; raised after the events before the damage.
+    """
+    chunks, head = iter(chunks), b""
+    while len(head) < HEAD_OF_STREAM and (chunk := next(chunks, b"")):
+        head += chunk
+    form = _recognised(path, head, known)
+    decode = _readers()[form].decode if form else None
+    if form is None or decode is None:
+        what = form or (f"bytes {head[:8]!r}" if head else "no bytes")
+        raise DataError(
+            f"{path}: found {what}, expected a format that supports streams: AEDAT 2.0, or N-MNIST's"
+            " .bin, which is assumed for stdin if the training data have that format",
+            hint="Omit --stream, and give the file when it is complete.",
+        )
+    seen = 0
+    with foreign(path, f"a stream of format {form}"):
+        for events in decode(chain([head], chunks)):
+            yield form, events[: events.outside(sensor)]
+            check_inside(events, sensor, seen)
+            seen += len(events)
+
+
+def suffixes() -> tuple[str, ...]:
+    """Suffixes of all supported formats."""
+    return tuple(sorted({suffix for found in _readers().values() for suffix in found.suffixes}))
+
+
+def versions(endings: Collection[str]) -> dict[str, int]:
+    """Name -> version of the readers for the given suffixes."""
+    return {name: found.version for name, found in _readers().items() if not set(endings).isdisjoint(found.suffixes)}
+
+
+@cache
+def _readers() -> dict[str, Reader]:
+    return {name: registry.get("reader", name) for name in registry.names("reader")}
+
+
+def _recognised(path: str, head: bytes, known: Collection[str] = ()) -> str | None:
+    """The format of a file or stream: by content, or else by suffix, or on stdin by the formats ``known``."""
+    unsigned = {name: found for name, found in _readers().items() if found.magic is None}
+    signed = (name for name, found in _readers().items() if found.magic and re.match(found.magic, head))
+    named = (name for name, found in unsigned.items() if path.lower().endswith(found.suffixes))
+    return next(chain(signed, named, (name for name in unsigned if path == "-" and name in known)), None)
+
+
+# ---- validation of every recording ----
+
+
+def checked(events: Events, sensor: tuple[int, int] | None) -> Events:
+    """The events, validated, sorted by time and converted to the types of :class:`Events`."""
+    x, y = (_whole(name, getattr(events, name), 0, SIDE - 1, np.uint16) for name in ("x", "y"))
+    t = _whole("t", events.t, -LATEST, LATEST, np.int64)
+    on = events.on if events.on.dtype == bool else _whole("p", events.on, -1, 1, np.int8) > 0
+    if len({len(x), len(y), len(t), len(on)}) > 1:
+        raise Damaged(f"found {len(x)} x, {len(y)} y, {len(t)} t, {len(on)} p, expected equal numbers")
+    if not len(t):
+        raise Damaged("found no event, expected at least one")
+    if sensor is not None and events.sensor not in (None, sensor):
+        width, height = events.sensor or sensor
+        raise Damaged(
+            f"found a sensor of {width}x{height}, expected {sensor[0]}x{sensor[1]}",
+            hint="Use recordings of one sensor only; omit --sensor if the recordings state it.",
+        )
+    check_inside(Events(x, y, t, on), events.sensor or sensor)
+    ordered = in_order(x, y, t, on, events.sensor)
+    if ordered.t[0] < -LATEST or ordered.t[-1] > LATEST:
+        raise Damaged(f"found times from {ordered.t[0]} to {ordered.t[-1]} us, expected {-LATEST} to {LATEST}")
+    return ordered
+
+
+def check_inside(events: Events, sensor: tuple[int, int] | None, first: int = 0) -> None:
+    """Check that all events are inside the sensor, if it is known.
+
+    Args:
+        first: number of the first event in the recording.
+
+    Raises:
+        Damaged: an event is outside.
+    """
+    if sensor is not None and (i := events.outside(sensor)) is not None:
+        raise Damaged(
+            f"event {first + i}: found x={events.x[i]}, y={events.y[i]},"
+            f" expected x below {sensor[0]} and y below {sensor[1]} of the sensor",
+            hint="Give --sensor WIDTHxHEIGHT if the sensor is larger; otherwise download or record the file again.",
+        )
+
+
+def _whole(name: str, values: np.ndarray, low: int, high: int, kind: type[np.generic]) -> np.ndarray:
+    """Convert a column to another type, after checking that it is one-dimensional with integers from ``low`` to ``high``."""
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
+        raise Damaged(f"found {name} of type {values.dtype} and shape {values.shape}, expected integers of shape (N,)")
+    if not len(values) or (values.dtype == kind and kind is not np.int8):  # int8 is the type of p, 0 or 1
+        return values.astype(kind, copy=False)
+    if values.dtype.kind == "f":
+        wide = values.astype(np.result_type(values, np.float64), copy=False)  # the bounds are not in the range of float16
+        good = (wide >= low) & (wide <= high) & (wide == np.trunc(wide))  # NaN fails
+        i = int(good.argmin())
+    else:
+        i = int(values.argmin()) if int(values.min()) < low else int(values.argmax())
+    value = values[i].item()
+    if not (low <= value <= high and value % 1 == 0):
+        raise damaged(f"event {i}", f"{name} = {value}", f"an integer from {low} to {high}")
+    return values.astype(kind)

@@ -1,0 +1,332 @@
+"""Export formats: one file each.
+
+A format is a subclass of :class:`Format`, registered by name. It writes a network, and opens the written file as a
+:class:`~lsgcli.export.runners.Runner`, which :mod:`lsgcli.export.verify` and ``lsg eval`` use. Class attributes declare its options.
+"""
+
+import dataclasses
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+
+from lsgcli import models, registry
+from lsgcli.config.run import PATHS, from_checkpoint
+from lsgcli.errors import CheckpointError, ConfigError, require
+from lsgcli.export.runners import Runner
+from lsgcli.models.base import SpikingNet
+from lsgcli.models.fold import fold, is_folded
+from lsgcli.models.quantise import round_weights
+from lsgcli.neurons import LIF
+from lsgcli.store import checkpoint
+from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.store.rundir import accuracy_on_test
+from lsgcli.system.files import check_regular
+from lsgcli.system.version import __version__
+
+VERSION = "1"  # of the metadata written by :func:`metadata`
+READOUT = "mean of the logits over T"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of all formats; a format uses those listed in its ``options``, and :func:`chosen` fills in its defaults.
+
+    Attributes:
+        mode: one of the format's ``modes``.
+        dt: duration of a timestep, in seconds.
+        fold_bn: whether to fold tdBN into the convolutions.
+        quantize: ``int8`` to store weights as integers and their scales.
+    """
+
+    mode: str | None = None
+    dt: float | None = None
+    fold_bn: bool = True
+    quantize: str | None = None
+
+
+class Format(ABC):
+    """An export format.
+
+    Attributes:
+        suffix: suffix of its files; "" for a folder.
+        folder: whether it writes a folder rather than a file.
+        is_checkpoint: whether its files are checkpoints, which every command accepts.
+        extra: the extra in ``pyproject.toml`` that it requires, if any.
+        packages: import names of the packages in the extra.
+        options: supported fields of :class:`ExportOptions`, with their defaults.
+        modes: allowed values of ``mode``.
+    """
+
+    suffix: ClassVar[str] = ""
+    folder: ClassVar[bool] = False
+    is_checkpoint: ClassVar[bool] = False
+    extra: ClassVar[str] = ""
+    packages: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[Mapping[str, Any]] = {"fold_bn": True}
+    modes: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def check(cls) -> None:
+        """Check that the required packages are installed.
+
+        Raises:
+            ConfigError: a package is missing; the hint is the command to install it.
+        """
+        require(cls.packages, cls.__name__, cls.extra)
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether ``path`` appears to be of this format."""
+        return bool(cls.suffix) and path.suffix.lower() == cls.suffix
+
+    @abstractmethod
+    def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
+        """Write a network.
+
+        Args:
+            network: in evaluation mode, on the CPU; folded unless ``options.fold_bn`` is False.
+            content: weights, configuration and training state. The configuration must be stored in the file; it contains no paths
+                of this machine, and ``config["export"]`` describes the export: format, version, options, readout, decay and
+                threshold of each layer.
+            path: a path that does not exist and is private to this process. Write with ``path.write_bytes`` or similar, so that
+                a full disk raises an OSError.
+            options: complete options.
+
+        Raises:
+            ConfigError: the format cannot represent the network; the message states why.
+            OSError: the file cannot be written.
+        """
+
+    @abstractmethod
+    def open(self, path: Path) -> Runner:
+        """Load an export as a runner.
+
+        Raises:
+            CheckpointError: it is not an export of this format by lsg.
+        """
+
+    def conclude(self, path: Path, content: Checkpoint, record: Mapping[str, Any]) -> None:
+        """Add results to the written export: ``record`` is the record that ``lsg export --json`` prints."""
+        return None
+
+
+def chosen(name: str, **given: Any) -> ExportOptions:
+    """The options of the format ``name``, with defaults for those that are None.
+
+    Raises:
+        ConfigError: an option that the format does not support, or an invalid value.
+    """
+    form: type[Format] = registry.get("format", name)
+    values = {key: value for key, value in given.items() if value is not None}
+    for key, value in values.items():
+        if key not in form.options and value != getattr(ExportOptions, key):
+            takers = [other for other, taker in formats().items() if key in taker.options]
+            raise ConfigError(
+                f"{'--no-' if value is False else '--'}{key.replace('_', '-')}: found with --format {name}, expected --format {' or '.join(takers)}",
+                hint="Omit the option, or choose another format.",
+            )
+    options = ExportOptions(**{**form.options, **values})
+    if options.mode not in (form.modes or (None,)):
+        raise ConfigError(f"--mode: found {options.mode!r} with --format {name}, expected {' or '.join(form.modes)}")
+    if options.dt is not None and not 0 < options.dt < math.inf:
+        raise ConfigError(f"--dt: found {options.dt}, expected seconds > 0")
+    if options.quantize not in (None, "int8"):
+        raise ConfigError(f"--quantize: found {options.quantize!r}, expected int8")
+    if options.quantize and not options.fold_bn:
+        raise ConfigError("--quantize: found with --no-fold-bn, expected folded tdBN, whose scales the integers include")
+    return options
+
+
+class Source(NamedTuple):
+    """A network to export.
+
+    Attributes:
+        trained: the network of the checkpoint.
+        written: the network to write, folded unless disabled, with its weights on a grid if they are quantised.
+        content: weights and configuration of ``written``; the final training state, with ``test_accuracy`` if the run measured
+            it.
+    """
+
+    trained: SpikingNet
+    written: SpikingNet
+    content: Checkpoint
+
+
+def read(path: Path, form: str, options: ExportOptions, T: int | None = None) -> Source:
+    """The network of a checkpoint, for the format ``form``.
+
+    Args:
+        T: timesteps; None for those of the training.
+
+    Raises:
+        CheckpointError: as :func:`lsgcli.store.checkpoint.load`.
+        ConfigError: unfolded tdBN is requested, but the checkpoint is folded; T differs from the training, and the normalisation has
+            a value per timestep.
+    """
+    found = checkpoint.read(path)
+    checkpoint.check_described(found.config, path)
+    with checkpoint.named(path):
+        from_checkpoint(found.config, {})
+    trained, config = checkpoint.restored(found, path), found.config
+    if T not in (None, trained.T):
+        _set_timesteps(trained, config["arch"], T)
+    if is_folded(trained) and not options.fold_bn:
+        raise ConfigError(
+            f"--no-fold-bn: found folded tdBN in {path}, expected a checkpoint of `lsg train`",
+            hint="Pass the run's own checkpoint, or omit --no-fold-bn.",
+        )
+    written = fold(trained) if options.fold_bn else trained
+    if options.quantize:
+        round_weights(written, written.spec.bits)
+    layers = {}
+    for layer in written.spiking_layers():
+        threshold, _ = layer.lif.firing()
+        stored = threshold.tolist() if isinstance(threshold, torch.Tensor) else threshold
+        layers[layer.name] = {"beta": layer.lif.beta.tolist(), "threshold": stored}
+    about = {"readout": READOUT, "trained_T": config["settings"]["T"], "layers": layers}
+    whole = {
+        **config,
+        **checkpoint.describe(written, config["arch"], folded=is_folded(written)),
+        "settings": {**config["settings"], "T": written.T, **dict.fromkeys(PATHS)},
+        "export": {"format": form, "lsg": __version__, **dataclasses.asdict(options), **about},
+    }
+    state = {**found.state, "test_accuracy": accuracy_on_test(path)} if found.state else found.state
+    return Source(trained, written, Checkpoint(written.state_dict(), whole, state))
+
+
+@torch.no_grad()
+def _set_timesteps(network: SpikingNet, arch: str, T: int) -> None:
+    """Change T of a network. Its neurons keep the values of the first timesteps, and repeat the last one as often as necessary."""
+    spec = {field.name: getattr(network.spec, field.name) for field in dataclasses.fields(network.spec)}
+    with torch.device("meta"):
+        expected = models.build(arch, spec.pop("neuron"), **{**spec, "T": T}).state_dict()
+    for prefix, module in network.named_modules():
+        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            if tensor.shape == getattr(expected.get(f"{prefix}.{name}"), "shape", tensor.shape):
+                continue
+            if not isinstance(module, LIF):
+                raise ConfigError(
+                    f"-T: found {T} with --norm {network.spec.norm}, expected {network.T}, its number of factors",
+                    hint="Omit -T.",
+                )
+            tensor.data = tensor[torch.arange(T).clamp_max(len(tensor) - 1)]
+    network.spec = dataclasses.replace(network.spec, T=T)
+
+
+def metadata(content: Checkpoint) -> dict[str, str]:
+    """Metadata of an export, for formats that store a dictionary of strings."""
+    return {"lsg.export_version": VERSION, "lsg.config": json.dumps(content.config)}
+
+
+def read_metadata(found: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """The configuration from metadata written by :func:`metadata`.
+
+    Raises:
+        CheckpointError: the metadata are missing or of another version.
+    """
+    version = found.get("lsg.export_version")
+    if version != VERSION:
+        raise CheckpointError(
+            f"{path}: found {'no lsg metadata' if version is None else f'export version {version!r}'}, "
+            f"expected an export by `lsg export`, version {VERSION!r}",
+            hint="Export the checkpoint again with this version of lsg.",
+        )
+    config = checkpoint.decode_config(found.get("lsg.config", ""), path)
+    if "export" not in config:
+        raise CheckpointError(f"{path}: configuration: found no export, expected one", hint="Export the checkpoint again.")
+    checkpoint.check_described(config, path)
+    return config
+
+
+def check_count(config: Mapping[str, Any], count: int, path: Path) -> None:
+    """Check that an export names as many layers as its graph has; a CheckpointError if not."""
+    if (found := len(config["export"]["layers"])) != count:
+        raise CheckpointError(
+            f"{path}: configuration: export.layers: found {found}, expected {count}, as in the graph",
+            hint="Export the checkpoint again.",
+        )
+
+
+def check_layers(config: Mapping[str, Any], states: Sequence[torch.Tensor], path: Path) -> None:
+    """Check that the layers of an export of one timestep are those of its graph, which has the state u (B, C, ...) of each.
+
+    Raises:
+        CheckpointError: their number differs, or a layer has another number of thresholds.
+    """
+    check_count(config, len(states), path)
+    for (name, layer), u in zip(config["export"]["layers"].items(), states, strict=True):
+        if isinstance(layer["threshold"], list) and len(layer["threshold"]) != u.shape[1]:
+            raise CheckpointError(
+                f"{path}: configuration: export.layers: {name}: found {len(layer['threshold'])} thresholds, expected {u.shape[1]} or one",
+                hint="Export the checkpoint again.",
+            )
+
+
+@contextmanager
+def reading(path: Path, problem: str) -> Iterator[None]:
+    """Context that turns any error of a parser, of various undocumented types, into a CheckpointError that states the ``problem``."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or repr(error)
+        raise CheckpointError(f"{path}: {problem}: {reason}", hint="Export the checkpoint again.") from error
+
+
+def formats() -> dict[str, type[Format]]:
+    """All formats, by name."""
+    return {name: registry.get("format", name) for name in registry.names("format")}
+
+
+def format_for(output: Path, name: str | None) -> str:
+    """The name of the format to write ``output`` in: ``name``, or that of its suffix.
+
+    Raises:
+        ConfigError: the suffix is of no format, or of another than ``name``.
+    """
+    suffixes = {one: form.suffix for one, form in formats().items()}
+    meant = next((one for one, suffix in suffixes.items() if suffix and suffix == output.suffix.lower()), None)
+    if name is None and meant is None:
+        found, known = repr(output.suffix) if output.suffix else "no suffix", " or ".join(filter(None, suffixes.values()))
+        raise ConfigError(
+            f"-o {output}: found {found}, expected a name with suffix {known}",
+            hint="Choose a name with one of these suffixes, or give --format hf to write a folder.",
+        )
+    if name in suffixes and meant not in (None, name):
+        raise ConfigError(
+            f"-o {output}: found a name of the format {meant}, expected {suffixes[name] or 'a folder'} for --format {name}",
+            hint="Omit --format, or choose another name.",
+        )
+    return name or str(meant)
+
+
+def format_of(path: Path) -> type[Format] | None:
+    """The format of a file or folder, by its name or contents; None if unknown."""
+    return next((form for form in formats().values() if form.recognises(path)), None)
+
+
+def open_exported(path: Path) -> Runner | None:
+    """An export as a runner; None for a checkpoint, or a path that no format recognises.
+
+    Raises:
+        ConfigError: a package that the format requires is not installed.
+        CheckpointError: it is not an export by lsg.
+    """
+    form = format_of(path)
+    if form is None or form.is_checkpoint or not path.exists():
+        return None
+    if not form.folder:
+        try:
+            check_regular(path)
+        except OSError as error:
+            raise CheckpointError(f"{path}: {error.strerror}", hint="Write the export to a file first.") from error
+    form.check()
+    return form().open(path)

@@ -1,0 +1,224 @@
+"""Loggers, which copy the records of a run to other programs: ``--log csv,tensorboard,...``.
+
+A logger contains nothing that is not in the run directory. An epoch is copied after its checkpoint is saved, so no log contains an
+epoch that a resumed run repeats; the epochs that a killed process did not copy are added when the log is opened again.
+"""
+
+import contextlib
+import datetime
+import io
+import logging
+import secrets
+import shutil
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lsgcli import registry
+from lsgcli.config.fields import listed
+from lsgcli.errors import LsgError, Stopped, counted, require
+from lsgcli.store import flows
+from lsgcli.store.rundir import LOGS, RunFiles, read_config, read_facts, read_metrics
+from lsgcli.system import files
+from lsgcli.system.version import __version__
+
+log = logging.getLogger("lsg")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Records of an epoch.
+
+    Attributes:
+        number: from 0.
+        time: of its end, in seconds since 1970, without the time in which the run was stopped.
+        values: fields of ``metrics.jsonl`` by their names, and those of ``gradient-flow.jsonl`` as ``MEASURE/LAYER``.
+    """
+
+    number: int
+    time: float
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class End:
+    """Records of a finished run.
+
+    Attributes:
+        last: the last epoch.
+        results: accuracies.
+        histograms: histogram of u of each layer, by its name, as in a gradient-flow record.
+        pictures: heat maps as PNG files, by name.
+        files: the report and the resulting checkpoint.
+    """
+
+    last: Epoch
+    results: Mapping[str, float]
+    histograms: Mapping[str, Mapping[str, Any]]
+    pictures: Mapping[str, Path]
+    files: tuple[Path, ...]
+
+
+class Source:
+    """The run that loggers copy, read from its directory."""
+
+    def __init__(self, run: RunFiles):
+        self.run = run
+        self.name = "-".join(run.path.resolve().parts[-2:])
+
+    @property
+    def folder(self) -> Path:
+        """The folder for files of loggers in the run directory, which exists."""
+        folder = self.run.path / LOGS
+        files.make_folder(folder, self.run.path)
+        return folder
+
+    def new_folder(self, name: str) -> Path:
+        """A folder in :attr:`folder`, without the files of an earlier log."""
+        folder = self.folder / name
+        files.check_no_link(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        return folder
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Settings of the run, and the version of lsg."""
+        return {**read_config(self.run.path).to_dict(), "lsg": __version__}
+
+    @cached_property
+    def id(self) -> str:
+        """Identifier of the run in programs that record many; a run that replaces another has a new one."""
+        file = self.folder / "id"
+        if not file.exists():
+            files.write_text(file, secrets.token_hex(4))
+        return file.read_text(encoding="utf-8")
+
+    def epochs(self) -> list[Epoch]:
+        """The completed epochs."""
+        time = datetime.datetime.fromisoformat(read_facts(self.run.path)["started"]).timestamp()
+        found, flow = [], {line["epoch"]: line for line in self.flow()}
+        for record in read_metrics(self.run.path):
+            layers = flow.get(record["epoch"], {"layers": []})
+            time += record.get("seconds", 0.0)
+            values = {name: value for name, value in record.items() if name != "epoch"}
+            for layer in layers["layers"]:
+                values |= {f"{key}/{layer['name']}": value for key, value in layer.items() if key != "name"}
+            known = {name: float(value) for name, value in values.items() if value is not None}
+            found.append(Epoch(record["epoch"], time, known))
+        return found
+
+    def flow(self) -> list[dict[str, Any]]:
+        """The lines of ``gradient-flow.jsonl``, one for each epoch."""
+        return [line for line in flows.read_lines(self.run.path) if "event" not in line]
+
+    def end(self, record: Mapping[str, Any]) -> End:
+        """The records of the finished run; ``record`` is that of its end."""
+        from lsgcli.report.drawing import embedded_font, save_as
+        from lsgcli.report.steps import over_epochs
+
+        pictures = {}
+        with embedded_font() as font:
+            for name, drawing in over_epochs(self.flow()).items():
+                pictures[name] = self.folder / f"{name}.png"
+                save_as(drawing, pictures[name], font)
+        full = flows.read_full(self.run.path)
+        return End(
+            self.epochs()[-1],
+            {name: value for name, value in record.items() if "accuracy" in name and value is not None},
+            {layer["name"]: layer["histogram"] for layer in full["layers"] if "histogram" in layer} if full else {},
+            pictures,
+            (self.run.report, Path(record["checkpoint"])),
+        )
+
+
+class Logger(ABC):
+    """A log of one run, opened or continued by its constructor. Any method may raise any exception.
+
+    Attributes:
+        extra: the extra in ``pyproject.toml`` that it requires, if any.
+        packages: import names of the packages in the extra.
+        logged: number of epochs in the log.
+    """
+
+    extra: ClassVar[str] = ""
+    packages: ClassVar[tuple[str, ...]] = ()
+    logged: int = 0
+
+    def __init__(self, source: Source):
+        self.source = source
+
+    @abstractmethod
+    def epoch(self, epoch: Epoch) -> None:
+        """Add the next epoch, so that it survives the end of the process."""
+
+    def end(self, end: End) -> None:
+        """Add what the program can show of a finished run. The same may be added again."""
+        return None
+
+    def close(self, state: str) -> None:
+        """Close the log; ``state`` of the run is ``finished``, ``stopped`` or ``failed``."""
+        return None
+
+
+def check(names: str) -> None:
+    """Check that the packages which the loggers of ``--log`` require are installed; a ConfigError if not."""
+    for name in listed(names):
+        kind: type[Logger] = registry.get("logger", name)
+        require(kind.packages, f"--log {name}", kind.extra)
+
+
+class Loggers(contextlib.AbstractContextManager["Loggers"]):
+    """Receives the records of a training, copies them to the loggers, and passes them on.
+
+    A logger that fails gives one warning, and is not used again.
+
+    Args:
+        names: value of ``--log``.
+        emit: receives each record after the loggers.
+    """
+
+    def __init__(self, names: str, run: RunFiles, emit: Callable[[dict[str, Any]], None]):
+        self.names, self.source, self.emit = listed(names), Source(run), emit
+        self.loggers: dict[str, Logger] = {}
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        event = record["event"]
+        if event == "start":
+            self._each(self.names, lambda name: self.loggers.update({name: registry.get("logger", name)(self.source)}))
+        if event in ("start", "epoch", "end"):
+            self._each(self.loggers, lambda name: self._copy(self.loggers[name], record))
+        self.emit(record)
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        state = "finished" if kind is None else "stopped" if issubclass(kind, Stopped) else "failed"
+        self._each(self.loggers, lambda name: self.loggers[name].close(state))
+
+    def _copy(self, logger: Logger, record: dict[str, Any]) -> None:
+        epochs = self.source.epochs()
+        if logger.logged > len(epochs):
+            raise LsgError(f"its log has {counted(logger.logged, 'epoch')}, expected at most the {len(epochs)} of the run")
+        for epoch in epochs[logger.logged :]:
+            logger.epoch(epoch)
+            logger.logged += 1
+        if record["event"] == "end":
+            logger.end(self.source.end(record))
+
+    def _each(self, names: Iterable[str], action: Callable[[str], object]) -> None:
+        """Call loggers, without what they print to stdout, and with their warnings as messages."""
+        for name in list(names):
+            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("once", UserWarning)
+                try:
+                    action(name)
+                except Exception as error:
+                    reason = (str(error) or type(error).__name__).splitlines()[0]
+                    log.warning("--log %s: failed: %s; the run continues without it", name, reason)
+                    with contextlib.suppress(Exception):
+                        self.loggers.pop(name).close("failed")
+            for warning in warned:
+                log.warning("--log %s: %s", name, warning.message)

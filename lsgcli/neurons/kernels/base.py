@@ -1,0 +1,205 @@
+"""Backends that compute LIF neurons over a sequence, optionally with tdBN and pooling: their common interface, and ``auto``.
+
+A backend is an instance of a subclass of :class:`Backend`, registered by name. Calling it runs the neurons; ``normalise_and_fire``
+runs tdBN, the neurons and average pooling, which a backend may fuse into fewer passes over memory.
+
+Every backend computes the gradient given in ``lsgcli.neurons.lif``. The membrane potential is held in float32 or higher precision,
+whatever the type of the current. ``p.beta`` broadcasts against one timestep, ``p.alpha`` against the current. If ``p.measured``
+is given, the backend adds the moments of u to it (see ``LIFParameters``).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from lsgcli import registry
+from lsgcli.errors import ConfigError
+from lsgcli.neurons.kernels.synchronised import Gather, SynchronisedNorm
+from lsgcli.neurons.step import LIFParameters
+
+FASTEST = {"cpu": "fused", "cuda": "triton"}  # by device type
+
+
+class NormParameters(NamedTuple):
+    """Parameters of tdBN; tensors are (C,).
+
+    Attributes:
+        weight: gamma.
+        bias: mu.
+        running_mean: running mean of the input; updated in place in training, used in evaluation.
+        running_var: running variance, unbiased; likewise.
+        training: whether to normalise by the statistics of the input itself.
+        momentum: weight of the input in the running statistics.
+        eps: added to the variance.
+        scale: eta * v_th.
+        gather: if the batch is divided among processes: returns the tensors of all processes.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    training: bool
+    momentum: float
+    eps: float
+    scale: float
+    gather: Gather | None = None
+
+    def over_all(self, n: int) -> float:
+        """Number of values per channel in all processes, of which this one has n."""
+        if self.gather is None:
+            return n
+        return float(self.gather(torch.tensor(n, dtype=torch.float64, device=self.weight.device)).sum())
+
+    def update_running(self, n: float | Tensor, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics towards those of a batch with n values per channel."""
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        self.running_var.lerp_((variance * (n / (n - 1))).to(self.running_var.dtype), self.momentum)
+
+
+class Backend(ABC):
+    """An implementation of a layer of neurons over a sequence."""
+
+    def check(self, device: torch.device) -> None:
+        """Check that the backend can run on ``device`` with the installed packages.
+
+        Raises:
+            ConfigError: it cannot; the message names what is missing.
+        """
+        return None
+
+    def available(self, device: torch.device) -> bool:
+        """Whether :meth:`check` passes."""
+        try:
+            self.check(device)
+        except ConfigError:
+            return False
+        return True
+
+    @abstractmethod
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        """Spikes (T, ...) of the shape and type of ``current``.
+
+        Args:
+            current: I, time first, of any floating type, shape and memory layout.
+            p: parameters of the layer.
+            overwrite: allow overwriting ``current``.
+        """
+
+    def normalise_and_fire(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        """Spikes of the current tdBN(z) + residual, average-pooled: (T, B, C, H / pool, W / pool), rounded down, of z's type.
+
+        This default runs separate operations and defines the result for other implementations.
+
+        Args:
+            z: output of a convolution, (T, B, C, H, W), not used elsewhere: it may be overwritten, within
+                :func:`single_backward` also by its own gradient.
+            norm: parameters of tdBN; None without tdBN, for example if it is folded into the convolution.
+            p: parameters of the neurons.
+            residual: a second current, shaped like z, which is added.
+            pool: size and stride of the pooling window.
+        """
+        current = z if norm is None else normalise(z, norm)
+        spikes = self(current if residual is None else current + residual, p, overwrite=True)
+        return spikes if pool == 1 else average(spikes, pool)
+
+
+class Bytes(Backend):
+    """Spikes of another backend as bytes (uint8), which integer convolutions read; of a pooling window their sum. Without gradients."""
+
+    def __init__(self, backend: Backend):
+        self.backend = backend
+
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        return self.backend(current, p, overwrite).to(torch.uint8)
+
+    def normalise_and_fire(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        spikes = self.backend.normalise_and_fire(z, norm, p, residual=residual).to(torch.uint8)
+        return spikes if pool == 1 else average(spikes, pool)
+
+
+class Auto(Backend):
+    """The fastest backend for the device of the current: fused, triton, otherwise reference; autograd while tracing."""
+
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        return self.fastest(current)(current, p, overwrite)
+
+    def normalise_and_fire(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        return self.fastest(z).normalise_and_fire(z, norm, p, residual=residual, pool=pool)
+
+    def fastest(self, current: Tensor) -> Backend:
+        """The backend for a current."""
+        name = "autograd" if is_tracing(current) else FASTEST.get(current.device.type, "reference")
+        backend: Backend = registry.get("backend", name)
+        return backend if backend.available(current.device) else registry.get("backend", "reference")
+
+
+auto = registry.register("backend", "auto")(Auto())
+SINGLE_BACKWARD = ContextVar("SINGLE_BACKWARD", default=False)
+
+
+@contextmanager
+def single_backward(promised: bool = True) -> Iterator[None]:
+    """Declare that a graph built in this context gets one backward pass, so that gradients may overwrite saved tensors.
+
+    A second backward pass over a retained graph raises a RuntimeError. A reference to a convolution's output, for example from a
+    hook, holds its gradient after the backward pass.
+
+    Args:
+        promised: False to allow several backward passes inside such a context.
+    """
+    token = SINGLE_BACKWARD.set(promised)
+    try:
+        yield
+    finally:
+        SINGLE_BACKWARD.reset(token)
+
+
+def is_tracing(x: Tensor) -> bool:
+    """Whether the program is being traced, for example for export or compilation, and must consist of torch operations."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in (Tensor, nn.Parameter):  # type: ignore[attr-defined]
+        return True
+    return _get_current_dispatch_mode() is not None
+
+
+def normalise(z: Tensor, norm: NormParameters) -> Tensor:
+    """tdBN of (T, B, C, ...); updates the running statistics in training."""
+    if norm.training and norm.gather is not None:
+        return SynchronisedNorm.apply(z, norm.weight, norm.bias, norm)
+    flat = z.flatten(0, 1)
+    if flat.dim() > 3 and not is_tracing(z) and len(flat) == 1:
+        flat = flat.flatten(2)  # with the strides of a channels-last image, torch's gradients of one sample are wrong on CPUs
+    out = F.batch_norm(
+        flat,
+        norm.running_mean,
+        norm.running_var,
+        norm.weight * norm.scale,
+        norm.bias,
+        training=norm.training,
+        momentum=norm.momentum,
+        eps=norm.eps,
+    )
+    return out.reshape(z.shape)
+
+
+def average(spikes: Tensor, pool: int) -> Tensor:
+    """Average pooling with windows of ``pool`` x ``pool`` positions: (T, B, C, H, W) -> (T, B, C, H / pool, W / pool); sums of bytes."""
+    flat = spikes.flatten(0, 1)
+    if spikes.dtype == torch.uint8:
+        pooled = F.avg_pool2d(flat.float(), pool, divisor_override=1).to(torch.uint8)
+    else:
+        pooled = F.avg_pool2d(flat, pool)
+    return pooled.unflatten(0, spikes.shape[:2])

@@ -1,0 +1,392 @@
+"""The leaky integrate-and-fire neuron as a module over a sequence.
+
+    u[t] = beta * u[t-1] * (1 - o[t-1]) + I[t]        u[0] = o[0] = 0 before the first step
+    o[t] = 1 if u[t] >= v_th else 0
+
+In the backward pass the derivative of the step function is replaced by a surrogate h of width alpha; the reset is not detached:
+
+    do[t] = g[t]          - beta * u[t] * du[t+1]
+    du[t] = do[t] * h[t]  + beta * (1 - o[t]) * du[t+1]
+    dbeta = sum over t and neurons of du[t] * u[t-1] * (1 - o[t-1])
+
+Options of the neuron, with r[t] for what remains of u[t] after the reset, so that u[t] = beta * r[t-1] + gain * I[t]:
+
+    reset soft:         r = u - v_th * o;  do[t] = g[t] - beta * v_th * du[t+1],  du[t] = do[t] * h[t] + beta * du[t+1]
+    reset none:         r = u;             do[t] = g[t],                          du[t] = do[t] * h[t] + beta * du[t+1]
+    detached reset:     do[t] = g[t]
+    learned threshold:  dv_th = - sum of do[t] * h[t], with soft reset also - sum of beta * o[t] * du[t+1]
+    input gain:         gain = 1 or 1 - beta
+    initial potential:  r[0] = 0, or the running average of r[T] over the neurons that fired at any step (MP-Init)
+
+Source: Lian et al., "Learnable Surrogate Gradient for Direct Training Spiking Neural Networks", IJCAI 2023,
+doi 10.24963/ijcai.2023/335, section 3.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lsgcli import registry
+from lsgcli.config.fields import fields_of
+from lsgcli.config.run import NeuronConfig
+from lsgcli.errors import ConfigError
+from lsgcli.neurons.draws import Draws
+from lsgcli.neurons.kernels.base import Backend, NormParameters, average, normalise
+from lsgcli.neurons.kernels.synchronised import Gather
+from lsgcli.neurons.methods import LayerState, Method, check_width
+from lsgcli.neurons.models import Neuron
+from lsgcli.neurons.norms import MembraneNorm
+from lsgcli.neurons.step import LIFParameters, measure_remains, number
+from lsgcli.neurons.stepped import Observer, Stepped
+from lsgcli.neurons.surrogates import Surrogate, check_surrogate
+
+MOMENTUM = 0.1  # of the running averages of what layers measure, as in tdBN
+DEFAULTS = NeuronConfig()
+
+
+def over_channels(parameter: Tensor, trailing: int) -> Tensor:
+    """A parameter per layer, (), or per channel, (C,), reshaped to broadcast against (C, ...) with ``trailing`` axes after C."""
+    return parameter.reshape(-1, *(1,) * trailing) if parameter.dim() == 1 else parameter
+
+
+def _check_options(config: NeuronConfig) -> None:
+    """Check that options of LIF have their defaults, because other neurons ignore them."""
+    problems = [
+        f"{name}: found {getattr(config, name)!r} with the neuron {config.neuron}, expected {getattr(DEFAULTS, name)!r}"
+        for name in ("reset", "detach_reset", "init_potential")
+        if getattr(config, name) != getattr(DEFAULTS, name)
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems), hint="Use --neuron lif, or omit these options.")
+
+
+def _scaled(current: Tensor, gain: Tensor) -> Tensor:
+    """A current (T, B, C, ...) times a factor, () or (C,), in the current's type."""
+    return (current * over_channels(gain, current.dim() - 3)).to(current.dtype)
+
+
+def detached(threshold: float | Tensor) -> float | Tensor:
+    """A threshold without gradient."""
+    return threshold.detach() if isinstance(threshold, Tensor) else threshold
+
+
+class LIF(Draws):
+    """A layer of LIF neurons over a whole sequence, (T, ...) currents to (T, ...) spikes of the same type.
+
+    ``LIF(decay=0.2, method="lsg")`` sets fields of :class:`~lsgcli.config.run.NeuronConfig` by name.
+
+    Args:
+        config: settings of the neurons; by default those of ``NeuronConfig()``, whose method is ``lsg``.
+        channels: C of a current (T, B, C, ...), if the decay is per channel.
+        norm: the preceding tdBN, whose mean weight some methods use. It does not become a submodule.
+        steps: T, for methods with a threshold per timestep.
+        membrane: whether u is normalised before it is compared with the threshold (MPBN).
+        dropout: probability with which an output is 0 in training, at all timesteps of a sample; the others are divided by 1 - dropout.
+        settings: fields that replace those of ``config``.
+
+    Attributes:
+        config: settings of the neurons.
+        neuron: the model of the neuron; other models than ``lif``, and stepwise methods, run timestep by timestep.
+        observer: observes the timesteps of such a layer.
+        membrane: normalises u before it fires, if any.
+        b: beta = sigmoid(b), () or (C,); a parameter if the decay is learned, otherwise a buffer.
+        q: (), a parameter if the threshold is learned: v_th = softplus(q).
+        (others): parameters and buffers of the method and of the neuron, see
+            :meth:`~lsgcli.neurons.methods.Method.tensors` and :meth:`~lsgcli.neurons.models.Neuron.tensors`.
+        initial: (), a buffer, if the initial potential is measured, in units of u; updated by :meth:`end_step`.
+        recomputing: set while activations are recomputed for the backward pass; u is then not measured again.
+
+    Raises:
+        ConfigError: a name is unknown, or a value is out of range.
+    """
+
+    b: Tensor
+    measured: Tensor
+    initial: Tensor
+    remains: Tensor
+
+    def __init__(
+        self,
+        config: NeuronConfig = DEFAULTS,
+        *,
+        channels: int | None = None,
+        norm: nn.Module | None = None,
+        steps: int = 1,
+        membrane: bool = False,
+        dropout: float = 0.0,
+        **settings: Any,
+    ):
+        super().__init__()
+        if not isinstance(config, NeuronConfig):
+            raise ConfigError(f"LIF: found {config!r}, expected a NeuronConfig, or settings by name, such as LIF(method='lsg')")
+        if unknown := settings.keys() - (known := fields_of(NeuronConfig)).keys():
+            raise ConfigError("\n".join(registry.unknown("argument", name, list(known)) for name in sorted(unknown)))
+        self.config = dataclasses.replace(config, **settings)
+        if config is DEFAULTS:
+            check_width(settings)
+        config = self.config
+        if config.decay_per == "channel" and channels is None:
+            raise ConfigError("LIF: found decay_per 'channel' without channels, expected their number")
+        self.backend: str | Backend = config.backend
+        self.method: Method = registry.get("method", config.method)()
+        self.surrogate: Surrogate = registry.get("surrogate", config.surrogate)
+        self.recomputing = False
+        self.dropout = dropout
+        self.gather: Gather | None = None  # of the moments of u of a batch that is divided among processes
+        self._norm = () if norm is None else (norm,)  # a tuple, so that it is not registered as a submodule
+        shape = (channels,) if config.decay_per == "channel" and channels is not None else ()
+        b = torch.full(shape, math.log(config.decay / (1 - config.decay)))
+        if self.method.learns_decay:
+            self.b = nn.Parameter(b)
+        else:
+            self.register_buffer("b", b)
+        self.neuron: Neuron = registry.get("neuron", config.neuron)(config)
+        if config.neuron != "lif":
+            _check_options(config)
+        self.observer: Observer | None = None
+        if membrane and channels is None:
+            raise ConfigError("LIF: found a normalisation of u without channels, expected their number")
+        self.membrane = MembraneNorm(channels) if membrane and channels is not None else None
+        of_method, of_neuron = self.method.tensors(config, shape, steps), self.neuron.tensors(channels, steps)
+        self._of_method, self._of_neuron = tuple(of_method), tuple(of_neuron)
+        for name, tensor in {**of_method, **of_neuron}.items():
+            if isinstance(tensor, nn.Parameter):
+                self.register_parameter(name, tensor)
+            else:
+                self.register_buffer(name, tensor)
+        if self.method.measures:
+            per_step = (steps,) if self.method.stepwise else ()
+            self.register_buffer("measured", torch.zeros(3, *per_step, dtype=torch.float64), persistent=False)
+        self.learns_threshold = config.threshold_learned or self.method.relative
+        if self.learns_threshold:
+            self.q = nn.Parameter(torch.tensor(config.threshold + math.log(-math.expm1(-config.threshold))))
+        if config.init_potential == "measured":
+            self.register_buffer("initial", torch.zeros(()))
+            self.register_buffer("remains", torch.zeros(2, dtype=torch.float64), persistent=False)
+        if not str(getattr(self.surrogate, "__module__", "")).startswith("lsgcli."):
+            check_surrogate(config.surrogate, self.surrogate)
+        self.check_width(steps)
+
+    def check_width(self, T: int = 1) -> None:
+        """Check that the width is a positive finite number, per layer or per channel, at each of T timesteps.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if self.b.is_meta:
+            return
+        alpha = self._alpha(T)
+        if alpha.shape not in ((1,), (1, *self.b.shape), (T, *self.b.shape)):
+            raise ConfigError(
+                f"method {self.config.method}: found a width of shape {tuple(alpha.shape)}, expected (), {tuple(self.b.shape)} "
+                f"or {(T, *self.b.shape)}, with an axis for the timesteps"
+            )
+        if not bool(((alpha > 0) & alpha.isfinite()).all()):
+            raise ConfigError(
+                f"method {self.config.method}: found the width alpha {alpha.flatten().tolist()[:4]}, expected finite numbers above 0"
+            )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """As the base class, but the sums of what is measured stay float64, for example under ``model.half()``."""
+        super()._apply(fn, recurse)
+        for name in ("measured", "remains"):
+            if name in self._buffers:
+                setattr(self, name, getattr(self, name).double())
+        return self
+
+    @property
+    def beta(self) -> Tensor:
+        """Decay per timestep, () or (C,), differentiable with respect to b."""
+        return self.b.sigmoid()
+
+    @property
+    def threshold(self) -> float | Tensor:
+        """v_th; if it is learned, (), differentiable with respect to q."""
+        return F.softplus(self.q) if self.learns_threshold else self.config.threshold
+
+    @property
+    def alpha(self) -> Tensor:
+        """Current width of the surrogate, () or (C,), without gradient; if it differs between timesteps, that of the second."""
+        return self._alpha(2)[-1]
+
+    @property
+    def alpha_varies(self) -> bool:
+        """Whether the width differs between timesteps, so that :attr:`alpha` is one of several."""
+        return len(self._alpha(2)) > 1 or type(self.method).aim is not Method.aim
+
+    def parameters_for(self, current: Tensor) -> LIFParameters:
+        """Parameters for a current (T, ...): decay shaped to broadcast against one step, width against the current.
+
+        Raises:
+            ConfigError: the current has no timestep, is not of a floating type, or its channels do not match the decay.
+        """
+        if not current.is_floating_point():
+            raise ConfigError(
+                f"LIF: found a current of type {current.dtype}, expected a floating type",
+                hint="Convert it, for example with current.float(): products with the decay are no integers.",
+            )
+        if current.dim() == 0 or current.shape[0] == 0:
+            raise ConfigError(
+                f"LIF: found a current of shape {tuple(current.shape)}, expected (T, ...) with at least one timestep"
+            )
+        beta, alpha, trailing = self.beta, self._alpha(len(current)), 0
+        if self.b.dim() == 1:
+            if current.dim() < 3 or current.shape[2] != len(self.b):
+                raise ConfigError(f"LIF: found a current of shape {tuple(current.shape)}, expected (T, B, {len(self.b)}, ...)")
+            trailing = current.dim() - 3  # axes after the channels
+            beta = over_channels(beta, trailing)
+        before = current.dim() - alpha.dim() - trailing  # axes between time and channels
+        alpha = alpha.reshape(len(alpha), *(1,) * before, *alpha.shape[1:], *(1,) * trailing)
+        measured = self.measured if self.method.measures and self.training and not self.recomputing else None
+        threshold = self.threshold
+        if self.method.relative:
+            alpha, threshold = alpha / detached(threshold), 1.0
+        return LIFParameters(beta, alpha, threshold, self.surrogate, measured, self.config.reset, self.config.detach_reset)
+
+    def _alpha(self, T: int) -> Tensor:
+        """Width for T timesteps, (T or 1,) or (T or 1, C)."""
+        beta = self.beta.detach()
+        width = beta.new_full((), self.config.width)
+        gamma = beta.new_ones(())
+        if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
+            gamma = weight.detach().mean()
+        own = {name: tensor.detach() for name, tensor in self.of_method().items()}
+        layer = LayerState(T, detached(self.threshold), beta, width, gamma, own, self.surrogate)
+        alpha = torch.as_tensor(self.method.alpha(layer), dtype=beta.dtype, device=beta.device)
+        return alpha if alpha.dim() > beta.dim() else alpha[None]
+
+    @torch.no_grad()
+    def end_step(self, skip: Tensor | None = None) -> None:
+        """Update what the layer measures in training. Call it once after every optimiser step.
+
+        Args:
+            skip: 0-dimensional; if true, the measurements are discarded. Its value is not synchronised with the host.
+        """
+        if self.method.measures:
+            moments = self._of_all(self.measured)
+            for name, value in self.method.averages(moments).items():
+                self._move(getattr(self, name), value, moments[0], skip)
+        if self.config.init_potential == "measured":
+            n, total = self._of_all(self.remains)
+            self._move(self.initial, total / n, n, skip)
+
+    def _of_all(self, sums: Tensor) -> Tensor:
+        """The sums of all processes since the last call, which are zeroed."""
+        whole = sums.clone() if self.gather is None else self.gather(sums).sum(0)
+        sums.zero_()
+        return whole
+
+    def _move(self, running: Tensor, measured: Tensor, n: Tensor, skip: Tensor | None) -> None:
+        """Update a running average, unless the step is skipped or ``n`` is 0."""
+        keep = n == 0 if skip is None else (n == 0) | skip
+        running.copy_(torch.where(keep, running, running.lerp(measured.to(running.dtype), MOMENTUM)))
+
+    def remove_norm(self) -> None:
+        """Remove the reference to the preceding tdBN, after folding."""
+        self._norm = ()
+
+    def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
+        """Spikes (T, ...) of the type of ``current`` (T, ...).
+
+        Args:
+            current: I, time first.
+            overwrite: allow the backend to overwrite ``current``. Only for a tensor that nothing, including autograd, reads
+                afterwards.
+        """
+        p = self.parameters_for(current)
+        starts = self.config.init_potential == "measured"
+        measuring = starts and self.training and not self.recomputing
+        gain = self._gain()
+        if gain is not None:
+            current, overwrite = _scaled(current, gain), True
+        if starts:
+            first = current[:1] + p.beta * (self.initial / self.threshold if self.method.relative else self.initial)
+            current, overwrite = torch.cat([first.to(current.dtype), current[1:]]), True
+        spikes = self.implementation(current, p, overwrite and not measuring)
+        if measuring:
+            with torch.no_grad():
+                n, total = measure_remains(current, spikes, p)
+                self.remains += torch.stack([n, total * self.threshold if self.method.relative else total])
+        return self._output(spikes)
+
+    def normalise_and_fire(
+        self, norm: NormParameters | None, z: Tensor, *, residual: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        """Spikes of the current tdBN(z) + residual, average-pooled over ``pool`` x ``pool`` positions; does not call hooks.
+
+        Arguments and result as for :meth:`lsgcli.neurons.kernels.base.Backend.normalise_and_fire`.
+        """
+        if self.config.init_potential == "measured" or (self.dropout and self.training):
+            current = z if norm is None else normalise(z, norm)
+            spikes = LIF.forward(self, current if residual is None else current + residual)
+            return spikes if pool == 1 else average(spikes, pool)
+        p, gain = self.parameters_for(z), self._gain()
+        if gain is not None:
+            if norm is None:
+                z = _scaled(z, gain)
+            else:
+                norm = norm._replace(weight=norm.weight * gain, bias=norm.bias * gain)
+            residual = None if residual is None else _scaled(residual.to(z.dtype), gain)
+        return self._output(self.implementation.normalise_and_fire(z, norm, p, residual=residual, pool=pool))
+
+    def _gain(self) -> Tensor | None:
+        """Factor on the current, () or (C,); None if it is 1."""
+        gain = None if self.config.input_gain == "1" else 1 - self.beta
+        if self.method.relative:
+            return (1.0 if gain is None else gain) / self.threshold  # type: ignore[return-value]
+        return gain
+
+    def _output(self, spikes: Tensor) -> Tensor:
+        """What the layer passes on for its spikes, or averages of them."""
+        out = (spikes * self.threshold).to(spikes.dtype) if self.method.graded else spikes
+        # The method draws the numbers of steps 0 to T - 1.
+        return self.dropped(out, self.dropout, len(out)) if self.dropout and self.training else out
+
+    def of_method(self) -> dict[str, Tensor]:
+        """Parameters and buffers of the method, by name."""
+        return {name: getattr(self, name) for name in self._of_method}
+
+    def of_neuron(self) -> dict[str, Tensor]:
+        """Parameters of the neuron, by name."""
+        return {name: getattr(self, name) for name in self._of_neuron}
+
+    @property
+    def unit(self) -> float:
+        """What the layer passes on for a spike: 1, or v_th if the method is graded."""
+        return number(self.threshold) if self.method.graded else 1.0
+
+    @property
+    def draws(self) -> bool:
+        """Whether the layer draws random numbers in training."""
+        return self.method.draws or self.dropout > 0
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the layer runs timestep by timestep, whatever the backend."""
+        return self.config.neuron != "lif" or self.method.stepwise or self.membrane is not None
+
+    def firing(self) -> tuple[float | Tensor, Tensor | None]:
+        """Threshold of s u in evaluation, and the sign s, (C,) each with MPBN, which they include; otherwise v_th and None."""
+        v_th = number(self.threshold)
+        return (v_th, None) if self.membrane is None else self.membrane.firing(v_th)
+
+    @property
+    def implementation(self) -> Backend:
+        """The backend: looked up by name, or a :class:`Backend` that was assigned, for example to observe the layer."""
+        if self.stepped:
+            return Stepped(self)
+        return self.backend if isinstance(self.backend, Backend) else registry.get("backend", self.backend)
+
+    def extra_repr(self) -> str:
+        """Settings, current decay and width."""
+        per = "" if self.b.dim() == 0 else f" (mean of {len(self.b)})"
+        values = ""
+        if not self.b.is_meta:
+            values = f"beta={self.beta.mean().item():.3f}{per}, alpha={self.alpha.mean().item():.3f}, threshold={number(self.threshold):g}, "
+        neuron = "" if self.config.neuron == "lif" else f"neuron={self.config.neuron}, "
+        return f"{neuron}method={self.config.method}, {values}surrogate={self.config.surrogate}, backend={self.backend}"

@@ -1,0 +1,152 @@
+"""Results of commands: printing text, with control characters escaped, and JSON, and checking the outputs given by the user."""
+
+import json
+import re
+import select
+import stat
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lsgcli.errors import ConfigError, StorageError
+from lsgcli.store import rundir
+from lsgcli.system.files import finite
+
+# Characters that steer a terminal or reverse text, other line separators, and surrogates; line breaks and tabs are kept in text.
+CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+TEXT, COLUMN = re.compile(f"[{CONTROL}]"), re.compile(rf"[\t\n\\{CONTROL}]")
+ANOTHER = "Choose another name."
+EXPORTED = rb"\"export\": {\"format\": \""  # in the header of a safetensors file that `lsg export` wrote
+# Patterns for the first bytes of a file, by suffix.
+BEGINNINGS = {
+    ".html": rb"\s*<",
+    ".svg": rb"\s*<",
+    ".png": rb"\x89PNG",
+    ".pdf": rb"%PDF",
+    ".safetensors": rb".{8}\s*\{",
+    ".pt2": rb"PK\x03\x04",
+    ".onnx": rb"\x08",
+    ".nir": rb"\x89HDF",
+}
+KINDS = {stat.S_IFDIR: "a folder", stat.S_IFREG: "a file", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+
+
+def clean(text: str, *, column: bool = False) -> str:
+    r"""``text`` with control characters escaped, such as \x1b for ESC; bytes that are not UTF-8 become \x80 to \xff.
+
+    Args:
+        column: also escape line breaks, tabs and backslashes, so that any text fits into one tab-separated column.
+    """
+    return (COLUMN if column else TEXT).sub(lambda found: _escaped(found[0]), text)
+
+
+def _escaped(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte that os.fsdecode could not decode
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return f"\\u{ord(char):04x}" if char >= "\x80" else char.encode("unicode_escape").decode()
+
+
+def print_result(text: object) -> None:
+    """Print a result to stdout; control characters are escaped if stdout is a terminal."""
+    print(clean(str(text)) if sys.stdout.isatty() else text, flush=True)
+
+
+def is_abandoned() -> bool:
+    """Whether stdout is a pipe that its reader has closed, which otherwise only the next line would notice."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    try:
+        looked = select.poll()
+        looked.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in looked.poll(0))
+    except (OSError, ValueError):  # no descriptor
+        return False
+
+
+def print_json(value: Any) -> None:
+    """Print a result as one line of JSON; NaN and infinity become null."""
+    print(json.dumps(finite(value)), flush=True)
+
+
+def check_output(
+    target: Path,
+    option: str,
+    *,
+    suffixes: tuple[str, ...] = (),
+    folder: bool = False,
+    inputs: Iterable[Path] = (),
+    force: bool = False,
+) -> None:
+    """Check that a command may write a file or folder given by the user, before the command starts its work.
+
+    An output never replaces an input of the command, a checkpoint, a file of a run, a symbolic link, or a file of another kind. It
+    replaces any other file only with ``force``. Other files in an output folder are kept.
+
+    Args:
+        target: the path given by the user.
+        option: the option it was given with, for messages, such as ``--html``.
+        suffixes: allowed suffixes of a file. For a folder, suffixes of the files that the command writes, each of which is checked if
+            it exists; without suffixes, the folder must be new or empty.
+        folder: whether the output is a folder.
+        inputs: files and folders that the command reads.
+        force: whether ``--force`` was given.
+
+    Raises:
+        ConfigError: ``target`` must not be replaced, or has another suffix.
+        StorageError: its parent does not exist, or ``target`` is not accessible.
+    """
+    name, expected = f"{option} {target}", "a folder" if folder else "a file"
+    found: str | None
+    if suffixes and not folder and target.suffix.lower() not in suffixes:
+        suffix = repr(target.suffix) if target.suffix else "no suffix"
+        raise ConfigError(f"{name}: found {suffix}, expected a name with suffix {' or '.join(suffixes)}")
+    if not target.absolute().parent.is_dir():
+        raise StorageError(f"{name}: no such folder: {target.parent}", hint="Create it first.")
+    try:
+        found = KINDS.get(stat.S_IFMT(target.stat().st_mode), "a device")
+    except FileNotFoundError:
+        found = "a broken symbolic link" if target.is_symlink() else None
+    except OSError as error:  # a loop of symbolic links, a name that is too long
+        raise StorageError(f"{name}: cannot be written: {error.strerror}", hint=ANOTHER) from error
+    if found not in (None, expected):
+        raise ConfigError(f"{name}: found {found}, expected {expected}", hint=ANOTHER)
+    if protected := _protection(target, inputs):
+        raise ConfigError(f"{name}: {protected}", hint=ANOTHER)
+    if found == "a file" and target.is_symlink():
+        raise ConfigError(f"{name}: found a symbolic link, expected {expected}", hint=ANOTHER)
+    if found == "a file":
+        beginning = _beginning(target, 64)
+        if beginning and not re.match(BEGINNINGS.get(target.suffix.lower(), b""), beginning, re.DOTALL):
+            raise ConfigError(f"{name}: the existing file is not a {target.suffix} file and is not replaced", hint=ANOTHER)
+        if not force:
+            raise ConfigError(f"{name}: the file exists", hint="Add --force to replace it, or choose another name.")
+    elif found == "a folder":
+        if not suffixes and any(target.iterdir()):
+            raise ConfigError(f"{name}: the folder contains files, expected a new or empty folder", hint=ANOTHER)
+        for file in sorted(file for file in target.iterdir() if file.suffix.lower() in suffixes):
+            check_output(file, option, suffixes=suffixes, inputs=inputs, force=force)
+
+
+def _protection(target: Path, inputs: Iterable[Path]) -> str:
+    """Why no output replaces ``target``, whether it exists or not; empty if it is not protected."""
+    resolved = target.resolve()
+    for source in inputs:
+        if source.exists() and target.exists() and (target.samefile(source) or resolved.is_relative_to(source.resolve())):
+            return f"is {'in ' * source.is_dir()}{source}, which the command reads"
+    if resolved.name in rundir.FILES and rundir.is_run(resolved.parent):
+        return f"belongs to the run in {target.parent}, which no output replaces"
+    length = int.from_bytes(_beginning(target, 8), "little")
+    header = _beginning(target, 8 + min(length, 1 << 24))[8:]  # of a safetensors file, even if damaged
+    if header.startswith(b"{") and b'"lsg.format_version"' in header and EXPORTED not in header:
+        return "is a checkpoint, which no output replaces"
+    return ""
+
+
+def _beginning(path: Path, size: int) -> bytes:
+    """Up to ``size`` first bytes of a file; empty if it does not exist or cannot be read."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(size)
+    except OSError:
+        return b""

@@ -1,0 +1,132 @@
+"""Comparison of runs: differing settings, final results and gradient flow, read from run directories only."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lsgcli.config.run import FIELDS, RunConfig
+from lsgcli.errors import ConfigError
+from lsgcli.store import flows
+from lsgcli.store.rundir import FULL_FLOW, GRADIENT_FLOW, find_runs, in_use, is_run, read_config, read_metrics, read_result
+
+log = logging.getLogger("lsg")
+Flow = dict[str, Any]  # a gradient-flow record
+
+
+def find(paths: Iterable[Path]) -> list[Path]:
+    """The runs at the given paths, without duplicates. A path is a run directory, a file in one, or a folder that contains runs.
+
+    Other files and folders, such as those of ``runs/*/*`` that belong to an ablation, are skipped with a warning.
+
+    Raises:
+        ConfigError: a path does not exist, or none of them contains a run.
+    """
+    found: dict[Path, Path] = {}  # by their real paths
+    skipped = []
+    for path in paths:
+        folder = path.parent if path.is_file() else path
+        runs = [folder] if is_run(folder) else []
+        if not runs and path.is_dir():
+            below, unreadable = find_runs(path)
+            runs = list(below)
+            for message in unreadable:
+                log.warning("Skipped: %s.", message)
+        if not (runs or path.exists()):
+            raise _no_run(path)
+        skipped += [] if runs else [path]
+        for run in runs:
+            found.setdefault(run.resolve(), run)
+    if skipped and not found:
+        raise _no_run(skipped[0])
+    if skipped:
+        log.warning("Skipped, as they are no runs: %s", ", ".join(map(str, skipped)))
+    return list(found.values())
+
+
+def _no_run(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path}: found {'no run' if path.exists() else 'no such file or folder'}, "
+        "expected a run directory, a checkpoint in one, or a folder that contains runs",
+        hint="`lsg compare runs` compares all runs in or below a folder.",
+    )
+
+
+def compare(runs: Sequence[Path]) -> dict[str, Any]:
+    """Settings that differ between runs, and their results. Of several runs, a damaged one is left out with a warning.
+
+    Returns:
+        JSON types. ``settings``: name -> list of values, for each setting that differs. ``runs``: for each run its ``path``,
+        ``method``, ``state`` (``finished``, ``diverged``, ``running`` or ``stopped``), ``reason`` of divergence, finished ``epochs``
+        ``of`` planned ones; test ``accuracy``, ``test_accuracy_last``, ``test_accuracy_best``, ``best_epoch`` (from 0) and
+        ``best_chosen_on``, None if not finished; ``train_loss`` and ``val_accuracy`` or ``test_accuracy`` of the last epoch;
+        ``best_val_accuracy`` of all epochs so far, None without a validation split; ``seconds`` of all epochs; ``layers``: gradient-flow measures of the final network, of the diverged batch, or of the last
+        epoch.
+
+    Raises:
+        ConfigError: the files of the only run, or of all runs, are damaged.
+    """
+    configs, records = [], []
+    for run in runs:
+        try:
+            config = read_config(run)
+            records.append(_record(run, config))
+            configs.append(config)
+        except ConfigError as error:
+            if len(runs) == 1:
+                raise
+            skip(error)
+    if not runs or not records:
+        raise ConfigError("found no readable run, expected at least one", hint="The warnings state what is damaged.")
+    values = {name: [getattr(config, name) for config in configs] for name in FIELDS}
+    settings = {name: own for name, own in values.items() if any(value != own[0] for value in own)}
+    return {"settings": settings, "runs": records}
+
+
+def skip(error: ConfigError) -> None:
+    """Warn that a run is left out because of an error."""
+    log.warning("Skipped: %s.", "; ".join(error.message.splitlines()))
+
+
+RESULT = ("accuracy", "test_accuracy_last", "test_accuracy_best", "best_epoch", "best_chosen_on")
+
+
+def _record(run: Path, config: RunConfig) -> dict[str, Any]:
+    result = read_result(run)
+    state = "running" if in_use(run) else "stopped" if result is None else "diverged" if "diverged" in result else "finished"
+    lines = read_metrics(run)
+    last: Mapping[str, Any] = lines[-1] if lines else {}
+    found: Mapping[str, Any] = result or {}
+    flow = full_flow(run, state) or next(reversed(flows.read_lines(run)), {})  # or that of the last epoch
+    return {
+        "path": str(run),
+        "method": config.method,
+        "state": state,
+        "reason": found.get("diverged"),
+        "epochs": last.get("epoch", -1) + 1,
+        "of": config.epochs,
+        **{name: found.get(name) for name in RESULT},
+        "train_loss": last.get("train_loss"),
+        **{name: last[name] for name in ("val_accuracy", "test_accuracy") if name in last},
+        "best_val_accuracy": max((line["val_accuracy"] for line in lines if "val_accuracy" in line), default=None),
+        "seconds": round(sum(line.get("seconds", 0.0) for line in lines), 3),
+        "layers": [
+            {name: value for name, value in layer.items() if not isinstance(value, (list, dict))}
+            for layer in flow.get("layers", [])
+        ],
+    }
+
+
+def full_flow(run: Path, state: str) -> Flow | None:
+    """The full gradient-flow record of the final network, or of the diverged batch; None if there is neither.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if state == "finished":
+        flow = flows.read_full(run)
+        return flow and flows.complete(flow, run / FULL_FLOW)
+    lines = flows.read_lines(run)
+    if state != "diverged" or not lines or not lines[-1]["layers"] or "event" not in lines[-1]:
+        return None
+    return flows.complete({**lines[-1], "loss": None}, run / GRADIENT_FLOW)  # its loss is a string, inf or nan

@@ -1,0 +1,424 @@
+"""A complete run, from settings to report, as in ``lsg train`` and each cell of ``lsg ablate``."""
+
+import datetime
+import itertools
+import logging
+import os
+import platform
+import subprocess
+import sys
+from contextlib import nullcontext
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lsgcli import registry
+from lsgcli.analysis import Sample, Thresholds, gradflow, running
+from lsgcli.config.fields import all_at_once
+from lsgcli.config.run import FIELDS, MAY_CHANGE, PATHS, RunConfig, option_name
+from lsgcli.data.augment.base import chain
+from lsgcli.data.batches import batches
+from lsgcli.data.bundle import DataBundle
+from lsgcli.data.datasets.base import SPLITS
+from lsgcli.data.prepare import prepare
+from lsgcli.errors import ConfigError, DataError, DivergedError, RunInUseError
+from lsgcli.loggers import base as loggers
+from lsgcli.models.base import SpikingNet
+from lsgcli.report.page import run_page
+from lsgcli.store import checkpoint, hub, rundir
+from lsgcli.store.rundir import (
+    FULL_FLOW,
+    LAST,
+    RunDir,
+    RunFiles,
+    is_run,
+    read_config,
+    read_facts,
+    read_precision,
+    read_result,
+    read_sources,
+    write_config,
+)
+from lsgcli.system import files, memory
+from lsgcli.system.device import Compute, check_gradients, pick_device, pick_precision, set_up
+from lsgcli.system.ranks import here
+from lsgcli.system.version import __version__
+from lsgcli.training import start
+from lsgcli.training.distributed import ALONE, Group, joined
+from lsgcli.training.loop import Emit, Trainer, new_model
+from lsgcli.training.optim import schedule
+from lsgcli.training.signals import StopRequest
+
+log = logging.getLogger("lsg")
+
+
+def check(config: RunConfig, fresh: bool = True) -> None:
+    """Check that the settings are compatible, before any expensive work.
+
+    Args:
+        fresh: whether the run starts from the beginning. A resumed run does not read ``--init-from`` and ``--width-from``.
+
+    Raises:
+        ConfigError: with one line for each problem.
+        CheckpointError: the file of ``--init-from`` or ``--width-from`` is not a checkpoint, or of a different network.
+    """
+    dataset = registry.get("dataset", config.dataset)
+
+    def build() -> None:
+        with torch.device("meta"):  # shapes only, no memory
+            model = new_model(config, classes=2, channels=2, height=1 if dataset.line else None)
+        if fresh:
+            start.start(model, config)
+
+    def check_parts() -> None:
+        if fresh and config.accumulate > config.batch_size:
+            raise ConfigError(
+                f"accumulate: found {config.accumulate}, expected at most the batch size, {config.batch_size}",
+                hint="Each part needs at least one sample.",
+            )
+
+    def check_schedule() -> None:
+        cooldown = config.cooldown_epochs if config.schedule == "cosine" else 0
+        if (edges := config.warmup_epochs + cooldown) and edges >= config.epochs:
+            raise ConfigError(
+                f"epochs: found {config.epochs}, expected more than the {edges} of warm-up and cool-down",
+                hint="Increase --epochs, or decrease --warmup-epochs and --cooldown-epochs.",
+            )
+
+    all_at_once(
+        lambda: check_gradients(config),
+        dataset(config).check,
+        check_schedule,
+        lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
+        lambda: chain(config.augment, dataset.static),
+        check_parts,
+        lambda: loggers.check(config.log),
+        build,
+    )
+
+
+def check_place(path: Path, config: RunConfig) -> None:
+    """Check that a new run, or a folder of runs, and the cache are not in a folder whose subfolders are the classes of the data.
+
+    Raises:
+        ConfigError: one of them is.
+    """
+    folders = registry.get("dataset", config.dataset)(config).class_folders
+    places = {"--out": path} | ({"--cache-dir": Path(config.cache_dir)} if config.cache_dir else {})
+    for option, place in places.items():
+        for folder in folders:
+            if Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder)):
+                raise ConfigError(
+                    f"{place}: is inside the folder of the data {folder}, where it would be read as a class",
+                    hint=f"Choose another {option}.",
+                )
+
+
+def _check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
+    """Check that each process gets a sample of each part of a batch."""
+    assert bundle.train is not None
+    samples = min(config.batch_size, len(bundle.train))
+    if samples // min(config.accumulate, samples) < group.size:
+        raise ConfigError(
+            f"batch_size: found {samples} samples in {min(config.accumulate, samples)} parts, expected at least {group.size} in each, "
+            "one for each device",
+            hint="Use a larger --batch-size, fewer parts (--accumulate) or fewer devices.",
+        )
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """The settings that must not change on resume, with the path of an initial checkpoint replaced by its digest.
+
+    Raises:
+        CheckpointError: the initial checkpoint cannot be read.
+    """
+    settings = {name: value for name, value in config.to_dict().items() if name not in MAY_CHANGE}
+    named = [name for name in settings if FIELDS[name].metadata["path"] == "checkpoint" and settings[name] is not None]
+    return settings | {name: checkpoint.read_digest(hub.local(settings[name])) for name in named}
+
+
+def check_same(path: Path, config: RunConfig) -> None:
+    """Check that the run in ``path`` has the settings of ``config``, except those that may change on resume.
+
+    Raises:
+        RunInUseError: the settings differ.
+        CheckpointError: as :func:`identity`.
+    """
+    there, wanted = {**read_config(path).to_dict(), **read_sources(path)}, identity(config)
+    differing = [name for name in wanted if there.get(name) != wanted[name]]
+    if "precision" in differing and read_precision(path) == pick_precision(config.precision, pick_device(config.device))[0]:
+        differing.remove("precision")  # `auto` on one side selected the precision of the other
+    if differing:
+        differences = "; ".join(f"{option_name(n)} {there.get(n)!r}, expected {wanted[n]!r}" for n in differing)
+        raise RunInUseError(f"{path}: found a run with different settings: {differences}", hint="Choose another --out.")
+
+
+def check_unchanged(path: Path, config: RunConfig) -> None:
+    """Check that ``config``, read from config.json, has the settings of the last checkpoint of the run in ``path``.
+
+    Raises:
+        ConfigError: config.json was changed after the run began.
+        CheckpointError: the checkpoint cannot be read.
+    """
+    if not (path / LAST).exists():
+        return
+    trained = checkpoint.read_config(path / LAST)["settings"]
+    compared = config.to_dict().keys() & trained.keys() - MAY_CHANGE - PATHS - {"epochs", "precision"}
+    found = {name: getattr(config, name) for name in FIELDS if name in compared}
+    if changed := [name for name in found if found[name] != trained[name]]:
+        differences = "; ".join(f"{option_name(n)} {found[n]!r}, expected {trained[n]!r}" for n in changed)
+        raise ConfigError(
+            f"{path}: found settings in config.json that differ from those of {LAST}: {differences}",
+            hint="Restore config.json, or start a new run with these settings.",
+        )
+
+
+def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
+    """Check that the files of the data are those with which the run in ``path`` began, by size, and if their times differ by content.
+
+    Raises:
+        DataError: a file has another size, or one of 32 samples per part has another content.
+    """
+    stored = read_facts(path)
+    began, where = stored.get("data_files"), config.data_dir or config.dataset
+    if began is None or began == bundle.files:  # of an earlier version, or unchanged
+        return
+    others = began["sizes"] != bundle.files["sizes"]
+    if others or stored.get("data_digest") != bundle.content_digest():
+        raise DataError(
+            f"{where}: found {'other files, or files of other sizes' if others else 'files with other contents'}, expected those with which the run {path} began",
+            hint="Restore them (`lsg data verify` names changed files, if there is a SHA256SUMS), or start a new run.",
+        )
+    log.warning(
+        "%s: found files with other times than when the run began, but the same sizes and, in a sample, contents", where
+    )
+
+
+def is_stopped(path: Path, config: RunConfig) -> bool:
+    """Whether ``path`` contains an unfinished run with the same settings, which repeating its command continues.
+
+    Raises:
+        RunInUseError: it contains an unfinished run with different settings.
+    """
+    if not is_run(path) or read_result(path) is not None:
+        return False
+    check_same(path, config)
+    return True
+
+
+def train(
+    config: RunConfig,
+    path: Path,
+    emit: Emit,
+    stop: StopRequest,
+    *,
+    force: bool = False,
+    resume: bool = False,
+    group: Group = ALONE,
+    splits: tuple[str, ...] = SPLITS,
+) -> dict[str, Any] | None:
+    """Prepare the data, train in the run directory ``path``, and write the reports.
+
+    Args:
+        emit: called with each record (preparing, start, step, epoch, end, ...).
+        stop: checked between steps; while the data are prepared, a signal interrupts.
+        force: replace an existing run.
+        resume: resume an existing run.
+        group: the processes that train together; rank 0 writes the run directory.
+        splits: without ``test``, the test part is neither read nor evaluated.
+
+    Returns:
+        The final record, as :meth:`lsgcli.training.loop.Trainer.train`; None in processes other than rank 0.
+
+    Raises:
+        LsgError: the settings, data, run directory or a checkpoint are invalid, or training failed or was stopped.
+    """
+
+    def progress(what: str, done: int, total: int) -> None:
+        emit({"event": "preparing", "what": what, "done": done, "total": total})
+
+    with stop.at_once() if group.size == 1 else nullcontext():  # several processes stop together, before the same step
+        if resume:
+            check_unchanged(path, config)
+        else:
+            check_place(path, config)
+        check(config, fresh=not (resume and (path / LAST).exists()))
+        compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
+        with group.one_by_one():
+            bundle = prepare(config, splits, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
+        if resume:
+            check_data(path, config, bundle)
+    _check_shares(config, bundle, group)
+    if not group.is_main:
+        group.agree("opened", lambda: None)  # rank 0 has opened the run
+        Trainer(config, bundle, compute, RunFiles(path), emit, stop, resume=resume, group=group).train()
+        return None
+    with RunDir(path, force=force, resume=resume) as run, loggers.Loggers(config.log, run, emit) as emit:
+        group.agree("opened", lambda: None)
+        trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume, group=group)
+        if resume:
+            run.result.unlink(missing_ok=True)  # rewritten at the end
+            _record_processes(run, config, trainer.state.epoch, group.size)
+            if read_config(path).epochs != config.epochs:
+                emit(_extend(run, config, trainer))
+        else:
+            run.clear()
+            counts = [{"from_epoch": 0, "processes": group.size}]
+            write_config(run, config, {**facts(compute, bundle), "sources": trainer.sources, "processes": counts})
+        try:
+            end = trainer.train()
+        except DivergedError as error:
+            files.write_json(run.result, {"run": str(path), "accuracy": None, "diverged": error.message})
+            raise
+        flow = memory.if_it_fits(lambda: full_flow(trainer.model, bundle, config, compute))
+        if flow is None:
+            log.warning("no report: gradient flow needs more memory than training; use lsg inspect-gradients --batch-size")
+        else:
+            if all(layer["verdict"] in ("silent", "blocked") for layer in flow["layers"]):
+                log.warning(
+                    "only the last layer learns: no gradient passes the neurons, which are all silent or blocked; see lsg inspect-gradients"
+                )
+            files.write_json(run.path / FULL_FLOW, flow)
+            files.write_text(run.report, run_page(run, end, flow))
+        files.write_json(run.result, end)
+        emit(end)
+    return end
+
+
+def train_together(
+    config: RunConfig,
+    emit: Emit,
+    stop: StopRequest,
+    *,
+    path: Path | None = None,
+    force: bool = False,
+    resume: bool = False,
+) -> dict[str, Any] | None:
+    """:func:`train` in all processes that torchrun or srun started, or in this one alone.
+
+    Args:
+        path: default: a new directory below ``runs/``. An unfinished run with the same settings is continued.
+        force: replace a run in ``path``, but not in a restart by torchrun, which continues it.
+        resume: ``path`` contains a run that ``config`` continues.
+
+    Raises:
+        RunInUseError: ``path`` contains another run, and neither ``force`` nor ``resume`` is given.
+        LsgError: as :func:`train`.
+    """
+    with joined(here(), config.device) as group:
+        path = Path(group.agree("path", lambda: str(path or rundir.new_path(config)), lasting=True))
+        force = force and here().attempt == 0
+
+        def continues() -> bool:
+            if resume:
+                return True
+            stopped = not force and is_stopped(path, config)
+            rundir.check_free(path, force=force, resume=stopped)
+            return stopped
+
+        return train(config, path, emit, stop, force=force, resume=group.agree("continues", continues), group=group)
+
+
+def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> dict[str, Any]:
+    """Record the new number of epochs in config.json; returns the record to emit."""
+    state, facts = trainer.state, read_facts(run.path)
+    record = {"from_epoch": state.epoch, "planned": facts["settings"]["epochs"], "epochs": config.epochs}
+    record["lr"] = config.lr * schedule(state.epoch * trainer.steps + state.step, trainer.steps, config)
+    write_config(run, config, {**facts, "extended": [*facts.get("extended", []), record]})
+    return {"event": "extended", **record}
+
+
+def _record_processes(run: RunDir, config: RunConfig, epoch: int, count: int) -> None:
+    """Record in config.json that a run is resumed with another number of processes."""
+    facts = read_facts(run.path)
+    counts = facts.get("processes", [{"from_epoch": 0, "processes": 1}])
+    if counts[-1]["processes"] != count:
+        write_config(run, config, {**facts, "processes": [*counts, {"from_epoch": epoch, "processes": count}]})
+
+
+def _trained_on(path: Path) -> dict[str, Any] | None:
+    """The data description in the last checkpoint of a run; None if there is no checkpoint yet."""
+    last = path / LAST
+    if not last.exists():
+        return None
+    data: dict[str, Any] = checkpoint.read_config(last)["data"]
+    return data
+
+
+def full_flow(
+    model: SpikingNet,
+    bundle: DataBundle,
+    config: RunConfig,
+    compute: Compute,
+    n_batches: int = 4,
+    thresholds: Thresholds | None = None,
+    sample: Sample | None = None,
+) -> dict[str, Any]:
+    """The full gradient-flow record of a model on the first batches of its training data, without augmentation.
+
+    It includes the accuracy in evaluation and with batch statistics, and a warning if they differ much. With ``--accumulate``, batches have the size of the parts, of which training normalises each by itself.
+    """
+    check_gradients(config)
+    assert bundle.train is not None
+    loss = registry.get("loss", config.loss)
+    size = -(-config.batch_size // config.accumulate)
+    stream = batches(bundle, bundle.train, size, seed=config.seed, shuffle=True, drop_last=True)
+    flow = gradflow.inspect(
+        model,
+        itertools.islice(stream, n_batches),
+        loss=lambda y, labels: loss(y, labels, config),
+        thresholds=thresholds,
+        compute=compute,
+        sample=sample,
+    )
+    found = running.accuracies(model, stream, compute)
+    running.warn_of_gap(found, "training samples")
+    return {**flow, "accuracy": found and found._asdict()}
+
+
+def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
+    """Facts about a run: program, versions, command line, machine and data."""
+    device = (
+        torch.cuda.get_device_name(compute.device)
+        if compute.device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
+    return {
+        "lsg": __version__,
+        "git_revision": _git_revision(),
+        "argv": sys.argv,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "versions": {
+            "torch": str(torch.__version__),  # with its build, such as +cu132, which the package's metadata lacks
+            **{name: _version(name) for name in ("torchvision", "tonic", "numpy", "numba", "safetensors")},
+        },
+        "device": {"type": compute.device.type, "name": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()},
+        "precision": {"used": compute.precision, "because": compute.reason},
+        "classes": list(bundle.classes),
+        "samples": bundle.sizes(),
+        "data": bundle.info,
+        "data_digest": bundle.content_digest(),
+        "data_files": dict(bundle.files) or None,  # none of embedded data
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """Git revision of the source tree; None if lsg does not run from a repository."""
+    try:
+        root = Path(__file__).resolve().parents[2]
+        if not (root / ".git").exists():
+            return None
+        done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,1 @@
+"""What is kept: checkpoints, run directories, and models of a hub."""

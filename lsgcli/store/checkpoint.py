@@ -1,0 +1,367 @@
+"""Checkpoints: one safetensors file with everything required to use a network, without pickle.
+
+Tensors have the names of the model's state dict, so ``safetensors.torch.load_file`` is sufficient to read the weights. A resumable
+checkpoint also contains ``optim/...`` and ``rng/...`` tensors, and with ``--ema`` every checkpoint contains the trained weights as
+``raw/...`` in addition to the averaged ones. The metadata are strings:
+
+- ``lsg.format_version``: version of this layout;
+- ``lsg.config``: JSON with the network (``model``), the classes, the settings of the run and the data preparation;
+- ``lsg.state``: JSON with the training state;
+- ``lsg.sha256``: digest of the tensors; ``lsg.metadata_sha256``: digest of the three strings above.
+
+safetensors has no checksum and does not detect flipped bits in its data.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict
+
+import torch
+from msgspec import Meta, defstruct
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lsgcli import models, registry
+from lsgcli.config.fields import check, fields_of
+from lsgcli.config.run import NeuronConfig, RunConfig
+from lsgcli.data.bundle import Description
+from lsgcli.data.kinds import other_kind
+from lsgcli.errors import CheckpointError, LsgError
+from lsgcli.models.base import NetworkSpec
+from lsgcli.models.fold import fold_structure
+from lsgcli.models.quantise import unpacked
+from lsgcli.system import files, schema
+
+if TYPE_CHECKING:
+    from lsgcli.models.base import SpikingNet
+
+FORMAT_VERSION = "1"
+TEXTS = ("lsg.format_version", "lsg.config", "lsg.state")
+AGAIN = "Copy the file again, or use another checkpoint of the run."
+
+
+class StoredSource(TypedDict):
+    """A checkpoint that a run was initialised from."""
+
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class StoredLayer(TypedDict):
+    """Values of the neurons of a layer; one for all, or one for each channel."""
+
+    threshold: float | list[float]
+
+
+class StoredExport(TypedDict):
+    """How ``lsg export`` wrote a file."""
+
+    layers: dict[str, StoredLayer]
+    readout: str
+    trained_T: Annotated[int, Meta(ge=1, le=1024)]
+    lsg: str
+    mode: Literal["unroll", "step"] | None
+    quantize: Literal["int8"] | None
+    fold_bn: bool
+
+
+def _stored(kind: type, required: tuple[str, ...] = (), **types: Any) -> Any:
+    """The type of stored settings, of which ``required`` are present; ``types`` are those of fields that are no settings."""
+    known = {name: field.type | None for name, field in fields_of(kind).items()} | types  # type: ignore[operator]
+    return defstruct(
+        f"Stored{kind.__name__}",
+        [(n, known[n]) for n in required] + [(n, t, None) for n, t in known.items() if n not in required],
+    )
+
+
+SIZES = ("T", "num_classes", "in_channels", "input_size")
+StoredNetwork = _stored(NetworkSpec, (*SIZES, "neuron"), **dict.fromkeys(SIZES, int), neuron=_stored(NeuronConfig))
+
+
+class StoredConfig(TypedDict):
+    """The configuration in a checkpoint or export."""
+
+    arch: str
+    model: StoredNetwork  # type: ignore[valid-type]
+    folded: bool
+    classes: list[str]
+    settings: _stored(RunConfig)  # type: ignore[valid-type]
+    data: Description
+    sources: NotRequired[dict[Literal["init_from", "width_from"], StoredSource]]
+    export: NotRequired[StoredExport]
+
+
+Count = Annotated[int, Meta(ge=0)]
+
+
+class StoredState(TypedDict, total=False):
+    """Training state; empty in an export."""
+
+    epoch: Count
+    step: Count
+    loss_sum: float
+    right: Count
+    seen: Count
+    best_accuracy: float
+    best_epoch: int
+    best_chosen_on: Literal["val", "test"]
+    seconds: float
+    waited: float
+    overflows: Count
+    extended: list[tuple[Count, Annotated[int, Meta(ge=1, le=1_000_000)]]]
+    test_accuracy: float | None
+
+
+@dataclass
+class Checkpoint:
+    """The content of a checkpoint file.
+
+    Attributes:
+        weights: parameters and buffers of the network; read from integers and scales as float weights.
+        config: ``model``, ``arch``, ``classes``, ``settings``, ``data``, ``folded``.
+        state: training state; empty for an export.
+        extra: ``optim/...``, ``rng/...`` and ``raw/...`` tensors.
+        sha256: digest of all tensors of the file; empty before it is written.
+    """
+
+    weights: Mapping[str, Tensor]
+    config: dict[str, Any]
+    state: dict[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    sha256: str = ""
+
+
+def describe(model: "SpikingNet", arch: str, *, folded: bool = False) -> dict[str, Any]:
+    """The part of a checkpoint's config that is required to rebuild ``model``."""
+    return {"arch": arch, "model": dataclasses.asdict(model.spec), "folded": folded}
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the file atomically; raises StorageError, in which case an existing file is unchanged."""
+    with files.replacing(path) as temporary:
+        write(temporary, checkpoint)
+
+
+def write(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the file directly; the caller ensures that no reader sees a partial file. Raises OSError."""
+    tensors = {**checkpoint.weights, **checkpoint.extra}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {
+        "lsg.format_version": FORMAT_VERSION,
+        "lsg.config": json.dumps(checkpoint.config),
+        "lsg.state": json.dumps(checkpoint.state),
+    }
+    metadata["lsg.sha256"] = tensor_digest(tensors)
+    metadata["lsg.metadata_sha256"] = _text_digest(metadata)
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:  # raised by safetensors for I/O errors
+        raise OSError(str(error)) from error
+
+
+def read(path: Path | str) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Raises:
+        CheckpointError: the file does not exist, is not a checkpoint of lsg, has another format version, or is damaged.
+    """
+    path = Path(path)
+    with _opened(path) as (stream, metadata, config):
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
+        state: Any = schema.decode(metadata["lsg.state"], StoredState, f"{path}: state", CheckpointError, hint=AGAIN)
+    if tensor_digest(tensors) != metadata.get("lsg.sha256"):
+        raise _damaged(path, "SHA-256 of its tensors differs from the stored one")
+    extra = {name: tensor for name, tensor in tensors.items() if name.startswith(("optim/", "rng/", "raw/"))}
+    weights = unpacked({name: tensor for name, tensor in tensors.items() if name not in extra})
+    return Checkpoint(weights, config, state, extra, metadata["lsg.sha256"])
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration of a checkpoint, without its tensors; as :func:`read`, but damaged tensors are not detected."""
+    with _opened(path) as (_, _, config):
+        return config
+
+
+def read_digest(path: Path) -> str:
+    """The SHA-256 of a checkpoint's tensors, as stored in its metadata; as :func:`read_config`."""
+    with _opened(path) as (_, metadata, _):
+        return metadata.get("lsg.sha256", "")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], dict[str, Any]]]:
+    """Context of the open file, its metadata, and the configuration in them, both verified."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        problem = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise CheckpointError(f"{path}: {problem}", hint="`lsg train` prints the path of the checkpoint it wrote.") from error
+    if stat.S_ISDIR(mode):
+        best = path / "best.safetensors"
+        hint = f"Try {best}." if best.exists() else "`lsg train` prints the path of the checkpoint it wrote."
+        raise CheckpointError(f"{path}: found a folder, expected a checkpoint file", hint=hint)
+    if not stat.S_ISREG(mode):  # safetensors memory-maps the file
+        raise CheckpointError(
+            f"{path}: found a pipe or a device, expected a file", hint="Write the checkpoint to a file first."
+        )
+    try:
+        if kind := other_kind(path):
+            raise CheckpointError(f"{path}: found {kind.found}, expected a checkpoint of lsg", hint=kind.hint)
+        with _name_of(path) as name, safe_open(name, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+            yield stream, metadata, _verified(path, metadata)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise _damaged(path, f"not a complete safetensors file ({error})") from error
+
+
+@contextlib.contextmanager
+def _name_of(path: Path) -> Iterator[str]:
+    """A name of the file in UTF-8, which safetensors requires: another one for a path of other bytes."""
+    name = os.fspath(path)
+    try:
+        name.encode()
+        yield name
+    except UnicodeEncodeError:
+        with open(path, "rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
+
+
+def _verified(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration in a checkpoint's metadata, which must be of this format, undamaged, and contain all required parts."""
+    version = metadata.get("lsg.format_version")
+    if version is None:
+        raise CheckpointError(
+            f"{path}: found a safetensors file without lsg's metadata, expected a checkpoint written by lsg",
+            hint="Weights of other programs can be loaded in Python: lsgcli.models.build(...).load_state_dict(...).",
+        )
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format version {version!r}, expected {FORMAT_VERSION!r}",
+            hint="Use the version of lsg that wrote this file.",
+        )
+    if any(key not in metadata for key in TEXTS) or metadata.get("lsg.metadata_sha256") != _text_digest(metadata):
+        raise _damaged(path, "SHA-256 of its metadata differs from the stored one")
+    return decode_config(metadata["lsg.config"], path)
+
+
+def decode_config(text: str, path: Path | str) -> dict[str, Any]:
+    """The configuration in the metadata of a checkpoint or export.
+
+    Raises:
+        CheckpointError: a field is missing, of another type or out of range.
+    """
+    config: Any = schema.decode(text, StoredConfig, f"{path}: configuration", CheckpointError, hint=AGAIN)
+    spec, classes, known = config["model"], config["classes"], fields_of(NetworkSpec)
+    problems = [f"model.{line}" for line in check({name: value for name, value in spec.items() if name in known}, known)]
+    if len(classes) != spec["num_classes"]:
+        problems.append(f"classes: found {len(classes)}, expected {spec['num_classes']}, as many as the network's outputs")
+    for name in ("mean", "std"):
+        found = config["data"].get(name)
+        if found is not None and len(found) != spec["in_channels"]:
+            problems += [f"data.{name}: found {len(found)} values, expected {spec['in_channels']}, one per channel"]
+    if problems:
+        raise CheckpointError(f"{path}: configuration: {'; '.join(problems)}", hint=AGAIN)
+    return dict(config)
+
+
+def check_described(config: Mapping[str, Any], where: object) -> None:
+    """Check that a configuration describes the training data, as those of ``lsg train`` do, and not only the network.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    lacking = any(config["settings"].get(name) is None for name in ("dataset", "T", "method", "epochs"))
+    if lacking or not {"mean", "std", "static"} <= config["data"].keys():
+        raise CheckpointError(
+            f"{where}: found a checkpoint without a description of its training data, expected one written by `lsg train`"
+        )
+
+
+@contextlib.contextmanager
+def named(path: Path | str) -> Iterator[None]:
+    """Context in which the message of a CheckpointError about a configuration gets the name of its file."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def _damaged(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{path}: not a valid checkpoint: {what}", hint=AGAIN)
+
+
+def check_unfolded(path: Path, config: Mapping[str, Any], why: str) -> None:
+    """Check that a checkpoint is not an export with tdBN folded into the convolutions; ``why`` is the hint of the CheckpointError."""
+    if config["folded"]:
+        raise CheckpointError(f"{path}: found an export with folded tdBN, expected a checkpoint written by training", hint=why)
+
+
+def load(path: Path | str) -> tuple["SpikingNet", dict[str, Any]]:
+    """The network of a checkpoint, in evaluation mode, and its configuration.
+
+    Raises:
+        CheckpointError: as :func:`read`, or this version cannot build the network.
+    """
+    content = read(path)
+    return restored(content, path), content.config
+
+
+def restored(content: Checkpoint, path: Path | str) -> "SpikingNet":
+    """The network of a checkpoint read from ``path``, in evaluation mode; a CheckpointError if this version cannot build it."""
+    spec = dict(content.config["model"])
+    try:
+        neuron = dict(spec.pop("neuron"))
+
+        def build() -> "SpikingNet":
+            model = models.build(content.config["arch"], **spec, **neuron)
+            return fold_structure(model) if content.config["folded"] else model
+
+        layers = spec.get("depth", 0) if registry.get("arch", content.config["arch"]).has_residual else 0
+        if layers > len(content.weights):
+            raise CheckpointError(
+                f"model.depth: found {layers}, expected at most the {len(content.weights)} tensors of the file"
+            )
+        with torch.device("meta"):  # shapes only: a small file may describe a large network
+            differing = _differences(content.weights, build().state_dict())
+        if differing:
+            raise CheckpointError("; ".join([*differing[:5], *([f"{len(differing) - 5} more"] if len(differing) > 5 else [])]))
+        with torch.random.fork_rng(devices=[]):  # for initial weights, which are replaced
+            model = build()
+        model.load_state_dict(dict(content.weights))
+        return model.eval()
+    except (LsgError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise CheckpointError(
+            f"{path}: cannot build its network: {getattr(error, 'message', error)}",
+            hint="It may be from another version of lsg, or use a plug-in that is not installed.",
+        ) from error
+
+
+def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Tensors that differ in name, shape or type; torch would convert a type, and let counters be absent."""
+
+    def described(x: Tensor | None) -> str:
+        return "no such tensor" if x is None else f"{x.dtype} of shape {list(x.shape)}"
+
+    pairs = {name: (described(found.get(name)), described(expected.get(name))) for name in {**found, **expected}}
+    return [f"{name}: found {there}, expected {wanted}" for name, (there, wanted) in pairs.items() if there != wanted]
+
+
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over name, dtype, shape and bytes of each tensor, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _text_digest(metadata: Mapping[str, str]) -> str:
+    return hashlib.sha256("\0".join(metadata[key] for key in TEXTS).encode()).hexdigest()

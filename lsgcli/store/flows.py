@@ -1,0 +1,155 @@
+"""Gradient-flow records of a run, read from its directory. :mod:`lsgcli.analysis.measures` defines the fields.
+
+This module is separate because it does not import torch.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from msgspec import Meta, defstruct
+
+from lsgcli.errors import ConfigError
+from lsgcli.store.rundir import FULL_FLOW, GRADIENT_FLOW
+from lsgcli.system import schema
+
+Number = float | None
+Numbers = list[Number]
+LIGHT = ("beta", "alpha", "coverage", "firing_rate", "grad_norm")  # numbers of every layer
+MEASURED: tuple[str, ...] = ("gamma", "sg_mean", "sg_sq_mean", "silent", "saturated", "u_mean", "u_std", "u_skew", "rho")
+MEASURED += (
+    "grad_ratio",
+    "grad_relative",
+    "grad_zero",
+    "grad_zero_weight",
+    "gain",
+    "gain_between",
+    "temporal_share",
+    "snr",
+    "mismatch",
+)
+HISTORY = ("beta", "alpha", "coverage")  # shown over training
+log = logging.getLogger("lsg")
+
+
+class Histogram(TypedDict):
+    """Counts of u between ``edges``."""
+
+    edges: Annotated[list[float], Meta(min_length=2)]
+    counts: list[Annotated[int, Meta(ge=0)]]
+
+
+_numbers: list[tuple[str, Any, Any]] = [(name, Number, None) for name in (*LIGHT, *MEASURED)]
+_others: list[tuple[str, Any, Any]] = [
+    *((name, dict[str, Number] | None, None) for name in ("u_std_predicted", "gain_predicted")),
+    ("interval", tuple[Number, Number] | None, None),
+    ("per_step", dict[str, Numbers | dict[str, Numbers]] | None, None),
+    ("histogram", Histogram | None, None),
+    ("verdict", str, ""),
+    ("reason", str, ""),
+]
+_shown: list[tuple[str, Any]] = [
+    ("alpha", Number),
+    ("coverage", Number),
+    ("grad_norm", Number),
+    ("histogram", Histogram),
+    ("verdict", str),
+]
+Layer: Any = defstruct("Layer", [("name", str), *_numbers, *_others])
+CompleteLayer: Any = defstruct("CompleteLayer", [("name", str), *_shown])
+Timesteps = Annotated[int, Meta(ge=1, le=1024)]
+Voltage = Annotated[float, Meta(gt=0)]
+
+
+class Line(TypedDict):
+    """A line of gradient-flow.jsonl: of an epoch, or of the batch that diverged, which has an ``event``."""
+
+    epoch: int
+    layers: list[Layer]
+    event: NotRequired[str]
+
+
+class Full(TypedDict):
+    """The content of gradient-flow.json, and of the line of a batch that diverged."""
+
+    layers: list[Layer]
+    T: NotRequired[Timesteps]
+    threshold: NotRequired[Voltage]
+    batches: NotRequired[int]
+    thresholds: NotRequired[dict[str, float] | None]
+
+
+class Complete(TypedDict):
+    """What tables and figures of a record require."""
+
+    layers: Annotated[list[CompleteLayer], Meta(min_length=1)]
+    T: Timesteps
+    threshold: Voltage
+    loss: NotRequired[Number]
+
+
+def read_lines(run: Path) -> list[dict[str, Any]]:
+    """The lines of gradient-flow.jsonl of the run in a directory; none if there is no file. All epochs have the same layers.
+
+    Raises:
+        ConfigError: they are damaged.
+    """
+    file = run / GRADIENT_FLOW
+    lines: list[Any] = schema.read_lines(file, Line, ConfigError)
+    names = [[layer["name"] for layer in line["layers"]] for line in lines if "event" not in line]
+    for number, found in enumerate(names, 1):
+        if found != names[0] or not found:
+            raise ConfigError(f"{file}: line {number}: layers: found other names than in line 1", hint=schema.HINT)
+    return lines
+
+
+def read_full(run: Path) -> dict[str, Any] | None:
+    """The record in gradient-flow.json of the run in a directory; None if there is no file.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    file = run / FULL_FLOW
+    return dict(schema.read(file, Full, ConfigError)) if os.path.lexists(file) else None
+
+
+def complete(flow: dict[str, Any], where: object) -> dict[str, Any]:
+    """A full record, which must have all that tables and figures require, and increasing edges around the counts of its histograms.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    schema.check(flow, Full, where, ConfigError)
+    schema.check(flow, Complete, where, ConfigError)
+    for layer in flow["layers"]:
+        edges, counts = layer["histogram"]["edges"], layer["histogram"]["counts"]
+        if len(edges) != len(counts) + 1 or any(left >= right for left, right in pairwise(edges)):
+            found = f"{len(edges)} edges of {len(counts)} counts"
+            raise ConfigError(f"{where}: {layer['name']}: found {found}, expected one more, increasing", hint=schema.HINT)
+    return flow
+
+
+def history(checkpoint: Path) -> dict[str, Any] | None:
+    """The history of the run that contains a checkpoint; None if there is no readable gradient-flow.jsonl in its directory.
+
+    Returns:
+        ``{"epochs": [0, 1, ...], "layers": {name: {"beta": [...], "alpha": [...], "coverage": [...]}}}``, up to the epoch in which
+        training diverged, if any.
+    """
+    try:
+        epochs: list[Mapping[str, Any]] = [line for line in read_lines(checkpoint.parent) if "event" not in line]
+    except ConfigError as error:
+        log.warning("%s; the history of the run is not shown", error.message)
+        return None
+    if not epochs:
+        return None
+    return {
+        "epochs": [line["epoch"] for line in epochs],
+        "layers": {
+            layer["name"]: {key: [line["layers"][index].get(key) for line in epochs] for key in HISTORY}
+            for index, layer in enumerate(epochs[0]["layers"])
+        },
+    }

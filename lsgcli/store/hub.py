@@ -1,0 +1,235 @@
+"""Checkpoints on the Hugging Face Hub (``hf:USER/NAME``) and on web servers: download with verification, and upload.
+
+The Hub's downloads are in the cache of huggingface_hub, which also takes the token and ``HF_ENDPOINT``; those from web servers are in
+``downloads`` of lsg's cache.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from lsgcli.data import cache
+from lsgcli.data.download import RemoteFile, fetch, head
+from lsgcli.data.guard import FULL
+from lsgcli.errors import CheckpointError, ConfigError, DataError, LsgError, StorageError, require
+from lsgcli.store import checkpoint
+from lsgcli.system import files
+from lsgcli.system.version import __version__
+
+WEIGHTS = "model.safetensors"  # in a repository
+ON_HUB = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@(.+))?")
+LARGEST, LONGEST = 1 << 33, 1 << 24  # bytes of a checkpoint on a web server, and of its header
+ABOUT_LSG = {"library_name": "lsg", "library_version": __version__}
+
+log = logging.getLogger("lsg")
+
+
+@functools.cache
+def local(checkpoint: Path | str) -> Path:
+    """The path of a checkpoint, of which a remote one is downloaded once and verified.
+
+    Args:
+        checkpoint: a path; ``hf:USER/NAME`` or ``hf:USER/NAME@REVISION``; or the address of a file, ``https://...``, optionally
+            with its digest, ``https://...#sha256=...``.
+
+    Raises:
+        ConfigError: an invalid name, or huggingface_hub is not installed.
+        CheckpointError: a remote checkpoint does not exist, cannot be read, or was damaged in transfer.
+        StorageError: the cache cannot be written.
+    """
+    name = str(checkpoint)
+    if name.startswith("hf:"):
+        return _from_hub(name)
+    scheme = re.match(r"([a-z][a-z\d+.-]+)://", name, re.IGNORECASE)
+    if scheme and scheme[1].lower() not in ("http", "https"):
+        raise ConfigError(f"{name}: found an address of {scheme[1]}, expected a path, hf:USER/NAME, or https://...")
+    return _from_web(name) if scheme else Path(name)
+
+
+def check_repository(name: str) -> None:
+    """Raise a ConfigError if ``name`` is no name of a repository."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ConfigError(
+            f"{name}: found an invalid name, expected USER/NAME", hint="USER is a user or organisation of the Hub."
+        )
+
+
+def push(folder: Path, repository: str, *, private: bool, revision: str | None, message: str) -> str:
+    """Upload the files in a folder in one commit; returns the address of the repository, which is created if it does not exist.
+
+    Args:
+        private: create a private repository.
+        revision: branch, which is created if it does not exist.
+
+    Raises:
+        ConfigError: huggingface_hub is not installed, or ``private`` is given for an existing public repository.
+        StorageError: the Hub refuses the upload, or cannot be reached.
+    """
+    with _calling_hub(
+        repository, StorageError, "Log in with `hf auth login`, or set HF_TOKEN to a token with write permission."
+    ):
+        from huggingface_hub import CommitOperationAdd, HfApi
+
+        hub = HfApi(**ABOUT_LSG)
+        hub.create_repo(repository, private=private or None, exist_ok=True)
+        if private and not hub.model_info(repository).private:
+            raise ConfigError(
+                f"--private: found the public repository {repository}, expected a new or private one",
+                hint="Change its visibility on the Hub, or choose another name.",
+            )
+        if revision:
+            hub.create_branch(repository, branch=revision, exist_ok=True)
+        uploads = [CommitOperationAdd(file.name, file) for file in sorted(folder.glob("[!.]*")) if file.is_file()]
+        hub.create_commit(repository, uploads, commit_message=message, revision=revision)
+        return f"{hub.endpoint}/{repository}" + (f"/tree/{revision}" if revision else "")
+
+
+def _from_hub(name: str) -> Path:
+    found = ON_HUB.fullmatch(name)
+    if found is None:
+        raise ConfigError(f"{name}: found an invalid name, expected hf:USER/NAME or hf:USER/NAME@REVISION")
+    with _calling_hub(
+        name, CheckpointError, "Check the name and the connection; private repositories need `hf auth login` or HF_TOKEN."
+    ):
+        from huggingface_hub import hf_hub_download
+
+        path = Path(hf_hub_download(found[1], WEIGHTS, revision=found[2], **ABOUT_LSG))
+    content = path.parent / os.readlink(path) if path.is_symlink() else path  # a link to a file whose name is its digest
+    if problem := _damage(content):
+        path.unlink()
+        content.unlink(missing_ok=True)
+        raise CheckpointError(f"{name}: damaged: {problem}", hint="Repeat the command.")
+    log.debug("%s: %s", name, path)
+    return path
+
+
+def _damage(file: Path) -> str | None:
+    """How a file of the cache of huggingface_hub differs from what its name states, or if that is no digest, why it is no checkpoint."""
+    if digest := _digest(file, len(file.name)):
+        return f"found a file with digest {digest}, expected {file.name}" if digest != file.name else None
+    try:
+        checkpoint.read(file)
+    except CheckpointError as error:
+        return error.message.removeprefix(f"{file}: ")
+    return None
+
+
+def _digest(file: Path, length: int) -> str:
+    """The digest as which the Hub states an ETag of this length: SHA-256, or that of a Git object; empty for another length."""
+    kinds = {64: (hashlib.sha256(), b""), 40: (hashlib.sha1(usedforsecurity=False), b"blob %d\0" % file.stat().st_size)}
+    if length not in kinds:
+        return ""
+    digest, head = kinds[length]
+    digest.update(head)
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: digest).hexdigest()
+
+
+@contextlib.contextmanager
+def _calling_hub(what: str, kind: type[LsgError], hint: str) -> Iterator[None]:
+    """Context of calls of huggingface_hub, whose errors become one of ``kind``."""
+    require(("huggingface_hub",), what, "hub")
+    from huggingface_hub import errors, logging, utils
+
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty() or not log.isEnabledFor(20):
+        utils.disable_progress_bars()
+    try:
+        yield
+    except LsgError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise files.storage_error(error, Path(error.filename or "the cache of huggingface_hub")) from error
+        found = error.__cause__ if isinstance(error.__cause__, errors.HfHubHTTPError) else error
+        status = getattr(getattr(found, "response", None), "status_code", "")
+        reasons = {
+            errors.RevisionNotFoundError: "no such revision",
+            errors.RepositoryNotFoundError: "no such repository, or no permission to read it",
+            errors.LocalEntryNotFoundError: "the Hub cannot be reached, and the cache has no copy",
+            errors.EntryNotFoundError: f"found no {WEIGHTS}, expected a repository that `lsg push` wrote",
+            errors.HFValidationError: "found an invalid name, expected USER/NAME",
+            errors.HfHubHTTPError: f"the Hub responded with status {status}",
+        }
+        other = (str(found) or type(found).__name__).splitlines()[0]
+        if isinstance(found, ConnectionError) or type(found).__module__.startswith("httpx"):
+            other, hint = f"the Hub cannot be reached: {other}", "Check the connection, and repeat the command."
+        elif isinstance(status, int) and status >= 500:
+            hint = "Repeat the command later."
+        reason = next((text for one, text in reasons.items() if isinstance(found, one)), other)
+        raise kind(f"{what}: {reason}", hint=hint) from error
+
+
+@dataclass(frozen=True)
+class _Published(RemoteFile):
+    """A checkpoint on a web server, with its digest if it was given; otherwise, those in the file are verified."""
+
+    sha256: str = ""
+
+    def extent(self, part: Path) -> tuple[int, bool]:
+        """As the header of safetensors states: its length in 8 bytes, then JSON with the position of each tensor and lsg's metadata."""
+        if len(start := head(part, 8)) < 8:
+            return 8, False
+        length = int.from_bytes(start, "little")
+        text = head(part, 8 + length)[8:] if length <= LONGEST else b"too long"
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+            if text[:1] in (b"", b"{") and len(text) < length:
+                return 8 + length, False
+            tensors = json.loads(text)
+            if "lsg.format_version" in tensors.pop("__metadata__"):
+                size = 8 + length + max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
+                if not 0 <= size <= self.size:
+                    raise DataError(f"found a header that states {size:,} bytes, expected at most {self.size:,}")
+                return size, True
+        raise DataError("found no header of safetensors with lsg's metadata, expected a checkpoint of lsg")
+
+    def mismatch(self, path: Path) -> str | None:
+        try:
+            found = checkpoint.read(path) and _digest(path, 64)
+        except CheckpointError as error:
+            return error.message.removeprefix(f"{path}: ")
+        return f"found SHA-256 {found}, expected {self.sha256}" if self.sha256 not in ("", found) else None
+
+
+def _from_web(address: str) -> Path:
+    url, _, fragment = address.partition("#")
+    digest = fragment.removeprefix("sha256=").lower()
+    if fragment and not re.fullmatch("sha256=[0-9a-f]{64}", f"sha256={digest}"):
+        raise ConfigError(f"{url}: found #{fragment}, expected #sha256= and 64 hexadecimal digits")
+    _check_address(url)
+    folder = cache.default_folder() / "downloads" / hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    with files.making_folder(folder), files.locked(folder / ".lock", f"{url}: waiting for another process that downloads it"):
+        hint = "Check the address and the connection."
+        if (folder / WEIGHTS).exists():
+            hint = f"If the file on the server is right, the copy in the cache is damaged or older: remove {folder / WEIGHTS}."
+        else:
+            log.info("downloading %s", url)
+        try:
+            (path,) = fetch([_Published(WEIGHTS, (url,), md5="", size=LARGEST, sha256=digest)], folder)
+        except DataError as error:
+            raise CheckpointError(error.message.replace(f"{WEIGHTS}: cannot", f"{url}: cannot", 1), hint=hint) from error
+    log.debug("%s: %s", url, path)
+    return path
+
+
+def _check_address(url: str) -> None:
+    """Raise a ConfigError if ``url`` is no address of a file on a web server."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:  # such as an incomplete IPv6 address or a port above 65535
+        problem = f"an address that is not valid ({error})"
+    else:
+        valid = parts.hostname and port != 0 and url.isascii() and url.isprintable() and " " not in url
+        problem = "" if valid else "an address that is not valid"
+    if problem:
+        raise ConfigError(f"{url}: found {problem}, expected such as https://example.org/net.safetensors")

@@ -1,0 +1,348 @@
+"""Run directories: settings, checkpoints and results of a run.
+
+runs/<dataset>-<arch>-<method>/<UTC time>-s<seed>-<tail>/
+    config.json            settings, versions, command line, device
+    metrics.jsonl          one line per epoch
+    gradient-flow.jsonl    one line per epoch: beta, alpha, coverage, firing rate, gradient norm of each layer
+    best.safetensors       the best epoch, on the split named in ``metrics.jsonl``
+    last.safetensors       the last epoch, with the state required to resume
+    gradient-flow.json     the full gradient-flow record of the final network
+    report.html            report of the run
+    result.json            accuracies of the finished run, or the reason for divergence
+    logs/                  files of the loggers of --log
+"""
+
+import contextlib
+import datetime
+import json
+import logging
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any, Literal, NotRequired, TypedDict
+
+from lsgcli import registry
+from lsgcli.config.run import RunConfig, from_dict
+from lsgcli.errors import ConfigError, LsgError, RunInUseError, StorageError, counted
+from lsgcli.system import files, schema
+
+log = logging.getLogger("lsg")
+RUNS = Path("runs")
+CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW = "config.json", "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"
+BEST, LAST, REPORT, RESULT = "best.safetensors", "last.safetensors", "report.html", "result.json"
+DIVERGED = "diverged.safetensors"
+LOCK, LOGS = ".lock", "logs"
+OF_SAFETENSORS = ".tmp??????"  # temporary files of save_file, which a killed process leaves
+FILES = frozenset({CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW, BEST, LAST, DIVERGED, REPORT, RESULT, LOCK})
+SCHEMA = "lsg.run/1"
+BEFORE_SCHEMA = {"settings", "lsg", "argv", "started"}  # keys of a config.json from before it contained its schema
+
+
+class Source(TypedDict):
+    """A checkpoint that a run was initialised from."""
+
+    sha256: str
+
+
+class Precision(TypedDict):
+    """The precision of a run."""
+
+    used: NotRequired[str | None]
+
+
+class Processes(TypedDict):
+    """The number of processes of a run from an epoch on."""
+
+    from_epoch: int
+    processes: int
+
+
+class DataFiles(TypedDict):
+    """Digests of the sizes, and of sizes and times, of the files of the data."""
+
+    sizes: str
+    stamps: str
+
+
+class Facts(TypedDict):
+    """The content of config.json, with the facts from :func:`lsgcli.runs.run.facts`."""
+
+    schema: NotRequired[str]
+    settings: NotRequired[dict[str, Any]]
+    data_folder: NotRequired[str | None]
+    started: NotRequired[str]
+    precision: NotRequired[Precision]
+    sources: NotRequired[dict[str, Source]]
+    data_digest: NotRequired[str]
+    data_files: NotRequired[DataFiles | None]
+    extended: NotRequired[list[dict[str, Any]]]
+    processes: NotRequired[list[Processes]]
+
+
+class Result(TypedDict):
+    """The content of result.json."""
+
+    accuracy: float | None
+    run: NotRequired[str]
+    diverged: NotRequired[str]
+    checkpoint: NotRequired[str]
+    test_accuracy_last: NotRequired[float | None]
+    test_accuracy_best: NotRequired[float | None]
+    best_epoch: NotRequired[int]
+    best_chosen_on: NotRequired[Literal["val", "test"]]
+    best_accuracy: NotRequired[float]
+
+
+class Epoch(TypedDict):
+    """A line of metrics.jsonl."""
+
+    epoch: int
+    seconds: NotRequired[float]
+    train_loss: NotRequired[float | None]
+    train_accuracy: NotRequired[float | None]
+    val_loss: NotRequired[float | None]
+    val_accuracy: NotRequired[float | None]
+    test_loss: NotRequired[float | None]
+    test_accuracy: NotRequired[float | None]
+    lr: NotRequired[float | None]
+    data_wait: NotRequired[float | None]
+
+
+class Line(TypedDict):
+    """What the lines of metrics.jsonl and gradient-flow.jsonl have in common."""
+
+    epoch: int
+    event: NotRequired[str]
+
+
+def new_path(config: RunConfig) -> Path:
+    """A unique path below ``runs/``."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    data = config.dataset.replace(":", "-")
+    return RUNS / f"{data}-{config.arch}-{config.method}" / f"{now}-s{config.seed}-{secrets.token_hex(3)}"
+
+
+class RunFiles:
+    """Paths of the files of a run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lines: dict[Path, list[dict[str, Any]]] = {}  # of the files with a line per epoch
+
+    config_file = property(lambda self: self.path / CONFIG)
+    metrics_file = property(lambda self: self.path / METRICS)
+    gradient_flow_file = property(lambda self: self.path / GRADIENT_FLOW)
+    best = property(lambda self: self.path / BEST)
+    last = property(lambda self: self.path / LAST)
+    report = property(lambda self: self.path / REPORT)
+    result = property(lambda self: self.path / RESULT)
+
+    def append(self, file: Path, record: dict[str, Any]) -> None:
+        """Append a record to the file with a line per epoch; if it was deleted meanwhile, the earlier ones are written again."""
+        lines = self._lines.setdefault(file, [])
+        if lines and self.path.is_dir() and not file.exists():
+            log.warning("%s: was deleted during the run; written again", file)
+            files.write_text(file, _text(lines))
+        files.append_json_line(file, record)
+        lines.append(record)
+
+
+class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
+    """An open run directory, locked against other processes until it is closed.
+
+    Args:
+        path: of the directory.
+        force: allow an existing run; :meth:`clear` removes it.
+        resume: open an existing run to resume it.
+
+    Raises:
+        RunInUseError: another process uses the directory, or it contains a run and neither ``force`` nor ``resume`` is given.
+        ConfigError: there is no run to resume.
+        StorageError: it cannot be created or written, or one of its files is a symbolic link.
+    """
+
+    def __init__(self, path: Path, *, force: bool = False, resume: bool = False):
+        super().__init__(path)
+        check_free(path, force=force, resume=resume)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(files.making_folder(path))
+            stack.enter_context(files.locked(path / LOCK, _in_use_error(path)))
+            files.remove_partial(path, OF_SAFETENSORS)
+            self._held = stack.pop_all()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        gone = isinstance(error, LsgError | OSError) and not self.path.is_dir()
+        self.close()
+        if gone:
+            raise StorageError(
+                f"{self.path}: was moved or deleted during the run",
+                hint="A moved run can be resumed where it is now: lsg train --resume RUN",
+            ) from error
+
+    def close(self) -> None:
+        """Release the directory, and remove it if it is empty."""
+        self._held.close()
+
+    def trim(self, epochs: int) -> None:
+        """Remove records of epochs from ``epochs`` on, written by a killed process after its last checkpoint."""
+        for file in (self.metrics_file, self.gradient_flow_file):
+            lines = schema.read_lines(file, Line, ConfigError)
+            kept = [line for line in lines if line["epoch"] < epochs and line.get("event") != "diverged"]
+            if len(kept) < epochs:
+                log.warning(
+                    "%s: found records of %s, expected %d; reports lack the others", file, counted(len(kept), "epoch"), epochs
+                )
+            if file.exists():
+                files.write_text(file, _text(kept))
+            self._lines[file] = kept
+
+    def clear(self) -> None:
+        """Remove the files of an earlier run. Call it only when the new run is about to start."""
+        for name in FILES - {LOCK}:
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / LOGS, ignore_errors=True)
+
+
+def _text(lines: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(files.finite(line)) + "\n" for line in lines)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a directory contains a run, that is, a ``config.json`` written by any version of `lsg train`."""
+    try:
+        stored = read_facts(path)
+    except ConfigError:
+        return False
+    return str(stored.get("schema", "")).startswith("lsg.run/") or stored.keys() >= BEFORE_SCHEMA
+
+
+def find_runs(folder: Path) -> tuple[dict[Path, RunConfig], list[str]]:
+    """The settings of each run in or below a folder, by its directory, and a message for each run whose settings cannot be read."""
+    found, unreadable = {}, []
+    for path in (file.parent for file in sorted(folder.rglob(CONFIG))):
+        if not (is_run(path) or (path / METRICS).exists()):
+            continue  # of another program
+        try:
+            found[path] = read_config(path)
+        except ConfigError as error:
+            unreadable.append(error.message)
+    return found, unreadable
+
+
+def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None:
+    """Check that a run may use ``path``, before any expensive work; raises as :class:`RunDir`. Leaves no files."""
+    if resume and path.is_file():
+        raise ConfigError(f"--resume {path}: found a file, expected a run directory", hint=f"Try --resume {path.parent}.")
+    nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise files.storage_error(NotADirectoryError(20, f"{nearest} is not a folder"), path)
+    check_links(path)
+    has_run = is_run(path)
+    if resume and not has_run:
+        raise ConfigError(
+            f"--resume {path}: found no config.json written by `lsg train`, expected a run directory",
+            hint="`ls runs/*/*` lists runs.",
+        )
+    if has_run and not (force or resume):
+        raise RunInUseError(
+            f"{path}: already contains a run, expected a new or empty directory",
+            hint="Resume it (--resume), replace it (--force), or choose another --out.",
+            in_python="Continue it with the same settings, replace it (force=True), or choose another out.",
+        )
+    # A killed process may have left its lock and partial files.
+    if not has_run and any(p.name != LOCK and not p.name.startswith(files.PARTIAL) for p in path.glob("*")):
+        raise RunInUseError(
+            f"{path}: is not empty and not a run, expected a new or empty directory", hint="Choose another --out."
+        )
+    probe = nearest / f"{files.PARTIAL}{secrets.token_hex(4)}"
+    try:
+        probe.touch()
+        probe.unlink(missing_ok=True)  # another process may have removed it
+    except OSError as error:
+        raise files.storage_error(error, path) from error
+
+
+def check_links(path: Path) -> None:
+    """Check that no file of the run in ``path`` is a symbolic link, which may lead out of it.
+
+    Raises:
+        StorageError: one of them is.
+    """
+    for file in (*(path / name for name in sorted(FILES | {LOGS})), *path.glob(f"{LOGS}/*")):
+        files.check_no_link(file)
+
+
+def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:
+    """Write config.json: the settings, and facts about program, machine and data."""
+    embedded = registry.get("dataset", config.dataset).embedded
+    folder = None if embedded else os.path.abspath(config.data_folder)
+    files.write_json(run.config_file, {**facts, "schema": SCHEMA, "data_folder": folder, "settings": config.to_dict()})
+
+
+def read_facts(path: Path) -> Facts:
+    """The content of config.json; a ConfigError if it is not readable."""
+    return schema.read(path / CONFIG, Facts, ConfigError, hint="Restore the file, or start a new run.")
+
+
+def read_config(path: Path) -> RunConfig:
+    """The settings of the run in a directory; a ConfigError if they are not readable, or invalid in this version."""
+    settings = read_facts(path).get("settings")
+    if settings is None:
+        raise ConfigError(f"{path / CONFIG}: found no settings, expected the configuration of a run")
+    try:
+        return from_dict(settings)
+    except ConfigError as error:
+        raise ConfigError(f"{path / CONFIG}: {error.message}", hint=error.hint) from error
+
+
+def read_data_folder(path: Path) -> str | None:
+    """The folder of the data of the run in a directory, absolute; None if they are embedded, or the run does not record it.
+
+    A run that was moved together with its data, or is of a version that did not record the folder, has ``--data-dir`` as given.
+    """
+    places = [read_facts(path).get("data_folder"), read_config(path).data_dir]
+    stated = [place for place in places if isinstance(place, str)]
+    return next((place for place in stated if os.path.isdir(place)), stated[0] if stated else None)
+
+
+def read_precision(path: Path) -> str:
+    """The precision of the run in a directory, which does not change when it is resumed on other hardware."""
+    return read_facts(path).get("precision", {}).get("used") or read_config(path).precision
+
+
+def read_sources(path: Path) -> dict[str, str]:
+    """SHA-256 of the checkpoints that a run was initialised from, by setting name."""
+    return {name: source["sha256"] for name, source in read_facts(path).get("sources", {}).items()}
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """The final record of the run in a directory; None if it has not finished.
+
+    A diverged run counts as finished: its ``accuracy`` is None, and ``diverged`` contains the reason.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    return dict(schema.read(path / RESULT, Result, ConfigError)) if os.path.lexists(path / RESULT) else None
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The per-epoch records of the run in a directory; a ConfigError if they are damaged."""
+    return [dict(line) for line in schema.read_lines(path / METRICS, Epoch, ConfigError)]
+
+
+def accuracy_on_test(checkpoint: Path) -> float | None:
+    """Test accuracy of a checkpoint, from the result of its run; None if not available."""
+    names = {BEST: "test_accuracy_best", LAST: "test_accuracy_last"}
+    found = (read_result(checkpoint.parent) or {}).get(names.get(checkpoint.name, ""))
+    return found if isinstance(found, float) else None
+
+
+def in_use(path: Path) -> bool:
+    """Whether a process is writing the run in a directory."""
+    return files.is_locked(path / LOCK)
+
+
+def _in_use_error(path: Path) -> RunInUseError:
+    return RunInUseError(f"{path}: another process is writing this run", hint="Wait for it, stop it, or choose another --out.")

@@ -1,0 +1,189 @@
+"""Collection of the runs of an ablation from a folder."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lsgcli.config.run import RunConfig, base_type
+from lsgcli.errors import ConfigError, counted
+from lsgcli.store.rundir import find_runs, read_facts, read_precision, read_result
+from lsgcli.sweeps import paper
+from lsgcli.sweeps.jobs import state
+from lsgcli.sweeps.plan import Cell, load, what_counts
+from lsgcli.sweeps.statistics import differing, rows
+
+SCHEMA = "lsg.ablation/1"
+METHODS = [variant["method"] for variant in paper.TABLES["1"]]  # in the paper's order
+
+Row = tuple[str, str]  # the settings as text, and a label of the data if runs with the same settings used different data
+
+
+@dataclass
+class Collection:
+    """The runs of an ablation that exist or are expected.
+
+    Attributes:
+        cells: row by row; row 0 is the baseline.
+        records: the final record of each cell, None if unfinished.
+        table: the paper's table that the ablation repeats, if any.
+        notes: remarks on the table, one sentence each.
+    """
+
+    cells: list[Cell]
+    records: list[dict[str, Any] | None]
+    table: str | None
+    notes: list[str] = field(default_factory=list)
+
+    def summary(self, margin: float | None = None) -> dict[str, Any]:
+        """The table and its missing runs, in JSON types: ``{"schema", "table", "rows", "missing", "notes"}``.
+
+        Args:
+            margin: as :func:`lsgcli.sweeps.statistics.rows`.
+        """
+        table = self.table or paper.table_of([cell.config for cell in self.cells])
+        found = rows(self.cells, self.records, table, margin)
+        labels = dict(zip(sorted({cell.row for cell in self.cells}), (row["label"] for row in found), strict=True))
+        missing = [
+            {"row": labels[cell.row], "seed": cell.config.seed, "run": str(cell.path), "state": state(cell).text}
+            for cell, record in zip(self.cells, self.records, strict=True)
+            if record is None
+        ]
+        notes = [*_about_accuracy(found), *_about_precision(self.cells), *self.notes]
+        return {"schema": SCHEMA, "table": table, "rows": found, "missing": missing, "notes": notes}
+
+
+def collect(folder: Path) -> Collection:
+    """The runs below ``folder``, grouped into rows by their settings.
+
+    Rows and seeds are those of the plan written by :meth:`lsgcli.sweeps.plan.Plan.save`, followed by any other runs. Without a plan,
+    every row is expected to have all seeds, and the baseline is ``none``, with width 1 if present.
+
+    Raises:
+        ConfigError: the folder contains no runs with a test accuracy.
+    """
+    plan, (runs, unreadable) = load(folder), find_runs(folder)
+    for path in list(runs):
+        try:
+            read_result(path)
+        except ConfigError as error:
+            unreadable.append(error.message)
+            del runs[path]
+    notes = [f"Skipped: {'; '.join(message.splitlines())}." for message in unreadable]
+    if untested := {path for path in runs if _is_untested(path)}:
+        notes.append(f"Left out: {counted(len(untested), 'run')} without a test accuracy, such as trials of `lsg tune`.")
+        if len(untested) == len(runs):
+            raise ConfigError(
+                f"--collect {folder}: found only runs without a test accuracy, such as trials of `lsg tune`",
+                hint=f"`lsg compare {folder}` compares them.",
+            )
+    runs = {path: config for path, config in runs.items() if path not in untested}
+    if not runs and plan is None:
+        raise ConfigError(
+            f"--collect {folder}: found no run, expected the folder of an ablation",
+            hint="`lsg ablate` and `lsg ablate --print-commands` print the folder; it is the value of --out.",
+        )
+    data, cells = _data(runs), plan.cells() if plan else []
+    planned: dict[Row, dict[int, Cell]] = {}  # by seed
+    planned_data = next((data[cell.path] for cell in cells if cell.path in data), "")
+    for cell in cells:
+        planned.setdefault((_key(cell.config), planned_data), {})[cell.config.seed] = cell
+    found: dict[Row, dict[int, list[Path]]] = {}
+    for path, config in runs.items():
+        found.setdefault((_key(config), data[path]), {}).setdefault(config.seed, []).append(path)
+    configs = {row: next(iter(own.values())).config for row, own in planned.items()}
+    unplanned = {row: runs[next(iter(there.values()))[0]] for row, there in found.items() if row not in planned}
+    configs |= {row: unplanned[row] for row in _in_order(unplanned)}
+    every_seed = set() if plan else {config.seed for config in runs.values()}
+    collection = Collection([], [], plan.table if plan else None, notes)
+    for number, (row, config) in enumerate(configs.items()):
+        own, there = planned.get(row, {}), found.get(row, {})
+        for seed in sorted(every_seed | own.keys() | there.keys()):
+            paths = there.get(seed, [])
+            if paths:
+                path = next((path for path in paths if read_result(path) is not None), paths[0])
+            else:  # missing: where it is planned, or next to the row's other seeds
+                path = own[seed].path if seed in own else next(iter(there.values()))[0].parent / f"s{seed}"
+            if len(paths) > 1:
+                ignored = ", ".join(str(other) for other in paths if other != path)
+                collection.notes.append(
+                    f"{len(paths)} runs have the same settings and seed: {path} is used, {ignored} ignored."
+                )
+            collection.cells.append(Cell(number, config.replace(seed=seed), path, row[1]))
+            collection.records.append(read_result(path) if paths else None)
+    if any(data.values()):
+        note = "Runs with the same settings used different data: they form separate rows with separate baselines."
+        collection.notes.append(note)
+    return collection
+
+
+def _is_untested(path: Path) -> bool:
+    """Whether a run finished without a test part."""
+    record = read_result(path)
+    return record is not None and record["accuracy"] is None and "diverged" not in record
+
+
+def _key(config: RunConfig) -> str:
+    return json.dumps(what_counts(config), sort_keys=True)
+
+
+def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
+    """A label for the data of each run: the folder, with a digest if that folder contained different data.
+
+    The label is "" for all runs if those with the same settings used the same data. A run without a recorded digest is assumed to have
+    used the data of the others.
+    """
+    digests = {path: str(read_facts(path).get("data_digest", "")) for path in runs}
+    used: dict[tuple[str, ...], set[str]] = {}  # digests by settings, and by settings and folder
+    for path, config in runs.items():
+        for group in ((_key(config),), (_key(config), config.data_dir or "")):
+            used.setdefault(group, set()).update({digests[path]} - {""})
+    if all(len(found) < 2 for found in used.values()):
+        return dict.fromkeys(runs, "")
+    labels = {}
+    for path, config in runs.items():
+        several = len(used[_key(config), config.data_dir or ""]) > 1
+        labels[path] = (config.data_dir or "in the default folder") + (f" ({digests[path][:8]})" if several else "")
+    return labels
+
+
+def _in_order(rows: Mapping[Row, RunConfig]) -> list[Row]:
+    """Rows without a plan, sorted: methods in the paper's order, then by value, width 1 first."""
+    varying = differing(list(rows.values()))
+
+    def place(row: Row) -> tuple[Any, ...]:
+        config = rows[row]
+        method = METHODS.index(config.method) if config.method in METHODS else len(METHODS)
+        values = [_sortable(name, getattr(config, name)) for name in varying]
+        return config.dataset, row[1], method, config.width != 1.0, values
+
+    return sorted(rows, key=place)
+
+
+def _sortable(name: str, value: Any) -> Any:
+    return str(value) if base_type(name) is str else -math.inf if value is None else value
+
+
+def _about_accuracy(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Notes on the epoch of the accuracies, and the split that selected the best epoch."""
+    meanings = {
+        "val": "accuracy: test accuracy of the best epoch on the validation split. last: of the last epoch.",
+        "test": "accuracy: test accuracy of the last epoch. best: of the best epoch on the test set itself, which is optimistic.",
+        "test and val": "accuracy: of the best epoch on the validation split for some runs, of the last epoch for others.",
+    }
+    chosen = {row["best_chosen_on"] for row in found} - {None}
+    if len(chosen) == 1:
+        return [meanings[chosen.pop()]]
+    return [f"{row['label']}: {meanings.get(row['best_chosen_on'], 'no result')}" for row in found] if chosen else []
+
+
+def _about_precision(cells: Sequence[Cell]) -> list[str]:
+    """A note if runs with equal settings used different precisions."""
+    counts = Counter(read_precision(cell.path) for cell in cells if read_result(cell.path) is not None)
+    if len(counts) < 2 or "precision" in differing([cell.config for cell in cells]):
+        return []
+    used = ", ".join(f"{count} in {name}" for name, count in sorted(counts.items()))
+    return [f"Runs used different precisions ({used}), which may explain differences between rows."]

@@ -1,0 +1,1 @@
+"""Launchers, which run the jobs of an ablation: one file each."""

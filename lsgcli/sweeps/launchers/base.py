@@ -1,0 +1,122 @@
+"""Launchers, which run the jobs of an ablation: one file each.
+
+A launcher is a subclass of :class:`Launcher`, registered by name. It submits jobs, reports which are alive, and cancels them; what
+became of a job is read from files, see :mod:`lsgcli.sweeps.jobs`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lsgcli import registry
+from lsgcli.errors import ConfigError, require
+from lsgcli.sweeps.jobs import Job
+
+Ids = Mapping[str, str]  # name of a job -> the launcher's identifier
+Convert = Callable[[str], Any]  # raises a ValueError with what is expected
+
+
+class Launcher(ABC):
+    """A way to run jobs.
+
+    Attributes:
+        extra: the extra in ``pyproject.toml`` that it requires, if any.
+        packages: import names of the packages in the extra.
+        options: its options, with the function that converts the text of each.
+        pause: seconds between calls of :meth:`alive`.
+        lasting: whether its jobs outlive the command.
+    """
+
+    extra: ClassVar[str] = ""
+    packages: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[Mapping[str, Convert]] = {}
+    pause: ClassVar[float] = 0.5
+    lasting: bool = True
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]):
+        """Args: ``folder`` of the files of the jobs; ``options`` as converted."""
+        self.folder = folder
+        self.given = options
+
+    @abstractmethod
+    def submit(self, jobs: Sequence[Job]) -> Ids:
+        """Submit jobs, or the first of them if there is no room for all; returns the identifiers of those submitted.
+
+        A job makes an :class:`~lsgcli.sweeps.jobs.Attempt`, and may be repeated by the launcher itself.
+
+        Raises:
+            ConfigError: an option is refused.
+        """
+
+    @abstractmethod
+    def alive(self, ids: Ids) -> set[str]:
+        """Names of the jobs that are queued or running. If that cannot be found out, all of them."""
+
+    def reasons(self, ids: Ids) -> Mapping[str, str]:
+        """Why jobs are still queued, by name, as the scheduler explains it."""
+        return {}
+
+    def cancelled_elsewhere(self, ids: Ids) -> set[str]:
+        """Names of the jobs that were cancelled with the scheduler's own command."""
+        return set()
+
+    @abstractmethod
+    def cancel(self, ids: Ids) -> None:
+        """Cancel jobs that are alive; those that are running save their state."""
+
+    def close(self) -> None:
+        """Disconnect from the scheduler. Jobs that do not outlive the command have ended."""
+        return None
+
+
+def make(name: str, text: str, folder: Path) -> Launcher:
+    """The launcher ``name`` with options such as ``partition=gpu,time=4:00:00``.
+
+    Raises:
+        ConfigError: an option is unknown or invalid, or a required package is not installed.
+    """
+    kind: type[Launcher] = registry.get("launcher", name)
+    options = _parse(name, text, kind.options)
+    require(kind.packages, f"--launcher {name}", kind.extra)
+    return kind(folder, options)
+
+
+def _parse(name: str, text: str, known: Mapping[str, Convert]) -> dict[str, Any]:
+    """The values of ``KEY=VALUE,KEY=VALUE``; a part without ``=`` continues the value before it, as in ``nodelist=a,b``."""
+    texts: dict[str, str] = {}
+    for part in text.split(",") if text else []:
+        key, equals, value = part.partition("=")
+        if equals:
+            key = key.strip().replace("-", "_")
+            texts[key] = value
+        elif texts:
+            texts[list(texts)[-1]] += f",{part}"
+        else:
+            raise ConfigError(f"--{name}: found {text!r}, expected KEY=VALUE,KEY=VALUE,...")
+    options, problems = {}, []
+    for key, value in texts.items():
+        if key not in known:
+            problems.append(f"--{name}: {registry.unknown('option', key, sorted(known))}")
+            continue
+        try:
+            options[key] = known[key](value)
+        except ValueError as error:
+            problems.append(f"--{name} {key}: found {value!r}, expected {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return options
+
+
+def text(value: str) -> str:
+    """Any text."""
+    if not value:
+        raise ValueError("a value")
+    return value
+
+
+def whole(value: str) -> int:
+    """A whole number from 1."""
+    if not value.isdecimal() or not 0 < int(value) < 1 << 31:
+        raise ValueError("a whole number, at least 1")
+    return int(value)

@@ -1,0 +1,210 @@
+"""Jobs of a SLURM cluster."""
+
+import contextlib
+import io
+import logging
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lsgcli.errors import ConfigError, LsgError
+from lsgcli.registry import register
+from lsgcli.sweeps.jobs import Attempt, Job
+from lsgcli.sweeps.launchers.base import Convert, Ids, Launcher, text, whole
+
+log = logging.getLogger("lsg")
+SIGNAL = "USR1"  # before the time limit; `lsg train` stops on it, too
+REQUEUES = 10_000  # of a job
+ANSWER = 60  # seconds
+ARRAY = 1000  # jobs: SLURM's MaxArraySize is 1001 by default
+TIME, GRACE = 60, 90  # minutes of a job; seconds between the signal and the time limit
+REFILL = 30.0  # seconds until jobs are submitted again, after SLURM had no room for them
+# fmt: off
+FINISHED = {
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT",
+}
+# fmt: on
+# Messages of SLURM: no answer of the controller, or MaxJobCount, of which sbatch waits for two minutes; limits of fewer jobs (MaxArraySize,
+# MaxSubmitJobs of an account or QOS).
+WAIT = re.compile("contact slurm controller|timed out|connection|zero bytes|temporarily una", re.IGNORECASE)
+LIMIT = re.compile("job array specification|job submit limit|MaxSubmitJob", re.IGNORECASE)
+# fmt: off
+SBATCH = (
+    "account", "begin", "comment", "constraint", "cpus_per_gpu", "cpus_per_task", "dependency", "exclude", "exclusive", "gpus",
+    "gpus_per_node", "gpus_per_task", "gres", "job_name", "licenses", "mail_type", "mail_user", "mem", "mem_per_cpu", "mem_per_gpu",
+    "nice", "nodelist", "partition", "prefer", "qos", "reservation", "tmp",
+)
+# fmt: on
+
+
+def minutes(value: str) -> int:
+    """A time limit as sbatch takes it, rounded up to minutes: ``30``, ``30:00``, ``4:00:00``, ``1-12``, ``1-12:00``, ``1-12:00:00``."""
+    match = re.fullmatch(r"(?:(\d{1,3})-)?(\d{1,6})(?::(\d{1,2}))?(?::(\d{1,2}))?", value)
+    if not match:
+        raise ValueError("minutes or a time such as 4:00:00 or 1-12:00:00")
+    days, first, second, third = (None if part is None else int(part) for part in match.groups())
+    if days is not None or third is not None:
+        hours, minute, seconds = first or 0, second or 0, third or 0
+    else:
+        hours, minute, seconds = 0, first or 0, second or 0
+    total = (days or 0) * 1440 + hours * 60 + minute + (seconds > 0)
+    if total == 0:
+        raise ValueError("at least one minute")
+    return total
+
+
+@dataclass(frozen=True)
+class Task:
+    """What submitit runs on the node."""
+
+    job: Job
+
+    def __call__(self) -> int:
+        """Run the job; if SLURM's signal stops it, requeue it after it has saved its state."""
+        requeue = signal.getsignal(signal.SIGUSR1)
+        attempt = Attempt(self.job)
+        signal.signal(signal.SIGUSR1, lambda number, frame: attempt.stop())
+        status = attempt.run()
+        if attempt.stopped and status != 0 and attempt.may_repeat and callable(requeue):
+            requeue(signal.SIGUSR1, None)  # submitit's handler; ends the process
+        return status
+
+    def checkpoint(self) -> Any:
+        """What the requeued job runs: the same."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+@register("launcher", "slurm")
+class Slurm(Launcher):
+    """A job array of SLURM. At its time limit a job saves and requeues itself."""
+
+    extra, packages = "slurm", ("submitit",)
+    options: ClassVar[Mapping[str, Convert]] = {
+        "time": minutes,
+        "grace": whole,
+        "parallel": whole,
+        "setup": text,
+        **dict.fromkeys(SBATCH, text),
+    }
+    pause = 5.0
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]):
+        super().__init__(folder / "slurm", options)
+        if missing := [name for name in ("sbatch", "squeue", "scancel", "srun") if shutil.which(name) is None]:
+            raise ConfigError(
+                f"--launcher slurm: found no {', '.join(missing)} on the PATH, expected the commands of SLURM",
+                hint="Run it on a login node of the cluster.",
+            )
+        seconds, grace = 60 * options.get("time", TIME), options.get("grace", GRACE)
+        if seconds <= grace:
+            raise ConfigError(
+                f"--slurm time: found {seconds} s, expected more than grace, the {grace} s in which a run saves its state",
+                hint="Increase time, or decrease grace.",
+            )
+        self._again = 0.0  # when jobs may be submitted again
+        self._pending: set[str] = set()  # jobs that have been seen waiting
+        self._most = ARRAY  # jobs submitted at once
+        self._said = ""  # the latest warning
+        self._jobs: dict[str, tuple[str, str]] = {}  # identifier of each known job of this user -> state, reason
+        if problem := self._look():
+            raise LsgError(
+                f"--launcher slurm: squeue failed: {problem}", hint="Check that SLURM's controller runs: scontrol ping"
+            )
+
+    def submit(self, jobs: Sequence[Job]) -> Ids:
+        import submitit
+        from submitit.core.utils import FailedJobError
+
+        if time.monotonic() < self._again:
+            return {}
+        given = self.given
+        sbatch = {name.replace("_", "-"): value for name, value in given.items() if name in SBATCH}
+        executor = submitit.SlurmExecutor(self.folder, max_num_timeout=REQUEUES)
+        executor.update_parameters(
+            job_name="lsg",
+            time=given.get("time", TIME),
+            setup=[f"export SUBMITIT_PREEMPT_SIGNAL={SIGNAL}", *([given["setup"]] if "setup" in given else [])],
+            srun_args=[f"--cpus-per-task={given['cpus_per_task']}"] if "cpus_per_task" in given else [],
+            additional_parameters={"requeue": True, **sbatch, "signal": f"{SIGNAL}@{given.get('grace', GRACE)}"},
+        )
+        problem, size = "its queue is full", min(len(jobs), self._most, self._room())
+        while size:
+            executor.update_parameters(array_parallelism=given.get("parallel", size))
+            try:
+                with contextlib.redirect_stderr(io.StringIO()):  # to which submitit copies that of sbatch
+                    submitted = executor.submit_array([Task(job) for job in jobs[:size]])
+            except FailedJobError as error:
+                problem = str(error).strip()
+            else:
+                self._most = min(ARRAY, 2 * size)
+                return {job.name: one.job_id for job, one in zip(jobs, submitted, strict=False)}
+            if not WAIT.search(problem) and not (LIMIT.search(problem) and (size > 1 or self._is_busy())):
+                raise ConfigError(f"--launcher slurm: sbatch failed: {problem}", hint="Check --slurm.")
+            size //= 2
+            self._most = max(1, size)
+            if WAIT.search(problem):
+                break
+        self._warn(f"SLURM takes no more jobs now; lsg tries again every {REFILL:g} s: {problem}")
+        self._again = time.monotonic() + REFILL
+        return {}
+
+    def alive(self, ids: Ids) -> set[str]:
+        if problem := self._look():
+            self._warn(f"SLURM does not answer; lsg keeps asking: {problem}")
+            return set(ids)
+        return {name for name, job in ids.items() if self._jobs.get(job, ("COMPLETED", ""))[0] not in FINISHED}
+
+    def reasons(self, ids: Ids) -> Mapping[str, str]:
+        jobs = {name: self._jobs.get(job, ("", "")) for name, job in ids.items()}
+        return {name: reason for name, (state, reason) in jobs.items() if state == "PENDING" and reason != "None"}
+
+    def cancelled_elsewhere(self, ids: Ids) -> set[str]:
+        # SLURM forgets a job of an array that is cancelled before it runs.
+        gone = dict.fromkeys(self._pending - self._jobs.keys(), ("CANCELLED", ""))
+        return {name for name, job in ids.items() if {**gone, **self._jobs}.get(job, ("", ""))[0] == "CANCELLED"}
+
+    def cancel(self, ids: Ids) -> None:
+        alive = self.alive(ids)
+        problem = _run("scancel", *(ids[name] for name in alive))[1] if alive else ""
+        if WAIT.search(problem):
+            raise LsgError(f"--launcher slurm: scancel failed: {problem}", hint="Repeat the command.")
+
+    def _look(self) -> str:
+        """Ask SLURM for the jobs of this user; returns the problem if it does not answer."""
+        out, problem = _run("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r")
+        if not problem:
+            self._jobs = {job: (state, reason) for job, state, reason in (line.split("|", 2) for line in out.splitlines())}
+            self._pending |= {job for job, (state, _) in self._jobs.items() if state == "PENDING"}
+        return problem
+
+    def _is_busy(self) -> bool:
+        """Whether other jobs of this user, when they end, make room."""
+        return any(state not in FINISHED for state, _ in self._jobs.values())
+
+    def _room(self) -> int:
+        """How many jobs the controller still takes, fewer than MaxJobCount with those that it knows."""
+        match = re.search(r"^MaxJobCount\s*=\s*(\d+)", _run("scontrol", "show", "config")[0], re.MULTILINE)
+        every, _ = _run("squeue", "--noheader", "--array", "--all", "--states=all", "--format=%i")
+        return max(0, int(match[1]) - 1 - len(every.splitlines())) if match else ARRAY
+
+    def _warn(self, message: str) -> None:
+        if message != self._said:
+            log.warning(message)
+            self._said = message
+
+
+def _run(*command: str) -> tuple[str, str]:
+    """Run a command of SLURM; returns its output, and the problem if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", str(error)
+    return done.stdout, (done.stderr.strip() or f"{command[0]} failed") if done.returncode else ""

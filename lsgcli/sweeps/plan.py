@@ -1,0 +1,154 @@
+"""The plan of an ablation: rows that differ in some settings, times seeds, each run in its own directory.
+
+<root>/ablation.json                     rows in their order, seeds, which of the paper's tables
+<root>/method=lsg/s0/                    an ordinary run directory: row method=lsg, seed 0
+"""
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+from msgspec import Meta
+
+from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, check, from_dict
+from lsgcli.errors import ConfigError
+from lsgcli.runs.run import identity
+from lsgcli.store.rundir import RUNS
+from lsgcli.system import files, schema
+
+PLAN = "ablation.json"
+
+Variant = Mapping[str, Any]  # settings that distinguish a row
+Row = tuple[Variant, RunConfig]  # with the complete settings, of any seed
+
+
+class StoredRow(TypedDict):
+    """A row in ablation.json."""
+
+    variant: dict[str, int | float | str | bool | None]
+    settings: dict[str, Any]
+
+
+class StoredPlan(TypedDict):
+    """The content of ablation.json."""
+
+    rows: Annotated[list[StoredRow], Meta(min_length=1)]
+    seeds: list[int]
+    table: str | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of an ablation.
+
+    Attributes:
+        row: index of the row in the table; row 0 is the baseline.
+        config: complete settings, with the seed.
+        path: run directory.
+        data: label of its data, if runs with the same settings used different data; otherwise "".
+    """
+
+    row: int
+    config: RunConfig
+    path: Path
+    data: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A complete description of an ablation.
+
+    Attributes:
+        root: folder of all runs.
+        rows: of the table; a variant also names the directory of its runs.
+        seeds: of every row.
+        table: the paper's table that the ablation repeats, if any.
+    """
+
+    root: Path
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    table: str | None = None
+
+    def cells(self) -> list[Cell]:
+        """All runs, seed by seed, so that a stopped ablation has complete comparisons."""
+        return [
+            Cell(number, config.replace(seed=seed), self.root / folder_name(variant) / f"s{seed}")
+            for seed in self.seeds
+            for number, (variant, config) in enumerate(self.rows)
+        ]
+
+    def save(self) -> None:
+        """Write ``ablation.json``, which :func:`load` reads.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        rows = [{"variant": dict(variant), "settings": what_counts(config)} for variant, config in self.rows]
+        files.make_folder(self.root)
+        files.write_json(self.root / PLAN, {"table": self.table, "seeds": list(self.seeds), "rows": rows})
+
+
+def load(root: Path) -> Plan | None:
+    """The plan in ``root``, or None if there is no ``ablation.json``.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    file = root / PLAN
+    if not file.exists():
+        return None
+    hint = "Delete the file: the runs are found without it, in default order."
+    record = schema.read(file, StoredPlan, ConfigError, hint=hint)
+    try:
+        rows = tuple((row["variant"], from_dict(row["settings"])) for row in record["rows"])
+        if problems := [line for seed in record["seeds"] for line in check({"seed": seed})]:
+            raise ConfigError(problems[0])
+        return Plan(root, rows, tuple(record["seeds"]), record["table"])
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error.message}", hint=hint) from error
+
+
+def grid(axes: Mapping[str, Sequence[Any]]) -> tuple[Variant, ...]:
+    """Every combination of the given settings, the first axis varying slowest."""
+    values = [dict.fromkeys(axis) for axis in axes.values()]  # removes duplicates
+    return tuple(dict(zip(axes, combination, strict=True)) for combination in itertools.product(*values))
+
+
+def folder_of(configs: Sequence[RunConfig]) -> Path:
+    """Default folder of an ablation: below ``runs/``, determined by the settings.
+
+    Its digest covers only settings that differ from their defaults, so a new setting does not change existing names.
+
+    Raises:
+        CheckpointError: as :func:`lsgcli.runs.run.identity`.
+    """
+    identities = [identity(config.replace(seed=FIELDS["seed"].default)) for config in configs]
+    changed = [{name: value for name, value in one.items() if value != FIELDS[name].default} for one in identities]
+    digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
+    return RUNS / f"ablate-{configs[0].dataset.replace(':', '-')}-{configs[0].arch}-{digest}"
+
+
+def folder_name(variant: Variant) -> str:
+    """Name of a row's directory, such as ``method=none-width=0.5``."""
+    return safe_name(text_of(variant)) or "run"
+
+
+def text_of(variant: Variant) -> str:
+    """The settings of a row as text, such as ``method=none-width=0.5``."""
+    return "-".join(f"{key}={value}" for key, value in variant.items())
+
+
+def safe_name(text: str) -> str:
+    """Text reduced to characters that need no quoting in a shell, as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9_.=+-]+", "_", text)
+
+
+def what_counts(config: RunConfig) -> dict[str, Any]:
+    """Settings that identify a row: all except the seed, paths, and settings that may change on resume."""
+    return {name: value for name, value in config.to_dict().items() if name not in {*MAY_CHANGE, "seed"}}

@@ -1,0 +1,117 @@
+"""From the texts of ``lsg ablate`` (a table, axes, seeds) to a checked plan."""
+
+import itertools
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lsgcli.config import run as config
+from lsgcli.config.resolve import assignments, of_number, parse_all, ranges, resolve_rows
+from lsgcli.config.run import FIELDS
+from lsgcli.errors import ConfigError
+from lsgcli.runs import run
+from lsgcli.store.rundir import read_result
+from lsgcli.sweeps.cells import check_same
+from lsgcli.sweeps.paper import TABLES
+from lsgcli.sweeps.plan import Plan, Variant, folder_name, folder_of, grid, text_of
+from lsgcli.system.files import check_no_link
+
+MOST = 10_000  # runs of an ablation
+FORM = "KEY=VALUE,VALUE,..."
+log = logging.getLogger("lsg")
+
+
+def plan(
+    settings: Mapping[str, Any], table: str | None, axes: Sequence[str], seeds: str, file: Path | None, root: Path | None
+) -> Plan:
+    """The runs of an ablation, after checking their settings and that no directory contains a different run.
+
+    Args:
+        settings: shared by all rows.
+        table: number of one of the paper's tables. Default: 1, without ``axes``.
+        axes: texts such as ``T=2,4``; the rows are all combinations.
+        seeds: such as ``0-4`` or ``0,1,7``.
+        file: TOML file with further settings.
+        root: folder of the runs. Default: derived from the settings.
+
+    Raises:
+        ConfigError: a text or a setting is invalid, there are too many runs, or they are in the folder of the data.
+        StorageError: the directory of an unfinished run is a symbolic link.
+        RunInUseError: a directory contains a different run.
+        CheckpointError: a checkpoint that a run starts from cannot be read.
+    """
+    numbers = _seeds(seeds)
+    variants, table = _variants(table, axes)
+    if len(variants) * len(numbers) > MOST:
+        raise ConfigError(f"--seeds: found {len(numbers):,} seeds for {len(variants)} rows, expected at most {MOST:,} runs")
+    if both := sorted({name for variant in variants for name in variant} & set(settings)):
+        names = ", ".join(config.option_name(name) for name in both)
+        raise ConfigError(
+            f"{names}: found as an option and as a difference between rows, expected only one of them",
+            hint="Omit the option." if axes else "Omit the option, or use --grid.",
+        )
+    rows: dict[config.RunConfig, Variant] = {}
+    for resolved, variant in zip(
+        resolve_rows(settings, variants, file=file, takes=FIELDS.keys() - {"seed"}), variants, strict=True
+    ):
+        if rows.setdefault(resolved, variant) is not variant:
+            log.warning("%s: omitted, same computation as %s", folder_name(variant), folder_name(rows[resolved]))
+    folders: dict[str, Variant] = {}
+    for variant in rows.values():
+        if (other := folders.setdefault(folder_name(variant), variant)) is not variant:
+            raise ConfigError(
+                f"--grid: found {text_of(other)} and {text_of(variant)}, expected rows with different directories; both are {folder_name(variant)}",
+                hint="Rename the files: names of directories have only the letters a to z, digits, and the characters _ . = + -",
+            )
+    chosen = tuple((variant, resolved) for resolved, variant in rows.items())
+    planned = Plan(root or folder_of(list(rows)), chosen, tuple(numbers), table)
+    for resolved in rows:
+        run.check(resolved)
+        run.check_place(planned.root, resolved)
+    for cell in planned.cells():
+        if read_result(cell.path) is None:
+            check_no_link(cell.path, planned.root)
+        check_same(cell)
+    return planned
+
+
+def _variants(table: str | None, axes: Sequence[str]) -> tuple[tuple[Variant, ...], str | None]:
+    """The rows, and the number of the paper's table, if it is one."""
+    if not axes:
+        table = table or "1"
+        if table not in TABLES:
+            raise ConfigError(f"--table: found {table!r}, expected one of {', '.join(TABLES)}")
+        return TABLES[table], table
+    if table is not None:
+        raise ConfigError("--table and --grid: found both, expected one of them")
+    values = _axes(axes)
+    if (count := math.prod(map(len, values.values()))) > MOST:
+        raise ConfigError(f"--grid: found {count:,} rows, expected at most {MOST:,}")
+    return grid(values), None
+
+
+def _axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Setting -> values, from texts such as ``T=2,4``."""
+    refused = {"seed": "expected another setting; use --seeds for seeds"}
+    found, problems = assignments("--grid", texts, FORM, refused)
+    axes = {}
+    for name, values in found.items():
+        axes[name], invalid = parse_all(name, values.split(","))
+        problems += invalid and (of_number("--grid", name, values, FORM) or invalid)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return axes
+
+
+def _seeds(text: str) -> list[int]:
+    """Different seeds, in the order given."""
+    parts = ranges(text)
+    if not parts:
+        raise ConfigError(f"--seeds: found {text!r}, expected numbers and ranges such as 0-4 or 0,1,7")
+    if problems := config.check({"seed": max(part.stop for part in parts) - 1}):
+        raise ConfigError(problems[0].replace("seed:", "--seeds:", 1))
+    if sum(part.stop - part.start for part in parts) > MOST:
+        raise ConfigError(f"--seeds: found {text!r}, expected at most {MOST:,} seeds")
+    return list(dict.fromkeys(itertools.chain(*parts)))

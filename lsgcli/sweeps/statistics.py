@@ -1,0 +1,244 @@
+"""Results of an ablation: mean, standard deviation, paired differences from the baseline, and what they show."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from lsgcli import registry
+from lsgcli.config.run import FIELDS, RunConfig
+from lsgcli.sweeps import paper
+from lsgcli.sweeps.plan import Cell, what_counts
+
+Result = tuple[Cell, Mapping[str, Any] | None]  # a run and its final record, None if unfinished
+ROUNDING = 1e-9  # differences and standard deviations of accuracies below this count as 0
+
+
+def rows(
+    cells: Sequence[Cell],
+    records: Sequence[Mapping[str, Any] | None],
+    table: str | None = None,
+    margin: float | None = None,
+) -> list[dict[str, Any]]:
+    """The table, one row per variant, in order. Accuracies, 0 to 1, are those of the checkpoint that ``lsg train`` prints.
+
+    Args:
+        table: the paper's table with which to compare.
+        margin: differences below this, 0 to 1, count as equivalent; None to not test for equivalence.
+
+    Returns:
+        Records of JSON types:
+        ``method``, ``width`` (None if ``width_formula`` determines it), ``T``, ``settings`` (others that differ between rows), ``label``;
+        ``mean``, ``std`` (sample standard deviation, None for fewer than two), ``n``;
+        ``seeds``, ``accuracies``, ``last``, ``best`` (of each finished run), ``best_chosen_on`` (``val`` or ``test``);
+        ``diverged``, ``missing`` (seeds without an accuracy);
+        ``difference``: mean over shared seeds of the paired difference from the baseline, which is the first row of the same data;
+        ``interval``: its 95 % confidence interval by Student's t; both are None for the baseline, and ``interval`` also for fewer
+        than two shared seeds or differences without variance; ``shared``: number of shared seeds;
+        ``p``: of the paired t test, with Holm's correction over the rows of the table; ``detectable``: the difference that this number of
+        seeds would show in 80 % of experiments; ``equivalent``: whether two one-sided tests place the difference within ``margin``;
+        ``verdict``: ``better`` or ``worse`` only if the interval excludes 0; ``conclusion``: a sentence with the reason;
+        ``paper``, ``paper_std``: the values in the paper's ``table`` for the same network and data set.
+    """
+    by_row: dict[int, list[Result]] = {}
+    for cell, record in sorted(zip(cells, records, strict=True), key=lambda result: result[0].config.seed):
+        by_row.setdefault(cell.row, []).append((cell, record))
+    every = [by_row[number] for number in sorted(by_row)]
+    configs = [results[0][0].config for results in every]
+    varying = differing(configs)
+    baselines: dict[tuple[str, str], list[Result]] = {}  # by data set, and label of different data under the same settings
+    found = []
+    for config, results in zip(configs, every, strict=True):
+        data = results[0][0].data
+        baseline = baselines.setdefault((config.dataset, data), results)
+        row = {**_settings(config, configs, varying), **_accuracies(results), **_comparison(results, baseline, margin)}
+        row["label"] += f", data {data}" if data else ""
+        row["paper"], row["paper_std"] = paper.figure(config, table) or (None, None)
+        found.append(row)
+    correct(found)
+    for row, results in zip(found, every, strict=True):
+        is_baseline = results is baselines[results[0][0].config.dataset, results[0][0].data]
+        row["verdict"], row["conclusion"] = _conclude(row, is_baseline=is_baseline)
+    return found
+
+
+def differing(configs: Sequence[RunConfig]) -> list[str]:
+    """Names of the settings that differ between rows."""
+    counted = [what_counts(config) for config in configs]
+    return [name for name in FIELDS if any(one.get(name) != counted[0].get(name) for one in counted)]
+
+
+def paired(differences: Sequence[float], confidence: float = 0.95) -> tuple[float | None, list[float] | None]:
+    """Mean of paired differences and its confidence interval by Student's t.
+
+    The interval is None for fewer than two differences, and if all differences are equal, because noise cannot be estimated.
+    """
+    if not differences:
+        return None, None
+    mean = statistics.fmean(differences)
+    spread = statistics.stdev(differences) if len(differences) > 1 else 0.0
+    if spread < ROUNDING:
+        return mean, None
+    quantile = float(special.stdtrit(len(differences) - 1, (1 + confidence) / 2))
+    margin = quantile * spread / math.sqrt(len(differences))
+    return mean, [mean - margin, mean + margin]
+
+
+def paired_test(differences: Sequence[float]) -> float | None:
+    """p of the two-sided paired t test; None where :func:`paired` gives no interval."""
+    mean, interval = paired(differences)
+    if mean is None or interval is None:
+        return None
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    return 2 * float(special.stdtr(len(differences) - 1, -abs(mean) / error))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p values with Holm's correction: the chance of any false finding among all tests is at most that of one test.
+
+    Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics, 1979.
+    """
+    adjusted, largest = [0.0] * len(ps), 0.0
+    for rank, k in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[k]))
+        adjusted[k] = largest
+    return adjusted
+
+
+def correct(rows: Sequence[dict[str, Any]]) -> None:
+    """Apply :func:`holm` to ``p`` of the rows that have one, in place."""
+    tested = [row for row in rows if row["p"] is not None]
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["p"] = p
+
+
+def detectable(differences: Sequence[float], power: float = 0.8) -> float | None:
+    """The true difference for which a two-sided paired t test at 5 % would find one with probability ``power``.
+
+    Uses the noncentral t distribution, an average over the distribution of the sample's standard deviation, and the standard deviation
+    of these differences; None without one.
+    """
+    n = len(differences)
+    if paired(differences)[1] is None:
+        return None
+    critical = float(special.stdtrit(n - 1, 0.975))
+    shares = (np.arange(1 << 14) + 0.5) / (1 << 14)
+    limits = critical * np.sqrt(2 * special.gammaincinv((n - 1) / 2, shares) / (n - 1))
+    low, high = 0.0, 1e3  # of the noncentrality: sqrt(n) difference / standard deviation
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        found = np.mean(special.ndtr(middle - limits) + special.ndtr(-middle - limits))
+        low, high = (middle, high) if found < power else (low, middle)
+    return high * statistics.stdev(differences) / math.sqrt(n)
+
+
+def equivalent(differences: Sequence[float], margin: float) -> bool | None:
+    """Whether two one-sided t tests at 5 % place the difference between -margin and margin; None for fewer than two differences.
+
+    This is the case if the 90 % confidence interval lies inside. Source: Schuirmann, "A Comparison of the Two One-Sided Tests Procedure
+    and the Power Approach", Journal of Pharmacokinetics and Biopharmaceutics, 1987.
+    """
+    mean, interval = paired(differences, confidence=0.9)
+    if mean is None or interval is None:
+        return None
+    return -margin < interval[0] and interval[1] < margin
+
+
+def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence[str]) -> dict[str, Any]:
+    own = {"method": config.method, "width": paper.fixed_width(config), "T": config.T}
+    others = {name: getattr(config, name) for name in varying if name not in own}
+    label = [config.method]
+    if any(one.width != config.width for one in configs if one.method == config.method):
+        label.append(f"width {config.width:g}")
+    label += [f"T {config.T}"] if "T" in varying else []
+    label += [f"{name} {value}" for name, value in others.items()]
+    formula = None if own["width"] is not None else registry.get("method", config.method).formula
+    return {**own, "width_formula": formula, "settings": others, "label": ", ".join(label)}
+
+
+def _finished(results: Sequence[Result]) -> dict[int, Mapping[str, Any]]:
+    """The final record by seed of each run that has an accuracy."""
+    return {cell.config.seed: record for cell, record in results if record is not None and record["accuracy"] is not None}
+
+
+def _accuracies(results: Sequence[Result]) -> dict[str, Any]:
+    finished = _finished(results)
+    accuracies = [record["accuracy"] for record in finished.values()]
+    chosen_on = sorted({record["best_chosen_on"] for record in finished.values() if "best_chosen_on" in record})
+    return {
+        "mean": statistics.fmean(accuracies) if accuracies else None,
+        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "n": len(accuracies),
+        "seeds": list(finished),
+        "accuracies": accuracies,
+        "last": [record.get("test_accuracy_last") for record in finished.values()],
+        "best": [record.get("test_accuracy_best") for record in finished.values()],
+        "best_chosen_on": " and ".join(chosen_on) or None,
+        "diverged": [cell.config.seed for cell, record in results if record is not None and record["accuracy"] is None],
+        "missing": [cell.config.seed for cell, record in results if record is None],
+    }
+
+
+def _comparison(results: Sequence[Result], baseline: Sequence[Result], margin: float | None) -> dict[str, Any]:
+    own, other = _finished(results), {} if results is baseline else _finished(baseline)
+    pairs = [own[seed]["accuracy"] - other[seed]["accuracy"] for seed in own if seed in other]
+    difference, interval = paired(pairs)
+    tests = {"p": paired_test(pairs), "detectable": detectable(pairs)}
+    tests |= {"margin": margin, "equivalent": None if margin is None else equivalent(pairs, margin)}
+    return {"difference": difference, "interval": interval, **tests, "shared": len(pairs), "baseline_n": len(other)}
+
+
+def _conclude(row: Mapping[str, Any], *, is_baseline: bool) -> tuple[str, str]:
+    """The verdict and the sentence with its reason, in percentage points."""
+    n, diverged, missing = row["n"], len(row["diverged"]), len(row["missing"])
+    if is_baseline or not n:
+        verdict = "baseline" if is_baseline else "unknown"
+        text = "the baseline" if n else "every run diverged" if diverged and not missing else "no run has finished"
+    else:
+        verdict, text = _compared(row)
+    sentence, total = f"{row['label']}: {text}.", n + diverged + missing
+    if diverged and n:
+        sentence += f" {diverged} of {total} runs diverged and are excluded."
+    if missing:
+        sentence += f" {missing} of {total} runs {'is' if missing == 1 else 'are'} missing."
+    return verdict, sentence
+
+
+def _compared(row: Mapping[str, Any]) -> tuple[str, str]:
+    shared, difference, interval = row["shared"], row["difference"], row["interval"]
+    if not row["baseline_n"]:
+        return "unknown", "the baseline has no result to compare with"
+    if not shared:
+        return "unknown", "no seed in common with the baseline, so no comparison"
+    points = f"{100 * difference:+.2f} points"
+    if shared == 1:
+        return "unknown", f"{points} with one seed, which does not show whether it is more than noise"
+    if interval is None and abs(difference) < ROUNDING:
+        untested = "" if row["margin"] is None else "; without variation between seeds, equivalence cannot be tested"
+        return "within noise", f"the same accuracy as the baseline for each of {shared} seeds{untested}"
+    if interval is None:
+        return "unknown", f"{points} for each of {shared} seeds; without variation between seeds, noise cannot be estimated"
+    low, high = interval
+    freedom = ", one degree of freedom" if shared == 2 else ""
+    text = f"{points} (95 % interval {100 * low:+.2f} to {100 * high:+.2f}, {shared} seeds{freedom})"
+    if low <= 0 <= high:
+        text += (
+            f", within noise: the interval includes 0. {shared} seeds would show a difference of {100 * row['detectable']:.2f} "
+        )
+        return "within noise", f"{text}points 80 % of the time{_equivalence(row)}"
+    few = "; two seeds are weak evidence, run more" if shared == 2 else ""
+    verdict = "better" if low > 0 else "worse"
+    noise = "by more than noise"
+    if row["p"] > 0.05:
+        noise = f"by this interval alone; p = {row['p']:.3f} after correction for all rows, so not significant in this table"
+    return verdict, f"{text}, {verdict} than the baseline {noise}{few}{_equivalence(row)}"
+
+
+def _equivalence(row: Mapping[str, Any]) -> str:
+    if row["equivalent"] is None:
+        return ""
+    shown = "equivalent" if row["equivalent"] else "not shown to be equivalent"
+    return f"; {shown} within {100 * row['margin']:g} points"

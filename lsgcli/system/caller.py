@@ -1,0 +1,155 @@
+"""Functions of ``import lsgcli as lsg`` leave the process of their caller as it was."""
+
+import functools
+import inspect
+import logging
+import os
+import random
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+
+from lsgcli.system import cpus
+
+P = ParamSpec("P")
+R = TypeVar("R")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name)))
+
+
+def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
+    """A function, or generator function, that leaves the process as it was: the state that :func:`captured` returns."""
+
+    @functools.wraps(function)
+    def run(*arguments: P.args, **named: P.kwargs) -> R:
+        with restoring():
+            cpus.wait_passively()
+            return function(*arguments, **named)
+
+    @functools.wraps(function)
+    def generate(*arguments: P.args, **named: P.kwargs) -> Any:
+        return _continued(function(*arguments, **named))  # type: ignore[arg-type]
+
+    return generate if inspect.isgeneratorfunction(function) else run
+
+
+def _continued(items: Generator[Any]) -> Generator[Any]:
+    """The items of a generator, which finds the process as it left it whenever it continues."""
+    own: Callable[..., None] = cpus.wait_passively
+    try:
+        while True:
+            with restoring():
+                own()
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+                own = captured()
+            yield item
+    finally:
+        items.close()
+
+
+@contextmanager
+def restoring() -> Iterator[None]:
+    """Context after which the process is as before."""
+    restore = captured()
+    try:
+        yield
+    finally:
+        restore()
+
+
+def captured() -> Callable[[], None]:
+    """A function that restores the present state of the process.
+
+    States of the random number generators of torch, numpy and Python; threads, determinism and default type of torch; environment
+    variables; filters of warnings; levels and handlers of loggers; signal handlers.
+    """
+    parts = (_random, _torch, _environment, _warnings, _logging, _signals)
+    restores = [capture() for capture in parts]
+
+    def restore() -> None:
+        for one in restores:
+            one()
+
+    return restore
+
+
+def _random() -> Callable[[], None]:
+    python, legacy, cpu, seed = random.getstate(), np.random.get_state(), torch.get_rng_state(), torch.initial_seed()
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+
+    def restore() -> None:
+        random.setstate(python)
+        np.random.set_state(legacy)
+        if gpus is not None:
+            torch.cuda.set_rng_state_all(gpus)
+        elif torch.cuda.is_available():
+            torch.cuda.manual_seed_all(seed)  # with which an unused GPU begins
+        torch.set_rng_state(cpu)
+
+    return restore
+
+
+def _torch() -> Callable[[], None]:
+    threads, default = torch.get_num_threads(), torch.get_default_dtype()
+    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+    def restore() -> None:
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(default)
+        if torch.are_deterministic_algorithms_enabled() != strict:  # setting it imports torch's compiler
+            torch.use_deterministic_algorithms(strict, warn_only=warns)
+
+    return restore
+
+
+def _environment() -> Callable[[], None]:
+    before = dict(os.environ)
+
+    def restore() -> None:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        for name, value in before.items():
+            if os.environ.get(name) != value:
+                os.environ[name] = value
+
+    return restore
+
+
+def _warnings() -> Callable[[], None]:
+    context = warnings.catch_warnings()
+    context.__enter__()
+    return lambda: context.__exit__(None, None, None)
+
+
+def _logging() -> Callable[[], None]:
+    loggers = [logging.root, *(one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger))]
+    before = [(one, one.level, one.propagate, one.disabled, one.handlers[:]) for one in loggers]
+
+    def restore() -> None:
+        for one, level, propagate, disabled, handlers in before:
+            if one.level != level:
+                one.setLevel(level)
+            one.propagate, one.disabled, one.handlers[:] = propagate, disabled, handlers
+
+    return restore
+
+
+def _signals() -> Callable[[], None]:
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None  # which cannot set any
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+    return restore

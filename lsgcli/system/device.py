@@ -1,0 +1,222 @@
+"""Device, precision, threads and determinism."""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lsgcli import registry
+from lsgcli.config.run import RunConfig
+from lsgcli.errors import ConfigError
+from lsgcli.system import cpus, memory
+from lsgcli.system.ranks import here
+
+log = logging.getLogger("lsg")
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+VNNI = {"avx512_vnni", "avx_vnni"}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and the precision of convolutions and linear layers.
+
+    Attributes:
+        precision: fp32, bf16, fp16 or int8.
+        reason: why this precision was selected.
+    """
+
+    device: torch.device
+    precision: str = "fp32"
+    reason: str = "as set"
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Autocast context for the network, with the selected precision; membrane potentials are always float32.
+
+        For int8, the network itself is another, see :func:`lsgcli.models.integer.deployed`.
+        """
+        if self.precision not in HALF:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=HALF[self.precision])
+
+    @property
+    def overflows(self) -> int:
+        """Number of consecutive steps whose gradients may overflow because the loss is scaled too much."""
+        return 16 if self.precision == "fp16" else 0
+
+    def described(self) -> str:
+        """Description of device, precision, and the reason for it."""
+        return f"on {self.device} in {self.precision} ({self.reason})"
+
+    def move(self, x: torch.Tensor) -> torch.Tensor:
+        """x on the device; copies to a GPU are asynchronous."""
+        if self.device.type == "cuda" and x.device.type == "cpu":
+            return x.contiguous().pin_memory().to(self.device, non_blocking=True)
+        return x.to(self.device)
+
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether operations are asynchronous, so that reading a result synchronises."""
+        return self.device.type == "cuda"
+
+    def later(self, x: torch.Tensor) -> Callable[[], list[float]]:
+        """A function that returns the values of x, (n,), and waits only for the operations up to now, not for those that follow."""
+        if self.device.type != "cuda":
+            return x.tolist
+        host, copied = x.to("cpu", non_blocking=True), torch.cuda.Event()  # torch allocates pinned memory for it
+        copied.record(torch.cuda.current_stream(self.device))
+
+        def read() -> list[float]:
+            copied.synchronize()
+            return host.tolist()
+
+        return read
+
+    def wait(self) -> None:
+        """Wait for all pending operations."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def peak_bytes(self) -> int:
+        """Peak memory in bytes: of the device, or of the process on a CPU."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return memory.peak_bytes()
+
+
+def full_precision(x: torch.Tensor) -> torch.Tensor:
+    """x in float32, or its own dtype if wider, for computing a loss."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def set_up(config: RunConfig) -> Compute:
+    """Set up threads, determinism, device and precision.
+
+    Raises:
+        ConfigError: the device is not available, or the backend does not support it.
+    """
+    threads = use_threads(config.threads)
+    memory.keep_large_buffers()
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS for deterministic results
+    if config.deterministic != torch.are_deterministic_algorithms_enabled():  # setting it imports torch's compiler
+        torch.use_deterministic_algorithms(config.deterministic)
+    device = pick_device(config.device)
+    registry.get("backend", config.backend).check(device)
+    compute = Compute(device, *pick_precision(config.precision, device))
+    log.debug("computing %s with %d threads (%s)", compute.described(), torch.get_num_threads(), threads)
+    return compute
+
+
+def check_gradients(config: RunConfig) -> None:
+    """Check that gradients can be computed in the precision of a run."""
+    if config.precision == "int8":
+        raise ConfigError(
+            "precision: found int8, which has no gradients, expected auto, fp32, bf16 or fp16",
+            hint="Omit --precision. To train a network for int8, use --weight-bits 8.",
+        )
+
+
+def use_threads(given: int | None) -> str:
+    """Set torch's number of threads to ``given``, or to the number of usable CPUs, which is also the limit; returns the source."""
+    if given:
+        torch.set_num_threads(cpus.limited("threads", given))
+        return "as set"
+    place = here()
+    if place.local_size > 1:
+        count, source = cpus.usable(cpus.THREADS)
+        if source == "OMP_NUM_THREADS" and count == 1:  # torchrun sets it, unless the user does
+            count, source = cpus.usable()
+        if source == "OMP_NUM_THREADS" or (source == "SLURM_CPUS_PER_TASK" and place.of_slurm):  # of each process
+            torch.set_num_threads(count)
+            return source
+        torch.set_num_threads(max(1, count // place.local_size))
+        return f"{source}, shared by {place.local_size} processes"
+    count, source = cpus.usable(cpus.THREADS)
+    if count > torch.get_num_threads():
+        return "torch's default"  # one per physical core, or the number set by an earlier call
+    torch.set_num_threads(count)
+    return source
+
+
+@contextmanager
+def limited_threads(count: int) -> Iterator[None]:
+    """Context in which torch uses ``count`` threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
+    """fp32, bf16, fp16 or int8, and the reason; ``auto`` selects the floating type that the hardware computes fastest.
+
+    Raises:
+        ConfigError: int8 on a device without exact integer convolutions.
+    """
+    if name == "int8":
+        _check_int8(device)
+    if name != "auto":
+        return name, "as set"
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        return ("bf16" if major >= 8 else "fp16" if major == 7 else "fp32"), f"CUDA capability {major}.{minor}"
+    flags = _cpu_flags()
+    # Intel's avx512_bf16 multiplies no more numbers per cycle than its fp32 units; AMD's twice as many, and amx_bf16 sixteen times.
+    fast = flags & ({"amx_bf16", "avx512_bf16"} if "AuthenticAMD" in flags else {"amx_bf16"})
+    if fast:
+        return "bf16", f"the processor has {' and '.join(sorted(fast))}"
+    return "fp32", f"the processor has no {'fast ' if 'avx512_bf16' in flags else ''}bf16 instructions"
+
+
+def _check_int8(device: torch.device) -> None:
+    """Check that torch multiplies bytes by int8 exactly. Without VNNI, oneDNN saturates sums of two products at 16 bits."""
+    if device.type != "cpu":
+        raise ConfigError(f"precision: found int8 on the device {device}, expected cpu", hint="Use --device cpu, or bf16.")
+    if not hasattr(torch.ops.onednn, "qconv2d_pointwise"):
+        raise ConfigError(
+            f"precision: found int8 with torch {torch.__version__} without oneDNN's qconv2d_pointwise",
+            hint="Use another precision, or a build of torch with oneDNN.",
+        )
+    if not _cpu_flags() & VNNI:
+        raise ConfigError(
+            f"precision: found int8 on a processor without {' or '.join(sorted(VNNI))}, expected exact products of integers",
+            hint="Use --precision fp32.",
+        )
+
+
+def _cpu_flags() -> set[str]:
+    """Vendor and features of the processor: all words of /proc/cpuinfo."""
+    try:
+        return set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:  # not Linux
+        return set()
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called ``name``; ``auto`` selects a CUDA GPU if available.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    gpus, place = torch.cuda.device_count(), here()
+    if name == "cpu" or (name == "auto" and not gpus):
+        return torch.device("cpu")
+    if place.size > 1 and name in ("auto", "cuda"):
+        alone = place.of_slurm and gpus == 1  # srun --gpus-per-task=1 shows each task its own GPU only
+        name = f"cuda:{0 if alone else place.local_rank}"
+    if name == "auto":
+        return torch.device("cuda")
+    match = re.fullmatch(r"cuda(?::(\d+))?", name)
+    if match is None:
+        raise ConfigError(f"device: found {name!r}, expected auto, cpu, cuda or cuda:N")
+    if int(match[1] or 0) >= gpus:
+        raise ConfigError(f"device: found {name!r}, but this machine has {gpus} CUDA GPUs", hint="Use --device auto.")
+    return torch.device(name)

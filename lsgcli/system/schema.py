@@ -1,0 +1,174 @@
+"""Records in JSON that may be from outside: their size, depth, numbers and types are checked once, where they are read.
+
+The owner of a record declares it as a ``TypedDict``. Fields that the declaration does not contain are allowed and kept. NaN, which JSON
+does not support, is read as null, as :func:`lsgcli.system.files.finite` writes it.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from lsgcli.errors import ConfigError, LsgError
+from lsgcli.system import files
+
+T = TypeVar("T")
+LARGEST = 1 << 23  # bytes of a record; a value in memory takes up to 25 times as much
+LARGEST_LOG = 1 << 26  # bytes of a JSONL file
+DEEPEST = 32  # lists and objects inside each other
+DIGITS = 20  # of an integer of 64 bits
+LONG = 200  # characters of a value in a message
+BOUND = 1e100  # of absolute values
+HINT = "Restore the file, or remove it."
+KINDS = {dict: "an object", list: "a list", type(None): "null", bool: "true or false", str: "a string"}
+
+
+def read(path: Path, kind: type[T], error: type[LsgError], *, hint: str = HINT) -> T:
+    """The record in a file.
+
+    Args:
+        kind: what is expected: a TypedDict, or any other type of JSON values, such as ``dict[str, int]``.
+        error: class of the error to raise.
+
+    Raises:
+        error: the file does not exist, is not a regular file or too large, or :func:`decode` raises it.
+    """
+    return decode(text(path, LARGEST, error, path, hint=hint), kind, path, error, hint=hint)
+
+
+def read_lines(path: Path, kind: Any = dict, error: type[LsgError] = ConfigError, *, hint: str = HINT) -> list[Any]:
+    """The records in the complete lines of a JSONL file; none if it does not exist. Arguments and errors as for :func:`read`.
+
+    An incomplete last line, written by a killed process, is skipped.
+    """
+    found: list[Any] = []
+    if os.path.lexists(path):
+        with _reading(path, LARGEST_LOG, error, path, hint) as stream:
+            for line in stream:
+                if line.endswith(b"\n"):
+                    found.append(decode(line.decode(), kind, f"{path}: line {len(found) + 1}", error, hint=hint))
+    return found
+
+
+def decode(text: str, kind: type[T], where: object, error: type[LsgError], *, hint: str = HINT) -> T:
+    """The record in a text, from ``where``. Other arguments as for :func:`read`.
+
+    Raises:
+        error: it is not JSON, too deep, contains a number that is too large, or is not of this kind.
+    """
+    try:
+        if len(text) > LARGEST:
+            raise _LimitError(f"found {len(text):,} characters, expected at most {LARGEST:,}")
+        value = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=lambda name: None)
+        if _is_deeper(value, DEEPEST):
+            raise RecursionError
+    except _LimitError as problem:
+        raise error(f"{where}: {problem}", hint=hint) from None
+    except RecursionError:
+        raise error(f"{where}: found more than {DEEPEST} levels of lists and objects, expected fewer", hint=hint) from None
+    except ValueError as problem:
+        raise error(f"{where}: not valid JSON: {problem}", hint=hint) from None
+    return check(value, kind, where, error, hint=hint)
+
+
+def check(value: Any, kind: type[T], where: object, error: type[LsgError], *, hint: str = HINT) -> T:
+    """The value, which must be of this kind. Arguments and errors as for :func:`decode`."""
+    import msgspec  # takes 25 ms
+
+    try:
+        try:
+            msgspec.convert(value, kind)
+        except UnicodeEncodeError:  # names of files may be other bytes
+            msgspec.convert(_encodable(value), kind)
+    except msgspec.ValidationError as problem:
+        raise error(f"{where}: {_described(str(problem), value)}", hint=hint) from None
+    return value  # type: ignore[no-any-return]
+
+
+def text(path: Path, largest: int, error: type[LsgError], where: object, *, hint: str = HINT) -> str:
+    """The text of a regular file, called ``where`` in messages.
+
+    Args:
+        largest: number of bytes beyond which the file is not read.
+
+    Raises:
+        error: it does not exist, cannot be read as text, is not a regular file, or is too large.
+    """
+    with _reading(path, largest, error, where, hint) as stream:
+        return stream.read(largest).decode()
+
+
+@contextlib.contextmanager
+def _reading(path: Path, largest: int, error: type[LsgError], where: object, hint: str) -> Iterator[BinaryIO]:
+    """Context of an open file; arguments as for :func:`text`."""
+    try:
+        with files.open_regular(path) as stream:
+            if (size := os.fstat(stream.fileno()).st_size) > largest:
+                raise error(f"{where}: found {size:,} bytes, expected at most {largest:,}", hint=hint)
+            yield stream
+    except OSError as reason:
+        raise error(f"{where}: {reason.strerror or reason}", hint=hint) from reason
+    except ValueError as reason:  # a NUL in the path, or invalid UTF-8 in the file
+        raise error(f"{where}: cannot be read as text: {reason}", hint=hint) from reason
+
+
+class _LimitError(ValueError):
+    """A number or text beyond the bounds."""
+
+
+def _integer(digits: str) -> int:
+    if len(digits.lstrip("-")) > DIGITS:
+        raise _LimitError(f"found an integer of {len(digits):,} digits, expected at most {DIGITS}")
+    return int(digits)
+
+
+def _number(digits: str) -> float:
+    if not -BOUND < (value := float(digits)) < BOUND:
+        raise _LimitError(f"found the number {digits[:30]}, expected an absolute value below {BOUND:g}")
+    return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(item, levels - 1) for item in inner if isinstance(item, dict | list))
+
+
+def _encodable(value: Any) -> Any:
+    """The value with ? for each character that UTF-8 cannot encode."""
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_encodable(item) for item in value]
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
+
+
+def _described(problem: str, value: Any) -> str:
+    """A message of msgspec, such as "Expected `int`, got `str` - at `$.a[0]`", in the words of other messages."""
+    text, _, place = problem.partition(" - at ")
+    words, (_, _, got) = text.replace("`", ""), text.replace("`", "").partition(", got ")
+    field = place.replace("`", "").removeprefix("key in ").removeprefix("$").removeprefix(".")
+    name = f"{field}: " if field else ""
+    if missing := re.fullmatch("Object missing required field (.*)", words):
+        return f"{name}found no {missing[1]}, expected one"
+    if words.startswith("Invalid enum value"):
+        words = "Expected one of the values that lsg writes"
+    expected = words.removeprefix("Expected ").removesuffix(f", got {got}")
+    for key, index in _steps(field):
+        try:
+            value = value[key or int(index)]
+        except (LookupError, TypeError, ValueError):  # [...] stands for any key
+            return f"{name}found {got or 'another value'}, expected {expected}"
+    return f"{name}found {shown(value)}, expected {expected}"
+
+
+def _steps(field: str) -> Iterator[tuple[str, str]]:
+    return ((step[1] or "", step[2] or "") for step in re.finditer(r"([^.\[\]]+)|\[([^\]]*)\]", field))
+
+
+def shown(value: Any) -> str:
+    """A value for a message, shortened if it is long."""
+    text = repr(value)
+    return KINDS[type(value)] if isinstance(value, dict | list | None) else text if len(text) <= LONG else f"{text[:LONG]}..."

@@ -1,0 +1,274 @@
+"""Settings: where they come from, which win, and what is said about wrong ones."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from lsgcli import registry
+from lsgcli.config import run as config
+from lsgcli.config.fields import fields_of
+from lsgcli.config.resolve import resolve, resolve_rows
+from lsgcli.config.run import FIELDS, LARGEST_SEED, NeuronConfig, RunConfig
+from lsgcli.data import random
+from lsgcli.errors import ConfigError
+from lsgcli.neurons import LIF
+
+
+def toml(tmp_path, text):
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    return file
+
+
+def test_precedence(tmp_path):
+    file = toml(tmp_path, "lr = 0.3\nepochs = 7\nbatch_size = 3\n")
+    environment = {"LSG_LR": "0.2", "LSG_EPOCHS": "5", "HOME": "/"}
+    found = resolve({"lr": 0.1, "dataset": "digits-dvs"}, file=file, environment=environment)
+    preset = registry.get("dataset", "digits-dvs").preset
+    assert (found.lr, found.epochs, found.batch_size) == (0.1, 5, 3)  # option, environment, file
+    assert preset["T"] == found.T
+    assert found.momentum == 0.9  # neither preset nor anybody else says
+
+
+def test_tables_of_a_file_only_group(tmp_path):
+    found = resolve({}, file=toml(tmp_path, "[training]\nlr = 0.3\n[neuron]\nmethod = 'none'\n"), environment={})
+    assert (found.lr, found.method) == (0.3, "none")
+
+
+def test_all_errors_at_once(tmp_path):
+    file = toml(tmp_path, "bach_size = 3\nlr = 'fast'\n")
+    with pytest.raises(ConfigError) as error:
+        resolve({"T": 0, "method": "lsq"}, file=file, environment={"LSG_EPOCS": "3", "LSG_SEED": "x"})
+    text = str(error.value)
+    for part in (
+        "did you mean batch_size",
+        ": lr: found 'fast'",
+        "T: found 0",
+        "did you mean lsg",
+        "LSG_EPOCHS",
+        "LSG_SEED: found 'x'",
+    ):
+        assert part in text
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("T", 0),
+        ("T", 1.5),
+        ("T", True),
+        ("lr", 0.0),
+        ("lr", float("nan")),
+        ("lr", "0.1"),
+        ("decay", 1.0),
+        ("decay", 0),
+        ("val_fraction", 1.0),
+        ("val_fraction", -0.1),
+        ("sensor", "128"),
+        ("sensor", "0x128"),
+        ("sensor", "65537x128"),
+        ("sensor", "128x65537"),
+        ("sensor", "1x" + "9" * 5000),
+        ("size", 4097),
+        ("augment", "flip,spin"),
+        ("optimizer", "adam"),
+        ("surrogate", "triangle"),
+        ("deterministic", 1),
+        ("seed", -1),
+    ],
+)
+def test_bad_values(name, value):
+    (line,) = config.check({name: value})
+    assert line.startswith(f"{name}: ")
+    assert "expected" in line or "did you mean" in line
+
+
+def test_the_largest_values():
+    assert config.check({"sensor": "65536x65536", "size": 4096}) == []
+
+
+@pytest.mark.parametrize("section", [*config.SECTIONS.values(), RunConfig])
+def test_a_section_checks_its_values_and_converts_integers(section):
+    name = next(name for name, field in fields_of(section).items() if field.metadata["choices"])
+    with pytest.raises(ConfigError, match=f"^{name}: found 'other', expected "):
+        section(**{name: "other"})
+    assert type(RunConfig(lr=1).lr) is float
+
+
+def test_the_neuron_of_a_run_has_its_settings():
+    neuron = RunConfig(decay=0.3, surrogate="atan", backend="reference").neurons
+    assert neuron == NeuronConfig(decay=0.3, surrogate="atan", backend="reference")
+    assert (LIF(neuron).config, LIF(neuron, decay=0.4).config) == (neuron, dataclasses.replace(neuron, decay=0.4))
+
+
+def test_bad_file(tmp_path):
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        resolve({}, file=toml(tmp_path, "lr = = 3"), environment={})
+    with pytest.raises(ConfigError, match="No such file"):
+        resolve({}, file=tmp_path / "absent.toml", environment={})
+    with pytest.raises(ConfigError, match="set twice"):
+        resolve({}, file=toml(tmp_path, "lr = 0.1\n[training]\nlr = 0.2"), environment={})
+
+
+def test_a_runs_settings_are_taken_back(tmp_path):
+    """All of them, whatever the preset says, from the file or its directory; but not where prepared data are written."""
+    first = RunConfig(dataset="event-folder", T=7, epochs=2, data_dir="recordings", cache_dir="/scratch", threads=3)
+    record = {"settings": first.to_dict(), "argv": ["lsg"], "classes": ["a"], "lr": 9}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    for file in (tmp_path / "config.json", tmp_path):
+        assert resolve({}, file=file, environment={}) == first.replace(cache_dir=None)
+    changed = resolve({"lr": 0.3}, file=tmp_path, environment={"LSG_EPOCHS": "5"})
+    assert (changed.lr, changed.epochs, changed.T) == (0.3, 5, 7)
+
+
+def test_a_run_of_another_version_is_told(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"settings": {"learning_rate": 0.1, "T": 0}}))
+    with pytest.raises(ConfigError) as error:
+        resolve({}, file=tmp_path, environment={})
+    assert "unknown setting 'learning_rate'" in str(error.value)
+    assert "T: found 0" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ['{"settings": 3}', "{}", '{"settings": ', "{" * 100_000, "[" * 100_000, "lr = " + "9" * 9999])
+def test_a_file_that_is_no_settings(tmp_path, text):
+    with pytest.raises(
+        ConfigError,
+        match=r"--config .*found JSON without settings|--config .*not valid|--config .*settings: found 3, expected object",
+    ):
+        resolve({}, file=toml(tmp_path, text), environment={})
+
+
+def test_what_cannot_be_settings_is_not_read(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    with open(tmp_path / "large", "wb") as stream:
+        stream.truncate(1 << 40)
+    monkeypatch.setattr("pathlib.Path.read_text", lambda *args, **named: pytest.fail("it was opened"))
+    for name, found in (
+        ("/dev/zero", "device or pipe"),
+        (tmp_path / "pipe", "device or pipe"),
+        (tmp_path / "large", "1,099,511,"),
+    ):
+        with pytest.raises(ConfigError, match=found):
+            resolve({}, file=Path(name), environment={})
+
+
+def test_environment_flags():
+    assert resolve({}, environment={"LSG_DETERMINISTIC": "yes"}).deterministic is True
+    assert resolve({}, environment={"LSG_DETERMINISTIC": "0"}).deterministic is False
+
+
+def test_round_trip_through_a_dictionary():
+    first = resolve({"lr": 1, "method": "none"}, environment={})
+    assert config.from_dict(first.to_dict()) == first
+    assert isinstance(first.lr, float)
+
+
+@pytest.mark.parametrize("name", registry.names("dataset"))
+def test_presets_are_valid_and_set_only_what_help_says(name):
+    preset = registry.get("dataset", name).preset
+    assert config.check(preset) == []
+    assert all(FIELDS[key].metadata["preset"] for key in preset)
+
+
+def test_every_field_explains_itself():
+    for field in dataclasses.fields(RunConfig):
+        assert field.metadata["help"].endswith(".")
+    assert config.check({f.name: f.default for f in dataclasses.fields(RunConfig)}) == []
+
+
+WINDOWS = {"dataset": "digits-dvs", "slicing": "window"}
+# Setting -> a value, settings under which it has no effect, and settings under which it has one.
+EFFECTS = {
+    "data_dir": ("d", {"dataset": "digits"}, {"dataset": "cifar10"}),
+    "slicing": ("time", {"dataset": "digits"}, {"dataset": "digits-dvs"}),
+    "window_us": (7, {"dataset": "digits-dvs", "slicing": "count"}, WINDOWS),
+    "window_start": ("middle", {"dataset": "digits-dvs", "slicing": "time"}, WINDOWS),
+    "resize": ("bin", {"dataset": "image-folder"}, {"dataset": "event-folder"}),
+    "value": ("binary", {"dataset": "cifar10"}, {"dataset": "cifar-dvs"}),
+    "normalise": ("frame", {"dataset": "cifar100"}, {"dataset": "n-mnist"}),
+    "orientation": ("mirrored", {"dataset": "digits"}, {"dataset": "digits-dvs"}),
+    "sensor": ("9x9", {"dataset": "digits-dvs"}, {"dataset": "event-folder"}),
+    "skip_bad": (True, {"dataset": "digits-dvs"}, {"dataset": "image-folder"}),
+    "split_seed": (3, {"dataset": "digits-dvs", "val_fraction": 0.0}, {"dataset": "n-caltech101", "val_fraction": 0.0}),
+    "decay": (0.3, {"init_from": "best.safetensors"}, {}),
+    "residual": ("add", {"arch": "vggsnn"}, {"arch": "resnet19"}),
+    "depth": (35, {"arch": "sew-resnet18"}, {"arch": "resnet19"}),
+    "hidden_norm": (True, {"arch": "sew-resnet18"}, {"arch": "resnet19"}),
+    "mlp_ratio": (2, {"arch": "resnet19"}, {"arch": "qkformer-dvs"}),
+    "dropout_at": ("neurons", {}, {"dropout": 0.5}),
+    "width": (1.0, {"method": "matched-width"}, {"method": "trainable-decay"}),
+    "width_from": ("x", {"method": "lsg"}, {"method": "matched-width"}),
+    "threshold_learned": (True, {"method": "trsg"}, {"neuron": "clif"}),
+    "backend": ("reference", {"method": "asgl"}, {"neuron": "lif"}),
+    "reset": ("soft", {"neuron": "glif"}, {}),
+    "detach_reset": (True, {"reset": "none"}, {"reset": "soft"}),
+    "init_potential": ("measured", {"neuron": "clif"}, {}),
+    "width_as": ("slope", {"method": "lsg"}, {"method": "asgl"}),
+    "smooth": (0.5, {"method": "lsg"}, {"method": "asgl"}),
+    "decay_per": ("channel", {"method": "none"}, {"method": "mpd-agl"}),
+    "momentum": (0.5, {"optimizer": "adamw"}, {"optimizer": "sgd"}),
+    "weight_decay_on": ("all", {"weight_decay": 0.0}, {"weight_decay": 1e-3}),
+    "decay_lr": (0.1, {"method": "none"}, {"method": "measured-sigma"}),
+    "tet_lambda": (0.5, {"loss": "ce"}, {"loss": "tet"}),
+    "tet_target": ("one-hot", {"loss": "mse"}, {"loss": "tet"}),
+    "label_smoothing": (0.1, {"loss": "mse"}, {"loss": "tet"}),
+    "mix_prob": (0.5, {}, {"mixup": 0.5}),
+    "mix_until": (2, {}, {"cutmix": 1.0}),
+    "lr_floor": (0.1, {"schedule": "step"}, {}),
+    "cooldown_epochs": (1, {"schedule": "step"}, {}),
+    "step_epochs": (2, {}, {"schedule": "step"}),
+    "step_factor": (0.5, {}, {"schedule": "step"}),
+    "warmup_start": (0.5, {}, {"warmup_epochs": 1}),
+}
+
+
+@pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.metadata["applies"]])
+def test_a_setting_that_is_given_has_an_effect(name):
+    value, without, where = EFFECTS[name]
+    with pytest.raises(ConfigError, match=f"^{config.option_name(name)}: found .* which has no effect here, expected "):
+        resolve({name: value, **without}, environment={})
+    assert getattr(resolve({name: value, **where}, environment={}), name) == value
+    assert resolve(without, environment={})  # defaults and presets need have none
+
+
+def test_a_threshold_that_is_computed_is_not_learned():
+    with pytest.raises(ConfigError, match=r"^--threshold-learned: found .* which has no effect here, expected "):
+        resolve({"threshold_learned": True, "method": "ds-atgo"}, environment={})
+
+
+def test_rows_share_what_has_an_effect_in_one_of_them():
+    none, lsg = resolve_rows({"width": 2.5, "epochs": 3}, [{"method": "none"}, {"method": "lsg"}], environment={})
+    assert (none.width, lsg.width) == (2.5, FIELDS["width"].default)
+    assert (none.epochs, lsg.epochs) == (3, 3)
+
+
+def test_variables_of_places_may_have_no_effect():
+    assert resolve({}, environment={"LSG_DATA_DIR": "/data"}).dataset == "digits-dvs"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seed", 1 << 63), ("width_multiplier", 65.0), ("threshold", 1e300), ("lr", 1e-300), ("epochs", 10**9), ("data_dir", "")],
+)
+def test_values_beyond_what_can_be_computed_with(name, value):
+    (line,) = config.check({name: value})
+    assert line.startswith(f"{name}: found {value!r}, expected ")
+
+
+def test_the_largest_seed_seeds():
+    import torch
+
+    torch.manual_seed(LARGEST_SEED)
+    assert random.uniforms(LARGEST_SEED, 0, random.ids(["a"]), 1, "x").shape == (1, 1)
+
+
+def test_settings_of_a_run_may_have_no_effect(tmp_path):
+    saved = resolve({"width": 2.5, "method": "none"}, environment={}).to_dict()
+    (tmp_path / "config.json").write_text(json.dumps({"settings": saved}))
+    again = resolve({}, file=tmp_path / "config.json", environment={})
+    assert (again.method, again.width) == ("none", 2.5)
+    assert resolve({"method": "lsg"}, file=tmp_path / "config.json", environment={}).width == FIELDS["width"].default

@@ -1,0 +1,75 @@
+"""Files that are given as a checkpoint and are none."""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lsgcli.errors import CheckpointError
+from lsgcli.store import checkpoint
+from tests import networks
+from tests.unit.data.conftest import aedat2_bytes, blob
+
+
+def written(save):
+    buffer = io.BytesIO()
+    save(buffer)
+    return buffer.getvalue()
+
+
+def archive(buffer):
+    with zipfile.ZipFile(buffer, "w") as content:
+        content.writestr("a", "b")
+
+
+IMAGE = written(lambda buffer: Image.new("RGB", (4, 4)).save(buffer, "png"))
+FIRST = "The checkpoint comes first: lsg predict CKPT PATH..."
+PICKLE = "lsg reads no pickled weights. In Python: lsgcli.build(...)"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found", "hint"),
+    [
+        ("config.json", b'{"schema": 1}', "a JSON file", "`lsg train` prints the path"),
+        ("a.aedat", aedat2_bytes(blob(0)), "a recording", FIRST),
+        ("a.bin", bytes(50), "a recording", FIRST),
+        ("a.npz", written(lambda buffer: np.savez(buffer, x=[1])), "a zip archive", FIRST),
+        ("a.png", IMAGE, "an image", FIRST),
+        ("a", IMAGE, "an image", FIRST),
+        ("net.onnx", b"\x08\x07", r"an export \(.onnx\)", "Only eval and predict run exports"),
+        ("net.pth", written(lambda buffer: torch.save({"a": torch.zeros(2)}, buffer)), "a zip archive", PICKLE),
+        ("data.zip", written(archive), "a zip archive", "`lsg train` prints the path"),
+        ("page.safetensors", b"<!doctype html><html>", "an HTML or XML page", "`lsg train` prints the path"),
+        ("notes.txt", b"some notes\n", r"a file that starts with b'some note'", "`lsg train` prints the path"),
+        ("empty", b"", "an empty file", "`lsg train` prints the path"),
+    ],
+)
+def test_other_files_are_named(tmp_path, name, content, found, hint):
+    path = tmp_path / name
+    path.write_bytes(content)
+    for read in (checkpoint.read, checkpoint.read_config):
+        with pytest.raises(CheckpointError, match=f"{name}: found {found}, expected a checkpoint") as caught:
+            read(path)
+        assert hint in caught.value.hint
+
+
+def test_the_checkpoint_beside_a_file_is_named(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({}))
+    networks.saved(tmp_path / "best.safetensors")
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.read(tmp_path / "config.json")
+    assert caught.value.hint == f"Try {tmp_path / 'best.safetensors'}."
+
+
+@pytest.mark.parametrize("count", [0, 8, 9, 5000])
+def test_a_cut_checkpoint_is_damaged(tmp_path, count):
+    path = networks.saved(tmp_path / "net.safetensors")
+    for content in (path.read_bytes()[:count], bytes(count)):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match="not a valid checkpoint") as caught:
+            checkpoint.read(path)
+        assert "Copy the file again" in caught.value.hint

@@ -1,0 +1,411 @@
+"""Neurons other than LIF, and methods that set thresholds, mix outputs or learn widths: against numpy, and in networks."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lsgcli import models, registry
+from lsgcli.analysis import own
+from lsgcli.analysis.hooks import observing
+from lsgcli.errors import ConfigError
+from lsgcli.neurons import LIF
+from lsgcli.neurons.surrogates import PRIMITIVES
+from tests.unit.models.helpers import SMALL, backward, sequence, small
+from tests.unit.neurons import oracle
+from tests.unit.neurons import oracle_variants as variants
+from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, normal
+
+NEURONS = registry.names("neuron")
+STEPWISE = [name for name in registry.names("method") if registry.get("method", name).stepwise]
+SHAPE = (2, 3, 2, 2)  # of a step
+
+
+def run(layer, T, seed, mean=0.3, std=0.8):
+    """Output and gradients of a layer: of the current, and of its parameters by name; with the current and the arriving gradient."""
+    current, grad = normal(T, *SHAPE, seed=seed, mean=mean, std=std), normal(T, *SHAPE, seed=seed + 1000)
+    leaf = current.clone().requires_grad_()
+    out = layer(leaf)
+    out.backward(grad)
+    gradients = {name: p.grad.numpy() for name, p in layer.named_parameters()}
+    return out.detach().numpy(), {"current": leaf.grad.numpy(), **gradients}, current.numpy(), grad.numpy()
+
+
+def per_channel(x):
+    """Sum over samples and positions of a step, or of each of T steps."""
+    return x.sum((0, 2, 3)) if x.ndim == 4 else x.sum((1, 3, 4))
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("T", range(1, 7))
+def test_clif(T, surrogate):
+    layer = LIF(neuron="clif", method="trainable-decay", surrogate=surrogate, decay=0.5, threshold=1.0).double()
+    out, found, current, grad = run(layer, T, seed=T, mean=0.6)
+    beta, slope = oracle.decay(layer.b.item())
+    expected, gradients = variants.clif(current, grad, beta, 1.0, 1.0, surrogate)
+    assert np.array_equal(out, expected)
+    assert 0.1 < out.mean() < 0.9
+    assert close(found["current"], gradients["current"])
+    assert close(found["b"], gradients["beta"].sum() * slope)
+
+
+@pytest.mark.parametrize("surrogate", ["rectangular", "atan"])
+@pytest.mark.parametrize("T", range(1, 7))
+def test_klif(T, surrogate):
+    layer = LIF(neuron="klif", method="trainable-decay", surrogate=surrogate, decay=0.5).double()
+    with torch.no_grad():
+        layer.k.fill_(1.3)
+    out, found, current, grad = run(layer, T, seed=T)
+    beta, slope = oracle.decay(layer.b.item())
+    expected, gradients = variants.klif(current, grad, beta, 1.0, 0.5, surrogate, 1.3)
+    assert np.array_equal(out, expected)
+    assert close(found["current"], gradients["current"])
+    assert close(found["b"], gradients["beta"].sum() * slope)
+    assert close(found["k"], gradients["k"].sum())
+
+
+@pytest.mark.parametrize("surrogate", ["rectangular", "atan"])
+@pytest.mark.parametrize("T", range(1, 7))
+def test_glif(T, surrogate):
+    torch.manual_seed(T)
+    layer = LIF(neuron="glif", method="trainable-decay", surrogate=surrogate, decay=0.25, channels=3, steps=T).double()
+    with torch.no_grad():
+        for p in layer.of_neuron().values():
+            p.add_(normal(*p.shape, seed=p.numel(), std=0.5))
+    out, found, current, grad = run(layer, T, seed=T, mean=0.6)
+    beta, slope = oracle.decay(layer.b.item())
+    raw = {name: p.detach().numpy()[..., None, None] for name, p in layer.of_neuron().items()}
+    raw["c"] = raw["c"][:, None]
+    expected, gradients = variants.glif(current, grad, beta, 1.0, surrogate, raw)
+    assert np.array_equal(out, expected)
+    assert close(found["current"], gradients.pop("current"))
+    assert close(found["b"], gradients.pop("beta").sum() * slope)
+    for name, value in gradients.items():
+        assert close(found[name], per_channel(value)), name
+
+
+def test_glif_starts_as_in_the_source():
+    """tau 0.25, v and v_re 0.5, leak 0.0625, c 0.5; gates near 0.5, different."""
+    layer = LIF(neuron="glif", decay=0.25, channels=64, steps=3)
+    for name, value in {"v": 0.5, "v_re": 0.5, "leak": 0.0625, "c": 0.5}.items():
+        assert torch.allclose(getattr(layer, name).sigmoid(), torch.tensor(value))
+    assert layer.c.shape == (3, 64)
+    for name in "ABG":
+        gate = getattr(layer, name)
+        assert gate.abs().max() <= 0.1
+        assert gate.std() > 0.03
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("options", [{}, {"reset": "soft", "detach_reset": True, "threshold_learned": True}])
+def test_the_step_of_lif_is_that_of_the_backends(surrogate, options):
+    """The registered neuron ``lif``, which stepwise methods run, gives the spikes and gradients of ``reference``."""
+    layer = LIF(method="lsg", surrogate=surrogate, backend="reference", **options).double()
+    out, found, _, _ = run(layer, 5, seed=1)
+    again = copy.deepcopy(layer)
+    again.zero_grad()
+    again.method.stepwise = True
+    again_out, again_found, _, _ = run(again, 5, seed=1)
+    assert again.stepped
+    assert not layer.stepped
+    assert np.array_equal(out, again_out)
+    assert all(close(again_found[name], value) for name, value in found.items())
+
+
+@pytest.mark.parametrize("method", ["ds-atgo", "ds-atgo-paper"])
+@pytest.mark.parametrize("T", range(1, 7))
+def test_ds_atgo(T, method):
+    """theta[t] = m + s of the batch; alpha[t] = 1 + tanh(s - 1), or theta - 1; running thresholds in evaluation."""
+    layer = LIF(method=method, decay=0.2, threshold=1.0, steps=T).double()
+    out, found, current, grad = run(layer, T, seed=T)
+    beta, slope = oracle.decay(layer.b.item())
+    thetas = []
+
+    def aim(u):
+        deviation = u.std(ddof=1)
+        thetas.append(u.mean() + deviation)
+        return thetas[-1], 1 + np.tanh((deviation if method == "ds-atgo" else thetas[-1]) - 1)
+
+    expected = oracle.lif(current, grad, beta, 1.0, 1.0, "rectangular", aim=aim)
+    assert np.array_equal(out, expected.o)
+    assert close(found["current"], expected.d_current)
+    if T > 1:
+        assert close(found["b"], expected.d_beta.sum() * slope)
+    assert torch.equal(layer.theta, torch.ones(T).double())
+    layer.end_step()
+    running = 0.9 + 0.1 * np.array(thetas)
+    assert close(layer.theta, running)
+    layer.eval()
+    still = iter(running)
+    expected = oracle.lif(current, grad, beta, 1.0, 1.0, "rectangular", aim=lambda u: (next(still), 1.0))
+    assert np.array_equal(layer(torch.tensor(current)).numpy(force=True), expected.o)
+    layer.end_step()
+    assert close(layer.theta, running)
+    assert "theta" in layer.state_dict()
+
+
+def test_ds_atgo_measures_the_whole_batch():
+    """Two processes with half of the batch each fire as one with all of it, and keep the same running thresholds."""
+    whole = LIF(method="ds-atgo", threshold=1.0, steps=3).double()
+    current = normal(3, 4, 5, seed=1, mean=0.5)
+    expected = whole(current)
+    whole.end_step()
+    halves = [copy.deepcopy(LIF(method="ds-atgo", threshold=1.0, steps=3).double()) for _ in range(2)]
+    parts = current.chunk(2, dim=1)
+    us = [torch.zeros_like(part[0]) for part in parts]
+    spikes = [[], []]
+    # The processes in lockstep: each statistic is gathered from what both have at the same timestep.
+    for t in range(3):
+        us = [0.2 * u * (1 - (s[-1] if s else 0 * u)) + part[t] for u, s, part in zip(us, spikes, parts, strict=True)]
+        own_statistics = [[torch.tensor(float(u.numel())), u.mean(), u.var(correction=0)] for u in us]
+        for half, u, s in zip(halves, us, spikes, strict=True):
+            half.gather = lambda mine: torch.stack([torch.stack(x).double()[:, None] for x in own_statistics])  # noqa: B023
+            theta, _ = half.method.aim(half, u, t, 1.0, torch.ones(()).double())
+            s.append((u >= theta).double())
+    assert torch.equal(torch.cat([torch.stack(s) for s in spikes], dim=1), expected)
+    sums = []
+    for half, part in zip(halves, parts, strict=True):
+        u, rows = torch.zeros_like(part[0]), []
+        o = u
+        for t, s in enumerate(spikes[halves.index(half)]):
+            u = 0.2 * u * (1 - o) + part[t]
+            o = s
+            rows.append(torch.stack([torch.tensor(float(u.numel())).double(), u.sum(), u.square().sum()]))
+        sums.append(torch.stack(rows, dim=1))
+    for half, mine in zip(halves, sums, strict=True):
+        half.measured += mine
+        half.gather = lambda _: torch.stack(sums)
+        half.end_step()
+        assert close(half.theta, whole.theta)
+
+
+@pytest.mark.parametrize("surrogate", ["rectangular", "sigmoid"])
+@pytest.mark.parametrize("width_as", ["log", "slope"])
+@pytest.mark.parametrize("T", range(1, 7))
+def test_asgl(T, width_as, surrogate):
+    """Mixed outputs and their gradients, that of the width included; in evaluation v_th times spikes."""
+    options = {"method": "asgl", "surrogate": surrogate, "width": 1.4, "smooth": 0.4, "threshold": 0.7, "decay": 0.5}
+    options["width_as"] = width_as
+    layer = LIF(**options).double()
+    torch.manual_seed(T)
+    out, found, current, grad = run(layer, T, seed=T)
+    torch.manual_seed(T)
+    smooth = np.stack([torch.rand(SHAPE, dtype=torch.float64).numpy() < 0.4 for _ in range(T)])
+    beta, slope = oracle.decay(layer.b.item())
+    # alpha as a function of the parameter, and its derivative
+    width = math.exp(layer.log_width.item()) if width_as == "log" else 4 / layer.slope.item()
+    by_parameter = width if width_as == "log" else -(width**2) / 4
+    assert width == pytest.approx(1.4)
+    assert layer.alpha.item() == pytest.approx(1.4)
+    expected, gradients = variants.asgl(current, grad, beta, width, 0.7, surrogate, smooth)
+    assert close(out, expected)
+    assert close(found["current"], gradients["current"])
+    assert close(found["log_width" if width_as == "log" else "slope"], gradients["width"].sum() * by_parameter)
+    if T > 1:
+        assert close(found["b"], gradients["beta"].sum() * slope)
+    assert not np.isin(out, [0, 0.7]).all()
+    plain = oracle.lif(current, grad, beta, width, 0.7, surrogate)
+    assert close(layer.eval()(torch.tensor(current)), 0.7 * plain.o)
+
+
+def test_asgl_with_mp_init():
+    """The average is over the neurons whose u reached the threshold, not weighted by what they pass on."""
+    layer = LIF(method="asgl", surrogate="sigmoid", width=1.4, smooth=0.5, decay=0.5, init_potential="measured").double()
+    torch.manual_seed(0)
+    _, _, current, _ = run(layer, 4, seed=1)
+    torch.manual_seed(0)
+    u, o, fired = np.zeros(SHAPE), np.zeros(SHAPE), np.zeros(SHAPE, bool)
+    for t in range(4):
+        smooth = torch.rand(SHAPE, dtype=torch.float64).numpy() < 0.5
+        u = 0.5 * u * (1 - o) + current[t]
+        o = np.where(smooth, variants.sigmoid(4 / 1.4 * (u - 0.5)), u >= 0.5)
+        fired |= u >= 0.5
+    layer.end_step()
+    assert layer.initial.item() == pytest.approx(0.1 * (u * (1 - o))[fired].mean(), rel=1e-6)
+    assert 0.1 < fired.mean() < 0.9
+
+
+@pytest.mark.parametrize("surrogate", ["rectangular", "sigmoid"])
+def test_asgl_in_evaluation_has_the_gradient_of_its_surrogate(surrogate):
+    """As plain neurons of the same decay and width, times v_th, which the layer passes on for a spike."""
+    options = {"surrogate": surrogate, "width": 1.4, "threshold": 0.7, "decay": 0.5}
+    found = []
+    for method in ("asgl", "none"):
+        layer, current = LIF(method=method, **options).double().eval(), normal(4, 3, 5, seed=1, mean=0.5).requires_grad_()
+        spikes = layer(current)
+        (spikes * normal(4, 3, 5, seed=2)).sum().backward()
+        found.append((spikes, current.grad))
+    assert found[1][1].abs().max() > 0.1
+    assert close(found[0][0], 0.7 * found[1][0])
+    assert close(found[0][1], 0.7 * found[1][1], 1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("T", range(1, 7))
+def test_trsg_with_mp_init(T, backend):
+    options = {"method": "trsg", "reset": "soft", "input_gain": "1-beta", "init_potential": "measured"}
+    layer = LIF(decay=0.5, threshold=1.0, backend=backend, **options).double()
+    with torch.no_grad():
+        layer.q.fill_(0.3)
+        layer.initial.fill_(0.37)
+    out, found, current, grad = run(layer, T, seed=T, mean=0.8, std=1.2)
+    (beta, of_b), v_th = oracle.decay(layer.b.item()), math.log1p(math.exp(0.3))
+    expected, gradients = variants.trsg(current, grad, beta, v_th, layer.initial.item())
+    assert close(out, expected)
+    assert close(found["current"], gradients["current"])
+    assert close(found["b"], gradients["beta"].sum() * of_b)
+    assert close(found["q"], gradients["threshold"].sum() * variants.sigmoid(0.3))
+    u, w = layer.initial.item() + np.zeros(SHAPE), None
+    w = u
+    fired = np.zeros(SHAPE, bool)
+    for t in range(T):
+        u = beta * w + (1 - beta) * current[t]
+        w = u - v_th * (u >= v_th)
+        fired |= u >= v_th
+    before = layer.initial.item()
+    layer.end_step()
+    assert layer.initial.item() == pytest.approx(0.9 * before + 0.1 * w[fired].mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize("surrogate", PRIMITIVES)
+def test_integrals(surrogate):
+    """The derivative of each integral is the surrogate, and it runs from 0 to 1."""
+    x = torch.linspace(-3, 3, 601, dtype=torch.float64).requires_grad_()
+    H = PRIMITIVES[surrogate](x, torch.tensor(0.83, dtype=torch.float64))
+    (slope,) = torch.autograd.grad(H.sum(), x)
+    h = registry.get("surrogate", surrogate)(x.detach().clone(), torch.tensor(0.83, dtype=torch.float64))
+    away = (x.detach().abs() > 1e-6) & ((x.detach().abs() - 0.415).abs() > 1e-6)
+    assert close(slope[away], h[away])
+    ends = PRIMITIVES[surrogate](torch.tensor([-1e6, 0.0, 1e6]).double(), torch.tensor(0.83).double())
+    assert ends.tolist() == pytest.approx([0, 0.5, 1], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [*(f"neuron={name}" for name in NEURONS), *(f"method={name}" for name in (*STEPWISE, "trsg"))])
+@pytest.mark.parametrize("which", SMALL)
+def test_in_a_network(which, name):
+    """Every parameter gets a finite gradient; stored and built again, the network gives the same logits."""
+    key, value = name.split("=")
+    options = {"method": "trainable-decay", "decay_per": "channel", key: value}
+    net, again = (small(which, seed=seed, **options) for seed in (2, 3))
+    backward(net, sequence(net, batch=6))
+    for parameter, p in net.named_parameters():
+        assert p.grad is not None, parameter
+        assert p.grad.isfinite().all(), parameter
+    assert any(p.grad.any() for p in net.parameters())
+    net.end_step()
+    again.load_state_dict(net.state_dict())
+    x = sequence(net)
+    assert torch.equal(net.eval()(x), again.eval()(x))
+
+
+@pytest.mark.parametrize("name", ["neuron=clif", "method=asgl", "method=trsg"])
+def test_recomputed_activations(name):
+    """Activation checkpointing gives the same gradients: the same random numbers, and outputs other than 0 and 1."""
+    key, value = name.split("=")
+    grads = []
+    for checkpointed in (False, True):
+        net = small("vggsnn", method="lsg", **{key: value}) if key == "neuron" else small("vggsnn", method=value)
+        net.checkpoint_activations = checkpointed
+        torch.manual_seed(7)
+        backward(net, sequence(net, batch=6))
+        grads.append([p.grad for p in net.parameters()])
+    assert all(close(a, b) for a, b in zip(*grads, strict=True))
+
+
+@pytest.mark.parametrize("which", SMALL)
+def test_recomputed_activations_with_a_measured_initial_potential(which):
+    """The measurement belongs to no graph: the same gradients, and the same initial potential after the step."""
+    results = []
+    for checkpointed in (False, True):
+        net = small(which, method="trsg", init_potential="measured")
+        net.checkpoint_activations = checkpointed
+        backward(net, sequence(net, batch=6))
+        net.end_step()
+        results.append([*(p.grad for p in net.parameters()), *net.buffers()])
+    assert all(close(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("name", ["neuron=clif", "method=ds-atgo"])
+def test_observed(name):
+    """Coverage and firing rate are those of the potentials that fire; gradients without recurrence are those of a cut state."""
+    key, value = name.split("=")
+    layer = LIF(**{"method": "lsg", key: value}, steps=4).double()
+    net = torch.nn.Sequential(torch.nn.Linear(3, 5).double(), layer)
+    x, grad = normal(4, 6, 3, seed=1, std=2.0), normal(4, 6, 5, seed=2)
+    with observing(own.layers(net), full=True) as watchers:
+        out = net(x)
+        out.backward(grad, retain_graph=True)
+        (watcher,) = watchers.values()
+        whole, net[0].weight.grad = net[0].weight.grad, None
+        watcher.spatial = True
+        out.backward(grad)
+        watcher.spatial = False
+        watcher.finish()
+    totals = {name: total.sum().item() for name, total in watcher.sums.values.items()}
+    assert totals["spikes"] == out.sum().item()
+    assert 0 < totals["inside"] < totals["n"] == out.numel()
+    assert 0 < totals["du"] <= totals["n"]
+    assert not close(whole, net[0].weight.grad)
+    layer.observer = None
+    current = net[0](x).detach()
+    if key == "neuron":  # dL/du[t] = g h(u[t] - v_th), with u from numpy
+        beta = layer.beta.item()
+        spikes, w, m, d = [], np.zeros((6, 5)), np.zeros((6, 5)), []
+        for t in range(4):
+            u = beta * w + current[t].numpy()
+            o = (u >= 0.5).astype(float)
+            m = m * variants.sigmoid((1 - beta) * u) + o
+            w = u - o * (0.5 + variants.sigmoid(m))
+            spikes.append(o)
+            d.append(grad[t].numpy() * oracle.SURROGATES["rectangular"](u - 0.5, layer.alpha.item()))
+        assert np.array_equal(out.detach().numpy(), np.stack(spikes))
+        assert close(net[0].weight.grad, np.einsum("tbo,tbi->oi", np.stack(d), x.numpy()))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"neuron": "glif", "channels": None}, "without channels"),
+        ({"neuron": "glif", "channels": 3, "threshold": 1.0}, "expected below 1"),
+        ({"neuron": "glif", "channels": 3, "threshold_learned": True}, "another learned or measured threshold"),
+        ({"neuron": "glif", "channels": 3, "method": "ds-atgo"}, "another learned or measured threshold"),
+        ({"neuron": "klif", "detach_reset": True}, "detach_reset: found True with the neuron klif"),
+        ({"method": "ds-atgo", "reset": "soft"}, "reset: found soft"),
+        ({"method": "ds-atgo", "threshold_learned": True}, "which computes the threshold"),
+        ({"method": "ds-atgo", "neuron": "clif"}, "whose reset subtracts the threshold"),
+    ],
+)
+def test_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        LIF(**options)
+
+
+def test_a_neuron_in_another_package():
+    """A registered class is a neuron: named states and parameters, any method; the layer's own type stays LIF."""
+    from lsgcli.neurons.models import Neuron
+
+    class Leakless(Neuron):
+        """u = u' + I, never reset."""
+
+        states = ("u",)
+
+        def step(self, current, state, p, fire):
+            u = state["u"] + current
+            return fire(u, p.threshold), {"u": u}
+
+    registry._entries["neuron", "leakless"] = Leakless
+    try:
+        current = normal(4, 2, 3, seed=1, mean=0.2)
+        assert torch.equal(LIF(neuron="leakless").double()(current), (current.cumsum(0) >= 0.5).double())
+        assert "leakless" in registry.names("neuron")
+    finally:
+        del registry._entries["neuron", "leakless"]
+
+
+def test_every_method_has_a_test():
+    """Width rules are compared in test_methods and test_against_numpy, the others here."""
+    assert {*METHODS, *STEPWISE, "trsg"} == set(registry.names("method"))
+    assert set(NEURONS) == {"lif", "clif", "glif", "klif"}
+    assert models.build("mlp", neuron="clif")

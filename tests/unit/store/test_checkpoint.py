@@ -1,0 +1,181 @@
+"""Checkpoints: whole or refused, whatever happens to the file."""
+
+import json
+import os
+import pickle
+import stat
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from lsgcli import models
+from lsgcli.errors import CheckpointError, StorageError
+from lsgcli.store import checkpoint
+from lsgcli.store.checkpoint import Checkpoint
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return models.build("vggsnn", method="lsg", T=3, input_size=16, width_multiplier=1 / 64, num_classes=3)
+
+
+@pytest.fixture
+def saved(tmp_path, model):
+    path = tmp_path / "model.safetensors"
+    config = {**checkpoint.describe(model, "vggsnn"), "classes": ["a", "b", "c"], "settings": {}, "data": {}}
+    state = {"epoch": 2}
+    checkpoint.save(path, Checkpoint(model.state_dict(), config, state, {"optim/x/step": torch.tensor(3.0)}))
+    return path
+
+
+def test_round_trip(saved, model):
+    found, config = checkpoint.load(saved)
+    assert config["classes"] == ["a", "b", "c"]
+    assert found.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(tensor, found.state_dict()[name]) for name, tensor in model.state_dict().items())
+    assert not found.training
+    content = checkpoint.read(saved)
+    assert content.state == {"epoch": 2}
+    assert content.extra.keys() == {"optim/x/step"}
+
+
+def test_loading_draws_no_random_numbers(saved):
+    """Of the caller's generator: a script that loads a checkpoint continues as one that does not."""
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    checkpoint.load(saved)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_weights_need_nothing_but_safetensors(saved, model):
+    weights = load_file(saved)
+    assert set(model.state_dict()) <= set(weights)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.7, 0.9999])
+def test_truncated(saved, share):
+    data = saved.read_bytes()
+    saved.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(CheckpointError, match=saved.name):
+        checkpoint.load(saved)
+
+
+def test_every_flipped_bit_is_noticed(saved):
+    """safetensors notices none of those in its data section."""
+    data = saved.read_bytes()
+    header = 8 + int.from_bytes(data[:8], "little")
+    rng = np.random.default_rng(0)
+    places = [*rng.integers(0, header, 150), *rng.integers(header, len(data), 150)]
+    missed = []
+    for place, bit in zip(places, rng.integers(0, 8, len(places)), strict=True):
+        broken = bytearray(data)
+        broken[place] ^= 1 << bit
+        saved.write_bytes(broken)
+        try:
+            found = checkpoint.read(saved)
+        except CheckpointError:
+            continue
+        missed.append((place, found))
+    saved.write_bytes(data)
+    whole = checkpoint.read(saved)
+    for place, found in missed:  # only what carries no meaning, such as blanks that pad the header
+        assert place < header
+        assert found.config == whole.config
+        assert all(torch.equal(whole.weights[name], found.weights[name]) for name in whole.weights)
+    assert len(missed) < 5
+
+
+def test_altered_metadata_is_noticed(saved):
+    tensors = load_file(saved)
+    with safe_open(saved, "pt") as stream:
+        metadata = stream.metadata()
+    metadata["lsg.config"] = metadata["lsg.config"].replace('"a"', '"z"')
+    save_file(tensors, saved, metadata=metadata)
+    with pytest.raises(CheckpointError, match="metadata"):
+        checkpoint.read(saved)
+
+
+def test_foreign_files(tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_file({"weight": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match="without lsg's metadata"):
+        checkpoint.load(path)
+    path.write_bytes(pickle.dumps({"weight": [1, 2, 3]}))
+    with pytest.raises(CheckpointError, match=r"other\.safetensors"):
+        checkpoint.load(path)
+    with pytest.raises(CheckpointError, match="no such file"):
+        checkpoint.load(tmp_path / "absent.safetensors")
+    with pytest.raises(CheckpointError, match="folder"):
+        checkpoint.load(tmp_path)
+
+
+def test_unpickling_never_happens(tmp_path):
+    """A pickle that would write a file when it is loaded."""
+    trap = tmp_path / "sprung"
+
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(trap), "w"))
+
+    path = tmp_path / "trap.safetensors"
+    path.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(CheckpointError):
+        checkpoint.load(path)
+    assert not trap.exists()
+
+
+def test_failed_save_leaves_the_old_file(saved, monkeypatch):
+    before = saved.read_bytes()
+    config = checkpoint.read(saved).config
+
+    def full_disk(*arguments, **named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(StorageError, match="No space left"):
+        checkpoint.save(saved, Checkpoint({"x": torch.ones(2)}, config))
+    assert saved.read_bytes() == before
+    assert [p.name for p in saved.parent.iterdir()] == [saved.name]
+
+
+def test_mode_follows_umask(saved, model, tmp_path):
+    old = os.umask(0o027)
+    try:
+        checkpoint.save(tmp_path / "new.safetensors", checkpoint.read(saved))
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "new.safetensors").stat().st_mode) == 0o640
+
+
+def test_other_format_version(saved, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", "2")
+    with pytest.raises(CheckpointError, match="format version '1', expected '2'"):
+        checkpoint.read(saved)
+
+
+def test_unknown_network_is_a_checkpoint_error(saved):
+    content = checkpoint.read(saved)
+    checkpoint.save(saved, Checkpoint(content.weights, {**content.config, "arch": "vggsn"}))
+    with pytest.raises(CheckpointError, match="did you mean vggsnn"):
+        checkpoint.load(saved)
+
+
+def test_metadata_is_text(saved):
+    with safe_open(saved, "pt") as stream:
+        metadata = stream.metadata()
+    assert json.loads(metadata["lsg.config"])["arch"] == "vggsnn"
+    assert len(metadata["lsg.sha256"]) == 64
+
+
+def test_a_path_that_is_not_utf8(saved, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9")
+    path.mkdir()
+    checkpoint.save(path / "model.safetensors", checkpoint.read(saved))
+    found, expected = (checkpoint.read(one / "model.safetensors") for one in (path, tmp_path))
+    assert found.sha256 == expected.sha256
+    assert found.config == expected.config

@@ -1,0 +1,173 @@
+"""Run directories: one run each, nothing left of what did not begin."""
+
+import fcntl
+import os
+
+import pytest
+
+from lsgcli.errors import ConfigError, RunInUseError, StorageError
+from lsgcli.store.rundir import RunDir, check_free, in_use, is_run, new_path, read_config, read_result, write_config
+from lsgcli.system import files, schema
+from tests import tiny
+
+
+def test_new_paths_differ():
+    config = tiny.config(dataset="digits-dvs")
+    assert new_path(config) != new_path(config)
+    assert new_path(config).parent.name == "digits-dvs-vggsnn-lsg"
+
+
+def test_second_process_is_refused(tmp_path):
+    with RunDir(tmp_path / "run") as run:
+        write_config(run, tiny.config(), {})
+        with pytest.raises(RunInUseError, match="another process"):
+            RunDir(tmp_path / "run", resume=True)
+        with pytest.raises(RunInUseError, match="another process"):
+            RunDir(tmp_path / "run", force=True)
+
+
+def test_finished_run_is_not_overwritten(tmp_path):
+    with RunDir(tmp_path / "run") as run:
+        write_config(run, tiny.config(seed=3), {})
+        run.last.write_text("x")
+    with pytest.raises(RunInUseError, match="already contains a run"):
+        RunDir(tmp_path / "run")
+    assert run.last.read_text() == "x"
+    assert read_config(tmp_path / "run").seed == 3
+    with RunDir(tmp_path / "run", force=True) as forced:
+        assert run.last.exists()  # until the new run is certain to start
+        forced.clear()
+        assert not run.last.exists()
+        write_config(forced, tiny.config(seed=4), {})
+
+
+def test_folder_of_somebody_else_is_not_touched(tmp_path):
+    (tmp_path / "precious.txt").write_text("x")
+    for force in (False, True):
+        with pytest.raises(RunInUseError, match="not a run"):
+            RunDir(tmp_path, force=force)
+    assert [p.name for p in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_nothing_is_left_of_a_run_that_wrote_nothing(tmp_path):
+    with RunDir(tmp_path / "a" / "b" / "run"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_needs_a_run(tmp_path):
+    with pytest.raises(ConfigError, match=r"no config\.json"):
+        RunDir(tmp_path / "absent", resume=True)
+    assert not (tmp_path / "absent").exists()
+
+
+def test_file_in_the_way(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="cannot be written"):
+        check_free(tmp_path / "file")
+    with pytest.raises(StorageError, match="not a folder"):
+        check_free(tmp_path / "file" / "run")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folder(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageError, match="Permission denied"):
+        check_free(tmp_path / "run")
+    tmp_path.chmod(0o700)
+
+
+def test_partial_files_of_a_killed_process_are_removed(tmp_path):
+    with RunDir(tmp_path / "run") as run:
+        write_config(run, tiny.config(), {})
+    (tmp_path / "run" / f"{files.PARTIAL}0123-last.safetensors").write_text("half")
+    (tmp_path / "run" / ".tmpA1b2C3").write_text("half")  # of safetensors
+    with RunDir(tmp_path / "run", resume=True):
+        assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [".lock", "config.json"]
+
+
+def test_unfinished_last_line_is_passed_over(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"epoch": 0}\n{"epo')
+    assert schema.read_lines(tmp_path / "x.jsonl") == [{"epoch": 0}]
+
+
+def test_a_directory_knows_whether_it_is_in_use(tmp_path):
+    assert not in_use(tmp_path / "run")
+    with RunDir(tmp_path / "run") as run:
+        write_config(run, tiny.config(), {})
+        assert in_use(tmp_path / "run")
+    assert not in_use(tmp_path / "run")
+    (tmp_path / "run" / ".lock").touch()  # of a process that was killed
+    assert not in_use(tmp_path / "run")
+
+
+def test_a_run_killed_while_it_wrote_its_configuration_can_begin_again(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / f"{files.PARTIAL}1234-config.json").write_text("{")
+    (tmp_path / "run" / ".lock").touch()
+    with RunDir(tmp_path / "run") as run:
+        assert [p.name for p in run.path.iterdir()] == [".lock"]
+
+
+def test_a_lock_that_its_holder_removes_locks_nothing(tmp_path, monkeypatch):
+    """Between opening the file and locking it, whoever held it may remove it; a third process would then make a new one."""
+    path, lock = tmp_path / "run" / ".lock", fcntl.flock
+    calls = []
+
+    def flock(stream, operation):
+        calls.append(operation)
+        if len(calls) == 1:
+            path.unlink()
+        lock(stream, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with RunDir(tmp_path / "run") as run:
+        write_config(run, tiny.config(), {})
+        assert path.exists()
+        with pytest.raises(RunInUseError, match="another process"):
+            RunDir(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "3", '{"accuracy": "0.9"}', "[" * 200_000])
+def test_a_damaged_result_is_named(tmp_path, text):
+    assert read_result(tmp_path) is None
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"result\.json: .*found|result\.json: not valid JSON"):
+        read_result(tmp_path)
+    (tmp_path / "result.json").write_text('{"accuracy": null, "diverged": "x"}')
+    assert read_result(tmp_path) == {"accuracy": None, "diverged": "x"}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"schema": "lsg.run/1", "settings": {}}', True),
+        ('{"settings": {}, "lsg": "0.1", "argv": [], "started": "2026", "device": {}}', True),  # before the schema
+        ('{"settings": {}, "arch": "vggsnn", "model": {}, "classes": []}', False),  # of `lsg export --format hf`
+        ('{"schema": "other/1", "settings": {}}', False),
+        ("[]", False),
+        ("{", False),
+    ],
+)
+def test_what_is_a_run(tmp_path, content, expected):
+    (tmp_path / "config.json").write_text(content)
+    assert is_run(tmp_path) is expected
+    assert not is_run(tmp_path / "config.json")
+
+
+def test_a_config_that_never_ends_is_no_run(tmp_path):
+    (tmp_path / "config.json").symlink_to("/dev/zero")
+    assert not is_run(tmp_path)
+
+
+def test_a_directory_that_is_moved_during_the_run(tmp_path):
+    def run():
+        with RunDir(tmp_path / "run") as run:
+            write_config(run, tiny.config(), {})
+            os.rename(run.path, tmp_path / "elsewhere")
+            files.append_json_line(run.metrics_file, {"epoch": 0})
+
+    with pytest.raises(StorageError, match="run: was moved or deleted during the run"):
+        run()
+    with RunDir(tmp_path / "elsewhere", resume=True):
+        assert in_use(tmp_path / "elsewhere")

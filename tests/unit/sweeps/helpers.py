@@ -1,0 +1,50 @@
+"""Ablations whose runs nobody has to train."""
+
+from pathlib import Path
+
+from lsgcli.store.rundir import CONFIG, METRICS, RESULT, SCHEMA
+from lsgcli.sweeps.plan import Cell, Plan
+from lsgcli.sweeps.statistics import rows
+from lsgcli.system import files
+from tests import tiny
+
+
+def record(accuracy, last=None, best=None, chosen_on="val"):
+    """The final record of a run; of one that diverged where ``accuracy`` is None."""
+    if accuracy is None:
+        return {"accuracy": None, "diverged": "loss nan"}
+    return {
+        "accuracy": accuracy,
+        "test_accuracy_last": accuracy if last is None else last,
+        "test_accuracy_best": accuracy if best is None else best,
+        "best_chosen_on": chosen_on,
+    }
+
+
+def table(*groups, paper=None, margin=None):
+    """Rows of (settings, {seed: accuracy}) each; an accuracy of "missing" is a run that has not finished."""
+    cells, records = [], []
+    for row, (settings, accuracies) in enumerate(groups):
+        settings = {"method": settings} if isinstance(settings, str) else settings
+        seeds = accuracies if isinstance(accuracies, dict) else dict(enumerate(accuracies))
+        for seed, accuracy in seeds.items():
+            cells.append(Cell(row, tiny.config(**settings, seed=seed), Path(f"row{row}/s{seed}")))
+            records.append(None if accuracy == "missing" else record(accuracy))
+    return rows(cells, records, paper, margin)
+
+
+def plan(root, *variants, seeds=(0, 1), table=None, **settings):
+    """A plan of rows that differ in ``variants``."""
+    return Plan(Path(root), tuple((variant, tiny.config(**settings, **variant)) for variant in variants), seeds, table)
+
+
+def write_run(cell, accuracy="none yet", epochs=0, used=None, data_digest=None, **changes):
+    """What a run leaves in its directory: a finished one unless ``accuracy`` is left out."""
+    cell.path.mkdir(parents=True)
+    facts = {"precision": {"used": used}} if used else {}
+    facts |= {"data_digest": data_digest} if data_digest else {}
+    files.write_json(cell.path / CONFIG, {"schema": SCHEMA, "settings": cell.config.replace(**changes).to_dict(), **facts})
+    for epoch in range(epochs):
+        files.append_json_line(cell.path / METRICS, {"epoch": epoch, "val_accuracy": 0.5, "val_loss": 1.0})
+    if accuracy != "none yet":
+        files.write_json(cell.path / RESULT, record(accuracy))

@@ -1,0 +1,222 @@
+"""Tables of whatever has finished."""
+
+import pytest
+
+from lsgcli.errors import ConfigError
+from lsgcli.store.rundir import RESULT, RunDir
+from lsgcli.sweeps.collect import Collection, collect
+from lsgcli.sweeps.plan import Cell
+from lsgcli.system import files
+from tests import tiny
+from tests.unit.sweeps.helpers import plan, record, write_run
+
+METHODS = ({"method": "trainable-decay"}, {"method": "lsg"}, {"method": "none"})  # an order that is not the paper's
+
+
+@pytest.fixture
+def planned(tmp_path):
+    return plan(tmp_path / "abl", *METHODS)
+
+
+def finish(cells):
+    """Give each run an accuracy, and return those."""
+    found = [0.5 + 0.01 * number for number in range(len(cells))]
+    for cell, accuracy in zip(cells, found, strict=True):
+        write_run(cell, accuracy, used="fp32")
+    return found
+
+
+def test_collected_is_what_running_it_gives(planned):
+    planned.save()
+    cells = planned.cells()
+    records = [record(accuracy) for accuracy in finish(cells)]
+    assert collect(planned.root).summary() == Collection(cells, records, planned.table).summary()
+
+
+def test_runs_without_a_test_part_have_not_diverged(planned, tmp_path):
+    """Trials of a search: they are left out, and of them alone there is no table."""
+    cells = planned.cells()
+    finish(cells[1:])
+    write_run(cells[0], 0.5)
+    untested = {"accuracy": None, "best_accuracy": 0.7}
+    files.write_json(cells[0].path / RESULT, untested)
+    summary = collect(planned.root).summary()
+    assert not any(row["diverged"] for row in summary["rows"])
+    assert "Left out: 1 run without a test accuracy, such as trials of `lsg tune`." in summary["notes"]
+    for cell in cells[1:]:
+        files.write_json(cell.path / RESULT, untested)
+    with pytest.raises(ConfigError, match="found only runs without a test accuracy"):
+        collect(planned.root)
+    files.write_json(cells[1].path / RESULT, record(None))
+    assert [row["diverged"] for row in collect(planned.root).summary()["rows"]] == [[cells[1].config.seed]]
+
+
+def test_without_a_plan_the_order_is_the_papers(planned):
+    finish(planned.cells())
+    summary = collect(planned.root).summary()
+    assert [row["method"] for row in summary["rows"]] == ["none", "trainable-decay", "lsg"]
+    assert [row["verdict"] == "baseline" for row in summary["rows"]] == [True, False, False]
+    assert summary["missing"] == []
+
+
+def test_without_a_plan_width_1_is_the_baseline_and_numbers_rise(tmp_path):
+    cells = plan(tmp_path, *({"method": "none", "width": w} for w in (10.0, 0.5, 1.0, 2.5)), {"method": "lsg"}).cells()
+    finish(cells)
+    labels = [row["label"] for row in collect(tmp_path).summary()["rows"]]
+    assert labels == ["none, width 1", "none, width 0.5", "none, width 2.5", "none, width 10", "lsg"]
+
+
+def test_what_is_missing(planned):
+    planned.save()
+    cells = planned.cells()
+    write_run(cells[0], 0.5)
+    write_run(cells[1], epochs=2)  # stopped
+    write_run(cells[2], None)  # diverged
+    with RunDir(cells[3].path):
+        summary = collect(planned.root).summary()
+    states = {(one["row"], one["seed"]): one["state"] for one in summary["missing"]}
+    assert states == {
+        ("lsg", 0): "stopped after 2 of 3 epochs",
+        ("trainable-decay", 1): "running",
+        ("lsg", 1): "not started",
+        ("none", 1): "not started",
+    }
+    assert [one["run"] for one in summary["missing"]] == [str(cells[i].path) for i in (3, 1, 4, 5)]
+    assert [(row["n"], row["diverged"], row["missing"]) for row in summary["rows"]] == [
+        (1, [], [1]),
+        (0, [], [0, 1]),
+        (0, [0], [1]),
+    ]
+
+
+def test_a_plan_of_which_nothing_has_begun(planned):
+    planned.save()
+    summary = collect(planned.root).summary()
+    assert len(summary["missing"]) == 6
+    assert all(row["n"] == 0 for row in summary["rows"])
+
+
+def test_without_a_plan_every_row_should_have_every_seed(planned):
+    cells = planned.cells()
+    for cell in cells[:4]:
+        write_run(cell, 0.5)
+    lsg, none = sorted(collect(planned.root).summary()["missing"], key=lambda one: one["row"])
+    assert (lsg["row"], lsg["seed"], lsg["state"]) == ("lsg", 1, "not started")
+    assert (none["row"], none["run"]) == ("none", str(cells[5].path))
+
+
+def test_other_seeds_and_rows_are_taken_along(planned, tmp_path):
+    planned.save()
+    finish(planned.cells())
+    extra = Cell(0, tiny.config(method="lsg", seed=7), planned.root / "method=lsg" / "s7")
+    other = Cell(0, tiny.config(method="none", width=5.0, seed=0), planned.root / "by-hand")
+    write_run(extra, 0.9)
+    write_run(other, 0.2)
+    summary = collect(planned.root).summary()
+    assert [row["label"] for row in summary["rows"]] == ["trainable-decay", "lsg", "none, width 1", "none, width 5"]
+    assert [row["seeds"] for row in summary["rows"]] == [[0, 1], [0, 1, 7], [0, 1], [0]]
+    assert summary["missing"] == []
+
+
+def test_of_two_runs_with_the_same_settings_one_counts(planned):
+    first, again = planned.cells()[0], planned.cells()[0]
+    write_run(first, epochs=1)
+    again = Cell(0, again.config, planned.root / "zz")
+    write_run(again, 0.6)
+    summary = collect(planned.root).summary()
+    assert summary["rows"][0]["accuracies"] == [0.6]
+    assert f"{again.path} is used, {first.path} ignored." in summary["notes"][-1]
+
+
+def test_a_run_alone(tmp_path):
+    cell = Cell(0, tiny.config(), tmp_path / "run")
+    write_run(cell, 0.6)
+    assert collect(cell.path).summary()["rows"][0]["accuracies"] == [0.6]
+
+
+def test_a_run_that_cannot_be_read_is_left_out_and_told(planned):
+    finish(planned.cells())
+    (planned.root / "bad").mkdir()
+    (planned.root / "bad" / "config.json").write_text("{")
+    (planned.root / "bad" / "metrics.jsonl").touch()
+    (planned.root / "web").mkdir()
+    (planned.root / "web" / "config.json").write_text('{"settings": {}}')  # of another program
+    summary = collect(planned.root).summary()
+    assert sum(row["n"] for row in summary["rows"]) == 6
+    assert any("bad/config.json" in note for note in summary["notes"])
+    assert not any("web" in note for note in summary["notes"])
+
+
+def test_other_data_under_the_same_settings_are_rows_of_their_own(tmp_path):
+    """Each with a baseline on the same data; a run from before digests were recorded belongs to the data of its folder."""
+    accuracies = {("none", "A"): (0.5, 0.6), ("lsg", "A"): (0.7, 0.9), ("none", "B"): (0.1, 0.2), ("lsg", "B"): (0.1, 0.1)}
+    for (method, data), found in accuracies.items():
+        for seed, accuracy in enumerate(found):
+            config = tiny.config(method=method, seed=seed, data_dir=data)
+            digest = None if (method, data, seed) == ("none", "A", 1) else f"digest of {data}"
+            write_run(Cell(0, config, tmp_path / f"{method}{data}{seed}"), accuracy, data_digest=digest)
+    summary = collect(tmp_path).summary()
+    assert [row["label"] for row in summary["rows"]] == ["none, data A", "lsg, data A", "none, data B", "lsg, data B"]
+    assert [row["accuracies"] for row in summary["rows"]] == [[0.5, 0.6], [0.7, 0.9], [0.1, 0.2], [0.1, 0.1]]
+    assert [row["difference"] for row in summary["rows"]] == [None, pytest.approx(0.25), None, pytest.approx(-0.05)]
+    assert "different data" in summary["notes"][-1]
+    assert summary["missing"] == []
+
+
+def test_data_that_changed_in_their_folder(tmp_path):
+    for name, digest in (("a", "1" * 24), ("b", "2" * 24)):
+        write_run(Cell(0, tiny.config(data_dir="D"), tmp_path / name), 0.5, data_digest=digest)
+    labels = [row["label"] for row in collect(tmp_path).summary()["rows"]]
+    assert labels == ["lsg, data D (11111111)", "lsg, data D (22222222)"]
+
+
+def test_the_same_data_in_two_folders(planned):
+    """As on the nodes of a cluster; the plan's rows stay what they are."""
+    planned.save()
+    for cell in planned.cells():
+        write_run(cell, 0.5, data_digest="one", data_dir=f"node{cell.config.seed}")
+    summary = collect(planned.root).summary()
+    assert [row["label"] for row in summary["rows"]] == ["trainable-decay", "lsg", "none"]
+    assert [row["n"] for row in summary["rows"]] == [2, 2, 2]
+
+
+def test_a_planned_ablation_with_other_data_beside_it(planned):
+    planned.save()
+    for cell in planned.cells()[:-1]:
+        write_run(cell, 0.5, data_digest="one", data_dir="A")
+    extra = planned.cells()[0]
+    write_run(Cell(0, extra.config, planned.root / "extra"), 0.9, data_digest="two", data_dir="B")
+    summary = collect(planned.root).summary()
+    labels = ["trainable-decay, data A", "lsg, data A", "none, data A", "trainable-decay, data B"]
+    assert [row["label"] for row in summary["rows"]] == labels
+    assert [(one["row"], one["seed"]) for one in summary["missing"]] == [("none, data A", 1)]
+
+
+@pytest.mark.parametrize("name", ["absent", "."])
+def test_no_runs(tmp_path, name):
+    with pytest.raises(ConfigError, match="found no run, expected"):
+        collect(tmp_path / name)
+
+
+def test_different_precision_under_the_same_settings_is_told(planned):
+    for number, cell in enumerate(planned.cells()):
+        write_run(cell, 0.5, used="bf16" if number % 2 else "fp32")
+    assert any("3 in bf16, 3 in fp32" in note for note in collect(planned.root).summary()["notes"])
+
+
+def test_the_split_that_chose_is_told(planned):
+    cells = planned.cells()
+    for chosen, words in (
+        ("val", "best epoch on the validation split"),
+        ("test", "on the test set itself, which is optimistic"),
+    ):
+        found = Collection(cells, [record(0.5, chosen_on=chosen)] * len(cells), None)
+        assert any(words in note for note in found.summary()["notes"])
+
+
+def test_the_digest_of_data_follows_their_content():
+    """Not their names alone, as the digest does that a resumed run compares."""
+    one, same, other = tiny.bundle(), tiny.bundle(), tiny.bundle()
+    other.test.x[0, 0, 0, 0, 0] += 1
+    assert one.content_digest() == same.content_digest() != other.content_digest()
+    assert one.digest() == other.digest()

@@ -1,0 +1,133 @@
+"""What --print-commands prints must make the very cells that `lsg ablate` makes."""
+
+import shlex
+import subprocess
+
+import pytest
+from typer.testing import CliRunner
+
+from lsgcli import registry
+from lsgcli.cli.app import app
+from lsgcli.config.resolve import resolve
+from lsgcli.config.run import FIELDS, base_type
+from lsgcli.runs import run
+from lsgcli.sweeps.cells import command, is_plain
+from lsgcli.sweeps.plan import Cell
+from tests.unit.sweeps.helpers import plan, write_run
+
+
+@pytest.fixture
+def understood(monkeypatch, tmp_path):
+    """How `lsg` understands the words of a command: (settings, directory, whether it goes on)."""
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def train(config, path, emit, stop, *, force, resume, group):
+        seen.append((config, path, resume))
+        return {"checkpoint": "x"}
+
+    monkeypatch.setattr(run, "train", train)
+
+    def understand(words):
+        assert words[0] == "lsg"
+        result = CliRunner().invoke(app, words[1:])
+        assert result.exit_code == 0, result.output
+        return seen[-1]
+
+    return understand
+
+
+CHANGES = (
+    {},
+    {"lr": 1e-05, "T": 7, "augment": "rotate", "deterministic": True, "val_fraction": 0.0},
+    {"decay": 0.1 + 0.2, "clip_grad": 1.0, "width_multiplier": 1 / 3, "workers": 0, "threads": 1, "backend": "reference"},
+    {"cache_dir": "$HOME/~a*b", "split": "first"},
+    {"recipe": "clif", "lr": 0.02, "mixup": 0.5},
+)
+FOLDER = {"data_dir": '/mnt/my data/it\'s "here"', "sensor": "64x48", "skip_bad": True}
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+@pytest.mark.parametrize("dataset", ["digits-dvs", "cifar10", "event-folder"])
+def test_commands_are_understood_as_the_cells(understood, changes, dataset):
+    cells = plan("some where", {"method": "none", "width": 2.5}, {"method": "lsg"}).cells()
+    more = FOLDER if dataset == "event-folder" else {}
+    config = resolve({"dataset": dataset, **more, **changes}, environment={})
+    for cell in cells:
+        wanted = config.replace(method=cell.config.method, seed=cell.config.seed)
+        words = command(Cell(cell.row, wanted, cell.path), environment={})
+        assert shlex.split(shlex.join(words)) == words
+        assert understood(words) == (wanted, cell.path, False)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"recipe": "asgl", "method": "none"},
+        {"recipe": "qkformer", "neuron": "clif"},
+        {"recipe": "qkformer", "schedule": "step"},
+        {"recipe": "clif", "loss": "ce"},
+        {"recipe": "ds-atgo", "dataset": "cifar10", "arch": "resnet19", "method": "lsg"},
+        {"recipe": "qkformer", "dataset": "cifar10", "loss": "mse"},
+    ],
+)
+def test_commands_omit_values_of_the_recipe_that_have_no_effect(understood, given):
+    config = resolve({"dataset": "digits-dvs", **given}, environment={})
+    words = command(Cell(0, config, plan("abl", {}).cells()[0].path), environment={})
+    assert understood(words)[0] == config
+
+
+def test_commands_say_only_what_the_preset_does_not():
+    config = resolve({"dataset": "digits-dvs", "method": "none", "epochs": 3, "seed": 4}, environment={})
+    words = command(Cell(0, config, plan("abl", {}).root / "x"), environment={})
+    assert shlex.join(words) == "lsg train --dataset digits-dvs --method none --epochs 3 --seed 4 --out abl/x"
+
+
+def test_commands_outdo_the_environment(understood, monkeypatch):
+    config = resolve({"dataset": "digits-dvs", "epochs": 12}, environment={})
+    assert (config.epochs, config.deterministic) == (12, False)  # as the preset and the default have it
+    monkeypatch.setenv("LSG_EPOCHS", "1")
+    monkeypatch.setenv("LSG_DETERMINISTIC", "yes")
+    cell = Cell(0, config, plan("abl", {}).cells()[0].path)
+    assert understood(command(cell))[0] == config
+
+
+def test_every_setting_can_be_said():
+    """A setting without an option, or of a type that has none, would be lost on the way."""
+    unsaid = resolve({"dataset": "digits-dvs"}, environment={})
+    other = {int: 3, float: 0.625, str: "other"}
+    special = {"augment": "flip", "sensor": "9x9", "depth": 21, "weight_bits": 4}
+    for name, field in FIELDS.items():
+        kind = field.metadata["kind"]
+        named = registry.names(kind) if kind else field.metadata["choices"]
+        default = getattr(unsaid, name)
+        different = not default if base_type(name) is bool else other[base_type(name)]
+        value = special.get(name) or next((one for one in named if one != default), different)
+        words = command(Cell(0, unsaid.replace(**{name: value}), plan("abl", {}).cells()[0].path), environment={})
+        assert any(word.removeprefix("--no-").lstrip("-").replace("-", "_") == name for word in words)
+
+
+def test_the_command_of_a_stopped_run_continues_it(understood, tmp_path):
+    (cell,) = plan(tmp_path / "abl", {"method": "none"}, seeds=(2,)).cells()
+    words = command(cell, ("-q",), environment={})
+    write_run(cell)
+    assert command(cell, ("-q",), environment={}) == words
+    assert understood(words) == (cell.config, cell.path, True)
+
+
+def through_xargs(line):
+    """The words that `xargs -I{} sh -c '{}'` ends up with."""
+    show = 'sh -c \'printf "%s\\n" "$@"\' sh '
+    done = subprocess.run(["xargs", "-I{}", "sh", "-c", show + "{}"], input=line + "\n", capture_output=True, text=True)
+    return done.stdout.splitlines()
+
+
+def test_plain_lines_pass_through_xargs():
+    words = ["lsg", "train", "--out", "plain/path-1.5_x=y,z+w@a:b%c", "--lr", "1e-05"]
+    assert is_plain(words)
+    assert through_xargs(shlex.join(words)) == words
+
+
+@pytest.mark.parametrize("value", ["a b", "it's", 'say "x"', "a\\b", "$HOME", "a;b", "a*b", "~x", "#x", "a&b", "(a)", ""])
+def test_others_are_told_apart(value):
+    assert not is_plain(["lsg", "train", "--out", value])

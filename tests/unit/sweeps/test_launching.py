@@ -1,0 +1,464 @@
+"""Jobs are submitted once, followed, and repeated if they were lost, whatever the launcher."""
+
+import dataclasses
+import json
+import logging
+import os
+import platform
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from lsgcli.errors import ConfigError, DataError, LsgError, Stopped, StorageError
+from lsgcli.store.rundir import LOCK, RESULT
+from lsgcli.sweeps import launching
+from lsgcli.sweeps.jobs import ATTEMPT, Attempt, Job, file_of, state
+from lsgcli.sweeps.launchers.base import Launcher, make
+from lsgcli.sweeps.launchers.local import Local
+from lsgcli.sweeps.launchers.slurm import minutes
+from lsgcli.sweeps.launching import Launch, job_of
+from lsgcli.system import files
+from lsgcli.training.signals import StopRequest
+from tests.unit.sweeps.helpers import plan, record, write_run
+
+
+class Cluster(Launcher):
+    """A scheduler: ``happens`` decides what becomes of a job when it is submitted: None lets it run on."""
+
+    pause = 0.0
+
+    def __init__(self, happens, lasting=True, room=100):
+        self.happens, self.lasting, self.room = happens, lasting, room
+        self.submitted, self.living, self.cancelled, self.revoked = [], set(), [], set()
+
+    def submit(self, jobs):
+        for job in jobs[: self.room]:
+            self.submitted.append(job.name)
+            if self.happens(job) is None:
+                self.living.add(job.name)
+        return {job.name: str(len(self.submitted)) for job in jobs[: self.room]}
+
+    def alive(self, ids):
+        return self.living & ids.keys()
+
+    def cancelled_elsewhere(self, ids):
+        return self.revoked
+
+    def cancel(self, ids):
+        self.cancelled += ids
+        self.living -= ids.keys()
+
+
+def finish(job):
+    job.run.mkdir(parents=True)
+    files.write_json(job.run / RESULT, record(0.5))
+    return True
+
+
+def fail(job, status=3, message="error: frames.npz: damaged\n  Prepare the data again.\n"):
+    job.file(".log").write_text("epoch 1\n" + message)
+    files.write_json(job.file(".json"), {"status": status})
+    return True
+
+
+@pytest.fixture
+def planned(tmp_path):
+    return plan(tmp_path / "abl", {"method": "none"}, {"method": "lsg"})
+
+
+NAMES = ["method=none-s0", "method=lsg-s0", "method=none-s1", "method=lsg-s1"]
+
+
+def follow(planned, cluster, show=lambda states: None, stop=None):
+    return Launch(planned, "cluster", cluster).follow(show, stop or StopRequest())
+
+
+@pytest.mark.parametrize("room", [100, 1])
+def test_each_job_is_submitted_once(planned, room):
+    cluster = Cluster(finish, room=room)
+    assert follow(planned, cluster) == [record(0.5)] * 4
+    assert cluster.submitted == NAMES
+
+
+def test_jobs_of_an_earlier_command_are_followed(planned):
+    first, stop = Cluster(lambda job: None), StopRequest("SIGINT")
+    with pytest.raises(Stopped, match="after 0 of 4 runs; the other jobs continue"):
+        follow(planned, first, stop=stop)
+    assert json.loads((planned.root / "jobs.json").read_text())["cluster"]["ids"].keys() == set(NAMES)
+    second = Cluster(lambda job: None)
+    second.living = set(NAMES)
+
+    def show(states):
+        assert all(one.kind == "waiting" for one in states.values())
+        for cell in planned.cells():
+            finish(job_of(cell))
+        show.called = True
+
+    show.called = False
+    assert follow(planned, second, lambda states: show.called or show(states)) == [record(0.5)] * 4
+    assert second.submitted == []
+
+
+def test_a_lost_job_is_submitted_again(planned):
+    lost = iter([True, True])
+    cluster = Cluster(lambda job: next(lost, None) or finish(job))
+    assert len(follow(planned, cluster)) == 4
+    assert sorted(cluster.submitted) == sorted([*NAMES, *NAMES[:2]])
+
+
+def test_a_job_that_never_completes_an_epoch_fails(planned):
+    def killed(job):
+        return fail(job, status=-9) if job.name == NAMES[1] else finish(job)
+
+    cluster = Cluster(killed)
+    with pytest.raises(LsgError, match=r"1 of 4 runs failed:\n  method=lsg-s0: interrupted 5 times .* exit status -9"):
+        follow(planned, cluster)
+    assert cluster.submitted.count(NAMES[1]) == launching.ATTEMPTS
+
+
+def test_restarts_by_the_scheduler_count(planned):
+    def requeued(job):
+        if job.name == NAMES[1]:
+            for _ in range(launching.ATTEMPTS):
+                attempt = Attempt(job)
+                attempt._train = lambda: 75
+                attempt.run()
+            assert not attempt.may_repeat
+            return True
+        return finish(job)
+
+    cluster = Cluster(requeued)
+    with pytest.raises(LsgError, match=r"method=lsg-s0: interrupted 5 times .* exit status 75"):
+        follow(planned, cluster)
+    assert cluster.submitted.count(NAMES[1]) == 1
+    again = Cluster(finish)
+    assert len(follow(planned, again)) == 4
+    assert again.submitted == [NAMES[1]]
+
+
+def test_an_attempt_after_an_epoch_counts_from_one(job):
+    counts = []
+    job.run.mkdir(parents=True)
+    for number in range(4):
+        if number == 2:
+            files.append_json_line(job.run / "metrics.jsonl", {"epoch": 0})
+        attempt = Attempt(job)
+        attempt._train = lambda: 75
+        attempt.run()
+        counts.append(attempt.count)
+    assert counts == [1, 2, 1, 2]
+
+
+def test_a_job_that_somebody_cancels_stays_cancelled(planned):
+    cluster = Cluster(lambda job: None if job.name == NAMES[2] else finish(job))
+
+    def show(states):
+        if states[NAMES[2]].kind == "waiting":
+            cluster.living.clear()
+            cluster.revoked = {NAMES[2]}
+
+    with pytest.raises(Stopped, match=r"method=none-s1: cluster says that job 4 was cancelled"):
+        follow(planned, cluster, show)
+    assert cluster.submitted.count(NAMES[2]) == 1
+    again = Cluster(finish)
+    again.revoked = {NAMES[2]}  # until it is asked for
+    assert len(follow(planned, again)) == 4
+
+
+def test_a_job_that_completes_epochs_is_repeated_as_often_as_it_takes(planned):
+    count = iter(range(1, 10))
+
+    def killed(job):
+        if job.name != NAMES[0] or (epochs := next(count)) == 8:
+            return finish(job) if job.name != NAMES[0] else files.write_json(job.run / RESULT, record(0.5)) or True
+        if epochs == 1:
+            write_run(planned.cells()[0])
+        files.append_json_line(job.run / "metrics.jsonl", {"epoch": epochs, "val_accuracy": 0.5})
+        return True
+
+    cluster = Cluster(killed)
+    assert len(follow(planned, cluster)) == 4
+    assert cluster.submitted.count(NAMES[0]) == 8
+
+
+def test_a_failure_has_the_message_and_status_of_its_log(planned):
+    cluster = Cluster(lambda job: fail(job) if "none" in job.name else finish(job))
+    with pytest.raises(DataError) as caught:
+        follow(planned, cluster)
+    assert "2 of 4 runs failed:\n  method=none-s0: frames.npz: damaged (see " in caught.value.message
+    again = Cluster(finish)
+    assert len(follow(planned, again)) == 4
+    assert again.submitted == [NAMES[0], NAMES[2]]
+
+
+def test_a_failure_has_the_message_of_the_latest_attempt(planned):
+    cell = planned.cells()[0]
+    job = job_of(cell)
+    files.make_folder(job.file(".log").parent)
+    fail(job)
+    with open(job.file(".log"), "a") as log:
+        log.write(f"{ATTEMPT}now on host: lsg train\nTraceback (most recent call last):\nKeyError: 'x'\n")
+    assert state(cell).message == "KeyError: 'x'"
+
+
+@pytest.mark.parametrize("name", ["", ".log", ".json", ".lock"])
+def test_an_attempt_writes_nothing_through_a_link(planned, tmp_path, name):
+    """``jobs`` itself, or a file in it."""
+    job = job_of(planned.cells()[0])
+    link = job.file(name) if name else job.file(".log").parent
+    link.parent.mkdir(parents=True)
+    (tmp_path / "away").mkdir()
+    link.symlink_to(tmp_path / "away" / ("target" if name else ""))
+    with pytest.raises(StorageError, match=f"{link.name}: found a symbolic link"):
+        Attempt(job).run()
+    assert not any((tmp_path / "away").iterdir())
+
+
+def test_cancelling_an_attempt_that_has_just_ended(planned):
+    job = job_of(planned.cells()[0])
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    files.make_folder(job.file(".json").parent)
+    files.write_json(job.file(".json"), {"host": platform.node(), "pid": ended.pid, "status": None})
+    with files.locked(job.file(".lock"), ""):
+        Local(job.file(".lock").parent, {}).cancel({job.name: f"{platform.node()}:{ended.pid}"})
+
+
+def test_cancelling_ends_jobs_and_those_who_follow_them(planned):
+    cluster = Cluster(lambda job: None)
+
+    def show(states):
+        assert Launch(planned, "cluster", cluster).cancel() == 4
+
+    with pytest.raises(Stopped, match="cancelled by another command"):
+        follow(planned, cluster, show)
+    assert sorted(cluster.cancelled) == sorted(NAMES)
+    assert sorted(cluster.submitted) == sorted(NAMES)
+    assert len(follow(planned, Cluster(finish))) == 4
+
+
+def test_jobs_that_do_not_last_end_with_the_command(planned):
+    cluster = Cluster(lambda job: None, lasting=False, room=2)
+    with pytest.raises(Stopped, match="stopped by SIGTERM after 0 of 4 runs"):
+        follow(planned, cluster, stop=StopRequest("SIGTERM"))
+    assert sorted(cluster.cancelled) == sorted(NAMES[:2])
+
+
+def test_states_come_from_files(planned):
+    cell = planned.cells()[0]
+    assert state(cell).text == "not started"
+    assert state(cell, alive=True).text == "waiting"
+    assert dataclasses.replace(state(cell, alive=True), message="Resources").text == "waiting (Resources)"
+    job = job_of(cell)
+    job.file(".log").parent.mkdir(parents=True)
+    write_run(cell, epochs=2)
+    assert state(cell).text == "stopped after 2 of 3 epochs"
+    assert state(cell, alive=True).text == "waiting after 2 of 3 epochs"
+    files.write_json(job.file(".json"), {"status": None})
+    assert state(cell, alive=True).text == "running: 2 of 3 epochs, accuracy 0.5000"
+    with files.locked(cell.path / LOCK, "busy"):
+        assert state(cell).kind == "running"
+    fail(job)
+    assert state(cell).text == "failed: frames.npz: damaged"
+    for status in (75, 6, -15, 137):
+        files.write_json(job.file(".json"), {"status": status})
+        assert state(cell).kind == "stopped"
+    files.write_json(cell.path / RESULT, record(0.25))
+    assert state(cell, alive=True).text == "done, accuracy 0.2500"
+    files.write_json(cell.path / RESULT, record(None))
+    assert state(cell).text == "diverged: loss nan"
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A job whose command fails at once."""
+    return Job(("lsg", "train", "--epochs", "none"), str(tmp_path / "abl/method=lsg/s0"), str(tmp_path))
+
+
+def test_an_attempt_writes_log_and_status(job, monkeypatch):
+    monkeypatch.setenv("LSG_T", "nonsense")  # of this machine, not of the ablation
+    assert Attempt(job).run() == 2
+    stored = json.loads(file_of(job.run, ".json").read_text())
+    assert stored["status"] == 2
+    text = job.file(".log").read_text()
+    assert "lsg train --epochs none" in text
+    assert "LSG_T" not in text
+
+
+def test_a_finished_cell_is_not_run(job):
+    finish(job)
+    assert Attempt(job).run() == 0
+    assert not job.file(".log").exists()
+
+
+def test_only_one_attempt_runs_at_a_time(job):
+    job.file(".lock").parent.mkdir(parents=True)
+    with files.locked(job.file(".lock"), "busy"):
+        assert Attempt(job).run() == 6
+    assert not job.file(".log").exists()
+
+
+def test_an_attempt_waits_for_the_process_of_a_killed_one(job):
+    job.run.mkdir(parents=True)
+    statuses = []
+    with files.locked(job.run / LOCK, "busy"):
+        thread = threading.Thread(target=lambda: statuses.append(Attempt(job).run()))
+        thread.start()
+        time.sleep(0.3)
+        files.write_json(job.run / RESULT, record(0.5))
+        assert not job.file(".log").exists()
+    thread.join(timeout=10)
+    assert statuses == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("30", 30), ("30:00", 30), ("0:30", 1), ("4:00:00", 240), ("1-12", 2160), ("1-1:30", 1530), ("1-0:0:1", 1441)],
+)
+def test_time_limits(text, expected):
+    assert minutes(text) == expected
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """A folder of commands of SLURM that report no jobs, and write their arguments to ``log``."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("sbatch", "squeue", "scancel", "srun", "scontrol"):
+        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {folder}/log\n')
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+SBATCH = """#!/bin/sh
+n=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+[ "$n" -lt {most} ] || { echo "sbatch: error: {message}" >&2; exit 1; }
+echo "Submitted batch job 7"
+"""
+
+
+@pytest.mark.parametrize(
+    "message", ["Invalid job array specification", "Job violates accounting/QOS policy (job submit limit)"]
+)
+def test_slurm_gets_as_many_jobs_as_it_takes(commands, tmp_path, message):
+    pytest.importorskip("submitit")
+    (commands / "sbatch").write_text(SBATCH.replace("{most}", "3").replace("{message}", message))
+    launcher = make("slurm", "", tmp_path)
+    jobs = [Job(("lsg", "train"), str(tmp_path / f"abl/method={number}/s0"), str(tmp_path)) for number in range(10)]
+    submitted = {}
+    for expected in ([0, 1], [2, 3], [4, 5]):  # of 10, 5, 2; 4, 2; 4, 2
+        ids = launcher.submit(jobs[len(submitted) :])
+        assert list(ids) == [f"method={number}-s0" for number in expected]
+        submitted |= ids
+    (commands / "sbatch").write_text(SBATCH.replace("{most}", "0").replace("{message}", message))
+    with pytest.raises(ConfigError, match="sbatch failed"):
+        launcher.submit(jobs)
+    (commands / "squeue").write_text("#!/bin/sh\necho '7_0|RUNNING|None'\n")
+    assert launcher.alive({"method=0-s0": "7_0"}) == {"method=0-s0"}
+    assert launcher.submit(jobs) == {}  # until a job has ended
+
+
+def test_slurm_without_room_is_not_asked(commands, tmp_path, caplog, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setattr(logging.getLogger("lsg"), "propagate", True)
+    (commands / "scontrol").write_text("#!/bin/sh\necho 'MaxJobCount             = 2'\n")
+    (commands / "squeue").write_text("#!/bin/sh\necho '1|RUNNING|None'\n")
+    launcher = make("slurm", "", tmp_path)
+    assert launcher.submit([Job(("lsg", "train"), str(tmp_path / "abl/method=1/s0"), str(tmp_path))]) == {}
+    assert "sbatch" not in (commands / "log").read_text() if (commands / "log").exists() else True
+    assert [record.message for record in caplog.records] == [
+        "SLURM takes no more jobs now; lsg tries again every 30 s: its queue is full"
+    ]
+
+
+def test_slurm_says_why_jobs_wait_and_which_were_cancelled(commands, tmp_path):
+    pytest.importorskip("submitit")
+    launcher, ids = make("slurm", "", tmp_path), {"a": "7_0", "b": "7_1", "c": "7_2", "d": "7_3"}
+    lines = "7_0|RUNNING|None\n7_1|PENDING|Resources\n7_2|CANCELLED|None\n7_3|COMPLETED|None"
+    (commands / "squeue").write_text(f"#!/bin/sh\necho '{lines}'\n")
+    assert launcher.alive(ids) == {"a", "b"}
+    assert launcher.reasons(ids) == {"b": "Resources"}
+    assert launcher.cancelled_elsewhere(ids) == {"c"}
+    (commands / "squeue").write_text("#!/bin/sh\necho '7_0|RUNNING|None'\n")
+    assert launcher.alive(ids) == {"a"}
+    assert launcher.cancelled_elsewhere(ids) == {"b"}
+
+
+def test_a_controller_that_is_away_is_no_wrong_option(commands, tmp_path):
+    pytest.importorskip("submitit")
+    launcher, ids = make("slurm", "", tmp_path), {"a": "7_0"}
+    away = "#!/bin/sh\necho 'error: Unable to contact slurm controller (connect failure)' >&2\nexit 1\n"
+    for name in ("squeue", "sbatch"):
+        (commands / name).write_text(away)
+    assert launcher.alive(ids) == {"a"}
+    assert launcher.submit([Job(("lsg", "train"), str(tmp_path / "abl/method=1/s0"), str(tmp_path))]) == {}
+    with pytest.raises(LsgError, match="squeue failed: error: Unable to contact") as caught:
+        make("slurm", "", tmp_path)
+    assert caught.value.exit_code == 1
+
+
+def test_ray_at_a_wrong_address_is_noticed_at_once(tmp_path):
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    begin = time.monotonic()
+    with pytest.raises(ConfigError, match=f"'127.0.0.1:{port}', where no cluster answers: .*refused"):
+        make("ray", f"address=127.0.0.1:{port}", tmp_path)
+    assert time.monotonic() - begin < 60
+
+
+def test_ray_of_another_version_is_one_message(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def init(*arguments, **named):
+        raise RuntimeError(
+            "Version mismatch: The cluster was started with:\n    Ray: 1.0\nThis process was started with:\n    Ray: 2.0\n"
+        )
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ConfigError, match=r"Version mismatch: The cluster was started with: Ray: 1\.0 This process") as caught:
+        make("ray", "address=auto", tmp_path)
+    assert "Install the versions" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("slurm", "gpu", "--slurm: found 'gpu', expected KEY=VALUE"),
+        ("slurm", "partitions=gpu", "--slurm: unknown option 'partitions': did you mean partition?"),
+        ("slurm", "time=4h", "--slurm time: found '4h', expected minutes or a time such as 4:00:00"),
+        ("slurm", "time=0", "expected at least one minute"),
+        ("slurm", "time=1", "--slurm time: found 60 s, expected more than grace, the 90 s"),
+        ("slurm", "time=10,grace=600", "--slurm time: found 600 s, expected more than grace"),
+        ("slurm", "parallel=0", "expected a whole number, at least 1"),
+        ("ray", "num_gpus=-1", "--ray num_gpus: found '-1', expected a number, at least 0"),
+        ("ray", "address=", "expected a value"),
+        ("local", "jobs=1,devices=0,1", "--jobs: found 1, expected at least 2"),
+        ("local", "devices=x", "--devices: found 'x'"),
+        ("locals", "", "unknown launcher 'locals': did you mean local?"),
+    ],
+)
+def test_options_are_checked(name, text, message, tmp_path, commands):
+    with pytest.raises(ConfigError) as caught:
+        make(name, text, tmp_path)
+    assert message in str(caught.value)
+
+
+def test_a_missing_package_has_an_install_hint(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError) as caught:
+        make("slurm", "", tmp_path)
+    assert "submitit cannot be imported" in str(caught.value)
+    assert "lsgcli[slurm]" in str(caught.value)
+
+
+def test_local_jobs_share_cores_and_devices(monkeypatch, tmp_path):
+    monkeypatch.setattr("lsgcli.system.cpus.usable", lambda variables: (8, "CPU affinity"))
+    launcher = make("local", "jobs=4,devices=0,3", tmp_path)
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in launcher.environments] == ["0", "3", "0", "3"]
+    assert {one["OMP_NUM_THREADS"] for one in launcher.environments} == {"2"}

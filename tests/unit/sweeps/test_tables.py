@@ -1,0 +1,117 @@
+"""The table in its formats."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lsgcli.report.tables import FORMATS
+from lsgcli.sweeps.collect import Collection
+from lsgcli.sweeps.plan import Cell
+from tests import tiny
+from tests.unit.sweeps.helpers import record
+
+
+def summary(*rows, **settings):
+    """Of (settings, accuracies); an accuracy of "missing" is a run that has not finished."""
+    cells, records = [], []
+    for number, (own, accuracies) in enumerate(rows):
+        for seed, accuracy in enumerate(accuracies):
+            cells.append(Cell(number, tiny.config(**{**settings, **own}, seed=seed), Path(f"abl/row{number}/s{seed}")))
+            records.append(None if accuracy == "missing" else record(accuracy, last=0.25, best=0.875))
+    return Collection(cells, records, None).summary()
+
+
+TWO = (({"method": "none"}, [0.5125, 0.625]), ({"method": "lsg"}, [0.75, 0.875]))
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS))
+def test_formats_carry_every_seed_and_the_conclusion(form):
+    text = FORMATS[form](summary(*TWO))
+    numbers = ("0.5125", "0.625", "0.75", "0.875") if form in ("json", "csv") else ("51.25", "62.50", "75.00", "87.50")
+    assert all(number in text for number in numbers)
+    assert "within noise: the interval includes 0" in text or "by more than noise" in text
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS))
+def test_formats_tell_what_has_diverged_or_is_missing(form):
+    text = FORMATS[form](summary(({"method": "none"}, [0.5, "missing"]), ({"method": "lsg"}, [None, "missing"])))
+    for word in ("diverged", "missing"):
+        assert word in text
+    if form != "csv":
+        assert "abl/row1/s1" in text
+
+
+def test_table_in_a_narrow_terminal(monkeypatch):
+    """Each row is a block, and no line is longer than the terminal, except for sentences, which wrap as any text."""
+    monkeypatch.setenv("COLUMNS", "60")
+    table = FORMATS["table"](summary(*TWO)).split("\n\n")[0].splitlines()
+    assert max(map(len, table)) <= 60
+    assert table[0] == "none"
+    assert "  accuracy %: 56.88 +- 7.95" in table
+    assert "  verdict: baseline" in table
+    monkeypatch.setenv("COLUMNS", "300")
+    assert FORMATS["table"](summary(*TWO)).splitlines()[1].startswith("------")
+
+
+def test_markdown_has_as_many_cells_in_every_line():
+    lines = [line for line in FORMATS["markdown"](summary(*TWO)).splitlines() if line.startswith("|")]
+    assert len(lines) == 4
+    assert {line.count("|") for line in lines} == {lines[0].count("|")}
+    assert set(lines[1]) == set("| -")
+
+
+def test_csv_is_read_back():
+    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](summary(*TWO, ({"method": "lsg", "lr": 0.3}, [0.5, None]))))))
+    assert [(row["method"], row["lr"]) for row in rows] == [("none", "0.05"), ("lsg", "0.05"), ("lsg", "0.3")]
+    assert [float(x) for x in rows[1]["accuracies"].split()] == [0.75, 0.875]
+    assert float(rows[1]["mean"]) == 0.8125
+    assert rows[0]["difference"] == ""
+    assert rows[2]["diverged"] == "1"
+
+
+def test_json_keeps_its_fields():
+    (row, *_), told = (json.loads(FORMATS["json"](summary(*TWO)))[key] for key in ("rows", "schema"))
+    assert told == "lsg.ablation/1"
+    contract = {"method", "width", "T", "mean", "std", "n", "accuracies", "last", "paper", "difference", "interval"}
+    assert contract <= row.keys()
+
+
+def test_latex_is_a_tabular_of_escaped_cells():
+    text = FORMATS["latex"](summary(*TWO))
+    columns = re.search(r"\\begin\{tabular\}\{(l+)\}", text)[1]
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"):
+        assert text.count(rule) == 1
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 3
+    for row in rows:
+        assert len(re.findall(r"(?<!\\)&", row)) == len(columns) - 1
+        assert not re.search(r"(?<!\\)[%#_]", row)
+    assert r"56.88 $\pm$ 7.95" in text
+    assert r"\textasciicircum{}" in text  # of the width's formula
+    outside = text[text.index(r"\end{tabular}") :].splitlines()[1:]
+    assert outside
+    assert all(line.startswith("%") for line in outside)
+
+
+def test_negative_numbers_have_a_minus_in_latex():
+    text = FORMATS["latex"](summary(({"method": "lsg"}, [0.75, 0.875]), ({"method": "trainable-decay"}, [0.5, 0.6])))
+    assert "$-$26.25" in text
+    assert "trainable-decay" in text
+
+
+def test_a_table_on_a_terminal_is_aligned():
+    lines = FORMATS["table"](summary(*TWO)).splitlines()
+    starts = [match.start() for match in re.finditer(r"-+", lines[1])]
+    assert all(line[start - 1] == " " for line in lines[:4] for start in starts[1:] if len(line) > start)
+
+
+def test_settings_in_which_rows_differ_have_columns():
+    text = FORMATS["markdown"](summary(({"lr": 0.1}, [0.5]), ({"lr": 0.25}, [0.6])))
+    head, _, first, second = text.splitlines()[:4]
+    assert "| lr |" in head
+    assert "| 0.1 |" in first
+    assert "| 0.25 |" in second

@@ -1,0 +1,109 @@
+"""Where to compute."""
+
+import pytest
+import torch
+
+from lsgcli.errors import ConfigError
+from lsgcli.system.device import Compute, full_precision, pick_device, pick_precision, use_threads
+from lsgcli.system.ranks import Place
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(pick_device(name)) for name in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
+    for name in ("cuda:2", "tpu", "cuda:", "cuda:x"):
+        with pytest.raises(ConfigError, match="device: found"):
+            pick_device(name)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert str(pick_device("auto")) == "cpu"
+    with pytest.raises(ConfigError, match="has 0 CUDA GPUs"):
+        pick_device("cuda")
+
+
+@pytest.mark.parametrize(("of_slurm", "gpus", "expected"), [(True, 1, "cuda:0"), (True, 4, "cuda:3"), (False, 4, "cuda:3")])
+def test_each_process_has_a_gpu(monkeypatch, of_slurm, gpus, expected):
+    """srun --gpus-per-task=1 shows each task its own GPU only."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr("lsgcli.system.device.here", lambda: Place(3, 4, 3, 4, "a", 1, of_slurm=of_slurm))
+    assert str(pick_device("auto")) == expected
+
+
+def test_a_process_without_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("lsgcli.system.device.here", lambda: Place(1, 2, 1, 2, "a", 1))
+    with pytest.raises(ConfigError, match="this machine has 1 CUDA GPUs"):
+        pick_device("auto")
+
+
+def test_move():
+    x = torch.ones(2)
+    assert Compute(torch.device("cpu")).move(x) is x
+    assert Compute(torch.device("meta")).move(x).device.type == "meta"
+
+
+def test_precision():
+    linear, x = torch.nn.Linear(3, 2), torch.ones(1, 3)
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        with Compute(torch.device("cpu"), precision).autocast():
+            assert linear(x).dtype == dtype
+    assert full_precision(x.bfloat16()).dtype == torch.float32
+    assert full_precision(x.double()).dtype == torch.float64
+
+
+def test_precision_follows_the_hardware(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for flags, expected in (
+        ({"avx512f"}, "fp32"),
+        ({"AuthenticAMD", "avx512_bf16"}, "bf16"),
+        ({"GenuineIntel", "avx512_bf16"}, "fp32"),
+        ({"GenuineIntel", "avx512_bf16", "amx_bf16"}, "bf16"),
+    ):
+        monkeypatch.setattr("lsgcli.system.device._cpu_flags", lambda flags=flags: flags)
+        found, reason = pick_precision("auto", cpu)
+        assert found == expected
+        assert "bf16" in reason
+    for capability, expected in (((6, 1), "fp32"), ((7, 5), "fp16"), ((8, 0), "bf16"), ((12, 0), "bf16")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        assert pick_precision("auto", gpu)[0] == expected
+    assert [pick_precision(name, cpu)[0] for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "of_slurm", "threads", "reason"),
+    [
+        ({}, False, 2, "CPU affinity, shared by 4 processes"),
+        ({"OMP_NUM_THREADS": "1"}, False, 2, "CPU affinity, shared by 4 processes"),  # as torchrun sets it
+        ({"OMP_NUM_THREADS": "3"}, False, 3, "OMP_NUM_THREADS"),
+        ({"SLURM_CPUS_PER_TASK": "4"}, True, 4, "SLURM_CPUS_PER_TASK"),
+        ({"SLURM_CPUS_PER_TASK": "4"}, False, 1, "SLURM_CPUS_PER_TASK, shared by 4 processes"),
+    ],
+)
+def test_threads_of_several_processes(monkeypatch, variables, of_slurm, threads, reason):
+    before = torch.get_num_threads()
+    monkeypatch.setattr("lsgcli.system.cpus._affinity", lambda: (8, "CPU affinity"))
+    monkeypatch.setattr("lsgcli.system.cpus._quotas", lambda root: ())
+    monkeypatch.setattr("lsgcli.system.device.here", lambda: Place(0, 4, 0, 4, "a", 1, of_slurm=of_slurm))
+    for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    try:
+        assert use_threads(None) == reason
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("given", "usable", "threads", "reason"),
+    [(None, 1, 1, "cgroup quota"), (None, 4, 3, "torch's default"), (None, 3, 3, "cgroup quota"), (4, 1, 1, "as set")],
+)
+def test_threads(monkeypatch, given, usable, threads, reason):
+    before = torch.get_num_threads()
+    monkeypatch.setattr("lsgcli.system.cpus.usable", lambda variables: (usable, "cgroup quota"))
+    try:
+        torch.set_num_threads(3)
+        assert use_threads(given) == reason
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

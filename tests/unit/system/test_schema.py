@@ -1,0 +1,88 @@
+"""Records in JSON from outside: what is wrong is named, once."""
+
+import os
+from typing import NotRequired, TypedDict
+
+import pytest
+
+from lsgcli.analysis.measures import LAYER
+from lsgcli.errors import CheckpointError, DataError
+from lsgcli.store import flows
+from lsgcli.system import schema
+
+
+class Inner(TypedDict):
+    mean: NotRequired[list[float] | None]
+    versions: NotRequired[dict[str, int]]
+
+
+class Record(TypedDict):
+    name: str
+    data: Inner
+
+
+GOOD = '{"name": "a", "data": {"mean": [1, 2.5]}, "another": [{}]}'
+
+
+def test_a_record_is_kept_with_what_is_not_declared():
+    expected = {"name": "a", "data": {"mean": [1, 2.5]}, "another": [{}]}
+    assert schema.decode(GOOD, Record, "f", DataError) == expected
+
+
+def test_names_of_other_bytes_are_kept():
+    """Names of folders that are not UTF-8 are lone surrogates, which JSON contains as escapes."""
+    assert schema.decode(r'{"name": "\udce9", "data": {}}', Record, "f", DataError)["name"] == os.fsdecode(b"\xe9")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "not valid JSON: Expecting value"),
+        ("[]", "found a list, expected object"),
+        ("[" * 200_000, "found more than 32 levels"),
+        ('{"name": "a", "data": {}, "another": ' + "[" * 40 + "]" * 40 + "}", "found more than 32 levels"),
+        ('{"data": {}}', "found no name, expected one"),
+        ('{"name": 9, "data": {}}', "name: found 9, expected str"),
+        ('{"name": "a", "data": 3}', "data: found 3, expected object"),
+        ('{"name": "a", "data": {"mean": "0.5"}}', "data.mean: found '0.5', expected array | null"),
+        ('{"name": "a", "data": {"mean": [1, NaN]}}', "data.mean[1]: found null, expected float"),
+        ('{"name": "a", "data": {"mean": [1, 1e999]}}', "found the number 1e999"),
+        ('{"name": "a", "data": {"mean": [%s]}}' % ("9" * 5000), "found an integer of 5,000 digits"),
+        ('{"name": "a", "data": {"versions": {"x": true}}}', "data.versions[...]: found bool, expected int"),
+        ('{"name": %s, "data": {}}' % ("[" + "1," * 1000 + "1]"), "name: found a list, expected str"),
+    ],
+)
+def test_what_is_wrong_is_named(text, problem):
+    with pytest.raises(DataError) as caught:
+        schema.decode(text, Record, "a.json", DataError)
+    assert caught.value.message.startswith(f"a.json: {problem}")
+    assert len(caught.value.message) < 300
+
+
+def test_only_regular_files_of_some_size_are_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with open(tmp_path / "huge", "wb") as stream:
+        stream.truncate(3 << 30)
+    problems = {"fifo": "found a device or pipe", "zero": "found a device or pipe", "huge": "found 3,221,225,472 bytes"}
+    for name, problem in {**problems, "absent": "No such file", ".": "Is a directory"}.items():
+        for read in (schema.read, schema.read_lines):
+            if (name, read) != ("absent", schema.read_lines):
+                with pytest.raises(CheckpointError, match=f"{name}: {problem}|{problem}"):
+                    read(tmp_path / name, Record, CheckpointError)
+    assert schema.read_lines(tmp_path / "absent") == []
+
+
+def test_lines_are_numbered_and_an_incomplete_last_one_is_passed_over(tmp_path):
+    file = tmp_path / "x.jsonl"
+    file.write_text(f'{GOOD}\n{GOOD}\n{{"na')
+    assert len(schema.read_lines(file, Record, DataError)) == 2
+    file.write_text(f'{GOOD}\n{{"name": 1}}\n')
+    with pytest.raises(DataError, match=r"x\.jsonl: line 2: "):
+        schema.read_lines(file, Record, DataError)
+
+
+def test_all_numbers_of_a_layer_are_typed():
+    """Of those that tables format."""
+    numbers = {name for name, field in LAYER.items() if field.kind == "number" and "." not in name}
+    assert {*flows.LIGHT, *flows.MEASURED} == numbers
