@@ -9,7 +9,7 @@ is given, the backend adds the moments of u to it (see ``LIFParameters``).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -25,6 +25,13 @@ from lsgcli.neurons.kernels.synchronised import Gather, SynchronisedNorm
 from lsgcli.neurons.step import LIFParameters
 
 FASTEST = {"cpu": "fused", "cuda": "triton"}  # by device type
+
+
+class Compact(NamedTuple):
+    """Saved spikes, and a function that restores them in their memory order."""
+
+    words: Tensor
+    restore: Callable[[], Tensor]
 
 
 class NormParameters(NamedTuple):

@@ -1,23 +1,15 @@
 """Spikes saved for backward in less memory: in bits, by the kernels for CPUs, or as bytes."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from lsgcli import registry
-from lsgcli.neurons.kernels.base import is_tracing
+from lsgcli.neurons.kernels.base import Compact, is_tracing
 from lsgcli.neurons.kernels.cpu.job import STORAGE
-
-
-class Compact(NamedTuple):
-    """Saved spikes, and a function that restores them in their memory order."""
-
-    words: Tensor
-    restore: Callable[[], Tensor]
 
 
 def in_bits(x: Tensor) -> bool:

@@ -12,11 +12,11 @@ import torch
 from numba import carray
 from torch import Tensor
 
+from lsgcli.neurons.kernels.base import Compact
 from lsgcli.neurons.kernels.cpu import build, threads
 from lsgcli.neurons.kernels.cpu.intrinsics import fetch_and_add, get, loop, pointer, put, shifted_left, shifted_right
 from lsgcli.neurons.kernels.cpu.job import CHUNK, JOB, STORAGE
 from lsgcli.neurons.kernels.cpu.workers import Worker
-from lsgcli.neurons.kernels.saved import Compact
 
 # mypy: disable-error-code="no-untyped-def"
 HALF = np.float32(0.5)
