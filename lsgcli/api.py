@@ -17,6 +17,7 @@ from lsgcli.data.batches import Batch
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import SPLITS, Progress
 from lsgcli.errors import ConfigError, DataError
+from lsgcli.loggers.outlets import OUTLETS
 from lsgcli.models import build
 from lsgcli.models.base import SpikingNet
 from lsgcli.runs.open import open_checkpoint
@@ -89,7 +90,12 @@ def train(
         DivergedError: the loss or a gradient is not finite.
     """
     path = None if out is None else Path(out)
-    return train_together(_config(settings), on_record or (lambda record: None), StopRequest(), path=path, force=force) or {}
+    return (
+        train_together(
+            _config(settings), on_record or (lambda record: None), StopRequest(), path=path, force=force, outlets=OUTLETS
+        )
+        or {}
+    )
 
 
 def load(path: Path | str) -> SpikingNet:

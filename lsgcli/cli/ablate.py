@@ -240,6 +240,7 @@ def _follow(plan: "Plan", launch: "Launch", quiet: bool) -> "Collection":
 
 def _run(plan: "Plan", quiet: bool) -> "Collection":
     """Run all cells, except those that other processes are running."""
+    from lsgcli.loggers.outlets import OUTLETS
     from lsgcli.report.display import TrainingDisplay
     from lsgcli.sweeps.cells import complete, run_cell
     from lsgcli.sweeps.collect import Collection
@@ -256,7 +257,7 @@ def _run(plan: "Plan", quiet: bool) -> "Collection":
                     plan.save()
                 display(record)
 
-            return run_cell(cell, emit, stop)
+            return run_cell(cell, emit, stop, OUTLETS)
 
     def waiting(left: Sequence["Cell"]) -> None:
         common.log.info(

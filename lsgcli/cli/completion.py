@@ -47,7 +47,8 @@ def checkpoints(incomplete: str) -> list[str]:
 
 
 def _runs() -> list[Path]:
-    from lsgcli.store.rundir import CONFIG, RUNS
+    from lsgcli.config.run import CONFIG
+    from lsgcli.store.rundir import RUNS
 
     found = [Path(folder) for folder, _, names in os.walk(RUNS) if CONFIG in names]
     return sorted(found, key=lambda run: (run / CONFIG).stat().st_mtime, reverse=True)

@@ -75,6 +75,7 @@ def train(
         chosen.use()
         if chosen.count > 1 and not dry_run:
             raise SystemExit(launch(chosen))
+    from lsgcli.loggers.outlets import OUTLETS
     from lsgcli.report.display import TrainingDisplay
     from lsgcli.report.records import cost_text, settings_parts
     from lsgcli.report.terminal import show
@@ -98,7 +99,9 @@ def train(
             print_json({k: v for k, v in record.items() if k != "table"})
 
     with stop_on_signals(interrupt=place.size == 1) as stop, TrainingDisplay(quiet=quiet) as display:
-        end = train_together(run_config, emit, stop, path=resume or out, force=force, resume=resume is not None)
+        end = train_together(
+            run_config, emit, stop, path=resume or out, force=force, resume=resume is not None, outlets=OUTLETS
+        )
     if end is not None and not as_json:
         print_result(end["checkpoint"])
 

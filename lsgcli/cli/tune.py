@@ -1,5 +1,6 @@
 """``lsg tune``: search for the settings with the highest validation accuracy."""
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,6 +59,7 @@ def tune(
     continues the study; processes started with the same command share it. Needs lsgcli[tune].
     """
     common.messages(quiet, verbose, FIELDS)
+    from lsgcli.loggers.outlets import OUTLETS
     from lsgcli.report.display import TrainingDisplay
     from lsgcli.report.tables import NOTHING, aligned
     from lsgcli.sweeps import tune as tuning
@@ -68,7 +70,8 @@ def tune(
     opened = tuning.open_study(planned, root, storage, study, prune)
     with stop_on_signals() as stop:
         try:
-            tuning.Worker(opened, planned, root, trials, lambda: TrainingDisplay(quiet=quiet), stop).complete()
+            display = functools.partial(TrainingDisplay, quiet=quiet)
+            tuning.Worker(opened, planned, root, trials, display, stop, OUTLETS).complete()
         except Stopped as error:
             raise Stopped(error.message, hint="Repeat the command to continue.") from None
     found = tuning.conclude(opened, planned, root)

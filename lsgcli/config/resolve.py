@@ -7,14 +7,13 @@ import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from lsgcli import registry
 from lsgcli.config import recipes
 from lsgcli.config.fields import EXPECTED, all_at_once
-from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, base_type, check, without_effect
+from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, RunConfig, base_type, check, without_effect
 from lsgcli.errors import ConfigError
-from lsgcli.store.rundir import CONFIG, Facts
 from lsgcli.system import schema
 
 HINT = "Give a TOML file, or the config.json of a run."
@@ -23,6 +22,12 @@ VARIABLES = {f"LSG_{name.upper()}": name for name in FIELDS}
 BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 log = logging.getLogger("lsg")
+
+
+class StoredRun(TypedDict):
+    """What a run's config.json gives to ``--config``."""
+
+    settings: NotRequired[dict[str, Any]]
 
 
 def resolve(
@@ -253,7 +258,7 @@ def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:
     text = schema.text(source, LARGEST, ConfigError, f"--config {file}", hint=HINT)
     content: dict[str, Any]
     if is_json := text.lstrip().startswith("{"):  # invalid in TOML
-        settings = schema.decode(text, Facts, f"--config {file}", ConfigError, hint=HINT).get("settings")
+        settings = schema.decode(text, StoredRun, f"--config {file}", ConfigError, hint=HINT).get("settings")
         if settings is None:
             raise ConfigError(
                 f"--config {file}: found JSON without settings, expected the config.json of a run",

@@ -18,6 +18,7 @@ from lsgcli.config import recipes
 from lsgcli.config.fields import Applies, Settings, having, setting, when
 from lsgcli.errors import CheckpointError, ConfigError
 
+CONFIG = "config.json"  # the settings of a run, in its directory
 SENSOR = 1 << 16  # events have coordinates of 16 bits
 LARGEST_SEED = (1 << 63) - 1  # accepted by torch and numpy
 INT8 = "int8"  # precision of evaluation and prediction on CPUs, in which training refuses to run

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from lsgcli import registry
 from lsgcli.config.fields import listed
-from lsgcli.errors import LsgError, Stopped, counted, require
+from lsgcli.errors import LsgError, Stopped, counted
 from lsgcli.store import flows
 from lsgcli.store.rundir import LOGS, RunFiles, read_config, read_facts, read_metrics
 from lsgcli.system import files
@@ -162,13 +162,6 @@ class Logger(ABC):
     def close(self, state: str) -> None:
         """Close the log; ``state`` of the run is ``finished``, ``stopped`` or ``failed``."""
         return None
-
-
-def check(names: str) -> None:
-    """Check that the packages which the loggers of ``--log`` require are installed; a ConfigError if not."""
-    for name in listed(names):
-        kind: type[Logger] = registry.get("logger", name)
-        require(kind.packages, f"--log {name}", kind.extra)
 
 
 class Loggers(contextlib.AbstractContextManager["Loggers"]):

@@ -7,7 +7,9 @@ import os
 import platform
 import subprocess
 import sys
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,17 +18,15 @@ import torch
 
 from lsgcli import registry
 from lsgcli.analysis import Sample, Thresholds, gradflow, running
-from lsgcli.config.fields import all_at_once
+from lsgcli.config.fields import all_at_once, listed
 from lsgcli.config.run import FIELDS, MAY_CHANGE, PATHS, RunConfig, option_name
 from lsgcli.data.augment.base import chain
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
-from lsgcli.errors import ConfigError, DataError, DivergedError, RunInUseError
-from lsgcli.loggers import base as loggers
+from lsgcli.errors import ConfigError, DataError, DivergedError, RunInUseError, require
 from lsgcli.models.base import SpikingNet
-from lsgcli.report.page import run_page
 from lsgcli.store import checkpoint, hub, rundir
 from lsgcli.store.rundir import (
     FULL_FLOW,
@@ -87,14 +87,19 @@ def check(config: RunConfig, fresh: bool = True) -> None:
                 hint="Increase --epochs, or decrease --warmup-epochs and --cooldown-epochs.",
             )
 
+    def check_loggers() -> None:
+        for name in listed(config.log):
+            logger = registry.get("logger", name)
+            require(logger.packages, f"--log {name}", logger.extra)
+
     all_at_once(
-        lambda: check_gradients(config),
+        lambda: check_gradients(config.precision),
         dataset(config).check,
         check_schedule,
         lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
         lambda: chain(config.augment, dataset.static),
         check_parts,
-        lambda: loggers.check(config.log),
+        check_loggers,
         build,
     )
 
@@ -114,6 +119,23 @@ def check_place(path: Path, config: RunConfig) -> None:
                     f"{place}: is inside the folder of the data {folder}, where it would be read as a class",
                     hint=f"Choose another {option}.",
                 )
+
+
+@dataclass(frozen=True)
+class Outlets:
+    """Where a run reports, besides its records. The default writes neither a page nor logs.
+
+    Attributes:
+        page: the text of ``report.html``, from the run, its final record and its gradient flow.
+        loggers: a context that copies records to the loggers of ``--log`` before it passes them on, from the value of ``--log``, the run
+            and the receiver of the records.
+    """
+
+    page: Callable[[RunDir, dict[str, Any], dict[str, Any]], str] | None = None
+    loggers: Callable[[str, RunDir, Emit], AbstractContextManager[Emit]] = lambda names, run, emit: nullcontext(emit)
+
+
+RECORDS_ONLY = Outlets()
 
 
 def _check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
@@ -218,6 +240,7 @@ def train(
     resume: bool = False,
     group: Group = ALONE,
     splits: tuple[str, ...] = SPLITS,
+    outlets: Outlets = RECORDS_ONLY,
 ) -> dict[str, Any] | None:
     """Prepare the data, train in the run directory ``path``, and write the reports.
 
@@ -228,6 +251,7 @@ def train(
         resume: resume an existing run.
         group: the processes that train together; rank 0 writes the run directory.
         splits: without ``test``, the test part is neither read nor evaluated.
+        outlets: where the run reports.
 
     Returns:
         The final record, as :meth:`lsgcli.training.loop.Trainer.train`; None in processes other than rank 0.
@@ -255,7 +279,7 @@ def train(
         group.agree("opened", lambda: None)  # rank 0 has opened the run
         Trainer(config, bundle, compute, RunFiles(path), emit, stop, resume=resume, group=group).train()
         return None
-    with RunDir(path, force=force, resume=resume) as run, loggers.Loggers(config.log, run, emit) as emit:
+    with RunDir(path, force=force, resume=resume) as run, outlets.loggers(config.log, run, emit) as emit:
         group.agree("opened", lambda: None)
         trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume, group=group)
         if resume:
@@ -281,7 +305,8 @@ def train(
                     "only the last layer learns: no gradient passes the neurons, which are all silent or blocked; see lsg inspect-gradients"
                 )
             files.write_json(run.path / FULL_FLOW, flow)
-            files.write_text(run.report, run_page(run, end, flow))
+            if outlets.page is not None:
+                files.write_text(run.report, outlets.page(run, end, flow))
         files.write_json(run.result, end)
         emit(end)
     return end
@@ -295,6 +320,7 @@ def train_together(
     path: Path | None = None,
     force: bool = False,
     resume: bool = False,
+    outlets: Outlets = RECORDS_ONLY,
 ) -> dict[str, Any] | None:
     """:func:`train` in all processes that torchrun or srun started, or in this one alone.
 
@@ -302,6 +328,7 @@ def train_together(
         path: default: a new directory below ``runs/``. An unfinished run with the same settings is continued.
         force: replace a run in ``path``, but not in a restart by torchrun, which continues it.
         resume: ``path`` contains a run that ``config`` continues.
+        outlets: where the run reports.
 
     Raises:
         RunInUseError: ``path`` contains another run, and neither ``force`` nor ``resume`` is given.
@@ -318,7 +345,9 @@ def train_together(
             rundir.check_free(path, force=force, resume=stopped)
             return stopped
 
-        return train(config, path, emit, stop, force=force, resume=group.agree("continues", continues), group=group)
+        return train(
+            config, path, emit, stop, force=force, resume=group.agree("continues", continues), group=group, outlets=outlets
+        )
 
 
 def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> dict[str, Any]:
@@ -360,7 +389,7 @@ def full_flow(
 
     It includes the accuracy in evaluation and with batch statistics, and a warning if they differ much. With ``--accumulate``, batches have the size of the parts, of which training normalises each by itself.
     """
-    check_gradients(config)
+    check_gradients(config.precision)
     assert bundle.train is not None
     loss = registry.get("loss", config.loss)
     size = -(-config.batch_size // config.accumulate)

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from lsgcli import registry
-from lsgcli.config.run import RunConfig, from_dict
+from lsgcli.config.run import CONFIG, RunConfig, from_dict
 from lsgcli.errors import ConfigError, LsgError, RunInUseError, StorageError, counted
 from lsgcli.system import files, schema
 
 log = logging.getLogger("lsg")
 RUNS = Path("runs")
-CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW = "config.json", "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"
+METRICS, GRADIENT_FLOW, FULL_FLOW = "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"
 BEST, LAST, REPORT, RESULT = "best.safetensors", "last.safetensors", "report.html", "result.json"
 DIVERGED = "diverged.safetensors"
 LOCK, LOGS = ".lock", "logs"

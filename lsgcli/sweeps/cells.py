@@ -29,7 +29,7 @@ def check_same(cell: Cell) -> None:
         run.check_same(cell.path, cell.config)
 
 
-def run_cell(cell: Cell, emit: Callable[[Record], None], stop: StopRequest) -> Record:
+def run_cell(cell: Cell, emit: Callable[[Record], None], stop: StopRequest, outlets: run.Outlets = run.RECORDS_ONLY) -> Record:
     """The final record of a cell: read from its directory if finished, otherwise by running or resuming it.
 
     Raises:
@@ -42,7 +42,7 @@ def run_cell(cell: Cell, emit: Callable[[Record], None], stop: StopRequest) -> R
     if done is not None:
         return done
     try:
-        end = run.train(cell.config, cell.path, emit, stop, resume=is_run(cell.path))
+        end = run.train(cell.config, cell.path, emit, stop, resume=is_run(cell.path), outlets=outlets)
         assert end is not None  # of the only process
         return end
     except DivergedError:

@@ -282,6 +282,7 @@ class Worker:
         trials: number of trials of the study, in all processes.
         display: opens a display of a run, which is called with its records.
         stop: checked between steps.
+        outlets: where a run reports.
     """
 
     study: optuna.Study
@@ -290,6 +291,7 @@ class Worker:
     trials: int
     display: Callable[[], AbstractContextManager[Emit]]
     stop: StopRequest
+    outlets: run.Outlets = run.RECORDS_ONLY
 
     def complete(self) -> None:
         """Run trials until the study has all of them, and wait for those of other processes, or repeat them if they were killed.
@@ -385,7 +387,8 @@ class Worker:
                         if record["epoch"] + 1 < config.epochs and trial.should_prune():
                             raise optuna.TrialPruned
 
-                end = run.train(config, path, emit, self.stop, resume=is_run(path), splits=("train",))
+                resume = is_run(path)
+                end = run.train(config, path, emit, self.stop, resume=resume, splits=("train",), outlets=self.outlets)
         assert end is not None  # in the only process of the run
         if "diverged" in end:
             raise DivergedError(end["diverged"])

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from lsgcli import registry
-from lsgcli.config.run import RunConfig
 from lsgcli.errors import ConfigError
 from lsgcli.system import cpus, memory
 from lsgcli.system.ranks import here
@@ -94,7 +93,22 @@ def full_precision(x: torch.Tensor) -> torch.Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def set_up(config: RunConfig) -> Compute:
+class Machine(Protocol):
+    """The settings that :func:`set_up` uses: those of a :class:`~lsgcli.config.run.RunConfig`."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def backend(self) -> str: ...
+    @property
+    def threads(self) -> int | None: ...
+    @property
+    def deterministic(self) -> bool: ...
+
+
+def set_up(config: Machine) -> Compute:
     """Set up threads, determinism, device and precision.
 
     Raises:
@@ -113,9 +127,9 @@ def set_up(config: RunConfig) -> Compute:
     return compute
 
 
-def check_gradients(config: RunConfig) -> None:
-    """Check that gradients can be computed in the precision of a run."""
-    if config.precision == "int8":
+def check_gradients(precision: str) -> None:
+    """Check that gradients can be computed in a precision."""
+    if precision == "int8":
         raise ConfigError(
             "precision: found int8, which has no gradients, expected auto, fp32, bf16 or fp16",
             hint="Omit --precision. To train a network for int8, use --weight-bits 8.",

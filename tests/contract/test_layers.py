@@ -69,12 +69,12 @@ def imported(text: str, modules: Mapping[str, str]) -> Iterator[str]:
 
 def upward(modules: Mapping[str, str]) -> list[str]:
     """Imports of a room that is not below, other than those of ``lsgcli/__init__.py``."""
-    found = []
-    for module, text in modules.items():
-        for target in imported(text, modules):
-            if room(module) not in (room(target), "__init__") and LEVEL[room(target)] >= LEVEL[room(module)]:
-                found.append(f"{module} imports {target}, which is not below it")
-    return found
+    return [
+        f"{module} imports {target}, which is not below it"
+        for module, text in modules.items()
+        for target in imported(text, modules)
+        if room(module) not in (room(target), "__init__") and LEVEL[room(target)] >= LEVEL[room(module)]
+    ]
 
 
 def circle(modules: Mapping[str, str]) -> list[str]:

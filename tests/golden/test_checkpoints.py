@@ -1,0 +1,111 @@
+"""Stored checkpoints of every method, neuron, normalisation, surrogate and network: each version must read them and compute the same.
+
+They were written by `python -m tests.golden.test_checkpoints`, which adds missing ones and never replaces a file. Everything is compared in
+float64, where another machine's rounding does not flip a spike.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lsgcli.config.run import RunConfig
+from lsgcli.neurons.draws import drawing
+from lsgcli.store import checkpoint
+from tests.unit.models.helpers import FIELD, SMALL, seasoned
+
+FOLDER = Path(__file__).with_name("checkpoints")
+METHODS = (
+    "asgl", "ds-atgo", "ds-atgo-paper", "isometric", "lsg", "matched-width", "measured-sigma", "mpd-agl", "none", "trainable-decay", "trsg",
+)  # fmt: skip
+NETWORKS = (
+    "resnet19-add", "resnet19-sew", "mlp", "resnet19-none", "sew-resnet18", "ms-resnet18", "sew-dvs-wide", "qkformer", "qkformer-dvs",
+)  # fmt: skip
+NARROW = {
+    "qkformer": {"width_multiplier": 1 / 12},
+    "sew-resnet18": {"width_multiplier": 1 / 32},
+    "ms-resnet18": {"width_multiplier": 1 / 32},
+}
+OPTIONS = {
+    "reset-soft": {"reset": "soft"},
+    "reset-detached": {"detach_reset": True},
+    "threshold-learned": {"threshold_learned": True},
+    "input-gain": {"input_gain": "1-beta"},
+    "initial-potential": {"init_potential": "measured"},
+    "decay-per-channel": {"decay_per": "channel"},
+    "weights-of-4-bits": {"weight_bits": 4},
+    "threshold-1": {"threshold": 1.0, "decay": 0.5},
+}
+# name -> network, and its arguments
+CASES = {
+    **{f"method-{name}": ("vggsnn", {"method": name}) for name in METHODS},
+    **{f"neuron-{name}": ("vggsnn", {"neuron": name}) for name in ("clif", "glif", "klif")},
+    **{f"norm-{name}": ("vggsnn", {"norm": name, "method": "lsg"}) for name in ("bn", "mpbn", "tebn")},
+    **{
+        f"surrogate-{name}": ("vggsnn", {"surrogate": name, "method": "lsg"})
+        for name in ("atan", "exponential", "sigmoid", "tanh", "triangular")
+    },
+    **{f"network-{name}": (name, {"method": "lsg", **NARROW.get(name, {})}) for name in NETWORKS},
+    **{f"option-{name}": ("vggsnn", {"method": "lsg", **options}) for name, options in OPTIONS.items()},
+}
+
+
+def computed(net: torch.nn.Module, T: int) -> dict[str, object]:
+    """Logits in evaluation, the gradient norm of each parameter in training, and the width of each layer, for a fixed input."""
+    spec, net = net.spec, net.double().eval()
+    shape = (T, 2, spec.in_channels, spec.height, spec.input_size)
+    x = (torch.arange(torch.Size(shape).numel(), dtype=torch.float64) * 1.7).sin().view(shape) * 1.5
+    with torch.no_grad():
+        logits = net(x)
+    net.train()
+    with drawing(net, torch.arange(1, 3)):
+        trained = net(x)
+        (trained * torch.linspace(-1, 1, trained.numel(), dtype=torch.float64).view(trained.shape)).sum().backward()
+    gradients = {name: p.grad.norm().item() for name, p in net.named_parameters() if p.grad is not None}
+    widths = {layer.name: layer.lif.alpha.mean().item() for layer in net.spiking_layers()}
+    return {"logits": logits.flatten().tolist(), "gradients": gradients, "widths": widths}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_stored_checkpoint_computes_what_it_did(name):
+    net, config = checkpoint.load(FOLDER / f"{name}.safetensors")
+    found, stored = computed(net, config["settings"]["T"]), config["golden"]
+    assert found["logits"] == pytest.approx(stored["logits"], rel=1e-6, abs=1e-9)
+    assert found["gradients"] == pytest.approx(stored["gradients"], rel=1e-6, abs=1e-9)
+    assert found["widths"] == pytest.approx(stored["widths"], rel=1e-6)
+
+
+def test_there_are_no_others():
+    assert {file.stem for file in FOLDER.glob("*.safetensors")} == set(CASES)
+
+
+def write(name: str) -> None:
+    """Write a checkpoint and what its network computes."""
+    which, arguments = CASES[name]
+    net = seasoned(which, batch=2, dtype=torch.float32, **arguments)
+    data = {
+        "channels": net.spec.in_channels,
+        "static": False,
+        "mean": None,
+        "std": None,
+        "samples": "none",
+        "sensor": [128, 128],
+    }
+    config = {
+        **checkpoint.describe(net, (SMALL | FIELD)[which]["name"]),
+        "classes": [f"class {label}" for label in range(net.spec.num_classes)],
+        "settings": RunConfig(dataset="event-folder", T=net.T).to_dict(),
+        "data": {**data, "versions": {"reader aedat2": 1}, "medians": {"events": 60, "duration_us": 100_000}},
+    }
+    path = FOLDER / f"{name}.safetensors"
+    checkpoint.save(path, checkpoint.Checkpoint(net.state_dict(), config))
+    content = checkpoint.read(path)
+    golden = computed(checkpoint.load(path)[0], net.T)
+    checkpoint.save(path, checkpoint.Checkpoint(content.weights, {**config, "golden": golden}))
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for case in CASES:
+        if not (FOLDER / f"{case}.safetensors").exists():
+            write(case)
