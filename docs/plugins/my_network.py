@@ -19,7 +19,7 @@ class Small(SpikingNet):
         super().__init__(spec)
         first, second = spec.channels(16), spec.channels(32)
         self.conv1 = SpikingConv(spec, spec.in_channels, first, pool=2)
-        self.conv2 = SpikingConv(spec, first, second, pool=2, levels=4)
+        self.conv2 = SpikingConv(spec, self.conv1.out, second, pool=2)
         self.classifier = nn.Linear(second * (spec.height // 4) * (spec.input_size // 4), spec.num_classes)
         self.initialise_weights()
 

@@ -23,6 +23,19 @@ from lsgcli.neurons.kernels.synchronised import Gather
 LARGEST = 1 << 20  # classes, channels, and height of the input
 
 
+class Signal(NamedTuple):
+    """What a layer passes on to the next.
+
+    Attributes:
+        channels: C.
+        levels: n, if every element is a multiple of 1/n: spikes or sums of spikes (1), averages of n spikes. Such an input is saved for the
+            backward pass in bits or bytes. None if it may be real-valued.
+    """
+
+    channels: int
+    levels: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec(Settings):
     """Specification of a network.
@@ -77,6 +90,10 @@ class NetworkSpec(Settings):
     def channels(self, full: int) -> int:
         """``full`` scaled by the width multiplier."""
         return max(1, round(full * self.width_multiplier))
+
+    def spikes(self, channels: int, averaged: int = 1) -> Signal:
+        """Averages of ``averaged`` outputs of neurons, in C channels."""
+        return Signal(channels, averaged if self.binary else None)
 
     def lif(self, channels: int | None = None, norm: nn.Module | None = None, **settings: Any) -> LIF:
         """A new layer of neurons, after the tdBN ``norm`` if given; ``settings`` replace fields of ``neuron``."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli import registry
-from lsgcli.models.base import CHECKPOINTING, NetworkSpec, SpikingLayer
+from lsgcli.models.base import CHECKPOINTING, NetworkSpec, Signal, SpikingLayer
 from lsgcli.models.convolution import Conv2d
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels.base import average, is_tracing
@@ -44,28 +44,31 @@ class ConvNorm(nn.Module):
 
     Args:
         spec: specification of the network; provides the threshold.
-        in_channels: C.
+        source: what the layer receives; C, if it may be real-valued.
         out_channels: C'.
         kernel: size of the square kernel; padding preserves the image size at stride 1.
         stride: of the convolution.
         eta: of the tdBN; 1/sqrt(2) if two branches are summed.
-        levels: if the input is spikes of 0 and 1, sums of spikes (1), or averages of ``levels`` spikes; None if it may be real-valued.
         bias: whether the convolution has a bias, which the normalisation removes in training.
+
+    Attributes:
+        out: what it passes on.
+        levels: of its input, see :class:`~lsgcli.models.base.Signal`.
     """
 
     def __init__(
         self,
         spec: NetworkSpec,
-        in_channels: int,
+        source: Signal | int,
         out_channels: int,
         kernel: int = 3,
         stride: int = 1,
         eta: float = 1.0,
-        levels: int | None = None,
         bias: bool = False,
     ):
         super().__init__()
-        self.levels = levels if spec.binary else None
+        in_channels, self.levels = Signal(source) if isinstance(source, int) else source
+        self.out = Signal(out_channels)
         # Whether it saves an input with levels in bits or bytes, unless the surrounding block does.
         self.packs = spec.dropout_of("neurons") == 0  # dropout scales the spikes
         self.conv = Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=bias)
@@ -82,11 +85,12 @@ class ConvNorm(nn.Module):
 
 
 class SpikingConv(nn.Module):
-    """Convolution, tdBN, LIF and, where ``pool`` > 1, average pooling of the spikes; ``conv`` as for :class:`ConvNorm`."""
+    """Convolution, tdBN, LIF and, where ``pool`` > 1, average pooling of the spikes; arguments and attributes as for :class:`ConvNorm`."""
 
-    def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, pool: int = 1, **conv: Any):
+    def __init__(self, spec: NetworkSpec, source: Signal | int, out_channels: int, pool: int = 1, **conv: Any):
         super().__init__()
-        self.current = ConvNorm(spec, in_channels, out_channels, **conv)
+        self.current = ConvNorm(spec, source, out_channels, **conv)
+        self.out = spec.spikes(out_channels, averaged=pool**2)
         self.lif: LIF = spec.lif(out_channels, self.current.norm)
         self.pool = nn.AvgPool2d(pool) if pool > 1 else None
 

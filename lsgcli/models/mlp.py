@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
+from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
 from lsgcli.models.layers import SpikingConv
 from lsgcli.registry import register
 
@@ -24,12 +24,12 @@ class MLP(SpikingNet):
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
         layers: list[SpikingConv] = []
-        features = spec.in_channels * spec.height * spec.input_size
+        signal = Signal(spec.in_channels * spec.height * spec.input_size)
         for full in HIDDEN:
-            layers.append(SpikingConv(spec, features, spec.channels(full), kernel=1, levels=1 if layers else None))
-            features = spec.channels(full)
+            layers.append(SpikingConv(spec, signal, spec.channels(full), kernel=1))
+            signal = layers[-1].out
         self.hidden = nn.ModuleList(layers)
-        self.classifier, self.levels = nn.Linear(features, spec.num_classes), 1
+        self.classifier, self.levels = nn.Linear(signal.channels, spec.num_classes), signal.levels
         self.initialise_weights()
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from lsgcli.models.base import NetworkSpec, SpikingLayer
+from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer
 from lsgcli.models.layers import ConvNorm, SpikingConv
 from lsgcli.models.resnet19 import ResNet
 from lsgcli.registry import register
@@ -22,15 +22,16 @@ class MsBlock(nn.Module):
     The weight of the last tdBN is 0 at the start, so that the block is its shortcut.
     """
 
-    def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, stride: int):
+    def __init__(self, spec: NetworkSpec, source: Signal, out_channels: int, stride: int):
         super().__init__()
-        self.lif = spec.lif(in_channels)
-        self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=1)
-        self.second = ConvNorm(spec, out_channels, out_channels, levels=1)
+        self.lif = spec.lif(source.channels)
+        self.first = SpikingConv(spec, spec.spikes(source.channels), out_channels, stride=stride)
+        self.second = ConvNorm(spec, self.first.out, out_channels)
         nn.init.zeros_(self.second.norm.weight)  # type: ignore[arg-type]
         self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
-            self.shortcut = ConvNorm(spec, in_channels, out_channels, kernel=1, stride=stride)
+        if stride != 1 or source.channels != out_channels:
+            self.shortcut = ConvNorm(spec, source, out_channels, kernel=1, stride=stride)
+        self.out = self.second.out
 
     def forward(self, x: Tensor) -> Tensor:
         """Real values (T, B, C, H, W) -> real values (T, B, C', H', W')."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
+from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
 from lsgcli.models.layers import SpikingConv, at_each_step, has_hooks, image_mean
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
@@ -37,15 +37,16 @@ CONVS = {False: SpikingConv, True: PooledConv}
 class Embedding(nn.Module):
     """3x3 convolutions with neurons, plus a 1x1 convolution with neurons of the same input and output sizes; sums spikes."""
 
-    def __init__(self, spec: NetworkSpec, in_channels: int, layers: Layers):
+    def __init__(self, spec: NetworkSpec, source: Signal, layers: Layers):
         super().__init__()
-        chain, channels = [], in_channels
+        chain, signal = [], source
         for out_channels, pooled in layers:
-            chain.append(CONVS[pooled](spec, channels, out_channels, levels=1))
-            channels = out_channels
+            chain.append(CONVS[pooled](spec, signal, out_channels))
+            signal = chain[-1].out
         stride = 2 ** sum(pooled for _, pooled in layers)
         self.chain: Any = nn.Sequential(*chain)
-        self.shortcut = SpikingConv(spec, in_channels, channels, kernel=1, stride=stride, levels=1)
+        self.shortcut = SpikingConv(spec, source, signal.channels, kernel=1, stride=stride)
+        self.out = signal
 
     def forward(self, x: Tensor) -> Tensor:
         """Sums of spikes (T, B, C, H, W) -> (T, B, C', H', W')."""
@@ -62,16 +63,17 @@ class Attention(nn.Module):
 
     Args:
         spec: specification of the network.
-        channels: C, a multiple of the number of heads.
+        source: sums of spikes in C channels, a multiple of the number of heads.
         inputs: one letter for each 1x1 convolution of the input.
     """
 
     lif: LIF  # with THRESHOLD
 
-    def __init__(self, spec: NetworkSpec, channels: int, inputs: str):
+    def __init__(self, spec: NetworkSpec, source: Signal, inputs: str):
         super().__init__()
-        self.inputs: Any = nn.ModuleDict({name: SpikingConv(spec, channels, channels, kernel=1, levels=1) for name in inputs})
-        self.project = SpikingConv(spec, channels, channels, kernel=1, levels=1, bias=True)
+        channels = source.channels
+        self.inputs: Any = nn.ModuleDict({name: SpikingConv(spec, source, channels, kernel=1) for name in inputs})
+        self.project = SpikingConv(spec, spec.spikes(channels), channels, kernel=1, bias=True)
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
         """q, k, (v,) attention, project. The weights before the neurons of the attention are those of q."""
@@ -100,8 +102,8 @@ class SpikeCount(nn.Module):
 class TokenAttention(Attention):
     """Q-K token attention: y = a k, with one bit a per head and token, which spikes of q set. There is no v and no scale."""
 
-    def __init__(self, spec: NetworkSpec, channels: int, heads: int):
-        super().__init__(spec, channels, "qk")
+    def __init__(self, spec: NetworkSpec, source: Signal, heads: int):
+        super().__init__(spec, source, "qk")
         self.count = SpikeCount(heads)
         self.lif = spec.lif(heads, threshold=THRESHOLD)
 
@@ -141,10 +143,10 @@ class LinearAttention(nn.Module):
 class SelfAttention(Attention):
     """Spiking self-attention, without a softmax."""
 
-    def __init__(self, spec: NetworkSpec, channels: int, heads: int):
-        super().__init__(spec, channels, "qkv")
+    def __init__(self, spec: NetworkSpec, source: Signal, heads: int):
+        super().__init__(spec, source, "qkv")
         self.products = LinearAttention(heads)
-        self.lif = spec.lif(channels, threshold=THRESHOLD)
+        self.lif = spec.lif(source.channels, threshold=THRESHOLD)
 
     def forward(self, x: Tensor) -> Tensor:
         """Sums of spikes (T, B, C, H, W) -> spikes (T, B, C, H, W)."""
@@ -155,11 +157,11 @@ class SelfAttention(Attention):
 class Block(nn.Module):
     """x + attention(x), then x + mlp(x), of sums of spikes; the MLP is two 1x1 convolutions with neurons."""
 
-    def __init__(self, spec: NetworkSpec, attention: Attention, channels: int, ratio: int):
+    def __init__(self, spec: NetworkSpec, attention: Attention, source: Signal, ratio: int):
         super().__init__()
         self.attention = attention
-        self.expand = SpikingConv(spec, channels, ratio * channels, kernel=1, levels=1, bias=True)
-        self.contract = SpikingConv(spec, ratio * channels, channels, kernel=1, levels=1, bias=True)
+        self.expand = SpikingConv(spec, source, ratio * source.channels, kernel=1, bias=True)
+        self.contract = SpikingConv(spec, self.expand.out, source.channels, kernel=1, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Sums of spikes (T, B, C, H, W) -> sums of spikes (T, B, C, H, W)."""
@@ -201,20 +203,21 @@ class QKFormer(SpikingNet):
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
-        heads, channels, levels = spec.channels(self.HEADS), spec.in_channels, None
+        heads, signal = spec.channels(self.HEADS), Signal(spec.in_channels)
         ratio = spec.mlp_ratio or self.RATIO
         stem, stages = [], []
         for full, pooled in self.STEM:
-            stem.append(CONVS[pooled](spec, channels, spec.channels(full), levels=levels))
-            channels, levels = spec.channels(full), 1
+            stem.append(CONVS[pooled](spec, signal, spec.channels(full)))
+            signal = stem[-1].out
         for layers, attention, count in self.STAGES:
             scaled = [(heads * max(1, round(full * spec.width_multiplier / heads)), pooled) for full, pooled in layers]
-            embedding, channels = Embedding(spec, channels, scaled), scaled[-1][0]
-            blocks = [Block(spec, attention(spec, channels, heads), channels, ratio) for _ in range(count)]
+            embedding = Embedding(spec, signal, scaled)
+            signal = embedding.out
+            blocks = [Block(spec, attention(spec, signal, heads), signal, ratio) for _ in range(count)]
             stages.append(nn.ModuleList([embedding, *blocks]))
         self.stem: Any = nn.ModuleList(stem)
         self.stages: Any = nn.ModuleList(stages)
-        self.classifier = nn.Linear(channels, spec.num_classes)
+        self.classifier = nn.Linear(signal.channels, spec.num_classes)
         self.initialise_weights()
 
     def initialise_weights(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
+from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
 from lsgcli.models.layers import ConvNorm, SpikingConv, has_hooks, image_mean, normalise_and_fire, saved
 from lsgcli.neurons.kernels.saved import in_bits
 from lsgcli.registry import register
@@ -18,17 +18,18 @@ HIDDEN = 256
 class AddBlock(nn.Module):
     """conv-tdBN-LIF-conv-tdBN, plus the shortcut, then LIF; sums currents."""
 
-    def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, stride: int):
+    def __init__(self, spec: NetworkSpec, source: Signal, out_channels: int, stride: int):
         super().__init__()
         eta = 1 / math.sqrt(2)
-        changes = stride != 1 or in_channels != out_channels
-        self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=1)
+        changes = stride != 1 or source.channels != out_channels
+        self.first = SpikingConv(spec, source, out_channels, stride=stride)
         self.first.current.packs &= changes  # with an identity shortcut, the neurons save the input, too
-        self.second = ConvNorm(spec, out_channels, out_channels, eta=eta, levels=1)
+        self.second = ConvNorm(spec, self.first.out, out_channels, eta=eta)
         self.shortcut: nn.Module = nn.Identity()
         if changes:
-            self.shortcut = ConvNorm(spec, in_channels, out_channels, kernel=1, stride=stride, eta=eta, levels=1)
+            self.shortcut = ConvNorm(spec, source, out_channels, kernel=1, stride=stride, eta=eta)
         self.lif = spec.lif(out_channels, self.second.norm)
+        self.out = spec.spikes(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes (T, B, C, H, W) -> spikes (T, B, C', H', W')."""
@@ -52,13 +53,14 @@ class SewBlock(nn.Module):
     Source: Fang et al., "Deep Residual Learning in Spiking Neural Networks", NeurIPS 2021.
     """
 
-    def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, stride: int):
+    def __init__(self, spec: NetworkSpec, source: Signal, out_channels: int, stride: int):
         super().__init__()
-        self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=1)
-        self.second = SpikingConv(spec, out_channels, out_channels, levels=1)
+        self.first = SpikingConv(spec, source, out_channels, stride=stride)
+        self.second = SpikingConv(spec, self.first.out, out_channels)
         self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
-            self.shortcut = SpikingConv(spec, in_channels, out_channels, kernel=1, stride=stride, levels=1)
+        if stride != 1 or source.channels != out_channels:
+            self.shortcut = SpikingConv(spec, source, out_channels, kernel=1, stride=stride)
+        self.out = self.second.out  # sums of spikes, if the source is
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, B, C, H, W) -> sums of spikes (T, B, C', H', W')."""
@@ -75,10 +77,11 @@ class SewBlock(nn.Module):
 class PlainBlock(nn.Module):
     """conv-tdBN-LIF-conv-tdBN-LIF, without a shortcut."""
 
-    def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, stride: int):
+    def __init__(self, spec: NetworkSpec, source: Signal, out_channels: int, stride: int):
         super().__init__()
-        self.first = SpikingConv(spec, in_channels, out_channels, stride=stride, levels=1)
-        self.second = SpikingConv(spec, out_channels, out_channels, levels=1)
+        self.first = SpikingConv(spec, source, out_channels, stride=stride)
+        self.second = SpikingConv(spec, self.first.out, out_channels)
+        self.out = self.second.out
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes (T, B, C, H, W) -> spikes (T, B, C', H', W')."""
@@ -97,24 +100,24 @@ class ResNet(SpikingNet):
 
     Args:
         spec: specification of the network.
-        block: class of the blocks, called with (spec, C, C', stride).
+        block: class of the blocks, called with (spec, source, C', stride).
         stages: (C' at full width, number of blocks, stride of the first block) of each stage.
         stem: class of the stem, a 3x3 convolution.
     """
 
     def __init__(self, spec: NetworkSpec, block: Any, stages: Sequence[tuple[int, int, int]], stem: Any = SpikingConv):
         super().__init__(spec)
-        channels = spec.channels(stages[0][0])
-        self.stem = stem(spec, spec.in_channels, channels)
+        self.stem = stem(spec, spec.in_channels, spec.channels(stages[0][0]))
+        signal = self.stem.out
         groups = []
         for full, count, stride in stages:
             blocks = []
             for index in range(count):
-                blocks.append(block(spec, channels, spec.channels(full), stride if index == 0 else 1))
-                channels = spec.channels(full)
+                blocks.append(block(spec, signal, spec.channels(full), stride if index == 0 else 1))
+                signal = blocks[-1].out
             groups.append(nn.ModuleList(blocks))
         self.stages = nn.ModuleList(groups)
-        self.channels = channels
+        self.channels = signal.channels
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """(T or 1, B, C, H, W) -> (T, B, classes)."""

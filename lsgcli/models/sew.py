@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
+from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
 from lsgcli.models.layers import SpikingConv, at_each_step, image_mean
 from lsgcli.models.resnet19 import ResNet, SewBlock
 from lsgcli.registry import register
@@ -51,12 +51,13 @@ class SewResNet34(SewResNet):
 class SewStage(nn.Module):
     """conv1x1-tdBN-LIF if the channels change; SEW block; max pooling of the sums of spikes, unless one pixel is left."""
 
-    def __init__(self, spec: NetworkSpec, in_channels: int, out_channels: int, pooled: bool, first: bool):
+    def __init__(self, spec: NetworkSpec, source: Signal, out_channels: int, pooled: bool, first: bool):
         super().__init__()
         self.entry = None
-        if first or in_channels != out_channels:
-            self.entry = SpikingConv(spec, in_channels, out_channels, kernel=1, levels=None if first else 1)
-        self.block = SewBlock(spec, out_channels, out_channels, 1)
+        if first or source.channels != out_channels:
+            self.entry = SpikingConv(spec, source, out_channels, kernel=1)
+        self.block = SewBlock(spec, source if self.entry is None else self.entry.out, out_channels, 1)
+        self.out = self.block.out
         self.pool = nn.MaxPool2d(2) if pooled else None
 
     def forward(self, x: Tensor, T: int) -> Tensor:
@@ -82,13 +83,13 @@ class SewDVS(SpikingNet):
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
-        channels, side = spec.in_channels, min(spec.height, spec.input_size)
+        signal, side = Signal(spec.in_channels), min(spec.height, spec.input_size)
         stages: list[SewStage] = []
         for full in self.widths:
-            stages.append(SewStage(spec, channels, spec.channels(full), pooled=side > 1, first=not stages))
-            channels, side = spec.channels(full), max(1, side // 2)
+            stages.append(SewStage(spec, signal, spec.channels(full), pooled=side > 1, first=not stages))
+            signal, side = stages[-1].out, max(1, side // 2)
         self.stages = nn.ModuleList(stages)
-        self.classifier = nn.Linear(channels, spec.num_classes)
+        self.classifier = nn.Linear(signal.channels, spec.num_classes)
         self.initialise_weights()
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:

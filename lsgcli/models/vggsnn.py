@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
-from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
+from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
 from lsgcli.models.layers import SpikingConv
 from lsgcli.registry import register
 
@@ -33,12 +33,12 @@ class VGGSNN(SpikingNet):
                 hint="Use --size 16, 32, 48, 64, ...; for data with one row, --arch mlp.",
             )
         blocks: list[SpikingConv] = []
-        channels, levels = spec.in_channels, None
+        signal = Signal(spec.in_channels)
         for full, pool in STAGES:
-            blocks.append(SpikingConv(spec, channels, spec.channels(full), pool=pool, levels=levels))
-            channels, levels = spec.channels(full), pool**2
-        self.features, self.levels = nn.ModuleList(blocks), levels
-        self.classifier = nn.Linear(channels * (spec.height // 16) * (spec.input_size // 16), spec.num_classes)
+            blocks.append(SpikingConv(spec, signal, spec.channels(full), pool=pool))
+            signal = blocks[-1].out
+        self.features, self.levels = nn.ModuleList(blocks), signal.levels
+        self.classifier = nn.Linear(signal.channels * (spec.height // 16) * (spec.input_size // 16), spec.num_classes)
         self.initialise_weights()
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
