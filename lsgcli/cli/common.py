@@ -12,8 +12,8 @@ from lsgcli.cli import completion
 from lsgcli.config.resolve import from_environment, warn_of_others
 from lsgcli.config.run import FIELDS
 from lsgcli.errors import ConfigError
-from lsgcli.report.output import clean
 from lsgcli.system.memory import check_address_space
+from lsgcli.system.text import clean
 
 log = logging.getLogger("lsg")
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors to stderr.")]

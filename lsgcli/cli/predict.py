@@ -12,7 +12,8 @@ import typer
 
 from lsgcli.cli import common
 from lsgcli.errors import ConfigError, DataError
-from lsgcli.report.output import clean, is_abandoned
+from lsgcli.report.output import is_abandoned
+from lsgcli.system.text import clean
 
 if TYPE_CHECKING:
     from lsgcli.inference.predict import Network

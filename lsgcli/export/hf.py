@@ -16,9 +16,9 @@ from lsgcli.export.safetensors import SafeTensors
 from lsgcli.export.verify import described
 from lsgcli.models.base import SpikingNet
 from lsgcli.registry import register
-from lsgcli.report.output import clean
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.system import schema
+from lsgcli.system.text import clean
 
 PLAIN = ",.-+=/()"  # characters that are no markup inside a line of text
 ESCAPED = {"<": "&lt;", ">": "&gt;", "&": "&amp;", **{char: char for char in PLAIN}}

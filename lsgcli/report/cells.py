@@ -9,10 +9,10 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from lsgcli.report.output import clean
 from lsgcli.report.terminal import Table, console
 from lsgcli.sweeps.jobs import State, name_of
 from lsgcli.sweeps.plan import Cell
+from lsgcli.system.text import clean
 
 
 class CellsDisplay(AbstractContextManager["CellsDisplay"]):

@@ -7,9 +7,9 @@ from typing import Any
 from rich.progress import TaskID
 
 from lsgcli.report.flow_terminal import lines
-from lsgcli.report.output import clean
 from lsgcli.report.records import taken_text
 from lsgcli.report.terminal import Preparation, progress_bar
+from lsgcli.system.text import clean
 
 
 class TrainingDisplay:

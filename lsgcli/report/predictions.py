@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lsgcli.report.output import clean
+from lsgcli.system.text import clean
 
 if TYPE_CHECKING:
     from lsgcli.inference.predict import Answer, Prediction

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lsgcli import registry
-from lsgcli.config.run import RunConfig, from_checkpoint, without_effect
+from lsgcli.config.run import CONFIG, RunConfig, from_checkpoint, without_effect
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import Progress
 from lsgcli.data.prepare import prepare
@@ -131,7 +131,7 @@ def _folder_of_run(path: Path, dataset: str) -> str | None:
         log.warning("%s; the folder of the run's data is not known", error.message)
         return None
     if folder is not None:
-        log.info("data: %s, from %s", folder, run / rundir.CONFIG)
+        log.info("data: %s, from %s", folder, run / CONFIG)
         if not Path(folder).is_dir():
             raise DataError(
                 f"{folder}: found no such folder, expected the data of the run {run}",

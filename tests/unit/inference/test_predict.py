@@ -14,9 +14,9 @@ from lsgcli.data.datasets.base import Sample
 from lsgcli.errors import CheckpointError, ConfigError, DataError
 from lsgcli.inference.predict import Answer, Network, predict, running_probabilities
 from lsgcli.models.fold import fold
-from lsgcli.report.output import clean
 from lsgcli.report.predictions import Lines
 from lsgcli.store import checkpoint
+from lsgcli.system.text import clean
 from tests.networks import CLASSES, saved
 from tests.stress import seeds
 from tests.unit.data.conftest import aedat2_bytes, blob
