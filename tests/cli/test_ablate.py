@@ -28,6 +28,7 @@ def test_ablate(lsg, tiny, tmp_path):
         assert row["mean"] == pytest.approx(sum(row["accuracies"]) / 2)
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "abl").rglob("last.safetensors")}
     assert len(times) == 6  # under lsg, a width has no effect
+    assert all((path.parent / "report.html").exists() for path in times)
     again = lsg(*command, "--grid", "method=none,lsg", "width=0.5,1", "--json")
     assert json.loads(again.stdout)["rows"] == rows
     assert times == {p: p.stat().st_mtime_ns for p in times}  # nothing ran again
