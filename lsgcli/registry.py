@@ -46,16 +46,16 @@ PLACES = {  # relative to the package: a folder, or a module without .py
 # Kind -> base class of its entries, in its module, and what they are if not subclasses. Entries of other kinds are called.
 BASES = {
     "method": ("neurons.methods:Method", ""),
-    "neuron": ("neurons.variants:Neuron", ""),
-    "backend": ("neurons.kernels:Backend", "an instance of a subclass of Backend"),
+    "neuron": ("neurons.models:Neuron", ""),
+    "backend": ("neurons.kernels.base:Backend", "an instance of a subclass of Backend"),
     "arch": ("models.base:SpikingNet", ""),
     "dataset": ("data.datasets.base:Dataset", ""),
-    "reader": ("data.readers:Reader", "a function decorated with @reader"),
-    "augmentation": ("data.augment:Named", "a function decorated with @augmentation or @EventAugmentation"),
-    "format": ("export:Format", ""),
+    "reader": ("data.readers.base:Reader", "a function decorated with @reader"),
+    "augmentation": ("data.augment.base:Named", "a function decorated with @augmentation or @EventAugmentation"),
+    "format": ("export.base:Format", ""),
     "picture": ("report.figures:Picture", "a function decorated with @picture"),
-    "launcher": ("ablation.launchers:Launcher", ""),
-    "logger": ("loggers:Logger", ""),
+    "launcher": ("sweeps.launchers.base:Launcher", ""),
+    "logger": ("loggers.base:Logger", ""),
 }
 REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w:-]+)"\)')  # starts with a literal, which makes the search fast
 

@@ -1,20 +1,32 @@
 """Measurements on networks, returned as plain records.
 
-:func:`inspect` measures the gradient flow of any spiking network, of lsg or another library.
+:func:`inspect` measures the gradient flow of any spiking network, of lsg or another library. Names are loaded on first use, because the
+command line reads :mod:`lsgcli.analysis.verdicts` and :mod:`lsgcli.analysis.measures` without torch.
 """
 
-from lsgcli.analysis.dynamics import (
-    Dynamics,
-    decayed_then_subtracted,
-    no_reset,
-    reset_by_subtraction,
-    reset_to_zero,
-)
-from lsgcli.analysis.gradflow import inspect
-from lsgcli.analysis.gradients import Sample
-from lsgcli.analysis.hooks import Adapter, Layer, equivalent_width, height_of, pairs
-from lsgcli.analysis.verdicts import Thresholds
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from lsgcli.analysis.dynamics import (
+        Dynamics,
+        decayed_then_subtracted,
+        no_reset,
+        reset_by_subtraction,
+        reset_to_zero,
+    )
+    from lsgcli.analysis.gradflow import inspect
+    from lsgcli.analysis.gradients import Sample
+    from lsgcli.analysis.hooks import Adapter, Layer, equivalent_width, height_of, pairs
+    from lsgcli.analysis.verdicts import Thresholds
+
+_MODULES = {
+    "dynamics": ("Dynamics", "decayed_then_subtracted", "no_reset", "reset_by_subtraction", "reset_to_zero"),
+    "gradflow": ("inspect",),
+    "gradients": ("Sample",),
+    "hooks": ("Adapter", "Layer", "equivalent_width", "height_of", "pairs"),
+    "verdicts": ("Thresholds",),
+}
 __all__ = [
     "Adapter",
     "Dynamics",
@@ -30,3 +42,10 @@ __all__ = [
     "reset_by_subtraction",
     "reset_to_zero",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,12 +33,12 @@ from lsgcli.export.base import chosen, open_exported, read
 from lsgcli.export.verify import NOTHING
 from lsgcli.inference.predict import Network
 from lsgcli.report import comparison as compared
-from lsgcli.report.output import CONTROL
 from lsgcli.runs import compare as comparison
 from lsgcli.runs.run import train
 from lsgcli.store import checkpoint, flows, rundir
 from lsgcli.sweeps import collect, curves
 from lsgcli.sweeps.plan import load as load_plan
+from lsgcli.system.text import CONTROL
 from lsgcli.training.signals import StopRequest
 from tests.stress.fuzz import MIB, _give_back, _memory
 from tests.stress.program import Command

@@ -16,6 +16,7 @@ from lsgcli.export.base import open_exported
 from lsgcli.export.graphs import Stepping
 from lsgcli.export.runners import NetworkRunner, stepwise
 from lsgcli.export.verify import KINDS, compare
+from lsgcli.models.base import Signal
 from lsgcli.models.fold import fold
 from lsgcli.models.ms_resnet import MsBlock
 from lsgcli.models.qkformer import Block, Embedding, SelfAttention, TokenAttention
@@ -201,13 +202,13 @@ def transformer_block(block, x):
 
 SPEC = models.build("mlp", threshold=V_TH).spec
 BLOCKS = {
-    "plain": (lambda: PlainBlock(SPEC, 3, 4, 2), plain_block),
-    "sew": (lambda: SewStage(SPEC, 3, 4, pooled=True, first=False), sew_stage),
-    "ms": (lambda: MsBlock(SPEC, 3, 4, 2), ms_block),
-    "embedding": (lambda: Embedding(SPEC, 3, [(6, False), (6, True)]), embedding),
-    "token-attention": (lambda: TokenAttention(SPEC, 8, 2), token_attention),
-    "self-attention": (lambda: SelfAttention(SPEC, 8, 2), self_attention),
-    "transformer": (lambda: Block(SPEC, SelfAttention(SPEC, 8, 2), 8, 4), transformer_block),
+    "plain": (lambda: PlainBlock(SPEC, Signal(3, 1), 4, 2), plain_block),
+    "sew": (lambda: SewStage(SPEC, Signal(3, 1), 4, pooled=True, first=False), sew_stage),
+    "ms": (lambda: MsBlock(SPEC, Signal(3), 4, 2), ms_block),
+    "embedding": (lambda: Embedding(SPEC, Signal(3, 1), [(6, False), (6, True)]), embedding),
+    "token-attention": (lambda: TokenAttention(SPEC, Signal(8, 1), 2), token_attention),
+    "self-attention": (lambda: SelfAttention(SPEC, Signal(8, 1), 2), self_attention),
+    "transformer": (lambda: Block(SPEC, SelfAttention(SPEC, Signal(8, 1), 2), Signal(8, 1), 4), transformer_block),
 }
 
 

@@ -89,7 +89,7 @@ def trained(monkeypatch, error=None):
     """Let run.train note how it was called."""
     calls = []
 
-    def train(config, path, emit, stop, *, resume):
+    def train(config, path, emit, stop, *, resume, outlets):
         calls.append((path, resume))
         if error:
             files.make_folder(path)

@@ -30,7 +30,7 @@ def accuracies(config):
 def train(monkeypatch):
     """Replace the training by a formula; ``train.calls`` are (path, settings, whether resumed), ``train.before`` runs first."""
 
-    def fake(config, path, emit, stop, *, resume, splits):
+    def fake(config, path, emit, stop, *, resume, splits, outlets=None):
         assert splits == ("train",)
         fake.calls.append((path, config, resume))
         files.make_folder(path)

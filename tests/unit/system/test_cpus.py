@@ -10,7 +10,7 @@ import pytest
 
 from lsgcli.system import cpus
 
-ASK = [sys.executable, "-c", "from lsgcli import cpus; print(*cpus.usable(cpus.THREADS), sep=', ')"]
+ASK = [sys.executable, "-c", "from lsgcli.system import cpus; print(*cpus.usable(cpus.THREADS), sep=', ')"]
 
 
 @pytest.fixture
