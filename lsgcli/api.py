@@ -145,11 +145,12 @@ def evaluate(
     elif data is not None:
         if needless := changes.keys() - fields_of(MachineConfig):
             raise ConfigError(f"evaluate: found data and {', '.join(sorted(needless))}, expected one of them")
-        model, stored = checkpoint.load(hub.local(network))
+        path = hub.local(network)
+        model, stored = checkpoint.load(path)
         if data.classes != tuple(stored["classes"]):
             raise DataError(f"data: found classes {', '.join(data.classes)}, expected {', '.join(stored['classes'])}")
         data = dataclasses.replace(data, mean=stored["data"].get("mean"), std=stored["data"].get("std"))
-        config = from_checkpoint(stored, changes)
+        config = from_checkpoint(path, stored, changes)
         compute, size = set_up(config), batch_size or config.batch_size
         model = model.to(compute.device)
     else:

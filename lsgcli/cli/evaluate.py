@@ -37,7 +37,6 @@ def evaluate(
     from lsgcli.report import terminal
     from lsgcli.runs.open import open_checkpoint, open_data
     from lsgcli.store import hub
-    from lsgcli.store.checkpoint import named
 
     changes: dict[str, Any] = {"dataset": dataset, "T": T, "data_dir": data_dir, "cache_dir": cache_dir}
     changes |= {"batch_size": batch_size, "device": device, "precision": precision}
@@ -67,7 +66,7 @@ def evaluate(
                 hint="Export the checkpoint again with this -T.",
             )
         changes["device"] = "cpu"
-        with terminal.preparing(quiet) as progress, named(path):
+        with terminal.preparing(quiet) as progress:
             config, bundle, _ = open_data(
                 path, runner.config, changes, ("test",), environment=common.around(), progress=progress
             )

@@ -534,8 +534,8 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
     return RunConfig(**{name: value for name, value in values.items() if value is not None})
 
 
-def from_checkpoint(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> RunConfig:
-    """The settings stored in a checkpoint, updated with ``changes``. Paths and machine settings come from ``changes`` only.
+def from_checkpoint(path: Path | str, stored: Mapping[str, Any], changes: Mapping[str, Any]) -> RunConfig:
+    """The settings stored in the checkpoint ``path``, updated with ``changes``. Paths and machine settings come from ``changes`` only.
 
     Raises:
         CheckpointError: a stored setting is invalid in this version.
@@ -546,7 +546,7 @@ def from_checkpoint(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> Ru
         kept["precision"] = "fp32"
     if problems := check({name: value for name, value in kept.items() if name not in changes}):
         raise CheckpointError(
-            "\n".join(f"settings of the checkpoint: {line}" for line in problems),
+            f"{path}: " + "\n".join(f"settings of the checkpoint: {line}" for line in problems),
             hint="It may be from another version of lsg, or use a plug-in that is not installed.",
         )
     return from_dict({**kept, **changes})

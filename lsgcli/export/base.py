@@ -172,8 +172,7 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
     """
     found = checkpoint.read(path)
     checkpoint.check_described(found.config, path)
-    with checkpoint.named(path):
-        from_checkpoint(found.config, {})
+    from_checkpoint(path, found.config, {})
     trained, config = checkpoint.restored(found, path), found.config
     if T not in (None, trained.T):
         _set_timesteps(trained, config["arch"], T)

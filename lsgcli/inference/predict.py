@@ -106,14 +106,12 @@ class Network:
         path = hub.local(path)
         runner = open_exported(path)
         if runner is not None:
-            with checkpoint.named(path):
-                config = from_checkpoint(runner.config, {**changes, "device": "cpu", "precision": "fp32"})
+            config = from_checkpoint(path, runner.config, {**changes, "device": "cpu", "precision": "fp32"})
             compute = set_up(config)
             return cls(torch.inference_mode()(lambda x: runner.run(x).logits), runner.config, config, compute, runner)
         model, stored = checkpoint.load(path)
         checkpoint.check_described(stored, path)
-        with checkpoint.named(path):
-            config = from_checkpoint(stored, changes)
+        config = from_checkpoint(path, stored, changes)
         compute = set_up(config)
         model = deployed(model.to(compute.device), compute.precision)
 

@@ -48,8 +48,7 @@ def open_checkpoint(
     path = hub.local(path)
     model, stored = checkpoint.load(path)
     checkpoint.check_described(stored, path)
-    with checkpoint.named(path):
-        config, bundle, compute = open_data(path, stored, changes, splits, environment=environment, progress=progress)
+    config, bundle, compute = open_data(path, stored, changes, splits, environment=environment, progress=progress)
     model.spec = dataclasses.replace(model.spec, T=config.T)
     return Opened(model.to(compute.device), stored, config, bundle, compute)
 
@@ -92,7 +91,7 @@ def open_data(
         of_its_own = {name: preset.get(name) for name in ("split", "sensor")}
     elif "data_dir" not in given_around and (of_run := _folder_of_run(path, trained_on)):
         of_its_own = {"data_dir": of_run}
-    config = from_checkpoint(stored, {**of_its_own, **given_around})
+    config = from_checkpoint(path, stored, {**of_its_own, **given_around})
     if problems := without_effect(given, [config]):
         raise ConfigError("\n".join(problems), hint="Omit the settings without effect.")
     compute = set_up(config)

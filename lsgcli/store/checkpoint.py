@@ -284,15 +284,6 @@ def check_described(config: Mapping[str, Any], where: object) -> None:
         )
 
 
-@contextlib.contextmanager
-def named(path: Path | str) -> Iterator[None]:
-    """Context in which the message of a CheckpointError about a configuration gets the name of its file."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error.message}", hint=error.hint) from error
-
-
 def _damaged(path: Path, what: str) -> CheckpointError:
     return CheckpointError(f"{path}: not a valid checkpoint: {what}", hint=AGAIN)
 

@@ -256,8 +256,7 @@ def kinds(seeds: Seeds) -> dict[str, tuple[Any, Callable[[str, int], None], str]
         runner = open_exported(root / "a.onnx")
         assert runner is not None
         checkpoint.check_described(runner.config, root / "a.onnx")
-        with checkpoint.named(root / "a.onnx"):
-            config.from_checkpoint(runner.config, {"device": "cpu"})
+        config.from_checkpoint(root / "a.onnx", runner.config, {"device": "cpu"})
         runner.run(seeds.x)
 
     options = chosen("onnx", mode="step")
