@@ -125,10 +125,11 @@ def packed(model: nn.Module, bits: int = BITS) -> dict[str, Tensor]:
 
 
 def unpacked(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state with float weights, for one from :func:`packed`; any other is unchanged."""
+    """The state with float weights, for one from :func:`packed`; any other is unchanged, such as one with scales of another shape."""
     plain = dict(state)
-    for name in state:
+    for name, scale in state.items():
         weight = name.removesuffix(SCALE)
-        if weight != name and weight in state and state[weight].dtype == torch.int8:
-            plain[weight] = state[weight] * over_channels(plain.pop(name), state[weight])
+        stored = state.get(weight) if weight != name else None
+        if stored is not None and stored.dtype == torch.int8 and scale.shape == stored.shape[:1]:
+            plain[weight] = stored * over_channels(plain.pop(name), stored)
     return plain

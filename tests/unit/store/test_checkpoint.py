@@ -165,6 +165,16 @@ def test_unknown_network_is_a_checkpoint_error(saved):
         checkpoint.load(saved)
 
 
+@pytest.mark.parametrize("shape", [(5,), (), (3, 2)])
+def test_integers_with_scales_of_another_shape(saved, shape):
+    content = checkpoint.read(saved)
+    integers = content.weights["classifier.weight"].to(torch.int8)
+    weights = {**content.weights, "classifier.weight": integers, "classifier.weight_scale": torch.ones(shape)}
+    checkpoint.save(saved, Checkpoint(weights, content.config))
+    with pytest.raises(CheckpointError, match="classifier.weight: found torch.int8 of shape"):
+        checkpoint.load(saved)
+
+
 def test_metadata_is_text(saved):
     with safe_open(saved, "pt") as stream:
         metadata = stream.metadata()
