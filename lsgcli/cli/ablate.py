@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from lsgcli.cli import common, completion
 from lsgcli.cli.options import with_settings
 from lsgcli.config.run import FIELDS, option_name
-from lsgcli.errors import ConfigError, Stopped, counted, install_hint
+from lsgcli.errors import ConfigError, Stopped, counted, require
 from lsgcli.report.output import check_output, print_result
 
 if TYPE_CHECKING:
@@ -157,8 +156,8 @@ def ablate(
         from lsgcli.report.drawing import SUFFIXES
 
         check_output(target, "--plot", suffixes=SUFFIXES, folder=target.suffix.lower() not in SUFFIXES, force=force)
-        if target.suffix.lower() == ".pdf" and not find_spec("svglib"):
-            raise ConfigError(f"--plot {target}: svglib cannot be imported", hint=install_hint("pdf"))
+        if target.suffix.lower() == ".pdf":
+            require(("svglib",), f"--plot {target}", "pdf")
     axes = [text for text in [grid, *(more or [])] if text]
     launched = _launched(
         launcher, {"local": {"--jobs": jobs, "--devices": devices}, "slurm": {"--slurm": slurm}, "ray": {"--ray": ray}}

@@ -31,7 +31,7 @@ def find(paths: Iterable[Path]) -> list[Path]:
             below, unreadable = find_runs(path)
             runs = list(below)
             for message in unreadable:
-                log.warning("Skipped: %s.", message)
+                _skip(message)
         if not (runs or path.exists()):
             raise _no_run(path)
         skipped += [] if runs else [path]
@@ -75,17 +75,17 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
         except ConfigError as error:
             if len(runs) == 1:
                 raise
-            skip(error)
-    if not runs or not records:
+            _skip(error.message)
+    if not records:
         raise ConfigError("found no readable run, expected at least one", hint="The warnings state what is damaged.")
     values = {name: [getattr(config, name) for config in configs] for name in FIELDS}
     settings = {name: own for name, own in values.items() if any(value != own[0] for value in own)}
     return {"settings": settings, "runs": records}
 
 
-def skip(error: ConfigError) -> None:
-    """Warn that a run is left out because of an error."""
-    log.warning("Skipped: %s.", "; ".join(error.message.splitlines()))
+def _skip(problem: str) -> None:
+    """Warn that a run is left out."""
+    log.warning("Skipped: %s.", "; ".join(problem.splitlines()))
 
 
 RESULT = ("accuracy", "test_accuracy_last", "test_accuracy_best", "best_epoch", "best_chosen_on")
