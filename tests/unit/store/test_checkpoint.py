@@ -171,7 +171,7 @@ def test_integers_with_scales_of_another_shape(saved, shape):
     integers = content.weights["classifier.weight"].to(torch.int8)
     weights = {**content.weights, "classifier.weight": integers, "classifier.weight_scale": torch.ones(shape)}
     checkpoint.save(saved, Checkpoint(weights, content.config))
-    with pytest.raises(CheckpointError, match="classifier.weight: found torch.int8 of shape"):
+    with pytest.raises(CheckpointError, match=r"classifier\.weight: found torch\.int8 of shape"):
         checkpoint.load(saved)
 
 
