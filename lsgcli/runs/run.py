@@ -105,7 +105,7 @@ def check(config: RunConfig, fresh: bool = True) -> None:
 
 
 def check_place(path: Path, config: RunConfig) -> None:
-    """Check that a new run, or a folder of runs, and the cache are not in a folder whose subfolders are the classes of the data.
+    """Check that a run, or a folder of runs, and the cache are not in a folder whose subfolders are the classes of the data.
 
     Raises:
         ConfigError: one of them is.
@@ -209,8 +209,9 @@ def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
         return
     others = began["sizes"] != bundle.files["sizes"]
     if others or stored.get("data_digest") != bundle.content_digest():
+        found = "other files, or files of other sizes" if others else "files with other contents"
         raise DataError(
-            f"{where}: found {'other files, or files of other sizes' if others else 'files with other contents'}, expected those with which the run {path} began",
+            f"{where}: found {found}, expected those with which the run {path} began",
             hint="Restore them (`lsg data verify` names changed files, if there is a SHA256SUMS), or start a new run.",
         )
     log.warning(
@@ -266,8 +267,7 @@ def train(
     with stop.at_once() if group.size == 1 else nullcontext():  # several processes stop together, before the same step
         if resume:
             check_unchanged(path, config)
-        else:
-            check_place(path, config)
+        check_place(path, config)
         check(config, fresh=not (resume and (path / LAST).exists()))
         compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
         with group.one_by_one():
@@ -387,7 +387,8 @@ def full_flow(
 ) -> dict[str, Any]:
     """The full gradient-flow record of a model on the first batches of its training data, without augmentation.
 
-    It includes the accuracy in evaluation and with batch statistics, and a warning if they differ much. With ``--accumulate``, batches have the size of the parts, of which training normalises each by itself.
+    It includes the accuracy in evaluation and with batch statistics, and a warning if they differ much. With ``--accumulate``, batches
+    have the size of the parts, of which training normalises each by itself.
     """
     check_gradients(config.precision)
     assert bundle.train is not None
