@@ -33,7 +33,10 @@ __all__ = ["build", "datasets", "evaluate", "inspect", "load", "prepare", "train
 
 
 def datasets() -> list[str]:
-    """Names of the data sets, for :func:`prepare` and :func:`train`. ``tonic:NAME`` and ``torchvision:NAME`` stand for those of the libraries."""
+    """Names of the data sets, for :func:`prepare` and :func:`train`.
+
+    ``tonic:NAME`` and ``torchvision:NAME`` stand for those of the libraries.
+    """
     return registry.names("dataset")
 
 
@@ -90,12 +93,8 @@ def train(
         DivergedError: the loss or a gradient is not finite.
     """
     path = None if out is None else Path(out)
-    return (
-        train_together(
-            _config(settings), on_record or (lambda record: None), StopRequest(), path=path, force=force, outlets=OUTLETS
-        )
-        or {}
-    )
+    emit = on_record or (lambda record: None)
+    return train_together(_config(settings), emit, StopRequest(), path=path, force=force, outlets=OUTLETS) or {}
 
 
 def load(path: Path | str) -> SpikingNet:
@@ -128,7 +127,8 @@ def evaluate(
         split: ``train``, ``val`` or ``test``.
         batch_size: default: as in training, or 32.
         progress: called with the numbers of batches done and in total.
-        changes: of the checkpoint's settings: ``device``, ``precision``, ..., and without ``data`` also ``data_dir``, ``T``, ``dataset``, ...
+        changes: of the checkpoint's settings: ``device``, ``precision``, ..., and without ``data`` also ``data_dir``, ``T``,
+            ``dataset``, ...
 
     Raises:
         CheckpointError: not a valid checkpoint.

@@ -81,8 +81,8 @@ def ablate(
         list[Path] | None,
         typer.Option(
             metavar="DIR|FILE",
-            help="Can be repeated. Also write charts of accuracy, loss, and coverage, alpha and beta per layer over training, as SVG, PNG, and PDF "
-            "(with lsgcli[pdf]) for one column of a journal; or accuracy and loss as FILE.pdf, .svg or .png for two columns.",
+            help="Can be repeated. Also write charts of accuracy, loss, and coverage, alpha and beta per layer over training, as SVG, "
+            "PNG, and PDF (with lsgcli[pdf]) for one column of a journal; or accuracy and loss as FILE.pdf, .svg or .png for two columns.",
         ),
     ] = None,
     launcher: Annotated[

@@ -130,7 +130,8 @@ def _of_resumed_run(path: Path, settings: dict[str, Any], others: dict[str, Any]
     if problems:
         raise ConfigError(
             "\n".join(problems),
-            hint="Omit these options: a resumed run keeps its directory and settings. To change settings, start a new run: lsg train --config RUN --out NEW",
+            hint="Omit these options: a resumed run keeps its directory and settings. To change settings, start a new run: "
+            "lsg train --config RUN --out NEW",
         )
     rundir.check_free(path, resume=True)
     stored = rundir.read_config(path)

@@ -221,7 +221,10 @@ def parse_all(name: str, texts: Iterable[str]) -> tuple[tuple[Any, ...], list[st
 
 
 def of_number(option: str, name: str, text: str, form: str) -> list[str]:
-    """The problem of a text that is neither a number nor of the ``form`` of an axis, such as ``2-4``; empty for a setting that is no number."""
+    """The problem of a text that is neither a number nor of the ``form`` of an axis, such as ``2-4``.
+
+    Empty for a setting that is no number.
+    """
     if base_type(name) not in (int, float) or "," in text or ":" in text:
         return []
     return [f"{option}: found {f'{name}={text}'!r}, expected {EXPECTED[base_type(name)]} in {form.replace('KEY', name)}"]

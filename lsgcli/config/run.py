@@ -211,8 +211,8 @@ class NetworkConfig(Settings):
     )
     init_from: str | None = setting(
         None,
-        "Checkpoint of the same architecture (a path, hf:USER/NAME or https://...) to initialise weights and decays from, by name. The last layer is reinitialised if "
-        "the classes differ, the first layer if the input channels differ.",
+        "Checkpoint of the same architecture (a path, hf:USER/NAME or https://...) to initialise weights and decays from, by name. "
+        "The last layer is reinitialised if the classes differ, the first layer if the input channels differ.",
         path="checkpoint",
     )
     width_from: str | None = setting(

@@ -60,8 +60,8 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
         ``method``, ``state`` (``finished``, ``diverged``, ``running`` or ``stopped``), ``reason`` of divergence, finished ``epochs``
         ``of`` planned ones; test ``accuracy``, ``test_accuracy_last``, ``test_accuracy_best``, ``best_epoch`` (from 0) and
         ``best_chosen_on``, None if not finished; ``train_loss`` and ``val_accuracy`` or ``test_accuracy`` of the last epoch;
-        ``best_val_accuracy`` of all epochs so far, None without a validation split; ``seconds`` of all epochs; ``layers``: gradient-flow measures of the final network, of the diverged batch, or of the last
-        epoch.
+        ``best_val_accuracy`` of all epochs so far, None without a validation split; ``seconds`` of all epochs; ``layers``:
+        gradient-flow measures of the final network, of the diverged batch, or of the last epoch.
 
     Raises:
         ConfigError: the files of the only run, or of all runs, are damaged.

@@ -1,1 +1,1 @@
-"""What is kept: checkpoints, run directories, and models of a hub."""
+"""What is kept: checkpoints, run directories, records of gradient flow, and models of a hub."""
