@@ -23,7 +23,7 @@ DIGITS = 20  # of an integer of 64 bits
 LONG = 200  # characters of a value in a message
 BOUND = 1e100  # of absolute values
 HINT = "Restore the file, or remove it."
-KINDS = {dict: "an object", list: "a list", type(None): "null", bool: "true or false", str: "a string"}
+KINDS = {dict: "an object", list: "a list", type(None): "null"}  # of which no value is shown
 
 
 def read(path: Path, kind: type[T], error: type[LsgError], *, hint: str = HINT) -> T:
@@ -170,5 +170,8 @@ def _steps(field: str) -> Iterator[tuple[str, str]]:
 
 def shown(value: Any) -> str:
     """A value for a message, shortened if it is long."""
+    for kind, name in KINDS.items():
+        if isinstance(value, kind):
+            return name
     text = repr(value)
-    return KINDS[type(value)] if isinstance(value, dict | list | None) else text if len(text) <= LONG else f"{text[:LONG]}..."
+    return text if len(text) <= LONG else f"{text[:LONG]}..."
