@@ -39,9 +39,8 @@ def ending() -> Iterator[None]:
             print(clean(traceback.format_exc()), file=sys.stderr, end="")
             print("lsg: unexpected error; please report it with the lines above", file=sys.stderr)
             raise SystemExit(LsgError.exit_code) from None
-        if (
-            here().rank == 0 or expected.rank is not None or not isinstance(expected, ConfigError)
-        ):  # else rank 0 prints the same
+        # Rank 0 prints a ConfigError of all processes.
+        if here().rank == 0 or expected.rank is not None or not isinstance(expected, ConfigError):
             rank = f"rank {expected.rank}: " if expected.rank else ""
             print(f"error: {rank}{clean(_with_options(expected.on_command_line))}", file=sys.stderr)
         raise SystemExit(expected.exit_code) from None

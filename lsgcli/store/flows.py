@@ -1,6 +1,6 @@
 """Gradient-flow records of a run, read from its directory. :mod:`lsgcli.analysis.measures` defines the fields.
 
-This module is separate because it does not import torch.
+Imports no torch.
 """
 
 import logging

@@ -223,13 +223,12 @@ def _from_web(address: str) -> Path:
 
 def _check_address(url: str) -> None:
     """Raise a ConfigError if ``url`` is no address of a file on a web server."""
+    why = ""
     try:
         parts = urlsplit(url)
-        port = parts.port
+        valid = parts.hostname and parts.port != 0 and url.isascii() and url.isprintable() and " " not in url
     except ValueError as error:  # such as an incomplete IPv6 address or a port above 65535
-        problem = f"an address that is not valid ({error})"
-    else:
-        valid = parts.hostname and port != 0 and url.isascii() and url.isprintable() and " " not in url
-        problem = "" if valid else "an address that is not valid"
-    if problem:
-        raise ConfigError(f"{url}: found {problem}, expected such as https://example.org/net.safetensors")
+        valid, why = False, f" ({error})"
+    if not valid:
+        found = f"an address that is not valid{why}"
+        raise ConfigError(f"{url}: found {found}, expected such as https://example.org/net.safetensors")

@@ -9,6 +9,7 @@ runs/<dataset>-<arch>-<method>/<UTC time>-s<seed>-<tail>/
     gradient-flow.json     the full gradient-flow record of the final network
     report.html            report of the run
     result.json            accuracies of the finished run, or the reason for divergence
+    diverged.safetensors   the network of the batch that diverged
     logs/                  files of the loggers of --log
 """
 
