@@ -24,7 +24,15 @@ from typing import IO, Any
 from lsgcli.data import web
 from lsgcli.data.guard import FULL, foreign
 from lsgcli.errors import DataError, StorageError
-from lsgcli.system.files import check_no_link, make_folder, making_folder, open_in_place, storage_error, sync_folder
+from lsgcli.system.files import (
+    check_no_link,
+    make_folder,
+    making_folder,
+    open_in_place,
+    open_regular,
+    storage_error,
+    sync_folder,
+)
 
 log = logging.getLogger("lsg")
 TIMEOUT = 30.0  # seconds without a byte
@@ -66,7 +74,7 @@ class RemoteFile:
             DataError: it cannot be read.
         """
         try:
-            with open(path, "rb") as stream:
+            with open_regular(path) as stream:
                 found = hashlib.file_digest(stream, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
                 return None if found == self.md5 else f"found {stream.tell()} bytes with md5 {found}, expected {self.md5}"
         except OSError as error:

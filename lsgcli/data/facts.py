@@ -197,14 +197,10 @@ def _simulated(folder: Path) -> dict[str, Any]:
         return {}
     try:
         note = schema.read(folder / NOTE, Simulation, DataError)
+        complete = NOTE in manifest.listed(folder)
     except DataError as error:
         log.warning("%s", error.message)
         return {}
-    simulation = {"seed": note["seed"], "per_class": note["per_class"], "complete": _is_complete(folder)}
-    if not simulation["complete"]:
+    if not complete:
         log.warning("%s: incomplete simulation; repeat its command to finish it", folder)
-    return {"simulated": simulation}
-
-
-def _is_complete(folder: Path) -> bool:
-    return (folder / manifest.NAME).exists() and NOTE in manifest.read(folder)
+    return {"simulated": {"seed": note["seed"], "per_class": note["per_class"], "complete": complete}}

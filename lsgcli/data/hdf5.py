@@ -75,4 +75,5 @@ def _bytes(where: str, data: Any) -> int:
     if created.get_external_count():
         raise Damaged(f"{where}: found a data set in external storage, expected one stored in this file")
     chunk = math.prod(created.get_chunk()) if layout == h5d.CHUNKED else 0
-    return int(data.get_type().get_size()) * max(math.prod(data.get_space().get_simple_extent_dims() or (0,)), chunk)
+    shape = data.get_space().get_simple_extent_dims()  # () of one value; None of none
+    return int(data.get_type().get_size()) * max(0 if shape is None else math.prod(shape), chunk)

@@ -52,7 +52,7 @@ def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress 
         StorageError: the manifest cannot be written; an existing one is unchanged.
     """
     names = _below(folder) if paths is None else sorted({path.relative_to(folder).as_posix() for path in paths})
-    known = read(folder) if extend and os.path.lexists(folder / NAME) else {}
+    known = listed(folder) if extend else {}
     _save(folder, known | _hashed(folder, names, progress))
 
 
@@ -63,13 +63,11 @@ def remove(folder: Path, names: Collection[str]) -> None:
         DataError: as :func:`read`.
         StorageError: it cannot be written.
     """
-    if not os.path.lexists(folder / NAME):
-        return
-    listed = read(folder)
-    others = {name: digest for name, digest in listed.items() if name not in names}
-    if listed and not others:
+    found = listed(folder)
+    others = {name: digest for name, digest in found.items() if name not in names}
+    if found and not others:
         (folder / NAME).unlink()
-    elif len(others) < len(listed):
+    elif len(others) < len(found):
         _save(folder, others)
 
 
@@ -79,6 +77,11 @@ def _save(folder: Path, digests: Mapping[str, str]) -> None:
             raw = os.fsencode(name)
             escaped = re.sub(rb"[\\\n\r]", lambda character: ESCAPES[character[0]], raw)
             out.write((b"\\" if escaped != raw else b"") + digest.encode() + b"  " + escaped + b"\n")
+
+
+def listed(folder: Path) -> dict[str, str]:
+    """As :func:`read`; empty if there is no manifest."""
+    return read(folder) if os.path.lexists(folder / NAME) else {}
 
 
 def read(folder: Path) -> dict[str, str]:
@@ -113,12 +116,12 @@ def check(folder: Path, progress: Progress | None = None) -> Report:
     Raises:
         DataError: the manifest is missing or malformed, or a file cannot be read.
     """
-    listed = read(folder)
-    found = _hashed(folder, sorted(name for name in listed if (folder / name).is_file()), progress)
+    expected = read(folder)
+    found = _hashed(folder, sorted(name for name in expected if (folder / name).is_file()), progress)
     return Report(
-        missing=tuple(sorted(listed.keys() - found.keys())),
-        changed=tuple(name for name, digest in found.items() if digest != listed[name]),
-        extra=tuple(sorted(set(_below(folder)) - listed.keys())),
+        missing=tuple(sorted(expected.keys() - found.keys())),
+        changed=tuple(name for name, digest in found.items() if digest != expected[name]),
+        extra=tuple(sorted(set(_below(folder)) - expected.keys())),
     )
 
 

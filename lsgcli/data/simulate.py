@@ -114,9 +114,8 @@ def simulate_folder(
         for path in (*targets, out / NOTE, out / manifest.NAME):
             files.check_no_link(path, out)
         moves = _check_settings(source, out, settings, dict(zip((sample.key for sample in samples), targets, strict=True)))
-        listed = manifest.read(out) if (out / manifest.NAME).exists() else {}
         own = {path.relative_to(out).as_posix() for path in (*targets, *moves, out / NOTE)}
-        complete = not moves and own <= listed.keys() and all(target.exists() for target in targets)
+        complete = not moves and own <= manifest.listed(out).keys() and all(target.exists() for target in targets)
         if not complete:
             manifest.remove(out, own)
         for name in classes:

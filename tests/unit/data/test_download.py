@@ -2,6 +2,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import os
 import signal
 import socket
 import ssl
@@ -70,6 +71,12 @@ def test_a_file_that_is_there_is_kept(site, remote, tmp_path):
     (tmp_path / "a.bin").write_bytes(CONTENT)
     assert fetch([remote()], tmp_path) == [tmp_path / "a.bin"]
     assert site.requests == []
+
+
+def test_a_pipe_in_its_place_is_not_read(remote, tmp_path):
+    os.mkfifo(tmp_path / "a.bin")
+    with pytest.raises(DataError, match=r"a\.bin: cannot be read: found a device or pipe, expected a regular file"):
+        fetch([remote()], tmp_path)
 
 
 def test_a_file_with_other_content_is_never_replaced(site, remote, tmp_path):

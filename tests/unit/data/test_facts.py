@@ -127,6 +127,9 @@ def test_a_simulation_says_so(tmp_path, caplog):
     assert not facts.of_path(tmp_path)["simulated"]["complete"]
     manifest.write(tmp_path)
     assert facts.of_path(tmp_path)["simulated"]["complete"]
+    (tmp_path / "SHA256SUMS").write_text("?")  # the recordings can be read
+    assert "simulated" not in facts.of_path(tmp_path)
+    assert "SHA256SUMS: line 1: found" in caplog.text
 
 
 def opened(config, name, **settings):

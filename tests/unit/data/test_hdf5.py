@@ -114,3 +114,13 @@ def test_ordinary_files(graph, tmp_path):
     for path in (graph, tmp_path / "a.h5"):
         with hdf5.opened(path) as file:
             assert len(file)
+
+
+def test_a_single_value_counts_with_its_size(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        kind = h5py.h5t.C_S1.copy()
+        kind.set_size((1 << 31) - 8)  # nothing of it is stored
+        h5py.h5d.create(file.id, b"x", kind, h5py.h5s.create(h5py.h5s.SCALAR))
+        file["none"] = h5py.Empty("f4")
+    with pytest.raises(Damaged, match="data sets such as /x, which require 2,048 MiB"):
+        hdf5.opened(tmp_path / "a.h5")
