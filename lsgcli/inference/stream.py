@@ -18,7 +18,7 @@ from lsgcli.data.datasets.base import EventDataset, Sample
 from lsgcli.data.frames import FULL, saturated
 from lsgcli.data.readers.base import read_stream
 from lsgcli.data.slicing import Slice, Slicer
-from lsgcli.errors import CheckpointError, ConfigError, DataError
+from lsgcli.errors import ConfigError, DataError
 from lsgcli.export.runners import NetworkRunner, Stepwise, stepwise
 from lsgcli.inference.predict import Answer, Network
 from lsgcli.models.base import SpikingNet
@@ -73,7 +73,6 @@ def stream(
     Raises:
         ConfigError: ``per_slice`` is below 1, or the network was trained on images, or with settings that require the complete
             recording.
-        CheckpointError: the median in the checkpoint is below 1.
         DataError: the format does not support streams, or the stream is damaged; raised after the predictions for complete slices.
     """
     dataset, T = _dataset(network), network.config.T
@@ -163,8 +162,6 @@ def _length(network: Network, per_slice: int | None) -> int:
             f"--stream: found a checkpoint of an earlier version, without the number of {unit} per slice",
             hint=f"Give --per-slice N, the {unit} of a training recording divided by {config.T}.",
         )
-    if not medians[name] >= 1:
-        raise CheckpointError(f"found {medians[name]} {unit} in the median training recording, expected at least 1")
     return int(medians[name])
 
 
