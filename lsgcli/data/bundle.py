@@ -119,7 +119,7 @@ class DataBundle:
         static: whether samples are images rather than frames of recordings.
         mean, std: per channel, on the 0..1 scale, for images; None for frames, or if the training part is not read.
         info: facts about the data for checkpoints, as JSON types.
-        files: digests of the ``sizes`` and of the ``stamps`` (sizes and times) of the files, to detect changes when a run is resumed.
+        files: digests of the ``sizes`` and of the ``stamps`` (sizes and times) of the files, to detect changes on resuming.
     """
 
     classes: tuple[str, ...]

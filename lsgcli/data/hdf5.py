@@ -1,7 +1,7 @@
 """HDF5 files from outside.
 
-A file may name other files, whose content the library would read like its own: as external storage, by an external link, or as the source
-of a virtual data set. It may also declare data sets that it does not contain, which read as zeros.
+A file may name other files, whose content the library would read like its own: as external storage, by an external link, or as
+the source of a virtual data set. It may also declare data sets that it does not contain, which read as zeros.
 """
 
 import math
@@ -22,8 +22,8 @@ def opened(path: Path) -> "h5py.File":
     """Open a file for reading, after checking all its objects without reading data.
 
     Raises:
-        Damaged: not a regular file; an object is not stored in the file itself, or reached by two links; the data sets require more
-            than 16 times the file size + 256 MiB of memory.
+        Damaged: not a regular file; an object is not stored in the file itself, or reached by two links; the data sets require
+            more than 16 times the file size + 256 MiB of memory.
         OSError: not an HDF5 file.
     """
     size = regular_size(path)

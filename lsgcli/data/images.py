@@ -1,6 +1,6 @@
 """Image files, of a fixed list of formats.
 
-Pillow chooses a decoder by the content of a file, whatever its name, and not all are decoders: that of EPS starts an interpreter.
+Pillow chooses a decoder by the content of a file, whatever its name, and that of EPS starts an interpreter.
 """
 
 import functools

@@ -57,7 +57,7 @@ def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress 
 
 
 def remove(folder: Path, names: Collection[str]) -> None:
-    """Remove the entries of files from the manifest of ``folder``, if there is one, and the manifest if no other entries are left.
+    """Remove the entries of files from the manifest of ``folder``, if there is one, and the manifest if no others are left.
 
     Raises:
         DataError: as :func:`read`.

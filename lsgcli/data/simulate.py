@@ -76,10 +76,10 @@ def simulate_folder(
 ) -> dict[str, Any]:
     """Record the images of ``source/<class>/`` into ``out/<class>/``.
 
-    A recording depends only on the seed, its class, and the file name and pixels of the image. Numbers are spread over 0..999, so that
-    split rules for CIFAR10-DVS select a tenth of them as test part, or one of 2 to 9. Finished recordings of an earlier call with the
-    same settings, or with a smaller ``per_class``, are kept. ``SHA256SUMS`` lists the recordings when all are complete; its entries of
-    other files stay.
+    A recording depends only on the seed, its class, and the file name and pixels of the image. Numbers are spread over 0..999,
+    so that split rules for CIFAR10-DVS select a tenth of them as test part, or one of 2 to 9. Finished recordings of an earlier
+    call with the same settings, or with a smaller ``per_class``, are kept. ``SHA256SUMS`` lists the recordings when all are
+    complete; its entries of other files stay.
 
     Args:
         per_class: number of images per class, in order of names. Default: all.
@@ -150,7 +150,7 @@ def shown(path: Path) -> np.ndarray:
 
 
 def numbers(count: int) -> list[int]:
-    """Numbers of the recordings of a class, spread over 0..999 if there are at most 1000; of several, one at least is above 899."""
+    """Numbers of the recordings of a class, spread over 0..999 if there are at most 1000; of several, one is above 899."""
     if 2 <= count < FEW:
         return [k * (NUMBERS - 1) // (count - 1) for k in range(count)]
     return [k * NUMBERS // count if count <= NUMBERS else k for k in range(count)]

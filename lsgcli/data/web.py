@@ -1,7 +1,7 @@
 """Requests to web servers: http and https only, also after redirects, and with an end however a server delays it.
 
-urllib limits the time of each read alone, so it waits forever for a server that sends a byte now and then, reads the whole body of a
-redirect, and follows redirects to ftp.
+urllib limits the time of each read alone, so it waits forever for a server that sends a byte now and then, reads the whole body
+of a redirect, and follows redirects to ftp.
 """
 
 import http.client

@@ -10,6 +10,7 @@ from lsgcli.config.run import RunConfig
 from lsgcli.data import cache, parallel
 from lsgcli.data.datasets.base import (
     SPLITS,
+    Dataset,
     EventDataset,
     ImageDataset,
     Listing,
@@ -38,26 +39,26 @@ def _scan(config: RunConfig, splits: tuple[str, ...], endings: tuple[str, ...]) 
     return scan_folders(root, {split: split for split in splits}, endings, hints)
 
 
-def _class_folders(config: RunConfig) -> tuple[Path, ...]:
-    if config.data_dir is None:
-        return ()
-    root = Path(config.data_dir)
-    return tuple(root / split for split in SPLITS) if config.split is None else (root,)
+class ClassFolders(Dataset):
+    """Base class of both kinds of data."""
 
-
-@register("dataset", "event-folder")
-class EventFolder(EventDataset):
-    """Recordings in ``train/<class>/`` and ``test/<class>/``, in any supported format."""
-
-    title = "Your own recordings, in any supported format: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
     rules = tuple(RULES)
-    takes_sensor = True
-    preset = EventDataset.preset | {"resize": "bin"}
 
     @property
     def class_folders(self) -> tuple[Path, ...]:
         """``train`` and ``test``, or the folder itself with --split."""
-        return _class_folders(self.config)
+        if self.config.data_dir is None:
+            return ()
+        return (self.root,) if self.config.split is not None else tuple(self.root / split for split in SPLITS)
+
+
+@register("dataset", "event-folder")
+class EventFolder(ClassFolders, EventDataset):
+    """Recordings in ``train/<class>/`` and ``test/<class>/``, in any supported format."""
+
+    title = "Your own recordings, in any supported format: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
+    takes_sensor = True
+    preset = EventDataset.preset | {"resize": "bin"}
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""
@@ -116,16 +117,10 @@ def _reach(path: str, *, skip_bad: bool) -> tuple[int, int]:
 
 
 @register("dataset", "image-folder")
-class ImageFolder(ImageDataset):
+class ImageFolder(ClassFolders, ImageDataset):
     """Images in ``train/<class>/`` and ``test/<class>/``, in AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TGA, TIFF or WebP."""
 
     title = "Your own images: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
-    rules = tuple(RULES)
-
-    @property
-    def class_folders(self) -> tuple[Path, ...]:
-        """``train`` and ``test``, or the folder itself with --split."""
-        return _class_folders(self.config)
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""
