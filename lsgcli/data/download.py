@@ -32,6 +32,7 @@ from lsgcli.system.files import (
     open_regular,
     storage_error,
     sync_folder,
+    writing,
 )
 
 log = logging.getLogger("lsg")
@@ -148,7 +149,7 @@ def fetch(files: Sequence[RemoteFile], folder: Path, progress: Progress | None =
             else:
                 message = "\n    ".join([f"{file.name}: cannot be downloaded:", *problems])
                 raise DataError(message, hint=by_hand(lacking[number:], folder))
-            with _writing(part), open(part, "rb") as stream:
+            with writing(part), open(part, "rb") as stream:
                 os.fsync(stream.fileno())
                 part.replace(folder / file.name)
             sync_folder(folder)
@@ -207,17 +208,17 @@ def _save(response: Any, file: RemoteFile, part: Path, progress: Progress | None
         raise _Failed(f"HTTP {response.status} without data; the host requires a browser")
     if response.headers.get_content_type() == "text/html":
         raise _Failed("found a web page instead of the file; the host requires a browser")
-    with _writing(part):
+    with writing(part):
         if response.status == 200:
             part.unlink(missing_ok=True)
         start = done = _size(part)
     total = done + 1 + response.length if response.length is not None else 0
     most = _most(file, part, done, total, resumed=start > 0)
-    with _writing(part):  # unbuffered, so that a killed process loses no data
+    with writing(part):  # unbuffered, so that a killed process loses no data
         out = open_in_place(part, "ab")
     with out:
         while chunk:
-            with _writing(part):
+            with writing(part):
                 out.write(chunk)
             done += len(chunk)
             if progress:
@@ -255,14 +256,6 @@ def head(part: Path, count: int) -> bytes:
     return b""
 
 
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(error, path) from error
-
-
 def _check_room(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if needed > free:
@@ -291,7 +284,7 @@ def unpack(archive: Path, target: Path, progress: Progress | None = None, *, ins
     work = target.with_name(f".lsg-unpacking-{archive.stem}-{target.name}")
     shutil.rmtree(work, ignore_errors=True)  # left by a killed process
     try:
-        with _writing(target):
+        with writing(target):
             work.mkdir(parents=True)
         with foreign(archive, "a complete archive", hint=HINT):
             for done in _extract(archive, work):
@@ -302,7 +295,7 @@ def unpack(archive: Path, target: Path, progress: Progress | None = None, *, ins
             return unpack(inner, target, progress, inside=inside)
         source = work / inside if (work / inside).exists() else work
         names = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_file())
-        with _writing(target):
+        with writing(target):
             if source.is_dir() and target.exists():
                 for name in names:
                     check_no_link(target / name, target)

@@ -253,12 +253,10 @@ def _check_settings(source: Path, out: Path, settings: dict[str, Any], targets: 
 @contextlib.contextmanager
 def _moving(moves: Mapping[Path, Path], out: Path) -> Iterator[None]:
     """Rename recordings, to their new names only after the block: a new name may be the old one of another recording."""
-    try:
+    with files.writing(out):
         held = {old.with_name(f"{files.PARTIAL}{old.name}"): old for old in moves if old.exists()}
         for temporary, old in held.items():
             old.replace(temporary)
         yield
         for temporary, old in held.items():
             temporary.replace(moves[old])
-    except OSError as error:
-        raise files.storage_error(error, out) from error

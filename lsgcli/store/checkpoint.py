@@ -33,7 +33,7 @@ from lsgcli import models, registry
 from lsgcli.config.fields import check, fields_of
 from lsgcli.config.run import NeuronConfig, RunConfig
 from lsgcli.data.bundle import Description
-from lsgcli.data.kinds import other_kind
+from lsgcli.data.kinds import TRAIN, other_kind
 from lsgcli.errors import CheckpointError, LsgError
 from lsgcli.models.base import NetworkSpec
 from lsgcli.models.fold import fold_structure
@@ -202,10 +202,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], dict[str, Any]]]:
         mode = path.stat().st_mode
     except OSError as error:
         problem = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise CheckpointError(f"{path}: {problem}", hint="`lsg train` prints the path of the checkpoint it wrote.") from error
+        raise CheckpointError(f"{path}: {problem}", hint=TRAIN) from error
     if stat.S_ISDIR(mode):
         best = path / "best.safetensors"
-        hint = f"Try {best}." if best.exists() else "`lsg train` prints the path of the checkpoint it wrote."
+        hint = f"Try {best}." if best.exists() else TRAIN
         raise CheckpointError(f"{path}: found a folder, expected a checkpoint file", hint=hint)
     if not stat.S_ISREG(mode):  # safetensors memory-maps the file
         raise CheckpointError(

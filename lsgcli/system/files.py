@@ -6,6 +6,7 @@ write through a symbolic link, whose target may lie anywhere (:func:`check_no_li
 
 import contextlib
 import errno
+import io
 import json
 import logging
 import math
@@ -15,7 +16,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 from lsgcli.errors import LsgError, StorageError
 
@@ -68,11 +69,8 @@ def write_json(target: Path, value: Any) -> None:
 
 def append_json_line(target: Path, value: Any) -> None:
     """Append a line to a JSONL file."""
-    try:
-        with open_in_place(target, "a") as stream:
-            stream.write(json.dumps(finite(value)) + "\n")
-    except OSError as error:
-        raise storage_error(error, target) from error
+    with writing(target), open_in_place(target, "a") as stream:
+        stream.write(json.dumps(finite(value)) + "\n")
 
 
 def check_regular(path: Path) -> None:
@@ -80,7 +78,7 @@ def check_regular(path: Path) -> None:
     _refuse_special(path, path.stat().st_mode)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file for reading; an OSError for a folder, FIFO, device or socket, without waiting for it."""
     flags = getattr(os, "O_NONBLOCK", 0)
     stream = open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags))  # noqa: SIM115 (the caller closes it)
@@ -157,10 +155,8 @@ def make_folder(folder: Path, inside: Path | None = None) -> None:
     """
     if inside is not None:
         check_no_link(folder, inside)
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(error, folder) from error
 
 
 @contextlib.contextmanager
@@ -234,6 +230,15 @@ def storage_error(error: OSError, target: Path) -> StorageError:
         f"{target}: cannot be written: {error.strerror or error}",
         hint="Choose a writable folder with enough free space.",
     )
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Context that turns an OSError into a StorageError about ``target``."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, target) from error
 
 
 def sync_folder(folder: Path) -> None:
