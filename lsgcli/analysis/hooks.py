@@ -119,9 +119,8 @@ class HookWatcher(Watcher):
     def __init__(self, layer: Layer, full: bool):
         super().__init__(layer, full)
         self.currents: list[Tensor] = []  # of each call
-        self.fired: list[
-            Tensor
-        ] = []  # whether the module's output is not 0, of each call; empty if outputs are not 0 or one value
+        # Whether the module's output is not 0, of each call; of fewer calls if outputs are not 0 or one value.
+        self.fired: list[Tensor] = []
         self.arrived: dict[int, Tensor] = {}  # call -> dL/do, in a pass without the recurrence
         self.heights: Tensor | None = None
         self.handles = [layer.module.register_forward_pre_hook(self._enters), layer.module.register_forward_hook(self._leaves)]

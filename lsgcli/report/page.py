@@ -89,16 +89,16 @@ def run_page(run: RunDir, end: dict[str, Any], flow: Flow) -> str:
         flow: full gradient-flow record of the final network.
     """
     settings = read_config(run.path).to_dict()
-    epochs: list[Any] = read_metrics(run.path)
+    epochs = read_metrics(run.path)
     layers = [line["layers"] for line in read_lines(run.path)]
     split = end["best_chosen_on"]
 
     def of_run(measure: str) -> Values:
-        return {part: [epoch[f"{part}_{measure}"] for epoch in epochs] for part in ("train", split)}
+        return {part: [epoch.get(f"{part}_{measure}") for epoch in epochs] for part in ("train", split)}
 
     def of_layers(key: str) -> Values:
         names = [layer["name"] for layer in layers[0]] if layers else []
-        return {name: [epoch[index][key] for epoch in layers] for index, name in enumerate(names)}
+        return {name: [epoch[index].get(key) for epoch in layers] for index, name in enumerate(names)}
 
     charts = [
         by_epoch("Accuracy", of_run("accuracy"), "accuracy"),

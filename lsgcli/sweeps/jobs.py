@@ -150,9 +150,9 @@ class Attempt:
 
 
 class AttemptRecord(TypedDict):
-    """Record of an attempt; ``status`` is None until it ends."""
+    """Record of an attempt; ``status`` is None until it ends. A job that is submitted again has only the last two fields."""
 
-    status: int | None
+    status: NotRequired[int | None]
     host: NotRequired[str]
     pid: NotRequired[Annotated[int, Meta(gt=1)]]  # others stand for groups of processes
     at: NotRequired[str]
@@ -204,9 +204,9 @@ def state(cell: "Cell", alive: bool = False) -> State:
     try:
         if (result := read_result(cell.path)) is not None:
             return State("done", accuracy=result["accuracy"], message=result.get("diverged", ""))
-        done: list[Any] = read_metrics(cell.path)
+        done = read_metrics(cell.path)
     except ConfigError as error:
-        return State("failed", message=error.message)
+        return State("failed", status=error.exit_code, message=error.message)
     latest = done[-1] if done else {}
     accuracy = latest.get("val_accuracy", latest.get("test_accuracy"))
     progress = len(done), cell.config.epochs if is_run(cell.path) else 0, accuracy

@@ -110,7 +110,7 @@ class Slurm(Launcher):
                 hint="Increase time, or decrease grace.",
             )
         self._again = 0.0  # when jobs may be submitted again
-        self._pending: set[str] = set()  # jobs that have been seen waiting
+        self._pending: set[str] = set()  # jobs that were waiting when SLURM last knew them
         self._most = ARRAY  # jobs submitted at once
         self._said = ""  # the latest warning
         self._jobs: dict[str, tuple[str, str]] = {}  # identifier of each known job of this user -> state, reason
@@ -169,7 +169,8 @@ class Slurm(Launcher):
     def cancelled_elsewhere(self, ids: Ids) -> set[str]:
         # SLURM forgets a job of an array that is cancelled before it runs.
         gone = dict.fromkeys(self._pending - self._jobs.keys(), ("CANCELLED", ""))
-        return {name for name, job in ids.items() if {**gone, **self._jobs}.get(job, ("", ""))[0] == "CANCELLED"}
+        known = {**gone, **self._jobs}
+        return {name for name, job in ids.items() if job in known and known[job][0] == "CANCELLED"}
 
     def cancel(self, ids: Ids) -> None:
         alive = self.alive(ids)
@@ -182,6 +183,7 @@ class Slurm(Launcher):
         out, problem = _run("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r")
         if not problem:
             self._jobs = {job: (state, reason) for job, state, reason in (line.split("|", 2) for line in out.splitlines())}
+            self._pending -= self._jobs.keys()
             self._pending |= {job for job, (state, _) in self._jobs.items() if state == "PENDING"}
         return problem
 

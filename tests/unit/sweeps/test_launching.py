@@ -140,6 +140,20 @@ def test_restarts_by_the_scheduler_count(planned):
     assert again.submitted == [NAMES[1]]
 
 
+def test_restarts_by_the_scheduler_count_over_submissions(planned):
+    def requeued_twice(job):
+        for _ in range(2):
+            attempt = Attempt(job)
+            attempt._train = lambda: 75
+            attempt.run()
+        return True
+
+    cluster = Cluster(requeued_twice)
+    with pytest.raises(LsgError, match="method=lsg-s0: interrupted 5 times"):
+        follow(planned, cluster)
+    assert cluster.submitted.count(NAMES[1]) == 3
+
+
 def test_an_attempt_after_an_epoch_counts_from_one(job):
     counts = []
     job.run.mkdir(parents=True)
@@ -271,6 +285,8 @@ def test_states_come_from_files(planned):
     assert state(cell, alive=True).text == "done, accuracy 0.2500"
     files.write_json(cell.path / RESULT, record(None))
     assert state(cell).text == "diverged: loss nan"
+    (cell.path / RESULT).write_text("{")
+    assert (state(cell).kind, state(cell).status) == ("failed", 2)
 
 
 @pytest.fixture
@@ -387,6 +403,17 @@ def test_slurm_says_why_jobs_wait_and_which_were_cancelled(commands, tmp_path):
     (commands / "squeue").write_text("#!/bin/sh\necho '7_0|RUNNING|None'\n")
     assert launcher.alive(ids) == {"a"}
     assert launcher.cancelled_elsewhere(ids) == {"b"}
+
+
+def test_slurm_forgets_jobs_that_ran(commands, tmp_path):
+    pytest.importorskip("submitit")
+    launcher, ids = make("slurm", "", tmp_path), {"a": "7_0"}
+    for shown in ("7_0|PENDING|Resources", "7_0|FAILED|NonZeroExitCode"):
+        (commands / "squeue").write_text(f"#!/bin/sh\necho '{shown}'\n")
+        launcher.alive(ids)
+    (commands / "squeue").write_text("#!/bin/sh\n")
+    assert launcher.alive(ids) == set()
+    assert launcher.cancelled_elsewhere(ids) == set()
 
 
 def test_a_controller_that_is_away_is_no_wrong_option(commands, tmp_path):
