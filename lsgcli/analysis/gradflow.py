@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
 from lsgcli.analysis import own
 from lsgcli.analysis.gain import InputGradients
@@ -87,9 +88,7 @@ def inspect(
             reset(net)
         with compute.autocast(), drawing(net, samples):
             outputs = net(x)
-        if isinstance(outputs, tuple | list):
-            return loss(type(outputs)(map(full_precision, outputs)), y)  # type: ignore[arg-type]
-        return loss(full_precision(outputs), y)
+        return loss(tree_map_only(Tensor, full_precision, outputs), y)
 
     synapses = {id(module.weight): module for module in net.modules() if isinstance(getattr(module, "weight", None), Tensor)}
     with observing(layers, full=True) as watchers:

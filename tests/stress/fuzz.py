@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,10 +174,7 @@ def _large(form: str) -> tuple[str, bytes]:
 
 def judge(path: Path, sensor: tuple[int, int] | None, number: int = 0, allowed: tuple[int, int] = OTHERS) -> Report:
     """Read one file, for a sensor or as it is."""
-    _give_back()
-    size, before = path.stat().st_size, _memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
-    detail = ""
+    size, memory, detail = path.stat().st_size, peak(), ""
     try:
         events = readers.read(path, sensor)
     except DataError as error:
@@ -191,16 +188,20 @@ def judge(path: Path, sensor: tuple[int, int] | None, number: int = 0, allowed: 
         inside = len(events) and int(events.x.max()) < width and int(events.y.max()) < height
         if not inside or not (events.t[1:] >= events.t[:-1]).all() or int(events.t[-1]) - int(events.t[0]) >= 2**63:
             outcome, detail = "outside", f"{len(events)} events"
-    taken, limit = 1024 * (_memory("VmHWM") - before), allowed[0] * size + allowed[1]
+    taken, limit = memory(), allowed[0] * size + allowed[1]
     if taken > limit and outcome in GOOD:
         outcome, detail = "memory", f"{taken:,} bytes for a file of {size:,}"
     return Report(number, outcome, detail[:300], round(taken / limit, 3))
 
 
-def _give_back() -> None:
-    """Let the C library return what earlier reads left free, which would hide what the next one takes."""
+def peak() -> Callable[[], int]:
+    """A function that returns how many bytes of memory this process has taken at most since this call."""
+    # The C library returns what earlier reads left free, which would hide what the next one takes.
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+    before = _memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    return lambda: 1024 * (_memory("VmHWM") - before)
 
 
 def _memory(what: str) -> int:

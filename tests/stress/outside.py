@@ -40,7 +40,7 @@ from lsgcli.sweeps import collect, curves
 from lsgcli.sweeps.plan import load as load_plan
 from lsgcli.system.text import CONTROL
 from lsgcli.training.signals import StopRequest
-from tests.stress.fuzz import MIB, _give_back, _memory
+from tests.stress.fuzz import MIB, peak
 from tests.stress.program import Command
 from tests.stress.rows import Case, forked, row
 
@@ -294,9 +294,7 @@ def kinds(seeds: Seeds) -> dict[str, tuple[Any, Callable[[str, int], None], str]
 
 def judged(call: Callable[[], object], name: str, memory: int = MEMORY, seconds: float = SECONDS) -> tuple[str, str]:
     """What came of reading a damaged file, and the problem, if any."""
-    _give_back()
-    before, begin = _memory("VmRSS"), time.process_time()
-    Path("/proc/self/clear_refs").write_text("5")
+    taken, begin = peak(), time.process_time()
     try:
         call()
         outcome, problem = "read", ""
@@ -311,9 +309,9 @@ def judged(call: Callable[[], object], name: str, memory: int = MEMORY, seconds:
     except BaseException as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         outcome, problem = "refused", f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
-    taken, needed = 1024 * (_memory("VmHWM") - before), time.process_time() - begin
-    if taken > memory:
-        problem = problem or f"{taken >> 20} MiB"
+    bytes_taken, needed = taken(), time.process_time() - begin
+    if bytes_taken > memory:
+        problem = problem or f"{bytes_taken >> 20} MiB"
     if needed > seconds:
         problem = problem or f"{needed:.1f} s"
     return outcome, problem

@@ -205,11 +205,12 @@ def test_an_output_of_another_shape_is_refused():
         inspect(net, data(), adapter=adapter())
 
 
-def test_a_network_may_return_a_tuple():
+@pytest.mark.parametrize("form", [lambda *parts: parts, Output, lambda *parts: (*parts, [None])])
+def test_a_network_may_return_a_tuple(form):
     class Both(Foreigners):
         def forward(self, x):
             out = super().forward(x)
-            return out, out.cumsum(0)
+            return form(out, out.cumsum(0))
 
     (plain,) = inspect(Foreigners(), data(), adapter=adapter())["layers"]
     assert inspect(Both(), data(), adapter=adapter())["layers"] == [plain]
