@@ -9,7 +9,7 @@ from lsgcli import registry
 from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch
 from lsgcli.export.base import chosen, read
-from lsgcli.store import checkpoint
+from tests import networks
 from tests.unit.models.helpers import FIELD, SMALL, seasoned
 
 # Every format in every mode that it has.
@@ -33,15 +33,9 @@ def saved(which, path, **arguments):
     arch = (SMALL | FIELD)[which]["name"]
     static = "resnet" in arch or arch == "qkformer"
     settings = RunConfig(arch=arch, T=net.T, size=net.spec.input_size, dataset="cifar10" if static else "digits-dvs")
-    config = {
-        **checkpoint.describe(net, arch),
-        "classes": [f"class {i}" for i in range(net.spec.num_classes)],
-        "settings": settings.to_dict(),
-        "data": {"channels": net.spec.in_channels, "static": static, "mean": None, "std": None, "samples": "none"},
-    }
-    state = {"epoch": 3, "step": 0, "best_epoch": 2, "best_accuracy": 0.875, "best_chosen_on": "val"}
-    checkpoint.save(path, checkpoint.Checkpoint(net.state_dict(), config, state))
-    return path
+    classes = [f"class {i}" for i in range(net.spec.num_classes)]
+    data = {"channels": net.spec.in_channels, "static": static, "mean": None, "std": None, "samples": "none"}
+    return networks.as_trained(path, net, classes, settings, data)
 
 
 def exported(path, form, target, *, T=None, faulty=None, **options):

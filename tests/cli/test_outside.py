@@ -8,11 +8,10 @@ import subprocess
 
 import pytest
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from lsgcli.store import checkpoint
 from tests.exports import saved
+from tests.networks import resealed
 
 
 @pytest.fixture
@@ -21,14 +20,10 @@ def rewritten(tmp_path):
 
     def rewrite(change, which="mlp", **arguments):
         path = saved(which, tmp_path / "c.safetensors", **arguments)
-        with safe_open(path, "pt") as stream:
-            metadata = dict(stream.metadata())
-        config, state = (json.loads(metadata[f"lsg.{name}"]) for name in ("config", "state"))
+        content = checkpoint.read(path)
+        config, state = dict(content.config), dict(content.state)
         text = change(config, state)
-        metadata |= {"lsg.config": text if isinstance(text, str) else json.dumps(config), "lsg.state": json.dumps(state)}
-        metadata["lsg.metadata_sha256"] = checkpoint._text_digest(metadata)
-        save_file(load_file(path), path, metadata=metadata)
-        return path
+        return resealed(path, path, config=text if isinstance(text, str) else json.dumps(config), state=json.dumps(state))
 
     return rewrite
 

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from lsgcli.config import run as config
@@ -40,6 +39,7 @@ from lsgcli.sweeps import collect, curves
 from lsgcli.sweeps.plan import load as load_plan
 from lsgcli.system.text import CONTROL
 from lsgcli.training.signals import StopRequest
+from tests import networks
 from tests.stress.fuzz import MIB, peak
 from tests.stress.program import Command
 from tests.stress.rows import Case, forked, row
@@ -163,7 +163,6 @@ class Seeds:
         self.config = resolve({**given, "precision": "fp32", "cache_dir": str(folder / "cache")}, environment={})
         train(self.config, self.run, lambda record: None, StopRequest())
         self.best = self.run / rundir.BEST
-        self.tensors = load_file(self.best)
         with safe_open(self.best, "pt") as stream:
             self.metadata = dict(stream.metadata())
         self.options = chosen("hf")
@@ -180,10 +179,7 @@ class Seeds:
 
     def rewritten(self, path: Path, **texts: str) -> Path:
         """The checkpoint with other metadata, and digests that fit them."""
-        metadata = {**self.metadata, **{f"lsg.{name}": text for name, text in texts.items()}}
-        metadata["lsg.metadata_sha256"] = checkpoint._text_digest(metadata)
-        save_file(self.tensors, path, metadata=metadata)
-        return path
+        return networks.resealed(self.best, path, **texts)
 
 
 def used(seeds: Seeds, path: Path) -> None:
