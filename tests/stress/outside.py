@@ -41,7 +41,7 @@ from lsgcli.system.text import CONTROL
 from lsgcli.training.signals import StopRequest
 from tests import networks
 from tests.stress.fuzz import MIB, peak
-from tests.stress.program import Command
+from tests.stress.program import Command, images
 from tests.stress.rows import Case, forked, row
 
 STATUSES = (2, 3, 4)
@@ -176,6 +176,7 @@ class Seeds:
         self.note.parent.mkdir()
         self.note.write_text(json.dumps(settings))
         self.simulation = settings
+        self.images = images(folder / "images", count=2, test=2) / "train"
 
     def rewritten(self, path: Path, **texts: str) -> Path:
         """The checkpoint with other metadata, and digests that fit them."""
@@ -232,7 +233,7 @@ def kinds(seeds: Seeds) -> dict[str, tuple[Any, Callable[[str, int], None], str]
     def simulation(text: str, number: int) -> None:
         seeds.note.write_text(text)
         facts._simulated(seeds.note.parent)
-        simulate._check_settings(seeds.note.parent, seeds.simulation, [])
+        simulate._check_settings(seeds.images, seeds.note.parent, seeds.simulation, {})
 
     def of_hub(text: str, number: int) -> None:
         (seeds.hf / hf.CONFIG).write_text(text)
