@@ -23,7 +23,7 @@ DIGITS = 20  # of an integer of 64 bits
 LONG = 200  # characters of a value in a message
 BOUND = 1e100  # of absolute values
 HINT = "Restore the file, or remove it."
-KINDS = {dict: "an object", list: "a list", type(None): "null"}  # of which no value is shown
+KINDS: dict[type, str] = {dict: "an object", list: "a list", type(None): "null"}  # of which no value is shown
 
 
 def read(path: Path, kind: type[T], error: type[LsgError], *, hint: str = HINT) -> T:
