@@ -162,7 +162,9 @@ def _calling_hub(what: str, kind: type[LsgError], hint: str) -> Iterator[None]:
         }
         other = (str(found) or type(found).__name__).splitlines()[0]
         if isinstance(found, ConnectionError) or type(found).__module__.startswith("httpx"):
-            other, hint = f"the Hub cannot be reached: {other}", "Check the connection, and repeat the command."
+            cut = type(found).__name__ == "RemoteProtocolError"  # after the Hub had answered
+            other = other if cut else f"the Hub cannot be reached: {other}"
+            hint = "Check the connection, and repeat the command."
         elif isinstance(status, int) and status >= 500:
             hint = "Repeat the command later."
         reason = next((text for one, text in reasons.items() if isinstance(found, one)), other)
