@@ -129,7 +129,8 @@ class Runs:
     ) -> str:
         """Run the command once with each of the changes and then without, resuming each time; returns what went wrong.
 
-        The statuses of the former must be 0 or in ``expected``; a negative one is that of a signal.
+        The statuses of the former must be 0 or in ``expected``; a negative one is that of a signal. A stop says how to continue: with
+        --resume, or with the same command while the data are prepared.
         """
         for change in [*changes, lambda: None]:
             resumed = rundir.is_run(self.run) and chance.random() < 0.5
@@ -137,7 +138,8 @@ class Runs:
             one = Command([*words, "--workers", chance.choice("02")], self.folder, before=change).run()
             if one.status == 0:
                 return difference(self.run, whole.bits)
-            if one.status not in expected or (one.status == 75 and f"--resume {self.run}" not in one.err):
+            says_how = f"--resume {self.run}" in one.err or "Repeat the command" in one.err
+            if one.status not in expected or (one.status == 75 and not says_how):
                 break
         return f"status {one.status}: {one.err[-300:]}"
 
