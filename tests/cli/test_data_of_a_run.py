@@ -112,6 +112,7 @@ def test_a_damaged_config_leaves_the_checkpoint_usable(lsg, run, elsewhere):
     assert "epochs: found 'many'" in done.stderr
 
 
+@pytest.mark.slow
 def test_embedded_data_have_no_folder(lsg, tmp_path):
     lsg("train", "--dataset", "digits-dvs", *TINY, "--epochs", "1", "-q", "--out", "run")
     assert rundir.read_data_folder(tmp_path / "run") is None

@@ -156,6 +156,7 @@ def test_names_and_permissions(lsg, server, trained, monkeypatch):
         assert len(server.requests) == count
 
 
+@pytest.mark.slow
 def test_without_a_connection(lsg, trained, monkeypatch, tmp_path):
     from huggingface_hub import constants
 
