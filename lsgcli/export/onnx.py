@@ -102,8 +102,8 @@ class ONNX(Format):
             if config["export"]["mode"] == "unroll":
                 check_count(config, len(model.graph.value_info), path)
                 model.graph.output.extend(model.graph.value_info)  # the spikes, so that onnxruntime returns them
-                return _Unrolled(config, _Session(model))
-            session = _Session(model)
+                return _Unrolled(config, _Session(model, path))
+            session = _Session(model, path)
             _, *states = session.shapes.values()
             rest = [torch.zeros(1, *shape[1:]) for shape in states]
             check_layers(config, rest, path)
@@ -113,9 +113,10 @@ class ONNX(Format):
 class _Session:
     """The graph in onnxruntime, on the CPU."""
 
-    def __init__(self, model: "onnx.ModelProto"):
+    def __init__(self, model: "onnx.ModelProto", path: Path):
         import onnxruntime
 
+        self.path = path
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = torch.get_num_threads()
         settings.log_severity_level = 3  # errors only, which are also raised
@@ -131,7 +132,7 @@ class _Session:
         inputs: dict[str, np.ndarray] = {}
         for (name, expected), value in zip(self.shapes.items(), values, strict=True):
             if len(expected) != value.dim() or any(one not in (BATCH, n) for one, n in zip(expected, value.shape, strict=True)):
-                raise ConfigError(f"ONNX: found {name} of shape {tuple(value.shape)}, expected {tuple(expected)}")
+                raise ConfigError(f"{self.path}: found {name} of shape {tuple(value.shape)}, expected {tuple(expected)}")
             inputs[name] = value.numpy()
         return [torch.from_numpy(output) for output in self.session.run(None, inputs)]
 

@@ -35,11 +35,16 @@ HISTORY = ("beta", "alpha", "coverage")  # shown over training
 log = logging.getLogger("lsg")
 
 
+Count = Annotated[int, Meta(ge=0)]
+
+
 class Histogram(TypedDict):
-    """Counts of u between ``edges``."""
+    """Counts of u between ``edges``, and outside them."""
 
     edges: Annotated[list[float], Meta(min_length=2)]
-    counts: list[Annotated[int, Meta(ge=0)]]
+    counts: list[Count]
+    below: Count
+    above: Count
 
 
 _numbers: list[tuple[str, Any, Any]] = [(name, Number, None) for name in (*LIGHT, *MEASURED)]
