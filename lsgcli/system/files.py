@@ -97,7 +97,7 @@ def _refuse_special(path: Path, mode: int) -> None:
 
 
 def open_in_place(target: Path, mode: str) -> IO[Any]:
-    """Open ``target`` to append to it or write it anew, rather than to replace it when it is complete.
+    """Open ``target`` itself for appending or writing; :func:`replacing` writes a complete new file instead.
 
     Args:
         mode: ``a``, ``w``, ``ab`` or ``wb``. Text is UTF-8 with line breaks as written; bytes are not buffered.
