@@ -16,7 +16,7 @@ from torch.func import functional_call
 from lsgcli.analysis.gradients import norm
 from lsgcli.analysis.hooks import Watcher
 from lsgcli.models.quantise import plain
-from lsgcli.neurons.methods import GAIN
+from lsgcli.neurons.widths import GAIN
 
 
 class InputGradients:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from lsgcli.analysis.dynamics import CARRIES, Block, Dynamics, Passage, blocks, heights, laid, one_thread
+from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, heights, laid, one_thread
 from lsgcli.analysis.hooks import Layer, Watcher, pairs
 from lsgcli.analysis.sums import LayerSums
 from lsgcli.models.base import SpikingNet
@@ -48,7 +48,7 @@ def layers(network: Any) -> Sequence[Layer]:
 
 def present(lif: LIF) -> Dynamics:
     """The dynamics of a layer with its current decay and width."""
-    dynamics = Dynamics(lif.beta.detach(), number(lif.threshold), lif.alpha, lif.surrogate, CARRIES[lif.config.reset])
+    dynamics = Dynamics(lif.beta.detach(), number(lif.threshold), lif.alpha, lif.surrogate, lif.config.reset)
     return dynamics._replace(detach=lif.config.detach_reset)
 
 
@@ -229,7 +229,7 @@ def deviation(x: Tensor, norm: NormParameters) -> Tensor:
 @torch.no_grad()
 def _passage(x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int) -> Passage:
     """The input of a layer, after the backend has updated the running statistics to those of the batch."""
-    dynamics = Dynamics(p.beta.detach(), number(p.threshold), p.alpha.detach(), p.surrogate, CARRIES[p.reset], detach=p.detach)
+    dynamics = Dynamics(p.beta.detach(), number(p.threshold), p.alpha.detach(), p.surrogate, p.reset, detach=p.detach)
     if norm is None:
         return Passage(x.detach(), dynamics)
     scale = norm.weight * norm.scale / deviation(x, norm)
@@ -272,8 +272,7 @@ def count_compiled(sums: LayerSums, passage: Any, grad: Tensor | None, layout: L
     from lsgcli.neurons.kernels.cpu.function import Setting, observe
 
     x, p, v_th = passage.x, passage.p, passage.p.threshold
-    reset = next(name for name, carry in CARRIES.items() if carry is p.carry)
-    of_layer = LIFParameters(p.decay, p.width, v_th, p.surrogate, reset=reset, detach=p.detach)
+    of_layer = LIFParameters(p.decay, p.width, v_th, p.surrogate, reset=p.reset, detach=p.detach)
     setting = Setting(None, of_layer, layout, passage.side)
     found = observe(x, passage.scale, passage.shift, passage.residual, grad, setting, full=full)
     values = dict(zip(SUMS, found.sums.T, strict=True))
@@ -304,7 +303,7 @@ def arriving(grad: Tensor, block: Block, side: int) -> Tensor:
 def membrane_gradient(block: Block, h: Tensor, g: Tensor) -> Tensor:
     """dL/du of lsg's neurons, (T, ...), by the equations in ``lsgcli.neurons.lif``."""
     u, o, p, du = block.u, block.o, block.p, torch.empty_like(h)
-    hard, detached = p.carry is CARRIES["hard"], p.detach or p.carry is CARRIES["none"]
+    hard, detached = p.reset == "hard", p.detach or p.reset == "none"
     torch.mul(g[-1], h[-1], out=du[-1])
     for t in range(len(du) - 2, -1, -1):
         carried = p.decay * du[t + 1]

@@ -6,7 +6,7 @@ import torch
 
 from lsgcli import registry
 from lsgcli.analysis import own
-from lsgcli.analysis.dynamics import CARRIES, Dynamics, Passage
+from lsgcli.analysis.dynamics import Dynamics, Passage
 from lsgcli.analysis.sums import LayerSums, signal
 from tests.exports import slow_if
 
@@ -39,7 +39,7 @@ def passage(
         "channel": (torch.rand(C, 1, 1), 0.5 + torch.rand(C, 1, 1)),
         "step": (torch.tensor(0.4), (0.5 + torch.rand(T)).view(T, 1, 1, 1, 1)),
     }[per]
-    p = Dynamics(decay, 0.5, width, registry.get("surrogate", surrogate), CARRIES[reset], detach=detach)
+    p = Dynamics(decay, 0.5, width, registry.get("surrogate", surrogate), reset, detach=detach)
     more = 0.3 * torch.randn(T, B, C, H, W).to(dtype) if residual else None
     return Passage(x, p, 0.5 + torch.rand(C), 0.2 * torch.randn(C), more, side)
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lsgcli import registry
-from lsgcli.analysis import Dynamics, Layer, Sample, equivalent_width, height_of, inspect, no_reset, own, pairs
+from lsgcli.analysis import Dynamics, Layer, Sample, equivalent_width, height_of, inspect, own, pairs
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, initial_state, step
 
@@ -274,7 +274,7 @@ class Smooth(nn.Module):
 def test_mismatch_of_a_smooth_network_is_1():
     def layers(net):
         height = height_of(lambda x: torch.sigmoid(Smooth.k * x))
-        p = Dynamics(torch.tensor(BETA), 0.5, equivalent_width(height), height, no_reset)
+        p = Dynamics(torch.tensor(BETA), 0.5, equivalent_width(height), height, "none")
         return [Layer(name, module, weight, lambda: p) for name, module, weight in pairs(net, Smooth)]
 
     found = inspect(Sequence(Smooth), batches(1), adapter=layers, sample=Sample(40, step=1e-4))

@@ -12,7 +12,7 @@ from torch import Tensor
 from lsgcli import registry
 from lsgcli.neurons import LIFParameters
 from lsgcli.neurons.kernels.base import NormParameters, normalise
-from lsgcli.neurons.methods import LayerState
+from lsgcli.neurons.widths import LayerState
 from tests.unit.neurons.helpers import METHODS, SURROGATES, normal
 
 NEAR = 1e-6  # of a switch: there, the last bit of u decides about a spike or a gradient

@@ -11,7 +11,7 @@ from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels.base import NormParameters
-from lsgcli.neurons.methods import LayerState
+from lsgcli.neurons.widths import LayerState
 from tests.unit.models.helpers import SMALL, backward, sequence, small
 from tests.unit.neurons import oracle
 from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, normal

@@ -19,7 +19,7 @@ from tests.unit.neurons import oracle_variants as variants
 from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, normal
 
 NEURONS = registry.names("neuron")
-STEPWISE = [name for name in registry.names("method") if registry.get("method", name).stepwise]
+STEPWISE = [name for name in registry.names("method") if (model := registry.get("method", name).neuron) and not model.fused]
 SHAPE = (2, 3, 2, 2)  # of a step
 
 
@@ -101,12 +101,12 @@ def test_glif_starts_as_in_the_source():
 @pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("options", [{}, {"reset": "soft", "detach_reset": True, "threshold_learned": True}])
 def test_the_step_of_lif_is_that_of_the_backends(surrogate, options):
-    """The registered neuron ``lif``, which stepwise methods run, gives the spikes and gradients of ``reference``."""
+    """The registered neuron ``lif``, which neurons of methods inherit, gives the spikes and gradients of ``reference``."""
     layer = LIF(method="lsg", surrogate=surrogate, backend="reference", **options).double()
     out, found, _, _ = run(layer, 5, seed=1)
     again = copy.deepcopy(layer)
     again.zero_grad()
-    again.method.stepwise = True
+    again.neuron.fused = False
     again_out, again_found, _, _ = run(again, 5, seed=1)
     assert again.stepped
     assert not layer.stepped
@@ -162,7 +162,7 @@ def test_ds_atgo_measures_the_whole_batch():
         own_statistics = [[torch.tensor(float(u.numel())), u.mean(), u.var(correction=0)] for u in us]
         for half, u, s in zip(halves, us, spikes, strict=True):
             half.gather = lambda mine: torch.stack([torch.stack(x).double()[:, None] for x in own_statistics])  # noqa: B023
-            theta, _ = half.method.aim(half, u, t, 1.0, torch.ones(()).double())
+            theta, _ = half.neuron.aim(half, u, t, 1.0, torch.ones(()).double())
             s.append((u >= theta).double())
     assert torch.equal(torch.cat([torch.stack(s) for s in spikes], dim=1), expected)
     sums = []
