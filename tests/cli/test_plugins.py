@@ -140,7 +140,7 @@ class Mine(Format):
 
 
 def test_a_format_without_open_fails_before_anything_is_written(program, install, trained):
-    install("lsg.format", "mine = kit.shapes:mine", FORMAT)
+    install("lsg.format", "mine = kit.shapes:Mine", FORMAT)
     found = program("export", trained / "best.safetensors", "--format", "mine", "-o", "net.mine")
     assert found.returncode == 2
     assert "entry point mine = kit.shapes:Mine (group lsg.format) of kit 0.3: " in found.stderr

@@ -7,6 +7,8 @@ from lsgcli import models, registry
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 from lsgcli.neurons import LIF, LIFParameters
+from lsgcli.neurons.kernels.reference import reference
+from lsgcli.neurons.stepped import Stepped
 from lsgcli.neurons.widths import LayerState
 
 KINDS = ("surrogate", "method", "neuron", "backend", "arch")
@@ -70,6 +72,42 @@ def test_method(method):
             per_step = alpha.dim() > beta.dim()
             assert torch.broadcast_shapes(alpha.shape[per_step:], beta.shape) == beta.shape
             assert not per_step or len(alpha) == T
+
+
+MODELS = [{"neuron": name} for name in registry.names("neuron")]
+MODELS += [{"method": name} for name in registry.names("method") if registry.get("method", name).neuron]
+
+
+@torch.no_grad()
+def contradictions(layer):
+    """Declarations of a layer's neuron that its behaviour in training contradicts."""
+    neuron = layer.neuron
+    current = torch.randn(4, 2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    p = layer.parameters_for(current)
+    first, again = Stepped(layer)(current, p), Stepped(layer)(current, p)
+    found = {
+        "learns": any(isinstance(tensor, torch.nn.Parameter) for tensor in neuron.tensors(3, 4).values()),
+        "draws": not torch.equal(first, again),
+        "fused": torch.equal(first, reference(current, p)),
+    }
+    return [
+        f"{type(neuron).__name__}.{name}: found {getattr(neuron, name)}, expected {value}"
+        for name, value in found.items()
+        if value != getattr(neuron, name)
+    ]
+
+
+@pytest.mark.parametrize("settings", MODELS, ids=lambda settings: "-".join(settings.values()))
+def test_what_a_neuron_declares(settings):
+    """Class attributes of a neuron say what its layer does."""
+    assert not contradictions(LIF(**settings, channels=3, steps=4))
+
+
+@pytest.mark.parametrize(("settings", "name"), [({"method": "asgl"}, "draws"), ({"neuron": "glif"}, "learns")])
+def test_a_declaration_that_is_missing_is_named(settings, name):
+    layer = LIF(**settings, channels=3, steps=4)
+    setattr(layer.neuron, name, False)
+    assert contradictions(layer) == [f"{type(layer.neuron).__name__}.{name}: found False, expected True"]
 
 
 @pytest.mark.parametrize("gamma", [0.0, -0.5])
