@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from lsgcli.analysis.dynamics import Dynamics
     from lsgcli.analysis.gradflow import inspect
     from lsgcli.analysis.gradients import Sample
-    from lsgcli.analysis.hooks import Adapter, Layer, equivalent_width, height_of, pairs
     from lsgcli.analysis.verdicts import Thresholds
+    from lsgcli.analysis.watchers import Adapter, Layer, equivalent_width, height_of, pairs
 
 _MODULES = {
     "dynamics": ("Dynamics",),
     "gradflow": ("inspect",),
     "gradients": ("Sample",),
-    "hooks": ("Adapter", "Layer", "equivalent_width", "height_of", "pairs"),
+    "watchers": ("Adapter", "Layer", "equivalent_width", "height_of", "pairs"),
     "verdicts": ("Thresholds",),
 }
 __all__ = [

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lsgcli.analysis.gradients import norm
-from lsgcli.analysis.hooks import Watcher
+from lsgcli.analysis.watchers import Watcher
 from lsgcli.models.quantise import plain
 from lsgcli.neurons.widths import GAIN
 

@@ -42,8 +42,8 @@ from lsgcli.neurons.methods import Method, check_width
 from lsgcli.neurons.models import LeakyIntegrateAndFire, Neuron
 from lsgcli.neurons.norms import MembraneNorm
 from lsgcli.neurons.step import LIFParameters, measure_remains, number
-from lsgcli.neurons.stepped import Observer, Stepped
 from lsgcli.neurons.surrogates import Surrogate, check_surrogate
+from lsgcli.neurons.unrolled import TimestepWatcher, Unrolled
 from lsgcli.neurons.widths import LayerState, WidthRule
 
 MOMENTUM = 0.1  # of the running averages of what layers measure, as in tdBN
@@ -110,7 +110,7 @@ class LIF(Draws):
         config: settings of the neurons.
         method: whether the decay is learned, width rule, and neuron of its own, if any.
         neuron: the model of the neuron: that of the method, or of the setting ``neuron``.
-        observer: observes the timesteps of such a layer.
+        watcher: observes the timesteps of such a layer.
         membrane: normalises u before it fires, if any.
         b: beta = sigmoid(b), () or (C,); a parameter if the decay is learned, otherwise a buffer.
         q: (), a parameter if the threshold is learned: v_th = softplus(q).
@@ -165,7 +165,7 @@ class LIF(Draws):
             self.register_buffer("b", b)
         self.neuron: Neuron = config.model(config)
         _check_options(self.neuron)
-        self.observer: Observer | None = None
+        self.watcher: TimestepWatcher | None = None
         if membrane and channels is None:
             raise ConfigError("LIF: found a normalisation of u without channels, expected their number")
         self.membrane = MembraneNorm(channels) if membrane and channels is not None else None
@@ -384,7 +384,7 @@ class LIF(Draws):
         return self.neuron.draws or self.dropout > 0
 
     @property
-    def stepped(self) -> bool:
+    def unrolled(self) -> bool:
         """Whether the layer runs timestep by timestep, whatever the backend."""
         return not self.neuron.fused or self.membrane is not None
 
@@ -401,8 +401,8 @@ class LIF(Draws):
     @property
     def implementation(self) -> Backend:
         """The backend: looked up by name, or a :class:`Backend` that was assigned, for example to observe the layer."""
-        if self.stepped:
-            return Stepped(self)
+        if self.unrolled:
+            return Unrolled(self)
         return self.backend if isinstance(self.backend, Backend) else registry.get("backend", self.backend)
 
     def extra_repr(self) -> str:

@@ -8,7 +8,7 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 from lsgcli.neurons import LIF, LIFParameters
 from lsgcli.neurons.kernels.reference import reference
-from lsgcli.neurons.stepped import Stepped
+from lsgcli.neurons.unrolled import Unrolled
 from lsgcli.neurons.widths import LayerState
 
 KINDS = ("surrogate", "method", "neuron", "backend", "arch")
@@ -84,7 +84,7 @@ def contradictions(layer):
     neuron = layer.neuron
     current = torch.randn(4, 2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     p = layer.parameters_for(current)
-    first, again = Stepped(layer)(current, p), Stepped(layer)(current, p)
+    first, again = Unrolled(layer)(current, p), Unrolled(layer)(current, p)
     found = {
         "learns": any(isinstance(tensor, torch.nn.Parameter) for tensor in neuron.tensors(3, 4).values()),
         "draws": not torch.equal(first, again),

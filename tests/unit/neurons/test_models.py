@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lsgcli import models, registry
-from lsgcli.analysis import own
-from lsgcli.analysis.hooks import observing
+from lsgcli.analysis import lif_watchers
+from lsgcli.analysis.watchers import watching
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
 from lsgcli.neurons.surrogates import PRIMITIVES
@@ -108,8 +108,8 @@ def test_the_step_of_lif_is_that_of_the_backends(surrogate, options):
     again.zero_grad()
     again.neuron.fused = False
     again_out, again_found, _, _ = run(again, 5, seed=1)
-    assert again.stepped
-    assert not layer.stepped
+    assert again.unrolled
+    assert not layer.unrolled
     assert np.array_equal(out, again_out)
     assert all(close(again_found[name], value) for name, value in found.items())
 
@@ -334,7 +334,7 @@ def test_observed(name):
     layer = LIF(**{"method": "lsg", key: value}, steps=4).double()
     net = torch.nn.Sequential(torch.nn.Linear(3, 5).double(), layer)
     x, grad = normal(4, 6, 3, seed=1, std=2.0), normal(4, 6, 5, seed=2)
-    with observing(own.layers(net), full=True) as watchers:
+    with watching(lif_watchers.layers(net), full=True) as watchers:
         out = net(x)
         out.backward(grad, retain_graph=True)
         (watcher,) = watchers.values()
@@ -348,7 +348,7 @@ def test_observed(name):
     assert 0 < totals["inside"] < totals["n"] == out.numel()
     assert 0 < totals["du"] <= totals["n"]
     assert not close(whole, net[0].weight.grad)
-    layer.observer = None
+    layer.watcher = None
     current = net[0](x).detach()
     if key == "neuron":  # dL/du[t] = g h(u[t] - v_th), with u from numpy
         beta = layer.beta.item()

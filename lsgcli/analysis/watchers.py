@@ -98,7 +98,7 @@ Adapter = Callable[[Any], Sequence[Layer]]  # network -> its layers of neurons, 
 
 
 @contextmanager
-def observing(layers: Sequence[Layer], *, full: bool) -> Iterator[dict[str, Watcher]]:
+def watching(layers: Sequence[Layer], *, full: bool) -> Iterator[dict[str, Watcher]]:
     """Observe layers while the block runs; yields their watchers, which accumulate the sums, by name."""
     watchers: dict[str, Watcher] = {}
     try:

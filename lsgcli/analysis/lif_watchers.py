@@ -15,15 +15,15 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, heights, laid, one_thread
-from lsgcli.analysis.hooks import Layer, Watcher, pairs
 from lsgcli.analysis.sums import LayerSums
+from lsgcli.analysis.watchers import Layer, Watcher, pairs
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import Backend, NormParameters, average, single_backward
 from lsgcli.neurons.kernels.cpu.job import FIRED, SILENT, SUMS, Layout, image_layout
 from lsgcli.neurons.kernels.fused import fused
 from lsgcli.neurons.step import LIFParameters, number
-from lsgcli.neurons.stepped import Fired
+from lsgcli.neurons.unrolled import Fired
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class OwnLayer(Layer):
     def watch(self, *, full: bool) -> Watcher:
         """Start observing the layer."""
         assert isinstance(self.module, LIF)
-        return (StepWatcher if self.module.stepped else BackendWatcher)(self, self.module, full)
+        return (StepWatcher if self.module.unrolled else BackendWatcher)(self, self.module, full)
 
 
 def layers(network: Any) -> Sequence[Layer]:
@@ -71,11 +71,11 @@ class BackendWatcher(Watcher):
 
 
 class StepWatcher(Watcher):
-    """Observes a LIF that runs timestep by timestep, as its :class:`~lsgcli.neurons.stepped.Observer`."""
+    """Observes a LIF that runs timestep by timestep, as its :class:`~lsgcli.neurons.unrolled.TimestepWatcher`."""
 
     def __init__(self, layer: Layer, lif: LIF, full: bool):
         super().__init__(layer, full)
-        self.lif, lif.observer = lif, self
+        self.lif, lif.watcher = lif, self
 
     def sees(self, t: int, u: Tensor) -> Tensor:
         if self.full and u.requires_grad:
@@ -117,7 +117,7 @@ class StepWatcher(Watcher):
         return None
 
     def close(self) -> None:
-        self.lif.observer = None
+        self.lif.watcher = None
 
 
 class WatchedBackend(Backend):
@@ -161,7 +161,7 @@ class WatchedBackend(Backend):
             out = run(x, p=p)
         call = Call(watcher, _passage(x, residual, norm, p, pool), norm)
         watcher.unseen[id(call.passage)] = call.passage
-        return Observed.apply(x, residual, out, call)
+        return Watched.apply(x, residual, out, call)
 
 
 class Call(NamedTuple):
@@ -172,7 +172,7 @@ class Call(NamedTuple):
     norm: NormParameters | None
 
 
-class Observed(torch.autograd.Function):
+class Watched(torch.autograd.Function):
     """The output of a call, with observation of its gradient, or in a pass without the recurrence instead of the backend's gradient."""
 
     @staticmethod

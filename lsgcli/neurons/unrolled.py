@@ -21,7 +21,7 @@ class Fired(NamedTuple):
     alpha: Tensor
 
 
-class Observer(Protocol):
+class TimestepWatcher(Protocol):
     """Observes the timesteps of a layer."""
 
     def sees(self, t: int, u: Tensor) -> Tensor:
@@ -34,14 +34,14 @@ class Observer(Protocol):
         """Called after the last timestep, with the layer's outputs."""
 
 
-class Stepped(Backend):
-    """Runs the neuron of a layer, and reports to the layer's observer, if any."""
+class Unrolled(Backend):
+    """Runs the neuron of a layer, and reports to the layer's watcher, if any."""
 
     def __init__(self, layer: "LIF"):
         self.layer = layer
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
-        layer, neuron, watcher = self.layer, self.layer.neuron, self.layer.observer
+        layer, neuron, watcher = self.layer, self.layer.neuron, self.layer.watcher
         wide = current.to(torch.promote_types(current.dtype, torch.float32))
         state = {name: torch.zeros_like(wide[0]) for name in neuron.states}
         steps: list[Fired] = []
