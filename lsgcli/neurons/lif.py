@@ -58,13 +58,14 @@ def over_channels(parameter: Tensor, trailing: int) -> Tensor:
 def _check_options(neuron: Neuron) -> None:
     """Check that the neuron has the options of its settings."""
     config = neuron.config
-    kind = f"the neuron {config.neuron}" if config.neuron != "lif" else f"the method {config.method}"
+    of_method = registry.get("method", config.method).neuron is not None
+    kind = f"the method {config.method}" if of_method else f"the neuron {config.neuron}"
     expected: dict[str, tuple[Any, ...]] = {"reset": neuron.resets}
     if not isinstance(neuron, LeakyIntegrateAndFire):
         expected |= {"detach_reset": (False,), "init_potential": ("zero",)}
     if neuron.sets_threshold:
         expected |= {"threshold_learned": (False,)}
-    if registry.get("method", config.method).neuron:
+    if of_method:
         expected |= {"neuron": ("lif",)}
     problems = [
         f"{name}: found {value!r} with {kind}, expected {' or '.join(map(repr, values))}"

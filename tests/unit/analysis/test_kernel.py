@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lsgcli import registry
+from lsgcli.analysis import lif_watchers
 from lsgcli.analysis.dynamics import Dynamics, Passage
 from lsgcli.analysis.sums import LayerSums, signal
 from tests.exports import slow_if

@@ -369,12 +369,15 @@ def test_observed(name):
     [
         ({"neuron": "glif", "channels": None}, "without channels"),
         ({"neuron": "glif", "channels": 3, "threshold": 1.0}, "expected below 1"),
-        ({"neuron": "glif", "channels": 3, "threshold_learned": True}, "another learned or measured threshold"),
-        ({"neuron": "glif", "channels": 3, "method": "ds-atgo"}, "another learned or measured threshold"),
+        ({"neuron": "glif", "channels": 3, "threshold_learned": True}, "threshold_learned: found True with the neuron glif"),
+        (
+            {"neuron": "glif", "channels": 3, "method": "ds-atgo"},
+            "neuron: found 'glif' with the method ds-atgo, expected 'lif'",
+        ),
         ({"neuron": "klif", "detach_reset": True}, "detach_reset: found True with the neuron klif"),
-        ({"method": "ds-atgo", "reset": "soft"}, "reset: found soft"),
-        ({"method": "ds-atgo", "threshold_learned": True}, "which computes the threshold"),
-        ({"method": "ds-atgo", "neuron": "clif"}, "whose reset subtracts the threshold"),
+        ({"method": "ds-atgo", "reset": "soft"}, "reset: found 'soft' with the method ds-atgo, expected 'hard' or 'none'"),
+        ({"method": "ds-atgo", "threshold_learned": True}, "threshold_learned: found True with the method ds-atgo"),
+        ({"method": "ds-atgo", "neuron": "clif"}, "neuron: found 'clif' with the method ds-atgo"),
     ],
 )
 def test_refused(options, message):
