@@ -35,15 +35,15 @@ def inspect(prepared: Prepared, batches: int) -> dict[str, Any]:
 
 def light(prepared: Prepared, count: int) -> dict[str, Any]:
     """Seconds of each of some training steps with the light record of every epoch made of it."""
-    from lsgcli.analysis import gradflow, own
+    from lsgcli.analysis import gradflow, lif_watchers
     from lsgcli.analysis.gradients import norm
-    from lsgcli.analysis.hooks import observing
+    from lsgcli.analysis.watchers import watching
 
     seconds = []
     for _ in range(count):
         begin = time.perf_counter()
-        layers = own.layers(prepared.built.network)
-        with observing(layers, full=False) as watchers:
+        layers = lif_watchers.layers(prepared.built.network)
+        with watching(layers, full=False) as watchers:
             prepared.step()
         gradflow.light_record(layers, watchers)
         for layer in layers:  # whose gradients the step has cleared: norms of something as large

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from benchmarks.measuring import RESULTS, machine, write
 from benchmarks.tables import Table, show
 from lsgcli.analysis import Layer, inspect
-from lsgcli.analysis.own import present
+from lsgcli.analysis.lif_watchers import present
 from lsgcli.neurons import LIF
 from lsgcli.report.figures import pictures, sheet
 from lsgcli.system.files import write_text

@@ -45,7 +45,7 @@ PLACES = {  # relative to the package: a folder, or a module without .py
 }
 # Kind -> base class of its entries, in its module, and what they are if not subclasses. Entries of other kinds are called.
 BASES = {
-    "method": ("neurons.methods:Method", ""),
+    "method": ("neurons.methods:Method", "an instance of Method"),
     "neuron": ("neurons.models:Neuron", ""),
     "backend": ("neurons.kernels.base:Backend", "an instance of a subclass of Backend"),
     "arch": ("models.base:SpikingNet", ""),

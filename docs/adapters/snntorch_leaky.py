@@ -13,18 +13,9 @@ from functools import partial
 
 import snntorch
 
-from lsgcli.analysis import (
-    Dynamics,
-    Layer,
-    decayed_then_subtracted,
-    equivalent_width,
-    height_of,
-    no_reset,
-    pairs,
-    reset_to_zero,
-)
+from lsgcli.analysis import Dynamics, Layer, equivalent_width, height_of, pairs
 
-CARRY = {"subtract": decayed_then_subtracted, "zero": reset_to_zero, "none": no_reset}
+RESETS = {"subtract": "soft-after-decay", "zero": "hard", "none": "none"}
 
 
 def reset(net):
@@ -53,6 +44,6 @@ def dynamics(node):
         threshold=float(node.threshold),
         width=equivalent_width(height),
         surrogate=height,
-        carry=CARRY[node.reset_mechanism],
+        reset=RESETS[node.reset_mechanism],
         strict=True,
     )

@@ -14,7 +14,7 @@ import torch
 from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.neuron import LIFNode
 
-from lsgcli.analysis import Dynamics, Layer, equivalent_width, height_of, pairs, reset_by_subtraction, reset_to_zero
+from lsgcli.analysis import Dynamics, Layer, equivalent_width, height_of, pairs
 
 reset = functional.reset_net  # LIFNode keeps its potential between batches
 
@@ -35,6 +35,6 @@ def dynamics(node):
         threshold=node.v_threshold - (node.v_reset or 0.0),
         width=equivalent_width(height),
         surrogate=height,
-        carry=reset_by_subtraction if node.v_reset is None else reset_to_zero,
+        reset="soft" if node.v_reset is None else "hard",
         gain=1 / node.tau if node.decay_input else 1.0,
     )

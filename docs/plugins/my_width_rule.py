@@ -3,17 +3,19 @@
 import torch
 from torch import Tensor
 
-from lsgcli.neurons.methods import LayerState, Method
+from lsgcli.neurons.methods import Method
+from lsgcli.neurons.widths import LayerState, WidthRule
 from lsgcli.registry import register
 
 
-@register("method", "growing")
-class Growing(Method):
-    """The decay is learned, and alpha = 2 v_th sqrt(1 + beta^2 + ... + beta^(2t)): the prediction without reset, for each timestep."""
+class Growing(WidthRule):
+    """alpha = 2 v_th sqrt(1 + beta^2 + ... + beta^(2t)): the prediction without reset, for each timestep."""
 
-    learns_decay = True
     formula = "2 v_th sqrt(1+beta^2+...)"
 
     def alpha(self, layer: LayerState) -> Tensor:
         powers = torch.stack([layer.beta ** (2 * t) for t in range(layer.T)])
         return 2 * layer.threshold * powers.cumsum(0).sqrt()
+
+
+growing = register("method", "growing")(Method(learns_decay=True, width=Growing()))

@@ -8,23 +8,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lsgcli.analysis.dynamics import (
-        Dynamics,
-        decayed_then_subtracted,
-        no_reset,
-        reset_by_subtraction,
-        reset_to_zero,
-    )
+    from lsgcli.analysis.dynamics import Dynamics
     from lsgcli.analysis.gradflow import inspect
     from lsgcli.analysis.gradients import Sample
-    from lsgcli.analysis.hooks import Adapter, Layer, equivalent_width, height_of, pairs
     from lsgcli.analysis.verdicts import Thresholds
+    from lsgcli.analysis.watchers import Adapter, Layer, equivalent_width, height_of, pairs
 
 _MODULES = {
-    "dynamics": ("Dynamics", "decayed_then_subtracted", "no_reset", "reset_by_subtraction", "reset_to_zero"),
+    "dynamics": ("Dynamics",),
     "gradflow": ("inspect",),
     "gradients": ("Sample",),
-    "hooks": ("Adapter", "Layer", "equivalent_width", "height_of", "pairs"),
+    "watchers": ("Adapter", "Layer", "equivalent_width", "height_of", "pairs"),
     "verdicts": ("Thresholds",),
 }
 __all__ = [
@@ -33,14 +27,10 @@ __all__ = [
     "Layer",
     "Sample",
     "Thresholds",
-    "decayed_then_subtracted",
     "equivalent_width",
     "height_of",
     "inspect",
-    "no_reset",
     "pairs",
-    "reset_by_subtraction",
-    "reset_to_zero",
 ]
 
 

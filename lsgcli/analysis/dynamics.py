@@ -1,47 +1,24 @@
 """Description of the dynamics of a layer of neurons, and recomputation of its membrane potentials.
 
-    u[t] = carry(u[t-1], o[t-1]) + gain * I[t]        u = o = 0 before the first step
-    o[t] = 1 if u[t] >= v_th else 0                   (or u[t] > v_th)
+    u[t] = decay * reset(u[t-1], o[t-1]) + gain * I[t]     u = o = 0 before the first step
+    o[t] = 1 if u[t] >= v_th else 0                        (or u[t] > v_th)
 
 Potentials are computed in blocks that fit into the CPU cache, so those of a whole layer are never in memory at once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lsgcli.neurons.step import over_time
+from lsgcli.neurons.step import RESETS, over_time
 from lsgcli.neurons.surrogates import Surrogate
 from lsgcli.system.device import limited_threads
 
 ELEMENTS = 1 << 18  # per block, over all timesteps
-Carry = Callable[[Tensor, Tensor, "Dynamics"], Tensor]
-
-
-def reset_to_zero(u: Tensor, o: Tensor, p: "Dynamics") -> Tensor:
-    """decay * u * (1 - o), as in lsg's neurons."""
-    return p.decay * torch.addcmul(u, u, o, value=-1)
-
-
-def reset_by_subtraction(u: Tensor, o: Tensor, p: "Dynamics") -> Tensor:
-    """decay * (u - v_th * o)."""
-    return p.decay * (u - p.threshold * o)
-
-
-def decayed_then_subtracted(u: Tensor, o: Tensor, p: "Dynamics") -> Tensor:
-    """decay * u - v_th * o: the threshold is subtracted after the decay."""
-    return p.decay * u - p.threshold * o
-
-
-def no_reset(u: Tensor, o: Tensor, p: "Dynamics") -> Tensor:
-    """decay * u."""
-    return p.decay * u
-
-
-CARRIES: dict[str, Carry] = {"hard": reset_to_zero, "soft": reset_by_subtraction, "none": no_reset}  # of lsg's own neurons
+AFTER_DECAY = "soft-after-decay"
 
 
 class Dynamics(NamedTuple):
@@ -53,7 +30,8 @@ class Dynamics(NamedTuple):
         width: alpha, equivalent width of the surrogate (area over peak), in units of u: a number, or a tensor that broadcasts against
             I, (T, ...).
         surrogate: h(u - v_th, width), which replaces do/du in the backward pass.
-        carry: contribution of the previous timestep; one of the functions above, or another.
+        reset: ``hard``, ``soft`` or ``none``, as of lsg's neurons; ``soft-after-decay``: decay * u - v_th * o, the threshold is subtracted after
+            the decay; or a function of u[t-1], o[t-1] and the dynamics, which returns what they contribute to u[t].
         gain: factor on the current.
         strict: whether a neuron exactly at the threshold does not fire.
         detach: whether the gradient through the spikes in the reset is omitted.
@@ -63,10 +41,18 @@ class Dynamics(NamedTuple):
     threshold: float
     width: Tensor
     surrogate: Surrogate
-    carry: Carry = reset_to_zero
+    reset: str | Callable[[Tensor, Tensor, Any], Tensor] = "hard"
     gain: float = 1.0
     strict: bool = False
     detach: bool = False
+
+    def carry(self, u: Tensor, o: Tensor) -> Tensor:
+        """Contribution of the previous timestep to the next potential."""
+        if callable(self.reset):
+            return self.reset(u, o, self)
+        if self.reset == AFTER_DECAY:
+            return self.decay * u - self.threshold * o
+        return self.decay * RESETS[self.reset](u, o, self.threshold)
 
     def fires(self, u: Tensor, out: Tensor) -> Tensor:
         """Spikes as 0 and 1, written to ``out``."""
@@ -187,7 +173,7 @@ def integrate(current: Tensor, p: Dynamics) -> tuple[Tensor, Tensor]:
         if t == 0:
             torch.mul(current[0], p.gain, out=u[0])
         else:
-            torch.add(p.carry(u[t - 1], o[t - 1], p), current[t], alpha=p.gain, out=u[t])
+            torch.add(p.carry(u[t - 1], o[t - 1]), current[t], alpha=p.gain, out=u[t])
         p.fires(u[t], out=o[t])
     return u, o
 

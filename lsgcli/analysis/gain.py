@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lsgcli.analysis.gradients import norm
-from lsgcli.analysis.hooks import Watcher
+from lsgcli.analysis.watchers import Watcher
 from lsgcli.models.quantise import plain
-from lsgcli.neurons.methods import GAIN
+from lsgcli.neurons.widths import GAIN
 
 
 class InputGradients:

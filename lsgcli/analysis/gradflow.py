@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
-from lsgcli.analysis import own
+from lsgcli.analysis import lif_watchers
 from lsgcli.analysis.gain import InputGradients
 from lsgcli.analysis.gradients import Sample, WeightGradients, mean, mismatch, norm
-from lsgcli.analysis.hooks import Adapter, Layer, Watcher, observing
 from lsgcli.analysis.measures import LAYER
 from lsgcli.analysis.sums import light, signal
 from lsgcli.analysis.verdicts import Thresholds, verdict
+from lsgcli.analysis.watchers import Adapter, Layer, Watcher, watching
 from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
@@ -91,7 +91,7 @@ def inspect(
         return loss(tree_map_only(Tensor, full_precision, outputs), y)
 
     synapses = {id(module.weight): module for module in net.modules() if isinstance(getattr(module, "weight", None), Tensor)}
-    with observing(layers, full=True) as watchers:
+    with watching(layers, full=True) as watchers:
         inputs = {one.name: InputGradients(synapses.get(id(one.weight)), watchers[one.name]) for one in layers}
         for batch in batches:
             x, y, samples = _parts(batch)
@@ -162,7 +162,7 @@ def _copied(model: nn.Module, weights: bool) -> nn.Module:
 def _layers(net: nn.Module, adapter: Adapter | None) -> Sequence[Layer]:
     if isinstance(net, SpikingNet):
         net.checkpoint_activations = False  # recomputation would be counted twice
-    layers = (adapter or own.layers)(net)
+    layers = (adapter or lif_watchers.layers)(net)
     names = [layer.name for layer in layers]
     if not names or len(set(names)) != len(names):
         raise ConfigError(

@@ -242,11 +242,7 @@ class NeuronConfig(Settings):
         "Learn one threshold per layer, with the optimiser of the decays.",
         applies=Applies(
             "a neuron and a method without thresholds of their own (not glif, trsg, ds-atgo or ds-atgo-paper)",
-            lambda config: (
-                config.neuron != "glif"
-                and not (method := registry.get("method", config.method)).relative
-                and not method.sets_threshold
-            ),
+            lambda config: not config.model.sets_threshold,
         ),
     )
     reset: str = setting(
@@ -283,14 +279,14 @@ class NeuronConfig(Settings):
         "log",
         "The parameter of the learned width alpha: ln alpha (log), or 4 / alpha, which is k in sigmoid(k x) (slope).",
         choices=("log", "slope"),
-        applies=having("method", "draws", "--method asgl"),
+        applies=Applies("--method asgl", lambda config: config.model.draws),
     )
     smooth: float = setting(
         0.1,
         "Probability with which a neuron passes on the integral of the surrogate instead of a spike, in training.",
         at_least=0.0,
         at_most=1.0,
-        applies=having("method", "draws", "--method asgl"),
+        applies=Applies("--method asgl", lambda config: config.model.draws),
     )
     decay_per: str = setting(
         "layer", "One learned decay per layer, or per channel.", choices=("layer", "channel"), applies=LEARNED_DECAY
@@ -301,18 +297,19 @@ class NeuronConfig(Settings):
         "Implementation of the neuron dynamics.",
         kind="backend",
         applies=LIF_ONLY
-        & having("method", "stepwise", "a --method other than asgl, ds-atgo and ds-atgo-paper", wanted=False)
+        & Applies("a --method other than asgl, ds-atgo and ds-atgo-paper", lambda config: config.model.fused)
         & Applies("a --norm other than mpbn", lambda config: config.norm != "mpbn"),
     )
+
+    @property
+    def model(self) -> Any:
+        """Class of the neurons, a subclass of :class:`lsgcli.neurons.models.Neuron`: that of the method, or of ``neuron``."""
+        return registry.get("method", self.method).neuron or registry.get("neuron", self.neuron)
 
 
 LEARNED_NEURONS = Applies(
     "neurons with parameters: a --method that learns the decay, --threshold-learned, or --neuron glif or klif",
-    lambda config: (
-        config.threshold_learned
-        or registry.get("method", config.method).learns_decay
-        or registry.get("neuron", config.neuron).learns
-    ),
+    lambda config: config.threshold_learned or registry.get("method", config.method).learns_decay or config.model.learns,
 )
 
 

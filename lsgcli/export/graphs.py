@@ -188,7 +188,7 @@ def other_than_lif(lif: LIF) -> str | None:
     """Describe neurons that are not LIF with spikes of 0 and 1, which exported graphs consist of; None for LIF."""
     if type(lif) is not LIF:
         return f"neurons of class {type(lif).__name__}"
-    if lif.config.neuron != "lif" or lif.method.stepwise or lif.method.graded:
+    if not lif.neuron.fused or lif.neuron.graded:
         return f"neurons of --neuron {lif.config.neuron} and --method {lif.config.method}"
     return None
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lsgcli import registry
 from lsgcli.config.fields import Settings, setting
 from lsgcli.config.run import FIELDS, NeuronConfig
 from lsgcli.errors import ConfigError
@@ -107,7 +106,7 @@ class NetworkSpec(Settings):
     @property
     def binary(self) -> bool:
         """Whether neurons pass on 0 or 1."""
-        return not registry.get("method", self.neuron.method).graded
+        return not self.neuron.model.graded
 
 
 class Dropout(Draws):
@@ -209,7 +208,7 @@ class SpikingNet(nn.Module, ABC):
         if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
             return block(*arguments)
         again = (_checkpointing(), _checkpointing(recomputed=block))
-        draws = registry.get("method", self.spec.neuron.method).draws or self.spec.dropout_of("neurons") > 0
+        draws = self.spec.neuron.model.draws or self.spec.dropout_of("neurons") > 0
         return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=draws)
 
     def synchronise(self, gather: Gather | None) -> None:

@@ -38,12 +38,13 @@ from lsgcli.errors import ConfigError
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.base import Backend, NormParameters, average, normalise
 from lsgcli.neurons.kernels.synchronised import Gather
-from lsgcli.neurons.methods import LayerState, Method, check_width
-from lsgcli.neurons.models import Neuron
+from lsgcli.neurons.methods import Method, check_width
+from lsgcli.neurons.models import LeakyIntegrateAndFire, Neuron
 from lsgcli.neurons.norms import MembraneNorm
 from lsgcli.neurons.step import LIFParameters, measure_remains, number
-from lsgcli.neurons.stepped import Observer, Stepped
 from lsgcli.neurons.surrogates import Surrogate, check_surrogate
+from lsgcli.neurons.unrolled import TimestepWatcher, Unrolled
+from lsgcli.neurons.widths import LayerState, WidthRule
 
 MOMENTUM = 0.1  # of the running averages of what layers measure, as in tdBN
 DEFAULTS = NeuronConfig()
@@ -54,15 +55,32 @@ def over_channels(parameter: Tensor, trailing: int) -> Tensor:
     return parameter.reshape(-1, *(1,) * trailing) if parameter.dim() == 1 else parameter
 
 
-def _check_options(config: NeuronConfig) -> None:
-    """Check that options of LIF have their defaults, because other neurons ignore them."""
+def _check_options(neuron: Neuron) -> None:
+    """Check that the neuron has the options of its settings."""
+    config = neuron.config
+    of_method = registry.get("method", config.method).neuron is not None
+    kind = f"the method {config.method}" if of_method else f"the neuron {config.neuron}"
+    expected: dict[str, tuple[Any, ...]] = {"reset": neuron.resets}
+    if not isinstance(neuron, LeakyIntegrateAndFire):
+        expected |= {"detach_reset": (False,), "init_potential": ("zero",)}
+    if neuron.sets_threshold:
+        expected |= {"threshold_learned": (False,)}
+    if of_method:
+        expected |= {"neuron": ("lif",)}
     problems = [
-        f"{name}: found {getattr(config, name)!r} with the neuron {config.neuron}, expected {getattr(DEFAULTS, name)!r}"
-        for name in ("reset", "detach_reset", "init_potential")
-        if getattr(config, name) != getattr(DEFAULTS, name)
+        f"{name}: found {value!r} with {kind}, expected {' or '.join(map(repr, values))}"
+        for name, values in expected.items()
+        if (value := getattr(config, name)) not in values
     ]
     if problems:
-        raise ConfigError("\n".join(problems), hint="Use --neuron lif, or omit these options.")
+        raise ConfigError(
+            "\n".join(problems), hint="Use --neuron lif with a method that has no neurons of its own, or omit these options."
+        )
+
+
+def _measures(thing: WidthRule | Neuron, base: type) -> bool:
+    """Whether a width rule or a neuron has running averages."""
+    return type(thing).averages is not base.averages  # type: ignore[attr-defined]
 
 
 def _scaled(current: Tensor, gain: Tensor) -> Tensor:
@@ -83,21 +101,22 @@ class LIF(Draws):
     Args:
         config: settings of the neurons; by default those of ``NeuronConfig()``, whose method is ``lsg``.
         channels: C of a current (T, B, C, ...), if the decay is per channel.
-        norm: the preceding tdBN, whose mean weight some methods use. It does not become a submodule.
-        steps: T, for methods with a threshold per timestep.
+        norm: the preceding tdBN, whose mean weight some width rules use. It does not become a submodule.
+        steps: T, for neurons with parameters per timestep.
         membrane: whether u is normalised before it is compared with the threshold (MPBN).
         dropout: probability with which an output is 0 in training, at all timesteps of a sample; the others are divided by 1 - dropout.
         settings: fields that replace those of ``config``.
 
     Attributes:
         config: settings of the neurons.
-        neuron: the model of the neuron; other models than ``lif``, and stepwise methods, run timestep by timestep.
-        observer: observes the timesteps of such a layer.
+        method: whether the decay is learned, width rule, and neuron of its own, if any.
+        neuron: the model of the neuron: that of the method, or of the setting ``neuron``.
+        watcher: observes the timesteps of such a layer.
         membrane: normalises u before it fires, if any.
         b: beta = sigmoid(b), () or (C,); a parameter if the decay is learned, otherwise a buffer.
         q: (), a parameter if the threshold is learned: v_th = softplus(q).
-        (others): parameters and buffers of the method and of the neuron, see
-            :meth:`~lsgcli.neurons.methods.Method.tensors` and :meth:`~lsgcli.neurons.models.Neuron.tensors`.
+        (others): parameters and buffers of the width rule and of the neuron, see
+            :meth:`~lsgcli.neurons.widths.WidthRule.tensors` and :meth:`~lsgcli.neurons.models.Neuron.tensors`.
         initial: (), a buffer, if the initial potential is measured, in units of u; updated by :meth:`end_step`.
         recomputing: set while activations are recomputed for the backward pass; u is then not measured again.
 
@@ -133,7 +152,7 @@ class LIF(Draws):
         if config.decay_per == "channel" and channels is None:
             raise ConfigError("LIF: found decay_per 'channel' without channels, expected their number")
         self.backend: str | Backend = config.backend
-        self.method: Method = registry.get("method", config.method)()
+        self.method: Method = registry.get("method", config.method)
         self.surrogate: Surrogate = registry.get("surrogate", config.surrogate)
         self.recomputing = False
         self.dropout = dropout
@@ -145,24 +164,23 @@ class LIF(Draws):
             self.b = nn.Parameter(b)
         else:
             self.register_buffer("b", b)
-        self.neuron: Neuron = registry.get("neuron", config.neuron)(config)
-        if config.neuron != "lif":
-            _check_options(config)
-        self.observer: Observer | None = None
+        self.neuron: Neuron = config.model(config)
+        _check_options(self.neuron)
+        self.watcher: TimestepWatcher | None = None
         if membrane and channels is None:
             raise ConfigError("LIF: found a normalisation of u without channels, expected their number")
         self.membrane = MembraneNorm(channels) if membrane and channels is not None else None
-        of_method, of_neuron = self.method.tensors(config, shape, steps), self.neuron.tensors(channels, steps)
-        self._of_method, self._of_neuron = tuple(of_method), tuple(of_neuron)
-        for name, tensor in {**of_method, **of_neuron}.items():
+        of_width, of_neuron = self.method.width.tensors(config, shape), self.neuron.tensors(channels, steps)
+        self._of_width, self._of_neuron = tuple(of_width), tuple(of_neuron)
+        for name, tensor in {**of_width, **of_neuron}.items():
             if isinstance(tensor, nn.Parameter):
                 self.register_parameter(name, tensor)
             else:
                 self.register_buffer(name, tensor)
-        if self.method.measures:
-            per_step = (steps,) if self.method.stepwise else ()
+        if self.measures:
+            per_step = (steps,) if _measures(self.neuron, Neuron) else ()
             self.register_buffer("measured", torch.zeros(3, *per_step, dtype=torch.float64), persistent=False)
-        self.learns_threshold = config.threshold_learned or self.method.relative
+        self.learns_threshold = config.threshold_learned or self.neuron.relative
         if self.learns_threshold:
             self.q = nn.Parameter(torch.tensor(config.threshold + math.log(-math.expm1(-config.threshold))))
         if config.init_potential == "measured":
@@ -217,7 +235,7 @@ class LIF(Draws):
     @property
     def alpha_varies(self) -> bool:
         """Whether the width differs between timesteps, so that :attr:`alpha` is one of several."""
-        return len(self._alpha(2)) > 1 or type(self.method).aim is not Method.aim
+        return len(self._alpha(2)) > 1 or type(self.neuron).aim is not Neuron.aim
 
     def parameters_for(self, current: Tensor) -> LIFParameters:
         """Parameters for a current (T, ...): decay shaped to broadcast against one step, width against the current.
@@ -242,9 +260,9 @@ class LIF(Draws):
             beta = over_channels(beta, trailing)
         before = current.dim() - alpha.dim() - trailing  # axes between time and channels
         alpha = alpha.reshape(len(alpha), *(1,) * before, *alpha.shape[1:], *(1,) * trailing)
-        measured = self.measured if self.method.measures and self.training and not self.recomputing else None
+        measured = self.measured if self.measures and self.training and not self.recomputing else None
         threshold = self.threshold
-        if self.method.relative:
+        if self.neuron.relative:
             alpha, threshold = alpha / detached(threshold), 1.0
         return LIFParameters(beta, alpha, threshold, self.surrogate, measured, self.config.reset, self.config.detach_reset)
 
@@ -255,9 +273,9 @@ class LIF(Draws):
         gamma = beta.new_ones(())
         if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
             gamma = weight.detach().mean()
-        own = {name: tensor.detach() for name, tensor in self.of_method().items()}
+        own = {name: tensor.detach() for name, tensor in self.of_width().items()}
         layer = LayerState(T, detached(self.threshold), beta, width, gamma, own, self.surrogate)
-        alpha = torch.as_tensor(self.method.alpha(layer), dtype=beta.dtype, device=beta.device)
+        alpha = torch.as_tensor(self.method.width.alpha(layer), dtype=beta.dtype, device=beta.device)
         return alpha if alpha.dim() > beta.dim() else alpha[None]
 
     @torch.no_grad()
@@ -267,9 +285,10 @@ class LIF(Draws):
         Args:
             skip: 0-dimensional; if true, the measurements are discarded. Its value is not synchronised with the host.
         """
-        if self.method.measures:
+        if self.measures:
             moments = self._of_all(self.measured)
-            for name, value in self.method.averages(moments).items():
+            whole = moments.sum(1) if moments.dim() > 1 else moments
+            for name, value in {**self.method.width.averages(whole), **self.neuron.averages(moments)}.items():
                 self._move(getattr(self, name), value, moments[0], skip)
         if self.config.init_potential == "measured":
             n, total = self._of_all(self.remains)
@@ -305,13 +324,13 @@ class LIF(Draws):
         if gain is not None:
             current, overwrite = _scaled(current, gain), True
         if starts:
-            first = current[:1] + p.beta * (self.initial / self.threshold if self.method.relative else self.initial)
+            first = current[:1] + p.beta * (self.initial / self.threshold if self.neuron.relative else self.initial)
             current, overwrite = torch.cat([first.to(current.dtype), current[1:]]), True
         spikes = self.implementation(current, p, overwrite and not measuring)
         if measuring:
             with torch.no_grad():
                 n, total = measure_remains(current, spikes, p)
-                self.remains += torch.stack([n, total * self.threshold if self.method.relative else total])
+                self.remains += torch.stack([n, total * self.threshold if self.neuron.relative else total])
         return self._output(spikes)
 
     def normalise_and_fire(
@@ -337,38 +356,43 @@ class LIF(Draws):
     def _gain(self) -> Tensor | None:
         """Factor on the current, () or (C,); None if it is 1."""
         gain = None if self.config.input_gain == "1" else 1 - self.beta
-        if self.method.relative:
+        if self.neuron.relative:
             return (1.0 if gain is None else gain) / self.threshold  # type: ignore[return-value]
         return gain
 
     def _output(self, spikes: Tensor) -> Tensor:
         """What the layer passes on for its spikes, or averages of them."""
-        out = (spikes * self.threshold).to(spikes.dtype) if self.method.graded else spikes
-        # The method draws the numbers of steps 0 to T - 1.
+        out = (spikes * self.threshold).to(spikes.dtype) if self.neuron.graded else spikes
+        # The neuron draws the numbers of steps 0 to T - 1.
         return self.dropped(out, self.dropout, len(out)) if self.dropout and self.training else out
 
-    def of_method(self) -> dict[str, Tensor]:
-        """Parameters and buffers of the method, by name."""
-        return {name: getattr(self, name) for name in self._of_method}
+    def of_width(self) -> dict[str, Tensor]:
+        """Parameters and buffers of the width rule, by name."""
+        return {name: getattr(self, name) for name in self._of_width}
 
     def of_neuron(self) -> dict[str, Tensor]:
-        """Parameters of the neuron, by name."""
+        """Parameters and buffers of the neuron, by name."""
         return {name: getattr(self, name) for name in self._of_neuron}
 
     @property
     def unit(self) -> float:
-        """What the layer passes on for a spike: 1, or v_th if the method is graded."""
-        return number(self.threshold) if self.method.graded else 1.0
+        """What the layer passes on for a spike: 1, or v_th if the neuron is graded."""
+        return number(self.threshold) if self.neuron.graded else 1.0
 
     @property
     def draws(self) -> bool:
         """Whether the layer draws random numbers in training."""
-        return self.method.draws or self.dropout > 0
+        return self.neuron.draws or self.dropout > 0
 
     @property
-    def stepped(self) -> bool:
+    def unrolled(self) -> bool:
         """Whether the layer runs timestep by timestep, whatever the backend."""
-        return self.config.neuron != "lif" or self.method.stepwise or self.membrane is not None
+        return not self.neuron.fused or self.membrane is not None
+
+    @property
+    def measures(self) -> bool:
+        """Whether the layer measures u in training, for running averages of the width rule or of the neuron."""
+        return _measures(self.method.width, WidthRule) or _measures(self.neuron, Neuron)
 
     def firing(self) -> tuple[float | Tensor, Tensor | None]:
         """Threshold of s u in evaluation, and the sign s, (C,) each with MPBN, which they include; otherwise v_th and None."""
@@ -378,8 +402,8 @@ class LIF(Draws):
     @property
     def implementation(self) -> Backend:
         """The backend: looked up by name, or a :class:`Backend` that was assigned, for example to observe the layer."""
-        if self.stepped:
-            return Stepped(self)
+        if self.unrolled:
+            return Unrolled(self)
         return self.backend if isinstance(self.backend, Backend) else registry.get("backend", self.backend)
 
     def extra_repr(self) -> str:

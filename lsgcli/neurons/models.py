@@ -1,24 +1,30 @@
 """Models of neurons: pure timesteps with named states and parameters.
 
-A neuron is a subclass of :class:`Neuron`, registered by name. ``lif`` has hand-written gradients and fused kernels; every other neuron
-runs timestep by timestep, with gradients by autograd, and shares surrogate, width rule, threshold and input gain with ``lif``.
-In the equations, q' is the state of the previous timestep, and sigmoid(x) is written s(x).
+A neuron is a subclass of :class:`Neuron`, registered by name, or of a method that has neurons of its own. ``lif`` has hand-written
+gradients and fused kernels; every other neuron runs timestep by timestep, with gradients by autograd, and shares surrogate, width rule,
+threshold and input gain with ``lif``. In the equations, q' is the state of the previous timestep, and sigmoid(x) is written s(x).
 """
 
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from lsgcli import registry
 from lsgcli.config.run import NeuronConfig
 from lsgcli.errors import ConfigError
-from lsgcli.neurons.step import RESETS
+from lsgcli.neurons.kernels.synchronised import combined
+from lsgcli.neurons.step import RESETS, Spike, integrate
+from lsgcli.neurons.surrogates import PRIMITIVES
+from lsgcli.neurons.widths import learned
 from lsgcli.registry import register
 
+if TYPE_CHECKING:
+    from lsgcli.neurons.lif import LIF
+
 State = Mapping[str, Tensor]
+Threshold = float | Tensor
 Fire = Callable[[Tensor, float | Tensor], Tensor]  # (potential, threshold) -> spikes, differentiable by the surrogate
 
 
@@ -28,17 +34,29 @@ class Neuron:
     Attributes:
         config: settings of the layer.
         states: names of the states, which are 0 before the first timestep.
+        resets: values of the setting ``reset`` that the equations have.
+        fused: whether backends compute the neuron; it is otherwise run timestep by timestep.
         learns: whether :meth:`tensors` returns parameters.
+        sets_threshold: whether the neuron learns or computes its threshold, so that ``threshold_learned`` does not apply.
+        relative: whether v_th is learned and u computed in units of v_th: current / v_th, threshold 1.
+        graded: whether the layer passes on v_th o instead of o.
+        draws: whether :meth:`fire` draws random numbers in training.
     """
 
     states: ClassVar[tuple[str, ...]]
+    resets: ClassVar[tuple[str, ...]] = ("hard",)
+    fused: ClassVar[bool] = False
     learns: ClassVar[bool] = False
+    sets_threshold: ClassVar[bool] = False
+    relative: ClassVar[bool] = False
+    graded: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
 
     def __init__(self, config: NeuronConfig):
         self.config = config
 
-    def tensors(self, channels: int | None, steps: int) -> dict[str, nn.Parameter]:
-        """Parameters that each layer registers, by name: (), (C,) or (T, C)."""
+    def tensors(self, channels: int | None, steps: int) -> dict[str, Tensor]:
+        """Parameters that each layer registers, by name: (), (C,) or (T, C). Tensors that are no parameter become buffers."""
         return {}
 
     def step(self, current: Tensor, state: State, p: SimpleNamespace, fire: Fire) -> tuple[Tensor, State]:
@@ -56,6 +74,29 @@ class Neuron:
         """
         raise NotImplementedError
 
+    def aim(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> tuple[Threshold, Tensor]:
+        """Threshold and width of a timestep. By default those of the layer.
+
+        Args:
+            layer: the neurons.
+            u: potential u[t] before the reset, without gradient.
+            t: index of the timestep, from 0.
+            threshold, alpha: those of the layer.
+        """
+        return threshold, alpha
+
+    def fire(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> Tensor:
+        """Spikes of u[t], differentiable; by default 1[u >= v_th] with the surrogate of the layer."""
+        return Spike.apply(u, threshold, alpha, layer.surrogate)
+
+    def averages(self, moments: Tensor) -> dict[str, Tensor]:
+        """Values of an optimiser step whose running averages are buffers of the neuron, by name. A neuron that defines it has u measured.
+
+        Args:
+            moments: (3, T): number, sum, and sum of squares of u in the step, over all samples and processes, float64.
+        """
+        return {}
+
 
 @register("neuron", "lif")
 class LeakyIntegrateAndFire(Neuron):
@@ -65,10 +106,11 @@ class LeakyIntegrateAndFire(Neuron):
     """
 
     states = ("u", "o")
+    resets = tuple(RESETS)
+    fused = True
 
     def step(self, current: Tensor, state: State, p: SimpleNamespace, fire: Fire) -> tuple[Tensor, State]:
-        before = state["o"].detach() if self.config.detach_reset else state["o"]
-        u = p.beta * RESETS[self.config.reset](state["u"], before, p.threshold) + current
+        u = integrate(current, state["u"], state["o"], p)
         o = fire(u, p.threshold)
         return o, {"u": u, "o": o}
 
@@ -102,7 +144,7 @@ class ReluLIF(Neuron):
     states = ("f", "o")
     learns = True
 
-    def tensors(self, channels: int | None, steps: int) -> dict[str, nn.Parameter]:
+    def tensors(self, channels: int | None, steps: int) -> dict[str, Tensor]:
         return {"k": nn.Parameter(torch.ones(()))}
 
     def step(self, current: Tensor, state: State, p: SimpleNamespace, fire: Fire) -> tuple[Tensor, State]:
@@ -124,19 +166,13 @@ class GatedLIF(Neuron):
 
     states = ("u", "o")
     learns = True
+    sets_threshold = True
 
-    def tensors(self, channels: int | None, steps: int) -> dict[str, nn.Parameter]:
+    def tensors(self, channels: int | None, steps: int) -> dict[str, Tensor]:
         if channels is None:
             raise ConfigError("neuron: found glif without channels, expected their number")
         if self.config.threshold >= 1:
             raise ConfigError(f"threshold: found {self.config.threshold:g} with the neuron glif, expected below 1")
-        method = registry.get("method", self.config.method)
-        if self.config.threshold_learned or method.relative or method.sets_threshold:
-            other = "threshold_learned" if self.config.threshold_learned else f"the method {self.config.method}"
-            raise ConfigError(
-                f"neuron: found glif, which learns thresholds of its own, with {other}: found another learned or measured threshold",
-                hint="Use --neuron lif.",
-            )
 
         def logit(value: float, *shape: int) -> nn.Parameter:
             return nn.Parameter(torch.full(shape, value).logit())
@@ -154,3 +190,106 @@ class GatedLIF(Neuron):
         u = kept - (1 - A) * leak + (1 - B * (1 - c)) * current - (1 - G) * v_re * before
         o = fire(u, v)
         return o, {"u": u, "o": o}
+
+
+class DynamicThresholdLIF(LeakyIntegrateAndFire):
+    """LIF with the threshold theta[t] = mean(u[t]) + std(u[t]), and alpha[t] = k0 (1 + tanh(std(u[t]) - V0)).
+
+    Mean and unbiased standard deviation are those of the batch and all neurons of the layer, at each timestep, without gradient. After
+    a training step, a running average of theta[t] is updated with momentum 0.1, from ``--threshold``; evaluation uses it. V0 is
+    ``--threshold`` and k0 is ``--width``; the rule depends on the scale of u, for which the source has V0 = k0 = 1. The moments of a
+    step include all parts of the batch (``--accumulate``).
+
+    Source: the code of Jiang et al., "DS-ATGO" (github.com/jqjiang1999/DS-ATGO). Its paper has another width, see ``ds-atgo-paper``.
+    """
+
+    resets = ("hard", "none")  # a soft reset subtracts the threshold, which differs between timesteps
+    fused = False
+    sets_threshold = True
+
+    def tensors(self, channels: int | None, steps: int) -> dict[str, Tensor]:
+        """theta: running average of the threshold at each timestep, (T,)."""
+        return {"theta": torch.full((steps,), self.config.threshold)}
+
+    def aim(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> tuple[Threshold, Tensor]:
+        """theta[t] and alpha[t]."""
+        if not layer.training:
+            running = layer.of_neuron()["theta"]
+            return running[min(t, len(running) - 1)], alpha
+        variance, mean = torch.var_mean(u, correction=0)
+        n: Tensor | int = u.numel()
+        if layer.gather is not None:
+            n, mean, variance = (x[0] for x in combined(u.numel(), mean.double()[None], variance.double()[None], layer.gather))
+        deviation = (variance * (n / (n - 1))).sqrt() if n > 1 else torch.zeros_like(variance)
+        theta = (mean + deviation).to(u.dtype)
+        return theta, alpha * (1 + (self.distance(theta, deviation, layer.config.threshold)).tanh()).to(alpha.dtype)
+
+    def distance(self, theta: Tensor, deviation: Tensor, v0: float) -> Tensor:
+        """Argument of tanh."""
+        return deviation - v0
+
+    def averages(self, moments: Tensor) -> dict[str, Tensor]:
+        """theta at each timestep."""
+        n, total, squares = moments
+        variance = (squares - total.square() / n) / (n - 1).clamp_min(1)
+        return {"theta": total / n + variance.clamp_min(0).sqrt()}
+
+
+class DynamicThresholdLIFOfPaper(DynamicThresholdLIF):
+    """LIF as of ``ds-atgo``, with the width of the paper's equation 7: alpha[t] = k0 (1 + tanh(theta[t] - V0)).
+
+    Source: Jiang et al., "DS-ATGO", equation 7; its code has std(u[t]) in place of theta[t].
+    """
+
+    def distance(self, theta: Tensor, deviation: Tensor, v0: float) -> Tensor:
+        """Argument of tanh."""
+        return theta - v0
+
+
+class SmoothedLIF(LeakyIntegrateAndFire):
+    """alpha is learned; in training, a share ``--smooth`` of the neurons passes on H(u - v_th) instead of a spike.
+
+    H is the integral of the surrogate: at width alpha, H = clip(x / alpha + 1/2, 0, 1) for ``rectangular``, sigmoid(4 x / alpha) for
+    ``sigmoid``. Which neurons are smooth is drawn for each neuron and timestep. The gradient, also of alpha, is that of H everywhere. The reset
+    uses the mixed output, and the layer passes on v_th times it. Evaluation fires as usual, with the surrogate as gradient of u. One alpha per
+    layer starts at ``--width``; its parameter is ln alpha, or 4 / alpha with ``--width-as slope``, as in the source for ``sigmoid``.
+
+    Source: Wang et al., "Adaptive Smoothing Gradient Learning for Spiking Neural Networks", ICML 2023.
+    """
+
+    fused = False
+    graded = True
+    draws = True
+
+    def tensors(self, channels: int | None, steps: int) -> dict[str, Tensor]:
+        """None; the integral of the surrogate must be known."""
+        if self.config.surrogate not in PRIMITIVES:
+            raise ConfigError(
+                f"surrogate: found {self.config.surrogate} with the method asgl, expected one whose integral is known: {', '.join(PRIMITIVES)}"
+            )
+        return {}
+
+    def fire(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> Tensor:
+        """Spikes, in training mixed with H; alpha is replaced by the parameter, which receives a gradient."""
+        if not layer.training:
+            return super().fire(layer, u, t, threshold, alpha)
+        x = u - threshold
+        step = (x >= 0).to(x.dtype)
+        smooth = PRIMITIVES[layer.config.surrogate](x, learned(layer.of_width()))
+        mixed = step.where(layer.uniforms(x, t) >= layer.config.smooth, smooth.detach())
+        return mixed + (smooth - smooth.detach())  # the second term is exactly 0
+
+
+class RelativeLIF(LeakyIntegrateAndFire):
+    """LIF in units of a learned threshold, with alpha = v_th; passes on v_th o, so that the gradient inside the window is 1.
+
+    With a rectangular surrogate, for the output a = v_th o: da/du = 1 and da/dv_th = o - u/v_th where abs(u/v_th - 1) < 1/2; elsewhere
+    0 and o. v_th = softplus(q) per layer. The source uses it with ``--reset soft --input-gain 1-beta --decay 0.5 --threshold 1``, and
+    with ``--init-potential measured`` (MP-Init).
+
+    Source: "TrSG" and "MP-Init", the code in github.com/kookhh0827/SNN-MP-Init-TRSG.
+    """
+
+    sets_threshold = True
+    relative = True
+    graded = True

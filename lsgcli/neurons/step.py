@@ -88,6 +88,11 @@ def initial_state(current: Tensor) -> LIFState:
     return LIFState(torch.zeros_like(current), torch.zeros_like(current))
 
 
+def integrate(current: Tensor, u: Tensor, o: Tensor, p: Any) -> Tensor:
+    """u[t] = beta reset(u[t-1], o[t-1]) + I[t], for ``p`` with beta, threshold, reset and detach of :class:`LIFParameters`."""
+    return p.beta * RESETS[p.reset](u, o.detach() if p.detach else o, p.threshold) + current
+
+
 def step(current: Tensor, state: LIFState, p: LIFParameters) -> tuple[Tensor, LIFState]:
     """One timestep, without side effects; autograd computes the gradients of the equations in ``lsgcli.neurons.lif``.
 
@@ -99,7 +104,7 @@ def step(current: Tensor, state: LIFState, p: LIFParameters) -> tuple[Tensor, LI
     Returns:
         The spikes o[t] and the state for the next step.
     """
-    u = p.beta * RESETS[p.reset](state.u, state.o.detach() if p.detach else state.o, p.threshold) + current
+    u = integrate(current, state.u, state.o, p)
     o = Spike.apply(u, p.threshold, p.alpha, p.surrogate)
     return o, LIFState(u, o)
 

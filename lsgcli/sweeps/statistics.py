@@ -155,7 +155,7 @@ def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence
         label.append(f"width {config.width:g}")
     label += [f"T {config.T}"] if "T" in varying else []
     label += [f"{name} {value}" for name, value in others.items()]
-    formula = None if own["width"] is not None else registry.get("method", config.method).formula
+    formula = None if own["width"] is not None else registry.get("method", config.method).width.formula
     return {**own, "width_formula": formula, "settings": others, "label": ", ".join(label)}
 
 

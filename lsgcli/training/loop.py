@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from lsgcli import models, registry
-from lsgcli.analysis import gradflow, own
-from lsgcli.analysis.hooks import observing
+from lsgcli.analysis import gradflow, lif_watchers
+from lsgcli.analysis.watchers import watching
 from lsgcli.config.fields import fields_of
 from lsgcli.config.run import FIELDS, PATHS, RunConfig
 from lsgcli.data.batches import Batch, Batches, batches
@@ -233,9 +233,9 @@ class Trainer:
 
     def _step(self, batch: Batch, rate: float, observe: bool) -> list[dict[str, Any]]:
         """One optimiser step; with ``observe``, also the light gradient-flow record of this step."""
-        layers = own.layers(self.model) if observe else []
+        layers = lif_watchers.layers(self.model) if observe else []
         self.model.train()
-        with observing(layers, full=False) as observed:
+        with watching(layers, full=False) as observed:
             sums = gradients(self.net, batch, self.config, self.compute, self.group, self.optimizers.scaled)
         self.optimizers.unscale()
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]

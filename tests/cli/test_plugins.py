@@ -25,7 +25,7 @@ OPTIONS = [
     "none",
 ]
 SHORT = [*OPTIONS, "--batch-size", "256", "--out", "run", "-q"]
-IMPORTS = "import math\nimport torch\nfrom lsgcli.registry import register\nfrom lsgcli.neurons.methods import Method\n"
+IMPORTS = "import math\nimport torch\nfrom lsgcli.registry import register\nfrom lsgcli.neurons.methods import Method\nfrom lsgcli.neurons.widths import WidthRule\n"
 
 
 @pytest.fixture
@@ -60,8 +60,9 @@ def install(tmp_path, monkeypatch):
 
 SURROGATE = "lsg.surrogate", "cosine = kit.shapes:cosine"
 COSINE = "def cosine(x, width):\n    return (1 + (math.pi * x / width).cos()) * (x.abs() < width) / (2 * width)\n"
-METHOD = "lsg.method", "mine = kit.shapes:Mine"
-MINE = "class Mine(Method):\n    learns_decay = True\n    formula = '?'\n    def alpha(self, layer):\n        return "
+METHOD = "lsg.method", "mine = kit.shapes:mine"
+MINE = "class Mine(WidthRule):\n    formula = '?'\n    def alpha(self, layer):\n        return "
+ROW = "mine = Method(learns_decay=True, width=Mine())\n"
 
 MISTAKES = {
     "a name that is nowhere defined": (SURROGATE, COSINE, "surrogate", "NameError: name 'math' is not defined", "shapes.py, line 2, in cosine: return"),
@@ -74,13 +75,15 @@ MISTAKES = {
     "a height of 1": (SURROGATE, "def cosine(x, width):\n    return (x.abs() < width / 2).to(x.dtype)\n", "surrogate", "a peak of 0.5/width at width 0.5", ""),
     "a number": (SURROGATE, "def cosine(x, width):\n    return 1.0\n", "surrogate", "surrogate cosine: found float", ""),
     "a module": (("lsg.surrogate", "cosine = kit.shapes"), COSINE, "surrogate", "expected a function", ""),
-    "a negative width": (METHOD, IMPORTS + MINE + "-layer.width\n", "method", "method mine: found the width alpha [-1.0]", ""),
-    "an infinite width": (METHOD, IMPORTS + MINE + "layer.width / 0\n", "method", "method mine: found the width alpha [inf]", ""),
-    "a width of another shape": (METHOD, IMPORTS + MINE + "layer.width.expand(3, 5)\n", "method", "method mine: found a width of shape (3, 5)", ""),
-    "half a method": (METHOD, IMPORTS + "class Mine(Method):\n    pass\n", "method", "expected it to define formula, learns_decay", ""),
-    "no method": (METHOD, IMPORTS + "class Mine:\n    pass\n", "method", "expected a subclass of Method, from lsgcli.neurons.methods", ""),
-    "a width that becomes negative": (METHOD, IMPORTS + MINE + "layer.width if abs(layer.beta - 0.2) < 1e-6 else -layer.width\n", "method", "method mine: found the width alpha [-1.0]", ""),
-    "a mistake in a later step": (METHOD, IMPORTS + "steps = []\n" + MINE + "steps.append(0) or layer.width / (len(steps) < 20 or None)\n", "method", "TypeError", "shapes.py, line 10, in Mine.alpha: return"),
+    "a negative width": (METHOD, IMPORTS + MINE + "-layer.width\n" + ROW, "method", "method mine: found the width alpha [-1.0]", ""),
+    "an infinite width": (METHOD, IMPORTS + MINE + "layer.width / 0\n" + ROW, "method", "method mine: found the width alpha [inf]", ""),
+    "a width of another shape": (METHOD, IMPORTS + MINE + "layer.width.expand(3, 5)\n" + ROW, "method", "method mine: found a width of shape (3, 5)", ""),
+    "half a width rule": (METHOD, IMPORTS + "class Mine(WidthRule):\n    formula = '?'\n" + ROW, "method", "abstract class Mine", "shapes.py, line "),
+    "a width rule without a formula": (METHOD, IMPORTS + MINE.replace("formula = '?'", "pass") + "layer.width\n" + ROW, "method", "expected a WidthRule that defines formula and alpha", ""),
+    "a method with a field too few": (METHOD, IMPORTS + MINE + "layer.width\nmine = Method(width=Mine())\n", "method", "missing 1 required positional argument: 'learns_decay'", "shapes.py, line "),
+    "no method": (METHOD, IMPORTS + "class mine:\n    pass\n", "method", "expected an instance of Method, from lsgcli.neurons.methods", ""),
+    "a width that becomes negative": (METHOD, IMPORTS + MINE + "layer.width if abs(layer.beta - 0.2) < 1e-6 else -layer.width\n" + ROW, "method", "method mine: found the width alpha [-1.0]", ""),
+    "a mistake in a later step": (METHOD, IMPORTS + "steps = []\n" + MINE + "steps.append(0) or layer.width / (len(steps) < 20 or None)\n" + ROW, "method", "TypeError", "shapes.py, line 10, in Mine.alpha: return"),
 }  # fmt: skip
 
 

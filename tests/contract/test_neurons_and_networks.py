@@ -7,7 +7,9 @@ from lsgcli import models, registry
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 from lsgcli.neurons import LIF, LIFParameters
-from lsgcli.neurons.methods import LayerState
+from lsgcli.neurons.kernels.reference import reference
+from lsgcli.neurons.unrolled import Unrolled
+from lsgcli.neurons.widths import LayerState
 
 KINDS = ("surrogate", "method", "neuron", "backend", "arch")
 EVERYTHING = [(kind, name) for kind in KINDS for name in registry.names(kind)]
@@ -25,7 +27,7 @@ def lif_runs(**arguments):
     spikes = layer(current)
     spikes.sum().backward()
     assert spikes.shape == current.shape
-    assert layer.method.graded or set(spikes.detach().unique().tolist()) == {0, 1}
+    assert layer.neuron.graded or set(spikes.detach().unique().tolist()) == {0, 1}
     assert current.grad.isfinite().all()
     assert current.grad.any()
     for parameter in layer.parameters():
@@ -58,13 +60,13 @@ def test_method(method):
     """The width is positive, broadcasts like the decay, and has no gradient; b is learned where the method says so."""
     layer = lif_runs(method=method, width=1.0)
     assert bool(list(layer.parameters())) == layer.method.learns_decay
-    assert {"b"} < {name for name, _ in layer.named_parameters()} or not (layer.method.learns or layer.method.relative)
+    assert {"b"} < {name for name, _ in layer.named_parameters()} or layer.method.neuron is None
     assert not layer.alpha.requires_grad
-    assert layer.method.formula
+    assert layer.method.width.formula
     one = torch.tensor(1.0)
     for beta in (torch.tensor(0.3), torch.tensor([0.1, 0.9])):
         for T in (1, 3):
-            alpha = layer.method.alpha(LayerState(T, 0.5, beta, width=one, gamma=2 * one, own=own(one)))
+            alpha = layer.method.width.alpha(LayerState(T, 0.5, beta, width=one, gamma=2 * one, own=own(one)))
             assert (alpha > 0).all()
             assert alpha.isfinite().all()
             per_step = alpha.dim() > beta.dim()
@@ -72,12 +74,48 @@ def test_method(method):
             assert not per_step or len(alpha) == T
 
 
+MODELS = [{"neuron": name} for name in registry.names("neuron")]
+MODELS += [{"method": name} for name in registry.names("method") if registry.get("method", name).neuron]
+
+
+@torch.no_grad()
+def contradictions(layer):
+    """Declarations of a layer's neuron that its behaviour in training contradicts."""
+    neuron = layer.neuron
+    current = torch.randn(4, 2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    p = layer.parameters_for(current)
+    first, again = Unrolled(layer)(current, p), Unrolled(layer)(current, p)
+    found = {
+        "learns": any(isinstance(tensor, torch.nn.Parameter) for tensor in neuron.tensors(3, 4).values()),
+        "draws": not torch.equal(first, again),
+        "fused": torch.equal(first, reference(current, p)),
+    }
+    return [
+        f"{type(neuron).__name__}.{name}: found {getattr(neuron, name)}, expected {value}"
+        for name, value in found.items()
+        if value != getattr(neuron, name)
+    ]
+
+
+@pytest.mark.parametrize("settings", MODELS, ids=lambda settings: "-".join(settings.values()))
+def test_what_a_neuron_declares(settings):
+    """Class attributes of a neuron say what its layer does."""
+    assert not contradictions(LIF(**settings, channels=3, steps=4))
+
+
+@pytest.mark.parametrize(("settings", "name"), [({"method": "asgl"}, "draws"), ({"neuron": "glif"}, "learns")])
+def test_a_declaration_that_is_missing_is_named(settings, name):
+    layer = LIF(**settings, channels=3, steps=4)
+    setattr(layer.neuron, name, False)
+    assert contradictions(layer) == [f"{type(layer.neuron).__name__}.{name}: found False, expected True"]
+
+
 @pytest.mark.parametrize("gamma", [0.0, -0.5])
 @pytest.mark.parametrize("method", registry.names("method"))
 def test_method_of_a_dead_layer(method, gamma):
     """A width is divided by: it stays above 0 where u has stood still, and whatever becomes of the tdBN's weights."""
     zero = torch.tensor(0.0)
-    alpha = registry.get("method", method)().alpha(LayerState(2, 0.5, zero, zero + 1, zero + gamma, own=own(zero)))
+    alpha = registry.get("method", method).width.alpha(LayerState(2, 0.5, zero, zero + 1, zero + gamma, own=own(zero)))
     assert (alpha > 1e-3).all()
 
 

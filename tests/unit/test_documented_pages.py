@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from lsgcli import models, registry
-from lsgcli.neurons.methods import LayerState
+from lsgcli.neurons.widths import LayerState
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -26,7 +26,7 @@ def test_own_network_and_width_rule(monkeypatch):
     net(torch.rand(4, 2, 2, 32, 32)).square().sum().backward()
     assert all(parameter.grad.any() for parameter in net.parameters() if parameter.requires_grad)
     one = torch.ones(())
-    alpha = registry.get("method", "growing")().alpha(LayerState(3, 0.5, 0.3 * one, one, one))
+    alpha = registry.get("method", "growing").width.alpha(LayerState(3, 0.5, 0.3 * one, one, one))
     assert alpha.tolist() == pytest.approx([1.0, 1.09**0.5, (1.09 + 0.0081) ** 0.5])
 
 

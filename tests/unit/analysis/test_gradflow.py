@@ -10,11 +10,11 @@ import torch
 from torch.nn import functional as F
 
 from lsgcli import models, registry
-from lsgcli.analysis import gradflow, own
+from lsgcli.analysis import gradflow, lif_watchers
 from lsgcli.analysis.dynamics import Dynamics, Passage, blocks, cut, laid
 from lsgcli.analysis.gradients import Sample
-from lsgcli.analysis.hooks import observing
 from lsgcli.analysis.verdicts import Thresholds, verdict
+from lsgcli.analysis.watchers import watching
 from lsgcli.data.batches import Batch
 from lsgcli.neurons import LIFState, initial_state, step
 from lsgcli.neurons.kernels.base import Backend, single_backward
@@ -160,9 +160,9 @@ def test_the_network_stays_as_it_is(model, batches):
 
 def test_light_record_agrees_with_the_full_one(model, batches):
     full = gradflow.inspect(model, batches[:1], loss=loss, compute=CPU)["layers"]
-    layers = own.layers(model)
+    layers = lif_watchers.layers(model)
     model.train().zero_grad()
-    with observing(layers, full=False) as watchers:
+    with watching(layers, full=False) as watchers:
         loss(model(batches[0].x), batches[0].y).backward()
     for light, whole in zip(gradflow.light_record(layers, watchers), full, strict=True):
         assert light == pytest.approx({key: whole[key] for key in light})
@@ -224,7 +224,9 @@ def test_weights_and_gradients_stay_whoever_moves_them(ours):
     before = copy.deepcopy(net.state_dict())
     batch = Batch(torch.randn(T, 3, 2, 16, 16), torch.tensor([0, 1, 2]), 0)
     for sample in (None, Sample(2)):
-        gradflow.inspect(whole, [batch], loss=loss, adapter=lambda net: own.layers(net if ours else net.inner), sample=sample)
+        gradflow.inspect(
+            whole, [batch], loss=loss, adapter=lambda net: lif_watchers.layers(net if ours else net.inner), sample=sample
+        )
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(torch.equal(p.grad, torch.ones_like(p)) for p in net.parameters())
 
@@ -257,9 +259,9 @@ def test_a_pool_that_does_not_divide_the_image():
 
     whole, spatial = run("autograd"), run(Detached())
     block.lif.backend = "auto"
-    (layer,) = (one for one in own.layers(net) if one.module is block.lif)
+    (layer,) = (one for one in lif_watchers.layers(net) if one.module is block.lif)
     block.zero_grad()
-    with observing([layer], full=True) as watchers:
+    with watching([layer], full=True) as watchers:
         value = block(x).square().sum()
         value.backward(retain_graph=True)
         torch.testing.assert_close(block.current.conv.weight.grad, whole, rtol=1e-4, atol=1e-4)
@@ -280,7 +282,7 @@ def test_gradient_of_the_membrane():
     )
     (found,) = blocks(Passage(torch.from_numpy(current), p))
     h = p.surrogate(found.u - 0.5, p.width)
-    du = own.membrane_gradient(found, h, laid(torch.from_numpy(g)))
+    du = lif_watchers.membrane_gradient(found, h, laid(torch.from_numpy(g)))
     np.testing.assert_allclose(found.u, laid(torch.from_numpy(expected.u)), rtol=1e-12)
     np.testing.assert_allclose(du, laid(torch.from_numpy(expected.d_current)), rtol=1e-12)
 
@@ -302,7 +304,7 @@ def test_watching_leaves_training_as_it_is():
     seen = []
     for watched in (False, True):
         copied = copy.deepcopy(net).train()
-        with observing(own.layers(copied) if watched else [], full=False):
+        with watching(lif_watchers.layers(copied) if watched else [], full=False):
             loss(copied(batch.x), batch.y).backward()
         seen.append(({n: p.grad for n, p in copied.named_parameters()}, copied.state_dict()))
     for one, other in zip(*seen, strict=True):

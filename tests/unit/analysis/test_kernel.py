@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from lsgcli import registry
-from lsgcli.analysis import own
-from lsgcli.analysis.dynamics import CARRIES, Dynamics, Passage
+from lsgcli.analysis import lif_watchers
+from lsgcli.analysis.dynamics import Dynamics, Passage
 from lsgcli.analysis.sums import LayerSums, signal
 from tests.exports import slow_if
 
@@ -39,7 +39,7 @@ def passage(
         "channel": (torch.rand(C, 1, 1), 0.5 + torch.rand(C, 1, 1)),
         "step": (torch.tensor(0.4), (0.5 + torch.rand(T)).view(T, 1, 1, 1, 1)),
     }[per]
-    p = Dynamics(decay, 0.5, width, registry.get("surrogate", surrogate), CARRIES[reset], detach=detach)
+    p = Dynamics(decay, 0.5, width, registry.get("surrogate", surrogate), reset, detach=detach)
     more = 0.3 * torch.randn(T, B, C, H, W).to(dtype) if residual else None
     return Passage(x, p, 0.5 + torch.rand(C), 0.2 * torch.randn(C), more, side)
 
@@ -47,15 +47,15 @@ def passage(
 def by_torch(one, grad, full):
     sums = LayerSums()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(own, "kernel_layout", lambda passage: None)
-        own.count(sums, one, grad, full=full)
+        patch.setattr(lif_watchers, "kernel_layout", lambda passage: None)
+        lif_watchers.count(sums, one, grad, full=full)
     return sums
 
 
 def by_kernel(one, grad, full):
-    assert own.kernel_layout(one)
+    assert lif_watchers.kernel_layout(one)
     sums = LayerSums()
-    own.count(sums, one, grad, full=full)
+    lif_watchers.count(sums, one, grad, full=full)
     return sums
 
 
@@ -131,12 +131,12 @@ def test_the_same_bits_for_any_number_of_threads(threads):
 
 def test_what_the_kernel_does_not_know():
     one = passage()
-    assert not own.kernel_layout(one._replace(x=one.x.double()))
-    assert not own.kernel_layout(one._replace(x=list(one.x)))
-    assert not own.kernel_layout(one._replace(p=one.p._replace(surrogate=lambda x, width: x)))
-    assert not own.kernel_layout(one._replace(p=one.p._replace(decay=torch.rand(C, H, 1))))
-    assert not own.kernel_layout(one._replace(side=4))
-    assert not own.kernel_layout(one._replace(scale=None))
+    assert not lif_watchers.kernel_layout(one._replace(x=one.x.double()))
+    assert not lif_watchers.kernel_layout(one._replace(x=list(one.x)))
+    assert not lif_watchers.kernel_layout(one._replace(p=one.p._replace(surrogate=lambda x, width: x)))
+    assert not lif_watchers.kernel_layout(one._replace(p=one.p._replace(decay=torch.rand(C, H, 1))))
+    assert not lif_watchers.kernel_layout(one._replace(side=4))
+    assert not lif_watchers.kernel_layout(one._replace(scale=None))
 
 
 def test_measures_by_the_kernel_are_those_by_torch():

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lsgcli import registry
-from lsgcli.analysis import Dynamics, Layer, Sample, equivalent_width, height_of, inspect, no_reset, own, pairs
+from lsgcli.analysis import Dynamics, Layer, Sample, equivalent_width, height_of, inspect, lif_watchers, pairs
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, initial_state, step
 
@@ -97,7 +97,7 @@ def same(one, other, leave_out):
 
 def by_hooks(net):
     """Our neurons as any other library's."""
-    return [Layer(one.name, one.module, one.weight, one.dynamics) for one in own.layers(net)]
+    return [Layer(one.name, one.module, one.weight, one.dynamics) for one in lif_watchers.layers(net)]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -145,7 +145,7 @@ class Plain(nn.Module):
 
 def test_spikes_that_the_reset_reads_too():
     def layers(net):
-        p = next(iter(own.layers(ours()))).dynamics()
+        p = next(iter(lif_watchers.layers(ours()))).dynamics()
         return [Layer(name, module, weight, lambda: p, steps=True) for name, module, weight in pairs(net, Plain)]
 
     def reset(net):
@@ -274,7 +274,7 @@ class Smooth(nn.Module):
 def test_mismatch_of_a_smooth_network_is_1():
     def layers(net):
         height = height_of(lambda x: torch.sigmoid(Smooth.k * x))
-        p = Dynamics(torch.tensor(BETA), 0.5, equivalent_width(height), height, no_reset)
+        p = Dynamics(torch.tensor(BETA), 0.5, equivalent_width(height), height, "none")
         return [Layer(name, module, weight, lambda: p) for name, module, weight in pairs(net, Smooth)]
 
     found = inspect(Sequence(Smooth), batches(1), adapter=layers, sample=Sample(40, step=1e-4))
@@ -302,7 +302,7 @@ def test_a_network_without_neurons_that_are_known():
 
 def test_neurons_that_are_called_otherwise_than_the_adapter_says():
     def layers(net):
-        return [Layer(one.name, one.module, one.weight, one.dynamics) for one in own.layers(net)]
+        return [Layer(one.name, one.module, one.weight, one.dynamics) for one in lif_watchers.layers(net)]
 
     class Twice(Sequence):
         def forward(self, x):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lsgcli import models
-from lsgcli.analysis import Dynamics, Layer, inspect, pairs, reset_by_subtraction
+from lsgcli.analysis import Dynamics, Layer, inspect, pairs
 from lsgcli.analysis.gradients import WeightGradients
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
@@ -112,7 +112,7 @@ class Foreigners(nn.Module):
 
 
 def adapter(**changes):
-    p = Dynamics(torch.tensor(BETA), 0.5, WIDTH, lambda x, width: (x.abs() < width / 2) / width, reset_by_subtraction)
+    p = Dynamics(torch.tensor(BETA), 0.5, WIDTH, lambda x, width: (x.abs() < width / 2) / width, "soft")
 
     def layers(net):
         found = [Layer(n, m, w, lambda: p, steps=m.steps) for n, m, w in pairs(net, Foreign)]

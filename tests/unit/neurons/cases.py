@@ -12,7 +12,7 @@ from torch import Tensor
 from lsgcli import registry
 from lsgcli.neurons import LIFParameters
 from lsgcli.neurons.kernels.base import NormParameters, normalise
-from lsgcli.neurons.methods import LayerState
+from lsgcli.neurons.widths import LayerState
 from tests.unit.neurons.helpers import METHODS, SURROGATES, normal
 
 NEAR = 1e-6  # of a switch: there, the last bit of u decides about a spike or a gradient
@@ -183,9 +183,9 @@ def random_case(seed: int) -> Case:
     per_channel = (shape[2], *[1] * (len(shape) - 3)) if len(shape) > 2 else ()
     per_step = (shape[0], *[1] * (len(shape) - 1))
     beta = draw(*r.choice([(), (), (1,), per_channel] if len(shape) > 1 else [()])).sigmoid().float().double()
-    method, width = registry.get("method", r.choice(METHODS))(), torch.tensor(r.choice([0.5, 1.0, 2.0])).double()
+    rule, width = registry.get("method", r.choice(METHODS)).width, torch.tensor(r.choice([0.5, 1.0, 2.0])).double()
     own = {"sigma": 0.6 * width, "width": width, "u_mean": 0.1 * width, "u_std": 0.6 * width}
-    by_rule = method.alpha(LayerState(shape[0], threshold, beta, width, gamma=1.5 * width, own=own))
+    by_rule = rule.alpha(LayerState(shape[0], threshold, beta, width, gamma=1.5 * width, own=own))
     if by_rule.dim() > beta.dim():
         by_rule = by_rule.view(shape[0], *[1] * (len(shape) - by_rule.dim()), *beta.shape)
     per_both = per_step[:2] + per_channel if len(shape) > 2 else per_step

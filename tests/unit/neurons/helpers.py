@@ -11,11 +11,7 @@ from lsgcli.neurons import LIFParameters
 BACKENDS = [name for name in registry.names("backend") if registry.get("backend", name).available(torch.device("cpu"))]
 SURROGATES = registry.names("surrogate")
 # The width rules: methods that determine nothing but decay and width.
-METHODS = [
-    name
-    for name in registry.names("method")
-    if not (registry.get("method", name).stepwise or registry.get("method", name).relative)
-]
+METHODS = [name for name in registry.names("method") if registry.get("method", name).neuron is None]
 
 
 class Run(NamedTuple):

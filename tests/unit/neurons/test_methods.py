@@ -11,7 +11,7 @@ from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels.base import NormParameters
-from lsgcli.neurons.methods import LayerState
+from lsgcli.neurons.widths import LayerState
 from tests.unit.models.helpers import SMALL, backward, sequence, small
 from tests.unit.neurons import oracle
 from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, normal
@@ -38,7 +38,7 @@ def state(T=3, threshold=0.5, beta=0.75, width=1.7, gamma=1.5, sigma=0.4, mean=0
 )
 def test_by_hand(method, expected):
     """v_th 0.5, beta 0.75, width 1.7, gamma 1.5, sigma 0.4."""
-    assert registry.get("method", method)().alpha(state()).tolist() == pytest.approx(expected, rel=1e-3)
+    assert registry.get("method", method).width.alpha(state()).tolist() == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_hand_knows_every_method():
@@ -49,10 +49,10 @@ def test_the_hand_knows_every_method():
 
 def test_mpd_agl_per_channel_and_step():
     """(T, C): the first step has one width for all channels, later ones follow each channel's decay."""
-    alpha = registry.get("method", "mpd-agl")().alpha(state(T=3, beta=[0.0, 0.75]))
+    alpha = registry.get("method", "mpd-agl").width.alpha(state(T=3, beta=[0.0, 0.75]))
     assert alpha.tolist() == [pytest.approx(row) for row in ([1.5, 1.5], [1.5, 1.875], [1.5, 1.875])]
-    assert registry.get("method", "mpd-agl")().alpha(state(T=1)).tolist() == pytest.approx([1.5])
-    assert registry.get("method", "mpd-agl")().alpha(state(T=1, gamma=-1.5)).tolist() == pytest.approx([1.5])
+    assert registry.get("method", "mpd-agl").width.alpha(state(T=1)).tolist() == pytest.approx([1.5])
+    assert registry.get("method", "mpd-agl").width.alpha(state(T=1, gamma=-1.5)).tolist() == pytest.approx([1.5])
 
 
 @pytest.mark.parametrize("decay_per", ["layer", "channel"])
@@ -163,11 +163,11 @@ def test_sigma_moves_once_per_step():
 @pytest.mark.parametrize(("mean", "sigma"), [(0.0, 0.5), (-0.2, 0.6), (0.3, 0.3), (0.0, 0.1), (0.0, 2.0), (-3.0, 0.3)])
 def test_isometric(surrogate, mean, sigma):
     """The predicted gain is 1, against numpy; widths follow the scale of u; where nothing lies near the threshold, sqrt(8) v_th."""
-    alpha = registry.get("method", "isometric")().alpha(state(mean=mean, sigma=sigma, surrogate=surrogate)).item()
+    alpha = registry.get("method", "isometric").width.alpha(state(mean=mean, sigma=sigma, surrogate=surrogate)).item()
     expected = oracle.isometric(mean, sigma, 0.5, surrogate)
     assert (expected is None) == (mean == -3.0 or (sigma == 0.1 and surrogate != "rectangular"))
     assert alpha == pytest.approx(math.sqrt(2) if expected is None else expected, rel=0.005)
-    twice = registry.get("method", "isometric")().alpha(
+    twice = registry.get("method", "isometric").width.alpha(
         state(threshold=1.0, mean=2 * mean, sigma=2 * sigma, surrogate=surrogate)
     )
     assert twice.item() == pytest.approx(2 * alpha)

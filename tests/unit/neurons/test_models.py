@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lsgcli import models, registry
-from lsgcli.analysis import own
-from lsgcli.analysis.hooks import observing
+from lsgcli.analysis import lif_watchers
+from lsgcli.analysis.watchers import watching
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
 from lsgcli.neurons.surrogates import PRIMITIVES
@@ -19,7 +19,7 @@ from tests.unit.neurons import oracle_variants as variants
 from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, normal
 
 NEURONS = registry.names("neuron")
-STEPWISE = [name for name in registry.names("method") if registry.get("method", name).stepwise]
+STEPWISE = [name for name in registry.names("method") if (model := registry.get("method", name).neuron) and not model.fused]
 SHAPE = (2, 3, 2, 2)  # of a step
 
 
@@ -101,15 +101,15 @@ def test_glif_starts_as_in_the_source():
 @pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("options", [{}, {"reset": "soft", "detach_reset": True, "threshold_learned": True}])
 def test_the_step_of_lif_is_that_of_the_backends(surrogate, options):
-    """The registered neuron ``lif``, which stepwise methods run, gives the spikes and gradients of ``reference``."""
+    """The registered neuron ``lif``, which neurons of methods inherit, gives the spikes and gradients of ``reference``."""
     layer = LIF(method="lsg", surrogate=surrogate, backend="reference", **options).double()
     out, found, _, _ = run(layer, 5, seed=1)
     again = copy.deepcopy(layer)
     again.zero_grad()
-    again.method.stepwise = True
+    again.neuron.fused = False
     again_out, again_found, _, _ = run(again, 5, seed=1)
-    assert again.stepped
-    assert not layer.stepped
+    assert again.unrolled
+    assert not layer.unrolled
     assert np.array_equal(out, again_out)
     assert all(close(again_found[name], value) for name, value in found.items())
 
@@ -162,7 +162,7 @@ def test_ds_atgo_measures_the_whole_batch():
         own_statistics = [[torch.tensor(float(u.numel())), u.mean(), u.var(correction=0)] for u in us]
         for half, u, s in zip(halves, us, spikes, strict=True):
             half.gather = lambda mine: torch.stack([torch.stack(x).double()[:, None] for x in own_statistics])  # noqa: B023
-            theta, _ = half.method.aim(half, u, t, 1.0, torch.ones(()).double())
+            theta, _ = half.neuron.aim(half, u, t, 1.0, torch.ones(()).double())
             s.append((u >= theta).double())
     assert torch.equal(torch.cat([torch.stack(s) for s in spikes], dim=1), expected)
     sums = []
@@ -334,7 +334,7 @@ def test_observed(name):
     layer = LIF(**{"method": "lsg", key: value}, steps=4).double()
     net = torch.nn.Sequential(torch.nn.Linear(3, 5).double(), layer)
     x, grad = normal(4, 6, 3, seed=1, std=2.0), normal(4, 6, 5, seed=2)
-    with observing(own.layers(net), full=True) as watchers:
+    with watching(lif_watchers.layers(net), full=True) as watchers:
         out = net(x)
         out.backward(grad, retain_graph=True)
         (watcher,) = watchers.values()
@@ -348,7 +348,7 @@ def test_observed(name):
     assert 0 < totals["inside"] < totals["n"] == out.numel()
     assert 0 < totals["du"] <= totals["n"]
     assert not close(whole, net[0].weight.grad)
-    layer.observer = None
+    layer.watcher = None
     current = net[0](x).detach()
     if key == "neuron":  # dL/du[t] = g h(u[t] - v_th), with u from numpy
         beta = layer.beta.item()
@@ -369,12 +369,15 @@ def test_observed(name):
     [
         ({"neuron": "glif", "channels": None}, "without channels"),
         ({"neuron": "glif", "channels": 3, "threshold": 1.0}, "expected below 1"),
-        ({"neuron": "glif", "channels": 3, "threshold_learned": True}, "another learned or measured threshold"),
-        ({"neuron": "glif", "channels": 3, "method": "ds-atgo"}, "another learned or measured threshold"),
+        ({"neuron": "glif", "channels": 3, "threshold_learned": True}, "threshold_learned: found True with the neuron glif"),
+        (
+            {"neuron": "glif", "channels": 3, "method": "ds-atgo"},
+            "neuron: found 'glif' with the method ds-atgo, expected 'lif'",
+        ),
         ({"neuron": "klif", "detach_reset": True}, "detach_reset: found True with the neuron klif"),
-        ({"method": "ds-atgo", "reset": "soft"}, "reset: found soft"),
-        ({"method": "ds-atgo", "threshold_learned": True}, "which computes the threshold"),
-        ({"method": "ds-atgo", "neuron": "clif"}, "whose reset subtracts the threshold"),
+        ({"method": "ds-atgo", "reset": "soft"}, "reset: found 'soft' with the method ds-atgo, expected 'hard' or 'none'"),
+        ({"method": "ds-atgo", "threshold_learned": True}, "threshold_learned: found True with the method ds-atgo"),
+        ({"method": "ds-atgo", "neuron": "clif"}, "neuron: found 'clif' with the method ds-atgo"),
     ],
 )
 def test_refused(options, message):

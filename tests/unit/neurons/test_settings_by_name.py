@@ -11,6 +11,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
 from lsgcli.neurons.methods import Method
 from lsgcli.neurons.surrogates import check_surrogate
+from lsgcli.neurons.widths import WidthRule
 from tests.unit.neurons.helpers import SURROGATES
 
 
@@ -43,23 +44,23 @@ def test_every_surrogate_is_what_a_plug_in_must_be(name):
 
 @pytest.mark.parametrize("value", [-1.0, 0.0, float("nan"), float("inf"), [1.0, -1.0], [[1.0, 1.0], [1.0, 1.0]], [1.0] * 3])
 def test_a_width_that_is_none_is_refused(monkeypatch, value):
-    class Given(Method):
-        learns_decay, formula = True, "?"
+    class Given(WidthRule):
+        formula = "?"
 
         def alpha(self, layer):
             return torch.tensor(value)
 
-    monkeypatch.setitem(registry._entries, ("method", "given"), Given)
+    monkeypatch.setitem(registry._entries, ("method", "given"), Method(True, Given()))
     with pytest.raises(ConfigError, match=r"method given: found (the width alpha|a width of shape)"):
         LIF(method="given", decay_per="channel", channels=2, steps=3)
 
 
 def test_a_width_may_be_a_number(monkeypatch):
-    class Number(Method):
-        learns_decay, formula = False, "2"
+    class Number(WidthRule):
+        formula = "2"
 
         def alpha(self, layer):
             return 2
 
-    monkeypatch.setitem(registry._entries, ("method", "number"), Number)
+    monkeypatch.setitem(registry._entries, ("method", "number"), Method(False, Number()))
     assert LIF(method="number").alpha.item() == 2

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from lsgcli.analysis import gradflow, own
-from lsgcli.analysis.hooks import observing
+from lsgcli.analysis import gradflow, lif_watchers
+from lsgcli.analysis.watchers import watching
 from lsgcli.data.batches import batches, shares
 from lsgcli.errors import DataError, DivergedError, Stopped
 from lsgcli.store import checkpoint
@@ -75,8 +75,8 @@ def outcome(settings, group):
     )
     for batch in (stream.batch(index) for index in range(STEPS)):
         batch = dataclasses.replace(batch, x=batch.x.to(next(model.parameters()).dtype))
-        layers = own.layers(model)
-        with observing(layers, full=False) as watchers:
+        layers = lif_watchers.layers(model)
+        with watching(layers, full=False) as watchers:
             sums = gradients(net, batch, config, CPU, group)
         for watcher in watchers.values():
             watcher.sums.gather(group.gather)

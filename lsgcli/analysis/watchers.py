@@ -98,7 +98,7 @@ Adapter = Callable[[Any], Sequence[Layer]]  # network -> its layers of neurons, 
 
 
 @contextmanager
-def observing(layers: Sequence[Layer], *, full: bool) -> Iterator[dict[str, Watcher]]:
+def watching(layers: Sequence[Layer], *, full: bool) -> Iterator[dict[str, Watcher]]:
     """Observe layers while the block runs; yields their watchers, which accumulate the sums, by name."""
     watchers: dict[str, Watcher] = {}
     try:
@@ -148,7 +148,7 @@ class HookWatcher(Watcher):
             raise ConfigError(
                 f"layer {self.layer.name}: found a firing rate of {own / entries:.4g} in the module's output and of {found / entries:.4g} by the "
                 f"dynamics of the adapter, which differ in {differing:.0f} of {entries} values, expected the same spikes",
-                hint="Correct threshold, decay, gain, carry, strict or `steps` in the adapter; if the module keeps its state between batches, "
+                hint="Correct threshold, decay, gain, reset, strict or `steps` in the adapter; if the module keeps its state between batches, "
                 "give inspect() a function `reset`.",
             )
 

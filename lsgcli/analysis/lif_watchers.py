@@ -14,16 +14,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from lsgcli.analysis.dynamics import CARRIES, Block, Dynamics, Passage, blocks, heights, laid, one_thread
-from lsgcli.analysis.hooks import Layer, Watcher, pairs
+from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, heights, laid, one_thread
 from lsgcli.analysis.sums import LayerSums
+from lsgcli.analysis.watchers import Layer, Watcher, pairs
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import Backend, NormParameters, average, single_backward
 from lsgcli.neurons.kernels.cpu.job import FIRED, SILENT, SUMS, Layout, image_layout
 from lsgcli.neurons.kernels.fused import fused
 from lsgcli.neurons.step import LIFParameters, number
-from lsgcli.neurons.stepped import Fired
+from lsgcli.neurons.unrolled import Fired
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class OwnLayer(Layer):
     def watch(self, *, full: bool) -> Watcher:
         """Start observing the layer."""
         assert isinstance(self.module, LIF)
-        return (StepWatcher if self.module.stepped else BackendWatcher)(self, self.module, full)
+        return (StepWatcher if self.module.unrolled else BackendWatcher)(self, self.module, full)
 
 
 def layers(network: Any) -> Sequence[Layer]:
@@ -48,7 +48,7 @@ def layers(network: Any) -> Sequence[Layer]:
 
 def present(lif: LIF) -> Dynamics:
     """The dynamics of a layer with its current decay and width."""
-    dynamics = Dynamics(lif.beta.detach(), number(lif.threshold), lif.alpha, lif.surrogate, CARRIES[lif.config.reset])
+    dynamics = Dynamics(lif.beta.detach(), number(lif.threshold), lif.alpha, lif.surrogate, lif.config.reset)
     return dynamics._replace(detach=lif.config.detach_reset)
 
 
@@ -71,11 +71,11 @@ class BackendWatcher(Watcher):
 
 
 class StepWatcher(Watcher):
-    """Observes a LIF that runs timestep by timestep, as its :class:`~lsgcli.neurons.stepped.Observer`."""
+    """Observes a LIF that runs timestep by timestep, as its :class:`~lsgcli.neurons.unrolled.TimestepWatcher`."""
 
     def __init__(self, layer: Layer, lif: LIF, full: bool):
         super().__init__(layer, full)
-        self.lif, lif.observer = lif, self
+        self.lif, lif.watcher = lif, self
 
     def sees(self, t: int, u: Tensor) -> Tensor:
         if self.full and u.requires_grad:
@@ -117,7 +117,7 @@ class StepWatcher(Watcher):
         return None
 
     def close(self) -> None:
-        self.lif.observer = None
+        self.lif.watcher = None
 
 
 class WatchedBackend(Backend):
@@ -161,7 +161,7 @@ class WatchedBackend(Backend):
             out = run(x, p=p)
         call = Call(watcher, _passage(x, residual, norm, p, pool), norm)
         watcher.unseen[id(call.passage)] = call.passage
-        return Observed.apply(x, residual, out, call)
+        return Watched.apply(x, residual, out, call)
 
 
 class Call(NamedTuple):
@@ -172,7 +172,7 @@ class Call(NamedTuple):
     norm: NormParameters | None
 
 
-class Observed(torch.autograd.Function):
+class Watched(torch.autograd.Function):
     """The output of a call, with observation of its gradient, or in a pass without the recurrence instead of the backend's gradient."""
 
     @staticmethod
@@ -229,7 +229,7 @@ def deviation(x: Tensor, norm: NormParameters) -> Tensor:
 @torch.no_grad()
 def _passage(x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int) -> Passage:
     """The input of a layer, after the backend has updated the running statistics to those of the batch."""
-    dynamics = Dynamics(p.beta.detach(), number(p.threshold), p.alpha.detach(), p.surrogate, CARRIES[p.reset], detach=p.detach)
+    dynamics = Dynamics(p.beta.detach(), number(p.threshold), p.alpha.detach(), p.surrogate, p.reset, detach=p.detach)
     if norm is None:
         return Passage(x.detach(), dynamics)
     scale = norm.weight * norm.scale / deviation(x, norm)
@@ -272,8 +272,7 @@ def count_compiled(sums: LayerSums, passage: Any, grad: Tensor | None, layout: L
     from lsgcli.neurons.kernels.cpu.function import Setting, observe
 
     x, p, v_th = passage.x, passage.p, passage.p.threshold
-    reset = next(name for name, carry in CARRIES.items() if carry is p.carry)
-    of_layer = LIFParameters(p.decay, p.width, v_th, p.surrogate, reset=reset, detach=p.detach)
+    of_layer = LIFParameters(p.decay, p.width, v_th, p.surrogate, reset=p.reset, detach=p.detach)
     setting = Setting(None, of_layer, layout, passage.side)
     found = observe(x, passage.scale, passage.shift, passage.residual, grad, setting, full=full)
     values = dict(zip(SUMS, found.sums.T, strict=True))
@@ -304,7 +303,7 @@ def arriving(grad: Tensor, block: Block, side: int) -> Tensor:
 def membrane_gradient(block: Block, h: Tensor, g: Tensor) -> Tensor:
     """dL/du of lsg's neurons, (T, ...), by the equations in ``lsgcli.neurons.lif``."""
     u, o, p, du = block.u, block.o, block.p, torch.empty_like(h)
-    hard, detached = p.carry is CARRIES["hard"], p.detach or p.carry is CARRIES["none"]
+    hard, detached = p.reset == "hard", p.detach or p.reset == "none"
     torch.mul(g[-1], h[-1], out=du[-1])
     for t in range(len(du) - 2, -1, -1):
         carried = p.decay * du[t + 1]

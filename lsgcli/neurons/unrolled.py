@@ -1,4 +1,4 @@
-"""Layers that run timestep by timestep, with gradients by autograd: neurons other than LIF, and stepwise methods."""
+"""Layers that run timestep by timestep, with gradients by autograd: neurons that no backend computes."""
 
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -21,7 +21,7 @@ class Fired(NamedTuple):
     alpha: Tensor
 
 
-class Observer(Protocol):
+class TimestepWatcher(Protocol):
     """Observes the timesteps of a layer."""
 
     def sees(self, t: int, u: Tensor) -> Tensor:
@@ -34,14 +34,14 @@ class Observer(Protocol):
         """Called after the last timestep, with the layer's outputs."""
 
 
-class Stepped(Backend):
-    """Runs the neuron and the method of a layer, and reports to the layer's observer, if any."""
+class Unrolled(Backend):
+    """Runs the neuron of a layer, and reports to the layer's watcher, if any."""
 
     def __init__(self, layer: "LIF"):
         self.layer = layer
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
-        layer, neuron, watcher = self.layer, self.layer.neuron, self.layer.observer
+        layer, neuron, watcher = self.layer, self.layer.neuron, self.layer.watcher
         wide = current.to(torch.promote_types(current.dtype, torch.float32))
         state = {name: torch.zeros_like(wide[0]) for name in neuron.states}
         steps: list[Fired] = []
@@ -55,13 +55,13 @@ class Stepped(Backend):
                 u = u if watcher is None else watcher.sees(t, u)
                 if p.measured is not None:
                     measure(p.measured[:, min(t, p.measured.shape[1] - 1)] if p.measured.dim() > 1 else p.measured, u)
-                threshold, alpha = layer.method.aim(layer, u.detach(), t, threshold, at.alpha)
+                threshold, alpha = neuron.aim(layer, u.detach(), t, threshold, at.alpha)
                 if watcher is not None:
                     steps.append(Fired(u.detach(), threshold, alpha))
-                return layer.method.fire(layer, u, t, threshold, alpha)
+                return neuron.fire(layer, u, t, threshold, alpha)
 
             own = {name: _of_step(value, t, trailing) for name, value in layer.of_neuron().items()}
-            o, after = neuron.step(now, state, SimpleNamespace(beta=p.beta, threshold=p.threshold, **own), fire)
+            o, after = neuron.step(now, state, SimpleNamespace(**p._asdict() | own), fire)
             outputs.append(o)
             state = dict(after) if watcher is None else {name: watcher.carries(value) for name, value in after.items()}
         out = torch.stack(outputs).to(current.dtype)

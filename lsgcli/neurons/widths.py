@@ -1,0 +1,253 @@
+"""Width rules: how the surrogate width alpha of a layer follows from its state.
+
+A rule is a pure function of a :class:`LayerState`. The width affects only the backward pass and, except under ``asgl``, receives no
+gradient. ``lsgcli.neurons.methods`` combines rules with the decay and the model of the neurons.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lsgcli.config.run import NeuronConfig
+from lsgcli.neurons.surrogates import Surrogate, mean_square, rectangular
+
+GAIN = 8.0  # predicted gain of a layer over v_th^2 E[h^2], see docs/gradient-flow.md
+NARROWEST = 0.01  # lower bound of measured and learned widths, in units of v_th, to avoid division by 0 in silent layers
+
+
+class LayerState(NamedTuple):
+    """State of a layer of neurons from which a rule computes the width. Tensors are detached.
+
+    Attributes:
+        T: number of timesteps of the input current.
+        threshold: v_th; a tensor, (), if it is learned.
+        beta: decay per timestep, () per layer or (C,) per channel.
+        width: the setting ``width``, (), in units of u.
+        gamma: mean weight of the tdBN before the neurons, (); 1 without tdBN.
+        own: parameters and buffers of the rule, see :meth:`WidthRule.tensors`.
+        surrogate: shape of the surrogate.
+    """
+
+    T: int
+    threshold: float | Tensor
+    beta: Tensor
+    width: Tensor
+    gamma: Tensor
+    own: Mapping[str, Tensor] = {}
+    surrogate: Surrogate = rectangular
+
+
+class WidthRule(ABC):
+    """Base class of width rules.
+
+    Attributes:
+        formula: short formula of the width, for tables.
+        setting: the setting that gives the width or its initial value: ``width``, or ``width_from``; None if alpha depends on neither.
+    """
+
+    formula: str
+    setting: ClassVar[str | None] = None
+
+    @abstractmethod
+    def alpha(self, layer: LayerState) -> Tensor:
+        """Width alpha of the surrogate, in units of u.
+
+        Returns:
+            () or the shape of ``layer.beta``; with a leading axis T if the width depends on the timestep.
+        """
+
+    def tensors(self, config: NeuronConfig, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """Parameters and buffers that each layer registers, by name: those that are no parameter become buffers.
+
+        Args:
+            config: settings of the layer.
+            shape: () per layer or (C,) per channel, as the decay.
+        """
+        return {}
+
+    def averages(self, moments: Tensor) -> dict[str, Tensor]:
+        """Values of an optimiser step whose running averages are buffers of the rule, by name. A rule that defines it has u measured.
+
+        Args:
+            moments: (3,): number, sum, and sum of squares of u in the step, over all samples, timesteps and processes, float64.
+        """
+        return {}
+
+
+class Given(WidthRule):
+    """alpha is the setting ``--width``, independent of the state.
+
+    Args:
+        formula: of the width that the neurons make of it, if they do.
+    """
+
+    setting = "width"
+
+    def __init__(self, formula: str = "--width"):
+        self.formula = formula
+
+    def alpha(self, layer: LayerState) -> Tensor:
+        """The setting."""
+        return layer.width
+
+
+class Predicted(WidthRule):
+    """alpha = 2 v_th sqrt(1 + beta^2).
+
+    The surrogate extends one predicted standard deviation of the membrane potential to either side of the threshold.
+    ``docs/method.md`` discusses the assumptions of this prediction.
+
+    Source: Lian et al., "Learnable Surrogate Gradient for Direct Training Spiking Neural Networks", IJCAI 2023, section 4,
+    doi 10.24963/ijcai.2023/335.
+    """
+
+    formula = "2 v_th sqrt(1+beta^2)"
+
+    def alpha(self, layer: LayerState) -> Tensor:
+        """2 v_th sqrt(1 + beta^2), without a gradient of its own."""
+        return 2 * layer.threshold * (1 + layer.beta.square()).sqrt()
+
+
+class Stored(WidthRule):
+    """alpha of each layer is fixed to its value in another checkpoint (``--width-from``).
+
+    A control for ``lsg``: equal accuracy indicates that the final widths matter, not their changes during training. The widths are
+    stored with the weights, so the other checkpoint is needed only once; layers without a stored width use ``--width``.
+
+    Source: this package, as a control for Lian et al., IJCAI 2023.
+    """
+
+    formula = "that of --width-from"
+    setting = "width_from"
+
+    def tensors(self, config: NeuronConfig, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """width: alpha of the layer."""
+        return {"width": torch.full(shape, config.width)}
+
+    def alpha(self, layer: LayerState) -> Tensor:
+        """The stored width."""
+        return layer.own["width"]
+
+
+class MeasuredSigma(WidthRule):
+    """alpha = 2 sigma, the running average of the measured standard deviation of u.
+
+    Measures the standard deviation that ``lsg`` predicts. Each training step computes the standard deviation of u over all samples,
+    neurons and timesteps of the layer, from sums of u and u^2 accumulated while u is computed. After the step, sigma is updated with
+    momentum 0.1, as in tdBN, so the width of a step depends only on earlier steps. sigma is initialised to the prediction
+    v_th sqrt(1 + beta^2) and not updated in evaluation.
+
+    Source: this package, as a control for the prediction of Lian et al., IJCAI 2023.
+    """
+
+    formula = "2 measured std(u)"
+
+    def tensors(self, config: NeuronConfig, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """sigma: running average of the standard deviation of u."""
+        return {"sigma": torch.tensor(config.threshold * math.sqrt(1 + config.decay**2))}
+
+    def alpha(self, layer: LayerState) -> Tensor:
+        """2 sigma."""
+        return 2 * layer.own["sigma"].clamp(min=NARROWEST * layer.threshold)
+
+    def averages(self, moments: Tensor) -> dict[str, Tensor]:
+        """sigma, over all timesteps."""
+        n, total, squares = moments
+        variance = squares / n - (total / n).square()  # NaN if nothing was measured
+        return {"sigma": variance.clamp_min(0).sqrt()}
+
+
+class Isometric(WidthRule):
+    """alpha is the width at which a layer passes on the mean square of its gradient: 8 v_th^2 E[h^2] = 1.
+
+    8 v_th^2 E[h^2] is the gain that is predicted for Kaiming weights and tdBN. u is assumed to be normal, with running averages of the
+    measured mean and standard deviation, which are updated as ``sigma`` of ``measured-sigma`` and start at 0 and v_th sqrt(1 + beta^2).
+    With a rectangular surrogate, E[h^2] is coverage / alpha^2. The largest solution is used, which never exceeds sqrt(8) v_th; this is also
+    the width if there is no solution above 0.09 v_th, because hardly any u is near the threshold.
+
+    Source: this package.
+    """
+
+    formula = "8 v_th^2 E[h^2] = 1"
+
+    def tensors(self, config: NeuronConfig, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """u_mean and u_std: running averages of mean and standard deviation of u."""
+        return {"u_mean": torch.zeros(()), "u_std": torch.tensor(config.threshold * math.sqrt(1 + config.decay**2))}
+
+    def alpha(self, layer: LayerState) -> Tensor:
+        """v_th times the largest root x of 8 E[(x h)^2] / x = x, interpolated between 32 values; u in units of v_th, h of 1 / v_th."""
+        mean, std = (layer.own[name].double() / layer.threshold for name in ("u_mean", "u_std"))
+        widest = math.sqrt(GAIN)
+        x = torch.linspace(widest / 32, widest, 32, dtype=mean.dtype, device=mean.device)
+        excess = GAIN * mean_square(layer.surrogate, x, mean - 1, std.clamp_min(NARROWEST)) / x - x
+        before, after = excess[:-1], excess[1:]
+        roots = x[:-1] + (x[1] - x[0]) * before / (before - after)
+        largest = roots.where((before > 0) & (after <= 0), 0).amax()
+        return layer.threshold * largest.where(largest > 0, widest).to(layer.beta.dtype)
+
+    def averages(self, moments: Tensor) -> dict[str, Tensor]:
+        """u_mean and u_std, over all timesteps."""
+        n, total, squares = moments
+        mean = total / n  # NaN if nothing was measured
+        return {"u_mean": mean, "u_std": (squares / n - mean.square()).clamp_min(0).sqrt()}
+
+
+class PredictedWithGamma(WidthRule):
+    """alpha = 2 gamma v_th at the first timestep, 2 gamma v_th sqrt(1 + beta^2) at later timesteps.
+
+    gamma is the mean weight of the layer's tdBN. A current with standard deviation gamma v_th gives u a standard deviation of
+    gamma v_th at t = 1 and gamma v_th sqrt(1 + beta^2) at t = 2 (without reset, for inputs uncorrelated in time). The absolute value of
+    gamma is used, without a gradient; without tdBN, gamma is 1. If two branches are summed, gamma is that of the branch that
+    contains the neurons. Unlike in the source, the decay is learned as in ``lsg``, so that the two methods differ only in the
+    width.
+
+    Source: Jiang et al., "Adaptive Gradient Learning for Spiking Neural Networks by Exploiting Membrane Potential Dynamics",
+    IJCAI 2025, doi 10.24963/ijcai.2025/464.
+    """
+
+    formula = "2 gamma v_th, then times sqrt(1+beta^2)"
+
+    def alpha(self, layer: LayerState) -> Tensor:
+        """(T, ...): one width for the first timestep, another for all later ones."""
+        first = 2 * layer.threshold * layer.gamma.abs().clamp_min(NARROWEST)
+        later = first * (1 + layer.beta.square()).sqrt()
+        return torch.stack([first.expand_as(later), *[later] * (layer.T - 1)])
+
+
+class Learned(WidthRule):
+    """alpha is learned, one per layer, from ``--width``.
+
+    Its parameter is ln alpha, or 4 / alpha with ``--width-as slope``. The neurons of ``asgl`` give it a gradient.
+    """
+
+    formula = "learned"
+    setting = "width"
+
+    def tensors(self, config: NeuronConfig, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """log_width: ln alpha, or slope: 4 / alpha, a parameter."""
+        if config.width_as == "slope":
+            return {"slope": nn.Parameter(torch.tensor(4 / config.width))}
+        return {"log_width": nn.Parameter(torch.tensor(math.log(config.width)))}
+
+    def alpha(self, layer: LayerState) -> Tensor:
+        """The learned width."""
+        return learned(layer.own)
+
+
+def learned(own: Mapping[str, Tensor]) -> Tensor:
+    """The width of :class:`Learned`, differentiable; a slope is at least 1e-6."""
+    return 4 / own["slope"].clamp_min(1e-6) if "slope" in own else own["log_width"].exp()
+
+
+class AtThreshold(WidthRule):
+    """alpha = v_th."""
+
+    formula = "v_th"
+
+    def alpha(self, layer: LayerState) -> Tensor:
+        """v_th."""
+        return torch.as_tensor(layer.threshold, dtype=layer.beta.dtype, device=layer.beta.device)
