@@ -7,20 +7,20 @@ import numpy as np
 from numba import carray
 from numba.extending import register_jitable
 
-from lsgcli.neurons.kernels.cpu.intrinsics import doubles, get, loop, pointer
-from lsgcli.neurons.kernels.cpu.job import BINS, FIRED, HIGHEST, LOWEST, PLACES, SILENT, SUMS
+from lsgcli.neurons.kernels.cpu.intrinsics import get, loop, pointer
+from lsgcli.neurons.kernels.cpu.job import BINS, FIRED, HIGHEST, LOWEST, PLACES, SILENT, STEP
 
 # mypy: disable-error-code="no-untyped-def"
 PER_UNIT, FIRST = np.float32(BINS / (HIGHEST - LOWEST)), np.float32(1 - LOWEST * BINS / (HIGHEST - LOWEST))
 ZERO, ONE, LAST = np.float32(0), np.float32(1), np.float32(BINS + 1)
-N_SUMS = len(SUMS)
+BYTES = STEP.itemsize
 reduction = register_jitable(error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
 
 
 @loop
 def sums_of(job, chunk, t):
-    """The sums of a chunk at step t."""
-    return doubles(job.sums + 8 * (chunk * job.T + t) * N_SUMS, N_SUMS)
+    """The sums of a chunk at step t, a record of SUMS."""
+    return carray(pointer(job.sums + BYTES * (chunk * job.T + t)), (1,), STEP)[0]
 
 
 @loop
@@ -64,8 +64,8 @@ def add_spikes(sums, u, half, v_th, n):
     for j in range(n):
         spikes += ONE if u[j] >= v_th else ZERO
         inside += ONE if abs(u[j] - v_th) < half[j] else ZERO
-    sums[0] += spikes
-    sums[1] += inside
+    sums.spikes += spikes
+    sums.inside += inside
 
 
 @reduction
@@ -76,9 +76,9 @@ def add_powers(sums, u, n):
         first += u[j]
         second += u[j] * u[j]
         third += u[j] * u[j] * u[j]
-    sums[2] += first
-    sums[3] += second
-    sums[4] += third
+    sums.u += first
+    sums.u_squared += second
+    sums.u_cubed += third
 
 
 @reduction
@@ -89,8 +89,8 @@ def add_heights(sums, shape, u, half, inverse, v_th, n):
         h = shape(u[j] - v_th, half[j], inverse[j])
         first += h
         second += h * h
-    sums[5] += first
-    sums[6] += second
+    sums.h += first
+    sums.h_squared += second
 
 
 @reduction
@@ -101,9 +101,9 @@ def add_currents(sums, current, following, n):
         first += current[j]
         second += current[j] * current[j]
         product += current[j] * following[j]
-    sums[7] += first
-    sums[8] += second
-    sums[9] += product
+    sums.current += first
+    sums.current_squared += second
+    sums.product += product
 
 
 @reduction
@@ -112,7 +112,7 @@ def add_nonzero(sums, du, n):
     total = ZERO
     for j in range(n):
         total += ONE if du[j] != ZERO else ZERO
-    sums[10] += total
+    sums.du += total
 
 
 @loop
