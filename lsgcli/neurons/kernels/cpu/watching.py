@@ -9,6 +9,7 @@ from numba.extending import register_jitable
 
 from lsgcli.neurons.kernels.cpu.intrinsics import get, loop, pointer
 from lsgcli.neurons.kernels.cpu.job import BINS, FIRED, HIGHEST, LOWEST, PLACES, SILENT, STEP
+from lsgcli.neurons.kernels.cpu.stages import width_at
 
 # mypy: disable-error-code="no-untyped-def"
 PER_UNIT, FIRST = np.float32(BINS / (HIGHEST - LOWEST)), np.float32(1 - LOWEST * BINS / (HIGHEST - LOWEST))
@@ -24,20 +25,20 @@ def sums_of(job, chunk, t):
 
 
 @loop
-def observe(job, x, shape, membrane, halves, inverses, chunk, at_u, here, m):
-    """Add the statistics of m neurons, whose potentials begin at ``at_u`` in each row of ``membrane``, to those of a chunk."""
+def observe(job, x, shape, membrane, width, chunk, neurons):
+    """Add the statistics of m neurons to those of a chunk, from ``here`` in a step and from ``at_u`` in each row of ``membrane``."""
+    here, at_u, m = neurons
     currents = np.empty((2, m), np.float32)
     histogram = carray(pointer(job.histogram + 8 * chunk * PLACES), (PLACES,), np.int64)
     marks = carray(pointer(job.marks + here), (m,), np.uint8)
     if job.histogram:
         drive(job, x, currents[0], 0, here, m)
     for t in range(job.T):
-        sums, u, at_w = sums_of(job, chunk, t), membrane[t, at_u : at_u + m], t * job.width_step
-        half, inverse = halves[at_w : at_w + m], inverses[at_w : at_w + m]
-        add_spikes(sums, u, half, job.v_th, m)
+        sums, u, width_t = sums_of(job, chunk, t), membrane[t, at_u : at_u + m], width_at(width, t * job.width_step, m)
+        add_spikes(sums, u, width_t.half, job.v_th, m)
         if job.histogram:
             add_powers(sums, u, m)
-            add_heights(sums, shape, u, half, inverse, job.v_th, m)
+            add_heights(sums, shape, u, width_t, job.v_th, m)
             sort_in(histogram, u, PER_UNIT / job.v_th, m)
             mark(marks, u, job.v_th, m)
             current, following = currents[t % 2], currents[(t + 1) % 2]
@@ -82,11 +83,11 @@ def add_powers(sums, u, n):
 
 
 @reduction
-def add_heights(sums, shape, u, half, inverse, v_th, n):
+def add_heights(sums, shape, u, width, v_th, n):
     """Sums of h and h^2."""
     first, second = ZERO, ZERO
     for j in range(n):
-        h = shape(u[j] - v_th, half[j], inverse[j])
+        h = shape(u[j] - v_th, width.half[j], width.inverse[j])
         first += h
         second += h * h
     sums.h += first
