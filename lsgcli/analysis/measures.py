@@ -1,14 +1,53 @@
 """Fields of a gradient-flow record: the table from which CSV, terminal output, pages and documentation are generated.
 
+Measures that follow from the sums of :class:`~lsgcli.analysis.sums.LayerSums` have their formula in the table.
 The key of a field is its path in the record, with dots between levels.
 """
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means of sums over the entries of some timesteps: ``Means(totals, steps)("u_squared")``; NaN without data.
+
+    Attributes:
+        totals: sums at each timestep, by name; ``n`` is the number of entries.
+        steps: the timesteps.
+    """
+
+    totals: Mapping[str, Sequence[float]]
+    steps: Sequence[int]
+
+    def __call__(self, name: str) -> float:
+        """The mean of a sum."""
+        n, total = (sum(sum(self.totals.get(key, ())[t : t + 1]) for t in self.steps) for key in ("n", name))
+        return total / n if n else math.nan
+
+
+def _std(mean: Means) -> float:
+    variance = mean("u_squared") - mean("u") ** 2
+    return math.sqrt(variance) if variance > 0 else 0.0 if variance <= 0 else math.nan
+
+
+def _skew(mean: Means) -> float:
+    u, square, cube, std = mean("u"), mean("u_squared"), mean("u_cubed"), _std(mean)
+    return (cube - 3 * u * square + 2 * u**3) / std**3 if std > 0 else math.nan
+
+
+def _rho(mean: Means) -> float:
+    """corr(I[t], I[t+1])."""
+    steps = [t for t in mean.steps if t + 1 < len(mean.totals["n"])]
+    now, later = Means(mean.totals, steps), Means(mean.totals, [t + 1 for t in steps])
+    variances = [one("current_squared") - one("current") ** 2 for one in (now, later)]
+    covariance = now("product") - now("current") * later("current")
+    return covariance / math.sqrt(variances[0] * variances[1]) if min(variances) > 0 else math.nan
 
 
 @dataclass(frozen=True)
@@ -24,6 +63,7 @@ class Field:
         rank: priority, from 1, if only some columns fit; 0 if never shown.
         empty: whether the value may be null.
         per_step: whether ``per_step`` contains a list of its values per timestep.
+        formula: of a measure that follows from sums.
     """
 
     kind: str
@@ -34,6 +74,7 @@ class Field:
     rank: int = field(default=0, kw_only=True)
     empty: bool = field(default=False, kw_only=True)
     per_step: bool = field(default=False, kw_only=True)
+    formula: Callable[[Means], float] | None = field(default=None, kw_only=True)
 
     @property
     def described(self) -> str:
@@ -58,21 +99,35 @@ LAYER: dict[str, Field] = {
     "interval": Field("list", "[v_th - alpha/2, v_th + alpha/2], where the rectangular surrogate is not zero", "u"),
     "gamma": _number("mean weight of the tdBN before the neurons; null without tdBN", "-", title="gamma", form=".2f", rank=16),
     "coverage": _per_step(
-        "share of membrane potentials u inside the interval: mean of 1[abs(u - v_th) < alpha/2]", "share", title="coverage"
+        "share of membrane potentials u inside the interval: mean of 1[abs(u - v_th) < alpha/2]",
+        "share",
+        title="coverage",
+        formula=lambda mean: mean("inside"),
     ),
     "sg_mean": _per_step(
         "mean surrogate gradient; unlike coverage, it does not necessarily increase with the width",
         "1/u",
         title="E[h]",
         rank=12,
+        formula=lambda mean: mean("h"),
     ),
-    "sg_sq_mean": _per_step("mean square of the surrogate gradient", "1/u^2", title="E[h^2]"),
-    "firing_rate": _per_step("mean of the spikes o", "spikes per neuron and timestep", title="firing rate", rank=3),
+    "sg_sq_mean": _per_step(
+        "mean square of the surrogate gradient", "1/u^2", title="E[h^2]", formula=lambda mean: mean("h_squared")
+    ),
+    "firing_rate": _per_step(
+        "mean of the spikes o",
+        "spikes per neuron and timestep",
+        title="firing rate",
+        rank=3,
+        formula=lambda mean: mean("spikes"),
+    ),
     "silent": _number("share of neurons without a spike in any sample", "share", title="silent"),
     "saturated": _number("share of neurons with a spike at every timestep of every sample", "share", title="saturated"),
-    "u_mean": _per_step("mean of the membrane potential u", "v_th", title="u mean", form=".2f", rank=13),
-    "u_std": _per_step("standard deviation of u", "v_th", title="u std", form=".2f", rank=8),
-    "u_skew": _per_step("skewness of u; 0 for a normal distribution", "-", title="u skew", form=".2f"),
+    "u_mean": _per_step(
+        "mean of the membrane potential u", "v_th", title="u mean", form=".2f", rank=13, formula=lambda mean: mean("u")
+    ),
+    "u_std": _per_step("standard deviation of u", "v_th", title="u std", form=".2f", rank=8, formula=_std),
+    "u_skew": _per_step("skewness of u; 0 for a normal distribution", "-", title="u skew", form=".2f", formula=_skew),
     "u_std_predicted": Field("object", "predictions of u_std", "v_th", per_step=True),
     "u_std_predicted.paper": _number(
         "u_std by the paper's Theorem 1: sqrt(1 + beta^2)", "v_th", title="u std, formula", form=".2f", rank=14
@@ -84,7 +139,9 @@ LAYER: dict[str, Field] = {
         title="without reset",
         form=".2f",
     ),
-    "rho": _per_step("correlation of I[t] and I[t+1]; null at the last timestep", "-", title="rho", form=".2f", rank=15),
+    "rho": _per_step(
+        "correlation of I[t] and I[t+1]; null at the last timestep", "-", title="rho", form=".2f", rank=15, formula=_rho
+    ),
     "grad_norm": _number(
         "L2 norm of dL/dW, the gradient of the layer's input weights; mean over mini-batches",
         title="|dL/dW|",
@@ -93,7 +150,13 @@ LAYER: dict[str, Field] = {
     ),
     "grad_ratio": _number("L2 norm of dL/dW over that of the last spiking layer", "-", title="ratio", form=".2g", rank=6),
     "grad_relative": _number("L2 norm of dL/dW over that of W", title="|dL/dW| / |W|", form=".2e"),
-    "grad_zero": _per_step("share of entries of dL/du that are exactly zero", "share", title="dL/du = 0", rank=17),
+    "grad_zero": _per_step(
+        "share of entries of dL/du that are exactly zero",
+        "share",
+        title="dL/du = 0",
+        rank=17,
+        formula=lambda mean: 1 - mean("du"),
+    ),
     "grad_zero_weight": _number(
         "share of entries of dL/dW that are exactly zero; mean over mini-batches", "share", title="dL/dW = 0"
     ),
@@ -166,6 +229,12 @@ RECORD: dict[str, Field] = {
     ),
 }
 MEASURES = {key: field for key, field in LAYER.items() if field.title}
+
+
+def measured(totals: Mapping[str, Sequence[float]], steps: Sequence[int]) -> dict[str, float]:
+    """The measures with a formula, over some timesteps."""
+    means = Means(totals, steps)
+    return {key: field.formula(means) for key, field in LAYER.items() if field.formula is not None}
 
 
 def value(layer: Mapping[str, Any], key: str) -> Any:

@@ -1,7 +1,7 @@
 """Sums over the activity of a layer, per timestep, and the measures that follow from them."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lsgcli.analysis.dynamics import Block, Passage, laid
+from lsgcli.analysis.measures import measured
 from lsgcli.neurons.kernels.cpu.job import BINS, HIGHEST, LOWEST, PLACES
 from lsgcli.neurons.step import over_time
 
@@ -122,10 +123,14 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
 
 def light(sums: LayerSums) -> dict[str, Any]:
     """Measures recorded in each training epoch."""
-    totals = {name: sum(total.tolist()) for name, total in sums.values.items()}
-    n = totals.get("n") or math.nan
-    coverage, rate = totals.get("inside", 0) / n, totals.get("spikes", 0) / n
-    return {"beta": number(sums.beta), "alpha": number(sums.alpha), "coverage": coverage, "firing_rate": rate}
+    totals = {name: total.tolist() for name, total in sums.values.items()}
+    found = measured(totals, range(len(totals.get("n", ()))))
+    return {
+        "beta": number(sums.beta),
+        "alpha": number(sums.alpha),
+        "coverage": found["coverage"],
+        "firing_rate": found["firing_rate"],
+    }
 
 
 def signal(sums: LayerSums, gamma: Tensor | None) -> dict[str, Any]:
@@ -137,7 +142,7 @@ def signal(sums: LayerSums, gamma: Tensor | None) -> dict[str, Any]:
     """
     totals = {name: total.tolist() for name, total in sums.values.items()}
     steps = range(len(totals.get("n", ())))
-    pooled, each = _means(totals, steps), [_means(totals, [t]) for t in steps]
+    pooled, each = measured(totals, steps), [measured(totals, [t]) for t in steps]
     alpha, beta = number(sums.alpha), number(sums.beta)
     scale = None if gamma is None else number(gamma)
     widths = sums.alpha.tolist()
@@ -162,38 +167,6 @@ def signal(sums: LayerSums, gamma: Tensor | None) -> dict[str, Any]:
             "u_std_predicted": predicted,
         },
     }
-
-
-def _means(totals: Mapping[str, Sequence[float]], steps: Sequence[int]) -> dict[str, float]:
-    """Measures over some timesteps; NaN without data."""
-
-    def mean(name: str, steps: Sequence[int] = steps) -> float:
-        n, total = (sum(sum(totals.get(key, ())[t : t + 1]) for t in steps) for key in ("n", name))
-        return total / n if n else math.nan
-
-    u, square, cube = mean("u"), mean("u_squared"), mean("u_cubed")
-    variance = square - u**2
-    std = math.sqrt(variance) if variance > 0 else 0.0 if variance <= 0 else math.nan
-    return {
-        "coverage": mean("inside"),
-        "sg_mean": mean("h"),
-        "sg_sq_mean": mean("h_squared"),
-        "firing_rate": mean("spikes"),
-        "u_mean": u,
-        "u_std": std,
-        "u_skew": (cube - 3 * u * square + 2 * u**3) / std**3 if std > 0 else math.nan,
-        "rho": _rho(mean, [t for t in steps if t + 1 < len(totals["n"])]),
-        "grad_zero": 1 - mean("du"),
-    }
-
-
-def _rho(mean: Any, steps: Sequence[int]) -> float:
-    """corr(I[t], I[t+1]) over some timesteps t; NaN without data."""
-    following = [t + 1 for t in steps]
-    means = [mean("current", part) for part in (steps, following)]
-    variances = [mean("current_squared", part) - m**2 for part, m in zip((steps, following), means, strict=True)]
-    covariance = mean("product", steps) - means[0] * means[1]
-    return covariance / math.sqrt(variances[0] * variances[1]) if min(variances) > 0 else math.nan
 
 
 def histogram(counts: Tensor) -> dict[str, Any]:

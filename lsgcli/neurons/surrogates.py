@@ -8,12 +8,14 @@ where **width** is the equivalent width, area over peak, for all shapes. Each sh
 width pass the same total gradient and differ only in its distribution. The rectangular shape has support ``|x| < width/2``; all
 others also have small values outside of it.
 
-``width`` is a number or a tensor that broadcasts against x; x has any shape and a floating-point dtype.
+``width`` is a number or a tensor that broadcasts against x; x has any shape and a floating-point dtype. :class:`Forms`, above the
+function, has the integral of h, and h as an expression for each compiled backend.
 """
 
 import math
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +26,39 @@ from lsgcli.registry import register
 Surrogate = Callable[[Tensor, Tensor], Tensor]
 
 
+class Forms(NamedTuple):
+    """What a surrogate has beside its torch function, as a decorator of that function; what is missing is not supported.
+
+    An expression may follow assignments: ``y = pi * x / width; 1 / (width * (1 + y * y))``. ``pi`` is defined.
+
+    Attributes:
+        integral: H(x, width), the integral of h from -infinity to x, for the method ``asgl``.
+        numba: expression of float32 scalars x, ``half`` (width / 2) and ``inverse`` (1 / width), for the backend ``fused``; exp(y) requires y <= 0.
+        triton: expression of tiles x and width with the functions of ``tl``, for the backend ``triton``.
+    """
+
+    integral: Surrogate | None = None
+    numba: str = ""
+    triton: str = ""
+
+    def __call__(self, h: Surrogate) -> Surrogate:
+        """h, after recording its forms."""
+        FORMS[h] = self
+        if self.integral is not None:
+            PRIMITIVES[h.__name__] = self.integral  # type: ignore[attr-defined]
+        return h
+
+
+FORMS: dict[Surrogate, Forms] = {}
+PRIMITIVES: dict[str, Surrogate] = {}  # integrals, by name of the surrogate
+
+
 @register("surrogate", "rectangular")
+@Forms(
+    integral=lambda x, width: (x / width + 0.5).clamp(0, 1),
+    numba="inverse if abs(x) < half else 0",
+    triton="tl.where(tl.abs(x) < width / 2, 1 / width, 0.0)",
+)
 def rectangular(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = 1/width where abs(x) < width/2, else 0.
 
@@ -34,6 +68,11 @@ def rectangular(x: Tensor, width: Tensor) -> Tensor:
 
 
 @register("surrogate", "triangular")
+@Forms(
+    integral=lambda x, width: _ramp((x / width).clamp(-1, 1)),
+    numba="max(1 - abs(x) * inverse, 0) * inverse",
+    triton="tl.maximum(1 - tl.abs(x) / width, 0.0) / width",
+)
 def triangular(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = max(0, 1 - abs(x)/width) / width, with support abs(x) < width.
 
@@ -42,7 +81,17 @@ def triangular(x: Tensor, width: Tensor) -> Tensor:
     return (1 - x.abs() / width).clamp_min(0) / width
 
 
+def _ramp(y: Tensor) -> Tensor:
+    """The integral of max(0, 1 - abs(y))."""
+    return 0.5 + y - y * y.abs() / 2
+
+
 @register("surrogate", "exponential")
+@Forms(
+    integral=lambda x, width: 0.5 + x.sign() * (1 - (x.abs() * (-2 / width)).exp()) / 2,
+    numba="exp(-2 * abs(x) * inverse) * inverse",
+    triton="tl.exp(tl.abs(x) * (-2 / width)) / width",
+)
 def exponential(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = exp(-2 abs(x) / width) / width.
 
@@ -51,7 +100,16 @@ def exponential(x: Tensor, width: Tensor) -> Tensor:
     return (x.abs() * (-2 / width)).exp() / width
 
 
+# Of abs(x), so that the exponential cannot overflow.
+LOGISTIC = Forms(
+    integral=lambda x, width: (4 * x / width).sigmoid(),
+    numba="e = exp(-4 * abs(x) * inverse); 4 * e * inverse / ((1 + e) * (1 + e))",
+    triton="slope = 4 / width; e = tl.exp(tl.abs(x) * -slope); s = 1 / (1 + e); slope * e * s * s",
+)
+
+
 @register("surrogate", "sigmoid")
+@LOGISTIC
 def sigmoid(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = k s (1 - s) with s = sigmoid(k x), k = 4 / width: the derivative of sigmoid(k x).
 
@@ -62,6 +120,7 @@ def sigmoid(x: Tensor, width: Tensor) -> Tensor:
 
 
 @register("surrogate", "tanh")
+@LOGISTIC
 def tanh(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = sech^2(2x / width) / width, the derivative of tanh(2x / width) / 2.
 
@@ -74,6 +133,11 @@ def tanh(x: Tensor, width: Tensor) -> Tensor:
 
 
 @register("surrogate", "atan")
+@Forms(
+    integral=lambda x, width: 0.5 + (x * (math.pi / width)).atan() / math.pi,
+    numba="y = pi * x * inverse; inverse / (1 + y * y)",
+    triton="y = x * (pi / width); 1 / (width * (1 + y * y))",
+)
 def atan(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = 1 / (width (1 + (pi x / width)^2)), the derivative of atan(pi x / width) / pi.
 
@@ -82,22 +146,6 @@ def atan(x: Tensor, width: Tensor) -> Tensor:
     Source: Fang et al., "Incorporating Learnable Membrane Time Constant", ICCV 2021.
     """
     return 1 / (width * (1 + (x * (math.pi / width)).square()))
-
-
-# H(x, width), the integral of h from -infinity to x, by name of the surrogate.
-PRIMITIVES: dict[str, Surrogate] = {
-    "rectangular": lambda x, width: (x / width + 0.5).clamp(0, 1),
-    "triangular": lambda x, width: _ramp((x / width).clamp(-1, 1)),
-    "exponential": lambda x, width: 0.5 + x.sign() * (1 - (x.abs() * (-2 / width)).exp()) / 2,
-    "sigmoid": lambda x, width: (4 * x / width).sigmoid(),
-    "tanh": lambda x, width: (4 * x / width).sigmoid(),
-    "atan": lambda x, width: 0.5 + (x * (math.pi / width)).atan() / math.pi,
-}
-
-
-def _ramp(y: Tensor) -> Tensor:
-    """The integral of max(0, 1 - abs(y))."""
-    return 0.5 + y - y * y.abs() / 2
 
 
 def mean_square(h: Surrogate, width: Tensor, mean: Tensor, std: Tensor) -> Tensor:

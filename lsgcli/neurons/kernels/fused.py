@@ -17,7 +17,7 @@ from lsgcli.neurons.kernels.base import Backend, Bytes, NormParameters, average,
 from lsgcli.neurons.kernels.cpu.job import STORAGE, image_layout, sequence_layout
 from lsgcli.neurons.kernels.reference import autograd, reference
 from lsgcli.neurons.step import LIFParameters
-from lsgcli.neurons.surrogates import Surrogate
+from lsgcli.neurons.surrogates import FORMS, Surrogate
 from lsgcli.registry import register
 
 log = logging.getLogger("lsg")
@@ -26,8 +26,8 @@ log = logging.getLogger("lsg")
 class Fused(Backend):
     """Kernels for CPUs, compiled by numba on first use and cached between runs.
 
-    Supports float32 and bfloat16, decay and width per layer or along one axis (width also per timestep), and the surrogates in
-    ``lsgcli.neurons.kernels.cpu.shapes``; all other cases run on ``reference``. A current whose steps are not contiguous, or whose
+    Supports float32 and bfloat16, decay and width per layer or along one axis (width also per timestep), and surrogates with
+    an expression for numba (``lsgcli.neurons.surrogates``); all other cases run on ``reference``. A current whose steps are not contiguous, or whose
     decay varies along an axis other than the innermost, is copied first.
 
     Args:
@@ -81,10 +81,8 @@ class Fused(Backend):
         return out if divides else average(out, pool)
 
     def supports(self, x: Tensor, surrogate: Surrogate) -> bool:
-        """Whether the kernels support the type of x and the surrogate; requires numba."""
-        from lsgcli.neurons.kernels.cpu.shapes import SCALARS
-
-        return x.dtype in STORAGE and surrogate in SCALARS and x.numel() > 0
+        """Whether the kernels support the type of x and the surrogate."""
+        return x.dtype in STORAGE and surrogate in FORMS and bool(FORMS[surrogate].numba) and x.numel() > 0
 
 
 @cache

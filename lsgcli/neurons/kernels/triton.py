@@ -32,7 +32,7 @@ CAPABILITY = (8, 0)  # first compute capability with bfloat16
 class Triton(Backend):
     """Fused kernels for CUDA devices; unsupported cases run as separate torch operations.
 
-    Unsupported are surrogates of plug-ins, pooling windows larger than 8 x 8, decays and widths that differ within a channel after
+    Unsupported are surrogates without an expression for Triton, pooling windows larger than 8 x 8, decays and widths that differ within a channel after
     tdBN, and empty tensors. A current whose steps are not contiguous is copied first.
     """
 

@@ -17,6 +17,7 @@ from lsgcli.neurons import LIF, LIFParameters, TdBatchNorm2d
 from lsgcli.neurons.kernels import fused
 from lsgcli.neurons.kernels.base import NormParameters, auto, single_backward
 from lsgcli.neurons.kernels.cpu import threads
+from lsgcli.neurons.surrogates import Forms
 from tests.unit.neurons import oracle
 from tests.unit.neurons.cases import Case, against_reference, random_case
 from tests.unit.neurons.helpers import close, normal
@@ -142,6 +143,24 @@ def test_a_shape_that_the_kernels_do_not_know():
         registry.get("backend", backend)(leaf, p).square().sum().backward()
         gradients.append(leaf.grad)
     assert torch.equal(*gradients)
+    assert gradients[0].any()
+
+
+def test_a_plug_ins_expression_is_compiled():
+    """With assignments and fractions, in float32, as close to the torch function as those of lsg."""
+
+    @Forms(numba="y = x * inverse / 0.75; max(1 - y * y, 0) * inverse")
+    def parabola(x, width):
+        return (1 - (x / (0.75 * width)).square()).clamp_min(0) / width
+
+    current, gradients = normal(4, 3, 5, dtype=torch.float32), []
+    assert fused.fused.supports(current, parabola)
+    for backend in ("fused", "reference"):
+        leaf = current.clone().requires_grad_()
+        p = LIFParameters(torch.tensor(0.3), torch.tensor(1.25), 0.5, parabola)
+        registry.get("backend", backend)(leaf, p).square().sum().backward()
+        gradients.append(leaf.grad)
+    assert close(*gradients, 1e-6)
     assert gradients[0].any()
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lsgcli import registry
+from lsgcli.neurons.surrogates import FORMS, Forms
 from tests.unit.neurons import oracle
 from tests.unit.neurons.helpers import SURROGATES, close, normal
 
@@ -23,6 +24,16 @@ PRIMITIVES = {
 def shape(request):
     """Each registered surrogate."""
     return registry.get("surrogate", request.param)
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_has_every_form(name):
+    """Without an expression a backend would run the slower reference; without an integral asgl would refuse the surrogate."""
+    forms = FORMS.get(registry.get("surrogate", name), Forms())
+    lacking = [field for field, form in forms._asdict().items() if not form]
+    where = f"@Forms(...) above `def {name}` in lsgcli/neurons/surrogates.py"
+    assert not lacking, f"surrogate {name}: found no {' and no '.join(lacking)}, expected them in {where}"
+    assert name in oracle.SURROGATES, f"surrogate {name}: found no formula in SURROGATES of tests/unit/neurons/oracle.py"
 
 
 @pytest.mark.parametrize("width", WIDTHS)

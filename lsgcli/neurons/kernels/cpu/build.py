@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import numba
@@ -47,12 +46,10 @@ def address(make: Callable[..., Worker], dtype: type, *options: Any) -> int:
     Args:
         make: a function of ``workers``.
         dtype: numpy type of the tensors; uint16 is bfloat16.
-        options: further arguments; a surrogate's scalar function is not cached if it is that of a plug-in.
+        options: further arguments.
     """
     worker = make(dtype, *options)
-    # The folder's digest does not include the source of a plug-in's surrogate.
-    keep = all(option.__module__.startswith("lsgcli.") for option in options if isinstance(option, FunctionType))
-    path, before = folder() if keep else None, config.CACHE_DIR
+    path, before = folder(), config.CACHE_DIR
     function = None
     if path is not None:
         config.CACHE_DIR = str(path)
@@ -63,7 +60,7 @@ def address(make: Callable[..., Worker], dtype: type, *options: Any) -> int:
         finally:
             config.CACHE_DIR = before
     if function is None:
-        function = numba.cfunc(SIGNATURE, pipeline_class=_Compiler if keep and path is None else None)(worker)
+        function = numba.cfunc(SIGNATURE, pipeline_class=_Compiler if path is None else None)(worker)
     _KEPT.append(function)
     return int(function.address)
 

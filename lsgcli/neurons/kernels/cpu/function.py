@@ -16,7 +16,7 @@ from torch.autograd.graph import increment_version
 from lsgcli.neurons.kernels.base import SINGLE_BACKWARD, NormParameters
 from lsgcli.neurons.kernels.cpu import build, workers
 from lsgcli.neurons.kernels.cpu.job import PLACES, SPIKES, STORAGE, SUMS, Job, Layout
-from lsgcli.neurons.kernels.cpu.shapes import SCALARS
+from lsgcli.neurons.kernels.cpu.shapes import scalar
 from lsgcli.neurons.kernels.synchronised import combined
 from lsgcli.neurons.step import LIFParameters, number, over_time
 
@@ -109,7 +109,7 @@ class FusedNeurons(torch.autograd.Function):
         norm, p, layout, *_ = ctx.setting
         affine: Affine = ctx.affine
         wants_z, wants_gamma, wants_mu, wants_residual, wants_beta, wants_threshold, _ = ctx.needs_input_grad
-        worker = build.address(workers.backward, STORAGE[laid.dtype], SCALARS[p.surrogate], p.reset, p.detach)
+        worker = build.address(workers.backward, STORAGE[laid.dtype], scalar(p.surrogate), p.reset, p.detach)
         job = _job(laid, ctx.shape[0], ctx.setting, affine.scale, affine.shift, more)
         job.point(grad=layout.lay(grad.to(laid.dtype)))
         job.vectors(mean=affine.mean)
@@ -174,7 +174,7 @@ def observe(
     job.point(grad=None if grad is None else layout.lay(grad.to(x.dtype)), marks=marks)
     if not full:
         job.point(histogram=None)
-    job.run(build.address(workers.backward, STORAGE[x.dtype], SCALARS[p.surrogate], p.reset, p.detach, True))
+    job.run(build.address(workers.backward, STORAGE[x.dtype], scalar(p.surrogate), p.reset, p.detach, True))
     return Statistics(*map(torch.from_numpy, (sums.sum(0), histogram.sum(0), marks)))
 
 

@@ -24,7 +24,9 @@ SPIKES = {**STORAGE, torch.uint8: np.uint8}  # types of spikes, and of a residua
 
 # Statistics of observed neurons: sums per timestep, and a histogram of u / v_th, whose threshold is 1 and whose interval by the
 # paper is within [-0.42, 2.42]; PLACES includes underflow and overflow.
+# A name here, in a loop of ``watching`` and in ``LayerSums.count`` is one sum.
 SUMS = ("spikes", "inside", "u", "u_squared", "u_cubed", "h", "h_squared", "current", "current_squared", "product", "du")
+STEP = np.dtype([(name, np.float64) for name in SUMS])
 LOWEST, HIGHEST, BINS = -4.0, 6.0, 100
 PLACES = BINS + 2
 FIRED, SILENT = np.uint8(1), np.uint8(2)  # marks of a neuron: fired at any step; silent at any step

@@ -1,40 +1,28 @@
-"""The surrogates as scalar float32 functions, which are compiled into the backward kernels.
+"""Surrogates as scalar float32 functions, compiled into the backward kernels, from the expressions in ``lsgcli.neurons.surrogates``."""
 
-Each is keyed by the torch function of the surrogate, which documents formula and source. A surrogate that is missing here, such as
-that of a plug-in, runs on the reference backend; :func:`scalar` registers it.
-"""
-
+import hashlib
 import math
+import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from lsgcli.neurons.kernels.cpu.intrinsics import loop, power_of_two
-from lsgcli.neurons.surrogates import Surrogate, atan, exponential, rectangular, sigmoid, tanh, triangular
+from lsgcli.neurons.surrogates import FORMS, Surrogate
 
 Scalar = Callable[[Any, Any, Any], Any]
-SCALARS: dict[Surrogate, Scalar] = {}
+NUMBER = re.compile(r"(?<![\w.])\d+\.?\d*(?:e[+-]?\d+)?")
 
-# numba types a literal as float64 and would promote the arithmetic.
-ZERO, HALF, ONE, TWO, FOUR, PI = (np.float32(x) for x in (0, 0.5, 1, 2, 4, math.pi))
+ONE, HALF, pi = np.float32(1), np.float32(0.5), np.float32(math.pi)
 LOWEST, LOG2_E = np.float32(-87.0), np.float32(math.log2(math.e))
 LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(math.log(2) - 0.693359375)
 C2, C3, C4, C5, C6 = (np.float32(1 / math.factorial(n)) for n in range(2, 7))
 
 
-def scalar(surrogate: Surrogate) -> Callable[[Scalar], Scalar]:
-    """Register the scalar form of ``surrogate``, with three float32 arguments: x = u - v_th, half the width, and 1 / width."""
-
-    def decorate(function: Scalar) -> Scalar:
-        SCALARS[surrogate] = loop(function)
-        return SCALARS[surrogate]
-
-    return decorate
-
-
 @loop
-def exp_of_negative(x):  # type: ignore[no-untyped-def]
+def exp(x):  # type: ignore[no-untyped-def]
     """exp(x) for x <= 0, with a relative error of about 2e-7, clamped at exp(-87).
 
     Computed as 2^n times the series around 0; the library function would not be vectorised.
@@ -46,31 +34,17 @@ def exp_of_negative(x):  # type: ignore[no-untyped-def]
     return series * power_of_two(n)
 
 
-@scalar(rectangular)
-def _rectangular(x, half, inverse):  # type: ignore[no-untyped-def]
-    return inverse if abs(x) < half else ZERO
+def scalar(surrogate: Surrogate) -> Scalar:
+    """The surrogate as a function of x = u - v_th, half the width, and 1 / width, float32 each."""
+    return _function(FORMS[surrogate].numba)
 
 
-@scalar(triangular)
-def _triangular(x, half, inverse):  # type: ignore[no-untyped-def]
-    return max(ONE - abs(x) * inverse, ZERO) * inverse
-
-
-@scalar(exponential)
-def _exponential(x, half, inverse):  # type: ignore[no-untyped-def]
-    return exp_of_negative(-TWO * abs(x) * inverse) * inverse
-
-
-@scalar(atan)
-def _atan(x, half, inverse):  # type: ignore[no-untyped-def]
-    y = PI * x * inverse
-    return inverse / (ONE + y * y)
-
-
-def _logistic(x, half, inverse):  # type: ignore[no-untyped-def]
-    e = exp_of_negative(-FOUR * abs(x) * inverse)
-    return FOUR * e * inverse / ((ONE + e) * (ONE + e))
-
-
-scalar(sigmoid)(_logistic)
-scalar(tanh)(_logistic)  # the same function at one equivalent width
+@cache
+def _function(expression: str) -> Scalar:
+    # numba types a literal as float64 and would promote the arithmetic.
+    steps, _, value = NUMBER.sub(r"np.float32(\g<0>)", expression).rpartition(";")
+    # numba's cache on disk knows a function by its module and name.
+    name = f"h_{hashlib.sha256(expression.encode()).hexdigest()[:16]}"
+    exec(f"def {name}(x, half, inverse):\n    {steps}\n    return {value}", globals())
+    function: Scalar = loop(globals()[name])
+    return function

@@ -5,9 +5,11 @@ in the L1 cache for the next. Per-channel vectors are repeated to the length of 
 channels. Reassociation is disabled: results are those of the loops as written.
 
 Legend: u membrane potential, v_th threshold; the current is I = scale z + shift for the convolution's output z; ``later`` is
-beta du[t+1]. A :class:`Reset` is passed as its functions, which the compiler inlines, so each reset has kernels of its own.
+beta du[t+1]. A :class:`Reset` is passed as its functions, which the compiler inlines, so each reset has kernels of its own. Arrays that
+belong together are passed as a named tuple, at no cost.
 """
 
+from collections import namedtuple
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,21 +57,31 @@ def all_remains(u, v_th):
 
 
 @loop
-def hard_gradient(g, later, u, v_th):
-    """do = g - beta u du[t+1]."""
-    return g - later * u
+def hard_gradient(g, later, h, u, v_th):
+    """(g - beta u du[t+1]) h + beta (1 - o) du[t+1]."""
+    return (g - later * u) * h + zero_if_fired(later, u, v_th)
 
 
 @loop
-def soft_gradient(g, later, u, v_th):
-    """do = g - beta v_th du[t+1]."""
-    return g - later * v_th
+def hard_gradient_detached(g, later, h, u, v_th):
+    """g h + beta (1 - o) du[t+1]."""
+    return g * h + zero_if_fired(later, u, v_th)
 
 
 @loop
-def no_gradient(g, later, u, v_th):
-    """do = g."""
-    return g
+def soft_gradient(g, later, h, u, v_th):
+    """(g - beta v_th du[t+1]) h + beta du[t+1]."""
+    return (g - later * v_th) * h + later
+
+
+@loop
+def plain_gradient(g, later, h, u, v_th):
+    """g h + beta du[t+1]."""
+    return g * h + later
+
+
+Inputs = namedtuple("Inputs", "z residual scale shift beta")  # z and residual of all steps; vectors of a period
+Width = namedtuple("Width", "half inverse")  # half the surrogate's width, and 1 / width
 
 
 class Reset(NamedTuple):
@@ -77,50 +89,50 @@ class Reset(NamedTuple):
 
     Attributes:
         remains: (u, v_th) -> potential after the reset.
-        gradient: (g, later, u, v_th) -> do.
-        kept: (later, u, v_th) -> gradient that u[t] receives from u[t+1], other than through the spike.
+        gradient: (g, later, h, u, v_th) -> du.
+        detached: the same without the gradient through the spikes of the reset.
         of_threshold: (later, u, v_th) -> the part of du that is not do h, less what the soft reset adds to the gradient of v_th.
     """
 
     remains: Any
     gradient: Any
-    kept: Any
+    detached: Any
     of_threshold: Any
 
 
 RESETS = {
-    "hard": Reset(hard_remains, hard_gradient, zero_if_fired, zero_if_fired),
-    "soft": Reset(soft_remains, soft_gradient, unchanged, zero_if_fired),
-    "none": Reset(all_remains, no_gradient, unchanged, unchanged),
+    "hard": Reset(hard_remains, hard_gradient, hard_gradient_detached, zero_if_fired),
+    "soft": Reset(soft_remains, soft_gradient, plain_gradient, zero_if_fired),
+    "none": Reset(all_remains, plain_gradient, plain_gradient, unchanged),
 }
 
 
-def reset_named(name: str, detach: bool) -> Reset:
-    """The functions of a reset; with ``detach``, without the gradient through its spikes."""
-    return RESETS[name]._replace(gradient=no_gradient) if detach else RESETS[name]
-
-
 @loop
-def integrate(remains, u, before, z, scale, shift, beta, v_th, n):
-    """u = scale z + shift + beta * (what remains of ``before``); ``before`` may be ``u``."""
+def integrate(remains, u, before, z, x, v_th, n):
+    """u = scale z + shift + beta * (what remains of ``before``); z is of one step, ``before`` may be ``u``."""
     for j in range(n):
-        u[j] = get(z, j) * scale[j] + shift[j] + remains(before[j], v_th) * beta[j]
+        u[j] = get(z, j) * x.scale[j] + x.shift[j] + remains(before[j], v_th) * x.beta[j]
 
 
 @loop
-def integrate_two(remains, u, before, z, residual, scale, shift, beta, v_th, n):
+def integrate_two(remains, u, before, z, residual, x, v_th, n):
     """As :func:`integrate`, with the residual added."""
     for j in range(n):
-        u[j] = get(z, j) * scale[j] + shift[j] + get(residual, j) + remains(before[j], v_th) * beta[j]
+        u[j] = get(z, j) * x.scale[j] + x.shift[j] + get(residual, j) + remains(before[j], v_th) * x.beta[j]
 
 
 @loop
-def step_back(shape, gradient, kept, du, u, g, half, inverse, beta, v_th, n):
-    """du = do h(u - v_th) + kept beta du[t+1]; on entry du is du[t+1]."""
-    for j in range(n):
-        later = du[j] * beta[j]
-        h = shape(u[j] - v_th, half[j], inverse[j])
-        du[j] = gradient(g[j], later, u[j], v_th) * h + kept(later, u[j], v_th)
+def width_at(width, at, n):
+    """The part of n elements from ``at``."""
+    return Width(width.half[at : at + n], width.inverse[at : at + n])
+
+
+@loop
+def step_back(shape, gradient, du, u, g, width, beta, v_th):
+    """Advance du from step t+1 to t."""
+    for j in range(len(du)):
+        h = shape(u[j] - v_th, width.half[j], width.inverse[j])
+        du[j] = gradient(g[j], du[j] * beta[j], h, u[j], v_th)
 
 
 @loop

@@ -7,37 +7,38 @@ import numpy as np
 from numba import carray
 from numba.extending import register_jitable
 
-from lsgcli.neurons.kernels.cpu.intrinsics import doubles, get, loop, pointer
-from lsgcli.neurons.kernels.cpu.job import BINS, FIRED, HIGHEST, LOWEST, PLACES, SILENT, SUMS
+from lsgcli.neurons.kernels.cpu.intrinsics import get, loop, pointer
+from lsgcli.neurons.kernels.cpu.job import BINS, FIRED, HIGHEST, LOWEST, PLACES, SILENT, STEP
+from lsgcli.neurons.kernels.cpu.stages import width_at
 
 # mypy: disable-error-code="no-untyped-def"
 PER_UNIT, FIRST = np.float32(BINS / (HIGHEST - LOWEST)), np.float32(1 - LOWEST * BINS / (HIGHEST - LOWEST))
 ZERO, ONE, LAST = np.float32(0), np.float32(1), np.float32(BINS + 1)
-N_SUMS = len(SUMS)
+BYTES = STEP.itemsize
 reduction = register_jitable(error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
 
 
 @loop
 def sums_of(job, chunk, t):
-    """The sums of a chunk at step t."""
-    return doubles(job.sums + 8 * (chunk * job.T + t) * N_SUMS, N_SUMS)
+    """The sums of a chunk at step t, a record of SUMS."""
+    return carray(pointer(job.sums + BYTES * (chunk * job.T + t)), (1,), STEP)[0]
 
 
 @loop
-def observe(job, x, shape, membrane, halves, inverses, chunk, at_u, here, m):
-    """Add the statistics of m neurons, whose potentials begin at ``at_u`` in each row of ``membrane``, to those of a chunk."""
+def observe(job, x, shape, membrane, width, chunk, neurons):
+    """Add the statistics of m neurons to those of a chunk, from ``here`` in a step and from ``at_u`` in each row of ``membrane``."""
+    here, at_u, m = neurons
     currents = np.empty((2, m), np.float32)
     histogram = carray(pointer(job.histogram + 8 * chunk * PLACES), (PLACES,), np.int64)
     marks = carray(pointer(job.marks + here), (m,), np.uint8)
     if job.histogram:
         drive(job, x, currents[0], 0, here, m)
     for t in range(job.T):
-        sums, u, at_w = sums_of(job, chunk, t), membrane[t, at_u : at_u + m], t * job.width_step
-        half, inverse = halves[at_w : at_w + m], inverses[at_w : at_w + m]
-        add_spikes(sums, u, half, job.v_th, m)
+        sums, u, width_t = sums_of(job, chunk, t), membrane[t, at_u : at_u + m], width_at(width, t * job.width_step, m)
+        add_spikes(sums, u, width_t.half, job.v_th, m)
         if job.histogram:
             add_powers(sums, u, m)
-            add_heights(sums, shape, u, half, inverse, job.v_th, m)
+            add_heights(sums, shape, u, width_t, job.v_th, m)
             sort_in(histogram, u, PER_UNIT / job.v_th, m)
             mark(marks, u, job.v_th, m)
             current, following = currents[t % 2], currents[(t + 1) % 2]
@@ -64,8 +65,8 @@ def add_spikes(sums, u, half, v_th, n):
     for j in range(n):
         spikes += ONE if u[j] >= v_th else ZERO
         inside += ONE if abs(u[j] - v_th) < half[j] else ZERO
-    sums[0] += spikes
-    sums[1] += inside
+    sums.spikes += spikes
+    sums.inside += inside
 
 
 @reduction
@@ -76,21 +77,21 @@ def add_powers(sums, u, n):
         first += u[j]
         second += u[j] * u[j]
         third += u[j] * u[j] * u[j]
-    sums[2] += first
-    sums[3] += second
-    sums[4] += third
+    sums.u += first
+    sums.u_squared += second
+    sums.u_cubed += third
 
 
 @reduction
-def add_heights(sums, shape, u, half, inverse, v_th, n):
+def add_heights(sums, shape, u, width, v_th, n):
     """Sums of h and h^2."""
     first, second = ZERO, ZERO
     for j in range(n):
-        h = shape(u[j] - v_th, half[j], inverse[j])
+        h = shape(u[j] - v_th, width.half[j], width.inverse[j])
         first += h
         second += h * h
-    sums[5] += first
-    sums[6] += second
+    sums.h += first
+    sums.h_squared += second
 
 
 @reduction
@@ -101,9 +102,9 @@ def add_currents(sums, current, following, n):
         first += current[j]
         second += current[j] * current[j]
         product += current[j] * following[j]
-    sums[7] += first
-    sums[8] += second
-    sums[9] += product
+    sums.current += first
+    sums.current_squared += second
+    sums.product += product
 
 
 @reduction
@@ -112,7 +113,7 @@ def add_nonzero(sums, du, n):
     total = ZERO
     for j in range(n):
         total += ONE if du[j] != ZERO else ZERO
-    sums[10] += total
+    sums.du += total
 
 
 @loop

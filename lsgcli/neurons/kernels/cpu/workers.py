@@ -8,7 +8,6 @@ a pointer to a :data:`JOB`.
 Legend: ``here`` is the index of an element in a step; m elements from there, at most a period, are processed.
 """
 
-from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,8 @@ from lsgcli.neurons.kernels.cpu.intrinsics import fetch_and_add, floats, loop, p
 from lsgcli.neurons.kernels.cpu.job import JOB
 from lsgcli.neurons.kernels.cpu.stages import (
     RESETS,
+    Inputs,
+    Width,
     add_beta,
     add_deviations,
     add_later,
@@ -31,12 +32,12 @@ from lsgcli.neurons.kernels.cpu.stages import (
     fold,
     integrate,
     integrate_two,
-    reset_named,
     spread,
     step_back,
     subtract,
     through_statistics,
     widen,
+    width_at,
     write,
     write_scaled,
 )
@@ -45,12 +46,11 @@ from lsgcli.neurons.kernels.cpu.stages import (
 SIGNATURE = types.void(types.CPointer(from_dtype(JOB)))
 ZERO = np.float32(0)
 Worker = Callable[[Any], None]
-Inputs = namedtuple("Inputs", "z residual scale shift beta")
 
 
 @loop
 def inputs_of(job, dtype, residual):
-    """The input of the neurons as arrays of two types, with vectors of a period."""
+    """The input of the neurons as arrays of two types."""
     return Inputs(
         carray(pointer(job.z), (job.size,), dtype),
         carray(pointer(job.residual), (job.T * job.step,), residual),
@@ -73,9 +73,9 @@ def advance(remains, job, x, u, before, t, here, m):
     at_z, at_a = t * job.z_step + here, t * job.step + here
     if job.residual:
         residual = x.residual[at_a : at_a + m]
-        integrate_two(remains, u, before, x.z[at_z : at_z + m], residual, x.scale, x.shift, x.beta, job.v_th, m)
+        integrate_two(remains, u, before, x.z[at_z : at_z + m], residual, x, job.v_th, m)
     else:
-        integrate(remains, u, before, x.z[at_z : at_z + m], x.scale, x.shift, x.beta, job.v_th, m)
+        integrate(remains, u, before, x.z[at_z : at_z + m], x, job.v_th, m)
 
 
 @loop
@@ -197,7 +197,8 @@ def backward(dtype: type, shape: Any, reset: str, detach: bool, observes: bool =
     ``du`` only with ``grad``; the others only with ``histogram``, (chunks, PLACES) int64, and then it also sets ``marks``, uint8 per
     neuron and sample. Without ``grad`` it computes no gradients.
     """
-    remains, gradient, kept, of_threshold = reset_named(reset, detach)
+    remains, gradient, detached, of_threshold = RESETS[reset]
+    gradient = detached if detach else gradient
 
     def worker(at):
         job = carray(at, (1,))[0]
@@ -208,7 +209,7 @@ def backward(dtype: type, shape: Any, reset: str, detach: bool, observes: bool =
         d_residual = carray(pointer(job.d_residual), (T * job.step,), dtype)
         mean, slope, offset = floats(job.mean, period), floats(job.slope, period), floats(job.offset, period)
         widths = job.width_step * (T - 1) + period
-        halves, inverses = floats(job.half, widths), floats(job.inverse, widths)
+        width = Width(floats(job.half, widths), floats(job.inverse, widths))
         membrane, rest = np.empty((T, job.rows * run), np.float32), np.zeros(period, np.float32)
         carried, g, through = np.empty(job.rows * run, np.float32), np.empty(period, np.float32), np.empty(period, np.float32)
         total, weighted = np.zeros(period, np.float32), np.zeros(period, np.float32)
@@ -224,13 +225,12 @@ def backward(dtype: type, shape: Any, reset: str, detach: bool, observes: bool =
                     for r in range(rows):
                         for at_n in range(0, n, period):
                             m, at_u, here = min(period, n - at_n), r * run + at_n, (first + r) * row + left + at_n
-                            watching.observe(job, x, shape, membrane, halves, inverses, chunk, at_u, here, m)
+                            watching.observe(job, x, shape, membrane, width, chunk, (here, at_u, m))
                     if not job.grad:
                         continue
                 carried[:] = ZERO
                 for t in range(T - 1, -1, -1):
-                    at_w = t * job.width_step
-                    half, inverse = halves[at_w : at_w + period], inverses[at_w : at_w + period]
+                    width_t = width_at(width, t * job.width_step, period)
                     for group in range(0, rows, side):
                         for at_n in range(0, n, period):
                             m = min(period, n - at_n)
@@ -240,7 +240,7 @@ def backward(dtype: type, shape: Any, reset: str, detach: bool, observes: bool =
                                 du, u = carried[at_u : at_u + m], membrane[t, at_u : at_u + m]
                                 if job.d_threshold:
                                     add_later(of_threshold, for_threshold, du, u, x.beta, v_th, m)
-                                step_back(shape, gradient, kept, du, u, g, half, inverse, x.beta, v_th, m)
+                                step_back(shape, gradient, du, u, g, width_t, x.beta, v_th)
                                 if job.d_threshold:
                                     subtract(for_threshold, du, m)
                                 if observes:

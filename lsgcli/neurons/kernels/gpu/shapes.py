@@ -1,68 +1,29 @@
-"""The surrogates of ``lsgcli.neurons.surrogates`` as Triton functions.
+"""Surrogates as Triton functions h(x, width) of tiles, from the expressions in ``lsgcli.neurons.surrogates``; ``width`` broadcasts against x."""
 
-Each is h(x, width) of tiles with x = u - v_th; ``width`` broadcasts against x. A surrogate not listed here, such as that of a plug-in,
-runs on the reference backend.
-"""
-
-# mypy: allow-untyped-defs, allow-incomplete-defs
-
+import linecache
 import math
+from functools import cache
 from typing import Any
 
 import triton
 import triton.language as tl
 
-from lsgcli import registry
-from lsgcli.neurons.surrogates import Surrogate
+from lsgcli.neurons.surrogates import FORMS, Surrogate
 
 PI = tl.constexpr(math.pi)
 
 
-@triton.jit
-def rectangular(x, width):
-    """1/width where abs(x) < width/2, else 0."""
-    return tl.where(tl.abs(x) < width / 2, 1 / width, 0.0)
-
-
-@triton.jit
-def triangular(x, width):
-    """max(0, 1 - abs(x)/width) / width."""
-    return tl.maximum(1 - tl.abs(x) / width, 0.0) / width
-
-
-@triton.jit
-def exponential(x, width):
-    """exp(-2 abs(x) / width) / width."""
-    return tl.exp(tl.abs(x) * (-2 / width)) / width
-
-
-@triton.jit
-def sigmoid(x, width):
-    """4 s (1 - s) / width, s = sigmoid(4x / width): the exponent is at most 0, so it cannot overflow."""
-    slope = 4 / width
-    e = tl.exp(tl.abs(x) * -slope)
-    s = 1 / (1 + e)
-    return slope * e * s * s
-
-
-@triton.jit
-def atan(x, width):
-    """1 / (width (1 + (pi x / width)^2))."""
-    y = x * (PI / width)
-    return 1 / (width * (1 + y * y))
-
-
-# tanh and sigmoid are the same function at equal equivalent width.
-BY_NAME = {
-    "rectangular": rectangular,
-    "triangular": triangular,
-    "exponential": exponential,
-    "sigmoid": sigmoid,
-    "tanh": sigmoid,
-    "atan": atan,
-}
-
-
 def compiled(surrogate: Surrogate) -> Any:
-    """The Triton function of a registered surrogate, or None."""
-    return next((shape for name, shape in BY_NAME.items() if registry.get("surrogate", name) is surrogate), None)
+    """The Triton function of a surrogate; None if it has no expression, such as that of a plug-in."""
+    expression = FORMS[surrogate].triton if surrogate in FORMS else ""
+    return _function(surrogate.__name__, expression) if expression else None  # type: ignore[attr-defined]
+
+
+@cache
+def _function(name: str, expression: str) -> Any:
+    steps, _, value = expression.rpartition(";")
+    source, file = f"def {name}(x, width):\n    {steps}\n    return {value}\n", f"<{name}: {expression}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # Triton compiles the source text
+    namespace = {"tl": tl, "pi": PI, "__name__": __name__}
+    exec(compile(source, file, "exec"), namespace)
+    return triton.jit(namespace[name])
