@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli import registry
-from lsgcli.config.run import NeuronConfig
+from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels.synchronised import combined
 from lsgcli.neurons.step import Spike

@@ -190,7 +190,7 @@ def loss_scaler(count: int, chance: random.Random, folder: Path) -> Iterator[Cas
 def tiny_config(model: Any) -> dict[str, Any]:
     """The configuration of a checkpoint of a model."""
     return {
-        **checkpoint.describe(model, "mlp"),
+        **checkpoint.describe(model),
         "classes": [str(i) for i in range(model.spec.num_classes)],
         "settings": {},
         "data": {},

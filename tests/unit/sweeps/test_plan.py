@@ -6,7 +6,8 @@ import shlex
 import pytest
 
 from lsgcli.config.fields import fields_of
-from lsgcli.config.run import FIELDS, NeuronConfig
+from lsgcli.config.neuron import NeuronConfig
+from lsgcli.config.run import FIELDS
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import NetworkSpec
 from lsgcli.sweeps import paper
