@@ -19,7 +19,8 @@ from lsgcli.config.machine import MachineConfig
 from lsgcli.config.network import NetworkConfig, StartConfig
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.training import TrainingConfig
-from lsgcli.errors import CheckpointError, ConfigError
+from lsgcli.errors import CheckpointError, ConfigError, LsgError
+from lsgcli.system.schema import LONG
 
 CONFIG = "config.json"  # the settings of a run, in its directory
 
@@ -103,6 +104,27 @@ def without_effect(given: Mapping[str, Any], configs: Sequence[RunConfig]) -> li
         for name, value in given.items()
         if name in RULES and not any(RULES[name].to(config) for config in configs)
     ]
+
+
+def varying(every: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The values of each setting that is not the same in all of several sets of settings; None where a set lacks one."""
+    values = {name: [one.get(name) for one in every] for name in FIELDS}
+    return {name: own for name, own in values.items() if any(value != own[0] for value in own)}
+
+
+def check_equal(where: object, found: Mapping[str, Any], expected: Mapping[str, Any], error: type[LsgError], hint: str) -> None:
+    """Check that stored settings, also those of other things than runs, have the expected values.
+
+    Raises:
+        error: with all that differ.
+    """
+    differences = [
+        f"{option_name(name)} {found.get(name)!r:.{LONG}}, expected {value!r:.{LONG}}"
+        for name, value in expected.items()
+        if found.get(name) != value
+    ]
+    if differences:
+        raise error(f"{where}: found different settings: {'; '.join(differences)}", hint=hint)
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:

@@ -99,10 +99,10 @@ class Trainer:
         config: complete settings.
         bundle: prepared data.
         compute: device and precision.
-        run: an open run directory; in processes other than rank 0, only its paths.
+        run: an open run directory, which is continued from ``last.safetensors`` if it is resumed; in processes other than rank 0, only its
+            paths.
         emit: receives a record at the start, after every step, epoch and checkpoint, and at the end.
         stop: checked between steps.
-        resume: continue from ``last.safetensors``.
         group: the processes that share each batch; only rank 0 writes files.
     """
 
@@ -114,7 +114,6 @@ class Trainer:
         run: RunDir | RunFiles,
         emit: Emit,
         stop: StopRequest,
-        resume: bool = False,
         group: Group = ALONE,
     ):
         self.group = group
@@ -139,12 +138,12 @@ class Trainer:
         self.steps = len(self._batches())  # per epoch
         self.sources: start.Sources = {}  # data that the network took from other checkpoints
         self.average: Average | None = None
-        if resume and run.last.exists():
+        if run.resumed and run.last.exists():
             self._restore()
         else:
             self.sources = start.start(self.model, config, bundle.classes)
             self.average = Average(self.model, config.ema) if config.ema else None
-        if resume and isinstance(run, RunDir):
+        if run.resumed and isinstance(run, RunDir):
             run.trim(self.state.epoch)
         if group.size > 1 and config.sync_norm:
             self.model.synchronise(group.gather)

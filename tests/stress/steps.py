@@ -212,7 +212,7 @@ def _trained(path: Path, stops: Any) -> str:
         resume = path.exists()
         try:
             with RunDir(path, resume=resume) as run:
-                trainer = loop.Trainer(config, tiny.bundle(), Compute(torch.device("cpu"), "fp16"), run, count, request, resume)
+                trainer = loop.Trainer(config, tiny.bundle(), Compute(torch.device("cpu"), "fp16"), run, count, request)
                 if not resume:
                     write_config(run, config, {})
                 trainer.train()
