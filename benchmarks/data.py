@@ -37,14 +37,15 @@ def frames() -> dict[str, Any]:
     """Milliseconds from 200,000 events to frames, with tonic's ToFrame and lsg at the same size, and with lsg at 48 pixels."""
     from tonic.transforms import ToFrame
 
-    from lsgcli.data.frames import FrameSettings, frames
+    from lsgcli.config.data import DataConfig
+    from lsgcli.data.frames import frames
 
     events = recording()
     theirs = np.empty(EVENTS, np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", bool)]))
     theirs["x"], theirs["y"], theirs["t"], theirs["p"] = events.x, events.y, events.t, events.on
 
     def ours(size: int, slicing: str, resize: str) -> Any:
-        settings = FrameSettings(T, size, slicing, resize=resize)
+        settings = DataConfig(T=T, size=size, slicing=slicing, resize=resize)
         return lambda: frames(events, (SENSOR, SENSOR), settings)
 
     by_time = ToFrame(sensor_size=(SENSOR, SENSOR, 2), n_time_bins=T)
@@ -66,12 +67,13 @@ def frames() -> dict[str, Any]:
 
 def reading(recordings: Path) -> dict[str, Any]:
     """Milliseconds to read one AEDAT 2.0 recording from the page cache, and to convert it to frames."""
-    from lsgcli.data.frames import FrameSettings, frames
+    from lsgcli.config.data import DataConfig
+    from lsgcli.data.frames import frames
     from lsgcli.data.readers.base import read
 
     path = min(recordings.rglob("*.aedat"), key=lambda path: abs(path.stat().st_size - 8 * EVENTS))
     events = read(path)
-    settings = FrameSettings(T, SIZE, resize="bilinear")
+    settings = DataConfig(T=T, size=SIZE, resize="bilinear")
     found = interleaved(
         {"read": lambda: read(path, (128, 128)), "frames": lambda: frames(events, (128, 128), settings)}, rounds=50
     )

@@ -147,7 +147,7 @@ def stepwise_of_export(network: Any) -> Single:
     from lsgcli.export.base import ExportOptions
     from lsgcli.store import checkpoint
 
-    config = {**checkpoint.describe(network, "vggsnn"), "data": {"static": False}}
+    config = {**checkpoint.describe(network), "data": {"static": False}}
     config["export"] = {"mode": "step", "layers": {layer.name: {} for layer in network.spiking_layers()}}
     form = registry.get("format", "onnx")()
     with tempfile.TemporaryDirectory() as folder:

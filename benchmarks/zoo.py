@@ -17,7 +17,8 @@ from benchmarks.plot import load
 from benchmarks.tables import Table
 from benchmarks.workers import PLAIN
 from lsgcli import models, registry
-from lsgcli.config.run import FIELDS, NeuronConfig, RunConfig, option_name
+from lsgcli.config.neuron import NeuronConfig
+from lsgcli.config.run import RULES, RunConfig, option_name
 from lsgcli.models.base import NetworkSpec
 from lsgcli.models.layers import SpikingConv
 from lsgcli.neurons import LIF
@@ -103,7 +104,7 @@ def _things(folder: Path, kind: str, parameters: dict[str, Iterable[nn.Parameter
     table = Table("", (f"`--{kind}`", "computes", *(("options",) if options else ()), "parameters", *COSTS))
     for name, own in parameters.items():
         config = RunConfig(**{kind: name})
-        given = [f"`{option_name(one)}`" for one in options if FIELDS[one].metadata["applies"].to(config)]
+        given = [f"`{option_name(one)}`" for one in options if RULES[one].to(config)]
         middle = (", ".join(given),) if options else ()
         row = (f"`{name}`", first_line(registry.get(kind, name)), *middle, _counted(own), *costs.of(kind, name))
         table.rows.append(row)

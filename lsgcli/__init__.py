@@ -36,7 +36,7 @@ from lsgcli.system.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from lsgcli.api import build, datasets, evaluate, inspect, load, prepare, train
-    from lsgcli.config.run import NeuronConfig
+    from lsgcli.config.neuron import NeuronConfig
     from lsgcli.data.batches import batches
     from lsgcli.errors import LsgError
     from lsgcli.inference.predict import predict

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from lsgcli import registry
 from lsgcli.analysis import gradflow
 from lsgcli.config.fields import fields_of
+from lsgcli.config.machine import MachineConfig
 from lsgcli.config.resolve import resolve
-from lsgcli.config.run import MachineConfig, from_checkpoint
+from lsgcli.config.run import from_checkpoint
 from lsgcli.data import prepare as preparation
 from lsgcli.data.batches import Batch
 from lsgcli.data.bundle import DataBundle

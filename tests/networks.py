@@ -29,7 +29,7 @@ def saved(path, *, dataset="event-folder", sensor=(128, 128), medians=(60, 100_0
 def as_trained(path, net, classes, settings, data):
     """Write the checkpoint of a run with these ``settings`` and this description of its ``data``; returns its path."""
     described = {"classes": list(classes), "settings": settings.to_dict(), "data": data}
-    config = {**checkpoint.describe(net, settings.arch), **described}
+    config = {**checkpoint.describe(net), **described}
     state = {"epoch": 3, "step": 0, "best_epoch": 2, "best_accuracy": 0.875, "best_chosen_on": "val"}
     checkpoint.save(path, checkpoint.Checkpoint(net.state_dict(), config, state))
     return path

@@ -12,8 +12,8 @@ import typer
 from lsgcli.cli.commands import group
 from lsgcli.cli.common import Force, Json, Quiet, Verbose, log, messages
 from lsgcli.cli.options import with_settings
+from lsgcli.config.data import DataConfig
 from lsgcli.config.fields import fields_of
-from lsgcli.config.run import DataConfig
 from lsgcli.errors import ConfigError, DataError, MissingPart, StorageError, counted
 from lsgcli.report.output import check_output, print_json, print_result
 from lsgcli.system import files

@@ -9,8 +9,8 @@ import typer
 
 from lsgcli import registry
 from lsgcli.cli import completion
-from lsgcli.config.fields import fields_of
-from lsgcli.config.run import FIELDS, INT8, SECTIONS, base_type, option_name
+from lsgcli.config.machine import INT8
+from lsgcli.config.run import FIELDS, RULES, SECTIONS, base_type, option_name
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -44,7 +44,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _parameter(name: str) -> inspect.Parameter:
-    kind, panel = base_type(name), next(title for title, section in SECTIONS.items() if name in fields_of(section))
+    kind, panel = base_type(name), next(title for title, names in SECTIONS.items() if name in names)
     flags = [option_name(name)]
     if name == "T":
         flags = ["-T", "--timesteps"]
@@ -78,6 +78,6 @@ def describe(name: str) -> str:
         text += f" {'Any' if field.metadata['several'] else 'One'} of: {', '.join(choices)}."
     if field.default is not None and not isinstance(field.default, bool):
         text += f" Default: {field.default}{', or the preset of the data set' if field.metadata['preset'] else ''}."
-    if field.metadata["applies"]:
-        text += f" Only with {field.metadata['applies'].words}."
+    if name in RULES:
+        text += f" Only with {RULES[name].words}."
     return text

@@ -4,13 +4,15 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from lsgcli import registry
 from lsgcli.errors import ConfigError
 from lsgcli.system.schema import LONG, shown
 
+LARGEST_SEED = (1 << 63) - 1  # accepted by torch and numpy
 FLOAT32 = (1.2e-38, 3.4e38)  # range of normal float32 numbers, because settings are converted to tensors
+PATHS = ("folder", "checkpoint")
 EXPECTED = {int: "an integer", float: "a finite number", str: "a string", bool: "true or false"}
 BOUNDS: dict[str, Callable[[Any, float], bool]] = {
     "at_least": lambda value, bound: value >= bound,
@@ -55,29 +57,39 @@ def setting(
     choices: tuple[str, ...] = (),
     check: Callable[[Any], str | None] | None = None,
     preset: bool = False,
-    path: str | None = None,
     applies: Applies | None = None,
     **bounds: float,
 ) -> Any:
     """A field of a :class:`Settings` class.
 
     Args:
-        kind: registry whose names are the valid values.
+        kind: what a value names: an entry of this registry, or a ``folder`` or ``checkpoint`` on this machine.
         several: whether the value is a comma-separated list of these names, or ``none``.
         choices: the valid values.
         check: function that returns what is expected, or None for a valid value.
         preset: whether a data set's preset may override the default.
-        path: ``folder`` or ``checkpoint`` if the value is a path on this machine.
         applies: condition under which the setting has an effect; None means always.
         bounds: ``at_least``, ``above``, ``at_most``, ``below``.
     """
-    about = {"help": help, "kind": kind, "several": several, "choices": choices, "check": check, "preset": preset, "path": path}
+    names, path = (None, kind) if kind in PATHS else (kind, None)
+    about = {
+        "help": help,
+        "kind": names,
+        "several": several,
+        "choices": choices,
+        "check": check,
+        "preset": preset,
+        "path": path,
+    }
     return field(default=default, metadata={**about, "applies": applies, "bounds": bounds})
 
 
 def listed(text: str) -> list[str]:
     """The names in the value of a setting of several, such as ``flip,roll``; none for ``none``."""
     return [] if text == "none" else text.split(",")
+
+
+Section = TypeVar("Section", bound="Settings")
 
 
 class Settings:
@@ -95,6 +107,10 @@ class Settings:
         for name, value in values.items():
             if type(value) is int and type_of(fields[name]) is float:
                 object.__setattr__(self, name, float(value))
+
+    def part(self, section: type[Section]) -> Section:
+        """The settings of one section, of which this class is a subclass."""
+        return section(**{name: getattr(self, name) for name in fields_of(section)})
 
 
 def fields_of(kind: type) -> dict[str, dataclasses.Field[Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lsgcli.config.run import RunConfig
+from lsgcli.config.machine import MachineConfig
 from lsgcli.errors import DataError, StorageError
 from lsgcli.system import files, schema
 
@@ -25,7 +25,7 @@ VERSION = 3  # of the format of the cache and its notes
 Note = dict[str, Any]  # of JSON types
 
 
-def folder(config: RunConfig) -> Path:
+def folder(config: MachineConfig) -> Path:
     """--cache-dir, or ``lsg`` in the user's cache directory."""
     return Path(config.cache_dir) if config.cache_dir else default_folder()
 

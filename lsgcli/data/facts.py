@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lsgcli.config.run import RunConfig
+from lsgcli.config.data import DataConfig
 from lsgcli.data import manifest, parallel
 from lsgcli.data.datasets.base import Dataset, EventDataset, ImageDataset, Listing, Sample
 from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
@@ -34,7 +34,7 @@ class Recordings(EventDataset):
     """
 
     def __init__(self, path: Path):
-        super().__init__(RunConfig(dataset="event-folder", data_dir=str(path)))
+        super().__init__(DataConfig(dataset="event-folder", data_dir=str(path)))
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         """All recordings, independent of splits; may be empty."""

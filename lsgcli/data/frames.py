@@ -6,14 +6,14 @@ fast and does not require torch in worker processes.
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lsgcli.config.run import RunConfig
+from lsgcli.config.data import DataConfig
 from lsgcli.data.events import Events, Sensor
 from lsgcli.errors import DataError
 
@@ -21,65 +21,33 @@ log = logging.getLogger("lsg")
 MOST = 1 << 28  # pixels of all frames at the sensor's size; 10 frames of 5000 x 5000
 VERSION = 3  # raise it when the same events give other frames
 ADVICE = "use --value log1p, a larger --size or -T, or --resize bilinear"  # against saturation
+SETTINGS = {"T", "size", "slicing", "window_us", "window_start", "resize", "value", "normalise"}  # that frames depend on
 FULL, FLOATS = 255, 1 << 24  # maximum of an integer frame; float32 represents all integers up to it
 
 
-@dataclass(frozen=True)
-class FrameSettings:
-    """Settings of the frames, with the names of the fields of RunConfig.
-
-    Attributes:
-        T: number of slices.
-        size: height and width S of a frame. A sensor that is not square is padded to a square, which keeps the aspect ratio.
-        slicing: ``count``: slices with equal numbers of events (up to one); ``time``: slices of equal duration; ``window``:
-            consecutive slices of length ``window_us``, without the events before and after.
-        window_us: length of a window, in microseconds.
-        window_start: position of the windows in the recording: ``first``, ``middle`` or ``random``.
-        resize: resizing of counts to S x S, one of ``RESIZES``.
-        value: ``count`` of events, ``binary``, or ``log1p`` of the count; applied before interpolation.
-        normalise: divide by the maximum of each ``frame`` or of the whole ``sample``, or ``none``.
-    """
-
-    T: int
-    size: int
-    slicing: str = "count"
-    window_us: int = 5000
-    window_start: str = "first"
-    resize: str = "bilinear"
-    value: str = "count"
-    normalise: str = "none"
-
-    @classmethod
-    def of(cls, config: RunConfig) -> "FrameSettings":
-        """The settings of a run."""
-        return cls(**{name: getattr(config, name) for name in cls.__dataclass_fields__})
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """uint8 if all values are integers, otherwise float16."""
-        whole = RESIZES[self.resize].whole and self.value != "log1p" and self.normalise == "none"
-        return np.dtype(np.uint8 if whole else np.float16)
-
-    def digest(self) -> dict[str, Any]:
-        """The settings with an effect on the frames, as JSON types."""
-        found = asdict(self)
-        if self.slicing != "window":
-            del found["window_us"], found["window_start"]
-        return found
+def dtype_of(settings: DataConfig) -> np.dtype[Any]:
+    """Data type of frames: uint8 if all values are integers, otherwise float16."""
+    whole = RESIZES[settings.resize].whole and settings.value != "log1p" and settings.normalise == "none"
+    return np.dtype(np.uint8 if whole else np.float16)
 
 
-def frames(
-    events: Events, sensor: Sensor, settings: FrameSettings, *, name: str = "recording", draw: float = 0.0
-) -> np.ndarray:
+def preparation(settings: DataConfig) -> dict[str, Any]:
+    """The settings with an effect on frames, as JSON types."""
+    names = SETTINGS if settings.slicing == "window" else SETTINGS - {"window_us", "window_start"}
+    return {name: getattr(settings, name) for name in names}
+
+
+def frames(events: Events, sensor: Sensor, settings: DataConfig, *, name: str = "recording", draw: float = 0.0) -> np.ndarray:
     """Count the events of T slices of a recording, per pixel and polarity.
 
     Args:
-        sensor: (width, height) of the sensor in pixels.
+        sensor: (width, height) of the sensor in pixels. One that is not square is padded to a square, which keeps the aspect ratio.
+        settings: slicing in time, resizing, and conversion of values, which precedes interpolation.
         name: name of the recording for errors.
         draw: position of the windows in [0, 1), for ``window_start`` ``random``.
 
     Returns:
-        (T, 2, S, S), channel 0 ON and channel 1 OFF, of ``settings.dtype``; integers saturate at 255.
+        (T, 2, S, S), channel 0 ON and channel 1 OFF, of :func:`dtype_of` the settings; integers saturate at 255.
 
     Raises:
         DataError: no events, or events outside the sensor.
@@ -96,7 +64,8 @@ def frames(
     if min(grid.left, grid.top) < 0:
         inside = grid.contains(events)
         events, edges = events[inside], np.append(0, np.cumsum(inside))[edges].tolist()
-    made = np.empty((settings.T, 2, grid.height, grid.width), np.uint8 if settings.dtype == np.uint8 else np.float32)
+    dtype = dtype_of(settings)
+    made = np.empty((settings.T, 2, grid.height, grid.width), np.uint8 if dtype == np.uint8 else np.float32)
     most = max(end - start for start, end in pairwise(edges))
     # Counts that are small in memory stay in the processor's cache, which determines the speed.
     counts = np.zeros(made[0].size, np.uint16 if most < 1 << 16 else np.uint32)
@@ -110,9 +79,9 @@ def frames(
     if (axes := NORMALISATIONS[settings.normalise]) is not None:
         largest = made.max(axes, keepdims=True)
         made /= np.where(largest > 0, largest, 1)
-    if made.dtype == settings.dtype:
+    if made.dtype == dtype:
         return made
-    return np.minimum(made, np.finfo(np.float16).max).astype(settings.dtype)
+    return np.minimum(made, np.finfo(np.float16).max).astype(dtype)
 
 
 def _check(events: Events, sensor: Sensor, name: str) -> None:
@@ -129,23 +98,23 @@ def _check(events: Events, sensor: Sensor, name: str) -> None:
 # ---- slicing ----
 
 
-def edges_of(t: np.ndarray, settings: FrameSettings, draw: float = 0.0) -> list[int]:
+def edges_of(t: np.ndarray, settings: DataConfig, draw: float = 0.0) -> list[int]:
     """T + 1 indices into times ``t`` (sorted, microseconds): slice k contains the events ``edges[k]`` to ``edges[k + 1] - 1``."""
     return SLICINGS[settings.slicing](t, settings, draw)
 
 
-def _by_count(t: np.ndarray, settings: FrameSettings, draw: float) -> list[int]:
+def _by_count(t: np.ndarray, settings: DataConfig, draw: float) -> list[int]:
     return [k * len(t) // settings.T for k in range(settings.T + 1)]
 
 
-def _by_time(t: np.ndarray, settings: FrameSettings, draw: float) -> list[int]:
+def _by_time(t: np.ndarray, settings: DataConfig, draw: float) -> list[int]:
     # Python's integers: garbage times times T might overflow others.
     start, span = int(t[0]), int(t[-1]) - int(t[0]) + 1
     borders = [start + span * k // settings.T for k in range(settings.T)]
     return [*np.searchsorted(t, borders).tolist(), len(t)]
 
 
-def _by_window(t: np.ndarray, settings: FrameSettings, draw: float) -> list[int]:
+def _by_window(t: np.ndarray, settings: DataConfig, draw: float) -> list[int]:
     length = settings.window_us
     room = max(int(t[-1]) - int(t[0]) + 1 - settings.T * length, 0)
     start = int(t[0]) + int({"first": 0.0, "middle": 0.5, "random": draw}[settings.window_start] * room)

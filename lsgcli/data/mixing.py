@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lsgcli.config.run import RunConfig
+from lsgcli.config.data import DataConfig
 from lsgcli.data import random
 
 
@@ -45,7 +45,7 @@ class Mixing:
     classes: int
 
     @classmethod
-    def of(cls, config: RunConfig, epoch: int, classes: int) -> "Mixing | None":
+    def of(cls, config: DataConfig, epoch: int, classes: int) -> "Mixing | None":
         """The mixing in an epoch; None if there is none."""
         ended = config.mix_until is not None and epoch >= config.mix_until
         if ended or not (config.mixup or config.cutmix):

@@ -10,7 +10,8 @@ from typing import Any, TypedDict
 import numpy as np
 
 from lsgcli import registry
-from lsgcli.config.run import RunConfig
+from lsgcli.config.data import DataConfig
+from lsgcli.config.machine import MachineConfig
 from lsgcli.data import cache, parallel, random
 from lsgcli.data.bundle import DataBundle, Medians, Split
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Progress, Sample, fingerprint
@@ -37,17 +38,19 @@ class LoadedNote(TypedDict):
 
 
 def prepare(
-    config: RunConfig,
+    config: DataConfig,
     splits: tuple[str, ...] = SPLITS,
     classes: tuple[str, ...] | None = None,
     progress: Progress | None = None,
     expected: Mapping[str, Any] | None = None,
     strict: bool = False,
     may_download: bool = True,
+    machine: MachineConfig | None = None,
 ) -> DataBundle:
     """Prepare all data of a run.
 
     Args:
+        config: settings of the data.
         splits: parts to read, ``train`` (which includes the validation split) and ``test``; no other is required.
         classes: class names from a checkpoint. Default: from the data.
         progress: called with (``PREPARING``, samples done, total samples), and during downloads with the file name and bytes.
@@ -55,6 +58,7 @@ def prepare(
             or version of lsg's data code causes a warning.
         strict: whether any such difference is an error.
         may_download: whether missing data are downloaded, if a download exists.
+        machine: number of workers, and directory of prepared data. Default: those of ``config``, if it is of a run.
 
     Raises:
         ConfigError: a setting is missing.
@@ -62,7 +66,7 @@ def prepare(
     """
     parallel.end_in_repeated_script()
     kind = registry.get("dataset", config.dataset)
-    dataset: Dataset = kind(config, expected=expected, may_download=may_download, progress=progress)
+    dataset: Dataset = kind(config, machine, expected=expected, may_download=may_download, progress=progress)
     dataset.check()
     dataset.scan(splits)
     info = {**dataset.info, "versions": dataset.versions(dataset.samples)}
@@ -110,7 +114,7 @@ def _classes(dataset: Dataset, classes: tuple[str, ...] | None) -> tuple[str, ..
     return tuple(classes)
 
 
-def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config: RunConfig, strict: bool) -> None:
+def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config: DataConfig, strict: bool) -> None:
     """Warn about differences between data and the training data of a checkpoint, in facts that both contain.
 
     Args:
@@ -142,7 +146,7 @@ def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config:
         log.warning("%s: results will differ", line)
 
 
-def _summary(notes: Sequence[cache.Note], count: int, size: int, config: RunConfig) -> dict[str, Any]:
+def _summary(notes: Sequence[cache.Note], count: int, size: int, config: DataConfig) -> dict[str, Any]:
     """Warn about skipped samples and saturated frames; returns the record for the checkpoint.
 
     Args:
@@ -176,7 +180,7 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: paralle
     }
 
     def fill(array: np.ndarray) -> cache.Note:
-        return {**settings, **load_all(dataset, samples, array, config.workers if dataset.packed else 0, report)}
+        return {**settings, **load_all(dataset, samples, array, dataset.machine.workers if dataset.packed else 0, report)}
 
     def usable(note: cache.Note) -> bool:
         """Whether no sample is missing, or with --skip-bad only samples that still cannot be read.
@@ -192,7 +196,7 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: paralle
 
     shape = (len(samples), *dataset.shape)
     if dataset.packed:
-        path = cache.folder(config) / config.dataset / f"{split}-{cache.digest(settings)}.npy"
+        path = cache.folder(dataset.machine) / config.dataset / f"{split}-{cache.digest(settings)}.npy"
         array, note = cache.load(path, shape, dataset.dtype, fill, usable)
         if report:
             report(len(samples), len(samples))

@@ -18,6 +18,7 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
+from lsgcli.config.run import check_equal
 from lsgcli.data import camera, manifest, parallel, random
 from lsgcli.data.datasets.base import Sample
 from lsgcli.data.datasets.cifar_dvs import CLASSES
@@ -240,13 +241,9 @@ def _check_settings(source: Path, out: Path, settings: dict[str, Any], targets: 
         if there == _settings(samples, names, **same, per_class=before):
             old = _targets(out, names, FORMATS[same["format"]][0])
             return {path: targets[sample.key] for sample, path in zip(samples, old, strict=True)}
-    other = [
-        "other images" if key == "images" else f"{key} {str(there.get(key))[: schema.LONG]}, not {value}"
-        for key, value in settings.items()
-        if there.get(key) != value
-    ]
-    if other:
-        raise ConfigError(f"{out}: found recordings with different settings: {'; '.join(other)}", hint=hint)
+    if there["images"] != settings["images"]:
+        raise ConfigError(f"{out}: found recordings of other images, expected those of {source}", hint=hint)
+    check_equal(out, there, settings, ConfigError, hint)
     return {}
 
 

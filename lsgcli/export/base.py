@@ -175,7 +175,7 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
     from_checkpoint(path, found.config, {})
     trained, config = checkpoint.restored(found, path), found.config
     if T not in (None, trained.T):
-        _set_timesteps(trained, config["arch"], T)
+        _set_timesteps(trained, T)
     if is_folded(trained) and not options.fold_bn:
         raise ConfigError(
             f"--no-fold-bn: found folded tdBN in {path}, expected a checkpoint of `lsg train`",
@@ -192,7 +192,7 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
     about = {"readout": READOUT, "trained_T": config["settings"]["T"], "layers": layers}
     whole = {
         **config,
-        **checkpoint.describe(written, config["arch"], folded=is_folded(written)),
+        **checkpoint.describe(written, folded=is_folded(written)),
         "settings": {**config["settings"], "T": written.T, **dict.fromkeys(PATHS)},
         "export": {"format": form, "lsg": __version__, **dataclasses.asdict(options), **about},
     }
@@ -201,11 +201,11 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
 
 
 @torch.no_grad()
-def _set_timesteps(network: SpikingNet, arch: str, T: int) -> None:
+def _set_timesteps(network: SpikingNet, T: int) -> None:
     """Change T of a network. Its neurons keep the values of the first timesteps, and repeat the last one as often as necessary."""
-    spec = {field.name: getattr(network.spec, field.name) for field in dataclasses.fields(network.spec)}
+    spec = dataclasses.replace(network.spec, T=T)
     with torch.device("meta"):
-        expected = models.build(arch, spec.pop("neuron"), **{**spec, "T": T}).state_dict()
+        expected = models.create(spec).state_dict()
     for prefix, module in network.named_modules():
         for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             if tensor.shape == getattr(expected.get(f"{prefix}.{name}"), "shape", tensor.shape):
@@ -216,7 +216,7 @@ def _set_timesteps(network: SpikingNet, arch: str, T: int) -> None:
                     hint="Omit -T.",
                 )
             tensor.data = tensor[torch.arange(T).clamp_max(len(tensor) - 1)]
-    network.spec = dataclasses.replace(network.spec, T=T)
+    network.spec = spec
 
 
 def metadata(content: Checkpoint) -> dict[str, str]:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from lsgcli import registry
 from lsgcli.config.fields import check, fields_of
-from lsgcli.config.run import NeuronConfig
+from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lsgcli.models.base import SpikingNet
+    from lsgcli.models.base import NetworkSpec, SpikingNet
 
 
 def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "SpikingNet":
@@ -20,7 +20,7 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
     Args:
         name: ``vggsnn``, ``resnet19``, ``qkformer``, or another registered network.
         neurons: settings of the neurons.
-        arguments: fields of :class:`~lsgcli.models.base.NetworkSpec`, and fields of :class:`~lsgcli.config.run.NeuronConfig`, which
+        arguments: fields of :class:`~lsgcli.models.base.NetworkSpec`, and fields of :class:`~lsgcli.config.neuron.NeuronConfig`, which
             replace those of ``neurons``. None selects the network's default, in its attribute ``defaults``.
 
     Returns:
@@ -30,12 +30,11 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
         ConfigError: a name or argument is unknown, or a size does not fit the network.
     """
     from lsgcli.models.base import NetworkSpec
-    from lsgcli.models.quantise import train_rounded
 
-    kind = registry.get("arch", name)
     of_network, of_neuron = fields_of(NetworkSpec), fields_of(NeuronConfig)
+    del of_network["arch"]
     given = {key: value for key, value in arguments.items() if value is not None}
-    defaults = dict(kind.defaults)
+    defaults = dict(registry.get("arch", name).defaults)
     if "input_size" in given:
         defaults.pop("input_height", None)  # the default height belongs to the default width
     network = defaults | {key: value for key, value in given.items() if key in of_network}
@@ -44,8 +43,14 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
     problems = [registry.unknown("argument", key, known) for key in given if key not in known]
     if problems := [*problems, *check(network, of_network), *check(own, of_neuron)]:
         raise ConfigError("\n".join(problems))
-    spec = NetworkSpec(**network, neuron=dataclasses.replace(neurons or NeuronConfig(), **own))
-    model: SpikingNet = kind(spec)
+    return create(NetworkSpec(arch=name, **network, neuron=dataclasses.replace(neurons or NeuronConfig(), **own)))
+
+
+def create(spec: "NetworkSpec") -> "SpikingNet":
+    """Create the network of a specification; as :func:`build`."""
+    from lsgcli.models.quantise import train_rounded
+
+    model: SpikingNet = registry.get("arch", spec.arch)(spec)
     if spec.weight_bits is not None:
         train_rounded(model, spec.weight_bits)
     return model

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lsgcli.config.fields import Settings, setting
-from lsgcli.config.run import FIELDS, NeuronConfig
+from lsgcli.config.data import DataConfig
+from lsgcli.config.fields import Settings, fields_of, setting
+from lsgcli.config.network import NetworkConfig
+from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.models.quantise import BITS
 from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
@@ -36,8 +38,8 @@ class Signal(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkSpec(Settings):
-    """Specification of a network.
+class Sizes(Settings):
+    """Sizes of the input and the output of a network.
 
     Args:
         T: timesteps for which a static image is presented; a sequence has its own length.
@@ -45,41 +47,37 @@ class NetworkSpec(Settings):
         in_channels: C of the input.
         input_size: W of the input, and H unless ``input_height`` is given.
         input_height: H of a non-square input.
-        width_multiplier: scales all channel counts.
-        residual: ``add``, ``sew`` or ``none``, for resnet19.
-        depth: number of layers with weights, for resnet19.
-        hidden_norm: whether resnet19 normalises the current of its hidden linear layer.
-        mlp_ratio: channels inside the MLPs of a transformer, as a multiple of those outside; None: those of the network.
-        norm: normalisation between convolution and neurons.
-        weight_bits: bits of the weights of convolutions and linear layers, which are rounded in every pass; None: not rounded.
-        dropout: probability with which an input of the last layer is 0 in training.
-        dropout_at: ``classifier``, or ``neurons``, where the outputs of all layers of neurons are dropped instead.
-        neuron: settings of the neurons.
 
     Raises:
         ConfigError: with one line for each invalid value.
     """
 
-    T: int = field(metadata=FIELDS["T"].metadata)
+    T: int = field(metadata=fields_of(DataConfig)["T"].metadata)
     num_classes: int = setting(MISSING, "Number of classes.", at_least=1, at_most=LARGEST)
     in_channels: int = setting(MISSING, "C of the input.", at_least=1, at_most=LARGEST)
-    input_size: int = field(metadata=FIELDS["size"].metadata)
-    width_multiplier: float = field(default=1.0, metadata=FIELDS["width_multiplier"].metadata)
-    residual: str = field(default="add", metadata=FIELDS["residual"].metadata)
-    depth: int = field(default=19, metadata=FIELDS["depth"].metadata)
-    hidden_norm: bool = field(default=False, metadata=FIELDS["hidden_norm"].metadata)
-    mlp_ratio: int | None = field(default=None, metadata=FIELDS["mlp_ratio"].metadata)
-    norm: str = field(default="tdbn", metadata=FIELDS["norm"].metadata)
-    weight_bits: int | None = field(default=None, metadata=FIELDS["weight_bits"].metadata)
-    dropout: float = field(default=0.0, metadata=FIELDS["dropout"].metadata)
-    dropout_at: str = field(default="classifier", metadata=FIELDS["dropout_at"].metadata)
+    input_size: int = field(metadata=fields_of(DataConfig)["size"].metadata)
     input_height: int | None = setting(None, "H of a non-square input.", at_least=1, at_most=LARGEST)
-    neuron: NeuronConfig = field(default_factory=NeuronConfig)
 
     @property
     def height(self) -> int:
         """H of the input."""
         return self.input_size if self.input_height is None else self.input_height
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec(NetworkConfig, Sizes):
+    """Specification of a network: the settings of its section, the sizes of its input and output, and the settings of its neurons.
+
+    Raises:
+        ConfigError: with one line for each invalid value.
+    """
+
+    neuron: NeuronConfig = field(default_factory=NeuronConfig)
+
+    @classmethod
+    def of(cls, network: NetworkConfig, neuron: NeuronConfig, sizes: Sizes) -> "NetworkSpec":
+        """The specification from its parts."""
+        return cls(**vars(network.part(NetworkConfig)), **vars(sizes), neuron=neuron.part(NeuronConfig))
 
     @property
     def bits(self) -> int:

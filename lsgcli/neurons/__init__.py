@@ -1,6 +1,6 @@
 """Neurons: LIF with a learnable surrogate gradient, tdBN, surrogate shapes, and backends."""
 
-from lsgcli.config.run import NeuronConfig
+from lsgcli.config.neuron import NeuronConfig
 from lsgcli.neurons.lif import LIF
 from lsgcli.neurons.norms import MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.step import LIFParameters, LIFState, initial_state, step

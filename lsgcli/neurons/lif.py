@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 from lsgcli import registry
 from lsgcli.config.fields import fields_of
-from lsgcli.config.run import NeuronConfig
+from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.base import Backend, NormParameters, average, normalise
@@ -96,7 +96,7 @@ def detached(threshold: float | Tensor) -> float | Tensor:
 class LIF(Draws):
     """A layer of LIF neurons over a whole sequence, (T, ...) currents to (T, ...) spikes of the same type.
 
-    ``LIF(decay=0.2, method="lsg")`` sets fields of :class:`~lsgcli.config.run.NeuronConfig` by name.
+    ``LIF(decay=0.2, method="lsg")`` sets fields of :class:`~lsgcli.config.neuron.NeuronConfig` by name.
 
     Args:
         config: settings of the neurons; by default those of ``NeuronConfig()``, whose method is ``lsg``.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsgcli import registry
-from lsgcli.config.run import NeuronConfig
+from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import models, widths
 from lsgcli.neurons.models import Neuron

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lsgcli.config.run import NeuronConfig
+from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels.synchronised import combined
 from lsgcli.neurons.step import RESETS, Spike, integrate

@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lsgcli.config.run import NeuronConfig
+from lsgcli.config.neuron import NeuronConfig
 from lsgcli.neurons.surrogates import Surrogate, mean_square, rectangular
 
 GAIN = 8.0  # predicted gain of a layer over v_th^2 E[h^2], see docs/gradient-flow.md

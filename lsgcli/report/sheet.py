@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lsgcli.config.run import RunConfig
+from lsgcli.config.data import DataConfig
 from lsgcli.data import facts, random
 from lsgcli.data.datasets.base import Dataset, EventDataset
 from lsgcli.data.datasets.cifar_dvs import NAME, CifarDvs
 from lsgcli.data.events import Events, turned, turned_sensor
-from lsgcli.data.frames import FrameSettings, edges_of, frames, saturated, warn_saturated
+from lsgcli.data.frames import edges_of, frames, saturated, warn_saturated
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.report.drawing import ADVANCE, shortened
@@ -67,13 +67,13 @@ def of_dataset(dataset: Dataset, count: int) -> list[Row]:
         label = dataset.classes[sample.label]
         if isinstance(dataset, EventDataset):
             events = dataset.events(sample)
-            rows.append(_row(label, sample.key, events, dataset.frames(events, sample), dataset.settings))
+            rows.append(_row(label, sample.key, events, dataset.frames(events, sample), dataset.config))
         else:
             rows.append(Row(label, sample.key, (), (image_tile(dataset.load(sample)),), ((),)))
     return rows
 
 
-def of_paths(paths: Sequence[Path], config: RunConfig, count: int) -> list[Row]:
+def of_paths(paths: Sequence[Path], config: DataConfig, count: int) -> list[Row]:
     """Rows of recordings: all given files, and samples of each folder, evenly over its classes.
 
     Files with names as in CIFAR10-DVS are read as in that data set.
@@ -116,7 +116,7 @@ def spread(labels: Sequence[int], count: int) -> list[int]:
     return [members[label][k * len(members[label]) // n] for label, n in sorted(wanted.items()) for k in range(n)]
 
 
-def _file_row(path: Path, kind: str, key: str, config: RunConfig) -> Row:
+def _file_row(path: Path, kind: str, key: str, config: DataConfig) -> Row:
     asked = None
     if config.sensor is not None:
         width, height = map(int, config.sensor.split("x"))
@@ -127,16 +127,15 @@ def _file_row(path: Path, kind: str, key: str, config: RunConfig) -> Row:
         events = CifarDvs(config).upright(events, readers.identify(path))
     sensor = asked or events.sensor or (int(events.x.max()) + 1, int(events.y.max()) + 1)
     upright = turned(events, sensor, config.orientation)
-    settings = FrameSettings.of(config)
-    made = frames(upright, turned_sensor(sensor, config.orientation), settings, name=str(path), draw=random.window(key))
-    return _row(kind, key, events, made, settings)
+    made = frames(upright, turned_sensor(sensor, config.orientation), config, name=str(path), draw=random.window(key))
+    return _row(kind, key, events, made, config)
 
 
-def _row(label: str, key: str, events: Events, made: np.ndarray, settings: FrameSettings) -> Row:
+def _row(label: str, key: str, events: Events, made: np.ndarray, config: DataConfig) -> Row:
     """A row of frames (T, C, H, W) made from events."""
     start = int(events.t[0])
     units = {"count": "events", "binary": "(binary)", "log1p": "log(1+n)"}
-    unit = units[settings.value] if settings.normalise == "none" else "(normalised)"
+    unit = units[config.value] if config.normalise == "none" else "(normalised)"
     about = (
         f"{len(events):,} events in {(int(events.t[-1]) - start) / 1e3:,.1f} ms",
         f"maximum per pixel: {float(made.max()):.3g} {unit}",
@@ -145,7 +144,7 @@ def _row(label: str, key: str, events: Events, made: np.ndarray, settings: Frame
     if made.shape[2] == 1:  # a sensor with one row: all timesteps in one image
         tile = event_tiles(np.moveaxis(made[:, :, 0], 0, 2)[None])
         return Row(label, key, about, tile, (("vertical: sensor pixels; horizontal: timesteps",),), full)
-    edges = edges_of(events.t, settings, random.window(key))
+    edges = edges_of(events.t, config, random.window(key))
     return Row(label, key, about, event_tiles(made), [_note(events.t, a, b, start) for a, b in pairwise(edges)], full)
 
 
@@ -155,7 +154,7 @@ def _note(t: np.ndarray, a: int, b: int, start: int) -> tuple[str, str]:
     return f"{(int(t[a]) - start) / 1e3:,.1f} - {(int(t[b - 1]) - start) / 1e3:,.1f} ms", f"{b - a:,} events"
 
 
-def preparation(config: RunConfig, static: bool) -> str:
+def preparation(config: DataConfig, static: bool) -> str:
     """The preparation in one line."""
     if static:
         return f"{config.size} x {config.size} pixels"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli.config.run import FIELDS, RunConfig
+from lsgcli.config.run import RunConfig, varying
 from lsgcli.errors import ConfigError
 from lsgcli.store import flows
 from lsgcli.store.rundir import FULL_FLOW, GRADIENT_FLOW, find_runs, in_use, is_run, read_config, read_metrics, read_result
@@ -78,9 +78,7 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
             _skip(error.message)
     if not records:
         raise ConfigError("found no readable run, expected at least one", hint="The warnings state what is damaged.")
-    values = {name: [getattr(config, name) for config in configs] for name in FIELDS}
-    settings = {name: own for name, own in values.items() if any(value != own[0] for value in own)}
-    return {"settings": settings, "runs": records}
+    return {"settings": varying([config.to_dict() for config in configs]), "runs": records}
 
 
 def _skip(problem: str) -> None:

@@ -12,14 +12,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from lsgcli import registry
 from lsgcli.analysis import Sample, Thresholds, gradflow, running
 from lsgcli.config.fields import all_at_once, listed
-from lsgcli.config.run import FIELDS, MAY_CHANGE, PATHS, RunConfig, option_name
+from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, PATHS, RunConfig, check_equal
 from lsgcli.data.augment.base import chain
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle
@@ -52,6 +52,7 @@ from lsgcli.training.optim import schedule
 from lsgcli.training.signals import StopRequest
 
 log = logging.getLogger("lsg")
+Existing = Literal["refuse", "replace", "resume"]  # what a new training does with the run in its directory
 
 
 def check(config: RunConfig, fresh: bool = True) -> None:
@@ -169,12 +170,12 @@ def check_same(path: Path, config: RunConfig) -> None:
         CheckpointError: as :func:`identity`.
     """
     there, wanted = {**read_config(path).to_dict(), **read_sources(path)}, identity(config)
-    differing = [name for name in wanted if there.get(name) != wanted[name]]
-    if "precision" in differing and read_precision(path) == pick_precision(config.precision, pick_device(config.device))[0]:
-        differing.remove("precision")  # `auto` on one side selected the precision of the other
-    if differing:
-        differences = "; ".join(f"{option_name(n)} {there.get(n)!r}, expected {wanted[n]!r}" for n in differing)
-        raise RunInUseError(f"{path}: found a run with different settings: {differences}", hint="Choose another --out.")
+    if (
+        there["precision"] != wanted["precision"]
+        and read_precision(path) == pick_precision(config.precision, pick_device(config.device))[0]
+    ):
+        del wanted["precision"]  # `auto` on one side selected the precision of the other
+    check_equal(path, there, wanted, RunInUseError, "Choose another --out.")
 
 
 def check_unchanged(path: Path, config: RunConfig) -> None:
@@ -187,14 +188,10 @@ def check_unchanged(path: Path, config: RunConfig) -> None:
     if not (path / LAST).exists():
         return
     trained = checkpoint.read_config(path / LAST)["settings"]
-    compared = config.to_dict().keys() & trained.keys() - MAY_CHANGE - PATHS - {"epochs", "precision"}
-    found = {name: getattr(config, name) for name in FIELDS if name in compared}
-    if changed := [name for name in found if found[name] != trained[name]]:
-        differences = "; ".join(f"{option_name(n)} {found[n]!r}, expected {trained[n]!r}" for n in changed)
-        raise ConfigError(
-            f"{path}: found settings in config.json that differ from those of {LAST}: {differences}",
-            hint="Restore config.json, or start a new run with these settings.",
-        )
+    compared = FIELDS.keys() & trained.keys() - MAY_CHANGE - PATHS - {"epochs", "precision"}
+    wanted = {name: trained[name] for name in FIELDS if name in compared}
+    hint = f"{LAST} was trained with the expected ones. Restore them, or start a new run with these settings."
+    check_equal(path / CONFIG, config.to_dict(), wanted, ConfigError, hint)
 
 
 def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
@@ -237,8 +234,7 @@ def train(
     emit: Emit,
     stop: StopRequest,
     *,
-    force: bool = False,
-    resume: bool = False,
+    existing: Existing = "refuse",
     group: Group = ALONE,
     splits: tuple[str, ...] = SPLITS,
     outlets: Outlets = RECORDS_ONLY,
@@ -248,8 +244,7 @@ def train(
     Args:
         emit: called with each record (preparing, start, step, epoch, end, ...).
         stop: checked between steps; while the data are prepared, a signal interrupts.
-        force: replace an existing run.
-        resume: resume an existing run.
+        existing: what happens to a run in ``path``; only ``resume`` needs one.
         group: the processes that train together; rank 0 writes the run directory.
         splits: without ``test``, the test part is neither read nor evaluated.
         outlets: where the run reports.
@@ -260,6 +255,7 @@ def train(
     Raises:
         LsgError: the settings, data, run directory or a checkpoint are invalid, or training failed or was stopped.
     """
+    resume = existing == "resume"
 
     def progress(what: str, done: int, total: int) -> None:
         emit({"event": "preparing", "what": what, "done": done, "total": total})
@@ -277,11 +273,11 @@ def train(
     _check_shares(config, bundle, group)
     if not group.is_main:
         group.agree("opened", lambda: None)  # rank 0 has opened the run
-        Trainer(config, bundle, compute, RunFiles(path), emit, stop, resume=resume, group=group).train()
+        Trainer(config, bundle, compute, RunFiles(path, resumed=resume), emit, stop, group).train()
         return None
-    with RunDir(path, force=force, resume=resume) as run, outlets.loggers(config.log, run, emit) as emit:
+    with RunDir(path, force=existing == "replace", resume=resume) as run, outlets.loggers(config.log, run, emit) as emit:
         group.agree("opened", lambda: None)
-        trainer = Trainer(config, bundle, compute, run, emit, stop, resume=resume, group=group)
+        trainer = Trainer(config, bundle, compute, run, emit, stop, group)
         if resume:
             run.result.unlink(missing_ok=True)  # rewritten at the end
             _record_processes(run, config, trainer.state.epoch, group.size)
@@ -338,16 +334,14 @@ def train_together(
         path = Path(group.agree("path", lambda: str(path or rundir.new_path(config)), lasting=True))
         force = force and here().attempt == 0
 
-        def continues() -> bool:
+        def existing() -> Existing:
             if resume:
-                return True
+                return "resume"
             stopped = not force and is_stopped(path, config)
             rundir.check_free(path, force=force, resume=stopped)
-            return stopped
+            return "resume" if stopped else "replace" if force else "refuse"
 
-        return train(
-            config, path, emit, stop, force=force, resume=group.agree("continues", continues), group=group, outlets=outlets
-        )
+        return train(config, path, emit, stop, existing=group.agree("existing", existing), group=group, outlets=outlets)
 
 
 def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> dict[str, Any]:

@@ -31,7 +31,8 @@ from torch import Tensor
 
 from lsgcli import models, registry
 from lsgcli.config.fields import check, fields_of
-from lsgcli.config.run import NeuronConfig, RunConfig
+from lsgcli.config.neuron import NeuronConfig
+from lsgcli.config.run import RunConfig
 from lsgcli.data.bundle import Description
 from lsgcli.data.kinds import TRAIN, other_kind
 from lsgcli.errors import CheckpointError, LsgError
@@ -138,9 +139,10 @@ class Checkpoint:
     sha256: str = ""
 
 
-def describe(model: "SpikingNet", arch: str, *, folded: bool = False) -> dict[str, Any]:
+def describe(model: "SpikingNet", *, folded: bool = False) -> dict[str, Any]:
     """The part of a checkpoint's config that is required to rebuild ``model``."""
-    return {"arch": arch, "model": dataclasses.asdict(model.spec), "folded": folded}
+    spec = dataclasses.asdict(model.spec)
+    return {"arch": spec.pop("arch"), "model": spec, "folded": folded}
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:

@@ -125,10 +125,10 @@ def new_path(config: RunConfig) -> Path:
 
 
 class RunFiles:
-    """Paths of the files of a run."""
+    """Paths of the files of a run, which may be one that is ``resumed``."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, *, resumed: bool = False):
+        self.path, self.resumed = path, resumed
         self._lines: dict[Path, list[dict[str, Any]]] = {}  # of the files with a line per epoch
 
     config_file = property(lambda self: self.path / CONFIG)
@@ -164,7 +164,7 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
     """
 
     def __init__(self, path: Path, *, force: bool = False, resume: bool = False):
-        super().__init__(path)
+        super().__init__(path, resumed=resume)
         check_free(path, force=force, resume=resume)
         with contextlib.ExitStack() as stack:
             stack.enter_context(files.making_folder(path))

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from lsgcli import registry
-from lsgcli.config.run import FIELDS, RunConfig
+from lsgcli.config.run import RunConfig, varying
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.plan import Cell, what_counts
 
@@ -67,8 +67,7 @@ def rows(
 
 def differing(configs: Sequence[RunConfig]) -> list[str]:
     """Names of the settings that differ between rows."""
-    counted = [what_counts(config) for config in configs]
-    return [name for name in FIELDS if any(one.get(name) != counted[0].get(name) for one in counted)]
+    return list(varying([what_counts(config) for config in configs]))
 
 
 def paired(differences: Sequence[float], confidence: float = 0.95) -> tuple[float | None, list[float] | None]:

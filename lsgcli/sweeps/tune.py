@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from lsgcli.config.resolve import as_toml, assignments, of_number, parse_all, resolve_rows
-from lsgcli.config.run import FIELDS, RunConfig, base_type, option_name, without_effect
+from lsgcli.config.run import FIELDS, RULES, RunConfig, base_type, check_equal, option_name, without_effect
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError, Stopped, StorageError, install_hint
 from lsgcli.runs import run
 from lsgcli.store.rundir import RUNS, check_links, in_use, is_run, read_result
@@ -134,7 +134,7 @@ def plan(settings: Mapping[str, Any], texts: Sequence[str], file: Path | None) -
     found, problems = assignments("--search", texts, FORM, REFUSED)
     problems += [f"{option_name(name)}: cannot be given, because --search varies it" for name in found if name in settings]
     axes = {}
-    for name in sorted(found, key=lambda name: (FIELDS[name].metadata["applies"] is not None, [*FIELDS].index(name))):
+    for name in sorted(found, key=lambda name: (name in RULES, [*FIELDS].index(name))):
         axes[name], invalid = _axis(name, found[name])
         problems += invalid
     if problems:
@@ -232,13 +232,8 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
         wanted, there = search.identity(), study.user_attrs.get("search")
         if there is None and not study.trials:
             study.set_user_attr("search", wanted)
-        elif there != wanted:
-            there = there or {}
-            differing = [name for name in wanted if name not in there or there[name] != wanted[name]]
-            differences = "; ".join(f"{option_name(n)} {there.get(n)!r}, expected {wanted[n]!r}" for n in differing)
-            raise RunInUseError(
-                f"study {study.study_name}: found other settings: {differences}", hint="Choose another --out or --study."
-            )
+        else:
+            check_equal(f"study {study.study_name}", there or {}, wanted, RunInUseError, "Choose another --out or --study.")
     return study
 
 
@@ -387,8 +382,8 @@ class Worker:
                         if record["epoch"] + 1 < config.epochs and trial.should_prune():
                             raise optuna.TrialPruned
 
-                resume = is_run(path)
-                end = run.train(config, path, emit, self.stop, resume=resume, splits=("train",), outlets=self.outlets)
+                existing: run.Existing = "resume" if is_run(path) else "refuse"
+                end = run.train(config, path, emit, self.stop, existing=existing, splits=("train",), outlets=self.outlets)
         assert end is not None  # in the only process of the run
         if "diverged" in end:
             raise DivergedError(end["diverged"])

@@ -23,13 +23,12 @@ from torch.amp.grad_scaler import GradScaler
 from lsgcli import models, registry
 from lsgcli.analysis import gradflow, lif_watchers
 from lsgcli.analysis.watchers import watching
-from lsgcli.config.fields import fields_of
 from lsgcli.config.run import FIELDS, PATHS, RunConfig
 from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.mixing import Mixing
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
-from lsgcli.models.base import NetworkSpec, SpikingNet
+from lsgcli.models.base import NetworkSpec, Sizes, SpikingNet
 from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import DIVERGED, RunDir, RunFiles
@@ -86,15 +85,9 @@ class PendingStep(NamedTuple):
 def new_model(config: RunConfig, classes: int, channels: int, height: int | None = None) -> SpikingNet:
     """The network described by ``config`` for the given data; its weights depend only on the seed."""
     torch.manual_seed(config.seed)
-    model = models.build(
-        config.arch,
-        config.neurons,
-        num_classes=classes,
-        in_channels=channels,
-        input_size=config.size,
-        input_height=None if height == config.size else height,
-        **{name: getattr(config, name) for name in fields_of(NetworkSpec) if name in FIELDS},
-    )
+    own_height = None if height == config.size else height
+    sizes = Sizes(T=config.T, num_classes=classes, in_channels=channels, input_size=config.size, input_height=own_height)
+    model = models.create(NetworkSpec.of(config, config, sizes))
     model.checkpoint_activations = config.checkpoint_activations == "layers"
     return model
 
@@ -106,10 +99,10 @@ class Trainer:
         config: complete settings.
         bundle: prepared data.
         compute: device and precision.
-        run: an open run directory; in processes other than rank 0, only its paths.
+        run: an open run directory, which is continued from ``last.safetensors`` if it is resumed; in processes other than rank 0, only its
+            paths.
         emit: receives a record at the start, after every step, epoch and checkpoint, and at the end.
         stop: checked between steps.
-        resume: continue from ``last.safetensors``.
         group: the processes that share each batch; only rank 0 writes files.
     """
 
@@ -121,7 +114,6 @@ class Trainer:
         run: RunDir | RunFiles,
         emit: Emit,
         stop: StopRequest,
-        resume: bool = False,
         group: Group = ALONE,
     ):
         self.group = group
@@ -146,12 +138,12 @@ class Trainer:
         self.steps = len(self._batches())  # per epoch
         self.sources: start.Sources = {}  # data that the network took from other checkpoints
         self.average: Average | None = None
-        if resume and run.last.exists():
+        if run.resumed and run.last.exists():
             self._restore()
         else:
             self.sources = start.start(self.model, config, bundle.classes)
             self.average = Average(self.model, config.ema) if config.ema else None
-        if resume and isinstance(run, RunDir):
+        if run.resumed and isinstance(run, RunDir):
             run.trim(self.state.epoch)
         if group.size > 1 and config.sync_norm:
             self.model.synchronise(group.gather)
@@ -371,7 +363,7 @@ class Trainer:
         }
         # A checkpoint is portable: it stores no paths of this machine.
         settings = config.replace(**dict.fromkeys(PATHS), precision=self.compute.precision).to_dict()
-        described = checkpoint.describe(self.model, config.arch)
+        described = checkpoint.describe(self.model)
         trained = {f"raw/{name}": value for name, value in self.model.state_dict().items()} if self.average else {}
         return Checkpoint(
             weights=self.network.state_dict(),

@@ -6,12 +6,12 @@ Labels are (B,) of int64, or (B, classes) of probabilities if samples are mixed.
 from torch import Tensor
 from torch.nn import functional as F
 
-from lsgcli.config.run import RunConfig
+from lsgcli.config.training import TrainingConfig
 from lsgcli.errors import ConfigError
 from lsgcli.registry import register
 
 
-def checked(loss: Tensor, config: RunConfig) -> Tensor:
+def checked(loss: Tensor, config: TrainingConfig) -> Tensor:
     """What the loss ``config.loss`` returned in training.
 
     Raises:
@@ -26,7 +26,7 @@ def checked(loss: Tensor, config: RunConfig) -> Tensor:
 
 
 @register("loss", "ce")
-def ce(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
+def ce(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
     """CE(mean over t of y[t], label), averaged over the batch.
 
     Args:
@@ -38,7 +38,7 @@ def ce(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
 
 
 @register("loss", "tet")
-def tet(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
+def tet(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
     """(1 - l) * mean over t of CE(y[t], label) + l * mean of (y - phi)^2, with l = ``config.tet_lambda``.
 
     phi is 1, or the one-hot label if ``config.tet_target`` is ``one-hot``.
@@ -59,7 +59,7 @@ def tet(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
 
 
 @register("loss", "mse")
-def mse(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
+def mse(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
     """Mean squared difference of mean over t of y[t] and the one-hot label, over batch and classes.
 
     Source: Fang et al., "Incorporating Learnable Membrane Time Constant", ICCV 2021, for firing rates.

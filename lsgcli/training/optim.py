@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
-from lsgcli.config.run import RunConfig
+from lsgcli.config.training import TrainingConfig
 from lsgcli.neurons import LIF
 
 
@@ -44,7 +44,7 @@ class Optimizers:
         all: the optimiser of the weights, then that of the neurons' parameters if there are any.
     """
 
-    def __init__(self, model: nn.Module, config: RunConfig, scaler: GradScaler | None = None):
+    def __init__(self, model: nn.Module, config: TrainingConfig, scaler: GradScaler | None = None):
         self.scaler = scaler or GradScaler(enabled=False)
         own = {id(p) for module in model.modules() if isinstance(module, LIF) for p in module.parameters(recurse=False)}
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
@@ -125,7 +125,7 @@ def _laid_out_like(value: Tensor, p: Tensor) -> Tensor:
     return torch.empty_like(p, dtype=value.dtype).copy_(value)
 
 
-def schedule(step: int, steps: int, config: RunConfig) -> float:
+def schedule(step: int, steps: int, config: TrainingConfig) -> float:
     """Factor of the learning rates at ``step`` of the run, with ``steps`` per epoch.
 
     In the warm-up of w epochs, it rises linearly from ``warmup_start`` to 1. After that, with t = step / steps, it is

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli import registry
-from lsgcli.config.run import RunConfig
+from lsgcli.config.training import TrainingConfig
 from lsgcli.data.batches import Batch, shares
 from lsgcli.neurons.draws import drawing
 from lsgcli.neurons.kernels.base import single_backward
@@ -19,7 +19,7 @@ Scale = Callable[[Tensor], Tensor] | None
 
 
 def gradients(
-    net: nn.Module, batch: Batch, config: RunConfig, compute: Compute, group: Group = ALONE, scale: Scale = None
+    net: nn.Module, batch: Batch, config: TrainingConfig, compute: Compute, group: Group = ALONE, scale: Scale = None
 ) -> Tensor:
     """Accumulate the gradients of the mean loss over a batch, part by part.
 

@@ -336,7 +336,7 @@ def test_the_same_command_continues_after_a_signal(process, lsg, tiny, tmp_path,
     assert done < 12
     other = lsg("train", *options, "--lr", "0.3")
     assert other.exit_code == 6
-    assert "run: found a run with different settings: --lr 0.05, expected 0.3" in other.stderr
+    assert "run: found different settings: --lr 0.05, expected 0.3" in other.stderr
     again = lsg("train", *options, "--threads", "1")
     assert (again.exit_code, again.stdout) == (0, "run/best.safetensors\n")
     assert next(line[:12] for line in again.stderr.splitlines() if line.startswith("epoch")) == f"epoch {done + 1:>3}/12"

@@ -12,7 +12,7 @@ import torch
 from lsgcli.config.run import RunConfig
 from lsgcli.neurons.draws import drawing
 from lsgcli.store import checkpoint
-from tests.unit.models.helpers import FIELD, SMALL, seasoned
+from tests.unit.models.helpers import seasoned
 
 FOLDER = Path(__file__).with_name("checkpoints")
 METHODS = (
@@ -92,7 +92,7 @@ def write(name: str) -> None:
         "sensor": [128, 128],
     }
     config = {
-        **checkpoint.describe(net, (SMALL | FIELD)[which]["name"]),
+        **checkpoint.describe(net),
         "classes": [f"class {label}" for label in range(net.spec.num_classes)],
         "settings": RunConfig(dataset="event-folder", T=net.T).to_dict(),
         "data": {**data, "versions": {"reader aedat2": 1}, "medians": {"events": 60, "duration_us": 100_000}},

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lsgcli import models, registry
 from lsgcli.config.fields import check, fields_of
-from lsgcli.config.run import NeuronConfig
+from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import NetworkSpec
 from lsgcli.neurons import LIF
@@ -163,6 +163,7 @@ def missing_state(count: int, chance: random.Random, folder: Path) -> Iterator[C
     """In each registered network, each argument of the network and of its neurons has other values, and all parameters and buffers are
     changed. After saving and loading: the same arguments, the same logits in evaluation, and the same logits and gradients in training."""
     fields = {**fields_of(NetworkSpec), **fields_of(NeuronConfig)}
+    del fields["arch"]
     every = [
         (arch, {name: value})
         for arch in registry.names("arch")
@@ -174,7 +175,7 @@ def missing_state(count: int, chance: random.Random, folder: Path) -> Iterator[C
 
     def judge(net: Any, arch: str, settings: dict[str, Any]) -> Iterator[Case]:
         config = {
-            **checkpoint.describe(net, arch),
+            **checkpoint.describe(net),
             "classes": [str(i) for i in range(net.spec.num_classes)],
             "settings": {},
             "data": {},

@@ -19,8 +19,9 @@ from unittest import mock
 
 import numpy as np
 
+from lsgcli.config.data import DataConfig
 from lsgcli.config.resolve import resolve
-from lsgcli.config.run import FIELDS, DataConfig
+from lsgcli.config.run import FIELDS
 from lsgcli.data import frames, manifest, parallel, verification
 from lsgcli.data.datasets import base, own
 from lsgcli.data.download import RemoteFile, fetch, unpack

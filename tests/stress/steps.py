@@ -190,7 +190,7 @@ def loss_scaler(count: int, chance: random.Random, folder: Path) -> Iterator[Cas
 def tiny_config(model: Any) -> dict[str, Any]:
     """The configuration of a checkpoint of a model."""
     return {
-        **checkpoint.describe(model, "mlp"),
+        **checkpoint.describe(model),
         "classes": [str(i) for i in range(model.spec.num_classes)],
         "settings": {},
         "data": {},
@@ -212,7 +212,7 @@ def _trained(path: Path, stops: Any) -> str:
         resume = path.exists()
         try:
             with RunDir(path, resume=resume) as run:
-                trainer = loop.Trainer(config, tiny.bundle(), Compute(torch.device("cpu"), "fp16"), run, count, request, resume)
+                trainer = loop.Trainer(config, tiny.bundle(), Compute(torch.device("cpu"), "fp16"), run, count, request)
                 if not resume:
                     write_config(run, config, {})
                 trainer.train()

@@ -12,11 +12,12 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from lsgcli import registry
-from lsgcli.config.run import RunConfig
+from lsgcli.config.data import DataConfig
+from lsgcli.config.machine import MachineConfig
 from lsgcli.data import random
 from lsgcli.data.events import Events, turned, turned_sensor
 from lsgcli.data.frames import VERSION as FRAMES_VERSION
-from lsgcli.data.frames import FrameSettings, frame_shape, frames
+from lsgcli.data.frames import dtype_of, frame_shape, frames, preparation
 from lsgcli.data.images import read_image
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError
@@ -75,7 +76,8 @@ class Dataset(ABC):
     After :meth:`scan`, a data set has ``classes``, ``samples`` and ``info``, as in :class:`Listing`. Before, ``info`` is ``expected``.
 
     Args:
-        config: settings of the run.
+        config: settings of the data.
+        machine: number of workers, and directory of prepared data. Default: those of ``config``, if it is of a run.
         expected: ``info`` of the training data of a checkpoint.
         may_download: whether missing data are downloaded, if a download exists.
         progress: called with file name, bytes done and total bytes during download and extraction.
@@ -110,13 +112,15 @@ class Dataset(ABC):
 
     def __init__(
         self,
-        config: RunConfig,
+        config: DataConfig,
+        machine: MachineConfig | None = None,
         *,
         expected: Mapping[str, Any] | None = None,
         may_download: bool = True,
         progress: Progress | None = None,
     ):
         self.config, self.expected, self.may_download, self.progress = config, expected or {}, may_download, progress
+        self.machine = machine or MachineConfig.of(config)
         self.classes, self.samples, self.info = Listing((), (), self.expected)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -283,11 +287,7 @@ class EventDataset(Dataset):
         name = str(sample.source) if isinstance(sample.source, str | Path) else sample.key
         sensor, orientation = self.sensor, self.config.orientation
         upright, draw = turned(events, sensor, orientation), random.window(sample.key)
-        return frames(upright, turned_sensor(sensor, orientation), self.settings, name=name, draw=draw)[:, : self.channels]
-
-    @property
-    def settings(self) -> FrameSettings:
-        return FrameSettings.of(self.config)
+        return frames(upright, turned_sensor(sensor, orientation), self.config, name=name, draw=draw)[:, : self.channels]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -296,10 +296,10 @@ class EventDataset(Dataset):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.settings.dtype
+        return dtype_of(self.config)
 
     def preparation(self) -> dict[str, Any]:
-        return {"orientation": self.config.orientation, "sensor": self.config.sensor, **self.settings.digest()}
+        return {"orientation": self.config.orientation, "sensor": self.config.sensor, **preparation(self.config)}
 
     def versions(self, samples: Iterable[Sample]) -> dict[str, int]:
         endings = {splitext(sample.source)[1].lower() for sample in samples if isinstance(sample.source, str | Path)}
@@ -349,7 +349,7 @@ class ImageDataset(Dataset):
         return {**super().versions(samples), "images": IMAGES_VERSION}
 
 
-def need_folder(config: RunConfig) -> Path:
+def need_folder(config: DataConfig) -> Path:
     """The --data-dir of a data set without a default folder.
 
     Raises:

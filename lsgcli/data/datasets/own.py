@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsgcli.config.run import RunConfig
+from lsgcli.config.data import DataConfig
 from lsgcli.data import cache, parallel
 from lsgcli.data.datasets.base import (
     SPLITS,
@@ -29,7 +29,7 @@ from lsgcli.system import schema
 from lsgcli.system.files import make_folder, write_json
 
 
-def _scan(config: RunConfig, splits: tuple[str, ...], endings: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
+def _scan(config: DataConfig, splits: tuple[str, ...], endings: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
     """The classes and samples of a folder with folders for the splits, or split by --split."""
     root = need_folder(config)
     if config.split is not None:
@@ -87,12 +87,12 @@ class EventFolder(ClassFolders, EventDataset):
     def _extent(self, samples: tuple[Sample, ...]) -> tuple[int, int]:
         """The extent of the events of all recordings, cached with the prepared data until a recording changes."""
         depends = {"fingerprint": fingerprint(samples), "versions": self.versions(samples), "skip_bad": self.config.skip_bad}
-        note = cache.folder(self.config) / self.config.dataset / f"extent-{cache.digest(depends)}.json"
+        note = cache.folder(self.machine) / self.config.dataset / f"extent-{cache.digest(depends)}.json"
         with contextlib.suppress(DataError):  # none yet
             width, height = schema.read(note, tuple[int, int], DataError)
             return width, height
         work = functools.partial(_reach, skip_bad=self.config.skip_bad)
-        reached = list(parallel.each(work, [str(sample.source) for sample in samples], self.config.workers))
+        reached = list(parallel.each(work, [str(sample.source) for sample in samples], self.machine.workers))
         width, height = (max(axis) for axis in zip(*reached, strict=True))
         with contextlib.suppress(StorageError):  # then it is recomputed next time
             make_folder(note.parent)

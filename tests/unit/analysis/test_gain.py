@@ -10,7 +10,7 @@ from torch import nn
 from lsgcli import models
 from lsgcli.analysis import inspect
 from lsgcli.analysis.gradflow import cross_entropy
-from lsgcli.config.run import NeuronConfig
+from lsgcli.config.neuron import NeuronConfig
 from lsgcli.models.base import NetworkSpec, SpikingNet
 from lsgcli.models.layers import SpikingConv
 from tests.unit.models.helpers import sequence, small

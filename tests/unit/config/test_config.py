@@ -9,9 +9,14 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.config import run as config
-from lsgcli.config.fields import fields_of
+from lsgcli.config.data import DataConfig
+from lsgcli.config.fields import LARGEST_SEED, fields_of
+from lsgcli.config.machine import MachineConfig
+from lsgcli.config.network import NetworkConfig
+from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.resolve import resolve, resolve_rows
-from lsgcli.config.run import FIELDS, LARGEST_SEED, NeuronConfig, RunConfig
+from lsgcli.config.run import FIELDS, RULES, RunConfig
+from lsgcli.config.training import TrainingConfig
 from lsgcli.data import random
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
@@ -91,7 +96,7 @@ def test_the_largest_values():
     assert config.check({"sensor": "65536x65536", "size": 4096}) == []
 
 
-@pytest.mark.parametrize("section", [*config.SECTIONS.values(), RunConfig])
+@pytest.mark.parametrize("section", [DataConfig, NetworkConfig, NeuronConfig, TrainingConfig, MachineConfig, RunConfig])
 def test_a_section_checks_its_values_and_converts_integers(section):
     name = next(name for name, field in fields_of(section).items() if field.metadata["choices"])
     with pytest.raises(ConfigError, match=f"^{name}: found 'other', expected "):
@@ -100,7 +105,7 @@ def test_a_section_checks_its_values_and_converts_integers(section):
 
 
 def test_the_neuron_of_a_run_has_its_settings():
-    neuron = RunConfig(decay=0.3, surrogate="atan", backend="reference").neurons
+    neuron = RunConfig(decay=0.3, surrogate="atan", backend="reference").part(NeuronConfig)
     assert neuron == NeuronConfig(decay=0.3, surrogate="atan", backend="reference")
     assert (LIF(neuron).config, LIF(neuron, decay=0.4).config) == (neuron, dataclasses.replace(neuron, decay=0.4))
 
@@ -226,7 +231,7 @@ EFFECTS = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.metadata["applies"]])
+@pytest.mark.parametrize("name", RULES)
 def test_a_setting_that_is_given_has_an_effect(name):
     value, without, where = EFFECTS[name]
     with pytest.raises(ConfigError, match=f"^{config.option_name(name)}: found .* which has no effect here, expected "):

@@ -7,8 +7,9 @@ import pytest
 from lsgcli.config import recipes
 from lsgcli.config import run as config
 from lsgcli.config.fields import fields_of
+from lsgcli.config.machine import MachineConfig
 from lsgcli.config.resolve import resolve, sources
-from lsgcli.config.run import MAY_CHANGE, PATHS, MachineConfig
+from lsgcli.config.run import MAY_CHANGE, PATHS
 from lsgcli.errors import ConfigError
 from lsgcli.runs import run
 

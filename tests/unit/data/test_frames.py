@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from lsgcli.config.data import DataConfig
 from lsgcli.data.events import Events
-from lsgcli.data.frames import FrameSettings, frames
+from lsgcli.data.frames import frames
 from lsgcli.errors import DataError
 
 
@@ -14,7 +15,7 @@ def made(count, width, height, seed=0, last=1_000_000):
 
 
 def make(events, T, size, sensor, slicing="count", resize="bin", draw=0.0, **settings):
-    return frames(events, sensor, FrameSettings(T, size, slicing, resize=resize, **settings), draw=draw)
+    return frames(events, sensor, DataConfig(T=T, size=size, slicing=slicing, resize=resize, **settings), draw=draw)
 
 
 def by_loop(events, T, size, sensor, slice_of):
@@ -177,7 +178,7 @@ def test_a_line_stays_a_line():
 @pytest.mark.parametrize("sensor", [(20, 32), (32, 20)])
 def test_events_outside_the_sensor(sensor):
     with pytest.raises(DataError, match=r"cup: event \d+ is at .* expected a sensor of"):
-        frames(made(100, 32, 32), sensor, FrameSettings(2, 8), name="cup")
+        frames(made(100, 32, 32), sensor, DataConfig(T=2, size=8), name="cup")
 
 
 def test_a_sensor_too_large_to_count_at_full_size():

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from lsgcli import registry
-from lsgcli.config.run import RunConfig
 from lsgcli.data import guard
 from lsgcli.data.datasets import base, digits
 from lsgcli.data.datasets.own import EventFolder
-from lsgcli.data.frames import VERSION, FrameSettings
+from lsgcli.data.frames import VERSION
 from lsgcli.data.prepare import prepare
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError, MissingPart
@@ -242,12 +241,6 @@ def test_every_class_must_have_something_to_train_with(config, recordings):
 
 
 # One default, one formula
-
-
-def test_frames_have_the_defaults_of_the_options():
-    fields = FrameSettings.__dataclass_fields__
-    defaults = {name: field.default for name, field in fields.items() if name not in ("T", "size")}
-    assert defaults == {name: getattr(RunConfig(), name) for name in defaults}
 
 
 def test_digits_are_enlarged_to_the_same_bits():

@@ -14,8 +14,9 @@ import torch
 from onnx import numpy_helper
 
 import lsgcli
+from lsgcli.config.data import DataConfig
 from lsgcli.data.events import Events
-from lsgcli.data.frames import FrameSettings, frames
+from lsgcli.data.frames import frames
 from lsgcli.data.writers import write_npz
 from lsgcli.errors import CheckpointError, ConfigError, GateError
 from lsgcli.export import onnx as exporting
@@ -252,7 +253,7 @@ def test_the_documented_example(made, tmp_path):
     script = f"{EXAMPLE}\nimport sys\nassert not {{'torch', 'lsgcli'}} & sys.modules.keys()\nnp.save('total.npy', total)"
     (tmp_path / "step.onnx").write_bytes(path.read_bytes())
     ran = subprocess.run([sys.executable, "-I", "-c", script], check=True, cwd=tmp_path, capture_output=True, text=True)
-    x = torch.from_numpy(frames(events, (64, 64), FrameSettings(T=3, size=16, resize="bin"))).float()
+    x = torch.from_numpy(frames(events, (64, 64), DataConfig(T=3, size=16, resize="bin"))).float()
     expected = logits_of(found, x.unsqueeze(1)).cumsum(0)[:, 0]
     assert np.abs(np.load(tmp_path / "total.npy")[0] - expected[-1]).max() <= 1e-5
     assert ran.stdout.splitlines() == [f"{t} class {logits.argmax()}" for t, logits in enumerate(expected)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lsgcli import registry
-from lsgcli.config.run import NeuronConfig
+from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
 from lsgcli.neurons.methods import Method

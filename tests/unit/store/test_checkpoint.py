@@ -26,7 +26,7 @@ def model():
 @pytest.fixture
 def saved(tmp_path, model):
     path = tmp_path / "model.safetensors"
-    config = {**checkpoint.describe(model, "vggsnn"), "classes": ["a", "b", "c"], "settings": {}, "data": {}}
+    config = {**checkpoint.describe(model), "classes": ["a", "b", "c"], "settings": {}, "data": {}}
     state = {"epoch": 2}
     checkpoint.save(path, Checkpoint(model.state_dict(), config, state, {"optim/x/step": torch.tensor(3.0)}))
     return path

@@ -89,8 +89,8 @@ def trained(monkeypatch, error=None):
     """Let run.train note how it was called."""
     calls = []
 
-    def train(config, path, emit, stop, *, resume, outlets):
-        calls.append((path, resume))
+    def train(config, path, emit, stop, *, existing, outlets):
+        calls.append((path, existing == "resume"))
         if error:
             files.make_folder(path)
             files.write_json(path / RESULT, record(None))

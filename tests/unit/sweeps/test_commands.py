@@ -22,8 +22,8 @@ def understood(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     seen = []
 
-    def train(config, path, emit, stop, *, force, resume, group, outlets):
-        seen.append((config, path, resume))
+    def train(config, path, emit, stop, *, existing, group, outlets):
+        seen.append((config, path, existing == "resume"))
         return {"checkpoint": "x"}
 
     monkeypatch.setattr(run, "train", train)

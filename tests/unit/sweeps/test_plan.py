@@ -6,7 +6,8 @@ import shlex
 import pytest
 
 from lsgcli.config.fields import fields_of
-from lsgcli.config.run import FIELDS, NeuronConfig
+from lsgcli.config.neuron import NeuronConfig
+from lsgcli.config.run import FIELDS
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import NetworkSpec
 from lsgcli.sweeps import paper
@@ -42,7 +43,7 @@ def test_papers_figures_stand_beside_the_same_network_only():
 def test_every_setting_of_network_and_neurons_is_compared():
     """What is trained differently is not what the paper reports, whatever settings come."""
     settings = (fields_of(NetworkSpec).keys() | fields_of(NeuronConfig).keys()) & FIELDS.keys()
-    in_tables = {"method", "width", "T"}
+    in_tables = {"arch", "method", "width", "T"}
     # The same results; of asgl, of transformers, and with dropout alone.
     without_influence = {"backend", "smooth", "width_as", "mlp_ratio", "dropout_at"}
     assert settings - in_tables - without_influence == paper.SETTINGS.keys()

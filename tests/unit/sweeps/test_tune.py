@@ -30,9 +30,9 @@ def accuracies(config):
 def train(monkeypatch):
     """Replace the training by a formula; ``train.calls`` are (path, settings, whether resumed), ``train.before`` runs first."""
 
-    def fake(config, path, emit, stop, *, resume, splits, outlets=None):
+    def fake(config, path, emit, stop, *, existing, splits, outlets=None):
         assert splits == ("train",)
-        fake.calls.append((path, config, resume))
+        fake.calls.append((path, config, existing == "resume"))
         files.make_folder(path)
         files.write_json(path / CONFIG, {"schema": SCHEMA, "settings": config.to_dict()})
         for epoch, accuracy in enumerate(accuracies(config)):
@@ -252,7 +252,7 @@ def test_a_killed_process_loses_its_trial_only(train, worker, monkeypatch):
     trial = ask(killed.study)
     config = planned.suggest(trial)
     optuna.storages.RDBStorage.record_heartbeat(killed.study._storage._backend, trial._trial_id)
-    tuning.run.train(config, killed.root / "trials" / "0", lambda record: None, None, resume=False, splits=("train",))
+    tuning.run.train(config, killed.root / "trials" / "0", lambda record: None, None, existing="refuse", splits=("train",))
     mine = worker(planned, 2)
     mine.complete()
     assert states(mine) == ["FAIL", "COMPLETE", "COMPLETE"]

@@ -39,7 +39,7 @@ def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record:
         emit(record)
 
     with RunDir(path, resume=resume) as directory:
-        trainer = Trainer(config, bundle, CPU, directory, count, stop, resume=resume)
+        trainer = Trainer(config, bundle, CPU, directory, count, stop)
         alter(trainer.model)
         if not resume:
             write_config(directory, config, {})
@@ -102,11 +102,11 @@ def test_a_restart_by_torchrun_continues_the_run_that_replaced_another(tmp_path,
     path, config, given = tmp_path / "run", tiny.config(), []
     with pytest.raises(Stopped):
         run(path, config, tiny.bundle(), stop_after=1)
-    monkeypatch.setattr(lsgcli.runs.run, "train", lambda *_, **named: given.append((named["force"], named["resume"])))
+    monkeypatch.setattr(lsgcli.runs.run, "train", lambda *_, **named: given.append(named["existing"]))
     for attempt in (0, 1):
         monkeypatch.setattr(lsgcli.runs.run, "here", lambda attempt=attempt: Place(attempt=attempt))
         lsgcli.runs.run.train_together(config, lambda record: None, StopRequest(), path=path, force=True)
-    assert given == [(True, False), (False, True)]
+    assert given == ["replace", "resume"]
 
 
 def test_the_average_is_evaluated_and_saved_with_the_trained_weights(tmp_path, monkeypatch):

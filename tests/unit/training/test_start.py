@@ -120,7 +120,7 @@ def test_decays_of_channels_are_not_averaged(tmp_path):
 def test_a_folded_export_is_refused(source, tmp_path):
     model, config = checkpoint.load(source)
     folded = fold(model)
-    content = Checkpoint(folded.state_dict(), {**config, **checkpoint.describe(folded, "vggsnn", folded=True)})
+    content = Checkpoint(folded.state_dict(), {**config, **checkpoint.describe(folded, folded=True)})
     checkpoint.save(tmp_path / "folded.safetensors", content)
     with pytest.raises(CheckpointError, match="found an export with folded tdBN"):
         begun(tmp_path / "folded.safetensors")

@@ -1,0 +1,51 @@
+"""Settings of the machine that a run uses."""
+
+from dataclasses import dataclass
+
+from lsgcli.config.fields import Settings, setting
+
+INT8 = "int8"  # precision of evaluation and prediction on CPUs, in which training refuses to run
+
+
+@dataclass(frozen=True)
+class MachineConfig(Settings):
+    """Hardware, precision, directories and loggers, which hardly affect results."""
+
+    device: str = setting("auto", "Device: auto (a CUDA GPU if available, otherwise the CPU), cpu, cuda, or cuda:1.")
+    precision: str = setting(
+        "auto",
+        "Precision of convolutions and linear layers; membrane potentials and statistics are always fp32. auto selects bf16 if "
+        "the CPU or GPU computes it faster than fp32, and fp16, with a gradient scaler, on GPUs of capability 7.x.",
+        choices=("auto", "fp32", "bf16", "fp16", INT8),
+    )
+    checkpoint_activations: str = setting(
+        "none",
+        "Activation checkpointing: with layers, save only the input of each layer or block and recompute the rest in the backward "
+        "pass. Less memory, about a third more time, same result.",
+        choices=("none", "layers"),
+    )
+    sync_norm: bool = setting(
+        True,
+        "With several devices: statistics of tdBN and of measured widths over the whole batch. Without, each device uses those of "
+        "its own share, which is faster and computes something else.",
+    )
+    deterministic: bool = setting(False, "Use only deterministic operations, and raise an error for any other.")
+    threads: int | None = setting(
+        None,
+        "CPU threads. Default: the usable CPUs (OMP_NUM_THREADS, or SLURM_CPUS_PER_TASK, limited by the CPU affinity and cgroup quota of "
+        "the process), at most torch's own number, usually one per physical core.",
+        at_least=1,
+        at_most=1024,
+    )
+    workers: int = setting(
+        2, "Worker processes that prepare recordings, and number of prefetched batches.", at_least=0, at_most=1024
+    )
+    cache_dir: str | None = setting(
+        None, "Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.", kind="folder"
+    )
+    log: str = setting("none", "Programs that also record the run, comma-separated, or none.", kind="logger", several=True)
+
+    @staticmethod
+    def of(config: Settings) -> "MachineConfig":
+        """``config``, if it is of a run, which includes this section; otherwise the defaults."""
+        return config if isinstance(config, MachineConfig) else MachineConfig()
