@@ -137,7 +137,7 @@ def test_one_damaged_run_of_many_is_a_note(lsg, program, trained, tmp_path, name
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2", ".nir", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".onnx", ".nir", ".safetensors"])
 def test_what_is_no_file_is_no_export(program, tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
     for make in (lambda: path.symlink_to("/dev/zero"), lambda: os.mkfifo(path)):
