@@ -28,6 +28,7 @@ from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import accuracy_on_test
 from lsgcli.system.files import check_regular
+from lsgcli.system.memory import is_out_of_memory
 from lsgcli.system.version import __version__
 
 VERSION = "1"  # of the metadata written by :func:`metadata`
@@ -246,12 +247,15 @@ def read_metadata(found: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 @contextmanager
 def reading(path: Path, problem: str) -> Iterator[None]:
-    """Context that turns any error of a parser, of various undocumented types, into a CheckpointError that states the ``problem``."""
+    """Context that turns any error of a parser, of various undocumented types, into a CheckpointError that states the ``problem``.
+
+    Those of too little memory are not due to the file, and are not changed.
+    """
     try:
         yield
-    except CheckpointError:
-        raise
     except Exception as error:
+        if isinstance(error, CheckpointError) or is_out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0] or repr(error)
         raise CheckpointError(f"{path}: {problem}: {reason}", hint="Export the checkpoint again.") from error
 

@@ -1,11 +1,13 @@
 """lsg export in every format, its gates and refusals, and lsg eval of what was exported."""
 
 import copy
+import errno
 import json
 import resource
 import signal
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 import torch
@@ -115,6 +117,22 @@ def test_eval_of_a_damaged_export(lsg, export, images, tmp_path):
     result = lsg("eval", "out.nir", "--data-dir", images)
     assert result.exit_code == 4
     assert "out.nir" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "function", "error"),
+    [
+        ("out.nir", "nir.read", MemoryError()),
+        ("out.safetensors", "lsgcli.models.build", RuntimeError("DefaultCPUAllocator: can't allocate memory")),
+        ("out.safetensors", "lsgcli.store.checkpoint.safe_open", OSError(errno.ENOMEM, "Cannot allocate memory")),
+    ],
+)
+def test_too_little_memory_is_not_the_fault_of_a_file(lsg, export, target, function, error, monkeypatch):
+    export(target.split(".")[1], target)
+    monkeypatch.setattr(function, mock.Mock(side_effect=error))
+    result = lsg("eval", target)
+    assert result.exit_code == 8, result.stderr
+    assert "not enough memory" in result.stderr
 
 
 @pytest.mark.parametrize("form", [slow_if(form in ("onnx", "pt2"), form) for form in FORMATS])
