@@ -30,7 +30,7 @@ def evaluate(
     """Evaluate a checkpoint: accuracy, accuracy per class, confusion matrix, loss, firing rate per layer, throughput.
 
     Data set and preparation are taken from the checkpoint; only the test part of the data is required. Outputs of `lsg export`
-    other than `.safetensors` are evaluated with the runtime of their format, on the CPU in float32.
+    other than `.safetensors` and `.pt2` are evaluated with the runtime of their format, on the CPU in float32.
     """
     common.messages(quiet, verbose, common.AROUND)
     from lsgcli.export.base import open_exported

@@ -49,22 +49,14 @@ def ending() -> Iterator[None]:
 def reopen_streams() -> None:
     """Redirect a closed stdout or stderr (``lsg ... >&-``) to /dev/null; otherwise the next file opened would take its descriptor.
 
-    Paths are printed as their original bytes, independent of the encoding; characters that it lacks are escaped.
+    In UTF-8, paths are printed as their original bytes; characters that another encoding lacks are escaped.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open until the program exits)
     if hasattr(sys.stdout, "reconfigure"):
-        codecs.register_error("lsg", _original_or_escaped)
-        sys.stdout.reconfigure(errors="lsg")
-
-
-def _original_or_escaped(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Handler of encoding errors: the bytes of a path that could not be decoded, and such as \\u00fc for other characters."""
-    try:
-        return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeError:
-        return codecs.lookup_error("backslashreplace")(error)
+        in_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if in_utf8 else "backslashreplace")
 
 
 def refuse_empty(words: Sequence[str]) -> None:

@@ -4,14 +4,14 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from stat import S_ISLNK, S_ISREG
+from stat import S_ISLNK
 from types import MappingProxyType
 from typing import NoReturn
 
 from lsgcli.data.datasets.base import Sample
-from lsgcli.data.guard import foreign, regular_size
 from lsgcli.data.splits import divide
 from lsgcli.errors import DataError, MissingPart, counted
+from lsgcli.system.files import check_regular
 
 log = logging.getLogger("lsg")
 USUAL = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # suffixes of images
@@ -97,14 +97,13 @@ def stamp(path: "str | os.PathLike[str]") -> str:
     """
     try:
         status = os.stat(path) if os.path.exists(path) else os.lstat(path)
+        if not S_ISLNK(status.st_mode):
+            check_regular(os.fspath(path), status)
     except OSError as error:
         raise DataError(
             f"{os.fspath(path)}: cannot be read: {error.strerror}",
             hint="Download or record it again, or remove it from the folder.",
         ) from error
-    if not S_ISREG(status.st_mode) and not S_ISLNK(status.st_mode):
-        with foreign(os.fspath(path), "a file"):
-            regular_size(os.fspath(path))
     return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 

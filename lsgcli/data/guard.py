@@ -1,24 +1,15 @@
 """Conversion of any failure while reading an external file to an error that names the file."""
 
 import errno
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lsgcli.errors import ConfigError, DataError, LsgError, install_hint
-from lsgcli.system.files import storage_error
+from lsgcli.system.files import NotRegularError, storage_error
 
 HINT = "Download or record it again, or remove it from the folder."
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-KINDS = {
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFDIR: "a folder",
-    stat.S_IFSOCK: "a socket",
-}
 PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT}
 
 
@@ -43,20 +34,6 @@ def damaged(where: str, found: str, expected: str) -> Damaged:
     return Damaged(f"{where}: found {found}, expected {expected}")
 
 
-def regular_size(path: Path | str) -> int:
-    """Size in bytes of a regular file.
-
-    Raises:
-        Damaged: the path is a pipe, a device, a socket or a folder. Opening or reading one may never end.
-        OSError: there is no such file.
-    """
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        found = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-        raise Damaged(f"found {found}, expected a regular file", hint="Copy its content to a file, or check the path.")
-    return status.st_size
-
-
 @contextmanager
 def foreign(path: Path | str, expected: str, *, hint: str = HINT, extra: str = "") -> Iterator[None]:
     """Convert any exception in the block to a DataError about ``path``, with ``expected`` as description of a valid file.
@@ -76,7 +53,7 @@ def foreign(path: Path | str, expected: str, *, hint: str = HINT, extra: str = "
     except ImportError as error:
         message = f"{path}: the library that reads it cannot be imported: {error}"
         raise MissingLibrary(message, hint=install_hint(extra)) from error
-    except Damaged as error:
+    except (Damaged, NotRegularError) as error:
         raise DataError(f"{path}: {error}", hint=error.hint or hint) from error
     except BaseException as error:  # panics of readers written in Rust are not Exceptions
         number = getattr(error, "errno", None)

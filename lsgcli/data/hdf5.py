@@ -8,8 +8,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsgcli.data.guard import Damaged, regular_size
+from lsgcli.data.guard import Damaged
 from lsgcli.data.readers.parsing import check_memory
+from lsgcli.system.files import check_regular
 
 if TYPE_CHECKING:
     import h5py
@@ -22,11 +23,12 @@ def opened(path: Path) -> "h5py.File":
     """Open a file for reading, after checking all its objects without reading data.
 
     Raises:
-        Damaged: not a regular file; an object is not stored in the file itself, or reached by two links; the data sets require
+        NotRegularError: not a regular file.
+        Damaged: an object is not stored in the file itself, or reached by two links; the data sets require
             more than 16 times the file size + 256 MiB of memory.
         OSError: not an HDF5 file.
     """
-    size = regular_size(path)
+    size = check_regular(path)
     import h5py
 
     file = h5py.File(path, "r")

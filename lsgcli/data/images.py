@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lsgcli.data.guard import Damaged, foreign, regular_size
+from lsgcli.data.guard import Damaged, foreign
+from lsgcli.system.files import check_regular
 
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")  # a version may lack some
 PIXELS = 1 << 26  # of an image; more are a decompression bomb
@@ -24,7 +25,7 @@ def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
     with foreign(path, "an image", hint="Replace it, or remove it from the folder."):
         from PIL import Image, UnidentifiedImageError
 
-        if (size := regular_size(path)) > LARGEST:
+        if (size := check_regular(path)) > LARGEST:
             raise Damaged(f"found a file of {size:,} bytes, expected at most {LARGEST:,}")
         try:
             with Image.open(path, formats=_formats()) as image:

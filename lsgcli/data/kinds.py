@@ -17,7 +17,6 @@ SIGNATURES = {  # first bytes -> kind
     b"{": "a JSON file",
     b"<": "an HTML or XML page",
 }
-EXPORTS = (".onnx", ".pt2", ".nir")  # which eval and predict open by their suffix
 PICKLED = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 TRAIN = "`lsg train` prints the path of the checkpoint it wrote."
 
@@ -27,6 +26,17 @@ class Kind(NamedTuple):
 
     found: str
     hint: str
+
+
+RUN = "Only eval and predict run exports; give the checkpoint that was exported."
+EXPORTS = {  # by suffix
+    ".onnx": Kind("an export (.onnx)", RUN),
+    ".nir": Kind("an export (.nir)", RUN),
+    ".pt2": Kind(
+        "a torch.export program (.pt2)",
+        "Run it in Python with torch.export.load, or give the checkpoint, or its export as .safetensors, .onnx or .nir.",
+    ),
+}
 
 
 def other_kind(path: Path) -> Kind | None:
@@ -41,7 +51,7 @@ def other_kind(path: Path) -> Kind | None:
     if head[8:] == b"{" or (suffix == ".safetensors" and not found):
         return None
     if suffix in EXPORTS:
-        return Kind(f"an export ({suffix})", "Only eval and predict run exports; give the checkpoint that was exported.")
+        return EXPORTS[suffix]
     if found in ("an image", "a recording") or suffix in (*readers.suffixes(), *image_suffixes()):
         found = found or ("an image" if suffix in image_suffixes() else "a recording")
         return Kind(found, "The checkpoint comes first: lsg predict CKPT PATH...")

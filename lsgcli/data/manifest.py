@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from lsgcli.data.folders import walk
 from lsgcli.errors import DataError
-from lsgcli.system.files import replacing
+from lsgcli.system.files import open_regular, replacing
 
 BLOCK = 1 << 20  # bytes
 NAME = "SHA256SUMS"
@@ -91,10 +91,9 @@ def read(folder: Path) -> dict[str, str]:
         DataError: there is no manifest, or a line is malformed or refers to a file outside the folder.
     """
     source = folder / NAME
-    if source.exists() and not source.is_file():  # reading a FIFO would wait for a writer
-        raise DataError(f"{source}: found a folder, a FIFO or a device, expected a file", hint="Remove it.")
     try:
-        lines = source.read_bytes().split(b"\n")
+        with open_regular(source) as stream:
+            lines = stream.read().split(b"\n")
     except OSError as error:
         hint = "lsg writes one for the data sets that it downloads."
         raise DataError(f"{source}: cannot be read: {error.strerror}", hint=hint) from error

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import accuracy_on_test
 from lsgcli.system.files import check_regular
+from lsgcli.system.memory import is_out_of_memory
 from lsgcli.system.version import __version__
 
 VERSION = "1"  # of the metadata written by :func:`metadata`
@@ -57,7 +58,7 @@ class Format(ABC):
     Attributes:
         suffix: suffix of its files; "" for a folder.
         folder: whether it writes a folder rather than a file.
-        is_checkpoint: whether its files are checkpoints, which every command accepts.
+        is_run: whether ``lsg eval`` and ``lsg predict`` run its files, which may come from anywhere; others are opened as checkpoints.
         extra: the extra in ``pyproject.toml`` that it requires, if any.
         packages: import names of the packages in the extra.
         options: supported fields of :class:`ExportOptions`, with their defaults.
@@ -66,7 +67,7 @@ class Format(ABC):
 
     suffix: ClassVar[str] = ""
     folder: ClassVar[bool] = False
-    is_checkpoint: ClassVar[bool] = False
+    is_run: ClassVar[bool] = True
     extra: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[Mapping[str, Any]] = {"fold_bn": True}
@@ -244,38 +245,17 @@ def read_metadata(found: Mapping[str, str], path: Path) -> dict[str, Any]:
     return config
 
 
-def check_count(config: Mapping[str, Any], count: int, path: Path) -> None:
-    """Check that an export names as many layers as its graph has; a CheckpointError if not."""
-    if (found := len(config["export"]["layers"])) != count:
-        raise CheckpointError(
-            f"{path}: configuration: export.layers: found {found}, expected {count}, as in the graph",
-            hint="Export the checkpoint again.",
-        )
-
-
-def check_layers(config: Mapping[str, Any], states: Sequence[torch.Tensor], path: Path) -> None:
-    """Check that the layers of an export of one timestep are those of its graph, which has the state u (B, C, ...) of each.
-
-    Raises:
-        CheckpointError: their number differs, or a layer has another number of thresholds.
-    """
-    check_count(config, len(states), path)
-    for (name, layer), u in zip(config["export"]["layers"].items(), states, strict=True):
-        if isinstance(layer["threshold"], list) and len(layer["threshold"]) != u.shape[1]:
-            raise CheckpointError(
-                f"{path}: configuration: export.layers: {name}: found {len(layer['threshold'])} thresholds, expected {u.shape[1]} or one",
-                hint="Export the checkpoint again.",
-            )
-
-
 @contextmanager
 def reading(path: Path, problem: str) -> Iterator[None]:
-    """Context that turns any error of a parser, of various undocumented types, into a CheckpointError that states the ``problem``."""
+    """Context that turns any error of a parser, of various undocumented types, into a CheckpointError that states the ``problem``.
+
+    Those of too little memory are not due to the file, and are not changed.
+    """
     try:
         yield
-    except CheckpointError:
-        raise
     except Exception as error:
+        if isinstance(error, CheckpointError) or is_out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0] or repr(error)
         raise CheckpointError(f"{path}: {problem}: {reason}", hint="Export the checkpoint again.") from error
 
@@ -313,14 +293,14 @@ def format_of(path: Path) -> type[Format] | None:
 
 
 def open_exported(path: Path) -> Runner | None:
-    """An export as a runner; None for a checkpoint, or a path that no format recognises.
+    """An export as a runner; None for a checkpoint, or a path of no format whose files are run.
 
     Raises:
         ConfigError: a package that the format requires is not installed.
         CheckpointError: it is not an export by lsg.
     """
     form = format_of(path)
-    if form is None or form.is_checkpoint or not path.exists():
+    if form is None or not form.is_run or not path.exists():
         return None
     if not form.folder:
         try:

@@ -9,7 +9,7 @@ Contents of the file, where B is the dimension ``batch``:
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.export.base import ExportOptions, Format, check_count, check_layers, metadata, read_metadata, reading
+from lsgcli.export.base import ExportOptions, Format, metadata, read_metadata, reading
 from lsgcli.export.graphs import explained, trace
 from lsgcli.export.onnx_integers import quantise
 from lsgcli.export.runners import Output, Runner, Stepwise
@@ -100,13 +100,13 @@ class ONNX(Format):
                     )
             config = read_metadata({prop.key: prop.value for prop in model.metadata_props}, path)
             if config["export"]["mode"] == "unroll":
-                check_count(config, len(model.graph.value_info), path)
+                _check_count(config, len(model.graph.value_info), path)
                 model.graph.output.extend(model.graph.value_info)  # the spikes, so that onnxruntime returns them
                 return _Unrolled(config, _Session(model, path))
             session = _Session(model, path)
             _, *states = session.shapes.values()
             rest = [torch.zeros(1, *shape[1:]) for shape in states]
-            check_layers(config, rest, path)
+            _check_layers(config, rest, path)
             return Stepwise(config, session.run, rest)
 
 
@@ -147,6 +147,30 @@ class _Unrolled(Runner):
     def run(self, x: Tensor) -> Output:
         logits, *spikes = self.session.run(x)
         return Output(logits, dict(zip(self.config["export"]["layers"], spikes, strict=True)))
+
+
+def _check_count(config: Mapping[str, Any], count: int, path: Path) -> None:
+    """Check that an export names as many layers as its graph has; a CheckpointError if not."""
+    if (found := len(config["export"]["layers"])) != count:
+        raise CheckpointError(
+            f"{path}: configuration: export.layers: found {found}, expected {count}, as in the graph",
+            hint="Export the checkpoint again.",
+        )
+
+
+def _check_layers(config: Mapping[str, Any], states: Sequence[Tensor], path: Path) -> None:
+    """Check that the layers of an export of one timestep are those of its graph, which has the state u (B, C, ...) of each.
+
+    Raises:
+        CheckpointError: their number differs, or a layer has another number of thresholds.
+    """
+    _check_count(config, len(states), path)
+    for (name, layer), u in zip(config["export"]["layers"].items(), states, strict=True):
+        if isinstance(layer["threshold"], list) and len(layer["threshold"]) != u.shape[1]:
+            raise CheckpointError(
+                f"{path}: configuration: export.layers: {name}: found {len(layer['threshold'])} thresholds, expected {u.shape[1]} or one",
+                hint="Export the checkpoint again.",
+            )
 
 
 def _clean(model: "onnx.ModelProto") -> None:

@@ -16,7 +16,7 @@ class SafeTensors(Format):
     """A checkpoint without training state, accepted by every command that takes a checkpoint."""
 
     suffix = ".safetensors"
-    is_checkpoint = True
+    is_run = False
     options = {"fold_bn": True, "quantize": None}
 
     def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:

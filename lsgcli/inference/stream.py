@@ -131,7 +131,7 @@ def _steps(network: Network) -> Stepwise:
         return source
     raise ConfigError(
         "--stream: found an export of all timesteps, expected an export of one timestep",
-        hint="Export with --mode step (onnx, pt2), or use the checkpoint.",
+        hint="Export with --format onnx --mode step, or use the checkpoint.",
     )
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 import select
-import stat
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from lsgcli.errors import ConfigError, StorageError
 from lsgcli.store import rundir
-from lsgcli.system.files import finite
+from lsgcli.system.files import finite, kind_of
 from lsgcli.system.text import clean
 
 ANOTHER = "Choose another name."
@@ -27,7 +26,6 @@ BEGINNINGS = {
     ".onnx": rb"\x08",
     ".nir": rb"\x89HDF",
 }
-KINDS = {stat.S_IFDIR: "a folder", stat.S_IFREG: "a file", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 
 
 def print_result(text: object) -> None:
@@ -87,7 +85,7 @@ def check_output(
     if not target.absolute().parent.is_dir():
         raise StorageError(f"{name}: no such folder: {target.parent}", hint="Create it first.")
     try:
-        found = KINDS.get(stat.S_IFMT(target.stat().st_mode), "a device")
+        found = kind_of(target.stat().st_mode)
     except FileNotFoundError:
         found = "a broken symbolic link" if target.is_symlink() else None
     except OSError as error:  # a loop of symbolic links, a name that is too long

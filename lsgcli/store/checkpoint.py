@@ -17,7 +17,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +39,7 @@ from lsgcli.models.base import NetworkSpec
 from lsgcli.models.fold import fold_structure
 from lsgcli.models.quantise import unpacked
 from lsgcli.system import files, schema
+from lsgcli.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from lsgcli.models.base import SpikingNet
@@ -201,18 +201,13 @@ def read_digest(path: Path) -> str:
 def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], dict[str, Any]]]:
     """Context of the open file, its metadata, and the configuration in them, both verified."""
     try:
-        mode = path.stat().st_mode
+        files.check_regular(path)  # safetensors memory-maps the file
     except OSError as error:
-        problem = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise CheckpointError(f"{path}: {problem}", hint=TRAIN) from error
-    if stat.S_ISDIR(mode):
+        problem = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
         best = path / "best.safetensors"
-        hint = f"Try {best}." if best.exists() else TRAIN
-        raise CheckpointError(f"{path}: found a folder, expected a checkpoint file", hint=hint)
-    if not stat.S_ISREG(mode):  # safetensors memory-maps the file
         raise CheckpointError(
-            f"{path}: found a pipe or a device, expected a file", hint="Write the checkpoint to a file first."
-        )
+            f"{path}: {problem}", hint=f"Try {best}." if path.is_dir() and best.exists() else TRAIN
+        ) from error
     try:
         if kind := other_kind(path):
             raise CheckpointError(f"{path}: found {kind.found}, expected a checkpoint of lsg", hint=kind.hint)
@@ -220,6 +215,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], dict[str, Any]]]:
             metadata = stream.metadata() or {}
             yield stream, metadata, _verified(path, metadata)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
+        if is_out_of_memory(error):
+            raise
         raise _damaged(path, f"not a complete safetensors file ({error})") from error
 
 
@@ -330,6 +327,8 @@ def restored(content: Checkpoint, path: Path | str) -> "SpikingNet":
         model.load_state_dict(dict(content.weights))
         return model.eval()
     except (LsgError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(
             f"{path}: cannot build its network: {getattr(error, 'message', error)}",
             hint="It may be from another version of lsg, or use a plug-in that is not installed.",

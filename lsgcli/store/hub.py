@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -103,8 +102,8 @@ def _from_hub(name: str) -> Path:
         from huggingface_hub import hf_hub_download
 
         path = Path(hf_hub_download(found[1], WEIGHTS, revision=found[2], **ABOUT_LSG))
-    content = path.parent / os.readlink(path) if path.is_symlink() else path  # a link to a file whose name is its digest
-    if problem := _damage(content):
+    content = path.resolve()  # in the cache, a file whose name is its digest, SHA-256 for large files
+    if problem := _problem(content, content.name if len(content.name) == 64 else ""):
         path.unlink()
         content.unlink(missing_ok=True)
         raise CheckpointError(f"{name}: damaged: {problem}", hint="Repeat the command.")
@@ -112,26 +111,15 @@ def _from_hub(name: str) -> Path:
     return path
 
 
-def _damage(file: Path) -> str | None:
-    """How a file of the cache of huggingface_hub differs from what its name states, or if that is no digest, why it is no checkpoint."""
-    if digest := _digest(file, len(file.name)):
-        return f"found a file with digest {digest}, expected {file.name}" if digest != file.name else None
+def _problem(path: Path, sha256: str) -> str | None:
+    """Why a downloaded file is not the expected checkpoint; None if it is. ``sha256`` is its digest, or empty if unknown."""
     try:
-        checkpoint.read(file)
+        checkpoint.read(path)
     except CheckpointError as error:
-        return error.message.removeprefix(f"{file}: ")
-    return None
-
-
-def _digest(file: Path, length: int) -> str:
-    """The digest as which the Hub states an ETag of this length: SHA-256, or that of a Git object; empty for another length."""
-    kinds = {64: (hashlib.sha256(), b""), 40: (hashlib.sha1(usedforsecurity=False), b"blob %d\0" % file.stat().st_size)}
-    if length not in kinds:
-        return ""
-    digest, head = kinds[length]
-    digest.update(head)
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: digest).hexdigest()
+        return error.message.removeprefix(f"{path}: ")
+    with open(path, "rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    return f"found SHA-256 {found}, expected {sha256}" if sha256 not in ("", found) else None
 
 
 @contextlib.contextmanager
@@ -195,11 +183,7 @@ class _Published(RemoteFile):
         raise DataError("found no header of safetensors with lsg's metadata, expected a checkpoint of lsg")
 
     def mismatch(self, path: Path) -> str | None:
-        try:
-            found = checkpoint.read(path) and _digest(path, 64)
-        except CheckpointError as error:
-            return error.message.removeprefix(f"{path}: ")
-        return f"found SHA-256 {found}, expected {self.sha256}" if self.sha256 not in ("", found) else None
+        return _problem(path, self.sha256)
 
 
 def _from_web(address: str) -> Path:

@@ -21,6 +21,7 @@ from typing import IO, Any
 from lsgcli.errors import LsgError, StorageError
 
 log = logging.getLogger("lsg")
+KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 PARTIAL = ".partial-"  # prefix of temporary files
 BRIEFLY, POLL = 0.1, 0.02  # seconds: a lock that another process holds no longer than this, to test it, does not count as held
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # of file systems without locks
@@ -73,27 +74,39 @@ def append_json_line(target: Path, value: Any) -> None:
         stream.write(json.dumps(finite(value)) + "\n")
 
 
-def check_regular(path: Path) -> None:
-    """Raise an OSError if ``path`` does not exist or is not a regular file, which a library would open without end."""
-    _refuse_special(path, path.stat().st_mode)
+class NotRegularError(OSError):
+    """A path is a folder, FIFO, socket or device; opening or reading some of them never ends."""
+
+    hint = "Copy its content to a file, or check the path."
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+def kind_of(mode: int) -> str:
+    """What a path with the ``st_mode`` of :func:`os.stat` is, such as ``a file``."""
+    return KINDS.get(stat.S_IFMT(mode), "a device")
+
+
+def check_regular(path: Path | str, status: os.stat_result | None = None) -> int:
+    """Size in bytes of a regular file.
+
+    Args:
+        status: its status if known.
+
+    Raises:
+        NotRegularError: it is none.
+        OSError: it does not exist, or is not accessible.
+    """
+    status = status or os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegularError(errno.EINVAL, f"found {kind_of(status.st_mode)}, expected a regular file", str(path))
+    return status.st_size
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a regular file for reading; an OSError for a folder, FIFO, device or socket, without waiting for it."""
-    flags = getattr(os, "O_NONBLOCK", 0)
-    stream = open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags))  # noqa: SIM115 (the caller closes it)
-    try:
-        _refuse_special(path, os.fstat(stream.fileno()).st_mode)
-    except OSError:
-        stream.close()
-        raise
-    return stream
-
-
-def _refuse_special(path: Path, mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        found = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
-        raise OSError(errno.EINVAL, f"found {found}, expected a regular file", str(path))
+    """Open a regular file for reading, without waiting for the writer of a FIFO. Errors as for :func:`check_regular`."""
+    return open(path, "rb", opener=_open_regular)
 
 
 def open_in_place(target: Path, mode: str) -> IO[Any]:
@@ -104,7 +117,7 @@ def open_in_place(target: Path, mode: str) -> IO[Any]:
 
     Raises:
         StorageError: it is a symbolic link.
-        OSError: it cannot be opened, or is a FIFO or a device.
+        OSError: it cannot be opened, or is no regular file.
     """
     check_no_link(target)
     binary = "b" in mode
@@ -113,12 +126,15 @@ def open_in_place(target: Path, mode: str) -> IO[Any]:
 
 
 def _open_regular(path: str, flags: int) -> int:
-    # O_NONBLOCK, because opening a FIFO waits for a reader otherwise
-    descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise OSError(errno.EINVAL, "not a regular file")
+    if flags & os.O_WRONLY:
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    try:
+        check_regular(path, os.fstat(descriptor))
+    except NotRegularError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def check_no_link(path: Path, inside: Path | None = None) -> None:

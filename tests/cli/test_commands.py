@@ -245,10 +245,10 @@ def test_eval_with_other_timesteps(trained, images, lsg):
     ours = lsg("eval", trained / "best.safetensors", "--data-dir", images, "-T", "5", "--json", "--precision", "fp32")
     assert ours.exit_code == 0, ours.stderr
     record = json.loads(ours.stdout)
-    lsg("export", trained / "best.safetensors", "--format", "pt2", "-T", "5", "-o", "five.pt2")
-    exported = json.loads(lsg("eval", "five.pt2", "--data-dir", images, "--json").stdout)
+    lsg("export", trained / "best.safetensors", "-T", "5", "-o", "five.nir")
+    exported = json.loads(lsg("eval", "five.nir", "--data-dir", images, "--json").stdout)
     assert record["confusion"] == exported["confusion"]
     assert record["loss"] == pytest.approx(exported["loss"], abs=1e-5)
-    result = lsg("eval", "five.pt2", "--data-dir", images, "-T", "4")
+    result = lsg("eval", "five.nir", "--data-dir", images, "-T", "4")
     assert result.exit_code == 2
     assert "-T: found 4, expected 5" in result.stderr

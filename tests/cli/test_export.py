@@ -1,11 +1,13 @@
 """lsg export in every format, its gates and refusals, and lsg eval of what was exported."""
 
 import copy
+import errno
 import json
 import resource
 import signal
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 import torch
@@ -73,7 +75,7 @@ def test_without_folding(lsg, trained, tmp_path):
 
 @pytest.mark.parametrize(("form", "mode"), [slow_if(mode == "step", form, mode) for form, mode in WAYS])
 def test_every_format_is_verified_and_evaluated(lsg, export, trained, images, form, mode, tmp_path):
-    """What eval says of an export is what it says of the checkpoint; and no path of the machine is in it."""
+    """What eval says of an export that it runs is what it says of the checkpoint; and no path of the machine is in it."""
     options = ["--mode", mode] if mode else []
     target = f"out{registry.get('format', form).suffix}"
     result = export(form, target, *options, "--verify", "18", "--json", "-q")
@@ -82,6 +84,12 @@ def test_every_format_is_verified_and_evaluated(lsg, export, trained, images, fo
     assert record["samples"] == 18
     assert (record["spikes_different"], record["predictions_different"]) == (0, 0)
     assert record["max_logit_error"] <= 1e-5
+    for file in [tmp_path / target] if (tmp_path / target).is_file() else (tmp_path / target).iterdir():
+        content = file.read_bytes()
+        assert not any(str(place).encode() in content for place in (images, trained, tmp_path))
+    if not registry.get("format", form).is_run and form != "safetensors":
+        assert lsg("eval", target, "--data-dir", images).exit_code == 4
+        return
     command = ["--data-dir", images, "--json", "-q", "--batch-size", "7", "--precision", "fp32"]
     ours = json.loads(lsg("eval", trained / "best.safetensors", *command).stdout)
     theirs = json.loads(lsg("eval", target, *command).stdout)
@@ -91,27 +99,40 @@ def test_every_format_is_verified_and_evaluated(lsg, export, trained, images, fo
     assert record["accuracy"] == ours["accuracy"]
     table = lsg("eval", target, "--data-dir", images, "-q")
     assert table.exit_code == 0, table.stderr
-    for file in [tmp_path / target] if (tmp_path / target).is_file() else (tmp_path / target).iterdir():
-        content = file.read_bytes()
-        assert not any(str(place).encode() in content for place in (images, trained, tmp_path))
 
 
 def test_eval_of_an_export_is_on_the_cpu(lsg, export, images):
-    export("pt2", "out.pt2")
+    export("nir", "out.nir")
     for options in (["--device", "cuda"], ["--precision", "bf16"]):
-        result = lsg("eval", "out.pt2", "--data-dir", images, *options)
+        result = lsg("eval", "out.nir", "--data-dir", images, *options)
         assert result.exit_code == 2
         assert "CPU" in result.stderr
-    assert lsg("eval", "nothing.pt2").exit_code == 4
+    assert lsg("eval", "nothing.nir").exit_code == 4
 
 
 def test_eval_of_a_damaged_export(lsg, export, images, tmp_path):
-    export("pt2", "out.pt2")
-    whole = (tmp_path / "out.pt2").read_bytes()
-    (tmp_path / "out.pt2").write_bytes(whole[: len(whole) // 2])
-    result = lsg("eval", "out.pt2", "--data-dir", images)
+    export("nir", "out.nir")
+    whole = (tmp_path / "out.nir").read_bytes()
+    (tmp_path / "out.nir").write_bytes(whole[: len(whole) // 2])
+    result = lsg("eval", "out.nir", "--data-dir", images)
     assert result.exit_code == 4
-    assert "out.pt2" in result.stderr
+    assert "out.nir" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "function", "error"),
+    [
+        ("out.nir", "nir.read", MemoryError()),
+        ("out.safetensors", "lsgcli.models.build", RuntimeError("DefaultCPUAllocator: can't allocate memory")),
+        ("out.safetensors", "lsgcli.store.checkpoint.safe_open", OSError(errno.ENOMEM, "Cannot allocate memory")),
+    ],
+)
+def test_too_little_memory_is_not_the_fault_of_a_file(lsg, export, target, function, error, monkeypatch):
+    export(target.split(".")[1], target)
+    monkeypatch.setattr(function, mock.Mock(side_effect=error))
+    result = lsg("eval", target)
+    assert result.exit_code == 8, result.stderr
+    assert "not enough memory" in result.stderr
 
 
 @pytest.mark.parametrize("form", [slow_if(form in ("onnx", "pt2"), form) for form in FORMATS])

@@ -3,13 +3,21 @@
 import json
 import pickle
 import shutil
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lsgcli.store import checkpoint
 from tests.exports import exported
-from tests.hostile_pt2 import Attack, attacked, sample_inputs
+
+
+class Attack:
+    """Creates the file ``canary`` where it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("canary"),)
 
 
 @pytest.fixture
@@ -116,27 +124,26 @@ def test_data_run_nothing(run, home):
     assert contents(home) == before
 
 
-def test_eval_runs_nothing_from_a_file(run, home):
-    exported(home / "a.safetensors", "pt2", home / "net.pt2")
-    attacked(home / "net.pt2", home / "bad.pt2", sample_inputs)
+@pytest.mark.parametrize("command", [["eval"], ["predict"], ["inspect-gradients"]])
+def test_no_command_loads_a_program(run, home, command):
+    """torch.export.load would run the pickle in it."""
+    with zipfile.ZipFile(home / "bad.pt2", "w") as archive:
+        archive.writestr("archive/data/sample_inputs/model.pt", pickle.dumps(Attack()))
     before = contents(home)
-    status, out, err = run("eval", "bad.pt2")
+    status, out, err = run(*command, "bad.pt2", *(["sheet.png"] if command == ["predict"] else []))
     assert (status, out) == (4, "")
-    assert "bad.pt2: archive/data/sample_inputs/model.pt: found a pickle that contains more than tensors" in err
+    assert "bad.pt2: found a torch.export program (.pt2), expected a checkpoint of lsg" in err
     assert contents(home) == before
 
 
-@pytest.mark.parametrize("form", ["safetensors", "pt2"])
-def test_a_checkpoint_does_not_say_where_files_are(run, home, images, form):
+def test_a_checkpoint_does_not_say_where_files_are(run, home, images):
     """Nor how many processes and threads there are."""
     content = checkpoint.read(home / "a.safetensors")
     places = {"cache_dir": str(home / "canary"), "data_dir": str(home), "width_from": str(home / "notes.txt")}
     content.config["settings"] |= {**places, "workers": 1 << 20, "threads": 1024, "device": "cuda:7"}
     checkpoint.save(home / "forged.safetensors", content)
-    if form == "pt2":
-        exported(home / "forged.safetensors", "pt2", home / "forged.pt2")
     before = contents(home)
-    status, _, err = run("eval", f"forged.{form}", "--data-dir", images)
+    status, _, err = run("eval", "forged.safetensors", "--data-dir", images)
     assert status == 0, err
     assert contents(home) == before
     assert not (home / "canary").exists()

@@ -140,7 +140,7 @@ def test_checksums_that_are_a_fifo(lsg, data, options):
     os.mkfifo(data / manifest.NAME)
     result = lsg("data", "verify", data, "--json", *options)
     assert (result.exit_code, result.stdout) == (3, "")
-    assert "SHA256SUMS: found a folder, a FIFO or a device, expected a file" in result.stderr
+    assert "SHA256SUMS: cannot be read: found a FIFO, expected a regular file" in result.stderr
 
 
 @pytest.mark.parametrize(("below", "options", "status"), [

@@ -39,5 +39,5 @@ def test_force_does_not_delete_what_the_run_starts_from(train, tmp_path):
 def test_a_device_as_settings(lsg):
     for command in (["train"], ["ablate", "--print-commands"]):
         result = lsg(*command, "--config", "/dev/null")
-        assert result.stderr.startswith("error: --config /dev/null: found a device or pipe, expected a regular file\n")
+        assert result.stderr.startswith("error: --config /dev/null: found a device, expected a regular file\n")
         assert result.exit_code == 2

@@ -9,9 +9,10 @@ import numpy as np
 from lsgcli.data.datasets.base import ImageDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile
-from lsgcli.data.guard import foreign, regular_size
+from lsgcli.data.guard import foreign
 from lsgcli.errors import DataError
 from lsgcli.registry import register
+from lsgcli.system.files import check_regular
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
 
@@ -61,7 +62,7 @@ class Cifar(Downloaded, ImageDataset):
             published = {**dict(kind.train_list), **dict(kind.test_list), kind.meta["filename"]: kind.meta["md5"]}
             for name in published:
                 with foreign(self.home / name, "a file of the data set", hint=hint):
-                    regular_size(self.home / name)
+                    check_regular(self.home / name)
             try:
                 return kind(root=str(self.root), train=split == "train", download=False)
             except RuntimeError:

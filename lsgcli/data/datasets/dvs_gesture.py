@@ -12,10 +12,11 @@ from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile, figshare
 from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp, visible
-from lsgcli.data.guard import foreign, regular_size
+from lsgcli.data.guard import foreign
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import DataError
 from lsgcli.registry import register
+from lsgcli.system.files import check_regular
 
 SIDE = 128
 CLASSES = (
@@ -53,7 +54,7 @@ class DvsGesture(Downloaded, EventDataset):
         if path.suffix.lower() != ".npy":
             return super().read(path)
         with foreign(path, "a numpy array (N, 4) of x, y, polarity and milliseconds"):
-            regular_size(path)
+            check_regular(path)
             # Memory-mapped, so that a header with a wrong size is detected before memory is allocated.
             x, y, p, t = np.load(path, mmap_mode="r", allow_pickle=False).T
             return readers.checked(Events(x, y, np.rint(t * 1000.0), p, (SIDE, SIDE)), self.sensor)

@@ -8,6 +8,7 @@ Reading requires at most 16 times the file size + 64 MiB of memory, in addition 
 uncompressed arrays may have up to 16 times the file size + 1 GiB.
 """
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ import numpy as np
 
 from lsgcli import registry
 from lsgcli.data.events import Events, in_order
-from lsgcli.data.guard import HINT, Damaged, damaged, foreign, regular_size
+from lsgcli.data.guard import HINT, Damaged, damaged, foreign
 from lsgcli.errors import DataError
 from lsgcli.system import memory
+from lsgcli.system.files import open_regular
 
 TOO_LARGE = "Split it into shorter recordings."
 HEAD = 4096  # bytes by which a format is recognised: longer than the text that Prophesee's files begin with
@@ -86,14 +88,12 @@ def identify(path: Path) -> str:
     """
     path = Path(path)
     try:
-        if (size := regular_size(path)) > (most := memory.total_bytes()):
-            raise Damaged(f"found {size:,} bytes, expected at most {most:,}, the memory of this machine", hint=TOO_LARGE)
-        with open(path, "rb", buffering=0) as stream:
-            head = stream.read(HEAD)
-    except Damaged as error:
-        raise DataError(f"{path}: {error}", hint=error.hint) from error
+        with open_regular(path) as stream:
+            size, head = os.fstat(stream.fileno()).st_size, stream.read(HEAD)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check the path and its permissions.") from error
+    if size > (most := memory.total_bytes()):
+        raise DataError(f"{path}: found {size:,} bytes, expected at most {most:,}, the memory of this machine", hint=TOO_LARGE)
     if not head:
         raise DataError(f"{path}: found an empty file (byte 0), expected a recording", hint="Download or record it again.")
     if form := _recognised(str(path), head):

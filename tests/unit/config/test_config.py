@@ -153,8 +153,8 @@ def test_what_cannot_be_settings_is_not_read(tmp_path, monkeypatch):
         stream.truncate(1 << 40)
     monkeypatch.setattr("pathlib.Path.read_text", lambda *args, **named: pytest.fail("it was opened"))
     for name, found in (
-        ("/dev/zero", "device or pipe"),
-        (tmp_path / "pipe", "device or pipe"),
+        ("/dev/zero", "found a device"),
+        (tmp_path / "pipe", "found a FIFO"),
         (tmp_path / "large", "1,099,511,"),
     ):
         with pytest.raises(ConfigError, match=found):

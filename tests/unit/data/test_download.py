@@ -75,7 +75,7 @@ def test_a_file_that_is_there_is_kept(site, remote, tmp_path):
 
 def test_a_pipe_in_its_place_is_not_read(remote, tmp_path):
     os.mkfifo(tmp_path / "a.bin")
-    with pytest.raises(DataError, match=r"a\.bin: cannot be read: found a device or pipe, expected a regular file"):
+    with pytest.raises(DataError, match=r"a\.bin: cannot be read: found a FIFO, expected a regular file"):
         fetch([remote()], tmp_path)
 
 

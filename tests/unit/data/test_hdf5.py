@@ -13,6 +13,7 @@ from lsgcli.data import hdf5
 from lsgcli.data.guard import Damaged
 from lsgcli.errors import CheckpointError, DataError
 from lsgcli.export.nir import NIR
+from lsgcli.system.files import NotRegularError
 from tests import exports, networks
 from tests.hostile_hdf5 import FAULTS, OTHER_FILES, SECRET, datasets
 from tests.unit.data import recordings_of
@@ -105,7 +106,7 @@ def test_every_data_set_of_a_graph(graph, secret, tmp_path):
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)], ids=["pipe", "device"])
 def test_no_regular_file(make, tmp_path):
     make(tmp_path / "a.h5")
-    with pytest.raises(Damaged, match="expected a regular file"):
+    with pytest.raises(NotRegularError, match="expected a regular file"):
         hdf5.opened(tmp_path / "a.h5")
 
 

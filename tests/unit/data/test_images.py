@@ -160,7 +160,7 @@ def test_content_decides(name, tmp_path):
 @pytest.mark.parametrize(
     ("make", "found"),
     [
-        (os.mkfifo, "a pipe"),
+        (os.mkfifo, "a FIFO"),
         (lambda path: os.symlink("/dev/zero", path), "a device"),
         (lambda path: path.mkdir(), "a folder"),
     ],

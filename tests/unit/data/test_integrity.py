@@ -283,10 +283,10 @@ def special(kind, path):
     """A path of which reading never ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    os.mkfifo(path) if kind == "FIFO" else path.symlink_to("/dev/zero")
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("kind", ["FIFO", "device"])
 @pytest.mark.parametrize(
     ("dataset", "name"),
     [
@@ -309,7 +309,7 @@ def test_no_regular_file(kind, dataset, name, config, tmp_path):
         for other in ("batches.meta", *(f"data_batch_{i}" for i in range(1, 6))):
             special(kind, tmp_path / "data" / "cifar-10-batches-py" / other)
     made = registry.get("dataset", dataset)(config(dataset, data_dir=str(tmp_path / "data")), may_download=False)
-    found = rf"{kind}, expected a regular file"
+    found = f"{kind}, expected a regular file"
     if "/" not in name:
         made.info = {"sensor": [128, 128]}
         with pytest.raises(DataError, match=found):

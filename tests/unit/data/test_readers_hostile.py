@@ -183,7 +183,7 @@ def npz(**members):
         (npy_header("(-3,)"), "shape"),
         (npy_header("(3, 3)") + bytes(999), "found x of type uint16 and shape (3, 3)"),
         (npy_header("(0,)"), "found no event"),
-        (npy_header("(1,)", "[('x','<u2'),('y','<u2'),('t','<i8'),('p','O')]") + bytes(20), "Python objects"),
+        (npy_header("(1,)", "[('x','<u2'),('y','<u2'),('t','<i8'),('p','O')]") + bytes(20), "cannot create an OBJECT array"),
         (
             npy_header("(1,)", "[('x','<u2',(999,)),('y','<u2'),('t','<i8'),('p','?')]") + bytes(3000),
             "found x of type uint16 and shape (1, 999)",
@@ -271,5 +271,5 @@ def test_no_file(tmp_path):
         with pytest.raises(DataError, match=path.name):
             read(path)
     os.mkfifo(tmp_path / "pipe.aedat")
-    with pytest.raises(DataError, match=r"pipe\.aedat: found a pipe, expected a regular file"):
+    with pytest.raises(DataError, match=r"pipe\.aedat: cannot be read: found a FIFO, expected a regular file"):
         read(Path(tmp_path / "pipe.aedat"))

@@ -97,7 +97,7 @@ def test_a_fifo_is_not_waited_for(tmp_path):
     with pytest.raises(StorageError, match="cannot be written"):
         append_json_line(tmp_path / "fifo", {})
     reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
-    with pytest.raises(StorageError, match="not a regular file"):
+    with pytest.raises(StorageError, match="found a FIFO, expected a regular file"):
         append_json_line(tmp_path / "fifo", {})
     os.close(reader)
 

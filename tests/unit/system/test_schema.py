@@ -65,8 +65,8 @@ def test_only_regular_files_of_some_size_are_read(tmp_path):
     (tmp_path / "zero").symlink_to("/dev/zero")
     with open(tmp_path / "huge", "wb") as stream:
         stream.truncate(3 << 30)
-    problems = {"fifo": "found a device or pipe", "zero": "found a device or pipe", "huge": "found 3,221,225,472 bytes"}
-    for name, problem in {**problems, "absent": "No such file", ".": "Is a directory"}.items():
+    problems = {"fifo": "found a FIFO", "zero": "found a device", "huge": "found 3,221,225,472 bytes"}
+    for name, problem in {**problems, "absent": "No such file", ".": "found a folder"}.items():
         for read in (schema.read, schema.read_lines):
             if (name, read) != ("absent", schema.read_lines):
                 with pytest.raises(CheckpointError, match=f"{name}: {problem}|{problem}"):
