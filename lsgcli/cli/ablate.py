@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lsgcli.cli import common, completion
-from lsgcli.cli.options import with_settings
+from lsgcli.cli.options import Chosen
 from lsgcli.config.run import FIELDS, option_name
 from lsgcli.errors import ConfigError, Stopped, counted, require
 from lsgcli.report.output import check_output, print_result
@@ -27,32 +28,116 @@ def _formats(incomplete: str) -> list[str]:
     return completion.of(FORMATS)(incomplete)
 
 
-@with_settings(FIELDS.keys() - {"seed"})
-def ablate(
-    settings: dict[str, Any],
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Which runs belong to the table, and where they are."""
+
     more: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=V,V...]", help="Additional axes of --grid.", show_default=False)
-    ] = None,
+    ] = None
     table: Annotated[
         str | None,
         typer.Option(
             help="The paper's table 1 (methods), 2 (fixed widths) or 3 (timesteps). Default: 1.",
             autocompletion=completion.of("123"),
         ),
-    ] = None,
+    ] = None
     grid: Annotated[
         str | None,
         typer.Option(
             metavar="KEY=V,V...", help="All combinations of settings, such as method=lsg,none T=2,4, instead of a --table."
         ),
-    ] = None,
-    seeds: Annotated[
-        str | None, typer.Option(help=f"Seeds, such as 0-4 or 0,1,7. Default: {SEEDS}.", show_default=False)
-    ] = None,
-    config: common.ConfigFile = None,
+    ] = None
+    seeds: Annotated[str | None, typer.Option(help=f"Seeds, such as 0-4 or 0,1,7. Default: {SEEDS}.", show_default=False)] = (
+        None
+    )
+    config: common.ConfigFile = None
     out: Annotated[
         Path | None, typer.Option(help="Directory of the runs. Default: a directory below runs/, derived from the settings.")
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """How the table is shown."""
+
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="Output format: table (default), markdown, csv, latex or json.", autocompletion=_formats),
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Also test whether each row is equivalent to the first: within this many percentage points of accuracy.",
+        ),
+    ] = None
+    plot: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR|FILE",
+            help="Can be repeated. Also write charts of accuracy, loss, and coverage, alpha and beta per layer over training, as SVG, "
+            "PNG, and PDF (with lsgcli[pdf]) for one column of a journal; or accuracy and loss as FILE.pdf, .svg or .png for two columns.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jobs:
+    """Cells as jobs of a launcher."""
+
+    launcher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:KEY=V,...]",
+            help="Run the cells as jobs: local (processes on this machine), slurm or ray (lsgcli[slurm], lsgcli[ray]). Default: one "
+            "after another in this process.",
+            autocompletion=completion.names_of("launcher"),
+            rich_help_panel="Launcher",
+        ),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --launcher local: cells at a time. Default: one for each of --devices.",
+            rich_help_panel="Launcher",
+        ),
+    ] = None
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            help="With --launcher local: GPUs, one cell each: a number of them (4), or which (0-3 or 0,2).",
+            rich_help_panel="Launcher",
+        ),
+    ] = None
+    slurm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=V,...",
+            help="With --launcher slurm: options of sbatch, such as partition=gpu,gres=gpu:1,time=4:00:00; also parallel (jobs at a time), "
+            "grace (seconds between the signal and the time limit, default 90), setup (a shell command before each cell).",
+            rich_help_panel="Launcher",
+        ),
+    ] = None
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=V,...",
+            help="With --launcher ray: address (auto, or HOST:PORT; default: a local cluster that ends with the command); num_cpus "
+            "(default 1) and num_gpus (default 1 if the cluster has GPUs) of each cell.",
+            rich_help_panel="Launcher",
+        ),
+    ] = None
+    cancel: Annotated[
+        bool,
+        typer.Option("--cancel", help="Cancel the jobs of the same command with --launcher.", rich_help_panel="Launcher"),
+    ] = False
+
+
+def ablate(
+    *,
+    rows: Rows,
     print_commands: Annotated[
         bool,
         typer.Option(
@@ -66,75 +151,11 @@ def ablate(
             metavar="DIR", help="Do not run; make the table from the finished runs below DIR, and report missing runs."
         ),
     ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option("--format", help="Output format: table (default), markdown, csv, latex or json.", autocompletion=_formats),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
-    margin: Annotated[
-        float | None,
-        typer.Option(
-            help="Also test whether each row is equivalent to the first: within this many percentage points of accuracy.",
-        ),
-    ] = None,
-    plot: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="DIR|FILE",
-            help="Can be repeated. Also write charts of accuracy, loss, and coverage, alpha and beta per layer over training, as SVG, "
-            "PNG, and PDF (with lsgcli[pdf]) for one column of a journal; or accuracy and loss as FILE.pdf, .svg or .png for two columns.",
-        ),
-    ] = None,
-    launcher: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME[:KEY=V,...]",
-            help="Run the cells as jobs: local (processes on this machine), slurm or ray (lsgcli[slurm], lsgcli[ray]). Default: one "
-            "after another in this process.",
-            autocompletion=completion.names_of("launcher"),
-            rich_help_panel="Launcher",
-        ),
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="With --launcher local: cells at a time. Default: one for each of --devices.",
-            rich_help_panel="Launcher",
-        ),
-    ] = None,
-    devices: Annotated[
-        str | None,
-        typer.Option(
-            help="With --launcher local: GPUs, one cell each: a number of them (4), or which (0-3 or 0,2).",
-            rich_help_panel="Launcher",
-        ),
-    ] = None,
-    slurm: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY=V,...",
-            help="With --launcher slurm: options of sbatch, such as partition=gpu,gres=gpu:1,time=4:00:00; also parallel (jobs at a time), "
-            "grace (seconds between the signal and the time limit, default 90), setup (a shell command before each cell).",
-            rich_help_panel="Launcher",
-        ),
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY=V,...",
-            help="With --launcher ray: address (auto, or HOST:PORT; default: a local cluster that ends with the command); num_cpus "
-            "(default 1) and num_gpus (default 1 if the cluster has GPUs) of each cell.",
-            rich_help_panel="Launcher",
-        ),
-    ] = None,
-    cancel: Annotated[
-        bool,
-        typer.Option("--cancel", help="Cancel the jobs of the same command with --launcher.", rich_help_panel="Launcher"),
-    ] = False,
+    output: Output,
+    jobs: Jobs,
     force: common.Force = False,
-    quiet: common.Quiet = False,
-    verbose: common.Verbose = False,
+    verbosity: common.Verbosity,
+    settings: Annotated[dict[str, Any], Chosen(FIELDS.keys() - {"seed"})],
 ) -> None:
     """Run variants over several seeds, and print mean, spread and paired difference to the first row.
 
@@ -142,65 +163,81 @@ def ablate(
     started with the same command share the cells. With --launcher, cells are jobs on the devices of this machine or of a cluster,
     and repeating the command follows them. With --print-commands another program runs the cells, and --collect makes the table.
     """
-    common.messages(quiet, verbose, FIELDS.keys() - {"seed"})
-    if as_json and form not in (None, "json"):
-        raise ConfigError(f"found both --json and --format {form}, expected one of them")
+    common.messages(verbosity, FIELDS.keys() - {"seed"})
+    if output.as_json and output.form not in (None, "json"):
+        raise ConfigError(f"found both --json and --format {output.form}, expected one of them")
     from lsgcli.report.tables import FORMATS
 
+    margin = output.margin
     if margin is not None and not margin > 0:
         raise ConfigError(f"--margin: found {margin:g}, expected a number of percentage points above 0")
-    format_name = "json" if as_json else form or "table"
+    format_name = "json" if output.as_json else output.form or "table"
     if format_name not in FORMATS:
         raise ConfigError(f"--format: found {format_name!r}, expected one of {', '.join(FORMATS)}")
-    for target in plot or ():
+    for target in output.plot or ():
         from lsgcli.report.drawing import SUFFIXES
 
         check_output(target, "--plot", suffixes=SUFFIXES, folder=target.suffix.lower() not in SUFFIXES, force=force)
         if target.suffix.lower() == ".pdf":
             require(("svglib",), f"--plot {target}", "pdf")
-    axes = [text for text in [grid, *(more or [])] if text]
+    axes = [text for text in [rows.grid, *(rows.more or [])] if text]
     launched = _launched(
-        launcher, {"local": {"--jobs": jobs, "--devices": devices}, "slurm": {"--slurm": slurm}, "ray": {"--ray": ray}}
+        jobs.launcher,
+        {
+            "local": {"--jobs": jobs.jobs, "--devices": jobs.devices},
+            "slurm": {"--slurm": jobs.slurm},
+            "ray": {"--ray": jobs.ray},
+        },
     )
-    of_table = {"--plot": plot or None, "--json": as_json, "--format": form, "--margin": margin}
-    if launcher is None:
-        common.require("--launcher", {"--cancel": cancel})
-    if cancel:
+    of_table = {"--plot": output.plot or None, "--json": output.as_json, "--format": output.form, "--margin": margin}
+    if jobs.launcher is None:
+        common.require("--launcher", {"--cancel": jobs.cancel})
+    if jobs.cancel:
         common.exclude("--cancel", of_table)
-    if not plot:
+    if not output.plot:
         common.require("--plot", {"--force": force})
     if collect is not None:
-        others: dict[str, Any] = {"--table": table, "--grid": axes or None, "--seeds": seeds, "--config": config, "--out": out}
-        others |= {"--print-commands": print_commands, "--launcher": launcher, **{option_name(name): True for name in settings}}
+        others: dict[str, Any] = {
+            "--table": rows.table,
+            "--grid": axes or None,
+            "--seeds": rows.seeds,
+            "--config": rows.config,
+            "--out": rows.out,
+        }
+        others |= {
+            "--print-commands": print_commands,
+            "--launcher": jobs.launcher,
+            **{option_name(name): True for name in settings},
+        }
         common.exclude("--collect", others)
         from lsgcli.sweeps.collect import collect as find
 
         found = find(collect)
     else:
         if print_commands:
-            common.exclude("--print-commands", {**of_table, "--launcher": launcher})
+            common.exclude("--print-commands", {**of_table, "--launcher": jobs.launcher})
         from lsgcli.sweeps.rows import plan
 
-        planned = plan(settings, table, axes, SEEDS if seeds is None else seeds, config, out)
+        planned = plan(settings, rows.table, axes, SEEDS if rows.seeds is None else rows.seeds, rows.config, rows.out)
         if print_commands:
-            _print_commands(planned, quiet)
+            _print_commands(planned, verbosity.quiet)
             return
         if launched is None:
-            found = _run(planned, quiet)
+            found = _run(planned, verbosity.quiet)
         else:
             with _launch(planned, *launched) as launch:
-                if cancel:
+                if jobs.cancel:
                     common.log.info("cancelled jobs: %d", launch.cancel())
                     return
-                found = _follow(planned, launch, quiet)
+                found = _follow(planned, launch, verbosity.quiet)
     summary = found.summary(None if margin is None else margin / 100)
     print_result(FORMATS[format_name](summary))
-    if plot:
+    if output.plot:
         from lsgcli.report.ablation_charts import draw
         from lsgcli.sweeps.curves import finished
 
         runs = finished([row["label"] for row in summary["rows"]], found.cells, found.records)
-        written = [path for target in plot for path in draw(runs, target)]
+        written = [path for target in output.plot for path in draw(runs, target)]
         common.log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished; no charts written")
 
 

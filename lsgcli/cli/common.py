@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +17,6 @@ from lsgcli.system.memory import check_address_space
 from lsgcli.system.text import clean
 
 log = logging.getLogger("lsg")
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors to stderr.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print more details to stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output files.")]
 CHECKPOINT = "Checkpoint written by lsg: a path, hf:USER/NAME[@REVISION], or https://..."
@@ -30,40 +29,73 @@ ConfigFile = Annotated[
         help="TOML file with settings, or a run directory or its config.json. Options and LSG_* variables override it."
     ),
 ]
-DataDir = Annotated[
-    str | None,
-    typer.Option(
-        help="Directory of the data set. Default: that of the run, if the checkpoint is in its directory; otherwise data/."
-    ),
-]
-CacheDir = Annotated[
-    str | None, typer.Option(help="Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.")
-]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Batch size. Default: as in training.")]
 Timesteps = Annotated[
     int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")
 ]
-Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")]
-Precision = Annotated[
-    str | None,
-    typer.Option(
-        help="Precision: auto, fp32, bf16, fp16, or int8, which rounds weights to 8 bits and multiplies integers, on CPUs. "
-        "Default: as in training.",
-        autocompletion=completion.of(FIELDS["precision"].metadata["choices"]),
-    ),
-]
 Html = Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page with curves and figures.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verbosity:
+    """How much a command prints to stderr."""
+
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors to stderr.")] = False
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print more details to stderr.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """Directories of data for a checkpoint."""
+
+    data_dir: Annotated[
+        str | None,
+        typer.Option(
+            help="Directory of the data set. Default: that of the run, if the checkpoint is in its directory; otherwise data/."
+        ),
+    ] = None
+    cache_dir: Annotated[
+        str | None, typer.Option(help="Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """How the network of a checkpoint is computed."""
+
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Batch size. Default: as in training.")] = None
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")] = "auto"
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Precision: auto, fp32, bf16, fp16, or int8, which rounds weights to 8 bits and multiplies integers, on CPUs. "
+            "Default: as in training.",
+            autocompletion=completion.of(FIELDS["precision"].metadata["choices"]),
+        ),
+    ] = None
+
+    def check_on_cpu(self) -> None:
+        """Raise a ConfigError for a device or precision other than those of exported networks, the CPU and float32."""
+        for flag, value, accepted in (
+            ("--device", self.device, ("auto", "cpu")),
+            ("--precision", self.precision, (None, "auto", "fp32")),
+        ):
+            if value not in accepted:
+                raise ConfigError(
+                    f"{flag}: found {value}, but exported networks run on the CPU in float32",
+                    hint="Use the checkpoint, or omit the option.",
+                )
+
 
 # LSG_* variables that also apply to checkpoints: paths and computation, not the trained network.
 AROUND = {"data_dir", "cache_dir", "batch_size", "device", "threads", "workers", "backend", "precision", "deterministic"}
 
 
-def messages(quiet: bool, verbose: bool, takes: Collection[str] = ()) -> None:
+def messages(verbosity: Verbosity, takes: Collection[str] = ()) -> None:
     """Set up logging to stderr, and warn about ``LSG_*`` variables whose settings are not in ``takes``."""
     handler = logging.StreamHandler()
     handler.format = lambda record: clean(record.getMessage())  # type: ignore[method-assign]
     log.handlers[:] = [handler]
-    log.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+    log.setLevel(logging.ERROR if verbosity.quiet else logging.DEBUG if verbosity.verbose else logging.INFO)
     log.propagate = False
     warn_of_others(os.environ, takes)
     check_address_space()
@@ -89,13 +121,3 @@ def around(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Settings from the environment that apply to checkpoints, updated with those of ``changes`` that are not None."""
     given = {key: value for key, value in (changes or {}).items() if value is not None}
     return {**from_environment(os.environ, AROUND), **given}
-
-
-def on_cpu(device: str, precision: str | None) -> None:
-    """Raise a ConfigError for a device or precision other than those of exported networks, the CPU and float32."""
-    for flag, found, taken in (("--device", device, ("auto", "cpu")), ("--precision", precision, (None, "auto", "fp32"))):
-        if found not in taken:
-            raise ConfigError(
-                f"{flag}: found {found}, but exported networks run on the CPU in float32",
-                hint="Use the checkpoint, or omit the option.",
-            )

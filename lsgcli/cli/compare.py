@@ -12,6 +12,7 @@ from lsgcli.system import files
 
 
 def compare(
+    *,
     runs: Annotated[
         list[Path],
         typer.Argument(
@@ -23,15 +24,14 @@ def compare(
     as_json: common.Json = False,
     html: common.Html = None,
     force: common.Force = False,
-    quiet: common.Quiet = False,
-    verbose: common.Verbose = False,
+    verbosity: common.Verbosity,
 ) -> None:
     """Compare runs: differing settings, final results and gradient flow, with one column per run.
 
     Paths without a run are skipped. Stopped, diverged and running runs are marked and shown with their results so far. Layers with a
     verdict other than ok are marked with `!`. Reads only run directories, neither data nor checkpoints.
     """
-    common.messages(quiet, verbose)
+    common.messages(verbosity)
     from lsgcli.report import comparison as report
     from lsgcli.report.terminal import console
     from lsgcli.runs import compare as comparison

@@ -4,14 +4,15 @@ import contextlib
 import functools
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lsgcli.cli import common
 from lsgcli.cli.commands import group
-from lsgcli.cli.common import Force, Json, Quiet, Verbose, log, messages
-from lsgcli.cli.options import with_settings
+from lsgcli.cli.options import Chosen
 from lsgcli.config.data import DataConfig
 from lsgcli.config.fields import fields_of
 from lsgcli.errors import ConfigError, DataError, MissingPart, StorageError, counted
@@ -41,20 +42,19 @@ SHOWN = OF_DATA - TRAINING_ONLY - {"skip_bad"}
 Workers = Annotated[int | None, typer.Option(min=0, max=1024, help="Worker processes. Default: number of usable CPUs.")]
 
 
-@with_settings(NEEDED)
 def prepare(
-    settings: dict[str, Any],
+    *,
     workers: Workers = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    as_json: common.Json = False,
+    verbosity: common.Verbosity,
+    settings: Annotated[dict[str, Any], Chosen(NEEDED)],
 ) -> None:
     """Prepare a data set for `lsg train` with the same options, and print the paths of the prepared files.
 
     Missing data are downloaded if the data set provides a download; interrupted downloads resume. Existing prepared files are
     reused, and incomplete ones are rebuilt.
     """
-    messages(quiet, verbose, NEEDED)
+    common.messages(verbosity, NEEDED)
     from lsgcli import registry
     from lsgcli.config.resolve import resolve
     from lsgcli.data import cache
@@ -68,7 +68,7 @@ def prepare(
     kept = cache.folder(config) / config.dataset if registry.get("dataset", config.dataset).packed else None
     begin = time.monotonic()
     # Create the folder first, so that an unusable one fails before the preparation.
-    with files.making_folder(kept) if kept else contextlib.nullcontext(), terminal.preparing(quiet) as progress:
+    with files.making_folder(kept) if kept else contextlib.nullcontext(), terminal.preparing(verbosity.quiet) as progress:
         bundle = run(config, progress=progress)
     record = {"dataset": config.dataset, "parts": bundle.record(), "classes": list(bundle.classes), **bundle.info}
     record["seconds"] = round(time.monotonic() - begin, 2)
@@ -80,36 +80,37 @@ def prepare(
         )
 
 
-@with_settings(WHERE)
 def info(
-    settings: dict[str, Any],
+    *,
     path: Annotated[
         Path | None, typer.Argument(metavar="PATH", help="A recording, or a folder of recordings.", show_default=False)
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a recording cannot be read.")] = False,
     workers: Workers = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    as_json: common.Json = False,
+    verbosity: common.Verbosity,
+    settings: Annotated[dict[str, Any], Chosen(WHERE)],
 ) -> None:
     """Summarise a recording, a folder of recordings or a data set.
 
     Prints counts per class, durations, event rates, sensor size, format, the release of CIFAR10-DVS, and a digest. Unreadable
     recordings are counted and listed.
     """
-    messages(quiet, verbose, WHERE)
+    common.messages(verbosity, WHERE)
     _one_of(path, settings)
     from lsgcli.data import facts
     from lsgcli.report import terminal
     from lsgcli.report.records import info_parts
 
     of = functools.partial(facts.of_path, path) if path else functools.partial(facts.of_dataset, _open(settings))
-    with terminal.preparing(quiet) as bar:
+    with terminal.preparing(verbosity.quiet) as bar:
         record = of(workers=workers, progress=functools.partial(bar, "reading") if bar else None)
     print_json(record) if as_json else terminal.show(info_parts(record))
     bad = record.get("unreadable", [])
     if bad:
-        log.warning("%s cannot be read:\n  %s", counted(len(bad), "recording"), "\n  ".join(one["problem"] for one in bad))
+        common.log.warning(
+            "%s cannot be read:\n  %s", counted(len(bad), "recording"), "\n  ".join(one["problem"] for one in bad)
+        )
     if bad and strict:
         raise DataError(
             f"{len(bad)} of {counted(len(bad) + record['recordings'], 'recording')} cannot be read",
@@ -117,27 +118,26 @@ def info(
         )
 
 
-@with_settings(SHOWN)
 def show(
-    settings: dict[str, Any],
+    *,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(metavar="PATH", help="Recordings, or folders of recordings.", show_default=False),
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write.")] = ...,  # type: ignore[assignment]
-    force: Force = False,
+    force: common.Force = False,
     samples: Annotated[
         int, typer.Option(min=1, help="Number of samples of a data set or folder, evenly over its classes.")
     ] = 8,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    as_json: common.Json = False,
+    verbosity: common.Verbosity,
+    settings: Annotated[dict[str, Any], Chosen(SHOWN)],
 ) -> None:
     """Draw the frames of a few samples, one row each, to check orientation and slicing, and print the path of the file.
 
     ON events are orange, OFF events blue. Samples are prepared as for training, without augmentation.
     """
-    messages(quiet, verbose, SHOWN)
+    common.messages(verbosity, SHOWN)
     # --sensor also applies to recordings.
     _one_of(paths[0] if paths else None, {name: settings[name] for name in settings if name in WHERE - {"sensor"}})
     from lsgcli.report import sheet
@@ -160,17 +160,24 @@ def show(
     print_json({"path": str(output), "samples": len(rows)}) if as_json else print_result(output)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """Which images are recorded, and how."""
+
+    per_class: Annotated[int | None, typer.Option(min=1, help="Use only the first N images of each class, by name.")] = None
+    form: Annotated[str, typer.Option("--format", help="aedat2, rotated like CIFAR10-DVS, or npz, upright.")] = "aedat2"
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the camera noise.")] = 0
+    workers: Workers = None
+
+
 def simulate(
+    *,
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with one subfolder of images per class.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder, with one subfolder per class.")],
-    per_class: Annotated[int | None, typer.Option(min=1, help="Use only the first N images of each class, by name.")] = None,
-    form: Annotated[str, typer.Option("--format", help="aedat2, rotated like CIFAR10-DVS, or npz, upright.")] = "aedat2",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the camera noise.")] = 0,
-    workers: Workers = None,
+    simulation: Simulation,
     force: Annotated[bool, typer.Option("--force", help="Write to a folder that contains other files.")] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    as_json: common.Json = False,
+    verbosity: common.Verbosity,
 ) -> None:
     """Record images with a simulated event camera, in the layout of CIFAR10-DVS, and print the output folder.
 
@@ -179,27 +186,26 @@ def simulate(
     Repeating the command completes a stopped simulation of the same images (same names and contents, in any location), and adds to it with
     a larger --per-class.
     """
-    messages(quiet, verbose)
+    common.messages(verbosity)
     from lsgcli.data.simulate import NOTE, RECORDINGS, simulate_folder
     from lsgcli.report.terminal import preparing
 
     suffixes = RECORDINGS if force or (out / NOTE).exists() else ()  # complete an earlier simulation
-    with files.making_folder(out.parent), preparing(quiet) as bar:  # such as data/ in the working directory
+    with files.making_folder(out.parent), preparing(verbosity.quiet) as bar:  # such as data/ in the working directory
         check_output(out, "OUT", suffixes=suffixes, folder=True, inputs=(source,), force=force)
         progress = functools.partial(bar, "simulating") if bar else None
-        record = simulate_folder(source, out, per_class=per_class, form=form, seed=seed, workers=workers, progress=progress)
+        record = simulate_folder(source, out, **vars(simulation), progress=progress)
     kept = f", {record['kept']:,} of them from before" if record["kept"] else ""
     rate = f"{record['recordings'] / max(record['seconds'], 1e-3):,.1f} recordings/s"
     text = (
         f"{counted(record['recordings'], 'recording')}{kept}, {counted(record['events'], 'event')}, {record['seconds']:.1f} s"
     )
-    log.info("%s (%s)", text, rate)
+    common.log.info("%s (%s)", text, rate)
     print_json(record) if as_json else print_result(out)
 
 
-@with_settings(WHERE)
 def verify(
-    settings: dict[str, Any],
+    *,
     path: Annotated[
         Path | None, typer.Argument(metavar="PATH", help="A folder of recordings, instead of a data set.", show_default=False)
     ] = None,
@@ -211,30 +217,30 @@ def verify(
         ),
     ] = False,
     workers: Workers = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    as_json: common.Json = False,
+    verbosity: common.Verbosity,
+    settings: Annotated[dict[str, Any], Chosen(WHERE)],
 ) -> None:
     """Check all files of a data set against SHA256SUMS in its folder and one level below, and read all recordings.
 
     Missing, changed and unreadable files are listed, with exit status 3. Warns about files that are not in SHA256SUMS, and about
     counts that differ from the published ones.
     """
-    messages(quiet, verbose, WHERE)
+    common.messages(verbosity, WHERE)
     _one_of(path, settings)
     from lsgcli.data import verification
     from lsgcli.report.records import verification_text
     from lsgcli.report.terminal import preparing
 
     of = functools.partial(verification.of_path, path) if path else functools.partial(verification.of_dataset, _open(settings))
-    with preparing(quiet) as bar:
+    with preparing(verbosity.quiet) as bar:
         progress, hashing = (functools.partial(bar, what) if bar else None for what in ("reading", "hashing"))
         verdict = of(workers=workers, progress=progress, hashing=hashing)
         if write:
             verdict = verification.written(verdict, hashing)
     print_json(verdict.record()) if as_json else print_result(verification_text(verdict.record()))
     for warning in verdict.warnings:
-        log.warning("%s: %s", verdict.path, warning)
+        common.log.warning("%s: %s", verdict.path, warning)
     if verdict.faults:
         hint = "Download or create these files again. "
         if verdict.unreadable:
@@ -288,5 +294,5 @@ def _open(settings: dict[str, Any], takes: Collection[str] = WHERE) -> "Dataset"
             dataset.scan((other,))
         except MissingPart:
             raise missing from None
-        log.warning("%s\n  Continuing with the %s part only.", missing.message, other)
+        common.log.warning("%s\n  Continuing with the %s part only.", missing.message, other)
         return dataset

@@ -1,7 +1,7 @@
 """``lsg eval``: evaluate a checkpoint on test data."""
 
 import functools
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,42 +11,38 @@ from lsgcli.report.output import print_json
 
 
 def evaluate(
+    *,
     checkpoint: common.CheckpointPath,
     dataset: Annotated[
         str | None,
         typer.Option(help="Another data set with the same classes and shape.", autocompletion=completion.names_of("dataset")),
     ] = None,
     T: common.Timesteps = None,
-    data_dir: common.DataDir = None,
-    cache_dir: common.CacheDir = None,
-    batch_size: common.BatchSize = None,
-    device: common.Device = "auto",
-    precision: common.Precision = None,
+    folders: common.Folders,
+    compute: common.Compute,
     synops: Annotated[bool, typer.Option("--synops", help="Also count synaptic operations and estimate their energy.")] = False,
     as_json: common.Json = False,
-    quiet: common.Quiet = False,
-    verbose: common.Verbose = False,
+    verbosity: common.Verbosity,
 ) -> None:
     """Evaluate a checkpoint: accuracy, accuracy per class, confusion matrix, loss, firing rate per layer, throughput.
 
     Data set and preparation are taken from the checkpoint; only the test part of the data is required. Outputs of `lsg export`
     other than `.safetensors` and `.pt2` are evaluated with the runtime of their format, on the CPU in float32.
     """
-    common.messages(quiet, verbose, common.AROUND)
+    common.messages(verbosity, common.AROUND)
     from lsgcli.export.base import open_exported
     from lsgcli.report import terminal
     from lsgcli.runs.open import open_checkpoint, open_data
     from lsgcli.store import hub
 
-    changes: dict[str, Any] = {"dataset": dataset, "T": T, "data_dir": data_dir, "cache_dir": cache_dir}
-    changes |= {"batch_size": batch_size, "device": device, "precision": precision}
+    changes = {"dataset": dataset, "T": T, **vars(folders), **vars(compute)}
     path = hub.local(checkpoint)
     runner = open_exported(path)
     if runner is None:
         from lsgcli.analysis import running
         from lsgcli.training.evaluate import evaluate as of_model
 
-        with terminal.preparing(quiet) as progress:
+        with terminal.preparing(verbosity.quiet) as progress:
             opened = open_checkpoint(path, changes, ("test",), environment=common.around(), progress=progress)
         config, bundle = opened.config, opened.bundle
         also = ("firing_rate", *(("synops",) if synops else ()))
@@ -54,7 +50,7 @@ def evaluate(
     else:
         from lsgcli.export.runners import evaluate as of_export
 
-        common.on_cpu(device, precision)
+        compute.check_on_cpu()
         if synops:
             raise ConfigError(
                 "--synops: found an exported file, expected a checkpoint",
@@ -66,7 +62,7 @@ def evaluate(
                 hint="Export the checkpoint again with this -T.",
             )
         changes["device"] = "cpu"
-        with terminal.preparing(quiet) as progress:
+        with terminal.preparing(verbosity.quiet) as progress:
             config, bundle, _ = open_data(
                 path, runner.config, changes, ("test",), environment=common.around(), progress=progress
             )
@@ -74,7 +70,7 @@ def evaluate(
     from lsgcli.report import records
 
     with terminal.progress_bar() as bar:
-        task = bar.add_task("evaluating", total=None, note="", visible=not quiet)
+        task = bar.add_task("evaluating", total=None, note="", visible=not verbosity.quiet)
         result = run(
             split=bundle.parts["test"],
             bundle=bundle,

@@ -1,5 +1,6 @@
 """``lsg export``: export a trained network to other formats."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,10 @@ from lsgcli.cli import common, completion
 from lsgcli.report.output import check_output, print_json, print_result
 
 
-def export(
-    checkpoint: common.CheckpointPath,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Output file, or folder (hf).")],
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """The format of an export, and its options."""
+
     form: Annotated[
         str | None,
         typer.Option(
@@ -20,33 +22,38 @@ def export(
             help=f"One of: {', '.join(registry.names('format'))}. Default: from the suffix of -o.",
             autocompletion=completion.names_of("format"),
         ),
-    ] = None,
+    ] = None
     mode: Annotated[
         str | None,
         typer.Option(
             help="For onnx and pt2: unroll (default), a graph of all timesteps, or step, a graph of one timestep with its state.",
             autocompletion=completion.of(("unroll", "step")),
         ),
-    ] = None,
-    fold_bn: Annotated[bool, typer.Option(help="Fold tdBN into the preceding convolutions.")] = True,
+    ] = None
+    fold_bn: Annotated[bool, typer.Option(help="Fold tdBN into the preceding convolutions.")] = True
     quantize: Annotated[
         str | None,
         typer.Option(
             help="Store weights as integers with a scale per output channel: int8. For onnx, nir, safetensors and hf.",
             autocompletion=completion.of(("int8",)),
         ),
-    ] = None,
-    T: common.Timesteps = None,
-    dt: Annotated[float | None, typer.Option(help="For nir: duration of a timestep in seconds. Default: 0.0001.")] = None,
+    ] = None
+    T: common.Timesteps = None
+    dt: Annotated[float | None, typer.Option(help="For nir: duration of a timestep in seconds. Default: 0.0001.")] = None
+
+
+def export(
+    *,
+    checkpoint: common.CheckpointPath,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output file, or folder (hf).")],
+    form: Form,
     verify: Annotated[
         int | None, typer.Option(min=1, help="Compare the export with the network on this many test samples.")
     ] = None,
-    data_dir: common.DataDir = None,
-    cache_dir: common.CacheDir = None,
+    folders: common.Folders,
     force: common.Force = False,
     as_json: common.Json = False,
-    quiet: common.Quiet = False,
-    verbose: common.Verbose = False,
+    verbosity: common.Verbosity,
 ) -> None:
     """Export a network, with tdBN folded into the convolutions, and print the path.
 
@@ -54,18 +61,18 @@ def export(
     with the folded network, whose weights are rounded if they are quantised: logits, predictions, and spikes if the format exposes
     them. If they differ by more than rounding, the exit status is 9 and no file is written.
     """
-    common.messages(quiet, verbose, common.AROUND if verify else ())
+    common.messages(verbosity, common.AROUND if verify else ())
     if not verify:
-        common.require("--verify N", {"--data-dir": data_dir, "--cache-dir": cache_dir})
+        common.require("--verify N", {"--data-dir": folders.data_dir, "--cache-dir": folders.cache_dir})
     from lsgcli.export import base as exporting
     from lsgcli.store import hub
     from lsgcli.system import files
 
     path = hub.local(checkpoint)
-    form = exporting.format_for(output, form)
-    exporter = registry.get("format", form)()
+    name = exporting.format_for(output, form.form)
+    exporter = registry.get("format", name)()
     exporter.check()
-    options = exporting.chosen(form, mode=mode, dt=dt, fold_bn=fold_bn, quantize=quantize)
+    options = exporting.chosen(name, mode=form.mode, dt=form.dt, fold_bn=form.fold_bn, quantize=form.quantize)
     suffixes = (exporter.suffix,) if exporter.suffix else ()
     check_output(output, "-o", suffixes=suffixes, folder=exporter.folder, inputs=(path,), force=force)
     from lsgcli.data.batches import batches
@@ -74,13 +81,13 @@ def export(
     from lsgcli.report.terminal import preparing
     from lsgcli.runs.open import open_data
 
-    trained, written, content = exporting.read(path, form, options, T)
-    record = {"format": form, "path": str(output), **verifying.NOTHING}
+    trained, written, content = exporting.read(path, name, options, form.T)
+    record = {"format": name, "path": str(output), **verifying.NOTHING}
     with files.replacing(output, folder=exporter.folder) as temporary:
         exporter.write(written, content, temporary, options)
         if verify:
-            changes = {"data_dir": data_dir, "cache_dir": cache_dir, "device": "cpu"}
-            with preparing(quiet) as progress:
+            changes = {**vars(folders), "device": "cpu"}
+            with preparing(verbosity.quiet) as progress:
                 _, bundle, _ = open_data(
                     path, content.config, changes, ("test",), environment=common.around(), progress=progress
                 )

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,69 @@ from lsgcli.report.output import check_output, print_json, print_result
 from lsgcli.system import files
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mismatch:
+    """The comparison with finite differences."""
+
+    mismatch: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Number of weights per layer to compare with finite differences; each takes two forward passes."
+        ),
+    ] = 0
+    mismatch_step: Annotated[
+        float | None,
+        typer.Option(
+            help="Step of the finite differences, relative to the root mean square of the layer's weights. Default: 0.1."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute(common.Compute):
+    """As for other commands, without int8, which has no gradients."""
+
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Precision: auto, fp32, bf16 or fp16. Default: as in training.",
+            autocompletion=completion.of(("auto", "fp32", "bf16", "fp16")),
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """The verdicts, and those that fail the command."""
+
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Exit with status 9 if a layer has one of the given verdicts (comma-separated): {', '.join(VERDICTS)}."
+        ),
+    ] = None
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VERDICT=X", help="Threshold of a verdict, such as vanishing=1e-4; repeatable."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where gradient flow is shown."""
+
+    as_json: common.Json = False
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the result as CSV, one row per checkpoint and layer.")] = False
+    html: common.Html = None
+    plot: Annotated[
+        list[Path] | None,
+        typer.Option(help="Can be repeated. Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf])."),
+    ] = None
+    force: common.Force = False
+
+
 def inspect_gradients(
+    *,
     checkpoints: Annotated[
         list[str],
         typer.Argument(
@@ -24,49 +87,12 @@ def inspect_gradients(
         ),
     ],
     batches: Annotated[int, typer.Option(min=1, help="Number of mini-batches of training data.")] = 4,
-    mismatch: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Number of weights per layer to compare with finite differences; each takes two forward passes."
-        ),
-    ] = 0,
-    mismatch_step: Annotated[
-        float | None,
-        typer.Option(
-            help="Step of the finite differences, relative to the root mean square of the layer's weights. Default: 0.1."
-        ),
-    ] = None,
-    data_dir: common.DataDir = None,
-    cache_dir: common.CacheDir = None,
-    batch_size: common.BatchSize = None,
-    device: common.Device = "auto",
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="Precision: auto, fp32, bf16 or fp16. Default: as in training.",
-            autocompletion=completion.of(("auto", "fp32", "bf16", "fp16")),
-        ),
-    ] = None,
-    fail_on: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Exit with status 9 if a layer has one of the given verdicts (comma-separated): {', '.join(VERDICTS)}."
-        ),
-    ] = None,
-    limit: Annotated[
-        list[str] | None,
-        typer.Option(metavar="VERDICT=X", help="Threshold of a verdict, such as vanishing=1e-4; repeatable."),
-    ] = None,
-    as_json: common.Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print the result as CSV, one row per checkpoint and layer.")] = False,
-    html: common.Html = None,
-    plot: Annotated[
-        list[Path] | None,
-        typer.Option(help="Can be repeated. Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf])."),
-    ] = None,
-    force: common.Force = False,
-    quiet: common.Quiet = False,
-    verbose: common.Verbose = False,
+    mismatch: Mismatch,
+    folders: common.Folders,
+    compute: Compute,
+    gate: Gate,
+    output: Output,
+    verbosity: common.Verbosity,
 ) -> None:
     """Measure gradient flow per layer on mini-batches of training data, with the loss and batch statistics of training.
 
@@ -75,25 +101,26 @@ def inspect_gradients(
     gain (factor on the mean square of the gradient) and its prediction, fraction of the gradient that flows through time, gradient
     signal-to-noise ratio, and a verdict. Several checkpoints are shown side by side.
     """
-    common.messages(quiet, verbose, common.AROUND)
-    if as_json and as_csv:
+    common.messages(verbosity, common.AROUND)
+    if output.as_json and output.as_csv:
         raise ConfigError("found both --json and --csv, expected one of them")
-    if mismatch_step is not None and not (mismatch and 0 < mismatch_step < math.inf):
-        expected = "a number above 0" if mismatch else "--mismatch N, because it has no effect otherwise"
-        raise ConfigError(f"--mismatch-step: found {mismatch_step:g}, expected {expected}")
+    step = mismatch.mismatch_step
+    if step is not None and not (mismatch.mismatch and 0 < step < math.inf):
+        expected = "a number above 0" if mismatch.mismatch else "--mismatch N, because it has no effect otherwise"
+        raise ConfigError(f"--mismatch-step: found {step:g}, expected {expected}")
     from lsgcli.store import hub
 
     paths = [hub.local(checkpoint) for checkpoint in checkpoints]
-    if html is None and not plot:
-        common.require("--html", {"--force": force})
-    if html is not None:
-        check_output(html, "--html", suffixes=(".html",), inputs=paths, force=force)
-    for target in plot or ():
+    if output.html is None and not output.plot:
+        common.require("--html", {"--force": output.force})
+    if output.html is not None:
+        check_output(output.html, "--html", suffixes=(".html",), inputs=paths, force=output.force)
+    for target in output.plot or ():
         from lsgcli.report.drawing import SUFFIXES
 
-        check_output(target, "--plot", suffixes=SUFFIXES, folder=True, inputs=paths, force=force)
-    gates = parse_verdicts(fail_on) if fail_on is not None else set()
-    thresholds = parse_limits(limit or [])
+        check_output(target, "--plot", suffixes=SUFFIXES, folder=True, inputs=paths, force=output.force)
+    gates = parse_verdicts(gate.fail_on) if gate.fail_on is not None else set()
+    thresholds = parse_limits(gate.limit or [])
     from lsgcli.analysis import Sample, measures
     from lsgcli.report import drawing, figures, flow_terminal, page, terminal
     from lsgcli.runs.open import open_checkpoint
@@ -101,26 +128,25 @@ def inspect_gradients(
     from lsgcli.store.checkpoint import check_unfolded
     from lsgcli.store.flows import history
 
-    sample = Sample(mismatch, mismatch_step or 0.1) if mismatch else None
-    changes = {"data_dir": data_dir, "cache_dir": cache_dir, "batch_size": batch_size}
-    changes |= {"device": device, "precision": precision}
+    sample = Sample(mismatch.mismatch, step or 0.1) if mismatch.mismatch else None
+    changes = {**vars(folders), **vars(compute)}
     flows: list[dict[str, Any]] = []
     for checkpoint, path in zip(checkpoints, paths, strict=True):
-        with terminal.preparing(quiet) as progress:
+        with terminal.preparing(verbosity.quiet) as progress:
             found = open_checkpoint(path, changes, environment=common.around(), progress=progress)
         check_unfolded(path, found.stored, "Gradient flow is measured as in training, with batch statistics.")
         flow = full_flow(found.model, found.bundle, found.config, found.compute, batches, thresholds, sample)
         names = {"checkpoint": checkpoint, "method": found.config.method}
         flows.append({**flow, **names, "history": history(path)})
-    if as_json:
+    if output.as_json:
         print_json(flows[0] if len(flows) == 1 else flows)
-    elif as_csv:
+    elif output.as_csv:
         print_result(measures.csv_text(flows).rstrip("\n"))
     else:
         terminal.show(flow_terminal.lines(flows, terminal.console(sys.stdout)))
-    if html is not None:
-        files.write_text(html, page.flow_page(flows))
-    for target in plot or ():
+    if output.html is not None:
+        files.write_text(output.html, page.flow_page(flows))
+    for target in output.plot or ():
         drawing.save(figures.sheets(flows), target)
     failed = [
         f"{flow['checkpoint']}: {layer['name']} is {layer['verdict']} ({layer['reason']})"

@@ -1,9 +1,10 @@
 """Command-line options derived from the fields of :class:`~lsgcli.config.run.RunConfig`."""
 
+import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Collection, Sequence
-from typing import Annotated, Any, Optional, TypeVar
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, Optional
 
 import typer
 
@@ -12,38 +13,63 @@ from lsgcli.cli import completion
 from lsgcli.config.machine import INT8
 from lsgcli.config.run import FIELDS, RULES, SECTIONS, base_type, option_name
 
-Command = TypeVar("Command", bound=Callable[..., None])
 
+class Chosen(NamedTuple):
+    """Annotation of a parameter that is a dictionary of settings: each of ``names`` is an option, and those given are in it."""
 
-def with_settings(names: Collection[str] = FIELDS) -> Callable[[Command], Command]:
-    """Decorate a command that takes the settings ``names`` as options; it receives those given as the dictionary ``settings``."""
-
-    def decorate(command: Command) -> Command:
-        command.settings = [name for name in FIELDS if name in names]  # type: ignore[attr-defined]
-        return command
-
-    return decorate
+    names: Collection[str]
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each setting selected by :func:`with_settings`."""
-    names: list[str] = getattr(command, "settings", [])
-    if not names:
-        return command
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
+    """The command with the signature that typer reads.
+
+    A parameter that is a dataclass, such as :class:`~lsgcli.cli.common.Verbosity`, becomes one parameter for each of its fields; a
+    dictionary with :class:`Chosen` becomes one for each setting.
+    """
+    own = inspect.signature(command, eval_str=True).parameters.values()
 
     @functools.wraps(command)
     def wrapper(**arguments: Any) -> None:
-        settings = {name: arguments.pop(name) for name in names}
-        command(settings={name: value for name, value in settings.items() if value is not None}, **arguments)
+        command(**{parameter.name: _value(parameter, arguments) for parameter in own})
 
-    parameters = [*own, *(_parameter(name) for name in names)]
-    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    options = [option for parameter in own for option in _options(parameter)]
+    wrapper.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {option.name: option.annotation for option in options}
     return wrapper
 
 
-def _parameter(name: str) -> inspect.Parameter:
+def _options(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
+    """The parameters that typer reads for a parameter of a command, or for a field."""
+    if fields := _fields(parameter):
+        for field in fields:
+            yield from _options(field)
+    elif names := _settings(parameter):
+        yield from map(_of_setting, names)
+    else:
+        yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+
+
+def _value(parameter: inspect.Parameter, arguments: Mapping[str, Any]) -> Any:
+    """The value of a parameter of a command, or of a field, from the arguments that typer gives."""
+    if fields := _fields(parameter):
+        return parameter.annotation(**{field.name: _value(field, arguments) for field in fields})
+    if names := _settings(parameter):
+        return {name: arguments[name] for name in names if arguments[name] is not None}
+    return arguments[parameter.name]
+
+
+def _fields(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    kind = parameter.annotation
+    is_object = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    return list(inspect.signature(kind).parameters.values()) if is_object else []
+
+
+def _settings(parameter: inspect.Parameter) -> list[str]:
+    marks = getattr(parameter.annotation, "__metadata__", ())
+    return [name for mark in marks if isinstance(mark, Chosen) for name in FIELDS if name in mark.names]
+
+
+def _of_setting(name: str) -> inspect.Parameter:
     kind, panel = base_type(name), next(title for title, names in SECTIONS.items() if name in names)
     flags = [option_name(name)]
     if name == "T":

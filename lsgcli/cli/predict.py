@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
@@ -24,24 +25,28 @@ LISTED = 1 << 26  # bytes of a list of paths
 LATENCIES = 100_000  # of the last timesteps of a stream
 
 
-def predict(
-    checkpoint: common.CheckpointPath,
-    paths: Annotated[
-        list[str],
-        typer.Argument(metavar="PATH...", help="Recordings, images, or folders; - reads a list of paths from stdin."),
-    ],
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """What is printed for each file or timestep."""
+
     top: Annotated[
         int | None, typer.Option(min=1, help="Print the N most probable classes and their probabilities, most probable first.")
-    ] = None,
-    by_step: Annotated[bool, typer.Option("--by-step", help="Also print the class after each timestep.")] = False,
+    ] = None
+    by_step: Annotated[bool, typer.Option("--by-step", help="Also print the class after each timestep.")] = False
     threshold: Annotated[
         float, typer.Option(min=0.0, max=1.0, help='Print ? for a class with a lower probability; in JSON, "unsure": true.')
-    ] = 0.0,
-    logits: Annotated[bool, typer.Option("--logits", help="With --json: also print the logits of each timestep.")] = False,
+    ] = 0.0
+    logits: Annotated[bool, typer.Option("--logits", help="With --json: also print the logits of each timestep.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """A recording that is still being written."""
+
     stream: Annotated[
         bool,
         typer.Option("--stream", help="PATH is a recording that is still being written: - for stdin, or a growing file."),
-    ] = False,
+    ] = False
     per_slice: Annotated[
         int | None,
         typer.Option(
@@ -49,17 +54,25 @@ def predict(
             help="With --stream: events (--slicing count) or microseconds (--slicing time) per slice. Default: from the median "
             "training recording.",
         ),
-    ] = None,
+    ] = None
     idle: Annotated[
         float | None,
         typer.Option(min=0.0, help="With --stream: seconds without growth after which a file is complete. Default: 2."),
-    ] = None,
-    batch_size: common.BatchSize = None,
-    device: common.Device = "auto",
-    precision: common.Precision = None,
+    ] = None
+
+
+def predict(
+    *,
+    checkpoint: common.CheckpointPath,
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Recordings, images, or folders; - reads a list of paths from stdin."),
+    ],
+    columns: Columns,
+    stream: Stream,
+    compute: common.Compute,
     as_json: common.Json = False,
-    quiet: common.Quiet = False,
-    verbose: common.Verbose = False,
+    verbosity: common.Verbosity,
 ) -> None:
     """Classify recordings or images: one line each with path, class and probability, separated by tabs.
 
@@ -70,32 +83,36 @@ def predict(
     With --stream, each timestep gives one line as soon as its events have arrived; the last column is the timestep, 1 to T. -v
     reports the latency at the end. SIGINT and SIGTERM end the stream with status 0.
     """
-    common.messages(quiet, verbose, common.AROUND)
+    common.messages(verbosity, common.AROUND)
     if not as_json:
-        common.require("--json", {"--logits": logits})
-    if stream:
-        common.exclude("--stream", {"--by-step": by_step, "--batch-size": batch_size})
+        common.require("--json", {"--logits": columns.logits})
+    if stream.stream:
+        common.exclude("--stream", {"--by-step": columns.by_step, "--batch-size": compute.batch_size})
         if len(paths) != 1:
             raise ConfigError(
                 f"--stream: found {len(paths)} paths, expected one recording", hint="Start one process per recording."
             )
-        if idle is not None and paths == ["-"]:
+        if stream.idle is not None and paths == ["-"]:
             raise ConfigError(
                 "--idle: found with -, expected a file; stdin ends when its writer closes it", hint="Omit --idle."
             )
     else:
-        common.require("--stream", {"--per-slice": per_slice, "--idle": idle})
+        common.require("--stream", {"--per-slice": stream.per_slice, "--idle": stream.idle})
         paths = _listed(paths)
     from lsgcli.inference.predict import Network
     from lsgcli.report.predictions import Lines
 
-    changes = common.around({"batch_size": batch_size, "device": device, "precision": precision})
-    network = Network.open(checkpoint, **changes)
+    network = Network.open(checkpoint, **common.around(vars(compute)))
     if network.exported:
-        common.on_cpu(device, precision)
-    lines = Lines(as_json, top, by_step, threshold, logits)
-    if stream:
-        _stream(network, paths[0], lines, {"per_slice": per_slice, **({} if idle is None else {"idle": idle})})
+        compute.check_on_cpu()
+    lines = Lines(as_json, **vars(columns))
+    if stream.stream:
+        _stream(
+            network,
+            paths[0],
+            lines,
+            {name: vars(stream)[name] for name in ("per_slice", "idle") if vars(stream)[name] is not None},
+        )
     else:
         _files(network, paths, lines)
 

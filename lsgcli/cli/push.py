@@ -17,6 +17,7 @@ FLOW_PAGE = "gradient-flow.html"
 
 
 def push(
+    *,
     checkpoint: common.CheckpointPath,
     repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository, which is created if it does not exist.")],
     private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
@@ -24,8 +25,7 @@ def push(
         str | None, typer.Option(metavar="BRANCH", help="Branch, which is created if it does not exist. Default: main.")
     ] = None,
     message: Annotated[str | None, typer.Option("-m", "--message", help="Message of the commit.")] = None,
-    quiet: common.Quiet = False,
-    verbose: common.Verbose = False,
+    verbosity: common.Verbosity,
 ) -> None:
     """Upload a network to the Hugging Face Hub, and print the address of its repository.
 
@@ -33,7 +33,7 @@ def push(
     hf:USER/NAME as CKPT, and the gradient-flow page of the run. A folder that `lsg export --format hf` wrote is uploaded as it is.
     Needs lsgcli[hub], and a token of the Hub (`hf auth login`, or HF_TOKEN).
     """
-    common.messages(quiet, verbose)
+    common.messages(verbosity)
     from lsgcli import errors
     from lsgcli.export.hf import HF
     from lsgcli.store import hub

@@ -1,13 +1,14 @@
 """``lsg train``: train a network and print the path of its checkpoint."""
 
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lsgcli.cli import common, completion
-from lsgcli.cli.options import with_settings
+from lsgcli.cli.options import Chosen
 from lsgcli.config.fields import listed
 from lsgcli.config.resolve import from_environment, resolve, sources
 from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name, without_effect
@@ -18,11 +19,12 @@ from lsgcli.system.ranks import here
 from lsgcli.training.launch import launch, parse
 
 
-@with_settings()
-def train(
-    settings: dict[str, Any],
-    config: common.ConfigFile = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory. Default: a new directory below runs/.")] = None,
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a run starts from, and its directory."""
+
+    config: common.ConfigFile = None
+    out: Annotated[Path | None, typer.Option(help="Run directory. Default: a new directory below runs/.")] = None
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -30,8 +32,13 @@ def train(
             help="Resume a stopped run with its saved settings, or extend a finished one with more --epochs.",
             autocompletion=completion.runs,
         ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.")] = False,
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.")] = False
+
+
+def train(
+    *,
+    start: Start,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -50,8 +57,8 @@ def train(
             "CPU (cpu:2). --batch-size stays the whole batch. Default: one device."
         ),
     ] = None,
-    quiet: common.Quiet = False,
-    verbose: common.Verbose = False,
+    verbosity: common.Verbosity,
+    settings: Annotated[dict[str, Any], Chosen(FIELDS)],
 ) -> None:
     """Train a network and print the path of its checkpoint.
 
@@ -61,17 +68,14 @@ def train(
 
     To continue a run stopped by a signal (status 75), repeat the command with the same --out.
     """
-    place = here()
-    quiet = quiet or place.rank > 0
-    common.messages(quiet, verbose, MAY_CHANGE if resume else FIELDS)
+    rank, processes = here().rank, here().size
+    quiet = verbosity.quiet or rank > 0
+    common.messages(replace(verbosity, quiet=quiet), MAY_CHANGE if start.resume else FIELDS)
     chosen = parse(devices) if devices is not None else None
     if chosen is not None and not chosen.gpus:
         settings.setdefault("device", "cpu")
-    if resume is None:
-        run_config = _of_new_run(settings, config, out, force)
-    else:
-        run_config = _of_resumed_run(resume, settings, {"--out": out, "--force": force, "--config": config})
-    if chosen is not None and place.size == 1:
+    run_config = _of_new_run(settings, start) if start.resume is None else _of_resumed_run(start.resume, settings, start)
+    if chosen is not None and processes == 1:
         chosen.use()
         if chosen.count > 1 and not dry_run:
             raise SystemExit(launch(chosen))
@@ -85,7 +89,7 @@ def train(
     if dry_run:
         from lsgcli.runs.dry_run import dry_run as measure
 
-        origins = sources(run_config, settings, resume or config)
+        origins = sources(run_config, settings, start.resume or start.config)
         if not as_json:  # before data are prepared, which may fail
             show(settings_parts(run_config, origins))
         with TrainingDisplay(quiet=quiet) as display:
@@ -95,37 +99,44 @@ def train(
 
     def emit(record: dict[str, Any]) -> None:
         display(record)
-        if as_json and place.rank == 0 and record["event"] not in ("preparing", "step"):
+        if as_json and rank == 0 and record["event"] not in ("preparing", "step"):
             print_json({k: v for k, v in record.items() if k != "table"})
 
-    with stop_on_signals(interrupt=place.size == 1) as stop, TrainingDisplay(quiet=quiet) as display:
+    with stop_on_signals(interrupt=processes == 1) as stop, TrainingDisplay(quiet=quiet) as display:
         end = train_together(
-            run_config, emit, stop, path=resume or out, force=force, resume=resume is not None, outlets=OUTLETS
+            run_config,
+            emit,
+            stop,
+            path=start.resume or start.out,
+            force=start.force,
+            resume=start.resume is not None,
+            outlets=OUTLETS,
         )
     if end is not None and not as_json:
         print_result(end["checkpoint"])
 
 
-def _of_new_run(settings: dict[str, Any], file: Path | None, out: Path | None, force: bool) -> RunConfig:
+def _of_new_run(settings: dict[str, Any], start: Start) -> RunConfig:
     """The settings of a new run; with --force, its directory must not contain a checkpoint that the run is initialised from."""
-    if force and out is None:
+    if start.force and start.out is None:
         raise ConfigError("--force: found no --out, expected the run directory to replace")
-    run_config = resolve(settings, file=file)
-    if out is None or not force:
+    run_config = resolve(settings, file=start.config)
+    if start.out is None or not start.force:
         return run_config
     for name, field in FIELDS.items():
         value = getattr(run_config, name)
-        if field.metadata["path"] == "checkpoint" and value and Path(value).resolve().is_relative_to(out.resolve()):
+        if field.metadata["path"] == "checkpoint" and value and Path(value).resolve().is_relative_to(start.out.resolve()):
             raise ConfigError(
                 f"{option_name(name)} {value}: is inside the run that --force replaces", hint="Choose another --out."
             )
     return run_config
 
 
-def _of_resumed_run(path: Path, settings: dict[str, Any], others: dict[str, Any]) -> RunConfig:
+def _of_resumed_run(path: Path, settings: dict[str, Any], start: Start) -> RunConfig:
     """The saved settings, updated with those that may change, from the environment and the command line."""
     fixed = set(settings) - MAY_CHANGE - {"epochs"}
     problems = [f"{option_name(name)}: cannot be changed when a run is resumed" for name in settings if name in fixed]
+    others = {"--out": start.out, "--force": start.force, "--config": start.config}
     problems += [f"{option}: cannot be combined with --resume" for option, value in others.items() if value]
     if problems:
         raise ConfigError(

@@ -1,21 +1,45 @@
 """``lsg tune``: search for the settings with the highest validation accuracy."""
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lsgcli.cli import common
-from lsgcli.cli.options import with_settings
+from lsgcli.cli.options import Chosen
 from lsgcli.config.run import FIELDS
 from lsgcli.errors import Stopped
 from lsgcli.report.output import print_json, print_result
 
 
-@with_settings()
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study of Optuna."""
+
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials, including those of earlier and other processes.")] = 20
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune/--no-prune",
+            help="Stop a trial after an epoch if its best validation accuracy so far is below the median of the finished trials at that "
+            "epoch, once five have finished.",
+        ),
+    ] = True
+    study: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the study. Default: the name of --out.", show_default=False)
+    ] = None
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Database of the study: a URL of Optuna, or an SQLite file. Default: study.db in --out."
+        ),
+    ] = None
+
+
 def tune(
-    settings: dict[str, Any],
+    *,
     search: Annotated[
         list[str],
         typer.Option(
@@ -27,38 +51,21 @@ def tune(
     more: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUES...]", help="Additional settings of --search.", show_default=False)
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Number of trials, including those of earlier and other processes.")] = 20,
-    prune: Annotated[
-        bool,
-        typer.Option(
-            "--prune/--no-prune",
-            help="Stop a trial after an epoch if its best validation accuracy so far is below the median of the finished trials at that "
-            "epoch, once five have finished.",
-        ),
-    ] = True,
-    study: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the study. Default: the name of --out.", show_default=False)
-    ] = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="Database of the study: a URL of Optuna, or an SQLite file. Default: study.db in --out."
-        ),
-    ] = None,
+    study: Study,
     config: common.ConfigFile = None,
     out: Annotated[
         Path | None, typer.Option(help="Directory of the study. Default: a directory below runs/, derived from the settings.")
     ] = None,
     as_json: common.Json = False,
-    quiet: common.Quiet = False,
-    verbose: common.Verbose = False,
+    verbosity: common.Verbosity,
+    settings: Annotated[dict[str, Any], Chosen(FIELDS)],
 ) -> None:
     """Search for the settings with the highest validation accuracy, and print the path of a TOML file for `lsg train --config`.
 
     Each trial is an ordinary run in its own directory, which neither reads nor evaluates the test part. Repeating the command
     continues the study; processes started with the same command share it. Needs lsgcli[tune].
     """
-    common.messages(quiet, verbose, FIELDS)
+    common.messages(verbosity, FIELDS)
     from lsgcli.loggers.outlets import OUTLETS
     from lsgcli.report.display import TrainingDisplay
     from lsgcli.report.tables import NOTHING, aligned
@@ -67,11 +74,11 @@ def tune(
 
     planned = tuning.plan(settings, [*search, *(more or [])], config)
     root = out or planned.folder()
-    opened = tuning.open_study(planned, root, storage, study, prune)
+    opened = tuning.open_study(planned, root, study.storage, study.study, study.prune)
     with stop_on_signals() as stop:
         try:
-            display = functools.partial(TrainingDisplay, quiet=quiet)
-            tuning.Worker(opened, planned, root, trials, display, stop, OUTLETS).complete()
+            display = functools.partial(TrainingDisplay, quiet=verbosity.quiet)
+            tuning.Worker(opened, planned, root, study.trials, display, stop, OUTLETS).complete()
         except Stopped as error:
             raise Stopped(error.message, hint="Repeat the command to continue.") from None
     found = tuning.conclude(opened, planned, root)
