@@ -240,7 +240,7 @@ def train(
     force: bool = False,
     resume: bool = False,
     group: Group = ALONE,
-    splits: tuple[str, ...] = SPLITS,
+    test: bool = True,
     outlets: Outlets = RECORDS_ONLY,
 ) -> dict[str, Any] | None:
     """Prepare the data, train in the run directory ``path``, and write the reports.
@@ -251,7 +251,7 @@ def train(
         force: replace an existing run.
         resume: resume an existing run.
         group: the processes that train together; rank 0 writes the run directory.
-        splits: without ``test``, the test part is neither read nor evaluated.
+        test: whether the test part is read and evaluated.
         outlets: where the run reports.
 
     Returns:
@@ -271,7 +271,13 @@ def train(
         check(config, fresh=not (resume and (path / LAST).exists()))
         compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
         with group.one_by_one():
-            bundle = prepare(config, splits, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
+            bundle = prepare(
+                config,
+                SPLITS if test else ("train",),
+                progress=progress,
+                expected=_trained_on(path) if resume else None,
+                strict=resume,
+            )
         if resume:
             check_data(path, config, bundle)
     _check_shares(config, bundle, group)
@@ -320,6 +326,7 @@ def train_together(
     path: Path | None = None,
     force: bool = False,
     resume: bool = False,
+    test: bool = True,
     outlets: Outlets = RECORDS_ONLY,
 ) -> dict[str, Any] | None:
     """:func:`train` in all processes that torchrun or srun started, or in this one alone.
@@ -328,6 +335,7 @@ def train_together(
         path: default: a new directory below ``runs/``. An unfinished run with the same settings is continued.
         force: replace a run in ``path``, but not in a restart by torchrun, which continues it.
         resume: ``path`` contains a run that ``config`` continues.
+        test: whether the test part is read and evaluated.
         outlets: where the run reports.
 
     Raises:
@@ -346,7 +354,15 @@ def train_together(
             return stopped
 
         return train(
-            config, path, emit, stop, force=force, resume=group.agree("continues", continues), group=group, outlets=outlets
+            config,
+            path,
+            emit,
+            stop,
+            force=force,
+            resume=group.agree("continues", continues),
+            group=group,
+            test=test,
+            outlets=outlets,
         )
 
 
