@@ -1,7 +1,5 @@
 """``lsg ablate``: variants of a run over several seeds, and a table of their results."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsgcli.cli import common, completion
+from lsgcli.cli.jobs import Jobs
 from lsgcli.cli.options import Chosen
 from lsgcli.config.run import FIELDS, option_name
-from lsgcli.errors import ConfigError, Stopped, counted, require
+from lsgcli.errors import ConfigError, require
 from lsgcli.report.output import check_output, print_result
 
 if TYPE_CHECKING:
-    from lsgcli.sweeps.collect import Collection
-    from lsgcli.sweeps.launching import Launch
-    from lsgcli.sweeps.plan import Cell, Plan
+    from lsgcli.sweeps.plan import Plan
 
 SEEDS = "0-2"
 
@@ -82,59 +79,6 @@ class Output:
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Jobs:
-    """Cells as jobs of a launcher."""
-
-    launcher: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME[:KEY=V,...]",
-            help="Run the cells as jobs: local (processes on this machine), slurm or ray (lsgcli[slurm], lsgcli[ray]). Default: one "
-            "after another in this process.",
-            autocompletion=completion.names_of("launcher"),
-            rich_help_panel="Launcher",
-        ),
-    ] = None
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="With --launcher local: cells at a time. Default: one for each of --devices.",
-            rich_help_panel="Launcher",
-        ),
-    ] = None
-    devices: Annotated[
-        str | None,
-        typer.Option(
-            help="With --launcher local: GPUs, one cell each: a number of them (4), or which (0-3 or 0,2).",
-            rich_help_panel="Launcher",
-        ),
-    ] = None
-    slurm: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY=V,...",
-            help="With --launcher slurm: options of sbatch, such as partition=gpu,gres=gpu:1,time=4:00:00; also parallel (jobs at a time), "
-            "grace (seconds between the signal and the time limit, default 90), setup (a shell command before each cell).",
-            rich_help_panel="Launcher",
-        ),
-    ] = None
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY=V,...",
-            help="With --launcher ray: address (auto, or HOST:PORT; default: a local cluster that ends with the command); num_cpus "
-            "(default 1) and num_gpus (default 1 if the cluster has GPUs) of each cell.",
-            rich_help_panel="Launcher",
-        ),
-    ] = None
-    cancel: Annotated[
-        bool,
-        typer.Option("--cancel", help="Cancel the jobs of the same command with --launcher.", rich_help_panel="Launcher"),
-    ] = False
-
-
 def ablate(
     *,
     rows: Rows,
@@ -145,10 +89,12 @@ def ablate(
             help="Do not run; print one `lsg train` command per line for each unfinished run, for xargs or a scheduler.",
         ),
     ] = False,
-    collect: Annotated[
+    folder: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Do not run; make the table from the finished runs below DIR, and report missing runs."
+            "--collect",
+            metavar="DIR",
+            help="Do not run; make the table from the finished runs below DIR, and report missing runs.",
         ),
     ] = None,
     output: Output,
@@ -181,22 +127,13 @@ def ablate(
         if target.suffix.lower() == ".pdf":
             require(("svglib",), f"--plot {target}", "pdf")
     axes = [text for text in [rows.grid, *(rows.more or [])] if text]
-    launched = _launched(
-        jobs.launcher,
-        {
-            "local": {"--jobs": jobs.jobs, "--devices": jobs.devices},
-            "slurm": {"--slurm": jobs.slurm},
-            "ray": {"--ray": jobs.ray},
-        },
-    )
     of_table = {"--plot": output.plot or None, "--json": output.as_json, "--format": output.form, "--margin": margin}
-    if jobs.launcher is None:
-        common.require("--launcher", {"--cancel": jobs.cancel})
+    jobs.check()
     if jobs.cancel:
         common.exclude("--cancel", of_table)
     if not output.plot:
         common.require("--plot", {"--force": force})
-    if collect is not None:
+    if folder is not None:
         others: dict[str, Any] = {
             "--table": rows.table,
             "--grid": axes or None,
@@ -210,9 +147,9 @@ def ablate(
             **{option_name(name): True for name in settings},
         }
         common.exclude("--collect", others)
-        from lsgcli.sweeps.collect import collect as find
+        from lsgcli.sweeps.collect import collect
 
-        found = find(collect)
+        found = collect(folder)
     else:
         if print_commands:
             common.exclude("--print-commands", {**of_table, "--launcher": jobs.launcher})
@@ -222,14 +159,15 @@ def ablate(
         if print_commands:
             _print_commands(planned, verbosity.quiet)
             return
-        if launched is None:
-            found = _run(planned, verbosity.quiet)
-        else:
-            with _launch(planned, *launched) as launch:
-                if jobs.cancel:
-                    common.log.info("cancelled jobs: %d", launch.cancel())
-                    return
-                found = _follow(planned, launch, verbosity.quiet)
+        if jobs.cancel:
+            jobs.cancel_all(planned.root)
+            return
+        from lsgcli.sweeps.collect import of_plan
+        from lsgcli.sweeps.schedule import Strategy
+
+        hint = "Repeat the command to run them again; --collect shows the other runs."
+        jobs.run(Strategy(planned.root, planned.cells(), planned.save, hint), verbosity.quiet)
+        found = of_plan(planned)
     summary = found.summary(None if margin is None else margin / 100)
     print_result(FORMATS[format_name](summary))
     if output.plot:
@@ -239,72 +177,6 @@ def ablate(
         runs = finished([row["label"] for row in summary["rows"]], found.cells, found.records)
         written = [path for target in output.plot for path in draw(runs, target)]
         common.log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished; no charts written")
-
-
-def _launched(launcher: str | None, given: dict[str, dict[str, Any]]) -> tuple[str, str] | None:
-    """The name of the launcher and the text of its options, from ``--launcher`` and the options by launcher."""
-    name, _, text = (launcher or "").partition(":")
-    for other, options in given.items():
-        if other != name:
-            common.require(f"--launcher {other}", options)
-    own = given.get(name, {})
-    texts = [f"{option[2:]}={value}" if name == "local" else value for option, value in own.items() if value is not None]
-    return (name, ",".join([*filter(None, [text]), *texts])) if launcher is not None else None
-
-
-@contextlib.contextmanager
-def _launch(plan: "Plan", name: str, options: str) -> Iterator["Launch"]:
-    """The cells as jobs of a launcher."""
-    from lsgcli.sweeps.jobs import FOLDER
-    from lsgcli.sweeps.launchers.base import make
-    from lsgcli.sweeps.launching import Launch
-
-    with contextlib.closing(make(name, options, plan.root / FOLDER)) as launcher:
-        yield Launch(plan, name, launcher)
-
-
-def _follow(plan: "Plan", launch: "Launch", quiet: bool) -> "Collection":
-    """Run all cells as jobs."""
-    from lsgcli.report.cells import CellsDisplay
-    from lsgcli.sweeps.collect import Collection
-    from lsgcli.training.signals import stop_on_signals
-
-    plan.save()
-    with stop_on_signals() as stop, CellsDisplay(launch.cells, quiet) as display:
-        return Collection(launch.cells, list(launch.follow(display, stop)), plan.table)
-
-
-def _run(plan: "Plan", quiet: bool) -> "Collection":
-    """Run all cells, except those that other processes are running."""
-    from lsgcli.loggers.outlets import OUTLETS
-    from lsgcli.report.display import TrainingDisplay
-    from lsgcli.sweeps.cells import complete, run_cell
-    from lsgcli.sweeps.collect import Collection
-    from lsgcli.training.signals import stop_on_signals
-
-    cells = plan.cells()
-
-    def attempt(cell: "Cell") -> dict[str, Any]:
-        with TrainingDisplay(quiet=quiet) as display:
-            display.say(f"[{cells.index(cell) + 1}/{len(cells)}] {cell.path}")
-
-            def emit(record: dict[str, Any]) -> None:
-                if record["event"] == "start":  # written only once a run has started
-                    plan.save()
-                display(record)
-
-            return run_cell(cell, emit, stop, OUTLETS)
-
-    def waiting(left: Sequence["Cell"]) -> None:
-        common.log.info(
-            "waiting for %s in other processes: %s", counted(len(left), "run"), ", ".join(str(cell.path) for cell in left)
-        )
-
-    with stop_on_signals() as stop:
-        try:
-            return Collection(cells, list(complete(cells, attempt, stop, waiting)), plan.table)
-        except Stopped as error:
-            raise Stopped(error.message, hint="Repeat the command to continue.") from None
 
 
 def _print_commands(plan: "Plan", quiet: bool) -> None:

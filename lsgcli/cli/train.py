@@ -57,6 +57,9 @@ def train(
             "CPU (cpu:2). --batch-size stays the whole batch. Default: one device."
         ),
     ] = None,
+    no_test: Annotated[
+        bool, typer.Option("--no-test", help="Neither read nor evaluate the test part; needs a validation split.")
+    ] = False,
     verbosity: common.Verbosity,
     settings: Annotated[dict[str, Any], Chosen(FIELDS)],
 ) -> None:
@@ -110,6 +113,7 @@ def train(
             path=start.resume or start.out,
             force=start.force,
             resume=start.resume is not None,
+            test=not no_test,
             outlets=OUTLETS,
         )
     if end is not None and not as_json:

@@ -1,6 +1,5 @@
 """``lsg tune``: search for the settings with the highest validation accuracy."""
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from lsgcli.cli import common
+from lsgcli.cli.jobs import Jobs
 from lsgcli.cli.options import Chosen
 from lsgcli.config.run import FIELDS
-from lsgcli.errors import Stopped
 from lsgcli.report.output import print_json, print_result
 
 
@@ -36,6 +35,9 @@ class Study:
             metavar="URL", help="Database of the study: a URL of Optuna, or an SQLite file. Default: study.db in --out."
         ),
     ] = None
+    out: Annotated[
+        Path | None, typer.Option(help="Directory of the study. Default: a directory below runs/, derived from the settings.")
+    ] = None
 
 
 def tune(
@@ -53,9 +55,7 @@ def tune(
     ] = None,
     study: Study,
     config: common.ConfigFile = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Directory of the study. Default: a directory below runs/, derived from the settings.")
-    ] = None,
+    jobs: Jobs,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
     settings: Annotated[dict[str, Any], Chosen(FIELDS)],
@@ -63,29 +63,27 @@ def tune(
     """Search for the settings with the highest validation accuracy, and print the path of a TOML file for `lsg train --config`.
 
     Each trial is an ordinary run in its own directory, which neither reads nor evaluates the test part. Repeating the command
-    continues the study; processes started with the same command share it. Needs lsgcli[tune].
+    continues the study; processes started with the same command share it. With --launcher, trials are jobs on the devices of this
+    machine or of a cluster. Needs lsgcli[tune].
     """
     common.messages(verbosity, FIELDS)
-    from lsgcli.loggers.outlets import OUTLETS
-    from lsgcli.report.display import TrainingDisplay
+    jobs.check()
     from lsgcli.report.tables import NOTHING, aligned
-    from lsgcli.sweeps import tune as tuning
-    from lsgcli.training.signals import stop_on_signals
+    from lsgcli.sweeps.search import plan
+    from lsgcli.sweeps.tune import Trials, conclude, open_study, values_text
 
-    planned = tuning.plan(settings, [*search, *(more or [])], config)
-    root = out or planned.folder()
-    opened = tuning.open_study(planned, root, study.storage, study.study, study.prune)
-    with stop_on_signals() as stop:
-        try:
-            display = functools.partial(TrainingDisplay, quiet=verbosity.quiet)
-            tuning.Worker(opened, planned, root, study.trials, display, stop, OUTLETS).complete()
-        except Stopped as error:
-            raise Stopped(error.message, hint="Repeat the command to continue.") from None
-    found = tuning.conclude(opened, planned, root)
+    planned = plan(settings, [*search, *(more or [])], config)
+    root = study.out or planned.folder()
+    if jobs.cancel:
+        jobs.cancel_all(root)
+        return
+    opened = open_study(planned, root, study.storage, study.study, study.prune)
+    jobs.run(Trials(opened, planned, root, study.trials), verbosity.quiet)
+    found = conclude(opened, planned, root)
     lines = [["trial", "state", "epochs", "val accuracy", "settings"]]
     for record in found["trials"]:
         accuracy = NOTHING if record["val_accuracy"] is None else f"{record['val_accuracy']:.4f}"
-        values = tuning.values_text(record["settings"])
+        values = values_text(record["settings"])
         lines.append([str(record["trial"]), record["state"], str(record["epochs"]), accuracy, values])
     best = found["best"]
     common.log.info("%s", "\n".join(aligned(lines)))

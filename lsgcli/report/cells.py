@@ -1,7 +1,7 @@
-"""Display of the cells of an ablation while launchers run them."""
+"""Display of cells while launchers run them."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 
@@ -10,22 +10,20 @@ from rich.live import Live
 from rich.text import Text
 
 from lsgcli.report.terminal import Table, console
-from lsgcli.sweeps.jobs import State, name_of
+from lsgcli.sweeps.jobs import CellState, name_of
 from lsgcli.sweeps.plan import Cell
 from lsgcli.system.text import clean
 
 
 class CellsDisplay(AbstractContextManager["CellsDisplay"]):
-    """States of the cells on stderr: a live table of variants and seeds on a terminal, otherwise a line for each change.
+    """States of the cells on stderr: a live table of labels and seeds on a terminal, otherwise a line for each change.
 
     Args:
-        cells: in the order in which :meth:`__call__` gets their states.
         quiet: whether to display nothing.
     """
 
-    def __init__(self, cells: Sequence[Cell], quiet: bool):
-        self.places = {name_of(cell.path): (cell.path.parent.name, cell.config.seed) for cell in cells}
-        self.shown: dict[str, str] = {}
+    def __init__(self, quiet: bool):
+        self.shown: dict[Cell, str] = {}
         self.out = console(sys.stderr)
         self.out.quiet = quiet
         self.live = Live(console=self.out, auto_refresh=False) if self.out.is_terminal and not quiet else None
@@ -39,29 +37,29 @@ class CellsDisplay(AbstractContextManager["CellsDisplay"]):
         if self.live:
             self.live.stop()
 
-    def __call__(self, states: Mapping[str, State]) -> None:
-        """Show the states, by name of the job."""
-        texts = {name: state.text for name, state in states.items()}
+    def __call__(self, states: Mapping[Cell, CellState]) -> None:
+        """Show the states."""
         if self.live:
             self.live.update(self._table(states), refresh=True)
             return
-        for name, text in texts.items():
-            if text != self.shown.get(name, "not started"):
-                self.out.print(clean(f"{name}: {text}"), soft_wrap=True, markup=False)
-        self.shown = texts
+        for cell, state in states.items():
+            if state.text != self.shown.get(cell, "not started"):
+                self.out.print(clean(f"{name_of(cell.path)}: {state.text}"), soft_wrap=True, markup=False)
+            self.shown[cell] = state.text
 
-    def _table(self, states: Mapping[str, State]) -> Group:
-        variants = dict.fromkeys(variant for variant, _ in self.places.values())
-        seeds = dict.fromkeys(seed for _, seed in self.places.values())
-        by_place = {place: states[name] for name, place in self.places.items()}
-        table = Table("", *(f"seed {seed}" for seed in seeds), box=None)
-        for variant in variants:
-            table.add_row(variant, *(_short(by_place[variant, seed]) for seed in seeds))
-        failures = [Text(clean(f"{name}: {state.text}")) for name, state in states.items() if state.kind == "failed"]
+    def _table(self, states: Mapping[Cell, CellState]) -> Group:
+        by_place = {(cell.label, f"seed {cell.config.seed}"): state for cell, state in states.items()}
+        rows, columns = (dict.fromkeys(names) for names in zip(*by_place, strict=True)) if by_place else ({}, {})
+        table = Table("", *columns, box=None)
+        for row in rows:
+            table.add_row(row, *(_short(by_place[row, column]) for column in columns))
+        failures = [
+            Text(clean(f"{name_of(cell.path)}: {state.text}")) for cell, state in states.items() if state.kind == "failed"
+        ]
         return Group(table, *failures)
 
 
-def _short(state: State) -> str:
+def _short(state: CellState) -> str:
     accuracy = "" if state.accuracy is None else f"{state.accuracy:.4f}"
     if state.kind == "done":
         return accuracy or "diverged"

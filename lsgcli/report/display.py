@@ -54,9 +54,6 @@ class TrainingDisplay:
     def _on_preparing(self, record: dict[str, Any]) -> None:
         self.preparing(record["what"], record["done"], record["total"])
 
-    def _on_trial(self, record: dict[str, Any]) -> None:
-        self.say(f"trial {record['trial']}: {record['settings']}")
-
     def _on_start(self, record: dict[str, Any]) -> None:
         self.epochs = record["epochs"]
         self.say(f"run {record['run']}")

@@ -236,7 +236,7 @@ def train(
     *,
     existing: Existing = "refuse",
     group: Group = ALONE,
-    splits: tuple[str, ...] = SPLITS,
+    test: bool = True,
     outlets: Outlets = RECORDS_ONLY,
 ) -> dict[str, Any] | None:
     """Prepare the data, train in the run directory ``path``, and write the reports.
@@ -246,7 +246,7 @@ def train(
         stop: checked between steps; while the data are prepared, a signal interrupts.
         existing: what happens to a run in ``path``; only ``resume`` needs one.
         group: the processes that train together; rank 0 writes the run directory.
-        splits: without ``test``, the test part is neither read nor evaluated.
+        test: whether the test part is read and evaluated.
         outlets: where the run reports.
 
     Returns:
@@ -267,7 +267,13 @@ def train(
         check(config, fresh=not (resume and (path / LAST).exists()))
         compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
         with group.one_by_one():
-            bundle = prepare(config, splits, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
+            bundle = prepare(
+                config,
+                SPLITS if test else ("train",),
+                progress=progress,
+                expected=_trained_on(path) if resume else None,
+                strict=resume,
+            )
         if resume:
             check_data(path, config, bundle)
     _check_shares(config, bundle, group)
@@ -316,6 +322,7 @@ def train_together(
     path: Path | None = None,
     force: bool = False,
     resume: bool = False,
+    test: bool = True,
     outlets: Outlets = RECORDS_ONLY,
 ) -> dict[str, Any] | None:
     """:func:`train` in all processes that torchrun or srun started, or in this one alone.
@@ -324,6 +331,7 @@ def train_together(
         path: default: a new directory below ``runs/``. An unfinished run with the same settings is continued.
         force: replace a run in ``path``, but not in a restart by torchrun, which continues it.
         resume: ``path`` contains a run that ``config`` continues.
+        test: whether the test part is read and evaluated.
         outlets: where the run reports.
 
     Raises:
@@ -341,7 +349,9 @@ def train_together(
             rundir.check_free(path, force=force, resume=stopped)
             return "resume" if stopped else "replace" if force else "refuse"
 
-        return train(config, path, emit, stop, existing=group.agree("existing", existing), group=group, outlets=outlets)
+        return train(
+            config, path, emit, stop, existing=group.agree("existing", existing), group=group, test=test, outlets=outlets
+        )
 
 
 def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> dict[str, Any]:

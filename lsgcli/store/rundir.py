@@ -333,6 +333,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [dict(line) for line in schema.read_lines(path / METRICS, Epoch, ConfigError)]
 
 
+def read_last_epoch(path: Path) -> dict[str, Any]:
+    """The record of the latest epoch of the run in a directory; empty before the first. As :func:`read_metrics`."""
+    return dict(schema.read_last_line(path / METRICS, Epoch, ConfigError) or {})
+
+
 def accuracy_on_test(checkpoint: Path) -> float | None:
     """Test accuracy of a checkpoint, from the result of its run; None if not available."""
     names = {BEST: "test_accuracy_best", LAST: "test_accuracy_last"}

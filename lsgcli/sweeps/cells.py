@@ -1,21 +1,16 @@
-"""Execution of the cells of an ablation: each runs once, in any process, and resumes after a stop."""
+"""A cell in this process, or as a shell command: it runs once, and resumes after a stop."""
 
 import os
 import shlex
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from lsgcli.config.resolve import differing, from_environment
 from lsgcli.config.run import FIELDS, MAY_CHANGE, option_words, without_effect
-from lsgcli.errors import DivergedError, RunInUseError, Stopped
 from lsgcli.runs import run
-from lsgcli.store.rundir import check_links, in_use, is_run, read_result
+from lsgcli.store.rundir import check_links, is_run, read_result
 from lsgcli.sweeps.plan import Cell
+from lsgcli.training.loop import Emit
 from lsgcli.training.signals import StopRequest
-
-Record = dict[str, Any]  # the final record of a run
-PAUSE = 1.0  # seconds between checks of cells that other processes are running
 
 
 def check_same(cell: Cell) -> None:
@@ -29,72 +24,19 @@ def check_same(cell: Cell) -> None:
         run.check_same(cell.path, cell.config)
 
 
-def run_cell(cell: Cell, emit: Callable[[Record], None], stop: StopRequest, outlets: run.Outlets = run.RECORDS_ONLY) -> Record:
-    """The final record of a cell: read from its directory if finished, otherwise by running or resuming it.
+def run_cell(cell: Cell, emit: Emit, stop: StopRequest, outlets: run.Outlets = run.RECORDS_ONLY) -> None:
+    """Run or resume a cell, unless it is finished.
 
     Raises:
-        Stopped: a signal was received; repeating the ablation continues it.
+        Stopped: a signal was received; repeating the command continues it.
+        DivergedError: it diverged, which is a result.
         RunInUseError: another process is running it.
         StorageError: a file of the run is a symbolic link.
     """
     check_links(cell.path)
-    done = read_result(cell.path)
-    if done is not None:
-        return done
-    existing: run.Existing = "resume" if is_run(cell.path) else "refuse"
-    try:
-        end = run.train(cell.config, cell.path, emit, stop, existing=existing, outlets=outlets)
-        assert end is not None  # of the only process
-        return end
-    except DivergedError:
-        diverged = read_result(cell.path)
-        assert diverged is not None  # a diverged run has a result too
-        return diverged
-
-
-def complete(
-    cells: Sequence[Cell],
-    attempt: Callable[[Cell], Record],
-    stop: StopRequest,
-    waiting: Callable[[Sequence[Cell]], None] = lambda cells: None,
-    pause: float = PAUSE,
-) -> list[Record]:
-    """Run all cells in this process; returns their final records, in order.
-
-    Cells are ordinary run directories, so any other program may run them instead (see :func:`command`); their records are in them.
-    Cells that another process is running are skipped and checked again later. Processes with the same cells therefore share the work,
-    and take over cells of a process that was killed.
-
-    Args:
-        attempt: runs a cell, as :func:`run_cell`.
-        stop: checked between cells.
-        waiting: called once with the remaining cells when all of them are running in other processes.
-
-    Raises:
-        Stopped: a signal was received.
-        RunInUseError: a directory contains another run.
-    """
-    records: dict[Cell, Record] = {}
-    announced = False
-    while left := [cell for cell in cells if cell not in records]:
-        before = len(records)
-        for cell in left:
-            if stop:
-                raise Stopped(f"stopped by {stop.signal_name} after {len(records)} of {len(cells)} runs")
-            if in_use(cell.path):
-                continue
-            try:
-                records[cell] = attempt(cell)
-            except RunInUseError:
-                if not (is_run(cell.path) or in_use(cell.path)):
-                    raise
-                # Another process started it after the check.
-        if len(records) == before:
-            if not announced:
-                waiting(left)
-                announced = True
-            time.sleep(pause)
-    return [records[cell] for cell in cells]
+    if read_result(cell.path) is None:
+        existing: run.Existing = "resume" if is_run(cell.path) else "refuse"
+        run.train(cell.config, cell.path, emit, stop, existing=existing, test=cell.test, outlets=outlets)
 
 
 def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -114,7 +56,7 @@ def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, st
     names = [name for name in FIELDS if name in needed and getattr(config, name) is not None]
     options = [word for name in names for word in option_words(name, getattr(config, name))]
     unset = ["env", *(word for name in idle for word in ("-u", f"LSG_{name.upper()}"))] if idle else []
-    return [*unset, "lsg", "train", *options, "--out", str(cell.path), *more]
+    return [*unset, "lsg", "train", *options, *["--no-test"] * (not cell.test), "--out", str(cell.path), *more]
 
 
 def is_plain(words: list[str]) -> bool:

@@ -13,7 +13,7 @@ from lsgcli.errors import ConfigError, counted
 from lsgcli.store.rundir import find_runs, read_facts, read_precision, read_result
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.jobs import state
-from lsgcli.sweeps.plan import Cell, load, what_counts
+from lsgcli.sweeps.plan import Cell, Plan, load, what_counts
 from lsgcli.sweeps.statistics import differing, rows
 
 SCHEMA = "lsg.ablation/1"
@@ -54,6 +54,12 @@ class Collection:
         ]
         notes = [*_about_accuracy(found), *_about_precision(self.cells), *self.notes]
         return {"schema": SCHEMA, "table": table, "rows": found, "missing": missing, "notes": notes}
+
+
+def of_plan(plan: Plan) -> Collection:
+    """The runs of a plan."""
+    cells = plan.cells()
+    return Collection(cells, [read_result(cell.path) for cell in cells], plan.table)
 
 
 def collect(folder: Path) -> Collection:

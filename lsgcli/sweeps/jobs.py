@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDic
 from msgspec import Meta
 
 from lsgcli.errors import ConfigError, RunInUseError, Stopped
-from lsgcli.store.rundir import in_use, is_run, read_metrics, read_result
+from lsgcli.store.rundir import in_use, is_run, read_last_epoch, read_result
 from lsgcli.system import files, schema
 
 if TYPE_CHECKING:
@@ -161,11 +161,11 @@ class AttemptRecord(TypedDict):
 
 
 @dataclass(frozen=True)
-class State:
+class CellState:
     """State of a cell.
 
     Attributes:
-        kind: ``stopped`` includes cells that have not started.
+        kind: ``stopped`` includes cells that have not started; ``pruned`` cells are not continued.
         epochs: completed epochs, of ``of``.
         accuracy: of the latest epoch, or of the finished run.
         status: exit status of the latest attempt; None if it is running or was lost.
@@ -173,7 +173,7 @@ class State:
         attempts: since the latest completed epoch.
     """
 
-    kind: Literal["done", "running", "waiting", "stopped", "failed"]
+    kind: Literal["done", "running", "waiting", "stopped", "pruned", "failed"]
     epochs: int = 0
     of: int = 0
     accuracy: float | None = None
@@ -191,11 +191,12 @@ class State:
             "running": f"running: {progress}{accuracy}" if self.of else "running",
             "waiting": ("waiting" + f" after {progress}" * bool(self.of)) + f" ({self.message})" * bool(self.message),
             "stopped": f"stopped after {progress}" if self.of else "not started",
+            "pruned": f"pruned after {progress}",
             "failed": f"failed: {self.message}",
         }[self.kind]
 
 
-def state(cell: "Cell", alive: bool = False) -> State:
+def state(cell: "Cell", alive: bool = False) -> CellState:
     """State of a cell, from its run directory and the files of its job.
 
     Args:
@@ -203,29 +204,29 @@ def state(cell: "Cell", alive: bool = False) -> State:
     """
     try:
         if (result := read_result(cell.path)) is not None:
-            return State("done", accuracy=result["accuracy"], message=result.get("diverged", ""))
-        done = read_metrics(cell.path)
+            accuracy = result["accuracy"] if cell.test else result.get("best_accuracy")
+            return CellState("done", cell.config.epochs, cell.config.epochs, accuracy, message=result.get("diverged", ""))
+        latest = read_last_epoch(cell.path)
     except ConfigError as error:
-        return State("failed", status=error.exit_code, message=error.message)
-    latest = done[-1] if done else {}
-    accuracy = latest.get("val_accuracy", latest.get("test_accuracy"))
-    progress = len(done), cell.config.epochs if is_run(cell.path) else 0, accuracy
+        return CellState("failed", status=error.exit_code, message=error.message)
+    epochs, accuracy = latest.get("epoch", -1) + 1, latest.get("val_accuracy", latest.get("test_accuracy"))
+    progress = epochs, cell.config.epochs if is_run(cell.path) else 0, accuracy
     record = read_record(file_of(cell.path, ".json"))
     status = record.get("status")
     if alive:
-        return State("running" if "status" in record and status is None else "waiting", *progress)
+        return CellState("running" if "status" in record and status is None else "waiting", *progress)
     if files.is_locked(file_of(cell.path, ".lock")) or in_use(cell.path):
-        return State("running", *progress)
-    attempts = record.get("attempts", 0) if record.get("epochs") == len(done) else 0
+        return CellState("running", *progress)
+    attempts = record.get("attempts", 0) if record.get("epochs") == epochs else 0
     if status is None or is_interruption(status):
-        return State("stopped", *progress, status, attempts=attempts)
-    return State("failed", *progress, status, _failure(cell.path, status))
+        return CellState("stopped", *progress, status, attempts=attempts)
+    return CellState("failed", *progress, status, _failure(cell.path, status))
 
 
 def _completed(run: Path) -> int:
     """Number of epochs that a run has completed; 0 if its records are damaged, which `lsg train` reports."""
     try:
-        return len(read_metrics(run))
+        return int(read_last_epoch(run).get("epoch", -1)) + 1
     except ConfigError:
         return 0
 

@@ -17,7 +17,6 @@ from msgspec import Meta
 
 from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, check, from_dict
 from lsgcli.errors import ConfigError
-from lsgcli.runs.run import identity
 from lsgcli.store.rundir import RUNS
 from lsgcli.system import files, schema
 
@@ -44,19 +43,23 @@ class StoredPlan(TypedDict):
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of an ablation.
+    """One run of an ablation or a search.
 
     Attributes:
-        row: index of the row in the table; row 0 is the baseline.
+        row: index of the row in the table, where row 0 is the baseline, or number of the trial.
         config: complete settings, with the seed.
         path: run directory.
         data: label of its data, if runs with the same settings used different data; otherwise "".
+        test: whether the test part is read and evaluated.
+        label: name of the row or trial.
     """
 
     row: int
     config: RunConfig
     path: Path
     data: str = ""
+    test: bool = True
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,10 @@ class Plan:
     def cells(self) -> list[Cell]:
         """All runs, seed by seed, so that a stopped ablation has complete comparisons."""
         return [
-            Cell(number, config.replace(seed=seed), self.root / folder_name(variant) / f"s{seed}")
+            Cell(number, config.replace(seed=seed), self.root / name / f"s{seed}", label=name)
             for seed in self.seeds
             for number, (variant, config) in enumerate(self.rows)
+            for name in [folder_name(variant)]
         ]
 
     def save(self) -> None:
@@ -120,18 +124,15 @@ def grid(axes: Mapping[str, Sequence[Any]]) -> tuple[Variant, ...]:
     return tuple(dict(zip(axes, combination, strict=True)) for combination in itertools.product(*values))
 
 
-def folder_of(configs: Sequence[RunConfig]) -> Path:
-    """Default folder of an ablation: below ``runs/``, determined by the settings.
+def folder_of(command: str, config: RunConfig, settings: Any) -> Path:
+    """Default folder of the runs of a command: below ``runs/``, determined by ``settings``, as JSON types."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return RUNS / f"{command}-{config.dataset.replace(':', '-')}-{config.arch}-{digest}"
 
-    Its digest covers only settings that differ from their defaults, so a new setting does not change existing names.
 
-    Raises:
-        CheckpointError: as :func:`lsgcli.runs.run.identity`.
-    """
-    identities = [identity(config.replace(seed=FIELDS["seed"].default)) for config in configs]
-    changed = [{name: value for name, value in one.items() if value != FIELDS[name].default} for one in identities]
-    digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
-    return RUNS / f"ablate-{configs[0].dataset.replace(':', '-')}-{configs[0].arch}-{digest}"
+def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that differ from their defaults: a new setting does not change the digest in :func:`folder_of`."""
+    return {name: value for name, value in settings.items() if value != FIELDS[name].default}
 
 
 def folder_name(variant: Variant) -> str:

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli.config import run as config
 from lsgcli.config.resolve import assignments, of_number, parse_all, ranges, resolve_rows
-from lsgcli.config.run import FIELDS
+from lsgcli.config.run import FIELDS, RunConfig, check, option_name
 from lsgcli.errors import ConfigError
 from lsgcli.runs import run
 from lsgcli.store.rundir import read_result
 from lsgcli.sweeps.cells import check_same
 from lsgcli.sweeps.paper import TABLES
-from lsgcli.sweeps.plan import Plan, Variant, folder_name, folder_of, grid, text_of
+from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, grid, text_of
 from lsgcli.system.files import check_no_link
 
 MOST = 10_000  # runs of an ablation
@@ -47,12 +46,12 @@ def plan(
     if len(variants) * len(numbers) > MOST:
         raise ConfigError(f"--seeds: found {len(numbers):,} seeds for {len(variants)} rows, expected at most {MOST:,} runs")
     if both := sorted({name for variant in variants for name in variant} & set(settings)):
-        names = ", ".join(config.option_name(name) for name in both)
+        names = ", ".join(option_name(name) for name in both)
         raise ConfigError(
             f"{names}: found as an option and as a difference between rows, expected only one of them",
             hint="Omit the option." if axes else "Omit the option, or use --grid.",
         )
-    rows: dict[config.RunConfig, Variant] = {}
+    rows: dict[RunConfig, Variant] = {}
     for resolved, variant in zip(
         resolve_rows(settings, variants, file=file, takes=FIELDS.keys() - {"seed"}), variants, strict=True
     ):
@@ -66,7 +65,7 @@ def plan(
                 hint="Rename the files: names of directories have only the letters a to z, digits, and the characters _ . = + -",
             )
     chosen = tuple((variant, resolved) for resolved, variant in rows.items())
-    planned = Plan(root or folder_of(list(rows)), chosen, tuple(numbers), table)
+    planned = Plan(root or default_folder(list(rows)), chosen, tuple(numbers), table)
     for resolved in rows:
         run.check(resolved)
         run.check_place(planned.root, resolved)
@@ -75,6 +74,12 @@ def plan(
             check_no_link(cell.path, planned.root)
         check_same(cell)
     return planned
+
+
+def default_folder(configs: Sequence[RunConfig]) -> Path:
+    """Default folder of an ablation of these rows; raises as :func:`lsgcli.runs.run.identity`."""
+    seed = FIELDS["seed"].default
+    return folder_of("ablate", configs[0], [changed(run.identity(row.replace(seed=seed))) for row in configs])
 
 
 def _variants(table: str | None, axes: Sequence[str]) -> tuple[tuple[Variant, ...], str | None]:
@@ -110,7 +115,7 @@ def _seeds(text: str) -> list[int]:
     parts = ranges(text)
     if not parts:
         raise ConfigError(f"--seeds: found {text!r}, expected numbers and ranges such as 0-4 or 0,1,7")
-    if problems := config.check({"seed": max(part.stop for part in parts) - 1}):
+    if problems := check({"seed": max(part.stop for part in parts) - 1}):
         raise ConfigError(problems[0].replace("seed:", "--seeds:", 1))
     if sum(part.stop - part.start for part in parts) > MOST:
         raise ConfigError(f"--seeds: found {text!r}, expected at most {MOST:,} seeds")

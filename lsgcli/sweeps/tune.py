@@ -1,4 +1,4 @@
-"""A search for the settings with the highest validation accuracy: ``lsg tune``, on Optuna.
+"""The trials of ``lsg tune``, on Optuna: their settings, their results, and the best of them.
 
 <root>/study.db         the study, which processes share; --storage names another database
 <root>/trials/<n>/      the run directory of a trial, which neither reads nor evaluates the test part
@@ -7,31 +7,26 @@
 
 import contextlib
 import datetime
-import hashlib
 import itertools
-import json
-import logging
-import math
-import time
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lsgcli.config.resolve import as_toml, assignments, of_number, parse_all, resolve_rows
-from lsgcli.config.run import FIELDS, RULES, RunConfig, base_type, check_equal, option_name, without_effect
-from lsgcli.errors import ConfigError, DivergedError, RunInUseError, Stopped, StorageError, install_hint
+from lsgcli.config.resolve import as_toml
+from lsgcli.errors import ConfigError, OutOfMemoryError, RunInUseError, StorageError, install_hint
 from lsgcli.runs import run
-from lsgcli.store.rundir import RUNS, check_links, in_use, is_run, read_result
+from lsgcli.store.rundir import read_metrics
+from lsgcli.sweeps.cells import check_same
+from lsgcli.sweeps.jobs import FOLDER, CellState
+from lsgcli.sweeps.plan import Cell
+from lsgcli.sweeps.schedule import BOOK, Strategy
+from lsgcli.sweeps.search import Search
 from lsgcli.system import files
-from lsgcli.system.memory import is_out_of_memory
 from lsgcli.system.version import __version__
-from lsgcli.training.loop import Emit
-from lsgcli.training.signals import StopRequest
 
 try:
     import optuna
@@ -42,138 +37,9 @@ except ImportError as error:
     raise ConfigError(f"optuna cannot be imported: {error}", hint=install_hint("tune")) from error
 
 STUDY, TRIALS, BEST = "study.db", "trials", "best.toml"
-MOST = 10_000  # combinations of listed values
 BEAT, GRACE = 5, 60  # seconds: the trial of a process without a sign of life for GRACE is repeated by another
-PAUSE = 1.0  # seconds between checks of trials that other processes are running
-TAKEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-FORM = "KEY=LOW:HIGH, KEY=log:LOW:HIGH or KEY=VALUE,VALUE,..."
-SAME_SAMPLES = "which changes what the accuracy is measured on"
-REFUSED = dict.fromkeys(("dataset", "split", "split_seed", "val_fraction", "sensor", "skip_bad"), SAME_SAMPLES)
-REFUSED["seed"] = "expected another setting; use --seed, and `lsg ablate` to compare seeds"
-
-log = logging.getLogger("lsg")
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A setting to search.
-
-    Attributes:
-        text: as given.
-        values: all values, or the two ends of a range, which are included.
-        scale: ``linear`` or ``log`` for a range; empty for a list of values.
-    """
-
-    text: str
-    values: tuple[Any, ...]
-    scale: str = ""
-
-    def suggest(self, trial: optuna.Trial, name: str) -> Any:
-        """The value of a trial."""
-        if not self.scale:
-            return trial.suggest_categorical(name, self.values)
-        low, high = self.values
-        suggest = trial.suggest_int if base_type(name) is int else trial.suggest_float
-        return suggest(name, low, high, log=self.scale == "log")
-
-
-@dataclass(frozen=True)
-class Search:
-    """What to search.
-
-    Attributes:
-        axes: by setting; settings that decide whether others have an effect come first.
-        configs: complete settings for each combination of the listed values, with the high end of each range.
-    """
-
-    axes: Mapping[str, Axis]
-    configs: Mapping[tuple[Any, ...], RunConfig]
-
-    def config(self, chosen: Mapping[str, Any]) -> RunConfig:
-        """Complete settings with the ``chosen`` values, and the first value of every other axis."""
-        listed = tuple(chosen.get(name, axis.values[0]) for name, axis in self.axes.items() if not axis.scale)
-        return self.configs[listed].replace(**{name: value for name, value in chosen.items() if self.axes[name].scale})
-
-    def suggest(self, trial: optuna.Trial) -> RunConfig:
-        """The settings of a trial. Axes without effect, given the values already suggested, are not searched."""
-        chosen: dict[str, Any] = {}
-        for name, axis in self.axes.items():
-            if not without_effect({name: None}, [self.config(chosen)]):
-                chosen[name] = axis.suggest(trial, name)
-        return self.config(chosen)
-
-    def identity(self) -> dict[str, Any]:
-        """The axes, and the other settings that affect results, as JSON types; a list if they differ between combinations."""
-        rows = [run.identity(config) for config in self.configs.values()]
-        found: dict[str, Any] = {}
-        for name in rows[0]:
-            values = list(dict.fromkeys(row[name] for row in rows))
-            found[name] = self.axes[name].text if name in self.axes else values if len(values) > 1 else values[0]
-        return found
-
-    def folder(self) -> Path:
-        """Default directory: below ``runs/``, determined by the settings that differ from their defaults."""
-        config = self.config({})
-        changed = {name: value for name, value in self.identity().items() if value != FIELDS[name].default}
-        digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
-        return RUNS / f"tune-{config.dataset.replace(':', '-')}-{config.arch}-{digest}"
-
-
-def plan(settings: Mapping[str, Any], texts: Sequence[str], file: Path | None) -> Search:
-    """The search that the arguments of ``lsg tune`` describe.
-
-    Args:
-        settings: shared by all trials.
-        texts: axes such as ``lr=log:1e-3:0.3``, ``width=0.5:2`` or ``method=lsg,none``.
-        file: TOML file with further settings.
-
-    Raises:
-        ConfigError: with one line for each invalid axis or setting.
-        CheckpointError: a checkpoint that a run starts from cannot be read.
-    """
-    found, problems = assignments("--search", texts, FORM, REFUSED)
-    problems += [f"{option_name(name)}: cannot be given, because --search varies it" for name in found if name in settings]
-    axes = {}
-    for name in sorted(found, key=lambda name: (name in RULES, [*FIELDS].index(name))):
-        axes[name], invalid = _axis(name, found[name])
-        problems += invalid
-    if problems:
-        raise ConfigError("\n".join(problems))
-    listed = {name: axis.values for name, axis in axes.items() if not axis.scale}
-    if (count := math.prod(map(len, listed.values()))) > MOST:
-        raise ConfigError(f"--search: found {count:,} combinations of listed values, expected at most {MOST:,}")
-    # A setting is kept if it has an effect at one end of the ranges at least.
-    ends = [{name: axis.values[end] for name, axis in axes.items() if axis.scale} for end in (0, -1)]
-    combinations = list(itertools.product(*listed.values()))
-    rows = [dict(zip(listed, values, strict=True)) | end for end in ends for values in combinations]
-    configs = resolve_rows(settings, rows, file=file, option="--search")
-    if configs[0].val_fraction == 0:
-        raise ConfigError(
-            "val_fraction: found 0, expected a fraction above 0, because trials are compared on the validation split",
-            hint="Add --val-fraction 0.1. The test part is not used.",
-        )
-    for config in dict.fromkeys(configs[: len(combinations)]):
-        run.check(config)
-    return Search(axes, dict(zip(combinations, configs[len(combinations) :], strict=True)))
-
-
-def _axis(name: str, text: str) -> tuple[Axis, list[str]]:
-    """An axis, and a line for each problem."""
-    is_range = base_type(name) in (int, float) and ":" in text and "," not in text
-    scale = ("log" if text.startswith("log:") else "linear") if is_range else ""
-    values, problems = parse_all(name, text.removeprefix("log:").split(":") if is_range else text.split(","))
-    axis, expected = Axis(text, values, scale), ""
-    if problems:
-        return axis, of_number("--search", name, text, FORM) or problems
-    if is_range and (len(values) != 2 or values[0] >= values[1]):
-        expected = "LOW:HIGH with LOW below HIGH"
-    elif is_range and FIELDS[name].metadata["check"]:
-        expected = "a list of values, because not every number in between is valid"
-    elif scale == "log" and values[0] <= 0:
-        expected = "LOW above 0 on a logarithmic scale"
-    elif not is_range and len(set(values)) < max(2, len(values)):
-        expected = "several different values, or a range such as 1:2"
-    return axis, [f"--search: found {name}={text}, expected {expected}"] if expected else []
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+TAKEN = (*DONE, TrialState.RUNNING)
 
 
 def open_study(search: Search, root: Path, storage: str | None, name: str | None, prune: bool) -> optuna.Study:
@@ -202,7 +68,11 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
         files.check_no_link(path)
     file = file.resolve()
     own = (STUDY, file.name) if file.parent == root.resolve() else (STUDY,)  # SQLite adds to these names
-    others = [path.name for path in root.glob("[!.]*") if path.name not in (TRIALS, BEST) and not path.name.startswith(own)]
+    others = [
+        path.name
+        for path in root.glob("[!.]*")
+        if path.name not in (TRIALS, BEST, FOLDER, BOOK) and not path.name.startswith(own)
+    ]
     if others:
         raise RunInUseError(
             f"{root}: found {min(others)}, expected a new or empty directory, or that of a study", hint="Choose another --out."
@@ -243,6 +113,7 @@ def _database() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.filterwarnings("ignore", "Heartbeat of storage")  # for Study.optimize, which Trials does without
             yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
@@ -265,55 +136,104 @@ def directories(trials: Sequence[optuna.trial.FrozenTrial]) -> list[int]:
     return numbers
 
 
-class Surplus(Exception):
-    """Another process started the last trial at the same time."""
+class Trials(Strategy):
+    """The trials of a study, which several processes may share. Optuna chooses their values and prunes them.
 
-
-@dataclass(frozen=True)
-class Worker:
-    """A process that runs trials of a study, possibly one of several.
-
-    Attributes:
+    Args:
         trials: number of trials of the study, in all processes.
-        display: opens a display of a run, which is called with its records.
-        stop: checked between steps.
-        outlets: where a run reports.
     """
 
-    study: optuna.Study
-    search: Search
-    root: Path
-    trials: int
-    display: Callable[[], AbstractContextManager[Emit]]
-    stop: StopRequest
-    outlets: run.Outlets = run.RECORDS_ONLY
+    def __init__(self, study: optuna.Study, search: Search, root: Path, trials: int):
+        super().__init__(root, ())
+        self.study, self.search, self.trials = study, search, trials
+        self._running: dict[Cell, optuna.Trial] = {}  # of this process
 
-    def complete(self) -> None:
-        """Run trials until the study has all of them, and wait for those of other processes, or repeat them if they were killed.
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Trials are queued again for the next process, if they have not ended.
 
         Raises:
-            Stopped: a signal was received; the trial is continued when the command is repeated.
-            StorageError: the database cannot be written.
+            StorageError: the database cannot be read or written.
         """
-        announced = False
+        ended = threading.Event()
+        thread = threading.Thread(target=self._beat, args=(ended,), daemon=True)
         with _database():
-            while True:
-                self._check_stop()
-                optuna.storages.fail_stale_trials(self.study)
-                self._fail_unborn()
-                states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
-                if sum(state in TAKEN for state in states) < self.trials:
-                    self._run_trial()
-                    continue
-                running = states.count(TrialState.RUNNING)
-                if not running:
-                    return
-                if not announced:
-                    log.info(
-                        "waiting for trials of other processes: %d; those of a killed one are repeated in %d s", running, GRACE
-                    )
-                    announced = True
-                self._pause()
+            thread.start()
+            try:
+                yield
+            finally:
+                ended.set()
+                thread.join()
+                for trial in self._running.values():
+                    _repeat(self.study, self.study.get_trials(deepcopy=False)[trial.number])
+                    self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+
+    def next(self, slots: int) -> Cell | None:
+        if len(self._running) >= slots:
+            return None
+        optuna.storages.fail_stale_trials(self.study)
+        self._fail_unborn()
+        if self._taken() >= self.trials:
+            return None
+        trial = self.study.ask()
+        self._record_heartbeat(trial)
+        trials = self.study.get_trials(deepcopy=False)
+        if self._taken(trial.number) >= self.trials:  # another process started the last trial at the same time
+            self.study.tell(trial, state=TrialState.FAIL)
+            return None
+        number = directories(trials)[trial.number]
+        seed = np.random.SeedSequence([self.search.config({}).seed, number])
+        self.study.sampler = optuna.samplers.TPESampler(seed=int(seed.generate_state(1)[0]), multivariate=False)
+        config = self.search.suggest(trial)
+        label = f"trial {number}: {values_text(trial.params)}"
+        cell = Cell(number, config, self.root / TRIALS / str(number), test=False, label=label)
+        repeated = cell in self._running  # this process was suspended for longer than GRACE
+        self._running[cell] = trial
+        files.check_no_link(cell.path, self.root)
+        check_same(cell)
+        return None if repeated else cell
+
+    def prunes(self, cell: Cell, now: CellState) -> bool:
+        trial = self._running[cell]
+        reported = len(self.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+        if now.epochs <= reported:
+            return False
+        try:
+            for epoch in read_metrics(cell.path)[reported:]:
+                trial.report(epoch["val_accuracy"], epoch["epoch"])
+                if epoch["epoch"] + 1 < cell.config.epochs and trial.should_prune():
+                    return True
+        except optuna.exceptions.UpdateFinishedTrialError:  # another process repeats it
+            return True
+        return False
+
+    def excuses(self, status: int | None) -> bool:
+        return status in (ConfigError.exit_code, OutOfMemoryError.exit_code)
+
+    def ended(self, cell: Cell, now: CellState) -> None:
+        trial = self._running.pop(cell)
+        finished = now.kind == "done" and not now.message
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process repeats it
+            if now.message:
+                trial.set_user_attr("problem", now.message)
+            # The sampler avoids the values of a pruned trial.
+            self.study.tell(
+                trial,
+                now.accuracy if finished else None,
+                state=TrialState.COMPLETE if finished else TrialState.PRUNED,
+                skip_if_finished=True,
+            )
+
+    def progress(self) -> str:
+        done = sum(trial.state in DONE for trial in self.study.get_trials(deepcopy=False))
+        return f"{done} of {self.trials} trials"
+
+    def is_done(self) -> bool:
+        return self._taken() >= self.trials and not self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+    def _taken(self, before: int | None = None) -> int:
+        """Trials, with numbers below ``before``, that are done or running."""
+        return sum(trial.state in TAKEN for trial in self.study.get_trials(deepcopy=False)[:before])
 
     def _fail_unborn(self) -> None:
         """Fail trials of processes that were killed before the first sign of life, which Optuna does not."""
@@ -322,72 +242,14 @@ class Worker:
             if not trial.params and trial.datetime_start is not None and trial.datetime_start < limit:
                 self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
-    def _run_trial(self) -> None:
-        try:
-            self.study.optimize(self._objective, n_trials=1, catch=(Surplus,))
-        except ValueError as error:
-            # This process was suspended for longer than GRACE, and another one repeats the trial.
-            if "Cannot tell a FAIL trial" not in str(error):
-                raise
+    def _record_heartbeat(self, trial: optuna.Trial) -> None:
+        self.study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
 
-    def _check_stop(self) -> None:
-        if self.stop:
-            raise Stopped(f"stopped by {self.stop.signal_name}")
-
-    def _pause(self) -> None:
-        self._check_stop()
-        time.sleep(PAUSE)
-
-    def _objective(self, trial: optuna.Trial) -> float:
-        """Accuracy of the best epoch on the validation split."""
-        trials = self.study.get_trials(deepcopy=False)
-        if sum(other.state in TAKEN for other in trials[: trial.number]) >= self.trials:
-            raise Surplus
-        number = directories(trials)[trial.number]
-        seed = np.random.SeedSequence([self.search.config({}).seed, number])
-        self.study.sampler = optuna.samplers.TPESampler(seed=int(seed.generate_state(1)[0]), multivariate=False)
-        config = self.search.suggest(trial)
-        try:
-            return self._train(trial, config, self.root / TRIALS / str(number))
-        except optuna.TrialPruned:
-            log.info("trial %d: pruned", number)
-            raise
-        except optuna.exceptions.UpdateFinishedTrialError:  # another process repeats it; see _run_trial
-            raise
-        except BaseException as error:
-            if not (isinstance(error, DivergedError | ConfigError) or is_out_of_memory(error)):  # not due to its values
-                _repeat(self.study, self.study.get_trials(deepcopy=False)[trial.number])
-                raise
-            problem = (str(error) or "out of memory").splitlines()[0]
-            log.warning("trial %d failed: %s", number, problem)
-            trial.set_user_attr("problem", problem)
-            raise optuna.TrialPruned from error  # the sampler avoids its values
-
-    def _train(self, trial: optuna.Trial, config: RunConfig, path: Path) -> float:
-        while in_use(path):  # by a process that is alive, but was suspended for longer than GRACE
-            self._pause()
-        files.check_no_link(path, self.root)
-        check_links(path)
-        end = read_result(path)
-        if is_run(path):
-            run.check_same(path, config)
-        if end is None:
-            with self.display() as show:
-                show({"event": "trial", "trial": path.name, "settings": values_text(trial.params)})
-
-                def emit(record: dict[str, Any]) -> None:
-                    show(record)
-                    if record["event"] == "epoch":
-                        trial.report(record["val_accuracy"], record["epoch"])
-                        if record["epoch"] + 1 < config.epochs and trial.should_prune():
-                            raise optuna.TrialPruned
-
-                existing: run.Existing = "resume" if is_run(path) else "refuse"
-                end = run.train(config, path, emit, self.stop, existing=existing, splits=("train",), outlets=self.outlets)
-        assert end is not None  # in the only process of the run
-        if "diverged" in end:
-            raise DivergedError(end["diverged"])
-        return float(end["best_accuracy"])
+    def _beat(self, ended: threading.Event) -> None:
+        while not ended.wait(BEAT):
+            with contextlib.suppress(SQLAlchemyError, optuna.exceptions.StorageInternalError):  # the main thread reports it
+                for trial in list(self._running.values()):
+                    self._record_heartbeat(trial)
 
 
 def values_text(params: Mapping[str, Any]) -> str:
@@ -410,8 +272,7 @@ def conclude(study: optuna.Study, search: Search, root: Path) -> dict[str, Any]:
     with _database():
         trials = study.get_trials(deepcopy=False)
         numbers = directories(trials)
-    done = (TrialState.COMPLETE, TrialState.PRUNED)
-    records = [_record(trial, n, root) for trial, n in zip(trials, numbers, strict=True) if trial.state in done]
+    records = [_record(trial, n, root) for trial, n in zip(trials, numbers, strict=True) if trial.state in DONE]
     records.sort(key=lambda record: (record["state"] != "finished", -(record["val_accuracy"] or 0), record["trial"]))
     if not records or records[0]["state"] != "finished":
         problem = next((f": {record['problem']}" for record in records if record["problem"]), "")

@@ -18,6 +18,7 @@ from lsgcli.system import files
 T = TypeVar("T")
 LARGEST = 1 << 23  # bytes of a record; a value in memory takes up to 25 times as much
 LARGEST_LOG = 1 << 26  # bytes of a JSONL file
+LONGEST_LINE = 1 << 16  # bytes of the last line of a JSONL file that is read alone
 DEEPEST = 32  # lists and objects inside each other
 DIGITS = 20  # of an integer of 64 bits
 LONG = 200  # characters of a value in a message
@@ -51,6 +52,16 @@ def read_lines(path: Path, kind: Any = dict, error: type[LsgError] = ConfigError
                 if line.endswith(b"\n"):
                     found.append(decode(line.decode(), kind, f"{path}: line {len(found) + 1}", error, hint=hint))
     return found
+
+
+def read_last_line(path: Path, kind: Any = dict, error: type[LsgError] = ConfigError, *, hint: str = HINT) -> Any | None:
+    """The record in the last complete line of a JSONL file, without reading the others; None if there is none. As :func:`read_lines`."""
+    if not os.path.lexists(path):
+        return None
+    with _reading(path, LARGEST_LOG, error, path, hint) as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - LONGEST_LINE))
+        line = stream.read(LONGEST_LINE).rpartition(b"\n")[0].rpartition(b"\n")[2]
+    return decode(line.decode(errors="replace"), kind, f"{path}: last line", error, hint=hint) if line else None
 
 
 def decode(text: str, kind: type[T], where: object, error: type[LsgError], *, hint: str = HINT) -> T:

@@ -1,4 +1,4 @@
-"""Launchers, which run the jobs of an ablation: one file each.
+"""Launchers, which run the jobs of an ablation or a search: one file each.
 
 A launcher is a subclass of :class:`Launcher`, registered by name. It submits jobs, reports which are alive, and cancels them; what
 became of a job is read from files, see :mod:`lsgcli.sweeps.jobs`.
@@ -26,6 +26,7 @@ class Launcher(ABC):
         options: its options, with the function that converts the text of each.
         pause: seconds between calls of :meth:`alive`.
         lasting: whether its jobs outlive the command.
+        slots: jobs that a search, whose next settings depend on results, runs at a time.
     """
 
     extra: ClassVar[str] = ""
@@ -33,6 +34,7 @@ class Launcher(ABC):
     options: ClassVar[Mapping[str, Convert]] = {}
     pause: ClassVar[float] = 0.5
     lasting: bool = True
+    slots: int = 8
 
     def __init__(self, folder: Path, options: Mapping[str, Any]):
         """Args: ``folder`` of the files of the jobs; ``options`` as converted."""

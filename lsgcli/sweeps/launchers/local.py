@@ -38,13 +38,14 @@ class Local(Launcher):
         self.environments = [cpus.share(count) for _ in range(count)]
         for environment, gpu in zip(self.environments, itertools.cycle(devices.visible()), strict=False):
             environment["CUDA_VISIBLE_DEVICES"] = gpu
-        self.slots: list[tuple[str, subprocess.Popen[bytes]] | None] = [None] * count
+        self.slots = count
+        self._running: list[tuple[str, subprocess.Popen[bytes]] | None] = [None] * count
 
     def submit(self, jobs: Sequence[Job]) -> Ids:
         self._free()
         ids, waiting = {}, iter(jobs)
         for number, environment in enumerate(self.environments):
-            if self.slots[number] is None and (job := next(waiting, None)) is not None:
+            if self._running[number] is None and (job := next(waiting, None)) is not None:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "lsgcli.sweeps.jobs", job.to_json()],
                     env={**os.environ, **environment},
@@ -52,17 +53,17 @@ class Local(Launcher):
                     stdout=subprocess.DEVNULL,
                     start_new_session=True,  # Ctrl-C interrupts this command only, which stops its jobs
                 )
-                self.slots[number] = job.name, process
+                self._running[number] = job.name, process
                 ids[job.name] = str(process.pid)
         return ids
 
     def alive(self, ids: Ids) -> set[str]:
         self._free()
-        return {slot[0] for slot in self.slots if slot is not None}
+        return {slot[0] for slot in self._running if slot is not None}
 
     def cancel(self, ids: Ids) -> None:
         """Also attempts of another command on this machine: the lock of a job proves that the process in its record exists."""
-        own = [slot[1] for slot in self.slots if slot is not None]
+        own = [slot[1] for slot in self._running if slot is not None and slot[0] in ids]
         for process in own:
             process.terminate()
         for name in ids:
@@ -74,4 +75,4 @@ class Local(Launcher):
             process.wait()
 
     def _free(self) -> None:
-        self.slots = [slot if slot is not None and slot[1].poll() is None else None for slot in self.slots]
+        self._running = [slot if slot is not None and slot[1].poll() is None else None for slot in self._running]

@@ -40,8 +40,8 @@ def _check_answer(address: str) -> None:
         socket.create_connection((host, int(port)), ANSWER).close()
 
 
-class Worker:
-    """The actor that runs a job. Ray starts it again if its process or node is lost."""
+class Actor:
+    """Runs a job. Ray starts it again if its process or node is lost."""
 
     def __init__(self, job: Job):
         self.attempt = Attempt(job)
@@ -96,10 +96,13 @@ class Ray(Launcher):
                 ) from error
             stack.callback(ray.shutdown)
             self._connection = stack.pop_all()
+        there = ray.cluster_resources()
         self.resources = {
             "num_cpus": options.get("num_cpus", 1.0),
-            "num_gpus": options.get("num_gpus", 1.0 if ray.cluster_resources().get("GPU") else 0.0),
+            "num_gpus": options.get("num_gpus", 1.0 if there.get("GPU") else 0.0),
         }
+        fitting = [there.get(name[4:-1].upper(), 0.0) // each for name, each in self.resources.items() if each]
+        self.slots = max(1, int(min(fitting, default=self.slots)))
         self.prefix = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
 
     def close(self) -> None:
@@ -111,7 +114,7 @@ class Ray(Launcher):
         ids = {}
         for job in jobs:
             ids[job.name] = f"{self.prefix}-{job.name}"
-            ray.remote(Worker).options(
+            ray.remote(Actor).options(
                 name=ids[job.name],
                 get_if_exists=True,  # the name admits one actor for each job
                 lifetime="detached",

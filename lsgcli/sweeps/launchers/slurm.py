@@ -109,6 +109,7 @@ class Slurm(Launcher):
                 f"--slurm time: found {seconds} s, expected more than grace, the {grace} s in which a run saves its state",
                 hint="Increase time, or decrease grace.",
             )
+        self.slots = options.get("parallel", self.slots)
         self._again = 0.0  # when jobs may be submitted again
         self._pending: set[str] = set()  # jobs that were waiting when SLURM last knew them
         self._most = ARRAY  # jobs submitted at once

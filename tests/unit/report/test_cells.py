@@ -7,7 +7,7 @@ import pytest
 from lsgcli.report import cells as module
 from lsgcli.report.cells import CellsDisplay
 from lsgcli.report.terminal import Console
-from lsgcli.sweeps.jobs import State, name_of
+from lsgcli.sweeps.jobs import CellState
 from tests.unit.sweeps.helpers import plan
 
 
@@ -17,19 +17,19 @@ def cells():
 
 
 STATES = (
-    State("done", accuracy=0.95),
-    State("running", 1, 3, 0.5),
-    State("failed", status=3, message="x.png: bad"),
-    State("stopped"),
+    CellState("done", accuracy=0.95),
+    CellState("running", 1, 3, 0.5),
+    CellState("failed", status=3, message="x.png: bad"),
+    CellState("stopped"),
 )
 
 
 def test_lines_are_printed_when_a_state_changes(cells, capsys):
-    states = dict(zip((name_of(cell.path) for cell in cells), STATES, strict=True))
-    with CellsDisplay(cells, quiet=False) as display:
+    states = dict(zip(cells, STATES, strict=True))
+    with CellsDisplay(quiet=False) as display:
         display(states)
         display(states)
-        display({**states, "method=lsg-s0": State("running", 2, 3, 0.75)})
+        display({**states, cells[1]: CellState("running", 2, 3, 0.75)})
     assert capsys.readouterr().err.splitlines() == [
         "method=none-s0: done, accuracy 0.9500",
         "method=lsg-s0: running: 1 of 3 epochs, accuracy 0.5000",
@@ -41,8 +41,8 @@ def test_lines_are_printed_when_a_state_changes(cells, capsys):
 def test_a_terminal_shows_variants_by_seeds(cells, monkeypatch):
     out = io.StringIO()
     monkeypatch.setattr(module, "console", lambda stream: Console(file=out, force_terminal=True, color_system=None, width=80))
-    with CellsDisplay(cells, quiet=False) as display:
-        display(dict(zip((name_of(cell.path) for cell in cells), STATES, strict=True)))
+    with CellsDisplay(quiet=False) as display:
+        display(dict(zip(cells, STATES, strict=True)))
     lines = [line.split() for line in out.getvalue().splitlines()]
     assert ["method=none", "0.9500", "failed"] in lines
     assert ["method=lsg", "1/3", "0.5000", "not", "started"] in lines

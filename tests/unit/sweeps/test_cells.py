@@ -1,11 +1,15 @@
 """Each cell is run once, whoever runs it."""
 
+import contextlib
+import logging
+
 import pytest
 
 from lsgcli.errors import DivergedError, RunInUseError, Stopped
 from lsgcli.store.rundir import RESULT, RunDir, write_config
 from lsgcli.sweeps import cells as cells_module
-from lsgcli.sweeps.cells import check_same, complete, run_cell
+from lsgcli.sweeps.cells import check_same
+from lsgcli.sweeps.schedule import InProcess, Strategy, run
 from lsgcli.system import files
 from lsgcli.training.signals import StopRequest
 from tests.unit.sweeps.helpers import plan, record, write_run
@@ -16,104 +20,98 @@ def cells(tmp_path):
     return plan(tmp_path / "abl", {"method": "none"}, {"method": "lsg"}).cells()
 
 
-def attempts(done):
-    """Something that runs a cell, and remembers which."""
+@pytest.fixture
+def trained(monkeypatch):
+    """Replace the training by a result; ``trained.calls`` are (path, whether resumed), ``trained.before`` runs first."""
 
-    def attempt(cell):
-        done.append(cell)
-        return record(0.5)
+    def train(config, path, emit, stop, *, resume, test, outlets):
+        train.calls.append((path, resume))
+        train.before(path)
+        files.make_folder(path)
+        files.write_json(path / RESULT, record(0.5))
 
-    return attempt
+    train.calls, train.before = [], lambda path: None
+    monkeypatch.setattr(cells_module.run, "train", train)
+    monkeypatch.setattr(InProcess, "pause", 0)
+    return train
 
 
-def test_cells_are_run_in_order(cells):
-    done = []
-    assert complete(cells, attempts(done), StopRequest()) == [record(0.5)] * 4
-    assert done == cells
+def complete(cells, stop=None):
+    """Run the cells in this process; their accuracies, in order."""
+    strategy, stop = Strategy(cells[0].path.parents[1], cells), StopRequest() if stop is None else stop
+    states = run(strategy, InProcess(strategy, stop, lambda title: contextlib.nullcontext(lambda record: None)), stop)
+    return [states[cell].accuracy for cell in cells]
 
 
-def test_what_another_process_runs_is_left_to_it(cells):
-    done, told = [], []
+def paths(trained):
+    return [path for path, _ in trained.calls]
+
+
+def test_cells_are_run_in_order(cells, trained):
+    assert complete(cells) == [0.5] * 4
+    assert paths(trained) == [cell.path for cell in cells]
+
+
+def test_what_another_process_runs_is_left_to_it(cells, trained, monkeypatch):
+    told = []
     other = RunDir(cells[1].path)
     write_config(other, cells[1].config, {})
 
-    def finishes(left):
-        told.append(list(left))
+    def info(*message):
+        told.append(message)
         files.write_json(other.result, record(0.9))
         other.close()
 
-    def attempt(cell):
-        done.append(cell)
-        return run_cell(cell, None, StopRequest()) if cell is cells[1] else record(0.5)
-
-    records = complete(cells, attempt, StopRequest(), finishes, pause=0)
-    assert told == [[cells[1]]]  # after all others
-    assert [r["accuracy"] for r in records] == [0.5, 0.9, 0.5, 0.5]
-    assert done == [cells[0], cells[2], cells[3], cells[1]]
+    monkeypatch.setattr(logging.getLogger("lsg"), "info", info)
+    assert complete(cells) == [0.5, 0.9, 0.5, 0.5]
+    assert paths(trained) == [cells[0].path, cells[2].path, cells[3].path]
+    assert told == [("waiting for other processes: %s done", "3 of 4 runs")]
 
 
-def test_what_another_process_took_in_between_is_left_to_it(cells):
-    tries = []
-
-    def attempt(cell):
-        tries.append(cell)
-        if tries == [cells[0]]:
-            write_run(cell)
+def test_what_another_process_took_in_between_is_left_to_it(cells, trained):
+    def before(path):
+        if len(trained.calls) == 1:
+            write_run(cells[0])
             raise RunInUseError("already contains a run")
-        return record(0.5)
 
-    assert complete(cells[:1], attempt, StopRequest(), pause=0) == [record(0.5)]
-    assert len(tries) == 2
+    trained.before = before
+    assert complete(cells[:1]) == [0.5]
+    assert len(trained.calls) == 2
 
 
-def test_a_folder_of_somebody_else_is_an_error(cells):
-    def attempt(cell):
+def test_a_folder_of_somebody_else_is_an_error(cells, trained):
+    def before(path):
         raise RunInUseError("is not empty and not a run")
 
+    trained.before = before
     with pytest.raises(RunInUseError, match="not empty"):
-        complete(cells, attempt, StopRequest(), pause=0)
+        complete(cells)
 
 
-def test_a_signal_ends_it_even_while_waiting(cells):
+def test_a_signal_ends_it_even_while_waiting(cells, trained, monkeypatch):
     stop = StopRequest()
-    with RunDir(cells[0].path):
-
-        def waiting(left):
-            stop.signal_name = "SIGTERM"
-
-        with pytest.raises(Stopped, match="SIGTERM after 3 of 4"):
-            complete(cells, attempts([]), stop, waiting, pause=0)
+    monkeypatch.setattr(InProcess, "pause", 60)
+    monkeypatch.setattr(logging.getLogger("lsg"), "info", lambda *message: setattr(stop, "signal_name", "SIGTERM"))
+    with RunDir(cells[0].path), pytest.raises(Stopped, match="SIGTERM after 3 of 4"):
+        complete(cells, stop)
 
 
-def trained(monkeypatch, error=None):
-    """Let run.train note how it was called."""
-    calls = []
-
-    def train(config, path, emit, stop, *, existing, outlets):
-        calls.append((path, existing == "resume"))
-        if error:
-            files.make_folder(path)
-            files.write_json(path / RESULT, record(None))
-            raise error
-        return record(0.5)
-
-    monkeypatch.setattr(cells_module.run, "train", train)
-    return calls
-
-
-def test_new_stopped_and_finished_cells(cells, monkeypatch):
-    calls = trained(monkeypatch)
+def test_new_stopped_and_finished_cells(cells, trained):
     write_run(cells[1])
     write_run(cells[2], 0.7)
     write_run(cells[3], None)
-    found = [run_cell(cell, None, StopRequest())["accuracy"] for cell in cells]
-    assert found == [0.5, 0.5, 0.7, None]
-    assert calls == [(cells[0].path, False), (cells[1].path, True)]
+    assert complete(cells) == [0.5, 0.5, 0.7, None]
+    assert trained.calls == [(cells[0].path, False), (cells[1].path, True)]
 
 
-def test_divergence_is_a_result(cells, monkeypatch):
-    trained(monkeypatch, DivergedError("loss nan"))
-    assert run_cell(cells[0], None, StopRequest()) == record(None)
+def test_divergence_is_a_result(cells, trained):
+    def before(path):
+        files.make_folder(path)
+        files.write_json(path / RESULT, record(None))
+        raise DivergedError("loss nan")
+
+    trained.before = before
+    assert complete(cells[:1]) == [None]
 
 
 def test_runs_of_other_settings_are_refused(cells):

@@ -22,7 +22,7 @@ def understood(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     seen = []
 
-    def train(config, path, emit, stop, *, existing, group, outlets):
+    def train(config, path, emit, stop, *, existing, group, test, outlets):
         seen.append((config, path, existing == "resume"))
         return {"checkpoint": "x"}
 

@@ -11,7 +11,8 @@ from lsgcli.config.run import FIELDS
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import NetworkSpec
 from lsgcli.sweeps import paper
-from lsgcli.sweeps.plan import Cell, Plan, folder_name, folder_of, grid, load
+from lsgcli.sweeps.plan import Cell, Plan, folder_name, grid, load
+from lsgcli.sweeps.rows import default_folder
 from lsgcli.sweeps.statistics import rows
 from tests import tiny
 from tests.unit.sweeps.helpers import plan, record
@@ -61,7 +62,7 @@ def test_cells_are_found_again_and_settings_matter():
 
     def cells(seeds, **changes):
         configs = [tiny.config(**{**changes, **variant}) for variant in variants]
-        return Plan(folder_of(configs), tuple(zip(variants, configs, strict=True)), seeds).cells()
+        return Plan(default_folder(configs), tuple(zip(variants, configs, strict=True)), seeds).cells()
 
     first = cells((0, 1))
     assert len({cell.path for cell in first}) == 8

@@ -2,6 +2,7 @@
 
 import contextlib
 import tomllib
+from dataclasses import dataclass
 
 import numpy as np
 import optuna
@@ -9,16 +10,19 @@ import pytest
 
 from lsgcli.config.resolve import resolve
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError, Stopped, StorageError
-from lsgcli.store.rundir import CONFIG, LOCK, RESULT, SCHEMA
-from lsgcli.sweeps import tune as tuning
+from lsgcli.runs import run
+from lsgcli.store.rundir import CONFIG, LOCK, METRICS, RESULT, SCHEMA, read_metrics
+from lsgcli.sweeps import schedule, search, tune
+from lsgcli.sweeps.schedule import InProcess
+from lsgcli.sweeps.tune import Trials, conclude, open_study
 from lsgcli.system import files
 from lsgcli.training.signals import StopRequest
 
 WIDE = {"width_multiplier": 0.03125, "size": 16, "T": 2, "epochs": 3}
 
 
-def search(*texts, **settings):
-    return tuning.plan({**WIDE, **settings}, texts, None)
+def searched(*texts, **settings):
+    return search.plan({**WIDE, **settings}, texts, None)
 
 
 def accuracies(config):
@@ -30,22 +34,44 @@ def accuracies(config):
 def train(monkeypatch):
     """Replace the training by a formula; ``train.calls`` are (path, settings, whether resumed), ``train.before`` runs first."""
 
-    def fake(config, path, emit, stop, *, existing, splits, outlets=None):
-        assert splits == ("train",)
+    def fake(config, path, emit, stop, *, existing, test, outlets=None):
+        assert not test
         fake.calls.append((path, config, existing == "resume"))
         files.make_folder(path)
         files.write_json(path / CONFIG, {"schema": SCHEMA, "settings": config.to_dict()})
-        for epoch, accuracy in enumerate(accuracies(config)):
-            fake.before(config, path, stop)
-            emit({"event": "epoch", "epoch": epoch, "val_accuracy": accuracy})
-        end = {"accuracy": None, "best_accuracy": max(accuracies(config))}
-        files.write_json(path / RESULT, end)
-        return end
+        try:
+            for epoch, accuracy in enumerate(accuracies(config)):
+                fake.before(config, path, stop)
+                if epoch == len(read_metrics(path)):
+                    files.append_json_line(path / METRICS, {"epoch": epoch, "val_accuracy": accuracy})
+                emit({"event": "epoch", "epoch": epoch, "val_accuracy": accuracy})
+        except DivergedError as error:
+            files.write_json(path / RESULT, {"accuracy": None, "diverged": error.message})
+            raise
+        files.write_json(path / RESULT, {"accuracy": None, "best_accuracy": max(accuracies(config))})
 
     fake.calls, fake.before = [], lambda config, path, stop: None
-    monkeypatch.setattr(tuning.run, "train", fake)
-    monkeypatch.setattr(tuning, "PAUSE", 0.01)
+    monkeypatch.setattr(run, "train", fake)
+    monkeypatch.setattr(InProcess, "pause", 0.01)
     return fake
+
+
+@dataclass
+class Worker:
+    """A process of a study."""
+
+    trials: Trials
+    stop: StopRequest
+
+    study = property(lambda self: self.trials.study)
+    root = property(lambda self: self.trials.root)
+
+    def complete(self):
+        display = lambda title: contextlib.nullcontext(lambda record: None)  # noqa: E731
+        schedule.run(self.trials, InProcess(self.trials, self.stop, display), self.stop)
+
+    def conclude(self):
+        return conclude(self.study, self.trials.search, self.root)
 
 
 @pytest.fixture
@@ -53,9 +79,8 @@ def worker(tmp_path):
     """``worker(search, trials)``: a process of the study in tmp_path."""
 
     def make(planned, trials, prune=False):
-        opened = tuning.open_study(planned, tmp_path / "tune", None, None, prune)
-        nothing = lambda: contextlib.nullcontext(lambda record: None)  # noqa: E731
-        return tuning.Worker(opened, planned, tmp_path / "tune", trials, nothing, StopRequest())
+        opened = open_study(planned, tmp_path / "tune", None, None, prune)
+        return Worker(Trials(opened, planned, tmp_path / "tune", trials), StopRequest())
 
     return make
 
@@ -83,7 +108,7 @@ def states(worker):
     ],
 )
 def test_grammar(text, values, scale):
-    (axis,) = search(text).axes.values()
+    (axis,) = searched(text).axes.values()
     assert (axis.values, axis.scale) == (values, scale)
 
 
@@ -107,7 +132,7 @@ def test_all_problems_at_once():
         "depth=9:19": "found depth=9:19, expected a list of values, because not every number in between is valid",
     }
     with pytest.raises(ConfigError) as error:
-        search(*wrong)
+        searched(*wrong)
     for line in wrong.values():
         assert line in error.value.message
     assert len(error.value.message.splitlines()) == len(wrong) + 2  # of T and epochs
@@ -115,23 +140,23 @@ def test_all_problems_at_once():
 
 def test_a_setting_without_effect_is_an_error():
     with pytest.raises(ConfigError, match=r"--search: --width: found 2\.0, which has no effect"):
-        search("width=0.5:2", method="lsg")
+        searched("width=0.5:2", method="lsg")
 
 
 def test_a_setting_with_an_effect_within_a_range_is_kept():
     """At mixup = 0, the low end, mix_prob has none."""
-    found = search("mixup=0:1", "cutmix=0,1", mix_prob=0.5)
+    found = searched("mixup=0:1", "cutmix=0,1", mix_prob=0.5)
     assert found.config({"mixup": 0.7, "cutmix": 0.0}).mix_prob == 0.5
-    assert set(search("mixup=0:1", "mix_prob=0.5:1").axes) == {"mixup", "mix_prob"}
+    assert set(searched("mixup=0:1", "mix_prob=0.5:1").axes) == {"mixup", "mix_prob"}
 
 
 def test_a_validation_split_is_needed():
     with pytest.raises(ConfigError, match="val_fraction: found 0"):
-        search("lr=0.1:0.2", val_fraction=0.0)
+        searched("lr=0.1:0.2", val_fraction=0.0)
 
 
 def test_only_axes_with_an_effect_are_searched(train, worker):
-    mine = worker(search("width=0.5:2", "decay_per=layer,channel", "method=lsg,none"), 8)
+    mine = worker(searched("width=0.5:2", "decay_per=layer,channel", "method=lsg,none"), 8)
     mine.complete()
     found = {frozenset(trial.params) for trial in mine.study.trials}
     assert found == {frozenset({"method", "width"}), frozenset({"method", "decay_per"})}
@@ -145,22 +170,22 @@ def test_only_axes_with_an_effect_are_searched(train, worker):
 
 
 def test_values_do_not_depend_on_interruptions(train, worker, tmp_path):
-    mine = worker(search("lr=log:1e-3:0.3", "batch_size=2:64"), 12)
+    mine = worker(searched("lr=log:1e-3:0.3", "batch_size=2:64"), 12)
     mine.complete()
     whole = [(trial.params, trial.value) for trial in mine.study.trials]
     assert len({params["lr"] for params, _ in whole}) == 12
     (tmp_path / "tune").rename(tmp_path / "whole")
     for trials in (1, 11, 12):
-        parts = worker(search("lr=log:1e-3:0.3", "batch_size=2:64"), trials)
+        parts = worker(searched("lr=log:1e-3:0.3", "batch_size=2:64"), trials)
         parts.complete()
     assert [(trial.params, trial.value) for trial in parts.study.trials] == whole
 
 
 def test_the_result(train, worker, tmp_path):
-    planned = search("lr=log:1e-3:0.3", "method=lsg,none", "width=0.5:2", cache_dir='a "b" \\ é', seed=3)
+    planned = searched("lr=log:1e-3:0.3", "method=lsg,none", "width=0.5:2", cache_dir='a "b" \\ é', seed=3)
     mine = worker(planned, 6)
     mine.complete()
-    found = tuning.conclude(mine.study, planned, mine.root)
+    found = mine.conclude()
     best = max(mine.study.trials, key=lambda trial: trial.value)
     assert (found["best"]["trial"], found["best"]["val_accuracy"]) == (best.number, best.value)
     assert [record["val_accuracy"] for record in found["trials"]] == sorted((t.value for t in mine.study.trials), reverse=True)
@@ -171,7 +196,7 @@ def test_the_result(train, worker, tmp_path):
 
 
 def test_pruned_after_an_epoch_below_the_median(train, worker):
-    mine = worker(search("lr=log:1e-3:0.3"), 12, prune=True)
+    mine = worker(searched("lr=log:1e-3:0.3"), 12, prune=True)
     mine.complete()
     assert {"PRUNED", "COMPLETE"} == set(states(mine))
     for trial in mine.study.trials:
@@ -179,13 +204,13 @@ def test_pruned_after_an_epoch_below_the_median(train, worker):
         below = len(earlier) >= 5 and trial.intermediate_values[0] < np.median([t.intermediate_values[0] for t in earlier])
         assert (trial.state.name == "PRUNED") == below
         assert len(trial.intermediate_values) == (1 if below else 3)
-    records = tuning.conclude(mine.study, mine.search, mine.root)["trials"]
+    records = mine.conclude()["trials"]
     assert [record["state"] for record in records] == sorted(record["state"] for record in records)  # finished before pruned
     assert {record["epochs"] for record in records if record["state"] == "pruned"} == {1}
 
 
 def test_not_pruned_after_the_last_epoch(train, worker):
-    mine = worker(search("lr=log:1e-3:0.3", epochs=1), 8, prune=True)
+    mine = worker(searched("lr=log:1e-3:0.3", epochs=1), 8, prune=True)
     mine.complete()
     assert set(states(mine)) == {"COMPLETE"}
 
@@ -197,10 +222,10 @@ def test_a_trial_that_fails_by_its_values(train, worker, error):
             raise error
 
     train.before = before
-    mine = worker(search("lr=0.1:0.2"), 3)
+    mine = worker(searched("lr=0.1:0.2"), 3)
     mine.complete()
     assert states(mine) == ["COMPLETE", "PRUNED", "COMPLETE"]
-    record = tuning.conclude(mine.study, mine.search, mine.root)["trials"][-1]
+    record = mine.conclude()["trials"][-1]
     assert (record["trial"], record["state"], record["val_accuracy"]) == (1, "failed", None)
     assert record["problem"] == (str(error) or "out of memory")
 
@@ -210,10 +235,10 @@ def test_no_trial_finishes(train, worker):
         raise DivergedError("loss nan")
 
     train.before = before
-    mine = worker(search("lr=0.1:0.2"), 2)
+    mine = worker(searched("lr=0.1:0.2"), 2)
     mine.complete()
     with pytest.raises(ConfigError, match="found no trial that was trained to its end: loss nan"):
-        tuning.conclude(mine.study, mine.search, mine.root)
+        mine.conclude()
 
 
 @pytest.mark.parametrize("error", [Stopped("stopped by SIGTERM"), StorageError("disk full"), KeyboardInterrupt()])
@@ -224,19 +249,19 @@ def test_a_trial_that_was_stopped_is_continued(train, worker, error):
             raise error
 
     train.before, before.done = before, False
-    planned = search("lr=0.1:0.2")
+    planned = searched("lr=0.1:0.2")
     with pytest.raises(type(error)):
         worker(planned, 3).complete()
     mine = worker(planned, 3)
     mine.complete()
     assert [(path.name, resume) for path, _, resume in train.calls] == [("0", False), ("1", False), ("1", True), ("2", False)]
     assert train.calls[1][1] == train.calls[2][1]
-    records = tuning.conclude(mine.study, planned, mine.root)["trials"]
+    records = mine.conclude()["trials"]
     assert sorted(record["trial"] for record in records) == [0, 1, 2]
 
 
 def test_a_signal_between_trials_and_while_waiting(train, worker):
-    planned = search("lr=0.1:0.2")
+    planned = searched("lr=0.1:0.2")
     mine = worker(planned, 1)
     ask(mine.study)  # of another process, which is alive
     mine.stop.signal_name = "SIGTERM"
@@ -246,13 +271,13 @@ def test_a_signal_between_trials_and_while_waiting(train, worker):
 
 def test_a_killed_process_loses_its_trial_only(train, worker, monkeypatch):
     """Its trial is repeated once there was no sign of life for the grace period; it finished, but could not tell."""
-    planned = search("lr=0.1:0.2")
-    monkeypatch.setattr(tuning, "GRACE", 1)
+    planned = searched("lr=0.1:0.2")
+    monkeypatch.setattr(tune, "GRACE", 1)
     killed = worker(planned, 2)
     trial = ask(killed.study)
     config = planned.suggest(trial)
     optuna.storages.RDBStorage.record_heartbeat(killed.study._storage._backend, trial._trial_id)
-    tuning.run.train(config, killed.root / "trials" / "0", lambda record: None, None, existing="refuse", splits=("train",))
+    run.train(config, killed.root / "trials" / "0", lambda record: None, None, existing="refuse", test=False)
     mine = worker(planned, 2)
     mine.complete()
     assert states(mine) == ["FAIL", "COMPLETE", "COMPLETE"]
@@ -262,21 +287,21 @@ def test_a_killed_process_loses_its_trial_only(train, worker, monkeypatch):
 
 
 def test_a_process_killed_before_its_first_sign_of_life(train, worker, monkeypatch):
-    monkeypatch.setattr(tuning, "GRACE", 1)
-    ask(worker(search("lr=0.1:0.2"), 1).study)
-    mine = worker(search("lr=0.1:0.2"), 1)
+    monkeypatch.setattr(tune, "GRACE", 1)
+    ask(worker(searched("lr=0.1:0.2"), 1).study)
+    mine = worker(searched("lr=0.1:0.2"), 1)
     mine.complete()
     assert states(mine) == ["FAIL", "COMPLETE"]
 
 
 def test_a_process_that_was_suspended_goes_on(train, worker):
     """Its trial was declared dead while it was suspended."""
-    mine = worker(search("lr=0.1:0.2"), 2)
+    mine = worker(searched("lr=0.1:0.2"), 2)
 
     def before(config, path, stop):
         train.before = lambda config, path, stop: None
         mine.study.tell(0, state=optuna.trial.TrialState.FAIL)
-        tuning._repeat(mine.study, mine.study.trials[0])
+        tune._repeat(mine.study, mine.study.trials[0])
 
     train.before = before
     mine.complete()
@@ -285,29 +310,31 @@ def test_a_process_that_was_suspended_goes_on(train, worker):
 
 
 def test_two_processes_that_start_the_last_trial(train, worker):
-    planned = search("lr=0.1:0.2")
+    planned = searched("lr=0.1:0.2")
     one, two = worker(planned, 1), worker(planned, 1)
-    ask(one.study)
-    two.study.optimize(two._objective, n_trials=1, catch=(tuning.Surplus,))
+    second = two.study.ask
+    two.study.ask = lambda: (one.study.ask(), second())[1]
+    with tune._database():
+        assert two.trials.next(slots=1) is None
     assert states(two) == ["RUNNING", "FAIL"]
     assert train.calls == []
 
 
 def test_a_study_of_other_settings_is_refused(train, worker, tmp_path):
-    worker(search("lr=log:0.1:0.2", "method=lsg,none", width=0.5), 1)
+    worker(searched("lr=log:0.1:0.2", "method=lsg,none", width=0.5), 1)
     with pytest.raises(
         RunInUseError, match=r"--width \[1\.0, 0\.5\], expected 1\.0; --lr 'log:0\.1:0\.2', expected '0\.1:0\.2'"
     ):
-        worker(search("lr=0.1:0.2", "method=lsg,none"), 1)
+        worker(searched("lr=0.1:0.2", "method=lsg,none"), 1)
 
 
 def test_the_directory_holds_a_study_or_nothing(worker, tmp_path):
     files.make_folder(tmp_path / "tune")
     (tmp_path / "tune" / LOCK).touch()
-    worker(search("lr=0.1:0.2"), 1)
+    worker(searched("lr=0.1:0.2"), 1)
     (tmp_path / "tune" / "notes.txt").touch()
     with pytest.raises(RunInUseError, match=r"notes\.txt"):
-        worker(search("lr=0.1:0.2"), 1)
+        worker(searched("lr=0.1:0.2"), 1)
 
 
 @pytest.mark.parametrize(
@@ -320,29 +347,29 @@ def test_the_directory_holds_a_study_or_nothing(worker, tmp_path):
 )
 def test_storages_that_cannot_be_opened(storage, kind, message, tmp_path):
     with pytest.raises(kind, match=message):
-        tuning.open_study(search("lr=0.1:0.2"), tmp_path / "tune", storage, None, True)
+        open_study(searched("lr=0.1:0.2"), tmp_path / "tune", storage, None, True)
 
 
 @pytest.mark.parametrize("form", ["{}", "sqlite:///{}"])
 def test_a_database_with_a_name_of_its_own_in_the_directory_is_opened_again(tmp_path, form):
-    planned, storage = search("lr=0.1:0.2"), form.format(tmp_path / "tune" / "my.db")
-    ask(tuning.open_study(planned, tmp_path / "tune", storage, None, True))
-    assert len(tuning.open_study(planned, tmp_path / "tune", storage, None, True).trials) == 1
+    planned, storage = searched("lr=0.1:0.2"), form.format(tmp_path / "tune" / "my.db")
+    ask(open_study(planned, tmp_path / "tune", storage, None, True))
+    assert len(open_study(planned, tmp_path / "tune", storage, None, True).trials) == 1
 
 
 def test_a_name_that_an_url_cannot_contain(tmp_path):
     with pytest.raises(ConfigError, match=r"a\?b.*found a \?"):
-        tuning.open_study(search("lr=0.1:0.2"), tmp_path / "a?b", None, None, True)
+        open_study(searched("lr=0.1:0.2"), tmp_path / "a?b", None, None, True)
     assert not any(tmp_path.iterdir())
 
 
 def test_a_database_elsewhere(tmp_path):
-    planned = search("lr=0.1:0.2")
+    planned = searched("lr=0.1:0.2")
     for name in ("a", "b"):
-        study = tuning.open_study(planned, tmp_path / name, str(tmp_path / "{all}.db"), None, True)
+        study = open_study(planned, tmp_path / name, str(tmp_path / "{all}.db"), None, True)
         assert (study.study_name, study.trials) == (name, [])
         ask(study)
     assert not (tmp_path / "a").exists()
     (tmp_path / "x.db").write_bytes(b"x" * 5000)
     with pytest.raises(StorageError, match="not a database"):
-        tuning.open_study(planned, tmp_path / "c", str(tmp_path / "x.db"), None, True)
+        open_study(planned, tmp_path / "c", str(tmp_path / "x.db"), None, True)

@@ -12,7 +12,8 @@ from lsgcli.runs import run
 from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.sweeps.cells import check_same
-from lsgcli.sweeps.plan import Cell, folder_of
+from lsgcli.sweeps.plan import Cell
+from lsgcli.sweeps.rows import default_folder
 from lsgcli.training import start as starting
 from lsgcli.training.loop import new_model
 from tests import tiny
@@ -148,7 +149,7 @@ def test_cells_are_told_apart_by_the_content_of_the_checkpoint(source, tmp_path)
     for path in (one, other):
         path.write_bytes(source.read_bytes())
     configs = [tiny.config(init_from=str(path)) for path in (one, other)]
-    assert folder_of(configs[:1]) == folder_of(configs[1:])
+    assert default_folder(configs[:1]) == default_folder(configs[1:])
     (tmp_path / "cell").mkdir()
     sources = {"init_from": {"sha256": checkpoint.read_digest(one)}}
     record = {"schema": "lsg.run/1", "settings": configs[0].to_dict(), "sources": sources}
@@ -156,7 +157,7 @@ def test_cells_are_told_apart_by_the_content_of_the_checkpoint(source, tmp_path)
     check_same(Cell(0, configs[1], tmp_path / "cell"))
     content = checkpoint.read(source)
     checkpoint.save(other, Checkpoint(content.weights, content.config))  # without the optimiser's tensors
-    assert folder_of(configs[:1]) != folder_of(configs[1:])
+    assert default_folder(configs[:1]) != default_folder(configs[1:])
     with pytest.raises(RunInUseError, match="--init-from"):
         check_same(Cell(0, configs[1], tmp_path / "cell"))
 

@@ -1,4 +1,4 @@
-"""Jobs are submitted once, followed, and repeated if they were lost, whatever the launcher."""
+"""Cells run once, in whatever process or launcher, and jobs are followed, and repeated if they were lost."""
 
 import dataclasses
 import json
@@ -15,12 +15,11 @@ import pytest
 
 from lsgcli.errors import ConfigError, DataError, LsgError, Stopped, StorageError
 from lsgcli.store.rundir import LOCK, RESULT
-from lsgcli.sweeps import launching
-from lsgcli.sweeps.jobs import ATTEMPT, Attempt, Job, file_of, state
+from lsgcli.sweeps.jobs import ATTEMPT, ATTEMPTS, Attempt, Job, file_of, name_of, state
 from lsgcli.sweeps.launchers.base import Launcher, make
 from lsgcli.sweeps.launchers.local import Local
 from lsgcli.sweeps.launchers.slurm import minutes
-from lsgcli.sweeps.launching import Launch, job_of
+from lsgcli.sweeps.schedule import Jobs, Strategy, job_of, run
 from lsgcli.system import files
 from lsgcli.training.signals import StopRequest
 from tests.unit.sweeps.helpers import plan, record, write_run
@@ -74,20 +73,33 @@ NAMES = ["method=none-s0", "method=lsg-s0", "method=none-s1", "method=lsg-s1"]
 
 
 def follow(planned, cluster, show=lambda states: None, stop=None):
-    return Launch(planned, "cluster", cluster).follow(show, stop or StopRequest())
+    """Run the cells on a cluster; ``show`` is called with their states by name. Returns their accuracies."""
+
+    def named(states):
+        show({name_of(cell.path): state for cell, state in states.items()})
+
+    stop = StopRequest() if stop is None else stop
+    states = run(Strategy(planned.root, planned.cells()), Jobs(planned.root, "cluster", cluster), stop, named)
+    return [state.accuracy for state in states.values()]
+
+
+def stopping(name):
+    """A signal that arrives once the jobs are submitted, and the argument ``show`` of :func:`follow` that sends it."""
+    stop = StopRequest()
+    return {"stop": stop, "show": lambda states: setattr(stop, "signal_name", name)}
 
 
 @pytest.mark.parametrize("room", [100, 1])
 def test_each_job_is_submitted_once(planned, room):
     cluster = Cluster(finish, room=room)
-    assert follow(planned, cluster) == [record(0.5)] * 4
+    assert follow(planned, cluster) == [0.5] * 4
     assert cluster.submitted == NAMES
 
 
 def test_jobs_of_an_earlier_command_are_followed(planned):
-    first, stop = Cluster(lambda job: None), StopRequest("SIGINT")
+    first = Cluster(lambda job: None)
     with pytest.raises(Stopped, match="after 0 of 4 runs; the other jobs continue"):
-        follow(planned, first, stop=stop)
+        follow(planned, first, **stopping("SIGINT"))
     assert json.loads((planned.root / "jobs.json").read_text())["cluster"]["ids"].keys() == set(NAMES)
     second = Cluster(lambda job: None)
     second.living = set(NAMES)
@@ -99,7 +111,7 @@ def test_jobs_of_an_earlier_command_are_followed(planned):
         show.called = True
 
     show.called = False
-    assert follow(planned, second, lambda states: show.called or show(states)) == [record(0.5)] * 4
+    assert follow(planned, second, lambda states: show.called or show(states)) == [0.5] * 4
     assert second.submitted == []
 
 
@@ -117,13 +129,13 @@ def test_a_job_that_never_completes_an_epoch_fails(planned):
     cluster = Cluster(killed)
     with pytest.raises(LsgError, match=r"1 of 4 runs failed:\n  method=lsg-s0: interrupted 5 times .* exit status -9"):
         follow(planned, cluster)
-    assert cluster.submitted.count(NAMES[1]) == launching.ATTEMPTS
+    assert cluster.submitted.count(NAMES[1]) == ATTEMPTS
 
 
 def test_restarts_by_the_scheduler_count(planned):
     def requeued(job):
         if job.name == NAMES[1]:
-            for _ in range(launching.ATTEMPTS):
+            for _ in range(ATTEMPTS):
                 attempt = Attempt(job)
                 attempt._train = lambda: 75
                 attempt.run()
@@ -246,7 +258,7 @@ def test_cancelling_ends_jobs_and_those_who_follow_them(planned):
     cluster = Cluster(lambda job: None)
 
     def show(states):
-        assert Launch(planned, "cluster", cluster).cancel() == 4
+        assert Jobs(planned.root, "cluster", cluster).cancel_all() == 4
 
     with pytest.raises(Stopped, match="cancelled by another command"):
         follow(planned, cluster, show)
@@ -258,7 +270,7 @@ def test_cancelling_ends_jobs_and_those_who_follow_them(planned):
 def test_jobs_that_do_not_last_end_with_the_command(planned):
     cluster = Cluster(lambda job: None, lasting=False, room=2)
     with pytest.raises(Stopped, match="stopped by SIGTERM after 0 of 4 runs"):
-        follow(planned, cluster, stop=StopRequest("SIGTERM"))
+        follow(planned, cluster, **stopping("SIGTERM"))
     assert sorted(cluster.cancelled) == sorted(NAMES[:2])
 
 

@@ -1,0 +1,125 @@
+"""Cells as jobs: options that ``lsg ablate`` and ``lsg tune`` share."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lsgcli.cli import common, completion
+
+if TYPE_CHECKING:
+    from lsgcli.report.display import TrainingDisplay
+    from lsgcli.sweeps import schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jobs:
+    """Where cells run: as jobs of a launcher, or one after another in this process."""
+
+    launcher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:KEY=V,...]",
+            help="Run the cells as jobs: local (processes on this machine), slurm or ray (lsgcli[slurm], lsgcli[ray]). Default: one "
+            "after another in this process.",
+            autocompletion=completion.names_of("launcher"),
+            rich_help_panel="Launcher",
+        ),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --launcher local: cells at a time. Default: one for each of --devices.",
+            rich_help_panel="Launcher",
+        ),
+    ] = None
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            help="With --launcher local: GPUs, one cell each: a number of them (4), or which (0-3 or 0,2).",
+            rich_help_panel="Launcher",
+        ),
+    ] = None
+    slurm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=V,...",
+            help="With --launcher slurm: options of sbatch, such as partition=gpu,gres=gpu:1,time=4:00:00; also parallel (jobs at a time), "
+            "grace (seconds between the signal and the time limit, default 90), setup (a shell command before each cell).",
+            rich_help_panel="Launcher",
+        ),
+    ] = None
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=V,...",
+            help="With --launcher ray: address (auto, or HOST:PORT; default: a local cluster that ends with the command); num_cpus "
+            "(default 1) and num_gpus (default 1 if the cluster has GPUs) of each cell.",
+            rich_help_panel="Launcher",
+        ),
+    ] = None
+    cancel: Annotated[
+        bool,
+        typer.Option("--cancel", help="Cancel the jobs of the same command with --launcher.", rich_help_panel="Launcher"),
+    ] = False
+
+    def check(self) -> tuple[str, str]:
+        """The name of the launcher and the text of its options; a ConfigError if an option belongs to another launcher."""
+        name, _, text = (self.launcher or "").partition(":")
+        texts = [text]
+        given: dict[str, dict[str, Any]] = {"local": {"--jobs": self.jobs, "--devices": self.devices}}
+        for other, options in (given | {"slurm": {"--slurm": self.slurm}, "ray": {"--ray": self.ray}}).items():
+            if other != name:
+                common.require(f"--launcher {other}", options)
+            texts += [
+                f"{flag[2:]}={value}" if other == "local" else value for flag, value in options.items() if value is not None
+            ]
+        if not name:
+            common.require("--launcher", {"--cancel": self.cancel})
+        return name, ",".join(filter(None, texts))
+
+    def cancel_all(self, root: Path) -> None:
+        """Cancel the jobs in a folder."""
+        with self._open(root) as jobs:
+            common.log.info("cancelled jobs: %d", jobs.cancel_all())
+
+    def run(self, strategy: "schedule.Strategy", quiet: bool) -> None:
+        """Run the cells of a strategy, except those that other processes are running."""
+        from lsgcli.report.cells import CellsDisplay
+        from lsgcli.sweeps import schedule
+        from lsgcli.training.signals import stop_on_signals
+
+        if not self.launcher:
+            from lsgcli.loggers.outlets import OUTLETS
+
+            with stop_on_signals() as stop:
+                runner = schedule.InProcess(strategy, stop, lambda title: _display(title, quiet), OUTLETS)
+                schedule.run(strategy, runner, stop)
+            return
+        with self._open(strategy.root) as jobs:
+            strategy.started()
+            with stop_on_signals() as stop, CellsDisplay(quiet) as display:
+                schedule.run(strategy, jobs, stop, display)
+
+    @contextlib.contextmanager
+    def _open(self, root: Path) -> Iterator["schedule.Jobs"]:
+        from lsgcli.sweeps.jobs import FOLDER
+        from lsgcli.sweeps.launchers.base import make
+        from lsgcli.sweeps.schedule import Jobs
+
+        name, options = self.check()
+        with contextlib.closing(make(name, options, root / FOLDER)) as launcher:
+            yield Jobs(root, name, launcher)
+
+
+@contextlib.contextmanager
+def _display(title: str, quiet: bool) -> Iterator["TrainingDisplay"]:
+    from lsgcli.report.display import TrainingDisplay
+
+    with TrainingDisplay(quiet=quiet) as display:
+        display.say(title)
+        yield display

@@ -1,0 +1,142 @@
+"""What ``lsg tune`` searches: from texts such as ``lr=log:1e-3:0.3`` to the settings of a trial."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lsgcli.config.resolve import assignments, of_number, parse_all, resolve_rows
+from lsgcli.config.run import FIELDS, RULES, RunConfig, base_type, option_name, without_effect
+from lsgcli.errors import ConfigError
+from lsgcli.runs import run
+from lsgcli.sweeps.plan import changed, folder_of
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+MOST = 10_000  # combinations of listed values
+FORM = "KEY=LOW:HIGH, KEY=log:LOW:HIGH or KEY=VALUE,VALUE,..."
+SAME_SAMPLES = "which changes what the accuracy is measured on"
+REFUSED = dict.fromkeys(("dataset", "split", "split_seed", "val_fraction", "sensor", "skip_bad"), SAME_SAMPLES)
+REFUSED["seed"] = "expected another setting; use --seed, and `lsg ablate` to compare seeds"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A setting to search.
+
+    Attributes:
+        text: as given.
+        values: all values, or the two ends of a range, which are included.
+        scale: ``linear`` or ``log`` for a range; empty for a list of values.
+    """
+
+    text: str
+    values: tuple[Any, ...]
+    scale: str = ""
+
+    def suggest(self, trial: "Trial", name: str) -> Any:
+        """The value of a trial."""
+        if not self.scale:
+            return trial.suggest_categorical(name, self.values)
+        low, high = self.values
+        suggest = trial.suggest_int if base_type(name) is int else trial.suggest_float
+        return suggest(name, low, high, log=self.scale == "log")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What to search.
+
+    Attributes:
+        axes: by setting; settings that decide whether others have an effect come first.
+        configs: complete settings for each combination of the listed values, with the high end of each range.
+    """
+
+    axes: Mapping[str, Axis]
+    configs: Mapping[tuple[Any, ...], RunConfig]
+
+    def config(self, chosen: Mapping[str, Any]) -> RunConfig:
+        """Complete settings with the ``chosen`` values, and the first value of every other axis."""
+        listed = tuple(chosen.get(name, axis.values[0]) for name, axis in self.axes.items() if not axis.scale)
+        return self.configs[listed].replace(**{name: value for name, value in chosen.items() if self.axes[name].scale})
+
+    def suggest(self, trial: "Trial") -> RunConfig:
+        """The settings of a trial. Axes without effect, given the values already suggested, are not searched."""
+        chosen: dict[str, Any] = {}
+        for name, axis in self.axes.items():
+            if not without_effect({name: None}, [self.config(chosen)]):
+                chosen[name] = axis.suggest(trial, name)
+        return self.config(chosen)
+
+    def identity(self) -> dict[str, Any]:
+        """The axes, and the other settings that affect results, as JSON types; a list if they differ between combinations."""
+        rows = [run.identity(config) for config in self.configs.values()]
+        found: dict[str, Any] = {}
+        for name in rows[0]:
+            values = list(dict.fromkeys(row[name] for row in rows))
+            found[name] = self.axes[name].text if name in self.axes else values if len(values) > 1 else values[0]
+        return found
+
+    def folder(self) -> Path:
+        """Default directory: below ``runs/``, determined by the settings that differ from their defaults."""
+        return folder_of("tune", self.config({}), changed(self.identity()))
+
+
+def plan(settings: Mapping[str, Any], texts: Sequence[str], file: Path | None) -> Search:
+    """The search that the arguments of ``lsg tune`` describe.
+
+    Args:
+        settings: shared by all trials.
+        texts: axes such as ``lr=log:1e-3:0.3``, ``width=0.5:2`` or ``method=lsg,none``.
+        file: TOML file with further settings.
+
+    Raises:
+        ConfigError: with one line for each invalid axis or setting.
+        CheckpointError: a checkpoint that a run starts from cannot be read.
+    """
+    found, problems = assignments("--search", texts, FORM, REFUSED)
+    problems += [f"{option_name(name)}: cannot be given, because --search varies it" for name in found if name in settings]
+    axes = {}
+    for name in sorted(found, key=lambda name: (name in RULES, [*FIELDS].index(name))):
+        axes[name], invalid = _axis(name, found[name])
+        problems += invalid
+    if problems:
+        raise ConfigError("\n".join(problems))
+    listed = {name: axis.values for name, axis in axes.items() if not axis.scale}
+    if (count := math.prod(map(len, listed.values()))) > MOST:
+        raise ConfigError(f"--search: found {count:,} combinations of listed values, expected at most {MOST:,}")
+    # A setting is kept if it has an effect at one end of the ranges at least.
+    ends = [{name: axis.values[end] for name, axis in axes.items() if axis.scale} for end in (0, -1)]
+    combinations = list(itertools.product(*listed.values()))
+    rows = [dict(zip(listed, values, strict=True)) | end for end in ends for values in combinations]
+    configs = resolve_rows(settings, rows, file=file, option="--search")
+    if configs[0].val_fraction == 0:
+        raise ConfigError(
+            "val_fraction: found 0, expected a fraction above 0, because trials are compared on the validation split",
+            hint="Add --val-fraction 0.1. The test part is not used.",
+        )
+    for config in dict.fromkeys(configs[: len(combinations)]):
+        run.check(config)
+    return Search(axes, dict(zip(combinations, configs[len(combinations) :], strict=True)))
+
+
+def _axis(name: str, text: str) -> tuple[Axis, list[str]]:
+    """An axis, and a line for each problem."""
+    is_range = base_type(name) in (int, float) and ":" in text and "," not in text
+    scale = ("log" if text.startswith("log:") else "linear") if is_range else ""
+    values, problems = parse_all(name, text.removeprefix("log:").split(":") if is_range else text.split(","))
+    axis, expected = Axis(text, values, scale), ""
+    if problems:
+        return axis, of_number("--search", name, text, FORM) or problems
+    if is_range and (len(values) != 2 or values[0] >= values[1]):
+        expected = "LOW:HIGH with LOW below HIGH"
+    elif is_range and FIELDS[name].metadata["check"]:
+        expected = "a list of values, because not every number in between is valid"
+    elif scale == "log" and values[0] <= 0:
+        expected = "LOW above 0 on a logarithmic scale"
+    elif not is_range and len(set(values)) < max(2, len(values)):
+        expected = "several different values, or a range such as 1:2"
+    return axis, [f"--search: found {name}={text}, expected {expected}"] if expected else []
