@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from lsgcli.config.resolve import as_toml
+from lsgcli.config.run import check_equal
 from lsgcli.errors import ConfigError, OutOfMemoryError, RunInUseError, StorageError, install_hint
 from lsgcli.runs import run
 from lsgcli.store.rundir import read_metrics

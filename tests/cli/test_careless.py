@@ -159,26 +159,23 @@ def test_nan_is_null(program, trained, images, tmp_path):
     assert json.loads(result.stdout, parse_constant=pytest.fail)["loss"] is None
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["data", "info", "--dataset", "digits"]])
-def test_a_full_disk(arguments):
+def test_a_full_disk():
     with open("/dev/full", "w") as full:
-        result = process(*arguments, stdout=full)
+        result = process("--help", stdout=full)
     assert result.returncode == 7
     assert result.stderr.splitlines()[-1] == "error: cannot write output: No space left on device"
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["train", "--help"]])
-def test_a_closed_pipe(arguments):
+def test_a_closed_pipe():
     reader, writer = os.pipe()
     os.close(reader)
-    result = process(*arguments, stdout=writer)
+    result = process("train", "--help", stdout=writer)
     os.close(writer)
     assert (result.returncode, result.stderr) == (141, "")
 
 
-@pytest.mark.parametrize("kib", [300_000, 800_000, 1_200_000])
-def test_little_address_space(kib, trained):
-    refused(process("eval", trained / "best.safetensors", limit=kib), f"found a limit of {kib:,} KiB", status=8)
+def test_little_address_space(trained):
+    refused(process("eval", trained / "best.safetensors", limit=800_000), "found a limit of 800,000 KiB", status=8)
 
 
 def test_names_that_steer_a_terminal(program, images, tmp_path):

@@ -2,11 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -14,34 +11,12 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from lsgcli.errors import ConfigError, LsgError
 from lsgcli.system.ranks import Place
 from lsgcli.training.launch import Devices, launch, parse
-from tests.stress.program import tensors
 
 
 def start(*arguments, launcher=()):
     words = [sys.executable, *launcher, "-m", "lsgcli", "train", *map(str, arguments), "--threads", "1"]
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def wait_for(condition, run):
-    """Wait until the condition holds while the command runs."""
-    while not condition():
-        assert run.poll() is None, run.communicate()[1]
-        time.sleep(0.05)
-
-
-def workers(launcher):
-    """Process of each rank below the launcher."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        try:
-            variables = dict(v.split("=", 1) for v in (folder / "environ").read_text().split("\0") if "=" in v)
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError):
-            continue
-        if parent == launcher and "LOCAL_RANK" in variables:
-            found[int(variables["RANK"])] = int(folder.name)
-    return found
 
 
 def lines(path):
@@ -60,64 +35,6 @@ def test_one_run_one_path_one_display_and_another_number_extends(tiny, lsg, tmp_
     assert lsg("train", "--resume", out, "--epochs", "2", "-q").exit_code == 0
     counts = [{"from_epoch": 0, "processes": 2}, {"from_epoch": 1, "processes": 1}]
     assert json.loads((out / "config.json").read_text())["processes"] == counts
-
-
-@pytest.mark.slow
-def test_a_signal_to_one_rank_stops_all_and_another_number_resumes(tiny, tmp_path):
-    out = tmp_path / "stopped"
-    run = start(*tiny, "--epochs", "500", "--devices", "cpu:2", "--out", out)
-    wait_for(lambda: lines(out / "metrics.jsonl"), run)
-    os.kill(workers(run.pid)[1], signal.SIGTERM)
-    _, stderr = run.communicate(timeout=100)
-    assert run.returncode == 75, stderr
-    assert stderr.count("stopped by SIGTERM") == 1
-    done = len(lines(out / "metrics.jsonl"))
-    resumed = start("--resume", out)
-    wait_for(lambda: len(lines(out / "metrics.jsonl")) > done, resumed)
-    resumed.terminate()
-    resumed.communicate(timeout=100)
-    assert resumed.returncode == 75
-    counts = json.loads((out / "config.json").read_text())["processes"]
-    assert [count["processes"] for count in counts] == [2, 1]
-
-
-@pytest.mark.slow
-def test_torchrun_restarts_a_killed_process(tiny, tmp_path):
-    """The second attempt finds the run of the first, although no --out names it."""
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1")
-    run = start(*tiny, "--epochs", "12", launcher=torchrun)
-    wait_for(lambda: list(tmp_path.glob("runs/*/*/metrics.jsonl")), run)
-    os.kill(workers(run.pid)[1], signal.SIGKILL)
-    stdout, stderr = run.communicate(timeout=300)
-    assert run.returncode == 0, stderr
-    assert stdout.count("\n") == 1
-    assert len(list(tmp_path.glob("runs/*/*"))) == 1
-
-
-@pytest.mark.slow
-def test_three_processes_resume_to_the_bit(tiny, tmp_path):
-    """With three summands, unlike two, the order of the sum matters."""
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    three = [*tiny, "--epochs", "3", "--devices", "cpu:3"]
-    run = start(*three, "--out", stopped)
-    wait_for(lambda: lines(stopped / "metrics.jsonl"), run)
-    os.kill(workers(run.pid)[2], signal.SIGTERM)
-    run.communicate(timeout=100)
-    assert run.returncode == 75
-    for out in (stopped, whole):
-        run = start(*three, "--out", out)
-        _, stderr = run.communicate(timeout=300)
-        assert run.returncode == 0, stderr
-    assert tensors(stopped) == tensors(whole)
-
-
-@pytest.mark.slow
-def test_too_few_samples_are_one_message(tiny):
-    run = start(*tiny, "--batch-size", "1", "--devices", "cpu:2")
-    _, stderr = run.communicate(timeout=100)
-    assert run.returncode == 2, stderr
-    assert stderr.count("error: ") == 1
-    assert "--batch-size: found 1 samples in 1 parts, expected at least 2 in each" in stderr
 
 
 @pytest.mark.parametrize("rank", [0, 1])

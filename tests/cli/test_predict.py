@@ -70,18 +70,6 @@ def test_usage(lsg, net, tmp_path):
     assert lsg("predict", tmp_path / "a.aedat", "a.aedat").exit_code == 4
 
 
-@pytest.mark.slow  # the same of `lsg train` is not
-def test_a_closed_pipe_is_quiet(net, tmp_path):
-    for i in range(40):
-        (tmp_path / f"{i}.aedat").write_bytes(aedat2_bytes(blob(i)))
-    command = [sys.executable, "-m", "lsgcli", "predict", str(net), str(tmp_path), "--batch-size", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        assert running.stdout.readline()
-        running.stdout.close()
-        assert running.wait(60) == 141
-        assert running.stderr.read() == b""
-
-
 @pytest.fixture
 def streaming(net):
     """A stream in a process: its Popen, ready for bytes."""
@@ -114,19 +102,11 @@ def test_a_stream_in_pieces_is_the_whole(streaming, net, tmp_path, lsg):
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, *(pytest.param(end, marks=pytest.mark.slow) for end in ("garbage", "closed"))])
-def test_how_a_stream_ends(end, streaming):
+def test_a_stream_ends_with_a_signal(streaming):
     content = aedat2_bytes(EVENTS[:25])
     streaming.stdin.write(content[:-3])
     assert [json.loads(streaming.stdout.readline())["step"] for _ in range(2)] == [1, 2]
-    if isinstance(end, signal.Signals):
-        streaming.send_signal(end)
-    elif end == "garbage":
-        streaming.stdin.write(content[-3:] + b"\xff" * 100)
-    else:
-        streaming.stdout.close()
-        streaming.stdin.write(content[-3:] + aedat2_bytes(EVENTS[:10], header=b""))
+    streaming.send_signal(signal.SIGTERM)
     told = streaming.stderr.read().decode()
-    assert streaming.wait(60) == {"garbage": 3, "closed": 141}.get(end, 0), told
-    assert "Traceback" not in told
-    assert ("error" in told) == (end == "garbage")
+    assert streaming.wait(60) == 0, told
+    assert "error" not in told

@@ -183,33 +183,6 @@ def test_config_file_and_environment(lsg, images, tmp_path, monkeypatch):
     assert sum('"event": "epoch"' in line for line in result.stdout.splitlines()) == 1
 
 
-def test_sigterm_saves_and_resume_completes(process, lsg, tiny, tmp_path):
-    options = [*tiny, "--epochs", "6", "--workers", "1"]
-    assert lsg("train", *options, "--out", "whole", "-q").exit_code == 0
-    run = process("train", *options, "--out", "parts", "--json", "-q")
-    for line in run.stdout:
-        if json.loads(line)["event"] == "epoch":
-            run.send_signal(signal.SIGTERM)
-            break
-    run.stdout.read()
-    assert run.wait(120) == 75
-    assert "--resume parts" in run.stderr.read()
-    resumed = lsg("train", "--resume", "parts", "-q")
-    assert (resumed.exit_code, resumed.stdout) == (0, "parts/best.safetensors\n")
-    for name in ("last.safetensors", "best.safetensors"):
-        first, second = (load_file(tmp_path / folder / name) for folder in ("whole", "parts"))
-        assert first.keys() == second.keys()
-        assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-def test_closed_pipe_ends_quietly(process, tiny):
-    run = process("train", *tiny, "--json", "-q")
-    assert json.loads(run.stdout.readline())["event"] == "start"
-    run.stdout.close()
-    assert run.wait(120) == 141
-    assert run.stderr.read() == ""
-
-
 def test_diverged(train, tmp_path):
     result = train("--lr", "1e38", "--out", "run", "--clip-grad", "0", "--epochs", "5")
     assert result.exit_code == 5, result.stderr
@@ -298,40 +271,28 @@ def test_decay_next_to_one(train):
     assert train("--decay", "0.999999999", "--epochs", "1", "-q").exit_code == 0
 
 
-@pytest.mark.parametrize(
-    ("options", "variables", "threads", "spins"),
-    [
-        ([], {"SLURM_CPUS_PER_TASK": "1"}, "1 threads (SLURM_CPUS_PER_TASK)", "0"),
-        pytest.param(
-            ["--threads", "2"],
-            {"SLURM_CPUS_PER_TASK": "1", "GOMP_SPINCOUNT": "77"},
-            "2 threads (as set)",
-            "77",
-            marks=pytest.mark.slow,
-        ),
-    ],
-)
-def test_how_many_threads_and_how_they_wait(process, tiny, options, variables, threads, spins):
+def test_how_many_threads_and_how_they_wait(process, tiny):
     clean = {name: value for name, value in os.environ.items() if name not in (*cpus.THREADS, *cpus.WAITING)}
-    command = ["train", "--dry-run", "-v", *tiny, *options, "--data-dir", "absent"]  # which is found out later
-    run = process(*command, env={**clean, **variables, "OMP_DISPLAY_ENV": "VERBOSE"})  # OpenMP says what it found
+    command = ["train", "--dry-run", "-v", *tiny, "--data-dir", "absent"]  # which is found out later
+    run = process(
+        *command, env={**clean, "SLURM_CPUS_PER_TASK": "1", "OMP_DISPLAY_ENV": "VERBOSE"}
+    )  # OpenMP says what it found
     said = run.communicate(timeout=120)[1]
     assert run.returncode == 3, said
-    assert threads in said
-    assert f"GOMP_SPINCOUNT = '{spins}'" in said
+    assert "1 threads (SLURM_CPUS_PER_TASK)" in said
+    assert "GOMP_SPINCOUNT = '0'" in said
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGHUP, marks=pytest.mark.slow), signal.SIGUSR1])
-def test_the_same_command_continues_after_a_signal(process, lsg, tiny, tmp_path, number):
+def test_the_same_command_continues_after_a_signal(process, lsg, tiny, tmp_path):
     options = [*tiny, "--epochs", "12", "--workers", "0", "--out", "run"]
     run = process("train", *options, "--json", "-q")
     for line in run.stdout:
         if json.loads(line)["event"] == "epoch":
-            run.send_signal(number)
+            run.send_signal(signal.SIGUSR1)
             break
     run.stdout.read()
     assert run.wait(120) == 75
-    assert f"stopped by {number.name}; saved run/last.safetensors" in run.stderr.read()
+    assert "stopped by SIGUSR1; saved run/last.safetensors" in run.stderr.read()
     done = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     assert done < 12
     other = lsg("train", *options, "--lr", "0.3")

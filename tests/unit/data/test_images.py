@@ -1,23 +1,18 @@
 """Image files: formats, and content that is no image of these formats."""
 
 import inspect
-import io
 import os
 
 import numpy as np
 import pytest
 import torchvision
-from PIL import EpsImagePlugin, Image
+from PIL import Image
 
 from lsgcli import registry
 from lsgcli.data.datasets.base import ImageDataset
 from lsgcli.data.datasets.libraries import Torchvision, paths_of
 from lsgcli.data.images import FORMATS, LARGEST, image_suffixes, read_image
-from lsgcli.data.prepare import prepare
-from lsgcli.data.simulate import simulate_folder
 from lsgcli.errors import DataError
-from lsgcli.inference import predict as prediction
-from tests import networks
 
 EPS = (
     b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(trap) (w) file closefile\n"
@@ -25,68 +20,8 @@ EPS = (
 )
 
 
-@pytest.fixture
-def trap(tmp_path, monkeypatch):
-    """A Ghostscript that leaves a note; the test fails if there is one."""
-    folder, note = tmp_path / "trap", tmp_path / "started"
-    folder.mkdir()
-    for name in ("gs", "gsc"):
-        (folder / name).write_text(f'#!/bin/sh\necho "$0 $@" >> {note}\n')
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
-    yield
-    assert not note.exists(), note.read_text()
-
-
-@pytest.fixture
-def folder(images):
-    """Images, of which the first of each part is EPS."""
-    for path in (images / "train" / "cat" / "0.png", images / "test" / "cat" / "0.png"):
-        path.write_bytes(EPS)
-    return images
-
-
-def test_the_trap_closes(trap, tmp_path):
-    """Without a list of formats, Pillow starts Ghostscript."""
-    with pytest.raises(OSError), Image.open(io.BytesIO(EPS)) as image:  # noqa: PT011 (Pillow's own)
-        image.load()
-    note = tmp_path / "started"
-    assert "gs" in note.read_text()
-    note.unlink()
-
-
-def test_no_interpreter(trap, tmp_path):
-    for suffix in image_suffixes():
-        path = tmp_path / f"a{suffix}"
-        path.write_bytes(EPS)
-        with pytest.raises(DataError, match=rf"a\{suffix}: found b'%!PS-Ado.*, expected an image: .*PNG"):
-            read_image(path)
-
-
-def test_a_folder(trap, folder, config):
-    with pytest.raises(DataError, match=r"0.png: found b'%!PS"):
-        prepare(config("image-folder", data_dir=str(folder), size=8))
-    assert len(prepare(config("image-folder", data_dir=str(folder), size=8, skip_bad=True)).info["left_out"]) == 2
-
-
-def test_simulate(trap, folder, tmp_path):
-    with pytest.raises(DataError, match=r"0.png: found b'%!PS"):
-        simulate_folder(folder / "train", tmp_path / "out", workers=0)
-
-
-def test_predict(trap, folder, tmp_path):
-    network = prediction.Network.open(networks.saved(tmp_path / "net.safetensors", dataset="image-folder", backend="reference"))
-    errors = []
-    answers = list(
-        prediction.predict(network, [folder / "test"], on_error=lambda path, error: errors.append((path, str(error))))
-    )
-    assert len(answers) == 3
-    assert [path for path, _ in errors] == [str(folder / "test" / "cat" / "0.png")]
-
-
 @pytest.mark.parametrize("name", ["ImageFolder", "Caltech101", "Caltech256", "DTD"])
-def test_torchvision(trap, name, config, tmp_path):
+def test_torchvision(name, config, tmp_path):
     """The files that torchvision would open by itself."""
     files = {
         "ImageFolder": "{0}/{1}.png",
@@ -146,15 +81,6 @@ def test_formats():
     assert {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"} <= set(image_suffixes())
     assert not {".eps", ".ps", ".h5", ".grib", ".mpg", ".wmf"} & set(image_suffixes())
     assert "EPS" not in FORMATS
-
-
-@pytest.mark.parametrize("name", ["BMP", "GIF", "JPEG", "PNG", "PPM", "TGA", "TIFF", "WEBP"])
-def test_content_decides(name, tmp_path):
-    """A file of any of the formats is read under any suffix of them."""
-    image = Image.new("RGB", (8, 6), (200, 100, 40))
-    image.save(tmp_path / "a.png", name)
-    with Image.open(tmp_path / "a.png") as expected:
-        assert np.array_equal(read_image(tmp_path / "a.png"), np.asarray(expected.convert("RGB")))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import time
 import pytest
 
 from benchmarks import gpu, gpu_kernels, traffic, workers
-from benchmarks.measuring import RESULTS
 
 
 @pytest.mark.parametrize(
@@ -42,13 +41,6 @@ def test_floor_of_the_convolutions():
     assert traffic.floor(case, "fp32")["operations"] == pytest.approx(2 * expected)
     inference = traffic.floor(workers.case("vggsnn", "inference", batch=4), "bf16")
     assert inference["operations"] == pytest.approx(2 * 4 * 10 * sum(macs) / (0.6 * 989.4e12))
-
-
-def test_a_rehearsal_stays_out_of_the_documentation(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["gpu.py", "--rehearse", "--out", str(RESULTS / "gpu")])
-    with pytest.raises(SystemExit):
-        gpu.main()
-    assert "expected a folder outside" in capsys.readouterr().err
 
 
 @pytest.mark.slow(first=True)

@@ -1,0 +1,61 @@
+"""The roofline of convolutions against hand-made figures and plain autograd."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from benchmarks import checking, roofline, workers
+from benchmarks.steps import prepare
+
+TINY = workers.case("vggsnn", width=1 / 16, T=3, batch=2, size=16)
+
+
+@pytest.mark.parametrize("network", ["vggsnn", "resnet19"])
+def test_the_roofline_counts_the_operations_of_a_step(network):
+    case = dataclasses.replace(TINY, network=network, T=2 if network == "resnet19" else 3)
+    found = roofline.convolutions(case)
+    counted = checking.facts(prepare(workers.CONTENDERS["floor"], case, "fp32", torch.get_num_threads()))
+    linear = {"vggsnn": 10 * 32 * 3, "resnet19": (32 * 16 + 16 * 10) * 2}[network]
+    assert sum(one.operations * count for one, count in found.items()) == 2 * case.batch * (counted["macs_per_sample"] - linear)
+    assert sum(found.values()) == {"vggsnn": 8, "resnet19": 19}[network]
+
+
+def test_the_passes_of_a_convolution_are_those_of_autograd(monkeypatch):
+    monkeypatch.setattr(torch, "rand_like", torch.ones_like)
+    one = roofline.Convolution(2, (3, 5), 8, 3, 2)
+    torch.manual_seed(0)
+    work = one.work("fp32")
+    torch.manual_seed(0)
+    x = torch.randint(0, 2, (2, 3, 8, 8), dtype=torch.uint8).float().requires_grad_()
+    weight = torch.nn.Conv2d(3, 5, 3, bias=False).weight
+    out = F.conv2d(x, weight, None, 2, 1)
+    out.sum().backward()
+    torch.testing.assert_close(work["forward"](), out)
+    torch.testing.assert_close(work["gradient of the input"]()[0], x.grad)
+    torch.testing.assert_close(work["gradient of the weight"]()[1], weight.grad)
+    assert one.operations == 2 * weight.numel() * out.numel() // 5
+    sizes = (x.numel(), weight.numel(), out.numel())
+    assert [one.moved(precision) for precision in ("fp32", "bf16")] == [4 * sum(sizes), 2 * sum(sizes)]
+    assert one.moved("int8") == sizes[0] + sizes[1] + 4 * sizes[2]
+
+
+def kernel(name, precision, operations, moved, seconds, count=1):
+    about = {"case": dataclasses.asdict(TINY), "precision": precision, "convolution": "3x3", "count": count, "pass": name}
+    return {**about, "operations": operations, "bytes": moved, "seconds": {"median": seconds}}
+
+
+def test_the_bound_is_the_longer_of_computing_and_moving():
+    peaks = {"fp32, matrices": 50e9, "fp32, convolution": 100e9, "bandwidth, copy": 10e9, "bandwidth, sum": 8e9}
+    kernels = [
+        kernel("forward", "fp32", 2e9, 1e6, 0.025, 2),  # 20 ms by operations
+        kernel("gradient of the weight", "fp32", 2e9, 0.3e9, 0.06, 2),  # 30 ms by bytes
+    ]
+    rates, sums, each = roofline.tables({"peaks": peaks, "kernels": kernels})
+    assert rates.rows == [
+        ("fp32", "convolution", "**100 GOP/s**", "matrices 50"),
+        ("bandwidth", "copy", "**10 GB/s**", "sum 8"),
+    ]
+    assert sums.rows[0][1:] == ("fp32", "40.0, 50.0, **80 %**", "-", "60.0, 120.0, **50 %**", "100.0, 170.0, **59 %**")
+    assert each.rows[0][1:] == (2, 2.0, 1.0, "2000", "20.0, 25.0, **80 %**", "30.0, 60.0, **50 %**, memory")

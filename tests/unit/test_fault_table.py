@@ -1,0 +1,31 @@
+"""A few cases of quick rows of the fault table, all of which `python -m tests.stress --quick` runs; and its frame."""
+
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the fault table is for Linux")
+
+# Checkpoints: flipped bits, cut, hostile headers, pickles, other parameters, other formats. Recordings, images, archives, the mode of
+# files, HDF5 files, images of other formats, text that is quoted.
+CASES = {8: 60, 9: 40, 10: 300, 11: 1, 12: 1, 13: 1, 22: 540, 23: 20, 27: 1, 29: 1, 49: 20, 50: 10, 53: 1}
+
+
+@pytest.mark.parametrize("number", CASES)
+@pytest.mark.filterwarnings("ignore")  # of libraries, about damaged files
+def test_a_row_holds(number):
+    from tests.stress.rows import measure, table
+
+    assert measure(table()[number], CASES[number])["problems"] == []
+
+
+def test_a_row_that_raises_or_does_nothing_is_a_failure():
+    from tests.stress.rows import Case, Row, measure
+
+    def raises(count, chance, folder):
+        yield Case("first")
+        raise RuntimeError("broken row")
+
+    for body, cases in ((raises, 1), (lambda count, chance, folder: iter(()), 0)):
+        record = measure(Row(99, "", "", "", "", 1, 1, body), 1)
+        assert (record["cases"], record["failures"]) == (cases, 1)
