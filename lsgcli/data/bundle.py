@@ -31,8 +31,8 @@ class Description(TypedDict):
 
     static: NotRequired[bool]
     channels: NotRequired[Annotated[int, Meta(ge=1)]]
-    mean: NotRequired[list[float] | None]
-    std: NotRequired[list[Annotated[float, Meta(gt=0)]] | None]
+    mean: NotRequired[list[Annotated[float, Meta(ge=-1e12, le=1e12)]] | None]  # float32 without overflow
+    std: NotRequired[list[Annotated[float, Meta(ge=1e-12, le=1e12)]] | None]
     samples: NotRequired[str]
     sensor: NotRequired[tuple[_Side, _Side]]
     versions: NotRequired[dict[str, int]]

@@ -213,7 +213,9 @@ def _save(response: Any, file: RemoteFile, part: Path, progress: Progress | None
             part.unlink(missing_ok=True)
         start = done = _size(part)
     total = done + 1 + response.length if response.length is not None else 0
-    most = _most(file, part, done, total, resumed=start > 0)
+    most, final = _most(file, part, done, total, resumed=start > 0)
+    if final:
+        _check_room(part, total - done)
     with writing(part):  # unbuffered, so that a killed process loses no data
         out = open_in_place(part, "ab")
     with out:
@@ -223,14 +225,16 @@ def _save(response: Any, file: RemoteFile, part: Path, progress: Progress | None
             done += len(chunk)
             if progress:
                 progress(file.name, done, total)
-            most = _most(file, part, done, total, resumed=start > 0)
+            known, (most, final) = final, _most(file, part, done, total, resumed=start > 0)
+            if final and not known:
+                _check_room(part, total - done)
             chunk = response.read1(min(CHUNK, most + 1 - done))
     if done < total:
         raise _Failed(f"cut off after {done} of {total} bytes", again=True)
 
 
-def _most(file: RemoteFile, part: Path, done: int, total: int, *, resumed: bool) -> int:
-    """The largest size that ``part`` may reach for now; removes it if it is not of the file, or ``total`` is not its size."""
+def _most(file: RemoteFile, part: Path, done: int, total: int, *, resumed: bool) -> tuple[int, bool]:
+    """:meth:`RemoteFile.extent` of ``part``, which is removed if it is not of the file, or ``total`` is not its size."""
     try:
         most, final = file.extent(part)
         if done > most:
@@ -240,9 +244,7 @@ def _most(file: RemoteFile, part: Path, done: int, total: int, *, resumed: bool)
     except DataError as error:
         part.unlink(missing_ok=True)
         raise _Failed(error.message, again=resumed) from error
-    if final:
-        _check_room(part, total - done)
-    return most
+    return most, final
 
 
 def _size(part: Path) -> int:

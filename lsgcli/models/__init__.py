@@ -27,9 +27,10 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
         A module that maps (T, B, C, H, W), or (B, C, H, W) for a static image presented at every step, to logits (T, B, classes).
 
     Raises:
-        ConfigError: a name or argument is unknown, or a size does not fit the network.
+        ConfigError: a name or argument is unknown, a size does not fit the network, or the method needs a ``width`` or computes it.
     """
     from lsgcli.models.base import NetworkSpec
+    from lsgcli.neurons.methods import check_width
 
     of_network, of_neuron = fields_of(NetworkSpec), fields_of(NeuronConfig)
     del of_network["arch"]
@@ -43,6 +44,8 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
     problems = [registry.unknown("argument", key, known) for key in given if key not in known]
     if problems := [*problems, *check(network, of_network), *check(own, of_neuron)]:
         raise ConfigError("\n".join(problems))
+    if neurons is None:
+        check_width(own)
     return create(NetworkSpec(arch=name, **network, neuron=dataclasses.replace(neurons or NeuronConfig(), **own)))
 
 

@@ -106,20 +106,12 @@ def check(config: RunConfig, fresh: bool = True) -> None:
 
 
 def check_place(path: Path, config: RunConfig) -> None:
-    """Check that a run, or a folder of runs, and the cache are not in a folder whose subfolders are the classes of the data.
+    """Check that a run, or a folder of runs, is not in a folder whose subfolders are the classes of the data.
 
     Raises:
-        ConfigError: one of them is.
+        ConfigError: it is.
     """
-    folders = registry.get("dataset", config.dataset)(config).class_folders
-    places = {"--out": path} | ({"--cache-dir": Path(config.cache_dir)} if config.cache_dir else {})
-    for option, place in places.items():
-        for folder in folders:
-            if Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder)):
-                raise ConfigError(
-                    f"{place}: is inside the folder of the data {folder}, where it would be read as a class",
-                    hint=f"Choose another {option}.",
-                )
+    registry.get("dataset", config.dataset)(config).check_outside("--out", path)
 
 
 @dataclass(frozen=True)

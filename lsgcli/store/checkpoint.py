@@ -116,6 +116,7 @@ class StoredState(TypedDict, total=False):
     seconds: float
     waited: float
     overflows: Count
+    flow: list[dict[str, Any]]
     extended: list[tuple[Count, Annotated[int, Meta(ge=1, le=1_000_000)]]]
     test_accuracy: float | None
 

@@ -5,6 +5,7 @@ those of the whole batch.
 """
 
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -335,11 +336,16 @@ class Failures:
         os._exit(LsgError.exit_code)
 
 
-def _clear_frames(error: BaseException | None) -> None:
-    """Clear the local variables of an error's traceback, which refer to the model and to torch's group."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+def _clear_frames(error: BaseException) -> None:
+    """Clear the local variables of the tracebacks of an error, its causes and its contexts, which refer to the model and torch's group.
+
+    Objects in reference cycles, such as models with hooks, are collected as well.
+    """
+    errors = [error]
+    for known in errors:
+        traceback.clear_frames(known.__traceback__)
+        errors += [linked for linked in (known.__cause__, known.__context__) if linked is not None and linked not in errors]
+    gc.collect()
 
 
 def _is_communication(error: Exception) -> bool:

@@ -32,7 +32,7 @@ from lsgcli.models.base import NetworkSpec, Sizes, SpikingNet
 from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import DIVERGED, RunDir, RunFiles
-from lsgcli.system import memory
+from lsgcli.system import files, memory
 from lsgcli.system.device import Compute
 from lsgcli.training import start
 from lsgcli.training.average import Average
@@ -61,6 +61,7 @@ class State:
     waited: float = 0.0  # of ``seconds``, spent waiting for data
     overflows: int = 0  # of gradients in fp16, in consecutive steps
     averages_first: bool = True  # whether running statistics are averages at first; False for runs of versions without
+    flow: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # light record of the epoch's last step, until its end
     extended: list[list[int]] = dataclasses.field(default_factory=list)  # [epoch, epochs planned until then] of each extension
 
     def next_epoch(self) -> None:
@@ -68,6 +69,7 @@ class State:
         self.epoch += 1
         self.step = self.right = self.seen = 0
         self.loss_sum = self.seconds = self.waited = 0.0
+        self.flow = []
 
 
 class PendingStep(NamedTuple):
@@ -168,24 +170,26 @@ class Trainer:
         self.emit({"event": "start", **begun, "computing": computing, "sources": self.sources})
         while state.epoch < config.epochs:
             begin, read, loss = time.perf_counter() - state.seconds, 0.0, 0.0
-            flow: list[dict[str, Any]] = []
             for batch in self._waited_for(self._batches(start=state.step)):
                 if name := self._requested_stop():
                     state.seconds = time.perf_counter() - begin
                     self._save_last()
                     raise self._stopped(name)
-                rate = schedule(state.epoch * steps + batch.index, steps, config)
-                flow = self._step(batch, rate, observe=batch.index == steps - 1)
+                state.flow = self._step(batch, self._rate(batch.index), observe=batch.index == steps - 1)
                 state.step = batch.index + 1
                 if not self.compute.runs_ahead or time.perf_counter() - read > LOSS_INTERVAL:
                     self._settle()
                     loss, read = state.loss_sum / state.seen, time.perf_counter()
                 self.emit({"event": "step", "epoch": state.epoch, "step": state.step, "steps": steps, "loss": loss})
-            self._end_epoch(rate, flow, begin)
-        # In the last step, or in the evaluation after it, which no other step follows.
+            self._end_epoch(begin)
+        # In the last step, which no other step follows, or of several processes also in the evaluation after it.
         if number := int(self.group.gather(self.sums.new_full((), self.stop.signal_number)).max()):
             raise self._stopped(signal.Signals(number).name)
         return self._end()
+
+    def _rate(self, step: int) -> float:
+        """Factor of the learning rates in a step of this epoch."""
+        return schedule(self.state.epoch * self.steps + step, self.steps, self.config)
 
     def _waited_for(self, stream: Iterable[Batch]) -> Iterator[Batch]:
         """The batches, with the time spent waiting for them added to the state."""
@@ -281,13 +285,14 @@ class Trainer:
         self.state.overflows = int(self.overflows)
         self.sums.zero_()
 
-    def _end_epoch(self, rate: float, flow: list[dict[str, Any]], begin: float) -> None:
+    def _end_epoch(self, begin: float) -> None:
         """Evaluate, write the epoch's records and checkpoints, and advance to the next epoch."""
-        state, config = self.state, self.config
+        state, config, flow = self.state, self.config, self.state.flow
         self._settle()
+        state.seconds = time.perf_counter() - begin
         for layer in self.model.spiking_layers():
             layer.lif.check_width(config.T)
-        data_wait = state.waited / (time.perf_counter() - begin)
+        data_wait = state.waited / state.seconds
         result = self._evaluate(self.eval_split, self.network)
         if not math.isfinite(result.loss):
             name = f"{self.chosen_on}_loss"
@@ -301,7 +306,7 @@ class Trainer:
             "train_accuracy": state.right / state.seen,
             f"{self.chosen_on}_accuracy": result.accuracy,
             f"{self.chosen_on}_loss": result.loss,
-            "lr": config.lr * rate,
+            "lr": config.lr * self._rate(self.steps - 1),
             "seconds": round(time.perf_counter() - begin, 3),
             "data_wait": round(data_wait, 4),
         }
@@ -322,12 +327,21 @@ class Trainer:
         return self.average.model if self.average else self.model
 
     def _evaluate(self, split: Split, model: SpikingNet) -> Evaluation:
-        """Each process evaluates some of the samples."""
+        """Each process evaluates some of the samples; a signal stops this process after a batch, unless there are others."""
         if not self.config.sync_norm:
             self.group.equalise(model)
         own = split if self.group.size == 1 else split.part(np.arange(self.group.rank, len(split), self.group.size))
         config = self.config
-        result = evaluate(model, own, self.bundle, self.compute, batch_size=config.batch_size, workers=config.workers)
+
+        def check_stop(done: int, total: int) -> None:
+            if (name := self.stop.signal_name) and done < total and self.group.size == 1:
+                if self.state.epoch < config.epochs:  # after the last epoch, everything is saved
+                    self._save_last()
+                raise self._stopped(name)
+
+        result = evaluate(
+            model, own, self.bundle, self.compute, batch_size=config.batch_size, workers=config.workers, progress=check_stop
+        )
         return result if own is split else result.gathered(lambda x: self.group.gather(x.to(self.compute.device)).cpu())
 
     def _end(self) -> dict[str, Any]:
@@ -368,7 +382,7 @@ class Trainer:
         return Checkpoint(
             weights=self.network.state_dict(),
             config={**described, "classes": list(bundle.classes), "settings": settings, "data": data, "sources": self.sources},
-            state={**dataclasses.asdict(self.state), "best_chosen_on": self.chosen_on},
+            state={**dataclasses.asdict(self.state), "flow": files.finite(self.state.flow), "best_chosen_on": self.chosen_on},
             extra={**extra, **trained},
         )
 

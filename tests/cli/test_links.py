@@ -170,3 +170,19 @@ def test_the_cache_of_a_resumed_run_would_be_a_class(lsg, tiny, images, tmp_path
     result = lsg("train", "--resume", tmp_path / "run", "--epochs", 9, "--cache-dir", tmp_path / "data" / "train" / "cache")
     assert (result.exit_code, "Choose another --cache-dir." in result.stderr) == (2, True)
     assert sorted((tmp_path / "data").rglob("*")) == before
+
+
+@pytest.mark.parametrize("below", ["train/cache", "test/cache"])
+def test_the_cache_of_other_commands_would_be_a_class(lsg, tiny, trained, images, tmp_path, below):
+    shutil.copytree(images, tmp_path / "data")
+    before, best = sorted((tmp_path / "data").rglob("*")), trained / "best.safetensors"
+    where = ["--data-dir", tmp_path / "data", "--cache-dir", tmp_path / "data" / below]
+    for words in (
+        ("eval", best),
+        ("inspect-gradients", best, "--batches", 1),
+        ("export", best, "-o", tmp_path / "net.safetensors", "--verify", 1),
+        ("data", "prepare", "--dataset", "image-folder"),
+    ):
+        result = lsg(*words, *where)
+        assert (result.exit_code, "Choose another --cache-dir." in result.stderr) == (2, True), result.stderr
+    assert sorted((tmp_path / "data").rglob("*")) == before

@@ -1,6 +1,7 @@
 """Base classes of data sets, which list samples and convert them to arrays for a network."""
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -148,9 +149,11 @@ class Dataset(ABC):
         """Check the settings before reading any data.
 
         Raises:
-            ConfigError: the data set does not support the given ``--split``.
+            ConfigError: the data set does not support the given ``--split``, or ``--cache-dir`` is in one of :attr:`class_folders`.
             DataError: ``--data-dir`` is a file.
         """
+        if self.config.cache_dir:
+            self.check_outside("--cache-dir", self.config.cache_dir)
         split = self.config.split
         if split is not None and split not in self.rules:
             expected = f"one of {', '.join(self.rules)}" if self.rules else "none, because its test split is fixed"
@@ -192,6 +195,19 @@ class Dataset(ABC):
     def class_folders(self) -> tuple[Path, ...]:
         """The folders of which every subfolder is a class, if there are such."""
         return ()
+
+    def check_outside(self, option: str, path: Path | str) -> None:
+        """Check that a path to be written is not in one of :attr:`class_folders`.
+
+        Raises:
+            ConfigError: it is.
+        """
+        for folder in self.class_folders:
+            if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+                raise ConfigError(
+                    f"{path}: is inside the folder of the data {folder}, where it would be read as a class",
+                    hint=f"Choose another {option}.",
+                )
 
     @abstractmethod
     def load(self, sample: Sample) -> np.ndarray:

@@ -117,19 +117,20 @@ class LibraryDataset(Dataset):
         if part not in self._opened:
             expected = f"the files of {self.library}'s {self.kind.__name__}"
             with foreign(self.home, expected, hint=self.advice), contextlib.redirect_stdout(io.StringIO()):
-                if self.home != self.root:
-                    self._check_files()
+                self._check_files()
                 self._opened[part] = self._open_or_download(part)
         return self._opened[part]
 
     def _check_files(self) -> None:
-        """Refuse files that the library must not open: pipes, devices, and HDF5 files that lead elsewhere."""
+        """Check that the folder contains no pipes or devices, which the library would open and wait for.
+
+        Raises:
+            DataError: it contains one.
+        """
         for folder, _, names in os.walk(self.home):
             for path in (os.path.join(folder, name) for name in names):
-                stamp(path)
-                if path.endswith((".h5", ".hdf5")):
-                    with foreign(path, "an HDF5 file", hint=DAMAGED, extra="shd"):
-                        hdf5.opened(Path(path)).close()
+                if not os.path.isfile(path):
+                    stamp(path)
 
     def _open_or_download(self, part: str) -> Any:
         arguments = self.arguments.get(part, {})
@@ -272,6 +273,12 @@ class Tonic(LibraryDataset, EventDataset):
     def home(self) -> Path:
         """The folder that tonic reads."""
         return self.root / ("smnist" if self.kind.__name__ == "SMNIST" else self.kind.__name__)
+
+    def _check_files(self) -> None:
+        super()._check_files()
+        for path in self.home.rglob("*.h*5"):
+            with foreign(path, "an HDF5 file", hint=DAMAGED, extra="shd"):
+                hdf5.opened(path).close()
 
     def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
         if self.kind.__name__ == "NTIDIGITS18":

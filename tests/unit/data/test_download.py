@@ -382,3 +382,12 @@ def test_a_certificate_that_is_not_trusted_is_not_tried_again(tmp_path, monkeypa
     with pytest.raises(DataError, match=r"no connection: .*certificate verify failed"):
         fetch([RemoteFile("a.bin", ("https://127.0.0.1/a", "https://127.0.0.1/b"), MD5, 1)], tmp_path)
     assert asked == ["https://127.0.0.1/a", "https://127.0.0.1/b"]
+
+
+def test_free_space_is_asked_for_once_per_request(site, remote, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(download, "CHUNK", 1000)
+    monkeypatch.setattr(download, "_check_room", lambda path, needed: asked.append(needed))
+    site.pages["/a"] = whole(CONTENT)
+    fetch([remote()], tmp_path)
+    assert asked == [len(CONTENT)]

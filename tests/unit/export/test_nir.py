@@ -370,3 +370,22 @@ def test_the_same_bytes_twice(tmp_path):
     write(network, tmp_path / "a.nir")
     write(copy.deepcopy(network), tmp_path / "b.nir")
     assert (tmp_path / "a.nir").read_bytes() == (tmp_path / "b.nir").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda layers: layers.pop("conv2"), r"found conv2 with no neurons, expected conv2 with \d+, as in the graph"),
+        (lambda layers: layers.update(conv2=[1, 2, 3]), r"found conv2 with 6 neurons, expected conv2 with \d+"),
+        (lambda layers: layers.update(other=[6]), "found other with 6 neurons, expected other with no"),
+    ],
+)
+def test_metadata_about_other_layers(tmp_path, change, message):
+    write(fold(small("vggsnn", dtype=torch.float32)), tmp_path / "net.nir")
+    graph = nir.read(tmp_path / "net.nir")
+    layers = json.loads(graph.metadata["layers"])
+    change(layers)
+    graph.metadata["layers"] = json.dumps(layers)
+    nir.write(tmp_path / "other.nir", graph)
+    with pytest.raises(CheckpointError, match=f"other.nir: layers: {message}"):
+        NIR().open(tmp_path / "other.nir")

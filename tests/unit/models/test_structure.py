@@ -9,7 +9,7 @@ from torch import nn
 
 from lsgcli import models
 from lsgcli.errors import ConfigError
-from lsgcli.neurons import TdBatchNorm2d
+from lsgcli.neurons import LIF, TdBatchNorm2d
 from tests.unit.models.helpers import SMALL, backward, sequence, small
 from tests.unit.neurons import oracle
 
@@ -268,3 +268,18 @@ def test_unknown_network():
     """The nearest name is suggested."""
     with pytest.raises(ConfigError, match="did you mean resnet19"):
         models.build("resnet18")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "matched-width"}, "width: not given with the method matched-width"),
+        ({"width": 0.5}, "width: found 0.5 with the default method lsg"),
+    ],
+)
+def test_a_width_that_is_missing_or_without_effect(settings, message):
+    """As for single layers."""
+    with pytest.raises(ConfigError, match=message):
+        models.build("vggsnn", T=2, num_classes=3, in_channels=2, input_size=16, width_multiplier=1 / 16, **settings)
+    with pytest.raises(ConfigError, match=message):
+        LIF(**settings)

@@ -124,3 +124,14 @@ def test_a_path_that_is_not_utf8(saved, tmp_path):
     found, expected = (checkpoint.read(one / "model.safetensors") for one in (path, tmp_path))
     assert found.sha256 == expected.sha256
     assert found.config == expected.config
+
+
+@pytest.mark.parametrize(("name", "value"), [("std", 1e-300), ("std", 0.0), ("std", 1e60), ("mean", 1e60)])
+def test_a_normalisation_that_float32_cannot_compute(saved, name, value):
+    """Division by a deviation that rounds to 0, or subtraction of a mean that is infinite."""
+    config = checkpoint.read_config(saved)
+    config["data"] = {"mean": [0.5, 0.5], "std": [0.25, 0.25]}
+    checkpoint.decode_config(json.dumps(config), saved)
+    config["data"][name][0] = value
+    with pytest.raises(CheckpointError, match=rf"{name}"):
+        checkpoint.decode_config(json.dumps(config), saved)

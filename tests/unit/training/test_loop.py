@@ -384,3 +384,41 @@ def test_fp16_scales_the_loss_and_skips_overflows(tmp_path, monkeypatch):
     optimizers.step(1.0, skip=torch.tensor(True))
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     assert optimizers.scaler.get_scale() == 2.0**15
+
+
+@pytest.mark.parametrize(
+    ("changes", "evaluation"),  # of the epochs, with an average two each, then two of the test part
+    [({}, 1), ({}, 3), ({}, 4), ({}, 5), ({"ema": 0.9}, 3), ({"ema": 0.9}, 4), ({"ema": 0.9}, 8)],
+)
+def test_a_stop_during_an_evaluation_ends_it(tmp_path, monkeypatch, changes, evaluation):
+    """The stop takes effect before the next of its two batches; the resumed run has the bits of an undisturbed one."""
+    config, bundle = tiny.config(**changes), tiny.bundle()
+    run(tmp_path / "whole", config, bundle)
+    stop, count, batches = StopRequest(), 0, []
+
+    def counted(model, *arguments, progress, **named):
+        nonlocal count
+        count += 1
+
+        def observed(done, total):
+            batches.append((count, done, total))
+            if count == evaluation:
+                stop.signal_name = "SIGTERM"
+            progress(done, total)
+
+        return evaluate(model, *arguments, progress=observed, **named)
+
+    monkeypatch.setattr(lsgcli.training.loop, "evaluate", counted)
+    path = tmp_path / "parts"
+    with RunDir(path) as directory:
+        write_config(directory, config, {})
+        with pytest.raises(Stopped, match="stopped by SIGTERM; saved"):
+            Trainer(config, bundle, CPU, directory, lambda record: None, stop).train()
+    assert batches[-1] == (evaluation, 1, 2)
+    monkeypatch.undo()
+    run(path, config, bundle, resume=True)
+    assert same_tensors(tmp_path / "whole" / "last.safetensors", path / "last.safetensors")
+    assert same_tensors(tmp_path / "whole" / "best.safetensors", path / "best.safetensors")
+    assert metrics(tmp_path / "whole") == metrics(path)
+    flows = [(p / "gradient-flow.jsonl").read_text() for p in (tmp_path / "whole", path)]
+    assert flows[0] == flows[1]
