@@ -1,10 +1,11 @@
 """Generate documentation from the program and the benchmark results: `python docs/generate.py`, or `--check` to compare only.
 
-`docs/cli.md`, `docs/settings.md` and `docs/api.md` are generated completely; in other pages, the text between
-`<!-- generated: NAME -->` and `<!-- end -->` is replaced.
+`docs/cli.md`, `docs/settings.md`, `docs/api.md`, `docs/changelog.md`, `docs/reliability-rows.html` and the pages of notebooks are
+generated completely; in other pages, the text between `<!-- generated: NAME -->` and `<!-- end -->` is replaced.
 """
 
 import html
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -33,17 +34,22 @@ from tests.stress import rows as faults  # noqa: E402
 def command_line() -> str:
     """Every command with its arguments and options."""
     group: Any = typer.main.get_command(app)
+    commands = list(commands_of(group))
+    shared = set.intersection(*({_described(option) for option in command.params} for _, command in commands))
     parts = [
         "# Command line",
         GENERATED,
         group.help,
         "Results go to stdout; progress, warnings and errors go to stderr.",
         table(("exit status", "meaning"), exit_statuses().items()),
+        table(("every command has", ""), sorted(shared)),
     ]
-    for name, command in commands_of(group):
+    for name, command in commands:
         parts += [f"## lsg {name}", _help(command.help), _arguments(command)]
         panels = _panels(command)
-        parts += [_options(panel, options) for panel, options in panels.items() if panel not in SECTIONS]
+        for panel, options in panels.items():
+            if panel not in SECTIONS and (rows := [row for one in options if (row := _described(one)) not in shared]):
+                parts.append(table((panel, ""), rows))
         if sections := [panel for panel in panels if panel in SECTIONS]:
             parts.append(f"{', '.join(sections)}: the [settings](settings.md){'' if name == 'train' else ' of `lsg train`'}.")
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -55,7 +61,7 @@ def settings() -> str:
     panels = _panels(group.commands["train"])
     parts = ["# Settings", GENERATED, SOURCES]
     for section in SECTIONS:
-        parts += [f"## {section}", _options("option", panels[section])]
+        parts += [f"## {section}", table(("option", ""), map(_described, panels[section]))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -68,8 +74,9 @@ def _panels(command: Any) -> dict[str, list[Any]]:
     return panels
 
 
-def _options(title: str, options: Iterable[Any]) -> str:
-    return table((title, ""), ((_flags(option), _help(option.help or "") + _default(option)) for option in options))
+def _described(option: Any) -> tuple[str, str]:
+    """Flags and help of an option."""
+    return _flags(option), _help(option.help or "") + _default(option)
 
 
 def _default(option: Any) -> str:
@@ -193,20 +200,24 @@ def things(kind: str, head: str) -> str:
 
 def published() -> str:
     """Source, settings and assumptions of each recipe."""
-    parts = []
-    for name in recipes.names():
-        recipe = recipes.load(name)
-        rows = [
-            (f"`{option_name(setting)}`", f"`{value}`", {"settings": "all"}.get(key, key))
-            for key, values in recipe.items()
-            if isinstance(values, dict)
-            for setting, value in values.items()
-        ]
-        assumed = "\n".join(f"- {line}" for line in recipe["assumed"])
+    every = {name: recipes.load(name) for name in recipes.names()}
+    shared = set.intersection(*(set(recipe["assumed"]) for recipe in every.values()))
+    parts = ["\n".join(f"All: {line}" for line in sorted(shared))]
+    for name, recipe in every.items():
         kinds = [kind for kind in ("images", "recordings") if kind in recipe]
         only = f" For {kinds[0]} only." if len(kinds) == 1 else ""
-        parts += [f"### {name}", f"Source: {recipe['source']}.{only}", table(("setting", "value", "data sets"), rows), assumed]
+        lines = [
+            f"- {'all' if key == 'settings' else key}: `{' '.join(_option(*one) for one in values.items())}`"
+            for key, values in recipe.items()
+            if isinstance(values, dict)
+        ]
+        assumed = "\n".join(f"- {line}" for line in recipe["assumed"] if line not in shared)
+        parts += [f"### {name}", f"Source: {recipe['source']}.{only}", "\n".join(lines), f"Assumed:\n\n{assumed}"]
     return "\n\n".join(parts)
+
+
+def _option(setting: str, value: Any) -> str:
+    return option_name(setting) if value is True else f"{option_name(setting)} {value}"
 
 
 def fields(which: dict[str, Field]) -> str:
@@ -223,18 +234,71 @@ def verdicts() -> str:
 
 def reliability() -> str:
     """The fault table: each row as it was last run in full, after its sums."""
-    records, lines = faults.records(), []
+    records = faults.records()
+    lines = []
     for number, row in faults.table().items():
-        found, run = records.get(number), ["not run", "", ""]
-        if found:
-            fewer = re.search(r"--count (\d+)", found["command"])
-            part = f" (count {fewer[1]} of {row.full:,})" if fewer and int(fewer[1]) < row.full else ""
-            failures = f"**{found['failures']}**" if found["failures"] else 0
-            run = [f"{found['cases']:,}{part}", failures, found["date"]]
-        lines.append((number, *((found or vars(row))[key] for key in ("fault", "promise", "how")), *run, row.peers))
+        found = records.get(number)
+        run = [_cases(row, found), _failures(found), found["date"]] if found else ["not run", "", ""]
+        lines.append((f"[{number}](reliability-rows.html#row-{number})", *((found or vars(row))[key] for key in ("fault", "promise")), *run))
     cases, failures = (sum(found[key] for found in records.values()) for key in ("cases", "failures"))
-    head = ("", "fault", "promise", "how it is tested", "cases", "failures", "date", "comparable tools")
+    head = ("", "fault", "promise", "cases", "failures", "date")
     return f"{len(lines)} faults, {cases:,} cases, {failures} failures.\n\n{table(head, lines)}"
+
+
+def _cases(row: Any, found: dict[str, Any]) -> str:
+    """The number of cases, and that they are fewer than planned, if they are."""
+    fewer = re.search(r"--count (\d+)", found["command"])
+    return f"{found['cases']:,}" + (f" (count {fewer[1]} of {row.full:,})" if fewer and int(fewer[1]) < row.full else "")
+
+
+def _failures(found: dict[str, Any]) -> str:
+    return f"**{found['failures']}**" if found["failures"] else "0"
+
+
+def reliability_rows() -> str:
+    """A page of HTML that opens at a row: how it is tested, what was counted, with which versions."""
+    records, parts = faults.records(), []
+    for number, row in faults.table().items():
+        found = records.get(number)
+        facts = {"promise": row.promise, "how it is tested": row.how, "comparable tools": row.peers}
+        if found:
+            facts |= {
+                "cases": ", ".join(f"{kind}: {count:,}" for kind, count in found["kinds"].items()),
+                "failures": f"{found['failures']}" + "".join(f"; {problem}" for problem in found["problems"]),
+                "run": f"`{found['command']}` with seed {found['seed']} on {found['date']}, in {found['seconds']:,} s; "
+                + ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
+            }
+        rows = "".join(f"<dt>{key}</dt><dd>{html.escape(text)}</dd>" for key, text in facts.items() if text)
+        parts.append(f'<section id="row-{number}"><h2>{number}. {html.escape(row.fault)}</h2><dl>{rows}</dl></section>')
+    return ROWS.format("\n".join(parts))
+
+
+ROWS = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Rows of the fault table</title>
+<style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}}
+h2{{font-size:1.1rem}}dt{{font-weight:600}}dd{{margin:0 0 .5rem;overflow-wrap:anywhere}}section:target{{outline:2px solid;outline-offset:.5rem}}</style>
+<h1>Rows of the fault table</h1>
+<p>What each row of <a href="../reliability/">Reliability</a> does. <code>python -m tests.stress --row N</code> repeats a row.</p>
+{}
+</html>
+"""
+
+
+def changelog() -> str:
+    """The changelog, with links from this folder."""
+    return (DOCS.parent / "CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "](")
+
+
+def notebook(path: Path) -> str:
+    """A notebook as a page: its text, code and printed output."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"]).strip()
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        shown = "".join("".join(one.get("text") or one["data"]["text/plain"]) for one in cell.get("outputs", ()))
+        parts += [f"```text\n{shown.rstrip()}\n```"] if shown else []
+    title, *others = parts
+    return "\n\n".join([title, f"[The notebook]({path.name}) itself.", *others]) + "\n"
 
 
 def listing(path: str) -> str:
@@ -267,6 +331,8 @@ PARTS: dict[str, Callable[[], str]] = {
 def pages() -> dict[Path, str]:
     """Up-to-date text of every page with generated parts."""
     found = {DOCS / "cli.md": command_line(), DOCS / "settings.md": settings(), DOCS / "api.md": api()}
+    found |= {DOCS / "changelog.md": changelog(), DOCS / "reliability-rows.html": reliability_rows()}
+    found |= {path.with_suffix(".md"): notebook(path) for path in DOCS.glob("notebooks/*.ipynb")}
     for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
         if page not in found:
             text = page.read_text(encoding="utf-8")
@@ -281,7 +347,8 @@ def pages() -> dict[Path, str]:
 
 def problems(found: dict[Path, str]) -> list[str]:
     """Pages that are too long, and differences between the pages and the navigation of the site."""
-    here = {page.relative_to(DOCS).as_posix(): text for page, text in found.items() if page.is_relative_to(DOCS)}
+    inside = {page: text for page, text in found.items() if page.is_relative_to(DOCS) and page.suffix == ".md"}
+    here = {page.relative_to(DOCS).as_posix(): text for page, text in inside.items()}
     listed = set(re.findall(r": (\S+\.md)$", (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
     long = [name for name, text in here.items() if text.count("\n") > MOST_LINES]
     return [
