@@ -12,7 +12,6 @@ from benchmarks import (
     reproduction,
     roofline,
     scaling,
-    startup,
     streaming,
     traffic,
     zoo,
@@ -121,5 +120,4 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "zoo-methods": lambda: zoo.methods(folder),
         "zoo-norms": lambda: zoo.norms(folder),
         "zoo-networks": zoo.networks,
-        "performance-startup": lambda: part(load(folder, "startup-commands.json"), startup.tables),
     }
