@@ -25,6 +25,7 @@ PEERS = ("spikingjelly", "spikingjelly-best", "snntorch", "snntorch-best", "floo
 PRECISION = {"int8": "bf16"}  # of what lsg is compared with, where it is another one
 VERSIONS = ("torch", "lsgcli", "lsg", "spikingjelly", "snntorch", "onnxruntime")
 NOTHING = "_No results yet._"
+LEFT_OUT = ("n", "each seed", "last epoch", "best test epoch", "detectable", "convolutions, tensors")  # columns that are in the records only
 
 
 def comparison(record: dict[str, Any]) -> Table:
@@ -82,12 +83,26 @@ def reproduced(folder: Path, name: str, number: str) -> str:
         return NOTHING
     facts = {**record["machine"], "command": f"python -m benchmarks.reproduction {name}"}
     title = f"{reproduction.EXPERIMENTS[name].title}."
-    return "\n\n".join([title, where([{"machine": facts}]), reproduction.table(record, number).markdown()])
+    return "\n\n".join([title, where([{"machine": facts}]), *(table.markdown() for table in without([reproduction.table(record, number)], *LEFT_OUT))])
+
+
+def planned(record: dict[str, Any]) -> list[Table]:
+    """Tables of an experiment."""
+    return without(evidence.tables(record), *LEFT_OUT)
 
 
 def floors() -> str:
     """The floor of a step on a GPU."""
-    return "\n\n".join(["    python -m benchmarks.traffic", traffic.tables()[1].markdown()])
+    return "\n\n".join(["    python -m benchmarks.traffic", without(traffic.tables(), *LEFT_OUT)[1].markdown()])
+
+
+def without(tables: list[Table], *names: str) -> list[Table]:
+    """The tables without columns that the page has no room for."""
+    found = []
+    for one in tables:
+        kept = [index for index, name in enumerate(one.head) if name not in names]
+        found.append(Table(one.title, [one.head[i] for i in kept], [[row[i] for i in kept] for row in one.rows]))
+    return found
 
 
 def gpu_run(folder: Path) -> str:
@@ -109,10 +124,10 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "reproduction-digits-dvs": lambda: reproduced(folder, "digits-dvs", "1"),
         "reproduction-n-mnist": lambda: reproduced(folder, "n-mnist", "1"),
         **{
-            f"evidence-{name}": lambda name=name: part(load(folder, f"evidence-{name}.json"), evidence.tables)
+            f"evidence-{name}": lambda name=name: part(load(folder, f"evidence-{name}.json"), planned)
             for name in evidence.EXPERIMENTS
         },
-        "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), lambda record: depth.tables(record)[2:3]),
+        "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), lambda record: without(depth.tables(record)[2:3], *LEFT_OUT)),
         "roofline": lambda: part(load(folder, "roofline.json"), lambda record: roofline.tables(record)[1:2]),
         "gpu-floor": floors,
         "gpu-run": lambda: gpu_run(folder / "gpu"),

@@ -156,15 +156,15 @@ def _first_line(thing: Any) -> str:
 def datasets() -> str:
     """Data sets and their presets."""
     rows = [
-        "| `--dataset` | description | network | T | size | epochs | batch | augmentation |",
-        "|---|---|---|---|---|---|---|---|",
+        "| `--dataset` | description | network, T, size | epochs, batch | augmentation |",
+        "|---|---|---|---|---|",
     ]
     for name in registry.names("dataset"):
         thing = registry.get("dataset", name)
         preset = {**{key: field.default for key, field in FIELDS.items()}, **thing.preset}
-        network = f"{preset['arch']} x {preset['width_multiplier']:g}"
-        cells = (network, preset["T"], preset["size"], preset["epochs"], preset["batch_size"], preset["augment"])
-        rows.append(f"| `{name}` | {html.escape(thing.title, quote=False)} | " + " | ".join(map(str, cells)) + " |")
+        network = f"{preset['arch']} x {preset['width_multiplier']:g}, {preset['T']}, {preset['size']} px"
+        cells = (network, f"{preset['epochs']}, {preset['batch_size']}", preset["augment"].replace(",", ", "))
+        rows.append(f"| `{name}` | {html.escape(thing.title, quote=False)} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
