@@ -5,24 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
-    cost,
     depth,
     epoch,
     evidence,
     gpu,
-    gpu_kernels,
-    inspecting,
-    neighbours,
-    potential,
-    profile,
     reproduction,
     roofline,
     scaling,
-    startup,
-    step,
     streaming,
     traffic,
-    wait,
     zoo,
 )
 from benchmarks.measuring import RESULTS, read
@@ -31,55 +22,52 @@ from benchmarks.tables import Table, megabytes
 from benchmarks.workers import Case
 
 PEERS = ("spikingjelly", "spikingjelly-best", "snntorch", "snntorch-best", "floor")
+PRECISION = {"int8": "bf16"}  # of what lsg is compared with, where it is another one
+VERSIONS = ("torch", "lsgcli", "lsg", "spikingjelly", "snntorch", "onnxruntime")
 NOTHING = "_No results yet._"
+LEFT_OUT = (
+    "n",
+    "each seed",
+    "last epoch",
+    "best test epoch",
+    "detectable",
+    "convolutions, tensors",
+)  # columns that are in the records only
 
 
-def pairs(record: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(lsg contender, other contender, ratio): same precision, lsg in bf16 with spikingjelly in fp32, and lsg in int8 with floats."""
-    for ours, others in record["ratios"].items():
-        if ours.split()[0] == "lsg":
-            for other, found in others.items():
-                name, precision = other.split()
-                across = name == "spikingjelly" and ours.endswith("bf16")
-                below = ours.endswith("int8") and step.comparable(ours, other)
-                if below or (name in PEERS and (precision == ours.split()[1] or across)):
-                    yield ours, other, found
+def comparison(record: dict[str, Any]) -> Table:
+    """Speed of lsg over each peer, 95 % interval and ratio of peak memory: a row per peer, a column per precision of lsg.
 
-
-def comparison(records: list[dict[str, Any]]) -> Table:
-    """One row per comparison of lsg with another contender."""
-    head = (
-        "case",
-        "",
-        "samples/s",
-        "peak MB",
-        "compared with",
-        "samples/s",
-        "peak MB",
-        "speed ratio",
-        "95 % interval",
-        "peak ratio",
+    Precisions are equal, except that int8 is compared with bf16, and snntorch, which has no bf16, is compared in fp32 only.
+    """
+    ours = [name for name in record["ratios"] if name.split()[0] == "lsg"]
+    heads = (
+        f"{name}: {found['samples_per_second']:.4g}/s, {megabytes(found['peak_bytes'])} MB" for name, found in _of(record, ours)
     )
-    table = Table("", head)
-    for record in records:
-        for ours, other, found in pairs(record):
-            a, b = record["contenders"][ours], record["contenders"][other]
-            speed, spread = f"**{found['ratio']:.2f} x**", f"{found['low']:.2f} to {found['high']:.2f}"
-            compared = (speed, spread, f"{found['peak']:.2f} x")
-            table.rows.append((Case(**record["case"]).title, ours, *_figures(a), other, *_figures(b), *compared))
+    table = Table(Case(**record["case"]).title, ("compared with", *heads))
+    for peer in PEERS:
+        cells = [
+            _ratio(record["ratios"][name].get(f"{peer} {PRECISION.get(name.split()[1], name.split()[1])}")) for name in ours
+        ]
+        if any(cells):
+            table.rows.append((peer, *cells))
     return table
 
 
-def _figures(found: dict[str, Any]) -> tuple[float, str]:
-    return found["samples_per_second"], megabytes(found["peak_bytes"])
+def _of(record: dict[str, Any], names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((name, record["contenders"][name]) for name in names)
+
+
+def _ratio(found: dict[str, Any] | None) -> str:
+    return f"**{found['ratio']:.2f}** ({found['low']:.2f} to {found['high']:.2f}), {found['peak']:.2f}" if found else ""
 
 
 def where(records: list[dict[str, Any]]) -> str:
-    """Machines, versions, dates and commands of records, without duplicates."""
+    """Processor, versions that matter, date and command of records, without duplicates."""
     machines = [record["machine"] for record in records]
     lines = dict.fromkeys(
-        f"{m['processor']}, {m['cores']} cores, {m['memory_bytes'] / 1e9:.0f} GB, {m['system']}, Python {m['python']}, "
-        + ", ".join(f"{name} {found}" for name, found in m["versions"].items())
+        f"{m['processor'].strip()}, {m['cores']} cores, "
+        + ", ".join(f"{name} {found}" for name, found in m["versions"].items() if name in VERSIONS)
         + f"; {m['date']}."
         for m in machines
     )
@@ -96,8 +84,7 @@ def part(records: list[dict[str, Any]], tables: Callable[[dict[str, Any]], list[
 
 def compared(folder: Path, mode: str) -> str:
     """Comparison of training or inference steps."""
-    records = steps(folder, mode)
-    return "\n\n".join([where(records), comparison(records).markdown()]) if records else NOTHING
+    return part(steps(folder, mode), lambda record: [comparison(record)])
 
 
 def reproduced(folder: Path, name: str, number: str) -> str:
@@ -107,18 +94,32 @@ def reproduced(folder: Path, name: str, number: str) -> str:
         return NOTHING
     facts = {**record["machine"], "command": f"python -m benchmarks.reproduction {name}"}
     title = f"{reproduction.EXPERIMENTS[name].title}."
-    return "\n\n".join([title, where([{"machine": facts}]), reproduction.table(record, number).markdown()])
+    return "\n\n".join(
+        [
+            title,
+            where([{"machine": facts}]),
+            *(table.markdown() for table in without([reproduction.table(record, number)], *LEFT_OUT)),
+        ]
+    )
 
 
-def commands(folder: Path) -> str:
-    """The commands that every experiment ran."""
-    records = [record for name in reproduction.EXPERIMENTS if (record := read(f"reproduction-{name}", folder))]
-    return "\n".join(f"    {command}" for record in records for command in record["commands"]) or NOTHING
+def planned(record: dict[str, Any]) -> list[Table]:
+    """Tables of an experiment."""
+    return without(evidence.tables(record), *LEFT_OUT)
 
 
 def floors() -> str:
-    """The traffic of the Triton kernels, and the floor of a step on a GPU."""
-    return "\n\n".join(["    python -m benchmarks.traffic", *(table.markdown() for table in traffic.tables())])
+    """The floor of a step on a GPU."""
+    return "\n\n".join(["    python -m benchmarks.traffic", without(traffic.tables(), *LEFT_OUT)[1].markdown()])
+
+
+def without(tables: list[Table], *names: str) -> list[Table]:
+    """The tables without columns that the page has no room for."""
+    found = []
+    for one in tables:
+        kept = [index for index, name in enumerate(one.head) if name not in names]
+        found.append(Table(one.title, [one.head[i] for i in kept], [[row[i] for i in kept] for row in one.rows]))
+    return found
 
 
 def gpu_run(folder: Path) -> str:
@@ -128,40 +129,29 @@ def gpu_run(folder: Path) -> str:
 
 
 def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
-    """Name of a generated part -> function that returns its text."""
-    every = lambda: [*steps(folder, "train"), *steps(folder, "inference")]  # noqa: E731
+    """Name of a generated part -> function that returns its text. Records have more than these tables."""
     return {
         "performance-train": lambda: compared(folder, "train"),
         "performance-inference": lambda: compared(folder, "inference"),
-        "performance-contenders": lambda: part(every(), step.tables),
-        "performance-stream": lambda: part(load(folder, "stream-*.json"), streaming.tables),
+        "performance-stream": lambda: part(load(folder, "stream-*.json")[:1], streaming.tables),
         "performance-scaling": lambda: part(load(folder, "scaling-*.json"), scaling.tables),
-        "performance-profile": lambda: part(load(folder, "profile-*.json"), profile.tables),
-        "performance-epoch": lambda: part(load(folder, "epoch.json"), epoch.tables),
-        "performance-wait": lambda: part(load(folder, "wait*.json"), wait.tables),
-        "performance-neighbours": lambda: part(load(folder, "neighbours-*[0-9].json"), neighbours.tables),
-        "performance-inspecting": lambda: part(load(folder, "inspecting.json"), inspecting.tables),
+        "performance-epoch": lambda: part(load(folder, "epoch.json"), lambda record: epoch.tables(record)[:2]),
         "reproduction-cifar-1": lambda: reproduced(folder, "cifar", "1"),
         "reproduction-cifar-2": lambda: reproduced(folder, "cifar", "2"),
         "reproduction-digits-dvs": lambda: reproduced(folder, "digits-dvs", "1"),
         "reproduction-n-mnist": lambda: reproduced(folder, "n-mnist", "1"),
-        "reproduction-potential": lambda: part(load(folder, "potential.json"), potential.tables),
-        "reproduction-commands": lambda: commands(folder),
         **{
-            f"evidence-{name}": lambda name=name: part(load(folder, f"evidence-{name}.json"), evidence.tables)
+            f"evidence-{name}": lambda name=name: part(load(folder, f"evidence-{name}.json"), planned)
             for name in evidence.EXPERIMENTS
         },
-        "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), depth.tables),
-        "roofline": lambda: part(load(folder, "roofline.json"), roofline.tables),
-        "gpu-kernels": lambda: part(load(folder, "gpu-kernels.json"), gpu_kernels.tables),
+        "evidence-depth": lambda: part(
+            load(folder, "evidence-depth.json"), lambda record: without(depth.tables(record)[2:3], *LEFT_OUT)
+        ),
+        "roofline": lambda: part(load(folder, "roofline.json"), lambda record: roofline.tables(record)[1:2]),
         "gpu-floor": floors,
         "gpu-run": lambda: gpu_run(folder / "gpu"),
         "zoo-neurons": lambda: zoo.neurons(folder),
-        "zoo-resets": lambda: zoo.resets(folder),
         "zoo-methods": lambda: zoo.methods(folder),
         "zoo-norms": lambda: zoo.norms(folder),
-        "zoo-networks": lambda: zoo.networks(folder),
-        "zoo-cost": lambda: part(load(folder, "cost-*.json"), cost.tables),
-        "zoo-library": lambda: part(load(folder, "library-*.json"), step.tables),
-        "performance-startup": lambda: part(load(folder, "startup*.json"), startup.tables),
+        "zoo-networks": zoo.networks,
     }

@@ -2,7 +2,7 @@
 
     python -m benchmarks.running_statistics --data-dir FOLDER
 
-FOLDER contains ``nmnist-dev``, ``dvs128-objects-dev`` and ``cifar10-png-dev``. Prints the table of docs/method.md: accuracy on training
+FOLDER contains ``nmnist-dev``, ``dvs128-objects-dev`` and ``cifar10-png-dev``. Prints a table: accuracy on training
 samples with the statistics of each batch, as in training, and in evaluation. Training itself is the same in both cases.
 """
 

@@ -1,6 +1,6 @@
-"""Tables of docs/zoo.md: what neurons, resets, methods, normalisations and networks compute, and what they cost.
+"""Tables of docs/zoo.md: what neurons, methods, normalisations and networks compute, and what they cost.
 
-What they are is read from the registry; what they cost from the records of ``benchmarks.cost`` and ``benchmarks.step``.
+What they are is read from the registry; what they cost from the record of ``benchmarks.cost``.
 """
 
 import re
@@ -24,7 +24,6 @@ from lsgcli.models.layers import SpikingConv
 from lsgcli.neurons import LIF
 
 COSTS = ("time", "memory")
-RESETS = {"hard": "r = u (1 - o)", "soft": "r = u - v_th o", "none": "r = u"}
 OPTIONS = {
     "neuron": ("reset", "detach_reset", "init_potential", "threshold_learned"),
     "method": ("width", "decay_per", "smooth", "width_from"),
@@ -48,7 +47,7 @@ class Costs:
         one = self.found.get(f"{kind}={name}")
         if one is None:
             return MISSING, MISSING
-        return f"{one['ratio']:.2f} x ({one['low']:.2f} to {one['high']:.2f})", f"{one['peak']:.2f} x"
+        return f"{one['ratio']:.2f} x", f"{one['peak']:.2f} x"
 
 
 def neurons(folder: Path) -> str:
@@ -73,24 +72,15 @@ def norms(folder: Path) -> str:
     return _things(folder, "norm", parameters).markdown()
 
 
-def resets(folder: Path) -> str:
-    """Equation and cost of each reset."""
-    costs = Costs(folder)
-    table = Table("", ("`--reset`", "what remains of u", *COSTS))
-    table.rows += [(f"`{name}`", equation, *costs.of("reset", name)) for name, equation in RESETS.items()]
-    return table.markdown()
-
-
-def networks(folder: Path) -> str:
-    """Default input, number of parameters, and speed and memory of a training step beside spikingjelly, of each network."""
-    head = ("`--arch`", "description", "T x C x H x W", "classes", "parameters", "spikingjelly")
-    table, compared = Table("", head), _compared(folder)
+def networks() -> str:
+    """Default input and number of parameters of each network."""
+    table = Table("", ("`--arch`", "description", "T x C x H x W", "classes", "parameters"))
     for name in registry.names("arch"):
         with torch.device("meta"):
             net = models.build(name, method="none")
         count = sum(p.numel() for p in net.parameters())
         shape = " x ".join(map(str, (net.T, net.spec.in_channels, net.spec.height, net.spec.input_size)))
-        table.rows.append((f"`{name}`", first_line(type(net)), shape, net.spec.num_classes, count, compared.get(name, "")))
+        table.rows.append((f"`{name}`", first_line(type(net)), shape, net.spec.num_classes, count))
     return table.markdown()
 
 
@@ -116,16 +106,3 @@ def _counted(parameters: Iterable[nn.Parameter]) -> str:
     shapes = Counter(SIZES[tuple(p.shape)] for p in parameters)
     terms = [size if count == 1 else f"{count} {size}" for size, count in shapes.items()]
     return re.sub(r"(\d) 1\b", r"\1", " + ".join(terms)) or "0"
-
-
-def _compared(folder: Path) -> dict[str, str]:
-    """Network -> speed and memory of lsg relative to spikingjelly at its best, fp32, in the widest case that was measured."""
-    records = [*load(folder, "step-*-train-*.json"), *load(folder, "library-*.json")]
-    found = {}
-    for record in sorted(records, key=lambda record: record["case"]["width"]):
-        ratios = record["ratios"].get("lsg fp32", {}).get("spikingjelly-best fp32")
-        if ratios:
-            found[record["case"]["network"]] = (
-                f"{ratios['ratio']:.2f} x ({ratios['low']:.2f} to {ratios['high']:.2f}), {ratios['peak']:.2f} x"
-            )
-    return found

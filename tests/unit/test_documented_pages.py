@@ -43,6 +43,8 @@ from lsgcli.data.readers.base import read
 Path("a.pairs").write_bytes(b"PAIRS\\n" + np.array([[5 + 640 * 7, 3], [6, 9]], "<u4").tobytes())
 events = read(Path("a.pairs"))
 assert (events.x.tolist(), events.y.tolist(), events.t.tolist()) == ([5, 6], [7, 0], [3, 9])
+import torch
+lsg.LIF(neuron="leakless")(torch.rand(3, 2, 4))
 used = {"dataset": "stripes", "surrogate": "cosine", "neuron": "leakless", "loss": "margin", "augment": "dim", "log": "lines"}
 end = lsg.train("run", **used, method="none", T=2, width_multiplier=0.25)
 assert end["accuracy"] > 0.7, end["accuracy"]
@@ -56,10 +58,9 @@ assert CliRunner().invoke(app, ["eval", "net.pt"]).exit_code == 0
 assert CliRunner().invoke(app, ["inspect-gradients", plain, "--plot", "figures"]).exit_code == 0
 assert Path("figures/firing.svg").exists()
 """,
-    "neurons": "import lsgcli as lsg, torch; lsg.LIF(neuron='leakless')(torch.rand(3, 2, 4))",
 }
 PAGES = [
-    *("extending", "own-network", "own-width-rule", "other-libraries", "neurons"),
+    *("extending", "own-network", "own-width-rule", "other-libraries"),
     pytest.param("python", marks=pytest.mark.slow),
 ]
 
@@ -67,11 +68,10 @@ PAGES = [
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_a_page_runs_as_pasted(page, tmp_path):
     """One after the other in one interpreter, in a folder with the files that the page says to write."""
-    before = blocks("neurons") if page == "extending" else []
     absent = [name for name in ("spikingjelly", "snntorch") if importlib.util.find_spec(name) is None]
     written = {file.read_text(encoding="utf-8"): file for file in (DOCS / "plugins").glob("*.py")}
     lines = []
-    for number, block in enumerate(before + blocks(page)):
+    for number, block in enumerate(blocks(page)):
         if block in written:  # which the page says to write to a file
             (tmp_path / written[block].name).write_text(block)
             lines.append(f"import {written[block].stem}")

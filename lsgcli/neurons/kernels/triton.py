@@ -6,7 +6,7 @@ recomputed in the backward pass. The order of summation depends only on shapes, 
 runs. The host never waits for the device.
 
 Tested: all kernels, forward and backward, in Triton's interpreter on a CPU, against ``reference``; and compilation to machine code for
-six architectures (``docs/gpu.md``). **Not run or timed on a GPU**. With ``TRITON_INTERPRET=1`` in the
+six architectures (``docs/performance-details.md``). **Not run or timed on a GPU**. With ``TRITON_INTERPRET=1`` in the
 environment, the backend runs on CPU tensors, slowly, for tests.
 """
 

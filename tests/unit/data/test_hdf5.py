@@ -1,12 +1,16 @@
 """HDF5 files of strangers: nothing outside them is read, and no more memory is taken than their size explains."""
 
 import os
+import shutil
 
 import h5py
+import numpy as np
 import pytest
 
 from lsgcli.data import hdf5
 from lsgcli.data.guard import Damaged
+from lsgcli.errors import CheckpointError
+from lsgcli.export.nir import NIR
 from lsgcli.system.files import NotRegularError
 from tests import exports, networks
 from tests.unit.data import recordings_of
