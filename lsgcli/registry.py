@@ -172,6 +172,6 @@ def unknown(what: str, name: str, known: list[str]) -> str:
     """A message that ``name`` is unknown, with similar names or all of them."""
     lower = {one.lower(): one for one in known}
     near = [lower[one] for one in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)]
-    return f"unknown {what} {name!r}: " + (
+    return f"unknown {what} {name!r:.200}: " + (
         f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
     )

@@ -15,6 +15,12 @@ def test_nearest_name_is_suggested():
         registry.get("arch", "perceptron")
 
 
+def test_a_long_name_is_shortened():
+    with pytest.raises(ConfigError) as caught:
+        registry.get("arch", "x" * 100_000)
+    assert len(str(caught.value)) < 600
+
+
 def test_unknown_kind():
     with pytest.raises(ValueError, match="unknown kind"):
         registry.register("flavour", "vanilla")

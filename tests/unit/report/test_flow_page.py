@@ -57,7 +57,7 @@ CASES = {
     "one layer, one step": [flow(1, T=1, epochs=1)],
     "values missing": [hollow(flow(3)), flow(3, method="none")],
     "other networks": [flow(2, T=4), flow(5, T=2, method="none", history=None)],
-    "nameless": [{k: v for k, v in flow(2).items() if k not in ("checkpoint", "method", "thresholds", "history")}],
+    "nameless": [{k: v for k, v in flow(2).items() if k not in ("checkpoint", "method", "thresholds", "history", "batches")}],
     "hostile": [flow(2, method=HOSTILE, checkpoint=HOSTILE)],
 }
 
