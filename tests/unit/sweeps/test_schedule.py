@@ -16,52 +16,13 @@ import pytest
 from lsgcli.errors import ConfigError, DataError, LsgError, Stopped, StorageError
 from lsgcli.store.rundir import LOCK, RESULT
 from lsgcli.sweeps.jobs import ATTEMPT, ATTEMPTS, Attempt, Job, file_of, name_of, state
-from lsgcli.sweeps.launchers.base import Launcher, make
+from lsgcli.sweeps.launchers.base import make
 from lsgcli.sweeps.launchers.local import Local
 from lsgcli.sweeps.launchers.slurm import minutes
 from lsgcli.sweeps.schedule import Jobs, Strategy, job_of, run
 from lsgcli.system import files
 from lsgcli.training.signals import StopRequest
-from tests.unit.sweeps.helpers import plan, record, write_run
-
-
-class Cluster(Launcher):
-    """A scheduler: ``happens`` decides what becomes of a job when it is submitted: None lets it run on."""
-
-    pause = 0.0
-
-    def __init__(self, happens, lasting=True, room=100):
-        self.happens, self.lasting, self.room = happens, lasting, room
-        self.submitted, self.living, self.cancelled, self.revoked = [], set(), [], set()
-
-    def submit(self, jobs):
-        for job in jobs[: self.room]:
-            self.submitted.append(job.name)
-            if self.happens(job) is None:
-                self.living.add(job.name)
-        return {job.name: str(len(self.submitted)) for job in jobs[: self.room]}
-
-    def alive(self, ids):
-        return self.living & ids.keys()
-
-    def cancelled_elsewhere(self, ids):
-        return self.revoked
-
-    def cancel(self, ids):
-        self.cancelled += ids
-        self.living -= ids.keys()
-
-
-def finish(job):
-    job.run.mkdir(parents=True)
-    files.write_json(job.run / RESULT, record(0.5))
-    return True
-
-
-def fail(job, status=3, message="error: frames.npz: damaged\n  Prepare the data again.\n"):
-    job.file(".log").write_text("epoch 1\n" + message)
-    files.write_json(job.file(".json"), {"status": status})
-    return True
+from tests.unit.sweeps.helpers import Cluster, fail, finish, plan, record, write_run
 
 
 @pytest.fixture
