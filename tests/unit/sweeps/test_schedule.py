@@ -19,7 +19,8 @@ from lsgcli.sweeps.jobs import ATTEMPT, ATTEMPTS, Attempt, Job, file_of, name_of
 from lsgcli.sweeps.launchers.base import make
 from lsgcli.sweeps.launchers.local import Local
 from lsgcli.sweeps.launchers.slurm import minutes
-from lsgcli.sweeps.schedule import Jobs, Strategy, job_of, run
+from lsgcli.sweeps.runners import Submitted, job_of
+from lsgcli.sweeps.schedule import Strategy, run
 from lsgcli.system import files
 from lsgcli.training.signals import StopRequest
 from tests.unit.sweeps.helpers import Cluster, fail, finish, plan, record, write_run
@@ -39,8 +40,8 @@ def follow(planned, cluster, show=lambda states: None, stop=None):
     def named(states):
         show({name_of(cell.path): state for cell, state in states.items()})
 
-    stop = StopRequest() if stop is None else stop
-    states = run(Strategy(planned.root, planned.cells()), Jobs(planned.root, "cluster", cluster), stop, named)
+    strategy, stop = Strategy(planned.root, planned.cells()), StopRequest() if stop is None else stop
+    states = run(strategy, Submitted(strategy, "cluster", cluster), stop, named)
     return [state.accuracy for state in states.values()]
 
 
@@ -219,7 +220,7 @@ def test_cancelling_ends_jobs_and_those_who_follow_them(planned):
     cluster = Cluster(lambda job: None)
 
     def show(states):
-        assert Jobs(planned.root, "cluster", cluster).cancel_all() == 4
+        assert Submitted(Strategy(planned.root, ()), "cluster", cluster).cancel() == 4
 
     with pytest.raises(Stopped, match="cancelled by another command"):
         follow(planned, cluster, show)

@@ -14,7 +14,7 @@ from lsgcli.runs import run
 from lsgcli.store.rundir import CONFIG, LOCK, METRICS, RESULT, SCHEMA, read_metrics
 from lsgcli.sweeps import schedule, search, tune
 from lsgcli.sweeps.jobs import name_of
-from lsgcli.sweeps.schedule import InProcess, Jobs
+from lsgcli.sweeps.runners import InProcess, Submitted, job_of
 from lsgcli.sweeps.tune import Trials, conclude, open_study
 from lsgcli.system import files
 from lsgcli.training.signals import StopRequest
@@ -342,7 +342,7 @@ def follow(worker, cluster, show=lambda states: None, slots=1):
     def named(states):
         show({name_of(cell.path): state for cell, state in states.items()})
 
-    schedule.run(worker.trials, Jobs(worker.root, "cluster", cluster), worker.stop, named)
+    schedule.run(worker.trials, Submitted(worker.trials, "cluster", cluster), worker.stop, named)
 
 
 @pytest.mark.parametrize("prune", [False, True])
@@ -365,7 +365,7 @@ def test_as_many_jobs_at_a_time_as_the_launcher_has_slots(worker):
     def show(states):
         alive.append(len(cluster.living))
         for cell in mine.trials._running:
-            trained(schedule.job_of(cell))
+            trained(job_of(cell))
         cluster.living.clear()
 
     follow(mine, cluster, show, slots=3)
@@ -429,7 +429,7 @@ def test_jobs_of_an_earlier_command_are_followed(worker, lasting):
     def show(states):
         for cell in list(second.trials._running):
             if name_of(cell.path) in again.living:
-                trained(schedule.job_of(cell))
+                trained(job_of(cell))
 
     follow(second, again, show, slots=2)
     assert again.submitted == (["trials-2", "trials-3"] if lasting else [f"trials-{number}" for number in range(4)])
