@@ -14,7 +14,7 @@ import time
 import pytest
 
 from lsgcli.errors import ConfigError, DataError, LsgError, Stopped, StorageError
-from lsgcli.store.rundir import LOCK, RESULT
+from lsgcli.store.rundir import LOCK, METRICS, RESULT
 from lsgcli.sweeps.jobs import ATTEMPT, ATTEMPTS, Attempt, Job, file_of, name_of, state
 from lsgcli.sweeps.launchers.base import make
 from lsgcli.sweeps.launchers.local import Local
@@ -261,6 +261,18 @@ def test_states_come_from_files(planned):
     assert state(cell).text == "diverged: loss nan"
     (cell.path / RESULT).write_text("{")
     assert (state(cell).kind, state(cell).status) == ("failed", 2)
+
+
+def test_a_state_reads_the_last_epoch_only(planned):
+    cell = planned.cells()[0]
+    write_run(cell)
+    (cell.path / METRICS).write_text("of earlier epochs\n" * 1000)
+    assert state(cell).kind == "failed"
+    files.append_json_line(cell.path / METRICS, {"epoch": 1, "val_accuracy": 0.25})
+    with open(cell.path / METRICS, "a") as stream:
+        stream.write('{"epoch": 2, "val_acc')  # a killed process
+    assert state(cell).text == "stopped after 2 of 3 epochs"
+    assert state(cell).accuracy == 0.25
 
 
 @pytest.fixture
