@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsgcli.cli import common, completion
-from lsgcli.cli.jobs import Jobs
+from lsgcli.cli.launcher import LauncherOptions
 from lsgcli.cli.options import Chosen
 from lsgcli.config.run import FIELDS, option_name
 from lsgcli.errors import ConfigError, require
@@ -98,7 +98,7 @@ def ablate(
         ),
     ] = None,
     output: Output,
-    jobs: Jobs,
+    where: LauncherOptions,
     force: common.Force = False,
     verbosity: common.Verbosity,
     settings: Annotated[dict[str, Any], Chosen(FIELDS.keys() - {"seed"})],
@@ -128,8 +128,8 @@ def ablate(
             require(("svglib",), f"--plot {target}", "pdf")
     axes = [text for text in [rows.grid, *(rows.more or [])] if text]
     of_table = {"--plot": output.plot or None, "--json": output.as_json, "--format": output.form, "--margin": margin}
-    jobs.check()
-    if jobs.cancel:
+    where.check()
+    if where.cancel:
         common.exclude("--cancel", of_table)
     if not output.plot:
         common.require("--plot", {"--force": force})
@@ -143,7 +143,7 @@ def ablate(
         }
         others |= {
             "--print-commands": print_commands,
-            "--launcher": jobs.launcher,
+            "--launcher": where.launcher,
             **{option_name(name): True for name in settings},
         }
         common.exclude("--collect", others)
@@ -152,21 +152,21 @@ def ablate(
         found = collect(folder)
     else:
         if print_commands:
-            common.exclude("--print-commands", {**of_table, "--launcher": jobs.launcher})
+            common.exclude("--print-commands", {**of_table, "--launcher": where.launcher})
         from lsgcli.sweeps.rows import plan
 
         planned = plan(settings, rows.table, axes, SEEDS if rows.seeds is None else rows.seeds, rows.config, rows.out)
         if print_commands:
             _print_commands(planned, verbosity.quiet)
             return
-        if jobs.cancel:
-            jobs.cancel_all(planned.root)
+        if where.cancel:
+            where.cancel_jobs(planned.root)
             return
         from lsgcli.sweeps.collect import of_plan
         from lsgcli.sweeps.schedule import Strategy
 
         hint = "Repeat the command to run them again; --collect shows the other runs."
-        jobs.run(Strategy(planned.root, planned.cells(), planned.save, hint), verbosity.quiet)
+        where.run(Strategy(planned.root, planned.cells(), planned.save, hint), verbosity.quiet)
         found = of_plan(planned)
     summary = found.summary(None if margin is None else margin / 100)
     print_result(FORMATS[format_name](summary))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lsgcli.cli import common
-from lsgcli.cli.jobs import Jobs
+from lsgcli.cli.launcher import LauncherOptions
 from lsgcli.cli.options import Chosen
 from lsgcli.config.run import FIELDS
 from lsgcli.report.output import print_json, print_result
@@ -55,7 +55,7 @@ def tune(
     ] = None,
     study: Study,
     config: common.ConfigFile = None,
-    jobs: Jobs,
+    where: LauncherOptions,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
     settings: Annotated[dict[str, Any], Chosen(FIELDS)],
@@ -67,18 +67,18 @@ def tune(
     machine or of a cluster. Needs lsgcli[tune].
     """
     common.messages(verbosity, FIELDS)
-    jobs.check()
+    where.check()
     from lsgcli.report.tables import NOTHING, aligned
     from lsgcli.sweeps.search import plan
     from lsgcli.sweeps.tune import Trials, conclude, open_study, values_text
 
     planned = plan(settings, [*search, *(more or [])], config)
     root = study.out or planned.folder()
-    if jobs.cancel:
-        jobs.cancel_all(root)
+    if where.cancel:
+        where.cancel_jobs(root)
         return
     opened = open_study(planned, root, study.storage, study.study, study.prune)
-    jobs.run(Trials(opened, planned, root, study.trials), verbosity.quiet)
+    where.run(Trials(opened, planned, root, study.trials), verbosity.quiet)
     found = conclude(opened, planned, root)
     lines = [["trial", "state", "epochs", "val accuracy", "settings"]]
     for record in found["trials"]:

@@ -16,18 +16,24 @@ class TrainingDisplay:
     """Display of a run on stderr: one line per epoch, bars on a terminal, nothing if quiet.
 
     Call it with the records emitted by the training loop.
+
+    Args:
+        title: printed first, if not empty.
     """
 
-    def __init__(self, quiet: bool):
+    def __init__(self, quiet: bool, title: str = ""):
         self.bar = progress_bar(quiet)
         self.preparing = Preparation(self.bar)
         self.out = self.bar.console  # another console would interfere with the bar
         self.out.quiet = quiet
+        self.title = title
         self.epochs = 0
         self.steps: TaskID  # from the start of training
 
     def __enter__(self) -> "TrainingDisplay":
         self.bar.start()
+        if self.title:
+            self.say(self.title)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -1,4 +1,4 @@
-"""A cell in this process, or as a shell command: it runs once, and resumes after a stop."""
+"""A cell as a shell command, and whether its directory contains its run."""
 
 import os
 import shlex
@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from lsgcli.config.resolve import differing, from_environment
 from lsgcli.config.run import FIELDS, MAY_CHANGE, option_words, without_effect
 from lsgcli.runs import run
-from lsgcli.store.rundir import check_links, is_run, read_result
+from lsgcli.store.rundir import is_run
 from lsgcli.sweeps.plan import Cell
-from lsgcli.training.loop import Emit
-from lsgcli.training.signals import StopRequest
 
 
 def check_same(cell: Cell) -> None:
@@ -22,21 +20,6 @@ def check_same(cell: Cell) -> None:
     """
     if is_run(cell.path):
         run.check_same(cell.path, cell.config)
-
-
-def run_cell(cell: Cell, emit: Emit, stop: StopRequest, outlets: run.Outlets = run.RECORDS_ONLY) -> None:
-    """Run or resume a cell, unless it is finished.
-
-    Raises:
-        Stopped: a signal was received; repeating the command continues it.
-        DivergedError: it diverged, which is a result.
-        RunInUseError: another process is running it.
-        StorageError: a file of the run is a symbolic link.
-    """
-    check_links(cell.path)
-    if read_result(cell.path) is None:
-        existing: run.Existing = "resume" if is_run(cell.path) else "refuse"
-        run.train(cell.config, cell.path, emit, stop, existing=existing, test=cell.test, outlets=outlets)
 
 
 def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, str] = os.environ) -> list[str]:

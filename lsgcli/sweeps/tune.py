@@ -24,7 +24,8 @@ from lsgcli.store.rundir import read_metrics
 from lsgcli.sweeps.cells import check_same
 from lsgcli.sweeps.jobs import FOLDER, CellState
 from lsgcli.sweeps.plan import Cell
-from lsgcli.sweeps.schedule import BOOK, Strategy
+from lsgcli.sweeps.runners import BOOK
+from lsgcli.sweeps.schedule import Strategy
 from lsgcli.sweeps.search import Search
 from lsgcli.system import files
 from lsgcli.system.version import __version__

@@ -59,6 +59,9 @@ def test_tune(lsg, train, command, images, unreadable, tmp_path):
         (["--trials", "0"], 2, "--trials"),
         (["--method", "none"], 2, "--method: cannot be given"),
         (["--storage", "nosql://x"], 7, "--storage"),
+        (["--jobs", "2"], 2, "--jobs: found without --launcher local"),
+        (["--cancel"], 2, "--cancel: found without --launcher"),
+        (["--launcher", "slrum"], 2, "unknown launcher 'slrum': did you mean slurm"),
     ],
 )
 def test_usage(lsg, command, options, status, message):
@@ -68,8 +71,9 @@ def test_usage(lsg, command, options, status, message):
 
 
 @pytest.mark.slow
-def test_sigterm_and_again(process, command, tmp_path):
-    command = [*command, "--trials", "1", "--epochs", "12"]
+@pytest.mark.parametrize("launcher", [[], ["--launcher", "local", "--jobs", "2"]])
+def test_sigterm_and_again(process, command, tmp_path, launcher):
+    command = [*command, *launcher, "--trials", "1", "--epochs", "12"]
     one = process(*command)
     metrics = tmp_path / "tuned" / "trials" / "0" / "metrics.jsonl"
     began = time.monotonic()
@@ -84,6 +88,19 @@ def test_sigterm_and_again(process, command, tmp_path):
     assert again.returncode == 0, errors
     assert [record["epochs"] for record in json.loads(out)["trials"]] == [12]
     assert [line["epoch"] for line in schema.read_lines(metrics)] == list(range(12))
+
+
+@pytest.mark.slow
+def test_local_jobs_make_the_same_study(lsg, command, tmp_path):
+    command = [*command, "--trials", "2", "--json"]
+    found = []
+    for launcher in ([], ["--launcher", "local"]):
+        result = lsg(*command, *launcher)
+        assert result.exit_code == 0, result.stderr
+        found.append([{**trial, "run": ""} for trial in json.loads(result.stdout)["trials"]])
+        (tmp_path / "tuned").rename(tmp_path / f"done{len(launcher)}")
+    assert found[0] == found[1]
+    assert "trials-1: done, accuracy" in result.stderr
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
-"""Ablations whose runs nobody has to train."""
+"""Ablations whose runs nobody has to train, and a cluster without machines."""
 
 from pathlib import Path
 
 from lsgcli.store.rundir import CONFIG, METRICS, RESULT, SCHEMA
+from lsgcli.sweeps.launchers.base import Launcher
 from lsgcli.sweeps.plan import Cell, Plan
 from lsgcli.sweeps.statistics import rows
 from lsgcli.system import files
@@ -48,3 +49,42 @@ def write_run(cell, accuracy="none yet", epochs=0, used=None, data_digest=None, 
         files.append_json_line(cell.path / METRICS, {"epoch": epoch, "val_accuracy": 0.5, "val_loss": 1.0})
     if accuracy != "none yet":
         files.write_json(cell.path / RESULT, record(accuracy))
+
+
+class Cluster(Launcher):
+    """A scheduler: ``happens`` decides what becomes of a job when it is submitted: None lets it run on."""
+
+    pause = 0.0
+
+    def __init__(self, happens, lasting=True, room=100):
+        self.happens, self.lasting, self.room = happens, lasting, room
+        self.submitted, self.living, self.cancelled, self.revoked = [], set(), [], set()
+
+    def submit(self, jobs):
+        for job in jobs[: self.room]:
+            self.submitted.append(job.name)
+            if self.happens(job) is None:
+                self.living.add(job.name)
+        return {job.name: str(len(self.submitted)) for job in jobs[: self.room]}
+
+    def alive(self, ids):
+        return self.living & ids.keys()
+
+    def cancelled_elsewhere(self, ids):
+        return self.revoked
+
+    def cancel(self, ids):
+        self.cancelled += ids
+        self.living -= ids.keys()
+
+
+def finish(job):
+    job.run.mkdir(parents=True)
+    files.write_json(job.run / RESULT, record(0.5))
+    return True
+
+
+def fail(job, status=3, message="error: frames.npz: damaged\n  Prepare the data again.\n"):
+    job.file(".log").write_text("epoch 1\n" + message)
+    files.write_json(job.file(".json"), {"status": status})
+    return True

@@ -8,8 +8,10 @@ import pytest
 from lsgcli.errors import DivergedError, RunInUseError, Stopped
 from lsgcli.store.rundir import RESULT, RunDir, write_config
 from lsgcli.sweeps import cells as cells_module
+from lsgcli.sweeps import runners
 from lsgcli.sweeps.cells import check_same
-from lsgcli.sweeps.schedule import InProcess, Strategy, run
+from lsgcli.sweeps.runners import InProcess
+from lsgcli.sweeps.schedule import Strategy, run
 from lsgcli.system import files
 from lsgcli.training.signals import StopRequest
 from tests.unit.sweeps.helpers import plan, record, write_run
@@ -31,7 +33,7 @@ def trained(monkeypatch):
         files.write_json(path / RESULT, record(0.5))
 
     train.calls, train.before = [], lambda path: None
-    monkeypatch.setattr(cells_module.run, "train", train)
+    monkeypatch.setattr(runners.run, "train", train)
     monkeypatch.setattr(InProcess, "pause", 0)
     return train
 

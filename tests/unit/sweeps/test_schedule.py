@@ -14,54 +14,16 @@ import time
 import pytest
 
 from lsgcli.errors import ConfigError, DataError, LsgError, Stopped, StorageError
-from lsgcli.store.rundir import LOCK, RESULT
+from lsgcli.store.rundir import LOCK, METRICS, RESULT
 from lsgcli.sweeps.jobs import ATTEMPT, ATTEMPTS, Attempt, Job, file_of, name_of, state
-from lsgcli.sweeps.launchers.base import Launcher, make
+from lsgcli.sweeps.launchers.base import make
 from lsgcli.sweeps.launchers.local import Local
 from lsgcli.sweeps.launchers.slurm import minutes
-from lsgcli.sweeps.schedule import Jobs, Strategy, job_of, run
+from lsgcli.sweeps.runners import Submitted, job_of
+from lsgcli.sweeps.schedule import Strategy, run
 from lsgcli.system import files
 from lsgcli.training.signals import StopRequest
-from tests.unit.sweeps.helpers import plan, record, write_run
-
-
-class Cluster(Launcher):
-    """A scheduler: ``happens`` decides what becomes of a job when it is submitted: None lets it run on."""
-
-    pause = 0.0
-
-    def __init__(self, happens, lasting=True, room=100):
-        self.happens, self.lasting, self.room = happens, lasting, room
-        self.submitted, self.living, self.cancelled, self.revoked = [], set(), [], set()
-
-    def submit(self, jobs):
-        for job in jobs[: self.room]:
-            self.submitted.append(job.name)
-            if self.happens(job) is None:
-                self.living.add(job.name)
-        return {job.name: str(len(self.submitted)) for job in jobs[: self.room]}
-
-    def alive(self, ids):
-        return self.living & ids.keys()
-
-    def cancelled_elsewhere(self, ids):
-        return self.revoked
-
-    def cancel(self, ids):
-        self.cancelled += ids
-        self.living -= ids.keys()
-
-
-def finish(job):
-    job.run.mkdir(parents=True)
-    files.write_json(job.run / RESULT, record(0.5))
-    return True
-
-
-def fail(job, status=3, message="error: frames.npz: damaged\n  Prepare the data again.\n"):
-    job.file(".log").write_text("epoch 1\n" + message)
-    files.write_json(job.file(".json"), {"status": status})
-    return True
+from tests.unit.sweeps.helpers import Cluster, fail, finish, plan, record, write_run
 
 
 @pytest.fixture
@@ -78,8 +40,8 @@ def follow(planned, cluster, show=lambda states: None, stop=None):
     def named(states):
         show({name_of(cell.path): state for cell, state in states.items()})
 
-    stop = StopRequest() if stop is None else stop
-    states = run(Strategy(planned.root, planned.cells()), Jobs(planned.root, "cluster", cluster), stop, named)
+    strategy, stop = Strategy(planned.root, planned.cells()), StopRequest() if stop is None else stop
+    states = run(strategy, Submitted(strategy, "cluster", cluster), stop, named)
     return [state.accuracy for state in states.values()]
 
 
@@ -258,7 +220,7 @@ def test_cancelling_ends_jobs_and_those_who_follow_them(planned):
     cluster = Cluster(lambda job: None)
 
     def show(states):
-        assert Jobs(planned.root, "cluster", cluster).cancel_all() == 4
+        assert Submitted(Strategy(planned.root, ()), "cluster", cluster).cancel() == 4
 
     with pytest.raises(Stopped, match="cancelled by another command"):
         follow(planned, cluster, show)
@@ -299,6 +261,18 @@ def test_states_come_from_files(planned):
     assert state(cell).text == "diverged: loss nan"
     (cell.path / RESULT).write_text("{")
     assert (state(cell).kind, state(cell).status) == ("failed", 2)
+
+
+def test_a_state_reads_the_last_epoch_only(planned):
+    cell = planned.cells()[0]
+    write_run(cell)
+    (cell.path / METRICS).write_text("of earlier epochs\n" * 1000)
+    assert state(cell).kind == "failed"
+    files.append_json_line(cell.path / METRICS, {"epoch": 1, "val_accuracy": 0.25})
+    with open(cell.path / METRICS, "a") as stream:
+        stream.write('{"epoch": 2, "val_acc')  # a killed process
+    assert state(cell).text == "stopped after 2 of 3 epochs"
+    assert state(cell).accuracy == 0.25
 
 
 @pytest.fixture

@@ -9,14 +9,16 @@ import optuna
 import pytest
 
 from lsgcli.config.resolve import resolve
-from lsgcli.errors import ConfigError, DivergedError, RunInUseError, Stopped, StorageError
+from lsgcli.errors import ConfigError, DataError, DivergedError, RunInUseError, Stopped, StorageError
 from lsgcli.runs import run
 from lsgcli.store.rundir import CONFIG, LOCK, METRICS, RESULT, SCHEMA, read_metrics
 from lsgcli.sweeps import schedule, search, tune
-from lsgcli.sweeps.schedule import InProcess
+from lsgcli.sweeps.jobs import name_of
+from lsgcli.sweeps.runners import InProcess, Submitted, job_of
 from lsgcli.sweeps.tune import Trials, conclude, open_study
 from lsgcli.system import files
 from lsgcli.training.signals import StopRequest
+from tests.unit.sweeps.helpers import Cluster, fail
 
 WIDE = {"width_multiplier": 0.03125, "size": 16, "T": 2, "epochs": 3}
 
@@ -318,6 +320,120 @@ def test_two_processes_that_start_the_last_trial(train, worker):
         assert two.trials.next(slots=1) is None
     assert states(two) == ["RUNNING", "FAIL"]
     assert train.calls == []
+
+
+def trained(job, epochs=3):
+    """What `lsg train` leaves after some of three epochs; accuracies are those of :func:`accuracies`."""
+    assert "--no-test" in job.words
+    lr = float(job.words[job.words.index("--lr") + 1])
+    files.make_folder(job.run)
+    accuracies = [lr * (epoch + 1) / 3 for epoch in range(epochs)]
+    for epoch, accuracy in enumerate(accuracies):
+        files.append_json_line(job.run / METRICS, {"epoch": epoch, "val_accuracy": accuracy})
+    if epochs == 3:
+        files.write_json(job.run / RESULT, {"accuracy": None, "best_accuracy": max(accuracies)})
+    return True
+
+
+def follow(worker, cluster, show=lambda states: None, slots=1):
+    """Run the trials of a process as jobs; ``show`` is called with their states by name."""
+    cluster.slots = slots
+
+    def named(states):
+        show({name_of(cell.path): state for cell, state in states.items()})
+
+    schedule.run(worker.trials, Submitted(worker.trials, "cluster", cluster), worker.stop, named)
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_one_job_at_a_time_makes_the_trials_of_a_process(train, worker, tmp_path, prune):
+    planned, cluster = searched("lr=log:1e-3:0.3", "batch_size=2:64"), Cluster(trained)
+    jobs = worker(planned, 12, prune)
+    follow(jobs, cluster)
+    assert cluster.submitted == [f"trials-{number}" for number in range(12)]
+    found = jobs.conclude()
+    (tmp_path / "tune").rename(tmp_path / "jobs")
+    one = worker(planned, 12, prune)
+    one.complete()
+    assert ("PRUNED" in states(one)) == prune
+    assert found == one.conclude()
+
+
+def test_as_many_jobs_at_a_time_as_the_launcher_has_slots(worker):
+    mine, cluster, alive = worker(searched("lr=0.1:0.2"), 7), Cluster(lambda job: None), []
+
+    def show(states):
+        alive.append(len(cluster.living))
+        for cell in mine.trials._running:
+            trained(job_of(cell))
+        cluster.living.clear()
+
+    follow(mine, cluster, show, slots=3)
+    assert states(mine) == ["COMPLETE"] * 7
+    assert max(alive) == 3
+
+
+def test_a_job_is_cancelled_when_its_trial_is_pruned(worker):
+    def happens(job):
+        first = int(job.run.name) < 5
+        trained(job, epochs=3 if first else 1)
+        return first or None
+
+    mine, cluster = worker(searched("lr=log:1e-3:0.3"), 12, prune=True), Cluster(happens)
+
+    def show(states):
+        for name, state in states.items():
+            if state.kind == "waiting" and state.epochs:  # not pruned
+                (cell,) = (cell for cell in mine.trials._running if name_of(cell.path) == name)
+                files.write_json(cell.path / RESULT, {"accuracy": None, "best_accuracy": cell.config.lr})
+                cluster.living.discard(name)
+
+    follow(mine, cluster, show)
+    pruned = [f"trials-{trial.number}" for trial in mine.study.trials if trial.state.name == "PRUNED"]
+    assert pruned
+    assert cluster.cancelled == pruned
+    assert states(mine)[:5] == ["COMPLETE"] * 5
+
+
+@pytest.mark.parametrize(("status", "message"), [(2, "size: found 17"), (8, "not enough memory: 9 GB")])
+def test_a_job_that_fails_by_its_values(worker, status, message):
+    def happens(job):
+        return fail(job, status, f"error: {message}\n") if job.run.name == "1" else trained(job)
+
+    mine = worker(searched("lr=0.1:0.2"), 3)
+    follow(mine, Cluster(happens))
+    assert states(mine) == ["COMPLETE", "PRUNED", "COMPLETE"]
+    assert mine.conclude()["trials"][-1]["problem"] == message
+
+
+def test_another_failure_ends_the_command_and_the_trial_is_repeated(worker):
+    cluster = Cluster(lambda job: fail(job) if job.run.name == "1" else trained(job))
+    with pytest.raises(DataError, match=r"1 of 2 runs failed:\n  trials-1: frames\.npz: damaged"):
+        follow(worker(searched("lr=0.1:0.2"), 4), cluster)
+    mine = worker(searched("lr=0.1:0.2"), 4)
+    follow(mine, Cluster(trained))
+    assert states(mine) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+    assert sorted(record["trial"] for record in mine.conclude()["trials"]) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_jobs_of_an_earlier_command_are_followed(worker, lasting):
+    first, mine = worker(searched("lr=0.1:0.2"), 4), Cluster(lambda job: None, lasting=lasting)
+    with pytest.raises(Stopped, match="after 0 of 4 trials" + "; the other jobs continue" * lasting):
+        follow(first, mine, lambda states: setattr(first.stop, "signal_name", "SIGTERM"), slots=2)
+    assert mine.living == ({"trials-0", "trials-1"} if lasting else set())
+    params = [trial.params for trial in first.study.trials[:2]]
+    second, again = worker(searched("lr=0.1:0.2"), 4), Cluster(trained)
+    again.living = mine.living
+
+    def show(states):
+        for cell in list(second.trials._running):
+            if name_of(cell.path) in again.living:
+                trained(job_of(cell))
+
+    follow(second, again, show, slots=2)
+    assert again.submitted == (["trials-2", "trials-3"] if lasting else [f"trials-{number}" for number in range(4)])
+    assert [trial.params for trial in second.study.trials if trial.state.name == "COMPLETE"][:2] == params
 
 
 def test_a_study_of_other_settings_is_refused(train, worker, tmp_path):

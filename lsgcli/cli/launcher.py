@@ -1,6 +1,7 @@
 """Cells as jobs: options that ``lsg ablate`` and ``lsg tune`` share."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,12 @@ import typer
 from lsgcli.cli import common, completion
 
 if TYPE_CHECKING:
-    from lsgcli.report.display import TrainingDisplay
-    from lsgcli.sweeps import schedule
+    from lsgcli.sweeps.runners import Submitted
+    from lsgcli.sweeps.schedule import Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jobs:
+class LauncherOptions:
     """Where cells run: as jobs of a launcher, or one after another in this process."""
 
     launcher: Annotated[
@@ -82,44 +83,37 @@ class Jobs:
             common.require("--launcher", {"--cancel": self.cancel})
         return name, ",".join(filter(None, texts))
 
-    def cancel_all(self, root: Path) -> None:
+    def cancel_jobs(self, root: Path) -> None:
         """Cancel the jobs in a folder."""
-        with self._open(root) as jobs:
-            common.log.info("cancelled jobs: %d", jobs.cancel_all())
+        from lsgcli.sweeps.schedule import Strategy
 
-    def run(self, strategy: "schedule.Strategy", quiet: bool) -> None:
+        with self._submitted(Strategy(root, ())) as jobs:
+            common.log.info("cancelled jobs: %d", jobs.cancel())
+
+    def run(self, strategy: "Strategy", quiet: bool) -> None:
         """Run the cells of a strategy, except those that other processes are running."""
+        from lsgcli.loggers.outlets import OUTLETS
         from lsgcli.report.cells import CellsDisplay
-        from lsgcli.sweeps import schedule
+        from lsgcli.report.display import TrainingDisplay
+        from lsgcli.sweeps.runners import InProcess
+        from lsgcli.sweeps.schedule import run
         from lsgcli.training.signals import stop_on_signals
 
         if not self.launcher:
-            from lsgcli.loggers.outlets import OUTLETS
-
             with stop_on_signals() as stop:
-                runner = schedule.InProcess(strategy, stop, lambda title: _display(title, quiet), OUTLETS)
-                schedule.run(strategy, runner, stop)
+                run(strategy, InProcess(strategy, stop, functools.partial(TrainingDisplay, quiet), OUTLETS), stop)
             return
-        with self._open(strategy.root) as jobs:
+        with self._submitted(strategy) as jobs:
             strategy.started()
             with stop_on_signals() as stop, CellsDisplay(quiet) as display:
-                schedule.run(strategy, jobs, stop, display)
+                run(strategy, jobs, stop, display)
 
     @contextlib.contextmanager
-    def _open(self, root: Path) -> Iterator["schedule.Jobs"]:
+    def _submitted(self, strategy: "Strategy") -> Iterator["Submitted"]:
         from lsgcli.sweeps.jobs import FOLDER
         from lsgcli.sweeps.launchers.base import make
-        from lsgcli.sweeps.schedule import Jobs
+        from lsgcli.sweeps.runners import Submitted
 
         name, options = self.check()
-        with contextlib.closing(make(name, options, root / FOLDER)) as launcher:
-            yield Jobs(root, name, launcher)
-
-
-@contextlib.contextmanager
-def _display(title: str, quiet: bool) -> Iterator["TrainingDisplay"]:
-    from lsgcli.report.display import TrainingDisplay
-
-    with TrainingDisplay(quiet=quiet) as display:
-        display.say(title)
-        yield display
+        with contextlib.closing(make(name, options, strategy.root / FOLDER)) as launcher:
+            yield Submitted(strategy, name, launcher)
