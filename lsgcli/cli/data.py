@@ -98,11 +98,11 @@ def info(
     """
     common.messages(verbosity, WHERE)
     _one_of(path, settings)
-    from lsgcli.data import facts
+    from lsgcli.data import summary
     from lsgcli.report import terminal
     from lsgcli.report.records import info_parts
 
-    of = functools.partial(facts.of_path, path) if path else functools.partial(facts.of_dataset, _open(settings))
+    of = functools.partial(summary.of_path, path) if path else functools.partial(summary.of_dataset, _open(settings))
     with terminal.preparing(verbosity.quiet) as bar:
         record = of(workers=workers, progress=functools.partial(bar, "reading") if bar else None)
     print_json(record) if as_json else terminal.show(info_parts(record))
@@ -228,16 +228,16 @@ def verify(
     """
     common.messages(verbosity, WHERE)
     _one_of(path, settings)
-    from lsgcli.data import verification
+    from lsgcli.data import verify as verifying
     from lsgcli.report.records import verification_text
     from lsgcli.report.terminal import preparing
 
-    of = functools.partial(verification.of_path, path) if path else functools.partial(verification.of_dataset, _open(settings))
+    of = functools.partial(verifying.of_path, path) if path else functools.partial(verifying.of_dataset, _open(settings))
     with preparing(verbosity.quiet) as bar:
         progress, hashing = (functools.partial(bar, what) if bar else None for what in ("reading", "hashing"))
         verdict = of(workers=workers, progress=progress, hashing=hashing)
         if write:
-            verdict = verification.written(verdict, hashing)
+            verdict = verifying.written(verdict, hashing)
     print_json(verdict.record()) if as_json else print_result(verification_text(verdict.record()))
     for warning in verdict.warnings:
         common.log.warning("%s: %s", verdict.path, warning)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lsgcli.config.data import DataConfig
-from lsgcli.data import facts, random
+from lsgcli.data import random, summary
 from lsgcli.data.datasets.base import Dataset, EventDataset
 from lsgcli.data.datasets.cifar_dvs import NAME, CifarDvs
 from lsgcli.data.events import Events, turned, turned_sensor
@@ -86,7 +86,7 @@ def of_paths(paths: Sequence[Path], config: DataConfig, count: int) -> list[Row]
         if not path.is_dir():
             rows.append(_file_row(path, path.parent.name, path.name, config))
             continue
-        found = facts.recordings(path)
+        found = summary.recordings(path)
         if not found:
             raise DataError(
                 f"{path}: found no recordings, expected files ending in {', '.join(readers.suffixes())}",

@@ -22,7 +22,7 @@ import numpy as np
 from lsgcli.config.data import DataConfig
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import FIELDS
-from lsgcli.data import frames, manifest, parallel, verification
+from lsgcli.data import frames, manifest, parallel, verify
 from lsgcli.data.datasets import base, own
 from lsgcli.data.download import RemoteFile, fetch, unpack
 from lsgcli.data.folders import scan_folders
@@ -182,7 +182,7 @@ def changed_in_place(count: int, chance: random.Random, folder: Path) -> Iterato
             yield refused("archive", lambda: fetch([remote], folder), DataError, archive)
         else:
             name = str(path.relative_to(data))
-            faults = [fault for fault in verification.of_path(data, workers=0).faults if not fault.startswith("unreadable")]
+            faults = [fault for fault in verify.of_path(data, workers=0).faults if not fault.startswith("unreadable")]
             problem = "" if faults == [f"changed: {name}"] else f"{name}: verified as {faults}"
             yield Case("recording", problem or ("the fingerprint is the same" if samples() == before else ""))
             if number % 50 == 0:

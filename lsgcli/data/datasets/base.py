@@ -50,11 +50,15 @@ class Sample:
 
 def fingerprint(samples: Iterable[Sample], *, times: bool = True) -> str:
     """Digest of the keys and stamps of samples; without ``times``, copies of their files have the same."""
-    digest = hashlib.blake2b(digest_size=16)
-    for sample in samples:
-        stamp = sample.stamp if times else sample.stamp.rsplit(":", 2)[0]
-        digest.update(f"{sample.key}\0{stamp}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+    return digest(f"{sample.key}\0{sample.stamp if times else sample.stamp.rsplit(':', 2)[0]}" for sample in samples)
+
+
+def digest(lines: Iterable[str]) -> str:
+    """BLAKE2b of lines of text, of 128 bits."""
+    found = hashlib.blake2b(digest_size=16)
+    for line in lines:
+        found.update(f"{line}\n".encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
 
 
 class Listing(NamedTuple):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from lsgcli import registry
-from lsgcli.data import facts, manifest
+from lsgcli.data import manifest, summary
 from lsgcli.data.folders import walk
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError, MissingPart
@@ -39,7 +39,7 @@ def test_links_are_followed_and_circles_and_pipes_are_not(linked):
 
 
 def test_everything_that_looks_into_folders_follows_links(linked, config, monkeypatch):
-    assert [kind for _, kind in facts.recordings(linked)] == ["cat", "cat", "dog", "dog"]
+    assert [kind for _, kind in summary.recordings(linked)] == ["cat", "cat", "dog", "dog"]
     manifest.write(linked)
     assert len(manifest.read(linked)) == 4
     monkeypatch.setattr("lsgcli.data.datasets.cifar_dvs.CLASSES", ("cat", "dog"))

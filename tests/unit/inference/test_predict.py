@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lsgcli.data import facts, verification
+from lsgcli.data import summary, verify
 from lsgcli.data.datasets.base import Sample
 from lsgcli.errors import CheckpointError, ConfigError, DataError
 from lsgcli.inference.predict import Answer, Network, predict, running_probabilities
@@ -224,11 +224,11 @@ def test_a_file_that_is_larger_than_memory_is_one_error(tmp_path, written):
 
 
 def test_facts_about_a_folder_with_one(written, aedat4_is_missing, tmp_path):
-    found = facts.of_path(tmp_path, workers=0)
+    found = summary.of_path(tmp_path, workers=0)
     assert found["recordings"] == len(written)
     (bad,) = found["unreadable"]
     assert "pip install 'lsgcli[aedat4]'" in bad["problem"]
-    verdict = verification.of_path(tmp_path, workers=0)
+    verdict = verify.of_path(tmp_path, workers=0)
     assert list(verdict.unreadable) == ["b.aedat4"]
     with pytest.raises(ConfigError, match="cannot be imported"):
-        facts.of_path(Path(aedat4_is_missing), workers=0)
+        summary.of_path(Path(aedat4_is_missing), workers=0)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from lsgcli import registry
-from lsgcli.data import manifest, verification
+from lsgcli.data import manifest, verify
 from lsgcli.errors import DataError
 from tests.unit.data.conftest import unchanged
 
@@ -15,7 +15,7 @@ def dataset(recordings, config):
 
 def test_whole(recordings):
     manifest.write(recordings)
-    verdict = verification.of_path(recordings, workers=0)
+    verdict = verify.of_path(recordings, workers=0)
     assert verdict.manifests
     assert verdict.samples == 11
     assert verdict.faults == []
@@ -30,7 +30,7 @@ def test_every_kind_of_fault(recordings):
     broken = recordings / "test/pen/0.aedat"
     broken.write_bytes(broken.read_bytes()[:-3])
     (recordings / "test/pen/new.aedat").write_bytes(other.read_bytes())
-    verdict = verification.of_path(recordings, workers=0)
+    verdict = verify.of_path(recordings, workers=0)
     assert verdict.missing == ("train/cup/0.aedat",)
     assert set(verdict.changed) == {"train/cup/1.aedat", "test/pen/0.aedat"}
     assert verdict.extra == ("test/pen/new.aedat",)
@@ -41,38 +41,38 @@ def test_every_kind_of_fault(recordings):
 
 
 def test_without_a_manifest(recordings, tmp_path):
-    verdict = verification.of_path(recordings, workers=0)
+    verdict = verify.of_path(recordings, workers=0)
     assert not verdict.manifests
     assert verdict.faults == []
     (tmp_path / "empty").mkdir()
     for path, told in ((tmp_path / "empty", "neither recordings nor"), (tmp_path / "nowhere", "no such folder")):
         with pytest.raises(DataError, match=told):
-            verification.of_path(path, workers=0)
+            verify.of_path(path, workers=0)
     with pytest.raises(DataError, match="found a file"):
-        verification.of_path(recordings / "train/cup/0.aedat", workers=0)
+        verify.of_path(recordings / "train/cup/0.aedat", workers=0)
 
 
 def test_writing_the_manifest(recordings):
-    verdict = verification.written(verification.of_path(recordings, workers=0))
+    verdict = verify.written(verify.of_path(recordings, workers=0))
     assert verdict.manifests
     assert unchanged(recordings)
     other = recordings / "train/cup/1.aedat"
     other.write_bytes(other.read_bytes()[:-8])
-    changed = verification.of_path(recordings, workers=0)
+    changed = verify.of_path(recordings, workers=0)
     assert changed.faults == ["changed: train/cup/1.aedat"]
-    assert verification.written(changed).faults == []
-    assert verification.of_path(recordings, workers=0).faults == []
+    assert verify.written(changed).faults == []
+    assert verify.of_path(recordings, workers=0).faults == []
     other.write_bytes(b"no recording")
     listed = manifest.read(recordings)
     with pytest.raises(DataError, match=r"1\.aedat"):
-        verification.written(verification.of_path(recordings, workers=0))
+        verify.written(verify.of_path(recordings, workers=0))
     assert manifest.read(recordings) == listed
 
 
 def test_a_data_set(recordings, dataset):
     manifest.write(recordings)
     (recordings / "test/pen/0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
-    verdict = verification.of_dataset(dataset, workers=0)
+    verdict = verify.of_dataset(dataset, workers=0)
     assert list(verdict.unreadable) == ["test/pen/0.aedat"]
     assert verdict.changed == ("test/pen/0.aedat",)
     assert verdict.counts == {"train": 7, "test": 4}
@@ -81,9 +81,9 @@ def test_a_data_set(recordings, dataset):
 
 def test_published_counts(dataset, monkeypatch):
     monkeypatch.setattr(type(dataset), "published", {"train": 7, "test": 5})
-    assert verification.of_dataset(dataset, workers=0).warnings == ["found 4 samples in the test part, expected 5 as published"]
+    assert verify.of_dataset(dataset, workers=0).warnings == ["found 4 samples in the test part, expected 5 as published"]
     monkeypatch.setattr(type(dataset), "published", {"all": 12})
-    verdict = verification.of_dataset(dataset, workers=0)
+    verdict = verify.of_dataset(dataset, workers=0)
     assert verdict.warnings == ["found 11 samples in total, expected 12 as published"]
     assert verdict.faults == []
 
@@ -92,16 +92,16 @@ def test_images_are_opened_too(images, config):
     one = registry.get("dataset", "image-folder")(config("image-folder", data_dir=str(images)))
     one.scan()
     (images / "test/dog/0.png").write_bytes(b"no image")
-    assert list(verification.of_dataset(one, workers=0).unreadable) == ["test/dog/0.png"]
+    assert list(verify.of_dataset(one, workers=0).unreadable) == ["test/dog/0.png"]
 
 
 def test_what_is_embedded_has_no_folder(config):
     one = registry.get("dataset", "digits")(config("digits"))
-    verdict = verification.of_dataset(one.scan(("test",)), workers=0)
+    verdict = verify.of_dataset(one.scan(("test",)), workers=0)
     assert (verdict.path, verdict.manifests, verdict.faults) == ("digits", (), [])
     assert not verdict.folder
     with pytest.raises(DataError, match="expected a folder"):
-        verification.written(verdict)
+        verify.written(verdict)
 
 
 def test_manifests_one_level_below(recordings):
@@ -115,19 +115,19 @@ def test_manifests_one_level_below(recordings):
     other.write_bytes(other.read_bytes()[:-8])
     (below / "test/pen/0.aedat").unlink()
     (below / "test/pen/new.aedat").write_bytes(other.read_bytes())
-    verdict = verification.of_path(root, workers=0)
+    verdict = verify.of_path(root, workers=0)
     assert verdict.manifests == ("below/SHA256SUMS",)
     assert verdict.changed == ("below/train/cup/1.aedat",)
     assert verdict.missing == ("below/test/pen/0.aedat",)
     assert verdict.extra == ("below/test/pen/new.aedat",)
-    assert verification.written(verdict).manifests == ("below/SHA256SUMS",)
+    assert verify.written(verdict).manifests == ("below/SHA256SUMS",)
     assert not (root / "SHA256SUMS").exists()
     assert unchanged(below)
     manifest.write(root, [root / "note.txt"])
-    both = verification.of_path(root, workers=0)
+    both = verify.of_path(root, workers=0)
     assert both.manifests == ("SHA256SUMS", "below/SHA256SUMS")
     assert both.extra == ()  # what the lower one lists is known
-    verification.written(both)
+    verify.written(both)
     assert unchanged(root)
     assert unchanged(below)
 
@@ -142,14 +142,14 @@ def test_the_folder_by_default(recordings, config, monkeypatch):
     manifest.write(root)
     (root / "Test" / "0" / "1.bin").write_bytes(bytes([3, 5, 0x80, 0, 1]))
     one = registry.get("dataset", "n-mnist")(config("n-mnist"))
-    verdict = verification.of_dataset(one.scan(), workers=0)
+    verdict = verify.of_dataset(one.scan(), workers=0)
     assert (verdict.path, verdict.changed) == ("data/NMNIST", ("Test/0/1.bin",))
 
 
 def test_hashing_is_reported(recordings):
     manifest.write(recordings)
     told = []
-    verification.of_path(recordings, workers=0, hashing=lambda done, total: told.append((done, total)))
+    verify.of_path(recordings, workers=0, hashing=lambda done, total: told.append((done, total)))
     size = sum(path.stat().st_size for path in recordings.rglob("*.aedat"))
     assert told[-1] == (size, size)
     assert len(told) == 11

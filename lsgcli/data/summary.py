@@ -1,7 +1,6 @@
-"""Facts about recordings: counts, durations, event rates, sensor, formats, release."""
+"""Summary of recordings: counts, durations, event rates, sensor, formats, release."""
 
 import functools
-import hashlib
 import logging
 import os
 import statistics
@@ -14,7 +13,7 @@ import numpy as np
 
 from lsgcli.config.data import DataConfig
 from lsgcli.data import manifest, parallel
-from lsgcli.data.datasets.base import Dataset, EventDataset, ImageDataset, Listing, Sample
+from lsgcli.data.datasets.base import Dataset, EventDataset, ImageDataset, Listing, Sample, digest
 from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import walk
@@ -148,7 +147,7 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
         "on_share": round(sum(fact.on for fact in facts) / events, 6),
         "bytes": sum(os.path.getsize(path) for path in dataset.files(list(readable))),
         **_release(sample.key for sample in readable),
-        "digest": _digest(f"{sample.key}\0{fact.size}\0{fact.events}\n" for sample, fact in readable.items()),
+        "digest": digest(sorted(f"{sample.key}\0{fact.size}\0{fact.events}" for sample, fact in readable.items())),
         "unreadable": [{"name": name, "problem": problem} for name, problem in bad.items()],
     }
 
@@ -182,13 +181,6 @@ def _release(names: Iterable[str]) -> dict[str, Any]:
     matches = (NAME.fullmatch(Path(name).name) for name in names)
     found = sorted({match[3] for match in matches if match is not None})
     return {key: "; ".join(RELEASES[suffix][key] for suffix in found) or None for key in ("release", "orientation")}
-
-
-def _digest(lines: Iterable[str]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for line in sorted(lines):
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 def _simulated(folder: Path) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import Any
 
 from lsgcli.data import manifest, parallel
 from lsgcli.data.datasets.base import SPLITS, Dataset, Sample
-from lsgcli.data.facts import Recordings
 from lsgcli.data.folders import visible
 from lsgcli.data.guard import MissingLibrary
+from lsgcli.data.summary import Recordings
 from lsgcli.errors import DataError
 from lsgcli.system import files
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lsgcli import registry
-from lsgcli.data import facts, manifest
+from lsgcli.data import manifest, summary
 from lsgcli.data.writers import write_npz
 from lsgcli.errors import DataError
 from tests.unit.data.conftest import aedat2_bytes, blob
@@ -33,7 +33,7 @@ def folder(tmp_path):
 
 
 def test_of_a_folder(folder):
-    found = facts.of_path(folder, workers=0)
+    found = summary.of_path(folder, workers=0)
     assert found["recordings"] == 3
     assert found["events"] == 10
     assert found["classes"] == {"cup": 2, "pen": 1}
@@ -51,18 +51,18 @@ def test_of_a_folder(folder):
 
 def test_the_median_of_an_even_number_lies_between_the_two_in_the_middle(folder):
     (folder / "pen/c.aedat").unlink()
-    assert facts.of_path(folder, workers=0)["events_per_recording"] == {"min": 3, "median": 4, "max": 5}
+    assert summary.of_path(folder, workers=0)["events_per_recording"] == {"min": 3, "median": 4, "max": 5}
 
 
 def test_of_a_file(folder):
-    found = facts.of_path(folder / "cup/a.aedat")
+    found = summary.of_path(folder / "cup/a.aedat")
     assert (found["recordings"], found["events"], found["classes"]) == (1, 3, {})
     assert found["duration_us"] == {"min": 400, "median": 400, "max": 400}
 
 
 def test_several_formats_and_sensors(folder):
     write_npz(folder / "pen/e.npz", many(50, sensor=(200, 100)))
-    found = facts.of_path(folder, workers=0)
+    found = summary.of_path(folder, workers=0)
     assert found["format"] == "aedat2, npy"
     assert found["formats"] == {"aedat2": 3, "npy": 1}
     assert found["sensor"] == [200, 128]
@@ -73,46 +73,46 @@ def test_several_formats_and_sensors(folder):
 def test_a_sensor_that_is_not_stated(tmp_path):
     events = many(50, sensor=(30, 20))
     write_npz(tmp_path / "a.npz", type(events)(events.x, events.y, events.t, events.on, None))
-    found = facts.of_path(tmp_path / "a.npz")
+    found = summary.of_path(tmp_path / "a.npz")
     assert found["sensor"] == [int(events.x.max()) + 1, int(events.y.max()) + 1]
     assert not found["sensor_stated"]
 
 
 def test_unreadable_recordings_are_listed(folder):
     (folder / "cup/broken.aedat").write_bytes(b"#!AER-DAT2.0\r\n\0\0")
-    found = facts.of_path(folder, workers=0)
+    found = summary.of_path(folder, workers=0)
     assert found["recordings"] == 3
     assert [one["name"] for one in found["unreadable"]] == ["cup/broken.aedat"]
     assert "broken.aedat: byte 14" in found["unreadable"][0]["problem"]
     for name in ("cup/a.aedat", "cup/b.aedat", "pen/c.aedat"):
         (folder / name).unlink()
     with pytest.raises(DataError, match=r"found no readable recording among 1.*byte 14"):
-        facts.of_path(folder, workers=0)
+        summary.of_path(folder, workers=0)
 
 
 def test_nothing_there(tmp_path):
     with pytest.raises(DataError, match=r"found no recordings, expected files ending in \.aedat"):
-        facts.of_path(tmp_path)
+        summary.of_path(tmp_path)
     with pytest.raises(DataError, match="nowhere"):
-        facts.of_path(tmp_path / "nowhere")
+        summary.of_path(tmp_path / "nowhere")
 
 
 def test_the_digest_follows_names_sizes_and_counts(folder, tmp_path):
-    first = facts.of_path(folder, workers=0)["digest"]
+    first = summary.of_path(folder, workers=0)["digest"]
     shutil.copytree(folder, tmp_path / "copy")  # other times, another place
-    assert facts.of_path(tmp_path / "copy", workers=0)["digest"] == first
+    assert summary.of_path(tmp_path / "copy", workers=0)["digest"] == first
     (folder / "pen/c.aedat").rename(folder / "pen/d.aedat")
-    second = facts.of_path(folder, workers=0)["digest"]
+    second = summary.of_path(folder, workers=0)["digest"]
     (folder / "pen/d.aedat").write_bytes(aedat2_bytes(blob(0, 3)))
-    third = facts.of_path(folder, workers=0)["digest"]
+    third = summary.of_path(folder, workers=0)["digest"]
     (folder / "pen/d.aedat").write_bytes(aedat2_bytes(blob(0, 2), b"#!AER-DAT2.0\r\n# a comment, 8 more\r\n"))  # as long
-    assert len({first, second, third, facts.of_path(folder, workers=0)["digest"]}) == 4
+    assert len({first, second, third, summary.of_path(folder, workers=0)["digest"]}) == 4
 
 
 def test_release_of_cifar10_dvs(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/cifar10_cat_12.aedat").write_bytes(aedat2_bytes(blob(0)))
-    found = facts.of_path(tmp_path)
+    found = summary.of_path(tmp_path)
     assert "original" in found["release"]
     assert found["orientation"].startswith("row = 127 - x")
 
@@ -121,14 +121,14 @@ def test_a_simulation_says_so(tmp_path, caplog):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/cifar10_cat_12.aedat").write_bytes(aedat2_bytes(blob(0)))
     (tmp_path / "simulation.json").write_text('{"seed": 3, "per_class": null}')
-    assert facts.of_path(tmp_path)["simulated"] == {"seed": 3, "per_class": None, "complete": False}
+    assert summary.of_path(tmp_path)["simulated"] == {"seed": 3, "per_class": None, "complete": False}
     assert "incomplete simulation" in caplog.text
     manifest.write(tmp_path, [tmp_path / "cat/cifar10_cat_12.aedat"])  # of the user
-    assert not facts.of_path(tmp_path)["simulated"]["complete"]
+    assert not summary.of_path(tmp_path)["simulated"]["complete"]
     manifest.write(tmp_path)
-    assert facts.of_path(tmp_path)["simulated"]["complete"]
+    assert summary.of_path(tmp_path)["simulated"]["complete"]
     (tmp_path / "SHA256SUMS").write_text("?")  # the recordings can be read
-    assert "simulated" not in facts.of_path(tmp_path)
+    assert "simulated" not in summary.of_path(tmp_path)
     assert "SHA256SUMS: line 1: found" in caplog.text
 
 
@@ -139,7 +139,7 @@ def opened(config, name, **settings):
 def test_of_a_data_set_of_recordings(recordings, config):
     dataset = opened(config, "event-folder", data_dir=str(recordings))
     (recordings / "train/cup/0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
-    found = facts.of_dataset(dataset, workers=0)
+    found = summary.of_dataset(dataset, workers=0)
     assert found["recordings"] == 10
     assert found["parts"] == {"train": 7, "test": 4}
     assert found["classes"] == {"cup": 5, "pen": 5}
@@ -150,7 +150,7 @@ def test_of_a_data_set_of_recordings(recordings, config):
 
 def test_of_a_data_set_of_images(images, config):
     dataset = opened(config, "image-folder", data_dir=str(images))
-    found = facts.of_dataset(dataset)
+    found = summary.of_dataset(dataset)
     assert found["samples"] == 16
     assert found["classes"] == {"cat": 8, "dog": 8}
     assert found["size"] == [10, 8]
@@ -167,10 +167,10 @@ def test_counts_of_the_format_samples(shared):
             stated[match[1]] = int(match[2].replace(",", ""))
     assert len(stated) == 6
     for name, count in stated.items():
-        assert facts.of_path(root / name)["events"] == count, name
+        assert summary.of_path(root / name)["events"] == count, name
 
 
 def test_spread():
-    assert facts._spread([3, 1, 2, 10]) == {"min": 1, "median": 3, "max": 10}
-    assert facts._spread([1000, 10]) == {"min": 10, "median": 505, "max": 1000}
-    assert facts._spread(np.array([5]).tolist()) == {"min": 5, "median": 5, "max": 5}
+    assert summary._spread([3, 1, 2, 10]) == {"min": 1, "median": 3, "max": 10}
+    assert summary._spread([1000, 10]) == {"min": 10, "median": 505, "max": 1000}
+    assert summary._spread(np.array([5]).tolist()) == {"min": 5, "median": 5, "max": 5}
