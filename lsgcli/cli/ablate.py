@@ -2,9 +2,8 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -22,14 +21,13 @@ if TYPE_CHECKING:
 SEEDS = "0-2"
 
 
-def _formats(incomplete: str) -> list[str]:
+def _formats() -> list[str]:
     from lsgcli.report.tables import FORMATS
 
-    return completion.of(FORMATS)(incomplete)
+    return list(FORMATS)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
+class Rows(NamedTuple):
     """Which runs belong to the table, and where they are."""
 
     more: Annotated[
@@ -57,8 +55,7 @@ class Rows:
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Output:
+class Output(NamedTuple):
     """How the table is shown."""
 
     form: Annotated[
@@ -82,8 +79,7 @@ class Output:
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Jobs:
+class Jobs(NamedTuple):
     """Cells as jobs of a launcher."""
 
     launcher: Annotated[

@@ -1,9 +1,8 @@
 """``lsg tune``: search for the settings with the highest validation accuracy."""
 
 import functools
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -14,8 +13,7 @@ from lsgcli.errors import Stopped
 from lsgcli.report.output import print_json, print_result
 
 
-@dataclass(frozen=True, kw_only=True)
-class Study:
+class Study(NamedTuple):
     """A study of Optuna."""
 
     trials: Annotated[int, typer.Option(min=1, help="Number of trials, including those of earlier and other processes.")] = 20
