@@ -1,8 +1,7 @@
 """``lsg ablate``: variants of a run over several seeds, and a table of their results."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -19,14 +18,13 @@ if TYPE_CHECKING:
 SEEDS = "0-2"
 
 
-def _formats(incomplete: str) -> list[str]:
+def _formats() -> list[str]:
     from lsgcli.report.tables import FORMATS
 
-    return completion.of(FORMATS)(incomplete)
+    return list(FORMATS)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
+class Rows(NamedTuple):
     """Which runs belong to the table, and where they are."""
 
     more: Annotated[
@@ -54,8 +52,7 @@ class Rows:
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Output:
+class Output(NamedTuple):
     """How the table is shown."""
 
     form: Annotated[

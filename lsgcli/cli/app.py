@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lsgcli.cli.commands import group
+from lsgcli.cli.commands import CONTEXT, group
 from lsgcli.cli.guard import ending, refuse_empty, reopen_streams
 from lsgcli.errors import DISTRIBUTION, ConfigError, exit_statuses
 from lsgcli.system.cpus import wait_passively
@@ -35,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={
+        **CONTEXT,
         "help_option_names": ["-h", "--help"],
         "max_content_width": 120,
         "color": False if os.environ.get("NO_COLOR") else None,

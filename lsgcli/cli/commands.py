@@ -13,9 +13,11 @@ import typer
 import typer.core
 import typer.main
 
-from lsgcli.cli import elsewhere
 from lsgcli.cli.guard import ending
 from lsgcli.cli.options import with_options
+
+# Values of absent flags. typer would convert None to bool with pydantic, whose import takes longer than printing a page.
+CONTEXT = {"default_map": dict.fromkeys(("help", "install_completion", "show_completion"), False)}
 
 
 def load(place: str) -> Any:
@@ -24,43 +26,15 @@ def load(place: str) -> Any:
     return getattr(importlib.import_module(f"lsgcli.cli.{module}"), name)
 
 
-class Commands(Mapping[str, Any]):
-    """Name -> click command, built on access from ``table`` (name -> ``module:name``)."""
-
-    def __init__(self, table: Mapping[str, str]):
-        self.table = table
-
-    def __getitem__(self, name: str) -> Any:
-        target = load(self.table[name])
-        if isinstance(target, typer.Typer):
-            return typer.main.get_group(target)
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(name, cls=Command)(ending()(with_options(target)))
-        return typer.main.get_command(app)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.table)
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def summary(self, name: str) -> str:
-        """First paragraph of a command's help, without building its options."""
-        target = load(self.table[name])
-        text = target.info.help if isinstance(target, typer.Typer) else inspect.getdoc(target)
-        return str(text).partition("\n\n")[0]
+def summary(place: str) -> str:
+    """First paragraph of a command's help, without building its options."""
+    target = load(place)
+    text = target.info.help if isinstance(target, typer.Typer) else inspect.getdoc(target)
+    return str(text).partition("\n\n")[0]
 
 
 class Page:
     """Mixin for commands: a help page with a section for each panel of options and without truncation."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
-        # A bool as default avoids typer's import of pydantic, which converts the None of an absent --help.
-        for parameter in parameters:
-            if not parameter.expose_value and parameter.default is None:
-                parameter.default = False
-        return parameters
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
@@ -72,6 +46,8 @@ class Page:
             raise
         except Exception as error:  # a class of click, of which typer has its own copy since version 0.16
             if (name := getattr(error, "option_name", None)) and hasattr(error, "possibilities"):
+                from lsgcli.cli import elsewhere
+
                 others = {command: flags(one, ctx) for command, one in commands_of(ctx.find_root().command)}
                 if answer := elsewhere.for_option(name, flags(self, ctx), others):
                     vars(error).update(message=f"No such option: {name}; lsg has {answer}.", possibilities=None)
@@ -79,7 +55,7 @@ class Page:
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
+        for parameter in self.get_params(ctx):  # type: ignore[attr-defined]
             if record := parameter.get_help_record(ctx):
                 panel = getattr(parameter, "rich_help_panel", None) or f"{parameter.param_type_name}s".capitalize()
                 sections.setdefault(panel, []).append(record)
@@ -96,8 +72,9 @@ def flags(command: Any, ctx: Any) -> set[str]:
 
 def commands_of(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
     """Name -> command of a group and of the groups in it."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
+    for name in group.table:
+        command = group.get_command(None, name)
+        if isinstance(command, Group):
             yield from commands_of(command, f"{before}{name} ")
         else:
             yield f"{before}{name}", command
@@ -114,28 +91,36 @@ class Command(Page, typer.core.TyperCommand):
 
 
 class Group(Page, typer.core.TyperGroup):
-    """A command group with the commands in ``table``; see :func:`group`."""
+    """A command group that builds the commands in ``table`` (name -> ``module:name``) when they are called; see :func:`group`."""
 
     table: Mapping[str, str]
 
     def __init__(self, **settings: Any):
-        super().__init__(**{**settings, "commands": Commands(self.table)})
+        super().__init__(**{**settings, "commands": dict.fromkeys(self.table)})
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.table:
+            return None
+        target = load(self.table[cmd_name])
+        if isinstance(target, typer.Typer):
+            return typer.main.get_group(target)
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(cmd_name, cls=Command, context_settings=CONTEXT)(ending()(with_options(target)))
+        return typer.main.get_command(app)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         try:
             return super().resolve_command(ctx, args)
         except Exception as error:
+            from lsgcli.cli import elsewhere
+
             if hasattr(error, "message") and (answer := elsewhere.for_command(args[0], str(ctx.info_name))):
                 error.message = f"No such command {args[0]!r}; lsg has {answer}."
             raise
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(self.table)
-
     def format_options(self, ctx: Any, formatter: Any) -> None:
         super().format_options(ctx, formatter)
-        commands = Commands(self.table)
-        write_section(formatter, "Commands", [(name, commands.summary(name)) for name in commands])
+        write_section(formatter, "Commands", [(name, summary(place)) for name, place in self.table.items()])
 
 
 def group(table: Mapping[str, str]) -> type[Group]:

@@ -3,9 +3,8 @@
 import logging
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -29,22 +28,22 @@ ConfigFile = Annotated[
         help="TOML file with settings, or a run directory or its config.json. Options and LSG_* variables override it."
     ),
 ]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Batch size. Default: as in training.")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")]
 Timesteps = Annotated[
     int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")
 ]
 Html = Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page with curves and figures.")]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verbosity:
+class Verbosity(NamedTuple):
     """How much a command prints to stderr."""
 
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors to stderr.")] = False
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print more details to stderr.")] = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Folders:
+class Folders(NamedTuple):
     """Directories of data for a checkpoint."""
 
     data_dir: Annotated[
@@ -58,12 +57,11 @@ class Folders:
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compute:
+class Compute(NamedTuple):
     """How the network of a checkpoint is computed."""
 
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Batch size. Default: as in training.")] = None
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")] = "auto"
+    batch_size: BatchSize = None
+    device: Device = "auto"
     precision: Annotated[
         str | None,
         typer.Option(

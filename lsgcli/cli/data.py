@@ -4,14 +4,13 @@ import contextlib
 import functools
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from lsgcli.cli import common
-from lsgcli.cli.commands import group
+from lsgcli.cli.commands import CONTEXT, group
 from lsgcli.cli.options import Chosen
 from lsgcli.config.data import DataConfig
 from lsgcli.config.fields import fields_of
@@ -29,6 +28,7 @@ app = typer.Typer(
     help="Inspect, verify, prepare and simulate data sets.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    context_settings=CONTEXT,
 )
 
 # Settings that determine the samples of a data set: the only ones used by commands that do not make frames.
@@ -124,7 +124,7 @@ def show(
         list[Path] | None,
         typer.Argument(metavar="PATH", help="Recordings, or folders of recordings.", show_default=False),
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write.")] = ...,  # type: ignore[assignment]
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write.")],
     force: common.Force = False,
     samples: Annotated[
         int, typer.Option(min=1, help="Number of samples of a data set or folder, evenly over its classes.")
@@ -160,8 +160,7 @@ def show(
     print_json({"path": str(output), "samples": len(rows)}) if as_json else print_result(output)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Simulation:
+class Simulation(NamedTuple):
     """Which images are recorded, and how."""
 
     per_class: Annotated[int | None, typer.Option(min=1, help="Use only the first N images of each class, by name.")] = None
@@ -194,7 +193,7 @@ def simulate(
     with files.making_folder(out.parent), preparing(verbosity.quiet) as bar:  # such as data/ in the working directory
         check_output(out, "OUT", suffixes=suffixes, folder=True, inputs=(source,), force=force)
         progress = functools.partial(bar, "simulating") if bar else None
-        record = simulate_folder(source, out, **vars(simulation), progress=progress)
+        record = simulate_folder(source, out, **simulation._asdict(), progress=progress)
     kept = f", {record['kept']:,} of them from before" if record["kept"] else ""
     rate = f"{record['recordings'] / max(record['seconds'], 1e-3):,.1f} recordings/s"
     text = (

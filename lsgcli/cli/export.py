@@ -1,8 +1,7 @@
 """``lsg export``: export a trained network to other formats."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -11,8 +10,7 @@ from lsgcli.cli import common, completion
 from lsgcli.report.output import check_output, print_json, print_result
 
 
-@dataclass(frozen=True, kw_only=True)
-class Form:
+class Form(NamedTuple):
     """The format of an export, and its options."""
 
     form: Annotated[
@@ -86,7 +84,7 @@ def export(
     with files.replacing(output, folder=exporter.folder) as temporary:
         exporter.write(written, content, temporary, options)
         if verify:
-            changes = {**vars(folders), "device": "cpu"}
+            changes = {**folders._asdict(), "device": "cpu"}
             with preparing(verbosity.quiet) as progress:
                 _, bundle, _ = open_data(
                     path, content.config, changes, ("test",), environment=common.around(), progress=progress

@@ -2,9 +2,8 @@
 
 import math
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -15,8 +14,7 @@ from lsgcli.report.output import check_output, print_json, print_result
 from lsgcli.system import files
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mismatch:
+class Mismatch(NamedTuple):
     """The comparison with finite differences."""
 
     mismatch: Annotated[
@@ -33,10 +31,11 @@ class Mismatch:
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compute(common.Compute):
-    """As for other commands, without int8, which has no gradients."""
+class Compute(NamedTuple):
+    """How the network of a checkpoint is computed; without int8, which has no gradients."""
 
+    batch_size: common.BatchSize = None
+    device: common.Device = "auto"
     precision: Annotated[
         str | None,
         typer.Option(
@@ -46,8 +45,7 @@ class Compute(common.Compute):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gate:
+class Gate(NamedTuple):
     """The verdicts, and those that fail the command."""
 
     fail_on: Annotated[
@@ -62,8 +60,7 @@ class Gate:
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Output:
+class Output(NamedTuple):
     """Where gradient flow is shown."""
 
     as_json: common.Json = False
@@ -129,7 +126,7 @@ def inspect_gradients(
     from lsgcli.store.flows import history
 
     sample = Sample(mismatch.mismatch, step or 0.1) if mismatch.mismatch else None
-    changes = {**vars(folders), **vars(compute)}
+    changes = {**folders._asdict(), **compute._asdict()}
     flows: list[dict[str, Any]] = []
     for checkpoint, path in zip(checkpoints, paths, strict=True):
         with terminal.preparing(verbosity.quiet) as progress:

@@ -3,9 +3,8 @@
 import contextlib
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from lsgcli.sweeps.schedule import Strategy
 
 
-@dataclass(frozen=True, kw_only=True)
-class LauncherOptions:
+class LauncherOptions(NamedTuple):
     """Where cells run: as jobs of a launcher, or one after another in this process."""
 
     launcher: Annotated[

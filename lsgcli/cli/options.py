@@ -1,6 +1,5 @@
 """Command-line options derived from the fields of :class:`~lsgcli.config.run.RunConfig`."""
 
-import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ class Chosen(NamedTuple):
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the signature that typer reads.
 
-    A parameter that is a dataclass, such as :class:`~lsgcli.cli.common.Verbosity`, becomes one parameter for each of its fields; a
+    A parameter that is a named tuple, such as :class:`~lsgcli.cli.common.Verbosity`, becomes one parameter for each of its fields; a
     dictionary with :class:`Chosen` becomes one for each setting.
     """
     own = inspect.signature(command, eval_str=True).parameters.values()
@@ -60,8 +59,7 @@ def _value(parameter: inspect.Parameter, arguments: Mapping[str, Any]) -> Any:
 
 def _fields(parameter: inspect.Parameter) -> list[inspect.Parameter]:
     kind = parameter.annotation
-    is_object = isinstance(kind, type) and dataclasses.is_dataclass(kind)
-    return list(inspect.signature(kind).parameters.values()) if is_object else []
+    return list(inspect.signature(kind).parameters.values()) if hasattr(kind, "_fields") else []
 
 
 def _settings(parameter: inspect.Parameter) -> list[str]:

@@ -6,8 +6,7 @@ import os
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 
 import typer
 
@@ -25,8 +24,7 @@ LISTED = 1 << 26  # bytes of a list of paths
 LATENCIES = 100_000  # of the last timesteps of a stream
 
 
-@dataclass(frozen=True, kw_only=True)
-class Columns:
+class Columns(NamedTuple):
     """What is printed for each file or timestep."""
 
     top: Annotated[
@@ -39,8 +37,7 @@ class Columns:
     logits: Annotated[bool, typer.Option("--logits", help="With --json: also print the logits of each timestep.")] = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stream:
+class Stream(NamedTuple):
     """A recording that is still being written."""
 
     stream: Annotated[
@@ -102,33 +99,29 @@ def predict(
     from lsgcli.inference.predict import Network
     from lsgcli.report.predictions import Lines
 
-    network = Network.open(checkpoint, **common.around(vars(compute)))
+    network = Network.open(checkpoint, **common.around(compute._asdict()))
     if network.exported:
         compute.check_on_cpu()
-    lines = Lines(as_json, **vars(columns))
+    lines = Lines(as_json, **columns._asdict())
     if stream.stream:
-        _stream(
-            network,
-            paths[0],
-            lines,
-            {name: vars(stream)[name] for name in ("per_slice", "idle") if vars(stream)[name] is not None},
-        )
+        _stream(network, paths[0], lines, stream)
     else:
         _files(network, paths, lines)
 
 
-def _stream(network: "Network", path: str, lines: "Lines", options: dict[str, Any]) -> None:
+def _stream(network: "Network", path: str, lines: "Lines", options: Stream) -> None:
     """Print a line for each timestep, and log the latency from the end of a slice to its line."""
     import numpy as np
 
-    from lsgcli.inference.stream import stream
+    from lsgcli.inference.stream import IDLE, stream
     from lsgcli.training.signals import stop_on_signals
 
+    idle = IDLE if options.idle is None else options.idle
     latencies: deque[float] = deque(maxlen=LATENCIES)
     try:
         with stop_on_signals() as stop:
             ends = functools.partial(_ends, stop)
-            with contextlib.closing(stream(network, path, stop=ends, **options)) as timesteps:
+            with contextlib.closing(stream(network, path, per_slice=options.per_slice, idle=idle, stop=ends)) as timesteps:
                 for timestep in timesteps:
                     _write(lines.timestep(timestep), sys.stdout)
                     latencies.append(1e3 * (time.perf_counter() - timestep.ready))

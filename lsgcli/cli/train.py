@@ -1,9 +1,8 @@
 """``lsg train``: train a network and print the path of its checkpoint."""
 
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -19,8 +18,7 @@ from lsgcli.system.ranks import here
 from lsgcli.training.launch import launch, parse
 
 
-@dataclass(frozen=True, kw_only=True)
-class Start:
+class Start(NamedTuple):
     """What a run starts from, and its directory."""
 
     config: common.ConfigFile = None
@@ -73,7 +71,7 @@ def train(
     """
     rank, processes = here().rank, here().size
     quiet = verbosity.quiet or rank > 0
-    common.messages(replace(verbosity, quiet=quiet), MAY_CHANGE if start.resume else FIELDS)
+    common.messages(verbosity._replace(quiet=quiet), MAY_CHANGE if start.resume else FIELDS)
     chosen = parse(devices) if devices is not None else None
     if chosen is not None and not chosen.gpus:
         settings.setdefault("device", "cpu")

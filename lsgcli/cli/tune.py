@@ -1,8 +1,7 @@
 """``lsg tune``: search for the settings with the highest validation accuracy."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -13,8 +12,7 @@ from lsgcli.config.run import FIELDS
 from lsgcli.report.output import print_json, print_result
 
 
-@dataclass(frozen=True, kw_only=True)
-class Study:
+class Study(NamedTuple):
     """A study of Optuna."""
 
     trials: Annotated[int, typer.Option(min=1, help="Number of trials, including those of earlier and other processes.")] = 20

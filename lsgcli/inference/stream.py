@@ -27,6 +27,7 @@ from lsgcli.system.device import full_precision, limited_threads
 log = logging.getLogger("lsg")
 READ = 1 << 16  # bytes per read
 LOOK = 0.2  # seconds between checks for a stop request while waiting
+IDLE = 2.0  # seconds
 GROWN = 0.02  # seconds between checks of a growing file
 FEW = 150_000_000  # multiply-accumulates of a timestep up to which one thread is fastest; measured, see docs/performance.md
 
@@ -55,7 +56,7 @@ def stream(
     path: str = "-",
     *,
     per_slice: int | None = None,
-    idle: float = 2.0,
+    idle: float = IDLE,
     stop: Callable[[], Any] = lambda: False,
 ) -> Generator[Timestep]:
     """Classify a recording while it is written. Yields a prediction for each timestep.

@@ -18,7 +18,6 @@ import datetime
 import json
 import logging
 import os
-import secrets
 import shutil
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
@@ -121,7 +120,7 @@ def new_path(config: RunConfig) -> Path:
     """A unique path below ``runs/``."""
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
     data = config.dataset.replace(":", "-")
-    return RUNS / f"{data}-{config.arch}-{config.method}" / f"{now}-s{config.seed}-{secrets.token_hex(3)}"
+    return RUNS / f"{data}-{config.arch}-{config.method}" / f"{now}-s{config.seed}-{os.urandom(3).hex()}"
 
 
 class RunFiles:
@@ -256,7 +255,7 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
         raise RunInUseError(
             f"{path}: is not empty and not a run, expected a new or empty directory", hint="Choose another --out."
         )
-    probe = nearest / f"{files.PARTIAL}{secrets.token_hex(4)}"
+    probe = nearest / f"{files.PARTIAL}{os.urandom(4).hex()}"
     try:
         probe.touch()
         probe.unlink(missing_ok=True)  # another process may have removed it

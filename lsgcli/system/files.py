@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ def replacing(target: Path, *, folder: bool = False) -> Iterator[Path]:
     """
     target = target if target.name else target.absolute()
     check_no_link(target)
-    temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{target.name[-50:]}")  # a name has at most 255 bytes
+    temporary = target.with_name(f"{PARTIAL}{os.urandom(4).hex()}-{target.name[-50:]}")  # a name has at most 255 bytes
     try:
         if folder:
             temporary.mkdir()

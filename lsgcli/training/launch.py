@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import secrets
 import signal
 import sys
 from dataclasses import dataclass
@@ -89,7 +88,7 @@ def launch(devices: Devices) -> int:
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=devices.count,
-        run_id=secrets.token_hex(4),
+        run_id=os.urandom(4).hex(),
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,

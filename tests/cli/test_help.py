@@ -38,7 +38,7 @@ def test_no_name_is_cut_off(lsg, monkeypatch, columns):
     group = typer.main.get_command(app)
     for name in COMMANDS:
         assert f"  {name}  " in lsg("--help").stdout
-        command, page = group.commands[name], lsg(name, "--help").stdout
+        command, page = group.get_command(None, name), lsg(name, "--help").stdout
         names = (
             list(OF_DATA) if name == "data" else [o for p in command.params for o in (*p.opts, *p.secondary_opts) if "-" in o]
         )

@@ -2,9 +2,8 @@
 
 import ast
 import inspect
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import pytest
 import typer
@@ -14,13 +13,11 @@ import lsgcli.cli
 from lsgcli.cli.options import Chosen, with_options
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inner:
+class Inner(NamedTuple):
     rate: Annotated[float, typer.Option(min=0.0)] = 0.5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outer:
+class Outer(NamedTuple):
     name: Annotated[str, typer.Argument()]
     inner: Inner
     tags: Annotated[list[str] | None, typer.Option()] = None

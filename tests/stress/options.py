@@ -68,15 +68,10 @@ def commands() -> Iterator[tuple[str, list[Any]]]:
     import typer.main
 
     from lsgcli.cli.app import app
+    from lsgcli.cli.commands import commands_of
 
-    def below(group: Any, before: str) -> Iterator[tuple[str, list[Any]]]:
-        for name, command in group.commands.items():
-            if hasattr(command, "commands"):
-                yield from below(command, f"{before}{name} ")
-            else:
-                yield f"{before}{name}", [p for p in command.params if p.name != "help"]
-
-    yield from below(typer.main.get_command(app), "")
+    for name, command in commands_of(typer.main.get_command(app)):
+        yield name, [parameter for parameter in command.params if parameter.name != "help"]
 
 
 def cases() -> Iterator[list[str]]:
