@@ -6,10 +6,13 @@ window, and a tile has WINDOW = POOL^2 lanes per row, rounded up to a power of 2
 
 Each program loops over T and advances the addresses of its tensors, which are scalars, by the stride of a step; tiles of offsets within
 a step are 64-bit and constant. Tiles of addresses, carried from loop to loop, would change their layout through shared memory in every
-step. A kernel is compiled once for all T, batch sizes and image sizes.
+step. A kernel is compiled once for all T, batch sizes and image sizes. Their sizes are therefore single arguments: Triton recompiles for the
+elements of a tuple even if told not to.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
+
+from collections import namedtuple
 
 import triton
 import triton.language as tl
@@ -20,6 +23,8 @@ INTERPRETED = tl.constexpr(interpreted())
 
 # Without this, Triton recompiles if one of these is 1 or a multiple of 16, which helps only for strides and columns.
 SIZES = ["T", "rows", "height", "width", "tiles", "blocks"]
+Step = namedtuple("Step", "rows columns inner height width")  # sizes of a timestep
+Affine = namedtuple("Affine", "mean factor shift")  # tdBN of a tile: factor * (z - mean) + shift
 
 
 @triton.jit
@@ -48,31 +53,29 @@ def _address(row, c, columns, inner):
 
 
 @triton.jit
-def _places(
-    block, c, exists, rows, columns, inner, height, width, POOL: tl.constexpr, WINDOW: tl.constexpr, BLOCK_R: tl.constexpr
-):
+def _places(block, c, exists, step, POOL: tl.constexpr, WINDOW: tl.constexpr, BLOCK_R: tl.constexpr):
     """Offsets of the tile's neurons and outputs in a step, and a mask of valid neurons; the lanes of a window share an output."""
     lane = tl.arange(0, BLOCK_R * WINDOW)[:, None]
     out = block * BLOCK_R + lane // WINDOW
     window = lane % WINDOW
     if POOL == 1:
-        at = _address(out, c, columns, inner)
-        return at, at, (out < rows) & exists
+        at = _address(out, c, step.columns, step.inner)
+        return at, at, (out < step.rows) & exists
     else:
-        across, down = width // POOL, height // POOL
+        across, down = step.width // POOL, step.height // POOL
         x = out % across * POOL + window % POOL
         y = out // across % down * POOL + window // POOL
-        row = (out // (across * down) * height + y) * width + x
-        return row * columns + c, out * columns + c, (out < rows) & (window < POOL * POOL) & exists
+        row = (out // (across * down) * step.height + y) * step.width + x
+        return row * step.columns + c, out * step.columns + c, (out < step.rows) & (window < POOL * POOL) & exists
 
 
 @triton.jit
-def _current(z, residual, mean, factor, shift, valid, NORM: tl.constexpr, RESIDUAL: tl.constexpr, wide: tl.constexpr):
+def _current(z, residual, norm, valid, NORM: tl.constexpr, RESIDUAL: tl.constexpr, wide: tl.constexpr):
     """Current of a tile: z or tdBN(z), plus the residual."""
     current = tl.load(z, mask=valid, other=0.0).to(wide)
     if NORM:
         # Subtract the mean first, which is accurate for large means. fma: bit-identical in forward and backward.
-        current = tl.fma(current - mean, factor, shift)
+        current = tl.fma(current - norm.mean, norm.factor, norm.shift)
     if RESIDUAL:
         current += tl.load(residual, mask=valid, other=0.0).to(wide)
     return current
@@ -89,8 +92,8 @@ def _remains(u, threshold, RESET: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=SIZES)
-def moments(z, means, squares, rows, columns, tiles, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr):
-    """Mean and sum of squared deviations over ``tiles`` tiles of rows: (blocks, columns), float64.
+def moments(z, sums, rows, columns, tiles, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, wide: tl.constexpr):
+    """Mean and sum of squared deviations over ``tiles`` tiles of rows: (2, blocks, columns), float64.
 
     Each lane uses Welford's algorithm, which is accurate for large means; lanes are combined in float64.
     """
@@ -114,8 +117,9 @@ def moments(z, means, squares, rows, columns, tiles, BLOCK_R: tl.constexpr, BLOC
     lanes = mean.to(tl.float64)
     total = tl.sum(weights * lanes, axis=0, keep_dims=True) / tl.sum(weights, axis=0, keep_dims=True)
     around = tl.sum(square.to(tl.float64) + weights * (lanes - total) * (lanes - total), axis=0, keep_dims=True)
-    tl.store(means + block * columns + c, total, mask=exists)
-    tl.store(squares + block * columns + c, around, mask=exists)
+    sums += block * columns + c
+    tl.store(sums, total, mask=exists)
+    tl.store(sums + tl.cdiv(rows, BLOCK_R * tiles) * columns, around, mask=exists)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -131,11 +135,10 @@ def forward(
     With MEASURE, ``sums`` (2, blocks, columns) receives the sums of u and u^2 over T and a block of rows.
     """
     block, c, exists = _columns(columns, BLOCK_C)
-    at, out_at, valid = _places(block, c, exists, rows, columns, inner, height, width, POOL, WINDOW, BLOCK_R)
+    at, out_at, valid = _places(block, c, exists, Step(rows, columns, inner, height, width), POOL, WINDOW, BLOCK_R)
     decay = tl.load(beta + c, mask=exists, other=0.0)
     centre = tl.load(mean + c, mask=exists, other=0.0)
-    scale = tl.load(factor + c, mask=exists, other=0.0)
-    offset = tl.load(shift + c, mask=exists, other=0.0)
+    norm = Affine(centre, tl.load(factor + c, mask=exists, other=0.0), tl.load(shift + c, mask=exists, other=0.0))
     threshold = tl.load(v_th + c, mask=exists, other=1.0)
     rest = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     out_valid = valid
@@ -145,7 +148,7 @@ def forward(
     sum_u = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     sum_squares = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     for _ in range(T):
-        current = _current(z + at, residual + at, centre, scale, offset, valid, NORM, RESIDUAL, wide)
+        current = _current(z + at, residual + at, norm, valid, NORM, RESIDUAL, wide)
         u = tl.fma(decay, rest, current)
         fired = u >= threshold
         rest = _remains(u, threshold, RESET)
@@ -185,15 +188,14 @@ def backward(
     the gradient of v_th. THROUGH is the reset through whose spikes the gradient flows: RESET, or "none" if it is detached.
     """
     block, c, exists = _columns(columns, BLOCK_C)
-    at, out_at, valid = _places(block, c, exists, rows, columns, inner, height, width, POOL, WINDOW, BLOCK_R)
+    at, out_at, valid = _places(block, c, exists, Step(rows, columns, inner, height, width), POOL, WINDOW, BLOCK_R)
     decay = tl.load(beta + c, mask=exists, other=0.0)
     centre = tl.load(mean + c, mask=exists, other=0.0)
-    scale = tl.load(factor + c, mask=exists, other=0.0)
-    offset = tl.load(shift + c, mask=exists, other=0.0)
+    norm = Affine(centre, tl.load(factor + c, mask=exists, other=0.0), tl.load(shift + c, mask=exists, other=0.0))
     threshold = tl.load(v_th + c, mask=exists, other=1.0)
     rest = tl.zeros((BLOCK_R * WINDOW, BLOCK_C), dtype=wide)
     for _ in range(T):
-        u = tl.fma(decay, rest, _current(z + at, residual + at, centre, scale, offset, valid, NORM, RESIDUAL, wide))
+        u = tl.fma(decay, rest, _current(z + at, residual + at, norm, valid, NORM, RESIDUAL, wide))
         tl.store(potential + at, u, mask=valid)
         rest = _remains(u, threshold, RESET)
         z += z_step

@@ -39,6 +39,10 @@ class Launch:
     shape: Any  # the surrogate as a Triton function
 
 
+# tdBN as factor (x - centre) + mu, with statistics of n values: centre, 1 / sqrt(var + eps) and factor, (C,) each, and n.
+Affine = tuple[Tensor, Tensor, Tensor, float | Tensor]
+
+
 @dataclass(frozen=True)
 class Tiles:
     """Tile size of a kernel, and the number of tiles that cover ``rows`` x ``columns``."""
@@ -170,12 +174,12 @@ class Sequence(torch.autograd.Function):
         d_residual = None if residual_type is None else layout.logical(du).to(residual_type)
         if norm is None:
             return layout.logical(du), d_residual, None, None, d_beta, d_threshold, None
-        d_weight = (totals[2] * deviation * norm.scale).to(weight_type)
+        of_du, of_product = own = totals[1:3]  # as a process gathers whose share another backend computes
+        d_weight = (of_product * deviation * norm.scale).to(weight_type)
         dz = du if ctx.type == wide and d_residual is None else layout.empty(T, x, ctx.type)
-        own = totals[1:3]  # as a process gathers whose share another backend computes
         through = own if norm.gather is None or not norm.training else norm.gather(own).sum(0)
-        _through_norm(x, du, dz, centre, deviation, factor, through, ctx.values, launch)
-        return layout.logical(dz), d_residual, d_weight, totals[1].to(bias_type), d_beta, d_threshold, None
+        _through_norm(x, du, dz, (centre, deviation, factor, ctx.values), through, launch)
+        return layout.logical(dz), d_residual, d_weight, of_du.to(bias_type), d_beta, d_threshold, None
 
 
 def _moments(x: Tensor, launch: Launch) -> tuple[float | Tensor, Tensor, Tensor]:
@@ -192,10 +196,10 @@ def _moments(x: Tensor, launch: Launch) -> tuple[float | Tensor, Tensor, Tensor]
     tile = Tiles.of(len(rows), layout.columns, layout.inner, wide)
     deep = -(-tile.blocks // PARTS)
     parts = Tiles(len(rows), layout.columns, tile.block_rows * deep, tile.block_columns)
-    means, squares = x.new_empty((2, parts.blocks, layout.columns), dtype=torch.float64)
+    means, squares = sums = x.new_empty((2, parts.blocks, layout.columns), dtype=torch.float64)
     with torch.cuda.device_of(x):
         kernels.moments[(parts.programs,)](
-            *(rows, means, squares, len(rows), layout.columns, deep),
+            *(rows, sums, len(rows), layout.columns, deep),
             BLOCK_R=tile.block_rows,
             BLOCK_C=tile.block_columns,
             wide=_triton_type(wide),
@@ -212,22 +216,13 @@ def _moments(x: Tensor, launch: Launch) -> tuple[float | Tensor, Tensor, Tensor]
     return values, mean, variance
 
 
-def _through_norm(
-    x: Tensor,
-    du: Tensor,
-    dz: Tensor,
-    centre: Tensor,
-    deviation: Tensor,
-    factor: Tensor,
-    totals: Tensor,
-    n: float | Tensor,
-    launch: Launch,
-) -> None:
-    """Write the gradient of the normalisation's input, from that of its output and its sums over n values."""
+def _through_norm(x: Tensor, du: Tensor, dz: Tensor, affine: Affine, totals: Tensor, launch: Launch) -> None:
+    """Write the gradient of the normalisation's input, from that of its output and its sums."""
     from lsgcli.neurons.kernels.gpu import kernels
 
     layout, norm = launch.layout, launch.norm
     assert norm is not None
+    centre, deviation, factor, n = affine
     exact = factor.double() * (-1 / n if norm.training else 0.0)
     by_distance, always = ((exact * v).to(factor.dtype) for v in (deviation.square() * totals[1], totals[0]))
     tiles = Tiles.of(layout.rows, layout.columns, 1, factor.dtype)
