@@ -12,7 +12,6 @@ from lsgcli.system.schema import LONG, shown
 
 LARGEST_SEED = (1 << 63) - 1  # accepted by torch and numpy
 FLOAT32 = (1.2e-38, 3.4e38)  # range of normal float32 numbers, because settings are converted to tensors
-PATHS = ("folder", "checkpoint")
 EXPECTED = {int: "an integer", float: "a finite number", str: "a string", bool: "true or false"}
 BOUNDS: dict[str, Callable[[Any, float], bool]] = {
     "at_least": lambda value, bound: value >= bound,
@@ -71,7 +70,7 @@ def setting(
         applies: condition under which the setting has an effect; None means always.
         bounds: ``at_least``, ``above``, ``at_most``, ``below``.
     """
-    names, path = (None, kind) if kind in PATHS else (kind, None)
+    names, path = (None, kind) if kind in ("folder", "checkpoint") else (kind, None)
     about = {
         "help": help,
         "kind": names,

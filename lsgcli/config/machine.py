@@ -44,8 +44,3 @@ class MachineConfig(Settings):
         None, "Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.", kind="folder"
     )
     log: str = setting("none", "Programs that also record the run, comma-separated, or none.", kind="logger", several=True)
-
-    @staticmethod
-    def of(config: Settings) -> "MachineConfig":
-        """``config``, if it is of a run, which includes this section; otherwise the defaults."""
-        return config if isinstance(config, MachineConfig) else MachineConfig()

@@ -34,14 +34,11 @@ class Mixing:
     Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; Yun et al., "CutMix", ICCV 2019.
 
     Attributes:
-        mixup, cutmix: a of Beta(a, a), from which the weight is drawn; 0 disables one of them.
-        prob: probability that a batch is mixed.
+        config: provides ``mixup`` and ``cutmix``, a of Beta(a, a) from which the weight is drawn, and ``mix_prob``.
         classes: number of classes.
     """
 
-    mixup: float
-    cutmix: float
-    prob: float
+    config: DataConfig
     classes: int
 
     @classmethod
@@ -50,7 +47,7 @@ class Mixing:
         ended = config.mix_until is not None and epoch >= config.mix_until
         if ended or not (config.mixup or config.cutmix):
             return None
-        return cls(config.mixup, config.cutmix, config.mix_prob, classes)
+        return cls(config, classes)
 
     def draw(self, seed: int, epoch: int, index: int, size: tuple[int, int]) -> Draw | None:
         """How batch ``index`` of samples of ``size`` (H, W) is mixed; None if it is not.
@@ -58,10 +55,11 @@ class Mixing:
         The box of CutMix has a random centre and may extend beyond the image; the weight is the fraction of pixels outside of it.
         """
         rng = random.generator(seed, epoch, np.uint64(index), "mix")
-        if rng.random() >= self.prob:
+        if rng.random() >= self.config.mix_prob:
             return None
-        cuts = rng.random() < 0.5 if self.mixup and self.cutmix else self.cutmix > 0
-        a = self.cutmix if cuts else self.mixup
+        mixup, cutmix = self.config.mixup, self.config.cutmix
+        cuts = rng.random() < 0.5 if mixup and cutmix else cutmix > 0
+        a = cutmix if cuts else mixup
         weight = rng.beta(a, a)
         if not cuts:
             return Draw(weight)

@@ -32,21 +32,19 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
     from lsgcli.models.base import NetworkSpec
     from lsgcli.neurons.methods import check_width
 
-    of_network, of_neuron = fields_of(NetworkSpec), fields_of(NeuronConfig)
-    del of_network["arch"]
+    known, of_neuron = {**fields_of(NetworkSpec), **fields_of(NeuronConfig)}, fields_of(NeuronConfig)
+    del known["arch"]
     given = {key: value for key, value in arguments.items() if value is not None}
     defaults = dict(registry.get("arch", name).defaults)
     if "input_size" in given:
         defaults.pop("input_height", None)  # the default height belongs to the default width
-    network = defaults | {key: value for key, value in given.items() if key in of_network}
-    own = {key: value for key, value in given.items() if key in of_neuron}
-    known = [*of_network, *of_neuron]
-    problems = [registry.unknown("argument", key, known) for key in given if key not in known]
-    if problems := [*problems, *check(network, of_network), *check(own, of_neuron)]:
+    if problems := check({**defaults, **given}, known):
         raise ConfigError("\n".join(problems))
+    own = {key: given.pop(key) for key in of_neuron if key in given}
     if neurons is None:
         check_width(own)
-    return create(NetworkSpec(arch=name, **network, neuron=dataclasses.replace(neurons or NeuronConfig(), **own)))
+    neurons = dataclasses.replace(neurons or NeuronConfig(), **own)
+    return create(NetworkSpec(**{**defaults, **given, "arch": name, "neuron": neurons}))
 
 
 def create(spec: "NetworkSpec") -> "SpikingNet":

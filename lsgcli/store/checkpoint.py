@@ -73,17 +73,15 @@ class StoredExport(TypedDict):
     fold_bn: bool
 
 
-def _stored(kind: type, required: tuple[str, ...] = (), **types: Any) -> Any:
-    """The type of stored settings, of which ``required`` are present; ``types`` are those of fields that are no settings."""
-    known = {name: field.type | None for name, field in fields_of(kind).items()} | types  # type: ignore[operator]
-    return defstruct(
-        f"Stored{kind.__name__}",
-        [(n, known[n]) for n in required] + [(n, t, None) for n, t in known.items() if n not in required],
-    )
+def _stored(kind: type, **others: Any) -> Any:
+    """The type of stored settings, of which those without a default are present; ``others`` are types of fields that are no settings."""
+    fields = fields_of(kind)
+    required = {name: field.type for name, field in fields.items() if field.default is dataclasses.MISSING} | others
+    optional = [(name, field.type | None, None) for name, field in fields.items() if name not in required]  # type: ignore[operator]
+    return defstruct(f"Stored{kind.__name__}", [*required.items(), *optional])
 
 
-SIZES = ("T", "num_classes", "in_channels", "input_size")
-StoredNetwork = _stored(NetworkSpec, (*SIZES, "neuron"), **dict.fromkeys(SIZES, int), neuron=_stored(NeuronConfig))
+StoredNetwork = _stored(NetworkSpec, neuron=_stored(NeuronConfig))
 
 
 class StoredConfig(TypedDict):

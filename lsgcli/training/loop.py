@@ -87,8 +87,13 @@ class PendingStep(NamedTuple):
 def new_model(config: RunConfig, classes: int, channels: int, height: int | None = None) -> SpikingNet:
     """The network described by ``config`` for the given data; its weights depend only on the seed."""
     torch.manual_seed(config.seed)
-    own_height = None if height == config.size else height
-    sizes = Sizes(T=config.T, num_classes=classes, in_channels=channels, input_size=config.size, input_height=own_height)
+    sizes = Sizes(
+        T=config.T,
+        num_classes=classes,
+        in_channels=channels,
+        input_size=config.size,
+        input_height=None if height == config.size else height,
+    )
     model = models.create(NetworkSpec.of(config, config, sizes))
     model.checkpoint_activations = config.checkpoint_activations == "layers"
     return model

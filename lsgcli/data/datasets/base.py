@@ -125,7 +125,7 @@ class Dataset(ABC):
         progress: Progress | None = None,
     ):
         self.config, self.expected, self.may_download, self.progress = config, expected or {}, may_download, progress
-        self.machine = machine or MachineConfig.of(config)
+        self.machine = machine or (config if isinstance(config, MachineConfig) else MachineConfig())
         self.classes, self.samples, self.info = Listing((), (), self.expected)
 
     def __getstate__(self) -> dict[str, Any]:

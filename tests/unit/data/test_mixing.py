@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lsgcli.config.data import DataConfig
 from lsgcli.data.batches import Batches
 from lsgcli.data.mixing import Mixing
 from tests import tiny
@@ -21,7 +22,7 @@ def pair(static, mixing, batch_size=6, **options):
 @pytest.mark.parametrize("static", [True, False])
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_samples_and_labels_are_mixed_with_the_reversed_batch(static, kind):
-    mixing = Mixing(**{"mixup": 0.0, "cutmix": 0.0, kind: 1.0}, prob=1.0, classes=23)
+    mixing = Mixing(DataConfig(**{kind: 1.0}), 23)
     weights = []
     for mixed, plain in zip(*pair(static, mixing), strict=True):
         draw = mixing.draw(3, 1, mixed.index, (12, 12))
@@ -44,7 +45,7 @@ def test_samples_and_labels_are_mixed_with_the_reversed_batch(static, kind):
 @pytest.mark.parametrize("static", [True, False])
 @pytest.mark.parametrize("batch_size", [6, 7])
 def test_several_processes_have_the_batches_of_one(static, batch_size):
-    mixing = Mixing(0.5, 0.5, 0.8, 23)
+    mixing = Mixing(DataConfig(mixup=0.5, cutmix=0.5, mix_prob=0.8), 23)
     whole, plain = pair(static, mixing, batch_size, parts=2)
     shared = [pair(static, mixing, batch_size, parts=2, share=(rank, 2))[0] for rank in range(2)]
     assert any(not torch.equal(a.x, b.x) for a, b in zip(whole, plain, strict=True))
@@ -58,12 +59,12 @@ def test_several_processes_have_the_batches_of_one(static, batch_size):
 
 
 def test_workers_and_the_first_batch_change_nothing():
-    options = {**OPTIONS, "static": False, "mixing": Mixing(0.5, 1.0, 0.7, 23)}
+    options = {**OPTIONS, "static": False, "mixing": Mixing(DataConfig(mixup=0.5, cutmix=1.0, mix_prob=0.7), 23)}
     assert same(list(Batches(made(), 4, **options))[2:], Batches(made(), 4, **options, start=2, workers=3))
 
 
 def test_draws():
-    both, rare = Mixing(0.5, 1.0, 1.0, 3), Mixing(0.5, 0.0, 0.3, 3)
+    both, rare = (Mixing(DataConfig(mixup=0.5, **changes), 3) for changes in ({"cutmix": 1.0}, {"mix_prob": 0.3}))
     draws = [both.draw(0, 0, index, (12, 12)) for index in range(1000)]
     assert draws == [both.draw(0, 0, index, (12, 12)) for index in range(1000)]
     assert draws != [both.draw(0, 1, index, (12, 12)) for index in range(1000)]
@@ -76,6 +77,6 @@ def test_draws():
 
 def test_mixing_ends():
     config = tiny.config(mixup=0.5, mix_prob=0.5, mix_until=2)
-    assert [Mixing.of(config, epoch, 3) for epoch in range(3)] == [Mixing(0.5, 0.0, 0.5, 3)] * 2 + [None]
+    assert [Mixing.of(config, epoch, 3) for epoch in range(3)] == [Mixing(config, 3)] * 2 + [None]
     assert Mixing.of(tiny.config(), 0, 3) is None
-    assert Mixing.of(tiny.config(cutmix=1.0), 10**6, 3) == Mixing(0.0, 1.0, 1.0, 3)
+    assert Mixing.of(DataConfig(cutmix=1.0), 10**6, 3) == Mixing(DataConfig(cutmix=1.0), 3)

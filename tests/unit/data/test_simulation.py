@@ -196,10 +196,10 @@ def test_killed_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"seed": 1}, "seed 0, not 1"),
-        ({"per_class": 2}, "per_class None, not 2"),
-        ({"per_class": 2, "seed": 1}, "seed 0, not 1"),
-        ({"form": "npz"}, "format aedat2, not npz"),
+        ({"seed": 1}, "--seed 0, expected 1"),
+        ({"per_class": 2}, "--per-class None, expected 2"),
+        ({"per_class": 2, "seed": 1}, "--seed 0, expected 1"),
+        ({"form": "npz"}, "--format 'aedat2', expected 'npz'"),
     ],
 )
 def test_another_simulation_in_the_folder_is_refused(source, tmp_path, change, told):

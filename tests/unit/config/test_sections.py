@@ -1,0 +1,99 @@
+"""Each section alone is enough for what it describes: data, losses, optimisers, neurons and networks need no settings of a run."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lsgcli import models, registry
+from lsgcli.config.data import DataConfig
+from lsgcli.config.machine import MachineConfig
+from lsgcli.config.network import NetworkConfig
+from lsgcli.config.neuron import NeuronConfig
+from lsgcli.config.run import RunConfig
+from lsgcli.config.training import TrainingConfig
+from lsgcli.data.batches import batches
+from lsgcli.data.mixing import Mixing
+from lsgcli.data.prepare import prepare
+from lsgcli.models.base import NetworkSpec, Sizes
+from lsgcli.neurons import LIF
+from lsgcli.training.loop import new_model
+from lsgcli.training.optim import Optimizers, schedule
+
+DATA = {"dataset": "digits", "size": 16, "augment": "crop"}
+TRAINING = {"loss": "tet", "tet_lambda": 0.05, "optimizer": "adamw", "lr": 5e-3, "batch_size": 64, "epochs": 2}
+
+
+class Own(nn.Module):
+    """A network of a library user."""
+
+    def __init__(self, neuron: NeuronConfig):
+        super().__init__()
+        self.synapse, self.neurons, self.classifier = nn.Linear(256, 64), LIF(neuron), nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 1, 16, 16) -> (4, B, 10)."""
+        return self.classifier(self.neurons(self.synapse(x.flatten(1)).expand(4, -1, -1)))
+
+
+def losses_of(data: DataConfig, training: TrainingConfig, neuron: NeuronConfig) -> list[float]:
+    """The losses of a few steps."""
+    torch.manual_seed(0)
+    bundle, network, found = prepare(data), Own(neuron), []
+    loss, optimizers = registry.get("loss", training.loss), Optimizers(network, training)
+    options = {"augment": data.augment, "mixing": Mixing.of(data, 0, len(bundle.classes)), "shuffle": True}
+    stream = batches(bundle, "train", training.batch_size, **options)
+    for batch in stream:
+        value = loss(network(batch.x), batch.y, training)
+        value.backward()
+        optimizers.step(schedule(batch.index, len(stream), training))
+        optimizers.zero_grad()
+        found.append(value.item())
+    return found
+
+
+def test_sections_train_as_the_settings_of_a_run_do():
+    """The bits of the losses are those with a RunConfig, which takes the place of each section."""
+    run = RunConfig(**DATA, **TRAINING, method="trainable-decay", surrogate="atan")
+    parts = losses_of(DataConfig(**DATA), TrainingConfig(**TRAINING), NeuronConfig(method="trainable-decay", surrogate="atan"))
+    assert parts == losses_of(run, run, run.part(NeuronConfig))
+    assert parts[-1] < parts[0]
+
+
+@pytest.mark.parametrize("name", registry.names("loss"))
+def test_a_loss_needs_the_section_of_the_training(name):
+    y, labels = torch.randn(3, 4, 5), torch.tensor([0, 1, 2, 3])
+    alone, whole = (registry.get("loss", name)(y, labels, kind(label_smoothing=0.1)) for kind in (TrainingConfig, RunConfig))
+    assert torch.equal(alone, whole)
+
+
+def test_recordings_need_the_section_of_the_data(tmp_path):
+    """With its own cache, which the section of the machine states; the default is not written to."""
+    machine = MachineConfig(cache_dir=str(tmp_path), workers=0)
+    config = DataConfig(T=2, size=16, slicing="window", window_us=1000, value="log1p", orientation="mirrored")
+    dataset = registry.get("dataset", "digits-dvs")(config, machine).scan(("test",))
+    whole = registry.get("dataset", "digits-dvs")(RunConfig(**vars(config))).scan(("test",))
+    sample = dataset.samples[3]
+    np.testing.assert_array_equal(dataset.load(sample), whole.load(sample))
+    assert (dataset.dtype, dataset.shape, dataset.preparation()) == (whole.dtype, whole.shape, whole.preparation())
+    assert dataset.machine is machine
+    assert whole.machine is whole.config
+
+
+@pytest.mark.parametrize("arch", ["vggsnn", "resnet19", "qkformer"])
+def test_a_network_of_sections_is_that_of_a_run_and_that_of_arguments(arch):
+    chosen = {"width_multiplier": 0.125, "norm": "bn", "dropout": 0.2, "weight_bits": 8}
+    neuron, sizes = {"method": "none", "reset": "soft"}, {"T": 3, "num_classes": 4, "in_channels": 2, "input_size": 32}
+    spec = NetworkSpec.of(NetworkConfig(arch=arch, **chosen), NeuronConfig(**neuron), Sizes(**sizes))
+    run = RunConfig(arch=arch, **chosen, **neuron, T=3, size=32, init_from="not-read.safetensors")
+    networks = [new_model(run, 4, 2)]
+    for build in (lambda: models.create(spec), lambda: models.build(arch, NeuronConfig(**neuron), **chosen, **sizes)):
+        torch.manual_seed(run.seed)
+        networks.append(build())
+    first, *others = networks
+    for other in others:
+        assert other.spec == first.spec
+        assert all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+    assert not {"init_from", "width_from"} & {field.name for field in dataclasses.fields(NetworkSpec)}
