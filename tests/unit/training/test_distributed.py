@@ -219,6 +219,7 @@ def diverging(rank, size, port, folder):
                 torch.save([len(steps), trainer.model.state_dict()], Path(folder).parent / f"{rank}.pt")
 
 
+@pytest.mark.slow  # so does row 40 of the fault table; in one process, tests/unit/training/test_loop.py
 def test_nan_in_one_process_stops_all_before_the_update(tmp_path):
     assert start(diverging, 2, str(tmp_path / "run")) == [
         1,
@@ -270,7 +271,7 @@ def gloo_threads():
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
-@pytest.mark.parametrize("error", [False, True])
+@pytest.mark.parametrize("error", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_no_thread_of_a_collective_outlives_the_group(error):
     """It may hold a tensor, and abort the process (status -6) when it drops it while the interpreter ends."""
     assert start(leaving, 2, error) == [0, 0]
