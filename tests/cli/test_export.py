@@ -4,8 +4,6 @@ import copy
 import json
 import resource
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -170,19 +168,6 @@ def test_options_that_do_not_fit(export, form, options, message, tmp_path):
     result = export(form, "out", *options)
     assert result.exit_code == 2
     assert message in result.stderr
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow  # tests/contract/test_formats.py has a quick one
-@pytest.mark.parametrize("form", [name for name in FORMATS if registry.get("format", name).packages])
-def test_missing_extra(form, trained, tmp_path):
-    """In a process that cannot import the packages: status 2, the line to install them, before anything is read."""
-    blocked = "".join(f"sys.modules[{name!r}] = None; " for name in registry.get("format", form).packages)
-    script = f"import sys; {blocked}from lsgcli.cli.app import main; main()"
-    command = [sys.executable, "-c", script, "export", "nothing.safetensors", "--format", form, "-o", "out"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert result.returncode == 2, result.stderr
-    assert f"pip install 'lsgcli[{registry.get('format', form).extra}]'" in result.stderr
     assert not list(tmp_path.iterdir())
 
 
