@@ -54,9 +54,9 @@ def test_every_command_takes_the_data_of_the_run(lsg, run, elsewhere, tmp_path):
     assert export.exit_code == 0, export.stderr
     assert named[0] in told(export)
     assert json.loads(export.stdout)["samples"] == 40
-    onnx = lsg("export", path, "-o", run / "net.onnx")
-    assert (onnx.exit_code, onnx.stderr) == (0, "")
-    assert told(lsg("eval", run / "net.onnx")) == named
+    graph = lsg("export", path, "-o", run / "net.nir")
+    assert (graph.exit_code, graph.stderr) == (0, "")
+    assert told(lsg("eval", run / "net.nir")) == named
 
 
 def test_given_folders_take_precedence(lsg, run, elsewhere, tmp_path):

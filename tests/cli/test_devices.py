@@ -25,7 +25,7 @@ def lines(path):
 
 def test_one_run_one_path_one_display_and_another_number_extends(tiny, lsg, tmp_path):
     out = tmp_path / "two"
-    run = start(*tiny, "--epochs", "1", "--devices", "cpu:2", "--out", out)
+    run = start(*tiny, "--epochs", "1", "--backend", "reference", "--devices", "cpu:2", "--out", out)
     stdout, stderr = run.communicate(timeout=200)
     assert run.returncode == 0, stderr
     assert stdout == f"{out}/best.safetensors\n"

@@ -18,19 +18,15 @@ def known():
         return {name: flags(command, context) for name, command in commands_of(group)}
 
 
-@pytest.mark.parametrize("name", elsewhere.OPTIONS)
-def test_options_in_an_answer_belong_to_a_command(known, name):
-    for answer in elsewhere.OPTIONS[name]:
+def test_options_in_an_answer_belong_to_a_command(known):
+    for answer in (answer for answers in elsewhere.OPTIONS.values() for answer in answers):
         assert any(elsewhere.needed(answer) <= options for options in known.values()), answer
 
 
-@pytest.mark.parametrize(
-    "answer", [*elsewhere.COMMANDS.values(), *elsewhere.DATA_COMMANDS.values(), *elsewhere.OPTIONS["seeds"]]
-)
-def test_commands_in_an_answer_exist(known, answer):
-    commands = re.findall("`lsg (.+?)`", answer)
-    assert commands
-    for command in commands:
+def test_commands_in_an_answer_exist(known):
+    answers = [*elsewhere.COMMANDS.values(), *elsewhere.DATA_COMMANDS.values(), *elsewhere.OPTIONS["seeds"]]
+    assert all("`lsg " in answer for answer in answers)
+    for command in re.findall("`lsg (.+?)`", " ".join(answers)):
         words = [word for word in command.split() if not word.startswith("-")]
         assert words[:1] in ([], ["COMMAND"]) or words[0] in COMMANDS or " ".join(words[:2]) in known
         options = set().union(*(known.get(name, set()) for name in (words[:1] or [""])[:1]))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lsgcli.data import manifest
-from lsgcli.store.rundir import FILES, LOGS
+from lsgcli.store.rundir import LOGS
 
 
 def everything(folder):
@@ -41,11 +41,10 @@ def stopped(trained, tmp_path):
     return run
 
 
-OF_A_RUN = [*sorted(FILES - {"config.json"}), LOGS, f"{LOGS}/metrics.csv", f"{LOGS}/coverage.png"]
-
-
-@pytest.mark.parametrize("dangling", [False, True])
-@pytest.mark.parametrize("name", OF_A_RUN)
+# Row 51 of the fault table does this with every file that a command writes.
+@pytest.mark.parametrize(
+    ("name", "dangling"), [("last.safetensors", False), ("metrics.jsonl", True), (LOGS, False), (f"{LOGS}/metrics.csv", True)]
+)
 def test_a_resumed_run(lsg, stopped, tmp_path, name, dangling):
     before = linked(stopped / name, tmp_path / "away", dangling, folder=name == LOGS)
     result = lsg("train", "--resume", stopped, "--epochs", "5")
@@ -54,7 +53,7 @@ def test_a_resumed_run(lsg, stopped, tmp_path, name, dangling):
     assert everything(tmp_path / "away") == before
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", ".lock", LOGS])
+@pytest.mark.parametrize("name", ["config.json", ".lock"])
 def test_a_new_run(train, tmp_path, name):
     before = linked(tmp_path / "run" / name, tmp_path / "away", dangling=True)
     for options in ([], ["--force"]):
@@ -80,8 +79,8 @@ def test_a_run_directory_may_be_a_link(train, tmp_path):
     assert (tmp_path / "disk" / "best.safetensors").exists()
 
 
-@pytest.mark.parametrize("place", ["method=none", "method=none/s0"])
-def test_cells_of_an_ablation(lsg, tiny, tmp_path, place):
+def test_cells_of_an_ablation(lsg, tiny, tmp_path):
+    place = "method=none/s0"
     before = linked(tmp_path / "out" / place, tmp_path / "away", dangling=False, folder=True)
     result = lsg("ablate", *tiny, "--grid", "method=none,lsg", "--seeds", "0", "--out", tmp_path / "out")
     assert result.exit_code == 7
@@ -89,13 +88,10 @@ def test_cells_of_an_ablation(lsg, tiny, tmp_path, place):
     assert everything(tmp_path / "away") == before
 
 
-@pytest.mark.parametrize("command", [["compare", "RUN", "--html"], ["export", "RUN/best.safetensors", "-o"]])
-@pytest.mark.parametrize("dangling", [False, True])
-def test_an_output(lsg, trained, tmp_path, command, dangling):
-    away = tmp_path / "away"
-    out = tmp_path / ("page.html" if command[0] == "compare" else "net.safetensors")
-    before = linked(out, away, dangling)
-    result = lsg(*(word.replace("RUN", str(trained)) for word in command), out, "--force")
+def test_an_output(lsg, trained, tmp_path):
+    away, out = tmp_path / "away", tmp_path / "page.html"
+    before = linked(out, away, dangling=True)
+    result = lsg("compare", trained, "--html", out, "--force")
     assert result.exit_code == 2
     assert "symbolic link" in result.stderr
     assert everything(away) == before
@@ -115,12 +111,9 @@ def data(tmp_path):
     return root
 
 
-@pytest.mark.parametrize("dangling", [False, True])
-@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize(("folder", "dangling"), [(False, True), (True, False)])
 def test_checksums(lsg, data, tmp_path, folder, dangling):
     """``SHA256SUMS``, or the folder of one: of other data, which it must not replace."""
-    if folder and dangling:
-        pytest.skip("no folder to verify")
     away = tmp_path / "away"
     linked(data / ("other" if folder else manifest.NAME), away, dangling, folder)
     if folder:
@@ -144,7 +137,7 @@ def test_checksums_that_are_a_fifo(lsg, data, options):
 
 
 @pytest.mark.parametrize(("below", "options", "status"), [
-    ("train", [], 2), ("train/x", [], 2), ("test", [], 2), ("", [], 0), ("", ["--split", "stratified"], 2),
+    ("train/x", [], 2), ("", [], 0), ("", ["--split", "stratified"], 2),
 ])  # fmt: skip
 def test_a_run_in_the_data_would_be_a_class(lsg, tiny, images, tmp_path, below, options, status):
     shutil.copytree(images / "train" if options else images, tmp_path / "data")

@@ -119,7 +119,7 @@ def test_one_of_two_at_once_builds_and_both_read(tmp_path):
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("keep", [0, 5, 64, 128, 157])
+@pytest.mark.parametrize("keep", [5, 157])
 def test_a_truncated_file_is_not_used(tmp_path, caplog, keep):
     path = tmp_path / "train-1.npy"
     load(path, 1)

@@ -3,11 +3,8 @@ import errno
 import hashlib
 import io
 import os
-import signal
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -303,41 +300,6 @@ def test_all_that_is_lacking_is_named(site, tmp_path):
     for told in ("these 3 files (about 6 MB)", "https://example.org/data", f"put them in {tmp_path},"):
         assert told in first
     assert len(site.requests) == 1
-
-
-KILLED = """
-import sys
-from pathlib import Path
-from lsgcli.data.download import RemoteFile, fetch
-fetch([RemoteFile("a.bin", (sys.argv[1],), sys.argv[2], 100_000)], Path(sys.argv[3]))
-"""
-
-
-def test_a_killed_download_goes_on(site, remote, tmp_path):
-    sent, ended = threading.Event(), threading.Event()
-
-    def stalls(handler):
-        reply(handler, 200, CONTENT[:60_000], length=len(CONTENT), ETag='"1"')
-        handler.wfile.flush()
-        sent.set()
-        ended.wait(60)
-
-    site.pages["/a"] = in_turn(stalls, ranged(CONTENT, '"1"'))
-    process = subprocess.Popen([sys.executable, "-c", KILLED, site.base + "/a", MD5, str(tmp_path)])
-    part = tmp_path / "a.bin.part"
-    try:
-        assert sent.wait(60)
-        while not part.exists() or part.stat().st_size < 60_000:
-            assert process.poll() is None
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        ended.set()
-    assert not (tmp_path / "a.bin").exists()
-    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
-    assert site.ranges("/a") == [None, "bytes=60000-"]
-    assert nothing_left(tmp_path)
 
 
 def test_a_full_disk(site, remote, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lsgcli.data.prepare import prepare
 from lsgcli.data.readers.base import identify, read
 
 SAMPLES = {
@@ -101,3 +102,16 @@ def test_aedat2_agrees_with_spikingjelly(shared, spikingjelly):
         assert (events.y == theirs["x"]).all()
         assert (events.on == theirs["p"]).all()
         assert (events.t == theirs["t"]).all()
+
+
+def test_n_mnist(shared, config):
+    root = shared("nmnist-dev")
+    path = min((root / "Train" / "5").iterdir())
+    events, raw = read(path), np.fromfile(path, np.uint8).reshape(-1, 5).astype(int)
+    np.testing.assert_array_equal(events.x, raw[:, 0])
+    np.testing.assert_array_equal(events.y, raw[:, 1])
+    np.testing.assert_array_equal(events.on, raw[:, 2] >= 128)
+    np.testing.assert_array_equal(events.t, (raw[:, 2] & 127) << 16 | raw[:, 3] << 8 | raw[:, 4])
+    bundle = prepare(config("n-mnist", data_dir=str(root)))
+    assert (len(bundle.train), bundle.val) == (700, None)
+    assert np.bincount(bundle.test.y).tolist() == [13, 13, 11, 10, 16, 16, 16, 16, 21, 18]

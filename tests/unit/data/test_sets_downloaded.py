@@ -467,9 +467,7 @@ registry.get("dataset", "cifar-dvs")(config, progress=downloading).scan()
 """
 
 
-@pytest.mark.parametrize(
-    "stop", ["airplane.zip", "frog.zip", "unpacking airplane.zip", "unpacking frog.zip", "checksums of CIFAR10DVS"]
-)
+@pytest.mark.parametrize("stop", ["frog.zip", "unpacking frog.zip"])
 def test_a_killed_download_is_completed(config, site, tmp_path, cifar, stop):
     root = tmp_path / "d"
     facts = json.dumps({name: (file.urls[0], file.md5) for name, file in cifar_dvs.FILES.items()})

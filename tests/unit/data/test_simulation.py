@@ -373,6 +373,7 @@ def test_relative_paths(source, tmp_path, monkeypatch):
     assert os.path.exists(tmp_path / "out/cat/cifar10_cat_0.aedat")
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_cifar10_dvs(shared):
     """About 1.2 s and 200,000 events, from the images that it was made of."""
     root = shared("cifar10-png-dev") / "train"

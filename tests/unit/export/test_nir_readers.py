@@ -13,12 +13,12 @@ import torch
 import lsgcli
 from lsgcli.export.nir import NIR
 from lsgcli.export.verify import KINDS, compare
-from tests.exports import NETWORKS, exported, samples, saved
+from tests.exports import NETWORKS, exported, samples, saved, slow_if
 from tests.nir_readers import READERS
 
 PAGE = Path(lsgcli.__file__).parents[1] / "docs" / "export" / "nir.md"
 CODE = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-FORKED = [which for which in NETWORKS if which.startswith("resnet19")]
+FORKED = [slow_if(which != "resnet19-add", which) for which in NETWORKS if which.startswith("resnet19")]
 
 
 @pytest.fixture(scope="module", params=[*NETWORKS, "ms-resnet18"])
@@ -66,7 +66,7 @@ def test_why_convolutions_of_zeros(which, reader, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:nirtorch.load is being deprecated:DeprecationWarning")  # norse uses it
-@pytest.mark.parametrize("which", ["vggsnn", "resnet19-add"])
+@pytest.mark.parametrize("which", ["vggsnn", slow_if(True, "resnet19-add")])
 @pytest.mark.parametrize("name", READERS)
 def test_as_documented(name, which, tmp_path, monkeypatch):
     """The lines of the page, a second time too."""

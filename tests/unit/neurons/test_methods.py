@@ -12,6 +12,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels.base import NormParameters
 from lsgcli.neurons.widths import LayerState
+from tests.exports import slow_if
 from tests.unit.models.helpers import SMALL, backward, sequence, small
 from tests.unit.neurons import oracle
 from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, normal
@@ -212,8 +213,10 @@ def test_only_who_measures_keeps_anything():
 
 
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "autograd"])
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("which", SMALL)
+@pytest.mark.parametrize(
+    ("which", "method"),
+    [slow_if(which != "vggsnn" and method != "lsg", which, method) for which in SMALL for method in METHODS],
+)
 def test_decay_per_channel_equals_autograd(which, method, backend):
     """Logits and every gradient of a network; b has one entry a channel, each with a gradient of its own."""
     nets = [small(which, backend=name, method=method, decay_per="channel") for name in (backend, "autograd")]

@@ -150,7 +150,7 @@ def test_a_stream_of_random_numbers_is_not_interrupted(tmp_path):
     assert torch.equal(torch.cat([first, torch.rand(2)]), expected)
 
 
-@pytest.mark.parametrize("first", ["", "import torch", "lsg.LIF"])
+@pytest.mark.parametrize("first", [*(pytest.param(code, marks=pytest.mark.slow) for code in ("", "import torch")), "lsg.LIF"])
 def test_a_process_of_its_own(tmp_path, first):
     """With its imports, of which threadpoolctl sets a variable, and the wait policy, which is set while OpenMP is loaded."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP", "KMP", "GOMP"))}
@@ -165,7 +165,6 @@ def test_a_process_of_its_own(tmp_path, first):
 @pytest.mark.parametrize(
     ("code", "spins"),
     [
-        ("import lsgcli, torch", 0),
         ("import lsgcli; lsgcli.LIF", 0),
         ("import torch, lsgcli; lsgcli.LIF", 300_000),
     ],

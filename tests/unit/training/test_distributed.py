@@ -3,15 +3,12 @@
 import dataclasses
 import functools
 import gc
-import json
 import multiprocessing
 import os
-import signal
 import socket
 import time
 import weakref
 from pathlib import Path
-from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -21,8 +18,7 @@ import torch
 from lsgcli.analysis import gradflow, lif_watchers
 from lsgcli.analysis.watchers import watching
 from lsgcli.data.batches import batches, shares
-from lsgcli.errors import DataError, DivergedError, Stopped
-from lsgcli.store import checkpoint
+from lsgcli.errors import DataError, Stopped
 from lsgcli.store.rundir import RunDir, RunFiles
 from lsgcli.system.device import Compute
 from lsgcli.system.ranks import Place, place
@@ -160,25 +156,6 @@ def test_processes_compute_what_one_computes(size, alone, together):
         assert any(value.abs().max() > 0 for name, value in alone[case].items() if name.startswith("grad"))
 
 
-def trained(rank, size, port, folder, epochs):
-    torch.set_num_threads(1)
-    config = tiny.config(backend="reference", epochs=epochs)
-    path = Path(folder)
-    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
-        run = RunDir(path) if rank == 0 else RunFiles(path)
-        Trainer(config, tiny.bundle(), CPU, run, lambda record: None, StopRequest(), group=group).train()
-
-
-@pytest.mark.slow  # tests/cli/test_devices.py has a shorter one
-def test_a_whole_run(tmp_path):
-    """One checkpoint, one line per epoch, each sample evaluated once."""
-    assert start(trained, 2, str(tmp_path / "two"), 2) == [0, 0]
-    found = checkpoint.read(tmp_path / "two" / "last.safetensors")
-    assert found.state["epoch"] == 2
-    lines = (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()
-    assert len(lines) == 2
-
-
 def unsynchronised(group, folder):
     """Train an epoch; buffers before and after its evaluation."""
     config = tiny.config(backend="reference", epochs=1, sync_norm=False)
@@ -201,38 +178,6 @@ def test_without_synchronised_statistics(together):
     (own, first), (others, second) = (torch.load(together(2) / f"unsynchronised.{rank}.pt") for rank in (0, 1))
     assert not any(torch.equal(own[name], others[name]) for name in own if name.endswith("running_mean"))
     assert all(torch.equal(first[name], second[name]) and torch.equal(first[name], own[name]) for name in first)
-
-
-def diverging(rank, size, port, folder):
-    config, steps = tiny.config(backend="reference"), []
-    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
-        run = RunDir(Path(folder)) if rank == 0 else RunFiles(Path(folder))
-        trainer = Trainer(config, tiny.bundle(), CPU, run, lambda record: None, StopRequest(), group=group)
-        before = trainer.loss
-
-        def loss(logits, labels, config):
-            steps.append(logits)
-            return before(logits, labels, config) * (float("nan") if rank == 1 and len(steps) == 2 else 1)
-
-        with mock.patch("lsgcli.training.step.registry", SimpleNamespace(get=lambda kind, name: loss)):
-            try:
-                trainer.train()
-            finally:
-                torch.save([len(steps), trainer.model.state_dict()], Path(folder).parent / f"{rank}.pt")
-
-
-def test_nan_in_one_process_stops_all_before_the_update(tmp_path):
-    assert start(diverging, 2, str(tmp_path / "run")) == [
-        1,
-        DivergedError.exit_code,
-    ]  # rank 0 reports it, here to multiprocessing
-    (steps, first), (others, second) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
-    assert steps == others == 2
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    line = json.loads((tmp_path / "run" / "gradient-flow.jsonl").read_text())
-    assert line["event"] == "diverged"
-    assert [layer["name"] for layer in line["layers"]]
-    assert (tmp_path / "run" / "diverged.safetensors").exists()
 
 
 def failing(rank, size, port):
@@ -272,7 +217,7 @@ def gloo_threads():
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
-@pytest.mark.parametrize("error", [False, True])
+@pytest.mark.parametrize("error", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_no_thread_of_a_collective_outlives_the_group(error):
     """It may hold a tensor, and abort the process (status -6) when it drops it while the interpreter ends."""
     assert start(leaving, 2, error) == [0, 0]
@@ -311,23 +256,6 @@ def test_place_of_a_process():
     assert (found.rank, found.size, found.local_rank, found.local_size, found.address) == (2, 3, 0, 1, "gpu03")
     assert place({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "5"}) == Place()  # a batch script, not srun
     assert place({}) == Place()
-
-
-def hanging(rank, size, port, hit):
-    distributed.SILENCE = 3.0
-    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
-        group.gather(torch.zeros(1))
-        if rank == hit:
-            os.kill(os.getpid(), signal.SIGSTOP)
-        group.gather(torch.zeros(1))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("hit", [0, 1])
-def test_a_process_that_hangs_ends_the_others(hit):
-    """Also the one that serves the store, which then does not answer."""
-    statuses = start(hanging, 3, hit, wait=40)
-    assert [status for rank, status in enumerate(statuses) if rank != hit] == [1, 1]
 
 
 def stopping(rank, size, port, folder):
