@@ -63,7 +63,7 @@ class End:
     files: tuple[Path, ...]
 
 
-class Source:
+class LoggedRun:
     """The run that loggers copy, read from its directory."""
 
     def __init__(self, run: RunFiles):
@@ -118,7 +118,7 @@ class Source:
     def end(self, record: Mapping[str, Any]) -> End:
         """The records of the finished run; ``record`` is that of its end."""
         from lsgcli.report.drawing import embedded_font, save_as
-        from lsgcli.report.steps import over_epochs
+        from lsgcli.report.heatmaps import over_epochs
 
         pictures = {}
         with embedded_font() as font:
@@ -148,7 +148,7 @@ class Logger(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
     logged: int = 0
 
-    def __init__(self, source: Source):
+    def __init__(self, source: LoggedRun):
         self.source = source
 
     @abstractmethod
@@ -175,7 +175,7 @@ class Loggers(contextlib.AbstractContextManager["Loggers"]):
     """
 
     def __init__(self, names: str, run: RunFiles, emit: Callable[[dict[str, Any]], None]):
-        self.names, self.source, self.emit = listed(names), Source(run), emit
+        self.names, self.source, self.emit = listed(names), LoggedRun(run), emit
         self.loggers: dict[str, Logger] = {}
 
     def __call__(self, record: dict[str, Any]) -> None:

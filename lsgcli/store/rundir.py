@@ -40,7 +40,7 @@ SCHEMA = "lsg.run/1"
 BEFORE_SCHEMA = {"settings", "lsg", "argv", "started"}  # keys of a config.json from before it contained its schema
 
 
-class Source(TypedDict):
+class InitialCheckpoint(TypedDict):
     """A checkpoint that a run was initialised from."""
 
     sha256: str
@@ -74,7 +74,7 @@ class Facts(TypedDict):
     data_folder: NotRequired[str | None]
     started: NotRequired[str]
     precision: NotRequired[Precision]
-    sources: NotRequired[dict[str, Source]]
+    sources: NotRequired[dict[str, InitialCheckpoint]]
     data_digest: NotRequired[str]
     data_files: NotRequired[DataFiles | None]
     extended: NotRequired[list[dict[str, Any]]]

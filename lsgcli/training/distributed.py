@@ -173,10 +173,10 @@ def joined(place: Place, device: str) -> Iterator[Group]:
     backend = "nccl" if pick_device(device).type == "cuda" else "gloo"
     try:
         # Two connections: one may wait for long, while the other looks for failures.
-        store, watched = (
+        store, of_failures = (
             TCPStore(place.address, place.port, None, hosts, MEETING, wait_for_workers=False) for hosts in (place.hosts, False)
         )
-        failures = Failures(place, PrefixStore(f"{place.attempt}/failures", watched))
+        failures = Failures(place, PrefixStore(f"{place.attempt}/failures", of_failures))
         collectives = PrefixStore(f"{place.attempt}/collectives", store)
         distributed.init_process_group(backend, store=collectives, rank=place.rank, world_size=place.size, timeout=MEETING)
     except (RuntimeError, OSError) as error:
@@ -209,7 +209,7 @@ class Failures:
         store.set(f"alive/{place.rank}", "")
         self.lock, self.closed, self.left = threading.Lock(), threading.Event(), threading.Event()
         self.unanswered = 0  # looks of the second thread since the last answer of the store
-        self.threads = [threading.Thread(target=work, daemon=True) for work in (self._watch, self._oversee)]
+        self.threads = [threading.Thread(target=work, daemon=True) for work in (self._send_heartbeats, self._watchdog)]
         for thread in self.threads:
             thread.start()
 
@@ -249,16 +249,16 @@ class Failures:
 
         The second thread still ends the process if that takes too long.
         """
-        watch, oversee = self.threads
+        heartbeats, watchdog = self.threads
         self.closed.set()
-        watch.join()
+        heartbeats.join()
         with contextlib.suppress(Exception):
             self.store.set(f"done/{self.place.rank}", "")
             if self.place.hosts:
                 self.store.wait([f"done/{rank}" for rank in range(self.place.size)], timedelta(seconds=2 * GRACE))
         yield
         self.left.set()
-        oversee.join()
+        watchdog.join()
 
     def _report(self, rank: int, status: int) -> Failure:
         """Report a failure; returns the first one that was reported."""
@@ -290,7 +290,7 @@ class Failures:
                 time.sleep(POLL)
         return False
 
-    def _watch(self) -> None:
+    def _send_heartbeats(self) -> None:
         beats: dict[int, tuple[bytes, int]] = {}  # of other processes, and for how many looks it has not changed
         others = [rank for rank in range(self.place.size) if rank != self.place.rank]
         for count in itertools.count():
@@ -317,7 +317,7 @@ class Failures:
         with contextlib.suppress(Exception):
             self.store.set(f"alive/{self.place.rank}", DONE)
 
-    def _oversee(self) -> None:
+    def _watchdog(self) -> None:
         while not self.left.wait(POLL):
             self.unanswered += 1
             if self.unanswered > SILENCE / POLL:

@@ -35,10 +35,10 @@ from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import DIVERGED, RunDir, RunFiles
 from lsgcli.system import files, memory
 from lsgcli.system.device import Compute
-from lsgcli.training import start
-from lsgcli.training.average import Average
 from lsgcli.training.distributed import ALONE, Group
+from lsgcli.training.ema import ExponentialMovingAverage
 from lsgcli.training.evaluate import Evaluation, evaluate
+from lsgcli.training.initialise import Sources, initialise
 from lsgcli.training.optim import Optimizers, schedule
 from lsgcli.training.signals import StopRequest
 from lsgcli.training.step import gradients
@@ -146,13 +146,13 @@ class Trainer:
         self.pending: PendingStep | None = None
         self.first = True  # step of this process, which alone needs some memory
         self.steps = len(self._batches())  # per epoch
-        self.sources: start.Sources = {}  # data that the network took from other checkpoints
-        self.average: Average | None = None
+        self.sources: Sources = {}  # data that the network took from other checkpoints
+        self.average: ExponentialMovingAverage | None = None
         if resume and run.last.exists():
             self._restore()
         else:
-            self.sources = start.start(self.model, config, bundle.classes)
-            self.average = Average(self.model, config.ema) if config.ema else None
+            self.sources = initialise(self.model, config, bundle.classes)
+            self.average = ExponentialMovingAverage(self.model, config.ema) if config.ema else None
         if resume and isinstance(run, RunDir):
             run.trim(self.state.epoch)
         if group.size > 1 and config.sync_norm:
@@ -412,7 +412,7 @@ class Trainer:
         try:
             self.model.load_state_dict(dict(content.weights))
             if self.config.ema:
-                self.average = Average(self.model, self.config.ema)
+                self.average = ExponentialMovingAverage(self.model, self.config.ema)
                 trained = {name.removeprefix("raw/"): x for name, x in content.extra.items() if name.startswith("raw/")}
                 self.model.load_state_dict(trained)
             self.sources = content.config.get("sources", {})

@@ -4,7 +4,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os.path import splitext
 from pathlib import Path
@@ -19,12 +19,12 @@ from lsgcli.data.events import Events, turned, turned_sensor
 from lsgcli.data.frames import VERSION as FRAMES_VERSION
 from lsgcli.data.frames import FrameSettings, frame_shape, frames
 from lsgcli.data.images import read_image
+from lsgcli.data.progress import NamedProgress
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError
 
 SPLITS = ("train", "test")
 IMAGES_VERSION = 2  # increase it when the preparation of images changes
-Progress = Callable[[str, int, int], None]  # description, amount done, total
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Dataset(ABC):
         *,
         expected: Mapping[str, Any] | None = None,
         may_download: bool = True,
-        progress: Progress | None = None,
+        progress: NamedProgress | None = None,
     ):
         self.config, self.expected, self.may_download, self.progress = config, expected or {}, may_download, progress
         self.classes, self.samples, self.info = Listing((), (), self.expected)

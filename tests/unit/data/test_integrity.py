@@ -14,7 +14,7 @@ from lsgcli import registry
 from lsgcli.config.run import RunConfig
 from lsgcli.data import guard
 from lsgcli.data.datasets import base, digits
-from lsgcli.data.datasets.own import EventFolder
+from lsgcli.data.datasets.class_folders import EventFolder
 from lsgcli.data.frames import VERSION, FrameSettings
 from lsgcli.data.prepare import prepare
 from lsgcli.data.readers import base as readers

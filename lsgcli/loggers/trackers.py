@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from lsgcli.loggers.base import End, Epoch, Logger, Source
+from lsgcli.loggers.base import End, Epoch, LoggedRun, Logger
 from lsgcli.registry import register
 from lsgcli.system import files
 
@@ -21,7 +21,7 @@ MOST = 1000  # metrics in a request to MLflow
 class CSV(Logger):
     """A table with a row per epoch, `logs/metrics.csv`."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: LoggedRun):
         super().__init__(source)
         self.file = source.folder / "metrics.csv"
         self.names: dict[str, None] = {}
@@ -45,7 +45,7 @@ class TensorBoard(Logger):
 
     extra, packages = "tensorboard", ("tensorboard",)
 
-    def __init__(self, source: Source):
+    def __init__(self, source: LoggedRun):
         from torch.utils.tensorboard import SummaryWriter
 
         super().__init__(source)
@@ -87,7 +87,7 @@ class WandB(Logger):
 
     extra, packages = "wandb", ("wandb",)
 
-    def __init__(self, source: Source):
+    def __init__(self, source: LoggedRun):
         super().__init__(source)
         self.library = importlib.import_module(self.packages[0])
         self.run = self.open()
@@ -156,7 +156,7 @@ class MLflow(Logger):
 
     extra, packages = "mlflow", ("mlflow", "sqlalchemy", "alembic")
 
-    def __init__(self, source: Source):
+    def __init__(self, source: LoggedRun):
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a server that is down delays training by seconds
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         from mlflow import MlflowClient
