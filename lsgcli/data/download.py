@@ -82,7 +82,7 @@ class RemoteFile:
             raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
 
     def extent(self, part: Path) -> tuple[int, bool]:
-        """The largest size in bytes of the file according to what has arrived of it, and whether more bytes cannot change that.
+        """Upper bound of the size in bytes according to the part downloaded so far, and whether the bound is final.
 
         Raises:
             DataError: the first bytes are not those of such a file.
@@ -92,7 +92,7 @@ class RemoteFile:
             raise DataError(f"found a file that starts with {found!r}, expected {expected!r}")
         return 2 * self.size, True
 
-    def under_way(self, folder: Path) -> bool:
+    def is_in(self, folder: Path) -> bool:
         """Whether ``folder`` contains the file, or a part of it."""
         return any((folder / name).is_file() for name in (self.name, f"{self.name}.part"))
 
@@ -252,7 +252,7 @@ def _size(part: Path) -> int:
 
 
 def head(part: Path, count: int) -> bytes:
-    """The first ``count`` bytes of what has arrived of a file, or fewer."""
+    """The first ``count`` bytes of a partial download, or all if there are fewer."""
     with contextlib.suppress(FileNotFoundError), part.open("rb") as stream:
         return stream.read(count)
     return b""

@@ -100,7 +100,7 @@ class LoggedRun:
     def epochs(self) -> list[Epoch]:
         """The completed epochs."""
         time = datetime.datetime.fromisoformat(read_facts(self.run.path)["started"]).timestamp()
-        found, flow = [], {line["epoch"]: line for line in self.flow()}
+        epochs, flow = [], {line["epoch"]: line for line in self.flow()}
         for record in read_metrics(self.run.path):
             layers = flow.get(record["epoch"], {"layers": []})
             time += record.get("seconds", 0.0)
@@ -108,8 +108,8 @@ class LoggedRun:
             for layer in layers["layers"]:
                 values |= {f"{key}/{layer['name']}": value for key, value in layer.items() if key != "name"}
             known = {name: float(value) for name, value in values.items() if value is not None}
-            found.append(Epoch(record["epoch"], time, known))
-        return found
+            epochs.append(Epoch(record["epoch"], time, known))
+        return epochs
 
     def flow(self) -> list[dict[str, Any]]:
         """The lines of ``gradient-flow.jsonl``, one for each epoch."""

@@ -64,8 +64,8 @@ class TensorBoard(Logger):
         from PIL import Image
 
         at = {"global_step": end.last.number, "walltime": end.last.time}
-        for layer, found in end.histograms.items():
-            edges, counts = np.array(found["edges"]), np.array([found["below"], *found["counts"], found["above"]])
+        for layer, u in end.histograms.items():
+            edges, counts = np.array(u["edges"]), np.array([u["below"], *u["counts"], u["above"]])
             width = edges[1] - edges[0]
             limits, middles = [*edges, edges[-1] + width], [*(edges - width / 2), edges[-1] + width / 2]
             total, squares = counts @ middles, counts @ np.square(middles)
@@ -167,8 +167,8 @@ class MLflow(Logger):
         self.client, name = MlflowClient(), os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         known = self.client.get_experiment_by_name(name)
         experiment = known.experiment_id if known else self.client.create_experiment(name)
-        if found := self.client.search_runs([experiment], f"tags.`lsg.id` = '{source.id}'"):
-            self.id = found[0].info.run_id
+        if runs := self.client.search_runs([experiment], f"tags.`lsg.id` = '{source.id}'"):
+            self.id = runs[0].info.run_id
             self.client.update_run(self.id, status="RUNNING")
             self.logged = len(self.client.get_metric_history(self.id, "train_loss"))
         else:

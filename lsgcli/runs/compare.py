@@ -40,7 +40,7 @@ def find(paths: Iterable[Path]) -> list[Path]:
     if skipped and not found:
         raise _no_run(skipped[0])
     if skipped:
-        log.warning("Skipped, as they are no runs: %s", ", ".join(map(str, skipped)))
+        log.warning("Skipped, not runs: %s", ", ".join(map(str, skipped)))
     return list(found.values())
 
 

@@ -207,7 +207,7 @@ def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
             hint="Restore them (`lsg data verify` names changed files, if there is a SHA256SUMS), or start a new run.",
         )
     log.warning(
-        "%s: found files with other times than when the run began, but the same sizes and, in a sample, contents", where
+        "%s: found files with other times than at the start of the run, but equal sizes and, in a sample, equal contents", where
     )
 
 

@@ -113,7 +113,7 @@ def _from_hub(name: str) -> Path:
 
 
 def _damage(file: Path) -> str | None:
-    """How a file of the cache of huggingface_hub differs from what its name states, or if that is no digest, why it is no checkpoint."""
+    """What is wrong with a file in the cache of huggingface_hub: its digest is not its name, or it is not a checkpoint; None if it is intact."""
     if digest := _digest(file, len(file.name)):
         return f"found a file with digest {digest}, expected {file.name}" if digest != file.name else None
     try:
@@ -124,7 +124,7 @@ def _damage(file: Path) -> str | None:
 
 
 def _digest(file: Path, length: int) -> str:
-    """The digest as which the Hub states an ETag of this length: SHA-256, or that of a Git object; empty for another length."""
+    """The digest of a file in the form of an ETag of this length: SHA-256, or SHA-1 of a Git object; empty for other lengths."""
     kinds = {64: (hashlib.sha256(), b""), 40: (hashlib.sha1(usedforsecurity=False), b"blob %d\0" % file.stat().st_size)}
     if length not in kinds:
         return ""

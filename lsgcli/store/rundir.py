@@ -140,10 +140,10 @@ class RunFiles:
     result = property(lambda self: self.path / RESULT)
 
     def append(self, file: Path, record: dict[str, Any]) -> None:
-        """Append a record to the file with a line per epoch; if it was deleted meanwhile, the earlier ones are written again."""
+        """Append a record to the file with a line per epoch. If the file was deleted during the run, the earlier records are rewritten."""
         lines = self._lines.setdefault(file, [])
         if lines and self.path.is_dir() and not file.exists():
-            log.warning("%s: was deleted during the run; written again", file)
+            log.warning("%s: was deleted during the run; rewritten", file)
             files.write_text(file, _text(lines))
         files.append_json_line(file, record)
         lines.append(record)

@@ -174,7 +174,7 @@ class Dataset(ABC):
         return self.root
 
     def deviations(self, splits: tuple[str, ...]) -> list[str]:
-        """A line for each of these parts, after :meth:`scan` of them, whose number of samples is not the published one."""
+        """A line for each part whose number of samples differs from the published one. Call it after :meth:`scan` of these parts."""
         counts = Counter(sample.split for sample in self.samples)
         found = {split: counts[split] for split in splits} | ({"all": counts.total()} if set(splits) == set(SPLITS) else {})
         return [
@@ -189,7 +189,7 @@ class Dataset(ABC):
 
     @property
     def class_folders(self) -> tuple[Path, ...]:
-        """The folders of which every subfolder is a class, if there are such."""
+        """The folders whose subfolders are the classes; empty for data sets in another layout."""
         return ()
 
     def check_outside(self, option: str, path: Path | str) -> None:

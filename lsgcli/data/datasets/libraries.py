@@ -88,20 +88,20 @@ class LibraryDataset(Dataset):
             module = importlib.import_module(f"{cls.library}.datasets")
         except ImportError as error:
             raise ConfigError(f"{cls.library} cannot be imported: {error}", hint=install_hint()) from error
-        there = [one for one in cls.sets if hasattr(module, one)]
-        if name not in there:
-            raise ConfigError("--dataset: " + registry.unknown(f"classification set of {cls.library}", name, there))
+        available = [known for known in cls.sets if hasattr(module, known)]
+        if name not in available:
+            raise ConfigError("--dataset: " + registry.unknown(f"classification set of {cls.library}", name, available))
         kind = getattr(module, name)
         parameters = inspect.signature(kind).parameters
-        found: dict[str, Any] = {"kind": kind, "preset": cls.preset, "__doc__": cls.__doc__, "__module__": __name__}
-        found |= cls.attributes(kind)
+        namespace: dict[str, Any] = {"kind": kind, "preset": cls.preset, "__doc__": cls.__doc__, "__module__": __name__}
+        namespace |= cls.attributes(kind)
         if "train" in parameters:
-            found["arguments"] = {part: {"train": part == "train"} for part in SPLITS}
+            namespace["arguments"] = {part: {"train": part == "train"} for part in SPLITS}
         elif "split" in parameters:
-            found["arguments"] = {part: {"split": RENAMED.get((name, part), part)} for part in SPLITS}
+            namespace["arguments"] = {part: {"split": RENAMED.get((name, part), part)} for part in SPLITS}
         else:
-            found |= {"rules": ("stratified",), "preset": {**found["preset"], "split": "stratified"}}
-        return type(name, (cls,), found)
+            namespace |= {"rules": ("stratified",), "preset": {**namespace["preset"], "split": "stratified"}}
+        return type(name, (cls,), namespace)
 
     @classmethod
     def attributes(cls, kind: Any) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class LibraryDataset(Dataset):
 
     @abstractmethod
     def common_stamp(self, data: Any) -> bytes:
-        """Content that changes if samples do that are not in a file each."""
+        """Bytes that change with the samples, for data sets with several samples in a file."""
 
     @property
     def advice(self) -> str:
@@ -176,7 +176,7 @@ class LibraryDataset(Dataset):
                 raise DataError(f"{sample.key}: found label {sample.label}, expected 0 to {len(classes) - 1}", hint=DAMAGED)
         if not self.arguments:
             info["split"] = self.config.split or "stratified"
-            samples = [one for one in assign(samples, info["split"], self.config.split_seed) if one.split in splits]
+            samples = [sample for sample in assign(samples, info["split"], self.config.split_seed) if sample.split in splits]
         return Listing(classes, tuple(samples), info)
 
     def _listed(self, part: str) -> list[Sample]:
@@ -219,9 +219,9 @@ class LibraryDataset(Dataset):
 
 
 def _unpickled(name: str, state: dict[str, Any]) -> Dataset:
-    found: Dataset = object.__new__(registry.get("dataset", name))
-    found.__dict__.update(state)
-    return found
+    dataset: Dataset = object.__new__(registry.get("dataset", name))
+    dataset.__dict__.update(state)
+    return dataset
 
 
 def _classes(data: Any, largest: int) -> tuple[str, ...]:
