@@ -247,7 +247,7 @@ class Failures:
     def closing(self) -> Iterator[None]:
         """Context for leaving the group. The process that serves the store first waits until no other needs it.
 
-        The second thread still ends the process if that takes too long.
+        The watchdog still ends the process if that takes too long.
         """
         heartbeats, watchdog = self.threads
         self.closed.set()

@@ -49,7 +49,7 @@ LOSS_INTERVAL = 0.2  # seconds between reads of the loss on an asynchronous devi
 
 @dataclass
 class State:
-    """Position of a run: the next step is ``step`` of epoch ``epoch``, both counted from 0."""
+    """Position of a run: the next step is ``step`` of epoch ``epoch``, both counted from 0; after the last step, the evaluation."""
 
     epoch: int = 0
     step: int = 0
