@@ -16,7 +16,8 @@ from lsgcli.config.run import from_checkpoint
 from lsgcli.data import prepare as preparation
 from lsgcli.data.batches import Batch
 from lsgcli.data.bundle import DataBundle
-from lsgcli.data.datasets.base import SPLITS, Progress
+from lsgcli.data.datasets.base import SPLITS
+from lsgcli.data.progress import NamedProgress
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.loggers.outlets import OUTLETS
 from lsgcli.models import build
@@ -42,7 +43,9 @@ def datasets() -> list[str]:
 
 
 @undisturbed
-def prepare(dataset: str, splits: tuple[str, ...] = SPLITS, *, progress: Progress | None = None, **settings: Any) -> DataBundle:
+def prepare(
+    dataset: str, splits: tuple[str, ...] = SPLITS, *, progress: NamedProgress | None = None, **settings: Any
+) -> DataBundle:
     """Prepare the splits of a data set, or read them from the cache.
 
     ``data = lsg.prepare("n-mnist", T=10, data_dir="data")``

@@ -93,9 +93,10 @@ class Batches:
 
     def __post_init__(self) -> None:
         every = chain(self.augment, self.static)
-        self.of_events = [one for one in every if isinstance(one, EventAugmentation)]
-        self.early = [one for one in every if isinstance(one, Augmentation) and not one.late]
-        self.late = [one for one in every if isinstance(one, Augmentation) and one.late]
+        self.of_events = [augmentation for augmentation in every if isinstance(augmentation, EventAugmentation)]
+        of_arrays = [augmentation for augmentation in every if isinstance(augmentation, Augmentation)]
+        self.early = [augmentation for augmentation in of_arrays if not augmentation.late]
+        self.late = [augmentation for augmentation in of_arrays if augmentation.late]
         n = len(self.split)
         self.order = random.order(self.seed, self.epoch, self.split.ids) if self.shuffle else np.arange(n)
         whole, rest = divmod(n, self.batch_size)
@@ -140,16 +141,16 @@ class Batches:
         rows, *_ = self._chosen(index)
         ids = self.split.ids[rows]
         x = self._changed(rows, ids) if self.of_events else np.asarray(self.split.x[rows])
-        for one in self.early:
-            x = one(x, self._draws(ids, one))
+        for augmentation in self.early:
+            x = augmentation(x, self._uniforms(ids, augmentation))
         if self.static:
             x = x.astype(np.float32)
             x /= 255
             if self.mean is not None and self.std is not None:
                 x -= _column(self.mean)
                 x /= _column(self.std)
-        for one in self.late:
-            x = one(x, self._draws(ids, one))
+        for augmentation in self.late:
+            x = augmentation(x, self._uniforms(ids, augmentation))
         return np.ascontiguousarray(x)
 
     def _finished(self, index: int, samples: np.ndarray) -> Batch:
@@ -176,14 +177,14 @@ class Batches:
         made = []
         for row, sample_id in zip(rows, ids, strict=True):
             events = dataset.events(samples[row])
-            for one in self.of_events:
-                rng = random.generator(self.seed, self.epoch, sample_id, f"augment/{one.name}")
-                events = one(events, dataset.sensor, rng)
+            for augmentation in self.of_events:
+                rng = random.generator(self.seed, self.epoch, sample_id, f"augment/{augmentation.name}")
+                events = augmentation(events, dataset.sensor, rng)
             made.append(dataset.frames(events, samples[row]))
         return np.stack(made)
 
-    def _draws(self, ids: np.ndarray, one: Augmentation) -> np.ndarray:
-        return random.uniforms(self.seed, self.epoch, ids, one.n, f"augment/{one.name}")
+    def _uniforms(self, ids: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+        return random.uniforms(self.seed, self.epoch, ids, augmentation.n, f"augment/{augmentation.name}")
 
 
 def batches(bundle: DataBundle, split: Split | str, batch_size: int, **options: Any) -> Batches:

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from lsgcli.data import web
 from lsgcli.data.guard import FULL, foreign
+from lsgcli.data.progress import NamedProgress
 from lsgcli.errors import DataError, StorageError
 from lsgcli.system.files import (
     check_no_link,
@@ -45,7 +46,6 @@ BOMB = 64 << 20  # bytes of content up to which any compression ratio is accepte
 RATIO = 1000  # maximum compression ratio of larger content; deflate reaches at most 1032, real data much less
 SIGNATURES = {".zip": b"PK", ".gz": b"\x1f\x8b"}  # first bytes of archives
 HINT = "Download the archive again."
-Progress = Callable[[str, int, int], None]  # description, bytes done, total bytes (0 if unknown)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class RemoteFile:
             raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
 
     def extent(self, part: Path) -> tuple[int, bool]:
-        """The largest size in bytes of the file according to what has arrived of it, and whether more bytes cannot change that.
+        """Upper bound of the size in bytes according to the part downloaded so far, and whether the bound is final.
 
         Raises:
             DataError: the first bytes are not those of such a file.
@@ -92,7 +92,7 @@ class RemoteFile:
             raise DataError(f"found a file that starts with {found!r}, expected {expected!r}")
         return 2 * self.size, True
 
-    def under_way(self, folder: Path) -> bool:
+    def is_in(self, folder: Path) -> bool:
         """Whether ``folder`` contains the file, or a part of it."""
         return any((folder / name).is_file() for name in (self.name, f"{self.name}.part"))
 
@@ -122,7 +122,7 @@ def by_hand(files: Sequence[RemoteFile], folder: Path) -> str:
     return "\n    ".join([f"Download {what}, put them in {folder}, and repeat the command:", *listed])
 
 
-def fetch(files: Sequence[RemoteFile], folder: Path, progress: Progress | None = None) -> list[Path]:
+def fetch(files: Sequence[RemoteFile], folder: Path, progress: NamedProgress | None = None) -> list[Path]:
     """Download ``files`` into ``folder``, except existing ones with matching checksum.
 
     Returns:
@@ -164,7 +164,7 @@ class _Failed(Exception):
         self.again = again
 
 
-def _from(url: str, file: RemoteFile, part: Path, progress: Progress | None) -> str | None:
+def _from(url: str, file: RemoteFile, part: Path, progress: NamedProgress | None) -> str | None:
     """Complete ``part`` from one address, with retries; returns the problem if it fails."""
     failures = 0
     while True:
@@ -180,7 +180,7 @@ def _from(url: str, file: RemoteFile, part: Path, progress: Progress | None) -> 
             time.sleep(PAUSES[failures - 1])
 
 
-def _request(url: str, file: RemoteFile, part: Path, progress: Progress | None) -> None:
+def _request(url: str, file: RemoteFile, part: Path, progress: NamedProgress | None) -> None:
     """One request, for the complete file or the bytes after ``part``, whose checksum is then verified."""
     start = _size(part)
     try:
@@ -201,7 +201,7 @@ def _request(url: str, file: RemoteFile, part: Path, progress: Progress | None) 
         raise _Failed(problem, again=start > 0)  # the part may have been of another file
 
 
-def _save(response: Any, file: RemoteFile, part: Path, progress: Progress | None) -> None:
+def _save(response: Any, file: RemoteFile, part: Path, progress: NamedProgress | None) -> None:
     """Write the content of a response to ``part``."""
     chunk = response.read1(1)
     if not chunk or response.status not in (200, 206):
@@ -252,7 +252,7 @@ def _size(part: Path) -> int:
 
 
 def head(part: Path, count: int) -> bytes:
-    """The first ``count`` bytes of what has arrived of a file, or fewer."""
+    """The first ``count`` bytes of a partial download, or all if there are fewer."""
     with contextlib.suppress(FileNotFoundError), part.open("rb") as stream:
         return stream.read(count)
     return b""
@@ -265,7 +265,7 @@ def _check_room(path: Path, needed: int) -> None:
         raise StorageError(f"{path}: found {free:,} bytes of free disk space, expected {needed:,}", hint=hint)
 
 
-def unpack(archive: Path, target: Path, progress: Progress | None = None, *, inside: str = "") -> list[Path]:
+def unpack(archive: Path, target: Path, progress: NamedProgress | None = None, *, inside: str = "") -> list[Path]:
     """Extract a .zip or .tar archive, compressed or not, into the folder ``target``, which is created if necessary.
 
     Existing files of the same name are replaced. Times and permissions are not restored. Archives are rejected if they contain

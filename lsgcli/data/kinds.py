@@ -1,4 +1,4 @@
-"""What a file is that was given as a checkpoint and is none."""
+"""Types of files that are not checkpoints, for error messages."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,7 @@ TRAIN = "`lsg train` prints the path of the checkpoint it wrote."
 
 
 class Kind(NamedTuple):
-    """What a file is, and what to do."""
+    """Description of a file, and a hint."""
 
     found: str
     hint: str
@@ -40,7 +40,7 @@ EXPORTS = {  # by suffix
 
 
 def other_kind(path: Path) -> Kind | None:
-    """The kind of a file that is no safetensors file; None for one that begins as such a file, whole or not."""
+    """The type of a file; None if it starts like a safetensors file, complete or truncated."""
     from lsgcli.data.images import image_suffixes
     from lsgcli.data.readers import base as readers
 

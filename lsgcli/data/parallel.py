@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from lsgcli.data.progress import Progress as Progress
 from lsgcli.system import cpus
 from lsgcli.system.memory import keep_large_buffers
 
@@ -28,7 +29,6 @@ CHUNK = 8  # items a task
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Progress = Callable[[int, int], None]  # items done, total
 
 
 def each(

@@ -14,9 +14,10 @@ from lsgcli.config.data import DataConfig
 from lsgcli.config.machine import MachineConfig
 from lsgcli.data import cache, parallel, random
 from lsgcli.data.bundle import DataBundle, Medians, Split
-from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Progress, Sample, fingerprint
+from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, fingerprint
 from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.data.guard import MissingLibrary
+from lsgcli.data.progress import NamedProgress, Progress
 from lsgcli.data.splits import drawn
 from lsgcli.errors import DataError, counted
 from lsgcli.system import schema
@@ -41,7 +42,7 @@ def prepare(
     config: DataConfig,
     splits: tuple[str, ...] = SPLITS,
     classes: tuple[str, ...] | None = None,
-    progress: Progress | None = None,
+    progress: NamedProgress | None = None,
     expected: Mapping[str, Any] | None = None,
     strict: bool = False,
     may_download: bool = True,
@@ -95,7 +96,7 @@ def prepare(
     return DataBundle(names, train, val, loaded.get("test"), dataset.channels, dataset.static, mean, std, info, files)
 
 
-def _report(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+def _report(progress: NamedProgress, before: int, total: int, done: int, _: int) -> None:
     progress(PREPARING, before + done, total)
 
 
@@ -166,7 +167,7 @@ def _summary(notes: Sequence[cache.Note], count: int, size: int, config: DataCon
     return info
 
 
-def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: parallel.Progress | None) -> tuple[Split, cache.Note]:
+def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progress | None) -> tuple[Split, cache.Note]:
     """The readable samples of a split, from the cache or added to it, and the note about them."""
     config, samples = dataset.config, dataset.part(split)
     settings: dict[str, Any] = {
@@ -217,9 +218,7 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: paralle
     return (whole.part(np.flatnonzero([key not in bad for key in keys])) if bad else whole), note
 
 
-def load_all(
-    dataset: Dataset, samples: Sequence[Sample], out: np.ndarray, workers: int, report: parallel.Progress | None
-) -> cache.Note:
+def load_all(dataset: Dataset, samples: Sequence[Sample], out: np.ndarray, workers: int, report: Progress | None) -> cache.Note:
     """Load ``samples`` into the rows of ``out``, in up to ``workers`` processes if that is faster.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Requests to web servers: http and https only, also after redirects, and with an end however a server delays it.
+"""Requests to web servers: http and https only, also after redirects, with a minimum transfer rate.
 
 urllib limits the time of each read alone, so it waits forever for a server that sends a byte now and then, reads the whole body
 of a redirect, and follows redirects to ftp.
@@ -13,16 +13,16 @@ from typing import Any
 
 from lsgcli.system.version import __version__
 
-PERIOD = 60.0  # seconds, each of which must bring ...
-LEAST = 600_000  # ... so many bytes of content, 10 kB/s; the size of a file thereby limits the time that it takes
+PERIOD = 60.0  # seconds over which the rate is measured
+LEAST = 600_000  # bytes of content in a period, 10 kB/s; the size of a file therefore limits the time of its download
 
 
 class TooSlow(OSError):
-    """A server sent so little that the request was given up."""
+    """The transfer rate of a server is below the minimum."""
 
 
 class _Paced(io.RawIOBase):
-    """The bytes from a server; raises TooSlow where ``content`` grew too little in a period, of which headers are no part."""
+    """The bytes from a server. Raises TooSlow if ``content``, the bytes without headers, grows too slowly in a period."""
 
     def __init__(self, raw: Any):
         self.raw, self.since, self.content = raw, time.monotonic(), 0

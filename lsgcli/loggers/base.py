@@ -63,7 +63,7 @@ class End:
     files: tuple[Path, ...]
 
 
-class Source:
+class LoggedRun:
     """The run that loggers copy, read from its directory."""
 
     def __init__(self, run: RunFiles):
@@ -100,7 +100,7 @@ class Source:
     def epochs(self) -> list[Epoch]:
         """The completed epochs."""
         time = datetime.datetime.fromisoformat(read_facts(self.run.path)["started"]).timestamp()
-        found, flow = [], {line["epoch"]: line for line in self.flow()}
+        epochs, flow = [], {line["epoch"]: line for line in self.flow()}
         for record in read_metrics(self.run.path):
             layers = flow.get(record["epoch"], {"layers": []})
             time += record.get("seconds", 0.0)
@@ -108,8 +108,8 @@ class Source:
             for layer in layers["layers"]:
                 values |= {f"{key}/{layer['name']}": value for key, value in layer.items() if key != "name"}
             known = {name: float(value) for name, value in values.items() if value is not None}
-            found.append(Epoch(record["epoch"], time, known))
-        return found
+            epochs.append(Epoch(record["epoch"], time, known))
+        return epochs
 
     def flow(self) -> list[dict[str, Any]]:
         """The lines of ``gradient-flow.jsonl``, one for each epoch."""
@@ -118,7 +118,7 @@ class Source:
     def end(self, record: Mapping[str, Any]) -> End:
         """The records of the finished run; ``record`` is that of its end."""
         from lsgcli.report.drawing import embedded_font, save_as
-        from lsgcli.report.steps import over_epochs
+        from lsgcli.report.heatmaps import over_epochs
 
         pictures = {}
         with embedded_font() as font:
@@ -148,7 +148,7 @@ class Logger(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
     logged: int = 0
 
-    def __init__(self, source: Source):
+    def __init__(self, source: LoggedRun):
         self.source = source
 
     @abstractmethod
@@ -175,7 +175,7 @@ class Loggers(contextlib.AbstractContextManager["Loggers"]):
     """
 
     def __init__(self, names: str, run: RunFiles, emit: Callable[[dict[str, Any]], None]):
-        self.names, self.source, self.emit = listed(names), Source(run), emit
+        self.names, self.source, self.emit = listed(names), LoggedRun(run), emit
         self.loggers: dict[str, Logger] = {}
 
     def __call__(self, record: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""Turns records into what a person sees: tables, pages and plots."""
+"""Tables, pages and figures of records."""

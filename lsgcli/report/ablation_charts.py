@@ -28,7 +28,7 @@ def draw(rows: Rows, target: Path) -> list[Path]:
 
 def charts(rows: Rows) -> dict[str, Drawing]:
     """Charts by file name, without suffix: accuracy and loss by epoch, coverage by layer, and alpha and beta by epoch for each row in
-    which they move. Omits what the runs have no values of.
+    which they change. Charts without values are omitted.
 
     Args:
         rows: directories of finished runs, as :func:`lsgcli.sweeps.curves.finished` finds them.
@@ -50,7 +50,7 @@ def charts(rows: Rows) -> dict[str, Drawing]:
 
 
 def figure(rows: Rows) -> Drawing | None:
-    """Accuracy and loss by epoch in one drawing, two columns wide; None if the runs have no values of them."""
+    """Accuracy and loss by epoch in one drawing, two columns wide; None without values."""
     views = list(_by_epoch(rows).values())
     return sheet("", View("by epoch", [view.panels[0] for view in views], 2, legend=views[0].legend)) if views else None
 
@@ -64,7 +64,7 @@ def _by_epoch(rows: Rows) -> dict[str, View]:
 
 
 def _view(curves: Sequence[Curve], looks: Sequence[Style], x_label: str, y_label: str, bands: bool = True) -> View:
-    """Curves over 1, 2, 3, ... and a legend: those of rows with bands, or those of layers, whose many bands would hide each other."""
+    """Curves over 1, 2, 3, ... with a legend. Curves of rows have bands; those of layers do not, because the bands would overlap."""
     longest = max(len(curve.mean) for curve in curves)
     lines = [
         Line(

@@ -66,7 +66,7 @@ class Line:
 
     Attributes:
         std: standard deviations, drawn as a band.
-        marked: a marker at every so manieth point; 0 for none.
+        marked: distance between markers, in points; 0 for none.
         tip: tooltip on a page. Default: the name.
         layer: number of the layer shown, which is also written at the end of the line.
     """

@@ -112,7 +112,7 @@ def page(record: Record) -> str:
     flows = {
         letter: {**flow, "checkpoint": run["path"], "method": run["method"], "history": history(Path(run["path"]) / LAST)}
         for letter, run in runs
-        if (flow := comparison.full_flow(Path(run["path"]), run["state"])) is not None
+        if (flow := comparison.final_flow(Path(run["path"]), run["state"])) is not None
     }
     epochs = {letter: read_metrics(Path(run["path"])) for letter, run in runs}
     charts = [

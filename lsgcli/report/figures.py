@@ -140,7 +140,7 @@ def gradient_norm(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     "imply a useful direction.",
 )
 def gain(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
-    """The measured gain with what lies between layers; without it, and each prediction, as further views."""
+    """The measured gain including the operations between layers; further views show it without them, and each prediction."""
     views = {
         "gain": "gain_between",
         "without pooling": "gain",

@@ -34,7 +34,7 @@ def print_result(text: object) -> None:
 
 
 def is_abandoned() -> bool:
-    """Whether stdout is a pipe that its reader has closed, which otherwise only the next line would notice."""
+    """Whether stdout is a pipe whose reader has closed it; otherwise, only the next write fails."""
     if not hasattr(select, "poll"):  # Windows
         return False
     try:

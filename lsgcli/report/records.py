@@ -57,7 +57,7 @@ def cost_text(cost: dict[str, Any]) -> str:
 
 
 def taken_text(source: Mapping[str, Any]) -> str:
-    """Description of the tensors initialised from ``--init-from``, as returned by :func:`lsgcli.training.start.start`."""
+    """Description of the tensors initialised from ``--init-from``, as returned by :func:`lsgcli.training.initialise.initialise`."""
     text = [f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})"]
     text += [
         f"  new: {name} {tuple(one['shape'])}; in the checkpoint: {'none' if one['found'] is None else tuple(one['found'])}"

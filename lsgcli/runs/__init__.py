@@ -1,1 +1,1 @@
-"""A run from settings to report, and runs that exist: opened, compared, described before they start."""
+"""Runs: training from settings to report, opening a checkpoint with its data, comparison, and a run's cost."""

@@ -40,7 +40,7 @@ def find(paths: Iterable[Path]) -> list[Path]:
     if skipped and not found:
         raise _no_run(skipped[0])
     if skipped:
-        log.warning("Skipped, as they are no runs: %s", ", ".join(map(str, skipped)))
+        log.warning("Skipped, not runs: %s", ", ".join(map(str, skipped)))
     return list(found.values())
 
 
@@ -95,7 +95,7 @@ def _record(run: Path, config: RunConfig) -> dict[str, Any]:
     lines = read_metrics(run)
     last: Mapping[str, Any] = lines[-1] if lines else {}
     found: Mapping[str, Any] = result or {}
-    flow = full_flow(run, state) or next(reversed(flows.read_lines(run)), {})  # or that of the last epoch
+    flow = final_flow(run, state) or next(reversed(flows.read_lines(run)), {})  # or that of the last epoch
     return {
         "path": str(run),
         "method": config.method,
@@ -115,7 +115,7 @@ def _record(run: Path, config: RunConfig) -> dict[str, Any]:
     }
 
 
-def full_flow(run: Path, state: str) -> Flow | None:
+def final_flow(run: Path, state: str) -> Flow | None:
     """The full gradient-flow record of the final network, or of the diverged batch; None if there is neither.
 
     Raises:

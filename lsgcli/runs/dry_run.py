@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch, batches
-from lsgcli.data.datasets.base import Progress
 from lsgcli.data.prepare import prepare
+from lsgcli.data.progress import NamedProgress
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.runs.run import check
@@ -29,7 +29,7 @@ Input = tuple[nn.Module, Tensor]  # of a convolution or linear layer
 log = logging.getLogger("lsg")
 
 
-def dry_run(config: RunConfig, progress: Progress | None = None) -> dict[str, Any]:
+def dry_run(config: RunConfig, progress: NamedProgress | None = None) -> dict[str, Any]:
     """Prepare the data, without downloading any, build the network, and measure the cost of a few training steps.
 
     No run directory is created.

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from lsgcli import registry
 from lsgcli.config.run import CONFIG, RunConfig, from_checkpoint, without_effect
 from lsgcli.data.bundle import DataBundle
-from lsgcli.data.datasets.base import Progress
 from lsgcli.data.prepare import prepare
+from lsgcli.data.progress import NamedProgress
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.models.base import SpikingNet
 from lsgcli.store import checkpoint, hub, rundir
@@ -35,7 +35,7 @@ def open_checkpoint(
     splits: tuple[str, ...] = ("train", "test"),
     *,
     environment: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: NamedProgress | None = None,
 ) -> Opened:
     """Load a checkpoint and prepare its data set, or the one given in ``changes``; arguments and errors as :func:`open_data`.
 
@@ -60,7 +60,7 @@ def open_data(
     splits: tuple[str, ...],
     *,
     environment: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: NamedProgress | None = None,
 ) -> tuple[RunConfig, DataBundle, Compute]:
     """Prepare the data of a stored configuration; set up device and precision.
 
@@ -134,6 +134,6 @@ def _folder_of_run(path: Path, dataset: str) -> str | None:
         if not Path(folder).is_dir():
             raise DataError(
                 f"{folder}: found no such folder, expected the data of the run {run}",
-                hint="Give --data-dir their present folder.",
+                hint="Set --data-dir to their current folder.",
             )
     return folder

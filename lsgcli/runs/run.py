@@ -45,8 +45,8 @@ from lsgcli.system import files, memory
 from lsgcli.system.device import Compute, check_gradients, pick_device, pick_precision, set_up
 from lsgcli.system.ranks import here
 from lsgcli.system.version import __version__
-from lsgcli.training import start
 from lsgcli.training.distributed import ALONE, Group, joined
+from lsgcli.training.initialise import initialise
 from lsgcli.training.loop import Emit, Trainer, new_model
 from lsgcli.training.optim import schedule
 from lsgcli.training.signals import StopRequest
@@ -71,7 +71,7 @@ def check(config: RunConfig, fresh: bool = True) -> None:
         with torch.device("meta"):  # shapes only, no memory
             model = new_model(config, classes=2, channels=2, height=1 if dataset.line else None)
         if fresh:
-            start.start(model, config)
+            initialise(model, config)
 
     def check_parts() -> None:
         if fresh and config.accumulate > config.batch_size:
@@ -204,7 +204,7 @@ def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
             hint="Restore them (`lsg data verify` names changed files, if there is a SHA256SUMS), or start a new run.",
         )
     log.warning(
-        "%s: found files with other times than when the run began, but the same sizes and, in a sample, contents", where
+        "%s: found files with other times than at the start of the run, but equal sizes and, in a sample, equal contents", where
     )
 
 

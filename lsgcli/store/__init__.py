@@ -1,1 +1,1 @@
-"""What is kept: checkpoints, run directories, records of gradient flow, and models of a hub."""
+"""Storage: checkpoints, run directories, gradient-flow records, and checkpoints on hubs and web servers."""

@@ -221,7 +221,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], dict[str, Any]]]:
 
 @contextlib.contextmanager
 def _name_of(path: Path) -> Iterator[str]:
-    """A name of the file in UTF-8, which safetensors requires: another one for a path of other bytes."""
+    """A path of the file in UTF-8, as safetensors requires; for a path of other bytes, that of its descriptor."""
     name = os.fspath(path)
     try:
         name.encode()

@@ -39,7 +39,7 @@ SCHEMA = "lsg.run/1"
 BEFORE_SCHEMA = {"settings", "lsg", "argv", "started"}  # keys of a config.json from before it contained its schema
 
 
-class Source(TypedDict):
+class InitialCheckpoint(TypedDict):
     """A checkpoint that a run was initialised from."""
 
     sha256: str
@@ -73,7 +73,7 @@ class Facts(TypedDict):
     data_folder: NotRequired[str | None]
     started: NotRequired[str]
     precision: NotRequired[Precision]
-    sources: NotRequired[dict[str, Source]]
+    sources: NotRequired[dict[str, InitialCheckpoint]]
     data_digest: NotRequired[str]
     data_files: NotRequired[DataFiles | None]
     extended: NotRequired[list[dict[str, Any]]]
@@ -139,10 +139,10 @@ class RunFiles:
     result = property(lambda self: self.path / RESULT)
 
     def append(self, file: Path, record: dict[str, Any]) -> None:
-        """Append a record to the file with a line per epoch; if it was deleted meanwhile, the earlier ones are written again."""
+        """Append a record to the file with a line per epoch. If the file was deleted during the run, the earlier records are rewritten."""
         lines = self._lines.setdefault(file, [])
         if lines and self.path.is_dir() and not file.exists():
-            log.warning("%s: was deleted during the run; written again", file)
+            log.warning("%s: was deleted during the run; rewritten", file)
             files.write_text(file, _text(lines))
         files.append_json_line(file, record)
         lines.append(record)

@@ -28,8 +28,8 @@ from lsgcli.system.ranks import Place
 MEETING = timedelta(minutes=10)  # for all processes to start
 PREPARING = timedelta(days=7)  # of the data, by the first process of a machine
 GRACE = 8.0  # seconds for a process to end by itself after another has failed
-POLL = 0.5  # seconds between looks for failures of other processes
-SILENCE = 20.0  # seconds without a sign of life, after which a process counts as hanging
+POLL = 0.5  # seconds between checks for failures of other processes
+SILENCE = 20.0  # seconds without a heartbeat, after which a process counts as hanging
 DONE = b"done"
 
 
@@ -173,10 +173,10 @@ def joined(place: Place, device: str) -> Iterator[Group]:
     backend = "nccl" if pick_device(device).type == "cuda" else "gloo"
     try:
         # Two connections: one may wait for long, while the other looks for failures.
-        store, watched = (
+        store, of_failures = (
             TCPStore(place.address, place.port, None, hosts, MEETING, wait_for_workers=False) for hosts in (place.hosts, False)
         )
-        failures = Failures(place, PrefixStore(f"{place.attempt}/failures", watched))
+        failures = Failures(place, PrefixStore(f"{place.attempt}/failures", of_failures))
         collectives = PrefixStore(f"{place.attempt}/collectives", store)
         distributed.init_process_group(backend, store=collectives, rank=place.rank, world_size=place.size, timeout=MEETING)
     except (RuntimeError, OSError) as error:
@@ -199,8 +199,8 @@ def joined(place: Place, device: str) -> Iterator[Group]:
 class Failures:
     """Ends a process when another one has failed or hangs, even inside a collective that will never complete.
 
-    A thread of each process reports that it is alive, and looks for failures and for processes that no longer report. A second one notices
-    if the first waits for a store whose process hangs, which it would do forever.
+    In each process, a thread sends heartbeats and checks for failures and missing heartbeats of other processes. A watchdog thread ends the
+    process if the first one waits for a store that does not answer.
     """
 
     def __init__(self, place: Place, store: Any):
@@ -208,8 +208,8 @@ class Failures:
         store.set_timeout(timedelta(seconds=SILENCE))
         store.set(f"alive/{place.rank}", "")
         self.lock, self.closed, self.left = threading.Lock(), threading.Event(), threading.Event()
-        self.unanswered = 0  # looks of the second thread since the last answer of the store
-        self.threads = [threading.Thread(target=work, daemon=True) for work in (self._watch, self._oversee)]
+        self.unanswered = 0  # checks by the watchdog since the last answer of the store
+        self.threads = [threading.Thread(target=work, daemon=True) for work in (self._send_heartbeats, self._watchdog)]
         for thread in self.threads:
             thread.start()
 
@@ -247,18 +247,18 @@ class Failures:
     def closing(self) -> Iterator[None]:
         """Context for leaving the group. The process that serves the store first waits until no other needs it.
 
-        The second thread still ends the process if that takes too long.
+        The watchdog still ends the process if that takes too long.
         """
-        watch, oversee = self.threads
+        heartbeats, watchdog = self.threads
         self.closed.set()
-        watch.join()
+        heartbeats.join()
         with contextlib.suppress(Exception):
             self.store.set(f"done/{self.place.rank}", "")
             if self.place.hosts:
                 self.store.wait([f"done/{rank}" for rank in range(self.place.size)], timedelta(seconds=2 * GRACE))
         yield
         self.left.set()
-        oversee.join()
+        watchdog.join()
 
     def _report(self, rank: int, status: int) -> Failure:
         """Report a failure; returns the first one that was reported."""
@@ -281,7 +281,7 @@ class Failures:
             return Failure(*json.loads(self.store.get("failed")))
 
     def _await(self, key: str, seconds: float) -> bool:
-        """Whether a key is set within some seconds. Between looks, the thread can report on the same connection."""
+        """Whether a key is set within some seconds. Between checks, the lock is released for reports on the same connection."""
         for remaining in range(int(seconds / POLL), -1, -1):
             with self.lock:
                 if self.store.check([key]):
@@ -290,8 +290,10 @@ class Failures:
                 time.sleep(POLL)
         return False
 
-    def _watch(self) -> None:
-        beats: dict[int, tuple[bytes, int]] = {}  # of other processes, and for how many looks it has not changed
+    def _send_heartbeats(self) -> None:
+        beats: dict[
+            int, tuple[bytes, int]
+        ] = {}  # the last heartbeat of other processes, and the number of checks without a new one
         others = [rank for rank in range(self.place.size) if rank != self.place.rank]
         for count in itertools.count():
             if self.closed.wait(POLL):
@@ -317,7 +319,7 @@ class Failures:
         with contextlib.suppress(Exception):
             self.store.set(f"alive/{self.place.rank}", DONE)
 
-    def _oversee(self) -> None:
+    def _watchdog(self) -> None:
         while not self.left.wait(POLL):
             self.unanswered += 1
             if self.unanswered > SILENCE / POLL:

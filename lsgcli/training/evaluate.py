@@ -98,7 +98,7 @@ def evaluate(
     if "synops" in also and compute.precision == "int8":
         raise ConfigError("precision: found int8 with synaptic operations, expected another: in int8, layers receive bytes")
     model = deployed(model, compute.precision)
-    rates = FiringRates(model) if also else None
+    hooks = FiringRates(model) if also else None
     operations = SynapticOperations(model, events=not bundle.static) if "synops" in also else None
 
     def logits(x: Tensor) -> Tensor:
@@ -106,9 +106,9 @@ def evaluate(
             return full_precision(model(compute.move(x)))
 
     result = measure(logits, split, bundle, batch_size=batch_size, workers=workers, progress=progress)
-    found = rates.close() if rates else {}
-    counted = operations.close(len(split), found) if operations else None
-    return replace(result, firing_rate=found if "firing_rate" in also else {}, synops=counted)
+    rates = hooks.close() if hooks else {}
+    synops = operations.close(len(split), rates) if operations else None
+    return replace(result, firing_rate=rates if "firing_rate" in also else {}, synops=synops)
 
 
 def measure(

@@ -34,10 +34,10 @@ from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import DIVERGED, RunDir, RunFiles
 from lsgcli.system import files, memory
 from lsgcli.system.device import Compute
-from lsgcli.training import start
-from lsgcli.training.average import Average
 from lsgcli.training.distributed import ALONE, Group
+from lsgcli.training.ema import ExponentialMovingAverage
 from lsgcli.training.evaluate import Evaluation, evaluate
+from lsgcli.training.initialise import Sources, initialise
 from lsgcli.training.optim import Optimizers, schedule
 from lsgcli.training.signals import StopRequest
 from lsgcli.training.step import gradients
@@ -48,7 +48,7 @@ LOSS_INTERVAL = 0.2  # seconds between reads of the loss on an asynchronous devi
 
 @dataclass
 class State:
-    """Position of a run: the next step is ``step`` of epoch ``epoch``, both counted from 0."""
+    """Position of a run: the next step is ``step`` of epoch ``epoch``, both counted from 0; after the last step, the evaluation."""
 
     epoch: int = 0
     step: int = 0
@@ -143,13 +143,13 @@ class Trainer:
         self.pending: PendingStep | None = None
         self.first = True  # step of this process, which alone needs some memory
         self.steps = len(self._batches())  # per epoch
-        self.sources: start.Sources = {}  # data that the network took from other checkpoints
-        self.average: Average | None = None
+        self.sources: Sources = {}  # data that the network took from other checkpoints
+        self.average: ExponentialMovingAverage | None = None
         if run.resumed and run.last.exists():
             self._restore()
         else:
-            self.sources = start.start(self.model, config, bundle.classes)
-            self.average = Average(self.model, config.ema) if config.ema else None
+            self.sources = initialise(self.model, config, bundle.classes)
+            self.average = ExponentialMovingAverage(self.model, config.ema) if config.ema else None
         if run.resumed and isinstance(run, RunDir):
             run.trim(self.state.epoch)
         if group.size > 1 and config.sync_norm:
@@ -409,7 +409,7 @@ class Trainer:
         try:
             self.model.load_state_dict(dict(content.weights))
             if self.config.ema:
-                self.average = Average(self.model, self.config.ema)
+                self.average = ExponentialMovingAverage(self.model, self.config.ema)
                 trained = {name.removeprefix("raw/"): x for name, x in content.extra.items() if name.startswith("raw/")}
                 self.model.load_state_dict(trained)
             self.sources = content.config.get("sources", {})

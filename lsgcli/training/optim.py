@@ -92,11 +92,11 @@ class Optimizers:
 
     def tensors(self) -> dict[str, Tensor]:
         """Optimiser state of every parameter, as ``optim/<parameter>/<entry>``."""
-        found: dict[str, Tensor] = {}
+        state: dict[str, Tensor] = {}
         for optimizer in self.all:
             for p, entries in optimizer.state.items():
-                found |= {f"optim/{self.names[p]}/{key}": value for key, value in entries.items()}
-        return found | {f"optim/scaler/{name}": torch.tensor(value) for name, value in self.scaler.state_dict().items()}
+                state |= {f"optim/{self.names[p]}/{key}": value for key, value in entries.items()}
+        return state | {f"optim/scaler/{name}": torch.tensor(value) for name, value in self.scaler.state_dict().items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the state returned by :meth:`tensors`."""

@@ -1,4 +1,4 @@
-"""Signals as a flag that loops check between steps; where nothing has to be saved, they interrupt."""
+"""Signals set a flag, which loops check between steps; where nothing has to be saved, they interrupt."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ class StopRequest:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Context of work that a signal ends at once, as it waits, or takes long and can be repeated.
+        """Context in which a signal interrupts immediately, for work that waits, or that takes long and can be repeated.
 
         Raises:
             Stopped: a signal requested a stop, before or in the block.

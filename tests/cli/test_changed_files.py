@@ -51,7 +51,7 @@ def test_copied_images(lsg, begun, tmp_path):
     shutil.copytree(begun, tmp_path / "copy", copy_function=shutil.copyfile)
     result = lsg("train", "--resume", "run", "--epochs", "3", "--data-dir", tmp_path / "copy")
     assert result.exit_code == 0, result.stderr
-    assert f"{tmp_path / 'copy'}: found files with other times than when the run began" in result.stderr
+    assert f"{tmp_path / 'copy'}: found files with other times than at the start of the run" in result.stderr
     config = json.loads(Path("run/config.json").read_text())
     del config["data_files"]  # as in a run of an earlier version
     Path("run/config.json").write_text(json.dumps(config))
@@ -81,7 +81,7 @@ def test_records_deleted_during_a_run_are_written_again(train, lsg, monkeypatch)
             result = command()
         assert result.exit_code == 0, result.stderr
         for name in names:
-            assert f"{name}: was deleted during the run; written again" in result.stderr
+            assert f"{name}: was deleted during the run; rewritten" in result.stderr
 
     def records(run, name):
         lines = Path(run, name).read_text().splitlines()

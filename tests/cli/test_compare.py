@@ -140,7 +140,7 @@ def test_files_of_an_ablation_among_the_runs_are_skipped(lsg, runs, tmp_path):
     result = lsg("compare", *paths, "--html", tmp_path / "runs.html")
     assert result.exit_code == 0, result.stderr
     first, second = (tmp_path / "runs" / "ablate-x" / name for name in ("ablation.json", "jobs"))
-    assert f"Skipped, as they are no runs: {first}, {second}" in result.stderr
+    assert f"Skipped, not runs: {first}, {second}" in result.stderr
     assert (tmp_path / "runs.html").exists()
     assert [line for line in result.stdout.splitlines() if line.startswith(("A = ", "B = ", "C = "))] == [
         f"A = {tmp_path / 'runs' / 'ablate-x' / 'method=none' / 's0'}: finished",

@@ -12,7 +12,7 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.loggers.base import Epoch, Logger
-from lsgcli.loggers.programs import CSV
+from lsgcli.loggers.trackers import CSV
 from lsgcli.store import checkpoint
 from lsgcli.system import schema
 

@@ -23,7 +23,7 @@ from lsgcli.config.data import DataConfig
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import FIELDS
 from lsgcli.data import frames, manifest, parallel, verify
-from lsgcli.data.datasets import base, own
+from lsgcli.data.datasets import base, class_folders
 from lsgcli.data.download import RemoteFile, fetch, unpack
 from lsgcli.data.folders import scan_folders
 from lsgcli.data.prepare import prepare
@@ -323,7 +323,7 @@ def stale_cache(count: int, chance: random.Random, folder: Path) -> Iterator[Cas
     original = frames.frames
     for name, owner, attribute in (
         ("frames", base, "FRAMES_VERSION"),
-        ("data set", own.EventFolder, "version"),
+        ("data set", class_folders.EventFolder, "version"),
         ("reader", None, ""),
     ):
         compare("", "")

@@ -20,8 +20,8 @@ from lsgcli import registry
 from lsgcli.errors import CheckpointError
 from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.training.initialise import initialise
 from lsgcli.training.loop import new_model
-from lsgcli.training.start import start
 from tests import tiny
 from tests.exports import saved
 from tests.stress.rows import Case, forked, limit_memory, refused, row
@@ -215,7 +215,7 @@ def malicious(count: int, chance: random.Random, folder: Path) -> Iterator[Case]
             path = folder / f"net{suffix}"
             make(path)
             case = refused(name, lambda path=path: checkpoint.load(path), CheckpointError, path)
-            other = refused(name, lambda path=path: start(net, tiny.config(init_from=str(path))), CheckpointError, path)
+            other = refused(name, lambda path=path: initialise(net, tiny.config(init_from=str(path))), CheckpointError, path)
             ran = canary.exists()
             canary.unlink(missing_ok=True)
             yield Case(name, "the code ran" if ran else case.problem or other.problem)

@@ -76,17 +76,17 @@ def chain(text: str | None, static: bool) -> tuple[Augmentation | EventAugmentat
     Raises:
         ConfigError: an unknown name, or an augmentation that does not support the data.
     """
-    found = tuple(registry.get("augmentation", name) for name in listed(text or "none"))
-    for one in found:
-        of_events = isinstance(one, EventAugmentation)
+    chosen = tuple(registry.get("augmentation", name) for name in listed(text or "none"))
+    for augmentation in chosen:
+        of_events = isinstance(augmentation, EventAugmentation)
         if static and of_events:
             raise ConfigError(
-                f"--augment: found {one.name}, which requires recordings of events, but this data set contains images",
+                f"--augment: found {augmentation.name}, which requires recordings of events, but this data set contains images",
                 hint="Try flip or crop.",
             )
-        if not static and not of_events and one.images_only:
+        if not static and not of_events and augmentation.images_only:
             raise ConfigError(
-                f"--augment: found {one.name}, which requires images, but this data set contains recordings of events",
+                f"--augment: found {augmentation.name}, which requires images, but this data set contains recordings of events",
                 hint="Try flip, roll or crop.",
             )
-    return tuple(sorted(found, key=lambda one: not isinstance(one, EventAugmentation)))
+    return tuple(sorted(chosen, key=lambda augmentation: not isinstance(augmentation, EventAugmentation)))

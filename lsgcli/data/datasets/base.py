@@ -4,7 +4,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os.path import splitext
 from pathlib import Path
@@ -20,12 +20,12 @@ from lsgcli.data.events import Events, turned, turned_sensor
 from lsgcli.data.frames import VERSION as FRAMES_VERSION
 from lsgcli.data.frames import dtype_of, frame_shape, frames, preparation
 from lsgcli.data.images import read_image
+from lsgcli.data.progress import NamedProgress
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError
 
 SPLITS = ("train", "test")
 IMAGES_VERSION = 2  # increase it when the preparation of images changes
-Progress = Callable[[str, int, int], None]  # description, amount done, total
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Dataset(ABC):
         *,
         expected: Mapping[str, Any] | None = None,
         may_download: bool = True,
-        progress: Progress | None = None,
+        progress: NamedProgress | None = None,
     ):
         self.config, self.expected, self.may_download, self.progress = config, expected or {}, may_download, progress
         self.machine = machine or (config if isinstance(config, MachineConfig) else MachineConfig())
@@ -182,7 +182,7 @@ class Dataset(ABC):
         return self.root
 
     def deviations(self, splits: tuple[str, ...]) -> list[str]:
-        """A line for each of these parts, after :meth:`scan` of them, whose number of samples is not the published one."""
+        """A line for each part whose number of samples differs from the published one. Call it after :meth:`scan` of these parts."""
         counts = Counter(sample.split for sample in self.samples)
         found = {split: counts[split] for split in splits} | ({"all": counts.total()} if set(splits) == set(SPLITS) else {})
         return [
@@ -197,7 +197,7 @@ class Dataset(ABC):
 
     @property
     def class_folders(self) -> tuple[Path, ...]:
-        """The folders of which every subfolder is a class, if there are such."""
+        """The folders whose subfolders are the classes; empty for data sets in another layout."""
         return ()
 
     def check_outside(self, option: str, path: Path | str) -> None:

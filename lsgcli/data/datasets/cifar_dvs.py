@@ -87,11 +87,11 @@ class CifarDvs(Downloaded, EventDataset):
         below = self.root / self.folder
         if self.config.data_dir is None or below.is_dir():
             return below
-        return self.root if self.there(self.root) or self.under_way(self.root) else below
+        return self.root if self.parts_in(self.root) or self.has_archive_in(self.root) else below
 
-    def there(self, place: Path) -> set[str]:
-        """The classes with recordings in or below ``place``."""
-        return _classes(_recordings(place))
+    def parts_in(self, folder: Path) -> set[str]:
+        """The classes with recordings in or below a folder."""
+        return _classes(_recordings(folder))
 
     def upright(self, events: Events, form: str) -> Events:
         """Swap rows and columns of the original release, which is stored rotated."""

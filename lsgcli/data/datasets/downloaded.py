@@ -35,20 +35,20 @@ class Downloaded(Dataset):
         """The files to download for these splits."""
         return tuple(file for part, file in cls.archives.items() if part in splits or part not in SPLITS)
 
-    def there(self, place: Path) -> set[str]:
-        """The parts found in ``place``."""
-        return {part for part, file in self.archives.items() if (place / file.content).exists()}
+    def parts_in(self, folder: Path) -> set[str]:
+        """The parts found in a folder."""
+        return {part for part, file in self.archives.items() if (folder / file.content).exists()}
 
     @property
     def home(self) -> Path:
         """The folder that contains the data or an archive: ``--data-dir`` itself, or :attr:`folder` below it."""
-        places = (self.root, self.root / self.folder)
-        found = next((place for place in places if self.there(place)), None)
-        return found or next((place for place in places if self.under_way(place)), places[-1])
+        folders = (self.root, self.root / self.folder)
+        with_data = next((folder for folder in folders if self.parts_in(folder)), None)
+        return with_data or next((folder for folder in folders if self.has_archive_in(folder)), folders[-1])
 
-    def under_way(self, place: Path) -> bool:
-        """Whether ``place`` contains an archive of the data set, or a part of one."""
-        return any(file.under_way(place) for file in self.remote())
+    def has_archive_in(self, folder: Path) -> bool:
+        """Whether a folder contains an archive of the data set, or a part of one."""
+        return any(file.is_in(folder) for file in self.remote())
 
     def obtain(self, splits: tuple[str, ...], folder: Path | None = None) -> Path:
         """Download and extract missing parts, and add them to the manifest; returns the folder of the data.
@@ -67,20 +67,20 @@ class Downloaded(Dataset):
                 raise self._absent(folder, wanted)
             with making_folder(folder), locked(folder / LOCK, f"{folder}: waiting for another process that downloads to it"):
                 self._complete(folder, self._wanted(folder, splits))  # another process may have downloaded some parts
-        for part in set(splits) & self.archives.keys() - self.there(folder):
+        for part in set(splits) & self.archives.keys() - self.parts_in(folder):
             file = self.archives[part]
             message = f"{folder / file.content}: the {part} part is missing"
             raise MissingPart(message, part=part, hint=by_hand([file], folder))
         return folder
 
     def _wanted(self, folder: Path, splits: tuple[str, ...]) -> list[RemoteFile]:
-        there, files = self.there(folder), self.remote(splits)
+        there, files = self.parts_in(folder), self.remote(splits)
         wanted = [file for part, file in self.archives.items() if file in files and part not in there]
-        return wanted if not there or self.under_way(folder) else []
+        return wanted if not there or self.has_archive_in(folder) else []
 
     def _absent(self, folder: Path, files: list[RemoteFile]) -> DataError:
         names, place = ", ".join(file.name for file in files), self.config.data_dir and f" --data-dir {self.config.data_dir}"
-        started = [file.name for file in files if file.under_way(folder)]
+        started = [file.name for file in files if file.is_in(folder)]
         found = f"an unfinished download of {', '.join(started)}" if started else f"neither the data nor {names}"
         command = f"`lsg data prepare --dataset {self.config.dataset}{place or ''}`"
         return DataError(f"{folder}: found {found}", hint=f"{command} downloads and extracts the missing files.")

@@ -53,7 +53,7 @@ class Absent(Exception):
 
 
 class LibraryDataset(Dataset):
-    """A data set that is an object of a library: ``self.opened(part)[i]`` is a pair (sample, label).
+    """A data set that is an object of a library: ``self.library_object(part)[i]`` is a pair (sample, label).
 
     Attributes:
         library: its name.
@@ -70,11 +70,11 @@ class LibraryDataset(Dataset):
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
-        self._opened: dict[str, Any] = {}
+        self._objects: dict[str, Any] = {}
 
     def __reduce__(self) -> Any:
         """Worker processes find the class by its name, and open the library's objects, which may hold open files, themselves."""
-        return _unpickled, (self.config.dataset, {**self.__getstate__(), "_opened": {}, "may_download": False})
+        return _unpickled, (self.config.dataset, {**self.__getstate__(), "_objects": {}, "may_download": False})
 
     @classmethod
     @functools.cache
@@ -88,38 +88,38 @@ class LibraryDataset(Dataset):
             module = importlib.import_module(f"{cls.library}.datasets")
         except ImportError as error:
             raise ConfigError(f"{cls.library} cannot be imported: {error}", hint=install_hint()) from error
-        there = [one for one in cls.sets if hasattr(module, one)]
-        if name not in there:
-            raise ConfigError("--dataset: " + registry.unknown(f"classification set of {cls.library}", name, there))
+        available = [known for known in cls.sets if hasattr(module, known)]
+        if name not in available:
+            raise ConfigError("--dataset: " + registry.unknown(f"classification set of {cls.library}", name, available))
         kind = getattr(module, name)
         parameters = inspect.signature(kind).parameters
-        found: dict[str, Any] = {"kind": kind, "preset": cls.preset, "__doc__": cls.__doc__, "__module__": __name__}
-        found |= cls.attributes(kind)
+        namespace: dict[str, Any] = {"kind": kind, "preset": cls.preset, "__doc__": cls.__doc__, "__module__": __name__}
+        namespace |= cls.attributes(kind)
         if "train" in parameters:
-            found["arguments"] = {part: {"train": part == "train"} for part in SPLITS}
+            namespace["arguments"] = {part: {"train": part == "train"} for part in SPLITS}
         elif "split" in parameters:
-            found["arguments"] = {part: {"split": RENAMED.get((name, part), part)} for part in SPLITS}
+            namespace["arguments"] = {part: {"split": RENAMED.get((name, part), part)} for part in SPLITS}
         else:
-            found |= {"rules": ("stratified",), "preset": {**found["preset"], "split": "stratified"}}
-        return type(name, (cls,), found)
+            namespace |= {"rules": ("stratified",), "preset": {**namespace["preset"], "split": "stratified"}}
+        return type(name, (cls,), namespace)
 
     @classmethod
     def attributes(cls, kind: Any) -> dict[str, Any]:
         """Attributes of the data set that depend on the library's class."""
         return {}
 
-    def opened(self, part: str) -> Any:
+    def library_object(self, part: str) -> Any:
         """The library's object of a part, or of all samples (an empty string).
 
         Raises:
             DataError: the data are missing and cannot be downloaded, or they are damaged.
         """
-        if part not in self._opened:
+        if part not in self._objects:
             expected = f"the files of {self.library}'s {self.kind.__name__}"
             with foreign(self.home, expected, hint=self.advice), contextlib.redirect_stdout(io.StringIO()):
                 self._check_files()
-                self._opened[part] = self._open_or_download(part)
-        return self._opened[part]
+                self._objects[part] = self._open_or_download(part)
+        return self._objects[part]
 
     def _check_files(self) -> None:
         """Check that the folder contains no pipes or devices, which the library would open and wait for.
@@ -158,7 +158,7 @@ class LibraryDataset(Dataset):
 
     @abstractmethod
     def common_stamp(self, data: Any) -> bytes:
-        """Content that changes if samples do that are not in a file each."""
+        """Bytes that change with the samples, for data sets with several samples in a file."""
 
     @property
     def advice(self) -> str:
@@ -169,19 +169,19 @@ class LibraryDataset(Dataset):
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         parts = splits if self.arguments else ("",)
-        samples, first = [sample for part in parts for sample in self._listed(part)], self.opened(parts[0])
+        samples, first = [sample for part in parts for sample in self._listed(part)], self.library_object(parts[0])
         classes, info = _classes(first, max(sample.label for sample in samples)), self.describe(first)
         for sample in samples:
             if not 0 <= sample.label < len(classes):
                 raise DataError(f"{sample.key}: found label {sample.label}, expected 0 to {len(classes) - 1}", hint=DAMAGED)
         if not self.arguments:
             info["split"] = self.config.split or "stratified"
-            samples = [one for one in assign(samples, info["split"], self.config.split_seed) if one.split in splits]
+            samples = [sample for sample in assign(samples, info["split"], self.config.split_seed) if sample.split in splits]
         return Listing(classes, tuple(samples), info)
 
     def _listed(self, part: str) -> list[Sample]:
         """The samples of a part, sorted by key: a path below ``--data-dir``, or a number if samples are not in a file each."""
-        data, edition = self.opened(part), f"{self.library} {version(self.library)}"
+        data, edition = self.library_object(part), f"{self.library} {version(self.library)}"
         if not len(data):
             raise DataError(f"{self.home}: found no samples, expected some", hint=self.advice)
         if paths := paths_of(data):
@@ -197,7 +197,7 @@ class LibraryDataset(Dataset):
 
     def files(self, samples: Iterable[Sample]) -> set[str]:
         """The files of the samples, or all in the folder if samples are not in a file each."""
-        paths = {part: paths_of(self.opened(part)) for part in {sample.source[0] for sample in samples}}
+        paths = {part: paths_of(self.library_object(part)) for part in {sample.source[0] for sample in samples}}
         if all(paths.values()):
             return {paths[part][index] for part, index in (sample.source for sample in samples)}
         return {str(path) for path in self.home.rglob("*") if path.is_file()}
@@ -215,13 +215,13 @@ class LibraryDataset(Dataset):
         """The library's sample, converted; any failure is a DataError."""
         (part, index), where = sample.source, f"{self.config.dataset}: {sample.key}"
         with foreign(where, f"a sample that {self.library} can read", hint=DAMAGED, extra="aedat4"):
-            return convert(self.opened(part)[index][0])
+            return convert(self.library_object(part)[index][0])
 
 
 def _unpickled(name: str, state: dict[str, Any]) -> Dataset:
-    found: Dataset = object.__new__(registry.get("dataset", name))
-    found.__dict__.update(state)
-    return found
+    dataset: Dataset = object.__new__(registry.get("dataset", name))
+    dataset.__dict__.update(state)
+    return dataset
 
 
 def _classes(data: Any, largest: int) -> tuple[str, ...]:
@@ -374,6 +374,6 @@ class Torchvision(LibraryDataset, ImageDataset):
     def pixels(self, sample: Sample) -> np.ndarray:
         """The image; files are opened here, as torchvision would open those of any format."""
         mode, (part, index) = "L" if self.channels == 1 else "RGB", sample.source
-        if paths := paths_of(self.opened(part)):
+        if paths := paths_of(self.library_object(part)):
             return read_image(Path(paths[index]), mode)
         return self.item(sample, lambda image: np.asarray(image.convert(mode)))

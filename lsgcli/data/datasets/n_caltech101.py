@@ -29,7 +29,7 @@ class NCaltech101(Downloaded, EventDataset):
     preset = EventDataset.preset | {"width_multiplier": 0.5, "epochs": 60, "augment": "flip,roll", "split": "stratified"}
 
     def find(self, splits: tuple[str, ...]) -> Listing:
-        if self.config.data_dir is not None and not self.there(self.home) and any(self.root.glob("*/*.bin")):
+        if self.config.data_dir is not None and not self.parts_in(self.home) and any(self.root.glob("*/*.bin")):
             folder = self.root
         else:
             folder = self.obtain(SPLITS) / ARCHIVE.content

@@ -47,7 +47,7 @@ def test_torchvision(name, config, tmp_path):
     dataset = registry.get("dataset", f"torchvision:{name}")(config(f"torchvision:{name}", **options), may_download=False)
     samples = dataset.scan().samples
     assert len(samples) == 10
-    by_hand = {sample.key: dataset.opened(sample.source[0])[sample.source[1]][0] for sample in samples}
+    by_hand = {sample.key: dataset.library_object(sample.source[0])[sample.source[1]][0] for sample in samples}
     for sample in samples:
         assert np.array_equal(dataset.pixels(sample), np.asarray(by_hand[sample.key].convert("RGB")))
     file = root / files[name].format("b", 5, 2)

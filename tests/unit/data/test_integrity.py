@@ -13,7 +13,7 @@ import pytest
 from lsgcli import registry
 from lsgcli.data import guard
 from lsgcli.data.datasets import base, digits
-from lsgcli.data.datasets.own import EventFolder
+from lsgcli.data.datasets.class_folders import EventFolder
 from lsgcli.data.frames import VERSION
 from lsgcli.data.prepare import prepare
 from lsgcli.data.readers import base as readers

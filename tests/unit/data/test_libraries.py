@@ -45,7 +45,7 @@ def test_processes_open_the_files_themselves(config, tmp_path):
     write_nmnist(tmp_path)
     dataset = opened(config, "tonic:NMNIST", tmp_path).scan()
     copy = pickle.loads(pickle.dumps(dataset))
-    assert copy._opened == {}
+    assert copy._objects == {}
     assert np.array_equal(copy.load(dataset.samples[-1]), dataset.load(dataset.samples[-1]))
 
 
@@ -113,7 +113,7 @@ def test_recordings_named_in_one_file(config, tmp_path):
     assert [dataset.classes[sample.label] for sample in dataset.samples] == ["z", "3"]
     assert rows(dataset.events(dataset.samples[0])) == [(7, 0, 250_000, True), (63, 0, 500_000, True)]
     assert dataset.shape == (100, 1, 1, 64)
-    dataset.opened("test").data.close()
+    dataset.library_object("test").data.close()
 
 
 def test_an_event_outside_the_sensor_names_the_sample(config, tmp_path):

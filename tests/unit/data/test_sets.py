@@ -7,7 +7,7 @@ import pytest
 from lsgcli import registry
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import FIELDS, check
-from lsgcli.data.datasets import digits, own
+from lsgcli.data.datasets import class_folders, digits
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError
 
@@ -135,8 +135,8 @@ def test_how_far_recordings_reach_is_remembered(config, tmp_path, monkeypatch, r
             (root / part / name).mkdir(parents=True)
             (root / part / name / "0.bin").write_bytes(bytes([20 * i + 9, 7, 0x80, 0, 1]))
     scanned = []
-    whole = own.read
-    monkeypatch.setattr(own, "read", lambda path: scanned.append(path.name) or whole(path))
+    whole = class_folders.read
+    monkeypatch.setattr(class_folders, "read", lambda path: scanned.append(path.name) or whole(path))
 
     def sensor(**settings):
         scanned.clear()

@@ -7,7 +7,7 @@ import torch
 from lsgcli import models
 from lsgcli.models.fold import fold
 from lsgcli.models.quantise import integers, on_grid, packed, round_weights, unpacked
-from lsgcli.training import start
+from lsgcli.training.initialise import initialise
 from tests import tiny
 from tests.unit.models.helpers import seasoned, sequence
 
@@ -71,4 +71,4 @@ def test_a_network_of_few_bits_starts_from_floats(tmp_path):
     path = saved("mlp", tmp_path / "float.safetensors")
     config = tiny.config(arch="mlp", init_from=str(path), weight_bits=4)
     net = models.build("mlp", width_multiplier=1 / 32, input_size=9, input_height=1, T=3, num_classes=10, weight_bits=4)
-    assert start.start(net, config)["init_from"]["new"] == {}
+    assert initialise(net, config)["init_from"]["new"] == {}

@@ -9,7 +9,7 @@ from lsgcli.data.batches import Batch
 from lsgcli.errors import CheckpointError, ConfigError, Stopped
 from lsgcli.runs import run
 from lsgcli.store import checkpoint
-from lsgcli.training import start as starting
+from lsgcli.training.initialise import initialise
 from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.step import gradients
@@ -124,7 +124,7 @@ def test_widths_are_those_of_the_checkpoint(source, tmp_path):
 def test_one_width_for_every_channel(source):
     """A layer's width is that of each of its channels where the new network has a decay for each."""
     model = new_model(config := tiny.config(method="matched-width", decay_per="channel", width_from=str(source)), 3, 2)
-    starting.start(model, config)
+    initialise(model, config)
     for name, alpha in alphas(checkpoint.load(source)[0]).items():
         assert torch.equal(alphas(model)[name], alpha.expand_as(alphas(model)[name]))
         assert alphas(model)[name].dim() == 1
@@ -133,7 +133,7 @@ def test_one_width_for_every_channel(source):
 def refused(**changes):
     config = tiny.config(method="matched-width", **changes)
     with pytest.raises(ConfigError) as caught:
-        starting.start(new_model(config, 3, 2), config)
+        initialise(new_model(config, 3, 2), config)
     return str(caught.value)
 
 
@@ -160,7 +160,7 @@ def test_widths_of_a_folded_network_are_refused(source, tmp_path):
     checkpoint.save(tmp_path / "net.safetensors", dataclasses.replace(content, config={**content.config, "folded": True}))
     config = tiny.config(method="matched-width", width_from=str(tmp_path / "net.safetensors"))
     with pytest.raises(CheckpointError, match="found an export with folded tdBN"):
-        starting.start(new_model(config, 3, 2), config)
+        initialise(new_model(config, 3, 2), config)
 
 
 def test_what_is_missing_is_told_before_anything_is_done(source):

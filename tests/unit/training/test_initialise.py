@@ -14,7 +14,7 @@ from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.sweeps.cells import check_same
 from lsgcli.sweeps.plan import Cell
 from lsgcli.sweeps.rows import default_folder
-from lsgcli.training import start as starting
+from lsgcli.training.initialise import initialise
 from lsgcli.training.loop import new_model
 from tests import tiny
 from tests.unit.training.test_loop import run as train
@@ -34,7 +34,7 @@ def begun(source, classes=tiny.CLASSES, channels=2, **changes):
     config = tiny.config(seed=7, init_from=str(source), **changes)
     model = new_model(config, len(classes), channels)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    return model.state_dict(), starting.start(model, config, classes)["init_from"], before
+    return model.state_dict(), initialise(model, config, classes)["init_from"], before
 
 
 def test_everything_is_taken_where_everything_fits(source):

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from lsgcli.loggers.base import End, Epoch, Logger, Source
+from lsgcli.loggers.base import End, Epoch, LoggedRun, Logger
 from lsgcli.registry import register
 from lsgcli.system import files
 
@@ -21,7 +21,7 @@ MOST = 1000  # metrics in a request to MLflow
 class CSV(Logger):
     """A table with a row per epoch, `logs/metrics.csv`."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: LoggedRun):
         super().__init__(source)
         self.file = source.folder / "metrics.csv"
         self.names: dict[str, None] = {}
@@ -45,7 +45,7 @@ class TensorBoard(Logger):
 
     extra, packages = "tensorboard", ("tensorboard",)
 
-    def __init__(self, source: Source):
+    def __init__(self, source: LoggedRun):
         from torch.utils.tensorboard import SummaryWriter
 
         super().__init__(source)
@@ -64,8 +64,8 @@ class TensorBoard(Logger):
         from PIL import Image
 
         at = {"global_step": end.last.number, "walltime": end.last.time}
-        for layer, found in end.histograms.items():
-            edges, counts = np.array(found["edges"]), np.array([found["below"], *found["counts"], found["above"]])
+        for layer, u in end.histograms.items():
+            edges, counts = np.array(u["edges"]), np.array([u["below"], *u["counts"], u["above"]])
             width = edges[1] - edges[0]
             limits, middles = [*edges, edges[-1] + width], [*(edges - width / 2), edges[-1] + width / 2]
             total, squares = counts @ middles, counts @ np.square(middles)
@@ -87,7 +87,7 @@ class WandB(Logger):
 
     extra, packages = "wandb", ("wandb",)
 
-    def __init__(self, source: Source):
+    def __init__(self, source: LoggedRun):
         super().__init__(source)
         self.library = importlib.import_module(self.packages[0])
         self.run = self.open()
@@ -156,7 +156,7 @@ class MLflow(Logger):
 
     extra, packages = "mlflow", ("mlflow", "sqlalchemy", "alembic")
 
-    def __init__(self, source: Source):
+    def __init__(self, source: LoggedRun):
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a server that is down delays training by seconds
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         from mlflow import MlflowClient
@@ -167,8 +167,8 @@ class MLflow(Logger):
         self.client, name = MlflowClient(), os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         known = self.client.get_experiment_by_name(name)
         experiment = known.experiment_id if known else self.client.create_experiment(name)
-        if found := self.client.search_runs([experiment], f"tags.`lsg.id` = '{source.id}'"):
-            self.id = found[0].info.run_id
+        if runs := self.client.search_runs([experiment], f"tags.`lsg.id` = '{source.id}'"):
+            self.id = runs[0].info.run_id
             self.client.update_run(self.id, status="RUNNING")
             self.logged = len(self.client.get_metric_history(self.id, "train_loss"))
         else:

@@ -22,7 +22,7 @@ Sources = dict[str, dict[str, Any]]  # setting -> record of what was copied from
 
 
 @torch.no_grad()
-def start(model: SpikingNet, config: RunConfig, classes: Sequence[str] | None = None) -> Sources:
+def initialise(model: SpikingNet, config: RunConfig, classes: Sequence[str] | None = None) -> Sources:
     """Initialise a new network from ``--init-from`` and ``--width-from``.
 
     Args:

@@ -8,7 +8,7 @@ from torch import Tensor
 from lsgcli.models.base import SpikingNet
 
 
-class Average:
+class ExponentialMovingAverage:
     """A network whose weights and running statistics e follow those of a trained network, w: e <- d e + (1 - d) w after each step.
 
     Args:
