@@ -38,11 +38,14 @@ def command_line() -> str:
     group: Any = typer.main.get_command(app)
     commands = dict(commands_of(group))
     own = {
-        name: {panel: [_described(one) for one in options] for panel, options in _panels(command).items() if panel not in SECTIONS}
+        name: {
+            panel: [_described(one) for one in options] for panel, options in _panels(command).items() if panel not in SECTIONS
+        }
         for name, command in commands.items()
     }
     counted = Counter(row for panels in own.values() for rows in panels.values() for row in rows)
     shared = [row for row, count in counted.items() if count >= SEVERAL]
+    everywhere = [flags for (flags, _), count in counted.items() if count == len(commands)]
     parts = [
         "# Command line",
         GENERATED,
@@ -50,6 +53,7 @@ def command_line() -> str:
         "Results go to stdout; progress, warnings and errors go to stderr.",
         table(("exit status", "meaning"), exit_statuses().items()),
         "## Options of several commands",
+        f"Every command has {' and '.join(everywhere)}.",
         table(("option", ""), shared),
     ]
     for name, command in commands.items():
@@ -57,8 +61,10 @@ def command_line() -> str:
         for panel, rows in own[name].items():
             if others := [row for row in rows if row not in shared]:
                 parts.append(table((panel, ""), others))
-        too = [flags for rows in own[name].values() for flags, text in rows if (flags, text) in shared]
-        parts.append(f"Also {', '.join(too)}, [see above](#options-of-several-commands).")
+        too = [
+            flags for rows in own[name].values() for flags, text in rows if (flags, text) in shared and flags not in everywhere
+        ]
+        parts.append(f"Also {', '.join(too)}: [see above](#options-of-several-commands)." if too else "")
         if sections := [panel for panel in _panels(command) if panel in SECTIONS]:
             parts.append(f"{', '.join(sections)}: the [settings](settings.md){'' if name == 'train' else ' of `lsg train`'}.")
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -169,12 +175,11 @@ def datasets() -> str:
 
 
 def layouts() -> str:
-    """Files that each data set reads, and the published number of samples."""
-    rows = ["| `--dataset` | files | published samples | `--split` |", "|---|---|---|---|"]
+    """Files that each data set reads."""
+    rows = ["| `--dataset` | files | `--split` |", "|---|---|---|"]
     for name in registry.names("dataset"):
         thing = registry.get("dataset", name)
-        counts = ", ".join(f"{count:,} {part}" for part, count in thing.published.items()).replace(" all", "")
-        rows.append(f"| `{name}` | {_first_line(thing).replace('``', '`')} | {counts} | {', '.join(thing.rules)} |")
+        rows.append(f"| `{name}` | {_first_line(thing).replace('``', '`')} | {', '.join(thing.rules)} |")
     return "\n".join(rows)
 
 
@@ -243,12 +248,14 @@ def verdicts() -> str:
 
 def reliability() -> str:
     """The fault table: each row as it was last run in full, after its sums."""
-    records = faults.records()
-    lines = []
+    records, lines = faults.records(), []
     for number, row in faults.table().items():
-        found = records.get(number)
-        run = [_cases(row, found), _failures(found), found["date"]] if found else ["not run", "", ""]
-        lines.append((f"[{number}](reliability-rows.html#row-{number})", *((found or vars(row))[key] for key in ("fault", "promise")), *run))
+        found, run = records.get(number), ["not run", "", ""]
+        if found:
+            failures = f"**{found['failures']}**" if found["failures"] else 0
+            run = [_cases(row, found), failures, found["date"]]
+        link = f"[{number}](reliability-rows.html#row-{number})"
+        lines.append((link, *((found or vars(row))[key] for key in ("fault", "promise")), *run))
     cases, failures = (sum(found[key] for found in records.values()) for key in ("cases", "failures"))
     head = ("", "fault", "promise", "cases", "failures", "date")
     return f"{len(lines)} faults, {cases:,} cases, {failures} failures.\n\n{table(head, lines)}"
@@ -258,10 +265,6 @@ def _cases(row: Any, found: dict[str, Any]) -> str:
     """The number of cases, and that they are fewer than planned, if they are."""
     fewer = re.search(r"--count (\d+)", found["command"])
     return f"{found['cases']:,}" + (f" (count {fewer[1]} of {row.full:,})" if fewer and int(fewer[1]) < row.full else "")
-
-
-def _failures(found: dict[str, Any]) -> str:
-    return f"**{found['failures']}**" if found["failures"] else "0"
 
 
 def reliability_rows() -> str:
