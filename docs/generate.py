@@ -275,9 +275,9 @@ def reliability_rows() -> str:
         facts = {"promise": row.promise, "how it is tested": row.how, "comparable tools": row.peers}
         if found:
             facts |= {
-                "cases": ", ".join(f"{kind}: {count:,}" for kind, count in found["kinds"].items()),
+                "cases": "; ".join(f"{kind}: {count:,}" for kind, count in found["kinds"].items()),
                 "failures": f"{found['failures']}" + "".join(f"; {problem}" for problem in found["problems"]),
-                "run": f"`{found['command']}` with seed {found['seed']} on {found['date']}, in {found['seconds']:,} s; "
+                "run": f"{found['command']}, seed {found['seed']}, {found['date']}, {found['seconds']:,} s; "
                 + ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
             }
         rows = "".join(f"<dt>{key}</dt><dd>{html.escape(text)}</dd>" for key, text in facts.items() if text)
