@@ -1,6 +1,6 @@
 """Generated tables of the documentation, from ``benchmarks/results``; ``python docs/generate.py`` writes them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ from benchmarks import (
     evidence,
     gpu,
     reproduction,
-    roofline,
     scaling,
     streaming,
     traffic,
@@ -25,41 +24,30 @@ PEERS = ("spikingjelly", "spikingjelly-best", "snntorch", "snntorch-best", "floo
 PRECISION = {"int8": "bf16"}  # of what lsg is compared with, where it is another one
 VERSIONS = ("torch", "lsgcli", "lsg", "spikingjelly", "snntorch", "onnxruntime")
 NOTHING = "_No results yet._"
-LEFT_OUT = (
-    "n",
-    "each seed",
-    "last epoch",
-    "best test epoch",
-    "detectable",
-    "convolutions, tensors",
-)  # columns that are in the records only
+# Columns for which a page has no room; the records have them.
+LEFT_OUT = {"n", "each seed", "last epoch", "best test epoch", "detectable", "convolutions, tensors"}
 
 
 def comparison(record: dict[str, Any]) -> Table:
     """Speed of lsg over each peer, 95 % interval and ratio of peak memory: a row per peer, a column per precision of lsg.
 
-    Precisions are equal, except that int8 is compared with bf16, and snntorch, which has no bf16, is compared in fp32 only.
+    Precisions are equal, except that int8 is compared with bf16.
     """
-    ours = [name for name in record["ratios"] if name.split()[0] == "lsg"]
-    heads = (
-        f"{name}: {found['samples_per_second']:.4g}/s, {megabytes(found['peak_bytes'])} MB" for name, found in _of(record, ours)
-    )
-    table = Table(Case(**record["case"]).title, ("compared with", *heads))
+    ours = {name: name.split()[1] for name in record["ratios"] if name.startswith("lsg ")}
+    table = Table(Case(**record["case"]).title, ["compared with", *(_head(name, record["contenders"][name]) for name in ours)])
     for peer in PEERS:
-        cells = [
-            _ratio(record["ratios"][name].get(f"{peer} {PRECISION.get(name.split()[1], name.split()[1])}")) for name in ours
-        ]
-        if any(cells):
+        found = (record["ratios"][name].get(f"{peer} {PRECISION.get(own, own)}") for name, own in ours.items())
+        if any(cells := [_ratio(one) if one else "" for one in found]):
             table.rows.append((peer, *cells))
     return table
 
 
-def _of(record: dict[str, Any], names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    return ((name, record["contenders"][name]) for name in names)
+def _head(name: str, found: dict[str, Any]) -> str:
+    return f"{name}: {found['samples_per_second']:.4g}/s, {megabytes(found['peak_bytes'])} MB"
 
 
-def _ratio(found: dict[str, Any] | None) -> str:
-    return f"**{found['ratio']:.2f}** ({found['low']:.2f} to {found['high']:.2f}), {found['peak']:.2f}" if found else ""
+def _ratio(found: dict[str, float]) -> str:
+    return f"**{found['ratio']:.2f}** ({found['low']:.2f} to {found['high']:.2f}), {found['peak']:.2f}"
 
 
 def where(records: list[dict[str, Any]]) -> str:
@@ -79,7 +67,14 @@ def part(records: list[dict[str, Any]], tables: Callable[[dict[str, Any]], list[
     """Machine and commands of records, followed by their tables."""
     if not records:
         return NOTHING
-    return "\n\n".join([where(records), *(table.markdown() for record in records for table in tables(record))])
+    return "\n\n".join([where(records), *(shown(table) for record in records for table in tables(record))])
+
+
+def shown(table: Table) -> str:
+    """A table in Markdown, without the columns in ``LEFT_OUT``."""
+    kept = [index for index, name in enumerate(table.head) if name not in LEFT_OUT]
+    rows = [[row[index] for index in kept] for row in table.rows]
+    return Table(table.title, [table.head[index] for index in kept], rows).markdown()
 
 
 def compared(folder: Path, mode: str) -> str:
@@ -88,38 +83,18 @@ def compared(folder: Path, mode: str) -> str:
 
 
 def reproduced(folder: Path, name: str, number: str) -> str:
-    """A table of the paper as reproduced by an experiment, preceded by the command."""
+    """A table of the paper as reproduced by an experiment."""
     record = read(f"reproduction-{name}", folder)
     if record is None:
         return NOTHING
-    facts = {**record["machine"], "command": f"python -m benchmarks.reproduction {name}"}
-    title = f"{reproduction.EXPERIMENTS[name].title}."
-    return "\n\n".join(
-        [
-            title,
-            where([{"machine": facts}]),
-            *(table.markdown() for table in without([reproduction.table(record, number)], *LEFT_OUT)),
-        ]
+    return (
+        f"{reproduction.EXPERIMENTS[name].title}; {record['machine']['date']}.\n\n{shown(reproduction.table(record, number))}"
     )
-
-
-def planned(record: dict[str, Any]) -> list[Table]:
-    """Tables of an experiment."""
-    return without(evidence.tables(record), *LEFT_OUT)
 
 
 def floors() -> str:
     """The floor of a step on a GPU."""
-    return "\n\n".join(["    python -m benchmarks.traffic", without(traffic.tables(), *LEFT_OUT)[1].markdown()])
-
-
-def without(tables: list[Table], *names: str) -> list[Table]:
-    """The tables without columns that the page has no room for."""
-    found = []
-    for one in tables:
-        kept = [index for index, name in enumerate(one.head) if name not in names]
-        found.append(Table(one.title, [one.head[i] for i in kept], [[row[i] for i in kept] for row in one.rows]))
-    return found
+    return "\n\n".join(["    python -m benchmarks.traffic", shown(traffic.tables()[1])])
 
 
 def gpu_run(folder: Path) -> str:
@@ -134,20 +109,17 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "performance-train": lambda: compared(folder, "train"),
         "performance-inference": lambda: compared(folder, "inference"),
         "performance-stream": lambda: part(load(folder, "stream-*.json")[:1], streaming.tables),
-        "performance-scaling": lambda: part(load(folder, "scaling-*.json"), scaling.tables),
+        "performance-scaling": lambda: part(load(folder, "scaling-*.json"), lambda record: scaling.tables(record)[1:]),
         "performance-epoch": lambda: part(load(folder, "epoch.json"), lambda record: epoch.tables(record)[:2]),
         "reproduction-cifar-1": lambda: reproduced(folder, "cifar", "1"),
         "reproduction-cifar-2": lambda: reproduced(folder, "cifar", "2"),
         "reproduction-digits-dvs": lambda: reproduced(folder, "digits-dvs", "1"),
         "reproduction-n-mnist": lambda: reproduced(folder, "n-mnist", "1"),
         **{
-            f"evidence-{name}": lambda name=name: part(load(folder, f"evidence-{name}.json"), planned)
+            f"evidence-{name}": lambda name=name: part(load(folder, f"evidence-{name}.json"), evidence.tables)
             for name in evidence.EXPERIMENTS
         },
-        "evidence-depth": lambda: part(
-            load(folder, "evidence-depth.json"), lambda record: without(depth.tables(record)[2:3], *LEFT_OUT)
-        ),
-        "roofline": lambda: part(load(folder, "roofline.json"), lambda record: roofline.tables(record)[1:2]),
+        "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), lambda record: depth.tables(record)[2:3]),
         "gpu-floor": floors,
         "gpu-run": lambda: gpu_run(folder / "gpu"),
         "zoo-neurons": lambda: zoo.neurons(folder),

@@ -30,7 +30,7 @@ OPTIONS = {
 }
 STEPS, CHANNELS = 3, 7  # of the layer whose parameters are counted
 SIZES = {(): "1", (CHANNELS,): "C", (STEPS,): "T", (STEPS, CHANNELS): "T C"}
-WHOLE, MISSING = "1.00 x", "not measured"
+WHOLE, MISSING = "1.00", ""
 
 
 class Costs:
@@ -47,7 +47,7 @@ class Costs:
         one = self.found.get(f"{kind}={name}")
         if one is None:
             return MISSING, MISSING
-        return f"{one['ratio']:.2f} x", f"{one['peak']:.2f} x"
+        return f"{one['ratio']:.2f}", f"{one['peak']:.2f}"
 
 
 def neurons(folder: Path) -> str:

@@ -45,6 +45,7 @@ def command_line() -> str:
     }
     counted = Counter(row for panels in own.values() for rows in panels.values() for row in rows)
     shared = [row for row, count in counted.items() if count >= SEVERAL]
+    everywhere = [flags for (flags, _), count in counted.items() if count == len(commands)]
     parts = [
         "# Command line",
         GENERATED,
@@ -52,6 +53,7 @@ def command_line() -> str:
         "Results go to stdout; progress, warnings and errors go to stderr.",
         table(("exit status", "meaning"), exit_statuses().items()),
         "## Options of several commands",
+        f"Every command has {' and '.join(everywhere)}.",
         table(("option", ""), shared),
     ]
     for name, command in commands.items():
@@ -59,8 +61,10 @@ def command_line() -> str:
         for panel, rows in own[name].items():
             if others := [row for row in rows if row not in shared]:
                 parts.append(table((panel, ""), others))
-        too = [flags for rows in own[name].values() for flags, text in rows if (flags, text) in shared]
-        parts.append(f"Also {', '.join(too)}, [see above](#options-of-several-commands).")
+        too = [
+            flags for rows in own[name].values() for flags, text in rows if (flags, text) in shared and flags not in everywhere
+        ]
+        parts.append(f"Also {', '.join(too)}: [see above](#options-of-several-commands)." if too else "")
         if sections := [panel for panel in _panels(command) if panel in SECTIONS]:
             parts.append(f"{', '.join(sections)}: the [settings](settings.md){'' if name == 'train' else ' of `lsg train`'}.")
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -69,7 +73,7 @@ def command_line() -> str:
 def settings() -> str:
     """The settings of `lsg train`, by section."""
     group: Any = typer.main.get_command(app)
-    panels = _panels(group.get_command(None, "train"))
+    panels = _panels(group.commands["train"])
     parts = ["# Settings", GENERATED, SOURCES]
     for section in SECTIONS:
         parts += [f"## {section}", table(("option", ""), map(_described, panels[section]))]
@@ -171,12 +175,11 @@ def datasets() -> str:
 
 
 def layouts() -> str:
-    """Files that each data set reads, and the published number of samples."""
-    rows = ["| `--dataset` | files | published samples | `--split` |", "|---|---|---|---|"]
+    """Files that each data set reads."""
+    rows = ["| `--dataset` | files | `--split` |", "|---|---|---|"]
     for name in registry.names("dataset"):
         thing = registry.get("dataset", name)
-        counts = ", ".join(f"{count:,} {part}" for part, count in thing.published.items()).replace(" all", "")
-        rows.append(f"| `{name}` | {_first_line(thing).replace('``', '`')} | {counts} | {', '.join(thing.rules)} |")
+        rows.append(f"| `{name}` | {_first_line(thing).replace('``', '`')} | {', '.join(thing.rules)} |")
     return "\n".join(rows)
 
 
@@ -245,18 +248,14 @@ def verdicts() -> str:
 
 def reliability() -> str:
     """The fault table: each row as it was last run in full, after its sums."""
-    records = faults.records()
-    lines = []
+    records, lines = faults.records(), []
     for number, row in faults.table().items():
-        found = records.get(number)
-        run = [_cases(row, found), _failures(found), found["date"]] if found else ["not run", "", ""]
-        lines.append(
-            (
-                f"[{number}](reliability-rows.html#row-{number})",
-                *((found or vars(row))[key] for key in ("fault", "promise")),
-                *run,
-            )
-        )
+        found, run = records.get(number), ["not run", "", ""]
+        if found:
+            failures = f"**{found['failures']}**" if found["failures"] else 0
+            run = [_cases(row, found), failures, found["date"]]
+        link = f"[{number}](reliability-rows.html#row-{number})"
+        lines.append((link, *((found or vars(row))[key] for key in ("fault", "promise")), *run))
     cases, failures = (sum(found[key] for found in records.values()) for key in ("cases", "failures"))
     head = ("", "fault", "promise", "cases", "failures", "date")
     return f"{len(lines)} faults, {cases:,} cases, {failures} failures.\n\n{table(head, lines)}"
@@ -268,10 +267,6 @@ def _cases(row: Any, found: dict[str, Any]) -> str:
     return f"{found['cases']:,}" + (f" (count {fewer[1]} of {row.full:,})" if fewer and int(fewer[1]) < row.full else "")
 
 
-def _failures(found: dict[str, Any]) -> str:
-    return f"**{found['failures']}**" if found["failures"] else "0"
-
-
 def reliability_rows() -> str:
     """A page of HTML that opens at a row: how it is tested, what was counted, with which versions."""
     records, parts = faults.records(), []
@@ -280,9 +275,9 @@ def reliability_rows() -> str:
         facts = {"promise": row.promise, "how it is tested": row.how, "comparable tools": row.peers}
         if found:
             facts |= {
-                "cases": ", ".join(f"{kind}: {count:,}" for kind, count in found["kinds"].items()),
+                "cases": "; ".join(f"{kind}: {count:,}" for kind, count in found["kinds"].items()),
                 "failures": f"{found['failures']}" + "".join(f"; {problem}" for problem in found["problems"]),
-                "run": f"`{found['command']}` with seed {found['seed']} on {found['date']}, in {found['seconds']:,} s; "
+                "run": f"{found['command']}, seed {found['seed']}, {found['date']}, {found['seconds']:,} s; "
                 + ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
             }
         rows = "".join(f"<dt>{key}</dt><dd>{html.escape(text)}</dd>" for key, text in facts.items() if text)

@@ -85,6 +85,16 @@ def test_every_block_of_a_page_runs_as_pasted(page, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
+def test_the_python_page_passes_strict_mypy(tmp_path):
+    pytest.importorskip("mypy")
+    for number, block in enumerate(blocks("python")):
+        (tmp_path / f"block{number}.py").write_text(block)
+    command = [sys.executable, "-m", "mypy", "--strict", "--untyped-calls-exclude", "torch", *sorted(tmp_path.glob("*.py"))]
+    done = subprocess.run(command, cwd=tmp_path, env=_alone(tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 def _alone(folder):
     return {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": str(DOCS.parent)}
 
