@@ -73,7 +73,7 @@ def command_line() -> str:
 def settings() -> str:
     """The settings of `lsg train`, by section."""
     group: Any = typer.main.get_command(app)
-    panels = _panels(group.commands["train"])
+    panels = _panels(group.get_command(None, "train"))
     parts = ["# Settings", GENERATED, SOURCES]
     for section in SECTIONS:
         parts += [f"## {section}", table(("option", ""), map(_described, panels[section]))]
