@@ -159,12 +159,14 @@ def ablate(
         if where.cancel:
             where.cancel_jobs(planned.root)
             return
-        from lsgcli.sweeps.collect import of_plan
+        from lsgcli.store.rundir import read_result
+        from lsgcli.sweeps.collect import Collection
         from lsgcli.sweeps.schedule import Strategy
 
+        every = planned.cells()
         hint = "Repeat the command to run them again; --collect shows the other runs."
-        where.run(Strategy(planned.root, planned.cells(), planned.save, hint), verbosity.quiet)
-        found = of_plan(planned)
+        where.run(Strategy(planned.root, every, planned.save, hint), verbosity.quiet)
+        found = Collection(every, [read_result(cell.path) for cell in every], planned.table)
     summary = found.summary(None if margin is None else margin / 100)
     print_result(FORMATS[format_name](summary))
     if output.plot:

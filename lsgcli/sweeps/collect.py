@@ -13,8 +13,8 @@ from lsgcli.errors import ConfigError, counted
 from lsgcli.store.rundir import find_runs, read_facts, read_precision, read_result
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.jobs import state
-from lsgcli.sweeps.plan import Cell, Plan, load, what_counts
-from lsgcli.sweeps.statistics import differing, rows
+from lsgcli.sweeps.plan import Cell, load, what_counts
+from lsgcli.sweeps.statistics import rows, varying
 
 SCHEMA = "lsg.ablation/1"
 METHODS = [variant["method"] for variant in paper.TABLES["1"]]  # in the paper's order
@@ -54,12 +54,6 @@ class Collection:
         ]
         notes = [*_about_accuracy(found), *_about_precision(self.cells), *self.notes]
         return {"schema": SCHEMA, "table": table, "rows": found, "missing": missing, "notes": notes}
-
-
-def of_plan(plan: Plan) -> Collection:
-    """The runs of a plan."""
-    cells = plan.cells()
-    return Collection(cells, [read_result(cell.path) for cell in cells], plan.table)
 
 
 def collect(folder: Path) -> Collection:
@@ -158,12 +152,12 @@ def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
 
 def _in_order(rows: Mapping[Row, RunConfig]) -> list[Row]:
     """Rows without a plan, sorted: methods in the paper's order, then by value, width 1 first."""
-    varying = differing(list(rows.values()))
+    names = varying(list(rows.values()))
 
     def place(row: Row) -> tuple[Any, ...]:
         config = rows[row]
         method = METHODS.index(config.method) if config.method in METHODS else len(METHODS)
-        values = [_sortable(name, getattr(config, name)) for name in varying]
+        values = [_sortable(name, getattr(config, name)) for name in names]
         return config.dataset, row[1], method, config.width != 1.0, values
 
     return sorted(rows, key=place)
@@ -189,7 +183,7 @@ def _about_accuracy(found: Sequence[dict[str, Any]]) -> list[str]:
 def _about_precision(cells: Sequence[Cell]) -> list[str]:
     """A note if runs with equal settings used different precisions."""
     counts = Counter(read_precision(cell.path) for cell in cells if read_result(cell.path) is not None)
-    if len(counts) < 2 or "precision" in differing([cell.config for cell in cells]):
+    if len(counts) < 2 or "precision" in varying([cell.config for cell in cells]):
         return []
     used = ", ".join(f"{count} in {name}" for name, count in sorted(counts.items()))
     return [f"Runs used different precisions ({used}), which may explain differences between rows."]

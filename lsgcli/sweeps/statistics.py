@@ -48,13 +48,13 @@ def rows(
         by_row.setdefault(cell.row, []).append((cell, record))
     every = [by_row[number] for number in sorted(by_row)]
     configs = [results[0][0].config for results in every]
-    varying = differing(configs)
+    names = varying(configs)
     baselines: dict[tuple[str, str], list[Result]] = {}  # by data set, and label of different data under the same settings
     found = []
     for config, results in zip(configs, every, strict=True):
         data = results[0][0].data
         baseline = baselines.setdefault((config.dataset, data), results)
-        row = {**_settings(config, configs, varying), **_accuracies(results), **_comparison(results, baseline, margin)}
+        row = {**_settings(config, configs, names), **_accuracies(results), **_comparison(results, baseline, margin)}
         row["label"] += f", data {data}" if data else ""
         row["paper"], row["paper_std"] = paper.figure(config, table) or (None, None)
         found.append(row)
@@ -65,7 +65,7 @@ def rows(
     return found
 
 
-def differing(configs: Sequence[RunConfig]) -> list[str]:
+def varying(configs: Sequence[RunConfig]) -> list[str]:
     """Names of the settings that differ between rows."""
     return list(varying([what_counts(config) for config in configs]))
 
