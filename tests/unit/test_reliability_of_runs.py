@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-import lsgcli.cli.guard
+import lsgcli.cli.app
 import lsgcli.cli.predict
 from lsgcli.errors import DataError
 from lsgcli.inference import stream as streaming
@@ -50,7 +50,7 @@ def no_newline(monkeypatch):
 
 def unverified(monkeypatch):
     """A file from the Hub is used as it is."""
-    monkeypatch.setattr(hub, "_damage", lambda file: None)
+    monkeypatch.setattr(hub, "_problem", lambda path, sha256: None)
 
 
 def not_caught(monkeypatch):
@@ -70,11 +70,7 @@ def not_noticed(monkeypatch):
 
 def strict(monkeypatch):
     """A character that stdout lacks is an error."""
-
-    def refuse(error):
-        raise error
-
-    monkeypatch.setattr(lsgcli.cli.guard, "_original_or_escaped", refuse)
+    monkeypatch.setattr(lsgcli.cli.app, "reopen_streams", lambda: None)
 
 
 @pytest.mark.slow
