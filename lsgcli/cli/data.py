@@ -39,7 +39,9 @@ TRAINING_ONLY = {"augment", "val_fraction", "mixup", "cutmix", "mix_prob", "mix_
 NEEDED = OF_DATA - TRAINING_ONLY | {"cache_dir"}
 # Settings that a contact sheet depends on.
 SHOWN = OF_DATA - TRAINING_ONLY - {"skip_bad"}
-Workers = Annotated[int | None, typer.Option(min=0, max=1024, help="Worker processes. Default: number of usable CPUs.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, max=1024, help="Worker processes, at most the usable CPUs, which is also the default.")
+]
 
 
 def prepare(
