@@ -61,7 +61,7 @@ def load(point: EntryPoint, accept: Callable[[Any], Any]) -> Any:
     _loaded.append(point)
     try:
         return accept(point.load())
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         package = point.dist.name if point.dist else point.module
         hint = f"Correct the entry point and install the package again, or remove it: pip uninstall {package}"
         raise PluginError(f"{described(point)}: {_said(error)}", hint=_lines(error, point) or hint) from error

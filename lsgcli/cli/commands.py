@@ -20,15 +20,15 @@ from lsgcli.cli.options import with_options
 CONTEXT = {"default_map": dict.fromkeys(("help", "install_completion", "show_completion"), False)}
 
 
-def load(place: str) -> Any:
+def load(path: str) -> Any:
     """The function or :class:`typer.Typer` at ``module:name``, a module of ``lsgcli.cli``."""
-    module, _, name = place.partition(":")
+    module, _, name = path.partition(":")
     return getattr(importlib.import_module(f"lsgcli.cli.{module}"), name)
 
 
-def summary(place: str) -> str:
+def summary(path: str) -> str:
     """First paragraph of a command's help, without building its options."""
-    target = load(place)
+    target = load(path)
     text = target.info.help if isinstance(target, typer.Typer) else inspect.getdoc(target)
     return str(text).partition("\n\n")[0]
 
@@ -41,14 +41,14 @@ class Page:
             parsed: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
             return parsed
         except typer.BadParameter as error:
-            if problems := getattr(error.__cause__, "errors", None):  # of pydantic, whose message does not name the value
+            if problems := getattr(error.__cause__, "errors", None):  # of pydantic, whose message lacks the value
                 error.message = f"found {problems()[0]['input']!r}. {error.message}"
             raise
         except Exception as error:  # a class of click, of which typer has its own copy since version 0.16
             if (name := getattr(error, "option_name", None)) and hasattr(error, "possibilities"):
                 from lsgcli.cli import elsewhere
 
-                others = {command: flags(one, ctx) for command, one in commands_of(ctx.find_root().command)}
+                others = {other: flags(command, ctx) for other, command in commands_of(ctx.find_root().command)}
                 if answer := elsewhere.for_option(name, flags(self, ctx), others):
                     vars(error).update(message=f"No such option: {name}; lsg has {answer}.", possibilities=None)
             raise
@@ -66,8 +66,8 @@ class Page:
 def flags(command: Any, ctx: Any) -> set[str]:
     """The options of a command, and CKPT if it takes a checkpoint."""
     parameters = command.get_params(ctx)
-    names = {name for one in parameters for name in (*one.opts, *one.secondary_opts) if name.startswith("-")}
-    return names | {"CKPT" for one in parameters if str(one.metavar or "").startswith("CKPT")}
+    names = {name for option in parameters for name in (*option.opts, *option.secondary_opts) if name.startswith("-")}
+    return names | {"CKPT" for parameter in parameters if str(parameter.metavar or "").startswith("CKPT")}
 
 
 def commands_of(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
@@ -120,7 +120,7 @@ class Group(Page, typer.core.TyperGroup):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         super().format_options(ctx, formatter)
-        write_section(formatter, "Commands", [(name, summary(place)) for name, place in self.table.items()])
+        write_section(formatter, "Commands", [(name, summary(path)) for name, path in self.table.items()])
 
 
 def group(table: Mapping[str, str]) -> type[Group]:

@@ -33,7 +33,9 @@ Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")]
 Timesteps = Annotated[
     int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")
 ]
-Html = Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page with curves and figures.")]
+Html = Annotated[
+    list[Path] | None, typer.Option(help="Can be repeated. Also write a self-contained HTML page with curves and figures.")
+]
 
 
 class Verbosity(NamedTuple):

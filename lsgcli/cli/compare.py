@@ -36,15 +36,15 @@ def compare(
     from lsgcli.report.terminal import console
     from lsgcli.runs import compare as comparison
 
-    found = comparison.find(runs)
-    if html is None:
+    directories = comparison.find(runs)
+    if not html:
         common.require("--html", {"--force": force})
-    else:
-        check_output(html, "--html", suffixes=(".html",), inputs=found, force=force)
-    record = comparison.compare(found)
+    for target in html or ():
+        check_output(target, "--html", suffixes=(".html",), inputs=directories, force=force)
+    record = comparison.compare(directories)
     if as_json:
         print_json(record)
     else:
         print_result("\n".join(report.lines(record, console(sys.stdout).width)))
-    if html is not None:
-        files.write_text(html, report.page(record))
+    for target in html or ():
+        files.write_text(target, report.page(record))

@@ -39,7 +39,9 @@ TRAINING_ONLY = {"augment", "val_fraction", "mixup", "cutmix", "mix_prob", "mix_
 NEEDED = OF_DATA - TRAINING_ONLY | {"cache_dir"}
 # Settings that a contact sheet depends on.
 SHOWN = OF_DATA - TRAINING_ONLY - {"skip_bad"}
-Workers = Annotated[int | None, typer.Option(min=0, max=1024, help="Worker processes. Default: number of usable CPUs.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, max=1024, help="Worker processes, at most the usable CPUs, which is also the default.")
+]
 
 
 def prepare(
@@ -109,7 +111,7 @@ def info(
     bad = record.get("unreadable", [])
     if bad:
         common.log.warning(
-            "%s cannot be read:\n  %s", counted(len(bad), "recording"), "\n  ".join(one["problem"] for one in bad)
+            "%s cannot be read:\n  %s", counted(len(bad), "recording"), "\n  ".join(recording["problem"] for recording in bad)
         )
     if bad and strict:
         raise DataError(
@@ -288,10 +290,10 @@ def _open(settings: dict[str, Any], takes: Collection[str] = WHERE) -> "Dataset"
     try:
         return dataset.scan(SPLITS)
     except MissingPart as missing:
-        other = next(split for split in SPLITS if split != missing.part)
+        existing = next(split for split in SPLITS if split != missing.part)
         try:
-            dataset.scan((other,))
+            dataset.scan((existing,))
         except MissingPart:
             raise missing from None
-        common.log.warning("%s\n  Continuing with the %s part only.", missing.message, other)
+        common.log.warning("%s\n  Continuing with the %s part only.", missing.message, existing)
         return dataset

@@ -108,10 +108,10 @@ def inspect_gradients(
     from lsgcli.store import hub
 
     paths = [hub.local(checkpoint) for checkpoint in checkpoints]
-    if output.html is None and not output.plot:
+    if not (output.html or output.plot):
         common.require("--html", {"--force": output.force})
-    if output.html is not None:
-        check_output(output.html, "--html", suffixes=(".html",), inputs=paths, force=output.force)
+    for target in output.html or ():
+        check_output(target, "--html", suffixes=(".html",), inputs=paths, force=output.force)
     for target in output.plot or ():
         from lsgcli.report.drawing import SUFFIXES
 
@@ -130,10 +130,10 @@ def inspect_gradients(
     flows: list[dict[str, Any]] = []
     for checkpoint, path in zip(checkpoints, paths, strict=True):
         with terminal.preparing(verbosity.quiet) as progress:
-            found = open_checkpoint(path, changes, environment=common.around(), progress=progress)
-        check_unfolded(path, found.stored, "Gradient flow is measured as in training, with batch statistics.")
-        flow = full_flow(found.model, found.bundle, found.config, found.compute, batches, thresholds, sample)
-        names = {"checkpoint": checkpoint, "method": found.config.method}
+            opened = open_checkpoint(path, changes, environment=common.around(), progress=progress)
+        check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
+        flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, thresholds, sample)
+        names = {"checkpoint": checkpoint, "method": opened.config.method}
         flows.append({**flow, **names, "history": history(path)})
     if output.as_json:
         print_json(flows[0] if len(flows) == 1 else flows)
@@ -141,8 +141,8 @@ def inspect_gradients(
         print_result(measures.csv_text(flows).rstrip("\n"))
     else:
         terminal.show(flow_terminal.lines(flows, terminal.console(sys.stdout)))
-    if output.html is not None:
-        files.write_text(output.html, page.flow_page(flows))
+    for target in output.html or ():
+        files.write_text(target, page.flow_page(flows))
     for target in output.plot or ():
         drawing.save(figures.sheets(flows), target)
     failed = [

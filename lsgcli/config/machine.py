@@ -32,13 +32,16 @@ class MachineConfig(Settings):
     deterministic: bool = setting(False, "Use only deterministic operations, and raise an error for any other.")
     threads: int | None = setting(
         None,
-        "CPU threads. Default: the usable CPUs (OMP_NUM_THREADS, or SLURM_CPUS_PER_TASK, limited by the CPU affinity and cgroup quota of "
-        "the process), at most torch's own number, usually one per physical core.",
+        "CPU threads, at most the usable CPUs (CPU affinity and cgroup quota of the process). Default: the usable CPUs, limited by "
+        "OMP_NUM_THREADS, or SLURM_CPUS_PER_TASK, and by torch's own number, usually one per physical core.",
         at_least=1,
         at_most=1024,
     )
     workers: int = setting(
-        2, "Worker processes that prepare recordings, and number of prefetched batches.", at_least=0, at_most=1024
+        2,
+        "Worker processes that prepare recordings, and number of prefetched batches, at most the usable CPUs.",
+        at_least=0,
+        at_most=1024,
     )
     cache_dir: str | None = setting(
         None, "Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.", kind="folder"

@@ -1,8 +1,8 @@
-"""Text from outside, made safe for a terminal."""
+"""Escaping of control characters in text from outside, so that it is safe to print to a terminal."""
 
 import re
 
-# Characters that steer a terminal or reverse text, other line separators, and surrogates; line breaks and tabs are kept in text.
+# Control and bidirectional formatting characters, line separators, and surrogates. TEXT keeps line breaks and tabs.
 CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 TEXT, COLUMN = re.compile(f"[{CONTROL}]"), re.compile(rf"[\t\n\\{CONTROL}]")
 
@@ -13,7 +13,7 @@ def clean(text: str, *, column: bool = False) -> str:
     Args:
         column: also escape line breaks, tabs and backslashes, so that any text fits into one tab-separated column.
     """
-    return (COLUMN if column else TEXT).sub(lambda found: _escaped(found[0]), text)
+    return (COLUMN if column else TEXT).sub(lambda match: _escaped(match[0]), text)
 
 
 def _escaped(char: str) -> str:

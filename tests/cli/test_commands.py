@@ -123,7 +123,19 @@ def test_a_trained_network_is_well(lsg, trained, images):
 def test_inspect_with_all_outputs(lsg, trained, images):
     both = [trained / "best.safetensors", trained / "last.safetensors"]
     arguments = [*both, "--data-dir", images, "-q", "--batches", "1", "--mismatch", "2"]
-    result = lsg("inspect-gradients", *arguments, "--csv", "--html", "flow.html", "--plot", "plots")
+    result = lsg(
+        "inspect-gradients",
+        *arguments,
+        "--csv",
+        "--html",
+        "flow.html",
+        "--html",
+        "again.html",
+        "--plot",
+        "plots",
+        "--plot",
+        "more",
+    )
     assert result.exit_code == 0, result.stderr
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
     assert [row["name"] for row in rows] == 2 * [f"conv{k}" for k in range(1, 9)]
@@ -133,7 +145,9 @@ def test_inspect_with_all_outputs(lsg, trained, images):
     assert len(flows[0]["history"]["epochs"]) == 4
     assert all(-1 <= layer["mismatch"] <= 1 for flow in flows for layer in flow["layers"] if layer["mismatch"] is not None)
     assert "<svg" in Path("flow.html").read_text()
-    assert list(Path("plots").glob("*.svg"))
+    assert Path("again.html").read_text() == Path("flow.html").read_text()
+    names = [sorted(path.name for path in Path(folder).iterdir()) for folder in ("plots", "more")]
+    assert names[0] == names[1] != []
     assert lsg("inspect-gradients", *arguments, "--csv", "--json").exit_code == 2
     assert lsg("inspect-gradients", *arguments, "--mismatch-step", "0").exit_code == 2
 

@@ -94,8 +94,9 @@ def test_a_narrow_terminal_loses_nothing(process, runs):
 def test_page(lsg, runs, tmp_path):
     page = tmp_path / "page.html"
     command = ("compare", runs, "--html", page, "-q")
-    assert lsg(*command).exit_code == 0
+    assert lsg(*command, "--html", tmp_path / "again.html").exit_code == 0
     text = page.read_text()
+    assert (tmp_path / "again.html").read_text() == text
     assert "http" not in text.replace("http-equiv", "")
     assert "diverged after 4 of 4 epochs" in text
     assert text.count("<figure") > 6

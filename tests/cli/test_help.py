@@ -48,6 +48,13 @@ def test_no_name_is_cut_off(lsg, monkeypatch, columns):
         assert f" data {name} " in lsg("data", name, "--help").stdout
 
 
+def test_help_names_the_limit_of_threads_and_workers(lsg):
+    pages = {command: " ".join(lsg(*command.split(), "--help").stdout.split()) for command in ("train", "data prepare")}
+    assert "CPU threads, at most the usable CPUs" in pages["train"]
+    assert "prefetched batches, at most the usable CPUs." in pages["train"]
+    assert "Worker processes, at most the usable CPUs, which is also the default." in pages["data prepare"]
+
+
 def test_styles_are_for_a_terminal_that_wants_them(lsg, monkeypatch):
     assert "\x1b" not in lsg("train", "--help").stdout
     assert "\x1b[1mTraining" in lsg("train", "--help", color=True).stdout

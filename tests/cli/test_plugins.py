@@ -67,6 +67,7 @@ ROW = "mine = Method(learns_decay=True, width=Mine())\n"
 MISTAKES = {
     "a name that is nowhere defined": (SURROGATE, COSINE, "surrogate", "NameError: name 'math' is not defined", "shapes.py, line 2, in cosine: return"),
     "an import that fails": (SURROGATE, "import absent\n" + COSINE, "surrogate", "ModuleNotFoundError: No module named 'absent'", "shapes.py, line 1, in <module>"),
+    "an import that exits": (SURROGATE, "import sys\nsys.exit(7)\n# cosine\n", "surrogate", "SystemExit: 7", "shapes.py, line 2, in <module>: sys.exit(7)"),
     "no Python": (SURROGATE, "def cosine(x, width:\n", "surrogate", "SyntaxError", "shapes.py, line 1"),
     "another name": (SURROGATE, IMPORTS + "def cosinus(x, width): ...\n# cosine\n", "surrogate", "has no attribute 'cosine'", "pip uninstall kit"),
     "no such module": (("lsg.surrogate", "cosine = kit.shape:cosine"), COSINE, "surrogate", "No module named 'kit.shape'", "pip uninstall kit"),
