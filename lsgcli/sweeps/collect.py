@@ -14,7 +14,7 @@ from lsgcli.store.rundir import find_runs, read_facts, read_precision, read_resu
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.jobs import state
 from lsgcli.sweeps.plan import Cell, load, what_counts
-from lsgcli.sweeps.statistics import rows, varying
+from lsgcli.sweeps.statistics import rows, varied
 
 SCHEMA = "lsg.ablation/1"
 METHODS = [variant["method"] for variant in paper.TABLES["1"]]  # in the paper's order
@@ -152,7 +152,7 @@ def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
 
 def _in_order(rows: Mapping[Row, RunConfig]) -> list[Row]:
     """Rows without a plan, sorted: methods in the paper's order, then by value, width 1 first."""
-    names = varying(list(rows.values()))
+    names = varied(list(rows.values()))
 
     def place(row: Row) -> tuple[Any, ...]:
         config = rows[row]
@@ -183,7 +183,7 @@ def _about_accuracy(found: Sequence[dict[str, Any]]) -> list[str]:
 def _about_precision(cells: Sequence[Cell]) -> list[str]:
     """A note if runs with equal settings used different precisions."""
     counts = Counter(read_precision(cell.path) for cell in cells if read_result(cell.path) is not None)
-    if len(counts) < 2 or "precision" in varying([cell.config for cell in cells]):
+    if len(counts) < 2 or "precision" in varied([cell.config for cell in cells]):
         return []
     used = ", ".join(f"{count} in {name}" for name, count in sorted(counts.items()))
     return [f"Runs used different precisions ({used}), which may explain differences between rows."]

@@ -48,7 +48,7 @@ def rows(
         by_row.setdefault(cell.row, []).append((cell, record))
     every = [by_row[number] for number in sorted(by_row)]
     configs = [results[0][0].config for results in every]
-    names = varying(configs)
+    names = varied(configs)
     baselines: dict[tuple[str, str], list[Result]] = {}  # by data set, and label of different data under the same settings
     found = []
     for config, results in zip(configs, every, strict=True):
@@ -65,7 +65,7 @@ def rows(
     return found
 
 
-def varying(configs: Sequence[RunConfig]) -> list[str]:
+def varied(configs: Sequence[RunConfig]) -> list[str]:
     """Names of the settings that differ between rows."""
     return list(varying([what_counts(config) for config in configs]))
 

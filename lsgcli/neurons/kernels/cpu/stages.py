@@ -39,21 +39,9 @@ def unchanged(x, u, v_th):
 
 
 @loop
-def hard_remains(u, v_th):
-    """u (1 - o)."""
-    return ZERO if u >= v_th else u
-
-
-@loop
-def soft_remains(u, v_th):
-    """u - v_th o."""
-    return u - v_th if u >= v_th else u
-
-
-@loop
-def all_remains(u, v_th):
-    """u."""
-    return u
+def threshold_less(x, u, v_th):
+    """x - v_th o."""
+    return x - v_th if u >= v_th else x
 
 
 @loop
@@ -88,7 +76,7 @@ class Reset(NamedTuple):
     """A reset, as functions of one element.
 
     Attributes:
-        remains: (u, v_th) -> potential after the reset.
+        remains: (u, u, v_th) -> potential after the reset.
         gradient: (g, later, h, u, v_th) -> du.
         detached: the same without the gradient through the spikes of the reset.
         of_threshold: (later, u, v_th) -> the part of du that is not do h, less what the soft reset adds to the gradient of v_th.
@@ -101,9 +89,9 @@ class Reset(NamedTuple):
 
 
 RESETS = {
-    "hard": Reset(hard_remains, hard_gradient, hard_gradient_detached, zero_if_fired),
-    "soft": Reset(soft_remains, soft_gradient, plain_gradient, zero_if_fired),
-    "none": Reset(all_remains, plain_gradient, plain_gradient, unchanged),
+    "hard": Reset(zero_if_fired, hard_gradient, hard_gradient_detached, zero_if_fired),
+    "soft": Reset(threshold_less, soft_gradient, plain_gradient, zero_if_fired),
+    "none": Reset(unchanged, plain_gradient, plain_gradient, unchanged),
 }
 
 
@@ -111,14 +99,14 @@ RESETS = {
 def integrate(remains, u, before, z, x, v_th, n):
     """u = scale z + shift + beta * (what remains of ``before``); z is of one step, ``before`` may be ``u``."""
     for j in range(n):
-        u[j] = get(z, j) * x.scale[j] + x.shift[j] + remains(before[j], v_th) * x.beta[j]
+        u[j] = get(z, j) * x.scale[j] + x.shift[j] + remains(before[j], before[j], v_th) * x.beta[j]
 
 
 @loop
 def integrate_two(remains, u, before, z, residual, x, v_th, n):
     """As :func:`integrate`, with the residual added."""
     for j in range(n):
-        u[j] = get(z, j) * x.scale[j] + x.shift[j] + get(residual, j) + remains(before[j], v_th) * x.beta[j]
+        u[j] = get(z, j) * x.scale[j] + x.shift[j] + get(residual, j) + remains(before[j], before[j], v_th) * x.beta[j]
 
 
 @loop
@@ -139,7 +127,7 @@ def step_back(shape, gradient, du, u, g, width, beta, v_th):
 def add_beta(remains, total, du, before, v_th, n):
     """Add du * (what remains of u[t-1]), the gradient of beta."""
     for j in range(n):
-        total[j] += du[j] * remains(before[j], v_th)
+        total[j] += du[j] * remains(before[j], before[j], v_th)
 
 
 @loop
@@ -206,13 +194,6 @@ def spread(g, grad, area, side, channels, columns):
 
 
 @loop
-def widen(g, grad, n):
-    """g = grad in float32."""
-    for j in range(n):
-        g[j] = get(grad, j)
-
-
-@loop
 def add_moments(total, weighted, du, z, mean, n):
     """Add du, and du (z - mean)."""
     for j in range(n):
@@ -222,10 +203,10 @@ def add_moments(total, weighted, du, z, mean, n):
 
 
 @loop
-def write(out, du, n):
-    """out = du, rounded to its type."""
+def write(out, x, n):
+    """out = x, rounded to its type."""
     for j in range(n):
-        put(out, j, du[j])
+        put(out, j, get(x, j))
 
 
 @loop

@@ -36,7 +36,6 @@ from lsgcli.neurons.kernels.cpu.stages import (
     step_back,
     subtract,
     through_statistics,
-    widen,
     width_at,
     write,
     write_scaled,
@@ -98,7 +97,7 @@ def arrive(job, g, grad, t, row, at, m):
     if job.side > 1:
         spread(g, source, job.area, job.side, job.channels, m // job.side // job.channels)
     else:
-        widen(g, source, m)
+        write(g, source, m)
 
 
 @loop

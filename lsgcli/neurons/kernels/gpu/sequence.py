@@ -91,8 +91,7 @@ class Sequence(torch.autograd.Function):
         x = layout.stored(z)
         y = x if residual is None else layout.stored(residual)
         decay, v_th = layout.per_column(beta.detach()[None], wide)[0], _threshold(launch, wide, beta)
-        centre, deviation = decay, decay  # unused without a norm
-        factor, shift = decay, decay
+        centre = deviation = factor = shift = decay  # unused without a norm
         values: float | Tensor = 1.0
         if launch.norm is not None:
             values, mean, variance = _moments(x, launch)
