@@ -41,9 +41,10 @@ def run_cell(cell: Cell, emit: Callable[[Record], None], stop: StopRequest, outl
     done = read_result(cell.path)
     if done is not None:
         return done
-    existing: run.Existing = "resume" if is_run(cell.path) else "refuse"
     try:
-        end = run.train(cell.config, cell.path, emit, stop, existing=existing, outlets=outlets)
+        end = run.train(
+            cell.config, cell.path, emit, stop, existing="resume" if is_run(cell.path) else "refuse", outlets=outlets
+        )
         assert end is not None  # of the only process
         return end
     except DivergedError:

@@ -382,8 +382,15 @@ class Worker:
                         if record["epoch"] + 1 < config.epochs and trial.should_prune():
                             raise optuna.TrialPruned
 
-                existing: run.Existing = "resume" if is_run(path) else "refuse"
-                end = run.train(config, path, emit, self.stop, existing=existing, splits=("train",), outlets=self.outlets)
+                end = run.train(
+                    config,
+                    path,
+                    emit,
+                    self.stop,
+                    existing="resume" if is_run(path) else "refuse",
+                    splits=("train",),
+                    outlets=self.outlets,
+                )
         assert end is not None  # in the only process of the run
         if "diverged" in end:
             raise DivergedError(end["diverged"])
