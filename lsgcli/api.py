@@ -64,7 +64,7 @@ def prepare(
         ConfigError: a setting is unknown or invalid.
         DataError: the data are missing or damaged.
     """
-    return preparation.prepare(_config({"dataset": dataset, **settings}), splits, progress=progress)
+    return preparation.prepare(resolve({"dataset": dataset, **settings}, environment={}), splits, progress=progress)
 
 
 @undisturbed
@@ -98,7 +98,7 @@ def train(
     """
     path = None if out is None else Path(out)
     emit = on_record or (lambda record: None)
-    return train_together(_config(settings), emit, StopRequest(), path=path, force=force, outlets=OUTLETS) or {}
+    return train_together(resolve(settings, environment={}), emit, StopRequest(), path=path, force=force, outlets=OUTLETS) or {}
 
 
 def load(path: Path | str) -> SpikingNet:
@@ -199,8 +199,3 @@ def inspect(
     opened = open_checkpoint(network, options)
     checkpoint.check_unfolded(Path(network), opened.stored, "Gradient flow is measured as in training, with batch statistics.")
     return full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches)
-
-
-def _config(settings: dict[str, Any]) -> Any:
-    """The complete configuration from arguments."""
-    return resolve(settings, environment={})

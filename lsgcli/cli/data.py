@@ -150,7 +150,7 @@ def show(
     if paths:
         from lsgcli.config.resolve import resolve
 
-        config = resolve({**settings, "dataset": "event-folder", "val_fraction": 0.0}, takes=SHOWN)
+        config: DataConfig = resolve({**settings, "dataset": "event-folder", "val_fraction": 0.0}, takes=SHOWN)
         rows, name = sheet.of_paths(paths, config, samples), ", ".join(map(str, paths))
     else:
         assert dataset is not None

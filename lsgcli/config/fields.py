@@ -70,17 +70,21 @@ def setting(
         applies: condition under which the setting has an effect; None means always.
         bounds: ``at_least``, ``above``, ``at_most``, ``below``.
     """
-    names, path = (None, kind) if kind in ("folder", "checkpoint") else (kind, None)
-    about = {
-        "help": help,
-        "kind": names,
-        "several": several,
-        "choices": choices,
-        "check": check,
-        "preset": preset,
-        "path": path,
-    }
-    return field(default=default, metadata={**about, "applies": applies, "bounds": bounds})
+    path = kind if kind in ("folder", "checkpoint") else None
+    return field(
+        default=default,
+        metadata={
+            "help": help,
+            "kind": None if path else kind,
+            "several": several,
+            "choices": choices,
+            "check": check,
+            "preset": preset,
+            "path": path,
+            "applies": applies,
+            "bounds": bounds,
+        },
+    )
 
 
 def listed(text: str) -> list[str]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from lsgcli.config.fields import Applies, Settings, having, setting
 
 RESNET19 = having("arch", "has_residual", "--arch resnet19")
-TRANSFORMER = having("arch", "has_mlps", "--arch qkformer or qkformer-dvs")
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class NetworkConfig(Settings):
         "Channels inside the MLPs of a transformer, as a multiple of those outside. Default: 4 for qkformer, 1 for qkformer-dvs.",
         at_least=1,
         at_most=64,
-        applies=TRANSFORMER,
+        applies=having("arch", "has_mlps", "--arch qkformer or qkformer-dvs"),
     )
     norm: str = setting("tdbn", "Normalisation between convolution and neurons.", kind="norm")
     weight_bits: int | None = setting(

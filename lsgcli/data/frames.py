@@ -33,8 +33,9 @@ def dtype_of(settings: DataConfig) -> np.dtype[Any]:
 
 def preparation(settings: DataConfig) -> dict[str, Any]:
     """The settings with an effect on frames, as JSON types."""
-    names = SETTINGS if settings.slicing == "window" else SETTINGS - {"window_us", "window_start"}
-    return {name: getattr(settings, name) for name in names}
+    return {
+        name: getattr(settings, name) for name in SETTINGS if settings.slicing == "window" or not name.startswith("window_")
+    }
 
 
 def frames(events: Events, sensor: Sensor, settings: DataConfig, *, name: str = "recording", draw: float = 0.0) -> np.ndarray:

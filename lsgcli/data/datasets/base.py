@@ -12,7 +12,6 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from lsgcli import registry
 from lsgcli.config.data import DataConfig
 from lsgcli.config.machine import MachineConfig
 from lsgcli.data import random
@@ -367,18 +366,3 @@ class ImageDataset(Dataset):
 
     def versions(self, samples: Iterable[Sample]) -> dict[str, int]:
         return {**super().versions(samples), "images": IMAGES_VERSION}
-
-
-def need_folder(config: DataConfig) -> Path:
-    """The --data-dir of a data set without a default folder.
-
-    Raises:
-        ConfigError: it is not given.
-    """
-    if config.data_dir is None:
-        title = registry.get("dataset", config.dataset).title
-        raise ConfigError(
-            f"--data-dir: not given, but required for the data set {config.dataset}",
-            hint=f"Give --data-dir DIR. {config.dataset}: {title}",
-        )
-    return Path(config.data_dir)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lsgcli import registry
 from lsgcli.config.data import DataConfig
 from lsgcli.data import cache, parallel
 from lsgcli.data.datasets.base import (
@@ -16,14 +17,13 @@ from lsgcli.data.datasets.base import (
     Listing,
     Sample,
     fingerprint,
-    need_folder,
 )
 from lsgcli.data.events import Events
 from lsgcli.data.folders import scan_classes, scan_folders
 from lsgcli.data.images import image_suffixes, read_image
 from lsgcli.data.readers.base import read, suffixes
 from lsgcli.data.splits import RULES
-from lsgcli.errors import DataError, StorageError
+from lsgcli.errors import ConfigError, DataError, StorageError
 from lsgcli.registry import register
 from lsgcli.system import schema
 from lsgcli.system.files import make_folder, write_json
@@ -31,7 +31,13 @@ from lsgcli.system.files import make_folder, write_json
 
 def _scan(config: DataConfig, splits: tuple[str, ...], endings: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
     """The classes and samples of a folder with folders for the splits, or split by --split."""
-    root = need_folder(config)
+    if config.data_dir is None:
+        title = registry.get("dataset", config.dataset).title
+        raise ConfigError(
+            f"--data-dir: not given, but required for the data set {config.dataset}",
+            hint=f"Give --data-dir DIR. {config.dataset}: {title}",
+        )
+    root = config.data_folder
     if config.split is not None:
         return scan_classes(root, splits, endings, config.split, config.split_seed)
     other = f"or, if {root} contains the class folders, give --split stratified."
