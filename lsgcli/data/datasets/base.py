@@ -155,8 +155,8 @@ class Dataset(ABC):
             ConfigError: the data set does not support the given ``--split``, or ``--cache-dir`` is in one of :attr:`class_folders`.
             DataError: ``--data-dir`` is a file.
         """
-        if self.config.cache_dir:
-            self.check_outside("--cache-dir", self.config.cache_dir)
+        if self.machine.cache_dir:
+            self.check_outside("--cache-dir", self.machine.cache_dir)
         split = self.config.split
         if split is not None and split not in self.rules:
             expected = f"one of {', '.join(self.rules)}" if self.rules else "none, because its test split is fixed"
