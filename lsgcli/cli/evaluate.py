@@ -35,7 +35,7 @@ def evaluate(
     from lsgcli.runs.open import open_checkpoint, open_data
     from lsgcli.store import hub
 
-    changes = {"dataset": dataset, "T": T, **vars(folders), **vars(compute)}
+    changes = {"dataset": dataset, "T": T, **folders._asdict(), **compute._asdict()}
     path = hub.local(checkpoint)
     runner = open_exported(path)
     if runner is None:

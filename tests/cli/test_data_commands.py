@@ -61,7 +61,7 @@ def test_simulate(lsg, pictures, tmp_path):
     assert record["seconds"] >= 0
     other = lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--seed", "5")
     assert other.exit_code == 2
-    assert "seed 0, not 5" in other.stderr
+    assert "--seed 0, expected 5" in other.stderr
     assert other.stdout == ""
 
 

@@ -186,7 +186,7 @@ def test_a_pipe_beside_the_files_is_refused(config, tmp_path):
     before = signal.signal(signal.SIGALRM, give_up)
     signal.alarm(60)
     try:
-        with pytest.raises(DataError, match=r"usps.bz2: found a pipe, expected a regular file"):
+        with pytest.raises(DataError, match=r"usps.bz2: cannot be read: found a FIFO, expected a regular file"):
             opened(config, "torchvision:USPS", tmp_path).scan()
     finally:
         signal.alarm(0)

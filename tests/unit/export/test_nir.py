@@ -39,7 +39,7 @@ def written(request, tmp_path_factory):
 def write(network, path, **options):
     """Write a folded network with a configuration of its own making."""
     config = {
-        **describe(network, "unknown"),
+        **describe(network),
         "classes": [f"class {i}" for i in range(network.spec.num_classes)],
         "settings": RunConfig(dataset="event-folder", T=network.T).to_dict(),
         "data": {"static": False, "mean": None, "std": None},

@@ -219,7 +219,7 @@ def test_only_who_measures_keeps_anything():
 )
 def test_decay_per_channel_equals_autograd(which, method, backend):
     """Logits and every gradient of a network; b has one entry a channel, each with a gradient of its own."""
-    nets = [small(which, backend=name, method=method, decay_per="channel") for name in (backend, "autograd")]
+    nets = [small(which, backend=name, method=method, width=1.0, decay_per="channel") for name in (backend, "autograd")]
     for net in nets:
         with torch.no_grad():
             for layer in net.spiking_layers():

@@ -26,8 +26,8 @@ def cells(tmp_path):
 def trained(monkeypatch):
     """Replace the training by a result; ``trained.calls`` are (path, whether resumed), ``trained.before`` runs first."""
 
-    def train(config, path, emit, stop, *, resume, test, outlets):
-        train.calls.append((path, resume))
+    def train(config, path, emit, stop, *, existing, test, outlets):
+        train.calls.append((path, existing == "resume"))
         train.before(path)
         files.make_folder(path)
         files.write_json(path / RESULT, record(0.5))
