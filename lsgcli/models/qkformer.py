@@ -15,8 +15,8 @@ from lsgcli.models.layers import SpikingConv, at_each_step, has_hooks, image_mea
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
 
-THRESHOLD = 0.5  # of the neurons of an attention, whatever that of the others: a single spike of q reaches it
-SCALE = 0.125  # of the self-attention, whatever the width of a head
+THRESHOLD = 0.5  # of the neurons of an attention, independent of the other neurons: a single spike of q reaches it
+SCALE = 0.125  # of the self-attention, independent of the width of a head
 
 
 HALVE = nn.MaxPool2d(3, stride=2, padding=1)
@@ -95,7 +95,7 @@ class SpikeCount(nn.Module):
         return count if count.is_floating_point() else count.float()
 
     def additions(self, q: Tensor) -> Tensor:
-        """Additions: one for each spike."""
+        """Number of additions: one for each spike."""
         return q.sum(dtype=torch.float64)
 
 
@@ -122,7 +122,7 @@ class LinearAttention(nn.Module):
         self.heads = heads
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Multiplies k and v first, which takes a number of operations proportional to the number of tokens."""
+        """Multiplies k and v first, so that the number of operations is linear in the number of tokens."""
         y = self.coincidences(k, v) @ self.split(q)
         return (SCALE * y).flatten(2, 3).unflatten(3, q.shape[3:])
 
@@ -136,7 +136,7 @@ class LinearAttention(nn.Module):
         return x.flatten(3).unflatten(2, (self.heads, -1))
 
     def additions(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Additions: one for each pair of spikes of k and v in a token and head, and C / heads for each spike of q."""
+        """Number of additions: one for each pair of spikes of k and v in a token and head, and C / heads for each spike of q."""
         return self.coincidences(k, v).sum(dtype=torch.float64) + q.sum(dtype=torch.float64) * (q.shape[2] // self.heads)
 
 
@@ -175,7 +175,13 @@ class Block(nn.Module):
 
 
 class Stage(NamedTuple):
-    """An embedding of these convolutions, and blocks with the same attention."""
+    """A stage: an embedding and blocks.
+
+    Attributes:
+        layers: convolutions of the embedding.
+        attention: class of the attention in each block.
+        blocks: number of blocks.
+    """
 
     layers: Layers
     attention: type[TokenAttention | SelfAttention]
