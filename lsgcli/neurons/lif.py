@@ -402,7 +402,7 @@ class LIF(Draws):
         return _measures(self.method.width, WidthRule) or _measures(self.neuron, Neuron)
 
     def firing(self) -> tuple[float | Tensor, Tensor | None]:
-        """Threshold and sign s such that, in evaluation, a neuron fires if s u >= threshold. With MPBN, which they include, (C,) each; otherwise v_th, None."""
+        """Threshold and sign s with which a neuron fires in evaluation, if s u >= threshold; with MPBN (C,) each, otherwise v_th and None."""
         v_th = number(self.threshold)
         return (v_th, None) if self.membrane is None else self.membrane.firing(v_th)
 

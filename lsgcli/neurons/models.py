@@ -90,7 +90,7 @@ class Neuron:
         return Spike.apply(u, threshold, alpha, layer.surrogate)
 
     def averages(self, moments: Tensor) -> dict[str, Tensor]:
-        """Values of an optimiser step whose running averages are buffers of the neuron, by name. The layer measures u if a neuron defines this method.
+        """Values of an optimiser step whose running averages are buffers of the neuron, by name. If a neuron defines it, the layer measures u.
 
         Args:
             moments: (3, T): number, sum, and sum of squares of u in the step, over all samples and processes, float64.

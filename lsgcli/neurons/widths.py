@@ -70,7 +70,7 @@ class WidthRule(ABC):
         return {}
 
     def averages(self, moments: Tensor) -> dict[str, Tensor]:
-        """Values of an optimiser step whose running averages are buffers of the rule, by name. The layer measures u if a rule defines this method.
+        """Values of an optimiser step whose running averages are buffers of the rule, by name. If a rule defines it, the layer measures u.
 
         Args:
             moments: (3,): number, sum, and sum of squares of u in the step, over all samples, timesteps and processes, float64.

@@ -182,7 +182,7 @@ class Sequence(torch.autograd.Function):
 
 
 def _moments(x: Tensor, launch: Launch) -> tuple[float | Tensor, Tensor, Tensor]:
-    """Number of values, mean and variance per channel, (C,) float64: in training of the batch, which updates the running statistics; otherwise those."""
+    """Number of values, mean and variance per channel, (C,) float64: those of the batch in training, otherwise the running statistics."""
     from lsgcli.neurons.kernels.gpu import kernels
 
     norm, layout = launch.norm, launch.layout
