@@ -3,7 +3,7 @@
 Source: Pedersen et al., "Neuromorphic intermediate representation: A unified instruction set for interoperable brain-inspired
 computing", Nature Communications 15, 2024, doi 10.1038/s41467-024-52259-9.
 
-The nodes have a form that gives equal spikes in all simulators tested, see docs/export/nir.md. NIR's neuron is
+The nodes are chosen so that all tested simulators compute equal spikes, see docs/export/nir.md. NIR's neuron is
 tau dv/dt = (v_leak - v) + r I;  it fires if v > v_threshold, after which v = v_reset. With r = 1, v_leak = v_reset = 0 and
 tau = dt / (1 - beta), a forward Euler step of dt gives v = (1 - beta) u, so v_threshold = (1 - beta) v_th. NIR's neuron fires only above
 the threshold, lsg's also at it, so the stored threshold is the next smaller float32. Average pooling is SumPool2d with 1/k^2 in the
@@ -96,9 +96,9 @@ class GraphBuilder:
     """Builds a graph node by node.
 
     Attributes:
-        names: name of each layer of neurons.
+        names: names of the layers of neurons.
         dt: duration of a timestep, in seconds.
-        bits: of the weights, if they are on a grid.
+        bits: bits of the weights, if they are quantised.
         nodes: nodes by name.
         edges: (source, target), in topological order.
     """
@@ -150,9 +150,9 @@ class GraphBuilder:
     def neurons(self, lif: LIF, *currents: Signal) -> Signal:
         """A layer of neurons whose input is the sum of ``currents``."""
         name, shape = self.names[lif], currents[0].shape
-        if (found := other_than_lif(lif)) is not None:
+        if (description := other_than_lif(lif)) is not None:
             raise ConfigError(
-                f"NIR: {name}: found {found}, expected LIF with spikes of 0 and 1",
+                f"NIR: {name}: found {description}, expected LIF with spikes of 0 and 1",
                 hint="NIR's LIF has a hard reset without delay; soft reset and other neurons cannot be represented.",
             )
         if (options := (lif.config.reset, lif.config.init_potential)) != ("hard", "zero"):
@@ -169,7 +169,7 @@ class GraphBuilder:
                 hint="Use --format onnx, pt2, or safetensors.",
             )
         v_th = over_channels(torch.as_tensor(threshold, dtype=torch.float64), len(shape) - 1).numpy()
-        # From the stored tau, so that both have the same rounding. With a gain of 1 - beta, v is u itself.
+        # Computed from the stored tau, so that both have the same rounding. With a gain of 1 - beta, v is u itself.
         scaled = v_th * (self.dt / tau.astype(np.float64) if lif.config.input_gain == "1" else np.ones_like(tau))
         below = np.nextafter(scaled.astype(np.float32), np.float32(-np.inf))
         zero, one = np.zeros_like(tau), np.ones_like(tau)
@@ -210,7 +210,7 @@ def draw(model: SpikingNet, dt: float, bits: int | None = None) -> "nir.NIRGraph
     Args:
         model: in evaluation mode, on the CPU.
         dt: duration of a timestep, in seconds.
-        bits: of the weights, if they are on a grid, whose scales the metadata then include.
+        bits: bits of the weights, if they are quantised; the metadata then include their scales.
 
     Raises:
         ConfigError: NIR cannot represent the network.
@@ -357,7 +357,7 @@ def _current(module: nn.Module, name: str, x: Signal, builder: GraphBuilder) -> 
 
 
 class _Interpreter(Runner):
-    """Runs the graph node by node, each over all timesteps, by forward Euler steps of dt."""
+    """Runs the graph node by node, each node over all timesteps, with forward Euler steps of dt."""
 
     def __init__(self, graph: "nir.NIRGraph", config: dict[str, Any], path: Path):
         super().__init__(config)
@@ -414,7 +414,7 @@ def execute(node: "nir.NIRNode", x: Tensor, dt: float) -> Tensor:
     """The output (T, B, ...) of a node for the input x (T, B, ...).
 
     Raises:
-        CheckpointError: lsg writes no such nodes.
+        CheckpointError: the node is of a type that lsg does not write.
     """
     if isinstance(node, nir.Output):
         return x
