@@ -67,7 +67,7 @@ def setting(
         kind: what a value names: an entry of this kind in the registry, or a ``folder`` or ``checkpoint`` on this machine.
         several: whether the value is a comma-separated list of these names, or ``none``.
         choices: the valid values.
-        check: function that returns what is expected, or None for a valid value.
+        check: function of a value that returns a description of valid values, or None if it is valid.
         preset: whether a data set's preset may override the default.
         applies: condition under which the setting has an effect; None means always.
         bounds: ``at_least``, ``above``, ``at_most``, ``below``.

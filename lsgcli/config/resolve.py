@@ -75,7 +75,7 @@ def resolve_rows(
     every = [{**from_file, **variables, **given, **row} for row in rows]
     configs = [_complete(values) for values in every]
     must_matter = {
-        f"--config {file}: ": {} if saved else from_file,  # a run stores all settings, also those without effect
+        f"--config {file}: ": {} if saved else from_file,  # a run stores all settings, including those without effect
         # Variables for paths and hardware may be set for many commands.
         "environment: ": {name: value for name, value in variables.items() if name not in MAY_CHANGE},
         "": given,
