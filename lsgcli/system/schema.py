@@ -35,7 +35,7 @@ def read(path: Path, kind: type[T], error: type[LsgError], *, hint: str = HINT) 
     """The record in a file.
 
     Args:
-        kind: what is expected: a TypedDict, or any other type of JSON values, such as ``dict[str, int]``.
+        kind: expected type: a TypedDict, or any other type of JSON values, such as ``dict[str, int]``.
         error: class of the error to raise.
 
     Raises:
@@ -59,7 +59,7 @@ def read_lines(path: Path, kind: Any = dict, error: type[LsgError] = ConfigError
 
 
 def read_last_line(path: Path, kind: Any = dict, error: type[LsgError] = ConfigError, *, hint: str = HINT) -> Any | None:
-    """The record in the last complete line of a JSONL file, without reading the others; None if there is none. As :func:`read_lines`."""
+    """The record in the last complete line of a JSONL file, without reading the others; None if there is none. Arguments and errors as for :func:`read_lines`."""
     if not os.path.lexists(path):
         return None
     with _reading(path, LARGEST_LOG, error, path, hint) as stream:
