@@ -103,18 +103,18 @@ class LIF(Draws):
     ``LIF(decay=0.2, method="lsg")`` sets fields of :class:`~lsgcli.config.neuron.NeuronConfig` by name.
 
     Args:
-        config: settings of the neurons; by default those of ``NeuronConfig()``, whose method is ``lsg``.
+        config: settings of the neurons. Default: ``NeuronConfig()``, with the method ``lsg``.
         channels: C of a current (T, B, C, ...); required for a decay per channel, for ``membrane``, and for the neuron ``glif``.
         norm: the preceding tdBN, whose mean weight some width rules use. It does not become a submodule.
         steps: T, for neurons with parameters per timestep.
         membrane: whether u is normalised before it is compared with the threshold (MPBN).
         dropout: probability that an output is set to 0 in training, at all timesteps of a sample; the others are divided by 1 - dropout.
-        settings: fields that replace those of ``config``.
+        settings: fields of ``config`` to replace.
 
     Attributes:
         config: settings of the neurons.
         method: the method: whether the decay is learned, the width rule, and the method's own neuron, if any.
-        neuron: the model of the neuron: that of the method, or of the setting ``neuron``.
+        neuron: the model of the neuron, given by the method or by the setting ``neuron``.
         watcher: observes the timesteps of a layer that runs timestep by timestep (``unrolled``), if any.
         membrane: normalisation of u before the threshold (MPBN), if any.
         b: beta = sigmoid(b), () or (C,); a parameter if the decay is learned, otherwise a buffer.
@@ -233,7 +233,7 @@ class LIF(Draws):
 
     @property
     def alpha(self) -> Tensor:
-        """Current width of the surrogate, () or (C,), without gradient; if it differs between timesteps, that of the second."""
+        """Current width of the surrogate, () or (C,), without gradient; the width of the second timestep if timesteps differ."""
         return self._alpha(2)[-1]
 
     @property
@@ -393,7 +393,7 @@ class LIF(Draws):
 
     @property
     def unrolled(self) -> bool:
-        """Whether the layer runs timestep by timestep, whatever the backend."""
+        """Whether the layer runs timestep by timestep, regardless of the backend."""
         return not self.neuron.fused or self.membrane is not None
 
     @property

@@ -65,8 +65,8 @@ class Neuron:
         Args:
             current: I[t], (B, C, ...).
             state: of the previous timestep, shaped like the current.
-            p: parameters that broadcast against the current: ``beta``, ``threshold``, and those of :meth:`tensors`, of which
-                (T, C) are those of this timestep.
+            p: parameters that broadcast against the current: ``beta``, ``threshold``, and the tensors of :meth:`tensors`,
+                where a (T, C) is represented by its row of this timestep.
             fire: (potential, threshold) -> spikes.
 
         Returns:
@@ -195,7 +195,7 @@ class GatedLIF(Neuron):
 class DynamicThresholdLIF(LeakyIntegrateAndFire):
     """LIF with the threshold theta[t] = mean(u[t]) + std(u[t]), and alpha[t] = k0 (1 + tanh(std(u[t]) - V0)).
 
-    Mean and unbiased standard deviation are those of the batch and all neurons of the layer, at each timestep, without gradient. After
+    Mean and unbiased standard deviation are over the batch and all neurons of the layer, at each timestep, without gradient. After
     a training step, a running average of theta[t] is updated with momentum 0.1, from ``--threshold``; evaluation uses it. V0 is
     ``--threshold`` and k0 is ``--width``; the rule depends on the scale of u, for which the source has V0 = k0 = 1. The moments of a
     step include all parts of the batch (``--accumulate``).
@@ -236,7 +236,7 @@ class DynamicThresholdLIF(LeakyIntegrateAndFire):
 
 
 class DynamicThresholdLIFOfPaper(DynamicThresholdLIF):
-    """As ``ds-atgo``, with the width of the paper's equation 7: alpha[t] = k0 (1 + tanh(theta[t] - V0)).
+    """LIF as in ``ds-atgo``, with the width of the paper's equation 7: alpha[t] = k0 (1 + tanh(theta[t] - V0)).
 
     Source: Jiang et al., "DS-ATGO", equation 7; its code has std(u[t]) in place of theta[t].
     """
@@ -250,7 +250,7 @@ class SmoothedLIF(LeakyIntegrateAndFire):
     """alpha is learned; in training, a share ``--smooth`` of the neurons passes on H(u - v_th) instead of a spike.
 
     H is the integral of the surrogate: at width alpha, H = clip(x / alpha + 1/2, 0, 1) for ``rectangular``, sigmoid(4 x / alpha) for
-    ``sigmoid``. Which neurons are smooth is drawn for each neuron and timestep. The gradient, also of alpha, is that of H everywhere. The reset
+    ``sigmoid``. The smooth neurons are drawn independently at each timestep. The gradients of u and alpha are those of H everywhere. The reset
     uses the mixed output, and the layer passes on v_th times it. Evaluation fires as usual, with the surrogate as gradient of u. One alpha per
     layer starts at ``--width``; its parameter is ln alpha, or 4 / alpha with ``--width-as slope``, as in the source for ``sigmoid``.
 

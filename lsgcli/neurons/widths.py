@@ -108,7 +108,7 @@ class Predicted(WidthRule):
     formula = "2 v_th sqrt(1+beta^2)"
 
     def alpha(self, layer: LayerState) -> Tensor:
-        """2 v_th sqrt(1 + beta^2), without a gradient of its own."""
+        """2 v_th sqrt(1 + beta^2)."""
         return 2 * layer.threshold * (1 + layer.beta.square()).sqrt()
 
 
@@ -201,8 +201,8 @@ class PredictedWithGamma(WidthRule):
 
     gamma is the mean weight of the layer's tdBN. A current with standard deviation gamma v_th gives u a standard deviation of
     gamma v_th at t = 1 and gamma v_th sqrt(1 + beta^2) at t = 2 (without reset, for inputs uncorrelated in time). The absolute value of
-    gamma is used, without a gradient; without tdBN, gamma is 1. If two branches are summed, gamma is that of the branch that
-    contains the neurons. Unlike in the source, the decay is learned as in ``lsg``, so that the two methods differ only in the
+    gamma is used, without a gradient; without tdBN, gamma is 1. If two branches are summed, the gamma of the branch that
+    contains the neurons is used. Unlike in the source, the decay is learned as in ``lsg``, so that the two methods differ only in the
     width.
 
     Source: Jiang et al., "Adaptive Gradient Learning for Spiking Neural Networks by Exploiting Membrane Potential Dynamics",

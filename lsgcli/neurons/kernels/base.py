@@ -4,7 +4,7 @@ A backend is an instance of a subclass of :class:`Backend`, registered by name. 
 runs tdBN, the neurons and average pooling, which a backend may fuse into fewer passes over memory.
 
 Every backend computes the gradient given in ``lsgcli.neurons.lif``. The membrane potential is held in float32 or higher precision,
-whatever the type of the current. ``p.beta`` broadcasts against one timestep, ``p.alpha`` against the current. If ``p.measured``
+regardless of the type of the current. ``p.beta`` broadcasts against one timestep, ``p.alpha`` against the current. If ``p.measured``
 is given, the backend adds the moments of u to it (see ``LIFParameters``).
 """
 
@@ -60,7 +60,7 @@ class NormParameters(NamedTuple):
     gather: Gather | None = None
 
     def over_all(self, n: int) -> float:
-        """Number of values per channel in all processes, of which this one has n."""
+        """Number of values per channel over all processes; this process has n."""
         if self.gather is None:
             return n
         return float(self.gather(torch.tensor(n, dtype=torch.float64, device=self.weight.device)).sum())

@@ -5,7 +5,7 @@ in the L1 cache for the next. Per-channel vectors are repeated to the length of 
 channels. Reassociation is disabled: results are those of the loops as written.
 
 Legend: u membrane potential, v_th threshold; the current is I = scale z + shift for the convolution's output z; ``later`` is
-beta du[t+1]. A :class:`Reset` is passed as its functions, which the compiler inlines, so each reset has kernels of its own. Arrays that
+beta du[t+1]. A :class:`Reset` is passed as its functions, which the compiler inlines, so that each reset has its own kernels. Arrays that
 belong together are passed as a named tuple, at no cost.
 """
 

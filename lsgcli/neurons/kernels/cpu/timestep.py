@@ -23,7 +23,7 @@ class Timestep:
         v_th: threshold.
         reset: name of the reset.
         pool: size of the pooling window, which divides the image.
-        as_bytes: whether spikes are bytes, of which pooling takes sums.
+        as_bytes: whether spikes are bytes; pooling then returns sums.
     """
 
     def __init__(

@@ -216,7 +216,7 @@ def _moments(x: Tensor, launch: Launch) -> tuple[float | Tensor, Tensor, Tensor]
 
 
 def _through_norm(x: Tensor, du: Tensor, dz: Tensor, affine: Affine, totals: Tensor, launch: Launch) -> None:
-    """Write the gradient of the normalisation's input, from that of its output and its sums."""
+    """Write the gradient of the normalisation's input to dz, given the gradient du of its output and sums over it."""
     from lsgcli.neurons.kernels.gpu import kernels
 
     layout, norm = launch.layout, launch.norm
