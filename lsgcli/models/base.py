@@ -220,7 +220,7 @@ class SpikingNet(nn.Module, ABC):
                 module.gather = gather
 
     def end_warm_up(self) -> None:
-        """Update all running statistics with their momentum from now on, also in the first batches."""
+        """Update all running statistics with their momentum from now on, including the first batches."""
         for module in self.modules():
             if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, MembraneNorm)):
                 module.warm = True

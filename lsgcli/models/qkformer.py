@@ -76,7 +76,7 @@ class Attention(nn.Module):
         self.project = SpikingConv(spec, spec.spikes(channels), channels, kernel=1, bias=True)
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
-        """q, k, (v,) attention, project. The weights before the neurons of the attention are those of q."""
+        """q, k, (v,) attention, project. The convolution of q counts as the synapse of the attention's neurons."""
         inputs = [conv.spiking_layer(f"{name}.{key}") for key, conv in self.inputs.items()]
         attention = SpikingLayer(f"{name}.attention", self.lif, inputs[0].synapse, None)
         return [*inputs, attention, self.project.spiking_layer(f"{name}.project")]
@@ -100,7 +100,7 @@ class SpikeCount(nn.Module):
 
 
 class TokenAttention(Attention):
-    """Q-K token attention: y = a k, with one bit a per head and token, which spikes of q set. There is no v and no scale."""
+    """Q-K token attention: y = a k, with one bit a per head and token, set by spikes of q; no v and no scale."""
 
     def __init__(self, spec: NetworkSpec, source: Signal, heads: int):
         super().__init__(spec, source, "qk")
@@ -169,7 +169,7 @@ class Block(nn.Module):
         return x + self.contract(self.expand(x))
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
-        """Those of the attention, expand, contract."""
+        """The layers of the attention, then expand, contract."""
         layers = self.attention.spiking_layers(name)
         return [*layers, self.expand.spiking_layer(f"{name}.expand"), self.contract.spiking_layer(f"{name}.contract")]
 
@@ -199,7 +199,7 @@ class QKFormer(SpikingNet):
     has_mlps = True
     defaults: ClassVar = {"T": 4, "num_classes": 10, "in_channels": 3, "input_size": 32}
     HEADS: ClassVar = 8
-    RATIO: ClassVar = 4  # of the channels in an MLP to those of its input, by default
+    RATIO: ClassVar = 4  # default ratio of the channels in an MLP to its input channels
     STEM: ClassVar[Layers] = ((48, False),)
     STAGES: ClassVar[Sequence[Stage]] = (
         Stage(((96, False),), TokenAttention, 1),
