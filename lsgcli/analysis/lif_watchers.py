@@ -1,6 +1,6 @@
 """Layers of lsg's own neurons, observed inside the backend, which can still fuse tdBN, neurons and pooling.
 
-No tensors are stored beyond those of the backend: the input of a layer is available until its backward pass, when all sums are
+No tensors are stored except by the backend: the input of a layer is available until its backward pass, when all sums are
 computed block by block.
 """
 
@@ -144,7 +144,7 @@ class WatchedBackend(Backend):
             return spikes if pool == 1 else average(spikes, pool)
         if not norm.training:
             return self._run(z, residual, norm, p, pool)
-        # With momentum 1, the running statistics of the copy are those of this batch afterwards.
+        # With momentum 1, the copies of the running statistics become the statistics of this batch.
         fresh = norm._replace(running_mean=norm.running_mean.clone(), running_var=norm.running_var.clone(), momentum=1.0)
         out = self._run(z, residual, fresh, p, pool)
         norm.running_mean.lerp_(fresh.running_mean, norm.momentum)
@@ -230,7 +230,7 @@ def deviation(x: Tensor, norm: NormParameters) -> Tensor:
 
 @torch.no_grad()
 def _passage(x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int) -> Passage:
-    """The input of a layer, after the backend has updated the running statistics to those of the batch."""
+    """The input of a layer. In training, the backend must already have set the running statistics to those of the batch."""
     dynamics = Dynamics(p.beta.detach(), number(p.threshold), p.alpha.detach(), p.surrogate, p.reset, detach=p.detach)
     if norm is None:
         return Passage(x.detach(), dynamics)

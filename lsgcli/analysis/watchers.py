@@ -1,6 +1,6 @@
 """Observation of layers of neurons during forward and backward passes; only sums are stored.
 
-An adapter describes the layers of a network. Those of other libraries are observed through hooks on their modules; helpers for
+An adapter describes the layers of a network. Layers of other libraries are observed through hooks on their modules; helpers for
 adapters are at the end.
 """
 
@@ -142,7 +142,7 @@ class HookWatcher(Watcher):
         self.currents, self.fired, self.arrived, self.heights = [], [], {}, None
 
     def _check(self, spikes: Sequence[float], entries: int) -> None:
-        """Check that the dynamics of the adapter are those of the module, by the numbers of spikes of both and of one alone."""
+        """Check that the dynamics of the adapter are those of the module, from the numbers of spikes of both and of only one."""
         of_module, of_dynamics, differing = spikes
         if differing > max(2, DIFFERING[self.currents[0].element_size() < 4] * (of_module + of_dynamics) / 2):
             raise ConfigError(
