@@ -167,7 +167,7 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
         path: of the checkpoint.
         form: name of the format.
         options: complete options, from :func:`chosen`.
-        T: timesteps; None for those of the training.
+        T: timesteps; None: as in training.
 
     Raises:
         CheckpointError: as :func:`lsgcli.store.checkpoint.load`.
@@ -269,7 +269,7 @@ def formats() -> dict[str, type[Format]]:
 
 
 def format_for(output: Path, name: str | None) -> str:
-    """The name of the format to write ``output`` in: ``name``, or that of its suffix.
+    """The name of the format in which to write ``output``: ``name``, or the format of its suffix.
 
     Raises:
         ConfigError: the suffix belongs to no format, or to a format other than ``name``.

@@ -20,7 +20,7 @@ from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.system import schema
 from lsgcli.system.text import clean
 
-PLAIN = ",.-+=/()"  # characters that are no markup inside a line of text
+PLAIN = ",.-+=/()"  # characters that are not markup within a line of text
 ESCAPED = {"<": "&lt;", ">": "&gt;", "&": "&amp;", **{char: char for char in PLAIN}}
 BEST = {"epoch", "best_epoch", "best_accuracy", "best_chosen_on"}  # of the training state
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -124,7 +124,7 @@ def _commands(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _results(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
-    """Results of these weights, in the order of measurement. Those of the training are omitted if it had other weights or another T."""
+    """Results of these weights, in the order of measurement. Results of the training are omitted if it had other weights or another T."""
     model, export = content.config["model"], content.config["export"]
     same = model["T"] == export["trained_T"] and (model["weight_bits"] is not None or not export["quantize"])
     state = content.state if same else {}

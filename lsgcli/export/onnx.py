@@ -165,7 +165,7 @@ def _check_count(config: Mapping[str, Any], count: int, path: Path) -> None:
 
 
 def _check_layers(config: Mapping[str, Any], states: Sequence[Tensor], path: Path) -> None:
-    """Check that the layers of an export of one timestep are those of its graph, which has the state u (B, C, ...) of each.
+    """Check that an export of one timestep describes the layers of its graph, which has a state u (B, C, ...) for each layer.
 
     Raises:
         CheckpointError: their number differs, or a layer has another number of thresholds.

@@ -52,7 +52,7 @@ def verify(trained: SpikingNet, written: SpikingNet, exported: Runner, batches: 
         what: name of the exported file, for messages.
 
     Returns:
-        The comparison of ``written`` with ``exported``, see :func:`compare`, and under ``folding`` that of ``trained`` with its
+        The comparison of ``written`` with ``exported``, see :func:`compare`, and under ``folding`` the comparison of ``trained`` with its
         folded form, in double precision.
 
     Raises:
