@@ -97,7 +97,7 @@ class Network:
         """Open a checkpoint, or an output of ``lsg export``, which runs on the CPU in float32.
 
         Args:
-            changes: settings that override those of the training, such as ``device`` or ``batch_size``.
+            changes: settings that override the settings of the training, such as ``device`` or ``batch_size``.
 
         Raises:
             CheckpointError: not a valid checkpoint or export of lsg.
