@@ -89,7 +89,7 @@ class Attempt:
     def __init__(self, job: Job):
         self.job = job
         self.stopped = False
-        self.count = 0  # attempts since the latest completed epoch, also of other processes
+        self.count = 0  # attempts since the latest completed epoch, including other processes
         self._process: subprocess.Popen[bytes] | None = None
 
     def stop(self) -> None:

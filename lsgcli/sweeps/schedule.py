@@ -90,15 +90,15 @@ class Runner(ABC):
 def run(strategy: Strategy, runner: Runner, stop: StopRequest, show: Callable[[States], None] = lambda states: None) -> States:
     """Run the cells of a strategy; returns their states.
 
-    Cells are ordinary run directories. Those that another process is running are left to it, and taken over if it is killed, so that
-    several processes share the work.
+    Cells are ordinary run directories. A cell that another process is running is left to it, and taken over if that process is killed, so
+    that several processes share the work.
 
     Args:
         show: called with the states of all cells so far whenever they may have changed.
 
     Raises:
         Stopped: a signal was received, or another command has cancelled the jobs.
-        LsgError: of the class of the first cell that failed, when all others have ended.
+        LsgError: a cell failed; raised when all others have ended, with the class of the first failure.
     """
     states: dict[Cell, CellState] = {}
     running: list[Cell] = []

@@ -23,7 +23,7 @@ def rows(
     table: str | None = None,
     margin: float | None = None,
 ) -> list[dict[str, Any]]:
-    """The table, one row per variant, in order. Accuracies, 0 to 1, are those of the checkpoint that ``lsg train`` prints.
+    """The table, one row per variant, in order. Accuracies, 0 to 1, are of the checkpoint that ``lsg train`` prints.
 
     Args:
         table: the paper's table with which to compare.
@@ -96,7 +96,7 @@ def paired_test(differences: Sequence[float]) -> float | None:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """p values with Holm's correction: the chance of any false finding among all tests is at most that of one test.
+    """p values with Holm's correction: the probability of any false positive among all tests is at most that of a single test.
 
     Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics, 1979.
     """

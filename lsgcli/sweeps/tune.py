@@ -50,7 +50,7 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
     Args:
         root: directory of the trials.
         storage: URL of a database, or path of an SQLite file. Default: a file in ``root``.
-        name: of the study. Default: that of ``root``.
+        name: name of the study. Default: the name of ``root``.
         prune: whether trials are pruned.
 
     Raises:
@@ -131,7 +131,7 @@ def _repeat(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
 
 
 def directories(trials: Sequence[optuna.trial.FrozenTrial]) -> list[int]:
-    """The number of the run directory of each trial; a repeated trial has that of its first attempt."""
+    """The number of the run directory of each trial; a repeated trial keeps the directory of its first attempt."""
     new, numbers = itertools.count(), list[int]()
     for trial in trials:
         first = optuna.storages.RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)

@@ -14,7 +14,7 @@ from lsgcli.errors import ConfigError, require
 from lsgcli.sweeps.jobs import Job
 
 Ids = Mapping[str, str]  # name of a job -> the launcher's identifier
-Convert = Callable[[str], Any]  # raises a ValueError with what is expected
+Convert = Callable[[str], Any]  # raises a ValueError that states the expected form
 
 
 class Launcher(ABC):
@@ -23,7 +23,7 @@ class Launcher(ABC):
     Attributes:
         extra: name of the extra in ``pyproject.toml`` that it requires, if any.
         packages: import names of the packages in the extra.
-        options: its options, with the function that converts the text of each.
+        options: function that converts the text of an option, by name of the option.
         pause: seconds between calls of :meth:`alive`.
         lasting: whether its jobs outlive the command.
         slots: number of jobs that a search runs at a time; its further settings depend on their results.
@@ -47,7 +47,7 @@ class Launcher(ABC):
 
     @abstractmethod
     def submit(self, jobs: Sequence[Job]) -> Ids:
-        """Submit jobs, or the first of them if there is no room for all; returns the identifiers of those submitted.
+        """Submit jobs, or the first of them if there is no room for all; returns the identifiers of the submitted jobs.
 
         A job makes an :class:`~lsgcli.sweeps.jobs.Attempt`, and may be repeated by the launcher itself.
 
