@@ -78,12 +78,12 @@ class Arrived:
 
     def add(self, x: Tensor) -> None:
         """Add a batch: (N, C, H, W) for a convolution, (..., features) for a linear layer."""
-        others, error = (0, 1) if self.fan_out.dim() else tuple(range(x.dim())), _rounding(x)
+        axes, error = (0, 1) if self.fan_out.dim() else tuple(range(x.dim())), _rounding(x)
         if self.units != (1.0,) and not self.first:
             x = self._in_units(x, error)
         self.passes += x.numel() // (self.per_position * max(1, self.fan_out.numel()))
-        self.nonzero = self.nonzero.to(x.device) + (x != 0).sum(others)
-        self.total = self.total.to(x.device) + x.float().sum(others).double()
+        self.nonzero = self.nonzero.to(x.device) + (x != 0).sum(axes)
+        self.total = self.total.to(x.device) + x.float().sum(axes).double()
         low, high = x.aminmax()
         self.low, self.high = min(self.low, low.item()), max(self.high, high.item())
         if self.parts is not None and not _whole(x, self.parts, error).all():

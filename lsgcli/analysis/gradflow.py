@@ -138,9 +138,9 @@ def _parts(batch: Batch | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor
         return batch.x, batch.y, batch.samples
     if isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch):
         return *batch, None
-    found = f"a tensor of shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
+    description = f"a tensor of shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
     raise ConfigError(
-        f"inspect: found {found} as mini-batch, expected pairs of tensors (inputs, labels)",
+        f"inspect: found {description} as mini-batch, expected pairs of tensors (inputs, labels)",
         hint="Put a single mini-batch into a list: inspect(net, [(x, y)]).",
     )
 

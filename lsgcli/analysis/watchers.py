@@ -176,9 +176,9 @@ class HookWatcher(Watcher):
     def _leaves(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
         spikes, others = (output[0], output[1:]) if isinstance(output, tuple | list) else (output, None)
         if not isinstance(spikes, Tensor) or spikes.shape != self.currents[-1].shape:
-            found = tuple(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
+            description = tuple(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
             raise ConfigError(
-                f"layer {self.layer.name}: found an output {found} of its module, expected spikes {tuple(self.currents[-1].shape)}, "
+                f"layer {self.layer.name}: found an output {description} of its module, expected spikes {tuple(self.currents[-1].shape)}, "
                 "like its input, or a tuple that begins with them"
             )
         fired = spikes.detach() != 0
@@ -265,7 +265,7 @@ def equivalent_width(h: Surrogate) -> Tensor:
     Integrates over x = tan(angle), so that slowly decaying tails are included completely.
     """
     angle = (torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS * math.pi - math.pi / 2
-    x, one = angle.tan(), torch.ones((), dtype=torch.float64)
-    values = h(x, one)
+    x, unit = angle.tan(), torch.ones((), dtype=torch.float64)
+    values = h(x, unit)
     area = (values * (1 + x.square())).mean() * math.pi
-    return area / h(torch.zeros(1, dtype=torch.float64), one)[0]
+    return area / h(torch.zeros(1, dtype=torch.float64), unit)[0]

@@ -148,7 +148,11 @@ class GraphBuilder:
         return self.weights(name, x, weight, linear.bias, stride=(2, 2), padding=(top, left))
 
     def neurons(self, lif: LIF, *currents: Signal) -> Signal:
-        """A layer of neurons whose input is the sum of ``currents``."""
+        """A layer of neurons whose input is the sum of ``currents``.
+
+        Raises:
+            ConfigError: NIR cannot represent the neurons.
+        """
         name, shape = self.names[lif], currents[0].shape
         if (description := other_than_lif(lif)) is not None:
             raise ConfigError(
@@ -172,8 +176,8 @@ class GraphBuilder:
         # Computed from the stored tau, so that both have the same rounding. With a gain of 1 - beta, v is u itself.
         scaled = v_th * (self.dt / tau.astype(np.float64) if lif.config.input_gain == "1" else np.ones_like(tau))
         below = np.nextafter(scaled.astype(np.float32), np.float32(-np.inf))
-        zero, one = np.zeros_like(tau), np.ones_like(tau)
-        values = {"tau": tau, "r": one, "v_leak": zero, "v_threshold": below, "v_reset": zero}
+        zeros, ones = np.zeros_like(tau), np.ones_like(tau)
+        values = {"tau": tau, "r": ones, "v_leak": zeros, "v_threshold": below, "v_reset": zeros}
         self.add(name, nir.LIF(**{key: np.broadcast_to(value, shape).copy() for key, value in values.items()}), *currents)
         return Signal((name,), shape)
 
@@ -236,7 +240,11 @@ def draw(model: SpikingNet, dt: float, bits: int | None = None) -> "nir.NIRGraph
 
 @singledispatch
 def convert(module: nn.Module, x: Signal, builder: GraphBuilder) -> Signal:
-    """Add a network or block with the input ``x``; returns its output."""
+    """Add a network or block with the input ``x``; returns its output.
+
+    Raises:
+        ConfigError: no conversion is registered for its class.
+    """
     what = "network" if isinstance(module, SpikingNet) else "block"
     raise ConfigError(
         f"NIR: found the {what} {type(module).__name__}, for which no conversion is registered",
@@ -362,9 +370,9 @@ class _Interpreter(Runner):
     def __init__(self, graph: "nir.NIRGraph", config: dict[str, Any], path: Path):
         super().__init__(config)
         if (list(graph.inputs), list(graph.outputs)) != (["input"], ["output"]):
-            found = ", ".join([*graph.inputs, *graph.outputs])
+            nodes = ", ".join([*graph.inputs, *graph.outputs])
             raise CheckpointError(
-                f"{path}: found {found}, expected one input and one output", hint="Export the checkpoint again."
+                f"{path}: found {nodes}, expected one input and one output", hint="Export the checkpoint again."
             )
         self.nodes, self.dt = graph.nodes, float(graph.metadata["dt"])
         self.layers: dict[str, list[int]] = schema.decode(
@@ -389,7 +397,11 @@ class _Interpreter(Runner):
 
     @torch.no_grad()
     def run(self, x: Tensor) -> Output:
-        """Run frames (T, B, C, H, W), or images (B, C, H, W) presented T times."""
+        """Run frames (T, B, C, H, W), or images (B, C, H, W) presented T times.
+
+        Raises:
+            ConfigError: the shape of the input does not match the graph.
+        """
         if x.dim() == 4:
             x = x.expand(self.T, *x.shape)
         shape = self.nodes["input"].output_type["output"].tolist()

@@ -157,9 +157,9 @@ def _check_count(config: Mapping[str, Any], count: int, path: Path) -> None:
     Raises:
         CheckpointError: it does not.
     """
-    if (found := len(config["export"]["layers"])) != count:
+    if (stated := len(config["export"]["layers"])) != count:
         raise CheckpointError(
-            f"{path}: configuration: export.layers: found {found}, expected {count}, as in the graph",
+            f"{path}: configuration: export.layers: found {stated}, expected {count}, as in the graph",
             hint="Export the checkpoint again.",
         )
 

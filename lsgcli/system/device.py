@@ -129,7 +129,11 @@ def set_up(config: Machine) -> Compute:
 
 
 def check_gradients(precision: str) -> None:
-    """Check that gradients can be computed in a precision."""
+    """Check that gradients can be computed in a precision.
+
+    Raises:
+        ConfigError: the precision is int8.
+    """
     if precision == "int8":
         raise ConfigError(
             "precision: found int8, which has no gradients, expected auto, fp32, bf16 or fp16",

@@ -115,14 +115,14 @@ def _parse(name: str, text: str, known: Mapping[str, Convert]) -> dict[str, Any]
 
 
 def text(value: str) -> str:
-    """A text that is not empty."""
+    """A text; raises a ValueError if it is empty."""
     if not value:
         raise ValueError("a value")
     return value
 
 
 def whole(value: str) -> int:
-    """A whole number, at least 1."""
+    """A whole number; raises a ValueError if it is below 1 or not a number."""
     if not value.isdecimal() or not 0 < int(value) < 1 << 31:
         raise ValueError("a whole number, at least 1")
     return int(value)

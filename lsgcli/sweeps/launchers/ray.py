@@ -19,7 +19,7 @@ ANSWER = 5.0  # seconds within which a cluster, or an actor that has started, mu
 
 
 def amount(value: str) -> float:
-    """A number of CPUs or GPUs, possibly a fraction."""
+    """A number of CPUs or GPUs, possibly a fraction; raises a ValueError if it is not a number of at least 0."""
     try:
         number = float(value)
     except ValueError:

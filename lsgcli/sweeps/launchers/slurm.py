@@ -44,7 +44,11 @@ SBATCH = (
 
 
 def minutes(value: str) -> int:
-    """A time limit as sbatch takes it, rounded up to minutes: ``30``, ``30:00``, ``4:00:00``, ``1-12``, ``1-12:00``, ``1-12:00:00``."""
+    """A time limit as sbatch takes it, rounded up to minutes: ``30``, ``30:00``, ``4:00:00``, ``1-12``, ``1-12:00``, ``1-12:00:00``.
+
+    Raises:
+        ValueError: it has another form, or is 0.
+    """
     match = re.fullmatch(r"(?:(\d{1,3})-)?(\d{1,6})(?::(\d{1,2}))?(?::(\d{1,2}))?", value)
     if not match:
         raise ValueError("minutes or a time such as 4:00:00 or 1-12:00:00")

@@ -153,9 +153,9 @@ def forward(
         fired = u >= threshold
         rest = _remains(u, threshold, RESET)
         if MEASURE:
-            there = tl.where(valid, u, 0.0)
-            sum_u += there
-            sum_squares += there * there
+            valid_u = tl.where(valid, u, 0.0)
+            sum_u += valid_u
+            sum_squares += valid_u * valid_u
         spikes = tl.where(fired & valid, 1.0, 0.0).to(wide)
         if POOL > 1:
             spikes = tl.sum(tl.reshape(spikes, (BLOCK_R, WINDOW, BLOCK_C)), axis=1)
