@@ -22,9 +22,9 @@ Extension
 ``LsgError``        base class of all expected errors
 ==================  ====================================================================================
 
-These names are stable: from version 1.0 on, they change only with a deprecation in one minor version before. Before 1.0, a minor
-version may change them, and CHANGELOG says so. Everything else may change at any time, except what the documentation imports. Names are
-loaded on first use; ``import lsgcli`` itself imports neither torch nor numpy.
+These names are stable: from version 1.0 on, a name changes only after one minor version in which it is deprecated. Before 1.0, a minor
+version may change them; CHANGELOG lists such changes. Everything else may change at any time, except what the documentation imports.
+Names are loaded on first use; ``import lsgcli`` itself imports neither torch nor numpy.
 """
 
 from contextlib import ExitStack

@@ -37,7 +37,7 @@ __all__ = ["build", "datasets", "evaluate", "inspect", "load", "prepare", "train
 def datasets() -> list[str]:
     """Names of the data sets, for :func:`prepare` and :func:`train`.
 
-    ``tonic:NAME`` and ``torchvision:NAME`` stand for those of the libraries.
+    ``tonic:NAME`` and ``torchvision:NAME`` stand for the data sets of these libraries.
     """
     return registry.names("dataset")
 
@@ -51,6 +51,7 @@ def prepare(
     ``data = lsg.prepare("n-mnist", T=10, data_dir="data")``
 
     Args:
+        dataset: a name from :func:`datasets`.
         splits: ``train``, from which a validation split may be held out, and ``test``.
         progress: called with a description, the amount done and the total.
         settings: as the options of ``lsg train``, with underscores: ``T``, ``size``, ``data_dir``, ``val_fraction``, ...; by default the
@@ -88,7 +89,7 @@ def train(
 
     Returns:
         The record of ``result.json``: ``checkpoint``, ``accuracy``, ``test_accuracy_last``, ``test_accuracy_best``, ``best_epoch`` (from
-        0), ... In processes other than the first of several that torchrun started, an empty dictionary.
+        0), ... In distributed training, an empty dictionary in processes other than rank 0.
 
     Raises:
         ConfigError: a setting is unknown or invalid.
@@ -105,10 +106,10 @@ def load(path: Path | str) -> SpikingNet:
     """The network of a checkpoint, in evaluation mode, on the CPU. Its attribute ``spec`` contains architecture, T and neurons.
 
     Args:
-        path: also ``hf:USER/NAME[@REVISION]`` or ``https://...``, here and wherever a checkpoint is expected.
+        path: of the checkpoint, or ``hf:USER/NAME[@REVISION]`` or ``https://...``, as wherever a checkpoint is expected.
 
     Raises:
-        CheckpointError: not a valid checkpoint, or of a network that this version cannot build.
+        CheckpointError: not a valid checkpoint, or one of a network that this version cannot build.
     """
     return checkpoint.load(hub.local(path))[0]
 
@@ -126,11 +127,11 @@ def evaluate(
     """Accuracy, loss, confusion matrix and firing rates.
 
     Args:
-        network: a checkpoint, or a network of lsg, which is evaluated where it is, in float32.
+        network: a checkpoint, or a network of lsg, which is evaluated on its own device, in float32.
         data: prepared data, with the classes of the checkpoint. Default: those that the checkpoint was trained on.
         split: ``train``, ``val`` or ``test``.
         batch_size: default: as in training, or 32.
-        progress: called with the numbers of batches done and in total.
+        progress: called with the number of batches done and their total number.
         changes: of the checkpoint's settings: ``device``, ``precision``, ..., and without ``data`` also ``data_dir``, ``T``,
             ``dataset``, ...
 
@@ -141,8 +142,8 @@ def evaluate(
     """
     if isinstance(network, SpikingNet):
         if data is None or changes:
-            found = ", ".join(changes) or "no data"
-            raise ConfigError(f"evaluate: found a network with {found}, expected a network and data, or a checkpoint")
+            given = ", ".join(changes) or "no data"
+            raise ConfigError(f"evaluate: found a network with {given}, expected a network and data, or a checkpoint")
         if (outputs := network.spec.num_classes) != len(data.classes):
             raise DataError(f"data: found {len(data.classes)} classes, expected {outputs}, as many as the network's outputs")
         model, compute, size = network, Compute(next(network.parameters()).device), batch_size or 32

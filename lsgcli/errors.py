@@ -1,7 +1,7 @@
 """Expected errors, and the exit status of each kind.
 
-Library code raises these errors; the command line converts them to a message and an exit status. A message contains what was found
-and what was expected; ``hint`` suggests a solution. Hints name options; in Python, where ``str`` shows them, they name arguments.
+Library code raises these errors; the command line converts them to a message and an exit status. A message states what was found and
+what was expected; ``hint`` suggests a solution. Hints name command-line options; ``str`` of an error replaces them by arguments of Python.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ def counted(number: int, what: str) -> str:
 
 
 class LsgError(Exception):
-    """Base class of expected errors. A subclass declares its exit status and the meaning of the status."""
+    """Base class of expected errors. A subclass declares its exit status and its meaning."""
 
     exit_code: ClassVar[int] = 1
 
@@ -38,14 +38,15 @@ class LsgError(Exception):
     def __init__(self, message: str, *, hint: str | None = None, in_python: str | None = None):
         """
         Args:
+            message: what was found, and what was expected.
             hint: what to do, with options as on the command line.
-            in_python: what to do in Python. Default: ``hint`` with arguments for the options.
+            in_python: what to do in Python. Default: ``hint`` with its options replaced by arguments.
         """
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.in_python = in_python
-        self.rank: int | None = None  # of the process, if it is one of several
+        self.rank: int | None = None  # of the process that raised it, in distributed training
 
     def __str__(self) -> str:
         hint = self.in_python or (self.hint and _with_arguments(self.hint))
@@ -58,7 +59,7 @@ class LsgError(Exception):
 
 
 def _with_arguments(hint: str) -> str:
-    """A hint with arguments for options: ``data_dir`` for ``--data-dir``, ``fold_bn=False`` for ``--no-fold-bn``. Commands stay."""
+    """A hint whose options are replaced by arguments: ``data_dir`` for ``--data-dir``, ``fold_bn=False`` for ``--no-fold-bn``; not in commands."""
 
     def argument(match: re.Match[str]) -> str:
         if match["command"]:
@@ -123,7 +124,7 @@ def exit_statuses() -> dict[int, str]:
 
 
 def error_of(status: int) -> type[LsgError]:
-    """The class of errors with an exit status; :class:`LsgError` if there is none."""
+    """The error class with this exit status; :class:`LsgError` if there is none."""
     return next((kind for kind in LsgError.__subclasses__() if kind.exit_code == status), LsgError)
 
 

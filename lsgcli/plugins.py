@@ -30,20 +30,20 @@ class Call(NamedTuple):
 
 
 class PluginError(ConfigError):
-    """A mistake in a plug-in; the message names its entry point and package, the hint the lines of its code."""
+    """A mistake in a plug-in; the message names its entry point and package, the hint shows the lines of its code."""
 
 
 @cache
 def installed() -> dict[tuple[str, str], tuple[EntryPoint, ...]]:
-    """(kind, name) -> entry points of this name, more than one if packages contradict each other; packages are scanned once."""
-    found: dict[tuple[str, str], tuple[EntryPoint, ...]] = {}
-    everything = entry_points()
-    for group in everything.groups:
+    """(kind, name) -> entry points with this name, more than one if packages conflict. Packages are scanned once."""
+    points: dict[tuple[str, str], tuple[EntryPoint, ...]] = {}
+    all_points = entry_points()
+    for group in all_points.groups:
         if group.startswith(GROUP):
-            for point in everything.select(group=group):
+            for point in all_points.select(group=group):
                 key = group.removeprefix(GROUP), point.name
-                found[key] = (*found.get(key, ()), point)
-    return found
+                points[key] = (*points.get(key, ()), point)
+    return points
 
 
 def described(point: EntryPoint) -> str:
@@ -68,7 +68,7 @@ def load(point: EntryPoint, accept: Callable[[Any], Any]) -> Any:
 
 
 def exists(point: EntryPoint) -> bool:
-    """Whether the module of an entry point exists, and its source text has the name of the object; imports nothing."""
+    """Whether the module of an entry point exists and its source text contains the name of the object. Imports nothing."""
     spec = None
     for depth in range(point.module.count(".") + 1):
         name = ".".join(point.module.split(".")[: depth + 1])
@@ -89,7 +89,7 @@ def _spec(name: str, path: Any) -> ModuleSpec | None:
 
 
 def blamed(error: BaseException) -> PluginError | None:
-    """An unexpected error as one that names the plug-in in whose code it occurred; None if no plug-in's code ran."""
+    """A PluginError for an unexpected error in the code of a plug-in; None if the traceback contains no such code."""
     for call in reversed(_calls(error)):
         if own := [point for point in _loaded if Path(call.file).is_relative_to(_home(point))]:
             named = [point for point in own if point.attr and point.attr == call.function.partition(".")[0]]
@@ -106,7 +106,7 @@ def _home(point: EntryPoint) -> Path:
 
 
 def _calls(error: BaseException) -> list[Call]:
-    """The calls that led to an error, also those in a worker process, whose traceback is only text."""
+    """The calls that led to an error, including those in a worker process, whose traceback is only text."""
     calls = [Call(f.f_code.co_filename, line, f.f_code.co_qualname) for f, line in traceback.walk_tb(error.__traceback__)]
     if type(error.__cause__).__name__ == "_RemoteTraceback":
         remote = re.findall(r'File "(.+)", line (\d+), in (\S+)', str(error.__cause__))
@@ -127,5 +127,5 @@ def _lines(error: BaseException, point: EntryPoint) -> str | None:
 
 def _said(error: BaseException) -> str:
     """Type and message of an error, in one line."""
-    said = error.message if isinstance(error, LsgError) else f"{type(error).__name__}: {error}"
-    return " ".join(said.split()).removesuffix(":")
+    text = error.message if isinstance(error, LsgError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split()).removesuffix(":")

@@ -8,7 +8,7 @@ objects registered under a literal name::
 
     reference = register("backend", "reference")(Reference())
 
-An entry called ``prefix:NAME`` stands for the entries of another package: its class method ``of`` returns the one with a name.
+An entry called ``prefix:NAME`` stands for all entries of another package; its class method ``of`` returns the entry with a given name.
 
 Names are read from the source text, so that help pages and completion list them without importing torch. Other packages add
 entries through entry points of the group ``lsg.<kind>``, scripts through the decorator.
@@ -43,7 +43,7 @@ PLACES = {  # relative to the package: a folder, or a module without .py
     "launcher": "sweeps/launchers",
     "logger": "loggers",
 }
-# Kind -> base class of its entries, in its module, and what they are if not subclasses. Entries of other kinds are called.
+# Kind -> ``module:class`` of the base class, and what an entry is if it is not a subclass. Entries of all other kinds are functions.
 BASES = {
     "method": ("neurons.methods:Method", "an instance of Method"),
     "neuron": ("neurons.models:Neuron", ""),
@@ -73,7 +73,7 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 
     Raises:
         ValueError: the kind is unknown, or another module has registered the name.
-        ConfigError: the entry is of another type than those of its kind, or lacks methods or attributes.
+        ConfigError: the entry is not of the type that its kind requires, or lacks methods or attributes.
     """
     if kind not in PLACES:
         raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(sorted(PLACES))}")
@@ -93,53 +93,61 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 @cache
 def _modules(kind: str) -> dict[str, str]:
     """Name -> module of each entry of a kind in this package."""
-    place = ROOT / PLACES[kind]
-    found: dict[str, str] = {}
-    for file in sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]:
+    path = ROOT / PLACES[kind]
+    modules: dict[str, str] = {}
+    for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
         parts = file.relative_to(ROOT.parent).with_suffix("").parts
         module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found |= {name.decode(): module for of, name in REGISTERED.findall(file.read_bytes()) if of == kind.encode()}
-    return found
+        modules |= {name.decode(): module for of, name in REGISTERED.findall(file.read_bytes()) if of == kind.encode()}
+    return modules
 
 
 def _check(kind: str, name: str, entry: Any) -> None:
-    """Check that an entry of another package can be one of its kind."""
-    found = f"{kind} {name!r}: found {getattr(entry, '__qualname__', None) or repr(entry)}"
+    """Check that an entry of another package is of the type that its kind requires."""
+    prefix = f"{kind} {name!r}: found {getattr(entry, '__qualname__', None) or repr(entry)}"
     if kind not in BASES:
         if not callable(entry):
-            raise ConfigError(f"{found}, expected a function")
+            raise ConfigError(f"{prefix}, expected a function")
         return
     (module, _, base_name), expected = BASES[kind][0].partition(":"), BASES[kind][1]
     base = getattr(importlib.import_module(f"{__package__}.{module}"), base_name)
     if not (isinstance(entry, base) if expected else isinstance(entry, type) and issubclass(entry, base)):
-        raise ConfigError(f"{found}, expected {expected or f'a subclass of {base_name}'}, from {__package__}.{module}")
+        raise ConfigError(f"{prefix}, expected {expected or f'a subclass of {base_name}'}, from {__package__}.{module}")
     if isinstance(entry, type):
-        declared = {one: of for parent in entry.__mro__ for one, of in inspect.get_annotations(parent).items()}
-        lacking = {one for one, of in declared.items() if "ClassVar" in str(of) and not hasattr(entry, one)}
+        declared = {
+            attribute: annotation
+            for parent in entry.__mro__
+            for attribute, annotation in inspect.get_annotations(parent).items()
+        }
+        lacking = {
+            attribute
+            for attribute, annotation in declared.items()
+            if "ClassVar" in str(annotation) and not hasattr(entry, attribute)
+        }
         if lacking := lacking | set(getattr(entry, "__abstractmethods__", ())):
-            raise ConfigError(f"{found}, expected it to define {', '.join(sorted(lacking))}, as every subclass of {base_name}")
+            raise ConfigError(f"{prefix}, expected it to define {', '.join(sorted(lacking))}, as every subclass of {base_name}")
 
 
 @cache
 def _contradictions() -> dict[tuple[str, str], str]:
-    """(kind, name) -> where it is found, for each entry of other packages whose name is not its own."""
-    found = {}
+    """(kind, name) -> the places that define it, for each name that several packages define."""
+    conflicts = {}
     for (kind, name), points in plugins.installed().items():
         own = [f"{__package__} itself"] if kind in PLACES and name in _modules(kind) else []
         places = list(dict.fromkeys([*own, *map(plugins.described, points)]))
         if len(places) > 1:
-            found[kind, name] = " and in ".join(places)
-    return found
+            conflicts[kind, name] = " and in ".join(places)
+    return conflicts
 
 
 def names(kind: str) -> list[str]:
-    """All names of a kind, sorted, without importing the entries; those of entry points that name nothing are left out."""
+    """All names of a kind, sorted, without importing the entries. Entry points whose object does not exist are left out."""
     added = {name for (of, name), points in plugins.installed().items() if of == kind and all(map(plugins.exists, points))}
     return sorted({*_modules(kind), *added, *(name for of, name in _entries if of == kind)})
 
 
 def known(kind: str, name: str) -> bool:
-    """Whether a kind has the entry ``name``. What may follow the colon of ``prefix:NAME``, only :func:`get` finds out."""
+    """Whether a kind has the entry ``name``. Of ``prefix:NAME``, only the prefix is checked; :func:`get` checks the rest."""
     prefix, _, rest = name.partition(":")
     listed = f"{prefix}:{NAME}" if rest else name
     return rest != NAME and (listed in _modules(kind) or (kind, listed) in _entries or (kind, listed) in plugins.installed())
@@ -149,7 +157,7 @@ def get(kind: str, name: str) -> Any:
     """The entry ``name`` of a kind.
 
     Raises:
-        ConfigError: no such name, where the message suggests similar names; several packages have it; or a plug-in cannot be loaded.
+        ConfigError: the name is unknown (the message suggests similar names), several packages define it, or a plug-in cannot be loaded.
     """
     if places := _contradictions().get((kind, name)):
         raise ConfigError(
@@ -170,8 +178,8 @@ def get(kind: str, name: str) -> Any:
 
 def unknown(what: str, name: str, known: list[str]) -> str:
     """A message that ``name`` is unknown, with similar names or all of them."""
-    lower = {one.lower(): one for one in known}
-    near = [lower[one] for one in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)]
+    lower = {candidate.lower(): candidate for candidate in known}
+    near = [lower[candidate] for candidate in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)]
     return f"unknown {what} {name!r:.200}: " + (
         f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
     )

@@ -3,7 +3,7 @@
     u[t] = decay * reset(u[t-1], o[t-1]) + gain * I[t]     u = o = 0 before the first step
     o[t] = 1 if u[t] >= v_th else 0                        (or u[t] > v_th)
 
-Potentials are computed in blocks that fit into the CPU cache, so those of a whole layer are never in memory at once.
+Potentials are computed in blocks that fit into the CPU cache; the potentials of a whole layer are never in memory at once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +30,8 @@ class Dynamics(NamedTuple):
         width: alpha, equivalent width of the surrogate (area over peak), in units of u: a number, or a tensor that broadcasts against
             I, (T, ...).
         surrogate: h(u - v_th, width), which replaces do/du in the backward pass.
-        reset: ``hard``, ``soft`` or ``none``, as of lsg's neurons; ``soft-after-decay``: decay * u - v_th * o, the threshold is subtracted after
-            the decay; or a function of u[t-1], o[t-1] and the dynamics, which returns what they contribute to u[t].
+        reset: ``hard``, ``soft`` or ``none``, as in lsg's neurons; ``soft-after-decay``: decay * u - v_th * o, the threshold is subtracted after
+            the decay; or a function of u[t-1], o[t-1] and the dynamics, which returns their contribution to u[t].
         gain: factor on the current.
         strict: whether a neuron exactly at the threshold does not fire.
         detach: whether the gradient through the spikes in the reset is omitted.

@@ -6,7 +6,7 @@ input depends on its kind, which is detected from its values:
 ==========  ==================================================  ==========================================================
 input       values                                              operations
 ==========  ==================================================  ==========================================================
-real        the network's own input, real-valued                a MAC for every synapse, the input being 0 or not
+real        the network's own input, real-valued                a MAC for every synapse, even if the input is 0
 events      the network's own input: whole numbers of events    an AC per event and synapse that it reaches
 spikes      0 and 1                                             an AC per spike and synapse
 sums        whole numbers of spikes (``sew``)                   an AC per spike and synapse
@@ -58,9 +58,9 @@ class Arrived:
         units: thresholds of the neurons, if their outputs are multiplied by them.
         passes: samples times steps.
         nonzero: (like fan_out) inputs that were not 0.
-        total: (like fan_out) sum of the inputs, in this unit, as the following values.
-        low, high: of all values.
-        unit: the threshold of the neurons before the layer: that of which the inputs are the simplest fractions.
+        total: (like fan_out) sum of the inputs; ``total``, ``low``, ``high`` and ``parts`` are in units of ``unit``.
+        low, high: minimum and maximum of all values.
+        unit: the threshold of the neurons before the layer: that in whose units the inputs have the smallest denominator; None if not known yet.
         parts: n if all values are multiples of 1/n, otherwise None; 1 for integers.
     """
 
@@ -78,22 +78,22 @@ class Arrived:
 
     def add(self, x: Tensor) -> None:
         """Add a batch: (N, C, H, W) for a convolution, (..., features) for a linear layer."""
-        others, error = (0, 1) if self.fan_out.dim() else tuple(range(x.dim())), _rounding(x)
+        axes, error = (0, 1) if self.fan_out.dim() else tuple(range(x.dim())), _rounding(x)
         if self.units != (1.0,) and not self.first:
             x = self._in_units(x, error)
         self.passes += x.numel() // (self.per_position * max(1, self.fan_out.numel()))
-        self.nonzero = self.nonzero.to(x.device) + (x != 0).sum(others)
-        self.total = self.total.to(x.device) + x.float().sum(others).double()
+        self.nonzero = self.nonzero.to(x.device) + (x != 0).sum(axes)
+        self.total = self.total.to(x.device) + x.float().sum(axes).double()
         low, high = x.aminmax()
         self.low, self.high = min(self.low, low.item()), max(self.high, high.item())
         if self.parts is not None and not _whole(x, self.parts, error).all():
-            found = _parts(_values(x), error, self.largest)
-            self.parts = None if found is None else math.lcm(self.parts, found)
+            parts = _parts(_values(x), error, self.largest)
+            self.parts = None if parts is None else math.lcm(self.parts, parts)
             if self.parts is not None and not _whole(x, self.parts, error).all():
                 self.parts = None
 
     def _in_units(self, x: Tensor, error: float) -> Tensor:
-        """x in units of a threshold, which the first batch with an input other than 0 determines."""
+        """x in units of a threshold, which the first batch with a nonzero input determines."""
         if self.unit is None and x.any():
             parts = {unit: _parts(_rounded(_values(x) / unit, error), error, self.largest) for unit in self.units}
             self.unit = min(self.units, key=lambda unit: parts[unit] or math.inf)
@@ -112,20 +112,20 @@ class Arrived:
     def record(self, events: bool) -> dict[str, Any]:
         """Kind of the input, ACs and MACs of all passes; the keys ``input``, ``averages_over``, ``density``, ``ac``, ``mac``."""
         inputs = self.passes * self.per_position * max(1, self.fan_out.numel())
-        found: dict[str, Any] = {"averages_over": None, "density": float(self.nonzero.sum()) / max(1, inputs)}
+        common: dict[str, Any] = {"averages_over": None, "density": float(self.nonzero.sum()) / max(1, inputs)}
         fan_out = self.fan_out.to(self.total.device).double()
         reached, carried = float((self.nonzero * fan_out).sum()), float((self.total * fan_out).sum())
         counts = self.low >= 0 and self.parts == 1
         if self.first and not (events and counts):
-            return {**found, "input": "real", "ac": 0.0, "mac": float(self.passes * self.dense)}
+            return {**common, "input": "real", "ac": 0.0, "mac": float(self.passes * self.dense)}
         if counts:
             kind = "events" if self.first else "spikes" if self.high <= 1 else "sums"
-            return {**found, "input": kind, "ac": carried, "mac": 0.0}
+            return {**common, "input": kind, "ac": carried, "mac": 0.0}
         if self.parts is None or self.low < 0:
-            return {**found, "input": "graded", "ac": 0.0, "mac": reached}
+            return {**common, "input": "graded", "ac": 0.0, "mac": reached}
         ways = ((carried * self.parts, 0.0), (float(self.total.sum()) * self.parts, reached))
         ac, mac = min(ways, key=lambda way: energy(*way))
-        return {**found, "input": "averages", "averages_over": self.parts, "ac": ac, "mac": mac}
+        return {**common, "input": "averages", "averages_over": self.parts, "ac": ac, "mac": mac}
 
 
 class Products:
@@ -137,7 +137,7 @@ class Products:
         self.ac = 0.0
 
     def add(self, *spikes: Tensor) -> None:
-        """Add a batch of the module's arguments, (T, B, ...) each; spikes at all places take the operations of an ANN."""
+        """Add a batch of the module's arguments, (T, B, ...) each. ``dense`` is the number of additions if every element is a spike."""
         spikes = tuple((x != 0).float() for x in spikes)  # v_th in some networks
         self.passes += spikes[0].shape[:2].numel()
         self.dense = int(self.module.additions(*(torch.ones_like(x[:1, :1]) for x in spikes)))
@@ -155,7 +155,7 @@ class SynapticOperations:
     """Counts through hooks on a network's convolutions, linear layers and products, from construction until :meth:`close`.
 
     Args:
-        model: in evaluation mode, with tdBN folded or not, which does not affect the result.
+        model: in evaluation mode; whether tdBN is folded does not affect the result.
         events: whether integer inputs of the network are event counts; integers in images are real values.
     """
 
@@ -163,7 +163,7 @@ class SynapticOperations:
         self.events = events
         self.layers: dict[str, Arrived | Products] = {}
         self.units = tuple(sorted({layer.lif.unit for layer in model.spiking_layers()}))
-        # Of several layers of neurons after the same weights, the first.
+        # If several layers of neurons follow the same weights, the first one names them.
         names = {id(layer.synapse): layer.name for layer in reversed(model.spiking_layers())}
         self.handles = [
             module.register_forward_pre_hook(self._counter(names.get(id(module), name)))
@@ -251,7 +251,7 @@ def _values(x: Tensor) -> Tensor:
 
 
 def _rounding(x: Tensor) -> float:
-    """Relative error to which x is known after a few operations."""
+    """Relative rounding error of x after a few operations."""
     return max(4 * EPS, torch.finfo(x.dtype).eps) if x.is_floating_point() else 4 * EPS
 
 

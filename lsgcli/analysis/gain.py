@@ -64,7 +64,7 @@ class InputGradients:
 
     @torch.no_grad()
     def _outgoing(self, scale: Tensor) -> float:
-        """Sum of the squares of all weights of an input, times ``scale``, (C,), of their outputs; mean over the inputs, (N, ...)."""
+        """Sum of the squares of all weights from an input, each times ``scale`` (C,) of its output channel; mean over the inputs."""
         assert self.synapse is not None
         synapse, weight = plain(self.synapse)
         parameters = {name: torch.zeros_like(p) for name, p in synapse.named_parameters()} | {"weight": weight}

@@ -32,7 +32,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of outputs averaged over time, (T, B, classes), or of outputs without a time axis, (B, classes); of a tuple, the first."""
+    """Cross-entropy of outputs averaged over time, (T, B, classes), or of outputs without a time axis, (B, classes). Of a tuple, the first element is used."""
     outputs = outputs[0] if isinstance(outputs, tuple | list) else outputs
     return F.cross_entropy(outputs.mean(0) if outputs.dim() == 3 else outputs, labels)
 
@@ -78,7 +78,7 @@ def inspect(
     layers = _layers(net, adapter)
     for layer in layers:
         if layer.weight.is_leaf:
-            layer.weight.requires_grad_()  # also of frozen weights, whose gradient is as large as if they were trained
+            layer.weight.requires_grad_()  # also for frozen weights, so that their gradients are measured
     gradients = {layer.name: WeightGradients() for layer in layers}
     losses: list[float] = []
     first: tuple[Tensor, Tensor, Tensor | None] | None = None
@@ -92,15 +92,15 @@ def inspect(
 
     synapses = {id(module.weight): module for module in net.modules() if isinstance(getattr(module, "weight", None), Tensor)}
     with watching(layers, full=True) as watchers:
-        inputs = {one.name: InputGradients(synapses.get(id(one.weight)), watchers[one.name]) for one in layers}
+        inputs = {layer.name: InputGradients(synapses.get(id(layer.weight)), watchers[layer.name]) for layer in layers}
         for batch in batches:
             x, y, samples = _parts(batch)
             moved = compute.move(x), compute.move(y), None if samples is None else compute.move(samples)
             first = first or moved
             net.zero_grad(set_to_none=True)
             losses.append(_backward(forward(*moved), layers, watchers, gradients))
-        for one in inputs.values():
-            one.close()
+        for observed in inputs.values():
+            observed.close()
     if first is None:
         raise ConfigError("inspect: found no mini-batches, expected at least one")
     cosines: dict[str, float | None] = {}
@@ -138,9 +138,9 @@ def _parts(batch: Batch | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor
         return batch.x, batch.y, batch.samples
     if isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch):
         return *batch, None
-    found = f"a tensor of shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
+    description = f"a tensor of shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
     raise ConfigError(
-        f"inspect: found {found} as mini-batch, expected pairs of tensors (inputs, labels)",
+        f"inspect: found {description} as mini-batch, expected pairs of tensors (inputs, labels)",
         hint="Put a single mini-batch into a list: inspect(net, [(x, y)]).",
     )
 
@@ -151,7 +151,7 @@ def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> li
 
 
 def _copied(model: nn.Module, weights: bool) -> nn.Module:
-    """A copy with separate gradients and buffers, and with separate ``weights`` if they may be modified."""
+    """A copy with its own gradients and buffers, and, if ``weights``, with its own weights, which may then be modified."""
     shared = [] if weights else list(model.parameters())
     net = copy.deepcopy(model, {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in shared})
     if isinstance(net, SpikingNet):
@@ -196,7 +196,7 @@ def _backward(
 def _spatial(
     value: Tensor, layers: Sequence[Layer], whole: dict[str, Tensor | None], gradients: Mapping[str, WeightGradients]
 ) -> None:
-    """A second backward pass; each gradient is compared with the first one as soon as it is available, and both are freed."""
+    """A second backward pass, without the recurrence. Each gradient is compared with the first one as soon as it is available; both are freed."""
 
     def compare(weight: Tensor) -> None:
         for layer in layers:
@@ -213,5 +213,5 @@ def _spatial(
     finally:
         for handle in handles:
             handle.remove()
-    for name, grad in whole.items():  # without a gradient in this pass
+    for name, grad in whole.items():  # layers without a gradient in this pass
         gradients[name].add_spatial(grad, None)

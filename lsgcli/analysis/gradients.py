@@ -53,7 +53,7 @@ class WeightGradients:
         return float(middle(ratios)) if len(ratios) else math.nan
 
     def record(self, weight: Tensor, reference: float) -> dict[str, Any]:
-        """The measures.
+        """The measures of the weight gradients, by name.
 
         Args:
             weight: W.
@@ -123,19 +123,19 @@ def mismatch(weight: Tensor, grad: Tensor | None, loss: Callable[[], Tensor], sa
         return None
     generator = torch.Generator().manual_seed(sample.seed)
     chosen = torch.randperm(weight.numel(), generator=generator)[: sample.count].tolist()
-    places = [torch.unravel_index(torch.tensor(i), weight.shape) for i in chosen]
+    indices = [torch.unravel_index(torch.tensor(i), weight.shape) for i in chosen]
     e = sample.step * float(weight.square().mean().sqrt())
-    found, expected = [], []
-    for place in places:
-        before = weight[place].clone()
+    measured, expected = [], []
+    for index in indices:
+        before = weight[index].clone()
         values, steps = [], []
         for sign in (1, -1):
-            weight[place] = before + sign * e
-            steps.append(float(weight[place]))  # rounded to the type of the weights
+            weight[index] = before + sign * e
+            steps.append(float(weight[index]))  # rounded to the type of the weights
             values.append(float(loss()))
-        weight[place] = before
-        found.append((values[0] - values[1]) / (steps[0] - steps[1]))
-        expected.append(float(grad[place]))
-    a, b = torch.tensor(found, dtype=torch.float64), torch.tensor(expected, dtype=torch.float64)
+        weight[index] = before
+        measured.append((values[0] - values[1]) / (steps[0] - steps[1]))
+        expected.append(float(grad[index]))
+    a, b = torch.tensor(measured, dtype=torch.float64), torch.tensor(expected, dtype=torch.float64)
     size = a.norm() * b.norm()
     return float(a @ b / size) if size > 0 else None

@@ -1,6 +1,6 @@
 """Layers of lsg's own neurons, observed inside the backend, which can still fuse tdBN, neurons and pooling.
 
-No tensors are stored beyond those of the backend: the input of a layer is available until its backward pass, when all sums are
+No tensors are stored except by the backend: the input of a layer is available until its backward pass, when all sums are
 computed block by block.
 """
 
@@ -39,10 +39,12 @@ class OwnLayer(Layer):
 def layers(network: Any) -> Sequence[Layer]:
     """The adapter for lsg's own neurons, in networks of lsg or others."""
     if not isinstance(network, SpikingNet):
-        return [OwnLayer(one.name, one.neurons, one.weight, partial(present, one.neurons)) for one in pairs(network, LIF)]
+        return [OwnLayer(pair.name, pair.neurons, pair.weight, partial(present, pair.neurons)) for pair in pairs(network, LIF)]
     return [
-        OwnLayer(one.name, one.lif, one.synapse.weight, partial(present, one.lif), gamma=getattr(one.norm, "weight", None))
-        for one in network.spiking_layers()
+        OwnLayer(
+            layer.name, layer.lif, layer.synapse.weight, partial(present, layer.lif), gamma=getattr(layer.norm, "weight", None)
+        )
+        for layer in network.spiking_layers()
     ]
 
 
@@ -58,7 +60,7 @@ class BackendWatcher(Watcher):
     def __init__(self, layer: Layer, lif: LIF, full: bool):
         super().__init__(layer, full)
         self.lif, self.before = lif, lif.backend
-        self.unseen: dict[int, Passage] = {}  # without a backward pass so far
+        self.unseen: dict[int, Passage] = {}  # calls without a backward pass so far
         lif.backend = WatchedBackend(lif.implementation, self)
 
     def end_batch(self) -> None:
@@ -142,7 +144,7 @@ class WatchedBackend(Backend):
             return spikes if pool == 1 else average(spikes, pool)
         if not norm.training:
             return self._run(z, residual, norm, p, pool)
-        # With momentum 1, the running statistics of the copy are those of this batch afterwards.
+        # With momentum 1, the copies of the running statistics become the statistics of this batch.
         fresh = norm._replace(running_mean=norm.running_mean.clone(), running_var=norm.running_var.clone(), momentum=1.0)
         out = self._run(z, residual, fresh, p, pool)
         norm.running_mean.lerp_(fresh.running_mean, norm.momentum)
@@ -157,7 +159,7 @@ class WatchedBackend(Backend):
             out = run(x, p=p)
             count(watcher.sums, _passage(x, residual, norm, p, pool), full=watcher.full)
             return out
-        with single_backward(False):  # the pass without the recurrence is a second one
+        with single_backward(False):  # a second backward pass, without the recurrence, follows
             out = run(x, p=p)
         call = Call(watcher, _passage(x, residual, norm, p, pool), norm)
         watcher.unseen[id(call.passage)] = call.passage
@@ -165,7 +167,7 @@ class WatchedBackend(Backend):
 
 
 class Call(NamedTuple):
-    """A call of a layer, and its arguments without gradient."""
+    """A call of a layer: its watcher, its input, and its normalisation, if any."""
 
     watcher: BackendWatcher
     passage: Passage
@@ -173,7 +175,7 @@ class Call(NamedTuple):
 
 
 class Watched(torch.autograd.Function):
-    """The output of a call, with observation of its gradient, or in a pass without the recurrence instead of the backend's gradient."""
+    """Identity on the output of a call. Its backward pass observes the gradient; in a pass without the recurrence, it replaces the backend's."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, residual: Tensor | None, out: Tensor, call: Call) -> Tensor:
@@ -220,7 +222,7 @@ def without_recurrence(passage: Passage, norm: NormParameters | None, grad: Tens
 
 
 def deviation(x: Tensor, norm: NormParameters) -> Tensor:
-    """sqrt(var + eps) with which tdBN has normalised x, (C,)."""
+    """sqrt(var + eps), (C,), by which tdBN divided x."""
     n = norm.over_all(x.numel() // x.shape[2])
     var = norm.running_var * ((n - 1) / n) if norm.training else norm.running_var  # running variances are unbiased
     return (var + norm.eps).sqrt()
@@ -228,7 +230,7 @@ def deviation(x: Tensor, norm: NormParameters) -> Tensor:
 
 @torch.no_grad()
 def _passage(x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int) -> Passage:
-    """The input of a layer, after the backend has updated the running statistics to those of the batch."""
+    """The input of a layer. In training, the backend must already have set the running statistics to those of the batch."""
     dynamics = Dynamics(p.beta.detach(), number(p.threshold), p.alpha.detach(), p.surrogate, p.reset, detach=p.detach)
     if norm is None:
         return Passage(x.detach(), dynamics)
@@ -238,10 +240,10 @@ def _passage(x: Tensor, residual: Tensor | None, norm: NormParameters | None, p:
 
 
 def count(sums: LayerSums, passage: Passage, grad: Tensor | None = None, *, full: bool) -> None:
-    """Add a pass to the sums; with ``full``, all sums.
+    """Add a forward pass, and its gradient if given, to the sums of a layer.
 
     Args:
-        sums: of the layer.
+        sums: sums of the layer.
         passage: input of the layer.
         grad: dL/do, or the gradient of averages over windows; None without a backward pass.
         full: add all sums; otherwise only spikes and coverage.
@@ -274,8 +276,8 @@ def count_compiled(sums: LayerSums, passage: Any, grad: Tensor | None, layout: L
     x, p, v_th = passage.x, passage.p, passage.p.threshold
     of_layer = LIFParameters(p.decay, p.width, v_th, p.surrogate, reset=p.reset, detach=p.detach)
     setting = Setting(None, of_layer, layout, passage.side)
-    found = observe(x, passage.scale, passage.shift, passage.residual, grad, setting, full=full)
-    values = dict(zip(SUMS, found.sums.T, strict=True))
+    statistics = observe(x, passage.scale, passage.shift, passage.residual, grad, setting, full=full)
+    values = dict(zip(SUMS, statistics.sums.T, strict=True))
     sums.add(n=torch.full((len(x),), float(x[0].numel())), spikes=values.pop("spikes"), inside=values.pop("inside"))
     if not full:
         return
@@ -283,9 +285,9 @@ def count_compiled(sums: LayerSums, passage: Any, grad: Tensor | None, layout: L
         values[name] /= v_th**power
     values["product"][-1] = 0
     sums.add(**values)
-    sums.histogram += found.histogram
-    sums.ever |= (found.marks & int(FIRED)).amax(0) > 0
-    sums.always &= (found.marks & int(SILENT)).amax(0) == 0
+    sums.histogram += statistics.histogram
+    sums.ever |= (statistics.marks & int(FIRED)).amax(0) > 0
+    sums.always &= (statistics.marks & int(SILENT)).amax(0) == 0
 
 
 def arriving(grad: Tensor, block: Block, side: int) -> Tensor:

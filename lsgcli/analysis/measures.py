@@ -45,7 +45,7 @@ def _rho(mean: Means) -> float:
     """corr(I[t], I[t+1])."""
     steps = [t for t in mean.steps if t + 1 < len(mean.totals["n"])]
     now, later = Means(mean.totals, steps), Means(mean.totals, [t + 1 for t in steps])
-    variances = [one("current_squared") - one("current") ** 2 for one in (now, later)]
+    variances = [means("current_squared") - means("current") ** 2 for means in (now, later)]
     covariance = now("product") - now("current") * later("current")
     return covariance / math.sqrt(variances[0] * variances[1]) if min(variances) > 0 else math.nan
 
@@ -239,10 +239,10 @@ def measured(totals: Mapping[str, Sequence[float]], steps: Sequence[int]) -> dic
 
 def value(layer: Mapping[str, Any], key: str) -> Any:
     """A layer's value of a field; None if missing."""
-    found: Any = layer
+    item: Any = layer
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+        item = item.get(part) if isinstance(item, Mapping) else None
+    return item
 
 
 def text(layer: Mapping[str, Any], key: str) -> str:
@@ -252,9 +252,9 @@ def text(layer: Mapping[str, Any], key: str) -> str:
 
 
 def present(layers: Iterable[Mapping[str, Any]]) -> dict[str, Field]:
-    """The measures that at least one layer has a value of."""
+    """The measures of which at least one layer has a value."""
     layers = list(layers)
-    return {key: one for key, one in MEASURES.items() if any(value(layer, key) is not None for layer in layers)}
+    return {key: measure for key, measure in MEASURES.items() if any(value(layer, key) is not None for layer in layers)}
 
 
 def csv_text(flows: Iterable[Mapping[str, Any]]) -> str:

@@ -14,8 +14,8 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.system.device import Compute, full_precision
 
 log = logging.getLogger("lsg")
-LARGEST_GAP = 0.2  # of accuracies, without a warning
-SMALLEST = 8  # batch with usable statistics
+LARGEST_GAP = 0.2  # difference of the accuracies without a warning
+SMALLEST = 8  # batch size with usable statistics
 SAMPLES = 256  # standard error of the difference: at most 6 points
 
 
@@ -33,11 +33,11 @@ class Accuracies(NamedTuple):
 
 @torch.no_grad()
 def accuracies(model: SpikingNet, stream: Iterable[Batch], compute: Compute) -> Accuracies | None:
-    """Both accuracies of a network on the first batches of ``stream``, of ``SAMPLES`` samples or a few more; None without running statistics.
+    """Both accuracies of a network on the first batches of ``stream``, until they contain ``SAMPLES`` samples; None without running statistics.
 
     Args:
         model: not modified.
-        stream: batches as in training; those of few samples have other statistics.
+        stream: batches as in training; small batches have different statistics.
         compute: device and precision.
     """
     net = copy.deepcopy(model, {id(p): p for p in model.parameters()}).to(compute.device).eval()
@@ -63,20 +63,24 @@ def accuracies(model: SpikingNet, stream: Iterable[Batch], compute: Compute) -> 
 
 
 def check(model: SpikingNet, bundle: DataBundle, compute: Compute, batch_size: int, accuracy: float) -> None:
-    """Warn after an evaluation on the test part with this ``accuracy``, as :func:`warn_of_gap`; computes nothing if it is too high for that."""
+    """Warn as :func:`warn_of_gap` on samples of the test part.
+
+    Args:
+        accuracy: on the whole test part; if it is too high for a large gap, nothing is computed.
+    """
     test = spread(bundle.parts["test"], SAMPLES)
     if accuracy < 1 - LARGEST_GAP and min(batch_size, len(test)) >= SMALLEST:
         warn_of_gap(accuracies(model, batches(bundle, test, batch_size, drop_last=True), compute), "test samples")
 
 
-def warn_of_gap(found: Accuracies | None, what: str) -> None:
-    """Warn if evaluation is more than 20 points worse than with batch statistics; ``what`` are the samples."""
-    if found is None or found.batch - found.evaluation <= LARGEST_GAP:
+def warn_of_gap(measured: Accuracies | None, what: str) -> None:
+    """Warn if accuracy in evaluation is more than 20 points below that with batch statistics; ``what`` describes the samples."""
+    if measured is None or measured.batch - measured.evaluation <= LARGEST_GAP:
         return
     log.warning(
         "evaluation classifies %.0f %% of %s correctly, but %.0f %% with batch statistics: the running statistics of the normalisation are "
         "not those of the data; train for more steps, or with a larger batch",
-        100 * found.evaluation,
+        100 * measured.evaluation,
         what,
-        100 * found.batch,
+        100 * measured.batch,
     )

@@ -23,13 +23,13 @@ class LayerSums:
         values: by name:
 
             - ``n``: number of entries per timestep;
-            - ``spikes``: of o;
-            - ``inside``: of 1[abs(u - v_th) < alpha/2];
-            - ``h``, ``h_squared``: of the surrogate and its square;
-            - ``u``, ``u_squared``, ``u_cubed``: of u / v_th;
-            - ``current``, ``current_squared``, ``product``: of I[t], I[t]^2, I[t] I[t+1];
-            - ``du``: entries of dL/du that are not exactly zero;
-            - ``grad_squared``: of (dL/do)^2.
+            - ``spikes``: sum of o;
+            - ``inside``: sum of 1[abs(u - v_th) < alpha/2];
+            - ``h``, ``h_squared``: sums of the surrogate and of its square;
+            - ``u``, ``u_squared``, ``u_cubed``: sums of powers of u / v_th;
+            - ``current``, ``current_squared``, ``product``: sums of I[t], I[t]^2, I[t] I[t+1];
+            - ``du``: number of entries of dL/du that are not exactly zero;
+            - ``grad_squared``: sum of (dL/do)^2.
         histogram: counts of u / v_th: below ``LOWEST``, in each bin, at least ``HIGHEST``.
         ever, always: per neuron (without the batch axis): whether it fired in any sample, or at each timestep of all samples.
         beta: mean decay in the last pass.
@@ -124,12 +124,12 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
 def light(sums: LayerSums) -> dict[str, Any]:
     """Measures recorded in each training epoch."""
     totals = {name: total.tolist() for name, total in sums.values.items()}
-    found = measured(totals, range(len(totals.get("n", ()))))
+    measures = measured(totals, range(len(totals.get("n", ()))))
     return {
         "beta": number(sums.beta),
         "alpha": number(sums.alpha),
-        "coverage": found["coverage"],
-        "firing_rate": found["firing_rate"],
+        "coverage": measures["coverage"],
+        "firing_rate": measures["firing_rate"],
     }
 
 

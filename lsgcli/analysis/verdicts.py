@@ -16,7 +16,7 @@ def _limit(default: float, measure: str, sign: str, digits: int = 2) -> float:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Thresholds of the verdicts. A layer whose potentials are not finite explodes; others get the first verdict that applies, in this order.
+    """Thresholds of the verdicts. A layer with potentials that are not finite is ``exploding``; others get the first verdict that applies.
 
     Attributes:
         silent: firing rate below which a layer is silent.

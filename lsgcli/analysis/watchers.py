@@ -1,6 +1,6 @@
 """Observation of layers of neurons during forward and backward passes; only sums are stored.
 
-An adapter describes the layers of a network. Those of other libraries are observed through hooks on their modules; helpers for
+An adapter describes the layers of a network. Layers of other libraries are observed through hooks on their modules; helpers for
 adapters are at the end.
 """
 
@@ -20,7 +20,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.neurons.surrogates import Surrogate
 
 POINTS = 200_001  # sampling points for the area of a surrogate
-# Share of a module's spikes that may differ from those by its dynamics, because both are rounded; in 16-bit types, whose u has 8 bits, more.
+# Fraction of a module's spikes that may differ from the spikes of its dynamics, due to rounding; True: in 16-bit types.
 DIFFERING = {False: 0.01, True: 0.2}
 
 
@@ -49,7 +49,7 @@ class Watcher(ABC):
         """Add a batch to the sums, after its forward and, with ``full``, backward pass.
 
         Raises:
-            ConfigError: the neurons were called in several places or not at all, or otherwise than the adapter states.
+            ConfigError: the neurons were called in several places, not at all, or not in the way that the adapter states.
         """
         calls, self.calls = self.calls, 0
         if calls == 0 or (calls > 1 and not self.layer.steps):
@@ -62,7 +62,7 @@ class Watcher(ABC):
 
     @abstractmethod
     def end_batch(self) -> None:
-        """Add what is known of a batch after its passes."""
+        """Add what remains to be added of a batch after its passes."""
 
     @abstractmethod
     def close(self) -> None:
@@ -119,7 +119,7 @@ class HookWatcher(Watcher):
     def __init__(self, layer: Layer, full: bool):
         super().__init__(layer, full)
         self.currents: list[Tensor] = []  # of each call
-        # Whether the module's output is not 0, of each call; of fewer calls if outputs are not 0 or one value.
+        # output != 0 of each call; of fewer calls if outputs have several nonzero values.
         self.fired: list[Tensor] = []
         self.arrived: dict[int, Tensor] = {}  # call -> dL/do, in a pass without the recurrence
         self.heights: Tensor | None = None
@@ -130,7 +130,7 @@ class HookWatcher(Watcher):
         self.sums.begin(passage)
         compared = len(self.fired) == len(self.currents)
         fired = laid(torch.stack(self.fired) if self.layer.steps else self.fired[0]) if compared else None
-        spikes = torch.zeros(3, dtype=torch.float64)  # of the module, by the dynamics, and those of one of the two alone
+        spikes = torch.zeros(3, dtype=torch.float64)  # of the module, of the dynamics, and of only one of the two
         with one_thread():
             for block in blocks(passage):
                 self.sums.count(block, full=self.full)
@@ -142,11 +142,11 @@ class HookWatcher(Watcher):
         self.currents, self.fired, self.arrived, self.heights = [], [], {}, None
 
     def _check(self, spikes: Sequence[float], entries: int) -> None:
-        """Check that the dynamics of the adapter are those of the module, by the numbers of spikes of both and of one alone."""
-        own, found, differing = spikes
-        if differing > max(2, DIFFERING[self.currents[0].element_size() < 4] * (own + found) / 2):
+        """Check that the dynamics of the adapter are those of the module, from the numbers of spikes of both and of only one."""
+        of_module, of_dynamics, differing = spikes
+        if differing > max(2, DIFFERING[self.currents[0].element_size() < 4] * (of_module + of_dynamics) / 2):
             raise ConfigError(
-                f"layer {self.layer.name}: found a firing rate of {own / entries:.4g} in the module's output and of {found / entries:.4g} by the "
+                f"layer {self.layer.name}: found a firing rate of {of_module / entries:.4g} in the module's output and of {of_dynamics / entries:.4g} by the "
                 f"dynamics of the adapter, which differ in {differing:.0f} of {entries} values, expected the same spikes",
                 hint="Correct threshold, decay, gain, reset, strict or `steps` in the adapter; if the module keeps its state between batches, "
                 "give inspect() a function `reset`.",
@@ -176,9 +176,9 @@ class HookWatcher(Watcher):
     def _leaves(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
         spikes, others = (output[0], output[1:]) if isinstance(output, tuple | list) else (output, None)
         if not isinstance(spikes, Tensor) or spikes.shape != self.currents[-1].shape:
-            found = tuple(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
+            description = tuple(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
             raise ConfigError(
-                f"layer {self.layer.name}: found an output {found} of its module, expected spikes {tuple(self.currents[-1].shape)}, "
+                f"layer {self.layer.name}: found an output {description} of its module, expected spikes {tuple(self.currents[-1].shape)}, "
                 "like its input, or a tuple that begins with them"
             )
         fired = spikes.detach() != 0
@@ -230,7 +230,7 @@ def pairs(net: nn.Module, neurons: type[nn.Module]) -> Iterator[Pair]:
     """Pair the neurons of a class with their weights, in a network whose modules are registered in execution order.
 
     Raises:
-        ConfigError: two modules of neurons follow the same weights, which another order explains.
+        ConfigError: two modules of neurons follow the same weights, for example because modules are registered in another order.
     """
     synapse: nn.Linear | nn.modules.conv._ConvNd | None = None
     paired = ""
@@ -265,7 +265,7 @@ def equivalent_width(h: Surrogate) -> Tensor:
     Integrates over x = tan(angle), so that slowly decaying tails are included completely.
     """
     angle = (torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS * math.pi - math.pi / 2
-    x, one = angle.tan(), torch.ones((), dtype=torch.float64)
-    values = h(x, one)
+    x, unit = angle.tan(), torch.ones((), dtype=torch.float64)
+    values = h(x, unit)
     area = (values * (1 + x.square())).mean() * math.pi
-    return area / h(torch.zeros(1, dtype=torch.float64), one)[0]
+    return area / h(torch.zeros(1, dtype=torch.float64), unit)[0]

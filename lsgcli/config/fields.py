@@ -38,12 +38,12 @@ class Applies:
 
 
 def when(name: str, value: str) -> Applies:
-    """The setting ``name`` has this value."""
+    """The condition that the setting ``name`` has this value."""
     return Applies(f"--{name} {value}", lambda config: getattr(config, name) == value)
 
 
 def having(kind: str, attribute: str, words: str, wanted: bool = True) -> Applies:
-    """The registered entry that the setting ``kind`` names has this attribute value."""
+    """The condition that ``attribute`` of the registered entry that the setting ``kind`` names is ``wanted``."""
     return Applies(words, lambda config: getattr(registry.get(kind, getattr(config, kind)), attribute, False) is wanted)
 
 
@@ -62,10 +62,12 @@ def setting(
     """A field of a :class:`Settings` class.
 
     Args:
-        kind: what a value names: an entry of this registry, or a ``folder`` or ``checkpoint`` on this machine.
+        default: value unless one is given.
+        help: description, shown by ``--help`` and in the documentation.
+        kind: what a value names: an entry of this kind in the registry, or a ``folder`` or ``checkpoint`` on this machine.
         several: whether the value is a comma-separated list of these names, or ``none``.
         choices: the valid values.
-        check: function that returns what is expected, or None for a valid value.
+        check: function of a value that returns a description of valid values, or None if it is valid.
         preset: whether a data set's preset may override the default.
         applies: condition under which the setting has an effect; None means always.
         bounds: ``at_least``, ``above``, ``at_most``, ``below``.
@@ -88,7 +90,7 @@ def setting(
 
 
 def listed(text: str) -> list[str]:
-    """The names in the value of a setting of several, such as ``flip,roll``; none for ``none``."""
+    """The names in a comma-separated value, such as ``flip,roll``; an empty list for ``none``."""
     return [] if text == "none" else text.split(",")
 
 
@@ -118,12 +120,12 @@ class Settings:
 
 def fields_of(kind: type) -> dict[str, dataclasses.Field[Any]]:
     """The fields of a dataclass that are settings, by name."""
-    return {one.name: one for one in dataclasses.fields(kind) if one.metadata}
+    return {field.name: field for field in dataclasses.fields(kind) if field.metadata}
 
 
-def type_of(one: dataclasses.Field[Any]) -> type:
+def type_of(field: dataclasses.Field[Any]) -> type:
     """The type of a setting without None: int, float, str or bool."""
-    members: tuple[type, ...] = getattr(one.type, "__args__", (one.type,))  # type: ignore[arg-type]
+    members: tuple[type, ...] = getattr(field.type, "__args__", (field.type,))  # type: ignore[arg-type]
     return members[0]
 
 
@@ -138,16 +140,16 @@ def check(values: Mapping[str, Any], fields: Mapping[str, dataclasses.Field[Any]
     return problems
 
 
-def _problem(one: dataclasses.Field[Any], value: Any) -> str | None:
-    about, wanted = one.metadata, type_of(one)
-    if about["several"] and type(value) is str and value:
-        names, found = registry.names(about["kind"]), listed(value)
-        if not set(found) <= set(names):
+def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
+    metadata, wanted = field.metadata, type_of(field)
+    if metadata["several"] and type(value) is str and value:
+        names, given = registry.names(metadata["kind"]), listed(value)
+        if not set(given) <= set(names):
             return f"found {shown(value)}, expected 'none' or a comma-separated list of {', '.join(names)}"
-        return f"found {shown(value)}, expected each name once" if len(set(found)) < len(found) else None
-    if about["kind"] and type(value) is str and value and not registry.known(about["kind"], value):
-        return registry.unknown(about["kind"], value[:LONG], registry.names(about["kind"]))
-    expected = _expected(about, wanted, value)
+        return f"found {shown(value)}, expected each name once" if len(set(given)) < len(given) else None
+    if metadata["kind"] and type(value) is str and value and not registry.known(metadata["kind"], value):
+        return registry.unknown(metadata["kind"], value[:LONG], registry.names(metadata["kind"]))
+    expected = _expected(metadata, wanted, value)
     return expected and f"found {shown(value)}, expected {expected}"
 
 
@@ -174,7 +176,7 @@ def all_at_once(*attempts: Callable[[], Any]) -> list[Any]:
     """The results of all attempts.
 
     Raises:
-        ConfigError: with the problems of every attempt that raises one; those with the same hint share it.
+        ConfigError: with the messages of all attempts that raise one; messages with the same hint are grouped.
     """
     results: list[Any] = []
     problems: dict[tuple[str | None, str | None], list[str]] = {}

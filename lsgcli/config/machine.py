@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lsgcli.config.fields import Settings, setting
 
-INT8 = "int8"  # precision of evaluation and prediction on CPUs, in which training refuses to run
+INT8 = "int8"  # precision of evaluation and prediction on CPUs; training does not support it
 
 
 @dataclass(frozen=True)

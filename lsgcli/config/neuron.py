@@ -88,5 +88,5 @@ class NeuronConfig(Settings):
 
     @property
     def model(self) -> Any:
-        """Class of the neurons, a subclass of :class:`lsgcli.neurons.models.Neuron`: that of the method, or of ``neuron``."""
+        """Class of the neurons, a subclass of :class:`lsgcli.neurons.models.Neuron`, given by the method or by ``neuron``."""
         return registry.get("method", self.method).neuron or registry.get("neuron", self.neuron)

@@ -25,7 +25,7 @@ log = logging.getLogger("lsg")
 
 
 class StoredRun(TypedDict):
-    """What a run's config.json gives to ``--config``."""
+    """The fields of a run's config.json that ``--config`` reads."""
 
     settings: NotRequired[dict[str, Any]]
 
@@ -75,7 +75,7 @@ def resolve_rows(
     every = [{**from_file, **variables, **given, **row} for row in rows]
     configs = [_complete(values) for values in every]
     must_matter = {
-        f"--config {file}: ": {} if saved else from_file,  # a run stores all settings, also those without effect
+        f"--config {file}: ": {} if saved else from_file,  # a run stores all settings, including those without effect
         # Variables for paths and hardware may be set for many commands.
         "environment: ": {name: value for name, value in variables.items() if name not in MAY_CHANGE},
         "": given,
@@ -103,7 +103,7 @@ def _complete(given: Mapping[str, Any]) -> RunConfig:
 
 
 def differing(config: RunConfig) -> list[str]:
-    """Names of the settings that differ from the recipe and the preset of the data set, that is, those that a command has to give.
+    """Names of the settings that differ from the recipe and the preset of the data set, that is, those that a command must give.
 
     :func:`resolve` omits settings of the recipe without effect, so the value of the preset need not be given for them.
     """
@@ -146,17 +146,17 @@ def from_environment(environment: Mapping[str, str], takes: Collection[str] = FI
     Raises:
         ConfigError: an unknown variable or an invalid value.
     """
-    found, problems = {}, []
+    settings, problems = {}, []
     for variable, text in environment.items():
         name = VARIABLES.get(variable, "")
         if not name and variable.startswith("LSG_"):
             problems.append(registry.unknown("environment variable", variable, list(VARIABLES)))
         elif name in takes:
             try:
-                found[name] = parse(name, text)
+                settings[name] = parse(name, text)
             except ValueError:
                 problems.append(f"{variable}: found {text!r}, expected {EXPECTED[base_type(name)]}")
-    return _valid(found, "environment: ", problems)
+    return _valid(settings, "environment: ", problems)
 
 
 def warn_of_others(environment: Mapping[str, str], takes: Collection[str]) -> None:
@@ -185,11 +185,12 @@ def assignments(
     """Setting -> text, from texts such as ``T=2,4``, and one line for each problem.
 
     Args:
-        option: with which they were given, for messages.
-        expected: their form.
+        option: the option that they are given with, for messages.
+        texts: as given.
+        expected: the form of a text, for messages.
         refused: settings that cannot be assigned, and why.
     """
-    found: dict[str, str] = {}
+    assigned: dict[str, str] = {}
     problems = []
     for text in texts:
         name, _, value = text.partition("=")
@@ -200,13 +201,13 @@ def assignments(
             problems += [f"{option}: {problem}" for problem in check({name: None})]
         elif name in refused:
             problems.append(f"{option}: found {name}, {refused[name]}")
-        elif name in found:
+        elif name in assigned:
             problems.append(f"{option}: found {name} twice")
         elif name in MAY_CHANGE:
             problems.append(f"{option}: found {name}, which does not affect results")
         else:
-            found[name] = value
-    return found, problems
+            assigned[name] = value
+    return assigned, problems
 
 
 def parse_all(name: str, texts: Iterable[str]) -> tuple[tuple[Any, ...], list[str]]:
@@ -221,9 +222,9 @@ def parse_all(name: str, texts: Iterable[str]) -> tuple[tuple[Any, ...], list[st
 
 
 def of_number(option: str, name: str, text: str, form: str) -> list[str]:
-    """The problem of a text that is neither a number nor of the ``form`` of an axis, such as ``2-4``.
+    """One line for a text that is neither a number nor an axis of the given ``form``, such as ``2-4``.
 
-    Empty for a setting that is no number.
+    Empty if the setting is not a number.
     """
     if base_type(name) not in (int, float) or "," in text or ":" in text:
         return []
@@ -232,17 +233,20 @@ def of_number(option: str, name: str, text: str, form: str) -> list[str]:
 
 def ranges(text: str) -> list[range]:
     """The ranges of a text such as ``0-4`` or ``0,1,7``; empty for any other text."""
-    found = []
+    parsed = []
     for part in text.split(","):
         match = re.fullmatch(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", part.strip())
         if match is None or int(match[2] or match[1]) < int(match[1]):
             return []
-        found.append(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return found
+        parsed.append(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return parsed
 
 
 def as_toml(config: RunConfig) -> str:
-    """A TOML file for ``--config``: settings that have an effect; of those that may change on resume, only other than default."""
+    """The text of a TOML file for ``--config``, with the settings that have an effect.
+
+    Settings that may change on resume are included only if they differ from their defaults.
+    """
     settings = {
         name: value
         for name, value in config.to_dict().items()
@@ -267,7 +271,7 @@ def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:
                 f"--config {file}: found JSON without settings, expected the config.json of a run",
                 hint="`lsg train` writes one.",
             )
-        # A setting that its version did not have was at the default, whatever the recipe says now.
+        # A setting unknown to the version that wrote the file had its default, whatever the recipe says now.
         stored = {**{name: field.default for name, field in FIELDS.items()}, **settings}
         content = {name: value for name, value in stored.items() if value is not None and name != "cache_dir"}
     else:
@@ -275,13 +279,13 @@ def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:
             content = tomllib.loads(text)
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"--config {file}: not valid TOML: {error}") from error
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     problems = []
     for key, value in content.items():
         # Tables only group settings: lr = 0.1 in [training] is lr = 0.1.
         for name, item in value.items() if isinstance(value, dict) else [(key, value)]:
             name = name.replace("-", "_")
-            if name in found:
+            if name in flat:
                 problems.append(f"--config {file}: {name} is set twice")
-            found[name] = item
-    return _valid(found, f"--config {file}: ", problems), is_json
+            flat[name] = item
+    return _valid(flat, f"--config {file}: ", problems), is_json

@@ -27,7 +27,7 @@ CONFIG = "config.json"  # the settings of a run, in its directory
 
 @dataclass(frozen=True)
 class RunConfig(MachineConfig, TrainingConfig, NeuronConfig, StartConfig, NetworkConfig, DataConfig):
-    """All settings of a run, those of its sections, each of which it can be passed as. A data set's preset may override the defaults."""
+    """All settings of a run. It can be passed as any of its sections. A data set's preset may override the defaults."""
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-serialisable values."""
@@ -104,15 +104,15 @@ def without_effect(given: Mapping[str, Any], configs: Sequence[RunConfig]) -> li
 
 def varying(every: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The values of each setting that is not the same in all of several sets of settings; None where a set lacks one."""
-    values = {name: [one.get(name) for one in every] for name in FIELDS}
+    values = {name: [settings.get(name) for settings in every] for name in FIELDS}
     return {name: own for name, own in values.items() if any(value != own[0] for value in own)}
 
 
 def check_equal(where: object, found: Mapping[str, Any], expected: Mapping[str, Any], error: type[LsgError], hint: str) -> None:
-    """Check that stored settings, also those of other things than runs, have the expected values.
+    """Check that stored settings, of a run, a study or a data set, have the expected values.
 
     Raises:
-        error: with all that differ.
+        error: with all settings that differ.
     """
     differences = [
         f"{option_name(name)} {found.get(name)!r:.{LONG}}, expected {value!r:.{LONG}}"

@@ -58,8 +58,8 @@ class Format(ABC):
     Attributes:
         suffix: suffix of its files; "" for a folder.
         folder: whether it writes a folder rather than a file.
-        is_run: whether ``lsg eval`` and ``lsg predict`` run its files, which may come from anywhere; others are opened as checkpoints.
-        extra: the extra in ``pyproject.toml`` that it requires, if any.
+        is_run: whether ``lsg eval`` and ``lsg predict`` run its files, which may be untrusted; other files are opened as checkpoints.
+        extra: name of the extra in ``pyproject.toml`` that it requires, if any.
         packages: import names of the packages in the extra.
         options: supported fields of :class:`ExportOptions`, with their defaults.
         modes: allowed values of ``mode``.
@@ -128,7 +128,7 @@ def chosen(name: str, **given: Any) -> ExportOptions:
     values = {key: value for key, value in given.items() if value is not None}
     for key, value in values.items():
         if key not in form.options and value != getattr(ExportOptions, key):
-            takers = [other for other, taker in formats().items() if key in taker.options]
+            takers = [taker_name for taker_name, taker in formats().items() if key in taker.options]
             raise ConfigError(
                 f"{'--no-' if value is False else '--'}{key.replace('_', '-')}: found with --format {name}, expected --format {' or '.join(takers)}",
                 hint="Omit the option, or choose another format.",
@@ -164,17 +164,20 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
     """The network of a checkpoint, for the format ``form``.
 
     Args:
-        T: timesteps; None for those of the training.
+        path: of the checkpoint.
+        form: name of the format.
+        options: complete options, from :func:`chosen`.
+        T: timesteps; None: as in training.
 
     Raises:
         CheckpointError: as :func:`lsgcli.store.checkpoint.load`.
         ConfigError: unfolded tdBN is requested, but the checkpoint is folded; T differs from the training, and the normalisation has
             a value per timestep.
     """
-    found = checkpoint.read(path)
-    checkpoint.check_described(found.config, path)
-    from_checkpoint(path, found.config, {})
-    trained, config = checkpoint.restored(found, path), found.config
+    loaded = checkpoint.read(path)
+    checkpoint.check_described(loaded.config, path)
+    from_checkpoint(path, loaded.config, {})
+    trained, config = checkpoint.restored(loaded, path), loaded.config
     if T not in (None, trained.T):
         _set_timesteps(trained, T)
     if is_folded(trained) and not options.fold_bn:
@@ -197,13 +200,13 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
         "settings": {**config["settings"], "T": written.T, **dict.fromkeys(PATHS)},
         "export": {"format": form, "lsg": __version__, **dataclasses.asdict(options), **about},
     }
-    state = {**found.state, "test_accuracy": accuracy_on_test(path)} if found.state else found.state
+    state = {**loaded.state, "test_accuracy": accuracy_on_test(path)} if loaded.state else loaded.state
     return Source(trained, written, Checkpoint(written.state_dict(), whole, state))
 
 
 @torch.no_grad()
 def _set_timesteps(network: SpikingNet, T: int) -> None:
-    """Change T of a network. Its neurons keep the values of the first timesteps, and repeat the last one as often as necessary."""
+    """Change T of a network. Parameters per timestep keep the values of the first timesteps; the last value is repeated for further ones."""
     spec = dataclasses.replace(network.spec, T=T)
     with torch.device("meta"):
         expected = models.create(spec).state_dict()
@@ -225,20 +228,20 @@ def metadata(content: Checkpoint) -> dict[str, str]:
     return {"lsg.export_version": VERSION, "lsg.config": json.dumps(content.config)}
 
 
-def read_metadata(found: Mapping[str, str], path: Path) -> dict[str, Any]:
+def read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
     """The configuration from metadata written by :func:`metadata`.
 
     Raises:
         CheckpointError: the metadata are missing or of another version.
     """
-    version = found.get("lsg.export_version")
+    version = stored.get("lsg.export_version")
     if version != VERSION:
         raise CheckpointError(
             f"{path}: found {'no lsg metadata' if version is None else f'export version {version!r}'}, "
             f"expected an export by `lsg export`, version {VERSION!r}",
             hint="Export the checkpoint again with this version of lsg.",
         )
-    config = checkpoint.decode_config(found.get("lsg.config", ""), path)
+    config = checkpoint.decode_config(stored.get("lsg.config", ""), path)
     if "export" not in config:
         raise CheckpointError(f"{path}: configuration: found no export, expected one", hint="Export the checkpoint again.")
     checkpoint.check_described(config, path)
@@ -247,9 +250,9 @@ def read_metadata(found: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 @contextmanager
 def reading(path: Path, problem: str) -> Iterator[None]:
-    """Context that turns any error of a parser, of various undocumented types, into a CheckpointError that states the ``problem``.
+    """Context that converts any error of a parser, whose types are not documented, to a CheckpointError that states the ``problem``.
 
-    Those of too little memory are not due to the file, and are not changed.
+    Errors due to insufficient memory are not converted.
     """
     try:
         yield
@@ -266,17 +269,17 @@ def formats() -> dict[str, type[Format]]:
 
 
 def format_for(output: Path, name: str | None) -> str:
-    """The name of the format to write ``output`` in: ``name``, or that of its suffix.
+    """The name of the format in which to write ``output``: ``name``, or the format of its suffix.
 
     Raises:
-        ConfigError: the suffix is of no format, or of another than ``name``.
+        ConfigError: the suffix belongs to no format, or to a format other than ``name``.
     """
-    suffixes = {one: form.suffix for one, form in formats().items()}
-    meant = next((one for one, suffix in suffixes.items() if suffix and suffix == output.suffix.lower()), None)
+    suffixes = {key: form.suffix for key, form in formats().items()}
+    meant = next((key for key, suffix in suffixes.items() if suffix and suffix == output.suffix.lower()), None)
     if name is None and meant is None:
-        found, known = repr(output.suffix) if output.suffix else "no suffix", " or ".join(filter(None, suffixes.values()))
+        suffix_text, known = repr(output.suffix) if output.suffix else "no suffix", " or ".join(filter(None, suffixes.values()))
         raise ConfigError(
-            f"-o {output}: found {found}, expected a name with suffix {known}",
+            f"-o {output}: found {suffix_text}, expected a name with suffix {known}",
             hint="Choose a name with one of these suffixes, or give --format hf to write a folder.",
         )
     if name in suffixes and meant not in (None, name):
@@ -293,7 +296,7 @@ def format_of(path: Path) -> type[Format] | None:
 
 
 def open_exported(path: Path) -> Runner | None:
-    """An export as a runner; None for a checkpoint, or a path of no format whose files are run.
+    """An export as a runner; None for a checkpoint, or any other path whose format is not run.
 
     Raises:
         ConfigError: a package that the format requires is not installed.

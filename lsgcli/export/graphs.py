@@ -1,4 +1,4 @@
-"""The network as a graph of plain torch operations, without gradients: of all timesteps, or of one with its state as argument."""
+"""The network as a graph of plain torch operations, without gradients: of all timesteps, or of one timestep with the state as an argument."""
 
 import copy
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def trace(network: SpikingNet, mode: str, static: bool, *, with_spikes: bool = F
     Args:
         mode: ``unroll`` or ``step``.
         static: whether the input is images rather than frames of recordings.
-        with_spikes: for ``unroll``: whether the spikes of each layer are outputs after the logits.
+        with_spikes: with ``unroll``, whether the spikes of each layer are outputs after the logits.
 
     Raises:
         ConfigError: the network has neurons other than LIF.
@@ -52,7 +52,7 @@ def trace(network: SpikingNet, mode: str, static: bool, *, with_spikes: bool = F
 
 @contextmanager
 def explained(form: str, network: SpikingNet) -> Iterator[None]:
-    """Context that turns a RuntimeError of torch's exporters into a ConfigError with the root cause."""
+    """Context that converts a RuntimeError of torch's exporters to a ConfigError with the root cause."""
     try:
         yield
     except RuntimeError as error:
@@ -104,7 +104,9 @@ class Stepping(nn.Module):
             "--norm mpbn with --reset soft": spec.norm == "mpbn"
             and spec.neuron.reset == "soft",  # u = 0 may lie above a threshold
         }
-        problems = [f"one timestep at a time: found {options}, expected others" for options, found in refused.items() if found]
+        problems = [
+            f"one timestep at a time: found {options}, expected others" for options, applies in refused.items() if applies
+        ]
         if problems:
             raise ConfigError("\n".join(problems), hint="Export all timesteps (--mode unroll), or predict without --stream.")
         self.network, self.layers = _traceable(network, neurons or TraceableLIF)
@@ -126,7 +128,7 @@ class Stepping(nn.Module):
 
 
 class TraceableLIF(nn.Module):
-    """A layer of neurons with a constant decay, which starts from ``state.u`` and keeps the last u and all spikes in ``state``.
+    """A layer of LIF neurons with a constant decay. It starts from ``state.u``, and stores the last u and all spikes in ``state``.
 
     MPBN is folded into a threshold per channel; where its weight is negative, the layer computes -u.
     """
@@ -185,7 +187,7 @@ class TraceableLIF(nn.Module):
 
 
 def other_than_lif(lif: LIF) -> str | None:
-    """Describe neurons that are not LIF with spikes of 0 and 1, which exported graphs consist of; None for LIF."""
+    """Description of neurons that exported graphs do not support; None for LIF with spikes of 0 and 1."""
     if type(lif) is not LIF:
         return f"neurons of class {type(lif).__name__}"
     if not lif.neuron.fused or lif.neuron.graded:
@@ -204,9 +206,9 @@ def _traceable(network: SpikingNet, neurons: type[TraceableLIF]) -> tuple[Spikin
     paths = {module: path for path, module in network.named_modules()}
     layers = []
     for layer in network.spiking_layers():
-        if (found := other_than_lif(layer.lif)) is not None:
+        if (description := other_than_lif(layer.lif)) is not None:
             raise ConfigError(
-                f"{layer.name}: found {found}, expected LIF with spikes of 0 and 1: the graph implements no other neurons",
+                f"{layer.name}: found {description}, expected LIF with spikes of 0 and 1: the graph implements no other neurons",
                 hint="Use --format safetensors or hf, which store weights only.",
             )
         layers.append(neurons(layer.lif))

@@ -20,7 +20,7 @@ from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.system import schema
 from lsgcli.system.text import clean
 
-PLAIN = ",.-+=/()"  # characters that are no markup inside a line of text
+PLAIN = ",.-+=/()"  # characters that are not markup within a line of text
 ESCAPED = {"<": "&lt;", ">": "&gt;", "&": "&amp;", **{char: char for char in PLAIN}}
 BEST = {"epoch", "best_epoch", "best_accuracy", "best_chosen_on"}  # of the training state
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -55,7 +55,7 @@ class HF(Format):
 
 
 def _card(content: Checkpoint, record: Mapping[str, Any]) -> str:
-    """The model card; ``record`` is that of the verification, with 0 samples if there was none."""
+    """The model card; ``record`` is the record of the verification, with 0 samples without one."""
     config, model, settings = content.config, content.config["model"], content.config["settings"]
     commands = "\n".join(_commands(content, record))
     residual = f", residual {model['residual']}" if any(".shortcut." in name for name in content.weights) else ""
@@ -86,14 +86,14 @@ def _card(content: Checkpoint, record: Mapping[str, Any]) -> str:
 
 
 def markdown(text: str) -> str:
-    """``text`` on one line of Markdown, as it is: without markup, links, HTML or control characters."""
+    """``text`` escaped for one line of Markdown, so that it contains no markup, links, HTML or control characters."""
     line = re.sub(r"[\n\t]", " ", clean(text))
-    line = re.sub(r"[!-/:-@\[-`{-~]", lambda found: ESCAPED.get(found[0], f"\\{found[0]}"), line)
+    line = re.sub(r"[!-/:-@\[-`{-~]", lambda match: ESCAPED.get(match[0], f"\\{match[0]}"), line)
     return re.sub(r"(?i)\b(www)\.", r"\1\.", line)
 
 
 def _commands(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
-    """The training, each time that it was extended, and the export. Settings equal to the recipe or the data set's preset are omitted."""
+    """Commands of the training, of its extensions, and of the export. Settings equal to the recipe or the data set's preset are omitted."""
     settings, export, T = content.config["settings"], content.config["export"], content.config["model"]["T"]
     first, *later = [*(epochs for _, epochs in content.state.get("extended", [])), settings["epochs"]]
     kept = {name: value for name, value in settings.items() if name not in MAY_CHANGE}
@@ -124,7 +124,7 @@ def _commands(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _results(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
-    """Results for these weights, in the order in which they were measured; none of the training, if it had other weights or another T."""
+    """Results of these weights, in the order of measurement. Results of the training are omitted if it had other weights or another T."""
     model, export = content.config["model"], content.config["export"]
     same = model["T"] == export["trained_T"] and (model["weight_bits"] is not None or not export["quantize"])
     state = content.state if same else {}

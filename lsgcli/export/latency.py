@@ -1,4 +1,4 @@
-"""A network of one timestep for low latency on a CPU: weights reordered once, and one kernel for each layer of neurons."""
+"""A network that runs timestep by timestep with low latency on a CPU: weights are reordered once, and each layer of neurons is one kernel."""
 
 from collections.abc import Callable
 
@@ -20,14 +20,14 @@ Step = Callable[[Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]  
 
 
 def quick(network: SpikingNet) -> Stepping:
-    """One timestep of a network, for calls rather than for tracers."""
+    """The network as a module of one timestep, to be called rather than traced."""
     stepping = Stepping(network, QuickLIF)
     prepack(stepping)
     return stepping
 
 
 class QuickLIF(TraceableLIF):
-    """A layer of neurons that runs in the fused kernel, unless its options, its backend or its device prevent that."""
+    """A layer of neurons that runs in the fused kernel if its options, backend and device allow it."""
 
     def __init__(self, lif: LIF):
         super().__init__(lif)

@@ -3,7 +3,7 @@
 Source: Pedersen et al., "Neuromorphic intermediate representation: A unified instruction set for interoperable brain-inspired
 computing", Nature Communications 15, 2024, doi 10.1038/s41467-024-52259-9.
 
-The nodes have a form that gives equal spikes in all simulators tested, see docs/export/nir.md. NIR's neuron is
+The nodes are chosen so that all tested simulators compute equal spikes, see docs/export/nir.md. NIR's neuron is
 tau dv/dt = (v_leak - v) + r I;  it fires if v > v_threshold, after which v = v_reset. With r = 1, v_leak = v_reset = 0 and
 tau = dt / (1 - beta), a forward Euler step of dt gives v = (1 - beta) u, so v_threshold = (1 - beta) v_th. NIR's neuron fires only above
 the threshold, lsg's also at it, so the stored threshold is the next smaller float32. Average pooling is SumPool2d with 1/k^2 in the
@@ -96,9 +96,9 @@ class GraphBuilder:
     """Builds a graph node by node.
 
     Attributes:
-        names: name of each layer of neurons.
+        names: names of the layers of neurons.
         dt: duration of a timestep, in seconds.
-        bits: of the weights, if they are on a grid.
+        bits: bits of the weights, if they are quantised.
         nodes: nodes by name.
         edges: (source, target), in topological order.
     """
@@ -148,11 +148,15 @@ class GraphBuilder:
         return self.weights(name, x, weight, linear.bias, stride=(2, 2), padding=(top, left))
 
     def neurons(self, lif: LIF, *currents: Signal) -> Signal:
-        """A layer of neurons whose input is the sum of ``currents``."""
+        """A layer of neurons whose input is the sum of ``currents``.
+
+        Raises:
+            ConfigError: NIR cannot represent the neurons.
+        """
         name, shape = self.names[lif], currents[0].shape
-        if (found := other_than_lif(lif)) is not None:
+        if (description := other_than_lif(lif)) is not None:
             raise ConfigError(
-                f"NIR: {name}: found {found}, expected LIF with spikes of 0 and 1",
+                f"NIR: {name}: found {description}, expected LIF with spikes of 0 and 1",
                 hint="NIR's LIF has a hard reset without delay; soft reset and other neurons cannot be represented.",
             )
         if (options := (lif.config.reset, lif.config.init_potential)) != ("hard", "zero"):
@@ -169,11 +173,11 @@ class GraphBuilder:
                 hint="Use --format onnx, pt2, or safetensors.",
             )
         v_th = over_channels(torch.as_tensor(threshold, dtype=torch.float64), len(shape) - 1).numpy()
-        # From the stored tau, so that both have the same rounding. With a gain of 1 - beta, v is u itself.
+        # Computed from the stored tau, so that both have the same rounding. With a gain of 1 - beta, v is u itself.
         scaled = v_th * (self.dt / tau.astype(np.float64) if lif.config.input_gain == "1" else np.ones_like(tau))
         below = np.nextafter(scaled.astype(np.float32), np.float32(-np.inf))
-        zero, one = np.zeros_like(tau), np.ones_like(tau)
-        values = {"tau": tau, "r": one, "v_leak": zero, "v_threshold": below, "v_reset": zero}
+        zeros, ones = np.zeros_like(tau), np.ones_like(tau)
+        values = {"tau": tau, "r": ones, "v_leak": zeros, "v_threshold": below, "v_reset": zeros}
         self.add(name, nir.LIF(**{key: np.broadcast_to(value, shape).copy() for key, value in values.items()}), *currents)
         return Signal((name,), shape)
 
@@ -210,7 +214,7 @@ def draw(model: SpikingNet, dt: float, bits: int | None = None) -> "nir.NIRGraph
     Args:
         model: in evaluation mode, on the CPU.
         dt: duration of a timestep, in seconds.
-        bits: of the weights, if they are on a grid, whose scales the metadata then include.
+        bits: bits of the weights, if they are quantised; the metadata then include their scales.
 
     Raises:
         ConfigError: NIR cannot represent the network.
@@ -236,7 +240,11 @@ def draw(model: SpikingNet, dt: float, bits: int | None = None) -> "nir.NIRGraph
 
 @singledispatch
 def convert(module: nn.Module, x: Signal, builder: GraphBuilder) -> Signal:
-    """Add a network or block with the input ``x``; returns its output."""
+    """Add a network or block with the input ``x``; returns its output.
+
+    Raises:
+        ConfigError: no conversion is registered for its class.
+    """
     what = "network" if isinstance(module, SpikingNet) else "block"
     raise ConfigError(
         f"NIR: found the {what} {type(module).__name__}, for which no conversion is registered",
@@ -357,14 +365,14 @@ def _current(module: nn.Module, name: str, x: Signal, builder: GraphBuilder) -> 
 
 
 class _Interpreter(Runner):
-    """Runs the graph node by node, each over all timesteps, by forward Euler steps of dt."""
+    """Runs the graph node by node, each node over all timesteps, with forward Euler steps of dt."""
 
     def __init__(self, graph: "nir.NIRGraph", config: dict[str, Any], path: Path):
         super().__init__(config)
         if (list(graph.inputs), list(graph.outputs)) != (["input"], ["output"]):
-            found = ", ".join([*graph.inputs, *graph.outputs])
+            nodes = ", ".join([*graph.inputs, *graph.outputs])
             raise CheckpointError(
-                f"{path}: found {found}, expected one input and one output", hint="Export the checkpoint again."
+                f"{path}: found {nodes}, expected one input and one output", hint="Export the checkpoint again."
             )
         self.nodes, self.dt = graph.nodes, float(graph.metadata["dt"])
         self.layers: dict[str, list[int]] = schema.decode(
@@ -389,7 +397,11 @@ class _Interpreter(Runner):
 
     @torch.no_grad()
     def run(self, x: Tensor) -> Output:
-        """Run frames (T, B, C, H, W), or images (B, C, H, W) presented T times."""
+        """Run frames (T, B, C, H, W), or images (B, C, H, W) presented T times.
+
+        Raises:
+            ConfigError: the shape of the input does not match the graph.
+        """
         if x.dim() == 4:
             x = x.expand(self.T, *x.shape)
         shape = self.nodes["input"].output_type["output"].tolist()
@@ -414,7 +426,7 @@ def execute(node: "nir.NIRNode", x: Tensor, dt: float) -> Tensor:
     """The output (T, B, ...) of a node for the input x (T, B, ...).
 
     Raises:
-        CheckpointError: lsg writes no such nodes.
+        CheckpointError: the node is of a type that lsg does not write.
     """
     if isinstance(node, nir.Output):
         return x

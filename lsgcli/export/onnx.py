@@ -76,7 +76,7 @@ class ONNX(Format):
         _clean(model)
         if options.quantize:
             quantise(model.graph, network)
-        if options.mode == "unroll":  # make the spikes internal values
+        if options.mode == "unroll":  # the spikes become internal values
             model.graph.value_info.extend(model.graph.output[1:])
             del model.graph.output[1:]
         onnx.helper.set_model_props(model, metadata(content))
@@ -92,7 +92,7 @@ class ONNX(Format):
                     raise ValueError("not a protobuf message of a model")
             model = onnx.load_model_from_string(path.read_bytes())
             for message in _messages(model):
-                # Such a file could name any file of the machine.
+                # External data may refer to any file of the machine.
                 if isinstance(message, onnx.TensorProto) and message.data_location == message.EXTERNAL:
                     raise CheckpointError(
                         f"{path}: {message.name}: found weights in another file, expected all in this one",
@@ -131,7 +131,9 @@ class _Session:
         """
         inputs: dict[str, np.ndarray] = {}
         for (name, expected), value in zip(self.shapes.items(), values, strict=True):
-            if len(expected) != value.dim() or any(one not in (BATCH, n) for one, n in zip(expected, value.shape, strict=True)):
+            if len(expected) != value.dim() or any(
+                size not in (BATCH, n) for size, n in zip(expected, value.shape, strict=True)
+            ):
                 raise ConfigError(f"{self.path}: found {name} of shape {tuple(value.shape)}, expected {tuple(expected)}")
             inputs[name] = value.numpy()
         return [torch.from_numpy(output) for output in self.session.run(None, inputs)]
@@ -150,16 +152,20 @@ class _Unrolled(Runner):
 
 
 def _check_count(config: Mapping[str, Any], count: int, path: Path) -> None:
-    """Check that an export names as many layers as its graph has; a CheckpointError if not."""
-    if (found := len(config["export"]["layers"])) != count:
+    """Check that an export names as many layers as its graph has.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    if (stated := len(config["export"]["layers"])) != count:
         raise CheckpointError(
-            f"{path}: configuration: export.layers: found {found}, expected {count}, as in the graph",
+            f"{path}: configuration: export.layers: found {stated}, expected {count}, as in the graph",
             hint="Export the checkpoint again.",
         )
 
 
 def _check_layers(config: Mapping[str, Any], states: Sequence[Tensor], path: Path) -> None:
-    """Check that the layers of an export of one timestep are those of its graph, which has the state u (B, C, ...) of each.
+    """Check that an export of one timestep describes the layers of its graph, which has a state u (B, C, ...) for each layer.
 
     Raises:
         CheckpointError: their number differs, or a layer has another number of thresholds.
@@ -174,7 +180,7 @@ def _check_layers(config: Mapping[str, Any], states: Sequence[Tensor], path: Pat
 
 
 def _clean(model: "onnx.ModelProto") -> None:
-    """Remove information about this machine's sources, and rename batch dimension and weights.
+    """Remove source information of this machine, and rename the batch dimension and the weights.
 
     The exporter adds stack traces, source paths and classes to every operation and value, in ``metadata_props`` and ``doc_string``.
     """

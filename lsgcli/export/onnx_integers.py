@@ -1,8 +1,8 @@
 """Integer weights in an ONNX graph, and integer convolutions where their input is spikes.
 
-A convolution of spikes becomes ConvInteger, which sums integers, and the sum times the scale, plus the bias. Elsewhere, the integers are
-multiplied by their scales before the layer. onnxruntime runs a Conv between DequantizeLinear and QuantizeLinear on integers only if its output, too, is rounded
-to 8 bits, which would change the currents of neurons.
+A convolution of spikes becomes ConvInteger, whose sums are multiplied by the scale before the bias is added. In other layers, the integers
+are multiplied by their scales before the layer. onnxruntime runs a Conv between DequantizeLinear and QuantizeLinear on integers only if its
+output is rounded to 8 bits as well, which would change the currents of neurons.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ ZERO, MIDDLE = "quantised.zero", "quantised.middle"  # names of the zero points 
 
 
 def quantise(graph: "onnx.GraphProto", network: SpikingNet) -> None:
-    """Replace the float weights of a graph, in place; those of ``network``, from which it was traced, are on a grid.
+    """Replace the float weights of a graph, in place. It was traced from ``network``, whose weights are on a grid.
 
     Integers of ConvInteger are stored as uint8 with the zero point 128, with which it is four times as fast in onnxruntime as with int8.
     """
@@ -64,11 +64,11 @@ def quantise(graph: "onnx.GraphProto", network: SpikingNet) -> None:
 def _multiplying(
     node: "onnx.NodeProto", network: SpikingNet, held: dict[str, NDArray[np.generic]]
 ) -> Iterator[tuple[str, Synapse]]:
-    """Name and module of the layer whose weights the node multiplies by. Of a linear layer, the graph has the transposed weight."""
+    """Name and module of the layer whose weights the node multiplies by. The graph contains the transposed weight of a linear layer."""
     for name, layer in synapses(network) if node.op_type in ("Conv", "MatMul") else ():
-        other = held.get(node.input[1])
+        values = held.get(node.input[1])
         if node.input[1] == f"{name}.weight" or (
-            node.op_type == "MatMul" and other is not None and np.array_equal(other, layer.weight.detach().numpy().T)
+            node.op_type == "MatMul" and values is not None and np.array_equal(values, layer.weight.detach().numpy().T)
         ):
             yield name, layer
 

@@ -40,10 +40,10 @@ class PT2(Format):
         path.write_bytes(buffer.getvalue())
 
     def open(self, path: Path) -> Runner:
-        """The program, for verification by the process that wrote it: ``torch.export.load`` executes what the file says."""
-        found: dict[str, Any] = dict.fromkeys(KEYS, "")
-        program = torch.export.load(io.BytesIO(path.read_bytes()), extra_files=found)
-        texts = {key: text.decode() if isinstance(text, bytes) else text for key, text in found.items() if text}
+        """The program, for verification by the process that wrote it: ``torch.export.load`` executes code from the file."""
+        stored: dict[str, Any] = dict.fromkeys(KEYS, "")
+        program = torch.export.load(io.BytesIO(path.read_bytes()), extra_files=stored)
+        texts = {key: text.decode() if isinstance(text, bytes) else text for key, text in stored.items() if text}
         config = read_metadata(texts, path)
         if config["export"]["mode"] == "unroll":
             return _Unrolled(program, config)

@@ -1,4 +1,4 @@
-"""Runners: networks that turn frames into logits and spikes from the resting state, whatever stores and executes them."""
+"""Runners: networks that map frames to logits and spikes, starting at rest, regardless of file format and runtime."""
 
 import dataclasses
 import math
@@ -143,12 +143,12 @@ class NetworkRunner(Runner):
 
 
 def _record(values: dict[str, Tensor], name: str, module: nn.Module, arguments: Any, output: Tensor | None = None) -> None:
-    """Hook that records the output of a layer, or before it runs a copy of its input, which a backend may overwrite."""
+    """Hook that records the output of a layer; as a pre-hook, a copy of its input, which a backend may overwrite."""
     values[name] = arguments[0].clone() if output is None else output
 
 
 def _membrane(lif: LIF, current: Tensor, spikes: Tensor) -> Tensor:
-    """u of LIF; NaN of other neurons, whose spikes are then never ties."""
+    """u (T, B, ...) of LIF; NaN for other neurons, so that their spikes never count as ties."""
     if other_than_lif(lif) is not None:
         return torch.full_like(current, math.nan)
     neurons, u = TraceableLIF(lif), list[Tensor]()

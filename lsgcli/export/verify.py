@@ -1,7 +1,7 @@
 """Verification of an export: compares spikes and logits with the trained network on real samples.
 
-There are two comparisons, because folding tdBN rounds in single precision, and one spike that flips at the threshold changes later
-ones:
+There are two comparisons, because folding tdBN in single precision changes rounding, and a spike that flips at the threshold changes later
+spikes:
 
 1. The folded network with the trained network, in double precision, where rounding does not flip spikes.
 2. The export with the folded network, in the export's own precision.
@@ -9,8 +9,8 @@ ones:
 Runtimes sum in different orders, so u may differ in its last digits, and a neuron whose u is that close to the threshold may fire in
 only one of them. Such a *tie*, and the differences that follow from it in the same sample, are due to rounding. A spike that differs is
 
-- a tie if |u - v_th| is at most 64 units in the last place of v_th, in the network in torch;
-- after a tie if a tie occurred earlier in the same sample: in an earlier or the same layer, at an earlier or the same step;
+- a tie, if |u - v_th| is at most 64 units in the last place of v_th, in the network in torch;
+- after a tie, if a tie occurred earlier in the same sample: in an earlier or the same layer, at an earlier or the same step;
 - different otherwise.
 
 Verification fails if any spike is different, or if ties exceed 1 in 100,000 of the spikes compared (a single tie if fewer were compared).
@@ -52,7 +52,7 @@ def verify(trained: SpikingNet, written: SpikingNet, exported: Runner, batches: 
         what: name of the exported file, for messages.
 
     Returns:
-        The comparison of ``written`` with ``exported``, see :func:`compare`, and under ``folding`` that of ``trained`` with its
+        The comparison of ``written`` with ``exported``, see :func:`compare`, and under ``folding`` the comparison of ``trained`` with its
         folded form, in double precision.
 
     Raises:

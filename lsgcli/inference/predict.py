@@ -35,8 +35,8 @@ from lsgcli.system.caller import undisturbed
 from lsgcli.system.device import Compute, full_precision, set_up
 
 OnError = Callable[[str, DataError], None]
-LARGEST = 1024  # samples of a batch whose size a checkpoint states
-# What can be done about counts that saturate in a trained network.
+LARGEST = 1024  # maximum batch size that is taken from a checkpoint
+# Advice if event counts saturate in a trained network.
 SHORTER = "they are longer than the network counts: cut them to the length of the training recordings, or use --stream"
 AHEAD = 2  # batches prepared while the network computes
 
@@ -47,7 +47,7 @@ class Answer:
 
     Attributes:
         path: path of the file, as given or as found in a given folder.
-        classes: class names, in the order of the logits.
+        classes: names of the classes, in the order of the logits.
         logits: (T, classes) for a file, or (classes,) for a timestep of a stream.
         probabilities: (classes,), softmax of the mean of the logits over the timesteps so far.
     """
@@ -83,7 +83,7 @@ class Network:
         stored: configuration stored in the checkpoint or export.
         config: settings of the training and of the computation.
         compute: device and precision.
-        source: the network for inference, or the runner of an export.
+        source: the network, folded for inference, or the runner of an export.
     """
 
     logits: Callable[[Tensor], Tensor]
@@ -97,7 +97,7 @@ class Network:
         """Open a checkpoint, or an output of ``lsg export``, which runs on the CPU in float32.
 
         Args:
-            changes: settings that override those of the training, such as ``device`` or ``batch_size``.
+            changes: settings that override the settings of the training, such as ``device`` or ``batch_size``.
 
         Raises:
             CheckpointError: not a valid checkpoint or export of lsg.
@@ -209,13 +209,13 @@ def _answers(network: Network, batch: Sequence[tuple[str, np.ndarray]]) -> Itera
 
 
 def _files(path: str, suffixes: tuple[str, ...]) -> list[Found]:
-    """A file, or the files in a folder; or the error."""
+    """(path, None) of a file, or of each file in a folder; or (path, error)."""
     if not os.path.isdir(path):
         return [(path, None)]
     try:
-        found = sorted(str(at / name) for at, names in walk(Path(path)) for name in names if name.lower().endswith(suffixes))
+        files = sorted(str(at / name) for at, names in walk(Path(path)) for name in names if name.lower().endswith(suffixes))
     except DataError as error:
         return [(path, error)]
     listed = ", ".join(suffixes)
     nothing = DataError(f"{path}: found no files to predict, expected names ending in {listed}")
-    return [(name, None) for name in found] or [(path, nothing)]
+    return [(name, None) for name in files] or [(path, nothing)]

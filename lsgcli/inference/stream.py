@@ -27,7 +27,7 @@ from lsgcli.system.device import full_precision, limited_threads
 log = logging.getLogger("lsg")
 READ = 1 << 16  # bytes per read
 LOOK = 0.2  # seconds between checks for a stop request while waiting
-IDLE = 2.0  # seconds
+IDLE = 2.0  # seconds without growth after which a file is complete
 GROWN = 0.02  # seconds between checks of a growing file
 FEW = 150_000_000  # multiply-accumulates of a timestep up to which one thread is fastest; measured, see docs/performance.md
 
@@ -137,13 +137,13 @@ def _steps(network: Network) -> Stepwise:
 
 
 def _threads(network: Network, steps: Stepwise) -> int:
-    """One for a small network, unless their number is set: waking others takes longer than they save."""
+    """Number of threads. For a small network 1, unless the number is set: waking other threads takes longer than they save."""
     is_set = network.config.threads or "OMP_NUM_THREADS" in os.environ
     return 1 if not is_set and 0 < steps.macs < FEW else torch.get_num_threads()
 
 
 def _length(network: Network, per_slice: int | None) -> int:
-    """Events or microseconds of T slices."""
+    """Number of events, or of microseconds, in T slices."""
     config: DataConfig = network.config
     if config.slicing == "window":
         if per_slice is not None:

@@ -48,7 +48,7 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
 
 
 def create(spec: "NetworkSpec") -> "SpikingNet":
-    """Create the network of a specification; as :func:`build`."""
+    """Create the network of a specification; result and errors as for :func:`build`."""
     from lsgcli.models.quantise import train_rounded
 
     model: SpikingNet = registry.get("arch", spec.arch)(spec)

@@ -21,16 +21,16 @@ from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.synchronised import Gather
 
-LARGEST = 1 << 20  # classes, channels, and height of the input
+LARGEST = 1 << 20  # maximum number of classes and of channels, and height of the input
 
 
 class Signal(NamedTuple):
-    """What a layer passes on to the next.
+    """The output of a layer, as the next layer receives it.
 
     Attributes:
         channels: C.
-        levels: n, if every element is a multiple of 1/n: spikes or sums of spikes (1), averages of n spikes. Such an input is saved for the
-            backward pass in bits or bytes. None if it may be real-valued.
+        levels: n if every element is a multiple of 1/n: 1 for spikes and sums of spikes, n for averages of n spikes. The next layer saves
+            such an input for the backward pass in bits or bytes. None if elements may be real-valued.
     """
 
     channels: int
@@ -89,7 +89,7 @@ class NetworkSpec(NetworkConfig, Sizes):
         return max(1, round(full * self.width_multiplier))
 
     def spikes(self, channels: int, averaged: int = 1) -> Signal:
-        """Averages of ``averaged`` outputs of neurons, in C channels."""
+        """The signal of averages over ``averaged`` outputs of neurons."""
         return Signal(channels, averaged if self.binary else None)
 
     def lif(self, channels: int | None = None, norm: nn.Module | None = None, **settings: Any) -> LIF:
@@ -103,14 +103,14 @@ class NetworkSpec(NetworkConfig, Sizes):
 
     @property
     def binary(self) -> bool:
-        """Whether neurons pass on 0 or 1."""
+        """Whether the outputs of neurons are 0 or 1."""
         return not self.neuron.model.graded
 
 
 class Dropout(Draws):
     """Sets elements of x (T, B, features) to 0 in training, with probability p, and divides the others by 1 - p.
 
-    The same elements at all timesteps of a sample.
+    The mask is the same at all timesteps of a sample.
 
     Source: Srivastava et al., JMLR 2014; one mask for all timesteps: Lee et al., Frontiers in Neuroscience 2020, as in spikingjelly.
     """
@@ -133,9 +133,9 @@ class SpikingLayer(NamedTuple):
     """A layer of neurons and the modules that feed it.
 
     Attributes:
-        name: of the layer.
+        name: name of the layer.
         lif: the neurons.
-        synapse: the layer with the weights; where other operations lie between it and the neurons, the last one before them.
+        synapse: the convolution or linear layer that feeds the neurons; if other operations lie between, the last one before them.
         norm: normalises the synapse's output, if any.
         block: a module that contains the neurons and whose output has the same mean as their spikes, if any. A hook on the neurons
             themselves would prevent a backend from fusing them.
@@ -155,7 +155,7 @@ class SpikingNet(nn.Module, ABC):
     has_mlps: ClassVar[bool] = False  # whether the setting ``mlp_ratio`` applies
     defaults: ClassVar[Mapping[str, Any]]  # arguments of NetworkSpec, unless passed to build()
     classifier: nn.Linear  # the last layer, whose outputs are the logits
-    levels: int | None = None  # if the input of the classifier is averages of so many spikes; None: real-valued
+    levels: int | None = None  # n if the inputs of the classifier are averages of n spikes; None if real-valued
 
     def __init__(self, spec: NetworkSpec):
         super().__init__()
@@ -210,13 +210,17 @@ class SpikingNet(nn.Module, ABC):
         return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=draws)
 
     def synchronise(self, gather: Gather | None) -> None:
-        """Use the statistics of a batch that is divided among processes; ``gather`` returns the tensors of all processes."""
+        """Compute batch statistics over all processes that share a batch.
+
+        Args:
+            gather: returns the tensors of all processes; None for a single process.
+        """
         for module in self.modules():
             if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, MembraneNorm, LIF)):
                 module.gather = gather
 
     def end_warm_up(self) -> None:
-        """Move all running statistics by their momentum from now on, also in the first batches."""
+        """Update all running statistics with their momentum from now on, including the first batches."""
         for module in self.modules():
             if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, MembraneNorm)):
                 module.warm = True
@@ -239,7 +243,7 @@ class SpikingNet(nn.Module, ABC):
 
         With torch's default, a linear layer without tdBN would have currents far below the threshold and silent neurons.
         """
-        if next(self.parameters()).is_meta:  # shapes alone: to draw numbers there, torch imports its compiler
+        if next(self.parameters()).is_meta:  # only shapes: initialising them would import torch's compiler
             return
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -258,7 +262,7 @@ CHECKPOINTING = ContextVar("CHECKPOINTING", default=False)
 
 @contextmanager
 def _checkpointing(recomputed: nn.Module | None = None) -> Iterator[None]:
-    """Context in which a block runs that will be recomputed, or is ``recomputed``: then it updates no statistics and measurements."""
+    """Context for running a block that is recomputed later, or for recomputing the block ``recomputed``, without updating its statistics."""
     modules = [] if recomputed is None else [module for module in recomputed.modules() if hasattr(module, "recomputing")]
     token = CHECKPOINTING.set(True)
     for module in modules:

@@ -1,16 +1,17 @@
-"""The convolution of all networks: torch's, without a fault of oneDNN."""
+"""The convolution of all networks: torch's, with a workaround for a bug of oneDNN."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SAFE = 8  # channels
+SAFE = 8  # input channels from which oneDNN is correct
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution, (N, C, H, W) -> (N, C', H', W'), that hands a 1x1 kernel of stride s only every s-th pixel, if C < 8: the same result.
+    """A convolution, (N, C, H, W) -> (N, C', H', W').
 
-    With fewer than 8 channels in channels-last memory, the backward pass of oneDNN for such a kernel writes outside its buffers (torch 2.13,
+    For a 1x1 kernel of stride s and C < 8, it selects every s-th pixel and convolves with stride 1, which gives the same result. With fewer
+    than 8 channels in channels-last memory, the backward pass of oneDNN for such a kernel writes outside its buffers (torch 2.13,
     processors with AVX2).
     """
 

@@ -2,7 +2,7 @@
 
 With running mean m and variance v, tdBN is affine per channel:  I_bar = k (I - m) + mu,  k = gamma eta v_th / sqrt(v + eps).
 The convolution's weights are multiplied by k, and its bias b, 0 in most networks, becomes mu - k (m - b). Results differ by rounding of
-about 1e-6. Of TEBN, the factor per timestep remains.
+about 1e-6. The factors of TEBN per timestep remain.
 """
 
 import copy
@@ -21,9 +21,9 @@ def fold(model: SpikingNet) -> SpikingNet:
     folded = fold_structure(copy.deepcopy(model))
     for name, module in model.named_modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d):
-            own = folded.get_submodule(name)
-            assert isinstance(own, ConvNorm)
-            _fold_weights(own.conv, module.conv, module.norm)
+            target = folded.get_submodule(name)
+            assert isinstance(target, ConvNorm)
+            _fold_weights(target.conv, module.conv, module.norm)
     return folded
 
 
@@ -48,9 +48,10 @@ def _fold_weights(folded: nn.Conv2d, conv: nn.Conv2d, norm: TdBatchNorm2d) -> No
     k = norm.weight.double() * norm.scale / (norm.running_var.double() + norm.eps).sqrt()
     bias = 0 if conv.bias is None else conv.bias.double()
     folded.bias.copy_(norm.bias.double() - k * (norm.running_mean.double() - bias))
-    folded.weight.copy_(folded.weight.double() * k.view(-1, 1, 1, 1))  # its own weight is rounded if the network has few bits
+    # The weight of the folded network, which is rounded if weight_bits is set.
+    folded.weight.copy_(folded.weight.double() * k.view(-1, 1, 1, 1))
 
 
 def is_folded(model: SpikingNet) -> bool:
-    """Whether no convolution of the network has a tdBN to fold; one elsewhere, of a plug-in's network, remains."""
+    """Whether no convolution of the network has a tdBN to fold. A tdBN elsewhere, in a network of a plug-in, is not folded."""
     return not any(isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d) for module in model.modules())

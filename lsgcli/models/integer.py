@@ -36,7 +36,11 @@ def deployed(model: SpikingNet, precision: str = "fp32") -> SpikingNet:
 
 
 def integer(network: SpikingNet) -> SpikingNet:
-    """The folded network, changed in place to multiply integers."""
+    """Convert a folded network to integer convolutions, in place.
+
+    Raises:
+        ConfigError: its neurons do not pass on spikes of 0 and 1.
+    """
     if not network.spec.binary:
         raise ConfigError(
             f"int8: found the method {network.spec.neuron.method}, whose neurons pass on their threshold, expected spikes of 0 and 1",
@@ -57,7 +61,7 @@ def integer(network: SpikingNet) -> SpikingNet:
 
 
 def levels_of(network: SpikingNet) -> dict[Synapse, int | None]:
-    """Of each layer with known input: n if it is spikes (1), their sums (1), or averages of n spikes; None if it may be real-valued."""
+    """``levels`` of the input of each layer, if known: 1 for spikes and their sums, n for averages of n spikes; None if it may be real-valued."""
     levels: dict[Synapse, int | None] = {network.classifier: network.levels}
     return levels | {module.conv: module.levels for module in network.modules() if isinstance(module, ConvNorm)}
 
@@ -83,7 +87,7 @@ def product(module: Synapse, bits: int, levels: int) -> Callable[[Tensor], Tenso
     kernel = q if q.dim() == 4 else q[..., None, None]
     weight, zeros = ops.qconv_prepack(kernel, scale, 1.0, 0, *geometry), torch.zeros(len(q), dtype=torch.int32)
 
-    # A function, since oneDNN's tensors cannot be copied, and copies of a network share functions.
+    # A closure, because oneDNN's tensors cannot be copied, and copies of a network share closures.
     def multiplied(n: Tensor) -> Tensor:
         x, w = (n, 1 / levels, 0), (weight, scale, zeros)
         return ops.qconv2d_pointwise(*x, *w, bias, *geometry, 1.0, 0, torch.float32, "none", [], "")  # type: ignore[no-any-return]
@@ -96,8 +100,8 @@ class Integer:
 
     Attributes:
         product: from :func:`product`.
-        levels: the input is multiples of 1/levels, or a byte for each of these; None if it may be real-valued.
-        name: of the layer.
+        levels: n if elements of the input are multiples of 1/n, or their numerators as bytes; None if they may be real-valued.
+        name: name of the layer.
         is_real: whether a real-valued input was found.
     """
 

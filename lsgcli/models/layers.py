@@ -44,16 +44,16 @@ class ConvNorm(nn.Module):
 
     Args:
         spec: specification of the network; provides the threshold.
-        source: what the layer receives; C, if it may be real-valued.
+        source: output of the preceding layer; or C, if it may be real-valued.
         out_channels: C'.
         kernel: size of the square kernel; padding preserves the image size at stride 1.
         stride: of the convolution.
-        eta: of the tdBN; 1/sqrt(2) if two branches are summed.
+        eta: factor of the tdBN; 1/sqrt(2) if two branches are summed.
         bias: whether the convolution has a bias, which the normalisation removes in training.
 
     Attributes:
-        out: what it passes on.
-        levels: of its input, see :class:`~lsgcli.models.base.Signal`.
+        out: output of the layer.
+        levels: levels of the input, see :class:`~lsgcli.models.base.Signal`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ConvNorm(nn.Module):
         super().__init__()
         in_channels, self.levels = Signal(source) if isinstance(source, int) else source
         self.out = Signal(out_channels)
-        # Whether it saves an input with levels in bits or bytes, unless the surrounding block does.
+        # Whether an input with levels is saved in bits or bytes here, rather than by the surrounding block.
         self.packs = spec.dropout_of("neurons") == 0  # dropout scales the spikes
         self.conv = Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=bias)
         self.norm: nn.Module = registry.get("norm", spec.norm)(out_channels, spec.neuron.threshold, eta, spec.T)
@@ -108,7 +108,7 @@ def normalise_and_fire(
 ) -> Tensor:
     """Spikes for a convolution's output z (T, B, C, H, W), average-pooled if there is a pool.
 
-    The backend fuses all operations, unless one of the modules has hooks, or the neurons are of a subclass that replaces ``forward``.
+    The backend fuses all operations, unless one of the modules has hooks, or the class of the neurons overrides ``forward``.
 
     Args:
         norm: tdBN, or the identity if it is folded into the convolution.
@@ -140,6 +140,6 @@ def has_hooks(*modules: nn.Module) -> bool:
 
 
 def _fires_its_own_way(lif: LIF) -> bool:
-    """Whether a subclass of LIF replaces ``forward``, but not the fused operation."""
+    """Whether a subclass of LIF overrides ``forward``, but not the fused operation."""
     kind = type(lif)
     return kind.forward is not LIF.forward and kind.normalise_and_fire is LIF.normalise_and_fire

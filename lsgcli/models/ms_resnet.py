@@ -17,9 +17,9 @@ STAGES = ((64, 2, 1), (128, 2, 2), (256, 2, 2), (512, 2, 2))  # (channels at ful
 
 
 class MsBlock(nn.Module):
-    """LIF-conv-tdBN-LIF-conv-tdBN, plus the shortcut, of a real-valued stream.
+    """LIF-conv-tdBN-LIF-conv-tdBN, plus the shortcut; input and output are real-valued.
 
-    The weight of the last tdBN is 0 at the start, so that the block is its shortcut.
+    The weight of the last tdBN is initialised to 0, so that the block is initially its shortcut.
     """
 
     def __init__(self, spec: NetworkSpec, source: Signal, out_channels: int, stride: int):
@@ -54,7 +54,7 @@ class MsResNet18(ResNet):
         self.initialise_weights()
 
     def readout(self, x: Tensor) -> Tensor:
-        """Of the spikes of the last neurons."""
+        """Logits (T, B, classes), from the spikes of the last layer of neurons."""
         return super().readout(self.lif(x))
 
     def spiking_layers(self) -> list[SpikingLayer]:

@@ -1,4 +1,4 @@
-"""Convolutions for inference on CPUs whose weights are reordered once: oneDNN reorders them in every call of a plain convolution."""
+"""Convolutions for inference on CPUs that reorder their weights once; in plain convolutions, oneDNN reorders them in every call."""
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +7,10 @@ from lsgcli.models.convolution import Conv2d
 
 
 class PrepackedConv2d(nn.Conv2d):
-    """A convolution, (N, C, H, W) -> (N, C', H', W'), of constant weights.
+    """A convolution, (N, C, H, W) -> (N, C', H', W'), with constant weights.
 
     Attributes:
-        kept: shape and type of an input, with weight and bias in the order and type for it.
+        kept: shape and type of the latest input, and weight and bias reordered and converted for it; None before the first call.
     """
 
     kept: tuple[tuple[torch.Size, torch.dtype], Tensor, Tensor | None] | None

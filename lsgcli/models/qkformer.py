@@ -15,8 +15,8 @@ from lsgcli.models.layers import SpikingConv, at_each_step, has_hooks, image_mea
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
 
-THRESHOLD = 0.5  # of the neurons of an attention, whatever that of the others: a single spike of q reaches it
-SCALE = 0.125  # of the self-attention, whatever the width of a head
+THRESHOLD = 0.5  # of the neurons of an attention, independent of the other neurons: a single spike of q reaches it
+SCALE = 0.125  # of the self-attention, independent of the width of a head
 
 
 HALVE = nn.MaxPool2d(3, stride=2, padding=1)
@@ -76,7 +76,7 @@ class Attention(nn.Module):
         self.project = SpikingConv(spec, spec.spikes(channels), channels, kernel=1, bias=True)
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
-        """q, k, (v,) attention, project. The weights before the neurons of the attention are those of q."""
+        """q, k, (v,) attention, project. The convolution of q counts as the synapse of the attention's neurons."""
         inputs = [conv.spiking_layer(f"{name}.{key}") for key, conv in self.inputs.items()]
         attention = SpikingLayer(f"{name}.attention", self.lif, inputs[0].synapse, None)
         return [*inputs, attention, self.project.spiking_layer(f"{name}.project")]
@@ -95,12 +95,12 @@ class SpikeCount(nn.Module):
         return count if count.is_floating_point() else count.float()
 
     def additions(self, q: Tensor) -> Tensor:
-        """Additions: one for each spike."""
+        """Number of additions: one for each spike."""
         return q.sum(dtype=torch.float64)
 
 
 class TokenAttention(Attention):
-    """Q-K token attention: y = a k, with one bit a per head and token, which spikes of q set. There is no v and no scale."""
+    """Q-K token attention: y = a k, with one bit a per head and token, set by spikes of q; no v and no scale."""
 
     def __init__(self, spec: NetworkSpec, source: Signal, heads: int):
         super().__init__(spec, source, "qk")
@@ -122,7 +122,7 @@ class LinearAttention(nn.Module):
         self.heads = heads
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Multiplies k and v first, which takes a number of operations proportional to the number of tokens."""
+        """Multiplies k and v first, so that the number of operations is linear in the number of tokens."""
         y = self.coincidences(k, v) @ self.split(q)
         return (SCALE * y).flatten(2, 3).unflatten(3, q.shape[3:])
 
@@ -136,7 +136,7 @@ class LinearAttention(nn.Module):
         return x.flatten(3).unflatten(2, (self.heads, -1))
 
     def additions(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Additions: one for each pair of spikes of k and v in a token and head, and C / heads for each spike of q."""
+        """Number of additions: one for each pair of spikes of k and v in a token and head, and C / heads for each spike of q."""
         return self.coincidences(k, v).sum(dtype=torch.float64) + q.sum(dtype=torch.float64) * (q.shape[2] // self.heads)
 
 
@@ -169,13 +169,19 @@ class Block(nn.Module):
         return x + self.contract(self.expand(x))
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
-        """Those of the attention, expand, contract."""
+        """The layers of the attention, then expand, contract."""
         layers = self.attention.spiking_layers(name)
         return [*layers, self.expand.spiking_layer(f"{name}.expand"), self.contract.spiking_layer(f"{name}.contract")]
 
 
 class Stage(NamedTuple):
-    """An embedding of these convolutions, and blocks with the same attention."""
+    """A stage: an embedding and blocks.
+
+    Attributes:
+        layers: convolutions of the embedding.
+        attention: class of the attention in each block.
+        blocks: number of blocks.
+    """
 
     layers: Layers
     attention: type[TokenAttention | SelfAttention]
@@ -193,7 +199,7 @@ class QKFormer(SpikingNet):
     has_mlps = True
     defaults: ClassVar = {"T": 4, "num_classes": 10, "in_channels": 3, "input_size": 32}
     HEADS: ClassVar = 8
-    RATIO: ClassVar = 4  # of the channels in an MLP to those of its input, by default
+    RATIO: ClassVar = 4  # default ratio of the channels in an MLP to its input channels
     STEM: ClassVar[Layers] = ((48, False),)
     STAGES: ClassVar[Sequence[Stage]] = (
         Stage(((96, False),), TokenAttention, 1),

@@ -78,7 +78,7 @@ class RoundedLinear(nn.Linear):
 
 
 def train_rounded(model: nn.Module, bits: int) -> None:
-    """Let all convolutions and linear layers of a network multiply by weights of ``bits``, in place; training updates float weights."""
+    """Make all convolutions and linear layers of a network multiply by weights of ``bits``, in place; training updates the float weights."""
     for _, module in synapses(model):
         module.__class__ = RoundedConv2d if isinstance(module, nn.Conv2d) else RoundedLinear
         module.bits = bits  # type: ignore[assignment]
@@ -89,9 +89,9 @@ def plain(synapse: nn.Module) -> tuple[nn.Module, Tensor]:
     weight: Tensor = synapse.weight.detach()  # type: ignore[assignment,union-attr,operator]
     if not isinstance(synapse, RoundedConv2d | RoundedLinear):
         return synapse, weight.clone()
-    other: nn.Module = copy.copy(synapse)
-    other.__class__ = Conv2d if isinstance(synapse, nn.Conv2d) else nn.Linear
-    return other, on_grid(weight, synapse.bits)
+    layer: nn.Module = copy.copy(synapse)
+    layer.__class__ = Conv2d if isinstance(synapse, nn.Conv2d) else nn.Linear
+    return layer, on_grid(weight, synapse.bits)
 
 
 @torch.no_grad()
@@ -99,9 +99,9 @@ def settle(model: nn.Module) -> None:
     """Replace rounded layers by plain ones with the rounded weights, in place."""
     for _, module in synapses(model):
         if isinstance(module, RoundedConv2d | RoundedLinear):
-            other, weight = plain(module)
+            layer, weight = plain(module)
             module.weight.copy_(weight)
-            module.__class__ = type(other)  # type: ignore[assignment]
+            module.__class__ = type(layer)  # type: ignore[assignment]
 
 
 def synapses(model: nn.Module) -> Iterator[tuple[str, Synapse]]:
@@ -125,7 +125,7 @@ def packed(model: nn.Module, bits: int = BITS) -> dict[str, Tensor]:
 
 
 def unpacked(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state with float weights, for one from :func:`packed`; any other is unchanged, such as one with scales of another shape."""
+    """The state with float weights, for a state from :func:`packed`. Any other state is unchanged, for example one with scales of another shape."""
     plain = dict(state)
     for name, scale in state.items():
         weight = name.removesuffix(SCALE)

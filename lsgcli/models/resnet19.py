@@ -170,7 +170,7 @@ class ResNet19(ResNet):
         self.initialise_weights()
 
     def readout(self, x: Tensor) -> Tensor:
-        """Through the hidden linear layer."""
+        """Logits (T, B, classes), through the hidden linear layer."""
         x = image_mean(x)
         if isinstance(self.hidden, SpikingConv):
             return self.logits(self.hidden(x[..., None, None]).flatten(2))

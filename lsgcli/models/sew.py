@@ -66,7 +66,7 @@ class SewStage(nn.Module):
         return x if self.pool is None else at_each_step(self.pool, x)
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
-        """Two layers of neurons, and those of the 1x1 convolution."""
+        """The two layers of the block, and the layer of the 1x1 convolution, if any."""
         entry = [] if self.entry is None else [self.entry.spiking_layer(f"{name}.entry")]
         return [*entry, *self.block.spiking_layers(name)]
 

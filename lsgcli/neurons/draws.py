@@ -1,4 +1,4 @@
-"""Random numbers of layers, in training: functions of seed, epoch, sample, layer and position, as the augmentations of ``lsgcli.data.random``.
+"""Random numbers of layers in training, as functions of seed, epoch, sample, layer and position, like those of ``lsgcli.data.random``.
 
 They do not depend on the device, on how a batch is divided, or on the step at which a run is resumed.
 """
@@ -53,7 +53,7 @@ class Draws(nn.Module):
 
 @contextmanager
 def drawing(net: nn.Module, samples: Tensor | None) -> Iterator[None]:
-    """Context of forward and backward pass in which the layers of ``net`` draw for these samples.
+    """Context for a forward and backward pass in which the layers of ``net`` draw random numbers for these samples.
 
     Args:
         samples: (B,) int64, a random number for each sample, as :func:`lsgcli.data.random.numbers`; None for torch's generator.
@@ -76,5 +76,5 @@ def mixed(z: Tensor) -> Tensor:
 
 
 def _shifted(z: Tensor, bits: int) -> Tensor:
-    """z shifted right, with zeros from the left."""
+    """Logical right shift of z, (...) int64."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)

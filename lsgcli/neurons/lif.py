@@ -9,7 +9,7 @@ In the backward pass the derivative of the step function is replaced by a surrog
     du[t] = do[t] * h[t]  + beta * (1 - o[t]) * du[t+1]
     dbeta = sum over t and neurons of du[t] * u[t-1] * (1 - o[t-1])
 
-Options of the neuron, with r[t] for what remains of u[t] after the reset, so that u[t] = beta * r[t-1] + gain * I[t]:
+Options of the neuron, where r[t] is the potential after the reset, so that u[t] = beta * r[t-1] + gain * I[t]:
 
     reset soft:         r = u - v_th * o;  do[t] = g[t] - beta * v_th * du[t+1],  du[t] = do[t] * h[t] + beta * du[t+1]
     reset none:         r = u;             do[t] = g[t],                          du[t] = do[t] * h[t] + beta * du[t+1]
@@ -46,7 +46,7 @@ from lsgcli.neurons.surrogates import Surrogate, check_surrogate
 from lsgcli.neurons.unrolled import TimestepWatcher, Unrolled
 from lsgcli.neurons.widths import LayerState, WidthRule
 
-MOMENTUM = 0.1  # of the running averages of what layers measure, as in tdBN
+MOMENTUM = 0.1  # of the running averages of measurements, as in tdBN
 DEFAULTS = NeuronConfig()
 
 
@@ -56,7 +56,11 @@ def over_channels(parameter: Tensor, trailing: int) -> Tensor:
 
 
 def _check_options(neuron: Neuron) -> None:
-    """Check that the neuron has the options of its settings."""
+    """Check that the neuron supports the options in its settings.
+
+    Raises:
+        ConfigError: with one line for each option that it does not support.
+    """
     config = neuron.config
     of_method = registry.get("method", config.method).neuron is not None
     kind = f"the method {config.method}" if of_method else f"the neuron {config.neuron}"
@@ -99,20 +103,20 @@ class LIF(Draws):
     ``LIF(decay=0.2, method="lsg")`` sets fields of :class:`~lsgcli.config.neuron.NeuronConfig` by name.
 
     Args:
-        config: settings of the neurons; by default those of ``NeuronConfig()``, whose method is ``lsg``.
-        channels: C of a current (T, B, C, ...), if the decay is per channel.
+        config: settings of the neurons. Default: ``NeuronConfig()``, with the method ``lsg``.
+        channels: C of a current (T, B, C, ...); required for a decay per channel, for ``membrane``, and for the neuron ``glif``.
         norm: the preceding tdBN, whose mean weight some width rules use. It does not become a submodule.
         steps: T, for neurons with parameters per timestep.
         membrane: whether u is normalised before it is compared with the threshold (MPBN).
-        dropout: probability with which an output is 0 in training, at all timesteps of a sample; the others are divided by 1 - dropout.
-        settings: fields that replace those of ``config``.
+        dropout: probability that an output is set to 0 in training, at all timesteps of a sample; the others are divided by 1 - dropout.
+        settings: fields of ``config`` to replace.
 
     Attributes:
         config: settings of the neurons.
-        method: whether the decay is learned, width rule, and neuron of its own, if any.
-        neuron: the model of the neuron: that of the method, or of the setting ``neuron``.
-        watcher: observes the timesteps of such a layer.
-        membrane: normalises u before it fires, if any.
+        method: the method: whether the decay is learned, the width rule, and the method's own neuron, if any.
+        neuron: the model of the neuron, given by the method or by the setting ``neuron``.
+        watcher: observes the timesteps of a layer that runs timestep by timestep (``unrolled``), if any.
+        membrane: normalisation of u before the threshold (MPBN), if any.
         b: beta = sigmoid(b), () or (C,); a parameter if the decay is learned, otherwise a buffer.
         q: (), a parameter if the threshold is learned: v_th = softplus(q).
         (others): parameters and buffers of the width rule and of the neuron, see
@@ -156,7 +160,7 @@ class LIF(Draws):
         self.surrogate: Surrogate = registry.get("surrogate", config.surrogate)
         self.recomputing = False
         self.dropout = dropout
-        self.gather: Gather | None = None  # of the moments of u of a batch that is divided among processes
+        self.gather: Gather | None = None  # collects the moments of u of a batch that is divided among processes
         self._norm = () if norm is None else (norm,)  # a tuple, so that it is not registered as a submodule
         shape = (channels,) if config.decay_per == "channel" and channels is not None else ()
         b = torch.full(shape, math.log(config.decay / (1 - config.decay)))
@@ -210,7 +214,7 @@ class LIF(Draws):
             )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """As the base class, but the sums of what is measured stay float64, for example under ``model.half()``."""
+        """As in the base class, but sums of measurements stay float64, for example under ``model.half()``."""
         super()._apply(fn, recurse)
         for name in ("measured", "remains"):
             if name in self._buffers:
@@ -229,7 +233,7 @@ class LIF(Draws):
 
     @property
     def alpha(self) -> Tensor:
-        """Current width of the surrogate, () or (C,), without gradient; if it differs between timesteps, that of the second."""
+        """Current width of the surrogate, () or (C,), without gradient; the width of the second timestep if timesteps differ."""
         return self._alpha(2)[-1]
 
     @property
@@ -246,7 +250,7 @@ class LIF(Draws):
         if not current.is_floating_point():
             raise ConfigError(
                 f"LIF: found a current of type {current.dtype}, expected a floating type",
-                hint="Convert it, for example with current.float(): products with the decay are no integers.",
+                hint="Convert it, for example with current.float(): products with the decay are not integers.",
             )
         if current.dim() == 0 or current.shape[0] == 0:
             raise ConfigError(
@@ -280,7 +284,7 @@ class LIF(Draws):
 
     @torch.no_grad()
     def end_step(self, skip: Tensor | None = None) -> None:
-        """Update what the layer measures in training. Call it once after every optimiser step.
+        """Update the running averages of what the layer measures in training. Call it once after every optimiser step.
 
         Args:
             skip: 0-dimensional; if true, the measurements are discarded. Its value is not synchronised with the host.
@@ -295,7 +299,7 @@ class LIF(Draws):
             self._move(self.initial, total / n, n, skip)
 
     def _of_all(self, sums: Tensor) -> Tensor:
-        """The sums of all processes since the last call, which are zeroed."""
+        """Sums over all processes since the last call; ``sums`` is set to 0."""
         whole = sums.clone() if self.gather is None else self.gather(sums).sum(0)
         sums.zero_()
         return whole
@@ -316,6 +320,9 @@ class LIF(Draws):
             current: I, time first.
             overwrite: allow the backend to overwrite ``current``. Only for a tensor that nothing, including autograd, reads
                 afterwards.
+
+        Raises:
+            ConfigError: as for :meth:`parameters_for`.
         """
         p = self.parameters_for(current)
         starts = self.config.init_potential == "measured"
@@ -361,9 +368,9 @@ class LIF(Draws):
         return gain
 
     def _output(self, spikes: Tensor) -> Tensor:
-        """What the layer passes on for its spikes, or averages of them."""
+        """Output of the layer for its spikes, or for averages of them."""
         out = (spikes * self.threshold).to(spikes.dtype) if self.neuron.graded else spikes
-        # The neuron draws the numbers of steps 0 to T - 1.
+        # t = T, because the neuron draws the numbers of the steps 0 to T - 1.
         return self.dropped(out, self.dropout, len(out)) if self.dropout and self.training else out
 
     def of_width(self) -> dict[str, Tensor]:
@@ -376,7 +383,7 @@ class LIF(Draws):
 
     @property
     def unit(self) -> float:
-        """What the layer passes on for a spike: 1, or v_th if the neuron is graded."""
+        """Output of the layer for a spike: 1, or v_th if the neuron is graded."""
         return number(self.threshold) if self.neuron.graded else 1.0
 
     @property
@@ -386,7 +393,7 @@ class LIF(Draws):
 
     @property
     def unrolled(self) -> bool:
-        """Whether the layer runs timestep by timestep, whatever the backend."""
+        """Whether the layer runs timestep by timestep, regardless of the backend."""
         return not self.neuron.fused or self.membrane is not None
 
     @property
@@ -395,7 +402,7 @@ class LIF(Draws):
         return _measures(self.method.width, WidthRule) or _measures(self.neuron, Neuron)
 
     def firing(self) -> tuple[float | Tensor, Tensor | None]:
-        """Threshold of s u in evaluation, and the sign s, (C,) each with MPBN, which they include; otherwise v_th and None."""
+        """Threshold and sign s with which a neuron fires in evaluation, if s u >= threshold; with MPBN (C,) each, otherwise v_th and None."""
         v_th = number(self.threshold)
         return (v_th, None) if self.membrane is None else self.membrane.firing(v_th)
 

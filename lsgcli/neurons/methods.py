@@ -23,7 +23,7 @@ class Method:
         neuron: model of the neurons; None for that of ``--neuron``.
 
     Raises:
-        ConfigError: ``width`` is no rule, or lacks a formula.
+        ConfigError: ``width`` is not a :class:`WidthRule`, or defines no formula.
     """
 
     learns_decay: bool
@@ -64,10 +64,10 @@ register("method", "trsg")(Method(True, widths.AtThreshold(), models.RelativeLIF
 
 
 def check_width(settings: Mapping[str, Any]) -> None:
-    """Check that settings of neurons, given by name, contain a width if the method stores it, and not without a method that takes it.
+    """Check the width in settings of neurons that are given by name.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: the method stores a width, but none is given; or a width is given without a method, and the default method computes it.
     """
     name, width = settings.get("method", NeuronConfig.method), settings.get("width")
     method: Method = registry.get("method", name)

@@ -1,6 +1,6 @@
 """Models of neurons: pure timesteps with named states and parameters.
 
-A neuron is a subclass of :class:`Neuron`, registered by name, or of a method that has neurons of its own. ``lif`` has hand-written
+A neuron is a subclass of :class:`Neuron`, registered by name or given by a method. ``lif`` has hand-written
 gradients and fused kernels; every other neuron runs timestep by timestep, with gradients by autograd, and shares surrogate, width rule,
 threshold and input gain with ``lif``. In the equations, q' is the state of the previous timestep, and sigmoid(x) is written s(x).
 """
@@ -34,12 +34,12 @@ class Neuron:
     Attributes:
         config: settings of the layer.
         states: names of the states, which are 0 before the first timestep.
-        resets: values of the setting ``reset`` that the equations have.
-        fused: whether backends compute the neuron; it is otherwise run timestep by timestep.
+        resets: supported values of the setting ``reset``.
+        fused: whether backends compute the neuron; otherwise it runs timestep by timestep.
         learns: whether :meth:`tensors` returns parameters.
         sets_threshold: whether the neuron learns or computes its threshold, so that ``threshold_learned`` does not apply.
         relative: whether v_th is learned and u computed in units of v_th: current / v_th, threshold 1.
-        graded: whether the layer passes on v_th o instead of o.
+        graded: whether the output of the layer is v_th o instead of o.
         draws: whether :meth:`fire` draws random numbers in training.
     """
 
@@ -56,7 +56,7 @@ class Neuron:
         self.config = config
 
     def tensors(self, channels: int | None, steps: int) -> dict[str, Tensor]:
-        """Parameters that each layer registers, by name: (), (C,) or (T, C). Tensors that are no parameter become buffers."""
+        """Parameters that each layer registers, by name: (), (C,) or (T, C). Tensors that are not parameters become buffers."""
         return {}
 
     def step(self, current: Tensor, state: State, p: SimpleNamespace, fire: Fire) -> tuple[Tensor, State]:
@@ -65,9 +65,9 @@ class Neuron:
         Args:
             current: I[t], (B, C, ...).
             state: of the previous timestep, shaped like the current.
-            p: parameters that broadcast against the current: ``beta``, ``threshold``, and those of :meth:`tensors`, of which
-                (T, C) are those of this timestep.
-            fire: fires at a threshold.
+            p: parameters that broadcast against the current: ``beta``, ``threshold``, and the tensors of :meth:`tensors`,
+                where a (T, C) is represented by its row of this timestep.
+            fire: (potential, threshold) -> spikes.
 
         Returns:
             The spikes o[t] and the next state.
@@ -75,7 +75,7 @@ class Neuron:
         raise NotImplementedError
 
     def aim(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> tuple[Threshold, Tensor]:
-        """Threshold and width of a timestep. By default those of the layer.
+        """Threshold and width of a timestep; by default those of the layer.
 
         Args:
             layer: the neurons.
@@ -90,7 +90,7 @@ class Neuron:
         return Spike.apply(u, threshold, alpha, layer.surrogate)
 
     def averages(self, moments: Tensor) -> dict[str, Tensor]:
-        """Values of an optimiser step whose running averages are buffers of the neuron, by name. A neuron that defines it has u measured.
+        """Values of an optimiser step whose running averages are buffers of the neuron, by name. If a neuron defines it, the layer measures u.
 
         Args:
             moments: (3, T): number, sum, and sum of squares of u in the step, over all samples and processes, float64.
@@ -195,7 +195,7 @@ class GatedLIF(Neuron):
 class DynamicThresholdLIF(LeakyIntegrateAndFire):
     """LIF with the threshold theta[t] = mean(u[t]) + std(u[t]), and alpha[t] = k0 (1 + tanh(std(u[t]) - V0)).
 
-    Mean and unbiased standard deviation are those of the batch and all neurons of the layer, at each timestep, without gradient. After
+    Mean and unbiased standard deviation are over the batch and all neurons of the layer, at each timestep, without gradient. After
     a training step, a running average of theta[t] is updated with momentum 0.1, from ``--threshold``; evaluation uses it. V0 is
     ``--threshold`` and k0 is ``--width``; the rule depends on the scale of u, for which the source has V0 = k0 = 1. The moments of a
     step include all parts of the batch (``--accumulate``).
@@ -236,7 +236,7 @@ class DynamicThresholdLIF(LeakyIntegrateAndFire):
 
 
 class DynamicThresholdLIFOfPaper(DynamicThresholdLIF):
-    """LIF as of ``ds-atgo``, with the width of the paper's equation 7: alpha[t] = k0 (1 + tanh(theta[t] - V0)).
+    """LIF as in ``ds-atgo``, with the width of the paper's equation 7: alpha[t] = k0 (1 + tanh(theta[t] - V0)).
 
     Source: Jiang et al., "DS-ATGO", equation 7; its code has std(u[t]) in place of theta[t].
     """
@@ -250,7 +250,7 @@ class SmoothedLIF(LeakyIntegrateAndFire):
     """alpha is learned; in training, a share ``--smooth`` of the neurons passes on H(u - v_th) instead of a spike.
 
     H is the integral of the surrogate: at width alpha, H = clip(x / alpha + 1/2, 0, 1) for ``rectangular``, sigmoid(4 x / alpha) for
-    ``sigmoid``. Which neurons are smooth is drawn for each neuron and timestep. The gradient, also of alpha, is that of H everywhere. The reset
+    ``sigmoid``. The smooth neurons are drawn independently at each timestep. The gradients of u and alpha are those of H everywhere. The reset
     uses the mixed output, and the layer passes on v_th times it. Evaluation fires as usual, with the surrogate as gradient of u. One alpha per
     layer starts at ``--width``; its parameter is ln alpha, or 4 / alpha with ``--width-as slope``, as in the source for ``sigmoid``.
 
@@ -262,7 +262,7 @@ class SmoothedLIF(LeakyIntegrateAndFire):
     draws = True
 
     def tensors(self, channels: int | None, steps: int) -> dict[str, Tensor]:
-        """None; the integral of the surrogate must be known."""
+        """No tensors; raises a ConfigError if the integral of the surrogate is unknown."""
         if self.config.surrogate not in PRIMITIVES:
             raise ConfigError(
                 f"surrogate: found {self.config.surrogate} with the method asgl, expected one whose integral is known: {', '.join(PRIMITIVES)}"

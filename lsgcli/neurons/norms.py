@@ -7,8 +7,8 @@ Per channel, with statistics over T, B and all positions:
 gamma (``weight``) is initialised to 1 and mu (``bias``) to 0, so the initial standard deviation of the output is eta * v_th.
 If two branches are summed before a neuron, eta = 1/sqrt(2) in each preserves the variance of the sum.
 
-The running statistics of the first 1/momentum batches are their averages, those of all batches so far; later ones move towards each batch
-by ``momentum``. With ``momentum`` from the start, as in ``torch.nn.BatchNorm``, they would contain 0.9^n of their initial values, 0 and 1,
+During the first 1/momentum batches, the running statistics are the averages over all batches so far; after that, each batch updates them with
+weight ``momentum``. With this weight from the start, as in ``torch.nn.BatchNorm``, they would contain 0.9^n of their initial values, 0 and 1,
 after n batches: after ten batches, deep layers hardly fire in evaluation.
 
 Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks", AAAI 2021.
@@ -30,9 +30,9 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Base class; parameters and buffers as in ``torch.nn.BatchNorm``.
 
     Attributes:
-        gather: of the statistics of a batch that is divided among processes.
-        recomputing: set while activations are recomputed: the running statistics are then not updated again.
-        warm: whether the running statistics move by ``momentum`` from now on, whatever ``num_batches_tracked``.
+        gather: collects the statistics of a batch that is divided among processes; None for a single process.
+        recomputing: set while activations are recomputed; the running statistics are then not updated again.
+        warm: whether every batch has the weight ``momentum`` from now on, regardless of ``num_batches_tracked``.
     """
 
     dimensions: int | None
@@ -46,7 +46,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.recomputing = self.warm = False
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalised input, of its shape; errors as for :meth:`parameters_for`."""
+        """Normalised input, of the same shape; errors as for :meth:`parameters_for`."""
         return normalise(input, self.parameters_for(input))
 
     def parameters_for(self, input: Tensor) -> NormParameters:
@@ -79,7 +79,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         )
 
     def _count_batch(self, input: Tensor) -> float:
-        """Weight in the running statistics of a batch, which is counted: 1/n of the nth, and at least ``momentum``."""
+        """Count a batch; returns its weight in the running statistics: 1/n for the nth, at least ``momentum``."""
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
         self.num_batches_tracked.add_(1)
@@ -94,7 +94,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         super()._load_from_state_dict(*arguments)
 
     def folded(self) -> nn.Module:
-        """What remains of the normalisation after it is folded into the preceding convolution."""
+        """The module that replaces the normalisation when it is folded into the preceding convolution."""
         return nn.Identity()
 
     @property
@@ -142,7 +142,7 @@ class MembraneNorm(_TdBatchNorm):
         super().__init__(num_features, threshold=1.0)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalised potentials, of their shape."""
+        """Normalised potentials, of the same shape."""
         return super().forward(input[None])[0]
 
     @torch.no_grad()
@@ -153,7 +153,9 @@ class MembraneNorm(_TdBatchNorm):
         deviation = (self.running_var.double() + self.eps).sqrt()
         sign = torch.where(self.weight < 0, -1.0, 1.0).double()
         threshold = sign * (self.running_mean.double() + (v_th - self.bias.double()) * deviation / self.weight.double())
-        always = torch.where(self.bias >= v_th, -torch.inf, torch.inf).double()  # or never, where u has no influence
+        always = torch.where(
+            self.bias >= v_th, -torch.inf, torch.inf
+        ).double()  # with weight 0, u has no influence: neurons fire always or never
         threshold = torch.where(self.weight == 0, always, threshold)
         return threshold.to(self.weight.dtype), sign.to(self.weight.dtype)
 
@@ -170,7 +172,11 @@ class TimeScale(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """x times p, in its type; a ConfigError if x has another number of timesteps."""
+        """x times p, of the type of x.
+
+        Raises:
+            ConfigError: x has another number of timesteps.
+        """
         if len(x) != len(self.p):
             raise ConfigError(
                 f"TEBN: found {len(x)} timesteps, expected {len(self.p)}, the number of its factors",
@@ -198,12 +204,12 @@ class TemporalBatchNorm2d(TdBatchNorm2d):
         return self.folded()(super().forward(input))
 
     def folded(self) -> nn.Module:
-        """The factors, whose parameter has the same name."""
+        """The factors, as a module whose parameter has the same name."""
         return TimeScale(self.p)
 
 
 class StepBatchNorm2d(TdBatchNorm2d):
-    """Batch normalisation of (T, B, C, H, W) with the statistics of each timestep, which each update the common running statistics.
+    """Batch normalisation of (T, B, C, H, W) with separate statistics for each timestep, each of which updates the common running statistics.
 
     Args:
         num_features: C.
@@ -247,5 +253,5 @@ def tebn(channels: int, threshold: float, eta: float, steps: int) -> nn.Module:
 
 @register("norm", "mpbn")
 def mpbn(channels: int, threshold: float, eta: float, steps: int) -> nn.Module:
-    """``bn``, and a second batch normalisation of the membrane potential before it fires; what is reset is u itself."""
+    """``bn``, and a second batch normalisation of the membrane potential before the threshold; the reset applies to u itself."""
     return TdBatchNorm2d(channels, threshold=1.0)

@@ -27,7 +27,7 @@ Surrogate = Callable[[Tensor, Tensor], Tensor]
 
 
 class Forms(NamedTuple):
-    """What a surrogate has beside its torch function, as a decorator of that function; what is missing is not supported.
+    """Further forms of a surrogate, as a decorator of its torch function. What needs a missing form is not supported.
 
     An expression may follow assignments: ``y = pi * x / width; 1 / (width * (1 + y * y))``. ``pi`` is defined.
 
@@ -100,7 +100,7 @@ def exponential(x: Tensor, width: Tensor) -> Tensor:
     return (x.abs() * (-2 / width)).exp() / width
 
 
-# Of abs(x), so that the exponential cannot overflow.
+# In terms of abs(x), so that the exponential cannot overflow.
 LOGISTIC = Forms(
     integral=lambda x, width: (4 * x / width).sigmoid(),
     numba="e = exp(-4 * abs(x) * inverse); 4 * e * inverse / ((1 + e) * (1 + e))",
@@ -151,8 +151,8 @@ def atan(x: Tensor, width: Tensor) -> Tensor:
 def mean_square(h: Surrogate, width: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """width^2 E[h(x, width)^2] for a normal x ~ N(mean, std^2), in [0, 1].
 
-    The sum, over 128 cells of abs(x) < 4 width, of h^2 at their centre times their probability. This is exact for ``rectangular``, where it is
-    the coverage; the error is below 0.5 % for the others.
+    Divides abs(x) < 4 width into 128 cells, and sums h^2 at the centre of each cell times the probability of the cell. This is exact for
+    ``rectangular``, where it is the coverage; the error is below 0.5 % for the others.
 
     Args:
         h: a surrogate of peak 1/width.
@@ -164,26 +164,26 @@ def mean_square(h: Surrogate, width: Tensor, mean: Tensor, std: Tensor) -> Tenso
     return probabilities @ h((edges[1:] + edges[:-1]) / 2, torch.ones_like(std)).square()
 
 
-POINTS = 4001  # of the integral of a surrogate
+POINTS = 4001  # sampling points for the integral of a surrogate
 TOLERANCE = 0.05  # of area and peak
 
 
 @cache
 def check_surrogate(name: str, h: Surrogate) -> None:
-    """Check that a surrogate is a function of x and width with area 1 and peak 1/width, which are integrated over x = tan(angle).
+    """Check that a surrogate is a function of x and width with area 1 and peak 1/width. The area is integrated over x = tan(angle).
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it returns no tensor like x, or its area or peak differs.
     """
     angle = ((torch.arange(POINTS, dtype=torch.float64, device="cpu") + 0.5) / POINTS - 0.5) * math.pi
     for value in (0.5, 2.0):
         width, x = torch.tensor(value, dtype=torch.float64, device="cpu"), value * angle.tan()
-        found = h(x.clone(), width)
-        if not isinstance(found, Tensor) or found.shape != x.shape or not found.is_floating_point():
-            what = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        heights = h(x.clone(), width)
+        if not isinstance(heights, Tensor) or heights.shape != x.shape or not heights.is_floating_point():
+            what = f"{heights.dtype} of shape {tuple(heights.shape)}" if isinstance(heights, Tensor) else type(heights).__name__
             raise ConfigError(f"surrogate {name}: found {what} for x of shape {tuple(x.shape)}, expected a tensor like x")
-        area = float((found * (1 + angle.tan().square())).mean()) * math.pi * value
-        peak = float(found.max()) * value
+        area = float((heights * (1 + angle.tan().square())).mean()) * math.pi * value
+        peak = float(heights.max()) * value
         if not (abs(area - 1) < TOLERANCE and abs(peak - 1) < TOLERANCE):  # also if they are NaN
             raise ConfigError(
                 f"surrogate {name}: found an area of {area:.4g} and a peak of {peak:.4g}/width at width {value:g}, expected 1 and 1/width: "

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 class Fired(NamedTuple):
-    """What a timestep fired with: potential before the reset; threshold and width, which broadcast against it. Without gradients."""
+    """The values with which the neurons of a timestep fired, without gradients.
+
+    Attributes:
+        u: potential before the reset, (B, ...).
+        threshold: broadcasts against u.
+        alpha: width of the surrogate; broadcasts against u.
+    """
 
     u: Tensor
     threshold: float | Tensor
@@ -25,17 +31,17 @@ class TimestepWatcher(Protocol):
     """Observes the timesteps of a layer."""
 
     def sees(self, t: int, u: Tensor) -> Tensor:
-        """Called with each potential before it fires; returns the one to fire with, of the same values."""
+        """Called with each potential before the threshold; returns a tensor of the same values, which is used instead."""
 
     def carries(self, state: Tensor) -> Tensor:
-        """Called with each state that is passed to the next timestep; returns the one to pass on, of the same values."""
+        """Called with each state that is passed to the next timestep; returns a tensor of the same values, which is used instead."""
 
     def ends(self, current: Tensor, fired: list[Fired], out: Tensor, p: LIFParameters) -> None:
         """Called after the last timestep, with the layer's outputs."""
 
 
 class Unrolled(Backend):
-    """Runs the neuron of a layer, and reports to the layer's watcher, if any."""
+    """Runs the neurons of a layer timestep by timestep, and reports to the layer's watcher, if any."""
 
     def __init__(self, layer: "LIF"):
         self.layer = layer

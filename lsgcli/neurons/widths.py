@@ -61,7 +61,7 @@ class WidthRule(ABC):
         """
 
     def tensors(self, config: NeuronConfig, shape: tuple[int, ...]) -> dict[str, Tensor]:
-        """Parameters and buffers that each layer registers, by name: those that are no parameter become buffers.
+        """Parameters and buffers that each layer registers, by name. Tensors that are not parameters become buffers.
 
         Args:
             config: settings of the layer.
@@ -70,7 +70,7 @@ class WidthRule(ABC):
         return {}
 
     def averages(self, moments: Tensor) -> dict[str, Tensor]:
-        """Values of an optimiser step whose running averages are buffers of the rule, by name. A rule that defines it has u measured.
+        """Values of an optimiser step whose running averages are buffers of the rule, by name. If a rule defines it, the layer measures u.
 
         Args:
             moments: (3,): number, sum, and sum of squares of u in the step, over all samples, timesteps and processes, float64.
@@ -82,7 +82,7 @@ class Given(WidthRule):
     """alpha is the setting ``--width``, independent of the state.
 
     Args:
-        formula: of the width that the neurons make of it, if they do.
+        formula: of the width that the neurons compute from the setting, if they do.
     """
 
     setting = "width"
@@ -108,7 +108,7 @@ class Predicted(WidthRule):
     formula = "2 v_th sqrt(1+beta^2)"
 
     def alpha(self, layer: LayerState) -> Tensor:
-        """2 v_th sqrt(1 + beta^2), without a gradient of its own."""
+        """2 v_th sqrt(1 + beta^2)."""
         return 2 * layer.threshold * (1 + layer.beta.square()).sqrt()
 
 
@@ -162,7 +162,7 @@ class MeasuredSigma(WidthRule):
 
 
 class Isometric(WidthRule):
-    """alpha is the width at which a layer passes on the mean square of its gradient: 8 v_th^2 E[h^2] = 1.
+    """alpha is the width at which a layer preserves the mean square of the gradient: 8 v_th^2 E[h^2] = 1.
 
     8 v_th^2 E[h^2] is the gain that is predicted for Kaiming weights and tdBN. u is assumed to be normal, with running averages of the
     measured mean and standard deviation, which are updated as ``sigma`` of ``measured-sigma`` and start at 0 and v_th sqrt(1 + beta^2).
@@ -201,8 +201,8 @@ class PredictedWithGamma(WidthRule):
 
     gamma is the mean weight of the layer's tdBN. A current with standard deviation gamma v_th gives u a standard deviation of
     gamma v_th at t = 1 and gamma v_th sqrt(1 + beta^2) at t = 2 (without reset, for inputs uncorrelated in time). The absolute value of
-    gamma is used, without a gradient; without tdBN, gamma is 1. If two branches are summed, gamma is that of the branch that
-    contains the neurons. Unlike in the source, the decay is learned as in ``lsg``, so that the two methods differ only in the
+    gamma is used, without a gradient; without tdBN, gamma is 1. If two branches are summed, the gamma of the branch that
+    contains the neurons is used. Unlike in the source, the decay is learned as in ``lsg``, so that the two methods differ only in the
     width.
 
     Source: Jiang et al., "Adaptive Gradient Learning for Spiking Neural Networks by Exploiting Membrane Potential Dynamics",

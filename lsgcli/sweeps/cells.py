@@ -30,7 +30,7 @@ def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, st
 
     Args:
         more: additional options.
-        environment: of the process that runs the command.
+        environment: environment variables of the process that runs the command.
     """
     config = cell.config
     variables = from_environment(environment)

@@ -45,22 +45,22 @@ class Collection:
             margin: as :func:`lsgcli.sweeps.statistics.rows`.
         """
         table = self.table or paper.table_of([cell.config for cell in self.cells])
-        found = rows(self.cells, self.records, table, margin)
-        labels = dict(zip(sorted({cell.row for cell in self.cells}), (row["label"] for row in found), strict=True))
+        table_rows = rows(self.cells, self.records, table, margin)
+        labels = dict(zip(sorted({cell.row for cell in self.cells}), (row["label"] for row in table_rows), strict=True))
         missing = [
             {"row": labels[cell.row], "seed": cell.config.seed, "run": str(cell.path), "state": state(cell).text}
             for cell, record in zip(self.cells, self.records, strict=True)
             if record is None
         ]
-        notes = [*_about_accuracy(found), *_about_precision(self.cells), *self.notes]
-        return {"schema": SCHEMA, "table": table, "rows": found, "missing": missing, "notes": notes}
+        notes = [*_about_accuracy(table_rows), *_about_precision(self.cells), *self.notes]
+        return {"schema": SCHEMA, "table": table, "rows": table_rows, "missing": missing, "notes": notes}
 
 
 def collect(folder: Path) -> Collection:
     """The runs below ``folder``, grouped into rows by their settings.
 
     Rows and seeds are those of the plan written by :meth:`lsgcli.sweeps.plan.Plan.save`, followed by any other runs. Without a plan,
-    every row is expected to have all seeds, and the baseline is ``none``, with width 1 if present.
+    every row is expected to have all seeds, and the baseline is the method ``none``, with width 1 if there is one.
 
     Raises:
         ConfigError: the folder contains no runs with a test accuracy.
@@ -91,16 +91,16 @@ def collect(folder: Path) -> Collection:
     planned_data = next((data[cell.path] for cell in cells if cell.path in data), "")
     for cell in cells:
         planned.setdefault((_key(cell.config), planned_data), {})[cell.config.seed] = cell
-    found: dict[Row, dict[int, list[Path]]] = {}
+    existing: dict[Row, dict[int, list[Path]]] = {}
     for path, config in runs.items():
-        found.setdefault((_key(config), data[path]), {}).setdefault(config.seed, []).append(path)
+        existing.setdefault((_key(config), data[path]), {}).setdefault(config.seed, []).append(path)
     configs = {row: next(iter(own.values())).config for row, own in planned.items()}
-    unplanned = {row: runs[next(iter(there.values()))[0]] for row, there in found.items() if row not in planned}
+    unplanned = {row: runs[next(iter(there.values()))[0]] for row, there in existing.items() if row not in planned}
     configs |= {row: unplanned[row] for row in _in_order(unplanned)}
     every_seed = set() if plan else {config.seed for config in runs.values()}
     collection = Collection([], [], plan.table if plan else None, notes)
     for number, (row, config) in enumerate(configs.items()):
-        own, there = planned.get(row, {}), found.get(row, {})
+        own, there = planned.get(row, {}), existing.get(row, {})
         for seed in sorted(every_seed | own.keys() | there.keys()):
             paths = there.get(seed, [])
             if paths:
@@ -108,7 +108,7 @@ def collect(folder: Path) -> Collection:
             else:  # missing: where it is planned, or next to the row's other seeds
                 path = own[seed].path if seed in own else next(iter(there.values()))[0].parent / f"s{seed}"
             if len(paths) > 1:
-                ignored = ", ".join(str(other) for other in paths if other != path)
+                ignored = ", ".join(str(duplicate) for duplicate in paths if duplicate != path)
                 collection.notes.append(
                     f"{len(paths)} runs have the same settings and seed: {path} is used, {ignored} ignored."
                 )
@@ -121,7 +121,7 @@ def collect(folder: Path) -> Collection:
 
 
 def _is_untested(path: Path) -> bool:
-    """Whether a run finished without a test part."""
+    """Whether a run finished without evaluating the test part."""
     record = read_result(path)
     return record is not None and record["accuracy"] is None and "diverged" not in record
 
@@ -141,7 +141,7 @@ def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
     for path, config in runs.items():
         for group in ((_key(config),), (_key(config), config.data_dir or "")):
             used.setdefault(group, set()).update({digests[path]} - {""})
-    if all(len(found) < 2 for found in used.values()):
+    if all(len(values) < 2 for values in used.values()):
         return dict.fromkeys(runs, "")
     labels = {}
     for path, config in runs.items():
@@ -154,30 +154,30 @@ def _in_order(rows: Mapping[Row, RunConfig]) -> list[Row]:
     """Rows without a plan, sorted: methods in the paper's order, then by value, width 1 first."""
     names = varied(list(rows.values()))
 
-    def place(row: Row) -> tuple[Any, ...]:
+    def sort_key(row: Row) -> tuple[Any, ...]:
         config = rows[row]
         method = METHODS.index(config.method) if config.method in METHODS else len(METHODS)
         values = [_sortable(name, getattr(config, name)) for name in names]
         return config.dataset, row[1], method, config.width != 1.0, values
 
-    return sorted(rows, key=place)
+    return sorted(rows, key=sort_key)
 
 
 def _sortable(name: str, value: Any) -> Any:
     return str(value) if base_type(name) is str else -math.inf if value is None else value
 
 
-def _about_accuracy(found: Sequence[dict[str, Any]]) -> list[str]:
+def _about_accuracy(table_rows: Sequence[dict[str, Any]]) -> list[str]:
     """Notes on the epoch of the accuracies, and the split that selected the best epoch."""
     meanings = {
         "val": "accuracy: test accuracy of the best epoch on the validation split. last: of the last epoch.",
         "test": "accuracy: test accuracy of the last epoch. best: of the best epoch on the test set itself, which is optimistic.",
         "test and val": "accuracy: of the best epoch on the validation split for some runs, of the last epoch for others.",
     }
-    chosen = {row["best_chosen_on"] for row in found} - {None}
+    chosen = {row["best_chosen_on"] for row in table_rows} - {None}
     if len(chosen) == 1:
         return [meanings[chosen.pop()]]
-    return [f"{row['label']}: {meanings.get(row['best_chosen_on'], 'no result')}" for row in found] if chosen else []
+    return [f"{row['label']}: {meanings.get(row['best_chosen_on'], 'no result')}" for row in table_rows] if chosen else []
 
 
 def _about_precision(cells: Sequence[Cell]) -> list[str]:

@@ -15,7 +15,7 @@ from lsgcli.sweeps.plan import Cell
 
 log = logging.getLogger("lsg")
 MOVED = 1e-6  # range of beta or alpha over training below which they count as constant
-Rows = Mapping[str, Sequence[Path]]  # label of a row -> directories of its finished runs
+Rows = Mapping[str, Sequence[Path]]  # label of a row -> directories of the row's finished runs
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ def finished(
     labels: Sequence[str], cells: Sequence[Cell], records: Sequence[Mapping[str, Any] | None]
 ) -> dict[str, list[Path]]:
     """Directories of the finished runs that did not diverge, by row."""
-    found: dict[str, list[Path]] = {label: [] for label in labels}
+    by_label: dict[str, list[Path]] = {label: [] for label in labels}
     for cell, record in zip(cells, records, strict=True):
         if record is not None and record["accuracy"] is not None:
-            found[labels[cell.row]].append(cell.path)
-    return {label: paths for label, paths in found.items() if paths}
+            by_label[labels[cell.row]].append(cell.path)
+    return {label: paths for label, paths in by_label.items() if paths}
 
 
 def evaluated_on(rows: Rows) -> str:
@@ -81,7 +81,7 @@ def over_training(paths: Sequence[Path], measure: str) -> list[Curve]:
 
 @functools.cache
 def _read(reader: Callable[[Path], Any], path: Path) -> Any:
-    """The records of a run, or with a warning none if they are damaged."""
+    """The records of a run; an empty list, with a warning, if they are damaged."""
     try:
         return reader(path)
     except ConfigError as error:

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from lsgcli.sweeps.plan import Cell
 
 FOLDER = "jobs"  # below the root of the ablation
-ATTEMPT = "\n--- "  # begins an attempt in a log, also after one that ended within a line
+ATTEMPT = "\n--- "  # begins an attempt in a log, even if the previous attempt ended within a line
 ATTEMPTS = 5  # of a job that is interrupted before it completes an epoch
-PAUSE = 0.5  # seconds between checks of a process that an earlier attempt left
+PAUSE = 0.5  # seconds between checks of a process that an earlier attempt left running
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Attempt:
     def __init__(self, job: Job):
         self.job = job
         self.stopped = False
-        self.count = 0  # attempts since the latest completed epoch, also of other processes
+        self.count = 0  # attempts since the latest completed epoch, including other processes
         self._process: subprocess.Popen[bytes] | None = None
 
     def stop(self) -> None:
@@ -154,7 +154,7 @@ class AttemptRecord(TypedDict):
 
     status: NotRequired[int | None]
     host: NotRequired[str]
-    pid: NotRequired[Annotated[int, Meta(gt=1)]]  # others stand for groups of processes
+    pid: NotRequired[Annotated[int, Meta(gt=1)]]  # os.kill takes numbers below 1 as groups of processes
     at: NotRequired[str]
     attempts: NotRequired[int]
     epochs: NotRequired[int]
@@ -169,8 +169,8 @@ class CellState:
         epochs: completed epochs, of ``of``.
         accuracy: of the latest epoch, or of the finished run.
         status: exit status of the latest attempt; None if it is running or was lost.
-        message: reason of a divergence, a failure, or of waiting.
-        attempts: since the latest completed epoch.
+        message: reason of a divergence, of a failure, or of waiting.
+        attempts: number of attempts since the latest completed epoch.
     """
 
     kind: Literal["done", "running", "waiting", "stopped", "pruned", "failed"]
@@ -240,7 +240,7 @@ def read_record(file: Path) -> dict[str, Any]:
 
 
 def is_interruption(status: int) -> bool:
-    """Whether an attempt with this exit status was stopped or killed, or met another one, so that the job continues."""
+    """Whether an attempt with this exit status was stopped, killed, or refused because another is running, so that the job continues."""
     return status < 0 or status > 128 or status in (Stopped.exit_code, RunInUseError.exit_code)
 
 

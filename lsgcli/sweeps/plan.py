@@ -68,8 +68,8 @@ class Plan:
 
     Attributes:
         root: folder of all runs.
-        rows: of the table; a variant also names the directory of its runs.
-        seeds: of every row.
+        rows: rows of the table; a variant also names the directory of its runs.
+        seeds: seeds of every row.
         table: the paper's table that the ablation repeats, if any.
     """
 

@@ -1,4 +1,4 @@
-"""From the texts of ``lsg ablate`` (a table, axes, seeds) to a checked plan."""
+"""Parses the arguments of ``lsg ablate`` (a table, axes, seeds) into a checked plan."""
 
 import itertools
 import logging
@@ -17,7 +17,7 @@ from lsgcli.sweeps.paper import TABLES
 from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, grid, text_of
 from lsgcli.system.files import check_no_link
 
-MOST = 10_000  # runs of an ablation
+MOST = 10_000  # maximum number of runs of an ablation
 FORM = "KEY=VALUE,VALUE,..."
 log = logging.getLogger("lsg")
 
@@ -59,9 +59,9 @@ def plan(
             log.warning("%s: omitted, same computation as %s", folder_name(variant), folder_name(rows[resolved]))
     folders: dict[str, Variant] = {}
     for variant in rows.values():
-        if (other := folders.setdefault(folder_name(variant), variant)) is not variant:
+        if (first := folders.setdefault(folder_name(variant), variant)) is not variant:
             raise ConfigError(
-                f"--grid: found {text_of(other)} and {text_of(variant)}, expected rows with different directories; both are {folder_name(variant)}",
+                f"--grid: found {text_of(first)} and {text_of(variant)}, expected rows with different directories; both are {folder_name(variant)}",
                 hint="Rename the files: names of directories have only the letters a to z, digits, and the characters _ . = + -",
             )
     chosen = tuple((variant, resolved) for resolved, variant in rows.items())
@@ -100,9 +100,9 @@ def _variants(table: str | None, axes: Sequence[str]) -> tuple[tuple[Variant, ..
 def _axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """Setting -> values, from texts such as ``T=2,4``."""
     refused = {"seed": "expected another setting; use --seeds for seeds"}
-    found, problems = assignments("--grid", texts, FORM, refused)
+    assigned, problems = assignments("--grid", texts, FORM, refused)
     axes = {}
-    for name, values in found.items():
+    for name, values in assigned.items():
         axes[name], invalid = parse_all(name, values.split(","))
         problems += invalid and (of_number("--grid", name, values, FORM) or invalid)
     if problems:
@@ -111,7 +111,7 @@ def _axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
 
 
 def _seeds(text: str) -> list[int]:
-    """Different seeds, in the order given."""
+    """The seeds without duplicates, in the order given."""
     parts = ranges(text)
     if not parts:
         raise ConfigError(f"--seeds: found {text!r}, expected numbers and ranges such as 0-4 or 0,1,7")

@@ -37,8 +37,9 @@ class InProcess(Runner):
     """One cell after another in this process.
 
     Args:
-        display: opens a display of a run with a title, which is called with its records.
+        strategy: chooses the cells.
         stop: checked between steps.
+        display: returns a context, for the title of a run, whose value is called with the run's records.
         outlets: where runs report.
     """
 
@@ -80,7 +81,7 @@ class InProcess(Runner):
                 if read_result(cell.path) is None:
                     existing: run.Existing = "resume" if is_run(cell.path) else "refuse"
                     run.train(cell.config, cell.path, emit, self.stop, existing=existing, test=cell.test, outlets=self.outlets)
-        except DivergedError:  # is a result, too
+        except DivergedError:  # divergence is a result, too
             pass
         except Stopped as error:
             raise self.stopped(error.message) from None
@@ -115,7 +116,9 @@ class Submitted(Runner):
     Several commands may have the same cells; each job is submitted by one of them.
 
     Args:
-        name: of the launcher.
+        strategy: chooses the cells.
+        name: name of the launcher.
+        launcher: runs the jobs.
     """
 
     def __init__(self, strategy: Strategy, name: str, launcher: Launcher):
@@ -155,7 +158,7 @@ class Submitted(Runner):
         return states
 
     def cancel(self) -> int:
-        """Cancel all jobs, also of other commands; returns how many were alive."""
+        """Cancel all jobs, including those of other commands; returns how many were alive."""
         with self._book() as book:
             known = self.launcher.alive(book["ids"])
             alive = {
@@ -200,7 +203,7 @@ class Submitted(Runner):
         return states
 
     def _is_due(self, cell: Cell, now: CellState) -> bool:
-        """Whether to submit a job: also one that failed before this command."""
+        """Whether to submit a job: if it is stopped, or failed before this command."""
         return now.kind == "stopped" or (now.kind == "failed" and name_of(cell.path) not in self._seen)
 
     def _attempts(self, name: str, now: CellState) -> int:
@@ -211,7 +214,7 @@ class Submitted(Runner):
         return max(now.attempts, count if epochs == now.epochs else 0)
 
     def _forget(self, name: str, file: Path) -> None:
-        """Remove the record of the latest attempt, but for the number of attempts under this command."""
+        """Remove the record of the latest attempt, except the number of attempts under this command."""
         if name in self._tried:
             files.write_json(file, {key: value for key, value in read_record(file).items() if key in ("attempts", "epochs")})
         else:

@@ -24,6 +24,7 @@ class Strategy:
 
     Args:
         root: folder of the runs.
+        cells: in order.
         started: called when a cell starts.
         hint: what to do if cells failed.
     """
@@ -34,14 +35,14 @@ class Strategy:
         self._done = 0
 
     def active(self) -> AbstractContextManager[None]:
-        """A context in which cells run. Those that have not ended when it ends are left to the next command."""
+        """A context in which cells run. On exit, unfinished cells are left to the next command."""
         return contextlib.nullcontext()
 
     def next(self, slots: int) -> Cell | None:
         """A further cell to run; None if there is none now.
 
         Args:
-            slots: cells that the runner runs at a time.
+            slots: number of cells that the runner runs at a time.
         """
         return next(self._left, None)
 
@@ -50,7 +51,7 @@ class Strategy:
         return False
 
     def excuses(self, status: int | None) -> bool:
-        """Whether a failure with this exit status is a result of the cell, and the other cells are still worth running."""
+        """Whether a failure with this exit status counts as a result of the cell, so that the other cells still run."""
         return False
 
     def ended(self, cell: Cell, now: CellState) -> None:
@@ -70,7 +71,7 @@ class Runner(ABC):
     """Where the cells of a strategy run.
 
     Attributes:
-        slots: cells that run at a time.
+        slots: number of cells that run at a time.
         pause: seconds between calls of :meth:`step`.
     """
 
@@ -79,7 +80,7 @@ class Runner(ABC):
 
     @abstractmethod
     def step(self, cells: Sequence[Cell]) -> dict[Cell, CellState]:
-        """Run those of the cells that are due, and end those that the strategy prunes; returns the states that may have changed."""
+        """Run the cells that are due, and end those that the strategy prunes; returns the states that may have changed."""
 
     def stopped(self, message: str) -> Stopped:
         """The error of a command that a signal ends."""
@@ -89,15 +90,15 @@ class Runner(ABC):
 def run(strategy: Strategy, runner: Runner, stop: StopRequest, show: Callable[[States], None] = lambda states: None) -> States:
     """Run the cells of a strategy; returns their states.
 
-    Cells are ordinary run directories. Those that another process is running are left to it, and taken over if it is killed, so that
-    several processes share the work.
+    Cells are ordinary run directories. A cell that another process is running is left to it, and taken over if that process is killed, so
+    that several processes share the work.
 
     Args:
         show: called with the states of all cells so far whenever they may have changed.
 
     Raises:
         Stopped: a signal was received, or another command has cancelled the jobs.
-        LsgError: of the class of the first cell that failed, when all others have ended.
+        LsgError: a cell failed; raised when all others have ended, with the class of the first failure.
     """
     states: dict[Cell, CellState] = {}
     running: list[Cell] = []
@@ -109,8 +110,8 @@ def run(strategy: Strategy, runner: Runner, stop: StopRequest, show: Callable[[S
                 raise runner.stopped(f"stopped by {stop.signal_name} after {strategy.progress()}")
             while not failed and (cell := strategy.next(runner.slots)) is not None:
                 running.append(cell)
-            found, before = runner.step(running), len(running)
-            for cell, now in found.items():
+            changed, before = runner.step(running), len(running)
+            for cell, now in changed.items():
                 if now.kind == "failed" and not strategy.excuses(now.status):
                     failed[cell] = now
                 elif now.kind in ("done", "pruned", "failed"):
@@ -118,11 +119,11 @@ def run(strategy: Strategy, runner: Runner, stop: StopRequest, show: Callable[[S
                 else:
                     continue
                 running.remove(cell)
-            states |= found
+            states |= changed
             show(states)
             if not running and (failed or strategy.is_done()):
                 break
-            if not (found or announced):
+            if not (changed or announced):
                 log.info("waiting for other processes: %s done", strategy.progress())
                 announced = True
             until = time.monotonic() + runner.pause * (len(running) == before)

@@ -1,4 +1,4 @@
-"""What ``lsg tune`` searches: from texts such as ``lr=log:1e-3:0.3`` to the settings of a trial."""
+"""The search space of ``lsg tune``: axes such as ``lr=log:1e-3:0.3``, and the settings of a trial."""
 
 import itertools
 import math
@@ -48,10 +48,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Search:
-    """What to search.
+    """A search space.
 
     Attributes:
-        axes: by setting; settings that decide whether others have an effect come first.
+        axes: axes by setting; settings that determine whether others have an effect come first.
         configs: complete settings for each combination of the listed values, with the high end of each range.
     """
 
@@ -74,11 +74,11 @@ class Search:
     def identity(self) -> dict[str, Any]:
         """The axes, and the other settings that affect results, as JSON types; a list if they differ between combinations."""
         rows = [run.identity(config) for config in self.configs.values()]
-        found: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
         for name in rows[0]:
             values = list(dict.fromkeys(row[name] for row in rows))
-            found[name] = self.axes[name].text if name in self.axes else values if len(values) > 1 else values[0]
-        return found
+            settings[name] = self.axes[name].text if name in self.axes else values if len(values) > 1 else values[0]
+        return settings
 
     def folder(self) -> Path:
         """Default directory: below ``runs/``, determined by the settings that differ from their defaults."""
@@ -97,18 +97,18 @@ def plan(settings: Mapping[str, Any], texts: Sequence[str], file: Path | None) -
         ConfigError: with one line for each invalid axis or setting.
         CheckpointError: a checkpoint that a run starts from cannot be read.
     """
-    found, problems = assignments("--search", texts, FORM, REFUSED)
-    problems += [f"{option_name(name)}: cannot be given, because --search varies it" for name in found if name in settings]
+    assigned, problems = assignments("--search", texts, FORM, REFUSED)
+    problems += [f"{option_name(name)}: cannot be given, because --search varies it" for name in assigned if name in settings]
     axes = {}
-    for name in sorted(found, key=lambda name: (name in RULES, [*FIELDS].index(name))):
-        axes[name], invalid = _axis(name, found[name])
+    for name in sorted(assigned, key=lambda name: (name in RULES, [*FIELDS].index(name))):
+        axes[name], invalid = _axis(name, assigned[name])
         problems += invalid
     if problems:
         raise ConfigError("\n".join(problems))
     listed = {name: axis.values for name, axis in axes.items() if not axis.scale}
     if (count := math.prod(map(len, listed.values()))) > MOST:
         raise ConfigError(f"--search: found {count:,} combinations of listed values, expected at most {MOST:,}")
-    # A setting is kept if it has an effect at one end of the ranges at least.
+    # A setting is kept if it has an effect at one end of the ranges or both.
     ends = [{name: axis.values[end] for name, axis in axes.items() if axis.scale} for end in (0, -1)]
     combinations = list(itertools.product(*listed.values()))
     rows = [dict(zip(listed, values, strict=True)) | end for end in ends for values in combinations]
@@ -124,7 +124,7 @@ def plan(settings: Mapping[str, Any], texts: Sequence[str], file: Path | None) -
 
 
 def _axis(name: str, text: str) -> tuple[Axis, list[str]]:
-    """An axis, and a line for each problem."""
+    """An axis, and one line for each problem."""
     is_range = base_type(name) in (int, float) and ":" in text and "," not in text
     scale = ("log" if text.startswith("log:") else "linear") if is_range else ""
     values, problems = parse_all(name, text.removeprefix("log:").split(":") if is_range else text.split(","))

@@ -23,11 +23,11 @@ def rows(
     table: str | None = None,
     margin: float | None = None,
 ) -> list[dict[str, Any]]:
-    """The table, one row per variant, in order. Accuracies, 0 to 1, are those of the checkpoint that ``lsg train`` prints.
+    """The table, one row per variant, in order. Accuracies, 0 to 1, are of the checkpoint that ``lsg train`` prints.
 
     Args:
         table: the paper's table with which to compare.
-        margin: differences below this, 0 to 1, count as equivalent; None to not test for equivalence.
+        margin: differences below this, 0 to 1, count as equivalent; None: no test for equivalence.
 
     Returns:
         Records of JSON types:
@@ -50,19 +50,19 @@ def rows(
     configs = [results[0][0].config for results in every]
     names = varied(configs)
     baselines: dict[tuple[str, str], list[Result]] = {}  # by data set, and label of different data under the same settings
-    found = []
+    summaries = []
     for config, results in zip(configs, every, strict=True):
         data = results[0][0].data
         baseline = baselines.setdefault((config.dataset, data), results)
         row = {**_settings(config, configs, names), **_accuracies(results), **_comparison(results, baseline, margin)}
         row["label"] += f", data {data}" if data else ""
         row["paper"], row["paper_std"] = paper.figure(config, table) or (None, None)
-        found.append(row)
-    correct(found)
-    for row, results in zip(found, every, strict=True):
+        summaries.append(row)
+    correct(summaries)
+    for row, results in zip(summaries, every, strict=True):
         is_baseline = results is baselines[results[0][0].config.dataset, results[0][0].data]
         row["verdict"], row["conclusion"] = _conclude(row, is_baseline=is_baseline)
-    return found
+    return summaries
 
 
 def varied(configs: Sequence[RunConfig]) -> list[str]:
@@ -96,7 +96,7 @@ def paired_test(differences: Sequence[float]) -> float | None:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """p values with Holm's correction: the chance of any false finding among all tests is at most that of one test.
+    """p values with Holm's correction: the probability of any false positive among all tests is at most that of a single test.
 
     Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics, 1979.
     """
@@ -129,8 +129,8 @@ def detectable(differences: Sequence[float], power: float = 0.8) -> float | None
     low, high = 0.0, 1e3  # of the noncentrality: sqrt(n) difference / standard deviation
     while high - low > 1e-6:
         middle = (low + high) / 2
-        found = np.mean(special.ndtr(middle - limits) + special.ndtr(-middle - limits))
-        low, high = (middle, high) if found < power else (low, middle)
+        achieved = np.mean(special.ndtr(middle - limits) + special.ndtr(-middle - limits))
+        low, high = (middle, high) if achieved < power else (low, middle)
     return high * statistics.stdev(differences) / math.sqrt(n)
 
 
@@ -150,7 +150,7 @@ def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence
     own = {"method": config.method, "width": paper.fixed_width(config), "T": config.T}
     others = {name: getattr(config, name) for name in varying if name not in own}
     label = [config.method]
-    if any(one.width != config.width for one in configs if one.method == config.method):
+    if any(another.width != config.width for another in configs if another.method == config.method):
         label.append(f"width {config.width:g}")
     label += [f"T {config.T}"] if "T" in varying else []
     label += [f"{name} {value}" for name, value in others.items()]
@@ -182,12 +182,12 @@ def _accuracies(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _comparison(results: Sequence[Result], baseline: Sequence[Result], margin: float | None) -> dict[str, Any]:
-    own, other = _finished(results), {} if results is baseline else _finished(baseline)
-    pairs = [own[seed]["accuracy"] - other[seed]["accuracy"] for seed in own if seed in other]
+    own, reference = _finished(results), {} if results is baseline else _finished(baseline)
+    pairs = [own[seed]["accuracy"] - reference[seed]["accuracy"] for seed in own if seed in reference]
     difference, interval = paired(pairs)
     tests = {"p": paired_test(pairs), "detectable": detectable(pairs)}
     tests |= {"margin": margin, "equivalent": None if margin is None else equivalent(pairs, margin)}
-    return {"difference": difference, "interval": interval, **tests, "shared": len(pairs), "baseline_n": len(other)}
+    return {"difference": difference, "interval": interval, **tests, "shared": len(pairs), "baseline_n": len(reference)}
 
 
 def _conclude(row: Mapping[str, Any], *, is_baseline: bool) -> tuple[str, str]:

@@ -39,7 +39,7 @@ except ImportError as error:
     raise ConfigError(f"optuna cannot be imported: {error}", hint=install_hint("tune")) from error
 
 STUDY, TRIALS, BEST = "study.db", "trials", "best.toml"
-BEAT, GRACE = 5, 60  # seconds: the trial of a process without a sign of life for GRACE is repeated by another
+BEAT, GRACE = 5, 60  # seconds: the trial of a process without a heartbeat for GRACE is repeated by another process
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 TAKEN = (*DONE, TrialState.RUNNING)
 
@@ -50,7 +50,7 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
     Args:
         root: directory of the trials.
         storage: URL of a database, or path of an SQLite file. Default: a file in ``root``.
-        name: of the study. Default: that of ``root``.
+        name: name of the study. Default: the name of ``root``.
         prune: whether trials are pruned.
 
     Raises:
@@ -60,16 +60,16 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
         StorageError: the database cannot be opened, or is a symbolic link.
     """
     run.check_place(root, search.config({}))
-    place = storage or str(root / STUDY)
-    if "://" not in place and "?" in place:
+    location = storage or str(root / STUDY)
+    if "://" not in location and "?" in location:
         raise ConfigError(
-            f"{place}: found a ?, which the URL of an SQLite file cannot contain", hint="Choose another --out or --storage."
+            f"{location}: found a ?, which the URL of an SQLite file cannot contain", hint="Choose another --out or --storage."
         )
-    file = Path(place.removeprefix("sqlite:///"))
-    for path in (file, root / BEST):  # SQLite would follow one
+    file = Path(location.removeprefix("sqlite:///"))
+    for path in (file, root / BEST):  # SQLite follows links
         files.check_no_link(path)
     file = file.resolve()
-    own = (STUDY, file.name) if file.parent == root.resolve() else (STUDY,)  # SQLite adds to these names
+    own = (STUDY, file.name) if file.parent == root.resolve() else (STUDY,)  # SQLite appends suffixes to these names
     others = [
         path.name
         for path in root.glob("[!.]*")
@@ -79,7 +79,8 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
         raise RunInUseError(
             f"{root}: found {min(others)}, expected a new or empty directory, or that of a study", hint="Choose another --out."
         )
-    url = place if "://" in place else "sqlite:///" + place.replace("{", "{{").replace("}", "}}")  # a template of Optuna
+    # Optuna formats the URL as a template.
+    url = location if "://" in location else "sqlite:///" + location.replace("{", "{{").replace("}", "}}")
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     waiting = f"{root}: waiting for another process that opens the study"
     with files.making_folder(root), files.locked(root / ".lock", waiting), _database():
@@ -101,21 +102,21 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner(),
         )
-        wanted, there = search.identity(), study.user_attrs.get("search")
-        if there is None and not study.trials:
+        wanted, stored = search.identity(), study.user_attrs.get("search")
+        if stored is None and not study.trials:
             study.set_user_attr("search", wanted)
         else:
-            check_equal(f"study {study.study_name}", there or {}, wanted, RunInUseError, "Choose another --out or --study.")
+            check_equal(f"study {study.study_name}", stored or {}, wanted, RunInUseError, "Choose another --out or --study.")
     return study
 
 
 @contextlib.contextmanager
 def _database() -> Iterator[None]:
-    """Convert errors of the database, and ignore warnings that parts of Optuna are experimental."""
+    """Convert errors of the database, and suppress warnings that parts of Optuna are experimental."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            warnings.filterwarnings("ignore", "Heartbeat of storage")  # for Study.optimize, which Trials does without
+            warnings.filterwarnings("ignore", "Heartbeat of storage")  # it concerns Study.optimize, which Trials does not use
             yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
@@ -125,12 +126,12 @@ def _database() -> Iterator[None]:
 
 
 def _repeat(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-    """Queue a trial of a killed or stopped process again; it keeps its values, and its directory."""
+    """Queue the trial of a killed or stopped process again, with the same values and directory."""
     optuna.storages.RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)(study, trial)
 
 
 def directories(trials: Sequence[optuna.trial.FrozenTrial]) -> list[int]:
-    """The number of the run directory of each trial; a repeated trial has that of its first attempt."""
+    """The number of the run directory of each trial; a repeated trial keeps the directory of its first attempt."""
     new, numbers = itertools.count(), list[int]()
     for trial in trials:
         first = optuna.storages.RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
@@ -142,7 +143,7 @@ class Trials(Strategy):
     """The trials of a study, which several processes may share. Optuna chooses their values and prunes them.
 
     Args:
-        trials: number of trials of the study, in all processes.
+        trials: number of trials of the study, over all processes.
     """
 
     def __init__(self, study: optuna.Study, search: Search, root: Path, trials: int):
@@ -152,7 +153,7 @@ class Trials(Strategy):
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Trials are queued again for the next process, if they have not ended.
+        """Context in which trials run. On exit, unfinished trials are queued again for the next process.
 
         Raises:
             StorageError: the database cannot be read or written.
@@ -174,7 +175,7 @@ class Trials(Strategy):
         if len(self._running) >= slots:
             return None
         optuna.storages.fail_stale_trials(self.study)
-        self._fail_unborn()
+        self._fail_unstarted()
         if self._taken() >= self.trials:
             return None
         trial = self.study.ask()
@@ -237,8 +238,8 @@ class Trials(Strategy):
         """Trials, with numbers below ``before``, that are done or running."""
         return sum(trial.state in TAKEN for trial in self.study.get_trials(deepcopy=False)[:before])
 
-    def _fail_unborn(self) -> None:
-        """Fail trials of processes that were killed before the first sign of life, which Optuna does not."""
+    def _fail_unstarted(self) -> None:
+        """Fail trials whose process was killed before its first heartbeat; Optuna leaves them running."""
         limit = datetime.datetime.now() - datetime.timedelta(seconds=GRACE)
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if not trial.params and trial.datetime_start is not None and trial.datetime_start < limit:

@@ -1,4 +1,4 @@
-"""Functions of ``import lsgcli as lsg`` leave the process of their caller as it was."""
+"""Restores the state of the process after a function of ``import lsgcli as lsg``, so that calling it has no side effects."""
 
 import functools
 import inspect
@@ -23,7 +23,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, *(getattr(signal, name) for name in ("
 
 
 def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
-    """A function, or generator function, that leaves the process as it was: the state that :func:`captured` returns."""
+    """Decorator of a function or generator function, after which the state of the process, see :func:`captured`, is as before."""
 
     @functools.wraps(function)
     def run(*arguments: P.args, **named: P.kwargs) -> R:
@@ -39,7 +39,7 @@ def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _continued(items: Generator[Any]) -> Generator[Any]:
-    """The items of a generator, which finds the process as it left it whenever it continues."""
+    """The items of a generator. Between items the process has the state of the caller; the generator resumes with its own."""
     own: Callable[..., None] = cpus.wait_passively
     try:
         while True:
@@ -66,17 +66,17 @@ def restoring() -> Iterator[None]:
 
 
 def captured() -> Callable[[], None]:
-    """A function that restores the present state of the process.
+    """A function that restores the current state of the process.
 
-    States of the random number generators of torch, numpy and Python; threads, determinism and default type of torch; environment
-    variables; filters of warnings; levels and handlers of loggers; signal handlers.
+    The state includes the random number generators of torch, numpy and Python; threads, determinism and default dtype of torch;
+    environment variables; warning filters; levels and handlers of loggers; signal handlers.
     """
     parts = (_random, _torch, _environment, _warnings, _logging, _signals)
     restores = [capture() for capture in parts]
 
     def restore() -> None:
-        for one in restores:
-            one()
+        for restore_part in restores:
+            restore_part()
 
     return restore
 
@@ -91,7 +91,7 @@ def _random() -> Callable[[], None]:
         if gpus is not None:
             torch.cuda.set_rng_state_all(gpus)
         elif torch.cuda.is_available():
-            torch.cuda.manual_seed_all(seed)  # with which an unused GPU begins
+            torch.cuda.manual_seed_all(seed)  # with which a GPU is initialised
         torch.set_rng_state(cpu)
 
     return restore
@@ -130,21 +130,24 @@ def _warnings() -> Callable[[], None]:
 
 
 def _logging() -> Callable[[], None]:
-    loggers = [logging.root, *(one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger))]
-    before = [(one, one.level, one.propagate, one.disabled, one.handlers[:]) for one in loggers]
+    loggers = [
+        logging.root,
+        *(logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)),
+    ]
+    before = [(logger, logger.level, logger.propagate, logger.disabled, logger.handlers[:]) for logger in loggers]
 
     def restore() -> None:
-        for one, level, propagate, disabled, handlers in before:
-            if one.level != level:
-                one.setLevel(level)
-            one.propagate, one.disabled, one.handlers[:] = propagate, disabled, handlers
+        for logger, level, propagate, disabled, handlers in before:
+            if logger.level != level:
+                logger.setLevel(level)
+            logger.propagate, logger.disabled, logger.handlers[:] = propagate, disabled, handlers
 
     return restore
 
 
 def _signals() -> Callable[[], None]:
     if threading.current_thread() is not threading.main_thread():
-        return lambda: None  # which cannot set any
+        return lambda: None  # only the main thread can set signal handlers
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def restore() -> None:

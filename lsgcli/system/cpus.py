@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 log = logging.getLogger("lsg")
-PROCESSES = ("SLURM_CPUS_PER_TASK",)  # variables that limit processes, and below threads, in order of precedence
+# Environment variables that limit the numbers of processes and of threads, in order of precedence.
+PROCESSES = ("SLURM_CPUS_PER_TASK",)
 THREADS = ("OMP_NUM_THREADS", *PROCESSES)
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 @contextmanager
 def waiting_passively() -> Iterator[None]:
-    """Context in which torch may be imported, whose OpenMP then waits passively; the environment is as before after it."""
+    """Context for importing torch so that idle OpenMP threads wait passively. Restores the environment."""
     before = os.environ.get("OMP_WAIT_POLICY")
     if "torch" not in sys.modules:
         wait_passively()
@@ -29,7 +30,7 @@ def waiting_passively() -> Iterator[None]:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """As :func:`waiting_passively`, for any libraries, some of which change more when they are imported.
+    """As :func:`waiting_passively`, for importing any library. Also restores other state that libraries change on import.
 
     threadpoolctl sets ``KMP_DUPLICATE_LIB_OK``, which permits a process to load Intel's OpenMP twice; rich draws random numbers.
     """
@@ -76,10 +77,10 @@ def usable(variables: tuple[str, ...] = PROCESSES, root: Path = Path("/")) -> tu
 
 
 def limited(name: str, given: int) -> int:
-    """The setting ``name`` (``threads``, ``workers``), at most the CPUs that the process may use, with a warning if it is more.
+    """The value ``given`` of the setting ``name`` (``threads``, ``workers``), limited to the usable CPUs; warns if it is larger.
 
     More threads than CPUs wait for each other, which may take a hundred times longer. The settings of a run on a larger machine may
-    contain such a number. Environment variables do not limit a number that is set.
+    contain such a number. Environment variables do not limit an explicit setting.
     """
     count, source = usable(())
     if given > count:
@@ -93,7 +94,7 @@ def _warn_once(message: str) -> None:
 
 
 def share(processes: int) -> dict[str, str]:
-    """The variable that divides the threads among child processes; empty if the environment sets their number."""
+    """The environment variable that gives each of several child processes its share of the threads; empty if it is set already."""
     count, source = usable(THREADS)
     return {} if source == "OMP_NUM_THREADS" else {"OMP_NUM_THREADS": str(max(1, count // processes))}
 

@@ -26,6 +26,7 @@ class Compute:
     """A device and the precision of convolutions and linear layers.
 
     Attributes:
+        device: where the network runs.
         precision: fp32, bf16, fp16 or int8.
         reason: why this precision was selected.
     """
@@ -37,7 +38,7 @@ class Compute:
     def autocast(self) -> AbstractContextManager[Any]:
         """Autocast context for the network, with the selected precision; membrane potentials are always float32.
 
-        For int8, the network itself is another, see :func:`lsgcli.models.integer.deployed`.
+        For int8, the network itself is converted, see :func:`lsgcli.models.integer.deployed`.
         """
         if self.precision not in HALF:
             return nullcontext()
@@ -45,7 +46,7 @@ class Compute:
 
     @property
     def overflows(self) -> int:
-        """Number of consecutive steps whose gradients may overflow because the loss is scaled too much."""
+        """Number of consecutive steps whose gradients may overflow while the gradient scaler reduces its scale; 0 without a scaler."""
         return 16 if self.precision == "fp16" else 0
 
     def described(self) -> str:
@@ -64,7 +65,7 @@ class Compute:
         return self.device.type == "cuda"
 
     def later(self, x: torch.Tensor) -> Callable[[], list[float]]:
-        """A function that returns the values of x, (n,), and waits only for the operations up to now, not for those that follow."""
+        """Copy x, (n,), to the host asynchronously; the returned function waits for the copy, not for later operations, and returns the values."""
         if self.device.type != "cuda":
             return x.tolist
         host, copied = x.to("cpu", non_blocking=True), torch.cuda.Event()  # torch allocates pinned memory for it
@@ -128,7 +129,11 @@ def set_up(config: Machine) -> Compute:
 
 
 def check_gradients(precision: str) -> None:
-    """Check that gradients can be computed in a precision."""
+    """Check that gradients can be computed in a precision.
+
+    Raises:
+        ConfigError: the precision is int8.
+    """
     if precision == "int8":
         raise ConfigError(
             "precision: found int8, which has no gradients, expected auto, fp32, bf16 or fp16",
@@ -137,7 +142,7 @@ def check_gradients(precision: str) -> None:
 
 
 def use_threads(given: int | None) -> str:
-    """Set torch's number of threads to ``given``, or to the number of usable CPUs, which is also the limit; returns the source."""
+    """Set torch's number of threads to ``given``, or to the number of usable CPUs, which is also the limit; returns the source of the number."""
     if given:
         torch.set_num_threads(cpus.limited("threads", given))
         return "as set"

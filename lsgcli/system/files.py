@@ -1,7 +1,7 @@
 """Atomic writes, and locks between processes. A reader sees either the complete old file or the complete new one.
 
-A function that writes raises :class:`StorageError` if a file or folder cannot be written; an existing one is then unchanged. It does not
-write through a symbolic link, whose target may lie anywhere (:func:`check_no_link`).
+Functions that write raise :class:`StorageError` if a file or folder cannot be written; an existing one is then unchanged. They do not
+write through symbolic links, whose targets may lie anywhere (:func:`check_no_link`).
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from lsgcli.errors import LsgError, StorageError
 log = logging.getLogger("lsg")
 KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 PARTIAL = ".partial-"  # prefix of temporary files
-BRIEFLY, POLL = 0.1, 0.02  # seconds: a lock that another process holds no longer than this, to test it, does not count as held
+BRIEFLY, POLL = 0.1, 0.02  # seconds; another process that only tests a lock holds it for less than BRIEFLY
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # of file systems without locks
 
 
@@ -33,6 +33,9 @@ def replacing(target: Path, *, folder: bool = False) -> Iterator[Path]:
     Args:
         target: file to replace, or folder to create, which must be new or empty.
         folder: whether it is a folder; the temporary folder exists when the block begins.
+
+    Raises:
+        StorageError: it cannot be written, or is a symbolic link.
     """
     target = target if target.name else target.absolute()
     check_no_link(target)
@@ -59,7 +62,7 @@ def replacing(target: Path, *, folder: bool = False) -> Iterator[Path]:
 def write_text(target: Path, text: str) -> None:
     """Write a text file atomically."""
     with replacing(target) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be other bytes
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
 
 
 def write_json(target: Path, value: Any) -> None:
@@ -91,10 +94,10 @@ def check_regular(path: Path | str, status: os.stat_result | None = None) -> int
     """Size in bytes of a regular file.
 
     Args:
-        status: its status if known.
+        status: result of :func:`os.stat`, if known.
 
     Raises:
-        NotRegularError: it is none.
+        NotRegularError: it is not a regular file.
         OSError: it does not exist, or is not accessible.
     """
     status = status or os.stat(path)
@@ -116,7 +119,7 @@ def open_in_place(target: Path, mode: str) -> IO[Any]:
 
     Raises:
         StorageError: it is a symbolic link.
-        OSError: it cannot be opened, or is no regular file.
+        OSError: it cannot be opened, or is not a regular file.
     """
     check_no_link(target)
     binary = "b" in mode
@@ -137,18 +140,18 @@ def _open_regular(path: str, flags: int) -> int:
 
 
 def check_no_link(path: Path, inside: Path | None = None) -> None:
-    """Check that ``path`` is no symbolic link.
+    """Check that ``path`` is not a symbolic link.
 
     Args:
-        inside: a folder above ``path``; those between them are checked too.
+        inside: a folder above ``path``; the folders between them are checked too.
 
     Raises:
         StorageError: one of them is a link.
     """
-    for one in (path, *(folder for folder in path.parents if inside in folder.parents)):
-        if one.is_symlink():
+    for checked in (path, *(folder for folder in path.parents if inside in folder.parents)):
+        if checked.is_symlink():
             raise StorageError(
-                f"{one}: found a symbolic link, expected {'a file or folder' if one is path else 'a folder'} of its own",
+                f"{checked}: found a symbolic link, expected {'a file or folder' if checked is path else 'a folder'} of its own",
                 hint="Remove the link: lsg writes nothing through it.",
             )
 
@@ -167,6 +170,9 @@ def make_folder(folder: Path, inside: Path | None = None) -> None:
 
     Args:
         inside: a folder above it, such as a run directory: neither ``folder`` nor a folder between them may be a link.
+
+    Raises:
+        StorageError: it cannot be created, or is a link.
     """
     if inside is not None:
         check_no_link(folder, inside)
@@ -230,9 +236,9 @@ def is_locked(path: Path) -> bool:
         return True
 
 
-def remove_partial(folder: Path, *others: str) -> None:
-    """Remove temporary files and folders of killed processes from ``folder``, also those whose names match ``others``."""
-    for leftover in (path for pattern in (f"{PARTIAL}*", *others) for path in folder.glob(pattern)):
+def remove_partial(folder: Path, *patterns: str) -> None:
+    """Remove temporary files and folders of killed processes from ``folder``, and those whose names match one of ``patterns``."""
+    for leftover in (path for pattern in (f"{PARTIAL}*", *patterns) for path in folder.glob(pattern)):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

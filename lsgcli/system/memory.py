@@ -82,7 +82,7 @@ def keep_large_buffers() -> bool:
 def release_unused() -> None:
     """Return free memory of the heap to the system, where the C library is glibc.
 
-    Call it once, after the first step: that step leaves holes that later steps may not use. Pages that they use are mapped again once.
+    Call it once, after the first step, which leaves holes in the heap that later steps may not use. Pages that they do use are mapped again.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -93,7 +93,7 @@ def release_unused() -> None:
 
 
 def if_it_fits(compute: Callable[[], T]) -> T | None:
-    """What ``compute`` returns; None if there is not enough memory for it."""
+    """The result of ``compute``; None if there is not enough memory for it."""
     try:
         return compute()
     except Exception as error:
@@ -104,7 +104,7 @@ def if_it_fits(compute: Callable[[], T]) -> T | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception, or one of its causes, reports insufficient host or device memory."""
-    torch = sys.modules.get("torch")  # if not loaded, it has raised no error
+    torch = sys.modules.get("torch")  # if it is not loaded, it cannot have raised the error
     kinds = (MemoryError, getattr(torch, "OutOfMemoryError", MemoryError))
     cause: BaseException | None = error
     while cause is not None:

@@ -1,4 +1,4 @@
-"""The place of this process among those of a training run, read from the environment. Imports nothing heavy.
+"""Rank of this process among the processes of a training run, read from environment variables. Imports nothing heavy.
 
 torchrun and srun start one process per device and describe it in environment variables.
 """
@@ -17,11 +17,11 @@ class Place:
     Attributes:
         rank: 0 to size - 1. Rank 0 writes the run directory, stdout and the progress display.
         local_rank: 0 to local_size - 1, also the index of the GPU, unless srun shows each task its own GPU only.
-        address, port: of the key-value store through which the processes meet.
-        hosts: whether this process serves the store, rather than torchrun.
+        address, port: of the key-value store through which the processes find each other.
+        hosts: whether this process, rather than torchrun, serves the store.
         attempt: number of restarts by torchrun.
         of_slurm: whether srun started it.
-        problem: why the environment does not describe a process, if it claims to.
+        problem: what is wrong with the environment variables; empty if they are valid or absent.
     """
 
     rank: int = 0
@@ -65,8 +65,8 @@ def _of_torchrun(number: Mapping[str, int], environment: Mapping[str, str]) -> P
     local_rank, local_size = number.get("LOCAL_RANK", rank), number.get("LOCAL_WORLD_SIZE", size)
     address = environment.get("MASTER_ADDR", "")
     if not (0 <= rank < size and 0 <= local_rank < local_size <= size and 0 < port < 1 << 16 and address):
-        found = ", ".join(f"{name}={environment[name]!r}" if name in environment else f"no {name}" for name in VARIABLES)
-        return Place(problem=f"environment: found {found}, expected the variables that torchrun sets in each process")
+        given = ", ".join(f"{name}={environment[name]!r}" if name in environment else f"no {name}" for name in VARIABLES)
+        return Place(problem=f"environment: found {given}, expected the variables that torchrun sets in each process")
     hosts = rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     return Place(rank, size, local_rank, local_size, address, port, hosts, number.get("TORCHELASTIC_RESTART_COUNT", 0))
 
@@ -79,8 +79,8 @@ def here() -> Place:
 
 def _repeated(text: str) -> list[int]:
     """SLURM's counts per node, such as ``2(x3),1``: [2, 2, 2, 1]."""
-    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
-    return [int(count) for count, times in found for _ in range(int(times or 1))]
+    counts = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
+    return [int(count) for count, times in counts for _ in range(int(times or 1))]
 
 
 def _first_host(nodes: str) -> str:

@@ -1,4 +1,4 @@
-"""Records in JSON that may be from outside: their size, depth, numbers and types are checked once, where they are read.
+"""Records in JSON, possibly from untrusted files: size, depth, numbers and types are checked once, on reading.
 
 The owner of a record declares it as a ``TypedDict``. Fields that the declaration does not contain are allowed and kept. NaN, which JSON
 does not support, is read as null, as :func:`lsgcli.system.files.finite` writes it.
@@ -24,18 +24,22 @@ DIGITS = 20  # of an integer of 64 bits
 LONG = 200  # characters of a value in a message
 BOUND = 1e100  # of absolute values
 HINT = "Restore the file, or remove it."
-KINDS: dict[type, str] = {dict: "an object", list: "a list", type(None): "null"}  # of which no value is shown
+KINDS: dict[type, str] = {
+    dict: "an object",
+    list: "a list",
+    type(None): "null",
+}  # names of types whose values messages do not show
 
 
 def read(path: Path, kind: type[T], error: type[LsgError], *, hint: str = HINT) -> T:
     """The record in a file.
 
     Args:
-        kind: what is expected: a TypedDict, or any other type of JSON values, such as ``dict[str, int]``.
+        kind: expected type: a TypedDict, or any other type of JSON values, such as ``dict[str, int]``.
         error: class of the error to raise.
 
     Raises:
-        error: the file does not exist, is not a regular file or too large, or :func:`decode` raises it.
+        error: the file does not exist, is not a regular file, is too large, or :func:`decode` raises it.
     """
     return decode(text(path, LARGEST, error, path, hint=hint), kind, path, error, hint=hint)
 
@@ -45,17 +49,17 @@ def read_lines(path: Path, kind: Any = dict, error: type[LsgError] = ConfigError
 
     An incomplete last line, written by a killed process, is skipped.
     """
-    found: list[Any] = []
+    records: list[Any] = []
     if os.path.lexists(path):
         with _reading(path, LARGEST_LOG, error, path, hint) as stream:
             for line in stream:
                 if line.endswith(b"\n"):
-                    found.append(decode(line.decode(), kind, f"{path}: line {len(found) + 1}", error, hint=hint))
-    return found
+                    records.append(decode(line.decode(), kind, f"{path}: line {len(records) + 1}", error, hint=hint))
+    return records
 
 
 def read_last_line(path: Path, kind: Any = dict, error: type[LsgError] = ConfigError, *, hint: str = HINT) -> Any | None:
-    """The record in the last complete line of a JSONL file, without reading the others; None if there is none. As :func:`read_lines`."""
+    """The record in the last complete line of a JSONL file, without reading the others; None if there is none. Arguments and errors as for :func:`read_lines`."""
     if not os.path.lexists(path):
         return None
     with _reading(path, LARGEST_LOG, error, path, hint) as stream:
@@ -86,13 +90,13 @@ def decode(text: str, kind: type[T], where: object, error: type[LsgError], *, hi
 
 
 def check(value: Any, kind: type[T], where: object, error: type[LsgError], *, hint: str = HINT) -> T:
-    """The value, which must be of this kind. Arguments and errors as for :func:`decode`."""
-    import msgspec  # takes 25 ms
+    """Return ``value`` after checking that it is of this kind. Arguments and errors as for :func:`decode`."""
+    import msgspec  # 25 ms
 
     try:
         try:
             msgspec.convert(value, kind)
-        except UnicodeEncodeError:  # names of files may be other bytes
+        except UnicodeEncodeError:  # file names need not be UTF-8
             msgspec.convert(_encodable(value), kind)
     except msgspec.ValidationError as problem:
         raise error(f"{where}: {_described(str(problem), value)}", hint=hint) from None
@@ -157,10 +161,10 @@ def _encodable(value: Any) -> Any:
 
 
 def _described(problem: str, value: Any) -> str:
-    """A message of msgspec, such as "Expected `int`, got `str` - at `$.a[0]`", in the words of other messages."""
-    text, _, place = problem.partition(" - at ")
+    """A message of msgspec, such as "Expected `int`, got `str` - at `$.a[0]`", in the wording of lsg's messages."""
+    text, _, path = problem.partition(" - at ")
     words, (_, _, got) = text.replace("`", ""), text.replace("`", "").partition(", got ")
-    field = place.replace("`", "").removeprefix("key in ").removeprefix("$").removeprefix(".")
+    field = path.replace("`", "").removeprefix("key in ").removeprefix("$").removeprefix(".")
     name = f"{field}: " if field else ""
     if missing := re.fullmatch("Object missing required field (.*)", words):
         return f"{name}found no {missing[1]}, expected one"

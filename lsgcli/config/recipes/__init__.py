@@ -33,13 +33,13 @@ def settings(name: str, dataset: str) -> dict[str, Any]:
     """The settings of a recipe for a data set.
 
     Raises:
-        ConfigError: it is not published for data of this kind.
+        ConfigError: the recipe is not published for data of this kind.
     """
     recipe = load(name)
-    kind, other = ("images", "recordings") if registry.get("dataset", dataset).static else ("recordings", "images")
+    kind, opposite = ("images", "recordings") if registry.get("dataset", dataset).static else ("recordings", "images")
     if kind not in recipe:
         raise ConfigError(
-            f"--recipe {name}: found --dataset {dataset}, which contains {kind}, expected {other}",
-            hint=f"Choose another recipe, or a data set of {other}.",
+            f"--recipe {name}: found --dataset {dataset}, which contains {kind}, expected {opposite}",
+            hint=f"Choose another recipe, or a data set of {opposite}.",
         )
     return {**recipe.get("settings", {}), **recipe[kind], **recipe.get(dataset, {})}

@@ -4,7 +4,7 @@ A backend is an instance of a subclass of :class:`Backend`, registered by name. 
 runs tdBN, the neurons and average pooling, which a backend may fuse into fewer passes over memory.
 
 Every backend computes the gradient given in ``lsgcli.neurons.lif``. The membrane potential is held in float32 or higher precision,
-whatever the type of the current. ``p.beta`` broadcasts against one timestep, ``p.alpha`` against the current. If ``p.measured``
+regardless of the type of the current. ``p.beta`` broadcasts against one timestep, ``p.alpha`` against the current. If ``p.measured``
 is given, the backend adds the moments of u to it (see ``LIFParameters``).
 """
 
@@ -46,7 +46,7 @@ class NormParameters(NamedTuple):
         momentum: weight of the input in the running statistics.
         eps: added to the variance.
         scale: eta * v_th.
-        gather: if the batch is divided among processes: returns the tensors of all processes.
+        gather: returns the tensors of all processes among which the batch is divided; None for a single process.
     """
 
     weight: Tensor
@@ -60,7 +60,7 @@ class NormParameters(NamedTuple):
     gather: Gather | None = None
 
     def over_all(self, n: int) -> float:
-        """Number of values per channel in all processes, of which this one has n."""
+        """Number of values per channel over all processes; this process has n."""
         if self.gather is None:
             return n
         return float(self.gather(torch.tensor(n, dtype=torch.float64, device=self.weight.device)).sum())
@@ -121,7 +121,7 @@ class Backend(ABC):
 
 
 class Bytes(Backend):
-    """Spikes of another backend as bytes (uint8), which integer convolutions read; of a pooling window their sum. Without gradients."""
+    """Another backend with spikes as bytes (uint8), the input of integer convolutions; pooling returns sums over windows. Without gradients."""
 
     def __init__(self, backend: Backend):
         self.backend = backend
@@ -162,8 +162,8 @@ SINGLE_BACKWARD = ContextVar("SINGLE_BACKWARD", default=False)
 def single_backward(promised: bool = True) -> Iterator[None]:
     """Declare that a graph built in this context gets one backward pass, so that gradients may overwrite saved tensors.
 
-    A second backward pass over a retained graph raises a RuntimeError. A reference to a convolution's output, for example from a
-    hook, holds its gradient after the backward pass.
+    A second backward pass over a retained graph raises a RuntimeError. A tensor that was a convolution's output, for example
+    one kept by a hook, contains its gradient after the backward pass.
 
     Args:
         promised: False to allow several backward passes inside such a context.
@@ -176,7 +176,7 @@ def single_backward(promised: bool = True) -> Iterator[None]:
 
 
 def is_tracing(x: Tensor) -> bool:
-    """Whether the program is being traced, for example for export or compilation, and must consist of torch operations."""
+    """Whether the program is being traced, for example for export or compilation, so that only torch operations may be used."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in (Tensor, nn.Parameter):  # type: ignore[attr-defined]
         return True
     return _get_current_dispatch_mode() is not None
@@ -203,7 +203,7 @@ def normalise(z: Tensor, norm: NormParameters) -> Tensor:
 
 
 def average(spikes: Tensor, pool: int) -> Tensor:
-    """Average pooling with windows of ``pool`` x ``pool`` positions: (T, B, C, H, W) -> (T, B, C, H / pool, W / pool); sums of bytes."""
+    """Average pooling with windows of ``pool`` x ``pool`` positions: (T, B, C, H, W) -> (T, B, C, H / pool, W / pool); for bytes, sums."""
     flat = spikes.flatten(0, 1)
     if spikes.dtype == torch.uint8:
         pooled = F.avg_pool2d(flat.float(), pool, divisor_override=1).to(torch.uint8)

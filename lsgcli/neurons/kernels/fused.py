@@ -31,7 +31,7 @@ class Fused(Backend):
     decay varies along an axis other than the innermost, is copied first.
 
     Args:
-        as_bytes: whether spikes are bytes, as of :class:`~lsgcli.neurons.kernels.base.Bytes`.
+        as_bytes: whether spikes are bytes, as with :class:`~lsgcli.neurons.kernels.base.Bytes`.
     """
 
     def __init__(self, as_bytes: bool = False):

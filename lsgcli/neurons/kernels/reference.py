@@ -104,7 +104,7 @@ class LIFSequence(torch.autograd.Function):
 
 
 def _after_reset(u: Tensor, spikes: Tensor, reset: str, v_th: float | Tensor, out: Tensor) -> Tensor:
-    """What remains of u, written to ``out``: u - u o, u - v_th o, or u."""
+    """The potential after the reset, written to ``out``: u - u o, u - v_th o, or u."""
     if reset == "none":
         return out.copy_(u)
     removed = u if reset == "hard" else torch.as_tensor(v_th, dtype=u.dtype, device=u.device)

@@ -20,7 +20,7 @@ def in_bits(x: Tensor) -> bool:
 
 
 def saved_compactly(x: Tensor, levels: int) -> AbstractContextManager[Any]:
-    """Context in which x, and every view of all of it, is saved for backward in at most one byte per element, all of them once.
+    """Context in which x is saved for backward in at most one byte per element. All views of the whole of x share one copy.
 
     Args:
         x: every element is one of 0, 1/levels, 2/levels, ... up to 255/levels; restored exactly.
@@ -28,14 +28,14 @@ def saved_compactly(x: Tensor, levels: int) -> AbstractContextManager[Any]:
     if x.untyped_storage().nbytes() != x.numel() * x.itemsize:  # not dense
         return nullcontext()
     address, n = x.data_ptr(), x.numel()  # not x itself: autograd keeps pack alive until the backward pass
-    once: list[Compact] = []
+    shared: list[Compact] = []
 
     def pack(kept: Tensor) -> Any:
         if kept.data_ptr() != address or kept.numel() != n:
-            return kept.detach()  # a result that its own node saves would never be freed
-        if not once:
-            once.append(_compact(kept, levels))
-        return once[0], kept.shape, kept.stride()
+            return kept.detach()  # otherwise, an output that its own node saves would never be freed
+        if not shared:
+            shared.append(_compact(kept, levels))
+        return shared[0], kept.shape, kept.stride()
 
     def unpack(kept: Any) -> Tensor:
         if isinstance(kept, Tensor):

@@ -14,7 +14,7 @@ Gather = Callable[[Tensor], Tensor]  # (...) -> (processes, ...), equal in all p
 
 
 def combined(n: int, mean: Tensor, variance: Tensor, gather: Gather) -> tuple[Tensor, Tensor, Tensor]:
-    """Number of values, mean and variance over all processes, from those of each; (C,) float64, without cancellation."""
+    """Number of values, mean and variance over all processes, (C,) float64, from the values of this process; free of cancellation."""
     counts, means, variances = gather(torch.stack([torch.full_like(mean, n), mean, variance])).unbind(1)
     total = counts.sum(0)
     mean = (counts * means).sum(0) / total

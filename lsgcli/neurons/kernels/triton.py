@@ -32,8 +32,8 @@ CAPABILITY = (8, 0)  # first compute capability with bfloat16
 class Triton(Backend):
     """Fused kernels for CUDA devices; unsupported cases run as separate torch operations.
 
-    Unsupported are surrogates without an expression for Triton, pooling windows larger than 8 x 8, decays and widths that differ within a channel after
-    tdBN, and empty tensors. A current whose steps are not contiguous is copied first.
+    Not supported: surrogates without an expression for Triton, pooling windows larger than 8 x 8, decays and widths that differ within a
+    channel after tdBN, and empty tensors. A current whose steps are not contiguous is copied first.
     """
 
     def check(self, device: torch.device) -> None:

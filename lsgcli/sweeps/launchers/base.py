@@ -1,7 +1,7 @@
 """Launchers, which run the jobs of an ablation or a search: one file each.
 
-A launcher is a subclass of :class:`Launcher`, registered by name. It submits jobs, reports which are alive, and cancels them; what
-became of a job is read from files, see :mod:`lsgcli.sweeps.jobs`.
+A launcher is a subclass of :class:`Launcher`, registered by name. It submits jobs, reports which are alive, and cancels them. The state of
+a job is read from files, see :mod:`lsgcli.sweeps.jobs`.
 """
 
 from abc import ABC, abstractmethod
@@ -14,19 +14,19 @@ from lsgcli.errors import ConfigError, require
 from lsgcli.sweeps.jobs import Job
 
 Ids = Mapping[str, str]  # name of a job -> the launcher's identifier
-Convert = Callable[[str], Any]  # raises a ValueError with what is expected
+Convert = Callable[[str], Any]  # raises a ValueError that states the expected form
 
 
 class Launcher(ABC):
     """A way to run jobs.
 
     Attributes:
-        extra: the extra in ``pyproject.toml`` that it requires, if any.
+        extra: name of the extra in ``pyproject.toml`` that it requires, if any.
         packages: import names of the packages in the extra.
-        options: its options, with the function that converts the text of each.
+        options: function that converts the text of an option, by name of the option.
         pause: seconds between calls of :meth:`alive`.
         lasting: whether its jobs outlive the command.
-        slots: jobs that a search, whose next settings depend on results, runs at a time.
+        slots: number of jobs that a search runs at a time; its further settings depend on their results.
     """
 
     extra: ClassVar[str] = ""
@@ -37,13 +37,17 @@ class Launcher(ABC):
     slots: int = 8
 
     def __init__(self, folder: Path, options: Mapping[str, Any]):
-        """Args: ``folder`` of the files of the jobs; ``options`` as converted."""
+        """
+        Args:
+            folder: folder of the files of the jobs.
+            options: converted values of the options.
+        """
         self.folder = folder
         self.given = options
 
     @abstractmethod
     def submit(self, jobs: Sequence[Job]) -> Ids:
-        """Submit jobs, or the first of them if there is no room for all; returns the identifiers of those submitted.
+        """Submit jobs, or the first of them if there is no room for all; returns the identifiers of the submitted jobs.
 
         A job makes an :class:`~lsgcli.sweeps.jobs.Attempt`, and may be repeated by the launcher itself.
 
@@ -53,10 +57,10 @@ class Launcher(ABC):
 
     @abstractmethod
     def alive(self, ids: Ids) -> set[str]:
-        """Names of the jobs that are queued or running. If that cannot be found out, all of them."""
+        """Names of the jobs that are queued or running; all of them if the scheduler does not answer."""
 
     def reasons(self, ids: Ids) -> Mapping[str, str]:
-        """Why jobs are still queued, by name, as the scheduler explains it."""
+        """Reasons why jobs are still queued, by name, as reported by the scheduler."""
         return {}
 
     def cancelled_elsewhere(self, ids: Ids) -> set[str]:
@@ -111,14 +115,14 @@ def _parse(name: str, text: str, known: Mapping[str, Convert]) -> dict[str, Any]
 
 
 def text(value: str) -> str:
-    """Any text."""
+    """A text; raises a ValueError if it is empty."""
     if not value:
         raise ValueError("a value")
     return value
 
 
 def whole(value: str) -> int:
-    """A whole number from 1."""
+    """A whole number; raises a ValueError if it is below 1 or not a number."""
     if not value.isdecimal() or not 0 < int(value) < 1 << 31:
         raise ValueError("a whole number, at least 1")
     return int(value)

@@ -62,14 +62,14 @@ class Local(Launcher):
         return {slot[0] for slot in self._running if slot is not None}
 
     def cancel(self, ids: Ids) -> None:
-        """Also attempts of another command on this machine: the lock of a job proves that the process in its record exists."""
+        """Cancel jobs, including those of other commands on this machine. If a job's lock is held, the process in its record exists."""
         own = [slot[1] for slot in self._running if slot is not None and slot[0] in ids]
         for process in own:
             process.terminate()
         for name in ids:
             record = read_record(self.folder / f"{name}.json")
             if record.get("host") == platform.node() and "pid" in record and files.is_locked(self.folder / f"{name}.lock"):
-                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                with contextlib.suppress(ProcessLookupError):  # it has ended in the meantime
                     os.kill(record["pid"], signal.SIGTERM)
         for process in own:
             process.wait()

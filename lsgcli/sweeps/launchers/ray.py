@@ -15,11 +15,11 @@ from lsgcli.sweeps.jobs import Attempt, Job
 from lsgcli.sweeps.launchers.base import Convert, Ids, Launcher, text
 
 NAMESPACE = "lsg"
-ANSWER = 5.0  # seconds within which a cluster answers, and an actor that has started
+ANSWER = 5.0  # seconds within which a cluster, or an actor that has started, must answer
 
 
 def amount(value: str) -> float:
-    """A number of CPUs or GPUs, possibly a fraction."""
+    """A number of CPUs or GPUs, possibly a fraction; raises a ValueError if it is not a number of at least 0."""
     try:
         number = float(value)
     except ValueError:
@@ -30,10 +30,10 @@ def amount(value: str) -> float:
 
 
 def _check_answer(address: str) -> None:
-    """Check that something listens at HOST:PORT; Ray would try for minutes, in silence.
+    """Check that something listens at HOST:PORT; Ray would try for minutes without a message.
 
     Raises:
-        OSError: nothing does.
+        OSError: nothing listens there.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():

@@ -19,7 +19,7 @@ from lsgcli.sweeps.jobs import Attempt, Job
 from lsgcli.sweeps.launchers.base import Convert, Ids, Launcher, text, whole
 
 log = logging.getLogger("lsg")
-SIGNAL = "USR1"  # before the time limit; `lsg train` stops on it, too
+SIGNAL = "USR1"  # sent before the time limit; `lsg train` stops on it, too
 REQUEUES = 10_000  # of a job
 ANSWER = 60  # seconds
 ARRAY = 1000  # jobs: SLURM's MaxArraySize is 1001 by default
@@ -30,8 +30,8 @@ FINISHED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT",
 }
 # fmt: on
-# Messages of SLURM: no answer of the controller, or MaxJobCount, of which sbatch waits for two minutes; limits of fewer jobs (MaxArraySize,
-# MaxSubmitJobs of an account or QOS).
+# Messages of SLURM. WAIT: the controller does not answer, or MaxJobCount is reached, for which sbatch waits two minutes. LIMIT: a limit on
+# the number of jobs that fewer jobs satisfy (MaxArraySize, MaxSubmitJobs of an account or QOS).
 WAIT = re.compile("contact slurm controller|timed out|connection|zero bytes|temporarily una", re.IGNORECASE)
 LIMIT = re.compile("job array specification|job submit limit|MaxSubmitJob", re.IGNORECASE)
 # fmt: off
@@ -44,7 +44,11 @@ SBATCH = (
 
 
 def minutes(value: str) -> int:
-    """A time limit as sbatch takes it, rounded up to minutes: ``30``, ``30:00``, ``4:00:00``, ``1-12``, ``1-12:00``, ``1-12:00:00``."""
+    """A time limit as sbatch takes it, rounded up to minutes: ``30``, ``30:00``, ``4:00:00``, ``1-12``, ``1-12:00``, ``1-12:00:00``.
+
+    Raises:
+        ValueError: it has another form, or is 0.
+    """
     match = re.fullmatch(r"(?:(\d{1,3})-)?(\d{1,6})(?::(\d{1,2}))?(?::(\d{1,2}))?", value)
     if not match:
         raise ValueError("minutes or a time such as 4:00:00 or 1-12:00:00")
@@ -61,7 +65,7 @@ def minutes(value: str) -> int:
 
 @dataclass(frozen=True)
 class Task:
-    """What submitit runs on the node."""
+    """The callable that submitit runs on the node."""
 
     job: Job
 
@@ -76,7 +80,7 @@ class Task:
         return status
 
     def checkpoint(self) -> Any:
-        """What the requeued job runs: the same."""
+        """The submission of the requeued job: this task again."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -111,8 +115,8 @@ class Slurm(Launcher):
             )
         self.slots = options.get("parallel", self.slots)
         self._again = 0.0  # when jobs may be submitted again
-        self._pending: set[str] = set()  # jobs that were waiting when SLURM last knew them
-        self._most = ARRAY  # jobs submitted at once
+        self._pending: set[str] = set()  # jobs that were pending when SLURM last listed them
+        self._most = ARRAY  # maximum number of jobs submitted at once
         self._said = ""  # the latest warning
         self._jobs: dict[str, tuple[str, str]] = {}  # identifier of each known job of this user -> state, reason
         if problem := self._look():
@@ -140,13 +144,13 @@ class Slurm(Launcher):
         while size:
             executor.update_parameters(array_parallelism=given.get("parallel", size))
             try:
-                with contextlib.redirect_stderr(io.StringIO()):  # to which submitit copies that of sbatch
+                with contextlib.redirect_stderr(io.StringIO()):  # submitit copies sbatch's stderr to it
                     submitted = executor.submit_array([Task(job) for job in jobs[:size]])
             except FailedJobError as error:
                 problem = str(error).strip()
             else:
                 self._most = min(ARRAY, 2 * size)
-                return {job.name: one.job_id for job, one in zip(jobs, submitted, strict=False)}
+                return {job.name: slurm_job.job_id for job, slurm_job in zip(jobs, submitted, strict=False)}
             if not WAIT.search(problem) and not (LIMIT.search(problem) and (size > 1 or self._is_busy())):
                 raise ConfigError(f"--launcher slurm: sbatch failed: {problem}", hint="Check --slurm.")
             size //= 2
@@ -189,11 +193,11 @@ class Slurm(Launcher):
         return problem
 
     def _is_busy(self) -> bool:
-        """Whether other jobs of this user, when they end, make room."""
+        """Whether this user has other jobs, which make room when they end."""
         return any(state not in FINISHED for state, _ in self._jobs.values())
 
     def _room(self) -> int:
-        """How many jobs the controller still takes, fewer than MaxJobCount with those that it knows."""
+        """Number of jobs that the controller still accepts; with those that it knows, they stay below MaxJobCount."""
         match = re.search(r"^MaxJobCount\s*=\s*(\d+)", _run("scontrol", "show", "config")[0], re.MULTILINE)
         every, _ = _run("squeue", "--noheader", "--array", "--all", "--states=all", "--format=%i")
         return max(0, int(match[1]) - 1 - len(every.splitlines())) if match else ARRAY

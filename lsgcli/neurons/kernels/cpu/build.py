@@ -66,7 +66,7 @@ def address(make: Callable[..., Worker], dtype: type, *options: Any) -> int:
 
 
 class _Compiler(compiler.Compiler):  # type: ignore[misc]  # numba has no types
-    """Logs, once in a process, why a step takes longer: a worker is compiled, not loaded."""
+    """Logs once per process that a worker is compiled rather than loaded, which takes longer."""
 
     def __init__(self, *args: Any, **options: Any):
         _announce()

@@ -25,7 +25,7 @@ quiet = np.errstate(all="ignore")  # NaN and infinity propagate, as in torch
 
 
 class Setting(NamedTuple):
-    """Arguments without gradient; spikes are of z's type, or bytes, of which pooling takes sums."""
+    """Arguments that need no gradient. Spikes are of z's type; with ``as_bytes``, they are uint8, and pooling returns sums."""
 
     norm: NormParameters | None
     p: LIFParameters
@@ -45,7 +45,13 @@ class Affine(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Statistics of neurons: SUMS, (T, ...) float64, counts of u / v_th in PLACES, and marks of each neuron, (B, H, W, C)."""
+    """Statistics of neurons.
+
+    Attributes:
+        sums: (T, SUMS), float64.
+        histogram: (PLACES,), counts of u / v_th.
+        marks: (B, H, W, C), uint8: FIRED and SILENT of each neuron.
+    """
 
     sums: Tensor
     histogram: Tensor
@@ -195,8 +201,8 @@ def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
     """tdBN with batch statistics, which also update the running statistics, or in evaluation with running statistics."""
     norm, channels = setting.norm, setting.layout.channels
     if norm is None:
-        one, zero = np.ones(channels), np.zeros(channels)
-        return Affine(one, zero, zero, one)
+        x, zero = np.ones(channels), np.zeros(channels)
+        return Affine(x, zero, zero, x)
     if norm.training:
         job = Job(laid, T, setting.layout, number(setting.p.threshold)).over_all()
         # Deviations from one value per channel: squares of the values would cancel if the mean is large.
@@ -211,7 +217,7 @@ def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
         if norm.gather is not None:
             n, *statistics = combined(n, statistics[0], statistics[1], norm.gather)
         norm.update_running(n, *statistics)
-        n, mean, var = (np.asarray(one) for one in (n, *statistics))
+        n, mean, var = (np.asarray(x) for x in (n, *statistics))
     else:
         n, mean, var = 1, _vector(norm.running_mean), _vector(norm.running_var)
     deviation = np.sqrt(var + norm.eps)

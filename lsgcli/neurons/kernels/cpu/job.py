@@ -24,7 +24,7 @@ SPIKES = {**STORAGE, torch.uint8: np.uint8}  # types of spikes, and of a residua
 
 # Statistics of observed neurons: sums per timestep, and a histogram of u / v_th, whose threshold is 1 and whose interval by the
 # paper is within [-0.42, 2.42]; PLACES includes underflow and overflow.
-# A name here, in a loop of ``watching`` and in ``LayerSums.count`` is one sum.
+# A new sum needs its name here, a loop in ``watching``, and an entry in ``LayerSums.count``.
 SUMS = ("spikes", "inside", "u", "u_squared", "u_cubed", "h", "h_squared", "current", "current_squared", "product", "du")
 STEP = np.dtype([(name, np.float64) for name in SUMS])
 LOWEST, HIGHEST, BINS = -4.0, 6.0, 100
@@ -99,7 +99,7 @@ def _axes(x: Tensor, parameters: tuple[Tensor, ...]) -> set[int]:
 
 
 class Job:
-    """Builds a record and keeps the memory alive that its addresses point to.
+    """Builds the record of a job, and keeps alive the memory that its addresses point to.
 
     Args:
         laid: z in the memory order of the kernels, (T or 1, ..., C).

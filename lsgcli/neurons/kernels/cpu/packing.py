@@ -54,16 +54,16 @@ def _pack(x: Tensor, bits: int, levels: int) -> tuple[Tensor, int]:
 
 
 def _run(make: Callable[[type], Worker], memory: Tensor, words: Tensor, bits: int, levels: int) -> int:
-    """Run a worker; the union of the bits that its chunks found."""
+    """Run a worker; returns the union of the bits of all chunks."""
     per_chunk = CHUNK * bits // 8
     chunks = math.ceil(len(words) / per_chunk)
-    counter, found, record = np.zeros(1, np.int64), np.zeros(chunks, np.uint8), np.zeros(1, JOB)
-    addresses = {"counter": counter.ctypes.data, "marks": found.ctypes.data, "z": memory.data_ptr(), "out": words.data_ptr()}
+    counter, unions, record = np.zeros(1, np.int64), np.zeros(chunks, np.uint8), np.zeros(1, JOB)
+    addresses = {"counter": counter.ctypes.data, "marks": unions.ctypes.data, "z": memory.data_ptr(), "out": words.data_ptr()}
     sizes = {"size": memory.numel(), "step": len(words), "side": bits, "chunks": chunks, "per_chunk": per_chunk, "area": levels}
     for name, value in {**addresses, **sizes}.items():
         record[name] = value
     threads.run(build.address(make, STORAGE[memory.dtype]), record.ctypes.data, chunks)
-    return int(np.bitwise_or.reduce(found))
+    return int(np.bitwise_or.reduce(unions))
 
 
 @loop
@@ -90,7 +90,7 @@ def pack(dtype: type) -> Worker:
     def worker(at):
         job = carray(at, (1,))[0]
         x, words = carray(pointer(job.z), (job.size,), dtype), carray(pointer(job.out), (job.step,), np.uint8)
-        found = carray(pointer(job.marks), (job.chunks,), np.uint8)
+        unions = carray(pointer(job.marks), (job.chunks,), np.uint8)
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
@@ -103,7 +103,7 @@ def pack(dtype: type) -> Worker:
                 n = max(0, min(count, job.size - begin))
                 shift = np.int32(plane * job.side)
                 union |= insert(words[first : first + n], x[begin : begin + n], job.area, shift, n)
-            found[chunk] = union
+            unions[chunk] = union
 
     return worker
 

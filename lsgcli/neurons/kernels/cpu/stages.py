@@ -5,7 +5,7 @@ in the L1 cache for the next. Per-channel vectors are repeated to the length of 
 channels. Reassociation is disabled: results are those of the loops as written.
 
 Legend: u membrane potential, v_th threshold; the current is I = scale z + shift for the convolution's output z; ``later`` is
-beta du[t+1]. A :class:`Reset` is passed as its functions, which the compiler inlines, so each reset has kernels of its own. Arrays that
+beta du[t+1]. A :class:`Reset` is passed as its functions, which the compiler inlines, so that each reset has its own kernels. Arrays that
 belong together are passed as a named tuple, at no cost.
 """
 
@@ -111,7 +111,7 @@ def integrate_two(remains, u, before, z, residual, x, v_th, n):
 
 @loop
 def width_at(width, at, n):
-    """The part of n elements from ``at``."""
+    """The widths of n elements from ``at``."""
     return Width(width.half[at : at + n], width.inverse[at : at + n])
 
 
@@ -174,9 +174,9 @@ def average(out, total, area, side, channels, columns):
         target = out[w * channels : (w + 1) * channels]
         for q in range(1, side):
             into = total[w * side * channels : (w * side + 1) * channels]
-            other = total[(w * side + q) * channels : (w * side + q + 1) * channels]
+            addend = total[(w * side + q) * channels : (w * side + q + 1) * channels]
             for c in range(channels):
-                into[c] += other[c]
+                into[c] += addend[c]
         mean = total[w * side * channels : (w * side + 1) * channels]
         for c in range(channels):
             put(target, c, mean[c] / area)

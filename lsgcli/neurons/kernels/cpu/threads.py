@@ -1,7 +1,7 @@
 """Runs a worker on as many threads as torch uses, if possible on torch's own.
 
 OpenMP threads may spin for a while after a convolution, and threads of a second pool would compete with them for cores. The worker
-therefore runs in the OpenMP library that torch is linked to. If that is not compatible with GNU's (macOS), Python threads run it; a
+therefore runs in the OpenMP library that torch is linked to. If that library lacks GNU's interface (macOS), Python threads run it; a
 worker does not hold the GIL.
 """
 
@@ -44,7 +44,7 @@ def run(worker: int, job: int, chunks: int) -> None:
     elif openmp is not None:
         openmp(worker, job, threads, 0)
     else:
-        others = [_pool(threads - 1).submit(function, job) for _ in range(threads - 1)]
+        futures = [_pool(threads - 1).submit(function, job) for _ in range(threads - 1)]
         function(job)
-        for other in others:
-            other.result()
+        for future in futures:
+            future.result()

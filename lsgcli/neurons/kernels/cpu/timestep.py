@@ -1,4 +1,4 @@
-"""The forward kernel for single timesteps of a layer: what is the same in every call is prepared once."""
+"""The forward kernel for single timesteps of a layer: everything that is equal in all calls is prepared once."""
 
 import ctypes
 
@@ -16,14 +16,14 @@ class Timestep:
     """One timestep of neurons, for currents of one shape and type.
 
     Args:
-        z: such a current, (1, B, C, ...).
-        residual: such a second current, or None if there is none.
+        z: an example of the current, (1, B, C, ...).
+        residual: an example of the second current, of the same shape; None without one.
         layout: of z.
         beta: decay, () or (C,).
         v_th: threshold.
         reset: name of the reset.
         pool: size of the pooling window, which divides the image.
-        as_bytes: whether spikes are bytes, of which pooling takes sums.
+        as_bytes: whether spikes are bytes; pooling then returns sums.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Timestep:
         self.worker = build.address(workers.forward, *types, reset)
 
     def __call__(self, z: Tensor, residual: Tensor | None, u: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Spikes, average-pooled if set, and u[t] (B, C, ...), of z and the residual (1, B, C, ...) and u[t-1], 0 if None."""
+        """Spikes, average-pooled if set, and u[t] (B, C, ...), for z and residual (1, B, C, ...) and u[t-1] (B, C, ...); None is 0."""
         out = torch.empty_strided(*self.out, dtype=self.dtype)
         after = torch.empty_strided(*self.u, dtype=torch.float32)
         laid = [None if x is None else self._laid(x) for x in (z, residual, None if u is None else u[None])]

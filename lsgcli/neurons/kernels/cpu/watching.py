@@ -1,4 +1,4 @@
-"""Statistics of neurons while their membrane potentials are in cache; only marks are per neuron.
+"""Statistics of neurons, computed while their membrane potentials are in the cache. Only marks are stored per neuron.
 
 Sums over a run are float32 in any order that vectorises; sums over runs are float64.
 """

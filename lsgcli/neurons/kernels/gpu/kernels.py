@@ -6,8 +6,8 @@ window, and a tile has WINDOW = POOL^2 lanes per row, rounded up to a power of 2
 
 Each program loops over T and advances the addresses of its tensors, which are scalars, by the stride of a step; tiles of offsets within
 a step are 64-bit and constant. Tiles of addresses, carried from loop to loop, would change their layout through shared memory in every
-step. A kernel is compiled once for all T, batch sizes and image sizes. Their sizes are therefore single arguments: Triton recompiles for the
-elements of a tuple even if told not to.
+step. A kernel is compiled once for all T, batch sizes and image sizes. The sizes are therefore separate arguments: Triton
+specialises on the elements of a tuple even with ``do_not_specialize``.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
@@ -83,7 +83,7 @@ def _current(z, residual, norm, valid, NORM: tl.constexpr, RESIDUAL: tl.constexp
 
 @triton.jit
 def _remains(u, threshold, RESET: tl.constexpr):
-    """What remains of u after the reset."""
+    """The potential after the reset."""
     if RESET == "hard":
         u = tl.where(u >= threshold, 0.0, u)
     if RESET == "soft":
@@ -153,9 +153,9 @@ def forward(
         fired = u >= threshold
         rest = _remains(u, threshold, RESET)
         if MEASURE:
-            there = tl.where(valid, u, 0.0)
-            sum_u += there
-            sum_squares += there * there
+            valid_u = tl.where(valid, u, 0.0)
+            sum_u += valid_u
+            sum_squares += valid_u * valid_u
         spikes = tl.where(fired & valid, 1.0, 0.0).to(wide)
         if POOL > 1:
             spikes = tl.sum(tl.reshape(spikes, (BLOCK_R, WINDOW, BLOCK_C)), axis=1)

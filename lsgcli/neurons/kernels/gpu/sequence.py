@@ -18,8 +18,8 @@ from lsgcli.neurons.step import LIFParameters, over_time
 
 # Neurons per tile: 8 per thread with Triton's default of 4 warps. From the table of `benchmarks.gpu_kernels`, not from measured times.
 TILE = 1024
-# The backward pass needs more registers, so fewer neurons per thread: 2. With the number of registers left open, NVIDIA's assembler spills a
-# few in some variants to reach the next step of occupancy.
+# The backward pass needs more registers, so fewer neurons per thread: 2. Without a limit on registers, NVIDIA's assembler spills
+# a few in some variants to reach the next higher occupancy.
 BACKWARD_TILE, BACKWARD_WARPS, BACKWARD_REGISTERS = 512, 8, 48
 # Columns per tile: 64 adjacent elements, 256 bytes of float32.
 COLUMNS = 64
@@ -31,7 +31,7 @@ PARTS = 512
 
 @dataclass(frozen=True)
 class Launch:
-    """Arguments of a launch without gradient."""
+    """Arguments of :class:`Sequence` that need no gradient."""
 
     layout: StepLayout
     norm: NormParameters | None
@@ -54,19 +54,19 @@ class Tiles:
 
     @classmethod
     def of(cls, rows: int, columns: int, inner: int, wide: torch.dtype, window: int = 1, neurons: int = 0) -> "Tiles":
-        """Tiles of ``neurons`` (TILE), half as many in float64, adjacent in memory where possible; a row has ``window`` neurons."""
+        """Tiles of ``neurons`` neurons (default TILE; half as many in float64), adjacent in memory where possible; a row has ``window`` neurons."""
         count = (neurons or TILE) * torch.float32.itemsize // wide.itemsize // window
         side = 1 if inner > 1 else min(COLUMNS, count, _power(columns))
         return cls(rows, columns, max(1, min(count // side, _power(rows))), side)
 
     @property
     def blocks(self) -> int:
-        """Blocks of rows."""
+        """Number of blocks of rows."""
         return -(-self.rows // self.block_rows)
 
     @property
     def programs(self) -> int:
-        """Number of blocks."""
+        """Number of programs: blocks of rows times blocks of columns."""
         return self.blocks * -(-self.columns // self.block_columns)
 
 
@@ -173,7 +173,7 @@ class Sequence(torch.autograd.Function):
         d_residual = None if residual_type is None else layout.logical(du).to(residual_type)
         if norm is None:
             return layout.logical(du), d_residual, None, None, d_beta, d_threshold, None
-        of_du, of_product = own = totals[1:3]  # as a process gathers whose share another backend computes
+        of_du, of_product = own = totals[1:3]  # in the order in which the other backends gather them
         d_weight = (of_product * deviation * norm.scale).to(weight_type)
         dz = du if ctx.type == wide and d_residual is None else layout.empty(T, x, ctx.type)
         through = own if norm.gather is None or not norm.training else norm.gather(own).sum(0)
@@ -182,7 +182,7 @@ class Sequence(torch.autograd.Function):
 
 
 def _moments(x: Tensor, launch: Launch) -> tuple[float | Tensor, Tensor, Tensor]:
-    """Number of values, mean and variance per channel, (C,), float64: of the batch, which also updates the running ones, or running."""
+    """Number of values, mean and variance per channel, (C,) float64: those of the batch in training, otherwise the running statistics."""
     from lsgcli.neurons.kernels.gpu import kernels
 
     norm, layout = launch.norm, launch.layout
@@ -216,7 +216,7 @@ def _moments(x: Tensor, launch: Launch) -> tuple[float | Tensor, Tensor, Tensor]
 
 
 def _through_norm(x: Tensor, du: Tensor, dz: Tensor, affine: Affine, totals: Tensor, launch: Launch) -> None:
-    """Write the gradient of the normalisation's input, from that of its output and its sums."""
+    """Write the gradient of the normalisation's input to dz, given the gradient du of its output and sums over it."""
     from lsgcli.neurons.kernels.gpu import kernels
 
     layout, norm = launch.layout, launch.norm

@@ -14,7 +14,7 @@ PI = tl.constexpr(math.pi)
 
 
 def compiled(surrogate: Surrogate) -> Any:
-    """The Triton function of a surrogate; None if it has no expression, such as that of a plug-in."""
+    """The Triton function of a surrogate; None if it has no expression for Triton."""
     expression = FORMS[surrogate].triton if surrogate in FORMS else ""
     return _function(surrogate.__name__, expression) if expression else None  # type: ignore[attr-defined]
 
