@@ -263,12 +263,17 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
         raise files.storage_error(error, path) from error
 
 
-def check_links(path: Path) -> None:
+def check_links(path: Path, inside: Path | None = None) -> None:
     """Check that no file of the run in ``path`` is a symbolic link, which may lead out of it.
+
+    Args:
+        inside: a folder above ``path``; ``path`` and the folders between them must be no links either.
 
     Raises:
         StorageError: one of them is.
     """
+    if inside is not None:
+        files.check_no_link(path, inside)
     for file in (*(path / name for name in sorted(FILES | {LOGS})), *path.glob(f"{LOGS}/*")):
         files.check_no_link(file)
 

@@ -11,11 +11,10 @@ from lsgcli.config.resolve import assignments, of_number, parse_all, ranges, res
 from lsgcli.config.run import FIELDS, RunConfig, check, option_name
 from lsgcli.errors import ConfigError
 from lsgcli.runs import run
-from lsgcli.store.rundir import read_result
+from lsgcli.store.rundir import check_links
 from lsgcli.sweeps.cells import check_same
 from lsgcli.sweeps.paper import TABLES
 from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, grid, text_of
-from lsgcli.system.files import check_no_link
 
 MOST = 10_000  # maximum number of runs of an ablation
 FORM = "KEY=VALUE,VALUE,..."
@@ -70,8 +69,7 @@ def plan(
         run.check(resolved)
         run.check_place(planned.root, resolved)
     for cell in planned.cells():
-        if read_result(cell.path) is None:
-            check_no_link(cell.path, planned.root)
+        check_links(cell.path, planned.root)
         check_same(cell)
     return planned
 

@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 
 from lsgcli.errors import ConfigError, DivergedError, OutOfMemoryError, RunInUseError, Stopped
 from lsgcli.runs import run
-from lsgcli.store.rundir import check_links, in_use, is_run, read_result
+from lsgcli.store.rundir import in_use, is_run, read_result
 from lsgcli.sweeps.cells import command
 from lsgcli.sweeps.jobs import ATTEMPTS, FOLDER, CellState, Job, file_of, name_of, read_record, state
 from lsgcli.sweeps.launchers.base import Launcher
@@ -75,7 +75,6 @@ class InProcess(Runner):
                 if self.strategy.prunes(cell, now):
                     raise Pruned
 
-        check_links(cell.path)
         try:
             with self.display(f"[{self.strategy.progress()} done] {cell.label}, seed {cell.config.seed}") as show:
                 if read_result(cell.path) is None:

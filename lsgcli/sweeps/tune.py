@@ -20,7 +20,7 @@ from lsgcli.config.resolve import as_toml
 from lsgcli.config.run import check_equal
 from lsgcli.errors import ConfigError, OutOfMemoryError, RunInUseError, StorageError, install_hint
 from lsgcli.runs import run
-from lsgcli.store.rundir import read_metrics
+from lsgcli.store.rundir import check_links, read_metrics
 from lsgcli.sweeps.cells import check_same
 from lsgcli.sweeps.jobs import FOLDER, CellState
 from lsgcli.sweeps.plan import Cell
@@ -192,7 +192,7 @@ class Trials(Strategy):
         cell = Cell(number, config, self.root / TRIALS / str(number), test=False, label=label)
         repeated = cell in self._running  # this process was suspended for longer than GRACE
         self._running[cell] = trial
-        files.check_no_link(cell.path, self.root)
+        check_links(cell.path, self.root)
         check_same(cell)
         return None if repeated else cell
 

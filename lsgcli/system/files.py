@@ -226,7 +226,12 @@ def locked(path: Path, busy: str | LsgError) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock on the file ``path``."""
+    """Whether a process holds the lock on the file ``path``.
+
+    Raises:
+        StorageError: ``path`` is a symbolic link.
+    """
+    check_no_link(path)
     if not path.exists():
         return False
     try:

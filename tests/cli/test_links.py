@@ -88,6 +88,18 @@ def test_cells_of_an_ablation(lsg, tiny, tmp_path):
     assert everything(tmp_path / "away") == before
 
 
+@pytest.mark.parametrize("name", ["method=none/s0/.lock", "method=none/s0/last.safetensors"])
+@pytest.mark.parametrize("launcher", [[], ["--launcher", "local"]])
+def test_a_file_of_a_cell(lsg, tiny, tmp_path, name, launcher):
+    """A lock that is a link is not waited for."""
+    before = linked(tmp_path / "out" / name, tmp_path / "away", dangling=False)
+    result = lsg("ablate", *tiny, "--grid", "method=none,lsg", "--seeds", "0", "--out", tmp_path / "out", *launcher)
+    assert result.exit_code == 7
+    assert f"error: {tmp_path / 'out' / name}: found a symbolic link, expected" in result.stderr
+    assert everything(tmp_path / "away") == before
+    assert not (tmp_path / "out" / "method=lsg").exists()
+
+
 def test_an_output(lsg, trained, tmp_path):
     away, out = tmp_path / "away", tmp_path / "page.html"
     before = linked(out, away, dangling=True)
