@@ -57,6 +57,7 @@ class Format(ABC):
 
     Attributes:
         suffix: suffix of its files; "" for a folder.
+        magic: regular expression of their first bytes; ``--force`` replaces no other file of that suffix.
         folder: whether it writes a folder rather than a file.
         is_run: whether ``lsg eval`` and ``lsg predict`` run its files, which may come from anywhere; others are opened as checkpoints.
         extra: the extra in ``pyproject.toml`` that it requires, if any.
@@ -66,6 +67,7 @@ class Format(ABC):
     """
 
     suffix: ClassVar[str] = ""
+    magic: ClassVar[bytes] = b""
     folder: ClassVar[bool] = False
     is_run: ClassVar[bool] = True
     extra: ClassVar[str] = ""

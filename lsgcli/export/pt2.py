@@ -23,6 +23,7 @@ class PT2(Format):
     """A `torch.export` program, of all timesteps or of one, which requires only torch."""
 
     suffix = ".pt2"
+    magic = rb"PK\x03\x04"
     is_run = False
     modes = ("unroll", "step")
     options = {"mode": "unroll", "fold_bn": True}
