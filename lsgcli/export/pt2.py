@@ -24,6 +24,8 @@ class PT2(Format):
 
     suffix = ".pt2"
     magic = rb"PK\x03\x04"
+    kind = "a torch.export program"
+    hint = "Run it in Python with torch.export.load, or give the checkpoint, or its export as .safetensors, .onnx or .nir."
     is_run = False
     modes = ("unroll", "step")
     options = {"mode": "unroll", "fold_bn": True}
