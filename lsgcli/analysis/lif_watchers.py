@@ -277,12 +277,10 @@ def count_compiled(sums: LayerSums, passage: Any, grad: Tensor | None, layout: L
     of_layer = LIFParameters(p.decay, p.width, v_th, p.surrogate, reset=p.reset, detach=p.detach)
     setting = Setting(None, of_layer, layout, passage.side)
     statistics = observe(x, passage.scale, passage.shift, passage.residual, grad, setting, full=full)
-    values = dict(zip(SUMS, statistics.sums.T, strict=True))
+    values = {name: total / v_th**power for (name, power), total in zip(SUMS.items(), statistics.sums.T, strict=True)}
     sums.add(n=torch.full((len(x),), float(x[0].numel())), spikes=values.pop("spikes"), inside=values.pop("inside"))
     if not full:
         return
-    for power, name in enumerate(("u", "u_squared", "u_cubed"), start=1):
-        values[name] /= v_th**power
     values["product"][-1] = 0
     sums.add(**values)
     sums.histogram += statistics.histogram

@@ -72,7 +72,7 @@ def export(
     exporter.check()
     options = exporting.chosen(name, mode=form.mode, dt=form.dt, fold_bn=form.fold_bn, quantize=form.quantize)
     suffixes = (exporter.suffix,) if exporter.suffix else ()
-    check_output(output, "-o", suffixes=suffixes, folder=exporter.folder, inputs=(path,), force=force)
+    check_output(output, "-o", suffixes=suffixes, folder=exporter.folder, inputs=(path,), magic=exporter.magic, force=force)
     from lsgcli.data.batches import batches
     from lsgcli.data.bundle import spread
     from lsgcli.export import verify as verifying

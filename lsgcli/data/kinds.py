@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from lsgcli import registry
+
 HEAD = 9  # bytes: the length of a safetensors header, and its first one
 SIGNATURES = {  # first bytes -> kind
     b"\x89PNG": "an image",
@@ -28,17 +30,6 @@ class Kind(NamedTuple):
     hint: str
 
 
-RUN = "Only eval and predict run exports; give the checkpoint that was exported."
-EXPORTS = {  # by suffix
-    ".onnx": Kind("an export (.onnx)", RUN),
-    ".nir": Kind("an export (.nir)", RUN),
-    ".pt2": Kind(
-        "a torch.export program (.pt2)",
-        "Run it in Python with torch.export.load, or give the checkpoint, or its export as .safetensors, .onnx or .nir.",
-    ),
-}
-
-
 def other_kind(path: Path) -> Kind | None:
     """The type of a file; None if it starts like a safetensors file, complete or truncated."""
     from lsgcli.data.images import image_suffixes
@@ -50,8 +41,9 @@ def other_kind(path: Path) -> Kind | None:
     found = next((kind for signature, kind in SIGNATURES.items() if head.startswith(signature)), "")
     if head[8:] == b"{" or (suffix == ".safetensors" and not found):
         return None
-    if suffix in EXPORTS:
-        return EXPORTS[suffix]
+    formats = (registry.get("format", name) for name in registry.names("format"))
+    if suffix not in ("", ".safetensors") and (form := next((one for one in formats if one.suffix == suffix), None)):
+        return Kind(f"{form.kind} ({suffix})", form.hint)
     if found in ("an image", "a recording") or suffix in (*readers.suffixes(), *image_suffixes()):
         found = found or ("an image" if suffix in image_suffixes() else "a recording")
         return Kind(found, "The checkpoint comes first: lsg predict CKPT PATH...")

@@ -57,6 +57,8 @@ class Format(ABC):
 
     Attributes:
         suffix: suffix of its files; "" for a folder.
+        magic: regular expression of their first bytes; ``--force`` replaces no other file of that suffix.
+        kind: what its files are, for error messages of commands that expect a checkpoint; ``hint`` is what to do.
         folder: whether it writes a folder rather than a file.
         is_run: whether ``lsg eval`` and ``lsg predict`` run its files, which may be untrusted; other files are opened as checkpoints.
         extra: name of the extra in ``pyproject.toml`` that it requires, if any.
@@ -66,6 +68,9 @@ class Format(ABC):
     """
 
     suffix: ClassVar[str] = ""
+    magic: ClassVar[bytes] = b""
+    kind: ClassVar[str] = "an export"
+    hint: ClassVar[str] = "Only eval and predict run exports; give the checkpoint that was exported."
     folder: ClassVar[bool] = False
     is_run: ClassVar[bool] = True
     extra: ClassVar[str] = ""

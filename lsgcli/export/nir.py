@@ -61,6 +61,7 @@ class NIR(Format):
     """A graph of convolutions, summing pools and LIF neurons, in one HDF5 file."""
 
     suffix = ".nir"
+    magic = rb"\x89HDF"
     extra = "nir"
     packages = ("nir",)
     options: ClassVar[Mapping[str, Any]] = {"dt": 1e-4, "quantize": None}  # seconds; snntorch supports no other value

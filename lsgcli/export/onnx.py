@@ -43,6 +43,7 @@ class ONNX(Format):
     """An ONNX graph of opset 20, with its weights inside, for onnxruntime and other servers."""
 
     suffix = ".onnx"
+    magic = rb"\x08"
     extra = "onnx"
     packages = ("onnx", "onnxscript", "onnxruntime")
     options = {"mode": "unroll", "fold_bn": True, "quantize": None}

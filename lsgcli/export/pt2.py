@@ -23,6 +23,9 @@ class PT2(Format):
     """A `torch.export` program, of all timesteps or of one, which requires only torch."""
 
     suffix = ".pt2"
+    magic = rb"PK\x03\x04"
+    kind = "a torch.export program"
+    hint = "Run it in Python with torch.export.load, or give the checkpoint, or its export as .safetensors, .onnx or .nir."
     is_run = False
     modes = ("unroll", "step")
     options = {"mode": "unroll", "fold_bn": True}

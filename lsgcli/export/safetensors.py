@@ -16,6 +16,7 @@ class SafeTensors(Format):
     """A checkpoint without training state, accepted by every command that takes a checkpoint."""
 
     suffix = ".safetensors"
+    magic = rb".{8}\s*\{"
     is_run = False
     options = {"fold_bn": True, "quantize": None}
 

@@ -33,7 +33,9 @@ class Forms(NamedTuple):
 
     Attributes:
         integral: H(x, width), the integral of h from -infinity to x, for the method ``asgl``.
-        numba: expression of float32 scalars x, ``half`` (width / 2) and ``inverse`` (1 / width), for the backend ``fused``; exp(y) requires y <= 0.
+        numba: expression of float32 scalars x, ``half`` (width / 2) and ``inverse`` (1 / width), for the backend ``fused``, with abs, min, max
+            and exp, which requires y <= 0 in exp(y). Another function is a series here, or beside exp in ``kernels/cpu/shapes.py``:
+            those of ``math`` are not vectorised.
         triton: expression of tiles x and width with the functions of ``tl``, for the backend ``triton``.
     """
 

@@ -15,16 +15,12 @@ from lsgcli.system.text import clean
 
 ANOTHER = "Choose another name."
 EXPORTED = rb"\"export\": {\"format\": \""  # in the header of a safetensors file that `lsg export` wrote
-# Patterns for the first bytes of a file, by suffix.
+# Patterns for the first bytes of a file, by suffix; those of exports are in their formats.
 BEGINNINGS = {
     ".html": rb"\s*<",
     ".svg": rb"\s*<",
     ".png": rb"\x89PNG",
     ".pdf": rb"%PDF",
-    ".safetensors": rb".{8}\s*\{",
-    ".pt2": rb"PK\x03\x04",
-    ".onnx": rb"\x08",
-    ".nir": rb"\x89HDF",
 }
 
 
@@ -57,6 +53,7 @@ def check_output(
     suffixes: tuple[str, ...] = (),
     folder: bool = False,
     inputs: Iterable[Path] = (),
+    magic: bytes = b"",
     force: bool = False,
 ) -> None:
     """Check that a command may write a file or folder given by the user, before the command starts its work.
@@ -71,6 +68,7 @@ def check_output(
             it exists; without suffixes, the folder must be new or empty.
         folder: whether the output is a folder.
         inputs: files and folders that the command reads.
+        magic: pattern for the first bytes of a file that may be replaced; empty for that of its suffix.
         force: whether ``--force`` was given.
 
     Raises:
@@ -98,7 +96,7 @@ def check_output(
         raise ConfigError(f"{name}: found a symbolic link, expected {expected}", hint=ANOTHER)
     if found == "a file":
         beginning = _beginning(target, 64)
-        if beginning and not re.match(BEGINNINGS.get(target.suffix.lower(), b""), beginning, re.DOTALL):
+        if beginning and not re.match(magic or BEGINNINGS.get(target.suffix.lower(), b""), beginning, re.DOTALL):
             raise ConfigError(f"{name}: the existing file is not a {target.suffix} file and is not replaced", hint=ANOTHER)
         if not force:
             raise ConfigError(f"{name}: the file exists", hint="Add --force to replace it, or choose another name.")

@@ -3,6 +3,7 @@
 import dataclasses
 import getpass
 import json
+import re
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_describes_itself(name):
     assert form.options.keys() <= ExportOptions.__dataclass_fields__.keys()
     assert ("mode" in form.options) == bool(form.modes)
     assert bool(form.packages) == bool(form.extra)
-    assert bool(form.suffix) != form.folder
+    assert bool(form.suffix) == bool(form.magic) != form.folder
     chosen(name)
 
 
@@ -56,7 +57,9 @@ def test_is_the_same_network(which, name, mode, checkpoints, target):
     """Every spike that it shows, every logit, for batches of any size; it knows what it is, and names no place and no user."""
     path = target(name)
     found = exported(checkpoints[which], name, path, mode=mode)
-    runner = registry.get("format", name)().open(path)
+    form = registry.get("format", name)
+    assert form.folder or re.match(form.magic, path.read_bytes(), re.DOTALL)
+    runner = form().open(path)
     result = compare(found.written, runner, samples(found.content.config, 4, 1, 3))
     assert result["samples"] == 8
     assert result["per_layer"].keys() == found.content.config["export"]["layers"].keys()

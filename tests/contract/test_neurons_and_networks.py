@@ -1,9 +1,12 @@
 """What holds for every registered surrogate, method, backend and network, whoever adds it."""
 
+import re
+
 import pytest
 import torch
 
 from lsgcli import models, registry
+from lsgcli.config.run import RULES, RunConfig
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 from lsgcli.neurons import LIF, LIFParameters
@@ -190,3 +193,15 @@ def test_network(arch, residual):
     assert fold(net)(torch.rand(2, 2, height, width)).shape == (2, 2, 3)
     assert net.spiking_layers()
     assert net.spec.num_classes == 3
+
+
+NAMED = [(name, kind) for name in RULES for kind in ("method", "neuron", "arch", "norm", "loss")]
+
+
+@pytest.mark.parametrize(("name", "kind"), NAMED)
+def test_conditions_name_every_entry(name, kind):
+    """A condition of a setting that names methods, neurons or networks names all of those that have it, or all that lack it."""
+    rule, plain = RULES[name], RunConfig(method="none")
+    named = set(registry.names(kind)) & set(re.findall(r"[\w-]+", rule.words))
+    having = {entry for entry in registry.names(kind) if rule.to(plain.replace(**{kind: entry}))}
+    assert named in (set(), having, set(registry.names(kind)) - having)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numba
 from numba.core import compiler, config
+from numba.core.errors import NumbaError
 
 from lsgcli.neurons.kernels.cpu.workers import SIGNATURE, Worker
 
@@ -55,6 +56,8 @@ def address(make: Callable[..., Worker], dtype: type, *options: Any) -> int:
         config.CACHE_DIR = str(path)
         try:
             function = numba.cfunc(SIGNATURE, cache=True, pipeline_class=_Compiler)(worker)
+        except NumbaError:  # the source text, such as the expression of a surrogate
+            raise
         except Exception as error:  # file system errors, and anything that unpickling a damaged file can raise
             log.warning("compiled kernels in %s cannot be used (%s: %s); recompiling", path, type(error).__name__, error)
         finally:
