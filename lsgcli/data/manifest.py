@@ -8,13 +8,14 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from lsgcli.data.folders import walk
+from lsgcli.data.progress import Progress
 from lsgcli.errors import DataError
 from lsgcli.system.files import open_regular, replacing
 
@@ -24,7 +25,6 @@ LINE = re.compile(rb"(\\?)([0-9A-Fa-f]{64}) [ *](.+)")
 ESCAPES = {b"\\": b"\\\\", b"\n": b"\\n", b"\r": b"\\r"}
 ESCAPED = {escape: plain for plain, escape in ESCAPES.items()}
 HINT = "Restore the original, or remove it and write a new one."
-Progress = Callable[[int, int], None]  # bytes done, total bytes
 
 
 class Report(NamedTuple):

@@ -3,7 +3,6 @@
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from lsgcli.data import manifest, parallel
 from lsgcli.data.datasets.base import SPLITS, Dataset, Sample
 from lsgcli.data.folders import visible
 from lsgcli.data.guard import MissingLibrary
+from lsgcli.data.progress import Progress
 from lsgcli.data.summary import Recordings
 from lsgcli.errors import DataError
 from lsgcli.system import files
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.models.quantise import settle
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import NormParameters, average, normalise
-from lsgcli.neurons.lif import over_channels
-from lsgcli.neurons.step import RESETS, number
+from lsgcli.neurons.step import RESETS, number, over_channels
 
 
 def trace(network: SpikingNet, mode: str, static: bool, *, with_spikes: bool = False) -> ExportedProgram:

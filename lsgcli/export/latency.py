@@ -13,7 +13,7 @@ from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import NormParameters
 from lsgcli.neurons.kernels.cpu.job import Layout, image_layout, sequence_layout
 from lsgcli.neurons.kernels.fused import Fused
-from lsgcli.neurons.lif import over_channels
+from lsgcli.neurons.step import over_channels
 
 Layouts = Callable[..., Layout | None]
 Step = Callable[[Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]  # as :meth:`Timestep.__call__`

@@ -40,7 +40,7 @@ from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBl
 from lsgcli.models.sew import SewDVS
 from lsgcli.models.vggsnn import VGGSNN
 from lsgcli.neurons import LIF
-from lsgcli.neurons.lif import over_channels
+from lsgcli.neurons.step import over_channels
 from lsgcli.registry import register
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.system import schema

@@ -16,7 +16,7 @@ from lsgcli.export.graphs import TraceableLIF, other_than_lif
 from lsgcli.export.latency import quick
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
-from lsgcli.neurons.lif import over_channels
+from lsgcli.neurons.step import over_channels
 from lsgcli.training.evaluate import Evaluation, measure
 
 

@@ -31,7 +31,7 @@ from lsgcli.errors import GateError
 from lsgcli.export.runners import NetworkRunner, Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
-from lsgcli.neurons.lif import over_channels
+from lsgcli.neurons.step import over_channels
 
 LOGIT_TOLERANCE = 1e-5
 TIE_ULPS = 64

@@ -41,18 +41,13 @@ from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.neurons.methods import Method, check_width
 from lsgcli.neurons.models import LeakyIntegrateAndFire, Neuron
 from lsgcli.neurons.norms import MembraneNorm
-from lsgcli.neurons.step import LIFParameters, measure_remains, number
+from lsgcli.neurons.step import LIFParameters, measure_remains, number, over_channels
 from lsgcli.neurons.surrogates import Surrogate, check_surrogate
 from lsgcli.neurons.unrolled import TimestepWatcher, Unrolled
 from lsgcli.neurons.widths import LayerState, WidthRule
 
 MOMENTUM = 0.1  # of the running averages of measurements, as in tdBN
 DEFAULTS = NeuronConfig()
-
-
-def over_channels(parameter: Tensor, trailing: int) -> Tensor:
-    """A parameter per layer, (), or per channel, (C,), reshaped to broadcast against (C, ...) with ``trailing`` axes after C."""
-    return parameter.reshape(-1, *(1,) * trailing) if parameter.dim() == 1 else parameter
 
 
 def _check_options(neuron: Neuron) -> None:

@@ -64,6 +64,11 @@ def over_time(parameter: Tensor, dimensions: int) -> Tensor:
     return parameter.reshape(*(1,) * (dimensions - parameter.dim()), *parameter.shape)
 
 
+def over_channels(parameter: Tensor, trailing: int) -> Tensor:
+    """A parameter per layer, (), or per channel, (C,), reshaped to broadcast against (C, ...) with ``trailing`` axes after C."""
+    return parameter.reshape(-1, *(1,) * trailing) if parameter.dim() == 1 else parameter
+
+
 class Spike(torch.autograd.Function):
     """o = 1[u >= v_th] forward, do/du = -do/dv_th = h(u - v_th, alpha) backward."""
 

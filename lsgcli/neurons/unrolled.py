@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lsgcli.neurons.kernels.base import Backend
-from lsgcli.neurons.step import LIFParameters, measure
+from lsgcli.neurons.step import LIFParameters, measure, over_channels
 
 if TYPE_CHECKING:
     from lsgcli.neurons.lif import LIF
@@ -80,4 +80,4 @@ def _of_step(parameter: Tensor, t: int, trailing: int) -> Tensor:
     """A parameter (), (C,) or (T, C) at a timestep, shaped to broadcast against (C, ...) with ``trailing`` axes after C."""
     if parameter.dim() == 2:
         parameter = parameter[min(t, len(parameter) - 1)]
-    return parameter.reshape(-1, *(1,) * trailing) if parameter.dim() else parameter
+    return over_channels(parameter, trailing)
