@@ -1,5 +1,6 @@
 import logging
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Tests give programs cache folders of their own; kernels need not be compiled for each of them.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 os.environ.setdefault("NUMBA_CACHE_DIR", str(CACHE / "lsg" / "kernels"))
+
+# A shell script that runs tests in the background (`pytest &`) makes them ignore SIGINT and SIGQUIT. Tests send these signals.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
