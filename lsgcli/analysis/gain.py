@@ -20,7 +20,7 @@ from lsgcli.neurons.widths import GAIN
 
 
 class InputGradients:
-    """Squares of dL/ds of a layer, and the predictions of its gain.
+    """Squares of dL/ds of a layer, the predictions of its gain, and which of its inputs are always 0.
 
     Args:
         synapse: module of the layer's weights; None if it is unknown.
@@ -31,6 +31,7 @@ class InputGradients:
         self.synapse, self.watcher = synapse, watcher
         self.total, self.n = 0.0, 0
         self.shape = torch.Size()  # of s, without the batch
+        self.active: Tensor | None = None  # (C,): channels or features that were not always 0
         self.handles = [] if synapse is None else [synapse.register_forward_pre_hook(self._enters)]
 
     def close(self) -> None:
@@ -41,6 +42,9 @@ class InputGradients:
     def _enters(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         s, *others = arguments
         self.shape = s.shape[1:]
+        channel = s.dim() - 1 if isinstance(module, nn.Linear) else 1
+        active = s.detach().abs().amax([axis for axis in range(s.dim()) if axis != channel]) > 0
+        self.active = active if self.active is None else self.active | active
         if not s.requires_grad:  # the network's input
             return None
         s = s.view_as(s)  # excludes gradients of other branches
@@ -53,12 +57,13 @@ class InputGradients:
             self.n += grad.numel()
 
     def record(self, sg_sq_mean: float) -> dict[str, Any]:
-        """The measures ``gain`` and ``gain_predicted``, for the mean square of the surrogate."""
+        """The measures of the layer's input, for the mean square of the surrogate."""
         sums = self.watcher.sums
         arriving = sums.mean("grad_squared")
         weights = None if self.synapse is None or sums.scale is None else self._outgoing(sums.scale) * sg_sq_mean
         return {
             "gain": self.total / self.n / arriving if self.n and arriving > 0 else math.nan,
+            "presynaptic_silent": math.nan if self.active is None else float((~self.active).double().mean()),
             "gain_predicted": {"kaiming": GAIN * sums.threshold**2 * sg_sq_mean, "weights": weights},
         }
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
@@ -47,6 +48,7 @@ def inspect(
     thresholds: Thresholds | None = None,
     compute: Compute | None = None,
     sample: Sample | None = None,
+    detailed: bool = False,
 ) -> dict[str, Any]:
     """Measure the gradient flow of ``model`` on mini-batches, with forward and backward passes as in training, on a copy.
 
@@ -60,6 +62,7 @@ def inspect(
         thresholds: of the verdicts.
         compute: device and precision. Default: those of the model.
         sample: weights for ``mismatch``, with two forward passes each. Default: ``mismatch`` is not measured.
+        detailed: also measure ``sgv``, ``sgv_relative`` and ``tgc``, for which the compiled kernels are not used.
 
     Returns:
         ``{"schema", "threshold", "T", "batches", "loss", "thresholds", "layers": [{"name", "beta", ...}, ...]}`` of JSON types, as
@@ -80,7 +83,7 @@ def inspect(
         if layer.weight.is_leaf:
             layer.weight.requires_grad_()  # also for frozen weights, so that their gradients are measured
     gradients = {layer.name: WeightGradients() for layer in layers}
-    losses: list[float] = []
+    losses, ends = list[float](), Ends()
     first: tuple[Tensor, Tensor, Tensor | None] | None = None
 
     def forward(x: Tensor, y: Tensor, samples: Tensor | None) -> Tensor:
@@ -88,11 +91,14 @@ def inspect(
             reset(net)
         with compute.autocast(), drawing(net, samples):
             outputs = net(x)
+        ends.see(x, outputs)
         return loss(tree_map_only(Tensor, full_precision, outputs), y)
 
     synapses = {id(module.weight): module for module in net.modules() if isinstance(getattr(module, "weight", None), Tensor)}
     with watching(layers, full=True) as watchers:
         inputs = {layer.name: InputGradients(synapses.get(id(layer.weight)), watchers[layer.name]) for layer in layers}
+        for watcher in watchers.values():
+            watcher.sums.detailed = detailed
         for batch in batches:
             x, y, samples = _parts(batch)
             moved = compute.move(x), compute.move(y), None if samples is None else compute.move(samples)
@@ -127,9 +133,28 @@ def inspect(
         "T": len(sums.values["n"]),
         "batches": len(losses),
         "loss": finite(mean(losses)),
+        "input": {"mean": finite(ends.mean), "std": finite(ends.std)},
+        "output_values": ends.values,
         "thresholds": dataclasses.asdict(limits),
         "layers": records,
     }
+
+
+class Ends:
+    """Statistics of the network's input and output in its first pass."""
+
+    mean = std = math.nan
+    values: int | None = None
+
+    @torch.no_grad()
+    def see(self, x: Any, outputs: Any) -> None:
+        """Record them, unless they are recorded; of a tuple, the first element."""
+        if self.values is not None:
+            return
+        out = outputs[0] if isinstance(outputs, tuple | list) else outputs
+        of_input, of_output = full_precision(x.float()), full_precision(out.detach().float())
+        self.mean, self.std = float(of_input.mean()), float(of_input.std())
+        self.values = len((of_output.mean(0) if of_output.dim() == 3 else of_output).unique())
 
 
 def _parts(batch: Batch | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:

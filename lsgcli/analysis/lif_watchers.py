@@ -113,7 +113,7 @@ class StepWatcher(Watcher):
 
     def _through(self, t: int, grad: Tensor) -> None:
         if not self.spatial:
-            self.sums.add_nonzero(grad[None], t)
+            self.sums.add_membrane_gradient(grad[None], t)
 
     def end_batch(self) -> None:
         return None
@@ -249,14 +249,14 @@ def count(sums: LayerSums, passage: Passage, grad: Tensor | None = None, *, full
         full: add all sums; otherwise only spikes and coverage.
     """
     sums.begin(passage)
-    if (layout := kernel_layout(passage)) is not None:  # many times faster
+    if not sums.detailed and (layout := kernel_layout(passage)) is not None:  # many times faster
         count_compiled(sums, passage, grad, layout, full=full)
         return
     with one_thread():
         for block in blocks(passage):
             h = sums.count(block, full=full)
             if h is not None and grad is not None:
-                sums.add_nonzero(membrane_gradient(block, h, arriving(grad, block, passage.side)))
+                sums.add_membrane_gradient(membrane_gradient(block, h, arriving(grad, block, passage.side)))
 
 
 def kernel_layout(passage: Passage) -> Layout | None:

@@ -50,6 +50,36 @@ def _rho(mean: Means) -> float:
     return covariance / math.sqrt(variances[0] * variances[1]) if min(variances) > 0 else math.nan
 
 
+def _xi(mean: Means) -> float:
+    std = _std(mean)
+    return (1 - mean("u")) / std if std > 0 else math.nan
+
+
+def _variance_of_gradient(mean: Means) -> float:
+    return mean("d_squared") - mean("d") ** 2
+
+
+def _sgv(mean: Means) -> float:
+    last = Means(mean.totals, mean.steps[-1:])
+    return _variance_of_gradient(last) / last("d_abs") if last("d_abs") > 0 else math.nan
+
+
+def _sgv_relative(mean: Means) -> float:
+    last = Means(mean.totals, mean.steps[-1:])
+    return _variance_of_gradient(last) / last("d_abs") ** 2 if last("d_abs") > 0 else math.nan
+
+
+def _tgc(mean: Means) -> float:
+    """Mean over t of cos(d[t], d[t+1])."""
+    cosines = []
+    for t in mean.steps:
+        if t + 1 < len(mean.totals["n"]):
+            now, later = Means(mean.totals, [t]), Means(mean.totals, [t + 1])
+            size = math.sqrt(now("d_squared") * later("d_squared"))
+            cosines.append(now("d_product") / size if size > 0 else math.nan)
+    return sum(cosines) / len(cosines) if cosines else math.nan
+
+
 @dataclass(frozen=True)
 class Field:
     """A field of a record.
@@ -139,8 +169,47 @@ LAYER: dict[str, Field] = {
         title="without reset",
         form=".2f",
     ),
+    "xi": _per_step(
+        "distance of the mean potential from the threshold, (v_th - mean u) / std u; usually 1 to 3 at the start of training "
+        "(Rossbroich et al. 2022)",
+        "-",
+        title="xi",
+        form=".2f",
+        rank=19,
+        formula=_xi,
+    ),
+    "drift": Field("object", "change of u from the first to the last timestep", "v_th"),
+    "drift.mean": _number("change of the mean of u", "v_th", title="u drift", form=".2f", rank=20),
+    "drift.std": _number("change of the standard deviation of u", "v_th", title="u std drift", form=".2f"),
     "rho": _per_step(
         "correlation of I[t] and I[t+1]; null at the last timestep", "-", title="rho", form=".2f", rank=15, formula=_rho
+    ),
+    "presynaptic_silent": _number(
+        "share of channels or features of the layer's input that are 0 in all samples and timesteps; their weights have no gradient",
+        "share",
+        title="inputs silent",
+        rank=21,
+    ),
+    "sgv": _number(
+        "variance of dL/du at the last timestep over its mean absolute value; proportional to the gradient; null unless measured in detail",
+        "dL/du",
+        title="SGV",
+        form=".2e",
+        formula=_sgv,
+    ),
+    "sgv_relative": _number(
+        "the same variance over the square of the mean absolute value; null unless measured in detail",
+        "-",
+        title="SGV, relative",
+        form=".2g",
+        formula=_sgv_relative,
+    ),
+    "tgc": _per_step(
+        "temporal gradient consistency: cosine of dL/du[t] and dL/du[t+1], mean over t; null at the last timestep, and unless measured in detail",
+        "-",
+        title="TGC",
+        form=".2f",
+        formula=_tgc,
     ),
     "grad_norm": _number(
         "L2 norm of dL/dW, the gradient of the layer's input weights; mean over mini-batches",
@@ -219,6 +288,23 @@ RECORD: dict[str, Field] = {
         "fraction of training samples classified correctly in `evaluation`, with running statistics, and with the statistics of each "
         "`batch`; null without running statistics",
         empty=True,
+    ),
+    "eval_gap": Field(
+        "number",
+        "accuracy of training samples with the statistics of each batch, minus that with running statistics",
+        "share",
+        empty=True,
+    ),
+    "batch_invariant": Field(
+        "truth",
+        "whether samples have the same logits alone and in a batch, in evaluation mode; null unless measured in detail",
+        empty=True,
+    ),
+    "input": Field("object", "`mean` and standard deviation `std` of the network's input in the first mini-batch"),
+    "output_values": Field("count", "number of different values among the outputs of the first mini-batch, averaged over time"),
+    "findings": Field(
+        "list",
+        "findings of `--advise`: `rule`, `severity`, `layers`, `measure`, `value`, `usual`, `cause`, `remedy`, `command`, `source`",
     ),
     "checkpoint": Field("text", "path as given"),
     "method": Field("text", "name of the method"),

@@ -2,11 +2,11 @@
 
 import copy
 import logging
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lsgcli.data.batches import Batch, batches
 from lsgcli.data.bundle import DataBundle, spread
@@ -16,6 +16,10 @@ from lsgcli.system.device import Compute, full_precision
 log = logging.getLogger("lsg")
 LARGEST_GAP = 0.2  # difference of the accuracies without a warning
 SMALLEST = 8  # batch size with usable statistics
+ALONE, TOLERANCE = (
+    8,
+    1e-3,
+)  # samples compared with themselves in a batch; difference in units of the standard deviation of logits
 SAMPLES = 256  # standard error of the difference: at most 6 points
 
 
@@ -60,6 +64,32 @@ def accuracies(model: SpikingNet, stream: Iterable[Batch], compute: Compute) -> 
         if n >= SAMPLES:
             break
     return Accuracies(*(right.double() / max(1, n)).tolist())
+
+
+@torch.no_grad()
+def batch_invariant(network: Callable[[Tensor], Any], x: Tensor, axis: int, reset: Callable[[], object] = lambda: None) -> bool:
+    """Whether samples have the same outputs alone and in a batch.
+
+    Rounding may flip a spike in some of the samples, so that half of them may differ.
+
+    Args:
+        network: from inputs (T, B, ...) or, for images, (B, ...) to outputs (T, B, classes) or (B, classes), in evaluation mode.
+        x: inputs; the first eight samples are compared.
+        axis: of the batch in ``x``.
+        reset: resets neurons that keep their state between calls; called before each call.
+    """
+
+    def run(some: Tensor) -> Tensor:
+        reset()
+        outputs = network(some)
+        outputs = full_precision(outputs[0] if isinstance(outputs, tuple | list) else outputs)
+        return outputs.mean(0) if outputs.dim() == 3 else outputs
+
+    together = run(x)
+    n = min(ALONE, len(together))
+    alone = torch.cat([run(x.narrow(axis, k, 1)) for k in range(n)])
+    difference = (alone - together[:n]).abs().amax(1)
+    return bool((difference <= TOLERANCE * together.std().clamp_min(1e-12)).double().mean() >= 0.5)
 
 
 def check(model: SpikingNet, bundle: DataBundle, compute: Compute, batch_size: int, accuracy: float) -> None:

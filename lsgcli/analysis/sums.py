@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lsgcli.analysis.dynamics import Block, Passage, laid
-from lsgcli.analysis.measures import measured
+from lsgcli.analysis.measures import LAYER, measured
 from lsgcli.neurons.kernels.cpu.job import BINS, HIGHEST, LOWEST, PLACES
 from lsgcli.neurons.step import over_time
 
@@ -29,12 +29,14 @@ class LayerSums:
             - ``u``, ``u_squared``, ``u_cubed``: sums of powers of u / v_th;
             - ``current``, ``current_squared``, ``product``: sums of I[t], I[t]^2, I[t] I[t+1];
             - ``du``: number of entries of dL/du that are not exactly zero;
-            - ``grad_squared``: sum of (dL/do)^2.
+            - ``grad_squared``: sum of (dL/do)^2;
+            - ``d``, ``d_abs``, ``d_squared``, ``d_product``: in detail, sums of d[t] = dL/du[t], its absolute value, its square, and d[t] d[t+1].
         histogram: counts of u / v_th: below ``LOWEST``, in each bin, at least ``HIGHEST``.
         ever, always: per neuron (without the batch axis): whether it fired in any sample, or at each timestep of all samples.
         beta: mean decay in the last pass.
         alpha: mean width, (T,) or (1,).
         threshold: v_th.
+        detailed: whether the sums of dL/du itself are counted, which takes longer.
         scale: factor of tdBN on the weights' output in the last pass, (C,); None without tdBN.
     """
 
@@ -46,6 +48,8 @@ class LayerSums:
     alpha: Tensor = field(default_factory=lambda: torch.full((1,), math.nan))
     threshold: float = 1.0
     scale: Tensor | None = None
+    detailed: bool = False
+    _later: Tensor | None = field(default=None, repr=False)  # dL/du of the step that was counted before
 
     def begin(self, passage: Passage) -> None:
         """Record the dynamics of a pass, and allocate the statistics per neuron."""
@@ -100,10 +104,24 @@ class LayerSums:
         """Add the sums of other processes; ``gather`` returns the tensors of all of them."""
         self.values = {name: gather(per_step).sum(0) for name, per_step in self.values.items()}
 
-    def add_nonzero(self, du: Tensor, before: int = 0) -> None:
-        """Count the entries of dL/du, (T, ...), that are not exactly zero; ``before`` timesteps precede."""
+    def add_membrane_gradient(self, du: Tensor, before: int = 0) -> None:
+        """Count the entries of dL/du, (T, ...), that are not exactly zero, and in detail add its sums; ``before`` timesteps precede.
+
+        Single timesteps are added from the last to the first.
+        """
         marks = torch.ne(du, 0, out=torch.empty_like(du, dtype=torch.promote_types(du.dtype, torch.float32)))
         self.add(du=F.pad(_sum(marks), (before, 0)))
+        if not self.detailed:
+            return
+        d = du.detach().to(marks.dtype)
+        later = d[1:] if len(d) > 1 else d[:0] if self._later is None else self._later
+        product = F.pad(_dot(d[: len(later)], later), (0, len(d) - len(later)))
+        self._later = d[:1] if len(d) == 1 and before else None
+        self.add(**{name: F.pad(total, (before, 0)) for name, total in _moments(d, product).items()})
+
+
+def _moments(d: Tensor, product: Tensor) -> dict[str, Tensor]:
+    return {"d": _sum(d), "d_abs": _sum(d.abs()), "d_squared": _dot(d, d), "d_product": product}
 
 
 def _histogram(u: Tensor) -> Tensor:
@@ -161,9 +179,10 @@ def signal(sums: LayerSums, gamma: Tensor | None) -> dict[str, Any]:
             "without_reset": predicted[-1] if predicted else math.nan,
         },
         "histogram": histogram(sums.histogram),
+        "drift": {name: each[-1][f"u_{name}"] - each[0][f"u_{name}"] if each else math.nan for name in ("mean", "std")},
         "per_step": {
             "alpha": [widths[min(t, len(widths) - 1)] for t in steps],
-            **{name: [means[name] for means in each] for name in pooled},
+            **{name: [means[name] for means in each] for name in pooled if LAYER[name].per_step},
             "u_std_predicted": predicted,
         },
     }

@@ -202,7 +202,9 @@ class HookWatcher(Watcher):
     def _through(self, call: int, grad: Tensor) -> Tensor | None:
         """Observe dL/dI of a call, which is gain * dL/du, or replace it by the gradient without the recurrence."""
         if not self.spatial:
-            self.sums.add_nonzero(grad[None] if self.layer.steps else grad, call)
+            gain = self.layer.dynamics().gain
+            du = grad if gain == 1 else grad / gain
+            self.sums.add_membrane_gradient(du[None] if self.layer.steps else du, call)
             return None
         if self.heights is None:
             self.heights = heights(self._passage())

@@ -1,0 +1,529 @@
+"""Rules that find what is wrong with a network: a measure outside its usual range, the cause, and what to change.
+
+A rule is a class registered under a name. It reads an :class:`Evidence` and changes nothing; :mod:`lsgcli.analysis.advice` applies all
+rules. Rules are in the order of causes: a finding is often the cause of those of later rules. Limits are ours unless ``source`` names
+another. Imports no torch.
+"""
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+from lsgcli.analysis.measures import value
+from lsgcli.registry import register
+
+SEVERITIES = ("error", "warning", "note")
+_places = itertools.count()
+OURS = "ours"
+
+
+class Remedy(NamedTuple):
+    """What to change: in words, and as settings of ``lsg train``, if settings can do it."""
+
+    text: str
+    settings: Mapping[str, Any] = {}
+
+
+class Found(NamedTuple):
+    """Where a measure is outside its usual range.
+
+    Attributes:
+        value: of the measure, the farthest of all layers.
+        layers: names of the layers, in order; none if the finding concerns the whole network.
+        measure: the measure, if it is not that of the rule.
+    """
+
+    value: Any
+    layers: tuple[str, ...] = ()
+    measure: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What rules read.
+
+    Attributes:
+        flow: gradient-flow record of the network.
+        settings: of its run; empty for a network without a run.
+        usual: the settings of a run of the same data set, in which nothing else is given.
+        epochs: the records of metrics.jsonl, as far as training came.
+        history: decay, width and coverage of each layer at each epoch.
+        classes: number of classes; 0 if unknown.
+        diverged: whether training ended with a loss or gradient that is not finite.
+    """
+
+    flow: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    usual: Mapping[str, Any] = field(default_factory=dict)
+    epochs: Sequence[Mapping[str, Any]] = ()
+    history: Mapping[str, Any] | None = None
+    classes: int = 0
+    diverged: bool = False
+
+    @property
+    def layers(self) -> Sequence[Mapping[str, Any]]:
+        """Records of the layers, from the input."""
+        layers: Sequence[Mapping[str, Any]] = self.flow["layers"]
+        return layers
+
+    def where(self, key: str, outside: Callable[[float], bool], *, smallest: bool = False) -> Found | None:
+        """The layers whose measure ``key`` is outside; the value is the smallest or largest of theirs."""
+        found = {
+            layer["name"]: number for layer in self.layers if (number := value(layer, key)) is not None and outside(number)
+        }
+        return Found((min if smallest else max)(found.values()), tuple(found), key) if found else None
+
+    def mean(self, key: str, names: Sequence[str] = ()) -> float:
+        """Mean of a measure over layers, by default all; NaN if none has it."""
+        numbers = [value(layer, key) for layer in self.layers if not names or layer["name"] in names]
+        numbers = [number for number in numbers if number is not None]
+        return sum(numbers) / len(numbers) if numbers else math.nan
+
+    @property
+    def chance(self) -> float:
+        """Cross-entropy of equal probabilities, log(classes); NaN if the number of classes is unknown."""
+        return math.log(self.classes) if self.classes > 1 else math.nan
+
+    def last(self, key: str) -> float:
+        """A number of the last epoch; NaN if there is none."""
+        number = self.epochs[-1].get(key) if self.epochs else None
+        return math.nan if number is None else float(number)
+
+    @property
+    def learns_poorly(self) -> bool:
+        """Whether the training loss ended above half of that of equal probabilities, or is unknown."""
+        return not self.last("train_loss") < self.chance / 2
+
+    def back(self, name: str, factor: float) -> dict[str, Any]:
+        """The usual value of a setting that differs from it by more than a factor, as settings; otherwise empty."""
+        own, usual = self.settings.get(name), self.usual.get(name)
+        if not own or not usual or 1 / factor <= own / usual <= factor:
+            return {}
+        return {name: usual}
+
+    def scaled(self, name: str, factor: float, digits: int = 2) -> dict[str, Any]:
+        """A setting times a factor, rounded, as settings; empty without a run."""
+        own = self.settings.get(name)
+        return {} if own is None else {name: float(f"{own * factor:.{digits}g}")}
+
+
+class Rule(ABC):
+    """A rule. The class's documentation is the cause, in one sentence.
+
+    Attributes:
+        measure: the measure it reads: a field of the gradient-flow record, of metrics.jsonl, or a setting.
+        usual: its usual range, in words.
+        limit: the threshold, which ``--limit NAME=X`` replaces.
+        severity: ``error``: the network hardly learns; ``warning``: it learns worse than it could; ``note``: worth a look.
+        source: where limit and remedy come from.
+        place: in the order of causes, which is that of the definitions.
+    """
+
+    place: ClassVar[int]
+    measure: ClassVar[str]
+    usual: ClassVar[str]
+    limit: ClassVar[float]
+    severity: ClassVar[str] = "error"
+    source: ClassVar[str] = OURS
+
+    def __init_subclass__(cls) -> None:
+        cls.place = next(_places)
+
+    @abstractmethod
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        """Where the measure is outside its usual range; None if it is not."""
+
+    @abstractmethod
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        """What to change."""
+
+
+@register("rule", "not-finite")
+class NotFinite(Rule):
+    """Weights, potentials or gradients grew until they were not finite."""
+
+    measure, usual, limit = "loss", "finite", math.inf
+    source = "spyx: learning rate / 10, gradients clipped at 1"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        broken = tuple(layer["name"] for layer in e.layers if value(layer, "u_mean") is None)
+        return Found(None, broken) if e.diverged or broken or (e.layers and e.flow.get("loss") is None) else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        settings: dict[str, Any] = {}
+        if e.settings:
+            settings["lr"] = min(e.usual["lr"], float(f"{e.settings['lr'] / 10:.2g}"))
+            settings |= {} if e.settings["clip_grad"] else {"clip_grad": 1.0}
+        return Remedy("Divide the learning rate by 10, and clip gradients to a norm of 1.", settings)
+
+
+@register("rule", "batch-dependent")
+class BatchDependent(Rule):
+    """The output for a sample depends on the other samples of its batch, or on earlier calls: a state is not reset, or time and batch axes are mixed up."""
+
+    measure, usual, limit = "batch_invariant", "true", 0.0
+    source = "spikingjelly, issues 318 and 594"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        return Found(False) if e.flow.get("batch_invariant") is False else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        return Remedy(
+            "Reset all neurons before each batch, in training and evaluation, and check the order of axes: (T, B, ...)."
+        )
+
+
+@register("rule", "labels")
+class Labels(Rule):
+    """The loss is low, but accuracy is below chance: the loss and the accuracy use different labels."""
+
+    measure, usual, limit = "train_accuracy", "above 1 / classes", 0.5
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        accuracy, loss = e.last("train_accuracy"), e.last("train_loss")
+        return Found(accuracy) if e.classes and loss < limit * e.chance and accuracy < 1 / e.classes else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        return Remedy("Use the same labels, from 0 to classes - 1, in the loss and in the accuracy.")
+
+
+@register("rule", "small-batch")
+class SmallBatch(Rule):
+    """Normalisation computes its statistics from too few samples."""
+
+    measure, usual, limit = "batch_size", "at least 16", 8.0
+    source = "spikingjelly, issue 157"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        if not e.settings:
+            return None
+        size = e.settings["batch_size"] / e.settings.get("accumulate", 1)
+        return Found(size) if size < limit else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        settings = {"batch_size": max(16, e.usual["batch_size"])} if e.settings["batch_size"] < 16 else {}
+        settings |= {"accumulate": 1} if e.settings["accumulate"] > 1 else {}
+        return Remedy("Use larger batches, of which normalisation computes its statistics.", settings)
+
+
+@register("rule", "running-statistics")
+class RunningStatistics(Rule):
+    """The running statistics of normalisation are not those of the data: too few updates, too small batches, or another T."""
+
+    measure, usual, limit = "eval_gap", "below 0.1", 0.2
+    source = "spikingjelly, issues 157 and 559"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        gap = e.flow.get("eval_gap")
+        return Found(gap) if gap is not None and gap > limit else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        text = "Estimate them again on training batches: lsg eval CKPT --refresh-norm 100. In training: more steps, or larger batches."
+        return Remedy(text, e.back("batch_size", 4) | e.back("epochs", 2))
+
+
+@register("rule", "input-scale")
+class InputScale(Rule):
+    """The input is not scaled, and no normalisation follows the first weights."""
+
+    measure, usual, limit = "input.std", "0.1 to 10", 10.0
+    source = "spyx; snntorch, issue 219"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        std, potential = value(e.flow, "input.std"), value(e.layers[0], "u_std") if e.layers else None
+        if not std or potential is None or 1 / limit <= std <= limit:
+            return None
+        return Found(std, (e.layers[0]["name"],)) if not 1 / limit <= potential <= limit else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        return Remedy(
+            f"Divide the input by {found.value:.2g}, its standard deviation, or normalise the current of the first layer."
+        )
+
+
+@register("rule", "potential-scale")
+class PotentialScale(Rule):
+    """The scale of the weights does not fit the threshold: potentials are far from it, or far beyond it."""
+
+    measure, usual, limit = "u_std", "1/3 to 3 v_th", 5.0
+    source = "Rossbroich et al. 2022: xi from 1 to 3"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        low = e.where("u_std", lambda std: std < 1 / limit, smallest=True)
+        return low or e.where("u_std", lambda std: std > limit)
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        spread = e.mean("u_std", found.layers[:1])
+        settings: dict[str, Any] = {}
+        if e.settings:
+            settings = e.back("threshold", 2)
+            if not settings and e.settings["norm"] != "tdbn" and e.usual["norm"] == "tdbn":
+                settings = {"norm": "tdbn"}
+            settings = settings or e.scaled("threshold", max(spread, 1e-3))
+        text = (
+            f"Multiply the initial weights of {found.layers[0]} by {1 / spread:.2g}"
+            if spread > 0
+            else "Enlarge the initial weights"
+        )
+        return Remedy(f"{text}, normalise its current (tdBN), or change the threshold by the inverse.", settings)
+
+
+@register("rule", "silent-layers")
+class SilentLayers(Rule):
+    """Neurons hardly ever reach the threshold, so that later layers receive nothing, and no gradient tells them to."""
+
+    measure, usual, limit = "firing_rate", "0.02 to 0.3", 0.005
+    source = "stork; spyx: 5 to 15 %"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        return e.where("firing_rate", lambda rate: rate < limit, smallest=True)
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        settings = e.back("threshold", 1.5) or e.scaled("threshold", 0.5)
+        return Remedy(
+            "Halve the threshold, or double the weight of the normalisation before the first of these layers.", settings
+        )
+
+
+@register("rule", "saturated-layers")
+class SaturatedLayers(Rule):
+    """Neurons fire at almost every timestep, so that spikes carry no information."""
+
+    measure, usual, limit = "firing_rate", "0.02 to 0.3", 0.6
+    source = "snntorch, issue 66"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        return e.where("firing_rate", lambda rate: rate > limit)
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        settings = e.back("threshold", 1.5)
+        if not settings and e.settings and e.settings["decay"] > 2 * e.usual["decay"]:
+            settings = {"decay": e.usual["decay"]} | ({"input_gain": "1-beta"} if e.mean("beta") > 0.5 else {})
+        if not settings and e.settings and e.mean("beta") > 0.5 and e.settings["input_gain"] == "1":
+            settings = {"input_gain": "1-beta"}
+        return Remedy(
+            "Decrease the decay, scale the current by 1 - beta, or double the threshold.", settings or e.scaled("threshold", 2)
+        )
+
+
+@register("rule", "narrow-window")
+class NarrowWindow(Rule):
+    """The surrogate is zero at almost all potentials, so that almost no gradient passes."""
+
+    measure, usual, limit = "coverage", "0.2 to 0.8", 0.1
+    source = "Lian et al. 2023, Table 2; 2 sigma: Theorem 1"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        names = [layer["name"] for layer in e.layers if (value(layer, "grad_zero") or 0) > 1 - 2 * limit]
+        narrow = e.where("coverage", lambda share: share < limit, smallest=True)
+        both = tuple(name for name in narrow.layers if name in names) if narrow else ()
+        return Found(narrow.value, both) if narrow and both else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        return _two_sigma(e, "Widen")
+
+
+@register("rule", "wide-window")
+class WideWindow(Rule):
+    """The surrogate is much wider than the distribution of potentials, so that its gradient says little about spikes."""
+
+    measure, usual, limit = "alpha", "1 to 4 standard deviations of u", 4.0
+    source = "Lian et al. 2023, Table 2: widths 5 and 10 give 61.5 and 30.8 instead of 92.7 %"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        threshold, found = e.flow["threshold"], {}
+        for layer in e.layers:
+            alpha, std = value(layer, "alpha"), value(layer, "u_std")
+            if alpha and std and alpha > 2 * limit * std * threshold:
+                found[layer["name"]] = alpha
+        return Found(max(found.values()), tuple(found)) if found else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        return _two_sigma(e, "Narrow")
+
+
+def _two_sigma(e: Evidence, verb: str) -> Remedy:
+    width = 2 * e.mean("u_std") * e.flow["threshold"]
+    settings: dict[str, Any] = {}
+    if e.settings:
+        given = e.settings["method"] in ("none", "trainable-decay", "asgl", "ds-atgo", "ds-atgo-paper")
+        settings = {"width": float(f"{width:.2g}")} if given and width > 0 else {"method": "lsg"}
+    return Remedy(f"{verb} the surrogate to 2 standard deviations of u: a width of {width:.2g}.", settings)
+
+
+@register("rule", "exploding-gradients")
+class ExplodingGradients(Rule):
+    """The gradient grows from layer to layer, or through time, on its way to the input."""
+
+    measure, usual, limit = "grad_ratio", "0.1 to 30", 100.0
+    source = "Zenke and Vogels 2021 (second-hand)"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        return e.where("grad_ratio", lambda ratio: ratio > limit)
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        peak = 1 / e.mean("alpha") if e.mean("alpha") > 0 else math.nan
+        if peak * max(1.0, e.mean("beta")) > 1.5:
+            return _two_sigma(e, "Widen")
+        settings = {"clip_grad": 1.0} if e.settings and not e.settings["clip_grad"] else {}
+        return Remedy("Clip gradients at 1, or omit the gradient through the reset (--detach-reset).", settings)
+
+
+@register("rule", "vanishing-gradients")
+class VanishingGradients(Rule):
+    """The gradient shrinks from layer to layer on its way to the input."""
+
+    measure, usual, limit = "grad_ratio", "0.1 to 30", 1e-2
+    source = "Fang et al. 2021 (SEW); Deng et al. 2022 (TET)"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        return e.where("grad_ratio", lambda ratio: ratio < limit, smallest=True)
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        settings: dict[str, Any] = {}
+        if e.settings:
+            settings = {"residual": "add"} if e.settings.get("residual") == "none" else {}
+            settings = settings or ({"loss": "tet"} if e.settings["loss"] == "ce" else {})
+        return Remedy("Add residual connections, use fewer layers, or a loss at every timestep (tet).", settings)
+
+
+@register("rule", "decay-at-bound")
+class DecayAtBound(Rule):
+    """The decay is 0 or 1: neurons forget everything, or nothing."""
+
+    measure, usual, limit = "beta", "0.05 to 0.95", 0.03
+    severity = "warning"
+    source = "ASGL's code; spyx: an Adam optimiser of its own, 3e-4"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        low = e.where("beta", lambda beta: beta < limit, smallest=True)
+        return low or e.where("beta", lambda beta: beta > 1 - limit)
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        text = "Start from the usual decay, and give it an optimiser of its own, with a learning rate of 3e-4."
+        return Remedy(text, e.back("decay_lr", 3) or e.back("decay", 2))
+
+
+@register("rule", "decay-fast")
+class DecayFast(Rule):
+    """Decays change by much in each epoch, faster than the weights can follow."""
+
+    measure, usual, limit = "beta", "changes below 0.05 an epoch", 0.1
+    severity = "warning"
+    source = "spyx: freeze it at first"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        changes = {}
+        for name, lists in (e.history or {}).get("layers", {}).items():
+            betas = [beta for beta in lists["beta"] if beta is not None]
+            start = [e.settings["decay"]] if e.settings and not e.settings.get("init_from") else []
+            steps = [abs(b - a) for a, b in zip([*start, *betas], [*start, *betas][1:], strict=False)]
+            if steps and max(steps) > limit:
+                changes[name] = max(steps)
+        return Found(max(changes.values()), tuple(changes)) if changes else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        return Remedy("Decrease the learning rate of the decays.", e.back("decay_lr", 2) or e.scaled("decay_lr", 0.1))
+
+
+@register("rule", "learning-rate")
+class LearningRate(Rule):
+    """The learning rate is far from what this data set is usually trained with, and the network does not learn."""
+
+    measure, usual, limit = "lr", "within a factor of 5 of the data set's default", 5.0
+    source = "spikingjelly, issue 338"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        return Found(e.settings["lr"]) if e.learns_poorly and e.epochs and e.back("lr", limit) else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        return Remedy(f"Train with a learning rate of {e.usual['lr']:g}.", {"lr": e.usual["lr"]})
+
+
+@register("rule", "drift")
+class Drift(Rule):
+    """The distribution of potentials shifts with the timesteps, so that one normalisation does not fit all of them."""
+
+    measure, usual, limit = "drift.mean", "-0.5 to 0.5 v_th", 1.0
+    severity = "warning"
+    source = "MP-Init and TEBN, as in docs/zoo.md"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        return e.where("drift.mean", lambda drift: abs(drift) > limit)
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        settings = {} if not e.settings or e.settings["norm"] == "tebn" else {"norm": "tebn"}
+        return Remedy(
+            "Normalise each timestep (tebn), or start from measured potentials (--init-potential measured).", settings
+        )
+
+
+@register("rule", "coarse-outputs")
+class CoarseOutputs(Rule):
+    """The network's outputs are spike counts with few values, of which the loss sees only steps."""
+
+    measure, usual, limit = "output_values", "more than T + 1", 1.0
+    severity = "warning"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        count = e.flow.get("output_values")
+        return Found(count) if count is not None and count <= limit * (e.flow["T"] + 1) else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        return Remedy("Read a membrane potential or a linear layer instead of spike counts, or add timesteps.")
+
+
+@register("rule", "not-learning")
+class NotLearning(Rule):
+    """The training loss stayed at that of equal probabilities, with signals and gradients in their usual ranges."""
+
+    measure, usual, limit = "train_loss", "below log(classes)", 0.9
+    source = "spikingjelly, issue 338"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        loss = e.last("train_loss")
+        return Found(loss) if loss > limit * e.chance else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        text = "Try learning rates of 0.1, 0.01 and 0.001, and check that inputs and labels belong together."
+        return Remedy(text, e.back("lr", 2) or e.back("epochs", 2) or e.scaled("lr", 0.1))
+
+
+@register("rule", "overfitting")
+class Overfitting(Rule):
+    """Training accuracy is high, but validation accuracy does not follow."""
+
+    measure, usual, limit = "train_accuracy", "within 0.15 of validation", 0.2
+    severity = "note"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        train = e.last("train_accuracy")
+        held_out = e.last("val_accuracy")
+        return Found(train) if train - held_out > limit and train > 0.9 else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        settings = e.scaled("weight_decay", 4) if e.settings.get("weight_decay") else {}
+        return Remedy("Augment the data (--augment), increase the weight decay, or use a smaller network.", settings)
+
+
+@register("rule", "decay-unmoved")
+class DecayUnmoved(Rule):
+    """Decays are learned, but did not change."""
+
+    measure, usual, limit = "beta", "changes by more than 0.001", 5e-4
+    severity = "note"
+    source = "docs/method.md"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        lists = (e.history or {}).get("layers", {})
+        if not lists or not e.settings or e.settings["method"] == "none" or e.settings.get("init_from"):
+            return None
+        ends = [layer["beta"][-1] for layer in lists.values() if layer["beta"][-1] is not None]
+        moved = max((abs(beta - e.settings["decay"]) for beta in ends), default=math.nan)
+        return Found(moved) if moved < limit else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        return Remedy("In runs of fewer than 5,000 steps, train decays with a learning rate of 0.005.", {"decay_lr": 5e-3})
