@@ -17,6 +17,7 @@ Runs
 ``evaluate``        accuracy, confusion matrix, firing rates of a checkpoint or a network
 ``predict``         classify recordings or images
 ``inspect``         gradient flow per layer, of a checkpoint or any spiking network
+``diagnose``        what is wrong with a network, and what to change
 Extension
 ``register``        add a surrogate, method, neuron, network, data set, augmentation, loss, ... under a name
 ``LsgError``        base class of all expected errors
@@ -35,7 +36,7 @@ from lsgcli.system.cpus import loading, waiting_passively
 from lsgcli.system.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from lsgcli.api import build, datasets, evaluate, inspect, load, prepare, train
+    from lsgcli.api import build, datasets, diagnose, evaluate, inspect, load, prepare, train
     from lsgcli.config.neuron import NeuronConfig
     from lsgcli.data.batches import batches
     from lsgcli.errors import LsgError
@@ -50,6 +51,7 @@ __all__ = [
     "batches",
     "build",
     "datasets",
+    "diagnose",
     "evaluate",
     "inspect",
     "load",

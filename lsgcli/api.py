@@ -1,7 +1,7 @@
 """Functions of ``import lsgcli as lsg`` that do what a command does: train, evaluate, measure gradient flow."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from lsgcli.errors import ConfigError, DataError
 from lsgcli.loggers.outlets import OUTLETS
 from lsgcli.models import build
 from lsgcli.models.base import SpikingNet
+from lsgcli.runs.advise import advise, checkpoint_of
 from lsgcli.runs.open import open_checkpoint
 from lsgcli.runs.run import full_flow, train_together
 from lsgcli.store import checkpoint, hub
@@ -31,7 +32,7 @@ from lsgcli.training import evaluate as evaluation
 from lsgcli.training.evaluate import Evaluation
 from lsgcli.training.signals import StopRequest
 
-__all__ = ["build", "datasets", "evaluate", "inspect", "load", "prepare", "train"]
+__all__ = ["build", "datasets", "diagnose", "evaluate", "inspect", "load", "prepare", "train"]
 
 
 def datasets() -> list[str]:
@@ -200,3 +201,38 @@ def inspect(
     opened = open_checkpoint(network, options)
     checkpoint.check_unfolded(Path(network), opened.stored, "Gradient flow is measured as in training, with batch statistics.")
     return full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches)
+
+
+@undisturbed
+def diagnose(
+    network: nn.Module | Path | str,
+    batches: int | Iterable[Batch | tuple[Tensor, Tensor]] = 4,
+    *,
+    limits: Mapping[str, float] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """What is wrong with a network, and what to change: :func:`inspect` in detail, with findings.
+
+    Args:
+        network: a checkpoint or run directory, or any spiking network, as for :func:`inspect`.
+        batches: as for :func:`inspect`.
+        limits: thresholds of rules, by name.
+        options: as for :func:`inspect`.
+
+    Returns:
+        The record of :func:`inspect` with ``findings``, the most serious first: ``[{"rule", "severity", "layers", "measure", "value",
+        "usual", "cause", "remedy": {"text", "settings"}, "command", "source"}]``. For a network without a run, ``settings`` are empty.
+
+    Raises:
+        As :func:`inspect`.
+    """
+    if isinstance(network, nn.Module):
+        if isinstance(batches, int):
+            raise ConfigError(f"batches: found {batches}, expected mini-batches of training data for a network")
+        return gradflow.diagnose(network, batches, limits=limits, **options)
+    path = checkpoint_of(hub.local(network))
+    opened = open_checkpoint(path, options)
+    checkpoint.check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
+    assert isinstance(batches, int)
+    flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, detailed=True)
+    return {**flow, "findings": advise(flow, opened.config, path, len(opened.bundle.classes), limits)}

@@ -31,6 +31,12 @@ def flow(layers: int = 3, T: int = 4, method: str = "lsg", epochs: int = 5, seed
         "loss": 1.5,
         "layers": records,
         "accuracy": {"evaluation": 0.9, "batch": 0.92},
+        "eval_gap": 0.02,
+        "batch_invariant": None,
+        "input": {"mean": 0.1, "std": 0.9},
+        "output_values": 320,
+        "findings": None,
+        "tried": None,
         "checkpoint": f"runs/{method}/best.safetensors",
         "method": method,
         "thresholds": dict(THRESHOLDS),
@@ -50,6 +56,8 @@ def layer(name: str, T: int, rng: np.random.Generator, scale: float = 1.0) -> di
         key: [float(v) for v in rng.uniform(0, 1, T)] for key in ("coverage", "firing_rate", "sg_mean", "u_std", "grad_zero")
     }
     steps["u_mean"] = [float(v) for v in rng.uniform(-1, 1, T)]
+    steps["xi"] = [float(v) for v in rng.uniform(0.5, 2, T)]
+    steps["tgc"] = [None] * T
     steps["rho"] = [*(float(v) for v in rng.uniform(-1, 1, T - 1)), None]
     return {
         "name": name,
@@ -68,6 +76,12 @@ def layer(name: str, T: int, rng: np.random.Generator, scale: float = 1.0) -> di
         "u_skew": 0.02,
         "u_std_predicted": {"paper": alpha, "with_gamma": 1.1 * alpha, "without_reset": alpha},
         "rho": 0.3 if T > 1 else None,
+        "xi": 0.8,
+        "drift": {"mean": 0.1, "std": 0.02},
+        "presynaptic_silent": 0.0,
+        "sgv": None,
+        "sgv_relative": None,
+        "tgc": None,
         "grad_norm": 0.5 * scale,
         "grad_ratio": 10 * scale,
         "grad_relative": 0.01,
@@ -99,14 +113,14 @@ def hollow(record: dict) -> dict:
         empty = {key: value if key in kept else None for key, value in one.items()}
         empty["interval"] = [None, None]
         empty["per_step"] = {key: [None] * record["T"] for key in one["per_step"]}
-        for key in ("u_std_predicted", "gain_predicted"):
+        for key in ("u_std_predicted", "gain_predicted", "drift"):
             empty[key] = dict.fromkeys(one[key])
         empty["histogram"] = {**one["histogram"], "counts": [0] * 100, "below": 0, "above": 0}
         layers.append(empty)
     return {**record, "layers": layers, "loss": None, "history": None}
 
 
-KINDS = {"text": str, "number": (int, float), "count": int, "object": dict, "list": list}
+KINDS = {"text": str, "number": (int, float), "count": int, "object": dict, "list": list, "truth": bool}
 
 
 def problems(record: Mapping[str, Any], fields: Mapping[str, Field] = RECORD, where: str = "record") -> list[str]:
@@ -118,7 +132,7 @@ def problems(record: Mapping[str, Any], fields: Mapping[str, Field] = RECORD, wh
         field = fields.get(name)
         if field is None or (value is None and field.empty):
             continue
-        if not isinstance(value, KINDS[field.kind]) or isinstance(value, bool):
+        if not isinstance(value, KINDS[field.kind]) or (isinstance(value, bool) and field.kind != "truth"):
             found.append(f"{where}: {name} is {value!r}, which is no {field.kind}")
     for layer in record.get("layers", ()):
         found += problems(layer, LAYER, f"layer {layer.get('name')}")

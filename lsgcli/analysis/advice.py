@@ -31,8 +31,10 @@ def findings(evidence: Evidence, advice: Advice = Advice()) -> list[dict[str, An
         ``[{"rule", "severity", "layers", "measure", "value", "usual", "cause", "remedy": {"text", "settings"}, "command", "source"}]``
         of JSON types. ``command`` is None if no setting is the remedy.
     """
-    records = []
+    records: list[dict[str, Any]] = []
     for name, rule in ranked().items():
+        if rule.alone and any(record["severity"] == "error" for record in records):
+            continue
         found = rule.found(evidence, advice.limits.get(name, rule.limit))
         if found is None:
             continue

@@ -15,9 +15,12 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from lsgcli.analysis import lif_watchers
+from lsgcli.analysis.advice import Advice, findings
 from lsgcli.analysis.gain import InputGradients
 from lsgcli.analysis.gradients import Sample, WeightGradients, mean, mismatch, norm
 from lsgcli.analysis.measures import LAYER
+from lsgcli.analysis.rules import Evidence
+from lsgcli.analysis.running import batch_invariant
 from lsgcli.analysis.sums import light, signal
 from lsgcli.analysis.verdicts import Thresholds, verdict
 from lsgcli.analysis.watchers import Adapter, Layer, Watcher, watching
@@ -138,6 +141,35 @@ def inspect(
         "thresholds": dataclasses.asdict(limits),
         "layers": records,
     }
+
+
+def diagnose(
+    model: nn.Module,
+    batches: Iterable[Batch | tuple[Tensor, Tensor]],
+    *,
+    limits: Mapping[str, float] | None = None,
+    reset: Callable[[Any], object] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """:func:`inspect` in detail, with ``batch_invariant`` and ``findings`` of rules, for a network without a run.
+
+    Args:
+        model, batches, reset, options: as for :func:`inspect`.
+        limits: thresholds of rules, by name.
+    """
+    batches = list(batches)
+    flow = inspect(model, batches, reset=reset, detailed=True, **options)
+    x, y, _ = _parts(batches[0])
+    if reset is not None:
+        reset(model)
+    net = _copied(model, weights=True).eval()
+    axis = 1 if x.dim() > 2 and x.shape[1] == len(y) else 0
+    flow["batch_invariant"] = batch_invariant(net, x, axis, lambda: reset(net) if reset is not None else None)
+    evidence = Evidence(flow, classes=int(y.max()) + 1 if y.dim() == 1 else 0)
+    advised = findings(evidence, Advice(limits or {}))
+    for finding in advised:
+        finding["remedy"]["settings"] = {}
+    return {**flow, "findings": advised}
 
 
 class Ends:

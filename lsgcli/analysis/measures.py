@@ -85,7 +85,7 @@ class Field:
     """A field of a record.
 
     Attributes:
-        kind: JSON type: ``text``, ``number``, ``count``, ``object`` or ``list``.
+        kind: JSON type: ``text``, ``number``, ``count``, ``truth``, ``object`` or ``list``.
         meaning: definition, in plain text.
         unit: unit of the number; ``-`` if dimensionless.
         title: column heading in tables; fields without a title have no column.
@@ -305,7 +305,9 @@ RECORD: dict[str, Field] = {
     "findings": Field(
         "list",
         "findings of `--advise`: `rule`, `severity`, `layers`, `measure`, `value`, `usual`, `cause`, `remedy`, `command`, `source`",
+        empty=True,
     ),
+    "tried": Field("list", "the table of `--try`", empty=True),
     "checkpoint": Field("text", "path as given"),
     "method": Field("text", "name of the method"),
     "history": Field(

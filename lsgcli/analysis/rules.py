@@ -119,6 +119,7 @@ class Rule(ABC):
         limit: the threshold, which ``--limit NAME=X`` replaces.
         severity: ``error``: the network hardly learns; ``warning``: it learns worse than it could; ``note``: worth a look.
         source: where limit and remedy come from.
+        alone: whether the rule applies only if no error was found before.
         place: in the order of causes, which is that of the definitions.
     """
 
@@ -128,6 +129,7 @@ class Rule(ABC):
     limit: ClassVar[float]
     severity: ClassVar[str] = "error"
     source: ClassVar[str] = OURS
+    alone: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         cls.place = next(_places)
@@ -153,11 +155,14 @@ class NotFinite(Rule):
         return Found(None, broken) if e.diverged or broken or (e.layers and e.flow.get("loss") is None) else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        settings: dict[str, Any] = {}
-        if e.settings:
-            settings["lr"] = min(e.usual["lr"], float(f"{e.settings['lr'] / 10:.2g}"))
-            settings |= {} if e.settings["clip_grad"] else {"clip_grad": 1.0}
-        return Remedy("Divide the learning rate by 10, and clip gradients to a norm of 1.", settings)
+        if not e.settings:
+            return Remedy("Divide the learning rate by 10, and clip gradients to a norm of 1.")
+        own, usual, unclipped = e.settings["lr"], e.usual["lr"], not e.settings["clip_grad"]
+        default = f", where {e.settings['dataset']} has {usual:g} by default" if own > usual else ""
+        text = (
+            f"Likely cause: a learning rate of {own:g}{default}{', and gradients that are not clipped' if unclipped else ''}."
+        )
+        return Remedy(text, {"lr": min(usual, float(f"{own / 10:.2g}"))} | ({"clip_grad": 1.0} if unclipped else {}))
 
 
 @register("rule", "batch-dependent")
@@ -248,7 +253,7 @@ class InputScale(Rule):
 class PotentialScale(Rule):
     """The scale of the weights does not fit the threshold: potentials are far from it, or far beyond it."""
 
-    measure, usual, limit = "u_std", "1/3 to 3 v_th", 5.0
+    measure, usual, limit = "u_std", "1/3 to 3 v_th", 3.0
     source = "Rossbroich et al. 2022: xi from 1 to 3"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
@@ -481,11 +486,12 @@ class NotLearning(Rule):
     """The training loss stayed at that of equal probabilities, with signals and gradients in their usual ranges."""
 
     measure, usual, limit = "train_loss", "below log(classes)", 0.9
+    alone = True
     source = "spikingjelly, issue 338"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         loss = e.last("train_loss")
-        return Found(loss) if loss > limit * e.chance else None
+        return Found(loss) if loss > limit * e.chance and len(e.epochs) > 1 else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         text = "Try learning rates of 0.1, 0.01 and 0.001, and check that inputs and labels belong together."

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from math import isfinite, isnan
 from typing import Any
 
+from lsgcli import registry
 from lsgcli.errors import ConfigError
 
 
@@ -58,36 +59,39 @@ def rule_text(name: str, limit: float, measure: str) -> str:
     )
 
 
-def parse_verdicts(text: str) -> set[str]:
-    """The verdicts of ``--fail-on``, a comma-separated list.
+def parse_gates(text: str) -> set[str]:
+    """The verdicts and rules of ``--fail-on``, a comma-separated list.
 
     Raises:
-        ConfigError: an unknown verdict.
+        ConfigError: an unknown name.
     """
     names = {name.strip() for name in text.split(",")}
-    if unknown := sorted(names - set(VERDICTS)):
-        raise ConfigError(
-            f"--fail-on: found {', '.join(map(repr, unknown))}, expected a comma-separated list of {', '.join(VERDICTS)}"
-        )
+    if unknown := sorted(names - {*VERDICTS, *registry.names("rule")}):
+        raise ConfigError(f"--fail-on: found {', '.join(map(repr, unknown))}, expected a comma-separated list of {_names()}")
     return names
 
 
-def parse_limits(texts: Iterable[str]) -> Thresholds:
-    """The thresholds of ``--limit``, each as ``VERDICT=NUMBER``.
+def parse_limits(texts: Iterable[str]) -> tuple[Thresholds, dict[str, float]]:
+    """The thresholds of ``--limit`` for verdicts and for rules, each as ``NAME=NUMBER``.
 
     Raises:
-        ConfigError: an unknown verdict, or an invalid number.
+        ConfigError: an unknown name, or an invalid number.
     """
     limits, problems = {}, []
     for text in texts:
         name, _, number = text.partition("=")
         try:
             limits[name] = float(number)
-            valid = name in VERDICTS and isfinite(limits[name])
+            valid = name in {*VERDICTS, *registry.names("rule")} and isfinite(limits[name])
         except ValueError:
             valid = False
         if not valid:
-            problems.append(f"--limit: found {text!r}, expected NAME=NUMBER with one of {', '.join(VERDICTS)}")
+            problems.append(f"--limit: found {text!r}, expected NAME=NUMBER with one of {_names()}")
     if problems:
         raise ConfigError("\n".join(problems))
-    return Thresholds(**limits)
+    of_verdicts = {name: limit for name, limit in limits.items() if name in VERDICTS}
+    return Thresholds(**of_verdicts), {name: limit for name, limit in limits.items() if name not in VERDICTS}
+
+
+def _names() -> str:
+    return f"{', '.join(VERDICTS)}, or with --advise {', '.join(registry.names('rule'))}"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from lsgcli.analysis.verdicts import VERDICTS, parse_limits, parse_verdicts
+from lsgcli.analysis.verdicts import VERDICTS, parse_gates, parse_limits
 from lsgcli.cli import common, completion
 from lsgcli.errors import ConfigError, GateError
 from lsgcli.report.output import check_output, print_json, print_result
@@ -45,18 +45,40 @@ class Compute(NamedTuple):
     ] = None
 
 
+class Advise(NamedTuple):
+    """What is wrong, and what to change."""
+
+    advise: Annotated[
+        bool,
+        typer.Option(
+            "--advise", help="Measure in more detail, and list findings: cause, remedy and the command that tries it."
+        ),
+    ] = False
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--try",
+            min=1,
+            metavar="N",
+            help="Train the unchanged run and the first remedies of --advise for N epochs each, below the run; repeat to continue.",
+        ),
+    ] = None
+    jobs: Annotated[int | None, typer.Option(min=1, help="Number of trainings of --try at a time.")] = None
+
+
 class Gate(NamedTuple):
     """The verdicts, and those that fail the command."""
 
     fail_on: Annotated[
         str | None,
         typer.Option(
-            help=f"Exit with status 9 if a layer has one of the given verdicts (comma-separated): {', '.join(VERDICTS)}."
+            help=f"Exit with status 9 if a layer has one of the given verdicts (comma-separated: {', '.join(VERDICTS)}), or with --advise "
+            "a finding of one of the given rules."
         ),
     ] = None
     limit: Annotated[
         list[str] | None,
-        typer.Option(metavar="VERDICT=X", help="Threshold of a verdict, such as vanishing=1e-4; repeatable."),
+        typer.Option(metavar="NAME=X", help="Threshold of a verdict or rule, such as vanishing=1e-4; repeatable."),
     ] = None
 
 
@@ -79,12 +101,13 @@ def inspect_gradients(
         list[str],
         typer.Argument(
             metavar="CKPT...",
-            help="Checkpoints written by lsg: paths, hf:USER/NAME[@REVISION], or https://...",
+            help="Checkpoints written by lsg, or run directories: paths, hf:USER/NAME[@REVISION], or https://...",
             autocompletion=completion.checkpoints,
         ),
     ],
     batches: Annotated[int, typer.Option(min=1, help="Number of mini-batches of training data.")] = 4,
     mismatch: Mismatch,
+    advice: Advise,
     folders: common.Folders,
     compute: Compute,
     gate: Gate,
@@ -105,9 +128,16 @@ def inspect_gradients(
     if step is not None and not (mismatch.mismatch and 0 < step < math.inf):
         expected = "a number above 0" if mismatch.mismatch else "--mismatch N, because it has no effect otherwise"
         raise ConfigError(f"--mismatch-step: found {step:g}, expected {expected}")
+    if not advice.advise:
+        common.require("--advise", {"--try": advice.epochs})
+    if advice.epochs is None:
+        common.require("--try", {"--jobs": advice.jobs})
+    elif len(checkpoints) > 1:
+        raise ConfigError(f"--try: found {len(checkpoints)} checkpoints, expected one")
+    from lsgcli.runs.advise import advise, checkpoint_of
     from lsgcli.store import hub
 
-    paths = [hub.local(checkpoint) for checkpoint in checkpoints]
+    paths = [checkpoint_of(hub.local(checkpoint)) for checkpoint in checkpoints]
     if not (output.html or output.plot):
         common.require("--html", {"--force": output.force})
     for target in output.html or ():
@@ -116,10 +146,14 @@ def inspect_gradients(
         from lsgcli.report.drawing import SUFFIXES
 
         check_output(target, "--plot", suffixes=SUFFIXES, folder=True, inputs=paths, force=output.force)
-    gates = parse_verdicts(gate.fail_on) if gate.fail_on is not None else set()
-    thresholds = parse_limits(gate.limit or [])
+    gates = parse_gates(gate.fail_on) if gate.fail_on is not None else set()
+    thresholds, limits = parse_limits(gate.limit or [])
+    if not advice.advise and (needless := sorted((gates - set(VERDICTS)) | limits.keys())):
+        raise ConfigError(f"found the rules {', '.join(needless)} without --advise, expected --advise")
+    from rich.text import Text
+
     from lsgcli.analysis import Sample, measures
-    from lsgcli.report import drawing, figures, flow_terminal, page, terminal
+    from lsgcli.report import drawing, figures, findings, flow_terminal, page, terminal
     from lsgcli.runs.open import open_checkpoint
     from lsgcli.runs.run import full_flow
     from lsgcli.store.checkpoint import check_unfolded
@@ -132,15 +166,26 @@ def inspect_gradients(
         with terminal.preparing(verbosity.quiet) as progress:
             opened = open_checkpoint(path, changes, environment=common.around(), progress=progress)
         check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
-        flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, thresholds, sample)
+        measured = opened.model, opened.bundle, opened.config, opened.compute
+        flow = full_flow(*measured, batches, thresholds, sample, detailed=advice.advise)
+        classes = len(opened.bundle.classes)
+        flow["tried"] = None
+        flow["findings"] = advise(flow, opened.config, path, classes, limits) if advice.advise else None
         names = {"checkpoint": checkpoint, "method": opened.config.method}
         flows.append({**flow, **names, "history": history(path)})
+    if advice.epochs is not None:
+        flows[0]["tried"] = _tried(paths[0], flows[0]["findings"], advice.epochs, advice.jobs, verbosity.quiet)
     if output.as_json:
         print_json(flows[0] if len(flows) == 1 else flows)
     elif output.as_csv:
         print_result(measures.csv_text(flows).rstrip("\n"))
     else:
         terminal.show(flow_terminal.lines(flows, terminal.console(sys.stdout)))
+        for flow in flows if advice.advise else ():
+            terminal.show(
+                [Text(""), *([Text(f"{flow['checkpoint']}:")] if len(flows) > 1 else []), *findings.lines(flow["findings"])]
+            )
+            terminal.show([Text(""), findings.tried(flow["tried"])] if flow["tried"] else [])
     for target in output.html or ():
         files.write_text(target, page.flow_page(flows))
     for target in output.plot or ():
@@ -151,5 +196,27 @@ def inspect_gradients(
         for layer in flow["layers"]
         if layer["verdict"] in gates
     ]
+    failed += [
+        f"{flow['checkpoint']}: {found['rule']}{findings.where(found['layers'])}. {found['cause']}"
+        for flow in flows
+        for found in flow["findings"] or ()
+        if found["rule"] in gates
+    ]
     if failed:
-        raise GateError("\n".join(failed), hint="These verdicts are listed in --fail-on.")
+        raise GateError("\n".join(failed), hint="These verdicts and rules are listed in --fail-on.")
+
+
+def _tried(checkpoint: Path, found: list[dict[str, Any]], epochs: int, jobs: int | None, quiet: bool) -> list[dict[str, Any]]:
+    """Train the remedies of findings on a run, and return their table."""
+    from lsgcli.cli.launcher import LauncherOptions
+    from lsgcli.store.rundir import is_run
+    from lsgcli.sweeps import remedies
+    from lsgcli.sweeps.schedule import Strategy
+
+    run = checkpoint.parent
+    if not is_run(run):
+        raise ConfigError(f"--try: found {checkpoint} outside a run directory, expected the checkpoint of a run")
+    cells = remedies.cells(run, found, epochs)
+    where = LauncherOptions(launcher=None if jobs is None else "local", jobs=jobs)
+    where.run(Strategy(cells[0].path.parent, cells), quiet)
+    return remedies.table(cells)

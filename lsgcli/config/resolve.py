@@ -41,6 +41,11 @@ def resolve(
     return resolve_rows(options, [{}], file=file, environment=environment, takes=takes)[0]
 
 
+def usual(dataset: str) -> dict[str, Any]:
+    """The settings of a run on a data set in which nothing else is given."""
+    return resolve({"dataset": dataset}, environment={}).to_dict()
+
+
 def resolve_rows(
     options: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from lsgcli.analysis.measures import MEASURES, present, text
 from lsgcli.analysis.verdicts import RULES, rule_text
+from lsgcli.report import findings
 from lsgcli.report.charts import Line, Scale, line_drawing, swatch
 from lsgcli.report.colours import COLOURS, DARK, LIGHT, Style, ordered, styles
 from lsgcli.report.figures import Flow, Panel, View, labels, pictures
@@ -62,6 +63,7 @@ def _environment() -> Environment:
         loader=PackageLoader("lsgcli.report", "static"), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
     environment.globals |= {"MEASURES": MEASURES, "present": present, "value_text": text, "problems": problems}
+    environment.globals |= {"where": findings.where, "figure_text": findings.figure}
     environment.globals |= {"swatch": lambda style: Markup("".join(swatch(style)))}
     return environment
 

@@ -5,6 +5,7 @@ import itertools
 import logging
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,12 +22,13 @@ from lsgcli.analysis import Sample, Thresholds, gradflow, running
 from lsgcli.config.fields import all_at_once, listed
 from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, PATHS, RunConfig, check_equal
 from lsgcli.data.augment.base import chain
-from lsgcli.data.batches import batches
+from lsgcli.data.batches import Batches, batches
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError, DivergedError, RunInUseError, require
 from lsgcli.models.base import SpikingNet
+from lsgcli.runs.advise import advise
 from lsgcli.store import checkpoint, hub, rundir
 from lsgcli.store.rundir import (
     FULL_FLOW,
@@ -294,9 +296,10 @@ def train(
         if flow is None:
             log.warning("no report: gradient flow needs more memory than training; use lsg inspect-gradients --batch-size")
         else:
-            if all(layer["verdict"] in ("silent", "blocked") for layer in flow["layers"]):
+            flow["findings"] = advise(flow, config, path, len(bundle.classes))
+            for found in [one for one in flow["findings"] if one["severity"] == "error"][:1]:
                 log.warning(
-                    "only the last layer learns: no gradient passes the neurons, which are all silent or blocked; see lsg inspect-gradients"
+                    "%s: %s See: lsg inspect-gradients %s --advise", found["rule"], found["cause"], shlex.quote(str(path))
                 )
             files.write_json(run.path / FULL_FLOW, flow)
             if outlets.page is not None:
@@ -380,11 +383,13 @@ def full_flow(
     n_batches: int = 4,
     thresholds: Thresholds | None = None,
     sample: Sample | None = None,
+    detailed: bool = False,
 ) -> dict[str, Any]:
     """The full gradient-flow record of a model on the first batches of its training data, without augmentation.
 
     It includes the accuracy in evaluation and with batch statistics, and a warning if they differ much. With ``--accumulate``, batches
-    have the size of the parts, of which training normalises each by itself.
+    have the size of the parts, of which training normalises each by itself. ``detailed`` is as for :func:`lsgcli.analysis.inspect`, and also
+    measures ``batch_invariant``.
     """
     check_gradients(config.precision)
     assert bundle.train is not None
@@ -398,10 +403,23 @@ def full_flow(
         thresholds=thresholds,
         compute=compute,
         sample=sample,
+        detailed=detailed,
     )
     found = running.accuracies(model, stream, compute)
     running.warn_of_gap(found, "training samples")
-    return {**flow, "accuracy": found and found._asdict()}
+    flow |= {"accuracy": found and found._asdict(), "eval_gap": found and found.batch - found.evaluation}
+    return flow | {"batch_invariant": _is_batch_invariant(model, stream, compute) if detailed else None}
+
+
+def _is_batch_invariant(model: SpikingNet, stream: Batches, compute: Compute) -> bool:
+    """Whether samples of the first batch have the same logits alone."""
+    x = compute.move(next(iter(stream)).x)
+    was_training = model.training
+    try:
+        with compute.autocast():
+            return running.batch_invariant(model.eval(), x, axis=0 if x.dim() == 4 else 1)
+    finally:
+        model.train(was_training)
 
 
 def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:

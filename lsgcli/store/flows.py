@@ -30,6 +30,11 @@ MEASURED += (
     "temporal_share",
     "snr",
     "mismatch",
+    "xi",
+    "presynaptic_silent",
+    "sgv",
+    "sgv_relative",
+    "tgc",
 )
 HISTORY = ("beta", "alpha", "coverage")  # shown over training
 log = logging.getLogger("lsg")
@@ -49,7 +54,7 @@ class Histogram(TypedDict):
 
 _numbers: list[tuple[str, Any, Any]] = [(name, Number, None) for name in (*LIGHT, *MEASURED)]
 _others: list[tuple[str, Any, Any]] = [
-    *((name, dict[str, Number] | None, None) for name in ("u_std_predicted", "gain_predicted")),
+    *((name, dict[str, Number] | None, None) for name in ("u_std_predicted", "gain_predicted", "drift")),
     ("interval", tuple[Number, Number] | None, None),
     ("per_step", dict[str, Numbers | dict[str, Numbers]] | None, None),
     ("histogram", Histogram | None, None),
@@ -85,6 +90,7 @@ class Full(TypedDict):
     threshold: NotRequired[Voltage]
     batches: NotRequired[int]
     thresholds: NotRequired[dict[str, float] | None]
+    findings: NotRequired[list[Any] | None]
 
 
 class Complete(TypedDict):

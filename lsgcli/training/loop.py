@@ -22,8 +22,11 @@ from torch.amp.grad_scaler import GradScaler
 
 from lsgcli import models, registry
 from lsgcli.analysis import gradflow, lif_watchers
+from lsgcli.analysis.advice import findings
+from lsgcli.analysis.rules import Evidence
 from lsgcli.analysis.watchers import watching
-from lsgcli.config.run import FIELDS, PATHS, RunConfig
+from lsgcli.config.resolve import usual
+from lsgcli.config.run import PATHS, RunConfig, option_words
 from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.mixing import Mixing
@@ -430,9 +433,15 @@ class Trainer:
     def _diverged(self, index: int, problem: str, values: Mapping[str, float]) -> None:
         """Record the gradient flow of a batch and the values that are not finite, save the current weights, and raise an error."""
         state = self.state
-        message, cause = f"epoch {state.epoch + 1}, {problem}", self._likely_cause()  # records count from 0
+        message, flow = f"epoch {state.epoch + 1}, {problem}", None  # records count from 0
         if self.group.is_main:
-            table = memory.if_it_fits(lambda: self._inspect(index)) or {"layers": []}
+            flow = memory.if_it_fits(lambda: self._inspect(index))
+        table = flow or {"layers": []}
+        settings = self.config.to_dict()
+        (found, *_) = findings(Evidence(table, settings, usual(self.config.dataset), diverged=True))
+        options = " ".join(word for name, own in found["remedy"]["settings"].items() for word in option_words(name, own))
+        cause = f"{found['remedy']['text']} Try {options}."
+        if self.group.is_main:
             where = {"event": "diverged", "epoch": state.epoch, "step": index}
             self.run.append(self.run.gradient_flow_file, {**where, **table, **{k: str(v) for k, v in values.items()}})
             checkpoint.save(self.run.path / DIVERGED, self._checkpoint({}))
@@ -443,13 +452,3 @@ class Trainer:
         """The gradient flow of a whole batch, in this process alone."""
         config, batch = self.config, self._batches().whole().batch(index)
         return gradflow.inspect(self.model, [batch], loss=lambda y, labels: self.loss(y, labels, config), compute=self.compute)
-
-    def _likely_cause(self) -> str:
-        """The usual causes of an infinite loss, and what to change, one sentence each."""
-        config, name = self.config, self.config.dataset
-        usual = registry.get("dataset", name).preset.get("lr", FIELDS["lr"].default)
-        large, unclipped = config.lr > usual, not config.clip_grad
-        causes = [f"a learning rate of {config.lr:g}" + (f", where {name} has {usual:g} by default" if large else "")]
-        causes += ["gradients that are not clipped"] if unclipped else []
-        advice = f"--lr {min(usual, config.lr / 10):g}" + (" or --clip-grad 1" if unclipped else "")
-        return f"Likely cause: {', and '.join(causes)}. Try {advice}."

@@ -1,6 +1,7 @@
 """Gradient flow against an independent float64 computation in numpy, from currents and gradients that hooks took."""
 
 import copy
+import itertools
 import json
 import math
 
@@ -23,6 +24,7 @@ from lsgcli.system.device import Compute
 from tests.flows import problems
 from tests.unit.neurons.oracle import lif
 
+WITH_A_RUN = ("accuracy", "eval_gap", "batch_invariant", "findings", "tried", "checkpoint", "method", "history")
 CPU = Compute(torch.device("cpu"))
 T = 4
 
@@ -113,9 +115,12 @@ def measures(current, du, norm, layer):
         "u_std": scaled.std(),
         "u_skew": ((scaled - scaled.mean()) ** 3).mean() / scaled.std() ** 3,
         "rho": np.corrcoef(current[:-1].ravel(), current[1:].ravel())[0, 1],
+        "xi": (1 - scaled.mean()) / scaled.std(),
+        "drift": {"mean": scaled[-1].mean() - scaled[0].mean(), "std": scaled[-1].std() - scaled[0].std()},
         "grad_norm": norm,
         "grad_relative": norm / np.sqrt((layer.synapse.weight.detach().numpy() ** 2).sum()),
         "grad_zero": (du == 0).mean(),
+        "in_detail": in_detail(du),
         "per_step": {
             "coverage": inside.mean(tuple(range(1, inside.ndim))),
             "firing_rate": o.mean(tuple(range(1, o.ndim))),
@@ -124,20 +129,51 @@ def measures(current, du, norm, layer):
     }
 
 
-def test_every_measure(model, batches, expected):
-    flow = gradflow.inspect(model, batches, loss=loss, compute=CPU)
+def in_detail(du):
+    """Measures of dL/du itself."""
+    last, rows = du[-1], du.reshape(T, -1)
+    cosines = [a @ b / np.sqrt((a @ a) * (b @ b)) for a, b in itertools.pairwise(rows)]
+    return {
+        "sgv": last.var() / np.abs(last).mean(),
+        "sgv_relative": last.var() / np.abs(last).mean() ** 2,
+        "tgc": np.mean(cosines),
+        "per_step": {"tgc": cosines},
+    }
+
+
+@pytest.mark.parametrize("detailed", [False, True])
+@pytest.mark.parametrize("backend", ["autograd", "auto"])
+def test_every_measure(model, batches, expected, detailed, backend):
+    for layer in model.spiking_layers():
+        layer.lif.backend = backend
+    flow = gradflow.inspect(model, batches, loss=loss, compute=CPU, detailed=detailed)
     assert [layer["name"] for layer in flow["layers"]] == list(expected)
     assert flow["batches"] == 2
     assert flow["T"] == T
     for layer in flow["layers"]:
-        for key, value in expected[layer["name"]].items():
-            if key == "per_step":
-                for name, steps in value.items():
-                    np.testing.assert_allclose(
-                        layer["per_step"][name], steps, rtol=1e-9, atol=1e-12, err_msg=f"{layer['name']} {name}"
-                    )
-            else:
-                np.testing.assert_allclose(layer[key], value, rtol=1e-8, atol=1e-12, err_msg=f"{layer['name']} {key}")
+        own = dict(expected[layer["name"]])
+        more = own.pop("in_detail")
+        compare(layer, own)
+        if detailed:
+            compare(layer, {**more, "per_step": {"tgc": [*more["per_step"]["tgc"], None]}})
+        else:
+            assert layer["sgv"] is layer["sgv_relative"] is layer["tgc"] is None
+
+
+def compare(layer, expected):
+    for key, value in expected.items():
+        where = f"{layer['name']} {key}"
+        if isinstance(value, dict):
+            for name, steps in value.items():
+                np.testing.assert_allclose(
+                    np.array(layer[key][name], dtype=float),
+                    np.array(steps, dtype=float),
+                    rtol=1e-8,
+                    atol=1e-12,
+                    err_msg=f"{where} {name}",
+                )
+        else:
+            np.testing.assert_allclose(layer[key], value, rtol=1e-8, atol=1e-12, err_msg=where)
 
 
 def test_predictions(model, batches):
@@ -314,10 +350,10 @@ def test_watching_leaves_training_as_it_is():
 
 def test_records_are_as_documented(model, batches):
     record = gradflow.inspect(model, batches, loss=loss)
-    whole = {**record, "accuracy": None, "checkpoint": "a.safetensors", "method": "lsg", "history": None}
+    whole = {**record, **dict.fromkeys(WITH_A_RUN), "checkpoint": "a.safetensors", "method": "lsg"}
     assert problems(whole) == []
     assert json.loads(json.dumps(whole)) == whole
-    assert problems(record) == [f"record: {name} is missing" for name in ("accuracy", "checkpoint", "method", "history")]
+    assert problems(record) == [f"record: {name} is missing" for name in WITH_A_RUN]
     odd = {**whole, "layers": [{**whole["layers"][0], "beta": "0.2", "gama": 1.0, "per_step": {}}]}
     assert [text.split(": ")[1][:4] for text in problems(odd)] == ["gama", "beta", "per_"]
 
@@ -371,3 +407,17 @@ def test_one_step_has_no_rho(batches):
     net = models.build("resnet19", T=1, input_size=8, width_multiplier=1 / 32, in_channels=2).double()
     batch = Batch(batches[0].x[:1], batches[0].y, 0)
     assert all(layer["rho"] is None for layer in gradflow.inspect(net, [batch], loss=loss)["layers"])
+
+
+def test_inputs_that_are_always_zero():
+    """Two of five input channels, and the channels of spikes that no neuron fires."""
+    torch.manual_seed(0)
+    net = models.build("vggsnn", T=T, input_size=16, width_multiplier=1 / 16, in_channels=5, method="none")
+    x = torch.randn(T, 3, 5, 16, 16)
+    x[:, :, [1, 3]] = 0
+    layers = net.spiking_layers()
+    with torch.no_grad():
+        layers[1].norm.bias[:3] = -100  # these channels never fire
+    flow = gradflow.inspect(net, [Batch(x, torch.tensor([0, 1, 2]), 0)], loss=loss)["layers"]
+    assert flow[0]["presynaptic_silent"] == pytest.approx(2 / 5)
+    assert flow[2]["presynaptic_silent"] == pytest.approx(3 / layers[2].synapse.in_channels)

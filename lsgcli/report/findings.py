@@ -1,0 +1,51 @@
+"""Findings of ``lsg inspect-gradients --advise``, and the table of ``--try``, in a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from lsgcli.report.terminal import Table
+
+COLOURS = {"error": "red", "warning": "yellow", "note": ""}
+MOST = 4  # names of layers in a line
+
+
+def lines(findings: Sequence[Mapping[str, Any]]) -> list[Text]:
+    """A heading for each finding, and under it value, cause, remedy and command."""
+    if not findings:
+        return [Text("no findings: all measures are in their usual ranges")]
+    shown = []
+    for number, finding in enumerate(findings, 1):
+        head = f"{number}. {finding['rule']} ({finding['severity']}){where(finding['layers'])}"
+        value = (
+            "" if finding["value"] is None else f"{finding['measure']} {figure(finding['value'])}, usually {finding['usual']}. "
+        )
+        shown += [Text(head, style=COLOURS[finding["severity"]]), Text(f"   {value}{finding['cause']}")]
+        shown.append(Text(f"   {finding['remedy']['text']}"))
+        shown += [Text(f"   {finding['command']}")] if finding["command"] else []
+    return shown
+
+
+def where(layers: Sequence[str]) -> str:
+    """The names of some layers, after a colon; empty for none."""
+    more = f" and {len(layers) - MOST} more" if len(layers) > MOST else ""
+    return f": {', '.join(layers[:MOST])}{more}" if layers else ""
+
+
+def figure(value: Any) -> str:
+    """A measured value, with three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()
+
+
+def tried(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The table of ``--try``."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("remedy", "accuracy", "loss", "findings gone", "findings new", "run"):
+        table.add_column(title, justify="right" if title in ("accuracy", "loss") else "left")
+    for row in rows:
+        numbers = ["-" if row[key] is None else f"{row[key]:.4f}" for key in ("accuracy", "loss")]
+        remedy = row["remedy"] + (" (diverged)" if row["diverged"] else "")
+        table.add_row(remedy, *numbers, *(", ".join(row[key]) or "-" for key in ("gone", "new")), row["run"])
+    table.caption = f"{rows[0]['chosen_on']} accuracy and loss after {rows[0]['epochs']} epochs, the same seed; findings compared with the unchanged run"
+    return table

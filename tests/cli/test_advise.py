@@ -1,0 +1,94 @@
+"""``lsg inspect-gradients --advise`` and ``--try``, on a run with a threshold that few potentials reach."""
+
+import hashlib
+import json
+
+import pytest
+
+from tests.flows import problems
+
+
+@pytest.fixture
+def broken(train, tmp_path):
+    result = train("--method", "none", "--norm", "bn", "--threshold", "40", "--out", "a run", "-q")
+    assert result.exit_code == 0, result.stderr
+    return tmp_path / "a run"
+
+
+def digests(run):
+    files = [path for path in run.rglob("*") if path.is_file() and "tried" not in path.parts]
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_findings_and_remedies(lsg, broken):
+    before = digests(broken)
+    result = lsg("inspect-gradients", broken, "--advise", "--json", "-q", "--batches", "1")
+    assert result.exit_code == 0, result.stderr
+    flow = json.loads(result.stdout)
+    assert problems(flow) == []
+    first = flow["findings"][0]
+    assert (first["rule"], first["severity"]) == ("potential-scale", "error")
+    assert first["remedy"]["settings"] == {"threshold": 0.5}
+    assert first["command"] == f"lsg train --config '{broken}' --threshold 0.5"
+    assert flow["batch_invariant"] is True
+    assert all(layer["tgc"] is None or -1 <= layer["tgc"] <= 1 for layer in flow["layers"])
+    text = lsg("inspect-gradients", broken, "--advise", "-q").stdout
+    assert "1. potential-scale (error): conv1" in text
+    assert first["command"] in text
+    gated = lsg("inspect-gradients", broken, "--advise", "-q", "--fail-on", "potential-scale", "--limit", "drift=1")
+    assert gated.exit_code == 9
+    assert "potential-scale: conv1, conv2, conv3, conv4 and 4 more" in gated.stderr
+    moved = ["--limit", "silent-layers=0", "--fail-on", "silent-layers"]
+    assert lsg("inspect-gradients", broken, "--advise", "-q", *moved).exit_code == 0
+    assert digests(broken) == before
+
+
+@pytest.mark.parametrize("jobs", [[], ["--jobs", "2"]])
+def test_try(lsg, broken, jobs):
+    before = digests(broken)
+    arguments = ["inspect-gradients", broken, "--advise", "--try", "1", "--json", "-q", *jobs]
+    result = lsg(*arguments)
+    assert result.exit_code == 0, result.stderr
+    rows = json.loads(result.stdout)["tried"]
+    assert rows[0]["remedy"] == "unchanged"
+    assert rows[1]["remedy"] == "threshold=0.5"
+    assert "potential-scale" in rows[1]["gone"]
+    assert all(row["epochs"] == 1 and 0 <= row["accuracy"] <= 1 and row["loss"] > 0 for row in rows)
+    assert digests(broken) == before
+    kept = {row["run"]: (broken.parent / row["run"] / "result.json").stat().st_mtime_ns for row in rows}
+    again = lsg(*arguments)
+    assert json.loads(again.stdout)["tried"] == rows
+    assert kept == {row["run"]: (broken.parent / row["run"] / "result.json").stat().st_mtime_ns for row in rows}
+    assert "threshold=0.5" in lsg(*[word for word in arguments if word != "--json"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--try", "1"], "--advise"),
+        (["--advise", "--jobs", "2"], "--try"),
+        (["--fail-on", "potential-scale"], "expected --advise"),
+        (["--limit", "potential-scale=3"], "expected --advise"),
+        (["--advise", "--fail-on", "sleepy"], "potential-scale"),
+        (["--advise", "--limit", "potential-scale=x"], "NAME=NUMBER"),
+    ],
+)
+def test_options_without_effect(lsg, trained, images, options, text):
+    result = lsg("inspect-gradients", trained / "best.safetensors", "--data-dir", images, *options)
+    assert result.exit_code == 2
+    assert text in result.stderr
+
+
+def test_try_needs_a_run(lsg, trained, images, tmp_path):
+    (tmp_path / "alone.safetensors").write_bytes((trained / "best.safetensors").read_bytes())
+    result = lsg("inspect-gradients", "alone.safetensors", "--data-dir", images, "--advise", "--try", "1")
+    assert result.exit_code == 2
+    assert "outside a run directory" in result.stderr
+
+
+def test_a_run_without_a_checkpoint(lsg, trained, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_bytes((trained / "config.json").read_bytes())
+    result = lsg("inspect-gradients", "empty", "--advise")
+    assert result.exit_code == 4
+    assert "found a run without a checkpoint" in result.stderr

@@ -1,0 +1,159 @@
+"""Each rule: evidence on which it must fire, and evidence beside it on which it must not."""
+
+import math
+
+import pytest
+
+from lsgcli import registry
+from lsgcli.analysis.advice import Advice, findings
+from lsgcli.analysis.rules import SEVERITIES, Evidence
+from lsgcli.config.resolve import usual
+from lsgcli.config.run import RunConfig, check
+from tests.flows import flow
+
+USUAL = usual("digits-dvs")
+EPOCH = {"epoch": 0, "train_loss": 0.4, "train_accuracy": 0.9, "val_accuracy": 0.88, "val_loss": 0.5}
+HEALTHY = {"beta": 0.2, "alpha": 1.0, "u_std": 1.1, "coverage": 0.5, "firing_rate": 0.15, "grad_ratio": 2.0, "grad_zero": 0.5}
+
+
+def evidence(layer=None, settings=None, epoch=None, betas=None, classes=10, diverged=False, **of_record):
+    """A healthy network of three layers; ``layer`` changes the second, ``of_record`` the record itself."""
+    record = flow(3, **of_record)
+    record["drift"] = {"mean": 0.0, "std": 0.0}
+    for index, one in enumerate(record["layers"]):
+        one.update(HEALTHY | (layer or {} if index == 1 else {}))
+    betas = betas or [0.2, 0.21]
+    history = {"epochs": [0, 1], "layers": {one["name"]: {"beta": betas} for one in record["layers"]}}
+    return Evidence(record, USUAL | (settings or {}), USUAL, 2 * [EPOCH | (epoch or {})], history, classes, diverged)
+
+
+FLAT = {"train_loss": 2.29, "train_accuracy": 0.11, "val_accuracy": 0.1}
+CASES = {  # rule -> evidence that it finds, evidence that it does not, a part of the remedy's settings
+    "not-finite": ({"loss": None}, {"loss": 50.0}, {"lr": USUAL["lr"] / 10}),
+    "batch-dependent": ({"batch_invariant": False}, {"batch_invariant": True}, {}),
+    "labels": (
+        {"epoch": {"train_loss": 0.1, "train_accuracy": 0.01}},
+        {"epoch": {"train_loss": 2.2, "train_accuracy": 0.01}},
+        {},
+    ),
+    "small-batch": ({"settings": {"batch_size": 2}}, {"settings": {"batch_size": 16}}, {"batch_size": USUAL["batch_size"]}),
+    "running-statistics": ({"eval_gap": 0.5}, {"eval_gap": 0.05}, {}),
+    "input-scale": (
+        {"layer": {}, "input": {"mean": 0.0, "std": 255.0}, "first": {"u_std": 200.0}},
+        {"input": {"mean": 0.0, "std": 255.0}},
+        {},
+    ),
+    "potential-scale": ({"layer": {"u_std": 0.05}}, {"layer": {"u_std": 0.5}}, {"threshold": 0.025}),
+    "silent-layers": ({"layer": {"firing_rate": 0.001}}, {"layer": {"firing_rate": 0.02}}, {"threshold": 0.25}),
+    "saturated-layers": ({"layer": {"firing_rate": 0.9}}, {"layer": {"firing_rate": 0.4}}, {"threshold": 1.0}),
+    "narrow-window": (
+        {"layer": {"coverage": 0.01, "grad_zero": 0.99}, "settings": {"method": "none", "width": 0.02}},
+        {"layer": {"coverage": 0.01, "grad_zero": 0.5}},
+        {"width": 1.1},
+    ),
+    "wide-window": (
+        {"layer": {"alpha": 20.0}, "settings": {"method": "none", "width": 20.0}},
+        {"layer": {"alpha": 2.0}},
+        {"width": 1.1},
+    ),
+    "exploding-gradients": (
+        {"layer": {"grad_ratio": 500.0}, "settings": {"clip_grad": 0.0}},
+        {"layer": {"grad_ratio": 50.0}},
+        {"clip_grad": 1.0},
+    ),
+    "vanishing-gradients": (
+        {"layer": {"grad_ratio": 1e-4}, "settings": {"arch": "resnet19", "residual": "none"}},
+        {"layer": {"grad_ratio": 0.1}},
+        {"residual": "add"},
+    ),
+    "decay-at-bound": ({"layer": {"beta": 0.995}, "settings": {"decay": 0.99}}, {"layer": {"beta": 0.9}}, {"decay": 0.2}),
+    "decay-fast": (
+        {"betas": [0.2, 0.6], "settings": {"decay_lr": 0.3}},
+        {"betas": [0.2, 0.22]},
+        {"decay_lr": USUAL["decay_lr"]},
+    ),
+    "learning-rate": (
+        {"settings": {"lr": 30 * USUAL["lr"]}, "epoch": FLAT},
+        {"settings": {"lr": 30 * USUAL["lr"]}},
+        {"lr": USUAL["lr"]},
+    ),
+    "drift": (
+        {"layer": {"drift": {"mean": 2.0, "std": 0.0}}},
+        {"layer": {"drift": {"mean": 0.3, "std": 0.0}}},
+        {"norm": "tebn"},
+    ),
+    "coarse-outputs": ({"output_values": 5}, {"output_values": 300}, {}),
+    "not-learning": ({"epoch": FLAT}, {"epoch": {"train_loss": 1.0}}, {"lr": USUAL["lr"] / 10}),
+    "overfitting": (
+        {"epoch": {"train_accuracy": 1.0, "val_accuracy": 0.6}},
+        {"epoch": {"train_accuracy": 1.0, "val_accuracy": 0.95}},
+        {},
+    ),
+    "decay-unmoved": ({"betas": [0.2, 0.2001]}, {"betas": [0.2, 0.25]}, {"decay_lr": 5e-3}),
+}
+
+
+def made(changes):
+    changes = dict(changes)
+    first = changes.pop("first", {})
+    result = evidence(**changes)
+    result.flow["layers"][0].update(first)
+    return result
+
+
+def test_a_healthy_network_has_no_findings():
+    assert findings(evidence()) == []
+
+
+def test_every_rule_has_a_case():
+    assert set(CASES) == set(registry.names("rule"))
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_a_rule_fires_and_does_not_fire(rule):
+    fires, does_not, settings = CASES[rule]
+    found = {finding["rule"]: finding for finding in findings(made(fires), Advice(run="runs/a b"))}
+    assert rule in found
+    assert rule not in {finding["rule"] for finding in findings(made(does_not))}
+    finding = found[rule]
+    assert finding["severity"] in SEVERITIES
+    assert finding["cause"].endswith(".")
+    assert finding["remedy"]["text"].endswith((".", "100."))
+    advised = finding["remedy"]["settings"]
+    assert {name: advised.get(name) for name in settings} == pytest.approx(settings)
+    assert check(advised) == []
+    if advised:
+        assert finding["command"].startswith("lsg train --config 'runs/a b' --")
+        RunConfig(**{**made(fires).settings, **advised})
+    else:
+        assert finding["command"] is None
+    if "layer" in fires:
+        assert "conv2" in finding["layers"] or rule == "input-scale"
+
+
+@pytest.mark.parametrize(("rule", "limit"), [("silent-layers", 1e-9), ("potential-scale", 1e9), ("small-batch", 1)])
+def test_a_limit_replaces_that_of_the_rule(rule, limit):
+    assert rule not in {found["rule"] for found in findings(made(CASES[rule][0]), Advice({rule: limit}))}
+
+
+def test_errors_come_first_and_causes_before_consequences():
+    both = made({"layer": {"u_std": 0.05, "alpha": 0.1, "firing_rate": 0.0, "drift": {"mean": 3.0, "std": 0.0}}, "epoch": FLAT})
+    assert [found["rule"] for found in findings(both)] == ["potential-scale", "silent-layers", "drift"]
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_a_network_without_a_run(rule):
+    """Only the record is known: no settings, epochs or classes."""
+    record = made(CASES[rule][0]).flow
+    for finding in findings(Evidence(record)):
+        assert finding["remedy"]["settings"] == {}
+        assert finding["command"] is None
+
+
+def test_a_record_without_numbers():
+    record = flow(2)
+    for layer in record["layers"]:
+        for key in ("u_std", "coverage", "firing_rate", "grad_ratio", "grad_zero", "alpha", "beta", "drift"):
+            layer[key] = None
+    assert [found["rule"] for found in findings(Evidence(record, USUAL, USUAL, classes=10))] == []
+    assert math.isnan(Evidence(record).chance)
