@@ -56,7 +56,7 @@ def layer(name: str, T: int, rng: np.random.Generator, scale: float = 1.0) -> di
         key: [float(v) for v in rng.uniform(0, 1, T)] for key in ("coverage", "firing_rate", "sg_mean", "u_std", "grad_zero")
     }
     steps["u_mean"] = [float(v) for v in rng.uniform(-1, 1, T)]
-    steps["xi"] = [float(v) for v in rng.uniform(0.5, 2, T)]
+    steps["xi"] = [0.8] * T
     steps["tgc"] = [None] * T
     steps["rho"] = [*(float(v) for v in rng.uniform(-1, 1, T - 1)), None]
     return {

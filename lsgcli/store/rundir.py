@@ -71,6 +71,7 @@ class Facts(TypedDict):
     schema: NotRequired[str]
     settings: NotRequired[dict[str, Any]]
     data_folder: NotRequired[str | None]
+    classes: NotRequired[list[str]]
     started: NotRequired[str]
     precision: NotRequired[Precision]
     sources: NotRequired[dict[str, InitialCheckpoint]]

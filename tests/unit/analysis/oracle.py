@@ -87,6 +87,10 @@ def rho(a, b):
     return np.corrcoef(a.ravel(), b.ravel())[0, 1]
 
 
+def cosine(a, b):
+    return (a * b).sum() / norm(a) / norm(b)
+
+
 def skew(x):
     return ((x - x.mean()) ** 3).mean() / x.std() ** 3
 
@@ -130,6 +134,14 @@ def measures(net, batches):
                     "without_reset": without_reset[-1],
                 },
                 "rho": rho(current[:-1], current[1:]),
+                "xi": (1 - scaled.mean()) / scaled.std(),
+                "drift": {"mean": scaled[-1].mean() - scaled[0].mean(), "std": scaled[-1].std() - scaled[0].std()},
+                "presynaptic_silent": np.mean(
+                    [not np.concatenate([k["s"] for k in kept], axis=1)[..., i].any() for i in range(layer["W"].shape[1])]
+                ),
+                "sgv": du[-1].var() / np.abs(du[-1]).mean(),
+                "sgv_relative": du[-1].var() / np.abs(du[-1]).mean() ** 2,
+                "tgc": np.mean([cosine(du[t], du[t + 1]) for t in range(T - 1)]),
                 "grad_norm": size,
                 "grad_ratio": size / reference,
                 "grad_relative": size / norm(layer["W"]),
@@ -159,6 +171,8 @@ def measures(net, batches):
                     "u_std": scaled.std((1, 2)),
                     "u_skew": [skew(step) for step in scaled],
                     "u_std_predicted": without_reset,
+                    "xi": (1 - scaled.mean((1, 2))) / scaled.std((1, 2)),
+                    "tgc": [*(cosine(du[t], du[t + 1]) for t in range(T - 1)), None],
                     "rho": [*(rho(current[t], current[t + 1]) for t in range(T - 1)), None],
                     "grad_zero": (du == 0).mean((1, 2)),
                 },

@@ -62,7 +62,7 @@ def compare(found, expected, where):
 
 @pytest.fixture(scope="module", params=["auto", "reference", "autograd"])
 def flow(request):
-    return inspect(network(backend=request.param), data())
+    return inspect(network(backend=request.param), data(), detailed=True)
 
 
 def test_every_measure(flow):

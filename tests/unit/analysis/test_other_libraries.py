@@ -83,11 +83,20 @@ class Rectangular(torch.autograd.Function):
 def compare(found, expected, leave_out=()):
     """Every number of two records, but those that are called so."""
     for one, other in zip(found["layers"], expected["layers"], strict=True):
-        same(*({**r["per_step"], **r["u_std_predicted"], **r["histogram"], **r} for r in (one, other)), leave_out)
+        same(*({**r["per_step"], **r["u_std_predicted"], **r["histogram"], **r["drift"], **r} for r in (one, other)), leave_out)
 
 
 def same(one, other, leave_out):
-    for key in one.keys() - {"name", "reason", "per_step", "u_std_predicted", "gain_predicted", "histogram", *leave_out}:
+    for key in one.keys() - {
+        "name",
+        "reason",
+        "per_step",
+        "u_std_predicted",
+        "gain_predicted",
+        "drift",
+        "histogram",
+        *leave_out,
+    }:
         if isinstance(one[key], str) or one[key] is None:
             assert one[key] == other[key], key
         else:  # a width that was found by adding up is exact to 1e-5
@@ -104,7 +113,7 @@ def by_hooks(net):
 def test_hooks_see_what_the_backend_sees(threads):
     torch.set_num_threads(threads)
     try:
-        compare(inspect(ours(), batches(), adapter=by_hooks), inspect(ours(), batches()))
+        compare(inspect(ours(), batches(), detailed=True, adapter=by_hooks), inspect(ours(), batches(), detailed=True))
     finally:
         torch.set_num_threads(1)
 
@@ -120,8 +129,8 @@ class Skipping(Sequence):
 
 def test_a_current_that_others_read_too():
     net = Skipping(lambda: LIF(method="none", decay=BETA, threshold=0.5, width=WIDTH))
-    found = inspect(net, batches(), adapter=by_hooks)
-    compare(found, inspect(net, batches()))
+    found = inspect(net, batches(), detailed=True, adapter=by_hooks)
+    compare(found, inspect(net, batches(), detailed=True))
     assert found["layers"][0]["grad_zero"] > 0.1
 
 
@@ -153,7 +162,9 @@ def test_spikes_that_the_reset_reads_too():
             if isinstance(module, Plain):
                 module.state = None
 
-    compare(inspect(Steps(Plain), batches(), adapter=layers, reset=reset), inspect(ours(), batches()))
+    compare(
+        inspect(Steps(Plain), batches(), detailed=True, adapter=layers, reset=reset), inspect(ours(), batches(), detailed=True)
+    )
 
 
 @pytest.mark.parametrize(("strict", "spikes"), [(False, [0.0, 1.0, 1.0]), (True, [0.0, 0.0, 1.0])])
@@ -173,7 +184,10 @@ def test_spikingjelly(mode):
         return neuron.LIFNode(1 / (1 - BETA), surrogate_function=surrogate.Rect(alpha=1 / WIDTH), **settings)
 
     net = (Sequence if mode == "m" else Steps)(neurons)
-    compare(inspect(net, batches(), adapter=jelly.layers, reset=jelly.reset), inspect(ours(), batches()))
+    compare(
+        inspect(net, batches(), detailed=True, adapter=jelly.layers, reset=jelly.reset),
+        inspect(ours(), batches(), detailed=True),
+    )
 
 
 # The reset's gradient is detached there, and with it what comes through it.

@@ -45,7 +45,7 @@ def test_what_has_no_place_is_said():
     """A measure that was asked for is not left out without a word."""
     narrow, wide = (" ".join(printed([flow(layers=2)], width).split()) for width in (50, 2000))
     assert re.search(r"1\d more measures: --json or --csv, or a wider terminal", narrow)
-    assert wide.endswith("4 more measures: --json or --csv")
+    assert wide.endswith("7 more measures: --json or --csv")
 
 
 def test_bars_and_steps():
