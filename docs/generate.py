@@ -24,6 +24,7 @@ import lsgcli  # noqa: E402
 from benchmarks import documented  # noqa: E402
 from lsgcli import registry  # noqa: E402
 from lsgcli.analysis.measures import LAYER, RECORD, Field  # noqa: E402
+from lsgcli.analysis.advice import ranked
 from lsgcli.analysis.verdicts import RULES, Thresholds, rule_text  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
 from lsgcli.cli.commands import commands_of  # noqa: E402
@@ -246,6 +247,25 @@ def verdicts() -> str:
     return table(("verdict", "when"), [*rows, ("`ok`", "otherwise")])
 
 
+def rules() -> str:
+    """Rules of `--advise`, in their order."""
+    rows = []
+    for name, rule in ranked().items():
+        cause = " ".join((rule.__doc__ or "").split())
+        rows.append(
+            (
+                f"<a id='{name}'></a>`{name}`",
+                rule.severity,
+                f"`{rule.measure}`",
+                rule.usual,
+                f"{rule.limit:g}",
+                cause,
+                rule.source,
+            )
+        )
+    return table(("rule", "severity", "measure", "usual", "limit", "cause", "source"), rows)
+
+
 def reliability() -> str:
     """The fault table: each row as it was last run in full, after its sums."""
     records, lines = faults.records(), []
@@ -322,6 +342,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "flow-layer": lambda: fields(LAYER),
     "flow-record": lambda: fields(RECORD),
     "flow-verdicts": verdicts,
+    "rules": rules,
     "adapter-spikingjelly": lambda: listing("adapters/spikingjelly_lif.py"),
     "adapter-snntorch": lambda: listing("adapters/snntorch_leaky.py"),
     "plugin-network": lambda: listing("plugins/my_network.py"),

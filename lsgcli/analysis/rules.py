@@ -448,6 +448,54 @@ class LearningRate(Rule):
         return Remedy(f"Train with a learning rate of {e.usual['lr']:g}.", {"lr": e.usual["lr"]})
 
 
+@register("rule", "averaging")
+class Averaging(Rule):
+    """The average of the weights (--ema) contains many of their first values: it is too slow for this number of steps."""
+
+    measure, usual, limit = "raw_val_accuracy", "within 0.05 of val_accuracy", 0.1
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        raw = e.last("raw_val_accuracy")
+        return Found(raw) if raw - e.last("val_accuracy") > limit else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        return Remedy("Train without the average, or with a smaller decay of it.", {"ema": 0.0} if e.settings else {})
+
+
+@register("rule", "unusual-settings")
+class UnusualSettings(Rule):
+    """The network does not learn, with settings of training that are far from those usual for the data set."""
+
+    measure, usual, limit = "train_loss", "settings within a factor of 10 of the data set's defaults", 10.0
+    alone = True
+    names = ("lr", "weight_decay", "momentum", "clip_grad", "dropout", "label_smoothing", "batch_size", "decay_lr", "epochs")
+
+    def _far(self, e: Evidence, limit: float) -> dict[str, Any]:
+        far = {}
+        for name in self.names:
+            own, usual = e.settings.get(name), e.usual.get(name)
+            if own is None or usual is None or own == usual:
+                continue
+            if name == "clip_grad" and own == 0:  # not clipped
+                continue
+            off = (
+                abs(own - usual) > 0.5
+                if name in ("momentum", "dropout", "label_smoothing")
+                else not usual or not 1 / limit <= own / usual <= limit
+            )
+            far |= {name: usual} if off else {}
+        return far
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        return Found(e.last("train_loss")) if e.learns_poorly and e.epochs and self._far(e, limit) else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        back = self._far(e, self.limit)
+        return Remedy(
+            f"Return to the defaults of the data set: {', '.join(f'{name} {usual:g}' for name, usual in back.items())}.", back
+        )
+
+
 @register("rule", "drift")
 class Drift(Rule):
     """The distribution of potentials shifts with the timesteps, so that one normalisation does not fit all of them."""

@@ -77,6 +77,16 @@ CASES = {  # rule -> evidence that it finds, evidence that it does not, a part o
         {"settings": {"lr": 30 * USUAL["lr"]}},
         {"lr": USUAL["lr"]},
     ),
+    "averaging": (
+        {"epoch": {"raw_val_accuracy": 0.9, "val_accuracy": 0.2}, "settings": {"ema": 0.9999}},
+        {"epoch": {"raw_val_accuracy": 0.9, "val_accuracy": 0.89}, "settings": {"ema": 0.99}},
+        {"ema": 0.0},
+    ),
+    "unusual-settings": (
+        {"settings": {"weight_decay": 1.0}, "epoch": FLAT},
+        {"settings": {"weight_decay": 1.0}},
+        {"weight_decay": USUAL["weight_decay"]},
+    ),
     "drift": (
         {"layer": {"drift": {"mean": 2.0, "std": 0.0}}},
         {"layer": {"drift": {"mean": 0.3, "std": 0.0}}},

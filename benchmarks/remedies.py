@@ -1,0 +1,162 @@
+"""Experiment E6 of docs/evidence-remedies.md: are findings right, and do their remedies cure?
+
+    python -m benchmarks.remedies --seeds 3-5                              # everything on digits-dvs
+    python -m benchmarks.remedies --seeds 3 --failures "width 20" "batch 2"
+    python -m benchmarks.remedies --data n-mnist --data-dir FOLDER --seeds 3-5
+    python -m benchmarks.remedies --healthy                                # what unbroken networks are told
+
+For each failure of :mod:`benchmarks.broken` and each seed: the unbroken run, the broken one, its findings, and a run for each of the first
+three remedies. Each is added to ``benchmarks/results/evidence-remedies-NAME.json`` when it ends; a repeated command continues.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.broken import FAILURES, Failure
+from benchmarks.measuring import RESULTS, machine
+
+DATA: dict[str, dict[str, Any]] = {
+    "digits-dvs": {"dataset": "digits-dvs", "arch": "mlp", "size": 16, "epochs": 15},
+    "n-mnist": {"dataset": "n-mnist", "arch": "mlp", "epochs": 10},
+}
+NEAR = 0.05  # of the unbroken accuracy: cured; a failure that is nearer is harmless
+TRIED = 3  # remedies
+HEALTHY: list[dict[str, Any]] = [
+    *(
+        {"dataset": "digits-dvs", "epochs": 6, "method": method}
+        for method in ("none", "trainable-decay", "lsg", "measured-sigma", "isometric")
+    ),
+    *({"dataset": "digits-dvs", "epochs": 6, "neuron": neuron} for neuron in ("clif", "klif", "glif")),
+    *({"dataset": "digits-dvs", "epochs": 6, "method": method} for method in ("asgl", "trsg", "ds-atgo", "mpd-agl")),
+    *({"dataset": "digits-dvs", "epochs": 6, "norm": norm} for norm in ("bn", "tebn", "mpbn")),
+    {"dataset": "digits-dvs", "epochs": 10, "arch": "mlp"},
+    {"dataset": "digits-dvs", "epochs": 6, "arch": "resnet19", "width_multiplier": 0.0625},
+    {"dataset": "digits-dvs", "epochs": 6, "reset": "soft", "decay": 0.5},
+    {"dataset": "digits", "epochs": 6},
+    {"dataset": "digits", "epochs": 6, "optimizer": "adamw", "lr": 1e-3, "surrogate": "atan"},
+]
+
+
+class Records:
+    """The records of one data set, in a file that is written after each run."""
+
+    def __init__(self, name: str):
+        self.path = RESULTS / f"evidence-remedies-{name}.json"
+        stored = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+        self.runs: dict[str, dict[str, Any]] = stored.get("runs", {})
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.runs
+
+    def add(self, key: str, record: dict[str, Any]) -> None:
+        """Add a run, and write the file."""
+        self.runs[key] = record
+        content = {"machine": machine("numba"), "runs": dict(sorted(self.runs.items()))}
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        partial.replace(self.path)
+        print(f"{key}: {record['accuracy']}", file=sys.stderr)
+
+
+def train(settings: dict[str, Any], failure: Failure | None = None, diagnosed: bool = False) -> dict[str, Any]:
+    """Validation accuracy of the last epoch, 0 if training diverged; with ``diagnosed`` also the findings, in the order of their rank."""
+    from lsgcli import api
+    from lsgcli.errors import DivergedError
+    from lsgcli.runs.advise import checkpoint_of
+    from lsgcli.store.rundir import read_last_epoch
+
+    measured = dict(failure.measured) if failure else {}
+    with tempfile.TemporaryDirectory() as folder, (failure or Failure(())).planted():
+        run = Path(folder) / "run"
+        try:
+            api.train(run, **settings, threads=1)
+            accuracy = read_last_epoch(run)["val_accuracy"]
+        except DivergedError:
+            accuracy = 0.0
+        if measured:
+            accuracy = api.evaluate(checkpoint_of(run), split="val", **measured).accuracy
+        record: dict[str, Any] = {"accuracy": round(accuracy, 4)}
+        if diagnosed:
+            record["findings"] = [
+                {name: found[name] for name in ("rule", "severity", "layers", "measure", "value")}
+                | {"settings": found["remedy"]["settings"]}
+                for found in api.diagnose(run, 2, **measured)["findings"]
+            ]
+        return record
+
+
+def experiment(records: Records, base: dict[str, Any], name: str, seed: int) -> None:
+    """All runs of a failure and a seed that are not yet recorded."""
+    failure, common = FAILURES[name], {**base, "seed": seed}
+    unbroken = {**common, **failure.base}
+    key = f"unbroken {json.dumps(dict(failure.base), sort_keys=True)}, seed {seed}"
+    if key not in records:
+        records.add(key, train(unbroken))
+    broken = f"{name}, seed {seed}"
+    if broken not in records:
+        records.add(broken, {"unbroken": key, **train({**unbroken, **failure.settings}, failure, diagnosed=True)})
+    found = records.runs[broken]
+    if not is_broken(records, found):
+        return
+    tried: list[dict[str, Any]] = []
+    for finding in found["findings"]:
+        settings = finding["settings"]
+        if settings and settings not in tried:
+            tried.append(settings)
+    for number, settings in enumerate(tried[:TRIED], 1):
+        if (remedy := f"{broken}, remedy {number}") not in records:
+            whole = {**unbroken, **failure.settings, **settings}
+            records.add(remedy, {"settings": settings, **_tried(whole, failure)})
+
+
+def _tried(settings: dict[str, Any], failure: Failure) -> dict[str, Any]:
+    from lsgcli.errors import LsgError
+
+    try:
+        return train(settings, failure)
+    except LsgError as error:
+        return {"accuracy": None, "error": error.message}
+
+
+def is_broken(records: Records, found: dict[str, Any]) -> bool:
+    """Whether a failure cost accuracy."""
+    return bool(found["accuracy"] < records.runs[found["unbroken"]]["accuracy"] - NEAR)
+
+
+def healthy(records: Records, seed: int) -> None:
+    """Findings on unbroken networks."""
+    for settings in HEALTHY:
+        key = f"healthy {json.dumps(settings, sort_keys=True)}, seed {seed}"
+        if key not in records:
+            records.add(key, train({**settings, "seed": seed}, diagnosed=True))
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=DATA, default="digits-dvs")
+    parser.add_argument("--data-dir", help="folder of the data set")
+    parser.add_argument("--seeds", default="3-5", help="first and last seed")
+    parser.add_argument("--failures", nargs="+", choices=FAILURES, default=list(FAILURES))
+    parser.add_argument("--healthy", action="store_true", help="only the unbroken networks, with the first seed")
+    parser.add_argument("--name", help="of the record; default: that of the data set")
+    options = parser.parse_args()
+    logging.getLogger("lsg").setLevel(logging.ERROR)
+    records = Records(options.name or options.data)
+    first, _, last = options.seeds.partition("-")
+    if options.healthy:
+        healthy(records, int(first))
+        return
+    base = DATA[options.data] | ({"data_dir": options.data_dir} if options.data_dir else {})
+    for seed in range(int(first), int(last or first) + 1):
+        for name in options.failures:
+            experiment(records, base, name, seed)
+
+
+if __name__ == "__main__":
+    main()
