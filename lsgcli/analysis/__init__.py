@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lsgcli.analysis.dynamics import Dynamics
     from lsgcli.analysis.gradflow import inspect
     from lsgcli.analysis.gradients import Sample
+    from lsgcli.analysis.raster import activity
     from lsgcli.analysis.verdicts import Thresholds
     from lsgcli.analysis.watchers import Adapter, Layer, equivalent_width, height_of, pairs
 
@@ -18,6 +19,7 @@ _MODULES = {
     "dynamics": ("Dynamics",),
     "gradflow": ("inspect",),
     "gradients": ("Sample",),
+    "raster": ("activity",),
     "watchers": ("Adapter", "Layer", "equivalent_width", "height_of", "pairs"),
     "verdicts": ("Thresholds",),
 }
@@ -27,6 +29,7 @@ __all__ = [
     "Layer",
     "Sample",
     "Thresholds",
+    "activity",
     "equivalent_width",
     "height_of",
     "inspect",

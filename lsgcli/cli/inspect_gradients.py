@@ -84,6 +84,9 @@ def inspect_gradients(
         ),
     ],
     batches: Annotated[int, typer.Option(min=1, help="Number of mini-batches of training data.")] = 4,
+    shown: Annotated[
+        int, typer.Option("--sample", min=0, help="Training sample whose spikes and membrane potentials are shown.")
+    ] = 0,
     mismatch: Mismatch,
     folders: common.Folders,
     compute: Compute,
@@ -132,7 +135,7 @@ def inspect_gradients(
         with terminal.preparing(verbosity.quiet) as progress:
             opened = open_checkpoint(path, changes, environment=common.around(), progress=progress)
         check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
-        flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, thresholds, sample)
+        flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, thresholds, sample, shown)
         names = {"checkpoint": checkpoint, "method": opened.config.method}
         flows.append({**flow, **names, "history": history(path)})
     if output.as_json:
