@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lsgcli.analysis.dynamics import Dynamics
+    from lsgcli.analysis.energy import synops
     from lsgcli.analysis.gradflow import inspect
     from lsgcli.analysis.gradients import Sample
     from lsgcli.analysis.raster import activity
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "dynamics": ("Dynamics",),
+    "energy": ("synops",),
     "gradflow": ("inspect",),
     "gradients": ("Sample",),
     "raster": ("activity",),
@@ -34,6 +36,7 @@ __all__ = [
     "height_of",
     "inspect",
     "pairs",
+    "synops",
 ]
 
 
