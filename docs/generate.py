@@ -23,8 +23,8 @@ sys.path.insert(0, str(DOCS.parent))  # for benchmarks, which is not installed
 import lsgcli  # noqa: E402
 from benchmarks import documented  # noqa: E402
 from lsgcli import registry  # noqa: E402
-from lsgcli.analysis.measures import LAYER, RECORD, Field  # noqa: E402
-from lsgcli.analysis.advice import ranked
+from lsgcli.analysis.advice import ranked  # noqa: E402
+from lsgcli.analysis.measures import ACTIVITY, LAYER, RECORD, Field  # noqa: E402
 from lsgcli.analysis.verdicts import RULES, Thresholds, rule_text  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
 from lsgcli.cli.commands import commands_of  # noqa: E402
@@ -341,6 +341,7 @@ def listing(path: str) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "flow-layer": lambda: fields(LAYER),
     "flow-record": lambda: fields(RECORD),
+    "flow-activity": lambda: fields(ACTIVITY),
     "flow-verdicts": verdicts,
     "rules": rules,
     "adapter-spikingjelly": lambda: listing("adapters/spikingjelly_lif.py"),

@@ -37,6 +37,7 @@ def flow(layers: int = 3, T: int = 4, method: str = "lsg", epochs: int = 5, seed
         "output_values": 320,
         "findings": None,
         "tried": None,
+        "activity": {"sample": 3, "layers": [active(record["name"], 40 * (k + 1), T, rng) for k, record in enumerate(records)]},
         "checkpoint": f"runs/{method}/best.safetensors",
         "method": method,
         "thresholds": dict(THRESHOLDS),
@@ -105,6 +106,25 @@ def layer(name: str, T: int, rng: np.random.Generator, scale: float = 1.0) -> di
     }
 
 
+def active(name: str, neurons: int, T: int, rng: np.random.Generator) -> dict:
+    """Activity of a layer, of whose neurons a quarter is silent."""
+    spikes = rng.random((neurons, T)) < np.linspace(0.9, 0, neurons)[:, None]
+    spikes[: neurons * 3 // 4, 0] = True
+    spikes[neurons * 3 // 4 :] = False
+    traces = [
+        {
+            "role": role,
+            "neuron": [k, 2, 3],
+            "u": [float(v) for v in np.where(spikes[k], rng.uniform(1, 2, T), rng.uniform(-1, 1, T))],
+            "alpha": [1.5],
+        }
+        for k, role in ((0, "most active"), (neurons // 2, "median active"), (neurons - 1, "silent"))
+    ]
+    rows = ["".join("01"[fired] for fired in row.astype(int)) for row in spikes[:200]]
+    counts = {"neurons": neurons, "active": neurons * 3 // 4, "firing_rate": float(spikes.mean())}
+    return {"name": name, **counts, "spikes": rows, "traces": traces}
+
+
 def hollow(record: dict) -> dict:
     """The same record with None wherever a number may be missing."""
     kept = {"name", "verdict", "reason", "histogram", "interval"}
@@ -117,7 +137,8 @@ def hollow(record: dict) -> dict:
             empty[key] = dict.fromkeys(one[key])
         empty["histogram"] = {**one["histogram"], "counts": [0] * 100, "below": 0, "above": 0}
         layers.append(empty)
-    return {**record, "layers": layers, "loss": None, "history": None}
+    activity = {"sample": 0, "layers": [{**one, "firing_rate": None, "traces": []} for one in record["activity"]["layers"]]}
+    return {**record, "layers": layers, "loss": None, "history": None, "activity": activity}
 
 
 KINDS = {"text": str, "number": (int, float), "count": int, "object": dict, "list": list, "truth": bool}

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lsgcli.analysis.dynamics import Dynamics
+    from lsgcli.analysis.energy import synops
     from lsgcli.analysis.gradflow import inspect
     from lsgcli.analysis.gradients import Sample
+    from lsgcli.analysis.raster import activity
     from lsgcli.analysis.verdicts import Thresholds
     from lsgcli.analysis.watchers import Adapter, Layer, equivalent_width, height_of, pairs
 
 _MODULES = {
     "dynamics": ("Dynamics",),
+    "energy": ("synops",),
     "gradflow": ("inspect",),
     "gradients": ("Sample",),
+    "raster": ("activity",),
     "watchers": ("Adapter", "Layer", "equivalent_width", "height_of", "pairs"),
     "verdicts": ("Thresholds",),
 }
@@ -27,10 +31,12 @@ __all__ = [
     "Layer",
     "Sample",
     "Thresholds",
+    "activity",
     "equivalent_width",
     "height_of",
     "inspect",
     "pairs",
+    "synops",
 ]
 
 

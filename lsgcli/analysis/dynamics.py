@@ -135,10 +135,12 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def blocks(passage: Passage) -> Iterator[Block]:
-    """The blocks of a layer, in order, with their potentials and spikes; for a loop within :func:`one_thread`."""
+def blocks(passage: Passage, wants: Callable[[slice], bool] = lambda samples: True) -> Iterator[Block]:
+    """The blocks of a layer, in order, with their potentials and spikes, of wanted samples; for a loop within :func:`one_thread`."""
     x, p, dimensions = passage.x, passage.p, passage.x[0].dim() + 1
     for samples, rows in cut(laid(x[0].expand(len(x), *x[0].shape)).shape, passage.side):
+        if not wants(samples):
+            continue
         some = _part(x, samples, rows)
         wide = torch.promote_types(some.dtype, torch.float32)
         current = torch.empty(some.shape, dtype=wide, device=some.device)

@@ -1,6 +1,6 @@
 """Synaptic operations of a network at inference, counted per layer on real samples, and the energy of their arithmetic.
 
-Each input of a convolution or linear layer reaches a number of outputs, its *fan-out*, which is smaller at borders. The cost of an
+Networks of other libraries are counted as own ones, see :func:`synops`. Each input of a convolution or linear layer reaches a number of outputs, its *fan-out*, which is smaller at borders. The cost of an
 input depends on its kind, which is detected from its values:
 
 ==========  ==================================================  ==========================================================
@@ -30,20 +30,26 @@ Energies: 45 nm, 32-bit floating point, M. Horowitz, "Computing's energy problem
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial, reduce
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from lsgcli.models.base import SpikingNet
+from lsgcli.analysis.gradflow import copied, layers_of, parts
+from lsgcli.analysis.watchers import Adapter, Layer
+from lsgcli.data.batches import Batch
+from lsgcli.errors import ConfigError
 
 AC_PJ, MAC_PJ = 0.9, 4.6
 LARGEST_AVERAGE = 4096  # maximum number of neurons in an average
 LARGEST_IN_UNITS = 256  # of averages of v_th; sums of two thresholds look like averages over a larger number
 EPS = torch.finfo(torch.float32).eps
 SAMPLE = 1 << 16  # number of values used to detect averages
+UNKNOWN = (_ConvTransposeNd, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)  # weights that are not counted
 NOTE = "an estimate of arithmetic alone: 45 nm, 32-bit floating point (Horowitz, ISSCC 2014); no memory, no neurons"
 
 
@@ -52,7 +58,7 @@ class Arrived:
     """Statistics of the inputs of a convolution or linear layer, over all samples and steps; tensors are on the device.
 
     Attributes:
-        fan_out: outputs per input: () for a linear layer, (H, W) for a convolution.
+        fan_out: outputs per input: () for a linear layer, (H, W) for a convolution of images, or fewer or more axes.
         per_position: inputs per position in one pass; each feature of a linear layer is a position.
         first: whether this is the network's first layer.
         units: thresholds of the neurons, if their outputs are multiplied by them.
@@ -77,8 +83,8 @@ class Arrived:
     unit: float | None = None
 
     def add(self, x: Tensor) -> None:
-        """Add a batch: (N, C, H, W) for a convolution, (..., features) for a linear layer."""
-        axes, error = (0, 1) if self.fan_out.dim() else tuple(range(x.dim())), _rounding(x)
+        """Add a batch: (..., C, H, W) for a convolution, (..., features) for a linear layer."""
+        axes, error = tuple(range(x.dim() - self.fan_out.dim())), _rounding(x)
         if self.units != (1.0,) and not self.first:
             x = self._in_units(x, error)
         self.passes += x.numel() // (self.per_position * max(1, self.fan_out.numel()))
@@ -157,19 +163,29 @@ class SynapticOperations:
     Args:
         model: in evaluation mode; whether tdBN is folded does not affect the result.
         events: whether integer inputs of the network are event counts; integers in images are real values.
+        adapter: returns the network's layers of neurons; not required for lsg's own.
+
+    Raises:
+        ConfigError: a module has weights whose operations are not known.
     """
 
-    def __init__(self, model: SpikingNet, events: bool):
+    def __init__(self, model: nn.Module, events: bool, adapter: Adapter | None = None):
         self.events = events
         self.layers: dict[str, Arrived | Products] = {}
-        self.units = tuple(sorted({layer.lif.unit for layer in model.spiking_layers()}))
+        neurons = layers_of(model, adapter)
+        self.units = tuple(sorted({getattr(layer.module, "unit", 1.0) for layer in neurons}))
         # If several layers of neurons follow the same weights, the first one names them.
-        names = {id(layer.synapse): layer.name for layer in reversed(model.spiking_layers())}
-        self.handles = [
-            module.register_forward_pre_hook(self._counter(names.get(id(module), name)))
-            for name, module in model.named_modules()
-            if isinstance(module, (nn.Conv2d, nn.Linear)) or hasattr(module, "additions")
-        ]
+        names = {id(layer.weight): layer.name for layer in reversed(neurons)}
+        self.handles = []
+        for name, module in model.named_modules():
+            if isinstance(module, UNKNOWN):
+                raise ConfigError(
+                    f"synops: found {type(module).__name__} {name}, expected convolutions and linear layers",
+                    hint="Operations of other modules with weights are not counted.",
+                )
+            if isinstance(module, (_ConvNd, nn.Linear)) or hasattr(module, "additions"):
+                own = names.get(id(getattr(module, "weight", None)), name)
+                self.handles.append(module.register_forward_pre_hook(self._counter(own)))
 
     def _counter(self, name: str) -> Any:
         @torch.no_grad()
@@ -181,7 +197,7 @@ class SynapticOperations:
         return count
 
     def _new(self, module: nn.Module, x: Tensor) -> Arrived | Products:
-        if not isinstance(module, (nn.Conv2d, nn.Linear)):
+        if not isinstance(module, (_ConvNd, nn.Linear)):
             return Products(module)
         inputs = module.in_features if isinstance(module, nn.Linear) else module.in_channels
         return Arrived(fan_out(module, x), inputs, first=not self.layers, units=self.units)
@@ -223,26 +239,94 @@ class SynapticOperations:
         return {"layers": layers, "total": total, "ac_pj": AC_PJ, "mac_pj": MAC_PJ, "note": NOTE}
 
 
+def synops(
+    model: nn.Module,
+    batches: Iterable[Batch | tuple[Tensor, Tensor]],
+    *,
+    events: bool = True,
+    adapter: Adapter | None = None,
+    reset: Callable[[Any], object] | None = None,
+) -> dict[str, Any]:
+    """Synaptic operations and energy of any spiking network at inference, counted on a copy in evaluation mode.
+
+    Args:
+        model: not modified.
+        batches: inputs and labels.
+        events: whether inputs of whole numbers are counts of events or spikes rather than real values, such as pixels.
+        adapter: returns the network's layers of neurons; not required for :class:`~lsgcli.neurons.LIF`.
+        reset: resets neurons that keep their state between batches.
+
+    Returns:
+        The record of :meth:`SynapticOperations.close`. Weights are named by the layer of neurons that they feed, or else as modules. Every
+        call of a module counts: weights of an image that the network applies at each timestep take T passes.
+
+    Raises:
+        ConfigError: no layers of neurons were found, the network has other weights than those of convolutions and linear layers, or there
+            are no batches.
+    """
+    if reset is not None:
+        reset(model)
+    net, device, samples = copied(model, weights=False).eval(), next(model.parameters()).device, 0
+    operations, rates = SynapticOperations(net, events, adapter), OutputRates(layers_of(net, adapter))
+    with torch.no_grad():
+        for batch in batches:
+            x, y, _ = parts(batch)
+            if reset is not None:
+                reset(net)
+            net(x.to(device))
+            samples += len(y)
+    if samples == 0:
+        raise ConfigError("synops: found no mini-batches, expected at least one")
+    return operations.close(samples, rates.close())
+
+
+class OutputRates:
+    """Firing rates of layers of neurons: the fraction of outputs that are not 0, by name, from construction until :meth:`close`."""
+
+    def __init__(self, layers: Sequence[Layer]):
+        self.totals = {layer.name: [0, 0] for layer in layers}
+        self.handles = [layer.module.register_forward_hook(partial(self._add, layer.name)) for layer in layers]
+
+    def _add(self, name: str, module: nn.Module, arguments: Any, output: Any) -> None:
+        spikes = output[0] if isinstance(output, tuple | list) else output
+        self.totals[name][0] += int(torch.count_nonzero(spikes))
+        self.totals[name][1] += spikes.numel()
+
+    def close(self) -> dict[str, float]:
+        """Remove the hooks and return the rates."""
+        for handle in self.handles:
+            handle.remove()
+        return {name: fired / max(1, n) for name, (fired, n) in self.totals.items()}
+
+
 def energy(ac: float, mac: float) -> float:
     """Energy of the given numbers of operations, in pJ."""
     return ac * AC_PJ + mac * MAC_PJ
 
 
-def fan_out(module: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
-    """Outputs per input: () for a linear layer; (H, W) for a convolution of x (N, C, H, W), equal for all channels."""
+def fan_out(module: _ConvNd | nn.Linear, x: Tensor) -> Tensor:
+    """Outputs per input: () for a linear layer; (H, W), or as many axes as it has, for a convolution of x (..., C, H, W), equal for all channels."""
     if isinstance(module, nn.Linear):
         return torch.tensor(module.out_features)
-    assert not isinstance(module.padding, str)
-    sizes = zip(x.shape[2:], module.kernel_size, module.stride, module.padding, module.dilation, strict=True)
-    rows, columns = (_reached(*of_axis) for of_axis in sizes)
-    return rows[:, None] * columns * (module.out_channels // module.groups)
+    each = [_reached(size, module, axis) for axis, size in enumerate(x.shape[-len(module.kernel_size) :])]
+    return reduce(lambda found, axis: found[..., None] * axis, each) * (module.out_channels // module.groups)
 
 
-def _reached(size: int, kernel: int, stride: int, padding: int, dilation: int) -> Tensor:
+def _reached(size: int, conv: _ConvNd, axis: int) -> Tensor:
     """(size,) number of outputs per position along one axis; output o reads positions o * stride - padding + k * dilation."""
-    outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    at = (torch.arange(outputs)[:, None] * stride - padding + torch.arange(kernel) * dilation).flatten()
-    return torch.bincount(at[(at >= 0) & (at < size)], minlength=size)
+    before, after = conv._reversed_padding_repeated_twice[-2 * axis - 2 :][:2]  # also if `padding` is a word
+    kernel, stride, dilation, mode = conv.kernel_size[axis], conv.stride[axis], conv.dilation[axis], conv.padding_mode
+    outputs = (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+    at = (torch.arange(outputs)[:, None] * stride - before + torch.arange(kernel) * dilation).flatten()
+    if mode == "zeros":
+        at = at[(at >= 0) & (at < size)]
+    elif mode == "circular":
+        at = at % size
+    elif mode == "replicate":
+        at = at.clamp(0, size - 1)
+    else:  # reflect
+        at = size - 1 - (size - 1 - at.abs()).abs()
+    return torch.bincount(at, minlength=size)
 
 
 def _values(x: Tensor) -> Tensor:

@@ -80,8 +80,8 @@ def inspect(
         reset(model)
     if compute.precision == "fp16":  # the loss is not scaled here, so small gradients would vanish
         compute = dataclasses.replace(compute, precision="fp32")
-    net = _copied(model, weights=sample is not None or not isinstance(model, SpikingNet)).to(compute.device).train()
-    layers = _layers(net, adapter)
+    net = copied(model, weights=sample is not None or not isinstance(model, SpikingNet)).to(compute.device).train()
+    layers = layers_of(net, adapter)
     for layer in layers:
         if layer.weight.is_leaf:
             layer.weight.requires_grad_()  # also for frozen weights, so that their gradients are measured
@@ -103,7 +103,7 @@ def inspect(
         for watcher in watchers.values():
             watcher.sums.detailed = detailed
         for batch in batches:
-            x, y, samples = _parts(batch)
+            x, y, samples = parts(batch)
             moved = compute.move(x), compute.move(y), None if samples is None else compute.move(samples)
             first = first or moved
             net.zero_grad(set_to_none=True)
@@ -159,10 +159,10 @@ def diagnose(
     """
     batches = list(batches)
     flow = inspect(model, batches, reset=reset, detailed=True, **options)
-    x, y, _ = _parts(batches[0])
+    x, y, _ = parts(batches[0])
     if reset is not None:
         reset(model)
-    net = _copied(model, weights=True).eval()
+    net = copied(model, weights=True).eval()
     axis = 1 if x.dim() > 2 and x.shape[1] == len(y) else 0
     flow["batch_invariant"] = batch_invariant(net, x, axis, lambda: reset(net) if reset is not None else None)
     evidence = Evidence(flow, classes=int(y.max()) + 1 if y.dim() == 1 else 0)
@@ -189,7 +189,7 @@ class Ends:
         self.values = len((of_output.mean(0) if of_output.dim() == 3 else of_output).unique())
 
 
-def _parts(batch: Batch | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+def parts(batch: Batch | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
     """Inputs, labels, and the random numbers of the samples of a mini-batch."""
     if isinstance(batch, Batch):
         return batch.x, batch.y, batch.samples
@@ -207,7 +207,7 @@ def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> li
     return [{"name": layer.name, **light(watchers[layer.name].sums), "grad_norm": norm(layer.weight.grad)} for layer in layers]
 
 
-def _copied(model: nn.Module, weights: bool) -> nn.Module:
+def copied(model: nn.Module, weights: bool) -> nn.Module:
     """A copy with its own gradients and buffers, and, if ``weights``, with its own weights, which may then be modified."""
     shared = [] if weights else list(model.parameters())
     net = copy.deepcopy(model, {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in shared})
@@ -216,7 +216,12 @@ def _copied(model: nn.Module, weights: bool) -> nn.Module:
     return net
 
 
-def _layers(net: nn.Module, adapter: Adapter | None) -> Sequence[Layer]:
+def layers_of(net: nn.Module, adapter: Adapter | None) -> Sequence[Layer]:
+    """The layers of neurons of a network, by an adapter or of lsg's own neurons.
+
+    Raises:
+        ConfigError: there are none, or their names are not unique.
+    """
     if isinstance(net, SpikingNet):
         net.checkpoint_activations = False  # recomputation would be counted twice
     layers = (adapter or lif_watchers.layers)(net)

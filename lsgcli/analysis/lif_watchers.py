@@ -253,7 +253,7 @@ def count(sums: LayerSums, passage: Passage, grad: Tensor | None = None, *, full
         count_compiled(sums, passage, grad, layout, full=full)
         return
     with one_thread():
-        for block in blocks(passage):
+        for block in blocks(passage, sums.wants):
             h = sums.count(block, full=full)
             if h is not None and grad is not None:
                 sums.add_membrane_gradient(membrane_gradient(block, h, arriving(grad, block, passage.side)))

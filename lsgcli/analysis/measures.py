@@ -308,12 +308,30 @@ RECORD: dict[str, Field] = {
         empty=True,
     ),
     "tried": Field("list", "the table of `--try`", empty=True),
+    "activity": Field("object", "spikes and potentials of one training sample: index `sample`, and its `layers`; fields below"),
     "checkpoint": Field("text", "path as given"),
     "method": Field("text", "name of the method"),
     "history": Field(
         "object",
         "history of the checkpoint's run: `epochs`, and lists of `beta`, `alpha` and `coverage` for each of its `layers`",
         empty=True,
+    ),
+}
+ACTIVITY: dict[str, Field] = {
+    "name": Field("text", "name of the layer"),
+    "neurons": Field("count", "number of neurons"),
+    "active": Field("count", "number of neurons that fire at least once"),
+    "firing_rate": Field("number", "mean of the spikes o", "spikes per neuron and timestep"),
+    "spikes": Field(
+        "list",
+        "a text per neuron, of T digits, 1 for a spike; neurons in order of their number of spikes, equals in order of their first spikes; of layers "
+        "of more than 200, every k-th in this order, such that at most 200 and 10,000 / T, but at least 50 remain",
+    ),
+    "traces": Field(
+        "list",
+        "potentials of two or three neurons: `role`, index `neuron` (channel, row, column), and per timestep `u` and the width `alpha`, or one "
+        "width for all",
+        "v_th",
     ),
 }
 MEASURES = {key: field for key, field in LAYER.items() if field.title}

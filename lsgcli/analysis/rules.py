@@ -471,7 +471,7 @@ class UnusualSettings(Rule):
     names = ("lr", "weight_decay", "momentum", "clip_grad", "dropout", "label_smoothing", "batch_size", "decay_lr", "epochs")
 
     def _far(self, e: Evidence, limit: float) -> dict[str, Any]:
-        far = {}
+        far = dict[str, Any]()
         for name in self.names:
             own, usual = e.settings.get(name), e.usual.get(name)
             if own is None or usual is None or own == usual:

@@ -70,6 +70,10 @@ class LayerSums:
                 more = F.pad(before, (0, max(0, longer))) + F.pad(more, (0, max(0, -longer)))
             self.values[name] = more
 
+    def wants(self, samples: slice) -> bool:
+        """Whether blocks of these samples are counted."""
+        return True
+
     def count(self, block: Block, *, full: bool) -> Tensor | None:
         """Add all sums of a block except ``du``, and return its surrogate, (T, ...); without ``full`` only spikes and coverage."""
         current, threshold, width = block.current, block.p.threshold, block.p.width

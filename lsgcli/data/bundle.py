@@ -102,10 +102,10 @@ class Split:
         return Split(Rows(base, index), self.y[rows], self.ids[rows], [self.keys[i] for i in rows], recordings)
 
 
-def spread(split: Split, n: int) -> Split:
-    """n evenly spaced samples, or all if there are fewer; if samples are sorted by class, they cover all classes."""
+def spread(split: Split, n: int, first: int = 0) -> Split:
+    """n evenly spaced samples from ``first`` on, cyclically, or all if there are fewer; if samples are sorted by class, they cover all classes."""
     n = min(n, len(split))
-    return split.part(np.arange(n) * len(split) // max(1, n))
+    return split.part((first + np.arange(n) * len(split) // max(1, n)) % max(1, len(split)))
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,9 @@ class Axes:
         marks.append(text(((self.left + self.width - self.right) / 2, self.height - 5), x_label, anchor="middle"))
         return [*marks, text((2, 13), y_label, "ink")]
 
-    def line(self, points: Sequence[tuple[float, float | None]], style: Style, *, lone: bool = True) -> list[Mark]:
+    def line(
+        self, points: Sequence[tuple[float, float | None]], style: Style, *, lone: bool = True, width: float = 2
+    ) -> list[Mark]:
         """A line through points, with gaps for missing values; with ``lone``, isolated points are drawn as dots."""
         runs: list[list[Point]] = [[]]
         for x, value in points:
@@ -127,7 +129,7 @@ class Axes:
             else:
                 runs.append([])
         dots = [dot(run[0], style.colour, style.shape, 3) for run in runs if len(run) == 1 and lone]
-        return [line(run, style.colour, 2, style.dash) for run in runs if len(run) > 1] + dots
+        return [line(run, style.colour, width, style.dash) for run in runs if len(run) > 1] + dots
 
     def lines(self, lines: Sequence[Line], x_label: str, y_label: str, first: int) -> list[Mark]:
         """A frame with lines, their bands, markers and numbers; ``first`` is the number of the first point."""

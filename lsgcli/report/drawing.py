@@ -8,7 +8,7 @@ import io
 import math
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -45,6 +45,14 @@ def area(points: Sequence[Point], colour: str, opacity: float = 1.0) -> Mark:
 def box(corner: Point, width: float, height: float, colour: str, opacity: float = 1.0) -> Mark:
     """A filled rectangle; ``corner`` is its upper left."""
     return _element("rect", x=corner[0], y=corner[1], width=width, height=height, **_fill(colour, opacity))
+
+
+def bars(runs: Iterable[tuple[float, float, float]], height: float, colour: str) -> Mark:
+    """Many horizontal bars of one height as one mark, from their left ends, middles and widths."""
+    path = "".join(f"M{_number(x)} {round(y, 2):g}h{_number(width)}" for x, y, width in runs)
+    return _element(
+        "path", d=path, fill="none", stroke=_colour(colour), stroke_width=f"{height:g}", shape_rendering="crispEdges"
+    )
 
 
 def dot(at: Point, colour: str, shape: str = "circle", radius: float = 4.0, ring: bool = False) -> Mark:

@@ -42,6 +42,7 @@ class View:
         columns: number of columns; 0 for as many as fit.
         natural: drawings keep their size and scroll.
         legend: names of the lines.
+        least: minimum width of a panel on a page, pixels; 0 for that of small panels.
     """
 
     name: str
@@ -49,6 +50,7 @@ class View:
     columns: int = 0
     natural: bool = False
     legend: Legend = ()
+    least: int = 0
 
     @property
     def narrow(self) -> bool:

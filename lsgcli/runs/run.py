@@ -18,12 +18,12 @@ from typing import Any, Literal
 import torch
 
 from lsgcli import registry
-from lsgcli.analysis import Sample, Thresholds, gradflow, running
+from lsgcli.analysis import Sample, Thresholds, gradflow, raster, running
 from lsgcli.config.fields import all_at_once, listed
 from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, PATHS, RunConfig, check_equal
 from lsgcli.data.augment.base import chain
 from lsgcli.data.batches import Batches, batches
-from lsgcli.data.bundle import DataBundle
+from lsgcli.data.bundle import DataBundle, spread
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError, DivergedError, RunInUseError, require
@@ -383,18 +383,25 @@ def full_flow(
     n_batches: int = 4,
     thresholds: Thresholds | None = None,
     sample: Sample | None = None,
+    shown: int = 0,
     detailed: bool = False,
 ) -> dict[str, Any]:
     """The full gradient-flow record of a model on the first batches of its training data, without augmentation.
 
-    It includes the accuracy in evaluation and with batch statistics, and a warning if they differ much. With ``--accumulate``, batches
-    have the size of the parts, of which training normalises each by itself. ``detailed`` is as for :func:`lsgcli.analysis.inspect`, and also
-    measures ``batch_invariant``.
+    It includes the accuracy in evaluation and with batch statistics, and a warning if they differ much, and the activity of the training
+    sample ``shown``. With ``--accumulate``, batches have the size of the parts, of which training normalises each by itself. ``detailed`` is
+    as for :func:`lsgcli.analysis.inspect`, and also measures ``batch_invariant``.
+
+    Raises:
+        ConfigError: there is no such sample, or the precision has no gradients.
     """
     check_gradients(config.precision)
     assert bundle.train is not None
     loss = registry.get("loss", config.loss)
     size = -(-config.batch_size // config.accumulate)
+    if shown >= len(bundle.train):
+        raise ConfigError(f"--sample: found {shown}, expected 0 to {len(bundle.train) - 1}, the samples of the training part")
+    around = spread(bundle.train, size, first=shown)
     stream = batches(bundle, bundle.train, size, seed=config.seed, shuffle=True, drop_last=True)
     flow = gradflow.inspect(
         model,
@@ -407,6 +414,8 @@ def full_flow(
     )
     found = running.accuracies(model, stream, compute)
     running.warn_of_gap(found, "training samples")
+    (batch,) = batches(bundle, around, size, seed=config.seed)
+    flow["activity"] = {**raster.activity(model, batch, compute=compute), "sample": shown}
     flow |= {"accuracy": found and found._asdict(), "eval_gap": found and found.batch - found.evaluation}
     return flow | {"batch_invariant": _is_batch_invariant(model, stream, compute) if detailed else None}
 

@@ -74,6 +74,33 @@ Timesteps = Annotated[int, Meta(ge=1, le=1024)]
 Voltage = Annotated[float, Meta(gt=0)]
 
 
+class Trace(TypedDict):
+    """Potentials of a neuron."""
+
+    role: str
+    neuron: list[int]
+    u: Numbers
+    alpha: Annotated[Numbers, Meta(min_length=1)]
+
+
+class LayerActivity(TypedDict):
+    """Spikes and potentials of one sample in a layer."""
+
+    name: str
+    neurons: Count
+    active: Count
+    firing_rate: Number
+    spikes: list[str]
+    traces: list[Trace]
+
+
+class Activity(TypedDict):
+    """Activity of one sample."""
+
+    sample: Count
+    layers: list[LayerActivity]
+
+
 class Line(TypedDict):
     """A line of gradient-flow.jsonl: of an epoch, or of the batch that diverged, which has an ``event``."""
 
@@ -91,6 +118,7 @@ class Full(TypedDict):
     batches: NotRequired[int]
     thresholds: NotRequired[dict[str, float] | None]
     findings: NotRequired[list[Any] | None]
+    activity: NotRequired[Activity | None]
 
 
 class Complete(TypedDict):

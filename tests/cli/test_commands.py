@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from lsgcli.cli.app import app
 from lsgcli.store import checkpoint
+from lsgcli.store.flows import complete
 from tests.cli.conftest import TINY
 from tests.flows import problems
 
@@ -245,3 +246,26 @@ def test_eval_with_other_timesteps(trained, images, lsg):
     result = lsg("eval", "five.nir", "--data-dir", images, "-T", "4")
     assert result.exit_code == 2
     assert "-T: found 4, expected 5" in result.stderr
+
+
+def test_activity_of_a_chosen_sample(lsg, trained, images):
+    """In the record, on the page, and as a file; a sample that the training part lacks is one error."""
+    command = ("inspect-gradients", trained / "best.safetensors", "--data-dir", images, "-q", "--batches", "1")
+    result = lsg(*command, "--sample", "40", "--json", "--html", "flow.html", "--plot", "figures")
+    assert result.exit_code == 0, result.stderr
+    flow = json.loads(result.stdout)
+    assert complete(flow, "flow") == flow
+    assert flow["activity"]["sample"] == 40
+    assert [layer["name"] for layer in flow["activity"]["layers"]] == [layer["name"] for layer in flow["layers"]]
+    assert all(len(json.dumps(layer)) < 5000 for layer in flow["activity"]["layers"])
+    assert "Sample 40: " in Path("flow.html").read_text()
+    assert Path("figures/raster.png").exists()
+    first = json.loads(lsg(*command, "--json").stdout)["activity"]
+    assert first["sample"] == 0
+    assert first["layers"] != flow["activity"]["layers"]
+    parts = json.loads((trained / "config.json").read_text())["samples"]
+    result = lsg(*command, "--sample", parts["train"])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[0].endswith(
+        f"--sample: found {parts['train']}, expected 0 to {parts['train'] - 1}, the samples of the training part"
+    )

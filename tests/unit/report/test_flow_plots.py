@@ -26,6 +26,7 @@ NAMES = [
     "gain-predicted-from-the-weights",
     "gradient-norm",
     "potential",
+    "raster",
     "steps-coverage",
     "steps-firing-rate",
     "steps-u-mean",

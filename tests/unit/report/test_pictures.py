@@ -1,8 +1,11 @@
 """Numbers in pictures: read back from the SVG by its own axes and compared with the records."""
 
+import re
+
 import numpy as np
 import pytest
 
+from lsgcli.report.colours import LIGHT
 from lsgcli.report.figures import labels, pictures
 from tests.flows import flow, hollow
 from tests.unit.report import reading
@@ -208,13 +211,78 @@ def test_training_that_is_not_known():
 
 
 @pytest.mark.parametrize("record", [flow(1, T=1, epochs=1), hollow(flow(3)), flow(17, T=100), hollow(flow(1, T=1))])
-@pytest.mark.parametrize("name", ["coverage", "gain", "gradient-norm", "potential", "steps", "training"])
+@pytest.mark.parametrize("name", ["coverage", "gain", "gradient-norm", "potential", "raster", "steps", "training"])
 def test_any_record_can_be_drawn(name, record):
     for view in views(name, [record]):
         for panel in view.panels:
             if panel.drawing is not None:
                 assert "nan" not in panel.drawing.svg()
                 assert "inf" not in panel.drawing.svg().replace("inside", "").replace("info", "")
+
+
+def cells(svg, T, rows):
+    """(rows, T) cells of the raster that are covered by its bars."""
+    found = np.zeros((rows, T), dtype=bool)
+    ((ground, _, _),) = [e for e in reading.elements(svg, "rect") if e[0].get("fill") == LIGHT["shade"]]
+    left, top, width, height = (float(ground.get(key)) for key in ("x", "y", "width", "height"))
+    ((path, _, _),) = reading.elements(svg, "path")
+    for x, y, length in re.findall(r"M([-\d.]+) ([-\d.]+)h([\d.]+)", path.get("d")):
+        row = round((float(y) - top) / height * rows - 0.5)
+        first, last = (round((float(edge) - left) / width * T) for edge in (x, float(x) + float(length)))
+        assert not found[row, first:last].any()
+        found[row, first:last] = True
+    return found
+
+
+@pytest.mark.parametrize("T", [1, 4, 10, 100])
+def test_raster(T):
+    """Spikes cell by cell, potentials point by point, window and threshold, by the axis of each panel."""
+    record = flow(6, T=T)  # up to 240 neurons
+    record["activity"]["layers"][1]["traces"][2]["alpha"] = [0.5 + 0.1 * (t % 3) for t in range(T)]
+    panels = views("raster", [record])[0].panels
+    for number, (panel, layer) in enumerate(zip(panels, record["activity"]["layers"], strict=True), 1):
+        svg = panel.drawing.svg()
+        expected = [[digit == "1" for digit in row] for row in layer["spikes"]]
+        assert cells(svg, T, len(expected)).tolist() == expected
+        ((_, _, heading),) = [one for one in reading.texts(svg) if one[0] == "u / v_th"]
+        ticks = [
+            (float(e.text), float(e.get("y")) - 4) for e, _, y in reading.elements(svg, "text") if e.get("text-anchor") == "end"
+        ]
+        slope, origin = np.polyfit([y for _, y in ticks if y > heading], [value for value, y in ticks if y > heading], 1)
+        lines = [(e, reading.points((e, 0, 0))) for e, _, _ in reading.elements(svg, "polyline")]
+        (threshold,) = [points for e, points in lines if e.get("stroke-width") == "1.5"]
+        np.testing.assert_allclose(origin + slope * threshold[:, 1], 1, atol=0.03)
+        bands = [origin + slope * reading.points(e)[:, 1] for e in reading.elements(svg, "polygon") if e[0].get("fill-opacity")]
+        halves = {tuple(trace["alpha"]) for trace in layer["traces"]}
+        assert sorted(round(float(np.ptp(band)), 1) for band in bands) == pytest.approx(
+            sorted(max(one) for one in halves), abs=0.06
+        )
+        for trace in layer["traces"]:
+            where = ", ".join(map(str, trace["neuron"]))
+            drawn = reading.group(svg, f"neuron {where}: {trace['role']}, {sum(u >= 1 for u in trace['u'])} spikes")
+            for line in drawn.findall(reading.SVG + "polyline"):
+                np.testing.assert_allclose(origin + slope * reading.points((line, 0, 0))[:, 1], trace["u"], atol=0.05)
+        assert panel.layer == number
+    assert panels[0].note.startswith("Sample 3: 75.0% of 40 neurons fire, rate ")
+    assert [panel.note.split("; ")[1] for panel in panels[4:]] == ["all shown", "200 shown, evenly chosen"]
+
+
+def test_raster_of_several_checkpoints_and_of_none():
+    known, unknown = flow(2, method="lsg"), flow(3, method="none", activity=None)
+    assert views("raster", [unknown]) == []
+    (view,) = views("raster", [known, unknown])
+    assert (view.columns, [panel.drawing is None for panel in view.panels]) == (2, [False, True, False, True])
+    assert view.panels[2].title == "2 conv2, lsg"
+
+
+@pytest.mark.parametrize(
+    ("n", "shown"),
+    [(7, "7"), (999, "999"), (1000, "1.0k"), (9949, "9.9k"), (9951, "10k"), (147_456, "147k"), (2_400_000, "2.4M")],
+)
+def test_numbers_of_neurons_fit_beside_the_raster(n, shown):
+    record = flow(1)
+    record["activity"]["layers"][0]["neurons"] = n
+    assert shown in [text for text, _, _ in reading.texts(only("raster", [record])[0])]
 
 
 def test_labels():

@@ -1,0 +1,150 @@
+"""Activity of one sample: the spikes of each layer of neurons, and the membrane potentials of a few of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lsgcli.analysis.dynamics import Block, Passage
+from lsgcli.analysis.gradflow import copied, layers_of, parts
+from lsgcli.analysis.sums import LayerSums
+from lsgcli.analysis.watchers import Adapter, watching
+from lsgcli.data.batches import Batch
+from lsgcli.errors import ConfigError
+from lsgcli.neurons.draws import drawing
+from lsgcli.system.device import Compute
+from lsgcli.system.files import finite
+
+ROWS, CELLS, LEAST = 200, 10_000, 50  # of a raster: most neurons, entries with more than LEAST neurons, neurons in any case
+
+
+@dataclass
+class Recorder(LayerSums):
+    """Keeps the potentials and spikes of one sample instead of sums.
+
+    Attributes:
+        sample: index in the batch.
+        shape: of the layer, (C, ...).
+        kept: u / v_th, o and alpha / v_th of each block, (T, rows, ..., C) each.
+        size: number of samples of the batch.
+    """
+
+    detailed: bool = True  # without the compiled kernels, which only sum
+    sample: int = 0
+    size: int = 0
+    shape: tuple[int, ...] = ()
+    kept: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+
+    def begin(self, passage: Passage) -> None:
+        """Record the shape of the layer."""
+        self.size, *self.shape = passage.x[0].shape  # type: ignore[assignment]
+
+    def wants(self, samples: slice) -> bool:
+        """Whether a block of these samples contains the sample."""
+        return self.sample in range(self.size)[samples]
+
+    def count(self, block: Block, *, full: bool) -> None:
+        """Keep the sample, if the block contains it."""
+        if self.wants(block.samples):
+            here = self.sample - (block.samples.start or 0)
+            v_th, alpha = (torch.as_tensor(x, device=block.u.device) for x in (block.p.threshold, block.p.width))
+            values = block.u / v_th, block.o, (alpha / v_th).expand_as(block.u)
+            self.kept.append(tuple(x[:, here].detach().cpu() for x in values))  # type: ignore[arg-type]
+
+    def record(self) -> dict[str, Any]:
+        """The layer, as in :func:`activity`."""
+        u, o, alpha = (torch.cat(blocks, 1).flatten(1).double().numpy() for blocks in zip(*self.kept, strict=True))
+        T, n = u.shape
+        spikes, pattern = o.sum(0), 2.0 ** -np.arange(T) @ o  # the pattern is larger for earlier spikes
+        ranking = np.lexsort((-u.max(0), -pattern, -spikes))
+        active = int((spikes > 0).sum())
+        rows = min(n, ROWS, max(LEAST, CELLS // T))
+        shown = ranking[np.arange(rows) * (n - 1) // max(1, rows - 1)]
+        return {
+            "neurons": n,
+            "active": active,
+            "firing_rate": float(o.mean()),
+            "spikes": ["".join("01"[int(fired)] for fired in o[:, neuron]) for neuron in shown],
+            "traces": [
+                {
+                    "role": role,
+                    "neuron": self._index(ranking[rank]),
+                    "u": _short(u[:, ranking[rank]]),
+                    "alpha": _short(alpha[: 1 if (alpha == alpha[0]).all() else T, ranking[rank]]),
+                }
+                for rank, role in _roles(active, n).items()
+            ],
+        }
+
+    def _index(self, place: int) -> list[int]:
+        """The index (C, ...) of a neuron from its place in blocks, whose channels are last."""
+        channels, *others = self.shape or (1,)
+        *rest, channel = np.unravel_index(place, (*others, channels))
+        return [int(k) for k in (channel, *rest)][: len(self.shape)]
+
+
+def activity(
+    model: nn.Module,
+    batch: Batch | tuple[Tensor, Tensor],
+    sample: int = 0,
+    *,
+    adapter: Adapter | None = None,
+    reset: Callable[[Any], object] | None = None,
+    compute: Compute | None = None,
+) -> dict[str, Any]:
+    """Spikes and membrane potentials of one sample in each layer, in a forward pass as in training, on a copy of the network.
+
+    Neurons are ranked by their number of spikes; among equals, those that fire earlier come first, and of silent neurons those with the
+    higher maximum potential.
+
+    Args:
+        model: any spiking network; not modified.
+        batch: inputs and labels, whose statistics normalisation uses.
+        sample: index of the sample in the batch.
+        adapter, reset, compute: as for :func:`~lsgcli.analysis.inspect`.
+
+    Returns:
+        ``{"sample", "layers": [{"name", "neurons", "active", "firing_rate", "spikes", "traces"}, ...]}`` of JSON types, as described in
+        ``docs/gradient-flow.md``.
+
+    Raises:
+        ConfigError: the batch does not contain the sample, or as for :func:`~lsgcli.analysis.inspect`.
+    """
+    compute = compute or Compute(next(model.parameters()).device)
+    x, y, samples = parts(batch)
+    if not 0 <= sample < len(y):
+        raise ConfigError(f"sample: found {sample}, expected 0 to {len(y) - 1}, the samples of the batch")
+    if reset is not None:
+        reset(model)
+    net = copied(model, weights=False).to(compute.device).train()
+    if reset is not None:
+        reset(net)
+    with watching(layers_of(net, adapter), full=False) as watchers, torch.no_grad():
+        for watcher in watchers.values():
+            watcher.sums = Recorder(sample=sample)
+        with compute.autocast(), drawing(net, None if samples is None else compute.move(samples)):
+            net(compute.move(x))
+        for watcher in watchers.values():
+            watcher.finish()
+        found = [
+            {"name": name, **watcher.sums.record()} for name, watcher in watchers.items() if isinstance(watcher.sums, Recorder)
+        ]
+    return finite({"sample": sample, "layers": found})  # type: ignore[return-value]
+
+
+def _roles(active: int, n: int) -> dict[int, str]:
+    """The neurons whose potentials are shown, by rank."""
+    roles = {0: "most active" if active else "highest potential"}
+    if active:
+        roles.setdefault((active - 1) // 2, "median active")
+    rank, role = ((active + n - 1) // 2, "silent") if active < n else (n - 1, "least active")
+    roles.setdefault(rank, role)
+    return roles
+
+
+def _short(values: np.ndarray) -> list[float]:
+    """Values of four digits."""
+    return [float(f"{value:.4g}") for value in values]

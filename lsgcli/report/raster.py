@@ -1,0 +1,143 @@
+"""Activity of one sample in each layer: a raster of spikes above the membrane potentials of a few neurons."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from lsgcli.registry import register
+from lsgcli.report.charts import Axes, Scale, numbers, whole_ticks
+from lsgcli.report.colours import styles
+from lsgcli.report.drawing import Drawing, Mark, area, bars, box, dot, group, line, text
+from lsgcli.report.figures import Flow, Panel, View, picture
+
+WIDTH, LEFT, RIGHT = 276, 38, 6
+HEAD, RASTER, GAP, POTENTIALS, FOOT = 6, 160, 32, 100, 34  # heights
+SIZE = 11  # pixels of text
+SEPARATE = 6  # pixels between timesteps above which they are separated by lines, and spikes have dots
+BELOW, ABOVE = -1.0, 3.0  # u / v_th up to which the surrogate's window is always shown
+ROLES = {  # of neurons, by their styles; the names of layers in which no neuron or every neuron fires differ
+    "most active": 0,
+    "highest potential": 0,
+    "median active": 1,
+    "silent": 2,
+    "least active": 2,
+}
+NAMES = ("most active", "median of the active", "silent, or else the least active")
+Trace = dict[str, Any]
+
+
+@register("picture", "raster")
+@picture(
+    "Activity of one sample",
+    shows="Spikes of one training sample: one row per neuron, the most active at the top, equally active ones in order of their first spikes, "
+    "and one column per timestep. Below, the membrane potential u before the reset of three neurons, in units of the threshold; dots mark spikes of up to 38 timesteps. Horizontal line: "
+    "the threshold; shaded: the interval of the surrogate, outside which a rectangular surrogate passes no gradient.",
+    hides="Other samples, most neurons of large layers, and the positions of neurons in the image. The silent neuron is the median of the silent ones "
+    "by maximum potential.",
+)
+def raster(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
+    """A raster and potentials of each layer of each checkpoint; with several checkpoints, one row per layer."""
+    activities = [flow.get("activity") or {"sample": 0, "layers": []} for flow in flows]
+    panels = []
+    for index in range(max(len(activity["layers"]) for activity in activities)):
+        for activity, label in zip(activities, labels, strict=True):
+            if index >= len(layers := activity["layers"]):
+                panels.append(Panel(None))
+                continue
+            layer = layers[index]
+            title = f"{index + 1} {layer['name']}" + (f", {label}" if len(flows) > 1 else "")
+            note = _note(layer, activity["sample"])
+            panels.append(Panel(_draw(layer, f"{title}: {note}"), title, note, index + 1))
+    if not panels:
+        return []
+    legend = list(zip(NAMES, styles(len(NAMES)), strict=True))
+    return [View("raster", panels, len(flows) if len(flows) > 1 else 0, legend=legend, least=WIDTH)]
+
+
+def _note(layer: dict[str, Any], sample: int) -> str:
+    shown, n = len(layer["spikes"]), layer["neurons"]
+    rate = "-" if layer["firing_rate"] is None else f"{layer['firing_rate']:.3f}"
+    which = "all shown" if shown >= n else f"{shown} shown, evenly chosen"
+    return f"Sample {sample}: {layer['active'] / max(1, n):.1%} of {n:,} neurons fire, rate {rate}; {which}"
+
+
+def _draw(layer: dict[str, Any], label: str) -> Drawing:
+    """The raster above the potentials, with a common axis of timesteps."""
+    rows = layer["spikes"]
+    T = max([len(row) for row in rows] + [len(trace["u"]) for trace in layer["traces"]] + [1])
+    cell, pitch = (WIDTH - LEFT - RIGHT) / T, max(1, 10 * RASTER // max(1, len(rows))) / 10
+    floor = HEAD + pitch * len(rows)
+    marks = [box((LEFT, HEAD), WIDTH - LEFT - RIGHT, floor - HEAD, "shade")]
+    runs = [
+        (LEFT + first * cell, HEAD + (row + 0.5) * pitch, length * cell)
+        for row, spikes in enumerate(rows)
+        for first, length in _runs(spikes)
+    ]
+    marks.append(bars(runs, pitch, "ink"))
+    if cell >= SEPARATE:
+        marks += [line([(LEFT + t * cell, HEAD), (LEFT + t * cell, floor)], "ground") for t in range(1, T)]
+    marks.append(text((LEFT - 6, HEAD + 9), "1", size=SIZE, anchor="end"))
+    if len(rows) > 1:
+        marks.append(text((LEFT - 6, floor), _short(layer["neurons"]), size=SIZE, anchor="end"))
+    top = floor + GAP
+    axes = Axes(WIDTH, top + POTENTIALS + FOOT, Scale(0.5, T + 0.5), _scale(layer["traces"]), LEFT, RIGHT, top, FOOT)
+    marks += _potentials(axes, layer["traces"])
+    marks += [text((axes.at(t + 1, 0)[0], axes.height - 20), f"{t + 1}", size=SIZE, anchor="middle") for t in whole_ticks(T)]
+    marks.append(text(((LEFT + WIDTH - RIGHT) / 2, axes.height - 5), "timestep", size=SIZE, anchor="middle"))
+    return Drawing(WIDTH, axes.height, marks, f"Spikes and membrane potentials of one sample in layer {label}")
+
+
+def _potentials(axes: Axes, traces: Sequence[Trace]) -> list[Mark]:
+    """Window, threshold and potentials of each neuron."""
+    low, high = axes.y.low, axes.y.high
+    left, right = axes.x.low, axes.x.high
+    marks: list[Mark] = []
+    for widths in {tuple(trace["alpha"]) for trace in traces}:
+        steps = [t + edge for t in range(len(widths)) for edge in (0.5, 1.5)] if len(widths) > 1 else [left, right]
+        each = [width or 0.0 for width in widths for _ in range(2)]
+        upper = [axes.at(t, min(1 + width / 2, high)) for t, width in zip(steps, each, strict=True)]
+        lower = [axes.at(t, max(1 - width / 2, low)) for t, width in zip(steps, each, strict=True)]
+        marks.append(area([*upper, *reversed(lower)], "ink", 0.09))
+    ticks = axes.y.ticks(6)
+    for tick, number in zip(ticks, numbers(ticks), strict=True):
+        marks.append(text((LEFT - 6, axes.at(left, tick)[1] + 4), number, size=SIZE, anchor="end"))
+    marks.append(line([axes.at(left, low), axes.at(right, low)], "soft"))
+    marks.append(line([axes.at(left, 1), axes.at(right, 1)], "ink", 1.5))
+    marks.append(text((2, axes.top - 12), "u / v_th", "ink", SIZE))
+    looks = styles(len(NAMES))
+    for trace in reversed(traces):
+        style = looks[ROLES.get(trace["role"], 0)]
+        points = list(enumerate(trace["u"], 1))
+        sparse = axes.at(1, 0)[0] - axes.at(0, 0)[0] >= SEPARATE
+        own = axes.line(points, style, width=2 if sparse else 1)
+        own += [dot(axes.at(t, u), style.colour, style.shape, 3) for t, u in points if sparse and u is not None and u >= 1]
+        where = ", ".join(map(str, trace["neuron"]))
+        marks.append(group(own, f"neuron {where}: {trace['role']}, {sum(u is not None and u >= 1 for _, u in points)} spikes"))
+    return marks
+
+
+def _scale(traces: Sequence[Trace]) -> Scale:
+    """A scale for all potentials, 0, the threshold, and the window unless it is wide."""
+    known = [u for trace in traces for u in trace["u"] if u is not None]
+    halves = [width / 2 for trace in traces for width in trace["alpha"] if width is not None]
+    low = min([0.0, max(BELOW, 1 - max(halves, default=0.0)), *known])
+    high = max([1.0, min(ABOVE, 1 + max(halves, default=0.0)), *known])
+    return Scale(low - 0.05 * (high - low), high + 0.05 * (high - low))
+
+
+def _runs(spikes: str) -> list[tuple[int, int]]:
+    """First timestep and length of each run of successive spikes."""
+    found, t = [], 0
+    for fired, run in groupby(spikes):
+        length = sum(1 for _ in run)
+        if fired == "1":
+            found.append((t, length))
+        t += length
+    return found
+
+
+def _short(n: int) -> str:
+    """A number of at most four characters."""
+    power = sum(n >= limit for limit in (999.5, 999.5e3, 999.5e6))
+    number = n / 1000**power
+    return (f"{number:.1f}" if power and number < 9.95 else f"{number:.0f}") + ("", "k", "M", "G")[power]

@@ -1,0 +1,195 @@
+"""Activity of one sample against float64 numpy, and against what neurons of other libraries record themselves."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lsgcli.analysis import activity, raster
+from lsgcli.errors import ConfigError
+from lsgcli.neurons import LIF
+from tests.unit.analysis import oracle
+from tests.unit.analysis.test_against_numpy import B, data, flat, network
+from tests.unit.analysis.test_other_libraries import Rectangular, Sequence, Steps, adapter, batches
+
+
+def ranked(u, o):
+    """Neurons (T, N) by number of spikes, then by their times, then by maximum potential."""
+
+    def key(neuron):
+        return -o[:, neuron].sum(), (-o[:, neuron]).tolist(), -u[:, neuron].max()
+
+    return sorted(range(u.shape[1]), key=key)
+
+
+def check(layer, u, o):
+    """A layer of a record against u / v_th and o, (T, N)."""
+    order, n = ranked(u, o), u.shape[1]
+    assert (layer["neurons"], layer["active"]) == (n, (o.max(0) > 0).sum())
+    assert layer["firing_rate"] == pytest.approx(o.mean())
+    rows = len(layer["spikes"])
+    shown = [order[k * (n - 1) // max(1, rows - 1)] for k in range(rows)]
+    assert layer["spikes"] == ["".join(f"{int(fired)}" for fired in o[:, neuron]) for neuron in shown]
+    ranks = {"most active": 0, "median active": (layer["active"] - 1) // 2, "silent": (layer["active"] + n - 1) // 2}
+    ranks |= {"least active": n - 1, "highest potential": 0}
+    for trace in layer["traces"]:
+        np.testing.assert_allclose(trace["u"], u[:, order[ranks[trace["role"]]]], rtol=6e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference", "autograd"])
+@pytest.mark.parametrize("sample", [0, B - 1])
+def test_own_network_against_numpy(backend, sample):
+    """Batch statistics, potentials and spikes of a network of two layers; the model is not modified."""
+    net = network(backend=backend)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    found = activity(net.eval(), data()[0], sample)
+    (x, y), *_ = flat(data())
+    expected = oracle.Network(net.state_dict()).run(x, y)["layers"]
+    for layer, of_oracle, params in zip(found["layers"], expected, oracle.Network(net.state_dict()).layers, strict=True):
+        check(layer, of_oracle["u"][:, sample] / 0.5, of_oracle["o"][:, sample])
+        assert [trace["role"] for trace in layer["traces"]] == ["most active", "median active", "silent"]
+        for trace in layer["traces"]:
+            assert trace["alpha"] == [pytest.approx(float(params["alpha"]) / 0.5, rel=1e-3)]
+    assert found["sample"] == sample
+    assert not net.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+
+
+def by_hand(current, beta, v_th):
+    """u / v_th and o of neurons with a hard reset, (T, ...)."""
+    u, o = np.zeros_like(current), np.zeros_like(current)
+    for t in range(len(current)):
+        u[t] = current[t] + (beta * u[t - 1] * (1 - o[t - 1]) if t else 0)
+        o[t] = u[t] >= v_th
+    return u / v_th, o
+
+
+class Images(nn.Module):
+    """A convolution, neurons on its images, and a mean over pixels."""
+
+    def __init__(self, **settings):
+        super().__init__()
+        torch.manual_seed(2)
+        self.conv, self.lif = nn.Conv2d(2, 8, 3).double(), LIF(method="none", decay=0.6, threshold=0.5, width=0.8, **settings)
+
+    def forward(self, x):
+        self.current = self.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        self.fired = self.lif(self.current)
+        return self.fired.mean((3, 4))
+
+
+@pytest.mark.parametrize("elements", [1 << 18, 600])
+def test_images_in_blocks(elements, monkeypatch):
+    """288 neurons, of which 200 are shown; neurons are named by channel, row and column, however the layer is divided."""
+    monkeypatch.setattr("lsgcli.analysis.dynamics.cut.__defaults__", (1, elements))
+    net, x = Images(), torch.randn(6, 4, 2, 8, 8, dtype=torch.float64)
+    (layer,) = activity(net, (x, torch.zeros(4, dtype=torch.long)), 2)["layers"]
+    u, o = by_hand(net.conv(x.flatten(0, 1)).unflatten(0, (6, 4)).detach().numpy()[:, 2], 0.6, 0.5)
+    check(layer, *(a.reshape(6, -1) for a in (u, o)))
+    assert (layer["neurons"], len(layer["spikes"])) == (288, 200)
+    for trace in layer["traces"]:
+        c, y, x_ = trace["neuron"]
+        np.testing.assert_allclose(trace["u"], u[:, c, y, x_], rtol=6e-4)
+
+
+def test_many_timesteps_show_fewer_neurons():
+    """10,000 entries, but 50 neurons in any case."""
+    x = torch.randn(400, 2, 2, 8, 8, dtype=torch.float64)
+    (layer,) = activity(Images(), (x[:100], torch.zeros(2)))["layers"]
+    assert len(layer["spikes"]) == 100
+    (layer,) = activity(Images(), (x, torch.zeros(2)))["layers"]
+    assert len(layer["spikes"]) == 50
+
+
+@pytest.mark.parametrize(
+    "settings", [{"neuron": "clif"}, {"neuron": "glif", "channels": 8, "steps": 6}, {"neuron": "klif"}, {"reset": "soft"}]
+)
+def test_potentials_reach_the_threshold_where_neurons_fire(settings):
+    """Of every neuron model, also of those that run timestep by timestep."""
+    net, x = Images(**settings), torch.randn(6, 4, 2, 8, 8, dtype=torch.float64)
+    (layer,) = activity(net, (x, torch.zeros(4)), 3)["layers"]
+    net(x)
+    fired = net.fired[:, 3].detach().numpy() > 0
+    assert layer["firing_rate"] == pytest.approx(fired.mean())
+    for trace in layer["traces"]:
+        assert (np.array(trace["u"]) >= 1).tolist() == fired[:, *trace["neuron"]].tolist()
+
+
+def test_order_of_the_batch_does_not_matter():
+    net, (x, y) = network(), data()[0]
+    moved = torch.tensor([5, 0, 1, 2, 3, 4, 6])
+    assert activity(net, (x, y), 5)["layers"] == activity(net, (x[:, moved], y[moved]), 0)["layers"]
+
+
+@pytest.mark.parametrize(("threshold", "roles"), [(50.0, ["highest potential", "silent"]), (1e-6, None)])
+def test_silent_and_saturated_layers(threshold, roles):
+    net = Images()
+    net.lif = LIF(method="none", decay=0.6, threshold=threshold, width=0.8)
+    (layer,) = activity(net, (torch.rand(3, 2, 2, 8, 8).double(), torch.zeros(2)))["layers"]
+    if roles:
+        assert layer["active"] == 0
+        assert set(layer["spikes"]) == {"000"}
+        assert [trace["role"] for trace in layer["traces"]] == roles
+        assert max(layer["traces"][0]["u"]) >= max(layer["traces"][1]["u"])
+    net.conv.bias.data += 10
+    (layer,) = activity(net, (torch.rand(3, 2, 2, 8, 8).double(), torch.zeros(2)))["layers"]
+    if not roles:
+        assert set(layer["spikes"]) == {"111"}
+        assert [trace["role"] for trace in layer["traces"]] == ["most active", "median active", "least active"]
+
+
+@pytest.mark.parametrize("sample", [-1, B])
+def test_a_sample_that_the_batch_lacks(sample):
+    with pytest.raises(ConfigError, match=rf"sample: found {sample}, expected 0 to {B - 1}"):
+        activity(network(), data()[0], sample)
+
+
+def test_snntorch_records_the_same_potentials():
+    """Its own ``mem`` is u; the reset is delayed by a step."""
+    snn = adapter("snntorch_leaky", "snntorch")
+    import snntorch
+
+    net = Steps(lambda: snntorch.Leaky(0.7, threshold=0.5, spike_grad=Rectangular.apply, init_hidden=True))
+    (x, y), *_ = batches()
+    seen = {}
+    for name, module in net.named_modules():
+        if isinstance(module, snntorch.Leaky):
+            module.register_forward_hook(
+                lambda m, args, out, name=name: seen.setdefault(name, []).append((m.mem.detach(), out.detach()))
+            )
+    snn.reset(net)
+    net(x)
+    recorded = {
+        name: [torch.stack(values)[:, 1].numpy() for values in zip(*steps, strict=True)] for name, steps in seen.items()
+    }
+    seen.clear()
+    found = activity(net, (x, y), 1, adapter=snn.layers, reset=snn.reset)
+    assert [layer["name"] for layer in found["layers"]] == ["parts.1", "parts.3"]
+    for layer in found["layers"]:
+        mem, spikes = recorded[layer["name"]]
+        check(layer, mem / 0.5, spikes)
+
+
+@pytest.mark.parametrize("mode", ["m", "s"])
+def test_spikingjelly_fires_the_same_spikes(mode):
+    jelly = adapter("spikingjelly_lif", "spikingjelly")
+    from spikingjelly.activation_based import neuron
+
+    net = (Sequence if mode == "m" else Steps)(lambda: neuron.LIFNode(2.5, v_threshold=0.5, decay_input=False, step_mode=mode))
+    (x, y), *_ = batches()
+    fired = {}
+    for name, module in net.named_modules():
+        if isinstance(module, neuron.LIFNode):
+            module.register_forward_hook(lambda m, args, out, name=name: fired.setdefault(name, []).append(out.detach()))
+    jelly.reset(net)
+    net(x)
+    outputs = {name: (torch.stack(steps) if mode == "s" else steps[0])[:, 4].numpy() for name, steps in fired.items()}
+    for layer in activity(net, (x, y), 4, adapter=jelly.layers, reset=jelly.reset)["layers"]:
+        o = outputs[layer["name"]]
+        assert sorted(layer["spikes"]) == sorted("".join(f"{int(v)}" for v in o[:, k]) for k in range(o.shape[1]))
+        for trace in layer["traces"]:
+            assert (np.array(trace["u"]) >= 1).tolist() == (o[:, *trace["neuron"]] > 0).tolist()
+
+
+def test_the_compiled_kernels_are_not_used_where_samples_are_kept():
+    assert raster.Recorder().detailed
