@@ -27,6 +27,8 @@ class Advice:
 def findings(evidence: Evidence, advice: Advice = Advice()) -> list[dict[str, Any]]:
     """Findings on a network, the most serious first, and of equals the earliest in the order of the rules.
 
+    If the network has learned its task, all are notes.
+
     Returns:
         ``[{"rule", "severity", "layers", "measure", "value", "usual", "cause", "remedy": {"text", "settings"}, "command", "source"}]``
         of JSON types. ``command`` is None if no setting is the remedy.
@@ -43,7 +45,7 @@ def findings(evidence: Evidence, advice: Advice = Advice()) -> list[dict[str, An
         records.append(
             {
                 "rule": name,
-                "severity": rule.severity,
+                "severity": "note" if evidence.learned else rule.severity,
                 "layers": list(found.layers),
                 "measure": found.measure or rule.measure,
                 "value": None if number else found.value,

@@ -16,6 +16,7 @@ from lsgcli.analysis.measures import value
 from lsgcli.registry import register
 
 SEVERITIES = ("error", "warning", "note")
+LEARNED = 0.85  # accuracy above which what rules find is a note
 _places = itertools.count()
 OURS = "ours"
 
@@ -91,6 +92,11 @@ class Evidence:
         """A number of the last epoch; NaN if there is none."""
         number = self.epochs[-1].get(key) if self.epochs else None
         return math.nan if number is None else float(number)
+
+    @property
+    def learned(self) -> bool:
+        """Whether the network classifies most samples correctly, in training and in evaluation."""
+        return min(self.last("train_accuracy"), self.last("val_accuracy")) > LEARNED
 
     @property
     def learns_poorly(self) -> bool:
@@ -195,6 +201,20 @@ class Labels(Rule):
         return Remedy("Use the same labels, from 0 to classes - 1, in the loss and in the accuracy.")
 
 
+@register("rule", "learning-rate")
+class LearningRate(Rule):
+    """The learning rate is far from what this data set is usually trained with, and the network does not learn."""
+
+    measure, usual, limit = "lr", "within a factor of 5 of the data set's default", 5.0
+    source = "spikingjelly, issue 338"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        return Found(e.settings["lr"]) if e.learns_poorly and e.epochs and e.back("lr", limit) else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        return Remedy(f"Train with a learning rate of {e.usual['lr']:g}.", {"lr": e.usual["lr"]})
+
+
 @register("rule", "small-batch")
 class SmallBatch(Rule):
     """Normalisation computes its statistics from too few samples."""
@@ -254,11 +274,12 @@ class PotentialScale(Rule):
     """The scale of the weights does not fit the threshold: potentials are far from it, or far beyond it."""
 
     measure, usual, limit = "u_std", "1/3 to 3 v_th", 3.0
+    largest = 10.0  # trained normalisation widens potentials up to here without harm
     source = "Rossbroich et al. 2022: xi from 1 to 3"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         low = e.where("u_std", lambda std: std < 1 / limit, smallest=True)
-        return low or e.where("u_std", lambda std: std > limit)
+        return low or e.where("u_std", lambda std: std > max(limit, self.largest))
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         spread = e.mean("u_std", found.layers[:1])
@@ -432,20 +453,6 @@ class DecayFast(Rule):
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         return Remedy("Decrease the learning rate of the decays.", e.back("decay_lr", 2) or e.scaled("decay_lr", 0.1))
-
-
-@register("rule", "learning-rate")
-class LearningRate(Rule):
-    """The learning rate is far from what this data set is usually trained with, and the network does not learn."""
-
-    measure, usual, limit = "lr", "within a factor of 5 of the data set's default", 5.0
-    source = "spikingjelly, issue 338"
-
-    def found(self, e: Evidence, limit: float) -> Found | None:
-        return Found(e.settings["lr"]) if e.learns_poorly and e.epochs and e.back("lr", limit) else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy(f"Train with a learning rate of {e.usual['lr']:g}.", {"lr": e.usual["lr"]})
 
 
 @register("rule", "averaging")

@@ -12,7 +12,7 @@ from lsgcli.config.run import RunConfig, check
 from tests.flows import flow
 
 USUAL = usual("digits-dvs")
-EPOCH = {"epoch": 0, "train_loss": 0.4, "train_accuracy": 0.9, "val_accuracy": 0.88, "val_loss": 0.5}
+EPOCH = {"epoch": 0, "train_loss": 0.9, "train_accuracy": 0.7, "val_accuracy": 0.68, "val_loss": 0.5}
 HEALTHY = {"beta": 0.2, "alpha": 1.0, "u_std": 1.1, "coverage": 0.5, "firing_rate": 0.15, "grad_ratio": 2.0, "grad_zero": 0.5}
 
 
@@ -113,6 +113,11 @@ def made(changes):
 
 def test_a_healthy_network_has_no_findings():
     assert findings(evidence()) == []
+
+
+def test_what_is_found_in_a_network_that_has_learned_is_a_note():
+    learned = made({"layer": {"u_std": 0.05}, "epoch": {"train_accuracy": 0.95, "val_accuracy": 0.9}})
+    assert {found["severity"] for found in findings(learned)} == {"note"}
 
 
 def test_every_rule_has_a_case():
