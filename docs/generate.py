@@ -249,21 +249,16 @@ def verdicts() -> str:
 
 def rules() -> str:
     """Rules of `--advise`, in their order."""
-    rows = []
-    for name, rule in ranked().items():
-        cause = " ".join((rule.__doc__ or "").split())
-        rows.append(
-            (
-                f"<a id='{name}'></a>`{name}`",
-                rule.severity,
-                f"`{rule.measure}`",
-                rule.usual,
-                f"{rule.limit:g}",
-                cause,
-                rule.source,
-            )
+    rows = [
+        (
+            f"<a id='{name}'></a>`{name}`",
+            f"`{rule.measure}`, {rule.limit:g}",
+            " ".join((rule.__doc__ or "").split()),
+            rule.source,
         )
-    return table(("rule", "severity", "measure", "usual", "limit", "cause", "source"), rows)
+        for name, rule in ranked().items()
+    ]
+    return table(("rule", "measure, limit", "cause", "source"), rows)
 
 
 def reliability() -> str:
