@@ -119,6 +119,7 @@ def run_page(run: RunDir, end: dict[str, Any], flow: Flow) -> str:
         end=end,
         flow=flow,
         charts=charts,
+        activity=("raster", pictures()["raster"], pictures()["raster"].views([flow], [""])),
         settings=json.dumps(settings, indent=1),
     )
 

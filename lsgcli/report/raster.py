@@ -22,7 +22,7 @@ ROLES = {  # of neurons, by their styles; the names of layers in which no neuron
     "silent": 2,
     "least active": 2,
 }
-NAMES = ("most active", "median of the active", "silent, or else the least active")
+NAMES = ("most active, or nearest to the threshold", "median of the active", "silent, or least active")
 Trace = dict[str, Any]
 
 

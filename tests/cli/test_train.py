@@ -46,6 +46,7 @@ def test_run_directory(trained):
     assert config["samples"] == {"train": 42, "val": 6, "test": 18}
     page = (trained / "report.html").read_text()
     assert "<svg" in page
+    assert "Sample 0: " in page
     assert "http" not in page.replace("http-equiv", "")
 
 

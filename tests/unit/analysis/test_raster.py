@@ -70,7 +70,8 @@ class Images(nn.Module):
     def __init__(self, **settings):
         super().__init__()
         torch.manual_seed(2)
-        self.conv, self.lif = nn.Conv2d(2, 8, 3).double(), LIF(method="none", decay=0.6, threshold=0.5, width=0.8, **settings)
+        fixed = {} if "method" in settings else {"method": "none", "width": 0.8}
+        self.conv, self.lif = nn.Conv2d(2, 8, 3).double(), LIF(decay=0.6, threshold=0.5, **fixed, **settings)
 
     def forward(self, x):
         self.current = self.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2])
@@ -113,6 +114,50 @@ def test_potentials_reach_the_threshold_where_neurons_fire(settings):
     assert layer["firing_rate"] == pytest.approx(fired.mean())
     for trace in layer["traces"]:
         assert (np.array(trace["u"]) >= 1).tolist() == fired[:, *trace["neuron"]].tolist()
+
+
+class Fired:
+    """Keeps what neurons report that run timestep by timestep."""
+
+    def sees(self, t, u):
+        return u
+
+    def carries(self, state):
+        return state
+
+    def ends(self, current, fired, out, p):
+        self.steps = fired
+
+
+def test_thresholds_and_widths_that_change_over_time():
+    net, x = Images(method="ds-atgo", channels=8, steps=6), torch.randn(6, 4, 2, 8, 8, dtype=torch.float64)
+    (layer,) = activity(net, (x, torch.zeros(4)), 1)["layers"]
+    net.lif.watcher = watcher = Fired()
+    net.train()(x)
+
+    def over_time(name):
+        return (
+            torch.stack([torch.as_tensor(getattr(step, name)).expand_as(step.u) for step in watcher.steps])
+            .detach()
+            .numpy()[:, 1]
+        )
+
+    v_th, alpha = over_time("threshold"), over_time("alpha")
+    check(layer, *(a.reshape(6, -1) for a in (over_time("u") / v_th, 1.0 * (over_time("u") >= v_th))))
+    for trace in layer["traces"]:
+        here = (slice(None), *trace["neuron"])
+        np.testing.assert_allclose(trace["alpha"], (alpha / v_th)[here], rtol=6e-4)
+        assert len(set(trace["alpha"])) > 1
+
+
+def test_an_image_at_every_timestep():
+    """Neurons that do the same at each timestep, with their potential at each."""
+    net, x = Images(), torch.randn(1, 4, 2, 8, 8, dtype=torch.float64).expand(5, 4, 2, 8, 8)
+    (layer,) = activity(net, (x, torch.zeros(4)), 2)["layers"]
+    u, _ = by_hand(net.conv(x.flatten(0, 1)).unflatten(0, (5, 4)).detach().numpy()[:, 2], 0.6, 0.5)
+    for trace in layer["traces"]:
+        np.testing.assert_allclose(trace["u"], u[:, *trace["neuron"]], rtol=6e-4)
+    assert layer["traces"][0]["u"] == [layer["traces"][0]["u"][0]] * 5
 
 
 def test_order_of_the_batch_does_not_matter():

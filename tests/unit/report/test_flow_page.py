@@ -215,7 +215,7 @@ def test_a_layer_is_marked_in_all_pictures():
 def test_a_chart_over_the_epochs():
     lines = {"a <b>": [1.0, 2.0], "c": [None, 3.0]}
     charts = [by_epoch("Loss", lines, "loss"), by_epoch("Empty", {"a": [None]}, "loss")]
-    settings = {"title": "t", "flow": flow(), "charts": charts, "settings": "{}"}
+    settings = {"title": "t", "flow": flow(), "charts": charts, "settings": "{}", "activity": ("raster", None, [])}
     end = {"accuracy": 0.5, "test_accuracy_last": 0.5, "test_accuracy_best": 0.5, "best_epoch": 0, "best_chosen_on": "test"}
     text = document("run.html", {}, end=end, **settings)
     chart, empty = text.split("<figure>")[1:]
