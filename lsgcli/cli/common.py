@@ -45,6 +45,19 @@ class Verbosity(NamedTuple):
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print more details to stderr.")] = False
 
 
+class Data(NamedTuple):
+    """Data for a network whose file does not state them, or other data for a checkpoint."""
+
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Another data set with the same classes and shape; required for a NIR graph of another program.",
+            autocompletion=completion.names_of("dataset"),
+        ),
+    ] = None
+    T: Timesteps = None
+
+
 class Folders(NamedTuple):
     """Directories of data for a checkpoint."""
 

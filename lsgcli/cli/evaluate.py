@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lsgcli.cli import common, completion
+from lsgcli.cli import common
 from lsgcli.errors import ConfigError
 from lsgcli.report.output import print_json
 
@@ -13,11 +13,7 @@ from lsgcli.report.output import print_json
 def evaluate(
     *,
     checkpoint: common.CheckpointPath,
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="Another data set with the same classes and shape.", autocompletion=completion.names_of("dataset")),
-    ] = None,
-    T: common.Timesteps = None,
+    data: common.Data,
     folders: common.Folders,
     compute: common.Compute,
     synops: Annotated[bool, typer.Option("--synops", help="Also count synaptic operations and estimate their energy.")] = False,
@@ -35,7 +31,7 @@ def evaluate(
     from lsgcli.runs.open import open_checkpoint, open_data
     from lsgcli.store import hub
 
-    changes = {"dataset": dataset, "T": T, **folders._asdict(), **compute._asdict()}
+    changes = {**data._asdict(), **folders._asdict(), **compute._asdict()}
     path = hub.local(checkpoint)
     runner = open_exported(path)
     if runner is None:
@@ -56,9 +52,9 @@ def evaluate(
                 "--synops: found an exported file, expected a checkpoint",
                 hint="Synaptic operations are counted inside lsg's own networks.",
             )
-        if T not in (None, runner.T):
+        if data.T not in (None, runner.T):
             raise ConfigError(
-                f"-T: found {T}, expected {runner.T}, the timesteps of {checkpoint}",
+                f"-T: found {data.T}, expected {runner.T}, the timesteps of {checkpoint}",
                 hint="Export the checkpoint again with this -T.",
             )
         changes["device"] = "cpu"
