@@ -1,6 +1,7 @@
 """Feed-forward networks of other programs: a chain of layers, described in the specification and read from a NIR file."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import torch
@@ -11,7 +12,6 @@ from lsgcli.errors import ConfigError
 from lsgcli.models.base import NetworkSpec, SpikingLayer, SpikingNet
 from lsgcli.models.convolution import Conv2d
 from lsgcli.models.layers import at_each_step
-from lsgcli.neurons import LIF
 from lsgcli.registry import register
 from lsgcli.system import schema
 
@@ -157,12 +157,12 @@ class GraphNet(SpikingNet):
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """(T or 1, B, C, H, W) -> (T, B, classes)."""
         x = x.flatten(2)[..., None, None] if self.is_flat else x
-        for layer in self.layers:
+        for description, layer in self.described():
             if layer is self.classifier:
                 x = self.dropout(x)
-            if isinstance(layer, LIF):
+            if isinstance(description, Neurons):
                 x = self.run_block(layer, x.expand(T, *x.shape[1:]))
-            elif isinstance(layer, nn.Linear):
+            elif isinstance(description, Linear):
                 x = layer(x.flatten(2))
             else:
                 x = at_each_step(layer, x)
@@ -170,10 +170,15 @@ class GraphNet(SpikingNet):
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """Named as the nodes of the file."""
-        layers, synapse = [], None
-        for description, module in zip(self.graph.layers, self.layers, strict=True):
-            if isinstance(module, nn.Conv2d | nn.Linear):
+        layers: list[SpikingLayer] = []
+        synapse: Any = None
+        for description, module in self.described():
+            if isinstance(description, Convolution | Linear):
                 synapse = module
-            if isinstance(module, LIF) and synapse is not None:
+            elif isinstance(description, Neurons):
                 layers.append(SpikingLayer(description.name, module, synapse, None))
         return layers
+
+    def described(self) -> Iterator[tuple[Layer, Any]]:
+        """Description and module of each layer."""
+        return zip(self.graph.layers, self.layers, strict=True)
