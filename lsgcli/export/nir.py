@@ -36,7 +36,7 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.models.layers import ConvNorm, SpikingConv
 from lsgcli.models.mlp import MLP
 from lsgcli.models.ms_resnet import MsBlock, MsResNet18
-from lsgcli.models.nir import GraphNet, Linear, Neurons, Pool
+from lsgcli.models.nir import GraphNet, Neurons, Pool
 from lsgcli.models.qkformer import QKFormer
 from lsgcli.models.quantise import integers
 from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBlock
@@ -305,16 +305,16 @@ def _graph(model: GraphNet, x: Signal, builder: GraphBuilder) -> Signal:
         elif isinstance(layer, Pool):
             x = builder.sums(layer.name, x, layer.kernel, layer.stride, layer.padding, 1.0 if follow else _factor(layer))
         else:
-            pools = list(itertools.takewhile(lambda later: isinstance(later, Pool), (later for later, _ in layers[i + 1 :])))
+            pools = list(itertools.takewhile(lambda later: isinstance(later[0], Pool), layers[i + 1 :]))
             after = layers[i + 1 + len(pools) :]
             follow = not after or isinstance(after[0][0], Neurons)
-            x = _weights(layer.name, module, x, prod(map(_factor, pools)) if follow else 1.0, builder)
+            x = _weights(layer.name, module, x, prod(_factor(pool) for pool, _ in pools) if follow else 1.0, builder)
     if x.scale != 1:
         raise ConfigError("NIR: found average pooling of spikes at the end, expected neurons or weights", hint=OTHERS)
     return x
 
 
-def _factor(pool: Pool) -> float:
+def _factor(pool: Any) -> float:
     return 1 / prod(pool.kernel) if pool.average else 1.0
 
 
@@ -322,7 +322,7 @@ def _weights(name: str, module: nn.Module, x: Signal, factor: float, builder: Gr
     """A convolution or linear layer, multiplied by a factor."""
     module = copy.deepcopy(module)
     for parameter in module.parameters():
-        parameter *= factor
+        parameter.mul_(factor)
     if isinstance(module, nn.Linear):
         return builder.linear(name, x, module)
     assert isinstance(module, nn.Conv2d)

@@ -128,10 +128,10 @@ class GraphNet(SpikingNet):
         """The module of a layer for an input (C, H, W), and the shape of its output."""
         channels, height, width = shape
         if isinstance(layer, Neurons):
-            settings = {"threshold": layer.threshold, "input_gain": layer.input_gain, "reset": "hard"}
+            of_file: dict[str, Any] = {"threshold": layer.threshold, "input_gain": layer.input_gain, "reset": "hard"}
             if layer.decay_per == "channel":
-                settings["decay_per"] = "channel"
-            return self.spec.lif(channels, **settings), shape
+                of_file["decay_per"] = "channel"
+            return self.spec.lif(channels, **of_file), shape
         if isinstance(layer, Linear):
             return nn.Linear(channels * height * width, layer.out), (layer.out, 1, 1)
         dilation = layer.dilation if isinstance(layer, Convolution) else (1, 1)
@@ -146,13 +146,14 @@ class GraphNet(SpikingNet):
                 f"{layer.name}: found a kernel {layer.kernel} with padding {layer.padding} for an input of {height} x {width}, "
                 f"expected at most the input with padding, and padding of at most {tuple(most)}"
             )
+        rows, columns = sizes
         if isinstance(layer, Pool):
             divisor = None if layer.average else 1
-            return nn.AvgPool2d(layer.kernel, layer.stride, layer.padding, divisor_override=divisor), (channels, *sizes)
+            return nn.AvgPool2d(layer.kernel, layer.stride, layer.padding, divisor_override=divisor), (channels, rows, columns)
         if channels % layer.groups or layer.out % layer.groups:
             raise ConfigError(f"{layer.name}: found {layer.groups} groups, expected a divisor of {channels} and {layer.out}")
         geometry = (layer.kernel, layer.stride, layer.padding, layer.dilation, layer.groups)
-        return Conv2d(channels, layer.out, *geometry), (layer.out, *sizes)
+        return Conv2d(channels, layer.out, *geometry), (layer.out, rows, columns)
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """(T or 1, B, C, H, W) -> (T, B, classes)."""

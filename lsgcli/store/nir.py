@@ -12,7 +12,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -120,7 +120,8 @@ def _chain(graph: Any) -> Iterator[tuple[str, Any]]:
             if len(others) != (not isinstance(node, ends[1 - end])):
                 found = f"edges {role} it: {', '.join(map(str, others[:5])) or 'none'}"
                 raise CheckpointError(
-                    f"{name}: found {found}; expected one: {CHAIN}", hint="Recurrent connections and branches are not supported."
+                    f"{name}: found {found}; expected one: {CHAIN}",
+                    hint="Recurrent connections and branches are not supported.",
                 )
     following = dict(graph.edges)
     name = next(iter(graph.inputs))
@@ -260,7 +261,7 @@ class _Builder:
         if threshold < 1e-6:
             raise CheckpointError(f"{name}: found v_threshold {v_th:g} above v_leak, expected at least 1e-6")
         if np.allclose(gain, 1, rtol=1e-5, atol=0):
-            input_gain = "1"
+            input_gain: Literal["1", "1-beta"] = "1"
         elif np.allclose(gain, 1 - beta, rtol=1e-5, atol=0):
             input_gain = "1-beta"
         else:
@@ -270,7 +271,8 @@ class _Builder:
             b = np.clip(np.log(beta) - np.log1p(-beta), -LARGEST_LOGIT, LARGEST_LOGIT)
         rows = b.reshape(len(b), -1) if b.ndim else b
         if np.allclose(b, b.flat[0], rtol=0, atol=1e-4):
-            per, b = "layer", np.array(b.flat[0])
+            per: Literal["layer", "channel"] = "layer"
+            b = np.array(b.flat[0])
         elif np.allclose(rows, rows[:, :1], rtol=0, atol=1e-4):
             per, b = "channel", rows[:, 0]
         else:

@@ -1,11 +1,9 @@
 """Re-estimated running statistics, against those of numpy, and ``lsg eval --refresh-norm``."""
 
-import json
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -14,7 +12,6 @@ from lsgcli.analysis import running
 from lsgcli.data.batches import batches
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
-from lsgcli.store import checkpoint
 from lsgcli.system.device import Compute
 from tests import tiny
 

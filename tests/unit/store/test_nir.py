@@ -1,5 +1,7 @@
 """NIR graphs of other programs as lsg's networks: the spikes of the library that wrote them, NIR's equation, and what is refused."""
 
+import itertools
+
 import nir
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ def written(path, inner, *, edges=None, metadata=None, **more):
     """Write a chain of nodes, or nodes with these edges."""
     nodes = {**ends(), **more, **inner}
     names = ["input", *inner, "output"]
-    chain = list(zip(names, names[1:], strict=False)) if edges is None else edges
+    chain = list(itertools.pairwise(names)) if edges is None else edges
     nir.write(path, nir.NIRGraph(nodes, chain, metadata=metadata or {}, type_check=False))
     return path
 
@@ -281,7 +283,7 @@ def test_refused_by_name(what, tmp_path):
 )
 def test_only_chains(edges, more, message, tmp_path):
     """Recurrence, joins, forks, loops beside the chain, gaps, several inputs."""
-    with pytest.raises(CheckpointError, match="a.nir") as error:
+    with pytest.raises(CheckpointError) as error:
         checkpoint.load(written(tmp_path / "a.nir", plain(), edges=edges, **more))
     assert message in error.value.message
 
