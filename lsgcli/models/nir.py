@@ -86,7 +86,7 @@ class GraphNet(SpikingNet):
         ConfigError: the specification has no graph, or its input has another height or width.
     """
 
-    defaults: ClassVar = {}
+    defaults: ClassVar = {"T": 4, "num_classes": 10, "in_channels": 2, "input_size": 16}
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
