@@ -119,7 +119,7 @@ class Network:
                 f"{', '.join(map(option_name, given))}: found with a checkpoint of lsg, expected a NIR graph of another program",
                 hint="Omit it: the checkpoint states its data.",
             )
-        stored = with_data(path, stored, given)
+        stored = with_data(path, stored, given, changes)
         checkpoint.check_described(stored, path)
         model.spec = dataclasses.replace(model.spec, T=stored["settings"]["T"])
         config = from_checkpoint(path, stored, changes)

@@ -49,7 +49,7 @@ def open_checkpoint(
     """
     path = hub.local(path)
     model, stored = checkpoint.load(path)
-    stored = with_data(path, stored, {**(environment or {}), **changes}, progress)
+    stored = with_data(path, stored, changes, environment, progress)
     checkpoint.check_described(stored, path)
     config, bundle, compute = open_data(path, stored, changes, splits, environment=environment, progress=progress)
     model.spec = dataclasses.replace(model.spec, T=config.T)
@@ -57,12 +57,17 @@ def open_checkpoint(
 
 
 def with_data(
-    path: Path, stored: dict[str, Any], changes: Mapping[str, Any], progress: NamedProgress | None = None
+    path: Path,
+    stored: dict[str, Any],
+    changes: Mapping[str, Any],
+    environment: Mapping[str, Any] | None = None,
+    progress: NamedProgress | None = None,
 ) -> dict[str, Any]:
     """The configuration of a checkpoint; that of a NIR graph of another program with the settings and data that it lacks.
 
     Args:
         changes: settings, of which such a graph needs ``dataset`` and ``T``; its input gives the default of ``size``.
+        environment: settings of lower precedence, which need no effect.
 
     Raises:
         ConfigError: ``dataset`` or ``T`` is not given, or a setting is invalid.
@@ -77,7 +82,9 @@ def with_data(
         )
     size = stored["model"]["input_size"]
     given = {"arch": stored["arch"], **({"size": size} if size > 1 else {}), **changes}
-    config = resolve(given, environment={})
+    config = resolve(given, environment={}).replace(
+        **{name: value for name, value in (environment or {}).items() if changes.get(name) is None}
+    )
     static = registry.get("dataset", config.dataset).static  # images may need the mean of the training part
     bundle = prepare(config, SPLITS if static else ("test",), progress=progress)
     if len(bundle.classes) != (outputs := stored["model"]["num_classes"]):

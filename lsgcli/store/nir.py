@@ -182,9 +182,11 @@ class _Builder:
 
     def _add(self, layer: Layer, **tensors: np.ndarray) -> None:
         for key, value in tensors.items():
-            if not np.isfinite(value).all():
+            with np.errstate(over="ignore"):
+                stored = np.array(value, np.float32)
+            if not np.isfinite(stored).all():
                 raise CheckpointError(f"{layer.name}: found a {key} that is not finite, expected finite numbers")
-            self.weights[f"layers.{len(self.layers)}.{key}"] = torch.from_numpy(np.array(value, np.float32))
+            self.weights[f"layers.{len(self.layers)}.{key}"] = torch.from_numpy(stored)
         self.layers.append(layer)
 
     def _multiply(self, factor: np.ndarray) -> None:
