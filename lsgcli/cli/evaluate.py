@@ -32,7 +32,6 @@ def evaluate(
     *,
     checkpoint: common.CheckpointPath,
     data: common.Data,
-    folders: common.Folders,
     compute: common.Compute,
     synops: Annotated[bool, typer.Option("--synops", help="Also count synaptic operations and estimate their energy.")] = False,
     refresh: Refresh,
@@ -53,7 +52,7 @@ def evaluate(
     from lsgcli.store.checkpoint import save
     from lsgcli.store.nir import is_foreign
 
-    changes = {**data._asdict(), **folders._asdict(), **compute._asdict()}
+    changes = {**data.changes(), **compute._asdict()}
     path = hub.local(checkpoint)
     if refresh.refresh_norm is None:
         common.require("--refresh-norm", {"--out": refresh.out, "--force": refresh.force})

@@ -86,7 +86,6 @@ def inspect_gradients(
     batches: Annotated[int, typer.Option(min=1, help="Number of mini-batches of training data.")] = 4,
     mismatch: Mismatch,
     data: common.Data,
-    folders: common.Folders,
     compute: Compute,
     gate: Gate,
     output: Output,
@@ -127,7 +126,7 @@ def inspect_gradients(
     from lsgcli.store.flows import history
 
     sample = Sample(mismatch.mismatch, step or 0.1) if mismatch.mismatch else None
-    changes = {**data._asdict(), **folders._asdict(), **compute._asdict()}
+    changes = {**data.changes(), **compute._asdict()}
     flows: list[dict[str, Any]] = []
     for checkpoint, path in zip(checkpoints, paths, strict=True):
         with terminal.preparing(verbosity.quiet) as progress:

@@ -68,7 +68,6 @@ def predict(
     columns: Columns,
     stream: Stream,
     data: common.Data,
-    folders: common.Folders,
     compute: common.Compute,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
@@ -101,8 +100,7 @@ def predict(
     from lsgcli.inference.predict import Network
     from lsgcli.report.predictions import Lines
 
-    graph = {**data._asdict(), **folders._asdict()}
-    network = Network.open(checkpoint, graph, **common.around(compute._asdict()))
+    network = Network.open(checkpoint, data.changes(), **common.around(compute._asdict()))
     if network.exported:
         compute.check_on_cpu()
     lines = Lines(as_json, **columns._asdict())
