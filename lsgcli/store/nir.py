@@ -76,6 +76,8 @@ def _converted(graph: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     builder = _Builder(_shape(*nodes[0]), dt)
     for name, node in nodes[1:-1]:
         METHODS[type(node).__name__](builder, name, node)
+    if builder.scale != 1:
+        raise CheckpointError(f"{nodes[-2][0]}: found a Scale of spikes without weights after it, expected {CHAIN}")
     channels, height, width = builder.input
     synapses = [layer for layer in builder.layers if isinstance(layer, Convolution | Linear)]
     if not synapses:

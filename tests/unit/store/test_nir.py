@@ -248,6 +248,7 @@ REFUSED = {
         "out: found r dt / tau from 0.333333 to 1.66667, expected the same",
     ),
     "scale": (plain(fc=nir.Scale(np.arange(48.0))), "fc: found scale from 0 to 47"),
+    "scale of outputs": (plain(end=nir.Scale(np.full(5, 2.0))), "end: found a Scale of spikes without weights after it"),
     "neurons first": ({"first": neurons(2, 4, 4), **plain()}, "first: found neurons without weights before them"),
     "flatten": (plain(flatten=nir.Flatten({"input": np.array(SHAPE)}, 1, -1)), "flatten: found axes 1 to -1"),
     "infinite": (plain(conv=nir.Conv2d((4, 4), np.full((3, 2, 3, 3), np.inf), 1, 1, 1, 1, np.ones(3))), "conv: found a weight"),
