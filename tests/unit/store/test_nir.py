@@ -289,6 +289,29 @@ def test_only_chains(edges, more, message, tmp_path):
     assert message in error.value.message
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "graph: not valid JSON"),
+        ('{"input": [2, 4, 4]}', "graph: found no layers, expected one"),
+        ('{"input": [2, 4, 4], "layers": []}', "graph: found no neurons after a convolution or linear layer"),
+        ('{"input": [2, 4, 4], "layers": [{"kind": "pool", "name": "a"}]}', "graph: layers[0]: found no kernel"),
+        ('{"input": [2, 4, 4], "layers": [{"kind": "linear", "name": "a", "out": 0}]}', "graph: layers[0].out: found 0"),
+        (None, "found no graph"),
+    ],
+)
+def test_graph_in_a_checkpoint(text, message, tmp_path):
+    """A checkpoint, which may come from anyone, is checked as a file is."""
+    content = checkpoint.read(written(tmp_path / "a.nir", plain()))
+    settings, data = RunConfig(arch="nir").to_dict(), {"static": False, "mean": None, "std": None}
+    config = {**content.config, "classes": list("abcde"), "settings": settings, "data": data}
+    changed = {**config, "model": {**config["model"], "graph": text}}
+    checkpoint.save(tmp_path / "a.safetensors", checkpoint.Checkpoint(content.weights, changed))
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.load(tmp_path / "a.safetensors")
+    assert message in error.value.message
+
+
 def test_without_a_graph():
     """The network alone is not an architecture to train."""
     with pytest.raises(ConfigError, match="found no graph, expected the network of a file"):
