@@ -76,6 +76,8 @@ def networks() -> str:
     """Default input and number of parameters of each network."""
     table = Table("", ("`--arch`", "description", "T x C x H x W", "classes", "parameters"))
     for name in registry.names("arch"):
+        if name == "nir":  # a file gives input and layers
+            continue
         with torch.device("meta"):
             net = models.build(name, method="none")
         count = sum(p.numel() for p in net.parameters())

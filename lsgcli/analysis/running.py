@@ -1,4 +1,4 @@
-"""Accuracy in evaluation, with running statistics, beside accuracy with the statistics of each batch."""
+"""Running statistics of normalisation: accuracy with them beside that with the statistics of each batch, and their re-estimation."""
 
 import copy
 import logging
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lsgcli.data.batches import Batch, batches
 from lsgcli.data.bundle import DataBundle, spread
+from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.system.device import Compute, full_precision
 
@@ -46,7 +47,7 @@ def accuracies(model: SpikingNet, stream: Iterable[Batch], compute: Compute) -> 
     """
     net = copy.deepcopy(model, {id(p): p for p in model.parameters()}).to(compute.device).eval()
     net.synchronise(None)
-    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = _norms(net)
     if not norms:
         return None
     right, n = torch.zeros(2, dtype=torch.int64), 0
@@ -64,6 +65,45 @@ def accuracies(model: SpikingNet, stream: Iterable[Batch], compute: Compute) -> 
         if n >= SAMPLES:
             break
     return Accuracies(*(right.double() / max(1, n)).tolist())
+
+
+@torch.no_grad()
+def refresh(model: SpikingNet, stream: Iterable[Batch], compute: Compute) -> int:
+    """Re-estimate all running statistics as averages over batches, in place; weights and widths stay.
+
+    Each batch has the same weight, as in :func:`torch.optim.swa_utils.update_bn`.
+
+    Args:
+        model: in evaluation mode, on the device.
+        stream: batches of training data, without augmentation.
+        compute: device and precision.
+
+    Returns:
+        The number of batches.
+
+    Raises:
+        ConfigError: the network has no normalisation with running statistics.
+    """
+    norms, n = _norms(model), 0
+    if not norms:
+        raise ConfigError("--refresh-norm: found a network without normalisation, expected one with running statistics")
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.train()
+        # With momentum 0, tdBN weights batch n by 1/n; torch's normalisation with None.
+        norm.momentum, norm.warm = 0.0 if hasattr(norm, "warm") else None, False  # type: ignore[assignment]
+    for n, batch in enumerate(stream, start=1):  # noqa: B007 (returned below)
+        with compute.autocast():
+            model(compute.move(batch.x))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+    return n
+
+
+def _norms(net: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from lsgcli.system.text import clean
 log = logging.getLogger("lsg")
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output files.")]
-CHECKPOINT = "Checkpoint written by lsg: a path, hf:USER/NAME[@REVISION], or https://..."
+CHECKPOINT = "Checkpoint written by lsg: a path, hf:USER/NAME[@REVISION], or https://...; or a NIR file of another program"
 CheckpointPath = Annotated[  # for lsgcli.store.hub.local
     str, typer.Argument(metavar="CKPT", help=CHECKPOINT, autocompletion=completion.checkpoints)
 ]
@@ -57,6 +57,24 @@ class Folders(NamedTuple):
     cache_dir: Annotated[
         str | None, typer.Option(help="Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.")
     ] = None
+
+
+class Data(NamedTuple):
+    """Data for a network whose file does not state them, or other data for a checkpoint."""
+
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Another data set with the same classes and shape; required for a NIR graph of another program.",
+            autocompletion=completion.names_of("dataset"),
+        ),
+    ] = None
+    T: Timesteps = None
+    folders: Folders = Folders()
+
+    def changes(self) -> dict[str, Any]:
+        """The settings of these options."""
+        return {"dataset": self.dataset, "T": self.T, **self.folders._asdict()}
 
 
 class Compute(NamedTuple):

@@ -1,26 +1,40 @@
 """``lsg eval``: evaluate a checkpoint on test data."""
 
 import functools
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import typer
 
-from lsgcli.cli import common, completion
-from lsgcli.errors import ConfigError
-from lsgcli.report.output import print_json
+from lsgcli.cli import common
+from lsgcli.errors import CheckpointError, ConfigError
+from lsgcli.report.output import check_output, print_json
+
+
+class Refresh(NamedTuple):
+    """New running statistics."""
+
+    refresh_norm: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="First re-estimate the running statistics of all normalisation layers, on this many batches of training data "
+            "(at most an epoch), without augmentation; needs --out.",
+        ),
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option(help="With --refresh-norm: the new checkpoint (.safetensors); CKPT is not changed.")
+    ] = None
+    force: common.Force = False
 
 
 def evaluate(
     *,
     checkpoint: common.CheckpointPath,
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="Another data set with the same classes and shape.", autocompletion=completion.names_of("dataset")),
-    ] = None,
-    T: common.Timesteps = None,
-    folders: common.Folders,
+    data: common.Data,
     compute: common.Compute,
     synops: Annotated[bool, typer.Option("--synops", help="Also count synaptic operations and estimate their energy.")] = False,
+    refresh: Refresh,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
 ) -> None:
@@ -33,17 +47,35 @@ def evaluate(
     from lsgcli.export.base import open_exported
     from lsgcli.report import terminal
     from lsgcli.runs.open import open_checkpoint, open_data
+    from lsgcli.runs.refresh import refreshed
     from lsgcli.store import hub
+    from lsgcli.store.checkpoint import save
+    from lsgcli.store.nir import is_foreign
 
-    changes = {"dataset": dataset, "T": T, **folders._asdict(), **compute._asdict()}
+    changes = {**data.changes(), **compute._asdict()}
     path = hub.local(checkpoint)
+    if refresh.refresh_norm is None:
+        common.require("--refresh-norm", {"--out": refresh.out, "--force": refresh.force})
+    elif refresh.out is None:
+        raise ConfigError("--refresh-norm: found without --out, expected both", hint="Add --out NEW.safetensors.")
+    else:
+        common.exclude("--refresh-norm", {"--dataset": data.dataset, "-T": data.T})
+        check_output(refresh.out, "--out", suffixes=(".safetensors",), inputs=(path,), magic=rb".{8}\s*\{", force=refresh.force)
     runner = open_exported(path)
+    if refresh.out and (runner or is_foreign(path)):
+        raise CheckpointError(
+            f"{path}: found a file without normalisation to refresh, expected a checkpoint of lsg",
+            hint="Refresh the checkpoint, and export the result.",
+        )
     if runner is None:
         from lsgcli.analysis import running
         from lsgcli.training.evaluate import evaluate as of_model
 
         with terminal.preparing(verbosity.quiet) as progress:
-            opened = open_checkpoint(path, changes, ("test",), environment=common.around(), progress=progress)
+            parts = ("train", "test") if refresh.out else ("test",)
+            opened = open_checkpoint(path, changes, parts, environment=common.around(), progress=progress)
+        if refresh.refresh_norm is not None:
+            content = refreshed(opened, path, refresh.refresh_norm)
         config, bundle = opened.config, opened.bundle
         also = ("firing_rate", *(("synops",) if synops else ()))
         run = functools.partial(of_model, opened.model, compute=opened.compute, also=also)
@@ -56,9 +88,9 @@ def evaluate(
                 "--synops: found an exported file, expected a checkpoint",
                 hint="Synaptic operations are counted inside lsg's own networks.",
             )
-        if T not in (None, runner.T):
+        if data.T not in (None, runner.T):
             raise ConfigError(
-                f"-T: found {T}, expected {runner.T}, the timesteps of {checkpoint}",
+                f"-T: found {data.T}, expected {runner.T}, the timesteps of {checkpoint}",
                 hint="Export the checkpoint again with this -T.",
             )
         changes["device"] = "cpu"
@@ -80,6 +112,9 @@ def evaluate(
         )
     if runner is None:
         running.check(opened.model, bundle, opened.compute, config.batch_size, result.accuracy)
+    if refresh.out is not None:
+        save(refresh.out, content)
+        common.log.info("%s", refresh.out)
     record = result.record(bundle.classes)
     if as_json:
         print_json(record)

@@ -111,7 +111,7 @@ def inspect_gradients(
     ] = 0,
     mismatch: Mismatch,
     advice: Advise,
-    folders: common.Folders,
+    data: common.Data,
     compute: Compute,
     gate: Gate,
     output: Output,
@@ -163,7 +163,7 @@ def inspect_gradients(
     from lsgcli.store.flows import history
 
     sample = Sample(mismatch.mismatch, step or 0.1) if mismatch.mismatch else None
-    changes = {**folders._asdict(), **compute._asdict()}
+    changes = {**data.changes(), **compute._asdict()}
     flows: list[dict[str, Any]] = []
     for checkpoint, path in zip(checkpoints, paths, strict=True):
         with terminal.preparing(verbosity.quiet) as progress:

@@ -67,6 +67,7 @@ def predict(
     ],
     columns: Columns,
     stream: Stream,
+    data: common.Data,
     compute: common.Compute,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
@@ -99,7 +100,7 @@ def predict(
     from lsgcli.inference.predict import Network
     from lsgcli.report.predictions import Lines
 
-    network = Network.open(checkpoint, **common.around(compute._asdict()))
+    network = Network.open(checkpoint, data.changes(), **common.around(compute._asdict()))
     if network.exported:
         compute.check_on_cpu()
     lines = Lines(as_json, **columns._asdict())

@@ -102,6 +102,8 @@ def _complete(given: Mapping[str, Any]) -> RunConfig:
     dataset, recipe = given.get("dataset", FIELDS["dataset"].default), given.get("recipe")
     published = recipes.settings(recipe, dataset) if recipe else {}
     preset = registry.get("dataset", dataset).preset
+    if str(given.get("init_from")).lower().endswith(".nir"):
+        given = {"arch": "nir", **given}
     config = RunConfig(**{**preset, **published, **given})
     kept = {name: value for name, value in published.items() if not without_effect({name: value}, [config])}
     return config if kept == published else RunConfig(**{**preset, **kept, **given})

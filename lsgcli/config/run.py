@@ -47,8 +47,10 @@ SECTIONS: Mapping[str, Collection[str]] = {
     "Machine": fields_of(MachineConfig),
 }
 
+NOT_NIR = Applies("an --arch other than nir", lambda config: config.arch != "nir")
 # Conditions of settings on settings of other sections.
 ACROSS = {
+    **dict.fromkeys(("width_multiplier", "norm", "threshold", "reset", "input_gain"), NOT_NIR),
     "width_from": having("method", "stores_width", "--method matched-width"),
     "decay": Applies("random initialisation: no --init-from", lambda config: config.init_from is None),
     "backend": Applies("a --norm other than mpbn", lambda config: config.norm != "mpbn"),

@@ -24,7 +24,7 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold, is_folded
 from lsgcli.models.quantise import round_weights
 from lsgcli.neurons import LIF
-from lsgcli.store import checkpoint
+from lsgcli.store import checkpoint, nir
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import accuracy_on_test
 from lsgcli.system.files import check_regular
@@ -301,14 +301,14 @@ def format_of(path: Path) -> type[Format] | None:
 
 
 def open_exported(path: Path) -> Runner | None:
-    """An export as a runner; None for a checkpoint, or any other path whose format is not run.
+    """An export as a runner; None for a checkpoint, a NIR graph of another program, or any other path whose format is not run.
 
     Raises:
         ConfigError: a package that the format requires is not installed.
         CheckpointError: it is not an export by lsg.
     """
     form = format_of(path)
-    if form is None or not form.is_run or not path.exists():
+    if form is None or not form.is_run or not path.exists() or nir.is_foreign(path):
         return None
     if not form.folder:
         try:

@@ -10,7 +10,9 @@ the threshold, lsg's also at it, so the stored threshold is the next smaller flo
 following weights, and a linear layer is a convolution of the size of its input. A node with several incoming edges receives their sum.
 """
 
+import copy
 import io
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +36,7 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.models.layers import ConvNorm, SpikingConv
 from lsgcli.models.mlp import MLP
 from lsgcli.models.ms_resnet import MsBlock, MsResNet18
+from lsgcli.models.nir import GraphNet, Neurons, Pool
 from lsgcli.models.qkformer import QKFormer
 from lsgcli.models.quantise import integers
 from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBlock
@@ -54,6 +57,7 @@ SCALING = (
     "tau = dt / (1 - beta), r = 1, v_leak = v_reset = 0, v_threshold = (1 - beta) v_th; v = (1 - beta) u; "
     "with an input gain of 1 - beta, v_threshold = v_th and v = u"
 )
+OTHERS = "Use --format onnx or pt2."
 
 
 @register("format", "nir")
@@ -185,9 +189,14 @@ class GraphBuilder:
     def average(self, name: str, x: Signal, size: Any) -> Signal:
         """Average pooling with windows of ``size`` (int or pair): a sum pool; the factor is applied to the next weights."""
         window = np.broadcast_to(size, 2).copy()
-        self.add(name, nir.SumPool2d(kernel_size=window, stride=window, padding=np.zeros(2, int)), x)
-        height, width = (int(n) for n in x.shape[1:] // window)
-        return Signal((name,), (x.shape[0], height, width), x.scale / int(window.prod()))
+        return self.sums(name, x, window, window, (0, 0), 1 / int(window.prod()))
+
+    def sums(self, name: str, x: Signal, kernel: Any, stride: Any, padding: Any, scale: float = 1.0) -> Signal:
+        """A sum pool with windows of ``kernel``, whose output represents ``scale`` times the sums."""
+        size, step, zeros = (np.array(pair) for pair in (kernel, stride, padding))
+        self.add(name, nir.SumPool2d(kernel_size=size, stride=step, padding=zeros), x)
+        height, width = (int(n) for n in (np.array(x.shape[1:]) + 2 * zeros - size) // step + 1)
+        return Signal((name,), (x.shape[0], height, width), x.scale * scale)
 
     def after(self, name: str, first: Signal, x: Signal) -> Signal:
         """``x`` unchanged, but ordered after ``first``.
@@ -286,11 +295,49 @@ def _ms_resnet18(model: MsResNet18, x: Signal, builder: GraphBuilder) -> Signal:
 
 
 @convert.register
+def _graph(model: GraphNet, x: Signal, builder: GraphBuilder) -> Signal:
+    if model.is_flat:
+        x = builder.input(prod(x.shape), 1, 1)
+    layers, follow = list(model.described()), False  # whether the latest weights include the factors of the pools after them
+    for i, (layer, module) in enumerate(layers):
+        if isinstance(layer, Neurons):
+            x, follow = builder.neurons(module, x), False
+        elif isinstance(layer, Pool):
+            x = builder.sums(layer.name, x, layer.kernel, layer.stride, layer.padding, 1.0 if follow else _factor(layer))
+        else:
+            pools = list(itertools.takewhile(lambda later: isinstance(later[0], Pool), layers[i + 1 :]))
+            after = layers[i + 1 + len(pools) :]
+            follow = not after or isinstance(after[0][0], Neurons)
+            x = _weights(layer.name, module, x, prod(_factor(pool) for pool, _ in pools) if follow else 1.0, builder)
+    if x.scale != 1:
+        raise ConfigError("NIR: found average pooling of spikes at the end, expected neurons or weights", hint=OTHERS)
+    return x
+
+
+def _factor(pool: Any) -> float:
+    return 1 / prod(pool.kernel) if pool.average else 1.0
+
+
+def _weights(name: str, module: nn.Module, x: Signal, factor: float, builder: GraphBuilder) -> Signal:
+    """A convolution or linear layer, multiplied by a factor."""
+    module = copy.deepcopy(module)
+    for parameter in module.parameters():
+        parameter.mul_(factor)
+    if isinstance(module, nn.Linear):
+        return builder.linear(name, x, module)
+    assert isinstance(module, nn.Conv2d)
+    if module.groups > 1:
+        raise ConfigError(f"NIR: {name}: found a convolution with {module.groups} groups, expected one", hint=OTHERS)
+    geometry = {"stride": module.stride, "padding": module.padding, "dilation": module.dilation}
+    return builder.weights(name, x, module.weight, module.bias, **geometry)
+
+
+@convert.register
 def _refused(model: SewDVS | QKFormer, x: Signal, builder: GraphBuilder) -> Signal:
     products = " and products of spikes" if isinstance(model, QKFormer) else ""
     raise ConfigError(
         f"NIR: {type(model).__name__}: found max pooling{products}, for which NIR has no nodes",
-        hint="Use --format onnx or pt2.",
+        hint=OTHERS,
     )
 
 

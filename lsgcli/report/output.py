@@ -15,6 +15,7 @@ from lsgcli.system.text import clean
 
 ANOTHER = "Choose another name."
 EXPORTED = rb"\"export\": {\"format\": \""  # in the header of a safetensors file that `lsg export` wrote
+REFRESHED = rb"\"refreshed\": {\"batches\": "  # likewise, `lsg eval --refresh-norm`
 # Patterns for the first bytes of a file, by suffix; those of exports are in their formats.
 BEGINNINGS = {
     ".html": rb"\s*<",
@@ -117,7 +118,7 @@ def _protection(target: Path, inputs: Iterable[Path]) -> str:
         return f"belongs to the run in {target.parent}, which no output replaces"
     length = int.from_bytes(_beginning(target, 8), "little")
     header = _beginning(target, 8 + min(length, 1 << 24))[8:]  # of a safetensors file, even if damaged
-    if header.startswith(b"{") and b'"lsg.format_version"' in header and EXPORTED not in header:
+    if header.startswith(b"{") and b'"lsg.format_version"' in header and EXPORTED not in header and REFRESHED not in header:
         return "is a checkpoint, which no output replaces"
     return ""
 

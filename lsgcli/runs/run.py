@@ -57,11 +57,12 @@ log = logging.getLogger("lsg")
 Existing = Literal["refuse", "replace", "resume"]  # what a new training does with the run in its directory
 
 
-def check(config: RunConfig, fresh: bool = True) -> None:
+def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> None:
     """Check that the settings are compatible, before any expensive work.
 
     Args:
         fresh: whether the run starts from the beginning. A resumed run does not read ``--init-from`` and ``--width-from``.
+        last: checkpoint of a resumed run.
 
     Raises:
         ConfigError: with one line for each problem.
@@ -71,7 +72,7 @@ def check(config: RunConfig, fresh: bool = True) -> None:
 
     def build() -> None:
         with torch.device("meta"):  # shapes only, no memory
-            model = new_model(config, classes=2, channels=2, height=1 if dataset.line else None)
+            model = new_model(config, classes=2, channels=2, height=1 if dataset.line else None, last=last)
         if fresh:
             initialise(model, config)
 
@@ -258,7 +259,8 @@ def train(
         if resume:
             check_unchanged(path, config)
         check_place(path, config)
-        check(config, fresh=not (resume and (path / LAST).exists()))
+        last = path / LAST if resume and (path / LAST).exists() else None
+        check(config, fresh=last is None, last=last)
         compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
         with group.one_by_one():
             bundle = prepare(

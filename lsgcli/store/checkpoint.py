@@ -38,6 +38,7 @@ from lsgcli.errors import CheckpointError, LsgError
 from lsgcli.models.base import NetworkSpec
 from lsgcli.models.fold import fold_structure
 from lsgcli.models.quantise import unpacked
+from lsgcli.store import nir
 from lsgcli.system import files, schema
 from lsgcli.system.memory import is_out_of_memory
 
@@ -168,12 +169,15 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read(path: Path | str) -> Checkpoint:
-    """Read and verify a checkpoint.
+    """Read and verify a checkpoint, or a NIR graph of another program.
 
     Raises:
         CheckpointError: the file does not exist, is not a checkpoint of lsg, has another format version, or is damaged.
     """
     path = Path(path)
+    if nir.is_foreign(path):
+        tensors, config = nir.read(path)
+        return Checkpoint(tensors, config, sha256=tensor_digest(tensors))
     with _opened(path) as (stream, metadata, config):
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
         state: Any = schema.decode(metadata["lsg.state"], StoredState, f"{path}: state", CheckpointError, hint=AGAIN)
@@ -186,12 +190,16 @@ def read(path: Path | str) -> Checkpoint:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The configuration of a checkpoint, without its tensors; as :func:`read`, but damaged tensors are not detected."""
+    if nir.is_foreign(path):
+        return read(path).config
     with _opened(path) as (_, _, config):
         return config
 
 
 def read_digest(path: Path) -> str:
     """The SHA-256 of a checkpoint's tensors, as stored in its metadata; as :func:`read_config`."""
+    if nir.is_foreign(path):
+        return read(path).sha256
     with _opened(path) as (_, metadata, _):
         return metadata.get("lsg.sha256", "")
 

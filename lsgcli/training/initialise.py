@@ -57,7 +57,8 @@ def _take_weights(model: SpikingNet, path: Path, config: RunConfig, classes: Seq
             hint=f"Use a checkpoint of {config.arch}, or --arch {content.config['arch']}.",
         )
     last, others = _may_differ(model)
-    other_classes = classes is not None and list(classes) != content.config["classes"]
+    stored = content.config["classes"]  # none in a NIR graph
+    other_classes = classes is not None and bool(stored) and list(classes) != stored
     taken, new = [], {}
     for name, own in model.state_dict().items():
         value = content.weights.get(name)

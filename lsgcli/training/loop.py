@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +33,7 @@ from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.mixing import Mixing
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
 from lsgcli.models.base import NetworkSpec, Sizes, SpikingNet
-from lsgcli.store import checkpoint
+from lsgcli.store import checkpoint, hub
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import DIVERGED, RunDir, RunFiles
 from lsgcli.system import files, memory
@@ -87,8 +88,14 @@ class PendingStep(NamedTuple):
     read: Callable[[], list[float]]
 
 
-def new_model(config: RunConfig, classes: int, channels: int, height: int | None = None) -> SpikingNet:
-    """The network described by ``config`` for the given data; its weights depend only on the seed."""
+def new_model(
+    config: RunConfig, classes: int, channels: int, height: int | None = None, last: Path | None = None
+) -> SpikingNet:
+    """The network described by ``config`` for the given data; its weights depend only on the seed.
+
+    Args:
+        last: checkpoint of the run, if it is resumed, in place of ``--init-from``, for the graph of the network ``nir``.
+    """
     torch.manual_seed(config.seed)
     sizes = Sizes(
         T=config.T,
@@ -97,9 +104,17 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
         input_size=config.size,
         input_height=None if height == config.size else height,
     )
-    model = models.create(NetworkSpec.of(config, config, sizes))
+    model = models.create(NetworkSpec.of(config, config, sizes, _graph(config, last)))
     model.checkpoint_activations = config.checkpoint_activations == "layers"
     return model
+
+
+def _graph(config: RunConfig, last: Path | None) -> str | None:
+    source = last or (config.init_from and hub.local(config.init_from))
+    if config.arch != "nir" or not source:
+        return None
+    graph: str | None = checkpoint.read_config(source)["model"].get("graph")
+    return graph
 
 
 class Trainer:
@@ -136,7 +151,8 @@ class Trainer:
             raise DataError("found neither validation nor test samples, expected some", hint="Increase --val-fraction.")
         self.eval_split: Split = split
         self.loss = registry.get("loss", config.loss)
-        self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
+        last = run.last if run.resumed and run.last.exists() else None
+        self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height, last).to(compute.device)
         self.optimizers = Optimizers(self.model, config, GradScaler(compute.device.type, enabled=compute.precision == "fp16"))
         self.state = State()
         # Sums of loss and correct predictions of this process that are not yet in the state.
@@ -148,7 +164,7 @@ class Trainer:
         self.steps = len(self._batches())  # per epoch
         self.sources: Sources = {}  # data that the network took from other checkpoints
         self.average: ExponentialMovingAverage | None = None
-        if run.resumed and run.last.exists():
+        if last is not None:
             self._restore()
         else:
             self.sources = initialise(self.model, config, bundle.classes)

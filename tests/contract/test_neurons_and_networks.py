@@ -176,7 +176,7 @@ def test_backend(backend, dtype, overwrite):
 
 
 @pytest.mark.parametrize("residual", ["add", "sew"])
-@pytest.mark.parametrize("arch", registry.names("arch"))
+@pytest.mark.parametrize("arch", [name for name in registry.names("arch") if name != "nir"])  # which needs a file
 def test_network(arch, residual):
     """Builds by name, takes sequences and images, trains, folds, and describes itself and its layers."""
     torch.manual_seed(0)

@@ -1,0 +1,72 @@
+"""``lsg eval --refresh-norm``: wrong running statistics are replaced in a new checkpoint, and nothing else is changed."""
+
+import hashlib
+import json
+
+import pytest
+from safetensors.torch import load_file
+
+from lsgcli.store import checkpoint
+
+REFRESH = ("--refresh-norm", 4)
+
+
+@pytest.fixture
+def spoilt(trained, tmp_path):
+    """A checkpoint whose running statistics are those of other data."""
+    content = checkpoint.read(trained / "best.safetensors")
+    weights = {name: value * 40 if "running" in name else value for name, value in content.weights.items()}
+    checkpoint.save(tmp_path / "spoilt.safetensors", checkpoint.Checkpoint(weights, content.config, content.state))
+    return tmp_path / "spoilt.safetensors"
+
+
+def test_new_checkpoint(lsg, trained, images, spoilt, tmp_path):
+    """Its accuracy is that of the healthy network, its settings and weights those of the old one, which stays as it is."""
+    before = hashlib.sha256(spoilt.read_bytes()).digest()
+    run = ("eval", spoilt, "--data-dir", images, "--json")
+    bad = json.loads(lsg(*run).stdout)
+    result = lsg(*run, *REFRESH, "--out", "new.safetensors")
+    assert result.exit_code == 0, result.stderr
+    assert "re-estimated running statistics on" in result.stderr
+    good = json.loads(lsg("eval", trained / "best.safetensors", "--data-dir", images, "--json").stdout)
+    new = json.loads(result.stdout)
+    assert abs(new["loss"] - good["loss"]) < 0.5 * abs(bad["loss"] - good["loss"])
+    again = json.loads(lsg("eval", "new.safetensors", "--data-dir", images, "--json").stdout)
+    assert (again["loss"], again["confusion"]) == (new["loss"], new["confusion"])
+    assert hashlib.sha256(spoilt.read_bytes()).digest() == before
+    old, made = load_file(spoilt), load_file(tmp_path / "new.safetensors")
+    assert {name for name in made if not made[name].equal(old[name])} == {
+        name for name in old if "running_" in name or "num_batches" in name
+    }
+    stored = checkpoint.read_config(tmp_path / "new.safetensors")
+    assert stored.pop("refreshed")["sha256"] == checkpoint.read(spoilt).sha256
+    assert stored == checkpoint.read_config(spoilt)
+    assert lsg("inspect-gradients", "new.safetensors", "--data-dir", images).exit_code == 0
+
+
+def test_refusals(lsg, trained, images, spoilt, tmp_path):
+    assert lsg("export", spoilt, "-o", "folded.safetensors").exit_code == 0
+    assert lsg("export", spoilt, "-o", "whole.safetensors", "--no-fold-bn").exit_code == 0
+    assert lsg("export", spoilt, "-o", "net.nir").exit_code == 0
+    new = ("--out", "new.safetensors")
+    for path, options, status, message in (
+        (spoilt, REFRESH, 2, "--refresh-norm: found without --out, expected both"),
+        (spoilt, new, 2, "--out: found without --refresh-norm, expected both"),
+        (spoilt, (*REFRESH, *new, "-T", 3), 2, "-T: cannot be combined with --refresh-norm"),
+        (spoilt, (*REFRESH, "--out", "new.nir"), 2, "expected a name with suffix .safetensors"),
+        (spoilt, (*REFRESH, "--out", spoilt, "--force"), 2, "which the command reads"),
+        (spoilt, (*REFRESH, "--out", trained / "best.safetensors", "--force"), 2, "which no output replaces"),
+        ("folded.safetensors", (*REFRESH, *new), 4, "found an export, expected a checkpoint written by training"),
+        ("whole.safetensors", (*REFRESH, *new), 4, "found an export, expected a checkpoint written by training"),
+        ("net.nir", (*REFRESH, *new), 4, "found a file without normalisation to refresh"),
+    ):
+        result = lsg("eval", path, "--data-dir", images, *options)
+        assert (result.exit_code, result.stdout) == (status, ""), (path, options)
+        assert message in result.stderr
+        assert not (tmp_path / "new.safetensors").exists()
+    run = ("eval", spoilt, "--data-dir", images, *REFRESH, *new)
+    assert lsg(*run).exit_code == 0
+    result = lsg(*run)
+    assert result.exit_code == 2
+    assert "the file exists\n  Add --force" in result.stderr
+    assert lsg(*run, "--force").exit_code == 0
