@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.data import hdf5
-from lsgcli.errors import CheckpointError, DataError, LsgError, require
+from lsgcli.errors import CheckpointError, LsgError, require
 from lsgcli.models.base import NetworkSpec
 from lsgcli.models.nir import Convolution, Graph, GraphNet, Layer, Linear, Neurons, Pool
 from lsgcli.system.memory import is_out_of_memory
@@ -34,13 +34,13 @@ CHAIN = "a chain of Conv2d, Linear, Affine, LIF, IF, AvgPool2d, SumPool2d, Flatt
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether a file is a NIR graph of another program."""
+    """Whether a file is a NIR graph of another program; False if it cannot be read, which whoever opens it reports."""
     if path.suffix.lower() != SUFFIX or not path.is_file():
         return False
     try:
         with hdf5.opened(path) as file:
             return "node/nodes" in file and f"node/metadata/{OWN}" not in file
-    except (OSError, DataError):
+    except Exception:  # h5py's errors are not documented
         return False
 
 
