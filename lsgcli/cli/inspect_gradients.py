@@ -70,6 +70,7 @@ class Output(NamedTuple):
         list[Path] | None,
         typer.Option(help="Can be repeated. Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf])."),
     ] = None
+    sample: Annotated[int, typer.Option(min=0, help="Training sample whose spikes and membrane potentials are shown.")] = 0
     force: common.Force = False
 
 
@@ -84,9 +85,6 @@ def inspect_gradients(
         ),
     ],
     batches: Annotated[int, typer.Option(min=1, help="Number of mini-batches of training data.")] = 4,
-    shown: Annotated[
-        int, typer.Option("--sample", min=0, help="Training sample whose spikes and membrane potentials are shown.")
-    ] = 0,
     mismatch: Mismatch,
     folders: common.Folders,
     compute: Compute,
@@ -135,7 +133,7 @@ def inspect_gradients(
         with terminal.preparing(verbosity.quiet) as progress:
             opened = open_checkpoint(path, changes, environment=common.around(), progress=progress)
         check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
-        flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, thresholds, sample, shown)
+        flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, thresholds, sample, output.sample)
         names = {"checkpoint": checkpoint, "method": opened.config.method}
         flows.append({**flow, **names, "history": history(path)})
     if output.as_json:
