@@ -324,13 +324,12 @@ ACTIVITY: dict[str, Field] = {
     "firing_rate": Field("number", "mean of the spikes o", "spikes per neuron and timestep"),
     "spikes": Field(
         "list",
-        "a text per neuron, of T digits, 1 for a spike; neurons in order of their number of spikes, equals in order of their first spikes; of layers "
-        "of more than 200, every k-th in this order, such that at most 200 and 10,000 / T, but at least 50 remain",
+        "for each neuron, T digits, 1 for a spike; neurons ordered by number of spikes, then by first spikes; of more than 200 (above T = 50, "
+        "10,000 / T, but at least 50), evenly chosen ones",
     ),
     "traces": Field(
         "list",
-        "potentials of two or three neurons: `role`, index `neuron` (channel, row, column), and per timestep `u` and the width `alpha`, or one "
-        "width for all",
+        "potentials of up to three neurons: `role`, index `neuron` (channel, row, column), and per timestep `u` and `alpha` (one if constant)",
         "v_th",
     ),
 }

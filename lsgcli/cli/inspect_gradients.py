@@ -92,6 +92,7 @@ class Output(NamedTuple):
         list[Path] | None,
         typer.Option(help="Can be repeated. Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf])."),
     ] = None
+    sample: Annotated[int, typer.Option(min=0, help="Training sample whose spikes and membrane potentials are shown.")] = 0
     force: common.Force = False
 
 
@@ -106,9 +107,6 @@ def inspect_gradients(
         ),
     ],
     batches: Annotated[int, typer.Option(min=1, help="Number of mini-batches of training data.")] = 4,
-    shown: Annotated[
-        int, typer.Option("--sample", min=0, help="Training sample whose spikes and membrane potentials are shown.")
-    ] = 0,
     mismatch: Mismatch,
     advice: Advise,
     data: common.Data,
@@ -170,7 +168,7 @@ def inspect_gradients(
             opened = open_checkpoint(path, changes, environment=common.around(), progress=progress)
         check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
         measured = opened.model, opened.bundle, opened.config, opened.compute
-        flow = full_flow(*measured, batches, thresholds, sample, shown, detailed=advice.advise)
+        flow = full_flow(*measured, batches, thresholds, sample, output.sample, detailed=advice.advise)
         classes = len(opened.bundle.classes)
         flow["tried"] = None
         flow["findings"] = advise(flow, opened.config, path, classes, limits) if advice.advise else None

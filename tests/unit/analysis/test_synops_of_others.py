@@ -7,9 +7,13 @@ from torch import nn
 
 from lsgcli.analysis import synops
 from lsgcli.analysis.energy import fan_out
+from lsgcli.data.batches import batches as batches_of
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
-from tests.unit.analysis.test_energy import brute, reached
+from lsgcli.training.evaluate import evaluate
+from lsgcli.training.loop import new_model
+from tests import tiny
+from tests.unit.analysis.test_energy import CPU, brute, reached
 from tests.unit.analysis.test_other_libraries import adapter
 
 T, B = 5, 2
@@ -186,3 +190,16 @@ def test_what_is_not_counted_is_refused():
         synops(nn.Linear(2, 2), [])
     with pytest.raises(ConfigError, match="as mini-batch"):
         synops(net, torch.rand(3, 2, 6))
+
+
+def test_own_networks_have_the_record_of_an_evaluation():
+    bundle, model = tiny.bundle(), new_model(tiny.config(), 3, 2)
+    for _ in range(3):
+        model(torch.from_numpy(bundle.test.x).float().transpose(0, 1))
+    stream = batches_of(bundle, bundle.test, 4)
+    found, expected = synops(model, stream), evaluate(model, bundle.test, bundle, CPU, batch_size=15, also=("synops",)).synops
+    assert found["total"] == pytest.approx(expected["total"])
+    for one, other in zip(found["layers"], expected["layers"], strict=True):
+        assert {key: value for key, value in one.items() if key != "firing_rate"} == pytest.approx(
+            {key: value for key, value in other.items() if key != "firing_rate"}
+        )
