@@ -16,7 +16,7 @@ from lsgcli.models import fold as fold_module
 from lsgcli.store import checkpoint
 from tests.exports import WAYS, by_ten_percent, exported, saved, slow_if
 
-FORMATS = registry.names("format")
+WRITTEN = [slow_if(form in ("onnx", "pt2"), form) for form in registry.names("format")]  # the others take seconds
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_too_little_memory_is_not_the_fault_of_a_file(lsg, export, target, funct
     assert "not enough memory" in result.stderr
 
 
-@pytest.mark.parametrize("form", [slow_if(form in ("onnx", "pt2"), form) for form in FORMATS])
+@pytest.mark.parametrize("form", WRITTEN)
 def test_a_fault_is_caught_and_nothing_is_left(export, form, tmp_path, monkeypatch):
     """One weight of the first convolution by 10 %, planted in what is written."""
     kind = registry.get("format", form)
@@ -192,7 +192,7 @@ def test_options_that_do_not_fit(export, form, options, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", WRITTEN)
 def test_a_folder_that_cannot_be_written(export, mlp, form, tmp_path):
     """None there: status 7, before work is done; and one that takes no files, whoever asks."""
     name = "out" + registry.get("format", form).suffix
@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_written(export, mlp, form, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", WRITTEN)
 def test_a_full_disk(export, mlp, form, tmp_path):
     """A file may not grow beyond 4 kB here: status 7, and nothing half-written."""
     target = "out" + registry.get("format", form).suffix

@@ -271,6 +271,7 @@ def test_decay_next_to_one(train):
     assert train("--decay", "0.999999999", "--epochs", "1", "-q").exit_code == 0
 
 
+@pytest.mark.slow
 def test_how_many_threads_and_how_they_wait(process, tiny):
     clean = {name: value for name, value in os.environ.items() if name not in (*cpus.THREADS, *cpus.WAITING)}
     command = ["train", "--dry-run", "-v", *tiny, "--data-dir", "absent"]  # which is found out later
@@ -332,6 +333,7 @@ def test_extending_a_finished_run(train, lsg, tmp_path):
     assert "extended" not in lsg("train", "--resume", "run").stderr
 
 
+@pytest.mark.slow
 def test_a_terminal_that_closes(tiny, tmp_path):
     """The end of an SSH session: what the run would still say has nowhere to go, and it is saved all the same."""
     options = [*tiny, "--epochs", "400", "--out", str(tmp_path / "run")]

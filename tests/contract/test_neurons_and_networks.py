@@ -13,6 +13,7 @@ from lsgcli.neurons import LIF, LIFParameters
 from lsgcli.neurons.kernels.reference import reference
 from lsgcli.neurons.unrolled import Unrolled
 from lsgcli.neurons.widths import LayerState
+from tests.exports import slow_if
 
 KINDS = ("surrogate", "method", "neuron", "backend", "arch")
 EVERYTHING = [(kind, name) for kind in KINDS for name in registry.names(kind)]
@@ -121,9 +122,15 @@ def test_method_of_a_dead_layer(method, gamma):
     assert (alpha > 1e-3).all()
 
 
-@pytest.mark.parametrize("decay_per", ["layer", "channel"])
-@pytest.mark.parametrize("backend", registry.names("backend"))
 @pytest.mark.parametrize("method", registry.names("method"))
+@pytest.mark.parametrize(
+    ("backend", "decay_per"),
+    [
+        slow_if(per == "channel" and name != "fused", name, per)
+        for name in registry.names("backend")
+        for per in ("layer", "channel")
+    ],
+)
 def test_method_in_a_network(method, backend, decay_per):
     """Trains some steps with any backend, in float32 and under bf16; is stored and built again; folds without a change of spikes."""
     if not registry.get("backend", backend).available(torch.device("cpu")):
