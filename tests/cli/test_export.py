@@ -71,7 +71,7 @@ def test_without_folding(lsg, trained, tmp_path):
     assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize(("form", "mode"), [slow_if(mode == "step" or form == "onnx", form, mode) for form, mode in WAYS])
+@pytest.mark.parametrize(("form", "mode"), [slow_if(mode, form, mode) for form, mode in WAYS])
 def test_every_format_is_verified_and_evaluated(lsg, export, trained, images, form, mode, tmp_path):
     """What eval says of an export that it runs is what it says of the checkpoint; and no path of the machine is in it."""
     options = ["--mode", mode] if mode else []
@@ -234,12 +234,12 @@ def test_where_something_is(export, mlp, tmp_path):
     assert (tmp_path / "full" / "README.md").read_text() == "mine"
     (tmp_path / "empty").mkdir()
     assert export("hf", "empty").exit_code == 0
-    assert export("pt2", "net.pt2", path=mlp).exit_code == 0
-    first = (tmp_path / "net.pt2").read_bytes()
-    assert export("pt2", "net.pt2", "--mode", "step", path=mlp).exit_code == 2
-    assert (tmp_path / "net.pt2").read_bytes() == first
-    assert export("pt2", "net.pt2", "--mode", "step", "--force", path=mlp).exit_code == 0
-    assert (tmp_path / "net.pt2").read_bytes() != first
+    assert export("nir", "net.nir", path=mlp).exit_code == 0
+    first = (tmp_path / "net.nir").read_bytes()
+    assert export("nir", "net.nir", "--dt", "0.002", path=mlp).exit_code == 2
+    assert (tmp_path / "net.nir").read_bytes() == first
+    assert export("nir", "net.nir", "--dt", "0.002", "--force", path=mlp).exit_code == 0
+    assert (tmp_path / "net.nir").read_bytes() != first
 
 
 def test_a_safetensors_export_is_replaced_as_any_other(export, mlp, tmp_path):

@@ -22,7 +22,7 @@ from tests.unit.neurons import oracle
 from tests.unit.neurons.cases import Case, against_reference, random_case
 from tests.unit.neurons.helpers import close, normal
 
-CASES, GROUPS = 30, 8
+CASES, GROUPS = 30, 3
 CPU = torch.device("cpu")
 
 
