@@ -166,7 +166,7 @@ def test_backend(backend, dtype, overwrite):
     leaf = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
     beta = torch.tensor(0.4).requires_grad_()
     measured = torch.ones(3, dtype=torch.float64)
-    p = LIFParameters(beta, torch.tensor(1.0), 0.5, registry.get("surrogate", "triangular"), measured)
+    p = LIFParameters(beta, torch.tensor(1.0), 0.5, registry.get("surrogate", "rectangular"), measured)
     current = leaf.detach().double()
     spikes = registry.get("backend", backend)(leaf * 1, p, overwrite)
     spikes.sum().backward()
