@@ -234,20 +234,15 @@ def test_where_something_is(export, mlp, tmp_path):
     assert (tmp_path / "full" / "README.md").read_text() == "mine"
     (tmp_path / "empty").mkdir()
     assert export("hf", "empty").exit_code == 0
-    assert export("nir", "net.nir", path=mlp).exit_code == 0
-    first = (tmp_path / "net.nir").read_bytes()
-    assert export("nir", "net.nir", "--dt", "0.002", path=mlp).exit_code == 2
-    assert (tmp_path / "net.nir").read_bytes() == first
-    assert export("nir", "net.nir", "--dt", "0.002", "--force", path=mlp).exit_code == 0
-    assert (tmp_path / "net.nir").read_bytes() != first
-
-
-def test_a_safetensors_export_is_replaced_as_any_other(export, mlp, tmp_path):
-    """It can be made again from its checkpoint, which is never replaced."""
-    assert export("safetensors", "net.safetensors", path=mlp).exit_code == 0
-    refused = export("safetensors", "net.safetensors", "-T", "2", path=mlp)
-    assert (refused.exit_code, "the file exists" in refused.stderr) == (2, True)
-    assert export("safetensors", "net.safetensors", "-T", "2", "--force", path=mlp).exit_code == 0
+    for form, other in (("nir", ("--dt", "0.002")), ("safetensors", ("-T", "2"))):
+        file = tmp_path / f"net.{form}"
+        assert export(form, file, path=mlp).exit_code == 0
+        first = file.read_bytes()
+        refused = export(form, file, *other, path=mlp)
+        assert (refused.exit_code, "the file exists" in refused.stderr) == (2, True)
+        assert file.read_bytes() == first
+        assert export(form, file, *other, "--force", path=mlp).exit_code == 0
+        assert file.read_bytes() != first
     assert checkpoint.read_config(tmp_path / "net.safetensors")["model"]["T"] == 2
 
 
