@@ -62,6 +62,7 @@ def test_inspect_gradients(lsg, trained, images):
     assert (trained / "best.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_inspect_in_another_precision(lsg, trained, images):
     command = ("inspect-gradients", trained / "best.safetensors", "--data-dir", images, "--json", "-q", "--precision")
     norms = [[layer["grad_norm"] for layer in json.loads(lsg(*command, name).stdout)["layers"]] for name in ("fp32", "bf16")]
@@ -166,6 +167,7 @@ def test_inspect_table_names_its_columns(lsg, trained, images):
         assert column in text
 
 
+@pytest.mark.slow
 def test_closed_streams(trained, images):
     command = f"{sys.executable} -m lsgcli eval {trained}/best.safetensors --data-dir {images} --json >&- 2>&-"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)

@@ -276,6 +276,7 @@ def test_how_many_threads_and_how_they_wait(process, tiny):
     assert "GOMP_SPINCOUNT = '0'" in said
 
 
+@pytest.mark.slow
 def test_the_same_command_continues_after_a_signal(process, lsg, tiny, tmp_path):
     options = [*tiny, "--epochs", "12", "--workers", "0", "--out", "run"]
     run = process("train", *options, "--json", "-q")

@@ -52,7 +52,7 @@ def test_describes_itself(name):
 @pytest.mark.parametrize(
     ("which", "name", "mode"),
     [
-        slow_if(traced(name, which), which, name, mode)
+        slow_if(traced(name, which) or (name, mode) == ("pt2", "step"), which, name, mode)
         for which in NETWORKS
         for name, mode in WAYS
         if (which, mode) != ("resnet19-sew", "unroll")  # as long as that of resnet19-add

@@ -59,7 +59,11 @@ assert CliRunner().invoke(app, ["inspect-gradients", plain, "--plot", "figures"]
 assert Path("figures/firing.svg").exists()
 """,
 }
-PAGES = ["extending", "own-network own-width-rule other-libraries", pytest.param("python", marks=pytest.mark.slow)]
+PAGES = [
+    pytest.param("extending", marks=pytest.mark.slow),
+    "own-network own-width-rule other-libraries",
+    pytest.param("python", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("pages", PAGES)
