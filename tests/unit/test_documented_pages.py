@@ -106,7 +106,7 @@ def test_tutorial(tmp_path):
     page = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     (tmp_path / "classify.py").write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
     commands = "".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).replace("python classify.py", "python ../classify.py")
-    commands = commands.replace("--epochs 4", "--epochs 1").replace("--out first", "--out first --epochs 1")
+    commands = commands.replace("--epochs 4", "--epochs 1 --seeds 0-1").replace("--out first", "--out first --epochs 1")
     path = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     done = subprocess.run(
         ["bash", "-euc", commands], cwd=tmp_path, env=os.environ | path, capture_output=True, text=True, check=False
