@@ -12,7 +12,7 @@ from lsgcli.training.loop import Trainer
 
 
 def test_ablate(lsg, tiny, tmp_path):
-    command = ["ablate", *tiny, "--out", "abl", "--seeds", "0-1", "-q"]
+    command = ["ablate", *tiny, "--epochs", "1", "--out", "abl", "--seeds", "0-1", "-q"]
     result = lsg(*command, "--grid", "method=none,lsg", "width=0.5,1", "--json")
     assert result.exit_code == 0, result.stderr
     rows = json.loads(result.stdout)["rows"]

@@ -99,6 +99,7 @@ def test_verify_of_no_samples(program):
     assert "--verify" in result.stderr
 
 
+@pytest.mark.slow
 def test_export_by_suffix_in_one_precision(program, train, lsg, images, tmp_path):
     path = train("-q", "--precision", "bf16", "--epochs", "1", "--backend", "reference").stdout.strip()
     loss = {}

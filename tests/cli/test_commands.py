@@ -63,6 +63,7 @@ def test_inspect_gradients(lsg, trained, images):
     assert (trained / "best.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_inspect_in_another_precision(lsg, trained, images):
     command = ("inspect-gradients", trained / "best.safetensors", "--data-dir", images, "--json", "-q", "--precision")
     norms = [[layer["grad_norm"] for layer in json.loads(lsg(*command, name).stdout)["layers"]] for name in ("fp32", "bf16")]
@@ -121,22 +122,12 @@ def test_a_trained_network_is_well(lsg, trained, images):
     assert result.stderr == ""
 
 
-def test_inspect_with_all_outputs(lsg, trained, images):
+def test_inspect_with_all_outputs(lsg, trained, images, monkeypatch):
+    monkeypatch.setattr("lsgcli.report.drawing.SUFFIXES", (".svg",))  # the others take longer
     both = [trained / "best.safetensors", trained / "last.safetensors"]
     arguments = [*both, "--data-dir", images, "-q", "--batches", "1", "--mismatch", "2"]
-    result = lsg(
-        "inspect-gradients",
-        *arguments,
-        "--csv",
-        "--html",
-        "flow.html",
-        "--html",
-        "again.html",
-        "--plot",
-        "plots",
-        "--plot",
-        "more",
-    )
+    outputs = ["--html", "flow.html", "--html", "again.html", "--plot", "plots", "--plot", "more"]
+    result = lsg("inspect-gradients", *arguments, "--csv", *outputs)
     assert result.exit_code == 0, result.stderr
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
     assert [row["name"] for row in rows] == 2 * [f"conv{k}" for k in range(1, 9)]
@@ -177,6 +168,7 @@ def test_inspect_table_names_its_columns(lsg, trained, images):
         assert column in text
 
 
+@pytest.mark.slow
 def test_closed_streams(trained, images):
     command = f"{sys.executable} -m lsgcli eval {trained}/best.safetensors --data-dir {images} --json >&- 2>&-"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)

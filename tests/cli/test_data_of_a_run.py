@@ -4,8 +4,10 @@ import json
 import shutil
 
 import pytest
+from typer.testing import CliRunner
 
 import lsgcli
+from lsgcli.cli.app import app
 from lsgcli.store import rundir
 from tests.cli.conftest import TINY
 from tests.unit.data.recordings_of import write_nmnist
@@ -23,12 +25,24 @@ def no_download(monkeypatch):
     monkeypatch.setattr("lsgcli.data.datasets.downloaded.fetch", lambda *_: pytest.fail("tried to download"))
 
 
-@pytest.fixture
-def run(lsg, tmp_path):
-    """A run on a few recordings of N-MNIST in the folder ``mine``, given as a relative path."""
-    write_nmnist(tmp_path / "mine", range(10), 4)
-    result = lsg("train", "--data-dir", "mine", *SETTINGS, tmp_path / "run")
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A folder with a run on a few recordings of N-MNIST in the folder ``mine``, given as a relative path."""
+    root = tmp_path_factory.mktemp("first")
+    write_nmnist(root / "mine", range(10), 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        result = CliRunner().invoke(app, ["train", "--data-dir", "mine", *SETTINGS, str(root / "run")])
     assert result.exit_code == 0, result.stderr
+    return root
+
+
+@pytest.fixture
+def run(first, tmp_path):
+    """A copy of that run and its data, as if it had been made here."""
+    shutil.copytree(first, tmp_path, dirs_exist_ok=True)
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace(str(first), str(tmp_path)))
     return tmp_path / "run"
 
 

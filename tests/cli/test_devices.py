@@ -23,6 +23,7 @@ def lines(path):
     return path.read_text().splitlines() if path.exists() else []
 
 
+@pytest.mark.slow
 def test_one_run_one_path_one_display_and_another_number_extends(tiny, lsg, tmp_path):
     out = tmp_path / "two"
     run = start(*tiny, "--epochs", "1", "--backend", "reference", "--devices", "cpu:2", "--out", out)

@@ -16,7 +16,7 @@ from lsgcli.models import fold as fold_module
 from lsgcli.store import checkpoint
 from tests.exports import WAYS, by_ten_percent, exported, saved, slow_if
 
-FORMATS = registry.names("format")
+WRITTEN = [slow_if(form in ("onnx", "pt2"), form) for form in registry.names("format")]  # the others take seconds
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_without_folding(lsg, trained, tmp_path):
     assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize(("form", "mode"), [slow_if(mode == "step" or form == "onnx", form, mode) for form, mode in WAYS])
+@pytest.mark.parametrize(("form", "mode"), [slow_if(mode, form, mode) for form, mode in WAYS])
 def test_every_format_is_verified_and_evaluated(lsg, export, trained, images, form, mode, tmp_path):
     """What eval says of an export that it runs is what it says of the checkpoint; and no path of the machine is in it."""
     options = ["--mode", mode] if mode else []
@@ -133,7 +133,7 @@ def test_too_little_memory_is_not_the_fault_of_a_file(lsg, export, target, funct
     assert "not enough memory" in result.stderr
 
 
-@pytest.mark.parametrize("form", [slow_if(form in ("onnx", "pt2"), form) for form in FORMATS])
+@pytest.mark.parametrize("form", WRITTEN)
 def test_a_fault_is_caught_and_nothing_is_left(export, form, tmp_path, monkeypatch):
     """One weight of the first convolution by 10 %, planted in what is written."""
     kind = registry.get("format", form)
@@ -192,7 +192,7 @@ def test_options_that_do_not_fit(export, form, options, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", WRITTEN)
 def test_a_folder_that_cannot_be_written(export, mlp, form, tmp_path):
     """None there: status 7, before work is done; and one that takes no files, whoever asks."""
     name = "out" + registry.get("format", form).suffix
@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_written(export, mlp, form, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", WRITTEN)
 def test_a_full_disk(export, mlp, form, tmp_path):
     """A file may not grow beyond 4 kB here: status 7, and nothing half-written."""
     target = "out" + registry.get("format", form).suffix
@@ -234,20 +234,15 @@ def test_where_something_is(export, mlp, tmp_path):
     assert (tmp_path / "full" / "README.md").read_text() == "mine"
     (tmp_path / "empty").mkdir()
     assert export("hf", "empty").exit_code == 0
-    assert export("pt2", "net.pt2", path=mlp).exit_code == 0
-    first = (tmp_path / "net.pt2").read_bytes()
-    assert export("pt2", "net.pt2", "--mode", "step", path=mlp).exit_code == 2
-    assert (tmp_path / "net.pt2").read_bytes() == first
-    assert export("pt2", "net.pt2", "--mode", "step", "--force", path=mlp).exit_code == 0
-    assert (tmp_path / "net.pt2").read_bytes() != first
-
-
-def test_a_safetensors_export_is_replaced_as_any_other(export, mlp, tmp_path):
-    """It can be made again from its checkpoint, which is never replaced."""
-    assert export("safetensors", "net.safetensors", path=mlp).exit_code == 0
-    refused = export("safetensors", "net.safetensors", "-T", "2", path=mlp)
-    assert (refused.exit_code, "the file exists" in refused.stderr) == (2, True)
-    assert export("safetensors", "net.safetensors", "-T", "2", "--force", path=mlp).exit_code == 0
+    for form, other in (("nir", ("--dt", "0.002")), ("safetensors", ("-T", "2"))):
+        file = tmp_path / f"net.{form}"
+        assert export(form, file, path=mlp).exit_code == 0
+        first = file.read_bytes()
+        refused = export(form, file, *other, path=mlp)
+        assert (refused.exit_code, "the file exists" in refused.stderr) == (2, True)
+        assert file.read_bytes() == first
+        assert export(form, file, *other, "--force", path=mlp).exit_code == 0
+        assert file.read_bytes() != first
     assert checkpoint.read_config(tmp_path / "net.safetensors")["model"]["T"] == 2
 
 

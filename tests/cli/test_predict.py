@@ -102,6 +102,7 @@ def test_a_stream_in_pieces_is_the_whole(streaming, net, tmp_path, lsg):
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_stream_ends_with_a_signal(streaming):
     content = aedat2_bytes(EVENTS[:25])
     streaming.stdin.write(content[:-3])

@@ -106,14 +106,14 @@ def test_no_modules_import_each_other_in_a_circle():
     "text", ["from lsgcli.cli import train", "def f():\n    import lsgcli.cli.train", "from lsgcli import cli", "import lsgcli"]
 )
 def test_an_import_that_points_upwards_is_found(text):
-    assert upward({**sources(), "lsgcli.system.planted": text}) != []
+    assert upward({"lsgcli.cli": "", "lsgcli.cli.train": "", "lsgcli.system.planted": text}) != []
 
 
 def test_a_type_needs_no_layer():
     text = "if TYPE_CHECKING:\n    from lsgcli.cli import train\nelse:\n    train = None"
-    assert upward({**sources(), "lsgcli.system.planted": text}) == []
+    assert upward({"lsgcli.cli": "", "lsgcli.cli.train": "", "lsgcli.system.planted": text}) == []
 
 
 def test_a_circle_is_found():
     planted = {"lsgcli.data.a": "from lsgcli.data import b", "lsgcli.data.b": "def f():\n    from lsgcli.data.a import x"}
-    assert set(circle({**sources(), **planted})) == set(planted)
+    assert set(circle(planted)) == set(planted)

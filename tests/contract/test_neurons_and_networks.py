@@ -13,6 +13,7 @@ from lsgcli.neurons import LIF, LIFParameters
 from lsgcli.neurons.kernels.reference import reference
 from lsgcli.neurons.unrolled import Unrolled
 from lsgcli.neurons.widths import LayerState
+from tests.exports import slow_if
 
 KINDS = ("surrogate", "method", "neuron", "backend", "arch")
 EVERYTHING = [(kind, name) for kind in KINDS for name in registry.names(kind)]
@@ -121,9 +122,15 @@ def test_method_of_a_dead_layer(method, gamma):
     assert (alpha > 1e-3).all()
 
 
-@pytest.mark.parametrize("decay_per", ["layer", "channel"])
-@pytest.mark.parametrize("backend", registry.names("backend"))
 @pytest.mark.parametrize("method", registry.names("method"))
+@pytest.mark.parametrize(
+    ("backend", "decay_per"),
+    [
+        slow_if(per == "channel" and name != "fused", name, per)
+        for name in registry.names("backend")
+        for per in ("layer", "channel")
+    ],
+)
 def test_method_in_a_network(method, backend, decay_per):
     """Trains some steps with any backend, in float32 and under bf16; is stored and built again; folds without a change of spikes."""
     if not registry.get("backend", backend).available(torch.device("cpu")):
@@ -159,7 +166,7 @@ def test_backend(backend, dtype, overwrite):
     leaf = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
     beta = torch.tensor(0.4).requires_grad_()
     measured = torch.ones(3, dtype=torch.float64)
-    p = LIFParameters(beta, torch.tensor(1.0), 0.5, registry.get("surrogate", "triangular"), measured)
+    p = LIFParameters(beta, torch.tensor(1.0), 0.5, registry.get("surrogate", "rectangular"), measured)
     current = leaf.detach().double()
     spikes = registry.get("backend", backend)(leaf * 1, p, overwrite)
     spikes.sum().backward()
@@ -195,13 +202,11 @@ def test_network(arch, residual):
     assert net.spec.num_classes == 3
 
 
-NAMED = [(name, kind) for name in RULES for kind in ("method", "neuron", "arch", "norm", "loss")]
-
-
-@pytest.mark.parametrize(("name", "kind"), NAMED)
-def test_conditions_name_every_entry(name, kind):
+@pytest.mark.parametrize("kind", ["method", "neuron", "arch", "norm", "loss"])
+def test_conditions_name_every_entry(kind):
     """A condition of a setting that names methods, neurons or networks names all of those that have it, or all that lack it."""
-    rule, plain = RULES[name], RunConfig(method="none")
-    named = set(registry.names(kind)) & set(re.findall(r"[\w-]+", rule.words))
-    having = {entry for entry in registry.names(kind) if rule.to(plain.replace(**{kind: entry}))}
-    assert named in (set(), having, set(registry.names(kind)) - having)
+    entries = {entry: RunConfig(method="none").replace(**{kind: entry}) for entry in registry.names(kind)}
+    for name, rule in RULES.items():
+        named = entries.keys() & set(re.findall(r"[\w-]+", rule.words))
+        having = {entry for entry, config in entries.items() if rule.to(config)}
+        assert named in (set(), having, entries.keys() - having), name

@@ -48,7 +48,19 @@ with stop_on_signals() as stop:
     assert not stop
 net = models.build("vggsnn", width_multiplier=1 / 64, input_size=16, T=2)
 gradflow.inspect(net, [Batch(torch.rand(2, 2, 2, 16, 16), torch.tensor([0, 1]), 0)])
+
+from lsgcli.config.run import RunConfig
+from lsgcli.runs.run import check
+from lsgcli.system.device import set_up
+from lsgcli.training.optim import Optimizers
+set_up(RunConfig())
+check(RunConfig())
+optimizers = Optimizers(net, RunConfig())
+net(torch.rand(2, 2, 2, 16, 16)).sum().backward()
+optimizers.step(1.0)
+optimizers.zero_grad()
 assert "torch._dynamo" not in sys.modules  # 2 s of every training
+assert "sympy" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

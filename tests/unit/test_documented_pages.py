@@ -60,25 +60,26 @@ assert Path("figures/firing.svg").exists()
 """,
 }
 PAGES = [
-    *("extending", "own-network", "own-width-rule", "other-libraries"),
+    pytest.param("extending", marks=pytest.mark.slow),
+    "own-network own-width-rule other-libraries",
     pytest.param("python", marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_block_of_a_page_runs_as_pasted(page, tmp_path):
-    """One after the other in one interpreter, in a folder with the files that the page says to write."""
+@pytest.mark.parametrize("pages", PAGES)
+def test_every_block_of_a_page_runs_as_pasted(pages, tmp_path):
+    """One after the other in one interpreter, in a folder with the files that the pages say to write."""
     absent = [name for name in ("spikingjelly", "snntorch") if importlib.util.find_spec(name) is None]
     written = {file.read_text(encoding="utf-8"): file for file in (DOCS / "plugins").glob("*.py")}
     lines = []
-    for number, block in enumerate(blocks(page)):
+    for number, block in enumerate(block for page in pages.split() for block in blocks(page)):
         if block in written:  # which the page says to write to a file
             (tmp_path / written[block].name).write_text(block)
             lines.append(f"import {written[block].stem}")
         elif not any(name in block for name in absent):
-            lines.append(f"exec(compile({block!r}, 'block {number} of {page}.md', 'exec'), {{'__name__': 'block{number}'}})")
+            lines.append(f"exec(compile({block!r}, 'block {number} of {pages}', 'exec'), {{'__name__': 'block{number}'}})")
     assert lines
-    script = "\n".join([*lines, "import numpy as np", USES.get(page, "")])
+    script = "\n".join([*lines, "import numpy as np", USES.get(pages, "")])
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=_alone(tmp_path), capture_output=True, text=True, check=False
     )
@@ -101,10 +102,11 @@ def _alone(folder):
 
 @pytest.mark.slow(first=True)
 def test_tutorial(tmp_path):
-    """Every command of the page, in its order, in an empty folder; the files that it names exist at the end."""
+    """Every command of the page, in its order, in an empty folder, for one epoch; the files that it names exist at the end."""
     page = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     (tmp_path / "classify.py").write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
     commands = "".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).replace("python classify.py", "python ../classify.py")
+    commands = commands.replace("--epochs 4", "--epochs 1 --seeds 0-1").replace("--out first", "--out first --epochs 1")
     path = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     done = subprocess.run(
         ["bash", "-euc", commands], cwd=tmp_path, env=os.environ | path, capture_output=True, text=True, check=False

@@ -59,20 +59,27 @@ def by_kernel(one, grad, full):
     return sums
 
 
-@pytest.mark.parametrize(  # each has kernels of its own, which take seconds to compile
-    "surrogate", [slow_if(name != "rectangular", name) for name in registry.names("surrogate")]
-)
+SETTINGS = [
+    {},
+    {"side": 2},
+    {"side": 2, "residual": True, "per": "channel"},
+    {"residual": True, "per": "step"},
+    {"dtype": torch.bfloat16},
+    {"still": True},
+    {"reset": "soft", "detach": True},
+]
+OTHERS = [name for name in registry.names("surrogate") if name != "rectangular"]
+LONG = [  # each has kernels of its own, which take seconds to compile
+    *(
+        ("rectangular", {"reset": reset, "detach": detach})
+        for reset, detach in (("hard", True), ("soft", False), ("none", True), ("none", False))
+    ),
+    *((name, settings) for name in OTHERS for settings in (SETTINGS[2], {"reset": "none"})),
+]
+
+
 @pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"side": 2},
-        {"side": 2, "residual": True, "per": "channel"},
-        {"residual": True, "per": "step"},
-        {"dtype": torch.bfloat16},
-        {"still": True},
-        *({"reset": reset, "detach": detach} for reset in ("hard", "soft", "none") for detach in (False, True)),
-    ],
+    ("surrogate", "settings"), [("rectangular", settings) for settings in SETTINGS] + [slow_if(True, *case) for case in LONG]
 )
 def test_the_same_counts(surrogate, settings):
     one = passage(surrogate, **settings)

@@ -1,6 +1,5 @@
 """Re-estimated running statistics, against those of numpy, and ``lsg eval --refresh-norm``."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -173,6 +173,7 @@ def test_a_stopped_run_does_not_look_finished(source, tmp_path):
     assert not (out / manifest.NAME).exists()  # it was complete, and no longer is
 
 
+@pytest.mark.slow
 def test_killed_at_once(tmp_path):
     """kill -9 in the middle: what is there is whole, nothing says that it is complete, and the next run completes it."""
     source, out = pictures(tmp_path / "source", ("cat", "dog", "pen"), 15), tmp_path / "out"

@@ -12,6 +12,7 @@ from lsgcli.models.integer import deployed
 from lsgcli.models.prepacked import PrepackedConv2d, prepack
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.fused import Fused
+from tests.exports import slow_if
 from tests.unit.models.helpers import FIELD, seasoned, sequence
 
 OPTIONS = [
@@ -32,7 +33,8 @@ def layer(backend="fused", channels=6, **settings):
 
 @pytest.mark.parametrize(("pool", "residual"), [(1, None), (2, None), (1, "floats"), (2, "bytes")])
 @pytest.mark.parametrize(
-    ("options", "dtype"), [(options, torch.float32) for options in OPTIONS] + [(OPTIONS[0], torch.bfloat16)]
+    ("options", "dtype"),
+    [slow_if("threshold_learned" in options, options, torch.float32) for options in OPTIONS] + [(OPTIONS[0], torch.bfloat16)],
 )
 @torch.inference_mode()
 def test_timesteps_have_the_bits_of_the_sequence(options, pool, residual, dtype):
@@ -60,7 +62,7 @@ def test_timesteps_have_the_bits_of_the_sequence(options, pool, residual, dtype)
     assert 0 < whole.float().mean() < 0.9 * (pool**2 if "backend" in options else 1)
 
 
-@pytest.mark.parametrize("options", OPTIONS[:3])
+@pytest.mark.parametrize("options", OPTIONS[:2])
 @torch.inference_mode()
 def test_currents_without_an_image(options):
     lif, current = layer(**options), torch.randn(5, 3, 6)
@@ -69,8 +71,11 @@ def test_currents_without_an_image(options):
     assert 0 < whole.mean() < 1
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("which", ["vggsnn", "resnet19-add", "mlp", *FIELD])
+@pytest.mark.parametrize(
+    ("which", "precision"),
+    [(which, "fp32") for which in ("vggsnn", "resnet19-add", "mlp", *FIELD)]
+    + [slow_if(which != "vggsnn", which, "bf16") for which in ("vggsnn", "resnet19-add", "mlp", *FIELD)],
+)
 def test_every_layer_runs_in_the_kernel(which, precision):
     """With the logits of a graph of torch operations, whatever the batch."""
     net = deployed(seasoned(which, dtype=torch.float32))

@@ -107,7 +107,7 @@ def test_at_the_threshold(tmp_path):
     with torch.no_grad():
         first.synapse.weight.zero_()
         first.synapse.bias.fill_(first.lif.threshold)
-    for b in torch.linspace(-3, 3, 20):
+    for b in torch.linspace(-3, 3, 7):
         first.lif.b.data.fill_(b)
         write(network, tmp_path / "net.nir")
         assert NIR().open(tmp_path / "net.nir").run(sequence(network)).spikes["conv1"].all()

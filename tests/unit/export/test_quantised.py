@@ -1,5 +1,6 @@
 """Exports with integer weights: the logits of integer inference, the integers that are stored, and their size."""
 
+import functools
 import json
 
 import numpy as np
@@ -28,6 +29,19 @@ def frames(config, size=6):
     return batch
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(network, quantize) -> path of an ONNX file; each is written once."""
+
+    @functools.cache
+    def make(which, quantize):
+        folder = tmp_path_factory.mktemp(which)
+        exported(saved(which, folder / "float.safetensors"), "onnx", folder / "out.onnx", quantize=quantize)
+        return folder / "out.onnx"
+
+    return make
+
+
 @pytest.mark.parametrize(
     ("which", "form", "mode"),
     [slow_if(form == "onnx" and (w, mode) != ("mlp", "unroll"), w, form, mode) for w in NETWORKS for form, mode in WAYS],
@@ -47,14 +61,12 @@ def test_an_export_gives_the_logits_of_integer_inference(which, form, mode, tmp_
 
 
 @pytest.mark.parametrize(("which", "convolutions"), [("mlp", 2), slow_if(True, "vggsnn", 8)])
-def test_onnxruntime_convolves_integers(which, convolutions, tmp_path):
+def test_onnxruntime_convolves_integers(which, convolutions, made, tmp_path):
     """All convolutions but the first, whose input may be real, in the graph that onnxruntime runs."""
-    target = tmp_path / "out.onnx"
-    exported(saved(which, tmp_path / "float.safetensors"), "onnx", target, quantize="int8")
     settings = onnxruntime.SessionOptions()
     settings.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     settings.log_severity_level = 3
-    onnxruntime.InferenceSession(target, settings)
+    onnxruntime.InferenceSession(made(which, "int8"), settings)
     run = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
     assert (run.count("ConvInteger"), run.count("MatMulNBits"), run.count("DynamicQuantizeMatMul")) == (convolutions - 1, 0, 0)
     assert len([name for name in run if "Conv" in name]) == convolutions
@@ -108,9 +120,8 @@ def test_refusals():
 
 @pytest.mark.parametrize("quantize", [slow_if(True, None), "int8"])
 @pytest.mark.parametrize("which", ["mlp", slow_if(True, "vggsnn"), slow_if(True, "resnet19-add")])
-def test_every_initializer_is_used(which, quantize, tmp_path, capfd):
-    target = tmp_path / "out.onnx"
-    exported(saved(which, tmp_path / "float.safetensors"), "onnx", target, quantize=quantize)
+def test_every_initializer_is_used(which, quantize, made, capfd):
+    target = made(which, quantize)
     graph = onnx.load(target).graph
     assert {weight.name for weight in graph.initializer} <= {name for node in graph.node for name in node.input}
     capfd.readouterr()
@@ -120,11 +131,10 @@ def test_every_initializer_is_used(which, quantize, tmp_path, capfd):
 
 @pytest.mark.parametrize("quantize", [slow_if(True, None), "int8"])
 @pytest.mark.parametrize("which", ["mlp", slow_if(True, "vggsnn")])
-def test_openvino_runs_it(which, quantize, tmp_path):
+def test_openvino_runs_it(which, quantize, made):
     """A runtime that shares no code with onnxruntime, in float32; its default may be bfloat16."""
     openvino = pytest.importorskip("openvino", reason="openvino is not installed")
-    target = tmp_path / "out.onnx"
-    exported(saved(which, tmp_path / "float.safetensors"), "onnx", target, quantize=quantize)
+    target = made(which, quantize)
     runner = registry.get("format", "onnx")().open(target)
     batch = frames(runner.config)
     compiled = openvino.Core().compile_model(str(target), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -22,7 +22,7 @@ from lsgcli.inference.predict import Network, predict
 from lsgcli.inference.stream import stream
 from lsgcli.models.integer import deployed
 from lsgcli.neurons import NeuronConfig
-from tests.exports import exported
+from tests.exports import exported, slow_if
 from tests.networks import saved
 from tests.stress.fuzz import Mutator
 from tests.unit.data.conftest import HEADER, aedat2_bytes, blob
@@ -191,7 +191,7 @@ def test_each_window_is_as_if_a_recording_began(tmp_path):
         torch.testing.assert_close(found, whole.logits, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("form", "mode"), [("onnx", "step"), ("hf", None)])
+@pytest.mark.parametrize(("form", "mode"), [slow_if(True, "onnx", "step"), ("hf", None)])
 def test_exports_answer_and_stream(form, mode, tmp_path):
     path, file = saved(tmp_path / "net.safetensors", medians=(200, 1)), tmp_path / "a.aedat"
     target = tmp_path / {"hf": "folder"}.get(form, f"net.{form}")

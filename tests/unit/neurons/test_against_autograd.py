@@ -125,7 +125,7 @@ def test_bf16_current_keeps_a_float32_membrane(backend):
     """bf16 currents give bf16 spikes and gradients, with the arithmetic of float32 in between."""
     current = normal(10, 4, 50, seed=1, mean=0.08, std=0.1).to(torch.bfloat16)
     grad = normal(10, 4, 50, seed=2).to(torch.bfloat16)
-    p = parameters(0.9, 1.0, surrogate="triangular", dtype=torch.float32)
+    p = parameters(0.9, 1.0, dtype=torch.float32)
     low = run_backend(backend, current, grad, p)
     wide = run_backend(backend, current.float(), grad.float(), p)
     assert (low.spikes.dtype, low.d_current.dtype, low.d_beta.dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)

@@ -345,7 +345,7 @@ def follow(worker, cluster, show=lambda states: None, slots=1):
     schedule.run(worker.trials, Submitted(worker.trials, "cluster", cluster), worker.stop, named)
 
 
-@pytest.mark.parametrize("prune", [False, True])
+@pytest.mark.parametrize("prune", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_one_job_at_a_time_makes_the_trials_of_a_process(train, worker, tmp_path, prune):
     planned, cluster = searched("lr=log:1e-3:0.3", "batch_size=2:64"), Cluster(trained)
     jobs = worker(planned, 12, prune)

@@ -150,7 +150,8 @@ def test_a_stream_of_random_numbers_is_not_interrupted(tmp_path):
     assert torch.equal(torch.cat([first, torch.rand(2)]), expected)
 
 
-@pytest.mark.parametrize("first", [*(pytest.param(code, marks=pytest.mark.slow) for code in ("", "import torch")), "lsg.LIF"])
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["", "import torch", "lsg.LIF"])
 def test_a_process_of_its_own(tmp_path, first):
     """With its imports, of which threadpoolctl sets a variable, and the wait policy, which is set while OpenMP is loaded."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP", "KMP", "GOMP"))}
@@ -164,10 +165,7 @@ def test_a_process_of_its_own(tmp_path, first):
 
 @pytest.mark.parametrize(
     ("code", "spins"),
-    [
-        ("import lsgcli; lsgcli.LIF", 0),
-        ("import torch, lsgcli; lsgcli.LIF", 300_000),
-    ],
+    [("import lsgcli; lsgcli.LIF", 0), pytest.param("import torch, lsgcli; lsgcli.LIF", 300_000, marks=pytest.mark.slow)],
 )
 def test_threads_wait_passively_if_lsgcli_is_imported_first(code, spins):
     """As GNU's OpenMP says itself when it is loaded."""

@@ -31,7 +31,7 @@ from lsgcli.training.step import gradients
 from tests import tiny
 
 CPU = Compute(torch.device("cpu"))
-STEPS = 3
+STEPS = 2
 EXACT = {"backend": "reference", "batch_size": 7}
 # Settings, and the largest relative difference of any result.
 CASES = {
@@ -104,7 +104,8 @@ def start(target, size, *arguments, wait=120):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # which imports torch once
+    context.set_forkserver_preload([__name__, "torch.nn.parallel", "torch._dynamo"])
     processes = [context.Process(target=target, args=(rank, size, port, *arguments)) for rank in range(size)]
     for process in processes:
         process.start()

@@ -1,8 +1,6 @@
 """Which optimiser moves what, with which decay and at which rate."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -111,27 +109,6 @@ def test_updates_are_those_of_torchs_own_classes_and_a_skipped_step_changes_noth
         if not skip:
             expected.step()
         torch.testing.assert_close(list(ours.parameters()), list(theirs.parameters()))
-
-
-def test_training_does_not_load_torchs_compiler():
-    code = """
-import sys, torch
-from lsgcli import models
-from lsgcli.config.run import RunConfig
-from lsgcli.system.device import set_up
-from lsgcli.runs.run import check
-from lsgcli.training.optim import Optimizers
-set_up(RunConfig())
-check(RunConfig())
-model = models.build("vggsnn", input_size=16, width_multiplier=1 / 32)
-optimizers = Optimizers(model, RunConfig())
-model(torch.rand(2, 2, 2, 16, 16)).sum().backward()
-optimizers.step(1.0)
-optimizers.zero_grad()
-print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])

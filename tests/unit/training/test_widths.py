@@ -36,18 +36,18 @@ def batch(n=6):
     return Batch(torch.from_numpy(split.x).float().transpose(0, 1), torch.from_numpy(split.y), 0)
 
 
-@pytest.mark.parametrize("decay_per", ["layer", "channel"])
+@pytest.mark.parametrize("decay_per", ["layer", pytest.param("channel", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", METHODS)
 def test_resumes_to_the_bit(tmp_path, source, method, decay_per):
     """Stopped in the middle of an epoch, and with the source of its widths gone; what the method keeps is in the checkpoint."""
     mine = tmp_path / "source.safetensors"
     mine.write_bytes(source.read_bytes())
-    config = tiny.config(method=method, decay_per=decay_per, width_from=str(mine), epochs=2)
-    train(tmp_path / "whole", config, tiny.bundle())
+    config, bundle = tiny.config(method=method, decay_per=decay_per, width_from=str(mine), epochs=2), tiny.bundle(n=24)
+    train(tmp_path / "whole", config, bundle)
     with pytest.raises(Stopped):
-        train(tmp_path / "parts", config, tiny.bundle(), stop_after=4)
+        train(tmp_path / "parts", config, bundle, stop_after=4)  # of 6
     mine.unlink()
-    train(tmp_path / "parts", config, tiny.bundle(), resume=True)
+    train(tmp_path / "parts", config, bundle, resume=True)
     assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
     flows = [(tmp_path / name / "gradient-flow.jsonl").read_text() for name in ("whole", "parts")]
     assert flows[0] == flows[1]
