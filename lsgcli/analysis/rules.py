@@ -475,7 +475,7 @@ class UnusualSettings(Rule):
 
     measure, usual, limit = "train_loss", "settings within a factor of 10 of the data set's defaults", 10.0
     alone = True
-    names = ("lr", "weight_decay", "momentum", "clip_grad", "dropout", "label_smoothing", "batch_size", "decay_lr", "epochs")
+    names = ("lr", "weight_decay", "momentum", "clip_grad", "dropout", "label_smoothing", "batch_size", "decay_lr")
 
     def _far(self, e: Evidence, limit: float) -> dict[str, Any]:
         far = dict[str, Any]()
@@ -546,7 +546,7 @@ class NotLearning(Rule):
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         loss = e.last("train_loss")
-        return Found(loss) if loss > limit * e.chance and len(e.epochs) > 1 else None
+        return Found(loss) if loss > limit * e.chance and len(e.epochs) > 2 else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         text = "Try learning rates of 0.1, 0.01 and 0.001, and check that inputs and labels belong together."

@@ -24,7 +24,7 @@ def evidence(layer=None, settings=None, epoch=None, betas=None, classes=10, dive
         one.update(HEALTHY | (layer or {} if index == 1 else {}))
     betas = betas or [0.2, 0.21]
     history = {"epochs": [0, 1], "layers": {one["name"]: {"beta": betas} for one in record["layers"]}}
-    return Evidence(record, USUAL | (settings or {}), USUAL, 2 * [EPOCH | (epoch or {})], history, classes, diverged)
+    return Evidence(record, USUAL | (settings or {}), USUAL, 3 * [EPOCH | (epoch or {})], history, classes, diverged)
 
 
 FLAT = {"train_loss": 2.29, "train_accuracy": 0.11, "val_accuracy": 0.1}
