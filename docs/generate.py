@@ -270,9 +270,9 @@ def reliability() -> str:
             failures = f"**{found['failures']}**" if found["failures"] else 0
             run = [_cases(row, found), failures, found["date"]]
         link = f"[{number}](reliability-rows.html#row-{number})"
-        lines.append((link, *((found or vars(row))[key] for key in ("fault", "promise")), *run))
+        lines.append((link, (found or vars(row))["fault"], *run))
     cases, failures = (sum(found[key] for found in records.values()) for key in ("cases", "failures"))
-    head = ("", "fault", "promise", "cases", "failures", "date")
+    head = ("", "fault", "cases", "failures", "date")
     return f"{len(lines)} faults, {cases:,} cases, {failures} failures.\n\n{table(head, lines)}"
 
 

@@ -246,7 +246,7 @@ class RunningStatistics(Rule):
         return Found(gap) if gap is not None and gap > limit else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        text = "Estimate them again on training batches: lsg eval CKPT --refresh-norm 100. In training: more steps, or larger batches."
+        text = "Estimate them again on training batches: lsg eval CKPT --refresh-norm 100 --out NEW.safetensors. In training: more steps, or larger batches."
         return Remedy(text, e.back("batch_size", 4) | e.back("epochs", 2))
 
 

@@ -14,9 +14,10 @@ from lsgcli.report.output import check_output, print_json, print_result
 from lsgcli.system import files
 
 
-class Mismatch(NamedTuple):
-    """The comparison with finite differences."""
+class Measuring(NamedTuple):
+    """How much is measured, and the comparison with finite differences."""
 
+    batches: Annotated[int, typer.Option(min=1, help="Number of mini-batches of training data.")] = 4
     mismatch: Annotated[
         int,
         typer.Option(
@@ -106,8 +107,7 @@ def inspect_gradients(
             autocompletion=completion.checkpoints,
         ),
     ],
-    batches: Annotated[int, typer.Option(min=1, help="Number of mini-batches of training data.")] = 4,
-    mismatch: Mismatch,
+    measuring: Measuring,
     advice: Advise,
     data: common.Data,
     compute: Compute,
@@ -125,9 +125,9 @@ def inspect_gradients(
     common.messages(verbosity, common.AROUND)
     if output.as_json and output.as_csv:
         raise ConfigError("found both --json and --csv, expected one of them")
-    step = mismatch.mismatch_step
-    if step is not None and not (mismatch.mismatch and 0 < step < math.inf):
-        expected = "a number above 0" if mismatch.mismatch else "--mismatch N, because it has no effect otherwise"
+    step = measuring.mismatch_step
+    if step is not None and not (measuring.mismatch and 0 < step < math.inf):
+        expected = "a number above 0" if measuring.mismatch else "--mismatch N, because it has no effect otherwise"
         raise ConfigError(f"--mismatch-step: found {step:g}, expected {expected}")
     if not advice.advise:
         common.require("--advise", {"--try": advice.epochs})
@@ -160,7 +160,7 @@ def inspect_gradients(
     from lsgcli.store.checkpoint import check_unfolded
     from lsgcli.store.flows import history
 
-    sample = Sample(mismatch.mismatch, step or 0.1) if mismatch.mismatch else None
+    sample = Sample(measuring.mismatch, step or 0.1) if measuring.mismatch else None
     changes = {**data.changes(), **compute._asdict()}
     flows: list[dict[str, Any]] = []
     for checkpoint, path in zip(checkpoints, paths, strict=True):
@@ -168,7 +168,9 @@ def inspect_gradients(
             opened = open_checkpoint(path, changes, environment=common.around(), progress=progress)
         check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
         measured = opened.model, opened.bundle, opened.config, opened.compute
-        flow = full_flow(*measured, batches, thresholds, sample, output.sample, detailed=advice.advise)
+        flow = full_flow(
+            *measured, measuring.batches, output.sample, thresholds=thresholds, sample=sample, detailed=advice.advise
+        )
         classes = len(opened.bundle.classes)
         flow["tried"] = None
         flow["findings"] = advise(flow, opened.config, path, classes, limits) if advice.advise else None

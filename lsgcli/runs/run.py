@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 
 from lsgcli import registry
-from lsgcli.analysis import Sample, Thresholds, gradflow, raster, running
+from lsgcli.analysis import gradflow, raster, running
 from lsgcli.config.fields import all_at_once, listed
 from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, PATHS, RunConfig, check_equal
 from lsgcli.data.augment.base import chain
@@ -383,16 +383,16 @@ def full_flow(
     config: RunConfig,
     compute: Compute,
     n_batches: int = 4,
-    thresholds: Thresholds | None = None,
-    sample: Sample | None = None,
     shown: int = 0,
+    *,
     detailed: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
     """The full gradient-flow record of a model on the first batches of its training data, without augmentation.
 
     It includes the accuracy in evaluation and with batch statistics, and a warning if they differ much, and the activity of the training
-    sample ``shown``. With ``--accumulate``, batches have the size of the parts, of which training normalises each by itself. ``detailed`` is
-    as for :func:`lsgcli.analysis.inspect`, and also measures ``batch_invariant``.
+    sample ``shown``. With ``--accumulate``, batches have the size of the parts, of which training normalises each by itself. ``detailed`` and
+    ``options`` are as for :func:`lsgcli.analysis.inspect`; ``detailed`` also measures ``batch_invariant``.
 
     Raises:
         ConfigError: there is no such sample, or the precision has no gradients.
@@ -409,10 +409,9 @@ def full_flow(
         model,
         itertools.islice(stream, n_batches),
         loss=lambda y, labels: loss(y, labels, config),
-        thresholds=thresholds,
         compute=compute,
-        sample=sample,
         detailed=detailed,
+        **options,
     )
     found = running.accuracies(model, stream, compute)
     running.warn_of_gap(found, "training samples")
