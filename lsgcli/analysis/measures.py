@@ -308,7 +308,9 @@ RECORD: dict[str, Field] = {
         empty=True,
     ),
     "tried": Field("list", "the table of `--try`", empty=True),
-    "activity": Field("object", "spikes and potentials of one training sample: index `sample`, and its `layers`; fields below"),
+    "activity": Field(
+        "object", "spikes and potentials of one training sample: index `sample`, and its `layers`; fields below", empty=True
+    ),
     "checkpoint": Field("text", "path as given"),
     "method": Field("text", "name of the method"),
     "history": Field(

@@ -30,7 +30,12 @@ def checkpoint_of(path: Path) -> Path:
 
 
 def advise(
-    flow: Mapping[str, Any], config: RunConfig, run: Path, classes: int, limits: Mapping[str, float] | None = None
+    flow: Mapping[str, Any],
+    config: RunConfig,
+    run: Path,
+    classes: int,
+    limits: Mapping[str, float] | None = None,
+    name: str = "",
 ) -> list[dict[str, Any]]:
     """Findings on a network, as :func:`lsgcli.analysis.advice.findings`.
 
@@ -40,6 +45,7 @@ def advise(
         run: its run directory, whose records are read if there are any, or its checkpoint.
         classes: number of classes.
         limits: thresholds of rules, by name.
+        name: what commands call the run; default: its path.
     """
     folder = run if run.is_dir() else run.parent
     of_run = is_run(folder)
@@ -52,4 +58,4 @@ def advise(
         classes=classes,
         diverged=of_run and bool((read_result(folder) or {}).get("diverged")),
     )
-    return findings(evidence, Advice(limits or {}, run=str(folder if of_run else run)))
+    return findings(evidence, Advice(limits or {}, run=name or str(folder if of_run else run)))

@@ -298,7 +298,9 @@ def train(
         if flow is None:
             log.warning("no report: gradient flow needs more memory than training; use lsg inspect-gradients --batch-size")
         else:
-            flow["findings"] = advise(flow, config, path, len(bundle.classes))
+            flow["findings"] = advise(
+                flow, config, path, len(bundle.classes), name=path.name
+            )  # files of a run contain no paths
             for found in [one for one in flow["findings"] if one["severity"] == "error"][:1]:
                 log.warning(
                     "%s: %s See: lsg inspect-gradients %s --advise", found["rule"], found["cause"], shlex.quote(str(path))

@@ -24,7 +24,7 @@ from lsgcli.system.device import Compute
 from tests.flows import problems
 from tests.unit.neurons.oracle import lif
 
-WITH_A_RUN = ("accuracy", "eval_gap", "batch_invariant", "findings", "tried", "checkpoint", "method", "history")
+WITH_A_RUN = ("accuracy", "eval_gap", "batch_invariant", "findings", "tried", "activity", "checkpoint", "method", "history")
 CPU = Compute(torch.device("cpu"))
 T = 4
 
