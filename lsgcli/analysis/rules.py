@@ -16,6 +16,7 @@ from lsgcli.analysis.measures import value
 from lsgcli.registry import register
 
 SEVERITIES = ("error", "warning", "note")
+SMALLEST_CLIP = 0.01  # norm of gradients
 LEARNED = 0.85  # accuracy above which what rules find is a note
 _places = itertools.count()
 OURS = "ours"
@@ -483,13 +484,12 @@ class UnusualSettings(Rule):
             own, usual = e.settings.get(name), e.usual.get(name)
             if own is None or usual is None or own == usual:
                 continue
-            if name == "clip_grad" and own == 0:  # not clipped
-                continue
-            off = (
-                abs(own - usual) > 0.5
-                if name in ("momentum", "dropout", "label_smoothing")
-                else not usual or not 1 / limit <= own / usual <= limit
-            )
+            if name == "clip_grad":  # 0: not clipped
+                off = 0 < own < SMALLEST_CLIP
+            elif name in ("momentum", "dropout", "label_smoothing"):
+                off = abs(own - usual) > 0.5
+            else:
+                off = not usual or not 1 / limit <= own / usual <= limit
             far |= {name: usual} if off else {}
         return far
 

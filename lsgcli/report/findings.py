@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.text import Text
 
+from lsgcli.errors import counted
 from lsgcli.report.terminal import Table
 
 COLOURS = {"error": "red", "warning": "yellow", "note": ""}
@@ -47,5 +48,9 @@ def tried(rows: Sequence[Mapping[str, Any]]) -> Table:
         numbers = ["-" if row[key] is None else f"{row[key]:.4f}" for key in ("accuracy", "loss")]
         remedy = row["remedy"] + (" (diverged)" if row["diverged"] else "")
         table.add_row(remedy, *numbers, *(", ".join(row[key]) or "-" for key in ("gone", "new")), row["run"])
-    table.caption = f"{rows[0]['chosen_on']} accuracy and loss after {rows[0]['epochs']} epochs, the same seed; findings compared with the unchanged run"
+    measured = [row for row in rows if row["accuracy"] is not None] or rows
+    epochs = counted(rows[0]["epochs"], "epoch")
+    table.caption = (
+        f"{measured[0]['chosen_on']} accuracy and loss after {epochs}, the same seed; findings compared with the unchanged run"
+    )
     return table

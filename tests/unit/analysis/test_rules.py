@@ -84,7 +84,7 @@ CASES = {  # rule -> evidence that it finds, evidence that it does not, a part o
     ),
     "unusual-settings": (
         {"settings": {"weight_decay": 1.0}, "epoch": FLAT},
-        {"settings": {"weight_decay": 1.0}},
+        {"settings": {"clip_grad": 1.0}, "epoch": FLAT},
         {"weight_decay": USUAL["weight_decay"]},
     ),
     "drift": (
