@@ -344,10 +344,12 @@ class NarrowWindow(Rule):
     source = "Lian et al. 2023, Table 2; 2 sigma: Theorem 1"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        names = [layer["name"] for layer in e.layers if (value(layer, "grad_zero") or 0) > 1 - 2 * limit]
-        narrow = e.where("coverage", lambda share: share < limit, smallest=True)
-        both = tuple(name for name in narrow.layers if name in names) if narrow else ()
-        return Found(narrow.value, both) if narrow and both else None
+        narrow = {}
+        for layer in e.layers:
+            share, zero = value(layer, "coverage"), value(layer, "grad_zero") or 0
+            if share is not None and (share < limit / 100 or (share < limit and zero > 1 - 2 * limit)):
+                narrow[layer["name"]] = share
+        return Found(min(narrow.values()), tuple(narrow)) if narrow else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         return _two_sigma(e, "Widen")
@@ -507,7 +509,7 @@ class UnusualSettings(Rule):
 class Drift(Rule):
     """The distribution of potentials shifts with the timesteps, so that one normalisation does not fit all of them."""
 
-    measure, usual, limit = "drift.mean", "-0.5 to 0.5 v_th", 1.0
+    measure, usual, limit = "drift.mean", "-1 to 1 v_th", 2.0
     severity = "warning"
     source = "MP-Init and TEBN, as in docs/zoo.md"
 

@@ -48,7 +48,7 @@ CASES = {  # rule -> evidence that it finds, evidence that it does not, a part o
     "saturated-layers": ({"layer": {"firing_rate": 0.9}}, {"layer": {"firing_rate": 0.4}}, {"threshold": 1.0}),
     "narrow-window": (
         {"layer": {"coverage": 0.01, "grad_zero": 0.99}, "settings": {"method": "none", "width": 0.02}},
-        {"layer": {"coverage": 0.01, "grad_zero": 0.5}},
+        {"layer": {"coverage": 0.04, "grad_zero": 0.5}},
         {"width": 1.1},
     ),
     "wide-window": (
@@ -88,7 +88,7 @@ CASES = {  # rule -> evidence that it finds, evidence that it does not, a part o
         {"weight_decay": USUAL["weight_decay"]},
     ),
     "drift": (
-        {"layer": {"drift": {"mean": 2.0, "std": 0.0}}},
+        {"layer": {"drift": {"mean": 3.0, "std": 0.0}}},
         {"layer": {"drift": {"mean": 0.3, "std": 0.0}}},
         {"norm": "tebn"},
     ),
