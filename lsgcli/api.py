@@ -224,7 +224,7 @@ def diagnose(
         "usual", "cause", "remedy": {"text", "settings"}, "command", "source"}]``. For a network without a run, ``settings`` are empty.
 
     Raises:
-        As :func:`inspect`.
+        LsgError: as :func:`inspect`.
     """
     if isinstance(network, nn.Module):
         if isinstance(batches, int):
