@@ -54,6 +54,7 @@ from lsgcli.training.optim import schedule
 from lsgcli.training.signals import StopRequest
 
 log = logging.getLogger("lsg")
+HERE = "RUN"  # what the files of a run call its directory, because they do not depend on it
 Existing = Literal["refuse", "replace", "resume"]  # what a new training does with the run in its directory
 
 
@@ -298,9 +299,7 @@ def train(
         if flow is None:
             log.warning("no report: gradient flow needs more memory than training; use lsg inspect-gradients --batch-size")
         else:
-            flow["findings"] = advise(
-                flow, config, path, len(bundle.classes), name=path.name
-            )  # files of a run contain no paths
+            flow["findings"] = advise(flow, config, path, len(bundle.classes), name=HERE)
             for found in [one for one in flow["findings"] if one["severity"] == "error"][:1]:
                 log.warning(
                     "%s: %s See: lsg inspect-gradients %s --advise", found["rule"], found["cause"], shlex.quote(str(path))
