@@ -243,7 +243,7 @@ def _check_settings(source: Path, out: Path, settings: dict[str, Any], targets: 
             old = _targets(out, names, FORMATS[same["format"]][0])
             return {path: targets[sample.key] for sample, path in zip(samples, old, strict=True)}
     check_equal(out, there, {key: value for key, value in settings.items() if key != "images"}, ConfigError, hint)
-    if there["images"] != settings["images"]:
+    if there.get("images") != settings["images"]:
         raise ConfigError(f"{out}: found recordings of other images, expected those of {source}", hint=hint)
     return {}
 

@@ -121,8 +121,8 @@ class Network:
             )
         stored = with_data(path, stored, given, changes)
         checkpoint.check_described(stored, path)
-        model.spec = dataclasses.replace(model.spec, T=stored["settings"]["T"])
         config = from_checkpoint(path, stored, changes)
+        model.spec = dataclasses.replace(model.spec, T=config.T)
         compute = set_up(config)
         model = deployed(model.to(compute.device), compute.precision)
 

@@ -52,6 +52,14 @@ def test_a_checkpoint_of_other_types_ends_with_4(program, rewritten, tmp_path, c
     assert not (tmp_path / "net").exists()
 
 
+def test_predict_names_the_checkpoint_too(program, rewritten, tmp_path):
+    Image.new("L", (16, 16)).save(tmp_path / "a.png")
+    path = rewritten(lambda config, state: config["settings"].update(T=0))
+    result = program("predict", path, tmp_path / "a.png")
+    assert result.returncode == 4
+    assert result.stderr.startswith(f"error: {path}: settings of the checkpoint: T: found 0")
+
+
 def test_a_small_checkpoint_that_claims_a_large_network(program, rewritten):
     """Of 1.3 GB: its shapes are compared before memory is allocated for it."""
     path = rewritten(lambda config, state: config["model"].update(width_multiplier=16.0, in_channels=20_000), "vggsnn")
