@@ -3,7 +3,7 @@
     python -m benchmarks.remedies --seeds 3-5                              # everything on digits-dvs
     python -m benchmarks.remedies --seeds 3 --failures "width 20" "batch 2"
     python -m benchmarks.remedies --data n-mnist --data-dir FOLDER --seeds 3-5
-    python -m benchmarks.remedies --healthy                                # what unbroken networks are told
+    python -m benchmarks.remedies --healthy                                # findings on unbroken networks
 
 For each failure of :mod:`benchmarks.broken` and each seed: the unbroken run, the broken one, its findings, and a run for each of the first
 three remedies. Each is added to ``benchmarks/results/evidence-remedies-NAME.json`` when it ends; a repeated command continues.

@@ -1,7 +1,7 @@
 """Findings: all rules applied to the evidence on a network, ranked, with the command that tries each remedy. Imports no torch."""
 
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -69,8 +69,3 @@ def command(run: str, settings: Mapping[str, Any]) -> str:
     """The command that trains a run again with other settings."""
     words = [word for name, own in settings.items() for word in option_words(name, own)]
     return shlex.join(["lsg", "train", "--config", run, *words])
-
-
-def failing(records: list[dict[str, Any]], gates: Collection[str]) -> list[str]:
-    """A line for each finding of the given rules."""
-    return [f"{record['rule']}: {record['cause']}" for record in records if record["rule"] in gates]

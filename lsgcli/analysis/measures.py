@@ -55,18 +55,10 @@ def _xi(mean: Means) -> float:
     return (1 - mean("u")) / std if std > 0 else math.nan
 
 
-def _variance_of_gradient(mean: Means) -> float:
-    return mean("d_squared") - mean("d") ** 2
-
-
-def _sgv(mean: Means) -> float:
+def _sgv(mean: Means, power: int = 1) -> float:
+    """Variance of d at the last timestep over a power of its mean absolute value."""
     last = Means(mean.totals, mean.steps[-1:])
-    return _variance_of_gradient(last) / last("d_abs") if last("d_abs") > 0 else math.nan
-
-
-def _sgv_relative(mean: Means) -> float:
-    last = Means(mean.totals, mean.steps[-1:])
-    return _variance_of_gradient(last) / last("d_abs") ** 2 if last("d_abs") > 0 else math.nan
+    return (last("d_squared") - last("d") ** 2) / last("d_abs") ** power if last("d_abs") > 0 else math.nan
 
 
 def _tgc(mean: Means) -> float:
@@ -202,7 +194,7 @@ LAYER: dict[str, Field] = {
         "-",
         title="SGV, relative",
         form=".2g",
-        formula=_sgv_relative,
+        formula=partial(_sgv, power=2),
     ),
     "tgc": _per_step(
         "temporal gradient consistency: cosine of dL/du[t] and dL/du[t+1], mean over t; null at the last timestep, and unless measured in detail",
