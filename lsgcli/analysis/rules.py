@@ -363,10 +363,10 @@ class WideWindow(Rule):
     source = "Lian et al. 2023, Table 2: widths 5 and 10 give 61.5 and 30.8 instead of 92.7 %"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        threshold, found = e.flow["threshold"], {}
+        found = {}
         for layer in e.layers:
             alpha, std = value(layer, "alpha"), value(layer, "u_std")
-            if alpha and std and alpha > 2 * limit * std * threshold:
+            if alpha and std and alpha > 2 * limit * std * e.flow["threshold"]:
                 found[layer["name"]] = alpha
         return Found(max(found.values()), tuple(found)) if found else None
 
