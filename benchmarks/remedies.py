@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.broken import FAILURES, Failure
 from benchmarks.measuring import RESULTS, machine
+from lsgcli.system.files import locked
 
 DATA: dict[str, dict[str, Any]] = {
     "digits-dvs": {"dataset": "digits-dvs", "arch": "mlp", "size": 16, "epochs": 15},
@@ -43,24 +44,30 @@ HEALTHY: list[dict[str, Any]] = [
 
 
 class Records:
-    """The records of one data set, in a file that is written after each run."""
+    """The records of one data set, in a file that is written after each run; several commands can add to it at the same time."""
 
     def __init__(self, name: str):
         self.path = RESULTS / f"evidence-remedies-{name}.json"
-        stored = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
-        self.runs: dict[str, dict[str, Any]] = stored.get("runs", {})
+        self.runs = self._stored()
+
+    def _stored(self) -> dict[str, dict[str, Any]]:
+        return dict(json.loads(self.path.read_text(encoding="utf-8"))["runs"]) if self.path.exists() else {}
 
     def __contains__(self, key: str) -> bool:
         return key in self.runs
 
     def add(self, key: str, record: dict[str, Any]) -> None:
         """Add a run, and write the file."""
-        self.runs[key] = record
+        with locked(self.path.with_suffix(".lock"), "another command writes its record"):
+            self.runs = self._stored() | {key: record}
+            self._write()
+        print(f"{key}: {record['accuracy']}", file=sys.stderr)
+
+    def _write(self) -> None:
         content = {"machine": machine("numba"), "runs": dict(sorted(self.runs.items()))}
         partial = self.path.with_suffix(".partial")
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         partial.replace(self.path)
-        print(f"{key}: {record['accuracy']}", file=sys.stderr)
 
 
 def train(settings: dict[str, Any], failure: Failure | None = None, diagnosed: bool = False) -> dict[str, Any]:
@@ -111,6 +118,8 @@ def experiment(records: Records, base: dict[str, Any], name: str, seed: int) -> 
     for number, settings in enumerate(tried[:TRIED], 1):
         if (remedy := f"{broken}, remedy {number}") not in records:
             whole = {**unbroken, **failure.settings, **settings}
+            if not whole.get("dropout"):
+                whole.pop("dropout_at", None)  # has no effect then
             records.add(remedy, {"settings": settings, **_tried(whole, failure)})
 
 

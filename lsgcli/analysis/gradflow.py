@@ -92,7 +92,7 @@ def inspect(
     def forward(x: Tensor, y: Tensor, samples: Tensor | None) -> Tensor:
         if reset is not None:
             reset(net)
-        with compute.autocast(), drawing(net, samples):
+        with compute.context(), drawing(net, samples):
             outputs = net(x)
         ends.see(x, outputs)
         return loss(tree_map_only(Tensor, full_precision, outputs), y)

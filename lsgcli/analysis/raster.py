@@ -125,7 +125,7 @@ def activity(
     with watching(layers_of(net, adapter), full=False) as watchers, torch.no_grad():
         for watcher in watchers.values():
             watcher.sums = Recorder(sample=sample)
-        with compute.autocast(), drawing(net, None if samples is None else compute.move(samples)):
+        with compute.context(), drawing(net, None if samples is None else compute.move(samples)):
             net(compute.move(x))
         for watcher in watchers.values():
             watcher.finish()

@@ -58,7 +58,7 @@ def accuracies(model: SpikingNet, stream: Iterable[Batch], compute: Compute) -> 
         for row, of_batch in enumerate((False, True)):
             for norm in norms:
                 norm.train(of_batch)
-            with compute.autocast():
+            with compute.context():
                 logits = full_precision(net(x))
             right[row] += (logits.mean(0).argmax(1) == y).sum().cpu()
         n += len(y)
@@ -94,7 +94,7 @@ def refresh(model: SpikingNet, stream: Iterable[Batch], compute: Compute) -> int
         # With momentum 0, tdBN weights batch n by 1/n; torch's normalisation with None.
         norm.momentum, norm.warm = 0.0 if hasattr(norm, "warm") else None, False  # type: ignore[assignment]
     for n, batch in enumerate(stream, start=1):  # noqa: B007 (returned below)
-        with compute.autocast():
+        with compute.context():
             model(compute.move(batch.x))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

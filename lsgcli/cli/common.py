@@ -90,22 +90,41 @@ class Compute(NamedTuple):
             autocompletion=completion.of(FIELDS["precision"].metadata["choices"]),
         ),
     ] = None
+    convolution: Annotated[
+        str | None,
+        typer.Option(
+            help="Convolutions of spikes on CPUs: dense, spikes, or auto, the faster of both. Default: as in training.",
+            autocompletion=completion.of(FIELDS["convolution"].metadata["choices"]),
+        ),
+    ] = None
 
     def check_on_cpu(self) -> None:
-        """Raise a ConfigError for a device or precision other than those of exported networks, the CPU and float32."""
+        """Raise a ConfigError for a device, precision or convolution other than those of exported networks: the CPU, float32 and dense."""
         for flag, value, accepted in (
             ("--device", self.device, ("auto", "cpu")),
             ("--precision", self.precision, (None, "auto", "fp32")),
+            ("--convolution", self.convolution, (None, "auto", "dense")),
         ):
             if value not in accepted:
                 raise ConfigError(
-                    f"{flag}: found {value}, but exported networks run on the CPU in float32",
+                    f"{flag}: found {value}, but exported networks run on the CPU in float32, by dense convolutions",
                     hint="Use the checkpoint, or omit the option.",
                 )
 
 
 # LSG_* variables that also apply to checkpoints: paths and computation, not the trained network.
-AROUND = {"data_dir", "cache_dir", "batch_size", "device", "threads", "workers", "backend", "precision", "deterministic"}
+AROUND = {
+    "data_dir",
+    "cache_dir",
+    "batch_size",
+    "device",
+    "threads",
+    "workers",
+    "backend",
+    "precision",
+    "convolution",
+    "deterministic",
+}
 
 
 def messages(verbosity: Verbosity, takes: Collection[str] = ()) -> None:

@@ -18,6 +18,12 @@ class MachineConfig(Settings):
         "the CPU or GPU computes it faster than fp32, and fp16, with a gradient scaler, on GPUs of capability 7.x.",
         choices=("auto", "fp32", "bf16", "fp16", INT8),
     )
+    convolution: str = setting(
+        "dense",
+        "On CPUs, how convolutions of spikes are computed: dense; spikes, adding a row of weights for each spike; or auto, the faster of "
+        "both for each layer and its density of spikes, measured once. Same result up to rounding.",
+        choices=("auto", "dense", "spikes"),
+    )
     checkpoint_activations: str = setting(
         "none",
         "Activation checkpointing: with layers, save only the input of each layer or block and recompute the rest in the backward "

@@ -8,7 +8,7 @@ from torch import Tensor
 from lsgcli import registry
 from lsgcli.export.graphs import Stepping, TraceableLIF
 from lsgcli.models.base import SpikingNet
-from lsgcli.models.prepacked import prepack
+from lsgcli.models.convolution import prepack
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import NormParameters
 from lsgcli.neurons.kernels.cpu.job import Layout, image_layout, sequence_layout

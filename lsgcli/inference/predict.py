@@ -127,7 +127,7 @@ class Network:
         model = deployed(model.to(compute.device), compute.precision)
 
         def logits(x: Tensor) -> Tensor:
-            with torch.inference_mode(), compute.autocast():
+            with torch.inference_mode(), compute.context():
                 return full_precision(model(compute.move(x))).cpu()
 
         return cls(logits, stored, config, compute, model)

@@ -91,7 +91,7 @@ def stream(
         if not warned and (warned := saturated(frame) > 0):
             log.warning("%s: timestep %d saturates at %d events per pixel; use a smaller --per-slice", path, index + 1, FULL)
         x = network.compute.move(network.batch([frame])[0])
-        with limited_threads(threads), torch.inference_mode(), network.compute.autocast():
+        with limited_threads(threads), torch.inference_mode(), network.compute.context():
             rest = steps.rest(1) if rest is None else rest
             logits, state = steps.step(x, state if step else rest)
         now = full_precision(logits[0]).cpu()

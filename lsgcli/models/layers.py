@@ -29,9 +29,9 @@ def at_each_step(module: nn.Module, x: Tensor, levels: int | None = None) -> Ten
 
 def saved(x: Tensor, levels: int | None) -> AbstractContextManager[Any]:
     """Context in which x is saved for backward in bits or bytes; ``levels`` as for :func:`at_each_step`."""
-    if levels is None or not torch.is_grad_enabled() or is_tracing(x) or CHECKPOINTING.get():
+    if levels is None or is_tracing(x):
         return nullcontext()
-    return saved_compactly(x, levels)
+    return saved_compactly(x, levels, torch.is_grad_enabled() and not CHECKPOINTING.get())
 
 
 def image_mean(x: Tensor) -> Tensor:

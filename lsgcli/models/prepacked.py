@@ -1,41 +1,30 @@
-"""Convolutions for inference on CPUs that reorder their weights once; in plain convolutions, oneDNN reorders them in every call."""
+"""Weights that oneDNN reorders once, for inference on CPUs; in plain convolutions, it reorders them in every call."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-from lsgcli.models.convolution import Conv2d
+from torch import Tensor
 
 
-class PrepackedConv2d(nn.Conv2d):
-    """A convolution, (N, C, H, W) -> (N, C', H', W'), with constant weights.
-
-    Attributes:
-        kept: shape and type of the latest input, and weight and bias reordered and converted for it; None before the first call.
-    """
-
-    kept: tuple[tuple[torch.Size, torch.dtype], Tensor, Tensor | None] | None
-
-    def forward(self, input: Tensor) -> Tensor:
-        """As a plain convolution, in the type of autocast if it is enabled."""
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
-        if not _supported(input, dtype):
-            return super().forward(input)
-        where, ops = (self.padding, self.stride, self.dilation, self.groups), torch.ops.mkldnn
-        if self.kept is None or self.kept[0] != (input.shape, dtype):
-            weight = ops._reorder_convolution_weight(self.weight.to(dtype), *where, input.shape)
-            self.kept = (input.shape, dtype), weight, None if self.bias is None else self.bias.to(dtype)
-        _, weight, bias = self.kept
-        return ops._convolution_pointwise(input.to(dtype), weight, bias, *where, "none", [], "")  # type: ignore[no-any-return]
-
-
-def _supported(input: Tensor, dtype: torch.dtype) -> bool:
-    if input.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+def supported(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether oneDNN convolves x in a type with reordered weights."""
+    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def prepack(network: nn.Module) -> None:
-    """Let all plain convolutions of a network in evaluation mode reorder their weights once, in place."""
-    for module in network.modules():
-        if type(module) in (nn.Conv2d, Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str):
-            module.__class__, module.kept = PrepackedConv2d, None  # type: ignore[assignment]
+def reordered(weight: Tensor, bias: Tensor | None, where: tuple[Any, ...], shape: torch.Size) -> Callable[[Tensor], Tensor]:
+    """A convolution of x, of a shape and of the weight's type.
+
+    Args:
+        where: padding, stride, dilation and groups.
+        shape: of x.
+    """
+    ops = torch.ops.mkldnn
+    kept = ops._reorder_convolution_weight(weight, *where, shape)
+
+    def convolve(x: Tensor) -> Tensor:
+        return ops._convolution_pointwise(x, kept, bias, *where, "none", [], "")  # type: ignore[no-any-return]
+
+    return convolve

@@ -48,12 +48,22 @@ def cost_text(cost: dict[str, Any]) -> str:
             "MACs": f"{cost['macs_per_sample'] / 1e6:,.1f} million per sample, forward, all timesteps",
             "spikes": f"{cost['spikes_per_sample'] / 1e3:,.1f} thousand per sample, all timesteps, before training",
             "precision": f"{cost['precision']['used']} ({cost['precision']['because']})",
+            "convolutions": _convolutions(cost["convolution"]),
             "peak memory": f"{cost['peak_bytes'] / 2**20:,.0f} MiB, {cost['peak_of']}, in a few steps",
             "floor": f"{cost['floor_seconds_per_step']:.3f} s per step for convolutions and linear layers only",
             "time": f"{cost['seconds_per_step']:.3f} s per step, {epoch:.1f} s per epoch, {cost['seconds_total'] / 60:.1f} min in total, "
             "without evaluation",
         }
     )
+
+
+def _convolutions(record: Mapping[str, Any]) -> str:
+    """Choice between dense convolutions and those by spikes, with the range of the crossings."""
+    if not record["crossings"]:
+        return str(record["used"])
+    forward, weight = zip(*record["crossings"].values(), strict=True)
+    ranges = [f"{min(one):.2f} to {max(one):.2f}" for one in (forward, weight)]
+    return f"{record['used']}: by spikes below {ranges[0]} spikes per element (forward), {ranges[1]} (weights)"
 
 
 def taken_text(source: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch, batches
 from lsgcli.data.prepare import prepare
 from lsgcli.data.progress import NamedProgress
+from lsgcli.models import crossings
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.runs.run import check
@@ -57,6 +58,7 @@ def dry_run(config: RunConfig, progress: NamedProgress | None = None) -> dict[st
         "classes": list(bundle.classes),
         "samples": bundle.sizes(),
         "precision": {"used": compute.precision, "because": compute.reason},
+        "convolution": {"used": compute.convolutions.choice, "crossings": crossings.of_network(model, compute)},
         "parameters": sum(p.numel() for p in model.parameters()),
         "parameter_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
         "macs_per_sample": macs // len(part.y),
@@ -112,7 +114,7 @@ def _forward(model: SpikingNet, batch: Batch, compute: Compute) -> tuple[torch.S
     weights = [module for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
     handles = [module.register_forward_pre_hook(keep) for module in weights]
     handles += [layer.lif.register_forward_hook(count) for layer in model.spiking_layers()]
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), compute.autocast():
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), compute.context():
         output = model(compute.move(batch.x)).shape
     for handle in handles:
         handle.remove()
@@ -126,7 +128,7 @@ def _floor(inputs: list[Input], compute: Compute) -> float:
         leaf = x.bernoulli_(0.2).requires_grad_(index > 0)
 
         def work(module: nn.Module = module, leaf: Tensor = leaf) -> None:
-            with compute.autocast():
+            with compute.context():
                 out = module(leaf)
             out.backward(torch.ones_like(out))
 

@@ -427,7 +427,7 @@ def _is_batch_invariant(model: SpikingNet, stream: Batches, compute: Compute) ->
     x = compute.move(next(iter(stream)).x)
     was_training = model.training
     try:
-        with compute.autocast():
+        with compute.context():
             return running.batch_invariant(model.eval(), x, axis=0 if x.dim() == 4 else 1)
     finally:
         model.train(was_training)

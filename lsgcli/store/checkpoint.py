@@ -117,6 +117,7 @@ class StoredState(TypedDict, total=False):
     overflows: Count
     flow: list[dict[str, Any]]
     extended: list[tuple[Count, Annotated[int, Meta(ge=1, le=1_000_000)]]]
+    crossings: dict[str, tuple[float, float]]
     test_accuracy: float | None
 
 

@@ -4,10 +4,11 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -22,27 +23,50 @@ VNNI = {"avx512_vnni", "avx_vnni"}
 
 
 @dataclass(frozen=True)
+class Convolutions:
+    """How convolutions of spikes are computed, see :mod:`lsgcli.models.convolution`.
+
+    Attributes:
+        choice: dense, spikes or auto.
+        crossings: of each shape of layer met so far, for ``auto``.
+    """
+
+    choice: str = "dense"
+    crossings: dict[str, list[float]] = field(default_factory=dict)
+
+
+CONVOLUTIONS = ContextVar("CONVOLUTIONS", default=Convolutions())  # noqa: B039  # dense uses no crossings
+
+
+@dataclass(frozen=True)
 class Compute:
-    """A device and the precision of convolutions and linear layers.
+    """A device, and how convolutions and linear layers are computed.
 
     Attributes:
         device: where the network runs.
         precision: fp32, bf16, fp16 or int8.
         reason: why this precision was selected.
+        convolutions: how convolutions of spikes are computed.
     """
 
     device: torch.device
     precision: str = "fp32"
     reason: str = "as set"
+    convolutions: Convolutions = Convolutions()
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Autocast context for the network, with the selected precision; membrane potentials are always float32.
+    @contextmanager
+    def context(self) -> Iterator[None]:
+        """Context for the network: autocast with the selected precision, and the choice of convolutions; membrane potentials are always float32.
 
         For int8, the network itself is converted, see :func:`lsgcli.models.integer.deployed`.
         """
-        if self.precision not in HALF:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=HALF[self.precision])
+        half = HALF.get(self.precision)
+        token = CONVOLUTIONS.set(self.convolutions)
+        try:
+            with torch.autocast(self.device.type, dtype=half) if half else nullcontext():
+                yield
+        finally:
+            CONVOLUTIONS.reset(token)
 
     @property
     def overflows(self) -> int:
@@ -51,7 +75,9 @@ class Compute:
 
     def described(self) -> str:
         """Description of device, precision, and the reason for it."""
-        return f"on {self.device} in {self.precision} ({self.reason})"
+        choice = self.convolutions.choice
+        how = {"dense": "", "spikes": ", convolutions by spikes", "auto": ", convolutions by spikes where that is faster"}
+        return f"on {self.device} in {self.precision} ({self.reason}){how[choice]}"
 
     def move(self, x: torch.Tensor) -> torch.Tensor:
         """x on the device; copies to a GPU are asynchronous."""
@@ -104,6 +130,8 @@ class Machine(Protocol):
     @property
     def backend(self) -> str: ...
     @property
+    def convolution(self) -> str: ...
+    @property
     def threads(self) -> int | None: ...
     @property
     def deterministic(self) -> bool: ...
@@ -123,9 +151,20 @@ def set_up(config: Machine) -> Compute:
         torch.use_deterministic_algorithms(config.deterministic)
     device = pick_device(config.device)
     registry.get("backend", config.backend).check(device)
-    compute = Compute(device, *pick_precision(config.precision, device))
+    precision = pick_precision(config.precision, device)
+    compute = Compute(device, *precision, Convolutions(_pick_convolution(config.convolution, device, precision[0])))
     log.debug("computing %s with %d threads (%s)", compute.described(), torch.get_num_threads(), threads)
     return compute
+
+
+def _pick_convolution(choice: str, device: torch.device, precision: str) -> str:
+    """dense, spikes or auto: only float32 and bfloat16 on CPUs can be computed by spikes."""
+    numba = registry.get("backend", "fused").available(torch.device("cpu"))
+    if choice == "dense" or (device.type == "cpu" and precision in ("fp32", "bf16") and numba):
+        return choice
+    lacking = f"the device {device}" if device.type != "cpu" else precision if numba else "no numba"
+    log.log(logging.WARNING if choice == "spikes" else logging.DEBUG, "convolution: dense, because of %s", lacking)
+    return "dense"
 
 
 def check_gradients(precision: str) -> None:

@@ -102,7 +102,7 @@ def evaluate(
     operations = SynapticOperations(model, events=not bundle.static) if "synops" in also else None
 
     def logits(x: Tensor) -> Tensor:
-        with compute.autocast():
+        with compute.context():
             return full_precision(model(compute.move(x)))
 
     result = measure(logits, split, bundle, batch_size=batch_size, workers=workers, progress=progress)

@@ -32,6 +32,7 @@ from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.mixing import Mixing
 from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
+from lsgcli.models import crossings
 from lsgcli.models.base import NetworkSpec, Sizes, SpikingNet
 from lsgcli.store import checkpoint, hub
 from lsgcli.store.checkpoint import Checkpoint
@@ -67,6 +68,9 @@ class State:
     averages_first: bool = True  # whether running statistics are averages at first; False for runs of versions without
     flow: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # light record of the epoch's last step, until its end
     extended: list[list[int]] = dataclasses.field(default_factory=list)  # [epoch, epochs planned until then] of each extension
+    crossings: dict[str, list[float]] = dataclasses.field(
+        default_factory=dict
+    )  # of convolutions by spikes, see models.crossings
 
     def next_epoch(self) -> None:
         """Advance to the first step of the next epoch."""
@@ -168,7 +172,9 @@ class Trainer:
             self._restore()
         else:
             self.sources = initialise(self.model, config, bundle.classes)
+            self.state.crossings = group.agree("crossings", lambda: crossings.of_network(self.model, compute))
             self.average = ExponentialMovingAverage(self.model, config.ema) if config.ema else None
+        compute.convolutions.crossings.update(self.state.crossings)
         if run.resumed and isinstance(run, RunDir):
             run.trim(self.state.epoch)
         if group.size > 1 and config.sync_norm:

@@ -41,7 +41,7 @@ def gradients(
     for part, (x, y, own) in enumerate(zip(xs, batch.y.split(sizes), samples, strict=True), start=1):
         labels = compute.move(y)
         with nullcontext() if part == len(xs) else group.partial(net), drawing(net, own):
-            with compute.autocast(), single_backward():
+            with compute.context(), single_backward():
                 logits = net(compute.move(x))
             loss = checked(compute_loss(full_precision(logits), labels, config), config)
             share = loss * (len(y) * group.size / total)

@@ -177,4 +177,5 @@ def test_a_record_without_numbers():
 def test_a_divergence_without_a_record_has_its_cause():
     """As in a rank that does not measure the gradient flow, or where it does not fit in memory."""
     (first, *_) = findings(Evidence({"layers": []}, USUAL, USUAL, diverged=True))
-    assert first["rule"] == "not-finite" and first["remedy"]["settings"]["lr"] == USUAL["lr"] / 10
+    assert first["rule"] == "not-finite"
+    assert first["remedy"]["settings"]["lr"] == USUAL["lr"] / 10

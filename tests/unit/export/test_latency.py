@@ -8,8 +8,8 @@ from torch import nn
 
 from lsgcli.export.graphs import Stepping
 from lsgcli.export.latency import QuickLIF, quick
+from lsgcli.models.convolution import PrepackedConv2d, prepack
 from lsgcli.models.integer import deployed
-from lsgcli.models.prepacked import PrepackedConv2d, prepack
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.fused import Fused
 from tests.exports import slow_if

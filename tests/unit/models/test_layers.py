@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from lsgcli import models
-from lsgcli.models import layers
 from lsgcli.models.base import NetworkSpec
 from lsgcli.models.convolution import Conv2d
 from lsgcli.models.layers import ConvNorm, SpikingConv, at_each_step
+from lsgcli.neurons.kernels import saved
 from lsgcli.neurons.kernels.base import single_backward
 
 
@@ -108,10 +108,10 @@ def test_checkpointed_activations_keep_no_spikes(monkeypatch):
     model = models.build("vggsnn", T=2, input_size=16, width_multiplier=1 / 16).train()
     plain = gradients(model, torch.ones(2, 3, 2, 16, 16))
 
-    def unwanted(x, levels):
+    def unwanted(*hooks):
         raise AssertionError("spikes are kept")
 
-    monkeypatch.setattr(layers, "saved_compactly", unwanted)
+    monkeypatch.setattr(saved, "saved_tensors_hooks", unwanted)
     model.checkpoint_activations = True
     again = gradients(model, torch.ones(2, 3, 2, 16, 16))
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))

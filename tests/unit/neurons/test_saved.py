@@ -9,13 +9,13 @@ import torch
 from lsgcli.neurons.kernels.saved import saved_compactly
 
 pytest.importorskip("numba")
-BY_DEFINITION = [(1, 1, 1), (1, 3, 2), (4, 4, 4), (9, 9, 4), (1, 12, 4), (1, 255, 8)]  # levels, largest number, bits
+BY_DEFINITION = [(1, 1, 1), (1, 3, 2), (4, 4, 3), (9, 9, 4), (1, 12, 4), (1, 255, 8)]  # levels, largest number, planes
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("levels", "largest", "bits"), BY_DEFINITION)
-@pytest.mark.parametrize("n", [1, 7, 8, 9, 200_003])
-def test_numbers_of_spikes_are_restored(n, levels, largest, bits, dtype):
+@pytest.mark.parametrize(("levels", "largest", "planes"), BY_DEFINITION)
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 4097, 200_003])
+def test_numbers_of_spikes_are_restored(n, levels, largest, planes, dtype):
     from lsgcli.neurons.kernels.cpu.packing import packed
 
     numbers = np.random.default_rng(n).integers(0, largest + 1, n)
@@ -23,14 +23,13 @@ def test_numbers_of_spikes_are_restored(n, levels, largest, bits, dtype):
     x = torch.from_numpy(numbers.astype(np.float32) / levels).to(dtype)
     kept = packed(x, levels)
     assert torch.equal(kept.restore(), x)
-    m = -(-n * bits // 8)
-    expected = sum(
-        np.pad(numbers[plane * m : (plane + 1) * m], (0, max(0, (plane + 1) * m - max(n, plane * m)))).astype(int)
-        << plane * bits
-        for plane in range(8 // bits)
-        if plane * m < n
-    )
-    np.testing.assert_array_equal(kept.words.numpy(), expected)
+    assert kept.spikes == numbers.sum()
+    assert kept.density == numbers.mean()
+    assert len(kept.planes) == planes
+    for j, plane in enumerate(kept.planes.numpy()):
+        found = np.unpackbits(plane[: -(-n // 8)], bitorder="little")
+        np.testing.assert_array_equal(found[:n], numbers >> j & 1)
+        assert not found[n:].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -43,7 +42,9 @@ def test_views_share_what_is_saved(dtype):
         z = (x.flatten() * other).sum() + x.square().sum()
     kept = [node._raw_saved_self.data for node in (y.grad_fn, z.grad_fn.next_functions[1][0].next_functions[0][0])]
     assert kept[0][0] is kept[1][0]
-    assert len(kept[0][0].words.flatten()) == (48 if dtype == torch.float64 else 6)
+    assert len(kept[0][0].words.flatten()) == (
+        48 if dtype == torch.float64 else 8 + 16
+    )  # bytes, or bits that can be read by words
     grad = torch.rand(3, 4, 2, 2, dtype=dtype)
     (z + (y * grad).sum()).backward()
     expected = 2 * x * (1 + grad.permute(3, 2, 0, 1)) + other.view_as(x)

@@ -44,7 +44,7 @@ def test_move():
 def test_precision():
     linear, x = torch.nn.Linear(3, 2), torch.ones(1, 3)
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        with Compute(torch.device("cpu"), precision).autocast():
+        with Compute(torch.device("cpu"), precision).context():
             assert linear(x).dtype == dtype
     assert full_precision(x.bfloat16()).dtype == torch.float32
     assert full_precision(x.double()).dtype == torch.float64

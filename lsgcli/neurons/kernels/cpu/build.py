@@ -41,13 +41,14 @@ def folder() -> Path | None:
 
 
 @cache
-def address(make: Callable[..., Worker], dtype: type, *options: Any) -> int:
+def address(make: Callable[..., Worker], dtype: type, *options: Any, signature: Any = SIGNATURE) -> int:
     """Address of the machine code of the worker ``make(dtype, *options)``, cached for the next process.
 
     Args:
         make: a function of ``workers``.
         dtype: numpy type of the tensors; uint16 is bfloat16.
         options: further arguments.
+        signature: of the worker.
     """
     worker = make(dtype, *options)
     path, before = folder(), config.CACHE_DIR
@@ -55,7 +56,7 @@ def address(make: Callable[..., Worker], dtype: type, *options: Any) -> int:
     if path is not None:
         config.CACHE_DIR = str(path)
         try:
-            function = numba.cfunc(SIGNATURE, cache=True, pipeline_class=_Compiler)(worker)
+            function = numba.cfunc(signature, cache=True, pipeline_class=_Compiler)(worker)
         except NumbaError:  # the source text, such as the expression of a surrogate
             raise
         except Exception as error:  # file system errors, and anything that unpickling a damaged file can raise
@@ -63,7 +64,7 @@ def address(make: Callable[..., Worker], dtype: type, *options: Any) -> int:
         finally:
             config.CACHE_DIR = before
     if function is None:
-        function = numba.cfunc(SIGNATURE, pipeline_class=_Compiler if path is None else None)(worker)
+        function = numba.cfunc(signature, pipeline_class=_Compiler if path is None else None)(worker)
     _KEPT.append(function)
     return int(function.address)
 

@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import carray, types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload, register_jitable
 
 # Division with Python's error model raises on 0, which prevents vectorisation.
@@ -139,3 +141,70 @@ def floats(address, n):  # type: ignore[no-untyped-def]
 def doubles(address, n):  # type: ignore[no-untyped-def]
     """n float64 at an address."""
     return carray(pointer(address), (n,), np.float64)
+
+
+LANES = 16 if get_host_cpu_features().get("avx512f") else 8  # float32 in a vector
+REGISTERS = 8  # of sums
+BLOCK = LANES * REGISTERS
+VECTOR = ir.VectorType(FLOAT, LANES)
+I64 = ir.IntType(64)
+
+
+@intrinsic
+def word_at(typing: Any, address: Any) -> Any:
+    """The uint64 at an address, which need not be aligned."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(builder.inttoptr(arguments[0], I64.as_pointer()), align=1)
+
+    return types.uint64(types.int64), generate
+
+
+@intrinsic
+def add_rows(typing: Any, sums: Any, rows: Any, word: Any, factor: Any) -> Any:
+    """Add to ``BLOCK`` float32 sums a factor times the sum of those rows of ``BLOCK`` float32 whose bits are set in a uint64.
+
+    The sum of the rows stays in registers, and a row is read as it is added. Arguments: the address of the sums, that of row 0, the word,
+    the factor.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        sums, rows, word, factor = arguments
+        start, body, end = builder.block, builder.append_basic_block("row"), builder.append_basic_block("end")
+        builder.cbranch(builder.icmp_unsigned("!=", word, ir.Constant(I64, 0)), body, end)
+
+        builder.position_at_end(body)
+        left, totals = builder.phi(I64), [builder.phi(VECTOR) for _ in range(REGISTERS)]
+        row = builder.mul(builder.cttz(left, ir.Constant(ir.IntType(1), 1)), ir.Constant(I64, 4 * BLOCK))
+        new = [
+            builder.fadd(total, builder.load(place, align=4))
+            for total, place in zip(totals, _vectors(builder, builder.add(rows, row)), strict=True)
+        ]
+        rest = builder.and_(left, builder.sub(left, ir.Constant(I64, 1)))
+        left.add_incoming(word, start)
+        left.add_incoming(rest, body)
+        for total, later in zip(totals, new, strict=True):
+            total.add_incoming(ir.Constant(VECTOR, [0.0] * LANES), start)
+            total.add_incoming(later, body)
+        last = builder.append_basic_block("last")
+        builder.cbranch(builder.icmp_unsigned("!=", rest, ir.Constant(I64, 0)), body, last)
+
+        builder.position_at_end(last)
+        undefined = ir.Constant(VECTOR, ir.Undefined)
+        one = builder.insert_element(undefined, factor, ir.Constant(I32, 0))
+        factors = builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
+        fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
+        for place, total in zip(_vectors(builder, sums), new, strict=True):
+            builder.store(builder.call(fma, [total, factors, builder.load(place, align=4)]), place, align=4)
+        builder.branch(end)
+
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.uint64, types.float32), generate
+
+
+def _vectors(builder: Any, address: Any) -> list[Any]:
+    """Pointers to the vectors of a block."""
+    first = builder.inttoptr(address, VECTOR.as_pointer())
+    return [builder.gep(first, [ir.Constant(I64, i)]) for i in range(REGISTERS)]

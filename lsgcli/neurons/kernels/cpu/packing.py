@@ -1,109 +1,132 @@
-"""Packs numbers of spikes into 1, 2, 4 or 8 bits each, and unpacks them.
+"""Packs numbers of spikes into bits, and unpacks them.
 
-Of m bytes, byte i holds the elements i, m + i, 2 m + i, ... in memory, the first in its lowest bits, so that all loops are over contiguous
-elements. An element x stands for the whole number x * levels.
+A number k = 2^0 b_0 + 2^1 b_1 + ... is in as many planes as the largest number has bits. Plane j holds b_j of element i, in memory order, in
+bit i % 8 of byte i // 8. An element x stands for the number x * levels.
 """
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import carray
+from numba import carray, from_dtype, types
 from torch import Tensor
 
-from lsgcli.neurons.kernels.base import Compact
 from lsgcli.neurons.kernels.cpu import build, threads
-from lsgcli.neurons.kernels.cpu.intrinsics import fetch_and_add, get, loop, pointer, put, shifted_left, shifted_right
-from lsgcli.neurons.kernels.cpu.job import CHUNK, JOB, STORAGE
+from lsgcli.neurons.kernels.cpu.intrinsics import fetch_and_add, get, loop, pointer, put
+from lsgcli.neurons.kernels.cpu.job import STORAGE
 from lsgcli.neurons.kernels.cpu.workers import Worker
 
 # mypy: disable-error-code="no-untyped-def"
 HALF = np.float32(0.5)
+CHUNK = 1 << 15  # elements that one thread packs at a time
+SCRATCH = 4096  # elements as bytes, in the L1 cache
+PADDING = 16  # bytes after each plane, so that 64 bits can be read at any element
+LOWEST = np.uint64(0x0101010101010101)  # the lowest bit of each of eight bytes
+GATHER = np.uint64(0x0102040810204080)  # moves them into the highest byte of a product
+DIAGONAL = np.uint64(0x8040201008040201)  # bit i of byte i
+BELOW = np.uint64(0x7F7F7F7F7F7F7F7F)
+ADDRESSES = ("counter", "memory", "planes", "unions", "spikes")
+PACKING = np.dtype([(name, np.int64) for name in (*ADDRESSES, "n", "count", "stride", "levels", "chunks")])
+SIGNATURE = types.void(types.CPointer(from_dtype(PACKING)))
 
 
-def packed(x: Tensor, levels: int) -> Compact:
-    """Numbers of spikes in as few bits as the largest needs; restored as (n,) in memory order.
+class Packed(NamedTuple):
+    """Packed numbers of spikes.
+
+    Attributes:
+        planes: (planes, bytes) of uint8.
+        n: number of elements.
+        levels: an element is its number / levels.
+        dtype: of the elements.
+        spikes: sum of all numbers.
+    """
+
+    planes: Tensor
+    n: int
+    levels: int
+    dtype: torch.dtype
+    spikes: int
+
+    @property
+    def density(self) -> float:
+        """Spikes per element."""
+        return self.spikes / self.n
+
+    def restore(self) -> Tensor:
+        """The elements, (n,)."""
+        memory = torch.empty(self.n, dtype=self.dtype)
+        _run(unpack, memory, self.planes, self.levels)
+        return memory
+
+
+def packed(x: Tensor, levels: int) -> Packed:
+    """Numbers of spikes in as many bits as the largest needs.
 
     Args:
         x: a dense float32 or bfloat16 tensor of whole numbers / levels, up to 255 / levels.
     """
-    bits = _width(levels)
-    words, largest = _pack(x, bits, levels)
-    if (needed := _width(largest)) > bits:
-        bits = needed
-        words, _ = _pack(x, bits, levels)
-    n, dtype = x.numel(), x.dtype
-
-    def restore() -> Tensor:
-        memory = torch.empty(n, dtype=dtype)
-        _run(unpack, memory, words, bits, levels)
-        return memory
-
-    return Compact(words, restore)
+    n, count = x.numel(), levels.bit_length()
+    while True:
+        planes = torch.empty(count, math.ceil(n / 64) * 8 + PADDING, dtype=torch.uint8)
+        union, spikes = _run(pack, x, planes, levels)
+        if (needed := max(1, union.bit_length())) <= count:
+            return Packed(planes[:needed], n, levels, x.dtype, spikes)
+        count = needed
 
 
-def _width(largest: int) -> int:
-    return next(bits for bits in (1, 2, 4, 8) if largest < 1 << bits)
-
-
-def _pack(x: Tensor, bits: int, levels: int) -> tuple[Tensor, int]:
-    """The bytes, and the union of the bits of all elements; if it needs more bits, the bytes are invalid."""
-    words = torch.empty(math.ceil(x.numel() * bits / 8), dtype=torch.uint8)
-    return words, _run(pack, x, words, bits, levels)
-
-
-def _run(make: Callable[[type], Worker], memory: Tensor, words: Tensor, bits: int, levels: int) -> int:
-    """Run a worker; returns the union of the bits of all chunks."""
-    per_chunk = CHUNK * bits // 8
-    chunks = math.ceil(len(words) / per_chunk)
-    counter, unions, record = np.zeros(1, np.int64), np.zeros(chunks, np.uint8), np.zeros(1, JOB)
-    addresses = {"counter": counter.ctypes.data, "marks": unions.ctypes.data, "z": memory.data_ptr(), "out": words.data_ptr()}
-    sizes = {"size": memory.numel(), "step": len(words), "side": bits, "chunks": chunks, "per_chunk": per_chunk, "area": levels}
-    for name, value in {**addresses, **sizes}.items():
-        record[name] = value
-    threads.run(build.address(make, STORAGE[memory.dtype]), record.ctypes.data, chunks)
-    return int(np.bitwise_or.reduce(unions))
+def _run(make: Callable[[type], Worker], memory: Tensor, planes: Tensor, levels: int) -> tuple[int, int]:
+    """Run a worker; returns the union of the bits of all numbers, and their sum."""
+    chunks = math.ceil(memory.numel() / CHUNK)
+    counter, unions, spikes = np.zeros(1, np.int64), np.zeros(chunks, np.uint8), np.zeros(chunks, np.int64)
+    record = np.zeros(1, PACKING)
+    addresses = (counter.ctypes.data, memory.data_ptr(), planes.data_ptr(), unions.ctypes.data, spikes.ctypes.data)
+    record[0] = (*addresses, memory.numel(), len(planes), planes.stride(0), levels, chunks)
+    worker = build.address(make, STORAGE[memory.dtype], signature=SIGNATURE)
+    threads.run(worker, record.ctypes.data, chunks)
+    return int(np.bitwise_or.reduce(unions)), int(spikes.sum())
 
 
 @loop
-def insert(words, x, levels, shift, n):
-    """Set bits of n words; the union of the bits of all elements."""
-    union = np.uint8(0)
-    for j in range(n):
-        number = np.int32(get(x, j) * levels + HALF)
-        words[j] |= np.uint8(shifted_left(number, shift))
-        union |= np.uint8(number)
-    return union
-
-
-@loop
-def extract(x, words, levels, shift, mask, n):
-    """Set n elements from bits of words."""
-    for j in range(n):
-        put(x, j, np.float32(shifted_right(np.int32(words[j]), shift) & mask) / levels)
+def arrays(job, dtype):
+    """Elements, planes as bytes, and scratch memory as bytes and as words of 8 bytes."""
+    scratch = np.zeros(SCRATCH, np.uint8)
+    memory = carray(pointer(job.memory), (job.n,), dtype)
+    return memory, carray(pointer(job.planes), (job.count * job.stride,), np.uint8), scratch, scratch.view(np.uint64)
 
 
 def pack(dtype: type) -> Worker:
-    """A worker that writes ``step`` bytes ``out`` with ``side`` bits per element of z, and the union of bits of each chunk to ``marks``."""
+    """A worker that writes ``count`` planes of elements, and the union of the bits and the sum of the numbers of each chunk."""
 
     def worker(at):
         job = carray(at, (1,))[0]
-        x, words = carray(pointer(job.z), (job.size,), dtype), carray(pointer(job.out), (job.step,), np.uint8)
-        unions = carray(pointer(job.marks), (job.chunks,), np.uint8)
+        x, planes, numbers, words = arrays(job, dtype)
+        unions, spikes = (
+            carray(pointer(job.unions), (job.chunks,), np.uint8),
+            carray(pointer(job.spikes), (job.chunks,), np.int64),
+        )
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
                 break
-            first = chunk * job.per_chunk
-            count, union = min(job.per_chunk, job.step - first), np.uint8(0)
-            words[first : first + count] = 0
-            for plane in range(8 // job.side):
-                begin = plane * job.step + first
-                n = max(0, min(count, job.size - begin))
-                shift = np.int32(plane * job.side)
-                union |= insert(words[first : first + n], x[begin : begin + n], job.area, shift, n)
-            unions[chunk] = union
+            union, total = np.uint8(0), np.int64(0)
+            for first in range(chunk * CHUNK, min((chunk + 1) * CHUNK, job.n), SCRATCH):
+                m = min(SCRATCH, job.n - first)
+                part, sum_ = x[first : first + m], np.int32(0)
+                for i in range(m):
+                    number = np.uint8(get(part, i) * job.levels + HALF)
+                    numbers[i] = number
+                    union |= number
+                    sum_ += number
+                numbers[m : min((m + 7) // 8 * 8, SCRATCH)] = 0
+                total += sum_
+                for plane in range(job.count):
+                    begin = plane * job.stride + first // 8
+                    for i in range((m + 7) // 8):
+                        lowest = words[i] >> np.uint64(plane) & LOWEST
+                        planes[begin + i] = np.uint8(lowest * GATHER >> np.uint64(56))
+            unions[chunk], spikes[chunk] = union, total
 
     return worker
 
@@ -113,17 +136,21 @@ def unpack(dtype: type) -> Worker:
 
     def worker(at):
         job = carray(at, (1,))[0]
-        x, words = carray(pointer(job.z), (job.size,), dtype), carray(pointer(job.out), (job.step,), np.uint8)
-        mask = np.int32(2**job.side - 1)
+        x, planes, numbers, words = arrays(job, dtype)
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
                 break
-            first = chunk * job.per_chunk
-            count = min(job.per_chunk, job.step - first)
-            for plane in range(8 // job.side):
-                begin = plane * job.step + first
-                n = max(0, min(count, job.size - begin))
-                extract(x[begin : begin + n], words[first : first + n], job.area, np.int32(plane * job.side), mask, n)
+            for first in range(chunk * CHUNK, min((chunk + 1) * CHUNK, job.n), SCRATCH):
+                m = min(SCRATCH, job.n - first)
+                words[: (m + 7) // 8] = 0
+                for plane in range(job.count):
+                    begin = plane * job.stride + first // 8
+                    for i in range((m + 7) // 8):
+                        alone = (np.uint64(planes[begin + i]) * LOWEST & DIAGONAL) + BELOW >> np.uint64(7) & LOWEST
+                        words[i] |= alone << np.uint64(plane)
+                part = x[first : first + m]
+                for i in range(m):
+                    put(part, i, np.float32(numbers[i]) / np.float32(job.levels))
 
     return worker

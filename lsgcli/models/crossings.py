@@ -1,0 +1,138 @@
+"""Crossings: the densities of spikes at which a convolution by spikes takes as long as a dense one.
+
+They are measured when a layer of a new shape is met, for the output and for the gradient of the weight, in CPU time of one thread, which other
+programs hardly disturb. They are kept in the cache folder of the compiled kernels, which differs between versions of the kernels.
+"""
+
+import functools
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lsgcli.models.prepacked import reordered
+from lsgcli.system import files
+from lsgcli.system.device import Compute, limited_threads
+
+if TYPE_CHECKING:
+    from lsgcli.models.base import SpikingNet
+    from lsgcli.neurons.kernels.cpu.rows import Geometry
+
+log = logging.getLogger("lsg")
+PIXELS = 4096  # of the output in a measurement, in at least two and at most ``MOST`` images, unless a single one is convolved
+MOST = 64
+DENSITIES = (0.05, 0.25)  # between which time grows linearly
+REPEATS = 3
+LARGEST = 4.0  # crossing: spikes per element
+
+
+def of(geometry: "Geometry", dtype: torch.dtype, table: dict[str, list[float]]) -> list[float]:
+    """The crossings of the output and of the gradient of the weight, for a geometry with any number of images, and a type of the weights.
+
+    Args:
+        table: crossings known so far, by shape, to which new ones are added.
+    """
+    N = max(2, min(MOST, PIXELS // (geometry.height * geometry.width)))
+    g = geometry._replace(N=1 if geometry.N == 1 else N)
+    name = (
+        f"{g.N}x{g.C}x{g.H}x{g.W} to {g.channels}, {g.side}x{g.side}, stride {g.stride}, padding {g.padding}, {str(dtype)[6:]}"
+    )
+    if name not in table:
+        table[name] = _of_machine(name, functools.partial(measured, g, dtype))
+        log.debug(
+            "convolution %s: by spikes below %.2f spikes per element, the gradient of its weight below %.2f", name, *table[name]
+        )
+    return table[name]
+
+
+def of_network(network: "SpikingNet", compute: Compute) -> dict[str, list[float]]:
+    """The crossings of all layers of a network that are computed by spikes, for more than one image; empty unless the choice is ``auto``."""
+    if compute.convolutions.choice == "auto":
+        spec = network.spec
+        x = torch.zeros(network.T, 2, spec.in_channels, spec.height, spec.input_size, device=compute.device)
+        with torch.no_grad(), compute.context():
+            network.eval()(x)
+    return compute.convolutions.crossings
+
+
+def _of_machine(name: str, measure: Callable[[], list[float]]) -> list[float]:
+    """Crossings from the file of this machine, or measured and added to it."""
+    from llvmlite.binding import get_host_cpu_name
+
+    from lsgcli.neurons.kernels.cpu.build import folder
+
+    path = folder()
+    if path is None:
+        return measure()
+    kept = path / f"crossings-{get_host_cpu_name()}-torch-{torch.__version__}.json"
+    try:
+        table = dict(json.loads(kept.read_text(encoding="utf-8")))
+        if name in table:
+            forward, weight = table[name]
+            return [float(forward), float(weight)]
+    except (OSError, ValueError, TypeError):  # not there, or damaged
+        table = {}
+    if not table:
+        log.info("measuring convolutions on this processor (once); kept in %s", kept)
+    found = measure()
+    files.write_json(kept, table | {name: found})
+    return found
+
+
+def measured(g: "Geometry", dtype: torch.dtype) -> list[float]:
+    """Measure both crossings on random spikes. A single image is convolved as in inference, with weights that are rearranged once."""
+    from lsgcli.neurons.kernels.cpu.packing import packed
+    from lsgcli.neurons.kernels.cpu.rows import convolved, rows_of, weight_gradient
+
+    chance = torch.Generator().manual_seed(0)
+    uniform = torch.rand(g.N, g.C, g.H, g.W, generator=chance).contiguous(memory_format=torch.channels_last)
+    weight = (
+        torch.randn(g.channels, g.C, g.side, g.side, generator=chance).to(dtype).contiguous(memory_format=torch.channels_last)
+    )
+    grad = (
+        torch.randn(g.N, g.channels, g.height, g.width, generator=chance)
+        .to(dtype)
+        .contiguous(memory_format=torch.channels_last)
+    )
+    geometry = ((g.stride, g.stride), (g.padding, g.padding), (1, 1), False, (0, 0), 1)
+
+    def times(density: float) -> tuple[float, ...]:
+        """Of both directions, dense and by spikes."""
+        x = (uniform < density).to(dtype)
+        spikes, rows = packed(x, 1), rows_of(weight)
+        kept = reordered(weight, None, (*geometry[1::-1], (1, 1), 1), x.shape) if g.N == 1 else None
+        return (
+            seconds(lambda: F.conv2d(x, weight, None, g.stride, g.padding) if kept is None else kept(x)),
+            seconds(lambda: convolved(packed(x, 1), g, rows if g.N == 1 else rows_of(weight), dtype)),
+            seconds(lambda: torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, (False, True, False))),
+            seconds(lambda: weight_gradient(spikes, g, grad)),
+        )
+
+    with limited_threads(1), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        low, high = map(times, DENSITIES)
+    return [crossing(min(low[i], high[i]), low[i + 1], high[i + 1]) for i in (0, 2)]
+
+
+def crossing(dense: float, low: float, high: float) -> float:
+    """The density at which the line through two times reaches that of the dense convolution, from 0 to ``LARGEST``."""
+    slope = (high - low) / (DENSITIES[1] - DENSITIES[0])
+    if slope <= 0:
+        return LARGEST if low < dense else 0.0
+    return min(LARGEST, max(0.0, DENSITIES[0] + (dense - low) / slope))
+
+
+def seconds(operation: Callable[[], Tensor | tuple[Tensor, ...]]) -> float:
+    """Shortest of a few CPU times, after a first call."""
+    operation()
+    best = math.inf
+    for _ in range(REPEATS):
+        begin = time.thread_time()
+        operation()
+        best = min(best, time.thread_time() - begin)
+    return best

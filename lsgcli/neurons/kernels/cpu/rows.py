@@ -1,0 +1,267 @@
+"""Convolutions of spikes, and the gradients of their weights, that add one row of float32 for each spike and kernel position.
+
+No zero is multiplied: the time is in proportion to the number of spikes. Memory is channels last. A row has ``BLOCK`` elements; of 64 rows,
+which stay in the L1 cache, those are added whose bits are set in a word of packed spikes:
+
+    forward:             the sums of ``BLOCK`` output channels at a pixel; a row of weights for each of 64 input channels that fired
+    gradient of weights: the sums of ``BLOCK`` output channels for an input channel; a row of dL/dz for each of 64 pixels at which it fired
+
+A number k = 2^0 b_0 + 2^1 b_1 + ... adds its rows with the factors 2^j. Every sum is computed by one thread, in an order that depends on
+shapes only: results are bit-identical for any number of threads.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numba import carray, from_dtype, types
+from torch import Tensor
+from torch.nn import functional as F
+
+from lsgcli.neurons.kernels.cpu import build, threads
+from lsgcli.neurons.kernels.cpu.intrinsics import BLOCK, add_rows, fetch_and_add, floats, get, loop, pointer, put, word_at
+from lsgcli.neurons.kernels.cpu.job import STORAGE
+from lsgcli.neurons.kernels.cpu.packing import Packed
+from lsgcli.neurons.kernels.cpu.workers import Worker
+
+# mypy: disable-error-code="no-untyped-def"
+WORD = 64  # bits of a word
+PIXELS = 512  # output pixels of a chunk: their sums stay in the L2 cache
+TILES = 8  # words of pixels of a chunk of the gradient
+ROW = 4 * BLOCK  # bytes
+SIZES = ("N", "H", "W", "C", "height", "width", "channels", "side", "stride", "padding")
+FIELDS = (
+    "counter",
+    "planes",
+    "count",
+    "plane",
+    "rows",
+    "out",
+    *SIZES,
+    "groups",
+    "blocks",
+    "parts",
+    "levels",
+    "per_chunk",
+    "chunks",
+)
+ROWS = np.dtype([(name, np.int64) for name in FIELDS])
+SIGNATURE = types.void(types.CPointer(from_dtype(ROWS)))
+
+
+class Geometry(NamedTuple):
+    """A convolution: its input (N, C, H, W), its output (N, channels, height, width), and its square kernel."""
+
+    N: int
+    H: int
+    W: int
+    C: int
+    height: int
+    width: int
+    channels: int
+    side: int
+    stride: int
+    padding: int
+
+    @property
+    def groups(self) -> int:
+        """Words of input channels."""
+        return math.ceil(self.C / WORD)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of output channels."""
+        return math.ceil(self.channels / BLOCK)
+
+
+def rows_of(weight: Tensor) -> Tensor:
+    """The weight (channels, C, side, side) as rows of float32, (blocks, groups, side^2, 64, BLOCK)."""
+    channels, C, side, _ = weight.shape
+    blocks, groups = math.ceil(channels / BLOCK), math.ceil(C / WORD)
+    padded = F.pad(weight.detach().float(), (0, 0, 0, 0, 0, groups * WORD - C, 0, blocks * BLOCK - channels))
+    return padded.view(blocks, BLOCK, groups, WORD, side**2).permute(0, 2, 4, 3, 1).contiguous()
+
+
+def convolved(spikes: Packed, shape: Geometry, rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """The convolution of spikes, (N, channels, height, width) in channels-last memory.
+
+    Args:
+        spikes: packed in channels-last memory.
+        shape: of the convolution.
+        rows: its weight, from :func:`rows_of`.
+        dtype: of the result; sums are float32.
+    """
+    out = torch.empty(shape.N, shape.height, shape.width, shape.channels, dtype=dtype)
+    lines = shape.N * shape.height
+    per_chunk = max(1, min(PIXELS // shape.width, math.ceil(lines / torch.get_num_threads())))
+    _run(forward, dtype, spikes, shape, rows, out, per_chunk=per_chunk, chunks=math.ceil(lines / per_chunk))
+    return out.permute(0, 3, 1, 2)
+
+
+def weight_gradient(spikes: Packed, shape: Geometry, grad: Tensor) -> Tensor:
+    """Gradient of the weight, (channels, C, side, side), in float32.
+
+    Args:
+        spikes: as for :func:`convolved`.
+        shape: of the convolution.
+        grad: gradient of its output, (N, channels, height, width).
+    """
+    rows = grad.permute(0, 2, 3, 1).contiguous()
+    out = torch.empty(shape.blocks, shape.groups, shape.side**2, WORD, BLOCK)
+    parts = 1 if shape.blocks * shape.groups >= 2 * torch.get_num_threads() else shape.side
+    units = shape.blocks * shape.groups * parts
+    _run(backward, grad.dtype, spikes, shape, rows, out, parts=parts, chunks=units)
+    whole = out.permute(0, 4, 1, 3, 2).reshape(shape.blocks * BLOCK, shape.groups * WORD, shape.side, shape.side)
+    return whole[: shape.channels, : shape.C]
+
+
+def _run(
+    make: Callable[[type], Worker], dtype: torch.dtype, spikes: Packed, shape: Geometry, rows: Tensor, out: Tensor, **sizes: int
+) -> None:
+    counter, record = np.zeros(1, np.int64), np.zeros(1, ROWS)
+    sizes |= {
+        "counter": counter.ctypes.data,
+        "planes": spikes.planes.data_ptr(),
+        "rows": rows.data_ptr(),
+        "out": out.data_ptr(),
+    }
+    sizes |= {"count": len(spikes.planes), "plane": spikes.planes.stride(0), "levels": spikes.levels}
+    for name, size in {**shape._asdict(), "groups": shape.groups, "blocks": shape.blocks, **sizes}.items():
+        record[name] = size
+    threads.run(build.address(make, STORAGE[dtype], signature=SIGNATURE), record.ctypes.data, sizes["chunks"])
+
+
+@loop
+def bits(job, plane, pixel, group):
+    """Bits of up to 64 channels of a pixel."""
+    first = pixel * job.C + group * WORD
+    address, shift = job.planes + plane * job.plane + first // 8, np.uint64(first % 8)
+    word = word_at(address) >> shift
+    if shift:
+        word |= word_at(address + 8) << (np.uint64(64) - shift)
+    left = job.C - group * WORD
+    return word & ((np.uint64(1) << np.uint64(left)) - np.uint64(1)) if left < WORD else word
+
+
+def forward(dtype: type) -> Worker:
+    """A worker for chunks of ``per_chunk`` lines of the output."""
+
+    def worker(at):
+        job = carray(at, (1,))[0]
+        lines, taps = job.N * job.height, job.side * job.side
+        out = carray(pointer(job.out), (lines * job.width * job.channels,), dtype)
+        sums = np.empty(job.per_chunk * job.width * BLOCK, np.float32)
+        levels = np.float32(job.levels)
+        while True:
+            chunk = fetch_and_add(job.counter)
+            if chunk >= job.chunks:
+                break
+            first = chunk * job.per_chunk
+            count = min(job.per_chunk, lines - first)
+            for block in range(job.blocks):
+                sums[: count * job.width * BLOCK] = 0
+                for group in range(job.groups):
+                    for tap in range(taps):
+                        rows = job.rows + ((block * job.groups + group) * taps + tap) * WORD * ROW
+                        dy, dx = tap // job.side - job.padding, tap % job.side - job.padding
+                        left = max(0, -(dx // job.stride))
+                        right = min(job.width, (job.W - 1 - dx) // job.stride + 1)
+                        for line in range(count):
+                            n, y = (first + line) // job.height, (first + line) % job.height * job.stride + dy
+                            if 0 <= y < job.H:
+                                for x in range(left, right):
+                                    pixel = (n * job.H + y) * job.W + x * job.stride + dx
+                                    for plane in range(job.count):
+                                        word = bits(job, plane, pixel, group)
+                                        place = sums.ctypes.data + (line * job.width + x) * ROW
+                                        add_rows(place, rows, word, np.float32(1 << plane))
+                channels = min(BLOCK, job.channels - block * BLOCK)
+                for pixel in range(count * job.width):
+                    begin = (first * job.width + pixel) * job.channels + block * BLOCK
+                    part, own = out[begin : begin + channels], sums[pixel * BLOCK : pixel * BLOCK + channels]
+                    for i in range(channels):
+                        put(part, i, own[i] / levels)
+
+    return worker
+
+
+@loop
+def transpose(words):
+    """Transpose 64 words of 64 bits in place."""
+    width, mask = 32, np.uint64(0x00000000FFFFFFFF)
+    while width:
+        shift, k = np.uint64(width), 0
+        while k < WORD:
+            swapped = (words[k] >> shift ^ words[k + width]) & mask
+            words[k + width] ^= swapped
+            words[k] ^= swapped << shift
+            k = (k + width + 1) & ~width
+        width //= 2
+        mask ^= mask << np.uint64(width)
+
+
+def backward(dtype: type) -> Worker:
+    """A worker for units: a block of output channels, a word of input channels, and all or one line of the kernel.
+
+    Pixels are on a grid with borders, of which that of dL/dz is zero: input pixel ``stride * q + r - padding`` of the grid's pixel q is
+    multiplied by dL/dz at q - k // stride, for each kernel position k with k % stride = r.
+    """
+
+    def worker(at):
+        job = carray(at, (1,))[0]
+        taps, reach = job.side * job.side, (job.side - 1) // job.stride
+        high = max((job.H - 1 + job.padding) // job.stride + 1, job.height + reach)
+        wide = max((job.W - 1 + job.padding) // job.stride + 1, job.width + reach)
+        size, before = job.N * high * wide, reach * (wide + 1)
+        grad = carray(pointer(job.rows), (job.N * job.height * job.width * job.channels,), dtype)
+        rows = np.zeros((before + TILES * WORD) * BLOCK, np.float32)
+        words = np.empty(WORD, np.uint64)
+        levels = np.float32(job.levels)
+        while True:
+            unit = fetch_and_add(job.counter)
+            if unit >= job.chunks:
+                break
+            part, pair = unit % job.parts, unit // job.parts
+            block, group = pair // job.groups, pair % job.groups
+            lowest, highest = part * job.side // job.parts, (part + 1) * job.side // job.parts
+            total = floats(job.out + pair * taps * WORD * ROW, taps * WORD * BLOCK)
+            total[lowest * job.side * WORD * BLOCK : highest * job.side * WORD * BLOCK] = 0
+            inputs, channels = min(WORD, job.C - group * WORD), min(BLOCK, job.channels - block * BLOCK)
+            for first in range(0, size, TILES * WORD):
+                for i in range(before + TILES * WORD):
+                    place = first - before + i
+                    n, y, x = place // (high * wide), place // wide % high, place % wide
+                    if 0 <= place < size and y < job.height and x < job.width:
+                        begin = ((n * job.height + y) * job.width + x) * job.channels + block * BLOCK
+                        for j in range(channels):
+                            rows[i * BLOCK + j] = get(grad, begin + j)
+                    else:
+                        rows[i * BLOCK : i * BLOCK + channels] = 0
+                for down in range(job.stride):
+                    for across in range(job.stride):
+                        for tile in range(min(TILES, (size - first + WORD - 1) // WORD)):
+                            for plane in range(job.count):
+                                for i in range(WORD):
+                                    place = first + tile * WORD + i
+                                    n = place // (high * wide)
+                                    y = place // wide % high * job.stride + down - job.padding
+                                    x = place % wide * job.stride + across - job.padding
+                                    inside = place < size and 0 <= y < job.H and 0 <= x < job.W
+                                    words[i] = bits(job, plane, (n * job.H + y) * job.W + x, group) if inside else np.uint64(0)
+                                transpose(words)
+                                factor = np.float32(1 << plane)
+                                for ky in range(lowest, highest):
+                                    if ky % job.stride == down:
+                                        for kx in range(across, job.side, job.stride):
+                                            shift = ky // job.stride * wide + kx // job.stride
+                                            at_row = rows.ctypes.data + (before + tile * WORD - shift) * ROW
+                                            at_sum = total.ctypes.data + (ky * job.side + kx) * WORD * ROW
+                                            for i in range(inputs):
+                                                add_rows(at_sum + i * ROW, at_row, words[i], factor)
+            if job.levels > 1:
+                for i in range(lowest * job.side * WORD * BLOCK, highest * job.side * WORD * BLOCK):
+                    total[i] /= levels
+
+    return worker

@@ -1,0 +1,223 @@
+"""Convolutions by spikes in networks: the choice, gradients, and what is shared with other parts."""
+
+import contextlib
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from lsgcli import models
+from lsgcli.models import crossings
+from lsgcli.models.convolution import Conv2d, PrepackedConv2d, by_spikes, prepack
+from lsgcli.models.layers import at_each_step
+from lsgcli.models.quantise import round_weights
+from lsgcli.neurons.kernels.saved import saved_compactly
+from lsgcli.system.device import CONVOLUTIONS, Compute, Convolutions, _pick_convolution
+
+pytest.importorskip("numba")
+CPU = torch.device("cpu")
+NETWORKS = [
+    ("vggsnn", {}),
+    ("resnet19", {"residual": "add"}),
+    ("resnet19", {"residual": "sew"}),
+    ("ms-resnet18", {}),
+    ("qkformer-dvs", {"input_size": 64}),
+]
+
+
+@contextlib.contextmanager
+def chosen(choice, **known):
+    token = CONVOLUTIONS.set(Convolutions(choice, known))
+    try:
+        yield CONVOLUTIONS.get().crossings
+    finally:
+        CONVOLUTIONS.reset(token)
+
+
+def built(arch, **changes):
+    torch.manual_seed(0)
+    settings = {"method": "lsg", "T": 3, "input_size": 16, "width_multiplier": 1 / 16, **changes}
+    model = models.build(arch, **settings).train()
+    return model, torch.rand(3, 2, model.spec.in_channels, settings["input_size"], settings["input_size"])
+
+
+def gradients(model, x):
+    model.zero_grad()
+    logits = model(x)
+    logits.square().sum().backward()
+    return [logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Calls of the kernels."""
+    from lsgcli.neurons.kernels.cpu import rows
+
+    calls = {"convolved": 0, "weight_gradient": 0}
+
+    def counting(name, function):
+        def call(*arguments):
+            calls[name] += 1
+            return function(*arguments)
+
+        return call
+
+    for name in calls:
+        monkeypatch.setattr(rows, name, counting(name, getattr(rows, name)))
+    return calls
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize(("arch", "changes"), NETWORKS, ids=[f"{arch} {changes}" for arch, changes in NETWORKS])
+def test_a_network_computes_the_same(arch, changes, checkpointed, counted):
+    model, x = built(arch, **changes)
+    model.checkpoint_activations = checkpointed
+    dense = gradients(model, x)
+    assert not any(counted.values())
+    model, x = built(arch, **changes)
+    model.checkpoint_activations = checkpointed
+    with chosen("spikes"):
+        found = gradients(model, x)
+    assert all(counted.values())
+    for a, b in zip(found, dense, strict=True):
+        assert (a - b).norm() <= 1e-3 * b.norm() + 1e-6
+
+
+def test_weights_that_are_rounded_in_training():
+    results = []
+    for choice in ("dense", "spikes"):
+        model, x = built("vggsnn")
+        round_weights(model, 8)
+        with chosen(choice):
+            results.append(gradients(model, x))
+    for a, b in zip(*results, strict=True):
+        assert (a - b).norm() <= 1e-3 * b.norm() + 1e-6
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_layer_has_the_gradients_of_autograd(bias, bf16):
+    torch.manual_seed(0)
+    conv = Conv2d(5, 7, 3, stride=2, padding=1, bias=bias)
+    x = (torch.rand(2, 3, 5, 8, 8) < 0.3).float()
+    results = []
+    for choice in ("dense", "spikes"):
+        inputs = x.clone().requires_grad_()
+        with chosen(choice), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            z = at_each_step(conv, inputs.bfloat16() if bf16 else inputs, 1)
+        z.float().square().sum().backward()
+        results.append([z.detach().float(), inputs.grad, *(p.grad.clone() for p in conv.parameters())])
+        conv.zero_grad()
+        assert z.dtype == (torch.bfloat16 if bf16 else torch.float32)
+    for a, b in zip(*results, strict=True):
+        assert (a - b).norm() <= (2e-2 if bf16 else 1e-6) * b.norm()
+
+
+def test_only_what_is_known_to_be_spikes_is_computed_by_them(counted):
+    conv = Conv2d(8, 8, 3, padding=1)
+    x = torch.randn(2, 2, 8, 4, 4)
+    with chosen("spikes"):
+        at_each_step(conv, x, None)
+        for other in (
+            nn.Conv2d(8, 8, 3, padding=1),
+            Conv2d(8, 8, 3, padding=1, groups=2),
+            Conv2d(8, 8, (1, 3), padding="same"),
+        ):
+            at_each_step(other, (x > 1).float(), 1)
+    assert not any(counted.values())
+
+
+def test_one_packed_copy_is_shared():
+    """By two convolutions, and with what autograd saves of the same spikes."""
+    x = (torch.rand(4, 8, 6, 6) < 0.2).float().contiguous(memory_format=torch.channels_last)
+    convolutions = [Conv2d(8, 8, 3, padding=1), Conv2d(8, 4, 1)]
+    with chosen("spikes"), saved_compactly(x, 1):
+        planes = [by_spikes(conv, x).packed.planes for conv in convolutions]
+        y = x.requires_grad_().square()
+    assert planes[0] is planes[1]
+    assert y.grad_fn._raw_saved_self.data[0].words is planes[0]
+
+
+@pytest.mark.parametrize(
+    ("crossing", "forward", "weight"), [((0.5, 0.5), 1, 1), ((0.5, 0.1), 1, 0), ((0.1, 0.5), 0, 1), ((0.1, 0.1), 0, 0)]
+)
+def test_auto_computes_by_spikes_below_the_crossing(crossing, forward, weight, counted):
+    conv = Conv2d(8, 8, 3, padding=1)
+    x = torch.zeros(1, 4, 8, 6, 6)
+    x[:, :, :2] = 1  # a density of 1/4
+    with chosen("auto") as known:
+        with torch.no_grad():
+            at_each_step(conv, x, 1)
+        (name,) = known
+        known[name] = list(crossing)
+        counted.update(convolved=0, weight_gradient=0)
+        at_each_step(conv, x, 1).sum().backward()
+    assert (counted["convolved"], counted["weight_gradient"]) == (forward, weight)
+
+
+def test_crossings_of_a_network_do_not_depend_on_the_batch():
+    model, x = built("vggsnn")
+    compute = Compute(CPU, convolutions=Convolutions("auto"))
+    known = dict(crossings.of_network(model, compute))
+    assert len(known) >= 4
+    with compute.context():
+        gradients(model, x)
+        model(x[:, :1])
+    assert compute.convolutions.crossings == known
+    assert crossings.of_network(model, Compute(CPU)) == {}
+
+
+@pytest.mark.parametrize(
+    ("dense", "low", "high", "expected"),
+    [(3, 1, 2, 0.45), (1, 1, 2, 0.05), (0.5, 1, 2, 0), (100, 1, 2, crossings.LARGEST), (2, 1, 1, crossings.LARGEST)],
+)
+def test_a_crossing_is_where_the_times_meet(dense, low, high, expected):
+    assert crossings.crossing(dense, low, high) == pytest.approx(expected)
+
+
+def test_crossings_are_measured_once(monkeypatch, tmp_path):
+    from lsgcli.neurons.kernels.cpu import build
+    from lsgcli.neurons.kernels.cpu.rows import Geometry
+
+    geometry, calls = Geometry(80, 6, 6, 8, 6, 6, 8, 3, 1, 1), []
+    monkeypatch.setattr(build, "folder", lambda: tmp_path)
+    monkeypatch.setattr(crossings, "measured", lambda g, dtype: calls.append(g) or [0.25, 0.5])
+    assert crossings.of(geometry, torch.float32, {}) == crossings.of(geometry, torch.float32, {}) == [0.25, 0.5]
+    assert len(calls) == 1
+    (kept,) = tmp_path.iterdir()
+    kept.write_text("{damaged")
+    assert crossings.of(geometry, torch.float32, {}) == [0.25, 0.5]
+    assert len(calls) == 2
+
+
+def test_weights_are_arranged_once_in_inference(counted):
+    torch.manual_seed(0)
+    net = nn.Sequential(Conv2d(8, 6, 3, padding=1, bias=True))
+    conv = net[0]
+    x = (torch.rand(1, 1, 8, 5, 5) < 0.3).float()
+    expected = conv(x[0])
+    prepack(net)
+    assert type(conv) is PrepackedConv2d
+    with torch.inference_mode(), chosen("spikes"):
+        torch.testing.assert_close(at_each_step(conv, x, 1)[0], expected)
+        rows = conv.rows
+        at_each_step(conv, x, 1)
+    assert conv.rows is rows
+    assert counted["convolved"] == 2
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cuda", "fp32"), ("cpu", "int8"), ("cpu", "fp16")])
+def test_what_cannot_be_computed_by_spikes_is_dense(device, precision, caplog):
+    with caplog.at_level("WARNING", logger="lsg"):
+        assert _pick_convolution("spikes", torch.device(device), precision) == "dense"
+    assert "convolution: dense, because of" in caplog.text
+    assert _pick_convolution("auto", torch.device(device), precision) == "dense"
+    assert _pick_convolution("auto", CPU, "fp32") == "auto"
+
+
+def test_the_context_ends():
+    compute = dataclasses.replace(Compute(CPU), convolutions=Convolutions("spikes"))
+    with compute.context():
+        assert CONVOLUTIONS.get().choice == "spikes"
+    assert CONVOLUTIONS.get().choice == "dense"
