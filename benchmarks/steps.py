@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.workers import Case, Contender
+from lsgcli.system.device import CONVOLUTIONS, Convolutions
 from lsgcli.system.memory import release_unused
 
 # So small that nothing drifts in hundreds of steps; the time of a step does not depend on it.
@@ -67,6 +68,7 @@ def prepare(contender: Contender, case: Case, precision: str, threads: int) -> P
         ImportError: the contender's library is not installed.
     """
     torch.set_num_threads(threads)
+    CONVOLUTIONS.set(Convolutions(contender.convolution))
     if contender.settings:  # all have the compiler and the kernels of plain LIF in memory, used or not
         tiny = dataclasses.replace(case, width=1 / 64, T=1, batch=2, size=16)
         train(build(Contender("lsg"), tiny), *inputs(tiny), lambda: autocast(precision, case.device))()

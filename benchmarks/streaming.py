@@ -4,7 +4,7 @@
     python -m benchmarks.streaming               # VGGSNN at a quarter of the width: about a minute and a half
     python -m benchmarks.streaming --threads 1
 
-Contenders are lsg in each precision, with the wait policy of its commands, the floor, the peers at their best in single-step mode, and
+Contenders are lsg in each precision, also by spikes where that is faster, with the wait policy of its commands, the floor, the peers at their best in single-step mode, and
 lsg's export with ``--mode step`` in onnxruntime. Each runs in its own process; in each round, every contender runs a few windows of T steps, in random order, of which the
 first is not timed: it wakes caches and threads. No other programs should run. The record is written after every round to
 ``benchmarks/results/stream-<case>-<threads>-threads.json``.
@@ -29,7 +29,7 @@ from benchmarks.workers import Case, Worker, case
 from lsgcli.system.cpus import WAITING, wait_passively
 
 WINDOWS = 5  # of T steps in a turn, of which the first is not timed
-LSG = tuple(("lsg", precision) for precision in ("fp32", "bf16", "int8"))
+LSG = (*(("lsg", precision) for precision in ("fp32", "bf16", "int8")), ("lsg-auto", "fp32"))
 ASLEEP: dict[str, str] = {}
 if not any(name in os.environ for name in WAITING):
     wait_passively(ASLEEP)
@@ -41,7 +41,7 @@ def measure(which: Case, entries: Sequence[tuple[str, str]], rounds: int, thread
     looked_at = look_at(which, entries, threads)
     with contextlib.ExitStack() as stack:
         workers = [
-            stack.enter_context(Worker(name, precision, which, threads, ASLEEP if name == "lsg" else None))
+            stack.enter_context(Worker(name, precision, which, threads, ASLEEP if name.startswith("lsg") else None))
             for name, precision in entries
         ]
         for worker in workers:

@@ -36,6 +36,7 @@ class Contender(NamedTuple):
         backend: of lsg; of spikingjelly, its implementation of LIF on CUDA devices.
         compiled: by ``torch.compile``, as one graph; lsg only.
         settings: of network and neurons; lsg only.
+        convolution: ``dense``, ``spikes`` or ``auto``; lsg only.
     """
 
     kit: str
@@ -44,6 +45,7 @@ class Contender(NamedTuple):
     backend: str = "auto"
     compiled: bool = False
     settings: Mapping[str, Any] = {}
+    convolution: str = "dense"
 
 
 CONTENDERS = {
@@ -54,6 +56,7 @@ CONTENDERS = {
     "snntorch-best": Contender("SnnTorch", best=True, keep=True),
     "floor": Contender("Floor", best=True, keep=True),
     # Not among those that run unless asked for:
+    "lsg-auto": Contender("lsg", best=True, keep=True, convolution="auto"),
     "lsg-reference": Contender("lsg", best=True, keep=True, backend="reference"),
     "lsg-unkept": Contender("lsg", best=True),
     "spikingjelly-kept": Contender("SpikingJelly", keep=True),

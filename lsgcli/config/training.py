@@ -88,6 +88,18 @@ class TrainingConfig(Settings):
         below=1.0,
         applies=Applies("a --loss other than mse", lambda config: config.loss != "mse"),
     )
+    rate_target: float | None = setting(
+        None,
+        "Firing rate, the mean number of spikes per neuron and timestep, above which a layer is penalised.",
+        above=0.0,
+        below=1.0,
+    )
+    rate_weight: float = setting(
+        1.0,
+        "Weight in the loss of the sum over layers of the squared excess of their firing rate over --rate-target.",
+        above=0.0,
+        applies=Applies("--rate-target", lambda config: config.rate_target is not None),
+    )
     clip_grad: float = setting(0.0, "Clip gradients to this global L2 norm; 0 disables clipping.", at_least=0.0, preset=True)
     ema: float = setting(
         0.0,

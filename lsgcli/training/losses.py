@@ -3,11 +3,17 @@
 Labels are (B,) of int64, or (B, classes) of probabilities if samples are mixed.
 """
 
-from torch import Tensor
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lsgcli.config.training import TrainingConfig
 from lsgcli.errors import ConfigError
+from lsgcli.models.base import SpikingNet
 from lsgcli.registry import register
 
 
@@ -75,3 +81,37 @@ def mse(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
 def _one_hot(labels: Tensor, logits: Tensor) -> Tensor:
     """The labels as (B, classes) of the logits' type."""
     return F.one_hot(labels, logits.shape[-1]).to(logits.dtype) if labels.dim() == 1 else labels
+
+
+@contextmanager
+def observed_rates(net: nn.Module, config: TrainingConfig) -> Iterator[list[Tensor]]:
+    """Context that collects the firing rate of each layer of a network, (), with its gradient; nothing without ``rate_target``."""
+    rates: list[Tensor] = []
+    handles = []
+    if config.rate_target is not None:
+        for layer in (layer for module in net.modules() if isinstance(module, SpikingNet) for layer in module.spiking_layers()):
+
+            def observe(module: nn.Module, arguments: Any, output: Tensor, unit: float = layer.lif.unit) -> None:
+                rates.append(output.mean(dtype=torch.float32) / unit)
+
+            handles.append((layer.block or layer.lif).register_forward_hook(observe))
+    try:
+        yield rates
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def rate_penalty(rates: list[Tensor], config: TrainingConfig) -> Tensor | float:
+    """w * sum over layers of max(0, r - R)^2, with w = ``config.rate_weight``, R = ``config.rate_target`` and the firing rates r.
+
+    Source: the upper bound on the activity of a population in Rossbroich et al., "Fluctuation-driven initialization for spiking neural
+    network training", Neuromorphic Computing and Engineering 2022.
+
+    Args:
+        rates: from :func:`observed_rates`; of the samples of this process.
+        config: provides w and R.
+    """
+    if config.rate_target is None:
+        return 0.0
+    return config.rate_weight * (torch.stack(rates) - config.rate_target).clamp(min=0).square().sum()

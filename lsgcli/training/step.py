@@ -13,7 +13,7 @@ from lsgcli.neurons.draws import drawing
 from lsgcli.neurons.kernels.base import single_backward
 from lsgcli.system.device import Compute, full_precision
 from lsgcli.training.distributed import ALONE, Group
-from lsgcli.training.losses import checked
+from lsgcli.training.losses import checked, observed_rates, rate_penalty
 
 Scale = Callable[[Tensor], Tensor] | None
 
@@ -29,8 +29,8 @@ def gradients(
         scale: scales the loss, so that small gradients do not vanish in fp16.
 
     Returns:
-        (2,) float64 on the device: sum of the loss over samples, and number of correct predictions, in this process. The class of a
-        mixed sample is the one with the largest weight.
+        (2,) float64 on the device: sum of the loss over samples, without the penalty of firing rates, and number of correct predictions,
+        in this process. The class of a mixed sample is the one with the largest weight.
     """
     total = batch.total or len(batch.y)
     sizes = [len(part) for part in shares(total, config.accumulate, group.rank, group.size)]
@@ -40,11 +40,12 @@ def gradients(
     samples = [None] * len(xs) if batch.samples is None else compute.move(batch.samples).split(sizes)
     for part, (x, y, own) in enumerate(zip(xs, batch.y.split(sizes), samples, strict=True), start=1):
         labels = compute.move(y)
-        with nullcontext() if part == len(xs) else group.partial(net), drawing(net, own):
+        whole = nullcontext() if part == len(xs) else group.partial(net)
+        with whole, drawing(net, own), observed_rates(net, config) as rates:
             with compute.context(), single_backward():
                 logits = net(compute.move(x))
             loss = checked(compute_loss(full_precision(logits), labels, config), config)
-            share = loss * (len(y) * group.size / total)
+            share = (loss + rate_penalty(rates, config)) * (len(y) * group.size / total)
             (share if scale is None else scale(share)).backward()
         main = labels if labels.dim() == 1 else labels.argmax(1)
         right = (logits.detach().mean(0).argmax(1) == main).sum()

@@ -1,9 +1,14 @@
 """The losses against their formulas in numpy."""
 
 import numpy as np
+import pytest
 import torch
 
-from lsgcli import registry
+from lsgcli import models, registry
+from lsgcli.data.batches import Batch
+from lsgcli.system.device import Compute
+from lsgcli.training.losses import observed_rates, rate_penalty
+from lsgcli.training.step import gradients
 from tests import tiny
 
 
@@ -74,3 +79,56 @@ def test_mse_is_the_distance_to_the_one_hot_label():
     for target, given in ((np.eye(3)[labels], labels), (smoothed(labels, 0.4), smoothed(labels, 0.4))):
         found = loss(torch.tensor(y), torch.tensor(given), tiny.config())
         np.testing.assert_allclose(found.item(), np.mean((y.mean(0) - target) ** 2), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arch", "changes"), [("vggsnn", {}), ("resnet19", {}), ("resnet19", {"residual": "sew"}), ("mlp", {})]
+)
+def test_the_penalty_of_firing_rates(arch, changes):
+    """Against rates that hooks on the neurons themselves see, and with the gradient of a step."""
+    torch.manual_seed(0)
+    net = models.build(arch, T=3, input_size=16, width_multiplier=1 / 16, **changes).train()
+    config = tiny.config(rate_target=0.1, rate_weight=2.0)
+    x = torch.rand(3, 4, net.spec.in_channels, 16, 16)
+    with observed_rates(net, config) as rates:
+        net(x)
+    seen = []
+    handles = [
+        layer.lif.register_forward_hook(lambda *call: seen.append(call[2].mean().item())) for layer in net.spiking_layers()
+    ]
+    net(x)
+    for handle in handles:
+        handle.remove()
+    np.testing.assert_allclose(sorted(rate.item() for rate in rates), sorted(seen), rtol=1e-5)
+    expected = 2 * sum(max(0.0, rate - 0.1) ** 2 for rate in seen)
+    assert expected > 0
+    penalty = rate_penalty(rates, config)
+    np.testing.assert_allclose(penalty.item(), expected, rtol=1e-4)
+    penalty.backward()
+    assert net.spiking_layers()[0].synapse.weight.grad.abs().sum() > 0
+
+
+def test_without_a_target_nothing_is_observed():
+    net = models.build("mlp", T=2, input_size=8, width_multiplier=1 / 16)
+    with observed_rates(net, tiny.config()) as rates:
+        net(torch.rand(2, 2, net.spec.in_channels, 8, 8))
+    assert rates == []
+    assert rate_penalty(rates, tiny.config()) == 0
+
+
+def test_a_step_lowers_the_rates():
+    rates = {}
+    for target in (None, 0.01):
+        torch.manual_seed(0)
+        net = models.build("vggsnn", T=3, input_size=16, width_multiplier=1 / 16, num_classes=3).train()
+        config = tiny.config(rate_target=target, rate_weight=30.0)
+        batch = Batch(torch.rand(3, 8, net.spec.in_channels, 16, 16), torch.arange(8) % 3, 0)
+        optimizer = torch.optim.SGD(net.parameters(), 0.05)
+        for _ in range(20):
+            gradients(net, batch, config, Compute(torch.device("cpu")))
+            optimizer.step()
+            optimizer.zero_grad()
+        with observed_rates(net, tiny.config(rate_target=0.5)) as found:
+            net(batch.x)
+        rates[target] = sum(found).item()
+    assert rates[0.01] < 0.7 * rates[None]

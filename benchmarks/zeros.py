@@ -1,0 +1,191 @@
+"""Convolutions by spikes and dense ones: each layer of a network at several densities of spikes, and where they take the same time.
+
+    python -m benchmarks.zeros                   # about 10 minutes on two cores; --quick for a look
+    python -m benchmarks.zeros --picture         # only docs/images/zeros.svg, from the record
+
+All kernels take turns, round after round, on random spikes in channels-last memory. The output of a convolution by spikes includes packing the
+spikes and arranging the weights; the gradient of the weight reads the packed spikes. bf16 and int8 run where the processor has instructions for
+them. No other programs should run. The record is written to ``benchmarks/results/zeros.json``.
+"""
+
+import argparse
+import io
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.measuring import RESULTS, interleaved, machine, read, write
+from benchmarks.plot import INK, SETTINGS, STYLE
+from benchmarks.roofline import Convolution, channels_last, convolutions
+from benchmarks.tables import Table, show
+from benchmarks.workers import case
+from lsgcli.models import crossings
+from lsgcli.report.colours import COLOURS
+from lsgcli.system import device
+from lsgcli.system.memory import keep_large_buffers
+
+CASES = (case("vggsnn"), case("resnet19"))
+DENSITIES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
+PASSES = ("forward", "gradient of the weight")
+IMAGE = RESULTS.parents[1] / "docs" / "images" / "zeros.svg"
+Work = dict[str, Callable[[], Any]]
+
+
+def precisions() -> list[str]:
+    """Those that the processor computes without emulation."""
+    flags = device._cpu_flags()
+    fast = {"fp32": True, "bf16": bool(flags & {"amx_bf16", "avx512_bf16"}), "int8": bool(flags & device.VNNI)}
+    return [name for name, there in fast.items() if there]
+
+
+def layers() -> Iterator[tuple[str, Convolution, int]]:
+    """(network, convolution, how many of them in a step) of those that read spikes: all but the first of each network."""
+    for which in CASES:
+        for convolution, count in itertools.islice(convolutions(which).items(), 1, None):
+            yield which.network, convolution, count
+
+
+def work_of(convolution: Convolution) -> Work:
+    """Its passes, dense in each precision, and by spikes at each density."""
+    from lsgcli.neurons.kernels.cpu.packing import packed
+    from lsgcli.neurons.kernels.cpu.rows import Geometry, convolved, rows_of, weight_gradient
+
+    work: Work = {}
+    for precision in precisions():
+        work |= {f"{precision}, {name}": run for name, run in convolution.work(precision).items() if name in PASSES}
+    frames, (C, channels), side, kernel, stride = convolution
+    out = side // stride
+    geometry = Geometry(frames, side, side, C, out, out, channels, kernel, stride, kernel // 2)
+    weight = channels_last(torch.randn(channels, C, kernel, kernel))
+    grad = channels_last(torch.randn(frames, channels, out, out))
+    for density in DENSITIES:
+        x = channels_last((torch.rand(frames, C, side, side) < density).float())
+
+        def forward(x: torch.Tensor = x) -> torch.Tensor:
+            return convolved(packed(x, 1), geometry, rows_of(weight), torch.float32)
+
+        work[f"{density}, forward"] = forward
+        work[f"{density}, gradient of the weight"] = partial(weight_gradient, packed(x, 1), geometry, grad)
+    return work
+
+
+def measure(rounds: int, most: int) -> dict[str, Any]:
+    """All layers; of each, seconds of every pass, and the crossings that the choice ``auto`` uses."""
+    results = []
+    for network, convolution, count in itertools.islice(layers(), most):
+        print(f"{network}, {convolution}", file=sys.stderr)
+        seconds = interleaved(work_of(convolution), rounds, warm=1)
+        frames, (C, channels), side, kernel, stride = convolution
+        from lsgcli.neurons.kernels.cpu.rows import Geometry
+
+        geometry = Geometry(frames, side, side, C, side // stride, side // stride, channels, kernel, stride, kernel // 2)
+        results.append(
+            {
+                "network": network,
+                "convolution": str(convolution),
+                "count": count,
+                "seconds": seconds,
+                "crossings": crossings.of(geometry, torch.float32, {}),
+            }
+        )
+    return {"densities": DENSITIES, "rounds": rounds, "layers": results}
+
+
+def meeting(layer: dict[str, Any], name: str) -> float:
+    """The density at which a pass by spikes takes as long as the dense one in fp32, between the densities measured; NaN if none does."""
+    dense = layer["seconds"][f"fp32, {name}"]["median"]
+    times = [(density, layer["seconds"][f"{density}, {name}"]["median"]) for density in DENSITIES]
+    for (a, low), (b, high) in itertools.pairwise(times):
+        if low < dense <= high:
+            return a + (b - a) * (dense - low) / (high - low)
+    return float("inf") if times[-1][1] < dense else 0.0
+
+
+def regret(layer: dict[str, Any], name: str) -> float:
+    """Largest time of the choice ``auto`` over that of the faster of both, over all densities."""
+    crossing = layer["crossings"][PASSES.index(name)]
+    dense = layer["seconds"][f"fp32, {name}"]["median"]
+    worst = 1.0
+    for density in DENSITIES:
+        spikes = layer["seconds"][f"{density}, {name}"]["median"]
+        worst = max(worst, (spikes if density < crossing else dense) / min(spikes, dense))
+    return worst
+
+
+def tables(record: dict[str, Any]) -> list[Table]:
+    """Per pass: milliseconds of each layer, dense and by density; where they meet; the crossing of ``auto``, and what it costs."""
+    found = []
+    for number, name in enumerate(PASSES):
+        dense = [key.split(",")[0] for key in record["layers"][0]["seconds"] if key.endswith(name) and not key[0].isdigit()]
+        dense = [precision for precision in dense if any(f"{precision}, {name}" in one["seconds"] for one in record["layers"])]
+        head = ("layer", *(f"dense {one}" for one in dense), *map(str, DENSITIES), "equal at", "`auto` below", "`auto` / best")
+        table = Table(f"{name.capitalize()}, ms", head)
+        for layer in record["layers"]:
+            seconds = layer["seconds"]
+            cells = [1e3 * seconds[f"{one}, {name}"]["median"] for one in (*dense, *DENSITIES)]
+            equal = meeting(layer, name)
+            written = "above 0.5" if equal == float("inf") else f"{equal:.2f}"
+            row = (f"{layer['network']}: {layer['convolution']}", *(f"{cell:.1f}" for cell in cells), written)
+            table.rows.append((*row, f"{layer['crossings'][number]:.2f}", f"{regret(layer, name):.2f}"))
+        found.append(table)
+    return found
+
+
+def picture(record: dict[str, Any]) -> str:
+    """An SVG: time of all convolutions of a step that read spikes, by density, beside the dense ones."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        axes = figure.subplots(1, len(CASES), squeeze=False)[0]
+        for axis, which in zip(axes, CASES, strict=True):
+            own = [layer for layer in record["layers"] if layer["network"] == which.network]
+            for colour, name, style in zip((COLOURS[0], COLOURS[1]), PASSES, ("-", "--"), strict=True):
+                times = [sum(one["count"] * one["seconds"][f"{d}, {name}"]["median"] for one in own) for d in DENSITIES]
+                dense = sum(one["count"] * one["seconds"][f"fp32, {name}"]["median"] for one in own)
+                axis.plot(DENSITIES, times, color=colour, linestyle=style, marker="o", markersize=3, label=f"{name}, by spikes")
+                axis.axhline(dense, color=colour, linestyle=style, linewidth=0.8)
+                axis.annotate("dense", (DENSITIES[-1], dense), ha="right", va="bottom", color=colour)
+            axis.set_title(which.title.rpartition(",")[0], loc="left")
+            axis.set_xlabel("spikes per element of the input")
+            axis.set_ylabel("s, all convolutions of spikes in a step")
+            axis.set_ylim(bottom=0)
+            axis.set_xlim(left=0)
+            axis.spines[["top", "right"]].set_visible(False)
+        axes[0].legend(frameon=False, loc="upper left")
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    text = out.getvalue().replace(INK, "currentColor")
+    return text.replace("<defs>", f"{STYLE}<defs>", 1)
+
+
+def main() -> None:
+    """Measure, print the tables, write the record and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="1 round of two layers: a look, kept under another name")
+    parser.add_argument("--picture", action="store_true", help="only the picture, from the record")
+    options = parser.parse_args()
+    if not options.picture:
+        if (load := os.getloadavg()[0]) > 0.5:
+            print(f"the machine is not quiet: load {load:.1f}", file=sys.stderr)
+        keep_large_buffers()
+        torch.manual_seed(0)
+        with torch.no_grad():
+            measured = measure(1 if options.quick else options.rounds, 2 if options.quick else 99)
+        record = {"machine": machine("numba"), "threads": torch.get_num_threads(), **measured}
+        write("zeros-quick" if options.quick else "zeros", record)
+        show(tables(record))
+    if not options.quick:
+        IMAGE.write_text(picture(read("zeros")), encoding="utf-8")
+        print(IMAGE, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
