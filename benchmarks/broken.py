@@ -137,10 +137,10 @@ FAILURES = {
     "weight decay 1": Failure(("unusual-settings",), {"weight_decay": 1.0}),
     "average of 0.9999": Failure(("averaging",), {"ema": 0.9999}),
     "dropout 0.98": Failure(("unusual-settings",), {"dropout": 0.98, "dropout_at": "neurons"}),
-    "plain, 34 layers": Failure(
+    "plain, 20 layers": Failure(
         ("vanishing-gradients", "exploding-gradients"),
-        {"residual": "none"},
-        {"arch": "resnet19", "depth": 35, "width_multiplier": 0.0625},
+        {"residual": "none", "depth": 21},
+        {"arch": "resnet19", "depth": 9, "width_multiplier": 0.125},
     ),
     "norm in evaluation mode": Failure(
         ("potential-scale", "silent-layers", "saturated-layers", "narrow-window"), change=frozen, by_hand=True

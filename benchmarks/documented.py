@@ -13,6 +13,7 @@ from benchmarks import (
     scaling,
     streaming,
     traffic,
+    zeros,
     zoo,
 )
 from benchmarks.measuring import RESULTS, read
@@ -120,6 +121,10 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
             for name in evidence.EXPERIMENTS
         },
         "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), lambda record: depth.tables(record)[2:3]),
+        "zeros-layers": lambda: part(load(folder, "zeros.json"), zeros.tables),
+        "zeros-steps": lambda: part(
+            load(folder, "zeros-*.json") + load(folder, "stream-*.json"), lambda one: [zeros.of_steps(one)]
+        ),
         "gpu-floor": floors,
         "gpu-run": lambda: gpu_run(folder / "gpu"),
         "zoo-neurons": lambda: zoo.neurons(folder),

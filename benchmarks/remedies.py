@@ -36,7 +36,7 @@ HEALTHY: list[dict[str, Any]] = [
     *({"dataset": "digits-dvs", "epochs": 6, "method": method} for method in ("asgl", "trsg", "ds-atgo", "mpd-agl")),
     *({"dataset": "digits-dvs", "epochs": 6, "norm": norm} for norm in ("bn", "tebn", "mpbn")),
     {"dataset": "digits-dvs", "epochs": 10, "arch": "mlp"},
-    {"dataset": "digits-dvs", "epochs": 6, "arch": "resnet19", "width_multiplier": 0.0625},
+    {"dataset": "digits-dvs", "epochs": 15, "arch": "resnet19", "depth": 9, "size": 16},
     {"dataset": "digits-dvs", "epochs": 6, "reset": "soft", "decay": 0.5},
     {"dataset": "digits", "epochs": 6},
     {"dataset": "digits", "epochs": 6, "optimizer": "adamw", "lr": 1e-3, "surrogate": "atan"},

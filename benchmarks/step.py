@@ -12,7 +12,7 @@ images convolved once. The floor has lsg's settings. All use the same optimiser 
 (``benchmarks.library``) run without snntorch and floor.
 
 Tables are printed to stdout; the record is written after every round to ``benchmarks/results/step-<case>-<precision>.json``, or
-``library-<case>-<precision>.json`` for those models.
+``library-<case>-<precision>.json`` for those models, ``zeros-<case>-<precision>.json`` with the contender ``lsg-auto``.
 """
 
 import argparse
@@ -201,7 +201,8 @@ def main() -> None:
             parser.error("int8 is for --inference")
         shared = which.network in OF_LIBRARY
         present = [name for name in names if not shared or CONTENDERS[name].kit in ("lsg", "SpikingJelly")]
-        name = f"{'library' if shared else 'step'}-{which}-{precision}{'-quick' if options.quick else ''}"
+        kind = "library" if shared else "zeros" if "lsg-auto" in present else "step"
+        name = f"{kind}-{which}-{precision}{'-quick' if options.quick else ''}"
         measure(which, present, precision, rounds or usual, warm, options.threads, name, tables)
 
 

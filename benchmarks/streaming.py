@@ -29,7 +29,10 @@ from benchmarks.workers import Case, Worker, case
 from lsgcli.system.cpus import WAITING, wait_passively
 
 WINDOWS = 5  # of T steps in a turn, of which the first is not timed
-LSG = (*(("lsg", precision) for precision in ("fp32", "bf16", "int8")), ("lsg-auto", "fp32"))
+LSG = (
+    *(("lsg", precision) for precision in ("fp32", "bf16", "int8")),
+    ("lsg-auto", "fp32"),
+)  # convolutions by spikes where that is faster
 ASLEEP: dict[str, str] = {}
 if not any(name in os.environ for name in WAITING):
     wait_passively(ASLEEP)

@@ -22,8 +22,8 @@ import torch
 from benchmarks.measuring import RESULTS, interleaved, machine, read, write
 from benchmarks.plot import INK, SETTINGS, STYLE
 from benchmarks.roofline import Convolution, channels_last, convolutions
-from benchmarks.tables import Table, show
-from benchmarks.workers import case
+from benchmarks.tables import Table, megabytes, show
+from benchmarks.workers import Case, case
 from lsgcli.models import crossings
 from lsgcli.report.colours import COLOURS
 from lsgcli.system import device
@@ -134,6 +134,18 @@ def tables(record: dict[str, Any]) -> list[Table]:
             table.rows.append((*row, f"{layer['crossings'][number]:.2f}", f"{regret(layer, name):.2f}"))
         found.append(table)
     return found
+
+
+def of_steps(record: dict[str, Any]) -> Table:
+    """Whole steps of ``benchmarks.step`` or ``benchmarks.streaming`` with ``lsg-auto``: milliseconds, memory, and its speed over each other."""
+    which, ours = Case(**record["case"]), "lsg-auto fp32"
+    table = Table(which.title, ("contender", "ms", "peak MB", "time / `lsg-auto`"))
+    for name, found in record["contenders"].items():
+        milliseconds = found["median"] if "median" in found else 1e3 * found["seconds"]["median"]
+        of = record["ratios"][ours].get(name)
+        ratio = f"**{of['ratio']:.2f}** ({of['low']:.2f} to {of['high']:.2f})" if of else ""
+        table.rows.append((name, milliseconds, megabytes(found["peak_bytes"]) if "peak_bytes" in found else "", ratio))
+    return table
 
 
 def picture(record: dict[str, Any]) -> str:

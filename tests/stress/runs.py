@@ -23,8 +23,8 @@ TRAIN = shlex.split(
 OPTIMIZERS = ([], ["--optimizer", "adamw", "--lr", "0.002"])
 PARTS = ([], ["--accumulate", "2"])
 RECIPES = (
-    ["--clip-grad", "1"],
-    ["--ema", "0.9", "--mixup", "0.5", "--label-smoothing", "0.1"],
+    ["--clip-grad", "1", "--convolution", "spikes"],
+    ["--ema", "0.9", "--mixup", "0.5", "--label-smoothing", "0.1", "--convolution", "auto"],
     ["--method", "asgl", "--dropout", "0.3"],
 )
 SETTINGS = [[*optimizer, *parts, *recipe] for recipe in RECIPES for parts in PARTS for optimizer in OPTIMIZERS]

@@ -1,5 +1,6 @@
 """The training loop: it learns, it resumes to the bit, it stops before a step that would ruin the weights."""
 
+import dataclasses
 import itertools
 import json
 from types import SimpleNamespace
@@ -11,11 +12,12 @@ from torch.amp.grad_scaler import GradScaler
 import lsgcli.runs.run
 from lsgcli.data.batches import Batch
 from lsgcli.errors import DivergedError, Stopped
+from lsgcli.models import crossings
 from lsgcli.models.base import SpikingNet
 from lsgcli.store import checkpoint
 from lsgcli.store.rundir import RunDir, write_config
 from lsgcli.system import schema
-from lsgcli.system.device import Compute
+from lsgcli.system.device import Compute, Convolutions
 from lsgcli.system.ranks import Place
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.loop import Trainer, new_model
@@ -27,7 +29,7 @@ from tests import tiny
 CPU = Compute(torch.device("cpu"))
 
 
-def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record: None, alter=lambda model: None):
+def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record: None, alter=lambda model: None, compute=CPU):
     """Train in ``path``, with the model altered; a stop is asked for after so many steps."""
     stop, steps = StopRequest(), 0
 
@@ -39,7 +41,7 @@ def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record:
         emit(record)
 
     with RunDir(path, resume=resume) as directory:
-        trainer = Trainer(config, bundle, CPU, directory, count, stop)
+        trainer = Trainer(config, bundle, compute, directory, count, stop)
         alter(trainer.model)
         if not resume:
             write_config(directory, config, {})
@@ -65,6 +67,26 @@ def test_learns(tmp_path):
     assert end["test_accuracy_last"] > 0.8
     losses = [line["train_loss"] for line in metrics(tmp_path / "run")]
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_resumed_run_keeps_the_crossings_of_its_convolutions(tmp_path, monkeypatch):
+    """It chooses as before, whatever would be measured now: here, the opposite."""
+    pytest.importorskip("numba")
+    config, bundle = tiny.config(), tiny.bundle()
+    measured = {"whole": [4.0, 0.0], "first": [4.0, 0.0], "second": [0.0, 4.0]}
+
+    def auto(name):
+        monkeypatch.setattr(crossings, "_of_machine", lambda *_: measured[name])
+        return dataclasses.replace(CPU, convolutions=Convolutions("auto"))
+
+    run(tmp_path / "whole", config, bundle, compute=auto("whole"))
+    with pytest.raises(Stopped):
+        run(tmp_path / "parts", config, bundle, stop_after=4, compute=auto("first"))
+    run(tmp_path / "parts", config, bundle, resume=True, compute=auto("second"))
+    assert same_tensors(tmp_path / "whole/last.safetensors", tmp_path / "parts/last.safetensors")
+    kept = checkpoint.read(tmp_path / "parts/last.safetensors").state["crossings"]
+    assert len(kept) > 4
+    assert set(map(tuple, kept.values())) == {(4.0, 0.0)}
 
 
 RECIPE = {"ema": 0.9, "mixup": 0.5, "cutmix": 1.0, "mix_until": 2, "label_smoothing": 0.1, "warmup_epochs": 1, "lr_floor": 0.1}
