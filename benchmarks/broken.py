@@ -138,7 +138,7 @@ FAILURES = {
     "average of 0.9999": Failure(("averaging",), {"ema": 0.9999}),
     "dropout 0.98": Failure(("unusual-settings",), {"dropout": 0.98, "dropout_at": "neurons"}),
     "plain, 20 layers": Failure(
-        ("vanishing-gradients", "exploding-gradients"),
+        ("vanishing-gradients", "exploding-gradients", "too-deep"),
         {"residual": "none", "depth": 21},
         {"arch": "resnet19", "depth": 9, "width_multiplier": 0.125},
     ),

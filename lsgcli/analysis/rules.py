@@ -111,6 +111,11 @@ class Evidence:
             return {}
         return {name: usual}
 
+    def threshold(self, factor: float, names: Sequence[str]) -> dict[str, Any]:
+        """The threshold times a factor, as settings; empty where the normalisation of these layers scales their currents with it."""
+        scales = self.settings.get("norm") in ("tdbn", "tebn") and "hidden" not in names
+        return {} if scales else self.scaled("threshold", factor)
+
     def scaled(self, name: str, factor: float, digits: int = 2) -> dict[str, Any]:
         """A setting times a factor, rounded, as settings; empty without a run."""
         own = self.settings.get(name)
@@ -216,6 +221,38 @@ class LearningRate(Rule):
         return Remedy(f"Train with a learning rate of {e.usual['lr']:g}.", {"lr": e.usual["lr"]})
 
 
+@register("rule", "unusual-settings")
+class UnusualSettings(Rule):
+    """The network does not learn, with settings of training that are far from those usual for the data set."""
+
+    measure, usual, limit = "train_loss", "settings within a factor of 10 of the data set's defaults", 10.0
+    names = ("weight_decay", "momentum", "clip_grad", "dropout", "label_smoothing", "batch_size", "decay_lr")
+
+    def _far(self, e: Evidence, limit: float) -> dict[str, Any]:
+        far = dict[str, Any]()
+        for name in self.names:
+            own, usual = e.settings.get(name), e.usual.get(name)
+            if own is None or usual is None or own == usual:
+                continue
+            if name == "clip_grad":  # 0: not clipped
+                off = 0 < own < SMALLEST_CLIP
+            elif name in ("momentum", "dropout", "label_smoothing"):
+                off = abs(own - usual) > 0.5
+            else:
+                off = not usual or not 1 / limit <= own / usual <= limit
+            far |= {name: usual} if off else {}
+        return far
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        return Found(e.last("train_loss")) if e.learns_poorly and e.epochs and self._far(e, limit) else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        back = self._far(e, self.limit)
+        return Remedy(
+            f"Return to the defaults of the data set: {', '.join(f'{name} {usual:g}' for name, usual in back.items())}.", back
+        )
+
+
 @register("rule", "small-batch")
 class SmallBatch(Rule):
     """Normalisation computes its statistics from too few samples."""
@@ -289,12 +326,16 @@ class PotentialScale(Rule):
             settings = e.back("threshold", 2)
             if not settings and e.settings["norm"] != "tdbn" and e.usual["norm"] == "tdbn":
                 settings = {"norm": "tdbn"}
-            settings = settings or e.scaled("threshold", max(spread, 1e-3))
+            settings = settings or e.threshold(max(spread, 1e-3), found.layers)
         text = (
             f"Multiply the initial weights of {found.layers[0]} by {1 / spread:.2g}"
             if spread > 0
             else "Enlarge the initial weights"
         )
+        if e.settings and not settings:
+            text = (
+                f"Check that the normalisation before {found.layers[0]} uses the statistics of each batch in training. {text}"
+            )
         return Remedy(f"{text}, normalise its current (tdBN), or change the threshold by the inverse.", settings)
 
 
@@ -309,7 +350,7 @@ class SilentLayers(Rule):
         return e.where("firing_rate", lambda rate: rate < limit, smallest=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        settings = e.back("threshold", 1.5) or e.scaled("threshold", 0.5)
+        settings = e.back("threshold", 1.5) or e.threshold(0.5, found.layers)
         return Remedy(
             "Halve the threshold, or double the weight of the normalisation before the first of these layers.", settings
         )
@@ -332,7 +373,8 @@ class SaturatedLayers(Rule):
         if not settings and e.settings and e.mean("beta") > 0.5 and e.settings["input_gain"] == "1":
             settings = {"input_gain": "1-beta"}
         return Remedy(
-            "Decrease the decay, scale the current by 1 - beta, or double the threshold.", settings or e.scaled("threshold", 2)
+            "Decrease the decay, scale the current by 1 - beta, or double the threshold.",
+            settings or e.threshold(2, found.layers),
         )
 
 
@@ -379,7 +421,8 @@ def _two_sigma(e: Evidence, verb: str) -> Remedy:
     settings: dict[str, Any] = {}
     if e.settings:
         given = e.settings["method"] in ("none", "trainable-decay", "asgl", "ds-atgo", "ds-atgo-paper")
-        settings = {"width": float(f"{width:.2g}")} if given and width > 0 else {"method": "lsg"}
+        learned = {"method": "measured-sigma" if e.settings["method"] == "lsg" else "lsg"}
+        settings = {"width": float(f"{width:.2g}")} if given and width > 0 else learned
     return Remedy(f"{verb} the surrogate to 2 standard deviations of u: a width of {width:.2g}.", settings)
 
 
@@ -472,39 +515,6 @@ class Averaging(Rule):
         return Remedy("Train without the average, or with a smaller decay of it.", {"ema": 0.0} if e.settings else {})
 
 
-@register("rule", "unusual-settings")
-class UnusualSettings(Rule):
-    """The network does not learn, with settings of training that are far from those usual for the data set."""
-
-    measure, usual, limit = "train_loss", "settings within a factor of 10 of the data set's defaults", 10.0
-    alone = True
-    names = ("lr", "weight_decay", "momentum", "clip_grad", "dropout", "label_smoothing", "batch_size", "decay_lr")
-
-    def _far(self, e: Evidence, limit: float) -> dict[str, Any]:
-        far = dict[str, Any]()
-        for name in self.names:
-            own, usual = e.settings.get(name), e.usual.get(name)
-            if own is None or usual is None or own == usual:
-                continue
-            if name == "clip_grad":  # 0: not clipped
-                off = 0 < own < SMALLEST_CLIP
-            elif name in ("momentum", "dropout", "label_smoothing"):
-                off = abs(own - usual) > 0.5
-            else:
-                off = not usual or not 1 / limit <= own / usual <= limit
-            far |= {name: usual} if off else {}
-        return far
-
-    def found(self, e: Evidence, limit: float) -> Found | None:
-        return Found(e.last("train_loss")) if e.learns_poorly and e.epochs and self._far(e, limit) else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        back = self._far(e, self.limit)
-        return Remedy(
-            f"Return to the defaults of the data set: {', '.join(f'{name} {usual:g}' for name, usual in back.items())}.", back
-        )
-
-
 @register("rule", "drift")
 class Drift(Rule):
     """The distribution of potentials shifts with the timesteps, so that one normalisation does not fit all of them."""
@@ -536,6 +546,26 @@ class CoarseOutputs(Rule):
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         return Remedy("Read a membrane potential or a linear layer instead of spike counts, or add timesteps.")
+
+
+@register("rule", "too-deep")
+class TooDeep(Rule):
+    """The network has more layers than so short a training can reach, and its loss hardly fell."""
+
+    measure, usual, limit = "layers", "up to 12 layers of neurons", 12.0
+    alone = True
+    source = "docs/evidence.md#e3-depth"
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        deep = e.learns_poorly and e.epochs and len(e.layers) > limit
+        return Found(len(e.layers)) if deep else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        settings: dict[str, Any] = {}
+        if "depth" in e.settings and e.settings["arch"] == "resnet19":
+            settings = {"depth": max(9, e.settings["depth"] // 4 * 2 + 1)}
+            settings |= {"residual": "add"} if e.settings["residual"] == "none" else {}
+        return Remedy("Use half of the layers, residual connections, or more epochs.", settings)
 
 
 @register("rule", "not-learning")

@@ -16,9 +16,9 @@ EPOCH = {"epoch": 0, "train_loss": 0.9, "train_accuracy": 0.7, "val_accuracy": 0
 HEALTHY = {"beta": 0.2, "alpha": 1.0, "u_std": 1.1, "coverage": 0.5, "firing_rate": 0.15, "grad_ratio": 2.0, "grad_zero": 0.5}
 
 
-def evidence(layer=None, settings=None, epoch=None, betas=None, classes=10, diverged=False, **of_record):
-    """A healthy network of three layers; ``layer`` changes the second, ``of_record`` the record itself."""
-    record = flow(3, **of_record)
+def evidence(layer=None, settings=None, epoch=None, betas=None, classes=10, diverged=False, layers=3, **of_record):
+    """A healthy network of some layers; ``layer`` changes the second, ``of_record`` the record itself."""
+    record = flow(layers, **of_record)
     record["drift"] = {"mean": 0.0, "std": 0.0}
     for index, one in enumerate(record["layers"]):
         one.update(HEALTHY | (layer or {} if index == 1 else {}))
@@ -27,6 +27,7 @@ def evidence(layer=None, settings=None, epoch=None, betas=None, classes=10, dive
     return Evidence(record, USUAL | (settings or {}), USUAL, 3 * [EPOCH | (epoch or {})], history, classes, diverged)
 
 
+BN = {"norm": "bn"}
 FLAT = {"train_loss": 2.29, "train_accuracy": 0.11, "val_accuracy": 0.1}
 CASES = {  # rule -> evidence that it finds, evidence that it does not, a part of the remedy's settings
     "not-finite": ({"loss": None}, {"loss": 50.0}, {"lr": USUAL["lr"] / 10}),
@@ -43,9 +44,14 @@ CASES = {  # rule -> evidence that it finds, evidence that it does not, a part o
         {"input": {"mean": 0.0, "std": 255.0}},
         {},
     ),
-    "potential-scale": ({"layer": {"u_std": 0.05}}, {"layer": {"u_std": 0.5}}, {"threshold": 0.025}),
-    "silent-layers": ({"layer": {"firing_rate": 0.001}}, {"layer": {"firing_rate": 0.02}}, {"threshold": 0.25}),
-    "saturated-layers": ({"layer": {"firing_rate": 0.9}}, {"layer": {"firing_rate": 0.4}}, {"threshold": 1.0}),
+    "potential-scale": ({"layer": {"u_std": 0.05}}, {"layer": {"u_std": 0.5}}, {}),
+    "silent-layers": ({"layer": {"firing_rate": 0.001}, "settings": BN}, {"layer": {"firing_rate": 0.02}}, {"threshold": 0.25}),
+    "saturated-layers": ({"layer": {"firing_rate": 0.9}, "settings": BN}, {"layer": {"firing_rate": 0.4}}, {"threshold": 1.0}),
+    "too-deep": (
+        {"layers": 18, "epoch": FLAT, "settings": {"arch": "resnet19", "depth": 19, "residual": "none"}},
+        {"layers": 8, "epoch": FLAT},
+        {"depth": 9, "residual": "add"},
+    ),
     "narrow-window": (
         {"layer": {"coverage": 0.01, "grad_zero": 0.99}, "settings": {"method": "none", "width": 0.02}},
         {"layer": {"coverage": 0.04, "grad_zero": 0.5}},
@@ -179,3 +185,20 @@ def test_a_divergence_without_a_record_has_its_cause():
     (first, *_) = findings(Evidence({"layers": []}, USUAL, USUAL, diverged=True))
     assert first["rule"] == "not-finite"
     assert first["remedy"]["settings"]["lr"] == USUAL["lr"] / 10
+
+
+@pytest.mark.parametrize(
+    ("rule", "layer"), [("silent-layers", {"firing_rate": 0.001}), ("saturated-layers", {"firing_rate": 0.9})]
+)
+def test_a_threshold_with_which_the_normalisation_scales_its_output_is_no_remedy(rule, layer):
+    """tdBN multiplies currents by v_th."""
+    found = {one["rule"]: one["remedy"] for one in findings(made({"layer": layer, "settings": {"norm": "tdbn"}}))}
+    assert found[rule]["settings"] == {}
+    assert found[rule]["text"]
+
+
+def test_a_width_that_does_not_fit_is_measured():
+    narrow = {"layer": {"coverage": 0.01, "grad_zero": 0.99}}
+    for method, expected in (("lsg", {"method": "measured-sigma"}), ("isometric", {"method": "lsg"})):
+        (first, *_) = findings(made({**narrow, "settings": {"method": method}}))
+        assert first["remedy"]["settings"] == expected
