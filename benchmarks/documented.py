@@ -9,6 +9,7 @@ from benchmarks import (
     epoch,
     evidence,
     gpu,
+    remedies,
     reproduction,
     scaling,
     streaming,
@@ -98,6 +99,11 @@ def floors() -> str:
     return "\n\n".join(["    python -m benchmarks.traffic", shown(traffic.tables()[1])])
 
 
+def steps_by_spikes(records: list[dict[str, Any]]) -> str:
+    """Steps with convolutions by spikes, in one table."""
+    return f"{where(records)}\n\n{shown(zeros.of_steps(records))}" if records else NOTHING
+
+
 def gpu_run(folder: Path) -> str:
     """The results of ``benchmarks.gpu``."""
     records = gpu.load(folder)
@@ -121,10 +127,12 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
             for name in evidence.EXPERIMENTS
         },
         "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), lambda record: depth.tables(record)[2:3]),
+        **{
+            f"evidence-remedies-{name}": lambda name=name: part(load(folder, f"evidence-remedies-{name}.json"), remedies.tables)
+            for name in remedies.DATA
+        },
         "zeros-layers": lambda: part(load(folder, "zeros.json"), zeros.tables),
-        "zeros-steps": lambda: part(
-            load(folder, "zeros-*.json") + load(folder, "stream-*.json"), lambda one: [zeros.of_steps(one)]
-        ),
+        "zeros-steps": lambda: steps_by_spikes(load(folder, "zeros-*.json")),
         "gpu-floor": floors,
         "gpu-run": lambda: gpu_run(folder / "gpu"),
         "zoo-neurons": lambda: zoo.neurons(folder),

@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.broken import FAILURES, Failure
 from benchmarks.measuring import RESULTS, machine
+from benchmarks.tables import Table, show
 from lsgcli.system.files import locked
 
 DATA: dict[str, dict[str, Any]] = {
@@ -145,6 +146,78 @@ def healthy(records: Records, seed: int) -> None:
             records.add(key, train({**settings, "seed": seed}, diagnosed=True))
 
 
+def outcomes(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """A planted failure of a seed each: accuracies, place of the cause among the findings, and number of the remedy that cured it."""
+    runs, found = record["runs"], []
+    for key, run in runs.items():
+        name, _, seed = key.partition(", seed ")
+        if name not in FAILURES or not seed.isdigit():
+            continue
+        failure, unbroken = FAILURES[name], runs[run["unbroken"]]["accuracy"]
+        told = [one["rule"] for one in run["findings"] if one["severity"] != "note"]
+        places = [place for place, rule in enumerate(told, 1) if rule in failure.causes]
+        tried = [runs[f"{key}, remedy {n}"]["accuracy"] for n in range(1, TRIED + 1) if f"{key}, remedy {n}" in runs]
+        cured = [n for n, accuracy in enumerate(tried, 1) if accuracy is not None and accuracy >= unbroken - NEAR]
+        found.append(
+            {
+                "failure": name,
+                "seed": int(seed),
+                "unbroken": unbroken,
+                "broken": run["accuracy"],
+                "harmful": run["accuracy"] < unbroken - NEAR,
+                "told": told,
+                "place": places[0] if places else None,
+                "by_hand": failure.by_hand,
+                "tried": tried,
+                "cured": cured[0] if cured else None,
+            }
+        )
+    return found
+
+
+def tables(record: dict[str, Any]) -> list[Table]:
+    """Counts of all failures, each failure, and the unbroken networks."""
+    every = outcomes(record)
+    harmful = [one for one in every if one["harmful"]]
+    by_settings = [one for one in harmful if not one["by_hand"]]
+    counts = Table("Counts", ("", "of", "share"))
+    for text, among, right in (
+        ("cause is the first finding", harmful, lambda one: one["place"] == 1),
+        ("cause among the first two findings", harmful, lambda one: one["place"] in (1, 2)),
+        ("cured by the first remedy that is a setting", by_settings, lambda one: one["cured"] == 1),
+        ("cured by one of the first three", by_settings, lambda one: one["cured"] is not None),
+    ):
+        if among:
+            count = sum(map(right, among))
+            counts.rows.append((text, f"{count} of {len(among)}", f"{count / len(among):.0%}"))
+    each = Table(
+        "Each failure, by seed",
+        ("failure", "unbroken, %", "broken, %", "first two findings", "place of the cause", "after remedies 1, 2, 3, %"),
+    )
+    for name in FAILURES:
+        if not (own := sorted((one for one in every if one["failure"] == name), key=lambda one: one["seed"])):
+            continue
+        first = dict.fromkeys(", ".join(one["told"][:2]) or "none" for one in own)
+        places = "; ".join(("harmless" if not one["harmful"] else str(one["place"] or "not named")) for one in own)
+        after = "; ".join(", ".join(_percent(accuracy) for accuracy in one["tried"]) or "-" for one in own)
+        unbroken, broken = (" ".join(_percent(one[key]) for one in own) for key in ("unbroken", "broken"))
+        words = " (in words)" if own[0]["by_hand"] else ""
+        each.rows.append((f"{name}{words}", unbroken, broken, " / ".join(first), places, after))
+    found = [counts, each] if every else []
+    well = Table("Unbroken networks", ("network", "validation, %", "errors and warnings", "notes"))
+    for key, run in record["runs"].items():
+        if key.startswith("healthy "):
+            settings = json.loads(key.removeprefix("healthy ").rpartition(", seed ")[0])
+            told = [[one["rule"] for one in run["findings"] if (one["severity"] == "note") == notes] for notes in (False, True)]
+            words = ", ".join(f"{name} {value}" for name, value in settings.items())
+            well.rows.append((words, _percent(run["accuracy"]), *(", ".join(rules) or "-" for rules in told)))
+    return [*found, *([well] if well.rows else [])]
+
+
+def _percent(accuracy: float | None) -> str:
+    return "error" if accuracy is None else f"{100 * accuracy:.0f}"
+
+
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -154,9 +227,13 @@ def main() -> None:
     parser.add_argument("--failures", nargs="+", choices=FAILURES, default=list(FAILURES))
     parser.add_argument("--healthy", action="store_true", help="only the unbroken networks, with the first seed")
     parser.add_argument("--name", help="of the record; default: that of the data set")
+    parser.add_argument("--show", action="store_true", help="only the tables of the record")
     options = parser.parse_args()
     logging.getLogger("lsg").setLevel(logging.ERROR)
     records = Records(options.name or options.data)
+    if options.show:
+        show(tables({"runs": records.runs}))
+        return
     first, _, last = options.seeds.partition("-")
     if options.healthy:
         healthy(records, int(first))

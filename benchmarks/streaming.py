@@ -4,10 +4,11 @@
     python -m benchmarks.streaming               # VGGSNN at a quarter of the width: about a minute and a half
     python -m benchmarks.streaming --threads 1
 
-Contenders are lsg in each precision, also by spikes where that is faster, with the wait policy of its commands, the floor, the peers at their best in single-step mode, and
+Contenders are lsg in each precision, with the wait policy of its commands, the floor, the peers at their best in single-step mode, and
 lsg's export with ``--mode step`` in onnxruntime. Each runs in its own process; in each round, every contender runs a few windows of T steps, in random order, of which the
 first is not timed: it wakes caches and threads. No other programs should run. The record is written after every round to
-``benchmarks/results/stream-<case>-<threads>-threads.json``.
+``benchmarks/results/stream-<case>-<threads>-threads.json``, or ``zeros-stream-...`` with the contender ``lsg-auto``, lsg with convolutions by
+spikes where that is faster.
 """
 
 import argparse
@@ -106,10 +107,14 @@ def main() -> None:
         print(f"the machine is not quiet: load {load:.1f}", file=sys.stderr)
     names = chosen(parser, options.contenders)
     which = case(options.network, "stream", options.width, T=options.T, batch=1, size=options.size)
-    entries = [*(entry for entry in LSG if "lsg" in names), *((name, "fp32") for name in names if name != "lsg")]
+    entries = [
+        *(entry for entry in LSG if entry[0] in names),
+        *((name, "fp32") for name in names if not name.startswith("lsg")),
+    ]
+    kind = "zeros-stream" if "lsg-auto" in names else "stream"
     facts, record = machine("spikingjelly", "snntorch", "numba", "onnxruntime"), {}
     for record in measure(which, entries, options.rounds, options.threads):
-        write(f"stream-{which}-{options.threads}-threads", {"machine": facts, **record})
+        write(f"{kind}-{which}-{options.threads}-threads", {"machine": facts, **record})
     show(tables(record))
 
 

@@ -136,15 +136,20 @@ def tables(record: dict[str, Any]) -> list[Table]:
     return found
 
 
-def of_steps(record: dict[str, Any]) -> Table:
-    """Whole steps of ``benchmarks.step`` or ``benchmarks.streaming`` with ``lsg-auto``: milliseconds, memory, and its speed over each other."""
-    which, ours = Case(**record["case"]), "lsg-auto fp32"
-    table = Table(which.title, ("contender", "ms", "peak MB", "time / `lsg-auto`"))
-    for name, found in record["contenders"].items():
-        milliseconds = found["median"] if "median" in found else 1e3 * found["seconds"]["median"]
-        of = record["ratios"][ours].get(name)
-        ratio = f"**{of['ratio']:.2f}** ({of['low']:.2f} to {of['high']:.2f})" if of else ""
-        table.rows.append((name, milliseconds, megabytes(found["peak_bytes"]) if "peak_bytes" in found else "", ratio))
+def of_steps(records: list[dict[str, Any]]) -> Table:
+    """Whole steps of ``benchmarks.step`` and ``benchmarks.streaming`` with ``lsg-auto``: its time and memory, and the time of others over its own."""
+    others = {"lsg": "dense", "floor": "floor", "spikingjelly-best": "spikingjelly", "snntorch-best": "snntorch"}
+    table = Table("", ("step", "`auto`, ms", *(f"{name} / `auto`" for name in others.values()), "peak MB, `auto` and dense"))
+    for record in sorted(records, key=lambda one: one["case"]["mode"], reverse=True):
+        mine, dense = (record["contenders"][f"{name} fp32"] for name in ("lsg-auto", "lsg"))
+        ratios = record["ratios"]["lsg-auto fp32"]
+        cells = [
+            f"**{of['ratio']:.2f}** ({of['low']:.2f} to {of['high']:.2f})" if (of := ratios.get(f"{name} fp32")) else ""
+            for name in others
+        ]
+        milliseconds = mine["median"] if "median" in mine else 1e3 * mine["seconds"]["median"]
+        peaks = ", ".join(megabytes(one["peak_bytes"]) for one in (mine, dense) if "peak_bytes" in one)
+        table.rows.append((Case(**record["case"]).title, milliseconds, *cells, peaks))
     return table
 
 
@@ -170,7 +175,7 @@ def picture(record: dict[str, Any]) -> str:
             axis.set_ylim(bottom=0)
             axis.set_xlim(left=0)
             axis.spines[["top", "right"]].set_visible(False)
-        axes[0].legend(frameon=False, loc="upper left")
+        axes[0].legend(frameon=False, loc=(0.03, 0.52))
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     text = out.getvalue().replace(INK, "currentColor")
