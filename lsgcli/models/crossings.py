@@ -38,17 +38,25 @@ def of(geometry: "Geometry", dtype: torch.dtype, table: dict[str, list[float]]) 
     Args:
         table: crossings known so far, by shape, to which new ones are added.
     """
-    N = max(2, min(MOST, PIXELS // (geometry.height * geometry.width)))
-    g = geometry._replace(N=1 if geometry.N == 1 else N)
-    name = (
-        f"{g.N}x{g.C}x{g.H}x{g.W} to {g.channels}, {g.side}x{g.side}, stride {g.stride}, padding {g.padding}, {str(dtype)[6:]}"
-    )
+    g, name = _measured_as(geometry._replace(N=min(geometry.N, 2)), dtype)
     if name not in table:
         table[name] = _of_machine(name, functools.partial(measured, g, dtype))
         log.debug(
             "convolution %s: by spikes below %.2f spikes per element, the gradient of its weight below %.2f", name, *table[name]
         )
     return table[name]
+
+
+@functools.cache
+def _measured_as(geometry: "Geometry", dtype: torch.dtype) -> tuple["Geometry", str]:
+    """The geometry with the number of images of a measurement, and its name in tables of crossings; N is 1 or 2, for one image or more."""
+    g = geometry
+    if g.N > 1:
+        g = g._replace(N=max(2, min(MOST, PIXELS // (g.height * g.width))))
+    name = (
+        f"{g.N}x{g.C}x{g.H}x{g.W} to {g.channels}, {g.side}x{g.side}, stride {g.stride}, padding {g.padding}, {str(dtype)[6:]}"
+    )
+    return g, name
 
 
 def of_network(network: "SpikingNet", compute: Compute) -> dict[str, list[float]]:

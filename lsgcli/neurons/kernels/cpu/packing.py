@@ -6,6 +6,7 @@ bit i % 8 of byte i // 8. An element x stands for the number x * levels.
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -79,13 +80,25 @@ def packed(x: Tensor, levels: int) -> Packed:
 def _run(make: Callable[[type], Worker], memory: Tensor, planes: Tensor, levels: int) -> tuple[int, int]:
     """Run a worker; returns the union of the bits of all numbers, and their sum."""
     chunks = math.ceil(memory.numel() / CHUNK)
-    counter, unions, spikes = np.zeros(1, np.int64), np.zeros(chunks, np.uint8), np.zeros(chunks, np.int64)
-    record = np.zeros(1, PACKING)
-    addresses = (counter.ctypes.data, memory.data_ptr(), planes.data_ptr(), unions.ctypes.data, spikes.ctypes.data)
-    record[0] = (*addresses, memory.numel(), len(planes), planes.stride(0), levels, chunks)
-    worker = build.address(make, STORAGE[memory.dtype], signature=SIGNATURE)
-    threads.run(worker, record.ctypes.data, chunks)
-    return int(np.bitwise_or.reduce(unions)), int(spikes.sum())
+    results = np.zeros((2, chunks), np.int64)  # unions and sums of the chunks
+    counter = np.zeros(1, np.int64)
+    addresses = (
+        counter.ctypes.data,
+        memory.data_ptr(),
+        planes.data_ptr(),
+        results.ctypes.data,
+        results.ctypes.data + 8 * chunks,
+    )
+    record = np.array([*addresses, memory.numel(), planes.shape[0], planes.stride(0), levels, chunks], np.int64)
+    threads.run(_worker(make, memory.dtype), record.ctypes.data, chunks)
+    if chunks == 1:
+        return int(results[0, 0]), int(results[1, 0])
+    return int(np.bitwise_or.reduce(results[0])), int(results[1].sum())
+
+
+@cache
+def _worker(make: Callable[[type], Worker], dtype: torch.dtype) -> int:
+    return build.address(make, STORAGE[dtype], signature=SIGNATURE)
 
 
 @loop
@@ -103,7 +116,7 @@ def pack(dtype: type) -> Worker:
         job = carray(at, (1,))[0]
         x, planes, numbers, words = arrays(job, dtype)
         unions, spikes = (
-            carray(pointer(job.unions), (job.chunks,), np.uint8),
+            carray(pointer(job.unions), (job.chunks,), np.int64),
             carray(pointer(job.spikes), (job.chunks,), np.int64),
         )
         while True:

@@ -12,6 +12,7 @@ shapes only: results are bit-identical for any number of threads.
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -120,17 +121,29 @@ def weight_gradient(spikes: Packed, shape: Geometry, grad: Tensor) -> Tensor:
 def _run(
     make: Callable[[type], Worker], dtype: torch.dtype, spikes: Packed, shape: Geometry, rows: Tensor, out: Tensor, **sizes: int
 ) -> None:
-    counter, record = np.zeros(1, np.int64), np.zeros(1, ROWS)
-    sizes |= {
+    counter = np.zeros(1, np.int64)
+    given = {
+        **shape._asdict(),
         "counter": counter.ctypes.data,
         "planes": spikes.planes.data_ptr(),
+        "count": spikes.planes.shape[0],
+        "plane": spikes.planes.stride(0),
         "rows": rows.data_ptr(),
         "out": out.data_ptr(),
+        "groups": shape.groups,
+        "blocks": shape.blocks,
+        "levels": spikes.levels,
+        "parts": 1,
+        "per_chunk": 1,
+        **sizes,
     }
-    sizes |= {"count": len(spikes.planes), "plane": spikes.planes.stride(0), "levels": spikes.levels}
-    for name, size in {**shape._asdict(), "groups": shape.groups, "blocks": shape.blocks, **sizes}.items():
-        record[name] = size
-    threads.run(build.address(make, STORAGE[dtype], signature=SIGNATURE), record.ctypes.data, sizes["chunks"])
+    record = np.array([given[name] for name in FIELDS], np.int64)
+    threads.run(_worker(make, dtype), record.ctypes.data, sizes["chunks"])
+
+
+@cache
+def _worker(make: Callable[[type], Worker], dtype: torch.dtype) -> int:
+    return build.address(make, STORAGE[dtype], signature=SIGNATURE)
 
 
 @loop
