@@ -11,7 +11,7 @@ because dL/dz has no zeros. The sums differ by rounding.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,14 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from lsgcli.models import crossings, prepacked
+from lsgcli.neurons.kernels.base import is_tracing
 from lsgcli.neurons.kernels.cpu.job import STORAGE
 from lsgcli.neurons.kernels.saved import held, in_bits
 from lsgcli.system.device import CONVOLUTIONS
+
+if TYPE_CHECKING:
+    from lsgcli.neurons.kernels.cpu.packing import Packed
+    from lsgcli.neurons.kernels.cpu.rows import Geometry
 
 SAFE = 8  # input channels from which oneDNN is correct
 
@@ -40,27 +45,37 @@ class Conv2d(nn.Conv2d):
             with torch.autocast("cpu", enabled=False):
                 z = _BySpikes.apply(x, weight.to(dtype), by)
                 return z if bias is None else z + bias.to(dtype)[:, None, None]  # type: ignore[no-any-return]
-        if self.kernel_size != (1, 1) or self.stride == (1, 1) or self.in_channels >= SAFE:
+        if is_safe(self):
             return super()._conv_forward(x, weight, bias)
         x = x[..., :: self.stride[0], :: self.stride[1]].contiguous(memory_format=torch.channels_last)
         return F.conv2d(x, weight, bias)
 
 
-class Spikes:
+def is_safe(conv: nn.Conv2d) -> bool:
+    """Whether oneDNN's backward pass of a convolution writes only inside its buffers."""
+    return conv.kernel_size != (1, 1) or conv.stride == (1, 1) or conv.in_channels >= SAFE
+
+
+class Spikes(NamedTuple):
     """The spikes that a convolution reads, and what it computes by them.
 
     Attributes:
-        packed: the input, see :class:`lsgcli.neurons.kernels.cpu.packing.Packed`.
-        geometry: of the convolution, see :class:`lsgcli.neurons.kernels.cpu.rows.Geometry`.
-        forward, weight: whether its output, and the gradient of its weight, are computed by spikes.
+        packed: the input.
+        geometry: of the convolution.
+        forward: whether its output is computed by spikes.
+        weight: whether the gradient of its weight is.
     """
 
-    def __init__(self, packed: Any, geometry: Any, forward: bool, weight: bool):
-        self.packed, self.geometry, self.forward, self.weight = packed, geometry, forward, weight
+    packed: "Packed"
+    geometry: "Geometry"
+    forward: bool
+    weight: bool
 
 
 def by_spikes(conv: nn.Conv2d, x: Tensor) -> Spikes | None:
     """What a convolution of x computes by spikes; None if nothing."""
+    if is_tracing(x):  # torch.compile cannot read context variables
+        return None
     how, kept = CONVOLUTIONS.get(), held(x)
     if how.choice == "dense" or kept is None or not supported(conv, x):
         return None
@@ -79,22 +94,25 @@ def by_spikes(conv: nn.Conv2d, x: Tensor) -> Spikes | None:
 
 
 def supported(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether the kernels compute the convolution."""
+    """Whether the kernels compute the convolution, and torch safely those gradients that they do not."""
     square = len({*conv.kernel_size}) == len({*conv.stride}) == len({*conv.padding}) == 1
     plain = conv.groups == 1 and {*conv.dilation} == {1} and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-    return plain and square and x.dtype in STORAGE and in_bits(x)
+    return plain and square and is_safe(conv) and x.dtype in STORAGE and in_bits(x)
 
 
 class _BySpikes(torch.autograd.Function):
-    """The convolution of x by spikes, and of dL/dz by them."""
+    """The convolution of x, without bias, in the type of the weight; x is saved for backward as packed spikes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, by: Spikes) -> Tensor:
-        ctx.by, ctx.shape = by, x.shape
-        # The bits, not x; as a tensor, so that activation checkpointing drops them.
+        from lsgcli.neurons.kernels.cpu import rows
+
+        # As a tensor, so that activation checkpointing can drop it.
         ctx.save_for_backward(weight, by.packed.planes)
-        ctx.by = Spikes(by.packed._replace(planes=None), by.geometry, by.forward, by.weight)
-        return convolved(x, weight, by)
+        ctx.by, ctx.shape = by._replace(packed=by.packed._replace(planes=None)), x.shape  # type: ignore[arg-type]
+        if by.forward:
+            return rows.convolved(by.packed, by.geometry, rows.rows_of(weight), weight.dtype)
+        return F.conv2d(x.to(weight.dtype), weight, None, by.geometry.stride, by.geometry.padding)
 
     @staticmethod
     @once_differentiable
@@ -102,20 +120,17 @@ class _BySpikes(torch.autograd.Function):
         from lsgcli.neurons.kernels.cpu.rows import weight_gradient
 
         weight, planes = ctx.saved_tensors
-        by, g = ctx.by, ctx.by.geometry
-        packed = by.packed._replace(planes=planes)
+        packed, g, _, by_spikes = ctx.by
+        packed = packed._replace(planes=planes)
         needs_x, needs_weight, _ = ctx.needs_input_grad
-        dense_weight = needs_weight and not by.weight
-        if dense_weight:
-            x = packed.restore().view(g.N, g.H, g.W, g.C).permute(0, 3, 1, 2)
-        else:
-            x = grad.new_empty(ctx.shape, dtype=weight.dtype)
+        dense = needs_weight and not by_spikes
         d_x = d_weight = None
-        if needs_x or dense_weight:
+        if needs_x or dense:
             geometry = ((g.stride, g.stride), (g.padding, g.padding), (1, 1), False, (0, 0), 1)
-            mask = (needs_x, dense_weight, False)
-            d_x, d_weight, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, mask)
-        if needs_weight and by.weight:
+            # The gradient of the input depends on the shape of x only.
+            x = packed.restore().view(g.N, g.H, g.W, g.C).permute(0, 3, 1, 2) if dense else weight.new_empty(ctx.shape)
+            d_x, d_weight, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, (needs_x, dense, False))
+        if needs_weight and by_spikes:
             d_weight = weight_gradient(packed, g, grad).to(weight.dtype)
         return d_x, d_weight, None
 
@@ -155,12 +170,3 @@ def prepack(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) in (nn.Conv2d, Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str):
             module.__class__, module.dense, module.rows = PrepackedConv2d, None, None  # type: ignore[assignment]
-
-
-def convolved(x: Tensor, weight: Tensor, by: Spikes) -> Tensor:
-    """The convolution of x, without bias, in the type of the weight."""
-    if not by.forward:
-        return F.conv2d(x.to(weight.dtype), weight, None, by.geometry.stride, by.geometry.padding)
-    from lsgcli.neurons.kernels.cpu import rows
-
-    return rows.convolved(by.packed, by.geometry, rows.rows_of(weight), weight.dtype)

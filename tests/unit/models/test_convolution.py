@@ -221,3 +221,13 @@ def test_the_context_ends():
     with compute.context():
         assert CONVOLUTIONS.get().choice == "spikes"
     assert CONVOLUTIONS.get().choice == "dense"
+
+
+@pytest.mark.slow
+def test_a_compiled_layer_is_one_graph():
+    """torch.compile cannot read context variables."""
+    torch.manual_seed(0)
+    conv = Conv2d(8, 6, 3, padding=1)
+    x = (torch.rand(2, 3, 8, 5, 5) < 0.3).float()
+    compiled = torch.compile(lambda x: at_each_step(conv, x, 1), fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), at_each_step(conv, x, 1))
