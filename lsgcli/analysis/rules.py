@@ -223,10 +223,11 @@ class LearningRate(Rule):
 
 @register("rule", "unusual-settings")
 class UnusualSettings(Rule):
-    """The network does not learn, with settings of training that are far from those usual for the data set."""
+    """The network does not learn, with settings of training or data that are far from those usual for the data set."""
 
-    measure, usual, limit = "train_loss", "settings within a factor of 10 of the data set's defaults", 10.0
+    measure, usual, limit = "settings", "within a factor of 10 of the data set's defaults", 10.0
     names = ("weight_decay", "momentum", "clip_grad", "dropout", "label_smoothing", "batch_size", "decay_lr")
+    kinds = ("schedule", "slicing")
 
     def _far(self, e: Evidence, limit: float) -> dict[str, Any]:
         far = dict[str, Any]()
@@ -241,16 +242,22 @@ class UnusualSettings(Rule):
             else:
                 off = not usual or not 1 / limit <= own / usual <= limit
             far |= {name: usual} if off else {}
-        return far
+        return far | {name: e.usual[name] for name in self.kinds if e.settings.get(name) != e.usual.get(name)}
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return Found(e.last("train_loss")) if e.learns_poorly and e.epochs and self._far(e, limit) else None
+        if not e.epochs or not e.learns_poorly or e.last("val_accuracy") > LEARNED:
+            return None
+        far = self._far(e, limit)
+        return Found(", ".join(f"{name} {_written(e.settings[name])}" for name in far)) if far else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         back = self._far(e, self.limit)
-        return Remedy(
-            f"Return to the defaults of the data set: {', '.join(f'{name} {usual:g}' for name, usual in back.items())}.", back
-        )
+        names = ", ".join(f"{name} {_written(usual)}" for name, usual in back.items())
+        return Remedy(f"Return to the defaults of the data set: {names}.", back)
+
+
+def _written(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @register("rule", "small-batch")
@@ -351,8 +358,11 @@ class SilentLayers(Rule):
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings = e.back("threshold", 1.5) or e.threshold(0.5, found.layers)
+        first = found.layers[0]
+        normalised = f"Double the weight of the normalisation before {first}, and check that its bias is not far below 0."
         return Remedy(
-            "Halve the threshold, or double the weight of the normalisation before the first of these layers.", settings
+            f"Halve the threshold, or double the weights before {first}." if settings or not e.settings else normalised,
+            settings,
         )
 
 
@@ -459,6 +469,10 @@ class VanishingGradients(Rule):
         if e.settings:
             settings = {"residual": "add"} if e.settings.get("residual") == "none" else {}
             settings = settings or ({"loss": "tet"} if e.settings["loss"] == "ce" else {})
+        if found.value == 0:
+            return Remedy(
+                f"No gradient arrives at {found.layers[0]}: look for no_grad(), detach(), and silent or frozen layers behind it."
+            )
         return Remedy("Add residual connections, use fewer layers, or a loss at every timestep (tet).", settings)
 
 
@@ -528,9 +542,8 @@ class Drift(Rule):
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings = {} if not e.settings or e.settings["norm"] == "tebn" else {"norm": "tebn"}
-        return Remedy(
-            "Normalise each timestep (tebn), or start from measured potentials (--init-potential measured).", settings
-        )
+        options = " (tebn), or start from measured potentials (--init-potential measured)" if e.settings else ""
+        return Remedy(f"Normalise each timestep by its own statistics{options}.", settings)
 
 
 @register("rule", "coarse-outputs")
@@ -539,6 +552,7 @@ class CoarseOutputs(Rule):
 
     measure, usual, limit = "output_values", "more than T + 1", 1.0
     severity = "warning"
+    alone = True  # silent layers have few outputs, too
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         count = e.flow.get("output_values")
@@ -570,19 +584,28 @@ class TooDeep(Rule):
 
 @register("rule", "not-learning")
 class NotLearning(Rule):
-    """The training loss stayed at that of equal probabilities, with signals and gradients in their usual ranges."""
+    """The loss stayed at that of equal probabilities, with signals and gradients in their usual ranges."""
 
-    measure, usual, limit = "train_loss", "below log(classes)", 0.9
+    measure, usual, limit = "train_loss", "below 0.9 log(classes)", 0.9
     alone = True
     source = "spikingjelly, issue 338"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
+        if not e.settings:  # a network without a run: the loss that was measured
+            loss = e.flow.get("loss")
+            return Found(loss, measure="loss") if loss is not None and loss > limit * e.chance else None
         loss = e.last("train_loss")
         return Found(loss) if loss > limit * e.chance and len(e.epochs) > 2 else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        text = "Try learning rates of 0.1, 0.01 and 0.001, and check that inputs and labels belong together."
-        return Remedy(text, e.back("lr", 2) or e.back("epochs", 2) or e.scaled("lr", 0.1))
+        settings = e.back("lr", 2) or e.back("epochs", 2) or e.scaled("lr", 0.1)
+        usual = "epochs" if "epochs" in settings else "learning rate"
+        text = (
+            f"Try the {usual} of the command below"
+            if settings
+            else "Train longer, and try learning rates of 0.1, 0.01 and 0.001"
+        )
+        return Remedy(f"{text}, and check that inputs and labels belong together and that no weight is frozen.", settings)
 
 
 @register("rule", "overfitting")
@@ -595,6 +618,8 @@ class Overfitting(Rule):
     def found(self, e: Evidence, limit: float) -> Found | None:
         train = e.last("train_accuracy")
         held_out = e.last("val_accuracy")
+        if e.last("raw_val_accuracy") > held_out:  # without the average of the weights
+            held_out = e.last("raw_val_accuracy")
         return Found(train) if train - held_out > limit and train > 0.9 else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:

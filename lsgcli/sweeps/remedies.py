@@ -39,7 +39,8 @@ def cells(run: Path, findings: Sequence[Mapping[str, Any]], epochs: int) -> list
         if settings and settings not in different:
             different.append(settings)
     if not different:
-        raise ConfigError("--try: found no remedy that settings express, expected one", hint="Omit --try to see the findings.")
+        found = "no remedy that settings express" if findings else "nothing wrong with the run"
+        raise ConfigError(f"--try: found {found}, expected a remedy to try", hint="Omit --try to see the findings.")
     root = run / FOLDER / f"{epochs}-epochs"
     made = [Cell(0, _config(run, {}, epochs), root / UNCHANGED, test=False, label=UNCHANGED)]
     for settings in different:

@@ -197,6 +197,33 @@ def test_a_threshold_with_which_the_normalisation_scales_its_output_is_no_remedy
     assert found[rule]["text"]
 
 
+@pytest.mark.parametrize(("name", "value"), [("schedule", "step"), ("slicing", "window")])
+def test_another_kind_of_setting_is_unusual_where_nothing_is_learned(name, value):
+    (found, *_) = findings(made({"settings": {name: value}, "epoch": FLAT}))
+    assert found["rule"] == "unusual-settings"
+    assert found["value"] == f"{name} {value}"
+    assert found["remedy"]["settings"] == {name: USUAL[name]}
+    assert findings(made({"settings": {name: value}})) == []
+
+
+def test_a_network_without_a_run_does_not_learn_either():
+    """Its measured loss is that of equal probabilities."""
+    flat = evidence(loss=2.3)
+    (found,) = findings(Evidence(flat.flow, classes=10))
+    assert (found["rule"], found["measure"], found["value"]) == ("not-learning", "loss", 2.3)
+    assert findings(Evidence(evidence(loss=0.5).flow, classes=10)) == []
+
+
+def test_no_gradient_at_all_is_no_matter_of_depth():
+    text = {one["rule"]: one["remedy"]["text"] for one in findings(made({"layer": {"grad_ratio": 0.0}}))}["vanishing-gradients"]
+    assert "No gradient arrives" in text
+
+
+def test_an_average_of_weights_is_no_overfitting():
+    epoch = {"train_accuracy": 0.98, "val_accuracy": 0.1, "raw_val_accuracy": 0.96}
+    assert "overfitting" not in {one["rule"] for one in findings(made({"epoch": epoch, "settings": {"ema": 0.9999}}))}
+
+
 def test_a_width_that_does_not_fit_is_measured():
     narrow = {"layer": {"coverage": 0.01, "grad_zero": 0.99}}
     for method, expected in (("lsg", {"method": "measured-sigma"}), ("isometric", {"method": "lsg"})):
