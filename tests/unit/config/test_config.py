@@ -231,6 +231,7 @@ EFFECTS = {
     "cooldown_epochs": (1, {"schedule": "step"}, {}),
     "step_epochs": (2, {}, {"schedule": "step"}),
     "step_factor": (0.5, {}, {"schedule": "step"}),
+    "rate_weight": (2.0, {}, {"rate_target": 0.1}),
     "warmup_start": (0.5, {}, {"warmup_epochs": 1}),
 }
 

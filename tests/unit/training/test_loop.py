@@ -29,7 +29,7 @@ from tests import tiny
 CPU = Compute(torch.device("cpu"))
 
 
-def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record: None, alter=lambda model: None, compute=CPU):
+def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record: None, alter=lambda model: None, compute=None):
     """Train in ``path``, with the model altered; a stop is asked for after so many steps."""
     stop, steps = StopRequest(), 0
 
@@ -41,7 +41,7 @@ def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record:
         emit(record)
 
     with RunDir(path, resume=resume) as directory:
-        trainer = Trainer(config, bundle, compute, directory, count, stop)
+        trainer = Trainer(config, bundle, compute or CPU, directory, count, stop)
         alter(trainer.model)
         if not resume:
             write_config(directory, config, {})
