@@ -14,6 +14,7 @@ import json
 import logging
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -198,8 +199,8 @@ def tables(record: dict[str, Any]) -> list[Table]:
         if not (own := sorted((one for one in every if one["failure"] == name), key=lambda one: one["seed"])):
             continue
         first = dict.fromkeys(", ".join(one["told"][:2]) or "none" for one in own)
-        places = "; ".join(("harmless" if not one["harmful"] else str(one["place"] or "not named")) for one in own)
-        after = "; ".join(", ".join(_percent(accuracy) for accuracy in one["tried"]) or "-" for one in own)
+        places = _joined("harmless" if not one["harmful"] else str(one["place"] or "not named") for one in own)
+        after = _joined(", ".join(_percent(accuracy) for accuracy in one["tried"]) or "-" for one in own)
         unbroken, broken = (" ".join(_percent(one[key]) for one in own) for key in ("unbroken", "broken"))
         words = " (in words)" if own[0]["by_hand"] else ""
         each.rows.append((f"{name}{words}", unbroken, broken, " / ".join(first), places, after))
@@ -212,6 +213,12 @@ def tables(record: dict[str, Any]) -> list[Table]:
             words = ", ".join(f"{name} {value}" for name, value in settings.items())
             well.rows.append((words, _percent(run["accuracy"]), *(", ".join(rules) or "-" for rules in told)))
     return [*found, *([well] if well.rows else [])]
+
+
+def _joined(seeds: Iterable[str]) -> str:
+    """A text for each seed, or one if they are equal."""
+    texts = list(seeds)
+    return texts[0] if len(set(texts)) == 1 else "; ".join(texts)
 
 
 def _percent(accuracy: float | None) -> str:
