@@ -129,7 +129,9 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         },
         "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), lambda record: depth.tables(record)[2:3]),
         **{
-            f"evidence-remedies-{name}": lambda name=name: part(load(folder, f"evidence-remedies-{name}.json"), remedies.tables)
+            f"evidence-remedies-{name}": lambda name=name: part(
+                load(folder, f"evidence-remedies-{name}.json"), lambda record: remedies.tables(record)[:2]
+            )
             for name in remedies.DATA
         },
         "zeros-layers": lambda: part(load(folder, "zeros.json"), zeros.tables),
