@@ -20,6 +20,7 @@ from lsgcli.models.quantise import BITS
 from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.synchronised import Gather
+from lsgcli.system.device import CONVOLUTIONS, Convolutions
 
 LARGEST = 1 << 20  # maximum number of classes and of channels, and height of the input
 
@@ -206,7 +207,8 @@ class SpikingNet(nn.Module, ABC):
         """Run a block, with activation checkpointing if enabled. ``forward_sequence`` calls its blocks through this method."""
         if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
             return block(*arguments)
-        again = (_checkpointing(), _checkpointing(recomputed=block))
+        how = CONVOLUTIONS.get()
+        again = (_checkpointing(how), _checkpointing(how, recomputed=block))
         draws = self.spec.neuron.model.draws or self.spec.dropout_of("neurons") > 0
         return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=draws)
 
@@ -262,10 +264,14 @@ CHECKPOINTING = ContextVar("CHECKPOINTING", default=False)
 
 
 @contextmanager
-def _checkpointing(recomputed: nn.Module | None = None) -> Iterator[None]:
-    """Context for running a block that is recomputed later, or for recomputing the block ``recomputed``, without updating its statistics."""
+def _checkpointing(how: Convolutions, recomputed: nn.Module | None = None) -> Iterator[None]:
+    """Context for running a block that is recomputed later, or for recomputing the block ``recomputed``, without updating its statistics.
+
+    Args:
+        how: the choice of convolutions of the forward pass, whose context has ended when the block is recomputed.
+    """
     modules = [] if recomputed is None else [module for module in recomputed.modules() if hasattr(module, "recomputing")]
-    token = CHECKPOINTING.set(True)
+    token, chosen = CHECKPOINTING.set(True), CONVOLUTIONS.set(how)
     for module in modules:
         module.recomputing = True  # type: ignore[assignment]
     try:
@@ -274,3 +280,4 @@ def _checkpointing(recomputed: nn.Module | None = None) -> Iterator[None]:
         for module in modules:
             module.recomputing = False  # type: ignore[assignment]
         CHECKPOINTING.reset(token)
+        CONVOLUTIONS.reset(chosen)
