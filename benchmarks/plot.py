@@ -43,8 +43,13 @@ def picture(records: Sequence[Mapping[str, Any]]) -> str:
         axes = figure.subplots(len(records), 2, squeeze=False, gridspec_kw={"height_ratios": [count + 3 for count in counts]})
         for record, (speed, memory) in zip(records, axes, strict=True):
             _bars(record, speed, memory)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+        return svg(figure)
+
+
+def svg(figure: Any) -> str:
+    """A figure drawn with ``SETTINGS`` as an SVG whose text adapts to light and dark backgrounds."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     text = out.getvalue().replace(INK, "currentColor")
     return text.replace("<defs>", f"{STYLE}<defs>", 1)
 

@@ -9,7 +9,6 @@ them. No other programs should run. The record is written to ``benchmarks/result
 """
 
 import argparse
-import io
 import itertools
 import os
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.measuring import RESULTS, interleaved, machine, read, write
-from benchmarks.plot import INK, SETTINGS, STYLE
+from benchmarks.plot import SETTINGS, svg
 from benchmarks.roofline import Convolution, channels_last, convolutions
 from benchmarks.tables import Table, megabytes, show
 from benchmarks.workers import Case, case
@@ -176,10 +175,7 @@ def picture(record: dict[str, Any]) -> str:
             axis.set_xlim(left=0)
             axis.spines[["top", "right"]].set_visible(False)
         axes[0].legend(frameon=False, loc=(0.03, 0.52))
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    text = out.getvalue().replace(INK, "currentColor")
-    return text.replace("<defs>", f"{STYLE}<defs>", 1)
+        return svg(figure)
 
 
 def main() -> None:

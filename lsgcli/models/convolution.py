@@ -41,7 +41,7 @@ class Conv2d(nn.Conv2d):
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if (by := by_spikes(self, x)) is not None:
-            dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+            dtype = computed_in(x)
             with torch.autocast("cpu", enabled=False):
                 z = _BySpikes.apply(x, weight.to(dtype), by)
                 return z if bias is None else z + bias.to(dtype)[:, None, None]  # type: ignore[no-any-return]
@@ -49,6 +49,11 @@ class Conv2d(nn.Conv2d):
             return super()._conv_forward(x, weight, bias)
         x = x[..., :: self.stride[0], :: self.stride[1]].contiguous(memory_format=torch.channels_last)
         return F.conv2d(x, weight, bias)
+
+
+def computed_in(x: Tensor) -> torch.dtype:
+    """The type in which a convolution of x computes on a CPU: that of autocast if it is enabled."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
 def is_safe(conv: nn.Conv2d) -> bool:
@@ -148,7 +153,7 @@ class PrepackedConv2d(Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """As a plain convolution, in the type of autocast if it is enabled."""
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
+        dtype = computed_in(input)
         if (by := by_spikes(self, input)) is not None and by.forward:
             from lsgcli.neurons.kernels.cpu import rows
 
