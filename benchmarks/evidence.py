@@ -5,6 +5,8 @@
     python -m benchmarks.evidence neurons-n-mnist --data-dir FOLDER      # Train/<digit>/*.bin and Test/<digit>/*.bin
     python -m benchmarks.evidence neurons-cifar-dvs --data-dir FOLDER    # <class>/*.aedat
     python -m benchmarks.evidence rules --data-dir FOLDER                # CIFAR-10's images, train/<class>/ and test/<class>/
+    python -m benchmarks.evidence zeros-digits-dvs                       # dense convolutions and convolutions by spikes; zeros-n-mnist
+    python -m benchmarks.evidence rates-digits-dvs                       # penalised firing rates; rates-cifar --data-dir FOLDER
     python -m benchmarks.evidence threshold --part threshold-2           # one part, to run side by side with others
     python -m benchmarks.evidence rules --data-dir FOLDER --seeds 0-1    # some of the seeds; the others another day
     python -m benchmarks.evidence threshold --collect                    # only the record, from the finished runs
@@ -65,7 +67,20 @@ NEURONS = (
     "--neuron clif --grid method=none",
     "--init-potential measured --grid method=trsg",
 )
+ZEROS = ("--grid convolution=dense,auto",)
+RATES = ("--grid convolution=auto", "--grid convolution=auto rate-target=0.12,0.08,0.05")
 EXPERIMENTS = {
+    "zeros-digits-dvs": Experiment({"zeros-digits-dvs": ZEROS}, "--dataset digits-dvs", 1, range(5), folder=False),
+    "zeros-n-mnist": Experiment(
+        {"zeros-n-mnist": ZEROS}, "--dataset n-mnist --width-multiplier 0.125 --epochs 20", 1, range(5)
+    ),
+    "rates-digits-dvs": Experiment({"rates-digits-dvs": RATES}, "--dataset digits-dvs", 1, range(3), folder=False),
+    "rates-cifar": Experiment(
+        {"rates-cifar": RATES},
+        "--dataset image-folder --arch vggsnn -T 2 --width-multiplier 0.25 --epochs 4 --val-fraction 0.1",
+        1,
+        range(3),
+    ),
     "threshold": Experiment(
         {
             f"threshold-{v:g}": [f"--threshold {v:g} --grid method=none,trainable-decay,lsg width=1,{2 * v:g}"]

@@ -95,7 +95,7 @@ class TrainingConfig(Settings):
         below=1.0,
     )
     rate_weight: float = setting(
-        1.0,
+        10.0,
         "Weight in the loss of the sum over layers of the squared excess of their firing rate over --rate-target.",
         above=0.0,
         applies=Applies("--rate-target", lambda config: config.rate_target is not None),
