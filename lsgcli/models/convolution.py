@@ -11,6 +11,7 @@ because dL/dz has no zeros. The sums differ by rounding.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -20,7 +21,6 @@ from torch.nn import functional as F
 
 from lsgcli.models import crossings, prepacked
 from lsgcli.neurons.kernels.base import is_tracing
-from lsgcli.neurons.kernels.cpu.job import STORAGE
 from lsgcli.neurons.kernels.saved import held, in_bits
 from lsgcli.system.device import CONVOLUTIONS
 
@@ -82,14 +82,12 @@ def by_spikes(conv: nn.Conv2d, x: Tensor) -> Spikes | None:
     if is_tracing(x):  # torch.compile cannot read context variables
         return None
     how, kept = CONVOLUTIONS.get(), held(x)
-    if how.choice == "dense" or kept is None or not supported(conv, x):
+    if how.choice == "dense" or kept is None or not in_bits(x) or not is_safe(conv):
         return None
-    from lsgcli.neurons.kernels.cpu.rows import Geometry
-
-    size, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
-    height, width = ((n + 2 * padding - size) // stride + 1 for n in x.shape[2:])
-    N, C, H, W = x.shape
-    geometry = Geometry(N, H, W, C, height, width, conv.out_channels, size, stride, padding)
+    where = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
+    geometry = geometry_of(x.shape, conv.out_channels, *where)
+    if geometry is None:
+        return None
     packed = kept.packed(x)
     if how.choice == "spikes":
         return Spikes(packed, geometry, True, True)
@@ -98,11 +96,24 @@ def by_spikes(conv: nn.Conv2d, x: Tensor) -> Spikes | None:
     return Spikes(packed, geometry, forward, weight) if forward or weight else None
 
 
-def supported(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether the kernels compute the convolution, and torch safely those gradients that they do not."""
-    square = len({*conv.kernel_size}) == len({*conv.stride}) == len({*conv.padding}) == 1
-    plain = conv.groups == 1 and {*conv.dilation} == {1} and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-    return plain and square and is_safe(conv) and x.dtype in STORAGE and in_bits(x)
+@cache
+def geometry_of(shape: torch.Size, channels: int, *where: Any) -> "Geometry | None":
+    """The geometry of a convolution that the kernels compute; None for others.
+
+    Args:
+        shape: of the input.
+        channels: of the output.
+        where: kernel size, stride, padding, dilation, groups and padding mode.
+    """
+    from lsgcli.neurons.kernels.cpu.rows import Geometry
+
+    kernel, strides, paddings, dilation, groups, mode = where
+    square = len({*kernel}) == len({*strides}) == len({*paddings}) == 1
+    if not square or groups != 1 or {*dilation} != {1} or mode != "zeros" or isinstance(paddings, str):
+        return None
+    (N, C, H, W), size, stride, padding = shape, kernel[0], strides[0], paddings[0]
+    height, width = ((n + 2 * padding - size) // stride + 1 for n in (H, W))
+    return Geometry(N, H, W, C, height, width, channels, size, stride, padding)
 
 
 class _BySpikes(torch.autograd.Function):
@@ -145,11 +156,11 @@ class PrepackedConv2d(Conv2d):
 
     Attributes:
         dense: shape and type of the latest input, and the convolution for it; None before the first call.
-        rows: rows of the weight in a type, for convolutions by spikes; None before the first one.
+        rows: the weight's rows from a type, and the bias, for convolutions by spikes; None before the first one.
     """
 
     dense: tuple[tuple[torch.Size, torch.dtype], Callable[[Tensor], Tensor]] | None
-    rows: tuple[torch.dtype, Tensor] | None
+    rows: tuple[torch.dtype, Tensor, Tensor | None] | None
 
     def forward(self, input: Tensor) -> Tensor:
         """As a plain convolution, in the type of autocast if it is enabled."""
@@ -158,9 +169,9 @@ class PrepackedConv2d(Conv2d):
             from lsgcli.neurons.kernels.cpu import rows
 
             if self.rows is None or self.rows[0] != dtype:
-                self.rows = dtype, rows.rows_of(self.weight.to(dtype))
-            z = rows.convolved(by.packed, by.geometry, self.rows[1], dtype)
-            return z if self.bias is None else z.add_(self.bias.to(dtype)[:, None, None])
+                bias = None if self.bias is None else self.bias.to(dtype).float()
+                self.rows = dtype, rows.rows_of(self.weight.to(dtype)), bias
+            return rows.convolved(by.packed, by.geometry, self.rows[1], dtype, self.rows[2])
         if not prepacked.supported(input, dtype):
             return super().forward(input)
         if self.dense is None or self.dense[0] != (input.shape, dtype):

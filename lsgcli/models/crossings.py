@@ -38,7 +38,7 @@ def of(geometry: "Geometry", dtype: torch.dtype, table: dict[str, list[float]]) 
     Args:
         table: crossings known so far, by shape, to which new ones are added.
     """
-    g, name = _measured_as(geometry._replace(N=min(geometry.N, 2)), dtype)
+    g, name = _measured_as(geometry, dtype)
     if name not in table:
         table[name] = _of_machine(name, functools.partial(measured, g, dtype))
         log.debug(
@@ -49,7 +49,7 @@ def of(geometry: "Geometry", dtype: torch.dtype, table: dict[str, list[float]]) 
 
 @functools.cache
 def _measured_as(geometry: "Geometry", dtype: torch.dtype) -> tuple["Geometry", str]:
-    """The geometry with the number of images of a measurement, and its name in tables of crossings; N is 1 or 2, for one image or more."""
+    """The geometry with the number of images of a measurement, and its name in tables of crossings."""
     g = geometry
     if g.N > 1:
         g = g._replace(N=max(2, min(MOST, PIXELS // (g.height * g.width))))

@@ -5,8 +5,10 @@ bit i % 8 of byte i // 8. An element x stands for the number x * levels.
 """
 
 import math
+from array import array
 from collections.abc import Callable
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from typing import NamedTuple
 
 import numpy as np
@@ -80,20 +82,11 @@ def packed(x: Tensor, levels: int) -> Packed:
 def _run(make: Callable[[type], Worker], memory: Tensor, planes: Tensor, levels: int) -> tuple[int, int]:
     """Run a worker; returns the union of the bits of all numbers, and their sum."""
     chunks = math.ceil(memory.numel() / CHUNK)
-    results = np.zeros((2, chunks), np.int64)  # unions and sums of the chunks
-    counter = np.zeros(1, np.int64)
-    addresses = (
-        counter.ctypes.data,
-        memory.data_ptr(),
-        planes.data_ptr(),
-        results.ctypes.data,
-        results.ctypes.data + 8 * chunks,
-    )
-    record = np.array([*addresses, memory.numel(), planes.shape[0], planes.stride(0), levels, chunks], np.int64)
-    threads.run(_worker(make, memory.dtype), record.ctypes.data, chunks)
-    if chunks == 1:
-        return int(results[0, 0]), int(results[1, 0])
-    return int(np.bitwise_or.reduce(results[0])), int(results[1].sum())
+    results = array("q", bytes(16 * chunks))  # unions and sums of the chunks
+    unions, n = results.buffer_info()[0], memory.numel()
+    addresses = (memory.data_ptr(), planes.data_ptr(), unions, unions + 8 * chunks)
+    threads.start(_worker(make, memory.dtype), (*addresses, n, planes.shape[0], planes.stride(0), levels, chunks), chunks)
+    return reduce(or_, results[:chunks]), sum(results[chunks:])
 
 
 @cache
@@ -119,17 +112,18 @@ def pack(dtype: type) -> Worker:
             carray(pointer(job.unions), (job.chunks,), np.int64),
             carray(pointer(job.spikes), (job.chunks,), np.int64),
         )
+        levels = np.float32(job.levels)
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
                 break
-            union, total = np.uint8(0), np.int64(0)
+            union, total = np.int32(0), np.int64(0)
             for first in range(chunk * CHUNK, min((chunk + 1) * CHUNK, job.n), SCRATCH):
                 m = min(SCRATCH, job.n - first)
                 part, sum_ = x[first : first + m], np.int32(0)
                 for i in range(m):
-                    number = np.uint8(get(part, i) * job.levels + HALF)
-                    numbers[i] = number
+                    number = np.int32(get(part, i) * levels + HALF)
+                    numbers[i] = np.uint8(number)
                     union |= number
                     sum_ += number
                 numbers[m : min((m + 7) // 8 * 8, SCRATCH)] = 0

@@ -11,7 +11,7 @@ shapes only: results are bit-identical for any number of threads.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import NamedTuple
 
@@ -39,6 +39,7 @@ FIELDS = (
     "count",
     "plane",
     "rows",
+    "bias",
     "out",
     *SIZES,
     "groups",
@@ -85,7 +86,7 @@ def rows_of(weight: Tensor) -> Tensor:
     return padded.view(blocks, BLOCK, groups, WORD, side**2).permute(0, 2, 4, 3, 1).contiguous()
 
 
-def convolved(spikes: Packed, shape: Geometry, rows: Tensor, dtype: torch.dtype) -> Tensor:
+def convolved(spikes: Packed, shape: Geometry, rows: Tensor, dtype: torch.dtype, bias: Tensor | None = None) -> Tensor:
     """The convolution of spikes, (N, channels, height, width) in channels-last memory.
 
     Args:
@@ -93,11 +94,14 @@ def convolved(spikes: Packed, shape: Geometry, rows: Tensor, dtype: torch.dtype)
         shape: of the convolution.
         rows: its weight, from :func:`rows_of`.
         dtype: of the result; sums are float32.
+        bias: (channels,) in float32, added to the sums.
     """
+    bias = torch.zeros(shape.channels) if bias is None else bias
     out = torch.empty(shape.N, shape.height, shape.width, shape.channels, dtype=dtype)
     lines = shape.N * shape.height
     per_chunk = max(1, min(PIXELS // shape.width, math.ceil(lines / torch.get_num_threads())))
-    _run(forward, dtype, spikes, shape, rows, out, per_chunk=per_chunk, chunks=math.ceil(lines / per_chunk))
+    chunks = math.ceil(lines / per_chunk)
+    threads.start(_worker(forward, dtype), _fields(spikes, shape, (rows, bias, out), 1, per_chunk, chunks), chunks)
     return out.permute(0, 3, 1, 2)
 
 
@@ -113,32 +117,17 @@ def weight_gradient(spikes: Packed, shape: Geometry, grad: Tensor) -> Tensor:
     out = torch.empty(shape.blocks, shape.groups, shape.side**2, WORD, BLOCK)
     parts = 1 if shape.blocks * shape.groups >= 2 * torch.get_num_threads() else shape.side
     units = shape.blocks * shape.groups * parts
-    _run(backward, grad.dtype, spikes, shape, rows, out, parts=parts, chunks=units)
+    threads.start(_worker(backward, grad.dtype), _fields(spikes, shape, (rows, out, out), parts, 1, units), units)
     whole = out.permute(0, 4, 1, 3, 2).reshape(shape.blocks * BLOCK, shape.groups * WORD, shape.side, shape.side)
     return whole[: shape.channels, : shape.C]
 
 
-def _run(
-    make: Callable[[type], Worker], dtype: torch.dtype, spikes: Packed, shape: Geometry, rows: Tensor, out: Tensor, **sizes: int
-) -> None:
-    counter = np.zeros(1, np.int64)
-    given = {
-        **shape._asdict(),
-        "counter": counter.ctypes.data,
-        "planes": spikes.planes.data_ptr(),
-        "count": spikes.planes.shape[0],
-        "plane": spikes.planes.stride(0),
-        "rows": rows.data_ptr(),
-        "out": out.data_ptr(),
-        "groups": shape.groups,
-        "blocks": shape.blocks,
-        "levels": spikes.levels,
-        "parts": 1,
-        "per_chunk": 1,
-        **sizes,
-    }
-    record = np.array([given[name] for name in FIELDS], np.int64)
-    threads.run(_worker(make, dtype), record.ctypes.data, sizes["chunks"])
+def _fields(
+    spikes: Packed, shape: Geometry, tensors: Iterable[Tensor], parts: int, per_chunk: int, chunks: int
+) -> tuple[int, ...]:
+    """``FIELDS`` after the counter; the tensors are rows, bias and output."""
+    planes, sizes = spikes.planes, (*shape, shape.groups, shape.blocks, parts, spikes.levels, per_chunk, chunks)
+    return planes.data_ptr(), planes.shape[0], planes.stride(0), *(tensor.data_ptr() for tensor in tensors), *sizes
 
 
 @cache
@@ -166,7 +155,7 @@ def forward(dtype: type) -> Worker:
         lines, taps = job.N * job.height, job.side * job.side
         out = carray(pointer(job.out), (lines * job.width * job.channels,), dtype)
         sums = np.empty(job.per_chunk * job.width * BLOCK, np.float32)
-        levels = np.float32(job.levels)
+        bias, levels = floats(job.bias, job.channels), np.float32(job.levels)
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
@@ -195,7 +184,7 @@ def forward(dtype: type) -> Worker:
                     begin = (first * job.width + pixel) * job.channels + block * BLOCK
                     part, own = out[begin : begin + channels], sums[pixel * BLOCK : pixel * BLOCK + channels]
                     for i in range(channels):
-                        put(part, i, own[i] / levels)
+                        put(part, i, own[i] / levels + bias[block * BLOCK + i])
 
     return worker
 

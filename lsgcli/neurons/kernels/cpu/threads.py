@@ -6,6 +6,7 @@ worker does not hold the GIL.
 """
 
 import ctypes
+from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -48,3 +49,11 @@ def run(worker: int, job: int, chunks: int) -> None:
         function(job)
         for future in futures:
             future.result()
+
+
+def start(worker: int, fields: tuple[int, ...], chunks: int) -> None:
+    """As :func:`run`, with a job that consists of int64: the address of a counter, which starts at 0, and then ``fields``."""
+    job = array("q", (0, *fields, 0))
+    address = job.buffer_info()[0]
+    job[0] = address + 8 * (len(job) - 1)
+    run(worker, address, chunks)
