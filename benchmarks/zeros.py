@@ -12,7 +12,8 @@ import argparse
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,15 +21,17 @@ import torch
 
 from benchmarks.measuring import RESULTS, interleaved, machine, read, write
 from benchmarks.plot import SETTINGS, svg
-from benchmarks.roofline import Convolution, channels_last, convolutions
+from benchmarks.roofline import Convolution, channels_last
+from benchmarks.steps import build, inputs
 from benchmarks.tables import Table, megabytes, show
-from benchmarks.workers import Case, case
+from benchmarks.workers import CONTENDERS, Case, case
 from lsgcli.models import crossings
+from lsgcli.models.convolution import Conv2d, by_spikes
 from lsgcli.report.colours import COLOURS
 from lsgcli.system import device
 from lsgcli.system.memory import keep_large_buffers
 
-CASES = (case("vggsnn"), case("resnet19"))
+CASES = (case("vggsnn"), case("resnet19"), case("qkformer"))
 DENSITIES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 PASSES = ("forward", "gradient of the weight")
 IMAGE = RESULTS.parents[1] / "docs" / "images" / "zeros.svg"
@@ -42,10 +45,24 @@ def precisions() -> list[str]:
     return [name for name, there in fast.items() if there]
 
 
-def layers() -> Iterator[tuple[str, Convolution, int]]:
-    """(network, convolution, how many of them in a step) of those that read spikes: all but the first of each network."""
-    for which in CASES:
-        for convolution, count in itertools.islice(convolutions(which).items(), 1, None):
+def layers(names: Sequence[str]) -> Iterator[tuple[str, Convolution, int]]:
+    """(network, convolution, how many of them in a step) of those that read spikes."""
+    for which in (which for which in CASES if which.network in names):
+        found: Counter[Convolution] = Counter()
+
+        def note(module: Any, args: tuple[torch.Tensor], found: Counter[Convolution] = found) -> None:
+            if (by := by_spikes(module, args[0])) is not None:
+                g = by.geometry
+                found[Convolution(g.N, (g.C, g.channels), g.H, g.side, g.stride)] += 1
+
+        network = build(CONTENDERS["lsg"], which).network
+        for module in network.modules():
+            if isinstance(module, Conv2d):
+                module.register_forward_pre_hook(note)
+        token = device.CONVOLUTIONS.set(device.Convolutions("spikes"))
+        network(inputs(which)[0])
+        device.CONVOLUTIONS.reset(token)
+        for convolution, count in found.items():
             yield which.network, convolution, count
 
 
@@ -73,10 +90,10 @@ def work_of(convolution: Convolution) -> Work:
     return work
 
 
-def measure(rounds: int, most: int) -> dict[str, Any]:
-    """All layers; of each, seconds of every pass, and the crossings that the choice ``auto`` uses."""
+def measure(names: Sequence[str], rounds: int, most: int) -> dict[str, Any]:
+    """The layers of networks; of each, seconds of every pass, and the crossings that the choice ``auto`` uses."""
     results = []
-    for network, convolution, count in itertools.islice(layers(), most):
+    for network, convolution, count in itertools.islice(layers(names), most):
         print(f"{network}, {convolution}", file=sys.stderr)
         seconds = interleaved(work_of(convolution), rounds, warm=1)
         frames, (C, channels), side, kernel, stride = convolution
@@ -158,7 +175,7 @@ def picture(record: dict[str, Any]) -> str:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        figure = Figure(figsize=(12, 3.4), layout="constrained")
         axes = figure.subplots(1, len(CASES), squeeze=False)[0]
         for axis, which in zip(axes, CASES, strict=True):
             own = [layer for layer in record["layers"] if layer["network"] == which.network]
@@ -183,6 +200,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="1 round of two layers: a look, kept under another name")
+    every = [which.network for which in CASES]
+    parser.add_argument("--networks", nargs="+", choices=every, default=every, help="the record keeps the layers of others")
     parser.add_argument("--picture", action="store_true", help="only the picture, from the record")
     options = parser.parse_args()
     if not options.picture:
@@ -191,7 +210,14 @@ def main() -> None:
         keep_large_buffers()
         torch.manual_seed(0)
         with torch.no_grad():
-            measured = measure(1 if options.quick else options.rounds, 2 if options.quick else 99)
+            measured = measure(options.networks, 1 if options.quick else options.rounds, 2 if options.quick else 99)
+        kept = {"layers": []} if options.quick else read("zeros") or {"layers": []}
+        measured["layers"] = [
+            layer
+            for name in every
+            for layer in (measured if name in options.networks else kept)["layers"]
+            if layer["network"] == name
+        ]
         record = {"machine": machine("numba"), "threads": torch.get_num_threads(), **measured}
         write("zeros-quick" if options.quick else "zeros", record)
         show(tables(record))
