@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tests.exports import slow_if
 from tests.flows import problems
 
 
@@ -43,7 +44,7 @@ def test_findings_and_remedies(lsg, broken):
     assert digests(broken) == before
 
 
-@pytest.mark.parametrize("jobs", [[], ["--jobs", "2"]])
+@pytest.mark.parametrize("jobs", [[], slow_if(True, ["--jobs", "2"])])
 def test_try(lsg, broken, jobs):
     before = digests(broken)
     arguments = ["inspect-gradients", broken, "--advise", "--try", "1", "--json", "-q", *jobs]

@@ -6,6 +6,7 @@ from torch import nn
 
 from lsgcli import models
 from lsgcli.neurons import LIF
+from tests.exports import slow_if
 from tests.unit.models.helpers import SMALL, backward, firing_rates, image, sequence, small
 from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close
 
@@ -85,7 +86,7 @@ def test_samples_do_not_mix(which):
     assert not close(logits[0], logits[1])
 
 
-@pytest.mark.parametrize("which", SMALL)
+@pytest.mark.parametrize("which", [slow_if(name == "vggsnn", name) for name in SMALL])
 def test_bf16_autocast(which):
     """Under bf16 autocast a network trains: logits and gradients are finite, parameters stay float32."""
     net = small(which, dtype=torch.float32)
