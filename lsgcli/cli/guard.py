@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from lsgcli.config.run import FIELDS, option_name
 from lsgcli.errors import CLOSED_PIPE, INTERRUPTED, ConfigError, LsgError, OutOfMemoryError, StorageError
-from lsgcli.plugins import blamed
+from lsgcli.registry import blamed
 from lsgcli.system.memory import is_out_of_memory
 from lsgcli.system.ranks import here
 from lsgcli.system.text import clean

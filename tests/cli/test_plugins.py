@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lsgcli import plugins, registry
+from lsgcli import registry
 
 OPTIONS = [
     "--dataset",
@@ -33,8 +33,8 @@ def install(tmp_path, monkeypatch):
     """Install a package: ``install("lsg.surrogate", "cosine = kit.shapes:cosine", source)``, whose source is that of kit/shapes.py."""
     root = tmp_path / "site"
     monkeypatch.syspath_prepend(str(root))
-    monkeypatch.setattr(plugins, "_loaded", [])
-    monkeypatch.setattr(plugins, "installed", functools.cache(plugins.installed.__wrapped__))
+    monkeypatch.setattr(registry, "_loaded", [])
+    monkeypatch.setattr(registry, "installed", functools.cache(registry.installed.__wrapped__))
     monkeypatch.setattr(registry, "_contradictions", functools.cache(registry._contradictions.__wrapped__))
 
     def write(group, line, source, package="kit", module="shapes"):
@@ -46,7 +46,7 @@ def install(tmp_path, monkeypatch):
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.3\n")
         with (about / "entry_points.txt").open("a") as file:
             file.write(f"[{group}]\n{line}\n")
-        plugins.installed.cache_clear()
+        registry.installed.cache_clear()
         registry._contradictions.cache_clear()
 
     yield write

@@ -16,7 +16,6 @@ ROOT = Path(lsgcli.__file__).parent
 # From the bottom up. Rooms on one line do not import each other.
 LAYERS = (
     {"errors"},
-    {"plugins"},
     {"registry"},
     {"system"},
     {"config"},

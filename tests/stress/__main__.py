@@ -14,11 +14,11 @@ from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # forked processes must not share a pool of threads
 
-from lsgcli import plugins
+from lsgcli import registry
 from tests.stress.rows import RESULTS, measure, path_of, table
 
 
-@mock.patch.object(plugins, "installed", dict)  # the rows test what lsg registers, not what else is installed
+@mock.patch.object(registry, "installed", dict)  # the rows test what lsg registers, not what else is installed
 def main() -> int:
     """Run the rows that are asked for."""
     parser = argparse.ArgumentParser(

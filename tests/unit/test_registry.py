@@ -4,7 +4,7 @@ from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
-from lsgcli import plugins, registry
+from lsgcli import registry
 from lsgcli.errors import ConfigError
 
 
@@ -48,8 +48,8 @@ def test_a_script_can_register(monkeypatch):
 
 
 def test_entry_points_add_names(monkeypatch):
-    monkeypatch.setattr(plugins, "entry_points", lambda: EntryPoints([EntryPoint("theirs", "builtins:len", "lsg.loss")]))
-    monkeypatch.setattr(plugins, "installed", plugins.installed.__wrapped__)
+    monkeypatch.setattr(registry, "entry_points", lambda: EntryPoints([EntryPoint("theirs", "builtins:len", "lsg.loss")]))
+    monkeypatch.setattr(registry, "installed", registry.installed.__wrapped__)
     monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     assert "theirs" in registry.names("loss")
     assert "theirs" not in registry.names("surrogate")
@@ -62,5 +62,5 @@ def test_names_of_the_source_text_are_what_is_registered(kind):
     found = {name: registry.get(kind, name) for name in registry.names(kind)}
     assert found
     assert None not in found.values()
-    of_package = {name for k, name in registry._entries if k == kind and (k, name) not in plugins.installed()}
+    of_package = {name for k, name in registry._entries if k == kind and (k, name) not in registry.installed()}
     assert of_package == set(registry._modules(kind))
