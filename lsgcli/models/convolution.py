@@ -43,8 +43,7 @@ class Conv2d(nn.Conv2d):
         if (by := by_spikes(self, x)) is not None:
             dtype = computed_in(x)
             with torch.autocast("cpu", enabled=False):
-                z = _BySpikes.apply(x, weight.to(dtype), by)
-                return z if bias is None else z + bias.to(dtype)[:, None, None]  # type: ignore[no-any-return]
+                return _BySpikes.apply(x, weight.to(dtype), None if bias is None else bias.to(dtype), by)  # type: ignore[no-any-return]
         if is_safe(self):
             return super()._conv_forward(x, weight, bias)
         x = x[..., :: self.stride[0], :: self.stride[1]].contiguous(memory_format=torch.channels_last)
@@ -117,38 +116,39 @@ def geometry_of(shape: torch.Size, channels: int, *where: Any) -> "Geometry | No
 
 
 class _BySpikes(torch.autograd.Function):
-    """The convolution of x, without bias, in the type of the weight; x is saved for backward as packed spikes."""
+    """The convolution of x in the type of the weight; x is saved for backward as packed spikes."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, by: Spikes) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, by: Spikes) -> Tensor:
         from lsgcli.neurons.kernels.cpu import rows
 
         # As a tensor, so that activation checkpointing can drop it.
         ctx.save_for_backward(weight, by.packed.planes)
         ctx.by, ctx.shape = by._replace(packed=by.packed._replace(planes=None)), x.shape  # type: ignore[arg-type]
         if by.forward:
-            return rows.convolved(by.packed, by.geometry, rows.rows_of(weight), weight.dtype)
-        return F.conv2d(x.to(weight.dtype), weight, None, by.geometry.stride, by.geometry.padding)
+            added = None if bias is None else bias.float()
+            return rows.convolved(by.packed, by.geometry, rows.rows_of(weight), weight.dtype, added)
+        return F.conv2d(x.to(weight.dtype), weight, bias, by.geometry.stride, by.geometry.padding)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         from lsgcli.neurons.kernels.cpu.rows import weight_gradient
 
         weight, planes = ctx.saved_tensors
         packed, g, _, by_spikes = ctx.by
         packed = packed._replace(planes=planes)
-        needs_x, needs_weight, _ = ctx.needs_input_grad
+        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
         dense = needs_weight and not by_spikes
         d_x = d_weight = None
         if needs_x or dense:
             geometry = ((g.stride, g.stride), (g.padding, g.padding), (1, 1), False, (0, 0), 1)
             # The gradient of the input depends on the shape of x only.
-            x = packed.restore().view(g.N, g.H, g.W, g.C).permute(0, 3, 1, 2) if dense else weight.new_empty(ctx.shape)
+            x = packed.restore().view(g.N, g.H, g.W, g.C).permute(0, 3, 1, 2) if dense else weight.new_empty(1).expand(ctx.shape)
             d_x, d_weight, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, (needs_x, dense, False))
         if needs_weight and by_spikes:
             d_weight = weight_gradient(packed, g, grad).to(weight.dtype)
-        return d_x, d_weight, None
+        return d_x, d_weight, grad.sum((0, 2, 3)) if needs_bias else None, None
 
 
 class PrepackedConv2d(Conv2d):
