@@ -77,7 +77,7 @@ EXPERIMENTS = {
     "rates-digits-dvs": Experiment({"rates-digits-dvs": RATES}, "--dataset digits-dvs", 1, range(3), folder=False),
     "rates-cifar": Experiment(
         {"rates-cifar": RATES},
-        "--dataset image-folder --arch vggsnn -T 2 --width-multiplier 0.25 --epochs 4 --val-fraction 0.1",
+        "--dataset image-folder --arch vggsnn -T 2 --width-multiplier 0.25 --epochs 2 --val-fraction 0.1",
         1,
         range(3),
     ),
