@@ -6,17 +6,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks import checking, roofline, workers
-from benchmarks.steps import prepare
+from benchmarks import roofline
+from lsgcli.sweeps.bench import cases, checking
+from lsgcli.sweeps.bench.steps import prepare
 
-TINY = workers.case("vggsnn", width=1 / 16, T=3, batch=2, size=16)
+TINY = cases.case("vggsnn", width=1 / 16, T=3, batch=2, size=16)
 
 
 @pytest.mark.parametrize("network", ["vggsnn", "resnet19"])
 def test_the_roofline_counts_the_operations_of_a_step(network):
     case = dataclasses.replace(TINY, network=network, T=2 if network == "resnet19" else 3)
     found = roofline.convolutions(case)
-    counted = checking.facts(prepare(workers.CONTENDERS["floor"], case, "fp32", torch.get_num_threads()))
+    counted = checking.facts(prepare(cases.CONTENDERS["floor"], case, "fp32", torch.get_num_threads()))
     linear = {"vggsnn": 10 * 32 * 3, "resnet19": (32 * 16 + 16 * 10) * 2}[network]
     assert sum(one.operations * count for one, count in found.items()) == 2 * case.batch * (counted["macs_per_sample"] - linear)
     assert sum(found.values()) == {"vggsnn": 8, "resnet19": 19}[network]

@@ -8,27 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import (
-    checking,
-    documented,
-    evidence,
-    library,
-    measuring,
-    peers,
-    profiling,
-    race,
-    step,
-    workers,
-)
-from benchmarks.steps import build, inputs, prepare
+from benchmarks import documented, evidence, profiling, step
 from lsgcli import models, registry
+from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
+from lsgcli.sweeps.bench import cases, checking, library, measuring, peers, race
+from lsgcli.sweeps.bench.steps import build, inputs, prepare
 from lsgcli.sweeps.collect import collect
 from tests.unit.sweeps.helpers import plan, write_run
 
 TINY = {
-    "vggsnn": workers.case("vggsnn", width=1 / 16, T=3, batch=2, size=16),
-    "resnet19": workers.case("resnet19", width=1 / 16, T=2, batch=2, size=16),
+    "vggsnn": cases.case("vggsnn", width=1 / 16, T=3, batch=2, size=16),
+    "resnet19": cases.case("resnet19", width=1 / 16, T=2, batch=2, size=16),
 }
 NETWORKS = sorted(TINY)
 CHANNELS = (2, 4, 8, 16, 16, 32, 32, 32, 32)  # of vggsnn's convolutions at that width
@@ -89,7 +80,7 @@ def in_order(model):
 @pytest.mark.parametrize("network", ["sew-resnet18", "ms-resnet18", "qkformer"])
 def test_the_librarys_model_is_that_of_lsg(network):
     kit("SpikingJelly")
-    case = workers.case(network, T=2, batch=2, size=8)
+    case = cases.case(network, T=2, batch=2, size=8)
     torch.manual_seed(0)
     model = models.build(network, method="none", T=2, input_size=8, backend="reference").double()
     theirs = library.NETWORKS[network](kit("SpikingJelly", best=True), 2, 8, 1.0).double()
@@ -109,7 +100,7 @@ def test_the_librarys_model_is_that_of_lsg(network):
         assert logits.std() > 0.01
     neurons = theirs.kit.neurons()
     assert len(layers(theirs, type(neurons))) > 10
-    with pytest.raises(SystemExit, match="found width"):
+    with pytest.raises(ConfigError, match="found width"):
         library.NETWORKS[network](theirs.kit, 2, 8, 0.5)
 
 
@@ -173,7 +164,7 @@ def test_spikingjelly_with_the_rectangular_surrogate_has_the_gradients_of_lsg(ne
 @pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_lsg_compiles_as_one_graph(network):
-    contender = workers.CONTENDERS["lsg-compiled"]
+    contender = cases.CONTENDERS["lsg-compiled"]
     built, x = build(contender._replace(compiled=False), TINY[network]), inputs(TINY[network])[0]
     expected = built.network(x)
     for module in layers(built.network, LIF):
@@ -238,7 +229,7 @@ def test_a_race_in_processes_of_their_own():
 def prepared(name, network="vggsnn"):
     if name in KITS:
         pytest.importorskip(KITS[name])
-    return prepare(workers.Contender(name, best=True), TINY[network], "fp32", torch.get_num_threads())
+    return prepare(cases.Contender(name, best=True), TINY[network], "fp32", torch.get_num_threads())
 
 
 @pytest.mark.parametrize("name", ["lsg", "SpikingJelly", "SnnTorch", "Floor"])

@@ -22,9 +22,9 @@ from benchmarks.measuring import RESULTS, interleaved, machine, read, write
 from benchmarks.plot import SETTINGS, svg
 from benchmarks.roofline import Convolution, channels_last, convolutions
 from benchmarks.tables import Table, megabytes, show
-from benchmarks.workers import Case, case
 from lsgcli.models import crossings
 from lsgcli.report.colours import COLOURS
+from lsgcli.sweeps.bench.cases import Case, case
 from lsgcli.system import device
 from lsgcli.system.memory import keep_large_buffers
 

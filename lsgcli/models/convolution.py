@@ -79,23 +79,27 @@ class Spikes(NamedTuple):
 
 def by_spikes(conv: nn.Conv2d, x: Tensor) -> Spikes | None:
     """What a convolution of x computes by spikes; None if nothing."""
-    if is_tracing(x):  # torch.compile cannot read context variables
+    if is_tracing(x) or (read := spikes_read(conv, x)) is None:  # torch.compile cannot read context variables
         return None
-    how, kept = CONVOLUTIONS.get(), held(x)
-    if how.choice == "dense" or kept is None or not supported(conv, x):
+    how, (packed, geometry) = CONVOLUTIONS.get(), read
+    if how.choice == "spikes":
+        return Spikes(packed, geometry, True, True)
+    forward, weight = (packed.density < crossing for crossing in crossings.of(geometry, x.dtype, how.crossings))
+    weight = weight and torch.is_grad_enabled() and conv.weight.requires_grad
+    return Spikes(packed, geometry, forward, weight) if forward or weight else None
+
+
+def spikes_read(conv: nn.Conv2d, x: Tensor) -> "tuple[Packed, Geometry] | None":
+    """The spikes that a convolution of x reads, and its geometry; None if it is always dense."""
+    kept = held(x)
+    if CONVOLUTIONS.get().choice == "dense" or kept is None or not supported(conv, x):
         return None
     from lsgcli.neurons.kernels.cpu.rows import Geometry
 
     size, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
     height, width = ((n + 2 * padding - size) // stride + 1 for n in x.shape[2:])
     N, C, H, W = x.shape
-    geometry = Geometry(N, H, W, C, height, width, conv.out_channels, size, stride, padding)
-    packed = kept.packed(x)
-    if how.choice == "spikes":
-        return Spikes(packed, geometry, True, True)
-    forward, weight = (packed.density < crossing for crossing in crossings.of(geometry, x.dtype, how.crossings))
-    weight = weight and torch.is_grad_enabled() and conv.weight.requires_grad
-    return Spikes(packed, geometry, forward, weight) if forward or weight else None
+    return kept.packed(x), Geometry(N, H, W, C, height, width, conv.out_channels, size, stride, padding)
 
 
 def supported(conv: nn.Conv2d, x: Tensor) -> bool:
