@@ -48,7 +48,7 @@ def bench(
     if against is None and (missing := rows.missing()):
         common.log.info("not installed, so not compared: %s (pip install %s)", ", ".join(missing), " ".join(missing))
     with terminal.progress_bar(verbosity.quiet) as bar:
-        task = bar.add_task("", note="")
+        task = bar.add_task("", total=rounds, note="")
 
         def progress(title: str, done: int, total: int) -> None:
             bar.update(task, description=title, completed=done, total=total)

@@ -110,6 +110,8 @@ def bench(
         ConfigError: the network or the machine does not support the settings.
         LsgError: the process of a contender failed.
     """
+    if config.arch == "nir":
+        raise ConfigError("--arch: found nir, whose layers are in a file, expected another network")
     device = pick_device(config.device)
     precision, reason = pick_precision(config.precision, device)
     if precision == "fp16" or device.index:

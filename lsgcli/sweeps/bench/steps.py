@@ -150,15 +150,21 @@ def stepwise_of_lsg(network: Any) -> Single:
 def stepwise_of_export(network: Any) -> Single:
     """The network exported to ONNX, in onnxruntime with torch's number of threads."""
     from lsgcli import registry
-    from lsgcli.export.base import ExportOptions
+    from lsgcli.config.run import RunConfig
+    from lsgcli.export.base import ExportOptions, read
     from lsgcli.store import checkpoint
 
-    config = {**checkpoint.describe(network), "data": {"static": False}}
-    config["export"] = {"mode": "step", "layers": {layer.name: {} for layer in network.spiking_layers()}}
-    form = registry.get("format", "onnx")()
+    options, form = ExportOptions(mode="step"), registry.get("format", "onnx")()
+    config = {
+        **checkpoint.describe(network, folded=True),
+        "classes": [str(number) for number in range(network.spec.num_classes)],
+    }
+    config |= {"settings": RunConfig(T=network.T).to_dict(), "data": {"static": False, "mean": None, "std": None}}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        form.write(network, checkpoint.Checkpoint(network.state_dict(), config, {}), path, ExportOptions(mode="step"))
+        weights, path = Path(folder) / "network.safetensors", Path(folder) / "network.onnx"
+        checkpoint.save(weights, checkpoint.Checkpoint(network.state_dict(), config, {}))
+        source = read(weights, "onnx", options)
+        form.write(source.written, source.content, path, options)
         return _with_state(form.open(path))
 
 
