@@ -46,12 +46,14 @@ def bench(
     config = resolve(settings, takes=SETTINGS)
     packages = rows.chosen_peers(against, config)
     if against is None and (missing := rows.missing()):
-        common.log.info("not installed, so not compared: %s (pip install %s)", ", ".join(missing), " ".join(missing))
-    with terminal.progress_bar(verbosity.quiet) as bar:
+        common.log.info(f"not installed, so not compared: {', '.join(missing)} (pip install {' '.join(missing)})")
+    bar = terminal.progress_bar(verbosity.quiet)
+    bar.live.auto_refresh = False  # its thread would take time from the contenders
+    with bar:
         task = bar.add_task("", total=rounds, note="")
 
         def progress(title: str, done: int, total: int) -> None:
-            bar.update(task, description=title, completed=done, total=total)
+            bar.update(task, description=title, completed=done, total=total, refresh=True)
             if bar.disable and done == 0:
                 common.log.info("measuring %s", title)
 

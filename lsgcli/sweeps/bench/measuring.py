@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import os
 import platform
 import random
 import signal
@@ -53,7 +52,7 @@ def machine(*packages: str) -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": cpus.usable(())[0],
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": memory.total_bytes(),
         "system": platform.system(),
         "python": platform.python_version(),
         "versions": {name: found for name in ("numpy", "torch", "tonic", "lsgcli", *packages) if (found := _version(name))},

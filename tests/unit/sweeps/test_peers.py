@@ -1,4 +1,4 @@
-"""The benchmarks' peers compute what lsg's networks compute, and their figures are what they say."""
+"""Peers of ``lsg bench`` and of the benchmarks compute what lsg's networks compute, and their figures are what they say."""
 
 import itertools
 import signal
@@ -8,14 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import documented, evidence, profiling, step
+from benchmarks import documented, profiling, step
 from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.sweeps.bench import cases, checking, library, measuring, peers, race
 from lsgcli.sweeps.bench.steps import build, inputs, prepare
-from lsgcli.sweeps.collect import collect
-from tests.unit.sweeps.helpers import plan, write_run
 
 TINY = {
     "vggsnn": cases.case("vggsnn", width=1 / 16, T=3, batch=2, size=16),
@@ -263,23 +261,3 @@ def test_memory_kept_for_the_backward_pass_is_found_once(name, network):
     assert held[part] == pytest.approx(expected, rel=0.02)  # lsg: and vectors per channel
     assert held["weights"] == 4 * sum(p.numel() for p in ready.built.network.parameters())
     assert held["peak"] > 50e6
-
-
-def test_p_is_corrected_over_the_rows_of_all_parts(tmp_path):
-    """Differences 0.1, 0.2 and 0.3 have t = 2 sqrt(3) with 2 degrees of freedom, p = 0.0742; of two such rows, each has twice that."""
-    parts = {}
-    for part in ("first", "second"):
-        here = plan(tmp_path / part, {"method": "none"}, {"method": "lsg"}, seeds=(0, 1, 2))
-        for cell in here.cells():
-            write_run(cell, 0.5 + (cell.config.method == "lsg") * (cell.config.seed + 1) / 10)
-        parts[part] = {"rows": collect(tmp_path / part).summary()["rows"]}
-    for table in evidence.tables({"tables": parts}):
-        assert [row[table.head.index("p")] for row in table.rows] == ["-", "0.148"]
-
-
-def test_a_row_of_which_more_than_one_run_diverged_is_unstable(tmp_path):
-    accuracies = {("none", 0): 0.5, ("none", 1): None, ("none", 2): 0.7, ("lsg", 0): None, ("lsg", 1): None, ("lsg", 2): 0.7}
-    for cell in plan(tmp_path, {"method": "none"}, {"method": "lsg"}, seeds=(0, 1, 2)).cells():
-        write_run(cell, accuracies[cell.config.method, cell.config.seed])
-    (table,) = evidence.tables({"tables": {"part": {"rows": collect(tmp_path).summary()["rows"]}}})
-    assert [row[1] for row in table.rows] == ["**60.0 +- 14.1**, 1 diverged", "unstable, 2 diverged"]
