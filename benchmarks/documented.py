@@ -20,7 +20,7 @@ from benchmarks import (
 from benchmarks.measuring import RESULTS, read
 from benchmarks.plot import load, steps
 from benchmarks.tables import Table, megabytes
-from benchmarks.workers import Case
+from lsgcli.sweeps.bench.cases import Case
 
 PEERS = ("spikingjelly", "spikingjelly-best", "snntorch", "snntorch-best", "floor")
 PRECISION = {"int8": "bf16"}  # of what lsg is compared with, where it is another one

@@ -24,7 +24,7 @@ from benchmarks import gpu_parts, step, traffic
 from benchmarks.gpu_parts import EXACT, OutOfTime, Record, Run
 from benchmarks.measuring import RESULTS, machine
 from benchmarks.tables import Table, megabytes, show
-from benchmarks.workers import Case
+from lsgcli.sweeps.bench.cases import Case
 
 FOLDER = RESULTS / "gpu"
 RACES = [(network, precision, "train") for precision in ("bf16", "fp32") for network in ("vggsnn", "resnet19")]

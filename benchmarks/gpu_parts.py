@@ -17,11 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import traffic
-from benchmarks.race import race
+from benchmarks.measuring import ROOT
 from benchmarks.scaling import slope
-from benchmarks.steps import CHANNELS, inputs
-from benchmarks.workers import ROOT, Case, Worker, case
 from lsgcli import models
+from lsgcli.errors import LsgError
+from lsgcli.sweeps.bench.cases import Case, case
+from lsgcli.sweeps.bench.peers import NETWORKS
+from lsgcli.sweeps.bench.race import race
+from lsgcli.sweeps.bench.steps import inputs
+from lsgcli.sweeps.bench.workers import Worker
 from tests.unit.neurons.cases import against_reference, random_case
 
 Record = dict[str, Any]
@@ -100,7 +104,7 @@ def random_layers(run: Run) -> Iterator[Record]:
 def networks(run: Run) -> Iterator[Record]:
     """Loss, spikes and gradients of the networks at full width, of ``triton`` in three types against ``reference`` in float64."""
     rows: list[Record] = []
-    for network in CHANNELS:
+    for network in NETWORKS:
         which = run.case(network, batch=2 if run.rehearse else 8)
         exact = outcome(which, "reference", torch.float64)
         for name in ("float64", "float32", "bfloat16"):
@@ -112,7 +116,7 @@ def networks(run: Run) -> Iterator[Record]:
 def outcome(which: Case, backend: str, dtype: torch.dtype) -> tuple[float, list[Tensor], list[Tensor]]:
     """Loss, outputs of the blocks with neurons, and gradients of a training step; convolutions in ``dtype``, without TF32."""
     torch.manual_seed(0)
-    sizes = {"T": which.T, "in_channels": CHANNELS[which.network], "input_size": which.size, "width_multiplier": which.width}
+    sizes = {"T": which.T, "in_channels": which.channels, "input_size": which.size, "width_multiplier": which.width}
     model = models.build(which.network, **sizes, backend=backend).to(which.device)
     wide = torch.promote_types(dtype, torch.float32)
     model = model.to(wide).train()
@@ -160,11 +164,11 @@ def raced(run: Run, network: str, precision: str, mode: str) -> Iterator[Record]
 def kernels(run: Run) -> Iterator[Record]:
     """Time of each kernel in a training step, and the bytes that the model of ``benchmarks.traffic`` counts for it."""
     rows: list[Record] = []
-    for network in CHANNELS:
+    for network in NETWORKS:
         which = run.case(network)
         with Worker("lsg", "bf16", which, 1) as worker:
             worker.ready()
-            found = worker.ask("kernels", count=2 if run.rehearse else 10)
+            found = worker.ask("benchmarks.profiling:kernels", count=2 if run.rehearse else 10)
         rows.append({"case": dataclasses.asdict(which), **found, "bytes": traffic.moved(which, "bf16")})
         yield {"rows": rows}
 
@@ -175,7 +179,7 @@ def memory(run: Run) -> Iterator[Record]:
     steps = (2, 4) if run.rehearse else (4, 8, 16)
     for name in ("lsg",) if run.rehearse else ("lsg", "lsg-reference", "spikingjelly-triton", "floor"):
         for T in steps:
-            with contextlib.suppress(SystemExit), Worker(name, "bf16", run.case("vggsnn", T=T), 1) as worker:
+            with contextlib.suppress(LsgError), Worker(name, "bf16", run.case("vggsnn", T=T), 1) as worker:
                 worker.ready()
                 peaks.setdefault(name, {})[str(T)] = worker.turn(2)["peak_bytes"]
                 yield {"peaks": peaks}

@@ -14,10 +14,12 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.measuring import kilobytes, machine, ratio, spread, write
-from benchmarks.steps import Prepared
+from benchmarks.measuring import machine, write
 from benchmarks.tables import Table, megabytes, show
-from benchmarks.workers import Case, Worker, case
+from lsgcli.sweeps.bench.cases import Case, case
+from lsgcli.sweeps.bench.measuring import ratio, resident_bytes, spread
+from lsgcli.sweeps.bench.steps import Prepared
+from lsgcli.sweeps.bench.workers import Worker
 
 FULL = case("vggsnn")
 DIGITS = case("vggsnn", width=0.125, T=4, batch=32, size=32)  # the preset of digits-dvs
@@ -30,7 +32,7 @@ def inspect(prepared: Prepared, batches: int) -> dict[str, Any]:
 
     begin = time.perf_counter()
     analysis.inspect(prepared.built.network, [(prepared.x, prepared.labels)] * batches)
-    return {"seconds": time.perf_counter() - begin, "peak_bytes": kilobytes("/proc/self/status", "VmHWM") * 1024}
+    return {"seconds": time.perf_counter() - begin, "peak_bytes": resident_bytes()}
 
 
 def light(prepared: Prepared, count: int) -> dict[str, Any]:
@@ -64,8 +66,8 @@ def measure(which: Case, precision: str, rounds: int, batches: int, threads: int
             found = workers["step"].turn(batches)
             peaks["step"] = found["peak_bytes"]
             taken = {"step": sum(found["seconds"]) / batches}
-            taken["light"] = sum(workers["light"].ask("light", count=batches)["seconds"]) / batches
-            found = workers["inspect"].ask("inspect", batches=batches)
+            taken["light"] = sum(workers["light"].ask("benchmarks.inspecting:light", count=batches)["seconds"]) / batches
+            found = workers["inspect"].ask("benchmarks.inspecting:inspect", batches=batches)
             peaks["inspect"] = found["peak_bytes"]
             taken["inspect"] = found["seconds"] / batches
             for name in seconds if round_ >= 0 else ():

@@ -1,24 +1,19 @@
-"""Shared by the benchmarks: interleaved timing, facts about the machine, and writing of results."""
+"""Shared by the benchmarks: interleaved timing, the command in facts about the machine, and writing of results."""
 
-import ctypes
 import json
-import os
-import platform
-import random
 import re
 import resource
-import signal
-import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-PR_SET_PDEATHSIG = 1  # from the kernel's prctl.h
+from lsgcli.sweeps.bench import measuring
+from lsgcli.sweeps.bench.measuring import Timing, spread
+
+ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
-Timing = dict[str, float]
 
 
 def of_children() -> float:
@@ -48,78 +43,15 @@ def interleaved(
     return {name: spread(values) for name, values in seconds.items()}
 
 
-def spread(values: list[float]) -> Timing:
-    """Median, quartiles and minimum."""
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
-    return {"median": middle, "low": low, "high": high, "min": min(values), "n": len(values)}
-
-
-def ratio(theirs: Sequence[float], ours: Sequence[float], draws: int = 2000) -> Timing:
-    """Ratio of their time to ours, paired by rounds.
-
-    Args:
-        theirs: seconds in each round.
-        ours: seconds in the same rounds.
-        draws: number of bootstrap resamples of the rounds.
-
-    Returns:
-        ``ratio``, the median of the rounds' ratios; ``low`` and ``high``, its 95 % bootstrap interval; ``min`` and ``max`` of the
-        rounds.
-    """
-    generator, rounds = random.Random(0), [a / b for a, b in zip(theirs, ours, strict=True)]
-    redrawn = sorted(statistics.median(generator.choices(rounds, k=len(rounds))) for _ in range(draws))
-    return {
-        "ratio": statistics.median(rounds),
-        "low": redrawn[int(0.025 * draws)],
-        "high": redrawn[int(0.975 * draws)],
-        "min": min(rounds),
-        "max": max(rounds),
-    }
-
-
 def machine(*packages: str) -> dict[str, Any]:
-    """Processor, cores, memory, versions (including installed ``packages``), and the command line."""
-    return {
-        "command": " ".join(["python -m benchmarks." + Path(sys.argv[0]).stem, *map(without_folders, sys.argv[1:])]),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "versions": {name: found for name in ("numpy", "torch", "tonic", "lsgcli", *packages) if (found := _version(name))},
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-    }
+    """The command line, and facts about the machine, as :func:`lsgcli.sweeps.bench.measuring.machine`."""
+    words = ["python -m benchmarks." + Path(sys.argv[0]).stem, *map(without_folders, sys.argv[1:])]
+    return {"command": " ".join(words), **measuring.machine(*packages)}
 
 
 def without_folders(word: str) -> str:
     """A command-line argument with absolute paths reduced to their last component, because paths depend on the machine."""
     return re.sub(r"(^|=)/\S*?([^/\s]*)/?$", r"\1.../\2", word)
-
-
-def end_with_parent() -> None:
-    """Let the kernel kill this process when its parent dies."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def kilobytes(path: str, key: str) -> int:
-    """A value of a file such as ``/proc/self/status``."""
-    lines = Path(path).read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def read(name: str, folder: Path = RESULTS) -> dict[str, Any] | None:

@@ -17,14 +17,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.measuring import machine, spread, write
+from benchmarks.measuring import ROOT, machine, write
 from benchmarks.step import installed
 from benchmarks.tables import Table, show
-from benchmarks.workers import ROOT, Case, Worker, case
+from lsgcli.sweeps.bench.cases import Case, case
+from lsgcli.sweeps.bench.measuring import spread
+from lsgcli.sweeps.bench.workers import PROCESS, Worker
 from lsgcli.system.cpus import WAITING, wait_passively
 
 CASES = (case("vggsnn", width=0.125, T=4, batch=32, size=32), case("vggsnn", width=0.25, batch=16))
-BUSY = "from benchmarks.measuring import end_with_parent\nend_with_parent()\nwhile True: pass"
+BUSY = "from lsgcli.sweeps.bench.measuring import end_with_parent\nend_with_parent()\nwhile True: pass"
 ASLEEP: dict[str, str] = {}
 wait_passively(ASLEEP)
 # Title -> contender, and its environment.
@@ -60,13 +62,13 @@ def measure(which: Case, titles: Sequence[str], precision: str, rounds: int, sec
             workers[title] = stack.enter_context(Worker(name, precision, which, threads, environment))
         for worker in workers.values():
             worker.ready()
-            worker.ask("during", seconds=seconds)  # memory and kernels are set up
+            worker.ask(f"{PROCESS}:during", seconds=seconds)  # memory and kernels are set up
         for round_ in range(rounds):
             for count in NEIGHBOURS:
                 order = random.Random(f"{round_} {count}").sample(titles, len(titles))
                 with busy(count):
                     for title in order:
-                        found = workers[title].ask("during", seconds=seconds)
+                        found = workers[title].ask(f"{PROCESS}:during", seconds=seconds)
                         rates[title][str(count)].append(which.batch * found["steps"] / found["seconds"])
             yield {
                 "case": vars(which),

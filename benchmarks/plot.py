@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import RESULTS
-from benchmarks.workers import Case
 from lsgcli.report.colours import COLOURS
+from lsgcli.sweeps.bench.cases import Case
 
 IMAGE = RESULTS.parents[1] / "docs" / "images" / "speed.svg"
 INK = "#333333"  # stands for the text's colour until the SVG is written

@@ -16,7 +16,8 @@ from typing import Any
 from benchmarks.measuring import machine, write
 from benchmarks.step import case_arguments, chosen, given_case
 from benchmarks.tables import Cell, Table, megabytes, show
-from benchmarks.workers import CONTENDERS, Case, Worker
+from lsgcli.sweeps.bench.cases import CONTENDERS, Case
+from lsgcli.sweeps.bench.workers import Worker
 
 USUAL = "lsg,floor"
 ORDER = ("data", "convolutions, forward", "neurons and normalisation, forward", "pooling", "linears", "convolutions, backward")
@@ -30,7 +31,7 @@ def measure(which: Case, names: list[str], precision: str, steps: int, threads: 
         with Worker(name, precision, which, threads) as worker:
             idle = worker.ready()["idle_bytes"]
             peak = worker.turn(2)["peak_bytes"]
-            found[str(worker)] = worker.ask("profile", count=steps)
+            found[str(worker)] = worker.ask("benchmarks.profiling:profile", count=steps)
             # Before a profiler took memory of its own.
             found[str(worker)]["memory"] |= {"interpreter, libraries, network, input": idle, "peak": peak}
     return found

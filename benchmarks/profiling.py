@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.measuring import kilobytes
-from benchmarks.steps import Prepared
+from lsgcli.sweeps.bench.measuring import resident_bytes
+from lsgcli.sweeps.bench.steps import Prepared
 
 # The first that matches says where an operation of torch, or a node of autograd's graph, belongs.
 FORWARD = {
@@ -138,7 +138,7 @@ def memory(prepared: Prepared) -> dict[str, int]:
         "gradients and momentum": 2 * sum(weights.values()),
         "input": prepared.x.untyped_storage().nbytes(),
         **saved,
-        "peak": kilobytes("/proc/self/status", "VmHWM") * 1024,
+        "peak": resident_bytes(),
     }
 
 

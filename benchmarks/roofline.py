@@ -25,10 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measuring import interleaved, machine, write
-from benchmarks.peers import NETWORKS, Floor
-from benchmarks.steps import inputs
 from benchmarks.tables import Table, show
-from benchmarks.workers import Case, case
+from lsgcli.sweeps.bench.cases import Case, case
+from lsgcli.sweeps.bench.peers import NETWORKS, Floor
+from lsgcli.sweeps.bench.steps import inputs
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.uint8}
 PASSES = ("forward", "gradient of the input", "gradient of the weight")

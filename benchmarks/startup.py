@@ -19,9 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import interleaved, machine, of_children, spread, write
+from benchmarks.measuring import ROOT, interleaved, machine, of_children, write
 from benchmarks.tables import Table, show
-from benchmarks.workers import ROOT, Worker, case
+from lsgcli.sweeps.bench.cases import case
+from lsgcli.sweeps.bench.measuring import spread
+from lsgcli.sweeps.bench.workers import Worker
 
 PRECISIONS = ("fp32", "bf16")
 LIBRARIES = "import typer, rich.console, rich.table"  # what a command line of typer and rich takes before it does anything

@@ -4,76 +4,28 @@
     python -m benchmarks.streaming               # VGGSNN at a quarter of the width: about a minute and a half
     python -m benchmarks.streaming --threads 1
 
-Contenders are lsg in each precision, with the wait policy of its commands, the floor, the peers at their best in single-step mode, and
-lsg's export with ``--mode step`` in onnxruntime. Each runs in its own process; in each round, every contender runs a few windows of T steps, in random order, of which the
-first is not timed: it wakes caches and threads. No other programs should run. The record is written after every round to
+Contenders are lsg in each precision, the floor, the peers at their best in single-step mode, and lsg's export with ``--mode step`` in
+onnxruntime; the protocol is in ``lsgcli.sweeps.bench.streaming``. No other programs should run. The record is written after every round to
 ``benchmarks/results/stream-<case>-<threads>-threads.json``, or ``zeros-stream-...`` with the contender ``lsg-auto``, lsg with convolutions by
 spikes where that is faster.
 """
 
 import argparse
-import contextlib
-import dataclasses
-import itertools
 import os
-import random
-import statistics
 import sys
-from collections.abc import Iterator, Sequence
 from typing import Any
 
-from benchmarks.measuring import machine, ratio, write
-from benchmarks.race import look_at
+from benchmarks.measuring import machine, write
 from benchmarks.step import case_arguments, chosen
 from benchmarks.tables import Table, show
-from benchmarks.workers import Case, Worker, case
-from lsgcli.system.cpus import WAITING, wait_passively
+from lsgcli.sweeps.bench.cases import Case, case
+from lsgcli.sweeps.bench.streaming import measure
 
-WINDOWS = 5  # of T steps in a turn, of which the first is not timed
 LSG = (
     *(("lsg", precision) for precision in ("fp32", "bf16", "int8")),
-    ("lsg-auto", "fp32"),
-)  # convolutions by spikes where that is faster
-ASLEEP: dict[str, str] = {}
-if not any(name in os.environ for name in WAITING):
-    wait_passively(ASLEEP)
+    ("lsg-auto", "fp32"),  # convolutions by spikes where that is faster
+)
 OTHERS = ("floor", "spikingjelly-best", "snntorch-best", "onnxruntime")
-
-
-def measure(which: Case, entries: Sequence[tuple[str, str]], rounds: int, threads: int) -> Iterator[dict[str, Any]]:
-    """The record after every round: milliseconds of steps, and ratios of the rounds' medians to those of lsg."""
-    looked_at = look_at(which, entries, threads)
-    with contextlib.ExitStack() as stack:
-        workers = [
-            stack.enter_context(Worker(name, precision, which, threads, ASLEEP if name.startswith("lsg") else None))
-            for name, precision in entries
-        ]
-        for worker in workers:
-            worker.ready()
-            worker.turn(2 * which.T)  # kernels, and weights in their order
-        seconds: dict[str, list[list[float]]] = {str(worker): [] for worker in workers}
-        for round_ in range(rounds):
-            for worker in random.Random(round_).sample(workers, len(workers)):
-                seconds[str(worker)].append(worker.turn(WINDOWS * which.T)["seconds"][which.T :])
-            medians = {name: [statistics.median(turn) for turn in turns] for name, turns in seconds.items()}
-            yield {
-                "case": dataclasses.asdict(which),
-                "protocol": {"rounds": round_ + 1, "of": rounds, "threads": threads, "steps": (WINDOWS - 1) * which.T},
-                "contenders": {name: _of_steps(list(itertools.chain(*turns))) for name, turns in seconds.items()},
-                "rounds": medians,
-                "ratios": {
-                    str(ours): {other: ratio(medians[other], medians[ours]) for other in medians if other != ours}
-                    for ours in (" ".join(entry) for entry in LSG)
-                    if ours in medians
-                },
-                "networks": looked_at,
-            }
-
-
-def _of_steps(seconds: list[float]) -> dict[str, float]:
-    """Median and 99th percentile in milliseconds."""
-    hundredths = statistics.quantiles(seconds, n=100, method="inclusive")
-    return {"median": 1e3 * statistics.median(seconds), "99th": 1e3 * hundredths[98], "n": len(seconds)}
 
 
 def tables(record: dict[str, Any]) -> list[Table]:

@@ -1,4 +1,4 @@
-"""The roofline of convolutions against hand-made figures and plain autograd."""
+"""The roofline of convolutions against hand-made figures and plain autograd; statistics of the evidence over its parts."""
 
 import dataclasses
 
@@ -6,17 +6,20 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks import checking, roofline, workers
-from benchmarks.steps import prepare
+from benchmarks import evidence, roofline
+from lsgcli.sweeps.bench import cases, checking
+from lsgcli.sweeps.bench.steps import prepare
+from lsgcli.sweeps.collect import collect
+from tests.unit.sweeps.helpers import plan, write_run
 
-TINY = workers.case("vggsnn", width=1 / 16, T=3, batch=2, size=16)
+TINY = cases.case("vggsnn", width=1 / 16, T=3, batch=2, size=16)
 
 
 @pytest.mark.parametrize("network", ["vggsnn", "resnet19"])
 def test_the_roofline_counts_the_operations_of_a_step(network):
     case = dataclasses.replace(TINY, network=network, T=2 if network == "resnet19" else 3)
     found = roofline.convolutions(case)
-    counted = checking.facts(prepare(workers.CONTENDERS["floor"], case, "fp32", torch.get_num_threads()))
+    counted = checking.facts(prepare(cases.CONTENDERS["floor"], case, "fp32", torch.get_num_threads()))
     linear = {"vggsnn": 10 * 32 * 3, "resnet19": (32 * 16 + 16 * 10) * 2}[network]
     assert sum(one.operations * count for one, count in found.items()) == 2 * case.batch * (counted["macs_per_sample"] - linear)
     assert sum(found.values()) == {"vggsnn": 8, "resnet19": 19}[network]
@@ -59,3 +62,23 @@ def test_the_bound_is_the_longer_of_computing_and_moving():
     ]
     assert sums.rows[0][1:] == ("fp32", "40.0, 50.0, **80 %**", "-", "60.0, 120.0, **50 %**", "100.0, 170.0, **59 %**")
     assert each.rows[0][1:] == (2, 2.0, 1.0, "2000", "20.0, 25.0, **80 %**", "30.0, 60.0, **50 %**, memory")
+
+
+def test_p_is_corrected_over_the_rows_of_all_parts(tmp_path):
+    """Differences 0.1, 0.2 and 0.3 have t = 2 sqrt(3) with 2 degrees of freedom, p = 0.0742; of two such rows, each has twice that."""
+    parts = {}
+    for part in ("first", "second"):
+        here = plan(tmp_path / part, {"method": "none"}, {"method": "lsg"}, seeds=(0, 1, 2))
+        for cell in here.cells():
+            write_run(cell, 0.5 + (cell.config.method == "lsg") * (cell.config.seed + 1) / 10)
+        parts[part] = {"rows": collect(tmp_path / part).summary()["rows"]}
+    for table in evidence.tables({"tables": parts}):
+        assert [row[table.head.index("p")] for row in table.rows] == ["-", "0.148"]
+
+
+def test_a_row_of_which_more_than_one_run_diverged_is_unstable(tmp_path):
+    accuracies = {("none", 0): 0.5, ("none", 1): None, ("none", 2): 0.7, ("lsg", 0): None, ("lsg", 1): None, ("lsg", 2): 0.7}
+    for cell in plan(tmp_path, {"method": "none"}, {"method": "lsg"}, seeds=(0, 1, 2)).cells():
+        write_run(cell, accuracies[cell.config.method, cell.config.seed])
+    (table,) = evidence.tables({"tables": {"part": {"rows": collect(tmp_path).summary()["rows"]}}})
+    assert [row[1] for row in table.rows] == ["**60.0 +- 14.1**, 1 diverged", "unstable, 2 diverged"]

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from benchmarks import gpu, gpu_kernels, traffic, workers
+from benchmarks import gpu, gpu_kernels, traffic
+from lsgcli.sweeps.bench import cases
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_occupancy(name, registers, shared, warps, resident):
 
 def test_floor_of_the_convolutions():
     """Two FLOP per multiply-accumulate; three passes, but two for the first layer; as many samples as the batch."""
-    case = workers.case("vggsnn", batch=4)
+    case = cases.case("vggsnn", batch=4)
     sides, channels = (48, 48, 24, 24, 12, 12, 6, 6), (2, 64, 128, 256, 256, 512, 512, 512, 512)
     macs = [9 * a * b * side**2 for a, b, side in zip(channels, channels[1:], sides, strict=False)] + [512 * 9 * 10]
     assert 10 * sum(macs) == pytest.approx(13620e6, rel=1e-3)  # per sample, as the races count
@@ -39,7 +40,7 @@ def test_floor_of_the_convolutions():
     assert found["operations"] == pytest.approx(expected)
     assert found["step"] >= found["kernels"] + found["operations"]
     assert traffic.floor(case, "fp32")["operations"] == pytest.approx(2 * expected)
-    inference = traffic.floor(workers.case("vggsnn", "inference", batch=4), "bf16")
+    inference = traffic.floor(cases.case("vggsnn", "inference", batch=4), "bf16")
     assert inference["operations"] == pytest.approx(2 * 4 * 10 * sum(macs) / (0.6 * 989.4e12))
 
 

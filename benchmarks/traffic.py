@@ -16,10 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmarks.checking import macs
-from benchmarks.steps import CHANNELS
 from benchmarks.tables import Table, show
-from benchmarks.workers import Case, case
 from lsgcli import models
 from lsgcli.models.fold import fold
 from lsgcli.models.layers import ConvNorm
@@ -27,6 +24,8 @@ from lsgcli.neurons import LIFParameters
 from lsgcli.neurons.kernels.base import Backend, NormParameters
 from lsgcli.neurons.kernels.gpu.layout import StepLayout, of_images, of_neurons
 from lsgcli.neurons.kernels.gpu.sequence import BACKWARD_TILE, Tiles
+from lsgcli.sweeps.bench.cases import Case, case
+from lsgcli.sweeps.bench.checking import macs
 
 SIZES = {"bf16": 2, "fp32": 4}  # bytes per element of activations
 WIDE = 4  # bytes of membrane potentials and of sums: float32
@@ -138,9 +137,8 @@ class Recorder(Backend):
 @cache
 def recorded(which: Case) -> tuple[list[Fired], list[Convolved]]:
     """The layers of neurons, and the convolutions and linear layers, of a case; tdBN is folded in inference."""
-    channels = CHANNELS[which.network]
     model: nn.Module = models.build(
-        which.network, T=which.T, in_channels=channels, input_size=which.size, width_multiplier=which.width
+        which.network, T=which.T, in_channels=which.channels, input_size=which.size, width_multiplier=which.width
     )
     if which.mode == "inference":
         model = fold(model)
@@ -159,7 +157,7 @@ def recorded(which: Case) -> tuple[list[Fired], list[Convolved]]:
             module.register_forward_hook(note)
     steps = () if which.network == "resnet19" else (which.T,)
     with torch.no_grad():
-        model(torch.empty(*steps, which.batch, channels, which.size, which.size, device="meta"))
+        model(torch.empty(*steps, which.batch, which.channels, which.size, which.size, device="meta"))
     return recorder.layers, convolved
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.data import lsg
-from benchmarks.measuring import machine, spread, write
+from benchmarks.measuring import machine, write
 from benchmarks.tables import Table, show
+from lsgcli.sweeps.bench.measuring import spread
 
 WIDTH = 0.25
 

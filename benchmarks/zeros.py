@@ -22,12 +22,12 @@ import torch
 from benchmarks.measuring import RESULTS, interleaved, machine, read, write
 from benchmarks.plot import SETTINGS, svg
 from benchmarks.roofline import Convolution, channels_last
-from benchmarks.steps import build, inputs
 from benchmarks.tables import Table, megabytes, show
-from benchmarks.workers import CONTENDERS, Case, case
 from lsgcli.models import crossings
 from lsgcli.models.convolution import Conv2d, by_spikes
 from lsgcli.report.colours import COLOURS
+from lsgcli.sweeps.bench.cases import CONTENDERS, Case, case
+from lsgcli.sweeps.bench.steps import build, inputs
 from lsgcli.system import device
 from lsgcli.system.memory import keep_large_buffers
 

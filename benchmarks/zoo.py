@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from benchmarks import cost
+from benchmarks.contenders import PLAIN
 from benchmarks.plot import load
 from benchmarks.tables import Table
-from benchmarks.workers import PLAIN
 from lsgcli import models, registry
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.run import RULES, RunConfig, option_name

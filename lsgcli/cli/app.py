@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": "compare:compare",
     "export": "export:export",
     "push": "push:push",
+    "bench": "bench:bench",
     "data": "data:app",
 }
 

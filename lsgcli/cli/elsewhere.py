@@ -76,6 +76,7 @@ _COMMANDS = {
     "diff summary report runs": "`lsg compare RUN...`",
     "convert onnx save": "`lsg export`",
     "upload publish": "`lsg push`",
+    "benchmark speed perf throughput latency": "`lsg bench`",
     "download datasets dataset": "`lsg data`, with prepare, info, show, verify and simulate",
     "list ls models archs methods recipes": "`lsg train --help`, which lists data sets, networks, methods and neurons",
     "resume continue": "`lsg train --resume RUN`",

@@ -78,21 +78,24 @@ class Spikes(NamedTuple):
 
 def by_spikes(conv: nn.Conv2d, x: Tensor) -> Spikes | None:
     """What a convolution of x computes by spikes; None if nothing."""
-    if is_tracing(x):  # torch.compile cannot read context variables
+    if is_tracing(x) or (read := spikes_read(conv, x)) is None:  # torch.compile cannot read context variables
         return None
-    how, kept = CONVOLUTIONS.get(), held(x)
-    if how.choice == "dense" or kept is None or not in_bits(x) or not is_safe(conv):
-        return None
-    where = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
-    geometry = geometry_of(x.shape, conv.out_channels, *where)
-    if geometry is None:
-        return None
-    packed = kept.packed(x)
+    how, (packed, geometry) = CONVOLUTIONS.get(), read
     if how.choice == "spikes":
         return Spikes(packed, geometry, True, True)
     forward, weight = (packed.density < crossing for crossing in crossings.of(geometry, x.dtype, how.crossings))
     weight = weight and torch.is_grad_enabled() and conv.weight.requires_grad
     return Spikes(packed, geometry, forward, weight) if forward or weight else None
+
+
+def spikes_read(conv: nn.Conv2d, x: Tensor) -> "tuple[Packed, Geometry] | None":
+    """The spikes that a convolution of x reads, and its geometry; None if it is always dense."""
+    kept = held(x)
+    if CONVOLUTIONS.get().choice == "dense" or kept is None or not in_bits(x) or not is_safe(conv):
+        return None
+    where = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
+    geometry = geometry_of(x.shape, conv.out_channels, *where)
+    return None if geometry is None else (kept.packed(x), geometry)
 
 
 @cache
@@ -144,7 +147,11 @@ class _BySpikes(torch.autograd.Function):
         if needs_x or dense:
             geometry = ((g.stride, g.stride), (g.padding, g.padding), (1, 1), False, (0, 0), 1)
             # The gradient of the input depends on the shape of x only.
-            x = packed.restore().view(g.N, g.H, g.W, g.C).permute(0, 3, 1, 2) if dense else weight.new_empty(1).expand(ctx.shape)
+            x = (
+                packed.restore().view(g.N, g.H, g.W, g.C).permute(0, 3, 1, 2)
+                if dense
+                else weight.new_empty(1).expand(ctx.shape)
+            )
             d_x, d_weight, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, (needs_x, dense, False))
         if needs_weight and by_spikes:
             d_weight = weight_gradient(packed, g, grad).to(weight.dtype)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lsgcli.config.run import RunConfig, option_name, without_effect
+from lsgcli.errors import counted
 from lsgcli.report.terminal import Table
 
 Parts = list[Any]  # tables, and lines that are printed whole, such as paths
@@ -215,3 +216,43 @@ def verification_text(record: dict[str, Any]) -> str:
             "verdict": "ok" if record["ok"] else "FAULTY",
         }
     )
+
+
+def bench_lines(record: dict[str, Any]) -> list[str]:
+    """Rows of ``lsg bench``, separated by tabs, below their names; ``low`` to ``high`` is the 95 % interval of ``time_over_lsg``."""
+    lines = [("case", "contender", "samples_per_s", "ms", "peak_mb", "time_over_lsg", "low", "high")]
+    for row in record["rows"]:
+        over = (row["time_over_lsg"] or {}).values()
+        lines.append((row["case"], *_speed(row), *([f"{value:.3f}" for value in over] or ["-"] * 3)))
+    return ["\t".join(line) for line in lines]
+
+
+def bench_parts(record: dict[str, Any]) -> Parts:
+    """The machine, a table for each case of ``lsg bench``, and the choices of ``--convolution auto``."""
+    about, by_case = record["machine"], dict[str, list[dict[str, Any]]]()
+    for row in record["rows"]:
+        by_case.setdefault(row["case"], []).append(row)
+    parts: Parts = [
+        f"{about['processor']}, {counted(about['threads'], 'thread')}, on {about['device']} in {about['precision']} ({about['because']})"
+    ]
+    for rows in by_case.values():
+        heads = ("contender", "samples/s", "ms", "peak MB", "time / lsg, 95 % interval")
+        parts.append(_table(heads, ([*_speed(row), _ratio(row["time_over_lsg"])] for row in rows), rows[0]["title"]))
+    for case, layers in record["convolutions"].items():
+        heads = ("layer", "channels, kernel", "spikes per element", "output", "gradient of the weight")
+        parts.append(_table(heads, map(_choice, layers), f"--convolution auto: {case}", left=2))
+    return [*parts, "A row of the choices has the density below which a convolution by spikes is faster, in brackets."]
+
+
+def _speed(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return row["contender"], f"{row['samples_per_s']:.4g}", f"{row['ms']:.4g}", f"{row['peak_mb']:.0f}"
+
+
+def _ratio(over: Mapping[str, float] | None) -> str:
+    return "{ratio:.2f} ({low:.2f} to {high:.2f})".format(**over) if over else "-"
+
+
+def _choice(layer: Mapping[str, Any]) -> tuple[str, ...]:
+    below = [f" ({crossing:.2f})" for crossing in layer["crossings"] or ()] or ["", ""]
+    choices = (layer[part] + text if part in layer else "-" for part, text in zip(("forward", "weight"), below, strict=True))
+    return layer["name"], layer["shape"], "-" if layer["density"] is None else f"{layer['density']:.3f}", *choices

@@ -8,16 +8,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks import traffic, workers
-from benchmarks.steps import inputs
+from benchmarks import traffic
 from lsgcli import models
 from lsgcli.models.fold import fold
 from lsgcli.neurons.kernels.gpu import interpreted
+from lsgcli.sweeps.bench import cases
+from lsgcli.sweeps.bench.steps import inputs
 
 pytestmark = pytest.mark.skipif(not interpreted(), reason="counts the accesses of Triton's interpreter")
 CASES = {
-    "vggsnn": workers.case("vggsnn", width=1 / 16, T=3, batch=2, size=16),
-    "resnet19": workers.case("resnet19", width=1 / 16, T=2, batch=2, size=16),
+    "vggsnn": cases.case("vggsnn", width=1 / 16, T=3, batch=2, size=16),
+    "resnet19": cases.case("resnet19", width=1 / 16, T=2, batch=2, size=16),
 }
 VECTORS = ("mean", "factor", "shift", "beta", "v_th", "alpha", "by_du", "by_distance", "always")
 
@@ -64,8 +65,7 @@ def accesses(monkeypatch):
 def test_bytes_of_the_model_are_those_the_triton_kernels_access(network, precision, training, accesses):
     case = dataclasses.replace(CASES[network], mode="train" if training else "inference")
     x, labels = inputs(case)
-    channels = traffic.CHANNELS[network]
-    settings = {"T": case.T, "in_channels": channels, "input_size": case.size, "width_multiplier": case.width}
+    settings = {"T": case.T, "in_channels": case.channels, "input_size": case.size, "width_multiplier": case.width}
     model = models.build(network, **settings, backend="triton")
     model = model.train() if training else fold(model)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"), torch.set_grad_enabled(training):

@@ -14,14 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.workers import Case, Contender
+from lsgcli.sweeps.bench.cases import Case, Contender
 from lsgcli.system.device import CONVOLUTIONS, Convolutions
 from lsgcli.system.memory import release_unused
 
 # So small that nothing drifts in hundreds of steps; the time of a step does not depend on it.
 RATE, MOMENTUM = 1e-4, 0.9
-CHANNELS = {"vggsnn": 2, "resnet19": 3}  # of the input; 3 for other networks
-
 
 Single = Callable[[Tensor, bool], Tensor]  # (frame (B, C, H, W), whether it is the first of a window) -> logits (B, classes)
 
@@ -85,38 +83,44 @@ def prepare(contender: Contender, case: Case, precision: str, threads: int) -> P
 
 def build(contender: Contender, case: Case, precision: str = "fp32") -> Built:
     """The contender's network; of lsg, for inference in a precision."""
-    if contender.kit in ("lsg", "Onnx"):
-        from lsgcli import models, registry
-        from lsgcli.models.integer import deployed
-        from lsgcli.neurons import LIF
-        from lsgcli.neurons.kernels.base import single_backward
+    return _of_lsg(contender, case, precision) if contender.kit in ("lsg", "Onnx") else _of_peer(contender, case)
 
-        network: nn.Module = models.build(
-            case.network,
-            T=case.T,
-            in_channels=CHANNELS.get(case.network, 3),
-            input_size=case.size,
-            width_multiplier=case.width,
-            backend=contender.backend,
-            **contender.settings,
-        ).to(case.device)
 
-        for module in network.modules():
-            if contender.compiled and isinstance(module, LIF):
-                module.backend = registry.get("backend", contender.backend)  # looking it up by name would divide the graph
+def _of_lsg(contender: Contender, case: Case, precision: str) -> Built:
+    from lsgcli import models, registry
+    from lsgcli.models.integer import deployed
+    from lsgcli.neurons import LIF
+    from lsgcli.neurons.kernels.base import single_backward
 
-        def deploy(network: nn.Module) -> nn.Module:
-            network = deployed(network, precision)
-            if contender.compiled:
-                network.compile(fullgraph=True)
-            return network
+    network: nn.Module = models.build(
+        case.network,
+        T=case.T,
+        in_channels=case.channels,
+        input_size=case.size,
+        width_multiplier=case.width,
+        backend=contender.backend,
+        **contender.settings,
+    ).to(case.device)
 
-        if contender.compiled and case.mode == "train":
+    for module in network.modules():
+        if contender.compiled and isinstance(module, LIF):
+            module.backend = registry.get("backend", contender.backend)  # looking it up by name would divide the graph
+
+    def deploy(network: Any) -> nn.Module:
+        network = deployed(network, precision)
+        if contender.compiled:
             network.compile(fullgraph=True)
-        single = stepwise_of_export if contender.kit == "Onnx" else stepwise_of_lsg
-        return Built(network, lambda network: None, deploy, LIF, lsg_sgd, single, single_backward)
+        return network
+
+    if contender.compiled and case.mode == "train":
+        network.compile(fullgraph=True)
+    single = stepwise_of_export if contender.kit == "Onnx" else stepwise_of_lsg
+    return Built(network, lambda network: None, deploy, LIF, lsg_sgd, single, single_backward)
+
+
+def _of_peer(contender: Contender, case: Case) -> Built:
     os.environ["SJ_LIF_CUDA_IMPLEMENTATION"] = contender.backend  # spikingjelly reads it on import
-    from benchmarks import library, peers
+    from lsgcli.sweeps.bench import library, peers
 
     kit: peers.Kit = getattr(peers, contender.kit)(contender.best)
     network = {**peers.NETWORKS, **library.NETWORKS}[case.network](kit, case.T, case.size, case.width).to(case.device)
@@ -146,15 +150,21 @@ def stepwise_of_lsg(network: Any) -> Single:
 def stepwise_of_export(network: Any) -> Single:
     """The network exported to ONNX, in onnxruntime with torch's number of threads."""
     from lsgcli import registry
-    from lsgcli.export.base import ExportOptions
+    from lsgcli.config.run import RunConfig
+    from lsgcli.export.base import ExportOptions, read
     from lsgcli.store import checkpoint
 
-    config = {**checkpoint.describe(network), "data": {"static": False}}
-    config["export"] = {"mode": "step", "layers": {layer.name: {} for layer in network.spiking_layers()}}
-    form = registry.get("format", "onnx")()
+    options, form = ExportOptions(mode="step"), registry.get("format", "onnx")()
+    config = {
+        **checkpoint.describe(network, folded=True),
+        "classes": [str(number) for number in range(network.spec.num_classes)],
+    }
+    config |= {"settings": RunConfig(T=network.T).to_dict(), "data": {"static": False, "mean": None, "std": None}}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        form.write(network, checkpoint.Checkpoint(network.state_dict(), config, {}), path, ExportOptions(mode="step"))
+        weights, path = Path(folder) / "network.safetensors", Path(folder) / "network.onnx"
+        checkpoint.save(weights, checkpoint.Checkpoint(network.state_dict(), config, {}))
+        source = read(weights, "onnx", options)
+        form.write(source.written, source.content, path, options)
         return _with_state(form.open(path))
 
 
@@ -209,7 +219,7 @@ def inputs(case: Case) -> tuple[Tensor, Tensor]:
     """Frames of events (T, B, 2, H, W), mostly zero, or static images (B, 3, H, W); and labels (B,)."""
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(0, 10, (case.batch,), generator=generator)
-    if CHANNELS.get(case.network, 3) == 3:
+    if case.channels == 3:
         return torch.randn(case.batch, 3, case.size, case.size, generator=generator), labels
     return torch.poisson(torch.full((case.T, case.batch, 2, case.size, case.size), 0.3), generator=generator), labels
 
@@ -267,7 +277,8 @@ def stream(built: Built, x: Tensor, labels: Tensor, context: Context) -> Callabl
     """One timestep of a window, forward, in evaluation mode; the first of a window starts from rest."""
     calibrate(built, x)
     single: Single = built.single(built.deploy(built.network))
-    frames: Any = x if x.dim() == 5 else x.expand(built.network.T, *x.shape)
+    T: Any = built.network.T
+    frames: Any = x if x.dim() == 5 else x.expand(T, *x.shape)
     window = itertools.cycle(enumerate(frames))
 
     def step() -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers import CLASSES, THRESHOLD, Kit, Layer, Network, OverTime
+from lsgcli.errors import ConfigError
+from lsgcli.sweeps.bench.peers import CLASSES, THRESHOLD, Kit, Layer, Network, OverTime
 
 
 class Model(Network):
@@ -21,7 +22,9 @@ class Model(Network):
 
     def __init__(self, kit: Kit, T: int, size: int, width: float):
         if width != 1:
-            raise SystemExit(f"found width {width:g}, expected 1: spikingjelly's model has no other")
+            raise ConfigError(
+                f"found width {width:g}, expected 1: spikingjelly's model has no other", hint="Use --width-multiplier 1."
+            )
         super().__init__(kit, T)
         self.model = self.build(kit)
         kit.functional.set_step_mode(self.model, "m")  # type: ignore[attr-defined]
@@ -32,8 +35,8 @@ class Model(Network):
         """The model."""
         raise NotImplementedError
 
-    def sequence(self, x: Tensor, T: int) -> Tensor:
-        logits = self.model(x.expand(T, *x.shape[1:]))
+    def sequence(self, x: Tensor, T: int | None) -> Tensor:
+        logits = self.model(x.expand(T or len(x), *x.shape[1:]))
         return logits if logits.dim() == 3 else logits[None]  # of those that average them themselves
 
 
@@ -64,7 +67,7 @@ class MsResNet18(Model):
     def build(self, kit: Kit) -> nn.Module:
         from spikingjelly.activation_based.model.ms_resnet import MSResNet
 
-        class Small(MSResNet):
+        class Small(MSResNet):  # type: ignore[misc]
             _first_stage_stride = 1
 
         return Small(num_classes=CLASSES, stem_kernel_size=3, stem_stride=1, spiking_neuron=lambda step_mode: kit.neurons())
@@ -93,7 +96,7 @@ class QKFormer(Model):
     def build(self, kit: Kit) -> nn.Module:
         from spikingjelly.activation_based.model import qkformer
 
-        class Small(qkformer.QKFormer):
+        class Small(qkformer.QKFormer):  # type: ignore[misc]
             def __init__(self) -> None:
                 settings = {"spiking_neuron": lambda step_mode: kit.neurons(), "num_heads": (8, 8, 8), "depths": (1, 1, 2)}
                 super().__init__(num_classes=CLASSES, embed_dims=384, **settings)

@@ -1,6 +1,6 @@
-"""Process of a contender, started by ``benchmarks.workers``: builds its network, reports it, and runs the tasks read from stdin.
+"""Process of a contender, started by ``workers``: builds its network, reports it, and runs the tasks read from stdin.
 
-A task is a function of the prepared contender in the module of its name in ``TASKS``; it returns what can be written as JSON.
+A task is a function of the prepared contender, named ``module:function``; it returns what can be written as JSON.
 """
 
 import importlib
@@ -13,19 +13,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring import end_with_parent, kilobytes
-from benchmarks.steps import Prepared, prepare
-from benchmarks.workers import CONTENDERS, Case
-
-TASKS = {
-    "steps": "contender",
-    "during": "contender",
-    "facts": "checking",
-    "kernels": "profiling",
-    "profile": "profiling",
-    "inspect": "inspecting",
-    "light": "inspecting",
-}
+from lsgcli.errors import LsgError
+from lsgcli.sweeps.bench.cases import Case, Contender
+from lsgcli.sweeps.bench.measuring import end_with_parent, resident_bytes
+from lsgcli.sweeps.bench.steps import Prepared, prepare
 
 
 def steps(prepared: Prepared, count: int) -> dict[str, Any]:
@@ -37,7 +28,7 @@ def steps(prepared: Prepared, count: int) -> dict[str, Any]:
         begin = time.perf_counter()
         prepared.step()
         seconds.append(time.perf_counter() - begin)
-    return {"seconds": seconds, "peak_bytes": kilobytes("/proc/self/status", "VmHWM") * 1024}
+    return {"seconds": seconds, "peak_bytes": resident_bytes()}
 
 
 def _steps_on_gpu(prepared: Prepared, count: int) -> dict[str, Any]:
@@ -72,13 +63,16 @@ def main() -> None:
     def answer(found: Mapping[str, Any]) -> None:
         answers.write(json.dumps(found) + "\n")
 
-    prepared = prepare(CONTENDERS[job["contender"]], Case(**job["case"]), job["precision"], job["threads"])
+    try:
+        prepared = prepare(Contender(**job["contender"]), Case(**job["case"]), job["precision"], job["threads"])
+    except LsgError as error:
+        return answer({"error": error.on_command_line, "status": error.exit_code})
     on_gpu = prepared.case.device == "cuda"
-    answer({"idle_bytes": torch.cuda.memory_allocated() if on_gpu else kilobytes("/proc/self/status", "VmRSS") * 1024})
+    answer({"idle_bytes": torch.cuda.memory_allocated() if on_gpu else resident_bytes("VmRSS")})
     for line in sys.stdin:
         asked = json.loads(line)
-        task = getattr(importlib.import_module(f"benchmarks.{TASKS[asked['task']]}"), asked["task"])
-        answer(task(prepared, **asked["arguments"]))
+        module, _, name = asked["task"].partition(":")
+        answer(getattr(importlib.import_module(module), name)(prepared, **asked["arguments"]))
 
 
 if __name__ == "__main__":

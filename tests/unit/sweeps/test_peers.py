@@ -1,4 +1,4 @@
-"""The benchmarks' peers compute what lsg's networks compute, and their figures are what they say."""
+"""Peers of ``lsg bench`` and of the benchmarks compute what lsg's networks compute, and their figures are what they say."""
 
 import itertools
 import signal
@@ -8,27 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import (
-    checking,
-    documented,
-    evidence,
-    library,
-    measuring,
-    peers,
-    profiling,
-    race,
-    step,
-    workers,
-)
-from benchmarks.steps import build, inputs, prepare
+from benchmarks import documented, profiling, step
 from lsgcli import models, registry
+from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
-from lsgcli.sweeps.collect import collect
-from tests.unit.sweeps.helpers import plan, write_run
+from lsgcli.sweeps.bench import cases, checking, library, measuring, peers, race
+from lsgcli.sweeps.bench.steps import build, inputs, prepare
 
 TINY = {
-    "vggsnn": workers.case("vggsnn", width=1 / 16, T=3, batch=2, size=16),
-    "resnet19": workers.case("resnet19", width=1 / 16, T=2, batch=2, size=16),
+    "vggsnn": cases.case("vggsnn", width=1 / 16, T=3, batch=2, size=16),
+    "resnet19": cases.case("resnet19", width=1 / 16, T=2, batch=2, size=16),
 }
 NETWORKS = sorted(TINY)
 CHANNELS = (2, 4, 8, 16, 16, 32, 32, 32, 32)  # of vggsnn's convolutions at that width
@@ -89,7 +78,7 @@ def in_order(model):
 @pytest.mark.parametrize("network", ["sew-resnet18", "ms-resnet18", "qkformer"])
 def test_the_librarys_model_is_that_of_lsg(network):
     kit("SpikingJelly")
-    case = workers.case(network, T=2, batch=2, size=8)
+    case = cases.case(network, T=2, batch=2, size=8)
     torch.manual_seed(0)
     model = models.build(network, method="none", T=2, input_size=8, backend="reference").double()
     theirs = library.NETWORKS[network](kit("SpikingJelly", best=True), 2, 8, 1.0).double()
@@ -109,7 +98,7 @@ def test_the_librarys_model_is_that_of_lsg(network):
         assert logits.std() > 0.01
     neurons = theirs.kit.neurons()
     assert len(layers(theirs, type(neurons))) > 10
-    with pytest.raises(SystemExit, match="found width"):
+    with pytest.raises(ConfigError, match="found width"):
         library.NETWORKS[network](theirs.kit, 2, 8, 0.5)
 
 
@@ -173,7 +162,7 @@ def test_spikingjelly_with_the_rectangular_surrogate_has_the_gradients_of_lsg(ne
 @pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_lsg_compiles_as_one_graph(network):
-    contender = workers.CONTENDERS["lsg-compiled"]
+    contender = cases.CONTENDERS["lsg-compiled"]
     built, x = build(contender._replace(compiled=False), TINY[network]), inputs(TINY[network])[0]
     expected = built.network(x)
     for module in layers(built.network, LIF):
@@ -238,7 +227,7 @@ def test_a_race_in_processes_of_their_own():
 def prepared(name, network="vggsnn"):
     if name in KITS:
         pytest.importorskip(KITS[name])
-    return prepare(workers.Contender(name, best=True), TINY[network], "fp32", torch.get_num_threads())
+    return prepare(cases.Contender(name, best=True), TINY[network], "fp32", torch.get_num_threads())
 
 
 @pytest.mark.parametrize("name", ["lsg", "SpikingJelly", "SnnTorch", "Floor"])
@@ -272,23 +261,3 @@ def test_memory_kept_for_the_backward_pass_is_found_once(name, network):
     assert held[part] == pytest.approx(expected, rel=0.02)  # lsg: and vectors per channel
     assert held["weights"] == 4 * sum(p.numel() for p in ready.built.network.parameters())
     assert held["peak"] > 50e6
-
-
-def test_p_is_corrected_over_the_rows_of_all_parts(tmp_path):
-    """Differences 0.1, 0.2 and 0.3 have t = 2 sqrt(3) with 2 degrees of freedom, p = 0.0742; of two such rows, each has twice that."""
-    parts = {}
-    for part in ("first", "second"):
-        here = plan(tmp_path / part, {"method": "none"}, {"method": "lsg"}, seeds=(0, 1, 2))
-        for cell in here.cells():
-            write_run(cell, 0.5 + (cell.config.method == "lsg") * (cell.config.seed + 1) / 10)
-        parts[part] = {"rows": collect(tmp_path / part).summary()["rows"]}
-    for table in evidence.tables({"tables": parts}):
-        assert [row[table.head.index("p")] for row in table.rows] == ["-", "0.148"]
-
-
-def test_a_row_of_which_more_than_one_run_diverged_is_unstable(tmp_path):
-    accuracies = {("none", 0): 0.5, ("none", 1): None, ("none", 2): 0.7, ("lsg", 0): None, ("lsg", 1): None, ("lsg", 2): 0.7}
-    for cell in plan(tmp_path, {"method": "none"}, {"method": "lsg"}, seeds=(0, 1, 2)).cells():
-        write_run(cell, accuracies[cell.config.method, cell.config.seed])
-    (table,) = evidence.tables({"tables": {"part": {"rows": collect(tmp_path).summary()["rows"]}}})
-    assert [row[1] for row in table.rows] == ["**60.0 +- 14.1**, 1 diverged", "unstable, 2 diverged"]

@@ -15,8 +15,11 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from benchmarks.measuring import kilobytes, ratio, spread
-from benchmarks.workers import CONTENDERS, Case, Worker
+from lsgcli.errors import LsgError, OutOfMemoryError
+from lsgcli.sweeps.bench.cases import CONTENDERS, Case
+from lsgcli.sweeps.bench.measuring import kilobytes, ratio, spread
+from lsgcli.sweeps.bench.workers import Worker
+from lsgcli.system import cpus
 
 LEAST_FREE = 700_000_000  # bytes that must stay available while contenders run
 
@@ -30,6 +33,7 @@ def race(
     threads: int | None = None,
     after_round: Callable[[dict[str, Any]], None] | None = None,
     skip_failing: bool = False,
+    networks: Mapping[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Let contenders run in turn.
 
@@ -41,24 +45,26 @@ def race(
         threads: threads per contender. Default: all cores.
         after_round: called with the record so far.
         skip_failing: leave out contenders that cannot run; ``left_out`` has their names.
+        networks: facts of :func:`look_at` that are known already, of some contenders; the others are then not checked. Default: all are
+            checked first.
 
     Returns:
         The record: ``case``, ``protocol``, ``contenders`` (seconds, samples a second, peak) and ``ratios`` of lsg with its
         default settings to the others.
 
     Raises:
-        SystemExit: a contender's process ended, contenders differ in what they compute, or the machine's memory is not enough for
+        LsgError: a contender's process ended, contenders differ in what they compute, or the machine's memory is not enough for
             all of them at once.
     """
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or cpus.usable(())[0]
     entries = list(entries)
     protocol = {"warm": warm, "threads": threads, "idle": "SIGSTOP", "load_before": os.getloadavg()[0]}
-    looked_at = look_at(case, entries, threads, skip_failing)
-    left_out = [" ".join(entry) for entry in entries if " ".join(entry) not in looked_at]
-    entries = [entry for entry in entries if " ".join(entry) in looked_at]
+    looked_at = look_at(case, entries, threads, skip_failing) if networks is None else networks
+    left_out = [" ".join(entry) for entry in entries if skip_failing and " ".join(entry) not in looked_at]
+    entries = [entry for entry in entries if " ".join(entry) not in left_out]
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Worker(name, precision, case, threads)) for name, precision in entries]
-        facts = {worker: worker.ready() | {"network": looked_at[str(worker)]} for worker in workers}
+        facts = {worker: worker.ready() | {"network": looked_at.get(str(worker), {})} for worker in workers}
         seconds: dict[Worker, list[float]] = {worker: [] for worker in workers}
         # A short step is repeated within a turn, equally often by all: caches are cold after another's turn.
         steps, shortest = 1, float("inf")
@@ -87,10 +93,10 @@ def race(
 def look_at(
     case: Case, entries: Iterable[tuple[str, str]], threads: int, skip_failing: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """Contender and precision -> the facts of ``benchmarks.checking``; without those that cannot run, if ``skip_failing``.
+    """Contender and precision -> the facts of ``checking``; without those that cannot run, if ``skip_failing``.
 
     Raises:
-        SystemExit: contenders differ in the number of weights, or of multiplications per frame.
+        LsgError: contenders differ in the number of weights, or of multiplications per frame.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, precision in entries:
@@ -98,8 +104,8 @@ def look_at(
             try:
                 worker.ready()
                 worker.turn()  # compiles kernels
-                found[str(worker)] = worker.ask("facts")
-            except SystemExit as error:
+                found[str(worker)] = worker.ask("lsgcli.sweeps.bench.checking:facts")
+            except LsgError as error:
                 if not skip_failing:
                     raise
                 print(error, file=sys.stderr)
@@ -108,7 +114,7 @@ def look_at(
         if key == "parameters_without_decays":  # a normalisation may have more
             values = {name: value for name, value in values.items() if not CONTENDERS[name.split()[0]].settings}
         if len(set(values.values())) > 1:
-            raise SystemExit(f"{case}: contenders differ in {key}: {values}")
+            raise LsgError(f"{case}: contenders differ in {key}: {values}")
     return found
 
 
@@ -141,8 +147,11 @@ def _results(case: Case, facts: Mapping[Worker, dict[str, Any]], seconds: Mappin
 
 
 def _check_memory(worker: Worker) -> None:
-    free = kilobytes("/proc/meminfo", "MemAvailable") * 1024
+    free: float = LEAST_FREE
+    with contextlib.suppress(OSError):  # not Linux
+        free = kilobytes("/proc/meminfo", "MemAvailable") * 1024
     if free < LEAST_FREE:
-        raise SystemExit(
-            f"after a turn of {worker}: {free / 1e6:.0f} MB of memory are left. Name fewer --contenders, or one --precision."
+        raise OutOfMemoryError(
+            f"after a turn of {worker}: found {free / 1e6:.0f} MB of free memory, expected {LEAST_FREE / 1e6:.0f}",
+            hint="Name fewer contenders, or one --precision.",
         )

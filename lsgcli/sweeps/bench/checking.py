@@ -1,13 +1,18 @@
 """Size, operations, firing rates and gradients of contenders' networks, to check that a race compares equal networks."""
 
+import functools
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
-from benchmarks.steps import Prepared
+from lsgcli.models import crossings
+from lsgcli.models.convolution import Conv2d, spikes_read
+from lsgcli.sweeps.bench.steps import Prepared
+from lsgcli.system.device import CONVOLUTIONS
 
 SILENT, ALWAYS = 1e-4, 0.999  # firing rates beyond which a layer is degenerate
 
@@ -20,7 +25,8 @@ def facts(prepared: Prepared) -> dict[str, Any]:
         ``parameters_without_decays``: without membrane decays, equal for all networks with neurons, None for the floor.
         ``macs_per_frame``: multiply-accumulates per layer and frame; ``macs_per_sample``: per sample, fewer if a static image is
         convolved once. ``firing_rates`` of the layers of neurons, ``gradient_norms`` of the layers with weights, both in order.
-        ``degenerate``: description of degenerate layers.
+        ``degenerate``: description of degenerate layers. ``convolutions``: see :func:`choices`, if the contender chooses between dense
+        convolutions and those by spikes.
     """
     network, case = prepared.built.network, prepared.case
     network.train(case.mode == "train")
@@ -39,6 +45,8 @@ def facts(prepared: Prepared) -> dict[str, Any]:
     eager = torch.compiler.set_stance("force_eager") if getattr(network, "_compiled_call_impl", None) else nullcontext()
     handles = [module.register_forward_hook(multiplied) for module in weighted]
     handles += [module.register_forward_hook(fired) for module in neurons]
+    chosen, choosing = choices(prepared)
+    handles += choosing
     with eager, torch.set_grad_enabled(case.mode == "train"):
         logits = prepared.forward()
     for handle in handles:
@@ -62,7 +70,41 @@ def facts(prepared: Prepared) -> dict[str, Any]:
         "firing_rates": firing,
         "gradient_norms": norms,
         "degenerate": degenerate(firing, norms),
+        **({"convolutions": chosen} if chosen else {}),
     }
+
+
+def choices(prepared: Prepared) -> tuple[list[dict[str, Any]], list[RemovableHandle]]:
+    """A record of each convolution, filled by hooks in the next forward pass, if the contender chooses between dense and by spikes.
+
+    Returns:
+        Records, and handles of the hooks. A record has the ``name`` of the layer, its ``shape``, the ``density`` of spikes in its input, per element, the
+        ``crossings`` of the output and of the gradient of the weight, and the choice for both, ``dense`` or ``spikes``: ``forward``, and
+        ``weight`` where the case trains. ``density`` and ``crossings`` are None where the input is not known to consist of spikes.
+    """
+    records: list[dict[str, Any]] = []
+    case, how = prepared.case, CONVOLUTIONS.get()
+
+    def look(record: dict[str, Any], conv: nn.Module, args: tuple[Tensor, ...]) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        if (read := spikes_read(conv, args[0])) is None:
+            return
+        packed, geometry = read
+        if case.mode == "stream":  # the pass has all timesteps at once, the stream has them singly
+            geometry = geometry._replace(N=case.batch)
+        both = crossings.of(geometry, args[0].dtype, how.crossings)
+        which = ["spikes" if packed.density < crossing else "dense" for crossing in both]
+        record |= {"density": packed.density, "crossings": both, "forward": which[0]}
+        record |= {"weight": which[1]} if case.mode == "train" else {}
+
+    handles = []
+    for name, module in prepared.built.network.named_modules() if how.choice == "auto" else ():
+        if isinstance(module, Conv2d):
+            shape = f"{module.in_channels} to {module.out_channels}, {module.kernel_size[0]}x{module.kernel_size[1]}"
+            records.append({"name": name, "shape": shape, "density": None, "crossings": None, "forward": "dense"})
+            records[-1] |= {"weight": "dense"} if case.mode == "train" else {}
+            handles.append(module.register_forward_pre_hook(functools.partial(look, records[-1])))
+    return records, handles
 
 
 def macs(module: nn.Module, out: Tensor) -> tuple[int, int]:

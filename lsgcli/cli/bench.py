@@ -1,0 +1,70 @@
+"""``lsg bench``: speed and memory on this machine."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from lsgcli.cli import common
+from lsgcli.cli.options import Chosen
+from lsgcli.errors import ConfigError
+from lsgcli.report.output import print_json, print_result
+
+SETTINGS = ("arch", "width_multiplier", "T", "size", "batch_size", "device", "precision", "threads")
+
+
+def bench(
+    *,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Other libraries with the same network, comma-separated: spikingjelly, snntorch, or none. Default: those that are installed.",
+        ),
+    ] = None,
+    mode: Annotated[
+        str, typer.Option(help="What to measure, comma-separated: train, inference, stream.")
+    ] = "train,inference,stream",
+    rounds: Annotated[int, typer.Option(min=2, max=1000, help="Rounds, in each of which every contender has a turn.")] = 5,
+    as_json: common.Json = False,
+    verbosity: common.Verbosity,
+    settings: Annotated[dict[str, Any], Chosen(SETTINGS)],
+) -> None:
+    """Measure samples per second, latency and peak memory on this machine, on random data: the network of `lsg train` with the same options.
+
+    It trains, infers and runs as a stream, timestep by timestep, beside the floor (its convolutions and linear layers alone) and other
+    libraries at their fastest settings. lsg-auto is lsg with --convolution auto, whose choice for each layer is shown too. Contenders run in
+    processes of their own, in turns. Close other programs first.
+    """
+    common.messages(verbosity, SETTINGS)
+    from lsgcli.config.resolve import resolve
+    from lsgcli.report import terminal
+    from lsgcli.report.records import bench_lines, bench_parts
+    from lsgcli.sweeps.bench import rows
+
+    if unknown := [name for name in mode.split(",") if name not in rows.MODES]:
+        raise ConfigError(f"--mode: found {', '.join(unknown)!r}, expected a comma-separated list of {', '.join(rows.MODES)}")
+    config = resolve(settings, takes=SETTINGS)
+    packages = rows.chosen_peers(against, config)
+    if against is None and (missing := rows.missing()):
+        common.log.info(f"not installed, so not compared: {', '.join(missing)} (pip install {' '.join(missing)})")
+    bar = terminal.progress_bar(verbosity.quiet)
+    bar.live.auto_refresh = False  # its thread would take time from the contenders
+    with bar:
+        task = bar.add_task("", total=rounds, note="")
+
+        def progress(title: str, done: int, total: int) -> None:
+            bar.update(task, description=title, completed=done, total=total, refresh=True)
+            if bar.disable and done == 0:
+                common.log.info("measuring %s", title)
+
+        record = rows.bench(config, packages, mode.split(","), rounds, progress)
+    if as_json:
+        print_json(record)
+    elif sys.stdout.isatty():
+        terminal.show(bench_parts(record))
+    else:
+        print_result("\n".join(bench_lines(record)))
+    if (load := record["machine"]["load"]) > rows.QUIET:
+        common.log.warning(
+            "found a load of %.1f before the first measurement, expected a quiet machine: times may be too long", load
+        )

@@ -1,0 +1,85 @@
+"""``lsg bench``."""
+
+import json
+import sys
+
+import pytest
+
+from lsgcli.report.records import bench_parts
+from lsgcli.report.terminal import show
+from lsgcli.sweeps.bench import rows
+
+TINY = ("--width-multiplier", "0.0625", "-T", "2", "--size", "16", "--batch-size", "2", "--rounds", "2", "--threads", "1")
+ROW = {"contender": "lsg fp32", "case": "a case", "title": "A case", "samples_per_s": 2000.04, "ms": 1.25, "peak_mb": 400.4}
+LAYER = {"name": "features.1", "shape": "4 to 8, 3x3", "density": 0.15, "crossings": [0.2, 0.1], "forward": "spikes"}
+RECORD = {
+    "machine": {"processor": "CPU", "threads": 2, "device": "cpu", "precision": "fp32", "because": "as set", "load": 0.0},
+    "rows": [
+        ROW | {"time_over_lsg": None},
+        ROW | {"contender": "floor fp32", "time_over_lsg": {"ratio": 0.5, "low": 0.4, "high": 0.6}},
+    ],
+    "convolutions": {"a case": [LAYER]},
+}
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Arguments of the measurement, which returns RECORD."""
+    calls = []
+    monkeypatch.setattr(rows, "bench", lambda *arguments: (calls.append(arguments), RECORD)[1])
+    return calls
+
+
+def test_rows_are_separated_by_tabs(lsg, measured, monkeypatch):
+    monkeypatch.setattr(rows, "missing", lambda: ["spikingjelly", "snntorch"])
+    done = lsg("bench", "--arch", "resnet19", "-T", "2")
+    assert done.stdout.splitlines() == [
+        "case\tcontender\tsamples_per_s\tms\tpeak_mb\ttime_over_lsg\tlow\thigh",
+        "a case\tlsg fp32\t2000\t1.25\t400\t-\t-\t-",
+        "a case\tfloor fp32\t2000\t1.25\t400\t0.500\t0.400\t0.600",
+    ]
+    assert "not installed, so not compared: spikingjelly, snntorch (pip install spikingjelly snntorch)" in done.stderr
+    ((config, packages, modes, rounds, _),) = measured
+    assert (config.arch, config.T, packages, modes, rounds) == ("resnet19", 2, [], ["train", "inference", "stream"], 5)
+
+
+def test_tables_on_a_terminal(capsys):
+    show(bench_parts(RECORD))
+    words = " ".join(capsys.readouterr().out.replace("│", "").split())
+    assert "CPU, 2 threads, on cpu in fp32 (as set)" in words
+    assert "lsg fp32 2000 1.25 400 - floor fp32 2000 1.25 400 0.50 (0.40 to 0.60)" in words
+    assert "features.1 4 to 8, 3x3 0.150 spikes (0.20) -" in words
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--mode run", "--mode: found 'run', expected a comma-separated list of train, inference, stream"),
+        ("--against norse", "--against: found 'norse', expected none or a comma-separated list of spikingjelly, snntorch"),
+        ("--arch nir", "found nir, whose layers are in a file"),
+        ("--precision fp16 --device cpu", "found precision fp16 on the device cpu"),
+    ],
+)
+def test_errors(lsg, options, message):
+    done = lsg("bench", *options.split())
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no stopped processes here")
+def test_a_measurement(lsg):
+    """In processes of their own; all contenders in all modes."""
+    done = lsg("bench", *TINY, "--device", "cpu", "--precision", "fp32", "--json")
+    assert done.exit_code == 0, done.stderr
+    record = json.loads(done.stdout)
+    packages = [package for package in rows.PEERS if package not in rows.missing()]
+    names = ["lsg fp32", "lsg-auto fp32", "floor fp32", *(f"{rows.PEERS[package]} fp32" for package in packages)]
+    assert [row["contender"] for row in record["rows"]] == names * 3
+    for row in record["rows"]:
+        batch, T = (1, 2) if row["case"].endswith("stream") else (2, 1)
+        assert row["samples_per_s"] == pytest.approx(1e3 * batch / (row["ms"] * T))
+        assert 100 < row["peak_mb"] < 4000
+        assert (row["time_over_lsg"] is None) == (row["contender"] == "lsg fp32")
+    assert record["convolutions"].keys() == {row["case"] for row in record["rows"]}
+    assert record["machine"]["threads"] == 1
