@@ -118,28 +118,26 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "performance-inference": lambda: compared(folder, "inference"),
         "performance-stream": lambda: part(load(folder, "stream-*.json")[:1], streaming.tables),
         "performance-scaling": lambda: part(load(folder, "scaling-*.json"), lambda record: scaling.tables(record)[1:]),
-        "performance-epoch": lambda: part(load(folder, "epoch.json"), lambda record: epoch.tables(record)[:2]),
+        "performance-epoch": lambda: part(load(folder, "epoch.json"), lambda record: epoch.tables(record)[1:2]),
         "reproduction-cifar-1": lambda: reproduced(folder, "cifar", "1"),
         "reproduction-cifar-2": lambda: reproduced(folder, "cifar", "2"),
         "reproduction-digits-dvs": lambda: reproduced(folder, "digits-dvs", "1"),
         "reproduction-n-mnist": lambda: reproduced(folder, "n-mnist", "1"),
-        **{
-            f"evidence-{name}": lambda name=name: part(load(folder, f"evidence-{name}.json"), evidence.tables)
-            for name in evidence.EXPERIMENTS
-        },
+        "evidence-threshold": lambda: part(load(folder, "evidence-threshold.json"), lambda record: evidence.tables(record)[-1:]),
+        "evidence-rules": lambda: part(load(folder, "evidence-rules.json"), lambda record: evidence.tables(record)[:1]),
         "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), lambda record: depth.tables(record)[2:3]),
-        **{
-            f"evidence-remedies-{name}": lambda name=name: part(
-                load(folder, f"evidence-remedies-{name}.json"), lambda record: remedies.tables(record)[:2]
-            )
-            for name in remedies.DATA
-        },
+        "evidence-remedies-digits-dvs": lambda: part(
+            load(folder, "evidence-remedies-digits-dvs.json"), lambda record: remedies.tables(record)[1:2]
+        ),
+        "evidence-remedies-n-mnist": lambda: part(
+            load(folder, "evidence-remedies-n-mnist.json"), lambda record: remedies.tables(record)[:1]
+        ),
         "zeros-layers": lambda: part(load(folder, "zeros.json"), zeros.tables),
         "zeros-steps": lambda: steps_by_spikes(load(folder, "zeros-*.json")),
         "gpu-floor": floors,
         "gpu-run": lambda: gpu_run(folder / "gpu"),
-        "zoo-neurons": lambda: zoo.neurons(folder),
-        "zoo-methods": lambda: zoo.methods(folder),
-        "zoo-norms": lambda: zoo.norms(folder),
+        "zoo-neurons": zoo.neurons,
+        "zoo-methods": zoo.methods,
+        "zoo-norms": zoo.norms,
         "zoo-networks": zoo.networks,
     }
