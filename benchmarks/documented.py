@@ -96,8 +96,17 @@ def reproduced(folder: Path, name: str, number: str) -> str:
 
 
 def floors() -> str:
-    """The floor of a step on a GPU."""
-    return "\n\n".join(["    python -m benchmarks.traffic", shown(traffic.tables()[1])])
+    """The floor of a step on a GPU in bf16."""
+    table = traffic.tables()[1]
+    table.rows = [row for row in table.rows if row[1] == "bf16"]
+    return "\n\n".join(["    python -m benchmarks.traffic", shown(table)])
+
+
+def harmful(record: dict[str, Any]) -> list[Table]:
+    """Each planted failure that cost accuracy, with findings and remedies."""
+    table = remedies.tables(record)[1]
+    table.rows = [row for row in table.rows if row[4] != "harmless"]
+    return [table]
 
 
 def steps_by_spikes(records: list[dict[str, Any]]) -> str:
@@ -126,9 +135,7 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "evidence-threshold": lambda: part(load(folder, "evidence-threshold.json"), lambda record: evidence.tables(record)[-1:]),
         "evidence-rules": lambda: part(load(folder, "evidence-rules.json"), lambda record: evidence.tables(record)[:1]),
         "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), lambda record: depth.tables(record)[2:3]),
-        "evidence-remedies-digits-dvs": lambda: part(
-            load(folder, "evidence-remedies-digits-dvs.json"), lambda record: remedies.tables(record)[1:2]
-        ),
+        "evidence-remedies-digits-dvs": lambda: part(load(folder, "evidence-remedies-digits-dvs.json"), harmful),
         "evidence-remedies-n-mnist": lambda: part(
             load(folder, "evidence-remedies-n-mnist.json"), lambda record: remedies.tables(record)[:1]
         ),
