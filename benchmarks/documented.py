@@ -22,7 +22,7 @@ from benchmarks.plot import load, steps
 from benchmarks.tables import Table, megabytes
 from benchmarks.workers import Case
 
-PEERS = ("spikingjelly", "spikingjelly-best", "snntorch", "snntorch-best", "floor")
+PEERS = ("spikingjelly-best", "snntorch-best", "floor")
 PRECISION = {"int8": "bf16"}  # of what lsg is compared with, where it is another one
 VERSIONS = ("torch", "lsgcli", "lsg", "spikingjelly", "snntorch", "onnxruntime")
 NOTHING = "_No results yet._"
@@ -95,6 +95,23 @@ def reproduced(folder: Path, name: str, number: str) -> str:
     )
 
 
+def learned_widths(folder: Path) -> str:
+    """Table 1 of the paper as reproduced: a row for each experiment, a column for each method."""
+    table = Table("", ("accuracy, difference from `none`, 95 % interval", "`none`", "`trainable-decay`", "`lsg`", "paper"))
+    for name, experiment in reproduction.EXPERIMENTS.items():
+        if record := read(f"reproduction-{name}", folder):
+            found = reproduction.table(record, "1")
+            rows = [dict(zip(found.head, map(str, row), strict=True)) for row in found.rows]
+            cells = [
+                f"{row['accuracy']}"
+                if row["difference"] == "-"
+                else f"{row['accuracy']}, {row['difference']}, {row['95 % interval']}"
+                for row in rows
+            ]
+            table.rows.append((experiment.title, *cells, " / ".join(row["paper"] for row in rows)))
+    return table.markdown()
+
+
 def floors() -> str:
     """The floor of a step on a GPU in bf16."""
     table = traffic.tables()[1]
@@ -128,11 +145,11 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "performance-stream": lambda: part(load(folder, "stream-*.json")[:1], streaming.tables),
         "performance-scaling": lambda: part(load(folder, "scaling-*.json"), lambda record: scaling.tables(record)[1:]),
         "performance-epoch": lambda: part(load(folder, "epoch.json"), lambda record: epoch.tables(record)[1:2]),
-        "reproduction-cifar-1": lambda: reproduced(folder, "cifar", "1"),
+        "reproduction-1": lambda: learned_widths(folder),
         "reproduction-cifar-2": lambda: reproduced(folder, "cifar", "2"),
-        "reproduction-digits-dvs": lambda: reproduced(folder, "digits-dvs", "1"),
-        "reproduction-n-mnist": lambda: reproduced(folder, "n-mnist", "1"),
-        "evidence-threshold": lambda: part(load(folder, "evidence-threshold.json"), lambda record: evidence.tables(record)[-1:]),
+        "evidence-threshold": lambda: part(
+            load(folder, "evidence-threshold.json"), lambda record: evidence.tables(record)[-1:]
+        ),
         "evidence-rules": lambda: part(load(folder, "evidence-rules.json"), lambda record: evidence.tables(record)[:1]),
         "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), lambda record: depth.tables(record)[2:3]),
         "evidence-remedies-digits-dvs": lambda: part(load(folder, "evidence-remedies-digits-dvs.json"), harmful),
