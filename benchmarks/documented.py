@@ -6,7 +6,6 @@ from typing import Any
 
 from benchmarks import (
     depth,
-    epoch,
     evidence,
     gpu,
     remedies,
@@ -28,6 +27,7 @@ NOTHING = "_No results yet._"
 # Columns for which a page has no room; the records have them.
 LEFT_OUT = {"n", "each seed", "last epoch", "best test epoch", "detectable", "convolutions, tensors"}
 LEFT_OUT |= {"0.02", "0.1", "0.3", "equal at"}  # densities of benchmarks.zeros
+LEFT_OUT |= {"time / lsg bf16", "time / lsg int8"}
 
 
 def comparison(record: dict[str, Any]) -> Table:
@@ -142,7 +142,6 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "performance-train": lambda: compared(folder, "train"),
         "performance-inference": lambda: compared(folder, "inference"),
         "performance-stream": lambda: part(load(folder, "stream-*.json")[:1], streaming.tables),
-        "performance-epoch": lambda: part(load(folder, "epoch.json"), lambda record: epoch.tables(record)[1:2]),
         "reproduction-1": lambda: learned_widths(folder),
         "reproduction-cifar-2": lambda: reproduced(folder, "cifar", "2"),
         "evidence-threshold": lambda: part(
