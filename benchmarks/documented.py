@@ -150,9 +150,6 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "evidence-rules": lambda: part(load(folder, "evidence-rules.json"), lambda record: evidence.tables(record)[:1]),
         "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), lambda record: depth.tables(record)[2:3]),
         "evidence-remedies-digits-dvs": lambda: part(load(folder, "evidence-remedies-digits-dvs.json"), harmful),
-        "evidence-remedies-n-mnist": lambda: part(
-            load(folder, "evidence-remedies-n-mnist.json"), lambda record: remedies.tables(record)[:1]
-        ),
         "zeros-layers": lambda: part(load(folder, "zeros.json"), zeros.tables),
         "zeros-steps": lambda: steps_by_spikes(load(folder, "zeros-*.json")),
         "gpu-floor": floors,
