@@ -144,9 +144,6 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "performance-stream": lambda: part(load(folder, "stream-*.json")[:1], streaming.tables),
         "reproduction-1": lambda: learned_widths(folder),
         "reproduction-cifar-2": lambda: reproduced(folder, "cifar", "2"),
-        "evidence-threshold": lambda: part(
-            load(folder, "evidence-threshold.json"), lambda record: evidence.tables(record)[-1:]
-        ),
         "evidence-rules": lambda: part(load(folder, "evidence-rules.json"), lambda record: evidence.tables(record)[:1]),
         "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), lambda record: depth.tables(record)[2:3]),
         "evidence-remedies-digits-dvs": lambda: part(load(folder, "evidence-remedies-digits-dvs.json"), harmful),
