@@ -78,7 +78,7 @@ class Spikes(NamedTuple):
 
 
 def by_spikes(conv: nn.Conv2d, x: Tensor) -> Spikes | None:
-    """What a convolution of x computes by spikes; None if nothing."""
+    """The spikes of x for a convolution by spikes; None if it is dense."""
     if is_tracing(x):  # torch.compile cannot read context variables
         return None
     how, kept = CONVOLUTIONS.get(), held(x)
