@@ -101,12 +101,8 @@ def learned_widths(folder: Path) -> str:
         if record := read(f"reproduction-{name}", folder):
             found = reproduction.table(record, "1")
             rows = [dict(zip(found.head, map(str, row), strict=True)) for row in found.rows]
-            cells = [
-                f"{row['accuracy']}"
-                if row["difference"] == "-"
-                else f"{row['accuracy']}, {row['difference']}, {row['95 % interval']}"
-                for row in rows
-            ]
+            shown_in = ("accuracy", "difference", "95 % interval")
+            cells = [", ".join(row[name] for name in shown_in if row[name] != "-") for row in rows]
             table.rows.append((experiment.title, *cells, " / ".join(row["paper"] for row in rows)))
     return table.markdown()
 
