@@ -6,12 +6,10 @@ from typing import Any
 
 from benchmarks import (
     depth,
-    epoch,
     evidence,
     gpu,
     remedies,
     reproduction,
-    scaling,
     streaming,
     traffic,
     zeros,
@@ -22,13 +20,14 @@ from benchmarks.plot import load, steps
 from benchmarks.tables import Table, megabytes
 from lsgcli.sweeps.bench.cases import Case
 
-PEERS = ("spikingjelly", "spikingjelly-best", "snntorch", "snntorch-best", "floor")
+PEERS = ("spikingjelly-best", "snntorch-best", "floor")
 PRECISION = {"int8": "bf16"}  # of what lsg is compared with, where it is another one
 VERSIONS = ("torch", "lsgcli", "lsg", "spikingjelly", "snntorch", "onnxruntime")
 NOTHING = "_No results yet._"
 # Columns for which a page has no room; the records have them.
 LEFT_OUT = {"n", "each seed", "last epoch", "best test epoch", "detectable", "convolutions, tensors"}
 LEFT_OUT |= {"0.02", "0.1", "0.3", "equal at"}  # densities of benchmarks.zeros
+LEFT_OUT |= {"time / lsg bf16", "time / lsg int8"}
 
 
 def comparison(record: dict[str, Any]) -> Table:
@@ -95,9 +94,31 @@ def reproduced(folder: Path, name: str, number: str) -> str:
     )
 
 
+def learned_widths(folder: Path) -> str:
+    """Table 1 of the paper as reproduced: a row for each experiment, a column for each method."""
+    table = Table("", ("accuracy, difference from `none`, 95 % interval", "`none`", "`trainable-decay`", "`lsg`", "paper"))
+    for name, experiment in reproduction.EXPERIMENTS.items():
+        if record := read(f"reproduction-{name}", folder):
+            found = reproduction.table(record, "1")
+            rows = [dict(zip(found.head, map(str, row), strict=True)) for row in found.rows]
+            shown_in = ("accuracy", "difference", "95 % interval")
+            cells = [", ".join(row[name] for name in shown_in if row[name] != "-") for row in rows]
+            table.rows.append((experiment.title, *cells, " / ".join(row["paper"] for row in rows)))
+    return table.markdown()
+
+
 def floors() -> str:
-    """The floor of a step on a GPU."""
-    return "\n\n".join(["    python -m benchmarks.traffic", shown(traffic.tables()[1])])
+    """The floor of a step on a GPU in bf16."""
+    table = traffic.tables()[1]
+    table.rows = [row for row in table.rows if row[1] == "bf16"]
+    return "\n\n".join(["    python -m benchmarks.traffic", shown(table)])
+
+
+def harmful(record: dict[str, Any]) -> list[Table]:
+    """Each planted failure that cost accuracy, with findings and remedies."""
+    table = remedies.tables(record)[1]
+    table.rows = [row for row in table.rows if row[4] != "harmless"]
+    return [table]
 
 
 def steps_by_spikes(records: list[dict[str, Any]]) -> str:
@@ -117,29 +138,17 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "performance-train": lambda: compared(folder, "train"),
         "performance-inference": lambda: compared(folder, "inference"),
         "performance-stream": lambda: part(load(folder, "stream-*.json")[:1], streaming.tables),
-        "performance-scaling": lambda: part(load(folder, "scaling-*.json"), lambda record: scaling.tables(record)[1:]),
-        "performance-epoch": lambda: part(load(folder, "epoch.json"), lambda record: epoch.tables(record)[:2]),
-        "reproduction-cifar-1": lambda: reproduced(folder, "cifar", "1"),
+        "reproduction-1": lambda: learned_widths(folder),
         "reproduction-cifar-2": lambda: reproduced(folder, "cifar", "2"),
-        "reproduction-digits-dvs": lambda: reproduced(folder, "digits-dvs", "1"),
-        "reproduction-n-mnist": lambda: reproduced(folder, "n-mnist", "1"),
-        **{
-            f"evidence-{name}": lambda name=name: part(load(folder, f"evidence-{name}.json"), evidence.tables)
-            for name in evidence.EXPERIMENTS
-        },
+        "evidence-rules": lambda: part(load(folder, "evidence-rules.json"), lambda record: evidence.tables(record)[:1]),
         "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), lambda record: depth.tables(record)[2:3]),
-        **{
-            f"evidence-remedies-{name}": lambda name=name: part(
-                load(folder, f"evidence-remedies-{name}.json"), lambda record: remedies.tables(record)[:2]
-            )
-            for name in remedies.DATA
-        },
+        "evidence-remedies-digits-dvs": lambda: part(load(folder, "evidence-remedies-digits-dvs.json"), harmful),
         "zeros-layers": lambda: part(load(folder, "zeros.json"), zeros.tables),
         "zeros-steps": lambda: steps_by_spikes(load(folder, "zeros-*.json")),
         "gpu-floor": floors,
         "gpu-run": lambda: gpu_run(folder / "gpu"),
-        "zoo-neurons": lambda: zoo.neurons(folder),
-        "zoo-methods": lambda: zoo.methods(folder),
-        "zoo-norms": lambda: zoo.norms(folder),
+        "zoo-neurons": zoo.neurons,
+        "zoo-methods": zoo.methods,
+        "zoo-norms": zoo.norms,
         "zoo-networks": zoo.networks,
     }

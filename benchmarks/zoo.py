@@ -1,20 +1,13 @@
-"""Tables of docs/zoo.md: what neurons, methods, normalisations and networks compute, and what they cost.
-
-What they are is read from the registry; what they cost from the record of ``benchmarks.cost``.
-"""
+"""Tables of docs/zoo.md: what neurons, methods, normalisations and networks compute, read from the registry."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from benchmarks import cost
-from benchmarks.contenders import PLAIN
-from benchmarks.plot import load
 from benchmarks.tables import Table
 from lsgcli import models, registry
 from lsgcli.config.neuron import NeuronConfig
@@ -23,53 +16,34 @@ from lsgcli.models.base import NetworkSpec
 from lsgcli.models.layers import SpikingConv
 from lsgcli.neurons import LIF
 
-COSTS = ("time", "memory")
 OPTIONS = {
     "neuron": ("reset", "detach_reset", "init_potential", "threshold_learned"),
     "method": ("width", "decay_per", "smooth", "width_from"),
 }
 STEPS, CHANNELS = 3, 7  # of the layer whose parameters are counted
 SIZES = {(): "1", (CHANNELS,): "C", (STEPS,): "T", (STEPS, CHANNELS): "T C"}
-WHOLE, MISSING = "1.00", ""
 
 
-class Costs:
-    """Cells of the columns ``COSTS``: time and peak memory of a training step, relative to plain LIF."""
-
-    def __init__(self, folder: Path):
-        records = load(folder, "cost-*-fp32.json")
-        self.found = cost.relative(records[0]) if records else {}
-
-    def of(self, kind: str, name: str) -> tuple[str, str]:
-        """Those of a setting; the default of ``benchmarks.cost`` is what the others are compared with."""
-        if name == PLAIN[kind]:
-            return WHOLE, WHOLE
-        one = self.found.get(f"{kind}={name}")
-        if one is None:
-            return MISSING, MISSING
-        return f"{one['ratio']:.2f}", f"{one['peak']:.2f}"
-
-
-def neurons(folder: Path) -> str:
-    """Equation, options, parameters and cost of each neuron."""
+def neurons() -> str:
+    """Equation, options and parameters of each neuron."""
     layers = {name: LIF(neuron=name, method="none", channels=CHANNELS, steps=STEPS) for name in registry.names("neuron")}
-    return _things(folder, "neuron", {name: layer.parameters() for name, layer in layers.items()}).markdown()
+    return _things("neuron", {name: layer.parameters() for name, layer in layers.items()}).markdown()
 
 
-def methods(folder: Path) -> str:
-    """Rule, options, parameters and cost of each method."""
+def methods() -> str:
+    """Rule, options and parameters of each method."""
     layers = {name: LIF(method=name, width=1.0, channels=CHANNELS, steps=STEPS) for name in registry.names("method")}
-    return _things(folder, "method", {name: layer.parameters() for name, layer in layers.items()}).markdown()
+    return _things("method", {name: layer.parameters() for name, layer in layers.items()}).markdown()
 
 
-def norms(folder: Path) -> str:
-    """Description, parameters and cost of each normalisation."""
+def norms() -> str:
+    """Description and parameters of each normalisation."""
     parameters = {}
     for name in registry.names("norm"):
         spec = NetworkSpec(T=STEPS, num_classes=2, in_channels=1, input_size=4, norm=name, neuron=NeuronConfig(method="none"))
         layer = SpikingConv(spec, 1, CHANNELS)
         parameters[name] = [p for p in layer.parameters() if p.dim() < 4]
-    return _things(folder, "norm", parameters).markdown()
+    return _things("norm", parameters).markdown()
 
 
 def networks() -> str:
@@ -91,14 +65,14 @@ def first_line(thing: Any) -> str:
     return (thing.__doc__ or "").strip().partition("\n")[0].replace("``", "`")
 
 
-def _things(folder: Path, kind: str, parameters: dict[str, Iterable[nn.Parameter]]) -> Table:
-    costs, options = Costs(folder), OPTIONS.get(kind, ())
-    table = Table("", (f"`--{kind}`", "computes", *(("options",) if options else ()), "parameters", *COSTS))
+def _things(kind: str, parameters: dict[str, Iterable[nn.Parameter]]) -> Table:
+    options = OPTIONS.get(kind, ())
+    table = Table("", (f"`--{kind}`", "computes", *(("options",) if options else ()), "parameters"))
     for name, own in parameters.items():
         config = RunConfig(**{kind: name})
         given = [f"`{option_name(one)}`" for one in options if RULES[one].to(config)]
         middle = (", ".join(given),) if options else ()
-        row = (f"`{name}`", first_line(registry.get(kind, name)), *middle, _counted(own), *costs.of(kind, name))
+        row = (f"`{name}`", first_line(registry.get(kind, name)), *middle, _counted(own))
         table.rows.append(row)
     return table
 

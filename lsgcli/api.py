@@ -211,7 +211,7 @@ def diagnose(
     limits: Mapping[str, float] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """What is wrong with a network, and what to change: :func:`inspect` in detail, with findings.
+    """Findings about a network, with causes and remedies: the record of :func:`inspect` in detail, with ``findings``.
 
     Args:
         network: a checkpoint or run directory, or any spiking network, as for :func:`inspect`.

@@ -4,9 +4,7 @@
     mem[t] = beta * mem[t-1] * (1 - reset) + x[t]                  "zero"
     mem[t] = beta * mem[t-1] + x[t]                                "none"
 
-reset is 1 where mem[t-1] was above the threshold: the reset is delayed by one step, so mem is u, the potential before the reset. With
-"subtract" the threshold is subtracted after the leak. A neuron at the threshold does not fire. The reset is detached in the backward
-pass; this needs no handling, since gradients are taken from the network itself.
+reset is 1 where mem[t-1] was above the threshold, so mem is u, the potential before the reset. A neuron at the threshold does not fire.
 """
 
 from functools import partial

@@ -3,9 +3,7 @@
     decay_input=False:   v[t] = v - (v - v_reset) / tau + x[t]
     decay_input=True:    v[t] = v + (x[t] - (v - v_reset)) / tau          with v of the previous step, after its reset
 
-With u = v - v_reset before the reset (v_reset = 0 if it is None), decay = 1 - 1/tau, gain = 1 or 1/tau, and the threshold is
-v_threshold - v_reset. After a spike u is set to 0 or, if v_reset is None, reduced by the threshold. ``detach_reset`` needs no handling,
-since gradients are taken from the network itself.
+u = v - v_reset before the reset (v_reset = 0 if it is None). ``detach_reset`` needs no handling: gradients are the network's own.
 """
 
 from functools import partial

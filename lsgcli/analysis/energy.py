@@ -346,7 +346,7 @@ def _rounded(x: Tensor, error: float) -> Tensor:
 
 
 def _whole(x: Tensor, parts: int | Tensor, error: float) -> Tensor:
-    """Which values are multiples of 1/parts, up to rounding if there is more than one part."""
+    """Mask of the values that are multiples of 1/parts, up to rounding if there is more than one part."""
     scaled = x * parts
     return (scaled - scaled.round()).abs() <= scaled.abs() * (error * (torch.as_tensor(parts) > 1))
 

@@ -45,13 +45,13 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What rules read.
+    """Input of the rules.
 
     Attributes:
         flow: gradient-flow record of the network.
         settings: of its run; empty for a network without a run.
         usual: the settings of a run of the same data set, in which nothing else is given.
-        epochs: the records of metrics.jsonl, as far as training came.
+        epochs: the records of metrics.jsonl so far.
         history: decay, width and coverage of each layer at each epoch.
         classes: number of classes; 0 if unknown.
         diverged: whether training ended with a loss or gradient that is not finite.

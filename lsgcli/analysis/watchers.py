@@ -62,7 +62,7 @@ class Watcher(ABC):
 
     @abstractmethod
     def end_batch(self) -> None:
-        """Add what remains to be added of a batch after its passes."""
+        """Add the sums of a batch that are complete only after its passes."""
 
     @abstractmethod
     def close(self) -> None:

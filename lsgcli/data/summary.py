@@ -117,7 +117,7 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
 
     ``recordings``, ``events``, ``classes`` (name: count), ``sensor`` [width, height] (the largest), ``sensor_stated``,
     ``format``, ``formats`` (name: count), ``duration_us`` and ``events_per_s`` ({min, median, max}), ``on_share`` (0..1),
-    ``bytes``, ``release`` and ``orientation`` (where names tell CIFAR10-DVS, else None), ``digest`` (of names, sizes and
+    ``bytes``, ``release`` and ``orientation`` (of files named as in CIFAR10-DVS, else None), ``digest`` (of names, sizes and
     event counts; the same on every machine), ``unreadable`` ([{"name", "problem"}]).
 
     Raises:

@@ -77,7 +77,7 @@ class Spikes(NamedTuple):
 
 
 def by_spikes(conv: nn.Conv2d, x: Tensor) -> Spikes | None:
-    """What a convolution of x computes by spikes; None if nothing."""
+    """The spikes of x for a convolution by spikes; None if it is dense."""
     if is_tracing(x) or (read := spikes_read(conv, x)) is None:  # torch.compile cannot read context variables
         return None
     how, (packed, geometry) = CONVOLUTIONS.get(), read

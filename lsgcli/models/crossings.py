@@ -111,7 +111,7 @@ def measured(g: "Geometry", dtype: torch.dtype) -> list[float]:
     geometry = ((g.stride, g.stride), (g.padding, g.padding), (1, 1), False, (0, 0), 1)
 
     def times(density: float) -> tuple[float, ...]:
-        """Of both directions, dense and by spikes."""
+        """Times of both directions, dense and by spikes."""
         x = (uniform < density).to(dtype)
         spikes, rows = packed(x, 1), rows_of(weight)
         kept = reordered(weight, None, (*geometry[1::-1], (1, 1), 1), x.shape) if g.N == 1 else None

@@ -75,7 +75,7 @@ class StoredExport(TypedDict):
 
 
 def _stored(kind: type, **others: Any) -> Any:
-    """The type of stored settings, of which those without a default are present; ``others`` are types of fields that are no settings."""
+    """The type of stored settings, of which those without a default are present; ``others`` are types of fields that are not settings."""
     fields = fields_of(kind)
     required = {name: field.type for name, field in fields.items() if field.default is dataclasses.MISSING} | others
     optional = [(name, field.type | None, None) for name, field in fields.items() if name not in required]  # type: ignore[operator]

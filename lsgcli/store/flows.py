@@ -122,7 +122,7 @@ class Full(TypedDict):
 
 
 class Complete(TypedDict):
-    """What tables and figures of a record require."""
+    """Fields that tables and figures of a record require."""
 
     layers: Annotated[list[CompleteLayer], Meta(min_length=1)]
     T: Timesteps

@@ -55,7 +55,7 @@ def local(checkpoint: Path | str) -> Path:
 
 
 def check_repository(name: str) -> None:
-    """Raise a ConfigError if ``name`` is no name of a repository."""
+    """Raise a ConfigError if ``name`` is not the name of a repository."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ConfigError(
             f"{name}: found an invalid name, expected USER/NAME", hint="USER is a user or organisation of the Hub."
@@ -166,7 +166,7 @@ class _Published(RemoteFile):
     sha256: str = ""
 
     def extent(self, part: Path) -> tuple[int, bool]:
-        """As the header of safetensors states: its length in 8 bytes, then JSON with the position of each tensor and lsg's metadata."""
+        """Size of the file that the header of safetensors states: its length in 8 bytes, then JSON with the position of each tensor."""
         if len(start := head(part, 8)) < 8:
             return 8, False
         length = int.from_bytes(start, "little")
@@ -208,7 +208,7 @@ def _from_web(address: str) -> Path:
 
 
 def _check_address(url: str) -> None:
-    """Raise a ConfigError if ``url`` is no address of a file on a web server."""
+    """Raise a ConfigError if ``url`` is not the address of a file on a web server."""
     why = ""
     try:
         parts = urlsplit(url)

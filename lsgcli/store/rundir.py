@@ -111,7 +111,7 @@ class Epoch(TypedDict):
 
 
 class Line(TypedDict):
-    """What the lines of metrics.jsonl and gradient-flow.jsonl have in common."""
+    """Fields common to the lines of metrics.jsonl and gradient-flow.jsonl."""
 
     epoch: int
     event: NotRequired[str]

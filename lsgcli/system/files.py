@@ -86,7 +86,7 @@ class NotRegularError(OSError):
 
 
 def kind_of(mode: int) -> str:
-    """What a path with the ``st_mode`` of :func:`os.stat` is, such as ``a file``."""
+    """The kind of a path with this ``st_mode`` of :func:`os.stat`, such as ``a file``."""
     return KINDS.get(stat.S_IFMT(mode), "a device")
 
 

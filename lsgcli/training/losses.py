@@ -18,10 +18,10 @@ from lsgcli.registry import register
 
 
 def checked(loss: Tensor, config: TrainingConfig) -> Tensor:
-    """What the loss ``config.loss`` returned in training.
+    """The value of the loss ``config.loss`` in training, checked.
 
     Raises:
-        ConfigError: it is no scalar tensor with a gradient.
+        ConfigError: it is not a scalar tensor with a gradient.
     """
     if not isinstance(loss, Tensor) or loss.dim() > 0:
         found = f"{loss.dtype} of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__

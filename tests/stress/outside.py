@@ -537,7 +537,7 @@ SUFFIXES = (".safetensors", ".onnx", ".pt2", ".nir")
 
 
 def specials(folder: Path) -> Iterator[tuple[str, Callable[[Path], object]]]:
-    """What may stand in place of a file, and how it is made."""
+    """Objects in place of a file, and functions that make them."""
     yield "link to /dev/zero", lambda path: path.symlink_to("/dev/zero")
     yield "link to /dev/full", lambda path: path.symlink_to("/dev/full")
     yield "FIFO", lambda path: os.mkfifo(path)

@@ -6,7 +6,7 @@ AEDAT 2.0: eight bytes per event, big-endian: u32 address, u32 time in microseco
 (mirrored), bits 8-14 row (from below), the rest 0.
 
 AEDAT 3.1: the last line is ``#!END-HEADER``. Then packets, little-endian: a header of 28 bytes (i16 type, i16 source, i32 bytes of an
-event, i32 offset of the time in it, i32 how often the times have passed 2^31, i32 room for events, i32 events, i32 valid events) and
+event, i32 offset of the time in it, i32 overflows of the times at 2^31, i32 room for events, i32 events, i32 valid events) and
 that room. Type 1 is polarity events of 8 bytes: u32 (bit 0 valid, bit 1 polarity with 1 for ON, bits 2-16 row, bits 17-31 column)
 and i32 time in microseconds. Packets of other types and invalid events are skipped.
 """
@@ -106,7 +106,7 @@ def _polarity(content: bytes, start: int, sensor: tuple[int, int] | None) -> Eve
 
 
 def _packets(content: bytes, at: int) -> Iterator[tuple[np.ndarray, int]]:
-    """(Events, how often the time had passed 2^31) of each packet of polarity events."""
+    """(Events, overflows of the time at 2^31 before them) of each packet of polarity events."""
     end = len(content)
     while at < end:
         if at + PACKET.size > end:

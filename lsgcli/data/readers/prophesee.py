@@ -1,6 +1,6 @@
 """Prophesee's recordings: ``.dat`` (N-CARS, Gen1), and ``.raw`` in EVT 2.0 and EVT 3.0. All numbers are little-endian.
 
-They begin with lines of text that start with ``%`` and end in LF. Which format it is, and how large the sensor was, may stand in them::
+They begin with lines of text that start with ``%`` and end in LF, which may state the format and the size of the sensor::
 
     % evt 3.0                                   % format EVT3;height=720;width=1280
     % geometry 1280x720                         % Height 480  and  % Width 640 (.dat)
@@ -130,7 +130,7 @@ class _Evt3:
 
     def __init__(self, upper: int) -> None:
         self.row, self.base, self.on = np.uint16(0), 0, False  # column and polarity of the first pixel of the vector
-        self.upper, self.lower, self.laps = upper, 0, 0  # bits of the time; how often the 24 bits have passed their end
+        self.upper, self.lower, self.laps = upper, 0, 0  # bits of the time; overflows of the 24 bits
 
     def times(self, words: np.ndarray, kinds: np.ndarray) -> np.ndarray:
         """(n,) int64: the time in microseconds at each word."""
