@@ -36,10 +36,7 @@ def scan_folders(
         DataError: a folder is empty, or the test part contains a class that is missing in the training part.
     """
     expected = ", ".join(f"{folder}/<class>/".lstrip("/") for folder in splits.values())
-    if not root.is_dir():
-        found = "a file" if root.exists() else "no such folder"
-        hint = "Give --data-dir the folder that contains them."
-        raise DataError(f"{root}: found {found}, expected a folder with {expected}", hint=hint)
+    check_folder(root, f"a folder with {expected}", "Give --data-dir the folder that contains them.")
     for split, folder in splits.items():
         if not (root / folder).is_dir():
             there = _some([entry.name for entry in visible(root)]) or "nothing"
@@ -84,6 +81,13 @@ def scan_classes(
     """
     classes, samples = scan_folders(root, {"": ""}, suffixes)
     return classes, divide(root, classes, samples, splits, rule, seed)
+
+
+def check_folder(path: Path, expected: str, hint: str) -> None:
+    """Raise a DataError if ``path`` is not a folder."""
+    if not path.is_dir():
+        found = "a file" if path.exists() else "no such folder"
+        raise DataError(f"{path}: found {found}, expected {expected}", hint=hint)
 
 
 def stamp(path: "str | os.PathLike[str]") -> str:
