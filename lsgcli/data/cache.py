@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -118,13 +117,9 @@ def _read(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[np.
 
 
 def _create(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memmap[Any, Any]:
-    with open(path, "wb") as stream:
-        header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype))
-        np.lib.format.write_array_header_1_0(stream, {**header, "shape": shape})
-        start, length = stream.tell(), math.prod(shape) * dtype.itemsize
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
         # Reserve the room now: writing through a map to a full disk would end the process with SIGBUS.
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(stream.fileno(), 0, start + length)
-        else:
-            stream.truncate(start + length)
-    return np.memmap(path, dtype, "r+", start, shape)
+        with open(path, "rb+") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array
