@@ -58,7 +58,7 @@ def load(
         usable: whether a file with this note may be used.
     """
     array: np.ndarray
-    filled: list[tuple[np.ndarray, Note]] = []
+    note: Note | None = None
 
     def existing() -> tuple[np.ndarray, Note] | None:
         found = _read(path, shape, dtype)
@@ -75,18 +75,17 @@ def load(
                 with contextlib.suppress(OSError):
                     left.unlink()
             with files.replacing(path) as temporary:
-                array = _create(temporary, shape, dtype)
-                filled.append((array, fill(array)))
-                array.flush()
+                array = mapped = _create(temporary, shape, dtype)
+                note = fill(array)
+                mapped.flush()
                 _note(path).unlink(missing_ok=True)  # it does not describe the new file
-            files.write_json(_note(path), filled[0][1])
-            return np.load(path, mmap_mode="r", allow_pickle=False), filled[0][1]
+            files.write_json(_note(path), note)
+            return np.load(path, mmap_mode="r", allow_pickle=False), note
     except StorageError as error:
         log.warning("%s\n  Keeping prepared data in memory.", error.message)
-    if not filled:
+    if note is None:
         array = np.empty(shape, dtype)
-        filled.append((array, fill(array)))
-    array, note = filled[0]
+        note = fill(array)
     array.flags.writeable = False
     return array.view(np.ndarray), note  # not a memory map, as there is no file
 
