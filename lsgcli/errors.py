@@ -6,7 +6,7 @@ what was expected; ``hint`` suggests a solution. Hints name command-line options
 
 import importlib.util
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 DISTRIBUTION = "lsgcli"  # on the package index, where ``lsg`` is an unrelated project
@@ -23,6 +23,11 @@ _meanings = {
 def counted(number: int, what: str) -> str:
     """``1 file``, ``2,000 files``."""
     return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def some(names: Sequence[str], most: int = 12) -> str:
+    """``a, b, ...``: the first names of a list."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 class LsgError(Exception):

@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,7 +58,7 @@ def load(
         usable: whether a file with this note may be used.
     """
     array: np.ndarray
-    filled: list[tuple[np.ndarray, Note]] = []
+    note: Note | None = None
 
     def existing() -> tuple[np.ndarray, Note] | None:
         found = _read(path, shape, dtype)
@@ -76,18 +75,17 @@ def load(
                 with contextlib.suppress(OSError):
                     left.unlink()
             with files.replacing(path) as temporary:
-                array = _create(temporary, shape, dtype)
-                filled.append((array, fill(array)))
-                array.flush()
+                array = mapped = _create(temporary, shape, dtype)
+                note = fill(array)
+                mapped.flush()
                 _note(path).unlink(missing_ok=True)  # it does not describe the new file
-            files.write_json(_note(path), filled[0][1])
-            return np.load(path, mmap_mode="r", allow_pickle=False), filled[0][1]
+            files.write_json(_note(path), note)
+            return np.load(path, mmap_mode="r", allow_pickle=False), note
     except StorageError as error:
         log.warning("%s\n  Keeping prepared data in memory.", error.message)
-    if not filled:
+    if note is None:
         array = np.empty(shape, dtype)
-        filled.append((array, fill(array)))
-    array, note = filled[0]
+        note = fill(array)
     array.flags.writeable = False
     return array.view(np.ndarray), note  # not a memory map, as there is no file
 
@@ -118,13 +116,9 @@ def _read(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[np.
 
 
 def _create(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memmap[Any, Any]:
-    with open(path, "wb") as stream:
-        header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype))
-        np.lib.format.write_array_header_1_0(stream, {**header, "shape": shape})
-        start, length = stream.tell(), math.prod(shape) * dtype.itemsize
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
         # Reserve the room now: writing through a map to a full disk would end the process with SIGBUS.
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(stream.fileno(), 0, start + length)
-        else:
-            stream.truncate(start + length)
-    return np.memmap(path, dtype, "r+", start, shape)
+        with open(path, "rb+") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from stat import S_ISLNK
 from types import MappingProxyType
@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from lsgcli.data.datasets.base import Sample
 from lsgcli.data.splits import divide
-from lsgcli.errors import DataError, MissingPart, counted
+from lsgcli.errors import DataError, MissingPart, counted, some
 from lsgcli.system.files import check_regular
 
 log = logging.getLogger("lsg")
@@ -36,13 +36,10 @@ def scan_folders(
         DataError: a folder is empty, or the test part contains a class that is missing in the training part.
     """
     expected = ", ".join(f"{folder}/<class>/".lstrip("/") for folder in splits.values())
-    if not root.is_dir():
-        found = "a file" if root.exists() else "no such folder"
-        hint = "Give --data-dir the folder that contains them."
-        raise DataError(f"{root}: found {found}, expected a folder with {expected}", hint=hint)
+    check_folder(root, f"a folder with {expected}", "Give --data-dir the folder that contains them.")
     for split, folder in splits.items():
         if not (root / folder).is_dir():
-            there = _some([entry.name for entry in visible(root)]) or "nothing"
+            there = some([entry.name for entry in visible(root)]) or "nothing"
             raise MissingPart(
                 f"{root}: the {split} part is missing: found {there}, expected {expected}",
                 part=split,
@@ -55,12 +52,12 @@ def scan_folders(
             if name not in classes:
                 raise DataError(
                     f"{root / splits[split] / name}: found a class that is missing in the training part,"
-                    f" expected one of {_some(classes)}",
+                    f" expected one of {some(classes)}",
                     hint="Rename the folder as in the training part, or remove it.",
                 )
         if lacking := [name for name in classes if name not in files]:
             counts = f"{len(lacking)} of {len(classes)} classes"
-            log.warning("%s: found no %s samples of %s: %s", root, split, counts, _some(lacking))
+            log.warning("%s: found no %s samples of %s: %s", root, split, counts, some(lacking))
     samples = [
         Sample(f"{split}/{name}/{entry.name}".lstrip("/"), label, split, entry.path, stamp(entry))
         for split, files in parts.items()
@@ -84,6 +81,13 @@ def scan_classes(
     """
     classes, samples = scan_folders(root, {"": ""}, suffixes)
     return classes, divide(root, classes, samples, splits, rule, seed)
+
+
+def check_folder(path: Path, expected: str, hint: str) -> None:
+    """Raise a DataError if ``path`` is not a folder."""
+    if not path.is_dir():
+        found = "a file" if path.exists() else "no such folder"
+        raise DataError(f"{path}: found {found}, expected {expected}", hint=hint)
 
 
 def stamp(path: "str | os.PathLike[str]") -> str:
@@ -164,18 +168,11 @@ def _files(root: Path, suffixes: tuple[str, ...]) -> Files:
         entries = [entry for entry in entries if entry.name.lower().endswith(suffixes)]
         found[folder.name] = [entry for entry in entries if _may_be_file(entry)]
         if not found[folder.name]:
+            usual_first = sorted(suffixes, key=lambda suffix: suffix not in USUAL)
             raise DataError(
-                f"{folder.path}: found no samples of this class, expected files ending in {_some(_usual_first(suffixes))}",
+                f"{folder.path}: found no samples of this class, expected files ending in {some(usual_first)}",
                 hint="Put its files there, or remove the folder.",
             )
     if ignored:
         log.warning("%s: ignored %s of other types, such as %s", root, counted(len(ignored), "file"), ignored[0])
     return found
-
-
-def _usual_first(suffixes: Sequence[str]) -> list[str]:
-    return sorted(suffixes, key=lambda suffix: suffix not in USUAL)
-
-
-def _some(names: Sequence[str], most: int = 12) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -20,10 +20,10 @@ import numpy as np
 
 from lsgcli.config.run import check_equal
 from lsgcli.data import camera, manifest, parallel, random
-from lsgcli.data.datasets.base import Sample
+from lsgcli.data.datasets.base import Sample, digest
 from lsgcli.data.datasets.cifar_dvs import CLASSES
 from lsgcli.data.events import Events
-from lsgcli.data.folders import scan_folders, visible
+from lsgcli.data.folders import check_folder, scan_folders, visible
 from lsgcli.data.guard import foreign
 from lsgcli.data.images import image_suffixes, read_image
 from lsgcli.data.progress import Progress
@@ -174,9 +174,7 @@ def _record(form: str, seed: int, job: tuple[Sample, Path]) -> tuple[int, bool]:
 
 
 def _images(source: Path, per_class: int | None) -> tuple[list[Sample], tuple[str, ...]]:
-    hint = "Give a folder with one subfolder of images per class."
-    if not source.is_dir():
-        raise DataError(f"{source}: found {'a file' if source.exists() else 'no such folder'}, expected a folder", hint=hint)
+    check_folder(source, "a folder", "Give a folder with one subfolder of images per class.")
     for name in ("train", "test"):
         inner = source / name
         # A class may be called "train", as in CIFAR-100; then it contains images.
@@ -193,12 +191,12 @@ def _images(source: Path, per_class: int | None) -> tuple[list[Sample], tuple[st
 
 def _digest(samples: list[Sample]) -> str:
     """Digest of names and contents of the images, independent of location and modification time."""
-    digest = hashlib.blake2b(digest_size=16)
-    for sample in samples:
+
+    def content(sample: Sample) -> str:
         with foreign(sample.source, "an image", hint="Check its permissions."), open(sample.source, "rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{sample.key}\0{content}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    return digest(f"{sample.key}\0{content(sample)}" for sample in samples)
 
 
 def _targets(out: Path, names: list[str], suffix: str) -> list[Path]:

@@ -13,11 +13,10 @@ import numpy as np
 
 from lsgcli.data import random
 from lsgcli.data.datasets.base import Sample
-from lsgcli.errors import DataError, MissingPart
+from lsgcli.errors import DataError, MissingPart, some
 
 log = logging.getLogger("lsg")
 TEST_SHARE = 0.1
-SHOWN = 12  # of the classes without test samples
 Number = Callable[[Sample], int]  # the number of a sample
 
 
@@ -69,8 +68,7 @@ def divide(
             problem = f"found no recordings of {lacking[0]} for the {split} part; {rule_text}"
             raise MissingPart(f"{root}: {problem}", part=split, hint=advice)
         if lacking:
-            shown = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
-            problem = f"no test samples of {len(lacking)} of {len(classes)} classes: {shown}; {rule_text}"
+            problem = f"no test samples of {len(lacking)} of {len(classes)} classes: {some(lacking)}; {rule_text}"
             log.warning("%s: found %s. %s", root, problem, advice)
     return tuple(samples)
 

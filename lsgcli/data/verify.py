@@ -9,7 +9,7 @@ from typing import Any
 
 from lsgcli.data import manifest, parallel
 from lsgcli.data.datasets.base import SPLITS, Dataset, Sample
-from lsgcli.data.folders import visible
+from lsgcli.data.folders import check_folder, visible
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.progress import Progress
 from lsgcli.data.summary import Recordings
@@ -64,11 +64,7 @@ def of_path(path: Path, **options: Any) -> Verdict:
     Raises:
         DataError: the folder does not exist or is empty, or a manifest cannot be read.
     """
-    if not path.is_dir():
-        raise DataError(
-            f"{path}: found {'a file' if path.exists() else 'no such folder'}, expected a folder of recordings",
-            hint="Give a folder; `lsg data info` also looks at a single recording.",
-        )
+    check_folder(path, "a folder of recordings", "Give a folder; `lsg data info` also looks at a single recording.")
     verdict = of_dataset(Recordings(path).scan(), **options)
     if not (verdict.samples or verdict.manifests):
         raise DataError(f"{path}: found neither recordings nor a {manifest.NAME}", hint="Give a folder of recordings.")

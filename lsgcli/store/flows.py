@@ -19,22 +19,10 @@ from lsgcli.system import schema
 Number = float | None
 Numbers = list[Number]
 LIGHT = ("beta", "alpha", "coverage", "firing_rate", "grad_norm")  # numbers of every layer
-MEASURED: tuple[str, ...] = ("gamma", "sg_mean", "sg_sq_mean", "silent", "saturated", "u_mean", "u_std", "u_skew", "rho")
-MEASURED += (
-    "grad_ratio",
-    "grad_relative",
-    "grad_zero",
-    "grad_zero_weight",
-    "gain",
-    "gain_between",
-    "temporal_share",
-    "snr",
-    "mismatch",
-    "xi",
-    "presynaptic_silent",
-    "sgv",
-    "sgv_relative",
-    "tgc",
+MEASURED = (
+    *("gamma", "sg_mean", "sg_sq_mean", "silent", "saturated", "u_mean", "u_std", "u_skew", "rho"),
+    *("grad_ratio", "grad_relative", "grad_zero", "grad_zero_weight", "gain", "gain_between", "temporal_share", "snr"),
+    *("mismatch", "xi", "presynaptic_silent", "sgv", "sgv_relative", "tgc"),
 )
 HISTORY = ("beta", "alpha", "coverage")  # shown over training
 log = logging.getLogger("lsg")

@@ -189,7 +189,7 @@ class _Published(RemoteFile):
 def _from_web(address: str) -> Path:
     url, _, fragment = address.partition("#")
     digest = fragment.removeprefix("sha256=").lower()
-    if fragment and not re.fullmatch("sha256=[0-9a-f]{64}", f"sha256={digest}"):
+    if fragment and not re.fullmatch("[0-9a-f]{64}", digest):
         raise ConfigError(f"{url}: found #{fragment}, expected #sha256= and 64 hexadecimal digits")
     _check_address(url)
     folder = cache.default_folder() / "downloads" / hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]

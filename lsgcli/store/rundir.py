@@ -150,7 +150,7 @@ class RunFiles:
 
 
 class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
-    """An open run directory, locked against other processes until it is closed.
+    """An open run directory, locked against other processes until the block ends, and then removed if it is empty.
 
     Args:
         path: of the directory.
@@ -168,22 +168,21 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
         check_free(path, force=force, resume=resume)
         with contextlib.ExitStack() as stack:
             stack.enter_context(files.making_folder(path))
-            stack.enter_context(files.locked(path / LOCK, _in_use_error(path)))
+            hint = "Wait for it, stop it, or choose another --out."
+            stack.enter_context(
+                files.locked(path / LOCK, RunInUseError(f"{path}: another process is writing this run", hint=hint))
+            )
             files.remove_partial(path, OF_SAFETENSORS)
             self._held = stack.pop_all()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         gone = isinstance(error, LsgError | OSError) and not self.path.is_dir()
-        self.close()
+        self._held.close()  # removes the directory if it is empty
         if gone:
             raise StorageError(
                 f"{self.path}: was moved or deleted during the run",
                 hint="A moved run can be resumed where it is now: lsg train --resume RUN",
             ) from error
-
-    def close(self) -> None:
-        """Release the directory, and remove it if it is empty."""
-        self._held.close()
 
     def trim(self, epochs: int) -> None:
         """Remove records of epochs from ``epochs`` on, written by a killed process after its last checkpoint."""
@@ -353,7 +352,3 @@ def accuracy_on_test(checkpoint: Path) -> float | None:
 def in_use(path: Path) -> bool:
     """Whether a process is writing the run in a directory."""
     return files.is_locked(path / LOCK)
-
-
-def _in_use_error(path: Path) -> RunInUseError:
-    return RunInUseError(f"{path}: another process is writing this run", hint="Wait for it, stop it, or choose another --out.")

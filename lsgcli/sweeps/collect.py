@@ -66,21 +66,22 @@ def collect(folder: Path) -> Collection:
         ConfigError: the folder contains no runs with a test accuracy.
     """
     plan, (runs, unreadable) = load(folder), find_runs(folder)
-    for path in list(runs):
+    results: dict[Path, dict[str, Any] | None] = {}
+    for path in runs:
         try:
-            read_result(path)
+            results[path] = read_result(path)
         except ConfigError as error:
             unreadable.append(error.message)
-            del runs[path]
     notes = [f"Skipped: {'; '.join(message.splitlines())}." for message in unreadable]
-    if untested := {path for path in runs if _is_untested(path)}:
-        notes.append(f"Left out: {counted(len(untested), 'run')} without a test accuracy, such as trials of `lsg tune`.")
-        if len(untested) == len(runs):
+    tested = {path: runs[path] for path, record in results.items() if not _is_untested(record)}
+    if untested := len(results) - len(tested):
+        notes.append(f"Left out: {counted(untested, 'run')} without a test accuracy, such as trials of `lsg tune`.")
+        if not tested:
             raise ConfigError(
                 f"--collect {folder}: found only runs without a test accuracy, such as trials of `lsg tune`",
                 hint=f"`lsg compare {folder}` compares them.",
             )
-    runs = {path: config for path, config in runs.items() if path not in untested}
+    runs = tested
     if not runs and plan is None:
         raise ConfigError(
             f"--collect {folder}: found no run, expected the folder of an ablation",
@@ -104,7 +105,7 @@ def collect(folder: Path) -> Collection:
         for seed in sorted(every_seed | own.keys() | there.keys()):
             paths = there.get(seed, [])
             if paths:
-                path = next((path for path in paths if read_result(path) is not None), paths[0])
+                path = next((path for path in paths if results[path] is not None), paths[0])
             else:  # missing: where it is planned, or next to the row's other seeds
                 path = own[seed].path if seed in own else next(iter(there.values()))[0].parent / f"s{seed}"
             if len(paths) > 1:
@@ -113,16 +114,15 @@ def collect(folder: Path) -> Collection:
                     f"{len(paths)} runs have the same settings and seed: {path} is used, {ignored} ignored."
                 )
             collection.cells.append(Cell(number, config.replace(seed=seed), path, row[1]))
-            collection.records.append(read_result(path) if paths else None)
+            collection.records.append(results[path] if paths else None)
     if any(data.values()):
         note = "Runs with the same settings used different data: they form separate rows with separate baselines."
         collection.notes.append(note)
     return collection
 
 
-def _is_untested(path: Path) -> bool:
-    """Whether a run finished without evaluating the test part."""
-    record = read_result(path)
+def _is_untested(record: Mapping[str, Any] | None) -> bool:
+    """Whether a run with this final record finished without evaluating the test part."""
     return record is not None and record["accuracy"] is None and "diverged" not in record
 
 

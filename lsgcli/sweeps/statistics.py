@@ -140,10 +140,8 @@ def equivalent(differences: Sequence[float], margin: float) -> bool | None:
     This is the case if the 90 % confidence interval lies inside. Source: Schuirmann, "A Comparison of the Two One-Sided Tests Procedure
     and the Power Approach", Journal of Pharmacokinetics and Biopharmaceutics, 1987.
     """
-    mean, interval = paired(differences, confidence=0.9)
-    if mean is None or interval is None:
-        return None
-    return -margin < interval[0] and interval[1] < margin
+    _, interval = paired(differences, confidence=0.9)
+    return None if interval is None else -margin < interval[0] and interval[1] < margin
 
 
 def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence[str]) -> dict[str, Any]:

@@ -81,16 +81,13 @@ class FusedNeurons(torch.autograd.Function):
         threshold: Tensor | None,
         setting: Setting,
     ) -> Tensor:
-        layout, pool = setting.layout, setting.pool
+        layout = setting.layout
         laid = _laid(z, layout)
         more = None if residual is None else layout.lay(residual)
-        pooled = z.shape if pool == 1 else torch.Size((*z.shape[:3], z.shape[3] // pool, z.shape[4] // pool))
-        out = layout.like(pooled, z, torch.uint8 if setting.as_bytes else z.dtype)
+        out = layout.like(z.shape, z, torch.uint8 if setting.as_bytes else z.dtype, setting.pool)
         affine = _affine(laid, len(z), setting)
         job = _job(laid, len(z), setting, affine.scale, affine.shift, more)
         job.point(out=out)
-        if setting.as_bytes:
-            job.record["area"] = 1  # pooling takes sums
         measured = setting.p.measured
         of_u = None if measured is None else job.zeros("moments", 2, layout.channels)
         types = (STORAGE[z.dtype], SPIKES[z.dtype if more is None else more.dtype], SPIKES[out.dtype])
@@ -191,7 +188,7 @@ def _laid(z: Tensor, layout: Layout) -> Tensor:
 
 def _job(laid: Tensor, T: int, setting: Setting, scale: Vector, shift: Vector, residual: Tensor | None) -> Job:
     """A job with the input of the neurons."""
-    job = Job(laid, T, setting.layout, number(setting.p.threshold), setting.pool)
+    job = Job(laid, T, setting.layout, number(setting.p.threshold), setting.pool, setting.as_bytes)
     job.point(residual=residual)
     job.vectors(scale=scale, shift=shift, beta=_vector(setting.p.beta))
     return job

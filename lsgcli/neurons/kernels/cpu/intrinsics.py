@@ -1,5 +1,7 @@
 """Numba intrinsics of the kernels: arrays at an address, bfloat16 as 16-bit integers, powers of two, an atomic counter."""
 
+from collections.abc import Callable
+from functools import update_wrapper
 from typing import Any
 
 import numpy as np
@@ -11,84 +13,65 @@ from numba.extending import intrinsic, overload, register_jitable
 
 # Division with Python's error model raises on 0, which prevents vectorisation.
 loop = register_jitable(error_model="numpy")
-I32, FLOAT = ir.IntType(32), ir.FloatType()
+I32, I64, FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 
 
-@intrinsic
-def pointer(typing: Any, address: Any) -> Any:
+def emits(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator that makes a function, of an LLVM builder and the values of arguments of these types, an intrinsic with this result."""
+
+    def decorate(emit: Callable[..., Any]) -> Any:
+        def typed(typing: Any, *given: Any) -> Any:
+            return result(*arguments), lambda context, builder, signature, values: emit(builder, *values)
+
+        return intrinsic(update_wrapper(typed, emit))
+
+    return decorate
+
+
+@emits(types.voidptr, types.int64)
+def pointer(builder: Any, address: Any) -> Any:
     """An int64 address as a pointer."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-
-    return types.voidptr(types.int64), generate
+    return builder.inttoptr(address, ir.IntType(8).as_pointer())
 
 
-@intrinsic
-def fetch_and_add(typing: Any, address: Any) -> Any:
+@emits(types.int64, types.int64)
+def fetch_and_add(builder: Any, address: Any) -> Any:
     """Atomically increment the int64 at an address; returns its previous value."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        counter = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "monotonic")
-
-    return types.int64(types.int64), generate
+    return builder.atomic_rmw("add", builder.inttoptr(address, I64.as_pointer()), ir.Constant(I64, 1), "monotonic")
 
 
-@intrinsic
-def power_of_two(typing: Any, n: Any) -> Any:
+@emits(types.float32, types.int32)
+def power_of_two(builder: Any, n: Any) -> Any:
     """2^n in float32, for an int32 n from -126 to 127."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        exponent = builder.add(arguments[0], ir.Constant(I32, 127))
-        return builder.bitcast(builder.shl(exponent, ir.Constant(I32, 23)), FLOAT)
-
-    return types.float32(types.int32), generate
+    return builder.bitcast(builder.shl(builder.add(n, ir.Constant(I32, 127)), ir.Constant(I32, 23)), FLOAT)
 
 
-@intrinsic
-def widened(typing: Any, word: Any) -> Any:
+@emits(types.float32, types.uint16)
+def widened(builder: Any, word: Any) -> Any:
     """The float32 of a bfloat16 given as uint16."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(builder.shl(builder.zext(arguments[0], I32), ir.Constant(I32, 16)), FLOAT)
-
-    return types.float32(types.uint16), generate
+    return builder.bitcast(builder.shl(builder.zext(word, I32), ir.Constant(I32, 16)), FLOAT)
 
 
-@intrinsic
-def rounded(typing: Any, x: Any) -> Any:
+@emits(types.uint16, types.float32)
+def rounded(builder: Any, x: Any) -> Any:
     """The bits of the bfloat16 nearest to a float32, ties to even, NaN to NaN."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = builder.bitcast(arguments[0], I32)
-        last = builder.and_(builder.lshr(bits, ir.Constant(I32, 16)), ir.Constant(I32, 1))
-        up = builder.add(bits, builder.add(last, ir.Constant(I32, 0x7FFF)))
-        word = builder.trunc(builder.lshr(up, ir.Constant(I32, 16)), ir.IntType(16))
-        is_nan = builder.fcmp_unordered("uno", arguments[0], arguments[0])
-        return builder.select(is_nan, ir.Constant(ir.IntType(16), 0x7FC0), word)
-
-    return types.uint16(types.float32), generate
+    bits = builder.bitcast(x, I32)
+    last = builder.and_(builder.lshr(bits, ir.Constant(I32, 16)), ir.Constant(I32, 1))
+    up = builder.add(bits, builder.add(last, ir.Constant(I32, 0x7FFF)))
+    word = builder.trunc(builder.lshr(up, ir.Constant(I32, 16)), ir.IntType(16))
+    return builder.select(builder.fcmp_unordered("uno", x, x), ir.Constant(ir.IntType(16), 0x7FC0), word)
 
 
-@intrinsic
-def shifted_left(typing: Any, word: Any, n: Any) -> Any:
+@emits(types.int32, types.int32, types.int32)
+def shifted_left(builder: Any, word: Any, n: Any) -> Any:
     """An int32 shifted by n bits; numba's operator widens to 64 bits, half as many per vector."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.shl(*arguments)
-
-    return types.int32(types.int32, types.int32), generate
+    return builder.shl(word, n)
 
 
-@intrinsic
-def shifted_right(typing: Any, word: Any, n: Any) -> Any:
+@emits(types.int32, types.int32, types.int32)
+def shifted_right(builder: Any, word: Any, n: Any) -> Any:
     """As :func:`shifted_left`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.lshr(*arguments)
-
-    return types.int32(types.int32, types.int32), generate
+    return builder.lshr(word, n)
 
 
 def get(array, j):  # type: ignore[no-untyped-def]
@@ -147,61 +130,51 @@ LANES = 16 if get_host_cpu_features().get("avx512f") else 8  # float32 in a vect
 REGISTERS = 8  # of sums
 BLOCK = LANES * REGISTERS
 VECTOR = ir.VectorType(FLOAT, LANES)
-I64 = ir.IntType(64)
 
 
-@intrinsic
-def word_at(typing: Any, address: Any) -> Any:
+@emits(types.uint64, types.int64)
+def word_at(builder: Any, address: Any) -> Any:
     """The uint64 at an address, which need not be aligned."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(builder.inttoptr(arguments[0], I64.as_pointer()), align=1)
-
-    return types.uint64(types.int64), generate
+    return builder.load(builder.inttoptr(address, I64.as_pointer()), align=1)
 
 
-@intrinsic
-def add_rows(typing: Any, sums: Any, rows: Any, word: Any, factor: Any) -> Any:
+@emits(types.void, types.int64, types.int64, types.uint64, types.float32)
+def add_rows(builder: Any, sums: Any, rows: Any, word: Any, factor: Any) -> Any:
     """Add to ``BLOCK`` float32 sums a factor times the sum of those rows of ``BLOCK`` float32 whose bits are set in a uint64.
 
     The sum of the rows stays in registers, and a row is read as it is added. Arguments: the address of the sums, that of row 0, the word,
     the factor.
     """
+    start, body, end = builder.block, builder.append_basic_block("row"), builder.append_basic_block("end")
+    builder.cbranch(builder.icmp_unsigned("!=", word, ir.Constant(I64, 0)), body, end)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        sums, rows, word, factor = arguments
-        start, body, end = builder.block, builder.append_basic_block("row"), builder.append_basic_block("end")
-        builder.cbranch(builder.icmp_unsigned("!=", word, ir.Constant(I64, 0)), body, end)
+    builder.position_at_end(body)
+    left, totals = builder.phi(I64), [builder.phi(VECTOR) for _ in range(REGISTERS)]
+    row = builder.mul(builder.cttz(left, ir.Constant(ir.IntType(1), 1)), ir.Constant(I64, 4 * BLOCK))
+    new = [
+        builder.fadd(total, builder.load(place, align=4))
+        for total, place in zip(totals, _vectors(builder, builder.add(rows, row)), strict=True)
+    ]
+    rest = builder.and_(left, builder.sub(left, ir.Constant(I64, 1)))
+    left.add_incoming(word, start)
+    left.add_incoming(rest, body)
+    for total, later in zip(totals, new, strict=True):
+        total.add_incoming(ir.Constant(VECTOR, [0.0] * LANES), start)
+        total.add_incoming(later, body)
+    last = builder.append_basic_block("last")
+    builder.cbranch(builder.icmp_unsigned("!=", rest, ir.Constant(I64, 0)), body, last)
 
-        builder.position_at_end(body)
-        left, totals = builder.phi(I64), [builder.phi(VECTOR) for _ in range(REGISTERS)]
-        row = builder.mul(builder.cttz(left, ir.Constant(ir.IntType(1), 1)), ir.Constant(I64, 4 * BLOCK))
-        new = [
-            builder.fadd(total, builder.load(place, align=4))
-            for total, place in zip(totals, _vectors(builder, builder.add(rows, row)), strict=True)
-        ]
-        rest = builder.and_(left, builder.sub(left, ir.Constant(I64, 1)))
-        left.add_incoming(word, start)
-        left.add_incoming(rest, body)
-        for total, later in zip(totals, new, strict=True):
-            total.add_incoming(ir.Constant(VECTOR, [0.0] * LANES), start)
-            total.add_incoming(later, body)
-        last = builder.append_basic_block("last")
-        builder.cbranch(builder.icmp_unsigned("!=", rest, ir.Constant(I64, 0)), body, last)
+    builder.position_at_end(last)
+    undefined = ir.Constant(VECTOR, ir.Undefined)
+    one = builder.insert_element(undefined, factor, ir.Constant(I32, 0))
+    factors = builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
+    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
+    for place, total in zip(_vectors(builder, sums), new, strict=True):
+        builder.store(builder.call(fma, [total, factors, builder.load(place, align=4)]), place, align=4)
+    builder.branch(end)
 
-        builder.position_at_end(last)
-        undefined = ir.Constant(VECTOR, ir.Undefined)
-        one = builder.insert_element(undefined, factor, ir.Constant(I32, 0))
-        factors = builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
-        fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
-        for place, total in zip(_vectors(builder, sums), new, strict=True):
-            builder.store(builder.call(fma, [total, factors, builder.load(place, align=4)]), place, align=4)
-        builder.branch(end)
-
-        builder.position_at_end(end)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.uint64, types.float32), generate
+    builder.position_at_end(end)
+    return ir.Constant(ir.IntType(8).as_pointer(), None)
 
 
 def _vectors(builder: Any, address: Any) -> list[Any]:

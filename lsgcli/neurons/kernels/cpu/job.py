@@ -63,9 +63,9 @@ class Layout(NamedTuple):
         """x in this order; copied if it is not contiguous in it."""
         return x.permute(self.order).contiguous()
 
-    def like(self, shape: torch.Size, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """An empty tensor for ``shape`` in this order, of x's type unless given."""
-        return x.new_empty([shape[axis] for axis in self.order], dtype=dtype)
+    def like(self, shape: torch.Size, x: Tensor, dtype: torch.dtype | None = None, pool: int = 1) -> Tensor:
+        """An empty tensor for ``shape``, whose H and W are divided by ``pool``, in this order; of x's type unless given."""
+        return x.new_empty([shape[axis] // (pool if axis > 2 else 1) for axis in self.order], dtype=dtype)
 
     def back(self, x: Tensor) -> Tensor:
         """A tensor in this order, permuted to the original order without a copy."""
@@ -109,15 +109,16 @@ class Job:
         layout: of z.
         v_th: threshold.
         pool: size of the pooling window.
+        as_bytes: whether spikes are bytes; pooling then returns sums.
     """
 
-    def __init__(self, laid: Tensor, T: int, layout: Layout, v_th: float, pool: int = 1):
+    def __init__(self, laid: Tensor, T: int, layout: Layout, v_th: float, pool: int = 1, as_bytes: bool = False):
         self.channels, self.record, self.kept = layout.channels, np.zeros(1, JOB), dict[str, Any]()
         step = laid[0].numel()
         row = laid.shape[3] * layout.channels if pool > 1 else step
         self._size(**partition(T, step, row, layout.channels, pool), T=T, channels=layout.channels, side=pool, row=row)
         self._size(size=laid.numel(), step=step, z_step=step if len(laid) > 1 else 0, out_step=step // pool**2)
-        self._size(v_th=v_th, area=pool**2)
+        self._size(v_th=v_th, area=1 if as_bytes else pool**2)
         self.point(z=laid)
 
     def over_all(self) -> "Job":

@@ -39,14 +39,12 @@ class Timestep:
         as_bytes: bool,
     ):
         laid, self.dtype = layout.lay(z), torch.uint8 if as_bytes else z.dtype
-        pooled = z.shape if pool == 1 else torch.Size((*z.shape[:3], z.shape[3] // pool, z.shape[4] // pool))
+        out = layout.back(layout.like(z.shape, z, pool=pool))
         self.layout, self.strides = layout, layout.back(laid).stride()
-        self.u, self.out = (z.shape[1:], self.strides[1:]), (pooled, layout.back(layout.like(pooled, z)).stride())
-        self.job, self.counter = Job(laid, 1, layout, v_th, pool), np.zeros(1, np.int64)
+        self.u, self.out = (z.shape[1:], self.strides[1:]), (out.shape, out.stride())
+        self.job, self.counter = Job(laid, 1, layout, v_th, pool, as_bytes), np.zeros(1, np.int64)
         self.job.vectors(scale=np.ones(1), shift=np.zeros(1), beta=beta.double().reshape(-1).numpy())
         self.job.point(counter=self.counter)
-        if as_bytes:
-            self.job.record["area"] = 1
         self.chunks, self.address = self.job["chunks"], self.job.record.ctypes.data
         self.addresses = (ctypes.c_int64 * len(ADDRESSES)).from_buffer(
             self.job.record.data
