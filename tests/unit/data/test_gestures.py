@@ -54,21 +54,12 @@ def lying(shape):
     ("content", "told"),
     [
         ([GOOD, [128, 0, 0, 1]], "event 1: found x=128, y=0, expected x below 128"),
-        ([GOOD, GOOD, [0, 128, 0, 1]], "event 2: found x=0, y=128"),
-        ([[-1, 0, 0, 1]], "event 0: found x = -1"),
-        ([GOOD, [0, 0, 2, 1]], "event 1: found p = 2"),
         ([GOOD, [0, 0, 1, 1 << 60]], "event 1: found t = 1.15"),
-        ([GOOD, [0.5, 0, 1, 1]], "event 1: found x = 0.5"),
-        ([GOOD, [np.nan, 0, 1, 1]], "event 1: found x = nan"),
-        ([GOOD, [0, 0, 1, np.inf]], "event 1: found t = inf"),
-        (np.zeros((0, 4)), "found no event"),
         (np.zeros((5, 3)), "expected a numpy array"),
         (np.zeros(4), "expected integers of shape"),
         (np.zeros((5, 4), complex), "of type complex128"),
         (lying((1 << 40, 4)), "expected a numpy array"),
         (lying((11, 4)), "expected a numpy array"),
-        (b"", "expected a numpy array"),
-        (b"nonsense" * 10, "expected a numpy array"),
         (gesture([GOOD])[:-3], "expected a numpy array"),
         (pickle.dumps([1]), "expected a numpy array"),
     ],
@@ -76,13 +67,6 @@ def lying(shape):
 def test_damaged_gestures(one_gesture, content, told):
     with pytest.raises(DataError, match=rf"3\.npy: .*{told}"):
         one_gesture(content)
-
-
-def test_pickled_gestures_are_refused(one_gesture):
-    stream = io.BytesIO()
-    np.save(stream, np.array([[{}] * 4], object), allow_pickle=True)
-    with pytest.raises(DataError, match=r"3\.npy: expected a numpy array"):
-        one_gesture(stream.getvalue())
 
 
 def test_several_arrays_are_no_gesture(one_gesture):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import json
 import logging
 import os
 import sys
@@ -250,13 +249,6 @@ def test_digits_are_enlarged_to_the_same_bits():
         place = np.clip((np.arange(size) + 0.5) * 8 / size - 0.5, 0, 7)
         weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(8))).astype(np.float32)
         np.testing.assert_array_equal(digits.enlarge(image, size), weights @ image @ weights.T)
-
-
-def test_notes_are_json(config, recordings, tmp_path):
-    bright(recordings)
-    prepare(config("event-folder", data_dir=str(recordings), T=2, size=128))
-    notes = [json.loads(file.read_text()) for file in (tmp_path / "cache").rglob("train-*.json")]
-    assert [note["saturated"] for note in notes] == [[2, 1]]
 
 
 def test_images_of_16_bits(tmp_path):

@@ -208,24 +208,6 @@ def test_events_are_augmented_anew_in_every_epoch(config, recordings):
     np.testing.assert_array_equal(again.swapaxes(0, 1), first[[6, 2]])
 
 
-def test_a_changed_recording_does_not_read_the_old_cache(config, recordings, monkeypatch):
-    count, made = loads(monkeypatch), config("event-folder", data_dir=str(recordings))
-    prepare(made)
-    os.utime(recordings / "test" / "pen" / "1.aedat", ns=(1, 1))
-    prepare(made)
-    assert count == [7, 4, 4]
-
-
-def test_a_damaged_cache_is_made_again(config, recordings, tmp_path, caplog):
-    made = config("event-folder", data_dir=str(recordings))
-    expected = np.array(prepare(made).test.x)
-    (file,) = (tmp_path / "cache").rglob("test-*.npy")
-    os.truncate(file, file.stat().st_size - 1)
-    with caplog.at_level(logging.WARNING, "lsg"):
-        np.testing.assert_array_equal(np.asarray(prepare(made).test.x), expected)
-    assert "damaged" in caplog.text
-
-
 def test_same_from_several_processes(config, recordings, monkeypatch):
     made = config("event-folder", data_dir=str(recordings))
     expected = np.array(prepare(made).train.x)
@@ -233,15 +215,6 @@ def test_same_from_several_processes(config, recordings, monkeypatch):
     monkeypatch.setattr(parallel, "PROBE", -1.0)
     monkeypatch.setattr(parallel, "WORTH", -1.0)
     np.testing.assert_array_equal(np.asarray(prepare(made.replace(workers=2), splits=("train", "test")).train.x), expected)
-
-
-def test_a_damaged_recording_in_a_process_is_named(config, recordings, monkeypatch):
-    (recordings / "train" / "pen" / "2.aedat").write_bytes(b"#!AER-DAT2.0\r\n1234567")
-    monkeypatch.setattr(parallel, "PROBE", -1.0)
-    monkeypatch.setattr(parallel, "WORTH", -1.0)
-    with pytest.raises(DataError, match=r"pen/2\.aedat: byte 14") as caught:
-        prepare(config("event-folder", data_dir=str(recordings), workers=2))
-    assert caught.value.hint
 
 
 def test_labels_follow_the_checkpoint(config, recordings):
