@@ -93,36 +93,13 @@ def test_refused_before_anything_is_loaded(program, arguments, parts, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_verify_of_no_samples(program):
-    result = program("export", "net.safetensors", "-o", "x.onnx", "--verify", "0")
-    assert (result.returncode, result.stdout) == (2, "")
-    assert "--verify" in result.stderr
-
-
-@pytest.mark.slow
-def test_export_by_suffix_in_one_precision(program, train, lsg, images, tmp_path):
-    path = train("-q", "--precision", "bf16", "--epochs", "1", "--backend", "reference").stdout.strip()
-    loss = {}
-    for name in ("net.nir", "net.safetensors"):
-        assert program("export", path, "-o", name).returncode == 0
-        result = lsg("eval", name, "--json", "--data-dir", images)
-        assert result.exit_code == 0, result.stderr
-        loss[name] = json.loads(result.stdout)["loss"]
-    assert (tmp_path / "net.nir").read_bytes()[1:4] == b"HDF"
-    exact = json.loads(lsg("eval", path, "--json", "--data-dir", images, "--precision", "fp32").stdout)["loss"]
-    assert loss == pytest.approx(dict.fromkeys(loss, exact), rel=1e-6)
-    assert exact != pytest.approx(
-        json.loads(lsg("eval", path, "--json", "--data-dir", images).stdout)["loss"], rel=1e-6
-    )  # bf16, as in training
-
-
 def test_variables_that_a_command_does_not_take(program, trained):
-    warned = program("eval", trained / "none.safetensors", env={"LSG_T": "8", "LSG_EPOCHS": "5", "LSG_BATCH_SIZE": "4"})
-    assert warned.returncode == 4
+    warned = program(
+        "eval", trained / "none.safetensors", env={"LSG_T": "8", "LSG_EPOCHS": "5", "LSG_BATCH_SIZE": "4"}, status=4
+    )
     assert "LSG_T, LSG_EPOCHS: found in the environment, but this command does not use them" in warned.stderr
     assert "LSG_BATCH_SIZE" not in warned.stderr
-    resumed = program("train", "--resume", "nowhere", env={"LSG_EPOCHS": "5"})
-    assert resumed.returncode == 2
+    resumed = program("train", "--resume", "nowhere", env={"LSG_EPOCHS": "5"}, status=2)
     assert "LSG_EPOCHS: found in the environment, but this command does not use it" in resumed.stderr
 
 
@@ -133,19 +110,7 @@ def test_advice_is_of_options_that_the_command_has(program, trained, images, tmp
     assert "stratified" not in result.stderr
 
 
-def test_checkpoints_that_are_none(program, trained, tmp_path):
-    (tmp_path / "a").symlink_to("b")
-    (tmp_path / "b").symlink_to("a")
-    refused(program("export", "a", "-o", "x.onnx"), "a: Too many levels of symbolic links", status=4)
-    content = checkpoint.read(trained / "best.safetensors")
-    checkpoint.save(
-        tmp_path / "odd.safetensors", checkpoint.Checkpoint(content.weights, {**content.config, "settings": "none"})
-    )
-    refused(
-        program("eval", "odd.safetensors"),
-        "odd.safetensors: configuration: settings: found 'none', expected object",
-        status=4,
-    )
+def test_checkpoints_that_are_none(program, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     refused(program("eval", "fifo"), "fifo: found a FIFO, expected a regular file", status=4)
     refused(program("eval", "/dev/stdin"), "/dev/stdin: found a ", status=4)
@@ -155,8 +120,7 @@ def test_nan_is_null(program, trained, images, tmp_path):
     content = checkpoint.read(trained / "best.safetensors")
     weights = {name: torch.full_like(t, float("nan")) if t.is_floating_point() else t for name, t in content.weights.items()}
     checkpoint.save(tmp_path / "nan.safetensors", checkpoint.Checkpoint(weights, content.config))
-    result = program("eval", "nan.safetensors", "--json", "--data-dir", images)
-    assert result.returncode == 0, result.stderr
+    result = program("eval", "nan.safetensors", "--json", "--data-dir", images, status=0)
     assert json.loads(result.stdout, parse_constant=pytest.fail)["loss"] is None
 
 
@@ -173,10 +137,6 @@ def test_a_closed_pipe():
     result = process("train", "--help", stdout=writer)
     os.close(writer)
     assert (result.returncode, result.stderr) == (141, "")
-
-
-def test_little_address_space(trained):
-    refused(process("eval", trained / "best.safetensors", limit=800_000), "found a limit of 800,000 KiB", status=8)
 
 
 def test_names_that_steer_a_terminal(program, images, tmp_path):
