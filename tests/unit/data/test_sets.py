@@ -5,7 +5,6 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.config.resolve import resolve
-from lsgcli.config.run import FIELDS, check
 from lsgcli.data.datasets import class_folders, digits
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError
@@ -14,10 +13,8 @@ NAMES = registry.names("dataset")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_presets_and_titles(name):
+def test_titles(name):
     kind = registry.get("dataset", name)
-    assert set(kind.preset) <= set(FIELDS)
-    assert check({key: value for key, value in kind.preset.items() if key in ("T", "size", "epochs", "lr", "augment")}) == []
     assert kind.title.endswith(".")
     assert "\n" not in kind.title
 
