@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lsgcli.analysis import activity, raster
+from lsgcli.analysis import activity
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
 from tests.unit.analysis import oracle
@@ -234,7 +234,3 @@ def test_spikingjelly_fires_the_same_spikes(mode):
         assert sorted(layer["spikes"]) == sorted("".join(f"{int(v)}" for v in o[:, k]) for k in range(o.shape[1]))
         for trace in layer["traces"]:
             assert (np.array(trace["u"]) >= 1).tolist() == (o[:, *trace["neuron"]] > 0).tolist()
-
-
-def test_the_compiled_kernels_are_not_used_where_samples_are_kept():
-    assert raster.Recorder().detailed

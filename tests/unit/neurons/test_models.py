@@ -282,24 +282,6 @@ def test_integrals(surrogate):
     assert ends.tolist() == pytest.approx([0, 0.5, 1], abs=1e-6)
 
 
-@pytest.mark.parametrize("name", [*(f"neuron={name}" for name in NEURONS), *(f"method={name}" for name in (*STEPWISE, "trsg"))])
-@pytest.mark.parametrize("which", SMALL)
-def test_in_a_network(which, name):
-    """Every parameter gets a finite gradient; stored and built again, the network gives the same logits."""
-    key, value = name.split("=")
-    options = {"method": "trainable-decay", "decay_per": "channel", key: value}
-    net, again = (small(which, seed=seed, **options) for seed in (2, 3))
-    backward(net, sequence(net, batch=6))
-    for parameter, p in net.named_parameters():
-        assert p.grad is not None, parameter
-        assert p.grad.isfinite().all(), parameter
-    assert any(p.grad.any() for p in net.parameters())
-    net.end_step()
-    again.load_state_dict(net.state_dict())
-    x = sequence(net)
-    assert torch.equal(net.eval()(x), again.eval()(x))
-
-
 @pytest.mark.parametrize("name", ["neuron=clif", "method=asgl", "method=trsg"])
 def test_recomputed_activations(name):
     """Activation checkpointing gives the same gradients: the same random numbers, and outputs other than 0 and 1."""
