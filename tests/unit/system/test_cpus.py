@@ -1,6 +1,5 @@
 """How many CPUs a process may use, and how its threads wait."""
 
-import logging
 import os
 import subprocess
 import sys
@@ -139,7 +138,6 @@ assert dict(os.environ) == {"OMP_WAIT_POLICY": "PASSIVE", **before}
 @pytest.mark.parametrize(("given", "variables", "expected"), [(7, {"SLURM_CPUS_PER_TASK": "2"}, 7), (8, {}, 8), (64, {}, 8)])
 def test_a_number_that_is_set_is_limited_by_the_machine(monkeypatch, eight, caplog, given, variables, expected):
     monkeypatch.setattr(cpus, "_quotas", lambda root: ())
-    monkeypatch.setattr(logging.getLogger("lsg"), "propagate", True)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     cpus._warn_once.cache_clear()
