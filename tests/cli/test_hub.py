@@ -170,7 +170,11 @@ def test_a_file_on_a_web_server(lsg, server, trained, tmp_path):
     content = (trained / "best.safetensors").read_bytes()
     lsg("push", trained / "best.safetensors", "ann/net")
     commits = server.repositories["ann/net"].commits
-    commits["c" * 40] = {"good.safetensors": content, "bad.safetensors": content[:-9] + b"\0" * 9, "other": b"\x10\0\0\0\0\0\0\0["}
+    commits["c" * 40] = {
+        "good.safetensors": content,
+        "bad.safetensors": content[:-9] + b"\0" * 9,
+        "other": b"\x10\0\0\0\0\0\0\0[",
+    }
     url = f"{server.url}/ann/net/resolve/{'c' * 40}"
     digest = hashlib.sha256(content).hexdigest()
     for address, message in (

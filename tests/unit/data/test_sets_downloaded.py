@@ -143,14 +143,6 @@ def test_facts_agree_with_tonics():
     assert datasets.DVSGesture.sensor_size[0] == dvs_gesture.SIDE
 
 
-def test_figshare_comes_by_three_ways():
-    assert cifar_dvs.FILES["airplane"].urls == (
-        "https://figshare.com/ndownloader/files/7712788",
-        "https://api.figshare.com/v2/file/download/7712788",
-        "https://ndownloader.figshare.com/files/7712788",
-    )
-
-
 # --- downloads --------------------------------------------------------------------------------------------------------
 
 

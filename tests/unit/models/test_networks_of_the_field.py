@@ -26,7 +26,7 @@ from lsgcli.neurons import TdBatchNorm2d
 from tests import tiny
 from tests.exports import exported, samples, saved
 from tests.unit.export.test_nir import met_too_early
-from tests.unit.models.helpers import FIELD, backward, firing_rates, image, seasoned, sequence, small
+from tests.unit.models.helpers import FIELD, SMALL, backward, firing_rates, image, seasoned, sequence, small
 from tests.unit.neurons.helpers import close, normal
 from tests.unit.training.test_loop import run, same_tensors
 
@@ -270,12 +270,13 @@ def test_static_image_is_the_repeated_sequence(which):
         assert a.grad.abs().max() < 1e-9 if name.endswith("conv.bias") else close(a.grad, b.grad), name
 
 
-@pytest.mark.parametrize("which", FIELD)
+@pytest.mark.parametrize("which", [*SMALL, *FIELD])
 def test_smallest_width(which):
-    net = models.build(**{**FIELD[which], "width_multiplier": 1 / 1000, "num_classes": 7, "in_channels": 4})
+    settings = (SMALL | FIELD)[which]
+    net = models.build(**{**settings, "width_multiplier": 1 / 1000, "num_classes": 7, "in_channels": 4})
     assert {layer.lif.b.dim() for layer in net.spiking_layers()} == {0}
     assert net.eval()(torch.zeros(2, 1, 4, net.spec.height, net.spec.input_size)).shape == (2, 1, 7)
-    per_channel = models.build(**FIELD[which], decay_per="channel")
+    per_channel = models.build(**settings, decay_per="channel")
     assert per_channel(sequence(per_channel)).isfinite().all()
 
 

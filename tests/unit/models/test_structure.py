@@ -156,14 +156,6 @@ def test_layers_are_listed_with_what_feeds_them(which):
             assert layer.synapse.bias is None
 
 
-@pytest.mark.parametrize("which", SMALL)
-def test_width_multiplier_classes_and_channels(which):
-    """Widths scale, never below one channel; the number of classes and input channels is what was asked for."""
-    net = models.build(**{**SMALL[which], "width_multiplier": 1 / 1000, "num_classes": 7, "in_channels": 4})
-    assert {layer.synapse.weight.shape[0] for layer in net.spiking_layers()} == {1}
-    assert net.eval()(torch.zeros(2, 1, 4, net.spec.height, net.spec.input_size)).shape == (2, 1, 7)
-
-
 def test_start_weights():
     """Kaiming-normal by fan_out: standard deviation sqrt(2 / (9 C')), mean 0."""
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lsgcli import models, registry
+from lsgcli import registry
 from lsgcli.analysis import lif_watchers
 from lsgcli.analysis.watchers import watching
 from lsgcli.errors import ConfigError
@@ -16,10 +16,9 @@ from lsgcli.neurons.surrogates import PRIMITIVES
 from tests.unit.models.helpers import SMALL, backward, sequence, small
 from tests.unit.neurons import oracle
 from tests.unit.neurons import oracle_variants as variants
-from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, normal
+from tests.unit.neurons.helpers import BACKENDS, SURROGATES, close, normal
 
 NEURONS = registry.names("neuron")
-STEPWISE = [name for name in registry.names("method") if (model := registry.get("method", name).neuron) and not model.fused]
 SHAPE = (2, 3, 2, 2)  # of a step
 
 
@@ -387,10 +386,3 @@ def test_a_neuron_in_another_package():
         assert "leakless" in registry.names("neuron")
     finally:
         del registry._entries["neuron", "leakless"]
-
-
-def test_every_method_has_a_test():
-    """Width rules are compared in test_methods and test_against_numpy, the others here."""
-    assert {*METHODS, *STEPWISE, "trsg"} == set(registry.names("method"))
-    assert set(NEURONS) == {"lif", "clif", "glif", "klif"}
-    assert models.build("mlp", neuron="clif")

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -85,36 +84,6 @@ def test_affinity_of_a_process():
     one = {min(os.sched_getaffinity(0))}
     assert ask(lambda: os.sched_setaffinity(0, one)) == "1, CPU affinity"
     assert ask(lambda: os.sched_setaffinity(0, one), OMP_NUM_THREADS="3") == "1, CPU affinity"
-
-
-@pytest.fixture
-def one_cpu():
-    """A control group of this machine whose processes may use one CPU."""
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("there is one CPU, so that a quota of one limits nothing")
-    name = f"lsg-test-{os.getpid()}"
-    old, new = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
-    group, files = (
-        (old / name, {"cpu.cfs_quota_us": "100000", "cpu.cfs_period_us": "100000"})
-        if old.is_dir()
-        else (new / name, {"cpu.max": "100000 100000"})
-    )
-    try:
-        group.mkdir()
-    except OSError as error:
-        pytest.skip(f"this machine lets the tests make no control group: {error}")
-    try:
-        for file, text in files.items():
-            (group / file).write_text(text)
-        yield group
-    except OSError as error:
-        pytest.skip(f"this machine lets the tests set no quota: {error}")
-    finally:
-        group.rmdir()
-
-
-def test_quota_of_a_real_control_group(one_cpu):
-    assert ask(lambda: (one_cpu / "cgroup.procs").write_text(str(os.getpid()))) == "1, cgroup quota"
 
 
 @pytest.mark.parametrize("name", cpus.WAITING)
