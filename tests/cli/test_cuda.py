@@ -71,18 +71,8 @@ def test_backends_agree(lsg, options, tmp_path):
 
 def test_other_commands(lsg, options, images):
     assert lsg("train", *options, "--out", "run", "-q").exit_code == 0
-    flow = lsg(
-        "inspect-gradients",
-        "run/best.safetensors",
-        "--data-dir",
-        images,
-        "--device",
-        DEVICE,
-        "--json",
-        "--batches",
-        "1",
-        status=0,
-    )
+    command = ("inspect-gradients", "run/best.safetensors", "--data-dir", images, "--device", DEVICE)
+    flow = lsg(*command, "--json", "--batches", "1", status=0)
     assert all(layer["grad_norm"] > 0 for layer in json.loads(flow.stdout)["layers"])
     image = next((images / "test" / "red").iterdir())
     predicted = lsg("predict", "run/best.safetensors", image, "--device", DEVICE, "--json", status=0)

@@ -37,19 +37,8 @@ def mlp(tmp_path_factory):
 
 
 def test_folded_and_verified(lsg, export, trained, images, tmp_path):
-    """As a checkpoint, which is the default; eval and a second export take it, inspect-gradients says that it is folded."""
-    result = lsg(
-        "export",
-        trained / "best.safetensors",
-        "-o",
-        "out.safetensors",
-        "--data-dir",
-        images,
-        "--verify",
-        "18",
-        "--json",
-        status=0,
-    )
+    """As a checkpoint; eval and a second export take it, inspect-gradients says that it is folded."""
+    result = export("safetensors", "out.safetensors", "--verify", "18", "--json", status=0)
     record = json.loads(result.stdout)
     assert (record["format"], record["path"], record["samples"]) == ("safetensors", "out.safetensors", 18)
     assert (record["spikes_different"], record["ties"], record["predictions_different"]) == (0, 0, 0)

@@ -13,7 +13,6 @@ from lsgcli.analysis.watchers import watching
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
 from lsgcli.neurons.surrogates import PRIMITIVES
-from tests.unit.models.helpers import SMALL, backward, sequence, small
 from tests.unit.neurons import oracle
 from tests.unit.neurons import oracle_variants as variants
 from tests.unit.neurons.helpers import BACKENDS, SURROGATES, close, normal
@@ -279,33 +278,6 @@ def test_integrals(surrogate):
     assert close(slope[away], h[away])
     ends = PRIMITIVES[surrogate](torch.tensor([-1e6, 0.0, 1e6]).double(), torch.tensor(0.83).double())
     assert ends.tolist() == pytest.approx([0, 0.5, 1], abs=1e-6)
-
-
-@pytest.mark.parametrize("name", ["neuron=clif", "method=asgl", "method=trsg"])
-def test_recomputed_activations(name):
-    """Activation checkpointing gives the same gradients: the same random numbers, and outputs other than 0 and 1."""
-    key, value = name.split("=")
-    grads = []
-    for checkpointed in (False, True):
-        net = small("vggsnn", method="lsg", **{key: value}) if key == "neuron" else small("vggsnn", method=value)
-        net.checkpoint_activations = checkpointed
-        torch.manual_seed(7)
-        backward(net, sequence(net, batch=6))
-        grads.append([p.grad for p in net.parameters()])
-    assert all(close(a, b) for a, b in zip(*grads, strict=True))
-
-
-@pytest.mark.parametrize("which", SMALL)
-def test_recomputed_activations_with_a_measured_initial_potential(which):
-    """The measurement belongs to no graph: the same gradients, and the same initial potential after the step."""
-    results = []
-    for checkpointed in (False, True):
-        net = small(which, method="trsg", init_potential="measured")
-        net.checkpoint_activations = checkpointed
-        backward(net, sequence(net, batch=6))
-        net.end_step()
-        results.append([*(p.grad for p in net.parameters()), *net.buffers()])
-    assert all(close(a, b) for a, b in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize("name", ["neuron=clif", "method=ds-atgo"])
