@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -13,20 +12,11 @@ import torch
 
 from lsgcli.store import checkpoint
 
-KIB = 1024
 
-
-def process(*arguments, limit=None, **streams):
-    """Run a command to its end in a process of its own: exit status, stdout, stderr."""
-
-    def lower():
-        resource.setrlimit(resource.RLIMIT_AS, (limit * KIB,) * 2)
-
-    command = [sys.executable, "-m", "lsgcli", *map(str, arguments)]
-    streams = streams or {"stdout": subprocess.PIPE}
-    return subprocess.run(
-        command, check=False, text=True, timeout=100, stderr=subprocess.PIPE, preexec_fn=lower if limit else None, **streams
-    )
+def process(*arguments, **streams):
+    """Run a command to its end in a process of its own: exit status, stderr."""
+    command = [sys.executable, "-m", "lsgcli", *arguments]
+    return subprocess.run(command, check=False, text=True, timeout=100, stderr=subprocess.PIPE, **streams)
 
 
 def refused(result, *parts, status=2):

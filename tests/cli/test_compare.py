@@ -72,16 +72,13 @@ def test_runs_without_a_result_are_shown_as_such(lsg, runs):
     assert [" !" in cell for cell in row if cell.strip()] == [False, False, True, False, False, False]
 
 
-def test_a_narrow_terminal_loses_nothing(process, runs):
+def test_a_narrow_terminal_loses_nothing(lsg, runs):
     """All cells are there, in lines that fit; in a pipe each row is a line of its own."""
-    cells = []
+    cells, paths = [], [os.path.relpath(runs / name) for name in ("one", "other", "stopped", "diverged", "begun")]
     for columns in ("40", None):
-        environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"} | (
-            {"COLUMNS": columns} if columns else {}
-        )
-        paths = [runs / name for name in ("one", "other", "stopped", "diverged", "begun")]
-        out, told = process("compare", *(os.path.relpath(path) for path in paths), env=environment).communicate(timeout=60)
-        assert told == ""
+        result = lsg("compare", *paths, env={"COLUMNS": columns}, status=0)
+        out = result.stdout
+        assert result.stderr == ""
         assert "\x1b" not in out
         table = out[out.index("\n\n") :].split("\n\nD: ")[0]
         assert columns is None or max(map(len, table.splitlines())) <= 40
