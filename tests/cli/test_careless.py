@@ -83,6 +83,23 @@ def test_refused_before_anything_is_loaded(program, arguments, parts, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+def test_export_by_suffix_in_one_precision(program, train, lsg, images, tmp_path):
+    path = train("-q", "--precision", "bf16", "--epochs", "1", "--backend", "reference").stdout.strip()
+    loss = {}
+    for name in ("net.nir", "net.safetensors"):
+        assert program("export", path, "-o", name).returncode == 0
+        result = lsg("eval", name, "--json", "--data-dir", images)
+        assert result.exit_code == 0, result.stderr
+        loss[name] = json.loads(result.stdout)["loss"]
+    assert (tmp_path / "net.nir").read_bytes()[1:4] == b"HDF"
+    exact = json.loads(lsg("eval", path, "--json", "--data-dir", images, "--precision", "fp32").stdout)["loss"]
+    assert loss == pytest.approx(dict.fromkeys(loss, exact), rel=1e-6)
+    assert exact != pytest.approx(
+        json.loads(lsg("eval", path, "--json", "--data-dir", images).stdout)["loss"], rel=1e-6
+    )  # bf16, as in training
+
+
 def test_variables_that_a_command_does_not_take(program, trained):
     warned = program(
         "eval", trained / "none.safetensors", env={"LSG_T": "8", "LSG_EPOCHS": "5", "LSG_BATCH_SIZE": "4"}, status=4

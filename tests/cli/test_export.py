@@ -162,6 +162,7 @@ def test_a_wrong_fold_is_caught(export, tmp_path, monkeypatch):
         ("onnx", ["--mode", "scan"], "expected unroll or step"),
         ("nir", ["--dt", "0"], "--dt: found 0.0, expected seconds > 0"),
         ("nir", ["--dt", "nan"], "--dt: found nan"),
+        ("nir", ["--verify", "0"], "--verify"),
         ("onxx", [], "did you mean onnx?"),
         ("pt2", ["-T", "0"], "--timesteps"),
     ],

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from lsgcli import registry
 from lsgcli.store import checkpoint
 from tests.cli.conftest import TINY
+from tests.exports import slow_if
 
 
 def test_matched_width(train, trained, tmp_path):
@@ -23,6 +25,29 @@ def test_matched_width(train, trained, tmp_path):
     result = train("--method", "matched-width", "--width-from", "absent.safetensors", "--out", "other", status=4)
     assert "absent.safetensors: no such file" in result.stderr
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("method", [slow_if(name != "trsg", name) for name in registry.names("method")])
+def test_every_method_from_start_to_export(train, lsg, trained, images, tmp_path, method):
+    """Dry run; training in bf16 with a decay per channel; evaluation; gradient flow; a folded export with the same answers."""
+    kind = registry.get("method", method)
+    options = ["--method", method, "-q"]
+    options += ["--width-from", trained / "best.safetensors"] if kind.stores_width else []
+    options += ["--decay-per", "channel"] if kind.learns_decay else []
+    settings = json.loads(train(*options, "--dry-run", "--json").stdout)["settings"]
+    assert (settings["decay_per"] == "channel") is kind.learns_decay
+    result = train(*options, "--precision", "bf16", "--epochs", "1", "--out", "run")
+    assert result.exit_code == 0, result.stderr
+    path, data = result.stdout.strip(), ["--data-dir", images, "-q"]
+    flow = json.loads(lsg("inspect-gradients", path, *data, "--json", "--batches", "1").stdout)
+    assert all(layer["alpha"] > 0 for layer in flow["layers"])
+    exported = lsg("export", path, "-o", "folded.safetensors", "--data-dir", images, "--verify", "6", "--json", "-q")
+    assert exported.exit_code == 0, exported.stderr
+    assert json.loads(exported.stdout)["spikes_different"] == 0
+    first, again = (
+        json.loads(lsg("eval", one, *data, "--json", "--precision", "fp32").stdout) for one in (path, "folded.safetensors")
+    )
+    assert first["accuracy"] == again["accuracy"]
 
 
 def test_eval_synops(lsg, trained, images):

@@ -32,3 +32,10 @@ def test_force_does_not_delete_what_the_run_starts_from(train, tmp_path):
     result = train("--out", "run", "--force", "--init-from", "run/best.safetensors", status=2)
     assert "--init-from run/best.safetensors: is inside the run that --force replaces" in result.stderr
     assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_a_device_as_settings(lsg):
+    for command in (["train"], ["ablate", "--print-commands"]):
+        result = lsg(*command, "--config", "/dev/null")
+        assert result.stderr.startswith("error: --config /dev/null: found a device, expected a regular file\n")
+        assert result.exit_code == 2

@@ -69,6 +69,13 @@ def test_damaged_gestures(one_gesture, content, told):
         one_gesture(content)
 
 
+def test_pickled_gestures_are_refused(one_gesture):
+    stream = io.BytesIO()
+    np.save(stream, np.array([[{}] * 4], object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"3\.npy: expected a numpy array"):
+        one_gesture(stream.getvalue())
+
+
 def test_several_arrays_are_no_gesture(one_gesture):
     stream = io.BytesIO()
     np.savez(stream, x=np.zeros(3))

@@ -262,6 +262,14 @@ def test_other_images_are_refused(source, tmp_path):
         simulate_folder(source, tmp_path / "out", workers=0)
 
 
+def test_a_note_without_images_is_refused(source, tmp_path):
+    simulate_folder(source, tmp_path / "out", workers=0)
+    note = json.loads((tmp_path / "out/simulation.json").read_text())
+    (tmp_path / "out/simulation.json").write_text(json.dumps({key: value for key, value in note.items() if key != "images"}))
+    with pytest.raises(ConfigError, match="found recordings of other images"):
+        simulate_folder(source, tmp_path / "out", workers=0)
+
+
 def test_touched_or_copied_images_are_the_same(source, tmp_path):
     simulate_folder(source, tmp_path / "out", workers=0)
     os.utime(source / "cat" / "0.png", (1, 1))

@@ -202,6 +202,8 @@ def test_a_file_that_is_larger_than_memory_is_one_error(tmp_path, written):
     answers = predict(path, [str(large), *written], on_error=lambda name, error: errors.append(error.message))
     assert [answer.path for answer in answers] == written
     assert errors[0].startswith(f"{large}: found 4,398,046,511,104 bytes, expected at most ")
+    with pytest.raises(DataError, match="found 4,398,046,511,104 bytes"):
+        list(predict(path, [str(large), *written]))
 
 
 def test_facts_about_a_folder_with_one(written, aedat4_is_missing, tmp_path):

@@ -113,6 +113,20 @@ def test_restarts_by_the_scheduler_count(planned):
     assert again.submitted == [NAMES[1]]
 
 
+def test_restarts_by_the_scheduler_count_over_submissions(planned):
+    def requeued_twice(job):
+        for _ in range(2):
+            attempt = Attempt(job)
+            attempt._train = lambda: 75
+            attempt.run()
+        return True
+
+    cluster = Cluster(requeued_twice)
+    with pytest.raises(LsgError, match="method=lsg-s0: interrupted 5 times"):
+        follow(planned, cluster)
+    assert cluster.submitted.count(NAMES[1]) == 3
+
+
 def test_an_attempt_after_an_epoch_counts_from_one(job):
     counts = []
     job.run.mkdir(parents=True)
