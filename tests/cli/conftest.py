@@ -43,24 +43,27 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def lsg():
-    """Run a command in this process: ``lsg("train", ...)`` -> result with exit_code, stdout, stderr."""
+    """Run a command in this process: ``lsg("train", ..., status=0)`` -> result with exit_code, stdout, stderr."""
 
-    def run(*arguments, **named):
-        return CliRunner().invoke(app, [str(a) for a in arguments], **named)
+    def run(*arguments, status=None, **named):
+        result = CliRunner().invoke(app, [str(a) for a in arguments], **named)
+        assert status in (None, result.exit_code), result.stderr
+        return result
 
     return run
 
 
 @pytest.fixture
 def program(capfd, monkeypatch):
-    """Run the whole program in this process, as ``lsg`` does: ``program("train", ..., env={...})`` -> returncode, stdout, stderr."""
+    """Run the whole program in this process, as ``lsg`` does: ``program("train", ..., env={...}, status=0)`` -> returncode, stdout, stderr."""
 
-    def run(*arguments, env=None):
+    def run(*arguments, env=None, status=None):
         capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["lsg", *map(str, arguments)])
         with mock.patch.dict(os.environ, env or {}), pytest.raises(SystemExit) as ended:  # removes what `main` sets, too
             main()
         stdout, stderr = capfd.readouterr()
+        assert status in (None, ended.value.code or 0), stderr
         return SimpleNamespace(returncode=ended.value.code or 0, stdout=stdout, stderr=stderr)
 
     return run

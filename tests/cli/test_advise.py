@@ -11,8 +11,7 @@ from tests.flows import problems
 
 @pytest.fixture
 def broken(train, tmp_path):
-    result = train("--method", "none", "--norm", "bn", "--threshold", "40", "--out", "a run", "-q")
-    assert result.exit_code == 0, result.stderr
+    train("--method", "none", "--norm", "bn", "--threshold", "40", "--out", "a run", "-q", status=0)
     return tmp_path / "a run"
 
 
@@ -23,8 +22,7 @@ def digests(run):
 
 def test_findings_and_remedies(lsg, broken):
     before = digests(broken)
-    result = lsg("inspect-gradients", broken, "--advise", "--json", "-q", "--batches", "1")
-    assert result.exit_code == 0, result.stderr
+    result = lsg("inspect-gradients", broken, "--advise", "--json", "-q", "--batches", "1", status=0)
     flow = json.loads(result.stdout)
     assert problems(flow) == []
     first = flow["findings"][0]
@@ -36,8 +34,7 @@ def test_findings_and_remedies(lsg, broken):
     text = lsg("inspect-gradients", broken, "--advise", "-q").stdout
     assert "1. potential-scale (error): conv1" in text
     assert first["command"] in text
-    gated = lsg("inspect-gradients", broken, "--advise", "-q", "--fail-on", "potential-scale", "--limit", "drift=1")
-    assert gated.exit_code == 9
+    gated = lsg("inspect-gradients", broken, "--advise", "-q", "--fail-on", "potential-scale", "--limit", "drift=1", status=9)
     assert "potential-scale: conv1, conv2, conv3, conv4 and 4 more" in gated.stderr
     moved = ["--limit", "silent-layers=0", "--fail-on", "silent-layers"]
     assert lsg("inspect-gradients", broken, "--advise", "-q", *moved).exit_code == 0
@@ -48,8 +45,7 @@ def test_findings_and_remedies(lsg, broken):
 def test_try(lsg, broken, jobs):
     before = digests(broken)
     arguments = ["inspect-gradients", broken, "--advise", "--try", "1", "--json", "-q", *jobs]
-    result = lsg(*arguments)
-    assert result.exit_code == 0, result.stderr
+    result = lsg(*arguments, status=0)
     rows = json.loads(result.stdout)["tried"]
     assert rows[0]["remedy"] == "unchanged"
     assert rows[1]["remedy"] == "threshold=0.5"
@@ -75,21 +71,18 @@ def test_try(lsg, broken, jobs):
     ],
 )
 def test_options_without_effect(lsg, trained, images, options, text):
-    result = lsg("inspect-gradients", trained / "best.safetensors", "--data-dir", images, *options)
-    assert result.exit_code == 2
+    result = lsg("inspect-gradients", trained / "best.safetensors", "--data-dir", images, *options, status=2)
     assert text in result.stderr
 
 
 def test_try_needs_a_run(lsg, trained, images, tmp_path):
     (tmp_path / "alone.safetensors").write_bytes((trained / "best.safetensors").read_bytes())
-    result = lsg("inspect-gradients", "alone.safetensors", "--data-dir", images, "--advise", "--try", "1")
-    assert result.exit_code == 2
+    result = lsg("inspect-gradients", "alone.safetensors", "--data-dir", images, "--advise", "--try", "1", status=2)
     assert "outside a run directory" in result.stderr
 
 
 def test_a_run_without_a_checkpoint(lsg, trained, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_bytes((trained / "config.json").read_bytes())
-    result = lsg("inspect-gradients", "empty", "--advise")
-    assert result.exit_code == 4
+    result = lsg("inspect-gradients", "empty", "--advise", status=4)
     assert "found a run without a checkpoint" in result.stderr

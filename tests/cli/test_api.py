@@ -12,21 +12,6 @@ import torch
 import lsgcli
 from lsgcli.errors import ConfigError, DataError
 
-SCRIPT = """
-import lsgcli as lsg
-
-end = lsg.train(dataset="digits-dvs", epochs=1)
-data = lsg.prepare("digits-dvs", T=4)
-network = lsg.load(end["checkpoint"])
-accuracy: float = lsg.evaluate(network, data).accuracy
-for batch in lsg.batches(data, data.parts["train"], 32):
-    network(batch.x).mean().backward()
-for prediction in lsg.predict(end["checkpoint"], ["a.npz"]):
-    name, probability = prediction.top()[0]
-neurons = lsg.LIF(method="lsg")
-names: list[str] = lsg.datasets()
-"""
-
 
 def test_each_public_name_has_documentation():
     page = pydoc.render_doc(lsgcli, renderer=pydoc.plaintext)
@@ -121,17 +106,6 @@ def test_training(tmp_path, trained, images):
 def test_wrong_arguments(call, message, trained):
     with pytest.raises(ConfigError, match=message):
         call(lsgcli.load(trained / "best.safetensors"), trained)
-
-
-@pytest.mark.slow
-def test_a_script_is_typed(tmp_path):
-    """mypy checks a user's script against the package, which declares its types."""
-    (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "script.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    (tmp_path / "script.py").write_text(SCRIPT + "lsg.datasets(3)\n")
-    done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "script.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert 'Too many arguments for "datasets"' in done.stdout
 
 
 @pytest.mark.slow

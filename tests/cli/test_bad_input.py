@@ -14,11 +14,8 @@ from tests.cli.conftest import TINY
 def home(images, tmp_path):
     """The working directory: data, whole and damaged, a file of settings, and a run that goes on in ``run``."""
     (tmp_path / "empty").mkdir()
-    for name in ("whole", "corrupt"):
-        shutil.copytree(images, tmp_path / name)
-    (tmp_path / "corrupt" / "train" / "red" / "03.png").write_bytes(b"\x89PNG\r\n\x1a\nnot an image")
+    shutil.copytree(images, tmp_path / "whole")
     for part in ("train", "test"):
-        shutil.copytree(images / part / "green", tmp_path / "single" / part / "green")
         for name in ("a", "b"):
             (tmp_path / "cut" / part / name).mkdir(parents=True)
             for file, end in (("one", None), ("two", -3 if name == "b" else None)):
@@ -38,8 +35,6 @@ OF_IMAGES = "--dataset image-folder --data-dir"
     [
         ("--dataset cifra10", 2, "did you mean cifar10"),
         (f"{OF_IMAGES} empty", 3, "empty"),
-        (f"{OF_IMAGES} single", 3, "at least 2"),
-        (f"{OF_IMAGES} corrupt", 3, "03.png"),
         ("--dataset event-folder --data-dir cut", 3, "two.aedat"),
         ("-T 0", 2, "-T: found 0, expected at least 1"),
         ("--out /proc/nowhere/run", 7, "/proc/nowhere/run"),
@@ -50,8 +45,7 @@ OF_IMAGES = "--dataset image-folder --data-dir"
 )
 def test_train(lsg, home, options, status, message):
     before = sorted(path for path in home.rglob("*") if "cache" not in path.parts)
-    result = lsg("train", *TINY, *options.split())
-    assert result.exit_code == status, result.stderr
+    result = lsg("train", *TINY, *options.split(), status=status)
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stderr.startswith("error: ")
@@ -61,31 +55,19 @@ def test_train(lsg, home, options, status, message):
 
 def test_one_value_of_each_channel(lsg, images):
     data = ("--dataset", "image-folder", "--data-dir", images, "--arch", "mlp", "-T", "1", "--size", "16", "--batch-size", "1")
-    result = lsg("train", *data, "--dry-run")
-    assert result.exit_code == 2
+    result = lsg("train", *data, "--dry-run", status=2)
     assert "found one value per channel" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("command", ["eval", "inspect-gradients", "export"])
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
-def test_wrong_checkpoint(lsg, tmp_path, command, content):
+def test_wrong_checkpoint(lsg, tmp_path, command):
     path = tmp_path / "x.safetensors"
-    if content is not None:
-        path.write_bytes(content)
-    result = lsg(command, path, *(["-o", "y.onnx"] if command == "export" else []))
-    assert result.exit_code == 4
+    path.write_bytes(b"not a checkpoint")
+    result = lsg(command, path, *(["-o", "y.onnx"] if command == "export" else []), status=4)
     assert "x.safetensors" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "y.onnx").exists()
-
-
-def test_data_of_other_classes(lsg, trained, images, tmp_path):
-    data = shutil.copytree(images, tmp_path / "data")
-    (data / "test" / "red").rename(data / "test" / "purple")
-    result = lsg("eval", trained / "best.safetensors", "--data-dir", data)
-    assert result.exit_code == 3
-    assert "purple" in result.stderr
 
 
 def test_recordings_of_another_sensor(lsg, tmp_path):
@@ -100,6 +82,5 @@ def test_recordings_of_another_sensor(lsg, tmp_path):
                     np.savez(tmp_path / folder / split / name / f"{index}.npz", **events)
     path = lsg("train", "--dataset", "event-folder", "--data-dir", tmp_path / "large", *TINY, "-q").stdout.strip()
     assert lsg("eval", path, "--data-dir", tmp_path / "large").exit_code == 0
-    result = lsg("eval", path, "--data-dir", tmp_path / "small")
-    assert result.exit_code == 3
+    result = lsg("eval", path, "--data-dir", tmp_path / "small", status=3)
     assert "sensor [32, 32], expected [64, 64]" in result.stderr

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -13,20 +12,11 @@ import torch
 
 from lsgcli.store import checkpoint
 
-KIB = 1024
 
-
-def process(*arguments, limit=None, **streams):
-    """Run a command to its end in a process of its own: exit status, stdout, stderr."""
-
-    def lower():
-        resource.setrlimit(resource.RLIMIT_AS, (limit * KIB,) * 2)
-
-    command = [sys.executable, "-m", "lsgcli", *map(str, arguments)]
-    streams = streams or {"stdout": subprocess.PIPE}
-    return subprocess.run(
-        command, check=False, text=True, timeout=100, stderr=subprocess.PIPE, preexec_fn=lower if limit else None, **streams
-    )
+def process(*arguments, **streams):
+    """Run a command to its end in a process of its own: exit status, stderr."""
+    command = [sys.executable, "-m", "lsgcli", *arguments]
+    return subprocess.run(command, check=False, text=True, timeout=100, stderr=subprocess.PIPE, **streams)
 
 
 def refused(result, *parts, status=2):
@@ -93,12 +83,6 @@ def test_refused_before_anything_is_loaded(program, arguments, parts, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_verify_of_no_samples(program):
-    result = program("export", "net.safetensors", "-o", "x.onnx", "--verify", "0")
-    assert (result.returncode, result.stdout) == (2, "")
-    assert "--verify" in result.stderr
-
-
 @pytest.mark.slow
 def test_export_by_suffix_in_one_precision(program, train, lsg, images, tmp_path):
     path = train("-q", "--precision", "bf16", "--epochs", "1", "--backend", "reference").stdout.strip()
@@ -117,12 +101,12 @@ def test_export_by_suffix_in_one_precision(program, train, lsg, images, tmp_path
 
 
 def test_variables_that_a_command_does_not_take(program, trained):
-    warned = program("eval", trained / "none.safetensors", env={"LSG_T": "8", "LSG_EPOCHS": "5", "LSG_BATCH_SIZE": "4"})
-    assert warned.returncode == 4
+    warned = program(
+        "eval", trained / "none.safetensors", env={"LSG_T": "8", "LSG_EPOCHS": "5", "LSG_BATCH_SIZE": "4"}, status=4
+    )
     assert "LSG_T, LSG_EPOCHS: found in the environment, but this command does not use them" in warned.stderr
     assert "LSG_BATCH_SIZE" not in warned.stderr
-    resumed = program("train", "--resume", "nowhere", env={"LSG_EPOCHS": "5"})
-    assert resumed.returncode == 2
+    resumed = program("train", "--resume", "nowhere", env={"LSG_EPOCHS": "5"}, status=2)
     assert "LSG_EPOCHS: found in the environment, but this command does not use it" in resumed.stderr
 
 
@@ -133,19 +117,7 @@ def test_advice_is_of_options_that_the_command_has(program, trained, images, tmp
     assert "stratified" not in result.stderr
 
 
-def test_checkpoints_that_are_none(program, trained, tmp_path):
-    (tmp_path / "a").symlink_to("b")
-    (tmp_path / "b").symlink_to("a")
-    refused(program("export", "a", "-o", "x.onnx"), "a: Too many levels of symbolic links", status=4)
-    content = checkpoint.read(trained / "best.safetensors")
-    checkpoint.save(
-        tmp_path / "odd.safetensors", checkpoint.Checkpoint(content.weights, {**content.config, "settings": "none"})
-    )
-    refused(
-        program("eval", "odd.safetensors"),
-        "odd.safetensors: configuration: settings: found 'none', expected object",
-        status=4,
-    )
+def test_checkpoints_that_are_none(program, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     refused(program("eval", "fifo"), "fifo: found a FIFO, expected a regular file", status=4)
     refused(program("eval", "/dev/stdin"), "/dev/stdin: found a ", status=4)
@@ -155,8 +127,7 @@ def test_nan_is_null(program, trained, images, tmp_path):
     content = checkpoint.read(trained / "best.safetensors")
     weights = {name: torch.full_like(t, float("nan")) if t.is_floating_point() else t for name, t in content.weights.items()}
     checkpoint.save(tmp_path / "nan.safetensors", checkpoint.Checkpoint(weights, content.config))
-    result = program("eval", "nan.safetensors", "--json", "--data-dir", images)
-    assert result.returncode == 0, result.stderr
+    result = program("eval", "nan.safetensors", "--json", "--data-dir", images, status=0)
     assert json.loads(result.stdout, parse_constant=pytest.fail)["loss"] is None
 
 
@@ -173,10 +144,6 @@ def test_a_closed_pipe():
     result = process("train", "--help", stdout=writer)
     os.close(writer)
     assert (result.returncode, result.stderr) == (141, "")
-
-
-def test_little_address_space(trained):
-    refused(process("eval", trained / "best.safetensors", limit=800_000), "found a limit of 800,000 KiB", status=8)
 
 
 def test_names_that_steer_a_terminal(program, images, tmp_path):

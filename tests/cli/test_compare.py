@@ -72,16 +72,13 @@ def test_runs_without_a_result_are_shown_as_such(lsg, runs):
     assert [" !" in cell for cell in row if cell.strip()] == [False, False, True, False, False, False]
 
 
-def test_a_narrow_terminal_loses_nothing(process, runs):
+def test_a_narrow_terminal_loses_nothing(lsg, runs):
     """All cells are there, in lines that fit; in a pipe each row is a line of its own."""
-    cells = []
+    cells, paths = [], [os.path.relpath(runs / name) for name in ("one", "other", "stopped", "diverged", "begun")]
     for columns in ("40", None):
-        environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"} | (
-            {"COLUMNS": columns} if columns else {}
-        )
-        paths = [runs / name for name in ("one", "other", "stopped", "diverged", "begun")]
-        out, told = process("compare", *(os.path.relpath(path) for path in paths), env=environment).communicate(timeout=60)
-        assert told == ""
+        result = lsg("compare", *paths, env={"COLUMNS": columns}, status=0)
+        out = result.stdout
+        assert result.stderr == ""
         assert "\x1b" not in out
         table = out[out.index("\n\n") :].split("\n\nD: ")[0]
         assert columns is None or max(map(len, table.splitlines())) <= 40
@@ -108,26 +105,18 @@ def test_page(lsg, runs, tmp_path):
 
 
 def test_force_without_a_page(lsg, runs):
-    result = lsg("compare", runs / "one", "--force")
-    assert result.exit_code == 2
+    result = lsg("compare", runs / "one", "--force", status=2)
     assert "--force: found without --html" in result.stderr
 
 
 def test_what_is_no_run_is_refused(lsg, runs, tmp_path):
     (tmp_path / "config.json").write_text('{"settings": {}}')
     (tmp_path / "file").touch()
-    result = lsg("compare", runs / "one", "absent")
-    assert result.exit_code == 2
+    result = lsg("compare", runs / "one", "absent", status=2)
     assert "error: absent: found no such file or folder" in result.stderr
     for path in (tmp_path, tmp_path / "file"):
-        result = lsg("compare", path, "--html", "page.html")
-        assert result.exit_code == 2
+        result = lsg("compare", path, "--html", "page.html", status=2)
         assert f"error: {path}: found no run" in result.stderr
-    shutil.copytree(runs / "one", tmp_path / "damaged")
-    (tmp_path / "damaged" / "metrics.jsonl").write_text("{\n")
-    result = lsg("compare", tmp_path / "damaged")
-    assert result.exit_code == 2
-    assert "metrics.jsonl: line 1: not valid JSON" in result.stderr
 
 
 def test_files_of_an_ablation_among_the_runs_are_skipped(lsg, runs, tmp_path):
@@ -138,8 +127,7 @@ def test_files_of_an_ablation_among_the_runs_are_skipped(lsg, runs, tmp_path):
     (tmp_path / "runs" / "ablate-x" / "jobs").mkdir()
     (tmp_path / "runs" / "ablate-x" / "jobs" / "method=none-s0.log").touch()
     paths = sorted((tmp_path / "runs").glob("*/*"))
-    result = lsg("compare", *paths, "--html", tmp_path / "runs.html")
-    assert result.exit_code == 0, result.stderr
+    result = lsg("compare", *paths, "--html", tmp_path / "runs.html", status=0)
     first, second = (tmp_path / "runs" / "ablate-x" / name for name in ("ablation.json", "jobs"))
     assert f"Skipped, not runs: {first}, {second}" in result.stderr
     assert (tmp_path / "runs.html").exists()
@@ -167,12 +155,3 @@ def test_validation_accuracy_of_runs_without_a_test_accuracy(lsg, runs, tmp_path
     assert ["val", "accuracy", "0.6250", "0.6250"] in table
     assert ["of", "best", "epoch", "0.7500", "0.7500"] in table
     assert not any(words[:2] == ["test", "accuracy"] for words in table)
-
-
-def test_a_run_of_unreadable_settings_below_a_folder_is_skipped_with_a_warning(lsg, runs, tmp_path):
-    for name in ("one", "unreadable"):
-        shutil.copytree(runs / "one", tmp_path / name)
-    (tmp_path / "unreadable" / "config.json").write_text("{")
-    result = lsg("compare", tmp_path, "--json")
-    assert [run["path"] for run in json.loads(result.stdout)["runs"]] == [str(tmp_path / "one")]
-    assert f"Skipped: {tmp_path / 'unreadable' / 'config.json'}: not valid JSON" in result.stderr

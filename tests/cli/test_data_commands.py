@@ -43,8 +43,7 @@ def copied(made, tmp_path):
 
 
 def test_simulate(lsg, pictures, tmp_path):
-    result = lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--workers", "0")
-    assert result.exit_code == 0, result.stderr
+    result = lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--workers", "0", status=0)
     assert result.stdout == f"{tmp_path / 'out'}\n"
     assert "3 recordings" in result.stderr
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.aedat")) == [
@@ -59,29 +58,20 @@ def test_simulate(lsg, pictures, tmp_path):
     assert record["classes"] == {"bird": 1, "cat": 1, "pen": 1}
     assert record["events"] > 1000
     assert record["seconds"] >= 0
-    other = lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--seed", "5")
-    assert other.exit_code == 2
+    other = lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--seed", "5", status=2)
     assert "--seed 0, expected 5" in other.stderr
     assert other.stdout == ""
 
 
 def test_simulate_npz(lsg, pictures, tmp_path):
-    result = lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--format", "npz", "-q", "--workers", "0")
-    assert result.exit_code == 0, result.stderr
+    lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--format", "npz", "-q", "--workers", "0", status=0)
     assert (tmp_path / "out/cat/cifar10_cat_0.npz").is_file()
     assert lsg("data", "simulate", pictures, tmp_path / "other", "--format", "mp4").exit_code == 2
     assert lsg("data", "simulate", tmp_path / "nowhere", tmp_path / "other").exit_code == 3
 
 
-def test_simulate_parts(lsg, images, tmp_path):
-    result = lsg("data", "simulate", images, tmp_path / "out")
-    assert result.exit_code == 3
-    assert f"Give {images / 'train'} instead" in result.stderr
-
-
 def test_info_json(lsg, made):
-    result = lsg("data", "info", made, "--json", "--workers", "0")
-    assert result.exit_code == 0, result.stderr
+    result = lsg("data", "info", made, "--json", "--workers", "0", status=0)
     record = json.loads(result.stdout)
     assert record["recordings"] == 6
     assert record["classes"] == {"bird": 2, "cat": 2, "pen": 2}
@@ -111,13 +101,11 @@ def test_info_of_data_sets(lsg, made, images):
 
 def test_info_lists_what_cannot_be_read(lsg, copied):
     (copied / "cat/cifar10_cat_0.aedat").write_bytes(b"#!AER-DAT2.0\r\n\0")
-    result = lsg("data", "info", copied, "--json", "--workers", "0")
-    assert result.exit_code == 0
+    result = lsg("data", "info", copied, "--json", "--workers", "0", status=0)
     assert json.loads(result.stdout)["recordings"] == 5
     assert "1 recording cannot be read" in result.stderr
     assert "cifar10_cat_0.aedat: byte 14" in result.stderr
-    strict = lsg("data", "info", copied, "--json", "--strict", "-q", "--workers", "0")
-    assert strict.exit_code == 3
+    strict = lsg("data", "info", copied, "--json", "--strict", "-q", "--workers", "0", status=3)
     assert json.loads(strict.stdout)["recordings"] == 5
     alone = lsg("data", "info", copied / "cat/cifar10_cat_0.aedat", "--json")
     assert (alone.exit_code, alone.stdout) == (3, "")
@@ -127,18 +115,15 @@ def test_info_lists_what_cannot_be_read(lsg, copied):
 @pytest.mark.parametrize("command", ["info", "verify"])
 def test_a_path_or_a_data_set(lsg, made, command):
     assert lsg("data", command).exit_code == 2
-    both = lsg("data", command, made, "--dataset", "cifar-dvs")
-    assert both.exit_code == 2
+    both = lsg("data", command, made, "--dataset", "cifar-dvs", status=2)
     assert "PATH together with --dataset" in both.stderr
     assert lsg("data", command, "nowhere").exit_code == 3
-    absent = lsg("data", command, "--dataset", "n-mnist", "--data-dir", "nowhere")
-    assert absent.exit_code == 3
+    absent = lsg("data", command, "--dataset", "n-mnist", "--data-dir", "nowhere", status=3)
     assert "nowhere: found no such folder" in absent.stderr
 
 
 def test_verify(lsg, copied):
-    result = lsg("data", "verify", copied, "--workers", "0")
-    assert result.exit_code == 0, result.stderr
+    result = lsg("data", "verify", copied, "--workers", "0", status=0)
     assert "verdict:   ok" in result.stdout
     record = json.loads(lsg("data", "verify", copied, "--json", "--workers", "0").stdout)
     assert record["ok"]
@@ -146,8 +131,7 @@ def test_verify(lsg, copied):
     path = copied / "pen/pen_999.aedat"
     path.write_bytes(path.read_bytes()[:-8])
     (copied / "bird/cifar10_bird_0.aedat").unlink()
-    bad = lsg("data", "verify", copied, "--json", "--workers", "0")
-    assert bad.exit_code == 3
+    bad = lsg("data", "verify", copied, "--json", "--workers", "0", status=3)
     record = json.loads(bad.stdout)
     assert not record["ok"]
     assert record["changed"] == ["pen/pen_999.aedat"]
@@ -160,30 +144,17 @@ def test_verify(lsg, copied):
 
 def test_verify_without_a_manifest(lsg, copied):
     (copied / "SHA256SUMS").unlink()
-    result = lsg("data", "verify", copied, "--workers", "0")
-    assert result.exit_code == 0
+    result = lsg("data", "verify", copied, "--workers", "0", status=0)
     assert "none (--write creates one)" in result.stdout
     (copied / "cat/cifar10_cat_0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
-    result = lsg("data", "verify", copied, "--workers", "0")
-    assert result.exit_code == 3
+    result = lsg("data", "verify", copied, "--workers", "0", status=3)
     assert "unreadable" in result.stderr
     assert "FAULTY" in result.stdout
 
 
-def test_verify_a_data_set(lsg, copied, images):
-    assert lsg("data", "verify", "--dataset", "image-folder", "--data-dir", images, "-q").exit_code == 0
-    parts = copied.parent / "parts"
-    for split in ("train", "test"):
-        shutil.copytree(copied, parts / split, ignore=shutil.ignore_patterns("*.json", "SHA*"))
-    result = lsg("data", "verify", "--dataset", "event-folder", "--data-dir", parts, "--json", "--workers", "0")
-    assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["counts"] == {"train": 6, "test": 6}
-
-
 def test_show_paths(lsg, made, tmp_path):
     sheet = tmp_path / "sheet.png"
-    result = lsg("data", "show", made / "cat/cifar10_cat_0.aedat", made / "pen", "-o", sheet, "-T", "3")
-    assert result.exit_code == 0, result.stderr
+    result = lsg("data", "show", made / "cat/cifar10_cat_0.aedat", made / "pen", "-o", sheet, "-T", "3", status=0)
     assert result.stdout == f"{sheet}\n"
     assert result.stderr == ""
     assert sheet.stat().st_size > 5000
@@ -193,8 +164,7 @@ def test_show_a_data_set(lsg, images, tmp_path):
     events, still = tmp_path / "a.png", tmp_path / "b.png"
     result = lsg("data", "show", "--dataset", "digits-dvs", "-o", events, "--samples", "3", "-T", "2", "--json")
     assert json.loads(result.stdout) == {"path": str(events), "samples": 3}
-    result = lsg("data", "show", "--dataset", "image-folder", "--data-dir", images, "-o", still, "--samples", "5")
-    assert result.exit_code == 0, result.stderr
+    result = lsg("data", "show", "--dataset", "image-folder", "--data-dir", images, "-o", still, "--samples", "5", status=0)
     assert colours(events) >= {ON, OFF}
     assert not colours(still) & {ON, OFF}  # nor a legend of them
 
@@ -212,16 +182,10 @@ def colours(path):
         (["nowhere", "-o", "a.png"], 3, "nowhere"),
         (["nowhere", "-o", "a.png", "--split", "last"], 2, "PATH together with --split"),
         (["--dataset", "digits-dvs", "-o", "a.png", "-T", "0"], 2, "-T: found 0"),
-        (
-            ["--dataset", "digits-dvs", "-o", "no/such/folder/a.png", "-T", "1", "--samples", "1"],
-            7,
-            "no such folder: no/such/folder",
-        ),
     ],
 )
 def test_show_refuses(lsg, arguments, status, told):
-    result = lsg("data", "show", *(arguments or ["-o", "a.png"]))
-    assert result.exit_code == status
+    result = lsg("data", "show", *(arguments or ["-o", "a.png"]), status=status)
     assert told in result.stderr
     assert result.stdout == ""
 
@@ -230,7 +194,6 @@ def test_a_sheet_warns_of_counts_that_saturate(lsg, tmp_path):
     for name, count in (("long", 2000), ("short", 400)):
         (tmp_path / f"{name}.aedat").write_bytes(aedat2_bytes([(5, 5, t, True) for t in range(count)]))
     options = ("-T", "4", "--size", "128", "-o", tmp_path / "sheet.png")
-    result = lsg("data", "show", tmp_path / "long.aedat", tmp_path / "short.aedat", *options)
-    assert result.exit_code == 0
+    result = lsg("data", "show", tmp_path / "long.aedat", tmp_path / "short.aedat", *options, status=0)
     assert "4 of 262,144 values, in 1 of 2 recordings, saturate at 255" in result.stderr
     assert "saturate" not in lsg("data", "show", tmp_path / "short.aedat", *options, "--force").stderr

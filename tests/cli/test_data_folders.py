@@ -26,8 +26,7 @@ def typed(lsg, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", DOWNLOADED)
 def test_absent_data_without_a_network(typed, tmp_path, name):
     kind = registry.get("dataset", name)
-    done = typed("train", "--dataset", name)
-    assert done.exit_code == 3, done.stderr
+    done = typed("train", "--dataset", name, status=3)
     assert done.stdout == ""
     assert done.stderr.count("error:") == 1
     said, _, told = done.stderr.partition("error:")
@@ -65,20 +64,10 @@ def test_absent_data_of_a_library_without_a_network(typed, tmp_path, name, folde
 
 
 def test_prepare_leaves_nothing_behind_either(typed, tmp_path):
-    done = typed("data", "prepare", "--dataset", "shd", env={"LSG_DATA_DIR": "elsewhere"})
-    assert done.exit_code == 3
+    done = typed("data", "prepare", "--dataset", "shd", env={"LSG_DATA_DIR": "elsewhere"}, status=3)
     assert "in elsewhere/SHD, and repeat" in done.stderr
     assert list((tmp_path / "empty").iterdir()) == []
     assert not (tmp_path / "cache").exists()
-
-
-def test_a_wrong_archive_of_cifar10(typed, tmp_path):
-    (tmp_path / "empty" / "data").mkdir()
-    (tmp_path / "empty" / "data" / "cifar-10-python.tar.gz").write_bytes(b"something else")
-    done = typed("train", "--dataset", "cifar10")
-    assert done.exit_code == 3
-    assert "data/cifar-10-python.tar.gz: found 14 bytes with md5" in done.stderr
-    assert "Remove it to download it again" in done.stderr
 
 
 def test_a_simulation_of_nothing_leaves_no_folder(typed, tmp_path):
@@ -93,9 +82,7 @@ def test_simulated_recordings_train_as_typed(typed, tmp_path):
         folder.mkdir(parents=True)
         for i in range(2):
             Image.fromarray(np.full((8, 8, 3), 20 * label + 40 * i, np.uint8)).save(folder / f"{i}.png")
-    made = typed("data", "simulate", str(tmp_path / "pictures"), place, "--workers", "0", "-q")
-    assert made.exit_code == 0, made.stderr
+    typed("data", "simulate", str(tmp_path / "pictures"), place, "--workers", "0", "-q", status=0)
     command = "train --dataset cifar-dvs --arch vggsnn -T 10 --epochs 1 --width-multiplier 0.0625 --batch-size 5 --out run"
-    done = typed(*command.split())
-    assert done.exit_code == 0, done.stderr
+    done = typed(*command.split(), status=0)
     assert done.stdout == "run/last.safetensors\n"

@@ -35,8 +35,7 @@ def at(root, dataset="n-mnist"):
 @pytest.mark.parametrize(("gone", "left"), [("Train", "test"), ("Test", "train")])
 def test_one_part_alone_is_looked_at_with_a_warning(lsg, nmnist, gone, left):
     shutil.rmtree(nmnist / gone)
-    result = lsg("data", "info", *at(nmnist), "--json")
-    assert result.exit_code == 0, result.stderr
+    result = lsg("data", "info", *at(nmnist), "--json", status=0)
     assert json.loads(result.stdout)["parts"] == {left: 4}
     assert "part is missing" in result.stderr
     assert f"Continuing with the {left} part only" in result.stderr
@@ -69,8 +68,7 @@ def test_looking_never_downloads(lsg, tmp_path, monkeypatch, command):
 
 def test_a_download_under_way_is_told(lsg, tmp_path):
     (tmp_path / "train.zip.part").write_bytes(b"half")
-    result = lsg("data", "info", *at(tmp_path))
-    assert result.exit_code == 3
+    result = lsg("data", "info", *at(tmp_path), status=3)
     assert "found an unfinished download of train.zip" in result.stderr
 
 
@@ -89,23 +87,20 @@ def test_a_data_dir_that_is_a_file(lsg, tmp_path):
 
 
 def test_a_data_set_without_a_folder_by_default(lsg):
-    result = lsg("data", "info", "--dataset", "event-folder")
-    assert result.exit_code == 2
+    result = lsg("data", "info", "--dataset", "event-folder", status=2)
     assert "train/<class>/" in result.stderr
 
 
 def test_prepared_data_that_cannot_be_kept(lsg, nmnist, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
-    early = lsg("data", "prepare", *at(nmnist), "-T", "1", "--cache-dir", tmp_path / "file", "--workers", "0")
-    assert early.exit_code == 7
+    early = lsg("data", "prepare", *at(nmnist), "-T", "1", "--cache-dir", tmp_path / "file", "--workers", "0", status=7)
     assert "cannot be written" in early.stderr
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache, "_create", full)
-    late = lsg("data", "prepare", *at(nmnist), "-T", "1", "--json", "--workers", "0")
-    assert late.exit_code == 7
+    late = lsg("data", "prepare", *at(nmnist), "-T", "1", "--json", "--workers", "0", status=7)
     assert json.loads(late.stdout)["parts"]["train"]["path"] is None
     assert "could not be written" in late.stderr
     assert "--cache-dir" in late.stderr
@@ -124,8 +119,7 @@ def test_show_refuses_before_the_work(lsg, tmp_path, monkeypatch, place, status,
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "folder.png").mkdir()
     monkeypatch.setattr("lsgcli.report.sheet.of_dataset", None)  # the work
-    result = lsg("data", "show", "--dataset", "digits-dvs", "-o", place)
-    assert result.exit_code == status
+    result = lsg("data", "show", "--dataset", "digits-dvs", "-o", place, status=status)
     assert f"-o {place}: " in result.stderr
     assert told in result.stderr
     assert ".partial" not in result.stderr
@@ -172,8 +166,7 @@ def test_verify_names_extra_files(lsg, nmnist):
 def test_verify_advises_what_can_be_done(lsg, nmnist):
     assert "--write" not in lsg("data", "verify", "--dataset", "digits").stdout  # it has no folder
     (nmnist / "Test" / "1" / "0.bin").write_bytes(b"abc")
-    unreadable = lsg("data", "verify", nmnist)
-    assert unreadable.exit_code == 3
+    unreadable = lsg("data", "verify", nmnist, status=3)
     assert "--write" not in unreadable.stderr  # it would refuse
     assert "--skip-bad" in unreadable.stderr
     (nmnist / "Test" / "1" / "0.bin").write_bytes(EVENT)

@@ -1,6 +1,5 @@
 """`lsg push`, and checkpoints named hf:USER/NAME and https://..., with a stand-in for the Hub."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -12,7 +11,6 @@ import pytest
 from lsgcli.store import checkpoint
 from lsgcli.store import hub as remote
 from tests.hub_server import hub
-from tests.unit.data.serving import Site
 
 ABSENT = "http://127.0.0.1:9"  # a port without a service
 TOKEN = "hf_this-must-not-be-seen"
@@ -36,20 +34,13 @@ def server(tmp_path, monkeypatch):
     remote.local.cache_clear()
 
 
-@pytest.fixture
-def site():
-    with Site().running() as site:
-        yield site
-
-
 def everything(*roots):
     """The content of all files below folders."""
     return b"".join(path.read_bytes() for root in roots for path in Path(root).rglob("*") if path.is_file())
 
 
 def test_push_and_use(lsg, server, trained, images, tmp_path):
-    pushed = lsg("push", trained / "best.safetensors", "ann/net", "--private", "--revision", "v1", "-m", "First")
-    assert pushed.exit_code == 0, pushed.stderr
+    pushed = lsg("push", trained / "best.safetensors", "ann/net", "--private", "--revision", "v1", "-m", "First", status=0)
     assert pushed.stdout == f"{server.url}/ann/net/tree/v1\n"
     repository = server.repositories["ann/net"]
     assert repository.private
@@ -71,11 +62,9 @@ def test_push_and_use(lsg, server, trained, images, tmp_path):
     assert [one.exit_code for one in read] == [0, 0]
     losses = [json.loads(one.stdout)["loss"] for one in read]
     assert losses[0] == losses[1]
-    flow = lsg("inspect-gradients", name, *data, "--batches", "1")
-    assert flow.exit_code == 0, flow.stderr
+    flow = lsg("inspect-gradients", name, *data, "--batches", "1", status=0)
     assert json.loads(flow.stdout)["checkpoint"] == name
-    exported = lsg("export", name, "-o", tmp_path / "again.safetensors")
-    assert exported.exit_code == 0, exported.stderr
+    exported = lsg("export", name, "-o", tmp_path / "again.safetensors", status=0)
     predicted = lsg("predict", name, images / "test" / "red", "-q")
     assert len(predicted.stdout.splitlines()) == 6, predicted.stderr
     seen = [pushed, *read, flow, exported, predicted]
@@ -92,20 +81,17 @@ def test_a_folder_and_a_repository_that_is_public(lsg, server, trained, tmp_path
     lsg("export", trained / "best.safetensors", "--format", "hf", "-o", tmp_path / "net")
     (tmp_path / "net" / "README.md").write_text("---\nlicense: mit\n---\nmine")
     (tmp_path / "net" / ".notes").write_text("hidden")
-    pushed = lsg("push", tmp_path / "net", "ann/net")
-    assert pushed.exit_code == 0, pushed.stderr
+    lsg("push", tmp_path / "net", "ann/net", status=0)
     files = server.repositories["ann/net"].commits[server.repositories["ann/net"].branches["main"]]
     assert files.keys() == {"model.safetensors", "config.json", "README.md"}
     assert files["README.md"].endswith(b"mine")
-    refused = lsg("push", tmp_path / "net", "ann/net", "--private")
-    assert refused.exit_code == 2
+    refused = lsg("push", tmp_path / "net", "ann/net", "--private", status=2)
     assert "--private: found the public repository ann/net" in refused.stderr
 
 
 def test_start_from_the_hub(lsg, train, server, trained, tmp_path):
     lsg("push", trained / "best.safetensors", "ann/net")
-    started = train("--init-from", "hf:ann/net", "--out", tmp_path / "run", "-q", "--epochs", "1")
-    assert started.exit_code == 0, started.stderr
+    train("--init-from", "hf:ann/net", "--out", tmp_path / "run", "-q", "--epochs", "1", status=0)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["settings"]["init_from"] == "hf:ann/net"
     assert config["sources"]["init_from"]["sha256"] == checkpoint.read_digest(remote.local("hf:ann/net"))
@@ -115,8 +101,6 @@ def test_start_from_the_hub(lsg, train, server, trained, tmp_path):
     ("fault", "message"),
     [
         ("403", "the Hub responded with status 403"),
-        pytest.param("500", "the Hub responded with status 500", marks=pytest.mark.slow),  # after several attempts
-        pytest.param("half", "peer closed connection", marks=pytest.mark.slow),
         ("other", "damaged: not a valid checkpoint: SHA-256 of its tensors differs"),
         ("page", "damaged: found an HTML or XML page"),
     ],
@@ -124,8 +108,7 @@ def test_start_from_the_hub(lsg, train, server, trained, tmp_path):
 def test_a_download_that_fails_leaves_nothing(lsg, server, trained, tmp_path, fault, message):
     lsg("push", trained / "best.safetensors", "ann/net")
     server.fault = fault
-    result = lsg("eval", "hf:ann/net")
-    assert result.exit_code == 4, result.stderr
+    result = lsg("eval", "hf:ann/net", status=4)
     assert f"hf:ann/net: {message}" in result.stderr
     assert TOKEN not in result.stderr
     assert not list((tmp_path / "hub").glob("*/snapshots/*/model.safetensors"))
@@ -150,8 +133,7 @@ def test_names_and_permissions(lsg, server, trained, monkeypatch):
     assert not any("hf_wrong" in one.stdout + one.stderr for one in refused)
     for name in ("ann", "ann/net/more", "hf:ann/net"):
         count = len(server.requests)
-        invalid = lsg("push", trained / "best.safetensors", name)
-        assert invalid.exit_code == 2
+        invalid = lsg("push", trained / "best.safetensors", name, status=2)
         assert f"{name}: found an invalid name, expected USER/NAME" in invalid.stderr
         assert len(server.requests) == count
 
@@ -169,8 +151,7 @@ def test_without_a_connection(lsg, trained, monkeypatch, tmp_path):
         (("eval", "hf:ann/net"), 4, "hf:ann/net: the Hub cannot be reached"),
         (("eval", f"{ABSENT}/net.safetensors"), 4, f"{ABSENT}/net.safetensors: cannot be downloaded:"),
     ):
-        result = lsg(*command)
-        assert result.exit_code == status, result.stderr
+        result = lsg(*command, status=status)
         assert message in result.stderr
         assert "connection" in result.stderr.splitlines()[-1]
         assert not any(word in result.stderr for word in ("removed", "Log in"))
@@ -181,57 +162,28 @@ def test_without_a_connection(lsg, trained, monkeypatch, tmp_path):
 )
 def test_an_address_that_is_not_valid(lsg, address, tmp_path):
     for command in (("eval", address), ("export", address, "-o", tmp_path / "a.onnx"), ("predict", address, "a.png")):
-        result = lsg(*command)
-        assert result.exit_code == 2, result.stderr
+        result = lsg(*command, status=2)
         assert f"{address}: found an address" in result.stderr
-
-
-def test_a_file_that_is_no_checkpoint_is_refused_by_its_first_bytes(lsg, site, tmp_path):
-    sent = []
-
-    def endless(content):
-        def page(handler):
-            handler.send_response(200)
-            handler.end_headers()
-            with contextlib.suppress(OSError):
-                handler.wfile.write(content)
-                while len(sent) < 1000:
-                    sent.append(handler.wfile.write(bytes(1 << 20)))
-
-        return page
-
-    header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    stated = len(header).to_bytes(8, "little") + header
-    ours = json.dumps({**json.loads(header), "__metadata__": {"lsg.format_version": "1"}}).encode()
-    for content, message in (
-        (b"", "found no header of safetensors"),
-        (b"\x10\0\0\0\0\0\0\0[", "found no header of safetensors"),
-        (stated, "found no header of safetensors with lsg's metadata"),
-        (len(ours).to_bytes(8, "little") + ours, f"bytes, expected at most {len(ours) + 12:,}"),
-    ):
-        site.pages["/a"] = endless(content)
-        sent.clear()
-        result = lsg("eval", f"{site.base}/a")
-        assert result.exit_code == 4, result.stderr
-        assert message in result.stderr
-        assert len(sent) < 20  # buffers of sockets
-        assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 def test_a_file_on_a_web_server(lsg, server, trained, tmp_path):
     content = (trained / "best.safetensors").read_bytes()
     lsg("push", trained / "best.safetensors", "ann/net")
     commits = server.repositories["ann/net"].commits
-    commits["c" * 40] = {"good.safetensors": content, "bad.safetensors": content[:-9] + b"\0" * 9, "page": b"<html>"}
+    commits["c" * 40] = {
+        "good.safetensors": content,
+        "bad.safetensors": content[:-9] + b"\0" * 9,
+        "other": b"\x10\0\0\0\0\0\0\0[",
+    }
     url = f"{server.url}/ann/net/resolve/{'c' * 40}"
     digest = hashlib.sha256(content).hexdigest()
     for address, message in (
         (f"{url}/bad.safetensors", "SHA-256 of its tensors differs from the stored one"),
         (f"{url}/good.safetensors#sha256={'0' * 64}", f"found SHA-256 {digest}, expected 0000"),
         (f"{url}/none.safetensors", "HTTP 404"),
+        (f"{url}/other", "found no header of safetensors"),
     ):
-        result = lsg("eval", address)
-        assert result.exit_code == 4, result.stderr
+        result = lsg("eval", address, status=4)
         assert message in result.stderr
         assert not list((tmp_path / "cache").rglob("*.safetensors*"))
     assert lsg("eval", f"{url}/good.safetensors#sha1=0").exit_code == 2

@@ -12,18 +12,17 @@ from tests.exports import slow_if
 
 def test_matched_width(train, trained, tmp_path):
     """Widths come from the checkpoint; without one, or without the file, nothing is begun."""
-    result = train("--method", "matched-width", "--width-from", trained / "best.safetensors", "--out", "matched", "-q")
-    assert result.exit_code == 0, result.stderr
+    result = train(
+        "--method", "matched-width", "--width-from", trained / "best.safetensors", "--out", "matched", "-q", status=0
+    )
     found, given = (
         [layer.lif.alpha.item() for layer in checkpoint.load(path)[0].spiking_layers()]
         for path in (tmp_path / "matched" / "last.safetensors", trained / "best.safetensors")
     )
     assert found == given
-    result = train("--method", "matched-width", "--out", "other")
-    assert result.exit_code == 2
+    result = train("--method", "matched-width", "--out", "other", status=2)
     assert "found no --width-from, expected the checkpoint whose widths to keep" in result.stderr
-    result = train("--method", "matched-width", "--width-from", "absent.safetensors", "--out", "other")
-    assert result.exit_code == 4
+    result = train("--method", "matched-width", "--width-from", "absent.safetensors", "--out", "other", status=4)
     assert "absent.safetensors: no such file" in result.stderr
     assert not (tmp_path / "other").exists()
 

@@ -61,21 +61,18 @@ def test_train_from_it(lsg, graph, tmp_path):
     copied = tmp_path / "net.nir"
     copied.write_bytes(graph.read_bytes())
     arguments = ("--dataset", "digits-dvs", "-T", T, "--size", SIZE, "--batch-size", 64)
-    result = lsg("train", "--init-from", copied, *arguments, "--epochs", 1, "--out", "run")
-    assert result.exit_code == 0, result.stderr
+    result = lsg("train", "--init-from", copied, *arguments, "--epochs", 1, "--out", "run", status=0)
     assert "initialised 6 tensors" in result.stderr
     settings = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
     assert settings["arch"] == "nir"
     copied.unlink()
-    result = lsg("train", "--resume", "run", "--epochs", 2)
-    assert result.exit_code == 0, result.stderr
+    result = lsg("train", "--resume", "run", "--epochs", 2, status=0)
     path = tmp_path / "run" / "best.safetensors"
     trained = json.loads(lsg("eval", path, "--json").stdout)
     assert trained["loss"] < json.loads(lsg("eval", graph, *DATA, "--json").stdout)["loss"]
     assert lsg("export", path, "-o", "again.nir", "--verify", 32).exit_code == 0
     assert json.loads(lsg("eval", "again.nir", "--json").stdout)["accuracy"] == pytest.approx(trained["accuracy"])
-    result = lsg("train", "--init-from", path, "--arch", "nir", *arguments, "--epochs", 1, "--out", "further")
-    assert result.exit_code == 0, result.stderr
+    result = lsg("train", "--init-from", path, "--arch", "nir", *arguments, "--epochs", 1, "--out", "further", status=0)
 
 
 @pytest.mark.parametrize(
@@ -108,24 +105,20 @@ def test_sizes_and_settings(lsg, graph, tmp_path):
         assert result.exit_code in (2, 4)
         assert message in result.stderr
     assert not list(tmp_path.glob("runs/*"))
-    result = lsg("train", "--arch", "nir", "--dataset", "digits-dvs")
-    assert result.exit_code == 2
+    result = lsg("train", "--arch", "nir", "--dataset", "digits-dvs", status=2)
     assert "arch nir: found no graph, expected the network of a file\n  Give it: --init-from FILE.nir" in result.stderr
     two = {"fc": affine(2 * SIZE * SIZE, 2), "lif": neurons(2)}
     path = written(tmp_path / "two.nir", two, input=nir.Input(np.array([2 * SIZE * SIZE])))
-    result = lsg("eval", path, *DATA)
-    assert result.exit_code == 3
+    result = lsg("eval", path, *DATA, status=3)
     assert "digits-dvs: found 10 classes, expected 2, the outputs of two.nir" in result.stderr.replace(str(tmp_path) + "/", "")
     leaky = {"fc": affine(128, 10), "lif": neurons(10), "li": nir.LI(np.ones(10), np.ones(10), np.zeros(10))}
-    result = lsg("eval", written(tmp_path / "li.nir", leaky), *DATA)
-    assert result.exit_code == 4
+    result = lsg("eval", written(tmp_path / "li.nir", leaky), *DATA, status=4)
     assert "li.nir: li: found a node LI, expected a chain of Conv2d" in result.stderr
 
 
 def test_options_of_graphs_only(lsg, trained, recording):
     """`lsg predict` of a checkpoint has its data."""
-    result = lsg("predict", trained / "best.safetensors", recording, "-T", 3)
-    assert result.exit_code == 2
+    result = lsg("predict", trained / "best.safetensors", recording, "-T", 3, status=2)
     assert "-T: found with a checkpoint of lsg, expected a NIR graph of another program" in result.stderr
 
 

@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 def test_init_from_and_config_of_a_run(train, lsg, trained, tmp_path):
     """What was taken is on stderr and in config.json; the run's own settings give the same bits again."""
     options = ["--epochs", "1", "--method", "none", "--size", "32", "--out", "run"]
-    result = train(*options, "--init-from", trained / "best.safetensors")
-    assert result.exit_code == 0, result.stderr
+    result = train(*options, "--init-from", trained / "best.safetensors", status=0)
     assert "initialised 57 tensors by name from --init-from (sha256 " in result.stderr
     assert "  new: classifier.weight (3, 64); in the checkpoint: (3, 16)\n" in result.stderr
     record = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -30,8 +29,7 @@ def test_a_checkpoint_that_does_not_fit(lsg, trained):
 
 def test_force_does_not_delete_what_the_run_starts_from(train, tmp_path):
     assert train("--out", "run", "--epochs", "1", "-q").exit_code == 0
-    result = train("--out", "run", "--force", "--init-from", "run/best.safetensors")
-    assert result.exit_code == 2
+    result = train("--out", "run", "--force", "--init-from", "run/best.safetensors", status=2)
     assert "--init-from run/best.safetensors: is inside the run that --force replaces" in result.stderr
     assert (tmp_path / "run" / "best.safetensors").exists()
 

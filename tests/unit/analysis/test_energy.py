@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from lsgcli import models
 from lsgcli.analysis.energy import Arrived, SynapticOperations, energy, fan_out
 from lsgcli.models.fold import fold
 from lsgcli.system.device import Compute
@@ -62,25 +61,6 @@ def counted(net, x, samples, events):
     with torch.no_grad():
         net(x)
     return operations.close(samples, {})
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"kernel_size": 3, "padding": 1},
-        {"kernel_size": 3, "padding": 1, "stride": 2},
-        {"kernel_size": 1, "stride": 2},
-        {"kernel_size": (3, 2), "padding": (1, 0), "stride": (1, 3)},
-        {"kernel_size": 3, "padding": 2, "dilation": 2, "groups": 2},
-    ],
-    ids=str,
-)
-def test_fan_out(arguments):
-    """Borders, strides that pass over inputs, dilation and groups."""
-    conv, x = nn.Conv2d(4, 6, **arguments), torch.zeros(2, 4, 5, 7)
-    expected = reached(conv, x)
-    assert np.array_equal(fan_out(conv, x).numpy(), expected[0])
-    assert (expected == expected[0]).all()  # channels do not differ
 
 
 def test_fan_out_by_hand():
@@ -271,21 +251,3 @@ def test_batches_add_up_in_an_evaluation(arch):
     assert rates["classifier"] is None
     assert records[0]["layers"][0]["input"] == "events"
     assert "synops" not in evaluate(model, bundle.test, bundle, CPU, batch_size=15).record(bundle.classes)
-
-
-def test_same_shape_ann_of_the_full_network():
-    """VGGSNN at full width, by arithmetic of its own: a 3 x 3 convolution of n x n pixels has (3n - 2)^2 synapses per pair."""
-    net = models.build("vggsnn").eval()
-    record = counted(net, torch.zeros(1, 1, 2, 48, 48), 1, True)
-    pairs = [
-        (2, 64, 48),
-        (64, 128, 48),
-        (128, 256, 24),
-        (256, 256, 24),
-        (256, 512, 12),
-        (512, 512, 12),
-        (512, 512, 6),
-        (512, 512, 6),
-    ]
-    expected = [a * b * (3 * n - 2) ** 2 for a, b, n in pairs]
-    assert [layer["ann_mac"] for layer in record["layers"]] == [*expected, 512 * 9 * 10]

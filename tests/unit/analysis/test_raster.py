@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from lsgcli.analysis import activity, raster
+from lsgcli.analysis import activity
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
 from tests.unit.analysis import oracle
 from tests.unit.analysis.test_against_numpy import B, data, flat, network
-from tests.unit.analysis.test_other_libraries import Rectangular, Sequence, Steps, adapter, batches
+from tests.unit.analysis.test_other_libraries import Rectangular, Steps, adapter, batches
 
 
 def ranked(u, o):
@@ -213,28 +213,3 @@ def test_snntorch_records_the_same_potentials():
     for layer in found["layers"]:
         mem, spikes = recorded[layer["name"]]
         check(layer, mem / 0.5, spikes)
-
-
-@pytest.mark.parametrize("mode", ["m", "s"])
-def test_spikingjelly_fires_the_same_spikes(mode):
-    jelly = adapter("spikingjelly_lif", "spikingjelly")
-    from spikingjelly.activation_based import neuron
-
-    net = (Sequence if mode == "m" else Steps)(lambda: neuron.LIFNode(2.5, v_threshold=0.5, decay_input=False, step_mode=mode))
-    (x, y), *_ = batches()
-    fired = {}
-    for name, module in net.named_modules():
-        if isinstance(module, neuron.LIFNode):
-            module.register_forward_hook(lambda m, args, out, name=name: fired.setdefault(name, []).append(out.detach()))
-    jelly.reset(net)
-    net(x)
-    outputs = {name: (torch.stack(steps) if mode == "s" else steps[0])[:, 4].numpy() for name, steps in fired.items()}
-    for layer in activity(net, (x, y), 4, adapter=jelly.layers, reset=jelly.reset)["layers"]:
-        o = outputs[layer["name"]]
-        assert sorted(layer["spikes"]) == sorted("".join(f"{int(v)}" for v in o[:, k]) for k in range(o.shape[1]))
-        for trace in layer["traces"]:
-            assert (np.array(trace["u"]) >= 1).tolist() == (o[:, *trace["neuron"]] > 0).tolist()
-
-
-def test_the_compiled_kernels_are_not_used_where_samples_are_kept():
-    assert raster.Recorder().detailed

@@ -103,72 +103,48 @@ SEW = {"arch": "resnet19", "residual": "sew", "hidden_norm": True}
 # Recipe and data set -> epochs, batch size, learning rate, weight decay, and other values of the publication.
 PUBLISHED = {
     ("mpd-agl", "cifar10"): (
-        150,
-        100,
-        0.1,
-        1e-4,
+        (150, 100, 0.1, 1e-4),
         {**SGD, **SEW, "augment": CROP, "weight_decay_on": "all", "threshold": 0.5, "decay": 0.2},
     ),
-    ("mpd-agl", "cifar-dvs"): (150, 100, 0.1, 5e-4, {**SGD, **EVENTS, "weight_decay_on": "all", "loss": "ce"}),
-    ("ds-atgo", "cifar10"): (400, 100, 0.1, 1e-4, {**SGD, **SEW, "augment": CROP, "label_smoothing": 0.1, "T": 2}),
+    ("mpd-agl", "cifar-dvs"): ((150, 100, 0.1, 5e-4), {**SGD, **EVENTS, "weight_decay_on": "all", "loss": "ce"}),
+    ("ds-atgo", "cifar10"): ((400, 100, 0.1, 1e-4), {**SGD, **SEW, "augment": CROP, "label_smoothing": 0.1, "T": 2}),
     ("tet", "cifar-dvs"): (
-        150,
-        128,
-        1e-3,
-        0.0,
+        (150, 128, 1e-3, 0.0),
         {**ADAMW, **EVENTS, "loss": "tet", "tet_lambda": 1e-3, "decay": 0.5, "width": 1.0},
     ),
     ("asgl", "cifar100"): (
-        300,
-        128,
-        0.1,
-        5e-4,
+        (300, 128, 0.1, 5e-4),
         {**SGD, "augment": f"{CROP},cutout", "width": 4 * 5.0, "width_as": "slope", "smooth": 0.2, "decay_lr": 3e-4},
     ),
     ("asgl", "cifar-dvs"): (
-        100,
-        32,
-        0.1,
-        1e-3,
+        (100, 32, 0.1, 1e-3),
         {**SGD, "loss": "tet", "tet_lambda": 1e-3, "smooth": 0.1, "augment": "flip,roll"},
     ),
     ("clif", "cifar10"): (
-        200,
-        128,
-        0.1,
-        5e-5,
+        (200, 128, 0.1, 5e-5),
         {**SGD, "loss": "tet", "tet_lambda": 0.05, "augment": "crop,flip,cutout-area", "dropout": 0.0, "norm": "bn-step"},
     ),
-    ("clif", "cifar100"): (200, 128, 0.1, 5e-4, {**SGD, "loss": "tet", "tet_lambda": 0.05, "decay": 0.5, "threshold": 1.0}),
+    ("clif", "cifar100"): ((200, 128, 0.1, 5e-4), {**SGD, "loss": "tet", "tet_lambda": 0.05, "decay": 0.5, "threshold": 1.0}),
     ("clif", "cifar-dvs"): (
-        300,
-        128,
-        0.05,
-        5e-4,
+        (300, 128, 0.05, 5e-4),
         {**SGD, **CLIF_DVS, "tet_target": "one-hot", "T": 10, "size": 48, "dropout": 0.3},
     ),
     ("clif", "dvs-gesture"): (
-        300,
-        16,
-        0.1,
-        5e-4,
+        (300, 16, 0.1, 5e-4),
         {**SGD, **CLIF_DVS, "tet_target": "one", "T": 20, "size": 128, "dropout": 0.4},
     ),
     ("qkformer", "cifar10"): (
-        410,
-        64,
-        1e-3,
-        0.06,
+        (410, 64, 1e-3, 0.06),
         {**QK, "warmup_epochs": 20, "mix_until": 200, "augment": "flip,randaugment,erase"},
     ),
-    ("qkformer", "cifar-dvs"): (106, 16, 5e-3, 0.06, {**QK_DVS, "split": "lexicographic", "slicing": "count", "size": 128}),
-    ("qkformer", "dvs-gesture"): (202, 16, 1e-3, 0.06, {**QK_DVS, "mlp_ratio": 4}),
+    ("qkformer", "cifar-dvs"): ((106, 16, 5e-3, 0.06), {**QK_DVS, "split": "lexicographic", "slicing": "count", "size": 128}),
+    ("qkformer", "dvs-gesture"): ((202, 16, 1e-3, 0.06), {**QK_DVS, "mlp_ratio": 4}),
 }
 
 
 @pytest.mark.parametrize(("name", "dataset"), PUBLISHED)
 def test_values_are_those_of_the_publication(name, dataset):
-    epochs, batch_size, lr, decay, others = PUBLISHED[name, dataset]
+    (epochs, batch_size, lr, decay), others = PUBLISHED[name, dataset]
     expected = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": decay, "schedule": "cosine", **others}
     found = resolve({"recipe": name, "dataset": dataset}, environment={})
     assert {key: getattr(found, key) for key in expected} == expected

@@ -1,7 +1,4 @@
 import errno
-import signal
-import subprocess
-import sys
 import tarfile
 from collections import namedtuple
 
@@ -113,31 +110,3 @@ def test_where_nothing_can_be_written(tmp_path):
     (tmp_path / "d").write_text("a file")
     with pytest.raises(StorageError):
         unpack(good(tmp_path / "a.zip"), tmp_path / "d")
-
-
-KILLED = """
-import signal, sys
-from pathlib import Path
-from lsgcli.data.download import unpack
-def progress(what, done, total):
-    print("going", flush=True)
-    signal.pause()
-unpack(Path(sys.argv[1]), Path(sys.argv[2]), progress)
-"""
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_a_killed_unpacking_never_looks_finished(tmp_path, there):
-    archive, folder = good(tmp_path / "a.zip"), tmp_path / "d"
-    if there:
-        folder.mkdir()
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(archive), str(folder)], stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"going\n"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    (left,) = tmp_path.glob(".lsg-unpacking-*")
-    assert folder.exists() == there
-    assert not there or not list(folder.iterdir())
-    unpack(archive, folder)
-    assert files(folder) == CONTENT
-    assert not left.exists()

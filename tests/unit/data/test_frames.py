@@ -84,11 +84,6 @@ def test_fewer_events_than_slices(slicing):
     assert make(made(3, 8, 8), 10, 8, (8, 8), slicing).sum() == 3
 
 
-def test_counts_saturate():
-    same = np.zeros(300, np.uint16)
-    assert make(Events(same, same, np.arange(300), same == 0), 1, 4, (4, 4))[0, 0, 0, 0] == 255
-
-
 @pytest.mark.parametrize("n", [65_535, 65_536, 70_000])
 def test_a_pixel_that_fires_without_end(n):
     same = np.zeros(n, np.uint16)

@@ -1,6 +1,5 @@
 """HDF5 files of strangers: nothing outside them is read, and no more memory is taken than their size explains."""
 
-import os
 import shutil
 
 import h5py
@@ -11,7 +10,6 @@ from lsgcli.data import hdf5
 from lsgcli.data.guard import Damaged
 from lsgcli.errors import CheckpointError
 from lsgcli.export.nir import NIR
-from lsgcli.system.files import NotRegularError
 from tests import exports, networks
 from tests.unit.data import recordings_of
 
@@ -24,13 +22,6 @@ def graph(tmp_path_factory):
     networks.saved(folder / "net.safetensors")
     exports.exported(folder / "net.safetensors", "nir", folder / "net.nir")
     return folder / "net.nir"
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)], ids=["pipe", "device"])
-def test_no_regular_file(make, tmp_path):
-    make(tmp_path / "a.h5")
-    with pytest.raises(NotRegularError, match="expected a regular file"):
-        hdf5.opened(tmp_path / "a.h5")
 
 
 def test_ordinary_files(graph, tmp_path):

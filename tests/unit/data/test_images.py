@@ -9,7 +9,6 @@ import torchvision
 from PIL import Image
 
 from lsgcli import registry
-from lsgcli.data.datasets.base import ImageDataset
 from lsgcli.data.datasets.libraries import Torchvision, paths_of
 from lsgcli.data.images import FORMATS, LARGEST, image_suffixes, read_image
 from lsgcli.errors import DataError
@@ -83,27 +82,8 @@ def test_formats():
     assert "EPS" not in FORMATS
 
 
-@pytest.mark.parametrize(
-    ("make", "found"),
-    [
-        (os.mkfifo, "a FIFO"),
-        (lambda path: os.symlink("/dev/zero", path), "a device"),
-        (lambda path: path.mkdir(), "a folder"),
-    ],
-    ids=["pipe", "device", "folder"],
-)
-def test_no_regular_file(make, found, tmp_path):
-    make(tmp_path / "a.png")
-    with pytest.raises(DataError, match=f"a.png: found {found}, expected a regular file"):
-        read_image(tmp_path / "a.png")
-
-
 def test_a_large_file_is_not_read(tmp_path):
     Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
     os.truncate(tmp_path / "a.png", LARGEST + 1)
     with pytest.raises(DataError, match=r"a.png: found a file of 536,870,913 bytes, expected at most 536,870,912"):
         read_image(tmp_path / "a.png")
-
-
-def test_readers_of_data_sets_use_it():
-    assert "read_image" in inspect.getsource(ImageDataset.load_file)

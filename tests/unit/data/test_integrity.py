@@ -2,8 +2,6 @@
 
 import dataclasses
 import errno
-import json
-import logging
 import os
 import sys
 
@@ -12,8 +10,7 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.data import guard
-from lsgcli.data.datasets import base, digits
-from lsgcli.data.datasets.class_folders import EventFolder
+from lsgcli.data.datasets import digits
 from lsgcli.data.frames import VERSION
 from lsgcli.data.prepare import prepare
 from lsgcli.data.readers import base as readers
@@ -47,23 +44,6 @@ def test_a_change_that_keeps_size_and_time(config, recordings, monkeypatch):
 # The same code?
 
 
-@pytest.mark.parametrize(("owner", "name"), [(base, "FRAMES_VERSION"), ("reader", "aedat2"), (EventFolder, "version")], ids=str)
-def test_other_versions_of_our_code_prepare_anew_and_are_told(
-    config, recordings, monkeypatch, caplog, reader_version, owner, name
-):
-    count, made = loads(monkeypatch), folder(config, recordings)
-    before = prepare(made)
-    if owner == "reader":
-        reader_version(name, 2)
-    else:
-        monkeypatch.setattr(owner, name, getattr(owner, name, 1) + 1, raising=False)
-    with caplog.at_level(logging.WARNING, "lsg"):
-        prepare(made, splits=("test",), expected=before.info)
-    assert count == [7, 4, 4]
-    assert "version" in caplog.text
-    assert "as in training" in caplog.text
-
-
 def test_a_reader_that_is_not_used_matters_to_nobody(config, recordings, monkeypatch, reader_version):
     count, made = loads(monkeypatch), folder(config, recordings)
     prepare(made)
@@ -94,8 +74,7 @@ def test_what_differs_is_a_warning_or_an_error(config, recordings, caplog):
     made = folder(config, recordings)
     info = prepare(made).info
     other = {**info, "versions": {**info["versions"], "frames": 0, "reader aedat2": 0}}
-    with caplog.at_level(logging.WARNING, "lsg"):
-        prepare(made, expected=other)
+    prepare(made, expected=other)
     assert f"found frames version {VERSION}, expected 0 as in training" in caplog.text
     with pytest.raises(DataError, match=r"(?s)frames version \d+, expected 0.*reader aedat2 version 1, expected 0") as caught:
         prepare(made, expected=other, strict=True)
@@ -105,15 +84,13 @@ def test_what_differs_is_a_warning_or_an_error(config, recordings, caplog):
 
 def test_a_published_set_that_is_incomplete(config, tmp_path, caplog):
     write_nmnist(tmp_path)
-    with caplog.at_level(logging.WARNING, "lsg"):
-        prepare(config("n-mnist", data_dir=str(tmp_path), T=2))
+    prepare(config("n-mnist", data_dir=str(tmp_path), T=2))
     train, test = "found 6 samples in the train part, expected 60,000", "found 6 samples in the test part, expected 10,000"
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path / 'NMNIST'}: {train} as published; {test} as published"
     ]
     caplog.clear()
-    with caplog.at_level(logging.WARNING, "lsg"):
-        prepare(config("n-mnist", data_dir=str(tmp_path), T=2), splits=("test",))
+    prepare(config("n-mnist", data_dir=str(tmp_path), T=2), splits=("test",))
     assert [record.getMessage() for record in caplog.records] == [f"{tmp_path / 'NMNIST'}: {test} as published"]
 
 
@@ -181,8 +158,7 @@ def test_values_that_are_full_are_told_once_and_from_the_cache(config, recording
     made = config("event-folder", data_dir=str(recordings), T=2, size=128)
     for _ in range(2):
         caplog.clear()
-        with caplog.at_level(logging.WARNING, "lsg"):
-            bundle = prepare(made)
+        bundle = prepare(made)
         assert caplog.text.count("saturate at 255") == 1
         assert f"4 of {11 * 2 * 2 * 128 * 128:,} values, in 1 of 11 recordings" in caplog.text
         assert "--value log1p" in caplog.text
@@ -192,8 +168,7 @@ def test_values_that_are_full_are_told_once_and_from_the_cache(config, recording
 @pytest.mark.parametrize("settings", [{"value": "log1p"}, {"value": "binary"}, {"resize": "bilinear"}, {"T": 5}])
 def test_values_that_fit_are_not_told(config, recordings, caplog, settings):
     bright(recordings)
-    with caplog.at_level(logging.WARNING, "lsg"):
-        bundle = prepare(config("event-folder", data_dir=str(recordings), **{"T": 2, "size": 128, **settings}))
+    bundle = prepare(config("event-folder", data_dir=str(recordings), **{"T": 2, "size": 128, **settings}))
     assert "255" not in caplog.text
     assert "saturated" not in bundle.info
 
@@ -202,8 +177,7 @@ def test_white_images_are_not_full(config, images, caplog):
     from PIL import Image
 
     Image.new("RGB", (10, 8), "white").save(images / "train" / "cat" / "0.png")
-    with caplog.at_level(logging.WARNING, "lsg"):
-        prepare(config("image-folder", data_dir=str(images), size=8))
+    prepare(config("image-folder", data_dir=str(images), size=8))
     assert "255" not in caplog.text
 
 
@@ -225,8 +199,7 @@ def test_a_rule_that_leaves_a_part_empty_says_what_can_be_done(config, recording
 
 def test_classes_without_test_samples_are_told(config, recordings, caplog):
     (flat(recordings) / "cup" / "0.aedat").rename(flat(recordings) / "cup" / "900.aedat")
-    with caplog.at_level(logging.WARNING, "lsg"):
-        bundle = prepare(config("event-folder", data_dir=str(flat(recordings)), split="last"))
+    bundle = prepare(config("event-folder", data_dir=str(flat(recordings)), split="last"))
     assert bundle.test.keys == ["cup/900.aedat"]
     assert "no test samples of 1 of 2 classes: pen" in caplog.text
     assert "stratified" in caplog.text
@@ -250,13 +223,6 @@ def test_digits_are_enlarged_to_the_same_bits():
         place = np.clip((np.arange(size) + 0.5) * 8 / size - 0.5, 0, 7)
         weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(8))).astype(np.float32)
         np.testing.assert_array_equal(digits.enlarge(image, size), weights @ image @ weights.T)
-
-
-def test_notes_are_json(config, recordings, tmp_path):
-    bright(recordings)
-    prepare(config("event-folder", data_dir=str(recordings), T=2, size=128))
-    notes = [json.loads(file.read_text()) for file in (tmp_path / "cache").rglob("train-*.json")]
-    assert [note["saturated"] for note in notes] == [[2, 1]]
 
 
 def test_images_of_16_bits(tmp_path):

@@ -64,13 +64,3 @@ def test_the_checkpoint_beside_a_file_is_named(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         checkpoint.read(tmp_path / "config.json")
     assert caught.value.hint == f"Try {tmp_path / 'best.safetensors'}."
-
-
-@pytest.mark.parametrize("count", [0, 8, 9, 5000])
-def test_a_cut_checkpoint_is_damaged(tmp_path, count):
-    path = networks.saved(tmp_path / "net.safetensors")
-    for content in (path.read_bytes()[:count], bytes(count)):
-        path.write_bytes(content)
-        with pytest.raises(CheckpointError, match="not a valid checkpoint") as caught:
-            checkpoint.read(path)
-        assert "Copy the file again" in caught.value.hint

@@ -1,9 +1,6 @@
 import hashlib
 import os
-import signal
 import subprocess
-import threading
-import time
 
 import pytest
 
@@ -135,33 +132,6 @@ def test_there_is_none(tmp_path):
         manifest.check(tmp_path)
 
 
-def test_writing_is_atomic(folder, monkeypatch):
-    manifest.write(folder)
-    before = (folder / "SHA256SUMS").read_bytes()
-    (folder / "plain.bin").write_bytes(b"changed")
-
-    def killed(*names):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("lsgcli.system.files.os.replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        manifest.write(folder)
-    assert (folder / "SHA256SUMS").read_bytes() == before
-    assert not list(folder.glob(".partial-*"))
-
-
 def test_a_file_that_vanishes(folder):
     with pytest.raises(DataError, match="gone: cannot be read"):
         manifest.write(folder, [folder / "gone"], lambda done, total: None)
-
-
-def test_an_interrupt_does_not_wait_for_large_files(tmp_path):
-    """The thread that reads a file of 1 TB ends with the check."""
-    with open(tmp_path / "large", "wb") as sparse:
-        sparse.truncate(1 << 40)
-    (tmp_path / manifest.NAME).write_text(f"{'0' * 64}  large\n")
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    begin = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        manifest.check(tmp_path)
-    assert time.monotonic() - begin < 3

@@ -8,7 +8,7 @@ from lsgcli.config.data import DataConfig
 from lsgcli.data.batches import Batches
 from lsgcli.data.mixing import Mixing
 from tests import tiny
-from tests.unit.data.test_batches import made, same
+from tests.unit.data.test_batches import made
 
 OPTIONS = {"seed": 3, "epoch": 1, "shuffle": True, "augment": "flip,erase"}
 
@@ -56,11 +56,6 @@ def test_several_processes_have_the_batches_of_one(static, batch_size):
             own = np.concatenate([half[rank] for half in halves])
             assert torch.equal(shared[rank][index].y, batch.y[own])
             assert torch.equal(shared[rank][index].x, batch.x.index_select(axis, torch.from_numpy(own)))
-
-
-def test_workers_and_the_first_batch_change_nothing():
-    options = {**OPTIONS, "static": False, "mixing": Mixing(DataConfig(mixup=0.5, cutmix=1.0, mix_prob=0.7), 23)}
-    assert same(list(Batches(made(), 4, **options))[2:], Batches(made(), 4, **options, start=2, workers=3))
 
 
 def test_draws():

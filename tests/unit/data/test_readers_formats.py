@@ -151,13 +151,6 @@ def test_evt3_without_an_end_of_the_header(tmp_path):
     assert listed(read(write(tmp_path / "a.raw", seeds.evt3(events)))) == events
 
 
-def test_polarities_of_a_signed_byte(tmp_path):
-    columns = {"x": [1, 2], "y": [3, 4], "t": [5, 6], "p": np.array([1, -7], np.int8)}
-    np.savez(tmp_path / "a.npz", **columns)
-    with pytest.raises(DataError, match=r"event 1.*p = -7"):
-        read(tmp_path / "a.npz")
-
-
 def test_evt_events_before_the_first_time_are_left_out(tmp_path):
     two = struct.pack("<III", 1 << 28 | 5 << 11 | 6, 8 << 28 | 9, 1 << 28 | 7 << 11 | 8)
     assert listed(read(write(tmp_path / "2.raw", b"% evt 2.0\n" + two))) == [(7, 8, 9 << 6, True)]

@@ -1,4 +1,3 @@
-import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +5,6 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.config.resolve import resolve
-from lsgcli.config.run import FIELDS, check
 from lsgcli.data.datasets import class_folders, digits
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError
@@ -15,10 +13,8 @@ NAMES = registry.names("dataset")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_presets_and_titles(name):
+def test_titles(name):
     kind = registry.get("dataset", name)
-    assert set(kind.preset) <= set(FIELDS)
-    assert check({key: value for key, value in kind.preset.items() if key in ("T", "size", "epochs", "lr", "augment")}) == []
     assert kind.title.endswith(".")
     assert "\n" not in kind.title
 
@@ -90,14 +86,6 @@ def test_cifar_dvs_lacks_a_part(config, tmp_path):
     assert "--split" in caught.value.hint
 
 
-def test_cifar_dvs_still_packed(config, tmp_path):
-    with zipfile.ZipFile(tmp_path / "airplane.zip", "w") as archive:
-        archive.writestr("x", "x")
-    with pytest.raises(DataError, match=r"airplane\.zip: found \d+ bytes with md5") as caught:
-        prepare(config("cifar-dvs", data_dir=str(tmp_path)))
-    assert "manually" in caught.value.hint
-
-
 def test_cifar_dvs_twice(config, tmp_path):
     cifar_dvs(tmp_path / "d" / "a", [1])
     cifar_dvs(tmp_path / "d" / "b", [1])
@@ -158,15 +146,6 @@ def test_how_far_recordings_reach_is_remembered(config, tmp_path, monkeypatch, r
     assert sensor() == [50, 8]
     (tmp_path / "file").write_text("no folder")
     assert sensor(cache_dir=str(tmp_path / "file")) == [50, 8]
-
-
-@pytest.mark.parametrize(
-    "name", [name for name in registry.names("dataset") if not registry.get("dataset", name).embedded and ":" not in name]
-)
-def test_a_data_dir_that_is_a_file(config, tmp_path, name):
-    (tmp_path / "file").write_text("no folder")
-    with pytest.raises(DataError, match=r"file: found a file, expected the folder of the data set"):
-        registry.get("dataset", name)(config(name, data_dir=str(tmp_path / "file"))).check()
 
 
 def test_the_embedded_digits_are_those_of_uci():

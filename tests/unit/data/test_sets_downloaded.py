@@ -3,12 +3,8 @@
 import dataclasses
 import hashlib
 import io
-import json
 import pickle
 import re
-import signal
-import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -28,7 +24,7 @@ from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError
 from tests.unit.data.conftest import unchanged
 from tests.unit.data.recordings_of import gesture, write_shd
-from tests.unit.data.serving import ranged, status, whole
+from tests.unit.data.serving import ranged, status
 
 NMNIST, GESTURES, SHD = (registry.get("dataset", name).archives for name in ("n-mnist", "dvs-gesture", "shd"))
 EVENT = bytes([3, 4, 0x80, 0, 1])  # of N-MNIST: ON at x=3, y=4
@@ -147,14 +143,6 @@ def test_facts_agree_with_tonics():
     assert datasets.DVSGesture.sensor_size[0] == dvs_gesture.SIDE
 
 
-def test_figshare_comes_by_three_ways():
-    assert cifar_dvs.FILES["airplane"].urls == (
-        "https://figshare.com/ndownloader/files/7712788",
-        "https://api.figshare.com/v2/file/download/7712788",
-        "https://ndownloader.figshare.com/files/7712788",
-    )
-
-
 # --- downloads --------------------------------------------------------------------------------------------------------
 
 
@@ -211,15 +199,6 @@ def test_shd(config, site, tmp_path, publish):
     assert asked(site) == ["shd_test.h5.zip", "shd_train.h5.zip"]
     assert len(manifest.read(tmp_path / "SHD")) == 2
     shd._arrays.cache_clear()
-
-
-@pytest.mark.parametrize("name", DOWNLOADED)
-def test_looking_downloads_nothing(config, site, tmp_path, name):
-    dataset = registry.get("dataset", name)(config(name, data_dir=str(tmp_path)), may_download=False)
-    with pytest.raises(DataError, match="found neither the data nor") as caught:
-        dataset.scan()
-    assert f"lsg data prepare --dataset {name}" in caught.value.hint
-    assert site.requests == []
 
 
 @pytest.mark.parametrize("archive", ["zip", "zip of a zip"])
@@ -408,17 +387,6 @@ def test_a_missing_part_is_not_fetched_into_data_of_the_users(config, site, tmp_
     assert site.requests == []
 
 
-def test_a_missing_part_of_gestures_says_what_to_fetch(config, site, tmp_path, gestures):
-    (tmp_path / "ibmGestureTest" / "user01_led").mkdir(parents=True)
-    (tmp_path / "ibmGestureTest" / "user01_led" / "0.npy").write_bytes(gesture([[5, 6, 1, 7]]))
-    dataset = registry.get("dataset", "dvs-gesture")(config("dvs-gesture", data_dir=str(tmp_path)))
-    with pytest.raises(DataError, match="ibmGestureTrain: the train part is missing") as caught:
-        dataset.scan()
-    assert "ibmGestureTrain.tar.gz" in caught.value.hint
-    assert "research.ibm.com" in caught.value.hint
-    assert site.requests == []
-
-
 @pytest.mark.parametrize("place", ["", "NMNIST"])
 def test_archives_put_there_by_hand_are_unpacked(config, site, tmp_path, publish, place):
     (tmp_path / place).mkdir(exist_ok=True)
@@ -428,14 +396,6 @@ def test_archives_put_there_by_hand_are_unpacked(config, site, tmp_path, publish
         (tmp_path / place / file.name).write_bytes(content)
     assert len(registry.get("dataset", "n-mnist")(config("n-mnist", data_dir=str(tmp_path))).scan().samples) == 4
     assert site.requests == []
-
-
-def test_a_download_that_fails_says_what_to_fetch(config, site, tmp_path, nmnist):
-    site.pages["/train.zip"] = status(403)
-    with pytest.raises(DataError, match=r"train\.zip: cannot be downloaded:\n.*HTTP 403 Forbidden") as caught:
-        prepare(config("n-mnist", data_dir=str(tmp_path)))
-    for part in ("mendeley.com", "train.zip (about 1.0 GB)", f"put them in {tmp_path / 'NMNIST'},"):
-        assert part in caught.value.hint
 
 
 def test_a_failed_second_archive_leaves_the_first_for_the_next_time(config, site, tmp_path, nmnist):
@@ -450,41 +410,6 @@ def test_a_failed_second_archive_leaves_the_first_for_the_next_time(config, site
     assert asked(site) == ["train.zip", "test.zip", "test.zip"]
 
 
-KILLED = """
-import dataclasses, json, os, signal, sys
-from lsgcli import registry
-from lsgcli.data.datasets import cifar_dvs
-from lsgcli.config.resolve import resolve
-from tests.unit.data.conftest import unchanged
-facts, root, stop = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
-for name, (url, md5) in facts.items():
-    cifar_dvs.FILES[name] = dataclasses.replace(cifar_dvs.FILES[name], urls=(url,), md5=md5)
-def downloading(what, done, total):
-    if what == stop:
-        os.kill(os.getpid(), signal.SIGKILL)
-config = resolve({"dataset": "cifar-dvs", "data_dir": root}, environment={})
-registry.get("dataset", "cifar-dvs")(config, progress=downloading).scan()
-"""
-
-
-@pytest.mark.parametrize("stop", ["frog.zip", "unpacking frog.zip"])
-def test_a_killed_download_is_completed(config, site, tmp_path, cifar, stop):
-    root = tmp_path / "d"
-    facts = json.dumps({name: (file.urls[0], file.md5) for name, file in cifar_dvs.FILES.items()})
-    process = subprocess.run([sys.executable, "-c", KILLED, facts, str(root), stop], capture_output=True)
-    assert process.returncode == -signal.SIGKILL, process.stderr
-    requests = len(site.requests)
-    listing = registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(root))).scan()
-    assert len(listing.samples) == 30
-    expected = {f"{name}/cifar10_{name}_{i}.aedat" for name in cifar_dvs.CLASSES for i in (0, 1, 900)}
-    assert {path.relative_to(root / "CIFAR10DVS").as_posix() for path in root.rglob("*.aedat")} == expected
-    assert not list(root.rglob(".lsg-unpacking-*")) + list(root.rglob("*.part*"))
-    if stop.endswith("zip") and not stop.startswith("unpacking"):
-        assert 10 <= len(site.requests) <= 11  # nothing that had arrived was asked for again
-    else:
-        assert len(site.requests) == requests == 10
-
-
 def test_the_callback_stays_behind_when_processes_are_started(config, tmp_path):
     kind = registry.get("dataset", "n-mnist")
     dataset = kind(config("n-mnist", data_dir=str(tmp_path)), progress=lambda what, done, total: None)
@@ -492,10 +417,3 @@ def test_the_callback_stays_behind_when_processes_are_started(config, tmp_path):
     assert copy.progress is None
     assert copy.config == dataset.config
     assert dataset.progress is not None
-
-
-def test_what_a_server_without_the_right_file_gives_is_not_unpacked(config, site, tmp_path, nmnist):
-    site.pages["/train.zip"] = whole(zipped({"Train/0/1.bin": EVENT}))
-    with pytest.raises(DataError, match=r"train\.zip: cannot be downloaded:\n.*found \d+ bytes with md5"):
-        registry.get("dataset", "n-mnist")(config("n-mnist", data_dir=str(tmp_path))).scan()
-    assert list(tmp_path.iterdir()) == []

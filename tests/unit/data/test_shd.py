@@ -85,21 +85,11 @@ def test_a_network_for_it(config, folder):
             lambda path: write_shd(path, [[(0.0, 700)]], [0]),
             "recording 0: .*found x=700, y=0, expected x below 700",
         ),
-        (
-            lambda path: write_shd(path, [[(0.0, 3), (0.0, -1)]], [0]),
-            "recording 0: .*event 1: found x = -1, expected an integer",
-        ),
-        (
-            lambda path: write_shd(path, [[(0.0, 1.5)]], [0], units=np.float32),
-            "recording 0: .*event 0: found x = 1.5, expected an integer",
-        ),
-        (lambda path: write_shd(path, [[(1e13, 1)]], [0], times=np.float64), "recording 0: .*event 0: found t = 1e"),
         (lambda path: write_shd(path, [[(np.nan, 1)]], [0]), "recording 0: .*event 0: found t = nan"),
         (lambda path: write_shd(path, [[(0.0, 1)]], [20]), "labels from 20 to 20, not 0 to 19"),
         (lambda path: write_shd(path, [[(0.0, 1)]], [0, 1]), "found: 1 times, 1 units, 2 labels"),
-        (lambda path: write_shd(path, [[]], [0]), "found no event"),
     ],
-    ids=["no hdf5", "channel", "negative", "fraction", "late", "no time", "label", "lengths", "silence"],
+    ids=["no hdf5", "channel", "no time", "label", "lengths"],
 )
 def test_damaged(config, folder, change, message):
     change(folder / "SHD" / "shd_test.h5")

@@ -1,9 +1,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +14,7 @@ from lsgcli.data import camera, manifest, parallel, simulate
 from lsgcli.data.datasets.cifar_dvs import CifarDvs
 from lsgcli.data.readers import base as readers
 from lsgcli.data.simulate import MODEL, numbers, shown, simulate_folder
-from lsgcli.errors import ConfigError, DataError, StorageError
+from lsgcli.errors import ConfigError, DataError
 from lsgcli.system import files
 from tests.unit.data import peers
 from tests.unit.data.conftest import unchanged
@@ -173,27 +170,6 @@ def test_a_stopped_run_does_not_look_finished(source, tmp_path):
     assert not (out / manifest.NAME).exists()  # it was complete, and no longer is
 
 
-@pytest.mark.slow
-def test_killed_at_once(tmp_path):
-    """kill -9 in the middle: what is there is whole, nothing says that it is complete, and the next run completes it."""
-    source, out = pictures(tmp_path / "source", ("cat", "dog", "pen"), 15), tmp_path / "out"
-    command = [sys.executable, "-m", "lsgcli", "data", "simulate", str(source), str(out), "-q"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(list(out.rglob("cifar10_*.aedat"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    there = list(out.rglob("*_*.aedat"))
-    assert 5 <= len(there) < 45
-    assert not (out / manifest.NAME).exists()
-    result = simulate_folder(source, out)
-    assert 5 <= result["kept"] < 45
-    assert unchanged(out)
-    assert len(manifest.read(out)) == 46
-    assert not list(out.rglob(".partial-*"))
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -261,23 +237,6 @@ def test_checksums_of_other_data_stay(source, tmp_path):
     simulate_folder(source, out, workers=0)
     assert "mine" in manifest.read(out)
     assert unchanged(out)
-
-
-@pytest.mark.parametrize("name", ["cat", "cat/cifar10_cat_0.aedat", "simulation.json", "SHA256SUMS", ".lock"])
-@pytest.mark.parametrize("dangling", [False, True])
-def test_nothing_is_recorded_through_a_link(source, tmp_path, name, dangling):
-    out, away = tmp_path / "out", tmp_path / "away"
-    (out / name).parent.mkdir(parents=True)
-    if not dangling and name == "cat":
-        away.mkdir()
-    elif not dangling:
-        away.write_bytes(b"{}")
-    (out / name).symlink_to(away)
-    with pytest.raises(StorageError, match=f"{name}: found a symbolic link"):
-        simulate_folder(source, out, workers=0)
-    assert away.exists() == (not dangling)
-    assert content(away) == {}
-    assert dangling or away.is_dir() or away.read_bytes() == b"{}"
 
 
 def test_a_second_process_waits_for_the_first(source, tmp_path, caplog):
@@ -367,11 +326,6 @@ def test_a_damaged_image_is_named(source, tmp_path):
     with pytest.raises(DataError, match=r"pen/1\.png"):
         simulate_folder(source, tmp_path / "out", workers=0)
     assert not (tmp_path / "out" / manifest.NAME).exists()
-
-
-def test_unknown_format(source, tmp_path):
-    with pytest.raises(ConfigError, match="did you mean aedat2"):
-        simulate_folder(source, tmp_path / "out", form="aedat4", workers=0)
 
 
 def test_relative_paths(source, tmp_path, monkeypatch):

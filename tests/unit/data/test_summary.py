@@ -2,7 +2,6 @@ import json
 import re
 import shutil
 
-import numpy as np
 import pytest
 
 from lsgcli import registry
@@ -148,15 +147,6 @@ def test_of_a_data_set_of_recordings(recordings, config):
     json.dumps(found)
 
 
-def test_of_a_data_set_of_images(images, config):
-    dataset = opened(config, "image-folder", data_dir=str(images))
-    found = summary.of_dataset(dataset)
-    assert found["samples"] == 16
-    assert found["classes"] == {"cat": 8, "dog": 8}
-    assert found["size"] == [10, 8]
-    assert found["channels"] == 3
-
-
 def test_counts_of_the_format_samples(shared):
     """Every file has the number of events that the README beside it states."""
     root = shared("event-format-samples-dev")
@@ -168,9 +158,3 @@ def test_counts_of_the_format_samples(shared):
     assert len(stated) == 6
     for name, count in stated.items():
         assert summary.of_path(root / name)["events"] == count, name
-
-
-def test_spread():
-    assert summary._spread([3, 1, 2, 10]) == {"min": 1, "median": 3, "max": 10}
-    assert summary._spread([1000, 10]) == {"min": 10, "median": 505, "max": 1000}
-    assert summary._spread(np.array([5]).tolist()) == {"min": 5, "median": 5, "max": 5}

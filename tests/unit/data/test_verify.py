@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from lsgcli import registry
@@ -11,15 +9,6 @@ from tests.unit.data.conftest import unchanged
 @pytest.fixture
 def dataset(recordings, config):
     return registry.get("dataset", "event-folder")(config("event-folder", data_dir=str(recordings))).scan()
-
-
-def test_whole(recordings):
-    manifest.write(recordings)
-    verdict = verify.of_path(recordings, workers=0)
-    assert verdict.manifests
-    assert verdict.samples == 11
-    assert verdict.faults == []
-    assert json.loads(json.dumps(verdict.record()))["ok"] is True
 
 
 def test_every_kind_of_fault(recordings):

@@ -1,4 +1,3 @@
-import os
 import struct
 
 import numpy as np
@@ -7,7 +6,6 @@ import pytest
 from lsgcli.data.events import Events
 from lsgcli.data.readers import base as readers
 from lsgcli.data.writers import write_aedat2, write_npz
-from lsgcli.errors import StorageError
 from tests.unit.data import peers
 
 
@@ -108,18 +106,3 @@ def test_npz_is_small_and_plain(tmp_path):
     with np.load(tmp_path / "a.npz", allow_pickle=False) as content:
         assert content["sensor"].tolist() == [128, 128]
         assert set(content["p"].tolist()) == {0, 1}
-
-
-@pytest.mark.parametrize("write", [write_aedat2, write_npz])
-def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, write):
-    target = tmp_path / "a"
-    target.write_bytes(b"old")
-
-    def fail(*arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(StorageError, match="No space left"):
-        write(target, many(20))
-    assert target.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a"]

@@ -202,18 +202,6 @@ def test_other_dt(tmp_path):
     assert differences(network, tmp_path / "net.nir", x)[1] == 0
 
 
-def test_a_decay_per_channel(tmp_path):
-    """One value per neuron is what NIR stores, so decays of channels can be said."""
-    network, x = frames(16, 16, "vggsnn")
-    for layer in network.spiking_layers():
-        layer.lif.backend = "reference"
-    second = network.spiking_layers()[1]
-    second.lif.b = nn.Parameter(torch.linspace(-2, 2, second.synapse.out_channels).view(-1, 1, 1))
-    write(network, tmp_path / "net.nir")
-    assert np.unique(nir.read(tmp_path / "net.nir").nodes["conv2"].tau).size > 1
-    assert differences(network, tmp_path / "net.nir", x)[1] == 0
-
-
 FAULTS = {
     "weight": lambda graph: _times(graph.nodes["conv3.synapse"].weight[0, 0], 1.1),
     "bias": lambda graph: _times(graph.nodes["conv3.synapse"].bias[:1], 1.1),
@@ -346,15 +334,6 @@ def test_graphs_that_lsg_did_not_write(change, message, tmp_path):
     nir.write(path, graph)
     with pytest.raises(CheckpointError, match=message):
         NIR().open(path).run(sequence(network))
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_truncated(share, tmp_path):
-    path = tmp_path / "net.nir"
-    write(fold(small("vggsnn", dtype=torch.float32)), path)
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(CheckpointError, match=r"net\.nir"):
-        NIR().open(path)
 
 
 def test_input_of_another_shape(tmp_path):

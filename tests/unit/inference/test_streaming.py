@@ -24,7 +24,6 @@ from lsgcli.models.integer import deployed
 from lsgcli.neurons import NeuronConfig
 from tests.exports import exported, slow_if
 from tests.networks import saved
-from tests.stress.fuzz import Mutator
 from tests.unit.data.conftest import HEADER, aedat2_bytes, blob
 
 
@@ -238,17 +237,6 @@ def test_slices_without_length_are_refused(tmp_path):
         next(stream(network, str(file), per_slice=0))
 
 
-def test_a_stop_is_noticed_within_a_chunk(tmp_path):
-    """Two events that are a minute apart complete millions of slices."""
-    network = Network.open(saved(tmp_path / "net.safetensors", slicing="time", medians=(1, 40)))
-    (tmp_path / "a.aedat").write_bytes(aedat2_bytes([(1, 1, 0, 1), (1, 1, 50_000_000, 1)]))
-    stop = threading.Event()
-    answers = stream(network, str(tmp_path / "a.aedat"), idle=0, stop=stop.is_set)
-    assert [next(answers).step for _ in range(3)] == [1, 2, 3]
-    stop.set()
-    assert list(answers) == []
-
-
 def test_an_unrolled_export_is_refused(tmp_path):
     class Unrolled(Runner):
         def run(self, x):
@@ -292,24 +280,6 @@ def test_a_growing_file_is_followed(tmp_path):
     assert time.monotonic() - began >= 0.3
 
 
-def test_damaged_streams_give_what_was_whole(tmp_path):
-    """Whatever the bytes are: lines that begin as those of the whole, then an end or a DataError."""
-    network = Network.open(saved(tmp_path / "net.safetensors", slicing="window", window_us=10_000))
-    content, file = aedat2_bytes(blob(0, count=80)), tmp_path / "a.aedat"
-    ends = set()
-    for seed in range(30):
-        mutant = Mutator(np.random.default_rng(seed))(content)
-        file.write_bytes(mutant)
-        try:
-            steps = [(one.window, one.step) for one in stream(network, str(file), idle=0)]
-            ends.add("end")
-        except DataError as error:
-            ends.add(f"error about {error.message.split(':')[0]}")
-            continue
-        assert [(window, step - 1) for window, step in steps] == [divmod(i, 4) for i in range(len(steps))]
-    assert ends == {"end", f"error about {file}"}
-
-
 @pytest.mark.parametrize(("few", "variable", "used"), [(None, None, 1), (0, None, 2), (None, "2", 2)])
 def test_a_small_network_uses_one_thread_unless_their_number_is_set(few, variable, used, tmp_path, monkeypatch):
     path = saved(tmp_path / "net.safetensors", medians=(200, 1))
@@ -337,19 +307,12 @@ def test_multiplications_of_a_timestep():
     assert stepwise(deployed(network.eval()), {}).macs == expected
 
 
-def test_a_fifo_without_a_writer_can_be_stopped(tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    assert list(streaming.Chunks(str(tmp_path / "fifo"), 1.0, lambda: True)) == []
-
-
 def test_timesteps_that_saturate_are_told_once(tmp_path, caplog):
     (tmp_path / "a.aedat").write_bytes(aedat2_bytes([(5, 5, t, True) for t in range(4000)]))
     network = Network.open(saved(tmp_path / "net.safetensors", medians=(200, 1000), backend="reference"))
-    with caplog.at_level("WARNING", "lsg"):
-        assert len(list(stream(network, str(tmp_path / "a.aedat"), idle=0))) == 80
+    assert len(list(stream(network, str(tmp_path / "a.aedat"), idle=0))) == 80
     assert not caplog.records
-    with caplog.at_level("WARNING", "lsg"):
-        assert len(list(stream(network, str(tmp_path / "a.aedat"), idle=0, per_slice=500))) == 8
+    assert len(list(stream(network, str(tmp_path / "a.aedat"), idle=0, per_slice=500))) == 8
     (record,) = caplog.records
     assert record.getMessage() == (
         f"{tmp_path / 'a.aedat'}: timestep 1 saturates at 255 events per pixel; use a smaller --per-slice"

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lsgcli import models
-from lsgcli.models.fold import fold, fold_structure, is_folded
+from lsgcli.models.fold import fold, is_folded
 from lsgcli.models.layers import ConvNorm
 from lsgcli.neurons import TdBatchNorm2d
 from tests.unit.models.helpers import SMALL, firing_rates, image, seasoned, sequence
@@ -75,14 +75,3 @@ def test_a_tdbn_that_follows_no_convolution_remains(tmp_path):
     assert is_folded(folded)
     assert not is_folded(net)
     assert isinstance(folded.extra, TdBatchNorm2d)
-
-
-def test_folded_weights_load_into_a_folded_structure(which):
-    """fold_structure takes a folded state dict strictly, and then computes the same."""
-    folded = fold(seasoned(which))
-    fresh = fold_structure(models.build(**SMALL[which])).double()
-    fresh.load_state_dict(folded.state_dict(), strict=True)
-    assert not fresh.training
-    x = sequence(folded, seed=9)
-    with torch.no_grad():
-        assert torch.equal(fresh(x), folded(x))

@@ -6,8 +6,7 @@ from torch import nn
 
 from lsgcli import models
 from lsgcli.neurons import LIF
-from tests.exports import slow_if
-from tests.unit.models.helpers import SMALL, backward, firing_rates, image, sequence, small
+from tests.unit.models.helpers import FIELD, SMALL, backward, firing_rates, image, sequence, small
 from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close
 
 
@@ -43,16 +42,17 @@ def test_methods_and_surrogates_in_a_network(method, surrogate):
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize("which", SMALL)
+@pytest.mark.parametrize("which", [*SMALL, *FIELD])
 def test_static_image_is_the_repeated_sequence(which, training):
     """(B, C, H, W) gives what T copies of it give: outputs, gradients, running statistics."""
     once, repeated = (small(which).train(training) for _ in range(2))
-    x = image(once)
+    x = image(once, batch=3)
     logits = backward(once, x)
-    assert logits.shape == (3, 2, 10)
+    assert logits.shape == (3, 3, 10)
     assert close(logits, backward(repeated, x.expand(3, *x.shape)))
     for (name, a), b in zip(once.named_parameters(), repeated.parameters(), strict=True):
-        assert close(a.grad, b.grad), name
+        removed = training and name.endswith("conv.bias")  # a constant, by the normalisation
+        assert a.grad.abs().max() < 1e-9 if removed else close(a.grad, b.grad), name
     for (name, a), b in zip(once.named_buffers(), repeated.buffers(), strict=True):
         assert close(a, b), name
 
@@ -84,30 +84,6 @@ def test_samples_do_not_mix(which):
         assert close(net(x[:, 1:2]), logits[:, 1:2])
         assert close(net(x[:2]), logits[:2])
     assert not close(logits[0], logits[1])
-
-
-@pytest.mark.parametrize("which", [slow_if(name == "vggsnn", name) for name in SMALL])
-def test_bf16_autocast(which):
-    """Under bf16 autocast a network trains: logits and gradients are finite, parameters stay float32."""
-    net = small(which, dtype=torch.float32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = net(sequence(net))
-    logits.float().logsumexp(-1).sum().backward()
-    assert logits.isfinite().all()
-    assert all(p.dtype == torch.float32 and p.grad.isfinite().all() for p in net.parameters())
-
-
-@pytest.mark.parametrize("which", SMALL)
-def test_weights_follow_the_seed(which):
-    """torch's generator decides about the weights: the same seed the same network, another seed another."""
-
-    def weights(seed):
-        torch.manual_seed(seed)
-        return list(models.build(**SMALL[which]).state_dict().values())
-
-    first, again, other = weights(0), weights(0), weights(1)
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
 @pytest.mark.parametrize("which", SMALL)

@@ -149,8 +149,7 @@ def test_the_logits_are_those_of_floats_with_the_same_weights(which):
             torch.testing.assert_close(now, logits, rtol=1e-5, atol=1e-5)
 
 
-def test_layers_of_real_values_compute_in_float32(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("lsg"), "propagate", True)
+def test_layers_of_real_values_compute_in_float32(caplog):
     net = seasoned("ms-resnet18", dtype=torch.float32)
     whole = deployed(net, "int8")
     with caplog.at_level(logging.DEBUG, "lsg"), torch.inference_mode():

@@ -52,15 +52,6 @@ def test_overwrite_gives_the_same(backend, layout):
     assert same(run_backend(backend, leaf, grad, p, shape=lambda x: view(x * 1), overwrite=True), expected)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_without_overwrite_the_current_is_untouched(backend):
-    """Without that leave, the values of the current are the same before and after both passes."""
-    current = normal(4, 3, seed=1, mean=0.2).requires_grad_()
-    before = current.detach().clone()
-    LIF(backend=backend).double()(current).sum().backward()
-    assert torch.equal(current.detach(), before)
-
-
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_overwrite_behind_batch_norm(backend, training):

@@ -9,7 +9,7 @@ from lsgcli.data import random
 from lsgcli.models.base import Dropout
 from lsgcli.neurons import LIF
 from lsgcli.neurons.draws import drawing
-from tests.unit.models.helpers import SMALL, backward, image, small
+from tests.unit.models.helpers import backward, image, small
 from tests.unit.neurons import oracle, oracle_variants
 from tests.unit.neurons.helpers import close, normal
 
@@ -124,19 +124,6 @@ def test_dropout_depends_on_the_sample_alone(at):
     with drawing(net, samples.flip(0)):
         assert not torch.allclose(net(x), whole)
     assert torch.equal(net.eval()(x), net(x))
-
-
-@pytest.mark.parametrize("which", SMALL)
-def test_dropout_of_neurons_with_activation_checkpointing(which):
-    """Recomputed blocks drop the same outputs, and what convolutions save is not taken for spikes of 0 and 1."""
-    found = []
-    for checkpointed in (False, True):
-        net = small(which, dropout=0.3, dropout_at="neurons")
-        net.checkpoint_activations = checkpointed
-        torch.manual_seed(3)
-        logits = backward(net, image(net, batch=5))
-        found.append((logits, {name: p.grad for name, p in net.named_parameters()}))
-    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
 
 def test_gradient_of_a_convolution_of_dropped_spikes():

@@ -7,19 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from lsgcli import models, registry
+from lsgcli import registry
 from lsgcli.analysis import lif_watchers
 from lsgcli.analysis.watchers import watching
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
 from lsgcli.neurons.surrogates import PRIMITIVES
-from tests.unit.models.helpers import SMALL, backward, sequence, small
 from tests.unit.neurons import oracle
 from tests.unit.neurons import oracle_variants as variants
-from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, normal
+from tests.unit.neurons.helpers import BACKENDS, SURROGATES, close, normal
 
 NEURONS = registry.names("neuron")
-STEPWISE = [name for name in registry.names("method") if (model := registry.get("method", name).neuron) and not model.fused]
 SHAPE = (2, 3, 2, 2)  # of a step
 
 
@@ -282,51 +280,6 @@ def test_integrals(surrogate):
     assert ends.tolist() == pytest.approx([0, 0.5, 1], abs=1e-6)
 
 
-@pytest.mark.parametrize("name", [*(f"neuron={name}" for name in NEURONS), *(f"method={name}" for name in (*STEPWISE, "trsg"))])
-@pytest.mark.parametrize("which", SMALL)
-def test_in_a_network(which, name):
-    """Every parameter gets a finite gradient; stored and built again, the network gives the same logits."""
-    key, value = name.split("=")
-    options = {"method": "trainable-decay", "decay_per": "channel", key: value}
-    net, again = (small(which, seed=seed, **options) for seed in (2, 3))
-    backward(net, sequence(net, batch=6))
-    for parameter, p in net.named_parameters():
-        assert p.grad is not None, parameter
-        assert p.grad.isfinite().all(), parameter
-    assert any(p.grad.any() for p in net.parameters())
-    net.end_step()
-    again.load_state_dict(net.state_dict())
-    x = sequence(net)
-    assert torch.equal(net.eval()(x), again.eval()(x))
-
-
-@pytest.mark.parametrize("name", ["neuron=clif", "method=asgl", "method=trsg"])
-def test_recomputed_activations(name):
-    """Activation checkpointing gives the same gradients: the same random numbers, and outputs other than 0 and 1."""
-    key, value = name.split("=")
-    grads = []
-    for checkpointed in (False, True):
-        net = small("vggsnn", method="lsg", **{key: value}) if key == "neuron" else small("vggsnn", method=value)
-        net.checkpoint_activations = checkpointed
-        torch.manual_seed(7)
-        backward(net, sequence(net, batch=6))
-        grads.append([p.grad for p in net.parameters()])
-    assert all(close(a, b) for a, b in zip(*grads, strict=True))
-
-
-@pytest.mark.parametrize("which", SMALL)
-def test_recomputed_activations_with_a_measured_initial_potential(which):
-    """The measurement belongs to no graph: the same gradients, and the same initial potential after the step."""
-    results = []
-    for checkpointed in (False, True):
-        net = small(which, method="trsg", init_potential="measured")
-        net.checkpoint_activations = checkpointed
-        backward(net, sequence(net, batch=6))
-        net.end_step()
-        results.append([*(p.grad for p in net.parameters()), *net.buffers()])
-    assert all(close(a, b) for a, b in zip(*results, strict=True))
-
-
 @pytest.mark.parametrize("name", ["neuron=clif", "method=ds-atgo"])
 def test_observed(name):
     """Coverage and firing rate are those of the potentials that fire; gradients without recurrence are those of a cut state."""
@@ -405,10 +358,3 @@ def test_a_neuron_in_another_package():
         assert "leakless" in registry.names("neuron")
     finally:
         del registry._entries["neuron", "leakless"]
-
-
-def test_every_method_has_a_test():
-    """Width rules are compared in test_methods and test_against_numpy, the others here."""
-    assert {*METHODS, *STEPWISE, "trsg"} == set(registry.names("method"))
-    assert set(NEURONS) == {"lif", "clif", "glif", "klif"}
-    assert models.build("mlp", neuron="clif")

@@ -10,9 +10,7 @@ from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
 from lsgcli.neurons.methods import Method
-from lsgcli.neurons.surrogates import check_surrogate
 from lsgcli.neurons.widths import WidthRule
-from tests.unit.neurons.helpers import SURROGATES
 
 
 @pytest.mark.parametrize(
@@ -23,23 +21,6 @@ def test_settings_by_name_are_those_of_a_config(settings):
     assert dataclasses.asdict(one.config) == dataclasses.asdict(other.config)
     assert torch.equal(one.alpha, other.alpha)
     assert one.state_dict().keys() == other.state_dict().keys()
-
-
-def test_a_stored_width_must_be_given():
-    with pytest.raises(ConfigError, match="width: not given with the method matched-width"):
-        LIF(method="matched-width")
-    assert LIF(method="matched-width", width=0.7).alpha.item() == pytest.approx(0.7)
-
-
-def test_a_width_without_a_method_that_takes_it():
-    with pytest.raises(ConfigError, match=r"width: found 0\.8 with the default method lsg, which computes the width") as caught:
-        LIF(width=0.8)
-    assert "method='none'" in caught.value.hint
-
-
-@pytest.mark.parametrize("name", SURROGATES)
-def test_every_surrogate_is_what_a_plug_in_must_be(name):
-    check_surrogate(name, registry.get("surrogate", name))
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0, float("nan"), float("inf"), [1.0, -1.0], [[1.0, 1.0], [1.0, 1.0]], [1.0] * 3])

@@ -2,12 +2,10 @@
 
 import json
 import os
-import pickle
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from lsgcli import models
 from lsgcli.errors import CheckpointError, StorageError
@@ -50,33 +48,11 @@ def test_loading_draws_no_random_numbers(saved):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_weights_need_nothing_but_safetensors(saved, model):
-    weights = load_file(saved)
-    assert set(model.state_dict()) <= set(weights)
-
-
-def test_altered_metadata_is_noticed(saved):
-    tensors = load_file(saved)
-    with safe_open(saved, "pt") as stream:
-        metadata = stream.metadata()
-    metadata["lsg.config"] = metadata["lsg.config"].replace('"a"', '"z"')
-    save_file(tensors, saved, metadata=metadata)
-    with pytest.raises(CheckpointError, match="metadata"):
-        checkpoint.read(saved)
-
-
 def test_foreign_files(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(3)}, path)
     with pytest.raises(CheckpointError, match="without lsg's metadata"):
         checkpoint.load(path)
-    path.write_bytes(pickle.dumps({"weight": [1, 2, 3]}))
-    with pytest.raises(CheckpointError, match=r"other\.safetensors"):
-        checkpoint.load(path)
-    with pytest.raises(CheckpointError, match="no such file"):
-        checkpoint.load(tmp_path / "absent.safetensors")
-    with pytest.raises(CheckpointError, match="folder"):
-        checkpoint.load(tmp_path)
 
 
 def test_failed_save_leaves_the_old_file(saved, monkeypatch):
@@ -108,22 +84,6 @@ def test_integers_with_scales_of_another_shape(saved, shape):
     checkpoint.save(saved, Checkpoint(weights, content.config))
     with pytest.raises(CheckpointError, match=r"classifier\.weight: found torch\.int8 of shape"):
         checkpoint.load(saved)
-
-
-def test_metadata_is_text(saved):
-    with safe_open(saved, "pt") as stream:
-        metadata = stream.metadata()
-    assert json.loads(metadata["lsg.config"])["arch"] == "vggsnn"
-    assert len(metadata["lsg.sha256"]) == 64
-
-
-def test_a_path_that_is_not_utf8(saved, tmp_path):
-    path = tmp_path / os.fsdecode(b"caf\xe9")
-    path.mkdir()
-    checkpoint.save(path / "model.safetensors", checkpoint.read(saved))
-    found, expected = (checkpoint.read(one / "model.safetensors") for one in (path, tmp_path))
-    assert found.sha256 == expected.sha256
-    assert found.config == expected.config
 
 
 @pytest.mark.parametrize(("name", "value"), [("std", 1e-300), ("std", 0.0), ("std", 1e60), ("mean", 1e60)])

@@ -6,8 +6,8 @@ import os
 import pytest
 
 from lsgcli.errors import ConfigError, RunInUseError, StorageError
-from lsgcli.store.rundir import RunDir, check_free, in_use, is_run, new_path, read_config, read_result, write_config
-from lsgcli.system import files, schema
+from lsgcli.store.rundir import RunDir, in_use, is_run, new_path, read_config, write_config
+from lsgcli.system import files
 from tests import tiny
 
 
@@ -61,36 +61,6 @@ def test_resume_needs_a_run(tmp_path):
     assert not (tmp_path / "absent").exists()
 
 
-def test_file_in_the_way(tmp_path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match="cannot be written"):
-        check_free(tmp_path / "file")
-    with pytest.raises(StorageError, match="not a folder"):
-        check_free(tmp_path / "file" / "run")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_unwritable_folder(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(StorageError, match="Permission denied"):
-        check_free(tmp_path / "run")
-    tmp_path.chmod(0o700)
-
-
-def test_partial_files_of_a_killed_process_are_removed(tmp_path):
-    with RunDir(tmp_path / "run") as run:
-        write_config(run, tiny.config(), {})
-    (tmp_path / "run" / f"{files.PARTIAL}0123-last.safetensors").write_text("half")
-    (tmp_path / "run" / ".tmpA1b2C3").write_text("half")  # of safetensors
-    with RunDir(tmp_path / "run", resume=True):
-        assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [".lock", "config.json"]
-
-
-def test_unfinished_last_line_is_passed_over(tmp_path):
-    (tmp_path / "x.jsonl").write_text('{"epoch": 0}\n{"epo')
-    assert schema.read_lines(tmp_path / "x.jsonl") == [{"epoch": 0}]
-
-
 def test_a_directory_knows_whether_it_is_in_use(tmp_path):
     assert not in_use(tmp_path / "run")
     with RunDir(tmp_path / "run") as run:
@@ -128,16 +98,6 @@ def test_a_lock_that_its_holder_removes_locks_nothing(tmp_path, monkeypatch):
             RunDir(tmp_path / "run", resume=True)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "3", '{"accuracy": "0.9"}', "[" * 200_000])
-def test_a_damaged_result_is_named(tmp_path, text):
-    assert read_result(tmp_path) is None
-    (tmp_path / "result.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"result\.json: .*found|result\.json: not valid JSON"):
-        read_result(tmp_path)
-    (tmp_path / "result.json").write_text('{"accuracy": null, "diverged": "x"}')
-    assert read_result(tmp_path) == {"accuracy": None, "diverged": "x"}
-
-
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -153,11 +113,6 @@ def test_what_is_a_run(tmp_path, content, expected):
     (tmp_path / "config.json").write_text(content)
     assert is_run(tmp_path) is expected
     assert not is_run(tmp_path / "config.json")
-
-
-def test_a_config_that_never_ends_is_no_run(tmp_path):
-    (tmp_path / "config.json").symlink_to("/dev/zero")
-    assert not is_run(tmp_path)
 
 
 def test_a_directory_that_is_moved_during_the_run(tmp_path):

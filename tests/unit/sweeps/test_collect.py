@@ -89,13 +89,6 @@ def test_what_is_missing(planned):
     ]
 
 
-def test_a_plan_of_which_nothing_has_begun(planned):
-    planned.save()
-    summary = collect(planned.root).summary()
-    assert len(summary["missing"]) == 6
-    assert all(row["n"] == 0 for row in summary["rows"])
-
-
 def test_without_a_plan_every_row_should_have_every_seed(planned):
     cells = planned.cells()
     for cell in cells[:4]:
@@ -190,12 +183,6 @@ def test_a_planned_ablation_with_other_data_beside_it(planned):
     labels = ["trainable-decay, data A", "lsg, data A", "none, data A", "trainable-decay, data B"]
     assert [row["label"] for row in summary["rows"]] == labels
     assert [(one["row"], one["seed"]) for one in summary["missing"]] == [("none, data A", 1)]
-
-
-@pytest.mark.parametrize("name", ["absent", "."])
-def test_no_runs(tmp_path, name):
-    with pytest.raises(ConfigError, match="found no run, expected"):
-        collect(tmp_path / name)
 
 
 def test_different_precision_under_the_same_settings_is_told(planned):

@@ -141,15 +141,6 @@ def test_calls_change_nothing(tmp_path):
     unchanged(before)
 
 
-def test_a_stream_of_random_numbers_is_not_interrupted(tmp_path):
-    torch.manual_seed(3)
-    expected = torch.rand(4)
-    torch.manual_seed(3)
-    first = torch.rand(2)
-    lsgcli.train(tmp_path / "run", **SETTINGS)
-    assert torch.equal(torch.cat([first, torch.rand(2)]), expected)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("first", ["", "import torch", "lsg.LIF"])
 def test_a_process_of_its_own(tmp_path, first):

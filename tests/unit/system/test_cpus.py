@@ -1,10 +1,8 @@
 """How many CPUs a process may use, and how its threads wait."""
 
-import logging
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -88,36 +86,6 @@ def test_affinity_of_a_process():
     assert ask(lambda: os.sched_setaffinity(0, one), OMP_NUM_THREADS="3") == "1, CPU affinity"
 
 
-@pytest.fixture
-def one_cpu():
-    """A control group of this machine whose processes may use one CPU."""
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("there is one CPU, so that a quota of one limits nothing")
-    name = f"lsg-test-{os.getpid()}"
-    old, new = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
-    group, files = (
-        (old / name, {"cpu.cfs_quota_us": "100000", "cpu.cfs_period_us": "100000"})
-        if old.is_dir()
-        else (new / name, {"cpu.max": "100000 100000"})
-    )
-    try:
-        group.mkdir()
-    except OSError as error:
-        pytest.skip(f"this machine lets the tests make no control group: {error}")
-    try:
-        for file, text in files.items():
-            (group / file).write_text(text)
-        yield group
-    except OSError as error:
-        pytest.skip(f"this machine lets the tests set no quota: {error}")
-    finally:
-        group.rmdir()
-
-
-def test_quota_of_a_real_control_group(one_cpu):
-    assert ask(lambda: (one_cpu / "cgroup.procs").write_text(str(os.getpid()))) == "1, cgroup quota"
-
-
 @pytest.mark.parametrize("name", cpus.WAITING)
 def test_the_user_says_how_threads_wait(name):
     environment = {name: "ACTIVE"}
@@ -139,7 +107,6 @@ assert dict(os.environ) == {"OMP_WAIT_POLICY": "PASSIVE", **before}
 @pytest.mark.parametrize(("given", "variables", "expected"), [(7, {"SLURM_CPUS_PER_TASK": "2"}, 7), (8, {}, 8), (64, {}, 8)])
 def test_a_number_that_is_set_is_limited_by_the_machine(monkeypatch, eight, caplog, given, variables, expected):
     monkeypatch.setattr(cpus, "_quotas", lambda root: ())
-    monkeypatch.setattr(logging.getLogger("lsg"), "propagate", True)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     cpus._warn_once.cache_clear()
