@@ -218,6 +218,9 @@ def verification_text(record: dict[str, Any]) -> str:
     )
 
 
+CHOICES = "--convolution auto, and in brackets the density of spikes below which a convolution by spikes is faster"
+
+
 def bench_lines(record: dict[str, Any]) -> list[str]:
     """Rows of ``lsg bench``, separated by tabs, below their names; ``low`` to ``high`` is the 95 % interval of ``time_over_lsg``."""
     lines = [("case", "contender", "samples_per_s", "ms", "peak_mb", "time_over_lsg", "low", "high")]
@@ -240,8 +243,8 @@ def bench_parts(record: dict[str, Any]) -> Parts:
         parts.append(_table(heads, ([*_speed(row), _ratio(row["time_over_lsg"])] for row in rows), rows[0]["title"]))
     for case, layers in record["convolutions"].items():
         heads = ("layer", "channels, kernel", "spikes per element", "output", "gradient of the weight")
-        parts.append(_table(heads, map(_choice, layers), f"--convolution auto: {case}", left=2))
-    return [*parts, "A row of the choices has the density below which a convolution by spikes is faster, in brackets."]
+        parts.append(_table(heads, map(_choice, layers), f"{CHOICES}: {case}", left=2))
+    return parts
 
 
 def _speed(row: Mapping[str, Any]) -> tuple[str, ...]:
