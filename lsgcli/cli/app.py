@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lsgcli.cli.commands import CONTEXT, group
+from lsgcli.cli.commands import CONTEXT, HelpAll, group
 from lsgcli.cli.guard import ending, refuse_empty, reopen_streams
 from lsgcli.errors import DISTRIBUTION, ConfigError, exit_statuses
 from lsgcli.system.cpus import wait_passively
@@ -55,6 +55,7 @@ def top(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    help_all: HelpAll = False,
 ) -> None:
     """Train spiking neural networks with a learnable surrogate gradient, and measure their gradient flow."""
     if context.invoked_subcommand != "train" and "TORCHELASTIC_RUN_ID" in os.environ and (count := here().size) > 1:
