@@ -21,9 +21,13 @@ COMMANDS = {
     "tune": "tune:tune",
     "inspect-gradients": "inspect_gradients:inspect_gradients",
     "compare": "compare:compare",
+    "runs": "runs:runs",
+    "show": "show:show",
     "export": "export:export",
     "push": "push:push",
     "data": "data:app",
+    "list": "names:names",
+    "recipe": "recipe:recipe",
 }
 
 app = typer.Typer(
