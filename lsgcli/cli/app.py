@@ -28,6 +28,7 @@ COMMANDS = {
     "data": "data:app",
     "list": "names:names",
     "recipe": "recipe:recipe",
+    "doctor": "doctor:doctor",
 }
 
 app = typer.Typer(

@@ -115,6 +115,18 @@ def _fact(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
+def doctor_parts(record: Mapping[str, Any]) -> Parts:
+    """Result of :func:`lsgcli.runs.doctor.examine`: a table, versions, and what to do about checks that failed."""
+    rows = [[check["name"], "ok" if check["ok"] else "FAILED", check["found"]] for check in record["checks"]]
+    installed = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
+    failed = [
+        f"\n{check['name']}: found {check['found']}, expected {check['expected']}\n  {check['hint']}"
+        for check in record["checks"]
+        if not check["ok"]
+    ]
+    return [_table(("check", "result", "found"), rows, left=3), installed, *failed]
+
+
 def taken_text(source: Mapping[str, Any]) -> str:
     """Description of the tensors initialised from ``--init-from``, as returned by :func:`lsgcli.training.initialise.initialise`."""
     text = [f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})"]

@@ -4,10 +4,12 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 from lsgcli.errors import OutOfMemoryError
+from lsgcli.system.cpus import groups
 
 try:
     import resource
@@ -44,14 +46,25 @@ def check_address_space() -> None:
         )
 
 
-def total_bytes() -> int:
-    """Memory of the machine, or the limit of ``ulimit -v`` if that is lower, in bytes."""
+def total_bytes(root: Path = Path("/")) -> int:
+    """Memory that the process may use, in bytes: that of the machine, or a lower limit of ``ulimit -v`` or of a control group.
+
+    Args:
+        root: folder that contains ``proc`` and ``sys``.
+    """
     try:
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # Windows
         physical = sys.maxsize
     limit = resource.getrlimit(resource.RLIMIT_AS)[0] if resource else -1
-    return physical if limit < 0 else min(physical, limit)
+    return min([physical, *([limit] if limit >= 0 else []), *_limits(root)])
+
+
+def _limits(root: Path) -> Iterator[int]:
+    """Limit of each control group of the process, in bytes."""
+    for group, first in groups("memory", root):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: max
+            yield int((group / ("memory.limit_in_bytes" if first else "memory.max")).read_text())
 
 
 def peak_bytes() -> int:
