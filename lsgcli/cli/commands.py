@@ -6,6 +6,7 @@ parsed or shown, and pages are laid out by click's plain formatter. A page shows
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from lsgcli.config.run import COMMON, SECTIONS
 
 # Values of absent flags. typer would convert None to bool with pydantic, whose import takes longer than printing a page.
 CONTEXT = {"default_map": dict.fromkeys(("help", "help_all", "install_completion", "show_completion"), False)}
+EXTRA = re.compile(r"Got unexpected extra argument(?:s|\(s\))? \((\S+?)[ )]")
 COMPLETE = "lsgcli.complete"  # in the meta data of a context whose pages show all settings
 
 
@@ -67,13 +69,22 @@ class Page:
                 error.message = f"found {problems()[0]['input']!r}. {error.message}"
             raise
         except Exception as error:  # a class of click, of which typer has its own copy since version 0.16
-            if (name := getattr(error, "option_name", None)) and hasattr(error, "possibilities"):
-                from lsgcli.cli import elsewhere
-
-                others = {other: flags(command, ctx) for other, command in commands_of(ctx.find_root().command)}
-                if answer := elsewhere.for_option(name, flags(self, ctx), others):
-                    vars(error).update(message=f"No such option: {name}; lsg has {answer}.", possibilities=None)
+            if answer := self._answer(ctx, error):
+                vars(error).update(message=answer, possibilities=None)
             raise
+
+    def _answer(self, ctx: Any, error: Any) -> str:
+        """A message that says what lsg has instead of an unknown option or argument; empty if that is not known."""
+        option = getattr(error, "option_name", "") if hasattr(error, "possibilities") else ""
+        argument = EXTRA.match(str(getattr(error, "message", "")))
+        if not (option or argument):
+            return ""
+        from lsgcli.cli import elsewhere
+
+        own, others = flags(self, ctx), {name: flags(one, ctx) for name, one in commands_of(ctx.find_root().command)}
+        word = option or (argument[1] if argument else "")
+        answer = (elsewhere.for_option if option else elsewhere.for_argument)(word, own, others)
+        return f"{'No such option:' if option else 'Unexpected argument'} {word}; lsg has {answer}." if answer else ""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
