@@ -111,7 +111,7 @@ def structure_parts(record: Mapping[str, Any]) -> Parts:
 def _fact(value: Any) -> str:
     """A value of JSON types in one line."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_fact(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {_fact(one)}" for key, one in value.items() if one is not None)
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
@@ -119,12 +119,14 @@ def doctor_parts(record: Mapping[str, Any]) -> Parts:
     """Result of :func:`lsgcli.runs.doctor.examine`: a table, versions, and what to do about checks that failed."""
     rows = [[check["name"], "ok" if check["ok"] else "FAILED", check["found"]] for check in record["checks"]]
     installed = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
-    failed = [
-        f"\n{check['name']}: found {check['found']}, expected {check['expected']}\n  {check['hint']}"
-        for check in record["checks"]
-        if not check["ok"]
+    failed: dict[tuple[str, str, str], list[str]] = {}  # several for the same reason, such as a package that cannot be imported
+    for check in record["checks"]:
+        if not check["ok"]:
+            failed.setdefault((check["found"], check["expected"], check["hint"]), []).append(check["name"])
+    advice = [
+        f"\n{', '.join(names)}: found {found}, expected {wanted}\n  {hint}" for (found, wanted, hint), names in failed.items()
     ]
-    return [_table(("check", "result", "found"), rows, left=3), installed, *failed]
+    return [_table(("check", "result", "found"), rows, left=3), installed, *advice]
 
 
 def taken_text(source: Mapping[str, Any]) -> str:

@@ -64,7 +64,7 @@ def of_checkpoint(path: Path | str) -> dict[str, Any]:
         "best_epoch": state.get("best_epoch"),
         "best_accuracy": state.get("best_accuracy"),
         "best_chosen_on": state.get("best_chosen_on"),
-        "export": config.get("export"),
+        "export": {name: value for name, value in config.get("export", {}).items() if name != "layers"} or None,
         "sources": config.get("sources") or None,
         **_of_run(Path(file).parent),
     }
