@@ -142,8 +142,8 @@ def sources(
 def _valid(values: dict[str, Any], source: str = "", problems: Sequence[str] = ()) -> dict[str, Any]:
     """The values, if all are valid and the source has no other problems."""
     if lines := [*problems, *(source + line for line in check(values))]:
-        hint = "`--help` describes each option; a variable LSG_NAME accepts the same values as --name."
-        raise ConfigError("\n".join(lines), hint=hint, in_python="`lsg train --help` describes each setting.")
+        hint = "`--help-all` describes each option; a variable LSG_NAME accepts the same values as --name."
+        raise ConfigError("\n".join(lines), hint=hint, in_python="`lsg train --help-all` describes each setting.")
     return values
 
 
