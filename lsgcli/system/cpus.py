@@ -8,6 +8,8 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from lsgcli.system.cgroups import control_groups
+
 log = logging.getLogger("lsg")
 # Environment variables that limit the numbers of processes and of threads, in order of precedence.
 PROCESSES = ("SLURM_CPUS_PER_TASK",)
@@ -105,35 +107,10 @@ def _affinity() -> tuple[int, str]:
     return os.cpu_count() or 1, "CPUs of the machine"
 
 
-def groups(controller: str, root: Path) -> Iterator[tuple[Path, bool]]:
-    """Folder of each control group of the process and of its parent groups, and whether it is of version 1.
-
-    Args:
-        controller: ``cpu`` or ``memory``.
-        root: folder that contains ``proc`` and ``sys``.
-    """
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # not Linux
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        folder = root / "sys/fs/cgroup" / (controller if controllers else "")
-        # In a container, its own group may appear as the root; groups that do not exist set no limit.
-        names = [name for name in path.split("/") if name not in ("", "..")]
-        for depth in range(len(names) + 1):
-            yield folder.joinpath(*names[:depth]), bool(controllers)
-
-
 def _quotas(root: Path) -> Iterator[float]:
     """CPU quota of each control group of the process and of its parent groups."""
-    for group, first in groups("cpu", root):
-        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if first else ("cpu.max",)
-        try:
-            quota, period = " ".join((group / file).read_text() for file in files).split()
-        except (OSError, ValueError):
-            continue
-        if quota.isdecimal():  # otherwise "max" or -1
+    for group in control_groups("cpu", root):
+        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if group.first else ("cpu.max",)
+        quota, _, period = " ".join(map(group.read, files)).partition(" ")
+        if quota.isdecimal() and period.isdecimal():  # otherwise "max", -1, or no such file
             yield int(quota) / int(period)

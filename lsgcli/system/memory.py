@@ -4,12 +4,12 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from lsgcli.errors import OutOfMemoryError
-from lsgcli.system.cpus import groups
+from lsgcli.system.cgroups import control_groups
 
 try:
     import resource
@@ -46,25 +46,35 @@ def check_address_space() -> None:
         )
 
 
-def total_bytes(root: Path = Path("/")) -> int:
-    """Memory that the process may use, in bytes: that of the machine, or a lower limit of ``ulimit -v`` or of a control group.
-
-    Args:
-        root: folder that contains ``proc`` and ``sys``.
-    """
+def total_bytes() -> int:
+    """Memory of the machine, or the limit of ``ulimit -v`` if that is lower, in bytes."""
     try:
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # Windows
         physical = sys.maxsize
     limit = resource.getrlimit(resource.RLIMIT_AS)[0] if resource else -1
-    return min([physical, *([limit] if limit >= 0 else []), *_limits(root)])
+    return physical if limit < 0 else min(physical, limit)
 
 
-def _limits(root: Path) -> Iterator[int]:
-    """Limit of each control group of the process, in bytes."""
-    for group, first in groups("memory", root):
-        with contextlib.suppress(OSError, ValueError):  # ValueError: max
-            yield int((group / ("memory.limit_in_bytes" if first else "memory.max")).read_text())
+def available_bytes(root: Path = Path("/")) -> int:
+    """Memory that the process may use without swapping: what is available on the machine, in each of its control groups, and below the limit
+    of ``ulimit -v``, in bytes.
+
+    Args:
+        root: folder that contains ``proc`` and ``sys``.
+    """
+    limits = [total_bytes()]
+    with contextlib.suppress(OSError):  # not Linux
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        limits += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+    for group in control_groups("memory", root):
+        files = ("memory.limit_in_bytes", "memory.usage_in_bytes") if group.first else ("memory.max", "memory.current")
+        limit, used = map(group.read, files)
+        if limit.isdecimal() and used.isdecimal():  # otherwise "max", or no such file
+            facts = dict(line.split() for line in group.read("memory.stat").splitlines())
+            reclaimable = int(facts.get("total_inactive_file" if group.first else "inactive_file", 0))
+            limits.append(max(0, int(limit) - int(used) + reclaimable))
+    return min(limits)
 
 
 def peak_bytes() -> int:

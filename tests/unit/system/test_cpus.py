@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lsgcli.system import cpus, memory
+from lsgcli.system import cpus
 
 ASK = [sys.executable, "-c", "from lsgcli.system import cpus; print(*cpus.usable(cpus.THREADS), sep=', ')"]
 
@@ -52,18 +52,6 @@ def tree(root, membership, files):
 def test_quotas_of_control_groups(eight, tmp_path, membership, files, expected):
     found = cpus.usable(root=tree(tmp_path, membership, files))
     assert found == (expected, "cgroup quota" if expected < 8 else "CPU affinity")
-
-
-@pytest.mark.parametrize(
-    ("membership", "files", "expected"),
-    [
-        ("0::/job/step", {"job/memory.max": "3000", "job/step/memory.max": "max"}, 3000),
-        ("9:memory:/a\n0::/", {"memory/a/memory.limit_in_bytes": "5000", "memory/memory.limit_in_bytes": "9000"}, 5000),
-    ],
-)
-def test_memory_limits_of_control_groups(tmp_path, membership, files, expected):
-    assert memory.total_bytes(tree(tmp_path / "limited", membership, files)) == expected
-    assert memory.total_bytes(tree(tmp_path / "free", membership, {})) > 1 << 20
 
 
 @pytest.mark.parametrize(
